@@ -1,0 +1,197 @@
+/**
+ * Every fault that Tributary names, in one table. The table is the operator's documentation too: README's list of
+ * codes is generated from it and tested against it. Code decides by `code` and `retryable`, never by message text.
+ */
+
+interface ErrorEntry {
+  /** What has happened, as a sentence without names. */
+  readonly cause: string;
+  /** What a person does about it. */
+  readonly cure: string;
+  /** Whether trying again later, unchanged, can succeed. */
+  readonly retryable: boolean;
+}
+
+/** One row a code. Keep alphabetical within a group. */
+export const ERRORS = {
+  // Configuration and command line
+  CONFIG_INVALID: {
+    cause: 'The configuration has faults.',
+    cure: 'Correct the fields listed; every fault is listed at once.',
+    retryable: false,
+  },
+  CONFIG_UNREADABLE: {
+    cause: 'A configuration or secret file cannot be read.',
+    cure: 'Create the file, or correct its path, owner or mode.',
+    retryable: false,
+  },
+  DAEMON_UNREACHABLE: {
+    cause: 'No running daemon answers on its socket.',
+    cure: 'Start it (systemctl start, or the run command), or give the same --config as it runs with.',
+    retryable: true,
+  },
+  ALREADY_RUNNING: {
+    cause: 'Another process holds this spool.',
+    cure: 'Stop the other process; one spool serves one agent.',
+    retryable: false,
+  },
+
+  // Source database
+  SOURCE_UNREACHABLE: {
+    cause: 'The branch database does not answer.',
+    cure: 'Start it, or correct source.host and source.port.',
+    retryable: true,
+  },
+  SOURCE_ACCESS_DENIED: {
+    cause: 'The branch database refuses the user or one of its rights.',
+    cure: 'Correct the password file, or run the GRANT statement shown.',
+    retryable: false,
+  },
+  SOURCE_SETTING: {
+    cause: 'A setting of the branch database makes exact capture impossible.',
+    cure: 'Run the statement shown and add the my.cnf line shown.',
+    retryable: false,
+  },
+  SOURCE_TABLE: {
+    cause: 'A table cannot be captured as it is.',
+    cure: 'Follow the hint: usually a primary key, a rename, or an exclude pattern.',
+    retryable: false,
+  },
+  SOURCE_POSITION_LOST: {
+    cause: 'The binlog no longer holds the place where capture stopped, or holds another history there.',
+    cure: 'Nothing: a new epoch with a snapshot begins. Keep binlogs for longer to avoid it.',
+    retryable: true,
+  },
+  STREAM_ENDED: {
+    cause: 'The binlog stream ended or went silent.',
+    cure: 'Nothing: capture resumes from the last durable position.',
+    retryable: true,
+  },
+  EVENT_UNSUPPORTED: {
+    cause: 'The binlog holds an event that is not handled.',
+    cure: 'Follow the hint; capture stops here so that nothing is skipped.',
+    retryable: false,
+  },
+  EVENT_MALFORMED: {
+    cause: 'A binlog event does not have the form that its type prescribes, or its checksum is wrong.',
+    cure: 'Check the branch disk and memory; capture retries from the last durable position.',
+    retryable: true,
+  },
+  VALUE_UNSUPPORTED: {
+    cause: 'A column type or value cannot be carried exactly.',
+    cure: 'Exclude the table until a version that handles the type, or change the column.',
+    retryable: false,
+  },
+
+  // Spool
+  SPOOL_CORRUPT: {
+    cause: 'A stored batch does not match its digest, or the spool file is damaged.',
+    cure: 'Check the disk; enrol again to begin a new life with a snapshot.',
+    retryable: false,
+  },
+  SPOOL_FULL: {
+    cause: 'The spool has reached its limit or the disk its floor.',
+    cure: 'Restore the link so that it drains, raise spool.maxBytes, or free disk. Nothing is lost meanwhile.',
+    retryable: true,
+  },
+  SPOOL_IO: {
+    cause: 'The disk under the spool failed.',
+    cure: 'Check the disk; the process ends and recovers from the last durable state.',
+    retryable: true,
+  },
+
+  // Broker
+  BROKER_UNREACHABLE: {
+    cause: 'RabbitMQ does not answer.',
+    cure: 'Check the link, broker.url and the certificate authority.',
+    retryable: true,
+  },
+  BROKER_REFUSED: {
+    cause: 'RabbitMQ refuses the user, the virtual host or an operation.',
+    cure: 'Enrol again with a fresh file from `tributary-applier branch add` (or `rotate`).',
+    retryable: true,
+  },
+  BROKER_SETUP: {
+    cause: 'The broker has an exchange, queue or policy that does not fit.',
+    cure: 'Follow the hint; a policy must not drop messages at the head of a queue.',
+    retryable: false,
+  },
+
+  // Protocol
+  BATCH_INVALID: {
+    cause: 'A batch is malformed, too large when unpacked, or of an unknown version.',
+    cure: 'Look at the reason shown; upgrade the applier, or quarantine the batch.',
+    retryable: false,
+  },
+  BATCH_REFUSED: {
+    cause: 'The head-office database refuses a batch.',
+    cure: 'Look at the row shown; mend the table and `branch retry`, or `branch quarantine`.',
+    retryable: false,
+  },
+  EPOCH_SUPERSEDED: {
+    cause: 'The head office has taken a newer life of this branch as the valid one.',
+    cure: 'If this is the right machine, run `tributary-agent enroll` again; else stop the other one.',
+    retryable: false,
+  },
+  BRANCH_UNKNOWN: {
+    cause: 'The head office knows no such branch.',
+    cure: 'Add it with `tributary-applier branch add`.',
+    retryable: false,
+  },
+
+  // Head-office database
+  TARGET_UNREACHABLE: {
+    cause: 'The head-office database does not answer.',
+    cure: 'Start it, or correct target.host and target.port.',
+    retryable: true,
+  },
+  TARGET_ACCESS_DENIED: {
+    cause: 'The head-office database refuses the user or one of its rights.',
+    cure: 'Correct the password file, or run the GRANT statement shown.',
+    retryable: false,
+  },
+  TARGET_SETTING: {
+    cause: 'A setting of the head-office database makes exact application impossible.',
+    cure: 'Run the statement shown.',
+    retryable: false,
+  },
+  TARGET_SCHEMA: {
+    cause: 'A table at the head office cannot take what the branch sends without loss or a long rebuild.',
+    cure: 'Follow the hint, then `branch retry`.',
+    retryable: false,
+  },
+
+  INTERNAL: {
+    cause: 'An invariant of the program is broken.',
+    cure: 'Report it with the log; the process ends so that nothing wrong is written.',
+    retryable: false,
+  },
+} as const satisfies Record<string, ErrorEntry>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** A fault with a code of the table above. `hint` names the cure for this very case; default: the table's cure. */
+export class TributaryError extends Error {
+  readonly code: ErrorCode;
+  readonly hint: string;
+  readonly retryable: boolean;
+
+  constructor(code: ErrorCode, message: string, options: { hint?: string; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'TributaryError';
+    this.code = code;
+    this.hint = options.hint ?? ERRORS[code].cure;
+    this.retryable = ERRORS[code].retryable;
+  }
+}
+
+/** Any thrown thing as one line for people: message, then the cure if there is one. */
+export function describeError(error: unknown): string {
+  if (error instanceof TributaryError) return `${error.code}: ${error.message} — ${error.hint}`;
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Ends the process's trust in itself: throws INTERNAL when a condition that the code relies on does not hold. */
+export function assert(condition: boolean, message: string): asserts condition {
+  if (!condition) throw new TributaryError('INTERNAL', message);
+}

@@ -1,0 +1,256 @@
+/**
+ * The rules between agent and head office as pure functions: state and message in, new state and reply out.
+ * What runs in the model test runs in production. See ARCHITECTURE.md, "Protocol".
+ */
+import { firstDigest } from './batch.ts';
+import type { BatchHeader, StreamMark } from './batch.ts';
+
+/** What an agent says of itself on connecting and every few seconds. */
+export interface Hello {
+  readonly v: 1;
+  readonly branch: string;
+  /** Fresh and random for each hello; the answer repeats it. */
+  readonly nonce: string;
+  /** One life of one agent process. */
+  readonly instance: string;
+  readonly epoch: string;
+  /** Last batch of a closed group. */
+  readonly head: StreamMark;
+  /** Last pruned batch. */
+  readonly baseSeq: number;
+  /** Contiguously confirmed by the broker; goes back on a rewind. */
+  readonly confirmed: number;
+  /** The head office's epoch as last answered (null: none yet): permission to supersede exactly that one. */
+  readonly replaces: string | null;
+  /** Everything committed at the branch until this time (ISO) is in batches ≤ head.seq; null: not yet known. */
+  readonly capturedThrough: string | null;
+  readonly sentAt: string;
+  /** For people and metrics; shown, never decided upon. */
+  readonly report: AgentReport;
+}
+
+/** What a branch says of itself for the head office's page and /metrics/branches. All numbers are finite. */
+export interface AgentReport {
+  readonly version: string;
+  readonly state: string;
+  readonly spoolBatches: number;
+  readonly spoolBytes: number;
+  /** Seconds until spool, disk or binlog retention runs out at today's rate; null: not in sight. */
+  readonly secondsUntilFull: number | null;
+  readonly captureLagSeconds: number | null;
+  readonly snapshot: { readonly tablesDone: number; readonly tables: number; readonly rows: number } | null;
+  readonly windows: readonly string[];
+  readonly error: string | null;
+}
+
+export type Verdict = 'current' | 'superseded' | 'unknown';
+
+/** What the head office answers to exactly one hello. */
+export interface Answer {
+  readonly v: 1;
+  readonly inReplyTo: string;
+  /** baseSeq of that hello. */
+  readonly baseEcho: number;
+  /** The head office's epoch for the branch; null: none registered. */
+  readonly epoch: string | null;
+  readonly verdict: Verdict;
+  readonly received: StreamMark;
+  readonly applied: StreamMark;
+  /** Batches that wait in the branch's queue. */
+  readonly queued: number;
+  readonly resend: { readonly from: number; readonly to: number } | null;
+  /** Another instance was talking under this branch before. */
+  readonly displaced: boolean;
+  /** Ids of snapshot requests that are open at the head office. */
+  readonly requests: readonly string[];
+  readonly halted: { readonly code: string; readonly reason: string } | null;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Head office
+
+/** What the head office keeps of a branch's stream, always read and written under the lock on the branch's row. */
+export interface HeadOfficeStream {
+  readonly epoch: string | null;
+  readonly superseded: readonly string[];
+  readonly instance: string | null;
+  readonly received: StreamMark;
+  readonly applied: StreamMark;
+}
+
+/** What the applier sees around the row when it answers a hello. */
+export interface HelloFacts {
+  /** Messages in the branch's queue and those that this applier holds unacknowledged. */
+  readonly queued: number;
+  /** Lowest seq that waits in the inbox because it came early; null: none. */
+  readonly firstEarly: number | null;
+  readonly requests: readonly string[];
+  readonly halted: { readonly code: string; readonly reason: string } | null;
+}
+
+export interface HelloOutcome {
+  readonly stream: HeadOfficeStream;
+  /** A new epoch was registered: inbox, parts and snapshot state of the old one must be cleared with it. */
+  readonly registered: boolean;
+  readonly answer: Answer;
+}
+
+/** Judges a hello: registers an epoch that replaces exactly the present one, and says what the branch must know. */
+export function receiveHello(stream: HeadOfficeStream, hello: Hello, facts: HelloFacts): HelloOutcome {
+  let next = stream;
+  let registered = false;
+  let verdict: Verdict;
+  let displaced = false;
+  if (hello.epoch === stream.epoch) {
+    verdict = 'current';
+    displaced = stream.instance !== null && stream.instance !== hello.instance;
+    if (stream.instance !== hello.instance) next = { ...stream, instance: hello.instance };
+  } else if (stream.superseded.includes(hello.epoch)) {
+    verdict = 'superseded';
+  } else if (hello.replaces === stream.epoch) {
+    verdict = 'current';
+    registered = true;
+    displaced = stream.instance !== null && stream.instance !== hello.instance;
+    const start: StreamMark = { seq: 0, digest: firstDigest(hello.branch, hello.epoch) };
+    next = {
+      epoch: hello.epoch,
+      superseded: stream.epoch === null ? stream.superseded : [...stream.superseded, stream.epoch],
+      instance: hello.instance,
+      received: start,
+      applied: start,
+    };
+  } else {
+    verdict = 'unknown';
+  }
+  const queued = facts.queued;
+  const early = registered ? null : facts.firstEarly;
+  const received = next.received;
+  let resend: Answer['resend'] = null;
+  if (verdict === 'current' && hello.confirmed > received.seq && queued === 0) {
+    const to = early === null ? hello.confirmed : Math.min(hello.confirmed, early - 1);
+    if (to > received.seq) resend = { from: received.seq + 1, to };
+  }
+  return {
+    stream: next,
+    registered,
+    answer: {
+      v: 1,
+      inReplyTo: hello.nonce,
+      baseEcho: hello.baseSeq,
+      epoch: next.epoch,
+      verdict,
+      received,
+      applied: next.applied,
+      queued,
+      resend,
+      displaced,
+      requests: facts.requests,
+      halted: facts.halted,
+    },
+  };
+}
+
+/** How far ahead of `received` a batch may be and still be kept in the inbox. */
+export const EARLY_WINDOW = 1000;
+
+/**
+ * - `next`: the very batch that follows; take it.
+ * - `early`: keep it in the inbox; `too-early`: acknowledge and forget (it will be asked for again).
+ * - `repeated`, `foreign`: acknowledge and forget. `forked`: the same, and report it.
+ */
+export type BatchVerdict = 'next' | 'early' | 'too-early' | 'repeated' | 'foreign' | 'forked';
+
+export function judgeBatch(stream: HeadOfficeStream, header: BatchHeader): BatchVerdict {
+  if (header.epoch !== stream.epoch) return 'foreign';
+  if (header.seq <= stream.received.seq) return 'repeated';
+  if (header.seq === stream.received.seq + 1) return header.previous === stream.received.digest ? 'next' : 'forked';
+  return header.seq <= stream.received.seq + EARLY_WINDOW ? 'early' : 'too-early';
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Agent
+
+/** What the agent keeps of its own stream in the spool. */
+export interface AgentStream {
+  readonly branch: string;
+  readonly epoch: string;
+  /** Last pruned batch. */
+  readonly base: StreamMark;
+  /** Last batch of a closed group. */
+  readonly head: StreamMark;
+  /** `received` of the last answer acted on; it may go down. */
+  readonly known: number;
+  /** The head office's epoch, as last answered. */
+  readonly told: string | null;
+  readonly superseded: boolean;
+}
+
+export type AgentAction =
+  | { readonly do: 'ignore' }
+  /** Superseded for good: keep that on disk, stop, say so. */
+  | { readonly do: 'stop' }
+  /** Store `told`, stop sending, say hello again: the next hello claims to replace that epoch. */
+  | { readonly do: 'claim'; readonly told: string | null }
+  | { readonly do: 'new-epoch'; readonly reason: 'forked' | 'behind' }
+  /** Store `known`; batches ≤ `known` may be forgotten; send again what is asked for. */
+  | { readonly do: 'advance'; readonly known: number; readonly resend: Answer['resend'] };
+
+/**
+ * What an agent does about an answer that its HelloLedger accepted.
+ * @param digestAt the agent's own digest through a batch; null where the batch is no longer there
+ */
+export function judgeAnswer(
+  stream: AgentStream,
+  answer: Answer,
+  digestAt: (seq: number) => string | null,
+): AgentAction {
+  if (stream.superseded) return { do: 'ignore' };
+  if (answer.verdict === 'superseded') return { do: 'stop' };
+  if (answer.epoch !== stream.epoch) return { do: 'claim', told: answer.epoch };
+  const { received } = answer;
+  if (received.seq > stream.head.seq) return { do: 'new-epoch', reason: 'forked' };
+  if (received.seq < stream.base.seq) {
+    // An answer to a hello from before the last pruning is merely old; only a fresh one proves that the head office
+    // has lost what was pruned.
+    return received.seq < answer.baseEcho ? { do: 'new-epoch', reason: 'behind' } : { do: 'ignore' };
+  }
+  if (digestAt(received.seq) !== received.digest) return { do: 'new-epoch', reason: 'forked' };
+  return { do: 'advance', known: received.seq, resend: answer.resend };
+}
+
+/**
+ * Which answers may be acted on: to a nonce of this process's own, later than the barrier and later than the last one
+ * acted on. Each rewind, new epoch and start moves the barrier to the newest nonce. (Not "only the newest nonce":
+ * with hellos faster than the round trip that would never act.)
+ */
+export class HelloLedger {
+  /** Unanswered nonces in order of issue; bounded, the oldest are forgotten. */
+  readonly #nonces = new Map<string, number>();
+  #issued = 0;
+  #barrier = 0;
+
+  static readonly maxOutstanding = 64;
+
+  issue(nonce: string): void {
+    this.#issued += 1;
+    this.#nonces.set(nonce, this.#issued);
+    for (const old of this.#nonces.keys()) {
+      if (this.#nonces.size <= HelloLedger.maxOutstanding) break;
+      this.#nonces.delete(old);
+    }
+  }
+
+  /** Answers to hellos issued until now will not be acted on. */
+  raiseBarrier(): void {
+    this.#barrier = this.#issued;
+  }
+
+  /** True once at most for each nonce. */
+  accept(inReplyTo: string): boolean {
+    const order = this.#nonces.get(inReplyTo);
+    if (order === undefined || order <= this.#barrier) return false;
+    this.#barrier = order;
+    this.#nonces.delete(inReplyTo);
+    return true;
+  }
+}
