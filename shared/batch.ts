@@ -53,6 +53,7 @@ export interface ColumnDescription {
 export interface TableDescription {
   readonly schema: string;
   readonly name: string;
+  /** Empty where the batch holds no rows of the table: for truncate and for the end of a snapshot. */
   readonly columns: readonly ColumnDescription[];
 }
 

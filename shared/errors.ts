@@ -89,6 +89,11 @@ export const ERRORS = {
     cure: 'Check the disk; enrol again to begin a new life with a snapshot.',
     retryable: false,
   },
+  SPOOL_FORMAT: {
+    cause: 'The spool belongs to another branch, to a newer version, or is not a spool.',
+    cure: 'Correct spool.directory, or upgrade the agent; never share one spool between branches.',
+    retryable: false,
+  },
   SPOOL_FULL: {
     cause: 'The spool has reached its limit or the disk its floor.',
     cure: 'Restore the link so that it drains, raise spool.maxBytes, or free disk. Nothing is lost meanwhile.',
@@ -111,6 +116,11 @@ export const ERRORS = {
     cure: 'Enrol again with a fresh file from `tributary-applier branch add` (or `rotate`).',
     retryable: true,
   },
+  BROKER_REJECTED: {
+    cause: 'RabbitMQ did not take a message: the queue is full, or its disk failed.',
+    cure: 'Let the applier catch up, or start it; the agent backs off and tries again with one batch.',
+    retryable: true,
+  },
   BROKER_SETUP: {
     cause: 'The broker has an exchange, queue or policy that does not fit.',
     cure: 'Follow the hint; a policy must not drop messages at the head of a queue.',
@@ -128,6 +138,11 @@ export const ERRORS = {
     cure: 'Look at the row shown; mend the table and `branch retry`, or `branch quarantine`.',
     retryable: false,
   },
+  MESSAGE_INVALID: {
+    cause: 'A hello, an answer or the header of a batch is malformed.',
+    cure: 'Look at the reason shown; bring agent and applier to versions that go together.',
+    retryable: false,
+  },
   EPOCH_SUPERSEDED: {
     cause: 'The head office has taken a newer life of this branch as the valid one.',
     cure: 'If this is the right machine, run `tributary-agent enroll` again; else stop the other one.',
@@ -143,6 +158,11 @@ export const ERRORS = {
   TARGET_UNREACHABLE: {
     cause: 'The head-office database does not answer.',
     cure: 'Start it, or correct target.host and target.port.',
+    retryable: true,
+  },
+  TARGET_BUSY: {
+    cause: 'The head-office database is locked, full or being changed just now.',
+    cure: 'Nothing, unless it lasts: the work is tried again. Then look for long transactions and full disks.',
     retryable: true,
   },
   TARGET_ACCESS_DENIED: {

@@ -90,7 +90,7 @@ export interface HelloFacts {
 
 export interface HelloOutcome {
   readonly stream: HeadOfficeStream;
-  /** A new epoch was registered: inbox, parts and snapshot state of the old one must be cleared with it. */
+  /** A new epoch was registered: inbox, parts, snapshot state and halt of the old one must be cleared with it. */
   readonly registered: boolean;
   readonly answer: Answer;
 }
@@ -145,7 +145,8 @@ export function receiveHello(stream: HeadOfficeStream, hello: Hello, facts: Hell
       resend,
       displaced,
       requests: facts.requests,
-      halted: facts.halted,
+      // A halt goes with the epoch that it stopped: its batch will never come again.
+      halted: registered ? null : facts.halted,
     },
   };
 }

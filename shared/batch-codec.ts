@@ -1,0 +1,353 @@
+/**
+ * The batch between bytes and `BatchBody`: zstd over JSON. What comes from a branch is hostile until it has passed here.
+ *
+ * Invariants: `decodeBatch` returns only bodies whose whole shape is as shared/batch.ts says: known keys only, names that
+ * MySQL takes, types of the grammar, every column as long as its `rows`, every value of its column's wire kind, no NULL
+ * in a key. Sizes are capped before anything is built from them: compressed, unpacked, structure, tables, columns, rows.
+ * Everything else throws BATCH_INVALID. Whether a value is in its type's range is for the server in strict mode to say.
+ */
+import { isAscii, isUtf8 } from 'node:buffer';
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { BATCH_VERSION } from './batch.ts';
+import type { BatchBody, Change, ColumnDescription, PartMark, SourceMark, TableDescription, Value } from './batch.ts';
+import { parseColumnType } from './column-type.ts';
+import type { ColumnType } from './column-type.ts';
+import { TributaryError } from './errors.ts';
+import { isName } from './sql.ts';
+import { findBadValue } from './wire-value.ts';
+
+export interface BatchLimits {
+  readonly maxCompressedBytes: number;
+  readonly maxUnpackedBytes: number;
+  readonly maxTables: number;
+  readonly maxColumns: number;
+  readonly maxChanges: number;
+  /** Over all changes of one batch. */
+  readonly maxRows: number;
+}
+
+export const BATCH_LIMITS: BatchLimits = {
+  maxCompressedBytes: 64 * 1024 * 1024,
+  maxUnpackedBytes: 256 * 1024 * 1024,
+  maxTables: 4_096,
+  maxColumns: 4_096,
+  maxChanges: 65_536,
+  maxRows: 8_000_000,
+};
+
+/** Bodies above this are scanned before JSON.parse, whose result may take ten times the text. */
+const SCAN_ABOVE_BYTES = 8 * 1024 * 1024;
+const MAX_DEPTH = 8;
+/** Arrays and objects in one body; values are counted apart. */
+const MAX_CONTAINERS = 1_000_000;
+const MAX_VALUES = 64_000_000;
+const MAX_ID = 128;
+const MAX_GTID_SET = 4 * 1024 * 1024;
+const MAX_REQUESTS = 10_000;
+const DEFAULT_LEVEL = 3;
+
+/** Column types by text; bounded, as the texts come from branches. */
+const MAX_CACHED_TYPES = 4_096;
+const types = new Map<string, ColumnType>();
+
+function refuse(reason: string, cause?: unknown): never {
+  throw new TributaryError('BATCH_INVALID', `The batch is malformed: ${reason}.`, { cause });
+}
+
+/** The parsed type of a type text, from a bounded cache. */
+export function columnType(text: string): ColumnType {
+  let type = types.get(text);
+  if (type === undefined) {
+    type = parseColumnType(text);
+    if (types.size >= MAX_CACHED_TYPES) types.clear();
+    types.set(text, type);
+  }
+  return type;
+}
+
+/** A body as it is spooled and sent. The digest is over exactly these bytes. */
+export function encodeBatch(body: BatchBody, options: { readonly level?: number } = {}): Buffer {
+  return zstdCompressSync(JSON.stringify(body), {
+    params: { [constants.ZSTD_c_compressionLevel]: options.level ?? DEFAULT_LEVEL },
+  });
+}
+
+/**
+ * The body that the bytes hold.
+ * @throws TributaryError BATCH_INVALID for anything that `encodeBatch` does not make from a valid body
+ */
+export function decodeBatch(bytes: Uint8Array, limits: Partial<BatchLimits> = {}): BatchBody {
+  const bounds = { ...BATCH_LIMITS, ...limits };
+  if (bytes.byteLength > bounds.maxCompressedBytes) {
+    refuse(`${bytes.byteLength} bytes are more than the limit of ${bounds.maxCompressedBytes}`);
+  }
+  const unpacked = unpack(bytes, bounds.maxUnpackedBytes);
+  if (!isUtf8(unpacked)) refuse('it is not UTF-8');
+  if (unpacked.length > SCAN_ABOVE_BYTES) scanStructure(unpacked);
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(unpacked.toString(isAscii(unpacked) ? 'latin1' : 'utf8'));
+  } catch (error) {
+    refuse('it is not JSON', error);
+  }
+  // A lone surrogate can only have come as an escape; it would silently become U+FFFD on its way to the server.
+  const surrogates = unpacked.includes('\\ud') || unpacked.includes('\\uD');
+  return new Reader(bounds, surrogates).body(parsed);
+}
+
+function unpack(bytes: Uint8Array, maxOutputLength: number): Buffer {
+  try {
+    return zstdDecompressSync(bytes, { maxOutputLength });
+  } catch (error) {
+    const tooLarge = error instanceof RangeError;
+    return refuse(tooLarge ? `it unpacks to more than ${maxOutputLength} bytes` : 'it does not unpack', error);
+  }
+}
+
+/** Counts what JSON.parse would build, without building it. */
+function scanStructure(text: Buffer): void {
+  let depth = 0;
+  let containers = 0;
+  let values = 0;
+  for (let i = 0; i < text.length; i += 1) {
+    const byte = text[i]!;
+    if (byte === 0x22) {
+      // A quote: to the string's end. An even run of backslashes before a quote does not escape it.
+      for (;;) {
+        i = text.indexOf(0x22, i + 1);
+        if (i < 0) refuse('a string does not end');
+        let slashes = 0;
+        while (text[i - 1 - slashes] === 0x5c) slashes += 1;
+        if (slashes % 2 === 0) break;
+      }
+    } else if (byte === 0x2c) {
+      values += 1;
+    } else if (byte === 0x5b || byte === 0x7b) {
+      containers += 1;
+      depth += 1;
+      if (depth > MAX_DEPTH) refuse('it is nested too deeply');
+    } else if (byte === 0x5d || byte === 0x7d) {
+      depth -= 1;
+    }
+  }
+  if (containers > MAX_CONTAINERS || values > MAX_VALUES) refuse('it holds too many arrays or values');
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+const BODY_KEYS = ['v', 'source', 'transactions', 'part', 'tables', 'changes'];
+const SOURCE_KEYS = ['server', 'gtidSet', 'file', 'offset', 'committedAt'];
+const CHANGE_KEYS: Record<Change['op'], readonly string[]> = {
+  truncate: ['op', 'table'],
+  delete: ['op', 'table', 'rows', 'keys'],
+  upsert: ['op', 'table', 'rows', 'values'],
+  'snapshot-start': ['op', 'snapshot', 'tables', 'whole', 'requests'],
+  'snapshot-end': ['op', 'snapshot', 'tables', 'whole', 'requests'],
+};
+
+/** What a change needs to know of a table that has passed. */
+interface KnownTable {
+  readonly description: TableDescription;
+  readonly types: readonly ColumnType[];
+  /** Indexes of the key columns in key order. */
+  readonly key: readonly number[];
+}
+
+/** Checks a parsed body, part by part; the parts are typed by being read. */
+class Reader {
+  readonly #limits: BatchLimits;
+  /** Whether strings may hold lone surrogates and must be looked at. */
+  readonly #surrogates: boolean;
+  #rows = 0;
+
+  constructor(limits: BatchLimits, surrogates: boolean) {
+    this.#limits = limits;
+    this.#surrogates = surrogates;
+  }
+
+  body(value: unknown): BatchBody {
+    const fields = this.#fields(value, 'the body');
+    if (fields['v'] !== BATCH_VERSION) refuse(`version ${JSON.stringify(fields['v'])} is not known`);
+    this.#only(fields, BODY_KEYS, BODY_KEYS.length, 'the body');
+    const list = this.#list(fields['tables'], this.#limits.maxTables, 'tables');
+    const tables = list.map((table, index) => this.#table(table, index));
+    const changes = this.#list(fields['changes'], this.#limits.maxChanges, 'changes').map((change, index) =>
+      this.#change(change, index, tables),
+    );
+    const markers = changes.filter(change => change.op === 'snapshot-start' || change.op === 'snapshot-end').length;
+    if (markers > 0 && markers < changes.length) refuse('a snapshot marker does not stand alone');
+    return {
+      v: BATCH_VERSION,
+      source: this.#source(fields['source']),
+      transactions: this.#count(fields['transactions'], 'transactions'),
+      part: this.#part(fields['part']),
+      tables: tables.map(table => table.description),
+      changes,
+    };
+  }
+
+  #source(value: unknown): SourceMark {
+    const fields = this.#fields(value, 'source');
+    this.#only(fields, SOURCE_KEYS, SOURCE_KEYS.length, 'source');
+    const committedAt = fields['committedAt'];
+    return {
+      server: this.#text(fields['server'], MAX_ID, 'source.server'),
+      gtidSet: this.#text(fields['gtidSet'], MAX_GTID_SET, 'source.gtidSet'),
+      file: this.#text(fields['file'], 1024, 'source.file'),
+      offset: this.#count(fields['offset'], 'source.offset'),
+      committedAt: committedAt === null ? null : this.#instant(committedAt),
+    };
+  }
+
+  #part(value: unknown): PartMark | null {
+    if (value === null) return null;
+    const fields = this.#fields(value, 'part');
+    this.#only(fields, ['number', 'last'], 2, 'part');
+    const last = fields['last'];
+    if (typeof last !== 'boolean') refuse('part.last is not a boolean');
+    return { number: this.#count(fields['number'], 'part.number'), last };
+  }
+
+  #table(value: unknown, index: number): KnownTable {
+    const where = `table ${index}`;
+    const fields = this.#fields(value, where);
+    this.#only(fields, ['schema', 'name', 'columns'], 3, where);
+    const list = this.#list(fields['columns'], this.#limits.maxColumns, `${where}'s columns`);
+    const columns = list.map(column => this.#column(column, where));
+    // Column names are the same to MySQL whatever their case.
+    if (new Set(columns.map(column => column.name.toLowerCase())).size < columns.length) {
+      refuse(`${where} has a column twice`);
+    }
+    const key: number[] = [];
+    columns.forEach((column, at) => {
+      if (column.key !== undefined) {
+        if (key[column.key - 1] !== undefined) refuse(`${where} has two columns at one place of its key`);
+        key[column.key - 1] = at;
+      }
+    });
+    if (Object.keys(key).length !== key.length) refuse(`${where} has a gap in its key`);
+    const description: TableDescription = {
+      schema: this.#name(fields['schema'], `${where}'s schema`),
+      name: this.#name(fields['name'], `${where}'s name`),
+      columns,
+    };
+    return { description, types: columns.map(column => columnType(column.type)), key };
+  }
+
+  #column(value: unknown, where: string): ColumnDescription {
+    const fields = this.#fields(value, `a column of ${where}`);
+    const key = fields['key'];
+    this.#only(fields, ['name', 'type', 'key'], key === undefined ? 2 : 3, `a column of ${where}`);
+    const name = this.#name(fields['name'], `a column's name in ${where}`);
+    const type = fields['type'];
+    if (typeof type !== 'string') refuse(`the type of ${where}.${name} is not a text`);
+    if (this.#surrogates && !type.isWellFormed()) refuse(`the type of ${where}.${name} is not well-formed`);
+    columnType(type);
+    if (key === undefined) return { name, type };
+    const place = this.#count(key, `the key place of ${where}.${name}`);
+    if (place < 1 || place > this.#limits.maxColumns) refuse(`the key place of ${where}.${name} is out of range`);
+    return { name, type, key: place };
+  }
+
+  #change(value: unknown, index: number, tables: readonly KnownTable[]): Change {
+    const where = `change ${index}`;
+    const fields = this.#fields(value, where);
+    const op = fields['op'];
+    if (!isOp(op)) refuse(`${where} has an operation that is not known`);
+    this.#only(fields, CHANGE_KEYS[op], CHANGE_KEYS[op].length, where);
+    if (op === 'snapshot-start' || op === 'snapshot-end') {
+      const whole = fields['whole'];
+      if (typeof whole !== 'boolean') refuse(`${where}.whole is not a boolean`);
+      const indexes = this.#list(fields['tables'], this.#limits.maxTables, `${where}.tables`);
+      const requests = this.#list(fields['requests'], MAX_REQUESTS, `${where}.requests`);
+      return {
+        op,
+        snapshot: this.#text(fields['snapshot'], MAX_ID, `${where}.snapshot`),
+        tables: indexes.map(at => this.#tableIndex(at, tables, where)),
+        whole,
+        requests: requests.map(id => this.#text(id, MAX_ID, `${where}.requests`)),
+      };
+    }
+    const at = this.#tableIndex(fields['table'], tables, where);
+    if (op === 'truncate') return { op, table: at };
+    const table = tables[at]!;
+    if (table.key.length === 0) refuse(`${where} is of a table without a key`);
+    const rows = this.#count(fields['rows'], `${where}.rows`);
+    this.#rows += rows;
+    if (this.#rows > this.#limits.maxRows) refuse(`it has more than ${this.#limits.maxRows} rows`);
+    if (op === 'delete') {
+      return { op, table: at, rows, keys: this.#columns(fields['keys'], rows, table, table.key, `${where}.keys`) };
+    }
+    const all = table.types.map((_, column) => column);
+    return { op, table: at, rows, values: this.#columns(fields['values'], rows, table, all, `${where}.values`) };
+  }
+
+  #tableIndex(value: unknown, tables: readonly KnownTable[], where: string): number {
+    const index = this.#count(value, `${where}'s table`);
+    if (index >= tables.length) refuse(`${where} is of a table that is not listed`);
+    return index;
+  }
+
+  /** `columns[i]` must hold `rows` values of the table's column `places[i]`. */
+  #columns(value: unknown, rows: number, table: KnownTable, places: readonly number[], where: string): Value[][] {
+    const list = this.#list(value, this.#limits.maxColumns, where);
+    if (list.length !== places.length) refuse(`${where} has ${list.length} columns instead of ${places.length}`);
+    return list.map((column, i) => {
+      const place = places[i]!;
+      const { name, key } = table.description.columns[place]!;
+      const values = this.#list(column, rows, `${where}, column ${name}`);
+      if (values.length !== rows) refuse(`${where} has ${values.length} values in ${name} instead of ${rows}`);
+      const type = table.types[place]!;
+      const bad = findBadValue(values, type, this.#surrogates, key === undefined);
+      if (bad >= 0) refuse(`${where} has a value in ${name}, row ${bad}, that is not one of ${type.base}`);
+      return values as Value[];
+    });
+  }
+
+  #fields(value: unknown, where: string): Fields {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse(`${where} is not an object`);
+    return value as Fields;
+  }
+
+  /** Exactly `count` keys, all of them of the list. */
+  #only(fields: Fields, keys: readonly string[], count: number, where: string): void {
+    const present = Object.keys(fields);
+    if (present.length !== count || !present.every(key => keys.includes(key))) {
+      refuse(`${where} has keys other than ${keys.join(', ')}`);
+    }
+  }
+
+  #list(value: unknown, most: number, where: string): readonly unknown[] {
+    if (!Array.isArray(value)) refuse(`${where} is not a list`);
+    if (value.length > most) refuse(`${where} has more than ${most} entries`);
+    return value as readonly unknown[];
+  }
+
+  #count(value: unknown, where: string): number {
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) refuse(`${where} is not a count`);
+    return value;
+  }
+
+  #text(value: unknown, most: number, where: string): string {
+    if (typeof value !== 'string' || value.length > most || !value.isWellFormed()) {
+      refuse(`${where} is not a text of at most ${most} characters`);
+    }
+    return value;
+  }
+
+  #name(value: unknown, where: string): string {
+    if (typeof value !== 'string' || !isName(value)) refuse(`${where} is not a name`);
+    return value;
+  }
+
+  #instant(value: unknown): string {
+    if (typeof value !== 'string' || !/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/.test(value)) {
+      refuse('source.committedAt is not a time');
+    }
+    return value;
+  }
+}
+
+function isOp(op: unknown): op is Change['op'] {
+  return typeof op === 'string' && Object.hasOwn(CHANGE_KEYS, op);
+}

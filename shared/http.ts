@@ -1,0 +1,380 @@
+/**
+ * A small HTTP server on node:http: the page for people, the JSON behind it, metrics and health. No framework.
+ *
+ * Invariants: every request has a deadline and a size limit; every answer carries the security headers; on a loopback
+ * address the Host header must name loopback too (else a web page elsewhere could reach us by DNS rebinding); a POST
+ * must come from our own page (same origin) and carry this process's token.
+ */
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { extname, join } from 'node:path';
+import type { Registry } from 'prom-client';
+import { isLoopback } from './config-fields.ts';
+import type { ListenAddress } from './config-fields.ts';
+import { TributaryError } from './errors.ts';
+import type { Logger } from './logging.ts';
+
+const MAX_BODY_BYTES = 64 * 1024;
+const MAX_HEADER_BYTES = 16 * 1024;
+const MAX_CONNECTIONS = 200;
+const HEADERS_TIMEOUT_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 15_000;
+const HANDLER_TIMEOUT_MS = 20_000;
+const CLOSE_TIMEOUT_MS = 2000;
+
+export const TOKEN_HEADER = 'x-tributary-token';
+
+/** What a handler is given. */
+export interface HttpRequest {
+  readonly params: Readonly<Record<string, string>>;
+  readonly query: URLSearchParams;
+  /** Parsed JSON body of a POST; null where there was none. */
+  readonly body: unknown;
+  /** Aborted when the caller goes away or the deadline passes. */
+  readonly signal: AbortSignal;
+}
+
+/** What a handler gives back. */
+export type HttpReply =
+  | { readonly status?: number; readonly json: unknown }
+  | { readonly status?: number; readonly text: string; readonly contentType?: string };
+
+export interface Route {
+  readonly method: 'GET' | 'POST';
+  /** `/api/tables/:name/rows` */
+  readonly path: string;
+  handle(request: HttpRequest): HttpReply | Promise<HttpReply>;
+}
+
+/** An answer other than 200 that a handler chooses, e.g. `new HttpError(404, 'NOT_FOUND', 'no such table')`. */
+export class HttpError extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(status: number, code: string, message: string, headers: Readonly<Record<string, string>> = {}) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.headers = headers;
+  }
+}
+
+/** Files of a page, held in memory: URL path → bytes. */
+export type Assets = ReadonlyMap<string, Asset>;
+interface Asset {
+  readonly bytes: Buffer;
+  readonly contentType: string;
+  readonly etag: string;
+}
+
+const CONTENT_TYPES: Readonly<Record<string, string>> = {
+  '.html': 'text/html; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.svg': 'image/svg+xml',
+};
+
+/** Reads page files; `index.html` answers `/`, the others `/assets/<name>`. Later folders win. */
+export function loadAssets(...directories: readonly string[]): Assets {
+  const assets = new Map<string, Asset>();
+  for (const directory of directories) {
+    for (const name of readdirSync(directory)) {
+      const contentType = CONTENT_TYPES[extname(name)];
+      if (contentType === undefined) continue;
+      const bytes = readFileSync(join(directory, name));
+      const etag = `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`;
+      assets.set(name === 'index.html' ? '/' : `/assets/${name}`, { bytes, contentType, etag });
+    }
+  }
+  return assets;
+}
+
+/** Whether the process can do its work; reasons are for people. */
+export interface Readiness {
+  readonly ready: boolean;
+  readonly reasons: readonly string[];
+}
+
+export interface HttpServerOptions {
+  readonly listen: ListenAddress;
+  readonly registry: Registry;
+  /** Brings gauges up to date; called before each scrape. */
+  readonly beforeScrape?: () => void | Promise<void>;
+  readonly ready: () => Readiness;
+  /** The object behind `/api/status`. */
+  readonly status: () => unknown;
+  readonly routes?: readonly Route[];
+  readonly assets?: Assets;
+  readonly logger: Logger;
+  /** Default 20 s. */
+  readonly handlerTimeoutMs?: number;
+}
+
+export interface HttpServer {
+  /** Where it listens; the port is the real one where 0 was asked for. */
+  readonly address: ListenAddress;
+  /** Stops listening and ends what is open within two seconds. */
+  close(): Promise<void>;
+}
+
+/** @throws TributaryError CONFIG_INVALID when the address cannot be listened on */
+export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const token = randomBytes(24).toString('base64url');
+  const routes = compile([...standardRoutes(options, token), ...(options.routes ?? [])]);
+  const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, connectionsCheckingInterval: 2000 });
+  server.maxConnections = MAX_CONNECTIONS;
+  server.headersTimeout = HEADERS_TIMEOUT_MS;
+  server.requestTimeout = REQUEST_TIMEOUT_MS;
+  server.keepAliveTimeout = 5000;
+  server.on('request', (request, response) => {
+    void answer(request, response, { options, routes, token });
+  });
+  const { host, port } = options.listen;
+  await listen(server, host, port);
+  const bound = server.address();
+  return {
+    address: { host, port: typeof bound === 'object' && bound !== null ? bound.port : port },
+    close: () => closeServer(server),
+  };
+}
+
+async function listen(server: Server, host: string, port: number): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+  server.once('error', cause => {
+    const hint = 'Another program may listen there: correct http.listen or stop it.';
+    reject(new TributaryError('CONFIG_INVALID', `cannot listen on ${host}:${port}: ${cause.message}`, { hint, cause }));
+  });
+  server.listen(port, host, () => {
+    resolve(undefined);
+  });
+  await promise;
+}
+
+/** Ends a node:http server: no new connections, idle ones cut, the rest given two seconds. */
+export async function closeServer(server: Server): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  server.close(() => {
+    resolve(undefined);
+  });
+  server.closeIdleConnections();
+  const timer = setTimeout(() => {
+    server.closeAllConnections();
+  }, CLOSE_TIMEOUT_MS);
+  await promise;
+  clearTimeout(timer);
+}
+
+function standardRoutes(options: HttpServerOptions, token: string): Route[] {
+  return [
+    { method: 'GET', path: '/healthz', handle: () => ({ json: { ok: true } }) },
+    {
+      method: 'GET',
+      path: '/readyz',
+      handle: () => {
+        const readiness = options.ready();
+        return { status: readiness.ready ? 200 : 503, json: readiness };
+      },
+    },
+    { method: 'GET', path: '/api/status', handle: () => ({ json: options.status() }) },
+    // Other origins cannot read the answer (no CORS headers), so only our own pages learn the token.
+    { method: 'GET', path: '/api/token', handle: () => ({ json: { token } }) },
+    {
+      method: 'GET',
+      path: '/metrics',
+      handle: async () => {
+        await options.beforeScrape?.();
+        return { text: await options.registry.metrics(), contentType: options.registry.contentType };
+      },
+    },
+  ];
+}
+
+interface CompiledRoute extends Route {
+  readonly pattern: RegExp;
+}
+
+function compile(routes: readonly Route[]): CompiledRoute[] {
+  return routes.map(route => ({
+    method: route.method,
+    path: route.path,
+    handle: request => route.handle(request),
+    pattern: new RegExp(`^${route.path.replace(/:(\w+)/g, '(?<$1>[^/]+)')}$`),
+  }));
+}
+
+interface Site {
+  readonly options: HttpServerOptions;
+  readonly routes: readonly CompiledRoute[];
+  readonly token: string;
+}
+
+/** Never rejects: whatever goes wrong becomes an answer. */
+async function answer(request: IncomingMessage, response: ServerResponse, site: Site): Promise<void> {
+  const aborter = new AbortController();
+  response.on('close', () => {
+    aborter.abort();
+  });
+  try {
+    const reply = await dispatch(request, site, aborter);
+    send(request, response, reply);
+  } catch (error) {
+    send(request, response, errorReply(error, site.options.logger));
+  }
+}
+
+interface Outgoing {
+  readonly status: number;
+  readonly body: Buffer | string;
+  readonly contentType: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+async function dispatch(request: IncomingMessage, site: Site, aborter: AbortController): Promise<Outgoing> {
+  checkHost(request, site.options.listen);
+  const url = URL.parse(request.url ?? '/', 'http://localhost');
+  if (url === null) throw new HttpError(400, 'BAD_REQUEST', 'the address is malformed');
+  const method = request.method === 'HEAD' ? 'GET' : request.method;
+  const asset = site.options.assets?.get(url.pathname);
+  if (asset !== undefined) return assetReply(request, asset);
+  const matching = site.routes.filter(route => route.pattern.test(url.pathname));
+  if (matching.length === 0) throw new HttpError(404, 'NOT_FOUND', `there is no ${url.pathname}`);
+  const route = matching.find(candidate => candidate.method === method);
+  if (route === undefined) {
+    const allow = matching.map(({ method: allowed }) => (allowed === 'GET' ? 'GET, HEAD' : allowed)).join(', ');
+    throw new HttpError(405, 'METHOD_NOT_ALLOWED', `${url.pathname} takes ${allow}`, { allow });
+  }
+  if (route.method === 'POST') checkOrigin(request, site.token);
+  const handled = (async () =>
+    route.handle({
+      params: decodeParams(route.pattern.exec(url.pathname)?.groups ?? {}),
+      query: url.searchParams,
+      body: route.method === 'POST' ? await readJson(request) : null,
+      signal: aborter.signal,
+    }))();
+  return toOutgoing(await withDeadline(handled, site.options.handlerTimeoutMs ?? HANDLER_TIMEOUT_MS, aborter));
+}
+
+function assetReply(request: IncomingMessage, asset: Asset): Outgoing {
+  if (request.method !== 'GET' && request.method !== 'HEAD') {
+    throw new HttpError(405, 'METHOD_NOT_ALLOWED', 'this is a file', { allow: 'GET, HEAD' });
+  }
+  const headers = { etag: asset.etag, 'cache-control': 'no-cache' };
+  const fresh = request.headers['if-none-match'] === asset.etag;
+  return { status: fresh ? 304 : 200, body: fresh ? '' : asset.bytes, contentType: asset.contentType, headers };
+}
+
+function toOutgoing(reply: HttpReply): Outgoing {
+  const status = reply.status ?? 200;
+  if ('json' in reply) {
+    return { status, body: JSON.stringify(reply.json), contentType: 'application/json; charset=utf-8' };
+  }
+  return { status, body: reply.text, contentType: reply.contentType ?? 'text/plain; charset=utf-8' };
+}
+
+function checkHost(request: IncomingMessage, listenAddress: ListenAddress): void {
+  if (!isLoopback(listenAddress.host)) return;
+  const name = (request.headers.host ?? '').replace(/:\d+$/, '');
+  if (!isLoopback(name)) {
+    throw new HttpError(421, 'WRONG_HOST', 'this address serves only this machine: use localhost or 127.0.0.1');
+  }
+}
+
+/** A POST must come from our own page: browsers say so themselves, and only our page can have read the token. */
+function checkOrigin(request: IncomingMessage, token: string): void {
+  const { host, origin, 'sec-fetch-site': site } = request.headers;
+  const sameOrigin =
+    typeof site === 'string' ? site === 'same-origin' : origin === undefined || origin === `http://${host ?? ''}`;
+  const originFits = origin === undefined || URL.parse(origin)?.host === host;
+  if (!sameOrigin || !originFits) throw new HttpError(403, 'CROSS_ORIGIN', 'only the page served here may do this');
+  const given = request.headers[TOKEN_HEADER];
+  if (typeof given !== 'string' || !sameText(given, token)) {
+    throw new HttpError(403, 'TOKEN_MISSING', `the ${TOKEN_HEADER} header does not carry the token of /api/token`);
+  }
+}
+
+function sameText(a: string, b: string): boolean {
+  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
+  return timingSafeEqual(digest(a), digest(b));
+}
+
+function decodeParams(groups: Readonly<Record<string, string>>): Record<string, string> {
+  try {
+    return Object.fromEntries(Object.entries(groups).map(([key, text]) => [key, decodeURIComponent(text)]));
+  } catch {
+    throw new HttpError(400, 'BAD_REQUEST', 'the address is malformed');
+  }
+}
+
+async function readJson(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request) {
+    if (!Buffer.isBuffer(chunk)) continue;
+    size += chunk.length;
+    if (size > MAX_BODY_BYTES) {
+      throw new HttpError(413, 'TOO_LARGE', `at most ${MAX_BODY_BYTES} bytes`, { connection: 'close' });
+    }
+    chunks.push(chunk);
+  }
+  if (size === 0) return null;
+  try {
+    const parsed: unknown = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+    return parsed;
+  } catch {
+    throw new HttpError(400, 'BAD_REQUEST', 'the body is no JSON');
+  }
+}
+
+async function withDeadline<T>(work: Promise<T>, ms: number, aborter: AbortController): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    reject(new HttpError(503, 'TOO_SLOW', `no answer within ${ms / 1000} s`));
+    aborter.abort();
+  }, ms);
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function errorReply(error: unknown, logger: Logger): Outgoing {
+  if (error instanceof HttpError) {
+    const { status, code, message, headers } = error;
+    return { ...toOutgoing({ status, json: { error: { code, message } } }), headers };
+  }
+  logger.error({ err: error }, 'an HTTP request failed');
+  if (error instanceof TributaryError) {
+    const { code, message, hint, retryable } = error;
+    return toOutgoing({ status: retryable ? 503 : 500, json: { error: { code, message, hint } } });
+  }
+  return toOutgoing({ status: 500, json: { error: { code: 'INTERNAL', message: 'an internal error; see the log' } } });
+}
+
+/** No inline script or style, nothing from elsewhere, no frames, no referrer. */
+const SECURITY_HEADERS: Readonly<Record<string, string>> = {
+  'content-security-policy':
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+  'referrer-policy': 'no-referrer',
+  'cross-origin-resource-policy': 'same-origin',
+  'cross-origin-opener-policy': 'same-origin',
+  'cache-control': 'no-store',
+};
+
+function send(request: IncomingMessage, response: ServerResponse, reply: Outgoing): void {
+  if (response.headersSent || response.destroyed) return;
+  const body = Buffer.isBuffer(reply.body) ? reply.body : Buffer.from(reply.body);
+  response.writeHead(reply.status, {
+    ...SECURITY_HEADERS,
+    'content-type': reply.contentType,
+    ...(reply.status === 304 ? {} : { 'content-length': String(body.length) }),
+    ...reply.headers,
+  });
+  response.end(request.method === 'HEAD' ? undefined : body);
+}

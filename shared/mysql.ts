@@ -1,0 +1,222 @@
+/**
+ * The door to MySQL and MariaDB: every connection but zongji's own is opened here, with the same care. Values come as
+ * the server prints them (big numbers and dates as text), names and text in utf8mb4, time in UTC.
+ *
+ * Invariants: connecting has a deadline; a statement during which no byte moves in either direction for
+ * `stallMs` destroys its connection, so that nothing waits for ever on a half-open one (mysql2's own query timeout
+ * leaves the connection out of step); every fault has a code of ours, decided by number, never by text.
+ */
+import { Socket } from 'node:net';
+import mysql from 'mysql2/promise';
+import type { Connection, ConnectionOptions } from 'mysql2/promise';
+import { TributaryError } from './errors.ts';
+import type { ErrorCode } from './errors.ts';
+import type { MysqlSettings } from './link-settings.ts';
+import { mysqlSslOptions } from './tls.ts';
+import { formatDuration } from './units.ts';
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const STALL_MS = 60_000;
+const CLOSE_TIMEOUT_MS = 2000;
+
+export type MysqlSide = 'source' | 'target';
+
+/** What a connection is for. */
+export interface MysqlPurpose {
+  readonly side: MysqlSide;
+  /** Shown in the server's list of sessions, e.g. `tributary-applier apply`. */
+  readonly name: string;
+  /** Until the server has let us in; default 10 s. */
+  readonly connectTimeoutMs?: number;
+  /** Longest silence while a statement is outstanding; default 60 s; 0: none. Raise it for DDL. */
+  readonly stallMs?: number;
+  /** Statements that set the session up, run in order before the connection is handed out. */
+  readonly session?: readonly string[];
+  /** mysql2's capability flags, e.g. `-FOUND_ROWS`. */
+  readonly flags?: readonly string[];
+}
+
+/** What mysql2 and zongji need to know to connect; the password in it is revealed. */
+export function mysqlOptions(settings: MysqlSettings): ConnectionOptions {
+  const ssl = mysqlSslOptions(settings.tls, settings.host);
+  return {
+    host: settings.host,
+    port: settings.port,
+    user: settings.user,
+    password: settings.password.reveal(),
+    charset: 'utf8mb4',
+    timezone: 'Z',
+    supportBigNumbers: true,
+    bigNumberStrings: true,
+    dateStrings: true,
+    ...(settings.database === undefined ? {} : { database: settings.database }),
+    ...(ssl === undefined ? {} : { ssl }),
+  };
+}
+
+/**
+ * Opens a connection.
+ * @throws TributaryError SOURCE_… or TARGET_… UNREACHABLE, ACCESS_DENIED, SETTING
+ */
+export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpose): Promise<Connection> {
+  const place = `${settings.host}:${settings.port}`;
+  let connection: Connection;
+  try {
+    connection = await mysql.createConnection({
+      ...mysqlOptions(settings),
+      connectTimeout: purpose.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+      enableKeepAlive: true,
+      keepAliveInitialDelay: 10_000,
+      connectAttributes: { program_name: purpose.name },
+      ...(purpose.flags === undefined ? {} : { flags: [...purpose.flags] }),
+    });
+  } catch (error) {
+    throw mysqlError(error, purpose.side, `cannot connect to ${place} as ${settings.user}`);
+  }
+  // A connection that breaks while idle says so at its next statement; without a listener it would end the process.
+  connection.on('error', () => undefined);
+  const stallMs = purpose.stallMs ?? STALL_MS;
+  if (stallMs > 0) watchForStall(connection, stallMs, purpose.side);
+  try {
+    for (const statement of purpose.session ?? []) await connection.query(statement);
+  } catch (error) {
+    connection.destroy();
+    throw mysqlError(error, purpose.side, `cannot set up the session at ${place}`);
+  }
+  return connection;
+}
+
+/**
+ * Destroys the connection when a statement is outstanding and no byte has moved for a time. mysql2 passes every
+ * command through `addCommand` of its core connection, and each command emits `end`: that is what is counted.
+ */
+function watchForStall(connection: Connection, stallMs: number, side: MysqlSide): void {
+  const core: unknown = Reflect.get(connection, 'connection');
+  const add: unknown = core instanceof Object ? Reflect.get(core, 'addCommand') : undefined;
+  if (!(core instanceof Object) || typeof add !== 'function')
+    throw new TributaryError('INTERNAL', 'mysql2 has no addCommand any more');
+  const outstanding = new Set<unknown>();
+  let timer: NodeJS.Timeout | undefined;
+  let bytes = 0;
+  let movedAt = 0;
+
+  const check = (): void => {
+    const stream: unknown = Reflect.get(core, 'stream');
+    if (!(stream instanceof Socket) || stream.destroyed) {
+      clearInterval(timer);
+      return;
+    }
+    const now = performance.now();
+    const moved = stream.bytesRead + stream.bytesWritten;
+    if (moved !== bytes || outstanding.size === 0) {
+      bytes = moved;
+      movedAt = now;
+    }
+    if (outstanding.size === 0) {
+      clearInterval(timer);
+      timer = undefined;
+    } else if (now - movedAt >= stallMs) {
+      clearInterval(timer);
+      const message = `a statement got no answer for ${formatDuration(stallMs)}`;
+      stream.destroy(new TributaryError(side === 'source' ? 'SOURCE_UNREACHABLE' : 'TARGET_UNREACHABLE', message));
+    }
+  };
+
+  Reflect.set(core, 'addCommand', function (this: object, command: unknown): unknown {
+    if (command instanceof Object && 'once' in command && typeof command.once === 'function') {
+      outstanding.add(command);
+      movedAt = performance.now();
+      Reflect.apply(command.once, command, ['end', () => outstanding.delete(command)]);
+      timer ??= setInterval(check, Math.max(20, Math.min(1000, stallMs / 4))).unref();
+    }
+    const result: unknown = Reflect.apply(add, this, [command]);
+    return result;
+  });
+}
+
+/** Says goodbye and, if the server does not answer that, cuts the socket. Never throws: the work is done or lost. */
+export async function closeQuietly(connection: Connection | null | undefined): Promise<void> {
+  if (connection === null || connection === undefined) return;
+  const timer = setTimeout(() => {
+    connection.destroy();
+  }, CLOSE_TIMEOUT_MS);
+  try {
+    await connection.end();
+  } catch {
+    connection.destroy();
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Server error numbers (MySQL Server Error Message Reference) by what they mean to us. */
+const ACCESS_ERRNOS = new Set([1044, 1045, 1130, 1142, 1143, 1227, 1370, 1698, 1820, 1862, 3118, 3955]);
+const SETTING_ERRNOS = new Set([1290, 1836, 3159, 3948]);
+const NO_DATABASE = 1049;
+
+/** mysql2's and Node's codes for a certificate that cannot be trusted. */
+const TLS_CODES = new Set([
+  'HANDSHAKE_SSL_ERROR',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'CERT_HAS_EXPIRED',
+  'ERR_TLS_CERT_ALTNAME_INVALID',
+]);
+
+/** The server's error number, e.g. 1213 for a deadlock; null where the fault is not the server's. */
+export function mysqlErrno(error: unknown): number | null {
+  return error instanceof Error && 'errno' in error && typeof error.errno === 'number' && error.errno >= 1000
+    ? error.errno
+    : null;
+}
+
+/** Any fault of mysql2 as one of ours. `doing` begins the message: `cannot read shop.sales`. */
+export function mysqlError(error: unknown, side: MysqlSide, doing: string): TributaryError {
+  if (error instanceof TributaryError) return error;
+  const { kind, hint } = classify(error, side);
+  const codes: Record<MysqlSide, Record<FaultKind, ErrorCode>> = {
+    source: { UNREACHABLE: 'SOURCE_UNREACHABLE', ACCESS: 'SOURCE_ACCESS_DENIED', SETTING: 'SOURCE_SETTING' },
+    target: { UNREACHABLE: 'TARGET_UNREACHABLE', ACCESS: 'TARGET_ACCESS_DENIED', SETTING: 'TARGET_SETTING' },
+  };
+  const text = describe(error);
+  return new TributaryError(codes[side][kind], `${doing}: ${text}`, {
+    cause: error,
+    ...(hint === undefined ? {} : { hint }),
+  });
+}
+
+type FaultKind = 'UNREACHABLE' | 'ACCESS' | 'SETTING';
+
+function classify(error: unknown, side: MysqlSide): { readonly kind: FaultKind; readonly hint?: string } {
+  const errno = mysqlErrno(error);
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  if (errno === NO_DATABASE) {
+    return { kind: 'SETTING', hint: `Create the database, or correct ${side}.database.` };
+  }
+  if (errno !== null && ACCESS_ERRNOS.has(errno)) return { kind: 'ACCESS' };
+  if (errno !== null && SETTING_ERRNOS.has(errno)) {
+    return { kind: 'SETTING', hint: 'Correct the setting that the server names.' };
+  }
+  if (code === 'HANDSHAKE_NO_SSL_SUPPORT') {
+    return {
+      kind: 'SETTING',
+      hint: `Turn TLS on at the server, or set ${side}.tls: { mode: off } on a trusted network.`,
+    };
+  }
+  if (typeof code === 'string' && TLS_CODES.has(code)) {
+    return {
+      kind: 'UNREACHABLE',
+      hint: `Set ${side}.tls.ca to the server’s certificate authority (MySQL: ca.pem in its data directory).`,
+    };
+  }
+  if (errno !== null) return { kind: 'UNREACHABLE', hint: 'Look at the server’s message, and at its error log.' };
+  return { kind: 'UNREACHABLE' };
+}
+
+function describe(error: unknown): string {
+  // Node reports a host with several addresses as one AggregateError without a message.
+  if (error instanceof AggregateError && error.message === '') return error.errors.map(describe).join('; ');
+  return error instanceof Error ? error.message || error.name : String(error);
+}

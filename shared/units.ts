@@ -1,0 +1,79 @@
+/**
+ * Amounts as people write them: `20GiB`, `48h`, `1.5 MiB`, `250ms`. Parsed to bytes and milliseconds, exactly or not
+ * at all: a result that is not a whole number of bytes or milliseconds is rounded to the nearest, and one beyond
+ * 2^53 − 1 is refused.
+ */
+
+const BYTE_UNITS: ReadonlyMap<string, number> = new Map([
+  ['b', 1],
+  ['kb', 1e3],
+  ['mb', 1e6],
+  ['gb', 1e9],
+  ['tb', 1e12],
+  ['kib', 2 ** 10],
+  ['mib', 2 ** 20],
+  ['gib', 2 ** 30],
+  ['tib', 2 ** 40],
+]);
+
+const TIME_UNITS: ReadonlyMap<string, number> = new Map([
+  ['ms', 1],
+  ['s', 1000],
+  ['m', 60_000],
+  ['min', 60_000],
+  ['h', 3_600_000],
+  ['d', 86_400_000],
+]);
+
+export const BYTES_RULE = 'must be an amount such as 512KiB, 128MB or 20GiB';
+export const DURATION_RULE = 'must be a time such as 500ms, 30s, 10m, 48h or 7d';
+
+function parseAmount(text: string, units: ReadonlyMap<string, number>): number | null {
+  const match = /^(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]+)$/i.exec(text.trim());
+  const factor = units.get(match?.[2]?.toLowerCase() ?? '');
+  if (match?.[1] === undefined || factor === undefined) return null;
+  const amount = Math.round(Number(match[1]) * factor);
+  return Number.isSafeInteger(amount) ? amount : null;
+}
+
+/** `20GiB` → bytes; null when the text is no amount of bytes. A bare number is bytes. */
+export function parseBytes(text: string): number | null {
+  return /^\d{1,15}$/.test(text.trim()) ? Number(text) : parseAmount(text, BYTE_UNITS);
+}
+
+/** `48h` → milliseconds; null when the text is no time. Only 0 may stand without a unit. */
+export function parseDurationMs(text: string): number | null {
+  return text.trim() === '0' ? 0 : parseAmount(text, TIME_UNITS);
+}
+
+function trim(amount: number): string {
+  return amount >= 100 || Number.isInteger(amount) ? amount.toFixed(0) : amount.toFixed(1);
+}
+
+/** Bytes for people: `20 GiB`, `1.5 MiB`, `17 B`. */
+export function formatBytes(bytes: number): string {
+  let amount = bytes;
+  for (const unit of ['B', 'KiB', 'MiB', 'GiB']) {
+    if (Math.abs(amount) < 1024) return `${trim(amount)} ${unit}`;
+    amount /= 1024;
+  }
+  return `${trim(amount)} TiB`;
+}
+
+/** Milliseconds for people, in the one or two largest units: `2 d 4 h`, `35 s`, `250 ms`. */
+export function formatDuration(ms: number): string {
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  const seconds = Math.floor(ms / 1000);
+  const parts: [number, string][] = [
+    [Math.floor(seconds / 86_400), 'd'],
+    [Math.floor(seconds / 3600) % 24, 'h'],
+    [Math.floor(seconds / 60) % 60, 'min'],
+    [seconds % 60, 's'],
+  ];
+  const first = parts.findIndex(([amount]) => amount > 0);
+  return parts
+    .slice(first, first + 2)
+    .filter(([amount]) => amount > 0)
+    .map(([amount, unit]) => `${amount} ${unit}`)
+    .join(' ');
+}

@@ -1,0 +1,10 @@
+/** The version of both programs: package.json's. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+
+const packageSchema = z.object({ version: z.string() });
+
+export const VERSION = packageSchema.parse(
+  JSON.parse(readFileSync(join(import.meta.dirname, '../package.json'), 'utf8')),
+).version;
