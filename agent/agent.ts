@@ -1,0 +1,387 @@
+/**
+ * The agent: capture, spool and forwarder wired together, and what they say of themselves. Nothing is decided here.
+ */
+import { Registry } from 'prom-client';
+import { TributaryError, describeError } from '../shared/errors.ts';
+import type { Logger } from '../shared/logging.ts';
+import { agentMetrics } from '../shared/metrics.ts';
+import type { AgentMetrics } from '../shared/metrics.ts';
+import { brokerAccess } from '../shared/link-settings.ts';
+import type { AgentReport } from '../shared/protocol.ts';
+import { Capture } from './capture/capture.ts';
+import type { CaptureStatus } from './capture/capture.ts';
+import { createSelection } from './capture/selection.ts';
+import { SourceConnection } from './capture/source.ts';
+import type { AgentConfig } from './config.ts';
+import { brokerLink } from './forward/broker-link.ts';
+import { Forwarder } from './forward/forwarder.ts';
+import { parseWindow } from './forward/link.ts';
+import { mysqlSslOptions } from '../shared/tls.ts';
+import { currentTable } from './snapshot/progress.ts';
+import type { QueuedTable } from './snapshot/progress.ts';
+import { Spool } from './spool/spool.ts';
+import { RateOfDay, secondsUntilFull } from './time-left.ts';
+import type { AgentState, AgentStatus, StatusError, SyncStatus } from './web/status.ts';
+
+/** How often the sync's progress is noted. */
+const STOP_WITHIN_MS = 4_000;
+
+interface TableRows {
+  readonly schema: string;
+  readonly name: string;
+  rows: number;
+}
+
+export class Agent {
+  readonly registry = new Registry();
+  readonly #config: AgentConfig;
+  readonly #version: string;
+  readonly #logger: Logger;
+  readonly #spool: Spool;
+  readonly #capture: Capture;
+  readonly #forwarder: Forwarder;
+  readonly #metrics: AgentMetrics;
+  readonly #rate = new RateOfDay(Date.now());
+  readonly #startedAt = new Date().toISOString();
+  readonly #tables = new Map<string, TableRows>();
+  readonly #failed = Promise.withResolvers<TributaryError>();
+  #transactions = 0;
+  #errorSince: string | null = null;
+  #snapshotSince: { id: string; at: number; rows: number } | null = null;
+  #sync: SyncStatus | null = null;
+  #seen = { sentBytes: 0, sentBatches: 0, rewinds: 0, connections: 0 };
+
+  /** Opens the spool. @throws TributaryError ALREADY_RUNNING, SPOOL_… */
+  constructor(config: AgentConfig, version: string, logger: Logger) {
+    this.#config = config;
+    this.#version = version;
+    this.#logger = logger;
+    this.#metrics = agentMetrics(this.registry, version);
+    this.#spool = Spool.open({ ...config.spool, branch: config.branch, now: () => Date.now() });
+    let head = this.#spool.usage().totalBytes;
+    this.#spool.onAppend(() => {
+      const { totalBytes } = this.#spool.usage();
+      if (totalBytes > head) this.#rate.add(totalBytes - head, Date.now());
+      head = totalBytes;
+      this.#metrics.spoolAppended.inc();
+    });
+    const selection = createSelection(config.tables);
+    this.#capture = new Capture({
+      branch: config.branch,
+      spool: this.#spool,
+      selection,
+      connection: binlogConnection(config),
+      connect: () => SourceConnection.open(config.source, `tributary-agent ${config.branch}`),
+      logger,
+      counters: {
+        rows: (schema, name, op, rows) => this.#countRows(schema, name, op, rows),
+        group: () => {
+          this.#transactions += 1;
+          this.#metrics.captureTransactions.inc();
+        },
+        fault: code => this.#metrics.captureErrors.inc({ code }),
+        epoch: reason => this.#metrics.streamEpochs.inc({ reason }),
+      },
+      now: () => Date.now(),
+      canSend: () => this.#forwarder.idle,
+      online: () => this.#forwarder.status().connected,
+    });
+    this.#forwarder = new Forwarder({
+      spool: this.#spool,
+      connect: brokerLink({ ...brokerAccess(config.broker), branch: config.branch }),
+      policy: { ...config.link, windows: config.link.windows.map(parseWindow) },
+      facts: () => ({ capturedThrough: this.#capture.status().capturedThrough, report: this.#report() }),
+      events: {
+        onNewEpoch: reason =>
+          this.#capture.beginNewEpoch(`the head office is ${reason === 'behind' ? 'behind' : 'elsewhere'}`),
+        onStopped: error => {
+          if (error.code === 'EPOCH_SUPERSEDED') this.#logger.error({ err: error }, error.message);
+          else this.#failed.resolve(error);
+        },
+        onIdle: () => this.#capture.onForwarderIdle(),
+        onAnswer: () => undefined,
+      },
+      log: logger,
+      now: () => Date.now(),
+      random: () => Math.random(),
+    });
+  }
+
+  /** Works until aborted. @throws TributaryError what ends the process */
+  async run(signal: AbortSignal): Promise<void> {
+    const stop = new AbortController();
+    const both = AbortSignal.any([signal, stop.signal]);
+    this.#forwarder.start();
+    const fault = Promise.race([this.#failed.promise, this.#spool.failed]).then(error => {
+      throw error;
+    });
+    try {
+      await Promise.race([this.#capture.run(both), fault]);
+    } finally {
+      stop.abort();
+      const late = new Promise(resolve => setTimeout(resolve, STOP_WITHIN_MS).unref());
+      await Promise.race([this.#forwarder.stop(), late]);
+      this.#spool.close();
+    }
+  }
+
+  /** Opens the link until the spool is empty; one at a time, a second caller waits for the first one's. */
+  async sync(onProgress: (status: SyncStatus) => void, signal?: AbortSignal): Promise<void> {
+    const startedAt = new Date().toISOString();
+    const before = this.#spool.stream();
+    const note = (state: SyncStatus['state'], error: StatusError | null): void => {
+      const stream = this.#spool.stream();
+      const waiting = stream.head.seq - stream.known;
+      const doneBatches = Math.max(0, stream.known - before.known);
+      this.#sync = { state, startedAt, totalBatches: doneBatches + waiting, doneBatches, error };
+      onProgress(this.#sync);
+    };
+    note('running', null);
+    try {
+      await this.#forwarder.sync(() => note('running', null), signal);
+      note('done', null);
+    } catch (error) {
+      note('failed', statusError(error, new Date().toISOString()));
+      throw error;
+    }
+  }
+
+  startSync(): void {
+    if (this.#sync?.state === 'running') return;
+    this.sync(() => undefined).catch((error: unknown) => this.#logger.warn({ err: error }, 'sync failed'));
+  }
+
+  requestSnapshot(tables: readonly QueuedTable[]): void {
+    this.#capture.requestSnapshot(tables);
+  }
+
+  readiness(): { ready: boolean; reasons: string[] } {
+    const { state, error } = this.#capture.status();
+    const reasons = state === 'streaming' ? [] : [`capture is ${state}${error ? `: ${describeError(error)}` : ''}`];
+    return { ready: reasons.length === 0, reasons };
+  }
+
+  status(): AgentStatus {
+    const now = new Date();
+    const capture = this.#capture.status();
+    const forward = this.#forwarder.status();
+    const usage = this.#spool.usage();
+    const stream = this.#spool.stream();
+    const position = this.#spool.position();
+    this.#errorSince = capture.error === null ? null : (this.#errorSince ?? now.toISOString());
+    const { broker, link, source } = this.#config;
+    const superseded = forward.state === 'superseded';
+    return {
+      program: 'tributary-agent',
+      version: this.#version,
+      branch: this.#config.branch,
+      now: now.toISOString(),
+      startedAt: this.#startedAt,
+      state: superseded ? 'superseded' : stateOf(capture),
+      error: capture.error === null ? null : statusError(capture.error, this.#errorSince ?? now.toISOString()),
+      capture: {
+        source:
+          capture.identity === null
+            ? null
+            : `${capture.identity.flavor === 'mysql' ? 'MySQL' : 'MariaDB'} ${capture.identity.version} at ${source.host}:${source.port}`,
+        lagSeconds: capture.lagSeconds,
+        capturedThrough: capture.capturedThrough,
+        position:
+          position === null
+            ? null
+            : { file: position.source.file, offset: position.source.offset, gtidSet: position.source.gtidSet },
+        transactions: this.#transactions,
+        tables: [...this.#tables.values()].map(({ schema, name, rows }) => ({
+          schema,
+          name,
+          target: this.#config.tables.map[`${schema}.${name}`] ?? name,
+          rows,
+        })),
+      },
+      spool: {
+        waitingBatches: usage.waitingBatches,
+        waitingBytes: usage.waitingBytes,
+        totalBytes: usage.totalBytes,
+        maxBytes: usage.maxBytes,
+        oldestWaitingAt: usage.oldestWaitingAt === null ? null : new Date(usage.oldestWaitingAt).toISOString(),
+        secondsUntilFull: this.#secondsUntilFull(),
+      },
+      stream: {
+        epoch: stream.epoch,
+        head: stream.head.seq,
+        confirmed: forward.confirmed,
+        received: forward.lastAnswer === null ? null : stream.known,
+        applied: forward.lastAnswer?.applied.seq ?? null,
+      },
+      link: {
+        broker: broker.url,
+        up: forward.connected,
+        windowOpen: forward.windowOpen,
+        windows: link.windows,
+        timeZone: link.timeZone,
+        closesAt: forward.windowOpen ? isoOrNull(forward.windowChangesAt) : null,
+        opensAt: forward.windowOpen ? null : isoOrNull(forward.windowChangesAt),
+        maxBytesPerSecond: link.maxBytesPerSecond,
+        sentBytes: forward.counters.sentBytes,
+        unconfirmedBytes: forward.inFlightBytes,
+        lastAnswerAt: isoOrNull(forward.lastAnswerAt),
+        error:
+          forward.error === null
+            ? null
+            : {
+                code: superseded ? 'EPOCH_SUPERSEDED' : 'BROKER_UNREACHABLE',
+                message: forward.error,
+                hint: '',
+                since: new Date(forward.since).toISOString(),
+              },
+      },
+      snapshot: this.#snapshotStatus(),
+      sync: this.#sync,
+    };
+  }
+
+  /** Brings the gauges up to date; called before each scrape. */
+  updateMetrics(): void {
+    const status = this.status();
+    const m = this.#metrics;
+    const { counters } = this.#forwarder.status();
+    const { spool, stream, link, capture } = status;
+    m.captureRunning.set(status.state === 'capturing' ? 1 : 0);
+    m.captureLagSeconds.set(capture.lagSeconds ?? NaN);
+    m.capturedThroughSeconds.set(capture.capturedThrough === null ? NaN : Date.parse(capture.capturedThrough) / 1000);
+    m.spoolBatches.set(spool.waitingBatches);
+    m.spoolBytes.set(spool.waitingBytes);
+    m.spoolTotalBytes.set(spool.totalBytes);
+    m.spoolCapacityBytes.set(spool.maxBytes);
+    m.spoolOldestSeconds.set(
+      spool.oldestWaitingAt === null ? 0 : (Date.now() - Date.parse(spool.oldestWaitingAt)) / 1000,
+    );
+    m.spoolFull.set(status.state === 'full' ? 1 : 0);
+    m.spoolSecondsUntilFull.set(spool.secondsUntilFull ?? Infinity);
+    m.linkUp.set(link.up ? 1 : 0);
+    m.linkWindowOpen.set(link.windowOpen ? 1 : 0);
+    m.linkUnconfirmedBytes.set(link.unconfirmedBytes);
+    m.linkAnswerSeconds.set(link.lastAnswerAt === null ? NaN : Date.parse(link.lastAnswerAt) / 1000);
+    m.streamHead.set(stream.head);
+    m.streamConfirmed.set(stream.confirmed);
+    m.streamReceived.set(stream.received ?? NaN);
+    m.streamApplied.set(stream.applied ?? NaN);
+    m.linkSentBytes.inc(counters.sentBytes - this.#seen.sentBytes);
+    m.linkSentBatches.inc(counters.sentBatches - this.#seen.sentBatches);
+    m.linkRewinds.inc(counters.rewinds - this.#seen.rewinds);
+    m.linkReconnects.inc(Math.max(0, counters.connections - Math.max(1, this.#seen.connections)));
+    this.#seen = { ...counters };
+    const tables = status.snapshot?.tables ?? [];
+    m.snapshotRunning.set(tables.some(table => table.state !== 'done') ? 1 : 0);
+    for (const state of ['waiting', 'copying', 'done'] as const) {
+      m.snapshotTables.set({ state }, tables.filter(table => table.state === state).length);
+    }
+  }
+
+  #countRows(schema: string, name: string, op: 'upsert' | 'delete', rows: number): void {
+    const table = `${schema}.${name}`;
+    this.#metrics.captureRows.inc({ table, op }, rows);
+    const known = this.#tables.get(table);
+    if (known) known.rows += rows;
+    else this.#tables.set(table, { schema, name, rows });
+  }
+
+  #secondsUntilFull(): number | null {
+    const usage = this.#spool.usage();
+    const room = Math.min(
+      usage.maxBytes - usage.waitingBytes,
+      usage.freeDiskBytes - this.#config.spool.minFreeBytes + (usage.totalBytes - usage.waitingBytes),
+    );
+    return secondsUntilFull(room, this.#rate.bytesPerSecond(Date.now()));
+  }
+
+  #snapshotStatus(): AgentStatus['snapshot'] {
+    const progress = this.#spool.snapshot();
+    if (progress === null || progress.tables.length === 0) return null;
+    const rows = progress.tables.reduce((sum, table) => sum + table.rows, 0);
+    const now = Date.now();
+    if (this.#snapshotSince?.id !== progress.id) this.#snapshotSince = { id: progress.id, at: now, rows };
+    const since = this.#snapshotSince;
+    const left = progress.tables.reduce(
+      (sum, table) => sum + (table.state === 'done' ? 0 : Math.max(0, (table.estimatedRows ?? 0) - table.rows)),
+      0,
+    );
+    const rate = (rows - since.rows) / Math.max(1, (now - since.at) / 1000);
+    const running = !progress.finished && currentTable(progress) !== null;
+    return {
+      startedAt: new Date(since.at).toISOString(),
+      secondsLeft: running && rate > 0 ? Math.round(left / rate) : null,
+      tables: progress.tables.map(({ schema, name, state, rows: copied, estimatedRows }) => ({
+        schema,
+        name,
+        state,
+        rows: copied,
+        estimatedRows,
+      })),
+    };
+  }
+
+  #report(): AgentReport {
+    const capture = this.#capture.status();
+    const usage = this.#spool.usage();
+    const progress = this.#spool.snapshot();
+    return {
+      version: this.#version,
+      state: stateOf(capture),
+      spoolBatches: usage.waitingBatches,
+      spoolBytes: usage.waitingBytes,
+      secondsUntilFull: this.#secondsUntilFull(),
+      captureLagSeconds: capture.lagSeconds,
+      snapshot:
+        progress === null || progress.finished
+          ? null
+          : {
+              tablesDone: progress.tables.filter(table => table.state === 'done').length,
+              tables: progress.tables.length,
+              rows: progress.tables.reduce((sum, table) => sum + table.rows, 0),
+            },
+      windows: this.#config.link.windows,
+      error: capture.error === null ? null : describeError(capture.error).slice(0, 1000),
+    };
+  }
+}
+
+function stateOf(capture: CaptureStatus): AgentState {
+  switch (capture.state) {
+    case 'streaming':
+      return 'capturing';
+    case 'waiting-for-room':
+      return 'full';
+    case 'backing-off':
+      return 'failing';
+    case 'halted':
+      return 'stopped';
+    case 'stopped':
+    case 'connecting':
+    case 'verifying':
+      return capture.error === null ? 'starting' : 'failing';
+  }
+}
+
+function statusError(error: unknown, since: string): StatusError {
+  return error instanceof TributaryError
+    ? { code: error.code, message: error.message, hint: error.hint, since }
+    : { code: 'INTERNAL', message: describeError(error), hint: '', since };
+}
+
+function isoOrNull(ms: number | null): string | null {
+  return ms === null ? null : new Date(ms).toISOString();
+}
+
+/** What zongji's own connections need. */
+function binlogConnection(config: AgentConfig) {
+  const { host, port } = config.source;
+  const ssl = mysqlSslOptions(config.source.tls, host);
+  return {
+    host,
+    port,
+    user: config.source.user,
+    password: config.source.password.reveal(),
+    ...(ssl === undefined ? {} : { ssl }),
+  };
+}

@@ -1,0 +1,386 @@
+/**
+ * Turns raw binlog events into whole event groups: begin, rows and statements, end.
+ *
+ * Keeps its own account of groups, because a position may only ever be one where a group ended. States:
+ *
+ *   outside ──GTID──▶ opened ──BEGIN, XA START──▶ inside ──Xid, COMMIT, XA end──▶ outside
+ *                       └──any other statement (DDL …)──▶ outside
+ *   outside ──BEGIN (servers that log no GTID event)──▶ inside
+ *   any ──an exception──▶ dead
+ *
+ * MariaDB's GTID events lead to `inside` at once, or, for a standalone statement, to `opened`.
+ *
+ * Invariants: row events count only with a TableMap of the same statement before them; an event type that is not known is
+ * an error unless the server marks it as ignorable; nothing is skipped that could have changed a captured row.
+ */
+import { crc32 } from 'node:zlib';
+import { TributaryError, assert } from '../../shared/errors.ts';
+import {
+  DUMMY_TABLE_ID,
+  EVENT,
+  FLAG_ARTIFICIAL,
+  FLAG_IGNORABLE,
+  isoMicroseconds,
+  readFormatDescription,
+  readGtid,
+  readHeartbeat,
+  readMariadbGtid,
+  readOnePhase,
+  readQuery,
+  readRotate,
+  readRowsHead,
+  readRowsTable,
+  readTaggedGtid,
+  readTransactionPayload,
+} from './events.ts';
+import type { RawEvent } from './events.ts';
+import type { GroupSink, StreamPlace } from './group-sink.ts';
+import type { RowsKind } from './row-image.ts';
+import { classifyStatement } from './statements.ts';
+import { TableRegistry } from './table-registry.ts';
+
+export type { RawEvent } from './events.ts';
+export type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter } from './group-sink.ts';
+export type { DdlKind, DdlStatement, TableName } from './statements.ts';
+export type { SourceColumn, SourceTable } from './table-map.ts';
+
+type State = 'outside' | 'opened' | 'inside' | 'dead';
+
+/** Which rows events are what. */
+const ROWS = new Map<number, RowsKind>([
+  [EVENT.writeRowsV1, 'insert'],
+  [EVENT.updateRowsV1, 'update'],
+  [EVENT.deleteRowsV1, 'delete'],
+  [EVENT.writeRows, 'insert'],
+  [EVENT.updateRows, 'update'],
+  [EVENT.deleteRows, 'delete'],
+  [EVENT.writeRowsCompressedV1, 'insert'],
+  [EVENT.updateRowsCompressedV1, 'update'],
+  [EVENT.deleteRowsCompressedV1, 'delete'],
+  [EVENT.writeRowsCompressed, 'insert'],
+  [EVENT.updateRowsCompressed, 'update'],
+  [EVENT.deleteRowsCompressed, 'delete'],
+]);
+
+/** Offsets in event headers have 32 bits; files can be longer. */
+const OFFSET_WRAP = 2 ** 32;
+
+const FORMAT_HINT =
+  "Run: SET GLOBAL binlog_format = 'ROW'; add binlog_format=ROW below [mysqld] in my.cnf, and look for sessions that set " +
+  'binlog_format. Rows changed so need a new snapshot.';
+
+function unsupported(message: string, hint: string): TributaryError {
+  return new TributaryError('EVENT_UNSUPPORTED', message, { hint });
+}
+
+/** Turns raw events into the calls of a sink. */
+export class GroupReader {
+  readonly #sink: GroupSink;
+  readonly #tables: TableRegistry;
+  #state: State = 'outside';
+  #mariadb = false;
+  #file: string;
+  #offset: number;
+  /** Of the open group. */
+  #gtid: string | null = null;
+  #fingerprint = 0;
+  #capturedRows = 0;
+  #alterPending = false;
+  /** Captured rows before each savepoint of the open group. */
+  readonly #savepoints = new Map<string, number>();
+
+  /** @param start where the stream begins, until a Rotate event says so itself */
+  constructor(sink: GroupSink, start: StreamPlace | null = null) {
+    this.#sink = sink;
+    this.#tables = new TableRegistry(sink);
+    this.#file = start?.file ?? '';
+    this.#offset = start?.offset ?? 0;
+  }
+
+  /** The sink is asked again for every table, whether its definition changed or not. */
+  forgetTables(): void {
+    this.#tables.clear();
+  }
+
+  /**
+   * Takes the next event.
+   * @throws TributaryError whatever makes further capture impossible, and whatever the sink throws; the reader is dead then
+   */
+  handle(event: RawEvent): void {
+    assert(this.#state !== 'dead', 'an event was given to a group reader that had failed');
+    try {
+      this.#take(event);
+    } catch (error) {
+      this.#state = 'dead';
+      throw error;
+    }
+  }
+
+  #take(event: RawEvent): void {
+    const before = this.#offset;
+    if (event.type !== EVENT.rotate && event.type !== EVENT.heartbeat && event.type !== EVENT.heartbeatV2) {
+      this.#move(event);
+    }
+    switch (event.type) {
+      case EVENT.gtid:
+      case EVENT.anonymousGtid: {
+        const { gtid, committedAt } = readGtid(event.body, event.type === EVENT.anonymousGtid);
+        return this.#begin(event, gtid, committedAt, 'opened', before);
+      }
+      case EVENT.taggedGtid: {
+        const { gtid, committedAt } = readTaggedGtid(event.body);
+        return this.#begin(event, gtid, committedAt, 'opened', before);
+      }
+      case EVENT.mariadbGtid: {
+        const { gtid, standalone, alterPending } = readMariadbGtid(event);
+        this.#begin(event, gtid, null, standalone ? 'opened' : 'inside', before);
+        this.#alterPending = alterPending;
+        return;
+      }
+      case EVENT.rotate: {
+        this.#requireOutside('a new binlog file');
+        const { file, offset } = readRotate(event.body);
+        this.#file = file;
+        this.#offset = offset;
+        return;
+      }
+      case EVENT.formatDescription:
+        this.#requireOutside('a new binlog file');
+        this.#mariadb = readFormatDescription(event.body).mariadb;
+        return;
+      case EVENT.heartbeat:
+      case EVENT.heartbeatV2:
+        if (this.#state === 'outside') this.#sink.heartbeat(readHeartbeat(event, this.#mariadb));
+        return;
+      case EVENT.transactionPayload:
+        this.#requireGroup(event);
+        this.#count(event);
+        for (const inner of readTransactionPayload(event.body)) this.#inGroup(inner, false, before);
+        return;
+      default:
+        return this.#inGroup(event, true, before);
+    }
+  }
+
+  /** Events of a group's inside, and those that say nothing. `counts`: part of the fingerprint by themselves. */
+  #inGroup(event: RawEvent, counts: boolean, before: number): void {
+    const { type, body } = event;
+    const kind = ROWS.get(type);
+    if (kind !== undefined) {
+      this.#requireGroup(event);
+      if (counts) this.#count(event);
+      this.#capturedRows += this.#rows(kind, type, body);
+      return;
+    }
+    switch (type) {
+      case EVENT.tableMap:
+        this.#requireGroup(event);
+        if (counts) this.#count(event);
+        this.#tables.map(body, this.#mariadb);
+        return;
+      case EVENT.query:
+      case EVENT.queryCompressed:
+        return this.#query(event, counts, before);
+      case EVENT.xid:
+        this.#requireGroup(event);
+        if (counts) this.#count(event);
+        return this.#end();
+      case EVENT.xaPrepare:
+        this.#requireGroup(event);
+        if (counts) this.#count(event);
+        if (!readOnePhase(body) && this.#capturedRows > 0) {
+          throw unsupported(
+            'The binlog holds XA PREPARE of a transaction that changed captured rows.',
+            'Two-phase XA is not handled yet: use XA COMMIT … ONE PHASE or plain transactions, or exclude the tables.',
+          );
+        }
+        return this.#end();
+      case EVENT.partialUpdateRows:
+        this.#requireGroup(event);
+        if (counts) this.#count(event);
+        return this.#partialRows(body);
+      case EVENT.beginLoadQuery:
+      case EVENT.executeLoadQuery:
+        throw new TributaryError('SOURCE_SETTING', 'The binlog holds LOAD DATA as a statement.', { hint: FORMAT_HINT });
+      case EVENT.incident:
+        throw new TributaryError('SOURCE_POSITION_LOST', 'The server says that changes are missing from its binlog.');
+      // Values for a statement that follows: the statement decides.
+      case EVENT.intvar:
+      case EVENT.rand:
+      case EVENT.userVar:
+      // Nothing about rows.
+      case EVENT.stop:
+      case EVENT.ignorable:
+      case EVENT.rowsQuery:
+      case EVENT.previousGtids:
+      case EVENT.transactionContext:
+      case EVENT.viewChange:
+      case EVENT.annotateRows:
+      case EVENT.binlogCheckpoint:
+      case EVENT.mariadbGtidList:
+      case EVENT.startEncryption:
+        return;
+      default:
+        if ((event.flags & FLAG_IGNORABLE) !== 0) return;
+        throw unsupported(
+          `The binlog holds an event of type ${type}, which this version does not know.`,
+          'Upgrade the agent; until then capture stops here so that nothing is skipped.',
+        );
+    }
+  }
+
+  /** Follows the offset. Events inside of MariaDB's transactions have none. */
+  #move(event: RawEvent): void {
+    if (event.nextPosition === 0 || (event.flags & FLAG_ARTIFICIAL) !== 0) return;
+    let base = Math.floor(this.#offset / OFFSET_WRAP) * OFFSET_WRAP;
+    if (base + event.nextPosition < this.#offset) base += OFFSET_WRAP;
+    this.#offset = base + event.nextPosition;
+  }
+
+  #requireOutside(what: string): void {
+    if (this.#state === 'outside') return;
+    throw new TributaryError('EVENT_MALFORMED', `A transaction without an end is followed by ${what}.`);
+  }
+
+  #requireGroup(event: RawEvent): void {
+    if (this.#state === 'opened') this.#state = 'inside';
+    if (this.#state === 'inside') return;
+    throw new TributaryError('EVENT_MALFORMED', `An event of type ${event.type} stands outside of any transaction.`);
+  }
+
+  #count(event: RawEvent): void {
+    this.#fingerprint = crc32(event.body, (this.#fingerprint ^ event.type) >>> 0);
+  }
+
+  #begin(event: RawEvent, gtid: string | null, committedAt: string | null, state: State, before: number): void {
+    this.#requireOutside('another transaction');
+    this.#gtid = gtid;
+    this.#fingerprint = 0;
+    this.#capturedRows = 0;
+    this.#alterPending = false;
+    this.#savepoints.clear();
+    this.#state = state;
+    this.#count(event);
+    this.#sink.begin({
+      gtid,
+      file: this.#file,
+      startOffset: event.nextPosition === 0 ? before : this.#offset - event.length,
+      committedAt: committedAt ?? isoMicroseconds(event.timestamp * 1_000_000),
+      timestamp: event.timestamp,
+    });
+  }
+
+  #end(): void {
+    this.#tables.endStatement();
+    this.#state = 'outside';
+    this.#sink.end({
+      gtid: this.#gtid,
+      file: this.#file,
+      endOffset: this.#offset,
+      fingerprint: this.#fingerprint.toString(16).padStart(8, '0'),
+    });
+  }
+
+  #query(event: RawEvent, counts: boolean, before: number): void {
+    const { schema, text } = readQuery(event.body, event.type === EVENT.queryCompressed);
+    const statement = classifyStatement(text, schema);
+    if (this.#state === 'outside') {
+      // MariaDB stands a comment in for an event that this client did not ask for.
+      if (statement.kind === 'harmless' && text.startsWith('#')) return;
+      this.#begin(event, null, null, 'opened', before);
+    } else if (counts) {
+      this.#count(event);
+    }
+    const opened = this.#state === 'opened';
+    switch (statement.kind) {
+      case 'begin':
+      case 'xa-start':
+        this.#state = 'inside';
+        return;
+      case 'commit':
+      case 'xa-commit':
+      case 'xa-rollback':
+        return this.#end();
+      case 'rollback':
+        if (this.#capturedRows > 0) {
+          throw unsupported(
+            'The binlog holds a transaction that changed captured rows and ends in ROLLBACK.',
+            'It mixes tables of an engine without transactions with others; convert them to InnoDB or exclude them.',
+          );
+        }
+        return this.#end();
+      case 'savepoint':
+        this.#savepoints.set(statement.name, this.#capturedRows);
+        return;
+      case 'rollback-to':
+        if (this.#capturedRows > (this.#savepoints.get(statement.name) ?? 0)) {
+          throw unsupported(
+            'The binlog holds ROLLBACK TO SAVEPOINT behind changes of captured rows.',
+            'It mixes tables of an engine without transactions with others; convert them to InnoDB or exclude them.',
+          );
+        }
+        return;
+      case 'xa-end':
+      case 'xa-prepare':
+        return;
+      case 'harmless':
+        break;
+      case 'truncate':
+        this.#sink.truncate(statement.table.schema, statement.table.name);
+        break;
+      case 'ddl':
+        if (!this.#alterPending) this.#sink.ddl(statement.ddl);
+        break;
+      case 'dml':
+        throw new TributaryError('SOURCE_SETTING', `Rows were changed by a statement in the binlog: ${start(text)}`, {
+          hint: FORMAT_HINT,
+        });
+      case 'unknown':
+        throw unsupported(
+          `The binlog holds a statement that is not recognised: ${start(text)}`,
+          'Report it; capture stops here so that nothing is skipped.',
+        );
+    }
+    // Without a BEGIN before it, the statement is the group.
+    if (opened) this.#end();
+  }
+
+  /** Hands the rows of an event over. Returns how many were captured. */
+  #rows(kind: RowsKind, type: number, body: Buffer): number {
+    const { tableId, endOfStatement } = readRowsTable(body);
+    let rows = 0;
+    if (tableId !== DUMMY_TABLE_ID) {
+      const captured = this.#tables.mapped(tableId);
+      if (captured !== null) {
+        const { writer, decoder } = captured;
+        const head = readRowsHead(type, body, kind === 'update' ? 2 : 1);
+        rows = decoder.read(kind, head.images, head.columnCount, head.present, head.rowsAt);
+        if (rows > 0) {
+          if (kind === 'insert') writer.insert(rows, decoder.after);
+          else if (kind === 'update') writer.update(rows, decoder.before, decoder.after);
+          else writer.delete(rows, decoder.before);
+        }
+      }
+    }
+    if (endOfStatement) this.#tables.endStatement();
+    return rows;
+  }
+
+  #partialRows(body: Buffer): void {
+    const { tableId, endOfStatement } = readRowsTable(body);
+    if (tableId !== DUMMY_TABLE_ID && this.#tables.mapped(tableId) !== null) {
+      throw unsupported(
+        'The binlog holds a partial update of a JSON column.',
+        "Run: SET GLOBAL binlog_row_value_options = ''; and remove binlog_row_value_options from my.cnf. " +
+          'Rows changed so need a new snapshot.',
+      );
+    }
+    if (endOfStatement) this.#tables.endStatement();
+  }
+}
+
+/** The beginning of a statement, for a message. Values that it holds are cut off. */
+function start(text: string): string {
+  const line = text.replace(/\s+/g, ' ').slice(0, 60);
+  return text.length > 60 ? `${line}…` : line;
+}

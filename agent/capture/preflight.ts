@@ -1,0 +1,228 @@
+/**
+ * Looks at a branch database before capture starts: every setting, right and table that exact capture depends on.
+ * Reads only. Used by `check` and by `run`, which stops at the first start-up with the same words.
+ */
+import type { SourceConnection } from './source.ts';
+import { fault, ok, warning } from '../../shared/findings.ts';
+import type { Finding } from '../../shared/findings.ts';
+import { quoteName } from '../../shared/sql.ts';
+import type { SourceIdentity } from './source.ts';
+import type { CapturedTable } from './tables.ts';
+
+interface SettingRule {
+  readonly name: string;
+  readonly wanted: string;
+  readonly accepts: (value: string) => boolean;
+  readonly why: string;
+  /** Cannot be set while the server runs. */
+  readonly needsRestart: boolean;
+  readonly configLine: string;
+}
+
+/** Manual: "Binary Logging Options and Variables"; MariaDB: "Replication and Binary Log System Variables". */
+const SETTING_RULES: readonly SettingRule[] = [
+  {
+    name: 'log_bin',
+    wanted: 'ON',
+    accepts: isOn,
+    why: 'without a binlog there is nothing to capture',
+    needsRestart: true,
+    configLine: 'log_bin = binlog',
+  },
+  {
+    name: 'server_id',
+    wanted: 'a number other than 0',
+    accepts: value => value !== '0',
+    why: 'a server without an id refuses to send its binlog',
+    needsRestart: false,
+    configLine: 'server_id = 1',
+  },
+  {
+    name: 'binlog_format',
+    wanted: 'ROW',
+    accepts: value => value.toUpperCase() === 'ROW',
+    why: 'statements do not say which rows they changed',
+    needsRestart: false,
+    configLine: 'binlog_format = ROW',
+  },
+  {
+    name: 'binlog_row_image',
+    wanted: 'FULL',
+    accepts: value => value.toUpperCase() === 'FULL',
+    why: 'a partial row image lacks columns that the head office needs',
+    needsRestart: false,
+    configLine: 'binlog_row_image = FULL',
+  },
+  {
+    name: 'binlog_row_metadata',
+    wanted: 'FULL',
+    accepts: value => value.toUpperCase() === 'FULL',
+    why: 'rows must carry the column names and types that they were written under',
+    needsRestart: false,
+    configLine: 'binlog_row_metadata = FULL',
+  },
+  {
+    name: 'binlog_row_value_options',
+    wanted: "''",
+    accepts: value => value === '',
+    why: 'partial JSON updates are not handled yet',
+    needsRestart: false,
+    configLine: "binlog_row_value_options = ''",
+  },
+];
+
+function isOn(value: string): boolean {
+  return value === '1' || value.toUpperCase() === 'ON';
+}
+
+/** The least time that a branch should keep its binlogs: a long weekend offline. */
+const LEAST_BINLOG_RETENTION_SECONDS = 3 * 86_400;
+
+export async function checkSettings(source: SourceConnection, identity: SourceIdentity): Promise<Finding[]> {
+  const values = await source.variables();
+  const findings: Finding[] = [ok('source.server', `${identity.flavor} ${identity.version}`)];
+  for (const rule of SETTING_RULES) {
+    const subject = `source.${rule.name}`;
+    const value = values.get(rule.name);
+    if (value === undefined) {
+      // Older servers lack some settings; those whose absence means the wanted value are no fault.
+      if (rule.name === 'binlog_row_value_options') continue;
+      findings.push(
+        fault(subject, 'SOURCE_SETTING', `${identity.flavor} ${identity.version} has no ${rule.name}: ${rule.why}`, {
+          cure: 'upgrade to MySQL 8.0 or MariaDB 10.5 at least',
+          needsRestart: true,
+        }),
+      );
+      continue;
+    }
+    if (rule.accepts(value)) {
+      findings.push(ok(subject, value === '' ? "''" : value));
+      continue;
+    }
+    const set = rule.configLine.replace(' = ', '=').replace(/^/, 'SET GLOBAL ');
+    const text = `is ${value === '' ? "''" : value}, must be ${rule.wanted}: ${rule.why}`;
+    findings.push(
+      fault(subject, 'SOURCE_SETTING', text, {
+        ...(rule.needsRestart ? {} : { statement: `${setStatement(identity, set)}; then reconnect the applications` }),
+        configLine: rule.configLine,
+        needsRestart: rule.needsRestart,
+      }),
+    );
+  }
+  findings.push(...retention(values));
+  if (identity.flavor === 'mysql' && !identity.gtids) {
+    findings.push(
+      warning('source.gtid_mode', 'is off: capture goes by file and offset, which no other server can continue', {
+        configLine: 'gtid_mode = ON and enforce_gtid_consistency = ON',
+        needsRestart: true,
+      }),
+    );
+  }
+  return findings;
+}
+
+/** MySQL keeps a setting over a restart by itself with PERSIST. */
+function setStatement(identity: SourceIdentity, set: string): string {
+  return identity.flavor === 'mysql' ? set.replace('SET GLOBAL', 'SET PERSIST') : set;
+}
+
+function retention(values: ReadonlyMap<string, string>): Finding[] {
+  const seconds = Number(values.get('binlog_expire_logs_seconds') ?? '0');
+  const subject = 'source.binlog_expire_logs_seconds';
+  if (seconds === 0 || seconds >= LEAST_BINLOG_RETENTION_SECONDS) {
+    return [ok(subject, seconds === 0 ? 'binlogs are kept without a limit of time' : `${seconds}`)];
+  }
+  return [
+    warning(subject, `is ${seconds}: an agent that is down for longer has to copy all tables again`, {
+      statement: 'SET GLOBAL binlog_expire_logs_seconds=1209600',
+      configLine: 'binlog_expire_logs_seconds = 1209600',
+      needsRestart: false,
+    }),
+  ];
+}
+
+/** Rights: reading the binlog, its end, and the rows. */
+export async function checkRights(source: SourceConnection, identity: SourceIdentity): Promise<Finding[]> {
+  const grants = (await source.grants()).map(line => line.toUpperCase());
+  const global = grants.filter(line => line.includes(' ON *.* ')).join('\n');
+  const all = global.includes('ALL PRIVILEGES');
+  const user = await source.account();
+  const findings: Finding[] = [];
+  const needs: [right: string, accepted: readonly string[]][] = [
+    ['REPLICATION SLAVE', ['REPLICATION SLAVE', 'REPLICATION REPLICA']],
+    [
+      identity.flavor === 'mysql' ? 'REPLICATION CLIENT' : 'BINLOG MONITOR',
+      ['REPLICATION CLIENT', 'BINLOG MONITOR', 'SUPER'],
+    ],
+  ];
+  for (const [right, accepted] of needs) {
+    const has = all || accepted.some(name => global.includes(name));
+    findings.push(
+      has
+        ? ok('source.rights', right)
+        : fault('source.rights', 'SOURCE_ACCESS_DENIED', `${user} lacks ${right}`, {
+            statement: `GRANT ${right} ON *.* TO ${user}`,
+            needsRestart: false,
+          }),
+    );
+  }
+  return findings;
+}
+
+/** Reserved at the head office: columns of its own in every consolidated table. */
+const RESERVED_COLUMNS = new Set(['_branch', '_batch', '_changed_at', '_key']);
+
+/** Tables that are captured: those that cannot be, and those that need to be known of. */
+export function checkTables(tables: readonly CapturedTable[], cascades: readonly string[]): Finding[] {
+  const findings: Finding[] = [];
+  if (tables.length === 0) {
+    findings.push(
+      fault('tables.include', 'SOURCE_TABLE', 'no table of the branch database matches; nothing would be captured', {
+        cure: 'correct tables.include, or grant SELECT on the tables to the user',
+      }),
+    );
+  }
+  for (const table of tables) {
+    const subject = `table ${table.schema}.${table.name}`;
+    const name = `${quoteName(table.schema)}.${quoteName(table.name)}`;
+    if (table.name.toLowerCase().startsWith('tributary_')) {
+      findings.push(
+        fault(subject, 'SOURCE_TABLE', 'names that begin with tributary_ are reserved at the head office', {
+          cure: `rename it, or exclude it: tables.exclude: ["${table.schema}.${table.name}"]`,
+        }),
+      );
+    }
+    for (const column of table.columns) {
+      if (RESERVED_COLUMNS.has(column.name.toLowerCase())) {
+        findings.push(
+          fault(subject, 'SOURCE_TABLE', `the column name ${column.name} is reserved at the head office`, {
+            statement: `ALTER TABLE ${name} RENAME COLUMN ${quoteName(column.name)} TO ${quoteName(`x${column.name}`)}`,
+          }),
+        );
+      }
+    }
+    if (!table.columns.some(column => column.key !== undefined)) {
+      findings.push(
+        fault(subject, 'SOURCE_TABLE', 'has no primary key: its rows have no identity', {
+          statement: `ALTER TABLE ${name} ADD PRIMARY KEY (…), or exclude it: tables.exclude: ["${table.schema}.${table.name}"]`,
+        }),
+      );
+    }
+    if (table.problem !== null) {
+      findings.push(
+        fault(subject, 'VALUE_UNSUPPORTED', table.problem, {
+          cure: `exclude it: tables.exclude: ["${table.schema}.${table.name}"]`,
+        }),
+      );
+    }
+  }
+  for (const cascade of cascades) {
+    findings.push(
+      warning(
+        'source.foreign_keys',
+        `${cascade} cascades: this server does not log the rows that a cascade changes, so the head office keeps them`,
+      ),
+    );
+  }
+  return findings;
+}

@@ -1,0 +1,197 @@
+/**
+ * Row images of rows events, decoded straight into columns.
+ *
+ * Invariants: a row is handed over only after the whole event was read and ended exactly at its last row; every column that
+ * the writer reads is in every image (binlog_row_image=FULL), anything else is an error that names the cure; nothing is
+ * guessed.
+ */
+import type { Value } from '../../shared/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { UndecodableText } from './charsets.ts';
+import { MalformedJson } from './json-binary.ts';
+import type { TableDefinition } from './table-map.ts';
+import { decoderOf, skipperOf } from './value-decoders.ts';
+import type { Cursor, Decoder } from './value-decoders.ts';
+
+/** values[c][r]. */
+export type Columns = readonly (readonly Value[])[];
+
+export type RowsKind = 'insert' | 'update' | 'delete';
+
+/** What the images of one kind (before, after) are read into. */
+interface Image {
+  /** Reads or steps over each column's value. */
+  readonly steps: readonly Step[];
+  readonly columns: Value[][];
+  /** The columns-present bitmap that `order` was made from. */
+  present: Buffer;
+  /** The columns that images hold, in order: null bits count over these. */
+  order: readonly number[];
+}
+
+interface Step {
+  readonly take: boolean;
+  /** Wanted of no image: may be missing. */
+  readonly ignored: boolean;
+  readonly decode: Decoder;
+}
+
+/** Reads the rows events of one table definition. Not reentrant: its arrays are used again for the next event. */
+export class RowDecoder {
+  readonly #definition: TableDefinition;
+  readonly #cursor: Cursor = { at: 0 };
+  readonly #bitmapBytes: number;
+  readonly #before: Image;
+  readonly #after: Image;
+
+  /**
+   * @param beforeColumns the columns of before images that are wanted; undefined: all
+   * @param ignoredColumns columns that are wanted of no image, and may be missing
+   */
+  constructor(
+    definition: TableDefinition,
+    beforeColumns: readonly number[] = [...definition.layouts.keys()],
+    ignoredColumns: readonly number[] = [],
+  ) {
+    this.#definition = definition;
+    this.#bitmapBytes = (definition.layouts.length + 7) >> 3;
+    const ignored = new Set(ignoredColumns);
+    const wanted = new Set(beforeColumns);
+    const image = (takes: (column: number) => boolean): Image => ({
+      steps: definition.layouts.map((layout, c) => {
+        if (takes(c)) return { take: true, ignored: false, decode: decoderOf(layout, this.#cursor) };
+        const skip = skipperOf(layout, this.#cursor);
+        const decode = (bytes: Buffer) => {
+          skip(bytes);
+          return null;
+        };
+        return { take: false, ignored: ignored.has(c), decode };
+      }),
+      columns: definition.layouts.map(() => []),
+      present: Buffer.alloc(0),
+      order: [],
+    });
+    this.#after = image(c => !ignored.has(c));
+    this.#before = image(c => wanted.has(c) && !ignored.has(c));
+  }
+
+  /** Columns of the after images of the last event. */
+  get after(): Columns {
+    return this.#after.columns;
+  }
+
+  /** Columns of the before images of the last event; those that are not wanted stay empty. */
+  get before(): Columns {
+    return this.#before.columns;
+  }
+
+  #where(): string {
+    const { schema, name } = this.#definition.table;
+    return `${schema}.${name}`;
+  }
+
+  /**
+   * Reads all rows of an event.
+   * @param columnCount as the rows event has it
+   * @param present its columns-present bitmaps: one, or two for updates
+   * @param rowsAt where the images begin; images end at the buffer's end
+   * @returns how many rows it had
+   * @throws TributaryError SOURCE_SETTING, VALUE_UNSUPPORTED, EVENT_MALFORMED
+   */
+  read(kind: RowsKind, bytes: Buffer, columnCount: number, present: Buffer, rowsAt: number): number {
+    if (columnCount !== this.#definition.layouts.length) {
+      throw new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} has ${columnCount} columns.`);
+    }
+    const second = kind === 'update' ? this.#bitmapBytes : 0;
+    if (kind !== 'insert') this.#setPresent(this.#before, present, 0);
+    if (kind !== 'delete') this.#setPresent(this.#after, present, second);
+    const cursor = this.#cursor;
+    cursor.at = rowsAt;
+    const end = bytes.length;
+    let rows = 0;
+    while (cursor.at < end) {
+      if (kind !== 'insert') this.#readImage(this.#before, bytes, rows);
+      if (kind !== 'delete') this.#readImage(this.#after, bytes, rows);
+      rows += 1;
+    }
+    if (cursor.at !== end) {
+      throw new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ends within a row.`);
+    }
+    trim(this.#before, kind === 'insert' ? 0 : rows);
+    trim(this.#after, kind === 'delete' ? 0 : rows);
+    return rows;
+  }
+
+  #readImage(image: Image, bytes: Buffer, row: number): void {
+    const cursor = this.#cursor;
+    const { steps, columns, order } = image;
+    const nulls = cursor.at;
+    cursor.at = nulls + ((order.length + 7) >> 3);
+    for (let i = 0; i < order.length; i++) {
+      const c = order[i]!;
+      const step = steps[c]!;
+      const isNull = (bytes[nulls + (i >> 3)]! & (1 << (i & 7))) !== 0;
+      if (!isNull) {
+        let value: Value;
+        try {
+          value = step.decode(bytes);
+        } catch (error) {
+          throw this.#explain(error, c);
+        }
+        if (step.take) columns[c]![row] = value;
+      } else if (step.take) columns[c]![row] = null;
+      // A decoder that ran past the end has read nonsense: nothing after it may be tried.
+      if (cursor.at > bytes.length) {
+        throw new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ends within a value.`);
+      }
+    }
+  }
+
+  #explain(error: unknown, column: number): unknown {
+    const { name, type } = this.#definition.table.columns[column]!;
+    const where = `${this.#where()}, column ${name} (${type.slice(0, 60)})`;
+    if (error instanceof UndecodableText) {
+      return new TributaryError('VALUE_UNSUPPORTED', `${where}: ${error.message}.`, {
+        hint: 'Correct the value at the branch, or exclude the table.',
+        cause: error,
+      });
+    }
+    if (error instanceof MalformedJson || error instanceof RangeError) {
+      return new TributaryError('EVENT_MALFORMED', `${where}: ${error.message}.`, { cause: error });
+    }
+    return error;
+  }
+
+  /** Which columns an event's images hold; all that are not ignored must be there. */
+  #setPresent(image: Image, bitmaps: Buffer, at: number): void {
+    const present = bitmaps.subarray(at, at + this.#bitmapBytes);
+    if (image.present.equals(present)) return;
+    const order: number[] = [];
+    image.steps.forEach(({ ignored }, c) => {
+      if ((((present[c >> 3] ?? 0) >> (c & 7)) & 1) === 1) order.push(c);
+      else if (!ignored) this.#refuseAbsent(c);
+    });
+    image.order = order;
+    image.present = Buffer.from(present);
+  }
+
+  #refuseAbsent(column: number): never {
+    const { name } = this.#definition.table.columns[column]!;
+    throw new TributaryError('SOURCE_SETTING', `A change of ${this.#where()} was logged without its column ${name}.`, {
+      hint:
+        "Run: SET GLOBAL binlog_row_image = 'FULL'; add binlog_row_image=FULL below [mysqld] in my.cnf, and look for " +
+        'sessions that set binlog_row_image. Rows logged so need a new snapshot. MariaDB also leaves generated columns ' +
+        'out of updates: exclude such a table.',
+    });
+  }
+}
+
+/** Arrays are exactly as long as the event has rows: what a longer event left behind must not be taken for rows. */
+function trim(image: Image, rows: number): void {
+  const { columns, steps } = image;
+  for (let c = 0; c < columns.length; c++) {
+    const column = columns[c]!;
+    const length = steps[c]!.take ? rows : 0;
+    if (column.length !== length) column.length = length;
+  }
+}

@@ -1,0 +1,183 @@
+/**
+ * The branch database over an ordinary connection: who it is, how it is set, where its binlog ends. Reads only.
+ * One connection at a time; opened afresh after any failure.
+ */
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { TributaryError } from '../../shared/errors.ts';
+import type { MysqlSettings } from '../../shared/link-settings.ts';
+import { connectMysql, mysqlError } from '../../shared/mysql.ts';
+
+export type Flavor = 'mysql' | 'mariadb';
+
+export interface SourceIdentity {
+  readonly flavor: Flavor;
+  readonly version: string;
+  /** server_uuid (MySQL), or `mariadb-<server_id>`. */
+  readonly server: string;
+  /** MySQL with gtid_mode=ON: capture goes by GTID. Elsewhere by file and offset. */
+  readonly gtids: boolean;
+}
+
+/** A place in the binlog. */
+export interface BinlogPlace {
+  readonly file: string;
+  readonly offset: number;
+}
+
+/** The end of the binlog, and everything executed; `gtidSet` is '' without GTIDs. */
+export interface BinlogEnd extends BinlogPlace {
+  readonly gtidSet: string;
+}
+
+/** Rows of a query as objects of text. */
+type TextRow = Record<string, string | null>;
+
+export class SourceConnection {
+  readonly #connection: Connection;
+  #identity: SourceIdentity | null = null;
+
+  private constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  /** @param name shown in the server's list of sessions */
+  static async open(settings: MysqlSettings, name: string): Promise<SourceConnection> {
+    const session = [
+      // Values as they are: no blanks padded, no dates refused, times in UTC, and a snapshot that stays one.
+      "SET SESSION sql_mode = '', time_zone = '+00:00'",
+      'SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ',
+    ];
+    return new SourceConnection(await connectMysql(settings, { side: 'source', name, session }));
+  }
+
+  /** Rows as text; @throws TributaryError SOURCE_ACCESS_DENIED or SOURCE_UNREACHABLE */
+  async rows(sql: string, values: readonly (string | number)[] = []): Promise<TextRow[]> {
+    try {
+      const [rows] = await this.#connection.query<RowDataPacket[]>({
+        sql,
+        values: [...values],
+        typeCast: field => field.string(),
+      });
+      return rows;
+    } catch (error) {
+      throw mysqlError(error, 'source', 'the branch database refuses a query');
+    }
+  }
+
+  /** Rows as raw column bytes: cells[r][c]. For reading table rows without any conversion by the driver. */
+  async cells(sql: string): Promise<(Buffer | null)[][]> {
+    try {
+      const [rows] = await this.#connection.query<RowDataPacket[][]>({
+        sql,
+        rowsAsArray: true,
+        typeCast: field => field.buffer(),
+      });
+      return rows as unknown[] as (Buffer | null)[][];
+    } catch (error) {
+      throw mysqlError(error, 'source', 'the branch database refuses a query');
+    }
+  }
+
+  async execute(sql: string): Promise<void> {
+    await this.rows(sql);
+  }
+
+  async identity(): Promise<SourceIdentity> {
+    if (this.#identity) return this.#identity;
+    const version = (await this.rows('SELECT VERSION() AS version'))[0]?.['version'] ?? '';
+    if (/mariadb/i.test(version)) {
+      const row = (await this.rows('SELECT @@server_id AS id'))[0];
+      this.#identity = { flavor: 'mariadb', version, server: `mariadb-${row?.['id'] ?? '0'}`, gtids: false };
+    } else {
+      const row = (await this.rows('SELECT @@server_uuid AS uuid, @@gtid_mode AS gtids'))[0];
+      this.#identity = { flavor: 'mysql', version, server: row?.['uuid'] ?? '', gtids: row?.['gtids'] === 'ON' };
+    }
+    return this.#identity;
+  }
+
+  async variables(): Promise<Map<string, string>> {
+    const rows = await this.rows('SHOW GLOBAL VARIABLES');
+    return new Map(rows.map(row => [row['Variable_name'] ?? '', row['Value'] ?? '']));
+  }
+
+  async grants(): Promise<string[]> {
+    const rows = await this.rows('SHOW GRANTS');
+    return rows.map(row => Object.values(row)[0] ?? '');
+  }
+
+  /** The account as SQL names it, e.g. `'tributary'@'%'`. */
+  async account(): Promise<string> {
+    const account = (await this.rows('SELECT CURRENT_USER() AS account'))[0]?.['account'] ?? '';
+    const at = account.lastIndexOf('@');
+    return `'${account.slice(0, at)}'@'${account.slice(at + 1)}'`;
+  }
+
+  /** Where the binlog ends now. A commit may be here before it is visible to a SELECT. */
+  async binlogEnd(): Promise<BinlogEnd> {
+    const { flavor, version, gtids } = await this.identity();
+    // SHOW MASTER STATUS went away in MySQL 8.4; its successor came with 8.2 and never to MariaDB.
+    const modern = flavor === 'mysql' && (Number.parseInt(version, 10) > 8 || /^8\.[2-9]/.test(version));
+    const row = (await this.rows(modern ? 'SHOW BINARY LOG STATUS' : 'SHOW MASTER STATUS'))[0];
+    const file = row?.['File'];
+    if (row === undefined || file === undefined || file === null) {
+      throw new TributaryError('SOURCE_SETTING', 'the branch database writes no binlog (log_bin is OFF)', {
+        hint: 'in my.cnf under [mysqld]: log_bin = binlog; the server must be restarted',
+      });
+    }
+    const gtidSet = gtids ? (row['Executed_Gtid_Set'] ?? '').replaceAll('\n', '') : '';
+    return { file, offset: Number(row['Position']), gtidSet };
+  }
+
+  /** Whether this server has executed all of the set. */
+  async hasExecuted(gtidSet: string): Promise<boolean> {
+    const rows = await this.rows('SELECT GTID_SUBSET(?, @@GLOBAL.gtid_executed) AS has', [gtidSet]);
+    return rows[0]?.['has'] === '1';
+  }
+
+  /** MariaDB: the exact place in the binlog that this session's consistent snapshot stands for. */
+  async snapshotPlace(): Promise<BinlogPlace> {
+    const rows = await this.rows("SHOW STATUS LIKE 'binlog_snapshot_%'");
+    const status = new Map(rows.map(row => [(row['Variable_name'] ?? '').toLowerCase(), row['Value'] ?? '']));
+    return {
+      file: status.get('binlog_snapshot_file') ?? '',
+      offset: Number(status.get('binlog_snapshot_position') ?? 0),
+    };
+  }
+
+  /** Resolves when all of the set is visible to a SELECT on this server. @throws SOURCE_UNREACHABLE after the deadline */
+  async waitUntilVisible(gtidSet: string, deadlineSeconds: number): Promise<void> {
+    const rows = await this.rows('SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?) AS late', [gtidSet, deadlineSeconds]);
+    if (rows[0]?.['late'] !== '0') {
+      throw new TributaryError('SOURCE_UNREACHABLE', `transactions were not visible within ${deadlineSeconds} s`);
+    }
+  }
+
+  /** Foreign keys whose cascades this server does not log, as `schema.table.constraint`. */
+  async unloggedCascades(): Promise<string[]> {
+    const { flavor, version } = await this.identity();
+    const [major = 0, minor = 0] = version.split('.').map(part => Number.parseInt(part, 10));
+    if (flavor === 'mysql' && (major > 9 || (major === 9 && minor >= 6))) {
+      const native = (await this.variables()).get('innodb_native_foreign_keys');
+      if (native === undefined || native === 'OFF' || native === '0') return [];
+    }
+    const rows = await this.rows(
+      `SELECT CONCAT(CONSTRAINT_SCHEMA, '.', TABLE_NAME, '.', CONSTRAINT_NAME) AS name
+         FROM information_schema.REFERENTIAL_CONSTRAINTS
+        WHERE UPDATE_RULE IN ('CASCADE', 'SET NULL') OR DELETE_RULE IN ('CASCADE', 'SET NULL')`,
+    );
+    return rows.map(row => row['name'] ?? '');
+  }
+
+  destroy(): void {
+    this.#connection.destroy();
+  }
+}
+
+/** Orders places: by the number at the end of the file's name, then by offset. */
+export function comparePlaces(a: BinlogPlace, b: BinlogPlace): number {
+  return fileNumber(a.file) - fileNumber(b.file) || a.offset - b.offset;
+}
+
+function fileNumber(file: string): number {
+  return Number(/\.(\d+)$/.exec(file)?.[1] ?? 0);
+}

@@ -1,0 +1,322 @@
+/**
+ * What a statement in the binlog means for captured rows: nothing, a changed definition, an emptied table, or rows that
+ * were changed without row events.
+ *
+ * Invariant: what is not recognised is `unknown`, and the caller stops at it; nothing is taken to be harmless because it
+ * was not understood.
+ */
+import { Tokens } from './sql-tokens.ts';
+
+export interface TableName {
+  readonly schema: string;
+  readonly name: string;
+}
+
+export type DdlKind =
+  | 'create-table'
+  | 'alter-table'
+  | 'drop-table'
+  | 'rename-table'
+  | 'create-index'
+  | 'drop-index'
+  | 'create-database'
+  | 'alter-database'
+  | 'drop-database';
+
+/** A statement that changes what tables are. */
+export interface DdlStatement {
+  readonly kind: DdlKind;
+  /** The statement as the server logged it. */
+  readonly text: string;
+  /** Default database of the session; for *-database the database that is meant. */
+  readonly schema: string;
+  /** Every table that it names as changed, dropped or made; for a rename the old and the new name of each. Empty for *-database. */
+  readonly tables: readonly TableName[];
+  /** Renames in order (RENAME TABLE and ALTER … RENAME TO). */
+  readonly renames: readonly { readonly from: TableName; readonly to: TableName }[];
+}
+
+export type Statement =
+  | { readonly kind: 'begin' | 'commit' | 'rollback' }
+  | { readonly kind: 'savepoint' | 'rollback-to'; readonly name: string }
+  | { readonly kind: 'xa-start' | 'xa-end' | 'xa-commit' | 'xa-rollback' | 'xa-prepare' }
+  | { readonly kind: 'harmless' }
+  | { readonly kind: 'truncate'; readonly table: TableName }
+  | { readonly kind: 'ddl'; readonly ddl: DdlStatement }
+  /** Changes rows by itself: binlog_format is not ROW. */
+  | { readonly kind: 'dml' }
+  | { readonly kind: 'unknown' };
+
+/** Statements that never touch the rows or the definition of a base table. */
+const HARMLESS: ReadonlySet<string> = new Set([
+  'GRANT',
+  'REVOKE',
+  'SET',
+  'FLUSH',
+  'ANALYZE',
+  'OPTIMIZE',
+  'REPAIR',
+  'CHECK',
+  'CHECKSUM',
+  'INSTALL',
+  'UNINSTALL',
+  'USE',
+  'LOCK',
+  'UNLOCK',
+  'RELEASE',
+  'RESET',
+  'PURGE',
+  'COMMENT',
+]);
+
+const DML: ReadonlySet<string> = new Set([
+  'INSERT',
+  'UPDATE',
+  'DELETE',
+  'REPLACE',
+  'LOAD',
+  'CALL',
+  'DO',
+  'WITH',
+  'SELECT',
+]);
+
+/** What CREATE, ALTER and DROP can be about without being about tables. */
+const OTHER_OBJECTS: ReadonlySet<string> = new Set([
+  'VIEW',
+  'TRIGGER',
+  'PROCEDURE',
+  'FUNCTION',
+  'EVENT',
+  'USER',
+  'ROLE',
+  'SERVER',
+  'TABLESPACE',
+  'LOGFILE',
+  'RESOURCE',
+  'SPATIAL REFERENCE',
+  'INSTANCE',
+  'SEQUENCE',
+  'PACKAGE',
+  'LIBRARY',
+  'CATALOG',
+]);
+
+const HARMLESS_STATEMENT: Statement = { kind: 'harmless' };
+const UNKNOWN: Statement = { kind: 'unknown' };
+
+/** `[schema.]name`; null where there is none. */
+function readTable(tokens: Tokens, schema: string): TableName | null {
+  const first = tokens.identifier();
+  if (first === null) return null;
+  if (!tokens.take('.')) return { schema, name: first };
+  const name = tokens.identifier();
+  return name === null ? null : { schema: first, name };
+}
+
+function readTables(tokens: Tokens, schema: string): TableName[] | null {
+  const tables: TableName[] = [];
+  do {
+    const table = readTable(tokens, schema);
+    if (table === null) return null;
+    tables.push(table);
+  } while (tokens.take(','));
+  return tables;
+}
+
+function skipWait(tokens: Tokens): void {
+  if (tokens.take('WAIT')) tokens.next();
+  else tokens.take('NOWAIT');
+}
+
+type Rename = DdlStatement['renames'][number];
+
+function ddl(
+  kind: DdlKind,
+  text: string,
+  schema: string,
+  tables: readonly TableName[],
+  renames: readonly Rename[] = [],
+): Statement {
+  return { kind: 'ddl', ddl: { kind, text, schema, tables, renames } };
+}
+
+function ifExists(tokens: Tokens): void {
+  if (!tokens.take('IF')) return;
+  tokens.take('NOT');
+  tokens.take('EXISTS');
+}
+
+/** The rest of RENAME TABLE. */
+function readRename(tokens: Tokens, schema: string, text: string): Statement {
+  ifExists(tokens);
+  const renames: Rename[] = [];
+  do {
+    const from = readTable(tokens, schema);
+    skipWait(tokens);
+    if (from === null || !tokens.take('TO')) return UNKNOWN;
+    const to = readTable(tokens, schema);
+    if (to === null) return UNKNOWN;
+    renames.push({ from, to });
+  } while (tokens.take(','));
+  const tables = renames.flatMap(({ from, to }) => [from, to]);
+  return ddl('rename-table', text, schema, tables, renames);
+}
+
+/** The rest of ALTER TABLE: its table, and other tables that RENAME TO and EXCHANGE PARTITION bring in. */
+function readAlterTable(tokens: Tokens, schema: string, text: string): Statement {
+  ifExists(tokens);
+  const table = readTable(tokens, schema);
+  if (table === null) return UNKNOWN;
+  const tables = [table];
+  const renames: Rename[] = [];
+  let depth = 0;
+  let exchanging = false;
+  for (let token = tokens.next(); token !== null; token = tokens.next()) {
+    if (token.text === '(') depth += 1;
+    if (token.text === ')') depth -= 1;
+    if (depth > 0 || token.quoted) continue;
+    if (token.text === 'EXCHANGE') exchanging = true;
+    if (exchanging && token.text === 'WITH' && tokens.take('TABLE')) {
+      const other = readTable(tokens, schema);
+      if (other === null) return UNKNOWN;
+      tables.push(other);
+      exchanging = false;
+    }
+    if (token.text !== 'RENAME' || tokens.peeks('COLUMN') || tokens.peeks('INDEX') || tokens.peeks('KEY')) continue;
+    if (!tokens.take('TO') && !tokens.take('AS')) tokens.take('=');
+    ifExists(tokens);
+    const to = readTable(tokens, table.schema);
+    if (to === null) return UNKNOWN;
+    tables.push(to);
+    renames.push({ from: table, to });
+  }
+  return ddl('alter-table', text, schema, tables, renames);
+}
+
+function readDropTable(tokens: Tokens, schema: string, text: string): Statement {
+  ifExists(tokens);
+  const tables = readTables(tokens, schema);
+  return tables === null ? UNKNOWN : ddl('drop-table', text, schema, tables);
+}
+
+/** CREATE … INDEX name … ON table, DROP INDEX name ON table. */
+function readIndex(tokens: Tokens, schema: string, text: string, kind: 'create-index' | 'drop-index'): Statement {
+  ifExists(tokens);
+  if (tokens.identifier() === null) return UNKNOWN;
+  for (let token = tokens.next(); token !== null; token = tokens.next()) {
+    if (token.quoted || token.text !== 'ON') continue;
+    const table = readTable(tokens, schema);
+    return table === null ? UNKNOWN : ddl(kind, text, schema, [table]);
+  }
+  return UNKNOWN;
+}
+
+const VERBS = { CREATE: 'create', ALTER: 'alter', DROP: 'drop' } as const;
+
+/** CREATE, ALTER, DROP: looks for what they are about, past OR REPLACE, DEFINER = …, UNIQUE, ONLINE and the like. */
+function readDefinition(verb: keyof typeof VERBS, tokens: Tokens, schema: string, text: string): Statement {
+  let temporary = false;
+  // No statement has more than this before its object.
+  for (let i = 0; i < 40; i++) {
+    const token = tokens.next();
+    if (token === null) return UNKNOWN;
+    if (token.quoted) continue;
+    if (token.text === 'TEMPORARY') temporary = true;
+    if (token.text === 'TABLE' || token.text === 'TABLES') {
+      // Temporary tables' rows are not in the binlog, so neither matters what they are.
+      if (temporary) return HARMLESS_STATEMENT;
+      if (verb === 'DROP') return readDropTable(tokens, schema, text);
+      if (verb === 'ALTER') return readAlterTable(tokens, schema, text);
+      ifExists(tokens);
+      const table = readTable(tokens, schema);
+      return table === null ? UNKNOWN : ddl('create-table', text, schema, [table]);
+    }
+    if (token.text === 'INDEX') {
+      return verb === 'ALTER'
+        ? UNKNOWN
+        : readIndex(tokens, schema, text, verb === 'CREATE' ? 'create-index' : 'drop-index');
+    }
+    if (token.text === 'DATABASE' || token.text === 'SCHEMA') {
+      ifExists(tokens);
+      // ALTER DATABASE may leave its name out.
+      return ddl(`${VERBS[verb]}-database`, text, tokens.identifier() ?? schema, []);
+    }
+    if (token.text === 'SPATIAL' && tokens.peeks('REFERENCE')) return HARMLESS_STATEMENT;
+    if (OTHER_OBJECTS.has(token.text)) return HARMLESS_STATEMENT;
+  }
+  return UNKNOWN;
+}
+
+function readXa(tokens: Tokens): Statement {
+  const verb = tokens.next()?.text;
+  switch (verb) {
+    case 'START':
+    case 'BEGIN':
+      return { kind: 'xa-start' };
+    case 'END':
+      return { kind: 'xa-end' };
+    case 'COMMIT':
+      return { kind: 'xa-commit' };
+    case 'ROLLBACK':
+      return { kind: 'xa-rollback' };
+    case 'PREPARE':
+      return { kind: 'xa-prepare' };
+    default:
+      return UNKNOWN;
+  }
+}
+
+/** `DELETE FROM schema.table` and nothing more: what servers log for a MEMORY table that a restart has emptied. */
+function readDelete(tokens: Tokens, schema: string): Statement {
+  if (!tokens.take('FROM')) return { kind: 'dml' };
+  const table = readTable(tokens, schema);
+  return table !== null && tokens.next() === null ? { kind: 'truncate', table } : { kind: 'dml' };
+}
+
+/**
+ * Says what a logged statement means.
+ * @param schema default database of the session that ran it
+ */
+export function classifyStatement(text: string, schema: string): Statement {
+  const tokens = new Tokens(text);
+  const first = tokens.next();
+  // MariaDB replaces events that a client does not ask for by comments.
+  if (first === null) return HARMLESS_STATEMENT;
+  const verb = first.text;
+  switch (verb) {
+    case 'BEGIN':
+      return { kind: 'begin' };
+    case 'START':
+      return tokens.take('TRANSACTION') ? { kind: 'begin' } : UNKNOWN;
+    case 'COMMIT':
+      return { kind: 'commit' };
+    case 'SAVEPOINT':
+      return { kind: 'savepoint', name: tokens.identifier() ?? '' };
+    case 'ROLLBACK':
+      tokens.take('WORK');
+      if (!tokens.take('TO')) return { kind: 'rollback' };
+      tokens.take('SAVEPOINT');
+      return { kind: 'rollback-to', name: tokens.identifier() ?? '' };
+    case 'XA':
+      return readXa(tokens);
+    case 'TRUNCATE': {
+      tokens.take('TABLE');
+      const table = readTable(tokens, schema);
+      return table === null ? UNKNOWN : { kind: 'truncate', table };
+    }
+    case 'RENAME':
+      if (tokens.take('USER')) return HARMLESS_STATEMENT;
+      return tokens.take('TABLE') || tokens.take('TABLES') ? readRename(tokens, schema, text) : UNKNOWN;
+    case 'CREATE':
+    case 'ALTER':
+    case 'DROP':
+      return readDefinition(verb, tokens, schema, text);
+    case 'DELETE':
+      return readDelete(tokens, schema);
+    default:
+      if (first.quoted) return UNKNOWN;
+      if (HARMLESS.has(verb)) return HARMLESS_STATEMENT;
+      return DML.has(verb) || verb === '(' ? { kind: 'dml' } : UNKNOWN;
+  }
+}

@@ -1,0 +1,48 @@
+/** What an error of the binlog connections means for capture. Decided by number; see the one exception. */
+import { TributaryError } from '../../shared/errors.ts';
+
+/** Host or user refused, or a right missing (1227: for the dump command, REPLICATION SLAVE). */
+const ACCESS_DENIED: ReadonlySet<number> = new Set([1044, 1045, 1130, 1142, 1227, 1698, 1862, 3118, 3955]);
+
+/** ER_MASTER_FATAL_ERROR_READING_BINLOG: purged, beyond the end, of another history … */
+const FATAL_READING_BINLOG = 1236;
+
+/**
+ * The one case in which 1236 says nothing of the position. It has no number of its own, so its text must be looked at;
+ * taking it for a lost position would begin a new epoch whenever two agents meet, taking it otherwise would not end.
+ */
+const SAME_SERVER_ID = /same server[_ ](?:uuid|id)/i;
+
+function property(error: unknown, name: string): unknown {
+  return typeof error === 'object' && error !== null ? (Reflect.get(error, name) as unknown) : undefined;
+}
+
+/**
+ * @param opening before the stream stood: then a failure is the connection's
+ */
+export function streamError(error: unknown, opening: boolean): TributaryError {
+  if (error instanceof TributaryError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  const number = property(error, 'errno');
+  if (number === FATAL_READING_BINLOG) {
+    return SAME_SERVER_ID.test(message)
+      ? new TributaryError('STREAM_ENDED', `Another client reads the binlog under this server id: ${message}`, {
+          hint: 'Two agents must not share one identity: stop the other one.',
+          cause: error,
+        })
+      : new TributaryError('SOURCE_POSITION_LOST', message, { cause: error });
+  }
+  if (typeof number === 'number' && ACCESS_DENIED.has(number)) {
+    return new TributaryError('SOURCE_ACCESS_DENIED', message, {
+      hint: 'Correct the password file, or grant REPLICATION SLAVE and REPLICATION CLIENT on *.* to the user.',
+      cause: error,
+    });
+  }
+  // Programming errors of a listener or of a library are no reason to reconnect for ever.
+  if (typeof property(error, 'code') !== 'string') {
+    return new TributaryError('INTERNAL', `Reading the binlog failed: ${message}`, { cause: error });
+  }
+  return new TributaryError(opening ? 'SOURCE_UNREACHABLE' : 'STREAM_ENDED', message || 'The connection failed.', {
+    cause: error,
+  });
+}

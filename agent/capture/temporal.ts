@@ -1,0 +1,78 @@
+/**
+ * Dates and times of row images as the server prints them (formats: sql-common/my_time.cc).
+ *
+ * Dates repeat, so the last ones printed are kept in small direct-mapped caches: formatting is most of what decoding a
+ * time costs otherwise.
+ */
+
+const TWO: readonly string[] = Array.from({ length: 100 }, (_, n) => String(n).padStart(2, '0'));
+
+function two(n: number): string {
+  return TWO[n]!;
+}
+
+const CACHE_SIZE = 1024;
+
+/** A pure function from a whole number to text, with the last results kept. */
+function cached(make: (key: number) => string): (key: number) => string {
+  const keys = new Float64Array(CACHE_SIZE).fill(-1);
+  const texts: string[] = new Array<string>(CACHE_SIZE).fill('');
+  return key => {
+    const place = key % CACHE_SIZE;
+    if (keys[place] === key) return texts[place]!;
+    const text = make(key);
+    keys[place] = key;
+    texts[place] = text;
+    return text;
+  };
+}
+
+/** `YYYY-MM-DD`; zero parts and days that no calendar has are printed as they are stored. */
+function dateText(year: number, month: number, day: number): string {
+  return `${String(year).padStart(4, '0')}-${two(month)}-${two(day)}`;
+}
+
+/** DATE: day, month and year in 5, 4 and 15 bits. */
+export const packedDate = cached(packed => dateText(packed >> 9, (packed >> 5) & 15, packed & 31));
+
+/** The date part of DATETIME: year × 13 + month, and the day in the low 5 bits. */
+const packedDay = cached(packed => {
+  const months = packed >> 5;
+  return dateText(Math.floor(months / 13), months % 13, packed & 31);
+});
+
+/** DATETIME without its fraction: 22 bits of date, 5 of hours, 6 of minutes, 6 of seconds. */
+export const packedDatetime = cached(packed => {
+  const clock = packed % 0x20000;
+  const day = packedDay((packed - clock) / 0x20000);
+  return `${day} ${two(clock >> 12)}:${two((clock >> 6) & 63)}:${two(clock & 63)}`;
+});
+
+/** Seconds since 1970 as `YYYY-MM-DD hh:mm:ss` in UTC; 0 is the zero time stamp. */
+export const epochSeconds = cached(seconds =>
+  seconds === 0 ? '0000-00-00 00:00:00' : new Date(seconds * 1000).toISOString().slice(0, 19).replace('T', ' '),
+);
+
+/** A time of day or span without sign and fraction: 10 bits of hours, 6 of minutes, 6 of seconds. */
+export const packedTime = cached(packed => `${two2(packed >> 12)}:${two((packed >> 6) & 63)}:${two(packed & 63)}`);
+
+function two2(hours: number): string {
+  return hours < 100 ? two(hours) : String(hours);
+}
+
+/** Bytes that a fraction of so many digits takes. */
+export function fractionBytes(digits: number): number {
+  return (digits + 1) >> 1;
+}
+
+const POWERS = [1, 10, 100, 1000, 10_000, 100_000, 1_000_000] as const;
+
+/**
+ * `.ffffff` with exactly `digits` digits; '' for none. Odd numbers of digits are stored with one more, which is 0.
+ * @param stored the fraction's number as stored
+ */
+export function fractionText(stored: number, digits: number): string {
+  if (digits === 0) return '';
+  const value = (digits & 1) === 1 ? Math.floor(stored / 10) : stored;
+  return `.${String(POWERS[digits]! + value).slice(1)}`;
+}

@@ -1,0 +1,56 @@
+/** `check`: everything that the agent depends on, looked at once, every fault with what mends it. Writes nothing. */
+import { branchNames, connectBroker } from '../shared/amqp.ts';
+import { faultOf, ok } from '../shared/findings.ts';
+import type { Finding } from '../shared/findings.ts';
+import { brokerAccess } from '../shared/link-settings.ts';
+import { checkRights, checkSettings, checkTables } from './capture/preflight.ts';
+import { createSelection } from './capture/selection.ts';
+import { SourceConnection } from './capture/source.ts';
+import { readTables } from './capture/tables.ts';
+import type { AgentConfig } from './config.ts';
+
+export async function checkAgent(config: AgentConfig): Promise<Finding[]> {
+  const [source, broker] = await Promise.all([checkSource(config), checkBroker(config)]);
+  return [...source, ...broker];
+}
+
+async function checkSource(config: AgentConfig): Promise<Finding[]> {
+  let source: SourceConnection;
+  try {
+    source = await SourceConnection.open(config.source, `tributary-agent ${config.branch} check`);
+  } catch (error) {
+    return [faultOf('source', error)];
+  }
+  try {
+    const identity = await source.identity();
+    const tables = await readTables(source, createSelection(config.tables));
+    return [
+      ...(await checkSettings(source, identity)),
+      ...(await checkRights(source, identity)),
+      ...checkTables(tables, await source.unloggedCascades()),
+      ok('tables', `${tables.length} captured`),
+    ];
+  } catch (error) {
+    return [faultOf('source', error)];
+  } finally {
+    source.destroy();
+  }
+}
+
+async function checkBroker(config: AgentConfig): Promise<Finding[]> {
+  const names = branchNames(config.branch);
+  try {
+    const connection = await connectBroker({
+      ...brokerAccess(config.broker),
+      purpose: `tributary-agent ${config.branch} check`,
+    });
+    try {
+      await connection.queueDepth(names.answer);
+      return [ok('broker', `${config.broker.host}:${config.broker.port} lets ${config.broker.user} in`)];
+    } finally {
+      await connection.close();
+    }
+  } catch (error) {
+    return [faultOf('broker', error)];
+  }
+}

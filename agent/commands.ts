@@ -1,0 +1,186 @@
+/** The command line of tributary-agent. Each command reads its configuration and hands over; nothing is decided here. */
+import { resolve } from 'node:path';
+import { EXIT_FAILED, EXIT_OK } from '../shared/cli.ts';
+import type { CliSpec, CommandCall } from '../shared/cli.ts';
+import { callDaemon, startControlServer } from '../shared/control.ts';
+import { TributaryError } from '../shared/errors.ts';
+import { renderFindings } from '../shared/findings.ts';
+import { startHttpServer } from '../shared/http.ts';
+import { createLogger } from '../shared/logging.ts';
+import { VERSION } from '../shared/version.ts';
+import { Agent } from './agent.ts';
+import { checkAgent } from './check.ts';
+import { loadAgentConfig } from './config.ts';
+import { enroll } from './enroll.ts';
+import type { QueuedTable } from './snapshot/progress.ts';
+import { agentAssets, agentRoutes } from './web/pages.ts';
+import type { AgentStatus, SyncStatus } from './web/status.ts';
+
+export function agentCli(): CliSpec {
+  return {
+    name: 'tributary-agent',
+    description: 'Captures what a branch’s MySQL commits and forwards it to the head office.',
+    version: VERSION,
+    defaultConfig: '/etc/tributary/agent.yaml',
+    commands: [
+      { usage: 'run', summary: 'capture and forward until stopped (what systemd starts)', run },
+      {
+        usage: 'check',
+        summary: 'look at everything that capture depends on, and say what mends it',
+        json: true,
+        run: check,
+      },
+      {
+        usage: 'enroll <file>',
+        summary: 'make this machine the branch of an enrolment file',
+        json: true,
+        run: enrollCommand,
+      },
+      { usage: 'status', summary: 'what the running agent is doing', json: true, run: status },
+      {
+        usage: 'sync',
+        summary: 'open the link now, whatever the windows say, until the spool is empty',
+        options: [{ flags: '--wait', description: 'return only when all is at the head office' }],
+        run: sync,
+      },
+      {
+        usage: 'snapshot [tables...]',
+        summary: 'copy tables (schema.table; none: all) to the head office again, while changes go on',
+        run: snapshot,
+      },
+    ],
+  };
+}
+
+function placeOf(spoolDirectory: string) {
+  return { program: 'agent', key: spoolDirectory } as const;
+}
+
+async function run(call: CommandCall): Promise<undefined> {
+  const config = loadAgentConfig(call.configFile);
+  const logger = createLogger({ level: config.log.level, name: 'tributary-agent' });
+  const agent = new Agent(config, VERSION, logger);
+  const http = await startHttpServer({
+    listen: config.http.listen,
+    registry: agent.registry,
+    beforeScrape: () => agent.updateMetrics(),
+    ready: () => agent.readiness(),
+    status: () => agent.status(),
+    routes: agentRoutes({ startSync: () => agent.startSync() }),
+    assets: agentAssets(),
+    logger,
+  });
+  const control = await startControlServer({
+    place: placeOf(config.spool.directory),
+    logger,
+    commands: {
+      status: () => Promise.resolve(agent.status()),
+      sync: async (args, { signal, progress }) => {
+        if (args === 'wait') await agent.sync(progress, signal);
+        else agent.startSync();
+        return agent.status();
+      },
+      snapshot: args => {
+        agent.requestSnapshot(tablesOf(args));
+        return Promise.resolve(null);
+      },
+    },
+  });
+  const { host, port } = http.address;
+  logger.info({ branch: config.branch, version: VERSION, page: `http://${host}:${port}/` }, 'tributary-agent runs');
+  try {
+    await agent.run(call.signal);
+  } finally {
+    await Promise.all([control.close(), http.close()]);
+  }
+  logger.info({}, 'stopped; nothing is lost');
+  return undefined;
+}
+
+async function check(call: CommandCall): Promise<number> {
+  const findings = await checkAgent(loadAgentConfig(call.configFile));
+  const faults = findings.filter(finding => finding.level === 'fault').length;
+  const verdict =
+    faults === 0 ? 'ready: nothing stands in the way' : `${faults} fault${faults === 1 ? '' : 's'} to mend`;
+  call.print({ ready: faults === 0, findings }, `${renderFindings(findings)}\n${verdict}`);
+  return faults === 0 ? EXIT_OK : EXIT_FAILED;
+}
+
+async function enrollCommand(call: CommandCall): Promise<undefined> {
+  const done = await enroll(resolve(call.args[0] ?? ''), call.configFile);
+  const lines = [
+    `branch ${done.branch} of ${done.headOffice}`,
+    ...done.files.map(file => `wrote ${file}`),
+    ...(done.newLife ? ['the spool was superseded: a new life begins with a snapshot'] : []),
+    ...done.missing.map(step => `still to do: ${step}`),
+    'then: tributary-agent check',
+  ];
+  call.print(done, lines.join('\n'));
+  return undefined;
+}
+
+async function status(call: CommandCall): Promise<undefined> {
+  const answer = (await ask(call, 'status')) as AgentStatus;
+  call.print(answer, renderStatus(answer));
+  return undefined;
+}
+
+async function sync(call: CommandCall): Promise<undefined> {
+  const wait = call.options['wait'] === true;
+  await ask(call, 'sync', wait ? 'wait' : null, line => {
+    const progress = line as SyncStatus;
+    call.note(`${progress.doneBatches} of ${progress.totalBatches} batches at the head office`);
+  });
+  call.print(null, wait ? 'the spool is empty' : 'the link is open until the spool is empty');
+  return undefined;
+}
+
+async function snapshot(call: CommandCall): Promise<undefined> {
+  await ask(call, 'snapshot', call.args);
+  call.print(
+    null,
+    call.args.length === 0 ? 'all tables will be copied again' : `${call.args.length} tables will be copied again`,
+  );
+  return undefined;
+}
+
+function ask(call: CommandCall, command: string, args: unknown = null, onProgress?: (line: unknown) => void) {
+  const config = loadAgentConfig(call.configFile);
+  return callDaemon({
+    place: placeOf(config.spool.directory),
+    command,
+    args,
+    signal: call.signal,
+    ...(onProgress === undefined ? {} : { onProgress }),
+  });
+}
+
+function tablesOf(args: unknown): QueuedTable[] {
+  if (!Array.isArray(args)) return [];
+  return args.map((name: unknown) => {
+    const [schema, table, more] = typeof name === 'string' ? name.split('.') : [];
+    if (schema === undefined || table === undefined || more !== undefined) {
+      throw new TributaryError('CONFIG_INVALID', `${String(name)} is not schema.table`, {
+        hint: 'For example: shop.orders',
+      });
+    }
+    return { schema, name: table };
+  });
+}
+
+function renderStatus(status: AgentStatus): string {
+  const { capture, spool, stream, link } = status;
+  const lines = [
+    `branch ${status.branch}: ${status.state}`,
+    ...(status.error === null ? [] : [`  ${status.error.code}: ${status.error.message}`, `  → ${status.error.hint}`]),
+    `captured through ${capture.capturedThrough ?? 'unknown'} from ${capture.source ?? 'no server yet'}`,
+    `spool: ${spool.waitingBatches} batches (${spool.waitingBytes} bytes) wait, of ${spool.maxBytes} bytes`,
+    `link: ${link.up ? 'up' : 'down'}${link.windowOpen ? '' : `, window closed until ${link.opensAt ?? 'further notice'}`}`,
+    `stream: head ${stream.head}, confirmed ${stream.confirmed}, received ${stream.received ?? '?'}, applied ${stream.applied ?? '?'}`,
+  ];
+  for (const table of status.snapshot?.tables ?? []) {
+    if (table.state !== 'done')
+      lines.push(`snapshot: ${table.schema}.${table.name} ${table.state}, ${table.rows} rows`);
+  }
+  return lines.join('\n');
+}

@@ -1,0 +1,196 @@
+/**
+ * The agent's configuration: what may stand in agent.yaml, its limits and defaults, and what the program gets.
+ * Everything but `branch`, `source`, `tables` and `broker` has a default.
+ */
+import { z } from 'zod';
+import { loadConfig } from '../shared/config.ts';
+import type { ConfigContext, LoadOptions } from '../shared/config.ts';
+import { renderExample } from '../shared/config-example.ts';
+import { bytesField, durationField, listenField, logField, pathField, rateField } from '../shared/config-fields.ts';
+import type { ListenAddress } from '../shared/config-fields.ts';
+import { TributaryError } from '../shared/errors.ts';
+import {
+  brokerSettings,
+  brokerShape,
+  cannotVerifyName,
+  exposedFault,
+  isExposed,
+  mysqlShape,
+  VERIFY_NAME_FAULT,
+} from '../shared/link-settings.ts';
+import type { BrokerSettings, MysqlSettings } from '../shared/link-settings.ts';
+import type { LogLevel } from '../shared/logging.ts';
+import { checkTimeZone, parseWindow } from './forward/link.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const GIB = 1024 * MIB;
+const HOUR_MS = 3_600_000;
+
+export interface AgentConfig {
+  readonly branch: string;
+  readonly source: MysqlSettings;
+  readonly tables: {
+    readonly include: readonly string[];
+    readonly exclude: readonly string[];
+    /** `schema.table` → name at the head office. */
+    readonly map: Readonly<Record<string, string>>;
+  };
+  readonly broker: BrokerSettings;
+  readonly spool: {
+    readonly directory: string;
+    readonly maxBytes: number;
+    readonly keepAppliedMs: number;
+    /** Free disk that capture leaves alone. */
+    readonly minFreeBytes: number;
+  };
+  readonly link: {
+    /** `08:00-09:30`, `mon-fri 20:00-20:30`; none: always open. */
+    readonly windows: readonly string[];
+    readonly timeZone: string;
+    /** 0: no limit. */
+    readonly maxBytesPerSecond: number;
+  };
+  readonly http: { readonly listen: ListenAddress };
+  readonly log: { readonly level: LogLevel };
+}
+
+/** Reads agent.yaml. @throws TributaryError CONFIG_UNREADABLE, ConfigError with every fault */
+export function loadAgentConfig(file: string, options: LoadOptions = {}): AgentConfig {
+  return loadConfig(file, agentSchema, options);
+}
+
+/** A commented agent.yaml with every key. */
+export function exampleAgentConfig(): string {
+  return renderExample('agent.yaml: the configuration of tributary-agent.', agentSchema);
+}
+
+export const BRANCH_PATTERN = /^[a-z0-9][a-z0-9-]{0,62}$/;
+
+export function agentSchema(context: ConfigContext): z.ZodType<AgentConfig> {
+  return z
+    .strictObject({
+      branch: z
+        .string()
+        .regex(BRANCH_PATTERN, 'must be 1 to 63 of a-z, 0-9 and -, beginning with a letter or digit')
+        .meta({ description: 'This branch’s id, as the head office knows it.', example: 'paris' }),
+      source: sourceField(context),
+      tables: tablesField(),
+      broker: brokerField(context),
+      spool: spoolField(context),
+      link: linkField(),
+      http: z
+        .strictObject({
+          listen: listenField().prefault('127.0.0.1:7641').meta({ description: 'Address and port to listen on.' }),
+        })
+        .meta({ description: 'The page for people, metrics and health. Loopback unless a firewall guards it.' }),
+      log: z
+        .strictObject({
+          level: logField().prefault('info').meta({ description: 'trace, debug, info, warn, error, fatal or silent.' }),
+        })
+        .meta({ description: 'The log goes to stdout, one JSON object a line.' }),
+    })
+    .refine(config => config.broker.user === `branch-${config.branch}`, {
+      path: ['broker', 'url'],
+      message: 'must name the user branch-<branch>: the broker knows a branch by its user',
+    });
+}
+
+function sourceField(context: ConfigContext) {
+  return z
+    .strictObject(mysqlShape(context, 'source.password'))
+    .refine(source => !cannotVerifyName(source), VERIFY_NAME_FAULT)
+    .transform(({ passwordFile, ...rest }) => ({ ...rest, password: passwordFile }))
+    .meta({ description: 'The branch’s own MySQL or MariaDB. The user needs REPLICATION SLAVE and SELECT.' });
+}
+
+function tablesField() {
+  const pattern = z
+    .string()
+    .max(129)
+    .regex(/^[^.\p{Cc}]+\.[^\p{Cc}]+$/u, 'must be schema.table, with * for any characters: shop.*');
+  const target = z
+    .string()
+    .min(1)
+    .max(64)
+    .regex(/^[^\p{Cc}/\\.]*[^\p{Cc}/\\.\s]$/u, 'must be a table name: no dots, slashes or spaces at its end')
+    .refine(name => !name.toLowerCase().startsWith('tributary_'), 'must not begin with tributary_');
+  return z
+    .strictObject({
+      include: z.array(pattern).min(1, 'must name at least one table: ["shop.*"]').max(1000).meta({
+        description: 'Tables to capture, as schema.table; * stands for any characters.',
+        example: '["shop.*"]',
+      }),
+      exclude: z.array(pattern).max(1000).default([]).meta({ description: 'Tables to leave out all the same.' }),
+      map: z
+        .record(z.string().regex(/^[^.*?]+\.[^*?]+$/, 'must be schema.table, without *'), target)
+        .default({})
+        .meta({ description: 'Other names at the head office: { "shop2.sales": sales2 }.' }),
+    })
+    .meta({ description: 'What is captured.' });
+}
+
+function brokerField(context: ConfigContext) {
+  return z
+    .strictObject(brokerShape(context, '"amqps://branch-paris@hq.example.com:5671/tributary"'))
+    .refine(broker => !isExposed(broker.url, broker.tls), exposedFault('url'))
+    .transform(brokerSettings)
+    .meta({ description: 'The head office’s RabbitMQ; `tributary-agent enroll` writes this section.' });
+}
+
+function spoolField(context: ConfigContext) {
+  return z
+    .strictObject({
+      directory: pathField(context)
+        .prefault('/var/lib/tributary-agent')
+        .meta({ description: 'Folder of the spool, on a disk that keeps what it has synced.' }),
+      maxBytes: bytesField({ min: 64 * MIB, max: 16 * 1024 * GIB })
+        .prefault('20GiB')
+        .meta({ description: 'Most that the spool may hold. When full, capture waits; nothing is dropped.' }),
+      keepApplied: durationField({ min: 0, max: 90 * 24 * HOUR_MS })
+        .prefault('48h')
+        .meta({ description: 'How long applied batches are kept, in case the head office restores a backup.' }),
+      minFree: bytesField({ min: 16 * MIB, max: 1024 * GIB })
+        .prefault('512MiB')
+        .meta({ description: 'Free disk that is left alone, whatever maxBytes says.' }),
+    })
+    .transform(({ keepApplied, minFree, ...rest }) => ({ ...rest, keepAppliedMs: keepApplied, minFreeBytes: minFree }))
+    .meta({ description: 'Where changes wait for the link.' });
+}
+
+function linkField() {
+  const window = z.string().superRefine((text, issues) => {
+    accept(issues, () => parseWindow(text));
+  });
+  const timeZone = z.string().superRefine((name, issues) => {
+    accept(issues, () => {
+      checkTimeZone(name);
+    });
+  });
+  return z
+    .strictObject({
+      windows: z
+        .array(window)
+        .max(100)
+        .default([])
+        .meta({ description: 'When the link may be used: ["08:00-09:30", "mon-fri 20:00-20:30"]. Empty: always.' }),
+      timeZone: timeZone
+        .default(() => Intl.DateTimeFormat().resolvedOptions().timeZone)
+        .meta({ description: 'Time zone of the windows; by default the machine’s.', example: 'Europe/Paris' }),
+      maxBytesPerSecond: rateField(KIB)
+        .prefault(0)
+        .meta({ description: 'Most that is sent in a second, such as 64KiB. 0: no limit.' }),
+    })
+    .meta({ description: 'When and how fast the link is used.' });
+}
+
+/** Lets the parser of a value say what is wrong with it. */
+function accept(issues: z.core.$RefinementCtx, parse: () => unknown): void {
+  try {
+    parse();
+  } catch (error) {
+    if (!(error instanceof TributaryError)) throw error;
+    // The parser's message begins with the field, which the fault names already.
+    issues.addIssue({ code: 'custom', message: error.message.replace(/^link\.\w+: /, '') });
+  }
+}

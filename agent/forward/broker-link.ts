@@ -1,0 +1,60 @@
+/**
+ * The forwarder's way to the head office: one connection that publishes and one that reads answers, as one thing that
+ * lives and dies together. An alarm at the broker stops the publishing one; answers still arrive on the other.
+ */
+import { branchNames, connectBroker } from '../../shared/amqp.ts';
+import type { BrokerConnection, BrokerOptions, OutgoingMessage, SendOutcome } from '../../shared/amqp.ts';
+import type { TributaryError } from '../../shared/errors.ts';
+
+/** What the forwarder asks of a link; tests script their own. */
+export interface ForwardLink {
+  /** Never rejects. In the order of the calls; a message that is still on its way is not sent again. */
+  send(message: OutgoingMessage, deadlineMs: number): Promise<SendOutcome>;
+  /** The broker has an alarm and takes nothing for now. */
+  readonly blocked: boolean;
+  /** Resolves with the reason when the link is gone. Never rejects. */
+  readonly closed: Promise<TributaryError>;
+  close(): Promise<void>;
+}
+
+/** @throws TributaryError BROKER_* */
+export type ConnectLink = (onAnswer: (body: Buffer) => void) => Promise<ForwardLink>;
+
+export interface BrokerLinkOptions extends Omit<BrokerOptions, 'purpose'> {
+  readonly branch: string;
+}
+
+/** Makes the door that the forwarder opens anew after each fault. */
+export function brokerLink(options: BrokerLinkOptions): ConnectLink {
+  const names = branchNames(options.branch);
+  return async onAnswer => {
+    const sending = await connectBroker({ ...options, purpose: `tributary-agent ${options.branch} sending` });
+    let reading: BrokerConnection | null = null;
+    try {
+      const publisher = await sending.openPublisher();
+      reading = await connectBroker({ ...options, purpose: `tributary-agent ${options.branch} reading` });
+      const consumer = await reading.openConsumer({
+        queue: names.answer,
+        prefetch: 1,
+        onMessage: message => {
+          consumer.ack(message.deliveryTag);
+          onAnswer(message.body);
+        },
+      });
+      const connections = [sending, reading];
+      return {
+        send: (message, deadlineMs) => publisher.send(message, deadlineMs),
+        get blocked() {
+          return sending.blocked;
+        },
+        closed: Promise.race([publisher.closed, consumer.closed, sending.closed, reading.closed]),
+        close: async () => {
+          await Promise.all(connections.map(connection => connection.close()));
+        },
+      };
+    } catch (error) {
+      await Promise.all([sending.close(), reading?.close()]);
+      throw error;
+    }
+  };
+}

@@ -1,0 +1,400 @@
+/**
+ * Carries the spool's closed batches to the broker, in order, with confirms, inside the link policy; says hello and
+ * acts on answers as shared/protocol.ts judges them. A confirm is not an application: only an answer's `received`
+ * lets the spool forget.
+ *
+ * States, and what moves between them (only `#enter` does):
+ *
+ *   stopped ──start──▶ closed | connecting
+ *   closed        outside the windows                        ──window opens, or sync──▶ connecting
+ *   connecting    one attempt at both connections            ──▶ greeting | streaming | backing-off
+ *   greeting      connected; nothing is sent, because the head office has not yet said that this epoch is current
+ *                                                            ──current answer──▶ streaming
+ *   streaming     batches leave as the window allows         ──other epoch, new epoch──▶ greeting
+ *   refused       the broker nacked: wait, then try with one batch, on the same connection ──▶ streaming
+ *   backing-off   after any fault                            ──▶ connecting
+ *   superseded    a newer life of this branch is valid; for good
+ *   failed        the spool failed: the process must end
+ *
+ * Every connected state falls to backing-off when the link breaks or stalls, and to closed when the window closes.
+ *
+ * Invariants: `confirmed` is contiguous and goes back on a rewind; each rewind raises the answers' barrier; nothing of
+ * an open group is sent; at most one hello is outstanding.
+ */
+import { assert, describeError, TributaryError } from '../../shared/errors.ts';
+import { judgeAnswer } from '../../shared/protocol.ts';
+import type { Answer } from '../../shared/protocol.ts';
+import type { ForwardLink } from './broker-link.ts';
+import { freshCounters } from './forwarder-types.ts';
+import type { ForwarderOptions, ForwarderState, ForwarderStatus, SyncProgress } from './forwarder-types.ts';
+import { Greeter } from './greeter.ts';
+import { backOffMs, linkState } from './link.ts';
+import type { BackOff } from './link.ts';
+import { LinkHolder } from './link-holder.ts';
+import { Sender } from './sender.ts';
+import { Syncs } from './syncs.ts';
+import { Timers } from './timers.ts';
+
+export type * from './forwarder-types.ts';
+
+/** Between two slices of the spool's housekeeping while there is more to do, and when there is none. */
+const MAINTAIN_BUSY_MS = 10;
+const MAINTAIN_IDLE_MS = 5_000;
+/** How long `stop` waits for links to close. */
+const STOP_DEADLINE_MS = 5_000;
+
+const CONNECTED: readonly ForwarderState[] = ['greeting', 'streaming', 'refused'];
+const ENDED: readonly ForwarderState[] = ['stopped', 'superseded', 'failed'];
+
+export class Forwarder {
+  readonly #o: ForwarderOptions;
+  readonly #backOff: BackOff;
+  readonly #greeter: Greeter;
+  readonly #links: LinkHolder;
+  readonly #sender: Sender;
+  readonly #timers = new Timers<'retry' | 'window' | 'maintain'>();
+  readonly #syncs = new Syncs();
+  readonly #counters = freshCounters();
+  #state: ForwarderState = 'stopped';
+  #since: number;
+  #error: string | null = null;
+  #failures = 0;
+  #lastAnswer: Answer | null = null;
+  #wasIdle = false;
+  #stopListening: () => void = () => undefined;
+
+  constructor(options: ForwarderOptions) {
+    this.#o = options;
+    this.#backOff = options.backOff ?? { firstMs: 1_000, maxMs: 60_000 };
+    this.#since = options.now();
+    this.#sender = new Sender({
+      spool: options.spool,
+      counters: this.#counters,
+      maxBytesPerSecond: options.policy.maxBytesPerSecond,
+      stallMs: options.stallMs ?? 30_000,
+      windowBytes: options.windowBytes ?? 4 * 1024 * 1024,
+      windowMessages: options.windowMessages ?? 256,
+      now: options.now,
+      host: {
+        guarded: work => this.#guarded(work),
+        maySend: () => this.#state === 'streaming',
+        onConfirmed: () => this.#confirmed(),
+        onRefused: error => this.#refused(error),
+        onFault: error => this.#fault(error),
+        onPumped: () => this.#tellIdle(),
+      },
+    });
+    this.#greeter = new Greeter({
+      counters: this.#counters,
+      helloMs: options.helloMs ?? 5_000,
+      helloTimeoutMs: options.helloTimeoutMs ?? 20_000,
+      now: options.now,
+      host: {
+        guarded: work => this.#guarded(work),
+        stream: () => options.spool.stream(),
+        confirmed: () => this.#sender.confirmed,
+        facts: () => options.facts(),
+        patienceMs: () => this.#sender.patienceMs(),
+        impatient: () => this.#syncs.size > 0 && this.#sender.inFlightBatches === 0,
+        onAnswer: answer => this.#act(answer),
+        onFault: error => this.#fault(error),
+        onUnreadable: description => {
+          this.#error = description;
+        },
+      },
+    });
+    this.#links = new LinkHolder(options.connect, {
+      onOpen: link => this.#guarded(() => this.#connected(link)),
+      onOpenFailed: error => {
+        this.#counters.failedConnections += 1;
+        this.#guarded(() => this.#fault(error));
+      },
+      onAnswer: body => this.#guarded(() => this.#greeter.answered(body)),
+      onLost: error => this.#guarded(() => this.#fault(error)),
+    });
+  }
+
+  start(): void {
+    assert(this.#state === 'stopped', 'the forwarder was started twice');
+    const stream = this.#o.spool.stream();
+    this.#sender.restart(stream);
+    this.#greeter.voidAnswers();
+    this.#stopListening = this.#o.spool.onAppend(() => this.#guarded(() => this.#appended()));
+    if (stream.superseded) {
+      this.#superseded();
+      return;
+    }
+    this.#guarded(() => {
+      this.#maintain();
+      this.#watchWindow();
+      this.#resume();
+    });
+  }
+
+  /** Nothing is lost by it: what was on its way is sent again by the next start unless an answer says it arrived. */
+  async stop(): Promise<void> {
+    if (!ENDED.includes(this.#state)) this.#enter('stopped', 'stopping');
+    const stopped = new TributaryError('DAEMON_UNREACHABLE', 'The forwarder was stopped.');
+    this.#syncs.fail(stopped);
+    await this.#links.settled(STOP_DEADLINE_MS);
+  }
+
+  /** Nothing is unconfirmed and the link is up: a fresh batch would leave at once. */
+  get idle(): boolean {
+    return this.#state === 'streaming' && this.#sender.drained;
+  }
+
+  status(): ForwarderStatus {
+    const policy = linkState(this.#o.policy, this.#o.now());
+    return {
+      state: this.#state,
+      since: this.#since,
+      error: this.#error,
+      connected: CONNECTED.includes(this.#state),
+      blocked: this.#links.blocked,
+      windowOpen: policy.open,
+      windowChangesAt: policy.changesAt,
+      syncing: this.#syncs.size > 0,
+      confirmed: this.#sender.confirmed,
+      inFlightBatches: this.#sender.inFlightBatches,
+      inFlightBytes: this.#sender.inFlightBytes,
+      windowBytes: this.#sender.windowBytes,
+      lastHelloAt: this.#greeter.lastHelloAt,
+      lastAnswerAt: this.#greeter.lastAnswerAt,
+      lastAnswer: this.#lastAnswer,
+      counters: { ...this.#counters },
+    };
+  }
+
+  /**
+   * Opens the link, whatever the windows say, until the head office has received everything in the spool.
+   * @throws the signal's reason, EPOCH_SUPERSEDED, DAEMON_UNREACHABLE (stopped), or a fault of the spool
+   */
+  async sync(onProgress: (progress: SyncProgress) => void, signal?: AbortSignal): Promise<void> {
+    if (ENDED.includes(this.#state)) {
+      const code = this.#state === 'superseded' ? 'EPOCH_SUPERSEDED' : 'DAEMON_UNREACHABLE';
+      throw new TributaryError(code, `The forwarder is ${this.#state}.`);
+    }
+    try {
+      await this.#syncs.wait(onProgress, signal, () => this.#guarded(() => this.#beginSync()));
+    } finally {
+      // The link closes again now if the windows say so.
+      if (!ENDED.includes(this.#state)) this.#guarded(() => this.#watchWindow());
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------
+  // States
+
+  /** The one place where the state changes. */
+  #enter(state: ForwarderState, why: string): void {
+    const before = this.#state;
+    this.#state = state;
+    this.#since = this.#o.now();
+    this.#timers.clear('retry');
+    // An attempt under way is given up as well.
+    if (!CONNECTED.includes(state) && this.#links.drop()) {
+      this.#sender.detach();
+      this.#greeter.detach();
+    }
+    if (ENDED.includes(state)) {
+      this.#timers.clearAll();
+      this.#stopListening();
+    }
+    const fields = { from: before, to: state, why };
+    if (state === 'backing-off' || state === 'refused' || state === 'failed') this.#o.log.warn(fields, 'link');
+    else this.#o.log.info(fields, 'link');
+    this.#reportProgress();
+    this.#tellIdle();
+  }
+
+  /** To whatever the policy allows now. */
+  #resume(): void {
+    if (this.#mayConnect()) this.#connect();
+    else this.#enter('closed', 'outside the link windows');
+  }
+
+  #mayConnect(): boolean {
+    return this.#syncs.size > 0 || linkState(this.#o.policy, this.#o.now()).open;
+  }
+
+  #watchWindow(): void {
+    const { changesAt } = linkState(this.#o.policy, this.#o.now());
+    if (changesAt === null) this.#timers.clear('window');
+    else this.#timers.set('window', changesAt - this.#o.now(), () => this.#guarded(() => this.#watchWindow()));
+    const open = this.#mayConnect();
+    if (open && this.#state === 'closed') this.#connect();
+    if (!open && this.#state !== 'closed' && !ENDED.includes(this.#state)) {
+      this.#enter('closed', 'the link window closed');
+    }
+  }
+
+  #connect(): void {
+    this.#enter('connecting', this.#failures === 0 ? 'the link is open' : `attempt ${this.#failures + 1}`);
+    this.#links.open();
+  }
+
+  #connected(link: ForwardLink): void {
+    this.#counters.connections += 1;
+    this.#sender.attach(link);
+    this.#greeter.attach(link);
+    const { told, epoch } = this.#o.spool.stream();
+    // An epoch that the head office has acknowledged once may be sent without asking again; a batch that it does not
+    // want does no harm, because a batch never registers an epoch.
+    this.#enter(told === epoch ? 'streaming' : 'greeting', 'connected');
+    this.#greeter.greet();
+    this.#sender.pump();
+  }
+
+  /** Any doubt about the link: drop it, rewind, and try again later. */
+  #fault(error: unknown): void {
+    if (ENDED.includes(this.#state) || this.#state === 'backing-off') return;
+    this.#error = describeError(error);
+    this.#failures += 1;
+    const waitMs = backOffMs(this.#backOff, this.#failures, this.#o.random());
+    this.#enter('backing-off', this.#error);
+    this.#timers.set('retry', waitMs, () => this.#guarded(() => this.#resume()));
+  }
+
+  /** The queue is full. Confirms and refusals come in any order, so everything from the lowest on is sent again. */
+  #refused(error: TributaryError): void {
+    this.#error = describeError(error);
+    this.#failures += 1;
+    this.#rewind();
+    this.#sender.probe();
+    this.#enter('refused', this.#error);
+    const waitMs = backOffMs(this.#backOff, this.#failures, this.#o.random());
+    this.#timers.set('retry', waitMs, () =>
+      this.#guarded(() => {
+        this.#enter('streaming', 'trying with one batch');
+        this.#sender.pump();
+      }),
+    );
+  }
+
+  #superseded(): void {
+    const { branch } = this.#o.spool.stream();
+    this.#end('superseded', new TributaryError('EPOCH_SUPERSEDED', `A newer life of ${branch} is the valid one.`));
+  }
+
+  #end(state: 'superseded' | 'failed', error: TributaryError): void {
+    if (this.#state === 'superseded' || this.#state === 'failed') return;
+    this.#error = describeError(error);
+    this.#enter(state, this.#error);
+    this.#syncs.fail(error);
+    this.#o.events.onStopped(error);
+  }
+
+  /** Runs what an event brought. A fault of the spool, or of this program, ends the forwarder: nothing goes on after it. */
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      const fault =
+        error instanceof TributaryError
+          ? error
+          : new TributaryError('INTERNAL', `The forwarder failed: ${describeError(error)}`, { cause: error });
+      this.#end('failed', fault);
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------
+  // What the spool, the sender and the head office bring
+
+  /** The spool's head has moved, or it has begun a new epoch. */
+  #appended(): void {
+    const stream = this.#o.spool.stream();
+    if (stream.epoch === this.#sender.epoch) {
+      this.#sender.pump();
+      return;
+    }
+    this.#sender.restart(stream);
+    this.#greeter.voidAnswers();
+    if (!CONNECTED.includes(this.#state)) return;
+    this.#enter('greeting', 'a new epoch began');
+    this.#greeter.greetAnew();
+  }
+
+  #confirmed(): void {
+    this.#failures = 0;
+    this.#error = null;
+    if (this.#sender.confirmed === this.#o.spool.stream().head.seq) this.#greeter.greetSoon();
+  }
+
+  #rewind(): void {
+    this.#sender.rewind();
+    this.#greeter.voidAnswers();
+  }
+
+  #act(answer: Answer): void {
+    const { spool, events } = this.#o;
+    const before = spool.stream();
+    this.#failures = 0;
+    this.#lastAnswer = answer;
+    const action = judgeAnswer(before, answer, seq => spool.digestAt(seq));
+    switch (action.do) {
+      case 'ignore':
+        this.#counters.ignoredAnswers += 1;
+        return;
+      case 'stop':
+        spool.supersede();
+        this.#superseded();
+        return;
+      case 'claim':
+        spool.claim(action.told);
+        this.#rewind();
+        if (this.#state !== 'greeting') this.#enter('greeting', 'the head office has another epoch');
+        // Answered the same twice: somebody else claims too, or the head office is busy; no haste then.
+        if (action.told !== before.told) this.#greeter.greet();
+        return;
+      case 'new-epoch':
+        this.#rewind();
+        if (this.#state !== 'greeting') this.#enter('greeting', `this spool is ${action.reason}`);
+        // The spool tells through onAppend when it has begun the new epoch.
+        events.onNewEpoch(action.reason);
+        return;
+      case 'advance':
+        spool.advance(action.known, before.epoch);
+        this.#sender.known(action.known);
+        if (action.resend !== null) {
+          this.#sender.resend(action.resend);
+          this.#greeter.voidAnswers();
+        }
+        if (this.#state === 'greeting') {
+          this.#sender.restart(spool.stream());
+          this.#enter('streaming', 'the head office knows this epoch');
+        }
+        events.onAnswer(answer);
+        this.#reportProgress();
+        this.#sender.pump();
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------
+  // Sync, idleness, housekeeping
+
+  #beginSync(): void {
+    this.#reportProgress();
+    if (this.#state === 'backing-off') this.#timers.set('retry', 0, () => this.#guarded(() => this.#resume()));
+    else this.#watchWindow();
+    this.#greeter.greetSoon();
+  }
+
+  #reportProgress(): void {
+    if (this.#syncs.size === 0 || ENDED.includes(this.#state)) return;
+    const { waitingBatches, waitingBytes } = this.#o.spool.usage();
+    this.#syncs.report({ waitingBatches, waitingBytes, state: this.#state, error: this.#error });
+  }
+
+  #tellIdle(): void {
+    const { idle } = this;
+    const fresh = idle && !this.#wasIdle;
+    this.#wasIdle = idle;
+    if (fresh) this.#o.events.onIdle();
+  }
+
+  #maintain(): void {
+    const waitMs = this.#o.spool.maintain() ? MAINTAIN_BUSY_MS : MAINTAIN_IDLE_MS;
+    this.#timers.set('maintain', waitMs, () => this.#guarded(() => this.#maintain()));
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * Which batch is to be sent next, which are on their way, and through which the broker has confirmed without a gap.
+ * Pure arithmetic over seqs; batches themselves stay in the spool.
+ *
+ * To be sent are: first what the head office asked for again (`resend`, a closed range), then everything from `next`
+ * on. Invariants: confirmed = (lowest seq on its way or to be sent) − 1, or what the head office has received if that
+ * is more; nothing that it has received is sent again unless it asks, for the spool may have pruned it.
+ */
+import { assert } from '../../shared/errors.ts';
+import type { AgentStream } from '../../shared/protocol.ts';
+
+interface Flight {
+  readonly bytes: number;
+  readonly number: number;
+}
+
+export class Outbox {
+  /** By seq; in the order of sending. Bounded by the send window. */
+  readonly #inFlight = new Map<number, Flight>();
+  #inFlightBytes = 0;
+  #flights = 0;
+  #next = 1;
+  #known = 0;
+  #resend: { from: number; readonly to: number } | null = null;
+  #epoch: string;
+
+  constructor(stream: AgentStream) {
+    this.#epoch = stream.epoch;
+    this.restart(stream);
+  }
+
+  get epoch(): string {
+    return this.#epoch;
+  }
+
+  get inFlightBatches(): number {
+    return this.#inFlight.size;
+  }
+
+  get inFlightBytes(): number {
+    return this.#inFlightBytes;
+  }
+
+  /** Size of the batch that has been on its way for longest. */
+  get oldestBytes(): number {
+    for (const flight of this.#inFlight.values()) return flight.bytes;
+    return 0;
+  }
+
+  /** Contiguously confirmed; everything that the head office has received counts as confirmed. */
+  get confirmed(): number {
+    let lowest = this.#next;
+    if (this.#resend !== null) lowest = Math.min(lowest, this.#resend.from);
+    for (const seq of this.#inFlight.keys()) lowest = Math.min(lowest, seq);
+    return Math.max(lowest - 1, this.#known);
+  }
+
+  /** From the first batch that the head office has not said it received, in this epoch. */
+  restart(stream: AgentStream): void {
+    this.#clear();
+    this.#epoch = stream.epoch;
+    this.#resend = null;
+    this.#known = stream.known;
+    this.#next = stream.known + 1;
+  }
+
+  /** The next batch to send, if it is not beyond `head`. */
+  peek(head: number): number | null {
+    const seq = this.#resend?.from ?? this.#next;
+    return seq <= head ? seq : null;
+  }
+
+  /** @returns the number of this flight, to be given back with its confirm */
+  sent(seq: number, bytes: number): number {
+    assert(!this.#inFlight.has(seq), `batch ${seq} is on its way already`);
+    if (this.#resend !== null) {
+      assert(seq === this.#resend.from, `batch ${seq} is out of turn`);
+      if (seq === this.#resend.to) this.#resend = null;
+      else this.#resend.from = seq + 1;
+    } else {
+      assert(seq === this.#next, `batch ${seq} is out of turn`);
+      this.#next = seq + 1;
+    }
+    this.#flights += 1;
+    this.#inFlight.set(seq, { bytes, number: this.#flights });
+    this.#inFlightBytes += bytes;
+    return this.#flights;
+  }
+
+  /** False when the flight is from before a rewind. */
+  holds(seq: number, flight: number): boolean {
+    return this.#inFlight.get(seq)?.number === flight;
+  }
+
+  confirm(seq: number): void {
+    const found = this.#inFlight.get(seq);
+    assert(found !== undefined, `batch ${seq} is confirmed but was not on its way`);
+    this.#inFlight.delete(seq);
+    this.#inFlightBytes -= found.bytes;
+  }
+
+  /** Everything from the lowest unconfirmed on is to be sent again. @returns whether anything was on its way */
+  rewind(): boolean {
+    const lowest = this.confirmed + 1;
+    const any = this.#inFlight.size > 0;
+    this.#clear();
+    this.#resend = null;
+    this.#next = lowest;
+    return any;
+  }
+
+  /** The head office has these (fewer than before, if it was restored); what it has need not be sent. */
+  known(seq: number): void {
+    this.#known = seq;
+    this.#next = Math.max(this.#next, seq + 1);
+    if (this.#resend === null) return;
+    this.#resend.from = Math.max(this.#resend.from, seq + 1);
+    if (this.#resend.from > this.#resend.to) this.#resend = null;
+  }
+
+  /** The head office lacks this range, which was confirmed. What is on its way of it need not be asked for. */
+  resend(from: number, to: number): void {
+    assert(from <= to, `a resend from ${from} to ${to}`);
+    const last = Math.min(to, this.confirmed);
+    if (from <= last) this.#resend = { from, to: last };
+  }
+
+  #clear(): void {
+    this.#inFlight.clear();
+    this.#inFlightBytes = 0;
+  }
+}

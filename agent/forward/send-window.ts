@@ -1,0 +1,47 @@
+/**
+ * How much may be on its way unconfirmed. More than the link holds only piles up in the socket: a hello would wait
+ * behind it, and a drop would send it all again. So the limit grows while confirms come quickly and shrinks while they
+ * are slow, between a floor that keeps a poor link busy and the configured ceiling. Pure: times are passed in.
+ */
+
+/** Two batches of the usual size: one on the wire while the confirm of the other travels. */
+const FLOOR_BYTES = 256 * 1024;
+const START_BYTES = 1024 * 1024;
+const QUICK_MS = 1_000;
+const SLOW_MS = 4_000;
+
+export class SendWindow {
+  readonly #ceilingBytes: number;
+  readonly #maxMessages: number;
+  #limitBytes: number;
+  #probing = false;
+
+  constructor(ceilingBytes: number, maxMessages: number) {
+    this.#ceilingBytes = Math.max(FLOOR_BYTES, ceilingBytes);
+    this.#maxMessages = maxMessages;
+    this.#limitBytes = Math.min(START_BYTES, this.#ceilingBytes);
+  }
+
+  get limitBytes(): number {
+    return this.#limitBytes;
+  }
+
+  /** Whether one more batch may leave. The first always may, whatever its size. */
+  admits(inFlightMessages: number, inFlightBytes: number): boolean {
+    if (inFlightMessages === 0) return true;
+    if (this.#probing) return false;
+    return inFlightMessages < this.#maxMessages && inFlightBytes < this.#limitBytes;
+  }
+
+  confirmed(bytes: number, tookMs: number): void {
+    this.#probing = false;
+    if (tookMs < QUICK_MS) this.#limitBytes = Math.min(this.#ceilingBytes, this.#limitBytes + bytes);
+    else if (tookMs > SLOW_MS) this.#limitBytes = Math.max(FLOOR_BYTES, this.#limitBytes - bytes);
+  }
+
+  /** After a refusal: one batch alone, until it is confirmed. */
+  probe(): void {
+    this.#probing = true;
+    this.#limitBytes = Math.min(START_BYTES, this.#ceilingBytes);
+  }
+}

@@ -1,0 +1,62 @@
+/** The SQL that reads a chunk of a table in key order. Pure. */
+import { parseColumnType, wireKind } from '../../shared/column-type.ts';
+import { quoteBytes, quoteName, quoteString } from '../../shared/sql.ts';
+import type { Value } from '../../shared/batch.ts';
+import type { CapturedColumn, CapturedTable } from '../capture/tables.ts';
+import { keyColumns } from '../capture/batcher.ts';
+
+/**
+ * Column 0 … n−1 are the table's columns; after them come the key's cursor values where a key column does not compare
+ * by its own text (ENUM by index).
+ * @param after key of the last row read, as `cursorOf` gave it; null: from the beginning
+ */
+export function chunkQuery(table: CapturedTable, after: readonly Value[] | null, limit: number, lock: string): string {
+  const keys = keyColumns(table.columns).map(index => table.columns[index]!);
+  const lists = [...table.columns.map(column => column.select), ...keys.map(column => column.order)];
+  const where = after === null ? '' : ` WHERE ${afterCondition(keys, after)}`;
+  const order = keys.map(column => column.order).join(', ');
+  const name = `${quoteName(table.schema)}.${quoteName(table.name)}`;
+  return `SELECT ${lists.join(', ')} FROM ${name}${where} ORDER BY ${order} LIMIT ${limit}${lock}`;
+}
+
+/** (a, b) > (x, y) spelled out, in the form for which the server uses the key. */
+function afterCondition(keys: readonly CapturedColumn[], after: readonly Value[]): string {
+  const alternatives = keys.map((column, place) => {
+    const equal = keys.slice(0, place).map((earlier, k) => `${earlier.order} = ${literal(earlier, after[k]!)}`);
+    return `(${[...equal, `${column.order} > ${literal(column, after[place]!)}`].join(' AND ')})`;
+  });
+  const first = keys[0]!;
+  // The redundant first bound lets the server start a range on the key's first column.
+  return `${first.order} >= ${literal(first, after[0]!)} AND (${alternatives.join(' OR ')})`;
+}
+
+function literal(column: CapturedColumn, value: Value): string {
+  const type = parseColumnType(column.type);
+  if (type.base === 'enum' || type.base === 'set') return String(value);
+  switch (wireKind(type)) {
+    case 'integer':
+    case 'decimal':
+      return String(value);
+    case 'float':
+    case 'double': {
+      const text = String(value);
+      return text.includes('e') ? text : `${text}e0`;
+    }
+    case 'bytes':
+      return quoteBytes(Buffer.from(String(value), 'base64'));
+    case 'text':
+    case 'temporal':
+    case 'json':
+      return quoteString(String(value));
+  }
+}
+
+/** Converts the cursor cells of a row (those after the table's columns) to what `chunkQuery` takes as `after`. */
+export function cursorOf(table: CapturedTable, cells: readonly (Buffer | null)[]): Value[] {
+  return keyColumns(table.columns).map((index, place) => {
+    const cell = cells[table.columns.length + place];
+    if (cell === null || cell === undefined) return null;
+    const kind = wireKind(parseColumnType(table.columns[index]!.type));
+    return kind === 'bytes' ? cell.toString('base64') : cell.toString('utf8');
+  });
+}

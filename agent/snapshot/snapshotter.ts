@@ -1,0 +1,367 @@
+/**
+ * Copies rows that were there before capture began, by chunks in key order, without writing to the source.
+ *
+ * For each chunk: note the keys that the stream emits from now on; read the chunk in a view that holds everything the
+ * stream had emitted before; take the binlog's end as `high`; when the stream is past `high`, drop the noted keys from
+ * the chunk and emit the rest. So a copied row is never older than what the stream has said of it.
+ *
+ * How a view is made to hold what the stream has emitted (a commit is in the binlog before a SELECT sees it):
+ * MySQL with GTIDs waits for them; MariaDB asks its consistent snapshot for its exact place; MySQL without GTIDs reads
+ * FOR SHARE, which waits for commits in flight.
+ *
+ * One Snapshotter lives as long as one binlog connection; losing it voids the pending chunk. What is done is in the
+ * spool, in one transaction with the rows.
+ */
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Change, TableDescription, Value } from '../../shared/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/logging.ts';
+import { keyColumns, keyIdOf } from '../capture/batcher.ts';
+import type { BatchDraft, KeyId } from '../capture/batcher.ts';
+import type { StreamPlace } from '../capture/group-reader.ts';
+import type { Selection } from '../capture/selection.ts';
+import type { CaptureSink } from '../capture/sink.ts';
+import { comparePlaces } from '../capture/source.ts';
+import type { SourceConnection, SourceIdentity } from '../capture/source.ts';
+import { cellReader, readTables } from '../capture/tables.ts';
+import type { CapturedTable } from '../capture/tables.ts';
+import type { Spool } from '../spool/spool.ts';
+import { chunkQuery, cursorOf } from './chunk-query.ts';
+import { beginProgress, currentTable, hasQueue, idleProgress, updateTable } from './progress.ts';
+import type { SnapshotProgress, SnapshotTable } from './progress.ts';
+
+/** Chunks grow and shrink between these so that one is about CHUNK_BYTES. */
+const FIRST_CHUNK_ROWS = 1_000;
+const MOST_CHUNK_ROWS = 20_000;
+const CHUNK_BYTES = 4 * 1024 * 1024;
+/** Keys noted while a chunk waits; beyond it the chunk is void and the next one smaller. */
+const MOST_NOTED_KEYS = 500_000;
+const VISIBLE_WITHIN_SECONDS = 30;
+const RETRY_MS = 1_000;
+const IDLE_MS = 200;
+
+export interface SnapshotterOptions {
+  readonly connect: () => Promise<SourceConnection>;
+  readonly identity: SourceIdentity;
+  readonly selection: Selection;
+  readonly spool: Spool;
+  readonly sink: CaptureSink;
+  readonly logger: Logger;
+}
+
+/** A chunk that has been read: rows in key order, as columns. */
+interface Chunk {
+  readonly rows: number;
+  readonly columns: Value[][];
+  readonly ids: KeyId[];
+  readonly cursors: Value[][];
+  readonly bytes: number;
+  /** The table ends with it. */
+  readonly last: boolean;
+  readonly high: StreamPlace;
+}
+
+export class Snapshotter {
+  readonly #o: SnapshotterOptions;
+  #source: SourceConnection | null = null;
+  readonly #definitions = new Map<string, CapturedTable>();
+  #chunkRows = FIRST_CHUNK_ROWS;
+
+  constructor(options: SnapshotterOptions) {
+    this.#o = options;
+  }
+
+  /** Works until aborted. @throws what only a person can mend; failures of its connection are tried again */
+  async run(signal: AbortSignal): Promise<void> {
+    // Asked anew after each await: what the compiler concluded before it no longer holds.
+    const stopping = (): boolean => signal.aborted;
+    try {
+      while (!stopping()) {
+        try {
+          if (!(await this.#step(signal))) await pause(IDLE_MS, signal);
+        } catch (error) {
+          this.#source?.destroy();
+          this.#source = null;
+          if (stopping()) return;
+          if (!(error instanceof TributaryError) || !error.retryable) throw error;
+          this.#o.logger.warn({ err: error }, 'a snapshot chunk is read again');
+          await pause(RETRY_MS, signal);
+        }
+      }
+    } finally {
+      this.#source?.destroy();
+    }
+  }
+
+  /** Does the next thing. Returns false when there is nothing to do. */
+  async #step(signal: AbortSignal): Promise<boolean> {
+    this.#forgetChanged();
+    const progress = this.#o.spool.snapshot() ?? idleProgress();
+    if (this.#o.sink.phase !== 'taking' || !this.#o.spool.usage().room) return false;
+    if (progress.finished) {
+      if (!hasQueue(progress)) return false;
+      await this.#begin(progress, signal);
+    } else if (!progress.started) {
+      await this.#mark(progress, signal);
+    } else {
+      const table = currentTable(progress);
+      if (table === null) await this.#finish(progress, signal);
+      else await this.#copy(table, signal);
+    }
+    return true;
+  }
+
+  /** The next snapshot, of the queued tables that are there. */
+  async #begin(progress: SnapshotProgress, signal: AbortSignal): Promise<void> {
+    const all = await readTables(await this.#connection(), this.#o.selection);
+    const wanted = progress.queuedWhole
+      ? all
+      : all.filter(table => progress.queued.some(each => each.schema === table.schema && each.name === table.name));
+    const next = beginProgress(randomUUID(), progress.queuedWhole, wanted);
+    await this.#between(this.#o.sink.place, signal, () => {
+      this.#o.sink.emitSnapshot(startMarker(next, wanted, this.#o.selection), now => ({
+        ...next,
+        started: true,
+        // What was queued while the tables were read waits for the one after.
+        queued: now.queued.filter(each => !progress.queued.includes(each)),
+      }));
+    });
+    this.#o.logger.info({ snapshot: next.id, tables: wanted.length }, 'snapshot begun');
+  }
+
+  /** The start marker of an epoch whose first batch did not get into the spool. */
+  async #mark(progress: SnapshotProgress, signal: AbortSignal): Promise<void> {
+    const all = await readTables(await this.#connection(), this.#o.selection);
+    const tables = all.filter(table =>
+      progress.tables.some(each => each.schema === table.schema && each.name === table.name),
+    );
+    await this.#between(this.#o.sink.place, signal, () => {
+      this.#o.sink.emitSnapshot(startMarker(progress, tables, this.#o.selection), now => ({ ...now, started: true }));
+    });
+  }
+
+  async #finish(progress: SnapshotProgress, signal: AbortSignal): Promise<void> {
+    await this.#between(this.#o.sink.place, signal, () => {
+      this.#o.sink.emitSnapshot(endMarker(progress, this.#o.selection), now => ({ ...now, finished: true }));
+    });
+    const rows = progress.tables.reduce((sum, table) => sum + table.rows, 0);
+    this.#o.logger.info({ snapshot: progress.id, tables: progress.tables.length, rows }, 'snapshot finished');
+  }
+
+  async #copy(table: SnapshotTable, signal: AbortSignal): Promise<void> {
+    const { sink } = this.#o;
+    const definition = await this.#definition(table);
+    if (definition === null) {
+      await this.#between(sink.place, signal, () => {
+        sink.emitSnapshot(null, now => updateTable(now, table, { state: 'done' }));
+      });
+      return;
+    }
+    const noted = new Set<KeyId>();
+    sink.record(table.schema, table.name, key => {
+      if (noted.size <= MOST_NOTED_KEYS) noted.add(key);
+    });
+    try {
+      const chunk = await this.#read(definition, table.lastKey);
+      await this.#between(chunk.high, signal, () => {
+        if (sink.changedTables.some(changed => changed.schema === table.schema && changed.name === table.name)) return;
+        if (noted.size > MOST_NOTED_KEYS) {
+          this.#chunkRows = Math.max(1, this.#chunkRows >> 2);
+          return;
+        }
+        this.#emit(definition, table, chunk, noted);
+      });
+    } finally {
+      sink.record(table.schema, table.name, null);
+    }
+  }
+
+  /** Emits the rows of the chunk that the stream has not spoken of, as batches of the usual size. */
+  #emit(definition: CapturedTable, table: SnapshotTable, chunk: Chunk, noted: ReadonlySet<KeyId>): void {
+    const perBatch = Math.max(1, Math.floor((chunk.rows * this.#o.sink.targetBytes) / Math.max(1, chunk.bytes)));
+    let rows = table.rows;
+    for (let from = 0; from < chunk.rows; from += perBatch) {
+      const to = Math.min(chunk.rows, from + perBatch);
+      const kept: number[] = [];
+      for (let row = from; row < to; row++) if (!noted.has(chunk.ids[row]!)) kept.push(row);
+      rows += to - from;
+      const ended = chunk.last && to === chunk.rows;
+      const change = {
+        state: ended ? ('done' as const) : ('copying' as const),
+        lastKey: chunk.cursors[to - 1]!,
+        rows,
+      };
+      this.#o.sink.emitSnapshot(
+        kept.length === 0 ? null : upsertDraft(definition, this.#o.selection, chunk, kept),
+        now => updateTable(now, table, change),
+      );
+    }
+    if (chunk.rows === 0) {
+      this.#o.sink.emitSnapshot(null, now => updateTable(now, table, { state: 'done' }));
+    }
+    this.#resize(chunk);
+  }
+
+  #resize(chunk: Chunk): void {
+    if (chunk.rows < this.#chunkRows) return;
+    const fitting = Math.floor((chunk.rows * CHUNK_BYTES) / Math.max(1, chunk.bytes));
+    this.#chunkRows = Math.max(1, Math.min(MOST_CHUNK_ROWS, this.#chunkRows * 4, fitting));
+  }
+
+  /** Reads the next chunk in a view that holds all that the stream had emitted when this was called. */
+  async #read(table: CapturedTable, lastKey: readonly Value[] | null): Promise<Chunk> {
+    const { identity, sink } = this.#o;
+    const emitted = sink.place;
+    const gtids = sink.gtidSet;
+    const source = await this.#connection();
+    let cells: (Buffer | null)[][];
+    if (identity.flavor === 'mariadb') {
+      await source.execute('START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY');
+      const view = await source.snapshotPlace();
+      if (comparePlaces(view, emitted) < 0) {
+        throw new TributaryError('SOURCE_UNREACHABLE', 'a commit was not yet visible');
+      }
+      cells = await source.cells(chunkQuery(table, lastKey, this.#chunkRows, ''));
+      await source.execute('COMMIT');
+    } else {
+      if (gtids !== '') await source.waitUntilVisible(gtids, VISIBLE_WITHIN_SECONDS);
+      cells = await source.cells(chunkQuery(table, lastKey, this.#chunkRows, identity.gtids ? '' : ' FOR SHARE'));
+    }
+    const high = await source.binlogEnd();
+    return toChunk(table, cells, cells.length < this.#chunkRows, high);
+  }
+
+  /** Runs the callback between groups once the stream, heard after now, is at or past the place. */
+  async #between(place: StreamPlace, signal: AbortSignal, run: () => void): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+    const aborted = (): void => reject(new TributaryError('STREAM_ENDED', 'the binlog stream ended'));
+    signal.addEventListener('abort', aborted, { once: true });
+    if (signal.aborted) aborted();
+    else {
+      this.#o.sink.whenPast(place, () => {
+        run();
+        resolve(undefined);
+      });
+    }
+    try {
+      await promise;
+    } finally {
+      signal.removeEventListener('abort', aborted);
+    }
+  }
+
+  async #definition(table: SnapshotTable): Promise<CapturedTable | null> {
+    const key = `${table.schema}.${table.name}`;
+    const known = this.#definitions.get(key);
+    if (known) return known;
+    const [read] = await readTables(await this.#connection(), this.#o.selection, table);
+    if (read === undefined) return null;
+    if (read.problem !== null) throw new TributaryError('VALUE_UNSUPPORTED', `table ${key}: ${read.problem}`);
+    this.#definitions.set(key, read);
+    return read;
+  }
+
+  #forgetChanged(): void {
+    for (const { schema, name } of this.#o.sink.changedTables.splice(0)) this.#definitions.delete(`${schema}.${name}`);
+  }
+
+  /** A connection whose server is the one that the stream comes from. */
+  async #connection(): Promise<SourceConnection> {
+    if (this.#source) return this.#source;
+    const source = await this.#o.connect();
+    const identity = await source.identity();
+    if (identity.server !== this.#o.identity.server) {
+      source.destroy();
+      throw new TributaryError('SOURCE_UNREACHABLE', `another server (${identity.server}) answers at the address`);
+    }
+    this.#source = source;
+    return source;
+  }
+}
+
+function toChunk(table: CapturedTable, cells: (Buffer | null)[][], last: boolean, high: StreamPlace): Chunk {
+  const readers = table.columns.map(column => cellReader(column.type));
+  let bytes = 0;
+  const columns = readers.map((read, c) =>
+    cells.map(row => {
+      const cell = row[c] ?? null;
+      bytes += 4 + (cell?.length ?? 0);
+      return read(cell);
+    }),
+  );
+  const keys = keyColumns(table.columns).map(index => columns[index]!);
+  return {
+    rows: cells.length,
+    columns,
+    ids: cells.map((_, row) => keyIdOf(keys, row)),
+    cursors: cells.map(row => cursorOf(table, row)),
+    bytes,
+    last,
+    high,
+  };
+}
+
+function describe(table: CapturedTable, selection: Selection): TableDescription {
+  return {
+    schema: table.schema,
+    name: selection.targetName(table.schema, table.name),
+    columns: table.columns.map(({ name, type, key }) => ({ name, type, ...(key === undefined ? {} : { key }) })),
+  };
+}
+
+function upsertDraft(table: CapturedTable, selection: Selection, chunk: Chunk, kept: readonly number[]): BatchDraft {
+  const whole = kept.length === chunk.rows;
+  const values = whole ? chunk.columns : chunk.columns.map(column => kept.map(row => column[row]!));
+  return {
+    tables: [describe(table, selection)],
+    changes: [{ op: 'upsert', table: 0, rows: kept.length, values }],
+    transactions: 0,
+    part: null,
+    rows: kept.length,
+    bytes: Math.ceil((chunk.bytes * kept.length) / chunk.rows),
+  };
+}
+
+function markerDraft(tables: readonly TableDescription[], change: Change): BatchDraft {
+  return { tables, changes: [change], transactions: 0, part: null, rows: 0, bytes: 0 };
+}
+
+/** Opens a snapshot; carries the tables' definitions, so that empty ones come into being at the head office too. */
+export function startMarker(
+  progress: SnapshotProgress,
+  tables: readonly CapturedTable[],
+  selection: Selection,
+): BatchDraft {
+  const descriptions = tables.map(table => describe(table, selection));
+  return markerDraft(descriptions, {
+    op: 'snapshot-start',
+    snapshot: progress.id,
+    tables: descriptions.map((_, index) => index),
+    whole: progress.whole,
+    requests: progress.requests,
+  });
+}
+
+function endMarker(progress: SnapshotProgress, selection: Selection): BatchDraft {
+  const descriptions = progress.tables.map(table => ({
+    schema: table.schema,
+    name: selection.targetName(table.schema, table.name),
+    columns: [],
+  }));
+  return markerDraft(descriptions, {
+    op: 'snapshot-end',
+    snapshot: progress.id,
+    tables: descriptions.map((_, index) => index),
+    whole: progress.whole,
+    requests: progress.requests,
+  });
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  try {
+    await sleep(ms, undefined, { signal });
+  } catch {
+    // Aborted: the caller looks at the signal.
+  }
+}

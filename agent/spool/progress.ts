@@ -1,0 +1,122 @@
+/**
+ * What the spool keeps beside the batches: how far the binlog was taken, and how far a snapshot has come. Stored as
+ * JSON in the same transaction as the batch that reaches it, and validated when read: a spool file is input too.
+ */
+import { z } from 'zod';
+import type { SourceMark, Value } from '../../shared/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
+
+/** The last event group taken. On resuming it is read again and compared: another history shows there. */
+export interface LastGroup {
+  readonly gtid: string | null;
+  readonly file: string;
+  readonly startOffset: number;
+  readonly committedAt: string | null;
+  /** CRC32 over the group's events, hex. */
+  readonly fingerprint: string;
+  /** Executed GTIDs before the group: where to start to read it again. */
+  readonly gtidSetBefore: string;
+}
+
+/** The end of an event group: everything before it is in closed batches. */
+export interface Position {
+  readonly source: SourceMark;
+  readonly lastGroup: LastGroup | null;
+}
+
+export interface SnapshotTable {
+  readonly schema: string;
+  readonly name: string;
+  readonly state: 'waiting' | 'copying' | 'done';
+  /** Key of the last row copied, in key order; null: none yet. */
+  readonly lastKey: readonly Value[] | null;
+  readonly rows: number;
+  readonly estimatedRows: number | null;
+}
+
+export interface SnapshotProgress {
+  readonly id: string;
+  /** All tables of the branch, as when an epoch opens: the end marker sweeps every other table too. */
+  readonly whole: boolean;
+  /** Ids of the requests that it serves; done when it ends. */
+  readonly requests: readonly string[];
+  /** The start marker is in the spool. */
+  readonly started: boolean;
+  /** The end marker is in the spool. */
+  readonly finished: boolean;
+  readonly tables: readonly SnapshotTable[];
+  /** Tables for the next snapshot: changed by DDL, or asked for, while this one runs. */
+  readonly queued: readonly QueuedTable[];
+  /** The next snapshot is of all tables. */
+  readonly queuedWhole: boolean;
+}
+
+export interface QueuedTable {
+  readonly schema: string;
+  readonly name: string;
+}
+
+const positionSchema = z.object({
+  source: z.object({
+    server: z.string(),
+    gtidSet: z.string(),
+    file: z.string(),
+    offset: z.number(),
+    committedAt: z.string().nullable(),
+  }),
+  lastGroup: z
+    .object({
+      gtid: z.string().nullable(),
+      file: z.string(),
+      startOffset: z.number(),
+      committedAt: z.string().nullable(),
+      fingerprint: z.string(),
+      gtidSetBefore: z.string(),
+    })
+    .nullable(),
+});
+
+const snapshotSchema = z.object({
+  id: z.string(),
+  whole: z.boolean(),
+  requests: z.array(z.string()),
+  started: z.boolean(),
+  finished: z.boolean(),
+  tables: z.array(
+    z.object({
+      schema: z.string(),
+      name: z.string(),
+      state: z.enum(['waiting', 'copying', 'done']),
+      lastKey: z.array(z.union([z.string(), z.number(), z.null()])).nullable(),
+      rows: z.number(),
+      estimatedRows: z.number().nullable(),
+    }),
+  ),
+  queued: z.array(z.object({ schema: z.string(), name: z.string() })),
+  queuedWhole: z.boolean(),
+});
+
+const requestsSchema = z.array(z.string());
+
+/** @throws TributaryError SPOOL_CORRUPT */
+export function readPosition(text: string): Position {
+  return stored('position', positionSchema, text);
+}
+
+/** @throws TributaryError SPOOL_CORRUPT */
+export function readSnapshot(text: string): SnapshotProgress {
+  return stored('snapshot progress', snapshotSchema, text);
+}
+
+/** @throws TributaryError SPOOL_CORRUPT */
+export function readRequests(text: string): string[] {
+  return stored('list of done requests', requestsSchema, text);
+}
+
+function stored<T>(what: string, schema: z.ZodType<T>, text: string): T {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (error) {
+    throw new TributaryError('SPOOL_CORRUPT', `The ${what} in the spool cannot be read.`, { cause: error });
+  }
+}

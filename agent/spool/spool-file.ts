@@ -1,0 +1,272 @@
+/**
+ * The SQLite file under the spool, and the only place that imports node:sqlite: opening, lock, pragmas, format version
+ * with migrations, transactions, and SQLite's errors as ours.
+ *
+ * Invariants:
+ * - one connection, WAL, synchronous=FULL: a commit that returned survives a power cut. Asserted after opening,
+ *   because a PRAGMA that does not take effect says nothing;
+ * - locking_mode=EXCLUSIVE: the lock is the kernel's, so kill -9 releases it, and a second process is refused;
+ * - after an I/O error (a failed fsync above all) nothing is tried again in this process: the kernel may have dropped
+ *   the dirty pages and would call the next fsync a success. `failed` resolves, and every later call throws the same.
+ *
+ * Freed pages are reused; beyond that the file shrinks by incremental vacuum in slices (`shrink`).
+ */
+import { mkdirSync } from 'node:fs';
+import path from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import type { SQLInputValue, SQLOutputValue, StatementSync } from 'node:sqlite';
+import { TributaryError } from '../../shared/errors.ts';
+
+export const SPOOL_FILE_NAME = 'spool.db';
+
+/** "Trib": tells a spool from any other SQLite file. */
+const APPLICATION_ID = 0x54726962;
+/** Fewer, larger pages: a batch of 128 KiB is 16 of them to write, and 16 to follow when it is deleted. */
+const PAGE_BYTES = 8192;
+/** The log of a large transaction is cut back to this after the next checkpoint. */
+const LOG_BYTES_KEPT = 64 * 1024 * 1024;
+const CACHE_KIB = 8192;
+/** Free pages are given back to the file system only when there is this much of them: reuse is cheaper. */
+const SHRINK_ABOVE_BYTES = 256 * 1024 * 1024;
+const SHRINK_SLICE_PAGES = 512;
+
+/** Each brings the format one version on, inside a transaction. Never edit one that was released. */
+const MIGRATIONS: readonly string[] = [
+  `CREATE TABLE stream (
+     id INTEGER PRIMARY KEY CHECK (id = 1),
+     branch TEXT NOT NULL,
+     epoch TEXT NOT NULL,
+     first_id INTEGER NOT NULL,
+     base_seq INTEGER NOT NULL, base_digest TEXT NOT NULL, base_end_bytes INTEGER NOT NULL,
+     head_seq INTEGER NOT NULL, head_digest TEXT NOT NULL,
+     known INTEGER NOT NULL,
+     told TEXT,
+     superseded INTEGER NOT NULL,
+     done_requests TEXT NOT NULL,
+     position TEXT
+   ) STRICT;
+   CREATE TABLE snapshot (id INTEGER PRIMARY KEY CHECK (id = 1), progress TEXT NOT NULL) STRICT;
+   CREATE TABLE receipts (slot INTEGER PRIMARY KEY, known INTEGER NOT NULL) STRICT;
+   CREATE TABLE batches (
+     id INTEGER PRIMARY KEY,
+     seq INTEGER NOT NULL,
+     previous TEXT NOT NULL,
+     digest TEXT NOT NULL,
+     rows INTEGER NOT NULL,
+     created_at INTEGER NOT NULL,
+     end_bytes INTEGER NOT NULL,
+     body BLOB NOT NULL
+   ) STRICT;`,
+];
+
+export type Row = Record<string, SQLOutputValue>;
+
+export class SpoolFile {
+  /** Resolves when the file must not be touched any more by this process. Never rejects. */
+  readonly failed: Promise<TributaryError>;
+  readonly directory: string;
+  readonly #database: DatabaseSync;
+  readonly #statements = new Map<string, StatementSync>();
+  readonly #fail: (error: TributaryError) => void;
+  #failure: TributaryError | null = null;
+  #open = true;
+
+  /** Creates the directory and the file where they are missing. @throws TributaryError ALREADY_RUNNING, SPOOL_* */
+  constructor(directory: string) {
+    const { promise, resolve } = Promise.withResolvers<TributaryError>();
+    this.failed = promise;
+    this.#fail = resolve;
+    this.directory = directory;
+    try {
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+    } catch (error) {
+      throw unreadable(directory, error);
+    }
+    try {
+      this.#database = new DatabaseSync(path.join(directory, SPOOL_FILE_NAME), { timeout: 0 });
+    } catch (error) {
+      throw mapped(error, directory);
+    }
+    try {
+      this.#prepare();
+    } catch (error) {
+      this.#database.close();
+      throw mapped(error, directory);
+    }
+  }
+
+  /** First row or null. */
+  get(sql: string, ...values: SQLInputValue[]): Row | null {
+    return this.#guarded(() => this.#statement(sql).get(...values) ?? null);
+  }
+
+  all(sql: string, ...values: SQLInputValue[]): Row[] {
+    return this.#guarded(() => this.#statement(sql).all(...values));
+  }
+
+  /** @returns how many rows changed */
+  run(sql: string, ...values: SQLInputValue[]): number {
+    return this.#guarded(() => Number(this.#statement(sql).run(...values).changes));
+  }
+
+  /** All or nothing, and durable when it returns. */
+  transaction<T>(work: () => T): T {
+    this.run('BEGIN IMMEDIATE');
+    try {
+      const result = work();
+      this.run('COMMIT');
+      return result;
+    } catch (error) {
+      // SQLite has rolled back by itself after some errors; a rollback that fails must not hide the first error.
+      if (this.#failure === null && this.#database.isTransaction) {
+        try {
+          this.run('ROLLBACK');
+        } catch {
+          this.#giveUp(
+            new TributaryError('SPOOL_IO', 'A transaction of the spool could not be rolled back.', { cause: error }),
+          );
+        }
+      }
+      throw error;
+    }
+  }
+
+  /** Bytes of the file that hold nothing and will be reused. */
+  freeBytes(): number {
+    return integer(this.get('PRAGMA freelist_count'), 'freelist_count') * PAGE_BYTES;
+  }
+
+  fileBytes(): number {
+    return integer(this.get('PRAGMA page_count'), 'page_count') * PAGE_BYTES;
+  }
+
+  /** Gives a slice of a large free space back to the file system. @returns whether there is more to give */
+  shrink(): boolean {
+    if (this.freeBytes() <= SHRINK_ABOVE_BYTES) return false;
+    this.#guarded(() => this.#database.exec(`PRAGMA incremental_vacuum(${SHRINK_SLICE_PAGES})`));
+    return this.freeBytes() > SHRINK_ABOVE_BYTES;
+  }
+
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#failure ??= new TributaryError('INTERNAL', 'The spool is closed.');
+    this.#database.close();
+  }
+
+  #prepare(): void {
+    const database = this.#database;
+    // Before the first access: then WAL needs no shared memory file, and no other process can come in between.
+    database.exec('PRAGMA locking_mode = EXCLUSIVE');
+    database.exec(`PRAGMA page_size = ${PAGE_BYTES}; PRAGMA auto_vacuum = INCREMENTAL`);
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+    database.exec(`PRAGMA journal_size_limit = ${LOG_BYTES_KEPT}; PRAGMA cache_size = -${CACHE_KIB}`);
+    database.exec('PRAGMA mmap_size = 0; PRAGMA cell_size_check = ON');
+    // Takes the lock now, not at the first batch.
+    database.exec('BEGIN IMMEDIATE; COMMIT');
+    const version = integer(this.get('PRAGMA user_version'), 'user_version');
+    const application = integer(this.get('PRAGMA application_id'), 'application_id');
+    const tables = integer(this.get('SELECT count(*) AS n FROM sqlite_schema'), 'n');
+    if (version > MIGRATIONS.length || (tables > 0 && application !== APPLICATION_ID)) {
+      throw new TributaryError(
+        'SPOOL_FORMAT',
+        application === APPLICATION_ID
+          ? `The spool in ${this.directory} has format ${version}; this program knows ${MIGRATIONS.length}.`
+          : `The file ${SPOOL_FILE_NAME} in ${this.directory} is not a spool.`,
+      );
+    }
+    if (version < MIGRATIONS.length) {
+      this.transaction(() => {
+        for (const migration of MIGRATIONS.slice(version)) database.exec(migration);
+        database.exec(`PRAGMA user_version = ${MIGRATIONS.length}; PRAGMA application_id = ${APPLICATION_ID}`);
+      });
+    }
+    this.#assertPragma('journal_mode', 'wal');
+    this.#assertPragma('synchronous', 2);
+    this.#assertPragma('locking_mode', 'exclusive');
+    this.#assertPragma('page_size', PAGE_BYTES);
+    this.#assertPragma('auto_vacuum', 2);
+  }
+
+  #assertPragma(pragma: string, wanted: string | number): void {
+    const found = Object.values(this.get(`PRAGMA ${pragma}`) ?? {})[0];
+    if (found === wanted) return;
+    throw new TributaryError('SPOOL_IO', `PRAGMA ${pragma} is ${String(found)}, not ${wanted}.`, {
+      hint: 'The file system under spool.directory cannot hold a WAL database; use a local one.',
+    });
+  }
+
+  #statement(sql: string): StatementSync {
+    const known = this.#statements.get(sql);
+    if (known !== undefined) return known;
+    const statement = this.#database.prepare(sql);
+    this.#statements.set(sql, statement);
+    return statement;
+  }
+
+  #guarded<T>(work: () => T): T {
+    if (this.#failure !== null) throw this.#failure;
+    try {
+      return work();
+    } catch (error) {
+      const fault = mapped(error, this.directory);
+      if (fault.code === 'SPOOL_IO' || fault.code === 'SPOOL_CORRUPT') this.#giveUp(fault);
+      throw fault;
+    }
+  }
+
+  #giveUp(error: TributaryError): void {
+    if (this.#failure !== null) return;
+    this.#failure = error;
+    this.#fail(error);
+  }
+}
+
+/** An integer column of a row. @throws TributaryError SPOOL_CORRUPT */
+export function integer(row: Row | null, column: string): number {
+  const value = row?.[column];
+  if (typeof value === 'number') return value;
+  throw new TributaryError('SPOOL_CORRUPT', `The spool holds no number in ${column}.`);
+}
+
+/** A text column of a row. @throws TributaryError SPOOL_CORRUPT */
+export function text(row: Row | null, column: string): string {
+  const value = row?.[column];
+  if (typeof value === 'string') return value;
+  throw new TributaryError('SPOOL_CORRUPT', `The spool holds no text in ${column}.`);
+}
+
+/** Primary result codes, https://sqlite.org/rescode.html */
+const SQLITE = { PERM: 3, BUSY: 5, LOCKED: 6, READONLY: 8, CORRUPT: 11, FULL: 13, CANTOPEN: 14, NOTADB: 26 } as const;
+
+function mapped(error: unknown, directory: string): TributaryError {
+  if (error instanceof TributaryError) return error;
+  if (!(error instanceof Error)) return new TributaryError('INTERNAL', String(error));
+  const code = 'errcode' in error && typeof error.errcode === 'number' ? error.errcode & 0xff : null;
+  const detail = { cause: error };
+  switch (code) {
+    case null:
+      return new TributaryError('INTERNAL', `The spool was used wrongly: ${error.message}`, detail);
+    case SQLITE.BUSY:
+    case SQLITE.LOCKED:
+      return new TributaryError('ALREADY_RUNNING', `Another process holds the spool in ${directory}.`, detail);
+    case SQLITE.FULL:
+      return new TributaryError('SPOOL_FULL', `The disk under ${directory} is full.`, detail);
+    case SQLITE.CORRUPT:
+    case SQLITE.NOTADB:
+      return new TributaryError('SPOOL_CORRUPT', `The spool in ${directory} is damaged: ${error.message}.`, detail);
+    case SQLITE.PERM:
+    case SQLITE.READONLY:
+    case SQLITE.CANTOPEN:
+      return unreadable(directory, error);
+    default:
+      return new TributaryError('SPOOL_IO', `The spool in ${directory} failed: ${error.message}.`, detail);
+  }
+}
+
+function unreadable(directory: string, cause: unknown): TributaryError {
+  return new TributaryError('CONFIG_UNREADABLE', `The spool's directory ${directory} cannot be used.`, {
+    hint: 'Create it, or give it to the user that the agent runs as: readable, writable, on a local disk.',
+    cause,
+  });
+}

@@ -1,0 +1,54 @@
+/**
+ * What goes into the spool and what comes out of it.
+ */
+import type { Position, SnapshotProgress } from './progress.ts';
+
+export interface SpoolOptions {
+  readonly directory: string;
+  readonly branch: string;
+  /** Limit of all batches together; an open group may pass it. */
+  readonly maxBytes: number;
+  /** How long batches are kept that the head office has. */
+  readonly keepAppliedMs: number;
+  /** What must stay free on the disk, whatever happens. */
+  readonly minFreeBytes: number;
+  readonly now: () => number;
+  /** Free bytes on the spool's disk; default: statfs. Injected by tests. */
+  readonly freeDiskBytes?: () => number;
+}
+
+export interface BatchToAppend {
+  readonly body: Buffer;
+  readonly rows: number;
+  /** Reached with this batch; of no effect while the group is open. */
+  readonly position: Position;
+  /** undefined: unchanged; null: it has ended, and its requests are done. Not with an open batch. */
+  readonly snapshot?: SnapshotProgress | null;
+  /** A part that is not the last: not part of `head` until the group's last part is appended. */
+  readonly open: boolean;
+}
+
+export interface StoredBatch {
+  readonly seq: number;
+  readonly previous: string;
+  readonly digest: string;
+  readonly body: Buffer;
+  readonly rows: number;
+  readonly open: boolean;
+  /** Milliseconds since 1970. */
+  readonly createdAt: number;
+}
+
+export interface SpoolUsage {
+  /** Closed batches that the head office has not said it received. */
+  readonly waitingBatches: number;
+  readonly waitingBytes: number;
+  /** All kept batches, received or not, open group included. */
+  readonly totalBytes: number;
+  readonly maxBytes: number;
+  readonly fileBytes: number;
+  readonly freeDiskBytes: number;
+  readonly oldestWaitingAt: number | null;
+  /** A batch may be appended. */
+  readonly room: boolean;
+}

@@ -1,0 +1,392 @@
+/**
+ * The branch's memory of what it has not been told is safe: batches, and with each, in one transaction, the position
+ * in the binlog that it reaches and the progress of a snapshot. A batch is forgotten only when the head office has
+ * committed it (`known`), and then kept for `keepApplied` in case the head office loses it again.
+ *
+ * Invariants:
+ * - seq runs 1, 2, 3 … in an epoch, digests chain; computed in `append`, checked in `read`;
+ * - base ≤ known ≤ head ≤ tail. `tail` is the last batch written, `head` the last of a closed group: batches between
+ *   belong to an open group, are invisible to the forwarder, and are deleted by a start, because the position still
+ *   stands before the group and it will be read again;
+ * - `base` moves only by pruning, and pruning never passes `known`.
+ *
+ * Pruning and a new epoch only move marks; the rows below are deleted afterwards in slices (`maintain`), so that no
+ * call blocks for long, and counters are differences of running totals, so that a start reads no batch.
+ */
+import { statfsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { nextDigest } from '../../shared/batch.ts';
+import type { StreamMark } from '../../shared/batch.ts';
+import { assert, TributaryError } from '../../shared/errors.ts';
+import type { AgentStream } from '../../shared/protocol.ts';
+import type { Position, SnapshotProgress } from './progress.ts';
+import { integer, SpoolFile, text } from './spool-file.ts';
+import type { Row } from './spool-file.ts';
+import type { BatchToAppend, SpoolOptions, SpoolUsage, StoredBatch } from './spool-types.ts';
+import { deleteBatches, loadState, startEpoch, storeState } from './stream-state.ts';
+import type { Place, StreamState } from './stream-state.ts';
+
+export type * from './spool-types.ts';
+export type { LastGroup, Position, SnapshotProgress, SnapshotTable } from './progress.ts';
+
+/** What a batch takes beside its body; counted, so that a million tiny batches are not free. */
+const BATCH_OVERHEAD_BYTES = 256;
+/** What an append is taken to need of the disk: its pages, their copies in the log, and something to spare. */
+const APPEND_BYTES = 1024 * 1024;
+/** Receipts are kept by the slot of time, so that there are never more than about this many. */
+const RECEIPT_SLOTS = 200;
+const DONE_REQUESTS_KEPT = 1000;
+/** How often somebody who waits for room looks at the disk again. */
+const ROOM_POLL_MS = 1_000;
+/** When room is short, this share of the limit is freed at once, so that not every append prunes. */
+const ROOM_MARGIN = 0.02;
+
+export class Spool {
+  /** Resolves when the disk or the file has failed: the process must end. Never rejects. */
+  readonly failed: Promise<TributaryError>;
+  readonly #file: SpoolFile;
+  readonly #options: SpoolOptions;
+  readonly #listeners = new Set<() => void>();
+  readonly #closing = new AbortController();
+  #state: StreamState;
+  #tail: Place;
+  /** Digest of the batch read last, to check the chain without a second look-up. */
+  #lastRead: StreamMark;
+
+  /**
+   * Locks the directory, deletes the parts of an unfinished group, begins a first epoch in a new spool.
+   * @throws TributaryError ALREADY_RUNNING, SPOOL_FORMAT, SPOOL_CORRUPT, SPOOL_IO, CONFIG_UNREADABLE
+   */
+  static open(options: SpoolOptions): Spool {
+    const file = new SpoolFile(options.directory);
+    try {
+      return new Spool(file, options);
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
+
+  private constructor(file: SpoolFile, options: SpoolOptions) {
+    this.#file = file;
+    this.#options = options;
+    this.failed = file.failed;
+    this.#state = loadState(file, options.branch) ?? startEpoch(file, options.branch, 0, null, [], null, null);
+    this.#tail = this.#state.head;
+    this.#lastRead = this.#state.base;
+    file.run('DELETE FROM batches WHERE id > ?', this.#state.firstId + this.#state.head.seq);
+  }
+
+  stream(): AgentStream {
+    const { epoch, base, head, known, told, superseded } = this.#state;
+    return {
+      branch: this.#options.branch,
+      epoch,
+      base: { seq: base.seq, digest: base.digest },
+      head: { seq: head.seq, digest: head.digest },
+      known,
+      told,
+      superseded,
+    };
+  }
+
+  /** Null until the first closed batch or `savePosition` of an epoch that began without one. */
+  position(): Position | null {
+    return this.#state.position;
+  }
+
+  snapshot(): SnapshotProgress | null {
+    return this.#state.snapshot;
+  }
+
+  /** Ids of snapshot requests that were served; the newest thousand. */
+  doneRequests(): readonly string[] {
+    return this.#state.doneRequests;
+  }
+
+  /**
+   * Stores a batch, and, unless it is `open`, with it the position and the snapshot's progress; durable on return.
+   * @throws TributaryError SPOOL_FULL (nothing was stored), SPOOL_IO, SPOOL_CORRUPT
+   */
+  append(batch: BatchToAppend): StreamMark {
+    assert(!(batch.open && batch.snapshot !== undefined), 'a snapshot marker inside an open group');
+    const groupIsOpen = batch.open || this.#tail.seq > this.#state.head.seq;
+    if (!this.#makeRoom(groupIsOpen)) {
+      throw new TributaryError(
+        'SPOOL_FULL',
+        `The spool holds ${this.#totalBytes()} of ${this.#options.maxBytes} bytes.`,
+      );
+    }
+    const before = this.#tail;
+    const seq = before.seq + 1;
+    const tail: Place = {
+      seq,
+      digest: nextDigest(before.digest, batch.body),
+      endBytes: before.endBytes + batch.body.length + BATCH_OVERHEAD_BYTES,
+    };
+    const next = batch.open ? this.#state : this.#closed(tail, batch.position, batch.snapshot);
+    this.#file.transaction(() => {
+      this.#file.run(
+        'INSERT INTO batches (id, seq, previous, digest, rows, created_at, end_bytes, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
+        this.#state.firstId + seq,
+        seq,
+        before.digest,
+        tail.digest,
+        batch.rows,
+        this.#options.now(),
+        tail.endBytes,
+        batch.body,
+      );
+      if (!batch.open) storeState(this.#file, this.#state, next);
+    });
+    this.#tail = tail;
+    this.#state = next;
+    if (!batch.open) for (const listener of this.#listeners) listener();
+    return { seq, digest: tail.digest };
+  }
+
+  /** Moves the position past groups without captured rows, or stores how far a snapshot is. Not inside an open group. */
+  savePosition(position: Position, snapshot?: SnapshotProgress | null): void {
+    assert(this.#tail.seq === this.#state.head.seq, 'a position saved inside an open group');
+    this.#commit(this.#closed(this.#state.head, position, snapshot));
+  }
+
+  /** Deletes the parts of a group that will be read again. */
+  discardOpenGroup(): void {
+    if (this.#tail.seq === this.#state.head.seq) return;
+    this.#file.run('DELETE FROM batches WHERE id > ?', this.#state.firstId + this.#state.head.seq);
+    this.#tail = this.#state.head;
+    if (this.#lastRead.seq > this.#tail.seq) this.#lastRead = this.#state.base;
+  }
+
+  /** A kept batch, open ones included; null where there is none. @throws TributaryError SPOOL_CORRUPT */
+  read(seq: number): StoredBatch | null {
+    if (seq <= this.#state.base.seq || seq > this.#tail.seq) return null;
+    const row = this.#file.get('SELECT * FROM batches WHERE id = ?', this.#state.firstId + seq);
+    const body = row?.['body'];
+    if (row === null || !(body instanceof Uint8Array) || integer(row, 'seq') !== seq) throw this.#damaged(seq);
+    const previous = text(row, 'previous');
+    const digest = text(row, 'digest');
+    const before = this.#lastRead.seq === seq - 1 ? this.#lastRead.digest : this.#place(seq - 1).digest;
+    const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
+    if (previous !== before || nextDigest(previous, bytes) !== digest) throw this.#damaged(seq);
+    this.#lastRead = { seq, digest };
+    return {
+      seq,
+      previous,
+      digest,
+      body: bytes,
+      rows: integer(row, 'rows'),
+      open: seq > this.#state.head.seq,
+      createdAt: integer(row, 'created_at'),
+    };
+  }
+
+  /** This spool's own digest through a closed batch; null where it was pruned or never was. */
+  digestAt(seq: number): string | null {
+    return seq < this.#state.base.seq || seq > this.#state.head.seq ? null : this.#place(seq).digest;
+  }
+
+  /** The head office has received everything ≤ `known` (which may have gone down). Prunes what has been kept long enough. */
+  advance(known: number, told: string | null): void {
+    const { base, head } = this.#state;
+    assert(known >= base.seq && known <= head.seq, `known ${known} is outside of ${base.seq} … ${head.seq}`);
+    if (known !== this.#state.known || told !== this.#state.told) {
+      const slot = Math.ceil(this.#options.now() / this.#slotMs());
+      const next: StreamState = { ...this.#state, known, knownEndBytes: this.#place(known).endBytes, told };
+      this.#file.transaction(() => {
+        storeState(this.#file, this.#state, next);
+        // A receipt above a mark that went down no longer says since when the head office has it.
+        this.#file.run('DELETE FROM receipts WHERE known > ?', known);
+        this.#file.run(
+          'INSERT INTO receipts (slot, known) VALUES (?, ?) ON CONFLICT (slot) DO UPDATE SET known = excluded.known',
+          slot,
+          known,
+        );
+      });
+      this.#state = next;
+    }
+    this.maintain();
+  }
+
+  /** The head office has another epoch: the next hello claims to replace it. */
+  claim(told: string | null): void {
+    if (told !== this.#state.told) this.#commit({ ...this.#state, told });
+  }
+
+  /** A newer life of this branch is the valid one, for good. Survives a restart; `newEpoch` (by `enroll`) ends it. */
+  supersede(): void {
+    this.#commit({ ...this.#state, superseded: true });
+  }
+
+  /**
+   * A new life: batches are dropped, a new random epoch begins at seq 0. One transaction.
+   * @param told default: as it was, so that the new epoch replaces exactly the one that the head office named last
+   */
+  newEpoch(snapshot: SnapshotProgress | null, position: Position | null, told: string | null = this.#state.told): void {
+    const firstId = this.#state.firstId + this.#tail.seq;
+    this.#state = startEpoch(
+      this.#file,
+      this.#options.branch,
+      firstId,
+      told,
+      this.#state.doneRequests,
+      snapshot,
+      position,
+    );
+    this.#tail = this.#state.head;
+    this.#lastRead = this.#state.base;
+    for (const listener of this.#listeners) listener();
+  }
+
+  usage(): SpoolUsage {
+    const { known, head, knownEndBytes } = this.#state;
+    const oldest = known === head.seq ? null : this.#row(known + 1, 'created_at');
+    return {
+      waitingBatches: head.seq - known,
+      waitingBytes: head.endBytes - knownEndBytes,
+      totalBytes: this.#totalBytes(),
+      maxBytes: this.#options.maxBytes,
+      fileBytes: this.#file.fileBytes(),
+      freeDiskBytes: this.#freeDiskBytes(),
+      oldestWaitingAt: oldest === null ? null : integer(oldest, 'created_at'),
+      room: this.#makeRoom(this.#tail.seq > head.seq),
+    };
+  }
+
+  /** Resolves when a batch may be appended. @throws the signal's reason, or SPOOL_* */
+  async whenRoom(signal?: AbortSignal): Promise<void> {
+    while (!this.#makeRoom(this.#tail.seq > this.#state.head.seq)) {
+      signal?.throwIfAborted();
+      const signals = signal === undefined ? [this.#closing.signal] : [signal, this.#closing.signal];
+      // Woken early by either: the next look tells what has happened.
+      await sleep(ROOM_POLL_MS, undefined, { signal: AbortSignal.any(signals) }).catch(() => undefined);
+    }
+  }
+
+  /** Calls back, synchronously and after the commit, whenever `head` has moved. @returns the way to stop it */
+  onAppend(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** One slice of housekeeping: prunes, deletes, shrinks. @returns whether there is more to do */
+  maintain(): boolean {
+    this.#pruneExpired();
+    return this.#deleteSlice() || this.#file.shrink();
+  }
+
+  close(): void {
+    this.#closing.abort();
+    this.#file.close();
+  }
+
+  // -------------------------------------------------------------------------------------------------------------
+  // Room
+
+  /** Whether a batch may be appended, after forgetting received batches where that helps. */
+  #makeRoom(groupIsOpen: boolean): boolean {
+    const { maxBytes, minFreeBytes } = this.#options;
+    const margin = Math.floor(maxBytes * ROOM_MARGIN);
+    if (!groupIsOpen) {
+      const excess = this.#totalBytes() - maxBytes;
+      if (excess >= 0) this.#pruneBytes(excess + margin);
+      if (this.#totalBytes() >= maxBytes) return false;
+    }
+    // Every append is judged by the same size, so that `room` and `append` never disagree; the floor gives way by one
+    // large batch at most.
+    let missing = minFreeBytes + APPEND_BYTES - this.#freeDiskBytes();
+    if (missing <= 0) return true;
+    // Free pages of the file are room as well. What is pruned here becomes such pages slice by slice.
+    missing -= this.#file.freeBytes();
+    if (missing <= 0) return true;
+    if (!this.#deleteSlice()) {
+      this.#pruneBytes(missing + margin);
+      this.#deleteSlice();
+    }
+    return minFreeBytes + APPEND_BYTES - this.#freeDiskBytes() - this.#file.freeBytes() <= 0;
+  }
+
+  #totalBytes(): number {
+    return this.#tail.endBytes - this.#state.base.endBytes;
+  }
+
+  #freeDiskBytes(): number {
+    if (this.#options.freeDiskBytes !== undefined) return this.#options.freeDiskBytes();
+    const disk = statfsSync(this.#options.directory);
+    return disk.bavail * disk.bsize;
+  }
+
+  #slotMs(): number {
+    return Math.max(1, Math.ceil(this.#options.keepAppliedMs / RECEIPT_SLOTS));
+  }
+
+  /** Forgets what was received so long ago that every moment of its slot is past. */
+  #pruneExpired(): void {
+    const slot = Math.floor((this.#options.now() - this.#options.keepAppliedMs) / this.#slotMs());
+    const row = this.#file.get('SELECT max(known) AS known FROM receipts WHERE slot <= ?', slot);
+    if (typeof row?.['known'] !== 'number') return;
+    const expired = Math.min(row['known'], this.#state.known);
+    if (expired > this.#state.base.seq) this.#moveBase(expired);
+    this.#file.run('DELETE FROM receipts WHERE slot <= ?', slot);
+  }
+
+  /** Forgets at least so many bytes of received batches, oldest first, or all of them. */
+  #pruneBytes(bytes: number): void {
+    const { base, known } = this.#state;
+    if (known === base.seq) return;
+    let low = base.seq + 1;
+    let high = known;
+    while (low < high) {
+      const middle = Math.floor((low + high) / 2);
+      if (this.#place(middle).endBytes - base.endBytes >= bytes) high = middle;
+      else low = middle + 1;
+    }
+    this.#moveBase(low);
+  }
+
+  #moveBase(seq: number): void {
+    assert(seq <= this.#state.known, `batch ${seq} must not be pruned: only ${this.#state.known} is received`);
+    this.#commit({ ...this.#state, base: this.#place(seq) });
+  }
+
+  #deleteSlice(): boolean {
+    return deleteBatches(this.#file, this.#state.firstId + this.#state.base.seq);
+  }
+
+  // -------------------------------------------------------------------------------------------------------------
+  // State
+
+  #closed(head: Place, position: Position, snapshot: SnapshotProgress | null | undefined): StreamState {
+    const state: StreamState = { ...this.#state, head, position };
+    if (snapshot === undefined) return state;
+    const before = this.#state.snapshot;
+    const ended = before !== null && !before.finished && (snapshot?.finished ?? true) ? before.requests : [];
+    const doneRequests = [...this.#state.doneRequests, ...ended].slice(-DONE_REQUESTS_KEPT);
+    return { ...state, snapshot, doneRequests };
+  }
+
+  #commit(next: StreamState): void {
+    this.#file.transaction(() => storeState(this.#file, this.#state, next));
+    this.#state = next;
+  }
+
+  #place(seq: number): Place {
+    const { base, head } = this.#state;
+    if (seq === base.seq) return base;
+    if (seq === head.seq) return head;
+    if (seq === this.#tail.seq) return this.#tail;
+    const row = this.#row(seq, 'seq, digest, end_bytes');
+    return { seq, digest: text(row, 'digest'), endBytes: integer(row, 'end_bytes') };
+  }
+
+  #row(seq: number, columns: string): Row {
+    const row = this.#file.get(`SELECT ${columns} FROM batches WHERE id = ?`, this.#state.firstId + seq);
+    if (row === null) throw this.#damaged(seq);
+    return row;
+  }
+
+  #damaged(seq: number): TributaryError {
+    return new TributaryError('SPOOL_CORRUPT', `Batch ${seq} of the spool is missing or does not match its digest.`);
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * The spool's one row about its stream: epoch, marks, position, snapshot. Read once at the start, then kept in memory
+ * and written with every change, in the transaction of that change.
+ */
+import { randomUUID } from 'node:crypto';
+import { firstDigest } from '../../shared/batch.ts';
+import type { StreamMark } from '../../shared/batch.ts';
+import { assert, TributaryError } from '../../shared/errors.ts';
+import { readPosition, readRequests, readSnapshot } from './progress.ts';
+import type { Position, SnapshotProgress } from './progress.ts';
+import { integer, text } from './spool-file.ts';
+import type { SpoolFile } from './spool-file.ts';
+
+/** One slice of deleting: short enough not to be felt between two binlog events. */
+const DELETE_SLICE_BYTES = 8 * 1024 * 1024;
+const DELETE_SLICE_ROWS = 256;
+
+/** A place in the stream with the running total of bytes through it. */
+export interface Place extends StreamMark {
+  readonly endBytes: number;
+}
+
+export interface StreamState {
+  readonly epoch: string;
+  /** Row id = firstId + seq. Rows up to firstId + base.seq are garbage. */
+  readonly firstId: number;
+  readonly base: Place;
+  readonly head: Place;
+  readonly known: number;
+  readonly knownEndBytes: number;
+  readonly told: string | null;
+  readonly superseded: boolean;
+  readonly doneRequests: readonly string[];
+  readonly position: Position | null;
+  readonly snapshot: SnapshotProgress | null;
+}
+
+/** The state as stored; null in a new file. @throws TributaryError SPOOL_FORMAT, SPOOL_CORRUPT */
+export function loadState(file: SpoolFile, branch: string): StreamState | null {
+  const row = file.get('SELECT * FROM stream WHERE id = 1');
+  if (row === null) return null;
+  if (text(row, 'branch') !== branch) {
+    throw new TributaryError(
+      'SPOOL_FORMAT',
+      `The spool in ${file.directory} belongs to branch ${text(row, 'branch')}, not ${branch}.`,
+    );
+  }
+  const firstId = integer(row, 'first_id');
+  const base: Place = {
+    seq: integer(row, 'base_seq'),
+    digest: text(row, 'base_digest'),
+    endBytes: integer(row, 'base_end_bytes'),
+  };
+  const endBytes = (seq: number): number =>
+    seq === base.seq
+      ? base.endBytes
+      : integer(file.get('SELECT end_bytes FROM batches WHERE id = ?', firstId + seq), 'end_bytes');
+  const headSeq = integer(row, 'head_seq');
+  const known = integer(row, 'known');
+  const progress = file.get('SELECT progress FROM snapshot WHERE id = 1');
+  return {
+    epoch: text(row, 'epoch'),
+    firstId,
+    base,
+    head: { seq: headSeq, digest: text(row, 'head_digest'), endBytes: endBytes(headSeq) },
+    known,
+    knownEndBytes: endBytes(known),
+    told: row['told'] === null ? null : text(row, 'told'),
+    superseded: integer(row, 'superseded') === 1,
+    doneRequests: readRequests(text(row, 'done_requests')),
+    position: row['position'] === null ? null : readPosition(text(row, 'position')),
+    snapshot: progress === null ? null : readSnapshot(text(progress, 'progress')),
+  };
+}
+
+/** Begins an epoch with a fresh random id, in a transaction of its own. */
+export function startEpoch(
+  file: SpoolFile,
+  branch: string,
+  firstId: number,
+  told: string | null,
+  doneRequests: readonly string[],
+  snapshot: SnapshotProgress | null,
+  position: Position | null,
+): StreamState {
+  const epoch = randomUUID();
+  const start: Place = { seq: 0, digest: firstDigest(branch, epoch), endBytes: 0 };
+  file.transaction(() => {
+    file.run(
+      `INSERT OR REPLACE INTO stream (id, branch, epoch, first_id, base_seq, base_digest, base_end_bytes, head_seq,
+         head_digest, known, told, superseded, done_requests, position) VALUES (1, ?, ?, ?, 0, ?, 0, 0, ?, 0, ?, 0, ?, ?)`,
+      branch,
+      epoch,
+      firstId,
+      start.digest,
+      start.digest,
+      told,
+      JSON.stringify(doneRequests),
+      position === null ? null : JSON.stringify(position),
+    );
+    file.run('DELETE FROM receipts');
+    file.run('DELETE FROM snapshot');
+    if (snapshot !== null) {
+      file.run('INSERT INTO snapshot (id, progress) VALUES (1, ?)', JSON.stringify(snapshot));
+    }
+  });
+  return {
+    epoch,
+    firstId,
+    base: start,
+    head: start,
+    known: 0,
+    knownEndBytes: 0,
+    told,
+    superseded: false,
+    doneRequests,
+    position,
+    snapshot,
+  };
+}
+
+/** Stores a changed state. To be called inside a transaction. */
+export function storeState(file: SpoolFile, before: StreamState, next: StreamState): void {
+  const stored = file.run(
+    `UPDATE stream SET epoch = ?, first_id = ?, base_seq = ?, base_digest = ?, base_end_bytes = ?, head_seq = ?,
+       head_digest = ?, known = ?, told = ?, superseded = ?, done_requests = ?, position = ? WHERE id = 1`,
+    next.epoch,
+    next.firstId,
+    next.base.seq,
+    next.base.digest,
+    next.base.endBytes,
+    next.head.seq,
+    next.head.digest,
+    next.known,
+    next.told,
+    next.superseded ? 1 : 0,
+    JSON.stringify(next.doneRequests),
+    next.position === null ? null : JSON.stringify(next.position),
+  );
+  assert(stored === 1, 'the stream row is missing');
+  if (next.snapshot === before.snapshot) return;
+  if (next.snapshot === null) file.run('DELETE FROM snapshot');
+  else file.run('INSERT OR REPLACE INTO snapshot (id, progress) VALUES (1, ?)', JSON.stringify(next.snapshot));
+}
+
+/** Deletes some of the batches up to row id `last`, oldest first. @returns whether there are more */
+export function deleteBatches(file: SpoolFile, last: number): boolean {
+  const rows = file.all(
+    'SELECT id, length(body) AS bytes FROM batches WHERE id <= ? ORDER BY id LIMIT ?',
+    last,
+    DELETE_SLICE_ROWS,
+  );
+  let through = 0;
+  let bytes = 0;
+  for (const row of rows) {
+    through = integer(row, 'id');
+    bytes += integer(row, 'bytes');
+    if (bytes >= DELETE_SLICE_BYTES) break;
+  }
+  if (rows.length === 0) return false;
+  file.run('DELETE FROM batches WHERE id <= ?', through);
+  return through < last;
+}

@@ -1,0 +1,30 @@
+/** The agent's page: its files, and the one thing that it can do (Sync now). */
+import { join } from 'node:path';
+import { loadAssets } from '../../shared/http.ts';
+import type { Assets, Route } from '../../shared/http.ts';
+
+const HERE = import.meta.dirname;
+
+/** The files of the page; read once, when the agent starts. */
+export function agentAssets(): Assets {
+  return loadAssets(join(HERE, '../../shared/web'), join(HERE, 'assets'));
+}
+
+export interface AgentActions {
+  /** Opens the link until the spool is empty. Returns at once; `AgentStatus.sync` tells how it goes. */
+  startSync(): void;
+}
+
+/** Routes beyond the standard ones. */
+export function agentRoutes(actions: AgentActions): Route[] {
+  return [
+    {
+      method: 'POST',
+      path: '/api/sync',
+      handle: () => {
+        actions.startSync();
+        return { status: 202, json: { started: true } };
+      },
+    },
+  ];
+}

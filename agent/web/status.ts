@@ -1,0 +1,110 @@
+/**
+ * What the agent says of itself: the JSON behind its page, `/api/status` and `tributary-agent status --json`.
+ * Times are ISO 8601 in UTC; what is not known is null, never a made-up number.
+ */
+
+/** A fault that stands in the way now, with its cure. */
+export interface StatusError {
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string;
+  readonly since: string;
+}
+
+/**
+ * - `starting`: not yet at the binlog
+ * - `capturing`: reading changes as they are committed (a snapshot may run beside it)
+ * - `full`: waits for room in the spool
+ * - `failing`: capture is down and tries again
+ * - `stopped`: capture is down and needs a person
+ * - `superseded`: another life of this branch has taken over for good
+ */
+export type AgentState = 'starting' | 'capturing' | 'full' | 'failing' | 'stopped' | 'superseded';
+
+export interface TableStatus {
+  readonly schema: string;
+  readonly name: string;
+  /** Its name at the head office. */
+  readonly target: string;
+  /** Changed rows read since this process began. */
+  readonly rows: number;
+}
+
+export interface SnapshotTableStatus {
+  readonly schema: string;
+  readonly name: string;
+  readonly state: 'waiting' | 'copying' | 'done';
+  readonly rows: number;
+  readonly estimatedRows: number | null;
+}
+
+/** One run of `sync`: the link is open until everything that waits is at the head office. */
+export interface SyncStatus {
+  readonly state: 'running' | 'done' | 'failed';
+  readonly startedAt: string;
+  /** Batches that waited when it began, or came since. */
+  readonly totalBatches: number;
+  readonly doneBatches: number;
+  readonly error: StatusError | null;
+}
+
+export interface AgentStatus {
+  readonly program: 'tributary-agent';
+  readonly version: string;
+  readonly branch: string;
+  readonly now: string;
+  readonly startedAt: string;
+  readonly state: AgentState;
+  readonly error: StatusError | null;
+  readonly capture: {
+    /** `MySQL 9.7.4 at 127.0.0.1:3306`; null before the first connection. */
+    readonly source: string | null;
+    readonly lagSeconds: number | null;
+    /** Everything committed until then is in the spool. */
+    readonly capturedThrough: string | null;
+    readonly position: { readonly file: string; readonly offset: number; readonly gtidSet: string } | null;
+    readonly transactions: number;
+    readonly tables: readonly TableStatus[];
+  };
+  readonly spool: {
+    readonly waitingBatches: number;
+    readonly waitingBytes: number;
+    readonly totalBytes: number;
+    readonly maxBytes: number;
+    readonly oldestWaitingAt: string | null;
+    /** Until spool, disk or binlog retention runs out at today's rate; null: not in sight. */
+    readonly secondsUntilFull: number | null;
+  };
+  readonly stream: {
+    readonly epoch: string;
+    readonly head: number;
+    /** Held by the broker. */
+    readonly confirmed: number;
+    /** Committed at the head office; null before its first answer. */
+    readonly received: number | null;
+    /** In the head office's tables. */
+    readonly applied: number | null;
+  };
+  readonly link: {
+    readonly broker: string;
+    readonly up: boolean;
+    readonly windowOpen: boolean;
+    readonly windows: readonly string[];
+    readonly timeZone: string;
+    /** When an open window closes; null: it does not. */
+    readonly closesAt: string | null;
+    /** When a closed one opens. */
+    readonly opensAt: string | null;
+    readonly maxBytesPerSecond: number;
+    readonly sentBytes: number;
+    readonly unconfirmedBytes: number;
+    readonly lastAnswerAt: string | null;
+    readonly error: StatusError | null;
+  };
+  readonly snapshot: {
+    readonly startedAt: string | null;
+    readonly secondsLeft: number | null;
+    readonly tables: readonly SnapshotTableStatus[];
+  } | null;
+  readonly sync: SyncStatus | null;
+}
