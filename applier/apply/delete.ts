@@ -1,0 +1,64 @@
+/** Deletes of a branch's rows: by key, all of a table, and those that a snapshot left behind. */
+import type { Connection, ResultSetHeader } from 'mysql2/promise';
+import { quoteString, quoteValue } from '../../shared/sql.ts';
+import type { RowSet } from './merge.ts';
+import { keyHashOf } from './row-text.ts';
+import type { TargetTable } from './target-table.ts';
+import { checkPacket } from './upsert.ts';
+
+const MAX_CHARACTERS = 512 * 1024;
+const MAX_KEYS = 500;
+
+/** Deletes rows by key. A key that is not there is not an error: the row may have come and gone within merged batches. */
+export async function deleteRows(
+  connection: Connection,
+  table: TargetTable,
+  keys: RowSet,
+  branch: string,
+): Promise<void> {
+  const types = table.key.map(index => table.columns[index]!.type);
+  const names = table.hashed ? ['`_key`'] : table.key.map(index => table.columns[index]!.sql);
+  const own = quoteString(branch);
+  // A row constructor with all of the primary key, so that the optimizer reads exactly these rows.
+  const head = `DELETE FROM ${table.sql} WHERE (\`_branch\`, ${names.join(', ')}) IN (`;
+  let list: string[] = [];
+  let length = 0;
+  for (let row = 0; row < keys.rows; row += 1) {
+    const key = table.hashed
+      ? `X'${keyHashOf(table, keys, row)}'`
+      : types.map((type, place) => quoteValue(keys.columns[place]![row]!, type)).join(', ');
+    if (list.length > 0 && (length + key.length > MAX_CHARACTERS || list.length === MAX_KEYS)) {
+      await run(connection, `${head}${list.join(', ')})`);
+      list = [];
+      length = 0;
+    }
+    list.push(`(${own}, ${key})`);
+    length += key.length + own.length + 6;
+  }
+  if (list.length > 0) await run(connection, `${head}${list.join(', ')})`);
+}
+
+/** Deletes the branch's rows in a table, and no other's. */
+export async function truncateRows(connection: Connection, table: TargetTable, branch: string): Promise<void> {
+  await run(connection, `DELETE FROM ${table.sql} WHERE \`_branch\` = ${quoteString(branch)}`);
+}
+
+/** Deletes at most `limit` of the branch's rows that nothing has written since batch `sinceBatch`; returns how many. */
+export function sweepRows(
+  connection: Connection,
+  tableSql: string,
+  branch: string,
+  sinceBatch: number,
+  limit: number,
+): Promise<number> {
+  return run(
+    connection,
+    `DELETE FROM ${tableSql} WHERE \`_branch\` = ${quoteString(branch)} AND \`_batch\` < ${sinceBatch} LIMIT ${limit}`,
+  );
+}
+
+async function run(connection: Connection, sql: string): Promise<number> {
+  checkPacket(connection, sql);
+  const [result] = await connection.query<ResultSetHeader>(sql);
+  return result.affectedRows;
+}

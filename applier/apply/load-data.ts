@@ -1,0 +1,97 @@
+/**
+ * Rows by LOAD DATA LOCAL … REPLACE, streamed from memory: the fastest way in, and the one with the most traps.
+ *
+ * Invariants: the server's count of records is the number of rows sent, and there is no warning nor note; anything else
+ * throws, and the caller rolls back. What waits in the socket is bounded, however many rows there are.
+ */
+import { Socket } from 'node:net';
+import { Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Connection, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
+import { TributaryError } from '../../shared/errors.ts';
+import { quoteString } from '../../shared/sql.ts';
+import type { RowSet } from './merge.ts';
+import { fieldExpression, rowChunks } from './row-text.ts';
+import type { TargetTable } from './target-table.ts';
+
+/** What may wait in the socket; mysql2 itself does not hold back. */
+const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
+const DRAIN_POLL_MS = 2;
+
+/** Writes rows, new or present. @throws mysql2's errors; BATCH_REFUSED if the server's account differs from ours */
+export async function loadRows(
+  connection: Connection,
+  table: TargetTable,
+  rows: RowSet,
+  branch: string,
+  batchNumber: number,
+): Promise<void> {
+  if (rows.rows === 0) return;
+  const result = await stream(connection, loadStatement(table, branch, batchNumber), rowChunks(table, rows));
+  // "Records: 2  Deleted: 0  Skipped: 0  Warnings: 0", in the server's language.
+  const [records, , skipped, warnings] = (result.info.match(/\d+/g) ?? []).map(Number);
+  if (records !== rows.rows || skipped !== 0 || warnings !== 0 || result.warningStatus !== 0) {
+    const found = await firstWarning(connection);
+    throw new TributaryError('BATCH_REFUSED', `${found} (${rows.rows} rows sent, the server says: ${result.info})`);
+  }
+}
+
+/** The statement that reads the lines of `rowChunks`. */
+export function loadStatement(table: TargetTable, branch: string, batchNumber: number): string {
+  const targets: string[] = table.hashed ? ['@k'] : [];
+  const sets = [
+    `\`_branch\` = ${quoteString(branch)}`,
+    `\`_batch\` = ${batchNumber}`,
+    '`_changed_at` = UTC_TIMESTAMP(6)',
+    ...(table.hashed ? ['`_key` = UNHEX(@k)'] : []),
+  ];
+  table.columns.forEach((column, index) => {
+    const variable = `@v${index}`;
+    const expression = fieldExpression(column.type, variable);
+    targets.push(expression === null ? column.sql : variable);
+    if (expression !== null) sets.push(`${column.sql} = ${expression}`);
+  });
+  return (
+    `LOAD DATA LOCAL INFILE 'rows' REPLACE INTO TABLE ${table.sql} CHARACTER SET utf8mb4 ` +
+    `FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' ` +
+    `(${targets.join(', ')}) SET ${sets.join(', ')}`
+  );
+}
+
+/** The first thing that the last statement complained of. */
+export async function firstWarning(connection: Connection): Promise<string> {
+  const [warnings] = await connection.query<RowDataPacket[]>('SHOW WARNINGS LIMIT 1');
+  const message: unknown = warnings[0]?.['Message'];
+  return typeof message === 'string' ? message : 'No warning is shown';
+}
+
+/** Runs a LOAD DATA statement with these chunks as the file. */
+async function stream(connection: Connection, sql: string, chunks: Iterable<Buffer>): Promise<ResultSetHeader> {
+  const socket = socketOf(connection);
+  const events = ['pause', 'drain'] as const;
+  const mine = events.filter(event => socket.listenerCount(event) === 0);
+  try {
+    const infileStreamFactory = (): Readable => Readable.from(heldBack(socket, chunks), { highWaterMark: 1 });
+    const [result] = await connection.query<ResultSetHeader>({ sql, infileStreamFactory });
+    return result;
+  } finally {
+    // mysql2 leaves its listeners on the socket when the server answers with an error.
+    for (const event of mine) socket.removeAllListeners(event);
+  }
+}
+
+async function* heldBack(socket: Socket, chunks: Iterable<Buffer>): AsyncGenerator<Buffer, void, undefined> {
+  for (const chunk of chunks) {
+    while (socket.writableLength > MAX_BUFFERED_BYTES && !socket.destroyed) await delay(DRAIN_POLL_MS);
+    if (socket.destroyed) return;
+    yield chunk;
+  }
+}
+
+/** mysql2's own socket: the promise wrapper holds the core connection, which holds the stream. */
+function socketOf(connection: Connection): Socket {
+  const core: unknown = Reflect.get(connection, 'connection');
+  const stream: unknown = core instanceof Object ? Reflect.get(core, 'stream') : undefined;
+  if (!(stream instanceof Socket)) throw new TributaryError('INTERNAL', 'mysql2 keeps its socket elsewhere.');
+  return stream;
+}

@@ -1,0 +1,227 @@
+/**
+ * Neighbouring batches as the least that must be written: for each table runs of truncate, deletes, upserts, each key
+ * once, in key order.
+ *
+ * Invariants: applying the runs in order has the same effect as applying the batches one after the other. The last change of
+ * a key wins. A run never crosses a change of the table's definition; a truncate forgets what came before it, since it
+ * deletes all of it. Tables do not depend on each other, so each table's runs may be written together.
+ */
+import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch.ts';
+import { columnType } from '../../shared/batch-codec.ts';
+import { wireKind } from '../../shared/column-type.ts';
+import { keyOf } from './target-table.ts';
+
+/** Rows as columns: `columns[c][r]`. */
+export interface RowSet {
+  readonly rows: number;
+  readonly columns: readonly (readonly Value[])[];
+}
+
+/** What is to be done to one table, in this order. */
+export interface Run {
+  readonly table: TableDescription;
+  readonly truncate: boolean;
+  /** Key columns in key order. */
+  readonly deletes: RowSet;
+  /** All columns. */
+  readonly upserts: RowSet;
+}
+
+type RowChange = Extract<Change, { readonly op: 'delete' | 'upsert' }>;
+
+const NO_ROWS: RowSet = { rows: 0, columns: [] };
+
+/** Merges the row changes of bodies; snapshot markers are not looked at. */
+export function mergeBodies(bodies: readonly BatchBody[]): Run[] {
+  const tables = new Map<string, RunBuilder[]>();
+  for (const body of bodies) {
+    // One name a table and body, however many changes it has.
+    const names = body.tables.map(table => JSON.stringify([table.schema, table.name]));
+    const definitions = body.tables.map(table => JSON.stringify(table.columns));
+    for (const change of body.changes) {
+      if (change.op === 'snapshot-start' || change.op === 'snapshot-end') continue;
+      const name = names[change.table]!;
+      const definition = definitions[change.table]!;
+      let runs = tables.get(name);
+      if (runs === undefined || change.op === 'truncate') tables.set(name, (runs = []));
+      let run = runs.at(-1);
+      if (run?.definition !== definition) {
+        run = new RunBuilder(body.tables[change.table]!, definition, change.op === 'truncate');
+        runs.push(run);
+      }
+      if (change.op !== 'truncate') run.add(change);
+    }
+  }
+  return [...tables.values()].flat().map(run => run.build());
+}
+
+/** Collects changes of one table, and which of them counts for each key. */
+class RunBuilder {
+  readonly definition: string;
+  readonly #table: TableDescription;
+  readonly #truncate: boolean;
+  readonly #changes: RowChange[] = [];
+  readonly #key: readonly number[];
+
+  constructor(table: TableDescription, definition: string, truncate: boolean) {
+    this.#table = table;
+    this.definition = definition;
+    this.#truncate = truncate;
+    this.#key = keyOf(table);
+  }
+
+  add(change: RowChange): void {
+    if (change.rows > 0) this.#changes.push(change);
+  }
+
+  build(): Run {
+    const { deletes, upserts } = this.#isPlain() ? this.#all() : this.#last();
+    const byKey = this.#key.map(index => index);
+    return {
+      table: this.#table,
+      truncate: this.#truncate,
+      deletes: gather(
+        deletes,
+        this.#key.map((_, place) => place),
+      ),
+      upserts: gather(upserts, byKey),
+    };
+  }
+
+  /** One batch's deletes then upserts hold each key once already. */
+  #isPlain(): boolean {
+    const ops = this.#changes.map(change => change.op).join(' ');
+    return ops === '' || ops === 'delete' || ops === 'upsert' || ops === 'delete upsert';
+  }
+
+  #all(): Picks {
+    const picks: Picks = { deletes: new Pick(), upserts: new Pick() };
+    for (const change of this.#changes) {
+      const pick = change.op === 'delete' ? picks.deletes : picks.upserts;
+      for (let row = 0; row < change.rows; row += 1) pick.add(valuesOf(change), row);
+    }
+    return picks;
+  }
+
+  #last(): Picks {
+    // Backwards, the first sight of a key is its last change.
+    const seen = new Set<string | number>();
+    const picks: Picks = { deletes: new Pick(), upserts: new Pick() };
+    const nameKey = keyNamer(this.#table, this.#key);
+    for (let at = this.#changes.length - 1; at >= 0; at -= 1) {
+      const change = this.#changes[at]!;
+      const values = valuesOf(change);
+      const keys = change.op === 'delete' ? change.keys : this.#key.map(index => change.values[index]!);
+      const pick = change.op === 'delete' ? picks.deletes : picks.upserts;
+      for (let row = change.rows - 1; row >= 0; row -= 1) {
+        const before = seen.size;
+        seen.add(nameKey(keys, row));
+        if (seen.size > before) pick.add(values, row);
+      }
+    }
+    return picks;
+  }
+}
+
+interface Picks {
+  readonly deletes: Pick;
+  readonly upserts: Pick;
+}
+
+/** Rows picked from changes: row `rows[i]` of `sources[i]`. */
+class Pick {
+  readonly sources: (readonly (readonly Value[])[])[] = [];
+  readonly rows: number[] = [];
+
+  add(source: readonly (readonly Value[])[], row: number): void {
+    this.sources.push(source);
+    this.rows.push(row);
+  }
+}
+
+function valuesOf(change: RowChange): readonly (readonly Value[])[] {
+  return change.op === 'delete' ? change.keys : change.values;
+}
+
+/** A function that names a row's key, equal for equal keys only. A zero of either sign is one key to the server. */
+function keyNamer(
+  table: TableDescription,
+  key: readonly number[],
+): (keys: readonly (readonly Value[])[], row: number) => string | number {
+  const isReal = key.map(index => {
+    const kind = wireKind(columnType(table.columns[index]!.type));
+    return kind === 'float' || kind === 'double';
+  });
+  const part = (value: Value, place: number): string | number =>
+    value === '-0' && isReal[place] === true ? 0 : (value ?? '');
+  if (key.length === 1) return (keys, row) => part(keys[0]![row]!, 0);
+  return (keys, row) => {
+    let name = '';
+    for (let place = 0; place < keys.length; place += 1) {
+      const text = String(part(keys[place]![row]!, place));
+      name += `${text.length}:${text}`;
+    }
+    return name;
+  };
+}
+
+/** The picked rows in the order of their key columns. */
+function gather(pick: Pick, key: readonly number[]): RowSet {
+  const rows = pick.rows.length;
+  const [source] = pick.sources;
+  if (source === undefined) return NO_ROWS;
+  const keys = key.map(index => column(pick, index, null));
+  const order = isSorted(keys, rows) ? null : sortedOrder(keys, rows);
+  if (order === null && isWhole(pick, source)) return { rows, columns: source };
+  return { rows, columns: source.map((_, index) => column(pick, index, order)) };
+}
+
+/** Whether the pick is all rows of one change in their order, so that its columns can be taken as they are. */
+function isWhole(pick: Pick, source: readonly (readonly Value[])[]): boolean {
+  if (source[0]!.length !== pick.rows.length) return false;
+  return pick.sources.every(other => other === source) && pick.rows.every((row, index) => row === index);
+}
+
+function column(pick: Pick, index: number, order: Uint32Array | null): Value[] {
+  const { sources, rows } = pick;
+  const values = new Array<Value>(rows.length);
+  for (let i = 0; i < rows.length; i += 1) {
+    const at = order === null ? i : order[i]!;
+    values[i] = sources[at]![index]![rows[at]!]!;
+  }
+  return values;
+}
+
+function isSorted(keys: readonly (readonly Value[])[], rows: number): boolean {
+  for (let row = 1; row < rows; row += 1) {
+    if (compareRows(keys, row - 1, row) > 0) return false;
+  }
+  return true;
+}
+
+function sortedOrder(keys: readonly (readonly Value[])[], rows: number): Uint32Array {
+  const order = new Uint32Array(rows);
+  for (let row = 0; row < rows; row += 1) order[row] = row;
+  const [first] = keys;
+  if (keys.length === 1 && first !== undefined && first.every(value => typeof value === 'number')) {
+    const numbers = Float64Array.from(first);
+    return order.sort((a, b) => numbers[a]! - numbers[b]!);
+  }
+  return order.sort((a, b) => compareRows(keys, a, b));
+}
+
+function compareRows(keys: readonly (readonly Value[])[], a: number, b: number): number {
+  for (const values of keys) {
+    const order = compareValues(values[a]!, values[b]!);
+    if (order !== 0) return order;
+  }
+  return 0;
+}
+
+/** Near the server's order; only speed depends on it. Numbers before texts, large integers by their digits. */
+function compareValues(a: Value, b: Value): number {
+  if (a === b) return 0;
+  if (typeof a === 'number') return typeof b === 'number' ? a - b : -1;
+  if (typeof b === 'number') return 1;
+  return (a ?? '') < (b ?? '') ? -1 : 1;
+}

@@ -1,0 +1,89 @@
+/**
+ * Which row is it that the server refuses? The failed statement has left nothing behind, or the caller rolls back what it
+ * has: so halves of the rows are tried again, strictly, until one row is left.
+ */
+import type { Connection } from 'mysql2/promise';
+import { TributaryError } from '../../shared/errors.ts';
+import type { RowSet } from './merge.ts';
+import { isRowFault, messageOf, targetError } from './target-error.ts';
+import type { TargetTable } from './target-table.ts';
+import { upsertRows } from './upsert.ts';
+
+const MAX_SHOWN = 80;
+
+/**
+ * The error that names the row which cannot be written.
+ * @param fault what the server said of all rows together
+ */
+export async function findRefusedRow(
+  connection: Connection,
+  table: TargetTable,
+  rows: RowSet,
+  branch: string,
+  batchNumber: number,
+  fault: unknown,
+): Promise<TributaryError> {
+  let found = fault;
+  let from = 0;
+  let to = rows.rows;
+  let narrowed = false;
+  while (to - from > 1 || !narrowed) {
+    const middle = to - from > 1 ? (from + to) >> 1 : to;
+    const first = await tryRows(connection, table, rows, branch, batchNumber, from, middle);
+    if (first !== null) {
+      found = first;
+      to = middle;
+      narrowed = true;
+    } else if (middle === to) {
+      return refusal(table, null, found);
+    } else {
+      const second = await tryRows(connection, table, rows, branch, batchNumber, middle, to);
+      // Neither half alone is refused: it is not one row's fault, so no row is named.
+      if (second === null) return refusal(table, null, found);
+      found = second;
+      from = middle;
+      narrowed = true;
+    }
+    if (!isRowFault(found)) return targetError(found, tableName(table));
+  }
+  return refusal(table, keyText(table, rows, from), found);
+}
+
+async function tryRows(
+  connection: Connection,
+  table: TargetTable,
+  rows: RowSet,
+  branch: string,
+  batchNumber: number,
+  from: number,
+  to: number,
+): Promise<unknown> {
+  try {
+    await upsertRows(connection, table, rows, branch, batchNumber, from, to);
+    return null;
+  } catch (error) {
+    return error ?? new Error('unknown');
+  }
+}
+
+/** The error for what the server refused. */
+export function refusal(table: TargetTable, key: string | null, fault: unknown): TributaryError {
+  const row = key === null ? '' : `, row ${key}`;
+  const hint = fault instanceof TributaryError ? { hint: fault.hint } : {};
+  return new TributaryError('BATCH_REFUSED', `${tableName(table)}${row}: ${messageOf(fault)}`, {
+    cause: fault,
+    ...hint,
+  });
+}
+
+function tableName(table: TargetTable): string {
+  return `${table.description.schema}.${table.description.name}`;
+}
+
+function keyText(table: TargetTable, rows: RowSet, row: number): string {
+  const parts = table.key.map(index => {
+    const text = JSON.stringify(rows.columns[index]![row]);
+    return `${table.columns[index]!.name}=${text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text}`;
+  });
+  return `(${parts.join(', ')})`;
+}

@@ -1,0 +1,220 @@
+/**
+ * The head-office tables as this applier knows them: looks at them, makes and extends them, and remembers.
+ *
+ * Invariants: DDL runs on a connection of its own, one statement at a time in this process, never inside the caller's
+ * transaction. What is remembered was read from the server after the last DDL; after a fault that says that a table was
+ * changed by somebody else, `forget` makes the next `prepare` look again. Every wait is bounded by the session's lock timeouts.
+ */
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import type { TableDescription } from '../../shared/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { closeQuietly, mysqlErrno } from '../../shared/mysql.ts';
+import { quoteString, quoteTable } from '../../shared/sql.ts';
+import { targetError } from './target-error.ts';
+import { prepareTargetSession } from './target-session.ts';
+import { planTable } from './target-table.ts';
+import type { ServerTable, TablePlan, TargetTable } from './target-table.ts';
+
+/** Tables up to this are rebuilt without asking: a second or two. */
+const REBUILD_BELOW_BYTES = 64 * 1024 * 1024;
+/** Looks and statements until a table must fit; others may be changing it too. */
+const MAX_STEPS = 8;
+const MAX_REMEMBERED = 4_096;
+
+/** Duplicate column, table exists, no such column: another applier was faster. */
+const RACE_ERRNOS = new Set([1050, 1060, 1054]);
+/** ALGORITHM not supported; no more instant changes until a rebuild. */
+const NOT_INSTANT_ERRNOS = new Set([1845, 1846, 4092]);
+
+export interface TableStoreOptions {
+  /** Opens a connection to the target; it must bear statements of minutes (a rebuild). */
+  readonly connect: () => Promise<Connection>;
+  readonly database: string;
+}
+
+export class TableStore {
+  readonly #options: TableStoreOptions;
+  readonly #tables = new Map<string, TargetTable>();
+  /** The end of the queue of those who look and change. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(options: TableStoreOptions) {
+    this.#options = options;
+  }
+
+  /** Nothing is remembered any more. */
+  forget(): void {
+    this.#tables.clear();
+  }
+
+  /**
+   * The tables for these descriptions, in their order, made or extended as needed. Known ones cost nothing.
+   * @throws TributaryError TARGET_SCHEMA, TARGET_BUSY, TARGET_UNREACHABLE, TARGET_ACCESS_DENIED
+   */
+  async prepare(descriptions: readonly TableDescription[], approveRebuild = false): Promise<TargetTable[]> {
+    if (descriptions.some(description => !this.#tables.has(nameOf(description)))) {
+      const work = this.#turn.then(() => this.#learn(descriptions, approveRebuild));
+      // The next in the queue does not care how this one ended; its own caller does.
+      this.#turn = work.catch(() => undefined);
+      return work;
+    }
+    return descriptions.map(description => this.#known(description));
+  }
+
+  /**
+   * The table for a truncate, which may name a table whose columns are not known: present as it is.
+   * @returns null where the head office has no such table, and so no rows of the branch
+   */
+  async find(description: TableDescription): Promise<TargetTable | null> {
+    let connection: Connection | null = null;
+    try {
+      connection = await this.#open();
+      const server = await readServerTable(connection, this.#options.database, description.name);
+      if (server?.primaryKey[0] !== '_branch') return null;
+      const sql = quoteTable(this.#options.database, description.name);
+      return { description, sql, columns: [], key: [], hashed: false };
+    } catch (error) {
+      throw targetError(error, 'Looking at the tables of the head office');
+    } finally {
+      await closeQuietly(connection);
+    }
+  }
+
+  #known(description: TableDescription): TargetTable {
+    const table = this.#tables.get(nameOf(description));
+    if (table === undefined) throw new TributaryError('INTERNAL', `Table ${description.name} is not known.`);
+    return table;
+  }
+
+  async #learn(descriptions: readonly TableDescription[], approveRebuild: boolean): Promise<TargetTable[]> {
+    let connection: Connection | null = null;
+    const result: TargetTable[] = [];
+    try {
+      for (const description of descriptions) {
+        let table = this.#tables.get(nameOf(description));
+        if (table === undefined) {
+          connection ??= await this.#open();
+          table = await this.#fit(connection, description, approveRebuild);
+          if (this.#tables.size >= MAX_REMEMBERED) this.#tables.clear();
+          this.#tables.set(nameOf(description), table);
+        }
+        result.push(table);
+      }
+      return result;
+    } catch (error) {
+      throw targetError(error, 'Looking at the tables of the head office');
+    } finally {
+      await closeQuietly(connection);
+    }
+  }
+
+  async #open(): Promise<Connection> {
+    const connection = await this.#options.connect();
+    try {
+      await prepareTargetSession(connection);
+      // Sizes as they are, not as they were a day ago.
+      await connection.query('SET SESSION information_schema_stats_expiry = 0');
+      return connection;
+    } catch (error) {
+      connection.destroy();
+      throw error;
+    }
+  }
+
+  async #fit(connection: Connection, description: TableDescription, approveRebuild: boolean): Promise<TargetTable> {
+    const { database } = this.#options;
+    for (let step = 0; step < MAX_STEPS; step += 1) {
+      const server = await readServerTable(connection, database, description.name);
+      const plan = planTable(database, description, server);
+      if (plan.do === 'use') return plan.table;
+      try {
+        await this.#change(connection, description, plan, approveRebuild || (server?.bytes ?? 0) < REBUILD_BELOW_BYTES);
+      } catch (error) {
+        const errno = mysqlErrno(error);
+        if (errno === null || !RACE_ERRNOS.has(errno)) throw ddlError(error, description, plan.sql);
+      }
+    }
+    throw new TributaryError('TARGET_BUSY', `${description.name}: others keep changing the table at the head office.`);
+  }
+
+  async #change(
+    connection: Connection,
+    description: TableDescription,
+    plan: Exclude<TablePlan, { do: 'use' }>,
+    mayRebuild: boolean,
+  ): Promise<void> {
+    if (plan.do === 'create') {
+      await connection.query(plan.sql);
+      return;
+    }
+    if (plan.cost !== 'rebuild') {
+      try {
+        await connection.query(`${plan.sql}, ALGORITHM=${plan.cost === 'instant' ? 'INSTANT' : 'INPLACE'}`);
+        return;
+      } catch (error) {
+        const errno = mysqlErrno(error);
+        if (errno === null || !NOT_INSTANT_ERRNOS.has(errno)) throw error;
+      }
+    }
+    if (!mayRebuild) {
+      throw new TributaryError(
+        'TARGET_SCHEMA',
+        `${description.schema}.${description.name}: the table at the head office is large and would be rebuilt.`,
+        { hint: `Run \`tributary-applier schema approve\`, or in a quiet hour: ${plan.sql}` },
+      );
+    }
+    await connection.query(plan.sql);
+  }
+}
+
+function nameOf(description: TableDescription): string {
+  return JSON.stringify([description.schema, description.name, description.columns]);
+}
+
+/** A fault of DDL: what is neither a matter of waiting nor of rights is the table's own. */
+function ddlError(error: unknown, description: TableDescription, sql: string): TributaryError {
+  const fault = targetError(error, `${description.schema}.${description.name}`);
+  if (fault.code !== 'TARGET_UNREACHABLE' || mysqlErrno(error) === null) return fault;
+  return new TributaryError('TARGET_SCHEMA', fault.message, {
+    cause: error,
+    hint: `The head office refused: ${sql.slice(0, 500)}`,
+  });
+}
+
+/** What the server says of a table; null if there is none. */
+export async function readServerTable(
+  connection: Connection,
+  database: string,
+  name: string,
+): Promise<ServerTable | null> {
+  const where = `TABLE_SCHEMA = ${quoteString(database)} AND TABLE_NAME = ${quoteString(name)}`;
+  const [tables] = await connection.query<RowDataPacket[]>(
+    `SELECT TABLE_TYPE AS type, CAST(COALESCE(DATA_LENGTH + INDEX_LENGTH, 0) AS CHAR) AS bytes
+     FROM INFORMATION_SCHEMA.TABLES WHERE ${where}`,
+  );
+  const table = tables[0];
+  if (table === undefined) return null;
+  const [columns] = await connection.query<RowDataPacket[]>(
+    `SELECT COLUMN_NAME AS name, CAST(COLUMN_TYPE AS CHAR) AS type, IS_NULLABLE AS nullable, COLUMN_DEFAULT IS NOT NULL AS dflt,
+       EXTRA AS extra, COLLATION_NAME AS collation
+     FROM INFORMATION_SCHEMA.COLUMNS WHERE ${where} ORDER BY ORDINAL_POSITION`,
+  );
+  const [indexes] = await connection.query<RowDataPacket[]>(
+    `SELECT INDEX_NAME AS name, COLUMN_NAME AS part FROM INFORMATION_SCHEMA.STATISTICS
+     WHERE ${where} AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX`,
+  );
+  const text = (row: RowDataPacket, field: string): string => String(row[field] ?? '');
+  return {
+    bytes: Number(table['bytes']),
+    columns: columns.map(row => ({
+      name: text(row, 'name'),
+      columnType: text(row, 'type'),
+      nullable: text(row, 'nullable') === 'YES',
+      hasDefault: Number(row['dflt']) === 1,
+      generated: text(row, 'extra').includes('GENERATED') && !text(row, 'extra').includes('DEFAULT_GENERATED'),
+      collation: row['collation'] === null ? null : text(row, 'collation'),
+    })),
+    primaryKey: indexes.filter(row => row['name'] === 'PRIMARY').map(row => text(row, 'part')),
+    otherUniqueIndexes: [...new Set(indexes.map(row => text(row, 'name')))].filter(index => index !== 'PRIMARY'),
+  };
+}

@@ -1,0 +1,49 @@
+/**
+ * Faults of the head-office database while rows are written, as errors of ours: decided by the server's error number.
+ * On top of shared/mysql.ts it tells apart what passes by itself (TARGET_BUSY) and what the rows are to blame for.
+ */
+import { TributaryError } from '../../shared/errors.ts';
+import { mysqlErrno, mysqlError } from '../../shared/mysql.ts';
+
+/** Server Error Message Reference: locks, deadlock, disk, memory or table full, a DDL in between, killed, shutdown. */
+const BUSY_ERRNOS = new Set([1205, 1206, 1213, 1021, 1026, 1030, 1037, 1038, 1041, 1114, 1412, 3572, 1053, 1317, 3024]);
+/** No such table, unknown column, field list and table differ: somebody changed the table; it must be looked at again. */
+const CHANGED_ERRNOS = new Set([1146, 1054, 1051, 1091, 1136, 1109]);
+/** A packet or a result of a function above max_allowed_packet. */
+const PACKET_ERRNOS = new Set([1153, 1301]);
+
+/** Any fault as one of ours, for statements that rows are not to blame for. */
+export function targetError(error: unknown, doing: string): TributaryError {
+  if (error instanceof TributaryError) return error;
+  const errno = mysqlErrno(error);
+  if (errno !== null && (BUSY_ERRNOS.has(errno) || CHANGED_ERRNOS.has(errno))) {
+    return new TributaryError('TARGET_BUSY', `${doing}: ${messageOf(error)}`, { cause: error });
+  }
+  return mysqlError(error, 'target', doing);
+}
+
+/** Whether another try with the tables looked at anew may succeed where this one failed. */
+export function isTableChange(error: unknown): boolean {
+  const errno = mysqlErrno(error instanceof TributaryError ? error.cause : error);
+  return errno !== null && CHANGED_ERRNOS.has(errno);
+}
+
+/** Whether the server refused the rows themselves: nothing that waiting, other rights or another setting would mend. */
+export function isRowFault(error: unknown): boolean {
+  if (error instanceof TributaryError) return error.code === 'BATCH_REFUSED';
+  const errno = mysqlErrno(error);
+  if (errno === null) return false;
+  if (PACKET_ERRNOS.has(errno)) return true;
+  const code = targetError(error, '').code;
+  // What mysqlError does not know by number it calls unreachable; with a number it is the server speaking of our rows.
+  return code === 'TARGET_UNREACHABLE' && !isEndOfServer(errno);
+}
+
+/** Errors that end the session: connection killed, server shutting down, too many connections. */
+function isEndOfServer(errno: number): boolean {
+  return errno === 1040 || errno === 1053 || errno === 1077 || errno === 1152 || errno === 1927 || errno === 4031;
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

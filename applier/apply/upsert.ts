@@ -1,0 +1,71 @@
+/**
+ * Rows by multi-row REPLACE as text: where the server does not take LOAD DATA LOCAL, for a few rows, and to find the one row that is refused.
+ *
+ * REPLACE, not ON DUPLICATE KEY UPDATE: a column that is not named becomes NULL, as with LOAD DATA. The primary key is
+ * the only unique one, so exactly the row itself is replaced.
+ */
+import type { Connection, ResultSetHeader } from 'mysql2/promise';
+import { TributaryError } from '../../shared/errors.ts';
+import { literalWriter, quoteString } from '../../shared/sql.ts';
+import { firstWarning } from './load-data.ts';
+import type { RowSet } from './merge.ts';
+import { keyHash } from './row-text.ts';
+import { targetSession } from './target-session.ts';
+import type { TargetTable } from './target-table.ts';
+
+/** Characters and rows in one statement; below any sensible max_allowed_packet. */
+const MAX_CHARACTERS = 1024 * 1024;
+const MAX_ROWS = 2_000;
+
+/** Writes the rows from `from` to before `to`. @throws mysql2's errors; BATCH_REFUSED on a warning or a wrong count */
+export async function upsertRows(
+  connection: Connection,
+  table: TargetTable,
+  rows: RowSet,
+  branch: string,
+  batchNumber: number,
+  from = 0,
+  to = rows.rows,
+): Promise<void> {
+  const names = table.columns.map(column => column.sql).join(', ');
+  const head =
+    `REPLACE INTO ${table.sql} (\`_branch\`, \`_batch\`, \`_changed_at\`, ` +
+    `${table.hashed ? '`_key`, ' : ''}${names}) VALUES `;
+  const own = `(${quoteString(branch)}, ${batchNumber}, UTC_TIMESTAMP(6), `;
+  const writers = table.columns.map(column => literalWriter(column.type));
+  let text = '';
+  let count = 0;
+  for (let row = from; row < to; row += 1) {
+    let line = table.hashed ? `${own}X'${keyHash(table, rows, row)}', ` : own;
+    for (let index = 0; index < writers.length; index += 1) {
+      const literal = writers[index]!(rows.columns[index]![row]!);
+      line += index === 0 ? literal : `, ${literal}`;
+    }
+    if (count > 0 && (text.length + line.length > MAX_CHARACTERS || count === MAX_ROWS)) {
+      await replace(connection, head + text, count);
+      text = '';
+      count = 0;
+    }
+    text += count === 0 ? `${line})` : `, ${line})`;
+    count += 1;
+  }
+  if (count > 0) await replace(connection, head + text, count);
+}
+
+async function replace(connection: Connection, sql: string, rows: number): Promise<void> {
+  checkPacket(connection, sql);
+  const [result] = await connection.query<ResultSetHeader>(sql);
+  if (result.warningStatus !== 0) throw new TributaryError('BATCH_REFUSED', await firstWarning(connection));
+  if (result.affectedRows < rows || result.affectedRows > 2 * rows) {
+    throw new TributaryError('BATCH_REFUSED', `${rows} rows were sent, the server counts ${result.affectedRows}.`);
+  }
+}
+
+/** A longer statement would cost the connection. */
+export function checkPacket(connection: Connection, sql: string): void {
+  const { maxAllowedPacket } = targetSession(connection);
+  if (sql.length * 3 < maxAllowedPacket || Buffer.byteLength(sql) < maxAllowedPacket) return;
+  throw new TributaryError('BATCH_REFUSED', `A row is larger than max_allowed_packet (${maxAllowedPacket}).`, {
+    hint: 'Raise max_allowed_packet at the head office (up to 1G), then `branch retry`.',
+  });
+}

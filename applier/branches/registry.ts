@@ -1,0 +1,211 @@
+/**
+ * The branches of this head office, as the command line manages them: rows in the database and objects at the broker.
+ *
+ * Invariants: every operation may be repeated after it failed half-way; a removed branch keeps its row (unless its data
+ * is deleted too), so that batch numbers never restart below rows that are still there. Running appliers notice all
+ * of it by themselves (see fleet.ts).
+ */
+import { randomUUID } from 'node:crypto';
+import { access } from 'node:fs/promises';
+import type { Connection } from 'mysql2/promise';
+import { branchNames } from '../../shared/amqp-messages.ts';
+import { readEnrolment, writeEnrolment } from '../../shared/enrolment.ts';
+import type { Enrolment } from '../../shared/enrolment.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import type { RowWriter } from '../consume/row-writer.ts';
+import type { TargetPool } from '../consume/target-pool.ts';
+import { listContacts, readContact } from './contact-store.ts';
+import type { ContactRow } from './contact-store.ts';
+import { makeEnrolment, newPassword } from './enrolment.ts';
+import type { BranchAddress } from './enrolment.ts';
+import type { Provisioning } from './provisioning.ts';
+import { quarantineHalted } from './quarantine-store.ts';
+import { createSchema } from './schema.ts';
+import { addRequest, MAX_REQUESTS, openRequests } from './snapshot-store.ts';
+import { addBranch, clearHalt, listBranches, lockBranch, markRemoved, readBranch } from './stream-store.ts';
+import type { BranchRow } from './stream-store.ts';
+import { tablesOfBranch } from './table-claims.ts';
+
+const DELETE_SLICE_ROWS = 5_000;
+
+/** Tables with a column `branch`, emptied of a branch whose data is deleted. The row itself goes last. */
+const OWN_TABLES = ['inbox', 'snapshot', 'request', 'quarantine', 'contact', 'table', 'branch'] as const;
+
+export interface RegistryOptions {
+  readonly pool: TargetPool;
+  readonly provisioning: Provisioning;
+  /** For deleting a removed branch's rows. */
+  readonly rows: RowWriter;
+  readonly address: BranchAddress;
+  /** What people call this head office; written into enrolment files. */
+  readonly headOffice: string;
+}
+
+export interface BranchSummary {
+  readonly row: BranchRow;
+  readonly contact: ContactRow | null;
+}
+
+export interface BranchDetails extends BranchSummary {
+  /** Open snapshot requests. */
+  readonly requests: readonly string[];
+  /** Head-office tables that hold its rows. */
+  readonly tables: readonly { readonly schema: string; readonly name: string }[];
+}
+
+export class Registry {
+  readonly #options: RegistryOptions;
+
+  constructor(options: RegistryOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Adds a branch, or repairs one: makes what is missing at the broker and in the database. With `out` it writes an
+   * enrolment file; one that is there already, for this branch, is kept valid instead (its password stays).
+   * @throws CONFIG_INVALID for a bad id; CONFIG_UNREADABLE when `out` is another file; BROKER_…; TARGET_…
+   */
+  async add(branch: string, out: string | null): Promise<Enrolment | null> {
+    branchNames(branch);
+    const existing = out === null ? null : await this.#existingEnrolment(out, branch);
+    await this.#options.pool.use(createSchema);
+    const { provisioning } = this.#options;
+    // Without a file a known user keeps its password, so that a repair does not lock a running agent out.
+    const keep = existing === null && out === null && (await provisioning.hasUser(branch));
+    const enrolment = existing ?? (keep ? null : this.#enrolment(branch));
+    if (out === null && !keep) {
+      throw new TributaryError('CONFIG_INVALID', `${branch} has no user at the broker yet.`, {
+        hint: 'Give the enrolment file to write: `branch add ID --out FILE`.',
+      });
+    }
+    // The file first: when a later step fails, the repeated command finds it and goes on with its password.
+    if (out !== null && enrolment !== null && existing === null) await writeEnrolment(out, enrolment, false);
+    await provisioning.ensure(branch, enrolment?.broker.password ?? null);
+    await this.#options.pool.use(connection => addBranch(connection, branch));
+    return enrolment;
+  }
+
+  /** Gives the branch a new password in a new enrolment file; the old one is refused at the next connection. */
+  async rotate(branch: string, out: string): Promise<Enrolment> {
+    await this.#require(branch);
+    const enrolment = this.#enrolment(branch);
+    // The file first: a password that nobody knows would lock the branch out.
+    await writeEnrolment(out, enrolment, false);
+    await this.#options.provisioning.ensure(branch, enrolment.broker.password);
+    return enrolment;
+  }
+
+  async list(): Promise<BranchSummary[]> {
+    return this.#options.pool.use(async connection => {
+      await createSchema(connection);
+      const contacts = new Map((await listContacts(connection)).map(contact => [contact.branch, contact]));
+      const rows = await listBranches(connection);
+      return rows.map(row => ({ row, contact: contacts.get(row.branch) ?? null }));
+    });
+  }
+
+  /** @throws BRANCH_UNKNOWN */
+  async show(branch: string): Promise<BranchDetails> {
+    const row = await this.#require(branch);
+    return this.#options.pool.use(async connection => ({
+      row,
+      contact: await readContact(connection, branch),
+      requests: await openRequests(connection, branch),
+      tables: await tablesOfBranch(connection, branch),
+    }));
+  }
+
+  /**
+   * Removes a branch: its user, exchange and queues; with `deleteData` its rows too. Repeatable.
+   * @throws BRANCH_UNKNOWN, BROKER_…, TARGET_…
+   */
+  async remove(branch: string, deleteData: boolean): Promise<{ readonly deletedRows: number }> {
+    branchNames(branch);
+    await this.#locked(branch, connection => markRemoved(connection, branch));
+    await this.#options.provisioning.remove(branch);
+    if (!deleteData) return { deletedRows: 0 };
+    const { pool, rows } = this.#options;
+    const tables = await pool.use(connection => tablesOfBranch(connection, branch));
+    let deletedRows = 0;
+    for (const table of tables) {
+      for (let done = false; !done;) {
+        const slice = await pool.transact(async connection => {
+          const row = await lockBranch(connection, branch);
+          if (row?.state !== 'removed')
+            throw new TributaryError('BRANCH_UNKNOWN', `${branch} was added again meanwhile.`);
+          // Every row that the branch has written carries a lower number.
+          return rows.sweep(connection, branch, [table], row.batchNumber + 1, DELETE_SLICE_ROWS);
+        });
+        deletedRows += slice.deleted;
+        done = slice.done;
+      }
+    }
+    await this.#locked(branch, async connection => {
+      for (const own of OWN_TABLES) await connection.execute(`DELETE FROM tributary_${own} WHERE branch = ?`, [branch]);
+    });
+    return { deletedRows };
+  }
+
+  /** Lets a halted branch try its batch again. */
+  async retry(branch: string): Promise<void> {
+    await this.#locked(branch, connection => clearHalt(connection, branch));
+  }
+
+  /** Passes over the batch at which a branch stands still; returns the id of the snapshot request that mends it. */
+  async quarantine(branch: string): Promise<string> {
+    return this.#options.pool.transact(connection => quarantineHalted(connection, branch));
+  }
+
+  /** Asks the branch for a snapshot of all its tables; returns the request's id. */
+  async snapshot(branch: string, reason: string): Promise<string> {
+    const request = randomUUID();
+    await this.#locked(branch, async connection => {
+      if ((await openRequests(connection, branch)).length >= MAX_REQUESTS) {
+        throw new TributaryError('CONFIG_INVALID', `${branch} has ${MAX_REQUESTS} open requests already.`, {
+          hint: 'Wait for the branch to come online: one snapshot serves them all.',
+        });
+      }
+      await addRequest(connection, branch, request, reason);
+    });
+    return request;
+  }
+
+  #enrolment(branch: string): Enrolment {
+    const { address, headOffice } = this.#options;
+    return makeEnrolment(branch, address, headOffice, newPassword(), new Date());
+  }
+
+  async #existingEnrolment(file: string, branch: string): Promise<Enrolment | null> {
+    try {
+      await access(file);
+    } catch {
+      return null;
+    }
+    const enrolment = await readEnrolment(file);
+    if (enrolment.branch === branch) return enrolment;
+    throw new TributaryError('CONFIG_UNREADABLE', `${file} is the enrolment of ${enrolment.branch}.`, {
+      hint: 'Name another file.',
+    });
+  }
+
+  async #require(branch: string): Promise<BranchRow> {
+    const row = await this.#options.pool.use(async connection => {
+      await createSchema(connection);
+      return readBranch(connection, branch);
+    });
+    if (row === null) throw unknown(branch);
+    return row;
+  }
+
+  /** A transaction under the lock on the branch's row. */
+  async #locked(branch: string, work: (connection: Connection) => Promise<void>): Promise<void> {
+    await this.#options.pool.transact(async connection => {
+      if ((await lockBranch(connection, branch)) === null) throw unknown(branch);
+      await work(connection);
+    });
+  }
+}
+
+function unknown(branch: string): TributaryError {
+  return new TributaryError('BRANCH_UNKNOWN', `There is no branch ${branch}.`);
+}

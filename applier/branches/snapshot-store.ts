@@ -1,0 +1,131 @@
+/**
+ * Snapshots in progress and open requests for one. A snapshot's start marker records the batch number at which it
+ * began; its end marker sweeps the branch's rows with an older number, table by table, each slice a transaction of
+ * its own, so progress is kept here.
+ *
+ * Invariants: an end without its start sweeps nothing and leaves requests open; only a snapshot that started after a
+ * quarantine makes the branch complete again.
+ */
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { readCount, readNames, readText } from './sql-values.ts';
+
+/** Snapshots remembered for one branch; an agent runs one at a time, and those that never ended are the oldest. */
+const MAX_SNAPSHOTS = 16;
+/** Open requests for one branch; the answer to a hello carries them all. */
+export const MAX_REQUESTS = 100;
+
+export interface SnapshotRow {
+  readonly snapshot: string;
+  readonly whole: boolean;
+  /** Head-office tables that it covers. */
+  readonly tables: readonly string[];
+  readonly requests: readonly string[];
+  readonly startBatch: number;
+  /** Tables whose sweep is finished. */
+  readonly swept: readonly string[];
+  readonly sweptRows: number;
+}
+
+export async function startSnapshot(
+  connection: Connection,
+  branch: string,
+  start: Pick<SnapshotRow, 'snapshot' | 'whole' | 'tables' | 'requests' | 'startBatch'>,
+): Promise<void> {
+  await connection.execute(
+    `REPLACE INTO tributary_snapshot (branch, snapshot, whole, tables, requests, start_batch, swept)
+     VALUES (?, ?, ?, ?, ?, ?, '[]')`,
+    [
+      branch,
+      start.snapshot,
+      start.whole ? 1 : 0,
+      JSON.stringify(start.tables),
+      JSON.stringify(start.requests),
+      start.startBatch,
+    ],
+  );
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT snapshot FROM tributary_snapshot WHERE branch = ? ORDER BY start_batch DESC LIMIT ${MAX_SNAPSHOTS}, 100`,
+    [branch],
+  );
+  for (const row of rows) await endSnapshot(connection, branch, readText(row, 'snapshot'));
+}
+
+/** null: its start marker was not applied in this epoch. */
+export async function readSnapshot(
+  connection: Connection,
+  branch: string,
+  snapshot: string,
+): Promise<SnapshotRow | null> {
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT whole, tables, requests, start_batch, swept, swept_rows FROM tributary_snapshot
+     WHERE branch = ? AND snapshot = ?`,
+    [branch, snapshot],
+  );
+  const row = rows[0];
+  if (row === undefined) return null;
+  return {
+    snapshot,
+    whole: readCount(row, 'whole') === 1,
+    tables: readNames(row, 'tables'),
+    requests: readNames(row, 'requests'),
+    startBatch: readCount(row, 'start_batch'),
+    swept: readNames(row, 'swept'),
+    sweptRows: readCount(row, 'swept_rows'),
+  };
+}
+
+export async function saveSweep(
+  connection: Connection,
+  branch: string,
+  snapshot: string,
+  swept: readonly string[],
+  rows: number,
+): Promise<void> {
+  await connection.execute(
+    `UPDATE tributary_snapshot SET swept = ?, swept_rows = swept_rows + ? WHERE branch = ? AND snapshot = ?`,
+    [JSON.stringify(swept), rows, branch, snapshot],
+  );
+}
+
+export async function endSnapshot(connection: Connection, branch: string, snapshot: string): Promise<void> {
+  await connection.execute('DELETE FROM tributary_snapshot WHERE branch = ? AND snapshot = ?', [branch, snapshot]);
+}
+
+export async function clearSnapshots(connection: Connection, branch: string): Promise<void> {
+  await connection.execute('DELETE FROM tributary_snapshot WHERE branch = ?', [branch]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Requests
+
+export async function openRequests(connection: Connection, branch: string): Promise<string[]> {
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT request FROM tributary_request WHERE branch = ? ORDER BY created_at, request LIMIT ${MAX_REQUESTS}`,
+    [branch],
+  );
+  return rows.map(row => readText(row, 'request'));
+}
+
+/** Asks the branch for a snapshot: the id is in every answer until a snapshot that serves it has ended. */
+export async function addRequest(
+  connection: Connection,
+  branch: string,
+  request: string,
+  reason: string,
+): Promise<void> {
+  await connection.execute('INSERT IGNORE INTO tributary_request (branch, request, reason) VALUES (?, ?, ?)', [
+    branch,
+    request,
+    reason.slice(0, 200),
+  ]);
+}
+
+export async function closeRequests(
+  connection: Connection,
+  branch: string,
+  requests: readonly string[],
+): Promise<void> {
+  for (const request of requests) {
+    await connection.execute('DELETE FROM tributary_request WHERE branch = ? AND request = ?', [branch, request]);
+  }
+}

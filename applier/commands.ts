@@ -1,0 +1,246 @@
+/** The command line of tributary-applier. Each command reads its configuration and hands over; nothing is decided here. */
+import { resolve } from 'node:path';
+import { EXIT_FAILED, EXIT_OK } from '../shared/cli.ts';
+import type { CliSpec, CommandCall } from '../shared/cli.ts';
+import { callDaemon, startControlServer } from '../shared/control.ts';
+import { renderFindings } from '../shared/findings.ts';
+import { startHttpServer } from '../shared/http.ts';
+import { createLogger } from '../shared/logging.ts';
+import { VERSION } from '../shared/version.ts';
+import { managementApi } from './branches/management-api.ts';
+import { branchPermissions } from './branches/permissions.ts';
+import { Provisioning } from './branches/provisioning.ts';
+import { Registry } from './branches/registry.ts';
+import type { BranchSummary } from './branches/registry.ts';
+import { Applier } from './apply/applier.ts';
+import { checkApplier } from './check.ts';
+import { loadApplierConfig } from './config.ts';
+import type { ApplierConfig } from './config.ts';
+import { TargetPool } from './consume/target-pool.ts';
+import { connectTarget, HeadOffice } from './head-office.ts';
+import { applierAssets, applierRoutes } from './web/pages.ts';
+import type { ApplierStatus, BranchStatus } from './web/status.ts';
+
+/** What enrolment files call the head office. */
+function headOfficeName(config: ApplierConfig): string {
+  return `${config.target.database} at ${config.broker.branchAddress.host}`;
+}
+
+export function applierCli(): CliSpec {
+  return {
+    name: 'tributary-applier',
+    description: 'Applies what branches send to the head office’s MySQL, and answers them.',
+    version: VERSION,
+    defaultConfig: '/etc/tributary/applier.yaml',
+    groups: { branch: 'add, look at and remove branches' },
+    commands: [
+      { usage: 'run', summary: 'apply until stopped (what systemd starts)', run },
+      {
+        usage: 'check',
+        summary: 'look at everything that applying depends on, and say what mends it',
+        json: true,
+        run: check,
+      },
+      { usage: 'status', summary: 'what the running applier sees', json: true, run: status },
+      {
+        usage: 'branch add <id>',
+        summary: 'make what a branch needs at the broker, and write its enrolment file',
+        options: [{ flags: '--out <file>', description: 'the enrolment file to write (mode 0600)', required: true }],
+        json: true,
+        run: branchAdd,
+      },
+      { usage: 'branch list', summary: 'all branches', json: true, run: branchList },
+      {
+        usage: 'branch show <id>',
+        summary: 'one branch: stream, times, tables, permissions',
+        json: true,
+        run: branchShow,
+      },
+      {
+        usage: 'branch remove <id>',
+        summary: 'take a branch’s access away; its rows stay unless told otherwise',
+        options: [{ flags: '--delete-data', description: 'delete its rows at the head office too' }],
+        json: true,
+        run: branchRemove,
+      },
+      {
+        usage: 'branch rotate <id>',
+        summary: 'give a branch a new password in a new enrolment file',
+        options: [{ flags: '--out <file>', description: 'the enrolment file to write (mode 0600)', required: true }],
+        json: true,
+        run: branchRotate,
+      },
+      { usage: 'branch retry <id>', summary: 'let a halted branch try its batch again', run: branchRetry },
+    ],
+  };
+}
+
+function placeOf(configFile: string) {
+  return { program: 'applier', key: resolve(configFile) } as const;
+}
+
+async function run(call: CommandCall): Promise<undefined> {
+  const config = loadApplierConfig(call.configFile);
+  const logger = createLogger({ level: config.log.level, name: 'tributary-applier' });
+  const office = new HeadOffice(config, VERSION, logger);
+  await office.start();
+  const http = await startHttpServer({
+    listen: config.http.listen,
+    registry: office.registry,
+    beforeScrape: () => office.updateMetrics(),
+    ready: () => office.readiness(),
+    status: () => office.status(),
+    routes: applierRoutes({
+      status: () => office.status(),
+      tables: office.tables,
+      branchMetrics: () => office.branchMetrics(),
+    }),
+    assets: applierAssets(),
+    logger,
+  });
+  const control = await startControlServer({
+    place: placeOf(call.configFile),
+    logger,
+    commands: { status: () => Promise.resolve(office.status()) },
+  });
+  const { host, port } = http.address;
+  logger.info({ version: VERSION, page: `http://${host}:${port}/` }, 'tributary-applier runs');
+  await new Promise<void>(done => {
+    if (call.signal.aborted) done();
+    call.signal.addEventListener('abort', () => done(), { once: true });
+  });
+  await Promise.all([control.close(), http.close(), office.stop()]);
+  logger.info({}, 'stopped; nothing is lost');
+  return undefined;
+}
+
+async function check(call: CommandCall): Promise<number> {
+  const findings = await checkApplier(loadApplierConfig(call.configFile));
+  const faults = findings.filter(finding => finding.level === 'fault').length;
+  const verdict =
+    faults === 0 ? 'ready: nothing stands in the way' : `${faults} fault${faults === 1 ? '' : 's'} to mend`;
+  call.print({ ready: faults === 0, findings }, `${renderFindings(findings)}\n${verdict}`);
+  return faults === 0 ? EXIT_OK : EXIT_FAILED;
+}
+
+async function status(call: CommandCall): Promise<undefined> {
+  loadApplierConfig(call.configFile);
+  const answer = (await callDaemon({
+    place: placeOf(call.configFile),
+    command: 'status',
+    signal: call.signal,
+  })) as ApplierStatus;
+  const head = [
+    `target ${answer.target.name}: ${answer.target.error?.message ?? 'up'}`,
+    `broker ${answer.broker.name}: ${answer.broker.error?.message ?? 'up'}`,
+  ];
+  call.print(answer, [...head, ...answer.branches.map(renderBranch)].join('\n'));
+  return undefined;
+}
+
+function renderBranch(branch: BranchStatus): string {
+  const halted =
+    branch.halted === null ? '' : `\n  ${branch.halted.code}: ${branch.halted.reason}\n  → ${branch.halted.hint}`;
+  return (
+    `${branch.branch}: ${branch.state}, complete through ${branch.completeThrough ?? 'never'}, ` +
+    `last seen ${branch.lastSeenAt ?? 'never'}, backlog ${branch.backlogBatches ?? '?'} batches${halted}`
+  );
+}
+
+async function branchAdd(call: CommandCall): Promise<undefined> {
+  const branch = call.args[0] ?? '';
+  const out = String(call.options['out']);
+  await withRegistry(call, registry => registry.add(branch, out));
+  call.print({ branch, file: resolve(out) }, `branch ${branch} is ready; at the branch: tributary-agent enroll ${out}`);
+  return undefined;
+}
+
+async function branchRotate(call: CommandCall): Promise<undefined> {
+  const branch = call.args[0] ?? '';
+  const out = String(call.options['out']);
+  await withRegistry(call, registry => registry.rotate(branch, out));
+  call.print(
+    { branch, file: resolve(out) },
+    `${branch} has a new password; at the branch: tributary-agent enroll ${out}`,
+  );
+  return undefined;
+}
+
+async function branchList(call: CommandCall): Promise<undefined> {
+  const branches = await withRegistry(call, registry => registry.list());
+  const present = branches.filter(({ row }) => row.state !== 'removed');
+  call.print(present.map(summaryOf), present.length === 0 ? 'no branches yet' : present.map(renderSummary).join('\n'));
+  return undefined;
+}
+
+function summaryOf({ row, contact }: BranchSummary) {
+  return {
+    branch: row.branch,
+    state: row.state,
+    epoch: row.stream.epoch,
+    received: row.stream.received.seq,
+    applied: row.stream.applied.seq,
+    lastSeen: contact?.lastSeen ?? null,
+    completeThrough: contact?.completeness.through ?? null,
+    halt: row.halt,
+  };
+}
+
+function renderSummary(summary: BranchSummary): string {
+  const { branch, state, applied, received, lastSeen, completeThrough, halt } = summaryOf(summary);
+  const reason = halt === null ? '' : ` (${halt.code}: ${halt.reason})`;
+  return `${branch}: ${state}${reason}, received ${received}, applied ${applied}, last seen ${lastSeen ?? 'never'}, complete through ${completeThrough ?? 'never'}`;
+}
+
+async function branchShow(call: CommandCall): Promise<undefined> {
+  const details = await withRegistry(call, registry => registry.show(call.args[0] ?? ''));
+  const permissions = branchPermissions(details.row.branch);
+  const data = { ...summaryOf(details), tables: details.tables, requests: details.requests, permissions };
+  const lines = [
+    renderSummary(details),
+    `tables: ${details.tables.map(({ schema, name }) => `${schema}.${name}`).join(', ') || 'none yet'}`,
+    `permissions at the broker: configure ${permissions.configure} · write ${permissions.write} · read ${permissions.read}`,
+  ];
+  call.print(data, lines.join('\n'));
+  return undefined;
+}
+
+async function branchRemove(call: CommandCall): Promise<undefined> {
+  const branch = call.args[0] ?? '';
+  const deleteData = call.options['deleteData'] === true;
+  const { deletedRows } = await withRegistry(call, registry => registry.remove(branch, deleteData));
+  const rest = deleteData ? `${deletedRows} rows deleted` : 'its rows stay';
+  call.print({ branch, deletedRows }, `branch ${branch} is removed; ${rest}`);
+  return undefined;
+}
+
+async function branchRetry(call: CommandCall): Promise<undefined> {
+  const branch = call.args[0] ?? '';
+  await withRegistry(call, registry => registry.retry(branch));
+  call.print(null, `${branch} tries again`);
+  return undefined;
+}
+
+/** The registry over connections of its own, closed afterwards. Running appliers notice within a second. */
+async function withRegistry<T>(call: CommandCall, work: (registry: Registry) => Promise<T>): Promise<T> {
+  const config = loadApplierConfig(call.configFile);
+  const pool = new TargetPool({ connect: () => connectTarget(config, 'tributary-applier command'), size: 1 });
+  const rows = new Applier({
+    connect: () => connectTarget(config, 'tributary-applier command'),
+    database: config.target.database,
+  });
+  try {
+    const { broker } = config;
+    return await work(
+      new Registry({
+        pool,
+        rows,
+        provisioning: new Provisioning(managementApi(broker), broker.vhost),
+        address: { ...broker.branchAddress, vhost: broker.vhost, ca: broker.tls.ca },
+        headOffice: headOfficeName(config),
+      }),
+    );
+  } finally {
+    await pool.close();
+  }
+}

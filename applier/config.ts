@@ -1,0 +1,130 @@
+/**
+ * The applier's configuration: what may stand in applier.yaml, its limits and defaults, and what the program gets.
+ * Everything but `target` and `broker` has a default.
+ */
+import { z } from 'zod';
+import { loadConfig } from '../shared/config.ts';
+import type { ConfigContext, LoadOptions } from '../shared/config.ts';
+import { renderExample } from '../shared/config-example.ts';
+import { listenField, logField, secretFileField, textField } from '../shared/config-fields.ts';
+import type { ListenAddress } from '../shared/config-fields.ts';
+import {
+  brokerSettings,
+  brokerShape,
+  cannotVerifyName,
+  exposedFault,
+  isExposed,
+  mysqlShape,
+  urlField,
+  VERIFY_NAME_FAULT,
+} from '../shared/link-settings.ts';
+import type { BrokerSettings, LinkUrl, MysqlSettings } from '../shared/link-settings.ts';
+import type { LogLevel } from '../shared/logging.ts';
+import type { Secret } from '../shared/secret.ts';
+
+/** RabbitMQ's management API, which `branch add`, `remove` and `rotate` use. TLS as the broker's. */
+export interface ManagementSettings {
+  readonly secure: boolean;
+  readonly host: string;
+  readonly port: number;
+  /** Path before /api, without slashes at its ends; mostly ''. */
+  readonly path: string;
+  readonly user: string;
+  readonly password: Secret;
+}
+
+export interface ApplierConfig {
+  readonly target: MysqlSettings & { readonly database: string };
+  readonly broker: BrokerSettings & {
+    readonly management: ManagementSettings;
+    /** Where branches reach the broker; enrolment files say so. */
+    readonly branchAddress: { readonly secure: boolean; readonly host: string; readonly port: number };
+  };
+  readonly http: { readonly listen: ListenAddress };
+  readonly log: { readonly level: LogLevel };
+}
+
+/** Reads applier.yaml. @throws TributaryError CONFIG_UNREADABLE, ConfigError with every fault */
+export function loadApplierConfig(file: string, options: LoadOptions = {}): ApplierConfig {
+  return loadConfig(file, applierSchema, options);
+}
+
+/** A commented applier.yaml with every key. */
+export function exampleApplierConfig(): string {
+  return renderExample('applier.yaml: the configuration of tributary-applier.', applierSchema);
+}
+
+export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> {
+  return z.strictObject({
+    target: z
+      .strictObject({
+        ...mysqlShape(context, 'target.password'),
+        database: textField(64)
+          .regex(/^[^/\\.]*[^/\\.\s]$/, 'must be a database name: no dots, slashes or spaces at its end')
+          .meta({ description: 'Database that holds what every branch holds.', example: 'headoffice' }),
+      })
+      .refine(target => !cannotVerifyName(target), VERIFY_NAME_FAULT)
+      .transform(({ passwordFile, ...rest }) => ({ ...rest, password: passwordFile }))
+      .meta({ description: 'The head office’s MySQL 8.0 or newer.' }),
+    broker: brokerField(context),
+    http: z
+      .strictObject({
+        listen: listenField().prefault('127.0.0.1:7640').meta({ description: 'Address and port to listen on.' }),
+      })
+      .meta({ description: 'The page for people, metrics and health. Loopback unless a firewall guards it.' }),
+    log: z
+      .strictObject({
+        level: logField().prefault('info').meta({ description: 'trace, debug, info, warn, error, fatal or silent.' }),
+      })
+      .meta({ description: 'The log goes to stdout, one JSON object a line.' }),
+  });
+}
+
+function brokerField(context: ConfigContext) {
+  return z
+    .strictObject({
+      ...brokerShape(context, '"amqps://applier@hq.example.com:5671/tributary"'),
+      management: urlField(['https:', 'http:'], 15671, 15672).meta({
+        description: 'Address of RabbitMQ’s management API; with user@ for another user than url’s.',
+        example: '"https://hq.example.com:15671"',
+      }),
+      managementPasswordFile: secretFileField(context)
+        .optional()
+        .meta({ description: 'File with that other user’s password.', example: 'management.password' }),
+      branchUrl: urlField(['amqps:', 'amqp:'], 5671, 5672).optional().meta({
+        description: 'Where branches reach the broker, if elsewhere than url; written into enrolment files.',
+        example: '"amqps://hq.example.com:5671"',
+      }),
+    })
+    .refine(broker => !isExposed(broker.url, broker.tls), exposedFault('url'))
+    .refine(broker => !isExposed(broker.management, broker.tls), exposedFault('management'))
+    .refine(broker => broker.management.user === '' || broker.managementPasswordFile !== undefined, {
+      abort: true,
+      path: ['managementPasswordFile'],
+      message: 'is required where management names a user of its own',
+    })
+    .transform(({ management, managementPasswordFile, branchUrl, ...rest }) => {
+      const broker = brokerSettings(rest);
+      return {
+        ...broker,
+        management: managementSettings(management, broker, managementPasswordFile),
+        branchAddress: address(branchUrl ?? rest.url),
+      };
+    })
+    .meta({ description: 'The head office’s RabbitMQ.' });
+}
+
+function managementSettings(url: LinkUrl, broker: BrokerSettings, password: Secret | undefined): ManagementSettings {
+  return {
+    secure: url.secure,
+    host: url.host,
+    port: url.port,
+    path: url.path.replace(/\/$/, ''),
+    user: url.user === '' ? broker.user : url.user,
+    password: password ?? broker.password,
+  };
+}
+
+function address({ secure, host, port }: LinkUrl) {
+  return { secure, host, port };
+}

@@ -1,0 +1,86 @@
+/**
+ * A branch's early batches: which of them wait in `tributary_inbox`, and their turn.
+ *
+ * Invariants: what is known here is a hint, and an entry is checked against the stream when its turn comes; one that
+ * is not the batch that follows is deleted. Early bodies are bounded in bytes: what finds no room is forgotten, and
+ * the branch is asked for it again.
+ */
+import type { HeadOfficeStream } from '../../shared/protocol.ts';
+import { judgeBatch } from '../../shared/protocol.ts';
+import { deleteInboxEntry, MAX_EARLY_BYTES, putInbox, readInbox } from '../branches/inbox.ts';
+import type { EarlyEntries } from '../branches/inbox.ts';
+import { lockBranch, samePlace } from '../branches/stream-store.ts';
+import type { BranchRow } from '../branches/stream-store.ts';
+import type { TargetPool } from './target-pool.ts';
+import type { Arrival } from './work-unit.ts';
+
+export class EarlyInbox {
+  readonly #branch: string;
+  readonly #pool: TargetPool;
+  #seqs = new Set<number>();
+  #bytes = 0;
+
+  constructor(branch: string, pool: TargetPool) {
+    this.#branch = branch;
+    this.#pool = pool;
+  }
+
+  /** What a look into the table has found. */
+  know(entries: EarlyEntries): void {
+    this.#seqs = new Set(entries.seqs);
+    this.#bytes = entries.bytes;
+  }
+
+  /** Whether an entry waits at or below this seq. */
+  reachedBy(seq: number): boolean {
+    for (const early of this.#seqs) if (early <= seq) return true;
+    return false;
+  }
+
+  /** Forgets what is received by now. */
+  passed(received: number): void {
+    for (const seq of [...this.#seqs]) if (seq <= received) this.#seqs.delete(seq);
+    if (this.#seqs.size === 0) this.#bytes = 0;
+  }
+
+  /**
+   * Commits early batches to the inbox, under the lock on the branch's row.
+   * @returns the row, and what was kept; null: the row has moved, nothing was written
+   */
+  async keep(
+    row: BranchRow,
+    early: readonly Arrival[],
+  ): Promise<{ readonly row: BranchRow | null; readonly kept: ReadonlySet<Arrival> | null }> {
+    const kept = new Set<Arrival>();
+    let bytes = this.#bytes;
+    for (const arrival of early) {
+      if (this.#seqs.has(arrival.header.seq) || bytes + arrival.body.length > MAX_EARLY_BYTES) continue;
+      bytes += arrival.body.length;
+      kept.add(arrival);
+    }
+    const locked = await this.#pool.transact(async connection => {
+      const now = await lockBranch(connection, this.#branch);
+      if (now !== null && samePlace(now, row)) {
+        for (const { header, body } of kept) await putInbox(connection, 'early', header, body);
+      }
+      return now;
+    });
+    if (locked === null || !samePlace(locked, row)) return { row: locked, kept: null };
+    this.#bytes = bytes;
+    for (const arrival of kept) this.#seqs.add(arrival.header.seq);
+    return { row: locked, kept };
+  }
+
+  /** The entry that follows next in the stream; null: none, or one that did not fit and is deleted. */
+  async next(stream: HeadOfficeStream): Promise<Arrival | 'forked' | null> {
+    const seq = stream.received.seq + 1;
+    if (!this.#seqs.has(seq)) return null;
+    const entry = await this.#pool.use(connection => readInbox(connection, this.#branch, seq));
+    if (entry !== null && judgeBatch(stream, entry.header) === 'next') {
+      return { header: entry.header, body: entry.body, acknowledge: () => undefined, decoded: null };
+    }
+    await this.#pool.use(connection => deleteInboxEntry(connection, this.#branch, seq));
+    this.#seqs.delete(seq);
+    return entry === null ? null : 'forked';
+  }
+}

@@ -1,0 +1,239 @@
+/**
+ * All branches of one applier: a pipeline for each registered one, side by side, over shared and bounded resources:
+ * one connection to the broker for consuming (a channel or two a branch), one for answers, and a pool of connections
+ * to the head-office database.
+ *
+ * Branches that the command line adds, removes or resumes are noticed by reading `tributary_branch` every second, so
+ * commands work with one applier, with several and with none running.
+ */
+import { createHash } from 'node:crypto';
+import type { Connection } from 'mysql2/promise';
+import { answerMessage } from '../../shared/amqp-messages.ts';
+import type { BrokerConnection, BrokerPublisher } from '../../shared/amqp.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/logging.ts';
+import type { Answer } from '../../shared/protocol.ts';
+import { listContacts } from '../branches/contact-store.ts';
+import type { ContactRow } from '../branches/contact-store.ts';
+import { createSchema } from '../branches/schema.ts';
+import { clearHalt, listBranches, lockBranch } from '../branches/stream-store.ts';
+import type { BranchRow } from '../branches/stream-store.ts';
+import { BrokerLink } from './broker-link.ts';
+import { Pipeline } from './pipeline.ts';
+import type { PipelineState } from './pipeline.ts';
+import type { PipelineEvents } from './pipeline-events.ts';
+import { NO_EVENTS } from './pipeline-events.ts';
+import type { RowWriter } from './row-writer.ts';
+import { TargetPool } from './target-pool.ts';
+import { Wake } from './wake.ts';
+
+const POLL_MS = 1_000;
+/** Transactions at a time; more only queue up in the server. */
+const DEFAULT_POOL = 8;
+const ANSWER_DEADLINE_MS = 10_000;
+/** After that, work in progress is cut off and rolled back. */
+const STOP_GRACE_MS = 2_000;
+const MAX_PRIORITY = 1_000;
+
+export interface FleetOptions {
+  /** Opens a connection to the head-office database, which is selected. */
+  readonly connectTarget: () => Promise<Connection>;
+  /** Opens a connection to the broker as the applier's user. */
+  readonly connectBroker: (purpose: string) => Promise<BrokerConnection>;
+  readonly rows: RowWriter;
+  /** Names this applier among several; stable over restarts, such as the host's name. */
+  readonly instance: string;
+  readonly logger: Logger;
+  readonly events?: PipelineEvents;
+  readonly poolSize?: number;
+}
+
+/** One branch as this applier sees it. */
+export interface BranchStatus {
+  readonly row: BranchRow;
+  readonly contact: ContactRow | null;
+  /** null: it is removed, or was added a moment ago. */
+  readonly pipeline: PipelineState | null;
+  readonly unacknowledged: number;
+  /** What the pipeline waits for to pass. */
+  readonly error: TributaryError | null;
+}
+
+export class Fleet {
+  readonly #options: FleetOptions;
+  readonly #pool: TargetPool;
+  readonly #pipelines = new Map<string, Pipeline>();
+  readonly #wake = new Wake();
+  #consuming: BrokerLink | null = null;
+  #answering: BrokerLink | null = null;
+  #publisher: BrokerPublisher | null = null;
+  #rows: readonly BranchRow[] = [];
+  #contacts = new Map<string, ContactRow>();
+  #pollError: TributaryError | null = null;
+  #polling: Promise<void> = Promise.resolve();
+  /** Pipelines of removed branches, coming to their end. */
+  #ending: Promise<unknown> = Promise.resolve();
+  #stopping = false;
+
+  constructor(options: FleetOptions) {
+    this.#options = options;
+    this.#pool = new TargetPool({ connect: options.connectTarget, size: options.poolSize ?? DEFAULT_POOL });
+  }
+
+  /**
+   * Creates the `tributary_*` tables and starts. The broker need not be there yet; the database must be.
+   * @throws TARGET_UNREACHABLE, TARGET_ACCESS_DENIED, TARGET_SETTING
+   */
+  async start(): Promise<void> {
+    await this.#pool.use(createSchema);
+    await this.#poll();
+    const { connectBroker, logger } = this.#options;
+    this.#answering = new BrokerLink({
+      connect: () => connectBroker('tributary-applier answers'),
+      onChange: async connection => {
+        this.#publisher = null;
+        if (connection !== null) this.#publisher = await connection.openPublisher();
+      },
+      purpose: 'answers',
+      logger,
+    });
+    this.#consuming = new BrokerLink({
+      connect: () => connectBroker('tributary-applier consume'),
+      onChange: connection => {
+        for (const pipeline of this.#pipelines.values()) pipeline.attach(connection);
+      },
+      purpose: 'consume',
+      logger,
+    });
+    this.#polling = this.#pollUntilStopped();
+  }
+
+  /** Ends within 5 s. What is not committed by then is rolled back and will be delivered again. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.#wake.end();
+    const pipelines = [...this.#pipelines.values()].map(pipeline => pipeline.stop());
+    const done = Promise.allSettled([...pipelines, this.#polling, this.#ending]);
+    let timer: NodeJS.Timeout | undefined;
+    const grace = new Promise<void>(resolve => {
+      timer = setTimeout(resolve, STOP_GRACE_MS);
+    });
+    await Promise.race([done, grace]);
+    clearTimeout(timer);
+    // Cuts off what is still at work, which rolls it back; then the pipelines end.
+    await this.#pool.close();
+    await this.#publisher?.close();
+    await Promise.allSettled([this.#consuming?.stop(), this.#answering?.stop()]);
+    await done;
+    this.#pipelines.clear();
+  }
+
+  /** As of the last look, at most about a second ago. */
+  status(): BranchStatus[] {
+    return this.#rows.map(row => {
+      const pipeline = this.#pipelines.get(row.branch);
+      return {
+        row,
+        contact: this.#contacts.get(row.branch) ?? null,
+        pipeline: pipeline?.state ?? null,
+        unacknowledged: pipeline?.unacknowledged ?? 0,
+        error: pipeline?.error ?? null,
+      };
+    });
+  }
+
+  /** What is wrong with the applier's own links; empty when all is well. */
+  faults(): TributaryError[] {
+    const links = [this.#consuming?.error ?? null, this.#answering?.error ?? null, this.#pollError];
+    return links.filter(error => error !== null);
+  }
+
+  /** Lets a halted branch try its batch again. @throws BRANCH_UNKNOWN */
+  async retry(branch: string): Promise<void> {
+    await this.#pool.transact(async connection => {
+      const row = await lockBranch(connection, branch);
+      if (row === null) throw new TributaryError('BRANCH_UNKNOWN', `There is no branch ${branch}.`);
+      await clearHalt(connection, branch);
+    });
+    this.#wake.notify();
+  }
+
+  /** Looks at the branches now rather than within a second: after a command that changed one. */
+  refresh(): void {
+    this.#wake.notify();
+  }
+
+  async #pollUntilStopped(): Promise<void> {
+    while (!this.#stopping) {
+      await this.#wake.wait(POLL_MS);
+      if (this.#isStopping()) break;
+      try {
+        await this.#poll();
+        this.#pollError = null;
+      } catch (error) {
+        // Shown by `faults`, and tried again: the pipelines have their own retries.
+        this.#pollError =
+          error instanceof TributaryError
+            ? error
+            : new TributaryError('TARGET_UNREACHABLE', error instanceof Error ? error.message : String(error));
+      }
+    }
+  }
+
+  async #poll(): Promise<void> {
+    const { rows, contacts } = await this.#pool.use(async connection => ({
+      rows: await listBranches(connection),
+      contacts: await listContacts(connection),
+    }));
+    this.#rows = rows;
+    this.#contacts = new Map(contacts.map(contact => [contact.branch, contact]));
+    const wanted = new Map(rows.filter(row => row.state !== 'removed').map(row => [row.branch, row]));
+    for (const [branch, pipeline] of [...this.#pipelines]) {
+      if (wanted.has(branch)) continue;
+      this.#pipelines.delete(branch);
+      // Not waited for: a long transaction of one branch must not keep the others from being looked after.
+      this.#ending = Promise.allSettled([this.#ending, pipeline.stop()]);
+    }
+    if (this.#stopping) return;
+    for (const [branch, row] of wanted) {
+      const pipeline = this.#pipelines.get(branch);
+      if (pipeline === undefined) this.#add(branch);
+      else pipeline.observe(row);
+    }
+  }
+
+  #add(branch: string): void {
+    const pipeline = new Pipeline({
+      branch,
+      pool: this.#pool,
+      rows: this.#options.rows,
+      priority: rendezvousPriority(branch, this.#options.instance),
+      publish: (to, answer) => this.#publish(to, answer),
+      events: this.#options.events ?? NO_EVENTS,
+      logger: this.#options.logger,
+    });
+    this.#pipelines.set(branch, pipeline);
+    pipeline.attach(this.#consuming?.connection ?? null);
+  }
+
+  async #publish(branch: string, answer: Answer): Promise<void> {
+    const publisher = this.#publisher;
+    if (publisher === null) throw new TributaryError('BROKER_UNREACHABLE', 'There is no connection for answers.');
+    const sent = await publisher.send(answerMessage(branch, answer), ANSWER_DEADLINE_MS);
+    if (sent.outcome !== 'confirmed') throw sent.error;
+  }
+
+  /** Read through a method because it changes during awaits. */
+  #isStopping(): boolean {
+    return this.#stopping;
+  }
+}
+
+/**
+ * The consumer priority of an applier for a branch: each branch prefers another order of appliers, so that they share
+ * the branches, and one that leaves spreads its share over the rest. No coordinator.
+ */
+export function rendezvousPriority(branch: string, instance: string): number {
+  const hash = createHash('sha256').update(`${branch}\n${instance}`).digest();
+  return hash.readUInt32BE(0) % MAX_PRIORITY;
+}

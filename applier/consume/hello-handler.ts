@@ -1,0 +1,103 @@
+/**
+ * Answers one hello of one branch, under the lock on the branch's row.
+ *
+ * Identity is the queue that the hello came from and the user that the broker checked; what the payload says of its
+ * branch must agree and is never trusted beyond that. A hello may register a new epoch (PROTOCOL): then inbox, parts
+ * and snapshot state of the old one go in the same transaction, and a halt with them, since its batch will never come.
+ */
+import { branchNames, readHello } from '../../shared/amqp-messages.ts';
+import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { receiveHello } from '../../shared/protocol.ts';
+import type { Answer, Hello } from '../../shared/protocol.ts';
+import { noteApplied, noteCaptured, noteNewEpoch } from '../branches/completeness.ts';
+import type { Completeness } from '../branches/completeness.ts';
+import { noteHello, updateCompleteness } from '../branches/contact-store.ts';
+import { clearInbox, earlyEntries } from '../branches/inbox.ts';
+import type { EarlyEntries } from '../branches/inbox.ts';
+import { clearSnapshots, openRequests } from '../branches/snapshot-store.ts';
+import { clearHalt, lockBranch, markIncomplete, readBranch, saveStream } from '../branches/stream-store.ts';
+import type { BranchRow } from '../branches/stream-store.ts';
+import type { TargetPool } from './target-pool.ts';
+
+export interface HelloResult {
+  readonly hello: Hello;
+  readonly answer: Answer;
+  /** The row after the hello. */
+  readonly row: BranchRow;
+  readonly registered: boolean;
+  readonly early: EarlyEntries;
+  readonly completeness: Completeness;
+}
+
+/**
+ * What a message in a branch's hello queue says.
+ * @throws MESSAGE_INVALID when it is malformed or not from this branch
+ */
+export function checkHello(branch: string, message: ReceivedMessage): Hello {
+  requireSender(branch, message);
+  const hello = readHello(message.body);
+  if (hello.branch !== branch) {
+    throw new TributaryError('MESSAGE_INVALID', `A hello in the queue of ${branch} names branch ${hello.branch}.`);
+  }
+  return hello;
+}
+
+/** @throws MESSAGE_INVALID unless the broker vouches that the branch's own user published the message */
+export function requireSender(branch: string, message: ReceivedMessage): void {
+  const { user } = branchNames(branch);
+  if (message.userId === user) return;
+  throw new TributaryError(
+    'MESSAGE_INVALID',
+    `A message in ${message.queue} was published by ${message.userId ?? 'a user who did not say who it is'}, not by ${user}.`,
+    { hint: `Look at who has rights on ${message.exchange}: only ${user} may write there.` },
+  );
+}
+
+/**
+ * Judges the hello and stores what follows from it.
+ * @param queued messages in the branch's queue, and those that this process holds unacknowledged
+ * @throws BRANCH_UNKNOWN when the branch was removed
+ */
+export async function takeHello(pool: TargetPool, hello: Hello, queued: number): Promise<HelloResult> {
+  const { branch } = hello;
+  // A table of its own and no lock: that a branch was heard is known even while a large batch is being applied.
+  await pool.use(connection => noteHello(connection, branch, hello));
+  return pool.transact(async connection => {
+    const row = await lockBranch(connection, branch);
+    if (row === null || row.state === 'removed') {
+      throw new TributaryError('BRANCH_UNKNOWN', `There is no branch ${branch} any more.`);
+    }
+    const found = await earlyEntries(connection, branch, row.stream.received.seq);
+    const outcome = receiveHello(row.stream, hello, {
+      queued,
+      firstEarly: found.seqs[0] ?? null,
+      requests: await openRequests(connection, branch),
+      halted: row.halt === null ? null : { code: row.halt.code, reason: row.halt.reason },
+    });
+    const { registered } = outcome;
+    if (outcome.stream !== row.stream) await saveStream(connection, branch, outcome.stream);
+    if (registered) {
+      await clearInbox(connection, branch);
+      await clearSnapshots(connection, branch);
+      await clearHalt(connection, branch);
+      // The new epoch's rows come with its snapshot; until that has ended the head office holds a mixture.
+      await markIncomplete(connection, branch);
+    }
+    const after = (await readBranch(connection, branch)) ?? row;
+    const completeness = await updateCompleteness(connection, branch, state => {
+      if (outcome.answer.verdict !== 'current') return state;
+      const base = registered ? noteNewEpoch(state) : state;
+      const noted = noteCaptured(base, hello.capturedThrough, hello.head.seq);
+      return noteApplied(noted, after.stream.applied.seq, after.incompleteSince !== null);
+    });
+    return {
+      hello,
+      answer: registered ? { ...outcome.answer, halted: null } : outcome.answer,
+      row: after,
+      registered,
+      early: registered ? { seqs: [], bytes: 0 } : found,
+      completeness,
+    };
+  });
+}

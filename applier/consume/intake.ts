@@ -1,0 +1,175 @@
+/**
+ * What comes from the broker for one branch: its batches, held unacknowledged, and its newest hello.
+ *
+ * Invariants: at most PREFETCH batches are held; every message is checked here (sender, shape, digest) before anything
+ * else sees it, and one that fails is thrown away loudly, never counted as received; a delivery is acknowledged only
+ * on the channel that it came from; what a closed channel had delivered is forgotten, because it comes again.
+ */
+import { branchNames, readBatchHeader } from '../../shared/amqp-messages.ts';
+import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
+import type { BrokerConnection, BrokerConsumer } from '../../shared/amqp.ts';
+import { nextDigest } from '../../shared/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { Acknowledger } from './acknowledger.ts';
+import { requireSender } from './hello-handler.ts';
+import type { Arrival } from './work-unit.ts';
+
+/** Batches held unacknowledged: at 128 KiB a batch 4 MiB, and never more than this many of the broker's maximum. */
+export const PREFETCH = 32;
+
+export interface IntakeOptions {
+  readonly branch: string;
+  /** Among several appliers the highest consumes. */
+  readonly priority: number;
+  /** There is something new, or a consumer has ended. */
+  readonly onChange: () => void;
+  readonly onRefused: (message: ReceivedMessage, error: TributaryError) => void;
+  readonly onEnded: (reason: TributaryError) => void;
+}
+
+export class Intake {
+  readonly #options: IntakeOptions;
+  #connection: BrokerConnection | null = null;
+  #batches: BrokerConsumer | null = null;
+  #hellos: BrokerConsumer | null = null;
+  #arrivals: Arrival[] = [];
+  #hello: ReceivedMessage | null = null;
+
+  constructor(options: IntakeOptions) {
+    this.#options = options;
+  }
+
+  get connection(): BrokerConnection | null {
+    return this.#connection;
+  }
+
+  /** Unacknowledged batches in order of arrival. */
+  get arrivals(): readonly Arrival[] {
+    return this.#arrivals;
+  }
+
+  /** Takes a new connection to the broker; the old one is gone. */
+  attach(connection: BrokerConnection | null): void {
+    this.#connection = connection;
+    this.#drop();
+  }
+
+  /** The newest hello, once. */
+  takeHello(): ReceivedMessage | null {
+    const hello = this.#hello;
+    this.#hello = null;
+    return hello;
+  }
+
+  /**
+   * Opens what is not open: the consumer of hellos, and that of batches if they are wanted.
+   * @throws BROKER_UNREACHABLE, BROKER_SETUP when a queue is missing
+   */
+  async open(connection: BrokerConnection, wantBatches: boolean): Promise<void> {
+    const names = branchNames(this.#options.branch);
+    if (this.#hellos === null) {
+      const hellos = await this.#consume(connection, names.hello, 1, (acks, message) => {
+        // Acknowledged at once: a hello that gets no answer is followed by another.
+        acks.ack(message.deliveryTag);
+        this.#hello = message;
+      });
+      if (this.#connection !== connection) {
+        await hellos.close();
+        return;
+      }
+      this.#hellos = hellos;
+    }
+    if (!wantBatches) {
+      await this.release();
+    } else if (this.#batches === null) {
+      const batches = await this.#consume(connection, names.batches, PREFETCH, (acks, message) => {
+        this.#receiveBatch(acks, message);
+      });
+      if (this.#connection !== connection) {
+        await batches.close();
+        return;
+      }
+      this.#batches = batches;
+    }
+  }
+
+  acknowledge(arrivals: readonly Arrival[]): void {
+    for (const arrival of arrivals) arrival.acknowledge();
+    const done = new Set(arrivals);
+    this.#arrivals = this.#arrivals.filter(arrival => !done.has(arrival));
+  }
+
+  /** Closes the consumer of batches, so that the broker takes back what is unacknowledged. */
+  async release(): Promise<void> {
+    const batches = this.#batches;
+    this.#batches = null;
+    this.#arrivals = [];
+    await batches?.close();
+  }
+
+  async close(): Promise<void> {
+    const hellos = this.#hellos;
+    this.#hellos = null;
+    this.#hello = null;
+    await Promise.all([this.release(), hellos?.close() ?? Promise.resolve()]);
+  }
+
+  async #consume(
+    connection: BrokerConnection,
+    queue: string,
+    prefetch: number,
+    receive: (acks: Acknowledger, message: ReceivedMessage) => void,
+  ): Promise<BrokerConsumer> {
+    const acks = new Acknowledger();
+    const consumer = await connection.openConsumer({
+      queue,
+      prefetch,
+      priority: this.#options.priority,
+      onMessage: message => {
+        // A connection that was replaced meanwhile has nothing to say any more: its messages come again.
+        if (this.#connection !== connection) return;
+        receive(acks, message);
+        this.#options.onChange();
+      },
+    });
+    acks.open(consumer);
+    void consumer.closed.then(reason => {
+      if (consumer !== this.#batches && consumer !== this.#hellos) return;
+      this.#drop();
+      this.#options.onEnded(reason);
+      this.#options.onChange();
+    });
+    return consumer;
+  }
+
+  #receiveBatch(acks: Acknowledger, message: ReceivedMessage): void {
+    const acknowledge = (): void => acks.ack(message.deliveryTag);
+    const { branch } = this.#options;
+    try {
+      requireSender(branch, message);
+      const header = readBatchHeader(message);
+      if (header.branch !== branch) {
+        throw new TributaryError('MESSAGE_INVALID', `A batch in ${message.queue} names branch ${header.branch}.`);
+      }
+      if (nextDigest(header.previous, message.body) !== header.digest) {
+        throw new TributaryError('MESSAGE_INVALID', `Batch ${header.seq} does not match its digest.`);
+      }
+      this.#arrivals.push({ header, body: message.body, acknowledge, decoded: null });
+    } catch (error) {
+      if (!(error instanceof TributaryError && error.code === 'MESSAGE_INVALID')) throw error;
+      // Not applied and not counted as received, so a genuine batch will be asked for and sent again.
+      acknowledge();
+      this.#options.onRefused(message, error);
+    }
+  }
+
+  /** Forgets consumers whose channel is gone or will be, with what they delivered. */
+  #drop(): void {
+    const closing = [this.#batches, this.#hellos];
+    this.#batches = null;
+    this.#hellos = null;
+    this.#arrivals = [];
+    this.#hello = null;
+    for (const consumer of closing) void consumer?.close();
+  }
+}

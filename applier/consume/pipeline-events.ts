@@ -1,0 +1,40 @@
+/** What pipelines tell of themselves, for metrics and the page. Listeners only count: they never decide. */
+import type { BatchVerdict } from '../../shared/protocol.ts';
+import type { BranchRow } from '../branches/stream-store.ts';
+import type { HelloResult } from './hello-handler.ts';
+
+export interface AppliedCounts {
+  readonly batches: number;
+  readonly upserts: number;
+  readonly deletes: number;
+}
+
+export interface PipelineEvents {
+  /** Committed. */
+  applied(branch: string, counts: AppliedCounts, row: BranchRow): void;
+  /** A batch was not applied now; `early` ones are kept. */
+  ignored(branch: string, verdict: Exclude<BatchVerdict, 'next'>): void;
+  /** Batches came out of order: one or more before them are missing. */
+  gap(branch: string): void;
+  /** A message was thrown away: malformed, or not from the branch's own user. */
+  refused(branch: string): void;
+  halted(branch: string, row: BranchRow): void;
+  /** A transaction lost a race for a lock and is tried again. */
+  retried(branch: string): void;
+  /** `waiting`: messages in the branch's queue. */
+  hello(branch: string, result: HelloResult, waiting: number): void;
+  /** The head office is complete as of this time (ISO 8601). */
+  complete(branch: string, through: string | null): void;
+}
+
+/** Listens to nothing; a base for listeners that want only some. */
+export const NO_EVENTS: PipelineEvents = {
+  applied: () => undefined,
+  ignored: () => undefined,
+  gap: () => undefined,
+  refused: () => undefined,
+  halted: () => undefined,
+  retried: () => undefined,
+  hello: () => undefined,
+  complete: () => undefined,
+};

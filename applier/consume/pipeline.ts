@@ -1,0 +1,392 @@
+/**
+ * One branch's pipeline: receive → check → inbox or tables → commit → acknowledge → answer. One loop does all of it,
+ * so hellos and batches of a branch are never handled at the same time.
+ *
+ * States, as `status` shows them:
+ * - `detached`: no connection to the broker;
+ * - `consuming`: batches are received and applied;
+ * - `waiting`: after a fault that no batch is to blame for; tries again with back-off, and gives the messages back to
+ *   the queue if that takes longer;
+ * - `halted`: a batch cannot be applied; its consumer is closed and nothing stays unacknowledged, hellos are answered;
+ * - `stopped`: for good.
+ *
+ * Invariants: a batch is acknowledged to the broker only after the commit that made it superfluous, or after a look
+ * at the locked row that said so; messages held are bounded by PREFETCH.
+ */
+import { branchNames } from '../../shared/amqp-messages.ts';
+import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
+import type { BrokerConnection } from '../../shared/amqp.ts';
+import type { BatchHeader } from '../../shared/batch.ts';
+import { decodeBatch } from '../../shared/batch-codec.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/logging.ts';
+import type { Answer } from '../../shared/protocol.ts';
+import { noteApplied } from '../branches/completeness.ts';
+import type { Completeness } from '../branches/completeness.ts';
+import { readContact, updateCompleteness } from '../branches/contact-store.ts';
+import { earlyEntries } from '../branches/inbox.ts';
+import { isQuarantined, quarantinedFrom } from '../branches/quarantine-store.ts';
+import { haltBranch, lockBranch, samePlace } from '../branches/stream-store.ts';
+import type { BranchRow } from '../branches/stream-store.ts';
+import { EarlyInbox } from './early-inbox.ts';
+import { haltReason, judgeFault } from './fault.ts';
+import { checkHello, takeHello } from './hello-handler.ts';
+import { Intake, PREFETCH } from './intake.ts';
+import type { PipelineEvents } from './pipeline-events.ts';
+import type { RowWriter } from './row-writer.ts';
+import type { TargetPool } from './target-pool.ts';
+import { UnitWriter } from './unit-writer.ts';
+import { Wake } from './wake.ts';
+import { chooseUnit, triage } from './work-unit.ts';
+import type { Arrival, MergeLimits, Unit } from './work-unit.ts';
+
+/** Batches merged into one transaction. */
+const MERGE: MergeLimits = { batches: PREFETCH, rows: 50_000, bytes: 4 * 1024 * 1024 };
+const ALONE: MergeLimits = { ...MERGE, batches: 1 };
+/** Lost races for a lock, tried again at once before they count as trouble. */
+const MAX_QUICK_RETRIES = 5;
+const QUICK_RETRY_MS = 50;
+const MIN_WAIT_MS = 500;
+const MAX_WAIT_MS = 30_000;
+/** Consecutive faults after which messages are given back to the broker. */
+const FAULTS_BEFORE_RELEASE = 3;
+/** A look around without being told of anything: whatever was missed shows then. */
+const MAX_SLEEP_MS = 10_000;
+
+export type PipelineState = 'detached' | 'consuming' | 'waiting' | 'halted' | 'stopped';
+
+export interface PipelineOptions {
+  readonly branch: string;
+  readonly pool: TargetPool;
+  readonly rows: RowWriter;
+  /** Among several appliers the highest consumes. */
+  readonly priority: number;
+  readonly publish: (branch: string, answer: Answer) => Promise<void>;
+  readonly events: PipelineEvents;
+  readonly logger: Logger;
+}
+
+export class Pipeline {
+  readonly branch: string;
+  readonly #options: PipelineOptions;
+  readonly #writer: UnitWriter;
+  readonly #early: EarlyInbox;
+  readonly #intake: Intake;
+  readonly #wake = new Wake();
+  readonly #running: Promise<void>;
+  /** As last committed, as far as known here; null: to be read. */
+  #row: BranchRow | null = null;
+  /** Whether batches from here on may be in quarantine; null: to be looked up. */
+  #quarantine: boolean | null = null;
+  /** How many batches are still to be applied one by one after a halt. */
+  #oneByOne = 0;
+  #completeness: Completeness | null = null;
+  #faults = 0;
+  #error: TributaryError | null = null;
+  #stopping = false;
+
+  constructor(options: PipelineOptions) {
+    this.branch = options.branch;
+    this.#options = options;
+    this.#writer = new UnitWriter(options);
+    this.#early = new EarlyInbox(options.branch, options.pool);
+    const { branch, priority, logger } = options;
+    this.#intake = new Intake({
+      branch,
+      priority,
+      onChange: () => this.#wake.notify(),
+      onRefused: (message, error) => this.#refuse(message, error),
+      onEnded: reason => logger.warn({ branch, err: reason }, 'A consumer ended; it is opened again.'),
+    });
+    this.#running = this.#loop();
+  }
+
+  get state(): PipelineState {
+    if (this.#stopping) return 'stopped';
+    if (this.#row?.state === 'halted') return 'halted';
+    if (this.#error !== null) return 'waiting';
+    return this.#intake.connection === null ? 'detached' : 'consuming';
+  }
+
+  /** The fault that it waits for to pass; null: none. */
+  get error(): TributaryError | null {
+    return this.#error;
+  }
+
+  get unacknowledged(): number {
+    return this.#intake.arrivals.length;
+  }
+
+  /** Takes a new connection to the broker; the old one is gone. null: none for now. */
+  attach(connection: BrokerConnection | null): void {
+    this.#intake.attach(connection);
+    this.#wake.notify();
+  }
+
+  /** What somebody else has read of the branch's row: a command may have halted, resumed or removed it. */
+  observe(row: BranchRow): void {
+    const known = this.#row;
+    // Marks differ all the time while batches are applied, and the fence finds out about those that matter.
+    if (known !== null && known.state === row.state && known.stream.epoch === row.stream.epoch) return;
+    // Possibly older than what this pipeline has committed meanwhile, so not taken as it is but read again.
+    this.#row = null;
+    this.#wake.notify();
+  }
+
+  /** Ends the loop after the present transaction and gives all messages back. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.#wake.end();
+    await this.#running;
+    await this.#intake.close();
+  }
+
+  async #loop(): Promise<void> {
+    while (!this.#stopping) {
+      try {
+        const busy = await this.#turn();
+        if (busy) this.#recovered();
+        else await this.#wake.wait(MAX_SLEEP_MS);
+      } catch (error) {
+        await this.#pause(error);
+      }
+    }
+  }
+
+  /** One thing at a time; false when there is nothing to do. */
+  async #turn(): Promise<boolean> {
+    const row = this.#row ?? (await this.#readRow());
+    if (row === null || row.state === 'removed') {
+      await this.#intake.close();
+      return false;
+    }
+    const { connection } = this.#intake;
+    if (connection !== null) {
+      await this.#intake.open(connection, row.state === 'active');
+      const hello = this.#intake.takeHello();
+      if (hello !== null) {
+        await this.#answer(connection, hello);
+        return true;
+      }
+    }
+    return row.state === 'active' && (await this.#step(row));
+  }
+
+  // -------------------------------------------------------------------------------------------------------------
+  // Batches
+
+  /** Settles what needs no work, then applies one unit. */
+  async #step(row: BranchRow): Promise<boolean> {
+    const { chain, early, settled } = triage(row.stream, this.#intake.arrivals, PREFETCH);
+    if (settled.length > 0) return this.#settle(row);
+    if (early.length > 0) return this.#keepEarly(row, early);
+    const work = await this.#extend(row, chain);
+    const first = work[0];
+    if (first === undefined) return false;
+    let unit: Unit | null = null;
+    try {
+      unit = await this.#choose(row, work);
+      const last = unit.arrivals.at(-1)?.header.seq ?? 0;
+      const written = await this.#writer.write(row, unit, this.#early.reachedBy(last));
+      // Moved by another applier: inbox and quarantine may have changed with it, so all of it is read again.
+      this.#row = written.outcome === 'moved' ? null : written.row;
+      if (written.outcome === 'written') await this.#committed(written.row, unit, written.batches, written.counts);
+      return true;
+    } catch (error) {
+      if (judgeFault(error) !== 'halt') throw error;
+      if (unit !== null && unit.arrivals.length > 1) {
+        // One of several is to blame: apply them one by one, so that it is found and those before it are not held up.
+        this.#oneByOne = Math.max(this.#oneByOne, unit.arrivals.length);
+        return true;
+      }
+      await this.#halt(row, (unit?.arrivals[0] ?? first).header, error);
+      return true;
+    }
+  }
+
+  /** Acknowledges what the stream does not need, after a look at the locked row: the one held here may be old. */
+  async #settle(believed: BranchRow): Promise<boolean> {
+    const row = await this.#options.pool.transact(connection => lockBranch(connection, this.branch));
+    this.#row = row;
+    if (row === null || !samePlace(row, believed)) return true;
+    for (const { arrival, verdict } of triage(row.stream, this.#intake.arrivals, PREFETCH).settled) {
+      this.#intake.acknowledge([arrival]);
+      this.#options.events.ignored(this.branch, verdict);
+      if (verdict === 'forked' || verdict === 'too-early') {
+        const { seq, epoch } = arrival.header;
+        this.#options.logger.warn({ branch: this.branch, epoch, seq, verdict }, 'A batch does not fit the stream.');
+      }
+    }
+    return true;
+  }
+
+  /** Puts early batches into the inbox and acknowledges them, also those that found no room there. */
+  async #keepEarly(believed: BranchRow, early: readonly Arrival[]): Promise<boolean> {
+    const { row, kept } = await this.#early.keep(believed, early);
+    this.#row = row;
+    if (kept === null) return true;
+    const { events } = this.#options;
+    for (const arrival of early) events.ignored(this.branch, kept.has(arrival) ? 'early' : 'too-early');
+    events.gap(this.branch);
+    this.#intake.acknowledge(early);
+    return true;
+  }
+
+  /** Lengthens the chain by batches from the inbox whose turn has come. */
+  async #extend(row: BranchRow, chain: readonly Arrival[]): Promise<readonly Arrival[]> {
+    const extended = [...chain];
+    let stream = row.stream;
+    for (const { header } of chain) stream = { ...stream, received: header };
+    while (extended.length < MERGE.batches) {
+      const next = await this.#early.next(stream);
+      if (next === 'forked') this.#options.events.ignored(this.branch, 'forked');
+      if (next === null || next === 'forked') break;
+      extended.push(next);
+      stream = { ...stream, received: next.header };
+    }
+    return extended;
+  }
+
+  async #choose(row: BranchRow, work: readonly Arrival[]): Promise<Unit> {
+    const [first] = work;
+    const { pool } = this.#options;
+    this.#quarantine ??= await pool.use(connection =>
+      quarantinedFrom(connection, this.branch, row.stream.received.seq + 1),
+    );
+    if (first !== undefined && this.#quarantine) {
+      if (await pool.use(connection => isQuarantined(connection, first.header))) {
+        return { kind: 'quarantined', arrivals: [first] };
+      }
+    }
+    const limits = this.#quarantine || this.#oneByOne > 0 ? ALONE : MERGE;
+    const partsPending = row.stream.received.seq > row.stream.applied.seq;
+    return chooseUnit(work, limits, partsPending, arrival => (arrival.decoded ??= decodeBatch(arrival.body)));
+  }
+
+  async #committed(
+    row: BranchRow,
+    unit: Unit,
+    batches: number,
+    counts: { upserts: number; deletes: number },
+  ): Promise<void> {
+    // Told before the acknowledgement, so that a test can end things in between.
+    this.#options.events.applied(this.branch, { batches, ...counts }, row);
+    this.#intake.acknowledge(unit.arrivals);
+    this.#oneByOne = Math.max(0, this.#oneByOne - unit.arrivals.length);
+    if (unit.kind === 'quarantined') {
+      this.#quarantine = null;
+      const facts = { branch: this.branch, seq: row.stream.applied.seq };
+      this.#options.logger.warn(facts, 'A quarantined batch was passed over; a snapshot is asked for.');
+    }
+    this.#early.passed(row.stream.received.seq);
+    await this.#noteApplied(row);
+  }
+
+  /** Moves "complete as of" when a time that waited for this batch is reached. */
+  async #noteApplied(row: BranchRow): Promise<void> {
+    const next = this.#completeness?.pending[0];
+    if (next === undefined || next.seq > row.stream.applied.seq) return;
+    const incomplete = row.incompleteSince !== null;
+    this.#completeness = await this.#options.pool.transact(connection =>
+      updateCompleteness(connection, this.branch, state => noteApplied(state, row.stream.applied.seq, incomplete)),
+    );
+    this.#options.events.complete(this.branch, this.#completeness.through);
+  }
+
+  async #halt(row: BranchRow, header: BatchHeader, error: unknown): Promise<void> {
+    const { code, reason } = haltReason(error);
+    const locked = await this.#options.pool.transact(async connection => {
+      const now = await lockBranch(connection, this.branch);
+      if (now === null || !samePlace(now, row)) return now;
+      await haltBranch(connection, this.branch, { code, reason, seq: header.seq, digest: header.digest });
+      return lockBranch(connection, this.branch);
+    });
+    this.#row = locked;
+    if (locked?.state !== 'halted') return;
+    // Whoever resumes it wants to see the batch to blame, not a merge that it spoils.
+    this.#oneByOne = PREFETCH;
+    this.#quarantine = null;
+    await this.#intake.release();
+    this.#options.events.halted(this.branch, locked);
+    this.#options.logger.error({ branch: this.branch, seq: header.seq, code, err: error }, 'The branch is halted.');
+  }
+
+  // -------------------------------------------------------------------------------------------------------------
+  // Hellos
+
+  async #answer(connection: BrokerConnection, message: ReceivedMessage): Promise<void> {
+    let hello;
+    try {
+      hello = checkHello(this.branch, message);
+    } catch (error) {
+      if (!(error instanceof TributaryError && error.code === 'MESSAGE_INVALID')) throw error;
+      this.#refuse(message, error);
+      return;
+    }
+    const depth = await connection.queueDepth(branchNames(this.branch).batches);
+    const result = await takeHello(this.#options.pool, hello, depth.messages + this.#intake.arrivals.length);
+    this.#row = result.row;
+    this.#early.know(result.early);
+    this.#completeness = result.completeness;
+    if (result.registered) {
+      this.#writer.forget();
+      this.#quarantine = null;
+      const { epoch } = hello;
+      this.#options.logger.info({ branch: this.branch, epoch }, 'A new epoch is registered.');
+    }
+    this.#options.events.hello(this.branch, result, depth.messages);
+    await this.#options.publish(this.branch, result.answer);
+  }
+
+  #refuse(message: ReceivedMessage, error: TributaryError): void {
+    this.#options.events.refused(this.branch);
+    const facts = { branch: this.branch, queue: message.queue, user: message.userId, err: error };
+    this.#options.logger.error(facts, 'A message is refused.');
+  }
+
+  // -------------------------------------------------------------------------------------------------------------
+
+  async #readRow(): Promise<BranchRow | null> {
+    const { row, early, contact } = await this.#options.pool.transact(async connection => {
+      const locked = await lockBranch(connection, this.branch);
+      const received = locked?.stream.received.seq ?? 0;
+      return {
+        row: locked,
+        early: await earlyEntries(connection, this.branch, received),
+        contact: await readContact(connection, this.branch),
+      };
+    });
+    this.#row = row;
+    this.#early.know(early);
+    this.#completeness = contact?.completeness ?? null;
+    this.#quarantine = null;
+    this.#writer.forget();
+    return row;
+  }
+
+  #recovered(): void {
+    this.#faults = 0;
+    this.#error = null;
+  }
+
+  /** After a fault that no batch is to blame for: wait, longer each time, and give messages back when it lasts. */
+  async #pause(error: unknown): Promise<void> {
+    if (this.#stopping) return;
+    this.#faults += 1;
+    if (judgeFault(error) === 'retry' && this.#faults <= MAX_QUICK_RETRIES) {
+      this.#options.events.retried(this.branch);
+      await this.#wake.sleep(QUICK_RETRY_MS * this.#faults * (0.5 + Math.random()));
+      return;
+    }
+    this.#error =
+      error instanceof TributaryError
+        ? error
+        : new TributaryError('INTERNAL', error instanceof Error ? error.message : String(error), { cause: error });
+    this.#row = null;
+    const { branch, faults } = { branch: this.branch, faults: this.#faults };
+    this.#options.logger.warn({ branch, faults, err: error }, 'The branch waits and tries again.');
+    if (this.#faults >= FAULTS_BEFORE_RELEASE) await this.#intake.release();
+    const wait = Math.min(MAX_WAIT_MS, MIN_WAIT_MS * 2 ** Math.min(10, this.#faults - 1));
+    await this.#wake.sleep(wait * (0.75 + Math.random() / 2));
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * What the applier says of itself and of the fleet: the JSON behind its page, `/api/status` and
+ * `tributary-applier status --json`. Times are ISO 8601 in UTC; what is not known is null.
+ */
+import type { AgentReport } from '../../shared/protocol.ts';
+
+/**
+ * - `current`: seen lately, and everything that it had is applied
+ * - `catching-up`: seen lately, batches are on their way
+ * - `halted`: a batch cannot be applied; a person decides
+ * - `offline`: not seen for a while
+ * - `never-seen`: added, but no agent has said hello yet
+ */
+export type BranchState = 'current' | 'catching-up' | 'halted' | 'offline' | 'never-seen';
+
+export interface BranchStatus {
+  readonly branch: string;
+  readonly state: BranchState;
+  /** Last hello or batch. */
+  readonly lastSeenAt: string | null;
+  /** The head office holds all that the branch had committed then. */
+  readonly completeThrough: string | null;
+  readonly lagSeconds: number | null;
+  /** Batches that the branch has (or had, when last seen) and the head office has not applied. */
+  readonly backlogBatches: number | null;
+  readonly receivedSeq: number;
+  readonly appliedSeq: number;
+  /** Rows written for it since this applier began. */
+  readonly rowsWritten: number;
+  readonly halted: { readonly code: string; readonly reason: string; readonly hint: string } | null;
+  /** Since when rows of it may be missing here (a quarantined batch); null: none are. */
+  readonly incompleteSince: string | null;
+  /** What its agent last said of itself. */
+  readonly report: AgentReport | null;
+}
+
+export interface DependencyStatus {
+  readonly name: string;
+  readonly up: boolean;
+  readonly error: { readonly code: string; readonly message: string; readonly hint: string } | null;
+}
+
+export interface ApplierStatus {
+  readonly program: 'tributary-applier';
+  readonly version: string;
+  /** This applier among several. */
+  readonly instance: string;
+  readonly now: string;
+  readonly startedAt: string;
+  readonly target: DependencyStatus;
+  readonly broker: DependencyStatus;
+  readonly branches: readonly BranchStatus[];
+}
