@@ -1,0 +1,69 @@
+# Tributary. `make` lists the targets. Works from a shell with any Node from 20 on: npm ci brings Node 24 along.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := $(CURDIR)/node_modules/.bin
+NODE := $(BIN)/node
+# Programs with an `env node` shebang, and what they start, find the same Node.
+export PATH := $(BIN):$(PATH)
+
+INSTALLED := node_modules/.package-lock.json
+SOURCES := "{agent,applier,shared,deploy,test}/**/*.ts"
+CACHE := $${TRIBUTARY_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/tributary}
+# Passed on, e.g. make test ARGS=test/unit/protocol-model.test.ts
+ARGS ?=
+
+.PHONY: help setup check types lint format test demo bench chaos deb audit clean distclean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: $(INSTALLED) ## install packages as locked, Node 24 among them
+
+$(INSTALLED): package-lock.json
+	@npm ci
+	@if ! [ -x "$(NODE)" ]; then \
+	  major="$$(node -p 'parseInt(process.versions.node)' 2>/dev/null || echo 0)"; \
+	  if [ "$$major" -ge 24 ]; then ln -s "$$(command -v node)" "$(NODE)"; \
+	  else echo "Node 24 does not come as a package for this machine: install Node 24 or later and run make setup again." >&2; \
+	    rm -f $(INSTALLED); exit 1; fi; fi
+	@touch $(INSTALLED)
+
+check: setup ## types, lint and format
+	@$(MAKE) -j2 --keep-going --output-sync=target types lint format
+
+types: setup
+	@tsc -p .
+
+lint: setup
+	@eslint .
+
+format: setup
+	@prettier --check --log-level=warn $(SOURCES) eslint.config.js
+
+test: setup ## every test, against real servers
+	@$(NODE) test/run.ts $(ARGS)
+
+demo: setup ## a head office, branches and a broker on this machine
+	@$(NODE) deploy/local/demo.ts $(ARGS)
+
+bench: setup ## measure, and write test/bench/latest.json
+	@$(NODE) test/bench/main.ts $(ARGS)
+
+chaos: setup ## break everything at random and compare
+	@$(NODE) test/chaos/main.ts $(ARGS)
+
+deb: setup ## Debian packages
+	@$(NODE) deploy/deb/build.ts $(ARGS)
+
+audit: setup ## known vulnerabilities of the packages (asks the registry)
+	@npm audit
+
+clean: ## remove what was made here; packages and servers that were fetched stay
+	@rm -rf .tap dist test/bench/latest.json
+
+distclean: clean ## remove those too
+	@rm -rf node_modules "$(CACHE)"

@@ -1,0 +1,173 @@
+import { connect, createServer } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
+import t from 'tap';
+import { sharedServers } from '../../deploy/local/shared-servers.ts';
+import { batchMessage, branchNames, connectBroker, readBatchHeader } from '../../shared/amqp.ts';
+import type { BrokerConsumer, ReceivedMessage } from '../../shared/amqp.ts';
+import { adminUrl, branchUrl, BRANCH_PASSWORD, manage, provision } from '../support/broker-branch.ts';
+import { until } from '../support/forwarder-tools.ts';
+
+const { broker } = sharedServers();
+const branch = `amqp-${process.pid}`;
+const names = branchNames(branch);
+const admin = { url: adminUrl(broker), password: broker.password, purpose: 'test' };
+const own = { url: branchUrl(broker, branch), password: BRANCH_PASSWORD, purpose: 'test' };
+const digest = 'a'.repeat(64);
+
+const header = (seq: number) => ({ branch, epoch: 'epoch', seq, previous: digest, digest });
+
+await provision(broker, branch);
+
+await t.test('a batch arrives byte for byte, with its header and the user that the broker checked', async test => {
+  const sending = await connectBroker(own);
+  const reading = await connectBroker(admin);
+  const publisher = await sending.openPublisher();
+  const body = Buffer.from(Array.from({ length: 100_000 }, (_, n) => n % 256));
+  // Beyond 2^31 the header's integer has another type on the wire.
+  const seqs = [1, 127, 128, 70_000, 2 ** 31, 2 ** 40];
+  const outcomes = await Promise.all(seqs.map(seq => publisher.send(batchMessage(header(seq), body), 5_000)));
+  test.same(
+    outcomes,
+    seqs.map(() => ({ outcome: 'confirmed' })),
+  );
+  test.equal(publisher.pendingBytes, 0);
+  const received: ReceivedMessage[] = [];
+  const consumer = await reading.openConsumer({ queue: names.batches, prefetch: 3, onMessage: m => received.push(m) });
+  await until('three', () => received.length === 3);
+  await new Promise(resolve => setTimeout(resolve, 100));
+  test.equal(received.length, 3, 'prefetch is kept to');
+  consumer.ack(received[2]!.deliveryTag, true);
+  await until('all', () => received.length === 6);
+  test.same(
+    received.map(message => readBatchHeader(message)),
+    seqs.map(header),
+  );
+  test.ok(
+    received.every(message => message.body.equals(body) && message.userId === names.user && !message.redelivered),
+  );
+  consumer.ack(received[4]!.deliveryTag, true);
+  await consumer.close();
+  let back = 0;
+  for (let look = 0; look < 50 && back === 0; look += 1) {
+    await new Promise(resolve => setTimeout(resolve, 20));
+    back = (await reading.queueDepth(names.batches)).messages;
+  }
+  test.equal(back, 1, 'what was not acknowledged is back');
+  await test.rejects(reading.queueDepth('no-such-queue'), { code: 'BROKER_SETUP' });
+  await manage(broker, 'DELETE', `queues/%2F/${names.batches}/contents`);
+  await Promise.all([sending.close(), reading.close()]);
+  test.match(await sending.closed, { code: 'BROKER_UNREACHABLE' });
+});
+
+await t.test('a message that no queue takes is returned, though the broker confirms it', async test => {
+  const connection = await connectBroker(own);
+  const publisher = await connection.openPublisher();
+  const lost = { ...batchMessage(header(1), Buffer.from('x')), routingKey: 'nowhere' };
+  const outcomes = await Promise.all([
+    publisher.send(lost, 5_000),
+    publisher.send(batchMessage(header(2), Buffer.from('y')), 5_000),
+  ]);
+  test.match(outcomes, [{ outcome: 'returned', error: { code: 'BROKER_SETUP' } }, { outcome: 'confirmed' }]);
+  await connection.close();
+});
+
+await t.test('a full queue refuses with a nack', async test => {
+  const full = `${branch}-full`;
+  await provision(broker, full, 1);
+  const connection = await connectBroker({ ...own, url: branchUrl(broker, full) });
+  const publisher = await connection.openPublisher();
+  const outcomes: string[] = [];
+  for (let seq = 1; seq <= 20 && !outcomes.includes('rejected'); seq += 1) {
+    const message = batchMessage({ ...header(seq), branch: full }, Buffer.from('x'));
+    outcomes.push((await publisher.send(message, 5_000)).outcome);
+  }
+  test.equal(outcomes.at(-1), 'rejected');
+  await connection.close();
+});
+
+await t.test('a branch can neither write elsewhere, nor speak for another, nor declare', async test => {
+  const connection = await connectBroker(own);
+  const elsewhere = await (
+    await connection.openPublisher()
+  ).send({ ...batchMessage(header(1), Buffer.from('x')), exchange: 'amq.direct' }, 5_000);
+  test.match(elsewhere, { outcome: 'unknown', error: { code: 'BROKER_REFUSED' } });
+  await test.rejects(connection.openConsumer({ queue: names.batches, prefetch: 1, onMessage: () => undefined }), {
+    code: 'BROKER_REFUSED',
+  });
+  await test.rejects(connection.queueDepth('no-such-queue'), { code: 'BROKER_REFUSED' });
+  test.equal((await connection.queueDepth(names.answer)).messages, 0, 'the connection lives on');
+  await connection.close();
+});
+
+await t.test('a wrong password is refused, a closed port unreachable, both with a cure', async test => {
+  await test.rejects(connectBroker({ ...own, password: 'wrong' }), { code: 'BROKER_REFUSED' });
+  await test.rejects(connectBroker({ ...own, url: 'amqp://u@127.0.0.1:1/' }), { code: 'BROKER_UNREACHABLE' });
+  await test.rejects(connectBroker({ ...own, url: 'http://u@127.0.0.1:1/' }), { code: 'CONFIG_INVALID' });
+});
+
+await t.test('a server that never answers does not hold anybody for longer than the deadline', async test => {
+  const sockets: Socket[] = [];
+  const server = createServer(socket => sockets.push(socket));
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  const began = Date.now();
+  await test.rejects(connectBroker({ ...own, url: `amqp://u@127.0.0.1:${port}/`, connectTimeoutMs: 300 }), {
+    code: 'BROKER_UNREACHABLE',
+  });
+  test.ok(Date.now() - began < 2_000);
+  for (const socket of sockets) socket.destroy();
+  server.close();
+});
+
+await t.test(
+  'a send over a link that has gone silent is unknown after its deadline, and the connection is dropped',
+  async test => {
+    let silent = false;
+    const sockets: Socket[] = [];
+    const proxy = createServer(socket => {
+      const upstream = connect(broker.port, broker.host);
+      sockets.push(socket, upstream);
+      socket.on('data', data => silent || upstream.write(data));
+      upstream.on('data', data => silent || socket.write(data));
+      for (const each of [socket, upstream]) each.on('error', () => undefined);
+    });
+    await new Promise<void>(resolve => proxy.listen(0, '127.0.0.1', resolve));
+    const { port } = proxy.address() as AddressInfo;
+    const connection = await connectBroker({ ...own, url: `amqp://${names.user}@127.0.0.1:${port}/` });
+    const publisher = await connection.openPublisher();
+    silent = true;
+    const outcome = await publisher.send(batchMessage(header(1), Buffer.from('x')), 300);
+    test.match(outcome, { outcome: 'unknown', error: { code: 'BROKER_UNREACHABLE' } });
+    await connection.closed;
+    test.match(await publisher.send(batchMessage(header(2), Buffer.from('x')), 300), { outcome: 'unknown' });
+    const began = Date.now();
+    await connection.close();
+    test.ok(Date.now() - began < 5_000);
+    for (const socket of sockets) socket.destroy();
+    proxy.close();
+  },
+);
+
+await t.test('a consumer whose queue is deleted, or whose handler throws, is closed with the reason', async test => {
+  const connection = await connectBroker(admin);
+  const doomed = `${branch}-doomed`;
+  await provision(broker, doomed);
+  const { answer, hello } = branchNames(doomed);
+  const consumer = await connection.openConsumer({ queue: answer, prefetch: 1, onMessage: () => undefined });
+  await manage(broker, 'DELETE', `queues/%2F/${answer}`);
+  test.match(await consumer.closed, { code: 'BROKER_SETUP' });
+
+  const throwing: BrokerConsumer = await connection.openConsumer({
+    queue: hello,
+    prefetch: 1,
+    onMessage: () => {
+      throw new Error('handler');
+    },
+  });
+  const publisher = await connection.openPublisher();
+  const message = { ...batchMessage(header(1), Buffer.from('x')), exchange: '', routingKey: hello };
+  test.match(await publisher.send(message, 5_000), { outcome: 'confirmed' });
+  test.match(await throwing.closed, { code: 'INTERNAL' });
+  test.equal((await connection.queueDepth(hello)).consumers, 0);
+  await connection.close();
+});

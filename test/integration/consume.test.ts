@@ -1,0 +1,457 @@
+/** The head-office side with a real broker and a real database: batches and hellos made by hand, compared row by row. */
+import t from 'tap';
+import type { RowWriter } from '../../applier/consume/row-writer.ts';
+import { connectBroker, helloMessage } from '../../shared/amqp.ts';
+import type { BrokerConnection } from '../../shared/amqp.ts';
+import { sharedServers } from '../../deploy/local/shared-servers.ts';
+import { deletion, marker, SALES, upsert } from '../support/hand-made-branch.ts';
+import { HeadOffice } from '../support/head-office.ts';
+
+const office = await HeadOffice.open();
+t.teardown(() => office.close());
+
+const counted: Record<string, number> = {};
+const count = (what: string): void => {
+  counted[what] = (counted[what] ?? 0) + 1;
+};
+const fleet = await office.fleet({
+  events: {
+    ignored: (branch, verdict) => count(`${branch} ${verdict}`),
+    refused: branch => count(`${branch} refused`),
+    applied: (branch, counts) => count(`${branch} transactions of ${counts.batches > 1 ? 'several' : 'one'}`),
+  },
+});
+
+await t.test('batches in order are applied, merged or not, and the watermark says so', async t => {
+  const b = await office.branch('in-order');
+  t.equal((await b.hello()).verdict, 'current');
+  const batches = Array.from({ length: 100 }, (_, i) => b.make([upsert([[i % 10, `v${i}`]])]));
+  batches.push(b.make([deletion([3, 4])]));
+  await b.send(...batches);
+  const row = await office.applied('in-order', 101);
+  t.strictSame(row.stream.received, row.stream.applied);
+  t.equal(row.stream.applied.digest, batches.at(-1)?.header.digest);
+  const expected = Object.fromEntries([0, 1, 2, 5, 6, 7, 8, 9].map(id => [String(id), `v${90 + id}`]));
+  t.strictSame(await office.sales('in-order'), expected);
+  t.strictSame((await b.hello()).received, row.stream.received);
+  t.ok(row.batchNumber > 0 && row.batchNumber <= 101);
+});
+
+await t.test('repeated batches are acknowledged and change nothing', async t => {
+  const b = await office.branch('twice');
+  await b.hello();
+  const one = b.make([upsert([[1, 'a']])]);
+  const two = b.make([upsert([[1, 'b']])]);
+  await b.send(one, one, two, one, two);
+  await office.applied('twice', 2);
+  await office.drained('twice');
+  t.strictSame(await office.sales('twice'), { 1: 'b' });
+  t.equal((await b.hello()).queued, 0);
+});
+
+await t.test('early batches wait in the inbox and are applied when the gap is filled', async t => {
+  const b = await office.branch('early');
+  await b.hello();
+  const made = Array.from({ length: 6 }, (_, i) =>
+    b.make([
+      upsert([
+        [1, `v${i}`],
+        [i + 10, 'x'],
+      ]),
+    ]),
+  );
+  const [b1, b2, b3, b4, b5, b6] = made;
+  await b.send(b5!, b3!, b4!, b6!);
+  await office.drained('early');
+  const answer = await b.hello();
+  t.strictSame(answer.received.seq, 0);
+  t.strictSame(answer.resend, { from: 1, to: 2 }, 'asks for what is missing and no more');
+  await b.send(b2!, b1!);
+  await office.applied('early', 6);
+  t.strictSame(await office.sales('early'), { 1: 'v5', 10: 'x', 11: 'x', 12: 'x', 13: 'x', 14: 'x', 15: 'x' });
+  t.strictSame(await office.query(`SELECT 1 FROM tributary_inbox WHERE branch = 'early'`), []);
+});
+
+await t.test('a fork is not applied: neither directly nor out of the inbox', async t => {
+  const b = await office.branch('forked');
+  await b.hello();
+  await b.send(b.make([upsert([[1, 'mine']])]));
+  await office.applied('forked', 1);
+  // A clone of the spool from before batch 1 goes its own way.
+  const kept = b.batches;
+  b.batches = [];
+  b.make([upsert([[1, 'other']])]);
+  const otherTwo = b.make([upsert([[2, 'other']])]);
+  const otherThree = b.make([upsert([[3, 'other']])]);
+  await b.send(otherThree, otherTwo);
+  await office.drained('forked');
+  b.batches = kept;
+  await b.hello();
+  const two = b.make([upsert([[2, 'mine']])]);
+  await b.send(two);
+  await office.applied('forked', 2);
+  t.strictSame(await office.sales('forked'), { 1: 'mine', 2: 'mine' });
+  const three = b.make([upsert([[3, 'mine']])]);
+  await b.send(three);
+  await office.applied('forked', 3);
+  t.strictSame(await office.sales('forked'), { 1: 'mine', 2: 'mine', 3: 'mine' });
+  t.ok((counted['forked forked'] ?? 0) >= 1);
+});
+
+await t.test('a batch never registers an epoch; a foreign one is acknowledged and ignored', async t => {
+  const b = await office.branch('foreign');
+  await b.send(b.make([upsert([[1, 'before any hello']])]));
+  await office.drained('foreign');
+  t.equal((await office.row('foreign')).stream.epoch, null);
+  t.strictSame((await b.hello()).resend, { from: 1, to: 1 });
+  await b.send(b.batches[0]!);
+  await office.applied('foreign', 1);
+  t.ok((counted['foreign foreign'] ?? 0) >= 1);
+});
+
+await t.test('epochs: registered, superseded for good, unknown, displaced', async t => {
+  const b = await office.branch('epochs');
+  await b.hello();
+  const first = b.epoch;
+  const stale = b.make([upsert([[1, 'first life']])]);
+  b.make([upsert([[2, 'first life']])]);
+  await b.send(stale, b.make([upsert([[9, 'early in the first life']])]));
+  await office.applied('epochs', 1);
+  await office.drained('epochs');
+  b.newEpoch();
+  const unknown = await b.hello({ replaces: 'something else' });
+  t.equal(unknown.verdict, 'unknown');
+  t.equal(unknown.epoch, first);
+  const taken = await b.hello({ replaces: first, instance: 'another machine' });
+  t.match(taken, { verdict: 'current', epoch: b.epoch, displaced: true, received: { seq: 0 } });
+  t.strictSame(await office.query(`SELECT 1 FROM tributary_inbox WHERE branch = 'epochs'`), [], 'the inbox is cleared');
+  t.equal((await b.hello({ epoch: first, replaces: b.epoch })).verdict, 'superseded');
+  t.equal((await b.hello()).verdict, 'current');
+  await b.send(stale, b.make([upsert([[1, 'second life']])]));
+  await office.applied('epochs', 1);
+  t.strictSame(await office.sales('epochs'), { 1: 'second life' });
+});
+
+await t.test('parts are received one by one and applied together', async t => {
+  const b = await office.branch('parts');
+  await b.hello();
+  const rows = (from: number): (readonly [number, string])[] =>
+    Array.from({ length: 500 }, (_, i) => [from + i, `p${from}`] as const);
+  const one = b.make([upsert(rows(0))], { part: { number: 1, last: false } });
+  const two = b.make([upsert(rows(500)), upsert([[1_000_000, 'x']])].slice(0, 1), { part: { number: 2, last: false } });
+  const three = b.make([upsert([[0, 'last wins']])], { part: { number: 3, last: true } });
+  const after = b.make([upsert([[7, 'after']])]);
+  await b.send(one, two);
+  await office.until('parts', row => row.stream.received.seq === 2, 'both parts received');
+  t.equal((await office.row('parts')).stream.applied.seq, 0);
+  t.equal((await office.query(`SELECT 1 FROM tributary_inbox WHERE branch = 'parts'`)).length, 2);
+  t.strictSame(await office.sales('parts'), {}, 'nobody sees half a transaction');
+  await b.send(after, three);
+  await office.applied('parts', 4);
+  const sales = await office.sales('parts');
+  t.equal(Object.keys(sales).length, 1_000);
+  t.match(sales, { 0: 'last wins', 7: 'after', 999: 'p500' });
+  t.strictSame(await office.query(`SELECT 1 FROM tributary_inbox WHERE branch = 'parts'`), []);
+});
+
+await t.test('a snapshot sweeps what it and the stream did not write, and answers its requests', async t => {
+  const b = await office.branch('snapshot');
+  await b.hello();
+  await b.send(
+    b.make([
+      upsert([
+        [1, 'stale'],
+        [2, 'stale'],
+        [3, 'kept'],
+      ]),
+    ]),
+  );
+  const old = { ...SALES, name: 'old_table' };
+  await b.send(b.make([upsert([[1, 'in another table']])], { tables: [old] }));
+  await office.applied('snapshot', 2);
+  const request = await office.registry.snapshot('snapshot', 'test');
+  t.strictSame((await b.hello()).requests, [request]);
+  await b.send(b.make([marker('snapshot-end', 'never-started', { requests: [request] })]));
+  await office.applied('snapshot', 3);
+  t.equal(Object.keys(await office.sales('snapshot')).length, 3, 'an end without its start sweeps nothing');
+  t.strictSame((await b.hello()).requests, [request]);
+  const requests = [request];
+  await b.send(
+    b.make([marker('snapshot-start', 's1', { whole: true, requests })]),
+    b.make([
+      upsert([
+        [3, 'kept'],
+        [4, 'new'],
+      ]),
+    ]),
+    b.make([marker('snapshot-end', 's1', { whole: true, requests })]),
+  );
+  await office.applied('snapshot', 6);
+  t.strictSame(await office.sales('snapshot'), { 3: 'kept', 4: 'new' });
+  t.strictSame(await office.query(`SELECT id FROM old_table WHERE _branch = 'snapshot'`), []);
+  t.strictSame((await b.hello()).requests, []);
+  t.equal((await office.row('snapshot')).incompleteSince, null, 'the epoch’s first whole snapshot has ended');
+});
+
+await t.test('a snapshot of some tables leaves the others alone', async t => {
+  const b = await office.branch('some-tables');
+  await b.hello();
+  const other = { ...SALES, name: 'other_table' };
+  await b.send(
+    b.make([upsert([[1, 'stale']])]),
+    b.make([upsert([[1, 'untouched']])], { tables: [other] }),
+    b.make([marker('snapshot-start', 's')]),
+    b.make([marker('snapshot-end', 's')]),
+  );
+  await office.applied('some-tables', 4);
+  t.strictSame(await office.sales('some-tables'), {});
+  t.equal((await office.query(`SELECT 1 FROM other_table WHERE _branch = 'some-tables'`)).length, 1);
+});
+
+await t.test('a batch that cannot be read halts its branch alone; retry and quarantine move on', async t => {
+  const b = await office.branch('halted');
+  const other = await office.branch('not-halted');
+  await b.hello();
+  await other.hello();
+  const good = b.make([upsert([[1, 'good']])]);
+  const bad = b.makeRaw(Buffer.from('this is no batch'));
+  const next = b.make([upsert([[2, 'next']])]);
+  await b.send(good, bad, next);
+  const row = await office.until('halted', r => r.state === 'halted', 'the halt');
+  t.match(row.halt, { code: 'BATCH_INVALID', seq: 2, digest: bad.header.digest });
+  t.equal(row.stream.applied.seq, 1, 'what came before is applied');
+  t.strictSame(await office.sales('halted'), { 1: 'good' });
+  const answer = await b.hello();
+  t.match(answer, { verdict: 'current', halted: { code: 'BATCH_INVALID' }, queued: 2 });
+  await other.send(other.make([upsert([[1, 'goes on']])]));
+  await office.applied('not-halted', 1);
+
+  await fleet.retry('halted');
+  await office.until('halted', r => r.state === 'halted' && r.halt?.since !== row.halt?.since, 'the second halt');
+  const request = await office.registry.quarantine('halted');
+  await office.applied('halted', 3);
+  t.strictSame(await office.sales('halted'), { 1: 'good', 2: 'next' });
+  const after = await b.hello();
+  t.strictSame(after.requests, [request]);
+  t.equal(after.halted, null);
+  t.not((await office.row('halted')).incompleteSince, null);
+  await office.drained('halted');
+  await t.rejects(office.registry.quarantine('halted'), { code: 'CONFIG_INVALID' });
+});
+
+await t.test('of several merged batches exactly the one to blame halts, the ones before it are applied', async t => {
+  const b = await office.branch('merged-halt');
+  await b.hello();
+  const wrong = { ...SALES, schema: 'another_schema' };
+  const batches = [1, 2, 3, 4, 5, 6].map(i => b.make([upsert([[i, `v${i}`]])], i === 4 ? { tables: [wrong] } : {}));
+  await b.send(...batches);
+  const row = await office.until('merged-halt', r => r.state === 'halted', 'the halt');
+  t.match(row.halt, { code: 'TARGET_SCHEMA', seq: 4 });
+  t.match(row.halt?.reason, /another_schema/);
+  t.strictSame(await office.sales('merged-halt'), { 1: 'v1', 2: 'v2', 3: 'v3' });
+});
+
+await t.test('a message of another user, or with a false digest, is refused and never applied', async t => {
+  const b = await office.branch('victim');
+  await b.hello();
+  const { broker } = sharedServers();
+  const admin = await connectBroker({
+    url: `amqp://${broker.user}@${broker.host}:${broker.port}/${office.vhost}`,
+    password: broker.password,
+    purpose: 'forger',
+  });
+  t.teardown(() => admin.close());
+  const publisher = await admin.openPublisher();
+  const made = b.make([upsert([[1, 'forged']])]);
+  const exchange = 'tributary.branch.victim';
+  const headers = { ...made.header };
+  await publisher.send({ exchange, routingKey: 'batch', id: 'x', type: 'batch', headers, body: made.body }, 5_000);
+  await publisher.send(helloMessage(b.helloOf({ epoch: 'forged', replaces: b.epoch })), 5_000);
+  const changed = { header: made.header, body: b.make([upsert([[1, 'changed on the way']])]).body };
+  await b.send(changed);
+  await office.drained('victim');
+  t.equal((await b.hello()).epoch, b.epoch);
+  t.equal((await office.row('victim')).stream.received.seq, 0);
+  t.ok((counted['victim refused'] ?? 0) >= 2);
+  await b.send(made);
+  await office.applied('victim', 1);
+});
+
+await t.test('a branch’s user can neither read nor write what is another’s', async t => {
+  const b = await office.branch('curious');
+  await office.branch('curious-2');
+  const made = b.make([upsert([[1, 'x']])]);
+  const moved = { ...made, header: { ...made.header, branch: 'curious-2' } };
+  const outcome = await b.trySend(moved);
+  t.not(outcome.outcome, 'confirmed');
+});
+
+await t.test(
+  'the head office is complete as of what a hello said, once that is applied and a snapshot has ended',
+  async t => {
+    const b = await office.branch('complete');
+    await b.hello();
+    const through = async (): Promise<unknown> => {
+      const [row] = await office.query(
+        `SELECT CAST(complete_through AS CHAR) AS at FROM tributary_contact WHERE branch = 'complete'`,
+      );
+      return row?.['at'] ?? null;
+    };
+    await b.hello({ capturedThrough: '2026-01-01T00:00:00Z' });
+    t.equal(await through(), null, 'not before the epoch’s snapshot has ended');
+    const whole = { whole: true };
+    await b.send(b.make([marker('snapshot-start', 's', whole)]), b.make([marker('snapshot-end', 's', whole)]));
+    await office.applied('complete', 2);
+    await b.hello({ capturedThrough: '2026-01-02T00:00:00.000001Z' });
+    t.equal(await through(), '2026-01-02 00:00:00.000001');
+    const three = b.make([upsert([[1, 'x']])]);
+    await b.hello({ capturedThrough: '2026-01-03T00:00:00Z', confirmed: 2 });
+    t.equal(await through(), '2026-01-02 00:00:00.000001', 'batch 3 is not applied');
+    await b.send(three);
+    await office.applied('complete', 3);
+    for (let i = 0; i < 100 && (await through()) !== '2026-01-03 00:00:00.000000'; i += 1) {
+      await new Promise(resolve => setTimeout(resolve, 20));
+    }
+    t.equal(await through(), '2026-01-03 00:00:00.000000');
+  },
+);
+
+await t.test('a removed branch loses its queues and keeps its rows, or loses both', async t => {
+  const b = await office.branch('removed');
+  await b.hello();
+  await b.send(b.make([upsert([[1, 'x']])]));
+  await office.applied('removed', 1);
+  await office.registry.remove('removed', false);
+  t.equal((await office.row('removed')).state, 'removed');
+  t.strictSame(await office.sales('removed'), { 1: 'x' });
+  t.strictSame(await office.registry.remove('removed', true), { deletedRows: 1 });
+  t.strictSame(await office.sales('removed'), {});
+  await t.rejects(office.registry.show('removed'), { code: 'BRANCH_UNKNOWN' });
+});
+
+await t.test('adding a branch again repairs it and keeps its enrolment valid', async t => {
+  const b = await office.branch('repaired');
+  await b.hello();
+  await office.api.call('DELETE', ['queues', office.vhost, 'tributary.batches.repaired']);
+  await office.registry.add('repaired', null);
+  await b.close();
+  const again = await office.branch('repaired');
+  again.epoch = b.epoch;
+  await again.hello();
+  await again.send(again.make([upsert([[1, 'x']])]));
+  await office.applied('repaired', 1);
+  t.match(await office.registry.show('repaired'), { row: { state: 'active' }, tables: [{ name: 'sales' }] });
+});
+
+await t.test('a policy that drops batches is refused', async t => {
+  await office.api.call('PUT', ['policies', office.vhost, 'bad'], {
+    pattern: '^tributary\\.batches\\.policy$',
+    definition: { 'message-ttl': 3_600_000 },
+    'apply-to': 'queues',
+  });
+  await t.rejects(office.branch('policy'), { code: 'BROKER_SETUP', hint: /bad/ });
+  await office.api.call('DELETE', ['policies', office.vhost, 'bad']);
+});
+
+await t.test(
+  'an applier that froze and comes back finds the fence: what another has applied is not written again',
+  async t => {
+    await fleet.stop();
+    const b = await office.branch('fenced');
+    const gate = Promise.withResolvers<undefined>();
+    const reached = Promise.withResolvers<undefined>();
+    let lateWrites = 0;
+    const gated: RowWriter = {
+      prepare: async (bodies, branch) => {
+        reached.resolve(undefined);
+        await gate.promise;
+        return office.rows.prepare(bodies, branch);
+      },
+      apply: (...args) => {
+        lateWrites += 1;
+        return office.rows.apply(...args);
+      },
+      sweep: (...args) => office.rows.sweep(...args),
+    };
+    const links: BrokerConnection[] = [];
+    const frozen = await office.fleet({ rows: gated, instance: 'frozen', onConnection: link => links.push(link) });
+    await b.hello();
+    const first = Array.from({ length: 20 }, (_, i) => b.make([upsert([[i, `v${i}`]])]));
+    await b.send(...first);
+    await reached.promise;
+    // The broker gives up on the frozen one; what it held goes to another.
+    await Promise.all(links.map(link => link.close()));
+    const other = await office.fleet({ instance: 'other' });
+    await office.applied('fenced', 20);
+    await b.send(b.make([upsert([[0, 'newer']])]), b.make([deletion([1])]));
+    const row = await office.applied('fenced', 22);
+    await other.stop();
+    gate.resolve(undefined);
+    const last = b.make([upsert([[2, 'by the one that came back']])]);
+    await b.send(last);
+    const after = await office.applied('fenced', 23);
+    await frozen.stop();
+    t.equal(lateWrites, 1, 'only the last batch was written by it');
+    t.equal(after.batchNumber, row.batchNumber + 1);
+    const expected: Record<string, string> = { 0: 'newer', 2: 'by the one that came back' };
+    for (let id = 3; id < 20; id += 1) expected[id] = `v${id}`;
+    t.strictSame(await office.sales('fenced'), expected);
+  },
+);
+
+await t.test('several appliers share one branch, come and go, and write every batch once', async t => {
+  const b = await office.branch('shared');
+  const fleets = await Promise.all(['one', 'two', 'three'].map(instance => office.fleet({ instance })));
+  await b.hello();
+  for (let i = 0; i < 60; i += 1) {
+    await b.send(b.make([upsert([[i, `v${i}`]])]));
+    if (i % 20 === 19) await fleets.pop()?.stop();
+    if (i === 50) fleets.push(await office.fleet({ instance: 'four' }));
+  }
+  const another = await office.fleet({ instance: 'five' });
+  await office.applied('shared', 60);
+  const expected = Object.fromEntries(Array.from({ length: 60 }, (_, i) => [String(i), `v${i}`]));
+  t.strictSame(await office.sales('shared'), expected);
+  await Promise.all([another, ...fleets].map(one => one.stop()));
+});
+
+await t.test('an applier that dies between commit and acknowledgement repeats nothing', async t => {
+  const b = await office.branch('killed');
+  let commits = 0;
+  const dying = await office.fleet({
+    instance: 'dying',
+    events: {
+      // Called after a commit and before its acknowledgement: from here on it acknowledges nothing more.
+      applied: branch => {
+        if (branch !== 'killed') return;
+        commits += 1;
+        void dying.stop();
+        throw new Error('dies here');
+      },
+    },
+  });
+  await b.hello();
+  await b.send(...Array.from({ length: 25 }, (_, i) => b.make([upsert([[i % 5, `v${i}`]])])));
+  const row = await office.until('killed', r => r.stream.applied.seq > 0, 'something applied');
+  await dying.stop();
+  t.equal(commits, 1);
+  t.equal(row.batchNumber, 1);
+  let repeated = 0;
+  const next = await office.fleet({
+    instance: 'next',
+    events: {
+      ignored: (branch, verdict) => {
+        if (branch === 'killed' && verdict === 'repeated') repeated += 1;
+      },
+    },
+  });
+  const second = Array.from({ length: 25 }, (_, i) => b.make([upsert([[i % 5, `v${25 + i}`]])]));
+  await b.send(...second);
+  await office.applied('killed', 50);
+  await office.drained('killed');
+  t.equal(repeated, row.stream.applied.seq, 'what was committed came again and was only acknowledged');
+  t.strictSame(await office.sales('killed'), { 0: 'v45', 1: 'v46', 2: 'v47', 3: 'v48', 4: 'v49' });
+  const began = performance.now();
+  await next.stop();
+  t.ok(performance.now() - began < 5_000, 'stops within 5 s');
+});

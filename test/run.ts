@@ -1,0 +1,127 @@
+/**
+ * The test runner behind `make test`.
+ *
+ *   node test/run.ts [FILE | FOLDER | --tap-option=value …]
+ *
+ * Starts the shared servers once if a chosen test needs them, runs tap over test/unit and then test/integration, counts
+ * what tap itself has written, and ends what it has started, and only that, however the run goes.
+ */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { startSharedServers } from '../deploy/local/shared-servers.ts';
+import type { SharedServersHandle } from '../deploy/local/shared-servers.ts';
+import { addCounts, countTests, describeFile, NO_TESTS } from './support/tap-output.ts';
+
+const ROOT = resolve(import.meta.dirname, '..');
+const TAP = join(ROOT, 'node_modules/.bin/tap');
+
+/** In this order: what is quick to fail comes first. Unit tests share the machine, integration tests the servers. */
+const SUITES = [
+  { folder: 'test/unit', jobs: 2, servers: false },
+  { folder: 'test/integration', jobs: 1, servers: true },
+] as const;
+
+/** Exit status of a run that a signal has ended, as shells have it. */
+const STATUS_OF_SIGNAL = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+
+interface Selection {
+  readonly files: readonly string[];
+  readonly options: readonly string[];
+}
+
+/** Arguments that begin with a dash are tap's, all others name files or folders. Without names: all tests. */
+function select(args: readonly string[]): Selection {
+  const options = args.filter(arg => arg.startsWith('-'));
+  const paths = args.filter(arg => !arg.startsWith('-'));
+  const missing = paths.filter(path => !existsSync(path));
+  if (missing.length > 0) throw new Error(`no such file or folder: ${missing.join(', ')}`);
+  const roots = paths.length > 0 ? paths : SUITES.map(suite => join(ROOT, suite.folder));
+  const files = roots.flatMap(root => (statSync(root).isDirectory() ? testFilesUnder(root) : [root]));
+  return { files: files.map(file => relative(ROOT, resolve(file))), options };
+}
+
+function testFilesUnder(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter(name => name.endsWith('.test.ts'))
+    .sort()
+    .map(name => join(folder, name));
+}
+
+let running: ChildProcess | undefined;
+let interrupted: keyof typeof STATUS_OF_SIGNAL | undefined;
+
+/** Runs tap, tells of each file as it ends, and resolves with tap's exit status and with all that it wrote. */
+function runTap(
+  args: readonly string[],
+  environment: Record<string, string>,
+): Promise<{ code: number; output: string }> {
+  return new Promise((done, fail) => {
+    const child = spawn(process.execPath, [TAP, 'run', '--reporter=tap', ...args], {
+      cwd: ROOT,
+      env: { ...process.env, ...environment },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    running = child;
+    let output = '';
+    let linesOfFile: string[] = [];
+    createInterface({ input: child.stdout }).on('line', line => {
+      output += `${line}\n`;
+      linesOfFile.push(line);
+      const told = describeFile(linesOfFile);
+      if (told === null) return;
+      console.log(told);
+      linesOfFile = [];
+    });
+    child.once('error', fail);
+    child.once('close', code => {
+      running = undefined;
+      done({ code: code ?? 1, output });
+    });
+  });
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const { files, options } = select(args);
+  let servers: SharedServersHandle | undefined;
+  let counts = NO_TESTS;
+  let status = 0;
+  try {
+    for (const { folder, jobs, servers: needed } of SUITES) {
+      const chosen = files.filter(file => file.startsWith(`${folder}/`));
+      if (chosen.length === 0 || interrupted !== undefined) continue;
+      if (needed) servers = await startSharedServers(line => console.error(line));
+      const { code, output } = await runTap([`--jobs=${jobs}`, ...options, ...chosen], { ...servers?.environment });
+      if (code !== 0) status = code;
+      counts = addCounts(counts, countTests(output));
+    }
+  } finally {
+    await servers?.stop();
+  }
+  const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : '';
+  console.log(`\n${counts.passed} passed, ${counts.failed} failed${skipped}`);
+  if (interrupted !== undefined) return STATUS_OF_SIGNAL[interrupted];
+  if (counts.passed + counts.failed === 0) {
+    console.error('No test has run. Name a file under test/unit or test/integration.');
+    return 1;
+  }
+  return status !== 0 ? status : counts.failed > 0 ? 1 : 0;
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    // The second time the user means it; the servers die with this process.
+    if (interrupted !== undefined) process.exit(STATUS_OF_SIGNAL[signal]);
+    interrupted = signal;
+    running?.kill('SIGTERM');
+  });
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+}

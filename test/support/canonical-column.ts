@@ -1,0 +1,140 @@
+/**
+ * One column's value as text that two servers print alike exactly when they hold the same value.
+ *
+ * | type | form |
+ * |---|---|
+ * | integers, BIT, YEAR | decimal digits |
+ * | DECIMAL | as printed, the scale filled up to 30 digits |
+ * | FLOAT, DOUBLE | all 64 bits in hex, taken from a POINT's WKB: tells −0 from 0 and every float32 from its neighbour |
+ * | dates and times | as printed (TIMESTAMP in the session's UTC), the fraction filled up to six digits |
+ * | texts, ENUM, SET | hex of the UTF-8 bytes; SHA-256 of them where they may be long |
+ * | JSON | the same of the server's normal form of its own print-out |
+ * | bytes, VECTOR | the same of the bytes |
+ * | GEOMETRY | the same of the internal bytes: SRID and WKB |
+ *
+ * The value expression follows from a side's own type; whether it is hashed follows from the branch's type, for both.
+ */
+
+export interface ColumnFacts {
+  readonly name: string;
+  /** DATA_TYPE of information_schema, lower case. */
+  readonly type: string;
+  readonly scale: number;
+  readonly fraction: number;
+  /** Greatest length in bytes; 0 where there is none. */
+  readonly bytes: number;
+  /** 1-based place in the primary key; null: not in it. */
+  readonly keyPlace: number | null;
+}
+
+/** Longer values are hashed: their hex could exceed what a server lets one text have. */
+const LONGEST_PRINTED = 1024;
+const MAX_SCALE = 30;
+const MAX_FRACTION = 6;
+
+type Family = 'number' | 'decimal' | 'real' | 'temporal' | 'text' | 'json' | 'bytes' | 'geometry';
+
+const FAMILIES: Readonly<Record<string, Family>> = {
+  tinyint: 'number',
+  smallint: 'number',
+  mediumint: 'number',
+  int: 'number',
+  bigint: 'number',
+  bit: 'number',
+  year: 'number',
+  decimal: 'decimal',
+  float: 'real',
+  double: 'real',
+  date: 'text',
+  time: 'temporal',
+  datetime: 'temporal',
+  timestamp: 'temporal',
+  json: 'json',
+  binary: 'bytes',
+  varbinary: 'bytes',
+  tinyblob: 'bytes',
+  blob: 'bytes',
+  mediumblob: 'bytes',
+  longblob: 'bytes',
+  vector: 'geometry',
+  geometry: 'geometry',
+  point: 'geometry',
+  linestring: 'geometry',
+  polygon: 'geometry',
+  multipoint: 'geometry',
+  multilinestring: 'geometry',
+  multipolygon: 'geometry',
+  geomcollection: 'geometry',
+  geometrycollection: 'geometry',
+};
+
+/** A name as SQL. The oracle has its own, to owe the product nothing. */
+export function quote(name: string): string {
+  return `\`${name.replaceAll('`', '``')}\``;
+}
+
+/**
+ * SQL of the canonical form; NULL for NULL.
+ * @param own the column as the server at hand has it
+ * @param reference the column as the branch has it
+ */
+export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string {
+  const column = quote(own.name);
+  const printed = `CAST(${column} AS CHAR)`;
+  const family = familyOf(own);
+  switch (family) {
+    case 'number':
+      return `CAST(${column} + 0 AS CHAR)`;
+    case 'decimal':
+      return filled(printed, own.scale, MAX_SCALE);
+    case 'temporal':
+      return filled(printed, own.fraction, MAX_FRACTION);
+    case 'real':
+      return `HEX(SUBSTR(ST_AsBinary(POINT(${column}, 0)), 6, 8))`;
+    case 'text':
+      return bytesAsText(`CONVERT(${column} USING utf8mb4)`, reference);
+    case 'json':
+      // A decimal or a date inside JSON becomes what its text says, as it would on any way that goes through text.
+      return bytesAsText(`CAST(CAST(${printed} AS JSON) AS CHAR)`, reference);
+    case 'bytes':
+      return bytesAsText(column, reference);
+    case 'geometry':
+      return bytesAsText(`UNHEX(HEX(${column}))`, reference);
+  }
+}
+
+/** SQL of a form for people, shortened; may print different values alike. */
+export function shownText(own: ColumnFacts): string {
+  const column = quote(own.name);
+  switch (familyOf(own)) {
+    case 'number':
+      return `CAST(${column} + 0 AS CHAR)`;
+    case 'real':
+      return `CAST(${column} + 0e0 AS CHAR)`;
+    case 'bytes':
+    case 'geometry':
+      return `CONCAT('0x', LEFT(HEX(${column}), 120))`;
+    case 'text':
+    case 'json':
+      return `CONCAT('''', LEFT(CONVERT(CAST(${column} AS CHAR) USING utf8mb4), 120), '''')`;
+    case 'decimal':
+    case 'temporal':
+      return `CAST(${column} AS CHAR)`;
+  }
+}
+
+function familyOf(column: ColumnFacts): Family {
+  // Anything else prints as text: char, varchar, the texts, enum, set, and MariaDB's uuid and inet6.
+  return FAMILIES[column.type] ?? 'text';
+}
+
+function bytesAsText(bytes: string, reference: ColumnFacts): string {
+  const short = reference.bytes > 0 && reference.bytes <= LONGEST_PRINTED;
+  if (short || reference.keyPlace !== null) return `HEX(${bytes})`;
+  return `SHA2(${bytes}, 256)`;
+}
+
+/** Appends zeros so that the same value in a column of another scale prints the same. */
+function filled(printed: string, digits: number, all: number): string {
+  return `CONCAT(${printed}, '${digits === 0 ? '.' : ''}${'0'.repeat(all - digits)}')`;
+}

@@ -1,0 +1,260 @@
+/**
+ * The oracle of every end-to-end test: are a branch's tables and the head office's rows of that branch the same?
+ *
+ * It shares no code with the product, so that a mistake made in both directions still shows. Both servers print each
+ * value in a canonical form (canonical-column.ts); a row is the text of its key and its values; rows are spread over
+ * buckets by a checksum of the key, and each server hands over one count and one 128-bit sum a bucket. Only rows of
+ * buckets that differ are fetched, and compared by key. No order is relied upon (a branch sorts by its collation, the
+ * head office by bytes), and memory is bounded by the size of a few buckets, whatever the size of the table.
+ *
+ * The two sides are not read at one moment: compare when nothing writes, or poll with `waitUntilEqual`.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import mysql from 'mysql2/promise';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { quote } from './canonical-column.ts';
+import type { ColumnFacts } from './canonical-column.ts';
+import { about, compareTable, countRows } from './compare-table.ts';
+import type { Difference, Rows, Side } from './compare-table.ts';
+
+export type { Difference };
+
+export interface ServerAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly password: string;
+}
+
+export interface CompareOptions {
+  readonly branch: ServerAddress;
+  readonly headOffice: ServerAddress & { readonly database: string };
+  readonly branchId: string;
+  /** Every base table of these schemas is compared, and the head office must hold no row of the branch beyond them. */
+  readonly schemas?: readonly string[];
+  /** Or just these tables, as `schema.table`. */
+  readonly tables?: readonly string[];
+  /** Tables of `schemas` that are not captured, as `schema.table`. */
+  readonly exclude?: readonly string[];
+  /** Name at the head office where `tables.map` says so, as `schema.table` → name. */
+  readonly map?: Readonly<Record<string, string>>;
+  /** How many differences are told one by one. Default 20. */
+  readonly maxDifferences?: number;
+}
+
+export interface Comparison {
+  readonly equal: boolean;
+  /** Rows at the branch that have been looked at. */
+  readonly rowsCompared: number;
+  readonly tablesCompared: number;
+  /** The first `maxDifferences`. */
+  readonly differences: readonly Difference[];
+}
+
+/** A comparison that takes longer has met a lock or a dead server. */
+const QUERY_DEADLINE_MS = 300_000;
+
+/** @throws if a server cannot be reached, a table has no primary key, or a value is too large for the server to print. */
+export async function compareBranch(options: CompareOptions): Promise<Comparison> {
+  const branch = await connect(options.branch);
+  try {
+    const headOffice = await connect(options.headOffice);
+    try {
+      return await compareAll(branch, headOffice, options);
+    } finally {
+      headOffice.destroy();
+    }
+  } finally {
+    branch.destroy();
+  }
+}
+
+/**
+ * Polls, ever more seldom, until both sides are equal.
+ * @throws at the deadline, with the first differences or the last error in its message
+ */
+export async function waitUntilEqual(
+  options: CompareOptions,
+  { deadlineMs = 60_000 }: { readonly deadlineMs?: number } = {},
+): Promise<Comparison> {
+  const end = Date.now() + deadlineMs;
+  let pauseMs = 100;
+  for (;;) {
+    let last: string;
+    let cause: unknown;
+    try {
+      const comparison = await compareBranch(options);
+      if (comparison.equal) return comparison;
+      last = describeComparison(comparison);
+    } catch (error) {
+      // A head office that is being restarted, or a table altered in between: only the deadline makes it a failure.
+      cause = error;
+      last = `could not compare: ${error instanceof Error ? error.message : String(error)}`;
+    }
+    if (Date.now() + pauseMs > end) {
+      throw new Error(`branch ${options.branchId} and head office are not equal after ${deadlineMs} ms\n${last}`, {
+        cause,
+      });
+    }
+    await delay(pauseMs);
+    pauseMs = Math.min(pauseMs * 1.5, 2_000);
+  }
+}
+
+/** The comparison for people, one difference a line. */
+export function describeComparison(comparison: Comparison): string {
+  const { differences, rowsCompared, tablesCompared } = comparison;
+  const looked = `${rowsCompared} rows in ${tablesCompared} tables`;
+  if (comparison.equal) return `equal: ${looked}`;
+  const show = (value: string | null): string => value ?? 'NULL';
+  const lines = differences.map(d => {
+    const where = `${d.table}${d.key === '' ? '' : ` [${d.key}]`}${d.column === '' ? '' : ` .${d.column}`}`;
+    return `  ${d.kind}: ${where}: branch ${show(d.branch)} | head office ${show(d.headOffice)}`;
+  });
+  return [`different (${looked}); the first differences:`, ...lines].join('\n');
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+
+async function connect(server: ServerAddress): Promise<Connection> {
+  const { host, port, user, password } = server;
+  const connection = await mysql.createConnection({
+    host,
+    port,
+    user,
+    password,
+    charset: 'utf8mb4',
+    connectTimeout: 10_000,
+  });
+  // No mode at all: nothing pads a CHAR, hides a zero date or reads "x" as a name. TIMESTAMPs print in UTC.
+  await connection.query("SET SESSION time_zone = '+00:00', sql_mode = ''");
+  return connection;
+}
+
+function rowsOf(connection: Connection): Rows {
+  return async (sql, values = []) => {
+    const [rows] = await connection.query<RowDataPacket[]>({ sql, values: [...values], timeout: QUERY_DEADLINE_MS });
+    return rows;
+  };
+}
+
+async function compareAll(branch: Connection, headOffice: Connection, options: CompareOptions): Promise<Comparison> {
+  const atBranch = rowsOf(branch);
+  const atHeadOffice = rowsOf(headOffice);
+  const { database } = options.headOffice;
+  const limit = options.maxDifferences ?? 20;
+  const differences: Difference[] = [];
+  const expected = new Set<string>();
+  let rowsCompared = 0;
+
+  const tables = await tablesOf(atBranch, options);
+  for (const { schema, name } of tables) {
+    const full = `${schema}.${name}`;
+    const targetName = options.map?.[full] ?? name;
+    expected.add(targetName);
+    const facts = await columnsOf(atBranch, schema, name);
+    const here: Side = { query: atBranch, table: `${quote(schema)}.${quote(name)}`, where: '', columns: facts };
+    const targetFacts = await columnsOf(atHeadOffice, database, targetName);
+    if (targetFacts.size === 0) {
+      const rows = await countRows(here);
+      rowsCompared += rows;
+      if (rows > 0) differences.push(about(full, 'table-missing', '', `${rows} rows`, null));
+      continue;
+    }
+    const there: Side = {
+      query: atHeadOffice,
+      table: `${quote(database)}.${quote(targetName)}`,
+      where: `WHERE _branch = ${branch.escape(options.branchId)}`,
+      columns: targetFacts,
+    };
+    const missing = [...facts.values()].filter(column => !targetFacts.has(column.name));
+    if (missing.length > 0) {
+      const rows = await countRows(here);
+      for (const column of missing) {
+        if (rows > 0) differences.push(about(full, 'column-missing', column.name, column.type, null));
+      }
+    }
+    const result = await compareTable(full, here, there, limit - differences.length);
+    rowsCompared += result.rows;
+    differences.push(...result.differences);
+    if (differences.length >= limit) break;
+  }
+
+  if (options.schemas !== undefined && differences.length < limit) {
+    for (const name of await branchTablesAtHeadOffice(atHeadOffice, database)) {
+      if (expected.has(name)) continue;
+      const where = `WHERE _branch = ${headOffice.escape(options.branchId)}`;
+      const rows = await countRows({ query: atHeadOffice, table: `${quote(database)}.${quote(name)}`, where });
+      if (rows > 0) differences.push(about(name, 'table-extra', '', null, `${rows} rows`));
+    }
+  }
+  return {
+    equal: differences.length === 0,
+    rowsCompared,
+    tablesCompared: tables.length,
+    differences: differences.slice(0, limit),
+  };
+}
+
+async function tablesOf(query: Rows, options: CompareOptions): Promise<{ schema: string; name: string }[]> {
+  if ((options.schemas === undefined) === (options.tables === undefined)) {
+    throw new Error('compareBranch needs either schemas or tables');
+  }
+  const wanted = new Set(options.tables);
+  const excluded = new Set(options.exclude);
+  const found: { schema: string; name: string }[] = [];
+  const schemas = options.schemas ?? [...new Set([...wanted].map(table => table.slice(0, table.indexOf('.'))))];
+  for (const schema of schemas) {
+    const rows = await query(
+      `SELECT TABLE_NAME AS name FROM information_schema.TABLES
+        WHERE TABLE_SCHEMA = ? AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') ORDER BY TABLE_NAME`,
+      [schema],
+    );
+    for (const row of rows) {
+      const full = `${schema}.${String(row['name'])}`;
+      if (excluded.has(full) || (options.tables !== undefined && !wanted.has(full))) continue;
+      found.push({ schema, name: String(row['name']) });
+      wanted.delete(full);
+    }
+  }
+  if (wanted.size > 0) throw new Error(`the branch has no table ${[...wanted].join(', ')}`);
+  return found;
+}
+
+/** Every column, invisible and generated ones included, in order; the key's columns know their place in it. */
+async function columnsOf(query: Rows, schema: string, table: string): Promise<Map<string, ColumnFacts>> {
+  const rows = await query(
+    `SELECT c.COLUMN_NAME AS name, c.DATA_TYPE AS type, c.NUMERIC_SCALE AS scale, c.DATETIME_PRECISION AS fraction,
+            c.CHARACTER_OCTET_LENGTH AS bytes,
+            (SELECT MAX(s.SEQ_IN_INDEX) FROM information_schema.STATISTICS s
+              WHERE s.TABLE_SCHEMA = c.TABLE_SCHEMA AND s.TABLE_NAME = c.TABLE_NAME AND s.COLUMN_NAME = c.COLUMN_NAME
+                AND s.INDEX_NAME = 'PRIMARY') AS keyPlace
+       FROM information_schema.COLUMNS c WHERE c.TABLE_SCHEMA = ? AND c.TABLE_NAME = ? ORDER BY c.ORDINAL_POSITION`,
+    [schema, table],
+  );
+  return new Map(
+    rows.map(row => {
+      const name = String(row['name']);
+      return [
+        name,
+        {
+          name,
+          type: String(row['type']).toLowerCase(),
+          scale: Number(row['scale'] ?? 0),
+          fraction: Number(row['fraction'] ?? 0),
+          bytes: Number(row['bytes'] ?? 0),
+          keyPlace: row['keyPlace'] === null ? null : Number(row['keyPlace']),
+        },
+      ];
+    }),
+  );
+}
+
+async function branchTablesAtHeadOffice(query: Rows, database: string): Promise<string[]> {
+  const rows = await query(
+    `SELECT TABLE_NAME AS name FROM information_schema.COLUMNS
+      WHERE TABLE_SCHEMA = ? AND COLUMN_NAME = '_branch' AND TABLE_NAME NOT LIKE 'tributary\\\\_%' ORDER BY TABLE_NAME`,
+    [database],
+  );
+  return rows.map(row => String(row['name']));
+}

@@ -1,0 +1,64 @@
+/** A forwarder with quick timers, and waiting for what it should bring about. */
+import { Forwarder } from '../../agent/forward/forwarder.ts';
+import type { ForwarderOptions } from '../../agent/forward/forwarder.ts';
+import type { Spool } from '../../agent/spool/spool.ts';
+
+export interface Heard {
+  readonly newEpochs: string[];
+  readonly stopped: string[];
+  idle: number;
+}
+
+export interface Harness {
+  readonly forwarder: Forwarder;
+  readonly heard: Heard;
+}
+
+export function makeForwarder(
+  spool: Spool,
+  options: Pick<ForwarderOptions, 'connect'> & Partial<ForwarderOptions>,
+): Harness {
+  const heard: Heard = { newEpochs: [], stopped: [], idle: 0 };
+  const forwarder = new Forwarder({
+    spool,
+    policy: { windows: [], timeZone: 'Europe/Paris', maxBytesPerSecond: 0 },
+    facts: () => ({
+      capturedThrough: null,
+      report: {
+        version: 'test',
+        state: 'test',
+        spoolBatches: 0,
+        spoolBytes: 0,
+        secondsUntilFull: null,
+        captureLagSeconds: null,
+        snapshot: null,
+        windows: [],
+        error: null,
+      },
+    }),
+    events: {
+      onNewEpoch: reason => heard.newEpochs.push(reason),
+      onStopped: error => heard.stopped.push(error.code),
+      onIdle: () => (heard.idle += 1),
+      onAnswer: () => undefined,
+    },
+    log: { info: () => undefined, warn: () => undefined },
+    now: () => Date.now(),
+    random: () => 0.5,
+    helloMs: 20,
+    helloTimeoutMs: 200,
+    stallMs: 300,
+    backOff: { firstMs: 10, maxMs: 40 },
+    ...options,
+  });
+  return { forwarder, heard };
+}
+
+/** Resolves when the condition holds. @throws with the description when it does not in time */
+export async function until(what: string, condition: () => boolean, timeoutMs = 5_000): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`Not within ${timeoutMs} ms: ${what}`);
+    await new Promise(resolve => setTimeout(resolve, 2));
+  }
+}

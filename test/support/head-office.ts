@@ -1,0 +1,215 @@
+/**
+ * A head office for tests: a database and a virtual host of its own on the shared servers, a registry, and as many
+ * fleets (appliers) as the test wants.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import mysql from 'mysql2/promise';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { Applier } from '../../applier/apply/applier.ts';
+import { ManagementApi } from '../../applier/branches/management-api.ts';
+import { Provisioning } from '../../applier/branches/provisioning.ts';
+import { Registry } from '../../applier/branches/registry.ts';
+import { readBranch } from '../../applier/branches/stream-store.ts';
+import type { BranchRow } from '../../applier/branches/stream-store.ts';
+import { Fleet } from '../../applier/consume/fleet.ts';
+import { NO_EVENTS } from '../../applier/consume/pipeline-events.ts';
+import type { PipelineEvents } from '../../applier/consume/pipeline-events.ts';
+import type { RowWriter } from '../../applier/consume/row-writer.ts';
+import { TargetPool } from '../../applier/consume/target-pool.ts';
+import { startSharedServers, SERVERS_VARIABLE, sharedServers } from '../../deploy/local/shared-servers.ts';
+import { connectBroker } from '../../shared/amqp.ts';
+import type { BrokerConnection } from '../../shared/amqp.ts';
+import { silentLogger } from '../../shared/logging.ts';
+import type { Logger } from '../../shared/logging.ts';
+import { HandMadeBranch } from './hand-made-branch.ts';
+
+const DEADLINE_MS = 20_000;
+
+export interface FleetChoices {
+  readonly rows?: RowWriter;
+  readonly instance?: string;
+  readonly events?: Partial<PipelineEvents>;
+  readonly logger?: Logger;
+  /** Told of each connection to the broker, to be able to cut it. */
+  readonly onConnection?: (connection: BrokerConnection) => void;
+}
+
+export class HeadOffice {
+  readonly registry: Registry;
+  readonly rows: Applier;
+  readonly api: ManagementApi;
+  readonly vhost: string;
+  readonly #database: string;
+  readonly #directory: string;
+  readonly #pool: TargetPool;
+  readonly #cleanups: (() => Promise<void>)[] = [];
+
+  /** Uses the servers that the environment names, or starts those that are missing. */
+  static async open(): Promise<HeadOffice> {
+    const servers = await startSharedServers(['headOffice', 'broker']);
+    const before = process.env[SERVERS_VARIABLE];
+    process.env[SERVERS_VARIABLE] = servers.environment[SERVERS_VARIABLE];
+    const office = new HeadOffice(
+      `consume_${randomBytes(4).toString('hex')}`,
+      await mkdtemp(join(tmpdir(), 'head-office-')),
+    );
+    office.#cleanups.push(async () => {
+      if (before === undefined) Reflect.deleteProperty(process.env, SERVERS_VARIABLE);
+      else process.env[SERVERS_VARIABLE] = before;
+      await servers.stop();
+    });
+    const { headOffice, broker } = sharedServers();
+    const { host, port, user, password } = headOffice;
+    const admin = await mysql.createConnection({ host, port, user, password });
+    await admin.query(`CREATE DATABASE ${office.#database}`);
+    await admin.end();
+    office.#cleanups.push(async () => {
+      const last = await mysql.createConnection({ host, port, user, password });
+      await last.query(`DROP DATABASE ${office.#database}`);
+      await last.end();
+    });
+    await office.api.call('PUT', ['vhosts', office.vhost]);
+    await office.api.call('PUT', ['permissions', office.vhost, broker.user], {
+      configure: '.*',
+      write: '.*',
+      read: '.*',
+    });
+    office.#cleanups.push(async () => {
+      await office.api.call('DELETE', ['vhosts', office.vhost]);
+    });
+    return office;
+  }
+
+  private constructor(name: string, directory: string) {
+    const { broker } = sharedServers();
+    this.#database = name;
+    this.vhost = name;
+    this.#directory = directory;
+    this.#pool = new TargetPool({ connect: () => this.connect(), size: 4 });
+    this.rows = new Applier({ connect: () => this.connect(), database: name });
+    this.api = new ManagementApi({
+      secure: false,
+      host: broker.host,
+      port: broker.managementPort,
+      path: '',
+      user: broker.user,
+      password: broker.password,
+      tls: {},
+    });
+    this.registry = new Registry({
+      pool: this.#pool,
+      provisioning: new Provisioning(this.api, this.vhost),
+      rows: this.rows,
+      address: { secure: false, host: broker.host, port: broker.port, vhost: this.vhost, ca: null },
+      headOffice: 'test',
+    });
+  }
+
+  async connect(): Promise<Connection> {
+    const { host, port, user, password } = sharedServers().headOffice;
+    return mysql.createConnection({
+      host,
+      port,
+      user,
+      password,
+      database: this.#database,
+      charset: 'utf8mb4',
+      timezone: 'Z',
+      supportBigNumbers: true,
+      bigNumberStrings: true,
+      dateStrings: true,
+    });
+  }
+
+  /** Adds a branch and connects to the broker as it. */
+  async branch(name: string): Promise<HandMadeBranch> {
+    const enrolment = await this.registry.add(name, join(this.#directory, `${name}.yaml`));
+    if (enrolment === null) throw new Error('no enrolment was made');
+    const branch = await HandMadeBranch.connect(enrolment);
+    this.#cleanups.push(() => branch.close());
+    return branch;
+  }
+
+  /** Starts an applier. */
+  async fleet(choices: FleetChoices = {}): Promise<Fleet> {
+    const { broker } = sharedServers();
+    const fleet = new Fleet({
+      connectTarget: () => this.connect(),
+      connectBroker: async purpose => {
+        const connection = await connectBroker({
+          url: `amqp://${broker.user}@${broker.host}:${broker.port}/${this.vhost}`,
+          password: broker.password,
+          purpose,
+        });
+        choices.onConnection?.(connection);
+        return connection;
+      },
+      rows: choices.rows ?? this.rows,
+      instance: choices.instance ?? 'one',
+      logger: choices.logger ?? silentLogger(),
+      events: { ...NO_EVENTS, ...choices.events },
+      poolSize: 4,
+    });
+    await fleet.start();
+    this.#cleanups.push(() => fleet.stop());
+    return fleet;
+  }
+
+  async query(sql: string, values: readonly (string | number)[] = []): Promise<RowDataPacket[]> {
+    return this.#pool.use(async connection => (await connection.query<RowDataPacket[]>(sql, [...values]))[0]);
+  }
+
+  async row(branch: string): Promise<BranchRow> {
+    const row = await this.#pool.use(connection => readBranch(connection, branch));
+    if (row === null) throw new Error(`no row for ${branch}`);
+    return row;
+  }
+
+  /** Rows of the branch in table `sales`, as id → item. */
+  async sales(branch: string): Promise<Record<string, string>> {
+    const rows = await this.query('SELECT id, item FROM sales WHERE _branch = ? ORDER BY id', [branch]);
+    return Object.fromEntries(rows.map(row => [String(row['id']), String(row['item'])]));
+  }
+
+  /** Waits until the branch's row is as wanted. */
+  async until(branch: string, wanted: (row: BranchRow) => boolean, what: string): Promise<BranchRow> {
+    const deadline = Date.now() + DEADLINE_MS;
+    for (;;) {
+      const row = await this.row(branch);
+      if (wanted(row)) return row;
+      if (Date.now() > deadline) throw new Error(`${what} did not come; the row is ${JSON.stringify(row)}`);
+      await new Promise(resolve => setTimeout(resolve, 25));
+    }
+  }
+
+  async applied(branch: string, seq: number): Promise<BranchRow> {
+    return this.until(branch, row => row.stream.applied.seq >= seq, `applied ${seq} of ${branch}`);
+  }
+
+  /** Waits until nothing is left in the queue, acknowledged ones included. */
+  async drained(branch: string): Promise<void> {
+    const deadline = Date.now() + DEADLINE_MS;
+    const connection = await connectBroker({
+      url: `amqp://${sharedServers().broker.user}@${sharedServers().broker.host}:${sharedServers().broker.port}/${this.vhost}`,
+      password: sharedServers().broker.password,
+      purpose: 'test drained',
+    });
+    try {
+      while ((await connection.queueDepth(`tributary.batches.${branch}`)).messages > 0) {
+        if (Date.now() > deadline) throw new Error(`the queue of ${branch} was not drained`);
+        await new Promise(resolve => setTimeout(resolve, 25));
+      }
+    } finally {
+      await connection.close();
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.close();
+    for (const cleanup of this.#cleanups.reverse()) await cleanup();
+    await rm(this.#directory, { recursive: true });
+  }
+}

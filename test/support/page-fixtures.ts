@@ -1,0 +1,178 @@
+/** Statuses that pages and `status` commands are tried with: everything in trouble, everything in order. */
+import type { AgentStatus } from '../../agent/web/status.ts';
+import type { ApplierStatus, BranchStatus } from '../../applier/web/status.ts';
+
+/** What a hostile branch might put into a name, a message or a row. */
+export const HOSTILE = '<script>window.hacked = true</script><img src=x onerror="window.hacked = true">';
+
+function before(now: Date, seconds: number): string {
+  return new Date(now.getTime() - seconds * 1000).toISOString();
+}
+
+/** An agent with a backlog, a snapshot under way and an open link. */
+export function busyAgent(now = new Date()): AgentStatus {
+  return {
+    program: 'tributary-agent',
+    version: '0.1.0',
+    branch: 'paris',
+    now: now.toISOString(),
+    startedAt: before(now, 93_600),
+    state: 'capturing',
+    error: null,
+    capture: {
+      source: 'MySQL 9.7.4 at 127.0.0.1:3306',
+      lagSeconds: 0.4,
+      capturedThrough: before(now, 1),
+      position: { file: 'binlog.000042', offset: 73_400_320, gtidSet: '3e11fa47-71ca-11e1-9e33-c80aa9429562:1-184467' },
+      transactions: 184_467,
+      tables: [
+        { schema: 'shop', name: 'product_sales', target: 'product_sales', rows: 1_204_311 },
+        { schema: 'shop', name: 'customers', target: 'customers', rows: 5120 },
+        { schema: 'crm', name: 'customers', target: 'crm_customers', rows: 87 },
+      ],
+    },
+    spool: {
+      waitingBatches: 318,
+      waitingBytes: 41_680_896,
+      totalBytes: 1_932_735_283,
+      maxBytes: 21_474_836_480,
+      oldestWaitingAt: before(now, 7_260),
+      secondsUntilFull: 3_110_400,
+    },
+    stream: { epoch: '9f2c4e7a61b8', head: 20_418, confirmed: 20_130, received: 20_104, applied: 20_100 },
+    link: {
+      broker: 'hq.example.com:5671',
+      up: true,
+      windowOpen: true,
+      windows: ['08:00-09:30', 'mon-fri 20:00-20:30'],
+      timeZone: 'Europe/Paris',
+      closesAt: before(now, -2400),
+      opensAt: null,
+      maxBytesPerSecond: 65_536,
+      sentBytes: 912_680_550,
+      unconfirmedBytes: 393_216,
+      lastAnswerAt: before(now, 3),
+      error: null,
+    },
+    snapshot: {
+      startedAt: before(now, 300),
+      secondsLeft: 640,
+      tables: [
+        { schema: 'shop', name: 'customers', state: 'done', rows: 48_112, estimatedRows: 47_900 },
+        { schema: 'shop', name: 'product_sales', state: 'copying', rows: 2_210_000, estimatedRows: 6_900_000 },
+        { schema: 'crm', name: 'customers', state: 'waiting', rows: 0, estimatedRows: null },
+      ],
+    },
+    sync: null,
+  };
+}
+
+/** The same agent, stopped by a fault and offline; the fault's text is hostile. */
+export function stoppedAgent(now = new Date()): AgentStatus {
+  const agent = busyAgent(now);
+  return {
+    ...agent,
+    state: 'stopped',
+    error: {
+      code: 'SOURCE_SETTING',
+      message: `binlog_row_image is MINIMAL, so rows cannot be captured whole ${HOSTILE}`,
+      hint: 'Run SET PERSIST binlog_row_image = FULL; and add binlog_row_image=FULL to my.cnf.',
+      since: before(now, 600),
+    },
+    capture: { ...agent.capture, lagSeconds: 612, source: null },
+    spool: { ...agent.spool, totalBytes: 19_900_000_000, secondsUntilFull: 7200 },
+    link: { ...agent.link, up: false, windowOpen: false, closesAt: null, opensAt: before(now, -20_000) },
+    snapshot: null,
+  };
+}
+
+function branch(now: Date, id: string, changes: Partial<BranchStatus>): BranchStatus {
+  return {
+    branch: id,
+    state: 'current',
+    lastSeenAt: before(now, 2),
+    completeThrough: before(now, 1),
+    lagSeconds: 1.2,
+    backlogBatches: 0,
+    receivedSeq: 20_418,
+    appliedSeq: 20_418,
+    rowsWritten: 1_204_311,
+    halted: null,
+    incompleteSince: null,
+    report: {
+      version: '0.1.0',
+      state: 'capturing',
+      spoolBatches: 0,
+      spoolBytes: 0,
+      secondsUntilFull: null,
+      captureLagSeconds: 0.2,
+      snapshot: null,
+      windows: [],
+      error: null,
+    },
+    ...changes,
+  };
+}
+
+/** A fleet with a branch in each state. */
+export function mixedFleet(now = new Date()): ApplierStatus {
+  const ordinary = branch(now, 'x', {}).report;
+  return {
+    program: 'tributary-applier',
+    version: '0.1.0',
+    instance: 'hq-1',
+    now: now.toISOString(),
+    startedAt: before(now, 400_000),
+    target: { name: 'database', up: true, error: null },
+    broker: { name: 'broker', up: true, error: null },
+    branches: [
+      branch(now, 'paris', {}),
+      branch(now, 'lyon', { rowsWritten: 88_120 }),
+      branch(now, 'marseille', {
+        state: 'catching-up',
+        completeThrough: before(now, 5400),
+        lagSeconds: 5400,
+        backlogBatches: 318,
+        appliedSeq: 20_100,
+        report: ordinary && {
+          ...ordinary,
+          spoolBatches: 318,
+          spoolBytes: 41_680_896,
+          secondsUntilFull: 3_110_400,
+          snapshot: { tablesDone: 1, tables: 3, rows: 2_258_112 },
+          windows: ['08:00-09:30'],
+        },
+      }),
+      branch(now, 'nantes', {
+        state: 'offline',
+        lastSeenAt: before(now, 50_000),
+        completeThrough: before(now, 50_100),
+        lagSeconds: 50_100,
+        backlogBatches: 12,
+      }),
+      branch(now, 'toulouse', {
+        state: 'halted',
+        completeThrough: before(now, 9000),
+        lagSeconds: 9000,
+        backlogBatches: 44,
+        incompleteSince: before(now, 86_400),
+        halted: {
+          code: 'BATCH_REFUSED',
+          reason: `product_sales, key 4711: Data too long for column 'region' ${HOSTILE}`,
+          hint: 'Mend the table, then `tributary-applier branch retry toulouse`; or `branch quarantine toulouse`.',
+        },
+      }),
+      branch(now, 'lille', {
+        state: 'never-seen',
+        lastSeenAt: null,
+        completeThrough: null,
+        lagSeconds: null,
+        backlogBatches: null,
+        receivedSeq: 0,
+        appliedSeq: 0,
+        rowsWritten: 0,
+        report: null,
+      }),
+    ],
+  };
+}

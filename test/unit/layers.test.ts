@@ -1,0 +1,91 @@
+/** Dependencies run one way, and each foreign library has one door. A heuristic over import statements and SQL text. */
+import { readFileSync, readdirSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import t from 'tap';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+
+interface Source {
+  /** Relative to the project's root. */
+  readonly path: string;
+  readonly text: string;
+  /** Modules imported; those of the project relative to its root. */
+  readonly imports: readonly string[];
+}
+
+const IMPORT =
+  /^\s*(?:import|export)\s[^'"]*?from\s*['"]([^'"]+)['"]|^\s*import\s*['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]/gm;
+
+function readSource(file: string): Source {
+  const text = readFileSync(file, 'utf8');
+  const imports = [...text.matchAll(IMPORT)].map(match => {
+    const name = match[1] ?? match[2] ?? match[3] ?? '';
+    return name.startsWith('.') ? relative(ROOT, resolve(dirname(file), name)) : name;
+  });
+  return { path: relative(ROOT, file), text, imports };
+}
+
+const sources = ['agent', 'applier', 'shared'].flatMap(folder =>
+  readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+    .filter(name => name.endsWith('.ts'))
+    .map(name => readSource(join(ROOT, folder, name))),
+);
+
+/** `importer -> imported` of every import that goes from one layer to another. */
+function importsFrom(layer: string, ...others: readonly string[]): string[] {
+  return sources
+    .filter(source => source.path.startsWith(`${layer}/`))
+    .flatMap(({ path, imports }) =>
+      imports.filter(name => others.some(other => name.startsWith(`${other}/`))).map(name => `${path} -> ${name}`),
+    );
+}
+
+const importersOf = (library: string): string[] =>
+  sources.filter(({ imports }) => imports.includes(library)).map(({ path }) => path);
+
+void t.test('agent and applier never import each other', t => {
+  t.same(importsFrom('agent', 'applier'), []);
+  t.same(importsFrom('applier', 'agent'), []);
+  t.end();
+});
+
+void t.test('shared imports neither agent nor applier', t => {
+  t.same(importsFrom('shared', 'agent', 'applier'), []);
+  t.end();
+});
+
+void t.test('products import nothing from tests or from local servers', t => {
+  for (const layer of ['agent', 'applier', 'shared']) t.same(importsFrom(layer, 'test', 'deploy'), []);
+  t.end();
+});
+
+void t.test('exactly one file imports each guarded library', t => {
+  t.same(importersOf('@vlasky/zongji'), ['agent/capture/binlog-stream.ts']);
+  t.equal(importersOf('node:sqlite').length, 1, importersOf('node:sqlite').join(', '));
+  t.match(importersOf('node:sqlite')[0], /^agent\/spool\//);
+  t.same(importersOf('rabbitmq-client'), ['shared/amqp.ts']);
+  t.end();
+});
+
+void t.test('only shared/sql.ts quotes names for SQL', t => {
+  // In a file that speaks SQL: a backtick beside an insertion, in a template or not, or mysql2's own quoting.
+  const sql = /\b(?:SELECT|INSERT|REPLACE|UPDATE|DELETE|ALTER|CREATE|DROP|LOAD) /;
+  const quoting = /\\`\$\{|\}\\`|'`'\s*\+|\+\s*'`'|\bescapeId\(|replaceAll\('`'/;
+  const offenders = sources.filter(
+    ({ path, text }) => path !== 'shared/sql.ts' && sql.test(text) && quoting.test(text),
+  );
+  t.same(
+    offenders.map(({ path }) => path),
+    [],
+  );
+  t.end();
+});
+
+void t.test('mains only wire: nothing imports them', t => {
+  const importers = sources.filter(({ imports }) => imports.some(name => /^(agent|applier)\/main\.ts$/.test(name)));
+  t.same(
+    importers.map(({ path }) => path),
+    [],
+  );
+  t.end();
+});
