@@ -17,7 +17,7 @@ import { DatabaseServer } from './database-server.ts';
 import { DemoTable } from './demo-table.ts';
 import { freePort } from './free-port.ts';
 import { temporaryDirectory } from './keeper.ts';
-import { Product, runCli } from '../../test/support/product.ts';
+import { Product, runCli } from './product.ts';
 import { Sales } from './sales.ts';
 
 const OLD_SALES = 10_000;

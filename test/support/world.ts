@@ -22,8 +22,8 @@ import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import type { BrokerAddress, DatabaseAddress } from '../../deploy/local/shared-servers.ts';
 import { compareBranch, waitUntilEqual } from './compare.ts';
 import type { CompareOptions, Comparison } from './compare.ts';
-import { Product, runCli } from './product.ts';
-import type { CliResult, Program } from './product.ts';
+import { Product, runCli } from '../../deploy/local/product.ts';
+import type { CliResult, Program } from '../../deploy/local/product.ts';
 
 /** Keys of a configuration file to be set beside or in place of those that the world writes; merged section by section. */
 export type Overrides = Readonly<Record<string, unknown>>;

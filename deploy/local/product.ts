@@ -9,7 +9,7 @@ import type { ChildProcess } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { guard, killGroup, release } from '../../deploy/local/keeper.ts';
+import { guard, killGroup, release } from './keeper.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const POLL_MS = 50;
