@@ -230,7 +230,8 @@ export class Spool {
       this.#options.branch,
       firstId,
       told,
-      this.#state.doneRequests,
+      // A head office that was restored may have them open again: what this epoch serves, its own markers say.
+      [],
       snapshot,
       position,
     );

@@ -9,7 +9,7 @@ import { randomUUID } from 'node:crypto';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { BatchHeader } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { addRequest } from './snapshot-store.ts';
+import { addRequest, closeRequests, openRequests } from './snapshot-store.ts';
 import { clearHalt, lockBranch, markIncomplete } from './stream-store.ts';
 
 /**
@@ -31,6 +31,9 @@ export async function quarantineHalted(connection: Connection, branch: string): 
     [branch, stream.epoch, halt.seq, halt.digest, `${halt.code}: ${halt.reason}`],
   );
   await markIncomplete(connection, branch);
+  // The quarantined batch may have been a marker of the snapshot that serves the open requests; the agent counts them
+  // as served then, and they would stay open for ever. The new one asks for the same.
+  await closeRequests(connection, branch, await openRequests(connection, branch));
   const request = randomUUID();
   await addRequest(connection, branch, request, `batch ${halt.seq} was quarantined`);
   await clearHalt(connection, branch);
