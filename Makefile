@@ -16,7 +16,7 @@ CACHE := $${TRIBUTARY_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/tributary}
 # Passed on, e.g. make test ARGS=test/unit/protocol-model.test.ts
 ARGS ?=
 
-.PHONY: help setup check types lint format test demo bench chaos deb audit clean distclean
+.PHONY: help setup check types lint format docs test demo bench chaos audit clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -56,8 +56,8 @@ bench: setup ## measure, and write test/bench/latest.json
 chaos: setup ## break everything at random and compare
 	@$(NODE) test/chaos/main.ts $(ARGS)
 
-deb: setup ## Debian packages
-	@$(NODE) deploy/deb/build.ts $(ARGS)
+docs: setup ## bring the parts of README that come from the code up to date
+	@$(NODE) test/support/documents.ts
 
 audit: setup ## known vulnerabilities of the packages (asks the registry)
 	@npm audit
