@@ -214,7 +214,7 @@ export class Agent {
         applied: forward.lastAnswer?.applied.seq ?? null,
       },
       link: {
-        broker: broker.url,
+        broker: `${broker.host}:${broker.port}`,
         up: forward.connected,
         windowOpen: forward.windowOpen,
         windows: link.windows,

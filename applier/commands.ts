@@ -131,8 +131,8 @@ async function status(call: CommandCall): Promise<undefined> {
     signal: call.signal,
   })) as ApplierStatus;
   const head = [
-    `target ${answer.target.name}: ${answer.target.error?.message ?? 'up'}`,
-    `broker ${answer.broker.name}: ${answer.broker.error?.message ?? 'up'}`,
+    `${answer.target.name}: ${answer.target.error?.message ?? 'up'}`,
+    `${answer.broker.name}: ${answer.broker.error?.message ?? 'up'}`,
   ];
   call.print(answer, [...head, ...answer.branches.map(renderBranch)].join('\n'));
   return undefined;

@@ -28,7 +28,6 @@ const OFFLINE_AFTER_MS = 30_000;
 export class HeadOffice {
   readonly registry = new MetricsRegistry();
   readonly tables: TableBrowser;
-  readonly #config: ApplierConfig;
   readonly #version: string;
   readonly #fleet: Fleet;
   readonly #metrics: ApplierMetrics;
@@ -38,7 +37,6 @@ export class HeadOffice {
   #shown = new Set<string>();
 
   constructor(config: ApplierConfig, version: string, logger: Logger) {
-    this.#config = config;
     this.#version = version;
     this.#metrics = applierMetrics(this.registry, version);
     this.#fleet = new Fleet({
@@ -93,11 +91,8 @@ export class HeadOffice {
       instance: hostname(),
       now: new Date(now).toISOString(),
       startedAt: this.#startedAt,
-      target: dependency(
-        `${this.#config.target.host}:${this.#config.target.port}/${this.#config.target.database}`,
-        about('TARGET_'),
-      ),
-      broker: dependency(this.#config.broker.url, about('BROKER_')),
+      target: dependency('database', about('TARGET_')),
+      broker: dependency('broker', about('BROKER_')),
       branches: this.#fleet
         .status()
         .filter(({ row }) => row.state !== 'removed')

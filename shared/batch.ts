@@ -60,7 +60,12 @@ export interface TableDescription {
 /** `keys[k][r]` is key column k (in key order) of row r; `values[c][r]` is column c (in table order) of row r. */
 export type Change =
   | { readonly op: 'truncate'; readonly table: number }
-  | { readonly op: 'delete'; readonly table: number; readonly rows: number; readonly keys: readonly (readonly Value[])[] }
+  | {
+      readonly op: 'delete';
+      readonly table: number;
+      readonly rows: number;
+      readonly keys: readonly (readonly Value[])[];
+    }
   | {
       readonly op: 'upsert';
       readonly table: number;

@@ -125,11 +125,11 @@ export class GroupReader {
       case EVENT.gtid:
       case EVENT.anonymousGtid: {
         const { gtid, committedAt } = readGtid(event.body, event.type === EVENT.anonymousGtid);
-        return this.#begin(event, gtid, committedAt, 'opened', before);
+        this.#begin(event, gtid, committedAt, 'opened', before); return;
       }
       case EVENT.taggedGtid: {
         const { gtid, committedAt } = readTaggedGtid(event.body);
-        return this.#begin(event, gtid, committedAt, 'opened', before);
+        this.#begin(event, gtid, committedAt, 'opened', before); return;
       }
       case EVENT.mariadbGtid: {
         const { gtid, standalone, alterPending } = readMariadbGtid(event);
@@ -158,7 +158,7 @@ export class GroupReader {
         for (const inner of readTransactionPayload(event.body)) this.#inGroup(inner, false, before);
         return;
       default:
-        return this.#inGroup(event, true, before);
+        { this.#inGroup(event, true, before); return; }
     }
   }
 
@@ -180,11 +180,11 @@ export class GroupReader {
         return;
       case EVENT.query:
       case EVENT.queryCompressed:
-        return this.#query(event, counts, before);
+        { this.#query(event, counts, before); return; }
       case EVENT.xid:
         this.#requireGroup(event);
         if (counts) this.#count(event);
-        return this.#end();
+        { this.#end(); return; }
       case EVENT.xaPrepare:
         this.#requireGroup(event);
         if (counts) this.#count(event);
@@ -194,11 +194,11 @@ export class GroupReader {
             'Two-phase XA is not handled yet: use XA COMMIT … ONE PHASE or plain transactions, or exclude the tables.',
           );
         }
-        return this.#end();
+        { this.#end(); return; }
       case EVENT.partialUpdateRows:
         this.#requireGroup(event);
         if (counts) this.#count(event);
-        return this.#partialRows(body);
+        { this.#partialRows(body); return; }
       case EVENT.beginLoadQuery:
       case EVENT.executeLoadQuery:
         throw new TributaryError('SOURCE_SETTING', 'The binlog holds LOAD DATA as a statement.', { hint: FORMAT_HINT });
@@ -300,7 +300,7 @@ export class GroupReader {
       case 'commit':
       case 'xa-commit':
       case 'xa-rollback':
-        return this.#end();
+        { this.#end(); return; }
       case 'rollback':
         if (this.#capturedRows > 0) {
           throw unsupported(
@@ -308,7 +308,7 @@ export class GroupReader {
             'It mixes tables of an engine without transactions with others; convert them to InnoDB or exclude them.',
           );
         }
-        return this.#end();
+        { this.#end(); return; }
       case 'savepoint':
         this.#savepoints.set(statement.name, this.#capturedRows);
         return;

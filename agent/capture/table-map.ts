@@ -145,9 +145,9 @@ function readField(type: number, field: ByteReader, groups: Groups, count: numbe
       return;
     }
     case FIELD.defaultCharset:
-      return readDefaultCharset(field, groups.character, into.collations);
+      { readDefaultCharset(field, groups.character, into.collations); return; }
     case FIELD.columnCharset:
-      return groups.character.forEach(column => (into.collations[column] = field.lengthCoded()));
+      { groups.character.forEach(column => (into.collations[column] = field.lengthCoded())); return; }
     case FIELD.columnName: {
       const names: string[] = [];
       while (field.left > 0) names.push(field.text(field.lengthCoded()));
@@ -155,9 +155,9 @@ function readField(type: number, field: ByteReader, groups: Groups, count: numbe
       return;
     }
     case FIELD.setMembers:
-      return readMembers(field, groups.sets, into.members);
+      { readMembers(field, groups.sets, into.members); return; }
     case FIELD.enumMembers:
-      return readMembers(field, groups.enums, into.members);
+      { readMembers(field, groups.enums, into.members); return; }
     case FIELD.simplePrimaryKey:
       while (field.left > 0) into.primaryKey.push(field.lengthCoded());
       return;
@@ -169,22 +169,22 @@ function readField(type: number, field: ByteReader, groups: Groups, count: numbe
       }
       return;
     case FIELD.enumSetDefaultCharset:
-      return readDefaultCharset(
+      { readDefaultCharset(
         field,
         [...groups.enums, ...groups.sets].sort((a, b) => a - b),
         into.collations,
-      );
+      ); return; }
     case FIELD.enumSetColumnCharset:
-      return [...groups.enums, ...groups.sets]
+      { ;[...groups.enums, ...groups.sets]
         .sort((a, b) => a - b)
-        .forEach(column => (into.collations[column] = field.lengthCoded()));
+        .forEach(column => (into.collations[column] = field.lengthCoded())); return; }
     case FIELD.visibility: {
       const bits = field.rest();
       into.visible = Array.from({ length: count }, (_, column) => bitAt(bits, column));
       return;
     }
     case FIELD.vectorDimensions:
-      return groups.vectors.forEach(column => (into.dimensions[column] = field.lengthCoded()));
+      { groups.vectors.forEach(column => (into.dimensions[column] = field.lengthCoded())); return; }
     default:
       // Geometry subtypes and fields of later versions describe nothing that values depend on.
       field.rest();
