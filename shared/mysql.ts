@@ -71,7 +71,7 @@ export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpos
       ...(purpose.flags === undefined ? {} : { flags: [...purpose.flags] }),
     });
   } catch (error) {
-    throw mysqlError(error, purpose.side, `cannot connect to ${place} as ${settings.user}`);
+    throw loginError(error, purpose.side, settings, `cannot connect to ${place} as ${settings.user}`);
   }
   // A connection that breaks while idle says so at its next statement; without a listener it would end the process.
   connection.on('error', () => undefined);
@@ -84,6 +84,25 @@ export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpos
     throw mysqlError(error, purpose.side, `cannot set up the session at ${place}`);
   }
   return connection;
+}
+
+const RIGHTS: Record<MysqlSide, string> = {
+  source: 'REPLICATION SLAVE, REPLICATION CLIENT, SELECT ON *.*',
+  target: 'SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP ON `the database`.*',
+};
+
+/** A fault of connecting; where the server does not let the user in, with the statements that make it. */
+function loginError(error: unknown, side: MysqlSide, settings: MysqlSettings, doing: string): TributaryError {
+  const fault = mysqlError(error, side, doing);
+  if (!fault.code.endsWith('ACCESS_DENIED')) return fault;
+  const user = `'${settings.user}'@'%'`;
+  return new TributaryError(fault.code, fault.message, {
+    hint:
+      `Correct the password file, or run at the server: ALTER USER ${user} IDENTIFIED BY '<what the file says>'; ` +
+      `where there is no such user: CREATE USER ${user} IDENTIFIED BY '<what the file says>'; GRANT ${RIGHTS[side]} TO ${user}; ` +
+      'no restart is needed.',
+    cause: error,
+  });
 }
 
 /**
