@@ -125,11 +125,13 @@ export class GroupReader {
       case EVENT.gtid:
       case EVENT.anonymousGtid: {
         const { gtid, committedAt } = readGtid(event.body, event.type === EVENT.anonymousGtid);
-        this.#begin(event, gtid, committedAt, 'opened', before); return;
+        this.#begin(event, gtid, committedAt, 'opened', before);
+        return;
       }
       case EVENT.taggedGtid: {
         const { gtid, committedAt } = readTaggedGtid(event.body);
-        this.#begin(event, gtid, committedAt, 'opened', before); return;
+        this.#begin(event, gtid, committedAt, 'opened', before);
+        return;
       }
       case EVENT.mariadbGtid: {
         const { gtid, standalone, alterPending } = readMariadbGtid(event);
@@ -157,8 +159,10 @@ export class GroupReader {
         this.#count(event);
         for (const inner of readTransactionPayload(event.body)) this.#inGroup(inner, false, before);
         return;
-      default:
-        { this.#inGroup(event, true, before); return; }
+      default: {
+        this.#inGroup(event, true, before);
+        return;
+      }
     }
   }
 
@@ -179,12 +183,17 @@ export class GroupReader {
         this.#tables.map(body, this.#mariadb);
         return;
       case EVENT.query:
-      case EVENT.queryCompressed:
-        { this.#query(event, counts, before); return; }
+      case EVENT.queryCompressed: {
+        this.#query(event, counts, before);
+        return;
+      }
       case EVENT.xid:
         this.#requireGroup(event);
         if (counts) this.#count(event);
-        { this.#end(); return; }
+        {
+          this.#end();
+          return;
+        }
       case EVENT.xaPrepare:
         this.#requireGroup(event);
         if (counts) this.#count(event);
@@ -194,11 +203,17 @@ export class GroupReader {
             'Two-phase XA is not handled yet: use XA COMMIT … ONE PHASE or plain transactions, or exclude the tables.',
           );
         }
-        { this.#end(); return; }
+        {
+          this.#end();
+          return;
+        }
       case EVENT.partialUpdateRows:
         this.#requireGroup(event);
         if (counts) this.#count(event);
-        { this.#partialRows(body); return; }
+        {
+          this.#partialRows(body);
+          return;
+        }
       case EVENT.beginLoadQuery:
       case EVENT.executeLoadQuery:
         throw new TributaryError('SOURCE_SETTING', 'The binlog holds LOAD DATA as a statement.', { hint: FORMAT_HINT });
@@ -299,8 +314,10 @@ export class GroupReader {
         return;
       case 'commit':
       case 'xa-commit':
-      case 'xa-rollback':
-        { this.#end(); return; }
+      case 'xa-rollback': {
+        this.#end();
+        return;
+      }
       case 'rollback':
         if (this.#capturedRows > 0) {
           throw unsupported(
@@ -308,7 +325,10 @@ export class GroupReader {
             'It mixes tables of an engine without transactions with others; convert them to InnoDB or exclude them.',
           );
         }
-        { this.#end(); return; }
+        {
+          this.#end();
+          return;
+        }
       case 'savepoint':
         this.#savepoints.set(statement.name, this.#capturedRows);
         return;

@@ -144,20 +144,28 @@ function readField(type: number, field: ByteReader, groups: Groups, count: numbe
       groups.numeric.forEach((column, i) => (into.unsigned[column] = bitAt(bits, i)));
       return;
     }
-    case FIELD.defaultCharset:
-      { readDefaultCharset(field, groups.character, into.collations); return; }
-    case FIELD.columnCharset:
-      { groups.character.forEach(column => (into.collations[column] = field.lengthCoded())); return; }
+    case FIELD.defaultCharset: {
+      readDefaultCharset(field, groups.character, into.collations);
+      return;
+    }
+    case FIELD.columnCharset: {
+      groups.character.forEach(column => (into.collations[column] = field.lengthCoded()));
+      return;
+    }
     case FIELD.columnName: {
       const names: string[] = [];
       while (field.left > 0) names.push(field.text(field.lengthCoded()));
       into.names = names;
       return;
     }
-    case FIELD.setMembers:
-      { readMembers(field, groups.sets, into.members); return; }
-    case FIELD.enumMembers:
-      { readMembers(field, groups.enums, into.members); return; }
+    case FIELD.setMembers: {
+      readMembers(field, groups.sets, into.members);
+      return;
+    }
+    case FIELD.enumMembers: {
+      readMembers(field, groups.enums, into.members);
+      return;
+    }
     case FIELD.simplePrimaryKey:
       while (field.left > 0) into.primaryKey.push(field.lengthCoded());
       return;
@@ -168,23 +176,29 @@ function readField(type: number, field: ByteReader, groups: Groups, count: numbe
         field.lengthCoded();
       }
       return;
-    case FIELD.enumSetDefaultCharset:
-      { readDefaultCharset(
+    case FIELD.enumSetDefaultCharset: {
+      readDefaultCharset(
         field,
         [...groups.enums, ...groups.sets].sort((a, b) => a - b),
         into.collations,
-      ); return; }
-    case FIELD.enumSetColumnCharset:
-      { ;[...groups.enums, ...groups.sets]
+      );
+      return;
+    }
+    case FIELD.enumSetColumnCharset: {
+      [...groups.enums, ...groups.sets]
         .sort((a, b) => a - b)
-        .forEach(column => (into.collations[column] = field.lengthCoded())); return; }
+        .forEach(column => (into.collations[column] = field.lengthCoded()));
+      return;
+    }
     case FIELD.visibility: {
       const bits = field.rest();
       into.visible = Array.from({ length: count }, (_, column) => bitAt(bits, column));
       return;
     }
-    case FIELD.vectorDimensions:
-      { groups.vectors.forEach(column => (into.dimensions[column] = field.lengthCoded())); return; }
+    case FIELD.vectorDimensions: {
+      groups.vectors.forEach(column => (into.dimensions[column] = field.lengthCoded()));
+      return;
+    }
     default:
       // Geometry subtypes and fields of later versions describe nothing that values depend on.
       field.rest();

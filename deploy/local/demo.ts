@@ -12,7 +12,7 @@ import mysql from 'mysql2/promise';
 import { stringify } from 'yaml';
 import { compareBranch, describeComparison } from '../../test/support/compare.ts';
 import { BrokerServer } from './broker-server.ts';
-import { CuttableLink } from './cuttable-link.ts';
+import { FaultProxy } from './fault-proxy.ts';
 import { DatabaseServer } from './database-server.ts';
 import { DemoTable } from './demo-table.ts';
 import { freePort } from './free-port.ts';
@@ -29,7 +29,7 @@ export interface DemoBranch {
   readonly id: string;
   readonly region: string;
   readonly database: DatabaseServer;
-  readonly link: CuttableLink;
+  readonly link: FaultProxy;
   readonly agent: Product;
   readonly sales: Sales;
 }
@@ -133,7 +133,7 @@ async function setUpBranch(
   const configFile = join(directory, 'agent.yaml');
   const enrolment = join(directory, 'enrolment');
   const port = await freePort();
-  const link = await CuttableLink.open(broker.port);
+  const link = await FaultProxy.open(broker.port);
   writeSecret(join(directory, 'source.password'), 'demo-source-password');
   writeFileSync(
     configFile,

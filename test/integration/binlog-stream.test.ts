@@ -80,18 +80,21 @@ for (const flavor of ['mysql', 'mariadb'] as const) {
     t.equal(format?.type, EVENT.formatDescription);
     t.ok(events.some(({ type }) => type === EVENT.writeRows || type === EVENT.writeRowsV1));
     const commit = events.find(({ type }) => type === EVENT.xid);
-    t.equal(commit?.nextPosition, end.kind === 'file' ? end.offset : -1);
+    t.equal(commit?.nextPosition, end.offset);
     const heartbeat = events.find(isHeartbeat);
     t.ok(heartbeat);
     if (heartbeat) {
       const place = readHeartbeat(heartbeat, flavor === 'mariadb');
       t.same(place, { file: end.file, offset: end.offset });
     }
-    const [threads] = await connection.query<RowDataPacket[]>('SHOW PROCESSLIST');
-    t.notOk(
-      threads.some(({ User }) => User === user),
-      'neither connection is left at the server',
-    );
+    // KILL is asked for by then; the server takes a moment to carry it out.
+    const deadline = performance.now() + 5000;
+    let left = 1;
+    while (left > 0 && performance.now() < deadline) {
+      const [threads] = await connection.query<RowDataPacket[]>('SHOW PROCESSLIST');
+      left = threads.filter(({ User }) => User === user).length;
+    }
+    t.equal(left, 0, 'neither connection is left at the server');
   });
 
   void t.test(`${flavor}: a group read again has the same fingerprint, from a GTID start too`, async t => {
@@ -306,7 +309,7 @@ void t.test(
     const rows = groups[0]?.changes.flatMap(({ after }) => after) ?? [];
     t.equal(rows.length, 300);
     t.equal(rows[299]?.[1], '299 '.repeat(100));
-    t.match(groups[1]?.end.gtid, /^[0-9a-f-]{36}:tag_a:1$/);
+    t.match(groups[1]?.end.gtid, /^[0-9a-f-]{36}:tag_a:\d+$/);
     t.match(groups[1]?.start.committedAt, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/);
     t.same(
       groups[2]?.changes.map(({ op }) => op),

@@ -212,10 +212,10 @@ export class World {
     const steps: (() => Promise<unknown>)[] = [
       ...this.products.map(product => () => product.kill9()),
       ...this.branches.map(branch => () => branch.remove()),
-      () => this.headOfficeDb.query(`DROP DATABASE IF EXISTS ${this.database}`),
+      () => onFreshConnection(this.headOffice, `DROP DATABASE IF EXISTS ${this.database}`),
       () => this.managementApi('DELETE', `/vhosts/${this.vhost}`),
-      () => this.headOfficeDb.end(),
     ];
+    this.headOfficeDb.destroy();
     const failures: unknown[] = [];
     for (const step of steps) {
       try {
@@ -298,11 +298,8 @@ export class Branch {
 
   /** @throws if the schema cannot be dropped */
   async remove(): Promise<void> {
-    try {
-      await this.db.query(`DROP DATABASE IF EXISTS ${this.schema}`);
-    } finally {
-      this.db.destroy();
-    }
+    this.db.destroy();
+    await onFreshConnection(this.source, `DROP DATABASE IF EXISTS ${this.schema}`);
     await this.#world.managementApi('DELETE', `/users/branch-${this.id}`).catch((error: unknown) => {
       // A branch that was never added, or was removed by the test, has no user.
       if (!String(error).includes('404')) throw error;
@@ -318,7 +315,7 @@ export function expectSuccess(result: CliResult): CliResult {
 
 async function openDatabase(address: DatabaseAddress): Promise<Connection> {
   const { host, port, user, password } = address;
-  return mysql.createConnection({
+  const connection = await mysql.createConnection({
     host,
     port,
     user,
@@ -327,6 +324,19 @@ async function openDatabase(address: DatabaseAddress): Promise<Connection> {
     timezone: 'Z',
     dateStrings: true,
   });
+  // A test may kill the server under it: the next statement says so, and nothing else should.
+  connection.on('error', () => undefined);
+  return connection;
+}
+
+/** The test's own connection may have died with a server that the test has killed. */
+async function onFreshConnection(address: DatabaseAddress, statement: string): Promise<void> {
+  const connection = await openDatabase(address);
+  try {
+    await connection.query(statement);
+  } finally {
+    connection.destroy();
+  }
 }
 
 function writeSecret(file: string, text: string): void {
