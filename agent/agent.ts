@@ -58,14 +58,14 @@ export class Agent {
     this.#logger = logger;
     this.#metrics = agentMetrics(this.registry, version);
     this.#spool = Spool.open({ ...config.spool, branch: config.branch, now: () => Date.now() });
-    let head = this.#spool.usage().totalBytes;
+    let head = this.#spool.totalBytes;
     this.#spool.onAppend(() => {
-      const { totalBytes } = this.#spool.usage();
+      const { totalBytes } = this.#spool;
       if (totalBytes > head) this.#rate.add(totalBytes - head, Date.now());
       head = totalBytes;
       this.#metrics.spoolAppended.inc();
     });
-    const selection = createSelection(config.tables);
+    const selection = createSelection(config.tables, config.tables.hashKey?.reveal() ?? null);
     this.#capture = new Capture({
       branch: config.branch,
       spool: this.#spool,
@@ -95,16 +95,34 @@ export class Agent {
         onNewEpoch: reason =>
           this.#capture.beginNewEpoch(`the head office is ${reason === 'behind' ? 'behind' : 'elsewhere'}`),
         onStopped: error => {
-          if (error.code === 'EPOCH_SUPERSEDED') this.#logger.error({ err: error }, error.message);
-          else this.#failed.resolve(error);
+          if (error.code !== 'EPOCH_SUPERSEDED') {
+            if (error.code === 'SPOOL_CORRUPT') this.#giveUpEpoch();
+            this.#failed.resolve(error);
+            return;
+          }
+          this.#logger.error({ err: error }, error.message);
+          this.#capture.lookAgain();
         },
         onIdle: () => this.#capture.onForwarderIdle(),
-        onAnswer: () => undefined,
+        onAnswer: answer => this.#capture.serveRequests(answer.requests),
       },
       log: logger,
       now: () => Date.now(),
       random: () => Math.random(),
     });
+  }
+
+  /**
+   * A stored batch does not match its digest: what follows it can never be sent. The process ends, loudly; its next
+   * life begins an epoch with a snapshot.
+   */
+  #giveUpEpoch(): void {
+    try {
+      this.#spool.newEpoch(null, null);
+    } catch (error) {
+      // The file itself is damaged, and the fault that ends the process says so.
+      this.#logger.error({ err: error }, 'the spool cannot begin anew');
+    }
   }
 
   /** Works until aborted. @throws TributaryError what ends the process */
@@ -229,7 +247,7 @@ export class Agent {
           forward.error === null
             ? null
             : {
-                code: superseded ? 'EPOCH_SUPERSEDED' : 'BROKER_UNREACHABLE',
+                code: superseded ? 'EPOCH_SUPERSEDED' : (forward.errorCode ?? 'BROKER_UNREACHABLE'),
                 message: forward.error,
                 hint: '',
                 since: new Date(forward.since).toISOString(),

@@ -3,7 +3,7 @@ import { branchNames, connectBroker } from '../shared/amqp.ts';
 import { faultOf, ok } from '../shared/findings.ts';
 import type { Finding } from '../shared/findings.ts';
 import { brokerAccess } from '../shared/link-settings.ts';
-import { checkRights, checkSettings, checkTables } from './capture/preflight.ts';
+import { checkRights, checkSettings, checkTables, checkTargets } from './capture/preflight.ts';
 import { createSelection } from './capture/selection.ts';
 import { SourceConnection } from './capture/source.ts';
 import { readTables } from './capture/tables.ts';
@@ -23,11 +23,13 @@ async function checkSource(config: AgentConfig): Promise<Finding[]> {
   }
   try {
     const identity = await source.identity();
-    const tables = await readTables(source, createSelection(config.tables));
+    const selection = createSelection(config.tables, config.tables.hashKey?.reveal() ?? null);
+    const tables = await readTables(source, selection);
     return [
       ...(await checkSettings(source, identity)),
       ...(await checkRights(source, identity)),
       ...checkTables(tables, await source.unloggedCascades()),
+      ...checkTargets(tables, selection),
       ok('tables', `${tables.length} captured`),
     ];
   } catch (error) {

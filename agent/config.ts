@@ -6,7 +6,15 @@ import { z } from 'zod';
 import { loadConfig } from '../shared/config.ts';
 import type { ConfigContext, LoadOptions } from '../shared/config.ts';
 import { renderExample } from '../shared/config-example.ts';
-import { bytesField, durationField, listenField, logField, pathField, rateField } from '../shared/config-fields.ts';
+import {
+  bytesField,
+  durationField,
+  listenField,
+  logField,
+  pathField,
+  rateField,
+  secretFileField,
+} from '../shared/config-fields.ts';
 import type { ListenAddress } from '../shared/config-fields.ts';
 import { TributaryError } from '../shared/errors.ts';
 import {
@@ -20,6 +28,9 @@ import {
 } from '../shared/link-settings.ts';
 import type { BrokerSettings, MysqlSettings } from '../shared/link-settings.ts';
 import type { LogLevel } from '../shared/logging.ts';
+import type { Secret } from '../shared/secret.ts';
+import { COLUMN_CHOICES, LEAST_HASH_KEY } from './capture/column-choice.ts';
+import type { ColumnChoice } from './capture/column-choice.ts';
 import { checkTimeZone, parseWindow } from './forward/link.ts';
 
 const KIB = 1024;
@@ -35,6 +46,10 @@ export interface AgentConfig {
     readonly exclude: readonly string[];
     /** `schema.table` → name at the head office. */
     readonly map: Readonly<Record<string, string>>;
+    /** `schema.table.column` pattern → what is done to the column before it reaches the spool. */
+    readonly columns: Readonly<Record<string, ColumnChoice>>;
+    /** The key by which columns are hashed. */
+    readonly hashKey: Secret | null;
   };
   readonly broker: BrokerSettings;
   readonly spool: {
@@ -75,7 +90,7 @@ export function agentSchema(context: ConfigContext): z.ZodType<AgentConfig> {
         .regex(BRANCH_PATTERN, 'must be 1 to 63 of a-z, 0-9 and -, beginning with a letter or digit')
         .meta({ description: 'This branch’s id, as the head office knows it.', example: 'paris' }),
       source: sourceField(context),
-      tables: tablesField(),
+      tables: tablesField(context),
       broker: brokerField(context),
       spool: spoolField(context),
       link: linkField(),
@@ -104,7 +119,7 @@ function sourceField(context: ConfigContext) {
     .meta({ description: 'The branch’s own MySQL or MariaDB. The user needs REPLICATION SLAVE and SELECT.' });
 }
 
-function tablesField() {
+function tablesField(context: ConfigContext) {
   const pattern = z
     .string()
     .max(129)
@@ -126,7 +141,32 @@ function tablesField() {
         .record(z.string().regex(/^[^.*?]+\.[^*?]+$/, 'must be schema.table, without *'), target)
         .default({})
         .meta({ description: 'Other names at the head office: { "shop2.sales": sales2 }.' }),
+      columns: z
+        .record(
+          z
+            .string()
+            .max(194)
+            .regex(/^[^\p{Cc}]+\.[^\p{Cc}]+\.[^\p{Cc}]+$/u, 'must be schema.table.column, with * for any characters'),
+          z.enum(COLUMN_CHOICES, 'must be omit, null or hash'),
+        )
+        .default({})
+        .meta({
+          description:
+            'Columns that leave the branch otherwise, the first pattern that matches: omit, null or hash, as in { "shop.*.email": hash }.',
+        }),
+      hashKeyFile: secretFileField(context)
+        .refine(
+          key => !context.readSecrets || key.reveal().length >= LEAST_HASH_KEY,
+          `must hold at least ${LEAST_HASH_KEY} characters`,
+        )
+        .optional()
+        .meta({ description: 'File with the key by which columns are hashed.', example: 'hash.key' }),
     })
+    .refine(({ columns, hashKeyFile }) => hashKeyFile !== undefined || !Object.values(columns).includes('hash'), {
+      path: ['hashKeyFile'],
+      message: 'must name a file with a key, as tables.columns hashes columns',
+    })
+    .transform(({ hashKeyFile = null, ...rest }) => ({ ...rest, hashKey: hashKeyFile }))
     .meta({ description: 'What is captured.' });
 }
 

@@ -76,6 +76,8 @@ export class TableBuffer {
   readonly description: TableDescription;
   readonly keyIndexes: readonly number[];
   recorder: KeyRecorder | null = null;
+  /** Another definition of the table has taken its place. */
+  retired = false;
   bytes = 0;
   #columns: Value[][];
   #deleted: Value[][];
@@ -231,6 +233,7 @@ export class Batcher {
     if (present) {
       if (sameDescription(present.description, description)) return present;
       this.flush();
+      present.retired = true;
     }
     const buffer = new TableBuffer(description);
     buffer.recorder = this.#recorders.get(name) ?? null;

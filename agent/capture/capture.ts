@@ -12,24 +12,47 @@ import { randomUUID } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TributaryError, describeError } from '../../shared/errors.ts';
+import type { ErrorCode } from '../../shared/errors.ts';
 import { throwFaults } from '../../shared/findings.ts';
 import type { Logger } from '../../shared/logging.ts';
-import { beginProgress, idleProgress, queueTables, queueWhole } from '../snapshot/progress.ts';
-import type { QueuedTable } from '../snapshot/progress.ts';
+import {
+  beginProgress,
+  earlier,
+  idleProgress,
+  markStale,
+  queueRequests,
+  queueTables,
+  queueWhole,
+  staleSince,
+} from '../snapshot/progress.ts';
+import type { QueuedTable, SnapshotProgress } from '../snapshot/progress.ts';
 import { Snapshotter, startMarker } from '../snapshot/snapshotter.ts';
 import type { Position, Spool } from '../spool/spool.ts';
 import { encodeBatch } from '../../shared/batch-codec.ts';
 import { bodyOf } from './batcher.ts';
 import { openBinlogStream } from './binlog-stream.ts';
+import { watchEnd } from './end-watch.ts';
 import type { BinlogConnection, BinlogStart, BinlogStream } from './binlog-stream.ts';
 import { GroupReader } from './group-reader.ts';
-import { checkRights, checkSettings, checkTables } from './preflight.ts';
+import { checkRights, checkSettings, checkTables, checkTargets } from './preflight.ts';
+import { createSelection } from './selection.ts';
 import type { Selection } from './selection.ts';
+import { LookAgain } from './look-again.ts';
+import { ServerCharsets } from './server-charsets.ts';
 import { CaptureSink } from './sink.ts';
 import type { CaptureCounters } from './sink.ts';
 import { comparePlaces } from './source.ts';
-import type { SourceConnection, SourceIdentity } from './source.ts';
+import type { BinlogPlace, SourceConnection, SourceIdentity } from './source.ts';
+import { Facts } from './table-facts.ts';
 import { readTables } from './tables.ts';
+
+/**
+ * Faults that stay in the binlog for good though a person has mended their cause: rows without their columns, rows
+ * without a key. Met again at the same place while the server is set as it must be, they end in a new epoch.
+ */
+const LASTING_FAULTS: readonly ErrorCode[] = ['SOURCE_SETTING', 'SOURCE_TABLE'];
+/** Not more often: an application that brings them about again and again is for a person to mend first. */
+const LASTING_EPOCH_EVERY_MS = 10 * 60_000;
 
 /** How often an idle server is asked to speak: an idle source's snapshot chunks wait for it. */
 const HEARTBEAT_MS = 250;
@@ -37,7 +60,7 @@ const HEARTBEAT_MS = 250;
 const SILENCE_MS = 10_000;
 const FIRST_BACK_OFF_MS = 250;
 const MOST_BACK_OFF_MS = 15_000;
-const HALTED_RETRY_MS = 15_000;
+const HALTED_RETRY_MS = 5_000;
 /** A pause longer than net_write_timeout (60 s) makes the server hang up; the stream is given up before. */
 const LONGEST_PAUSE_MS = 30_000;
 const ROOM_LOOK_MS = 500;
@@ -45,6 +68,7 @@ const ROOM_LOOK_MS = 500;
 const ONLINE_AGE_MS = 200;
 const OFFLINE_AGE_MS = 3_000;
 const TICK_MS = 100;
+const VISIBLE_WITHIN_SECONDS = 30;
 /** How often the position of groups without captured rows is stored. */
 const POSITION_SAVE_MS = 1_000;
 
@@ -82,10 +106,18 @@ export class Capture {
   #identity: SourceIdentity | null = null;
   #sink: CaptureSink | null = null;
   #stream: BinlogStream | null = null;
+  /** Ends this life of the connection with a fault that came up outside of the stream. */
+  #fail: (error: unknown) => void = () => undefined;
+  /** Times in a row that the last group taken could not even be read. */
+  #unreadable = 0;
   #session = new AbortController();
   #capturedThrough: string | null = null;
   #newEpoch: string | null = null;
+  /** The fault that the stream last stopped at though the server was set as it must be. */
+  #stoppedAt: string | null = null;
+  #lastingEpochAt = -Infinity;
   #drainCheck = false;
+  #charsets: { readonly version: string; readonly sets: ServerCharsets } | null = null;
   #events = 0;
   #savedAt = 0;
 
@@ -100,13 +132,20 @@ export class Capture {
       error: this.#error,
       identity: this.#identity,
       lagSeconds: streaming ? this.#lagSeconds() : null,
-      capturedThrough: this.#sink?.capturedThrough ?? this.#capturedThrough,
+      capturedThrough: this.#through(),
     };
   }
 
+  /** Never later than a statement whose effect on rows a snapshot has yet to bring. */
+  #through(): string | null {
+    const through = this.#sink?.capturedThrough ?? this.#capturedThrough;
+    const bound = staleSince(this.#o.spool.snapshot());
+    return through === null || bound === null ? through : earlier(through, bound);
+  }
+
   #lagSeconds(): number | null {
-    const through = this.#sink?.capturedThrough ?? null;
-    return through === null ? null : Math.max(0, (this.#o.now() - Date.parse(through)) / 1000 - 1.25);
+    const until = this.#sink?.takenUntilMs ?? null;
+    return until === null ? null : Math.max(0, (this.#o.now() - until) / 1000 - 1.25);
   }
 
   /** The stream's history is void: begins a new epoch as soon as the source can be read. */
@@ -117,15 +156,26 @@ export class Capture {
 
   /** Copies tables again (none named: all), while changes go on. */
   requestSnapshot(tables: readonly QueuedTable[]): void {
-    const position = this.#o.spool.position();
+    const { spool } = this.#o;
+    const position = spool.position();
+    // Without one an epoch is about to begin, with a snapshot of its own.
     if (position === null) return;
-    const queue = (progress = this.#o.spool.snapshot() ?? idleProgress()) =>
+    const queue = (progress: SnapshotProgress): SnapshotProgress =>
       tables.length === 0 ? queueWhole(progress) : queueTables(progress, tables);
-    if (this.#sink) {
-      this.#sink.queueSnapshot(queue);
-    } else {
-      this.#o.spool.savePosition(position, queue());
-    }
+    if (this.#sink) this.#sink.queueSnapshot(queue);
+    else spool.savePosition(position, queue(spool.snapshot() ?? idleProgress()));
+  }
+
+  /** Copies all tables for requests of the head office, unless they were served; it repeats those that are open. */
+  serveRequests(requests: readonly string[]): void {
+    const done = new Set(this.#o.spool.doneRequests());
+    const open = requests.filter(request => !done.has(request));
+    if (open.length > 0) this.#sink?.queueSnapshot(progress => queueRequests(progress, open));
+  }
+
+  /** What the spool says of this life of the branch has changed: looks at it now. */
+  lookAgain(): void {
+    this.#session.abort();
   }
 
   /** Works until aborted. @throws what ends the process: SPOOL_IO, INTERNAL */
@@ -140,6 +190,10 @@ export class Capture {
         backOffMs = FIRST_BACK_OFF_MS;
       } catch (error) {
         if (stopping()) break;
+        if (error instanceof LookAgain) {
+          this.#o.logger.info({}, `capture: ${error.message}`);
+          continue;
+        }
         const fault =
           error instanceof TributaryError
             ? error
@@ -148,6 +202,7 @@ export class Capture {
         this.#error = fault;
         this.#o.counters.fault(fault.code);
         if (fault.code === 'SOURCE_POSITION_LOST') this.#newEpoch = fault.message;
+        if (this.#isLasting(fault)) this.#newEpoch = `the binlog cannot be read on: ${fault.message}`;
         if (this.#o.now() - startedAt > MOST_BACK_OFF_MS) backOffMs = FIRST_BACK_OFF_MS;
         this.#state = fault.retryable ? 'backing-off' : 'halted';
         const waitMs = fault.retryable ? backOffMs * (0.5 + Math.random()) : HALTED_RETRY_MS;
@@ -163,12 +218,27 @@ export class Capture {
     this.#state = 'stopped';
   }
 
+  /** Whether the stream stops at the same place as the last time, while looking at the server finds no fault. */
+  #isLasting(fault: TributaryError): boolean {
+    if (!LASTING_FAULTS.includes(fault.code) || this.#state === 'connecting') return false;
+    const again = this.#stoppedAt === fault.message;
+    this.#stoppedAt = fault.message;
+    if (!again || this.#o.now() - this.#lastingEpochAt < LASTING_EPOCH_EVERY_MS) return false;
+    this.#lastingEpochAt = this.#o.now();
+    this.#stoppedAt = null;
+    return true;
+  }
+
   /** One life of the binlog connection. */
   async #live(signal: AbortSignal): Promise<void> {
     this.#state = 'connecting';
     this.#session = new AbortController();
     const session = AbortSignal.any([signal, this.#session.signal]);
-    const identity = await this.#prepare();
+    if (this.#o.spool.stream().superseded) {
+      throw new TributaryError('EPOCH_SUPERSEDED', 'a newer life of this branch is the valid one: capture has stopped');
+    }
+    if (!(await this.#roomForMore(session))) return;
+    const { identity, catalogue, charsets } = await this.#prepare();
     const position = this.#o.spool.position();
     if (position === null) throw new TributaryError('INTERNAL', 'an epoch without a position');
     this.#o.spool.discardOpenGroup();
@@ -177,6 +247,9 @@ export class Capture {
       selection: this.#o.selection,
       server: identity.server,
       gtids: identity.gtids,
+      lowerCaseNames: identity.lowerCaseNames,
+      catalogue,
+      onRedefined: () => reader.forgetTables(),
       position,
       counters: this.#o.counters,
       now: this.#o.now,
@@ -184,7 +257,7 @@ export class Capture {
       onQuiet: () => this.#onQuiet(),
     });
     const start = startOf(position, identity);
-    const reader = new GroupReader(sink, start.kind === 'file' ? start : null);
+    const reader = new GroupReader(sink, start.kind === 'file' ? start : null, charsets);
     const stream = await openBinlogStream({
       connection: this.#o.connection,
       serverId: serverIdOf(this.#o.branch, this.#o.spool.stream().epoch),
@@ -199,11 +272,15 @@ export class Capture {
     this.#sink = sink;
     this.#stream = stream;
     this.#state = sink.phase === 'verifying' ? 'verifying' : 'streaming';
-    const ticker = setInterval(() => this.#tick(), TICK_MS);
+    const failure = Promise.withResolvers<never>();
+    this.#fail = error => failure.reject(error);
+    const ticker = setInterval(() => this.#guarded(() => this.#tick()), TICK_MS);
+    void watchEnd({ connect: this.#o.connect, identity, sink, now: this.#o.now }, session);
     const snapshotter = new Snapshotter({
       connect: this.#o.connect,
       identity,
       selection: this.#o.selection,
+      charsets,
       spool: this.#o.spool,
       sink,
       logger: this.#o.logger,
@@ -213,23 +290,69 @@ export class Capture {
         if (session.aborted) resolve(null);
         session.addEventListener('abort', () => resolve(null), { once: true });
       });
-      const fault = await Promise.race([stream.ended, aborted, snapshotter.run(session).then(() => null)]);
-      if (fault) throw fault;
+      const copying = snapshotter.run(session).then(() => null);
+      const fault = await Promise.race([stream.ended, aborted, copying, failure.promise]);
+      if (fault) throw this.#judge(fault, sink);
     } finally {
       clearInterval(ticker);
-      // Only what ends between groups is in the spool's terms; the rest is read again.
-      if (this.#sink.betweenGroups && this.#sink.phase === 'taking' && signal.aborted) this.#sink.flush();
-      this.#capturedThrough = sink.capturedThrough;
       this.#sink = null;
       this.#stream = null;
       this.#session.abort();
-      await stream.close();
-      this.#o.spool.discardOpenGroup();
+      // No event is delivered after this call; what it still waits for is the server's side.
+      const closed = stream.close();
+      try {
+        // Only what ends between groups is in the spool's terms; the rest is read again.
+        if (sink.sound && signal.aborted) sink.flush();
+      } finally {
+        this.#capturedThrough = sink.capturedThrough ?? this.#capturedThrough;
+        this.#o.spool.discardOpenGroup();
+        await closed;
+      }
     }
   }
 
+  /** Why the stream ended, as it is to be answered. */
+  #judge(fault: TributaryError, sink: CaptureSink): TributaryError {
+    if (sink.phase === 'taking') this.#unreadable = 0;
+    else if (fault.code === 'EVENT_MALFORMED') this.#unreadable += 1;
+    if (this.#unreadable < 2) return fault;
+    // Another history can have anything at this offset, the middle of an event as well.
+    this.#unreadable = 0;
+    return new TributaryError(
+      'SOURCE_POSITION_LOST',
+      `no event begins where the last one taken was: ${fault.message}`,
+      {
+        cause: fault,
+      },
+    );
+  }
+
+  /** Runs what a timer brought; a failure ends this life of the connection, as one of the stream does. */
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  /** Waits until the spool has room: to read on before would only fail. False: aborted. */
+  async #roomForMore(session: AbortSignal): Promise<boolean> {
+    this.#o.spool.discardOpenGroup();
+    while (!session.aborted) {
+      // A new epoch empties the spool.
+      if (this.#newEpoch !== null || this.#o.spool.hasRoom()) return true;
+      if (this.#state !== 'waiting-for-room') {
+        this.#state = 'waiting-for-room';
+        this.#o.logger.warn({}, 'the spool is full: capture stops reading until there is room; nothing is lost');
+      }
+      await sleep(ROOM_LOOK_MS, undefined, { signal: session }).catch(() => undefined);
+    }
+    return false;
+  }
+
   /** Looks at the server and, where there is no position to resume from, begins an epoch. */
-  async #prepare(): Promise<SourceIdentity> {
+  async #prepare(): Promise<Prepared> {
     const source = await this.#o.connect();
     try {
       const identity = await source.identity();
@@ -239,28 +362,58 @@ export class Capture {
       const position = this.#o.spool.position();
       const reason = this.#newEpoch ?? (position === null ? 'a new spool' : await whyLost(source, identity, position));
       if (reason !== null) {
+        const asked = this.#newEpoch !== null;
         await this.#beginEpoch(source, identity, reason);
-        this.#o.counters.epoch(this.#newEpoch === null ? 'source' : 'head office');
-        this.#newEpoch = null;
+        this.#o.counters.epoch(asked ? 'head office' : 'source');
+      } else if (position !== null) {
+        await this.#adoptRules(source, position);
       }
+      const catalogue = await readCatalogue(source, identity);
+      const charsets = await this.#loadCharsets(source, identity);
       this.#error = null;
-      return identity;
+      return { identity, catalogue, charsets };
     } finally {
       source.destroy();
     }
   }
 
+  /** The tables of all character sets that the branch's tables use, and of those that the stream has met. */
+  async #loadCharsets(source: SourceConnection, identity: SourceIdentity): Promise<ServerCharsets> {
+    const version = `${identity.server} ${identity.version}`;
+    if (this.#charsets?.version !== version) {
+      this.#charsets = { version, sets: await ServerCharsets.read(source, identity.flavor === 'mariadb') };
+    }
+    const { sets } = this.#charsets;
+    const used = await source.rows(
+      `SELECT DISTINCT CHARACTER_SET_NAME AS name FROM information_schema.COLUMNS
+        WHERE CHARACTER_SET_NAME IS NOT NULL
+          AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')`,
+    );
+    await sets.load(
+      source,
+      used.map(row => row['name'] ?? ''),
+    );
+    return sets;
+  }
+
   async #beginEpoch(source: SourceConnection, identity: SourceIdentity, reason: string): Promise<void> {
-    const tables = await readTables(source, this.#o.selection);
-    throwFaults(checkTables(tables, []));
+    // The place first: what is made after it comes by the stream, what was there before it is in the list.
     const { file, offset, gtidSet } = await source.binlogEnd();
+    const tables = await readTables(source, this.#o.selection);
+    throwFaults([...checkTables(tables, []), ...checkTargets(tables, this.#o.selection)]);
     const position: Position = {
       source: { server: identity.server, gtidSet, file, offset, committedAt: null },
       lastGroup: null,
     };
-    const progress = beginProgress(randomUUID(), true, tables);
     const { spool } = this.#o;
+    const before = spool.snapshot() ?? idleProgress();
+    const progress: SnapshotProgress = {
+      ...beginProgress(randomUUID(), true, tables),
+      requests: [...(before.finished ? [] : before.requests), ...before.queuedRequests],
+      rules: this.#o.selection.rules,
+    };
     spool.newEpoch(progress, position);
+    this.#newEpoch = null;
     const draft = startMarker(progress, tables, this.#o.selection);
     spool.append({
       body: encodeBatch(bodyOf(draft, position.source)),
@@ -275,20 +428,46 @@ export class Capture {
     );
   }
 
+  /** Tables that the configuration takes in since the last time, or calls otherwise now, are copied. */
+  async #adoptRules(source: SourceConnection, position: Position): Promise<void> {
+    const { spool, selection, logger, now } = this.#o;
+    const progress = spool.snapshot() ?? idleProgress();
+    if (JSON.stringify(progress.rules) === JSON.stringify(selection.rules)) return;
+    let next: SnapshotProgress = { ...progress, rules: selection.rules };
+    if (progress.rules !== null) {
+      const before = createSelection(progress.rules);
+      const tables = await readTables(source, selection);
+      throwFaults([...checkTables(tables, []), ...checkTargets(tables, selection)]);
+      const added = tables.filter(
+        ({ schema, name }) =>
+          !before.captures(schema, name) ||
+          before.targetName(schema, name) !== selection.targetName(schema, name) ||
+          before.columnsFingerprint(schema, name) !== selection.columnsFingerprint(schema, name),
+      );
+      if (added.length > 0) next = markStale(queueTables(next, added.map(namesOf)), new Date(now()).toISOString());
+      logger.warn(
+        { before: progress.rules, now: selection.rules, copied: added.map(({ schema, name }) => `${schema}.${name}`) },
+        'tables are chosen otherwise now: new ones are copied, rows of those no longer chosen stay as they are',
+      );
+    }
+    spool.discardOpenGroup();
+    spool.savePosition(position, next);
+  }
+
   #onSpooled(): void {
     const stream = this.#stream;
-    if (stream && this.#state === 'streaming' && !this.#o.spool.usage().room) {
+    if (stream && this.#state === 'streaming' && !this.#o.spool.hasRoom()) {
       stream.pause();
       this.#state = 'waiting-for-room';
       this.#o.logger.warn({}, 'the spool is full: capture stops reading until there is room; nothing is lost');
-      void this.#waitForRoom(stream);
+      this.#waitForRoom(stream).catch((error: unknown) => this.#fail(error));
     }
   }
 
   async #waitForRoom(stream: BinlogStream): Promise<void> {
     const since = this.#o.now();
     while (this.#stream === stream) {
-      if (this.#o.spool.usage().room) {
+      if (this.#o.spool.hasRoom()) {
         this.#state = 'streaming';
         this.#o.logger.info({}, 'the spool has room again');
         stream.resume();
@@ -315,8 +494,10 @@ export class Capture {
     setImmediate(() => {
       setImmediate(() => {
         this.#drainCheck = false;
-        if (this.#sink !== sink || !sink.betweenGroups || sink.empty) return;
-        if (this.#events === seen && this.#o.canSend()) sink.flush();
+        if (this.#sink !== sink || !sink.sound || sink.empty) return;
+        this.#guarded(() => {
+          if (this.#events === seen && this.#o.canSend() && this.#o.spool.hasRoom()) sink.flush();
+        });
       });
     });
   }
@@ -328,30 +509,57 @@ export class Capture {
 
   #tick(): void {
     const sink = this.#sink;
-    if (!sink || !sink.betweenGroups || sink.phase !== 'taking') return;
+    if (!sink?.sound) return;
     const now = this.#o.now();
     if (sink.openSince === null) {
       if (now - this.#savedAt < POSITION_SAVE_MS) return;
     } else if (now - sink.openSince < (this.#o.online() ? ONLINE_AGE_MS : OFFLINE_AGE_MS)) {
       return;
     }
-    if (!this.#o.spool.usage().room) return;
+    if (!this.#o.spool.hasRoom()) return;
     this.#savedAt = now;
     sink.flush();
   }
+}
+
+/** What the catalogue says of tables, and where the binlog ended before it was asked. */
+interface Catalogue {
+  readonly facts: Facts;
+  readonly at: BinlogPlace;
+}
+
+interface Prepared {
+  readonly identity: SourceIdentity;
+  readonly catalogue: Catalogue;
+  readonly charsets: ServerCharsets;
+}
+
+async function readCatalogue(source: SourceConnection, identity: SourceIdentity): Promise<Catalogue> {
+  const end = await source.binlogEnd();
+  // A statement may be in the binlog before the catalogue shows what it did.
+  if (identity.gtids && end.gtidSet !== '') await source.waitUntilVisible(end.gtidSet, VISIBLE_WITHIN_SECONDS);
+  return { facts: await Facts.read(source), at: end };
 }
 
 /** Why capture cannot resume at the position, as far as the server can be asked before streaming; null: it may. */
 async function whyLost(source: SourceConnection, identity: SourceIdentity, position: Position): Promise<string | null> {
   const { source: mark } = position;
   if (identity.gtids) {
-    if (mark.gtidSet === '' || (await source.hasExecuted(mark.gtidSet))) return null;
-    return 'the server has not executed transactions that were captured: it was restored or replaced';
+    if (mark.gtidSet === '' ? mark.server !== identity.server : !(await source.hasExecuted(mark.gtidSet))) {
+      return 'the server has not executed transactions that were captured: it was restored or replaced';
+    }
+    // Asked here as well as by the server, which begins at its oldest file where the set is empty.
+    if (await source.hasAllAfter(position.lastGroup?.gtidSetBefore ?? mark.gtidSet)) return null;
+    return 'the binlog of what comes next, or of the last transaction taken, was purged';
   }
   // File and offset mean nothing on another server.
   if (mark.server !== identity.server) return `another server (${identity.server}) is behind the address`;
   if (comparePlaces(await source.binlogEnd(), mark) >= 0) return null;
   return 'the binlog ends before the place where capture stopped: it was reset, or the server restored';
+}
+
+function namesOf({ schema, name }: QueuedTable): QueuedTable {
+  return { schema, name };
 }
 
 /** Where to read the last group taken again; without one, where the epoch began. */

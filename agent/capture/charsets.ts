@@ -2,7 +2,7 @@
  * Character sets as the binlog names them (collation ids), and exact decoding of their bytes into JavaScript strings.
  *
  * Invariant: bytes decode to exactly the text that the server itself would convert them to, or decoding throws. Nothing
- * is replaced by U+FFFD. A character set that is not listed is known by its collation id only, and refused.
+ * is replaced by U+FFFD. Character sets that are not listed here are decoded by tables (server-charsets.ts).
  *
  * Sources: INFORMATION_SCHEMA.COLLATIONS of MySQL 9.7 and MariaDB 11.8; MariaDB strings/ctype-uca1400.h (ids from 2048).
  */
@@ -10,11 +10,17 @@ import { isUtf8 } from 'node:buffer';
 
 export type Charset = 'binary' | 'ascii' | 'latin1' | 'utf8mb3' | 'utf8mb4' | 'ucs2' | 'utf16' | 'utf16le' | 'utf32';
 
-interface CharsetFacts {
+export interface CharsetFacts {
   /** Most bytes that one character takes: binlog metadata gives lengths in bytes. */
   readonly maxBytes: number;
   /** Whether a text can take more bytes in utf8mb4 than in this character set. */
   readonly growsInUtf8: boolean;
+}
+
+/** A character set that is not built in, with its own decoder. */
+export interface ForeignCharset extends CharsetFacts {
+  readonly name: string;
+  readonly decode: TextDecode;
 }
 
 export const CHARSETS: Readonly<Record<Charset, CharsetFacts>> = {
@@ -28,6 +34,15 @@ export const CHARSETS: Readonly<Record<Charset, CharsetFacts>> = {
   utf16le: { maxBytes: 4, growsInUtf8: true },
   utf32: { maxBytes: 4, growsInUtf8: false },
 };
+
+export function charsetFacts(charset: Charset | ForeignCharset): CharsetFacts {
+  return typeof charset === 'string' ? CHARSETS[charset] : charset;
+}
+
+/** A character set's name is one of those that are built in. */
+export function isBuiltIn(name: string): name is Charset {
+  return Object.hasOwn(CHARSETS, name);
+}
 
 /** Collation ids that both servers share, as inclusive ranges. */
 const RANGES: readonly (readonly [Charset, ...(readonly [number, number])[]])[] = [
@@ -73,7 +88,7 @@ export function charsetOfCollation(id: number, mariadb: boolean): Charset | null
 
 /** Thrown by a decoder where bytes are no text in the character set; the caller adds table and column. */
 export class UndecodableText extends Error {
-  constructor(charset: Charset, bytes: Uint8Array) {
+  constructor(charset: string, bytes: Uint8Array) {
     super(`bytes 0x${Buffer.from(bytes.subarray(0, 16)).toString('hex')} are no ${charset} text`);
     this.name = 'UndecodableText';
   }
@@ -164,7 +179,8 @@ function decodeUnits(charset: Charset, bytes: Buffer, start: number, end: number
 export type TextDecode = (bytes: Buffer, start: number, end: number) => string;
 
 /** The exact decoder of a character set. Its calls throw UndecodableText. */
-export function textDecoder(charset: Charset): TextDecode {
+export function textDecoder(charset: Charset | ForeignCharset): TextDecode {
+  if (typeof charset !== 'string') return charset.decode;
   switch (charset) {
     case 'utf8mb3':
     case 'utf8mb4':

@@ -2,8 +2,8 @@
  * How a column's bytes lie in a row image, and which wire type that is.
  */
 import type { ColumnType } from '../../shared/column-type.ts';
-import { CHARSETS } from './charsets.ts';
-import type { Charset } from './charsets.ts';
+import { charsetFacts } from './charsets.ts';
+import type { Charset, ForeignCharset } from './charsets.ts';
 import { TYPE } from './type-codes.ts';
 
 export interface ColumnLayout {
@@ -15,7 +15,7 @@ export interface ColumnLayout {
    */
   readonly meta: number;
   /** `binary` where the column has none. */
-  readonly charset: Charset;
+  readonly charset: Charset | ForeignCharset;
   readonly unsigned: boolean;
   /** Of ENUM and SET. */
   readonly members: readonly string[];
@@ -32,7 +32,7 @@ const BLOBS = ['tinyblob', 'blob', 'mediumblob', 'longblob'] as const;
  */
 export function columnType(layout: ColumnLayout): ColumnType | null {
   const { code, meta, charset, unsigned, members } = layout;
-  const characters = Math.floor(meta / CHARSETS[charset].maxBytes);
+  const characters = Math.floor(meta / charsetFacts(charset).maxBytes);
   switch (code) {
     case TYPE.tiny:
       return { base: 'tinyint', unsigned };
@@ -70,7 +70,7 @@ export function columnType(layout: ColumnLayout): ColumnType | null {
     case TYPE.blob: {
       const size = meta - 1;
       const base =
-        charset === 'binary' ? BLOBS[size] : TEXTS[CHARSETS[charset].growsInUtf8 ? Math.min(size + 1, 3) : size];
+        charset === 'binary' ? BLOBS[size] : TEXTS[charsetFacts(charset).growsInUtf8 ? Math.min(size + 1, 3) : size];
       return base === undefined ? null : { base };
     }
     case TYPE.enum:

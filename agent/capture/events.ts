@@ -201,6 +201,14 @@ export interface MariadbGtidMark {
   readonly standalone: boolean;
   /** The first half of a two-phase ALTER, or its withdrawal: changes no table. */
   readonly alterPending: boolean;
+  /** The group is an XA transaction's PREPARE; null: it is none. */
+  readonly prepares: Xid | null;
+}
+
+export interface Xid {
+  readonly global: Buffer;
+  readonly branch: Buffer;
+  readonly format: number;
 }
 
 export function readMariadbGtid(event: RawEvent): MariadbGtidMark {
@@ -209,16 +217,20 @@ export function readMariadbGtid(event: RawEvent): MariadbGtidMark {
   const domain = reader.u32();
   const flags = reader.u8();
   if ((flags & 0x02) !== 0) reader.skip(8);
+  let xid: Xid | null = null;
+  // 0x40: prepares, 0x80: completes.
   if ((flags & 0xc0) !== 0) {
-    reader.skip(4);
-    const gtrid = reader.u8();
-    reader.skip(gtrid + reader.u8());
+    const format = reader.u32() | 0;
+    const length = reader.u8();
+    const rest = reader.u8();
+    xid = { global: Buffer.from(reader.slice(length)), branch: Buffer.from(reader.slice(rest)), format };
   }
   const extra = reader.left > 0 ? reader.u8() : 0;
   return {
     gtid: `${domain}-${event.serverId}-${number}`,
     standalone: (flags & 0x01) !== 0,
     alterPending: (extra & (0x02 | 0x08)) !== 0,
+    prepares: (flags & 0x40) === 0 ? null : xid,
   };
 }
 
@@ -363,6 +375,7 @@ const V2: ReadonlySet<number> = new Set([
   EVENT.writeRows,
   EVENT.updateRows,
   EVENT.deleteRows,
+  EVENT.partialUpdateRows,
   EVENT.writeRowsCompressed,
   EVENT.updateRowsCompressed,
   EVENT.deleteRowsCompressed,

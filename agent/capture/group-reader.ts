@@ -36,18 +36,21 @@ import {
 import type { RawEvent } from './events.ts';
 import type { GroupSink, StreamPlace } from './group-sink.ts';
 import type { RowsKind } from './row-image.ts';
-import { classifyStatement } from './statements.ts';
+import { classifyStatement, xidText } from './statements.ts';
+import type { TableName } from './statements.ts';
+import type { ServerCharsets } from './server-charsets.ts';
 import { TableRegistry } from './table-registry.ts';
 
 export type { RawEvent } from './events.ts';
-export type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter } from './group-sink.ts';
+export type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-sink.ts';
 export type { DdlKind, DdlStatement, TableName } from './statements.ts';
 export type { SourceColumn, SourceTable } from './table-map.ts';
 
 type State = 'outside' | 'opened' | 'inside' | 'dead';
 
 /** Which rows events are what. */
-const ROWS = new Map<number, RowsKind>([
+const ROWS = new Map<number, RowsKind | 'partial-update'>([
+  [EVENT.partialUpdateRows, 'partial-update'],
   [EVENT.writeRowsV1, 'insert'],
   [EVENT.updateRowsV1, 'update'],
   [EVENT.deleteRowsV1, 'delete'],
@@ -67,7 +70,13 @@ const OFFSET_WRAP = 2 ** 32;
 
 const FORMAT_HINT =
   "Run: SET GLOBAL binlog_format = 'ROW'; add binlog_format=ROW below [mysqld] in my.cnf, and look for sessions that set " +
-  'binlog_format. Rows changed so need a new snapshot.';
+  'binlog_format. Then `tributary-agent snapshot` copies all tables and lets capture go on.';
+const MIXED_HINT =
+  'It mixes tables of an engine without transactions with others: convert them to InnoDB, or exclude them. ' +
+  '`tributary-agent snapshot` copies all tables and lets capture go on.';
+
+/** Faults of a rows event that say that its rows are not told exactly, and not that nonsense was read. */
+const INEXACT: ReadonlySet<string> = new Set(['SOURCE_SETTING', 'VALUE_UNSUPPORTED']);
 
 function unsupported(message: string, hint: string): TributaryError {
   return new TributaryError('EVENT_UNSUPPORTED', message, { hint });
@@ -86,13 +95,16 @@ export class GroupReader {
   #fingerprint = 0;
   #capturedRows = 0;
   #alterPending = false;
+  /** Name of the XA transaction that the open group is; null: it is none. */
+  #xid: string | null = null;
   /** Captured rows before each savepoint of the open group. */
   readonly #savepoints = new Map<string, number>();
 
   /** @param start where the stream begins, until a Rotate event says so itself */
-  constructor(sink: GroupSink, start: StreamPlace | null = null) {
+  /** @param charsets of the server; default: only those that are built in */
+  constructor(sink: GroupSink, start: StreamPlace | null = null, charsets?: ServerCharsets) {
     this.#sink = sink;
-    this.#tables = new TableRegistry(sink);
+    this.#tables = new TableRegistry(sink, charsets);
     this.#file = start?.file ?? '';
     this.#offset = start?.offset ?? 0;
   }
@@ -134,9 +146,10 @@ export class GroupReader {
         return;
       }
       case EVENT.mariadbGtid: {
-        const { gtid, standalone, alterPending } = readMariadbGtid(event);
+        const { gtid, standalone, alterPending, prepares } = readMariadbGtid(event);
         this.#begin(event, gtid, null, standalone ? 'opened' : 'inside', before);
         this.#alterPending = alterPending;
+        if (prepares !== null) this.#startXa(xidText(prepares.global, prepares.branch, prepares.format));
         return;
       }
       case EVENT.rotate: {
@@ -197,26 +210,24 @@ export class GroupReader {
       case EVENT.xaPrepare:
         this.#requireGroup(event);
         if (counts) this.#count(event);
-        if (!readOnePhase(body) && this.#capturedRows > 0) {
+        if (this.#xid === null) {
           throw unsupported(
-            'The binlog holds XA PREPARE of a transaction that changed captured rows.',
-            'Two-phase XA is not handled yet: use XA COMMIT … ONE PHASE or plain transactions, or exclude the tables.',
+            'The binlog holds XA PREPARE of a transaction that did not begin with XA START.',
+            'Report it; capture stops here so that nothing is skipped.',
           );
         }
+        this.#sink.xa({ do: readOnePhase(body) ? 'one-phase' : 'prepare', xid: this.#xid });
+        this.#xid = null;
         {
           this.#end();
           return;
         }
-      case EVENT.partialUpdateRows:
-        this.#requireGroup(event);
-        if (counts) this.#count(event);
-        {
-          this.#partialRows(body);
-          return;
-        }
       case EVENT.beginLoadQuery:
       case EVENT.executeLoadQuery:
-        throw new TributaryError('SOURCE_SETTING', 'The binlog holds LOAD DATA as a statement.', { hint: FORMAT_HINT });
+        this.#pass(
+          new TributaryError('SOURCE_SETTING', 'The binlog holds LOAD DATA as a statement.', { hint: FORMAT_HINT }),
+        );
+        return;
       case EVENT.incident:
         throw new TributaryError('SOURCE_POSITION_LOST', 'The server says that changes are missing from its binlog.');
       // Values for a statement that follows: the statement decides.
@@ -273,6 +284,7 @@ export class GroupReader {
     this.#fingerprint = 0;
     this.#capturedRows = 0;
     this.#alterPending = false;
+    this.#xid = null;
     this.#savepoints.clear();
     this.#state = state;
     this.#count(event);
@@ -285,7 +297,19 @@ export class GroupReader {
     });
   }
 
+  #startXa(xid: string): void {
+    if (this.#xid !== null) return;
+    this.#xid = xid;
+    this.#sink.xa({ do: 'start', xid });
+  }
+
   #end(): void {
+    if (this.#xid !== null) {
+      throw unsupported(
+        'The binlog holds an XA transaction that ends neither prepared nor committed.',
+        'Report it; capture stops here so that nothing is skipped.',
+      );
+    }
     this.#tables.endStatement();
     this.#state = 'outside';
     this.#sink.end({
@@ -309,20 +333,29 @@ export class GroupReader {
     const opened = this.#state === 'opened';
     switch (statement.kind) {
       case 'begin':
-      case 'xa-start':
         this.#state = 'inside';
         return;
-      case 'commit':
+      case 'xa-start':
+        this.#state = 'inside';
+        this.#startXa(statement.xid);
+        return;
+      case 'commit': {
+        this.#end();
+        return;
+      }
       case 'xa-commit':
       case 'xa-rollback': {
+        const ended = statement.kind === 'xa-commit' ? 'commit' : 'rollback';
+        if (this.#xid === null) this.#sink.xa({ do: ended, xid: statement.xid });
+        else if (ended === 'commit') this.#sink.xa({ do: 'one-phase', xid: this.#xid });
+        if (ended === 'commit') this.#xid = null;
         this.#end();
         return;
       }
       case 'rollback':
         if (this.#capturedRows > 0) {
-          throw unsupported(
-            'The binlog holds a transaction that changed captured rows and ends in ROLLBACK.',
-            'It mixes tables of an engine without transactions with others; convert them to InnoDB or exclude them.',
+          this.#pass(
+            unsupported('The binlog holds a transaction that changed captured rows and ends in ROLLBACK.', MIXED_HINT),
           );
         }
         {
@@ -334,9 +367,8 @@ export class GroupReader {
         return;
       case 'rollback-to':
         if (this.#capturedRows > (this.#savepoints.get(statement.name) ?? 0)) {
-          throw unsupported(
-            'The binlog holds ROLLBACK TO SAVEPOINT behind changes of captured rows.',
-            'It mixes tables of an engine without transactions with others; convert them to InnoDB or exclude them.',
+          this.#pass(
+            unsupported('The binlog holds ROLLBACK TO SAVEPOINT behind changes of captured rows.', MIXED_HINT),
           );
         }
         return;
@@ -352,9 +384,12 @@ export class GroupReader {
         if (!this.#alterPending) this.#sink.ddl(statement.ddl);
         break;
       case 'dml':
-        throw new TributaryError('SOURCE_SETTING', `Rows were changed by a statement in the binlog: ${start(text)}`, {
-          hint: FORMAT_HINT,
-        });
+        this.#pass(
+          new TributaryError('SOURCE_SETTING', `Rows were changed by a statement in the binlog: ${start(text)}`, {
+            hint: FORMAT_HINT,
+          }),
+        );
+        break;
       case 'unknown':
         throw unsupported(
           `The binlog holds a statement that is not recognised: ${start(text)}`,
@@ -365,37 +400,36 @@ export class GroupReader {
     if (opened) this.#end();
   }
 
+  /** The binlog does not tell exactly what has changed: goes on only if a snapshot will. */
+  #pass(error: TributaryError, table: TableName | null = null): void {
+    if (!this.#sink.passes(error, table)) throw error;
+  }
+
   /** Hands the rows of an event over. Returns how many were captured. */
-  #rows(kind: RowsKind, type: number, body: Buffer): number {
+  #rows(kind: RowsKind | 'partial-update', type: number, body: Buffer): number {
     const { tableId, endOfStatement } = readRowsTable(body);
     let rows = 0;
     if (tableId !== DUMMY_TABLE_ID) {
       const captured = this.#tables.mapped(tableId);
       if (captured !== null) {
         const { writer, decoder } = captured;
-        const head = readRowsHead(type, body, kind === 'update' ? 2 : 1);
-        rows = decoder.read(kind, head.images, head.columnCount, head.present, head.rowsAt);
+        const updates = kind === 'update' || kind === 'partial-update';
+        const head = readRowsHead(type, body, updates ? 2 : 1);
+        try {
+          rows = decoder.read(kind, head.images, head.columnCount, head.present, head.rowsAt);
+        } catch (error) {
+          if (!(error instanceof TributaryError) || !INEXACT.has(error.code)) throw error;
+          this.#pass(error, decoder.table);
+        }
         if (rows > 0) {
           if (kind === 'insert') writer.insert(rows, decoder.after);
-          else if (kind === 'update') writer.update(rows, decoder.before, decoder.after);
+          else if (updates) writer.update(rows, decoder.before, decoder.after);
           else writer.delete(rows, decoder.before);
         }
       }
     }
     if (endOfStatement) this.#tables.endStatement();
     return rows;
-  }
-
-  #partialRows(body: Buffer): void {
-    const { tableId, endOfStatement } = readRowsTable(body);
-    if (tableId !== DUMMY_TABLE_ID && this.#tables.mapped(tableId) !== null) {
-      throw unsupported(
-        'The binlog holds a partial update of a JSON column.',
-        "Run: SET GLOBAL binlog_row_value_options = ''; and remove binlog_row_value_options from my.cnf. " +
-          'Rows changed so need a new snapshot.',
-      );
-    }
-    if (endOfStatement) this.#tables.endStatement();
   }
 }
 

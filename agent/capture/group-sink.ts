@@ -1,6 +1,7 @@
 /** What the reader of the binlog hands over, and to whom. */
 import type { Value } from '../../shared/batch.ts';
-import type { DdlStatement } from './statements.ts';
+import type { TributaryError } from '../../shared/errors.ts';
+import type { DdlStatement, TableName } from './statements.ts';
 import type { SourceTable } from './table-map.ts';
 
 /** Where and when an event group begins. */
@@ -52,6 +53,17 @@ export interface TableWriter {
 }
 
 /**
+ * A step of an XA transaction. `start` comes first in its group, before rows that do not count yet; the group ends with
+ * `prepare` (they may count later) or `one-phase` (they count now). `commit` and `rollback` come in a later group of
+ * their own.
+ */
+export interface XaStep {
+  readonly do: 'start' | 'prepare' | 'one-phase' | 'commit' | 'rollback';
+  /** The transaction's name, the same at each of its steps. */
+  readonly xid: string;
+}
+
+/**
  * What a reader of the binlog hands over. Calls come as begin, any number of others, end; heartbeats only between groups.
  * Any of them may throw: that ends the stream with the error.
  */
@@ -69,6 +81,13 @@ export interface GroupSink {
   table(definition: SourceTable): TableWriter | null;
   truncate(schema: string, name: string): void;
   ddl(statement: DdlStatement): void;
+  xa(step: XaStep): void;
+  /**
+   * Rows have changed in a way that the binlog does not tell exactly. True: a snapshot that follows will bring them, go
+   * on without; false: the reader stops with the error.
+   * @param table whose rows; null: any table's
+   */
+  passes(error: TributaryError, table: TableName | null): boolean;
   /** The group is whole, captured rows or not. */
   end(mark: GroupEnd): void;
   /**

@@ -198,6 +198,41 @@ class Reader {
   }
 
   #container(at: number, depth: number, large: boolean, object: boolean): string {
+    let text = object ? '{' : '[';
+    this.#entries(at, depth, large, object, (key, type, body, i) => {
+      if (i > 0) text += ', ';
+      if (key !== null) text += `${JSON.stringify(key)}: `;
+      text += this.value(type, body, depth + 1);
+    });
+    return text + (object ? '}' : ']');
+  }
+
+  /** The value as a tree that can be changed. Scalars stay text. */
+  tree(type: number, at: number, depth: number): JsonTree {
+    const large = type === LARGE_OBJECT || type === LARGE_ARRAY;
+    if (type === SMALL_OBJECT || type === LARGE_OBJECT) {
+      const members = new Map<string, JsonTree>();
+      this.#entries(at, depth, large, true, (key, inner, body) => {
+        if (key !== null) members.set(key, this.tree(inner, body, depth + 1));
+      });
+      return { kind: 'object', members };
+    }
+    if (type === SMALL_ARRAY || type === LARGE_ARRAY) {
+      const items: JsonTree[] = [];
+      this.#entries(at, depth, large, false, (_, inner, body) => items.push(this.tree(inner, body, depth + 1)));
+      return { kind: 'array', items };
+    }
+    return { kind: 'scalar', text: this.value(type, at, depth) };
+  }
+
+  /** Calls back for each member of an object or array; an array's have no key. */
+  #entries(
+    at: number,
+    depth: number,
+    large: boolean,
+    object: boolean,
+    each: (key: string | null, type: number, body: number, index: number) => void,
+  ): void {
     if (depth >= MAX_DEPTH) throw new MalformedJson('is nested too deeply');
     const bytes = this.#bytes;
     const width = large ? 4 : 2;
@@ -207,12 +242,11 @@ class Reader {
     const keys = at + 2 * width;
     const values = object ? keys + count * (width + 2) : keys;
     this.#check(values, count * (width + 1));
-    let text = object ? '{' : '[';
     for (let i = 0; i < count; i++) {
-      if (i > 0) text += ', ';
+      let key: string | null = null;
       if (object) {
         const entry = keys + i * (width + 2);
-        text += `${JSON.stringify(this.#text(at + read(entry), bytes.readUInt16LE(entry + width)))}: `;
+        key = this.#text(at + read(entry), bytes.readUInt16LE(entry + width));
       }
       const entry = values + i * (width + 1);
       const type = bytes[entry]!;
@@ -221,9 +255,32 @@ class Reader {
       const body = inline ? entry + 1 : at + read(entry + 1);
       // Values lie behind their entries: an offset that points back could make a document without end.
       if (!inline && body < values + count * (width + 1)) throw new MalformedJson('holds an offset that points back');
-      text += this.value(type, body, depth + 1);
+      each(key, type, body, i);
     }
-    return text + (object ? '}' : ']');
+  }
+}
+
+/** A document that can be changed; scalars as the text that the server prints. */
+export type JsonTree =
+  | { readonly kind: 'object'; readonly members: Map<string, JsonTree> }
+  | { readonly kind: 'array'; readonly items: JsonTree[] }
+  | { readonly kind: 'scalar'; readonly text: string };
+
+/** @throws MalformedJson */
+export function jsonTree(bytes: Buffer): JsonTree {
+  if (bytes.length === 0) return { kind: 'scalar', text: 'null' };
+  return new Reader(bytes).tree(bytes[0]!, 1, 0);
+}
+
+/** The tree's text; members in no particular order. */
+export function treeText(tree: JsonTree): string {
+  switch (tree.kind) {
+    case 'object':
+      return `{${[...tree.members].map(([key, value]) => `${JSON.stringify(key)}: ${treeText(value)}`).join(', ')}}`;
+    case 'array':
+      return `[${tree.items.map(treeText).join(', ')}]`;
+    case 'scalar':
+      return tree.text;
   }
 }
 

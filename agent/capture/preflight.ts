@@ -3,9 +3,11 @@
  * Reads only. Used by `check` and by `run`, which stops at the first start-up with the same words.
  */
 import type { SourceConnection } from './source.ts';
+import { TributaryError } from '../../shared/errors.ts';
 import { fault, ok, warning } from '../../shared/findings.ts';
 import type { Finding } from '../../shared/findings.ts';
 import { quoteName } from '../../shared/sql.ts';
+import type { Selection } from './selection.ts';
 import type { SourceIdentity } from './source.ts';
 import type { CapturedTable } from './tables.ts';
 
@@ -61,14 +63,6 @@ const SETTING_RULES: readonly SettingRule[] = [
     needsRestart: false,
     configLine: 'binlog_row_metadata = FULL',
   },
-  {
-    name: 'binlog_row_value_options',
-    wanted: "''",
-    accepts: value => value === '',
-    why: 'partial JSON updates are not handled yet',
-    needsRestart: false,
-    configLine: "binlog_row_value_options = ''",
-  },
 ];
 
 function isOn(value: string): boolean {
@@ -85,8 +79,6 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
     const subject = `source.${rule.name}`;
     const value = values.get(rule.name);
     if (value === undefined) {
-      // Older servers lack some settings; those whose absence means the wanted value are no fault.
-      if (rule.name === 'binlog_row_value_options') continue;
       findings.push(
         fault(subject, 'SOURCE_SETTING', `${identity.flavor} ${identity.version} has no ${rule.name}: ${rule.why}`, {
           cure: 'upgrade to MySQL 8.0 or MariaDB 10.5 at least',
@@ -103,13 +95,19 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
     const text = `is ${value === '' ? "''" : value}, must be ${rule.wanted}: ${rule.why}`;
     findings.push(
       fault(subject, 'SOURCE_SETTING', text, {
-        ...(rule.needsRestart ? {} : { statement: `${setStatement(identity, set)}; then reconnect the applications` }),
+        ...(rule.needsRestart
+          ? {}
+          : {
+              statement: setStatement(identity, set),
+              cure: 'then reconnect the applications: sessions keep what they began with',
+            }),
         configLine: rule.configLine,
         needsRestart: rule.needsRestart,
       }),
     );
   }
   findings.push(...retention(values));
+  findings.push(...(await missingFromBinlog(source, values)));
   if (identity.flavor === 'mysql' && !identity.gtids) {
     findings.push(
       warning('source.gtid_mode', 'is off: capture goes by file and offset, which no other server can continue', {
@@ -119,6 +117,42 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
     );
   }
   return findings;
+}
+
+/** What the server commits without logging it: capture would never see it. */
+async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<string, string>): Promise<Finding[]> {
+  if (!isOn(values.get('log_bin') ?? '')) return [];
+  const findings = (await source.binlogFilters()).map(filter =>
+    fault(
+      'source.binlog_filter',
+      'SOURCE_SETTING',
+      `${filter} keeps databases out of the binlog: capture would miss them`,
+      {
+        cure: 'remove it from my.cnf under [mysqld]; choose tables with tables.include instead',
+        needsRestart: true,
+      },
+    ),
+  );
+  const name = values.has('log_replica_updates') ? 'log_replica_updates' : 'log_slave_updates';
+  if (!isOn(values.get(name) ?? 'ON') && (await isReplica(source))) {
+    findings.push(
+      fault(`source.${name}`, 'SOURCE_SETTING', 'is OFF at a replica: what it takes over is not in its binlog', {
+        configLine: `${name} = ON`,
+        needsRestart: true,
+      }),
+    );
+  }
+  return findings;
+}
+
+/** A user who may not ask is told by nobody: then it is taken for what it nearly always is, a server of its own. */
+async function isReplica(source: SourceConnection): Promise<boolean> {
+  try {
+    return await source.isReplica();
+  } catch (error) {
+    if (error instanceof TributaryError && error.code === 'SOURCE_ACCESS_DENIED') return false;
+    throw error;
+  }
 }
 
 /** MySQL keeps a setting over a restart by itself with PERSIST. */
@@ -171,6 +205,20 @@ export async function checkRights(source: SourceConnection, identity: SourceIden
 
 /** Reserved at the head office: columns of its own in every consolidated table. */
 const RESERVED_COLUMNS = new Set(['_branch', '_batch', '_changed_at', '_key']);
+
+/** Source tables that would share one name at the head office, where their rows would mix unseen. */
+export function checkTargets(tables: readonly CapturedTable[], selection: Selection): Finding[] {
+  const byTarget = Map.groupBy(tables, ({ schema, name }) => selection.targetName(schema, name));
+  return [...byTarget].flatMap(([target, sharing]) => {
+    if (sharing.length < 2) return [];
+    const names = sharing.map(({ schema, name }) => `${schema}.${name}`).join(' and ');
+    return [
+      fault(`table ${target}`, 'SOURCE_TABLE', `${names} would share this name at the head office`, {
+        cure: 'give all but one another name in tables.map, or exclude them',
+      }),
+    ];
+  });
+}
 
 /** Tables that are captured: those that cannot be, and those that need to be known of. */
 export function checkTables(tables: readonly CapturedTable[], cascades: readonly string[]): Finding[] {

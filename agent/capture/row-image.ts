@@ -9,9 +9,11 @@ import type { Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { UndecodableText } from './charsets.ts';
 import { MalformedJson } from './json-binary.ts';
-import type { TableDefinition } from './table-map.ts';
+import { applyJsonDiffs } from './json-diff.ts';
+import type { SourceTable, TableDefinition } from './table-map.ts';
 import { decoderOf, skipperOf } from './value-decoders.ts';
 import type { Cursor, Decoder } from './value-decoders.ts';
+import { TYPE } from './type-codes.ts';
 
 /** values[c][r]. */
 export type Columns = readonly (readonly Value[])[];
@@ -85,6 +87,10 @@ export class RowDecoder {
     return this.#before.columns;
   }
 
+  get table(): SourceTable {
+    return this.#definition.table;
+  }
+
   #where(): string {
     const { schema, name } = this.#definition.table;
     return `${schema}.${name}`;
@@ -92,17 +98,18 @@ export class RowDecoder {
 
   /**
    * Reads all rows of an event.
+   * @param kind `partial-update`: after images may hold changes of JSON documents in place of documents
    * @param columnCount as the rows event has it
    * @param present its columns-present bitmaps: one, or two for updates
    * @param rowsAt where the images begin; images end at the buffer's end
    * @returns how many rows it had
    * @throws TributaryError SOURCE_SETTING, VALUE_UNSUPPORTED, EVENT_MALFORMED
    */
-  read(kind: RowsKind, bytes: Buffer, columnCount: number, present: Buffer, rowsAt: number): number {
+  read(kind: RowsKind | 'partial-update', bytes: Buffer, columnCount: number, present: Buffer, rowsAt: number): number {
     if (columnCount !== this.#definition.layouts.length) {
       throw new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} has ${columnCount} columns.`);
     }
-    const second = kind === 'update' ? this.#bitmapBytes : 0;
+    const second = kind === 'update' || kind === 'partial-update' ? this.#bitmapBytes : 0;
     if (kind !== 'insert') this.#setPresent(this.#before, present, 0);
     if (kind !== 'delete') this.#setPresent(this.#after, present, second);
     const cursor = this.#cursor;
@@ -110,8 +117,11 @@ export class RowDecoder {
     const end = bytes.length;
     let rows = 0;
     while (cursor.at < end) {
-      if (kind !== 'insert') this.#readImage(this.#before, bytes, rows);
-      if (kind !== 'delete') this.#readImage(this.#after, bytes, rows);
+      if (kind === 'partial-update') this.#readPartialUpdate(bytes, rows);
+      else {
+        if (kind !== 'insert') this.#readImage(this.#before, bytes, rows);
+        if (kind !== 'delete') this.#readImage(this.#after, bytes, rows);
+      }
       rows += 1;
     }
     if (cursor.at !== end) {
@@ -147,6 +157,69 @@ export class RowDecoder {
     }
   }
 
+  /**
+   * A row of a PARTIAL_UPDATE_ROWS event: between the images stands which JSON columns of the after image are changes to
+   * the document before (libs/mysql/binlog/event/rows_event.h, sql/rpl_record.cc).
+   */
+  #readPartialUpdate(bytes: Buffer, row: number): void {
+    const cursor = this.#cursor;
+    const { layouts } = this.#definition;
+    const isJson = layouts.map(({ code }) => code === TYPE.json);
+    const documents = new Map<number, Buffer>();
+    const ranPast = () => cursor.at > bytes.length;
+    const malformed = (): never => {
+      throw new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ends within a value.`);
+    };
+    // The document with its length before it; the cursor stands behind it.
+    const blobFrom = (at: number, c: number): Buffer => bytes.subarray(at + layouts[c]!.meta, cursor.at);
+    this.#eachColumn(this.#before, bytes, (c, isNull) => {
+      const at = cursor.at;
+      const { take, decode } = this.#before.steps[c]!;
+      const value = isNull ? null : decode(bytes);
+      if (ranPast()) malformed();
+      if (!isNull && isJson[c]!) documents.set(c, blobFrom(at, c));
+      if (take) this.#before.columns[c]![row] = value;
+    });
+    // One byte: further options than PARTIAL_JSON_UPDATES are not known.
+    const options = bytes[cursor.at++];
+    if (options === undefined || options > 1) malformed();
+    const partialAt = cursor.at;
+    const jsonColumns = isJson.filter(Boolean).length;
+    if (options === 1) cursor.at += (jsonColumns + 7) >> 3;
+    this.#eachColumn(this.#after, bytes, (c, isNull) => {
+      const place = isJson.slice(0, c).filter(Boolean).length;
+      const partial = options === 1 && isJson[c]! && ((bytes[partialAt + (place >> 3)]! >> (place & 7)) & 1) === 1;
+      const { take, decode } = this.#after.steps[c]!;
+      let value: Value = null;
+      if (!isNull && !partial) value = decode(bytes);
+      else if (!isNull) {
+        const at = cursor.at;
+        const width = layouts[c]!.meta;
+        if (at + width > bytes.length) malformed();
+        cursor.at = at + width + bytes.readUIntLE(at, width);
+        if (ranPast()) malformed();
+        const document = documents.get(c);
+        if (document === undefined) malformed();
+        else if (take) value = applyJsonDiffs(document, blobFrom(at, c));
+      }
+      if (ranPast()) malformed();
+      if (take) this.#after.columns[c]![row] = value;
+    });
+  }
+
+  #eachColumn(image: Image, bytes: Buffer, each: (column: number, isNull: boolean) => void): void {
+    const { order } = image;
+    const nulls = this.#cursor.at;
+    this.#cursor.at = nulls + ((order.length + 7) >> 3);
+    order.forEach((c, i) => {
+      try {
+        each(c, ((bytes[nulls + (i >> 3)] ?? 0) & (1 << (i & 7))) !== 0);
+      } catch (error) {
+        throw this.#explain(error, c);
+      }
+    });
+  }
+
   #explain(error: unknown, column: number): unknown {
     const { name, type } = this.#definition.table.columns[column]!;
     const where = `${this.#where()}, column ${name} (${type.slice(0, 60)})`;
@@ -180,8 +253,9 @@ export class RowDecoder {
     throw new TributaryError('SOURCE_SETTING', `A change of ${this.#where()} was logged without its column ${name}.`, {
       hint:
         "Run: SET GLOBAL binlog_row_image = 'FULL'; add binlog_row_image=FULL below [mysqld] in my.cnf, and look for " +
-        'sessions that set binlog_row_image. Rows logged so need a new snapshot. MariaDB also leaves generated columns ' +
-        'out of updates: exclude such a table.',
+        'sessions that set binlog_row_image. Then `tributary-agent snapshot ' +
+        `${this.#where()}` +
+        '` copies the table and lets capture go on.',
     });
   }
 }

@@ -11,19 +11,23 @@
  *   life that is younger than the snapshot's read.
  */
 import { encodeBatch } from '../../shared/batch-codec.ts';
-import type { SourceMark, TableDescription } from '../../shared/batch.ts';
+import type { BatchBody, SourceMark, TableDescription } from '../../shared/batch.ts';
 import { TributaryError, assert } from '../../shared/errors.ts';
-import { queueTables, queueWhole, idleProgress } from '../snapshot/progress.ts';
+import { emptied, idleProgress, markStale, queueTables, queueWhole, redefined } from '../snapshot/progress.ts';
 import type { QueuedTable, SnapshotProgress } from '../snapshot/progress.ts';
 import type { LastGroup, Position, Spool } from '../spool/spool.ts';
-import { Batcher, bodyOf } from './batcher.ts';
-import type { BatchDraft, KeyRecorder } from './batcher.ts';
+import { Batcher, bodyOf, tableKey } from './batcher.ts';
+import type { BatchDraft, KeyRecorder, TableBuffer } from './batcher.ts';
 import { MysqlGtidSet } from './gtid-set.ts';
-import type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter } from './group-reader.ts';
+import type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-reader.ts';
+import { LookAgain } from './look-again.ts';
+import { PreparedRows } from './prepared-rows.ts';
 import type { Selection } from './selection.ts';
 import { comparePlaces } from './source.ts';
 import type { DdlStatement } from './statements.ts';
+import { Facts } from './table-facts.ts';
 import type { SourceTable } from './table-map.ts';
+import { viewTable } from './table-view.ts';
 
 /** Bytes of a compressed batch that is aimed at: a second or a few of a poor link, thousands of rows. */
 const TARGET_BODY_BYTES = 128 * 1024;
@@ -43,8 +47,14 @@ export interface CaptureCounters {
 export interface SinkOptions {
   readonly spool: Spool;
   readonly selection: Selection;
+  /** What the catalogue says of tables, and where the binlog ended before it was asked. Default: nothing. */
+  readonly catalogue?: { readonly facts: Facts; readonly at: StreamPlace };
+  /** Tables are defined otherwise from now on: what was concluded from their definitions is void. */
+  readonly onRedefined?: () => void;
   readonly server: string;
   readonly gtids: boolean;
+  /** The server keeps names in lower case: statements may spell them in any way. */
+  readonly lowerCaseNames: boolean;
   readonly position: Position;
   readonly counters: CaptureCounters;
   readonly now: () => number;
@@ -60,9 +70,17 @@ interface Waiter {
   readonly run: () => void;
 }
 
+/** Where the binlog ended, and when that was: the server's time, and ours in milliseconds. */
+export interface EndMark {
+  readonly place: StreamPlace;
+  readonly at: string;
+  readonly localMs: number;
+}
+
 export class CaptureSink implements GroupSink {
   readonly #o: SinkOptions;
   readonly #batcher: Batcher;
+  readonly #prepared: PreparedRows;
   readonly #executed: MysqlGtidSet;
   readonly #expected: LastGroup | null;
   #phase: 'verifying' | 'taking';
@@ -79,6 +97,17 @@ export class CaptureSink implements GroupSink {
   #waiter: Waiter | null = null;
   #capturedThrough: string | null = null;
   #snapshotChange: SnapshotProgress | null = null;
+  /** An end of the binlog that the stream has not reached yet, and the last one that it has. */
+  #endMark: EndMark | null = null;
+  #reached: EndMark | null = null;
+  /** How far the server's clock is ahead of ours. */
+  #skewMs = 0;
+  /** What was in the open batch when a call failed is lost: nothing may be stored after it. */
+  #broken = false;
+  /** Source table by the name that the head office knows. */
+  readonly #targets = new Map<string, string>();
+  /** Tables whose definition has changed since the catalogue was asked. */
+  readonly #redefined = new Set<string>();
   /** JSON bytes a compressed byte stands for, as lately seen. */
   #ratio = 6;
   /** When the oldest change of the open batch was taken; null: the batch is empty. */
@@ -101,6 +130,12 @@ export class CaptureSink implements GroupSink {
       targetBytes: () => this.targetBytes,
       targetRows: TARGET_ROWS,
       emit: draft => this.#spool(draft),
+    });
+    this.#prepared = new PreparedRows({
+      spool: options.spool,
+      targetBytes: () => this.targetBytes,
+      targetRows: TARGET_ROWS,
+      source: () => this.#currentPosition().source,
     });
   }
 
@@ -129,6 +164,32 @@ export class CaptureSink implements GroupSink {
     return this.#group === null;
   }
 
+  /** Between groups, with everything that was taken in the open batch or the spool. */
+  get sound(): boolean {
+    return !this.#broken && this.#group === null && this.#phase === 'taking';
+  }
+
+  /** Until when, by our clock, all that was committed has been taken, in milliseconds; null: not yet known. */
+  get takenUntilMs(): number | null {
+    const last = this.#committedAt === null ? null : Date.parse(this.#committedAt) - this.#skewMs;
+    if (this.#reached === null) return last;
+    return Math.max(this.#reached.localMs, last ?? 0);
+  }
+
+  /** Whether the next end of the binlog is of use: one at a time, so that a busy stream reaches it. */
+  get wantsEndMark(): boolean {
+    return this.#phase === 'taking' && this.#endMark === null;
+  }
+
+  /**
+   * The binlog ended there then: once the stream is past the place, everything that was committed before is taken.
+   * A heartbeat alone does not tell when it was sent: it may have waited in the socket behind a backlog or a pause.
+   */
+  noteEnd(mark: EndMark): void {
+    this.#endMark = mark;
+    this.#skewMs = Date.parse(mark.at) - mark.localMs;
+  }
+
   get empty(): boolean {
     return this.#batcher.empty;
   }
@@ -150,55 +211,128 @@ export class CaptureSink implements GroupSink {
   table(definition: SourceTable): TableWriter | null {
     const { schema, name } = definition;
     if (!this.wants(schema, name)) return null;
-    if (!definition.columns.some(column => column.key !== undefined)) {
-      throw new TributaryError(
-        'SOURCE_TABLE',
-        `table ${schema}.${name} has no primary key: its rows have no identity`,
-        {
-          hint: `ALTER TABLE … ADD PRIMARY KEY, or exclude it: tables.exclude: ["${schema}.${name}"]`,
-        },
-      );
+    const facts = this.#o.catalogue?.facts ?? Facts.none();
+    // A TableMap of a table with a primary key tells all but what only MariaDB's catalogue knows.
+    const tellsAll = facts.flavor === 'mysql' && definition.columns.some(column => column.key !== undefined);
+    if (!tellsAll && this.#redefined.has(tableKey(schema, name))) {
+      throw new LookAgain(`table ${schema}.${name} was redefined: the catalogue is read again`);
     }
+    const view = viewTable(definition, facts.of(schema, name), this.#o.selection);
     const description: TableDescription = {
       schema,
       name: this.#o.selection.targetName(schema, name),
-      columns: definition.columns.map(column => ({
-        name: column.name,
-        type: column.type,
-        ...(column.key === undefined ? {} : { key: column.key }),
-      })),
+      columns: view.columns,
     };
-    const buffer = this.#batcher.table(description);
+    this.#claimTarget(schema, name, description.name);
+    let buffer = this.#batcher.table(description);
     const { counters } = this.#o;
-    const take = (op: 'upsert' | 'delete', rows: number, change: () => void): void => {
+    const take = (op: 'upsert' | 'delete', rows: number, change: (into: TableBuffer) => void): void => {
       // The group that is read again to be compared was taken before.
       if (this.#phase === 'verifying') return;
-      change();
+      if (this.#prepared.taking) {
+        const held = this.#prepared.table(description);
+        change(held);
+        this.#prepared.touched(held);
+        return;
+      }
+      // A definition that was left and came back: its rows belong into the buffer of today.
+      if (buffer.retired) buffer = this.#batcher.table(description);
+      change(buffer);
       counters.rows(schema, name, op, rows);
       this.openSince ??= this.#o.now();
       this.#batcher.touched(buffer);
     };
+    const pick = view.pick ?? (columns => columns);
     return {
-      beforeColumns: buffer.keyIndexes,
-      insert: (rows, values) => take('upsert', rows, () => buffer.upsert(rows, values)),
-      update: (rows, before, after) => take('upsert', rows, () => buffer.update(rows, before, after)),
+      beforeColumns: view.keys,
+      ignoredColumns: view.ignored,
+      insert: (rows, values) => take('upsert', rows, into => into.upsert(rows, pick(values))),
+      update: (rows, before, after) => take('upsert', rows, into => into.update(rows, pick(before), pick(after))),
       delete: (rows, before) =>
-        take('delete', rows, () => {
-          const keys = buffer.keyIndexes.map(index => before[index]!);
-          buffer.delete(rows, keys);
+        take('delete', rows, into => {
+          const columns = pick(before);
+          const keys = into.keyIndexes.map(index => columns[index]!);
+          into.delete(rows, keys);
         }),
     };
   }
 
   truncate(schema: string, name: string): void {
-    if (this.#phase === 'verifying' || !this.wants(schema, name)) return;
-    this.#clearTable(schema, name);
+    const table = this.#spelled({ schema, name });
+    if (this.#phase === 'verifying' || !this.wants(table.schema, table.name)) return;
+    this.#clearTable(table);
   }
 
-  ddl(statement: DdlStatement): void {
+  xa({ do: step, xid }: XaStep): void {
+    const group = this.#group;
+    assert(group !== null, 'an XA step outside a group');
+    if (this.#phase === 'verifying') return;
+    switch (step) {
+      case 'start':
+        this.#prepared.start(xid, group.gtid ?? `${group.file}:${group.startOffset}`);
+        return;
+      case 'prepare':
+        this.#prepared.prepared();
+        return;
+      case 'one-phase':
+        this.#takeHeld(this.#prepared.committedAtOnce());
+        return;
+      case 'rollback':
+        this.#prepared.rolledBack(xid);
+        return;
+      case 'commit': {
+        const bodies = this.#prepared.committed(xid);
+        if (bodies !== null) this.#takeHeld(bodies);
+        // It was prepared before this epoch began: nobody knows what it changed.
+        else this.#changeSnapshot(markStale(queueWhole(this.#snapshot()), this.#statementTime()));
+      }
+    }
+  }
+
+  passes(error: TributaryError, table: QueuedTable | null): boolean {
+    // The group that is read again to be compared was passed before.
+    if (this.#phase === 'verifying') return true;
+    const { queued, queuedWhole, whole, finished, tables } = this.#snapshot();
+    const named = finished ? queued : [...queued, ...tables];
+    const asked =
+      queuedWhole ||
+      (whole && !finished) ||
+      (table !== null && named.some(each => each.schema === table.schema && each.name === table.name));
+    if (!asked) return false;
+    // Again, from here on: what a running snapshot has read is older.
+    if (table !== null) this.#changeTables([{ schema: table.schema, name: table.name }]);
+    else this.#changeSnapshot(markStale(queueWhole(this.#snapshot()), this.#statementTime()));
+    this.#o.counters.fault(error.code);
+    return true;
+  }
+
+  /** Rows of a prepared transaction, as if they had been logged in this group. */
+  #takeHeld(bodies: Iterable<BatchBody>): void {
+    for (const { tables, changes } of bodies) {
+      for (const change of changes) {
+        if (change.op !== 'delete' && change.op !== 'upsert') continue;
+        const description = tables[change.table];
+        assert(description !== undefined, 'held rows name no table');
+        const buffer = this.#batcher.table(description);
+        if (change.op === 'delete') buffer.delete(change.rows, change.keys);
+        else buffer.upsert(change.rows, change.values);
+        this.#o.counters.rows(description.schema, description.name, change.op, change.rows);
+        this.openSince ??= this.#o.now();
+        this.#batcher.touched(buffer);
+      }
+    }
+  }
+
+  ddl(logged: DdlStatement): void {
     if (this.#phase === 'verifying') return;
     const { selection } = this.#o;
+    const statement = {
+      ...logged,
+      tables: logged.tables.map(table => this.#spelled(table)),
+      renames: logged.renames.map(({ from, to }) => ({ from: this.#spelled(from), to: this.#spelled(to) })),
+    };
     const touched = statement.tables.filter(table => selection.captures(table.schema, table.name));
+    this.#noteRedefined([...touched, ...statement.renames.map(({ to }) => to)]);
     switch (statement.kind) {
       case 'create-table':
       case 'create-index':
@@ -207,22 +341,25 @@ export class CaptureSink implements GroupSink {
       case 'alter-database':
         return;
       case 'drop-table':
-        for (const table of touched) this.#clearTable(table.schema, table.name);
+        for (const table of touched) this.#clearTable(table);
         return;
       case 'rename-table':
       case 'alter-table': {
         for (const { from } of statement.renames) {
-          if (selection.captures(from.schema, from.name)) this.#clearTable(from.schema, from.name);
+          if (selection.captures(from.schema, from.name)) this.#clearTable(from);
         }
         const gone = new Set(statement.renames.map(({ from }) => `${from.schema}.${from.name}`));
         const copied = touched.filter(table => !gone.has(`${table.schema}.${table.name}`));
         const back = statement.renames.map(({ to }) => to).filter(to => selection.captures(to.schema, to.name));
-        this.#changeTables([...copied, ...back]);
+        if (statement.leavesRows) this.changedTables.push(...copied);
+        else this.#changeTables([...copied, ...back]);
         return;
       }
       case 'drop-database':
+        if (!selection.mayCaptureIn(statement.schema)) return;
         // What was in it is known to the head office alone: a snapshot of all that is left sweeps the rest.
-        this.#changeSnapshot(queueWhole(this.#snapshot()));
+        this.changedTables.push(...this.#snapshot().tables);
+        this.#changeSnapshot(markStale(queueWhole(this.#snapshot()), this.#statementTime()));
         return;
     }
   }
@@ -250,7 +387,7 @@ export class CaptureSink implements GroupSink {
     this.#last = taken;
     this.#position = null;
     this.#positionSaved = false;
-    this.#batcher.end();
+    this.#whole(() => this.#batcher.end());
     if (this.#snapshotChange !== null) this.flush();
     this.#o.counters.group();
     this.#heard();
@@ -262,7 +399,6 @@ export class CaptureSink implements GroupSink {
     // A heartbeat may name a place past groups that the server did not send because it filters nothing but its own
     // bookkeeping events; the position itself moves at groups only.
     if (comparePlaces(place, this.#place) > 0) this.#place = place;
-    if (this.#batcher.empty) this.#capturedThrough = new Date(this.#o.now() - 1000).toISOString();
     this.#heard();
   }
 
@@ -285,15 +421,51 @@ export class CaptureSink implements GroupSink {
 
   // Statements that change tables -------------------------------------------------------------------------------
 
-  #clearTable(schema: string, name: string): void {
-    this.#batcher.truncate(schema, this.#o.selection.targetName(schema, name));
-    this.changedTables.push({ schema, name });
+  /** A table's name as rows and the catalogue have it. */
+  #spelled({ schema, name }: QueuedTable): QueuedTable {
+    return this.#o.lowerCaseNames ? { schema: schema.toLowerCase(), name: name.toLowerCase() } : { schema, name };
+  }
+
+  /** Statements before the place where the catalogue was asked are known to it. */
+  #noteRedefined(tables: readonly QueuedTable[]): void {
+    const { catalogue, onRedefined } = this.#o;
+    // The end of the group before: the statement itself is behind it.
+    if (catalogue === undefined || comparePlaces(this.#place, catalogue.at) < 0) return;
+    for (const { schema, name } of tables) this.#redefined.add(tableKey(schema, name));
+    if (tables.length > 0) onRedefined?.();
+  }
+
+  /** Two source tables under one name would mix their rows at the head office unseen. */
+  #claimTarget(schema: string, name: string, target: string): void {
+    const key = JSON.stringify([schema, target]);
+    const holder = this.#targets.get(key) ?? name;
+    if (holder !== name) {
+      throw new TributaryError('SOURCE_TABLE', `tables ${holder} and ${name} of ${schema} are both to be ${target}`, {
+        hint: `Give one of them another name in tables.map, or exclude it.`,
+      });
+    }
+    this.#targets.set(key, name);
+  }
+
+  #statementTime(): string {
+    return this.#group?.committedAt ?? new Date(this.#o.now()).toISOString();
+  }
+
+  #clearTable(table: QueuedTable): void {
+    const target = this.#o.selection.targetName(table.schema, table.name);
+    this.#batcher.truncate(table.schema, target);
+    this.#targets.delete(JSON.stringify([table.schema, target]));
+    this.changedTables.push(table);
+    const progress = this.#snapshot();
+    const next = emptied(progress, table);
+    if (next !== progress) this.#changeSnapshot(next);
   }
 
   #changeTables(tables: readonly QueuedTable[]): void {
     if (tables.length === 0) return;
     this.changedTables.push(...tables);
-    this.#changeSnapshot(queueTables(this.#snapshot(), tables));
+    const restarted = tables.reduce(redefined, this.#snapshot());
+    this.#changeSnapshot(markStale(queueTables(restarted, tables), this.#statementTime()));
   }
 
   #snapshot(): SnapshotProgress {
@@ -309,17 +481,38 @@ export class CaptureSink implements GroupSink {
   /** Closes the open batch, or stores the position alone. Between groups only. */
   flush(): void {
     assert(this.#group === null, 'a flush inside a group');
-    this.#batcher.flush();
-    this.openSince = null;
-    if (!this.#positionSaved || this.#snapshotChange !== null) {
-      this.#o.spool.savePosition(this.#currentPosition(), this.#snapshotChange ?? undefined);
-      this.#positionSaved = true;
-      this.#snapshotChange = null;
+    this.#whole(() => {
+      this.#batcher.flush();
+      this.openSince = null;
+      if (!this.#positionSaved || this.#snapshotChange !== null) {
+        const held = this.#prepared.takeChanges();
+        this.#o.spool.savePosition(this.#currentPosition(), this.#snapshotChange ?? undefined, held);
+        this.#positionSaved = true;
+        this.#snapshotChange = null;
+      }
+    });
+    this.#tellThrough();
+  }
+
+  /** All that was taken is in the spool: says until when that is everything. */
+  #tellThrough(): void {
+    const { at = null } = this.#reached ?? {};
+    // A session can set the time that its statements are logged with: into the future, too.
+    const plausible = this.#committedAt !== null && Date.parse(this.#committedAt) <= this.#o.now() + this.#skewMs;
+    for (const time of [plausible ? this.#committedAt : null, at]) {
+      if (time === null) continue;
+      if (this.#capturedThrough === null || Date.parse(time) > Date.parse(this.#capturedThrough)) {
+        this.#capturedThrough = time;
+      }
     }
-    this.#capturedThrough ??= this.#committedAt;
-    if (this.#committedAt !== null && this.#capturedThrough !== null && this.#committedAt > this.#capturedThrough) {
-      this.#capturedThrough = this.#committedAt;
-    }
+  }
+
+  /** A batch that fails on its way into the spool is gone from memory: the position must not pass it afterwards. */
+  #whole(work: () => void): void {
+    assert(!this.#broken, 'a sink is used after a failure');
+    this.#broken = true;
+    work();
+    this.#broken = false;
   }
 
   /**
@@ -328,14 +521,19 @@ export class CaptureSink implements GroupSink {
    */
   emitSnapshot(draft: BatchDraft | null, advance: (progress: SnapshotProgress) => SnapshotProgress): void {
     this.flush();
-    const progress = advance(this.#snapshot());
-    if (draft === null) this.#o.spool.savePosition(this.#currentPosition(), progress);
-    else this.#append(draft, progress);
+    this.#whole(() => {
+      const progress = advance(this.#snapshot());
+      // What was prepared or ended is stored: the flush has just moved the position past it.
+      if (draft === null) this.#o.spool.savePosition(this.#currentPosition(), progress);
+      else this.#append(draft, progress);
+    });
   }
 
   /** Changes what the snapshot is to do next; stored with the next position. */
   queueSnapshot(change: (progress: SnapshotProgress) => SnapshotProgress): void {
-    this.#changeSnapshot(change(this.#snapshot()));
+    const progress = this.#snapshot();
+    const next = change(progress);
+    if (next !== progress) this.#changeSnapshot(next);
   }
 
   /** Estimate of JSON that makes a body of the size aimed at, in bytes. */
@@ -359,6 +557,7 @@ export class CaptureSink implements GroupSink {
       rows: draft.rows,
       position,
       open,
+      ...(open ? {} : { held: this.#prepared.takeChanges() }),
       ...(progress === undefined ? {} : { snapshot: progress }),
     });
     if (!open) {
@@ -405,6 +604,11 @@ export class CaptureSink implements GroupSink {
   }
 
   #heard(): void {
+    if (this.#endMark !== null && comparePlaces(this.#place, this.#endMark.place) >= 0) {
+      this.#reached = this.#endMark;
+      this.#endMark = null;
+    }
+    if (this.#batcher.empty) this.#tellThrough();
     const waiter = this.#waiter;
     if (waiter && comparePlaces(this.#place, waiter.place) >= 0) {
       this.#waiter = null;

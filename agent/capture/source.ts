@@ -16,6 +16,8 @@ export interface SourceIdentity {
   readonly server: string;
   /** MySQL with gtid_mode=ON: capture goes by GTID. Elsewhere by file and offset. */
   readonly gtids: boolean;
+  /** lower_case_table_names is not 0: rows and catalogue have names in lower case, statements as they were typed. */
+  readonly lowerCaseNames: boolean;
 }
 
 /** A place in the binlog. */
@@ -84,13 +86,22 @@ export class SourceConnection {
 
   async identity(): Promise<SourceIdentity> {
     if (this.#identity) return this.#identity;
-    const version = (await this.rows('SELECT VERSION() AS version'))[0]?.['version'] ?? '';
+    const [first] = await this.rows('SELECT VERSION() AS version, @@lower_case_table_names AS folding');
+    const version = first?.['version'] ?? '';
+    const lowerCaseNames = first?.['folding'] !== '0';
     if (/mariadb/i.test(version)) {
       const row = (await this.rows('SELECT @@server_id AS id'))[0];
-      this.#identity = { flavor: 'mariadb', version, server: `mariadb-${row?.['id'] ?? '0'}`, gtids: false };
+      this.#identity = {
+        flavor: 'mariadb',
+        version,
+        server: `mariadb-${row?.['id'] ?? '0'}`,
+        gtids: false,
+        lowerCaseNames,
+      };
     } else {
       const row = (await this.rows('SELECT @@server_uuid AS uuid, @@gtid_mode AS gtids'))[0];
-      this.#identity = { flavor: 'mysql', version, server: row?.['uuid'] ?? '', gtids: row?.['gtids'] === 'ON' };
+      const gtids = row?.['gtids'] === 'ON';
+      this.#identity = { flavor: 'mysql', version, server: row?.['uuid'] ?? '', gtids, lowerCaseNames };
     }
     return this.#identity;
   }
@@ -114,7 +125,27 @@ export class SourceConnection {
 
   /** Where the binlog ends now. A commit may be here before it is visible to a SELECT. */
   async binlogEnd(): Promise<BinlogEnd> {
-    const { flavor, version, gtids } = await this.identity();
+    const { gtids } = await this.identity();
+    const row = await this.#binlogStatus();
+    const gtidSet = gtids ? (row['Executed_Gtid_Set'] ?? '').replaceAll('\n', '') : '';
+    return { file: row['File'] ?? '', offset: Number(row['Position']), gtidSet };
+  }
+
+  /** The server options that keep databases out of the binlog, as they are set; none: it holds them all. */
+  async binlogFilters(): Promise<string[]> {
+    const row = await this.#binlogStatus();
+    const filters = { binlog_do_db: row['Binlog_Do_DB'], binlog_ignore_db: row['Binlog_Ignore_DB'] };
+    return Object.entries(filters).flatMap(([option, value]) => (value ? [`${option}=${value}`] : []));
+  }
+
+  /** Whether this server takes changes over from another one. */
+  async isReplica(): Promise<boolean> {
+    const { flavor } = await this.identity();
+    return (await this.rows(flavor === 'mariadb' ? 'SHOW ALL SLAVES STATUS' : 'SHOW REPLICA STATUS')).length > 0;
+  }
+
+  async #binlogStatus(): Promise<TextRow> {
+    const { flavor, version } = await this.identity();
     // SHOW MASTER STATUS went away in MySQL 8.4; its successor came with 8.2 and never to MariaDB.
     const modern = flavor === 'mysql' && (Number.parseInt(version, 10) > 8 || /^8\.[2-9]/.test(version));
     const row = (await this.rows(modern ? 'SHOW BINARY LOG STATUS' : 'SHOW MASTER STATUS'))[0];
@@ -124,8 +155,19 @@ export class SourceConnection {
         hint: 'in my.cnf under [mysqld]: log_bin = binlog; the server must be restarted',
       });
     }
-    const gtidSet = gtids ? (row['Executed_Gtid_Set'] ?? '').replaceAll('\n', '') : '';
-    return { file, offset: Number(row['Position']), gtidSet };
+    return row;
+  }
+
+  /** The server's time, ISO 8601 UTC with six fractional digits. */
+  async time(): Promise<string> {
+    const [row] = await this.rows("SELECT DATE_FORMAT(UTC_TIMESTAMP(6), '%Y-%m-%dT%H:%i:%s.%fZ') AS now");
+    return row?.['now'] ?? '';
+  }
+
+  /** Whether this server still has every transaction that is not in the set (MySQL with GTIDs). */
+  async hasAllAfter(gtidSet: string): Promise<boolean> {
+    const rows = await this.rows('SELECT GTID_SUBSET(@@GLOBAL.gtid_purged, ?) AS has', [gtidSet]);
+    return rows[0]?.['has'] === '1';
   }
 
   /** Whether this server has executed all of the set. */

@@ -70,6 +70,21 @@ export class Tokens {
     return { text, raw: text, quoted: true };
   }
 
+  /** Another reader of the same text that goes on from here. */
+  copy(): Tokens {
+    const copy = new Tokens(this.#text);
+    copy.#at = this.#at;
+    copy.#peeked = this.#peeked;
+    return copy;
+  }
+
+  /** All tokens to the end. */
+  rest(): Token[] {
+    const tokens: Token[] = [];
+    for (let token = this.next(); token !== null; token = this.next()) tokens.push(token);
+    return tokens;
+  }
+
   /** The next token; null at the end. */
   next(): Token | null {
     if (this.#peeked !== undefined) {

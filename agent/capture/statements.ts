@@ -5,6 +5,7 @@
  * Invariant: what is not recognised is `unknown`, and the caller stops at it; nothing is taken to be harmless because it
  * was not understood.
  */
+import { leavesRows } from './alter-clauses.ts';
 import { Tokens } from './sql-tokens.ts';
 
 export interface TableName {
@@ -34,12 +35,15 @@ export interface DdlStatement {
   readonly tables: readonly TableName[];
   /** Renames in order (RENAME TABLE and ALTER … RENAME TO). */
   readonly renames: readonly { readonly from: TableName; readonly to: TableName }[];
+  /** Provably leaves every value of every row as it is. */
+  readonly leavesRows: boolean;
 }
 
 export type Statement =
   | { readonly kind: 'begin' | 'commit' | 'rollback' }
   | { readonly kind: 'savepoint' | 'rollback-to'; readonly name: string }
-  | { readonly kind: 'xa-start' | 'xa-end' | 'xa-commit' | 'xa-rollback' | 'xa-prepare' }
+  | { readonly kind: 'xa-start' | 'xa-commit' | 'xa-rollback'; readonly xid: string }
+  | { readonly kind: 'xa-end' | 'xa-prepare' }
   | { readonly kind: 'harmless' }
   | { readonly kind: 'truncate'; readonly table: TableName }
   | { readonly kind: 'ddl'; readonly ddl: DdlStatement }
@@ -137,8 +141,9 @@ function ddl(
   schema: string,
   tables: readonly TableName[],
   renames: readonly Rename[] = [],
+  leaves = false,
 ): Statement {
-  return { kind: 'ddl', ddl: { kind, text, schema, tables, renames } };
+  return { kind: 'ddl', ddl: { kind, text, schema, tables, renames, leavesRows: leaves } };
 }
 
 function ifExists(tokens: Tokens): void {
@@ -164,19 +169,37 @@ function readRename(tokens: Tokens, schema: string, text: string): Statement {
 }
 
 /** The rest of ALTER TABLE: its table, and other tables that RENAME TO and EXCHANGE PARTITION bring in. */
-function readAlterTable(tokens: Tokens, schema: string, text: string): Statement {
+function readAlterTable(tokens: Tokens, schema: string, text: string, ignoring: boolean): Statement {
   ifExists(tokens);
   const table = readTable(tokens, schema);
   if (table === null) return UNKNOWN;
+  const leaves = !ignoring && leavesRows(tokens.copy().rest());
   const tables = [table];
   const renames: Rename[] = [];
   let depth = 0;
   let exchanging = false;
+  let converting = false;
   for (let token = tokens.next(); token !== null; token = tokens.next()) {
     if (token.text === '(') depth += 1;
     if (token.text === ')') depth -= 1;
     if (depth > 0 || token.quoted) continue;
     if (token.text === 'EXCHANGE') exchanging = true;
+    // MariaDB: a partition becomes a table, or a table a partition.
+    if (token.text === 'CONVERT') {
+      converting = tokens.peeks('PARTITION');
+      if (tokens.take('TABLE')) {
+        const taken = readTable(tokens, schema);
+        if (taken === null) return UNKNOWN;
+        tables.push(taken);
+        renames.push({ from: taken, to: table });
+      }
+    }
+    if (converting && token.text === 'TO' && tokens.take('TABLE')) {
+      const made = readTable(tokens, schema);
+      if (made === null) return UNKNOWN;
+      tables.push(made);
+      converting = false;
+    }
     if (exchanging && token.text === 'WITH' && tokens.take('TABLE')) {
       const other = readTable(tokens, schema);
       if (other === null) return UNKNOWN;
@@ -191,7 +214,7 @@ function readAlterTable(tokens: Tokens, schema: string, text: string): Statement
     tables.push(to);
     renames.push({ from: table, to });
   }
-  return ddl('alter-table', text, schema, tables, renames);
+  return ddl('alter-table', text, schema, tables, renames, leaves);
 }
 
 function readDropTable(tokens: Tokens, schema: string, text: string): Statement {
@@ -217,20 +240,26 @@ const VERBS = { CREATE: 'create', ALTER: 'alter', DROP: 'drop' } as const;
 /** CREATE, ALTER, DROP: looks for what they are about, past OR REPLACE, DEFINER = …, UNIQUE, ONLINE and the like. */
 function readDefinition(verb: keyof typeof VERBS, tokens: Tokens, schema: string, text: string): Statement {
   let temporary = false;
+  let ignoring = false;
+  let replacing = false;
   // No statement has more than this before its object.
   for (let i = 0; i < 40; i++) {
     const token = tokens.next();
     if (token === null) return UNKNOWN;
     if (token.quoted) continue;
     if (token.text === 'TEMPORARY') temporary = true;
+    // MariaDB's ALTER IGNORE drops rows that it finds in the way.
+    if (token.text === 'IGNORE') ignoring = true;
+    if (token.text === 'REPLACE') replacing = true;
     if (token.text === 'TABLE' || token.text === 'TABLES') {
       // Temporary tables' rows are not in the binlog, so neither matters what they are.
       if (temporary) return HARMLESS_STATEMENT;
       if (verb === 'DROP') return readDropTable(tokens, schema, text);
-      if (verb === 'ALTER') return readAlterTable(tokens, schema, text);
+      if (verb === 'ALTER') return readAlterTable(tokens, schema, text, ignoring);
       ifExists(tokens);
       const table = readTable(tokens, schema);
-      return table === null ? UNKNOWN : ddl('create-table', text, schema, [table]);
+      // MariaDB's CREATE OR REPLACE TABLE drops the table that was there, rows and all.
+      return table === null ? UNKNOWN : ddl(replacing ? 'drop-table' : 'create-table', text, schema, [table]);
     }
     if (token.text === 'INDEX') {
       return verb === 'ALTER'
@@ -240,7 +269,7 @@ function readDefinition(verb: keyof typeof VERBS, tokens: Tokens, schema: string
     if (token.text === 'DATABASE' || token.text === 'SCHEMA') {
       ifExists(tokens);
       // ALTER DATABASE may leave its name out.
-      return ddl(`${VERBS[verb]}-database`, text, tokens.identifier() ?? schema, []);
+      return ddl(`${replacing ? 'drop' : VERBS[verb]}-database`, text, tokens.identifier() ?? schema, []);
     }
     if (token.text === 'SPATIAL' && tokens.peeks('REFERENCE')) return HARMLESS_STATEMENT;
     if (OTHER_OBJECTS.has(token.text)) return HARMLESS_STATEMENT;
@@ -248,18 +277,47 @@ function readDefinition(verb: keyof typeof VERBS, tokens: Tokens, schema: string
   return UNKNOWN;
 }
 
+function xaStatement(kind: 'xa-start' | 'xa-commit' | 'xa-rollback', tokens: Tokens): Statement {
+  const xid = readXid(tokens);
+  return xid === null ? UNKNOWN : { kind, xid };
+}
+
+/** One spelling for a transaction's name: parts in hexadecimal digits, format in decimal ones. */
+export function xidText(global: Buffer, branch: Buffer, format: number): string {
+  return `${global.toString('hex')},${branch.toString('hex')},${format | 0}`;
+}
+
+/** `'global'[, 'branch'[, format]]`; servers log X'…' for the texts. Null where it has another form. */
+function readXid(tokens: Tokens): string | null {
+  const global = readXidPart(tokens);
+  if (global === null) return null;
+  if (!tokens.take(',')) return xidText(global, Buffer.alloc(0), 1);
+  const branch = readXidPart(tokens);
+  if (branch === null) return null;
+  const format = tokens.take(',') ? Number(tokens.next()?.raw) : 1;
+  return Number.isSafeInteger(format) ? xidText(global, branch, format) : null;
+}
+
+function readXidPart(tokens: Tokens): Buffer | null {
+  const hex = tokens.take('X');
+  const token = tokens.next();
+  if (token === null) return null;
+  if (token.quoted) return Buffer.from(token.text, hex ? 'hex' : 'utf8');
+  return /^0x[0-9a-f]*$/i.test(token.raw) ? Buffer.from(token.raw.slice(2), 'hex') : null;
+}
+
 function readXa(tokens: Tokens): Statement {
   const verb = tokens.next()?.text;
   switch (verb) {
     case 'START':
     case 'BEGIN':
-      return { kind: 'xa-start' };
+      return xaStatement('xa-start', tokens);
     case 'END':
       return { kind: 'xa-end' };
     case 'COMMIT':
-      return { kind: 'xa-commit' };
+      return xaStatement('xa-commit', tokens);
     case 'ROLLBACK':
-      return { kind: 'xa-rollback' };
+      return xaStatement('xa-rollback', tokens);
     case 'PREPARE':
       return { kind: 'xa-prepare' };
     default:

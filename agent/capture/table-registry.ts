@@ -10,6 +10,7 @@
 import { TributaryError } from '../../shared/errors.ts';
 import type { GroupSink, TableWriter } from './group-sink.ts';
 import { RowDecoder } from './row-image.ts';
+import type { ServerCharsets } from './server-charsets.ts';
 import { TABLE_ID_BYTES, readTableMap, readTableMapHead } from './table-map.ts';
 
 /** Definitions kept at most; more begin anew. */
@@ -34,8 +35,12 @@ export class TableRegistry {
   /** Numbers given since the last statement's end. */
   readonly #mapped = new Map<number, Entry>();
 
-  constructor(sink: Pick<GroupSink, 'wants' | 'table'>) {
+  readonly #charsets: ServerCharsets | undefined;
+
+  /** @param charsets default: only those that are built in */
+  constructor(sink: Pick<GroupSink, 'wants' | 'table'>, charsets?: ServerCharsets) {
     this.#sink = sink;
+    this.#charsets = charsets;
   }
 
   /** Forgets all definitions. Numbers of the running statement stay. */
@@ -65,7 +70,7 @@ export class TableRegistry {
     if (known !== undefined && sameDefinition(known, body)) return known;
     let captured: CapturedTable | null = null;
     if (this.#sink.wants(head.schema, head.name)) {
-      const definition = readTableMap(body, head, mariadb);
+      const definition = readTableMap(body, head, mariadb, this.#charsets);
       const writer = this.#sink.table(definition.table);
       if (writer !== null)
         captured = { writer, decoder: new RowDecoder(definition, writer.beforeColumns, writer.ignoredColumns) };

@@ -6,17 +6,29 @@
 import type { ColumnDescription, TableDescription, Value } from '../../shared/batch.ts';
 import { parseColumnType, wireKind } from '../../shared/column-type.ts';
 import { quoteName } from '../../shared/sql.ts';
-import { CHARSETS } from './charsets.ts';
-import type { Charset } from './charsets.ts';
+import { CHARSETS, isBuiltIn } from './charsets.ts';
+import type { ForeignCharset } from './charsets.ts';
+import { HASH_TYPE, TO_NULL, checkChoice } from './column-choice.ts';
+import type { Convert } from './column-choice.ts';
 import { shortestFloat } from './number-text.ts';
 import type { Selection } from './selection.ts';
-import type { SourceConnection } from './source.ts';
+import type { Flavor, SourceConnection } from './source.ts';
+import { FIXED_TEXTS, Facts, isFixedText } from './table-facts.ts';
+import type { TableFacts } from './table-facts.ts';
 
 export interface CapturedColumn extends ColumnDescription {
+  /** The type by which a cell is read; another than `type` where the column is hashed. */
+  readonly read: string;
+  /** Of a text whose cell has the bytes as the server stores them; null: it comes in UTF-8. */
+  readonly charset: string | null;
+  /** What becomes of a value once it is read; null: it stays. */
+  readonly convert: Convert | null;
   /** SQL that yields the value as text (or as bytes) exactly. */
   readonly select: string;
   /** SQL by which rows are ordered and compared where this is a key column. */
   readonly order: string;
+  /** SQL of what it is compared with to read on behind a row. */
+  readonly cursor: string;
 }
 
 export interface CapturedTable extends TableDescription {
@@ -32,12 +44,14 @@ export async function readTables(
   selection: Selection,
   only?: { schema: string; name: string },
 ): Promise<CapturedTable[]> {
+  const { flavor } = await source.identity();
+  const facts = await Facts.read(source, only);
   const where = only === undefined ? '' : ' AND t.TABLE_SCHEMA = ? AND t.TABLE_NAME = ?';
   const values = only === undefined ? [] : [only.schema, only.name];
   const tables = await source.rows(
-    `SELECT t.TABLE_SCHEMA AS ts, t.TABLE_NAME AS tn, t.TABLE_ROWS AS estimate
+    `SELECT t.TABLE_SCHEMA AS ts, t.TABLE_NAME AS tn, t.TABLE_ROWS AS estimate, t.TABLE_TYPE AS type
        FROM information_schema.TABLES t
-      WHERE t.TABLE_TYPE = 'BASE TABLE'
+      WHERE t.TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')
         AND t.TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')${where}
       ORDER BY t.TABLE_SCHEMA, t.TABLE_NAME`,
     values,
@@ -53,21 +67,15 @@ export async function readTables(
       values,
     ),
   );
-  const keys = groupByTable(
-    await source.rows(
-      `SELECT t.TABLE_SCHEMA AS ts, t.TABLE_NAME AS tn, t.COLUMN_NAME AS name, t.SEQ_IN_INDEX AS place
-         FROM information_schema.STATISTICS t
-        WHERE t.INDEX_NAME = 'PRIMARY'${where}`,
-      values,
-    ),
-  );
   return tables
-    .map(row => ({ schema: row['ts'] ?? '', name: row['tn'] ?? '', estimate: row['estimate'] }))
+    .map(row => ({ schema: row['ts'] ?? '', name: row['tn'] ?? '', estimate: row['estimate'], type: row['type'] }))
     .filter(table => selection.captures(table.schema, table.name))
     .map(table => {
-      const key = `${table.schema}.${table.name}`;
-      const places = new Map((keys.get(key) ?? []).map(row => [row['name'] ?? '', Number(row['place'])]));
-      return describe(table.schema, table.name, table.estimate ?? null, columns.get(key) ?? [], places);
+      const rows = columns.get(`${table.schema}.${table.name}`) ?? [];
+      const described = describe(table, rows, facts.of(table.schema, table.name), selection, flavor);
+      return table.type === 'BASE TABLE'
+        ? described
+        : { ...described, problem: 'a system-versioned table keeps rows that were deleted: it is not handled' };
     });
 }
 
@@ -78,28 +86,62 @@ function groupByTable(rows: readonly CatalogueRow[]): Map<string, CatalogueRow[]
 }
 
 function describe(
-  schema: string,
-  name: string,
-  estimate: string | null,
+  table: { readonly schema: string; readonly name: string; readonly estimate: string | null | undefined },
   rows: readonly CatalogueRow[],
-  places: ReadonlyMap<string, number>,
+  facts: TableFacts,
+  selection: Selection,
+  flavor: Flavor,
 ): CapturedTable {
+  const { schema, name } = table;
   let problem: string | null = null;
-  const columns = rows.map((row): CapturedColumn => {
+  const columns: CapturedColumn[] = [];
+  for (const row of rows) {
     const column = row['name'] ?? '';
     const quoted = quoteName(column);
-    const place = places.get(column);
-    const key = place === undefined ? {} : { key: place };
+    const place = facts.identity.indexOf(column) + 1;
+    const key = place === 0 ? {} : { key: place };
+    const choice = selection.column(schema, name, column);
+    if (facts.leftOut.has(column)) continue;
     try {
-      const type = wireType(row);
-      const { select, order } = expressions(quoted, type);
-      return { name: column, type, ...key, select, order };
+      if (choice === 'omit') {
+        checkChoice(`${schema}.${name}`, { name: column, type: '', ...key }, choice);
+        continue;
+      }
+      const read = wireType(row, flavor);
+      checkChoice(`${schema}.${name}`, { name: column, type: read, ...key }, choice);
+      const charset = foreignCharset(row);
+      const sql = expressions(quoted, read, charset);
+      const convert = choice === 'null' ? TO_NULL : choice === 'hash' ? selection.hasher.hash : null;
+      const select = choice === 'null' ? 'NULL' : sql.select;
+      const type = choice === 'hash' ? HASH_TYPE : read;
+      columns.push({
+        name: column,
+        type,
+        ...key,
+        read,
+        charset,
+        convert,
+        select,
+        order: sql.order,
+        cursor: sql.cursor,
+      });
     } catch (error) {
       problem = `column ${column} is ${row['full'] ?? ''}: ${error instanceof Error ? error.message : String(error)}`;
-      return { name: column, type: row['full'] ?? '', ...key, select: quoted, order: quoted };
+      const read = row['full'] ?? '';
+      const sql = { select: quoted, order: quoted, cursor: quoted };
+      columns.push({ name: column, type: read, ...key, read, charset: null, convert: null, ...sql });
     }
-  });
+  }
+  const { estimate = null } = table;
   return { schema, name, columns, problem, estimatedRows: estimate === null ? null : Number(estimate) };
+}
+
+const TEXT_TYPES = new Set(['char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext']);
+
+/** The character set of a text that is read as the server stores it, and decoded as the stream's is; null: UTF-8 comes. */
+function foreignCharset(row: CatalogueRow): string | null {
+  const charset = row['charset'] ?? '';
+  return TEXT_TYPES.has((row['base'] ?? '').toLowerCase()) && charset !== '' && !isBuiltIn(charset) ? charset : null;
 }
 
 const SUBTYPES_OF_GEOMETRY = new Set([
@@ -115,7 +157,7 @@ const SUBTYPES_OF_GEOMETRY = new Set([
 ]);
 
 /** A catalogue row's type in the words of the wire. @throws where the wire has no word for it */
-function wireType(row: CatalogueRow): string {
+function wireType(row: CatalogueRow, flavor: Flavor): string {
   const base = (row['base'] ?? '').toLowerCase();
   const full = row['full'] ?? '';
   const unsigned = /\bunsigned\b/i.test(full) ? ' unsigned' : '';
@@ -149,9 +191,13 @@ function wireType(row: CatalogueRow): string {
     case 'enum':
     case 'set':
       return checked(full);
-    case 'vector':
-      return checked(full.toLowerCase());
+    case 'vector': {
+      if (flavor === 'mysql') return checked(full.toLowerCase());
+      // MariaDB's binlog calls it what it is made of, four bytes a dimension, and does not say more.
+      return checked(`varbinary(${Number(/\((\d+)\)/.exec(full)?.[1] ?? NaN) * 4})`);
+    }
     default:
+      if (isFixedText(base)) return FIXED_TEXTS[base].type;
       return checked(SUBTYPES_OF_GEOMETRY.has(base) ? 'geometry' : base);
   }
 }
@@ -160,13 +206,8 @@ const TEXT_SIZES = ['tinytext', 'text', 'mediumtext', 'longtext'] as const;
 
 /** One size up where the text may take more bytes in utf8mb4, which it has at the head office. */
 function textSizeFor(base: (typeof TEXT_SIZES)[number], charset: string): string {
-  if (!isCharset(charset)) throw new Error(`the character set ${charset} is not handled`);
   const size = TEXT_SIZES.indexOf(base);
-  return CHARSETS[charset].growsInUtf8 ? (TEXT_SIZES[size + 1] ?? 'longtext') : base;
-}
-
-function isCharset(name: string): name is Charset {
-  return Object.hasOwn(CHARSETS, name);
+  return !isBuiltIn(charset) || CHARSETS[charset].growsInUtf8 ? (TEXT_SIZES[size + 1] ?? 'longtext') : base;
 }
 
 function checked(type: string): string {
@@ -174,27 +215,39 @@ function checked(type: string): string {
   return type;
 }
 
-function expressions(quoted: string, type: string): { select: string; order: string } {
-  const { base } = parseColumnType(type);
-  switch (base) {
+/** `select`, `order` and `cursor` of a column. */
+function expressions(
+  quoted: string,
+  type: string,
+  charset: string | null,
+): { readonly select: string; readonly order: string; readonly cursor: string } {
+  if (charset !== null) {
+    // Two characters of such a set may be one in UTF-8: what is compared with must be the bytes themselves.
+    const bytes = `CAST(${quoted} AS BINARY)`;
+    return { select: bytes, order: quoted, cursor: bytes };
+  }
+  const same = (sql: string) => ({ select: sql, order: sql, cursor: sql });
+  switch (parseColumnType(type).base) {
     case 'bit':
-      return { select: `${quoted}+0`, order: `${quoted}+0` };
-    // The text of a FLOAT is rounded to six digits; as a double it is exact, in the list and in comparisons.
+      return same(`${quoted}+0`);
+    // The text of a FLOAT is rounded to six digits; as a double it is exact, in the list and in comparisons (−0 + 0 is 0).
     case 'float':
-      return { select: `${quoted}+0e0`, order: `${quoted}+0e0` };
+      return same(`${quoted}*1e0`);
     // ENUM and SET sort by index but compare with text by text.
     case 'enum':
     case 'set':
-      return { select: quoted, order: `${quoted}+0` };
+      return { ...same(`${quoted}+0`), select: quoted };
     default:
-      return { select: quoted, order: quoted };
+      return same(quoted);
   }
 }
 
-/** A converter from a cell's bytes to its wire value. */
-export function cellReader(type: string): (cell: Buffer | null) => Value {
-  const convert = converterFor(type);
-  return cell => (cell === null ? null : convert(cell));
+/** A converter from a cell's bytes to its wire value. @param charset of the column's, loaded, where it has one */
+export function cellReader(column: CapturedColumn, charset: ForeignCharset | null): (cell: Buffer | null) => Value {
+  const read = charset === null ? converterFor(column.read) : (cell: Buffer) => charset.decode(cell, 0, cell.length);
+  const { convert } = column;
+  if (convert === null) return cell => (cell === null ? null : read(cell));
+  return cell => convert(cell === null ? null : read(cell));
 }
 
 function converterFor(type: string): (cell: Buffer) => Value {

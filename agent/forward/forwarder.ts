@@ -22,6 +22,7 @@
  * an open group is sent; at most one hello is outstanding.
  */
 import { assert, describeError, TributaryError } from '../../shared/errors.ts';
+import type { ErrorCode } from '../../shared/errors.ts';
 import { judgeAnswer } from '../../shared/protocol.ts';
 import type { Answer } from '../../shared/protocol.ts';
 import type { ForwardLink } from './broker-link.ts';
@@ -58,6 +59,7 @@ export class Forwarder {
   #state: ForwarderState = 'stopped';
   #since: number;
   #error: string | null = null;
+  #errorCode: ErrorCode | null = null;
   #failures = 0;
   #lastAnswer: Answer | null = null;
   #wasIdle = false;
@@ -100,6 +102,7 @@ export class Forwarder {
         onFault: error => this.#fault(error),
         onUnreadable: description => {
           this.#error = description;
+          this.#errorCode = 'MESSAGE_INVALID';
         },
       },
     });
@@ -150,6 +153,7 @@ export class Forwarder {
       state: this.#state,
       since: this.#since,
       error: this.#error,
+      errorCode: this.#errorCode,
       connected: CONNECTED.includes(this.#state),
       blocked: this.#links.blocked,
       windowOpen: policy.open,
@@ -246,23 +250,28 @@ export class Forwarder {
     this.#sender.pump();
   }
 
+  #note(error: unknown): void {
+    this.#error = describeError(error);
+    this.#errorCode = error instanceof TributaryError ? error.code : 'INTERNAL';
+  }
+
   /** Any doubt about the link: drop it, rewind, and try again later. */
   #fault(error: unknown): void {
     if (ENDED.includes(this.#state) || this.#state === 'backing-off') return;
-    this.#error = describeError(error);
+    this.#note(error);
     this.#failures += 1;
     const waitMs = backOffMs(this.#backOff, this.#failures, this.#o.random());
-    this.#enter('backing-off', this.#error);
+    this.#enter('backing-off', describeError(error));
     this.#timers.set('retry', waitMs, () => this.#guarded(() => this.#resume()));
   }
 
   /** The queue is full. Confirms and refusals come in any order, so everything from the lowest on is sent again. */
   #refused(error: TributaryError): void {
-    this.#error = describeError(error);
+    this.#note(error);
     this.#failures += 1;
     this.#rewind();
     this.#sender.probe();
-    this.#enter('refused', this.#error);
+    this.#enter('refused', describeError(error));
     const waitMs = backOffMs(this.#backOff, this.#failures, this.#o.random());
     this.#timers.set('retry', waitMs, () =>
       this.#guarded(() => {
@@ -279,8 +288,8 @@ export class Forwarder {
 
   #end(state: 'superseded' | 'failed', error: TributaryError): void {
     if (this.#state === 'superseded' || this.#state === 'failed') return;
-    this.#error = describeError(error);
-    this.#enter(state, this.#error);
+    this.#note(error);
+    this.#enter(state, describeError(error));
     this.#syncs.fail(error);
     this.#o.events.onStopped(error);
   }
@@ -294,7 +303,9 @@ export class Forwarder {
         error instanceof TributaryError
           ? error
           : new TributaryError('INTERNAL', `The forwarder failed: ${describeError(error)}`, { cause: error });
-      this.#end('failed', fault);
+      // What an answer brought could not be stored: the disk may have room again by the next one.
+      if (fault.code === 'SPOOL_FULL' && CONNECTED.includes(this.#state)) this.#fault(fault);
+      else this.#end('failed', fault);
     }
   }
 
@@ -318,6 +329,7 @@ export class Forwarder {
   #confirmed(): void {
     this.#failures = 0;
     this.#error = null;
+    this.#errorCode = null;
     if (this.#sender.confirmed === this.#o.spool.stream().head.seq) this.#greeter.greetSoon();
   }
 

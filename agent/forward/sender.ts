@@ -5,8 +5,8 @@
  * Invariant: at most one message of a batch is on its way on one link. After a rewind the old messages must settle
  * before anything is sent again on the same link, for a second message of the same batch would be taken for the first.
  */
-import { batchMessage } from '../../shared/amqp.ts';
-import type { SendOutcome } from '../../shared/amqp.ts';
+import { batchMessages } from '../../shared/amqp.ts';
+import type { OutgoingMessage, SendOutcome } from '../../shared/amqp.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { AgentStream, Answer } from '../../shared/protocol.ts';
 import type { Spool } from '../spool/spool.ts';
@@ -169,7 +169,7 @@ export class Sender {
     counters.sentBytes += bytes;
     this.#rate.spend(bytes, sentAt);
     // The watch below ends a dead link; this deadline is for a library that never answers.
-    void link.send(batchMessage(header, batch.body), 2 * this.patienceMs()).then(outcome =>
+    void sendAll(link, batchMessages(header, batch.body), 2 * this.patienceMs()).then(outcome =>
       host.guarded(() => {
         if (link !== this.#link) return;
         this.#unsettled -= 1;
@@ -219,4 +219,15 @@ export class Sender {
     };
     this.#timers.set('stall', this.#progressAt + patienceMs - now(), () => host.guarded(check));
   }
+}
+
+/** All messages of one batch, as one: confirmed when each is; a doubt about one is a doubt about the batch. */
+async function sendAll(
+  link: ForwardLink,
+  messages: readonly OutgoingMessage[],
+  deadlineMs: number,
+): Promise<SendOutcome> {
+  const outcomes = await Promise.all(messages.map(message => link.send(message, deadlineMs)));
+  const doubt = outcomes.find(({ outcome }) => outcome === 'unknown' || outcome === 'returned');
+  return doubt ?? outcomes.find(({ outcome }) => outcome === 'rejected') ?? { outcome: 'confirmed' };
 }

@@ -12,7 +12,7 @@ import { keyColumns } from '../capture/batcher.ts';
  */
 export function chunkQuery(table: CapturedTable, after: readonly Value[] | null, limit: number, lock: string): string {
   const keys = keyColumns(table.columns).map(index => table.columns[index]!);
-  const lists = [...table.columns.map(column => column.select), ...keys.map(column => column.order)];
+  const lists = [...table.columns.map(column => column.select), ...keys.map(column => column.cursor)];
   const where = after === null ? '' : ` WHERE ${afterCondition(keys, after)}`;
   const order = keys.map(column => column.order).join(', ');
   const name = `${quoteName(table.schema)}.${quoteName(table.name)}`;
@@ -31,7 +31,8 @@ function afterCondition(keys: readonly CapturedColumn[], after: readonly Value[]
 }
 
 function literal(column: CapturedColumn, value: Value): string {
-  const type = parseColumnType(column.type);
+  if (column.charset !== null) return `_${column.charset} ${quoteBytes(Buffer.from(String(value), 'base64'))}`;
+  const type = parseColumnType(column.read);
   if (type.base === 'enum' || type.base === 'set') return String(value);
   switch (wireKind(type)) {
     case 'integer':
@@ -56,7 +57,7 @@ export function cursorOf(table: CapturedTable, cells: readonly (Buffer | null)[]
   return keyColumns(table.columns).map((index, place) => {
     const cell = cells[table.columns.length + place];
     if (cell === null || cell === undefined) return null;
-    const kind = wireKind(parseColumnType(table.columns[index]!.type));
-    return kind === 'bytes' ? cell.toString('base64') : cell.toString('utf8');
+    const { charset, read } = table.columns[index]!;
+    return charset !== null || wireKind(parseColumnType(read)) === 'bytes' ? cell.toString('base64') : cell.toString('utf8');
   });
 }

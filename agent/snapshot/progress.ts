@@ -30,6 +30,10 @@ export function beginProgress(
     })),
     queued: [],
     queuedWhole: false,
+    queuedRequests: [],
+    staleSince: null,
+    queuedStaleSince: null,
+    rules: null,
   };
 }
 
@@ -39,12 +43,68 @@ export function idleProgress(): SnapshotProgress {
 }
 
 export function queueTables(progress: SnapshotProgress, tables: readonly QueuedTable[]): SnapshotProgress {
-  const fresh = tables.filter(table => !progress.queued.some(queued => isSame(queued, table)));
-  return fresh.length === 0 ? progress : { ...progress, queued: [...progress.queued, ...fresh] };
+  const queued = [...progress.queued];
+  for (const table of tables) if (!queued.some(present => isSame(present, table))) queued.push(table);
+  return queued.length === progress.queued.length ? progress : { ...progress, queued };
 }
 
 export function queueWhole(progress: SnapshotProgress): SnapshotProgress {
   return { ...progress, queuedWhole: true };
+}
+
+/** The next snapshot, of all tables, serves these requests too; those that are under way or queued are left alone. */
+export function queueRequests(progress: SnapshotProgress, requests: readonly string[]): SnapshotProgress {
+  const known = new Set([...(progress.finished ? [] : progress.requests), ...progress.queuedRequests]);
+  const fresh = requests.filter(request => !known.has(request));
+  if (fresh.length === 0) return progress;
+  return { ...queueWhole(progress), queuedRequests: [...progress.queuedRequests, ...fresh] };
+}
+
+/** Until the next snapshot has ended, the head office is not up to date beyond this time. @param at ISO */
+export function markStale(progress: SnapshotProgress, at: string): SnapshotProgress {
+  return { ...progress, queuedStaleSince: earlier(progress.queuedStaleSince, at) };
+}
+
+/** Up to when the head office can be complete at most, once it has the batches; null: no bound. ISO */
+export function staleSince(progress: SnapshotProgress | null): string | null {
+  if (progress === null) return null;
+  const running = progress.finished ? null : progress.staleSince;
+  return progress.queuedStaleSince === null ? running : earlier(running, progress.queuedStaleSince);
+}
+
+/** The earlier of two ISO times. */
+export function earlier(a: string | null, b: string): string {
+  return a === null || Date.parse(b) < Date.parse(a) ? b : a;
+}
+
+/** What follows a progress: `next` with all that was queued after `seen` still queued. */
+export function follow(next: SnapshotProgress, seen: SnapshotProgress, now: SnapshotProgress): SnapshotProgress {
+  return {
+    ...next,
+    requests: seen.queuedRequests,
+    staleSince: seen.queuedStaleSince,
+    queued: now.queued.filter(each => !seen.queued.includes(each)),
+    queuedWhole: now.queuedWhole && !seen.queuedWhole,
+    queuedRequests: now.queuedRequests.filter(each => !seen.queuedRequests.includes(each)),
+    queuedStaleSince: now.queuedStaleSince === seen.queuedStaleSince ? null : now.queuedStaleSince,
+    rules: now.rules,
+  };
+}
+
+/** The stream carries whatever the table holds from now on: nothing of it is left to be copied. */
+export function emptied(progress: SnapshotProgress, table: QueuedTable): SnapshotProgress {
+  return openTable(progress, table) ? updateTable(progress, table, { state: 'done' }) : progress;
+}
+
+/** The table's definition has changed: a key that was read before it may mean nothing now, so it is copied anew. */
+export function redefined(progress: SnapshotProgress, table: QueuedTable): SnapshotProgress {
+  return openTable(progress, table)
+    ? updateTable(progress, table, { state: 'waiting', lastKey: null, rows: 0 })
+    : progress;
+}
+
+function openTable(progress: SnapshotProgress, table: QueuedTable): boolean {
+  return !progress.finished && progress.tables.some(each => isSame(each, table) && each.state !== 'done');
 }
 
 export function updateTable(

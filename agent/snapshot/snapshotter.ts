@@ -15,20 +15,23 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Change, TableDescription, Value } from '../../shared/batch.ts';
-import { TributaryError } from '../../shared/errors.ts';
+import { TributaryError, assert } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { keyColumns, keyIdOf } from '../capture/batcher.ts';
 import type { BatchDraft, KeyId } from '../capture/batcher.ts';
+import { UndecodableText } from '../capture/charsets.ts';
 import type { StreamPlace } from '../capture/group-reader.ts';
 import type { Selection } from '../capture/selection.ts';
 import type { CaptureSink } from '../capture/sink.ts';
+import type { ServerCharsets } from '../capture/server-charsets.ts';
 import { comparePlaces } from '../capture/source.ts';
 import type { SourceConnection, SourceIdentity } from '../capture/source.ts';
+import { noIdentity } from '../capture/table-view.ts';
 import { cellReader, readTables } from '../capture/tables.ts';
 import type { CapturedTable } from '../capture/tables.ts';
 import type { Spool } from '../spool/spool.ts';
 import { chunkQuery, cursorOf } from './chunk-query.ts';
-import { beginProgress, currentTable, hasQueue, idleProgress, updateTable } from './progress.ts';
+import { beginProgress, currentTable, follow, hasQueue, idleProgress, updateTable } from './progress.ts';
 import type { SnapshotProgress, SnapshotTable } from './progress.ts';
 
 /** Chunks grow and shrink between these so that one is about CHUNK_BYTES. */
@@ -37,6 +40,8 @@ const MOST_CHUNK_ROWS = 20_000;
 const CHUNK_BYTES = 4 * 1024 * 1024;
 /** Keys noted while a chunk waits; beyond it the chunk is void and the next one smaller. */
 const MOST_NOTED_KEYS = 500_000;
+/** A snapshot fills no more of the spool than this: the rest is for what the branch does meanwhile. */
+const SHARE_OF_SPOOL = 0.5;
 const VISIBLE_WITHIN_SECONDS = 30;
 const RETRY_MS = 1_000;
 const IDLE_MS = 200;
@@ -45,6 +50,7 @@ export interface SnapshotterOptions {
   readonly connect: () => Promise<SourceConnection>;
   readonly identity: SourceIdentity;
   readonly selection: Selection;
+  readonly charsets: ServerCharsets;
   readonly spool: Spool;
   readonly sink: CaptureSink;
   readonly logger: Logger;
@@ -83,6 +89,8 @@ export class Snapshotter {
         } catch (error) {
           this.#source?.destroy();
           this.#source = null;
+          // The table may have changed under the query; the stream will tell, but later.
+          this.#definitions.clear();
           if (stopping()) return;
           if (!(error instanceof TributaryError) || !error.retryable) throw error;
           this.#o.logger.warn({ err: error }, 'a snapshot chunk is read again');
@@ -98,7 +106,9 @@ export class Snapshotter {
   async #step(signal: AbortSignal): Promise<boolean> {
     this.#forgetChanged();
     const progress = this.#o.spool.snapshot() ?? idleProgress();
-    if (this.#o.sink.phase !== 'taking' || !this.#o.spool.usage().room) return false;
+    if (this.#o.sink.phase !== 'taking') return false;
+    const usage = this.#o.spool.usage();
+    if (!usage.room || usage.waitingBytes > usage.maxBytes * SHARE_OF_SPOOL) return false;
     if (progress.finished) {
       if (!hasQueue(progress)) return false;
       await this.#begin(progress, signal);
@@ -118,16 +128,22 @@ export class Snapshotter {
     const wanted = progress.queuedWhole
       ? all
       : all.filter(table => progress.queued.some(each => each.schema === table.schema && each.name === table.name));
-    const next = beginProgress(randomUUID(), progress.queuedWhole, wanted);
+    const missing = progress.queued.filter(
+      each => !all.some(table => table.schema === each.schema && table.name === each.name),
+    );
+    const fresh = beginProgress(randomUUID(), progress.queuedWhole, wanted);
+    const next = { ...fresh, requests: progress.queuedRequests };
     await this.#between(this.#o.sink.place, signal, () => {
-      this.#o.sink.emitSnapshot(startMarker(next, wanted, this.#o.selection), now => ({
-        ...next,
-        started: true,
-        // What was queued while the tables were read waits for the one after.
-        queued: now.queued.filter(each => !progress.queued.includes(each)),
-      }));
+      // What was queued while the tables were read waits for the one after.
+      this.#o.sink.emitSnapshot(startMarker(next, wanted, this.#o.selection), now =>
+        follow({ ...next, started: true }, progress, now),
+      );
     });
     this.#o.logger.info({ snapshot: next.id, tables: wanted.length }, 'snapshot begun');
+    if (missing.length > 0) {
+      const names = missing.map(({ schema, name }) => `${schema}.${name}`);
+      this.#o.logger.warn({ tables: names }, 'tables to be copied are not there, or the user may not see them');
+    }
   }
 
   /** The start marker of an epoch whose first batch did not get into the spool. */
@@ -151,21 +167,27 @@ export class Snapshotter {
 
   async #copy(table: SnapshotTable, signal: AbortSignal): Promise<void> {
     const { sink } = this.#o;
+    const changed = (): boolean =>
+      sink.changedTables.some(each => each.schema === table.schema && each.name === table.name);
     const definition = await this.#definition(table);
     if (definition === null) {
       await this.#between(sink.place, signal, () => {
-        sink.emitSnapshot(null, now => updateTable(now, table, { state: 'done' }));
+        if (!changed()) sink.emitSnapshot(null, now => updateTable(now, table, { state: 'done' }));
       });
       return;
     }
     const noted = new Set<KeyId>();
-    sink.record(table.schema, table.name, key => {
-      if (noted.size <= MOST_NOTED_KEYS) noted.add(key);
-    });
+    const source = await this.#connection();
     try {
-      const chunk = await this.#read(definition, table.lastKey);
+      const emitted = await this.#atRest(signal, () => {
+        sink.record(table.schema, table.name, key => {
+          if (noted.size <= MOST_NOTED_KEYS) noted.add(key);
+        });
+        return { place: sink.place, gtids: sink.gtidSet };
+      });
+      const chunk = await this.#read(source, emitted, definition, this.#opened(definition, table));
       await this.#between(chunk.high, signal, () => {
-        if (sink.changedTables.some(changed => changed.schema === table.schema && changed.name === table.name)) return;
+        if (changed()) return;
         if (noted.size > MOST_NOTED_KEYS) {
           this.#chunkRows = Math.max(1, this.#chunkRows >> 2);
           return;
@@ -189,7 +211,7 @@ export class Snapshotter {
       const ended = chunk.last && to === chunk.rows;
       const change = {
         state: ended ? ('done' as const) : ('copying' as const),
-        lastKey: chunk.cursors[to - 1]!,
+        lastKey: this.#sealed(definition, chunk.cursors[to - 1]!),
         rows,
       };
       this.#o.sink.emitSnapshot(
@@ -203,18 +225,30 @@ export class Snapshotter {
     this.#resize(chunk);
   }
 
+  /** A key that is hashed does not get into the spool as it is, not even as a mark of how far the copying is. */
+  #sealed(table: CapturedTable, cursor: readonly Value[]): readonly Value[] {
+    return isSealed(table) ? this.#o.selection.hasher.seal(cursor) : cursor;
+  }
+
+  /** Where to read on; null: from the beginning, also where the mark was made with another key. */
+  #opened(table: CapturedTable, { lastKey }: SnapshotTable): readonly Value[] | null {
+    return lastKey === null || !isSealed(table) ? lastKey : this.#o.selection.hasher.open(lastKey);
+  }
+
   #resize(chunk: Chunk): void {
     if (chunk.rows < this.#chunkRows) return;
     const fitting = Math.floor((chunk.rows * CHUNK_BYTES) / Math.max(1, chunk.bytes));
     this.#chunkRows = Math.max(1, Math.min(MOST_CHUNK_ROWS, this.#chunkRows * 4, fitting));
   }
 
-  /** Reads the next chunk in a view that holds all that the stream had emitted when this was called. */
-  async #read(table: CapturedTable, lastKey: readonly Value[] | null): Promise<Chunk> {
-    const { identity, sink } = this.#o;
-    const emitted = sink.place;
-    const gtids = sink.gtidSet;
-    const source = await this.#connection();
+  /** Reads the next chunk in a view that holds all that the stream had emitted then. */
+  async #read(
+    source: SourceConnection,
+    { place: emitted, gtids }: { readonly place: StreamPlace; readonly gtids: string },
+    table: CapturedTable,
+    lastKey: readonly Value[] | null,
+  ): Promise<Chunk> {
+    const { identity } = this.#o;
     let cells: (Buffer | null)[][];
     if (identity.flavor === 'mariadb') {
       await source.execute('START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY');
@@ -229,23 +263,29 @@ export class Snapshotter {
       cells = await source.cells(chunkQuery(table, lastKey, this.#chunkRows, identity.gtids ? '' : ' FOR SHARE'));
     }
     const high = await source.binlogEnd();
-    return toChunk(table, cells, cells.length < this.#chunkRows, high);
+    return toChunk(table, this.#o.charsets, cells, cells.length < this.#chunkRows, high);
+  }
+
+  /**
+   * Runs the callback between groups: now, or at the end of the open one. Noting keys must not begin inside a group:
+   * what the stream has taken of it would be neither noted nor, with its commit under way, in the chunk's view.
+   */
+  async #atRest<T>(signal: AbortSignal, run: () => T): Promise<T> {
+    const { sink } = this.#o;
+    return sink.betweenGroups ? run() : this.#between(sink.place, signal, run);
   }
 
   /** Runs the callback between groups once the stream, heard after now, is at or past the place. */
-  async #between(place: StreamPlace, signal: AbortSignal, run: () => void): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+  async #between<T>(place: StreamPlace, signal: AbortSignal, run: () => T): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
     const aborted = (): void => reject(new TributaryError('STREAM_ENDED', 'the binlog stream ended'));
     signal.addEventListener('abort', aborted, { once: true });
     if (signal.aborted) aborted();
     else {
-      this.#o.sink.whenPast(place, () => {
-        run();
-        resolve(undefined);
-      });
+      this.#o.sink.whenPast(place, () => resolve(run()));
     }
     try {
-      await promise;
+      return await promise;
     } finally {
       signal.removeEventListener('abort', aborted);
     }
@@ -258,6 +298,11 @@ export class Snapshotter {
     const [read] = await readTables(await this.#connection(), this.#o.selection, table);
     if (read === undefined) return null;
     if (read.problem !== null) throw new TributaryError('VALUE_UNSUPPORTED', `table ${key}: ${read.problem}`);
+    if (keyColumns(read.columns).length === 0) {
+      throw noIdentity(key);
+    }
+    const foreign = read.columns.flatMap(({ charset }) => (charset === null ? [] : [charset]));
+    if (foreign.length > 0) await this.#o.charsets.load(await this.#connection(), foreign);
     this.#definitions.set(key, read);
     return read;
   }
@@ -280,8 +325,28 @@ export class Snapshotter {
   }
 }
 
-function toChunk(table: CapturedTable, cells: (Buffer | null)[][], last: boolean, high: StreamPlace): Chunk {
-  const readers = table.columns.map(column => cellReader(column.type));
+function isSealed(table: CapturedTable): boolean {
+  return table.columns.some(column => column.key !== undefined && column.convert !== null);
+}
+
+function toChunk(table: CapturedTable, charsets: ServerCharsets, cells: (Buffer | null)[][], last: boolean, high: StreamPlace): Chunk {
+  const readers = table.columns.map((column, c) => {
+    const charset = column.charset === null ? null : charsets.named(column.charset);
+    assert(column.charset === null || charset !== null, 'a character set was not loaded');
+    const read = cellReader(column, charset);
+    return (cell: Buffer | null): Value => {
+      try {
+        return read(cell);
+      } catch (error) {
+        if (!(error instanceof UndecodableText)) throw error;
+        const where = `${table.schema}.${table.name}, column ${table.columns[c]!.name}`;
+        throw new TributaryError('VALUE_UNSUPPORTED', `${where}: ${error.message}.`, {
+          hint: 'Correct the value at the branch, or leave the column or the table out.',
+          cause: error,
+        });
+      }
+    };
+  });
   let bytes = 0;
   const columns = readers.map((read, c) =>
     cells.map(row => {

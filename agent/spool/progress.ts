@@ -49,6 +49,26 @@ export interface SnapshotProgress {
   readonly queued: readonly QueuedTable[];
   /** The next snapshot is of all tables. */
   readonly queuedWhole: boolean;
+  /** Ids of the requests that the next snapshot serves. */
+  readonly queuedRequests: readonly string[];
+  /**
+   * Since when rows at the head office are out of date until this snapshot ends, because a statement changed them
+   * without row events; ISO, null: they are not. The same for the next snapshot.
+   */
+  readonly staleSince: string | null;
+  readonly queuedStaleSince: string | null;
+  /** The rules by which tables were chosen when this was stored; null: not yet stored. */
+  readonly rules: StoredRules | null;
+}
+
+/** `tables` of the configuration. */
+export interface StoredRules {
+  readonly include: readonly string[];
+  readonly exclude: readonly string[];
+  readonly map: Readonly<Record<string, string>>;
+  readonly columns: Readonly<Record<string, 'omit' | 'null' | 'hash'>>;
+  /** Fingerprint of the key by which columns are hashed; '' where none is. */
+  readonly hashedBy: string;
 }
 
 export interface QueuedTable {
@@ -94,6 +114,19 @@ const snapshotSchema = z.object({
   ),
   queued: z.array(z.object({ schema: z.string(), name: z.string() })),
   queuedWhole: z.boolean(),
+  queuedRequests: z.array(z.string()).default([]),
+  staleSince: z.string().nullable().default(null),
+  queuedStaleSince: z.string().nullable().default(null),
+  rules: z
+    .object({
+      include: z.array(z.string()),
+      exclude: z.array(z.string()),
+      map: z.record(z.string(), z.string()),
+      columns: z.record(z.string(), z.enum(['omit', 'null', 'hash'])).default({}),
+      hashedBy: z.string().default(''),
+    })
+    .nullable()
+    .default(null),
 });
 
 const requestsSchema = z.array(z.string());

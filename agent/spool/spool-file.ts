@@ -57,6 +57,12 @@ const MIGRATIONS: readonly string[] = [
      end_bytes INTEGER NOT NULL,
      body BLOB NOT NULL
    ) STRICT;`,
+  // Rows of prepared (XA) transactions; parts without a row in `held` belong to a group that will be read again.
+  `CREATE TABLE held (key TEXT PRIMARY KEY, xid TEXT NOT NULL) STRICT;
+   CREATE TABLE held_parts (
+     key TEXT NOT NULL, part INTEGER NOT NULL, digest TEXT NOT NULL, body BLOB NOT NULL,
+     PRIMARY KEY (key, part)
+   ) STRICT;`,
 ];
 
 export type Row = Record<string, SQLOutputValue>;

@@ -26,7 +26,17 @@ export interface BatchToAppend {
   readonly snapshot?: SnapshotProgress | null;
   /** A part that is not the last: not part of `head` until the group's last part is appended. */
   readonly open: boolean;
+  /** What happens to rows of prepared transactions in the same transaction. Not with an open batch. */
+  readonly held?: readonly HeldChange[];
 }
+
+/**
+ * Rows of a prepared (XA) transaction: `keep` makes those that were put under the key durable beyond a restart, as the
+ * position passes the PREPARE; `drop` forgets them.
+ */
+export type HeldChange =
+  | { readonly do: 'keep'; readonly key: string; readonly xid: string }
+  | { readonly do: 'drop'; readonly key: string };
 
 export interface StoredBatch {
   readonly seq: number;

@@ -22,7 +22,8 @@ import type { AgentStream } from '../../shared/protocol.ts';
 import type { Position, SnapshotProgress } from './progress.ts';
 import { integer, SpoolFile, text } from './spool-file.ts';
 import type { Row } from './spool-file.ts';
-import type { BatchToAppend, SpoolOptions, SpoolUsage, StoredBatch } from './spool-types.ts';
+import { changeHeld, forgetHeld, forgetUnkept, heldParts, heldTransactions, hold } from './held-rows.ts';
+import type { BatchToAppend, HeldChange, SpoolOptions, SpoolUsage, StoredBatch } from './spool-types.ts';
 import { deleteBatches, loadState, startEpoch, storeState } from './stream-state.ts';
 import type { Place, StreamState } from './stream-state.ts';
 
@@ -75,6 +76,7 @@ export class Spool {
     this.#tail = this.#state.head;
     this.#lastRead = this.#state.base;
     file.run('DELETE FROM batches WHERE id > ?', this.#state.firstId + this.#state.head.seq);
+    forgetUnkept(file);
   }
 
   stream(): AgentStream {
@@ -137,7 +139,10 @@ export class Spool {
         tail.endBytes,
         batch.body,
       );
-      if (!batch.open) storeState(this.#file, this.#state, next);
+      if (!batch.open) {
+        storeState(this.#file, this.#state, next);
+        changeHeld(this.#file, batch.held ?? []);
+      }
     });
     this.#tail = tail;
     this.#state = next;
@@ -146,13 +151,33 @@ export class Spool {
   }
 
   /** Moves the position past groups without captured rows, or stores how far a snapshot is. Not inside an open group. */
-  savePosition(position: Position, snapshot?: SnapshotProgress | null): void {
+  savePosition(position: Position, snapshot?: SnapshotProgress | null, held: readonly HeldChange[] = []): void {
     assert(this.#tail.seq === this.#state.head.seq, 'a position saved inside an open group');
-    this.#commit(this.#closed(this.#state.head, position, snapshot));
+    this.#commit(this.#closed(this.#state.head, position, snapshot), held);
+  }
+
+  /**
+   * Stores a part of a prepared transaction's rows, apart from the batches; gone after a restart unless a `keep` follows.
+   * @throws TributaryError SPOOL_FULL at the disk's floor, SPOOL_IO
+   */
+  hold(key: string, part: number, body: Buffer): void {
+    if (!this.#makeRoom(true)) throw new TributaryError('SPOOL_FULL', 'The disk has reached its floor.');
+    hold(this.#file, key, part, body);
+  }
+
+  /** Prepared transactions whose rows are held. */
+  held(): readonly { readonly key: string; readonly xid: string }[] {
+    return heldTransactions(this.#file);
+  }
+
+  /** The parts under a key, in order. @throws TributaryError SPOOL_CORRUPT */
+  heldParts(key: string): Generator<Buffer> {
+    return heldParts(this.#file, key);
   }
 
   /** Deletes the parts of a group that will be read again. */
   discardOpenGroup(): void {
+    forgetUnkept(this.#file);
     if (this.#tail.seq === this.#state.head.seq) return;
     this.#file.run('DELETE FROM batches WHERE id > ?', this.#state.firstId + this.#state.head.seq);
     this.#tail = this.#state.head;
@@ -235,6 +260,8 @@ export class Spool {
       snapshot,
       position,
     );
+    // What was prepared before is of another history, or in the snapshot's hands.
+    forgetHeld(this.#file);
     this.#tail = this.#state.head;
     this.#lastRead = this.#state.base;
     for (const listener of this.#listeners) listener();
@@ -255,6 +282,16 @@ export class Spool {
     };
   }
 
+  /** Bytes of all kept batches, received or not, open group included; without a look at the disk. */
+  get totalBytes(): number {
+    return this.#totalBytes();
+  }
+
+  /** Whether a batch may be appended: `usage().room` without the rest. */
+  hasRoom(): boolean {
+    return this.#makeRoom(this.#tail.seq > this.#state.head.seq);
+  }
+
   /** Resolves when a batch may be appended. @throws the signal's reason, or SPOOL_* */
   async whenRoom(signal?: AbortSignal): Promise<void> {
     while (!this.#makeRoom(this.#tail.seq > this.#state.head.seq)) {
@@ -273,8 +310,10 @@ export class Spool {
 
   /** One slice of housekeeping: prunes, deletes, shrinks. @returns whether there is more to do */
   maintain(): boolean {
-    this.#pruneExpired();
-    return this.#deleteSlice() || this.#file.shrink();
+    return this.#unlessDiskIsFull(() => {
+      this.#pruneExpired();
+      return this.#deleteSlice() || this.#file.shrink();
+    });
   }
 
   close(): void {
@@ -287,6 +326,20 @@ export class Spool {
 
   /** Whether a batch may be appended, after forgetting received batches where that helps. */
   #makeRoom(groupIsOpen: boolean): boolean {
+    return this.#unlessDiskIsFull(() => this.#tryToMakeRoom(groupIsOpen));
+  }
+
+  /** Housekeeping writes too; on a disk without a single free page it must wait, not end the process. */
+  #unlessDiskIsFull(work: () => boolean): boolean {
+    try {
+      return work();
+    } catch (error) {
+      if (error instanceof TributaryError && error.code === 'SPOOL_FULL') return false;
+      throw error;
+    }
+  }
+
+  #tryToMakeRoom(groupIsOpen: boolean): boolean {
     const { maxBytes, minFreeBytes } = this.#options;
     const margin = Math.floor(maxBytes * ROOM_MARGIN);
     if (!groupIsOpen) {
@@ -367,8 +420,11 @@ export class Spool {
     return { ...state, snapshot, doneRequests };
   }
 
-  #commit(next: StreamState): void {
-    this.#file.transaction(() => storeState(this.#file, this.#state, next));
+  #commit(next: StreamState, held: readonly HeldChange[] = []): void {
+    this.#file.transaction(() => {
+      storeState(this.#file, this.#state, next);
+      changeHeld(this.#file, held);
+    });
     this.#state = next;
   }
 

@@ -1,0 +1,96 @@
+/**
+ * A table of the stream as the head office is to have it: without the columns that are left out, with those that are
+ * hashed, emptied or written as another type, and with the columns that identify a row. Pure.
+ */
+import type { ColumnDescription, Value } from '../../shared/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { HASH_TYPE, TO_NULL, checkChoice } from './column-choice.ts';
+import type { Convert } from './column-choice.ts';
+import type { Selection } from './selection.ts';
+import { FIXED_TEXTS, fixedTextOf } from './table-facts.ts';
+import type { TableFacts } from './table-facts.ts';
+import type { SourceColumn, SourceTable } from './table-map.ts';
+
+interface ColumnView {
+  /** Its place in the stream's definition. */
+  readonly index: number;
+  readonly description: ColumnDescription;
+  /** Null: values stay as they are. */
+  readonly convert: Convert | null;
+}
+
+export interface TableView {
+  readonly columns: readonly ColumnDescription[];
+  /** Places in the stream's definition of the columns that nothing is read of. */
+  readonly ignored: readonly number[];
+  /** Places in the stream's definition of the key's columns, in key order. */
+  readonly keys: readonly number[];
+  /** Columns of rows as they come to columns as they go. Null: they are the same. */
+  readonly pick: ((columns: readonly (readonly Value[])[]) => readonly (readonly Value[])[]) | null;
+}
+
+/** @throws TributaryError SOURCE_TABLE where rows have no identity, or a choice of columns takes it away */
+export function viewTable(definition: SourceTable, facts: TableFacts, selection: Selection): TableView {
+  const { schema, name } = definition;
+  const table = `${schema}.${name}`;
+  const primary = definition.columns.some(column => column.key !== undefined);
+  const names = new Set(definition.columns.map(column => column.name));
+  const identity = primary || !facts.identity.every(part => names.has(part)) ? [] : facts.identity;
+  if (!primary && identity.length === 0) throw noIdentity(table);
+  const views: ColumnView[] = [];
+  const ignored: number[] = [];
+  definition.columns.forEach((column, index) => {
+    const key = column.key ?? identity.indexOf(column.name) + 1;
+    const choice = selection.column(schema, name, column.name);
+    checkChoice(table, { name: column.name, type: column.type, ...(key > 0 ? { key } : {}) }, choice);
+    if (choice === 'omit' || (facts.leftOut.has(column.name) && key === 0)) {
+      ignored.push(index);
+      return;
+    }
+    const { type, convert } = plainView(column, facts);
+    const chosen =
+      choice === 'hash'
+        ? { type: HASH_TYPE, convert: chain(convert, selection.hasher) }
+        : { type, convert: choice === 'null' ? TO_NULL : convert };
+    const description = { name: column.name, type: chosen.type, ...(key > 0 ? { key } : {}) };
+    views.push({ index, description, convert: chosen.convert });
+  });
+  const asIs = ignored.length === 0 && views.every(view => view.convert === null);
+  return {
+    columns: views.map(view => view.description),
+    ignored,
+    keys: views
+      .filter(view => view.description.key !== undefined)
+      .sort((a, b) => (a.description.key ?? 0) - (b.description.key ?? 0))
+      .map(view => view.index),
+    pick: asIs
+      ? null
+      : columns =>
+          views.map(({ index, convert }) => (convert === null ? columns[index]! : columns[index]!.map(convert))),
+  };
+}
+
+export function noIdentity(table: string): TributaryError {
+  return new TributaryError(
+    'SOURCE_TABLE',
+    `table ${table} has neither a primary key nor a unique key without NULLs: its rows have no identity`,
+    {
+      hint:
+        `ALTER TABLE … ADD PRIMARY KEY (an invisible one will do: ADD COLUMN tributary_id BIGINT UNSIGNED AUTO_INCREMENT ` +
+        `INVISIBLE PRIMARY KEY), or exclude it: tables.exclude: ["${table}"]`,
+    },
+  );
+}
+
+function plainView(column: SourceColumn, facts: TableFacts): { readonly type: string; readonly convert: Convert | null } {
+  const fixed = facts.fixedTexts.get(column.name);
+  // The catalogue may be newer than the row: then the column was really bytes, or something else altogether.
+  if (fixed === undefined || column.type !== `binary(${FIXED_TEXTS[fixed].bytes})`) {
+    return { type: column.type, convert: null };
+  }
+  return { type: FIXED_TEXTS[fixed].type, convert: fixedTextOf(fixed) };
+}
+
+function chain(first: Convert | null, { hash }: { readonly hash: Convert }): Convert {
+  return first === null ? hash : value => hash(first(value));
+}
