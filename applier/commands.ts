@@ -71,6 +71,18 @@ export function applierCli(): CliSpec {
         run: branchRotate,
       },
       { usage: 'branch retry <id>', summary: 'let a halted branch try its batch again', run: branchRetry },
+      {
+        usage: 'branch quarantine <id>',
+        summary: 'pass over the batch at which a branch stands still; a snapshot then mends what is missing',
+        json: true,
+        run: branchQuarantine,
+      },
+      {
+        usage: 'branch snapshot <id>',
+        summary: 'ask a branch to copy all its tables again, while changes go on',
+        json: true,
+        run: branchSnapshot,
+      },
     ],
   };
 }
@@ -218,6 +230,23 @@ async function branchRetry(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
   await withRegistry(call, registry => registry.retry(branch));
   call.print(null, `${branch} tries again`);
+  return undefined;
+}
+
+async function branchQuarantine(call: CommandCall): Promise<undefined> {
+  const branch = call.args[0] ?? '';
+  const request = await withRegistry(call, registry => registry.quarantine(branch));
+  call.print({ branch, request }, `${branch} goes on without the batch; snapshot ${request} is asked for`);
+  return undefined;
+}
+
+async function branchSnapshot(call: CommandCall): Promise<undefined> {
+  const branch = call.args[0] ?? '';
+  const request = await withRegistry(call, registry => registry.snapshot(branch, 'asked for by hand'));
+  call.print(
+    { branch, request },
+    `${branch} is asked for snapshot ${request}; branch show ${branch} lists it until it has ended`,
+  );
   return undefined;
 }
 

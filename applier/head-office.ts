@@ -12,6 +12,9 @@ import { applierMetrics, renderBranchReports } from '../shared/metrics.ts';
 import type { ApplierMetrics } from '../shared/metrics.ts';
 import { connectMysql } from '../shared/mysql.ts';
 import { Applier } from './apply/applier.ts';
+import { BrokerMender } from './branches/broker-mender.ts';
+import { managementApi } from './branches/management-api.ts';
+import { Provisioning } from './branches/provisioning.ts';
 import type { ApplierConfig } from './config.ts';
 import { Fleet } from './consume/fleet.ts';
 import type { BranchStatus as FleetBranch } from './consume/fleet.ts';
@@ -49,6 +52,12 @@ export class HeadOffice {
       instance: hostname(),
       logger,
       events: this.#events(),
+      mendBroker: (pool, branches) =>
+        new BrokerMender(
+          pool,
+          new Provisioning(managementApi(config.broker), config.broker.vhost),
+          config.broker.user,
+        ).mend(branches),
     });
     this.tables = new TableBrowser({
       database: config.target.database,

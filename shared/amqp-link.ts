@@ -63,7 +63,8 @@ const REFUSALS: Readonly<Record<string, ErrorCode>> = {
 /** Any fault of the library or the socket as one of ours; `doing` begins the message. */
 export function brokerError(error: unknown, doing: string): TributaryError {
   if (error instanceof TributaryError) return error;
-  const text = error instanceof Error ? error.message : String(error);
+  // rabbitmq-client names the class of a refusal at the door `undefined`.
+  const text = (error instanceof Error ? error.message : String(error)).replace(/^undefined: /, '');
   return new TributaryError(REFUSALS[codeOf(error)] ?? 'BROKER_UNREACHABLE', `${doing}: ${text}.`, { cause: error });
 }
 

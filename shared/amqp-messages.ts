@@ -12,6 +12,13 @@ import type { Answer, Hello } from './protocol.ts';
 
 /** RabbitMQ's own default for `max_message_size`: a larger message closes the channel, again and again. */
 export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+/**
+ * A batch larger than this travels as several messages. Well below the broker's limit, because an applier holds as many
+ * messages as it prefetches, and small enough that a poor link gets one through.
+ */
+export const FRAGMENT_BYTES = 4 * 1024 * 1024;
+/** Fragments of one batch: 96 MiB. An applier holds them all, so this must stay below its prefetch. */
+export const MAX_FRAGMENTS = 24;
 /** Hellos and answers are small; whoever sends more is broken or hostile. */
 export const MAX_HELLO_BYTES = 256 * 1024;
 export const MAX_ANSWER_BYTES = 256 * 1024;
@@ -76,6 +83,14 @@ export interface ReceivedMessage {
   readonly deliveryTag: number;
 }
 
+/** Which piece of a batch's body a message holds. */
+export interface Fragment {
+  /** From 0. */
+  readonly index: number;
+  readonly count: number;
+}
+
+/** A batch in one message. */
 export function batchMessage(header: BatchHeader, body: Buffer): OutgoingMessage {
   return {
     exchange: branchNames(header.branch).exchange,
@@ -85,6 +100,19 @@ export function batchMessage(header: BatchHeader, body: Buffer): OutgoingMessage
     headers: { ...header },
     body,
   };
+}
+
+/** A batch as one message, or as several in order where its body is larger than FRAGMENT_BYTES. */
+export function batchMessages(header: BatchHeader, body: Buffer): OutgoingMessage[] {
+  const whole = batchMessage(header, body);
+  const count = Math.ceil(body.length / FRAGMENT_BYTES);
+  if (count <= 1) return [whole];
+  return Array.from({ length: count }, (_, index) => ({
+    ...whole,
+    id: `${whole.id}/${index}`,
+    headers: { ...whole.headers, fragment: index, fragments: count },
+    body: body.subarray(index * FRAGMENT_BYTES, (index + 1) * FRAGMENT_BYTES),
+  }));
 }
 
 export function helloMessage(hello: Hello): OutgoingMessage {
@@ -124,6 +152,11 @@ const batchHeaderSchema = z.object({
   seq: count.min(1),
   previous: digest,
   digest,
+});
+
+const fragmentSchema = z.object({
+  fragment: count.optional(),
+  fragments: count.min(2).max(MAX_FRAGMENTS).optional(),
 });
 
 // Unknown keys are dropped, not refused: an older head office can read a newer agent's hello.
@@ -171,6 +204,21 @@ const answerSchema = z.object({
 export function readBatchHeader(message: ReceivedMessage): BatchHeader {
   if (message.type !== 'batch') throw invalid('batch', `type is ${JSON.stringify(message.type)}`);
   return validated('batch', batchHeaderSchema, message.headers);
+}
+
+/** Which fragment a batch message is; null: it is whole. @throws TributaryError MESSAGE_INVALID */
+export function readFragment(message: ReceivedMessage): Fragment | null {
+  const { fragment, fragments } = validated('batch', fragmentSchema, message.headers);
+  if (fragments === undefined && fragment === undefined) return null;
+  if (fragments === undefined || fragment === undefined || fragment >= fragments) {
+    throw invalid('batch', `fragment ${String(fragment)} of ${String(fragments)}`);
+  }
+  const last = fragment === fragments - 1;
+  const { length } = message.body;
+  if (length > FRAGMENT_BYTES || length === 0 || (!last && length < FRAGMENT_BYTES)) {
+    throw invalid('batch', `a fragment of ${length} bytes`);
+  }
+  return { index: fragment, count: fragments };
 }
 
 /** @throws TributaryError MESSAGE_INVALID */

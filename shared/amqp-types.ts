@@ -1,6 +1,7 @@
 /**
  * What the door to RabbitMQ (amqp.ts) offers. No library here.
  */
+import type { ConnectionOptions } from 'node:tls';
 import type { OutgoingMessage, ReceivedMessage } from './amqp-messages.ts';
 import type { TributaryError } from './errors.ts';
 
@@ -8,8 +9,8 @@ export interface BrokerOptions {
   /** `amqp[s]://user@host:port/vhost`; a password in it is not used. */
   readonly url: string;
   readonly password: string;
-  /** Certificate authority in PEM. Verification of the certificate is never switched off. */
-  readonly tls?: { readonly ca?: string | Buffer };
+  /** Of amqps: certificate authority and client certificate in PEM. Verification of the chain is never switched off. */
+  readonly tls?: Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'minVersion' | 'checkServerIdentity'>;
   /** Shown in RabbitMQ's list of connections. */
   readonly purpose: string;
   /** Default 10: two missed beats close a dead link within 20 s. */

@@ -54,7 +54,7 @@ export async function connectBroker(options: BrokerOptions): Promise<BrokerConne
     acquireTimeout: CALL_DEADLINE_MS,
     // A lone commit must not wait for Nagle's timer.
     noDelay: true,
-    ...(place.tls ? { tls: options.tls?.ca === undefined ? {} : { ca: options.tls.ca } } : {}),
+    ...(place.tls ? { tls: { ...options.tls, rejectUnauthorized: true } } : {}),
   });
   const door = new Door(connection, place.user);
   const where = `${place.host}:${place.port}`;

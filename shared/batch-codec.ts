@@ -27,7 +27,8 @@ export interface BatchLimits {
 }
 
 export const BATCH_LIMITS: BatchLimits = {
-  maxCompressedBytes: 64 * 1024 * 1024,
+  // As much as fragments can carry: a value of 64 MiB that nothing compresses.
+  maxCompressedBytes: 96 * 1024 * 1024,
   maxUnpackedBytes: 256 * 1024 * 1024,
   maxTables: 4_096,
   maxColumns: 4_096,

@@ -63,20 +63,21 @@ export function formatEnrolment(enrolment: Enrolment): string {
 
 /**
  * The text of an enrolment file as an enrolment.
+ * @param name for messages
  * @throws CONFIG_INVALID listing every fault as field and rule
  */
-export function parseEnrolment(text: string): Enrolment {
+export function parseEnrolment(text: string, name = 'the enrolment file'): Enrolment {
   let tree: unknown;
   try {
     tree = parse(text, { maxAliasCount: 0 });
   } catch (cause) {
-    throw invalid('it is not YAML', cause);
+    throw invalid(name, 'it is not YAML', cause);
   }
   const result = enrolmentSchema.safeParse(tree);
   if (!result.success) {
     // Values are left out of the message: one of them is the password.
     const faults = result.error.issues.map(issue => `${issue.path.join('.') || 'file'}: ${issue.message}`);
-    throw invalid(faults.join('; '), undefined);
+    throw invalid(name, faults.join('; '), undefined);
   }
   const { branch, headOffice, createdAt, broker } = result.data;
   const { url, password, ca } = broker;
@@ -94,8 +95,8 @@ export async function readEnrolment(file: string): Promise<Enrolment> {
   } catch (cause) {
     throw new TributaryError('CONFIG_UNREADABLE', `The enrolment file ${file} cannot be read.`, { cause });
   }
-  if (bytes.length > MAX_FILE_BYTES) throw invalid(`it is larger than ${MAX_FILE_BYTES} bytes`, undefined);
-  return parseEnrolment(bytes.toString('utf8'));
+  if (bytes.length > MAX_FILE_BYTES) throw invalid(file, `it is larger than ${MAX_FILE_BYTES} bytes`, undefined);
+  return parseEnrolment(bytes.toString('utf8'), file);
 }
 
 /**
@@ -131,8 +132,8 @@ function isBrokerUrl(text: string): boolean {
   return /^amqps?:$/.test(url.protocol) && url.username !== '' && url.password === '' && url.hostname !== '';
 }
 
-function invalid(fault: string, cause: unknown): TributaryError {
-  return new TributaryError('CONFIG_INVALID', `The enrolment file has faults: ${fault}.`, {
+function invalid(name: string, fault: string, cause: unknown): TributaryError {
+  return new TributaryError('CONFIG_INVALID', `${name} is no enrolment: ${fault}`, {
     cause,
     hint: 'Ask the head office for a fresh file: `tributary-applier branch add ID --out FILE`.',
   });

@@ -14,9 +14,9 @@ export interface Finding {
   readonly message: string;
   /** For faults: the code that the daemon stops with. */
   readonly code?: ErrorCode;
-  /** What to do, where it is not a statement. */
+  /** What to do where it is not a statement, or after it. */
   readonly cure?: string;
-  /** The SQL statement or command that mends it. */
+  /** The SQL statement or command that mends it, as it is to be typed. */
   readonly statement?: string;
   /** The my.cnf line that keeps it so over a restart of the server. */
   readonly configLine?: string;
@@ -38,8 +38,9 @@ export function fault(subject: string, code: ErrorCode, message: string, cure: P
 
 /** How a finding is mended, as one sentence; '' if it says nothing of that. */
 export function cureOf(finding: Finding): string {
-  const parts: string[] = finding.cure === undefined ? [] : [finding.cure];
+  const parts: string[] = [];
   if (finding.statement !== undefined) parts.push(`run: ${finding.statement}`);
+  if (finding.cure !== undefined) parts.push(finding.cure);
   if (finding.configLine !== undefined) parts.push(`in my.cnf under [mysqld]: ${finding.configLine}`);
   if (finding.needsRestart !== undefined) {
     parts.push(finding.needsRestart ? 'the server must be restarted' : 'no restart is needed');

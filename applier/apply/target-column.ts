@@ -41,6 +41,9 @@ export function targetType(source: ColumnType): ColumnType {
     }
     case 'varchar':
       return varcharOf(source.length);
+    case 'timestamp':
+      // In UTC, as it travels. MariaDB's TIMESTAMP goes on until 2106, MySQL's ends in 2038.
+      return { base: 'datetime', fraction: source.fraction };
     default:
       return source;
   }
@@ -165,8 +168,10 @@ export function widen(have: ColumnType, want: ColumnType): ColumnType | null {
     return have.length >= want.length ? have : want;
   }
   if ('fraction' in have && 'fraction' in want) {
-    if (have.base !== want.base) return null;
-    return have.fraction >= want.fraction ? have : want;
+    const fraction = Math.max(have.fraction, want.fraction);
+    if (have.base === want.base) return { base: have.base, fraction };
+    // A DATETIME holds all that a TIMESTAMP does.
+    return have.base === 'time' || want.base === 'time' ? null : { base: 'datetime', fraction };
   }
   if ('unsigned' in have && 'unsigned' in want) return widenInteger(have, want);
   const family = familyOf(have);

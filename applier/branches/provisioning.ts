@@ -8,6 +8,7 @@
 import { z } from 'zod';
 import { branchNames, ROUTING_KEYS } from '../../shared/amqp-messages.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import type { BrokerUser } from './broker-user-store.ts';
 import type { ManagementAnswer, ManagementApi } from './management-api.ts';
 import { branchPermissions, TOPIC_PERMISSIONS } from './permissions.ts';
 
@@ -31,6 +32,8 @@ const queueSchema = z.object({
 });
 type Queue = z.infer<typeof queueSchema>;
 
+const userSchema = z.object({ password_hash: z.string(), hashing_algorithm: z.string() });
+
 const policySchema = z.object({
   name: z.string(),
   pattern: z.string(),
@@ -52,10 +55,10 @@ export class Provisioning {
 
   /**
    * Makes all that the branch needs, or what is missing of it.
-   * @param password the user's new password; null: leave that of an existing user as it is
+   * @param login the user's new password, or the hash of the one that it had; null: leave an existing user as it is
    * @throws BROKER_UNREACHABLE, BROKER_REFUSED, BROKER_SETUP
    */
-  async ensure(branch: string, password: string | null): Promise<void> {
+  async ensure(branch: string, login: string | BrokerUser | null): Promise<void> {
     const names = branchNames(branch);
     const vhost = this.#vhost;
     await this.#api.call('PUT', ['exchanges', vhost, names.exchange], {
@@ -70,9 +73,13 @@ export class Provisioning {
     await this.#declareQueue(names.answer, HELLO_QUEUE);
     await this.#bind(names.exchange, names.batches, ROUTING_KEYS.batch);
     await this.#bind(names.exchange, names.hello, ROUTING_KEYS.hello);
-    if (password !== null || !(await this.hasUser(branch))) {
-      if (password === null) throw new TributaryError('INTERNAL', `a new user for ${branch} without a password`);
-      await this.#api.call('PUT', ['users', names.user], { password, tags: '' });
+    if (login !== null || !(await this.hasUser(branch))) {
+      if (login === null) throw new TributaryError('INTERNAL', `a new user for ${branch} without a password`);
+      const secret =
+        typeof login === 'string'
+          ? { password: login }
+          : { password_hash: login.passwordHash, hashing_algorithm: login.algorithm };
+      await this.#api.call('PUT', ['users', names.user], { ...secret, tags: '' });
     }
     await this.#api.call('PUT', ['permissions', vhost, names.user], branchPermissions(branch));
     await this.#api.call('PUT', ['topic-permissions', vhost, names.user], TOPIC_PERMISSIONS);
@@ -83,6 +90,21 @@ export class Provisioning {
   async hasUser(branch: string): Promise<boolean> {
     const answer = await this.#api.call('GET', ['users', branchNames(branch).user], undefined, [404]);
     return answer.status === 200;
+  }
+
+  /** What the broker keeps of the user's password. @throws BROKER_SETUP when there is no such user */
+  async userOf(branch: string): Promise<BrokerUser> {
+    const user = understood(userSchema, await this.#api.call('GET', ['users', branchNames(branch).user]));
+    return { passwordHash: user.password_hash, algorithm: user.hashing_algorithm };
+  }
+
+  /** Makes the virtual host if it is not there, and lets the applier in. */
+  async ensureVhost(applierUser: string): Promise<void> {
+    const { status } = await this.#api.call('GET', ['vhosts', this.#vhost], undefined, [404]);
+    if (status !== 404) return;
+    await this.#api.call('PUT', ['vhosts', this.#vhost], {});
+    const all = { configure: '.*', write: '.*', read: '.*' };
+    await this.#api.call('PUT', ['permissions', this.#vhost, applierUser], all);
   }
 
   /** Deletes all of it, and ends the branch's connections. What is already gone is no fault. */

@@ -14,6 +14,7 @@ import type { Enrolment } from '../../shared/enrolment.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { RowWriter } from '../consume/row-writer.ts';
 import type { TargetPool } from '../consume/target-pool.ts';
+import { saveBrokerUser } from './broker-user-store.ts';
 import { listContacts, readContact } from './contact-store.ts';
 import type { ContactRow } from './contact-store.ts';
 import { makeEnrolment, newPassword } from './enrolment.ts';
@@ -29,7 +30,7 @@ import { tablesOfBranch } from './table-claims.ts';
 const DELETE_SLICE_ROWS = 5_000;
 
 /** Tables with a column `branch`, emptied of a branch whose data is deleted. The row itself goes last. */
-const OWN_TABLES = ['inbox', 'snapshot', 'request', 'quarantine', 'contact', 'table', 'branch'] as const;
+const OWN_TABLES = ['inbox', 'snapshot', 'request', 'quarantine', 'contact', 'table', 'broker_user', 'branch'] as const;
 
 export interface RegistryOptions {
   readonly pool: TargetPool;
@@ -81,7 +82,11 @@ export class Registry {
     // The file first: when a later step fails, the repeated command finds it and goes on with its password.
     if (out !== null && enrolment !== null && existing === null) await writeEnrolment(out, enrolment, false);
     await provisioning.ensure(branch, enrolment?.broker.password ?? null);
-    await this.#options.pool.use(connection => addBranch(connection, branch));
+    const user = await provisioning.userOf(branch);
+    await this.#options.pool.use(async connection => {
+      await addBranch(connection, branch);
+      await saveBrokerUser(connection, branch, user);
+    });
     return enrolment;
   }
 
@@ -91,7 +96,10 @@ export class Registry {
     const enrolment = this.#enrolment(branch);
     // The file first: a password that nobody knows would lock the branch out.
     await writeEnrolment(out, enrolment, false);
-    await this.#options.provisioning.ensure(branch, enrolment.broker.password);
+    const { provisioning } = this.#options;
+    await provisioning.ensure(branch, enrolment.broker.password);
+    const user = await provisioning.userOf(branch);
+    await this.#options.pool.use(connection => saveBrokerUser(connection, branch, user));
     return enrolment;
   }
 

@@ -43,6 +43,10 @@ const STATEMENTS: readonly string[] = [
     incomplete_since DATETIME(6) NULL COMMENT 'rows may be missing since then, until a snapshot has ended',
     incomplete_batch BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'only a snapshot that started after it clears',
     created_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6))) ${OPTIONS}`,
+  `CREATE TABLE IF NOT EXISTS tributary_broker_user (
+    ${BRANCH} PRIMARY KEY,
+    password_hash VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'salted, as RabbitMQ has it',
+    algorithm ${ASCII_64} NOT NULL) ${OPTIONS}`,
   `CREATE TABLE IF NOT EXISTS tributary_contact (
     ${BRANCH} PRIMARY KEY,
     last_seen DATETIME(6) NULL,

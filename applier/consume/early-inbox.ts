@@ -14,6 +14,9 @@ import type { BranchRow } from '../branches/stream-store.ts';
 import type { TargetPool } from './target-pool.ts';
 import type { Arrival } from './work-unit.ts';
 
+/** A larger batch is not kept early: it may not pass the server's max_allowed_packet, and it is asked for again anyway. */
+const MAX_EARLY_BODY_BYTES = 16 * 1024 * 1024;
+
 export class EarlyInbox {
   readonly #branch: string;
   readonly #pool: TargetPool;
@@ -54,7 +57,9 @@ export class EarlyInbox {
     const kept = new Set<Arrival>();
     let bytes = this.#bytes;
     for (const arrival of early) {
-      if (this.#seqs.has(arrival.header.seq) || bytes + arrival.body.length > MAX_EARLY_BYTES) continue;
+      const { length } = arrival.body;
+      if (this.#seqs.has(arrival.header.seq) || length > MAX_EARLY_BODY_BYTES) continue;
+      if (bytes + length > MAX_EARLY_BYTES) continue;
       bytes += arrival.body.length;
       kept.add(arrival);
     }

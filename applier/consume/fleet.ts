@@ -34,6 +34,8 @@ const ANSWER_DEADLINE_MS = 10_000;
 /** After that, work in progress is cut off and rolled back. */
 const STOP_GRACE_MS = 2_000;
 const MAX_PRIORITY = 1_000;
+/** Rest between attempts to mend a broker that has lost queues, users or the virtual host. */
+const MEND_EVERY_MS = 5_000;
 
 export interface FleetOptions {
   /** Opens a connection to the head-office database, which is selected. */
@@ -46,6 +48,8 @@ export interface FleetOptions {
   readonly logger: Logger;
   readonly events?: PipelineEvents;
   readonly poolSize?: number;
+  /** Makes again what the broker has lost of these branches. Idempotent. */
+  readonly mendBroker?: (pool: TargetPool, branches: readonly string[]) => Promise<void>;
 }
 
 /** One branch as this applier sees it. */
@@ -70,6 +74,8 @@ export class Fleet {
   #rows: readonly BranchRow[] = [];
   #contacts = new Map<string, ContactRow>();
   #pollError: TributaryError | null = null;
+  #mendError: TributaryError | null = null;
+  #mendAt = 0;
   #polling: Promise<void> = Promise.resolve();
   /** Pipelines of removed branches, coming to their end. */
   #ending: Promise<unknown> = Promise.resolve();
@@ -144,7 +150,7 @@ export class Fleet {
 
   /** What is wrong with the applier's own links; empty when all is well. */
   faults(): TributaryError[] {
-    const links = [this.#consuming?.error ?? null, this.#answering?.error ?? null, this.#pollError];
+    const links = [this.#consuming?.error ?? null, this.#answering?.error ?? null, this.#mendError, this.#pollError];
     return links.filter(error => error !== null);
   }
 
@@ -199,6 +205,30 @@ export class Fleet {
       const pipeline = this.#pipelines.get(branch);
       if (pipeline === undefined) this.#add(branch);
       else pipeline.observe(row);
+    }
+    await this.#mend();
+  }
+
+  /** A broker without a queue, a user or the virtual host that a branch needs has lost its data. */
+  async #mend(): Promise<void> {
+    const { mendBroker, logger } = this.#options;
+    const hostLost = this.#consuming?.error?.code === 'BROKER_REFUSED';
+    const lost = [...this.#pipelines]
+      .filter(([, pipeline]) => hostLost || pipeline.error?.code === 'BROKER_SETUP')
+      .map(([branch]) => branch);
+    if (lost.length === 0) this.#mendError = null;
+    if (lost.length === 0 || mendBroker === undefined || performance.now() < this.#mendAt) return;
+    this.#mendAt = performance.now() + MEND_EVERY_MS;
+    try {
+      await mendBroker(this.#pool, lost);
+      this.#mendError = null;
+      logger.warn({ branches: lost }, 'The broker had lost what these branches need there; it was made again.');
+    } catch (error) {
+      // Shown by `faults`, and tried again.
+      this.#mendError =
+        error instanceof TributaryError
+          ? error
+          : new TributaryError('BROKER_UNREACHABLE', error instanceof Error ? error.message : String(error));
     }
   }
 

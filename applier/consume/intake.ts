@@ -5,16 +5,17 @@
  * else sees it, and one that fails is thrown away loudly, never counted as received; a delivery is acknowledged only
  * on the channel that it came from; what a closed channel had delivered is forgotten, because it comes again.
  */
-import { branchNames, readBatchHeader } from '../../shared/amqp-messages.ts';
+import { branchNames, readBatchHeader, readFragment } from '../../shared/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
 import type { BrokerConnection, BrokerConsumer } from '../../shared/amqp.ts';
 import { nextDigest } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { Acknowledger } from './acknowledger.ts';
 import { requireSender } from './hello-handler.ts';
+import { Reassembly } from './reassembly.ts';
 import type { Arrival } from './work-unit.ts';
 
-/** Batches held unacknowledged: at 128 KiB a batch 4 MiB, and never more than this many of the broker's maximum. */
+/** Messages held unacknowledged: at 128 KiB a batch 4 MiB, and never more than this many of FRAGMENT_BYTES. */
 export const PREFETCH = 32;
 
 export interface IntakeOptions {
@@ -33,6 +34,7 @@ export class Intake {
   #batches: BrokerConsumer | null = null;
   #hellos: BrokerConsumer | null = null;
   #arrivals: Arrival[] = [];
+  readonly #reassembly = new Reassembly();
   #hello: ReceivedMessage | null = null;
 
   constructor(options: IntakeOptions) {
@@ -104,6 +106,7 @@ export class Intake {
     const batches = this.#batches;
     this.#batches = null;
     this.#arrivals = [];
+    this.#reassembly.forget();
     await batches?.close();
   }
 
@@ -143,7 +146,7 @@ export class Intake {
   }
 
   #receiveBatch(acks: Acknowledger, message: ReceivedMessage): void {
-    const acknowledge = (): void => acks.ack(message.deliveryTag);
+    let acknowledge = (): void => acks.ack(message.deliveryTag);
     const { branch } = this.#options;
     try {
       requireSender(branch, message);
@@ -151,10 +154,17 @@ export class Intake {
       if (header.branch !== branch) {
         throw new TributaryError('MESSAGE_INVALID', `A batch in ${message.queue} names branch ${header.branch}.`);
       }
-      if (nextDigest(header.previous, message.body) !== header.digest) {
+      let { body } = message;
+      const fragment = readFragment(message);
+      if (fragment !== null) {
+        const whole = this.#reassembly.add({ header, fragment, body, acknowledge });
+        if (whole === null) return;
+        ({ body, acknowledge } = whole);
+      }
+      if (nextDigest(header.previous, body) !== header.digest) {
         throw new TributaryError('MESSAGE_INVALID', `Batch ${header.seq} does not match its digest.`);
       }
-      this.#arrivals.push({ header, body: message.body, acknowledge, decoded: null });
+      this.#arrivals.push({ header, body, acknowledge, decoded: null });
     } catch (error) {
       if (!(error instanceof TributaryError && error.code === 'MESSAGE_INVALID')) throw error;
       // Not applied and not counted as received, so a genuine batch will be asked for and sent again.
@@ -169,6 +179,7 @@ export class Intake {
     this.#batches = null;
     this.#hellos = null;
     this.#arrivals = [];
+    this.#reassembly.forget();
     this.#hello = null;
     for (const consumer of closing) void consumer?.close();
   }
