@@ -15,7 +15,7 @@ import { createSelection } from '../../agent/capture/selection.ts';
 import { SourceConnection } from '../../agent/capture/source.ts';
 import { idleProgress } from '../../agent/snapshot/progress.ts';
 import { Spool } from '../../agent/spool/spool.ts';
-import { createLogger } from '../../shared/logging.ts';
+import { silentLogger } from '../../shared/logging.ts';
 import { Secret } from '../../shared/secret.ts';
 import type { BinlogMark } from './workload.ts';
 
@@ -28,8 +28,9 @@ export interface ChildJob {
   /** The only schema captured. */
   readonly schema: string;
   readonly from: BinlogMark;
-  /** Transactions from there on, and how many of them the clock does not see. */
+  /** Transactions from there on with so many row changes, and how many of them the clock does not see. */
   readonly transactions: number;
+  readonly rows: number;
   readonly warmUp: number;
   /** For the spool. */
   readonly directory: string;
@@ -43,7 +44,6 @@ export interface ChildResult {
   readonly rows: number;
 }
 
-const GTID_EVENT = 33;
 const XID_EVENT = 16;
 /** Offset of the event's type in a binlog packet: status byte, then four bytes of time. */
 const TYPE_OFFSET = 5;
@@ -96,14 +96,15 @@ async function capture(job: ChildJob): Promise<ChildResult> {
   spool.onAppend(() => {
     if (groups >= job.transactions) clock.stop();
   });
-  const settings = { host, port, user, password: new Secret(password), tls: { mode: 'off', ca: null, verifyName: false } } as const;
+  const tls = { mode: 'off', ca: null, cert: null, key: null, verifyName: false } as const;
+  const settings = { host, port, user, password: Secret.of(password), tls };
   await new Capture({
     branch: 'bench',
     spool,
     selection: createSelection({ include: [`${schema}.*`], exclude: [], map: {} }),
     connection: { host, port, user, password },
     connect: () => SourceConnection.open(settings, 'bench'),
-    logger: createLogger({ level: 'silent', name: 'bench' }),
+    logger: silentLogger(),
     counters: {
       rows: (_schema, _name, _op, count) => {
         rows += count;
@@ -136,23 +137,20 @@ function zongji(job: ChildJob): Promise<ChildResult> {
   return new Promise((done, failed) => {
     let tables = 0;
     let rows = 0;
-    let finished = 0;
     client.on('error', failed);
     client.on('binlog', event => {
       const name = event.getEventName();
       if (name === 'tablemap') {
-        tables += 1;
+        // One a transaction here.
         clock.passed(tables);
-      } else if (name === 'writerows' || name === 'updaterows' || name === 'deleterows') {
-        const { rows: list } = event as unknown as { readonly rows: readonly unknown[] };
-        rows += list.length;
-        if (rows === job.transactions * rowsPerTransaction(job)) {
-          clock.stop();
-          finished += 1;
-          client.stop();
-          if (finished === 1) done(clock.result(rows));
-        }
+        tables += 1;
+        return;
       }
+      const list: unknown = Reflect.get(event, 'rows');
+      if (Array.isArray(list)) rows += list.length;
+      if (rows !== job.rows) return;
+      clock.stop();
+      done(clock.result(rows));
     });
     client.start({
       serverId: 77_001,
@@ -162,3 +160,51 @@ function zongji(job: ChildJob): Promise<ChildResult> {
     });
   });
 }
+
+/** What of a packet is looked at. */
+interface Packet {
+  readonly buffer: Buffer;
+  readonly offset: number;
+}
+
+type PacketHandler = (packet: Packet) => PacketHandler;
+
+function rawDump(job: ChildJob): Promise<ChildResult> {
+  const { host, port, user, password } = job;
+  const clock = new Clock(job.warmUp);
+  const client = new ZongJi({ host, port, user, password });
+  return new Promise((done, failed) => {
+    let transactions = 0;
+    const count: PacketHandler = packet => {
+      if (packet.buffer[packet.offset + TYPE_OFFSET] === XID_EVENT) {
+        transactions += 1;
+        clock.passed(transactions);
+        if (transactions === job.transactions) {
+          clock.stop();
+          done(clock.result(0));
+        }
+      }
+      return count;
+    };
+    client.on('error', failed);
+    client.on('ready', () => {
+      const prototype: unknown = Reflect.get(Object(Reflect.get(client, 'BinlogClass')), 'prototype');
+      if (!(prototype instanceof Object)) throw new Error('zongji has changed: its dump command is elsewhere');
+      Reflect.set(prototype, 'binlogData', count);
+    });
+    client.start({ serverId: 77_002, filename: job.from.file, position: job.from.offset });
+  });
+}
+
+async function main(): Promise<void> {
+  const job = JSON.parse(process.argv[2] ?? '') as ChildJob;
+  setTimeout(() => {
+    process.stderr.write(`${job.party} takes longer than ${DEADLINE_MS} ms\n`);
+    process.exit(1);
+  }, DEADLINE_MS).unref();
+  const party = { capture, zongji, 'raw-dump': rawDump }[job.party];
+  const result = await party(job);
+  process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit(0));
+}
+
+await main();

@@ -115,7 +115,10 @@ export class Reporter implements Report {
   /** Prints the table and writes the file. */
   finish(versions: readonly string[]): void {
     writeFileSync(LATEST_FILE, `${JSON.stringify({ measurements: this.#measurements }, null, 2)}\n`);
-    const load = this.#loads.length === 0 ? '–' : `${Math.min(...this.#loads).toFixed(1)} to ${Math.max(...this.#loads).toFixed(1)}`;
+    const load =
+      this.#loads.length === 0
+        ? '–'
+        : `${Math.min(...this.#loads).toFixed(1)} to ${Math.max(...this.#loads).toFixed(1)}`;
     process.stdout.write(
       [
         '',
@@ -162,7 +165,9 @@ function number(value: number): string {
 function machineFacts(): string[] {
   const [cpu] = cpus();
   const gib = (totalmem() / 2 ** 30).toFixed(1);
-  return [`${cpus().length} × ${cpu?.model.trim() ?? 'unknown processor'}, ${gib} GiB, Linux ${release()}, Node ${process.version}`];
+  return [
+    `${cpus().length} × ${cpu?.model.trim() ?? 'unknown processor'}, ${gib} GiB, Linux ${release()}, Node ${process.version}`,
+  ];
 }
 
 /** Resident megabytes of a process: now, and the most it has ever been. */

@@ -143,7 +143,15 @@ export function* sysbenchTransactions(transactions: number): Generator<string> {
 }
 
 export const WIDE_TABLE = 'customer';
-const WIDE_TYPES = ['INT', 'VARCHAR(80)', 'DECIMAL(14,4)', 'DATETIME(3)', 'DOUBLE', 'TINYINT', "ENUM('new','open','closed')"];
+const WIDE_TYPES = [
+  'INT',
+  'VARCHAR(80)',
+  'DECIMAL(14,4)',
+  'DATETIME(3)',
+  'DOUBLE',
+  'TINYINT',
+  "ENUM('new','open','closed')",
+];
 const WIDE_COLUMNS = 59;
 export const WIDE_DDL = `CREATE TABLE ${WIDE_TABLE} (id BIGINT NOT NULL PRIMARY KEY, ${Array.from(
   { length: WIDE_COLUMNS },

@@ -1,0 +1,204 @@
+/**
+ * wire/{sales,sysbench,wide}/…: bytes that cross the link for the same changes, a row change of the branch's binlog.
+ *
+ * Ours are the bodies of the batches that the real capture puts into a spool while the link is down. The rivals are made
+ * from the same binlog: Maxwell's documents, one a row; the same in blocks of 128 KiB, each compressed (zstd -3); the
+ * binlog itself; and, as the floor, the JSON of all our batches compressed as one blob (zstd -19), which nothing that
+ * sends as it goes can do.
+ */
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { GroupReader } from '../../agent/capture/group-reader.ts';
+import { openBinlogStream } from '../../agent/capture/binlog-stream.ts';
+import { Spool } from '../../agent/spool/spool.ts';
+import type { DatabaseServer } from '../../deploy/local/database-server.ts';
+import { runParty } from './capture.ts';
+import { MaxwellSink } from './maxwell.ts';
+import { compared } from './report.ts';
+import type { Bench } from './servers.ts';
+import {
+  binlogBytes,
+  binlogEnd,
+  connectTo,
+  newBinlog,
+  runTransactions,
+  SALES_DDL,
+  shopTransactions,
+  SYSBENCH_DDL,
+  sysbenchRows,
+  sysbenchTransactions,
+  WIDE_DDL,
+  wideTransactions,
+} from './workload.ts';
+import type { BinlogMark } from './workload.ts';
+
+interface Workload {
+  readonly name: 'sales' | 'sysbench' | 'wide';
+  readonly ddl: string;
+  readonly before: () => Iterable<string>;
+  readonly transactions: () => Iterable<string>;
+}
+
+const WORKLOADS: readonly Workload[] = [
+  { name: 'sales', ddl: SALES_DDL, before: () => [], transactions: () => shopTransactions(40_000) },
+  { name: 'sysbench', ddl: SYSBENCH_DDL, before: sysbenchRows, transactions: () => sysbenchTransactions(10_000) },
+  { name: 'wide', ddl: WIDE_DDL, before: () => [], transactions: () => wideTransactions(15_000) },
+];
+const BLOCK_BYTES = 128 * 1024;
+
+export async function benchWire(bench: Bench): Promise<void> {
+  const { report } = bench;
+  const branch = await bench.servers.branch();
+  for (const workload of WORKLOADS) {
+    const name = `wire/${workload.name}`;
+    if (!bench.wants(name)) continue;
+    report.say(`${name}: filling the binlog`);
+    const source = await fill(branch, workload);
+    report.say(`${name}: ${source.binlogBytes} bytes of binlog; Maxwell's documents`);
+    const maxwell = await readMaxwell(branch, source);
+    const rows = maxwell.rows;
+    report.say(`${name}: ${rows} row changes in ${maxwell.transactions} transactions; ours`);
+    const work = { schema: source.schema, from: source.from, transactions: maxwell.transactions, rows, warmUp: 0 };
+    let batches: readonly Batch[] = [];
+    const result = await runParty('capture', branch, work, directory => {
+      batches = readSpool(directory, 'bench');
+    });
+    if (result.rows !== rows) throw new Error(`capture saw ${result.rows} of ${rows} row changes`);
+    const ours = sum(batches.map(batch => batch.body.length)) / rows;
+    const overhead = sum(batches.map(batch => amqpOverhead(batch.body.length))) / rows;
+    const floor = compress(Buffer.concat(batches.map(batch => zstdDecompressSync(batch.body))), 19).length;
+    const blocks = blocksOf(maxwell.documents);
+    const rivals = {
+      'maxwell-json': maxwell.documents.length,
+      'maxwell-json-zstd': sum(blocks.map(block => compress(block, 3).length)),
+      'raw-binlog': source.binlogBytes,
+      'zstd19-floor': floor,
+    };
+    for (const [rival, bytes] of Object.entries(rivals)) {
+      report.add(compared(`${name}/${rival}`, 'B/row', 'less', [ours], [bytes / rows]));
+    }
+    const sent = sum(batches.map(batch => batch.rows));
+    report.note(
+      `${name}: ${rows} row changes in ${batches.length} batches; ${(100 - (100 * sent) / rows).toFixed(1)} % of the changes were replaced by later ones within a batch and are not sent; ` +
+        `AMQP adds ${overhead.toFixed(2)} B/row; capture took ${((result.cpuSeconds / rows) * 1e6).toFixed(1)} processor µs a row, from cold.`,
+    );
+  }
+}
+
+interface Source {
+  readonly schema: string;
+  readonly from: BinlogMark;
+  readonly to: BinlogMark;
+  readonly binlogBytes: number;
+}
+
+async function fill(branch: DatabaseServer, workload: Workload): Promise<Source> {
+  const schema = `wire_${workload.name}`;
+  const connection = await connectTo(branch);
+  try {
+    await connection.query(`CREATE DATABASE ${schema}; USE ${schema}; ${workload.ddl}`);
+    await runTransactions(connection, workload.before());
+    const from = await newBinlog(connection);
+    await runTransactions(connection, workload.transactions());
+    const to = await binlogEnd(connection);
+    return { schema, from, to, binlogBytes: await binlogBytes(connection, from, to) };
+  } finally {
+    connection.destroy();
+  }
+}
+
+async function readMaxwell(
+  branch: DatabaseServer,
+  { schema, from, to }: Source,
+): Promise<{ documents: Buffer; rows: number; transactions: number }> {
+  const { host, port, user, password } = branch;
+  const done = Promise.withResolvers<null>();
+  const sink = new MaxwellSink(schema, mark => {
+    if (mark.file > to.file || (mark.file === to.file && mark.endOffset >= to.offset)) done.resolve(null);
+  });
+  const reader = new GroupReader(sink, null);
+  const stream = await openBinlogStream({
+    connection: { host, port, user, password },
+    serverId: 77_003,
+    start: { kind: 'gtid', gtidSet: from.gtidSet },
+    heartbeatMs: 1_000,
+    silenceMs: 30_000,
+    onEvent: event => {
+      reader.handle(event);
+    },
+  });
+  const fault = await Promise.race([done.promise, stream.ended]);
+  await stream.close();
+  if (fault !== null) throw fault;
+  return { documents: sink.documents(), rows: sink.rows, transactions: sink.transactions };
+}
+
+interface Batch {
+  readonly body: Buffer;
+  readonly rows: number;
+}
+
+/** All batches that a spool still has. Nobody may have it open. */
+export function readSpool(directory: string, branch: string): Batch[] {
+  const spool = Spool.open({
+    directory,
+    branch,
+    maxBytes: 2 ** 40,
+    keepAppliedMs: 0,
+    minFreeBytes: 0,
+    now: () => Date.now(),
+  });
+  try {
+    const batches: Batch[] = [];
+    for (let seq = 1; seq <= spool.stream().head.seq; seq += 1) {
+      const batch = spool.read(seq);
+      if (batch === null) throw new Error(`batch ${seq} is not in the spool`);
+      batches.push({ body: batch.body, rows: batch.rows });
+    }
+    return batches;
+  } finally {
+    spool.close();
+  }
+}
+
+function blocksOf(bytes: Buffer): Buffer[] {
+  const blocks: Buffer[] = [];
+  for (let at = 0; at < bytes.length; at += BLOCK_BYTES) blocks.push(bytes.subarray(at, at + BLOCK_BYTES));
+  return blocks;
+}
+
+function compress(bytes: Buffer, level: number): Buffer {
+  return zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: level } });
+}
+
+/**
+ * What AMQP 0-9-1 adds to a batch: the publish method with exchange `tributary.branch.paris` and key `batch`, the
+ * header with its properties, a frame for each 128 KiB, and the confirm. By the specification's section 4.2.
+ */
+function amqpOverhead(bodyBytes: number): number {
+  const frame = 8;
+  const publish = frame + 4 + 2 + (1 + 23) + (1 + 5) + 1;
+  const digest = 64;
+  const epoch = 36;
+  // A field of the headers table: name, type, a long string or a 64-bit integer.
+  const field = (name: string, value: number): number => 1 + name.length + 1 + value;
+  const table =
+    4 +
+    field('branch', 4 + 5) +
+    field('epoch', 4 + epoch) +
+    field('seq', 8) +
+    field('previous', 4 + digest) +
+    field('digest', 4 + digest);
+  const contentType = 1 + 24;
+  const deliveryMode = 1;
+  const messageId = 1 + 5 + 1 + epoch + 1 + 6;
+  const type = 1 + 5;
+  const userId = 1 + 12;
+  const header = frame + 14 + contentType + table + deliveryMode + messageId + type + userId;
+  const frames = Math.max(1, Math.ceil(bodyBytes / (128 * 1024 - frame))) * frame;
+  const confirm = frame + 4 + 8 + 1;
+  return publish + header + frames + confirm;
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}
