@@ -275,6 +275,11 @@ async function printedValues(connection: Connection, wire: string, table: string
   return rows.map(row => row['p'] as Value);
 }
 
+/** Behind each type: a type that servers count among texts, or do not, must not lend its neighbours its character set. */
+const NEIGHBOURS = `latin VARCHAR(10) CHARACTER SET latin1 NOT NULL DEFAULT 'né', raw VARBINARY(4) NOT NULL DEFAULT x'ff00',
+  utf VARCHAR(10) NOT NULL DEFAULT 'Zoë', kind ENUM('a','ü') CHARACTER SET latin1 NOT NULL DEFAULT 'ü'`;
+const NEIGHBOUR_TYPES = ['varchar(10)', 'varbinary(4)', 'varchar(10)', "enum('a','ü')"];
+
 async function compareAll(t: Test, address: DatabaseAddress): Promise<void> {
   const mariadb = address.flavor === 'mariadb';
   const schema = `decoder_types_${process.pid}`;
@@ -289,7 +294,9 @@ async function compareAll(t: Test, address: DatabaseAddress): Promise<void> {
   const start = await binlogEnd(connection, mariadb);
   const cases = CASES.filter(({ only }) => only === undefined || only === address.flavor);
   for (const [i, { type, values }] of cases.entries()) {
-    await connection.query(`CREATE TABLE c${i} (id INT PRIMARY KEY, v ${type}, tail TINYINT NOT NULL DEFAULT 77)`);
+    await connection.query(
+      `CREATE TABLE c${i} (id INT PRIMARY KEY, v ${type}, tail TINYINT NOT NULL DEFAULT 77, ${NEIGHBOURS})`,
+    );
     const nullable = !type.includes('NOT NULL');
     const rows = [...values, ...(nullable ? ['NULL'] : [])].map((value, id) => `(${id}, ${value})`);
     await connection.query(`INSERT INTO c${i} (id, v) VALUES ${rows.join(',')}`);
@@ -304,6 +311,15 @@ async function compareAll(t: Test, address: DatabaseAddress): Promise<void> {
     t.ok(
       inserts.every(({ after }) => after.every(row => row[2] === 77)),
       `${type}: the column behind it is read from the right place`,
+    );
+    t.same(
+      inserts[0]?.definition?.columns.slice(3).map(neighbour => neighbour.type),
+      NEIGHBOUR_TYPES,
+      `${type}: the columns behind it keep their types`,
+    );
+    t.ok(
+      inserts.every(({ after }) => after.every(row => row.slice(3).join() === 'né,/wA=,Zoë,ü')),
+      `${type}: and their character sets`,
     );
     const print = await printedValues(connection, wire, `c${i}`);
     t.equal(decoded.length, print.length, `${type}: number of rows`);

@@ -2,13 +2,15 @@
  * A branch joins: what was there before and what happens meanwhile end equal at the head office, on every kind of
  * branch server, through restarts, kills, altered tables, and transactions larger than any batch.
  */
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import type { Product } from '../../deploy/local/product.ts';
 import { everyTypeRows, everyTypeTable, numbers } from '../support/every-type.ts';
-import { Load, LOAD_TABLES, testSeed } from '../support/load.ts';
+import { Load, LOAD_TABLES, randomFrom, testSeed } from '../support/load.ts';
 import { createWorld, expectSuccess } from '../support/world.ts';
 import type { Branch, World } from '../support/world.ts';
 
@@ -81,7 +83,14 @@ for (const flavor of ['branchMysql', 'branchMysqlNoGtid', 'branchMariadb'] as co
         ...LOAD_TABLES,
       ],
     });
-    // As a person does it, step by step.
+    // As a person does it, step by step, with no more rights than the manual asks for.
+    const user = `agent_${world.id}`;
+    t.teardown(() => branch.db.query(`DROP USER IF EXISTS ${user}`).catch(() => undefined));
+    await branch.db.query(`CREATE USER ${user} IDENTIFIED BY 'a password'`);
+    await branch.db.query(`GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO ${user}`);
+    await branch.db.query(`GRANT SELECT ON ${branch.schema}.* TO ${user}`);
+    writeFileSync(join(branch.folder, 'source.password'), 'a password', { mode: 0o600 });
+    branch.configure({ source: { user } });
     const file = `${branch.folder}/enrolment`;
     expectSuccess(await world.applierCli(['branch', 'add', branch.id, '--out', file]));
     expectSuccess(await branch.cli(['enroll', file]));
@@ -105,9 +114,11 @@ for (const flavor of ['branchMysql', 'branchMysqlNoGtid', 'branchMariadb'] as co
 
     await t.test('rows that are only at the head office are swept by the next snapshot', async t => {
       await world.headOfficeDb.query(
-        `INSERT INTO ${table} (_branch, id, name, _batch) VALUES ('${branch.id}', -1, 'stray', 1)`,
+        `INSERT INTO ${table} (_branch, id, name, _batch, _changed_at) VALUES ('${branch.id}', -1, 'stray', 1, NOW(6))`,
       );
-      await world.headOfficeDb.query(`DELETE FROM ${table} WHERE _branch = '${branch.id}' AND id BETWEEN 20000 AND 20099`);
+      await world.headOfficeDb.query(
+        `DELETE FROM ${table} WHERE _branch = '${branch.id}' AND id BETWEEN 20000 AND 20099`,
+      );
       await world.headOfficeDb.query(`UPDATE ${table} SET price = 0 WHERE _branch = '${branch.id}' AND id = 12`);
       t.notOk((await world.compare(branch)).equal);
       expectSuccess(await branch.cli(['snapshot', `${branch.schema}.big`]));
@@ -191,6 +202,61 @@ void t.test('a snapshot that SIGTERM and kill -9 interrupt goes on where it was,
   t.equal((await statusOf(branch.agent)).stream.epoch, epoch, 'it is the same life: nothing began anew');
 });
 
+void t.test('tables that change while they are copied end equal', async t => {
+  const world = await createWorld(t);
+  await world.startApplier();
+  const copies = ['altered', 'emptied', 'renamed', 'dropped', 'swapped'];
+  const branch = await world.addBranch('changes', {
+    setup: [BIG, bigRows(8_000), ...copies.map(name => `CREATE TABLE ${name} LIKE big`)],
+  });
+  for (const name of copies) await branch.db.query(`INSERT INTO ${name} SELECT * FROM big`);
+  await branch.agent.start();
+  const changes: readonly string[][] = [
+    [
+      'ALTER TABLE altered ADD COLUMN flag INT NOT NULL DEFAULT 4',
+      "UPDATE altered SET name = 'after' WHERE id % 100 = 1",
+    ],
+    ['TRUNCATE TABLE emptied', "INSERT INTO emptied (id, name) VALUES (5, 'five')"],
+    ['RENAME TABLE renamed TO other_name', "INSERT INTO other_name (id, name) VALUES (9001, 'after')"],
+    ['DROP TABLE dropped'],
+    [
+      'CREATE TABLE shadow (id INT PRIMARY KEY, name VARCHAR(90), extra INT NOT NULL DEFAULT 1)',
+      'INSERT INTO shadow (id, name) SELECT id, name FROM swapped',
+      'RENAME TABLE swapped TO swapped_old, shadow TO swapped',
+      'DROP TABLE swapped_old',
+    ],
+    ['ALTER TABLE big MODIFY id BIGINT', 'UPDATE big SET id = id + 5000000000 WHERE id % 50 = 0'],
+  ];
+  const random = randomFrom(seed);
+  for (const statements of changes) {
+    await delay(Math.round(random() * 400));
+    for (const statement of statements) await branch.db.query(statement);
+  }
+  const { rowsCompared } = await world.waitUntilEqual(branch, 60_000);
+  t.ok(rowsCompared > 24_000, `${rowsCompared} rows`);
+});
+
+void t.test('a spool that is lost ends in a new life, and what the branch no longer has is swept', async t => {
+  const world = await createWorld(t);
+  await world.startApplier();
+  const branch = await world.addBranch('lost', {
+    setup: [BIG, bigRows(3_000), 'CREATE TABLE gone (id INT PRIMARY KEY)', 'INSERT INTO gone VALUES (1), (2)'],
+  });
+  await branch.startAgent();
+  await world.waitUntilEqual(branch);
+  const { epoch } = (await statusOf(branch.agent)).stream;
+  await branch.agent.kill9();
+  rmSync(branch.spoolDirectory, { recursive: true });
+  // Nobody will ever read these from the binlog.
+  await branch.db.query('DELETE FROM big WHERE id % 2 = 0');
+  await branch.db.query("UPDATE big SET name = 'while nobody looked' WHERE id = 3");
+  await branch.db.query('DROP TABLE gone');
+  await branch.startAgent();
+  await world.waitUntilEqual(branch, 40_000);
+  t.equal(await rowsAtHeadOffice(world, branch, 'gone'), 0);
+  t.not((await statusOf(branch.agent)).stream.epoch, epoch);
+});
+
 void t.test('two branches with the same keys do not touch each other’s rows', async t => {
   const world = await createWorld(t);
   await world.startApplier();
@@ -199,7 +265,10 @@ void t.test('two branches with the same keys do not touch each other’s rows', 
     (['east', 'west'] as const).map(name =>
       world.addBranch(name, {
         flavor: name === 'east' ? 'branchMysql' : 'branchMariadb',
-        setup: [table, `INSERT INTO sale SELECT i, CONCAT('n', i), ${name === 'east' ? 1 : 2} FROM (${numbers(500)}) n`],
+        setup: [
+          table,
+          `INSERT INTO sale SELECT i, CONCAT('n', i), ${name === 'east' ? 1 : 2} FROM (${numbers(500)}) n`,
+        ],
       }),
     ),
   );

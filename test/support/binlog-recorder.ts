@@ -11,6 +11,7 @@ import type {
   GroupEnd,
   GroupSink,
   GroupStart,
+  XaStep,
   RawEvent,
   SourceTable,
 } from '../../agent/capture/group-reader.ts';
@@ -41,6 +42,7 @@ function rowsOf(rows: number, columns: readonly (readonly Value[])[]): Value[][]
 export class RecordingSink implements GroupSink {
   readonly groups: RecordedGroup[] = [];
   readonly heartbeats: { file: string; offset: number }[] = [];
+  readonly xaSteps: XaStep[] = [];
   readonly #schema: string;
   readonly #onEnd: (group: RecordedGroup) => void;
   #start: GroupStart | null = null;
@@ -74,6 +76,15 @@ export class RecordingSink implements GroupSink {
   truncate(schema: string, name: string): void {
     if (schema !== this.#schema) return;
     this.#changes.push({ op: 'truncate', table: name, before: [], after: [], definition: null, ddl: null });
+  }
+
+  passes(): boolean {
+    return false;
+  }
+
+  /** Rows are recorded where they stand, whether they come to count or not. */
+  xa(step: XaStep): void {
+    this.xaSteps.push(step);
   }
 
   ddl(statement: DdlStatement): void {

@@ -38,6 +38,8 @@ export interface CompareOptions {
   readonly exclude?: readonly string[];
   /** Name at the head office where `tables.map` says so, as `schema.table` → name. */
   readonly map?: Readonly<Record<string, string>>;
+  /** Leaves generated columns out of the comparison, as they are left out of what is captured from MariaDB. */
+  readonly withoutGenerated?: boolean;
   /** How many differences are told one by one. Default 20. */
   readonly maxDifferences?: number;
 }
@@ -152,7 +154,7 @@ async function compareAll(branch: Connection, headOffice: Connection, options: C
     const full = `${schema}.${name}`;
     const targetName = options.map?.[full] ?? name;
     expected.add(targetName);
-    const facts = await columnsOf(atBranch, schema, name);
+    const facts = await columnsOf(atBranch, schema, name, options.withoutGenerated ?? false);
     const here: Side = { query: atBranch, table: `${quote(schema)}.${quote(name)}`, where: '', columns: facts };
     const targetFacts = await columnsOf(atHeadOffice, database, targetName);
     if (targetFacts.size === 0) {
@@ -222,14 +224,21 @@ async function tablesOf(query: Rows, options: CompareOptions): Promise<{ schema:
 }
 
 /** Every column, invisible and generated ones included, in order; the key's columns know their place in it. */
-async function columnsOf(query: Rows, schema: string, table: string): Promise<Map<string, ColumnFacts>> {
+async function columnsOf(
+  query: Rows,
+  schema: string,
+  table: string,
+  withoutGenerated = false,
+): Promise<Map<string, ColumnFacts>> {
   const rows = await query(
     `SELECT c.COLUMN_NAME AS name, c.DATA_TYPE AS type, c.NUMERIC_SCALE AS scale, c.DATETIME_PRECISION AS fraction,
             c.CHARACTER_OCTET_LENGTH AS bytes,
             (SELECT MAX(s.SEQ_IN_INDEX) FROM information_schema.STATISTICS s
               WHERE s.TABLE_SCHEMA = c.TABLE_SCHEMA AND s.TABLE_NAME = c.TABLE_NAME AND s.COLUMN_NAME = c.COLUMN_NAME
                 AND s.INDEX_NAME = 'PRIMARY') AS keyPlace
-       FROM information_schema.COLUMNS c WHERE c.TABLE_SCHEMA = ? AND c.TABLE_NAME = ? ORDER BY c.ORDINAL_POSITION`,
+       FROM information_schema.COLUMNS c
+      WHERE c.TABLE_SCHEMA = ? AND c.TABLE_NAME = ?
+        ${withoutGenerated ? "AND c.EXTRA NOT REGEXP '(STORED|VIRTUAL|PERSISTENT) GENERATED'" : ''} ORDER BY c.ORDINAL_POSITION`,
     [schema, table],
   );
   return new Map(

@@ -1,4 +1,5 @@
 import t from 'tap';
+import { brokerAccess } from '../../shared/link-settings.ts';
 import { agentSchema } from '../../agent/config.ts';
 import { parseConfig } from '../../shared/config.ts';
 import { createLogger, errorFacts } from '../../shared/logging.ts';
@@ -108,5 +109,14 @@ void t.test('a ring of causes does not hang the log', t => {
   const error: Error = new Error('a');
   error.cause = error;
   t.match(errorFacts(error), { message: 'a', cause: { message: 'a' } });
+  t.end();
+});
+
+void t.test('the broker gets everything that its tls section says, client certificate included', t => {
+  const tls: TlsSettings = { mode: 'verify', ca: 'CA', cert: 'CERT', key: Secret.of('KEY'), verifyName: false };
+  const place = { url: 'amqps://u@h/v', secure: true, host: 'h', port: 5671, user: 'u', vhost: 'v' };
+  const access = brokerAccess({ ...place, password: Secret.of('p'), tls });
+  t.match(access.tls, { ca: 'CA', cert: 'CERT', key: 'KEY', minVersion: 'TLSv1.2', rejectUnauthorized: true });
+  t.equal(access.tls.checkServerIdentity?.('h', {} as never), undefined);
   t.end();
 });

@@ -25,6 +25,10 @@ const snapshot: SnapshotProgress = {
   finished: false,
   queued: [],
   queuedWhole: false,
+  queuedRequests: [],
+  staleSince: null,
+  queuedStaleSince: null,
+  rules: null,
   tables: [{ schema: 'shop', name: 'sales', state: 'copying', lastKey: [7, 'x'], rows: 10, estimatedRows: null }],
 };
 

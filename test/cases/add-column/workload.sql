@@ -1,0 +1,10 @@
+ALTER TABLE add_column ADD COLUMN maybe INT;
+INSERT INTO add_column VALUES (4, 'd', 4);
+ALTER TABLE add_column ADD COLUMN status VARCHAR(10) DEFAULT 'new';
+UPDATE add_column SET status = 'old' WHERE id = 1;
+ALTER TABLE add_column ADD COLUMN needed INT NOT NULL DEFAULT 7 FIRST, ADD COLUMN zero_ INT NOT NULL AFTER id;
+INSERT INTO add_column (id, v, needed, zero_) VALUES (5, 'e', 1, 2);
+ALTER TABLE add_column ADD COLUMN made_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) AFTER v;
+ALTER TABLE add_column ADD (x INT, y INT DEFAULT 3);
+ALTER TABLE add_column ADD COLUMN kind ENUM('a,b', 'c''d') NOT NULL, ADD COLUMN ts TIMESTAMP NULL;
+UPDATE add_column SET kind = 2, x = 1 WHERE id = 2;

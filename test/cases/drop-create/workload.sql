@@ -1,0 +1,10 @@
+INSERT INTO drop_create VALUES (3, 'old', 3);
+DROP TABLE drop_create;
+CREATE TABLE drop_create (id BIGINT PRIMARY KEY, v VARCHAR(60), new_ DATE);
+INSERT INTO drop_create VALUES (2, 'new', '2026-01-01'), (9000000000, 'new', NULL);
+DROP TABLE IF EXISTS drop_create_gone, drop_create_never, drop_create_gone2;
+CREATE TABLE drop_create_late (id INT PRIMARY KEY, drop_ INT);
+INSERT INTO drop_create_late VALUES (1, 1);
+DROP TABLE drop_create_late;
+CREATE TABLE drop_create_late (id INT PRIMARY KEY, drop_ INT);
+INSERT INTO drop_create_late VALUES (2, 2);

@@ -1,0 +1,12 @@
+CREATE TABLE _gh_ost_ghc (id BIGINT AUTO_INCREMENT PRIMARY KEY, hint VARCHAR(64) NOT NULL, value VARCHAR(4096), UNIQUE KEY (hint)) COMMENT='gh-ost changelog';
+CREATE TABLE _gh_ost_gho LIKE gh_ost;
+ALTER TABLE _gh_ost_gho ADD COLUMN extra INT NOT NULL DEFAULT 9, MODIFY n BIGINT;
+INSERT IGNORE INTO _gh_ost_gho (id, v, n) SELECT id, v, n FROM gh_ost WHERE id <= 2;
+UPDATE gh_ost SET n = 20 WHERE id = 2;
+REPLACE INTO _gh_ost_gho (id, v, n) VALUES (2, 'b', 20);
+DELETE FROM gh_ost WHERE id = 3;
+INSERT IGNORE INTO _gh_ost_gho (id, v, n) SELECT id, v, n FROM gh_ost WHERE id > 2;
+RENAME TABLE gh_ost TO _gh_ost_del, _gh_ost_gho TO gh_ost;
+INSERT INTO gh_ost VALUES (5, 'e', 9000000000, 1);
+DROP TABLE _gh_ost_ghc;
+DROP TABLE _gh_ost_del;

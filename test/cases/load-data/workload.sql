@@ -1,0 +1,2 @@
+LOAD DATA LOCAL INFILE '{folder}/rows.csv' REPLACE INTO TABLE load_data CHARACTER SET utf8mb4 FIELDS TERMINATED BY ',' OPTIONALLY ENCLOSED BY '"';
+LOAD DATA LOCAL INFILE '{folder}/rows.csv' IGNORE INTO TABLE load_data CHARACTER SET utf8mb4 FIELDS TERMINATED BY ',' OPTIONALLY ENCLOSED BY '"' (@id, name, @price) SET id = @id + 100, price = @price / 3;

@@ -1,0 +1,14 @@
+ALTER TABLE modify_type MODIFY n BIGINT;
+INSERT INTO modify_type (id, n) VALUES (3, 9000000000);
+ALTER TABLE modify_type MODIFY v VARCHAR(80), MODIFY d DECIMAL(12,4);
+UPDATE modify_type SET v = REPEAT('v', 80), d = 12345678.4321 WHERE id = 1;
+ALTER TABLE modify_type MODIFY e ENUM('z', 'a', 'b', 'c');
+INSERT INTO modify_type (id, e) VALUES (4, 'z'), (5, 'c');
+ALTER TABLE modify_type MODIFY t DATETIME(3);
+ALTER TABLE modify_type MODIFY v TEXT, MODIFY u BIGINT UNSIGNED;
+UPDATE modify_type SET d = 1.5 WHERE id = 1;
+ALTER TABLE modify_type MODIFY d DECIMAL(6,1);
+UPDATE modify_type SET t = '2026-02-02 02:02:02.123', u = 18446744073709551615 WHERE id = 2;
+DELETE FROM modify_type WHERE n > 2000000000;
+UPDATE modify_type SET n = 0 WHERE n IS NULL;
+ALTER TABLE modify_type MODIFY n INT NOT NULL DEFAULT 5, MODIFY v VARCHAR(100);

@@ -1,0 +1,15 @@
+INSERT INTO multi_row VALUES (10, 'a', 1), (11, 'b', NULL), (12, NULL, 3);
+UPDATE multi_row SET n = n + 100, v = CONCAT(v, '!') WHERE id IN (1, 2, 10);
+DELETE FROM multi_row WHERE id IN (3, 11);
+INSERT IGNORE INTO multi_row VALUES (1, 'refused', 0), (13, 'taken', 0);
+UPDATE multi_row SET n = 7 ORDER BY id DESC LIMIT 2;
+DELETE FROM multi_row ORDER BY id LIMIT 1;
+BEGIN;
+INSERT INTO multi_row VALUES (20, 'gone again', 1);
+DELETE FROM multi_row WHERE id = 20;
+INSERT INTO multi_row VALUES (20, 'back', 2);
+UPDATE multi_row SET v = 'last word' WHERE id = 20;
+COMMIT;
+BEGIN;
+INSERT INTO multi_row VALUES (30, 'never', 1);
+ROLLBACK;

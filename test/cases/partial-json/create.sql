@@ -1,0 +1,2 @@
+CREATE TABLE partial_json (id INT PRIMARY KEY, doc JSON, other JSON, v VARCHAR(20));
+INSERT INTO partial_json VALUES (1, '{"a": 1, "b": {"c": [1, 2, {"d": "deep"}], "long name": "x"}, "text": "0123456789012345678901234567890123456789"}', '[1, 2, 3]', 'one'), (2, '[10, 20, {"k": "v", "m": 1.50}, "last"]', NULL, 'two'), (3, '{"n": 1}', '{"x": "abcdefghijklmnopqrstuvwxyz"}', 'three'), (4, '{"\\"q\\"": 1, "é": 2, "": 3, "$x.y": 4}', '{}', 'four');

@@ -1,0 +1,14 @@
+SET SESSION binlog_row_value_options = PARTIAL_JSON;
+UPDATE partial_json SET doc = JSON_SET(doc, '$.a', 2, '$.b.c[2].d', 'DEEP') WHERE id = 1;
+UPDATE partial_json SET doc = JSON_REPLACE(doc, '$.b."long name"', 'y', '$.b.c[0]', -1) WHERE id = 1;
+UPDATE partial_json SET doc = JSON_REMOVE(doc, '$.b.c[1]', '$.a'), v = 'removed' WHERE id = 1;
+UPDATE partial_json SET doc = JSON_SET(doc, '$.text', 'short', '$.fresh', JSON_OBJECT('n', NULL, 't', TRUE)) WHERE id = 1;
+UPDATE partial_json SET doc = JSON_SET(doc, '$[0]', 11, '$[2].m', 2.75), other = JSON_ARRAY(1) WHERE id = 2;
+UPDATE partial_json SET doc = JSON_REMOVE(doc, '$[1]'), other = JSON_SET(other, '$[0]', 'one') WHERE id = 2;
+UPDATE partial_json SET doc = JSON_SET(doc, '$[3]', 'appended', '$[4]', 18446744073709551615) WHERE id = 2;
+UPDATE partial_json SET doc = JSON_SET(doc, '$.n', CAST(12345678901234567890 AS UNSIGNED)), other = JSON_SET(other, '$.x', 'short') WHERE id = 3;
+UPDATE partial_json SET doc = JSON_SET(doc, '$.n', 1.5e300), id = 33 WHERE id = 3;
+UPDATE partial_json SET doc = JSON_SET(doc, '$."\\"q\\""', 10, '$."é"', 20, '$.""', 30, '$."$x.y"', 40) WHERE id = 4;
+UPDATE partial_json SET doc = NULL WHERE id = 33;
+UPDATE partial_json SET v = 'only text' WHERE id = 4;
+UPDATE partial_json SET doc = JSON_SET(doc, '$.z', 1), other = JSON_SET(other, '$.z', 2);

@@ -1,0 +1,15 @@
+CREATE TABLE _pt_osc_new (id INT PRIMARY KEY, v VARCHAR(20), n INT);
+ALTER TABLE _pt_osc_new ADD COLUMN status VARCHAR(10) NOT NULL DEFAULT 'new', DROP COLUMN n;
+CREATE TRIGGER pt_osc_del AFTER DELETE ON pt_osc FOR EACH ROW DELETE IGNORE FROM _pt_osc_new WHERE _pt_osc_new.id <=> OLD.id;
+CREATE TRIGGER pt_osc_upd AFTER UPDATE ON pt_osc FOR EACH ROW REPLACE INTO _pt_osc_new (id, v) VALUES (NEW.id, NEW.v);
+CREATE TRIGGER pt_osc_ins AFTER INSERT ON pt_osc FOR EACH ROW REPLACE INTO _pt_osc_new (id, v) VALUES (NEW.id, NEW.v);
+INSERT LOW_PRIORITY IGNORE INTO _pt_osc_new (id, v) SELECT id, v FROM pt_osc WHERE id <= 2;
+UPDATE pt_osc SET v = 'changed' WHERE id = 1;
+DELETE FROM pt_osc WHERE id = 2;
+INSERT INTO pt_osc VALUES (5, 'e', 5);
+INSERT LOW_PRIORITY IGNORE INTO _pt_osc_new (id, v) SELECT id, v FROM pt_osc WHERE id > 2;
+ANALYZE TABLE _pt_osc_new;
+RENAME TABLE `{schema}`.pt_osc TO `{schema}`._pt_osc_old, `{schema}`._pt_osc_new TO `{schema}`.pt_osc;
+UPDATE pt_osc SET status = 'sold' WHERE id = 3;
+DROP TABLE IF EXISTS `_pt_osc_old`;
+INSERT INTO pt_osc VALUES (6, 'f', 'x');

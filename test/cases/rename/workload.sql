@@ -1,0 +1,12 @@
+RENAME TABLE rename_a TO rename_tmp, rename_b TO rename_a, rename_tmp TO rename_b;
+INSERT INTO rename_a VALUES (10, 'in what was b');
+UPDATE rename_b SET v = 'was a' WHERE id = 2;
+RENAME TABLE rename_chain1 TO rename_chain2, rename_chain2 TO rename_chain3;
+INSERT INTO rename_chain3 VALUES (2, 2);
+RENAME TABLE rename_chain3 TO rename_chain4;
+ALTER TABLE rename_chain4 RENAME TO rename_chain5, ADD COLUMN w INT NOT NULL DEFAULT 3;
+INSERT INTO rename_chain5 VALUES (3, 3, 4);
+ALTER TABLE rename_chain5 RENAME rename_chain1;
+DELETE FROM rename_chain1 WHERE id = 1;
+CREATE TABLE rename_chain5 (id INT PRIMARY KEY);
+INSERT INTO rename_chain5 VALUES (55);

@@ -1,0 +1,2 @@
+CREATE TABLE retype (id INT PRIMARY KEY, v INT);
+INSERT INTO retype VALUES (1, 10), (2, 20);

@@ -1,0 +1,2 @@
+ALTER TABLE retype MODIFY v VARCHAR(20);
+INSERT INTO retype VALUES (3, 'thirty');

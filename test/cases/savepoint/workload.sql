@@ -1,0 +1,17 @@
+BEGIN;
+INSERT INTO savepoint_ VALUES (2, 'kept');
+SAVEPOINT a;
+INSERT INTO savepoint_ VALUES (3, 'undone');
+UPDATE savepoint_ SET v = 'undone' WHERE id = 1;
+SAVEPOINT `b c`;
+DELETE FROM savepoint_ WHERE id = 2;
+ROLLBACK TO SAVEPOINT `b c`;
+ROLLBACK TO a;
+INSERT INTO savepoint_ VALUES (4, 'kept');
+RELEASE SAVEPOINT a;
+COMMIT;
+BEGIN;
+SAVEPOINT a;
+INSERT INTO savepoint_ VALUES (5, 'undone');
+ROLLBACK TO a;
+COMMIT;

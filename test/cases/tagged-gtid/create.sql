@@ -1,0 +1,1 @@
+CREATE TABLE tagged_gtid (id INT PRIMARY KEY);

@@ -1,0 +1,14 @@
+CREATE TEMPORARY TABLE temporary_t (id INT PRIMARY KEY, v VARCHAR(20));
+INSERT INTO temporary_t SELECT id + 10, CONCAT(v, '!') FROM temporary_;
+UPDATE temporary_t SET v = 'changed' WHERE id = 12;
+INSERT INTO temporary_ SELECT * FROM temporary_t;
+ALTER TABLE temporary_t ADD COLUMN w INT NOT NULL DEFAULT 1;
+TRUNCATE TABLE temporary_t;
+DROP TEMPORARY TABLE temporary_t;
+CREATE TEMPORARY TABLE temporary_hidden (id INT PRIMARY KEY, v VARCHAR(20));
+INSERT INTO temporary_hidden VALUES (99, 'not real');
+TRUNCATE TABLE temporary_hidden;
+DROP TABLE temporary_hidden;
+INSERT INTO temporary_hidden VALUES (2, 'real too');
+CREATE TEMPORARY TABLE temporary_s SELECT * FROM temporary_;
+DROP TABLE temporary_s;

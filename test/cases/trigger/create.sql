@@ -1,0 +1,4 @@
+CREATE TABLE trigger_sale (id INT AUTO_INCREMENT PRIMARY KEY, article INT, n INT);
+CREATE TABLE trigger_stock (article INT PRIMARY KEY, n INT);
+CREATE TABLE trigger_log (id INT AUTO_INCREMENT PRIMARY KEY, what VARCHAR(100));
+INSERT INTO trigger_stock VALUES (1, 100), (2, 100);

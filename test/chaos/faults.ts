@@ -1,0 +1,303 @@
+/**
+ * The faults of chaos. Each breaks something, waits as long as the seed says, and mends it; what it leaves behind (lost
+ * messages, an older spool, an older head office) is for the products to heal.
+ */
+import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parse, stringify } from 'yaml';
+import { readFileSync } from 'node:fs';
+import { freePort } from '../../deploy/local/free-port.ts';
+import { Product } from '../../deploy/local/product.ts';
+import { branchNames } from '../../shared/amqp-messages.ts';
+import { stealBatches } from '../support/queue-thief.ts';
+import type { Chance } from './chance.ts';
+import type { Copy, Stage, StageBranch } from './stage.ts';
+
+/** What earlier rounds have left for later ones. */
+export interface Memory {
+  readonly dumps: Copy[];
+  readonly spools: Map<string, Copy[]>;
+}
+
+export interface FaultCall {
+  readonly stage: Stage;
+  readonly chance: Chance;
+  readonly memory: Memory;
+}
+
+export type Fault = (call: FaultCall) => Promise<void>;
+
+/** As many copies are kept; the oldest go. */
+const COPIES_KEPT = 3;
+
+const some = ({ stage, chance }: FaultCall): StageBranch => chance.pick(stage.branches);
+const someApplier = ({ stage, chance }: FaultCall): Product => chance.pick(stage.appliers);
+const briefly = (chance: Chance): Promise<void> => sleep(chance.between(200, 2_500));
+
+async function withLink(call: FaultCall, fault: (link: StageBranch['link']) => Promise<void>): Promise<void> {
+  const { stage, chance } = call;
+  const link = chance.pick([...stage.branches.map(branch => branch.link), stage.applierLink, stage.targetLink]);
+  await fault(link);
+  await link.heal();
+}
+
+async function killed(product: Product, chance: Chance): Promise<void> {
+  await product.kill9();
+  await sleep(chance.between(0, 1_500));
+  await product.start();
+}
+
+/** By name, each with how often it is drawn. */
+export const FAULTS: Readonly<Record<string, { readonly weight: number; readonly run: Fault }>> = {
+  'link-cut': {
+    weight: 4,
+    run: call =>
+      withLink(call, async link => {
+        await link.set({ mode: 'cut' });
+        await briefly(call.chance);
+      }),
+  },
+  'link-cut-in-mid-frame': {
+    weight: 5,
+    run: call =>
+      withLink(call, async link => {
+        await Promise.race([
+          link.cutAfter(call.chance.between(1, 200_000), call.chance.pick(['up', 'down'])),
+          sleep(4_000),
+        ]);
+      }),
+  },
+  'link-half-open': {
+    weight: 3,
+    run: call =>
+      withLink(call, async link => {
+        link.halfOpen();
+        await briefly(call.chance);
+      }),
+  },
+  'link-black-hole': {
+    weight: 3,
+    run: call =>
+      withLink(call, async link => {
+        await link.set({ mode: 'black-hole' });
+        await briefly(call.chance);
+      }),
+  },
+  'link-refused': {
+    weight: 2,
+    run: call =>
+      withLink(call, async link => {
+        await link.set({ mode: 'refuse' });
+        link.reset();
+        await briefly(call.chance);
+      }),
+  },
+  'link-slow': {
+    weight: 3,
+    run: call =>
+      withLink(call, async link => {
+        await link.set({ bytesPerSecond: call.chance.between(4, 100) * 1024, delayMs: call.chance.between(0, 300) });
+        await briefly(call.chance);
+      }),
+  },
+  'link-duplicates': {
+    weight: 3,
+    run: async call => {
+      const { link } = some(call);
+      await link.set({ duplicate: true });
+      link.reset();
+      await briefly(call.chance);
+      await link.heal();
+      link.reset();
+    },
+  },
+  'agent-killed': { weight: 5, run: call => killed(some(call).branch.agent, call.chance) },
+  'agent-stopped': {
+    weight: 2,
+    run: async call => {
+      const { agent } = some(call).branch;
+      await agent.stop(5_000);
+      await agent.start();
+    },
+  },
+  'agent-frozen': {
+    weight: 2,
+    run: async call => {
+      const { agent } = some(call).branch;
+      agent.pause();
+      await briefly(call.chance);
+      agent.resume();
+    },
+  },
+  'applier-killed': { weight: 5, run: call => killed(someApplier(call), call.chance) },
+  'applier-stopped': {
+    weight: 2,
+    run: async call => {
+      const applier = someApplier(call);
+      await applier.stop(5_000);
+      await applier.start();
+    },
+  },
+  'applier-frozen': {
+    weight: 4,
+    run: async call => {
+      const applier = someApplier(call);
+      applier.pause();
+      await sleep(call.chance.between(500, 6_000));
+      applier.resume();
+    },
+  },
+  'broker-killed': {
+    weight: 2,
+    run: async ({ stage }) => {
+      await stage.broker.kill();
+      await stage.broker.restart();
+    },
+  },
+  'broker-frozen': {
+    weight: 2,
+    run: async ({ stage, chance }) => {
+      stage.broker.pause();
+      await briefly(chance);
+      stage.broker.resume();
+    },
+  },
+  'broker-wiped': {
+    weight: 2,
+    run: async ({ stage }) => {
+      await stage.broker.kill();
+      await stage.broker.wipe();
+      await stage.broker.restart();
+    },
+  },
+  'queue-purged': {
+    weight: 4,
+    run: async call => {
+      const { batches } = branchNames(some(call).branch.id);
+      await call.stage.world
+        .managementApi('DELETE', `/queues/${call.stage.world.vhost}/${batches}/contents`)
+        .catch(ignoreBrokerTrouble);
+    },
+  },
+  'queue-loses-its-first': {
+    weight: 2,
+    run: async call => {
+      // While nobody consumes: only one may.
+      const { stage, chance } = call;
+      const { branch } = some(call);
+      for (const applier of stage.appliers) await applier.kill9();
+      await briefly(chance);
+      await stealBatches(stage.broker, stage.world.vhost, branch.id, chance.between(1, 5), 'take').catch(
+        ignoreBrokerTrouble,
+      );
+      for (const applier of stage.appliers) await applier.start();
+    },
+  },
+  'branch-database-killed': {
+    weight: 2,
+    run: async call => {
+      const { server } = some(call);
+      await server.kill();
+      await server.restart();
+    },
+  },
+  'head-office-killed': {
+    weight: 2,
+    run: async ({ stage }) => {
+      await stage.headOffice.kill();
+      await stage.headOffice.restart();
+    },
+  },
+  'head-office-frozen': {
+    weight: 2,
+    run: async ({ stage, chance }) => {
+      stage.headOffice.pause();
+      await briefly(chance);
+      stage.headOffice.resume();
+    },
+  },
+  'head-office-dumped': {
+    weight: 4,
+    run: async ({ stage, memory }) => {
+      const copy = await stage.dump();
+      memory.dumps.push(copy);
+      for (const old of memory.dumps.splice(0, memory.dumps.length - COPIES_KEPT)) rmSync(old.path, { force: true });
+    },
+  },
+  'head-office-restored': {
+    weight: 3,
+    run: async ({ stage, chance, memory }) => {
+      if (memory.dumps.length === 0) return;
+      for (const applier of stage.appliers) await applier.kill9();
+      await stage.restore(chance.pick(memory.dumps));
+      for (const applier of stage.appliers) await applier.start();
+    },
+  },
+  'spool-copied': {
+    weight: 4,
+    run: async call => {
+      const stageBranch = some(call);
+      await stageBranch.branch.agent.kill9();
+      const copies = call.memory.spools.get(stageBranch.branch.id) ?? [];
+      copies.push(call.stage.copySpool(stageBranch));
+      for (const old of copies.splice(0, copies.length - COPIES_KEPT))
+        rmSync(old.path, { recursive: true, force: true });
+      call.memory.spools.set(stageBranch.branch.id, copies);
+      await stageBranch.branch.agent.start();
+    },
+  },
+  'spool-restored': {
+    weight: 3,
+    run: async call => {
+      const stageBranch = some(call);
+      const copies = call.memory.spools.get(stageBranch.branch.id) ?? [];
+      if (copies.length === 0) return;
+      await stageBranch.branch.agent.kill9();
+      call.stage.putSpoolBack(stageBranch, call.chance.pick(copies));
+      await stageBranch.branch.agent.start();
+    },
+  },
+  'spool-lost': {
+    weight: 2,
+    run: async call => {
+      const { branch } = some(call);
+      await branch.agent.kill9();
+      rmSync(branch.spoolDirectory, { recursive: true, force: true });
+      await branch.agent.start();
+    },
+  },
+  'spool-cloned': { weight: 2, run: runClone },
+};
+
+/** The spool runs on a second machine for a while, beside the first. */
+async function runClone(call: FaultCall): Promise<void> {
+  const stageBranch = some(call);
+  const { branch } = stageBranch;
+  await branch.agent.kill9();
+  const folder = `${branch.folder}-clone`;
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  cpSync(branch.folder, folder, { recursive: true });
+  const configFile = join(folder, 'agent.yaml');
+  const config = parse(readFileSync(configFile, 'utf8')) as Record<string, unknown>;
+  config['spool'] = { directory: join(folder, 'spool') };
+  config['http'] = { listen: `127.0.0.1:${await freePort()}` };
+  writeFileSync(configFile, stringify(config), { mode: 0o600 });
+  const clone = new Product({
+    program: 'agent',
+    configFile,
+    logFile: `${branch.agent.logFile}.clone`,
+    url: 'http://127.0.0.1:9',
+    environment: call.stage.world.environment,
+  });
+  await clone.start();
+  await branch.agent.start();
+  await sleep(call.chance.between(1_000, 5_000));
+  await clone.kill9();
+}
+
+/** The broker may be down because of another fault. */
+function ignoreBrokerTrouble(): void {
+  // Nothing was purged; the fault has not happened.
+}

@@ -1,0 +1,346 @@
+/**
+ * What people get wrong, and what they are told: configuration, command line, the settings of a branch's server, tables
+ * that cannot be captured, passwords. Where the cure is at a server, the running agent takes the work up by itself.
+ */
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import mysql from 'mysql2/promise';
+import t from 'tap';
+import type { Test } from 'tap';
+import { DatabaseServer } from '../../deploy/local/database-server.ts';
+import { runCli } from '../../deploy/local/product.ts';
+import type { CliResult, Program } from '../../deploy/local/product.ts';
+import { createWorld, expectSuccess } from '../support/world.ts';
+import type { Branch } from '../support/world.ts';
+
+// Most of the time here is spent on waiting for a daemon to look again.
+t.jobs = 4;
+
+interface Finding {
+  readonly level: string;
+  readonly subject: string;
+  readonly message: string;
+  readonly code?: string;
+  readonly cure?: string;
+  readonly statement?: string;
+  readonly configLine?: string;
+  readonly needsRestart?: boolean;
+}
+
+async function faultsOf(t: Test, branch: Branch): Promise<Finding[]> {
+  const result = await branch.cli(['check', '--json']);
+  const { ready, findings } = JSON.parse(result.stdout) as { ready: boolean; findings: Finding[] };
+  const faults = findings.filter(({ level }) => level === 'fault');
+  t.equal(result.code, faults.length === 0 ? 0 : 1, 'the exit code says whether there are faults');
+  t.equal(ready, faults.length === 0);
+  return faults;
+}
+
+/** On a connection of its own: the test's may have ended with the server. */
+async function sql(server: DatabaseServer, statements: readonly string[]): Promise<void> {
+  const { host, port, user, password } = server;
+  const connection = await mysql.createConnection({ host, port, user, password });
+  try {
+    for (const statement of statements) await connection.query(statement);
+  } finally {
+    connection.destroy();
+  }
+}
+
+const TABLE = 'CREATE TABLE sale (id INT PRIMARY KEY, name VARCHAR(20))';
+
+void t.test('a configuration’s faults are all told at once, with exit code 2', async t => {
+  const directory = t.testdir({
+    'source.password': 'secret',
+    'agent.yaml': `
+branch: Paris Nord
+sorce: {}
+source: { host: 127.0.0.1, port: "many", user: tributary, passwordFile: source.password, tls: { mode: "off" } }
+tables: { include: [] }
+broker: { url: "http://elsewhere", passwordFile: nowhere.password }
+spool: { directory: ./spool, maxBytes: 1KiB, keepApplied: 3 fortnights }
+link: { windows: ["25:00-26:00", "mon-fri 20:00-20:30"], timeZone: Mars/Olympus, maxBytesPerSecond: -5 }
+http: { listen: everywhere }
+log: { level: loud }
+`,
+    'applier.yaml': `
+target: { host: 127.0.0.1, port: 99999, user: tributary, passwordFile: nowhere.password, database: "a/b" }
+broker: { url: 17, management: [] }
+hpp: true
+`,
+  });
+  for (const command of ['check', 'run']) {
+    const result = await runCli('agent', [command, '--config', join(directory, 'agent.yaml')]);
+    t.equal(result.code, 2, command);
+    const fields = ['branch', 'sorce', 'source.port', 'tables.include', 'broker.url', 'broker.passwordFile'];
+    const more = ['spool.maxBytes', 'spool.keepApplied', 'link.windows', 'link.timeZone', 'link.maxBytesPerSecond'];
+    for (const field of [...fields, ...more, 'http.listen', 'log.level']) t.match(result.stderr, field, field);
+    t.match(result.stderr, /1KiB/, 'with its value');
+    t.notMatch(result.stderr, /secret/);
+    t.notMatch(result.stderr, / at .*\.ts:\d+/, 'no stack: the fault is in the file');
+  }
+  const applier = await runCli('applier', ['run', '--config', join(directory, 'applier.yaml')]);
+  t.equal(applier.code, 2);
+  for (const field of ['target.port', 'target.passwordFile', 'broker.url', 'hpp'])
+    t.match(applier.stderr, field, field);
+});
+
+void t.test('files that are not there, not readable or not YAML are told by name, with exit code 2', async t => {
+  const directory = t.testdir({ 'broken.yaml': 'branch: [paris', 'empty.yaml': '', 'folder.yaml': {} });
+  const cases = [
+    ['agent', 'missing.yaml'],
+    ['agent', 'broken.yaml'],
+    ['agent', 'empty.yaml'],
+    ['applier', 'folder.yaml'],
+  ] as const;
+  for (const [program, name] of cases) {
+    const result = await runCli(program, ['run', '--config', join(directory, name)]);
+    t.equal(result.code, 2, `${program}: ${name}`);
+    t.match(result.stderr, name);
+    t.match(result.stderr, /CONFIG_(UNREADABLE|INVALID)/);
+  }
+});
+
+void t.test('the command line: usage errors exit with 2, help and version with 0', async t => {
+  const cases: [Program, string[], number][] = [
+    ['agent', ['--help'], 0],
+    ['agent', ['--version'], 0],
+    ['agent', ['fly'], 2],
+    ['agent', [], 2],
+    ['agent', ['run', '--fast'], 2],
+    ['agent', ['enroll'], 2],
+    ['applier', ['--version'], 0],
+    ['applier', ['branch'], 2],
+    ['applier', ['branch', 'add', 'paris'], 2],
+  ];
+  for (const [program, args, code] of cases) {
+    const result = await runCli(program, args);
+    t.equal(result.code, code, `tributary-${program} ${args.join(' ')}`);
+    t.not(`${result.stdout}${result.stderr}`.trim(), '', 'it says something');
+    if (code === 2) t.equal(result.stdout, '', 'nothing on stdout, which may be data for another program');
+  }
+  t.match((await runCli('agent', ['--version'])).stdout, /^\d+\.\d+\.\d+\n$/);
+});
+
+void t.test('settings that make capture impossible are told with what mends them; mended, capture begins', async t => {
+  const wrong = { 'binlog-format': 'STATEMENT', 'binlog-row-image': 'MINIMAL', 'binlog-row-metadata': 'MINIMAL' };
+  const server = await DatabaseServer.start({
+    flavor: 'mysql',
+    name: 'badly-set',
+    role: 'branch',
+    options: { 'skip-log-bin': true, ...wrong },
+  });
+  t.teardown(() => server.remove());
+  const world = await createWorld(t);
+  await world.startApplier();
+  const branch = await world.addBranch('badly', {
+    source: server,
+    setup: [TABLE, "INSERT INTO sale VALUES (1, 'old')"],
+  });
+  await branch.agent.start();
+
+  const faults = await faultsOf(t, branch);
+  const bySubject = new Map(faults.map(fault => [fault.subject, fault]));
+  t.same([...bySubject.keys()].sort(), [
+    'source.binlog_format',
+    'source.binlog_row_image',
+    'source.binlog_row_metadata',
+    'source.log_bin',
+  ]);
+  t.match(bySubject.get('source.log_bin'), { needsRestart: true, configLine: /^log_bin = / });
+  for (const [name, value] of [
+    ['binlog_format', 'ROW'],
+    ['binlog_row_image', 'FULL'],
+    ['binlog_row_metadata', 'FULL'],
+  ]) {
+    t.match(bySubject.get(`source.${name}`), {
+      needsRestart: false,
+      configLine: `${name} = ${value}`,
+      statement: `SET PERSIST ${name}=${value}`,
+    });
+  }
+  const text = (await branch.cli(['check'])).stdout;
+  const halted = await branch.agent.waitForLog(line => line['code'] === 'SOURCE_SETTING');
+  for (const said of [
+    'log_bin = ',
+    'must be restarted',
+    'binlog_format = ROW',
+    'SET PERSIST binlog_row_image=FULL',
+    'no restart',
+  ]) {
+    t.match(text, said, `check says ${said}`);
+    t.match(halted['hint'], said, `run says ${said}`);
+  }
+  t.match((await branch.cli(['status'])).stdout, /stopped[\s\S]*SOURCE_SETTING/);
+
+  // Exactly what was said: the lines into my.cnf with a restart, the statements as they stand.
+  await server.restart({ 'log-bin': 'binlog' });
+  t.same((await faultsOf(t, branch)).map(({ subject }) => subject).sort(), [
+    'source.binlog_format',
+    'source.binlog_row_image',
+    'source.binlog_row_metadata',
+  ]);
+  await sql(
+    server,
+    faults.flatMap(({ statement }) => (statement === undefined ? [] : [statement])),
+  );
+  t.same(await faultsOf(t, branch), []);
+  await branch.agent.waitReady(20_000);
+  await sql(server, [`INSERT INTO ${branch.schema}.sale VALUES (2, 'new')`]);
+  t.equal((await world.waitUntilEqual(branch, 30_000)).rowsCompared, 2);
+
+  await t.test('a setting that is changed under a running agent stops it; mended, all comes right', async t => {
+    // The application logs a partial image, which nobody can complete afterwards.
+    await sql(server, [
+      'SET SESSION binlog_row_image=MINIMAL',
+      `UPDATE ${branch.schema}.sale SET name = 'partial' WHERE id = 1`,
+      'SET SESSION binlog_row_image=FULL',
+      `INSERT INTO ${branch.schema}.sale VALUES (3, 'behind it')`,
+    ]);
+    const line = await branch.agent.waitForLog(({ msg }) => /logged without its column/.test(msg ?? ''));
+    t.match(line['hint'], /binlog_row_image[\s\S]*my\.cnf/);
+    t.equal((await world.waitUntilEqual(branch, 40_000)).rowsCompared, 3);
+    t.ok(branch.agent.log().some(({ msg }) => msg === 'a new epoch begins with a snapshot'));
+  });
+});
+
+void t.test('a user that is not let in, or lacks rights, is told; once granted, capture begins', async t => {
+  const world = await createWorld(t);
+  await world.startApplier();
+  const branch = await world.addBranch('rights', { setup: [TABLE, "INSERT INTO sale VALUES (1, 'one')"] });
+  const user = `u${world.id}`;
+  t.teardown(() => branch.db.query(`DROP USER IF EXISTS ${user}`).catch(() => undefined));
+  await branch.db.query(`CREATE USER ${user} IDENTIFIED BY 'another'`);
+  writeFileSync(join(branch.folder, 'source.password'), 'right', { mode: 0o600 });
+  branch.configure({ source: { user } });
+  t.match(await faultsOf(t, branch), [{ subject: 'source', code: 'SOURCE_ACCESS_DENIED' }]);
+  await branch.agent.start();
+  await branch.agent.waitForLog(line => line['code'] === 'SOURCE_ACCESS_DENIED');
+  t.notMatch(branch.agent.logTail(100), /"right"|'right'/, 'no secret in the log');
+
+  await branch.db.query(`ALTER USER ${user} IDENTIFIED BY 'right'`);
+  const faults = await faultsOf(t, branch);
+  t.match(faults.map(({ statement }) => statement).join('\n'), /GRANT REPLICATION SLAVE ON \*\.\* TO/);
+  for (const { statement } of faults) if (statement?.startsWith('GRANT') === true) await branch.db.query(statement);
+  await branch.db.query(`GRANT SELECT ON ${branch.schema}.* TO ${user}`);
+  t.same(await faultsOf(t, branch), []);
+  await branch.agent.waitReady(20_000);
+  await world.waitUntilEqual(branch, 20_000);
+});
+
+void t.test('a table without a primary key stops capture loudly; with a key, all is there', async t => {
+  const world = await createWorld(t);
+  await world.startApplier();
+  const branch = await world.addBranch('keyless', { setup: [TABLE, 'CREATE TABLE keyless (a INT, b INT)'] });
+  const table = `${branch.schema}.keyless`;
+  t.match(await faultsOf(t, branch), [
+    { subject: `table ${table}`, code: 'SOURCE_TABLE', statement: /ADD PRIMARY KEY/ },
+  ]);
+  await branch.agent.start();
+  await branch.agent.waitForLog(line => line['code'] === 'SOURCE_TABLE');
+  await branch.db.query('DROP TABLE keyless');
+  await branch.agent.waitReady(20_000);
+  await branch.db.query("INSERT INTO sale VALUES (1, 'before')");
+  await world.waitUntilEqual(branch, 20_000);
+
+  // One that comes while the agent runs.
+  const before = branch.agent.log().length;
+  await branch.db.query('CREATE TABLE keyless (a INT, b INT)');
+  await branch.db.query('BEGIN');
+  await branch.db.query("INSERT INTO sale VALUES (2, 'together')");
+  await branch.db.query('INSERT INTO keyless VALUES (1, 2)');
+  await branch.db.query('COMMIT');
+  await branch.db.query("INSERT INTO sale VALUES (3, 'behind')");
+  const line = await branch.agent.waitForLog(
+    ({ code, msg }) => code === 'SOURCE_TABLE' && msg?.includes(table) === true,
+    30_000,
+    before,
+  );
+  t.match(line['hint'], 'ADD PRIMARY KEY');
+  const status = (await branch.agent.get('/api/status')) as { readonly state: string; readonly error: unknown };
+  t.match(status, { state: 'stopped', error: { code: 'SOURCE_TABLE', message: new RegExp(table) } });
+  await t.rejects(branch.agent.get('/readyz'), /503/);
+  await branch.db.query('ALTER TABLE keyless ADD PRIMARY KEY (a)');
+  await branch.db.query('INSERT INTO keyless VALUES (2, 3)');
+  t.equal((await world.waitUntilEqual(branch, 40_000)).rowsCompared, 5);
+
+  await t.test('or is left out by tables.exclude, and nothing else is missing', async t => {
+    await branch.db.query('CREATE TABLE nokey (a INT)');
+    await branch.db.query('INSERT INTO nokey VALUES (1)');
+    await branch.db.query("INSERT INTO sale VALUES (4, 'still there')");
+    await branch.agent.waitForLog(({ msg }) => msg?.includes('nokey') === true);
+    await branch.agent.stop();
+    const lines = branch.agent.log().length;
+    branch.configure({ tables: { exclude: [`${branch.schema}.nokey`] } });
+    await branch.startAgent();
+    await world.waitUntilEqual(branch, 20_000, { exclude: [`${branch.schema}.nokey`] });
+    t.notOk(
+      branch.agent
+        .log()
+        .slice(lines)
+        .some(({ msg }) => msg === 'a new epoch begins with a snapshot'),
+      'it goes on where it stopped',
+    );
+  });
+});
+
+void t.test('a spool serves one agent', async t => {
+  const world = await createWorld(t);
+  await world.startApplier();
+  const branch = await world.addBranch('twice', { setup: [TABLE] });
+  await branch.startAgent();
+  const result = await branch.cli(['run']);
+  t.equal(result.code, 1);
+  t.match(result.stderr, /ALREADY_RUNNING/);
+  t.match(result.stderr, /Stop the other process/);
+  await branch.db.query("INSERT INTO sale VALUES (1, 'unharmed')");
+  await world.waitUntilEqual(branch, 20_000);
+});
+
+void t.test(
+  'a broker that does not answer, or refuses, is told; capture goes on, and enrolling again mends it',
+  async t => {
+    const world = await createWorld(t);
+    await world.startApplier();
+    const branch = await world.addBranch('refused', { setup: [TABLE] });
+    const written = readFileSync(branch.agent.configFile, 'utf8');
+    const { port } = world.broker;
+    writeFileSync(branch.agent.configFile, written.replace(`:${port}/`, ':9/'));
+    t.match(await faultsOf(t, branch), [{ subject: 'broker', code: 'BROKER_UNREACHABLE' }]);
+    writeFileSync(branch.agent.configFile, written);
+
+    // Somebody rotates the password, and the branch has the old one.
+    const file = join(branch.folder, 'rotated');
+    expectSuccess(await world.applierCli(['branch', 'rotate', branch.id, '--out', file]));
+    t.match(await faultsOf(t, branch), [{ subject: 'broker', code: 'BROKER_REFUSED', cure: /nrol/ }]);
+    await branch.startAgent();
+    await branch.db.query("INSERT INTO sale VALUES (1, 'waits')");
+    await branch.agent.waitUntil('a refusal in the status', async () =>
+      (await branch.cli(['status', '--json'])).stdout.includes('BROKER_REFUSED'),
+    );
+    const status: CliResult = await branch.cli(['status', '--json']);
+    t.match(JSON.parse(status.stdout), { state: 'capturing', link: { up: false, error: { code: 'BROKER_REFUSED' } } });
+    expectSuccess(await branch.cli(['enroll', file]));
+    await branch.agent.restart();
+    await branch.agent.waitReady();
+    await world.waitUntilEqual(branch, 20_000);
+  },
+);
+
+void t.test('commands to a daemon that is not there say so', async t => {
+  const world = await createWorld(t);
+  const branch = await world.prepareBranch('absent', { setup: [TABLE] });
+  await world.applier();
+  const unfinished = await branch.cli(['run']);
+  t.equal(unfinished.code, 2, 'before it is enrolled the configuration lacks the broker');
+  t.match(unfinished.stderr, 'broker');
+  const status = await world.applierCli(['status']);
+  t.equal(status.code, 1);
+  t.match(status.stderr, /DAEMON_UNREACHABLE[\s\S]*→/);
+  chmodSync(join(branch.folder, 'source.password'), 0o600);
+  const file = join(branch.folder, 'not-an-enrolment');
+  writeFileSync(file, 'hello');
+  const enrolled = await branch.cli(['enroll', file]);
+  t.equal(enrolled.code, 2);
+  t.match(enrolled.stderr, 'not-an-enrolment');
+});

@@ -1,0 +1,161 @@
+/**
+ * Every statement and every schema change, a folder a case (test/cases), on MySQL and MariaDB with the real agent,
+ * broker and applier, ending in a comparison of every value by the servers.
+ *
+ * All cases of one server share two branches: at `up` the agent runs while the statements do, at `behind` it is away
+ * until all of them are done and then reads rows that were written under definitions long gone. A case that stops its
+ * branch on purpose has a branch of its own: it must say so, and end equal once the cure was followed.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import mysql from 'mysql2/promise';
+import type { Connection } from 'mysql2/promise';
+import t from 'tap';
+import type { Test } from 'tap';
+import { DatabaseServer } from '../../deploy/local/database-server.ts';
+import { loadCases, runSteps } from '../support/cases.ts';
+import type { Case, Stage, Step } from '../support/cases.ts';
+import { describeComparison } from '../support/compare.ts';
+import type { Comparison } from '../support/compare.ts';
+import { createWorld, expectSuccess } from '../support/world.ts';
+import type { Branch, World } from '../support/world.ts';
+
+const ONE_CASE = process.env['CASE'];
+const STOP_DEADLINE_MS = 30_000;
+const EQUAL_DEADLINE_MS = 90_000;
+
+interface AgentStatus {
+  readonly state: string;
+  readonly error: { readonly code: string; readonly message: string; readonly hint: string } | null;
+}
+
+interface HeadOfficeBranch {
+  readonly state: string;
+  readonly halt: { readonly code: string; readonly reason: string } | null;
+}
+
+function stageOf(branch: Branch, restart: boolean): Stage {
+  const { host, port, user, password } = branch.source;
+  return {
+    schema: branch.schema,
+    open: async (): Promise<Connection> => {
+      const options = { host, port, user, password, database: branch.schema, charset: 'utf8mb4' };
+      return mysql.createConnection({ ...options, flags: ['+LOCAL_FILES'] });
+    },
+    restartAgent: async () => {
+      if (!restart) return;
+      await branch.agent.stop();
+      await branch.startAgent();
+    },
+  };
+}
+
+const run = (steps: readonly Step[], of: Case, branch: Branch, restart = false): Promise<void> =>
+  runSteps(steps, stageOf(branch, restart), of.folder);
+
+for (const flavor of ['mysql', 'mariadb'] as const) {
+  void t.test(`every case on ${flavor}`, { timeout: 240_000 }, async t => {
+    // Of its own: a case may log what every agent on the server stops at.
+    const options = { 'local-infile': 'ON', 'max-prepared-stmt-count': 1000 };
+    const source = await DatabaseServer.start({ flavor, name: `cases-${flavor}`, role: 'branch', options });
+    t.teardown(() => source.remove());
+    const world = await createWorld(t);
+    await world.startApplier();
+    const cases = loadCases(flavor).filter(({ name }) => ONE_CASE === undefined || name === ONE_CASE);
+    const ordinary = cases.filter(({ expect }) => expect.stops === undefined);
+    if (ordinary.length > 0) await endEqual(t, world, ordinary, source);
+    for (const one of cases) {
+      if (one.expect.stops !== undefined) await t.test(one.name, async t => endStopped(t, world, one, source));
+    }
+  });
+}
+
+async function endEqual(t: Test, world: World, cases: readonly Case[], source: DatabaseServer): Promise<void> {
+  const up = await world.addBranch('up', { source });
+  const behind = await world.addBranch('behind', { source });
+  for (const one of cases) for (const branch of [up, behind]) await run(one.create, one, branch);
+  await Promise.all([up.startAgent(), behind.startAgent()]);
+  await Promise.all([world.waitUntilEqual(up), world.waitUntilEqual(behind)]);
+  t.equal(await behind.agent.stop(), 0);
+  const told: string[] = [];
+  for (const one of cases) {
+    // One after the other: some of what they name is the server's, not the schema's.
+    for (const branch of [up, behind]) {
+      await run(one.workload, one, branch, branch === up).catch((error: unknown) => t.fail(`${one.name}: ${String(error)}`));
+    }
+  }
+  await behind.startAgent();
+  for (const branch of [up, behind]) {
+    const comparison = await waitUntilEqualOrStopped(world, branch);
+    told.push(`${branch.id}: ${describeComparison(comparison)}`);
+    t.ok(comparison.equal, `${branch.id} ends equal after ${cases.length} cases`);
+    const tables = comparison.differences.map(difference => difference.table);
+    for (const one of cases) {
+      // Every table of a case begins with the case's name.
+      const prefix = one.name.replaceAll('-', '_');
+      const own = tables.filter(table => table.slice(table.indexOf('.') + 1).startsWith(prefix));
+      t.same(own, [], `${one.name} (${branch.id.split('-')[0] ?? ''})`);
+    }
+    const status = (await branch.agent.get('/api/status')) as AgentStatus;
+    t.equal(status.error, null, 'nothing has stopped the agent');
+    t.equal(await branch.agent.stop(), 0);
+  }
+  t.comment(told.join('\n'));
+}
+
+/** A stopped agent will not make both sides equal: no need to wait for the deadline. */
+async function waitUntilEqualOrStopped(world: World, branch: Branch): Promise<Comparison> {
+  const end = Date.now() + EQUAL_DEADLINE_MS;
+  for (;;) {
+    const comparison = await world.compare(branch, { maxDifferences: 200 });
+    if (comparison.equal || Date.now() > end || (await agentFault(branch)) !== null) return comparison;
+    await delay(500);
+  }
+}
+
+async function endStopped(t: Test, world: World, one: Case, source: DatabaseServer): Promise<void> {
+  const stops = one.expect.stops;
+  if (stops === undefined) throw new Error('the case does not stop');
+  const branch = await world.addBranch(one.name, { source });
+  await run(one.create, one, branch);
+  await branch.startAgent();
+  await world.waitUntilEqual(branch);
+  await run(one.workload, one, branch);
+  const fault = await waitForStop(world, branch, stops.side);
+  t.equal(fault.code, stops.code, fault.message);
+  for (const word of stops.says) t.match(fault.message, word);
+  t.match(fault.hint, stops.cure);
+  for (const sql of stops.branch) await branch.db.query(sql.replaceAll('{schema}', branch.schema));
+  for (const sql of stops.headOffice) await world.headOfficeDb.query(sql);
+  for (const args of stops.agent) expectSuccess(await branch.cli(args.map(arg => arg.replaceAll('{schema}', branch.schema))));
+  for (const args of stops.applier) expectSuccess(await world.applierCli(args.map(arg => arg.replaceAll('{branch}', branch.id))));
+  const { rowsCompared } = await world.waitUntilEqual(branch, EQUAL_DEADLINE_MS);
+  t.pass(`ends equal after the cure (${rowsCompared} rows)`);
+  await branch.agent.stop();
+}
+
+interface Fault {
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string;
+}
+
+async function waitForStop(world: World, branch: Branch, side: 'agent' | 'head-office'): Promise<Fault> {
+  const end = Date.now() + STOP_DEADLINE_MS;
+  for (;;) {
+    const fault = side === 'agent' ? await agentFault(branch) : await headOfficeFault(world, branch);
+    if (fault !== null) return fault;
+    if (Date.now() > end) throw new Error(`no stop:\n${branch.agent.logTail(10)}`);
+    await delay(100);
+  }
+}
+
+async function agentFault(branch: Branch): Promise<Fault | null> {
+  const status = (await branch.agent.get('/api/status')) as AgentStatus;
+  return status.state === 'stopped' ? status.error : null;
+}
+
+async function headOfficeFault(world: World, branch: Branch): Promise<Fault | null> {
+  const { stdout } = expectSuccess(await world.applierCli(['branch', 'show', branch.id, '--json']));
+  const { state, halt } = JSON.parse(stdout) as HeadOfficeBranch;
+  return state === 'halted' && halt !== null ? { code: halt.code, message: halt.reason, hint: halt.reason } : null;
+}

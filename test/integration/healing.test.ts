@@ -1,0 +1,304 @@
+/**
+ * What is lost, restored or copied heals without hands, or ends in one halt that names the command: PROTOCOL.md's
+ * promises on real servers. Broker and head office are this file's own, because it damages them.
+ */
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { RowDataPacket } from 'mysql2/promise';
+import t from 'tap';
+import { parse, stringify } from 'yaml';
+import { BrokerServer } from '../../deploy/local/broker-server.ts';
+import { DatabaseServer } from '../../deploy/local/database-server.ts';
+import { freePort } from '../../deploy/local/free-port.ts';
+import { Product } from '../../deploy/local/product.ts';
+import { branchNames } from '../../shared/amqp-messages.ts';
+import { dumpDatabase, restoreDatabase } from '../support/dump.ts';
+import { Load, LOAD_TABLES } from '../support/load.ts';
+import { stealBatches } from '../support/queue-thief.ts';
+import { createWorld, expectSuccess } from '../support/world.ts';
+
+const SEED = 20261123;
+
+const [broker, headOffice] = await Promise.all([
+  BrokerServer.start({ name: 'healing-broker' }),
+  DatabaseServer.start({ flavor: 'mysql', name: 'healing-head-office', role: 'head-office' }),
+]);
+t.teardown(() => Promise.all([broker.remove(), headOffice.remove()]));
+const world = await createWorld(t, { broker, headOffice });
+const applier = await world.startApplier();
+const paris = await world.addBranch('paris', { setup: LOAD_TABLES });
+await paris.startAgent();
+const { batches } = branchNames(paris.id);
+
+interface AgentStatus {
+  readonly state: string;
+  readonly stream: { readonly epoch: string; readonly head: number; readonly confirmed: number };
+}
+
+const statusOf = async (agent: Product): Promise<AgentStatus> => (await agent.get('/api/status')) as AgentStatus;
+
+async function until(what: string, check: () => Promise<boolean>, deadlineMs = 30_000): Promise<void> {
+  const end = Date.now() + deadlineMs;
+  while (!(await check())) {
+    if (Date.now() > end) throw new Error(`waited ${deadlineMs} ms for ${what}`);
+    await sleep(50);
+  }
+}
+
+/** The stream as the head office has it. */
+async function office(): Promise<{ epoch: string; received: number }> {
+  const [rows] = await world.headOfficeDb.query<RowDataPacket[]>(
+    `SELECT epoch, received_seq FROM ${world.database}.tributary_branch WHERE branch = '${paris.id}'`,
+  );
+  return { epoch: String(rows[0]?.['epoch']), received: Number(rows[0]?.['received_seq']) };
+}
+
+/** Sells for a moment. */
+async function sell(ms = 400): Promise<void> {
+  const load = new Load(paris.source, { schema: paris.schema, seed: SEED + Date.now(), sessions: 2, pauseMs: 4 });
+  await sleep(ms);
+  await load.stop();
+}
+
+/** Everything that the agent has is confirmed by the broker. */
+const allConfirmed = (): Promise<void> =>
+  until('all batches at the broker', async () => {
+    const { stream } = await statusOf(paris.agent);
+    return stream.confirmed === stream.head;
+  });
+
+/** A second machine with the same configuration; `spool`: with a copy of it. */
+async function secondMachine(name: string, spool: 'copied' | 'none'): Promise<Product> {
+  const folder = join(world.directory, name);
+  mkdirSync(folder);
+  cpSync(paris.folder, folder, { recursive: true, filter: source => spool === 'copied' || !source.endsWith('spool') });
+  const configFile = join(folder, 'agent.yaml');
+  const config = parse(readFileSync(configFile, 'utf8')) as Record<string, unknown>;
+  const listen = `127.0.0.1:${await freePort()}`;
+  writeFileSync(configFile, stringify({ ...config, spool: { directory: join(folder, 'spool') }, http: { listen } }));
+  const logFile = join(folder, 'second.log');
+  const product = new Product({
+    program: 'agent',
+    configFile,
+    logFile,
+    url: `http://${listen}`,
+    environment: world.environment,
+  });
+  t.teardown(() => product.kill9());
+  return product;
+}
+
+await t.test('a queue purged by an operator is sent again, even if nothing follows', async t => {
+  await sell();
+  await world.waitUntilEqual(paris);
+  const before = await office();
+  await applier.stop();
+  await sell();
+  await allConfirmed();
+  await world.managementApi('DELETE', `/queues/${world.vhost}/${batches}/contents`);
+  await applier.start();
+  await world.waitUntilEqual(paris);
+  const after = await office();
+  t.equal(after.epoch, before.epoch, 'resent, without a new epoch');
+  t.ok(after.received > before.received);
+});
+
+await t.test('batches that vanish from the front of the queue while later ones wait are sent again', async t => {
+  const before = await office();
+  await applier.stop();
+  for (let i = 0; i < 4; i += 1) await sell(150);
+  await allConfirmed();
+  t.equal(await stealBatches(broker, world.vhost, paris.id, 2, 'take'), 2, 'two batches are gone');
+  await applier.start();
+  await world.waitUntilEqual(paris);
+  t.equal((await office()).epoch, before.epoch);
+});
+
+await t.test('a batch delivered more often than RabbitMQ’s default limit of 20 is still there', async t => {
+  const before = await office();
+  await applier.stop();
+  await sell();
+  await allConfirmed();
+  for (let i = 0; i < 25; i += 1) {
+    t.equal(await stealBatches(broker, world.vhost, paris.id, 1, 'give-back'), 1, `delivery ${i + 1}`);
+  }
+  await applier.start();
+  await world.waitUntilEqual(paris);
+  t.equal((await office()).epoch, before.epoch);
+});
+
+await t.test('`check` finds a policy that drops batches or limits deliveries, and names it', async t => {
+  const path = `/policies/${world.vhost}/careless`;
+  for (const definition of [{ overflow: 'drop-head', 'max-length': 10 }, { 'delivery-limit': 5 }]) {
+    const policy = { pattern: '.*', definition, 'apply-to': 'queues', priority: 1 };
+    await world.managementApi('PUT', path, policy);
+    const found = await world.applierCli(['check', '--json']);
+    await world.managementApi('DELETE', path);
+    t.equal(found.code, 1);
+    t.match(found.stdout, /BROKER_SETUP/);
+    t.match(found.stdout, /careless/);
+  }
+  t.equal((await world.applierCli(['check'])).code, 0, 'without the policy all is well');
+});
+
+await t.test(
+  'a broker that has lost everything gets its vhost, queues and users back, and the batches again',
+  async t => {
+    const before = await office();
+    const load = new Load(paris.source, { schema: paris.schema, seed: SEED, sessions: 1, pauseMs: 10 });
+    await broker.kill();
+    await broker.wipe();
+    await broker.restart();
+    await load.stop();
+    await world.waitUntilEqual(paris);
+    t.equal((await office()).epoch, before.epoch, 'the spool was never in doubt');
+  },
+);
+
+await t.test(
+  'a head office restored from a dump is sent what it lost, as long as the branch still keeps it',
+  async t => {
+    const dump = join(world.directory, 'head-office.sql');
+    await dumpDatabase(headOffice, world.database, dump);
+    const before = await office();
+    await sell();
+    await world.waitUntilEqual(paris);
+    const ahead = await office();
+    t.ok(ahead.received > before.received);
+    await applier.kill9();
+    await restoreDatabase(headOffice, world.database, dump);
+    t.equal((await office()).received, before.received, 'it is as it was');
+    await applier.start();
+    await world.waitUntilEqual(paris);
+    const after = await office();
+    t.equal(after.epoch, before.epoch, 'resent, without a new epoch');
+    t.ok(after.received >= ahead.received);
+  },
+);
+
+await t.test('a head office restored to before what the branch keeps gets a new epoch with a snapshot', async t => {
+  const dump = join(world.directory, 'older.sql');
+  await dumpDatabase(headOffice, world.database, dump);
+  const before = await office();
+  paris.configure({ spool: { keepApplied: '1s' } });
+  await paris.agent.restart();
+  await paris.agent.waitReady();
+  // Until the batches that the restored head office lacks are forgotten here.
+  for (let i = 0; i < 3; i += 1) {
+    await sell(200);
+    await sleep(1_200);
+  }
+  await world.waitUntilEqual(paris);
+  await applier.kill9();
+  await restoreDatabase(headOffice, world.database, dump);
+  await applier.start();
+  await world.waitUntilEqual(paris);
+  t.not((await office()).epoch, before.epoch);
+  paris.configure({ spool: { keepApplied: '48h' } });
+  await paris.agent.restart();
+  await paris.agent.waitReady();
+});
+
+await t.test('a lost spool: a new epoch finds what was written and deleted meanwhile', async t => {
+  const before = await office();
+  await paris.agent.kill9();
+  rmSync(paris.spoolDirectory, { recursive: true });
+  await paris.db.query('DELETE FROM load_sale LIMIT 50');
+  await sell();
+  await paris.startAgent();
+  await world.waitUntilEqual(paris);
+  t.not((await office()).epoch, before.epoch);
+});
+
+await t.test('a spool restored from an older copy forks and begins a new epoch', async t => {
+  await paris.agent.stop();
+  const copy = join(world.directory, 'spool-copy');
+  cpSync(paris.spoolDirectory, copy, { recursive: true });
+  await paris.startAgent();
+  await sell();
+  await world.waitUntilEqual(paris);
+  const before = await office();
+  await paris.agent.kill9();
+  rmSync(paris.spoolDirectory, { recursive: true });
+  cpSync(copy, paris.spoolDirectory, { recursive: true });
+  await paris.startAgent();
+  await sell();
+  await world.waitUntilEqual(paris);
+  t.not((await office()).epoch, before.epoch);
+});
+
+await t.test('a spool copied to a second machine: exactly one agent halts, loudly, and the other is right', async t => {
+  await paris.agent.stop();
+  const clone = await secondMachine('paris-clone', 'copied');
+  await paris.startAgent();
+  await clone.start();
+  await clone.waitReady();
+  const superseded = async (): Promise<Product[]> => {
+    const found: Product[] = [];
+    for (const agent of [paris.agent, clone]) {
+      if ((await statusOf(agent)).state === 'superseded') found.push(agent);
+    }
+    return found;
+  };
+  await until('one halt', async () => {
+    await sell(100);
+    return (await superseded()).length > 0;
+  });
+  await sell();
+  await world.waitUntilEqual(paris);
+  const [halted, ...more] = await superseded();
+  t.equal(more.length, 0, 'the other one goes on');
+  t.ok(
+    halted?.log().some(line => line.level === 50 || String(line.level) === 'error'),
+    'it is in the log as an error',
+  );
+  await clone.kill9();
+  if (halted === paris.agent) {
+    await paris.agent.stop();
+    expectSuccess(await paris.cli(['enroll', join(paris.folder, 'enrolment')]));
+    await paris.startAgent();
+  }
+  await sell();
+  await world.waitUntilEqual(paris);
+});
+
+await t.test(
+  'an enrolment file used twice: the newer machine takes over; `enroll` on the older takes it back',
+  async t => {
+    const second = await secondMachine('paris-second', 'none');
+    await second.start();
+    await until('the first to be superseded', async () => (await statusOf(paris.agent)).state === 'superseded');
+    await sell();
+    await world.waitUntilEqual(paris);
+    t.not((await statusOf(second)).state, 'superseded');
+    await paris.agent.stop();
+    const again = expectSuccess(await paris.cli(['enroll', join(paris.folder, 'enrolment')]));
+    t.match(again.stdout, /new life/);
+    await paris.startAgent();
+    await until('the second to be superseded', async () => (await statusOf(second)).state === 'superseded');
+    await second.kill9();
+    await sell();
+    await world.waitUntilEqual(paris);
+  },
+);
+
+await t.test(
+  'two appliers: one frozen in mid-work and continued later, then killed: nothing is applied twice or lost',
+  async t => {
+    const other = await world.startApplier({ name: 'applier-2' });
+    const load = new Load(paris.source, { schema: paris.schema, seed: SEED + 1, sessions: 2, pauseMs: 3 });
+    for (const victim of [applier, other]) {
+      await sleep(300);
+      victim.pause();
+      const before = await office();
+      await until('the other one to take over', async () => (await office()).received > before.received);
+      victim.resume();
+    }
+    await other.kill9();
+    await sleep(300);
+    await load.stop();
+    await world.waitUntilEqual(paris);
+    t.pass('equal');
+  },
+);

@@ -1,0 +1,129 @@
+import t from 'tap';
+import { batchMessages, FRAGMENT_BYTES, MAX_FRAGMENTS, readFragment } from '../../shared/amqp-messages.ts';
+import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
+import { firstDigest, nextDigest } from '../../shared/batch.ts';
+import type { BatchHeader } from '../../shared/batch.ts';
+import { PREFETCH } from '../../applier/consume/intake.ts';
+import { Reassembly } from '../../applier/consume/reassembly.ts';
+import type { Piece } from '../../applier/consume/reassembly.ts';
+
+function header(seq: number, body: Buffer): BatchHeader {
+  const previous = firstDigest('paris', 'e');
+  return { branch: 'paris', epoch: 'e', seq, previous, digest: nextDigest(previous, body) };
+}
+
+function received(headers: Readonly<Record<string, unknown>>, body: Buffer): ReceivedMessage {
+  return {
+    queue: 'q',
+    exchange: 'x',
+    routingKey: 'batch',
+    messageId: null,
+    type: 'batch',
+    userId: 'branch-paris',
+    redelivered: false,
+    headers,
+    body,
+    deliveryTag: 1,
+  };
+}
+
+/** A batch in pieces as they arrive, and which of them were acknowledged. */
+function pieces(seq: number, body: Buffer): { pieces: Piece[]; acknowledged: number[] } {
+  const acknowledged: number[] = [];
+  const messages = batchMessages(header(seq, body), body);
+  return {
+    acknowledged,
+    pieces: messages.map(message => {
+      const fragment = readFragment(received(message.headers, message.body));
+      if (fragment === null) throw new Error('a whole message');
+      return {
+        header: header(seq, body),
+        fragment,
+        body: message.body,
+        acknowledge: () => acknowledged.push(fragment.index),
+      };
+    }),
+  };
+}
+
+const large = (fill: number): Buffer => Buffer.alloc(2 * FRAGMENT_BYTES + 5, fill);
+
+await t.test(
+  'a batch of up to FRAGMENT_BYTES is one message, as before; a larger one is several with ids of their own',
+  test => {
+    const small = Buffer.alloc(FRAGMENT_BYTES);
+    const [one, ...none] = batchMessages(header(1, small), small);
+    test.equal(none.length, 0);
+    test.equal(one?.headers['fragments'], undefined);
+    const body = large(1);
+    const many = batchMessages(header(1, body), body);
+    test.equal(many.length, 3);
+    test.equal(new Set(many.map(({ id }) => id)).size, 3);
+    test.ok(Buffer.concat(many.map(message => message.body)).equals(body));
+    test.end();
+  },
+);
+
+await t.test('the pieces make the batch again in whatever order they come, and are acknowledged only with it', test => {
+  const body = large(2);
+  const batch = pieces(1, body);
+  const reassembly = new Reassembly();
+  const [a, b, c] = batch.pieces;
+  if (!a || !b || !c) throw new Error('three pieces');
+  test.equal(reassembly.add(c), null);
+  test.equal(reassembly.add(a), null);
+  test.same(batch.acknowledged, []);
+  const whole = reassembly.add(b);
+  test.ok(whole?.body.equals(body));
+  whole?.acknowledge();
+  test.same(batch.acknowledged, [0, 1, 2]);
+  test.end();
+});
+
+await t.test('a second copy of a piece is acknowledged and forgotten', test => {
+  const body = large(3);
+  const batch = pieces(1, body);
+  const reassembly = new Reassembly();
+  for (const piece of [...batch.pieces.slice(0, 2), ...batch.pieces.slice(0, 2)]) {
+    test.equal(reassembly.add(piece), null);
+  }
+  test.same(batch.acknowledged, [0, 1]);
+  const [, , last] = batch.pieces;
+  test.ok(last !== undefined && reassembly.add(last)?.body.equals(body));
+  test.end();
+});
+
+await t.test('a piece of another batch ends an unfinished one: what is held is bounded', test => {
+  const first = pieces(1, large(4));
+  const second = pieces(2, large(5));
+  const reassembly = new Reassembly();
+  for (const piece of first.pieces.slice(0, 2)) reassembly.add(piece);
+  const wholes = second.pieces.map(piece => reassembly.add(piece));
+  test.same(first.acknowledged, [0, 1], 'given back, and asked for again');
+  test.ok(wholes.at(-1)?.body.equals(large(5)));
+  test.end();
+});
+
+await t.test('pieces that make no sense are refused before anything is kept', test => {
+  const full = Buffer.alloc(FRAGMENT_BYTES);
+  const cases: readonly (readonly [string, Record<string, unknown>, Buffer])[] = [
+    ['no count', { fragment: 0 }, full],
+    ['no index', { fragments: 2 }, full],
+    ['beyond its count', { fragment: 2, fragments: 2 }, full],
+    ['too many', { fragment: 0, fragments: MAX_FRAGMENTS + 1 }, full],
+    ['negative', { fragment: -1, fragments: 2 }, full],
+    ['larger than a fragment', { fragment: 0, fragments: 2 }, Buffer.alloc(FRAGMENT_BYTES + 1)],
+    ['a short one in the middle', { fragment: 0, fragments: 2 }, Buffer.alloc(10)],
+    ['an empty one', { fragment: 1, fragments: 2 }, Buffer.alloc(0)],
+  ];
+  for (const [name, headers, body] of cases) {
+    test.throws(() => readFragment(received(headers, body)), { code: 'MESSAGE_INVALID' }, name);
+  }
+  test.end();
+});
+
+await t.test('an applier can hold all fragments of a batch at once', test => {
+  const held: number = PREFETCH;
+  test.ok(MAX_FRAGMENTS < held);
+  test.end();
+});

@@ -1,0 +1,178 @@
+/** The snapshotter beside the stream, with a source that is scripted to the moment. */
+import { pino } from 'pino';
+import t from 'tap';
+import { createSelection } from '../../agent/capture/selection.ts';
+import { CaptureSink } from '../../agent/capture/sink.ts';
+import { ServerCharsets } from '../../agent/capture/server-charsets.ts';
+import { SourceConnection } from '../../agent/capture/source.ts';
+import type { SourceIdentity } from '../../agent/capture/source.ts';
+import type { SourceTable } from '../../agent/capture/table-map.ts';
+import {
+  beginProgress,
+  follow,
+  markStale,
+  queueRequests,
+  queueTables,
+  queueWhole,
+} from '../../agent/snapshot/progress.ts';
+import { Snapshotter } from '../../agent/snapshot/snapshotter.ts';
+import type { Position, Spool } from '../../agent/spool/spool.ts';
+import { decodeBatch } from '../../shared/batch-codec.ts';
+import { Replica } from '../support/capture-rig.ts';
+import { openSpool, temporaryDirectory } from '../support/spool-tools.ts';
+
+const UUID = '3e11fa47-71ca-11e1-9e33-c80aa9429562';
+const FILE = 'binlog.000001';
+const SALE: SourceTable = {
+  schema: 'shop',
+  name: 'sale',
+  columns: [
+    { name: 'id', type: 'int', key: 1, nullable: false, invisible: false },
+    { name: 'v', type: 'int', nullable: true, invisible: false },
+  ],
+};
+const IDENTITY: SourceIdentity = {
+  flavor: 'mysql',
+  version: '9.7.4',
+  server: UUID,
+  gtids: true,
+  lowerCaseNames: false,
+};
+
+function newSink(spool: Spool, position: Position): CaptureSink {
+  return new CaptureSink({
+    spool,
+    selection: createSelection({ include: ['*.*'], exclude: [], map: {} }),
+    server: UUID,
+    gtids: true,
+    lowerCaseNames: false,
+    position,
+    counters: { rows: () => undefined, group: () => undefined, fault: () => undefined, epoch: () => undefined },
+    now: () => Date.now(),
+    onSpooled: () => undefined,
+    onQuiet: () => undefined,
+  });
+}
+
+const START: Position = {
+  source: { server: UUID, gtidSet: '', file: FILE, offset: 4, committedAt: null },
+  lastGroup: null,
+};
+
+function beginGroup(
+  sink: CaptureSink,
+  number: number,
+  offset: number,
+  committedAt = '2026-11-23T10:00:00.000000Z',
+): void {
+  sink.begin({ gtid: `${UUID}:${number}`, file: FILE, startOffset: offset, committedAt, timestamp: 0 });
+}
+
+const sleep = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms));
+
+void t.test('a chunk is not read while a group is open that it would neither note nor see', async t => {
+  const spool = openSpool(temporaryDirectory());
+  spool.newEpoch({ ...beginProgress('s', true, [{ ...SALE, estimatedRows: 1 }]), started: true }, START);
+  const sink = newSink(spool, START);
+  let visible = '';
+  const source = Object.assign(Object.create(SourceConnection.prototype) as SourceConnection, {
+    identity: () => Promise.resolve(IDENTITY),
+    rows: (sql: string) => {
+      const of = { ts: 'shop', tn: 'sale' };
+      if (sql.includes('STATISTICS')) return Promise.resolve([{ ...of, name: 'id', idx: 'PRIMARY' }]);
+      if (!sql.includes('COLUMNS')) return Promise.resolve([{ ...of, estimate: '1', type: 'BASE TABLE' }]);
+      return Promise.resolve(['id', 'v'].map(name => ({ ...of, name, base: 'int', full: 'int' })));
+    },
+    waitUntilVisible: (gtids: string) => {
+      visible = gtids;
+      return Promise.resolve();
+    },
+    // The group's commit is in the binlog, and not yet seen by a SELECT that does not wait for it.
+    cells: () => Promise.resolve([['1', visible === `${UUID}:1` ? '200' : '100', '1'].map(cell => Buffer.from(cell))]),
+    binlogEnd: () => Promise.resolve({ file: FILE, offset: 1000, gtidSet: '' }),
+    destroy: () => undefined,
+  });
+  const stop = new AbortController();
+  const running = new Snapshotter({
+    connect: () => Promise.resolve(source),
+    identity: IDENTITY,
+    selection: createSelection({ include: ['*.*'], exclude: [], map: {} }),
+    charsets: ServerCharsets.builtIn(false),
+    spool,
+    sink,
+    logger: pino({ level: 'silent' }),
+  });
+  beginGroup(sink, 1, 100);
+  sink.table(SALE)?.insert(1, [[1], [200]]);
+  const done = running.run(stop.signal);
+  await sleep(50);
+  sink.end({ gtid: `${UUID}:1`, file: FILE, endOffset: 500, fingerprint: '00000000' });
+  for (let i = 0; i < 100 && spool.snapshot()?.finished !== true; i++) {
+    await sleep(20);
+    sink.heartbeat({ file: FILE, offset: 1000 });
+  }
+  stop.abort();
+  await done;
+  const replica = new Replica();
+  for (let seq = 1; seq <= spool.stream().head.seq; seq++) replica.take(decodeBatch(spool.read(seq)!.body));
+  t.same(replica.rows('sale'), [{ id: 1, v: 200 }]);
+  spool.close();
+});
+
+void t.test('"captured through" moves with what the server was asked, not with a heartbeat of unknown age', t => {
+  const spool = openSpool(temporaryDirectory());
+  spool.newEpoch(null, START);
+  const sink = newSink(spool, START);
+  sink.heartbeat({ file: FILE, offset: 500 });
+  t.equal(sink.capturedThrough, null);
+  sink.noteEnd({ place: { file: FILE, offset: 800 }, at: '2026-11-23T10:00:05.000000Z', localMs: Date.now() });
+  sink.heartbeat({ file: FILE, offset: 500 });
+  t.equal(sink.capturedThrough, null, 'the stream is not there yet');
+  beginGroup(sink, 1, 500);
+  sink.table(SALE)?.insert(1, [[1], [1]]);
+  sink.end({ gtid: `${UUID}:1`, file: FILE, endOffset: 800, fingerprint: '00000000' });
+  t.equal(sink.capturedThrough, null, 'the row is not in the spool yet');
+  sink.flush();
+  t.equal(sink.capturedThrough, '2026-11-23T10:00:05.000000Z');
+  beginGroup(sink, 2, 800, '2099-01-01T00:00:00.000000Z');
+  sink.end({ gtid: `${UUID}:2`, file: FILE, endOffset: 900, fingerprint: '00000000' });
+  sink.flush();
+  t.equal(sink.capturedThrough, '2026-11-23T10:00:05.000000Z', 'a time of the future that a session has set');
+  spool.close();
+  t.end();
+});
+
+void t.test('what is queued while a snapshot begins waits for the next one', t => {
+  const [a, b] = [
+    { schema: 'shop', name: 'a' },
+    { schema: 'shop', name: 'b' },
+  ];
+  const seen = queueTables(beginProgress('old', false, []), [a]);
+  const now = markStale(queueRequests(queueWhole(queueTables(seen, [a, b])), ['r1']), '2026-11-23T10:00:00Z');
+  const next = follow(beginProgress('new', false, []), seen, now);
+  t.match(next, { queued: [b], queuedWhole: true, queuedRequests: ['r1'], queuedStaleSince: '2026-11-23T10:00:00Z' });
+  t.same(next.requests, []);
+  const last = follow(beginProgress('newer', true, []), next, next);
+  t.match(last, { queued: [], queuedWhole: false, queuedRequests: [], requests: ['r1'], queuedStaleSince: null });
+  t.equal(last.staleSince, '2026-11-23T10:00:00Z');
+  t.equal(queueRequests({ ...last, finished: false }, ['r1']).queuedWhole, false, 'a request that is being served');
+  t.end();
+});
+
+void t.test('rows under a definition that came back go where the snapshot looks for their keys', t => {
+  const spool = openSpool(temporaryDirectory());
+  spool.newEpoch(null, START);
+  const sink = newSink(spool, START);
+  const first = sink.table(SALE);
+  sink.table({ ...SALE, columns: [...SALE.columns, { name: 'w', type: 'int', nullable: true, invisible: false }] });
+  sink.table(SALE);
+  const noted: unknown[] = [];
+  sink.record('shop', 'sale', key => noted.push(key));
+  beginGroup(sink, 1, 100);
+  // A server that was restarted gives a table's number anew, and the reader knows the writer by it.
+  first?.insert(1, [[7], [1]]);
+  sink.end({ gtid: `${UUID}:1`, file: FILE, endOffset: 500, fingerprint: '00000000' });
+  t.same(noted, [7]);
+  spool.close();
+  t.end();
+});
