@@ -48,10 +48,18 @@ export const packedDatetime = cached(packed => {
   return `${day} ${two(clock >> 12)}:${two((clock >> 6) & 63)}:${two(clock & 63)}`;
 });
 
+const SECONDS_A_DAY = 86_400;
+
+/** A day since 1970 as `YYYY-MM-DD`. */
+const epochDay = cached(day => new Date(day * SECONDS_A_DAY * 1000).toISOString().slice(0, 10));
+
 /** Seconds since 1970 as `YYYY-MM-DD hh:mm:ss` in UTC; 0 is the zero time stamp. */
-export const epochSeconds = cached(seconds =>
-  seconds === 0 ? '0000-00-00 00:00:00' : new Date(seconds * 1000).toISOString().slice(0, 19).replace('T', ' '),
-);
+export const epochSeconds = cached(seconds => {
+  if (seconds === 0) return '0000-00-00 00:00:00';
+  const clock = seconds % SECONDS_A_DAY;
+  const day = epochDay((seconds - clock) / SECONDS_A_DAY);
+  return `${day} ${two(Math.floor(clock / 3600))}:${two(Math.floor(clock / 60) % 60)}:${two(clock % 60)}`;
+});
 
 /** A time of day or span without sign and fraction: 10 bits of hours, 6 of minutes, 6 of seconds. */
 export const packedTime = cached(packed => `${two2(packed >> 12)}:${two((packed >> 6) & 63)}:${two(packed & 63)}`);
