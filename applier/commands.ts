@@ -78,6 +78,12 @@ export function applierCli(): CliSpec {
         run: branchQuarantine,
       },
       {
+        usage: 'schema approve <id>',
+        summary: 'let the change at which a branch stands still rebuild large tables',
+        json: true,
+        run: schemaApprove,
+      },
+      {
         usage: 'branch snapshot <id>',
         summary: 'ask a branch to copy all its tables again, while changes go on',
         json: true,
@@ -223,6 +229,13 @@ async function branchRemove(call: CommandCall): Promise<undefined> {
   const { deletedRows } = await withRegistry(call, registry => registry.remove(branch, deleteData));
   const rest = deleteData ? `${deletedRows} rows deleted` : 'its rows stay';
   call.print({ branch, deletedRows }, `branch ${branch} is removed; ${rest}`);
+  return undefined;
+}
+
+async function schemaApprove(call: CommandCall): Promise<undefined> {
+  const branch = call.args[0] ?? '';
+  const reason = await withRegistry(call, registry => registry.approve(branch));
+  call.print({ branch, reason }, `${branch} tries again and may rebuild tables: ${reason}`);
   return undefined;
 }
 

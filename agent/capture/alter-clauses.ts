@@ -42,6 +42,8 @@ function clausesOf(tokens: readonly Token[]): Token[][] {
 
 /** @param tokens all that follows the table's name in an ALTER TABLE without IGNORE */
 export function leavesRows(tokens: readonly Token[]): boolean {
+  // Stands alone, with commas of its own.
+  if (isWord(tokens[0], 'REORGANIZE', 'COALESCE')) return isWord(tokens[1], 'PARTITION');
   return tokens.length > 0 && clausesOf(tokens).every(isHarmless);
 }
 
@@ -57,7 +59,6 @@ function isHarmless(clause: readonly Token[]): boolean {
   if (isWord(first, 'ALTER')) return true;
   if (isWord(first, 'ENABLE', 'DISABLE')) return isWord(second, 'KEYS');
   if (isWord(first, 'FORCE')) return clause.length === 1;
-  if (isWord(first, 'REORGANIZE', 'COALESCE')) return isWord(second, 'PARTITION');
   if (isWord(first, 'REMOVE')) return isWord(second, 'PARTITIONING');
   const value = isWord(second, '=') ? 2 : 1;
   if (clause.length !== value + 1) return false;

@@ -44,6 +44,7 @@ import type { CaptureCounters } from './sink.ts';
 import { comparePlaces } from './source.ts';
 import type { BinlogPlace, SourceConnection, SourceIdentity } from './source.ts';
 import { Facts } from './table-facts.ts';
+import { UndoneRows } from './undone-rows.ts';
 import { readTables } from './tables.ts';
 
 /**
@@ -103,6 +104,7 @@ export class Capture {
   readonly #o: CaptureOptions;
   #state: CaptureState = 'stopped';
   #error: TributaryError | null = null;
+  readonly #undone = new UndoneRows();
   #identity: SourceIdentity | null = null;
   #sink: CaptureSink | null = null;
   #stream: BinlogStream | null = null;
@@ -257,7 +259,7 @@ export class Capture {
       onQuiet: () => this.#onQuiet(),
     });
     const start = startOf(position, identity);
-    const reader = new GroupReader(sink, start.kind === 'file' ? start : null, charsets);
+    const reader = new GroupReader(sink, start.kind === 'file' ? start : null, charsets, this.#undone);
     const stream = await openBinlogStream({
       connection: this.#o.connection,
       serverId: serverIdOf(this.#o.branch, this.#o.spool.stream().epoch),

@@ -86,6 +86,9 @@ export function charsetOfCollation(id: number, mariadb: boolean): Charset | null
   return lookUp(RANGES, id) ?? lookUp(MARIADB_RANGES, id);
 }
 
+/** Stands for a character set where an ENUM's error value is met in a key that also has the member ''. */
+export const EMPTY_MEMBER_KEY = "ENUM key with a member '', whose error value would be the same";
+
 /** Thrown by a decoder where bytes are no text in the character set; the caller adds table and column. */
 export class UndecodableText extends Error {
   constructor(charset: string, bytes: Uint8Array) {

@@ -84,6 +84,7 @@ export function checkChoice(
 
 function faultOfChoice(column: { readonly type: string; readonly key?: number }, choice: ColumnChoice): string | null {
   if (column.key !== undefined && choice !== 'hash') return 'is part of the key: it can be hashed, not left out';
-  if (column.type === 'json' && choice === 'hash') return 'is JSON, which has many texts for one value: it cannot be hashed';
+  if (column.type === 'json' && choice === 'hash')
+    return 'is JSON, which has many texts for one value: it cannot be hashed';
   return null;
 }

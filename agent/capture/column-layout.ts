@@ -19,6 +19,8 @@ export interface ColumnLayout {
   readonly unsigned: boolean;
   /** Of ENUM and SET. */
   readonly members: readonly string[];
+  /** An ENUM in a key with the member '': its error value, which has the same text, would be taken for the same row. */
+  readonly refusesErrorValue?: boolean;
   /** Of VECTOR. */
   readonly dimensions: number;
 }

@@ -35,11 +35,14 @@ import {
 } from './events.ts';
 import type { RawEvent } from './events.ts';
 import type { GroupSink, StreamPlace } from './group-sink.ts';
+import { LookAgain } from './look-again.ts';
 import type { RowsKind } from './row-image.ts';
 import { classifyStatement, xidText } from './statements.ts';
 import type { TableName } from './statements.ts';
 import type { ServerCharsets } from './server-charsets.ts';
 import { TableRegistry } from './table-registry.ts';
+import { UndoneRows } from './undone-rows.ts';
+import type { Range } from './undone-rows.ts';
 
 export type { RawEvent } from './events.ts';
 export type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-sink.ts';
@@ -71,9 +74,6 @@ const OFFSET_WRAP = 2 ** 32;
 const FORMAT_HINT =
   "Run: SET GLOBAL binlog_format = 'ROW'; add binlog_format=ROW below [mysqld] in my.cnf, and look for sessions that set " +
   'binlog_format. Then `tributary-agent snapshot` copies all tables and lets capture go on.';
-const MIXED_HINT =
-  'It mixes tables of an engine without transactions with others: convert them to InnoDB, or exclude them. ' +
-  '`tributary-agent snapshot` copies all tables and lets capture go on.';
 
 /** Faults of a rows event that say that its rows are not told exactly, and not that nonsense was read. */
 const INEXACT: ReadonlySet<string> = new Set(['SOURCE_SETTING', 'VALUE_UNSUPPORTED']);
@@ -97,13 +97,28 @@ export class GroupReader {
   #alterPending = false;
   /** Name of the XA transaction that the open group is; null: it is none. */
   #xid: string | null = null;
-  /** Captured rows before each savepoint of the open group. */
+  /** What tells the open group from others. */
+  #group = '';
+  /** Rows events of the open group so far, and how many of them there were before each savepoint. */
+  #rowsEvents = 0;
   readonly #savepoints = new Map<string, number>();
+  readonly #undone: UndoneRows;
+  /** Those of the open group that are known to be undone. */
+  #undoneHere: readonly Range[] = [];
 
-  /** @param start where the stream begins, until a Rotate event says so itself */
-  /** @param charsets of the server; default: only those that are built in */
-  constructor(sink: GroupSink, start: StreamPlace | null = null, charsets?: ServerCharsets) {
+  /**
+   * @param start where the stream begins, until a Rotate event says so itself
+   * @param charsets of the server; default: only those that are built in
+   * @param undone what earlier readers of this binlog have found to be undone
+   */
+  constructor(
+    sink: GroupSink,
+    start: StreamPlace | null = null,
+    charsets?: ServerCharsets,
+    undone: UndoneRows = new UndoneRows(),
+  ) {
     this.#sink = sink;
+    this.#undone = undone;
     this.#tables = new TableRegistry(sink, charsets);
     this.#file = start?.file ?? '';
     this.#offset = start?.offset ?? 0;
@@ -286,12 +301,16 @@ export class GroupReader {
     this.#alterPending = false;
     this.#xid = null;
     this.#savepoints.clear();
+    this.#rowsEvents = 0;
     this.#state = state;
     this.#count(event);
+    const startOffset = event.nextPosition === 0 ? before : this.#offset - event.length;
+    this.#group = gtid ?? `${this.#file}:${startOffset}`;
+    this.#undoneHere = this.#undone.of(this.#group);
     this.#sink.begin({
       gtid,
       file: this.#file,
-      startOffset: event.nextPosition === 0 ? before : this.#offset - event.length,
+      startOffset,
       committedAt: committedAt ?? isoMicroseconds(event.timestamp * 1_000_000),
       timestamp: event.timestamp,
     });
@@ -352,26 +371,22 @@ export class GroupReader {
         this.#end();
         return;
       }
-      case 'rollback':
-        if (this.#capturedRows > 0) {
-          this.#pass(
-            unsupported('The binlog holds a transaction that changed captured rows and ends in ROLLBACK.', MIXED_HINT),
-          );
-        }
-        {
-          this.#end();
-          return;
-        }
+      case 'rollback': {
+        this.#undo(0);
+        this.#end();
+        return;
+      }
       case 'savepoint':
-        this.#savepoints.set(statement.name, this.#capturedRows);
+        this.#savepoints.set(statement.name.toLowerCase(), this.#rowsEvents);
         return;
-      case 'rollback-to':
-        if (this.#capturedRows > (this.#savepoints.get(statement.name) ?? 0)) {
-          this.#pass(
-            unsupported('The binlog holds ROLLBACK TO SAVEPOINT behind changes of captured rows.', MIXED_HINT),
-          );
+      case 'rollback-to': {
+        const from = this.#savepoints.get(statement.name.toLowerCase());
+        if (from === undefined) {
+          throw new TributaryError('EVENT_MALFORMED', 'The binlog goes back to a savepoint that it does not hold.');
         }
+        this.#undo(from);
         return;
+      }
       case 'xa-end':
       case 'xa-prepare':
         return;
@@ -400,6 +415,15 @@ export class GroupReader {
     if (opened) this.#end();
   }
 
+  /** Rows events from this one on were undone. Those that were handed over must be taken back: by looking again. */
+  #undo(from: number): void {
+    const to = this.#rowsEvents;
+    if (this.#capturedRows === 0 || from === to) return;
+    if (this.#undoneHere.some(range => range.from <= from && to <= range.to)) return;
+    this.#undone.note(this.#group, { from, to });
+    throw new LookAgain(`rows of transaction ${this.#group} were undone: it is read again without them`);
+  }
+
   /** The binlog does not tell exactly what has changed: goes on only if a snapshot will. */
   #pass(error: TributaryError, table: TableName | null = null): void {
     if (!this.#sink.passes(error, table)) throw error;
@@ -409,7 +433,9 @@ export class GroupReader {
   #rows(kind: RowsKind | 'partial-update', type: number, body: Buffer): number {
     const { tableId, endOfStatement } = readRowsTable(body);
     let rows = 0;
-    if (tableId !== DUMMY_TABLE_ID) {
+    const place = this.#rowsEvents++;
+    const undone = this.#undoneHere.some(({ from, to }) => from <= place && place < to);
+    if (tableId !== DUMMY_TABLE_ID && !undone) {
       const captured = this.#tables.mapped(tableId);
       if (captured !== null) {
         const { writer, decoder } = captured;

@@ -122,7 +122,7 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
 /** What the server commits without logging it: capture would never see it. */
 async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<string, string>): Promise<Finding[]> {
   if (!isOn(values.get('log_bin') ?? '')) return [];
-  const findings = (await source.binlogFilters()).map(filter =>
+  const findings = (await binlogFilters(source)).map(filter =>
     fault(
       'source.binlog_filter',
       'SOURCE_SETTING',
@@ -146,6 +146,16 @@ async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<s
 }
 
 /** A user who may not ask is told by nobody: then it is taken for what it nearly always is, a server of its own. */
+/** None where the user may not ask: that is a fault of its own, which checkRights names with its GRANT. */
+async function binlogFilters(source: SourceConnection): Promise<string[]> {
+  try {
+    return await source.binlogFilters();
+  } catch (error) {
+    if (error instanceof TributaryError && error.code === 'SOURCE_ACCESS_DENIED') return [];
+    throw error;
+  }
+}
+
 async function isReplica(source: SourceConnection): Promise<boolean> {
   try {
     return await source.isReplica();
@@ -251,9 +261,22 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
     }
     if (!table.columns.some(column => column.key !== undefined)) {
       findings.push(
-        fault(subject, 'SOURCE_TABLE', 'has no primary key: its rows have no identity', {
-          statement: `ALTER TABLE ${name} ADD PRIMARY KEY (…), or exclude it: tables.exclude: ["${table.schema}.${table.name}"]`,
-        }),
+        fault(
+          subject,
+          'SOURCE_TABLE',
+          'has neither a primary key nor a unique key without NULLs: its rows have no identity',
+          {
+            statement: `ALTER TABLE ${name} ADD PRIMARY KEY (…), or exclude it: tables.exclude: ["${table.schema}.${table.name}"]`,
+          },
+        ),
+      );
+    }
+    if (table.leftOut.length > 0) {
+      findings.push(
+        warning(
+          subject,
+          `its generated columns ${table.leftOut.join(', ')} are left out: MariaDB does not log them with updates`,
+        ),
       );
     }
     if (table.problem !== null) {

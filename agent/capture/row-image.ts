@@ -253,9 +253,8 @@ export class RowDecoder {
     throw new TributaryError('SOURCE_SETTING', `A change of ${this.#where()} was logged without its column ${name}.`, {
       hint:
         "Run: SET GLOBAL binlog_row_image = 'FULL'; add binlog_row_image=FULL below [mysqld] in my.cnf, and look for " +
-        'sessions that set binlog_row_image. Then `tributary-agent snapshot ' +
-        `${this.#where()}` +
-        '` copies the table and lets capture go on.',
+        `sessions that set binlog_row_image. Then \`tributary-agent snapshot ${this.#where()}\` copies the table and ` +
+        'lets capture go on.',
     });
   }
 }

@@ -86,7 +86,7 @@ function patternToRegExp(pattern: string): RegExp {
 
 /** Whether some text that begins so matches the pattern. */
 function matchesFrom(beginning: string, pattern: string): boolean {
-  const signs = [...pattern];
+  const signs = Array.from(pattern);
   let places = new Set([0]);
   for (const character of beginning) {
     const next = new Set<number>();

@@ -19,7 +19,9 @@ export interface CharsetSource {
 
 /** Where a code begins: what the server prints for what it cannot convert. */
 const UNKNOWN = '3F';
-const HEX_DIGITS = [...'0123456789ABCDEF'].map(digit => `SELECT '${digit}' AS d`).join(' UNION ALL ');
+const HEX_DIGITS = Array.from({ length: 16 }, (_, digit) => `SELECT '${digit.toString(16).toUpperCase()}' AS d`).join(
+  ' UNION ALL ',
+);
 /** GB18030 beyond the Basic Multilingual Plane is linear: its code 0x90308130 is U+10000. */
 const GB18030_PLANES = 189_000;
 /** Where a set's four-byte codes of the Basic Multilingual Plane end, counted as GB18030 counts. */
@@ -59,7 +61,9 @@ export class ServerCharsets {
 
   /** Asks the server which sets and collations it has. */
   static async read(source: CharsetSource, mariadb: boolean): Promise<ServerCharsets> {
-    const sets = await source.rows('SELECT CHARACTER_SET_NAME AS name, MAXLEN AS bytes FROM information_schema.CHARACTER_SETS');
+    const sets = await source.rows(
+      'SELECT CHARACTER_SET_NAME AS name, MAXLEN AS bytes FROM information_schema.CHARACTER_SETS',
+    );
     const collations = await source.rows(
       `SELECT ID AS id, CHARACTER_SET_NAME AS name FROM information_schema.${mariadb ? 'COLLATION_CHARACTER_SET_APPLICABILITY' : 'COLLATIONS'}`,
     );
@@ -107,7 +111,8 @@ async function readTable(source: CharsetSource, name: string, maxBytes: number):
   const single: (string | undefined)[] = [];
   for (const [code, text] of await readCodes(source, name, '', 1, '')) single[code] = text;
   const double = maxBytes < 2 ? new Map<number, string>() : await readCodes(source, name, '', 2, `h0.d >= '8'`);
-  const triple = maxBytes === 3 ? await readCodes(source, name, '8F', 2, `h0.d >= 'A' AND h2.d >= 'A'`) : new Map<number, string>();
+  const triple =
+    maxBytes === 3 ? await readCodes(source, name, '8F', 2, `h0.d >= 'A' AND h2.d >= 'A'`) : new Map<number, string>();
   const quadruple = maxBytes === 4 ? await readGb18030(source, name) : null;
   return { single, double, triple, quadruple };
 }

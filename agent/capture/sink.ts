@@ -212,9 +212,8 @@ export class CaptureSink implements GroupSink {
     const { schema, name } = definition;
     if (!this.wants(schema, name)) return null;
     const facts = this.#o.catalogue?.facts ?? Facts.none();
-    // A TableMap of a table with a primary key tells all but what only MariaDB's catalogue knows.
-    const tellsAll = facts.flavor === 'mysql' && definition.columns.some(column => column.key !== undefined);
-    if (!tellsAll && this.#redefined.has(tableKey(schema, name))) {
+    // MySQL's TableMap tells all; MariaDB's catalogue knows of its tables what the binlog does not.
+    if (facts.flavor === 'mariadb' && this.#redefined.has(tableKey(schema, name))) {
       throw new LookAgain(`table ${schema}.${name} was redefined: the catalogue is read again`);
     }
     const view = viewTable(definition, facts.of(schema, name), this.#o.selection);

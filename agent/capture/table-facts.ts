@@ -1,6 +1,6 @@
 /**
- * What the catalogue knows of a table and the binlog does not tell: which unique key can stand in for a primary one, and
- * on MariaDB which columns are generated and which BINARY columns are really a UUID or an internet address.
+ * What the catalogue knows of a table: which key identifies its rows, as the binlog has it too; and what the binlog does
+ * not tell: on MariaDB, which columns are generated and which BINARY columns are really a UUID or an internet address.
  *
  * The binlog's rows may be older than the catalogue. That is exact in the end all the same: facts are read before the
  * stream is, and again when the stream brings a statement that is newer than they are and changes a table; and every
@@ -34,7 +34,7 @@ export interface TableFacts {
   /** Columns that are left out: MariaDB does not log a generated column when a row is updated. */
   readonly leftOut: ReadonlySet<string>;
   readonly fixedTexts: ReadonlyMap<string, FixedTextType>;
-  /** Columns of the primary key, or else of the unique key without NULLs that identifies rows; none: there is neither. */
+  /** Columns of the primary key, or of the unique key that the server takes for it; none: there is neither. */
   readonly identity: readonly string[];
 }
 
@@ -72,19 +72,21 @@ export class Facts {
     const values = only === undefined ? [] : [only.schema, only.name];
     const system = "TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')";
     const indexes = await source.rows(
-      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, INDEX_NAME AS idx, COLUMN_NAME AS name, SUB_PART AS part, NULLABLE AS nullable
+      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, INDEX_NAME AS idx, COLUMN_NAME AS name
          FROM information_schema.STATISTICS WHERE NON_UNIQUE = 0 AND ${system}${where} ORDER BY INDEX_NAME, SEQ_IN_INDEX`,
       values,
     );
-    const columns =
+    const [made, special] =
       flavor === 'mysql'
-        ? []
-        : await source.rows(
-            `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, COLUMN_NAME AS name, LOWER(DATA_TYPE) AS type, IS_GENERATED AS made
-               FROM information_schema.COLUMNS
-              WHERE (IS_GENERATED = 'ALWAYS' OR DATA_TYPE IN ('uuid', 'inet4', 'inet6')) AND ${system}${where}`,
-            values,
-          );
+        ? ["'NEVER'", '']
+        : ['IS_GENERATED', " OR IS_GENERATED = 'ALWAYS' OR DATA_TYPE IN ('uuid', 'inet4', 'inet6')"];
+    // Manual: "A UNIQUE index may be displayed as PRI if it cannot contain NULL values and there is no PRIMARY KEY".
+    const columns = await source.rows(
+      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, COLUMN_NAME AS name, LOWER(DATA_TYPE) AS type, ${made} AS made,
+              COLUMN_KEY AS part
+         FROM information_schema.COLUMNS WHERE (COLUMN_KEY = 'PRI'${special}) AND ${system}${where}`,
+      values,
+    );
     const byTable = Map.groupBy([...indexes, ...columns], row => factKey(row['ts'] ?? '', row['tn'] ?? ''));
     return new Facts(flavor, new Map([...byTable].map(([key, rows]) => [key, factsOf(rows)])));
   }
@@ -97,36 +99,32 @@ function factKey(schema: string, name: string): string {
 function factsOf(rows: readonly Row[]): TableFacts {
   const generated = new Set<string>();
   const fixedTexts = new Map<string, FixedTextType>();
+  const primary = new Set<string>();
   for (const row of rows) {
     const name = row['name'] ?? '';
     const type = row['type'] ?? '';
     if (row['made'] === 'ALWAYS') generated.add(name);
     if (isFixedText(type)) fixedTexts.set(name, type);
+    if (row['part'] === 'PRI') primary.add(name);
   }
   const identity = identityOf(
     rows.filter(row => row['idx'] !== undefined),
-    generated,
+    primary,
   );
   // A generated column that identifies rows must stay: an update without it then stops capture, and says so.
   return { leftOut: new Set([...generated].filter(name => !identity.includes(name))), fixedTexts, identity };
 }
 
-/** The primary key; else the unique key without NULLs, prefixes and generated columns that has the fewest columns. */
-function identityOf(rows: readonly Row[], generated: ReadonlySet<string>): string[] {
-  const keys = [...Map.groupBy(rows, row => row['idx'] ?? '')].map(([index, parts]) => ({
-    index,
-    names: parts.map(part => part['name'] ?? ''),
-    whole: parts.every(
-      ({ name, part, nullable }) =>
-        typeof name === 'string' && !generated.has(name) && (part ?? null) === null && nullable !== 'YES',
-    ),
-  }));
-  const primary = keys.find(key => key.index === 'PRIMARY');
-  if (primary !== undefined) return primary.names;
-  const [best] = keys
-    .filter(key => key.whole)
-    .sort((a, b) => a.names.length - b.names.length || (a.index < b.index ? -1 : 1));
-  return best?.names ?? [];
+/** The primary key, or the unique key of exactly the columns that the server says are it. */
+function identityOf(rows: readonly Row[], primary: ReadonlySet<string>): string[] {
+  const byIndex = Map.groupBy(rows, row => row['idx'] ?? '');
+  const keys = [...byIndex].map(([index, parts]) => ({ index, names: parts.map(part => part['name'] ?? '') }));
+  const named = keys.find(key => key.index === 'PRIMARY');
+  if (named !== undefined) return named.names;
+  const alike = keys.filter(({ names }) => names.length === primary.size && names.every(name => primary.has(name)));
+  const orders = new Set(alike.map(({ names }) => JSON.stringify(names)));
+  // Of two with the same columns in another order, which one the server means is not known.
+  return orders.size === 1 ? (alike[0]?.names ?? []) : [];
 }
 
 /** From the binlog's bytes in base64 to the text. */

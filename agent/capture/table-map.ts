@@ -347,7 +347,8 @@ export function readTableMap(
     };
     const type = columnType(layout) ?? refuse(`has the type ${code}, which is not handled`);
     const key = metadata.primaryKey.indexOf(i) + 1;
-    layouts.push(layout);
+    const refusesErrorValue = key > 0 && code === TYPE.enum && layout.members.includes('');
+    layouts.push(refusesErrorValue ? { ...layout, refusesErrorValue } : layout);
     columns.push({
       name,
       type: formatColumnType(type),

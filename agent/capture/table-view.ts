@@ -1,6 +1,6 @@
 /**
  * A table of the stream as the head office is to have it: without the columns that are left out, with those that are
- * hashed, emptied or written as another type, and with the columns that identify a row. Pure.
+ * hashed, emptied or written as another type. Pure.
  */
 import type { ColumnDescription, Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
@@ -33,17 +33,15 @@ export interface TableView {
 export function viewTable(definition: SourceTable, facts: TableFacts, selection: Selection): TableView {
   const { schema, name } = definition;
   const table = `${schema}.${name}`;
-  const primary = definition.columns.some(column => column.key !== undefined);
-  const names = new Set(definition.columns.map(column => column.name));
-  const identity = primary || !facts.identity.every(part => names.has(part)) ? [] : facts.identity;
-  if (!primary && identity.length === 0) throw noIdentity(table);
+  // Without a primary key the servers name the unique key here that takes its place, if there is one [live].
+  if (!definition.columns.some(column => column.key !== undefined)) throw noIdentity(table);
   const views: ColumnView[] = [];
   const ignored: number[] = [];
   definition.columns.forEach((column, index) => {
-    const key = column.key ?? identity.indexOf(column.name) + 1;
+    const { key } = column;
     const choice = selection.column(schema, name, column.name);
-    checkChoice(table, { name: column.name, type: column.type, ...(key > 0 ? { key } : {}) }, choice);
-    if (choice === 'omit' || (facts.leftOut.has(column.name) && key === 0)) {
+    checkChoice(table, column, choice);
+    if (choice === 'omit' || (facts.leftOut.has(column.name) && key === undefined)) {
       ignored.push(index);
       return;
     }
@@ -52,7 +50,7 @@ export function viewTable(definition: SourceTable, facts: TableFacts, selection:
       choice === 'hash'
         ? { type: HASH_TYPE, convert: chain(convert, selection.hasher) }
         : { type, convert: choice === 'null' ? TO_NULL : convert };
-    const description = { name: column.name, type: chosen.type, ...(key > 0 ? { key } : {}) };
+    const description = { name: column.name, type: chosen.type, ...(key === undefined ? {} : { key }) };
     views.push({ index, description, convert: chosen.convert });
   });
   const asIs = ignored.length === 0 && views.every(view => view.convert === null);
@@ -82,7 +80,10 @@ export function noIdentity(table: string): TributaryError {
   );
 }
 
-function plainView(column: SourceColumn, facts: TableFacts): { readonly type: string; readonly convert: Convert | null } {
+function plainView(
+  column: SourceColumn,
+  facts: TableFacts,
+): { readonly type: string; readonly convert: Convert | null } {
   const fixed = facts.fixedTexts.get(column.name);
   // The catalogue may be newer than the row: then the column was really bytes, or something else altogether.
   if (fixed === undefined || column.type !== `binary(${FIXED_TEXTS[fixed].bytes})`) {

@@ -35,6 +35,8 @@ export interface CapturedTable extends TableDescription {
   readonly columns: readonly CapturedColumn[];
   /** Why it cannot be captured; null: it can. */
   readonly problem: string | null;
+  /** Columns that are not captured though nobody chose so: MariaDB's generated ones. */
+  readonly leftOut: readonly string[];
   readonly estimatedRows: number | null;
 }
 
@@ -133,7 +135,14 @@ function describe(
     }
   }
   const { estimate = null } = table;
-  return { schema, name, columns, problem, estimatedRows: estimate === null ? null : Number(estimate) };
+  return {
+    schema,
+    name,
+    columns,
+    problem,
+    leftOut: [...facts.leftOut],
+    estimatedRows: estimate === null ? null : Number(estimate),
+  };
 }
 
 const TEXT_TYPES = new Set(['char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext']);
@@ -160,6 +169,7 @@ const SUBTYPES_OF_GEOMETRY = new Set([
 function wireType(row: CatalogueRow, flavor: Flavor): string {
   const base = (row['base'] ?? '').toLowerCase();
   const full = row['full'] ?? '';
+  if (/ COMPRESSED\b/.test(full)) throw new Error('compressed columns are not handled; MODIFY it without COMPRESSED');
   const unsigned = /\bunsigned\b/i.test(full) ? ' unsigned' : '';
   const length = row['characters'] ?? '0';
   switch (base) {

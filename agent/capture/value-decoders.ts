@@ -6,7 +6,7 @@
  * an exception: the caller checks after each row that the cursor has not passed the end, and hands nothing over before.
  */
 import type { Value } from '../../shared/batch.ts';
-import { textDecoder } from './charsets.ts';
+import { EMPTY_MEMBER_KEY, UndecodableText, textDecoder } from './charsets.ts';
 import type { ColumnLayout } from './column-layout.ts';
 import { jsonText } from './json-binary.ts';
 import { decimalSize, decimalText, shortestFloat } from './number-text.ts';
@@ -253,6 +253,8 @@ function enumDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
     const index = littleEndian(bytes, cursor.at, width);
     cursor.at += width;
     const text = texts[index];
+    if (index === 0 && layout.refusesErrorValue === true)
+      throw new UndecodableText(EMPTY_MEMBER_KEY, bytes.subarray(0, 0));
     if (text === undefined) throw new RangeError(`ENUM index ${index} is beyond its ${layout.members.length} members`);
     return text;
   };

@@ -3,6 +3,7 @@
  *
  * Invariant: at most one hello is outstanding; one that was wanted meanwhile follows the answer.
  */
+import { randomInt } from 'node:crypto';
 import { helloMessage, readAnswer } from '../../shared/amqp.ts';
 import { describeError } from '../../shared/errors.ts';
 import type { TributaryError } from '../../shared/errors.ts';
@@ -135,8 +136,18 @@ export class Greeter {
     }
     counters.answers += 1;
     this.#lastAnswerAt = now();
-    if (this.#desk.accept(answer)) host.onAnswer(answer);
-    else counters.ignoredAnswers += 1;
+    if (this.#desk.accept(answer)) {
+      host.onAnswer(answer);
+    } else {
+      counters.ignoredAnswers += 1;
+      // Not for this process: a second agent with this identity reads the same queue, and may have been handed the
+      // answer to our hello. Asking again finds out which of the two is right long before the timeout would; by chance,
+      // because the broker serves the two in turn, and two that ask in turn would each get the other's answers for ever.
+      if (randomInt(2) === 0) {
+        this.#desk.forgetOutstanding();
+        this.#wanted = true;
+      }
+    }
     if (this.#wanted || host.impatient()) this.greetSoon();
   }
 }

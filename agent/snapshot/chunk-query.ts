@@ -58,6 +58,8 @@ export function cursorOf(table: CapturedTable, cells: readonly (Buffer | null)[]
     const cell = cells[table.columns.length + place];
     if (cell === null || cell === undefined) return null;
     const { charset, read } = table.columns[index]!;
-    return charset !== null || wireKind(parseColumnType(read)) === 'bytes' ? cell.toString('base64') : cell.toString('utf8');
+    return charset !== null || wireKind(parseColumnType(read)) === 'bytes'
+      ? cell.toString('base64')
+      : cell.toString('utf8');
   });
 }

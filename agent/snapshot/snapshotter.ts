@@ -15,11 +15,12 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Change, TableDescription, Value } from '../../shared/batch.ts';
+import { parseColumnType } from '../../shared/column-type.ts';
 import { TributaryError, assert } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { keyColumns, keyIdOf } from '../capture/batcher.ts';
 import type { BatchDraft, KeyId } from '../capture/batcher.ts';
-import { UndecodableText } from '../capture/charsets.ts';
+import { EMPTY_MEMBER_KEY, UndecodableText } from '../capture/charsets.ts';
 import type { StreamPlace } from '../capture/group-reader.ts';
 import type { Selection } from '../capture/selection.ts';
 import type { CaptureSink } from '../capture/sink.ts';
@@ -329,7 +330,30 @@ function isSealed(table: CapturedTable): boolean {
   return table.columns.some(column => column.key !== undefined && column.convert !== null);
 }
 
-function toChunk(table: CapturedTable, charsets: ServerCharsets, cells: (Buffer | null)[][], last: boolean, high: StreamPlace): Chunk {
+/** The stream refuses these rows as well: an ENUM's error value and its member '' would be one row at the head office. */
+function refuseErrorValues(table: CapturedTable, cells: readonly (readonly (Buffer | null)[])[]): void {
+  keyColumns(table.columns).forEach((index, place) => {
+    const { name, read } = table.columns[index]!;
+    const type = parseColumnType(read);
+    if (type.base !== 'enum' || !type.members.includes('')) return;
+    if (cells.every(row => row[table.columns.length + place]?.toString() !== '0')) return;
+    throw new TributaryError(
+      'VALUE_UNSUPPORTED',
+      `${table.schema}.${table.name}, column ${name}: ${EMPTY_MEMBER_KEY}.`,
+      {
+        hint: 'Correct the value at the branch, or exclude the table.',
+      },
+    );
+  });
+}
+
+function toChunk(
+  table: CapturedTable,
+  charsets: ServerCharsets,
+  cells: (Buffer | null)[][],
+  last: boolean,
+  high: StreamPlace,
+): Chunk {
   const readers = table.columns.map((column, c) => {
     const charset = column.charset === null ? null : charsets.named(column.charset);
     assert(column.charset === null || charset !== null, 'a character set was not loaded');
@@ -355,6 +379,7 @@ function toChunk(table: CapturedTable, charsets: ServerCharsets, cells: (Buffer 
       return read(cell);
     }),
   );
+  refuseErrorValues(table, cells);
   const keys = keyColumns(table.columns).map(index => columns[index]!);
   return {
     rows: cells.length,

@@ -35,8 +35,7 @@ export interface BatchToAppend {
  * position passes the PREPARE; `drop` forgets them.
  */
 export type HeldChange =
-  | { readonly do: 'keep'; readonly key: string; readonly xid: string }
-  | { readonly do: 'drop'; readonly key: string };
+  { readonly do: 'keep'; readonly key: string; readonly xid: string } | { readonly do: 'drop'; readonly key: string };
 
 export interface StoredBatch {
   readonly seq: number;

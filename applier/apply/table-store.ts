@@ -160,7 +160,7 @@ export class TableStore {
       throw new TributaryError(
         'TARGET_SCHEMA',
         `${description.schema}.${description.name}: the table at the head office is large and would be rebuilt.`,
-        { hint: `Run \`tributary-applier schema approve\`, or in a quiet hour: ${plan.sql}` },
+        { hint: `In a quiet hour \`tributary-applier schema approve\` and the branch's id; it runs: ${plan.sql}` },
       );
     }
     await connection.query(plan.sql);

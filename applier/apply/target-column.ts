@@ -158,7 +158,7 @@ export function holds(have: ColumnType, want: ColumnType): boolean {
 /** The smallest type that holds all that either holds; null where there is none. */
 export function widen(have: ColumnType, want: ColumnType): ColumnType | null {
   if (formatColumnType(have) === formatColumnType(want)) return have;
-  if (familyOf(have) !== familyOf(want)) return null;
+  if (familyOf(have) !== familyOf(want)) return widenToText(have, want);
   if (have.base === 'decimal' && want.base === 'decimal') {
     const scale = Math.max(have.scale, want.scale);
     const whole = Math.max(have.precision - have.scale, want.precision - want.scale);
@@ -176,6 +176,39 @@ export function widen(have: ColumnType, want: ColumnType): ColumnType | null {
   if ('unsigned' in have && 'unsigned' in want) return widenInteger(have, want);
   const family = familyOf(have);
   return family === 'text' || family === 'bytes' ? widenString(have, want, family) : null;
+}
+
+/**
+ * A number or a time beside a text: a text that holds what the server prints, which is also how the value travels.
+ * Not for FLOAT and DOUBLE, whose print is not the value, and not for YEAR and BIT.
+ */
+function widenToText(have: ColumnType, want: ColumnType): ColumnType | null {
+  const [text, other] = familyOf(have) === 'text' ? [have, want] : [want, have];
+  const length = printedLength(other);
+  return familyOf(text) === 'text' && length !== null ? widenString(text, { base: 'varchar', length }, 'text') : null;
+}
+
+/** Characters of the longest print of a value; null where the print is not the value. */
+function printedLength(type: ColumnType): number | null {
+  switch (type.base) {
+    case 'tinyint':
+    case 'smallint':
+    case 'mediumint':
+    case 'int':
+    case 'bigint':
+      return 20;
+    case 'decimal':
+      return type.precision + 3;
+    case 'date':
+      return 10;
+    case 'time':
+      return 17;
+    case 'datetime':
+    case 'timestamp':
+      return 26;
+    default:
+      return null;
+  }
 }
 
 type IntegerType = Extract<ColumnType, { readonly unsigned: boolean }>;

@@ -197,7 +197,8 @@ function checkIdentity(
     refuse(
       description,
       `its key is (${wanted.join(', ')}), but at the head office it is (${identity.slice(1).join(', ')})`,
-      'Give the table the same primary key at every branch, or map it to another name with tables.map.',
+      'Give the table the same primary key at every branch. Then, at the head office, ' +
+        `DROP TABLE ${quoteName(description.name)} and \`branch retry\`; at the other branches \`tributary-agent snapshot\`.`,
     );
   }
   return false;
@@ -276,7 +277,10 @@ function widening(
     const want = targetType(column.type);
     const isKey = key.has(index);
     const where = `column ${column.name} is ${server.columnType} at the head office and ${formatColumnType(column.type).slice(0, 80)} at the branch`;
-    const byHand = `Bring the types together at the branches, or map the table to another name with tables.map.`;
+    const byHand =
+      'Give the column the same type at every branch. Then, at the head office, ' +
+      `ALTER TABLE ${quoteName(description.name)} DROP COLUMN ${column.sql} and \`branch retry\`; at the other branches ` +
+      '`tributary-agent snapshot`.';
     if (have === null || server.generated) refuse(description, where, byHand);
     const isText = server.collation !== null;
     if (isText && (!server.collation.startsWith('utf8mb4_') || (isKey && !KEY_COLLATIONS.has(server.collation)))) {

@@ -14,6 +14,7 @@ import type { Enrolment } from '../../shared/enrolment.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { RowWriter } from '../consume/row-writer.ts';
 import type { TargetPool } from '../consume/target-pool.ts';
+import { approveHalted } from './approval-store.ts';
 import { saveBrokerUser } from './broker-user-store.ts';
 import { listContacts, readContact } from './contact-store.ts';
 import type { ContactRow } from './contact-store.ts';
@@ -30,7 +31,17 @@ import { tablesOfBranch } from './table-claims.ts';
 const DELETE_SLICE_ROWS = 5_000;
 
 /** Tables with a column `branch`, emptied of a branch whose data is deleted. The row itself goes last. */
-const OWN_TABLES = ['inbox', 'snapshot', 'request', 'quarantine', 'contact', 'table', 'broker_user', 'branch'] as const;
+const OWN_TABLES = [
+  'inbox',
+  'approval',
+  'snapshot',
+  'request',
+  'quarantine',
+  'contact',
+  'table',
+  'broker_user',
+  'branch',
+] as const;
 
 export interface RegistryOptions {
   readonly pool: TargetPool;
@@ -157,6 +168,11 @@ export class Registry {
   /** Lets a halted branch try its batch again. */
   async retry(branch: string): Promise<void> {
     await this.#locked(branch, connection => clearHalt(connection, branch));
+  }
+
+  /** Lets a branch that is halted by TARGET_SCHEMA try again, large tables rebuilt; returns why it was halted. */
+  async approve(branch: string): Promise<string> {
+    return this.#options.pool.transact(connection => approveHalted(connection, branch));
   }
 
   /** Passes over the batch at which a branch stands still; returns the id of the snapshot request that mends it. */

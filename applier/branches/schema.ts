@@ -89,6 +89,10 @@ const STATEMENTS: readonly string[] = [
     definition JSON NOT NULL COMMENT 'columns as the branch last described them',
     changed_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     PRIMARY KEY (branch, table_name)) ${OPTIONS}`,
+  `CREATE TABLE IF NOT EXISTS tributary_approval (
+    ${BRANCH} PRIMARY KEY,
+    seq BIGINT UNSIGNED NOT NULL COMMENT 'the batch whose tables may be rebuilt',
+    approved_at DATETIME(6) NOT NULL) ${OPTIONS}`,
   `CREATE TABLE IF NOT EXISTS tributary_quarantine (
     ${BRANCH},
     epoch ${ID} NOT NULL,

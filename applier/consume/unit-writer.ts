@@ -10,6 +10,7 @@ import type { BatchBody, Change, StreamMark } from '../../shared/batch.ts';
 import { decodeBatch } from '../../shared/batch-codec.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { Prepared } from '../apply/applier.ts';
+import { takeApproval } from '../branches/approval-store.ts';
 import { deleteInboxThrough, putInbox, readInbox } from '../branches/inbox.ts';
 import { keepQuarantined } from '../branches/quarantine-store.ts';
 import {
@@ -227,7 +228,13 @@ export class UnitWriter {
     const tables = bodies.flatMap(body => body.tables);
     if (this.#claims.knows(tables)) await this.#claims.verify(null, tables);
     else await this.#pool.use(connection => this.#claims.verify(connection, tables));
-    return this.#rows.prepare(bodies, this.#branch);
+    try {
+      return await this.#rows.prepare(bodies, this.#branch);
+    } catch (error) {
+      if (!(error instanceof TributaryError) || error.code !== 'TARGET_SCHEMA') throw error;
+      if (!(await this.#pool.use(connection => takeApproval(connection, this.#branch)))) throw error;
+      return this.#rows.prepare(bodies, this.#branch, { approveRebuild: true });
+    }
   }
 
   /** A transaction that begins with the lock on the branch's row and ends early when the row is not as planned. */

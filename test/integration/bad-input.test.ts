@@ -47,6 +47,10 @@ async function sql(server: DatabaseServer, statements: readonly string[]): Promi
   }
 }
 
+async function streamOf(branch: Branch): Promise<{ readonly epoch: string }> {
+  return ((await branch.agent.get('/api/status')) as { readonly stream: { readonly epoch: string } }).stream;
+}
+
 const TABLE = 'CREATE TABLE sale (id INT PRIMARY KEY, name VARCHAR(20))';
 
 void t.test('a configuration’s faults are all told at once, with exit code 2', async t => {
@@ -189,18 +193,35 @@ void t.test('settings that make capture impossible are told with what mends them
   await sql(server, [`INSERT INTO ${branch.schema}.sale VALUES (2, 'new')`]);
   t.equal((await world.waitUntilEqual(branch, 30_000)).rowsCompared, 2);
 
-  await t.test('a setting that is changed under a running agent stops it; mended, all comes right', async t => {
-    // The application logs a partial image, which nobody can complete afterwards.
+  await t.test('rows that a session logs in part come right by copying their table again', async t => {
+    const { epoch } = await streamOf(branch);
+    const snapshots = (): number => branch.agent.log().filter(({ msg }) => msg === 'snapshot finished').length;
+    const before = snapshots();
     await sql(server, [
+      `USE ${branch.schema}`,
       'SET SESSION binlog_row_image=MINIMAL',
-      `UPDATE ${branch.schema}.sale SET name = 'partial' WHERE id = 1`,
+      "UPDATE sale SET name = 'partial' WHERE id = 1",
       'SET SESSION binlog_row_image=FULL',
-      `INSERT INTO ${branch.schema}.sale VALUES (3, 'behind it')`,
+      "INSERT INTO sale VALUES (3, 'behind it')",
     ]);
-    const line = await branch.agent.waitForLog(({ msg }) => /logged without its column/.test(msg ?? ''));
-    t.match(line['hint'], /binlog_row_image[\s\S]*my\.cnf/);
-    t.equal((await world.waitUntilEqual(branch, 40_000)).rowsCompared, 3);
-    t.ok(branch.agent.log().some(({ msg }) => msg === 'a new epoch begins with a snapshot'));
+    t.equal((await world.waitUntilEqual(branch, 30_000)).rowsCompared, 3);
+    t.ok(snapshots() > before);
+    t.equal((await streamOf(branch)).epoch, epoch, 'in the same life');
+  });
+
+  await t.test('a statement in place of rows stops capture loudly; it recovers by a new life', async t => {
+    const { epoch } = await streamOf(branch);
+    await sql(server, [
+      `USE ${branch.schema}`,
+      "SET SESSION binlog_format='STATEMENT'",
+      "INSERT INTO sale VALUES (4, 'as a statement')",
+      "SET SESSION binlog_format='ROW'",
+      "INSERT INTO sale VALUES (5, 'behind that')",
+    ]);
+    const line = await branch.agent.waitForLog(({ msg }) => msg?.includes('changed by a statement') === true);
+    t.match(line, { code: 'SOURCE_SETTING', hint: /SET GLOBAL binlog_format[\s\S]*my\.cnf/ });
+    t.equal((await world.waitUntilEqual(branch, 40_000)).rowsCompared, 5);
+    t.not((await streamOf(branch)).epoch, epoch);
   });
 });
 
@@ -257,8 +278,12 @@ void t.test('a table without a primary key stops capture loudly; with a key, all
     before,
   );
   t.match(line['hint'], 'ADD PRIMARY KEY');
-  const status = (await branch.agent.get('/api/status')) as { readonly state: string; readonly error: unknown };
-  t.match(status, { state: 'stopped', error: { code: 'SOURCE_TABLE', message: new RegExp(table) } });
+  let status: unknown;
+  await branch.agent.waitUntil('stopped, not looking again just now', async () => {
+    status = await branch.agent.get('/api/status');
+    return (status as { readonly state: string }).state === 'stopped';
+  });
+  t.match(status, { error: { code: 'SOURCE_TABLE', message: new RegExp(table) } });
   await t.rejects(branch.agent.get('/readyz'), /503/);
   await branch.db.query('ALTER TABLE keyless ADD PRIMARY KEY (a)');
   await branch.db.query('INSERT INTO keyless VALUES (2, 3)');

@@ -82,6 +82,13 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
   const column = quote(own.name);
   const printed = `CAST(${column} AS CHAR)`;
   const family = familyOf(own);
+  // Numbers and times that share a column with texts of another branch are there as the branch prints them.
+  if (family === 'text') {
+    const meant = familyOf(reference);
+    if (meant === 'number') return printed;
+    if (meant === 'decimal') return filled(printed, reference.scale, MAX_SCALE);
+    if (meant === 'temporal') return filled(printed, reference.fraction, MAX_FRACTION);
+  }
   switch (family) {
     case 'number':
       return `CAST(${column} + 0 AS CHAR)`;

@@ -38,6 +38,8 @@ export interface RigOptions {
   readonly source?: SourceAddress;
   /** Default: everything in the rig's schema. */
   readonly rules?: (schema: string) => Partial<SelectionRules>;
+  /** The key by which columns are hashed. */
+  readonly hashKey?: string;
   readonly spool?: Partial<SpoolOptions>;
   /** Default: always. */
   readonly canSend?: () => boolean;
@@ -103,7 +105,7 @@ export class CaptureRig {
     const capture = new Capture({
       branch: 'paris',
       spool: this.spool,
-      selection: createSelection(this.rules),
+      selection: createSelection(this.rules, this.#options.hashKey ?? null),
       connection: { host, port, user, password },
       connect: async () => {
         const tls = { mode: 'off', ca: null, cert: null, key: null, verifyName: true } as const;

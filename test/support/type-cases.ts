@@ -35,22 +35,54 @@ function integers(): TypeCase[] {
 const NUMBERS: readonly TypeCase[] = [
   ...integers(),
   { name: 'boolean', type: 'BOOLEAN', values: ['TRUE', 'FALSE', '2'] },
-  { name: 'decimal65', type: 'DECIMAL(65,30)', values: [`-${NINES}`, NINES, '0', '0.1', `-0.${'0'.repeat(29)}1`, '123456789.000000001'] },
+  {
+    name: 'decimal65',
+    type: 'DECIMAL(65,30)',
+    values: [`-${NINES}`, NINES, '0', '0.1', `-0.${'0'.repeat(29)}1`, '123456789.000000001'],
+  },
   { name: 'decimal9', type: 'DECIMAL(9,9)', values: ['0.999999999', '-0.000000001', '0'] },
   { name: 'decimal65_0', type: 'DECIMAL(65,0)', values: ['9'.repeat(65), `-${'9'.repeat(65)}`, '1000000000'] },
   { name: 'decimal10_2', type: 'DECIMAL(10,2) UNSIGNED', values: ['99999999.99', '0.01'] },
   {
     name: 'float',
     type: 'FLOAT',
-    values: ['0.1', '-0e0', '0', '1e-45', '-1.4e-45', '1.1754942e-38', '3.4028235e38', '-3.4028234e38', '16777216', '16777215', '1e10', '9.999999e9'],
+    values: [
+      '0.1',
+      '-0e0',
+      '0',
+      '1e-45',
+      '-1.4e-45',
+      '1.1754942e-38',
+      '3.4028235e38',
+      '-3.4028234e38',
+      '16777216',
+      '16777215',
+      '1e10',
+      '9.999999e9',
+    ],
   },
   { name: 'float_ms', type: 'FLOAT(7,4)', values: ['999.9999', '-0.0001'] },
   {
     name: 'double',
     type: 'DOUBLE',
-    values: ['0.1', '-0e0', '5e-324', '-5e-324', '2.2250738585072009e-308', '1.7976931348623157e308', '-1.7976931348623157e308', '9007199254740993', '1e22', '123456789012345680'],
+    values: [
+      '0.1',
+      '-0e0',
+      '5e-324',
+      '-5e-324',
+      '2.2250738585072009e-308',
+      '1.7976931348623157e308',
+      '-1.7976931348623157e308',
+      '9007199254740993',
+      '1e22',
+      '123456789012345680',
+    ],
   },
-  ...[1, 7, 8, 9, 31, 32, 33, 53, 54, 63, 64].map(n => ({ name: `bit${n}`, type: `BIT(${n})`, values: ['0', '1', bits(n), bits(n - 1)] })),
+  ...[1, 7, 8, 9, 31, 32, 33, 53, 54, 63, 64].map(n => ({
+    name: `bit${n}`,
+    type: `BIT(${n})`,
+    values: ['0', '1', bits(n), bits(n - 1)],
+  })),
 ];
 
 const TIMES: readonly TypeCase[] = [
@@ -58,26 +90,61 @@ const TIMES: readonly TypeCase[] = [
   {
     name: 'date',
     type: 'DATE',
-    values: ["'0000-00-00'", "'0000-01-01'", "'1000-01-01'", "'9999-12-31'", "'2024-02-29'", "'2024-00-00'", "'2024-05-00'"],
+    values: [
+      "'0000-00-00'",
+      "'0000-01-01'",
+      "'1000-01-01'",
+      "'9999-12-31'",
+      "'2024-02-29'",
+      "'2024-00-00'",
+      "'2024-05-00'",
+    ],
   },
   ...[0, 1, 2, 3, 4, 5, 6].flatMap((n): TypeCase[] => [
     {
       name: `time${n}`,
       type: `TIME(${n})`,
-      values: ["'00:00:00'", "'-838:59:59'", "'838:59:59'", "'-01:02:00'", "'-00:00:00.999999'", "'-00:00:01.5'", "'25:00:00.123456'", "'-99:59:59.000001'"],
+      values: [
+        "'00:00:00'",
+        "'-838:59:59'",
+        "'838:59:59'",
+        "'-01:02:00'",
+        "'-00:00:00.999999'",
+        "'-00:00:01.5'",
+        "'25:00:00.123456'",
+        "'-99:59:59.000001'",
+      ],
     },
     {
       name: `datetime${n}`,
       type: `DATETIME(${n})`,
-      values: ["'0000-00-00 00:00:00'", "'1000-01-01 00:00:00'", "'9999-12-31 23:59:59'", "'2024-02-29 12:34:56.123456'", "'2024-00-00 00:00:00'", "'0001-01-01 00:00:00.000001'"],
+      values: [
+        "'0000-00-00 00:00:00'",
+        "'1000-01-01 00:00:00'",
+        "'9999-12-31 23:59:59'",
+        "'2024-02-29 12:34:56.123456'",
+        "'2024-00-00 00:00:00'",
+        "'0001-01-01 00:00:00.000001'",
+      ],
     },
     {
       name: `timestamp${n}`,
       type: `TIMESTAMP(${n}) NULL`,
-      values: ["'1970-01-03 00:00:01'", "'2024-03-31 02:30:00.654321'", "'2024-10-27 01:30:00.000001'", "'2037-12-30 23:59:59'", "'0000-00-00 00:00:00'"],
+      values: [
+        "'1970-01-03 00:00:01'",
+        "'2024-03-31 02:30:00.654321'",
+        "'2024-10-27 01:30:00.000001'",
+        "'2037-12-30 23:59:59'",
+        "'0000-00-00 00:00:00'",
+      ],
     },
   ]),
-  { name: 'timestamp_late', type: 'TIMESTAMP(6) NULL', values: ["'2038-01-20 00:00:00'", "'2069-07-20 20:17:40.123456'", "'2106-02-06 06:28:14.999999'"], only: 'mariadb' },
+  {
+    name: 'timestamp_late',
+    type: 'TIMESTAMP(6) NULL',
+    values: ["'2038-01-20 00:00:00'", "'2069-07-20 20:17:40.123456'", "'2106-02-06 06:28:14.999999'"],
+    only: 'mariadb',
+  },
 ];
 
 /** Texts that a character set can hold, in its own bytes. */
@@ -102,7 +169,11 @@ export function charsetCase(charset: string, hexes: readonly string[] = CHARSET_
 const TEXTS: readonly TypeCase[] = [
   { name: 'char', type: 'CHAR(20)', values: ["'ab '", "''", "'Zoë😀'", "' lead'", "'a\\tb'", "'\\0'"] },
   { name: 'char255', type: 'CHAR(255)', values: ["REPEAT('😀', 255)", "'x'"] },
-  { name: 'varchar', type: 'VARCHAR(300)', values: ["'trailing '", "''", "'\\\\ \\' \\\" \\n\\r\\t\\0 \\Z %_'", "REPEAT('😀', 300)", "'\\\\N'", "'NULL'"] },
+  {
+    name: 'varchar',
+    type: 'VARCHAR(300)',
+    values: ["'trailing '", "''", "'\\\\ \\' \\\" \\n\\r\\t\\0 \\Z %_'", "REPEAT('😀', 300)", "'\\\\N'", "'NULL'"],
+  },
   { name: 'varchar_long', type: 'VARCHAR(9000)', values: ["REPEAT('é', 9000)", "'x'"] },
   { name: 'tinytext', type: 'TINYTEXT', values: ["REPEAT('é', 127)", "''"] },
   { name: 'text', type: 'TEXT', values: ["REPEAT('x', 65535)", "' '"] },
@@ -119,10 +190,18 @@ const TEXTS: readonly TypeCase[] = [
   { name: 'utf8mb3', type: 'VARCHAR(60) CHARACTER SET utf8mb3', values: ["'né €'", "''"] },
   { name: 'ascii', type: 'VARCHAR(60) CHARACTER SET ascii', values: ["'plain'", "''"] },
   { name: 'enum', type: "ENUM('a','b,c','d''e','','Ü\"\\\\x')", values: ["'a'", "'b,c'", "'d''e'", "''", '0', '5'] },
-  { name: 'enum_big', type: `ENUM(${Array.from({ length: 300 }, (_, i) => `'m${i}'`).join(',')})`, values: ['1', '255', '256', '300', '0'] },
+  {
+    name: 'enum_big',
+    type: `ENUM(${Array.from({ length: 300 }, (_, i) => `'m${i}'`).join(',')})`,
+    values: ['1', '255', '256', '300', '0'],
+  },
   { name: 'enum_latin2', type: "ENUM('ž','ł') CHARACTER SET latin2", values: ["'ž'", "'ł'"] },
   { name: 'set', type: "SET('x','y','z''','ü')", values: ["''", "'x,z'''", "'x,y'", "'ü'", '15'] },
-  { name: 'set64', type: `SET(${Array.from({ length: 64 }, (_, i) => `'m${i}'`).join(',')})`, values: ['1', '9223372036854775808', '18446744073709551615', '4294967296', '0'] },
+  {
+    name: 'set64',
+    type: `SET(${Array.from({ length: 64 }, (_, i) => `'m${i}'`).join(',')})`,
+    values: ['1', '9223372036854775808', '18446744073709551615', '4294967296', '0'],
+  },
 ];
 
 const BYTES: readonly TypeCase[] = [
@@ -141,31 +220,53 @@ const OTHERS: readonly TypeCase[] = [
   {
     name: 'geometry',
     type: 'GEOMETRY',
-    values: [ST('POINT(1.5 -2.5)'), ST('POINT(1 2)', 4326), ST('LINESTRING(0 0,1 1,2 5)'), ST('POLYGON((0 0,4 0,4 4,0 4,0 0),(1 1,2 1,2 2,1 2,1 1))'), ST('MULTIPOINT(1 1,2 2)'), ST('GEOMETRYCOLLECTION(POINT(1 1),LINESTRING(0 0,1 1))')],
-  },
-  ...['POINT', 'LINESTRING', 'POLYGON', 'MULTIPOINT', 'MULTILINESTRING', 'MULTIPOLYGON', 'GEOMETRYCOLLECTION'].map(type => ({
-    name: type.toLowerCase(),
-    type,
     values: [
-      {
-        POINT: ST('POINT(-1e300 1e-300)'),
-        LINESTRING: ST('LINESTRING(0 0,1 1)'),
-        POLYGON: ST('POLYGON((0 0,4 0,4 4,0 0))'),
-        MULTIPOINT: ST('MULTIPOINT(1 1,2 2)'),
-        MULTILINESTRING: ST('MULTILINESTRING((0 0,1 1),(2 2,3 3))'),
-        MULTIPOLYGON: ST('MULTIPOLYGON(((0 0,4 0,4 4,0 0)))'),
-        GEOMETRYCOLLECTION: ST('GEOMETRYCOLLECTION(POINT(1 1))'),
-      }[type] ?? 'NULL',
+      ST('POINT(1.5 -2.5)'),
+      ST('POINT(1 2)', 4326),
+      ST('LINESTRING(0 0,1 1,2 5)'),
+      ST('POLYGON((0 0,4 0,4 4,0 4,0 0),(1 1,2 1,2 2,1 2,1 1))'),
+      ST('MULTIPOINT(1 1,2 2)'),
+      ST('GEOMETRYCOLLECTION(POINT(1 1),LINESTRING(0 0,1 1))'),
     ],
-  })),
+  },
+  ...['POINT', 'LINESTRING', 'POLYGON', 'MULTIPOINT', 'MULTILINESTRING', 'MULTIPOLYGON', 'GEOMETRYCOLLECTION'].map(
+    type => ({
+      name: type.toLowerCase(),
+      type,
+      values: [
+        {
+          POINT: ST('POINT(-1e300 1e-300)'),
+          LINESTRING: ST('LINESTRING(0 0,1 1)'),
+          POLYGON: ST('POLYGON((0 0,4 0,4 4,0 0))'),
+          MULTIPOINT: ST('MULTIPOINT(1 1,2 2)'),
+          MULTILINESTRING: ST('MULTILINESTRING((0 0,1 1),(2 2,3 3))'),
+          MULTIPOLYGON: ST('MULTIPOLYGON(((0 0,4 0,4 4,0 0)))'),
+          GEOMETRYCOLLECTION: ST('GEOMETRYCOLLECTION(POINT(1 1))'),
+        }[type] ?? 'NULL',
+      ],
+    }),
+  ),
   { name: 'point_srid', type: 'POINT SRID 4326', values: [ST('POINT(10 20)', 4326)], only: 'mysql' },
   {
     name: 'json',
     type: 'JSON',
     values: [
       `'{"b": [1, 2.5, null, true, false], "a": "Zoë 😀", "": {"": []}, "__proto__": {"x": 1}, "constructor": 1}'`,
-      "'[]'", "'{}'", "'null'", "'-0.5'", "'\"\"'", "'18446744073709551615'", "'-9223372036854775808'", "'9007199254740993'",
-      "'1e308'", "'1.0'", "'\"\\\\u0000\\\\n\\\\\"\\\\\\\\\"'", "'[[[[[[[[1]]]]]]]]'", "'0.1'", "'1e-7'", "'123456789012345678901234567890'",
+      "'[]'",
+      "'{}'",
+      "'null'",
+      "'-0.5'",
+      '\'""\'',
+      "'18446744073709551615'",
+      "'-9223372036854775808'",
+      "'9007199254740993'",
+      "'1e308'",
+      "'1.0'",
+      '\'"\\\\u0000\\\\n\\\\"\\\\\\\\"\'',
+      "'[[[[[[[[1]]]]]]]]'",
+      "'0.1'",
+      "'1e-7'",
+      "'123456789012345678901234567890'",
     ],
   },
   {
@@ -179,16 +280,34 @@ const OTHERS: readonly TypeCase[] = [
     ],
     only: 'mysql',
   },
-  { name: 'vector', type: 'VECTOR(3)', values: ["STRING_TO_VECTOR('[1,-2.5,3e10]')", "STRING_TO_VECTOR('[0,0,0]')"], only: 'mysql' },
-  { name: 'vector', type: 'VECTOR(3)', values: ["VEC_FromText('[1,-2.5,3e10]')", "VEC_FromText('[0,0,0]')"], only: 'mariadb' },
+  {
+    name: 'vector',
+    type: 'VECTOR(3)',
+    values: ["STRING_TO_VECTOR('[1,-2.5,3e10]')", "STRING_TO_VECTOR('[0,0,0]')"],
+    only: 'mysql',
+  },
+  {
+    name: 'vector',
+    type: 'VECTOR(3)',
+    values: ["VEC_FromText('[1,-2.5,3e10]')", "VEC_FromText('[0,0,0]')"],
+    only: 'mariadb',
+  },
   {
     name: 'uuid',
     type: 'UUID',
     values: [
-      "'123e4567-e89b-12d3-a456-426655440000'", "'00000000-0000-0000-0000-000000000000'", "'ffffffff-ffff-ffff-ffff-ffffffffffff'",
-      "'123e4567-e89b-42d3-a456-426655440000'", "'123e4567-e89b-52d3-8456-426655440100'", "'018f4567-e89b-72d3-a456-426655440000'",
-      "'123e4567-e89b-62d3-a456-426655440000'", "'00000000-0000-1000-8000-000000000000'", "'12345678-9abc-0def-0123-456789abcd00'",
-      "'12345678-9abc-4def-0123-456789abcdef'", "'12345678-9abc-8def-8123-456789abcdef'", "'123e4567-e89b-22d3-c456-426655440000'",
+      "'123e4567-e89b-12d3-a456-426655440000'",
+      "'00000000-0000-0000-0000-000000000000'",
+      "'ffffffff-ffff-ffff-ffff-ffffffffffff'",
+      "'123e4567-e89b-42d3-a456-426655440000'",
+      "'123e4567-e89b-52d3-8456-426655440100'",
+      "'018f4567-e89b-72d3-a456-426655440000'",
+      "'123e4567-e89b-62d3-a456-426655440000'",
+      "'00000000-0000-1000-8000-000000000000'",
+      "'12345678-9abc-0def-0123-456789abcd00'",
+      "'12345678-9abc-4def-0123-456789abcdef'",
+      "'12345678-9abc-8def-8123-456789abcdef'",
+      "'123e4567-e89b-22d3-c456-426655440000'",
     ],
     only: 'mariadb',
   },
@@ -197,17 +316,34 @@ const OTHERS: readonly TypeCase[] = [
     name: 'inet6',
     type: 'INET6',
     values: [
-      "'::'", "'::1'", "'::ffff:1.2.3.4'", "'::1.2.3.4'", "'2001:db8::1'", "'1:0:2:3:4:5:6:7'", "'1:0:0:2:0:0:0:3'", "'1:2:3:4:5:6:7:0'",
-      "'fe80::'", "'1:0:0:2:3:0:0:4'", "'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'", "'0:0:0:0:0:ffff::'",
+      "'::'",
+      "'::1'",
+      "'::ffff:1.2.3.4'",
+      "'::1.2.3.4'",
+      "'2001:db8::1'",
+      "'1:0:2:3:4:5:6:7'",
+      "'1:0:0:2:0:0:0:3'",
+      "'1:2:3:4:5:6:7:0'",
+      "'fe80::'",
+      "'1:0:0:2:3:0:0:4'",
+      "'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'",
+      "'0:0:0:0:0:ffff::'",
     ],
     only: 'mariadb',
   },
-  { name: 'generated', type: 'INT', values: ['1', '-5', 'NULL'], more: "s INT AS (c_generated * 2) STORED, g VARCHAR(40) AS (CONCAT('x', c_generated)) VIRTUAL, after_ TEXT DEFAULT ('end')" },
+  {
+    name: 'generated',
+    type: 'INT',
+    values: ['1', '-5', 'NULL'],
+    more: "s INT AS (c_generated * 2) STORED, g VARCHAR(40) AS (CONCAT('x', c_generated)) VIRTUAL, after_ TEXT DEFAULT ('end')",
+  },
   { name: 'invisible', type: 'INT INVISIBLE', values: ['1', '7'], more: 'w INT DEFAULT 3 INVISIBLE' },
 ];
 
 export function typeCases(flavor: Flavor): TypeCase[] {
-  return [...NUMBERS, ...TIMES, ...TEXTS, ...BYTES, ...OTHERS].filter(({ only }) => only === undefined || only === flavor);
+  return [...NUMBERS, ...TIMES, ...TEXTS, ...BYTES, ...OTHERS].filter(
+    ({ only }) => only === undefined || only === flavor,
+  );
 }
 
 /** Cases that share a table; what brings columns of its own stands alone. */
@@ -224,11 +360,17 @@ export function typeTables(cases: readonly TypeCase[]): TypeTable[] {
     name: `types_${i}`,
     cases: shared.slice(i * CASES_A_TABLE, (i + 1) * CASES_A_TABLE),
   }));
-  return [...tables, ...cases.flatMap(each => (each.more === undefined ? [] : [{ name: `types_${each.name}`, cases: [each] }]))];
+  return [
+    ...tables,
+    ...cases.flatMap(each => (each.more === undefined ? [] : [{ name: `types_${each.name}`, cases: [each] }])),
+  ];
 }
 
 export function createTable({ name, cases }: TypeTable): string {
-  const columns = cases.flatMap(each => [`c_${each.name} ${each.type}`, ...(each.more === undefined ? [] : [each.more])]);
+  const columns = cases.flatMap(each => [
+    `c_${each.name} ${each.type}`,
+    ...(each.more === undefined ? [] : [each.more]),
+  ]);
   return `CREATE TABLE ${name} (id INT PRIMARY KEY, ${columns.join(', ')}) CHARACTER SET utf8mb4`;
 }
 

@@ -6,7 +6,7 @@ import t from 'tap';
 import type { Test } from 'tap';
 import { firstDigest, nextDigest } from '../../shared/batch.ts';
 import { SPOOL_FILE_NAME } from '../../agent/spool/spool-file.ts';
-import type { SnapshotProgress } from '../../agent/spool/spool.ts';
+import type { SnapshotProgress, Spool } from '../../agent/spool/spool.ts';
 import { batch, openSpool, position, temporaryDirectory } from '../support/spool-tools.ts';
 
 const HOUR = 3_600_000;
@@ -326,5 +326,37 @@ await t.test(
       spool.close();
     }
     test.ok(durable > 20, `the victims stored ${durable} batches`);
+  },
+);
+
+void t.test(
+  'rows of a prepared transaction are kept from the position that passes it to the one that ends it',
+  test => {
+    const where = directory(test);
+    const spool = openSpool(where);
+    const parts = (of: Spool, key: string) => [...of.heldParts(key)].map(String);
+    spool.hold('never kept', 1, Buffer.from('x'));
+    spool.hold('a', 1, Buffer.from('a1'));
+    spool.hold('a', 2, Buffer.from('a2'));
+    spool.hold('b', 1, Buffer.from('b1'));
+    spool.append({ ...batch(1), held: [{ do: 'keep', key: 'a', xid: 'xa' }] });
+    spool.savePosition(position(2), undefined, [{ do: 'keep', key: 'b', xid: 'xb' }]);
+    spool.close();
+    const again = openSpool(where);
+    test.strictSame(again.held(), [
+      { key: 'a', xid: 'xa' },
+      { key: 'b', xid: 'xb' },
+    ]);
+    test.strictSame([parts(again, 'a'), parts(again, 'b'), parts(again, 'never kept')], [['a1', 'a2'], ['b1'], []]);
+    again.append({ ...batch(3), held: [{ do: 'drop', key: 'a' }] });
+    test.strictSame(parts(again, 'a'), []);
+    // A group that is read again writes the same parts.
+    again.hold('c', 1, Buffer.from('c1'));
+    again.discardOpenGroup();
+    test.strictSame([parts(again, 'c'), parts(again, 'b')], [[], ['b1']]);
+    again.newEpoch(null, null);
+    test.strictSame([again.held(), parts(again, 'b')], [[], []], 'a new epoch knows nothing of it');
+    again.close();
+    test.end();
   },
 );

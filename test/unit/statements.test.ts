@@ -100,3 +100,16 @@ void t.test('DDL names every table that it touches', t => {
   t.equal(dropped.kind === 'ddl' && dropped.ddl.schema, 'old');
   t.end();
 });
+
+void t.test('an XA transaction has one name, however it is spelled', t => {
+  const xid = (sql: string) => {
+    const statement = classifyStatement(sql, 'shop');
+    return 'xid' in statement ? statement.xid : statement.kind;
+  };
+  t.equal(xid("XA START X'616263',X'',1"), '616263,,1');
+  t.equal(xid("XA COMMIT 'abc'"), '616263,,1');
+  t.equal(xid("xa rollback x'616263', '', 1"), '616263,,1');
+  t.equal(xid("XA COMMIT 0x616263,X'64',7"), '616263,64,7');
+  t.equal(xid('XA COMMIT'), 'unknown');
+  t.end();
+});

@@ -106,11 +106,15 @@ void t.test('a wider text within its class of length bytes is cheap, all else a 
   t.match(plan('varchar(60)', 'varchar(80)'), { cost: 'rebuild' });
   t.match(plan('int', 'bigint'), { cost: 'rebuild', sql: /MODIFY `v` bigint NULL/ });
   t.match(plan('decimal(10,2)', 'decimal(8,4)'), { cost: 'rebuild', sql: /decimal\(12,4\)/ });
+  t.match(plan('int', 'varchar(5)'), { cost: 'rebuild', sql: /MODIFY `v` varchar\(20\) .* NULL$/ });
+  t.match(plan('varchar(5)', 'decimal(30,10)'), { sql: /MODIFY `v` varchar\(33\) / });
+  t.match(plan('text', 'datetime(6)'), { do: 'use' });
   for (const [have, want] of [
-    ['int', 'varchar(5)'],
+    ['double', 'varchar(5)'],
+    ['year', 'varchar(5)'],
     ['float', 'double'],
     ['date', 'datetime(0)'],
-    ['timestamp', 'datetime(0)'],
+    ['time(0)', 'datetime(0)'],
   ]) {
     t.throws(() => plan(have!, want!), { code: 'TARGET_SCHEMA', message: /column v is/ }, `${have} ${want}`);
   }

@@ -1,2 +1,6 @@
+INSERT INTO retype VALUES (3, 30, 3, '2026-03-03 03:03:03', '3', '3');
 ALTER TABLE retype MODIFY v VARCHAR(20);
-INSERT INTO retype VALUES (3, 'thirty');
+INSERT INTO retype VALUES (4, 'forty', 4, NULL, '4', '4');
+ALTER TABLE retype MODIFY d VARCHAR(40), MODIFY t VARCHAR(40), MODIFY s BIGINT, MODIFY n DECIMAL(12,2);
+INSERT INTO retype VALUES (5, 'fifty', 'five', 'noon', 9000000000, -5.25);
+UPDATE retype SET s = -1, n = 0.1, d = NULL WHERE id = 1;

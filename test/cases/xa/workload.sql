@@ -7,7 +7,7 @@ XA START 'committed', 'b', 7;
 INSERT INTO xa_rows VALUES (11, 'committed');
 UPDATE xa_rows SET v = 'committed', id = 20 WHERE id = 1;
 DELETE FROM xa_rows WHERE id = 2;
-INSERT INTO xa_other SELECT id + 1000, REPEAT('x', 20) FROM xa_rows;
+INSERT INTO xa_other VALUES (1000, REPEAT('x', 20)), (1001, NULL);
 XA END 'committed', 'b', 7;
 XA PREPARE 'committed', 'b', 7;
 -- @session two
@@ -24,6 +24,7 @@ XA START 'nothing in it';
 SELECT COUNT(*) FROM xa_rows WHERE id = 4;
 XA END 'nothing in it';
 XA PREPARE 'nothing in it';
+-- @session four
 INSERT INTO xa_other VALUES (1, 'also');
 -- @session one
 XA COMMIT 'committed', 'b', 7;

@@ -1,0 +1,2 @@
+ALTER TABLE incompatible MODIFY v JSON;
+INSERT INTO incompatible VALUES (3, '{"a": 1}');

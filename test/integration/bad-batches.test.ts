@@ -1,0 +1,147 @@
+/**
+ * Batches that cannot be applied, from agents and from a branch's own user gone bad: each halts or is refused with its
+ * reason, all other branches go on, and `branch retry` and `branch quarantine` move on from the command line.
+ */
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { constants, zstdCompressSync } from 'node:zlib';
+import type { RowDataPacket } from 'mysql2/promise';
+import t from 'tap';
+import { readEnrolment } from '../../shared/enrolment.ts';
+import { HandMadeBranch, upsert } from '../support/hand-made-branch.ts';
+import { createWorld, expectSuccess } from '../support/world.ts';
+
+const MIB = 1024 * 1024;
+
+const world = await createWorld(t);
+const applier = await world.startApplier();
+const honest = await world.addBranch('honest', { setup: ['CREATE TABLE sale (id INT PRIMARY KEY, n INT)'] });
+await honest.startAgent();
+
+interface Halt {
+  readonly state: string;
+  readonly halt: { readonly code: string; readonly reason: string; readonly since: string } | null;
+}
+
+async function shown(branch: string): Promise<Halt> {
+  return JSON.parse(expectSuccess(await world.applierCli(['branch', 'show', branch, '--json'])).stdout) as Halt;
+}
+
+/** Waits for a halt; a later one than `before`, where there was one. */
+async function halted(branch: string, before: Halt | null = null): Promise<Halt> {
+  const end = Date.now() + 30_000;
+  for (;;) {
+    const [rows] = await world.headOfficeDb.query<RowDataPacket[]>(
+      `SELECT state, CAST(halted_at AS CHAR) AS since FROM ${world.database}.tributary_branch WHERE branch = '${branch}'`,
+    );
+    if (rows[0]?.['state'] === 'halted') {
+      const now = await shown(branch);
+      if (now.halt !== null && now.halt.since !== before?.halt?.since) return now;
+    }
+    if (Date.now() > end) throw new Error(`${branch} is not halted\n${applier.logTail()}`);
+    await sleep(50);
+  }
+}
+
+let sold = 0;
+
+/** The other branch is not held up. */
+async function honestGoesOn(): Promise<void> {
+  sold += 1;
+  await honest.db.query(`INSERT INTO sale VALUES (${sold}, ${sold})`);
+  await world.waitUntilEqual(honest, 20_000);
+}
+
+await t.test('a row that the head office’s table refuses: halt with the row, retry when mended', async t => {
+  const strict = await world.addBranch('strict', { setup: ['CREATE TABLE item (id INT PRIMARY KEY, n INT)'] });
+  await strict.db.query('INSERT INTO item VALUES (1, 1)');
+  await strict.startAgent();
+  await world.waitUntilEqual(strict);
+  await world.headOfficeDb.query(`ALTER TABLE ${world.database}.item ADD CONSTRAINT small CHECK (n < 100)`);
+  await strict.db.query('INSERT INTO item VALUES (2, 2), (777, 500)');
+  const first = await halted(strict.id);
+  t.equal(first.halt?.code, 'BATCH_REFUSED');
+  t.match(first.halt?.reason, /777/, 'the row is named');
+  await honestGoesOn();
+  expectSuccess(await world.applierCli(['branch', 'retry', strict.id]));
+  const again = await halted(strict.id, first);
+  t.equal(again.halt?.code, 'BATCH_REFUSED', 'nothing was mended, so it halts again');
+  await world.headOfficeDb.query(`ALTER TABLE ${world.database}.item DROP CONSTRAINT small`);
+  expectSuccess(await world.applierCli(['branch', 'retry', strict.id]));
+  await world.waitUntilEqual(strict);
+});
+
+await t.test('quarantine passes the batch over, and a snapshot makes the branch complete again', async t => {
+  const lax = await world.addBranch('lax', { setup: ['CREATE TABLE lot (id INT PRIMARY KEY, n INT)'] });
+  await lax.db.query('INSERT INTO lot VALUES (1, 1)');
+  await lax.startAgent();
+  await world.waitUntilEqual(lax);
+  await world.headOfficeDb.query(`ALTER TABLE ${world.database}.lot ADD CONSTRAINT few CHECK (n < 100)`);
+  await lax.db.query('INSERT INTO lot VALUES (2, 2), (3, 500)');
+  await halted(lax.id);
+  // The branch corrects its row; the batch that holds the bad one will never be accepted.
+  await lax.db.query('UPDATE lot SET n = 5 WHERE id = 3');
+  expectSuccess(await world.applierCli(['branch', 'quarantine', lax.id]));
+  await world.waitUntilEqual(lax);
+  const own = async (what: string): Promise<RowDataPacket[]> => {
+    const [rows] = await world.headOfficeDb.query<RowDataPacket[]>(what);
+    return rows;
+  };
+  const [kept] = await own(
+    `SELECT reason, LENGTH(body) AS bytes FROM ${world.database}.tributary_quarantine WHERE branch = '${lax.id}'`,
+  );
+  t.match(kept?.['reason'], /BATCH_REFUSED/);
+  t.ok(Number(kept?.['bytes']) > 0, 'the batch is kept for a person to look at');
+  const end = Date.now() + 20_000;
+  for (;;) {
+    const [row] = await own(
+      `SELECT incomplete_since FROM ${world.database}.tributary_branch WHERE branch = '${lax.id}'`,
+    );
+    if (row?.['incomplete_since'] === null) break;
+    if (Date.now() > end) throw new Error('the branch stays incomplete');
+    await sleep(50);
+  }
+  t.pass('complete again');
+});
+
+await t.test('a branch’s own user that has gone bad harms nobody but itself', async t => {
+  const file = join(world.directory, 'rogue.enrolment');
+  const id = `rogue-${world.id}`;
+  expectSuccess(await world.applierCli(['branch', 'add', id, '--out', file]));
+  const rogue = await HandMadeBranch.connect(await readEnrolment(file));
+  t.teardown(() => rogue.close());
+  const text = (value: unknown): Buffer => zstdCompressSync(JSON.stringify(value));
+  const bomb = zstdCompressSync(Buffer.alloc(300 * MIB, ' '), {
+    params: { [constants.ZSTD_c_compressionLevel]: 3 },
+  });
+  const cases: readonly (readonly [string, Buffer, RegExp])[] = [
+    ['no zstd', Buffer.from('hello'), /does not unpack/],
+    ['no JSON', zstdCompressSync('{"v":1,'), /not JSON/],
+    ['a zip bomb', bomb, /unpacks to more than/],
+    ['deep nesting', zstdCompressSync(`${'['.repeat(5 * MIB)}${']'.repeat(5 * MIB)}`), /nested too deeply/],
+    ['an unknown version', text({ v: 2 }), /version 2/],
+    ['another shape', text({ v: 1, tables: 'all' }), /malformed/],
+  ];
+  let replaces: string | null = null;
+  for (const [name, body, reason] of cases) {
+    t.ok(body.length < 4 * MIB, name);
+    rogue.newEpoch();
+    await rogue.hello({ replaces });
+    replaces = rogue.epoch;
+    await rogue.send(rogue.makeRaw(body));
+    const { halt } = await halted(id);
+    t.equal(halt?.code, 'BATCH_INVALID', name);
+    t.match(halt?.reason, reason, name);
+  }
+  await honestGoesOn();
+
+  rogue.newEpoch();
+  await rogue.hello({ replaces });
+  const stolen = rogue.make([upsert([[1, 'stolen']])]);
+  await rogue.send({ ...stolen, header: { ...stolen.header, branch: honest.id } }).then(
+    () => t.fail('the broker lets a branch write to another’s exchange'),
+    () => t.pass('the broker refuses another branch’s exchange'),
+  );
+  await honestGoesOn();
+  t.ok(applier.running, 'and the applier has survived all of it');
+});

@@ -1,0 +1,52 @@
+/** A change that would rebuild a large table at the head office waits for a person, once. */
+import t from 'tap';
+import type { RowWriter } from '../../applier/consume/row-writer.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { upsert } from '../support/hand-made-branch.ts';
+import { HeadOffice } from '../support/head-office.ts';
+
+const office = await HeadOffice.open();
+t.teardown(() => office.close());
+
+let rebuilds = 0;
+/** As if every table were large and had to be rebuilt for the second batch and the third. */
+const rows: RowWriter = {
+  apply: (...args) => office.rows.apply(...args),
+  sweep: (...args) => office.rows.sweep(...args),
+  prepare: async (bodies, branch, options) => {
+    const wide = bodies.some(body => JSON.stringify(body.changes).includes('wide'));
+    if (wide && options?.approveRebuild !== true) throw new TributaryError('TARGET_SCHEMA', 'sales is large.');
+    if (wide) rebuilds += 1;
+    return office.rows.prepare(bodies, branch, options);
+  },
+};
+await office.fleet({ rows });
+
+await t.test('a branch that waits for a rebuild goes on when it is approved, and waits again at the next', async t => {
+  const b = await office.branch('large');
+  await b.hello();
+  await b.send(b.make([upsert([[1, 'small']])]));
+  await office.applied('large', 1);
+  await t.rejects(office.registry.approve('large'), { code: 'CONFIG_INVALID' }, 'nothing to approve');
+  await t.rejects(office.registry.approve('nobody'), { code: 'BRANCH_UNKNOWN' });
+  await b.send(b.make([upsert([[1, 'wide']])]));
+  await halted();
+  await office.registry.retry('large');
+  await halted();
+  t.equal(rebuilds, 0, 'a retry alone rebuilds nothing');
+  t.match(await office.registry.approve('large'), /sales is large/);
+  await office.applied('large', 2);
+  t.strictSame(await office.sales('large'), { 1: 'wide' });
+  t.equal(rebuilds, 1);
+  await b.send(b.make([upsert([[2, 'wide too']])]));
+  await halted();
+  t.equal(rebuilds, 1, 'the approval was for one change');
+});
+
+async function halted(): Promise<void> {
+  for (let look = 0; look < 200; look += 1) {
+    if ((await office.row('large')).halt?.code === 'TARGET_SCHEMA') return;
+    await new Promise(resolve => setTimeout(resolve, 50));
+  }
+  throw new Error('the branch is not halted');
+}
