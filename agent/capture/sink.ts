@@ -211,6 +211,7 @@ export class CaptureSink implements GroupSink {
   table(definition: SourceTable): TableWriter | null {
     const { schema, name } = definition;
     if (!this.wants(schema, name)) return null;
+    if (isSequence(definition)) return null;
     const facts = this.#o.catalogue?.facts ?? Facts.none();
     // MySQL's TableMap tells all; MariaDB's catalogue knows of its tables what the binlog does not.
     if (facts.flavor === 'mariadb' && this.#redefined.has(tableKey(schema, name))) {
@@ -615,6 +616,16 @@ export class CaptureSink implements GroupSink {
     }
     this.#o.onQuiet();
   }
+}
+
+const SEQUENCE_COLUMNS =
+  'next_not_cached_value minimum_value maximum_value start_value increment cache_size cycle_option cycle_count';
+
+/** MariaDB logs what a SEQUENCE hands out as rows of a table of its name: a counter, not data. */
+function isSequence({ columns }: SourceTable): boolean {
+  return (
+    columns.every(column => column.key === undefined) && columns.map(({ name }) => name).join(' ') === SEQUENCE_COLUMNS
+  );
 }
 
 function lost(message: string): TributaryError {

@@ -19,7 +19,9 @@ import type { Comparison } from '../support/compare.ts';
 import { createWorld, expectSuccess } from '../support/world.ts';
 import type { Branch, World } from '../support/world.ts';
 
+/** To look at one case or one server while working on it. */
 const ONE_CASE = process.env['CASE'];
+const ONE_FLAVOR = process.env['FLAVOR'];
 const STOP_DEADLINE_MS = 30_000;
 const EQUAL_DEADLINE_MS = 60_000;
 
@@ -53,7 +55,8 @@ const run = (steps: readonly Step[], of: Case, branch: Branch, restart = false):
   runSteps(steps, stageOf(branch, restart), of.folder);
 
 for (const flavor of ['mysql', 'mariadb'] as const) {
-  void t.test(`every case on ${flavor}`, { timeout: 240_000 }, async t => {
+  if (ONE_FLAVOR !== undefined && ONE_FLAVOR !== flavor) continue;
+  void t.test(`every case on ${flavor}`, { timeout: 300_000 }, async t => {
     // Of its own: a case may log what every agent on the server stops at.
     const options = { 'local-infile': 'ON', 'max-prepared-stmt-count': 1000 };
     const source = await DatabaseServer.start({ flavor, name: `cases-${flavor}`, role: 'branch', options });

@@ -16,6 +16,7 @@ const FLAVORS = ['branchMysql', 'branchMariadb'] as const;
 const HASH_KEY = 'a key of the test, long enough for it';
 
 t.jobs = 4;
+t.setTimeout(240_000);
 
 async function headOfficeRows(world: World, branch: Branch, table: string, order: string): Promise<RowDataPacket[]> {
   const [rows] = await world.headOfficeDb.query<RowDataPacket[]>(

@@ -2,21 +2,19 @@
  * What is lost, restored or copied heals without hands, or ends in one halt that names the command: PROTOCOL.md's
  * promises on real servers. Broker and head office are this file's own, because it damages them.
  */
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import { parse, stringify } from 'yaml';
 import { BrokerServer } from '../../deploy/local/broker-server.ts';
 import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import { freePort } from '../../deploy/local/free-port.ts';
-import { Product } from '../../deploy/local/product.ts';
+import type { Product } from '../../deploy/local/product.ts';
 import { branchNames } from '../../shared/amqp-messages.ts';
 import { dumpDatabase, restoreDatabase } from '../support/dump.ts';
 import { Load, LOAD_TABLES } from '../support/load.ts';
 import { stealBatches } from '../support/queue-thief.ts';
-import { createWorld, expectSuccess } from '../support/world.ts';
+import { createWorld } from '../support/world.ts';
 
 const SEED = 20261123;
 
@@ -67,27 +65,6 @@ const allConfirmed = (): Promise<void> =>
     const { stream } = await statusOf(paris.agent);
     return stream.confirmed === stream.head;
   });
-
-/** A second machine with the same configuration; `spool`: with a copy of it. */
-async function secondMachine(name: string, spool: 'copied' | 'none'): Promise<Product> {
-  const folder = join(world.directory, name);
-  mkdirSync(folder);
-  cpSync(paris.folder, folder, { recursive: true, filter: source => spool === 'copied' || !source.endsWith('spool') });
-  const configFile = join(folder, 'agent.yaml');
-  const config = parse(readFileSync(configFile, 'utf8')) as Record<string, unknown>;
-  const listen = `127.0.0.1:${await freePort()}`;
-  writeFileSync(configFile, stringify({ ...config, spool: { directory: join(folder, 'spool') }, http: { listen } }));
-  const logFile = join(folder, 'second.log');
-  const product = new Product({
-    program: 'agent',
-    configFile,
-    logFile,
-    url: `http://${listen}`,
-    environment: world.environment,
-  });
-  t.teardown(() => product.kill9());
-  return product;
-}
 
 await t.test('a queue purged by an operator is sent again, even if nothing follows', async t => {
   await sell();
@@ -231,70 +208,6 @@ await t.test('a spool restored from an older copy forks and begins a new epoch',
   await world.waitUntilEqual(paris);
   t.not((await office()).epoch, before.epoch);
 });
-
-await t.test('a spool copied to a second machine: exactly one agent halts, loudly, and the other is right', async t => {
-  await paris.agent.stop();
-  const clone = await secondMachine('paris-clone', 'copied');
-  await paris.startAgent();
-  await clone.start();
-  await clone.waitReady();
-  const superseded = async (): Promise<Product[]> => {
-    const found: Product[] = [];
-    for (const agent of [paris.agent, clone]) {
-      if ((await statusOf(agent)).state === 'superseded') found.push(agent);
-    }
-    return found;
-  };
-  // The two share one answer queue, so each hears only some of its answers and asks again after a timeout.
-  await until(
-    'one halt',
-    async () => {
-      await sell(100);
-      return (await superseded()).length > 0;
-    },
-    100_000,
-  );
-  await sell();
-  await world.waitUntilEqual(paris);
-  const [halted, ...more] = await superseded();
-  t.equal(more.length, 0, 'the other one goes on');
-  t.ok(
-    halted?.log().some(line => line.level === 50 || String(line.level) === 'error'),
-    'it is in the log as an error',
-  );
-  await clone.kill9();
-  if (halted === paris.agent) {
-    await paris.agent.stop();
-    expectSuccess(await paris.cli(['enroll', join(paris.folder, 'enrolment')]));
-    await paris.startAgent();
-  }
-  await sell();
-  await world.waitUntilEqual(paris);
-});
-
-await t.test(
-  'an enrolment file used twice: the newer machine takes over; `enroll` on the older takes it back',
-  async t => {
-    const second = await secondMachine('paris-second', 'none');
-    await second.start();
-    await until(
-      'the first to be superseded',
-      async () => (await statusOf(paris.agent)).state === 'superseded',
-      100_000,
-    );
-    await sell();
-    await world.waitUntilEqual(paris);
-    t.not((await statusOf(second)).state, 'superseded');
-    await paris.agent.stop();
-    const again = expectSuccess(await paris.cli(['enroll', join(paris.folder, 'enrolment')]));
-    t.match(again.stdout, /new life/);
-    await paris.startAgent();
-    await until('the second to be superseded', async () => (await statusOf(second)).state === 'superseded', 100_000);
-    await second.kill9();
-    await sell();
-    await world.waitUntilEqual(paris);
-  },
-);
 
 await t.test(
   'two appliers: one frozen in mid-work and continued later, then killed: nothing is applied twice or lost',

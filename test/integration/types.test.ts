@@ -19,6 +19,7 @@ const WITHOUT_TABLES = new Set(['binary', 'utf8mb4', 'utf8mb3', 'ucs2', 'utf16',
 const LEFT_OUT = { branchMysql: {}, branchMariadb: { withoutGenerated: true } } as const;
 
 t.jobs = 2;
+t.setTimeout(240_000);
 
 async function text(db: Connection, sql: string): Promise<string[]> {
   const [rows] = await db.query<RowDataPacket[]>(sql);
