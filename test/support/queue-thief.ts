@@ -34,10 +34,12 @@ export async function stealBatches(
     });
     const until = Date.now() + DEADLINE_MS;
     while (tags.length < wanted && Date.now() < until) await sleep(10);
-    if (end === 'take') for (const tag of tags) consumer.ack(tag);
+    // Acknowledging makes room for more, which are given back.
+    const taken = tags.slice(0, wanted);
+    if (end === 'take') for (const tag of taken) consumer.ack(tag);
     await sleep(20);
     await consumer.close();
-    return tags.length;
+    return taken.length;
   } finally {
     await connection.close();
   }
