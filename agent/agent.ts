@@ -2,6 +2,7 @@
  * The agent: capture, spool and forwarder wired together, and what they say of themselves. Nothing is decided here.
  */
 import { Registry } from 'prom-client';
+import { earliestExpiry } from '../shared/certificates.ts';
 import { TributaryError, describeError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logging.ts';
 import { agentMetrics } from '../shared/metrics.ts';
@@ -15,6 +16,7 @@ import { SourceConnection } from './capture/source.ts';
 import type { AgentConfig } from './config.ts';
 import { brokerLink } from './forward/broker-link.ts';
 import { Forwarder } from './forward/forwarder.ts';
+import { AgentGauges } from './gauges.ts';
 import { parseWindow } from './forward/link.ts';
 import { mysqlSslOptions } from '../shared/tls.ts';
 import { currentTable } from './snapshot/progress.ts';
@@ -41,15 +43,17 @@ export class Agent {
   readonly #capture: Capture;
   readonly #forwarder: Forwarder;
   readonly #metrics: AgentMetrics;
+  readonly #gauges: AgentGauges;
   readonly #rate = new RateOfDay(Date.now());
   readonly #startedAt = new Date().toISOString();
   readonly #tables = new Map<string, TableRows>();
   readonly #failed = Promise.withResolvers<TributaryError>();
   #transactions = 0;
+  #binlogBytes = 0;
+  #binlogConnections = 0;
   #errorSince: string | null = null;
   #snapshotSince: { id: string; at: number; rows: number } | null = null;
   #sync: SyncStatus | null = null;
-  #seen = { sentBytes: 0, sentBatches: 0, rewinds: 0, connections: 0 };
 
   /** Opens the spool. @throws TributaryError ALREADY_RUNNING, SPOOL_… */
   constructor(config: AgentConfig, version: string, logger: Logger) {
@@ -57,6 +61,7 @@ export class Agent {
     this.#version = version;
     this.#logger = logger;
     this.#metrics = agentMetrics(this.registry, version);
+    this.#gauges = new AgentGauges(this.#metrics);
     this.#spool = Spool.open({ ...config.spool, branch: config.branch, now: () => Date.now() });
     let head = this.#spool.totalBytes;
     this.#spool.onAppend(() => {
@@ -78,6 +83,12 @@ export class Agent {
         group: () => {
           this.#transactions += 1;
           this.#metrics.captureTransactions.inc();
+        },
+        connected: () => {
+          this.#binlogConnections += 1;
+        },
+        read: bytes => {
+          this.#binlogBytes += bytes;
         },
         fault: code => this.#metrics.captureErrors.inc({ code }),
         epoch: reason => this.#metrics.streamEpochs.inc({ reason }),
@@ -209,6 +220,7 @@ export class Agent {
             ? null
             : { file: position.source.file, offset: position.source.offset, gtidSet: position.source.gtidSet },
         transactions: this.#transactions,
+        binlogSecondsLeft: roundedOrNull(capture.binlogSecondsLeft),
         tables: [...this.#tables.values()].map(({ schema, name, rows }) => ({
           schema,
           name,
@@ -222,6 +234,8 @@ export class Agent {
         totalBytes: usage.totalBytes,
         maxBytes: usage.maxBytes,
         oldestWaitingAt: usage.oldestWaitingAt === null ? null : new Date(usage.oldestWaitingAt).toISOString(),
+        freeDiskBytes: usage.freeDiskBytes,
+        minFreeBytes: this.#config.spool.minFreeBytes,
         secondsUntilFull: this.#secondsUntilFull(),
       },
       stream: {
@@ -260,40 +274,15 @@ export class Agent {
 
   /** Brings the gauges up to date; called before each scrape. */
   updateMetrics(): void {
-    const status = this.status();
-    const m = this.#metrics;
-    const { counters } = this.#forwarder.status();
-    const { spool, stream, link, capture } = status;
-    m.captureRunning.set(status.state === 'capturing' ? 1 : 0);
-    m.captureLagSeconds.set(capture.lagSeconds ?? NaN);
-    m.capturedThroughSeconds.set(capture.capturedThrough === null ? NaN : Date.parse(capture.capturedThrough) / 1000);
-    m.spoolBatches.set(spool.waitingBatches);
-    m.spoolBytes.set(spool.waitingBytes);
-    m.spoolTotalBytes.set(spool.totalBytes);
-    m.spoolCapacityBytes.set(spool.maxBytes);
-    m.spoolOldestSeconds.set(
-      spool.oldestWaitingAt === null ? 0 : (Date.now() - Date.parse(spool.oldestWaitingAt)) / 1000,
+    this.#gauges.update(
+      this.status(),
+      {
+        ...this.#forwarder.status().counters,
+        binlogBytes: this.#binlogBytes,
+        binlogConnections: this.#binlogConnections,
+      },
+      Date.now(),
     );
-    m.spoolFull.set(status.state === 'full' ? 1 : 0);
-    m.spoolSecondsUntilFull.set(spool.secondsUntilFull ?? Infinity);
-    m.linkUp.set(link.up ? 1 : 0);
-    m.linkWindowOpen.set(link.windowOpen ? 1 : 0);
-    m.linkUnconfirmedBytes.set(link.unconfirmedBytes);
-    m.linkAnswerSeconds.set(link.lastAnswerAt === null ? NaN : Date.parse(link.lastAnswerAt) / 1000);
-    m.streamHead.set(stream.head);
-    m.streamConfirmed.set(stream.confirmed);
-    m.streamReceived.set(stream.received ?? NaN);
-    m.streamApplied.set(stream.applied ?? NaN);
-    m.linkSentBytes.inc(counters.sentBytes - this.#seen.sentBytes);
-    m.linkSentBatches.inc(counters.sentBatches - this.#seen.sentBatches);
-    m.linkRewinds.inc(counters.rewinds - this.#seen.rewinds);
-    m.linkReconnects.inc(Math.max(0, counters.connections - Math.max(1, this.#seen.connections)));
-    this.#seen = { ...counters };
-    const tables = status.snapshot?.tables ?? [];
-    m.snapshotRunning.set(tables.some(table => table.state !== 'done') ? 1 : 0);
-    for (const state of ['waiting', 'copying', 'done'] as const) {
-      m.snapshotTables.set({ state }, tables.filter(table => table.state === state).length);
-    }
   }
 
   #countRows(schema: string, name: string, op: 'upsert' | 'delete', rows: number): void {
@@ -310,7 +299,11 @@ export class Agent {
       usage.maxBytes - usage.waitingBytes,
       usage.freeDiskBytes - this.#config.spool.minFreeBytes + (usage.totalBytes - usage.waitingBytes),
     );
-    return secondsUntilFull(room, this.#rate.bytesPerSecond(Date.now()));
+    const untilFull = secondsUntilFull(room, this.#rate.bytesPerSecond(Date.now()));
+    const capture = this.#capture.status();
+    // While capture reads, the binlog waits for nobody.
+    if (capture.state === 'streaming' || capture.binlogSecondsLeft === null) return untilFull;
+    return Math.round(Math.min(untilFull ?? Infinity, capture.binlogSecondsLeft));
   }
 
   #snapshotStatus(): AgentStatus['snapshot'] {
@@ -348,6 +341,11 @@ export class Agent {
       state: stateOf(capture),
       spoolBatches: usage.waitingBatches,
       spoolBytes: usage.waitingBytes,
+      outlook: {
+        binlogSecondsLeft: roundedOrNull(capture.binlogSecondsLeft),
+        diskFreeBytes: usage.freeDiskBytes,
+        certificateExpiresAt: earliestExpiry(),
+      },
       secondsUntilFull: this.#secondsUntilFull(),
       captureLagSeconds: capture.lagSeconds,
       snapshot:
@@ -385,6 +383,10 @@ function statusError(error: unknown, since: string): StatusError {
   return error instanceof TributaryError
     ? { code: error.code, message: error.message, hint: error.hint, since }
     : { code: 'INTERNAL', message: describeError(error), hint: '', since };
+}
+
+function roundedOrNull(value: number | null): number | null {
+  return value === null ? null : Math.round(value);
 }
 
 function isoOrNull(ms: number | null): string | null {

@@ -8,7 +8,7 @@ import { connectBroker } from '../shared/amqp.ts';
 import { storedHello } from '../shared/amqp-messages.ts';
 import { brokerAccess } from '../shared/link-settings.ts';
 import type { Logger } from '../shared/logging.ts';
-import { applierMetrics, renderBranchReports } from '../shared/metrics.ts';
+import { applierMetrics, renderBranchReports, showCertificates } from '../shared/metrics.ts';
 import type { ApplierMetrics } from '../shared/metrics.ts';
 import { connectMysql } from '../shared/mysql.ts';
 import { Applier } from './apply/applier.ts';
@@ -122,6 +122,7 @@ export class HeadOffice {
   updateMetrics(): void {
     const m = this.#metrics;
     const { branches, broker, target } = this.status();
+    showCertificates(m);
     m.brokerUp.set(broker.up ? 1 : 0);
     m.targetUp.set(target.up ? 1 : 0);
     m.pipelines.set(this.#fleet.status().filter(({ pipeline }) => pipeline === 'consuming').length);
@@ -137,8 +138,21 @@ export class HeadOffice {
       m.branchBacklogBatches.set({ branch }, each.backlogBatches ?? NaN);
       m.branchHalted.set({ branch }, each.halted === null ? 0 : 1);
       m.branchIncomplete.set({ branch }, each.incompleteSince === null ? 0 : 1);
+      m.branchInboxBatches.set({ branch }, each.receivedSeq - each.appliedSeq);
       m.branchGaps.inc({ branch }, 0);
+      this.#showOutlook(each);
     }
+  }
+
+  /** What will run out at a branch, as times, which stay true while the branch is not heard of. */
+  #showOutlook({ branch, lastSeenAt, report }: BranchStatus): void {
+    if (report === null) return;
+    const m = this.#metrics;
+    const seen = seconds(lastSeenAt);
+    m.branchSpoolFullSeconds.set({ branch }, seen + (report.secondsUntilFull ?? Infinity));
+    if (report.outlook === undefined) return;
+    m.branchBinlogLossSeconds.set({ branch }, seen + (report.outlook.binlogSecondsLeft ?? Infinity));
+    m.branchCertificateExpiry.set({ branch }, seconds(report.outlook.certificateExpiresAt));
   }
 
   /** A branch that was removed is no longer shown: a stale number looks like a live one. */
@@ -151,6 +165,10 @@ export class HeadOffice {
       m.branchBacklogBatches,
       m.branchHalted,
       m.branchIncomplete,
+      m.branchInboxBatches,
+      m.branchSpoolFullSeconds,
+      m.branchBinlogLossSeconds,
+      m.branchCertificateExpiry,
     ];
     for (const gauge of gauges) gauge.remove({ branch });
   }
@@ -186,8 +204,10 @@ export class HeadOffice {
     const m = this.#metrics;
     return {
       ...NO_EVENTS,
-      applied: (branch, { batches, upserts, deletes }) => {
+      applied: (branch, { batches, upserts, deletes, bytes, seconds: took }) => {
         m.applyBatches.inc({ branch }, batches);
+        m.applyBytes.inc({ branch }, bytes);
+        m.applySeconds.observe(took);
         m.applyRows.inc({ branch, op: 'upsert' }, upserts);
         m.applyRows.inc({ branch, op: 'delete' }, deletes);
         this.#rows.set(branch, (this.#rows.get(branch) ?? 0) + upserts + deletes);
@@ -197,7 +217,7 @@ export class HeadOffice {
       refused: branch => m.branchIgnored.inc({ branch, verdict: 'refused' }),
       halted: (branch, row) => m.applyErrors.inc({ branch, code: row.halt?.code ?? 'INTERNAL' }),
       retried: branch => m.applyErrors.inc({ branch, code: 'TARGET_BUSY' }),
-      hello: branch => m.branchHellos.inc({ branch }),
+      hello: (branch, { answer }) => m.branchHellos.inc({ branch, verdict: answer.verdict }),
     };
   }
 }

@@ -177,6 +177,13 @@ const helloSchema = z.object({
     state: z.string().max(64),
     spoolBatches: count,
     spoolBytes: count,
+    outlook: z
+      .object({
+        binlogSecondsLeft: finite.nullable(),
+        diskFreeBytes: count,
+        certificateExpiresAt: time.nullable(),
+      })
+      .optional(),
     secondsUntilFull: finite.nullable(),
     captureLagSeconds: finite.nullable(),
     snapshot: z.object({ tablesDone: count, tables: count, rows: count }).nullable(),

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import type { ConfigContext } from './config.ts';
 import { hostField, isLoopback, portField, secretFileField, textField } from './config-fields.ts';
 import type { Secret } from './secret.ts';
-import { nodeTlsOptions, tlsField, usesTls } from './tls.ts';
+import { brokerTlsOptions, tlsField, usesTls } from './tls.ts';
 import type { TlsSettings } from './tls.ts';
 
 /** How to reach a MySQL or MariaDB server. */
@@ -151,5 +151,5 @@ function parseUrl(text: string, schemes: readonly [string, string], rule: string
 
 /** What `connectBroker` needs to know of the settings. */
 export function brokerAccess(settings: BrokerSettings) {
-  return { url: settings.url, password: settings.password.reveal(), tls: nodeTlsOptions(settings.tls) };
+  return { url: settings.url, password: settings.password.reveal(), tls: brokerTlsOptions(settings.tls) };
 }

@@ -6,6 +6,7 @@
  * is NaN, what is not in sight is +Inf; labels are bounded (tables, branches, operations, codes).
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { certificateExpiries } from './certificates.ts';
 import type { AgentReport } from './protocol.ts';
 
 interface Spec<K extends 'counter' | 'gauge' | 'histogram', L extends string> {
@@ -40,9 +41,16 @@ function histogram<L extends string = never>(name: string, unit: string, help: s
 
 const COMMON = {
   buildInfo: gauge('tributary_build_info', '1', 'Always 1; labels say what runs.', ['program', 'version', 'node']),
+  certificateExpiry: gauge(
+    'tributary_certificate_expiry_timestamp_seconds',
+    'Unix time',
+    'When a certificate runs out: of the server that a link leads to, or of our own files.',
+    ['link', 'of'],
+  ),
 };
 
 const AGENT = {
+  agentState: gauge('tributary_agent_state', '0 or 1', '1 for the state that the agent is in.', ['state']),
   captureRunning: gauge('tributary_capture_running', '0 or 1', 'Whether the binlog is being read.'),
   captureLagSeconds: gauge(
     'tributary_capture_lag_seconds',
@@ -62,6 +70,11 @@ const AGENT = {
     'times',
     'Binlog connections opened after the first.',
   ),
+  captureBinlogLeft: gauge(
+    'tributary_capture_binlog_time_left_seconds',
+    'seconds',
+    'Until the branch database may purge binlogs that capture has not read, if it reads no more; NaN: no limit, or not known.',
+  ),
   captureErrors: counter('tributary_capture_errors_total', 'errors', 'Faults of capture.', ['code']),
 
   spoolBatches: gauge('tributary_spool_batches', 'batches', 'Batches that the head office has not yet received.'),
@@ -75,6 +88,8 @@ const AGENT = {
     'seconds',
     'Until spool, disk or binlog retention runs out at today’s rate; +Inf: not in sight.',
   ),
+  spoolDiskFree: gauge('tributary_spool_disk_free_bytes', 'bytes', 'Free on the disk that the spool is on.'),
+  spoolDiskFloor: gauge('tributary_spool_disk_floor_bytes', 'bytes', 'What capture leaves free (spool.minFree).'),
   spoolAppended: counter('tributary_spool_appended_batches_total', 'batches', 'Batches written to the spool.'),
 
   linkUp: gauge('tributary_link_up', '0 or 1', 'Whether the broker is connected.'),
@@ -144,9 +159,30 @@ const APPLIER = {
     'Batches that the branch has and the head office has not applied.',
     ['branch'],
   ),
-  branchInboxBatches: gauge('tributary_branch_inbox_batches', 'batches', 'Received batches that wait for others.', [
-    'branch',
-  ]),
+  branchInboxBatches: gauge(
+    'tributary_branch_inbox_batches',
+    'batches',
+    'Batches received and not yet applied: parts of a transaction whose last is to come.',
+    ['branch'],
+  ),
+  branchSpoolFullSeconds: gauge(
+    'tributary_branch_spool_full_timestamp_seconds',
+    'Unix time',
+    'When the branch’s spool or disk will be full, as it last said; +Inf: not in sight.',
+    ['branch'],
+  ),
+  branchBinlogLossSeconds: gauge(
+    'tributary_branch_binlog_loss_timestamp_seconds',
+    'Unix time',
+    'When the branch database may purge what was not captured, had the agent been down since it was last seen; +Inf: no limit.',
+    ['branch'],
+  ),
+  branchCertificateExpiry: gauge(
+    'tributary_branch_certificate_expiry_timestamp_seconds',
+    'Unix time',
+    'When the first of the certificates runs out that the branch relies on, as it last said.',
+    ['branch'],
+  ),
   branchHalted: gauge('tributary_branch_halted', '0 or 1', 'Whether applying has stopped for a fault.', ['branch']),
   branchIncomplete: gauge('tributary_branch_incomplete', '0 or 1', 'Whether a batch was quarantined or lost.', [
     'branch',
@@ -158,7 +194,10 @@ const APPLIER = {
     'branch',
     'verdict',
   ]),
-  branchHellos: counter('tributary_branch_hellos_total', 'hellos', 'Hellos answered.', ['branch']),
+  branchHellos: counter('tributary_branch_hellos_total', 'hellos', 'Hellos answered, by what the answer was.', [
+    'branch',
+    'verdict',
+  ]),
 
   brokerUp: gauge('tributary_broker_up', '0 or 1', 'Whether the broker is connected.'),
   targetUp: gauge('tributary_target_up', '0 or 1', 'Whether the head-office database answers.'),
@@ -167,7 +206,10 @@ const APPLIER = {
 
 /** What branches last said of themselves, under the names of the agent's own metrics and labelled `branch`. */
 const BRANCHES = {
+  agentState: gauge(AGENT.agentState.name, '0 or 1', AGENT.agentState.help, ['branch', 'state']),
   captureLagSeconds: gauge(AGENT.captureLagSeconds.name, 'seconds', AGENT.captureLagSeconds.help, ['branch']),
+  captureBinlogLeft: gauge(AGENT.captureBinlogLeft.name, 'seconds', AGENT.captureBinlogLeft.help, ['branch']),
+  spoolDiskFree: gauge(AGENT.spoolDiskFree.name, 'bytes', AGENT.spoolDiskFree.help, ['branch']),
   spoolBatches: gauge(AGENT.spoolBatches.name, 'batches', AGENT.spoolBatches.help, ['branch']),
   spoolBytes: gauge(AGENT.spoolBytes.name, 'bytes', AGENT.spoolBytes.help, ['branch']),
   spoolSecondsUntilFull: gauge(AGENT.spoolSecondsUntilFull.name, 'seconds', AGENT.spoolSecondsUntilFull.help, [
@@ -179,24 +221,39 @@ const BRANCHES = {
   ]),
 };
 
-export type AgentMetrics = Instances<typeof AGENT>;
-export type ApplierMetrics = Instances<typeof APPLIER>;
+type CommonMetrics = Instances<typeof COMMON>;
+export type AgentMetrics = Instances<typeof AGENT> & CommonMetrics;
+export type ApplierMetrics = Instances<typeof APPLIER> & CommonMetrics;
 
 /** The agent's metrics on a registry, with the process's own. */
 export function agentMetrics(registry: Registry, version: string): AgentMetrics {
-  addCommon(registry, 'tributary-agent', version);
-  return create(registry, AGENT);
+  return { ...commonMetrics(registry, 'tributary-agent', version), ...create(registry, AGENT) };
 }
 
 /** The applier's metrics on a registry, with the process's own. */
 export function applierMetrics(registry: Registry, version: string): ApplierMetrics {
-  addCommon(registry, 'tributary-applier', version);
-  return create(registry, APPLIER);
+  return { ...commonMetrics(registry, 'tributary-applier', version), ...create(registry, APPLIER) };
 }
 
-function addCommon(registry: Registry, program: string, version: string): void {
+function commonMetrics(registry: Registry, program: string, version: string): CommonMetrics {
   collectDefaultMetrics({ register: registry });
-  create(registry, COMMON).buildInfo.set({ program, version, node: process.version }, 1);
+  const metrics = create(registry, COMMON);
+  metrics.buildInfo.set({ program, version, node: process.version }, 1);
+  return metrics;
+}
+
+/** Sets the gauge of certificates to what this process knows; called before each scrape. */
+export function showCertificates({ certificateExpiry }: CommonMetrics): void {
+  for (const { link, of, expiresAt } of certificateExpiries()) certificateExpiry.set({ link, of }, expiresAt / 1000);
+}
+
+/** All states an agent can be in; what else a branch calls itself is `other`, so that labels stay bounded. */
+const AGENT_STATES = ['starting', 'capturing', 'full', 'failing', 'stopped', 'superseded'] as const;
+
+/** Sets one sample a state: 1 for the present one. */
+export function showAgentState(state: string, set: (state: string, value: 0 | 1) => void): void {
+  for (const each of AGENT_STATES) set(each, each === state ? 1 : 0);
+  if (!AGENT_STATES.some(each => each === state)) set('other', 1);
 }
 
 /** One branch's last word about itself. */
@@ -215,7 +272,10 @@ export async function renderBranchReports(reports: Iterable<BranchReport>, nowMs
   const metrics = create(registry, BRANCHES);
   for (const { branch, report, receivedAtMs } of reports) {
     if (nowMs - receivedAtMs > REPORT_STALE_MS) continue;
+    showAgentState(report.state, (state, value) => metrics.agentState.set({ branch, state }, value));
     metrics.captureLagSeconds.set({ branch }, report.captureLagSeconds ?? NaN);
+    metrics.captureBinlogLeft.set({ branch }, report.outlook?.binlogSecondsLeft ?? NaN);
+    if (report.outlook !== undefined) metrics.spoolDiskFree.set({ branch }, report.outlook.diskFreeBytes);
     metrics.spoolBatches.set({ branch }, report.spoolBatches);
     metrics.spoolBytes.set({ branch }, report.spoolBytes);
     metrics.spoolSecondsUntilFull.set({ branch }, report.secondsUntilFull ?? Infinity);

@@ -7,8 +7,10 @@
  * leaves the connection out of step); every fault has a code of ours, decided by number, never by text.
  */
 import { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import mysql from 'mysql2/promise';
 import type { Connection, ConnectionOptions } from 'mysql2/promise';
+import { noteOwnCertificates, noteServerCertificate } from './certificates.ts';
 import { TributaryError } from './errors.ts';
 import type { ErrorCode } from './errors.ts';
 import type { MysqlSettings } from './link-settings.ts';
@@ -75,6 +77,7 @@ export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpos
   }
   // A connection that breaks while idle says so at its next statement; without a listener it would end the process.
   connection.on('error', () => undefined);
+  noteCertificates(connection, settings, purpose.side);
   const stallMs = purpose.stallMs ?? STALL_MS;
   if (stallMs > 0) watchForStall(connection, stallMs, purpose.side);
   try {
@@ -103,6 +106,15 @@ function loginError(error: unknown, side: MysqlSide, settings: MysqlSettings, do
       'no restart is needed.',
     cause: error,
   });
+}
+
+/** Notes when the certificates run out that have let us connect; without TLS there are none. */
+function noteCertificates(connection: Connection, settings: MysqlSettings, side: MysqlSide): void {
+  const core: unknown = Reflect.get(connection, 'connection');
+  const stream: unknown = core instanceof Object ? Reflect.get(core, 'stream') : undefined;
+  if (!(stream instanceof TLSSocket)) return;
+  noteOwnCertificates(side, settings.tls);
+  noteServerCertificate(side, stream.getPeerCertificate());
 }
 
 /**

@@ -35,12 +35,23 @@ export interface AgentReport {
   readonly state: string;
   readonly spoolBatches: number;
   readonly spoolBytes: number;
+  /** Not said by agents of the first version. */
+  readonly outlook?: AgentOutlook | undefined;
   /** Seconds until spool, disk or binlog retention runs out at today's rate; null: not in sight. */
   readonly secondsUntilFull: number | null;
   readonly captureLagSeconds: number | null;
   readonly snapshot: { readonly tablesDone: number; readonly tables: number; readonly rows: number } | null;
   readonly windows: readonly string[];
   readonly error: string | null;
+}
+
+/** What is to be looked after before it runs out. */
+export interface AgentOutlook {
+  /** Until the branch database may purge binlogs that capture has not read, if it reads no more; null: no limit, or not known. */
+  readonly binlogSecondsLeft: number | null;
+  readonly diskFreeBytes: number;
+  /** Of the first certificate to expire, ISO 8601; null: none is relied on. */
+  readonly certificateExpiresAt: string | null;
 }
 
 export type Verdict = 'current' | 'superseded' | 'unknown';

@@ -4,8 +4,10 @@
  * `auto` (the default) means: verified TLS to another machine or where a `ca` is given, none over loopback. There is
  * no mode that encrypts without verifying: it would only look safe.
  */
+import { checkServerIdentity } from 'node:tls';
 import type { ConnectionOptions as NodeTlsOptions } from 'node:tls';
 import { z } from 'zod';
+import { noteOwnCertificates, noteServerCertificate } from './certificates.ts';
 import type { ConfigContext } from './config.ts';
 import { certificateField, isLoopback, secretFileField } from './config-fields.ts';
 import type { Secret } from './secret.ts';
@@ -79,6 +81,19 @@ export function usesTls(tls: TlsSettings, host: string): boolean {
     case 'auto':
       return tls.ca !== null || !isLoopback(host);
   }
+}
+
+/** The same for the broker's link, whose certificates are noted in passing. */
+export function brokerTlsOptions(tls: TlsSettings): NodeTlsOptions {
+  noteOwnCertificates('broker', tls);
+  return {
+    ...nodeTlsOptions(tls),
+    // Called once the chain is verified: the certificate that is noted is the one that is relied on.
+    checkServerIdentity: (host, certificate) => {
+      noteServerCertificate('broker', certificate);
+      return tls.verifyName ? checkServerIdentity(host, certificate) : undefined;
+    },
+  };
 }
 
 /** Options for node:tls, node:https and rabbitmq-client. */

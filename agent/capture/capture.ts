@@ -98,6 +98,8 @@ export interface CaptureStatus {
   /** Seconds that capture is behind the branch; 0: it has seen everything; null: unknown. */
   readonly lagSeconds: number | null;
   readonly capturedThrough: string | null;
+  /** Seconds until the server may purge binlogs that were not read, if none are read any more; null: no limit, or not known. */
+  readonly binlogSecondsLeft: number | null;
 }
 
 export class Capture {
@@ -114,6 +116,8 @@ export class Capture {
   #unreadable = 0;
   #session = new AbortController();
   #capturedThrough: string | null = null;
+  /** How long the server keeps its binlogs; null: without a limit of time, or not known yet. */
+  #retentionSeconds: number | null = null;
   #newEpoch: string | null = null;
   /** The fault that the stream last stopped at though the server was set as it must be. */
   #stoppedAt: string | null = null;
@@ -135,6 +139,7 @@ export class Capture {
       identity: this.#identity,
       lagSeconds: streaming ? this.#lagSeconds() : null,
       capturedThrough: this.#through(),
+      binlogSecondsLeft: this.#binlogSecondsLeft(),
     };
   }
 
@@ -148,6 +153,13 @@ export class Capture {
   #lagSeconds(): number | null {
     const until = this.#sink?.takenUntilMs ?? null;
     return until === null ? null : Math.max(0, (this.#o.now() - until) / 1000 - 1.25);
+  }
+
+  #binlogSecondsLeft(): number | null {
+    const through = this.#capturedThrough === null ? null : Date.parse(this.#capturedThrough);
+    const readUntil = this.#sink?.takenUntilMs ?? through;
+    if (this.#retentionSeconds === null || readUntil === null) return null;
+    return Math.max(0, this.#retentionSeconds - (this.#o.now() - readUntil) / 1000);
   }
 
   /** The stream's history is void: begins a new epoch as soon as the source can be read. */
@@ -268,9 +280,11 @@ export class Capture {
       silenceMs: SILENCE_MS,
       onEvent: event => {
         this.#events += 1;
+        this.#o.counters.read(event.length);
         reader.handle(event);
       },
     });
+    this.#o.counters.connected();
     this.#sink = sink;
     this.#stream = stream;
     this.#state = sink.phase === 'verifying' ? 'verifying' : 'streaming';
@@ -361,6 +375,7 @@ export class Capture {
       this.#identity = identity;
       throwFaults(await checkSettings(source, identity));
       throwFaults(await checkRights(source, identity));
+      this.#retentionSeconds = await source.binlogRetentionSeconds();
       const position = this.#o.spool.position();
       const reason = this.#newEpoch ?? (position === null ? 'a new spool' : await whyLost(source, identity, position));
       if (reason !== null) {

@@ -40,6 +40,10 @@ const TARGET_ROWS = 20_000;
 export interface CaptureCounters {
   rows(schema: string, name: string, op: 'upsert' | 'delete', rows: number): void;
   group(): void;
+  /** A binlog connection is there. */
+  connected(): void;
+  /** An event of so many bytes was read. */
+  read(bytes: number): void;
   fault(code: string): void;
   epoch(reason: string): void;
 }

@@ -111,6 +111,14 @@ export class SourceConnection {
     return new Map(rows.map(row => [row['Variable_name'] ?? '', row['Value'] ?? '']));
   }
 
+  /** How long this server keeps its binlogs; null: without a limit of time. */
+  async binlogRetentionSeconds(): Promise<number | null> {
+    const rows = await this.rows("SHOW GLOBAL VARIABLES LIKE 'binlog_expire_logs_%'");
+    const values = new Map(rows.map(row => [row['Variable_name'] ?? '', row['Value'] ?? '']));
+    const seconds = Number(values.get('binlog_expire_logs_seconds') ?? 0);
+    return seconds === 0 || values.get('binlog_expire_logs_auto_purge') === 'OFF' ? null : seconds;
+  }
+
   async grants(): Promise<string[]> {
     const rows = await this.rows('SHOW GRANTS');
     return rows.map(row => Object.values(row)[0] ?? '');

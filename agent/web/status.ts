@@ -64,6 +64,8 @@ export interface AgentStatus {
     readonly capturedThrough: string | null;
     readonly position: { readonly file: string; readonly offset: number; readonly gtidSet: string } | null;
     readonly transactions: number;
+    /** Until the branch database may purge binlogs that were not read, if capture reads no more; null: no limit, or not known. */
+    readonly binlogSecondsLeft: number | null;
     readonly tables: readonly TableStatus[];
   };
   readonly spool: {
@@ -72,6 +74,9 @@ export interface AgentStatus {
     readonly totalBytes: number;
     readonly maxBytes: number;
     readonly oldestWaitingAt: string | null;
+    readonly freeDiskBytes: number;
+    /** Free disk that capture leaves alone. */
+    readonly minFreeBytes: number;
     /** Until spool, disk or binlog retention runs out at today's rate; null: not in sight. */
     readonly secondsUntilFull: number | null;
   };

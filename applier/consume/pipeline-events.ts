@@ -7,6 +7,10 @@ export interface AppliedCounts {
   readonly batches: number;
   readonly upserts: number;
   readonly deletes: number;
+  /** Of the compressed bodies. */
+  readonly bytes: number;
+  /** How long the transaction took. */
+  readonly seconds: number;
 }
 
 export interface PipelineEvents {

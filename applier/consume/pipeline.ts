@@ -32,7 +32,7 @@ import { EarlyInbox } from './early-inbox.ts';
 import { haltReason, judgeFault } from './fault.ts';
 import { checkHello, takeHello } from './hello-handler.ts';
 import { Intake, PREFETCH } from './intake.ts';
-import type { PipelineEvents } from './pipeline-events.ts';
+import type { AppliedCounts, PipelineEvents } from './pipeline-events.ts';
 import type { RowWriter } from './row-writer.ts';
 import type { TargetPool } from './target-pool.ts';
 import { UnitWriter } from './unit-writer.ts';
@@ -187,10 +187,15 @@ export class Pipeline {
     try {
       unit = await this.#choose(row, work);
       const last = unit.arrivals.at(-1)?.header.seq ?? 0;
+      const startedAt = performance.now();
       const written = await this.#writer.write(row, unit, this.#early.reachedBy(last));
       // Moved by another applier: inbox and quarantine may have changed with it, so all of it is read again.
       this.#row = written.outcome === 'moved' ? null : written.row;
-      if (written.outcome === 'written') await this.#committed(written.row, unit, written.batches, written.counts);
+      if (written.outcome === 'written') {
+        const bytes = unit.arrivals.reduce((sum, { body }) => sum + body.length, 0);
+        const seconds = (performance.now() - startedAt) / 1000;
+        await this.#committed(written.row, unit, { batches: written.batches, ...written.counts, bytes, seconds });
+      }
       return true;
     } catch (error) {
       if (judgeFault(error) !== 'halt') throw error;
@@ -263,14 +268,9 @@ export class Pipeline {
     return chooseUnit(work, limits, partsPending, arrival => (arrival.decoded ??= decodeBatch(arrival.body)));
   }
 
-  async #committed(
-    row: BranchRow,
-    unit: Unit,
-    batches: number,
-    counts: { upserts: number; deletes: number },
-  ): Promise<void> {
+  async #committed(row: BranchRow, unit: Unit, counts: AppliedCounts): Promise<void> {
     // Told before the acknowledgement, so that a test can end things in between.
-    this.#options.events.applied(this.branch, { batches, ...counts }, row);
+    this.#options.events.applied(this.branch, counts, row);
     this.#intake.acknowledge(unit.arrivals);
     this.#oneByOne = Math.max(0, this.#oneByOne - unit.arrivals.length);
     if (unit.kind === 'quarantined') {

@@ -5,7 +5,7 @@
 
 import { dirname, join } from 'node:path';
 
-export type Bundle = 'mysql' | 'mariadb' | 'rabbitmq' | 'sysbench' | 'chromium';
+export type Bundle = 'mysql' | 'mariadb' | 'rabbitmq' | 'sysbench' | 'prometheus' | 'chromium';
 
 /** `own` is whatever the machine's own apt sources offer. */
 export type Suite = 'unstable' | 'testing' | 'own';
@@ -195,6 +195,31 @@ export const BUNDLES: Readonly<Record<Bundle, BundleSpecification>> = {
         MARIADB_PLUGIN_DIR: '{root}/usr/lib/{triplet}/libmariadb3/plugin',
       },
       wrap: { sysbench: [] },
+      files: {},
+    },
+  },
+  prometheus: {
+    title: 'Prometheus',
+    variable: 'TRIBUTARY_PROMETHEUS',
+    main: 'prometheus',
+    aliases: [],
+    versionArguments: () => ['--version'],
+    versionPattern: /prometheus, version (\d+\.\d+\.\d+)/,
+    // Older ones read the rules too; the tests of the rules are written for this promtool.
+    atLeast: [2, 42],
+    debian: {
+      suites: ['unstable', 'testing', 'own'],
+      packages: ['prometheus'],
+      alone: [],
+      // Its own pages and exporters are not needed: the tests ask through the API.
+      leaveOut: new RegExp(
+        `^(${DOCUMENTATION_AND_SETUP}|prometheus-node-exporter.*|libjs-.*|fonts-.*|node-.*|daemon|systemd.*|moreutils|libio-pty.*|libipc.*|libtime.*)$`,
+      ),
+      programs: { prometheus: 'usr/bin/prometheus', promtool: 'usr/bin/promtool' },
+      patch: ['usr/bin/prometheus', 'usr/bin/promtool'],
+      libraries: [],
+      environment: {},
+      wrap: {},
       files: {},
     },
   },

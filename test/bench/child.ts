@@ -109,6 +109,8 @@ async function capture(job: ChildJob): Promise<ChildResult> {
       rows: (_schema, _name, _op, count) => {
         rows += count;
       },
+      connected: () => undefined,
+      read: () => undefined,
       group: () => {
         groups += 1;
         clock.passed(groups);

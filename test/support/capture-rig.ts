@@ -118,6 +118,8 @@ export class CaptureRig {
       counters: {
         rows: () => undefined,
         group: () => undefined,
+        connected: () => undefined,
+        read: () => undefined,
         fault: code => this.faults.push(code),
         epoch: reason => this.epochs.push(reason),
       },

@@ -24,6 +24,7 @@ export function busyAgent(now = new Date()): AgentStatus {
       lagSeconds: 0.4,
       capturedThrough: before(now, 1),
       position: { file: 'binlog.000042', offset: 73_400_320, gtidSet: '3e11fa47-71ca-11e1-9e33-c80aa9429562:1-184467' },
+      binlogSecondsLeft: 1_209_600,
       transactions: 184_467,
       tables: [
         { schema: 'shop', name: 'product_sales', target: 'product_sales', rows: 1_204_311 },
@@ -37,6 +38,8 @@ export function busyAgent(now = new Date()): AgentStatus {
       totalBytes: 1_932_735_283,
       maxBytes: 21_474_836_480,
       oldestWaitingAt: before(now, 7_260),
+      freeDiskBytes: 81_604_378_624,
+      minFreeBytes: 1_073_741_824,
       secondsUntilFull: 3_110_400,
     },
     stream: { epoch: '9f2c4e7a61b8', head: 20_418, confirmed: 20_130, received: 20_104, applied: 20_100 },

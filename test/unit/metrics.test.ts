@@ -77,6 +77,7 @@ void t.test('branches’ reports are labelled, say what is not known, and are dr
     state: 'capturing',
     spoolBatches: 7,
     spoolBytes: 1000,
+    outlook: { binlogSecondsLeft: 3600, diskFreeBytes: 5_000_000, certificateExpiresAt: null },
     secondsUntilFull: null,
     captureLagSeconds: null,
     snapshot: { tablesDone: 1, tables: 3, rows: 10 },
@@ -86,6 +87,7 @@ void t.test('branches’ reports are labelled, say what is not known, and are dr
   const text = await renderBranchReports(
     [
       { branch: 'paris', report, receivedAtMs: 1_000_000 },
+      { branch: 'nice', report: { ...report, state: 'x"} 1', outlook: undefined }, receivedAtMs: 1_000_000 },
       { branch: 'lyon', report, receivedAtMs: 1_000_000 - REPORT_STALE_MS - 1 },
     ],
     1_000_000,
@@ -95,5 +97,10 @@ void t.test('branches’ reports are labelled, say what is not known, and are dr
   t.match(text, /tributary_capture_lag_seconds\{branch="paris"\} nan/i);
   t.match(text, 'tributary_snapshot_tables{branch="paris",state="waiting"} 2');
   t.match(text, 'tributary_branch_failing{branch="paris"} 1');
+  t.match(text, 'tributary_agent_state{branch="paris",state="capturing"} 1');
+  t.match(text, 'tributary_agent_state{branch="paris",state="stopped"} 0');
+  t.match(text, 'tributary_agent_state{branch="nice",state="other"} 1', 'what a branch calls its state makes no label');
+  t.match(text, 'tributary_capture_binlog_time_left_seconds{branch="paris"} 3600');
+  t.notMatch(text, 'tributary_spool_disk_free_bytes{branch="nice"}', 'an agent that does not tell');
   t.notMatch(text, 'lyon');
 });

@@ -1,0 +1,60 @@
+/**
+ * When the certificates run out that this process relies on: those of its own files, and those that servers have shown.
+ * Kept process-wide, like prom-client's default metrics, because handshakes happen deep inside the libraries and a
+ * process has one link of each kind. Only for metrics and the page: nothing is decided here.
+ */
+import { X509Certificate } from 'node:crypto';
+import type { PeerCertificate } from 'node:tls';
+
+/** What a process is connected to. */
+export type CertifiedLink = 'broker' | 'source' | 'target';
+
+export interface CertificateExpiry {
+  readonly link: CertifiedLink;
+  /** `server`: shown in the last handshake; `ca`, `client`: the first to expire in our own file. */
+  readonly of: 'server' | 'ca' | 'client';
+  /** Milliseconds since 1970. */
+  readonly expiresAt: number;
+}
+
+const PEM = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
+
+const known = new Map<string, CertificateExpiry>();
+
+/** Notes what a server has shown. What it does not say is passed over. */
+export function noteServerCertificate(link: CertifiedLink, certificate: Pick<PeerCertificate, 'valid_to'>): void {
+  note({ link, of: 'server', expiresAt: Date.parse(certificate.valid_to) });
+}
+
+/** Notes the certificates of our own files. */
+export function noteOwnCertificates(link: CertifiedLink, files: { ca: string | null; cert: string | null }): void {
+  note({ link, of: 'ca', expiresAt: firstExpiry(files.ca) });
+  note({ link, of: 'client', expiresAt: firstExpiry(files.cert) });
+}
+
+/** All that are known, in no particular order. */
+export function certificateExpiries(): readonly CertificateExpiry[] {
+  return [...known.values()];
+}
+
+/** ISO 8601; null where no certificate is known. */
+export function earliestExpiry(): string | null {
+  const times = [...known.values()].map(({ expiresAt }) => expiresAt);
+  return times.length === 0 ? null : new Date(Math.min(...times)).toISOString();
+}
+
+/** When the first of a PEM file's certificates expires; NaN where none can be read. TLS itself says what is wrong then. */
+function firstExpiry(pem: string | null): number {
+  const times = (pem?.match(PEM) ?? []).map(text => {
+    try {
+      return new X509Certificate(text).validToDate.getTime();
+    } catch {
+      return NaN;
+    }
+  });
+  return times.length === 0 ? NaN : Math.min(...times);
+}
+
+function note(expiry: CertificateExpiry): void {
+  if (Number.isFinite(expiry.expiresAt)) known.set(`${expiry.link} ${expiry.of}`, expiry);
+}
