@@ -22,8 +22,10 @@ export interface BatchLimits {
   readonly maxTables: number;
   readonly maxColumns: number;
   readonly maxChanges: number;
-  /** Over all changes of one batch. */
+  /** Over all changes of one batch, copies of equal rows one by one. */
   readonly maxRows: number;
+  /** Characters of rows that stand for several copies, once a copy. */
+  readonly maxCopiedCharacters: number;
 }
 
 export const BATCH_LIMITS: BatchLimits = {
@@ -34,6 +36,7 @@ export const BATCH_LIMITS: BatchLimits = {
   maxColumns: 4_096,
   maxChanges: 65_536,
   maxRows: 8_000_000,
+  maxCopiedCharacters: 256 * 1024 * 1024,
 };
 
 /** Bodies above this are scanned before JSON.parse, whose result may take ten times the text. */
@@ -142,6 +145,9 @@ const CHANGE_KEYS: Record<Change['op'], readonly string[]> = {
   truncate: ['op', 'table'],
   delete: ['op', 'table', 'rows', 'keys'],
   upsert: ['op', 'table', 'rows', 'values'],
+  remove: ['op', 'table', 'rows', 'values', 'copies'],
+  add: ['op', 'table', 'rows', 'values', 'copies'],
+  count: ['op', 'table', 'rows', 'values', 'copies'],
   'snapshot-start': ['op', 'snapshot', 'tables', 'whole', 'requests'],
   'snapshot-end': ['op', 'snapshot', 'tables', 'whole', 'requests'],
 };
@@ -160,6 +166,7 @@ class Reader {
   /** Whether strings may hold lone surrogates and must be looked at. */
   readonly #surrogates: boolean;
   #rows = 0;
+  #copiedCharacters = 0;
 
   constructor(limits: BatchLimits, surrogates: boolean) {
     this.#limits = limits;
@@ -272,15 +279,44 @@ class Reader {
     const at = this.#tableIndex(fields['table'], tables, where);
     if (op === 'truncate') return { op, table: at };
     const table = tables[at]!;
-    if (table.key.length === 0) refuse(`${where} is of a table without a key`);
+    const ofCopies = op === 'remove' || op === 'add' || op === 'count';
+    if (ofCopies !== (table.key.length === 0)) {
+      refuse(`${where} is of a table ${ofCopies ? 'with' : 'without'} a key`);
+    }
+    if (table.types.length === 0) refuse(`${where} is of a table without columns`);
     const rows = this.#count(fields['rows'], `${where}.rows`);
-    this.#rows += rows;
-    if (this.#rows > this.#limits.maxRows) refuse(`it has more than ${this.#limits.maxRows} rows`);
+    if (!ofCopies) this.#addRows(rows);
     if (op === 'delete') {
       return { op, table: at, rows, keys: this.#columns(fields['keys'], rows, table, table.key, `${where}.keys`) };
     }
     const all = table.types.map((_, column) => column);
-    return { op, table: at, rows, values: this.#columns(fields['values'], rows, table, all, `${where}.values`) };
+    const values = this.#columns(fields['values'], rows, table, all, `${where}.values`);
+    if (!ofCopies) return { op, table: at, rows, values };
+    return { op, table: at, rows, values, copies: this.#copies(fields['copies'], rows, values, `${where}.copies`) };
+  }
+
+  #addRows(rows: number): void {
+    this.#rows += rows;
+    if (this.#rows > this.#limits.maxRows) refuse(`it has more than ${this.#limits.maxRows} rows`);
+  }
+
+  /** A row's copies are rows: a few bytes must not become more at the head office than any other batch may. */
+  #copies(value: unknown, rows: number, values: readonly Value[][], where: string): number[] {
+    const list = this.#list(value, rows, where);
+    if (list.length !== rows) refuse(`${where} has ${list.length} entries instead of ${rows}`);
+    return list.map((entry, row) => {
+      const copies = this.#count(entry, where);
+      if (copies < 1) refuse(`${where} has a row without copies`);
+      this.#addRows(copies);
+      if (copies > 1) {
+        let characters = 0;
+        for (const column of values) characters += String(column[row]).length;
+        this.#copiedCharacters += copies * characters;
+        const most = this.#limits.maxCopiedCharacters;
+        if (this.#copiedCharacters > most) refuse(`the copies of its rows have more than ${most} characters`);
+      }
+      return copies;
+    });
   }
 
   #tableIndex(value: unknown, tables: readonly KnownTable[], where: string): number {

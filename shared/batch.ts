@@ -17,10 +17,18 @@
  * | NULL | null |
  *
  * Invariants: within a batch a key appears once; within a table truncate comes first, then deletes, then upserts.
+ *
+ * A table none of whose columns has a place in a key has no identity but the whole row, of which there may be any number
+ * of copies. Its changes are `remove`, `add` and `count`, in this order; a row appears in each once at most. What a
+ * batch's transactions have done to a row is how far its number of copies fell (`remove`) and by how much it rose again
+ * from there (`add`): so the head office, where fewer may be, ends with what came last.
  */
 import { createHash } from 'node:crypto';
 
 export const BATCH_VERSION = 1;
+
+/** Columns that every consolidated table has, or may have, for itself: no source column may be called so. */
+export const RESERVED_COLUMNS: readonly string[] = ['_branch', '_batch', '_changed_at', '_key', '_copy'];
 
 export type Value = string | number | null;
 
@@ -57,6 +65,8 @@ export interface TableDescription {
   readonly columns: readonly ColumnDescription[];
 }
 
+export type CopyOp = 'remove' | 'add' | 'count';
+
 /** `keys[k][r]` is key column k (in key order) of row r; `values[c][r]` is column c (in table order) of row r. */
 export type Change =
   | { readonly op: 'truncate'; readonly table: number }
@@ -71,6 +81,17 @@ export type Change =
       readonly table: number;
       readonly rows: number;
       readonly values: readonly (readonly Value[])[];
+    }
+  /**
+   * Of a table without a key. `copies[r]` copies of row r are gone (as many as there are), are there besides, or are
+   * all that there are. `values[c][r]` as for an upsert.
+   */
+  | {
+      readonly op: CopyOp;
+      readonly table: number;
+      readonly rows: number;
+      readonly values: readonly (readonly Value[])[];
+      readonly copies: readonly number[];
     }
   /**
    * A snapshot of these tables begins. `whole`: they are all the tables that the branch has (opens an epoch). Carries

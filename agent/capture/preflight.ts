@@ -3,6 +3,7 @@
  * Reads only. Used by `check` and by `run`, which stops at the first start-up with the same words.
  */
 import type { SourceConnection } from './source.ts';
+import { RESERVED_COLUMNS } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { fault, ok, warning } from '../../shared/findings.ts';
 import type { Finding } from '../../shared/findings.ts';
@@ -213,9 +214,6 @@ export async function checkRights(source: SourceConnection, identity: SourceIden
   return findings;
 }
 
-/** Reserved at the head office: columns of its own in every consolidated table. */
-const RESERVED_COLUMNS = new Set(['_branch', '_batch', '_changed_at', '_key']);
-
 /** Source tables that would share one name at the head office, where their rows would mix unseen. */
 export function checkTargets(tables: readonly CapturedTable[], selection: Selection): Finding[] {
   const byTarget = Map.groupBy(tables, ({ schema, name }) => selection.targetName(schema, name));
@@ -251,7 +249,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
       );
     }
     for (const column of table.columns) {
-      if (RESERVED_COLUMNS.has(column.name.toLowerCase())) {
+      if (RESERVED_COLUMNS.includes(column.name.toLowerCase())) {
         findings.push(
           fault(subject, 'SOURCE_TABLE', `the column name ${column.name} is reserved at the head office`, {
             statement: `ALTER TABLE ${name} RENAME COLUMN ${quoteName(column.name)} TO ${quoteName(`x${column.name}`)}`,

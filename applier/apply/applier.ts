@@ -9,16 +9,17 @@ import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { BatchBody } from '../../shared/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import { quoteString, quoteTable } from '../../shared/sql.ts';
-import { deleteRows, sweepRows, truncateRows } from './delete.ts';
+import { clearRows, deleteRows, sweepRows, truncateRows } from './delete.ts';
 import { loadRows } from './load-data.ts';
 import { mergeBodies } from './merge.ts';
-import type { Run } from './merge.ts';
+import type { RowSet, Run } from './merge.ts';
 import { findRefusedRow, refusal } from './refusal.ts';
 import { TableStore } from './table-store.ts';
 import { isRowFault, isTableChange, targetError } from './target-error.ts';
 import { targetSession } from './target-session.ts';
 import type { TargetTable } from './target-table.ts';
 import { upsertRows } from './upsert.ts';
+import { writeCopies } from './write-copies.ts';
 
 /** Below this, one statement of text is faster than LOAD DATA's extra round trip. */
 const LOAD_FROM_ROWS = 64;
@@ -98,7 +99,7 @@ export class Applier {
       throw new TributaryError('INTERNAL', 'A batch with snapshot markers is merged with others.');
     }
     const runs = mergeBodies(bodies);
-    const withRows = runs.filter(run => run.deletes.rows + run.upserts.rows > 0);
+    const withRows = runs.filter(run => rowsOf(run) > 0);
     // A snapshot's start names its tables, so that those without rows come into being too.
     const announced = markers.some(marker => marker.op === 'snapshot-start')
       ? bodies.flatMap(body => body.tables.filter(table => table.columns.length > 0))
@@ -114,7 +115,7 @@ export class Applier {
       const table = index >= 0 ? tables[index]! : run.truncate ? await this.#store.find(run.table) : null;
       if (table !== null) steps.push({ run, table });
     }
-    const rows = withRows.reduce((sum, run) => sum + run.deletes.rows + run.upserts.rows, 0);
+    const rows = withRows.reduce((sum, run) => sum + rowsOf(run), 0);
     return { markers, rows, steps };
   }
 
@@ -134,30 +135,50 @@ export class Applier {
     for (const step of prepared.steps) {
       const { run } = step;
       await this.#write(connection, step, branch, batchNumber);
-      upserts += run.upserts.rows;
-      deletes += run.deletes.rows;
+      upserts += run.upserts.rows + run.copies.changes.reduce((sum, { exact, rise }) => sum + (exact ?? rise), 0);
+      deletes += run.deletes.rows + run.copies.changes.reduce((sum, { fall }) => sum + fall, 0);
       truncates += run.truncate ? 1 : 0;
     }
     return { upserts, deletes, truncates };
   }
 
   async #write(connection: Connection, { run, table }: Step, branch: string, batchNumber: number): Promise<void> {
-    const { schema, name } = table.description;
-    try {
+    await this.#remove(table, async () => {
       if (run.truncate) await truncateRows(connection, table, branch);
       await deleteRows(connection, table, run.deletes, branch);
+    });
+    const write = (rows: RowSet): Promise<void> => this.#writeRows(connection, table, rows, branch, batchNumber);
+    await write(run.upserts);
+    await writeCopies(connection, table, run.copies, branch, { remove: work => this.#remove(table, work), write });
+  }
+
+  /** Runs deletes; what they fail with becomes an error of ours. */
+  async #remove(table: TargetTable, work: () => Promise<void>): Promise<void> {
+    const { schema, name } = table.description;
+    try {
+      await work();
     } catch (error) {
       this.#forgetIfChanged(error);
       throw isRowFault(error) ? refusal(table, null, error) : targetError(error, `Deleting from ${schema}.${name}`);
     }
-    const load = this.#useLoadData && run.upserts.rows >= LOAD_FROM_ROWS && targetSession(connection).localInfile;
+  }
+
+  async #writeRows(
+    connection: Connection,
+    table: TargetTable,
+    rows: RowSet,
+    branch: string,
+    batchNumber: number,
+  ): Promise<void> {
+    const { schema, name } = table.description;
+    const load = this.#useLoadData && rows.rows >= LOAD_FROM_ROWS && targetSession(connection).localInfile;
     try {
-      if (load) await loadRows(connection, table, run.upserts, branch, batchNumber);
-      else await upsertRows(connection, table, run.upserts, branch, batchNumber);
+      if (load) await loadRows(connection, table, rows, branch, batchNumber);
+      else await upsertRows(connection, table, rows, branch, batchNumber);
     } catch (error) {
       this.#forgetIfChanged(error);
       if (!isRowFault(error)) throw targetError(error, `Writing to ${schema}.${name}`);
-      throw await findRefusedRow(connection, table, run.upserts, branch, batchNumber, error);
+      throw await findRefusedRow(connection, table, rows, branch, batchNumber, error);
     }
   }
 
@@ -190,6 +211,24 @@ export class Applier {
     }
   }
 
+  /**
+   * Deletes at most `limit` rows of a table that has another form than the branch's table now has, within the caller's open
+   * transaction; the snapshot that follows the change at the branch brings the rows again. Nothing where other branches
+   * have rows in it: the form is theirs as well.
+   * @returns how many were deleted
+   */
+  async clearOtherForm(connection: Connection, branch: string, name: string, limit: number): Promise<number> {
+    const table = quoteTable(this.#database, name);
+    const own = quoteString(branch);
+    try {
+      const sql = `SELECT 1 FROM ${table} WHERE \`_branch\` < ${own} OR \`_branch\` > ${own} LIMIT 1`;
+      const [others] = await connection.query<RowDataPacket[]>(sql);
+      return others.length > 0 ? 0 : await clearRows(connection, table, branch, limit);
+    } catch (error) {
+      throw targetError(error, `Clearing ${name}`);
+    }
+  }
+
   /** The names of all tables here that hold rows of branches. */
   async #branchTables(connection: Connection): Promise<string[]> {
     const [rows] = await connection.query<RowDataPacket[]>(
@@ -207,6 +246,14 @@ export class Applier {
   #forgetIfChanged(error: unknown): void {
     if (isTableChange(error)) this.#store.forget();
   }
+}
+
+function rowsOf({ deletes, upserts, copies }: Run): number {
+  return (
+    deletes.rows +
+    upserts.rows +
+    copies.changes.reduce((sum, change) => sum + (change.exact ?? change.fall + change.rise), 0)
+  );
 }
 
 function markersOf(body: BatchBody): SnapshotMarker[] {

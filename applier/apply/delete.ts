@@ -17,16 +17,17 @@ export async function deleteRows(
   branch: string,
 ): Promise<void> {
   const types = table.key.map(index => table.columns[index]!.type);
-  const names = table.hashed ? ['`_key`'] : table.key.map(index => table.columns[index]!.sql);
+  const names = table.identity === 'hash' ? ['`_key`'] : table.key.map(index => table.columns[index]!.sql);
   const own = quoteString(branch);
   // A row constructor with all of the primary key, so that the optimizer reads exactly these rows.
   const head = `DELETE FROM ${table.sql} WHERE (\`_branch\`, ${names.join(', ')}) IN (`;
   let list: string[] = [];
   let length = 0;
   for (let row = 0; row < keys.rows; row += 1) {
-    const key = table.hashed
-      ? `X'${keyHashOf(table, keys, row)}'`
-      : types.map((type, place) => quoteValue(keys.columns[place]![row]!, type)).join(', ');
+    const key =
+      table.identity === 'hash'
+        ? `X'${keyHashOf(table, keys, row)}'`
+        : types.map((type, place) => quoteValue(keys.columns[place]![row]!, type)).join(', ');
     if (list.length > 0 && (length + key.length > MAX_CHARACTERS || list.length === MAX_KEYS)) {
       await run(connection, `${head}${list.join(', ')})`);
       list = [];
@@ -55,6 +56,11 @@ export function sweepRows(
     connection,
     `DELETE FROM ${tableSql} WHERE \`_branch\` = ${quoteString(branch)} AND \`_batch\` < ${sinceBatch} LIMIT ${limit}`,
   );
+}
+
+/** Deletes at most `limit` of the branch's rows; returns how many. */
+export function clearRows(connection: Connection, tableSql: string, branch: string, limit: number): Promise<number> {
+  return run(connection, `DELETE FROM ${tableSql} WHERE \`_branch\` = ${quoteString(branch)} LIMIT ${limit}`);
 }
 
 async function run(connection: Connection, sql: string): Promise<number> {

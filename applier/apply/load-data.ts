@@ -38,12 +38,13 @@ export async function loadRows(
 
 /** The statement that reads the lines of `rowChunks`. */
 export function loadStatement(table: TargetTable, branch: string, batchNumber: number): string {
-  const targets: string[] = table.hashed ? ['@k'] : [];
+  const { identity } = table;
+  const targets: string[] = identity === 'columns' ? [] : identity === 'hash' ? ['@k'] : ['@k', '`_copy`'];
   const sets = [
     `\`_branch\` = ${quoteString(branch)}`,
     `\`_batch\` = ${batchNumber}`,
     '`_changed_at` = UTC_TIMESTAMP(6)',
-    ...(table.hashed ? ['`_key` = UNHEX(@k)'] : []),
+    ...(identity === 'columns' ? [] : ['`_key` = UNHEX(@k)']),
   ];
   table.columns.forEach((column, index) => {
     const variable = `@v${index}`;

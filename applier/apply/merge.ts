@@ -3,18 +3,22 @@
  * once, in key order.
  *
  * Invariants: applying the runs in order has the same effect as applying the batches one after the other. The last change of
- * a key wins. A run never crosses a change of the table's definition; a truncate forgets what came before it, since it
+ * a key wins; what is done to a row's number of copies is put together (copies.ts). A run never crosses a change of the table's definition; a truncate forgets what came before it, since it
  * deletes all of it. Tables do not depend on each other, so each table's runs may be written together.
  */
 import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch.ts';
 import { columnType } from '../../shared/batch-codec.ts';
 import { wireKind } from '../../shared/column-type.ts';
+import { CopiesBuilder } from './copies.ts';
+import type { CopiesChange, CopySet } from './copies.ts';
 import { keyOf } from './target-table.ts';
 
 /** Rows as columns: `columns[c][r]`. */
 export interface RowSet {
   readonly rows: number;
   readonly columns: readonly (readonly Value[])[];
+  /** Of a table without a key: `_key`, in hexadecimal, and `_copy` of each row. */
+  readonly copies?: { readonly keys: readonly string[]; readonly numbers: readonly number[] };
 }
 
 /** What is to be done to one table, in this order. */
@@ -25,6 +29,8 @@ export interface Run {
   readonly deletes: RowSet;
   /** All columns. */
   readonly upserts: RowSet;
+  /** Of a table without a key; it has no deletes and upserts. */
+  readonly copies: CopySet;
 }
 
 type RowChange = Extract<Change, { readonly op: 'delete' | 'upsert' }>;
@@ -62,16 +68,19 @@ class RunBuilder {
   readonly #truncate: boolean;
   readonly #changes: RowChange[] = [];
   readonly #key: readonly number[];
+  readonly #copies: CopiesBuilder;
 
   constructor(table: TableDescription, definition: string, truncate: boolean) {
     this.#table = table;
     this.definition = definition;
     this.#truncate = truncate;
     this.#key = keyOf(table);
+    this.#copies = new CopiesBuilder(table);
   }
 
-  add(change: RowChange): void {
-    if (change.rows > 0) this.#changes.push(change);
+  add(change: RowChange | CopiesChange): void {
+    if (change.op !== 'delete' && change.op !== 'upsert') this.#copies.add(change);
+    else if (change.rows > 0) this.#changes.push(change);
   }
 
   build(): Run {
@@ -85,6 +94,7 @@ class RunBuilder {
         this.#key.map((_, place) => place),
       ),
       upserts: gather(upserts, byKey),
+      copies: this.#copies.build(),
     };
   }
 

@@ -8,6 +8,7 @@ import { hash } from 'node:crypto';
 import type { Value } from '../../shared/batch.ts';
 import type { ColumnType } from '../../shared/column-type.ts';
 import { wireKind } from '../../shared/column-type.ts';
+import { assert } from '../../shared/errors.ts';
 import type { RowSet } from './merge.ts';
 import type { TargetTable } from './target-table.ts';
 
@@ -69,14 +70,14 @@ function toText(value: string | number): string {
 /** Lines built together: small enough to stay in the processor's cache. */
 const BLOCK_ROWS = 512;
 
-/** All rows as chunks of text, made as they are asked for. With `_key`, it is the first field, as hexadecimal. */
+/** All rows as chunks of text, made as they are asked for. With `_key`, it is the first field, as hexadecimal, then `_copy`. */
 export function* rowChunks(table: TargetTable, rows: RowSet): Generator<Buffer, void, undefined> {
   let text = '';
   for (let from = 0; from < rows.rows; from += BLOCK_ROWS) {
     const to = Math.min(from + BLOCK_ROWS, rows.rows);
     const lines = new Array<string>(to - from).fill('');
-    if (table.hashed) {
-      for (let row = from; row < to; row += 1) lines[row - from] = `${keyHash(table, rows, row)}\t`;
+    if (table.identity !== 'columns') {
+      for (let row = from; row < to; row += 1) lines[row - from] = `${ownFields(table, rows, row).join('\t')}\t`;
     }
     const last = table.columns.length - 1;
     table.columns.forEach((column, index) => {
@@ -95,8 +96,17 @@ function* split(bytes: Buffer): Generator<Buffer, void, undefined> {
   for (let at = 0; at < bytes.length; at += MAX_CHUNK_BYTES) yield bytes.subarray(at, at + MAX_CHUNK_BYTES);
 }
 
+/** The values of our own columns that identify a row: `_key` in hexadecimal, and `_copy`. Empty: its own key does. */
+export function ownFields(table: TargetTable, rows: RowSet, row: number): (string | number)[] {
+  if (table.identity === 'columns') return [];
+  if (table.identity === 'hash') return [keyHash(table, rows, row)];
+  const { copies } = rows;
+  assert(copies !== undefined, 'rows of a table without a key have no numbers');
+  return [copies.keys[row]!, copies.numbers[row]!];
+}
+
 /** SHA-256 of a row's key in hexadecimal: the value of `_key`. `rows` holds all columns. */
-export function keyHash(table: TargetTable, rows: RowSet, row: number): string {
+function keyHash(table: TargetTable, rows: RowSet, row: number): string {
   return hashKey(table.key.map(index => ({ value: rows.columns[index]![row]!, type: table.columns[index]!.type })));
 }
 

@@ -9,7 +9,7 @@ import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { TableDescription } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { closeQuietly, mysqlErrno } from '../../shared/mysql.ts';
-import { quoteString, quoteTable } from '../../shared/sql.ts';
+import { quoteName, quoteString, quoteTable } from '../../shared/sql.ts';
 import { targetError } from './target-error.ts';
 import { prepareTargetSession } from './target-session.ts';
 import { planTable } from './target-table.ts';
@@ -23,6 +23,8 @@ const MAX_REMEMBERED = 4_096;
 
 /** Duplicate column, table exists, no such column: another applier was faster. */
 const RACE_ERRNOS = new Set([1050, 1060, 1054]);
+/** A row breaks a CHECK. */
+const CHECK_VIOLATED = 3819;
 /** ALGORITHM not supported; no more instant changes until a rebuild. */
 const NOT_INSTANT_ERRNOS = new Set([1845, 1846, 4092]);
 
@@ -72,7 +74,7 @@ export class TableStore {
       const server = await readServerTable(connection, this.#options.database, description.name);
       if (server?.primaryKey[0] !== '_branch') return null;
       const sql = quoteTable(this.#options.database, description.name);
-      return { description, sql, columns: [], key: [], hashed: false };
+      return { description, sql, columns: [], key: [], identity: 'columns' };
     } catch (error) {
       throw targetError(error, 'Looking at the tables of the head office');
     } finally {
@@ -127,6 +129,10 @@ export class TableStore {
       const server = await readServerTable(connection, database, description.name);
       const plan = planTable(database, description, server);
       if (plan.do === 'use') return plan.table;
+      if (plan.do === 'replace') {
+        await this.#replace(connection, description, plan);
+        continue;
+      }
       try {
         await this.#change(connection, description, plan, approveRebuild || (server?.bytes ?? 0) < REBUILD_BELOW_BYTES);
       } catch (error) {
@@ -137,10 +143,27 @@ export class TableStore {
     throw new TributaryError('TARGET_BUSY', `${description.name}: others keep changing the table at the head office.`);
   }
 
+  /** Drops a table of the other form if it is empty. A rule that no row fulfils tells, and keeps it so. */
+  async #replace(
+    connection: Connection,
+    { schema, name }: TableDescription,
+    plan: Extract<TablePlan, { do: 'replace' }>,
+  ): Promise<void> {
+    const table = quoteTable(this.#options.database, name);
+    try {
+      await connection.query(`ALTER TABLE ${table} ADD CHECK (\`_batch\` < 0)`);
+    } catch (error) {
+      if (mysqlErrno(error) === CHECK_VIOLATED) throw new OtherForm(schema, name, plan.why);
+      throw error;
+    }
+    await connection.query(plan.sql);
+    this.#tables.clear();
+  }
+
   async #change(
     connection: Connection,
     description: TableDescription,
-    plan: Exclude<TablePlan, { do: 'use' }>,
+    plan: Extract<TablePlan, { do: 'create' | 'alter' }>,
     mayRebuild: boolean,
   ): Promise<void> {
     if (plan.do === 'create') {
@@ -164,6 +187,21 @@ export class TableStore {
       );
     }
     await connection.query(plan.sql);
+  }
+}
+
+/** A table that holds rows has a key where the branch's has none, or none where it has one. */
+export class OtherForm extends TributaryError {
+  /** At the head office. */
+  readonly table: string;
+
+  constructor(schema: string, table: string, why: string) {
+    super('TARGET_SCHEMA', `${schema}.${table}: ${why}.`, {
+      hint:
+        'Let the table have a key at every branch, or at none. Then, at the head office, ' +
+        `DROP TABLE ${quoteName(table)} and \`branch retry\`; at the other branches \`tributary-agent snapshot\`.`,
+    });
+    this.table = table;
   }
 }
 

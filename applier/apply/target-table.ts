@@ -2,7 +2,8 @@
  * A head-office table for a branch's table, as arithmetic: which statements make it, extend it, or why it cannot be used.
  *
  * Invariants: `_branch` is first in the primary key, then the source's key compared by bytes, or `_key`, a SHA-256 of it
- * where the key has no room in an index. No other unique index. Source columns outside the key are nullable and without
+ * where the key has no room in an index. A table without a key has `_key`, a SHA-256 of the row, and `_copy`, the number
+ * of each of its copies (copies.ts). No other unique index. Source columns outside the key are nullable and without
  * defaults, so that a column that a branch lacks is NULL. Never narrowed, never dropped: what cannot be widened in place is refused.
  */
 import type { TableDescription } from '../../shared/batch.ts';
@@ -10,6 +11,7 @@ import { columnType } from '../../shared/batch-codec.ts';
 import type { ColumnType } from '../../shared/column-type.ts';
 import { formatColumnType } from '../../shared/column-type.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { RESERVED_COLUMNS } from '../../shared/batch.ts';
 import { quoteName, quoteTable } from '../../shared/sql.ts';
 import {
   asText,
@@ -33,11 +35,17 @@ const MAX_ROW_BYTES = 64_000;
 const MAX_COLUMNS = 1_000;
 const MAX_ADDED = 200;
 
-const RESERVED = new Set(['_branch', '_batch', '_changed_at', '_key']);
+const RESERVED = new Set(RESERVED_COLUMNS);
 const RESERVED_TABLES = /^tributary_/i;
 
 const BRANCH_SQL = '`_branch` VARCHAR(63) CHARACTER SET ascii COLLATE ascii_bin NOT NULL';
 const KEY_COLLATIONS = new Set(['utf8mb4_0900_bin', 'binary']);
+
+/**
+ * What stands behind `_branch` in the primary key: the source's key, `_key` as the hash of the source's key, or, where
+ * there is no key, `_key` as the hash of the row and `_copy`.
+ */
+export type Identity = 'columns' | 'hash' | 'copies';
 
 /** A table of a branch and where its rows go. Everything that writing rows needs to know. */
 export interface TargetTable {
@@ -47,8 +55,7 @@ export interface TargetTable {
   readonly columns: readonly RowColumn[];
   /** Indexes into `columns`, in the order of the source's key. */
   readonly key: readonly number[];
-  /** Rows are identified by `_key`. */
-  readonly hashed: boolean;
+  readonly identity: Identity;
 }
 
 export interface RowColumn {
@@ -85,7 +92,9 @@ export type AlterCost = 'instant' | 'cheap' | 'rebuild';
 export type TablePlan =
   | { readonly do: 'use'; readonly table: TargetTable }
   | { readonly do: 'create'; readonly sql: string }
-  | { readonly do: 'alter'; readonly sql: string; readonly cost: AlterCost };
+  | { readonly do: 'alter'; readonly sql: string; readonly cost: AlterCost }
+  /** It identifies rows of tables with a key and is to have rows without one, or the other way: to be made anew, once it is empty. */
+  | { readonly do: 'replace'; readonly sql: string; readonly why: string };
 
 /**
  * What to do so that a branch's table can be written to. After a `create` or `alter`, look at the table and plan again.
@@ -103,13 +112,16 @@ export function planTable(database: string, description: TableDescription, serve
     refuse(description, 'its name is reserved', 'Rename the table at the branch, or map it with tables.map.');
   }
   const key = keyOf(description);
-  if (key.length === 0) refuse(description, 'it has no key', 'Give it a primary key at the branch, or exclude it.');
   const sql = quoteTable(database, description.name);
   if (server === null) return { do: 'create', sql: createSql(sql, columns, key) };
-  const hashed = checkIdentity(description, columns, key, server);
-  const change = planChange(description, columns, hashed ? [] : key, server);
+  const identity = checkIdentity(description, columns, key, server);
+  if ((identity === 'copies') !== (key.length === 0)) {
+    const why = `it has ${key.length === 0 ? 'no' : 'a'} key at the branch, but ${key.length === 0 ? 'one' : 'none'} at the head office`;
+    return { do: 'replace', sql: `DROP TABLE ${sql}`, why };
+  }
+  const change = planChange(description, columns, identity === 'columns' ? key : [], server);
   if (change !== null) return { do: 'alter', sql: `ALTER TABLE ${sql} ${change.sql}`, cost: change.cost };
-  return { do: 'use', table: { description, sql, columns, key, hashed } };
+  return { do: 'use', table: { description, sql, columns, key, identity } };
 }
 
 /** Indexes of the key columns in key order. */
@@ -132,23 +144,29 @@ function keyFits(types: readonly ColumnType[]): boolean {
 
 function createSql(table: string, columns: readonly RowColumn[], key: readonly number[]): string {
   const types = columns.map(column => targetType(column.type));
-  const hashed = !keyFits(key.map(index => types[index]!));
-  const inKey = new Set(hashed ? [] : key);
+  const identity: Identity =
+    key.length === 0 ? 'copies' : keyFits(key.map(index => types[index]!)) ? 'columns' : 'hash';
+  const inKey = new Set(identity === 'columns' ? key : []);
   const fitted = fitRow(types, inKey, 0);
   const lines = columns.map((column, index) => {
     const isKey = inKey.has(index);
     return `${column.sql} ${typeSql(fitted[index]!, isKey)} ${isKey ? 'NOT NULL' : 'NULL'}`;
   });
-  const identity = hashed ? ['`_key`'] : key.map(index => columns[index]!.sql);
+  const parts = {
+    columns: key.map(index => columns[index]!.sql),
+    hash: ['`_key`'],
+    copies: ['`_key`', '`_copy`'],
+  }[identity];
   return [
     `CREATE TABLE IF NOT EXISTS ${table} (`,
     [
       BRANCH_SQL,
-      ...(hashed ? ['`_key` BINARY(32) NOT NULL'] : []),
+      ...(identity === 'columns' ? [] : ['`_key` BINARY(32) NOT NULL']),
+      ...(identity === 'copies' ? ['`_copy` BIGINT UNSIGNED NOT NULL'] : []),
       ...lines,
       '`_batch` BIGINT UNSIGNED NOT NULL',
       '`_changed_at` DATETIME(6) NOT NULL',
-      `PRIMARY KEY (\`_branch\`, ${identity.join(', ')})`,
+      `PRIMARY KEY (\`_branch\`, ${parts.join(', ')})`,
     ].join(',\n'),
     ') ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci',
   ].join('\n');
@@ -170,13 +188,13 @@ function fitRow(types: readonly ColumnType[], inKey: ReadonlySet<number>, taken:
   return fitted;
 }
 
-/** Checks that a table that is there identifies rows as it must; returns whether by `_key`. */
+/** How a table that is there identifies rows; refuses what cannot be ours, and another key than the branch's. */
 function checkIdentity(
   description: TableDescription,
   columns: readonly RowColumn[],
   key: readonly number[],
   server: ServerTable,
-): boolean {
+): Identity {
   const identity = server.primaryKey.map(name => name.toLowerCase());
   const names = new Set(server.columns.map(column => column.name.toLowerCase()));
   if (identity[0] !== '_branch' || !names.has('_batch') || !names.has('_changed_at')) {
@@ -191,7 +209,9 @@ function checkIdentity(
     const statement = `ALTER TABLE ${quoteName(description.name)} DROP INDEX ${quoteName(unique)}`;
     refuse(description, `a unique index would let one branch overwrite another`, `At the head office: ${statement}`);
   }
-  if (identity.length === 2 && identity[1] === '_key') return true;
+  if (identity.length === 3 && identity[1] === '_key' && identity[2] === '_copy') return 'copies';
+  if (identity.length === 2 && identity[1] === '_key') return 'hash';
+  if (key.length === 0) return 'columns';
   const wanted = key.map(index => columns[index]!.name.toLowerCase());
   if (wanted.length + 1 !== identity.length || !wanted.every(name => identity.includes(name))) {
     refuse(
@@ -201,7 +221,7 @@ function checkIdentity(
         `DROP TABLE ${quoteName(description.name)} and \`branch retry\`; at the other branches \`tributary-agent snapshot\`.`,
     );
   }
-  return false;
+  return 'columns';
 }
 
 interface Alteration {

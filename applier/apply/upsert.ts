@@ -9,13 +9,16 @@ import { TributaryError } from '../../shared/errors.ts';
 import { literalWriter, quoteString } from '../../shared/sql.ts';
 import { firstWarning } from './load-data.ts';
 import type { RowSet } from './merge.ts';
-import { keyHash } from './row-text.ts';
+import { ownFields } from './row-text.ts';
 import { targetSession } from './target-session.ts';
 import type { TargetTable } from './target-table.ts';
 
 /** Characters and rows in one statement; below any sensible max_allowed_packet. */
 const MAX_CHARACTERS = 1024 * 1024;
 const MAX_ROWS = 2_000;
+
+/** Our own columns that identify rows, in the order of `ownFields`. */
+const OWN_NAMES = { columns: '', hash: '`_key`, ', copies: '`_key`, `_copy`, ' } as const;
 
 /** Writes the rows from `from` to before `to`. @throws mysql2's errors; BATCH_REFUSED on a warning or a wrong count */
 export async function upsertRows(
@@ -30,13 +33,14 @@ export async function upsertRows(
   const names = table.columns.map(column => column.sql).join(', ');
   const head =
     `REPLACE INTO ${table.sql} (\`_branch\`, \`_batch\`, \`_changed_at\`, ` +
-    `${table.hashed ? '`_key`, ' : ''}${names}) VALUES `;
+    `${OWN_NAMES[table.identity]}${names}) VALUES `;
   const own = `(${quoteString(branch)}, ${batchNumber}, UTC_TIMESTAMP(6), `;
   const writers = table.columns.map(column => literalWriter(column.type));
   let text = '';
   let count = 0;
   for (let row = from; row < to; row += 1) {
-    let line = table.hashed ? `${own}X'${keyHash(table, rows, row)}', ` : own;
+    let line = own;
+    for (const field of ownFields(table, rows, row)) line += typeof field === 'string' ? `X'${field}', ` : `${field}, `;
     for (let index = 0; index < writers.length; index += 1) {
       const literal = writers[index]!(rows.columns[index]![row]!);
       line += index === 0 ? literal : `, ${literal}`;

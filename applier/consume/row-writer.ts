@@ -5,7 +5,7 @@
 import type { Applier } from '../apply/applier.ts';
 
 /**
- * `prepare` runs before the transaction (its DDL commits by itself), `apply` and `sweep` inside it.
+ * `prepare` runs before the transaction (its DDL commits by itself), the others inside it.
  * See applier/apply/applier.ts for arguments and errors.
  */
-export type RowWriter = Pick<Applier, 'prepare' | 'apply' | 'sweep'>;
+export type RowWriter = Pick<Applier, 'prepare' | 'apply' | 'sweep' | 'clearOtherForm'>;

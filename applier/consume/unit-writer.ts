@@ -10,6 +10,7 @@ import type { BatchBody, Change, StreamMark } from '../../shared/batch.ts';
 import { decodeBatch } from '../../shared/batch-codec.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { Prepared } from '../apply/applier.ts';
+import { OtherForm } from '../apply/table-store.ts';
 import { takeApproval } from '../branches/approval-store.ts';
 import { deleteInboxThrough, putInbox, readInbox } from '../branches/inbox.ts';
 import { keepQuarantined } from '../branches/quarantine-store.ts';
@@ -78,6 +79,15 @@ export class UnitWriter {
    */
   async write(row: BranchRow, unit: Unit, inboxBelow: boolean): Promise<Written> {
     this.#inboxBelow = inboxBelow;
+    try {
+      return await this.#writeUnit(row, unit);
+    } catch (error) {
+      if (!(error instanceof OtherForm)) throw error;
+      return this.#clearOtherForm(row, error);
+    }
+  }
+
+  async #writeUnit(row: BranchRow, unit: Unit): Promise<Written> {
     switch (unit.kind) {
       case 'plain':
         return this.#writePlain(row, unit.arrivals);
@@ -210,6 +220,15 @@ export class UnitWriter {
     await closeRequests(connection, this.#branch, snapshot.requests);
     await endSnapshot(connection, this.#branch, snapshot.snapshot);
     return mended ? { ...row, incompleteSince: null } : row;
+  }
+
+  /** The branch's table has a key now, or has none any more: one slice of its rows of before. */
+  async #clearOtherForm(row: BranchRow, fault: OtherForm): Promise<Written> {
+    return this.#fenced<Written>(row, async connection => {
+      const swept = await this.#rows.clearOtherForm(connection, this.#branch, fault.table, SWEEP_SLICE_ROWS);
+      if (swept === 0) throw fault;
+      return { outcome: 'slice', row, swept };
+    });
   }
 
   /** A quarantined batch: its rows are not written, and neither are those of the parts that it ends. */

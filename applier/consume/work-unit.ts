@@ -5,7 +5,7 @@
  * together; `last-part`, `snapshot-start` and `snapshot-end` stand alone, because each ends or begins something.
  * Merging stops at the bounds below, and is off after a halt so that the batch to blame is found.
  */
-import type { BatchBody, BatchHeader } from '../../shared/batch.ts';
+import type { BatchBody, BatchHeader, Change } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { judgeBatch } from '../../shared/protocol.ts';
 import type { BatchVerdict, HeadOfficeStream } from '../../shared/protocol.ts';
@@ -83,7 +83,11 @@ export function kindOf(body: BatchBody): Exclude<UnitKind, 'quarantined'> {
 }
 
 export function rowsOf(body: BatchBody): number {
-  return body.changes.reduce((sum, change) => sum + ('rows' in change ? change.rows : 1), 0);
+  const rows = (change: Change): number => {
+    if ('copies' in change) return change.copies.reduce((sum, copies) => sum + copies, 0);
+    return 'rows' in change ? change.rows : 1;
+  };
+  return body.changes.reduce((sum, change) => sum + rows(change), 0);
 }
 
 /**

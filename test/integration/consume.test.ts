@@ -372,6 +372,7 @@ await t.test(
         return office.rows.apply(...args);
       },
       sweep: (...args) => office.rows.sweep(...args),
+      clearOtherForm: (...args) => office.rows.clearOtherForm(...args),
     };
     const links: BrokerConnection[] = [];
     const frozen = await office.fleet({ rows: gated, instance: 'frozen', onConnection: link => links.push(link) });

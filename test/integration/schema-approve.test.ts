@@ -13,6 +13,7 @@ let rebuilds = 0;
 const rows: RowWriter = {
   apply: (...args) => office.rows.apply(...args),
   sweep: (...args) => office.rows.sweep(...args),
+  clearOtherForm: (...args) => office.rows.clearOtherForm(...args),
   prepare: async (bodies, branch, options) => {
     const wide = bodies.some(body => JSON.stringify(body.changes).includes('wide'));
     if (wide && options?.approveRebuild !== true) throw new TributaryError('TARGET_SCHEMA', 'sales is large.');

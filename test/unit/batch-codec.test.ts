@@ -28,6 +28,9 @@ const SALE: Change = {
   ],
 };
 const GOOD = bodyOf([SALES], [SALE]);
+/** A table without a key. */
+const LOG: TableDescription = { ...SALES, columns: SALES.columns.map(({ name, type }) => ({ name, type })) };
+const ADD: Change = { ...SALE, op: 'add', copies: [1, 8_000] };
 
 const digits = (n: number) => fc.nat({ max: 10 ** n - 1 }).map(v => String(v).padStart(n, '0'));
 const wellFormed = fc.string({ unit: 'binary' }).map(text => text.toWellFormed());
@@ -210,6 +213,26 @@ void t.test('every departure from the shape is refused', t => {
         },
       ],
     },
+    'copies of rows with a key': { ...GOOD, changes: [{ ...SALE, op: 'add', copies: [1, 1] }] },
+    'a row without copies': { ...GOOD, tables: [LOG], changes: [{ ...ADD, copies: [1, 0] }] },
+    'half a copy': { ...GOOD, tables: [LOG], changes: [{ ...ADD, copies: [1, 0.5] }] },
+    'fewer numbers than rows': { ...GOOD, tables: [LOG], changes: [{ ...ADD, copies: [1] }] },
+    'more copies than a batch may have rows': { ...GOOD, tables: [LOG], changes: [{ ...ADD, copies: [1, 8_000_000] }] },
+    'copies of a long row': {
+      ...GOOD,
+      tables: [LOG],
+      changes: [
+        {
+          ...ADD,
+          values: [
+            [1, 2],
+            ['a', 'x'.repeat(100_000)],
+          ],
+          copies: [1, 10_000],
+        },
+      ],
+    },
+    'rows of nothing': { ...GOOD, tables: [{ ...LOG, columns: [] }], changes: [{ ...ADD, values: [] }] },
     'a marker beside rows': {
       ...GOOD,
       changes: [SALE, { op: 'snapshot-end', snapshot: 'x', tables: [], whole: false, requests: [] }],

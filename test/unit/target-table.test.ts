@@ -81,7 +81,7 @@ void t.test('a table that fits is used as it is', t => {
     tableOf({ id: 'int key', V: 'varchar(20)' }),
     serverOf({ id: 'bigint key', v: 'varchar(30)', w: 'json' }),
   );
-  t.match(plan, { do: 'use', table: { sql: '`hq`.`t`', key: [0], hashed: false } });
+  t.match(plan, { do: 'use', table: { sql: '`hq`.`t`', key: [0], identity: 'columns' } });
   t.end();
 });
 
@@ -121,11 +121,21 @@ void t.test('a wider text within its class of length bytes is cheap, all else a 
   t.end();
 });
 
+void t.test('a table without a key numbers the copies of its rows', t => {
+  const table = tableOf({ id: 'int', v: 'text' });
+  t.match(planTable('hq', table, null), { do: 'create', sql: /PRIMARY KEY \(`_branch`, `_key`, `_copy`\)/ });
+  const made = { ...serverOf({ id: 'int', v: 'text' }), primaryKey: ['_branch', '_key', '_copy'] };
+  t.match(planTable('hq', table, made), { do: 'use', table: { key: [], identity: 'copies' } });
+  t.match(planTable('hq', tableOf({ id: 'int key', v: 'text' }), made), { do: 'replace' });
+  t.match(planTable('hq', table, serverOf({ id: 'int key', v: 'text' })), { do: 'replace' });
+  t.end();
+});
+
 void t.test('what would let rows collide or vanish is refused', t => {
   const good = serverOf({ id: 'int key', v: 'int' });
   const cases: Record<string, [TableDescription, ServerTable | null]> = {
-    'no key': [tableOf({ id: 'int' }), null],
     'a reserved column': [tableOf({ id: 'int key', _KEY: 'int' }), null],
+    'a reserved number': [tableOf({ id: 'int key', _copy: 'int' }), null],
     'a reserved table': [tableOf({ id: 'int key' }, 'tributary_branch'), null],
     'a unique index': [tableOf({ id: 'int key' }), { ...good, otherUniqueIndexes: ['u'] }],
     'a foreign table': [tableOf({ id: 'int key' }), { ...good, primaryKey: ['id'] }],

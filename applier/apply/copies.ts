@@ -1,0 +1,105 @@
+/**
+ * Rows of tables without a key, merged: which rows, and what becomes of the number of their copies. Pure.
+ *
+ * A row's name is `_key`, the SHA-256 of its columns that are not NULL: a column that is added with NULLs, or that one
+ * branch does not have, changes no name. Each copy is a row at the head office, numbered by `_copy`.
+ *
+ * Invariant: a row's copies are numbered without a gap, and what was written later has the higher number: new ones
+ * come behind the last, the last go first, and an exact number writes all anew. So a sweep, which deletes what was
+ * written before a snapshot began, takes the lower numbers.
+ */
+import { hash } from 'node:crypto';
+import type { Change, CopyOp, TableDescription, Value } from '../../shared/batch.ts';
+import { addCopies, countCopies, noCopyChange, removeCopies } from '../../shared/copies.ts';
+import type { CopyChange } from '../../shared/copies.ts';
+
+export type CopiesChange = Extract<Change, { readonly op: CopyOp }>;
+
+/** Rows as columns, in the order of their keys; each with its `_key` in hexadecimal and what becomes of it. */
+export interface CopySet {
+  readonly rows: number;
+  readonly columns: readonly (readonly Value[])[];
+  readonly keys: readonly string[];
+  readonly changes: readonly Readonly<CopyChange>[];
+}
+
+export const NO_COPIES: CopySet = { rows: 0, columns: [], keys: [], changes: [] };
+
+/** A function that names rows of this definition: SHA-256 in hexadecimal. `columns[c][r]` in table order. */
+export function rowNamer(table: TableDescription): (columns: readonly (readonly Value[])[], row: number) => string {
+  // MySQL does not tell names of columns apart by case, nor by the place that a version of the table gives them.
+  const inOrder = table.columns
+    .map(({ name }, index) => ({ name: name.toLowerCase(), index }))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+  return (columns, row) => {
+    const parts: Value[] = [];
+    for (const { name, index } of inOrder) {
+      const value = columns[index]![row] ?? null;
+      if (value !== null) parts.push(name, value);
+    }
+    return hash('sha256', JSON.stringify(parts), 'hex');
+  };
+}
+
+interface Entry {
+  readonly key: string;
+  readonly values: readonly (readonly Value[])[];
+  readonly row: number;
+  readonly change: CopyChange;
+}
+
+/** Puts the changes of one table together, in the order in which they come. */
+export class CopiesBuilder {
+  readonly #nameRow: (columns: readonly (readonly Value[])[], row: number) => string;
+  readonly #entries = new Map<string, Entry>();
+
+  constructor(table: TableDescription) {
+    this.#nameRow = rowNamer(table);
+  }
+
+  add({ op, rows, values, copies }: CopiesChange): void {
+    for (let row = 0; row < rows; row += 1) {
+      const key = this.#nameRow(values, row);
+      let entry = this.#entries.get(key);
+      if (entry === undefined) this.#entries.set(key, (entry = { key, values, row, change: noCopyChange() }));
+      const number = copies[row]!;
+      if (op === 'add') addCopies(entry.change, number);
+      else if (op === 'remove') removeCopies(entry.change, number);
+      else countCopies(entry.change, number);
+    }
+  }
+
+  build(): CopySet {
+    const entries = [...this.#entries.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
+    const [first] = entries;
+    if (first === undefined) return NO_COPIES;
+    return {
+      rows: entries.length,
+      columns: first.values.map((_, c) => entries.map(({ values, row }) => values[c]![row]!)),
+      keys: entries.map(({ key }) => key),
+      changes: entries.map(({ change }) => change),
+    };
+  }
+}
+
+/** The lowest and the highest number of a row's copies that are there. */
+export interface Numbers {
+  readonly low: number;
+  readonly high: number;
+}
+
+/** Copies above `keep` go, those from `first` to `last` are written; none where `last` is below `first`. */
+export interface Rewrite {
+  readonly keep: number;
+  readonly first: number;
+  readonly last: number;
+}
+
+/** @param present null: no copy of the row is there */
+export function rewriteOf({ exact, fall, rise }: Readonly<CopyChange>, present: Numbers | null): Rewrite {
+  if (exact !== null) return { keep: exact, first: 1, last: exact };
+  if (present === null) return { keep: 0, first: 1, last: rise };
+  const left = present.high - fall;
+  const keep = left < present.low ? 0 : left;
+  return { keep, first: keep + 1, last: keep + rise };
+}
