@@ -3,7 +3,7 @@
  */
 import { Registry } from 'prom-client';
 import { earliestExpiry } from '../shared/certificates.ts';
-import { TributaryError, describeError } from '../shared/errors.ts';
+import { ERRORS, TributaryError, describeError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logging.ts';
 import { agentMetrics } from '../shared/metrics.ts';
 import type { AgentMetrics } from '../shared/metrics.ts';
@@ -17,6 +17,7 @@ import type { AgentConfig } from './config.ts';
 import { brokerLink } from './forward/broker-link.ts';
 import { Forwarder } from './forward/forwarder.ts';
 import { AgentGauges } from './gauges.ts';
+import type { ForwarderStatus } from './forward/forwarder.ts';
 import { parseWindow } from './forward/link.ts';
 import { mysqlSslOptions } from '../shared/tls.ts';
 import { currentTable } from './snapshot/progress.ts';
@@ -257,15 +258,7 @@ export class Agent {
         sentBytes: forward.counters.sentBytes,
         unconfirmedBytes: forward.inFlightBytes,
         lastAnswerAt: isoOrNull(forward.lastAnswerAt),
-        error:
-          forward.error === null
-            ? null
-            : {
-                code: superseded ? 'EPOCH_SUPERSEDED' : (forward.errorCode ?? 'BROKER_UNREACHABLE'),
-                message: forward.error,
-                hint: '',
-                since: new Date(forward.since).toISOString(),
-              },
+        error: linkError(forward),
       },
       snapshot: this.#snapshotStatus(),
       sync: this.#sync,
@@ -336,6 +329,7 @@ export class Agent {
     const capture = this.#capture.status();
     const usage = this.#spool.usage();
     const progress = this.#spool.snapshot();
+    const error = capture.error ?? (this.#forwarder.status().twinSince === null ? null : identityShared());
     return {
       version: this.#version,
       state: stateOf(capture),
@@ -357,7 +351,7 @@ export class Agent {
               rows: progress.tables.reduce((sum, table) => sum + table.rows, 0),
             },
       windows: this.#config.link.windows,
-      error: capture.error === null ? null : describeError(capture.error).slice(0, 1000),
+      error: error === null ? null : describeError(error).slice(0, 1000),
     };
   }
 }
@@ -377,6 +371,24 @@ function stateOf(capture: CaptureStatus): AgentState {
     case 'verifying':
       return capture.error === null ? 'starting' : 'failing';
   }
+}
+
+/** What stands in the way of the link, or else what is wrong though it works. */
+function linkError(forward: ForwarderStatus): StatusError | null {
+  if (forward.error !== null) {
+    return {
+      code: forward.state === 'superseded' ? 'EPOCH_SUPERSEDED' : (forward.errorCode ?? 'BROKER_UNREACHABLE'),
+      message: forward.error,
+      hint: '',
+      since: new Date(forward.since).toISOString(),
+    };
+  }
+  if (forward.twinSince === null) return null;
+  return statusError(identityShared(), new Date(forward.twinSince).toISOString());
+}
+
+function identityShared(): TributaryError {
+  return new TributaryError('IDENTITY_SHARED', ERRORS.IDENTITY_SHARED.cause);
 }
 
 function statusError(error: unknown, since: string): StatusError {

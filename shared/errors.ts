@@ -143,6 +143,11 @@ export const ERRORS = {
     cure: 'Look at the reason shown; bring agent and applier to versions that go together.',
     retryable: false,
   },
+  IDENTITY_SHARED: {
+    cause: 'Another machine talks to the head office under this branch’s identity.',
+    cure: 'Stop the agent on one of the two, then run `tributary-agent enroll FILE` on the one that is to stay.',
+    retryable: true,
+  },
   EPOCH_SUPERSEDED: {
     cause: 'The head office has taken a newer life of this branch as the valid one.',
     cure: 'If this is the right machine, run `tributary-agent enroll` again; else stop the other one.',

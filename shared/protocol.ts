@@ -70,7 +70,7 @@ export interface Answer {
   /** Batches that wait in the branch's queue. */
   readonly queued: number;
   readonly resend: { readonly from: number; readonly to: number } | null;
-  /** Another instance was talking under this branch before. */
+  /** Another instance was talking under this branch before: the process was started anew, or there are two machines. */
   readonly displaced: boolean;
   /** Ids of snapshot requests that are open at the head office. */
   readonly requests: readonly string[];
@@ -255,6 +255,11 @@ export class HelloLedger {
   /** Answers to hellos issued until now will not be acted on. */
   raiseBarrier(): void {
     this.#barrier = this.#issued;
+  }
+
+  /** Whether this process said a hello with this nonce, and was not answered yet. */
+  issued(nonce: string): boolean {
+    return this.#nonces.has(nonce);
   }
 
   /** True once at most for each nonce. */

@@ -8,8 +8,7 @@
  *
  * Any fault voids what is not in the spool and resumes from the last durable position.
  */
-import { randomUUID } from 'node:crypto';
-import { crc32 } from 'node:zlib';
+import { randomInt, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TributaryError, describeError } from '../../shared/errors.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
@@ -107,6 +106,11 @@ export class Capture {
   #state: CaptureState = 'stopped';
   #error: TributaryError | null = null;
   readonly #undone = new UndoneRows();
+  /**
+   * The server ends an older stream under the same id, so it is the process's own: a stream that hangs makes way for its
+   * successor, while two agents on copies of one spool do not end each other's in turn.
+   */
+  readonly #serverId = randomInt(2 ** 31, 2 ** 32);
   #identity: SourceIdentity | null = null;
   #sink: CaptureSink | null = null;
   #stream: BinlogStream | null = null;
@@ -274,7 +278,7 @@ export class Capture {
     const reader = new GroupReader(sink, start.kind === 'file' ? start : null, charsets, this.#undone);
     const stream = await openBinlogStream({
       connection: this.#o.connection,
-      serverId: serverIdOf(this.#o.branch, this.#o.spool.stream().epoch),
+      serverId: this.#serverId,
       start,
       heartbeatMs: HEARTBEAT_MS,
       silenceMs: SILENCE_MS,
@@ -586,9 +590,4 @@ function startOf(position: Position, identity: SourceIdentity): BinlogStart {
   return lastGroup === null
     ? { kind: 'file', file: source.file, offset: source.offset }
     : { kind: 'file', file: lastGroup.file, offset: lastGroup.startOffset };
-}
-
-/** A replica's id must be unique in a topology: an unlikely one that is stable for one life of a spool. */
-function serverIdOf(branch: string, epoch: string): number {
-  return (crc32(`${branch}/${epoch}`) | 0x8000_0000) >>> 0;
 }

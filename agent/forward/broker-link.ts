@@ -5,6 +5,7 @@
 import { branchNames, connectBroker } from '../../shared/amqp.ts';
 import type { BrokerConnection, BrokerOptions, OutgoingMessage, SendOutcome } from '../../shared/amqp.ts';
 import type { TributaryError } from '../../shared/errors.ts';
+import { ForeignAnswers } from './foreign-answers.ts';
 
 /** What the forwarder asks of a link; tests script their own. */
 export interface ForwardLink {
@@ -17,8 +18,11 @@ export interface ForwardLink {
   close(): Promise<void>;
 }
 
+/** Whether an answer is to a hello of this process. */
+export type AnswerOwner = 'own' | 'foreign';
+
 /** @throws TributaryError BROKER_* */
-export type ConnectLink = (onAnswer: (body: Buffer) => void) => Promise<ForwardLink>;
+export type ConnectLink = (onAnswer: (body: Buffer) => AnswerOwner) => Promise<ForwardLink>;
 
 export interface BrokerLinkOptions extends Omit<BrokerOptions, 'purpose'> {
   readonly branch: string;
@@ -32,13 +36,16 @@ export function brokerLink(options: BrokerLinkOptions): ConnectLink {
     let reading: BrokerConnection | null = null;
     try {
       const publisher = await sending.openPublisher();
+      const foreign = new ForeignAnswers();
       reading = await connectBroker({ ...options, purpose: `tributary-agent ${options.branch} reading` });
       const consumer = await reading.openConsumer({
         queue: names.answer,
-        prefetch: 1,
+        // More than one, so that own answers come by while others' wait to be given back.
+        prefetch: 4,
         onMessage: message => {
-          consumer.ack(message.deliveryTag);
-          onAnswer(message.body);
+          const waitMs = onAnswer(message.body) === 'own' ? null : foreign.giveBackAfterMs(message.messageId);
+          if (waitMs === null) consumer.ack(message.deliveryTag);
+          else setTimeout(() => consumer.reject(message.deliveryTag, true), waitMs).unref();
         },
       });
       const connections = [sending, reading];

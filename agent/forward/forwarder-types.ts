@@ -74,6 +74,8 @@ export interface ForwarderStatus {
   readonly lastHelloAt: number | null;
   readonly lastAnswerAt: number | null;
   readonly lastAnswer: Answer | null;
+  /** Since when another machine has been talking under this branch's identity; null: none that is known of. */
+  readonly twinSince: number | null;
   readonly counters: Readonly<ForwarderCounters>;
 }
 

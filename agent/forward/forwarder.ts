@@ -21,11 +21,11 @@
  * Invariants: `confirmed` is contiguous and goes back on a rewind; each rewind raises the answers' barrier; nothing of
  * an open group is sent; at most one hello is outstanding.
  */
-import { assert, describeError, TributaryError } from '../../shared/errors.ts';
+import { assert, describeError, ERRORS, TributaryError } from '../../shared/errors.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
 import { judgeAnswer } from '../../shared/protocol.ts';
 import type { Answer } from '../../shared/protocol.ts';
-import type { ForwardLink } from './broker-link.ts';
+import type { AnswerOwner, ForwardLink } from './broker-link.ts';
 import { freshCounters } from './forwarder-types.ts';
 import type { ForwarderOptions, ForwarderState, ForwarderStatus, SyncProgress } from './forwarder-types.ts';
 import { Greeter } from './greeter.ts';
@@ -35,6 +35,7 @@ import { LinkHolder } from './link-holder.ts';
 import { Sender } from './sender.ts';
 import { Syncs } from './syncs.ts';
 import { Timers } from './timers.ts';
+import { TwinWatch } from './twin-watch.ts';
 
 export type * from './forwarder-types.ts';
 
@@ -56,6 +57,7 @@ export class Forwarder {
   readonly #timers = new Timers<'retry' | 'window' | 'maintain'>();
   readonly #syncs = new Syncs();
   readonly #counters = freshCounters();
+  readonly #twins = new TwinWatch();
   #state: ForwarderState = 'stopped';
   #since: number;
   #error: string | null = null;
@@ -91,6 +93,7 @@ export class Forwarder {
       helloMs: options.helloMs ?? 5_000,
       helloTimeoutMs: options.helloTimeoutMs ?? 20_000,
       now: options.now,
+      random: options.random,
       host: {
         guarded: work => this.#guarded(work),
         stream: () => options.spool.stream(),
@@ -112,7 +115,7 @@ export class Forwarder {
         this.#counters.failedConnections += 1;
         this.#guarded(() => this.#fault(error));
       },
-      onAnswer: body => this.#guarded(() => this.#greeter.answered(body)),
+      onAnswer: body => this.#answered(body),
       onLost: error => this.#guarded(() => this.#fault(error)),
     });
   }
@@ -166,6 +169,7 @@ export class Forwarder {
       lastHelloAt: this.#greeter.lastHelloAt,
       lastAnswerAt: this.#greeter.lastAnswerAt,
       lastAnswer: this.#lastAnswer,
+      twinSince: this.#twins.since(this.#o.now()),
       counters: { ...this.#counters },
     };
   }
@@ -283,7 +287,8 @@ export class Forwarder {
 
   #superseded(): void {
     const { branch } = this.#o.spool.stream();
-    this.#end('superseded', new TributaryError('EPOCH_SUPERSEDED', `A newer life of ${branch} is the valid one.`));
+    const message = `Another machine, or a newer life of this one, speaks for ${branch} now; this one has stopped for good.`;
+    this.#end('superseded', new TributaryError('EPOCH_SUPERSEDED', message));
   }
 
   #end(state: 'superseded' | 'failed', error: TributaryError): void {
@@ -338,8 +343,17 @@ export class Forwarder {
     this.#greeter.voidAnswers();
   }
 
+  #answered(body: Buffer): AnswerOwner {
+    let owner: AnswerOwner = 'own';
+    this.#guarded(() => (owner = this.#greeter.answered(body)));
+    return owner;
+  }
+
   #act(answer: Answer): void {
     const { spool, events } = this.#o;
+    if (this.#twins.answered(answer, this.#o.now())) {
+      this.#o.log.warn({ code: 'IDENTITY_SHARED', hint: ERRORS.IDENTITY_SHARED.cure }, ERRORS.IDENTITY_SHARED.cause);
+    }
     const before = spool.stream();
     this.#failures = 0;
     this.#lastAnswer = answer;

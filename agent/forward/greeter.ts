@@ -3,12 +3,11 @@
  *
  * Invariant: at most one hello is outstanding; one that was wanted meanwhile follows the answer.
  */
-import { randomInt } from 'node:crypto';
 import { helloMessage, readAnswer } from '../../shared/amqp.ts';
 import { describeError } from '../../shared/errors.ts';
 import type { TributaryError } from '../../shared/errors.ts';
 import type { AgentStream, Answer } from '../../shared/protocol.ts';
-import type { ForwardLink } from './broker-link.ts';
+import type { AnswerOwner, ForwardLink } from './broker-link.ts';
 import type { ForwarderCounters } from './forwarder-types.ts';
 import { HelloDesk } from './hello.ts';
 import type { HelloFacts } from './hello.ts';
@@ -19,11 +18,19 @@ const PROMPT_HELLO_MS = 200;
 /** … but not oftener than this. */
 const PROMPT_HELLO_SPACING_MS = 1_000;
 
+/**
+ * Hellos are this part of their interval earlier or later. The applier hears the newest hello of a branch only; two
+ * machines with one identity that greeted in step would drown each other's out for ever.
+ */
+const JITTER = 0.25;
+
 export interface GreeterOptions {
   readonly counters: ForwarderCounters;
   readonly helloMs: number;
   readonly helloTimeoutMs: number;
   readonly now: () => number;
+  /** In [0, 1). */
+  readonly random: () => number;
   readonly host: GreeterHost;
 }
 
@@ -94,7 +101,7 @@ export class Greeter {
     const link = this.#link;
     if (link === null) return;
     const { host, now, helloMs, helloTimeoutMs, counters } = this.#o;
-    this.#schedule(helloMs);
+    this.#schedule(helloMs * (1 - JITTER + 2 * JITTER * this.#o.random()));
     this.#wanted = link.blocked || !this.#desk.free(now(), helloTimeoutMs);
     if (this.#wanted) return;
     const hello = this.#desk.issue(host.stream(), host.confirmed(), host.facts(), now());
@@ -122,9 +129,7 @@ export class Greeter {
     this.#timers.set('hello', waitMs, () => host.guarded(() => this.greet()));
   }
 
-  answered(body: Buffer): void {
-    // One that arrives before the link is handed over answers a hello of an earlier link: nothing is lost.
-    if (this.#link === null) return;
+  answered(body: Buffer): AnswerOwner {
     const { host, now, counters } = this.#o;
     let answer: Answer;
     try {
@@ -132,22 +137,16 @@ export class Greeter {
     } catch (error) {
       counters.ignoredAnswers += 1;
       host.onUnreadable(describeError(error));
-      return;
+      return 'own';
     }
+    if (!this.#desk.owns(answer)) return 'foreign';
+    // One that arrives before the link is handed over answers a hello of an earlier link: nothing is lost.
+    if (this.#link === null) return 'own';
     counters.answers += 1;
     this.#lastAnswerAt = now();
-    if (this.#desk.accept(answer)) {
-      host.onAnswer(answer);
-    } else {
-      counters.ignoredAnswers += 1;
-      // Not for this process: a second agent with this identity reads the same queue, and may have been handed the
-      // answer to our hello. Asking again finds out which of the two is right long before the timeout would; by chance,
-      // because the broker serves the two in turn, and two that ask in turn would each get the other's answers for ever.
-      if (randomInt(2) === 0) {
-        this.#desk.forgetOutstanding();
-        this.#wanted = true;
-      }
-    }
+    if (this.#desk.accept(answer)) host.onAnswer(answer);
+    else counters.ignoredAnswers += 1;
     if (this.#wanted || host.impatient()) this.greetSoon();
+    return 'own';
   }
 }

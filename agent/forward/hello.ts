@@ -46,6 +46,11 @@ export class HelloDesk {
     };
   }
 
+  /** Whether the answer is to a hello of this process, be it out of date. */
+  owns(answer: Answer): boolean {
+    return this.#ledger.issued(answer.inReplyTo);
+  }
+
   /** True if the answer may be acted on; in any case the hello it answers is no longer outstanding. */
   accept(answer: Answer): boolean {
     if (this.#outstanding?.nonce === answer.inReplyTo) this.#outstanding = null;

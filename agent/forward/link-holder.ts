@@ -3,12 +3,12 @@
  * is not heard; both are closed all the same, and `settled` waits for that.
  */
 import type { TributaryError } from '../../shared/errors.ts';
-import type { ConnectLink, ForwardLink } from './broker-link.ts';
+import type { AnswerOwner, ConnectLink, ForwardLink } from './broker-link.ts';
 
 export interface LinkHost {
   onOpen(link: ForwardLink): void;
   onOpenFailed(error: unknown): void;
-  onAnswer(body: Buffer): void;
+  onAnswer(body: Buffer): AnswerOwner;
   /** The link broke; it is still held and wants to be dropped. */
   onLost(error: TributaryError): void;
 }
@@ -35,9 +35,7 @@ export class LinkHolder {
     this.#attempt += 1;
     const attempt = this.#attempt;
     const current = (): boolean => attempt === this.#attempt;
-    const opening = this.#connect(body => {
-      if (current()) this.#host.onAnswer(body);
-    }).then(
+    const opening = this.#connect(body => (current() ? this.#host.onAnswer(body) : 'foreign')).then(
       link => {
         if (!current()) {
           this.#track(link.close());

@@ -70,7 +70,7 @@ export class FakeBroker {
   async #send(
     message: OutgoingMessage,
     closed: Promise<TributaryError>,
-    onAnswer: (body: Buffer) => void,
+    onAnswer: (body: Buffer) => unknown,
   ): Promise<SendOutcome> {
     const lost = closed.then((error): SendOutcome => ({ outcome: 'unknown', error }));
     if (message.type === 'hello') {
