@@ -139,9 +139,20 @@ export class HeadOffice {
       m.branchHalted.set({ branch }, each.halted === null ? 0 : 1);
       m.branchIncomplete.set({ branch }, each.incompleteSince === null ? 0 : 1);
       m.branchInboxBatches.set({ branch }, each.receivedSeq - each.appliedSeq);
-      m.branchGaps.inc({ branch }, 0);
+      this.#beginCounters(branch);
       this.#showOutlook(each);
     }
+  }
+
+  /** A counter that begins with its first event has no rate of it: those that alerts look at begin at nought. */
+  #beginCounters(branch: string): void {
+    const m = this.#metrics;
+    m.branchGaps.inc({ branch }, 0);
+    m.applyBatches.inc({ branch }, 0);
+    m.applyBytes.inc({ branch }, 0);
+    for (const op of ['upsert', 'delete']) m.applyRows.inc({ branch, op }, 0);
+    for (const verdict of ['forked', 'refused']) m.branchIgnored.inc({ branch, verdict }, 0);
+    for (const verdict of ['current', 'superseded', 'unknown']) m.branchHellos.inc({ branch, verdict }, 0);
   }
 
   /** What will run out at a branch, as times, which stay true while the branch is not heard of. */

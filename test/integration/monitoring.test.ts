@@ -1,0 +1,148 @@
+/**
+ * Every query of every alert rule and every panel, asked of a real Prometheus that has scraped real programs: one
+ * branch that works, and one that is halted, so that alerts have something to show.
+ */
+import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import mysql from 'mysql2/promise';
+import type { RowDataPacket } from 'mysql2/promise';
+import t from 'tap';
+import { parse, stringify } from 'yaml';
+import { findPrograms } from '../../deploy/local/programs.ts';
+import { PrometheusServer } from '../../deploy/local/prometheus-server.ts';
+import { run } from '../../deploy/local/run.ts';
+import { sharedServers } from '../../deploy/local/shared-servers.ts';
+import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
+import { metricsTable } from '../../shared/metrics.ts';
+import { alertRules, dashboards, DEPLOY, filledIn, RULES_FILE, withoutComparisons } from '../support/monitoring.ts';
+import { createWorld } from '../support/world.ts';
+import type { Branch, World } from '../support/world.ts';
+
+const DATA_DEADLINE_MS = 90_000;
+/** Metrics without a sample as long as nothing fails. */
+const OF_FAULTS_ONLY = ['tributary_capture_errors_total'];
+
+await t.test('promtool finds the rules, their tests and the scrape example right', async t => {
+  const programs = await findPrograms('prometheus');
+  const folder = join(DEPLOY, 'prometheus');
+  for (const args of [
+    ['check', 'rules', '--lint-fatal', join(folder, 'tributary.rules.yaml')],
+    ['test', 'rules', join(folder, 'tributary.test.yaml')],
+    ['check', 'config', join(folder, 'prometheus.yaml')],
+  ]) {
+    const { status, output, errors } = await run(programs.program('promtool'), args, { timeoutMs: 120_000 });
+    t.equal(status, 0, `promtool ${args.join(' ')}\n${output}${errors}`);
+  }
+});
+
+await t.test('every rule and every panel finds data in a Prometheus that scrapes running programs', async t => {
+  const world = await createWorld(t);
+  // A server's own certificate carries no name.
+  const tlsTo = async (server: DatabaseAddress) => ({ ca: await authorityOf(server), verifyName: false });
+  const applier = await world.startApplier({ config: { target: { tls: await tlsTo(world.headOffice) } } });
+  const options = {
+    config: { source: { tls: await tlsTo(sharedServers().branchMysql) }, spool: { maxBytes: '64MiB' } },
+    setup: [
+      'CREATE TABLE sale (id INT PRIMARY KEY AUTO_INCREMENT, item VARCHAR(20))',
+      "INSERT INTO sale VALUES (1, 'x')",
+    ],
+  };
+  const paris = await world.addBranch('paris', options);
+  const lyon = await world.addBranch('lyon', options);
+  for (const branch of [paris, lyon]) await branch.startAgent();
+  for (const branch of [paris, lyon]) await world.waitUntilEqual(branch);
+
+  const prometheus = await PrometheusServer.start(await scrapeConfig(world, applier.url, [paris, lyon]));
+  t.teardown(() => prometheus.stop());
+  const seen = async (expression: string): Promise<boolean> => (await prometheus.query(expression)).length > 0;
+  await applier.waitUntil('both branches in Prometheus', () => seen('count(tributary_branch_halted) == 2'));
+
+  // Rates need movement, and an alert something to be wrong: a type that no column at the head office can hold with the others.
+  await lyon.db.query('CREATE TABLE measure (id INT PRIMARY KEY, v DOUBLE)');
+  await lyon.db.query('INSERT INTO measure VALUES (1, 1.5)');
+  await lyon.db.query('ALTER TABLE measure MODIFY v JSON');
+  await lyon.db.query(`INSERT INTO measure VALUES (2, '{"a": 1}')`);
+  await applier.waitUntil('the halt as an alert', () => seen('ALERTS{alertname="TributaryBranchHalted"}'));
+
+  const questions = new Map<string, string>();
+  for (const { alert, expr } of alertRules()) questions.set(withoutComparisons(expr), `rule ${alert}`);
+  for (const dashboard of dashboards()) {
+    for (const { title, targets } of dashboard.panels) {
+      for (const { expr } of targets ?? []) {
+        questions.set(filledIn(expr, { branch: lyon.id, __rate_interval: '1m' }), `${dashboard.title}, ${title}`);
+      }
+    }
+  }
+  for (const [, name = '', kind] of metricsTable().matchAll(/^\| `(tributary_\w+)[^|]*\|[^|]*\| (\w+)/gm)) {
+    if (!OF_FAULTS_ONLY.includes(name))
+      questions.set(kind === 'histogram' ? `${name}_count` : name, 'the table of metrics');
+  }
+  await askUntilAnswered(questions, prometheus, paris);
+  for (const [expression, where] of questions) t.fail(`no data for ${where}`, { expression });
+  t.pass('all have been asked');
+
+  await t.test('the alert that should fire does, and those of trouble that is not there do not', async t => {
+    const firing = await prometheus.query('ALERTS{alertstate="firing"}');
+    t.same(
+      firing.map(({ labels: { alertname, branch, severity } }) => ({ alertname, branch, severity })),
+      [{ alertname: 'TributaryBranchHalted', branch: lyon.id, severity: 'critical' }],
+    );
+  });
+});
+
+/** Asks until each question has had an answer with a number, and takes it out; writes meanwhile, so that rates move. */
+async function askUntilAnswered(
+  questions: Map<string, string>,
+  prometheus: PrometheusServer,
+  busy: Branch,
+): Promise<void> {
+  const deadline = Date.now() + DATA_DEADLINE_MS;
+  while (questions.size > 0 && Date.now() < deadline) {
+    await busy.db.query("INSERT INTO sale (item) VALUES ('sold')");
+    for (const expression of [...questions.keys()]) {
+      const samples = await prometheus.query(expression);
+      if (samples.some(({ value }) => !Number.isNaN(value))) questions.delete(expression);
+    }
+    await delay(500);
+  }
+}
+
+/** deploy/prometheus/prometheus.yaml with the addresses of this world, and a faster pace. */
+async function scrapeConfig(world: World, applierUrl: string, branches: readonly Branch[]): Promise<string> {
+  const target = (url: string): string => new URL(url).host;
+  const overview = (await world.managementApi('GET', '/overview')) as {
+    listeners: { protocol: string; port: number }[];
+  };
+  const broker = overview.listeners.find(({ protocol }) => protocol === 'http/prometheus');
+  const config = parse(readFileSync(join(DEPLOY, 'prometheus/prometheus.yaml'), 'utf8')) as {
+    scrape_configs: { job_name: string }[];
+  };
+  const targets: Record<string, object[]> = {
+    'tributary-applier': [{ targets: [target(applierUrl)] }],
+    'tributary-branches': [{ targets: [target(applierUrl)] }],
+    'tributary-agent': branches.map(({ agent, id }) => ({ targets: [target(agent.url)], labels: { branch: id } })),
+    'tributary-broker': [{ targets: [`127.0.0.1:${broker?.port}`] }],
+  };
+  const jobs = config.scrape_configs.map(job => ({
+    ...Object.fromEntries(Object.entries(job).filter(([key]) => !/^(file_sd|scrape)/.test(key))),
+    static_configs: targets[job.job_name],
+  }));
+  return stringify({
+    global: { scrape_interval: '1s', scrape_timeout: '1s', evaluation_interval: '1s' },
+    rule_files: [RULES_FILE],
+    scrape_configs: jobs,
+  });
+}
+
+/** The file with the authority that a MySQL server has made for itself. */
+async function authorityOf(server: DatabaseAddress): Promise<string> {
+  const { host, port, user, password } = server;
+  const connection = await mysql.createConnection({ host, port, user, password });
+  try {
+    const [rows] = await connection.query<RowDataPacket[]>('SELECT @@datadir AS folder, @@ssl_ca AS file');
+    return join(String(rows[0]?.['folder']), String(rows[0]?.['file']));
+  } finally {
+    connection.destroy();
+  }
+}
