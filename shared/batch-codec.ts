@@ -49,6 +49,9 @@ const MAX_ID = 128;
 const MAX_GTID_SET = 4 * 1024 * 1024;
 const MAX_REQUESTS = 10_000;
 const DEFAULT_LEVEL = 3;
+/** Memory that is compressed into, piece by piece: a body of the usual size fits into one. */
+const LEAST_CHUNK_BYTES = 1024;
+const MOST_CHUNK_BYTES = 256 * 1024;
 
 /** Column types by text; bounded, as the texts come from branches. */
 const MAX_CACHED_TYPES = 4_096;
@@ -69,11 +72,51 @@ export function columnType(text: string): ColumnType {
   return type;
 }
 
+/** An upsert or a delete whose columns are JSON already: `json[c]` is what stands between the brackets of column c. */
+export interface WrittenChange {
+  readonly op: 'upsert' | 'delete';
+  readonly table: number;
+  readonly rows: number;
+  readonly json: readonly Uint8Array[];
+}
+
+/** A body before it is encoded. */
+export type DraftBody = Omit<BatchBody, 'changes'> & { readonly changes: readonly (Change | WrittenChange)[] };
+
 /** A body as it is spooled and sent. The digest is over exactly these bytes. */
-export function encodeBatch(body: BatchBody, options: { readonly level?: number } = {}): Buffer {
-  return zstdCompressSync(JSON.stringify(body), {
+export function encodeBatch(body: DraftBody, options: { readonly level?: number } = {}): Buffer {
+  const json = writeBody(body);
+  return zstdCompressSync(json, {
+    chunkSize: Math.min(MOST_CHUNK_BYTES, LEAST_CHUNK_BYTES + json.length),
     params: { [constants.ZSTD_c_compressionLevel]: options.level ?? DEFAULT_LEVEL },
   });
+}
+
+function writeBody({ changes, ...head }: DraftBody): string | Buffer {
+  if (!changes.some(isWritten)) return JSON.stringify({ ...head, changes });
+  const pieces: Uint8Array[] = [];
+  const write = (text: string): unknown => pieces.push(Buffer.from(text));
+  write(`${JSON.stringify(head).slice(0, -1)},"changes":[`);
+  changes.forEach((change, index) => {
+    if (index > 0) write(',');
+    if (!isWritten(change)) {
+      write(JSON.stringify(change));
+      return;
+    }
+    const { op, table, rows, json } = change;
+    write(`{"op":"${op}","table":${table},"rows":${rows},"${op === 'delete' ? 'keys' : 'values'}":[[`);
+    json.forEach((column, c) => {
+      if (c > 0) write('],[');
+      pieces.push(column);
+    });
+    write(']]}');
+  });
+  write(']}');
+  return Buffer.concat(pieces);
+}
+
+function isWritten(change: Change | WrittenChange): change is WrittenChange {
+  return 'json' in change;
 }
 
 /**

@@ -10,37 +10,33 @@
  * Pure but for its output: closed drafts go to `emit`, in order.
  */
 import { BATCH_VERSION } from '../../shared/batch.ts';
-import type {
-  BatchBody,
-  Change,
-  ColumnDescription,
-  PartMark,
-  SourceMark,
-  TableDescription,
-  Value,
-} from '../../shared/batch.ts';
+import type { Change, ColumnDescription, PartMark, SourceMark, TableDescription, Value } from '../../shared/batch.ts';
+import type { DraftBody, WrittenChange } from '../../shared/batch-codec.ts';
 import { assert } from '../../shared/errors.ts';
+import { JsonColumns } from './json-columns.ts';
+import { KeyPlaces } from './key-places.ts';
+import type { KeyId } from './key-places.ts';
+
+export type { KeyId } from './key-places.ts';
 
 /** A batch's content before it has a place in the stream. */
 export interface BatchDraft {
   readonly tables: readonly TableDescription[];
-  readonly changes: readonly Change[];
+  /** Written ones are valid only while the draft is being emitted. */
+  readonly changes: readonly (Change | WrittenChange)[];
   readonly transactions: number;
   readonly part: PartMark | null;
   /** Changes (rows) in it. */
   readonly rows: number;
-  /** Estimate of the JSON's size in bytes; what `maxBytes` bounds. */
+  /** Size of its rows' JSON in bytes, those that were replaced included; what `targetBytes` bounds. */
   readonly bytes: number;
 }
 
 /** The draft as the body of a batch that reaches this place in the source. */
-export function bodyOf(draft: BatchDraft, source: SourceMark): BatchBody {
+export function bodyOf(draft: BatchDraft, source: SourceMark): DraftBody {
   const { transactions, part, tables, changes } = draft;
   return { v: BATCH_VERSION, source, transactions, part, tables, changes };
 }
-
-/** A row's identity as a map key: equal exactly where all key columns are equal byte for byte. */
-export type KeyId = string | number;
 
 /** Identity of row `r`, from its key columns in key order. */
 export function keyIdOf(keys: readonly (readonly Value[])[], r: number): KeyId {
@@ -78,23 +74,23 @@ export class TableBuffer {
   recorder: KeyRecorder | null = null;
   /** Another definition of the table has taken its place. */
   retired = false;
-  bytes = 0;
-  #columns: Value[][];
-  #deleted: Value[][];
+  /** Rows that exist, in table order; who writes to it himself calls `upsertWritten` or `updateWritten` afterwards. */
+  readonly upserts: JsonColumns;
+  /** Keys, in key order, of rows that do not exist. */
+  readonly #deletes: JsonColumns;
   /** Place of a key's entry: upsert row i as i, delete entry i as −1 − i. */
-  #places = new Map<KeyId, number>();
-  #upserts = 0;
-  #deletes = 0;
+  readonly #places = new KeyPlaces();
+  #placed = 0;
   /** Entries that a later change has replaced. */
-  #deadUpserts = new Set<number>();
-  #deadDeletes = new Set<number>();
+  readonly #deadUpserts = new Set<number>();
+  readonly #deadDeletes = new Set<number>();
 
   constructor(description: TableDescription) {
     this.description = description;
     this.keyIndexes = keyColumns(description.columns);
     assert(this.keyIndexes.length > 0, `table ${description.schema}.${description.name} has no key`);
-    this.#columns = description.columns.map(() => []);
-    this.#deleted = this.keyIndexes.map(() => []);
+    this.upserts = new JsonColumns(description.columns.length);
+    this.#deletes = new JsonColumns(this.keyIndexes.length);
   }
 
   /** Changes that the batch would carry. */
@@ -102,51 +98,42 @@ export class TableBuffer {
     return this.#places.size;
   }
 
+  /** Of JSON, replaced entries included. */
+  get bytes(): number {
+    return this.upserts.bytes + this.#deletes.bytes;
+  }
+
   /** The row exists with these values from now on. @param values values[c][r] */
   upsert(rows: number, values: readonly (readonly Value[])[]): void {
-    const keys = this.keyIndexes.map(index => values[index]!);
-    for (let r = 0; r < rows; r++) this.#place(keyIdOf(keys, r), this.#upserts++);
-    let bytes = 0;
-    for (let c = 0; c < this.#columns.length; c++) {
-      const into = this.#columns[c]!;
-      const from = values[c]!;
-      for (let r = 0; r < rows; r++) {
-        const value = from[r]!;
-        bytes += typeof value === 'string' ? value.length + 3 : 5;
-        into.push(value);
-      }
-    }
-    this.bytes += bytes;
+    this.upserts.append(rows, values);
+    this.upsertWritten(rows, values);
+  }
+
+  /** The same for rows that were written to `upserts`. @param values of the key's columns at least */
+  upsertWritten(rows: number, values: readonly (readonly Value[])[]): void {
+    const keys = this.#keysOf(values);
+    for (let r = 0; r < rows; r++) this.#place(keyIdOf(keys, r), this.#placed++);
+    assert(this.#placed === this.upserts.rows, 'rows without a key, or keys without a row');
   }
 
   /** The row does not exist from now on. @param keys keys[k][r] in key order */
   delete(rows: number, keys: readonly (readonly Value[])[]): void {
-    for (let r = 0; r < rows; r++) {
-      this.#place(keyIdOf(keys, r), -1 - this.#deletes++);
-      for (let k = 0; k < this.#deleted.length; k++) this.#deleted[k]!.push(keys[k]![r]!);
-    }
-    this.bytes += rows * 12 * keys.length;
+    const first = this.#deletes.rows;
+    this.#deletes.append(rows, keys);
+    for (let r = 0; r < rows; r++) this.#place(keyIdOf(keys, r), -1 - (first + r));
   }
 
   /** An update: rows whose key bytes changed are a delete and an upsert. */
   update(rows: number, before: readonly (readonly Value[])[], after: readonly (readonly Value[])[]): void {
-    const oldKeys = this.keyIndexes.map(index => before[index]!);
-    const newKeys = this.keyIndexes.map(index => after[index]!);
-    for (let r = 0; r < rows; r++) {
-      if (oldKeys.every((column, k) => column[r] === newKeys[k]![r])) continue;
-      // Row by row, in order: a chain of key changes (1→2 after 2→3) depends on it.
-      this.#updateInOrder(rows, oldKeys, newKeys, after);
-      return;
-    }
-    this.upsert(rows, after);
+    this.upserts.append(rows, after);
+    this.updateWritten(rows, before, after);
   }
 
-  #updateInOrder(
-    rows: number,
-    oldKeys: readonly (readonly Value[])[],
-    newKeys: readonly (readonly Value[])[],
-    after: readonly (readonly Value[])[],
-  ): void {
+  /** The same for rows whose after images were written to `upserts`. @param after of the key's columns at least */
+  updateWritten(rows: number, before: readonly (readonly Value[])[], after: readonly (readonly Value[])[]): void {
+    const oldKeys = this.#keysOf(before);
+    const newKeys = this.#keysOf(after);
+    // Row by row, in order: a chain of key changes (1→2 after 2→3) depends on it.
     for (let r = 0; r < rows; r++) {
       if (!oldKeys.every((column, k) => column[r] === newKeys[k]![r])) {
         this.delete(
@@ -154,57 +141,43 @@ export class TableBuffer {
           oldKeys.map(column => [column[r]!]),
         );
       }
-      this.upsert(
-        1,
-        after.map(column => [column[r]!]),
-      );
+      this.#place(keyIdOf(newKeys, r), this.#placed++);
     }
+    assert(this.#placed === this.upserts.rows, 'rows without a key, or keys without a row');
+  }
+
+  #keysOf(values: readonly (readonly Value[])[]): readonly (readonly Value[])[] {
+    return this.keyIndexes.map(index => values[index]!);
   }
 
   #place(key: KeyId, place: number): void {
-    const earlier = this.#places.get(key);
+    const earlier = this.#places.set(key, place);
     if (earlier !== undefined) {
       if (earlier >= 0) this.#deadUpserts.add(earlier);
       else this.#deadDeletes.add(-1 - earlier);
     }
-    this.#places.set(key, place);
     this.recorder?.(key);
   }
 
-  /** The batch's changes of this table: deletes, then upserts. */
-  changes(table: number): Change[] {
-    const changes: Change[] = [];
-    const deletes = this.#deletes - this.#deadDeletes.size;
-    if (deletes > 0) {
-      changes.push({ op: 'delete', table, rows: deletes, keys: living(this.#deleted, this.#deadDeletes) });
-    }
-    const upserts = this.#upserts - this.#deadUpserts.size;
-    if (upserts > 0) {
-      changes.push({ op: 'upsert', table, rows: upserts, values: living(this.#columns, this.#deadUpserts) });
-    }
+  /** The batch's changes of this table: deletes, then upserts. To be called once, `clear` must follow. */
+  changes(table: number): WrittenChange[] {
+    const changes: WrittenChange[] = [];
+    const deletes = this.#deletes.without(this.#deadDeletes);
+    if (deletes.rows > 0) changes.push({ op: 'delete', table, ...deletes });
+    const upserts = this.upserts.without(this.#deadUpserts);
+    if (upserts.rows > 0) changes.push({ op: 'upsert', table, ...upserts });
     return changes;
   }
 
   /** Empty again, for the next batch; the recorder stays. */
   clear(): void {
-    this.#columns = this.description.columns.map(() => []);
-    this.#deleted = this.keyIndexes.map(() => []);
+    this.upserts.clear();
+    this.#deletes.clear();
     this.#places.clear();
+    this.#placed = 0;
     this.#deadUpserts.clear();
     this.#deadDeletes.clear();
-    this.#upserts = 0;
-    this.#deletes = 0;
-    this.bytes = 0;
   }
-}
-
-/** The columns without the dead rows. */
-function living(columns: Value[][], dead: ReadonlySet<number>): Value[][] {
-  if (dead.size === 0) return columns;
-  // The rows are chosen once, not once a column: with a hot table this is a good part of capture's time.
-  const kept: number[] = [];
-  for (let row = 0; row < (columns[0]?.length ?? 0); row++) if (!dead.has(row)) kept.push(row);
-  return columns.map(column => kept.map(row => column[row]!));
 }
 
 export interface BatcherOptions {
@@ -306,13 +279,14 @@ export class Batcher {
     const changes = touched.flatMap((buffer, table) => buffer.changes(table));
     const rows = touched.reduce((sum, buffer) => sum + buffer.rows, 0);
     const bytes = touched.reduce((sum, buffer) => sum + buffer.bytes, 0);
-    for (const buffer of touched) buffer.clear();
     this.#touched.clear();
     const tables = touched.map(buffer => buffer.description);
     this.#emit(tables, changes, rows, bytes);
+    // Only now: the changes are views of what the buffers hold.
+    for (const buffer of touched) buffer.clear();
   }
 
-  #emit(tables: readonly TableDescription[], changes: readonly Change[], rows: number, bytes: number): void {
+  #emit(tables: readonly TableDescription[], changes: BatchDraft['changes'], rows: number, bytes: number): void {
     const part: PartMark | null =
       this.#inGroup || this.#parts > 0 ? { number: this.#parts + 1, last: !this.#inGroup } : null;
     const transactions = this.#transactions;

@@ -441,8 +441,9 @@ export class GroupReader {
         const { writer, decoder } = captured;
         const updates = kind === 'update' || kind === 'partial-update';
         const head = readRowsHead(type, body, updates ? 2 : 1);
+        const into = kind === 'delete' ? null : (writer.into?.() ?? null);
         try {
-          rows = decoder.read(kind, head.images, head.columnCount, head.present, head.rowsAt);
+          rows = decoder.read(kind, head.images, head.columnCount, head.present, head.rowsAt, into);
         } catch (error) {
           if (!(error instanceof TributaryError) || !INEXACT.has(error.code)) throw error;
           this.#pass(error, decoder.table);

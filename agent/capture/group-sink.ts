@@ -2,6 +2,7 @@
 import type { Value } from '../../shared/batch.ts';
 import type { TributaryError } from '../../shared/errors.ts';
 import type { DdlStatement, TableName } from './statements.ts';
+import type { JsonColumns } from './json-columns.ts';
 import type { SourceTable } from './table-map.ts';
 
 /** Where and when an event group begins. */
@@ -46,6 +47,11 @@ export interface TableWriter {
    * generated columns, VIRTUAL and STORED (a TableMap event does not tell which they are). Absent: none. Read once.
    */
   readonly ignoredColumns?: readonly number[];
+  /**
+   * Where the after images of the rows event that comes next go as JSON: `insert` and `update` get no more of them than the
+   * values of `beforeColumns` then. Null or absent: they get all values.
+   */
+  into?(): JsonColumns | null;
   insert(rows: number, values: readonly (readonly Value[])[]): void;
   /** Before and after image of each row, in order. */
   update(rows: number, before: readonly (readonly Value[])[], after: readonly (readonly Value[])[]): void;

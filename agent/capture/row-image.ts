@@ -1,5 +1,6 @@
 /**
- * Row images of rows events, decoded straight into columns.
+ * Row images of rows events, decoded straight into columns: of values, or, where the taker of the rows says so, after
+ * images straight into the JSON of its batch.
  *
  * Invariants: a row is handed over only after the whole event was read and ended exactly at its last row; every column that
  * the writer reads is in every image (binlog_row_image=FULL), anything else is an error that names the cure; nothing is
@@ -10,10 +11,13 @@ import { TributaryError } from '../../shared/errors.ts';
 import { UndecodableText } from './charsets.ts';
 import { MalformedJson } from './json-binary.ts';
 import { applyJsonDiffs } from './json-diff.ts';
+import type { JsonColumns } from './json-columns.ts';
 import type { SourceTable, TableDefinition } from './table-map.ts';
 import { decoderOf, skipperOf } from './value-decoders.ts';
 import type { Cursor, Decoder } from './value-decoders.ts';
 import { TYPE } from './type-codes.ts';
+import { writerOf } from './value-writers.ts';
+import type { Writer } from './value-writers.ts';
 
 /** values[c][r]. */
 export type Columns = readonly (readonly Value[])[];
@@ -33,9 +37,12 @@ interface Image {
 
 interface Step {
   readonly take: boolean;
+  /** Taken as a value even where the image goes into JSON. */
+  readonly keyed: boolean;
   /** Wanted of no image: may be missing. */
   readonly ignored: boolean;
   readonly decode: Decoder;
+  readonly write: Writer;
 }
 
 /** Reads the rows events of one table definition. Not reentrant: its arrays are used again for the next event. */
@@ -61,13 +68,16 @@ export class RowDecoder {
     const wanted = new Set(beforeColumns);
     const image = (takes: (column: number) => boolean): Image => ({
       steps: definition.layouts.map((layout, c) => {
-        if (takes(c)) return { take: true, ignored: false, decode: decoderOf(layout, this.#cursor) };
+        if (takes(c)) {
+          const decode = decoderOf(layout, this.#cursor);
+          return { take: true, keyed: wanted.has(c), ignored: false, decode, write: writerOf(layout, this.#cursor) };
+        }
         const skip = skipperOf(layout, this.#cursor);
         const decode = (bytes: Buffer) => {
           skip(bytes);
           return null;
         };
-        return { take: false, ignored: ignored.has(c), decode };
+        return { take: false, keyed: false, ignored: ignored.has(c), decode, write: skip };
       }),
       columns: definition.layouts.map(() => []),
       present: Buffer.alloc(0),
@@ -77,7 +87,7 @@ export class RowDecoder {
     this.#before = image(c => wanted.has(c) && !ignored.has(c));
   }
 
-  /** Columns of the after images of the last event. */
+  /** Columns of the after images of the last event; of one that went into JSON only those of `beforeColumns`. */
   get after(): Columns {
     return this.#after.columns;
   }
@@ -102,34 +112,97 @@ export class RowDecoder {
    * @param columnCount as the rows event has it
    * @param present its columns-present bitmaps: one, or two for updates
    * @param rowsAt where the images begin; images end at the buffer's end
+   * @param into where after images go as JSON, all columns of them; null: they go into `after`
    * @returns how many rows it had
-   * @throws TributaryError SOURCE_SETTING, VALUE_UNSUPPORTED, EVENT_MALFORMED
+   * @throws TributaryError SOURCE_SETTING, VALUE_UNSUPPORTED, EVENT_MALFORMED; `into` is as it was then
    */
-  read(kind: RowsKind | 'partial-update', bytes: Buffer, columnCount: number, present: Buffer, rowsAt: number): number {
+  read(
+    kind: RowsKind | 'partial-update',
+    bytes: Buffer,
+    columnCount: number,
+    present: Buffer,
+    rowsAt: number,
+    into: JsonColumns | null = null,
+  ): number {
     if (columnCount !== this.#definition.layouts.length) {
       throw new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} has ${columnCount} columns.`);
     }
     const second = kind === 'update' || kind === 'partial-update' ? this.#bitmapBytes : 0;
     if (kind !== 'insert') this.#setPresent(this.#before, present, 0);
     if (kind !== 'delete') this.#setPresent(this.#after, present, second);
+    let rows: number;
+    if (into === null) rows = this.#readRows(kind, bytes, rowsAt, null);
+    else {
+      into.begin();
+      try {
+        rows = this.#readRows(kind, bytes, rowsAt, into);
+      } catch (error) {
+        into.undo();
+        throw error;
+      }
+      if (!into.check()) {
+        into.undo();
+        // As values it is found out which one is wrong.
+        this.#readRows(kind, bytes, rowsAt, null);
+        throw this.#malformed('holds a text that is not UTF-8');
+      }
+      into.keep(rows);
+    }
+    trim(this.#before, kind === 'insert' ? 0 : rows, false);
+    trim(this.#after, kind === 'delete' ? 0 : rows, into !== null);
+    return rows;
+  }
+
+  #readRows(kind: RowsKind | 'partial-update', bytes: Buffer, rowsAt: number, into: JsonColumns | null): number {
     const cursor = this.#cursor;
     cursor.at = rowsAt;
     const end = bytes.length;
     let rows = 0;
     while (cursor.at < end) {
-      if (kind === 'partial-update') this.#readPartialUpdate(bytes, rows);
+      if (kind === 'partial-update') this.#readPartialUpdate(bytes, rows, into);
       else {
         if (kind !== 'insert') this.#readImage(this.#before, bytes, rows);
-        if (kind !== 'delete') this.#readImage(this.#after, bytes, rows);
+        if (kind !== 'delete') {
+          if (into === null) this.#readImage(this.#after, bytes, rows);
+          else this.#copyImage(bytes, rows, into);
+        }
       }
       rows += 1;
     }
-    if (cursor.at !== end) {
-      throw new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ends within a row.`);
-    }
-    trim(this.#before, kind === 'insert' ? 0 : rows);
-    trim(this.#after, kind === 'delete' ? 0 : rows);
+    if (cursor.at !== end) throw this.#malformed('ends within a row');
     return rows;
+  }
+
+  #malformed(what: string): TributaryError {
+    return new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ${what}.`);
+  }
+
+  /** An after image, into JSON. */
+  #copyImage(bytes: Buffer, row: number, into: JsonColumns): void {
+    const cursor = this.#cursor;
+    const { steps, columns, order } = this.#after;
+    const { length } = bytes;
+    const nulls = cursor.at;
+    cursor.at = nulls + ((order.length + 7) >> 3);
+    let c = 0;
+    try {
+      for (let i = 0; i < order.length; i++) {
+        c = order[i]!;
+        const step = steps[c]!;
+        const isNull = (bytes[nulls + (i >> 3)]! & (1 << (i & 7))) !== 0;
+        if (step.keyed) {
+          const { at } = cursor;
+          columns[c]![row] = isNull ? null : step.decode(bytes);
+          cursor.at = at;
+        }
+        if (isNull) into.columns[c]!.putNull();
+        else step.write(bytes, into.columns[c]!);
+        if (cursor.at > length) break;
+      }
+    } catch (error) {
+      throw this.#explain(error, c);
+    }
+    if (cursor.at > length) throw this.#malformed('ends within a value');
   }
 
   #readImage(image: Image, bytes: Buffer, row: number): void {
@@ -151,9 +224,7 @@ export class RowDecoder {
         if (step.take) columns[c]![row] = value;
       } else if (step.take) columns[c]![row] = null;
       // A decoder that ran past the end has read nonsense: nothing after it may be tried.
-      if (cursor.at > bytes.length) {
-        throw new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ends within a value.`);
-      }
+      if (cursor.at > bytes.length) throw this.#malformed('ends within a value');
     }
   }
 
@@ -161,14 +232,14 @@ export class RowDecoder {
    * A row of a PARTIAL_UPDATE_ROWS event: between the images stands which JSON columns of the after image are changes to
    * the document before (libs/mysql/binlog/event/rows_event.h, sql/rpl_record.cc).
    */
-  #readPartialUpdate(bytes: Buffer, row: number): void {
+  #readPartialUpdate(bytes: Buffer, row: number, into: JsonColumns | null): void {
     const cursor = this.#cursor;
     const { layouts } = this.#definition;
     const isJson = layouts.map(({ code }) => code === TYPE.json);
     const documents = new Map<number, Buffer>();
     const ranPast = () => cursor.at > bytes.length;
     const malformed = (): never => {
-      throw new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ends within a value.`);
+      throw this.#malformed('ends within a value');
     };
     // The document with its length before it; the cursor stands behind it.
     const blobFrom = (at: number, c: number): Buffer => bytes.subarray(at + layouts[c]!.meta, cursor.at);
@@ -189,7 +260,7 @@ export class RowDecoder {
     this.#eachColumn(this.#after, bytes, (c, isNull) => {
       const place = isJson.slice(0, c).filter(Boolean).length;
       const partial = options === 1 && isJson[c]! && ((bytes[partialAt + (place >> 3)]! >> (place & 7)) & 1) === 1;
-      const { take, decode } = this.#after.steps[c]!;
+      const { take, keyed, decode } = this.#after.steps[c]!;
       let value: Value = null;
       if (!isNull && !partial) value = decode(bytes);
       else if (!isNull) {
@@ -203,7 +274,8 @@ export class RowDecoder {
         else if (take) value = applyJsonDiffs(document, blobFrom(at, c));
       }
       if (ranPast()) malformed();
-      if (take) this.#after.columns[c]![row] = value;
+      if (into === null ? take : keyed) this.#after.columns[c]![row] = value;
+      into?.columns[c]!.put(value);
     });
   }
 
@@ -260,11 +332,12 @@ export class RowDecoder {
 }
 
 /** Arrays are exactly as long as the event has rows: what a longer event left behind must not be taken for rows. */
-function trim(image: Image, rows: number): void {
+function trim(image: Image, rows: number, keyedOnly: boolean): void {
   const { columns, steps } = image;
   for (let c = 0; c < columns.length; c++) {
     const column = columns[c]!;
-    const length = steps[c]!.take ? rows : 0;
+    const { take, keyed } = steps[c]!;
+    const length = (keyedOnly ? keyed : take) ? rows : 0;
     if (column.length !== length) column.length = length;
   }
 }

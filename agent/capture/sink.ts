@@ -230,28 +230,45 @@ export class CaptureSink implements GroupSink {
     this.#claimTarget(schema, name, description.name);
     let buffer = this.#batcher.table(description);
     const { counters } = this.#o;
+    const present = (): TableBuffer => {
+      if (this.#prepared.taking) return this.#prepared.table(description);
+      // A definition that was left and came back: its rows belong into the buffer of today.
+      if (buffer.retired) buffer = this.#batcher.table(description);
+      return buffer;
+    };
     const take = (op: 'upsert' | 'delete', rows: number, change: (into: TableBuffer) => void): void => {
       // The group that is read again to be compared was taken before.
       if (this.#phase === 'verifying') return;
+      const into = present();
+      change(into);
       if (this.#prepared.taking) {
-        const held = this.#prepared.table(description);
-        change(held);
-        this.#prepared.touched(held);
+        this.#prepared.touched(into);
         return;
       }
-      // A definition that was left and came back: its rows belong into the buffer of today.
-      if (buffer.retired) buffer = this.#batcher.table(description);
-      change(buffer);
       counters.rows(schema, name, op, rows);
       this.openSince ??= this.#o.now();
-      this.#batcher.touched(buffer);
+      this.#batcher.touched(into);
     };
     const pick = view.pick ?? (columns => columns);
+    /** The after images that are to be taken next are in the buffer. */
+    let written = false;
     return {
       beforeColumns: view.keys,
       ignoredColumns: view.ignored,
-      insert: (rows, values) => take('upsert', rows, into => into.upsert(rows, pick(values))),
-      update: (rows, before, after) => take('upsert', rows, into => into.update(rows, pick(before), pick(after))),
+      into: () => {
+        written = view.pick === null && this.#phase === 'taking';
+        return written ? present().upserts : null;
+      },
+      insert: (rows, values) =>
+        take('upsert', rows, into => {
+          if (written) into.upsertWritten(rows, values);
+          else into.upsert(rows, pick(values));
+        }),
+      update: (rows, before, after) =>
+        take('upsert', rows, into => {
+          if (written) into.updateWritten(rows, before, after);
+          else into.update(rows, pick(before), pick(after));
+        }),
       delete: (rows, before) =>
         take('delete', rows, into => {
           const columns = pick(before);

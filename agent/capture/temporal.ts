@@ -48,10 +48,10 @@ export const packedDatetime = cached(packed => {
   return `${day} ${two(clock >> 12)}:${two((clock >> 6) & 63)}:${two(clock & 63)}`;
 });
 
-const SECONDS_A_DAY = 86_400;
+export const SECONDS_A_DAY = 86_400;
 
 /** A day since 1970 as `YYYY-MM-DD`. */
-const epochDay = cached(day => new Date(day * SECONDS_A_DAY * 1000).toISOString().slice(0, 10));
+export const epochDay = cached(day => new Date(day * SECONDS_A_DAY * 1000).toISOString().slice(0, 10));
 
 /** Seconds since 1970 as `YYYY-MM-DD hh:mm:ss` in UTC; 0 is the zero time stamp. */
 export const epochSeconds = cached(seconds => {

@@ -41,14 +41,14 @@ function u32(bytes: Buffer, at: number): number {
 }
 
 /** Big-endian number of up to six bytes. */
-function bigEndian(bytes: Buffer, at: number, width: number): number {
+export function bigEndian(bytes: Buffer, at: number, width: number): number {
   let value = 0;
   for (let i = 0; i < width; i++) value = value * 256 + bytes[at + i]!;
   return value;
 }
 
 /** Little-endian number of up to four bytes. */
-function littleEndian(bytes: Buffer, at: number, width: number): number {
+export function littleEndian(bytes: Buffer, at: number, width: number): number {
   let value = 0;
   for (let i = width - 1; i >= 0; i--) value = value * 256 + bytes[at + i]!;
   return value;
