@@ -16,10 +16,10 @@ CACHE := $${TRIBUTARY_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/tributary}
 # Passed on, e.g. make test ARGS=test/unit/protocol-model.test.ts
 ARGS ?=
 
-.PHONY: help setup check types lint format docs test demo bench chaos audit clean distclean
+.PHONY: help setup check types lint format docs test test-system demo bench chaos deb audit clean distclean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(INSTALLED) ## install packages as locked, Node 24 among them
 
@@ -47,6 +47,9 @@ format: setup
 test: setup ## every test, against real servers
 	@$(NODE) test/run.ts $(ARGS)
 
+test-system: setup ## install, run, upgrade and remove the packages in a booted Debian (as root)
+	@$(NODE) test/run.ts test/system $(ARGS)
+
 demo: setup ## a head office, branches and a broker on this machine
 	@$(NODE) deploy/local/demo.ts $(ARGS)
 
@@ -55,6 +58,9 @@ bench: setup ## measure, and write test/bench/latest.json
 
 chaos: setup ## break everything at random and compare
 	@$(NODE) test/chaos/main.ts $(ARGS)
+
+deb: setup ## Debian packages of both programs, with a bill of materials and checksums, in dist/
+	@$(NODE) deploy/deb/main.ts
 
 docs: setup ## bring the parts of README that come from the code up to date
 	@$(NODE) test/support/documents.ts

@@ -9,6 +9,7 @@ import { agentMetrics } from '../shared/metrics.ts';
 import type { AgentMetrics } from '../shared/metrics.ts';
 import { brokerAccess } from '../shared/link-settings.ts';
 import type { AgentReport } from '../shared/protocol.ts';
+import { StandstillClock } from '../shared/service-manager.ts';
 import { Capture } from './capture/capture.ts';
 import type { CaptureStatus } from './capture/capture.ts';
 import { createSelection } from './capture/selection.ts';
@@ -28,6 +29,8 @@ import type { AgentState, AgentStatus, StatusError, SyncStatus } from './web/sta
 
 /** How often the sync's progress is noted. */
 const STOP_WITHIN_MS = 4_000;
+/** Longer than any deadline of what capture or the forwarder waits for: whoever stands still for so long is hung. */
+const STALLED_AFTER_MS = 10 * 60_000;
 
 interface TableRows {
   readonly schema: string;
@@ -55,6 +58,8 @@ export class Agent {
   #errorSince: string | null = null;
   #snapshotSince: { id: string; at: number; rows: number } | null = null;
   #sync: SyncStatus | null = null;
+  readonly #captureClock = new StandstillClock();
+  readonly #forwardClock = new StandstillClock();
 
   /** Opens the spool. @throws TributaryError ALREADY_RUNNING, SPOOL_… */
   constructor(config: AgentConfig, version: string, logger: Logger) {
@@ -189,6 +194,29 @@ export class Agent {
     const { state, error } = this.#capture.status();
     const reasons = state === 'streaming' ? [] : [`capture is ${state}${error ? `: ${describeError(error)}` : ''}`];
     return { ready: reasons.length === 0, reasons };
+  }
+
+  /** What should move and does not; null: all is alive. States that wait for something outside may wait for ever. */
+  stalled(): string | null {
+    const { state, events } = this.#capture.status();
+    const still = this.#captureClock.standstillMs(`${state} ${events}`);
+    if (still > STALLED_AFTER_MS && ['connecting', 'verifying', 'streaming'].includes(state)) {
+      return `capture has been ${state} without an event for ${Math.round(still / 60_000)} minutes`;
+    }
+    const forward = this.#forwarder.status();
+    const waiting = this.#forwardClock.standstillMs(`${forward.state} ${forward.since}`);
+    if (waiting > STALLED_AFTER_MS && forward.state === 'connecting') {
+      return `the forwarder has been connecting for ${Math.round(waiting / 60_000)} minutes`;
+    }
+    return null;
+  }
+
+  /** One line for `systemctl status`. */
+  summary(): string {
+    const { state, error } = this.#capture.status();
+    const { waitingBatches } = this.#spool.usage();
+    const link = this.#forwarder.status().connected ? 'link up' : 'link down';
+    return `${state}, ${waitingBatches} batches wait, ${link}${error === null ? '' : `; ${describeError(error)}`}`;
   }
 
   status(): AgentStatus {

@@ -7,6 +7,7 @@ import { TributaryError } from '../shared/errors.ts';
 import { renderFindings } from '../shared/findings.ts';
 import { startHttpServer } from '../shared/http.ts';
 import { createLogger } from '../shared/logging.ts';
+import { startServiceNotices } from '../shared/service-manager.ts';
 import { VERSION } from '../shared/version.ts';
 import { Agent } from './agent.ts';
 import { checkAgent } from './check.ts';
@@ -88,9 +89,15 @@ async function run(call: CommandCall): Promise<undefined> {
   });
   const { host, port } = http.address;
   logger.info({ branch: config.branch, version: VERSION, page: `http://${host}:${port}/` }, 'tributary-agent runs');
+  const notices = startServiceNotices({
+    status: () => agent.summary(),
+    stalled: () => agent.stalled(),
+    logger,
+  });
   try {
     await agent.run(call.signal);
   } finally {
+    notices.stop();
     await Promise.all([control.close(), http.close()]);
   }
   logger.info({}, 'stopped; nothing is lost');

@@ -4,7 +4,7 @@
  * password. A spool that was superseded begins a new life: that is what enrolling again means.
  */
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import type { Document } from 'yaml';
@@ -13,7 +13,11 @@ import type { Enrolment } from '../shared/enrolment.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { loadAgentConfig } from './config.ts';
 import type { AgentConfig } from './config.ts';
-import { Spool } from './spool/spool.ts';
+import { Spool, SPOOL_FILE_NAME } from './spool/spool.ts';
+
+const PASSWORD_FILE = 'broker.password';
+const SECRET_MODE = 0o600;
+const PUBLIC_MODE = 0o644;
 
 export interface Enrolled {
   readonly branch: string;
@@ -29,32 +33,34 @@ export async function enroll(enrolmentFile: string, configFile: string): Promise
   const enrolment = await readEnrolment(enrolmentFile);
   const directory = dirname(resolve(configFile));
   await mkdir(directory, { recursive: true });
-  const document = existsSync(configFile) ? await readDocument(configFile) : newDocument();
+  const document = await readDocument(configFile);
   refuseOtherBranch(document, enrolment, configFile);
+  await refuseOthersPassword(document, enrolment, join(directory, PASSWORD_FILE));
   document.set('branch', enrolment.branch);
   document.setIn(['broker', 'url'], enrolment.broker.url);
-  document.setIn(['broker', 'passwordFile'], 'broker.password');
-  const files = [await writeSecret(join(directory, 'broker.password'), `${enrolment.broker.password}\n`)];
+  document.setIn(['broker', 'passwordFile'], PASSWORD_FILE);
+  const files = [await writeFileWhole(join(directory, PASSWORD_FILE), `${enrolment.broker.password}\n`, SECRET_MODE)];
   if (enrolment.broker.ca !== undefined) {
     document.setIn(['broker', 'tls', 'ca'], 'broker-ca.pem');
-    files.push(await writeSecret(join(directory, 'broker-ca.pem'), enrolment.broker.ca));
+    files.push(await writeFileWhole(join(directory, 'broker-ca.pem'), enrolment.broker.ca, PUBLIC_MODE));
   }
-  files.push(await writeSecret(resolve(configFile), String(document)));
+  files.push(await writeFileWhole(resolve(configFile), String(document), await modeOf(configFile)));
   const { config, missing } = whatIsMissing(configFile, directory, document);
   const life = config === null ? 'unchanged' : beginNewLife(config);
   if (life === 'running') missing.push('restart the agent that is running: it read its configuration when it started');
   return { branch: enrolment.branch, headOffice: enrolment.headOffice, files, missing, newLife: life === 'new' };
 }
 
+/** The configuration that is there. One without a key, as the package brings it, keeps its comments. */
 async function readDocument(file: string): Promise<Document> {
-  const document = parseDocument(await readFile(file, 'utf8'));
+  const text = existsSync(file) ? await readFile(file, 'utf8') : '';
+  const document = parseDocument(text);
   const fault = document.errors[0];
   if (fault) throw new TributaryError('CONFIG_INVALID', `${file} is not YAML: ${fault.message}`);
-  return document;
+  return document.contents === null ? parseDocument(`${text}\n${FIRST_CONFIGURATION}`) : document;
 }
 
-function newDocument(): Document {
-  return parseDocument(`# Written by tributary-agent enroll. Every key: tributary-agent check --help, or README.
+const FIRST_CONFIGURATION = `# Written by tributary-agent enroll.
 branch: ''
 source:
   host: 127.0.0.1
@@ -66,8 +72,7 @@ tables:
   # schema.table, with * for any characters
   include: ["*.*"]
 broker: {}
-`);
-}
+`;
 
 function refuseOtherBranch(document: Document, enrolment: Enrolment, file: string): void {
   const present = document.get('branch');
@@ -82,11 +87,27 @@ function refuseOtherBranch(document: Document, enrolment: Enrolment, file: strin
   }
 }
 
-/** Whole or not at all, and readable by its owner alone. */
-async function writeSecret(file: string, text: string): Promise<string> {
+/** A head office's own applier may keep a password by the same name in the same folder. */
+async function refuseOthersPassword(document: Document, enrolment: Enrolment, file: string): Promise<void> {
+  if (document.getIn(['broker', 'passwordFile']) !== undefined || !existsSync(file)) return;
+  if ((await readFile(file, 'utf8')).trimEnd() === enrolment.broker.password) return;
+  throw new TributaryError('CONFIG_INVALID', `${file} is there already, and no agent's configuration names it`, {
+    hint: 'Remove it, or give the agent a folder of its own: --config /etc/tributary/NAME/agent.yaml.',
+  });
+}
+
+/** A configuration that the package brought may be read by the user that the agent runs as. */
+async function modeOf(file: string): Promise<number> {
+  return existsSync(file) ? (await stat(file)).mode & 0o777 : SECRET_MODE;
+}
+
+/** Whole or not at all. A file that is there keeps its owner: root may enrol for the user that the agent runs as. */
+async function writeFileWhole(file: string, text: string, mode: number): Promise<string> {
+  const before = existsSync(file) ? await stat(file) : null;
   const fresh = `${file}.new`;
-  await writeFile(fresh, text, { mode: 0o600 });
-  await chmod(fresh, 0o600);
+  await writeFile(fresh, text, { mode: SECRET_MODE });
+  if (before !== null && process.getuid?.() === 0) await chown(fresh, before.uid, before.gid);
+  await chmod(fresh, mode);
   await rename(fresh, file);
   return file;
 }
@@ -111,7 +132,8 @@ function whatIsMissing(
 
 /** A superseded spool forgets its old life; any other is left as it is. */
 function beginNewLife(config: AgentConfig): 'new' | 'unchanged' | 'running' {
-  if (!existsSync(config.spool.directory)) return 'unchanged';
+  // Opening it would make it, and it would belong to whoever enrols rather than to the agent.
+  if (!existsSync(join(config.spool.directory, SPOOL_FILE_NAME))) return 'unchanged';
   let spool: Spool;
   try {
     spool = Spool.open({ ...config.spool, branch: config.branch, now: () => Date.now() });

@@ -6,6 +6,7 @@ import { callDaemon, startControlServer } from '../shared/control.ts';
 import { renderFindings } from '../shared/findings.ts';
 import { startHttpServer } from '../shared/http.ts';
 import { createLogger } from '../shared/logging.ts';
+import { startServiceNotices } from '../shared/service-manager.ts';
 import { VERSION } from '../shared/version.ts';
 import { managementApi } from './branches/management-api.ts';
 import { branchPermissions } from './branches/permissions.ts';
@@ -123,10 +124,16 @@ async function run(call: CommandCall): Promise<undefined> {
   });
   const { host, port } = http.address;
   logger.info({ version: VERSION, page: `http://${host}:${port}/` }, 'tributary-applier runs');
+  const notices = startServiceNotices({
+    status: () => office.summary(),
+    stalled: () => office.stalled(),
+    logger,
+  });
   await new Promise<void>(done => {
     if (call.signal.aborted) done();
     call.signal.addEventListener('abort', () => done(), { once: true });
   });
+  notices.stop();
   await Promise.all([control.close(), http.close(), office.stop()]);
   logger.info({}, 'stopped; nothing is lost');
   return undefined;

@@ -22,15 +22,19 @@ import { NO_EVENTS } from './consume/pipeline-events.ts';
 import type { PipelineEvents } from './consume/pipeline-events.ts';
 import { ERRORS } from '../shared/errors.ts';
 import type { TributaryError } from '../shared/errors.ts';
+import { StandstillClock } from '../shared/service-manager.ts';
 import { TableBrowser } from './web/data.ts';
 import type { ApplierStatus, BranchState, BranchStatus, DependencyStatus } from './web/status.ts';
 
 /** Longer without a hello, and a branch counts as offline. */
 const OFFLINE_AFTER_MS = 30_000;
+/** Longer than any deadline of a look at the branches (target-pool.ts): who stands still for so long is hung. */
+const STALLED_AFTER_MS = 20 * 60_000;
 
 export class HeadOffice {
   readonly registry = new MetricsRegistry();
   readonly tables: TableBrowser;
+  readonly #clock = new StandstillClock();
   readonly #version: string;
   readonly #fleet: Fleet;
   readonly #metrics: ApplierMetrics;
@@ -88,6 +92,24 @@ export class HeadOffice {
   readiness(): { ready: boolean; reasons: string[] } {
     const reasons = this.#fleet.faults().map(error => error.message);
     return { ready: reasons.length === 0, reasons };
+  }
+
+  /** What should move and does not; null: all is alive. A branch’s own trouble is its own and does not count. */
+  stalled(): string | null {
+    const still = this.#clock.standstillMs(String(this.#fleet.polls));
+    return still > STALLED_AFTER_MS
+      ? `the branches were not looked at for ${Math.round(still / 60_000)} minutes`
+      : null;
+  }
+
+  /** One line for `systemctl status`. */
+  summary(): string {
+    const { branches, broker, target } = this.status();
+    const halted = branches.filter(branch => branch.state === 'halted').length;
+    const faults = [broker, target].flatMap(({ error }) =>
+      error === null ? [] : [`; ${error.code}: ${error.message}`],
+    );
+    return `${branches.length} branches, ${halted} halted${faults.join('')}`;
   }
 
   status(): ApplierStatus {

@@ -2,9 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { ROOT } from './root.ts';
 
 const packageSchema = z.object({ version: z.string() });
 
-export const VERSION = packageSchema.parse(
-  JSON.parse(readFileSync(join(import.meta.dirname, '../package.json'), 'utf8')),
-).version;
+export const VERSION = packageSchema.parse(JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))).version;

@@ -3,8 +3,8 @@
  *
  *   node test/run.ts [FILE | FOLDER | --tap-option=value …]
  *
- * Starts the shared servers once if a chosen test needs them, runs tap over test/unit and then test/integration, counts
- * what tap itself has written, and ends what it has started, and only that, however the run goes.
+ * Starts the shared servers once if a chosen test needs them, runs tap over test/unit and then test/integration (and over
+ * test/system when it is named), counts what tap itself has written, and ends what it has started, and only that, however the run goes.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -20,8 +20,9 @@ const TAP = join(ROOT, 'node_modules/.bin/tap');
 
 /** In this order: what is quick to fail comes first. Unit tests share the machine, integration tests the servers. */
 const SUITES = [
-  { folder: 'test/unit', jobs: 2, servers: false },
-  { folder: 'test/integration', jobs: 1, servers: true },
+  { folder: 'test/unit', jobs: 2, servers: false, always: true },
+  { folder: 'test/integration', jobs: 1, servers: true, always: true },
+  { folder: 'test/system', jobs: 1, servers: true, always: false },
 ] as const;
 
 /** Exit status of a run that a signal has ended, as shells have it. */
@@ -38,7 +39,8 @@ function select(args: readonly string[]): Selection {
   const paths = args.filter(arg => !arg.startsWith('-'));
   const missing = paths.filter(path => !existsSync(path));
   if (missing.length > 0) throw new Error(`no such file or folder: ${missing.join(', ')}`);
-  const roots = paths.length > 0 ? paths : SUITES.map(suite => join(ROOT, suite.folder));
+  const roots =
+    paths.length > 0 ? paths : SUITES.filter(({ always }) => always).map(({ folder }) => join(ROOT, folder));
   const files = roots.flatMap(root => (statSync(root).isDirectory() ? testFilesUnder(root) : [root]));
   return { files: files.map(file => relative(ROOT, resolve(file))), options };
 }
@@ -104,7 +106,7 @@ async function main(args: readonly string[]): Promise<number> {
   console.log(`\n${counts.passed} passed, ${counts.failed} failed${skipped}`);
   if (interrupted !== undefined) return STATUS_OF_SIGNAL[interrupted];
   if (counts.passed + counts.failed === 0) {
-    console.error('No test has run. Name a file under test/unit or test/integration.');
+    console.error('No test has run. Name a file under test/unit, test/integration or test/system.');
     return 1;
   }
   return status !== 0 ? status : counts.failed > 0 ? 1 : 0;

@@ -99,6 +99,8 @@ export interface CaptureStatus {
   readonly capturedThrough: string | null;
   /** Seconds until the server may purge binlogs that were not read, if none are read any more; null: no limit, or not known. */
   readonly binlogSecondsLeft: number | null;
+  /** Events read since the start; with the state it tells whether capture moves. */
+  readonly events: number;
 }
 
 export class Capture {
@@ -144,6 +146,7 @@ export class Capture {
       lagSeconds: streaming ? this.#lagSeconds() : null,
       capturedThrough: this.#through(),
       binlogSecondsLeft: this.#binlogSecondsLeft(),
+      events: this.#events,
     };
   }
 

@@ -28,6 +28,7 @@ import { deleteBatches, loadState, startEpoch, storeState } from './stream-state
 import type { Place, StreamState } from './stream-state.ts';
 
 export type * from './spool-types.ts';
+export { SPOOL_FILE_NAME } from './spool-file.ts';
 export type { LastGroup, Position, SnapshotProgress, SnapshotTable } from './progress.ts';
 
 /** What a batch takes beside its body; counted, so that a million tiny batches are not free. */

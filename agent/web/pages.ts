@@ -2,12 +2,11 @@
 import { join } from 'node:path';
 import { loadAssets } from '../../shared/http.ts';
 import type { Assets, Route } from '../../shared/http.ts';
-
-const HERE = import.meta.dirname;
+import { ROOT } from '../../shared/root.ts';
 
 /** The files of the page; read once, when the agent starts. */
 export function agentAssets(): Assets {
-  return loadAssets(join(HERE, '../../shared/web'), join(HERE, 'assets'));
+  return loadAssets(join(ROOT, 'shared/web'), join(ROOT, 'agent/web/assets'));
 }
 
 export interface AgentActions {

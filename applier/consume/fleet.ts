@@ -76,6 +76,8 @@ export class Fleet {
   #pollError: TributaryError | null = null;
   #mendError: TributaryError | null = null;
   #mendAt = 0;
+  /** Looks at the branches that have ended, in whatever way. */
+  #polls = 0;
   #polling: Promise<void> = Promise.resolve();
   /** Pipelines of removed branches, coming to their end. */
   #ending: Promise<unknown> = Promise.resolve();
@@ -148,6 +150,11 @@ export class Fleet {
     });
   }
 
+  /** Moves as long as the branches are looked after, whether the database answers or not. */
+  get polls(): number {
+    return this.#polls;
+  }
+
   /** What is wrong with the applier's own links; empty when all is well. */
   faults(): TributaryError[] {
     const links = [this.#consuming?.error ?? null, this.#answering?.error ?? null, this.#mendError, this.#pollError];
@@ -183,6 +190,7 @@ export class Fleet {
             ? error
             : new TributaryError('TARGET_UNREACHABLE', error instanceof Error ? error.message : String(error));
       }
+      this.#polls += 1;
     }
   }
 

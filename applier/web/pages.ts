@@ -2,14 +2,13 @@
 import { join } from 'node:path';
 import { HttpError, loadAssets } from '../../shared/http.ts';
 import type { Assets, HttpRequest, Route } from '../../shared/http.ts';
+import { ROOT } from '../../shared/root.ts';
 import type { TableBrowser } from './data.ts';
 import type { ApplierStatus } from './status.ts';
 
-const HERE = import.meta.dirname;
-
 /** The files of the page; read once, when the applier starts. */
 export function applierAssets(): Assets {
-  return loadAssets(join(HERE, '../../shared/web'), join(HERE, 'assets'));
+  return loadAssets(join(ROOT, 'shared/web'), join(ROOT, 'applier/web/assets'));
 }
 
 export interface ApplierPageSources {
