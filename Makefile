@@ -36,13 +36,13 @@ check: setup ## types, lint and format
 	@$(MAKE) -j2 --keep-going --output-sync=target types lint format
 
 types: setup
-	@tsc -p .
+	@tsc -p . --incremental --tsBuildInfoFile node_modules/.cache/tsc.json
 
 lint: setup
 	@eslint .
 
 format: setup
-	@prettier --check --log-level=warn $(SOURCES) eslint.config.js
+	@prettier --check --cache --log-level=warn $(SOURCES) eslint.config.js
 
 test: setup ## every test, against real servers
 	@$(NODE) test/run.ts $(ARGS)
