@@ -4,12 +4,13 @@
  *
  * Invariants: connecting has a deadline; a statement during which no byte moves in either direction for
  * `stallMs` destroys its connection, so that nothing waits for ever on a half-open one (mysql2's own query timeout
- * leaves the connection out of step); every fault has a code of ours, decided by number, never by text.
+ * leaves the connection out of step), and much sooner if the server, asked on another connection, does not work on it;
+ * every fault has a code of ours, decided by number, never by text.
  */
 import { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import mysql from 'mysql2/promise';
-import type { Connection, ConnectionOptions } from 'mysql2/promise';
+import type { Connection, ConnectionOptions, RowDataPacket } from 'mysql2/promise';
 import { noteOwnCertificates, noteServerCertificate } from './certificates.ts';
 import { TributaryError } from './errors.ts';
 import type { ErrorCode } from './errors.ts';
@@ -20,6 +21,10 @@ import { formatDuration } from './units.ts';
 const CONNECT_TIMEOUT_MS = 10_000;
 const STALL_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 2000;
+/** Silence after which the server is asked whether it still works on the statement, and between two such questions. */
+const ASK_AFTER_MS = 4_000;
+/** So many times in a row it must say no: its answer may have left a moment before. */
+const DENIALS = 2;
 
 export type MysqlSide = 'source' | 'target';
 
@@ -79,7 +84,7 @@ export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpos
   connection.on('error', () => undefined);
   noteCertificates(connection, settings, purpose.side);
   const stallMs = purpose.stallMs ?? STALL_MS;
-  if (stallMs > 0) watchForStall(connection, stallMs, purpose.side);
+  if (stallMs > 0) watchForStall(connection, stallMs, purpose.side, () => isAtWork(settings, connection.threadId));
   try {
     for (const statement of purpose.session ?? []) await connection.query(statement);
   } catch (error) {
@@ -120,8 +125,14 @@ function noteCertificates(connection: Connection, settings: MysqlSettings, side:
 /**
  * Destroys the connection when a statement is outstanding and no byte has moved for a time. mysql2 passes every
  * command through `addCommand` of its core connection, and each command emits `end`: that is what is counted.
+ * @param atWork asks the server whether it works on a statement of this connection; null: it cannot be told
  */
-function watchForStall(connection: Connection, stallMs: number, side: MysqlSide): void {
+function watchForStall(
+  connection: Connection,
+  stallMs: number,
+  side: MysqlSide,
+  atWork: () => Promise<boolean | null>,
+): void {
   const core: unknown = Reflect.get(connection, 'connection');
   const add: unknown = core instanceof Object ? Reflect.get(core, 'addCommand') : undefined;
   if (!(core instanceof Object) || typeof add !== 'function')
@@ -130,7 +141,20 @@ function watchForStall(connection: Connection, stallMs: number, side: MysqlSide)
   let timer: NodeJS.Timeout | undefined;
   let bytes = 0;
   let movedAt = 0;
+  let askedAt = 0;
+  let denials = 0;
 
+  const giveUp = (stream: Socket, why: string): void => {
+    clearInterval(timer);
+    stream.destroy(new TributaryError(side === 'source' ? 'SOURCE_UNREACHABLE' : 'TARGET_UNREACHABLE', why));
+  };
+  const ask = async (stream: Socket): Promise<void> => {
+    const at = movedAt;
+    const answer = await atWork();
+    if (movedAt !== at || outstanding.size === 0) return;
+    denials = answer === false ? denials + 1 : 0;
+    if (denials >= DENIALS) giveUp(stream, 'a statement got no answer, and the server knows nothing of it any more');
+  };
   const check = (): void => {
     const stream: unknown = Reflect.get(core, 'stream');
     if (!(stream instanceof Socket) || stream.destroyed) {
@@ -142,14 +166,16 @@ function watchForStall(connection: Connection, stallMs: number, side: MysqlSide)
     if (moved !== bytes || outstanding.size === 0) {
       bytes = moved;
       movedAt = now;
+      denials = 0;
     }
     if (outstanding.size === 0) {
       clearInterval(timer);
       timer = undefined;
     } else if (now - movedAt >= stallMs) {
-      clearInterval(timer);
-      const message = `a statement got no answer for ${formatDuration(stallMs)}`;
-      stream.destroy(new TributaryError(side === 'source' ? 'SOURCE_UNREACHABLE' : 'TARGET_UNREACHABLE', message));
+      giveUp(stream, `a statement got no answer for ${formatDuration(stallMs)}`);
+    } else if (now - Math.max(movedAt, askedAt) >= ASK_AFTER_MS) {
+      askedAt = now;
+      void ask(stream);
     }
   };
 
@@ -163,6 +189,27 @@ function watchForStall(connection: Connection, stallMs: number, side: MysqlSide)
     const result: unknown = Reflect.apply(add, this, [command]);
     return result;
   });
+}
+
+/**
+ * Whether the server works on a statement of the connection that it gave this number to, asked on a connection of its own;
+ * null: it does not say, or something between here and the server gives out numbers of its own. Never throws.
+ */
+async function isAtWork(settings: MysqlSettings, threadId: number): Promise<boolean | null> {
+  let asking: Connection | null = null;
+  try {
+    asking = await mysql.createConnection({ ...mysqlOptions(settings), connectTimeout: ASK_AFTER_MS });
+    asking.on('error', () => undefined);
+    const [rows] = await asking.query<RowDataPacket[]>({ sql: 'SHOW PROCESSLIST', timeout: ASK_AFTER_MS });
+    const commands = new Map(rows.map(row => [Number(row['Id']), String(row['Command'])]));
+    if (!commands.has(asking.threadId)) return null;
+    const command = commands.get(threadId);
+    return command !== undefined && command !== 'Sleep';
+  } catch {
+    return null;
+  } finally {
+    asking?.destroy();
+  }
 }
 
 /** Says goodbye and, if the server does not answer that, cuts the socket. Never throws: the work is done or lost. */

@@ -162,6 +162,19 @@ await t.test('what was confirmed and then lost by the broker is asked for again 
   test.same(w.broker.sent, [1, 2, 3, 4, 5, 6, 7, 8, 3, 4, 5]);
 });
 
+await t.test('a confirm is not a receipt: what the broker confirms and loses never counts as received', async test => {
+  const w = world(test, { onBatch: () => 'lose' });
+  fill(w.spool, 5);
+  w.forwarder.start();
+  await until('all confirmed, and answered since', () => {
+    const { counters } = w.forwarder.status();
+    return counters.confirmedBatches >= 5 && w.office.hellos.filter(hello => hello.confirmed === 5).length >= 2;
+  });
+  test.equal(w.spool.stream().known, 0);
+  w.broker.script.onBatch = () => 'confirm';
+  await drained(w);
+});
+
 await t.test('lost answers do no harm', async test => {
   let n = 0;
   const w = world(test, { onAnswer: answer => (n++ % 3 === 2 ? answer : null) });

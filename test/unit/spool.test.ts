@@ -329,6 +329,28 @@ await t.test(
   },
 );
 
+void t.test('a batch that cannot be written leaves the position where it was, whatever it got to', test => {
+  const where = directory(test);
+  let broken = false;
+  // Asked for within the transaction, between batch and position.
+  const now = (): number => {
+    if (broken) throw new Error('the power went');
+    return 1;
+  };
+  const spool = openSpool(where, { now });
+  spool.append(batch(1));
+  broken = true;
+  test.throws(() => spool.append(batch(2)), { message: /the power went/ });
+  broken = false;
+  spool.close();
+  const again = openSpool(where);
+  test.equal(again.stream().head.seq, 1);
+  test.equal(again.position()?.source.offset, 1, 'the position is that of the head');
+  test.equal(again.read(2), null);
+  again.close();
+  test.end();
+});
+
 void t.test(
   'rows of a prepared transaction are kept from the position that passes it to the one that ends it',
   test => {

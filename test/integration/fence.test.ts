@@ -1,0 +1,165 @@
+/**
+ * The fence between two appliers: one is stopped with SIGSTOP in the midst of a transaction, the other takes over, and the
+ * first is continued later. And an applier whose connection to the head office's database is dead without knowing it.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { RowDataPacket } from 'mysql2/promise';
+import mysql from 'mysql2/promise';
+import t from 'tap';
+import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
+import { branchNames } from '../../shared/amqp-messages.ts';
+import { Load, LOAD_TABLES, testSeed } from '../support/load.ts';
+import { createWorld } from '../support/world.ts';
+
+const seed = testSeed();
+t.comment(`SEED=${seed}`);
+
+const world = await createWorld(t);
+const link = await FaultProxy.open(world.headOffice.port);
+t.teardown(() => link.close());
+// The broker keeps the consumer that came first for as long as it is there.
+const victim = await world.startApplier({ config: { target: { port: link.port } } });
+const paris = await world.addBranch('paris', {
+  setup: [...LOAD_TABLES, 'CREATE TABLE hot (id INT PRIMARY KEY, n INT)', 'INSERT INTO hot VALUES (1, 0)'],
+});
+await paris.startAgent();
+await world.waitUntilEqual(paris);
+const other = await world.startApplier({ name: 'applier-2' });
+
+async function until(what: string, check: () => Promise<boolean>, deadlineMs = 40_000): Promise<void> {
+  const end = Date.now() + deadlineMs;
+  while (!(await check())) {
+    if (Date.now() > end) throw new Error(`waited ${deadlineMs} ms for ${what}`);
+    await sleep(20);
+  }
+}
+
+async function received(): Promise<number> {
+  const [rows] = await world.headOfficeDb.query<RowDataPacket[]>(
+    `SELECT received_seq AS seq FROM ${world.database}.tributary_branch WHERE branch = '${paris.id}'`,
+  );
+  return Number(rows[0]?.['seq']);
+}
+
+/** Statements in the head office's database that wait for a lock and speak of this table. */
+async function lockWaits(table: string): Promise<number> {
+  const [rows] = await world.headOfficeDb.query<RowDataPacket[]>(
+    `SELECT COUNT(*) AS n FROM information_schema.INNODB_TRX trx
+       JOIN information_schema.PROCESSLIST session ON session.ID = trx.trx_mysql_thread_id
+      WHERE session.DB = '${world.database}' AND trx.trx_state = 'LOCK WAIT' AND session.INFO LIKE '%${table}%'`,
+  );
+  return Number(rows[0]?.['n']);
+}
+
+/** Closes the connection of the applier that consumes, as a heartbeat that fails to come does after half a minute. */
+async function dropActiveConsumer(): Promise<void> {
+  const { batches } = branchNames(paris.id);
+  let name: string | undefined;
+  await until('the broker to tell who consumes', async () => {
+    const queue = (await world.managementApi('GET', `/queues/${world.vhost}/${batches}`)) as {
+      readonly consumer_details?: readonly {
+        readonly activity_status: string;
+        readonly channel_details: { readonly connection_name: string };
+      }[];
+    };
+    name = queue.consumer_details?.find(({ activity_status }) => activity_status === 'single_active')?.channel_details
+      .connection_name;
+    return name !== undefined;
+  });
+  await world.managementApi('DELETE', `/connections/${encodeURIComponent(name ?? '')}`);
+}
+
+/** Stops the victim when its transaction holds the branch's row and has begun to write. */
+async function freezeInMidTransaction(): Promise<void> {
+  const { host, port, user, password } = world.headOffice;
+  const blocker = await mysql.createConnection({ host, port, user, password, database: world.database });
+  try {
+    await blocker.query('BEGIN');
+    await blocker.query(`SELECT * FROM hot WHERE _branch = '${paris.id}' FOR UPDATE`);
+    await paris.db.query('UPDATE hot SET n = n + 1');
+    await until('the transaction to wait', async () => (await lockWaits('hot')) > 0);
+    victim.pause();
+    await blocker.query('ROLLBACK');
+  } finally {
+    blocker.destroy();
+  }
+}
+
+/** Watches the watermark until it is told to stop. @returns how often it went back */
+function watchWatermark(): () => Promise<number> {
+  let watching = true;
+  let backwards = 0;
+  const watch = (async () => {
+    let last = 0;
+    while (watching) {
+      const now = await received();
+      if (now < last) backwards += 1;
+      last = now;
+      await sleep(5);
+    }
+  })();
+  return async () => {
+    watching = false;
+    await watch;
+    return backwards;
+  };
+}
+
+for (const [name, outlived] of [
+  ['continued while its transaction is still open: the other waits for the fence', false],
+  ['continued after its session has ended: the other has gone on meanwhile', true],
+] as const) {
+  await t.test(`an applier frozen in the midst of a transaction, ${name}`, async t => {
+    const backwards = watchWatermark();
+    const before = await received();
+    await freezeInMidTransaction();
+    t.equal(await received(), before, 'nothing is committed yet');
+    await dropActiveConsumer();
+    const load = new Load(paris.source, {
+      schema: paris.schema,
+      seed: seed + Number(outlived),
+      sessions: 2,
+      pauseMs: 4,
+    });
+    if (outlived) {
+      await until('the other one to go on', async () => (await received()) > before + 3);
+    } else {
+      // With the fence it waits; without, it writes.
+      await until('the other one at the fence', async () => {
+        return (await lockWaits('tributary_branch')) > 0 || (await received()) > before;
+      });
+      t.equal(await received(), before, 'it does not pass the fence');
+    }
+    await paris.db.query('UPDATE hot SET n = n + 1');
+    victim.resume();
+    await sleep(500);
+    await load.stop();
+    await world.waitUntilEqual(paris);
+    t.equal(await backwards(), 0, 'the watermark never went back');
+    // The other consumes now; the first is to be the victim once more.
+    await other.stop();
+    await sell();
+    await other.start();
+    await other.waitReady();
+  });
+}
+
+/** Something that the victim must apply. */
+async function sell(): Promise<void> {
+  await paris.db.query('UPDATE hot SET n = n + 1');
+  await world.waitUntilEqual(paris);
+}
+
+await t.test('a connection to the head office’s database that is dead without a word is found out', async t => {
+  await other.stop();
+  await sell();
+  const load = new Load(paris.source, { schema: paris.schema, seed, sessions: 2, pauseMs: 4 });
+  await sleep(300);
+  link.halfOpen();
+  await load.stop();
+  await world.waitUntilEqual(paris);
+  t.ok(
+    victim.log().some(line => JSON.stringify(line).includes('the server knows nothing of it any more')),
+    'because the server was asked, long before a statement may be called stalled',
+  );
+});
