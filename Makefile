@@ -62,7 +62,7 @@ chaos: setup ## break everything at random and compare
 deb: setup ## Debian packages of both programs, with a bill of materials and checksums, in dist/
 	@$(NODE) deploy/deb/main.ts
 
-docs: setup ## bring the parts of README that come from the code up to date
+docs: setup ## bring the parts of the documents that come from the code up to date
 	@$(NODE) test/support/documents.ts
 
 audit: setup ## known vulnerabilities of the packages (asks the registry)

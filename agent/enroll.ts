@@ -60,7 +60,7 @@ async function readDocument(file: string): Promise<Document> {
   return document.contents === null ? parseDocument(`${text}\n${FIRST_CONFIGURATION}`) : document;
 }
 
-const FIRST_CONFIGURATION = `# Written by tributary-agent enroll.
+const FIRST_CONFIGURATION = `# Written by tributary-agent enroll. Every key: docs/reference.md.
 branch: ''
 source:
   host: 127.0.0.1

@@ -1,9 +1,9 @@
 /**
- * The parts of README that come from the code, between markers `<!-- begin NAME -->` and `<!-- end NAME -->`.
+ * The parts of the documents that come from the code, between markers `<!-- begin NAME -->` and `<!-- end NAME -->`.
  * `node test/support/documents.ts` (`make docs`) writes them; test/unit/documents.test.ts holds them to it.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { agentCli } from '../../agent/commands.ts';
 import { exampleAgentConfig } from '../../agent/config.ts';
 import { applierCli } from '../../applier/commands.ts';
@@ -12,16 +12,18 @@ import type { CliSpec } from '../../shared/cli.ts';
 import { ERRORS } from '../../shared/errors.ts';
 import { metricsTable } from '../../shared/metrics.ts';
 
-export const README = resolve(import.meta.dirname, '../../README.md');
+const ROOT = resolve(import.meta.dirname, '../..');
 
-/** Each generated part by the name of its markers. */
-export function generatedParts(): Record<string, string> {
+/** The generated parts of each document, by its path, by the name of their markers. */
+export function generatedParts(): Record<string, Record<string, string>> {
   return {
-    commands: [agentCli(), applierCli()].map(commandsTable).join('\n\n'),
-    'agent.yaml': fenced('yaml', exampleAgentConfig()),
-    'applier.yaml': fenced('yaml', exampleApplierConfig()),
-    metrics: metricsTable(),
-    errors: errorsTable(),
+    [join(ROOT, 'README.md')]: { commands: [agentCli(), applierCli()].map(commandsTable).join('\n\n') },
+    [join(ROOT, 'docs/reference.md')]: {
+      'agent.yaml': fenced('yaml', exampleAgentConfig()),
+      'applier.yaml': fenced('yaml', exampleApplierConfig()),
+      metrics: metricsTable(),
+      errors: errorsTable(),
+    },
   };
 }
 
@@ -58,6 +60,8 @@ function fenced(language: string, text: string): string {
 }
 
 if (import.meta.main) {
-  writeFileSync(README, withParts(readFileSync(README, 'utf8'), generatedParts()));
-  process.stdout.write('README.md is up to date\n');
+  for (const [file, parts] of Object.entries(generatedParts())) {
+    writeFileSync(file, withParts(readFileSync(file, 'utf8'), parts));
+  }
+  process.stdout.write('the documents are up to date\n');
 }

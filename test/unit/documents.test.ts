@@ -1,21 +1,26 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { existsSync, globSync, readFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import t from 'tap';
-import { generatedParts, README, withParts } from '../support/documents.ts';
+import { agentCli } from '../../agent/commands.ts';
+import { applierCli } from '../../applier/commands.ts';
+import { generatedParts, withParts } from '../support/documents.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
+const DOCUMENTS = globSync(['*.md', 'docs/*.md', 'deploy/runbook/*.md'], { cwd: ROOT });
 
-void t.test('what README says of commands, configuration, metrics and errors is what the code says', t => {
-  const text = readFileSync(README, 'utf8');
-  for (const [name, part] of Object.entries(generatedParts())) {
-    t.equal(withParts(text, { [name]: part }), text, `${name} is up to date; else: make docs`);
+void t.test('what the documents say of commands, configuration, metrics and errors is what the code says', t => {
+  for (const [file, parts] of Object.entries(generatedParts())) {
+    const text = readFileSync(file, 'utf8');
+    for (const [name, part] of Object.entries(parts)) {
+      t.equal(withParts(text, { [name]: part }), text, `${name} is up to date; else: make docs`);
+    }
   }
   t.end();
 });
 
 void t.test('every make target and file that the documents name is there', t => {
   const makefile = readFileSync(join(ROOT, 'Makefile'), 'utf8');
-  for (const document of ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md']) {
+  for (const document of DOCUMENTS) {
     const text = readFileSync(join(ROOT, document), 'utf8');
     for (const [, target] of text.matchAll(/`make ([a-z-]+)/g)) {
       t.match(makefile, new RegExp(`^${target}:`, 'm'), `${document}: make ${target}`);
@@ -24,5 +29,63 @@ void t.test('every make target and file that the documents name is there', t => 
       t.ok(existsSync(join(ROOT, path ?? '')), `${document}: ${path}`);
     }
   }
+  t.end();
+});
+
+void t.test('links between the documents lead somewhere', t => {
+  for (const document of DOCUMENTS) {
+    const text = readFileSync(join(ROOT, document), 'utf8');
+    for (const [, path = ''] of text.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {
+      t.ok(existsSync(join(ROOT, dirname(document), path)), `${document}: ${path}`);
+    }
+    for (const [, path = ''] of text.matchAll(/(docs\/[\w-]+\.md)/g))
+      t.ok(existsSync(join(ROOT, path)), `${document}: ${path}`);
+  }
+  t.end();
+});
+
+/** Commands in code, inline or fenced: `tributary-applier branch show paris --json`. */
+const COMMAND = /\b(tributary-(?:agent|applier)) ([a-z][^`\n|&>]*)/g;
+
+void t.test('every command in guides and runbook is one of the programs’, with its arguments and options', t => {
+  const known = [agentCli(), applierCli()].flatMap(cli =>
+    cli.commands.map(({ usage, options = [], json = false }) => ({
+      words: `${cli.name} ${usage.replaceAll(/ [<[].*/g, '')}`.split(' '),
+      needs: [...usage.matchAll(/ <\w+>/g)].length,
+      flags: [
+        '--config',
+        '--help',
+        '--version',
+        ...(json ? ['--json'] : []),
+        ...options.map(({ flags }) => flags.split(' ')[0] ?? ''),
+      ],
+    })),
+  );
+  let found = 0;
+  for (const document of DOCUMENTS) {
+    const text = readFileSync(join(ROOT, document), 'utf8');
+    const code = [...text.matchAll(/```sh\n([^]*?)```|`([^`\n]+)`/g)]
+      .map(match => match[1] ?? match[2] ?? '')
+      .join('\n');
+    for (const [whole, program = '', rest = ''] of code.matchAll(COMMAND)) {
+      const words = [
+        program,
+        ...rest
+          .split(/ #|[,;.](?: |$)/)[0]!
+          .trim()
+          .split(/\s+/),
+      ];
+      const command = known.find(each => each.words.every((word, index) => words[index] === word));
+      // A row of alternatives (`retry|quarantine`) and a program's name alone are no commands to be run.
+      if (command === undefined) {
+        t.fail(`${document}: ${whole}`);
+        continue;
+      }
+      found += 1;
+      const flags = words.filter(word => word.startsWith('--'));
+      for (const flag of flags) t.ok(command.flags.includes(flag), `${document}: ${whole}: ${flag}`);
+    }
+  }
+  t.ok(found > 50, `${found} commands`);
   t.end();
 });
