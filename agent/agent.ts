@@ -82,7 +82,7 @@ export class Agent {
       spool: this.#spool,
       selection,
       connection: binlogConnection(config),
-      connect: () => SourceConnection.open(config.source, `tributary-agent ${config.branch}`),
+      connect: stallMs => SourceConnection.open(config.source, `tributary-agent ${config.branch}`, stallMs),
       logger,
       counters: {
         rows: (schema, name, op, rows) => this.#countRows(schema, name, op, rows),

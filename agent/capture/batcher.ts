@@ -13,6 +13,7 @@ import { BATCH_VERSION } from '../../shared/batch.ts';
 import type { Change, ColumnDescription, PartMark, SourceMark, TableDescription, Value } from '../../shared/batch.ts';
 import type { DraftBody, WrittenChange } from '../../shared/batch-codec.ts';
 import { assert } from '../../shared/errors.ts';
+import { CopyBuffer } from './copy-buffer.ts';
 import { JsonColumns } from './json-columns.ts';
 import { KeyPlaces } from './key-places.ts';
 import type { KeyId } from './key-places.ts';
@@ -64,15 +65,38 @@ export function keyColumns(columns: readonly ColumnDescription[]): number[] {
     .map(({ index }) => index);
 }
 
-/** What a snapshot needs to know: the keys of a table that the stream has emitted since a moment. */
-export type KeyRecorder = (key: KeyId) => void;
+/**
+ * What a snapshot needs to know: the keys of a table that the stream has emitted since a moment. Of a table without a key
+ * `key` is the row's identity, and `copies` says how many more of the row there are; else it is 0.
+ */
+export type KeyRecorder = (key: KeyId, copies: number) => void;
 
-/** One table's changes in the open batch. */
-export class TableBuffer {
+/** One table's changes in the open batch. Rows come as all columns: `values[c][r]`. */
+export interface ChangeBuffer {
+  readonly description: TableDescription;
+  recorder: KeyRecorder | null;
+  /** Another definition of the table has taken its place. */
+  retired: boolean;
+  /** Of JSON, replaced entries included. */
+  readonly bytes: number;
+  /** Changes that the batch would carry. */
+  readonly rows: number;
+  insert(rows: number, values: readonly (readonly Value[])[]): void;
+  update(rows: number, before: readonly (readonly Value[])[], after: readonly (readonly Value[])[]): void;
+  delete(rows: number, before: readonly (readonly Value[])[]): void;
+  /** A change that another buffer of the table has given. */
+  take(change: Change): void;
+  /** The batch's changes of this table, in the order of their doing. To be called once, `clear` must follow. */
+  changes(table: number): (Change | WrittenChange)[];
+  /** Empty again, for the next batch; the recorder stays. */
+  clear(): void;
+}
+
+/** The changes of a table with a key. */
+export class TableBuffer implements ChangeBuffer {
   readonly description: TableDescription;
   readonly keyIndexes: readonly number[];
   recorder: KeyRecorder | null = null;
-  /** Another definition of the table has taken its place. */
   retired = false;
   /** Rows that exist, in table order; who writes to it himself calls `upsertWritten` or `updateWritten` afterwards. */
   readonly upserts: JsonColumns;
@@ -93,14 +117,25 @@ export class TableBuffer {
     this.#deletes = new JsonColumns(this.keyIndexes.length);
   }
 
-  /** Changes that the batch would carry. */
   get rows(): number {
     return this.#places.size;
   }
 
-  /** Of JSON, replaced entries included. */
   get bytes(): number {
     return this.upserts.bytes + this.#deletes.bytes;
+  }
+
+  insert(rows: number, values: readonly (readonly Value[])[]): void {
+    this.upsert(rows, values);
+  }
+
+  delete(rows: number, before: readonly (readonly Value[])[]): void {
+    this.deleteKeys(rows, this.#keysOf(before));
+  }
+
+  take(change: Change): void {
+    if (change.op === 'upsert') this.upsert(change.rows, change.values);
+    if (change.op === 'delete') this.deleteKeys(change.rows, change.keys);
   }
 
   /** The row exists with these values from now on. @param values values[c][r] */
@@ -117,7 +152,7 @@ export class TableBuffer {
   }
 
   /** The row does not exist from now on. @param keys keys[k][r] in key order */
-  delete(rows: number, keys: readonly (readonly Value[])[]): void {
+  deleteKeys(rows: number, keys: readonly (readonly Value[])[]): void {
     const first = this.#deletes.rows;
     this.#deletes.append(rows, keys);
     for (let r = 0; r < rows; r++) this.#place(keyIdOf(keys, r), -1 - (first + r));
@@ -136,7 +171,7 @@ export class TableBuffer {
     // Row by row, in order: a chain of key changes (1→2 after 2→3) depends on it.
     for (let r = 0; r < rows; r++) {
       if (!oldKeys.every((column, k) => column[r] === newKeys[k]![r])) {
-        this.delete(
+        this.deleteKeys(
           1,
           oldKeys.map(column => [column[r]!]),
         );
@@ -156,10 +191,9 @@ export class TableBuffer {
       if (earlier >= 0) this.#deadUpserts.add(earlier);
       else this.#deadDeletes.add(-1 - earlier);
     }
-    this.recorder?.(key);
+    this.recorder?.(key, 0);
   }
 
-  /** The batch's changes of this table: deletes, then upserts. To be called once, `clear` must follow. */
   changes(table: number): WrittenChange[] {
     const changes: WrittenChange[] = [];
     const deletes = this.#deletes.without(this.#deadDeletes);
@@ -169,7 +203,6 @@ export class TableBuffer {
     return changes;
   }
 
-  /** Empty again, for the next batch; the recorder stays. */
   clear(): void {
     this.upserts.clear();
     this.#deletes.clear();
@@ -191,10 +224,10 @@ export interface BatcherOptions {
 
 export class Batcher {
   readonly #options: BatcherOptions;
-  readonly #tables = new Map<string, TableBuffer>();
+  readonly #tables = new Map<string, ChangeBuffer>();
   readonly #recorders = new Map<string, KeyRecorder>();
   /** Tables touched in the open batch, in order of first touch. */
-  readonly #touched = new Set<TableBuffer>();
+  readonly #touched = new Set<ChangeBuffer>();
   #transactions = 0;
   #inGroup = false;
   /** Parts emitted of the run that is open; 0: none is. */
@@ -205,7 +238,7 @@ export class Batcher {
   }
 
   /** The buffer of a table; a changed definition closes the open batch first. */
-  table(description: TableDescription): TableBuffer {
+  table(description: TableDescription): ChangeBuffer {
     const name = tableKey(description.schema, description.name);
     const present = this.#tables.get(name);
     if (present) {
@@ -213,7 +246,8 @@ export class Batcher {
       this.flush();
       present.retired = true;
     }
-    const buffer = new TableBuffer(description);
+    const hasKey = description.columns.some(column => column.key !== undefined);
+    const buffer = hasKey ? new TableBuffer(description) : new CopyBuffer(description);
     buffer.recorder = this.#recorders.get(name) ?? null;
     this.#tables.set(name, buffer);
     return buffer;
@@ -229,7 +263,7 @@ export class Batcher {
   }
 
   /** To be called after each change to a buffer: notes it and closes a part when the batch is far too large. */
-  touched(buffer: TableBuffer): void {
+  touched(buffer: ChangeBuffer): void {
     this.#touched.add(buffer);
     if (this.#isFull(2)) this.#close();
   }

@@ -80,7 +80,8 @@ export interface CaptureOptions {
   readonly spool: Spool;
   readonly selection: Selection;
   readonly connection: BinlogConnection;
-  readonly connect: () => Promise<SourceConnection>;
+  /** @param stallMs longest silence of a query, where it is not the usual one */
+  readonly connect: (stallMs?: number) => Promise<SourceConnection>;
   readonly logger: Logger;
   readonly counters: CaptureCounters;
   readonly now: () => number;

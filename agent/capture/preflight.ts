@@ -228,6 +228,9 @@ export function checkTargets(tables: readonly CapturedTable[], selection: Select
   });
 }
 
+/** A key that applications do not see. */
+const ADD_KEY = 'ADD COLUMN row_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT INVISIBLE PRIMARY KEY';
+
 /** Tables that are captured: those that cannot be, and those that need to be known of. */
 export function checkTables(tables: readonly CapturedTable[], cascades: readonly string[]): Finding[] {
   const findings: Finding[] = [];
@@ -259,12 +262,14 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
     }
     if (!table.columns.some(column => column.key !== undefined)) {
       findings.push(
-        fault(
+        warning(
           subject,
-          'SOURCE_TABLE',
-          'has neither a primary key nor a unique key without NULLs: its rows have no identity',
+          'has neither a primary key nor a unique key without NULLs: its rows are told apart by all that they hold, and ' +
+            'copying it costs a sort of the whole table at the branch',
           {
-            statement: `ALTER TABLE ${name} ADD PRIMARY KEY (…), or exclude it: tables.exclude: ["${table.schema}.${table.name}"]`,
+            statement: `ALTER TABLE ${name} ${ADD_KEY}`,
+            cure: 'with a key it is copied in small steps',
+            needsRestart: false,
           },
         ),
       );

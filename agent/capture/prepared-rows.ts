@@ -17,7 +17,7 @@ import type { BatchBody, SourceMark, TableDescription } from '../../shared/batch
 import { assert } from '../../shared/errors.ts';
 import type { HeldChange, Spool } from '../spool/spool.ts';
 import { Batcher, bodyOf } from './batcher.ts';
-import type { TableBuffer } from './batcher.ts';
+import type { ChangeBuffer } from './batcher.ts';
 
 export interface PreparedRowsOptions {
   readonly spool: Pick<Spool, 'hold' | 'held' | 'heldParts'>;
@@ -65,12 +65,12 @@ export class PreparedRows {
     this.#open = { xid, key, batcher };
   }
 
-  table(description: TableDescription): TableBuffer {
+  table(description: TableDescription): ChangeBuffer {
     assert(this.#open !== null, 'rows of no XA transaction');
     return this.#open.batcher.table(description);
   }
 
-  touched(buffer: TableBuffer): void {
+  touched(buffer: ChangeBuffer): void {
     this.#open?.batcher.touched(buffer);
   }
 

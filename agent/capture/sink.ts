@@ -16,8 +16,8 @@ import { TributaryError, assert } from '../../shared/errors.ts';
 import { emptied, idleProgress, markStale, queueTables, queueWhole, redefined } from '../snapshot/progress.ts';
 import type { QueuedTable, SnapshotProgress } from '../snapshot/progress.ts';
 import type { LastGroup, Position, Spool } from '../spool/spool.ts';
-import { Batcher, bodyOf, tableKey } from './batcher.ts';
-import type { BatchDraft, KeyRecorder, TableBuffer } from './batcher.ts';
+import { Batcher, TableBuffer, bodyOf, tableKey } from './batcher.ts';
+import type { BatchDraft, ChangeBuffer, KeyRecorder } from './batcher.ts';
 import { MysqlGtidSet } from './gtid-set.ts';
 import type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-reader.ts';
 import { LookAgain } from './look-again.ts';
@@ -164,6 +164,13 @@ export class CaptureSink implements GroupSink {
     return this.#capturedThrough;
   }
 
+  /** Where the group begins that is open. */
+  get groupStart(): StreamPlace {
+    const group = this.#group;
+    assert(group !== null, 'no group is open');
+    return { file: group.file, offset: group.startOffset };
+  }
+
   get betweenGroups(): boolean {
     return this.#group === null;
   }
@@ -230,13 +237,13 @@ export class CaptureSink implements GroupSink {
     this.#claimTarget(schema, name, description.name);
     let buffer = this.#batcher.table(description);
     const { counters } = this.#o;
-    const present = (): TableBuffer => {
+    const present = (): ChangeBuffer => {
       if (this.#prepared.taking) return this.#prepared.table(description);
       // A definition that was left and came back: its rows belong into the buffer of today.
       if (buffer.retired) buffer = this.#batcher.table(description);
       return buffer;
     };
-    const take = (op: 'upsert' | 'delete', rows: number, change: (into: TableBuffer) => void): void => {
+    const take = (op: 'upsert' | 'delete', rows: number, change: (into: ChangeBuffer) => void): void => {
       // The group that is read again to be compared was taken before.
       if (this.#phase === 'verifying') return;
       const into = present();
@@ -250,31 +257,28 @@ export class CaptureSink implements GroupSink {
       this.#batcher.touched(into);
     };
     const pick = view.pick ?? (columns => columns);
-    /** The after images that are to be taken next are in the buffer. */
-    let written = false;
+    /** Where the after images that are to be taken next have been written; null: nowhere yet. */
+    let written: TableBuffer | null = null;
     return {
-      beforeColumns: view.keys,
+      // Without a key, a row is known by all that it held.
+      ...(view.keys.length === 0 ? {} : { beforeColumns: view.keys }),
       ignoredColumns: view.ignored,
       into: () => {
-        written = view.pick === null && this.#phase === 'taking';
-        return written ? present().upserts : null;
+        const into = view.pick === null && this.#phase === 'taking' ? present() : null;
+        written = into instanceof TableBuffer ? into : null;
+        return written?.upserts ?? null;
       },
       insert: (rows, values) =>
         take('upsert', rows, into => {
-          if (written) into.upsertWritten(rows, values);
-          else into.upsert(rows, pick(values));
+          if (written === null) into.insert(rows, pick(values));
+          else written.upsertWritten(rows, values);
         }),
       update: (rows, before, after) =>
         take('upsert', rows, into => {
-          if (written) into.updateWritten(rows, before, after);
-          else into.update(rows, pick(before), pick(after));
+          if (written === null) into.update(rows, pick(before), pick(after));
+          else written.updateWritten(rows, before, after);
         }),
-      delete: (rows, before) =>
-        take('delete', rows, into => {
-          const columns = pick(before);
-          const keys = into.keyIndexes.map(index => columns[index]!);
-          into.delete(rows, keys);
-        }),
+      delete: (rows, before) => take('delete', rows, into => into.delete(rows, pick(before))),
     };
   }
 
@@ -331,13 +335,13 @@ export class CaptureSink implements GroupSink {
   #takeHeld(bodies: Iterable<BatchBody>): void {
     for (const { tables, changes } of bodies) {
       for (const change of changes) {
-        if (change.op !== 'delete' && change.op !== 'upsert') continue;
+        if (!('rows' in change)) continue;
         const description = tables[change.table];
         assert(description !== undefined, 'held rows name no table');
         const buffer = this.#batcher.table(description);
-        if (change.op === 'delete') buffer.delete(change.rows, change.keys);
-        else buffer.upsert(change.rows, change.values);
-        this.#o.counters.rows(description.schema, description.name, change.op, change.rows);
+        buffer.take(change);
+        const op = change.op === 'delete' || change.op === 'remove' ? 'delete' : 'upsert';
+        this.#o.counters.rows(description.schema, description.name, op, change.rows);
         this.openSince ??= this.#o.now();
         this.#batcher.touched(buffer);
       }
@@ -355,9 +359,11 @@ export class CaptureSink implements GroupSink {
     const touched = statement.tables.filter(table => selection.captures(table.schema, table.name));
     this.#noteRedefined([...touched, ...statement.renames.map(({ to }) => to)]);
     switch (statement.kind) {
-      case 'create-table':
       case 'create-index':
       case 'drop-index':
+        if (statement.touchesUniqueKeys) this.#changeTables(this.#withoutPrimaryKey(touched));
+        return;
+      case 'create-table':
       case 'create-database':
       case 'alter-database':
         return;
@@ -366,14 +372,15 @@ export class CaptureSink implements GroupSink {
         return;
       case 'rename-table':
       case 'alter-table': {
-        for (const { from } of statement.renames) {
-          if (selection.captures(from.schema, from.name)) this.#clearTable(from);
+        const there = afterRenames(touched, statement.renames);
+        // A name that is taken again at once, as in a swap, keeps its rows until the snapshot has brought the new ones.
+        const gone = touched.filter(table => !there.some(each => isSame(each, table)));
+        for (const table of gone) this.#clearTable(table);
+        if (!statement.leavesRows) this.#changeTables(there);
+        else {
+          this.changedTables.push(...there);
+          if (statement.touchesUniqueKeys) this.#changeTables(this.#withoutPrimaryKey(there));
         }
-        const gone = new Set(statement.renames.map(({ from }) => `${from.schema}.${from.name}`));
-        const copied = touched.filter(table => !gone.has(`${table.schema}.${table.name}`));
-        const back = statement.renames.map(({ to }) => to).filter(to => selection.captures(to.schema, to.name));
-        if (statement.leavesRows) this.changedTables.push(...copied);
-        else this.#changeTables([...copied, ...back]);
         return;
       }
       case 'drop-database':
@@ -466,6 +473,12 @@ export class CaptureSink implements GroupSink {
       });
     }
     this.#targets.set(key, name);
+  }
+
+  /** Those in which a unique key may be what identifies rows: a table that is identified otherwise now is copied anew. */
+  #withoutPrimaryKey(tables: readonly QueuedTable[]): QueuedTable[] {
+    const facts = this.#o.catalogue?.facts ?? Facts.none();
+    return tables.filter(({ schema, name }) => !facts.of(schema, name).hasPrimaryKey);
   }
 
   #statementTime(): string {
@@ -647,6 +660,20 @@ function isSequence({ columns }: SourceTable): boolean {
   return (
     columns.every(column => column.key === undefined) && columns.map(({ name }) => name).join(' ') === SEQUENCE_COLUMNS
   );
+}
+
+/** Which of the names that a statement speaks of stand for a table once it has renamed some, one after the other. */
+function afterRenames(tables: readonly QueuedTable[], renames: DdlStatement['renames']): QueuedTable[] {
+  const made = renames.map(({ to }) => to);
+  let there = tables.filter(table => !made.some(to => isSame(to, table)));
+  for (const { from, to } of renames) {
+    there = [...there.filter(table => !isSame(table, from)), ...tables.filter(table => isSame(table, to))];
+  }
+  return there;
+}
+
+function isSame(a: QueuedTable, b: QueuedTable): boolean {
+  return a.schema === b.schema && a.name === b.name;
 }
 
 function lost(message: string): TributaryError {

@@ -2,10 +2,15 @@
  * The branch database over an ordinary connection: who it is, how it is set, where its binlog ends. Reads only.
  * One connection at a time; opened afresh after any failure.
  */
+import { EventEmitter } from 'node:events';
+import type { Connection as CoreConnection } from 'mysql2';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { TributaryError } from '../../shared/errors.ts';
+import { TributaryError, assert } from '../../shared/errors.ts';
 import type { MysqlSettings } from '../../shared/link-settings.ts';
 import { connectMysql, mysqlError } from '../../shared/mysql.ts';
+
+/** Rows of a stream that wait to be asked for. */
+const STREAMED_ROWS = 256;
 
 export type Flavor = 'mysql' | 'mariadb';
 
@@ -42,14 +47,19 @@ export class SourceConnection {
     this.#connection = connection;
   }
 
-  /** @param name shown in the server's list of sessions */
-  static async open(settings: MysqlSettings, name: string): Promise<SourceConnection> {
+  /**
+   * @param name shown in the server's list of sessions
+   * @param stallMs longest silence while a query is under way, where it is not the usual one
+   */
+  static async open(settings: MysqlSettings, name: string, stallMs?: number): Promise<SourceConnection> {
     const session = [
       // Values as they are: no blanks padded, no dates refused, times in UTC, and a snapshot that stays one.
       "SET SESSION sql_mode = '', time_zone = '+00:00'",
       'SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ',
     ];
-    return new SourceConnection(await connectMysql(settings, { side: 'source', name, session }));
+    return new SourceConnection(
+      await connectMysql(settings, { side: 'source', name, session, ...(stallMs === undefined ? {} : { stallMs }) }),
+    );
   }
 
   /** Rows as text; @throws TributaryError SOURCE_ACCESS_DENIED or SOURCE_UNREACHABLE */
@@ -75,6 +85,16 @@ export class SourceConnection {
         typeCast: field => field.buffer(),
       });
       return rows as unknown[] as (Buffer | null)[][];
+    } catch (error) {
+      throw mysqlError(error, 'source', 'the branch database refuses a query');
+    }
+  }
+
+  /** The same, row by row, as they are asked for; only to be left early by destroying the connection. */
+  async *stream(sql: string): AsyncGenerator<readonly (Buffer | null)[], void, undefined> {
+    const query = coreOf(this.#connection).query({ sql, rowsAsArray: true, typeCast: field => field.buffer() });
+    try {
+      for await (const row of query.stream({ highWaterMark: STREAMED_ROWS })) yield row as readonly (Buffer | null)[];
     } catch (error) {
       throw mysqlError(error, 'source', 'the branch database refuses a query');
     }
@@ -221,6 +241,17 @@ export class SourceConnection {
   destroy(): void {
     this.#connection.destroy();
   }
+}
+
+/** mysql2's promises stand around a connection with callbacks, which alone can hand rows over one by one. */
+function coreOf(connection: Connection): CoreConnection {
+  const core: unknown = Reflect.get(connection, 'connection');
+  assert(isCore(core), 'mysql2 keeps its connection elsewhere');
+  return core;
+}
+
+function isCore(value: unknown): value is CoreConnection {
+  return value instanceof EventEmitter && 'query' in value && typeof value.query === 'function';
 }
 
 /** Orders places: by the number at the end of the file's name, then by offset. */

@@ -37,6 +37,8 @@ export interface DdlStatement {
   readonly renames: readonly { readonly from: TableName; readonly to: TableName }[];
   /** Provably leaves every value of every row as it is. */
   readonly leavesRows: boolean;
+  /** May bring or take a unique key: the identity of rows where there is no primary key. */
+  readonly touchesUniqueKeys: boolean;
 }
 
 export type Statement =
@@ -143,7 +145,8 @@ function ddl(
   renames: readonly Rename[] = [],
   leaves = false,
 ): Statement {
-  return { kind: 'ddl', ddl: { kind, text, schema, tables, renames, leavesRows: leaves } };
+  const touchesUniqueKeys = /\b(?:UNIQUE|DROP)\b/i.test(text);
+  return { kind: 'ddl', ddl: { kind, text, schema, tables, renames, leavesRows: leaves, touchesUniqueKeys } };
 }
 
 function ifExists(tokens: Tokens): void {

@@ -36,9 +36,11 @@ export interface TableFacts {
   readonly fixedTexts: ReadonlyMap<string, FixedTextType>;
   /** Columns of the primary key, or of the unique key that the server takes for it; none: there is neither. */
   readonly identity: readonly string[];
+  /** Otherwise an index that comes or goes may change what identifies rows. */
+  readonly hasPrimaryKey: boolean;
 }
 
-const NO_FACTS: TableFacts = { leftOut: new Set(), fixedTexts: new Map(), identity: [] };
+const NO_FACTS: TableFacts = { leftOut: new Set(), fixedTexts: new Map(), identity: [], hasPrimaryKey: false };
 
 type Row = Readonly<Record<string, string | null>>;
 
@@ -107,12 +109,16 @@ function factsOf(rows: readonly Row[]): TableFacts {
     if (isFixedText(type)) fixedTexts.set(name, type);
     if (row['part'] === 'PRI') primary.add(name);
   }
-  const identity = identityOf(
-    rows.filter(row => row['idx'] !== undefined),
-    primary,
-  );
+  const parts = rows.filter(row => row['idx'] !== undefined);
+  const identity = identityOf(parts, primary);
+  const hasPrimaryKey = parts.some(row => row['idx'] === 'PRIMARY');
   // A generated column that identifies rows must stay: an update without it then stops capture, and says so.
-  return { leftOut: new Set([...generated].filter(name => !identity.includes(name))), fixedTexts, identity };
+  return {
+    leftOut: new Set([...generated].filter(name => !identity.includes(name))),
+    fixedTexts,
+    identity,
+    hasPrimaryKey,
+  };
 }
 
 /** The primary key, or the unique key of exactly the columns that the server says are it. */
@@ -122,9 +128,8 @@ function identityOf(rows: readonly Row[], primary: ReadonlySet<string>): string[
   const named = keys.find(key => key.index === 'PRIMARY');
   if (named !== undefined) return named.names;
   const alike = keys.filter(({ names }) => names.length === primary.size && names.every(name => primary.has(name)));
-  const orders = new Set(alike.map(({ names }) => JSON.stringify(names)));
-  // Of two with the same columns in another order, which one the server means is not known.
-  return orders.size === 1 ? (alike[0]?.names ?? []) : [];
+  // Of two with the same columns in another order it does not matter which one the server means.
+  return alike[0]?.names ?? [...primary];
 }
 
 /** From the binlog's bytes in base64 to the text. */

@@ -23,18 +23,19 @@ export interface TableView {
   readonly columns: readonly ColumnDescription[];
   /** Places in the stream's definition of the columns that nothing is read of. */
   readonly ignored: readonly number[];
-  /** Places in the stream's definition of the key's columns, in key order. */
+  /**
+   * Places in the stream's definition of the key's columns, in key order. Without a primary key the servers name the unique
+   * key that takes its place, if there is one [live]; none: a row is told from others by all that it holds.
+   */
   readonly keys: readonly number[];
   /** Columns of rows as they come to columns as they go. Null: they are the same. */
   readonly pick: ((columns: readonly (readonly Value[])[]) => readonly (readonly Value[])[]) | null;
 }
 
-/** @throws TributaryError SOURCE_TABLE where rows have no identity, or a choice of columns takes it away */
+/** @throws TributaryError SOURCE_TABLE where a choice of columns takes a part of the key away, or all columns */
 export function viewTable(definition: SourceTable, facts: TableFacts, selection: Selection): TableView {
   const { schema, name } = definition;
   const table = `${schema}.${name}`;
-  // Without a primary key the servers name the unique key here that takes its place, if there is one [live].
-  if (!definition.columns.some(column => column.key !== undefined)) throw noIdentity(table);
   const views: ColumnView[] = [];
   const ignored: number[] = [];
   definition.columns.forEach((column, index) => {
@@ -53,6 +54,11 @@ export function viewTable(definition: SourceTable, facts: TableFacts, selection:
     const description = { name: column.name, type: chosen.type, ...(key === undefined ? {} : { key }) };
     views.push({ index, description, convert: chosen.convert });
   });
+  if (views.length === 0) {
+    throw new TributaryError('SOURCE_TABLE', `table ${table}: none of its columns is captured`, {
+      hint: `Change tables.columns, or exclude it: tables.exclude: ["${table}"]`,
+    });
+  }
   const asIs = ignored.length === 0 && views.every(view => view.convert === null);
   return {
     columns: views.map(view => view.description),
@@ -66,18 +72,6 @@ export function viewTable(definition: SourceTable, facts: TableFacts, selection:
       : columns =>
           views.map(({ index, convert }) => (convert === null ? columns[index]! : columns[index]!.map(convert))),
   };
-}
-
-export function noIdentity(table: string): TributaryError {
-  return new TributaryError(
-    'SOURCE_TABLE',
-    `table ${table} has neither a primary key nor a unique key without NULLs: its rows have no identity`,
-    {
-      hint:
-        `ALTER TABLE … ADD PRIMARY KEY (an invisible one will do: ADD COLUMN tributary_id BIGINT UNSIGNED AUTO_INCREMENT ` +
-        `INVISIBLE PRIMARY KEY), or exclude it: tables.exclude: ["${table}"]`,
-    },
-  );
 }
 
 function plainView(

@@ -29,6 +29,8 @@ export interface CapturedColumn extends ColumnDescription {
   readonly order: string;
   /** SQL of what it is compared with to read on behind a row. */
   readonly cursor: string;
+  /** SQL of a text or bytes that are the same where the value is. */
+  readonly bytes: string;
 }
 
 export interface CapturedTable extends TableDescription {
@@ -38,6 +40,8 @@ export interface CapturedTable extends TableDescription {
   /** Columns that are not captured though nobody chose so: MariaDB's generated ones. */
   readonly leftOut: readonly string[];
   readonly estimatedRows: number | null;
+  /** Storage engine, in lower case. */
+  readonly engine: string;
 }
 
 /** All captured base tables, or only the one that is named. Sorted by schema and name. */
@@ -51,7 +55,8 @@ export async function readTables(
   const where = only === undefined ? '' : ' AND t.TABLE_SCHEMA = ? AND t.TABLE_NAME = ?';
   const values = only === undefined ? [] : [only.schema, only.name];
   const tables = await source.rows(
-    `SELECT t.TABLE_SCHEMA AS ts, t.TABLE_NAME AS tn, t.TABLE_ROWS AS estimate, t.TABLE_TYPE AS type
+    `SELECT t.TABLE_SCHEMA AS ts, t.TABLE_NAME AS tn, t.TABLE_ROWS AS estimate, t.TABLE_TYPE AS type,
+            LOWER(t.ENGINE) AS engine
        FROM information_schema.TABLES t
       WHERE t.TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')
         AND t.TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')${where}
@@ -70,7 +75,13 @@ export async function readTables(
     ),
   );
   return tables
-    .map(row => ({ schema: row['ts'] ?? '', name: row['tn'] ?? '', estimate: row['estimate'], type: row['type'] }))
+    .map(row => ({
+      schema: row['ts'] ?? '',
+      name: row['tn'] ?? '',
+      estimate: row['estimate'],
+      type: row['type'],
+      engine: row['engine'],
+    }))
     .filter(table => selection.captures(table.schema, table.name))
     .map(table => {
       const rows = columns.get(`${table.schema}.${table.name}`) ?? [];
@@ -88,7 +99,12 @@ function groupByTable(rows: readonly CatalogueRow[]): Map<string, CatalogueRow[]
 }
 
 function describe(
-  table: { readonly schema: string; readonly name: string; readonly estimate: string | null | undefined },
+  table: {
+    readonly schema: string;
+    readonly name: string;
+    readonly estimate: string | null | undefined;
+    readonly engine: string | null | undefined;
+  },
   rows: readonly CatalogueRow[],
   facts: TableFacts,
   selection: Selection,
@@ -126,11 +142,12 @@ function describe(
         select,
         order: sql.order,
         cursor: sql.cursor,
+        bytes: bytesOf(quoted, read),
       });
     } catch (error) {
       problem = `column ${column} is ${row['full'] ?? ''}: ${error instanceof Error ? error.message : String(error)}`;
       const read = row['full'] ?? '';
-      const sql = { select: quoted, order: quoted, cursor: quoted };
+      const sql = { select: quoted, order: quoted, cursor: quoted, bytes: quoted };
       columns.push({ name: column, type: read, ...key, read, charset: null, convert: null, ...sql });
     }
   }
@@ -142,6 +159,7 @@ function describe(
     problem,
     leftOut: [...facts.leftOut],
     estimatedRows: estimate === null ? null : Number(estimate),
+    engine: table.engine ?? '',
   };
 }
 
@@ -223,6 +241,12 @@ function textSizeFor(base: (typeof TEXT_SIZES)[number], charset: string): string
 function checked(type: string): string {
   parseColumnType(type);
   return type;
+}
+
+/** What string functions take of a column. */
+function bytesOf(quoted: string, type: string): string {
+  const { base } = parseColumnType(type);
+  return base === 'geometry' || base === 'vector' ? `HEX(${quoted})` : quoted;
 }
 
 /** `select`, `order` and `cursor` of a column. */

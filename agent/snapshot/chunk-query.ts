@@ -1,4 +1,4 @@
-/** The SQL that reads a chunk of a table in key order. Pure. */
+/** The SQL that reads a table: by chunks in key order, or, without a key, in the order of a checksum. Pure. */
 import { parseColumnType, wireKind } from '../../shared/column-type.ts';
 import { quoteBytes, quoteName, quoteString } from '../../shared/sql.ts';
 import type { Value } from '../../shared/batch.ts';
@@ -15,8 +15,36 @@ export function chunkQuery(table: CapturedTable, after: readonly Value[] | null,
   const lists = [...table.columns.map(column => column.select), ...keys.map(column => column.cursor)];
   const where = after === null ? '' : ` WHERE ${afterCondition(keys, after)}`;
   const order = keys.map(column => column.order).join(', ');
-  const name = `${quoteName(table.schema)}.${quoteName(table.name)}`;
-  return `SELECT ${lists.join(', ')} FROM ${name}${where} ORDER BY ${order} LIMIT ${limit}${lock}`;
+  return `SELECT ${lists.join(', ')} FROM ${tableName(table)}${where} ORDER BY ${order} LIMIT ${limit}${lock}`;
+}
+
+/**
+ * All rows in the order of a checksum of theirs, which comes behind the table's columns. Rows that are equal have the
+ * same one, others may.
+ * @param after only rows with a greater checksum; null: all
+ */
+export function scanQuery(table: CapturedTable, after: number | null): string {
+  const checksum = checksumOf(table);
+  const lists = [...table.columns.map(column => column.select), checksum];
+  const where = after === null ? '' : ` WHERE ${checksum} > ${after}`;
+  return `SELECT ${lists.join(', ')} FROM ${tableName(table)}${where} ORDER BY ${lists.length}`;
+}
+
+/**
+ * Waits for whoever changes rows of the table, and returns none. At READ COMMITTED the lock of a row that is not asked for
+ * is let go of at once. No index but the table itself has all columns that are looked at.
+ */
+export function lockingQuery(table: CapturedTable): string {
+  return `SELECT 1 FROM ${tableName(table)} WHERE ${checksumOf(table)} < 0 FOR SHARE`;
+}
+
+function checksumOf({ columns }: CapturedTable): string {
+  const parts = columns.filter(({ select }) => select !== 'NULL').map(column => `CRC32(${column.bytes})`);
+  return parts.length === 0 ? '0' : `CRC32(CONCAT_WS(',', ${parts.join(', ')}))`;
+}
+
+function tableName(table: CapturedTable): string {
+  return `${quoteName(table.schema)}.${quoteName(table.name)}`;
 }
 
 /** (a, b) > (x, y) spelled out, in the form for which the server uses the key. */

@@ -9,29 +9,34 @@
  * MySQL with GTIDs waits for them; MariaDB asks its consistent snapshot for its exact place; MySQL without GTIDs reads
  * FOR SHARE, which waits for commits in flight.
  *
+ * A table without a key is read at one moment of the stream (row-scan.ts), and what the stream has said of a row since is
+ * added to the number of its copies that were read (copy-notes.ts).
+ *
  * One Snapshotter lives as long as one binlog connection; losing it voids the pending chunk. What is done is in the
  * spool, in one transaction with the rows.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Change, TableDescription, Value } from '../../shared/batch.ts';
-import { parseColumnType } from '../../shared/column-type.ts';
-import { TributaryError, assert } from '../../shared/errors.ts';
+import { TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
-import { keyColumns, keyIdOf } from '../capture/batcher.ts';
+import { keyColumns } from '../capture/batcher.ts';
 import type { BatchDraft, KeyId } from '../capture/batcher.ts';
-import { EMPTY_MEMBER_KEY, UndecodableText } from '../capture/charsets.ts';
+import { HASH_TYPE } from '../capture/column-choice.ts';
 import type { StreamPlace } from '../capture/group-reader.ts';
 import type { Selection } from '../capture/selection.ts';
 import type { CaptureSink } from '../capture/sink.ts';
 import type { ServerCharsets } from '../capture/server-charsets.ts';
 import { comparePlaces } from '../capture/source.ts';
 import type { SourceConnection, SourceIdentity } from '../capture/source.ts';
-import { noIdentity } from '../capture/table-view.ts';
-import { cellReader, readTables } from '../capture/tables.ts';
+import { readTables } from '../capture/tables.ts';
 import type { CapturedTable } from '../capture/tables.ts';
 import type { Spool } from '../spool/spool.ts';
-import { chunkQuery, cursorOf } from './chunk-query.ts';
+import { countDrafts, describe, readersOf, toChunk, upsertDraft } from './chunk.ts';
+import type { Chunk } from './chunk.ts';
+import { chunkQuery } from './chunk-query.ts';
+import { CopyNotes } from './copy-notes.ts';
+import { RowScan } from './row-scan.ts';
 import { beginProgress, currentTable, follow, hasQueue, idleProgress, updateTable } from './progress.ts';
 import type { SnapshotProgress, SnapshotTable } from './progress.ts';
 
@@ -44,11 +49,15 @@ const MOST_NOTED_KEYS = 500_000;
 /** A snapshot fills no more of the spool than this: the rest is for what the branch does meanwhile. */
 const SHARE_OF_SPOOL = 0.5;
 const VISIBLE_WITHIN_SECONDS = 30;
+/** A table without a key is read at a moment around which nobody writes to it: looked for so often. */
+const MOST_MOMENTS = 200;
+/** Its moment is not kept up at the server for longer. */
+const LONGEST_SCAN_MS = 15 * 60_000;
 const RETRY_MS = 1_000;
 const IDLE_MS = 200;
 
 export interface SnapshotterOptions {
-  readonly connect: () => Promise<SourceConnection>;
+  readonly connect: (stallMs?: number) => Promise<SourceConnection>;
   readonly identity: SourceIdentity;
   readonly selection: Selection;
   readonly charsets: ServerCharsets;
@@ -57,16 +66,11 @@ export interface SnapshotterOptions {
   readonly logger: Logger;
 }
 
-/** A chunk that has been read: rows in key order, as columns. */
-interface Chunk {
-  readonly rows: number;
-  readonly columns: Value[][];
-  readonly ids: KeyId[];
-  readonly cursors: Value[][];
-  readonly bytes: number;
-  /** The table ends with it. */
-  readonly last: boolean;
-  readonly high: StreamPlace;
+/** A table without a key that is being read. */
+interface OpenScan {
+  readonly rows: RowScan;
+  readonly notes: CopyNotes;
+  readonly openedAt: number;
 }
 
 export class Snapshotter {
@@ -74,6 +78,7 @@ export class Snapshotter {
   #source: SourceConnection | null = null;
   readonly #definitions = new Map<string, CapturedTable>();
   #chunkRows = FIRST_CHUNK_ROWS;
+  #scan: OpenScan | null = null;
 
   constructor(options: SnapshotterOptions) {
     this.#o = options;
@@ -90,6 +95,7 @@ export class Snapshotter {
         } catch (error) {
           this.#source?.destroy();
           this.#source = null;
+          this.#closeScan();
           // The table may have changed under the query; the stream will tell, but later.
           this.#definitions.clear();
           if (stopping()) return;
@@ -100,6 +106,7 @@ export class Snapshotter {
       }
     } finally {
       this.#source?.destroy();
+      this.#closeScan();
     }
   }
 
@@ -109,7 +116,10 @@ export class Snapshotter {
     const progress = this.#o.spool.snapshot() ?? idleProgress();
     if (this.#o.sink.phase !== 'taking') return false;
     const usage = this.#o.spool.usage();
-    if (!usage.room || usage.waitingBytes > usage.maxBytes * SHARE_OF_SPOOL) return false;
+    if (!usage.room || usage.waitingBytes > usage.maxBytes * SHARE_OF_SPOOL) {
+      this.#closeScan();
+      return false;
+    }
     if (progress.finished) {
       if (!hasQueue(progress)) return false;
       await this.#begin(progress, signal);
@@ -171,10 +181,15 @@ export class Snapshotter {
     const changed = (): boolean =>
       sink.changedTables.some(each => each.schema === table.schema && each.name === table.name);
     const definition = await this.#definition(table);
+    if (definition !== this.#scan?.rows.table) this.#closeScan();
     if (definition === null) {
       await this.#between(sink.place, signal, () => {
         if (!changed()) sink.emitSnapshot(null, now => updateTable(now, table, { state: 'done' }));
       });
+      return;
+    }
+    if (keyColumns(definition.columns).length === 0) {
+      await this.#copyCounted(table, definition, changed, signal);
       return;
     }
     const noted = new Set<KeyId>();
@@ -198,6 +213,79 @@ export class Snapshotter {
     } finally {
       sink.record(table.schema, table.name, null);
     }
+  }
+
+  /** The next chunk of a table without a key. */
+  async #copyCounted(
+    table: SnapshotTable,
+    definition: CapturedTable,
+    changed: () => boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { sink, selection, logger } = this.#o;
+    if (this.#scan !== null && Date.now() - this.#scan.openedAt > LONGEST_SCAN_MS) this.#closeScan();
+    const scan = (this.#scan ??= await this.#openScan(definition, table, signal));
+    const chunk = await scan.rows.next();
+    await this.#between(scan.rows.window.to, signal, () => {
+      if (changed()) {
+        this.#closeScan();
+        return;
+      }
+      if (scan.notes.overflown) {
+        this.#closeScan();
+        const name = `${table.schema}.${table.name}`;
+        logger.warn({ table: name }, 'a table without a key has changed too much while it was read: it is read again');
+        return;
+      }
+      const drafts = countDrafts(definition, selection, chunk, id => scan.notes.since(id), sink.targetBytes);
+      const last = drafts.pop() ?? null;
+      for (const draft of drafts) sink.emitSnapshot(draft, now => now);
+      const through = chunk.through === null ? table.lastKey : this.#sealed(definition, [chunk.through]);
+      const rows = table.rows + chunk.counts.reduce((sum, copies) => sum + copies, 0);
+      const state = chunk.last ? ('done' as const) : ('copying' as const);
+      sink.emitSnapshot(last, now => updateTable(now, table, { state, lastKey: through, rows }));
+      if (chunk.last) this.#closeScan();
+    });
+  }
+
+  /** Looks for a moment around which nobody writes to the table, and begins to read it there. */
+  async #openScan(definition: CapturedTable, table: SnapshotTable, signal: AbortSignal): Promise<OpenScan> {
+    const { sink, connect, identity, charsets } = this.#o;
+    const [through = null] = this.#opened(definition, table) ?? [];
+    const after = through === null ? null : Number(through);
+    const readers = readersOf(definition, charsets);
+    for (let moments = 0; moments < MOST_MOMENTS && !signal.aborted; moments++) {
+      const notes = new CopyNotes(MOST_NOTED_KEYS);
+      const emitted = await this.#atRest(signal, () => {
+        sink.record(table.schema, table.name, (key, copies) => notes.note(key, copies, sink.groupStart));
+        return sink.place;
+      });
+      let rows: RowScan | null = null;
+      try {
+        rows = await RowScan.open({ connect, identity, table: definition, readers, emitted, after });
+        const { window = null } = rows ?? {};
+        if (rows !== null && window !== null && (await this.#between(window.to, signal, () => notes.settle(window)))) {
+          return { rows, notes, openedAt: Date.now() };
+        }
+      } catch (error) {
+        rows?.close();
+        throw error;
+      }
+      rows?.close();
+    }
+    sink.record(table.schema, table.name, null);
+    throw new TributaryError(
+      'SOURCE_UNREACHABLE',
+      `${table.schema}.${table.name}, a table without a key, is written to at every moment at which it could be read`,
+    );
+  }
+
+  #closeScan(): void {
+    if (this.#scan === null) return;
+    const { rows } = this.#scan;
+    this.#scan = null;
+    rows.close();
+    this.#o.sink.record(rows.table.schema, rows.table.name, null);
   }
 
   /** Emits the rows of the chunk that the stream has not spoken of, as batches of the usual size. */
@@ -299,9 +387,6 @@ export class Snapshotter {
     const [read] = await readTables(await this.#connection(), this.#o.selection, table);
     if (read === undefined) return null;
     if (read.problem !== null) throw new TributaryError('VALUE_UNSUPPORTED', `table ${key}: ${read.problem}`);
-    if (keyColumns(read.columns).length === 0) {
-      throw noIdentity(key);
-    }
     const foreign = read.columns.flatMap(({ charset }) => (charset === null ? [] : [charset]));
     if (foreign.length > 0) await this.#o.charsets.load(await this.#connection(), foreign);
     this.#definitions.set(key, read);
@@ -327,90 +412,10 @@ export class Snapshotter {
 }
 
 function isSealed(table: CapturedTable): boolean {
-  return table.columns.some(column => column.key !== undefined && column.convert !== null);
-}
-
-/** The stream refuses these rows as well: an ENUM's error value and its member '' would be one row at the head office. */
-function refuseErrorValues(table: CapturedTable, cells: readonly (readonly (Buffer | null)[])[]): void {
-  keyColumns(table.columns).forEach((index, place) => {
-    const { name, read } = table.columns[index]!;
-    const type = parseColumnType(read);
-    if (type.base !== 'enum' || !type.members.includes('')) return;
-    if (cells.every(row => row[table.columns.length + place]?.toString() !== '0')) return;
-    throw new TributaryError(
-      'VALUE_UNSUPPORTED',
-      `${table.schema}.${table.name}, column ${name}: ${EMPTY_MEMBER_KEY}.`,
-      {
-        hint: 'Correct the value at the branch, or exclude the table.',
-      },
-    );
-  });
-}
-
-function toChunk(
-  table: CapturedTable,
-  charsets: ServerCharsets,
-  cells: (Buffer | null)[][],
-  last: boolean,
-  high: StreamPlace,
-): Chunk {
-  const readers = table.columns.map((column, c) => {
-    const charset = column.charset === null ? null : charsets.named(column.charset);
-    assert(column.charset === null || charset !== null, 'a character set was not loaded');
-    const read = cellReader(column, charset);
-    return (cell: Buffer | null): Value => {
-      try {
-        return read(cell);
-      } catch (error) {
-        if (!(error instanceof UndecodableText)) throw error;
-        const where = `${table.schema}.${table.name}, column ${table.columns[c]!.name}`;
-        throw new TributaryError('VALUE_UNSUPPORTED', `${where}: ${error.message}.`, {
-          hint: 'Correct the value at the branch, or leave the column or the table out.',
-          cause: error,
-        });
-      }
-    };
-  });
-  let bytes = 0;
-  const columns = readers.map((read, c) =>
-    cells.map(row => {
-      const cell = row[c] ?? null;
-      bytes += 4 + (cell?.length ?? 0);
-      return read(cell);
-    }),
+  const keyless = keyColumns(table.columns).length === 0;
+  return table.columns.some(
+    ({ key, type, convert }) => (keyless || key !== undefined) && convert !== null && type === HASH_TYPE,
   );
-  refuseErrorValues(table, cells);
-  const keys = keyColumns(table.columns).map(index => columns[index]!);
-  return {
-    rows: cells.length,
-    columns,
-    ids: cells.map((_, row) => keyIdOf(keys, row)),
-    cursors: cells.map(row => cursorOf(table, row)),
-    bytes,
-    last,
-    high,
-  };
-}
-
-function describe(table: CapturedTable, selection: Selection): TableDescription {
-  return {
-    schema: table.schema,
-    name: selection.targetName(table.schema, table.name),
-    columns: table.columns.map(({ name, type, key }) => ({ name, type, ...(key === undefined ? {} : { key }) })),
-  };
-}
-
-function upsertDraft(table: CapturedTable, selection: Selection, chunk: Chunk, kept: readonly number[]): BatchDraft {
-  const whole = kept.length === chunk.rows;
-  const values = whole ? chunk.columns : chunk.columns.map(column => kept.map(row => column[row]!));
-  return {
-    tables: [describe(table, selection)],
-    changes: [{ op: 'upsert', table: 0, rows: kept.length, values }],
-    transactions: 0,
-    part: null,
-    rows: kept.length,
-    bytes: Math.ceil((chunk.bytes * kept.length) / chunk.rows),
-  };
 }
 
 function markerDraft(tables: readonly TableDescription[], change: Change): BatchDraft {

@@ -37,9 +37,12 @@ export function rowNamer(table: TableDescription): (columns: readonly (readonly 
       const value = columns[index]![row] ?? null;
       if (value !== null) parts.push(name, value);
     }
-    return hash('sha256', JSON.stringify(parts), 'hex');
+    return hash('sha256', ROW + JSON.stringify(parts), 'hex');
   };
 }
+
+/** Keeps names of rows apart from those that are hashes of keys: a table may have both, of branches with and without a key. */
+const ROW = 'row:';
 
 interface Entry {
   readonly key: string;

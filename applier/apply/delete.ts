@@ -17,17 +17,17 @@ export async function deleteRows(
   branch: string,
 ): Promise<void> {
   const types = table.key.map(index => table.columns[index]!.type);
-  const names = table.identity === 'hash' ? ['`_key`'] : table.key.map(index => table.columns[index]!.sql);
+  const byColumns = table.identity === 'columns';
+  const names = byColumns ? table.key.map(index => table.columns[index]!.sql) : ['`_key`'];
   const own = quoteString(branch);
   // A row constructor with all of the primary key, so that the optimizer reads exactly these rows.
   const head = `DELETE FROM ${table.sql} WHERE (\`_branch\`, ${names.join(', ')}) IN (`;
   let list: string[] = [];
   let length = 0;
   for (let row = 0; row < keys.rows; row += 1) {
-    const key =
-      table.identity === 'hash'
-        ? `X'${keyHashOf(table, keys, row)}'`
-        : types.map((type, place) => quoteValue(keys.columns[place]![row]!, type)).join(', ');
+    const key = byColumns
+      ? types.map((type, place) => quoteValue(keys.columns[place]![row]!, type)).join(', ')
+      : `X'${keyHashOf(table, keys, row)}'`;
     if (list.length > 0 && (length + key.length > MAX_CHARACTERS || list.length === MAX_KEYS)) {
       await run(connection, `${head}${list.join(', ')})`);
       list = [];

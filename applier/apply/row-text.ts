@@ -100,6 +100,7 @@ function* split(bytes: Buffer): Generator<Buffer, void, undefined> {
 export function ownFields(table: TargetTable, rows: RowSet, row: number): (string | number)[] {
   if (table.identity === 'columns') return [];
   if (table.identity === 'hash') return [keyHash(table, rows, row)];
+  if (table.identity === 'first-copy') return [keyHash(table, rows, row), 1];
   const { copies } = rows;
   assert(copies !== undefined, 'rows of a table without a key have no numbers');
   return [copies.keys[row]!, copies.numbers[row]!];

@@ -190,7 +190,7 @@ export class TableStore {
   }
 }
 
-/** A table that holds rows has a key where the branch's has none, or none where it has one. */
+/** A table that holds rows has a key, where the branch's has none. */
 export class OtherForm extends TributaryError {
   /** At the head office. */
   readonly table: string;

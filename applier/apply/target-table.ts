@@ -42,10 +42,11 @@ const BRANCH_SQL = '`_branch` VARCHAR(63) CHARACTER SET ascii COLLATE ascii_bin 
 const KEY_COLLATIONS = new Set(['utf8mb4_0900_bin', 'binary']);
 
 /**
- * What stands behind `_branch` in the primary key: the source's key, `_key` as the hash of the source's key, or, where
- * there is no key, `_key` as the hash of the row and `_copy`.
+ * What stands behind `_branch` in the primary key: the source's key; `_key`, the hash of that; or `_key` and `_copy`. These
+ * take rows without a key (`copies`: `_key` is the hash of the row), and beside them rows of branches where the table has
+ * a key (`first-copy`: `_key` is the hash of the key, and `_copy` 1).
  */
-export type Identity = 'columns' | 'hash' | 'copies';
+export type Identity = 'columns' | 'hash' | 'first-copy' | 'copies';
 
 /** A table of a branch and where its rows go. Everything that writing rows needs to know. */
 export interface TargetTable {
@@ -93,7 +94,7 @@ export type TablePlan =
   | { readonly do: 'use'; readonly table: TargetTable }
   | { readonly do: 'create'; readonly sql: string }
   | { readonly do: 'alter'; readonly sql: string; readonly cost: AlterCost }
-  /** It identifies rows of tables with a key and is to have rows without one, or the other way: to be made anew, once it is empty. */
+  /** It has room for rows with a key only, and is to have rows without one: to be made anew, once it is empty. */
   | { readonly do: 'replace'; readonly sql: string; readonly why: string };
 
 /**
@@ -115,9 +116,8 @@ export function planTable(database: string, description: TableDescription, serve
   const sql = quoteTable(database, description.name);
   if (server === null) return { do: 'create', sql: createSql(sql, columns, key) };
   const identity = checkIdentity(description, columns, key, server);
-  if ((identity === 'copies') !== (key.length === 0)) {
-    const why = `it has ${key.length === 0 ? 'no' : 'a'} key at the branch, but ${key.length === 0 ? 'one' : 'none'} at the head office`;
-    return { do: 'replace', sql: `DROP TABLE ${sql}`, why };
+  if (key.length === 0 && identity !== 'copies') {
+    return { do: 'replace', sql: `DROP TABLE ${sql}`, why: 'it has no key at the branch, but one at the head office' };
   }
   const change = planChange(description, columns, identity === 'columns' ? key : [], server);
   if (change !== null) return { do: 'alter', sql: `ALTER TABLE ${sql} ${change.sql}`, cost: change.cost };
@@ -144,8 +144,7 @@ function keyFits(types: readonly ColumnType[]): boolean {
 
 function createSql(table: string, columns: readonly RowColumn[], key: readonly number[]): string {
   const types = columns.map(column => targetType(column.type));
-  const identity: Identity =
-    key.length === 0 ? 'copies' : keyFits(key.map(index => types[index]!)) ? 'columns' : 'hash';
+  const identity = key.length === 0 ? 'copies' : keyFits(key.map(index => types[index]!)) ? 'columns' : 'hash';
   const inKey = new Set(identity === 'columns' ? key : []);
   const fitted = fitRow(types, inKey, 0);
   const lines = columns.map((column, index) => {
@@ -209,7 +208,9 @@ function checkIdentity(
     const statement = `ALTER TABLE ${quoteName(description.name)} DROP INDEX ${quoteName(unique)}`;
     refuse(description, `a unique index would let one branch overwrite another`, `At the head office: ${statement}`);
   }
-  if (identity.length === 3 && identity[1] === '_key' && identity[2] === '_copy') return 'copies';
+  if (identity.length === 3 && identity[1] === '_key' && identity[2] === '_copy') {
+    return key.length === 0 ? 'copies' : 'first-copy';
+  }
   if (identity.length === 2 && identity[1] === '_key') return 'hash';
   if (key.length === 0) return 'columns';
   const wanted = key.map(index => columns[index]!.name.toLowerCase());

@@ -18,7 +18,12 @@ const MAX_CHARACTERS = 1024 * 1024;
 const MAX_ROWS = 2_000;
 
 /** Our own columns that identify rows, in the order of `ownFields`. */
-const OWN_NAMES = { columns: '', hash: '`_key`, ', copies: '`_key`, `_copy`, ' } as const;
+const OWN_NAMES = {
+  columns: '',
+  hash: '`_key`, ',
+  'first-copy': '`_key`, `_copy`, ',
+  copies: '`_key`, `_copy`, ',
+} as const;
 
 /** Writes the rows from `from` to before `to`. @throws mysql2's errors; BATCH_REFUSED on a warning or a wrong count */
 export async function upsertRows(

@@ -103,7 +103,7 @@ async function capture(job: ChildJob): Promise<ChildResult> {
     spool,
     selection: createSelection({ include: [`${schema}.*`], exclude: [], map: {} }),
     connection: { host, port, user, password },
-    connect: () => SourceConnection.open(settings, 'bench'),
+    connect: stallMs => SourceConnection.open(settings, 'bench', stallMs),
     logger: silentLogger(),
     counters: {
       rows: (_schema, _name, _op, count) => {

@@ -6,7 +6,7 @@ import { Applier } from '../../applier/apply/applier.ts';
 import { prepareTargetSession } from '../../applier/apply/target-session.ts';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import { decodeBatch, encodeBatch } from '../../shared/batch-codec.ts';
-import type { BatchBody, CopyOp, TableDescription, Value } from '../../shared/batch.ts';
+import type { BatchBody, Change, CopyOp, TableDescription, Value } from '../../shared/batch.ts';
 import { randomFrom, testSeed } from '../support/load.ts';
 
 const DATABASE = `copies_${process.pid}`;
@@ -133,40 +133,83 @@ await t.test('a column that another version of the table lacks changes no row', 
   t.same([...(await countsOf('versions', 'x')).values(), ...(await countsOf('versions', 'y')).values()], [1, 1]);
 });
 
+const withKey = (name: string): TableDescription => ({
+  schema: 'shop',
+  name,
+  columns: [
+    { name: 'n', type: 'int', key: 1 },
+    { name: 'v', type: 'text' },
+  ],
+});
+
+const change = (table: TableDescription, changes: Change[]): BatchBody =>
+  decodeBatch(encodeBatch({ v: 1, source: SOURCE, transactions: 1, part: null, tables: [table], changes }));
+
+await t.test('a table without keys takes rows of a branch where it has one', async t => {
+  const keyed = withKey('both');
+  await apply(appliers.load, 'x', bodyOf(tableOf('both'), 'add', [[3, 'a', 1]]));
+  for (const [way, applier] of Object.entries(appliers)) {
+    await apply(
+      applier,
+      way,
+      change(keyed, [
+        {
+          op: 'upsert',
+          table: 0,
+          rows: 2,
+          values: [
+            [1, 2],
+            ['a', 'b'],
+          ],
+        },
+      ]),
+    );
+    await apply(applier, way, change(keyed, [{ op: 'upsert', table: 0, rows: 1, values: [[1], ['c']] }]));
+    await apply(applier, way, change(keyed, [{ op: 'delete', table: 0, rows: 1, keys: [[2]] }]));
+    t.same(await countsOf('both', way), new Map([['["c",1]', 1]]));
+  }
+  const many = Array.from({ length: 100 }, (_, n) => n);
+  await apply(
+    appliers.load,
+    'x',
+    change(keyed, [{ op: 'upsert', table: 0, rows: 100, values: [many, many.map(String)] }]),
+  );
+  t.equal((await countsOf('both', 'x')).size, 101, 'what was there without a key waits for the sweep');
+  while (!(await appliers.load.sweep(connection, 'x', [keyed], batchNumber, 10)).done);
+  t.equal((await countsOf('both', 'x')).size, 100);
+});
+
 await t.test(
-  'a table with another form is emptied of the one branch that has it, and refused where others have it',
+  'a table with a key is emptied of the one branch that has none any more, and refused where others have it',
   async t => {
-    const keyless = tableOf('forms');
-    const keyed: TableDescription = {
-      ...keyless,
-      columns: [
-        { name: 'n', type: 'int', key: 1 },
-        { name: 'v', type: 'text' },
-      ],
-    };
-    const upsert: BatchBody = {
-      ...bodyOf(keyless, 'add', []),
-      tables: [keyed],
-      changes: [{ op: 'upsert', table: 0, rows: 1, values: [[1], ['a']] }],
-    };
-    await apply(appliers.load, 'x', bodyOf(keyless, 'add', [[3, 'a', 1]]));
-    const other = {
-      code: 'TARGET_SCHEMA',
-      message: /has a key at the branch, but none at the head office/,
-      hint: /DROP TABLE `forms`/,
-    };
-    await t.rejects(apply(appliers.load, 'x', upsert), other);
-    t.equal(await appliers.load.clearOtherForm(connection, 'x', 'forms', 2), 2);
-    await t.rejects(apply(appliers.load, 'x', upsert), other, 'there is still a row');
-    t.equal(await appliers.load.clearOtherForm(connection, 'x', 'forms', 2), 1);
+    const [keyless, keyed] = [tableOf('forms'), withKey('forms')];
+    const upsert = change(keyed, [
+      {
+        op: 'upsert',
+        table: 0,
+        rows: 3,
+        values: [
+          [1, 2, 3],
+          ['a', 'b', 'c'],
+        ],
+      },
+    ]);
+    const add = bodyOf(keyless, 'add', [[2, 'a', 1]]);
     await apply(appliers.load, 'x', upsert);
-    t.same(await countsOf('forms', 'x'), new Map([['["a",1]', 1]]));
-    // An applier that remembers how the table was looks at it again.
-    await apply(appliers.text, 'x', upsert);
-    await apply(appliers.load, 'y', upsert);
-    await t.rejects(apply(appliers.load, 'x', bodyOf(keyless, 'add', [[1, 'a', 1]])), {
-      message: /has no key at the branch/,
-    });
-    t.equal(await appliers.load.clearOtherForm(connection, 'x', 'forms', 9), 0, 'another branch has rows in it');
+    const other = { code: 'TARGET_SCHEMA', message: /has no key at the branch, but one/, hint: /DROP TABLE `forms`/ };
+    await t.rejects(apply(appliers.load, 'x', add), other);
+    t.equal(await appliers.load.clearOtherForm(connection, 'x', 'forms', 2), 2);
+    await t.rejects(apply(appliers.load, 'x', add), other, 'there is still a row');
+    t.equal(await appliers.load.clearOtherForm(connection, 'x', 'forms', 2), 1);
+    await apply(appliers.text, 'y', upsert);
+    t.equal(await appliers.load.clearOtherForm(connection, 'x', 'forms', 2), 0, 'another branch has rows in it');
+    await t.rejects(apply(appliers.load, 'x', add), other);
+    t.equal(await appliers.load.clearOtherForm(connection, 'y', 'forms', 9), 3);
+    await apply(appliers.load, 'x', add);
+    t.same(await countsOf('forms', 'x'), new Map([['["a",1]', 2]]));
+    await t.rejects(apply(appliers.text, 'y', upsert), { code: 'TARGET_BUSY' }, 'it remembers how the table was');
+    await connection.query('ROLLBACK');
+    await apply(appliers.text, 'y', upsert);
+    t.equal((await countsOf('forms', 'y')).size, 3);
   },
 );

@@ -54,9 +54,14 @@ export async function countRows(side: Pick<Side, 'query' | 'table' | 'where'>): 
 
 /** The same list of columns, each side's expressions made from its own types. */
 interface Layout {
+  /** Without a key, all columns: rows that are equal in them are counted. */
   readonly key: readonly ColumnFacts[];
   readonly values: readonly ColumnFacts[];
+  readonly counted: boolean;
 }
+
+/** Stands for NULL: no canonical form has that letter. */
+const NULL_FORM = "'~'";
 
 /** `rows` counts the branch's; at most `limit` differences. */
 export async function compareTable(
@@ -68,9 +73,11 @@ export async function compareTable(
   const shared = [...branch.columns.values()].filter(column => headOffice.columns.has(column.name));
   const key = shared.filter(c => c.keyPlace !== null).sort((a, b) => (a.keyPlace ?? 0) - (b.keyPlace ?? 0));
   const keyAtBranch = [...branch.columns.values()].filter(column => column.keyPlace !== null);
-  if (keyAtBranch.length === 0) throw new Error(`${table} has no primary key: rows cannot be told apart`);
   if (key.length < keyAtBranch.length) return { rows: 0, differences: [] }; // told already, as column-missing
-  const layout: Layout = { key, values: shared.filter(column => column.keyPlace === null) };
+  const layout: Layout =
+    keyAtBranch.length === 0
+      ? { key: shared.map(column => ({ ...column, keyPlace: null })), values: [], counted: true }
+      : { key, values: shared.filter(column => column.keyPlace === null), counted: false };
 
   const estimate = await countRows(branch);
   const buckets = Math.min(MAX_BUCKETS, Math.max(1, Math.ceil(estimate / ROWS_PER_BUCKET)));
@@ -94,7 +101,23 @@ export async function compareTable(
 
 /** The row's key as text: unique to the key's bytes. */
 function keyText(side: Side, layout: Layout): string {
-  return `CONCAT_WS('|', ${layout.key.map(column => expression(side, column)).join(', ')})`;
+  if (!layout.counted) return `CONCAT_WS('|', ${layout.key.map(column => expression(side, column)).join(', ')})`;
+  const parts = layout.key.map(c => `IF(${quote(c.name)} IS NULL, ${NULL_FORM}, ${expression(side, c)})`);
+  return `CONCAT(${parts.join(", '|', ")})`;
+}
+
+/** The table's rows as (k, v): the key's text and the whole row's. Where rows are counted, equal ones are one. */
+function rowsAsText(side: Side, layout: Layout): string {
+  const from = `FROM ${side.table} ${side.where}`;
+  if (layout.counted) {
+    return `SELECT k, CONCAT(k, '|', COUNT(*)) AS v FROM (SELECT ${keyText(side, layout)} AS k ${from}) t GROUP BY k`;
+  }
+  // CONCAT, unlike CONCAT_WS, lets a NULL that is none of the table's (a text too large to print) spoil the whole row, so
+  // that it is seen.
+  const values = layout.values
+    .map(column => `, '|', IF(${quote(column.name)} IS NULL, ${NULL_FORM}, ${expression(side, column)})`)
+    .join('');
+  return `SELECT ${keyText(side, layout)} AS k, CONCAT(${keyText(side, layout)}${values}) AS v ${from}`;
 }
 
 function expression(side: Side, column: ColumnFacts): string {
@@ -108,18 +131,12 @@ async function sums(
   layout: Layout,
   buckets: number,
 ): Promise<Map<number, { readonly rows: number; readonly sum: string }>> {
-  // '~' stands for NULL: no canonical form has that letter. CONCAT, unlike CONCAT_WS, lets a NULL that is none of the
-  // table's (a text too large to print) spoil the whole row, so that it is seen below.
-  const values = layout.values
-    .map(column => `, '|', IF(${quote(column.name)} IS NULL, '~', ${expression(side, column)})`)
-    .join('');
   const half = (from: number): string =>
     `CAST(BIT_XOR(CAST(CONV(SUBSTR(digest, ${from}, 16), 16, 10) AS UNSIGNED)) AS CHAR)`;
   const rows = await side.query(
     `SELECT bucket, COUNT(*) AS n, SUM(digest IS NULL) AS unread, ${half(1)} AS high, ${half(17)} AS low
        FROM (SELECT CRC32(k) % ${buckets} AS bucket, SHA2(v, 256) AS digest
-               FROM (SELECT ${keyText(side, layout)} AS k, CONCAT(${keyText(side, layout)}${values}) AS v
-                       FROM ${side.table} ${side.where}) canonical) digests
+               FROM (${rowsAsText(side, layout)}) canonical) digests
       GROUP BY bucket`,
   );
   return new Map(
@@ -145,6 +162,7 @@ async function details(
   wanted: readonly number[],
 ): Promise<Map<string, DetailRow>> {
   const shown = (column: ColumnFacts): string => shownText(side.columns.get(column.name) ?? column);
+  if (layout.counted) return countedDetails(side, layout, buckets, wanted);
   const values = layout.values.map((c, i) => `, ${expression(side, c)} AS c${i}, ${shown(c)} AS s${i}`).join('');
   const shownKey = `CONCAT_WS(', ', ${layout.key.map(shown).join(', ')})`;
   const rows = await side.query(
@@ -164,6 +182,25 @@ async function details(
   );
 }
 
+/** Each different row, with the number of its copies as its only value. */
+async function countedDetails(
+  side: Side,
+  layout: Layout,
+  buckets: number,
+  wanted: readonly number[],
+): Promise<Map<string, DetailRow>> {
+  const shown = layout.key.map(c => `COALESCE(${shownText(side.columns.get(c.name) ?? c)}, 'NULL')`).join(', ');
+  const rows = await side.query(
+    `SELECT k, MIN(sk) AS sk, CAST(COUNT(*) AS CHAR) AS copies
+       FROM (SELECT ${keyText(side, layout)} AS k, CONVERT(CONCAT_WS(', ', ${shown}) USING utf8mb4) COLLATE utf8mb4_bin AS sk FROM ${side.table} ${side.where}) t
+      WHERE CRC32(k) % ${buckets} IN (${wanted.join(', ')}) GROUP BY k`,
+  );
+  const copies = (row: RowDataPacket): string => `${String(row['copies'])} copies`;
+  return new Map(
+    rows.map(row => [String(row['k']), { shownKey: String(row['sk']), values: [[copies(row), copies(row)]] }]),
+  );
+}
+
 function compareRows(
   table: string,
   layout: Layout,
@@ -179,18 +216,20 @@ function compareRows(
     if (here === undefined || there === undefined) {
       const kind = here === undefined ? 'row-extra' : 'row-missing';
       const shownKey = (here ?? there)?.shownKey ?? key;
-      const side = (row: DetailRow | undefined): string | null => (row === undefined ? null : 'a row');
+      const side = (row: DetailRow | undefined): string | null =>
+        row === undefined ? null : layout.counted ? (row.values[0]?.[1] ?? null) : 'a row';
       found.push({ table, kind, key: shownKey, column: '', branch: side(here), headOffice: side(there) });
       continue;
     }
-    layout.values.forEach((column, i) => {
+    const names = layout.counted ? [''] : layout.values.map(({ name }) => name);
+    names.forEach((column, i) => {
       const [mine, shownMine] = here.values[i] ?? [null, null];
       const [theirs, shownTheirs] = there.values[i] ?? [null, null];
       if (mine === theirs || found.length >= limit) return;
       // Two values may print alike (float bits, trailing blanks at the cut): then their canonical forms are shown.
       const alike = shownMine === shownTheirs;
       const told = { branch: alike ? mine : shownMine, headOffice: alike ? theirs : shownTheirs };
-      found.push({ table, kind: 'value', key: here.shownKey, column: column.name, ...told });
+      found.push({ table, kind: 'value', key: here.shownKey, column, ...told });
     });
   }
   return found;

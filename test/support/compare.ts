@@ -7,6 +7,8 @@
  * buckets that differ are fetched, and compared by key. No order is relied upon (a branch sorts by its collation, the
  * head office by bytes), and memory is bounded by the size of a few buckets, whatever the size of the table.
  *
+ * Of a table without a primary key, rows that are equal in all columns are counted.
+ *
  * The two sides are not read at one moment: compare when nothing writes, or poll with `waitUntilEqual`.
  */
 import { setTimeout as delay } from 'node:timers/promises';
@@ -56,7 +58,7 @@ export interface Comparison {
 /** A comparison that takes longer has met a lock or a dead server. */
 const QUERY_DEADLINE_MS = 300_000;
 
-/** @throws if a server cannot be reached, a table has no primary key, or a value is too large for the server to print. */
+/** @throws if a server cannot be reached, or a value is too large for the server to print. */
 export async function compareBranch(options: CompareOptions): Promise<Comparison> {
   const branch = await connect(options.branch);
   try {

@@ -73,8 +73,8 @@ function feed(batcher: Batcher, before: Rows, o: Operation): void {
     return;
   }
   const buffer = batcher.table(TABLE);
-  if (o.op === 'insert') buffer.upsert(1, [[o.region], [o.id], [o.amount]]);
-  else if (o.op === 'delete') buffer.delete(1, [[o.id], [o.region]]);
+  if (o.op === 'insert') buffer.insert(1, [[o.region], [o.id], [o.amount]]);
+  else if (o.op === 'delete') buffer.delete(1, [[o.region], [o.id], []]);
   else if (before.has(nameOf(o.id, o.region))) {
     const old: Value[][] = [[o.region], [o.id], []];
     buffer.update(1, old, [[o.region], [o.to], [o.amount]]);
@@ -164,7 +164,7 @@ void t.test('a changed definition of a table closes the batch that holds rows of
   batcher.end();
   batcher.begin();
   const wider = batcher.table({ ...TABLE, columns: [...TABLE.columns, { name: 'note', type: 'text' }] });
-  wider.upsert(1, [['a'], [2], [2], ['new']]);
+  wider.insert(1, [['a'], [2], [2], ['new']]);
   batcher.touched(wider);
   batcher.end();
   batcher.flush();

@@ -126,7 +126,8 @@ void t.test('a table without a key numbers the copies of its rows', t => {
   t.match(planTable('hq', table, null), { do: 'create', sql: /PRIMARY KEY \(`_branch`, `_key`, `_copy`\)/ });
   const made = { ...serverOf({ id: 'int', v: 'text' }), primaryKey: ['_branch', '_key', '_copy'] };
   t.match(planTable('hq', table, made), { do: 'use', table: { key: [], identity: 'copies' } });
-  t.match(planTable('hq', tableOf({ id: 'int key', v: 'text' }), made), { do: 'replace' });
+  const keyed = planTable('hq', tableOf({ id: 'int key', v: 'text' }), made);
+  t.match(keyed, { do: 'use', table: { key: [0], identity: 'first-copy' } }, 'it takes rows with a key as well');
   t.match(planTable('hq', table, serverOf({ id: 'int key', v: 'text' })), { do: 'replace' });
   t.end();
 });

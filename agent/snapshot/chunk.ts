@@ -1,0 +1,169 @@
+/** Rows that a snapshot has read, and the batches that they become. */
+import type { CopyOp, TableDescription, Value } from '../../shared/batch.ts';
+import { parseColumnType } from '../../shared/column-type.ts';
+import { TributaryError, assert } from '../../shared/errors.ts';
+import { keyColumns, keyIdOf } from '../capture/batcher.ts';
+import type { BatchDraft, KeyId } from '../capture/batcher.ts';
+import { EMPTY_MEMBER_KEY, UndecodableText } from '../capture/charsets.ts';
+import type { StreamPlace } from '../capture/group-reader.ts';
+import type { Selection } from '../capture/selection.ts';
+import type { ServerCharsets } from '../capture/server-charsets.ts';
+import { cellReader } from '../capture/tables.ts';
+import type { CapturedTable } from '../capture/tables.ts';
+import { cursorOf } from './chunk-query.ts';
+import type { CountedRows } from './row-scan.ts';
+
+/** Copies in one batch at most. */
+const MOST_BATCH_COPIES = 20_000;
+
+/** A chunk that has been read: rows in key order, as columns. */
+export interface Chunk {
+  readonly rows: number;
+  readonly columns: Value[][];
+  readonly ids: KeyId[];
+  readonly cursors: Value[][];
+  readonly bytes: number;
+  /** The table ends with it. */
+  readonly last: boolean;
+  readonly high: StreamPlace;
+}
+
+/** The stream refuses these rows as well: an ENUM's error value and its member '' would be one row at the head office. */
+function refuseErrorValues(table: CapturedTable, cells: readonly (readonly (Buffer | null)[])[]): void {
+  keyColumns(table.columns).forEach((index, place) => {
+    const { name, read } = table.columns[index]!;
+    const type = parseColumnType(read);
+    if (type.base !== 'enum' || !type.members.includes('')) return;
+    if (cells.every(row => row[table.columns.length + place]?.toString() !== '0')) return;
+    throw new TributaryError(
+      'VALUE_UNSUPPORTED',
+      `${table.schema}.${table.name}, column ${name}: ${EMPTY_MEMBER_KEY}.`,
+      {
+        hint: 'Correct the value at the branch, or exclude the table.',
+      },
+    );
+  });
+}
+
+/** For each column, what makes a wire value of its cell. @throws TributaryError VALUE_UNSUPPORTED, from them */
+export function readersOf(table: CapturedTable, charsets: ServerCharsets): ((cell: Buffer | null) => Value)[] {
+  return table.columns.map((column, c) => {
+    const charset = column.charset === null ? null : charsets.named(column.charset);
+    assert(column.charset === null || charset !== null, 'a character set was not loaded');
+    const read = cellReader(column, charset);
+    return (cell: Buffer | null): Value => {
+      try {
+        return read(cell);
+      } catch (error) {
+        if (!(error instanceof UndecodableText)) throw error;
+        const where = `${table.schema}.${table.name}, column ${table.columns[c]!.name}`;
+        throw new TributaryError('VALUE_UNSUPPORTED', `${where}: ${error.message}.`, {
+          hint: 'Correct the value at the branch, or leave the column or the table out.',
+          cause: error,
+        });
+      }
+    };
+  });
+}
+
+export function toChunk(
+  table: CapturedTable,
+  charsets: ServerCharsets,
+  cells: (Buffer | null)[][],
+  last: boolean,
+  high: StreamPlace,
+): Chunk {
+  const readers = readersOf(table, charsets);
+  let bytes = 0;
+  const columns = readers.map((read, c) =>
+    cells.map(row => {
+      const cell = row[c] ?? null;
+      bytes += 4 + (cell?.length ?? 0);
+      return read(cell);
+    }),
+  );
+  refuseErrorValues(table, cells);
+  const keys = keyColumns(table.columns).map(index => columns[index]!);
+  return {
+    rows: cells.length,
+    columns,
+    ids: cells.map((_, row) => keyIdOf(keys, row)),
+    cursors: cells.map(row => cursorOf(table, row)),
+    bytes,
+    last,
+    high,
+  };
+}
+
+export function describe(table: CapturedTable, selection: Selection): TableDescription {
+  return {
+    schema: table.schema,
+    name: selection.targetName(table.schema, table.name),
+    columns: table.columns.map(({ name, type, key }) => ({ name, type, ...(key === undefined ? {} : { key }) })),
+  };
+}
+
+export function upsertDraft(
+  table: CapturedTable,
+  selection: Selection,
+  chunk: Chunk,
+  kept: readonly number[],
+): BatchDraft {
+  const whole = kept.length === chunk.rows;
+  const values = whole ? chunk.columns : chunk.columns.map(column => kept.map(row => column[row]!));
+  return {
+    tables: [describe(table, selection)],
+    changes: [{ op: 'upsert', table: 0, rows: kept.length, values }],
+    transactions: 0,
+    part: null,
+    rows: kept.length,
+    bytes: Math.ceil((chunk.bytes * kept.length) / chunk.rows),
+  };
+}
+
+/**
+ * Counted rows as batches of about so many bytes. Of a row with more copies than go into one, the first batch says how
+ * many there are, others add to them.
+ * @param since how many more copies of a row there are by now
+ */
+export function countDrafts(
+  table: CapturedTable,
+  selection: Selection,
+  rows: CountedRows,
+  since: (id: KeyId) => number,
+  targetBytes: number,
+): BatchDraft[] {
+  const tables = [describe(table, selection)];
+  const drafts: BatchDraft[] = [];
+  let chosen: { readonly row: number; readonly copies: number }[] = [];
+  let bytes = 0;
+  let total = 0;
+  const close = (op: CopyOp): void => {
+    if (chosen.length === 0) return;
+    const values = rows.columns.map(column => chosen.map(({ row }) => column[row]!));
+    const copies = chosen.map(each => each.copies);
+    const change = { op, table: 0, rows: chosen.length, values, copies };
+    drafts.push({ tables, changes: [change], transactions: 0, part: null, rows: total, bytes: Math.ceil(bytes) });
+    chosen = [];
+    bytes = 0;
+    total = 0;
+  };
+  rows.ids.forEach((id, row) => {
+    let copies = rows.counts[row]! + since(id);
+    assert(copies >= 0, 'a row has fewer copies than none');
+    let size = 8;
+    for (const column of rows.columns) size += String(column[row]).length + 3;
+    const most = Math.max(1, Math.min(MOST_BATCH_COPIES, Math.floor(targetBytes / size)));
+    for (let op: CopyOp = 'count'; copies > 0; op = 'add') {
+      const taken = Math.min(copies, most);
+      if (bytes + taken * size > targetBytes || total + taken > MOST_BATCH_COPIES) close('count');
+      chosen.push({ row, copies: taken });
+      bytes += taken * size;
+      total += taken;
+      copies -= taken;
+      if (op === 'add' || copies > 0) close(op);
+    }
+  });
+  close('count');
+  return drafts;
+}

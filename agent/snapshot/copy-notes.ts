@@ -1,0 +1,64 @@
+/**
+ * What the stream says of a table without a key while a snapshot reads it at one moment. Pure.
+ *
+ * Where the moment lies in the stream is known but for a window: groups that begin before `from` are in what is read,
+ * those that begin at `to` or later are not. If no group in between has touched the table, then what has changed since
+ * the moment is exactly what was noted from `to` on, and a row of which n copies were read has n plus that many.
+ */
+import type { KeyId } from '../capture/batcher.ts';
+import type { StreamPlace } from '../capture/group-reader.ts';
+import { comparePlaces } from '../capture/source.ts';
+
+export interface Window {
+  readonly from: StreamPlace;
+  readonly to: StreamPlace;
+}
+
+export class CopyNotes {
+  readonly #most: number;
+  /** Until the window is known. */
+  #early: { readonly key: KeyId; readonly copies: number; readonly start: StreamPlace }[] = [];
+  readonly #since = new Map<KeyId, number>();
+  #settled = false;
+  #noted = 0;
+
+  /** @param most rows that may be noted */
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** More was noted than may be kept: what was read is void. */
+  get overflown(): boolean {
+    return this.#noted > this.#most;
+  }
+
+  /** @param start where the group begins that changes the row */
+  note(key: KeyId, copies: number, start: StreamPlace): void {
+    if (this.overflown) return;
+    if (!this.#settled) {
+      this.#noted = this.#early.push({ key, copies, start });
+      return;
+    }
+    this.#add(key, copies);
+  }
+
+  /** To be called once the stream is past the window. @returns whether no group in it has touched the table */
+  settle({ from, to }: Window): boolean {
+    const inside = this.#early.some(({ start }) => comparePlaces(start, from) >= 0 && comparePlaces(start, to) < 0);
+    if (inside || this.overflown) return false;
+    this.#settled = true;
+    for (const { key, copies, start } of this.#early) if (comparePlaces(start, to) >= 0) this.#add(key, copies);
+    this.#early = [];
+    return true;
+  }
+
+  #add(key: KeyId, copies: number): void {
+    this.#since.set(key, (this.#since.get(key) ?? 0) + copies);
+    this.#noted = this.#since.size;
+  }
+
+  /** How many more copies of the row there are now than there were at the moment. */
+  since(key: KeyId): number {
+    return this.#since.get(key) ?? 0;
+  }
+}

@@ -1,0 +1,10 @@
+CREATE TABLE no_key_ddl (a INT, b VARCHAR(10));
+INSERT INTO no_key_ddl VALUES (1, 'a'), (1, 'a'), (2, 'b');
+CREATE TABLE no_key_ddl_gains LIKE no_key_ddl;
+INSERT INTO no_key_ddl_gains VALUES (1, 'a'), (2, 'a'), (3, 'b');
+CREATE TABLE no_key_ddl_unique (a INT NOT NULL, b VARCHAR(10));
+INSERT INTO no_key_ddl_unique VALUES (1, 'a'), (2, 'a');
+CREATE TABLE no_key_ddl_swap (a INT, b VARCHAR(10));
+INSERT INTO no_key_ddl_swap VALUES (1, 'old'), (1, 'old');
+CREATE TABLE no_key_ddl_other (a INT, b VARCHAR(10));
+INSERT INTO no_key_ddl_other VALUES (1, 'new'), (1, 'old'), (3, 'new');

@@ -1,0 +1,14 @@
+CREATE TABLE no_key (a INT, b VARCHAR(20), c TEXT);
+INSERT INTO no_key VALUES (1, 'x', NULL), (1, 'x', NULL), (1, 'X', NULL), (1, 'x ', NULL), (2, NULL, NULL), (NULL, NULL, NULL), (NULL, NULL, NULL);
+INSERT INTO no_key VALUES (3, 'long', REPEAT('é', 20000)), (3, 'long', REPEAT('é', 20000)), (4, 'gone', 'soon');
+CREATE TABLE no_key_unique (a INT, b INT, UNIQUE (a));
+INSERT INTO no_key_unique VALUES (1, 1), (NULL, 1), (NULL, 1);
+CREATE TABLE no_key_values (f FLOAT, d DOUBLE, e ENUM('a', ''), j JSON, t TIMESTAMP(3) NULL, n DECIMAL(20, 4), y BINARY(4), x BIT(5));
+INSERT IGNORE INTO no_key_values VALUES (0, 0, 'a', '{"b": 1.0, "a": [1, 2.50]}', '2024-02-29 10:00:00.123', 1.5, x'00ff', 5);
+INSERT IGNORE INTO no_key_values VALUES (-0e0, -0e0, 'b', '1', NULL, -0.0001, x'', 0), (0.1, 0.1, '', 'null', NULL, NULL, NULL, NULL);
+INSERT INTO no_key_values SELECT * FROM no_key_values;
+CREATE TABLE no_key_plain (a INT, b VARCHAR(10)) ENGINE=MyISAM;
+INSERT INTO no_key_plain VALUES (1, 'm'), (1, 'm'), (2, 'm');
+CREATE TABLE no_key_empty (a INT);
+CREATE TABLE no_key_many (a INT, b CHAR(3));
+INSERT INTO no_key_many VALUES (1, 'a'), (2, 'b');

@@ -1,0 +1,50 @@
+INSERT INTO no_key VALUES (1, 'x', NULL), (5, 'new', 'v'), (5, 'new', 'v'), (5, 'new', 'v');
+DELETE FROM no_key WHERE b = BINARY 'x' AND a = 1 LIMIT 1;
+DELETE FROM no_key WHERE a = 5 LIMIT 2;
+UPDATE no_key SET b = 'x', c = NULL WHERE a = 1;
+UPDATE no_key SET a = 1, b = 'x' WHERE a = 2;
+DELETE FROM no_key WHERE a IS NULL LIMIT 1;
+UPDATE no_key SET c = CONCAT(c, '!') WHERE a = 3 LIMIT 1;
+DELETE FROM no_key WHERE a = 4;
+BEGIN;
+INSERT INTO no_key VALUES (6, 'twice', NULL), (6, 'twice', NULL), (7, 'away', NULL);
+DELETE FROM no_key WHERE a = 6 LIMIT 1;
+SAVEPOINT here;
+INSERT INTO no_key VALUES (8, 'never', NULL);
+ROLLBACK TO SAVEPOINT here;
+DELETE FROM no_key WHERE a = 7;
+INSERT INTO no_key VALUES (7, 'away', NULL);
+COMMIT;
+XA START 'no-key';
+INSERT INTO no_key VALUES (9, 'held', NULL), (9, 'held', NULL);
+DELETE FROM no_key WHERE a = 9 LIMIT 1;
+UPDATE no_key SET c = 'held' WHERE a = 7;
+XA END 'no-key';
+XA PREPARE 'no-key';
+-- @restart-agent
+-- @only mysql
+XA COMMIT 'no-key';
+-- @only mariadb
+XA COMMIT 'no-key';
+-- @only both
+REPLACE INTO no_key_unique VALUES (1, 2), (NULL, 1);
+INSERT INTO no_key_unique VALUES (1, 5) ON DUPLICATE KEY UPDATE b = 3;
+DELETE FROM no_key_unique WHERE a IS NULL LIMIT 1;
+INSERT INTO no_key_values SELECT * FROM no_key_values WHERE d <> 0;
+UPDATE no_key_values SET f = -0e0 WHERE f = 0 LIMIT 1;
+UPDATE no_key_values SET j = JSON_SET(j, '$.z', 'v') WHERE JSON_TYPE(j) = 'OBJECT' LIMIT 1;
+DELETE FROM no_key_values WHERE n IS NULL LIMIT 1;
+INSERT INTO no_key_plain VALUES (1, 'm');
+BEGIN;
+INSERT INTO no_key_plain VALUES (9, 'kept');
+INSERT INTO no_key VALUES (10, 'undone', NULL);
+ROLLBACK;
+DELETE FROM no_key_plain WHERE a = 2;
+INSERT INTO no_key_empty VALUES (1), (1);
+TRUNCATE no_key_empty;
+INSERT INTO no_key_empty VALUES (2), (2), (3);
+INSERT INTO no_key_many SELECT a, b FROM no_key_many;
+INSERT INTO no_key_many SELECT x.a, x.b FROM no_key_many x, no_key_many y, no_key_many z, no_key_many w;
+INSERT INTO no_key_many SELECT x.a, x.b FROM no_key_many x, no_key_many y LIMIT 60000;
+DELETE FROM no_key_many WHERE a = 2 LIMIT 20000;
+UPDATE no_key_many SET b = 'c' WHERE a = 1 LIMIT 10000;
