@@ -103,6 +103,35 @@ void t.test('the scrape examples and Grafana’s provisioning are YAML of the fo
   t.end();
 });
 
+interface Compose {
+  readonly services: Readonly<
+    Record<string, { image: string; volumes: string[]; ports?: string[]; network_mode?: string }>
+  >;
+  readonly volumes: Readonly<Record<string, null>>;
+}
+
+void t.test('compose.yaml mounts what is there and publishes nothing beyond this machine', t => {
+  const text = readFileSync(join(DEPLOY, 'compose.yaml'), 'utf8');
+  const { services, volumes } = parse(text, { merge: true }) as Compose;
+  t.same(Object.keys(services), ['head-office', 'east', 'west', 'broker', 'prometheus', 'grafana']);
+  for (const [name, { image, volumes: mounted, ports = [], network_mode: network }] of Object.entries(services)) {
+    t.match(image, /^[\w/-]+:[\w.-]+$/, `${name}: a version`);
+    for (const mount of mounted) {
+      const [from = ''] = mount.split(':');
+      t.ok(from.startsWith('.') ? existsSync(join(DEPLOY, from)) : from in volumes, `${name}: ${from}`);
+    }
+    for (const port of ports) t.match(port, /^127\.0\.0\.1:/, `${name}: loopback`);
+    t.ok(ports.length > 0 || network === 'host', `${name} can be reached`);
+  }
+  const { providers } = parse(readFileSync(join(DEPLOY, 'grafana/provisioning/dashboards/tributary.yaml'), 'utf8')) as {
+    providers: { options: { path: string } }[];
+  };
+  t.match(text, `:${providers[0]?.options.path}:ro`, 'the dashboards lie where Grafana is told to look');
+  for (const [, secret = ''] of text.matchAll(/\$\{(\w+)_PASSWORD:/g))
+    t.match(text, new RegExp(`for name in .*\\b${secret}\\b.*; do`), secret);
+  t.end();
+});
+
 void t.test('comparisons are taken out of an expression, and nothing else', t => {
   t.equal(withoutComparisons('max by (a) (x{b="c"}) == 1'), 'max by (a) (x{b="c"})');
   t.equal(withoutComparisons('a > 0 and on (b) time() - c < 120'), 'a and on (b) time() - c');
