@@ -2,7 +2,7 @@
  * The faults of chaos. Each breaks something, waits as long as the seed says, and mends it; what it leaves behind (lost
  * messages, an older spool, an older head office) is for the products to heal.
  */
-import { cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, lstatSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parse, stringify } from 'yaml';
@@ -91,6 +91,16 @@ export const FAULTS: Readonly<Record<string, { readonly weight: number; readonly
         await link.set({ mode: 'refuse' });
         link.reset();
         await briefly(call.chance);
+      }),
+  },
+  'link-reset': {
+    weight: 2,
+    run: call =>
+      withLink(call, async link => {
+        for (let i = call.chance.between(1, 4); i > 0; i -= 1) {
+          link.reset();
+          await sleep(call.chance.between(50, 600));
+        }
       }),
   },
   'link-slow': {
@@ -269,18 +279,23 @@ export const FAULTS: Readonly<Record<string, { readonly weight: number; readonly
       await branch.agent.start();
     },
   },
-  'spool-cloned': { weight: 2, run: runClone },
+  'spool-cloned': { weight: 2, run: call => runTwin(call, 'copied') },
+  'enrolment-used-twice': { weight: 1, run: call => runTwin(call, 'none') },
 };
 
-/** The spool runs on a second machine for a while, beside the first. */
-async function runClone(call: FaultCall): Promise<void> {
+/** A second machine runs for a while beside the first, with its identity: with a copy of its spool, or with none. */
+async function runTwin(call: FaultCall, spool: 'copied' | 'none'): Promise<void> {
   const stageBranch = some(call);
   const { branch } = stageBranch;
   await branch.agent.kill9();
   const folder = `${branch.folder}-clone`;
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
-  cpSync(branch.folder, folder, { recursive: true });
+  cpSync(branch.folder, folder, {
+    recursive: true,
+    // A killed agent leaves its socket behind, which cannot be copied.
+    filter: source => !lstatSync(source).isSocket() && (spool === 'copied' || source !== branch.spoolDirectory),
+  });
   const configFile = join(folder, 'agent.yaml');
   const config = parse(readFileSync(configFile, 'utf8')) as Record<string, unknown>;
   config['spool'] = { directory: join(folder, 'spool') };

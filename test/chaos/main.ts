@@ -45,6 +45,8 @@ function say(line: string): void {
 }
 
 interface Tally {
+  /** Of the present round. */
+  drawn: readonly string[];
   readonly faults: Map<string, number>;
   rows: number;
   transactions: number;
@@ -65,6 +67,7 @@ async function play(stage: Stage, memory: Memory, tally: Tally, round: number): 
   const together = chance.below(3) === 0;
   const count = chance.between(1, MOST_FAULTS_A_ROUND);
   const running: Promise<void>[] = [];
+  tally.drawn = drawn;
   for (let i = 0; i < count; i += 1) {
     await sleep(chance.between(100, 1_500));
     const name = chance.weighted(weights);
@@ -121,12 +124,14 @@ async function play(stage: Stage, memory: Memory, tally: Tally, round: number): 
 
 /** Whether the agent has said for good that another life of its branch is the valid one. */
 async function isSuperseded(agent: Product): Promise<boolean> {
-  const end = Date.now() + HEALTHY_WITHIN_MS;
+  const asked = Date.now();
+  const end = asked + HEALTHY_WITHIN_MS;
   for (;;) {
     try {
       const status = (await agent.get('/api/status')) as { state: string; link: { lastAnswerAt: string | null } };
       if (status.state === 'superseded') return true;
-      if (status.link.lastAnswerAt !== null) return false;
+      // An answer from before tells nothing: another life may have been registered since.
+      if (status.link.lastAnswerAt !== null && Date.parse(status.link.lastAnswerAt) > asked) return false;
     } catch {
       // It is starting.
     }
@@ -148,7 +153,7 @@ function keepLogs(stage: Stage): string {
 async function main(): Promise<number> {
   say(`SEED=${seed} ROUNDS=${rounds}`);
   const stage = await Stage.open(line => say(line));
-  const tally: Tally = { faults: new Map(), rows: 0, transactions: 0 };
+  const tally: Tally = { drawn: [], faults: new Map(), rows: 0, transactions: 0 };
   const memory: Memory = { dumps: [], spools: new Map() };
   let round = firstRound;
   let failure: unknown = null;
@@ -157,6 +162,7 @@ async function main(): Promise<number> {
   } catch (error) {
     failure = error;
     say(`round ${round} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+    say(`its faults: ${tally.drawn.join(', ')}`);
     for (const line of await stage.halts()) say(line);
     say(`logs: ${keepLogs(stage)}; replay: SEED=${seed} ROUNDS=${round} make chaos`);
   }

@@ -241,6 +241,10 @@ export class ModelAgent {
     });
   }
 
+  owns(answer: Answer): boolean {
+    return this.#ledger.issued(answer.inReplyTo);
+  }
+
   /** @param prune whether the spool forgets what it may forget */
   onAnswer(answer: Answer, prune: boolean): void {
     if (!this.#ledger.accept(answer.inReplyTo)) return;

@@ -1,5 +1,5 @@
 /**
- * The rules that PROTOCOL.md marks with ◆, each of which the model can leave out, to show that it is needed.
+ * The rules that PROTOCOL.md marks with ◆, and some more, each of which the model can leave out, to show that it is needed.
  *
  * The rules that live in shared/protocol.ts are left out by wrapping its functions here; production code has no
  * switches. The others are rules of the shells around it, which the model plays itself.
@@ -22,6 +22,7 @@ export const RULES = {
   'losing the source voids the open group': 'shell',
   'a chunk yields to keys emitted meanwhile': 'shell',
   'an answer is acted on once': 'core',
+  'an answer that is not one’s own is given back': 'shell',
 } as const;
 
 export type Rule = keyof typeof RULES;
@@ -31,7 +32,7 @@ export interface ProtocolCore {
   readonly receiveHello: typeof receiveHello;
   readonly judgeBatch: typeof judgeBatch;
   readonly judgeAnswer: typeof judgeAnswer;
-  readonly createLedger: () => Pick<HelloLedger, 'issue' | 'raiseBarrier' | 'accept'>;
+  readonly createLedger: () => Pick<HelloLedger, 'issue' | 'issued' | 'raiseBarrier' | 'accept'>;
 }
 
 const WHOLE: ProtocolCore = { receiveHello, judgeBatch, judgeAnswer, createLedger: () => new HelloLedger() };
@@ -66,6 +67,7 @@ export function coreWithout(rule: Rule | null): ProtocolCore {
           const own = new Set<string>();
           return {
             issue: nonce => void own.add(nonce),
+            issued: nonce => own.has(nonce),
             raiseBarrier: () => undefined,
             accept: nonce => own.has(nonce),
           };

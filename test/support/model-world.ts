@@ -247,44 +247,65 @@ export class ModelWorld implements AgentWorld {
 
   // The end ------------------------------------------------------------------------------------------------------
 
-  /** Faults stop; one agent is left. @throws Violation if the world does not come to rest as it must */
+  /**
+   * Faults stop; one agent is left, or all of them go on together with one identity.
+   * @throws Violation if the world does not come to rest as it must
+   */
   settle(left: number): Ending {
     this.#frozen = null;
     const agent = this.someAgent(left);
     if (agent === undefined) throw new Error('model: no agent');
-    this.#agents = [agent];
-    if (!this.#faultless) agent.rewind();
+    const together = (left >>> 8) % 2 === 0;
+    if (!together) this.#agents = [agent];
+    if (!this.#faultless) for (const living of this.#living()) living.rewind();
     for (let round = 0; round < SETTLE_ROUNDS; round++) {
-      this.#round(agent, round);
-      if (agent.disk.superseded) {
+      this.#round(round);
+      const living = this.#living();
+      if (living.length === 0) {
         if (!this.#identityShared) throw new Violation('the only agent that ever was has been superseded');
         return 'superseded';
       }
-      if (this.#settled(agent)) return 'equal';
+      if (living.every(each => this.#settled(each))) return 'equal';
     }
     const { stream, rows, halted, incompleteSince, requests } = this.#headOffice;
     const here = `${stream.epoch}/${stream.received.seq} rows ${printRows(values(rows))}`;
-    const there = `${agent.disk.epoch}/${agent.disk.head.seq} rows ${this.source.print()}`;
+    const agents = this.#living().map(({ disk }) => `${disk.epoch}/${disk.head.seq}`);
     const state = `halted ${halted?.code ?? 'no'}, incomplete ${incompleteSince !== null}, requests ${[...requests].join(' ')}`;
-    throw new Violation(`does not settle: head office ${here}; agent ${there}; ${state}`);
+    const there = `agents ${agents.join(', ')} rows ${this.source.print()}`;
+    throw new Violation(`does not settle: head office ${here}; ${there}; ${state}`);
   }
 
-  #round(agent: ModelAgent, round: number): void {
-    agent.connectSource();
-    for (let i = 0; i < KEYS.length * 2 + 4; i++) {
-      for (let n = this.source.log.length * MAX_PARTS; n > 0; n--) agent.capture(false);
-      agent.flush(false);
-      agent.snapshotStep(false);
+  #living(): ModelAgent[] {
+    return this.#agents.filter(({ disk }) => !disk.superseded);
+  }
+
+  #round(round: number): void {
+    for (const agent of this.#living()) {
+      agent.connectSource();
+      for (let i = 0; i < KEYS.length * 2 + 4; i++) {
+        for (let n = this.source.log.length * MAX_PARTS; n > 0; n--) agent.capture(false);
+        agent.flush(false);
+        agent.snapshotStep(false);
+      }
+      while (agent.waiting) {
+        agent.send();
+        agent.confirm(0);
+      }
+      agent.sayHello();
     }
-    while (agent.waiting) {
-      agent.send();
-      agent.confirm(0);
-    }
-    agent.sayHello();
     for (let n = this.#hellos.length; n > 0; n--) this.deliverHello(0);
-    for (const answer of this.#answers.splice(0)) this.#actOn(agent, answer, true);
+    for (const answer of this.#answers.splice(0)) this.#serve(answer);
     while (this.#queue.length > 0 && this.#headOffice.halted === null) this.deliverBatch(1);
     this.operate(round);
+  }
+
+  /** The broker serves the readers of one queue in turn; by bad luck the one whose answer it is comes last. */
+  #serve(answer: Answer): void {
+    const readers = this.#living();
+    const owner = readers.findIndex(agent => agent.owns(answer));
+    const keeps = this.off === 'an answer that is not one’s own is given back';
+    const reader = owner < 0 || keeps ? readers[(owner + 1) % readers.length] : readers[owner];
+    if (reader !== undefined) this.#actOn(reader, answer, true);
   }
 
   #settled(agent: ModelAgent): boolean {
