@@ -96,6 +96,22 @@ await t.test('batches that vanish from the front of the queue while later ones w
   t.equal((await office()).epoch, before.epoch);
 });
 
+await t.test('the tail of the stream that vanishes from the queue is sent again, even if nothing follows', async t => {
+  const before = await office();
+  await applier.stop();
+  for (let i = 0; i < 5; i += 1) {
+    await sell(100);
+    await sleep(300);
+  }
+  await allConfirmed();
+  const waiting = (await statusOf(paris.agent)).stream.head - before.received;
+  t.ok(waiting > 2, `${waiting} batches wait`);
+  t.equal(await stealBatches(broker, world.vhost, paris.id, waiting, 'take', 1), waiting - 1, 'all but the first');
+  await applier.start();
+  await world.waitUntilEqual(paris);
+  t.equal((await office()).epoch, before.epoch);
+});
+
 await t.test('a batch delivered more often than RabbitMQ’s default limit of 20 is still there', async t => {
   const before = await office();
   await applier.stop();
@@ -136,6 +152,31 @@ await t.test(
     t.equal((await office()).epoch, before.epoch, 'the spool was never in doubt');
   },
 );
+
+await t.test('a broker restored from a backup: old batches are ignored, new ones arrive', async t => {
+  const data = join(broker.directory, 'data');
+  const copy = join(world.directory, 'broker-data');
+  await applier.stop();
+  await sell();
+  await allConfirmed();
+  await broker.stop();
+  cpSync(data, copy, { recursive: true });
+  await broker.restart();
+  await applier.start();
+  await world.waitUntilEqual(paris);
+  await sell();
+  await world.waitUntilEqual(paris);
+  const before = await office();
+  await broker.kill();
+  rmSync(data, { recursive: true });
+  cpSync(copy, data, { recursive: true });
+  await broker.restart();
+  await sell();
+  await world.waitUntilEqual(paris);
+  const after = await office();
+  t.equal(after.epoch, before.epoch, 'the spool was never in doubt');
+  t.ok(after.received > before.received);
+});
 
 await t.test(
   'a head office restored from a dump is sent what it lost, as long as the branch still keeps it',

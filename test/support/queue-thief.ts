@@ -9,7 +9,8 @@ import { branchNames, connectBroker } from '../../shared/amqp.ts';
 const DEADLINE_MS = 5_000;
 
 /**
- * Waits for so many messages of the branch, and acknowledges them without doing anything, or gives them back.
+ * Waits for so many messages of the branch, and acknowledges them without doing anything, or gives them back; those at the
+ * front that are to be spared are given back in any case.
  * @returns how many there were; fewer than wanted when the queue held fewer
  */
 export async function stealBatches(
@@ -18,6 +19,7 @@ export async function stealBatches(
   branch: string,
   wanted: number,
   end: 'take' | 'give-back',
+  spared = 0,
 ): Promise<number> {
   const { host, port, user, password } = broker;
   const connection = await connectBroker({
@@ -35,7 +37,7 @@ export async function stealBatches(
     const until = Date.now() + DEADLINE_MS;
     while (tags.length < wanted && Date.now() < until) await sleep(10);
     // Acknowledging makes room for more, which are given back.
-    const taken = tags.slice(0, wanted);
+    const taken = tags.slice(spared, wanted);
     if (end === 'take') for (const tag of taken) consumer.ack(tag);
     await sleep(20);
     await consumer.close();
