@@ -4,8 +4,8 @@
  * Which files have checksums, their FormatDescription events say; the artificial Rotate that comes before the first of
  * them is looked at by itself.
  */
-import { crc32 } from 'node:zlib';
 import { TributaryError } from '../../shared/errors.ts';
+import { crc32 } from './crc.ts';
 import { EVENT, HEADER_BYTES } from './events.ts';
 
 const CHECKSUM_BYTES = 4;
@@ -27,7 +27,7 @@ export class ChecksumVerifier {
     if (type === EVENT.formatDescription) return this.#formatDescription(bytes, at, end);
     if (this.#enabled === false) return end;
     const bodyEnd = end - CHECKSUM_BYTES;
-    if (bodyEnd >= at + HEADER_BYTES && crc32(bytes.subarray(at, bodyEnd)) === bytes.readUInt32LE(bodyEnd)) {
+    if (bodyEnd >= at + HEADER_BYTES && crc32(bytes, at, bodyEnd) === bytes.readUInt32LE(bodyEnd)) {
       return bodyEnd;
     }
     if (this.#enabled === null) return end;
@@ -50,7 +50,7 @@ export class ChecksumVerifier {
     }
     const event = Buffer.from(bytes.subarray(at, bodyEnd));
     event.writeUInt8(event.readUInt8(FLAGS_AT) & ~FLAG_IN_USE, FLAGS_AT);
-    if (crc32(event) !== bytes.readUInt32LE(bodyEnd)) {
+    if (crc32(event, 0, event.length) !== bytes.readUInt32LE(bodyEnd)) {
       throw new TributaryError('EVENT_MALFORMED', 'The checksum of a FormatDescription event is wrong.');
     }
     this.#enabled = true;

@@ -108,15 +108,30 @@ export interface GtidMark {
   readonly committedAt: string | null;
 }
 
+/** The last whole second that was printed: groups come by the dozen in one. */
+let printedSecond = -1;
+let printedText = '';
+
 /** Microseconds since 1970 as ISO 8601 UTC. */
 export function isoMicroseconds(microseconds: number): string {
-  const milliseconds = Math.floor(microseconds / 1000);
-  return `${new Date(milliseconds).toISOString().slice(0, -1)}${String(microseconds % 1000).padStart(3, '0')}Z`;
+  const second = Math.floor(microseconds / 1_000_000);
+  if (second !== printedSecond) {
+    printedText = new Date(second * 1000).toISOString().slice(0, -4);
+    printedSecond = second;
+  }
+  return `${printedText}${String(1_000_000 + microseconds - second * 1_000_000).slice(1)}Z`;
 }
 
-function uuidText(bytes: Uint8Array): string {
-  const hex = Buffer.from(bytes).toString('hex');
-  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+/** The last one that was printed: a server's groups bear its own. */
+let printedUuidBytes = Buffer.alloc(16);
+let printedUuid = '00000000-0000-0000-0000-000000000000';
+
+function uuidText(bytes: Buffer): string {
+  if (printedUuidBytes.equals(bytes)) return printedUuid;
+  const hex = bytes.toString('hex');
+  printedUuid = `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+  printedUuidBytes = Buffer.from(bytes);
+  return printedUuid;
 }
 
 /** GTID (33) and anonymous (34) events: control_events.h, Gtid_event. */
@@ -170,7 +185,7 @@ export function readTaggedGtid(body: Buffer): GtidMark {
   while (message.left > 0) {
     const field = Number(readVarint(message));
     if (field === 1) {
-      uuid = uuidText(Uint8Array.from({ length: 16 }, () => Number(readVarint(message))));
+      uuid = uuidText(Buffer.from(Uint8Array.from({ length: 16 }, () => Number(readVarint(message)))));
     } else if (field === 2) {
       number = readSignedVarint(message);
     } else if (field === 3) {

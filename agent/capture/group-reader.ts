@@ -13,8 +13,8 @@
  * Invariants: row events count only with a TableMap of the same statement before them; an event type that is not known is
  * an error unless the server marks it as ignorable; nothing is skipped that could have changed a captured row.
  */
-import { crc32 } from 'node:zlib';
 import { TributaryError, assert } from '../../shared/errors.ts';
+import { crc32 } from './crc.ts';
 import {
   DUMMY_TABLE_ID,
   EVENT,
@@ -290,7 +290,7 @@ export class GroupReader {
   }
 
   #count(event: RawEvent): void {
-    this.#fingerprint = crc32(event.body, (this.#fingerprint ^ event.type) >>> 0);
+    this.#fingerprint = crc32(event.body, 0, event.body.length, (this.#fingerprint ^ event.type) >>> 0);
   }
 
   #begin(event: RawEvent, gtid: string | null, committedAt: string | null, state: State, before: number): void {

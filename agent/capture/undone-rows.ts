@@ -18,6 +18,8 @@ export interface Range {
   readonly to: number;
 }
 
+const NONE: readonly Range[] = [];
+
 export class UndoneRows {
   readonly #groups = new Map<string, Range[]>();
 
@@ -31,6 +33,6 @@ export class UndoneRows {
   }
 
   of(group: string): readonly Range[] {
-    return this.#groups.get(group) ?? [];
+    return this.#groups.size === 0 ? NONE : (this.#groups.get(group) ?? NONE);
   }
 }

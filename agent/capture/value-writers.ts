@@ -26,14 +26,16 @@ const COLON = 0x3a;
 const POINT = 0x2e;
 const SPACE = 0x20;
 
-/** Room for any date, time or amount of money. */
+/** Room for any date or time. */
 const SHORT_ROOM = 48;
+/** What a DECIMAL takes beside its digits: quotes, sign, zero, point and comma. */
+const DECIMAL_ROOM = 8;
 
 /** The writer of a column. `layout` must have a wire type (column-layout.ts). */
 export function writerOf(layout: ColumnLayout, cursor: Cursor): Writer {
   switch (layout.code) {
     case TYPE.decimal:
-      return decimalWriter(layout, cursor) ?? valueWriter(layout, cursor);
+      return decimalWriter(layout, cursor);
     case TYPE.date:
     case TYPE.newDate:
       return dateWriter(cursor);
@@ -65,37 +67,69 @@ function plainWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   return (bytes, into) => into.putPlainText(String(decode(bytes)));
 }
 
-/** Amounts of money: one group of digits before the point and at most one behind it. Null: larger ones. */
-function decimalWriter(layout: ColumnLayout, cursor: Cursor): Writer | null {
+/** DECIMAL: groups of up to nine digits, as number-text.ts tells. */
+function decimalWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   const precision = layout.meta >> 8;
   const scale = layout.meta & 0xff;
-  const whole = precision - scale;
-  if (whole < 1 || whole > 9 || scale > 9) return null;
-  const wholeWidth = decimalSize(whole, 0);
-  const fractionWidth = decimalSize(precision, scale) - wholeWidth;
-  const signBit = 2 ** (8 * wholeWidth - 1);
-  const mostFraction = 2 ** (8 * fractionWidth) - 1;
+  const wholeGroups = groupsOf(precision - scale, true);
+  const fractionGroups = groupsOf(scale, false);
+  const width = decimalSize(precision, scale);
+  const room = precision + DECIMAL_ROOM;
   return (bytes, into) => {
-    const from = cursor.at;
-    cursor.at = from + wholeWidth + fractionWidth;
-    let units = bigEndian(bytes, from, wholeWidth) - signBit;
-    let fraction = bigEndian(bytes, from + wholeWidth, fractionWidth);
-    into.reserve(SHORT_ROOM);
+    let from = cursor.at;
+    cursor.at = from + width;
+    into.reserve(room);
     const out = into.bytes;
     let at = into.end;
     out[at++] = QUOTE;
-    if (units < 0) {
+    // The sign is the first bit, inverted; negative numbers have all bits inverted.
+    let flip = 0x80;
+    let mask = 0;
+    if (bytes[from]! < 0x80) {
       out[at++] = MINUS;
-      units = -units - 1;
-      fraction = mostFraction - fraction;
+      flip = 0x7f;
+      mask = 0xff;
     }
-    at = putInteger(out, at, units);
-    if (scale > 0) {
-      out[at] = POINT;
-      at = putDigits(out, at + 1, fraction, scale);
+    const first = at;
+    for (let g = 0; g < wholeGroups.length; g++) {
+      const { digits, bytes: count } = wholeGroups[g]!;
+      const value = readGroup(bytes, from, count, flip, mask);
+      flip = mask;
+      from += count;
+      if (at > first) at = putDigits(out, at, value, digits);
+      else if (value > 0) at = putInteger(out, at, value);
+    }
+    if (at === first) at = putInteger(out, at, 0);
+    if (scale > 0) out[at++] = POINT;
+    for (let g = 0; g < fractionGroups.length; g++) {
+      const { digits, bytes: count } = fractionGroups[g]!;
+      at = putDigits(out, at, readGroup(bytes, from, count, flip, mask), digits);
+      flip = mask;
+      from += count;
     }
     into.end = close(out, at);
   };
+}
+
+interface Group {
+  readonly digits: number;
+  readonly bytes: number;
+}
+
+/** The groups of so many digits; the one that is not full is the first before the point and the last behind it. */
+function groupsOf(digits: number, partialFirst: boolean): readonly Group[] {
+  const full = Array.from({ length: Math.floor(digits / 9) }, () => ({ digits: 9, bytes: 4 }));
+  const rest = digits % 9;
+  if (rest === 0) return full;
+  const partial = { digits: rest, bytes: decimalSize(rest, 0) };
+  return partialFirst ? [partial, ...full] : [...full, partial];
+}
+
+/** Big-endian, its first byte xored with `flip`, the others with `mask`. */
+function readGroup(bytes: Buffer, at: number, count: number, flip: number, mask: number): number {
+  let value = bytes[at]! ^ flip;
+  for (let i = 1; i < count; i++) value = value * 256 + (bytes[at + i]! ^ mask);
+  return value;
 }
 
 function close(out: Buffer, at: number): number {
