@@ -27,7 +27,7 @@ async function checkSource(config: AgentConfig): Promise<Finding[]> {
     const tables = await readTables(source, selection);
     return [
       ...(await checkSettings(source, identity)),
-      ...(await checkRights(source, identity)),
+      ...(await checkRights(source, identity, selection)),
       ...checkTables(tables, await source.unloggedCascades()),
       ...checkTargets(tables, selection),
       ok('tables', `${tables.length} captured`),

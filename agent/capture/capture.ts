@@ -382,7 +382,7 @@ export class Capture {
       const identity = await source.identity();
       this.#identity = identity;
       throwFaults(await checkSettings(source, identity));
-      throwFaults(await checkRights(source, identity));
+      throwFaults(await checkRights(source, identity, this.#o.selection));
       this.#retentionSeconds = await source.binlogRetentionSeconds();
       const position = this.#o.spool.position();
       const reason = this.#newEpoch ?? (position === null ? 'a new spool' : await whyLost(source, identity, position));

@@ -8,6 +8,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import { fault, ok, warning } from '../../shared/findings.ts';
 import type { Finding } from '../../shared/findings.ts';
 import { quoteName } from '../../shared/sql.ts';
+import { missingSelects } from './select-rights.ts';
 import type { Selection } from './selection.ts';
 import type { SourceIdentity } from './source.ts';
 import type { CapturedTable } from './tables.ts';
@@ -187,8 +188,13 @@ function retention(values: ReadonlyMap<string, string>): Finding[] {
 }
 
 /** Rights: reading the binlog, its end, and the rows. */
-export async function checkRights(source: SourceConnection, identity: SourceIdentity): Promise<Finding[]> {
-  const grants = (await source.grants()).map(line => line.toUpperCase());
+export async function checkRights(
+  source: SourceConnection,
+  identity: SourceIdentity,
+  selection: Selection,
+): Promise<Finding[]> {
+  const lines = await source.grants();
+  const grants = lines.map(line => line.toUpperCase());
   const global = grants.filter(line => line.includes(' ON *.* ')).join('\n');
   const all = global.includes('ALL PRIVILEGES');
   const user = await source.account();
@@ -209,6 +215,16 @@ export async function checkRights(source: SourceConnection, identity: SourceIden
             statement: `GRANT ${right} ON *.* TO ${user}`,
             needsRestart: false,
           }),
+    );
+  }
+  for (const { pattern, on } of missingSelects(lines, selection.rules.include, identity.lowerCaseNames)) {
+    findings.push(
+      fault(
+        'source.rights',
+        'SOURCE_ACCESS_DENIED',
+        `${user} may not read every table that tables.include has as ${pattern}: what it may not see would be left out`,
+        { statement: `GRANT SELECT ON ${on} TO ${user}`, needsRestart: false },
+      ),
     );
   }
   return findings;

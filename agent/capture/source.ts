@@ -139,8 +139,13 @@ export class SourceConnection {
     return seconds === 0 || values.get('binlog_expire_logs_auto_purge') === 'OFF' ? null : seconds;
   }
 
+  /** The account's rights as GRANT statements, those of its active roles included. */
   async grants(): Promise<string[]> {
-    const rows = await this.rows('SHOW GRANTS');
+    const { flavor } = await this.identity();
+    // MariaDB lists them by itself. MySQL gives the roles' names as it wants them back, quoted.
+    const roles = flavor === 'mysql' ? (await this.rows('SELECT CURRENT_ROLE() AS roles'))[0]?.['roles'] : null;
+    const using = roles === undefined || roles === null || roles === 'NONE' ? '' : ` FOR CURRENT_USER() USING ${roles}`;
+    const rows = await this.rows(`SHOW GRANTS${using}`);
     return rows.map(row => Object.values(row)[0] ?? '');
   }
 

@@ -1,0 +1,90 @@
+/**
+ * Whether an account may read every table that could be chosen. Without any right to a table the server does not even
+ * say that it is there: a snapshot would pass it by without a word. Pure.
+ */
+import { quoteName } from '../../shared/sql.ts';
+
+/** A pattern of `tables.include` whose tables the account may not see all of, and what would let it. */
+export interface MissingSelect {
+  readonly pattern: string;
+  /** As a GRANT names it. */
+  readonly on: string;
+}
+
+interface Grant {
+  readonly revoked: boolean;
+  readonly schema: string;
+  readonly table: string;
+}
+
+const LINE = /^(GRANT|REVOKE) (.+) ON (?:TABLE )?(\*|`(?:[^`]|``)+`)\.(\*|`(?:[^`]|``)+`) (?:TO|FROM) /;
+
+/**
+ * @param grants lines of SHOW GRANTS
+ * @param include patterns `schema.table` with `*` and `?`
+ * @param ignoreCase the server keeps names in lower case
+ */
+export function missingSelects(
+  grants: readonly string[],
+  include: readonly string[],
+  ignoreCase: boolean,
+): readonly MissingSelect[] {
+  const fold = (name: string): string => (ignoreCase ? name.toLowerCase() : name);
+  const readable = grants.flatMap(selectOf).map(grant => ({
+    ...grant,
+    schema: fold(grant.schema),
+    table: fold(grant.table),
+  }));
+  const everywhere = readable.some(({ revoked, schema, table }) => !revoked && schema === '*' && table === '*');
+  return include.flatMap(pattern => {
+    const dot = pattern.indexOf('.');
+    const schema = fold(dot < 0 ? pattern : pattern.slice(0, dot));
+    const table = fold(dot < 0 ? '*' : pattern.slice(dot + 1));
+    const anySchema = isPattern(schema);
+    // Partial revokes take a schema out of what was granted everywhere.
+    const revoked = readable.some(grant => grant.revoked && (anySchema || grant.schema === schema));
+    if (everywhere && !revoked) return [];
+    const granted = readable.some(grant => {
+      if (grant.revoked || grant.schema === '*') return false;
+      if (grant.table !== '*') return !anySchema && grant.schema === schema && grant.table === table;
+      return anySchema ? grant.schema === likeOf(schema) : matchesLike(schema, grant.schema);
+    });
+    return granted ? [] : [{ pattern, on: anySchema ? '*.*' : `${quoteName(schema)}.*` }];
+  });
+}
+
+/** What a line says of reading whole tables; nothing where it does not. */
+function selectOf(line: string): Grant[] {
+  const match = LINE.exec(line);
+  if (match === null) return [];
+  const [, verb, rights = '', schema = '', table = ''] = match;
+  // A right to some columns comes as SELECT (`a`, `b`).
+  const selects = rights.split(', ').some(right => /^(SELECT|ALL PRIVILEGES|ALL)$/.test(right));
+  return selects ? [{ revoked: verb === 'REVOKE', schema: unquoted(schema), table: unquoted(table) }] : [];
+}
+
+function unquoted(name: string): string {
+  return name.startsWith('`') ? name.slice(1, -1).replaceAll('``', '`') : name;
+}
+
+function isPattern(name: string): boolean {
+  return /[*?]/.test(name);
+}
+
+/** The pattern as a GRANT would have it. */
+function likeOf(pattern: string): string {
+  return pattern
+    .replace(/[\\%_]/g, '\\$&')
+    .replaceAll('*', '%')
+    .replaceAll('?', '_');
+}
+
+/** Whether a GRANT's name of a schema, in which % and _ stand for others, covers this one. */
+function matchesLike(schema: string, like: string): boolean {
+  const source = like.replace(/\\([%_\\])|[%_]|[.*+?^${}()|[\]\\]/g, (sign, escaped?: string) => {
+    if (escaped !== undefined) return `\\u${escaped.charCodeAt(0).toString(16).padStart(4, '0')}`;
+    if (sign === '%') return '.*';
+    return sign === '_' ? '.' : `\\${sign}`;
+  });
+  return new RegExp(`^${source}$`, 's').test(schema);
+}
