@@ -7,7 +7,9 @@ import { ERRORS, TributaryError, describeError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logging.ts';
 import { agentMetrics } from '../shared/metrics.ts';
 import type { AgentMetrics } from '../shared/metrics.ts';
+import { parseWindow } from '../shared/link-schedule.ts';
 import { brokerAccess } from '../shared/link-settings.ts';
+import { RecentHistory, RecentRate, secondsLeft } from '../shared/recent.ts';
 import type { AgentReport } from '../shared/protocol.ts';
 import { StandstillClock } from '../shared/service-manager.ts';
 import { Capture } from './capture/capture.ts';
@@ -19,15 +21,15 @@ import { brokerLink } from './forward/broker-link.ts';
 import { Forwarder } from './forward/forwarder.ts';
 import { AgentGauges } from './gauges.ts';
 import type { ForwarderStatus } from './forward/forwarder.ts';
-import { parseWindow } from './forward/link.ts';
 import { mysqlSslOptions } from '../shared/tls.ts';
 import { currentTable } from './snapshot/progress.ts';
 import type { QueuedTable } from './snapshot/progress.ts';
 import { Spool } from './spool/spool.ts';
 import { RateOfDay, secondsUntilFull } from './time-left.ts';
-import type { AgentState, AgentStatus, StatusError, SyncStatus } from './web/status.ts';
+import type { AgentState, AgentStatus, StatusError, SyncStatus, TableStatus } from './web/status.ts';
 
-/** How often the sync's progress is noted. */
+/** How often what is sent and what waits is looked at. */
+const SAMPLE_MS = 2_000;
 const STOP_WITHIN_MS = 4_000;
 /** Longer than any deadline of what capture or the forwarder waits for: whoever stands still for so long is hung. */
 const STALLED_AFTER_MS = 10 * 60_000;
@@ -51,6 +53,10 @@ export class Agent {
   readonly #rate = new RateOfDay(Date.now());
   readonly #startedAt = new Date().toISOString();
   readonly #tables = new Map<string, TableRows>();
+  /** For people: how fast it goes, and what has been waiting. */
+  readonly #sent = new RecentRate();
+  readonly #waiting = new RecentHistory();
+  #sampledBytes = 0;
   readonly #failed = Promise.withResolvers<TributaryError>();
   #transactions = 0;
   #binlogBytes = 0;
@@ -147,12 +153,14 @@ export class Agent {
     const stop = new AbortController();
     const both = AbortSignal.any([signal, stop.signal]);
     this.#forwarder.start();
+    const sampling = setInterval(() => this.#sample(), SAMPLE_MS).unref();
     const fault = Promise.race([this.#failed.promise, this.#spool.failed]).then(error => {
       throw error;
     });
     try {
       await Promise.race([this.#capture.run(both), fault]);
     } finally {
+      clearInterval(sampling);
       stop.abort();
       const late = new Promise(resolve => setTimeout(resolve, STOP_WITHIN_MS).unref());
       await Promise.race([this.#forwarder.stop(), late]);
@@ -168,7 +176,9 @@ export class Agent {
       const stream = this.#spool.stream();
       const waiting = stream.head.seq - stream.known;
       const doneBatches = Math.max(0, stream.known - before.known);
-      this.#sync = { state, startedAt, totalBatches: doneBatches + waiting, doneBatches, error };
+      const elapsed = (Date.now() - Date.parse(startedAt)) / 1000;
+      const left = state === 'running' && elapsed > 0 ? secondsLeft(waiting, doneBatches / elapsed) : null;
+      this.#sync = { state, startedAt, totalBatches: doneBatches + waiting, doneBatches, secondsLeft: left, error };
       onProgress(this.#sync);
     };
     note('running', null);
@@ -227,8 +237,9 @@ export class Agent {
     const stream = this.#spool.stream();
     const position = this.#spool.position();
     this.#errorSince = capture.error === null ? null : (this.#errorSince ?? now.toISOString());
-    const { broker, link, source } = this.#config;
+    const { broker, link } = this.#config;
     const superseded = forward.state === 'superseded';
+    const bytesPerSecond = this.#sent.perSecond(now.getTime());
     return {
       program: 'tributary-agent',
       version: this.#version,
@@ -238,10 +249,7 @@ export class Agent {
       state: superseded ? 'superseded' : stateOf(capture),
       error: capture.error === null ? null : statusError(capture.error, this.#errorSince ?? now.toISOString()),
       capture: {
-        source:
-          capture.identity === null
-            ? null
-            : `${capture.identity.flavor === 'mysql' ? 'MySQL' : 'MariaDB'} ${capture.identity.version} at ${source.host}:${source.port}`,
+        source: this.#sourceName(capture),
         lagSeconds: capture.lagSeconds,
         capturedThrough: capture.capturedThrough,
         position:
@@ -250,12 +258,7 @@ export class Agent {
             : { file: position.source.file, offset: position.source.offset, gtidSet: position.source.gtidSet },
         transactions: this.#transactions,
         binlogSecondsLeft: roundedOrNull(capture.binlogSecondsLeft),
-        tables: [...this.#tables.values()].map(({ schema, name, rows }) => ({
-          schema,
-          name,
-          target: this.#config.tables.map[`${schema}.${name}`] ?? name,
-          rows,
-        })),
+        tables: this.#tableStatus(),
       },
       spool: {
         waitingBatches: usage.waitingBatches,
@@ -266,6 +269,7 @@ export class Agent {
         freeDiskBytes: usage.freeDiskBytes,
         minFreeBytes: this.#config.spool.minFreeBytes,
         secondsUntilFull: this.#secondsUntilFull(),
+        history: this.#waiting.samples(),
       },
       stream: {
         epoch: stream.epoch,
@@ -284,6 +288,8 @@ export class Agent {
         opensAt: forward.windowOpen ? null : isoOrNull(forward.windowChangesAt),
         maxBytesPerSecond: link.maxBytesPerSecond,
         sentBytes: forward.counters.sentBytes,
+        bytesPerSecond,
+        secondsLeft: secondsLeft(usage.waitingBytes, bytesPerSecond),
         unconfirmedBytes: forward.inFlightBytes,
         lastAnswerAt: isoOrNull(forward.lastAnswerAt),
         error: linkError(forward),
@@ -304,6 +310,28 @@ export class Agent {
       },
       Date.now(),
     );
+  }
+
+  #sample(): void {
+    const now = Date.now();
+    const { sentBytes } = this.#forwarder.status().counters;
+    if (sentBytes > this.#sampledBytes) this.#sent.add(sentBytes - this.#sampledBytes, now);
+    this.#sampledBytes = sentBytes;
+    this.#waiting.note(this.#spool.usage().waitingBytes, now);
+  }
+
+  /** Those that the last snapshot covered, and those that changes have been read of since the start. */
+  #tableStatus(): TableStatus[] {
+    const known = [...(this.#spool.snapshot()?.tables ?? []), ...this.#tables.values()];
+    const byName = new Map(known.map(({ schema, name }) => [`${schema}.${name}`, { schema, name }]));
+    return [...byName]
+      .sort(([a], [b]) => a.localeCompare(b))
+      .map(([full, { schema, name }]) => ({
+        schema,
+        name,
+        target: this.#config.tables.map[full] ?? name,
+        rows: this.#tables.get(full)?.rows ?? 0,
+      }));
   }
 
   #countRows(schema: string, name: string, op: 'upsert' | 'delete', rows: number): void {
@@ -353,6 +381,12 @@ export class Agent {
     };
   }
 
+  #sourceName({ identity }: CaptureStatus): string | null {
+    if (identity === null) return null;
+    const { host, port } = this.#config.source;
+    return `${identity.flavor === 'mysql' ? 'MySQL' : 'MariaDB'} ${identity.version} at ${host}:${port}`;
+  }
+
   #report(): AgentReport {
     const capture = this.#capture.status();
     const usage = this.#spool.usage();
@@ -377,8 +411,11 @@ export class Agent {
               tablesDone: progress.tables.filter(table => table.state === 'done').length,
               tables: progress.tables.length,
               rows: progress.tables.reduce((sum, table) => sum + table.rows, 0),
+              secondsLeft: this.#snapshotStatus()?.secondsLeft ?? null,
             },
       windows: this.#config.link.windows,
+      timeZone: this.#config.link.timeZone,
+      source: this.#sourceName(capture),
       error: error === null ? null : describeError(error).slice(0, 1000),
     };
   }
@@ -403,14 +440,7 @@ function stateOf(capture: CaptureStatus): AgentState {
 
 /** What stands in the way of the link, or else what is wrong though it works. */
 function linkError(forward: ForwarderStatus): StatusError | null {
-  if (forward.error !== null) {
-    return {
-      code: forward.state === 'superseded' ? 'EPOCH_SUPERSEDED' : (forward.errorCode ?? 'BROKER_UNREACHABLE'),
-      message: forward.error,
-      hint: '',
-      since: new Date(forward.since).toISOString(),
-    };
-  }
+  if (forward.fault !== null) return statusError(forward.fault, new Date(forward.since).toISOString());
   if (forward.twinSince === null) return null;
   return statusError(identityShared(), new Date(forward.twinSince).toISOString());
 }

@@ -3,6 +3,8 @@ import { resolve } from 'node:path';
 import { EXIT_FAILED, EXIT_OK } from '../shared/cli.ts';
 import type { CliSpec, CommandCall } from '../shared/cli.ts';
 import { callDaemon, startControlServer } from '../shared/control.ts';
+import { pageToken } from '../shared/page-token.ts';
+import { pageOf, tokenCommand } from '../shared/token-command.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { renderFindings } from '../shared/findings.ts';
 import { startHttpServer } from '../shared/http.ts';
@@ -38,6 +40,7 @@ export function agentCli(): CliSpec {
         run: enrollCommand,
       },
       { usage: 'status', summary: 'what the running agent is doing', json: true, run: status },
+      tokenCommand(call => placeOf(loadAgentConfig(call.configFile, { readSecrets: false }).spool.directory)),
       {
         usage: 'sync',
         summary: 'open the link now, whatever the windows say, until the spool is empty',
@@ -61,21 +64,12 @@ async function run(call: CommandCall): Promise<undefined> {
   const config = loadAgentConfig(call.configFile);
   const logger = createLogger({ level: config.log.level, name: 'tributary-agent' });
   const agent = new Agent(config, VERSION, logger);
-  const http = await startHttpServer({
-    listen: config.http.listen,
-    registry: agent.registry,
-    beforeScrape: () => agent.updateMetrics(),
-    ready: () => agent.readiness(),
-    status: () => agent.status(),
-    routes: agentRoutes({ startSync: () => agent.startSync() }),
-    assets: agentAssets(),
-    logger,
-  });
   const control = await startControlServer({
     place: placeOf(config.spool.directory),
     logger,
     commands: {
       status: () => Promise.resolve(agent.status()),
+      token: () => Promise.resolve({ token, page: pageOf(http.address) }),
       sync: async (args, { signal, progress }) => {
         if (args === 'wait') await agent.sync(progress, signal);
         else agent.startSync();
@@ -87,8 +81,19 @@ async function run(call: CommandCall): Promise<undefined> {
       },
     },
   });
-  const { host, port } = http.address;
-  logger.info({ branch: config.branch, version: VERSION, page: `http://${host}:${port}/` }, 'tributary-agent runs');
+  const token = pageToken(control.tokenFile);
+  const http = await startHttpServer({
+    ...config.http,
+    token,
+    registry: agent.registry,
+    beforeScrape: () => agent.updateMetrics(),
+    ready: () => agent.readiness(),
+    status: () => agent.status(),
+    routes: agentRoutes({ startSync: () => agent.startSync() }),
+    assets: agentAssets(),
+    logger,
+  });
+  logger.info({ branch: config.branch, version: VERSION, page: pageOf(http.address) }, 'tributary-agent runs');
   const notices = startServiceNotices({
     status: () => agent.summary(),
     stalled: () => agent.stalled(),

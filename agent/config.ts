@@ -6,17 +6,10 @@ import { z } from 'zod';
 import { loadConfig } from '../shared/config.ts';
 import type { ConfigContext, LoadOptions } from '../shared/config.ts';
 import { renderExample } from '../shared/config-example.ts';
-import {
-  bytesField,
-  durationField,
-  listenField,
-  logField,
-  pathField,
-  rateField,
-  secretFileField,
-} from '../shared/config-fields.ts';
-import type { ListenAddress } from '../shared/config-fields.ts';
+import { bytesField, durationField, logField, pathField, rateField, secretFileField } from '../shared/config-fields.ts';
 import { TributaryError } from '../shared/errors.ts';
+import { httpField } from '../shared/http-settings.ts';
+import type { HttpSettings } from '../shared/http-settings.ts';
 import {
   brokerSettings,
   brokerShape,
@@ -31,7 +24,7 @@ import type { LogLevel } from '../shared/logging.ts';
 import type { Secret } from '../shared/secret.ts';
 import { COLUMN_CHOICES, LEAST_HASH_KEY } from './capture/column-choice.ts';
 import type { ColumnChoice } from './capture/column-choice.ts';
-import { checkTimeZone, parseWindow } from './forward/link.ts';
+import { checkTimeZone, parseWindow } from '../shared/link-schedule.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -66,7 +59,7 @@ export interface AgentConfig {
     /** 0: no limit. */
     readonly maxBytesPerSecond: number;
   };
-  readonly http: { readonly listen: ListenAddress };
+  readonly http: HttpSettings;
   readonly log: { readonly level: LogLevel };
 }
 
@@ -94,11 +87,7 @@ export function agentSchema(context: ConfigContext): z.ZodType<AgentConfig> {
       broker: brokerField(context),
       spool: spoolField(context),
       link: linkField(),
-      http: z
-        .strictObject({
-          listen: listenField().prefault('127.0.0.1:7641').meta({ description: 'Address and port to listen on.' }),
-        })
-        .meta({ description: 'The page for people, metrics and health. Loopback unless a firewall guards it.' }),
+      http: httpField('127.0.0.1:7641'),
       log: z
         .strictObject({
           level: logField().prefault('info').meta({ description: 'trace, debug, info, warn, error, fatal or silent.' }),

@@ -1,31 +1,25 @@
 /** The command line of tributary-applier. Each command reads its configuration and hands over; nothing is decided here. */
 import { resolve } from 'node:path';
+import type { Connection } from 'mysql2/promise';
 import { EXIT_FAILED, EXIT_OK } from '../shared/cli.ts';
 import type { CliSpec, CommandCall } from '../shared/cli.ts';
 import { callDaemon, startControlServer } from '../shared/control.ts';
+import { pageOf, tokenCommand } from '../shared/token-command.ts';
+import { pageToken } from '../shared/page-token.ts';
 import { renderFindings } from '../shared/findings.ts';
 import { startHttpServer } from '../shared/http.ts';
 import { createLogger } from '../shared/logging.ts';
 import { startServiceNotices } from '../shared/service-manager.ts';
 import { VERSION } from '../shared/version.ts';
-import { managementApi } from './branches/management-api.ts';
 import { branchPermissions } from './branches/permissions.ts';
-import { Provisioning } from './branches/provisioning.ts';
-import { Registry } from './branches/registry.ts';
-import type { BranchSummary } from './branches/registry.ts';
+import type { BranchSummary, Registry } from './branches/registry.ts';
 import { Applier } from './apply/applier.ts';
 import { checkApplier } from './check.ts';
 import { loadApplierConfig } from './config.ts';
-import type { ApplierConfig } from './config.ts';
 import { TargetPool } from './consume/target-pool.ts';
-import { connectTarget, HeadOffice } from './head-office.ts';
+import { branchRegistry, connectTarget, HeadOffice } from './head-office.ts';
 import { applierAssets, applierRoutes } from './web/pages.ts';
 import type { ApplierStatus, BranchStatus } from './web/status.ts';
-
-/** What enrolment files call the head office. */
-function headOfficeName(config: ApplierConfig): string {
-  return `${config.target.database} at ${config.broker.branchAddress.host}`;
-}
 
 export function applierCli(): CliSpec {
   return {
@@ -43,6 +37,7 @@ export function applierCli(): CliSpec {
         run: check,
       },
       { usage: 'status', summary: 'what the running applier sees', json: true, run: status },
+      tokenCommand(call => placeOf(call.configFile)),
       {
         usage: 'branch add <id>',
         summary: 'make what a branch needs at the broker, and write its enrolment file',
@@ -103,27 +98,34 @@ async function run(call: CommandCall): Promise<undefined> {
   const logger = createLogger({ level: config.log.level, name: 'tributary-applier' });
   const office = new HeadOffice(config, VERSION, logger);
   await office.start();
+  const control = await startControlServer({
+    place: placeOf(call.configFile),
+    logger,
+    commands: {
+      status: () => Promise.resolve(office.status()),
+      token: () => Promise.resolve({ token, page: pageOf(http.address) }),
+    },
+  });
+  const token = pageToken(control.tokenFile);
   const http = await startHttpServer({
-    listen: config.http.listen,
+    ...config.http,
+    token,
     registry: office.registry,
     beforeScrape: () => office.updateMetrics(),
     ready: () => office.readiness(),
     status: () => office.status(),
     routes: applierRoutes({
       status: () => office.status(),
+      detail: branch => office.detail(branch),
+      actions: office.branches,
+      changed: () => office.refresh(),
       tables: office.tables,
       branchMetrics: () => office.branchMetrics(),
     }),
     assets: applierAssets(),
     logger,
   });
-  const control = await startControlServer({
-    place: placeOf(call.configFile),
-    logger,
-    commands: { status: () => Promise.resolve(office.status()) },
-  });
-  const { host, port } = http.address;
-  logger.info({ version: VERSION, page: `http://${host}:${port}/` }, 'tributary-applier runs');
+  logger.info({ version: VERSION, page: pageOf(http.address) }, 'tributary-applier runs');
   const notices = startServiceNotices({
     status: () => office.summary(),
     stalled: () => office.stalled(),
@@ -273,22 +275,10 @@ async function branchSnapshot(call: CommandCall): Promise<undefined> {
 /** The registry over connections of its own, closed afterwards. Running appliers notice within a second. */
 async function withRegistry<T>(call: CommandCall, work: (registry: Registry) => Promise<T>): Promise<T> {
   const config = loadApplierConfig(call.configFile);
-  const pool = new TargetPool({ connect: () => connectTarget(config, 'tributary-applier command'), size: 1 });
-  const rows = new Applier({
-    connect: () => connectTarget(config, 'tributary-applier command'),
-    database: config.target.database,
-  });
+  const connect = (): Promise<Connection> => connectTarget(config, 'tributary-applier command');
+  const pool = new TargetPool({ connect, size: 1 });
   try {
-    const { broker } = config;
-    return await work(
-      new Registry({
-        pool,
-        rows,
-        provisioning: new Provisioning(managementApi(broker), broker.vhost),
-        address: { ...broker.branchAddress, vhost: broker.vhost, ca: broker.tls.ca },
-        headOffice: headOfficeName(config),
-      }),
-    );
+    return await work(branchRegistry(config, pool, new Applier({ connect, database: config.target.database })));
   } finally {
     await pool.close();
   }

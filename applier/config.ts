@@ -6,8 +6,9 @@ import { z } from 'zod';
 import { loadConfig } from '../shared/config.ts';
 import type { ConfigContext, LoadOptions } from '../shared/config.ts';
 import { renderExample } from '../shared/config-example.ts';
-import { listenField, logField, secretFileField, textField } from '../shared/config-fields.ts';
-import type { ListenAddress } from '../shared/config-fields.ts';
+import { logField, secretFileField, textField } from '../shared/config-fields.ts';
+import { httpField } from '../shared/http-settings.ts';
+import type { HttpSettings } from '../shared/http-settings.ts';
 import {
   brokerSettings,
   brokerShape,
@@ -40,7 +41,7 @@ export interface ApplierConfig {
     /** Where branches reach the broker; enrolment files say so. */
     readonly branchAddress: { readonly secure: boolean; readonly host: string; readonly port: number };
   };
-  readonly http: { readonly listen: ListenAddress };
+  readonly http: HttpSettings;
   readonly log: { readonly level: LogLevel };
 }
 
@@ -67,11 +68,7 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
       .transform(({ passwordFile, ...rest }) => ({ ...rest, password: passwordFile }))
       .meta({ description: 'The head office’s MySQL 8.0 or newer.' }),
     broker: brokerField(context),
-    http: z
-      .strictObject({
-        listen: listenField().prefault('127.0.0.1:7640').meta({ description: 'Address and port to listen on.' }),
-      })
-      .meta({ description: 'The page for people, metrics and health. Loopback unless a firewall guards it.' }),
+    http: httpField('127.0.0.1:7640'),
     log: z
       .strictObject({
         level: logField().prefault('info').meta({ description: 'trace, debug, info, warn, error, fatal or silent.' }),

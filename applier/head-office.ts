@@ -5,31 +5,47 @@ import { hostname } from 'node:os';
 import type { Connection } from 'mysql2/promise';
 import { Registry as MetricsRegistry } from 'prom-client';
 import { connectBroker } from '../shared/amqp.ts';
+import { ERRORS, TributaryError } from '../shared/errors.ts';
 import { storedHello } from '../shared/amqp-messages.ts';
 import { brokerAccess } from '../shared/link-settings.ts';
 import type { Logger } from '../shared/logging.ts';
 import { applierMetrics, renderBranchReports, showCertificates } from '../shared/metrics.ts';
 import type { ApplierMetrics } from '../shared/metrics.ts';
+import { RecentHistory, RecentRate, secondsLeft } from '../shared/recent.ts';
 import { connectMysql } from '../shared/mysql.ts';
 import { Applier } from './apply/applier.ts';
+import { readContents } from './branches/branch-detail.ts';
 import { BrokerMender } from './branches/broker-mender.ts';
+import { Expectations } from './branches/expectation.ts';
 import { managementApi } from './branches/management-api.ts';
 import { Provisioning } from './branches/provisioning.ts';
+import { Registry } from './branches/registry.ts';
+import type { Halt } from './branches/stream-store.ts';
 import type { ApplierConfig } from './config.ts';
 import { Fleet } from './consume/fleet.ts';
 import type { BranchStatus as FleetBranch } from './consume/fleet.ts';
 import { NO_EVENTS } from './consume/pipeline-events.ts';
 import type { PipelineEvents } from './consume/pipeline-events.ts';
-import { ERRORS } from '../shared/errors.ts';
-import type { TributaryError } from '../shared/errors.ts';
+import type { RowWriter } from './consume/row-writer.ts';
+import { TargetPool } from './consume/target-pool.ts';
 import { StandstillClock } from '../shared/service-manager.ts';
 import { TableBrowser } from './web/data.ts';
-import type { ApplierStatus, BranchState, BranchStatus, DependencyStatus } from './web/status.ts';
+import type { ApplierStatus, BranchDetail, BranchState, BranchStatus, DependencyStatus } from './web/status.ts';
 
 /** Longer without a hello, and a branch counts as offline. */
 const OFFLINE_AFTER_MS = 30_000;
 /** Longer than any deadline of a look at the branches (target-pool.ts): who stands still for so long is hung. */
 const STALLED_AFTER_MS = 20 * 60_000;
+/** How often backlogs are looked at for their history. */
+const SAMPLE_MS = 10_000;
+
+/** What this applier has done for a branch; rates and history are for people. */
+interface Activity {
+  rowsWritten: number;
+  readonly rows: RecentRate;
+  readonly batches: RecentRate;
+  readonly backlog: RecentHistory;
+}
 
 export class HeadOffice {
   readonly registry = new MetricsRegistry();
@@ -39,20 +55,28 @@ export class HeadOffice {
   readonly #fleet: Fleet;
   readonly #metrics: ApplierMetrics;
   readonly #startedAt = new Date().toISOString();
-  /** Rows written for a branch since the start. */
-  readonly #rows = new Map<string, number>();
+  readonly #expectations = new Expectations();
+  readonly #activity = new Map<string, Activity>();
+  /** For pages and their actions: they must not wait for the pipelines' connections. */
+  readonly #pool: TargetPool;
+  /** What an action on the page does. */
+  readonly branches: Registry;
+  #sampling: NodeJS.Timeout | undefined;
   #shown = new Set<string>();
 
   constructor(config: ApplierConfig, version: string, logger: Logger) {
     this.#version = version;
     this.#metrics = applierMetrics(this.registry, version);
+    const rows = new Applier({
+      connect: () => connectTarget(config, 'tributary-applier schema'),
+      database: config.target.database,
+    });
+    this.#pool = new TargetPool({ connect: () => connectTarget(config, 'tributary-applier actions'), size: 2 });
+    this.branches = branchRegistry(config, this.#pool, rows);
     this.#fleet = new Fleet({
       connectTarget: () => connectTarget(config, 'tributary-applier apply'),
       connectBroker: purpose => connectBroker({ ...brokerAccess(config.broker), purpose }),
-      rows: new Applier({
-        connect: () => connectTarget(config, 'tributary-applier schema'),
-        database: config.target.database,
-      }),
+      rows,
       instance: hostname(),
       logger,
       events: this.#events(),
@@ -72,11 +96,13 @@ export class HeadOffice {
   /** @throws TributaryError TARGET_… when the database is not there; the broker may come later */
   async start(): Promise<void> {
     await this.#fleet.start();
+    this.#sampling = setInterval(() => this.#sample(), SAMPLE_MS).unref();
   }
 
   async stop(): Promise<void> {
+    clearInterval(this.#sampling);
     await this.#fleet.stop();
-    await this.tables.close();
+    await Promise.all([this.tables.close(), this.#pool.close()]);
   }
 
   /** Lets a halted branch try again. @throws BRANCH_UNKNOWN */
@@ -131,6 +157,21 @@ export class HeadOffice {
     };
   }
 
+  /** @throws BRANCH_UNKNOWN */
+  async detail(branch: string): Promise<BranchDetail> {
+    const known = this.#fleet.status().find(({ row }) => row.branch === branch && row.state !== 'removed');
+    if (known === undefined) throw new TributaryError('BRANCH_UNKNOWN', `There is no branch ${branch}.`);
+    const contents = await this.#pool.use(connection => readContents(connection, branch));
+    return {
+      status: this.#branchStatus(known, Date.now()),
+      connectedSince: known.contact?.connectedSince ?? null,
+      addedAt: known.row.createdAt,
+      epoch: known.row.stream.epoch,
+      backlog: this.#activityOf(branch).backlog.samples(),
+      ...contents,
+    };
+  }
+
   branchMetrics(): Promise<string> {
     const reports = this.#fleet.status().flatMap(({ row, contact }) => {
       const hello = storedHello(contact?.hello);
@@ -158,6 +199,7 @@ export class HeadOffice {
       m.branchCompleteSeconds.set({ branch }, seconds(each.completeThrough));
       m.branchLastSeenSeconds.set({ branch }, seconds(each.lastSeenAt));
       m.branchBacklogBatches.set({ branch }, each.backlogBatches ?? NaN);
+      m.branchOverdue.set({ branch }, each.state === 'overdue' ? 1 : 0);
       m.branchHalted.set({ branch }, each.halted === null ? 0 : 1);
       m.branchIncomplete.set({ branch }, each.incompleteSince === null ? 0 : 1);
       m.branchInboxBatches.set({ branch }, each.receivedSeq - each.appliedSeq);
@@ -197,6 +239,7 @@ export class HeadOffice {
       m.branchLastSeenSeconds,
       m.branchBacklogBatches,
       m.branchHalted,
+      m.branchOverdue,
       m.branchIncomplete,
       m.branchInboxBatches,
       m.branchSpoolFullSeconds,
@@ -204,6 +247,23 @@ export class HeadOffice {
       m.branchCertificateExpiry,
     ];
     for (const gauge of gauges) gauge.remove({ branch });
+    this.#activity.delete(branch);
+    this.#expectations.forget(branch);
+  }
+
+  #activityOf(branch: string): Activity {
+    const known = this.#activity.get(branch);
+    if (known !== undefined) return known;
+    const fresh = { rowsWritten: 0, rows: new RecentRate(), batches: new RecentRate(), backlog: new RecentHistory() };
+    this.#activity.set(branch, fresh);
+    return fresh;
+  }
+
+  #sample(): void {
+    const now = Date.now();
+    for (const { branch, backlogBatches } of this.status().branches) {
+      if (backlogBatches !== null) this.#activityOf(branch).backlog.note(backlogBatches, now);
+    }
   }
 
   #branchStatus({ row, contact }: FleetBranch, now: number): BranchStatus {
@@ -213,10 +273,14 @@ export class HeadOffice {
     const said = storedHello(contact?.hello);
     const { received, applied } = row.stream;
     const backlog = said === null || said.epoch !== row.stream.epoch ? null : Math.max(0, said.head.seq - applied.seq);
+    const away = lastSeenMs !== null && now - lastSeenMs > OFFLINE_AFTER_MS;
+    const expected = away ? this.#expectations.of(row.branch, said?.report ?? null, lastSeenMs) : null;
     let state: BranchState = backlog === null || backlog > 0 ? 'catching-up' : 'current';
     if (lastSeenMs === null) state = 'never-seen';
-    else if (now - lastSeenMs > OFFLINE_AFTER_MS) state = 'offline';
+    else if (expected !== null) state = now >= expected.overdueAt ? 'overdue' : 'offline';
     if (row.halt !== null) state = 'halted';
+    const activity = this.#activityOf(row.branch);
+    const batchesPerSecond = activity.batches.perSecond(now);
     return {
       branch: row.branch,
       state,
@@ -224,10 +288,15 @@ export class HeadOffice {
       completeThrough: through,
       lagSeconds: through === null ? null : Math.max(0, (now - Date.parse(through)) / 1000),
       backlogBatches: backlog,
+      batchesPerSecond,
+      rowsPerSecond: activity.rows.perSecond(now),
+      secondsLeft: secondsLeft(backlog ?? 0, batchesPerSecond),
+      expectedAt: expected === null ? null : new Date(expected.expectedAt).toISOString(),
+      overdueAt: expected === null ? null : new Date(expected.overdueAt).toISOString(),
       receivedSeq: received.seq,
       appliedSeq: applied.seq,
-      rowsWritten: this.#rows.get(row.branch) ?? 0,
-      halted: row.halt === null ? null : { code: row.halt.code, reason: row.halt.reason, hint: cureOf(row.halt.code) },
+      rowsWritten: activity.rowsWritten,
+      halted: row.halt === null ? null : haltStatus(row.halt),
       incompleteSince: row.incompleteSince,
       report: said?.report ?? null,
     };
@@ -243,7 +312,11 @@ export class HeadOffice {
         m.applySeconds.observe(took);
         m.applyRows.inc({ branch, op: 'upsert' }, upserts);
         m.applyRows.inc({ branch, op: 'delete' }, deletes);
-        this.#rows.set(branch, (this.#rows.get(branch) ?? 0) + upserts + deletes);
+        const activity = this.#activityOf(branch);
+        const now = Date.now();
+        activity.rowsWritten += upserts + deletes;
+        activity.rows.add(upserts + deletes, now);
+        activity.batches.add(batches, now);
       },
       ignored: (branch, verdict) => m.branchIgnored.inc({ branch, verdict }),
       gap: branch => m.branchGaps.inc({ branch }),
@@ -255,7 +328,23 @@ export class HeadOffice {
   }
 }
 
-const BRANCH_STATES: readonly BranchState[] = ['current', 'catching-up', 'halted', 'offline', 'never-seen'];
+const BRANCH_STATES: readonly BranchState[] = ['current', 'catching-up', 'halted', 'overdue', 'offline', 'never-seen'];
+
+function haltStatus({ code, reason, seq, since }: Halt): NonNullable<BranchStatus['halted']> {
+  return { code, reason, hint: cureOf(code), seq, since };
+}
+
+/** The branches of the configured head office, over a pool of connections that the caller closes. */
+export function branchRegistry(config: ApplierConfig, pool: TargetPool, rows: RowWriter): Registry {
+  const { broker, target } = config;
+  return new Registry({
+    pool,
+    rows,
+    provisioning: new Provisioning(managementApi(broker), broker.vhost),
+    address: { ...broker.branchAddress, vhost: broker.vhost, ca: broker.tls.ca },
+    headOffice: `${target.database} at ${broker.branchAddress.host}`,
+  });
+}
 
 export function connectTarget(config: ApplierConfig, name: string): Promise<Connection> {
   return connectMysql(config.target, { side: 'target', name, stallMs: 300_000 });

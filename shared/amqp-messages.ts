@@ -186,8 +186,13 @@ const helloSchema = z.object({
       .optional(),
     secondsUntilFull: finite.nullable(),
     captureLagSeconds: finite.nullable(),
-    snapshot: z.object({ tablesDone: count, tables: count, rows: count }).nullable(),
+    snapshot: z
+      .object({ tablesDone: count, tables: count, rows: count, secondsLeft: finite.nullable().default(null) })
+      .nullable(),
     windows: z.array(z.string().max(64)).max(256),
+    // Not said by agents of the first version.
+    timeZone: z.string().max(64).nullable().default(null),
+    source: z.string().max(300).nullable().default(null),
     error: text.nullable(),
   }),
 });

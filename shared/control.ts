@@ -63,6 +63,8 @@ export type ControlHandler = (
 
 export interface ControlServer {
   readonly path: string;
+  /** Beside the socket: where the page's token is kept (page-token.ts). */
+  readonly tokenFile: string;
   close(): Promise<void>;
 }
 
@@ -96,7 +98,7 @@ export async function startControlServer(options: ControlServerOptions): Promise
   }
   await promise;
   chmodSync(path, 0o600);
-  return { path, close: () => closeServer(server) };
+  return { path, tokenFile: path.replace(/\.sock$/, '.token'), close: () => closeServer(server) };
 }
 
 /** The first path whose folder this process may write. */

@@ -1,19 +1,22 @@
 /**
  * A small HTTP server on node:http: the page for people, the JSON behind it, metrics and health. No framework.
  *
- * Invariants: every request has a deadline and a size limit; every answer carries the security headers; on a loopback
- * address the Host header must name loopback too (else a web page elsewhere could reach us by DNS rebinding); a POST
- * must come from our own page (same origin) and carry this process's token.
+ * Invariants: every request has a deadline and a size limit; every answer carries the security headers; the Host
+ * header of whatever a page shows must be an address or one of our names (else a web page elsewhere could reach us by
+ * DNS rebinding); a POST must come from our own page (same origin), as JSON, and carry the token (page-token.ts).
  */
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createHash, timingSafeEqual } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { isIP } from 'node:net';
+import { hostname } from 'node:os';
 import { extname, join } from 'node:path';
 import type { Registry } from 'prom-client';
 import { isLoopback } from './config-fields.ts';
 import type { ListenAddress } from './config-fields.ts';
 import { TributaryError } from './errors.ts';
+import type { ErrorCode } from './errors.ts';
 import type { Logger } from './logging.ts';
 
 const MAX_BODY_BYTES = 64 * 1024;
@@ -108,6 +111,10 @@ export interface HttpServerOptions {
   readonly status: () => unknown;
   readonly routes?: readonly Route[];
   readonly assets?: Assets;
+  /** Names besides addresses and the machine's own by which browsers may ask. */
+  readonly names?: readonly string[];
+  /** What a POST must carry. */
+  readonly token: string;
   readonly logger: Logger;
   /** Default 20 s. */
   readonly handlerTimeoutMs?: number;
@@ -122,15 +129,14 @@ export interface HttpServer {
 
 /** @throws TributaryError CONFIG_INVALID when the address cannot be listened on */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
-  const token = randomBytes(24).toString('base64url');
-  const routes = compile([...standardRoutes(options, token), ...(options.routes ?? [])]);
+  const routes = compile([...standardRoutes(options), ...(options.routes ?? [])]);
   const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, connectionsCheckingInterval: 2000 });
   server.maxConnections = MAX_CONNECTIONS;
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
   server.keepAliveTimeout = 5000;
   server.on('request', (request, response) => {
-    void answer(request, response, { options, routes, token });
+    void answer(request, response, { options, routes });
   });
   const { host, port } = options.listen;
   await listen(server, host, port);
@@ -167,7 +173,7 @@ export async function closeServer(server: Server): Promise<void> {
   clearTimeout(timer);
 }
 
-function standardRoutes(options: HttpServerOptions, token: string): Route[] {
+function standardRoutes(options: HttpServerOptions): Route[] {
   return [
     { method: 'GET', path: '/healthz', handle: () => ({ json: { ok: true } }) },
     {
@@ -179,8 +185,8 @@ function standardRoutes(options: HttpServerOptions, token: string): Route[] {
       },
     },
     { method: 'GET', path: '/api/status', handle: () => ({ json: options.status() }) },
-    // Other origins cannot read the answer (no CORS headers), so only our own pages learn the token.
-    { method: 'GET', path: '/api/token', handle: () => ({ json: { token } }) },
+    // For a page that has been given a token and wants to know whether it is the right one.
+    { method: 'POST', path: '/api/token', handle: () => ({ json: { ok: true } }) },
     {
       method: 'GET',
       path: '/metrics',
@@ -208,7 +214,6 @@ function compile(routes: readonly Route[]): CompiledRoute[] {
 interface Site {
   readonly options: HttpServerOptions;
   readonly routes: readonly CompiledRoute[];
-  readonly token: string;
 }
 
 /** Never rejects: whatever goes wrong becomes an answer. */
@@ -233,9 +238,9 @@ interface Outgoing {
 }
 
 async function dispatch(request: IncomingMessage, site: Site, aborter: AbortController): Promise<Outgoing> {
-  checkHost(request, site.options.listen);
   const url = URL.parse(request.url ?? '/', 'http://localhost');
   if (url === null) throw new HttpError(400, 'BAD_REQUEST', 'the address is malformed');
+  checkHost(request, site.options, url.pathname);
   const method = request.method === 'HEAD' ? 'GET' : request.method;
   const asset = site.options.assets?.get(url.pathname);
   if (asset !== undefined) return assetReply(request, asset);
@@ -246,7 +251,7 @@ async function dispatch(request: IncomingMessage, site: Site, aborter: AbortCont
     const allow = matching.map(({ method: allowed }) => (allowed === 'GET' ? 'GET, HEAD' : allowed)).join(', ');
     throw new HttpError(405, 'METHOD_NOT_ALLOWED', `${url.pathname} takes ${allow}`, { allow });
   }
-  if (route.method === 'POST') checkOrigin(request, site.token);
+  if (route.method === 'POST') checkOrigin(request, site.options.token);
   const handled = (async () =>
     route.handle({
       params: decodeParams(route.pattern.exec(url.pathname)?.groups ?? {}),
@@ -274,25 +279,36 @@ function toOutgoing(reply: HttpReply): Outgoing {
   return { status, body: reply.text, contentType: reply.contentType ?? 'text/plain; charset=utf-8' };
 }
 
-function checkHost(request: IncomingMessage, listenAddress: ListenAddress): void {
-  if (!isLoopback(listenAddress.host)) return;
-  const name = (request.headers.host ?? '').replace(/:\d+$/, '');
-  if (!isLoopback(name)) {
+/** What monitoring asks for, by whatever name it knows this machine. */
+const FOR_PROGRAMS = /^\/(?:metrics(?:\/.*)?|healthz|readyz)$/;
+
+/** A browser that was lured here by another name (DNS rebinding) sends that name; an address cannot be rebound. */
+function checkHost(request: IncomingMessage, options: HttpServerOptions, path: string): void {
+  const name = (request.headers.host ?? '').replace(/:\d+$/, '').toLowerCase();
+  if (isLoopback(options.listen.host)) {
+    if (isLoopback(name)) return;
     throw new HttpError(421, 'WRONG_HOST', 'this address serves only this machine: use localhost or 127.0.0.1');
   }
+  if (FOR_PROGRAMS.test(path) || isLoopback(name) || isIP(name.replace(/^\[|\]$/g, '')) !== 0) return;
+  const names = [options.listen.host, hostname(), ...(options.names ?? [])];
+  if (names.some(known => known.toLowerCase() === name)) return;
+  throw new HttpError(421, 'WRONG_HOST', 'add the name by which you ask to http.names in the configuration');
 }
 
-/** A POST must come from our own page: browsers say so themselves, and only our page can have read the token. */
+/** A POST must come from our own page: browsers say so themselves. And a person must have given that page the token. */
 function checkOrigin(request: IncomingMessage, token: string): void {
   const { host, origin, 'sec-fetch-site': site } = request.headers;
   const sameOrigin =
     typeof site === 'string' ? site === 'same-origin' : origin === undefined || origin === `http://${host ?? ''}`;
   const originFits = origin === undefined || URL.parse(origin)?.host === host;
   if (!sameOrigin || !originFits) throw new HttpError(403, 'CROSS_ORIGIN', 'only the page served here may do this');
-  const given = request.headers[TOKEN_HEADER];
-  if (typeof given !== 'string' || !sameText(given, token)) {
-    throw new HttpError(403, 'TOKEN_MISSING', `the ${TOKEN_HEADER} header does not carry the token of /api/token`);
+  // No form and no simple request of another site can send this type.
+  if (!/^application\/json\b/i.test(request.headers['content-type'] ?? '')) {
+    throw new HttpError(415, 'NOT_JSON', 'an action is asked for as application/json');
   }
+  const given = request.headers[TOKEN_HEADER];
+  if (typeof given !== 'string') throw new HttpError(401, 'TOKEN_MISSING', 'this needs the token of this page');
+  if (!sameText(given, token)) throw new HttpError(403, 'TOKEN_WRONG', 'this is not the token of this page');
 }
 
 function sameText(a: string, b: string): boolean {
@@ -341,6 +357,9 @@ async function withDeadline<T>(work: Promise<T>, ms: number, aborter: AbortContr
   }
 }
 
+/** What the asker can mend. */
+const STATUS_OF: Readonly<Partial<Record<ErrorCode, number>>> = { BRANCH_UNKNOWN: 404, CONFIG_INVALID: 409 };
+
 function errorReply(error: unknown, logger: Logger): Outgoing {
   if (error instanceof HttpError) {
     const { status, code, message, headers } = error;
@@ -349,7 +368,7 @@ function errorReply(error: unknown, logger: Logger): Outgoing {
   logger.error({ err: error }, 'an HTTP request failed');
   if (error instanceof TributaryError) {
     const { code, message, hint, retryable } = error;
-    return toOutgoing({ status: retryable ? 503 : 500, json: { error: { code, message, hint } } });
+    return toOutgoing({ status: STATUS_OF[code] ?? (retryable ? 503 : 500), json: { error: { code, message, hint } } });
   }
   return toOutgoing({ status: 500, json: { error: { code: 'INTERNAL', message: 'an internal error; see the log' } } });
 }

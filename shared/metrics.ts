@@ -184,6 +184,12 @@ const APPLIER = {
     ['branch'],
   ),
   branchHalted: gauge('tributary_branch_halted', '0 or 1', 'Whether applying has stopped for a fault.', ['branch']),
+  branchOverdue: gauge(
+    'tributary_branch_overdue',
+    '0 or 1',
+    'Whether a whole window of its link has passed without a word of the branch.',
+    ['branch'],
+  ),
   branchIncomplete: gauge('tributary_branch_incomplete', '0 or 1', 'Whether a batch was quarantined or lost.', [
     'branch',
   ]),

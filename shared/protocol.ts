@@ -40,8 +40,18 @@ export interface AgentReport {
   /** Seconds until spool, disk or binlog retention runs out at today's rate; null: not in sight. */
   readonly secondsUntilFull: number | null;
   readonly captureLagSeconds: number | null;
-  readonly snapshot: { readonly tablesDone: number; readonly tables: number; readonly rows: number } | null;
+  readonly snapshot: {
+    readonly tablesDone: number;
+    readonly tables: number;
+    readonly rows: number;
+    /** At the present rate; null: not known, or said by an agent that does not tell. */
+    readonly secondsLeft: number | null;
+  } | null;
   readonly windows: readonly string[];
+  /** IANA name of the windows' time zone; null from an agent that does not tell. */
+  readonly timeZone: string | null;
+  /** The branch's database as people know it: `MySQL 9.7.4 at 127.0.0.1:3306`; null: not connected yet. */
+  readonly source: string | null;
   readonly error: string | null;
 }
 

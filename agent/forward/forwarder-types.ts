@@ -1,7 +1,7 @@
 /**
  * What goes into the forwarder and what it says of itself. The states are explained in forwarder.ts.
  */
-import type { ErrorCode, TributaryError } from '../../shared/errors.ts';
+import type { TributaryError } from '../../shared/errors.ts';
 import type { Answer } from '../../shared/protocol.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { ConnectLink } from './broker-link.ts';
@@ -58,8 +58,8 @@ export interface ForwarderStatus {
   readonly since: number;
   /** The last fault, until the next success. */
   readonly error: string | null;
-  /** What kind of fault that was. */
-  readonly errorCode: ErrorCode | null;
+  /** The same, with code and cure. */
+  readonly fault: TributaryError | null;
   readonly connected: boolean;
   /** The broker has an alarm and takes nothing for now. */
   readonly blocked: boolean;

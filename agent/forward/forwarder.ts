@@ -22,14 +22,14 @@
  * an open group is sent; at most one hello is outstanding.
  */
 import { assert, describeError, ERRORS, TributaryError } from '../../shared/errors.ts';
-import type { ErrorCode } from '../../shared/errors.ts';
 import { judgeAnswer } from '../../shared/protocol.ts';
 import type { Answer } from '../../shared/protocol.ts';
 import type { AnswerOwner, ForwardLink } from './broker-link.ts';
 import { freshCounters } from './forwarder-types.ts';
 import type { ForwarderOptions, ForwarderState, ForwarderStatus, SyncProgress } from './forwarder-types.ts';
 import { Greeter } from './greeter.ts';
-import { backOffMs, linkState } from './link.ts';
+import { linkState } from '../../shared/link-schedule.ts';
+import { backOffMs } from './link.ts';
 import type { BackOff } from './link.ts';
 import { LinkHolder } from './link-holder.ts';
 import { Sender } from './sender.ts';
@@ -61,7 +61,7 @@ export class Forwarder {
   #state: ForwarderState = 'stopped';
   #since: number;
   #error: string | null = null;
-  #errorCode: ErrorCode | null = null;
+  #lastFault: TributaryError | null = null;
   #failures = 0;
   #lastAnswer: Answer | null = null;
   #wasIdle = false;
@@ -105,7 +105,7 @@ export class Forwarder {
         onFault: error => this.#fault(error),
         onUnreadable: description => {
           this.#error = description;
-          this.#errorCode = 'MESSAGE_INVALID';
+          this.#lastFault = new TributaryError('MESSAGE_INVALID', description);
         },
       },
     });
@@ -156,7 +156,7 @@ export class Forwarder {
       state: this.#state,
       since: this.#since,
       error: this.#error,
-      errorCode: this.#errorCode,
+      fault: this.#lastFault,
       connected: CONNECTED.includes(this.#state),
       blocked: this.#links.blocked,
       windowOpen: policy.open,
@@ -256,7 +256,8 @@ export class Forwarder {
 
   #note(error: unknown): void {
     this.#error = describeError(error);
-    this.#errorCode = error instanceof TributaryError ? error.code : 'INTERNAL';
+    this.#lastFault =
+      error instanceof TributaryError ? error : new TributaryError('INTERNAL', describeError(error), { cause: error });
   }
 
   /** Any doubt about the link: drop it, rewind, and try again later. */
@@ -334,7 +335,7 @@ export class Forwarder {
   #confirmed(): void {
     this.#failures = 0;
     this.#error = null;
-    this.#errorCode = null;
+    this.#lastFault = null;
     if (this.#sender.confirmed === this.#o.spool.stream().head.seq) this.#greeter.greetSoon();
   }
 

@@ -3,6 +3,8 @@
  * Times are ISO 8601 in UTC; what is not known is null, never a made-up number.
  */
 
+import type { HistoryView } from '../../shared/recent.ts';
+
 /** A fault that stands in the way now, with its cure. */
 export interface StatusError {
   readonly code: string;
@@ -45,6 +47,8 @@ export interface SyncStatus {
   /** Batches that waited when it began, or came since. */
   readonly totalBatches: number;
   readonly doneBatches: number;
+  /** At the rate of this run; null: not known yet, or it has ended. */
+  readonly secondsLeft: number | null;
   readonly error: StatusError | null;
 }
 
@@ -79,6 +83,8 @@ export interface AgentStatus {
     readonly minFreeBytes: number;
     /** Until spool, disk or binlog retention runs out at today's rate; null: not in sight. */
     readonly secondsUntilFull: number | null;
+    /** Bytes that waited, over the last hours. */
+    readonly history: HistoryView;
   };
   readonly stream: {
     readonly epoch: string;
@@ -102,6 +108,10 @@ export interface AgentStatus {
     readonly opensAt: string | null;
     readonly maxBytesPerSecond: number;
     readonly sentBytes: number;
+    /** Over the last minute. */
+    readonly bytesPerSecond: number;
+    /** Until nothing waits, at that rate; null: nothing waits, or nothing moves. */
+    readonly secondsLeft: number | null;
     readonly unconfirmedBytes: number;
     readonly lastAnswerAt: string | null;
     readonly error: StatusError | null;

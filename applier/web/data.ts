@@ -8,25 +8,19 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { HttpError } from '../../shared/http.ts';
 import { closeQuietly, mysqlErrno, mysqlError } from '../../shared/mysql.ts';
-import { quoteName, quoteString, quoteTable } from '../../shared/sql.ts';
+import { quoteString } from '../../shared/sql.ts';
+import { isSortable, PAGE_ROWS, pageStatement, QUERY_MS, showValue } from './table-query.ts';
+import type { Column, Cursor, RowsQuery } from './table-query.ts';
 
-const PAGE_ROWS = 50;
-/** Deeper pages cost the server as much as reading everything before them. */
-const MAX_PAGE = 2000;
-const QUERY_MS = 3000;
 const MAX_WAITING = 16;
-/** Longest value shown: characters of text, bytes of binary. */
-const MAX_CHARACTERS = 200;
-const MAX_BYTES = 32;
-const CUT_MARK = '…';
-const GEOMETRIES = new Set(
-  'geometry geomcollection geometrycollection point linestring polygon multipoint multilinestring multipolygon'.split(
-    ' ',
-  ),
-);
+/** What the catalogue says is believed for so long: pages ask every few seconds. */
+const CATALOGUE_MS = 3000;
+const MAX_TABLES_KNOWN = 200;
 
 /** ER_QUERY_TIMEOUT: the statement took longer than max_execution_time. */
 const ER_QUERY_TIMEOUT = 3024;
+/** What a person has typed is no date, time or number that the server knows. */
+const ER_WRONG_VALUES = new Set([1292, 1411, 1525, 1690]);
 
 export interface TableSummary {
   readonly name: string;
@@ -39,16 +33,7 @@ export interface ColumnSummary {
   readonly type: string;
   /** Part of the row's identity. */
   readonly key: boolean;
-}
-
-export interface RowsQuery {
-  readonly table: string;
-  readonly branch: string | null;
-  /** From 1. */
-  readonly page: number;
-  /** null: in key order. */
-  readonly sort: string | null;
-  readonly descending: boolean;
+  readonly sortable: boolean;
 }
 
 export interface RowsPage {
@@ -56,14 +41,11 @@ export interface RowsPage {
   readonly columns: readonly ColumnSummary[];
   /** Text as the server prints it, bytes as 0x…, cut values ending in …; null is NULL. */
   readonly rows: readonly (readonly (string | null)[])[];
-  readonly page: number;
-  readonly more: boolean;
+  /** Where the next and the previous page begin; null: there is none. */
+  readonly next: Cursor | null;
+  readonly previous: Cursor | null;
   readonly sort: string | null;
   readonly descending: boolean;
-}
-
-interface Column extends ColumnSummary {
-  readonly dataType: string;
 }
 
 export interface TableBrowserOptions {
@@ -80,6 +62,8 @@ export class TableBrowser {
   #turn: Promise<unknown> = Promise.resolve();
   #waiting = 0;
   #closed = false;
+  #list: { readonly at: number; readonly tables: TableSummary[] } | null = null;
+  readonly #known = new Map<string, { readonly at: number; readonly columns: Column[] }>();
 
   constructor(options: TableBrowserOptions) {
     this.#database = options.database;
@@ -88,29 +72,41 @@ export class TableBrowser {
 
   /** The consolidated tables, in order of name. */
   async list(): Promise<TableSummary[]> {
+    const now = performance.now();
+    if (this.#list !== null && now - this.#list.at < CATALOGUE_MS) return this.#list.tables;
     const rows = await this.#query(
       `SELECT table_name AS name, table_rows AS estimate FROM information_schema.tables
        WHERE table_schema = ${quoteString(this.#database)} AND table_type = 'BASE TABLE'
          AND table_name NOT LIKE 'tributary\\_%' ORDER BY table_name LIMIT 5000`,
     );
-    return rows.map(row => ({ name: row[0] ?? '', estimatedRows: Number(row[1] ?? 0) }));
+    const tables = rows.map(row => ({ name: row[0] ?? '', estimatedRows: Number(row[1] ?? 0) }));
+    this.#list = { at: now, tables };
+    return tables;
   }
 
-  /** One page of a table. @throws HttpError 404 for an unknown table, 400 for an unknown column or page */
+  /** One page of a table. @throws HttpError 404 for an unknown table, 400 for an unknown column, value or place */
   async rows(query: RowsQuery): Promise<RowsPage> {
-    if (query.page > MAX_PAGE)
-      throw new HttpError(400, 'BAD_REQUEST', `there are at most ${MAX_PAGE} pages: filter or sort`);
     const columns = await this.#columns(query.table);
-    if (query.sort !== null && !columns.some(column => column.name === query.sort)) {
-      throw new HttpError(400, 'BAD_REQUEST', `${query.table} has no column ${query.sort}`);
-    }
-    const rows = await this.#query(selectPage(this.#database, columns, query));
+    const { sql, reversed, cursorLength } = pageStatement(this.#database, columns, query);
+    const found = await this.#query(sql);
+    const more = found.length > PAGE_ROWS;
+    const page = found.slice(0, PAGE_ROWS);
+    if (reversed) page.reverse();
+    const cursorOf = (row: (string | null)[] | undefined): Cursor | null =>
+      row === undefined || cursorLength === 0 ? null : row.slice(columns.length);
+    const after = reversed || more;
+    const before = reversed ? more : query.from !== null;
     return {
       table: query.table,
-      columns: columns.map(({ name, type, key }) => ({ name, type, key })),
-      rows: rows.slice(0, PAGE_ROWS).map(row => columns.map(({ dataType }, i) => showValue(row[i] ?? null, dataType))),
-      page: query.page,
-      more: rows.length > PAGE_ROWS && query.page < MAX_PAGE,
+      columns: columns.map(column => ({
+        name: column.name,
+        type: column.type,
+        key: column.key,
+        sortable: isSortable(column),
+      })),
+      rows: page.map(row => columns.map(({ dataType }, i) => showValue(row[i] ?? null, dataType))),
+      next: after ? cursorOf(page.at(-1)) : null,
+      previous: before ? cursorOf(page[0]) : null,
       sort: query.sort,
       descending: query.descending,
     };
@@ -124,6 +120,9 @@ export class TableBrowser {
   }
 
   async #columns(table: string): Promise<Column[]> {
+    const now = performance.now();
+    const known = this.#known.get(table);
+    if (known !== undefined && now - known.at < CATALOGUE_MS) return known.columns;
     const unknown = new HttpError(404, 'NOT_FOUND', `there is no table ${table}`);
     if (table.toLowerCase().startsWith('tributary_')) throw unknown;
     const rows = await this.#query(
@@ -132,12 +131,15 @@ export class TableBrowser {
        ORDER BY ordinal_position LIMIT 5000`,
     );
     if (rows.length === 0) throw unknown;
-    return rows.map(([name, type, dataType, key]) => ({
+    const columns = rows.map(([name, type, dataType, key]) => ({
       name: name ?? '',
       type: type ?? '',
       dataType: (dataType ?? '').toLowerCase(),
       key: key === '1',
     }));
+    if (this.#known.size >= MAX_TABLES_KNOWN) this.#known.clear();
+    this.#known.set(table, { at: now, columns });
+    return columns;
   }
 
   /** Runs a statement in its turn; a broken connection is replaced at the next one. */
@@ -164,8 +166,16 @@ export class TableBrowser {
       });
       return rows.map(row => Array.from(row, (cell: unknown) => (typeof cell === 'string' ? cell : null)));
     } catch (error) {
-      if (mysqlErrno(error) === ER_QUERY_TIMEOUT) {
-        throw new HttpError(503, 'TOO_SLOW', 'this order takes too long on a table of this size: filter by branch');
+      const errno = mysqlErrno(error);
+      if (errno === ER_QUERY_TIMEOUT) {
+        throw new HttpError(
+          503,
+          'TOO_SLOW',
+          `this takes longer than ${QUERY_MS / 1000} s: choose a branch, or sort by the key`,
+        );
+      }
+      if (errno !== null && ER_WRONG_VALUES.has(errno)) {
+        throw new HttpError(400, 'BAD_REQUEST', error instanceof Error ? error.message : 'the value does not fit');
       }
       this.#connection?.destroy();
       this.#connection = null;
@@ -185,61 +195,5 @@ export class TableBrowser {
       throw error;
     }
     return connection;
-  }
-}
-
-/** The statement that reads one page, and one row more to know whether another follows. Pure. */
-export function selectPage(database: string, columns: readonly Column[], query: RowsQuery): string {
-  const shown = columns.map(readColumn).join(', ');
-  const labelled = columns.some(({ name }) => name === '_branch');
-  const where = query.branch === null || !labelled ? '' : ` WHERE t.\`_branch\` = ${quoteString(query.branch)}`;
-  const keys = columns.filter(({ key }) => key).map(({ name }) => name);
-  // The key at the end makes the order total, so that no row is on two pages or on none.
-  const order = query.sort === null ? keys : [query.sort, ...keys.filter(name => name !== query.sort)];
-  const direction = query.descending ? ' DESC' : '';
-  const orderBy =
-    order.length === 0 ? '' : ` ORDER BY ${order.map(name => `t.${quoteName(name)}${direction}`).join(', ')}`;
-  const offset = (query.page - 1) * PAGE_ROWS;
-  return (
-    `SELECT /*+ MAX_EXECUTION_TIME(${QUERY_MS}) */ ${shown} FROM ${quoteTable(database, query.table)} AS t` +
-    `${where}${orderBy} LIMIT ${PAGE_ROWS + 1} OFFSET ${offset}`
-  );
-}
-
-type Shape = 'text' | 'bytes' | 'plain';
-
-function shapeOf(dataType: string): Shape {
-  if (/(?:binary|blob)$|^(?:vector|bit)$/.test(dataType) || GEOMETRIES.has(dataType)) return 'bytes';
-  return /(?:char|text)$|^json$/.test(dataType) ? 'text' : 'plain';
-}
-
-/** A column as text, one character or byte longer than what is shown, so that cutting shows. */
-function readColumn({ name, dataType }: Column): string {
-  const column = `t.${quoteName(name)}`;
-  const value = GEOMETRIES.has(dataType) ? `CAST(${column} AS BINARY)` : column;
-  switch (shapeOf(dataType)) {
-    case 'bytes':
-      // LEFT takes no VECTOR (MySQL manual, "Vector Functions"), HEX does.
-      if (dataType === 'vector') return `LEFT(HEX(${value}), ${(MAX_BYTES + 1) * 2})`;
-      return `HEX(LEFT(${value}, ${MAX_BYTES + 1}))`;
-    case 'text':
-      return `LEFT(CAST(${value} AS CHAR), ${MAX_CHARACTERS + 1})`;
-    case 'plain':
-      return `CAST(${value} AS CHAR)`;
-  }
-}
-
-/** A value as it is shown: bytes marked as such, what is too long cut with a mark. */
-export function showValue(value: string | null, dataType: string): string | null {
-  if (value === null) return null;
-  switch (shapeOf(dataType)) {
-    case 'bytes':
-      return value.length > MAX_BYTES * 2 ? `0x${value.slice(0, MAX_BYTES * 2)}${CUT_MARK}` : `0x${value}`;
-    case 'text': {
-      const characters = Array.from(value);
-      return characters.length > MAX_CHARACTERS ? characters.slice(0, MAX_CHARACTERS).join('') + CUT_MARK : value;
-    }
-    case 'plain':
-      return value;
   }
 }

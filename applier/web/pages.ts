@@ -1,10 +1,14 @@
-/** The head office's page: its files and the JSON behind its two halves, the fleet and the data. */
+/** The head office's page: its files, the JSON behind the fleet, a branch and the data, and the four actions. */
 import { join } from 'node:path';
+import { z } from 'zod';
 import { HttpError, loadAssets } from '../../shared/http.ts';
 import type { Assets, HttpRequest, Route } from '../../shared/http.ts';
 import { ROOT } from '../../shared/root.ts';
+import type { Registry } from '../branches/registry.ts';
 import type { TableBrowser } from './data.ts';
-import type { ApplierStatus } from './status.ts';
+import type { ApplierStatus, BranchDetail } from './status.ts';
+import { OPERATORS } from './table-query.ts';
+import type { RowsQuery } from './table-query.ts';
 
 /** The files of the page; read once, when the applier starts. */
 export function applierAssets(): Assets {
@@ -13,15 +17,24 @@ export function applierAssets(): Assets {
 
 export interface ApplierPageSources {
   readonly status: () => ApplierStatus;
+  readonly detail: (branch: string) => Promise<BranchDetail>;
+  readonly actions: Pick<Registry, 'retry' | 'quarantine' | 'approve' | 'snapshot'>;
+  /** An action has changed a branch. */
+  readonly changed: () => void;
   readonly tables: TableBrowser;
   /** The text of `/metrics/branches`. */
   readonly branchMetrics: () => Promise<string>;
 }
 
-/** Routes beyond the standard ones. All of them read. */
+/** Routes beyond the standard ones. */
 export function applierRoutes(sources: ApplierPageSources): Route[] {
   return [
     { method: 'GET', path: '/api/branches', handle: () => ({ json: { branches: sources.status().branches } }) },
+    {
+      method: 'GET',
+      path: '/api/branches/:id',
+      handle: async ({ params }) => ({ json: await sources.detail(params['id'] ?? '') }),
+    },
     { method: 'GET', path: '/api/tables', handle: async () => ({ json: { tables: await sources.tables.list() } }) },
     {
       method: 'GET',
@@ -36,19 +49,76 @@ export function applierRoutes(sources: ApplierPageSources): Route[] {
         contentType: 'text/plain; version=0.0.4; charset=utf-8',
       }),
     },
+    ...actionRoutes(sources),
   ];
 }
 
-function rowsQuery({ params, query }: HttpRequest) {
-  const pageText = query.get('page') ?? '1';
-  if (!/^[1-9]\d{0,5}$/.test(pageText)) throw new HttpError(400, 'BAD_REQUEST', 'page must be a whole number from 1');
+/** What the command line does too: `branch retry`, `branch quarantine`, `schema approve`, `branch snapshot`. */
+function actionRoutes({ actions, changed, detail }: ApplierPageSources): Route[] {
+  const action = (name: string, act: (branch: string, body: unknown) => Promise<string>): Route => ({
+    method: 'POST',
+    path: `/api/branches/:id/${name}`,
+    handle: async ({ params, body }) => {
+      const said = await act(params['id'] ?? '', body);
+      changed();
+      return { json: { said } };
+    },
+  });
+  return [
+    action('retry', async branch => {
+      await actions.retry(branch);
+      return `${branch} tries its batch again`;
+    }),
+    action('quarantine', async (branch, body) => {
+      // The batch that the person has seen, not one that has come to stand still meanwhile.
+      const { seq } = parsed(seqSchema, JSON.stringify(body), 'the batch');
+      const { status } = await detail(branch);
+      if (status.halted?.seq !== seq)
+        throw new HttpError(409, 'CHANGED', `${branch} does not stand at batch ${seq} any more`);
+      await actions.quarantine(branch);
+      return `${branch} goes on without the batch; a snapshot that mends it is asked for`;
+    }),
+    action('approve', async branch => {
+      await actions.approve(branch);
+      return `${branch} tries again and may rebuild tables`;
+    }),
+    action('snapshot', async branch => {
+      await actions.snapshot(branch, 'asked for on the page');
+      return `${branch} is asked to copy its tables again`;
+    }),
+  ];
+}
+
+const seqSchema = z.object({ seq: z.number().int().min(1) });
+const filterSchema = z.tuple([z.string().max(64), z.enum(OPERATORS), z.string().max(1000)]);
+const cursorSchema = z.array(z.string().max(8192).nullable()).min(1).max(20);
+
+function rowsQuery({ params, query }: HttpRequest): RowsQuery {
   const desc = query.get('desc') ?? '0';
-  if (!['0', '1', 'false', 'true'].includes(desc)) throw new HttpError(400, 'BAD_REQUEST', 'desc must be 0 or 1');
+  if (!['0', '1'].includes(desc)) throw new HttpError(400, 'BAD_REQUEST', 'desc must be 0 or 1');
+  const after = query.get('after');
+  const before = query.get('before');
+  const place = after ?? before;
   return {
     table: params['name'] ?? '',
     branch: query.get('branch') || null,
-    page: Number(pageText),
+    filters: query.getAll('filter').map(text => {
+      const [column, operator, value] = parsed(filterSchema, text, 'filter');
+      return { column, operator, value };
+    }),
     sort: query.get('sort') || null,
-    descending: desc === '1' || desc === 'true',
+    descending: desc === '1',
+    from:
+      place === null
+        ? null
+        : { side: after === null ? 'before' : 'after', cursor: parsed(cursorSchema, place, 'the place') },
   };
+}
+
+function parsed<T>(schema: z.ZodType<T>, text: string, what: string): T {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch {
+    throw new HttpError(400, 'BAD_REQUEST', `${what} is not of its form`);
+  }
 }

@@ -3,15 +3,18 @@
  * `tributary-applier status --json`. Times are ISO 8601 in UTC; what is not known is null.
  */
 import type { AgentReport } from '../../shared/protocol.ts';
+import type { HistoryView } from '../../shared/recent.ts';
+import type { BranchContents } from '../branches/branch-detail.ts';
 
 /**
  * - `current`: seen lately, and everything that it had is applied
  * - `catching-up`: seen lately, batches are on their way
  * - `halted`: a batch cannot be applied; a person decides
- * - `offline`: not seen for a while
+ * - `offline`: not seen for a while, and not expected before its link opens, or its window has passed
+ * - `overdue`: a whole window of its link has passed without a word of it (applier/branches/expectation.ts)
  * - `never-seen`: added, but no agent has said hello yet
  */
-export type BranchState = 'current' | 'catching-up' | 'halted' | 'offline' | 'never-seen';
+export type BranchState = 'current' | 'catching-up' | 'halted' | 'overdue' | 'offline' | 'never-seen';
 
 export interface BranchStatus {
   readonly branch: string;
@@ -23,15 +26,41 @@ export interface BranchStatus {
   readonly lagSeconds: number | null;
   /** Batches that the branch has (or had, when last seen) and the head office has not applied. */
   readonly backlogBatches: number | null;
+  /** Batches applied a second, over the last minute. */
+  readonly batchesPerSecond: number;
+  readonly rowsPerSecond: number;
+  /** Until the backlog is applied at that rate; null: there is none, or nothing moves. */
+  readonly secondsLeft: number | null;
+  /** When a branch that is not online should be heard from; null: it is online, or was never seen. */
+  readonly expectedAt: string | null;
+  /** From then on it counts as overdue. */
+  readonly overdueAt: string | null;
   readonly receivedSeq: number;
   readonly appliedSeq: number;
   /** Rows written for it since this applier began. */
   readonly rowsWritten: number;
-  readonly halted: { readonly code: string; readonly reason: string; readonly hint: string } | null;
+  readonly halted: {
+    readonly code: string;
+    readonly reason: string;
+    readonly hint: string;
+    /** The batch at which it stands still. */
+    readonly seq: number;
+    readonly since: string;
+  } | null;
   /** Since when rows of it may be missing here (a quarantined batch); null: none are. */
   readonly incompleteSince: string | null;
   /** What its agent last said of itself. */
   readonly report: AgentReport | null;
+}
+
+/** One branch in detail. */
+export interface BranchDetail extends BranchContents {
+  readonly status: BranchStatus;
+  readonly connectedSince: string | null;
+  readonly addedAt: string;
+  readonly epoch: string | null;
+  /** Batches that it had not delivered, over the last hours, as far as this applier has been running. */
+  readonly backlog: HistoryView;
 }
 
 export interface DependencyStatus {

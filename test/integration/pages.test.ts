@@ -1,3 +1,9 @@
+/**
+ * Both pages in a real browser, against the server that serves them and a real database behind the data.
+ */
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { createRequire } from 'node:module';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 import type { Browser, Page } from 'playwright-core';
@@ -6,25 +12,30 @@ import t from 'tap';
 import type { Test } from 'tap';
 import { agentAssets, agentRoutes } from '../../agent/web/pages.ts';
 import type { AgentStatus } from '../../agent/web/status.ts';
+import type { ApplierStatus } from '../../applier/web/status.ts';
 import { TableBrowser } from '../../applier/web/data.ts';
+import type { RowsPage } from '../../applier/web/data.ts';
 import { applierAssets, applierRoutes } from '../../applier/web/pages.ts';
 import { findPrograms } from '../../deploy/local/programs.ts';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
+import { TributaryError } from '../../shared/errors.ts';
 import { startHttpServer } from '../../shared/http.ts';
 import type { Assets, Route } from '../../shared/http.ts';
 import { silentLogger } from '../../shared/logging.ts';
 import { closeQuietly, connectMysql } from '../../shared/mysql.ts';
 import { Secret } from '../../shared/secret.ts';
 import { quoteString } from '../../shared/sql.ts';
-import { busyAgent, HOSTILE, mixedFleet, stoppedAgent } from '../support/page-fixtures.ts';
+import { branchDetail, busyAgent, HOSTILE, largeFleet, mixedFleet, stoppedAgent } from '../support/page-fixtures.ts';
 
-const office = sharedServers().headOffice;
+const TOKEN = 'k'.repeat(32);
+
+const target = sharedServers().headOffice;
 const database = `pages_${process.pid}`;
 const settings = {
-  host: office.host,
-  port: office.port,
-  user: office.user,
-  password: Secret.of(office.password),
+  host: target.host,
+  port: target.port,
+  user: target.user,
+  password: Secret.of(target.password),
   tls: { mode: 'off', ca: null, cert: null, key: null, verifyName: true },
 } as const;
 const connect = () => connectMysql(settings, { side: 'target', name: 'pages test' });
@@ -71,19 +82,27 @@ async function serve(t: Test, status: () => unknown, routes: Route[], assets: As
     status,
     routes,
     assets,
+    token: TOKEN,
     logger: silentLogger(),
   });
   t.teardown(() => server.close());
   return `http://127.0.0.1:${server.address.port}`;
 }
 
+interface OpenOptions {
+  readonly width?: number;
+  /** Console errors that are expected: the browser itself reports an answer of 400 and above. */
+  readonly expected?: RegExp;
+}
+
 /** A page that fails the test for any script error, console error or broken rule of the content policy. */
-async function open(t: Test, address: string, width = 1280): Promise<Page> {
+async function open(t: Test, address: string, options: OpenOptions = {}): Promise<Page> {
+  const { width = 1280, expected } = options;
   const page = await browser.newPage({ viewport: { width, height: 900 } });
   const faults: string[] = [];
   page.on('pageerror', error => faults.push(error.message));
   page.on('console', message => {
-    if (message.type() === 'error') faults.push(message.text());
+    if (message.type() === 'error' && expected?.test(message.text()) !== true) faults.push(message.text());
   });
   t.teardown(async () => {
     await page.close();
@@ -93,16 +112,50 @@ async function open(t: Test, address: string, width = 1280): Promise<Page> {
   return page;
 }
 
-async function applier(t: Test): Promise<string> {
+interface Acted {
+  readonly action: string;
+  readonly branch: string;
+}
+
+interface Office {
+  readonly address: string;
+  readonly acted: Acted[];
+}
+
+/** The head office's page over a fleet that the test chooses. */
+async function office(t: Test, status: () => ApplierStatus = () => mixedFleet()): Promise<Office> {
   const tables = new TableBrowser({ database, connect });
   t.teardown(() => tables.close());
-  const status = () => mixedFleet();
-  return serve(
-    t,
+  const acted: Acted[] = [];
+  const note = (action: string) => (branch: string) => {
+    acted.push({ action, branch });
+    return Promise.resolve('a request');
+  };
+  const detail = (id: string) => {
+    const found = status().branches.find(({ branch }) => branch === id);
+    if (found === undefined) return Promise.reject(new TributaryError('BRANCH_UNKNOWN', `There is no branch ${id}.`));
+    return Promise.resolve(branchDetail(found));
+  };
+  const routes = applierRoutes({
     status,
-    applierRoutes({ status, tables, branchMetrics: () => Promise.resolve('# none\n') }),
-    applierAssets(),
-  );
+    detail,
+    actions: {
+      retry: async branch => {
+        await note('retry')(branch);
+      },
+      quarantine: note('quarantine'),
+      approve: note('approve'),
+      snapshot: note('snapshot'),
+    },
+    changed: () => undefined,
+    tables,
+    branchMetrics: () => Promise.resolve('# none\n'),
+  });
+  return { address: await serve(t, status, routes, applierAssets()), acted };
+}
+
+async function agent(t: Test, status: () => AgentStatus, startSync: () => void = () => undefined): Promise<string> {
+  return serve(t, status, agentRoutes({ startSync }), agentAssets());
 }
 
 /** The shown rows, cell by cell. */
@@ -123,26 +176,187 @@ async function shows(page: Page, selector: string, text: string): Promise<void> 
   throw new Error(`${selector} shows ${String(found)}, not ${text}`);
 }
 
-const firstId = async (page: Page): Promise<string> => (await cellsOf(page))[0]?.[1] ?? '';
+const names = (page: Page): Promise<string[]> => page.locator('.group .branch-name').allTextContents();
+const firstId = '#rows tr td:nth-child(2)';
 
-void t.test('the fleet shows each branch with its state, what needs a person first', async t => {
-  const page = await open(t, await applier(t));
+async function dialogOf(page: Page): Promise<string> {
+  await page.waitForSelector('#token-input');
+  return (await page.locator('dialog:has(#token-input)').textContent()) ?? '';
+}
+
+async function giveToken(page: Page, token: string): Promise<void> {
+  await page.fill('#token-input', token);
+  await page.click('dialog button[type=submit]');
+}
+
+void t.test('the fleet shows what needs a person first, and tells offline from overdue', async t => {
+  const page = await open(t, (await office(t)).address);
   await page.waitForSelector('.branch-name');
-  t.same(await page.locator('#branches .pill').allTextContents(), [
+  t.same(await page.locator('.group .pill').allTextContents(), [
     'halted',
-    'offline',
-    'never seen',
+    'overdue',
     'catching up',
     'current',
     'current',
+    'offline',
+    'never seen',
   ]);
-  t.match(await page.textContent('#branches'), 'product_sales, key 4711');
+  const text = await page.textContent('table.fleet');
+  t.match(text, 'product_sales, key 4711');
+  t.match(text, /missed \S/);
+  t.match(text, /expected \S/);
+  await page.hover('time.ago');
+  t.match(await page.getAttribute('time.ago', 'title'), /\d{4}, \d\d:\d\d:\d\d/, 'the exact time on hovering');
+});
+
+void t.test('two hundred branches are searched, narrowed and sorted, and nothing moves while they refresh', async t => {
+  const page = await open(t, (await office(t, () => largeFleet(200))).address);
+  await page.waitForSelector('.group:nth-of-type(200)');
+  t.equal((await names(page)).length, 200);
+  await page.evaluate(`window.shifts = 0; window.kept = document.querySelector('.group:last-of-type tr');
+    new PerformanceObserver(list => list.getEntries().forEach(entry => { window.shifts += entry.value; }))
+      .observe({ type: 'layout-shift' })`);
+  const updated = await page.textContent('#updated');
+  const before = await page.locator('#updated').textContent();
+  while ((await page.locator('#updated').textContent()) === before) await sleep(100);
+  t.ok(updated);
+  t.equal(await page.evaluate('window.shifts'), 0, 'no layout shift');
+  t.equal(await page.evaluate('window.kept.isConnected'), true, 'a row that shows the same is not made anew');
+
+  await page.fill('#search', '17');
+  t.same(await names(page), [
+    'branch-017',
+    'branch-117',
+    'branch-170',
+    'branch-171',
+    'branch-172',
+    'branch-173',
+    'branch-174',
+    'branch-175',
+    'branch-176',
+    'branch-177',
+    'branch-178',
+    'branch-179',
+  ]);
+  await page.fill('#search', 'nowhere');
+  t.match(await page.textContent('#fleet-empty'), 'No branch fits.');
+  await page.fill('#search', '');
+  await page.click('.chip:has-text("Halted")');
+  t.ok((await page.locator('.group .pill').allTextContents()).every(text => text === 'halted'));
+  await page.click('.chip:has-text("All")');
+  await page.click('#fleet-head button:has-text("Rate")');
+  await page.click('#fleet-head button:has-text("Rate")');
+  const rates = await page.locator('.group td[data-label="Rate"]').allTextContents();
+  const numbers = rates.map(text => parseFloat(text)).filter(value => !Number.isNaN(value));
+  t.same(
+    numbers,
+    [...numbers].sort((a, b) => b - a),
+    'the fastest first',
+  );
+  t.equal(await page.evaluate('document.activeElement.dataset.focus'), 'rate', 'the heading keeps its focus');
+});
+
+void t.test('one branch in detail: its tables and columns lead to its rows', async t => {
+  const page = await open(t, (await office(t)).address, { expected: /status of 404/ });
+  await page.click('.branch-name:has-text("toulouse")');
+  await page.waitForSelector('.branch-title');
+  t.match(page.url(), /#\/branch\/toulouse$/);
+  await page.click('summary');
+  await page.waitForSelector('.columns .key');
+  t.match(await page.textContent('.columns'), 'id bigint unsigned, key');
+  const text = await page.textContent('#branch-view');
+  t.match(text, 'batch 18102 was quarantined');
+  t.match(text, HOSTILE);
+  t.equal(await page.evaluate(`'hacked' in window`), false);
+  await page.click('#branch-view a:has-text("product_sales")');
+  await page.waitForSelector('#view-data:not([hidden])');
+  t.match(page.url(), 'branch=toulouse');
+  await page.goBack();
+  await page.goto(`${page.url().split('#')[0] ?? ''}#/branch/nowhere`);
+  await page.waitForSelector('#branch-view .empty');
+  t.match(await page.textContent('#branch-view'), 'There is no branch nowhere.');
+});
+
+void t.test('an action asks for the token, takes no wrong one, and is done once', async t => {
+  const { address, acted } = await office(t);
+  const page = await open(t, `${address}/#/branch/toulouse`, { expected: /status of 403/ });
+  await page.click('button:has-text("Pass over this batch")');
+  await page.click('dialog button.danger');
+  t.match(await dialogOf(page), 'tributary-applier token', 'it says where the token comes from');
+  await giveToken(page, 'a guess');
+  await page.waitForSelector('dialog .wrong');
+  t.same(acted, []);
+  await giveToken(page, TOKEN);
+  await page.waitForSelector('.notice.good');
+  t.same(acted, [{ action: 'quarantine', branch: 'toulouse' }]);
+  // The token is known now.
+  await page.click('button:has-text("Try again")');
+  await page.waitForSelector('.notice:has-text("tries its batch again")');
+  await page.click('button:has-text("Copy all tables again")');
+  await page.click('dialog button:has-text("Cancel")');
+  t.same(
+    acted.map(({ action }) => action),
+    ['quarantine', 'retry'],
+    'what was cancelled is not done',
+  );
+  const other = await fetch(`${address}/api/branches/toulouse/quarantine`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', 'x-tributary-token': TOKEN },
+    body: '{"seq": 20374}',
+  });
+  t.equal(other.status, 409, 'another batch than the one at which it stands is not passed over');
+});
+
+void t.test('the link that brings the token along opens the way, and does not stay in the address', async t => {
+  const { address, acted } = await office(t);
+  const page = await open(t, `${address}/#token=${TOKEN}`);
+  await page.waitForSelector('.branch-name');
+  t.notMatch(page.url(), TOKEN);
+  await page.click('.branch-name:has-text("toulouse")');
+  await page.click('button:has-text("Try again")');
+  await page.waitForSelector('.notice.good');
+  t.same(acted, [{ action: 'retry', branch: 'toulouse' }]);
+});
+
+void t.test('another site can neither act, nor read, nor frame the page', async t => {
+  const { address, acted } = await office(t);
+  const evil = createServer((_, response) => {
+    response.setHeader('content-type', 'text/html');
+    response.end(`<iframe src="${address}/"></iframe><form method="post" enctype="text/plain" target="sink"
+      action="${address}/api/branches/toulouse/retry"><input name='{"a":"' value='"}'></form><iframe name="sink"></iframe>`);
+  });
+  await new Promise<void>(resolve => evil.listen(0, '127.0.0.1', () => resolve()));
+  t.teardown(() => new Promise(resolve => evil.close(resolve)));
+  const bound = evil.address();
+  if (typeof bound !== 'object' || bound === null) throw new Error('it listens');
+  const page = await browser.newPage();
+  t.teardown(() => page.close());
+  // Another host name, so another site, as far as the browser is concerned.
+  await page.goto(`http://localhost:${bound.port}/`);
+  const results = await page.evaluate(
+    `(async () => {
+      const url = ${JSON.stringify(`${address}/api/branches/toulouse/retry`)};
+      const headers = { 'content-type': 'application/json', 'x-tributary-token': ${JSON.stringify(TOKEN)} };
+      const tried = [
+        fetch(url, { method: 'POST', headers, body: '{}' }),
+        fetch(url, { method: 'POST', mode: 'no-cors', body: '{}' }).then(reply => reply.text()),
+        fetch(${JSON.stringify(`${address}/api/status`)}).then(reply => reply.text()),
+      ];
+      document.forms[0].submit();
+      return (await Promise.allSettled(tried)).map(({ status, value }) => status === 'rejected' || value === '');
+    })()`,
+  );
+  t.same(results, [true, true, true]);
+  await page.waitForLoadState('networkidle');
+  const framed = page.frames().find(frame => frame.url().startsWith(address));
+  t.notOk(framed !== undefined && (await framed.locator('.branch-name').count()) > 0, 'not in a frame');
+  t.same(acted, []);
 });
 
 void t.test('rows appear, the database’s own tables do not, and a new row comes without reloading', async t => {
-  const page = await open(t, await applier(t));
+  const page = await open(t, `${(await office(t)).address}/#/data`);
   await page.waitForSelector('#rows tr:nth-child(50)');
-  t.same(await page.locator('#table option').count(), 1);
+  t.equal(await page.locator('#table option').count(), 1);
   await page.selectOption('#branch', 'lille');
   await page.waitForSelector('#rows .empty');
   await insert('lille', 1, 'the very first');
@@ -152,33 +366,79 @@ void t.test('rows appear, the database’s own tables do not, and a new row come
 });
 
 void t.test('paging, sorting and filtering work, and stand in the address', async t => {
-  const address = await applier(t);
-  const page = await open(t, address);
+  const page = await open(t, `${(await office(t)).address}/#/data`);
   await page.waitForSelector('#rows tr:nth-child(50)');
   await page.selectOption('#branch', 'paris');
-  await shows(page, '#rows td', 'paris');
-  t.equal(await firstId(page), '1');
+  await shows(page, firstId, '1');
   await page.click('#next');
-  await shows(page, '#rows td:nth-child(2)', '51');
+  await shows(page, firstId, '51');
   t.equal(await page.isDisabled('#next'), true, 'the second page of a hundred rows is the last');
   await page.click('#previous');
-  await shows(page, '#rows td:nth-child(2)', '1');
+  await shows(page, firstId, '1');
+  t.equal(await page.isDisabled('#previous'), true);
   await page.click('#columns button:has-text("id")');
   await page.waitForSelector('#columns th.sorted');
   await page.click('#columns button:has-text("id")');
-  await shows(page, '#rows td:nth-child(2)', '100');
-  t.match(page.url(), /#table=sales&branch=paris&sort=id&desc=1/);
+  await shows(page, firstId, '100');
+  await page.selectOption('#filter-column', 'region');
+  await page.selectOption('#filter-operator', 'contains');
+  await page.fill('#filter-value', 'REGION 7');
+  await page.click('button:has-text("Add filter")');
+  await shows(page, firstId, '79');
+  t.equal((await cellsOf(page)).length, 11, '7 and 70 to 79');
+  t.match(page.url(), /#\/data\?branch=paris&sort=id&desc=1&filter=/);
   const again = await open(t, page.url());
-  await shows(again, '#rows td:nth-child(2)', '100');
+  await shows(again, firstId, '79');
+  await again.click('#filters .chip');
+  await shows(again, firstId, '100');
+});
+
+void t.test('page by page, in every order, each row is seen exactly once', async t => {
+  const { address } = await office(t);
+  // Values that repeat, and NULLs at the border of pages.
+  await admin.query(
+    `UPDATE ${database}.sales SET ratio = IF(id % 3 = 0, NULL, id % 5 / 10), amount = id % 4 WHERE _branch <> 'nantes'`,
+  );
+  const first = (await (await fetch(`${address}/api/tables/sales/rows`)).json()) as RowsPage;
+  const sortable = first.columns.filter(column => column.sortable).map(({ name }) => name);
+  t.same(sortable, ['_branch', 'id', 'region', 'amount', 'raw', 'flags', 'ratio', '_batch']);
+  for (const sort of sortable) {
+    for (const desc of ['0', '1']) {
+      const seen: string[] = [];
+      const pages: string[][] = [];
+      let place: string | null = null;
+      let back: RowsPage['previous'] = null;
+      do {
+        const question: URLSearchParams = new URLSearchParams({ sort, desc });
+        if (place !== null) question.set('after', place);
+        const page = (await (
+          await fetch(`${address}/api/tables/sales/rows?${question.toString()}`)
+        ).json()) as RowsPage;
+        pages.push(page.rows.map(row => `${row[0] ?? ''}/${row[1] ?? ''}`));
+        seen.push(...(pages.at(-1) ?? []));
+        back = page.previous;
+        place = page.next === null ? null : JSON.stringify(page.next);
+      } while (place !== null);
+      t.equal(new Set(seen).size, 122, `${sort} ${desc}: all`);
+      t.equal(seen.length, 122, `${sort} ${desc}: none twice`);
+      const question = new URLSearchParams({ sort, desc, before: JSON.stringify(back) });
+      const page = (await (await fetch(`${address}/api/tables/sales/rows?${question.toString()}`)).json()) as RowsPage;
+      t.same(
+        page.rows.map(row => `${row[0] ?? ''}/${row[1] ?? ''}`),
+        pages.at(-2),
+        `${sort} ${desc}: and back`,
+      );
+    }
+  }
 });
 
 void t.test('what a branch sent is shown as text, never as markup', async t => {
-  const page = await open(t, await applier(t));
-  await page.waitForSelector('#rows tr:nth-child(50)');
-  await page.selectOption('#branch', 'paris');
-  await shows(page, '#rows td', 'paris');
+  const page = await open(t, `${(await office(t)).address}/#/data?table=sales&branch=paris`);
+  await shows(page, firstId, '1');
   t.equal((await cellsOf(page))[1]?.[2], HOSTILE);
-  t.match(await page.textContent('#branches'), HOSTILE, 'in the fleet too');
+  await page.click('.tabs a:has-text("Branches")');
+  await page.waitForSelector('.branch-name');
+  t.match(await page.textContent('table.fleet'), HOSTILE, 'in the fleet too');
   t.equal(await page.locator('main script, main img').count(), 0);
   t.equal(await page.evaluate(`'hacked' in window`), false);
 });
@@ -186,10 +446,7 @@ void t.test('what a branch sent is shown as text, never as markup', async t => {
 void t.test(
   'big numbers stay exact, bytes are hexadecimal, long values are cut with a mark, NULL is told from text',
   async t => {
-    const page = await open(t, await applier(t));
-    await page.waitForSelector('#rows tr:nth-child(50)');
-    await page.goto(`${page.url().split('#')[0] ?? ''}#branch=nantes`);
-    await page.reload();
+    const page = await open(t, `${(await office(t)).address}/#/data?table=sales&branch=nantes`);
     await shows(page, '#rows td', 'nantes');
     const [seven, biggest] = await cellsOf(page);
     t.equal(biggest?.[1], '18446744073709551615');
@@ -204,38 +461,45 @@ void t.test(
   },
 );
 
-void t.test('the data API refuses other tables, columns and pages', async t => {
-  const address = await applier(t);
+void t.test('the data API refuses other tables, columns, values and places', async t => {
+  const { address } = await office(t);
   const status = async (path: string): Promise<number> => (await fetch(`${address}/api/tables/${path}`)).status;
+  const filter = (...parts: string[]): string => `sales/rows?filter=${encodeURIComponent(JSON.stringify(parts))}`;
   t.equal(await status('sales/rows'), 200);
   t.equal(await status('SALES/rows'), 404, 'names are compared byte for byte');
   t.equal(await status('tributary_branch/rows'), 404);
   t.equal(await status('user/rows'), 404);
   t.equal(await status(`${encodeURIComponent('sales` WHERE 1; --')}/rows`), 404);
   t.equal(await status('sales/rows?sort=nothing'), 400);
+  t.equal(await status('sales/rows?sort=doc'), 400);
   t.equal(await status(`sales/rows?sort=${encodeURIComponent('id` DESC --')}`), 400);
-  t.equal(await status('sales/rows?page=0'), 400);
-  t.equal(await status('sales/rows?page=99999'), 400);
+  t.equal(await status('sales/rows?after=7'), 400);
+  t.equal(await status(`sales/rows?after=${encodeURIComponent('["paris"]')}`), 400);
+  t.equal(await status(filter('id', '>', '5')), 200);
+  t.equal(await status(filter('id', '=', '1 OR 1=1')), 400);
+  t.equal(await status(filter('id', 'LIKE', '1')), 400);
+  t.equal(await status(filter('raw', '=', '0xDEADBEEF')), 200);
   const hostile = await fetch(`${address}/api/tables/sales/rows?branch=${encodeURIComponent(`' OR 1=1 -- \\`)}`);
   t.match(await hostile.json(), { rows: [] });
 });
 
-void t.test('Sync now posts once, shows its progress and its end', async t => {
+void t.test('Sync now asks for the token, posts once, shows its progress and its end', async t => {
   let status: AgentStatus = busyAgent();
   let posts = 0;
-  const address = await serve(
+  const address = await agent(
     t,
     () => status,
-    agentRoutes({ startSync: () => void ((posts += 1), (status = syncing(status, 'running'))) }),
-    agentAssets(),
+    () => void ((posts += 1), (status = syncing(status, 'running'))),
   );
   const page = await open(t, address);
   await shows(page, '#branch', 'paris');
   await page.click('#sync');
+  t.match(await dialogOf(page), 'tributary-agent token');
+  await giveToken(page, TOKEN);
   await page.waitForSelector('#sync-bar:not([hidden])');
   t.equal(posts, 1);
   t.equal(await page.isDisabled('#sync'), true, 'not twice');
-  t.match(await page.textContent('#sync-text'), '100 of 318 batches');
+  t.match(await page.textContent('#sync-text'), '100 of 318 batches, 1 min 20 s left');
   status = syncing(status, 'done');
   await shows(page, '#sync-text', 'done: 318 batches at the head office');
   t.equal(await page.isDisabled('#sync'), false);
@@ -243,14 +507,15 @@ void t.test('Sync now posts once, shows its progress and its end', async t => {
 
 function syncing(status: AgentStatus, state: 'running' | 'done'): AgentStatus {
   const doneBatches = state === 'done' ? 318 : 100;
-  return { ...status, sync: { state, startedAt: status.now, totalBatches: 318, doneBatches, error: null } };
+  const secondsLeft = state === 'done' ? null : 80;
+  return {
+    ...status,
+    sync: { state, startedAt: status.now, totalBatches: 318, doneBatches, secondsLeft, error: null },
+  };
 }
 
 void t.test('the branch’s page shows a fault with its cure, as text', async t => {
-  const page = await open(
-    t,
-    await serve(t, () => stoppedAgent(), agentRoutes({ startSync: () => undefined }), agentAssets()),
-  );
+  const page = await open(t, await agent(t, () => stoppedAgent()));
   await page.waitForSelector('#errors .banner');
   const text = await page.textContent('#errors');
   t.match(text, HOSTILE);
@@ -259,25 +524,64 @@ void t.test('the branch’s page shows a fault with its cure, as text', async t 
   t.equal(await page.evaluate(`'hacked' in window`), false);
 });
 
-void t.test('both pages fit a telephone without scrolling sideways', async t => {
-  const addresses = [await applier(t), await serve(t, () => busyAgent(), [], agentAssets())];
-  for (const address of addresses) {
-    const page = await open(t, address, 390);
-    await page.waitForSelector('.card .number');
-    t.equal(await page.evaluate('document.documentElement.scrollWidth <= innerWidth'), true);
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** What axe-core finds: contrast, labels, roles, structure; or, of the other colours, contrast alone. */
+async function accessibilityFaults(page: Page, rules: 'all' | 'contrast'): Promise<string[]> {
+  if (rules === 'all') await page.evaluate(axe);
+  const chosen = rules === 'all' ? '' : `, runOnly: ['color-contrast']`;
+  return page.evaluate(
+    `axe.run(document, { resultTypes: ['violations']${chosen} }).then(({ violations }) =>
+      violations.map(({ id, nodes }) => id + ': ' + nodes.slice(0, 3).map(({ html }) => html.slice(0, 160)).join(' | ')))`,
+  );
+}
+
+void t.test('every view fits a telephone, and is accessible in light and dark', async t => {
+  const { address } = await office(t);
+  const views: [string, string][] = [
+    [`${address}/#/`, '.branch-name'],
+    [`${address}/#/branch/toulouse`, '.branch-title'],
+    [`${address}/#/data`, '#rows tr:nth-child(50)'],
+    [await agent(t, () => busyAgent()), '#tables tr'],
+    [await agent(t, () => stoppedAgent()), '#errors .banner'],
+  ];
+  for (const [view, ready] of views) {
+    const page = await open(t, view, { width: 390 });
+    await page.waitForSelector(ready);
+    t.equal(await page.evaluate('document.documentElement.scrollWidth <= innerWidth'), true, `${view} fits`);
+    t.same(await accessibilityFaults(page, 'all'), [], view);
+    await page.setViewportSize({ width: 1280, height: 900 });
+    await page.emulateMedia({ colorScheme: 'dark' });
+    t.same(await accessibilityFaults(page, 'contrast'), [], `${view} in the dark`);
   }
+});
+
+void t.test('all can be reached and done with the keyboard', async t => {
+  const { address, acted } = await office(t);
+  const page = await open(t, `${address}/#token=${TOKEN}`);
+  await page.waitForSelector('.branch-name');
+  await page.keyboard.press('Tab');
+  t.match(await page.evaluate('document.activeElement.textContent'), 'Skip to the content');
+  await page.keyboard.press('Enter');
+  for (let i = 0; i < 40; i += 1) {
+    await page.keyboard.press('Tab');
+    if ((await page.evaluate('document.activeElement.className')) === 'branch-name') break;
+  }
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('.branch-title');
+  await page.focus('button:has-text("Try again")');
+  await page.keyboard.press('Enter');
+  await page.waitForSelector('.notice.good');
+  t.same(acted, [{ action: 'retry', branch: 'toulouse' }]);
 });
 
 void t.test('a page says so when its server is gone, and recovers', async t => {
   let fail = false;
-  const status = () => {
+  const status = (): AgentStatus => {
     if (fail) throw new Error('gone');
     return busyAgent();
   };
-  const address = await serve(t, status, [], agentAssets());
-  const page = await browser.newPage();
-  t.teardown(() => page.close());
-  await page.goto(address);
+  const page = await open(t, await agent(t, status), { expected: /status of 500/ });
   await shows(page, '#branch', 'paris');
   fail = true;
   await page.waitForSelector('#connection .banner', { timeout: 10_000 });

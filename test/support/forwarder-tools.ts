@@ -33,6 +33,8 @@ export function makeForwarder(
         captureLagSeconds: null,
         snapshot: null,
         windows: [],
+        timeZone: null,
+        source: null,
         error: null,
       },
     }),

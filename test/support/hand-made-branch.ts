@@ -154,6 +154,8 @@ export class HandMadeBranch {
         captureLagSeconds: null,
         snapshot: null,
         windows: [],
+        timeZone: null,
+        source: null,
         error: null,
       },
       ...changes,

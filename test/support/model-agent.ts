@@ -376,5 +376,7 @@ const REPORT: Hello['report'] = {
   captureLagSeconds: null,
   snapshot: null,
   windows: [],
+  timeZone: null,
+  source: null,
   error: null,
 };

@@ -1,6 +1,6 @@
 /** Statuses that pages and `status` commands are tried with: everything in trouble, everything in order. */
 import type { AgentStatus } from '../../agent/web/status.ts';
-import type { ApplierStatus, BranchStatus } from '../../applier/web/status.ts';
+import type { ApplierStatus, BranchDetail, BranchStatus } from '../../applier/web/status.ts';
 
 /** What a hostile branch might put into a name, a message or a row. */
 export const HOSTILE = '<script>window.hacked = true</script><img src=x onerror="window.hacked = true">';
@@ -41,6 +41,10 @@ export function busyAgent(now = new Date()): AgentStatus {
       freeDiskBytes: 81_604_378_624,
       minFreeBytes: 1_073_741_824,
       secondsUntilFull: 3_110_400,
+      history: {
+        everySeconds: 60,
+        values: Array.from({ length: 120 }, (_, i) => 41_680_896 * (0.4 + 0.6 * Math.abs(Math.sin(i / 17)))),
+      },
     },
     stream: { epoch: '9f2c4e7a61b8', head: 20_418, confirmed: 20_130, received: 20_104, applied: 20_100 },
     link: {
@@ -53,6 +57,8 @@ export function busyAgent(now = new Date()): AgentStatus {
       opensAt: null,
       maxBytesPerSecond: 65_536,
       sentBytes: 912_680_550,
+      bytesPerSecond: 63_000,
+      secondsLeft: 661,
       unconfirmedBytes: 393_216,
       lastAnswerAt: before(now, 3),
       error: null,
@@ -97,6 +103,11 @@ function branch(now: Date, id: string, changes: Partial<BranchStatus>): BranchSt
     completeThrough: before(now, 1),
     lagSeconds: 1.2,
     backlogBatches: 0,
+    batchesPerSecond: 0.4,
+    rowsPerSecond: 12.5,
+    secondsLeft: null,
+    expectedAt: null,
+    overdueAt: null,
     receivedSeq: 20_418,
     appliedSeq: 20_418,
     rowsWritten: 1_204_311,
@@ -111,6 +122,8 @@ function branch(now: Date, id: string, changes: Partial<BranchStatus>): BranchSt
       captureLagSeconds: 0.2,
       snapshot: null,
       windows: [],
+      timeZone: 'Europe/Paris',
+      source: 'MySQL 9.7.4 at 127.0.0.1:3306',
       error: null,
     },
     ...changes,
@@ -142,7 +155,7 @@ export function mixedFleet(now = new Date()): ApplierStatus {
           spoolBatches: 318,
           spoolBytes: 41_680_896,
           secondsUntilFull: 3_110_400,
-          snapshot: { tablesDone: 1, tables: 3, rows: 2_258_112 },
+          snapshot: { tablesDone: 1, tables: 3, rows: 2_258_112, secondsLeft: 640 },
           windows: ['08:00-09:30'],
         },
       }),
@@ -152,6 +165,8 @@ export function mixedFleet(now = new Date()): ApplierStatus {
         completeThrough: before(now, 50_100),
         lagSeconds: 50_100,
         backlogBatches: 12,
+        expectedAt: before(now, -20_000),
+        overdueAt: before(now, -25_400),
       }),
       branch(now, 'toulouse', {
         state: 'halted',
@@ -161,9 +176,20 @@ export function mixedFleet(now = new Date()): ApplierStatus {
         incompleteSince: before(now, 86_400),
         halted: {
           code: 'BATCH_REFUSED',
+          seq: 20_375,
+          since: before(now, 8_900),
           reason: `product_sales, key 4711: Data too long for column 'region' ${HOSTILE}`,
           hint: 'Mend the table, then `tributary-applier branch retry toulouse`; or `branch quarantine toulouse`.',
         },
+      }),
+      branch(now, 'brest', {
+        state: 'overdue',
+        lastSeenAt: before(now, 100_000),
+        completeThrough: before(now, 100_100),
+        lagSeconds: 100_100,
+        backlogBatches: 3,
+        expectedAt: before(now, 70_000),
+        overdueAt: before(now, 64_600),
       }),
       branch(now, 'lille', {
         state: 'never-seen',
@@ -176,6 +202,50 @@ export function mixedFleet(now = new Date()): ApplierStatus {
         rowsWritten: 0,
         report: null,
       }),
+    ],
+  };
+}
+
+/** A fleet of so many branches, most of them well, some in every kind of trouble. */
+export function largeFleet(size: number, now = new Date()): ApplierStatus {
+  const mixed = mixedFleet(now);
+  const kinds = mixed.branches;
+  const ordinary = kinds[0];
+  const branches = Array.from({ length: size }, (_, i) => {
+    const kind = i % 17 === 5 ? kinds[i % kinds.length] : ordinary;
+    if (kind === undefined) throw new Error('there are kinds');
+    return { ...kind, branch: `branch-${String(i + 1).padStart(3, '0')}`, rowsPerSecond: (i * 7) % 40 };
+  });
+  return { ...mixed, branches };
+}
+
+/** What the page of one branch is given. */
+export function branchDetail(status: BranchStatus, now = new Date()): BranchDetail {
+  const columns = [
+    { name: 'id', type: 'bigint unsigned', key: true },
+    { name: 'region', type: 'varchar(40)', key: false },
+    { name: 'amount', type: 'decimal(10,2)', key: false },
+    { name: 'sold', type: 'datetime(6)', key: false },
+  ];
+  return {
+    status,
+    connectedSince: before(now, 4000),
+    addedAt: before(now, 8_000_000),
+    epoch: '9f2c4e7a61b8',
+    backlog: {
+      everySeconds: 60,
+      values: Array.from({ length: 150 }, (_, i) => Math.round(200 + 180 * Math.sin(i / 11))),
+    },
+    tables: ['customers', 'product_sales', 'stock'].map(name => ({
+      name,
+      sourceSchema: 'shop',
+      columns,
+      changedAt: before(now, 700_000),
+    })),
+    snapshots: [{ snapshot: 's1', whole: true, startedAt: before(now, 300), tables: 3, sweptTables: 0, sweptRows: 0 }],
+    requests: [{ request: 'r1', reason: 'batch 18102 was quarantined', createdAt: before(now, 400) }],
+    quarantined: [
+      { seq: 18_102, reason: `BATCH_REFUSED: stock, key 7: ${HOSTILE}`, quarantinedAt: before(now, 86_400) },
     ],
   };
 }

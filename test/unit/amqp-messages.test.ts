@@ -34,6 +34,8 @@ const hello: Hello = {
     captureLagSeconds: 1.5,
     snapshot: null,
     windows: ['08:00-09:30'],
+    timeZone: null,
+    source: null,
     error: null,
   },
 };

@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import t from 'tap';
 import type { Test } from 'tap';
-import { parseWindow } from '../../agent/forward/link.ts';
+import { parseWindow } from '../../shared/link-schedule.ts';
 import type { Spool } from '../../agent/spool/spool.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { FakeBroker } from '../support/fake-link.ts';

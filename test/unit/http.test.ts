@@ -1,6 +1,7 @@
 import { request } from 'node:http';
 import type { IncomingHttpHeaders } from 'node:http';
 import { connect } from 'node:net';
+import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Registry } from 'prom-client';
 import t from 'tap';
@@ -10,6 +11,8 @@ import { HttpError, loadAssets, startHttpServer } from '../../shared/http.ts';
 import type { HttpServer, HttpServerOptions, Route } from '../../shared/http.ts';
 import { silentLogger } from '../../shared/logging.ts';
 
+const TOKEN = 'the token of this page, from its file';
+const JSON_TYPE = { 'content-type': 'application/json' };
 let posted: unknown[] = [];
 const routes: Route[] = [
   {
@@ -38,6 +41,7 @@ async function start(t: Test, changes: Partial<HttpServerOptions> = {}): Promise
     ready: () => ({ ready: false, reasons: ['the database does not answer'] }),
     status: () => ({ state: 'capturing' }),
     routes,
+    token: TOKEN,
     logger: silentLogger(),
     ...changes,
   });
@@ -79,12 +83,6 @@ async function ask(
   outgoing.on('error', reject);
   outgoing.end(options.body ?? '');
   return promise;
-}
-
-async function tokenOf(server: HttpServer): Promise<string> {
-  const reply = await ask(server, '/api/token');
-  const { token } = JSON.parse(reply.text) as { token: string };
-  return token;
 }
 
 void t.test('health, readiness, status and metrics answer', async t => {
@@ -156,24 +154,54 @@ void t.test('a foreign Host on a loopback address is refused, whatever its port'
 void t.test('a POST needs the token', async t => {
   const server = await start(t);
   posted = [];
-  t.match((await ask(server, '/api/sync', { method: 'POST' })).json(), { error: { code: 'TOKEN_MISSING' } });
-  const wrong = await ask(server, '/api/sync', { method: 'POST', headers: { 'x-tributary-token': 'guess' } });
+  const missing = await ask(server, '/api/sync', { method: 'POST', headers: JSON_TYPE });
+  t.match(missing.json(), { error: { code: 'TOKEN_MISSING' } });
+  t.equal(missing.status, 401);
+  const wrong = await ask(server, '/api/sync', {
+    method: 'POST',
+    headers: { ...JSON_TYPE, 'x-tributary-token': 'guess' },
+  });
   t.equal(wrong.status, 403);
   t.same(posted, []);
-  const token = await tokenOf(server);
   const right = await ask(server, '/api/sync', {
     method: 'POST',
-    headers: { 'x-tributary-token': token, 'sec-fetch-site': 'same-origin' },
+    headers: { ...JSON_TYPE, 'x-tributary-token': TOKEN, 'sec-fetch-site': 'same-origin' },
     body: '{"a":1}',
   });
   t.equal(right.status, 202);
   t.same(posted, [{ a: 1 }]);
+  t.equal((await ask(server, '/api/token')).status, 405, 'nobody learns the token from the server');
+  t.equal(
+    (await ask(server, '/api/token', { method: 'POST', headers: { ...JSON_TYPE, 'x-tributary-token': TOKEN } })).status,
+    200,
+  );
+});
+
+void t.test('a POST of a type that a form can send is refused', async t => {
+  const server = await start(t);
+  posted = [];
+  for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x']) {
+    const headers = { 'content-type': type, 'x-tributary-token': TOKEN };
+    t.equal((await ask(server, '/api/sync', { method: 'POST', headers, body: '{}' })).status, 415, type);
+  }
+  t.same(posted, []);
+});
+
+void t.test('beyond loopback the page answers to addresses and to its own names alone, metrics to any', async t => {
+  const server = await start(t, { listen: { host: '0.0.0.0', port: 0 }, names: ['hq.example.com'] });
+  const status = async (host: string, path = '/api/status'): Promise<number> =>
+    (await ask({ ...server, address: { ...server.address, host: '127.0.0.1' } }, path, { headers: { host } })).status;
+  for (const host of ['192.0.2.7:7640', '[2001:db8::1]:7640', 'localhost:7640', 'HQ.example.com', hostname()]) {
+    t.equal(await status(host), 200, host);
+  }
+  t.equal(await status('rebound.evil.example'), 421);
+  t.equal(await status('evil.example', '/'), 421);
+  t.equal(await status('monitoring-knows-it-as.example', '/metrics'), 200);
 });
 
 void t.test('a POST from another origin is refused even with the token', async t => {
   const server = await start(t);
   posted = [];
-  const token = await tokenOf(server);
   const own = `http://127.0.0.1:${server.address.port}`;
   const foreign: Record<string, string>[] = [
     { 'sec-fetch-site': 'cross-site' },
@@ -185,21 +213,21 @@ void t.test('a POST from another origin is refused even with the token', async t
   for (const headers of foreign) {
     const reply = await ask(server, '/api/sync', {
       method: 'POST',
-      headers: { 'x-tributary-token': token, ...headers },
+      headers: { ...JSON_TYPE, 'x-tributary-token': TOKEN, ...headers },
     });
     t.match(reply.json(), { error: { code: 'CROSS_ORIGIN' } }, JSON.stringify(headers));
   }
   t.same(posted, []);
   const reply = await ask(server, '/api/sync', {
     method: 'POST',
-    headers: { 'x-tributary-token': token, origin: own },
+    headers: { ...JSON_TYPE, 'x-tributary-token': TOKEN, origin: own },
   });
   t.equal(reply.status, 202, 'our own origin passes');
 });
 
 void t.test('a body that is too large or no JSON is refused', async t => {
   const server = await start(t);
-  const headers = { 'x-tributary-token': await tokenOf(server) };
+  const headers = { ...JSON_TYPE, 'x-tributary-token': TOKEN };
   t.equal((await ask(server, '/api/sync', { method: 'POST', headers, body: '{' })).status, 400);
   const large = await ask(server, '/api/sync', { method: 'POST', headers, body: `"${'x'.repeat(70_000)}"` });
   t.equal(large.status, 413);

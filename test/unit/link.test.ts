@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { backOffMs, checkTimeZone, linkState, parseWindow, RateLimit } from '../../agent/forward/link.ts';
+import { backOffMs, RateLimit } from '../../agent/forward/link.ts';
+import { checkTimeZone, linkState, parseWindow } from '../../shared/link-schedule.ts';
 import type { LinkPolicy } from '../../agent/forward/link.ts';
 import { SendWindow } from '../../agent/forward/send-window.ts';
 

@@ -80,8 +80,10 @@ void t.test('branches’ reports are labelled, say what is not known, and are dr
     outlook: { binlogSecondsLeft: 3600, diskFreeBytes: 5_000_000, certificateExpiresAt: null },
     secondsUntilFull: null,
     captureLagSeconds: null,
-    snapshot: { tablesDone: 1, tables: 3, rows: 10 },
+    snapshot: { tablesDone: 1, tables: 3, rows: 10, secondsLeft: null },
     windows: [],
+    timeZone: null,
+    source: null,
     error: 'boom',
   };
   const text = await renderBranchReports(

@@ -1,21 +1,27 @@
 /** The agent's page: shows /api/status every two seconds, and posts Sync now. */
 import {
+  act,
   ago,
   banner,
   bytes,
   clock,
+  clockTime,
   count,
   duration,
   facts,
   fill,
   getJson,
   h,
+  notice,
+  patch,
   pill,
   plural,
-  postJson,
+  rate,
   refresh,
+  serverTime,
   setPill,
   setText,
+  sparkline,
 } from '/assets/page.js';
 
 const STATES = {
@@ -35,23 +41,22 @@ function showNumber(id, value, unit) {
 }
 
 function showErrors(status) {
-  const shown = [
-    ['', status.error],
-    ['', status.link.error],
-    ['', status.sync?.error],
-  ];
-  const seen = new Set();
-  const banners = [];
-  for (const [kind, error] of shown) {
-    if (!error || seen.has(error.code + error.message)) continue;
-    seen.add(error.code + error.message);
-    const soft = status.state !== 'stopped' && status.state !== 'superseded';
-    banners.push(banner(soft ? `warn ${kind}` : kind, error.code, error.message, `What to do: ${error.hint}`));
-  }
-  fill('errors', ...banners);
+  const faults = [status.error, status.link.error, status.sync?.error ?? null].filter(error => error !== null);
+  const stopped = status.state === 'stopped' || status.state === 'superseded';
+  const distinct = new Map(faults.map(fault => [fault.code + fault.message, fault]));
+  patch(
+    document.getElementById('errors'),
+    [...distinct.values()],
+    ({ code, message }) => code + message,
+    fault => {
+      const kind = stopped && fault === status.error ? 'bad' : 'warn';
+      const since = h('p', 'small muted', [document.createTextNode('since '), clockTime(fault.since)]);
+      return banner(kind, fault.code, fault.message, fault.hint, since);
+    },
+  );
 }
 
-function showCapture({ capture, now, state }) {
+function showCapture({ capture, state }) {
   const { lagSeconds } = capture;
   if (lagSeconds === null) showNumber('lag', '–', 'not known yet');
   else showNumber('lag', duration(lagSeconds), 'behind');
@@ -61,7 +66,7 @@ function showCapture({ capture, now, state }) {
   fill(
     'capture',
     ...facts([
-      ['Complete to', capture.capturedThrough === null ? null : ago(capture.capturedThrough, now)],
+      ['Complete to', capture.capturedThrough === null ? null : ago(capture.capturedThrough)],
       ['Database', capture.source ?? (state === 'starting' ? 'connecting' : 'not connected')],
       ['Position', place],
       ['Transactions', count(capture.transactions)],
@@ -69,34 +74,39 @@ function showCapture({ capture, now, state }) {
   );
 }
 
-function showSpool({ spool, now }) {
+function showSpool({ spool, link }) {
   showNumber('waiting', count(spool.waitingBatches), spool.waitingBatches === 1 ? 'batch' : 'batches');
   const bar = document.getElementById('fullness');
   const share = spool.maxBytes > 0 ? spool.totalBytes / spool.maxBytes : 0;
   bar.value = Math.min(1, share);
   bar.classList.toggle('high', share > 0.85);
   bar.title = `${bytes(spool.totalBytes)} of ${bytes(spool.maxBytes)}`;
+  const { values, everySeconds } = spool.history;
+  const span = duration(values.length * everySeconds);
+  const curve = `Waiting over the last ${span}: at most ${bytes(Math.max(0, ...values))}, now ${bytes(values.at(-1) ?? 0)}`;
+  fill('history', values.length > 1 ? sparkline(values, curve) : null);
   fill(
     'spool',
     ...facts([
       ['To be sent', bytes(spool.waitingBytes)],
-      ['Oldest', spool.oldestWaitingAt === null ? 'nothing waits' : ago(spool.oldestWaitingAt, now)],
+      ['Oldest', spool.oldestWaitingAt === null ? 'nothing waits' : ago(spool.oldestWaitingAt)],
       ['Spool', `${bytes(spool.totalBytes)} of ${bytes(spool.maxBytes)}`],
+      ['Time left', link.secondsLeft === null ? null : `${duration(link.secondsLeft)} at this rate`],
       ['Room for', spool.secondsUntilFull === null ? 'no end in sight' : duration(spool.secondsUntilFull)],
     ]),
   );
 }
 
-function showLink({ link, now }) {
+function showLink({ link }) {
   const word = link.up ? 'connected' : link.windowOpen ? 'no connection' : 'closed';
   showNumber('link', word, '');
   const window = link.windowOpen
     ? link.closesAt === null
       ? 'always open'
-      : `open until ${clock(link.closesAt, now)}`
+      : `open until ${clock(link.closesAt)}`
     : link.opensAt === null
       ? 'closed'
-      : `opens ${clock(link.opensAt, now)}`;
+      : `opens ${clock(link.opensAt)}`;
   const windows = h('span', '', window);
   if (link.windows.length > 0) windows.title = `${link.windows.join(', ')} (${link.timeZone})`;
   fill(
@@ -104,6 +114,7 @@ function showLink({ link, now }) {
     ...facts([
       ['Window', windows],
       ['Sent', bytes(link.sentBytes)],
+      ['Rate', rate(link.bytesPerSecond / 1024, 'KiB')],
       ['On its way', bytes(link.unconfirmedBytes)],
       ['Limit', link.maxBytesPerSecond > 0 ? `${bytes(link.maxBytesPerSecond)}/s` : null],
       ['Broker', link.broker],
@@ -120,7 +131,8 @@ function showSync({ sync, spool }) {
   if (running) {
     bar.max = Math.max(1, sync.totalBatches);
     bar.value = sync.doneBatches;
-    setText('sync-text', `${count(sync.doneBatches)} of ${plural(sync.totalBatches, 'batch', 'batches')}`);
+    const left = sync.secondsLeft === null ? '' : `, ${duration(sync.secondsLeft)} left`;
+    setText('sync-text', `${count(sync.doneBatches)} of ${plural(sync.totalBatches, 'batch', 'batches')}${left}`);
   } else if (syncPosted) {
     setText('sync-text', 'asking …');
   } else if (sync?.state === 'done') {
@@ -132,7 +144,7 @@ function showSync({ sync, spool }) {
   }
 }
 
-function showOffice({ stream, link, now }) {
+function showOffice({ stream, link }) {
   const missing = stream.applied === null ? null : stream.head - stream.applied;
   if (missing === null) showNumber('applied', '–', 'not heard from yet');
   else if (missing <= 0) showNumber('applied', 'up to date', '');
@@ -142,7 +154,7 @@ function showOffice({ stream, link, now }) {
   fill(
     'office',
     ...facts([
-      ['Last answer', ago(link.lastAnswerAt, now)],
+      ['Last answer', ago(link.lastAnswerAt)],
       ['Captured', count(stream.head)],
       ['Sent', count(stream.confirmed)],
       ['Received', count(stream.received)],
@@ -152,7 +164,7 @@ function showOffice({ stream, link, now }) {
   );
 }
 
-const TABLE_STATES = { waiting: ['', 'waiting'], copying: ['busy', 'copying'], done: ['good', 'done'] };
+const TABLE_STATES = { waiting: ['none', 'waiting'], copying: ['busy', 'copying'], done: ['good', 'done'] };
 
 function showSnapshot({ snapshot }) {
   document.getElementById('snapshot').hidden = snapshot === null;
@@ -160,12 +172,18 @@ function showSnapshot({ snapshot }) {
   const done = snapshot.tables.filter(table => table.state === 'done').length;
   const left = snapshot.secondsLeft === null ? '' : `, about ${duration(snapshot.secondsLeft)} left`;
   setText('snapshot-note', `${done} of ${plural(snapshot.tables.length, 'table', 'tables')}${left}`);
-  fill('snapshot-rows', ...snapshot.tables.map(showSnapshotTable));
+  patch(
+    document.getElementById('snapshot-rows'),
+    snapshot.tables,
+    ({ schema, name }) => `${schema}.${name}`,
+    showSnapshotTable,
+  );
 }
 
 function showSnapshotTable(table) {
   const bar = h('progress', 'bar');
   bar.max = 1;
+  bar.ariaLabel = `Copied of ${table.schema}.${table.name}`;
   bar.value = table.state === 'done' ? 1 : table.estimatedRows ? Math.min(0.99, table.rows / table.estimatedRows) : 0;
   const rows =
     table.estimatedRows === null ? count(table.rows) : `${count(table.rows)} of about ${count(table.estimatedRows)}`;
@@ -177,36 +195,30 @@ function showSnapshotTable(table) {
   ]);
 }
 
-function showTables({ capture, startedAt, now }) {
+function showTables({ capture, startedAt }) {
   const { tables } = capture;
   const total = tables.reduce((sum, table) => sum + table.rows, 0);
-  fill(
-    'tables-note',
-    document.createTextNode(
-      `${plural(tables.length, 'table', 'tables')}, ${plural(total, 'changed row', 'changed rows')} read; started `,
-    ),
-    ago(startedAt, now),
+  const note = `${plural(tables.length, 'table', 'tables')}, ${plural(total, 'changed row', 'changed rows')} read since `;
+  fill('tables-note', document.createTextNode(note), clockTime(startedAt));
+  document.getElementById('tables-empty').hidden = tables.length > 0;
+  patch(
+    document.getElementById('tables'),
+    tables,
+    ({ schema, name }) => `${schema}.${name}`,
+    ({ schema, name, target, rows }) => {
+      const heading = h('th', '', `${schema}.${name}`);
+      heading.scope = 'row';
+      return h('tr', '', [heading, h('td', target === name ? 'muted' : '', target), h('td', 'right', count(rows))]);
+    },
   );
-  const rows = tables.map(table =>
-    h('tr', '', [
-      h('td', '', `${table.schema}.${table.name}`),
-      h('td', table.target === table.name ? 'muted' : '', table.target),
-      h('td', 'right', count(table.rows)),
-    ]),
-  );
-  if (rows.length === 0) {
-    const cell = h('td', 'empty', 'No change of a captured table has been read yet.');
-    cell.colSpan = 3;
-    rows.push(h('tr', '', [cell]));
-  }
-  fill('tables', ...rows);
 }
 
 async function show() {
   const status = await getJson('/api/status');
+  serverTime(status.now);
   document.title = `${status.branch} – Tributary`;
   setText('branch', status.branch);
-  const [kind, word] = STATES[status.state] ?? ['', status.state];
+  const [kind, word] = STATES[status.state] ?? ['none', status.state];
   setPill('state', kind, word);
   showErrors(status);
   showCapture(status);
@@ -225,13 +237,13 @@ syncButton.addEventListener('click', async () => {
   syncButton.disabled = true;
   setText('sync-text', 'asking …');
   try {
-    await postJson('/api/sync');
+    const answer = await act('agent', '/api/sync');
+    if (answer === null) setText('sync-text', '');
   } catch (error) {
-    setText('sync-text', error.message);
-    syncButton.disabled = false;
-    syncPosted = false;
-    return;
+    setText('sync-text', '');
+    notice('bad', error.message);
   }
   syncPosted = false;
+  syncButton.disabled = false;
   void showNow();
 });

@@ -1,116 +1,189 @@
-/** The fleet: shows /api/status every three seconds. */
+/** The fleet: every branch in one table that can be searched, narrowed by state and sorted; trouble comes first. */
 import {
   ago,
-  banner,
   bytes,
+  clock,
+  clockTime,
   count,
   duration,
   fill,
-  fullTime,
-  getJson,
   h,
+  patch,
   pill,
   plural,
-  refresh,
-  setPill,
+  rate,
   setText,
 } from '/assets/page.js';
 
-const STATES = {
-  halted: ['bad', 'halted'],
-  offline: ['warn', 'offline'],
-  'never-seen': ['', 'never seen'],
-  'catching-up': ['busy', 'catching up'],
-  current: ['good', 'current'],
+export const STATES = {
+  halted: { kind: 'bad', word: 'halted', chip: 'Halted' },
+  overdue: { kind: 'warn', word: 'overdue', chip: 'Overdue' },
+  'catching-up': { kind: 'busy', word: 'catching up', chip: 'Catching up' },
+  current: { kind: 'good', word: 'current', chip: 'Current' },
+  offline: { kind: 'idle', word: 'offline', chip: 'Offline' },
+  'never-seen': { kind: 'none', word: 'never seen', chip: 'Never seen' },
 };
-/** What needs a person comes first. */
-const ORDER = Object.keys(STATES);
-const COLUMNS = 7;
 
-function dependency(id, { name, up }) {
-  setPill(id, up ? 'good' : 'bad', name);
-}
-
-function showErrors(status) {
-  const failing = [status.broker, status.target].filter(({ error }) => error !== null);
-  fill(
-    'errors',
-    ...failing.map(({ name, error }) =>
-      banner('', `${name}: ${error.code}`, error.message, `What to do: ${error.hint}`),
-    ),
+/** What an agent says of itself that needs a person, or soon will. */
+export function agentTrouble(report) {
+  return (
+    report !== null && (report.error !== null || ['stopped', 'failing', 'full', 'superseded'].includes(report.state))
   );
 }
 
-function tile(label, value, kind) {
-  return h('div', `card ${value === 0 ? 'zero' : kind}`, [h('h2', '', label), h('p', 'number', count(value))]);
+/** The more urgent, the lower. */
+function urgency(branch) {
+  if (branch.state === 'halted') return 0;
+  if (branch.state === 'overdue') return 1;
+  if (agentTrouble(branch.report)) return 2;
+  if (branch.incompleteSince !== null) return 3;
+  return { 'catching-up': 4, current: 5, offline: 6, 'never-seen': 7 }[branch.state] ?? 8;
 }
 
-function showTiles(branches) {
-  const tally = state => branches.filter(branch => branch.state === state).length;
-  fill(
-    'tiles',
-    tile('Current', tally('current'), ''),
-    tile('Catching up', tally('catching-up'), ''),
-    tile('Offline', tally('offline'), 'warn'),
-    tile('Halted', tally('halted'), 'bad'),
-    tile('Never seen', tally('never-seen'), ''),
+const isTrouble = branch => urgency(branch) < 4;
+
+/** `of`: what is sorted by; unknown values come last either way. */
+const COLUMNS = [
+  { id: 'branch', title: 'Branch', of: ({ branch }) => branch },
+  { id: 'state', title: 'State', of: urgency },
+  { id: 'seen', title: 'Last seen', of: ({ lastSeenAt }) => lastSeenAt },
+  { id: 'complete', title: 'Complete as of', of: ({ completeThrough }) => completeThrough },
+  { id: 'backlog', title: 'Backlog', right: true, of: ({ backlogBatches }) => backlogBatches },
+  { id: 'rate', title: 'Rate', right: true, of: ({ rowsPerSecond }) => rowsPerSecond },
+  { id: 'left', title: 'Time left', right: true, of: ({ secondsLeft }) => secondsLeft },
+  { id: 'room', title: 'At the branch', of: ({ report }) => report?.secondsUntilFull ?? null },
+];
+
+const choice = { state: '', search: '', sort: 'state', descending: false };
+let latest = null;
+
+function change(changes) {
+  Object.assign(choice, changes);
+  if (latest !== null) showFleet(latest);
+}
+
+document.getElementById('search').addEventListener('input', event => change({ search: event.target.value }));
+
+function showHead() {
+  const cells = COLUMNS.map(({ id, title, right }) => {
+    const sorted = choice.sort === id;
+    const button = h('button', '', [
+      document.createTextNode(title),
+      h('span', 'arrow', sorted ? (choice.descending ? '▼' : '▲') : ''),
+    ]);
+    button.type = 'button';
+    button.dataset.focus = id;
+    button.addEventListener('click', () => change({ sort: id, descending: sorted ? !choice.descending : false }));
+    const cell = h('th', `${right ? 'right' : ''} ${sorted ? 'sorted' : ''}`, [button]);
+    cell.scope = 'col';
+    cell.ariaSort = sorted ? (choice.descending ? 'descending' : 'ascending') : 'none';
+    return { id, cell };
+  });
+  patch(
+    document.getElementById('fleet-head'),
+    cells,
+    ({ id }) => id,
+    ({ cell }) => cell,
   );
 }
 
-function backlog({ backlogBatches, report }) {
-  if (backlogBatches === null) return [h('span', 'muted', '–')];
-  const size = report !== null && report.spoolBytes > 0 ? h('div', 'muted small', bytes(report.spoolBytes)) : null;
-  return [h('span', '', backlogBatches === 0 ? 'none' : plural(backlogBatches, 'batch', 'batches')), size];
+function showChips(branches) {
+  const tally = new Map(Object.keys(STATES).map(state => [state, 0]));
+  for (const { state } of branches) tally.set(state, (tally.get(state) ?? 0) + 1);
+  const troubled = branches.filter(isTrouble).length;
+  const chips = [
+    { state: '', title: 'All', kind: '', number: branches.length },
+    { state: 'trouble', title: 'Needs a look', kind: troubled > 0 ? 'warn' : '', number: troubled },
+    ...[...tally].map(([state, number]) => ({ state, title: STATES[state]?.chip ?? state, kind: '', number })),
+  ];
+  patch(
+    document.getElementById('chips'),
+    chips.map(chip => ({ ...chip, pressed: choice.state === chip.state })),
+    ({ state }) => state,
+    ({ state, title, kind, number, pressed }) => {
+      const chip = h('button', `chip ${kind} ${number === 0 ? 'zero' : ''}`, [
+        document.createTextNode(title),
+        h('span', 'chip-number', count(number)),
+      ]);
+      chip.type = 'button';
+      chip.dataset.focus = 'chip';
+      chip.ariaPressed = String(pressed);
+      chip.addEventListener('click', () => change({ state: pressed ? '' : state }));
+      return chip;
+    },
+  );
 }
 
-function complete({ completeThrough, lagSeconds }) {
-  if (completeThrough === null) return [h('span', 'muted', 'not yet')];
-  const lag = lagSeconds === null ? null : h('div', 'muted small', `${duration(lagSeconds)} behind`);
-  return [h('span', 'nowrap', fullTime(completeThrough)), lagSeconds > 60 ? lag : null];
+/** Two lines of a cell: the second fainter. */
+function lines(first, second) {
+  const line = h('div', '', first instanceof Node ? [first] : first);
+  return second === null || second === undefined || second === ''
+    ? [line]
+    : [line, h('div', 'second', second instanceof Node ? [second] : second)];
+}
+
+function expectedText({ state, expectedAt, overdueAt }, now) {
+  if (expectedAt === null) return null;
+  if (state === 'overdue') return `missed ${clock(overdueAt)}`;
+  if (Date.parse(expectedAt) > Date.parse(now)) return `expected ${clock(expectedAt)}`;
+  return `expected by ${clock(overdueAt)}`;
+}
+
+function backlogCell({ backlogBatches, report }) {
+  if (backlogBatches === null) return blank();
+  if (backlogBatches === 0) return lines(h('span', 'muted', 'none'));
+  return lines(
+    plural(backlogBatches, 'batch', 'batches'),
+    report !== null && report.spoolBytes > 0 ? bytes(report.spoolBytes) : null,
+  );
 }
 
 function atBranch({ report }) {
-  if (report === null) return [h('span', 'muted', '–')];
-  const lines = [h('span', '', report.state)];
-  if (report.snapshot !== null) {
-    const { tablesDone, tables, rows } = report.snapshot;
-    lines.push(
-      h('div', 'muted small', `copying ${tablesDone} of ${plural(tables, 'table', 'tables')}, ${count(rows)} rows`),
-    );
+  if (report === null) return blank();
+  const { snapshot, secondsUntilFull, windows } = report;
+  const second = [];
+  if (snapshot !== null) {
+    const left = snapshot.secondsLeft === null ? '' : `, ${duration(snapshot.secondsLeft)} left`;
+    second.push(`copying ${snapshot.tablesDone}/${count(snapshot.tables)} tables${left}`);
   }
-  if (report.secondsUntilFull !== null) {
-    lines.push(h('div', 'muted small', `room for ${duration(report.secondsUntilFull)}`));
-  }
-  if (report.windows.length > 0) lines.push(h('div', 'muted small', report.windows.join(', ')));
-  return lines;
+  if (secondsUntilFull !== null) second.push(`room for ${duration(secondsUntilFull)}`);
+  if (windows.length > 0 && second.length === 0) second.push(windows.join(', '));
+  const cell = lines(report.state, second.join(' · '));
+  if (windows.length > 0) cell.at(-1).title = `Link: ${windows.join(', ')} (${report.timeZone ?? 'time zone unknown'})`;
+  return cell;
 }
 
-function troubles(branch, now) {
-  const lines = [];
-  const { halted, incompleteSince, report } = branch;
-  if (halted !== null) {
-    lines.push(reason('', `${halted.code}: ${halted.reason}`, halted.hint));
+/** What is wrong with it, most urgent first: pairs of kind, text and cure. */
+export function troublesOf({ halted, incompleteSince, report }) {
+  const troubles = [];
+  if (halted !== null)
+    troubles.push({ kind: 'bad', title: halted.code, text: halted.reason, cure: halted.hint, since: halted.since });
+  if (report?.error)
+    troubles.push({ kind: 'warn', title: 'The branch says', text: report.error, cure: '', since: null });
+  else if (agentTrouble(report)) {
+    troubles.push({
+      kind: 'warn',
+      title: 'The branch says',
+      text: `it is ${report.state}`,
+      cure: 'Look at its own page.',
+      since: null,
+    });
   }
   if (incompleteSince !== null) {
-    const text = 'Rows of it may be missing here since ';
-    lines.push(
-      reason(
-        'soft',
-        text,
-        `A snapshot mends that: tributary-applier branch snapshot ${branch.branch}`,
-        ago(incompleteSince, now),
-      ),
-    );
+    const text = 'rows of it may be missing here: a batch was passed over';
+    troubles.push({
+      kind: 'warn',
+      title: 'Incomplete',
+      text,
+      cure: 'A snapshot mends that once the branch is online.',
+      since: incompleteSince,
+    });
   }
-  if (report?.error) lines.push(reason('soft', `The branch says: ${report.error}`, null));
-  return lines;
+  return troubles;
 }
 
-function reason(kind, text, cure, more) {
-  const cell = h('td', 'small', [h('span', '', text), more ?? null, cure ? h('div', 'cure', cure) : null]);
-  cell.colSpan = COLUMNS;
-  return h('tr', `reason ${kind}`, [cell]);
-}
+/** What a cell shows where there is nothing to show; narrow screens leave such cells out. */
+const blank = () => [h('div', 'muted blank', '–')];
 
 /** A cell that carries its column's name along, for narrow screens, where rows become cards. */
 function labelled(label, className, content) {
@@ -119,41 +192,101 @@ function labelled(label, className, content) {
   return cell;
 }
 
-function showBranch(branch, now) {
-  const [kind, word] = STATES[branch.state] ?? ['', branch.state];
-  const below = troubles(branch, now);
-  const row = h('tr', below.length > 0 ? 'branch trouble' : 'branch', [
-    h('td', 'name', [h('span', 'branch-name', branch.branch)]),
-    h('td', '', [pill(kind, word)]),
-    labelled('Last seen', '', [ago(branch.lastSeenAt, now)]),
-    labelled('Complete as of', '', complete(branch)),
-    labelled('Backlog', 'right', backlog(branch)),
-    labelled('Rows written', 'right', count(branch.rowsWritten)),
-    labelled('At the branch', '', atBranch(branch)),
+function completeCell({ completeThrough, lagSeconds }) {
+  if (completeThrough === null) return lines(h('span', 'muted', 'not yet'));
+  return lines(clockTime(completeThrough), lagSeconds > 60 ? `${duration(lagSeconds)} behind` : null);
+}
+
+export function branchLink(id) {
+  const link = h('a', 'branch-name', id);
+  link.href = `#/branch/${encodeURIComponent(id)}`;
+  link.dataset.focus = 'name';
+  return link;
+}
+
+function branchGroup({ branch, now }) {
+  const { kind, word } = STATES[branch.state] ?? { kind: 'none', word: branch.state };
+  const troubles = troublesOf(branch);
+  const name = h('th', 'name', [branchLink(branch.branch)]);
+  name.scope = 'row';
+  const row = h('tr', 'branch', [
+    name,
+    h('td', 'state', [pill(kind, word)]),
+    labelled('Last seen', '', lines(ago(branch.lastSeenAt), expectedText(branch, now))),
+    labelled('Complete as of', '', completeCell(branch)),
+    labelled('Backlog', 'right', backlogCell(branch)),
+    labelled('Rate', 'right', branch.rowsPerSecond < 0.05 ? blank() : lines(rate(branch.rowsPerSecond, 'rows'))),
+    labelled('Time left', 'right', branch.secondsLeft === null ? blank() : lines(duration(branch.secondsLeft))),
+    labelled('At the branch', 'at-branch', atBranch(branch)),
   ]);
-  below.at(-1)?.classList.add('last');
-  return [row, ...below];
+  const reasons = troubles.map(({ kind: tone, title, text, cure }) => {
+    const cell = h('td', '', [
+      h('strong', '', `${title}: `),
+      h('span', '', text),
+      cure ? h('div', 'cure', cure) : null,
+    ]);
+    cell.colSpan = COLUMNS.length;
+    return h('tr', `reason ${tone}`, [cell]);
+  });
+  return h('tbody', troubles.length > 0 ? 'group trouble' : 'group', [row, ...reasons]);
 }
 
-function showBranches({ branches, now }) {
-  const sorted = [...branches].sort(
-    (a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || a.branch.localeCompare(b.branch),
+function compare(a, b) {
+  const column = COLUMNS.find(({ id }) => id === choice.sort) ?? COLUMNS[1];
+  const [x, y] = [column.of(a), column.of(b)];
+  const byName = a.branch.localeCompare(b.branch, 'en', { numeric: true });
+  if (x === y) return byName;
+  if (x === null) return 1;
+  if (y === null) return -1;
+  const order = typeof x === 'string' ? x.localeCompare(y, 'en', { numeric: true }) : x - y;
+  return (choice.descending ? -order : order) || byName;
+}
+
+function isShown(branch) {
+  const { state, search } = choice;
+  if (state === 'trouble' ? !isTrouble(branch) : state !== '' && branch.state !== state) return false;
+  return branch.branch.includes(search.trim().toLowerCase());
+}
+
+function emptyText({ branches }) {
+  if (branches.length > 0) return ['No branch fits.', 'Clear the search, or choose “All”.'];
+  return ['No branch yet.', 'Add the first one with: tributary-applier branch add ID --out FILE'];
+}
+
+export function showFleet(status) {
+  latest = status;
+  const { branches, now } = status;
+  const shown = branches.filter(isShown).sort(compare);
+  showHead();
+  showChips(branches);
+  const waiting = branches.reduce((sum, { report }) => sum + (report?.spoolBytes ?? 0), 0);
+  const speed = rate(
+    branches.reduce((sum, { rowsPerSecond }) => sum + rowsPerSecond, 0),
+    'rows',
   );
-  setText('branches-note', plural(branches.length, 'branch', 'branches'));
-  if (sorted.length > 0) {
-    fill('branches', ...sorted.flatMap(branch => showBranch(branch, now)));
-    return;
+  setText(
+    'fleet-summary',
+    [
+      shown.length === branches.length
+        ? plural(branches.length, 'branch', 'branches')
+        : `${count(shown.length)} of ${plural(branches.length, 'branch', 'branches')}`,
+      waiting > 0 ? `${bytes(waiting)} on their way` : 'nothing on its way',
+      speed === null ? 'no rows just now' : `${speed} written`,
+    ].join(' · '),
+  );
+  const table = document.querySelector('table.fleet');
+  const empty = document.getElementById('fleet-empty');
+  empty.hidden = shown.length > 0;
+  if (shown.length === 0) {
+    const [first, second] = emptyText(status);
+    const cell = h('td', 'empty', [h('strong', '', first), h('div', '', second)]);
+    cell.colSpan = COLUMNS.length;
+    fill(empty, h('tr', '', [cell]));
   }
-  const cell = h('td', 'empty', 'No branch yet. Add one with: tributary-applier branch add ID --out FILE');
-  cell.colSpan = COLUMNS;
-  fill('branches', h('tr', '', [cell]));
+  patch(
+    table,
+    shown.map(branch => ({ branch, now })),
+    ({ branch }) => branch.branch,
+    branchGroup,
+  );
 }
-
-refresh(3000, async () => {
-  const status = await getJson('/api/status');
-  dependency('broker', status.broker);
-  dependency('target', status.target);
-  showErrors(status);
-  showTiles(status.branches);
-  showBranches(status);
-});

@@ -1,0 +1,70 @@
+/**
+ * When a branch that is not online should be heard from again: what tells a branch whose link is closed until eight
+ * in the morning from one that somebody must look at. Pure; a branch says its windows in its hello.
+ *
+ * A branch is overdue once a whole window has passed without a word of it. One whose link may be used always, or for
+ * days on end, is overdue after a day and a little more: the internet is there for an hour or two of each day.
+ */
+import { TributaryError } from '../../shared/errors.ts';
+import { linkState, parseWindow } from '../../shared/link-schedule.ts';
+import type { LinkSchedule } from '../../shared/link-schedule.ts';
+import type { AgentReport } from '../../shared/protocol.ts';
+
+/** A day, and time for a shop that opens late. */
+const DAILY_MS = 26 * 3_600_000;
+const MAX_WINDOWS = 100;
+
+export interface Expectation {
+  /** When its link opens next after it was last seen; that moment itself where the link is always open. */
+  readonly expectedAt: number;
+  /** From then on it is overdue. */
+  readonly overdueAt: number;
+}
+
+/** @param lastSeen milliseconds since 1970 */
+export function expectation(schedule: LinkSchedule, lastSeen: number): Expectation {
+  const always = { expectedAt: lastSeen, overdueAt: lastSeen + DAILY_MS };
+  const then = linkState(schedule, lastSeen);
+  const opens = then.open ? changeAfter(schedule, then.changesAt) : then.changesAt;
+  if (opens === null) return always;
+  const closes = changeAfter(schedule, opens);
+  return { expectedAt: opens, overdueAt: Math.min(closes ?? Infinity, opens + DAILY_MS) };
+}
+
+function changeAfter(schedule: LinkSchedule, at: number | null): number | null {
+  return at === null ? null : linkState(schedule, at).changesAt;
+}
+
+/** The windows that a branch reports; those that cannot be understood count as a link that is always open. */
+export function reportedSchedule(report: Pick<AgentReport, 'windows' | 'timeZone'>): LinkSchedule {
+  try {
+    const schedule = {
+      windows: report.windows.slice(0, MAX_WINDOWS).map(parseWindow),
+      timeZone: report.timeZone ?? 'UTC',
+    };
+    linkState(schedule, 0);
+    return schedule;
+  } catch (error) {
+    if (error instanceof TributaryError) return { windows: [], timeZone: 'UTC' };
+    throw error;
+  }
+}
+
+/** Expectations, remembered: a schedule is searched minute by minute, and hundreds of branches are looked at a second. */
+export class Expectations {
+  readonly #known = new Map<string, { readonly key: string; readonly expectation: Expectation }>();
+
+  of(branch: string, report: Pick<AgentReport, 'windows' | 'timeZone'> | null, lastSeen: number): Expectation {
+    const key = JSON.stringify([report?.windows, report?.timeZone, lastSeen]);
+    const known = this.#known.get(branch);
+    if (known?.key === key) return known.expectation;
+    const schedule = report === null ? { windows: [], timeZone: 'UTC' } : reportedSchedule(report);
+    const found = expectation(schedule, lastSeen);
+    this.#known.set(branch, { key, expectation: found });
+    return found;
+  }
+
+  forget(branch: string): void {
+    this.#known.delete(branch);
+  }
+}

@@ -1,0 +1,29 @@
+/** The command `token`: what to paste where the page asks for it. The daemon tells it through its control socket. */
+import { z } from 'zod';
+import type { CommandCall, CommandSpec } from './cli.ts';
+import type { ListenAddress } from './config-fields.ts';
+import { callDaemon } from './control.ts';
+import type { ControlPlace } from './control.ts';
+
+const answerSchema = z.object({ token: z.string(), page: z.string() });
+
+export function tokenCommand(placeOf: (call: CommandCall) => ControlPlace): CommandSpec {
+  return {
+    usage: 'token',
+    summary: 'the token that the page asks for before it does anything, and a link that brings it along',
+    json: true,
+    run: async call => {
+      const answer = await callDaemon({ place: placeOf(call), command: 'token', signal: call.signal });
+      const { token, page } = answerSchema.parse(answer);
+      // After the #: browsers never send that part, so it is in no log.
+      const link = `${page}#token=${token}`;
+      call.print({ token, page, link }, `${token}\n${link}`);
+      return undefined;
+    },
+  };
+}
+
+/** The address of the page as a person opens it on this machine. */
+export function pageOf({ host, port }: ListenAddress): string {
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}/`;
+}
