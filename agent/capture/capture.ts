@@ -8,43 +8,32 @@
  *
  * Any fault voids what is not in the spool and resumes from the last durable position.
  */
-import { randomInt, randomUUID } from 'node:crypto';
+import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TributaryError, describeError } from '../../shared/errors.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
 import { throwFaults } from '../../shared/findings.ts';
 import type { Logger } from '../../shared/logging.ts';
-import {
-  beginProgress,
-  earlier,
-  idleProgress,
-  markStale,
-  queueRequests,
-  queueTables,
-  queueWhole,
-  staleSince,
-} from '../snapshot/progress.ts';
+import { earlier, idleProgress, queueRequests, queueTables, queueWhole, staleSince } from '../snapshot/progress.ts';
 import type { QueuedTable, SnapshotProgress } from '../snapshot/progress.ts';
-import { Snapshotter, startMarker } from '../snapshot/snapshotter.ts';
-import type { Position, Spool } from '../spool/spool.ts';
-import { encodeBatch } from '../../shared/batch-codec.ts';
-import { bodyOf } from './batcher.ts';
+import { Snapshotter } from '../snapshot/snapshotter.ts';
+import type { Spool } from '../spool/spool.ts';
 import { openBinlogStream } from './binlog-stream.ts';
+import { readCatalogue } from './catalogue.ts';
+import type { Catalogue } from './catalogue.ts';
 import { watchEnd } from './end-watch.ts';
-import type { BinlogConnection, BinlogStart, BinlogStream } from './binlog-stream.ts';
+import type { BinlogConnection, BinlogStream } from './binlog-stream.ts';
+import { adoptRules, beginEpoch } from './epoch.ts';
 import { GroupReader } from './group-reader.ts';
-import { checkRights, checkSettings, checkTables, checkTargets } from './preflight.ts';
-import { createSelection } from './selection.ts';
+import { checkRights, checkSettings } from './preflight.ts';
 import type { Selection } from './selection.ts';
+import { startOf, whyLost } from './resume-point.ts';
 import { LookAgain } from './look-again.ts';
 import { ServerCharsets } from './server-charsets.ts';
 import { CaptureSink } from './sink.ts';
 import type { CaptureCounters } from './sink.ts';
-import { comparePlaces } from './source.ts';
-import type { BinlogPlace, SourceConnection, SourceIdentity } from './source.ts';
-import { Facts } from './table-facts.ts';
+import type { SourceConnection, SourceIdentity } from './source.ts';
 import { UndoneRows } from './undone-rows.ts';
-import { readTables } from './tables.ts';
 
 /**
  * Faults that stay in the binlog for good though a person has mended their cause: rows without their columns, rows
@@ -68,7 +57,6 @@ const ROOM_LOOK_MS = 500;
 const ONLINE_AGE_MS = 200;
 const OFFLINE_AGE_MS = 3_000;
 const TICK_MS = 100;
-const VISIBLE_WITHIN_SECONDS = 30;
 /** How often the position of groups without captured rows is stored. */
 const POSITION_SAVE_MS = 1_000;
 
@@ -388,10 +376,11 @@ export class Capture {
       const reason = this.#newEpoch ?? (position === null ? 'a new spool' : await whyLost(source, identity, position));
       if (reason !== null) {
         const asked = this.#newEpoch !== null;
-        await this.#beginEpoch(source, identity, reason);
+        await beginEpoch(this.#o, source, identity, reason);
+        this.#newEpoch = null;
         this.#o.counters.epoch(asked ? 'head office' : 'source');
       } else if (position !== null) {
-        await this.#adoptRules(source, position);
+        await adoptRules(this.#o, source, position);
       }
       const catalogue = await readCatalogue(source, identity);
       const charsets = await this.#loadCharsets(source, identity);
@@ -409,74 +398,8 @@ export class Capture {
       this.#charsets = { version, sets: await ServerCharsets.read(source, identity.flavor === 'mariadb') };
     }
     const { sets } = this.#charsets;
-    const used = await source.rows(
-      `SELECT DISTINCT CHARACTER_SET_NAME AS name FROM information_schema.COLUMNS
-        WHERE CHARACTER_SET_NAME IS NOT NULL
-          AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')`,
-    );
-    await sets.load(
-      source,
-      used.map(row => row['name'] ?? ''),
-    );
+    await sets.loadUsed(source);
     return sets;
-  }
-
-  async #beginEpoch(source: SourceConnection, identity: SourceIdentity, reason: string): Promise<void> {
-    // The place first: what is made after it comes by the stream, what was there before it is in the list.
-    const { file, offset, gtidSet } = await source.binlogEnd();
-    const tables = await readTables(source, this.#o.selection);
-    throwFaults([...checkTables(tables, []), ...checkTargets(tables, this.#o.selection)]);
-    const position: Position = {
-      source: { server: identity.server, gtidSet, file, offset, committedAt: null },
-      lastGroup: null,
-    };
-    const { spool } = this.#o;
-    const before = spool.snapshot() ?? idleProgress();
-    const progress: SnapshotProgress = {
-      ...beginProgress(randomUUID(), true, tables),
-      requests: [...(before.finished ? [] : before.requests), ...before.queuedRequests],
-      rules: this.#o.selection.rules,
-    };
-    spool.newEpoch(progress, position);
-    this.#newEpoch = null;
-    const draft = startMarker(progress, tables, this.#o.selection);
-    spool.append({
-      body: encodeBatch(bodyOf(draft, position.source)),
-      rows: 0,
-      position,
-      open: false,
-      snapshot: { ...progress, started: true },
-    });
-    this.#o.logger.info(
-      { epoch: spool.stream().epoch, tables: tables.length, reason },
-      'a new epoch begins with a snapshot',
-    );
-  }
-
-  /** Tables that the configuration takes in since the last time, or calls otherwise now, are copied. */
-  async #adoptRules(source: SourceConnection, position: Position): Promise<void> {
-    const { spool, selection, logger, now } = this.#o;
-    const progress = spool.snapshot() ?? idleProgress();
-    if (JSON.stringify(progress.rules) === JSON.stringify(selection.rules)) return;
-    let next: SnapshotProgress = { ...progress, rules: selection.rules };
-    if (progress.rules !== null) {
-      const before = createSelection(progress.rules);
-      const tables = await readTables(source, selection);
-      throwFaults([...checkTables(tables, []), ...checkTargets(tables, selection)]);
-      const added = tables.filter(
-        ({ schema, name }) =>
-          !before.captures(schema, name) ||
-          before.targetName(schema, name) !== selection.targetName(schema, name) ||
-          before.columnsFingerprint(schema, name) !== selection.columnsFingerprint(schema, name),
-      );
-      if (added.length > 0) next = markStale(queueTables(next, added.map(namesOf)), new Date(now()).toISOString());
-      logger.warn(
-        { before: progress.rules, now: selection.rules, copied: added.map(({ schema, name }) => `${schema}.${name}`) },
-        'tables are chosen otherwise now: new ones are copied, rows of those no longer chosen stay as they are',
-      );
-    }
-    spool.discardOpenGroup();
-    spool.savePosition(position, next);
   }
 
   #onSpooled(): void {
@@ -547,51 +470,8 @@ export class Capture {
   }
 }
 
-/** What the catalogue says of tables, and where the binlog ended before it was asked. */
-interface Catalogue {
-  readonly facts: Facts;
-  readonly at: BinlogPlace;
-}
-
 interface Prepared {
   readonly identity: SourceIdentity;
   readonly catalogue: Catalogue;
   readonly charsets: ServerCharsets;
-}
-
-async function readCatalogue(source: SourceConnection, identity: SourceIdentity): Promise<Catalogue> {
-  const end = await source.binlogEnd();
-  // A statement may be in the binlog before the catalogue shows what it did.
-  if (identity.gtids && end.gtidSet !== '') await source.waitUntilVisible(end.gtidSet, VISIBLE_WITHIN_SECONDS);
-  return { facts: await Facts.read(source), at: end };
-}
-
-/** Why capture cannot resume at the position, as far as the server can be asked before streaming; null: it may. */
-async function whyLost(source: SourceConnection, identity: SourceIdentity, position: Position): Promise<string | null> {
-  const { source: mark } = position;
-  if (identity.gtids) {
-    if (mark.gtidSet === '' ? mark.server !== identity.server : !(await source.hasExecuted(mark.gtidSet))) {
-      return 'the server has not executed transactions that were captured: it was restored or replaced';
-    }
-    // Asked here as well as by the server, which begins at its oldest file where the set is empty.
-    if (await source.hasAllAfter(position.lastGroup?.gtidSetBefore ?? mark.gtidSet)) return null;
-    return 'the binlog of what comes next, or of the last transaction taken, was purged';
-  }
-  // File and offset mean nothing on another server.
-  if (mark.server !== identity.server) return `another server (${identity.server}) is behind the address`;
-  if (comparePlaces(await source.binlogEnd(), mark) >= 0) return null;
-  return 'the binlog ends before the place where capture stopped: it was reset, or the server restored';
-}
-
-function namesOf({ schema, name }: QueuedTable): QueuedTable {
-  return { schema, name };
-}
-
-/** Where to read the last group taken again; without one, where the epoch began. */
-function startOf(position: Position, identity: SourceIdentity): BinlogStart {
-  const { source, lastGroup } = position;
-  if (identity.gtids) return { kind: 'gtid', gtidSet: lastGroup?.gtidSetBefore ?? source.gtidSet };
-  return lastGroup === null
-    ? { kind: 'file', file: source.file, offset: source.offset }
-    : { kind: 'file', file: lastGroup.file, offset: lastGroup.startOffset };
 }

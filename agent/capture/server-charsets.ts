@@ -95,6 +95,19 @@ export class ServerCharsets {
     return this.#loaded.get(name) ?? null;
   }
 
+  /** Loads those that the server's tables use, and those that the stream has met. */
+  async loadUsed(source: CharsetSource): Promise<void> {
+    const used = await source.rows(
+      `SELECT DISTINCT CHARACTER_SET_NAME AS name FROM information_schema.COLUMNS
+        WHERE CHARACTER_SET_NAME IS NOT NULL
+          AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')`,
+    );
+    await this.load(
+      source,
+      used.map(row => row['name'] ?? ''),
+    );
+  }
+
   /** Loads those of the sets that are not built in, once. */
   async load(source: CharsetSource, names: Iterable<string>): Promise<void> {
     for (const name of new Set([...names, ...this.#wanted])) {

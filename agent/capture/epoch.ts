@@ -1,0 +1,91 @@
+/**
+ * How an epoch begins, and how a running one takes over another choice of tables: each in one place of the stream, with a
+ * snapshot of what it takes in.
+ */
+import { randomUUID } from 'node:crypto';
+import { encodeBatch } from '../../shared/batch-codec.ts';
+import { throwFaults } from '../../shared/findings.ts';
+import type { Logger } from '../../shared/logging.ts';
+import { beginProgress, idleProgress, markStale, queueTables } from '../snapshot/progress.ts';
+import type { QueuedTable, SnapshotProgress } from '../snapshot/progress.ts';
+import { startMarker } from '../snapshot/snapshotter.ts';
+import type { Position, Spool } from '../spool/spool.ts';
+import { bodyOf } from './batcher.ts';
+import { checkTables, checkTargets } from './preflight.ts';
+import { createSelection } from './selection.ts';
+import type { Selection } from './selection.ts';
+import type { SourceConnection, SourceIdentity } from './source.ts';
+import { readTables } from './tables.ts';
+
+export interface EpochOptions {
+  readonly spool: Spool;
+  readonly selection: Selection;
+  readonly logger: Logger;
+  readonly now: () => number;
+}
+
+/** Drops what the spool holds and begins anew at the binlog's end. @throws TributaryError what keeps tables from being captured */
+export async function beginEpoch(
+  { spool, selection, logger }: EpochOptions,
+  source: SourceConnection,
+  identity: SourceIdentity,
+  reason: string,
+): Promise<void> {
+  // The place first: what is made after it comes by the stream, what was there before it is in the list.
+  const { file, offset, gtidSet } = await source.binlogEnd();
+  const tables = await readTables(source, selection);
+  throwFaults([...checkTables(tables, []), ...checkTargets(tables, selection)]);
+  const position: Position = {
+    source: { server: identity.server, gtidSet, file, offset, committedAt: null },
+    lastGroup: null,
+  };
+  const before = spool.snapshot() ?? idleProgress();
+  const progress: SnapshotProgress = {
+    ...beginProgress(randomUUID(), true, tables),
+    requests: [...(before.finished ? [] : before.requests), ...before.queuedRequests],
+    rules: selection.rules,
+  };
+  spool.newEpoch(progress, position);
+  const draft = startMarker(progress, tables, selection);
+  spool.append({
+    body: encodeBatch(bodyOf(draft, position.source)),
+    rows: 0,
+    position,
+    open: false,
+    snapshot: { ...progress, started: true },
+  });
+  logger.info({ epoch: spool.stream().epoch, tables: tables.length, reason }, 'a new epoch begins with a snapshot');
+}
+
+/** Tables that the configuration takes in since the last time, or calls otherwise now, are copied. */
+export async function adoptRules(
+  { spool, selection, logger, now }: EpochOptions,
+  source: SourceConnection,
+  position: Position,
+): Promise<void> {
+  const progress = spool.snapshot() ?? idleProgress();
+  if (JSON.stringify(progress.rules) === JSON.stringify(selection.rules)) return;
+  let next: SnapshotProgress = { ...progress, rules: selection.rules };
+  if (progress.rules !== null) {
+    const before = createSelection(progress.rules);
+    const tables = await readTables(source, selection);
+    throwFaults([...checkTables(tables, []), ...checkTargets(tables, selection)]);
+    const added = tables.filter(
+      ({ schema, name }) =>
+        !before.captures(schema, name) ||
+        before.targetName(schema, name) !== selection.targetName(schema, name) ||
+        before.columnsFingerprint(schema, name) !== selection.columnsFingerprint(schema, name),
+    );
+    if (added.length > 0) next = markStale(queueTables(next, added.map(namesOf)), new Date(now()).toISOString());
+    logger.warn(
+      { before: progress.rules, now: selection.rules, copied: added.map(({ schema, name }) => `${schema}.${name}`) },
+      'tables are chosen otherwise now: new ones are copied, rows of those no longer chosen stay as they are',
+    );
+  }
+  spool.discardOpenGroup();
+  spool.savePosition(position, next);
+}
+
+function namesOf({ schema, name }: QueuedTable): QueuedTable {
+  return { schema, name };
+}
