@@ -23,6 +23,9 @@ export const MAX_FRAGMENTS = 24;
 export const MAX_HELLO_BYTES = 256 * 1024;
 export const MAX_ANSWER_BYTES = 256 * 1024;
 
+/** Of hello and answer. */
+const MESSAGE_VERSION = 1;
+
 /** Branch ids, as they appear in queue names and user names. */
 export const BRANCH_ID = /^[a-z0-9][a-z0-9-]{0,62}$/;
 
@@ -235,12 +238,31 @@ export function readFragment(message: ReceivedMessage): Fragment | null {
 
 /** @throws TributaryError MESSAGE_INVALID */
 export function readHello(body: Buffer): Hello {
-  return validated('hello', helloSchema, parsed('hello', body, MAX_HELLO_BYTES));
+  const value = parsed('hello', body, MAX_HELLO_BYTES);
+  refuseNewer('hello', value, 'Upgrade the applier: a newer agent is at the branch, and keeps everything until then.');
+  return validated('hello', helloSchema, value);
 }
 
 /** @throws TributaryError MESSAGE_INVALID */
 export function readAnswer(body: Buffer): Answer {
-  return validated('answer', answerSchema, parsed('answer', body, MAX_ANSWER_BYTES));
+  const value = parsed('answer', body, MAX_ANSWER_BYTES);
+  refuseNewer(
+    'answer',
+    value,
+    'Upgrade the agent: a newer applier is at the head office. The spool keeps everything until then.',
+  );
+  return validated('answer', answerSchema, value);
+}
+
+/**
+ * A version moves only when whoever does not know it must not act on the message; what may be ignored is a new key. So
+ * another version is no malformed message but a program that is too old, and that has a cure of its own.
+ */
+function refuseNewer(what: string, value: unknown, hint: string): void {
+  const version = typeof value === 'object' && value !== null && 'v' in value ? value.v : undefined;
+  if (typeof version !== 'number' || version <= MESSAGE_VERSION) return;
+  const message = `A ${what} of version ${version} cannot be read; this program knows ${MESSAGE_VERSION}.`;
+  throw new TributaryError('MESSAGE_INVALID', message, { hint });
 }
 
 function parsed(what: string, body: Buffer, limit: number): unknown {

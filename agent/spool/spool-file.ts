@@ -65,6 +65,9 @@ const MIGRATIONS: readonly string[] = [
    ) STRICT;`,
 ];
 
+/** The format that this program writes; it reads every one before. */
+export const SPOOL_FORMAT = MIGRATIONS.length;
+
 export type Row = Record<string, SQLOutputValue>;
 
 export class SpoolFile {
@@ -173,12 +176,14 @@ export class SpoolFile {
     const version = integer(this.get('PRAGMA user_version'), 'user_version');
     const application = integer(this.get('PRAGMA application_id'), 'application_id');
     const tables = integer(this.get('SELECT count(*) AS n FROM sqlite_schema'), 'n');
-    if (version > MIGRATIONS.length || (tables > 0 && application !== APPLICATION_ID)) {
+    if (tables > 0 && application !== APPLICATION_ID) {
+      throw new TributaryError('SPOOL_FORMAT', `The file ${SPOOL_FILE_NAME} in ${this.directory} is not a spool.`);
+    }
+    if (version > SPOOL_FORMAT) {
       throw new TributaryError(
         'SPOOL_FORMAT',
-        application === APPLICATION_ID
-          ? `The spool in ${this.directory} has format ${version}; this program knows ${MIGRATIONS.length}.`
-          : `The file ${SPOOL_FILE_NAME} in ${this.directory} is not a spool.`,
+        `The spool in ${this.directory} has format ${version}, this agent knows ${SPOOL_FORMAT}: a newer agent wrote it.`,
+        { hint: 'Install that version or a newer one; the spool was left as it is, and nothing in it is lost.' },
       );
     }
     if (version < MIGRATIONS.length) {

@@ -8,8 +8,10 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
 
-/** Version of the tables below. */
-export const SCHEMA_VERSION = 1;
+/** How long one applier waits for another that is changing the tables. */
+const LOCK_SECONDS = 120;
+/** ER_TABLE_EXISTS_ERROR, ER_DUP_FIELDNAME, ER_DUP_KEYNAME: the statement was carried out before, up to a crash. */
+const DONE_BEFORE = [1050, 1060, 1061];
 
 const BRANCH = 'branch VARCHAR(63) CHARACTER SET ascii COLLATE ascii_bin NOT NULL';
 /** Ids that agents choose: epochs, instances, snapshots. */
@@ -18,7 +20,8 @@ const ASCII_64 = 'VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin';
 const NAME = 'VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin';
 const OPTIONS = 'ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_0900_bin';
 
-const STATEMENTS: readonly string[] = [
+/** The tables of version 1, as they were for good: what comes later is in CHANGES. */
+export const FIRST_TABLES: readonly string[] = [
   `CREATE TABLE IF NOT EXISTS tributary_schema (
     one TINYINT NOT NULL PRIMARY KEY, version INT NOT NULL) ${OPTIONS}`,
   // Read and written only under its row's lock: the fence between appliers.
@@ -105,19 +108,77 @@ const STATEMENTS: readonly string[] = [
 ];
 
 /**
- * Creates the tables that are missing.
- * @throws TARGET_SETTING when the tables are of a newer version than this program
+ * CHANGES[n] brings tables of version n + 1 to version n + 2. They add and widen, nothing else: an older applier may
+ * still be at work. DDL commits by itself, so each statement must be one that can be carried out again, or fail with
+ * one of DONE_BEFORE. Never edit a change that was released.
  */
-export async function createSchema(connection: Connection): Promise<void> {
-  for (const statement of STATEMENTS) await connection.query(statement);
-  await connection.query(`INSERT IGNORE INTO tributary_schema (one, version) VALUES (1, ${SCHEMA_VERSION})`);
+const CHANGES: readonly (readonly string[])[] = [];
+
+/**
+ * Brings the tables to the version that this program knows, from none or any before it. Safe beside another applier
+ * that does the same.
+ * @throws TARGET_SETTING, having touched nothing, when the tables are of a newer version than this program
+ */
+export async function createSchema(
+  connection: Connection,
+  changes: readonly (readonly string[])[] = CHANGES,
+): Promise<void> {
+  const known = 1 + changes.length;
+  const found = await versionOf(connection);
+  if (found !== null) refuseNewer(found, known);
+  for (const statement of FIRST_TABLES) await connection.query(statement);
+  await connection.query('INSERT IGNORE INTO tributary_schema (one, version) VALUES (1, 1)');
+  if ((await versionOf(connection)) === known) return;
+  await underLock(connection, async () => {
+    const version = (await versionOf(connection)) ?? 1;
+    refuseNewer(version, known);
+    for (const [index, statements] of changes.entries()) {
+      if (index + 1 < version) continue;
+      for (const statement of statements) await carryOut(connection, statement);
+      await connection.query('UPDATE tributary_schema SET version = ? WHERE one = 1', [index + 2]);
+    }
+  });
+}
+
+function refuseNewer(version: number, known: number): void {
+  if (version <= known) return;
+  throw new TributaryError(
+    'TARGET_SETTING',
+    `The tributary_* tables have version ${version}; this applier knows ${known}: a newer one has been at work.`,
+    { hint: 'Install that version or a newer one; nothing was changed, and branches keep what was not applied.' },
+  );
+}
+
+/** null: there are no tables yet. */
+async function versionOf(connection: Connection): Promise<number | null> {
+  const [tables] = await connection.query<RowDataPacket[]>("SHOW TABLES LIKE 'tributary\\_schema'");
+  if (tables.length === 0) return null;
   const [rows] = await connection.query<RowDataPacket[]>('SELECT version FROM tributary_schema WHERE one = 1');
-  const version = Number(rows[0]?.['version']);
-  if (version !== SCHEMA_VERSION) {
+  return rows[0] === undefined ? null : Number(rows[0]['version']);
+}
+
+async function carryOut(connection: Connection, statement: string): Promise<void> {
+  try {
+    await connection.query(statement);
+  } catch (error) {
+    const code = error instanceof Error && 'errno' in error ? error.errno : null;
+    if (typeof code !== 'number' || !DONE_BEFORE.includes(code)) throw error;
+  }
+}
+
+/** One applier at a time, for one database. */
+async function underLock(connection: Connection, work: () => Promise<void>): Promise<void> {
+  const name = "CONCAT('tributary ', LEFT(SHA2(DATABASE(), 256), 40))";
+  const [rows] = await connection.query<RowDataPacket[]>(`SELECT GET_LOCK(${name}, ${LOCK_SECONDS}) AS got`);
+  if (Number(rows[0]?.['got']) !== 1) {
     throw new TributaryError(
-      'TARGET_SETTING',
-      `The tributary_* tables have version ${version}; this program knows ${SCHEMA_VERSION}.`,
-      { hint: 'Start the applier of the version that made them, or a newer one.' },
+      'TARGET_BUSY',
+      'Another applier has been changing the tributary_* tables for two minutes.',
     );
+  }
+  try {
+    await work();
+  } finally {
+    await connection.query(`DO RELEASE_LOCK(${name})`);
   }
 }

@@ -1,0 +1,91 @@
+/** An old program meets what a newer one wrote: it works, or refuses clearly, and nothing is lost. */
+import { zstdCompressSync } from 'node:zlib';
+import t from 'tap';
+import { helloMessage, readAnswer, readHello } from '../../shared/amqp.ts';
+import { decodeBatch, encodeBatch } from '../../shared/batch-codec.ts';
+import type { Answer, Hello } from '../../shared/protocol.ts';
+
+const mark = { seq: 0, digest: 'a'.repeat(64) };
+
+const hello: Hello = {
+  v: 1,
+  branch: 'paris',
+  nonce: 'nonce',
+  instance: 'instance',
+  epoch: 'epoch',
+  head: mark,
+  baseSeq: 0,
+  confirmed: 0,
+  replaces: null,
+  capturedThrough: null,
+  sentAt: '2026-11-22T10:00:00.000Z',
+  report: {
+    version: '1.0.0',
+    state: 'capturing',
+    spoolBatches: 0,
+    spoolBytes: 0,
+    secondsUntilFull: null,
+    captureLagSeconds: null,
+    snapshot: null,
+    windows: [],
+    error: null,
+  },
+};
+
+const answer: Answer = {
+  v: 1,
+  inReplyTo: 'nonce',
+  baseEcho: 0,
+  epoch: null,
+  verdict: 'unknown',
+  received: mark,
+  applied: mark,
+  queued: 0,
+  resend: null,
+  displaced: false,
+  requests: [],
+  halted: null,
+};
+
+const bytes = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
+
+void t.test('keys that a newer program adds to a hello or an answer are passed over', t => {
+  const sent = JSON.parse(helloMessage(hello).body.toString()) as { report: object };
+  const newer = { ...sent, ofTomorrow: [1], report: { ...sent.report, ofTomorrow: true } };
+  t.same(readHello(bytes(newer)), readHello(bytes(sent)));
+  t.same(readAnswer(bytes({ ...answer, ofTomorrow: {} })), readAnswer(bytes(answer)));
+  t.end();
+});
+
+void t.test('a hello or an answer of a later version is refused, and says who is to be upgraded', t => {
+  t.throws(() => readHello(bytes({ ...hello, v: 2 })), {
+    code: 'MESSAGE_INVALID',
+    message: /hello of version 2/,
+    hint: /Upgrade the applier/,
+  });
+  t.throws(() => readAnswer(bytes({ ...answer, v: 2 })), {
+    code: 'MESSAGE_INVALID',
+    message: /answer of version 2/,
+    hint: /Upgrade the agent/,
+  });
+  t.end();
+});
+
+void t.test('a batch of a later version, or with a part that is not known, is refused whole', t => {
+  const body = {
+    v: 1,
+    source: { server: 'u', gtidSet: '', file: 'binlog.000001', offset: 4, committedAt: null },
+    transactions: 1,
+    part: null,
+    tables: [],
+    changes: [],
+  } as const;
+  t.doesNotThrow(() => decodeBatch(encodeBatch(body)));
+  for (const newer of [
+    { ...body, v: 2 },
+    { ...body, ofTomorrow: 1 },
+  ]) {
+    t.throws(() => decodeBatch(zstdCompressSync(JSON.stringify(newer))), { code: 'BATCH_INVALID' });
+  }
+  t.end();
+});
