@@ -241,8 +241,16 @@ export function applierMetrics(registry: Registry, version: string): ApplierMetr
   return { ...commonMetrics(registry, 'tributary-applier', version), ...create(registry, APPLIER) };
 }
 
+/**
+ * prom-client's statistics of the event loop's lag wake an idle process a hundred times a second. What is left of them,
+ * `nodejs_eventloop_lag_seconds`, is measured when somebody asks.
+ */
+const LAG_STATISTICS = ['min', 'max', 'mean', 'stddev', 'p50', 'p90', 'p99'];
+const SELDOM_MS = 3_600_000;
+
 function commonMetrics(registry: Registry, program: string, version: string): CommonMetrics {
-  collectDefaultMetrics({ register: registry });
+  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: SELDOM_MS });
+  for (const part of LAG_STATISTICS) registry.removeSingleMetric(`nodejs_eventloop_lag_${part}_seconds`);
   const metrics = create(registry, COMMON);
   metrics.buildInfo.set({ program, version, node: process.version }, 1);
   return metrics;
