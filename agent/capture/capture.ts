@@ -121,6 +121,7 @@ export class Capture {
   #charsets: { readonly version: string; readonly sets: ServerCharsets } | null = null;
   #events = 0;
   #savedAt = 0;
+  #soon: NodeJS.Timeout | undefined;
 
   constructor(options: CaptureOptions) {
     this.#o = options;
@@ -286,7 +287,7 @@ export class Capture {
     this.#state = sink.phase === 'verifying' ? 'verifying' : 'streaming';
     const failure = Promise.withResolvers<never>();
     this.#fail = error => failure.reject(error);
-    const ticker = setInterval(() => this.#guarded(() => this.#tick()), TICK_MS);
+    const ticker = setInterval(() => this.#guarded(() => this.#tick()), POSITION_SAVE_MS);
     void watchEnd({ connect: this.#o.connect, identity, sink, now: this.#o.now }, session);
     const snapshotter = new Snapshotter({
       connect: this.#o.connect,
@@ -307,6 +308,8 @@ export class Capture {
       if (fault) throw this.#judge(fault, sink);
     } finally {
       clearInterval(ticker);
+      clearTimeout(this.#soon);
+      this.#soon = undefined;
       this.#sink = null;
       this.#stream = null;
       this.#session.abort();
@@ -434,6 +437,7 @@ export class Capture {
     const sink = this.#sink;
     if (!sink) return;
     if (this.#state === 'verifying' && sink.phase === 'taking') this.#state = 'streaming';
+    if (sink.openSince !== null) this.#tickSoon();
     if (sink.empty || this.#drainCheck) return;
     // A lone commit leaves at once, a burst travels together: the batch closes when a turn of the event loop has
     // brought nothing more and the forwarder has nothing under way.
@@ -455,12 +459,22 @@ export class Capture {
     this.#onQuiet();
   }
 
+  /** A change waits to be old enough to leave. An idle branch has none, and its process sleeps from second to second. */
+  #tickSoon(): void {
+    this.#soon ??= setTimeout(() => {
+      this.#soon = undefined;
+      this.#guarded(() => this.#tick());
+      if (this.#sink !== null && this.#sink.openSince !== null) this.#tickSoon();
+    }, TICK_MS);
+  }
+
   #tick(): void {
     const sink = this.#sink;
     if (!sink?.sound) return;
     const now = this.#o.now();
     if (sink.openSince === null) {
-      if (now - this.#savedAt < POSITION_SAVE_MS) return;
+      // The timer that comes each second may come a little early by this clock.
+      if (now - this.#savedAt < POSITION_SAVE_MS - TICK_MS) return;
     } else if (now - sink.openSince < (this.#o.online() ? ONLINE_AGE_MS : OFFLINE_AGE_MS)) {
       return;
     }

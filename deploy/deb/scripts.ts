@@ -2,9 +2,10 @@
  * control and the maintainer scripts, as debhelper would write them: by hand, because dpkg-deb is all that a machine
  * then needs to build the packages.
  *
- * What they hold to: an upgrade restarts what runs and starts nothing else; the configuration is made once, from the
- * example, and belongs to its owner from then on (it is no conffile: `enroll` writes it, and dpkg would ask about it
- * at every upgrade of every branch); removing keeps configuration and spool; purging removes both.
+ * What they hold to: an upgrade restarts what runs; what is enabled and has its passwords is started; the configuration
+ * is made once, from the example, and belongs to its owner from then on (it is no conffile: `enroll` writes it, and
+ * dpkg would ask about it at every upgrade of every branch); removing keeps configuration and spool; purging removes
+ * both.
  */
 import type { ProgramFacts } from './programs.ts';
 
