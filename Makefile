@@ -48,7 +48,7 @@ test: setup ## every test, against real servers
 	@$(NODE) test/run.ts $(ARGS)
 
 test-system: setup ## install, run, upgrade and remove the packages in a booted Debian (as root)
-	@$(NODE) test/run.ts test/system $(ARGS)
+	@$(NODE) test/run.ts --timeout=1200 test/system $(ARGS)
 
 demo: setup ## a head office, branches and a broker on this machine
 	@$(NODE) deploy/local/demo.ts $(ARGS)

@@ -223,7 +223,8 @@ class Reader {
 
   body(value: unknown): BatchBody {
     const fields = this.#fields(value, 'the body');
-    if (fields['v'] !== BATCH_VERSION) refuse(`version ${JSON.stringify(fields['v'])} is not known, only ${BATCH_VERSION}`);
+    if (fields['v'] !== BATCH_VERSION)
+      refuse(`version ${JSON.stringify(fields['v'])} is not known, only ${BATCH_VERSION}`);
     this.#only(fields, BODY_KEYS, BODY_KEYS.length, 'the body');
     const list = this.#list(fields['tables'], this.#limits.maxTables, 'tables');
     const tables = list.map((table, index) => this.#table(table, index));
