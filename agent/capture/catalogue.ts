@@ -1,4 +1,5 @@
 /** What the server's catalogue says of tables, together with the place in the binlog that it is at least as new as. */
+import { Cascades } from './cascades.ts';
 import type { BinlogPlace, SourceConnection, SourceIdentity } from './source.ts';
 import { Facts } from './table-facts.ts';
 
@@ -7,6 +8,7 @@ const VISIBLE_WITHIN_SECONDS = 30;
 /** What the catalogue says of tables, and where the binlog ended before it was asked. */
 export interface Catalogue {
   readonly facts: Facts;
+  readonly cascades: Cascades;
   readonly at: BinlogPlace;
 }
 
@@ -14,5 +16,5 @@ export async function readCatalogue(source: SourceConnection, identity: SourceId
   const end = await source.binlogEnd();
   // A statement may be in the binlog before the catalogue shows what it did.
   if (identity.gtids && end.gtidSet !== '') await source.waitUntilVisible(end.gtidSet, VISIBLE_WITHIN_SECONDS);
-  return { facts: await Facts.read(source), at: end };
+  return { facts: await Facts.read(source), cascades: new Cascades(await source.unloggedCascades()), at: end };
 }

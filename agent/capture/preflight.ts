@@ -2,6 +2,7 @@
  * Looks at a branch database before capture starts: every setting, right and table that exact capture depends on.
  * Reads only. Used by `check` and by `run`, which stops at the first start-up with the same words.
  */
+import type { Cascade } from './cascades.ts';
 import type { SourceConnection } from './source.ts';
 import { RESERVED_COLUMNS } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
@@ -248,7 +249,7 @@ export function checkTargets(tables: readonly CapturedTable[], selection: Select
 const ADD_KEY = 'ADD COLUMN row_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT INVISIBLE PRIMARY KEY';
 
 /** Tables that are captured: those that cannot be, and those that need to be known of. */
-export function checkTables(tables: readonly CapturedTable[], cascades: readonly string[]): Finding[] {
+export function checkTables(tables: readonly CapturedTable[], cascades: readonly Cascade[]): Finding[] {
   const findings: Finding[] = [];
   if (tables.length === 0) {
     findings.push(
@@ -306,11 +307,13 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
       );
     }
   }
-  for (const cascade of cascades) {
+  for (const { name, parent, child } of cascades) {
+    if (!tables.some(table => table.schema === child.schema && table.name === child.name)) continue;
     findings.push(
       warning(
         'source.foreign_keys',
-        `${cascade} cascades: this server does not log the rows that a cascade changes, so the head office keeps them`,
+        `${name} cascades, and this server does not log the rows that a cascade changes: after a DELETE in ` +
+          `${parent.schema}.${parent.name}, or a change of what is referenced, ${child.schema}.${child.name} is copied again`,
       ),
     );
   }

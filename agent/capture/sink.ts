@@ -18,6 +18,7 @@ import type { QueuedTable, SnapshotProgress } from '../snapshot/progress.ts';
 import type { LastGroup, Position, Spool } from '../spool/spool.ts';
 import { Batcher, TableBuffer, bodyOf, tableKey } from './batcher.ts';
 import type { BatchDraft, ChangeBuffer, KeyRecorder } from './batcher.ts';
+import { Cascades } from './cascades.ts';
 import { MysqlGtidSet } from './gtid-set.ts';
 import type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-reader.ts';
 import { LookAgain } from './look-again.ts';
@@ -36,6 +37,10 @@ const LEAST_JSON_BYTES = 128 * 1024;
 const MOST_JSON_BYTES = 4 * 1024 * 1024;
 const TARGET_ROWS = 20_000;
 
+/** Tables that cascades change are copied when these have been quiet for so long, or have gone on for so long. */
+const CASCADES_QUIET_MS = 2_000;
+const CASCADES_MOST_MS = 60_000;
+
 /** What capture tells whoever counts. */
 export interface CaptureCounters {
   rows(schema: string, name: string, op: 'upsert' | 'delete', rows: number): void;
@@ -52,7 +57,7 @@ export interface SinkOptions {
   readonly spool: Spool;
   readonly selection: Selection;
   /** What the catalogue says of tables, and where the binlog ended before it was asked. Default: nothing. */
-  readonly catalogue?: { readonly facts: Facts; readonly at: StreamPlace };
+  readonly catalogue?: { readonly facts: Facts; readonly cascades?: Cascades; readonly at: StreamPlace };
   /** Tables are defined otherwise from now on: what was concluded from their definitions is void. */
   readonly onRedefined?: () => void;
   readonly server: string;
@@ -83,6 +88,11 @@ export interface EndMark {
 
 export class CaptureSink implements GroupSink {
   readonly #o: SinkOptions;
+  readonly #cascades: Cascades;
+  /** Tables that cascades may have changed; since when one is to be copied, and when the last was added. */
+  readonly #owed = new Set<string>();
+  #owedSince = 0;
+  #owedAt = 0;
   readonly #batcher: Batcher;
   readonly #prepared: PreparedRows;
   readonly #executed: MysqlGtidSet;
@@ -121,6 +131,7 @@ export class CaptureSink implements GroupSink {
 
   constructor(options: SinkOptions) {
     this.#o = options;
+    this.#cascades = options.catalogue?.cascades ?? new Cascades(null);
     this.#position = options.position;
     this.#last = options.position.lastGroup;
     this.#expected = options.position.lastGroup;
@@ -235,6 +246,14 @@ export class CaptureSink implements GroupSink {
       columns: view.columns,
     };
     this.#claimTarget(schema, name, description.name);
+    const following = this.#cascades.of(schema, name);
+    /** Places of the columns whose change other tables follow. */
+    const followed = definition.columns.flatMap((column, index) =>
+      following?.columns.has(column.name) ? [index] : [],
+    );
+    const follow = (): void => {
+      if (following !== null && this.#phase === 'taking' && !this.#prepared.taking) this.#owe(following.children);
+    };
     let buffer = this.#batcher.table(description);
     const { counters } = this.#o;
     const present = (): ChangeBuffer => {
@@ -261,7 +280,7 @@ export class CaptureSink implements GroupSink {
     let written: TableBuffer | null = null;
     return {
       // Without a key, a row is known by all that it held.
-      ...(view.keys.length === 0 ? {} : { beforeColumns: view.keys }),
+      ...(view.keys.length === 0 ? {} : { beforeColumns: [...new Set([...view.keys, ...followed])] }),
       ignoredColumns: view.ignored,
       into: () => {
         const into = view.pick === null && this.#phase === 'taking' ? present() : null;
@@ -273,12 +292,19 @@ export class CaptureSink implements GroupSink {
           if (written === null) into.insert(rows, pick(values));
           else written.upsertWritten(rows, values);
         }),
-      update: (rows, before, after) =>
+      update: (rows, before, after) => {
+        const changed = (index: number): boolean =>
+          view.ignored.includes(index) || before[index]!.some((value, r) => value !== after[index]![r]);
+        if (followed.some(changed)) follow();
         take('upsert', rows, into => {
           if (written === null) into.update(rows, pick(before), pick(after));
           else written.updateWritten(rows, before, after);
-        }),
-      delete: (rows, before) => take('delete', rows, into => into.delete(rows, pick(before))),
+        });
+      },
+      delete: (rows, before) => {
+        follow();
+        take('delete', rows, into => into.delete(rows, pick(before)));
+      },
     };
   }
 
@@ -340,6 +366,9 @@ export class CaptureSink implements GroupSink {
         assert(description !== undefined, 'held rows name no table');
         const buffer = this.#batcher.table(description);
         buffer.take(change);
+        const source = this.#targets.get(JSON.stringify([description.schema, description.name])) ?? description.name;
+        const following = this.#cascades.of(description.schema, source);
+        if (following !== null) this.#owe(following.children);
         const op = change.op === 'delete' || change.op === 'remove' ? 'delete' : 'upsert';
         this.#o.counters.rows(description.schema, description.name, op, change.rows);
         this.openSince ??= this.#o.now();
@@ -358,6 +387,7 @@ export class CaptureSink implements GroupSink {
     };
     const touched = statement.tables.filter(table => selection.captures(table.schema, table.name));
     this.#noteRedefined([...touched, ...statement.renames.map(({ to }) => to)]);
+    if (touched.length > 0 && this.#cascades.tracked) this.#noteForeignKeys(statement.text, touched);
     switch (statement.kind) {
       case 'create-index':
       case 'drop-index':
@@ -463,6 +493,16 @@ export class CaptureSink implements GroupSink {
     if (tables.length > 0) onRedefined?.();
   }
 
+  /** Foreign keys that come are looked up before the next row is read; where one goes, it may have cascaded before. */
+  #noteForeignKeys(text: string, tables: readonly QueuedTable[]): void {
+    if (/\bDROP\s+(?:FOREIGN|CONSTRAINT)\b/i.test(text)) this.#changeTables(tables);
+    const { catalogue } = this.#o;
+    if (catalogue === undefined || comparePlaces(this.#place, catalogue.at) < 0) return;
+    if (/\b(?:REFERENCES|FOREIGN)\b/i.test(text)) {
+      throw new LookAgain('foreign keys have changed: the catalogue is read again');
+    }
+  }
+
   /** Two source tables under one name would mix their rows at the head office unseen. */
   #claimTarget(schema: string, name: string, target: string): void {
     const key = JSON.stringify([schema, target]);
@@ -473,6 +513,30 @@ export class CaptureSink implements GroupSink {
       });
     }
     this.#targets.set(key, name);
+  }
+
+  /** Rows of these tables may have changed without a word in the binlog: they are copied again, and stale until then. */
+  #owe(children: readonly QueuedTable[]): void {
+    const captured = children.filter(({ schema, name }) => this.#o.selection.captures(schema, name));
+    if (captured.length === 0) return;
+    const now = this.#o.now();
+    const before = this.#snapshot();
+    const next = queueTables(
+      before,
+      captured.map(({ schema, name }) => ({ schema, name })),
+    );
+    if (next !== before) this.#owedSince = now;
+    this.#owedAt = now;
+    for (const { schema, name } of captured) this.#owed.add(tableKey(schema, name));
+    if (next === before && before.queuedStaleSince !== null) return;
+    this.#changeSnapshot(markStale(next, this.#statementTime()));
+  }
+
+  /** Whether all that is queued to be copied is what cascades may have changed, and more of that is likely to come. */
+  owesMore({ queued, queuedWhole }: SnapshotProgress, restUntilMs: number): boolean {
+    if (queuedWhole || !queued.every(({ schema, name }) => this.#owed.has(tableKey(schema, name)))) return false;
+    const now = this.#o.now();
+    return now < restUntilMs || (now - this.#owedAt < CASCADES_QUIET_MS && now - this.#owedSince < CASCADES_MOST_MS);
   }
 
   /** Those in which a unique key may be what identifies rows: a table that is identified otherwise now is copied anew. */

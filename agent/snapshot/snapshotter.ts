@@ -53,6 +53,8 @@ const VISIBLE_WITHIN_SECONDS = 30;
 const MOST_MOMENTS = 200;
 /** Its moment is not kept up at the server for longer. */
 const LONGEST_SCAN_MS = 15 * 60_000;
+/** After a snapshot the next one for cascades waits so many times as long as it took. */
+const REST_FOR_CASCADES = 4;
 const RETRY_MS = 1_000;
 const IDLE_MS = 200;
 
@@ -79,6 +81,9 @@ export class Snapshotter {
   readonly #definitions = new Map<string, CapturedTable>();
   #chunkRows = FIRST_CHUNK_ROWS;
   #scan: OpenScan | null = null;
+  #begunAt = 0;
+  /** Until then, what cascades have changed may wait: copying takes a part of the time only. */
+  #restUntil = 0;
 
   constructor(options: SnapshotterOptions) {
     this.#o = options;
@@ -121,7 +126,7 @@ export class Snapshotter {
       return false;
     }
     if (progress.finished) {
-      if (!hasQueue(progress)) return false;
+      if (!hasQueue(progress) || this.#o.sink.owesMore(progress, this.#restUntil)) return false;
       await this.#begin(progress, signal);
     } else if (!progress.started) {
       await this.#mark(progress, signal);
@@ -150,6 +155,7 @@ export class Snapshotter {
         follow({ ...next, started: true }, progress, now),
       );
     });
+    this.#begunAt = Date.now();
     this.#o.logger.info({ snapshot: next.id, tables: wanted.length }, 'snapshot begun');
     if (missing.length > 0) {
       const names = missing.map(({ schema, name }) => `${schema}.${name}`);
@@ -172,6 +178,7 @@ export class Snapshotter {
     await this.#between(this.#o.sink.place, signal, () => {
       this.#o.sink.emitSnapshot(endMarker(progress, this.#o.selection), now => ({ ...now, finished: true }));
     });
+    if (this.#begunAt > 0) this.#restUntil = Date.now() + REST_FOR_CASCADES * (Date.now() - this.#begunAt);
     const rows = progress.tables.reduce((sum, table) => sum + table.rows, 0);
     this.#o.logger.info({ snapshot: progress.id, tables: progress.tables.length, rows }, 'snapshot finished');
   }
