@@ -105,17 +105,14 @@ export function batchMessage(header: BatchHeader, body: Buffer): OutgoingMessage
   };
 }
 
-/** A batch as one message, or as several in order where its body is larger than FRAGMENT_BYTES. */
-export function batchMessages(header: BatchHeader, body: Buffer): OutgoingMessage[] {
+/** One piece of a batch that is in several; FRAGMENT_BYTES long, but for the last. */
+export function fragmentMessage(header: BatchHeader, { index, count }: Fragment, body: Buffer): OutgoingMessage {
   const whole = batchMessage(header, body);
-  const count = Math.ceil(body.length / FRAGMENT_BYTES);
-  if (count <= 1) return [whole];
-  return Array.from({ length: count }, (_, index) => ({
+  return {
     ...whole,
     id: `${whole.id}/${index}`,
     headers: { ...whole.headers, fragment: index, fragments: count },
-    body: body.subarray(index * FRAGMENT_BYTES, (index + 1) * FRAGMENT_BYTES),
-  }));
+  };
 }
 
 export function helloMessage(hello: Hello): OutgoingMessage {

@@ -6,14 +6,16 @@
  * in a key. Sizes are capped before anything is built from them: compressed, unpacked, structure, tables, columns, rows.
  * Everything else throws BATCH_INVALID. Whether a value is in its type's range is for the server in strict mode to say.
  */
-import { isAscii, isUtf8 } from 'node:buffer';
-import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { constants, zstdCompressSync } from 'node:zlib';
 import { BATCH_VERSION } from './batch.ts';
 import type { BatchBody, Change, ColumnDescription, PartMark, SourceMark, TableDescription, Value } from './batch.ts';
 import { parseColumnType } from './column-type.ts';
 import type { ColumnType } from './column-type.ts';
-import { TributaryError } from './errors.ts';
+import { splitJson, writeJson } from './long-value.ts';
+import type { LongValue } from './long-value.ts';
 import { isName } from './sql.ts';
+import { refuse, unpack } from './unpack.ts';
+import type { Unpacked } from './unpack.ts';
 import { findBadValue } from './wire-value.ts';
 
 export interface BatchLimits {
@@ -39,12 +41,6 @@ export const BATCH_LIMITS: BatchLimits = {
   maxCopiedCharacters: 256 * 1024 * 1024,
 };
 
-/** Bodies above this are scanned before JSON.parse, whose result may take ten times the text. */
-const SCAN_ABOVE_BYTES = 8 * 1024 * 1024;
-const MAX_DEPTH = 8;
-/** Arrays and objects in one body; values are counted apart. */
-const MAX_CONTAINERS = 1_000_000;
-const MAX_VALUES = 64_000_000;
 const MAX_ID = 128;
 const MAX_GTID_SET = 4 * 1024 * 1024;
 const MAX_REQUESTS = 10_000;
@@ -53,14 +49,12 @@ const LEAST_MATCH = 5;
 /** Memory that is compressed into, piece by piece: a body of the usual size fits into one. */
 const LEAST_CHUNK_BYTES = 1024;
 const MOST_CHUNK_BYTES = 256 * 1024;
+/** JSON in one zstd frame, about: a body of the usual size is one frame. */
+const FRAME_BYTES = 4 * 1024 * 1024;
 
 /** Column types by text; bounded, as the texts come from branches. */
 const MAX_CACHED_TYPES = 4_096;
 const types = new Map<string, ColumnType>();
-
-function refuse(reason: string, cause?: unknown): never {
-  throw new TributaryError('BATCH_INVALID', `The batch is malformed: ${reason}.`, { cause });
-}
 
 /** The parsed type of a type text, from a bounded cache. */
 export function columnType(text: string): ColumnType {
@@ -78,7 +72,9 @@ export interface WrittenChange {
   readonly op: 'upsert' | 'delete';
   readonly table: number;
   readonly rows: number;
-  readonly json: readonly Uint8Array[];
+  readonly json: readonly Buffer[];
+  /** Those whose names stand in the JSON. */
+  readonly long: ReadonlyMap<string, LongValue>;
 }
 
 /** A body before it is encoded. */
@@ -86,38 +82,59 @@ export type DraftBody = Omit<BatchBody, 'changes'> & { readonly changes: readonl
 
 /** A body as it is spooled and sent. The digest is over exactly these bytes. */
 export function encodeBatch(body: DraftBody, options: { readonly level?: number } = {}): Buffer {
-  const json = writeBody(body);
-  return zstdCompressSync(json, {
-    chunkSize: Math.min(MOST_CHUNK_BYTES, LEAST_CHUNK_BYTES + json.length),
-    params: {
-      [constants.ZSTD_c_compressionLevel]: options.level ?? DEFAULT_LEVEL,
-      // Columns of digits are full of short matches that cost more than they save.
-      [constants.ZSTD_c_minMatch]: LEAST_MATCH,
-    },
-  });
+  const frames = [...encodeFrames(body, options)];
+  return frames.length === 1 ? frames[0]! : Buffer.concat(frames);
 }
 
-function writeBody({ changes, ...head }: DraftBody): string | Buffer {
-  if (!changes.some(isWritten)) return JSON.stringify({ ...head, changes });
-  const pieces: Uint8Array[] = [];
-  const write = (text: string): unknown => pieces.push(Buffer.from(text));
-  write(`${JSON.stringify(head).slice(0, -1)},"changes":[`);
-  changes.forEach((change, index) => {
-    if (index > 0) write(',');
-    if (!isWritten(change)) {
-      write(JSON.stringify(change));
-      return;
-    }
-    const { op, table, rows, json } = change;
-    write(`{"op":"${op}","table":${table},"rows":${rows},"${op === 'delete' ? 'keys' : 'values'}":[[`);
-    json.forEach((column, c) => {
-      if (c > 0) write('],[');
-      pieces.push(column);
+/** The same in pieces, each a zstd frame, made as they are asked for: a body with long values is never in memory whole. */
+export function* encodeFrames(
+  body: DraftBody,
+  options: { readonly level?: number } = {},
+): Generator<Buffer, void, undefined> {
+  const compress = (pieces: readonly Uint8Array[], bytes: number): Buffer =>
+    zstdCompressSync(pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces), {
+      chunkSize: Math.min(MOST_CHUNK_BYTES, LEAST_CHUNK_BYTES + bytes),
+      params: {
+        [constants.ZSTD_c_compressionLevel]: options.level ?? DEFAULT_LEVEL,
+        // Columns of digits are full of short matches that cost more than they save.
+        [constants.ZSTD_c_minMatch]: LEAST_MATCH,
+      },
     });
-    write(']]}');
-  });
-  write(']}');
-  return Buffer.concat(pieces);
+  let held: Uint8Array[] = [];
+  let bytes = 0;
+  for (const piece of writeBody(body)) {
+    if (bytes > 0 && bytes + piece.length > FRAME_BYTES) {
+      yield compress(held, bytes);
+      held = [];
+      bytes = 0;
+    }
+    held.push(piece);
+    bytes += piece.length;
+  }
+  yield compress(held, bytes);
+}
+
+function* writeBody({ changes, ...head }: DraftBody): Generator<Uint8Array, void, undefined> {
+  if (!changes.some(isWritten)) {
+    yield* writeJson({ ...head, changes });
+    return;
+  }
+  yield Buffer.from(`${JSON.stringify(head).slice(0, -1)},"changes":[`);
+  for (const [index, change] of changes.entries()) {
+    if (index > 0) yield Buffer.from(',');
+    if (!isWritten(change)) {
+      yield* writeJson(change);
+      continue;
+    }
+    const { op, table, rows, json, long } = change;
+    yield Buffer.from(`{"op":"${op}","table":${table},"rows":${rows},"${op === 'delete' ? 'keys' : 'values'}":[[`);
+    for (const [c, column] of json.entries()) {
+      if (c > 0) yield Buffer.from('],[');
+      yield* splitJson(column, long);
+    }
+    yield Buffer.from(']]}');
+  }
+  yield Buffer.from(']}');
 }
 
 function isWritten(change: Change | WrittenChange): change is WrittenChange {
@@ -126,63 +143,18 @@ function isWritten(change: Change | WrittenChange): change is WrittenChange {
 
 /**
  * The body that the bytes hold.
+ * @param bytes in one or several buffers
  * @throws TributaryError BATCH_INVALID for anything that `encodeBatch` does not make from a valid body
  */
-export function decodeBatch(bytes: Uint8Array, limits: Partial<BatchLimits> = {}): BatchBody {
+export function decodeBatch(bytes: Uint8Array | readonly Uint8Array[], limits: Partial<BatchLimits> = {}): BatchBody {
   const bounds = { ...BATCH_LIMITS, ...limits };
-  if (bytes.byteLength > bounds.maxCompressedBytes) {
-    refuse(`${bytes.byteLength} bytes are more than the limit of ${bounds.maxCompressedBytes}`);
+  const parts = bytes instanceof Uint8Array ? [bytes] : bytes;
+  const length = parts.reduce((sum, part) => sum + part.byteLength, 0);
+  if (length > bounds.maxCompressedBytes) {
+    refuse(`${length} bytes are more than the limit of ${bounds.maxCompressedBytes}`);
   }
-  const unpacked = unpack(bytes, bounds.maxUnpackedBytes);
-  if (!isUtf8(unpacked)) refuse('it is not UTF-8');
-  if (unpacked.length > SCAN_ABOVE_BYTES) scanStructure(unpacked);
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(unpacked.toString(isAscii(unpacked) ? 'latin1' : 'utf8'));
-  } catch (error) {
-    refuse('it is not JSON', error);
-  }
-  // A lone surrogate can only have come as an escape; it would silently become U+FFFD on its way to the server.
-  const surrogates = unpacked.includes('\\ud') || unpacked.includes('\\uD');
-  return new Reader(bounds, surrogates).body(parsed);
-}
-
-function unpack(bytes: Uint8Array, maxOutputLength: number): Buffer {
-  try {
-    return zstdDecompressSync(bytes, { maxOutputLength });
-  } catch (error) {
-    const tooLarge = error instanceof RangeError;
-    return refuse(tooLarge ? `it unpacks to more than ${maxOutputLength} bytes` : 'it does not unpack', error);
-  }
-}
-
-/** Counts what JSON.parse would build, without building it. */
-function scanStructure(text: Buffer): void {
-  let depth = 0;
-  let containers = 0;
-  let values = 0;
-  for (let i = 0; i < text.length; i += 1) {
-    const byte = text[i]!;
-    if (byte === 0x22) {
-      // A quote: to the string's end. An even run of backslashes before a quote does not escape it.
-      for (;;) {
-        i = text.indexOf(0x22, i + 1);
-        if (i < 0) refuse('a string does not end');
-        let slashes = 0;
-        while (text[i - 1 - slashes] === 0x5c) slashes += 1;
-        if (slashes % 2 === 0) break;
-      }
-    } else if (byte === 0x2c) {
-      values += 1;
-    } else if (byte === 0x5b || byte === 0x7b) {
-      containers += 1;
-      depth += 1;
-      if (depth > MAX_DEPTH) refuse('it is nested too deeply');
-    } else if (byte === 0x5d || byte === 0x7d) {
-      depth -= 1;
-    }
-  }
-  if (containers > MAX_CONTAINERS || values > MAX_VALUES) refuse('it holds too many arrays or values');
+  const unpacked = unpack(parts, bounds.maxUnpackedBytes);
+  return new Reader(bounds, unpacked).body(unpacked.parsed);
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -213,12 +185,14 @@ class Reader {
   readonly #limits: BatchLimits;
   /** Whether strings may hold lone surrogates and must be looked at. */
   readonly #surrogates: boolean;
+  readonly #long: Unpacked['long'];
   #rows = 0;
   #copiedCharacters = 0;
 
-  constructor(limits: BatchLimits, surrogates: boolean) {
+  constructor(limits: BatchLimits, { surrogates, long }: Unpacked) {
     this.#limits = limits;
     this.#surrogates = surrogates;
+    this.#long = long;
   }
 
   body(value: unknown): BatchBody {
@@ -381,13 +355,19 @@ class Reader {
     return list.map((column, i) => {
       const place = places[i]!;
       const { name, key } = table.description.columns[place]!;
-      const values = this.#list(column, rows, `${where}, column ${name}`);
+      const listed = this.#list(column, rows, `${where}, column ${name}`);
+      const values = this.#long.size === 0 ? listed : listed.map(each => this.#restored(each));
       if (values.length !== rows) refuse(`${where} has ${values.length} values in ${name} instead of ${rows}`);
       const type = table.types[place]!;
       const bad = findBadValue(values, type, this.#surrogates, key === undefined);
       if (bad >= 0) refuse(`${where} has a value in ${name}, row ${bad}, that is not one of ${type.base}`);
       return values as Value[];
     });
+  }
+
+  /** A long string in the place of its name. */
+  #restored(value: unknown): unknown {
+    return (typeof value === 'string' ? this.#long.get(value) : undefined) ?? value;
   }
 
   #fields(value: unknown, where: string): Fields {

@@ -24,13 +24,15 @@
  * from there (`add`): so the head office, where fewer may be, ends with what came last.
  */
 import { createHash } from 'node:crypto';
+import type { LongValue } from './long-value.ts';
 
 export const BATCH_VERSION = 1;
 
 /** Columns that every consolidated table has, or may have, for itself: no source column may be called so. */
 export const RESERVED_COLUMNS: readonly string[] = ['_branch', '_batch', '_changed_at', '_key', '_copy'];
 
-export type Value = string | number | null;
+/** A string may be one that is too long to be copied. Not in a key. */
+export type Value = string | number | LongValue | null;
 
 /** A place in a branch's binlog: the end of an event group. */
 export interface SourceMark {
@@ -147,6 +149,8 @@ export function firstDigest(branch: string, epoch: string): string {
 }
 
 /** The digest through a batch: SHA-256 over the previous digest and the compressed body. */
-export function nextDigest(previous: string, body: Uint8Array): string {
-  return createHash('sha256').update(previous).update(body).digest('hex');
+export function nextDigest(previous: string, body: Uint8Array | Iterable<Uint8Array>): string {
+  const hash = createHash('sha256').update(previous);
+  for (const part of body instanceof Uint8Array ? [body] : body) hash.update(part);
+  return hash.digest('hex');
 }

@@ -93,7 +93,7 @@ const LITERALS: Record<WireKind, (value: string | number) => string> = {
 /** The function that writes a column's values as literals; faster than `quoteValue` where there are many. */
 export function literalWriter(type: ColumnType): (value: Value) => string {
   const write = LITERALS[wireKind(type)];
-  return value => (value === null ? 'NULL' : write(value));
+  return value => (value === null ? 'NULL' : write(typeof value === 'object' ? value.toString() : value));
 }
 
 /**
@@ -102,5 +102,5 @@ export function literalWriter(type: ColumnType): (value: Value) => string {
  * @throws TributaryError BATCH_INVALID if the value is not of the type's wire kind
  */
 export function quoteValue(value: Value, type: ColumnType): string {
-  return value === null ? 'NULL' : LITERALS[wireKind(type)](value);
+  return literalWriter(type)(value);
 }

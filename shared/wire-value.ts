@@ -5,6 +5,7 @@
  */
 import { wireKind } from './column-type.ts';
 import type { ColumnType } from './column-type.ts';
+import { LongValue } from './long-value.ts';
 
 const INTEGER = /^-?[1-9]\d{15,19}$/;
 const DECIMAL = /^-?\d{1,65}(\.\d{1,38})?$/;
@@ -47,12 +48,44 @@ export function findBadValue(
       return findBad(values, nullable, v => typeof v === 'string' && form.test(v));
     }
     case 'bytes':
-      return findBad(values, nullable, v => typeof v === 'string' && v.length % 4 === 0 && BASE64.test(v));
+      return findBad(values, nullable, v =>
+        typeof v === 'string' ? v.length % 4 === 0 && BASE64.test(v) : isLong(v, nullable, isBase64),
+      );
     case 'text':
-    case 'json':
-      if (surrogates) return findBad(values, nullable, v => typeof v === 'string' && v.isWellFormed());
-      return findBad(values, nullable, v => typeof v === 'string');
+    case 'json': {
+      const isText = (v: unknown): boolean => typeof v === 'string' || isLong(v, nullable, isWellFormed);
+      if (surrogates) return findBad(values, nullable, v => isText(v) && (typeof v !== 'string' || v.isWellFormed()));
+      return findBad(values, nullable, isText);
+    }
   }
+}
+
+/** A long value outside of a key, all of whose pieces are as they should be. */
+function isLong(value: unknown, nullable: boolean, isGood: (pieces: Iterable<string>) => boolean): boolean {
+  if (!(value instanceof LongValue) || !nullable) return false;
+  try {
+    return isGood(value.pieces());
+  } catch (error) {
+    // Of a JSON string that has no such escape, or is not UTF-8.
+    if (error instanceof SyntaxError) return false;
+    throw error;
+  }
+}
+
+function isBase64(pieces: Iterable<string>): boolean {
+  let length = 0;
+  let ended = false;
+  for (const piece of pieces) {
+    if (ended || !BASE64.test(piece)) return false;
+    length += piece.length;
+    ended = piece.endsWith('=');
+  }
+  return length % 4 === 0;
+}
+
+function isWellFormed(pieces: Iterable<string>): boolean {
+  for (const piece of pieces) if (!piece.isWellFormed()) return false;
+  return true;
 }
 
 /** −0 is written "-0": as a number it would not have survived JSON.stringify, so it did not come from there. */

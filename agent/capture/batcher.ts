@@ -13,6 +13,7 @@ import { BATCH_VERSION } from '../../shared/batch.ts';
 import type { Change, ColumnDescription, PartMark, SourceMark, TableDescription, Value } from '../../shared/batch.ts';
 import type { DraftBody, WrittenChange } from '../../shared/batch-codec.ts';
 import { assert } from '../../shared/errors.ts';
+import { wholeValue } from '../../shared/long-value.ts';
 import { CopyBuffer } from './copy-buffer.ts';
 import { JsonColumns } from './json-columns.ts';
 import { KeyPlaces } from './key-places.ts';
@@ -45,12 +46,12 @@ export function keyIdOf(keys: readonly (readonly Value[])[], r: number): KeyId {
     const value = keys[0]![r];
     // A primary key holds no NULL.
     assert(value !== undefined && value !== null, 'a key column is shorter than its rows');
-    return value;
+    return wholeValue(value);
   }
   // Length-prefixed, so that ('a', 'bc') and ('ab', 'c') differ whatever the values hold.
   let id = '';
   for (const column of keys) {
-    const value = column[r];
+    const value = wholeValue(column[r]);
     id += typeof value === 'string' ? `s${value.length}:${value}` : `n${String(value)};`;
   }
   return id;

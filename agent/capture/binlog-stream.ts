@@ -14,6 +14,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import { ChecksumVerifier } from './event-checksum.ts';
 import { HEADER_BYTES } from './events.ts';
 import type { RawEvent } from './events.ts';
+import { LargePackets } from './large-packets.ts';
 import { streamError } from './stream-error.ts';
 
 export type { RawEvent } from './events.ts';
@@ -206,6 +207,7 @@ class Stream implements BinlogStream {
     if (connection === null || ctrlConnection === null) {
       throw new TributaryError('STREAM_ENDED', 'A connection to the branch database was lost at once.');
     }
+    LargePackets.install(connection);
     const period = Math.round(this.#options.heartbeatMs * 1_000_000);
     const failed = (error: Error | null) => {
       if (error !== null) this.#end(streamError(error, false));

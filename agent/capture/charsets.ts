@@ -6,7 +6,9 @@
  *
  * Sources: INFORMATION_SCHEMA.COLLATIONS of MySQL 9.7 and MariaDB 11.8; MariaDB strings/ctype-uca1400.h (ids from 2048).
  */
-import { isUtf8 } from 'node:buffer';
+import { isAscii, isUtf8 } from 'node:buffer';
+import { LongBytes, LongText } from '../../shared/long-value.ts';
+import type { LongValue } from '../../shared/long-value.ts';
 
 export type Charset = 'binary' | 'ascii' | 'latin1' | 'utf8mb3' | 'utf8mb4' | 'ucs2' | 'utf16' | 'utf16le' | 'utf32';
 
@@ -196,5 +198,25 @@ export function textDecoder(charset: Charset | ForeignCharset): TextDecode {
       return (bytes, start, end) => bytes.toString('base64', start, end);
     default:
       return (bytes, start, end) => decodeUnits(charset, bytes, start, end);
+  }
+}
+
+/** How values of many megabytes are read without copying them; null: only whole. Its calls throw UndecodableText. */
+export function longDecoder(
+  charset: Charset | ForeignCharset,
+): ((bytes: Buffer, start: number, end: number) => LongValue) | null {
+  switch (charset) {
+    case 'binary':
+      return (bytes, start, end) => new LongBytes(bytes.subarray(start, end));
+    case 'utf8mb3':
+    case 'utf8mb4':
+    case 'ascii':
+      return (bytes, start, end) => {
+        const stored = bytes.subarray(start, end);
+        if (!(charset === 'ascii' ? isAscii(stored) : isUtf8(stored))) throw new UndecodableText(charset, stored);
+        return new LongText(stored);
+      };
+    default:
+      return null;
   }
 }

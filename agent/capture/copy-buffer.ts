@@ -7,6 +7,7 @@ import { hash } from 'node:crypto';
 import type { Change, CopyOp, TableDescription, Value } from '../../shared/batch.ts';
 import { addCopies, noCopyChange, removeCopies } from '../../shared/copies.ts';
 import type { CopyChange } from '../../shared/copies.ts';
+import { LongValue, wholeValue } from '../../shared/long-value.ts';
 import type { ChangeBuffer, KeyId, KeyRecorder } from './batcher.ts';
 
 /** Longer names of rows are hashed: they are kept besides the rows, and by snapshots for as long as a table is read. */
@@ -16,7 +17,7 @@ const LONGEST_NAME = 64;
 export function rowIdOf(columns: readonly (readonly Value[])[], r: number): KeyId {
   let name = '';
   for (const column of columns) {
-    const value = column[r];
+    const value = wholeValue(column[r]);
     name += typeof value === 'string' ? `s${value.length}:${value}` : `n${String(value)};`;
   }
   return name.length > LONGEST_NAME ? hash('sha256', name, 'base64') : name;
@@ -70,7 +71,8 @@ export class CopyBuffer implements ChangeBuffer {
       let size = 0;
       for (let c = 0; c < this.#columns.length; c++) {
         const value = values[c]![r]!;
-        size += typeof value === 'string' ? value.length + 3 : 5;
+        if (typeof value === 'string') size += value.length + 3;
+        else size += value instanceof LongValue ? value.bytes : 5;
         this.#columns[c]!.push(value);
       }
       this.#sizes.push(size);

@@ -9,6 +9,8 @@
 import { isUtf8 } from 'node:buffer';
 import { assert } from '../../shared/errors.ts';
 import type { Value } from '../../shared/batch.ts';
+import type { WrittenChange } from '../../shared/batch-codec.ts';
+import type { LongValue } from '../../shared/long-value.ts';
 
 /** Memory of closed batches kept for the next ones, over all tables. */
 const MOST_KEPT_BYTES = 8 * 1024 * 1024;
@@ -56,6 +58,9 @@ export class JsonColumn {
   end = 0;
   /** Bytes of 0x80 and above have been copied that nobody has checked to be UTF-8 yet. */
   unchecked = false;
+  /** By the names that stand in `bytes`; null: none. */
+  long: Map<string, LongValue> | null = null;
+  longBytes = 0;
 
   /** Makes room for so many bytes more. */
   reserve(more: number): void {
@@ -67,6 +72,13 @@ export class JsonColumn {
     this.bytes.copy(larger, 0, 0, this.end);
     if (this.bytes.length > 0) give(this.bytes);
     this.bytes = larger;
+  }
+
+  /** Too long to be copied: only its name stands among the JSON. */
+  putLong(value: LongValue): void {
+    (this.long ??= new Map()).set(value.name, value);
+    this.longBytes += value.bytes;
+    this.#putPlain(value.name, true);
   }
 
   putNull(): void {
@@ -117,7 +129,8 @@ export class JsonColumn {
   put(value: Value): void {
     if (value === null) this.putNull();
     else if (typeof value === 'number') this.putNumber(value);
-    else this.putText(value);
+    else if (typeof value === 'string') this.putText(value);
+    else this.putLong(value);
   }
 
   #putPlain(text: string, quoted: boolean): void {
@@ -166,6 +179,8 @@ export class JsonColumn {
     this.bytes = NONE;
     this.end = 0;
     this.unchecked = false;
+    this.long = null;
+    this.longBytes = 0;
   }
 }
 
@@ -211,7 +226,7 @@ export class JsonColumns {
 
   get bytes(): number {
     let sum = 0;
-    for (let c = 0; c < this.columns.length; c++) sum += this.columns[c]!.end;
+    for (let c = 0; c < this.columns.length; c++) sum += this.columns[c]!.end + this.columns[c]!.longBytes;
     return sum;
   }
 
@@ -259,11 +274,12 @@ export class JsonColumns {
    * The columns' JSON without its brackets, and without the dropped rows, which are gone from here too. Valid until the
    * next change.
    */
-  without(dropped: ReadonlySet<number>): { readonly rows: number; readonly json: readonly Buffer[] } {
+  without(dropped: ReadonlySet<number>): Pick<WrittenChange, 'rows' | 'json' | 'long'> {
     if (dropped.size > 0) for (const column of this.columns) this.#drop(column, dropped);
     this.#rows -= dropped.size;
     const json = this.columns.map(({ bytes, end }) => bytes.subarray(0, Math.max(0, end - 1)));
-    return { rows: this.#rows, json };
+    const long = new Map(this.columns.flatMap(column => [...(column.long ?? [])]));
+    return { rows: this.#rows, json, long };
   }
 
   /** Closes the gaps that the dropped rows leave. */

@@ -10,7 +10,7 @@
  * - What a snapshot emits stands between groups, never between parts, and only once the stream has shown a sign of
  *   life that is younger than the snapshot's read.
  */
-import { encodeBatch } from '../../shared/batch-codec.ts';
+import { encodeFrames } from '../../shared/batch-codec.ts';
 import type { BatchBody, SourceMark, TableDescription } from '../../shared/batch.ts';
 import { TributaryError, assert } from '../../shared/errors.ts';
 import { emptied, idleProgress, markStale, queueTables, queueWhole, redefined } from '../snapshot/progress.ts';
@@ -647,17 +647,23 @@ export class CaptureSink implements GroupSink {
   #append(draft: BatchDraft, snapshot: SnapshotProgress | undefined): void {
     const open = draft.part !== null && !draft.part.last;
     const position = this.#currentPosition();
-    const bytes = encodeBatch(bodyOf(draft, position.source));
-    if (draft.bytes > LEAST_JSON_BYTES / 4) this.#ratio = clamp(draft.bytes / bytes.length, 1, 64);
     const progress = open ? undefined : (snapshot ?? this.#snapshotChange ?? undefined);
+    let bytes = 0;
+    const frames = function* (): Generator<Buffer> {
+      for (const frame of encodeFrames(bodyOf(draft, position.source))) {
+        bytes += frame.length;
+        yield frame;
+      }
+    };
     this.#o.spool.append({
-      body: bytes,
+      body: frames(),
       rows: draft.rows,
       position,
       open,
       ...(open ? {} : { held: this.#prepared.takeChanges() }),
       ...(progress === undefined ? {} : { snapshot: progress }),
     });
+    if (draft.bytes > LEAST_JSON_BYTES / 4) this.#ratio = clamp(draft.bytes / bytes, 1, 64);
     if (!open) {
       this.#positionSaved = true;
       if (snapshot === undefined) this.#snapshotChange = null;

@@ -3,6 +3,7 @@
  * SELECT. Types come out in the same words as the binlog's table maps (table-map.ts), so that a row is the same
  * whichever way it came.
  */
+import { LONG_BYTES, LongBytes, LongText } from '../../shared/long-value.ts';
 import type { ColumnDescription, TableDescription, Value } from '../../shared/batch.ts';
 import { parseColumnType, wireKind } from '../../shared/column-type.ts';
 import { quoteName } from '../../shared/sql.ts';
@@ -297,13 +298,14 @@ function converterFor(type: string): (cell: Buffer) => Value {
     case 'double':
       return cell => signedZero(Number(cell.toString('latin1')));
     case 'bytes':
-      return cell => cell.toString('base64');
+      return cell => (cell.length < LONG_BYTES ? cell.toString('base64') : new LongBytes(cell));
     case 'decimal':
     case 'temporal':
       return cell => cell.toString('latin1');
     case 'text':
     case 'json':
-      return cell => cell.toString('utf8');
+      // The server converts text itself, so that it is UTF-8.
+      return cell => (cell.length < LONG_BYTES ? cell.toString('utf8') : new LongText(cell));
   }
 }
 

@@ -6,7 +6,8 @@
  * an exception: the caller checks after each row that the cursor has not passed the end, and hands nothing over before.
  */
 import type { Value } from '../../shared/batch.ts';
-import { EMPTY_MEMBER_KEY, UndecodableText, textDecoder } from './charsets.ts';
+import { LONG_BYTES } from '../../shared/long-value.ts';
+import { EMPTY_MEMBER_KEY, UndecodableText, longDecoder, textDecoder } from './charsets.ts';
 import type { ColumnLayout } from './column-layout.ts';
 import { jsonText } from './json-binary.ts';
 import { decimalSize, decimalText, shortestFloat } from './number-text.ts';
@@ -227,11 +228,12 @@ function paddedDecoder(width: number): (bytes: Buffer, start: number, end: numbe
 function blobDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
   const width = layout.meta;
   const decode = textDecoder(layout.charset);
+  const decodeLong = longDecoder(layout.charset) ?? decode;
   return bytes => {
     const start = cursor.at + width;
     const end = start + littleEndian(bytes, cursor.at, width);
     cursor.at = end;
-    return decode(bytes, start, end);
+    return end - start < LONG_BYTES || end > bytes.length ? decode(bytes, start, end) : decodeLong(bytes, start, end);
   };
 }
 

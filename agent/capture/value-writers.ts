@@ -6,7 +6,8 @@
  * As in value-decoders.ts, a read past the buffer's end gives nonsense and not an exception, and the caller checks. Texts
  * in UTF-8 are copied unchecked; the caller looks at each column that says so before it hands the rows over.
  */
-import { textDecoder } from './charsets.ts';
+import { LONG_BYTES } from '../../shared/long-value.ts';
+import { longDecoder, textDecoder } from './charsets.ts';
 import type { ColumnLayout } from './column-layout.ts';
 import { putDigits, putInteger } from './json-columns.ts';
 import type { JsonColumn } from './json-columns.ts';
@@ -64,7 +65,11 @@ function valueWriter(layout: ColumnLayout, cursor: Cursor): Writer {
 /** Bytes, as base64. */
 function plainWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   const decode = decoderOf(layout, cursor);
-  return (bytes, into) => into.putPlainText(String(decode(bytes)));
+  return (bytes, into) => {
+    const value = decode(bytes);
+    if (typeof value === 'object') into.put(value);
+    else into.putPlainText(String(value));
+  };
 }
 
 /** DECIMAL: groups of up to nine digits, as number-text.ts tells. */
@@ -238,12 +243,17 @@ function textWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   if (!isUtf8 && charset !== 'ascii' && charset !== 'latin1') return valueWriter(layout, cursor);
   const prefix = layout.code === TYPE.blob ? layout.meta : layout.meta > 255 ? 2 : 1;
   const decode = textDecoder(charset);
+  const decodeLong = longDecoder(charset);
   return (bytes, into) => {
     const start = cursor.at + prefix;
     const end = start + (prefix === 1 ? bytes[cursor.at]! : littleEndian(bytes, cursor.at, prefix));
     cursor.at = end;
     // Nothing of what lies behind the buffer's end may be copied; the caller says what is wrong.
     if (end > bytes.length) return;
+    if (end - start >= LONG_BYTES && decodeLong !== null) {
+      into.putLong(decodeLong(bytes, start, end));
+      return;
+    }
     into.reserve(end - start + 3);
     const out = into.bytes;
     let at = into.end;

@@ -5,11 +5,12 @@
  * Invariant: at most one message of a batch is on its way on one link. After a rewind the old messages must settle
  * before anything is sent again on the same link, for a second message of the same batch would be taken for the first.
  */
-import { batchMessages } from '../../shared/amqp.ts';
-import type { OutgoingMessage, SendOutcome } from '../../shared/amqp.ts';
+import { batchMessage, fragmentMessage } from '../../shared/amqp.ts';
+import type { SendOutcome } from '../../shared/amqp.ts';
+import type { BatchHeader } from '../../shared/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { AgentStream, Answer } from '../../shared/protocol.ts';
-import type { Spool } from '../spool/spool.ts';
+import type { Spool, StoredBatch } from '../spool/spool.ts';
 import type { ForwardLink } from './broker-link.ts';
 import type { ForwarderCounters } from './forwarder-types.ts';
 import { RateLimit } from './link.ts';
@@ -19,6 +20,14 @@ import { Timers } from './timers.ts';
 
 /** A confirm may take `stallMs`, and as much longer as the slowest link worth waiting for needs for its bytes. */
 const SLOWEST_BYTES_PER_SECOND = 8 * 1024;
+/** Pieces of one large batch that are on their way at a time: one on the wire while the confirm of another travels. */
+const PIECES_IN_FLIGHT = 2;
+
+/** Of a batch that was not sent whole, because it will be sent again. */
+const GIVEN_UP: SendOutcome = {
+  outcome: 'rejected',
+  error: new TributaryError('BROKER_UNREACHABLE', 'A batch was given up between two of its pieces.'),
+};
 
 export interface SenderOptions {
   readonly spool: Spool;
@@ -159,7 +168,7 @@ export class Sender {
     const { spool, counters, host, now } = this.#o;
     const batch = spool.read(seq);
     assert(batch !== null && !batch.open, `batch ${seq} is to be sent but is not in the spool`);
-    const bytes = batch.body.length;
+    const { bytes } = batch;
     const header = { branch, epoch: this.#outbox.epoch, seq, previous: batch.previous, digest: batch.digest };
     const sentAt = now();
     if (this.#outbox.inFlightBatches === 0) this.#progressAt = sentAt;
@@ -168,17 +177,53 @@ export class Sender {
     counters.sentBatches += 1;
     counters.sentBytes += bytes;
     this.#rate.spend(bytes, sentAt);
-    // The watch below ends a dead link; this deadline is for a library that never answers.
-    void sendAll(link, batchMessages(header, batch.body), 2 * this.patienceMs()).then(outcome =>
-      host.guarded(() => {
-        if (link !== this.#link) return;
-        this.#unsettled -= 1;
-        // After a rewind: it will be sent again, which does no harm.
-        if (this.#outbox.holds(seq, flight)) this.#settled(seq, bytes, sentAt, outcome);
-        else if (outcome.outcome === 'unknown' || outcome.outcome === 'returned') host.onFault(outcome.error);
-        this.pump();
-      }),
+    const settled = (outcome: SendOutcome): void => {
+      if (link !== this.#link) return;
+      this.#unsettled -= 1;
+      // After a rewind: it will be sent again, which does no harm.
+      if (this.#outbox.holds(seq, flight)) this.#settled(seq, bytes, sentAt, outcome);
+      else if (outcome.outcome === 'unknown' || outcome.outcome === 'returned') host.onFault(outcome.error);
+      this.pump();
+    };
+    void this.#sendPieces(link, header, batch, () => link === this.#link && this.#outbox.holds(seq, flight)).then(
+      outcome => host.guarded(() => settled(outcome)),
+      (error: unknown) =>
+        host.guarded(() => {
+          throw error;
+        }),
     );
+  }
+
+  /**
+   * All messages of one batch, as one: confirmed when each is; a doubt about one is a doubt about the batch.
+   * @param wanted false once the link is gone or everything is to be sent again
+   * @throws TributaryError SPOOL_CORRUPT, SPOOL_IO
+   */
+  async #sendPieces(
+    link: ForwardLink,
+    header: BatchHeader,
+    batch: StoredBatch,
+    wanted: () => boolean,
+  ): Promise<SendOutcome> {
+    // The watch below ends a dead link; this deadline is for a library that never answers.
+    const deadlineMs = 2 * this.patienceMs();
+    const { pieces: count } = batch;
+    if (count === 1) return link.send(batchMessage(header, batch.piece(0)), deadlineMs);
+    const onTheWay: Promise<SendOutcome>[] = [];
+    let doubt: SendOutcome | null = null;
+    for (let index = 0; index < count || onTheWay.length > 0;) {
+      if (index < count && onTheWay.length < PIECES_IN_FLIGHT && doubt === null && wanted()) {
+        onTheWay.push(link.send(fragmentMessage(header, { index, count }, batch.piece(index)), deadlineMs));
+        index += 1;
+        continue;
+      }
+      const next = onTheWay.shift();
+      if (next === undefined) break;
+      const outcome = await next;
+      if (outcome.outcome === 'confirmed') this.#progressAt = this.#o.now();
+      else doubt ??= outcome;
+    }
+    return doubt ?? (wanted() ? { outcome: 'confirmed' } : GIVEN_UP);
   }
 
   #settled(seq: number, bytes: number, sentAt: number, outcome: SendOutcome): void {
@@ -219,15 +264,4 @@ export class Sender {
     };
     this.#timers.set('stall', this.#progressAt + patienceMs - now(), () => host.guarded(check));
   }
-}
-
-/** All messages of one batch, as one: confirmed when each is; a doubt about one is a doubt about the batch. */
-async function sendAll(
-  link: ForwardLink,
-  messages: readonly OutgoingMessage[],
-  deadlineMs: number,
-): Promise<SendOutcome> {
-  const outcomes = await Promise.all(messages.map(message => link.send(message, deadlineMs)));
-  const doubt = outcomes.find(({ outcome }) => outcome === 'unknown' || outcome === 'returned');
-  return doubt ?? outcomes.find(({ outcome }) => outcome === 'rejected') ?? { outcome: 'confirmed' };
 }

@@ -63,6 +63,11 @@ const MIGRATIONS: readonly string[] = [
      key TEXT NOT NULL, part INTEGER NOT NULL, digest TEXT NOT NULL, body BLOB NOT NULL,
      PRIMARY KEY (key, part)
    ) STRICT;`,
+  // Bodies that are too large for one message; their batches' rows hold none.
+  `CREATE TABLE pieces (
+     batch INTEGER NOT NULL, piece INTEGER NOT NULL, body BLOB NOT NULL,
+     PRIMARY KEY (batch, piece)
+   ) STRICT;`,
 ];
 
 /** The format that this program writes; it reads every one before. */

@@ -18,7 +18,8 @@ export interface SpoolOptions {
 }
 
 export interface BatchToAppend {
-  readonly body: Buffer;
+  /** In one or several buffers, made as they are asked for: a body of 64 MiB is never in memory whole. */
+  readonly body: Buffer | Iterable<Buffer>;
   readonly rows: number;
   /** Reached with this batch; of no effect while the group is open. */
   readonly position: Position;
@@ -41,6 +42,13 @@ export interface StoredBatch {
   readonly seq: number;
   readonly previous: string;
   readonly digest: string;
+  /** Of its body. */
+  readonly bytes: number;
+  /** How many messages carry it. */
+  readonly pieces: number;
+  /** One of them, from 0. @throws TributaryError SPOOL_CORRUPT */
+  piece(index: number): Buffer;
+  /** All of them joined. */
   readonly body: Buffer;
   readonly rows: number;
   readonly open: boolean;

@@ -19,12 +19,13 @@ import { nextDigest } from '../../shared/batch.ts';
 import type { StreamMark } from '../../shared/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { AgentStream } from '../../shared/protocol.ts';
+import { measurePieces, readPiece, storeBody } from './bodies.ts';
 import type { Position, SnapshotProgress } from './progress.ts';
 import { integer, SpoolFile, text } from './spool-file.ts';
 import type { Row } from './spool-file.ts';
 import { changeHeld, forgetHeld, forgetUnkept, heldParts, heldTransactions, hold } from './held-rows.ts';
 import type { BatchToAppend, HeldChange, SpoolOptions, SpoolUsage, StoredBatch } from './spool-types.ts';
-import { deleteBatches, loadState, startEpoch, storeState } from './stream-state.ts';
+import { deleteBatches, deleteBatchesAfter, loadState, startEpoch, storeState } from './stream-state.ts';
 import type { Place, StreamState } from './stream-state.ts';
 
 export type * from './spool-types.ts';
@@ -76,7 +77,7 @@ export class Spool {
     this.#state = loadState(file, options.branch) ?? startEpoch(file, options.branch, 0, null, [], null, null);
     this.#tail = this.#state.head;
     this.#lastRead = this.#state.base;
-    file.run('DELETE FROM batches WHERE id > ?', this.#state.firstId + this.#state.head.seq);
+    deleteBatchesAfter(file, this.#state.firstId + this.#state.head.seq);
     forgetUnkept(file);
   }
 
@@ -122,28 +123,27 @@ export class Spool {
     }
     const before = this.#tail;
     const seq = before.seq + 1;
-    const tail: Place = {
-      seq,
-      digest: nextDigest(before.digest, batch.body),
-      endBytes: before.endBytes + batch.body.length + BATCH_OVERHEAD_BYTES,
-    };
-    const next = batch.open ? this.#state : this.#closed(tail, batch.position, batch.snapshot);
-    this.#file.transaction(() => {
+    const id = this.#state.firstId + seq;
+    const { tail, next } = this.#file.transaction(() => {
+      const { digest, bytes, inRow } = storeBody(this.#file, id, before.digest, batch.body);
+      const reached: Place = { seq, digest, endBytes: before.endBytes + bytes + BATCH_OVERHEAD_BYTES };
+      const state = batch.open ? this.#state : this.#closed(reached, batch.position, batch.snapshot);
       this.#file.run(
         'INSERT INTO batches (id, seq, previous, digest, rows, created_at, end_bytes, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
-        this.#state.firstId + seq,
+        id,
         seq,
         before.digest,
-        tail.digest,
+        digest,
         batch.rows,
         this.#options.now(),
-        tail.endBytes,
-        batch.body,
+        reached.endBytes,
+        inRow,
       );
       if (!batch.open) {
-        storeState(this.#file, this.#state, next);
+        storeState(this.#file, this.#state, state);
         changeHeld(this.#file, batch.held ?? []);
       }
+      return { tail: reached, next: state };
     });
     this.#tail = tail;
     this.#state = next;
@@ -180,7 +180,7 @@ export class Spool {
   discardOpenGroup(): void {
     forgetUnkept(this.#file);
     if (this.#tail.seq === this.#state.head.seq) return;
-    this.#file.run('DELETE FROM batches WHERE id > ?', this.#state.firstId + this.#state.head.seq);
+    deleteBatchesAfter(this.#file, this.#state.firstId + this.#state.head.seq);
     this.#tail = this.#state.head;
     if (this.#lastRead.seq > this.#tail.seq) this.#lastRead = this.#state.base;
   }
@@ -188,20 +188,35 @@ export class Spool {
   /** A kept batch, open ones included; null where there is none. @throws TributaryError SPOOL_CORRUPT */
   read(seq: number): StoredBatch | null {
     if (seq <= this.#state.base.seq || seq > this.#tail.seq) return null;
-    const row = this.#file.get('SELECT * FROM batches WHERE id = ?', this.#state.firstId + seq);
-    const body = row?.['body'];
-    if (row === null || !(body instanceof Uint8Array) || integer(row, 'seq') !== seq) throw this.#damaged(seq);
+    const id = this.#state.firstId + seq;
+    const row = this.#file.get('SELECT * FROM batches WHERE id = ?', id);
+    const inRow = row?.['body'];
+    if (row === null || !(inRow instanceof Uint8Array) || integer(row, 'seq') !== seq) throw this.#damaged(seq);
     const previous = text(row, 'previous');
     const digest = text(row, 'digest');
     const before = this.#lastRead.seq === seq - 1 ? this.#lastRead.digest : this.#place(seq - 1).digest;
-    const bytes = Buffer.from(body.buffer, body.byteOffset, body.byteLength);
-    if (previous !== before || nextDigest(previous, bytes) !== digest) throw this.#damaged(seq);
+    const only = Buffer.from(inRow.buffer, inRow.byteOffset, inRow.byteLength);
+    const { pieces, bytes } = only.length > 0 ? { pieces: 1, bytes: only.length } : measurePieces(this.#file, id);
+    const piece = (index: number): Buffer => {
+      const found = only.length > 0 && index === 0 ? only : readPiece(this.#file, id, index);
+      if (found === null) throw this.#damaged(seq);
+      return found;
+    };
+    const all = function* (): Generator<Buffer> {
+      for (let index = 0; index < pieces; index += 1) yield piece(index);
+    };
+    if (previous !== before || nextDigest(previous, all()) !== digest) throw this.#damaged(seq);
     this.#lastRead = { seq, digest };
     return {
       seq,
       previous,
       digest,
-      body: bytes,
+      bytes,
+      pieces,
+      piece,
+      get body() {
+        return only.length > 0 ? only : Buffer.concat([...all()]);
+      },
       rows: integer(row, 'rows'),
       open: seq > this.#state.head.seq,
       createdAt: integer(row, 'created_at'),

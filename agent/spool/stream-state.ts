@@ -143,10 +143,19 @@ export function storeState(file: SpoolFile, before: StreamState, next: StreamSta
   else file.run('INSERT OR REPLACE INTO snapshot (id, progress) VALUES (1, ?)', JSON.stringify(next.snapshot));
 }
 
+/** Deletes the batches after row id `last`, which is the end of a closed group. */
+export function deleteBatchesAfter(file: SpoolFile, last: number): void {
+  file.transaction(() => {
+    file.run('DELETE FROM pieces WHERE batch > ?', last);
+    file.run('DELETE FROM batches WHERE id > ?', last);
+  });
+}
+
 /** Deletes some of the batches up to row id `last`, oldest first. @returns whether there are more */
 export function deleteBatches(file: SpoolFile, last: number): boolean {
   const rows = file.all(
-    'SELECT id, length(body) AS bytes FROM batches WHERE id <= ? ORDER BY id LIMIT ?',
+    `SELECT id, length(body) + (SELECT coalesce(sum(length(pieces.body)), 0) FROM pieces WHERE batch = id) AS bytes
+       FROM batches WHERE id <= ? ORDER BY id LIMIT ?`,
     last,
     DELETE_SLICE_ROWS,
   );
@@ -158,6 +167,9 @@ export function deleteBatches(file: SpoolFile, last: number): boolean {
     if (bytes >= DELETE_SLICE_BYTES) break;
   }
   if (rows.length === 0) return false;
-  file.run('DELETE FROM batches WHERE id <= ?', through);
+  file.transaction(() => {
+    file.run('DELETE FROM pieces WHERE batch <= ?', through);
+    file.run('DELETE FROM batches WHERE id <= ?', through);
+  });
   return through < last;
 }

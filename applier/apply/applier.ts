@@ -14,6 +14,7 @@ import { loadRows } from './load-data.ts';
 import { mergeBodies } from './merge.ts';
 import type { RowSet, Run } from './merge.ts';
 import { findRefusedRow, refusal } from './refusal.ts';
+import { hasLongValues } from './row-text.ts';
 import { TableStore } from './table-store.ts';
 import { isRowFault, isTableChange, targetError } from './target-error.ts';
 import { targetSession } from './target-session.ts';
@@ -171,7 +172,8 @@ export class Applier {
     batchNumber: number,
   ): Promise<void> {
     const { schema, name } = table.description;
-    const load = this.#useLoadData && rows.rows >= LOAD_FROM_ROWS && targetSession(connection).localInfile;
+    const many = rows.rows >= LOAD_FROM_ROWS || hasLongValues(table, rows);
+    const load = this.#useLoadData && many && targetSession(connection).localInfile;
     try {
       if (load) await loadRows(connection, table, rows, branch, batchNumber);
       else await upsertRows(connection, table, rows, branch, batchNumber);

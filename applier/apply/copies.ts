@@ -12,6 +12,7 @@ import { hash } from 'node:crypto';
 import type { Change, CopyOp, TableDescription, Value } from '../../shared/batch.ts';
 import { addCopies, countCopies, noCopyChange, removeCopies } from '../../shared/copies.ts';
 import type { CopyChange } from '../../shared/copies.ts';
+import { wholeValue } from '../../shared/long-value.ts';
 
 export type CopiesChange = Extract<Change, { readonly op: CopyOp }>;
 
@@ -35,7 +36,7 @@ export function rowNamer(table: TableDescription): (columns: readonly (readonly 
     const parts: Value[] = [];
     for (const { name, index } of inOrder) {
       const value = columns[index]![row] ?? null;
-      if (value !== null) parts.push(name, value);
+      if (value !== null) parts.push(name, wholeValue(value));
     }
     return hash('sha256', ROW + JSON.stringify(parts), 'hex');
   };

@@ -11,6 +11,7 @@ import { columnType } from '../../shared/batch-codec.ts';
 import { wireKind } from '../../shared/column-type.ts';
 import { CopiesBuilder } from './copies.ts';
 import type { CopiesChange, CopySet } from './copies.ts';
+import { wholeValue } from '../../shared/long-value.ts';
 import { keyOf } from './target-table.ts';
 
 /** Rows as columns: `columns[c][r]`. */
@@ -163,7 +164,7 @@ function keyNamer(
     return kind === 'float' || kind === 'double';
   });
   const part = (value: Value, place: number): string | number =>
-    value === '-0' && isReal[place] === true ? 0 : (value ?? '');
+    value === '-0' && isReal[place] === true ? 0 : (wholeValue(value) ?? '');
   if (key.length === 1) return (keys, row) => part(keys[0]![row]!, 0);
   return (keys, row) => {
     let name = '';

@@ -8,7 +8,8 @@ import { hash } from 'node:crypto';
 import type { Value } from '../../shared/batch.ts';
 import type { ColumnType } from '../../shared/column-type.ts';
 import { wireKind } from '../../shared/column-type.ts';
-import { assert } from '../../shared/errors.ts';
+import { assert, TributaryError } from '../../shared/errors.ts';
+import { wholeValue } from '../../shared/long-value.ts';
 import type { RowSet } from './merge.ts';
 import type { TargetTable } from './target-table.ts';
 
@@ -22,6 +23,9 @@ const NULL_FIELD = '\\N';
 const FLOAT_EDGE = 3.4028234e38;
 const ESCAPED = /[\\\t\n\0]/;
 const ESCAPED_ALL = /[\\\t\n\0]/g;
+
+/** Kinds of types whose values can be long. */
+const LONG_KINDS: ReadonlySet<string> = new Set(['bytes', 'text', 'json']);
 
 function escape(character: string): string {
   return character === '\t' ? '\\t' : character === '\n' ? '\\n' : character === '\0' ? '\\0' : '\\\\';
@@ -53,6 +57,7 @@ function addFields(
     const value = values[row] ?? null;
     let field: string;
     if (value === null) field = none;
+    else if (typeof value === 'object') throw new TributaryError('INTERNAL', 'A long value among short ones.');
     else if (isText) field = toText(value) + end;
     else if (isFloat && typeof value === 'number' && Math.abs(value) > FLOAT_EDGE)
       field = String(Math.fround(value)) + end;
@@ -72,9 +77,56 @@ const BLOCK_ROWS = 512;
 
 /** All rows as chunks of text, made as they are asked for. With `_key`, it is the first field, as hexadecimal, then `_copy`. */
 export function* rowChunks(table: TargetTable, rows: RowSet): Generator<Buffer, void, undefined> {
+  const long = rowsWithLongValues(table, rows);
+  let from = 0;
+  for (const row of long) {
+    yield* blocks(table, rows, from, row);
+    yield* longRow(table, rows, row);
+    from = row + 1;
+  }
+  yield* blocks(table, rows, from, rows.rows);
+}
+
+/** Whether any value is one that is read in pieces. */
+export function hasLongValues(table: TargetTable, rows: RowSet): boolean {
+  return rowsWithLongValues(table, rows).length > 0;
+}
+
+function rowsWithLongValues(table: TargetTable, rows: RowSet): number[] {
+  const found = new Set<number>();
+  table.columns.forEach(({ type }, index) => {
+    if (!LONG_KINDS.has(wireKind(type))) return;
+    const values = rows.columns[index] ?? [];
+    for (let row = 0; row < rows.rows; row += 1) {
+      const value = values[row];
+      if (typeof value === 'object' && value !== null) found.add(row);
+    }
+  });
+  return [...found].sort((a, b) => a - b);
+}
+
+/** One row whose values are written piece by piece. */
+function* longRow(table: TargetTable, rows: RowSet, row: number): Generator<Buffer, void, undefined> {
+  if (table.identity !== 'columns') yield Buffer.from(`${ownFields(table, rows, row).join('\t')}\t`);
+  const last = table.columns.length - 1;
+  for (const [index, { type }] of table.columns.entries()) {
+    const value = rows.columns[index]![row] ?? null;
+    const end = index === last ? '\n' : '\t';
+    if (typeof value === 'object' && value !== null) {
+      for (const piece of value.pieces()) yield Buffer.from(toText(piece), 'utf8');
+      yield Buffer.from(end);
+    } else {
+      const lines = [''];
+      addFields(lines, [value], type, 0, 1, end);
+      yield Buffer.from(lines[0]!, 'utf8');
+    }
+  }
+}
+
+function* blocks(table: TargetTable, rows: RowSet, first: number, end: number): Generator<Buffer, void, undefined> {
   let text = '';
-  for (let from = 0; from < rows.rows; from += BLOCK_ROWS) {
-    const to = Math.min(from + BLOCK_ROWS, rows.rows);
+  for (let from = first; from < end; from += BLOCK_ROWS) {
+    const to = Math.min(from + BLOCK_ROWS, end);
     const lines = new Array<string>(to - from).fill('');
     if (table.identity !== 'columns') {
       for (let row = from; row < to; row += 1) lines[row - from] = `${ownFields(table, rows, row).join('\t')}\t`;
@@ -120,7 +172,7 @@ export function keyHashOf(table: TargetTable, keys: RowSet, row: number): string
 
 function hashKey(parts: readonly { readonly value: Value; readonly type: ColumnType }[]): string {
   const canonical = parts.map(({ value, type }) =>
-    value === '-0' && (type.base === 'float' || type.base === 'double') ? 0 : value,
+    value === '-0' && (type.base === 'float' || type.base === 'double') ? 0 : wholeValue(value),
   );
   return hash('sha256', JSON.stringify(canonical), 'hex');
 }

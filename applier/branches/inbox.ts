@@ -18,20 +18,49 @@ export type InboxKind = 'early' | 'part';
 export interface InboxEntry {
   readonly kind: InboxKind;
   readonly header: BatchHeader;
-  readonly body: Buffer;
+  /** In one or several buffers, as it was put. */
+  readonly body: readonly Buffer[];
 }
 
-/** Stores an entry; one that is already there under this seq is replaced. */
+/**
+ * Stores an entry; one that is already there under this seq is replaced. A body in several buffers is stored in as many
+ * rows, so that no statement is longer than the server takes.
+ */
 export async function putInbox(
   connection: Connection,
   kind: InboxKind,
   header: BatchHeader,
-  body: Buffer,
+  body: readonly Buffer[],
 ): Promise<void> {
+  const { branch, seq, epoch, previous, digest } = header;
+  const [only = Buffer.alloc(0), ...more] = body;
+  await connection.execute('DELETE FROM tributary_inbox_piece WHERE branch = ? AND seq = ?', [branch, seq]);
   await connection.execute(
     `REPLACE INTO tributary_inbox (branch, seq, kind, epoch, previous, digest, body) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-    [header.branch, header.seq, kind, header.epoch, header.previous, header.digest, body],
+    [branch, seq, kind, epoch, previous, digest, only],
   );
+  for (const [index, piece] of more.entries()) {
+    await connection.execute('INSERT INTO tributary_inbox_piece (branch, seq, piece, body) VALUES (?, ?, ?, ?)', [
+      branch,
+      seq,
+      index + 1,
+      piece,
+    ]);
+  }
+}
+
+/** What follows the first buffer of a body, one at a time. */
+async function readMore(connection: Connection, branch: string, seq: number): Promise<Buffer[]> {
+  const pieces: Buffer[] = [];
+  for (;;) {
+    const [rows] = await connection.execute<RowDataPacket[]>(
+      'SELECT body FROM tributary_inbox_piece WHERE branch = ? AND seq = ? AND piece = ?',
+      [branch, seq, pieces.length + 1],
+    );
+    const row = rows[0];
+    if (row === undefined) return pieces;
+    pieces.push(readBytes(row, 'body'));
+  }
 }
 
 export async function readInbox(connection: Connection, branch: string, seq: number): Promise<InboxEntry | null> {
@@ -48,20 +77,26 @@ export async function readInbox(connection: Connection, branch: string, seq: num
     previous: readText(row, 'previous'),
     digest: readText(row, 'digest'),
   };
-  return { kind: readText(row, 'kind') === 'part' ? 'part' : 'early', header, body: readBytes(row, 'body') };
+  const body = [readBytes(row, 'body'), ...(await readMore(connection, branch, seq))];
+  return { kind: readText(row, 'kind') === 'part' ? 'part' : 'early', header, body };
 }
 
 /** Deletes entries up to and including `seq`: they are applied, or repeated. */
 export async function deleteInboxThrough(connection: Connection, branch: string, seq: number): Promise<void> {
-  await connection.execute('DELETE FROM tributary_inbox WHERE branch = ? AND seq <= ?', [branch, seq]);
+  await deleteWhere(connection, 'branch = ? AND seq <= ?', [branch, seq]);
 }
 
 export async function deleteInboxEntry(connection: Connection, branch: string, seq: number): Promise<void> {
-  await connection.execute('DELETE FROM tributary_inbox WHERE branch = ? AND seq = ?', [branch, seq]);
+  await deleteWhere(connection, 'branch = ? AND seq = ?', [branch, seq]);
 }
 
 export async function clearInbox(connection: Connection, branch: string): Promise<void> {
-  await connection.execute('DELETE FROM tributary_inbox WHERE branch = ?', [branch]);
+  await deleteWhere(connection, 'branch = ?', [branch]);
+}
+
+async function deleteWhere(connection: Connection, where: string, values: (string | number)[]): Promise<void> {
+  await connection.execute(`DELETE FROM tributary_inbox_piece WHERE ${where}`, values);
+  await connection.execute(`DELETE FROM tributary_inbox WHERE ${where}`, values);
 }
 
 export interface EarlyEntries {

@@ -67,6 +67,13 @@ export const FIRST_TABLES: readonly string[] = [
     body LONGBLOB NOT NULL,
     received_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     PRIMARY KEY (branch, seq)) ${OPTIONS}`,
+  // What follows the first 4 MiB of an entry's body.
+  `CREATE TABLE IF NOT EXISTS tributary_inbox_piece (
+    ${BRANCH},
+    seq BIGINT UNSIGNED NOT NULL,
+    piece INT UNSIGNED NOT NULL,
+    body LONGBLOB NOT NULL,
+    PRIMARY KEY (branch, seq, piece)) ${OPTIONS}`,
   `CREATE TABLE IF NOT EXISTS tributary_snapshot (
     ${BRANCH},
     snapshot ${ID} NOT NULL,

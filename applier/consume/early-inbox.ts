@@ -12,9 +12,10 @@ import type { EarlyEntries } from '../branches/inbox.ts';
 import { lockBranch, samePlace } from '../branches/stream-store.ts';
 import type { BranchRow } from '../branches/stream-store.ts';
 import type { TargetPool } from './target-pool.ts';
+import { bytesOf } from './work-unit.ts';
 import type { Arrival } from './work-unit.ts';
 
-/** A larger batch is not kept early: it may not pass the server's max_allowed_packet, and it is asked for again anyway. */
+/** A larger batch is not kept early: it is asked for again anyway. */
 const MAX_EARLY_BODY_BYTES = 16 * 1024 * 1024;
 
 export class EarlyInbox {
@@ -57,10 +58,10 @@ export class EarlyInbox {
     const kept = new Set<Arrival>();
     let bytes = this.#bytes;
     for (const arrival of early) {
-      const { length } = arrival.body;
+      const length = bytesOf(arrival);
       if (this.#seqs.has(arrival.header.seq) || length > MAX_EARLY_BODY_BYTES) continue;
       if (bytes + length > MAX_EARLY_BYTES) continue;
-      bytes += arrival.body.length;
+      bytes += length;
       kept.add(arrival);
     }
     const locked = await this.#pool.transact(async connection => {

@@ -154,10 +154,10 @@ export class Intake {
       if (header.branch !== branch) {
         throw new TributaryError('MESSAGE_INVALID', `A batch in ${message.queue} names branch ${header.branch}.`);
       }
-      let { body } = message;
+      let body: readonly Buffer[] = [message.body];
       const fragment = readFragment(message);
       if (fragment !== null) {
-        const whole = this.#reassembly.add({ header, fragment, body, acknowledge });
+        const whole = this.#reassembly.add({ header, fragment, body: message.body, acknowledge });
         if (whole === null) return;
         ({ body, acknowledge } = whole);
       }

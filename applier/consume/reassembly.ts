@@ -19,7 +19,8 @@ export interface Piece {
 
 export interface Whole {
   readonly header: BatchHeader;
-  readonly body: Buffer;
+  /** In order. Not joined: of a row of 64 MiB there is no room for another copy. */
+  readonly body: readonly Buffer[];
   /** Acknowledges every piece. */
   readonly acknowledge: () => void;
 }
@@ -42,7 +43,7 @@ export class Reassembly {
     this.#pieces = new Map();
     return {
       header: piece.header,
-      body: Buffer.concat(pieces.map(({ body }) => body)),
+      body: pieces.map(({ body }) => body),
       acknowledge: () => {
         for (const each of pieces) each.acknowledge();
       },

@@ -234,7 +234,7 @@ export class UnitWriter {
   /** A quarantined batch: its rows are not written, and neither are those of the parts that it ends. */
   async #passOver(row: BranchRow, arrival: Arrival): Promise<Written> {
     return this.#fenced(row, async connection => {
-      await keepQuarantined(connection, arrival.header, arrival.body);
+      await keepQuarantined(connection, arrival.header, Buffer.concat(arrival.body));
       await deleteInboxThrough(connection, this.#branch, arrival.header.seq);
       const mark = markOf(arrival);
       const advance = { received: mark, applied: mark, batchNumber: row.batchNumber, source: null };

@@ -13,11 +13,16 @@ import type { BatchVerdict, HeadOfficeStream } from '../../shared/protocol.ts';
 /** A batch at hand, from the broker or from the inbox. */
 export interface Arrival {
   readonly header: BatchHeader;
-  readonly body: Buffer;
+  /** In one or several buffers. */
+  readonly body: readonly Buffer[];
   /** Tells the broker that it is done with, on the channel that it came from. */
   readonly acknowledge: () => void;
   /** Filled when it is first decoded. */
   decoded: BatchBody | null;
+}
+
+export function bytesOf({ body }: Arrival): number {
+  return body.reduce((sum, part) => sum + part.length, 0);
 }
 
 export type UnitKind = 'plain' | 'parts' | 'last-part' | 'snapshot-start' | 'snapshot-end' | 'quarantined';
@@ -121,11 +126,11 @@ export function chooseUnit(
     if (kind !== null) {
       if (next !== kind || (kind !== 'plain' && kind !== 'parts')) break;
       if (arrivals.length >= limits.batches) break;
-      if (rows + rowsOf(body) > limits.rows || bytes + arrival.body.length > limits.bytes) break;
+      if (rows + rowsOf(body) > limits.rows || bytes + bytesOf(arrival) > limits.bytes) break;
     }
     kind = next;
     rows += rowsOf(body);
-    bytes += arrival.body.length;
+    bytes += bytesOf(arrival);
     arrivals.push(arrival);
   }
   if (kind === null) throw new TributaryError('INTERNAL', 'A unit was chosen from an empty chain.');

@@ -111,7 +111,9 @@ void t.test('a body that would unfold into millions of objects is refused unpars
   t.throws(() => decodeBatch(packed('['.repeat(9_000_000))), { message: /nested too deeply/ });
   const long = 'x"[[[[[[[[[[[[[[[[\\'.repeat(600_000);
   const large = bodyOf([SALES], [{ op: 'upsert', table: 0, rows: 1, values: [[1], [long]] }]);
-  t.strictSame(decodeBatch(encodeBatch(large)), large, 'brackets and quotes in texts do not count');
+  const [change] = decodeBatch(encodeBatch(large)).changes;
+  const [value] = change?.op === 'upsert' ? (change.values[1] ?? []) : [];
+  t.ok(String(value) === long, 'brackets and quotes in texts do not count');
   t.end();
 });
 

@@ -26,7 +26,7 @@ function arrivals(bodies: readonly (BatchBody | null)[], epoch = EPOCH): Arrival
     const digest = nextDigest(previous, bytes);
     const header = { branch: 'b', epoch, seq: index + 1, previous, digest };
     previous = digest;
-    return { header, body: bytes, acknowledge: () => undefined, decoded };
+    return { header, body: [bytes], acknowledge: () => undefined, decoded };
   });
 }
 

@@ -1,0 +1,78 @@
+/**
+ * The bodies of batches in the spool's file. One that a single message can carry stands in its batch's row; a larger one
+ * in pieces, each of which is one message, so that no more than a piece need ever be in memory.
+ *
+ * Invariants: pieces are FRAGMENT_BYTES long, but for the last; the digest is over all of them. To be written inside the
+ * transaction that writes the batch.
+ */
+import { createHash } from 'node:crypto';
+import { FRAGMENT_BYTES } from '../../shared/amqp-messages.ts';
+import { integer } from './spool-file.ts';
+import type { SpoolFile } from './spool-file.ts';
+
+export interface StoredBody {
+  /** Through this body. */
+  readonly digest: string;
+  readonly bytes: number;
+  /** What stands in the batch's row: all of it, or nothing. */
+  readonly inRow: Buffer;
+}
+
+/** Stores a body, which is read once; what stands in the row is the caller's to write. */
+export function storeBody(file: SpoolFile, id: number, previous: string, body: Buffer | Iterable<Buffer>): StoredBody {
+  const hash = createHash('sha256').update(previous);
+  let bytes = 0;
+  let pieces = 0;
+  let inRow: Buffer = Buffer.alloc(0);
+  for (const { piece, last } of piecesOf(Buffer.isBuffer(body) ? [body] : body)) {
+    hash.update(piece);
+    bytes += piece.length;
+    if (last && pieces === 0) inRow = piece;
+    else file.run('INSERT INTO pieces (batch, piece, body) VALUES (?, ?, ?)', id, pieces, piece);
+    pieces += 1;
+  }
+  return { digest: hash.digest('hex'), bytes, inRow };
+}
+
+/** How many pieces a batch is in, and how long they are together; none: it is in its row. */
+export function measurePieces(file: SpoolFile, id: number): { readonly pieces: number; readonly bytes: number } {
+  const row = file.get('SELECT count(*) AS n, coalesce(sum(length(body)), 0) AS bytes FROM pieces WHERE batch = ?', id);
+  return { pieces: integer(row, 'n'), bytes: integer(row, 'bytes') };
+}
+
+/** Null where there is none. */
+export function readPiece(file: SpoolFile, id: number, piece: number): Buffer | null {
+  const body = file.get('SELECT body FROM pieces WHERE batch = ? AND piece = ?', id, piece)?.['body'];
+  return body instanceof Uint8Array ? Buffer.from(body.buffer, body.byteOffset, body.byteLength) : null;
+}
+
+/** Cuts and joins what comes into pieces; the usual body is handed on as it is. */
+function* piecesOf(body: Iterable<Buffer>): Generator<{ piece: Buffer; last: boolean }, void, undefined> {
+  let piece: Buffer | null = null;
+  let filled = 0;
+  let only: Buffer | null = null;
+  for (const part of body) {
+    if (only === null && piece === null && part.length <= FRAGMENT_BYTES) {
+      only = part;
+      continue;
+    }
+    for (const next of only === null ? [part] : [only, part]) {
+      for (let at = 0; at < next.length;) {
+        if (piece !== null && filled === FRAGMENT_BYTES) {
+          yield { piece, last: false };
+          piece = null;
+        }
+        if (piece === null) {
+          piece = Buffer.allocUnsafeSlow(FRAGMENT_BYTES);
+          filled = 0;
+        }
+        const copied = next.copy(piece, filled, at);
+        filled += copied;
+        at += copied;
+      }
+    }
+    only = null;
+  }
+  if (only !== null) yield { piece: only, last: true };
+  else if (piece !== null) yield { piece: piece.subarray(0, filled), last: true };
+}
