@@ -36,6 +36,16 @@ export function agentCli(): CliSpec {
       {
         usage: 'enroll <file>',
         summary: 'make this machine the branch of an enrolment file',
+        options: [
+          { flags: '--source-host <host>', description: 'host of the branch’s database' },
+          { flags: '--source-port <port>', description: 'its port' },
+          { flags: '--source-user <user>', description: 'its user' },
+          {
+            flags: '--source-password-file <file>',
+            description: 'file that holds the password; it is copied, mode 0600',
+          },
+          { flags: '--include <tables...>', description: 'tables to capture, as shop.*' },
+        ],
         json: true,
         run: enrollCommand,
       },
@@ -119,7 +129,14 @@ async function check(call: CommandCall): Promise<number> {
 }
 
 async function enrollCommand(call: CommandCall): Promise<undefined> {
-  const done = await enroll(resolve(call.args[0] ?? ''), call.configFile);
+  const { sourceHost, sourcePort, sourceUser, sourcePasswordFile, include } = call.options;
+  const done = await enroll(resolve(call.args[0] ?? ''), call.configFile, {
+    host: textOption(sourceHost),
+    port: sourcePort === undefined ? null : Number(sourcePort),
+    user: textOption(sourceUser),
+    passwordFile: textOption(sourcePasswordFile),
+    include: Array.isArray(include) ? include.map(String) : null,
+  });
   const lines = [
     `branch ${done.branch} of ${done.headOffice}`,
     ...done.files.map(file => `wrote ${file}`),
@@ -129,6 +146,10 @@ async function enrollCommand(call: CommandCall): Promise<undefined> {
   ];
   call.print(done, lines.join('\n'));
   return undefined;
+}
+
+function textOption(value: unknown): string | null {
+  return typeof value === 'string' ? value : null;
 }
 
 async function status(call: CommandCall): Promise<undefined> {

@@ -19,6 +19,19 @@ const PASSWORD_FILE = 'broker.password';
 const SECRET_MODE = 0o600;
 const PUBLIC_MODE = 0o644;
 
+/** What an unattended enrolment sets of the source; null: as it is, or by default. */
+export interface SourceChoices {
+  readonly host: string | null;
+  readonly port: number | null;
+  readonly user: string | null;
+  /** Copied beside the configuration: a password on the command line would be seen by all. */
+  readonly passwordFile: string | null;
+  readonly include: readonly string[] | null;
+}
+
+const NO_CHOICES: SourceChoices = { host: null, port: null, user: null, passwordFile: null, include: null };
+const SOURCE_PASSWORD_FILE = 'source.password';
+
 export interface Enrolled {
   readonly branch: string;
   readonly headOffice: string;
@@ -29,7 +42,11 @@ export interface Enrolled {
 }
 
 /** @throws TributaryError CONFIG_UNREADABLE, CONFIG_INVALID, ALREADY_RUNNING */
-export async function enroll(enrolmentFile: string, configFile: string): Promise<Enrolled> {
+export async function enroll(
+  enrolmentFile: string,
+  configFile: string,
+  choices: SourceChoices = NO_CHOICES,
+): Promise<Enrolled> {
   const enrolment = await readEnrolment(enrolmentFile);
   const directory = dirname(resolve(configFile));
   await mkdir(directory, { recursive: true });
@@ -39,7 +56,12 @@ export async function enroll(enrolmentFile: string, configFile: string): Promise
   document.set('branch', enrolment.branch);
   document.setIn(['broker', 'url'], enrolment.broker.url);
   document.setIn(['broker', 'passwordFile'], PASSWORD_FILE);
+  const sourcePassword = choices.passwordFile === null ? null : await readPassword(choices.passwordFile);
+  chooseSource(document, choices);
   const files = [await writeFileWhole(join(directory, PASSWORD_FILE), `${enrolment.broker.password}\n`, SECRET_MODE)];
+  if (sourcePassword !== null) {
+    files.push(await writeFileWhole(join(directory, SOURCE_PASSWORD_FILE), sourcePassword, SECRET_MODE));
+  }
   if (enrolment.broker.ca !== undefined) {
     document.setIn(['broker', 'tls', 'ca'], 'broker-ca.pem');
     files.push(await writeFileWhole(join(directory, 'broker-ca.pem'), enrolment.broker.ca, PUBLIC_MODE));
@@ -49,6 +71,22 @@ export async function enroll(enrolmentFile: string, configFile: string): Promise
   const life = config === null ? 'unchanged' : beginNewLife(config);
   if (life === 'running') missing.push('restart the agent that is running: it read its configuration when it started');
   return { branch: enrolment.branch, headOffice: enrolment.headOffice, files, missing, newLife: life === 'new' };
+}
+
+function chooseSource(document: Document, { host, port, user, passwordFile, include }: SourceChoices): void {
+  for (const [key, value] of Object.entries({ host, port, user })) {
+    if (value !== null) document.setIn(['source', key], value);
+  }
+  if (passwordFile !== null) document.setIn(['source', 'passwordFile'], SOURCE_PASSWORD_FILE);
+  if (include !== null) document.setIn(['tables', 'include'], [...include]);
+}
+
+async function readPassword(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new TributaryError('CONFIG_UNREADABLE', `the password file ${file} cannot be read`, { cause });
+  }
 }
 
 /** The configuration that is there. One without a key, as the package brings it, keeps its comments. */

@@ -1,16 +1,19 @@
 /** The command line of tributary-applier. Each command reads its configuration and hands over; nothing is decided here. */
-import { resolve } from 'node:path';
+import { mkdir, readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import type { Connection } from 'mysql2/promise';
 import { EXIT_FAILED, EXIT_OK } from '../shared/cli.ts';
 import type { CliSpec, CommandCall } from '../shared/cli.ts';
 import { callDaemon, startControlServer } from '../shared/control.ts';
 import { pageOf, tokenCommand } from '../shared/token-command.ts';
 import { pageToken } from '../shared/page-token.ts';
+import { TributaryError } from '../shared/errors.ts';
 import { renderFindings } from '../shared/findings.ts';
 import { startHttpServer } from '../shared/http.ts';
 import { createLogger } from '../shared/logging.ts';
 import { startServiceNotices } from '../shared/service-manager.ts';
 import { VERSION } from '../shared/version.ts';
+import { readBranchList } from './branches/branch-list.ts';
 import { branchPermissions } from './branches/permissions.ts';
 import type { BranchSummary, Registry } from './branches/registry.ts';
 import { Applier } from './apply/applier.ts';
@@ -39,9 +42,16 @@ export function applierCli(): CliSpec {
       { usage: 'status', summary: 'what the running applier sees', json: true, run: status },
       tokenCommand(call => placeOf(call.configFile)),
       {
-        usage: 'branch add <id>',
-        summary: 'make what a branch needs at the broker, and write its enrolment file',
-        options: [{ flags: '--out <file>', description: 'the enrolment file to write (mode 0600)', required: true }],
+        usage: 'branch add [id]',
+        summary: 'make what a branch needs at the broker, and write its enrolment file; or all branches of a list',
+        options: [
+          {
+            flags: '--out <path>',
+            description: 'the enrolment file to write (mode 0600); with --from the folder for them',
+            required: true,
+          },
+          { flags: '--from <file>', description: 'CSV of branches, in its column `branch` or the first' },
+        ],
         json: true,
         run: branchAdd,
       },
@@ -175,11 +185,44 @@ function renderBranch(branch: BranchStatus): string {
 }
 
 async function branchAdd(call: CommandCall): Promise<undefined> {
-  const branch = call.args[0] ?? '';
+  const [branch] = call.args;
   const out = String(call.options['out']);
+  const from = call.options['from'];
+  if ((branch === undefined) === (from === undefined)) {
+    throw new TributaryError('CONFIG_INVALID', 'branch add takes one id, or --from FILE', {
+      hint: 'For example: branch add paris --out paris.enrolment; or branch add --from branches.csv --out enrolments.',
+    });
+  }
+  if (branch === undefined) return addMany(call, String(from), out);
   await withRegistry(call, registry => registry.add(branch, out));
   call.print({ branch, file: resolve(out) }, `branch ${branch} is ready; at the branch: tributary-agent enroll ${out}`);
   return undefined;
+}
+
+/** Adds what the list names. Repeatable: an enrolment file that is there already stays valid. */
+async function addMany(call: CommandCall, list: string, folder: string): Promise<undefined> {
+  const branches = readBranchList(await readText(list), list);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const added = await withRegistry(call, async registry => {
+    const files: { branch: string; file: string }[] = [];
+    for (const branch of branches) {
+      const file = join(resolve(folder), `${branch}.enrolment`);
+      await registry.add(branch, file);
+      files.push({ branch, file });
+      call.note(`${files.length} of ${branches.length}: ${branch}`);
+    }
+    return files;
+  });
+  call.print(added, `${added.length} branches are ready; their enrolment files are in ${folder}`);
+  return undefined;
+}
+
+async function readText(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new TributaryError('CONFIG_UNREADABLE', `the list ${file} cannot be read`, { cause });
+  }
 }
 
 async function branchRotate(call: CommandCall): Promise<undefined> {

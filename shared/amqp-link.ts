@@ -4,6 +4,7 @@
  */
 import { TributaryError } from './errors.ts';
 import type { ErrorCode } from './errors.ts';
+import { TLS_CURES } from './tls.ts';
 
 export interface BrokerPlace {
   readonly host: string;
@@ -65,7 +66,11 @@ export function brokerError(error: unknown, doing: string): TributaryError {
   if (error instanceof TributaryError) return error;
   // rabbitmq-client names the class of a refusal at the door `undefined`.
   const text = (error instanceof Error ? error.message : String(error)).replace(/^undefined: /, '');
-  return new TributaryError(REFUSALS[codeOf(error)] ?? 'BROKER_UNREACHABLE', `${doing}: ${text}.`, { cause: error });
+  const hint = TLS_CURES[codeOf(error)];
+  return new TributaryError(REFUSALS[codeOf(error)] ?? 'BROKER_UNREACHABLE', `${doing}: ${text}.`, {
+    cause: error,
+    ...(hint === undefined ? {} : { hint }),
+  });
 }
 
 /** The `code` of an error of the library or of Node; '' where there is none. */

@@ -15,7 +15,7 @@ import { noteOwnCertificates, noteServerCertificate } from './certificates.ts';
 import { TributaryError } from './errors.ts';
 import type { ErrorCode } from './errors.ts';
 import type { MysqlSettings } from './link-settings.ts';
-import { mysqlSslOptions } from './tls.ts';
+import { mysqlSslOptions, TLS_CURES } from './tls.ts';
 import { formatDuration } from './units.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -282,6 +282,9 @@ function classify(error: unknown, side: MysqlSide): { readonly kind: FaultKind; 
       kind: 'SETTING',
       hint: `Turn TLS on at the server, or set ${side}.tls: { mode: off } on a trusted network.`,
     };
+  }
+  if (typeof code === 'string' && TLS_CURES[code] !== undefined) {
+    return { kind: 'UNREACHABLE', hint: TLS_CURES[code] };
   }
   if (typeof code === 'string' && TLS_CODES.has(code)) {
     return {

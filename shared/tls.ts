@@ -130,3 +130,11 @@ export function mysqlSslOptions(tls: TlsSettings, host: string): MysqlSslOptions
     ...(tls.key === null ? {} : { key: tls.key.reveal() }),
   };
 }
+
+/** Node's codes for a certificate that is refused for a cause of its own, with what mends it. */
+export const TLS_CURES: Readonly<Record<string, string>> = {
+  CERT_HAS_EXPIRED: 'The server’s certificate has expired: renew it there. Is this machine’s clock right?',
+  CERT_NOT_YET_VALID: 'The server’s certificate is not valid yet: is this machine’s clock right?',
+  ERR_TLS_CERT_ALTNAME_INVALID:
+    'The server’s certificate is for another name: use a name that it holds as the host, or have it issued for this one.',
+};

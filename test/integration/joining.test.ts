@@ -1,0 +1,58 @@
+/** Joining: branches from a list, unattended enrolment, a password that is changed under load, a branch that leaves. */
+import { readdirSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { Load, LOAD_TABLES, testSeed } from '../support/load.ts';
+import { createWorld, expectSuccess } from '../support/world.ts';
+
+void t.test('branches of a list are added at once, again without harm, and not at all with a faulty line', async t => {
+  const world = await createWorld(t);
+  await world.applier();
+  const ids = ['one', 'two', 'three'].map(name => `${name}-${world.id}`);
+  t.teardown(() => Promise.all(ids.map(id => world.managementApi('DELETE', `/users/branch-${id}`).catch(() => null))));
+  const list = join(world.directory, 'branches.csv');
+  const out = join(world.directory, 'enrolments');
+  writeFileSync(list, `branch,city\n${ids[0] ?? ''},Paris\nNOT-one,Lyon\n`);
+  const faulty = await world.applierCli(['branch', 'add', '--from', list, '--out', out]);
+  t.equal(faulty.code, 2);
+  t.match(faulty.stderr, /line 3: "NOT-one" must match/);
+  writeFileSync(list, `branch\n${ids.join('\n')}\n`);
+  const added = expectSuccess(await world.applierCli(['branch', 'add', '--from', list, '--out', out, '--json']));
+  t.same(
+    (JSON.parse(added.stdout) as { branch: string }[]).map(({ branch }) => branch),
+    ids,
+  );
+  const files = readdirSync(out).sort();
+  t.equal(files.length, 3);
+  for (const file of files) t.equal(statSync(join(out, file)).mode & 0o777, 0o600);
+  expectSuccess(await world.applierCli(['branch', 'add', '--from', list, '--out', out]));
+});
+
+void t.test('enrolment needs no person, and a password changed under load loses nothing', async t => {
+  const world = await createWorld(t);
+  await world.startApplier();
+  const branch = await world.prepareBranch('joins', { setup: LOAD_TABLES });
+  const file = join(world.directory, 'first');
+  const secret = join(world.directory, 'secret');
+  writeFileSync(secret, branch.source.password, { mode: 0o600 });
+  expectSuccess(await world.applierCli(['branch', 'add', branch.id, '--out', file]));
+  const { host, port, user } = branch.source;
+  const source = ['--source-host', host, '--source-port', String(port), '--source-user', user];
+  const enrolled = await branch.cli(['enroll', file, ...source, '--source-password-file', secret, '--json']);
+  t.match(JSON.parse(expectSuccess(enrolled).stdout), { branch: branch.id, missing: [] });
+  await branch.startAgent();
+  const load = new Load(branch.source, { schema: branch.schema, seed: testSeed() });
+  const fresh = join(world.directory, 'second');
+  expectSuccess(await world.applierCli(['branch', 'rotate', branch.id, '--out', fresh]));
+  expectSuccess(await branch.cli(['enroll', fresh]));
+  await branch.agent.restart();
+  await branch.agent.waitReady();
+  await load.stop();
+  await world.waitUntilEqual(branch, 40_000);
+
+  await branch.agent.stop();
+  const removed = await world.applierCli(['branch', 'remove', branch.id, '--delete-data', '--json']);
+  t.ok((JSON.parse(expectSuccess(removed).stdout) as { deletedRows: number }).deletedRows > 0);
+  const [rows] = await world.headOfficeDb.query('SELECT COUNT(*) AS n FROM load_sale');
+  t.match(rows, [{ n: 0 }]);
+});
