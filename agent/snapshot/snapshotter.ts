@@ -56,7 +56,9 @@ const LONGEST_SCAN_MS = 15 * 60_000;
 /** After a snapshot the next one for cascades waits so many times as long as it took. */
 const REST_FOR_CASCADES = 4;
 const RETRY_MS = 1_000;
-const IDLE_MS = 200;
+const WAIT_MS = 200;
+/** Between two looks whether there is something to copy, while there is nothing: an idle branch is to be cheap. */
+const IDLE_MS = 1_000;
 
 export interface SnapshotterOptions {
   readonly connect: (stallMs?: number) => Promise<SourceConnection>;
@@ -96,7 +98,7 @@ export class Snapshotter {
     try {
       while (!stopping()) {
         try {
-          if (!(await this.#step(signal))) await pause(IDLE_MS, signal);
+          if (!(await this.#step(signal))) await pause(this.#done() ? IDLE_MS : WAIT_MS, signal);
         } catch (error) {
           this.#source?.destroy();
           this.#source = null;
@@ -113,6 +115,12 @@ export class Snapshotter {
       this.#source?.destroy();
       this.#closeScan();
     }
+  }
+
+  /** Nothing is to be copied, and nothing waits for its turn. */
+  #done(): boolean {
+    const progress = this.#o.spool.snapshot() ?? idleProgress();
+    return progress.finished && !hasQueue(progress);
   }
 
   /** Does the next thing. Returns false when there is nothing to do. */
