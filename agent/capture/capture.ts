@@ -102,6 +102,8 @@ export class Capture {
    * successor, while two agents on copies of one spool do not end each other's in turn.
    */
   readonly #serverId = randomInt(2 ** 31, 2 ** 32);
+  /** This process has begun the epoch, and was not parted from the server since. */
+  #unbroken = false;
   #identity: SourceIdentity | null = null;
   #sink: CaptureSink | null = null;
   #stream: BinlogStream | null = null;
@@ -211,6 +213,8 @@ export class Capture {
             : new TributaryError('INTERNAL', describeError(error), { cause: error });
         if (fault.code === 'INTERNAL' || fault.code === 'SPOOL_IO' || fault.code === 'SPOOL_CORRUPT') throw fault;
         this.#error = fault;
+        // What a person must mend has to do with what was read, not with the connection.
+        if (fault.retryable) this.#unbroken = false;
         this.#o.counters.fault(fault.code);
         if (fault.code === 'SOURCE_POSITION_LOST') this.#newEpoch = fault.message;
         if (this.#isLasting(fault)) this.#newEpoch = `the binlog cannot be read on: ${fault.message}`;
@@ -376,11 +380,14 @@ export class Capture {
       throwFaults(await checkRights(source, identity, this.#o.selection));
       this.#retentionSeconds = await source.binlogRetentionSeconds();
       const position = this.#o.spool.position();
-      const reason = this.#newEpoch ?? (position === null ? 'a new spool' : await whyLost(source, identity, position));
+      const reason =
+        this.#newEpoch ??
+        (position === null ? 'a new spool' : await whyLost(source, identity, position, this.#unbroken));
       if (reason !== null) {
         const asked = this.#newEpoch !== null;
         await beginEpoch(this.#o, source, identity, reason);
         this.#newEpoch = null;
+        this.#unbroken = true;
         this.#o.counters.epoch(asked ? 'head office' : 'source');
       } else if (position !== null) {
         await adoptRules(this.#o, source, position);
