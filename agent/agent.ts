@@ -127,7 +127,10 @@ export class Agent {
           this.#capture.lookAgain();
         },
         onIdle: () => this.#capture.onForwarderIdle(),
-        onAnswer: answer => this.#capture.serveRequests(answer.requests),
+        onAnswer: answer => {
+          this.#capture.serveRequests(answer.requests);
+          this.#capture.serveAsks(answer.asks);
+        },
       },
       log: logger,
       now: () => Date.now(),

@@ -16,6 +16,8 @@ import { VERSION } from '../shared/version.ts';
 import { readBranchList } from './branches/branch-list.ts';
 import { branchPermissions } from './branches/permissions.ts';
 import type { BranchSummary, Registry } from './branches/registry.ts';
+import type { QuarantineEntry } from './branches/quarantined-rows.ts';
+import type { OpenRequest } from './branches/snapshot-store.ts';
 import { Applier } from './apply/applier.ts';
 import { checkApplier } from './check.ts';
 import { loadApplierConfig } from './config.ts';
@@ -79,7 +81,9 @@ export function applierCli(): CliSpec {
       { usage: 'branch retry <id>', summary: 'let a halted branch try its batch again', run: branchRetry },
       {
         usage: 'branch quarantine <id>',
-        summary: 'pass over the batch at which a branch stands still; a snapshot then mends what is missing',
+        summary:
+          'go on without the rows of the present batch that cannot be applied; they are kept aside, and asked for again',
+        options: [{ flags: '--whole', description: 'pass over all of the batch, whatever of it could be applied' }],
         json: true,
         run: branchQuarantine,
       },
@@ -265,14 +269,36 @@ function renderSummary(summary: BranchSummary): string {
 async function branchShow(call: CommandCall): Promise<undefined> {
   const details = await withRegistry(call, registry => registry.show(call.args[0] ?? ''));
   const permissions = branchPermissions(details.row.branch);
-  const data = { ...summaryOf(details), tables: details.tables, requests: details.requests, permissions };
+  const { row, tables, requests, quarantine } = details;
+  const data = {
+    ...summaryOf(details),
+    tables,
+    requests,
+    permissions,
+    incompleteSince: row.incompleteSince,
+    quarantined: row.quarantined,
+    quarantine,
+  };
   const lines = [
     renderSummary(details),
     `tables: ${details.tables.map(({ schema, name }) => `${schema}.${name}`).join(', ') || 'none yet'}`,
     `permissions at the broker: configure ${permissions.configure} · write ${permissions.write} · read ${permissions.read}`,
+    ...(row.incompleteSince === null ? [] : [`incomplete since ${row.incompleteSince}`]),
+    ...requests.map(request => `asked for: ${renderRequest(request)}`),
+    ...(row.quarantined === 0 ? [] : [`in quarantine: ${row.quarantined}`, ...quarantine.map(renderEntry)]),
   ];
   call.print(data, lines.join('\n'));
   return undefined;
+}
+
+function renderRequest({ id, kind, tables }: OpenRequest): string {
+  const of = tables === null ? 'everything' : tables.map(({ schema, name }) => `${schema}.${name}`).join(', ');
+  return `${kind} of ${of} (${id})`;
+}
+
+function renderEntry({ schema, table, op, key, reason, seq, lastAt, leftOut }: QuarantineEntry): string {
+  const what = op === 'table' ? `all of it, ${leftOut} changes so far` : `${op} ${JSON.stringify(key)}`;
+  return `  ${schema}.${table}: ${what}\n    ${reason} (batch ${seq}, ${lastAt})`;
 }
 
 async function branchRemove(call: CommandCall): Promise<undefined> {
@@ -300,8 +326,13 @@ async function branchRetry(call: CommandCall): Promise<undefined> {
 
 async function branchQuarantine(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
-  const request = await withRegistry(call, registry => registry.quarantine(branch));
-  call.print({ branch, request }, `${branch} goes on without the batch; snapshot ${request} is asked for`);
+  const whole = call.options['whole'] === true;
+  const request = await withRegistry(call, registry => registry.quarantine(branch, whole));
+  const what = whole ? 'the batch' : 'what cannot be applied of the batch';
+  call.print(
+    { branch, request, whole },
+    `${branch} goes on without ${what}; branch show ${branch} lists it. Snapshot ${request} is asked for where rows are missing`,
+  );
   return undefined;
 }
 

@@ -202,6 +202,7 @@ export class HeadOffice {
       m.branchOverdue.set({ branch }, each.state === 'overdue' ? 1 : 0);
       m.branchHalted.set({ branch }, each.halted === null ? 0 : 1);
       m.branchIncomplete.set({ branch }, each.incompleteSince === null ? 0 : 1);
+      m.branchQuarantined.set({ branch }, each.quarantined);
       m.branchInboxBatches.set({ branch }, each.receivedSeq - each.appliedSeq);
       this.#beginCounters(branch);
       this.#showOutlook(each);
@@ -245,6 +246,7 @@ export class HeadOffice {
       m.branchSpoolFullSeconds,
       m.branchBinlogLossSeconds,
       m.branchCertificateExpiry,
+      m.branchQuarantined,
     ];
     for (const gauge of gauges) gauge.remove({ branch });
     this.#activity.delete(branch);
@@ -298,6 +300,7 @@ export class HeadOffice {
       rowsWritten: activity.rowsWritten,
       halted: row.halt === null ? null : haltStatus(row.halt),
       incompleteSince: row.incompleteSince,
+      quarantined: row.quarantined,
       report: said?.report ?? null,
     };
   }
@@ -320,7 +323,10 @@ export class HeadOffice {
       },
       ignored: (branch, verdict) => m.branchIgnored.inc({ branch, verdict }),
       gap: branch => m.branchGaps.inc({ branch }),
-      refused: branch => m.branchIgnored.inc({ branch, verdict: 'refused' }),
+      refused: (branch, reason) => {
+        m.branchIgnored.inc({ branch, verdict: 'refused' });
+        m.branchRefused.inc({ branch, reason });
+      },
       halted: (branch, row) => m.applyErrors.inc({ branch, code: row.halt?.code ?? 'INTERNAL' }),
       retried: branch => m.applyErrors.inc({ branch, code: 'TARGET_BUSY' }),
       hello: (branch, { answer }) => m.branchHellos.inc({ branch, verdict: answer.verdict }),

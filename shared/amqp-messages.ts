@@ -209,6 +209,19 @@ const answerSchema = z.object({
   resend: z.object({ from: count.min(1), to: count.min(1) }).nullable(),
   displaced: z.boolean(),
   requests: z.array(name).max(1000),
+  asks: z
+    .array(
+      z.object({
+        id: name,
+        kind: z.enum(['snapshot', 'verify']),
+        tables: z
+          .array(z.object({ schema: name, name }))
+          .max(1000)
+          .nullable(),
+      }),
+    )
+    .max(1000)
+    .default([]),
   halted: z.object({ code: z.string().max(64), reason: text }).nullable(),
 });
 

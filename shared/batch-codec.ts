@@ -4,7 +4,7 @@
  * Invariants: `decodeBatch` returns only bodies whose whole shape is as shared/batch.ts says: known keys only, names that
  * MySQL takes, types of the grammar, every column as long as its `rows`, every value of its column's wire kind, no NULL
  * in a key. Sizes are capped before anything is built from them: compressed, unpacked, structure, tables, columns, rows.
- * Everything else throws BATCH_INVALID. Whether a value is in its type's range is for the server in strict mode to say.
+ * Everything else throws BATCH_INVALID, BATCH_TOO_LARGE or BATCH_VERSION. Whether a value is in its type's range is for the server in strict mode to say.
  */
 import { constants, zstdCompressSync } from 'node:zlib';
 import { BATCH_VERSION } from './batch.ts';
@@ -13,8 +13,9 @@ import { parseColumnType } from './column-type.ts';
 import type { ColumnType } from './column-type.ts';
 import { splitJson, writeJson } from './long-value.ts';
 import type { LongValue } from './long-value.ts';
+import { TributaryError } from './errors.ts';
 import { isName } from './sql.ts';
-import { refuse, unpack } from './unpack.ts';
+import { refuse, refuseLarge, unpack } from './unpack.ts';
 import type { Unpacked } from './unpack.ts';
 import { findBadValue } from './wire-value.ts';
 
@@ -144,14 +145,15 @@ function isWritten(change: Change | WrittenChange): change is WrittenChange {
 /**
  * The body that the bytes hold.
  * @param bytes in one or several buffers
- * @throws TributaryError BATCH_INVALID for anything that `encodeBatch` does not make from a valid body
+ * @throws TributaryError BATCH_INVALID, BATCH_TOO_LARGE, BATCH_VERSION for anything that `encodeBatch` does not make
+ *   from a valid body
  */
 export function decodeBatch(bytes: Uint8Array | readonly Uint8Array[], limits: Partial<BatchLimits> = {}): BatchBody {
   const bounds = { ...BATCH_LIMITS, ...limits };
   const parts = bytes instanceof Uint8Array ? [bytes] : bytes;
   const length = parts.reduce((sum, part) => sum + part.byteLength, 0);
   if (length > bounds.maxCompressedBytes) {
-    refuse(`${length} bytes are more than the limit of ${bounds.maxCompressedBytes}`);
+    refuseLarge(`${length} bytes are more than the limit of ${bounds.maxCompressedBytes}`);
   }
   const unpacked = unpack(parts, bounds.maxUnpackedBytes);
   return new Reader(bounds, unpacked).body(unpacked.parsed);
@@ -197,8 +199,9 @@ class Reader {
 
   body(value: unknown): BatchBody {
     const fields = this.#fields(value, 'the body');
-    if (fields['v'] !== BATCH_VERSION)
-      refuse(`version ${JSON.stringify(fields['v'])} is not known, only ${BATCH_VERSION}`);
+    if (fields['v'] !== BATCH_VERSION) {
+      throw new TributaryError('BATCH_VERSION', `The batch has version ${JSON.stringify(fields['v'])}.`);
+    }
     this.#only(fields, BODY_KEYS, BODY_KEYS.length, 'the body');
     const list = this.#list(fields['tables'], this.#limits.maxTables, 'tables');
     const tables = list.map((table, index) => this.#table(table, index));

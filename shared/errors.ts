@@ -129,13 +129,28 @@ export const ERRORS = {
 
   // Protocol
   BATCH_INVALID: {
-    cause: 'A batch is malformed, too large when unpacked, or of an unknown version.',
-    cure: 'Look at the reason shown; upgrade the applier, or quarantine the batch.',
+    cause: 'A batch is malformed.',
+    cure: 'Look at the reason shown; `branch quarantine` passes the batch over, and a snapshot mends what it held.',
     retryable: false,
   },
   BATCH_REFUSED: {
     cause: 'The head-office database refuses a batch.',
-    cure: 'Look at the row shown; mend the table and `branch retry`, or `branch quarantine`.',
+    cure: 'Look at the row shown; mend the table and `branch retry`, or leave such rows out with `branch quarantine`.',
+    retryable: false,
+  },
+  BATCH_TOO_LARGE: {
+    cause: 'A batch is larger than the head office takes, packed or unpacked.',
+    cure: 'Find out who made it: agents stay far below. `branch quarantine` passes it over.',
+    retryable: false,
+  },
+  BATCH_VERSION: {
+    cause: 'A batch has a version that this applier does not know.',
+    cure: 'Upgrade the applier, then `branch retry`.',
+    retryable: false,
+  },
+  QUARANTINE_FULL: {
+    cause: 'More rows of a branch cannot be applied than are kept in quarantine.',
+    cure: 'Mend the table at the head office and `branch retry`, or pass the whole batch over with `branch quarantine --whole`.',
     retryable: false,
   },
   MESSAGE_INVALID: {

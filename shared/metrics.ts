@@ -190,9 +190,19 @@ const APPLIER = {
     'Whether a whole window of its link has passed without a word of the branch.',
     ['branch'],
   ),
-  branchIncomplete: gauge('tributary_branch_incomplete', '0 or 1', 'Whether a batch was quarantined or lost.', [
-    'branch',
-  ]),
+  branchIncomplete: gauge('tributary_branch_incomplete', '0 or 1', 'Whether rows are known to be missing.', ['branch']),
+  branchQuarantined: gauge(
+    'tributary_branch_quarantined_rows',
+    'rows',
+    'Rows (and tables that do not fit) that were left out: they cannot be applied.',
+    ['branch'],
+  ),
+  branchRefused: counter(
+    'tributary_branch_refused_messages_total',
+    'messages',
+    'Messages thrown away: wrong sender or branch, malformed, false digest, bad hello.',
+    ['branch', 'reason'],
+  ),
   branchGaps: counter('tributary_branch_gaps_total', 'times', 'Batches that came early: one before them was missing.', [
     'branch',
   ]),

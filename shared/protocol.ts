@@ -64,6 +64,15 @@ export interface AgentOutlook {
   readonly certificateExpiresAt: string | null;
 }
 
+/** What the head office asks of a branch beyond a snapshot of everything; open until a batch has answered it. */
+export interface Ask {
+  readonly id: string;
+  /** Copy these tables again; or compare them with the head office's rows. */
+  readonly kind: 'snapshot' | 'verify';
+  /** By source schema and the name at the head office; null: all. */
+  readonly tables: readonly { readonly schema: string; readonly name: string }[] | null;
+}
+
 export type Verdict = 'current' | 'superseded' | 'unknown';
 
 /** What the head office answers to exactly one hello. */
@@ -82,8 +91,9 @@ export interface Answer {
   readonly resend: { readonly from: number; readonly to: number } | null;
   /** Another instance was talking under this branch before: the process was started anew, or there are two machines. */
   readonly displaced: boolean;
-  /** Ids of snapshot requests that are open at the head office. */
+  /** Ids of requests for a snapshot of everything that are open at the head office. */
   readonly requests: readonly string[];
+  readonly asks: readonly Ask[];
   readonly halted: { readonly code: string; readonly reason: string } | null;
 }
 
@@ -106,6 +116,7 @@ export interface HelloFacts {
   /** Lowest seq that waits in the inbox because it came early; null: none. */
   readonly firstEarly: number | null;
   readonly requests: readonly string[];
+  readonly asks?: readonly Ask[];
   readonly halted: { readonly code: string; readonly reason: string } | null;
 }
 
@@ -166,6 +177,7 @@ export function receiveHello(stream: HeadOfficeStream, hello: Hello, facts: Hell
       resend,
       displaced,
       requests: facts.requests,
+      asks: facts.asks ?? [],
       // A halt goes with the epoch that it stopped: its batch will never come again.
       halted: registered ? null : facts.halted,
     },

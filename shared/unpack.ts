@@ -3,7 +3,7 @@
  * time, and very long strings taken out before JSON.parse, which would copy them.
  *
  * What comes here is hostile: sizes and structure are bounded before anything is built from them. Everything that is not
- * as it should be throws BATCH_INVALID.
+ * as it should be throws BATCH_INVALID or BATCH_TOO_LARGE.
  */
 import { randomUUID } from 'node:crypto';
 import { isAscii, isUtf8 } from 'node:buffer';
@@ -37,6 +37,10 @@ export function refuse(reason: string, cause?: unknown): never {
   throw new TributaryError('BATCH_INVALID', `The batch is malformed: ${reason}.`, { cause });
 }
 
+export function refuseLarge(reason: string, cause?: unknown): never {
+  throw new TributaryError('BATCH_TOO_LARGE', `The batch is too large: ${reason}.`, { cause });
+}
+
 /** @param body in one or several buffers */
 export function unpack(body: readonly Uint8Array[], maxUnpackedBytes: number): Unpacked {
   const parts: Buffer[] = [];
@@ -66,7 +70,7 @@ function unpackFrame(frame: Uint8Array, room: number, most: number): Buffer {
     return zstdDecompressSync(frame, { maxOutputLength: Math.max(1, room) });
   } catch (error) {
     const tooLarge = error instanceof RangeError;
-    return refuse(tooLarge ? `it unpacks to more than ${most} bytes` : 'it does not unpack', error);
+    return tooLarge ? refuseLarge(`it unpacks to more than ${most} bytes`, error) : refuse('it does not unpack', error);
   }
 }
 

@@ -14,7 +14,16 @@ import { TributaryError, describeError } from '../../shared/errors.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
 import { throwFaults } from '../../shared/findings.ts';
 import type { Logger } from '../../shared/logging.ts';
-import { earlier, idleProgress, queueRequests, queueTables, queueWhole, staleSince } from '../snapshot/progress.ts';
+import type { Ask } from '../../shared/protocol.ts';
+import {
+  earlier,
+  idleProgress,
+  queueAsk,
+  queueRequests,
+  queueTables,
+  queueWhole,
+  staleSince,
+} from '../snapshot/progress.ts';
 import type { QueuedTable, SnapshotProgress } from '../snapshot/progress.ts';
 import { Snapshotter } from '../snapshot/snapshotter.ts';
 import type { Spool } from '../spool/spool.ts';
@@ -179,7 +188,18 @@ export class Capture {
     else spool.savePosition(position, queue(spool.snapshot() ?? idleProgress()));
   }
 
-  /** Copies all tables for requests of the head office, unless they were served; it repeats those that are open. */
+  /** Copies the tables that the head office asks for, unless that was served; it repeats what is open. */
+  serveAsks(asks: readonly Ask[]): void {
+    const done = new Set(this.#o.spool.doneRequests());
+    for (const { id, kind, tables } of asks) {
+      if (kind !== 'snapshot' || done.has(id)) continue;
+      const { selection } = this.#o;
+      const named = (tables ?? []).map(({ schema, name }) => ({ schema, name: selection.sourceName(schema, name) }));
+      this.#sink?.queueSnapshot(progress => queueAsk(progress, id, named));
+    }
+  }
+
+  /** The same for all tables. */
   serveRequests(requests: readonly string[]): void {
     const done = new Set(this.#o.spool.doneRequests());
     const open = requests.filter(request => !done.has(request));

@@ -26,6 +26,8 @@ export interface Selection {
   mayCaptureIn(schema: string): boolean;
   /** The table's name at the head office. */
   targetName(schema: string, name: string): string;
+  /** The table of that name at the head office, as the branch calls it. */
+  sourceName(schema: string, target: string): string;
   /** What is done to the column; null: it is kept. */
   column(schema: string, table: string, column: string): ColumnChoice | null;
   /** Changes wherever what becomes of the table's columns may. */
@@ -73,6 +75,10 @@ export function createSelection(rules: SelectionRules, hashKey: string | null = 
     mayCaptureIn: schema =>
       !SYSTEM_SCHEMAS.has(schema.toLowerCase()) && included.some(pattern => matchesFrom(`${schema}.`, pattern)),
     targetName: (schema, name) => map.get(`${schema}.${name}`) ?? name,
+    sourceName: (schema, target) => {
+      const own = [...map].find(([from, to]) => to === target && from.startsWith(`${schema}.`));
+      return own === undefined ? target : own[0].slice(schema.length + 1);
+    },
   };
 }
 

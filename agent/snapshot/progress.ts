@@ -60,6 +60,18 @@ export function queueRequests(progress: SnapshotProgress, requests: readonly str
   return { ...queueWhole(progress), queuedRequests: [...progress.queuedRequests, ...fresh] };
 }
 
+/** The next snapshot serves this request for a few tables, unless it is under way or queued. */
+export function queueAsk(
+  progress: SnapshotProgress,
+  request: string,
+  tables: readonly QueuedTable[],
+): SnapshotProgress {
+  const known = [...(progress.finished ? [] : progress.requests), ...progress.queuedRequests];
+  if (known.includes(request)) return progress;
+  const queued = queueTables(progress, tables);
+  return { ...queued, queuedRequests: [...queued.queuedRequests, request] };
+}
+
 /** Until the next snapshot has ended, the head office is not up to date beyond this time. @param at ISO */
 export function markStale(progress: SnapshotProgress, at: string): SnapshotProgress {
   return { ...progress, queuedStaleSince: earlier(progress.queuedStaleSince, at) };
@@ -125,7 +137,8 @@ export function currentTable(progress: SnapshotProgress): SnapshotTable | null {
 }
 
 export function hasQueue(progress: SnapshotProgress): boolean {
-  return progress.queuedWhole || progress.queued.length > 0;
+  // Requests without tables are for tables that are gone: an empty snapshot closes them.
+  return progress.queuedWhole || progress.queued.length > 0 || progress.queuedRequests.length > 0;
 }
 
 function isSame(a: QueuedTable, b: QueuedTable): boolean {

@@ -6,16 +6,18 @@
  * called before the transaction begins (DDL would commit it, and would wait for locks that it holds).
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import type { BatchBody } from '../../shared/batch.ts';
+import type { BatchBody, TableDescription } from '../../shared/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import { quoteString, quoteTable } from '../../shared/sql.ts';
 import { clearRows, deleteRows, sweepRows, truncateRows } from './delete.ts';
+import { deleteRowsBut, upsertRowsBut } from './leave-out.ts';
+import type { LeaveOut } from './leave-out.ts';
 import { loadRows } from './load-data.ts';
 import { mergeBodies } from './merge.ts';
 import type { RowSet, Run } from './merge.ts';
 import { findRefusedRow, refusal } from './refusal.ts';
 import { hasLongValues } from './row-text.ts';
-import { TableStore } from './table-store.ts';
+import { OtherForm, TableStore } from './table-store.ts';
 import { isRowFault, isTableChange, targetError } from './target-error.ts';
 import { targetSession } from './target-session.ts';
 import type { TargetTable } from './target-table.ts';
@@ -42,7 +44,7 @@ export interface SnapshotMarker {
 }
 
 /** A run and the table that it goes to. */
-interface Step {
+export interface Step {
   readonly run: Run;
   readonly table: TargetTable;
 }
@@ -54,6 +56,27 @@ export interface Prepared {
   /** Rows to be written or deleted after merging. */
   readonly rows: number;
   readonly steps: readonly Step[];
+  /** Tables that do not fit and whose changes are therefore not among the steps. */
+  readonly unfit: readonly UnfitTable[];
+}
+
+/** A table of a branch that the head office's cannot take. */
+export interface UnfitTable {
+  readonly description: TableDescription;
+  /** TARGET_SCHEMA */
+  readonly error: TributaryError;
+  /** Changes that are left out with it. */
+  readonly changes: number;
+}
+
+export interface PrepareOptions {
+  /** Also makes changes that rebuild a large table (`schema approve`). */
+  readonly approveRebuild?: boolean;
+  /**
+   * Leaves tables out that do not fit, instead of throwing TARGET_SCHEMA; those of the other form (with or without a
+   * key) are thrown unless it is `all`, because they may be cleared.
+   */
+  readonly leaveOut?: 'none' | 'unfit' | 'all';
 }
 
 export interface ApplyCounts {
@@ -86,14 +109,9 @@ export class Applier {
    * server, so a transaction larger than memory may be prepared once outside the transaction, and again piece by piece
    * within.
    * @param bodies in the order of the stream; one alone if it holds snapshot markers
-   * @param options.approveRebuild also makes changes that rebuild a large table (`schema approve`)
    * @throws TributaryError TARGET_SCHEMA, TARGET_BUSY (retryable), TARGET_UNREACHABLE (retryable), TARGET_ACCESS_DENIED
    */
-  async prepare(
-    bodies: readonly BatchBody[],
-    branch: string,
-    options: { readonly approveRebuild?: boolean } = {},
-  ): Promise<Prepared> {
+  async prepare(bodies: readonly BatchBody[], branch: string, options: PrepareOptions = {}): Promise<Prepared> {
     assert(branch !== '', 'A batch is prepared for no branch.');
     const markers = bodies.flatMap(markersOf);
     if (markers.length > 0 && bodies.length > 1) {
@@ -105,52 +123,104 @@ export class Applier {
     const announced = markers.some(marker => marker.op === 'snapshot-start')
       ? bodies.flatMap(body => body.tables.filter(table => table.columns.length > 0))
       : [];
-    if (announced.length > 0) await this.#store.prepare(announced, options.approveRebuild);
-    const tables = await this.#store.prepare(
+    const unfit = new Map<string, TributaryError>();
+    await this.#fit(announced, options, unfit);
+    const tables = await this.#fit(
       withRows.map(run => run.table),
-      options.approveRebuild,
+      options,
+      unfit,
     );
     const steps: Step[] = [];
+    let rows = 0;
     for (const run of runs) {
+      if (unfit.has(tableId(run.table))) continue;
       const index = withRows.indexOf(run);
       const table = index >= 0 ? tables[index]! : run.truncate ? await this.#store.find(run.table) : null;
-      if (table !== null) steps.push({ run, table });
+      if (table === null) continue;
+      steps.push({ run, table });
+      rows += rowsOf(run);
     }
-    const rows = withRows.reduce((sum, run) => sum + rowsOf(run), 0);
-    return { markers, rows, steps };
+    return { markers, rows, steps, unfit: unfitOf(unfit, [...announced, ...runs.map(run => run.table)], runs) };
+  }
+
+  /** The tables at the head office, in order; null for those that are noted as unfit. */
+  async #fit(
+    descriptions: readonly TableDescription[],
+    options: PrepareOptions,
+    unfit: Map<string, TributaryError>,
+  ): Promise<(TargetTable | null)[]> {
+    if (descriptions.length === 0) return [];
+    try {
+      return await this.#store.prepare(descriptions, options.approveRebuild);
+    } catch (error) {
+      if ((options.leaveOut ?? 'none') === 'none' || !isSchemaFault(error)) throw error;
+    }
+    // One of them does not fit: each alone says which.
+    const tables: (TargetTable | null)[] = [];
+    for (const description of descriptions) {
+      try {
+        tables.push(...(await this.#store.prepare([description], options.approveRebuild)));
+      } catch (error) {
+        if (!isSchemaFault(error) || (error instanceof OtherForm && options.leaveOut !== 'all')) throw error;
+        unfit.set(tableId(description), error);
+        tables.push(null);
+      }
+    }
+    return tables;
   }
 
   /**
    * Writes prepared batches within the caller's open transaction.
    * @param connection prepared by `prepareTargetSession` (target-session.ts)
    * @param batchNumber the head office's own running number, stored in `_batch`
+   * @param leaveOut takes note of rows that the server refuses, which are then left out; null: such a row is thrown
    * @throws TributaryError BATCH_REFUSED (names table, key and the server's message), TARGET_BUSY (deadlock, lock
    *   timeout, a table changed meanwhile; retryable after `prepare`), TARGET_UNREACHABLE (retryable). The transaction
    *   must be rolled back.
    */
-  async apply(connection: Connection, prepared: Prepared, branch: string, batchNumber: number): Promise<ApplyCounts> {
+  async apply(
+    connection: Connection,
+    prepared: Prepared,
+    branch: string,
+    batchNumber: number,
+    leaveOut: LeaveOut | null = null,
+  ): Promise<ApplyCounts> {
     assert(Number.isSafeInteger(batchNumber) && batchNumber >= 0, 'A batch number is not a count.');
     let upserts = 0;
     let deletes = 0;
     let truncates = 0;
     for (const step of prepared.steps) {
       const { run } = step;
-      await this.#write(connection, step, branch, batchNumber);
+      const refused = await this.#write(connection, step, branch, batchNumber, leaveOut);
       upserts += run.upserts.rows + run.copies.changes.reduce((sum, { exact, rise }) => sum + (exact ?? rise), 0);
-      deletes += run.deletes.rows + run.copies.changes.reduce((sum, { fall }) => sum + fall, 0);
+      upserts -= refused.upserts;
+      deletes += run.deletes.rows + run.copies.changes.reduce((sum, { fall }) => sum + fall, 0) - refused.deletes;
       truncates += run.truncate ? 1 : 0;
     }
     return { upserts, deletes, truncates };
   }
 
-  async #write(connection: Connection, { run, table }: Step, branch: string, batchNumber: number): Promise<void> {
+  /** Writes one run; returns how many of its rows were left out. */
+  async #write(
+    connection: Connection,
+    { run, table }: Step,
+    branch: string,
+    batchNumber: number,
+    leaveOut: LeaveOut | null,
+  ): Promise<{ readonly deletes: number; readonly upserts: number }> {
+    let deletes = 0;
+    let upserts = 0;
     await this.#remove(table, async () => {
       if (run.truncate) await truncateRows(connection, table, branch);
-      await deleteRows(connection, table, run.deletes, branch);
+      if (leaveOut === null) await deleteRows(connection, table, run.deletes, branch);
+      else deletes = await deleteRowsBut(connection, table, run.deletes, branch, leaveOut);
     });
-    const write = (rows: RowSet): Promise<void> => this.#writeRows(connection, table, rows, branch, batchNumber);
+    const write = async (rows: RowSet): Promise<void> => {
+      upserts += await this.#writeRows(connection, table, rows, branch, batchNumber, leaveOut);
+    };
     await write(run.upserts);
     await writeCopies(connection, table, run.copies, branch, { remove: work => this.#remove(table, work), write });
+    return { deletes, upserts };
   }
 
   /** Runs deletes; what they fail with becomes an error of ours. */
@@ -160,26 +230,36 @@ export class Applier {
       await work();
     } catch (error) {
       this.#forgetIfChanged(error);
+      // A row that may not be left out is named already.
+      if (error instanceof TributaryError && error.code === 'BATCH_REFUSED') throw error;
       throw isRowFault(error) ? refusal(table, null, error) : targetError(error, `Deleting from ${schema}.${name}`);
     }
   }
 
+  /** Returns how many rows were left out. */
   async #writeRows(
     connection: Connection,
     table: TargetTable,
     rows: RowSet,
     branch: string,
     batchNumber: number,
-  ): Promise<void> {
+    leaveOut: LeaveOut | null,
+  ): Promise<number> {
     const { schema, name } = table.description;
     const many = rows.rows >= LOAD_FROM_ROWS || hasLongValues(table, rows);
     const load = this.#useLoadData && many && targetSession(connection).localInfile;
+    const loadAll = (): Promise<void> => loadRows(connection, table, rows, branch, batchNumber);
     try {
-      if (load) await loadRows(connection, table, rows, branch, batchNumber);
+      if (leaveOut !== null) {
+        return await upsertRowsBut(connection, table, rows, branch, batchNumber, load ? loadAll : null, leaveOut);
+      }
+      if (load) await loadAll();
       else await upsertRows(connection, table, rows, branch, batchNumber);
+      return 0;
     } catch (error) {
       this.#forgetIfChanged(error);
       if (!isRowFault(error)) throw targetError(error, `Writing to ${schema}.${name}`);
+      if (leaveOut !== null) throw error;
       throw await findRefusedRow(connection, table, rows, branch, batchNumber, error);
     }
   }
@@ -267,5 +347,26 @@ function markersOf(body: BatchBody): SnapshotMarker[] {
       return { schema, name };
     });
     return [{ op, snapshot, tables, whole, requests }];
+  });
+}
+
+/** A source table's identity. */
+export function tableId({ schema, name }: TableName): string {
+  return JSON.stringify([schema, name]);
+}
+
+function isSchemaFault(error: unknown): error is TributaryError {
+  return error instanceof TributaryError && error.code === 'TARGET_SCHEMA';
+}
+
+function unfitOf(
+  unfit: ReadonlyMap<string, TributaryError>,
+  descriptions: readonly TableDescription[],
+  runs: readonly Run[],
+): UnfitTable[] {
+  return [...unfit].map(([id, error]) => {
+    const own = runs.filter(run => tableId(run.table) === id);
+    const changes = own.reduce((sum, run) => sum + rowsOf(run) + (run.truncate ? 1 : 0), 0);
+    return { description: descriptions.find(table => tableId(table) === id)!, error, changes };
   });
 }

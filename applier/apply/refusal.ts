@@ -3,6 +3,7 @@
  * has: so halves of the rows are tried again, strictly, until one row is left.
  */
 import type { Connection } from 'mysql2/promise';
+import type { Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { RowSet } from './merge.ts';
 import { isRowFault, messageOf, targetError } from './target-error.ts';
@@ -46,7 +47,7 @@ export async function findRefusedRow(
     }
     if (!isRowFault(found)) return targetError(found, tableName(table));
   }
-  return refusal(table, keyText(table, rows, from), found);
+  return refusal(table, rowText(table, rows, from), found);
 }
 
 async function tryRows(
@@ -80,10 +81,22 @@ function tableName(table: TargetTable): string {
   return `${table.description.schema}.${table.description.name}`;
 }
 
-function keyText(table: TargetTable, rows: RowSet, row: number): string {
-  const parts = table.key.map(index => {
-    const text = JSON.stringify(rows.columns[index]![row]);
+/** A row's key for people. @param key its values in key order */
+export function keyText(table: TargetTable, key: readonly Value[]): string {
+  const parts = table.key.map((index, place) => {
+    const text = JSON.stringify(key[place]);
     return `${table.columns[index]!.name}=${text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text}`;
   });
   return `(${parts.join(', ')})`;
+}
+
+/** Which row it is, for people: its key, or the beginning of its values where it has none. @param rows all columns */
+export function rowText(table: TargetTable, rows: RowSet, row: number): string {
+  if (table.key.length > 0)
+    return keyText(
+      table,
+      table.key.map(index => rows.columns[index]![row]!),
+    );
+  const values = JSON.stringify(rows.columns.map(column => column[row]!));
+  return values.length > MAX_SHOWN ? `${values.slice(0, MAX_SHOWN)}…` : values;
 }

@@ -159,7 +159,7 @@ export function ownFields(table: TargetTable, rows: RowSet, row: number): (strin
 }
 
 /** SHA-256 of a row's key in hexadecimal: the value of `_key`. `rows` holds all columns. */
-function keyHash(table: TargetTable, rows: RowSet, row: number): string {
+export function keyHash(table: TargetTable, rows: RowSet, row: number): string {
   return hashKey(table.key.map(index => ({ value: rows.columns[index]![row]!, type: table.columns[index]!.type })));
 }
 

@@ -106,8 +106,8 @@ async function readRequests(connection: Connection, branch: string): Promise<Sna
 
 async function readQuarantined(connection: Connection, branch: string): Promise<QuarantinedBatch[]> {
   const [rows] = await connection.execute<RowDataPacket[]>(
-    `SELECT seq, reason, ${isoColumn('quarantined_at')} FROM tributary_quarantine
-     WHERE branch = ? ORDER BY tributary_quarantine.quarantined_at DESC LIMIT ${MAX_ENTRIES}`,
+    `SELECT seq, reason, ${isoColumn('quarantined_at')} FROM tributary_quarantined_batch
+     WHERE branch = ? ORDER BY tributary_quarantined_batch.quarantined_at DESC LIMIT ${MAX_ENTRIES}`,
     [branch],
   );
   return rows.map(row => ({

@@ -23,12 +23,17 @@ import type { BranchAddress } from './enrolment.ts';
 import type { Provisioning } from './provisioning.ts';
 import { quarantineHalted } from './quarantine-store.ts';
 import { createSchema } from './schema.ts';
+import { listEntries } from './quarantined-rows.ts';
+import type { QuarantineEntry } from './quarantined-rows.ts';
 import { addRequest, MAX_REQUESTS, openRequests } from './snapshot-store.ts';
+import type { OpenRequest } from './snapshot-store.ts';
 import { addBranch, clearHalt, listBranches, lockBranch, markRemoved, readBranch } from './stream-store.ts';
 import type { BranchRow } from './stream-store.ts';
 import { tablesOfBranch } from './table-claims.ts';
 
 const DELETE_SLICE_ROWS = 5_000;
+/** Entries in quarantine that `branch show` lists. */
+const SHOWN_ENTRIES = 100;
 
 /** Tables with a column `branch`, emptied of a branch whose data is deleted. The row itself goes last. */
 const OWN_TABLES = [
@@ -37,6 +42,7 @@ const OWN_TABLES = [
   'snapshot',
   'request',
   'quarantine',
+  'quarantined_batch',
   'contact',
   'table',
   'broker_user',
@@ -59,8 +65,10 @@ export interface BranchSummary {
 }
 
 export interface BranchDetails extends BranchSummary {
-  /** Open snapshot requests. */
-  readonly requests: readonly string[];
+  /** Open requests. */
+  readonly requests: readonly OpenRequest[];
+  /** What is in quarantine, newest first; of many only the first. */
+  readonly quarantine: readonly QuarantineEntry[];
   /** Head-office tables that hold its rows. */
   readonly tables: readonly { readonly schema: string; readonly name: string }[];
 }
@@ -130,6 +138,7 @@ export class Registry {
       row,
       contact: await readContact(connection, branch),
       requests: await openRequests(connection, branch),
+      quarantine: row.quarantined === 0 ? [] : await listEntries(connection, branch, SHOWN_ENTRIES),
       tables: await tablesOfBranch(connection, branch),
     }));
   }
@@ -175,9 +184,12 @@ export class Registry {
     return this.#options.pool.transact(connection => approveHalted(connection, branch));
   }
 
-  /** Passes over the batch at which a branch stands still; returns the id of the snapshot request that mends it. */
-  async quarantine(branch: string): Promise<string> {
-    return this.#options.pool.transact(connection => quarantineHalted(connection, branch));
+  /**
+   * Lets a halted branch go on without what cannot be applied of its batch, or, if `whole`, without all of the batch;
+   * returns the id of the snapshot request that is opened when something was left out.
+   */
+  async quarantine(branch: string, whole = false): Promise<string> {
+    return this.#options.pool.transact(connection => quarantineHalted(connection, branch, whole));
   }
 
   /** Asks the branch for a snapshot of all its tables; returns the request's id. */
@@ -189,7 +201,7 @@ export class Registry {
           hint: 'Wait for the branch to come online: one snapshot serves them all.',
         });
       }
-      await addRequest(connection, branch, request, reason);
+      await addRequest(connection, branch, { id: request, reason });
     });
     return request;
   }

@@ -119,7 +119,49 @@ export const FIRST_TABLES: readonly string[] = [
  * still be at work. DDL commits by itself, so each statement must be one that can be carried out again, or fail with
  * one of DONE_BEFORE. Never edit a change that was released.
  */
-const CHANGES: readonly (readonly string[])[] = [];
+const CHANGES: readonly (readonly string[])[] = [
+  // Quarantine by rows: what was `tributary_quarantine`, whole batches, is `tributary_quarantined_batch` from here on.
+  [
+    `ALTER TABLE tributary_branch ADD COLUMN incomplete_until VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin
+       NOT NULL DEFAULT 'snapshot'
+       COMMENT 'snapshot: one that started after incomplete_batch; rows: those in quarantine are all that is missing'`,
+    `ALTER TABLE tributary_branch ADD COLUMN quarantined INT UNSIGNED NOT NULL DEFAULT 0
+       COMMENT 'entries in tributary_quarantine'`,
+    `ALTER TABLE tributary_request ADD COLUMN kind VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin
+       NOT NULL DEFAULT 'snapshot' COMMENT 'snapshot, verify'`,
+    `ALTER TABLE tributary_request ADD COLUMN tables JSON NULL
+       COMMENT 'source tables under their names here; NULL: all'`,
+    `ALTER TABLE tributary_request ADD COLUMN mends BOOLEAN NOT NULL DEFAULT FALSE
+       COMMENT 'what makes the branch incomplete is missing in these tables alone'`,
+    `CREATE TABLE IF NOT EXISTS tributary_quarantine_new (
+    ${BRANCH},
+    source_schema ${NAME} NOT NULL,
+    table_name ${NAME} NOT NULL,
+    key_hash CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'SHA-256 of the key; empty: all of the table',
+    op VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'upsert, delete, table',
+    row_key JSON NULL,
+    content JSON NULL COMMENT 'the row as it came, long values cut; NULL: a delete or a table',
+    code ${ASCII_64} NOT NULL,
+    reason TEXT NOT NULL,
+    left_out BIGINT UNSIGNED NOT NULL DEFAULT 1 COMMENT 'changes that were not applied',
+    epoch ${ID} NOT NULL,
+    seq BIGINT UNSIGNED NOT NULL,
+    batch_number BIGINT UNSIGNED NOT NULL COMMENT 'running number of the transaction that last left it out',
+    since DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    quarantined_at DATETIME(6) NOT NULL,
+    PRIMARY KEY (branch, source_schema, table_name, key_hash)) ${OPTIONS}`,
+    // Both at once: a crash leaves either the old names or the new ones, and a second time fails with "exists".
+    `RENAME TABLE tributary_quarantine TO tributary_quarantined_batch, tributary_quarantine_new TO tributary_quarantine`,
+    `DROP TABLE IF EXISTS tributary_quarantine_new`,
+    // Until now a decision always passed the whole batch over.
+    `ALTER TABLE tributary_quarantined_batch ADD COLUMN whole BOOLEAN NOT NULL DEFAULT TRUE
+       COMMENT 'pass it over, whatever of it could be applied'`,
+    `ALTER TABLE tributary_quarantined_batch ADD COLUMN request ${ID} NOT NULL DEFAULT ''
+       COMMENT 'the snapshot that is asked for when something of it is left out'`,
+    `ALTER TABLE tributary_quarantined_batch ADD COLUMN outcome VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NULL
+       COMMENT 'applied, rows-left-out, passed-over; NULL: not yet'`,
+  ],
+];
 
 /**
  * Brings the tables to the version that this program knows, from none or any before it. Safe beside another applier

@@ -7,12 +7,16 @@
  * quarantine makes the branch complete again.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { assert } from '../../shared/errors.ts';
+import type { TableName } from '../apply/applier.ts';
 import { readCount, readNames, readText } from './sql-values.ts';
 
 /** Snapshots remembered for one branch; an agent runs one at a time, and those that never ended are the oldest. */
 const MAX_SNAPSHOTS = 16;
 /** Open requests for one branch; the answer to a hello carries them all. */
 export const MAX_REQUESTS = 100;
+/** Tables that one request names; a request for more is for all. */
+const MAX_REQUEST_TABLES = 50;
 
 export interface SnapshotRow {
   readonly snapshot: string;
@@ -95,29 +99,83 @@ export async function clearSnapshots(connection: Connection, branch: string): Pr
   await connection.execute('DELETE FROM tributary_snapshot WHERE branch = ?', [branch]);
 }
 
+/** Running snapshots do not sweep the table: not all that they carry of it was applied. */
+export async function skipSweep(connection: Connection, branch: string, table: string): Promise<void> {
+  await connection.execute(
+    `UPDATE tributary_snapshot SET swept = JSON_ARRAY_APPEND(swept, '$', ?)
+     WHERE branch = ? AND NOT JSON_CONTAINS(swept, JSON_QUOTE(?))`,
+    [table, branch, table],
+  );
+}
+
 // ---------------------------------------------------------------------------------------------------------------
 // Requests
 
-export async function openRequests(connection: Connection, branch: string): Promise<string[]> {
-  const [rows] = await connection.execute<RowDataPacket[]>(
-    `SELECT request FROM tributary_request WHERE branch = ? ORDER BY created_at, request LIMIT ${MAX_REQUESTS}`,
-    [branch],
-  );
-  return rows.map(row => readText(row, 'request'));
+export interface OpenRequest {
+  readonly id: string;
+  readonly kind: 'snapshot' | 'verify';
+  /** Source tables under their names here; null: all. */
+  readonly tables: readonly TableName[] | null;
+  /** What makes the branch incomplete is missing in these tables alone. */
+  readonly mends: boolean;
 }
 
-/** Asks the branch for a snapshot: the id is in every answer until a snapshot that serves it has ended. */
-export async function addRequest(
-  connection: Connection,
-  branch: string,
-  request: string,
-  reason: string,
-): Promise<void> {
-  await connection.execute('INSERT IGNORE INTO tributary_request (branch, request, reason) VALUES (?, ?, ?)', [
-    branch,
-    request,
-    reason.slice(0, 200),
-  ]);
+export async function openRequests(connection: Connection, branch: string): Promise<OpenRequest[]> {
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT request, kind, tables, mends FROM tributary_request WHERE branch = ?
+     ORDER BY created_at, request LIMIT ${MAX_REQUESTS}`,
+    [branch],
+  );
+  return rows.map(row => ({
+    id: readText(row, 'request'),
+    kind: readText(row, 'kind') === 'verify' ? 'verify' : 'snapshot',
+    tables: row['tables'] === null ? null : readNames(row, 'tables').map(tableOf),
+    mends: readCount(row, 'mends') === 1,
+  }));
+}
+
+export interface NewRequest {
+  readonly id: string;
+  readonly reason: string;
+  readonly kind?: OpenRequest['kind'];
+  /** Absent: all. */
+  readonly tables?: readonly TableName[];
+  readonly mends?: boolean;
+}
+
+/**
+ * Asks the branch for a snapshot or a verification: the request is in every answer until one that serves it has ended.
+ * Where too many are open, one for a snapshot of everything takes the place of all for snapshots.
+ */
+export async function addRequest(connection: Connection, branch: string, request: NewRequest): Promise<void> {
+  const { id, reason, kind = 'snapshot', mends = false } = request;
+  let tables = request.tables ?? null;
+  const open = await openRequests(connection, branch);
+  if (open.length >= MAX_REQUESTS || (tables?.length ?? 0) > MAX_REQUEST_TABLES) {
+    tables = null;
+    if (kind === 'snapshot') await closeRequests(connection, branch, idsOf(open, 'snapshot'));
+  }
+  await connection.execute(
+    `INSERT IGNORE INTO tributary_request (branch, request, kind, tables, mends, reason) VALUES (?, ?, ?, ?, ?, ?)`,
+    [
+      branch,
+      id,
+      kind,
+      tables === null ? null : JSON.stringify(tables.map(({ schema, name }) => JSON.stringify([schema, name]))),
+      mends ? 1 : 0,
+      reason.slice(0, 200),
+    ],
+  );
+}
+
+export function idsOf(requests: readonly OpenRequest[], kind: OpenRequest['kind']): string[] {
+  return requests.filter(request => request.kind === kind).map(({ id }) => id);
+}
+
+function tableOf(text: string): TableName {
+  const pair: unknown = JSON.parse(text);
+  assert(Array.isArray(pair) && pair.length === 2, 'a request names a table otherwise');
+  return { schema: String(pair[0]), name: String(pair[1]) };
 }
 
 export async function closeRequests(

@@ -40,6 +40,10 @@ export interface BranchRow {
   /** Rows may be missing since then, until a snapshot that started later has ended. */
   readonly incompleteSince: string | null;
   readonly incompleteBatch: number;
+  /** What ends it: a snapshot that starts after `incompleteBatch`, or the last entry in quarantine. */
+  readonly incompleteUntil: 'snapshot' | 'rows';
+  /** Entries in quarantine. */
+  readonly quarantined: number;
   readonly createdAt: string;
 }
 
@@ -51,7 +55,8 @@ const MAX_SUPERSEDED = 1_000;
 
 const SELECT = `SELECT branch, epoch, superseded, instance, received_seq, received_digest, applied_seq, applied_digest,
   batch_number, state, halt_code, halt_reason, halt_seq, halt_digest, ${isoColumn('halted_at')}, position,
-  ${isoColumn('captured_through')}, ${isoColumn('incomplete_since')}, incomplete_batch, ${isoColumn('created_at')}
+  ${isoColumn('captured_through')}, ${isoColumn('incomplete_since')}, incomplete_batch, incomplete_until,
+  quarantined, ${isoColumn('created_at')}
   FROM tributary_branch`;
 
 /** Creates the branch's row if there is none, and makes a removed branch active again. */
@@ -160,13 +165,32 @@ export async function markRemoved(connection: Connection, branch: string): Promi
 export async function markIncomplete(connection: Connection, branch: string): Promise<void> {
   await connection.execute(
     `UPDATE tributary_branch SET incomplete_since = COALESCE(incomplete_since, UTC_TIMESTAMP(6)),
-       incomplete_batch = batch_number WHERE branch = ?`,
+       incomplete_batch = batch_number, incomplete_until = 'snapshot' WHERE branch = ?`,
     [branch],
   );
 }
 
-export async function clearIncomplete(connection: Connection, branch: string): Promise<void> {
-  await connection.execute('UPDATE tributary_branch SET incomplete_since = NULL WHERE branch = ?', [branch]);
+/** A snapshot has mended all but the rows in quarantine: the branch is complete when there are none. */
+export async function mendIncomplete(connection: Connection, branch: string): Promise<void> {
+  await connection.execute(
+    `UPDATE tributary_branch SET incomplete_since = IF(quarantined = 0, NULL, incomplete_since),
+       incomplete_until = 'rows' WHERE branch = ?`,
+    [branch],
+  );
+}
+
+/** Counts the entries in quarantine anew; without any, rows that were all that was missing are missing no more. */
+export async function countQuarantined(connection: Connection, branch: string): Promise<void> {
+  await connection.execute(
+    `UPDATE tributary_branch SET quarantined = (SELECT COUNT(*) FROM tributary_quarantine q WHERE q.branch = ?)
+     WHERE branch = ?`,
+    [branch, branch],
+  );
+  await connection.execute(
+    `UPDATE tributary_branch SET incomplete_since = NULL
+     WHERE branch = ? AND quarantined = 0 AND incomplete_until = 'rows'`,
+    [branch],
+  );
 }
 
 /** Whether two reads of a row plan the same: same epoch, marks and state. */
@@ -212,6 +236,8 @@ function toBranchRow(row: Row): BranchRow {
     capturedThrough: readTextOrNull(row, 'captured_through'),
     incompleteSince: readTextOrNull(row, 'incomplete_since'),
     incompleteBatch: readCount(row, 'incomplete_batch'),
+    incompleteUntil: readText(row, 'incomplete_until') === 'rows' ? 'rows' : 'snapshot',
+    quarantined: readCount(row, 'quarantined'),
     createdAt: readText(row, 'created_at'),
   };
 }

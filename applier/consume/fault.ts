@@ -21,6 +21,9 @@ const HEAD_OFFICE: ReadonlySet<number> = new Set([
 const OF_THE_BATCH: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'BATCH_INVALID',
   'BATCH_REFUSED',
+  'BATCH_TOO_LARGE',
+  'BATCH_VERSION',
+  'QUARANTINE_FULL',
   'TARGET_SCHEMA',
   'VALUE_UNSUPPORTED',
   'INTERNAL',

@@ -16,6 +16,7 @@ import { noteHello, updateCompleteness } from '../branches/contact-store.ts';
 import { clearInbox, earlyEntries } from '../branches/inbox.ts';
 import type { EarlyEntries } from '../branches/inbox.ts';
 import { clearSnapshots, openRequests } from '../branches/snapshot-store.ts';
+import type { OpenRequest } from '../branches/snapshot-store.ts';
 import { clearHalt, lockBranch, markIncomplete, readBranch, saveStream } from '../branches/stream-store.ts';
 import type { BranchRow } from '../branches/stream-store.ts';
 import type { TargetPool } from './target-pool.ts';
@@ -69,10 +70,13 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
       throw new TributaryError('BRANCH_UNKNOWN', `There is no branch ${branch} any more.`);
     }
     const found = await earlyEntries(connection, branch, row.stream.received.seq);
+    const open = await openRequests(connection, branch);
+    const isForAll = (request: OpenRequest): boolean => request.kind === 'snapshot' && request.tables === null;
     const outcome = receiveHello(row.stream, hello, {
       queued,
       firstEarly: found.seqs[0] ?? null,
-      requests: await openRequests(connection, branch),
+      requests: open.filter(isForAll).map(({ id }) => id),
+      asks: open.filter(request => !isForAll(request)).map(({ id, kind, tables }) => ({ id, kind, tables })),
       halted: row.halt === null ? null : { code: row.halt.code, reason: row.halt.reason },
     });
     const { registered } = outcome;

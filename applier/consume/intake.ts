@@ -12,6 +12,7 @@ import { nextDigest } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { Acknowledger } from './acknowledger.ts';
 import { requireSender } from './hello-handler.ts';
+import type { RefusalReason } from './pipeline-events.ts';
 import { Reassembly } from './reassembly.ts';
 import type { Arrival } from './work-unit.ts';
 
@@ -24,7 +25,7 @@ export interface IntakeOptions {
   readonly priority: number;
   /** There is something new, or a consumer has ended. */
   readonly onChange: () => void;
-  readonly onRefused: (message: ReceivedMessage, error: TributaryError) => void;
+  readonly onRefused: (message: ReceivedMessage, error: TributaryError, reason: RefusalReason) => void;
   readonly onEnded: (reason: TributaryError) => void;
 }
 
@@ -148,12 +149,16 @@ export class Intake {
   #receiveBatch(acks: Acknowledger, message: ReceivedMessage): void {
     let acknowledge = (): void => acks.ack(message.deliveryTag);
     const { branch } = this.#options;
+    let looking: RefusalReason = 'sender';
     try {
       requireSender(branch, message);
+      looking = 'malformed';
       const header = readBatchHeader(message);
+      looking = 'branch';
       if (header.branch !== branch) {
         throw new TributaryError('MESSAGE_INVALID', `A batch in ${message.queue} names branch ${header.branch}.`);
       }
+      looking = 'malformed';
       let body: readonly Buffer[] = [message.body];
       const fragment = readFragment(message);
       if (fragment !== null) {
@@ -161,6 +166,7 @@ export class Intake {
         if (whole === null) return;
         ({ body, acknowledge } = whole);
       }
+      looking = 'digest';
       if (nextDigest(header.previous, body) !== header.digest) {
         throw new TributaryError('MESSAGE_INVALID', `Batch ${header.seq} does not match its digest.`);
       }
@@ -169,7 +175,7 @@ export class Intake {
       if (!(error instanceof TributaryError && error.code === 'MESSAGE_INVALID')) throw error;
       // Not applied and not counted as received, so a genuine batch will be asked for and sent again.
       acknowledge();
-      this.#options.onRefused(message, error);
+      this.#options.onRefused(message, error, looking);
     }
   }
 

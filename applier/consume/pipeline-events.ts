@@ -13,6 +13,9 @@ export interface AppliedCounts {
   readonly seconds: number;
 }
 
+/** What was wrong with a message: its sender, the branch it names, its header or fragment, its digest; or it is a hello. */
+export type RefusalReason = 'sender' | 'branch' | 'malformed' | 'digest' | 'hello';
+
 export interface PipelineEvents {
   /** Committed. */
   applied(branch: string, counts: AppliedCounts, row: BranchRow): void;
@@ -21,7 +24,7 @@ export interface PipelineEvents {
   /** Batches came out of order: one or more before them are missing. */
   gap(branch: string): void;
   /** A message was thrown away: malformed, or not from the branch's own user. */
-  refused(branch: string): void;
+  refused(branch: string, reason: RefusalReason): void;
   halted(branch: string, row: BranchRow): void;
   /** A transaction lost a race for a lock and is tried again. */
   retried(branch: string): void;

@@ -16,7 +16,7 @@
 import { branchNames } from '../../shared/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
 import type { BrokerConnection } from '../../shared/amqp.ts';
-import type { BatchHeader } from '../../shared/batch.ts';
+import type { BatchBody, BatchHeader } from '../../shared/batch.ts';
 import { decodeBatch } from '../../shared/batch-codec.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
@@ -25,14 +25,18 @@ import { noteApplied } from '../branches/completeness.ts';
 import type { Completeness } from '../branches/completeness.ts';
 import { readContact, updateCompleteness } from '../branches/contact-store.ts';
 import { earlyEntries } from '../branches/inbox.ts';
-import { isQuarantined, quarantinedFrom } from '../branches/quarantine-store.ts';
+import { decisionsFrom, findDecision, wasPassedOver } from '../branches/quarantine-store.ts';
+import type { Decision } from '../branches/quarantine-store.ts';
+import { readKnown } from '../branches/quarantined-rows.ts';
+import type { KnownEntries } from '../branches/quarantined-rows.ts';
 import { haltBranch, lockBranch, samePlace } from '../branches/stream-store.ts';
 import type { BranchRow } from '../branches/stream-store.ts';
 import { EarlyInbox } from './early-inbox.ts';
 import { haltReason, judgeFault } from './fault.ts';
 import { checkHello, takeHello } from './hello-handler.ts';
 import { Intake, PREFETCH } from './intake.ts';
-import type { AppliedCounts, PipelineEvents } from './pipeline-events.ts';
+import type { LeavePolicy } from './left-out.ts';
+import type { AppliedCounts, PipelineEvents, RefusalReason } from './pipeline-events.ts';
 import type { RowWriter } from './row-writer.ts';
 import type { TargetPool } from './target-pool.ts';
 import { UnitWriter } from './unit-writer.ts';
@@ -52,6 +56,13 @@ const MAX_WAIT_MS = 30_000;
 const FAULTS_BEFORE_RELEASE = 3;
 /** A look around without being told of anything: whatever was missed shows then. */
 const MAX_SLEEP_MS = 10_000;
+
+/** What to write next, and what may be left out of it. */
+interface Choice {
+  readonly unit: Unit;
+  readonly leave: LeavePolicy | null;
+  readonly decision: Decision | null;
+}
 
 export type PipelineState = 'detached' | 'consuming' | 'waiting' | 'halted' | 'stopped';
 
@@ -76,8 +87,8 @@ export class Pipeline {
   readonly #running: Promise<void>;
   /** As last committed, as far as known here; null: to be read. */
   #row: BranchRow | null = null;
-  /** Whether batches from here on may be in quarantine; null: to be looked up. */
-  #quarantine: boolean | null = null;
+  /** What is in quarantine, and whether people have decided about batches from here on; null: to be looked up. */
+  #quarantine: { readonly known: KnownEntries; readonly decisions: boolean } | null = null;
   /** How many batches are still to be applied one by one after a halt. */
   #oneByOne = 0;
   #completeness: Completeness | null = null;
@@ -95,7 +106,7 @@ export class Pipeline {
       branch,
       priority,
       onChange: () => this.#wake.notify(),
-      onRefused: (message, error) => this.#refuse(message, error),
+      onRefused: (message, error, reason) => this.#refuse(message, error, reason),
       onEnded: reason => logger.warn({ branch, err: reason }, 'A consumer ended; it is opened again.'),
     });
     this.#running = this.#loop();
@@ -183,30 +194,41 @@ export class Pipeline {
     const work = await this.#extend(row, chain);
     const first = work[0];
     if (first === undefined) return false;
-    let unit: Unit | null = null;
+    let choice: Choice | null = null;
     try {
-      unit = await this.#choose(row, work);
-      const last = unit.arrivals.at(-1)?.header.seq ?? 0;
-      const startedAt = performance.now();
-      const written = await this.#writer.write(row, unit, this.#early.reachedBy(last));
-      // Moved by another applier: inbox and quarantine may have changed with it, so all of it is read again.
-      this.#row = written.outcome === 'moved' ? null : written.row;
-      if (written.outcome === 'written') {
-        const bytes = unit.arrivals.reduce((sum, { body }) => sum + body.length, 0);
-        const seconds = (performance.now() - startedAt) / 1000;
-        await this.#committed(written.row, unit, { batches: written.batches, ...written.counts, bytes, seconds });
-      }
+      choice = await this.#choose(row, work);
+      await this.#write(row, choice);
       return true;
     } catch (error) {
       if (judgeFault(error) !== 'halt') throw error;
-      if (unit !== null && unit.arrivals.length > 1) {
+      if (choice !== null && choice.unit.arrivals.length > 1) {
         // One of several is to blame: apply them one by one, so that it is found and those before it are not held up.
-        this.#oneByOne = Math.max(this.#oneByOne, unit.arrivals.length);
+        this.#oneByOne = Math.max(this.#oneByOne, choice.unit.arrivals.length);
         return true;
       }
-      await this.#halt(row, (unit?.arrivals[0] ?? first).header, error);
+      if (choice !== null && choice.decision !== null && !isFull(error)) {
+        // No row of it is to blame, so there is nothing to be left out but all of it.
+        await this.#write(row, { ...choice, unit: { kind: 'quarantined', arrivals: choice.unit.arrivals } });
+        return true;
+      }
+      await this.#halt(row, (choice?.unit.arrivals[0] ?? first).header, error);
       return true;
     }
+  }
+
+  async #write(row: BranchRow, { unit, leave, decision }: Choice): Promise<void> {
+    const last = unit.arrivals.at(-1)?.header.seq ?? 0;
+    const inboxBelow = this.#early.reachedBy(last);
+    const startedAt = performance.now();
+    const written = await this.#writer.write(row, unit, { inboxBelow, leave, decision });
+    // Moved by another applier: inbox and quarantine may have changed with it, so all of it is read again.
+    this.#row = written.outcome === 'moved' ? null : written.row;
+    // Without entries and decisions nothing changes in quarantine.
+    if (leave !== null || decision !== null) this.#quarantine = null;
+    if (written.outcome !== 'written') return;
+    const bytes = unit.arrivals.reduce((sum, { body }) => sum + body.length, 0);
+    const seconds = (performance.now() - startedAt) / 1000;
+    await this.#committed(written.row, unit, { batches: written.batches, ...written.counts, bytes, seconds });
   }
 
   /** Acknowledges what the stream does not need, after a look at the locked row: the one held here may be old. */
@@ -252,20 +274,44 @@ export class Pipeline {
     return extended;
   }
 
-  async #choose(row: BranchRow, work: readonly Arrival[]): Promise<Unit> {
+  async #choose(row: BranchRow, work: readonly Arrival[]): Promise<Choice> {
     const [first] = work;
+    if (first === undefined) throw new TributaryError('INTERNAL', 'There is nothing to choose from.');
     const { pool } = this.#options;
-    this.#quarantine ??= await pool.use(connection =>
-      quarantinedFrom(connection, this.branch, row.stream.received.seq + 1),
-    );
-    if (first !== undefined && this.#quarantine) {
-      if (await pool.use(connection => isQuarantined(connection, first.header))) {
-        return { kind: 'quarantined', arrivals: [first] };
-      }
+    this.#quarantine ??= await pool.use(async connection => ({
+      known: await readKnown(connection, this.branch),
+      decisions: await decisionsFrom(connection, this.branch, row.stream.received.seq + 1),
+    }));
+    const { known, decisions } = this.#quarantine;
+    const decision = decisions ? await pool.use(connection => findDecision(connection, first.header)) : null;
+    const leave: LeavePolicy | null =
+      decision !== null ? { known, allow: 'any' } : known.count > 0 ? { known, allow: 'known' } : null;
+    const decode = (arrival: Arrival) => (arrival.decoded ??= decodeBatch(arrival.body));
+    const over: Choice = { unit: { kind: 'quarantined', arrivals: [first] }, leave, decision };
+    if (decision?.whole === true) return over;
+    try {
+      if (await this.#isOrphan(row, first, decode)) return over;
+      const limits = decisions || this.#oneByOne > 0 ? ALONE : MERGE;
+      const partsPending = row.stream.received.seq > row.stream.applied.seq;
+      return { unit: chooseUnit(work, limits, partsPending, decode), leave, decision };
+    } catch (error) {
+      // It cannot be read, or has no place in the stream: nothing but all of it can be left out.
+      if (decision === null || judgeFault(error) !== 'halt') throw error;
+      return over;
     }
-    const limits = this.#quarantine || this.#oneByOne > 0 ? ALONE : MERGE;
-    const partsPending = row.stream.received.seq > row.stream.applied.seq;
-    return chooseUnit(work, limits, partsPending, arrival => (arrival.decoded ??= decodeBatch(arrival.body)));
+  }
+
+  /**
+   * Whether the batch goes on with a transaction of which an earlier part was passed over: it goes the same way.
+   * @throws BATCH_INVALID for a part whose beginning is missing for no reason
+   */
+  async #isOrphan(row: BranchRow, first: Arrival, decode: (arrival: Arrival) => BatchBody): Promise<boolean> {
+    const { epoch, received, applied } = row.stream;
+    if (epoch === null || received.seq > applied.seq) return false;
+    const { part } = decode(first);
+    if (part === null || part.number <= 1) return false;
+    if (await this.#options.pool.use(connection => wasPassedOver(connection, this.branch, epoch, applied))) return true;
+    throw new TributaryError('BATCH_INVALID', `Part ${part.number} of a transaction comes without those before it.`);
   }
 
   async #committed(row: BranchRow, unit: Unit, counts: AppliedCounts): Promise<void> {
@@ -274,9 +320,8 @@ export class Pipeline {
     this.#intake.acknowledge(unit.arrivals);
     this.#oneByOne = Math.max(0, this.#oneByOne - unit.arrivals.length);
     if (unit.kind === 'quarantined') {
-      this.#quarantine = null;
       const facts = { branch: this.branch, seq: row.stream.applied.seq };
-      this.#options.logger.warn(facts, 'A quarantined batch was passed over; a snapshot is asked for.');
+      this.#options.logger.warn(facts, 'A batch was passed over; a snapshot is asked for.');
     }
     this.#early.passed(row.stream.received.seq);
     await this.#noteApplied(row);
@@ -320,7 +365,7 @@ export class Pipeline {
       hello = checkHello(this.branch, message);
     } catch (error) {
       if (!(error instanceof TributaryError && error.code === 'MESSAGE_INVALID')) throw error;
-      this.#refuse(message, error);
+      this.#refuse(message, error, 'hello');
       return;
     }
     const depth = await connection.queueDepth(branchNames(this.branch).batches);
@@ -338,9 +383,9 @@ export class Pipeline {
     await this.#options.publish(this.branch, result.answer);
   }
 
-  #refuse(message: ReceivedMessage, error: TributaryError): void {
-    this.#options.events.refused(this.branch);
-    const facts = { branch: this.branch, queue: message.queue, user: message.userId, err: error };
+  #refuse(message: ReceivedMessage, error: TributaryError, reason: RefusalReason): void {
+    this.#options.events.refused(this.branch, reason);
+    const facts = { branch: this.branch, reason, queue: message.queue, user: message.userId, err: error };
     this.#options.logger.error(facts, 'A message is refused.');
   }
 
@@ -389,4 +434,8 @@ export class Pipeline {
     const wait = Math.min(MAX_WAIT_MS, MIN_WAIT_MS * 2 ** Math.min(10, this.#faults - 1));
     await this.#wake.sleep(wait * (0.75 + Math.random() / 2));
   }
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof TributaryError && error.code === 'QUARANTINE_FULL';
 }

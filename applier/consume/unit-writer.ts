@@ -3,29 +3,45 @@
  *
  * Invariants: every transaction first locks the branch's row and compares it with the row that the unit was chosen
  * by; if another applier has moved it meanwhile nothing is written and the caller chooses again. Acknowledging is the
- * caller's, after the commit. Tables are prepared before the transaction, since DDL commits by itself.
+ * caller's, after the commit. Tables are prepared before the transaction, since DDL commits by itself. What is left
+ * out of a unit (left-out.ts) is in quarantine, and asked for again, in the unit's own transaction.
  */
+import { randomUUID } from 'node:crypto';
 import type { Connection } from 'mysql2/promise';
-import type { BatchBody, Change, StreamMark } from '../../shared/batch.ts';
+import type { BatchBody, Change, StreamMark, TableDescription } from '../../shared/batch.ts';
 import { decodeBatch } from '../../shared/batch-codec.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
-import type { Prepared } from '../apply/applier.ts';
+import { tableId } from '../apply/applier.ts';
+import type { Prepared, PrepareOptions, TableName, UnfitTable } from '../apply/applier.ts';
 import { OtherForm } from '../apply/table-store.ts';
 import { takeApproval } from '../branches/approval-store.ts';
 import { deleteInboxThrough, putInbox, readInbox } from '../branches/inbox.ts';
-import { keepQuarantined } from '../branches/quarantine-store.ts';
+import { keepBody, recordOrphan, saveOutcome } from '../branches/quarantine-store.ts';
+import type { Decision } from '../branches/quarantine-store.ts';
+import { clearOlder, readKnown } from '../branches/quarantined-rows.ts';
 import {
+  addRequest,
   closeRequests,
   endSnapshot,
   openRequests,
   readSnapshot,
   saveSweep,
+  skipSweep,
   startSnapshot,
 } from '../branches/snapshot-store.ts';
 import type { SnapshotRow } from '../branches/snapshot-store.ts';
-import { advanceBranch, clearIncomplete, lockBranch, samePlace } from '../branches/stream-store.ts';
+import {
+  advanceBranch,
+  countQuarantined,
+  lockBranch,
+  markIncomplete,
+  mendIncomplete,
+  samePlace,
+} from '../branches/stream-store.ts';
 import type { Advance, BranchRow } from '../branches/stream-store.ts';
 import { TableClaims, tablesOfBranch } from '../branches/table-claims.ts';
+import { LeftOut } from './left-out.ts';
+import type { LeavePolicy } from './left-out.ts';
 import type { RowWriter } from './row-writer.ts';
 import type { TargetPool } from './target-pool.ts';
 import type { Arrival, Unit } from './work-unit.ts';
@@ -46,6 +62,18 @@ export type Written =
   | { readonly outcome: 'slice'; readonly row: BranchRow; readonly swept: number }
   | { readonly outcome: 'moved'; readonly row: BranchRow | null };
 
+/** How to write a unit. */
+export interface WriteChoices {
+  /** The inbox has entries up to the end of the unit, to be deleted with it. */
+  readonly inboxBelow: boolean;
+  /** What may be left out; null: nothing. */
+  readonly leave: LeavePolicy | null;
+  /** What a person has said of the unit's only batch; null: nothing. */
+  readonly decision: Decision | null;
+}
+
+type Done = Extract<Written, { outcome: 'written' }>;
+
 const NO_ROWS: RowCounts = { upserts: 0, deletes: 0 };
 
 export interface UnitWriterOptions {
@@ -59,7 +87,8 @@ export class UnitWriter {
   readonly #pool: TargetPool;
   readonly #rows: RowWriter;
   readonly #claims: TableClaims;
-  #inboxBelow = false;
+  #leaveOut: NonNullable<PrepareOptions['leaveOut']> = 'none';
+  #choices: WriteChoices = { inboxBelow: false, leave: null, decision: null };
 
   constructor(options: UnitWriterOptions) {
     this.#branch = options.branch;
@@ -73,17 +102,19 @@ export class UnitWriter {
     this.#claims.forget();
   }
 
-  /**
-   * Writes the unit, which was chosen by `row`. Throws what went wrong; nothing is written then.
-   * @param inboxBelow the inbox has entries up to the end of the unit, to be deleted with it
-   */
-  async write(row: BranchRow, unit: Unit, inboxBelow: boolean): Promise<Written> {
-    this.#inboxBelow = inboxBelow;
+  /** Writes the unit, which was chosen by `row`. Throws what went wrong; nothing is written then. */
+  async write(row: BranchRow, unit: Unit, choices: WriteChoices): Promise<Written> {
+    this.#choices = choices;
+    this.#leaveOut = choices.leave === null ? 'none' : 'unfit';
     try {
       return await this.#writeUnit(row, unit);
     } catch (error) {
       if (!(error instanceof OtherForm)) throw error;
-      return this.#clearOtherForm(row, error);
+      const cleared = await this.#clearOtherForm(row, error);
+      if (cleared !== null) return cleared;
+      if (choices.leave === null) throw error;
+      this.#leaveOut = 'all';
+      return this.#writeUnit(row, unit);
     }
   }
 
@@ -106,26 +137,86 @@ export class UnitWriter {
 
   async #writePlain(row: BranchRow, arrivals: readonly Arrival[]): Promise<Written> {
     const bodies = arrivals.map(bodyOf);
-    const tables = bodies.flatMap(body => body.tables);
     const prepared = await this.#prepare(bodies);
     return this.#fenced(row, async connection => {
-      await this.#claims.claim(connection, tables);
       const batchNumber = row.batchNumber + 1;
-      const counts = await this.#rows.apply(connection, prepared, this.#branch, batchNumber);
-      const mark = markOf(arrivals.at(-1));
+      const last = arrivals.at(-1)!;
+      const left = this.#leftOut(connection);
+      const counts = await this.#apply(connection, left, bodies, prepared, last, batchNumber);
+      const mark = markOf(last);
       const source = bodies.at(-1)?.source ?? null;
-      return this.#advance(connection, row, { received: mark, applied: mark, batchNumber, source }, counts);
+      const done = await this.#advance(connection, row, { received: mark, applied: mark, batchNumber, source }, counts);
+      return this.#settle(connection, done, left, last);
     });
+  }
+
+  /** Claims the tables of bodies and writes their rows, those in quarantine left out. */
+  async #apply(
+    connection: Connection,
+    left: LeftOut | null,
+    bodies: readonly BatchBody[],
+    prepared: Prepared,
+    { header }: Arrival,
+    batchNumber: number,
+  ): Promise<RowCounts> {
+    await this.#claims.claim(connection, fitting(bodies, prepared.unfit));
+    if (left === null) return this.#rows.apply(connection, prepared, this.#branch, batchNumber);
+    const at = { epoch: header.epoch, seq: header.seq, batchNumber };
+    left.tables(prepared, at);
+    const leaveOut = left.row.bind(left);
+    const counts = await this.#rows.apply(connection, prepared, this.#branch, batchNumber, refused =>
+      leaveOut(refused, at),
+    );
+    left.applied(prepared);
+    return counts;
+  }
+
+  #leftOut(connection: Connection): LeftOut | null {
+    const { leave } = this.#choices;
+    return leave === null ? null : new LeftOut(connection, this.#branch, leave);
+  }
+
+  /** Stores what was left out, and what follows from it: the branch is incomplete, and is asked for the tables again. */
+  async #settle(connection: Connection, done: Done, left: LeftOut | null, { header }: Arrival): Promise<Done> {
+    if (left === null) return done;
+    const { decision } = this.#choices;
+    await left.save();
+    for (const { name } of left.unfit) await skipSweep(connection, this.#branch, name);
+    const { toCopy } = left;
+    if (decision !== null) await saveOutcome(connection, header, toCopy.length > 0 ? 'rows-left-out' : 'applied');
+    if (toCopy.length > 0) {
+      await markIncomplete(connection, this.#branch);
+      await addRequest(connection, this.#branch, {
+        id: decision?.request || randomUUID(),
+        tables: toCopy,
+        mends: true,
+        reason: decision === null ? 'a table fits again' : `rows of batch ${header.seq} are in quarantine`,
+      });
+    }
+    if (left.changesEntries) await countQuarantined(connection, this.#branch);
+    return this.#asStored(connection, done);
+  }
+
+  /** With the branch's row as this transaction leaves it. */
+  async #asStored(connection: Connection, done: Done): Promise<Done> {
+    return { ...done, row: (await lockBranch(connection, this.#branch)) ?? done.row };
   }
 
   /** Parts that are not the last: committed to the inbox, so received. Their tables are made now, outside. */
   async #keepParts(row: BranchRow, arrivals: readonly Arrival[]): Promise<Written> {
-    for (const arrival of arrivals) await this.#prepare([bodyOf(arrival)]);
+    const unfit: UnfitTable[] = [];
+    for (const arrival of arrivals) unfit.push(...(await this.#prepare([bodyOf(arrival)])).unfit);
     return this.#fenced(row, async connection => {
+      const last = arrivals.at(-1)!;
+      const { batchNumber } = row;
+      const left = this.#leftOut(connection);
+      // Their changes are counted when they are left out in fact: with the last part.
+      const at = { epoch: last.header.epoch, seq: last.header.seq, batchNumber };
+      left?.tables({ unfit: unfit.map(table => ({ ...table, changes: 0 })), steps: [] }, at);
       for (const arrival of arrivals) await putInbox(connection, 'part', arrival.header, arrival.body);
       const { applied } = row.stream;
-      const advance = { received: markOf(arrivals.at(-1)), applied, batchNumber: row.batchNumber, source: null };
-      return this.#advance(connection, row, advance, NO_ROWS);
+      const advance = { received: markOf(last), applied, batchNumber, source: null };
+      return this.#settle(connection, await this.#advance(connection, row, advance, NO_ROWS), left, last);
     });
   }
 
@@ -134,8 +225,10 @@ export class UnitWriter {
     const { applied, received } = row.stream;
     const lastBody = bodyOf(last);
     const lastPrepared = await this.#prepare([lastBody]);
+    if (this.#choices.leave !== null) await this.#preparePartsAgain(applied.seq + 1, received.seq);
     const written = await this.#fenced(row, async connection => {
       const batchNumber = row.batchNumber + 1;
+      const left = this.#leftOut(connection);
       let upserts = 0;
       let deletes = 0;
       let number: number | null = null;
@@ -145,35 +238,48 @@ export class UnitWriter {
           throw new TributaryError('BATCH_INVALID', `Part ${body.part.number} follows part ${number}.`);
         }
         number = body.part.number;
-        await this.#claims.claim(connection, body.tables);
-        const counts = await this.#rows.apply(connection, prepared, this.#branch, batchNumber);
+        const counts = await this.#apply(connection, left, [body], prepared, last, batchNumber);
         upserts += counts.upserts;
         deletes += counts.deletes;
       };
       for (let seq = applied.seq + 1; seq <= received.seq; seq += 1) {
-        const entry = await readInbox(connection, this.#branch, seq);
-        assert(entry?.kind === 'part', `part ${seq} of ${this.#branch} is not in the inbox`);
-        const body = decodeBatch(entry.body);
+        const body = await this.#readPart(connection, seq);
         // Its tables were made before the part was kept, so that no DDL is left to be done here, where it would wait
         // for locks of this very transaction.
-        await apply(body, await this.#rows.prepare([body], this.#branch));
+        await apply(body, await this.#prepare([body]));
       }
       await apply(lastBody, lastPrepared);
       await deleteInboxThrough(connection, this.#branch, last.header.seq);
       const mark = markOf(last);
       const advance = { received: mark, applied: mark, batchNumber, source: lastBody.source };
-      return this.#advance(connection, row, advance, { upserts, deletes });
+      const done = await this.#advance(connection, row, advance, { upserts, deletes });
+      return this.#settle(connection, done, left, last);
     });
     return written.outcome === 'written' ? { ...written, batches: last.header.seq - applied.seq } : written;
+  }
+
+  /** A table that did not fit when its part was kept may fit by now, with DDL: outside of the transaction. */
+  async #preparePartsAgain(from: number, to: number): Promise<void> {
+    for (let seq = from; seq <= to; seq += 1) {
+      await this.#prepare([await this.#pool.use(connection => this.#readPart(connection, seq))]);
+    }
+  }
+
+  async #readPart(connection: Connection, seq: number): Promise<BatchBody> {
+    const entry = await readInbox(connection, this.#branch, seq);
+    assert(entry?.kind === 'part', `part ${seq} of ${this.#branch} is not in the inbox`);
+    return decodeBatch(entry.body);
   }
 
   async #startSnapshot(row: BranchRow, arrival: Arrival): Promise<Written> {
     const body = bodyOf(arrival);
     const marker = markerOf(body, 'snapshot-start');
-    await this.#prepare([body]);
+    const prepared = await this.#prepare([body]);
     return this.#fenced(row, async connection => {
-      await this.#claims.claim(connection, body.tables);
       const batchNumber = row.batchNumber + 1;
+      const left = this.#leftOut(connection);
+      await this.#claims.claim(connection, fitting([body], prepared.unfit));
+      left?.tables(prepared, { epoch: arrival.header.epoch, seq: arrival.header.seq, batchNumber });
       await startSnapshot(connection, this.#branch, {
         snapshot: marker.snapshot,
         whole: marker.whole,
@@ -181,7 +287,8 @@ export class UnitWriter {
         requests: marker.requests,
         startBatch: batchNumber,
       });
-      return this.#advanceAlone(connection, row, arrival, body, batchNumber);
+      const done = await this.#advanceAlone(connection, row, arrival, body, batchNumber);
+      return this.#settle(connection, done, left, arrival);
     });
   }
 
@@ -191,7 +298,6 @@ export class UnitWriter {
     const marker = markerOf(body, 'snapshot-end');
     return this.#fenced<Written>(row, async connection => {
       const snapshot = await readSnapshot(connection, this.#branch, marker.snapshot);
-      let left = row;
       if (snapshot !== null) {
         const whole = snapshot.whole && marker.whole;
         const covered = namesOf(body, marker.tables).filter(name => whole || snapshot.tables.includes(name));
@@ -205,55 +311,130 @@ export class UnitWriter {
           await saveSweep(connection, this.#branch, marker.snapshot, swept, slice.deleted);
           return { outcome: 'slice', row, swept: slice.deleted };
         }
-        left = await this.#finishSnapshot(connection, row, snapshot);
+        await this.#finishSnapshot(connection, row, snapshot, tables);
       }
-      return this.#advanceAlone(connection, left, arrival, body, row.batchNumber + 1);
+      const done = await this.#advanceAlone(connection, row, arrival, body, row.batchNumber + 1);
+      const { decision } = this.#choices;
+      if (decision !== null) await saveOutcome(connection, arrival.header, 'applied');
+      return this.#asStored(connection, done);
     });
   }
 
-  /** Closes what the snapshot served; returns the row as it leaves it. */
-  async #finishSnapshot(connection: Connection, row: BranchRow, snapshot: SnapshotRow): Promise<BranchRow> {
+  /** Closes what the snapshot served, and clears what it has mended. @param covered swept, but for those left out */
+  async #finishSnapshot(
+    connection: Connection,
+    row: BranchRow,
+    snapshot: SnapshotRow,
+    covered: readonly TableName[],
+  ): Promise<void> {
+    if (row.quarantined > 0) {
+      const known = await readKnown(connection, this.#branch);
+      for (const table of covered) {
+        if (known.tables.has(tableId(table))) continue;
+        await clearOlder(connection, this.#branch, table, snapshot.startBatch);
+      }
+    }
     const open = await openRequests(connection, this.#branch);
-    const serves = snapshot.whole || snapshot.requests.some(request => open.includes(request));
-    const mended = serves && snapshot.startBatch > row.incompleteBatch;
-    if (mended && row.incompleteSince !== null) await clearIncomplete(connection, this.#branch);
+    const served = open.filter(request => snapshot.requests.includes(request.id));
+    const others = open.filter(request => request.mends && !served.includes(request));
+    // What is missing in a few tables only is mended when each of them was copied.
+    const serves = snapshot.whole || (served.some(request => request.mends) && others.length === 0);
+    if (serves && snapshot.startBatch > row.incompleteBatch && row.incompleteSince !== null) {
+      await mendIncomplete(connection, this.#branch);
+    }
+    if (row.quarantined > 0) await countQuarantined(connection, this.#branch);
     await closeRequests(connection, this.#branch, snapshot.requests);
     await endSnapshot(connection, this.#branch, snapshot.snapshot);
-    return mended ? { ...row, incompleteSince: null } : row;
   }
 
-  /** The branch's table has a key now, or has none any more: one slice of its rows of before. */
-  async #clearOtherForm(row: BranchRow, fault: OtherForm): Promise<Written> {
-    return this.#fenced<Written>(row, async connection => {
-      const swept = await this.#rows.clearOtherForm(connection, this.#branch, fault.table, SWEEP_SLICE_ROWS);
-      if (swept === 0) throw fault;
+  /** The branch's table has a key now, or has none any more: one slice of its rows of before; null: there are none. */
+  async #clearOtherForm(row: BranchRow, { table }: OtherForm): Promise<Written | null> {
+    const slice = await this.#fenced<Written>(row, async connection => {
+      const swept = await this.#rows.clearOtherForm(connection, this.#branch, table, SWEEP_SLICE_ROWS);
       return { outcome: 'slice', row, swept };
     });
+    return slice.outcome === 'slice' && slice.swept === 0 ? null : slice;
   }
 
-  /** A quarantined batch: its rows are not written, and neither are those of the parts that it ends. */
+  /**
+   * Passes a batch over: it cannot be read, or a person wants it so. Its rows are not written, and neither are those of
+   * the parts that it ends; nobody knows which they are, so everything is asked for again.
+   */
   async #passOver(row: BranchRow, arrival: Arrival): Promise<Written> {
+    const { decision } = this.#choices;
     return this.#fenced(row, async connection => {
-      await keepQuarantined(connection, arrival.header, Buffer.concat(arrival.body));
       await deleteInboxThrough(connection, this.#branch, arrival.header.seq);
+      if (decision === null) await recordOrphan(connection, arrival.header);
+      else {
+        await saveOutcome(connection, arrival.header, 'passed-over');
+        await keepBody(connection, arrival.header, Buffer.concat(arrival.body));
+        // It may have been a marker that serves the open requests; the agent counts them as served then, and they would
+        // stay open for ever. The new one asks for the same.
+        const open = await openRequests(connection, this.#branch);
+        const ids = open.map(({ id }) => id);
+        await closeRequests(connection, this.#branch, ids);
+        const { seq } = arrival.header;
+        const reason = `batch ${seq} was passed over`;
+        await addRequest(connection, this.#branch, { id: decision.request || randomUUID(), reason, mends: true });
+      }
       const mark = markOf(arrival);
       const advance = { received: mark, applied: mark, batchNumber: row.batchNumber, source: null };
-      return this.#advance(connection, row, advance, NO_ROWS);
+      const done = await this.#advance(connection, row, advance, NO_ROWS);
+      await markIncomplete(connection, this.#branch);
+      return this.#asStored(connection, done);
     });
   }
 
-  /** Makes the tables of bodies, unless one of them belongs to another source table. Outside of any transaction. */
+  /**
+   * Makes the tables of bodies, unless one of them belongs to another source table. Outside of any transaction. What
+   * does not fit is thrown, or left out where something may be.
+   */
   async #prepare(bodies: readonly BatchBody[]): Promise<Prepared> {
-    const tables = bodies.flatMap(body => body.tables);
-    if (this.#claims.knows(tables)) await this.#claims.verify(null, tables);
-    else await this.#pool.use(connection => this.#claims.verify(connection, tables));
-    try {
-      return await this.#rows.prepare(bodies, this.#branch);
-    } catch (error) {
-      if (!(error instanceof TributaryError) || error.code !== 'TARGET_SCHEMA') throw error;
-      if (!(await this.#pool.use(connection => takeApproval(connection, this.#branch)))) throw error;
-      return this.#rows.prepare(bodies, this.#branch, { approveRebuild: true });
+    const contested = await this.#contested(bodies);
+    const rest = contested.length === 0 ? bodies : bodies.map(body => without(body, contested));
+    let prepared = await this.#prepareFitting(rest, false);
+    const isStuck = prepared instanceof TributaryError || prepared.unfit.length > 0;
+    if (isStuck && (await this.#pool.use(connection => takeApproval(connection, this.#branch)))) {
+      prepared = await this.#prepareFitting(rest, true);
     }
+    if (prepared instanceof TributaryError) throw prepared;
+    return contested.length === 0 ? prepared : { ...prepared, unfit: [...contested, ...prepared.unfit] };
+  }
+
+  /** TARGET_SCHEMA is returned, not thrown: a rebuild may have been approved. */
+  async #prepareFitting(bodies: readonly BatchBody[], approveRebuild: boolean): Promise<Prepared | TributaryError> {
+    try {
+      return await this.#rows.prepare(bodies, this.#branch, { leaveOut: this.#leaveOut, approveRebuild });
+    } catch (error) {
+      if (isSchemaFault(error)) return error;
+      throw error;
+    }
+  }
+
+  /** The tables whose names at the head office belong to others. @throws TARGET_SCHEMA unless they may be left out */
+  async #contested(bodies: readonly BatchBody[]): Promise<UnfitTable[]> {
+    const tables = bodies.flatMap(body => body.tables);
+    const verify = async (some: readonly TableDescription[]): Promise<void> => {
+      if (this.#claims.knows(some)) await this.#claims.verify(null, some);
+      else await this.#pool.use(connection => this.#claims.verify(connection, some));
+    };
+    try {
+      await verify(tables);
+      return [];
+    } catch (error) {
+      if (this.#choices.leave === null || !isSchemaFault(error)) throw error;
+    }
+    const contested = new Map<string, UnfitTable>();
+    for (const table of tables) {
+      try {
+        await verify([table]);
+      } catch (error) {
+        if (!isSchemaFault(error)) throw error;
+        const changes = bodies.reduce((sum, body) => sum + changesOf(body, table), 0);
+        contested.set(tableId(table), { description: table, error, changes });
+      }
+    }
+    return [...contested.values()];
   }
 
   /** A transaction that begins with the lock on the branch's row and ends early when the row is not as planned. */
@@ -280,22 +461,17 @@ export class UnitWriter {
     arrival: Arrival,
     body: BatchBody,
     batchNumber: number,
-  ): Promise<Extract<Written, { outcome: 'written' }>> {
+  ): Promise<Done> {
     const mark = markOf(arrival);
     const advance = { received: mark, applied: mark, batchNumber, source: body.source };
     return this.#advance(connection, row, advance, NO_ROWS);
   }
 
-  async #advance(
-    connection: Connection,
-    row: BranchRow,
-    advance: Advance,
-    counts: RowCounts,
-  ): Promise<Extract<Written, { outcome: 'written' }>> {
+  async #advance(connection: Connection, row: BranchRow, advance: Advance, counts: RowCounts): Promise<Done> {
     await advanceBranch(connection, row, advance);
     const { received, applied, batchNumber, source } = advance;
     // What was early and has now had its turn, from the inbox or as a second copy from the broker.
-    if (this.#inboxBelow && applied.seq === received.seq) {
+    if (this.#choices.inboxBelow && applied.seq === received.seq) {
       await deleteInboxThrough(connection, this.#branch, applied.seq);
     }
     const next: BranchRow = {
@@ -339,4 +515,35 @@ function namesOf(body: BatchBody, tables: readonly number[]): string[] {
     assert(table !== undefined, `marker names table ${index}, which the batch does not have`);
     return table.name;
   });
+}
+
+function isSchemaFault(error: unknown): error is TributaryError {
+  return error instanceof TributaryError && error.code === 'TARGET_SCHEMA';
+}
+
+/** The tables of bodies that are not left out. */
+function fitting(bodies: readonly BatchBody[], unfit: readonly UnfitTable[]): TableDescription[] {
+  const out = new Set(unfit.map(({ description }) => tableId(description)));
+  return bodies.flatMap(body => body.tables.filter(table => !out.has(tableId(table))));
+}
+
+/** The body without what it says of these tables; indexes of the others stay. */
+function without(body: BatchBody, left: readonly UnfitTable[]): BatchBody {
+  const out = new Set(left.map(({ description }) => tableId(description)));
+  const isOut = (index: number): boolean => out.has(tableId(body.tables[index]!));
+  return {
+    ...body,
+    tables: body.tables.map((table, index) => (isOut(index) ? { ...table, columns: [] } : table)),
+    changes: body.changes.flatMap((change): Change[] => {
+      if ('tables' in change) return [{ ...change, tables: change.tables.filter(index => !isOut(index)) }];
+      return isOut(change.table) ? [] : [change];
+    }),
+  };
+}
+
+function changesOf(body: BatchBody, table: TableDescription): number {
+  return body.changes.reduce((sum, change) => {
+    if ('tables' in change || tableId(body.tables[change.table]!) !== tableId(table)) return sum;
+    return sum + ('rows' in change ? change.rows : 1);
+  }, 0);
 }

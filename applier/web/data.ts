@@ -112,6 +112,11 @@ export class TableBrowser {
     };
   }
 
+  /** Rows of a statement of ours, as text, for what else the page shows. */
+  read(sql: string): Promise<(string | null)[][]> {
+    return this.#query(sql);
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     await this.#turn.catch(() => undefined);

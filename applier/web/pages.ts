@@ -6,6 +6,7 @@ import type { Assets, HttpRequest, Route } from '../../shared/http.ts';
 import { ROOT } from '../../shared/root.ts';
 import type { Registry } from '../branches/registry.ts';
 import type { TableBrowser } from './data.ts';
+import { quarantinePage } from './quarantine.ts';
 import type { ApplierStatus, BranchDetail } from './status.ts';
 import { OPERATORS } from './table-query.ts';
 import type { RowsQuery } from './table-query.ts';
@@ -43,6 +44,13 @@ export function applierRoutes(sources: ApplierPageSources): Route[] {
     },
     {
       method: 'GET',
+      path: '/api/branches/:id/quarantine',
+      handle: async ({ params, query }) => ({
+        json: await quarantinePage(sources.tables, params['id'] ?? '', pageOf(query)),
+      }),
+    },
+    {
+      method: 'GET',
       path: '/metrics/branches',
       handle: async () => ({
         text: await sources.branchMetrics(),
@@ -51,6 +59,12 @@ export function applierRoutes(sources: ApplierPageSources): Route[] {
     },
     ...actionRoutes(sources),
   ];
+}
+
+function pageOf(query: URLSearchParams): number {
+  const text = query.get('page') ?? '1';
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new HttpError(400, 'BAD_REQUEST', 'page must be a whole number from 1');
+  return Number(text);
 }
 
 /** What the command line does too: `branch retry`, `branch quarantine`, `schema approve`, `branch snapshot`. */

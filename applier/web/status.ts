@@ -47,8 +47,10 @@ export interface BranchStatus {
     readonly seq: number;
     readonly since: string;
   } | null;
-  /** Since when rows of it may be missing here (a quarantined batch); null: none are. */
+  /** Since when rows of it may be missing here; null: none are. */
   readonly incompleteSince: string | null;
+  /** Entries in quarantine: rows that cannot be applied, and tables that do not fit. */
+  readonly quarantined: number;
   /** What its agent last said of itself. */
   readonly report: AgentReport | null;
 }

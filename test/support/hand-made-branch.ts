@@ -131,6 +131,13 @@ export class HandMadeBranch {
     return this.#publisher.send({ ...batchMessage(header, body), id: randomUUID() }, DEADLINE_MS);
   }
 
+  /** Sends a batch whose header says something else than it should, to this branch's own exchange. */
+  async sendForged({ header, body }: MadeBatch, forged: Partial<BatchHeader>): Promise<void> {
+    const headers = { ...header, ...forged };
+    const sent = await this.#publisher.send({ ...batchMessage(header, body), headers, id: randomUUID() }, DEADLINE_MS);
+    if (sent.outcome !== 'confirmed') throw sent.error;
+  }
+
   helloOf(changes: Partial<Hello> = {}): Hello {
     const head = this.batches.at(-1)?.header ?? { seq: 0, digest: firstDigest(this.branch, this.epoch) };
     return {

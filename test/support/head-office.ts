@@ -158,6 +158,10 @@ export class HeadOffice {
     return fleet;
   }
 
+  async use<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
+    return this.#pool.use(work);
+  }
+
   async query(sql: string, values: readonly (string | number)[] = []): Promise<RowDataPacket[]> {
     return this.#pool.use(async connection => (await connection.query<RowDataPacket[]>(sql, [...values]))[0]);
   }

@@ -113,6 +113,7 @@ function branch(now: Date, id: string, changes: Partial<BranchStatus>): BranchSt
     rowsWritten: 1_204_311,
     halted: null,
     incompleteSince: null,
+    quarantined: 0,
     report: {
       version: '0.1.0',
       state: 'capturing',

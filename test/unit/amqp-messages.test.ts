@@ -51,6 +51,7 @@ const answer: Answer = {
   queued: 0,
   resend: null,
   displaced: false,
+  asks: [{ id: 'v1', kind: 'verify', tables: [{ schema: 'shop', name: 'sales' }] }],
   requests: [],
   halted: null,
 };

@@ -15,6 +15,7 @@ const answer = (displaced: boolean): Answer => ({
   resend: null,
   displaced,
   requests: [],
+  asks: [],
   halted: null,
 });
 

@@ -1,0 +1,126 @@
+/**
+ * Writes a run without the rows that the server refuses. All rows at once first; where that fails, halves of them, each
+ * behind a savepoint, until the refused rows stand alone. Everything else is written.
+ *
+ * Invariants: a refused statement leaves nothing behind (it is rolled back to its savepoint); what is no row's fault is
+ * thrown, and the caller rolls back. A row that is refused is not there in an older version either: that would be taken
+ * for the present one.
+ */
+import type { Connection } from 'mysql2/promise';
+import type { TributaryError } from '../../shared/errors.ts';
+import { deleteRows } from './delete.ts';
+import type { RowSet } from './merge.ts';
+import { keyHash, keyHashOf } from './row-text.ts';
+import { keyText, refusal, rowText } from './refusal.ts';
+import { isRowFault } from './target-error.ts';
+import type { TargetTable } from './target-table.ts';
+import { upsertRows } from './upsert.ts';
+
+/** A change of one row that the head office's table refuses. */
+export interface RefusedRow {
+  readonly table: TargetTable;
+  readonly op: 'upsert' | 'delete';
+  /** All columns of an upsert, the key columns of a delete. */
+  readonly rows: RowSet;
+  readonly row: number;
+  /** SHA-256 of the key, or of the row where there is none, in hexadecimal. */
+  readonly keyHash: string;
+  /** BATCH_REFUSED, with the row's key in its message. */
+  readonly error: TributaryError;
+}
+
+/** Stores that a row is left out, in the same transaction. @throws the row's error where it may not be */
+export type LeaveOut = (refused: RefusedRow) => Promise<void>;
+
+const SAVEPOINT = 'tributary_attempt';
+
+/** Deletes by key. @returns how many were refused */
+export async function deleteRowsBut(
+  connection: Connection,
+  table: TargetTable,
+  keys: RowSet,
+  branch: string,
+  leaveOut: LeaveOut,
+): Promise<number> {
+  if (keys.rows === 0) return 0;
+  return attempt(
+    connection,
+    0,
+    keys.rows,
+    (from, to) => deleteRows(connection, table, slice(keys, from, to), branch),
+    async (row, fault) => {
+      const key = keys.columns.map(column => column[row]!);
+      const error = refusal(table, keyText(table, key), fault);
+      await leaveOut({ table, op: 'delete', rows: keys, row, keyHash: keyHashOf(table, keys, row), error });
+    },
+  );
+}
+
+/**
+ * Writes rows, new or present.
+ * @param load writes all of them the fast way; null: there is no faster way
+ * @returns how many were refused
+ */
+export async function upsertRowsBut(
+  connection: Connection,
+  table: TargetTable,
+  rows: RowSet,
+  branch: string,
+  batchNumber: number,
+  load: (() => Promise<void>) | null,
+  leaveOut: LeaveOut,
+): Promise<number> {
+  if (rows.rows === 0) return 0;
+  const refused = async (row: number, fault: unknown): Promise<void> => {
+    const error = refusal(table, rowText(table, rows, row), fault);
+    const hash = rows.copies?.keys[row] ?? keyHash(table, rows, row);
+    await leaveOut({ table, op: 'upsert', rows, row, keyHash: hash, error });
+    // A row without a key has no other version than itself.
+    if (rows.copies !== undefined) return;
+    const columns = table.key.map(index => [rows.columns[index]![row]!]);
+    await tried(connection, () => deleteRows(connection, table, { rows: 1, columns }, branch));
+  };
+  if (load !== null && (await tried(connection, load)) === null) return 0;
+  return attempt(
+    connection,
+    0,
+    rows.rows,
+    (from, to) => upsertRows(connection, table, rows, branch, batchNumber, from, to),
+    refused,
+  );
+}
+
+async function attempt(
+  connection: Connection,
+  from: number,
+  to: number,
+  write: (from: number, to: number) => Promise<void>,
+  refused: (row: number, fault: unknown) => Promise<void>,
+): Promise<number> {
+  const fault = await tried(connection, () => write(from, to));
+  if (fault === null) return 0;
+  if (to - from === 1) {
+    await refused(from, fault.fault);
+    return 1;
+  }
+  const middle = (from + to) >> 1;
+  const first = await attempt(connection, from, middle, write, refused);
+  return first + (await attempt(connection, middle, to, write, refused));
+}
+
+/** Null: done. Else what the server had against the rows; what it has done of it is undone. */
+async function tried(connection: Connection, write: () => Promise<void>): Promise<{ readonly fault: unknown } | null> {
+  await connection.query(`SAVEPOINT ${SAVEPOINT}`);
+  try {
+    await write();
+    return null;
+  } catch (error) {
+    if (!isRowFault(error)) throw error;
+    await connection.query(`ROLLBACK TO SAVEPOINT ${SAVEPOINT}`);
+    return { fault: error };
+  }
+}
+
+function slice(rows: RowSet, from: number, to: number): RowSet {
+  return { rows: to - from, columns: rows.columns.map(column => column.slice(from, to)) };
+}
