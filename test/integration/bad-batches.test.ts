@@ -123,8 +123,8 @@ await t.test(
     t.match(text, /in quarantine: 1/);
     t.match(text, /lot: upsert {"id":3}\n.*few/);
     const gauge = `tributary_branch_quarantined_rows{branch="${lax.id}"} 1`;
-  // The applier looks at all branches once a second.
-  await applier.waitUntil(gauge, async () => String(await applier.get('/metrics')).includes(gauge));
+    // The applier looks at all branches once a second.
+    await applier.waitUntil(gauge, async () => String(await applier.get('/metrics')).includes(gauge));
     const missing = await own(`SELECT id FROM ${world.database}.lot WHERE _branch = '${lax.id}' ORDER BY id`);
     t.match(missing, [{ id: 1 }, { id: 2 }], 'the rest of the batch is there');
     // The snapshot that was asked for brings the same row once more; then the branch corrects it.

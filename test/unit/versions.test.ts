@@ -86,11 +86,8 @@ void t.test('a batch of a later version, or with a part that is not known, is re
     changes: [],
   } as const;
   t.doesNotThrow(() => decodeBatch(encodeBatch(body)));
-  for (const newer of [
-    { ...body, v: 2 },
-    { ...body, ofTomorrow: 1 },
-  ]) {
-    t.throws(() => decodeBatch(zstdCompressSync(JSON.stringify(newer))), { code: 'BATCH_INVALID' });
-  }
+  const decoded = (newer: object) => decodeBatch(zstdCompressSync(JSON.stringify(newer)));
+  t.throws(() => decoded({ ...body, v: 2 }), { code: 'BATCH_VERSION' });
+  t.throws(() => decoded({ ...body, ofTomorrow: 1 }), { code: 'BATCH_INVALID' });
   t.end();
 });
