@@ -67,13 +67,6 @@ export const FIRST_TABLES: readonly string[] = [
     body LONGBLOB NOT NULL,
     received_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     PRIMARY KEY (branch, seq)) ${OPTIONS}`,
-  // What follows the first 4 MiB of an entry's body.
-  `CREATE TABLE IF NOT EXISTS tributary_inbox_piece (
-    ${BRANCH},
-    seq BIGINT UNSIGNED NOT NULL,
-    piece INT UNSIGNED NOT NULL,
-    body LONGBLOB NOT NULL,
-    PRIMARY KEY (branch, seq, piece)) ${OPTIONS}`,
   `CREATE TABLE IF NOT EXISTS tributary_snapshot (
     ${BRANCH},
     snapshot ${ID} NOT NULL,
@@ -120,6 +113,15 @@ export const FIRST_TABLES: readonly string[] = [
  * one of DONE_BEFORE. Never edit a change that was released.
  */
 const CHANGES: readonly (readonly string[])[] = [
+  [
+    // What follows the first 4 MiB of an entry's body.
+    `CREATE TABLE IF NOT EXISTS tributary_inbox_piece (
+    ${BRANCH},
+    seq BIGINT UNSIGNED NOT NULL,
+    piece INT UNSIGNED NOT NULL,
+    body LONGBLOB NOT NULL,
+    PRIMARY KEY (branch, seq, piece)) ${OPTIONS}`,
+  ],
   // Quarantine by rows: what was `tributary_quarantine`, whole batches, is `tributary_quarantined_batch` from here on.
   [
     `ALTER TABLE tributary_branch ADD COLUMN incomplete_until VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin
