@@ -4,7 +4,7 @@
  *   node test/run.ts [FILE | FOLDER | --tap-option=value …]
  *
  * Starts the shared servers once if a chosen test needs them, runs tap over test/unit and then test/integration (and over
- * test/system when it is named), counts what tap itself has written, and ends what it has started, and only that, however the run goes.
+ * test/system and test/chaos when they are named), counts what tap itself has written, and ends what it has started, and only that, however the run goes.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -23,6 +23,7 @@ const SUITES = [
   { folder: 'test/unit', jobs: 2, servers: false, always: true },
   { folder: 'test/integration', jobs: 1, servers: true, always: true },
   { folder: 'test/system', jobs: 1, servers: true, always: false },
+  { folder: 'test/chaos', jobs: 1, servers: true, always: false },
 ] as const;
 
 /** Exit status of a run that a signal has ended, as shells have it. */
@@ -106,7 +107,7 @@ async function main(args: readonly string[]): Promise<number> {
   console.log(`\n${counts.passed} passed, ${counts.failed} failed${skipped}`);
   if (interrupted !== undefined) return STATUS_OF_SIGNAL[interrupted];
   if (counts.passed + counts.failed === 0) {
-    console.error('No test has run. Name a file under test/unit, test/integration or test/system.');
+    console.error('No test has run. Name a file under test/unit, test/integration, test/system or test/chaos.');
     return 1;
   }
   return status !== 0 ? status : counts.failed > 0 ? 1 : 0;
