@@ -14,6 +14,7 @@ import type { ColumnType } from './column-type.ts';
 import { splitJson, writeJson } from './long-value.ts';
 import type { LongValue } from './long-value.ts';
 import { TributaryError } from './errors.ts';
+import { release } from './release.ts';
 import { isName } from './sql.ts';
 import { refuse, refuseLarge, unpack } from './unpack.ts';
 import type { Unpacked } from './unpack.ts';
@@ -50,6 +51,8 @@ const LEAST_MATCH = 5;
 /** Memory that is compressed into, piece by piece: a body of the usual size fits into one. */
 const LEAST_CHUNK_BYTES = 1024;
 const MOST_CHUNK_BYTES = 256 * 1024;
+/** From so much on it is one piece of memory, which can be released; what is not written to costs nothing. */
+const WHOLE_FROM_BYTES = 2 * 1024 * 1024;
 /** JSON in one zstd frame, about: a body of the usual size is one frame. */
 const FRAME_BYTES = 4 * 1024 * 1024;
 
@@ -92,27 +95,29 @@ export function* encodeFrames(
   body: DraftBody,
   options: { readonly level?: number } = {},
 ): Generator<Buffer, void, undefined> {
-  const compress = (pieces: readonly Uint8Array[], bytes: number): Buffer =>
-    zstdCompressSync(pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces), {
-      chunkSize: Math.min(MOST_CHUNK_BYTES, LEAST_CHUNK_BYTES + bytes),
+  let held: Uint8Array[] = [];
+  let bytes = 0;
+  const compress = (): Buffer => {
+    const whole = held.length === 1 ? held[0]! : Buffer.concat(held);
+    const frame = zstdCompressSync(whole, {
+      chunkSize: LEAST_CHUNK_BYTES + (bytes < WHOLE_FROM_BYTES ? Math.min(MOST_CHUNK_BYTES, bytes) : bytes),
       params: {
         [constants.ZSTD_c_compressionLevel]: options.level ?? DEFAULT_LEVEL,
         // Columns of digits are full of short matches that cost more than they save.
         [constants.ZSTD_c_minMatch]: LEAST_MATCH,
       },
     });
-  let held: Uint8Array[] = [];
-  let bytes = 0;
+    if (held.length > 1) release(whole);
+    held = [];
+    bytes = 0;
+    return frame;
+  };
   for (const piece of writeBody(body)) {
-    if (bytes > 0 && bytes + piece.length > FRAME_BYTES) {
-      yield compress(held, bytes);
-      held = [];
-      bytes = 0;
-    }
+    if (bytes > 0 && bytes + piece.length > FRAME_BYTES) yield compress();
     held.push(piece);
     bytes += piece.length;
   }
-  yield compress(held, bytes);
+  yield compress();
 }
 
 function* writeBody({ changes, ...head }: DraftBody): Generator<Uint8Array, void, undefined> {

@@ -10,8 +10,12 @@ import { assert } from './errors.ts';
 
 /** Bytes from which a value is read in pieces. */
 export const LONG_BYTES = 1024 * 1024;
-/** Bytes of a piece, about; a multiple of 3, so that pieces of base64 join without padding. */
-const PIECE_BYTES = 768 * 1024;
+/**
+ * Bytes of a piece, about; a multiple of 3, so that pieces of base64 join without padding. So small that their strings
+ * stand in V8's young generation, which is swept so often that a few megabytes of pieces, and of the buffers made from
+ * them, are all that is ever there.
+ */
+const PIECE_BYTES = 48 * 1024;
 
 /** Begins the names of long values; nobody who writes values can foresee it, and it never leaves this process. */
 const MARK = randomUUID();

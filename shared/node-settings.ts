@@ -5,13 +5,14 @@
  *
  * Each setting stands for megabytes that were measured (ARCHITECTURE.md, "Memory"):
  * - young generation of 3 × 4 MiB instead of 3 × 16: at a backlog it fills whatever there is with batches that are gone;
+ * - the garbage collector callable, for the buffers of a very large row (release.ts): it would let the last row's wait;
  * - two heaps of the C library instead of one for each of V8's and Node's threads: freed buffers go back to the system;
  * - compiled code kept on disk: the TypeScript compiler inside Node is then not loaded at all.
  */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
-const FLAGS = ['--max-semi-space-size=4'];
+const FLAGS = ['--max-semi-space-size=4', '--expose-gc'];
 const MALLOC_ARENAS = '2';
 
 /** What a process must be started with. */

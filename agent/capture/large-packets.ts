@@ -9,6 +9,7 @@
  * Pinned to mysql2 3.x: the connection looks `packetParser.execute` up for every chunk. A contract test holds that.
  */
 import { TributaryError } from '../../shared/errors.ts';
+import { release, releaseGarbage } from '../../shared/release.ts';
 
 /** A packet of this length goes on in the next one (MySQL internals, "Sending more than 16 MB"). */
 const FULL_PACKET_BYTES = 0xffffff;
@@ -112,7 +113,7 @@ export class LargePackets {
       at = end;
     }
     this.#handOn(chunk, done, at);
-    if (copied && done === at) release(received);
+    if (copied && done === at && received.length === received.buffer.byteLength) release(received);
   }
 
   #handOn(chunk: Buffer, from: number, to: number): void {
@@ -134,6 +135,7 @@ function gathering(sequence: number): Gathering {
 function append(into: Gathering, chunk: Buffer, from: number, to: number): void {
   const filled = into.filled + to - from;
   if (filled > into.event.length) {
+    releaseGarbage();
     const grown = Buffer.allocUnsafeSlow(Math.max(filled, announced(into)));
     into.event.copy(grown, 0, 0, into.filled);
     into.event = grown;
@@ -149,12 +151,6 @@ function announced({ event, filled }: Gathering): number {
   if (length > MOST_EVENT_BYTES)
     throw new TributaryError('EVENT_MALFORMED', `An event of ${length} bytes is announced.`);
   return length;
-}
-
-/** Its memory goes back now: 64 MiB of chunks would otherwise wait for the garbage collector beside the event. */
-function release(chunk: Buffer): void {
-  const { buffer } = chunk;
-  if (buffer instanceof ArrayBuffer && buffer.byteLength === chunk.byteLength) buffer.transfer(0);
 }
 
 function isObject(value: unknown): value is object {

@@ -10,6 +10,7 @@ import type { SendOutcome } from '../../shared/amqp.ts';
 import type { BatchHeader } from '../../shared/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { AgentStream, Answer } from '../../shared/protocol.ts';
+import { release } from '../../shared/release.ts';
 import type { Spool, StoredBatch } from '../spool/spool.ts';
 import type { ForwardLink } from './broker-link.ts';
 import type { ForwarderCounters } from './forwarder-types.ts';
@@ -209,11 +210,17 @@ export class Sender {
     const deadlineMs = 2 * this.patienceMs();
     const { pieces: count } = batch;
     if (count === 1) return link.send(batchMessage(header, batch.piece(0)), deadlineMs);
+    const sendPiece = async (index: number, piece: Buffer): Promise<SendOutcome> => {
+      const outcome = await link.send(fragmentMessage(header, { index, count }, piece), deadlineMs);
+      // In doubt the link may still be writing it.
+      if (outcome.outcome === 'confirmed') release(piece);
+      return outcome;
+    };
     const onTheWay: Promise<SendOutcome>[] = [];
     let doubt: SendOutcome | null = null;
     for (let index = 0; index < count || onTheWay.length > 0;) {
       if (index < count && onTheWay.length < PIECES_IN_FLIGHT && doubt === null && wanted()) {
-        onTheWay.push(link.send(fragmentMessage(header, { index, count }, batch.piece(index)), deadlineMs));
+        onTheWay.push(sendPiece(index, batch.piece(index)));
         index += 1;
         continue;
       }

@@ -7,6 +7,7 @@
  */
 import { createHash } from 'node:crypto';
 import { FRAGMENT_BYTES } from '../../shared/amqp-messages.ts';
+import { release } from '../../shared/release.ts';
 import { integer } from './spool-file.ts';
 import type { SpoolFile } from './spool-file.ts';
 
@@ -18,13 +19,16 @@ export interface StoredBody {
   readonly inRow: Buffer;
 }
 
-/** Stores a body, which is read once; what stands in the row is the caller's to write. */
+/**
+ * Stores a body, which is read once; what stands in the row is the caller's to write.
+ * @param body its buffers, if it is in several, are void as soon as the next one is asked for
+ */
 export function storeBody(file: SpoolFile, id: number, previous: string, body: Buffer | Iterable<Buffer>): StoredBody {
   const hash = createHash('sha256').update(previous);
   let bytes = 0;
   let pieces = 0;
   let inRow: Buffer = Buffer.alloc(0);
-  for (const { piece, last } of piecesOf(Buffer.isBuffer(body) ? [body] : body)) {
+  for (const { piece, last } of Buffer.isBuffer(body) ? cut(body) : joined(body)) {
     hash.update(piece);
     bytes += piece.length;
     if (last && pieces === 0) inRow = piece;
@@ -46,33 +50,46 @@ export function readPiece(file: SpoolFile, id: number, piece: number): Buffer | 
   return body instanceof Uint8Array ? Buffer.from(body.buffer, body.byteOffset, body.byteLength) : null;
 }
 
-/** Cuts and joins what comes into pieces; the usual body is handed on as it is. */
-function* piecesOf(body: Iterable<Buffer>): Generator<{ piece: Buffer; last: boolean }, void, undefined> {
+interface Piece {
+  /** Valid until the next one. */
+  readonly piece: Buffer;
+  readonly last: boolean;
+}
+
+function* cut(body: Buffer): Generator<Piece, void, undefined> {
+  for (let at = 0; at === 0 || at < body.length; at += FRAGMENT_BYTES) {
+    const end = at + FRAGMENT_BYTES;
+    yield { piece: body.subarray(at, end), last: end >= body.length };
+  }
+}
+
+/** Cuts and joins what comes; the usual body, which is one buffer, is handed on as it is. */
+function* joined(body: Iterable<Buffer>): Generator<Piece, void, undefined> {
+  let first: Buffer | null = null;
   let piece: Buffer | null = null;
   let filled = 0;
-  let only: Buffer | null = null;
   for (const part of body) {
-    if (only === null && piece === null && part.length <= FRAGMENT_BYTES) {
-      only = part;
+    if (first === null && piece === null) {
+      first = part;
       continue;
     }
-    for (const next of only === null ? [part] : [only, part]) {
+    piece ??= Buffer.allocUnsafeSlow(FRAGMENT_BYTES);
+    for (const next of first === null ? [part] : [first, part]) {
       for (let at = 0; at < next.length;) {
-        if (piece !== null && filled === FRAGMENT_BYTES) {
+        if (filled === FRAGMENT_BYTES) {
           yield { piece, last: false };
-          piece = null;
-        }
-        if (piece === null) {
-          piece = Buffer.allocUnsafeSlow(FRAGMENT_BYTES);
           filled = 0;
         }
         const copied = next.copy(piece, filled, at);
         filled += copied;
         at += copied;
       }
+      release(next);
     }
-    only = null;
+    first = null;
   }
-  if (only !== null) yield { piece: only, last: true };
-  else if (piece !== null) yield { piece: piece.subarray(0, filled), last: true };
+  if (first !== null) yield* cut(first);
+  if (piece === null) return;
+  yield { piece: piece.subarray(0, filled), last: true };
+  release(piece);
 }

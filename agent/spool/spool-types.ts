@@ -18,7 +18,10 @@ export interface SpoolOptions {
 }
 
 export interface BatchToAppend {
-  /** In one or several buffers, made as they are asked for: a body of 64 MiB is never in memory whole. */
+  /**
+   * In one or several buffers. Several are made as they are asked for, and the spool releases them: a body of 64 MiB is
+   * never in memory whole.
+   */
   readonly body: Buffer | Iterable<Buffer>;
   readonly rows: number;
   /** Reached with this batch; of no effect while the group is open. */

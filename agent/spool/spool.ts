@@ -19,6 +19,7 @@ import { nextDigest } from '../../shared/batch.ts';
 import type { StreamMark } from '../../shared/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { AgentStream } from '../../shared/protocol.ts';
+import { release } from '../../shared/release.ts';
 import { measurePieces, readPiece, storeBody } from './bodies.ts';
 import type { Position, SnapshotProgress } from './progress.ts';
 import { integer, SpoolFile, text } from './spool-file.ts';
@@ -205,7 +206,13 @@ export class Spool {
     const all = function* (): Generator<Buffer> {
       for (let index = 0; index < pieces; index += 1) yield piece(index);
     };
-    if (previous !== before || nextDigest(previous, all()) !== digest) throw this.#damaged(seq);
+    const each = function* (): Generator<Buffer> {
+      for (const next of all()) {
+        yield next;
+        if (next !== only) release(next);
+      }
+    };
+    if (previous !== before || nextDigest(previous, each()) !== digest) throw this.#damaged(seq);
     this.#lastRead = { seq, digest };
     return {
       seq,
