@@ -42,6 +42,8 @@ export interface BranchOptions {
   readonly config?: Overrides;
   /** Statements in the branch's schema before anything else. */
   readonly setup?: readonly string[];
+  /** Of the agent's process, beside the world's. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 const API_DEADLINE_MS = 20_000;
@@ -151,7 +153,7 @@ export class World {
       tables: { include: [`${schema}.*`] },
       spool: { directory: join(folder, 'spool') },
     };
-    const agent = await this.#product('agent', name, merge(written, options.config ?? {}));
+    const agent = await this.#product('agent', name, merge(written, options.config ?? {}), options.environment);
     const branch = new Branch(this, { id, schema, folder, source, db, agent });
     this.branches.push(branch);
     await db.query(`CREATE DATABASE ${schema}`);
@@ -234,7 +236,12 @@ export class World {
     return folder;
   }
 
-  async #product(program: Program, name: string, config: Overrides): Promise<Product> {
+  async #product(
+    program: Program,
+    name: string,
+    config: Overrides,
+    environment: Readonly<Record<string, string>> = {},
+  ): Promise<Product> {
     const folder = this.#folder(name);
     const listen = `127.0.0.1:${await freePort()}`;
     const configFile = join(folder, `${program}.yaml`);
@@ -244,7 +251,7 @@ export class World {
       configFile,
       logFile: join(folder, `${program}.log`),
       url: `http://${listen}`,
-      environment: this.environment,
+      environment: { ...this.environment, ...environment },
     });
     this.products.push(product);
     return product;
