@@ -18,7 +18,7 @@ export const AGENT_BYTES = 250 * MIB;
 export const APPLIER_BYTES = 400 * MIB;
 
 const ROWS_A_STATEMENT = 5_000;
-const ROWS_A_BACKLOG_TRANSACTION = 200;
+const ROWS_A_BACKLOG_TRANSACTION = 500;
 const WATCH_MS = 10;
 
 /** A branch whose agent reaches the broker over a link that can be broken. */
