@@ -1,8 +1,7 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import t from 'tap';
-import { agentCli } from '../../agent/commands.ts';
-import { applierCli } from '../../applier/commands.ts';
+import { commandFault } from '../support/commands.ts';
 import { generatedParts, withParts } from '../support/documents.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
@@ -48,19 +47,6 @@ void t.test('links between the documents lead somewhere', t => {
 const COMMAND = /\b(tributary-(?:agent|applier)) ([a-z][^`\n|&>]*)/g;
 
 void t.test('every command in guides and runbook is one of the programs’, with its arguments and options', t => {
-  const known = [agentCli(), applierCli()].flatMap(cli =>
-    cli.commands.map(({ usage, options = [], json = false }) => ({
-      words: `${cli.name} ${usage.replaceAll(/ [<[].*/g, '')}`.split(' '),
-      needs: [...usage.matchAll(/ <\w+>/g)].length,
-      flags: [
-        '--config',
-        '--help',
-        '--version',
-        ...(json ? ['--json'] : []),
-        ...options.map(({ flags }) => flags.split(' ')[0] ?? ''),
-      ],
-    })),
-  );
   let found = 0;
   for (const document of DOCUMENTS) {
     const text = readFileSync(join(ROOT, document), 'utf8');
@@ -75,15 +61,10 @@ void t.test('every command in guides and runbook is one of the programs’, with
           .trim()
           .split(/\s+/),
       ];
-      const command = known.find(each => each.words.every((word, index) => words[index] === word));
       // A row of alternatives (`retry|quarantine`) and a program's name alone are no commands to be run.
-      if (command === undefined) {
-        t.fail(`${document}: ${whole}`);
-        continue;
-      }
-      found += 1;
-      const flags = words.filter(word => word.startsWith('--'));
-      for (const flag of flags) t.ok(command.flags.includes(flag), `${document}: ${whole}: ${flag}`);
+      const fault = commandFault(words);
+      if (fault === null) found += 1;
+      else t.fail(`${document}: ${whole}: ${fault}`);
     }
   }
   t.ok(found > 50, `${found} commands`);
