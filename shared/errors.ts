@@ -44,22 +44,22 @@ export const ERRORS = {
   },
   SOURCE_ACCESS_DENIED: {
     cause: 'The branch database refuses the user or one of its rights.',
-    cure: 'Correct the password file, or run the GRANT statement shown.',
+    cure: 'Correct the password file, or run what `tributary-agent check --grants` prints at the database.',
     retryable: false,
   },
   SOURCE_SETTING: {
     cause: 'A setting of the branch database makes exact capture impossible.',
-    cure: 'Run the statement shown and add the my.cnf line shown.',
+    cure: 'Run the statement and add the my.cnf line that `tributary-agent check` shows.',
     retryable: false,
   },
   SOURCE_TABLE: {
     cause: 'A table cannot be captured as it is.',
-    cure: 'Follow the hint: usually a primary key, a rename, or an exclude pattern.',
+    cure: 'Follow the hint: usually a rename, or a pattern in tables.exclude.',
     retryable: false,
   },
   SOURCE_POSITION_LOST: {
     cause: 'The binlog no longer holds the place where capture stopped, or holds another history there.',
-    cure: 'Nothing: a new epoch with a snapshot begins. Keep binlogs for longer to avoid it.',
+    cure: 'Nothing: a new epoch with a snapshot begins. A larger binlog_expire_logs_seconds avoids it.',
     retryable: true,
   },
   STREAM_ENDED: {
@@ -79,14 +79,14 @@ export const ERRORS = {
   },
   VALUE_UNSUPPORTED: {
     cause: 'A column type or value cannot be carried exactly.',
-    cure: 'Exclude the table until a version that handles the type, or change the column.',
+    cure: 'Exclude the table (tables.exclude) until a version that handles the type, or change the column.',
     retryable: false,
   },
 
   // Spool
   SPOOL_CORRUPT: {
     cause: 'A stored batch does not match its digest, or the spool file is damaged.',
-    cure: 'Check the disk; enrol again to begin a new life with a snapshot.',
+    cure: 'Check the disk. A damaged batch ends in a new epoch with a snapshot by itself; where the process ends, move the files out of spool.directory and start it again.',
     retryable: false,
   },
   SPOOL_FORMAT: {
@@ -108,12 +108,12 @@ export const ERRORS = {
   // Broker
   BROKER_UNREACHABLE: {
     cause: 'RabbitMQ does not answer.',
-    cure: 'Check the link, broker.url and the certificate authority.',
+    cure: 'Check the link and broker.url; `check` of either program says whether a certificate is the cause.',
     retryable: true,
   },
   BROKER_REFUSED: {
     cause: 'RabbitMQ refuses the user, the virtual host or an operation.',
-    cure: 'Enrol again with a fresh file from `tributary-applier branch add` (or `rotate`).',
+    cure: 'At a branch: enrol again with a file from `tributary-applier branch rotate`. At the head office: run the commands that `tributary-applier check` shows.',
     retryable: true,
   },
   BROKER_REJECTED: {
@@ -123,34 +123,34 @@ export const ERRORS = {
   },
   BROKER_SETUP: {
     cause: 'The broker has an exchange, queue or policy that does not fit.',
-    cure: 'Follow the hint; a policy must not drop messages at the head of a queue.',
+    cure: 'Follow the hint; `tributary-applier check` names a policy that drops messages.',
     retryable: false,
   },
 
   // Protocol
   BATCH_INVALID: {
     cause: 'A batch is malformed.',
-    cure: 'Look at the reason shown; `branch quarantine` passes the batch over, and a snapshot mends what it held.',
+    cure: 'Look at the reason shown; `tributary-applier branch quarantine` passes the batch over, and a snapshot mends what it held.',
     retryable: false,
   },
   BATCH_REFUSED: {
     cause: 'The head-office database refuses a batch.',
-    cure: 'Look at the row shown; mend the table and `branch retry`, or leave such rows out with `branch quarantine`.',
+    cure: 'Look at the row shown; mend the table and `tributary-applier branch retry`, or leave such rows out with `tributary-applier branch quarantine`.',
     retryable: false,
   },
   BATCH_TOO_LARGE: {
     cause: 'A batch is larger than the head office takes, packed or unpacked.',
-    cure: 'Find out who made it: agents stay far below. `branch quarantine` passes it over.',
+    cure: 'Find out who made it: agents stay far below. `tributary-applier branch quarantine` passes it over.',
     retryable: false,
   },
   BATCH_VERSION: {
     cause: 'A batch has a version that this applier does not know.',
-    cure: 'Upgrade the applier, then `branch retry`.',
+    cure: 'Upgrade the applier, then `tributary-applier branch retry`.',
     retryable: false,
   },
   QUARANTINE_FULL: {
     cause: 'More rows of a branch cannot be applied than are kept in quarantine.',
-    cure: 'Mend the table at the head office and `branch retry`, or pass the whole batch over with `branch quarantine --whole`.',
+    cure: 'Mend the table at the head office and `tributary-applier branch retry`, or pass the whole batch over with `tributary-applier branch quarantine --whole`.',
     retryable: false,
   },
   MESSAGE_INVALID: {
@@ -165,7 +165,7 @@ export const ERRORS = {
   },
   EPOCH_SUPERSEDED: {
     cause: 'The head office has taken a newer life of this branch as the valid one.',
-    cure: 'If this is the right machine, run `tributary-agent enroll` again; else stop the other one.',
+    cure: 'If this is the right machine, run `tributary-agent enroll FILE` again and stop the other one; else stop this one.',
     retryable: false,
   },
   BRANCH_UNKNOWN: {
@@ -187,17 +187,17 @@ export const ERRORS = {
   },
   TARGET_ACCESS_DENIED: {
     cause: 'The head-office database refuses the user or one of its rights.',
-    cure: 'Correct the password file, or run the GRANT statement shown.',
+    cure: 'Correct the password file, or run what `tributary-applier check --grants` prints at the database.',
     retryable: false,
   },
   TARGET_SETTING: {
     cause: 'A setting of the head-office database makes exact application impossible.',
-    cure: 'Run the statement shown.',
+    cure: 'Follow the hint, or run the statement that `tributary-applier check` shows.',
     retryable: false,
   },
   TARGET_SCHEMA: {
     cause: 'A table at the head office cannot take what the branch sends without loss or a long rebuild.',
-    cure: 'Follow the hint, then `branch retry`.',
+    cure: 'Follow the hint, then `tributary-applier branch retry`; a rebuild waits for `tributary-applier schema approve`.',
     retryable: false,
   },
 

@@ -52,7 +52,7 @@ function errorsTable(): string {
   const rows = Object.entries(ERRORS).map(
     ([code, { cause, cure, retryable }]) => `| \`${code}\` | ${cause} | ${cure} | ${retryable ? 'yes' : 'no'} |`,
   );
-  return ['| code | cause | cure | tried again by itself |', '|---|---|---|---|', ...rows].join('\n');
+  return ['| code | cause | cure | may pass by itself |', '|---|---|---|---|', ...rows].join('\n');
 }
 
 function fenced(language: string, text: string): string {
