@@ -1,13 +1,16 @@
 /** `check`: everything that the agent depends on, looked at once, every fault with what mends it. Writes nothing. */
 import { branchNames, connectBroker } from '../shared/amqp.ts';
-import { faultOf, ok } from '../shared/findings.ts';
+import { TributaryError } from '../shared/errors.ts';
+import { fault, faultOf, ok } from '../shared/findings.ts';
 import type { Finding } from '../shared/findings.ts';
+import { ANY_HOST, loginStatements } from '../shared/grants.ts';
 import { brokerAccess } from '../shared/link-settings.ts';
 import { checkRights, checkSettings, checkTables, checkTargets } from './capture/preflight.ts';
 import { createSelection } from './capture/selection.ts';
 import { SourceConnection } from './capture/source.ts';
 import { readTables } from './capture/tables.ts';
 import type { AgentConfig } from './config.ts';
+import { agentGrants } from './grants.ts';
 
 export async function checkAgent(config: AgentConfig): Promise<Finding[]> {
   const [source, broker] = await Promise.all([checkSource(config), checkBroker(config)]);
@@ -19,7 +22,7 @@ async function checkSource(config: AgentConfig): Promise<Finding[]> {
   try {
     source = await SourceConnection.open(config.source, `tributary-agent ${config.branch} check`);
   } catch (error) {
-    return [faultOf('source', error)];
+    return [sourceFault(config, error)];
   }
   try {
     const identity = await source.identity();
@@ -37,6 +40,16 @@ async function checkSource(config: AgentConfig): Promise<Finding[]> {
   } finally {
     source.destroy();
   }
+}
+
+/** A fault of connecting; where the server does not let the user in, with all that makes it so. */
+function sourceFault({ source, tables }: AgentConfig, error: unknown): Finding {
+  if (!(error instanceof TributaryError) || error.code !== 'SOURCE_ACCESS_DENIED') return faultOf('source', error);
+  return fault('source', error.code, error.message, {
+    statement: loginStatements(source.user, agentGrants(source.user, tables.include, ANY_HOST).sql),
+    cure: 'or correct source.user and the password file',
+    needsRestart: false,
+  });
 }
 
 async function checkBroker(config: AgentConfig): Promise<Finding[]> {

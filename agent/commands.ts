@@ -7,6 +7,7 @@ import { pageToken } from '../shared/page-token.ts';
 import { pageOf, tokenCommand } from '../shared/token-command.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { renderFindings } from '../shared/findings.ts';
+import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/grants.ts';
 import { startHttpServer } from '../shared/http.ts';
 import { createLogger } from '../shared/logging.ts';
 import { startServiceNotices } from '../shared/service-manager.ts';
@@ -15,6 +16,7 @@ import { Agent } from './agent.ts';
 import { checkAgent } from './check.ts';
 import { loadAgentConfig } from './config.ts';
 import { enroll } from './enroll.ts';
+import { agentGrants } from './grants.ts';
 import type { QueuedTable } from './snapshot/progress.ts';
 import { agentAssets, agentRoutes } from './web/pages.ts';
 import type { AgentStatus, SyncStatus } from './web/status.ts';
@@ -30,6 +32,7 @@ export function agentCli(): CliSpec {
       {
         usage: 'check',
         summary: 'look at everything that capture depends on, and say what mends it',
+        options: [GRANTS_OPTION],
         json: true,
         run: check,
       },
@@ -120,6 +123,13 @@ async function run(call: CommandCall): Promise<undefined> {
 }
 
 async function check(call: CommandCall): Promise<number> {
+  const host = grantsHost(call.options['grants']);
+  if (host !== null) {
+    const { source, tables } = loadAgentConfig(call.configFile, { readSecrets: false });
+    const grants = agentGrants(source.user, tables.include, host);
+    call.print(grants, renderGrants(grants));
+    return EXIT_OK;
+  }
   const findings = await checkAgent(loadAgentConfig(call.configFile));
   const faults = findings.filter(finding => finding.level === 'fault').length;
   const verdict =

@@ -103,7 +103,7 @@ branch: ''
 source:
   host: 127.0.0.1
   port: 3306
-  # A user with REPLICATION SLAVE, REPLICATION CLIENT (MariaDB: BINLOG MONITOR) and SELECT; \`check\` shows the GRANTs.
+  # A user with REPLICATION SLAVE, REPLICATION CLIENT (MariaDB: BINLOG MONITOR) and SELECT; \`check --grants\` prints the GRANTs.
   user: tributary
   passwordFile: source.password
 tables:

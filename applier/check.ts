@@ -1,19 +1,21 @@
 /** `check`: everything that the applier depends on, looked at once, every fault with what mends it. Writes nothing. */
 import type { RowDataPacket } from 'mysql2/promise';
 import { connectBroker } from '../shared/amqp.ts';
+import { codeOf } from '../shared/amqp-link.ts';
+import { TributaryError } from '../shared/errors.ts';
 import { fault, faultOf, ok, warning } from '../shared/findings.ts';
 import type { Finding } from '../shared/findings.ts';
+import { ANY_HOST, loginStatements } from '../shared/grants.ts';
 import { brokerAccess } from '../shared/link-settings.ts';
-import { closeQuietly } from '../shared/mysql.ts';
-import { quoteName } from '../shared/sql.ts';
+import { closeQuietly, isUnknownDatabase } from '../shared/mysql.ts';
+import { quoteGrantedDatabase, quoteName } from '../shared/sql.ts';
 import { prepareTargetSession } from './apply/target-session.ts';
 import { managementApi } from './branches/management-api.ts';
 import { Provisioning } from './branches/provisioning.ts';
 import { listBranches } from './branches/stream-store.ts';
 import type { ApplierConfig } from './config.ts';
+import { brokerCommands, shellWord, TARGET_RIGHTS, targetGrant } from './grants.ts';
 import { connectTarget } from './head-office.ts';
-
-const RIGHTS = ['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'CREATE', 'ALTER', 'INDEX', 'DROP'] as const;
 
 export async function checkApplier(config: ApplierConfig): Promise<Finding[]> {
   const [target, broker] = await Promise.all([checkTarget(config), checkBroker(config)]);
@@ -49,12 +51,26 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
       await closeQuietly(connection);
     }
   } catch (error) {
-    return { findings: [faultOf('target', error)], branches: [] };
+    return { findings: [targetFault(config.target, error)], branches: [] };
   }
 }
 
+/** A fault of connecting; where the server lets nobody in, or has no such database, with all that makes it so. */
+function targetFault(target: ApplierConfig['target'], error: unknown): Finding {
+  const noDatabase = error instanceof TributaryError && isUnknownDatabase(error.cause);
+  if (!(error instanceof TributaryError) || !(error.code === 'TARGET_ACCESS_DENIED' || noDatabase))
+    return faultOf('target', error);
+  const database = `CREATE DATABASE IF NOT EXISTS ${quoteName(target.database)}`;
+  const login = loginStatements(target.user, [targetGrant(target, ANY_HOST)]);
+  return fault('target', error.code, error.message, {
+    statement: noDatabase ? database : `${database}; ${login}`,
+    ...(noDatabase ? {} : { cure: 'or correct target.user and the password file' }),
+    needsRestart: false,
+  });
+}
+
 function checkRights(grants: readonly string[], target: ApplierConfig['target']): Finding[] {
-  const database = quoteName(target.database).replaceAll('_', '\\_');
+  const database = quoteGrantedDatabase(target.database);
   const relevant = grants
     .filter(
       line =>
@@ -62,15 +78,12 @@ function checkRights(grants: readonly string[], target: ApplierConfig['target'])
         line.includes(` ON ${quoteName(target.database)}.`) ||
         line.includes(` ON ${database}.`),
     )
-    .join('\n')
-    .toUpperCase();
-  const missing = relevant.includes('ALL PRIVILEGES')
-    ? []
-    : RIGHTS.filter(right => !new RegExp(`\\b${right}\\b`).test(relevant));
-  if (missing.length === 0) return [ok('target.rights', RIGHTS.join(', '))];
+    .flatMap(line => line.slice('GRANT '.length, line.indexOf(' ON ')).split(', '));
+  const missing = relevant.includes('ALL PRIVILEGES') ? [] : TARGET_RIGHTS.filter(right => !relevant.includes(right));
+  if (missing.length === 0) return [ok('target.rights', TARGET_RIGHTS.join(', '))];
   return [
     fault('target.rights', 'TARGET_ACCESS_DENIED', `${target.user} lacks ${missing.join(', ')} on ${target.database}`, {
-      statement: `GRANT ${RIGHTS.join(', ')} ON ${quoteName(target.database)}.* TO '${target.user}'@'%'`,
+      statement: targetGrant(target, ANY_HOST),
       needsRestart: false,
     }),
   ];
@@ -83,15 +96,42 @@ async function checkBroker(config: ApplierConfig): Promise<Finding[]> {
     await connection.close();
     findings.push(ok('broker', `${config.broker.host}:${config.broker.port} lets ${config.broker.user} in`));
   } catch (error) {
-    findings.push(faultOf('broker', error));
+    findings.push(brokerFault(config.broker, error));
   }
   try {
     await managementApi(config.broker).call('GET', ['overview']);
     findings.push(ok('broker.management', 'answers'));
   } catch (error) {
-    findings.push(faultOf('broker.management', error));
+    findings.push(managementFault(config.broker, error));
   }
   return findings;
+}
+
+/** Where RabbitMQ refuses, with the commands in their order. A wrong password hides what else is missing. */
+function brokerFault(broker: ApplierConfig['broker'], error: unknown): Finding {
+  if (!(error instanceof TributaryError) || error.code !== 'BROKER_REFUSED') return faultOf('broker', error);
+  const unknown = codeOf(error.cause) === 'ACCESS_REFUSED';
+  const { user, vhost } = broker;
+  const commands = [
+    ...(unknown ? [`rabbitmqctl add_user ${shellWord(user)}`] : []),
+    `rabbitmqctl add_vhost ${shellWord(vhost)}`,
+    ...brokerCommands(broker),
+  ];
+  const cure = `it asks for the password: that of broker.passwordFile; where ${user} is there already: rabbitmqctl change_password ${shellWord(user)}`;
+  return fault('broker', error.code, error.message, {
+    statement: commands.join('; '),
+    ...(unknown ? { cure } : {}),
+  });
+}
+
+function managementFault(broker: ApplierConfig['broker'], error: unknown): Finding {
+  if (!(error instanceof TributaryError) || error.code !== 'BROKER_REFUSED') return faultOf('broker.management', error);
+  const { user } = broker.management;
+  const another = user === broker.user ? [] : [`rabbitmqctl add_user ${shellWord(user)}`];
+  return fault('broker.management', error.code, error.message, {
+    statement: [...another, `rabbitmqctl set_user_tags ${shellWord(user)} administrator`].join('; '),
+    cure: 'once its user is let in',
+  });
 }
 
 async function checkBranches(config: ApplierConfig, branches: readonly string[]): Promise<Finding[]> {

@@ -9,6 +9,7 @@ import { pageOf, tokenCommand } from '../shared/token-command.ts';
 import { pageToken } from '../shared/page-token.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { renderFindings } from '../shared/findings.ts';
+import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/grants.ts';
 import { startHttpServer } from '../shared/http.ts';
 import { createLogger } from '../shared/logging.ts';
 import { startServiceNotices } from '../shared/service-manager.ts';
@@ -22,6 +23,7 @@ import { Applier } from './apply/applier.ts';
 import { checkApplier } from './check.ts';
 import { loadApplierConfig } from './config.ts';
 import { TargetPool } from './consume/target-pool.ts';
+import { applierGrants } from './grants.ts';
 import { branchRegistry, connectTarget, HeadOffice } from './head-office.ts';
 import { applierAssets, applierRoutes } from './web/pages.ts';
 import type { ApplierStatus, BranchStatus } from './web/status.ts';
@@ -32,12 +34,13 @@ export function applierCli(): CliSpec {
     description: 'Applies what branches send to the head office’s MySQL, and answers them.',
     version: VERSION,
     defaultConfig: '/etc/tributary/applier.yaml',
-    groups: { branch: 'add, look at and remove branches' },
+    groups: { branch: 'add, look at and remove branches', schema: 'let changes of tables through' },
     commands: [
       { usage: 'run', summary: 'apply until stopped (what systemd starts)', run },
       {
         usage: 'check',
         summary: 'look at everything that applying depends on, and say what mends it',
+        options: [GRANTS_OPTION],
         json: true,
         run: check,
       },
@@ -156,6 +159,12 @@ async function run(call: CommandCall): Promise<undefined> {
 }
 
 async function check(call: CommandCall): Promise<number> {
+  const host = grantsHost(call.options['grants']);
+  if (host !== null) {
+    const grants = applierGrants(loadApplierConfig(call.configFile, { readSecrets: false }), host);
+    call.print(grants, renderGrants(grants));
+    return EXIT_OK;
+  }
   const findings = await checkApplier(loadApplierConfig(call.configFile));
   const faults = findings.filter(finding => finding.level === 'fault').length;
   const verdict =

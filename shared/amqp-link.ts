@@ -4,7 +4,7 @@
  */
 import { TributaryError } from './errors.ts';
 import type { ErrorCode } from './errors.ts';
-import { TLS_CURES } from './tls.ts';
+import { tlsCure } from './tls.ts';
 
 export interface BrokerPlace {
   readonly host: string;
@@ -66,7 +66,7 @@ export function brokerError(error: unknown, doing: string): TributaryError {
   if (error instanceof TributaryError) return error;
   // rabbitmq-client names the class of a refusal at the door `undefined`.
   const text = (error instanceof Error ? error.message : String(error)).replace(/^undefined: /, '');
-  const hint = TLS_CURES[codeOf(error)];
+  const hint = tlsCure(codeOf(error), 'broker');
   return new TributaryError(REFUSALS[codeOf(error)] ?? 'BROKER_UNREACHABLE', `${doing}: ${text}.`, {
     cause: error,
     ...(hint === undefined ? {} : { hint }),

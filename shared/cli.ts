@@ -6,7 +6,7 @@
  */
 import { Command, CommanderError, Option } from 'commander';
 import { ConfigError } from './config.ts';
-import { describeError, TributaryError } from './errors.ts';
+import { assert, describeError, TributaryError } from './errors.ts';
 
 export const EXIT_OK = 0;
 export const EXIT_FAILED = 1;
@@ -128,6 +128,11 @@ function buildProgram(spec: CliSpec, streams: CliStreams, run: RunCommand): Comm
     const [first = '', ...rest] = command.usage.split(' ');
     const description = spec.groups?.[first];
     if (description === undefined) {
+      // Commander would take the second word for an argument, and the argument's value with it.
+      assert(
+        rest.every(word => /^[<[]/.test(word)),
+        `the command ${command.usage} has no group`,
+      );
       addCommand(program, command, [first, ...rest].join(' '), spec, streams, run);
       continue;
     }

@@ -41,7 +41,8 @@ export function cureOf(finding: Finding): string {
   const parts: string[] = [];
   if (finding.statement !== undefined) parts.push(`run: ${finding.statement}`);
   if (finding.cure !== undefined) parts.push(finding.cure);
-  if (finding.configLine !== undefined) parts.push(`in my.cnf under [mysqld]: ${finding.configLine}`);
+  if (finding.configLine !== undefined)
+    parts.push(`in my.cnf under [mysqld]: ${finding.configLine.replaceAll('\n', ' and ')}`);
   if (finding.needsRestart !== undefined) {
     parts.push(finding.needsRestart ? 'the server must be restarted' : 'no restart is needed');
   }

@@ -14,8 +14,9 @@ import type { Connection, ConnectionOptions, RowDataPacket } from 'mysql2/promis
 import { noteOwnCertificates, noteServerCertificate } from './certificates.ts';
 import { TributaryError } from './errors.ts';
 import type { ErrorCode } from './errors.ts';
+import { loginStatements } from './grants.ts';
 import type { MysqlSettings } from './link-settings.ts';
-import { mysqlSslOptions, TLS_CURES } from './tls.ts';
+import { mysqlSslOptions, tlsCure } from './tls.ts';
 import { formatDuration } from './units.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -94,21 +95,15 @@ export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpos
   return connection;
 }
 
-const RIGHTS: Record<MysqlSide, string> = {
-  source: 'REPLICATION SLAVE, REPLICATION CLIENT, SELECT ON *.*',
-  target: 'SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP ON `the database`.*',
-};
-
 /** A fault of connecting; where the server does not let the user in, with the statements that make it. */
 function loginError(error: unknown, side: MysqlSide, settings: MysqlSettings, doing: string): TributaryError {
   const fault = mysqlError(error, side, doing);
   if (!fault.code.endsWith('ACCESS_DENIED')) return fault;
-  const user = `'${settings.user}'@'%'`;
+  const program = side === 'source' ? 'tributary-agent' : 'tributary-applier';
   return new TributaryError(fault.code, fault.message, {
     hint:
-      `Correct the password file, or run at the server: ALTER USER ${user} IDENTIFIED BY '<what the file says>'; ` +
-      `where there is no such user: CREATE USER ${user} IDENTIFIED BY '<what the file says>'; GRANT ${RIGHTS[side]} TO ${user}; ` +
-      'no restart is needed.',
+      `Correct the password file, or run at the server: ${loginStatements(settings.user, [])}; then what ` +
+      `\`${program} check --grants\` prints; no restart is needed.`,
     cause: error,
   });
 }
@@ -232,22 +227,16 @@ const ACCESS_ERRNOS = new Set([1044, 1045, 1130, 1142, 1143, 1227, 1370, 1698, 1
 const SETTING_ERRNOS = new Set([1290, 1836, 3159, 3948]);
 const NO_DATABASE = 1049;
 
-/** mysql2's and Node's codes for a certificate that cannot be trusted. */
-const TLS_CODES = new Set([
-  'HANDSHAKE_SSL_ERROR',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'CERT_HAS_EXPIRED',
-  'ERR_TLS_CERT_ALTNAME_INVALID',
-]);
-
 /** The server's error number, e.g. 1213 for a deadlock; null where the fault is not the server's. */
 export function mysqlErrno(error: unknown): number | null {
   return error instanceof Error && 'errno' in error && typeof error.errno === 'number' && error.errno >= 1000
     ? error.errno
     : null;
+}
+
+/** Whether the server has no database of the name that the connection asked for. */
+export function isUnknownDatabase(error: unknown): boolean {
+  return mysqlErrno(error) === NO_DATABASE;
 }
 
 /** Any fault of mysql2 as one of ours. `doing` begins the message: `cannot read shop.sales`. */
@@ -263,6 +252,21 @@ export function mysqlError(error: unknown, side: MysqlSide, doing: string): Trib
     cause: error,
     ...(hint === undefined ? {} : { hint }),
   });
+}
+
+/** What mysql2 writes over the code of whatever a handshake of TLS fails with. */
+const MASKED = 'HANDSHAKE_SSL_ERROR';
+
+/** OpenSSL's and Node's own texts, by which alone the code can be told: the one place where a text decides, on a hint. */
+const MASKED_TEXTS: readonly (readonly [text: string, code: string])[] = [
+  ['certificate has expired', 'CERT_HAS_EXPIRED'],
+  ['certificate is not yet valid', 'CERT_NOT_YET_VALID'],
+  ["does not match certificate's altnames", 'ERR_TLS_CERT_ALTNAME_INVALID'],
+];
+
+function maskedCode(error: unknown): string {
+  const message = error instanceof Error ? error.message : '';
+  return MASKED_TEXTS.find(([text]) => message.includes(text))?.[1] ?? MASKED;
 }
 
 type FaultKind = 'UNREACHABLE' | 'ACCESS' | 'SETTING';
@@ -283,15 +287,8 @@ function classify(error: unknown, side: MysqlSide): { readonly kind: FaultKind; 
       hint: `Turn TLS on at the server, or set ${side}.tls: { mode: off } on a trusted network.`,
     };
   }
-  if (typeof code === 'string' && TLS_CURES[code] !== undefined) {
-    return { kind: 'UNREACHABLE', hint: TLS_CURES[code] };
-  }
-  if (typeof code === 'string' && TLS_CODES.has(code)) {
-    return {
-      kind: 'UNREACHABLE',
-      hint: `Set ${side}.tls.ca to the server’s certificate authority (MySQL: ca.pem in its data directory).`,
-    };
-  }
+  const cure = typeof code === 'string' ? tlsCure(code === MASKED ? maskedCode(error) : code, side) : undefined;
+  if (cure !== undefined) return { kind: 'UNREACHABLE', hint: cure };
   if (errno !== null) return { kind: 'UNREACHABLE', hint: 'Look at the server’s message, and at its error log.' };
   return { kind: 'UNREACHABLE' };
 }

@@ -43,6 +43,17 @@ export function quoteTable(schema: string, name: string): string {
   return `${quoteName(schema)}.${quoteName(name)}`;
 }
 
+/** An account as GRANT names it: `'tributary'@'%'`; in backticks where quotes or backslashes would depend on the session. */
+export function quoteAccount(user: string, host: string): string {
+  const quote = (name: string): string => (/['\\\0]/.test(name) || name === '' ? quoteName(name) : `'${name}'`);
+  return `${quote(user)}@${quote(host)}`;
+}
+
+/** A database as GRANT names it: an unescaped _ or % would stand for other characters too. */
+export function quoteGrantedDatabase(name: string): string {
+  return quoteName(name.replace(/[\\%_]/g, '\\$&'));
+}
+
 /** A text as a string literal; in hexadecimal where a backslash or NUL makes its plain form depend on the session. */
 export function quoteString(text: string): string {
   if (text.includes('\\') || text.includes('\0')) return `_utf8mb4 X'${Buffer.from(text, 'utf8').toString('hex')}'`;

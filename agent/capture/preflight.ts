@@ -114,7 +114,7 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
   if (identity.flavor === 'mysql' && !identity.gtids) {
     findings.push(
       warning('source.gtid_mode', 'is off: capture goes by file and offset, which no other server can continue', {
-        configLine: 'gtid_mode = ON and enforce_gtid_consistency = ON',
+        configLine: 'gtid_mode = ON\nenforce_gtid_consistency = ON',
         needsRestart: true,
       }),
     );
@@ -218,7 +218,8 @@ export async function checkRights(
           }),
     );
   }
-  for (const { pattern, on } of missingSelects(lines, selection.rules.include, identity.lowerCaseNames)) {
+  const wildcards = (await source.variables()).get('partial_revokes') !== 'ON';
+  for (const { pattern, on } of missingSelects(lines, selection.rules.include, identity.lowerCaseNames, wildcards)) {
     findings.push(
       fault(
         'source.rights',

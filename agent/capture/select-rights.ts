@@ -2,7 +2,7 @@
  * Whether an account may read every table that could be chosen. Without any right to a table the server does not even
  * say that it is there: a snapshot would pass it by without a word. Pure.
  */
-import { quoteName } from '../../shared/sql.ts';
+import { quoteGrantedDatabase, quoteName, quoteTable } from '../../shared/sql.ts';
 
 /** A pattern of `tables.include` whose tables the account may not see all of, and what would let it. */
 export interface MissingSelect {
@@ -23,11 +23,13 @@ const LINE = /^(GRANT|REVOKE) (.+) ON (?:TABLE )?(\*|`(?:[^`]|``)+`)\.(\*|`(?:[^
  * @param grants lines of SHOW GRANTS
  * @param include patterns `schema.table` with `*` and `?`
  * @param ignoreCase the server keeps names in lower case
+ * @param wildcards whether % and _ stand for others in a GRANT's name of a schema: not with partial_revokes=ON
  */
 export function missingSelects(
   grants: readonly string[],
   include: readonly string[],
   ignoreCase: boolean,
+  wildcards = true,
 ): readonly MissingSelect[] {
   const fold = (name: string): string => (ignoreCase ? name.toLowerCase() : name);
   const readable = grants.flatMap(selectOf).map(grant => ({
@@ -47,10 +49,17 @@ export function missingSelects(
     const granted = readable.some(grant => {
       if (grant.revoked || grant.schema === '*') return false;
       if (grant.table !== '*') return !anySchema && grant.schema === schema && grant.table === table;
+      if (!wildcards) return !anySchema && grant.schema.replace(/\\([%_\\])/g, '$1') === schema;
       return anySchema ? grant.schema === likeOf(schema) : matchesLike(schema, grant.schema);
     });
-    return granted ? [] : [{ pattern, on: anySchema ? '*.*' : `${quoteName(schema)}.*` }];
+    return granted ? [] : [{ pattern, on: placeOf(schema, table, wildcards) }];
   });
+}
+
+/** What a GRANT must name for the pattern, and no more than that. */
+function placeOf(schema: string, table: string, wildcards: boolean): string {
+  if (isPattern(schema)) return schema === '*' || !wildcards ? '*.*' : `${quoteName(likeOf(schema))}.*`;
+  return isPattern(table) ? `${quoteGrantedDatabase(schema)}.*` : quoteTable(schema, table);
 }
 
 /** What a line says of reading whole tables; nothing where it does not. */

@@ -8,8 +8,9 @@ import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import type { IncomingMessage } from 'node:http';
 import type { ConnectionOptions } from 'node:tls';
+import { codeOf } from '../../shared/amqp-link.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { nodeTlsOptions } from '../../shared/tls.ts';
+import { nodeTlsOptions, tlsCure } from '../../shared/tls.ts';
 import type { ApplierConfig } from '../config.ts';
 
 const REQUEST_DEADLINE_MS = 15_000;
@@ -101,7 +102,9 @@ export class ManagementApi {
       const text = cause instanceof Error ? cause.message : String(cause);
       throw new TributaryError('BROKER_UNREACHABLE', `RabbitMQ’s management API at ${host}:${port}: ${text}.`, {
         cause,
-        hint: 'Enable the plugin (rabbitmq-plugins enable rabbitmq_management) and check broker.management.',
+        hint:
+          tlsCure(codeOf(cause), 'broker') ??
+          'Enable the plugin (rabbitmq-plugins enable rabbitmq_management) and check broker.management.',
       });
     }
   }
