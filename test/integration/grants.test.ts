@@ -2,7 +2,6 @@
  * What `check --grants` prints is enough for all that the programs do, and `check` asks for no more: users with exactly
  * these rights at both databases and at the broker go the whole way.
  */
-import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import mysql from 'mysql2/promise';
 import t from 'tap';
@@ -10,7 +9,7 @@ import type { Test } from 'tap';
 import type { Product } from '../../deploy/local/product.ts';
 import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
 import type { Grants } from '../../shared/grants.ts';
-import { GuideShell, RABBITMQCTL } from '../support/guides.ts';
+import { brokerShell } from '../support/guides.ts';
 import { createWorld, expectSuccess } from '../support/world.ts';
 import type { Branch, World } from '../support/world.ts';
 
@@ -91,7 +90,7 @@ void t.test('users with exactly the rights that check --grants prints go the who
 
 /** An applier whose users may do what is printed for it; managing is another user's than reading. */
 async function restrictedApplier(t: Test, world: World, user: string): Promise<Product> {
-  const { host, port, managementPort, password, user: admin } = world.broker;
+  const { host, port, managementPort, password } = world.broker;
   const [reader, manager] = [`reader-${world.id}`, `manager-${world.id}`];
   const applier = await world.applier({
     config: {
@@ -110,10 +109,7 @@ async function restrictedApplier(t: Test, world: World, user: string): Promise<P
     t.teardown(() => world.managementApi('DELETE', `/users/${name}`));
     await world.managementApi('PUT', `/users/${name}`, { password, tags: '' });
   }
-  writeFileSync(join(world.directory, 'rabbitmqctl.mjs'), RABBITMQCTL);
-  const rabbitmqctl = `'${process.execPath}' '${world.directory}/rabbitmqctl.mjs' http://${host}:${managementPort} '${admin}:${password}'`;
-  const shell = new GuideShell({ folder: world.directory, names: [], programs: { rabbitmqctl } });
-  const { status, errors } = await shell.run({ language: 'sh', text: commands.join('\n') });
+  const { status, errors } = await brokerShell(world).run({ language: 'sh', text: commands.join('\n') });
   t.equal(status, 0, errors);
   expectSuccess(await world.applierCli(['check']));
   return applier;

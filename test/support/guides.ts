@@ -10,6 +10,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { run } from '../../deploy/local/run.ts';
 import type { RunResult } from '../../deploy/local/run.ts';
+import type { World } from './world.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const BLOCK_DEADLINE_MS = 60_000;
@@ -109,3 +110,12 @@ else if (command === 'set_user_tags' && args.length === 2) {
   await put('permissions/' + part(second) + '/' + part(user), { configure, write, read });
 } else throw new Error('the test knows no rabbitmqctl ' + [command, ...args].join(' '));
 `;
+
+/** A shell on the machine of a world's broker, where `rabbitmqctl` is all that there is. */
+export function brokerShell(world: World): GuideShell {
+  const { host, managementPort, user, password } = world.broker;
+  const program = join(world.directory, 'rabbitmqctl.mjs');
+  writeFileSync(program, RABBITMQCTL);
+  const rabbitmqctl = `'${process.execPath}' '${program}' http://${host}:${managementPort} '${user}:${password}'`;
+  return new GuideShell({ folder: world.directory, names: [], programs: { rabbitmqctl } });
+}
