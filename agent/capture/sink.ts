@@ -19,6 +19,7 @@ import type { LastGroup, Position, Spool } from '../spool/spool.ts';
 import { Batcher, TableBuffer, bodyOf, tableKey } from './batcher.ts';
 import type { BatchDraft, ChangeBuffer, KeyRecorder } from './batcher.ts';
 import { Cascades } from './cascades.ts';
+import { CompressionEffort } from './effort.ts';
 import { MysqlGtidSet } from './gtid-set.ts';
 import type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-reader.ts';
 import { LookAgain } from './look-again.ts';
@@ -95,6 +96,7 @@ export class CaptureSink implements GroupSink {
   #owedAt = 0;
   readonly #batcher: Batcher;
   readonly #prepared: PreparedRows;
+  readonly #effort: CompressionEffort;
   readonly #executed: MysqlGtidSet;
   readonly #expected: LastGroup | null;
   #phase: 'verifying' | 'taking';
@@ -131,6 +133,7 @@ export class CaptureSink implements GroupSink {
 
   constructor(options: SinkOptions) {
     this.#o = options;
+    this.#effort = new CompressionEffort(options.now());
     this.#cascades = options.catalogue?.cascades ?? new Cascades(null);
     this.#position = options.position;
     this.#last = options.position.lastGroup;
@@ -649,8 +652,9 @@ export class CaptureSink implements GroupSink {
     const position = this.#currentPosition();
     const progress = open ? undefined : (snapshot ?? this.#snapshotChange ?? undefined);
     let bytes = 0;
+    const level = this.#effort.level(draft.bytes, this.#o.now());
     const frames = function* (): Generator<Buffer> {
-      for (const frame of encodeFrames(bodyOf(draft, position.source))) {
+      for (const frame of encodeFrames(bodyOf(draft, position.source), { level })) {
         bytes += frame.length;
         yield frame;
       }
