@@ -8,6 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { RowDataPacket } from 'mysql2/promise';
 import { z } from 'zod';
 import type { LogLine } from '../../deploy/local/product.ts';
+import type { BrokerAddress } from '../../deploy/local/shared-servers.ts';
 import { expectSuccess, World } from '../support/world.ts';
 import type { Branch, Overrides } from '../support/world.ts';
 import type { Servers } from './servers.ts';
@@ -34,9 +35,16 @@ function closedNow(): string {
   return `${text}:00-${text}:01`;
 }
 
-export async function createBenchWorld(servers: Servers): Promise<World> {
-  const [headOffice, broker] = await Promise.all([servers.headOffice(), servers.broker()]);
-  return World.create({ headOffice, broker });
+/** @param broker another one than the benchmarks' own */
+export async function createBenchWorld(servers: Servers, broker?: BrokerAddress): Promise<World> {
+  const [headOffice, address] = await Promise.all([servers.headOffice(), broker ?? servers.broker()]);
+  return World.create({ headOffice, broker: address });
+}
+
+export interface BacklogOptions {
+  /** More of applier.yaml. */
+  readonly applier?: Overrides;
+  readonly broker?: BrokerAddress | undefined;
 }
 
 export interface Drained {
@@ -56,12 +64,9 @@ export class Backlog {
     this.branch = branch;
   }
 
-  /**
-   * A branch with the empty sales table, captured from here on; its link is closed.
-   * @param applier more of applier.yaml
-   */
-  static async open(servers: Servers, name: string, applier: Overrides = {}): Promise<Backlog> {
-    const world = await createBenchWorld(servers);
+  /** A branch with the empty sales table, captured from here on; its link is closed. */
+  static async open(servers: Servers, name: string, { applier = {}, broker }: BacklogOptions = {}): Promise<Backlog> {
+    const world = await createBenchWorld(servers, broker);
     await world.startApplier({ config: { log: { level: 'info' }, ...applier } });
     const branch = await world.addBranch(name, {
       source: await servers.branch(),

@@ -1,106 +1,135 @@
 /**
- * link/drain-256k/line: how much of a line of 256 kbit/s a full spool makes use of. Ours: bytes of batch bodies a second,
- * from the opening of the link until the head office has committed the last; the rival is the line itself.
+ * link/drain-256k/…: how much of a line of 256 kbit/s a full spool makes use of. Ours: bytes of batch bodies a second,
+ * from the opening of the link until the head office has committed the last; the rival is the line itself, which carries
+ * AMQP's own bytes and hellos as well.
  *
- * The line is a TCP relay that passes on 32,000 bytes a second from branch to broker, in slices of 20 ms, and holds back
- * what comes in faster; the other direction is free. AMQP's own bytes, hellos among them, share the line.
+ * - `line`: up all the time;
+ * - `poor`: TLS, up for 60 s at a time, and dropping its connections every 20 ± 10 s, at seeded times. Ours counts the
+ *   seconds that the line was up. Between its times it is down for DOWN_MS, long enough to have given up hurrying.
  */
-import { createServer, connect } from 'node:net';
-import type { AddressInfo, Server, Socket } from 'node:net';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { BrokerServer } from '../../deploy/local/broker-server.ts';
+import { freePort } from '../../deploy/local/free-port.ts';
 import { Backlog } from './backlog.ts';
 import { compared } from './report.ts';
 import type { Bench } from './servers.ts';
+import { SlowLine } from './slow-line.ts';
 import { readSpool } from './wire.ts';
-import { salesTransactions } from './workload.ts';
+import { randomNumbers, salesTransactions } from './workload.ts';
 
 const LINE_BYTES_PER_SECOND = 256_000 / 8;
-const SLICE_MS = 20;
-const ROWS = 40_000;
 const ROWS_A_TRANSACTION = 10;
-const NAME = 'link/drain-256k/line';
+const ROWS = { line: 40_000, poor: 110_000 } as const;
+const UP_MS = 60_000;
+const DOWN_MS = 10_000;
+const SEED = 6;
 
 export async function benchLink(bench: Bench): Promise<void> {
-  if (!bench.wants(NAME)) return;
-  const { report, servers } = bench;
-  const broker = await servers.broker();
-  const line = await SlowLine.open(broker.host, broker.port);
-  try {
-    const branchUrl = `amqp://127.0.0.1:${line.port}`;
-    const backlog = await Backlog.open(servers, 'line', { broker: { branchUrl } });
+  if (bench.wants('link/drain-256k/line')) {
+    const broker = await bench.servers.broker();
+    const line = await SlowLine.open(broker, LINE_BYTES_PER_SECOND);
     try {
-      await backlog.work(servers, salesTransactions(ROWS, ROWS_A_TRANSACTION));
-      await backlog.waitCaptured();
-      const { seconds, batches } = await backlog.drain(ROWS);
-      await backlog.mustBeEqual();
-      await backlog.branch.agent.stop();
-      const kept = readSpool(backlog.branch.spoolDirectory, backlog.branch.id);
-      const bytes = kept.reduce((sum, batch) => sum + batch.body.length, 0);
-      report.say(`${NAME}: ${bytes} bytes in ${batches} batches took ${seconds.toFixed(1)} s`);
-      report.add(compared(NAME, 'B/s', 'more', [bytes / seconds], [LINE_BYTES_PER_SECOND]));
+      await drain(bench, 'line', line, { branchUrl: `amqp://127.0.0.1:${line.port}` });
     } finally {
-      await backlog.remove();
+      line.down();
     }
+  }
+  if (bench.wants('link/drain-256k/poor')) await benchPoorLine(bench);
+}
+
+async function benchPoorLine(bench: Bench): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'tributary-bench-tls-'));
+  const stop = new AbortController();
+  let server: BrokerServer | null = null;
+  let line: SlowLine | null = null;
+  try {
+    const { certificate, key } = makeCertificate(folder);
+    const port = await freePort();
+    server = await BrokerServer.start({
+      name: 'bench-tls',
+      config: {
+        'listeners.ssl.1': `127.0.0.1:${port}`,
+        'ssl_options.certfile': certificate,
+        'ssl_options.keyfile': key,
+      },
+    });
+    line = await SlowLine.open({ host: '127.0.0.1', port }, LINE_BYTES_PER_SECOND);
+    const broker = { branchUrl: `amqps://localhost:${line.port}`, tls: { ca: certificate } };
+    await drain(bench, 'poor', line, broker, server, opened => void playPoorLine(opened, stop.signal));
   } finally {
-    line.close();
+    stop.abort();
+    line?.down();
+    await server?.remove();
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 
-class SlowLine {
-  readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
-  /** When the line will have passed on all that it was given; all connections share it. */
-  #freeAt = 0;
-
-  private constructor(server: Server) {
-    this.#server = server;
+async function drain(
+  { servers, report }: Bench,
+  kind: keyof typeof ROWS,
+  line: SlowLine,
+  settings: object,
+  broker?: BrokerServer,
+  opened: (line: SlowLine) => void = () => undefined,
+): Promise<void> {
+  const name = `link/drain-256k/${kind}`;
+  const rows = ROWS[kind];
+  const backlog = await Backlog.open(servers, kind, { applier: { broker: settings }, broker });
+  try {
+    await backlog.work(servers, salesTransactions(rows, ROWS_A_TRANSACTION));
+    await backlog.waitCaptured();
+    const before = { seconds: line.secondsUp, passed: line.passed };
+    opened(line);
+    const { seconds, batches } = await backlog.drain(rows);
+    const up = Math.min(seconds, line.secondsUp - before.seconds);
+    const passed = line.passed - before.passed;
+    await backlog.mustBeEqual();
+    await backlog.branch.agent.stop();
+    const kept = readSpool(backlog.branch.spoolDirectory, backlog.branch.id);
+    const bytes = kept.reduce((sum, batch) => sum + batch.body.length, 0);
+    report.say(
+      `${name}: ${bytes} bytes in ${batches} batches took ${seconds.toFixed(1)} s, ${up.toFixed(1)} of them up; ` +
+        `${passed} bytes crossed the line in ${line.connections} connections`,
+    );
+    report.add(compared(name, 'B/s', 'more', [bytes / up], [LINE_BYTES_PER_SECOND]));
+  } finally {
+    await backlog.remove();
   }
+}
 
-  static async open(host: string, port: number): Promise<SlowLine> {
-    const server = createServer();
-    const line = new SlowLine(server);
-    server.on('connection', near => {
-      const far = connect({ host, port });
-      for (const socket of [near, far]) {
-        line.#sockets.add(socket);
-        socket.on('error', () => socket.destroy());
-        socket.on('close', () => {
-          line.#sockets.delete(socket);
-          near.destroy();
-          far.destroy();
-        });
-      }
-      far.pipe(near);
-      void line.#carry(near, far);
+/** Ups, downs and drops until aborted; the line is left as it is. */
+async function playPoorLine(line: SlowLine, signal: AbortSignal): Promise<void> {
+  const random = randomNumbers(SEED);
+  const pause = (ms: number): Promise<boolean> =>
+    delay(ms, true, { signal }).catch(() => {
+      return false;
     });
-    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
-    return line;
-  }
-
-  get port(): number {
-    return (this.#server.address() as AddressInfo).port;
-  }
-
-  async #carry(from: Socket, to: Socket): Promise<void> {
-    const slice = (LINE_BYTES_PER_SECOND * SLICE_MS) / 1_000;
-    try {
-      for await (const chunk of from as AsyncIterable<Buffer>) {
-        for (let at = 0; at < chunk.length; at += slice) {
-          const part = chunk.subarray(at, at + slice);
-          this.#freeAt = Math.max(this.#freeAt, performance.now()) + (part.length / LINE_BYTES_PER_SECOND) * 1_000;
-          const waitMs = this.#freeAt - performance.now();
-          if (waitMs > 1) await delay(waitMs);
-          if (to.destroyed) return;
-          to.write(part);
-        }
-      }
-    } catch {
-      // The connection was reset: both ends are closed by their handlers.
+  for (let upMs = 0; ;) {
+    const dropMs = 10_000 + 20_000 * random();
+    const leftMs = UP_MS - upMs;
+    if (!(await pause(Math.min(dropMs, leftMs)))) return;
+    if (dropMs < leftMs) {
+      upMs += dropMs;
+      line.drop();
+      continue;
     }
+    line.down();
+    if (!(await pause(DOWN_MS))) return;
+    await line.up();
+    upMs = 0;
   }
+}
 
-  close(): void {
-    this.#server.close();
-    for (const socket of this.#sockets) socket.destroy();
-  }
+function makeCertificate(folder: string): { certificate: string; key: string } {
+  const certificate = join(folder, 'broker.pem');
+  const key = join(folder, 'broker.key');
+  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
+  const kind = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
+  execFileSync('openssl', ['req', ...kind, ...subject, '-keyout', key, '-out', certificate], { stdio: 'pipe' });
+  if (!readFileSync(certificate, 'utf8').includes('BEGIN CERTIFICATE')) throw new Error('openssl made no certificate');
+  return { certificate, key };
 }

@@ -6,6 +6,7 @@
 import { parseArgs } from 'node:util';
 import { benchCapture } from './capture.ts';
 import { benchCatchUp } from './catch-up.ts';
+import { benchFleet } from './fleet.ts';
 import { benchLatency } from './latency.ts';
 import { benchLink } from './link.ts';
 import { benchMemory } from './memory.ts';
@@ -21,6 +22,7 @@ const GROUPS: readonly (readonly [name: string, run: (bench: Bench) => Promise<v
   ['latency', benchLatency],
   ['link', benchLink],
   ['memory', benchMemory],
+  ['fleet', benchFleet],
 ];
 
 async function main(): Promise<void> {

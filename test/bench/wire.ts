@@ -3,9 +3,17 @@
  *
  * Ours are the bodies of the batches that the real capture puts into a spool while the link is down. The rivals are made
  * from the same binlog: Maxwell's documents, one a row; the same in blocks of 128 KiB, each compressed (zstd -3); the
- * binlog itself; and, as the floor, the JSON of all our batches compressed as one blob (zstd -19), which nothing that
- * sends as it goes can do.
+ * binlog itself; the same as MySQL's replication sends it with its protocol compressed; and, as the floor, the JSON of
+ * all our batches, so of the same rows, compressed as one blob (zstd -19), which nothing that sends as it goes can do.
+ * Capture works on a backlog here, so it hurries; `unhurried` is what it sends of a branch that writes as it goes.
  */
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { GroupReader } from '../../agent/capture/group-reader.ts';
 import { openBinlogStream } from '../../agent/capture/binlog-stream.ts';
@@ -67,15 +75,19 @@ export async function benchWire(bench: Bench): Promise<void> {
     const overhead = sum(batches.map(batch => amqpOverhead(batch.body.length))) / rows;
     const floor = compress(Buffer.concat(batches.map(batch => zstdDecompressSync(batch.body))), 19).length;
     const blocks = blocksOf(maxwell.documents);
+    const mysqlZstd = await dumpedBytes(branch, source);
+    const unhurried = sum(batches.map(batch => compress(zstdDecompressSync(batch.body), 8, 5).length)) / rows;
     const rivals = {
       'maxwell-json': maxwell.documents.length,
       'maxwell-json-zstd': sum(blocks.map(block => compress(block, 3).length)),
       'raw-binlog': source.binlogBytes,
+      ...(mysqlZstd === null ? {} : { 'mysql-zstd': mysqlZstd }),
       'zstd19-floor': floor,
     };
     for (const [rival, bytes] of Object.entries(rivals)) {
       report.add(compared(`${name}/${rival}`, 'B/row', 'less', [ours], [bytes / rows]));
     }
+    report.add(compared(`${name}/unhurried/zstd19-floor`, 'B/row', 'less', [unhurried], [floor / rows]));
     const sent = sum(batches.map(batch => batch.rows));
     report.note(
       `${name}: ${rows} row changes in ${batches.length} batches; ${(100 - (100 * sent) / rows).toFixed(1)} % of the changes were replaced by later ones within a batch and are not sent; ` +
@@ -166,8 +178,45 @@ function blocksOf(bytes: Buffer): Buffer[] {
   return blocks;
 }
 
-function compress(bytes: Buffer, level: number): Buffer {
-  return zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: level } });
+function compress(bytes: Buffer, level: number, leastMatch?: number): Buffer {
+  const match = leastMatch === undefined ? {} : { [constants.ZSTD_c_minMatch]: leastMatch };
+  return zstdCompressSync(bytes, { params: { [constants.ZSTD_c_compressionLevel]: level, ...match } });
+}
+
+/**
+ * What MySQL's own replication takes for the same binlog with its protocol compressed by zstd: the bytes that the server
+ * says to `mysqlbinlog`, which reads as a replica does. Null where that program is not there.
+ */
+async function dumpedBytes(branch: DatabaseServer, { from }: Source): Promise<number | null> {
+  let program: string;
+  try {
+    program = branch.programs.program('mysqlbinlog');
+  } catch {
+    return null;
+  }
+  let bytes = 0;
+  const relay = createServer(near => {
+    const far = connect({ host: branch.host, port: branch.port });
+    for (const socket of [near, far]) socket.on('error', () => socket.destroy());
+    far.on('data', chunk => (bytes += chunk.length));
+    near.pipe(far);
+    far.pipe(near);
+  });
+  await new Promise<void>(resolve => relay.listen(0, '127.0.0.1', resolve));
+  const folder = mkdtempSync(join(tmpdir(), 'tributary-dump-'));
+  try {
+    const { port } = relay.address() as AddressInfo;
+    const access = ['--host=127.0.0.1', `--port=${port}`, `--user=${branch.user}`, '--ssl-mode=DISABLED'];
+    const wire = ['--get-server-public-key', '--compression-algorithms=zstd', '--read-from-remote-server'];
+    const what = ['--raw', `--result-file=${folder}/`, `--start-position=${from.offset}`, from.file];
+    await promisify(execFile)(program, ['--no-defaults', ...access, ...wire, ...what], {
+      env: { ...process.env, ...branch.programs.environment, MYSQL_PWD: branch.password },
+    });
+  } finally {
+    relay.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
+  return bytes;
 }
 
 /**
