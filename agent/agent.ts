@@ -171,22 +171,39 @@ export class Agent {
     }
   }
 
-  /** Opens the link until the spool is empty; one at a time, a second caller waits for the first one's. */
-  async sync(onProgress: (status: SyncStatus) => void, signal?: AbortSignal): Promise<void> {
+  /**
+   * Opens the link until the spool is empty.
+   * @param patienceMs without anything moving; null: for ever
+   * @throws TributaryError SYNC_STALLED, EPOCH_SUPERSEDED, …
+   */
+  async sync(
+    onProgress: (status: SyncStatus) => void,
+    { signal, patienceMs = null }: { readonly signal?: AbortSignal; readonly patienceMs?: number | null } = {},
+  ): Promise<void> {
     const startedAt = new Date().toISOString();
     const before = this.#spool.stream();
     const note = (state: SyncStatus['state'], error: StatusError | null): void => {
       const stream = this.#spool.stream();
       const waiting = stream.head.seq - stream.known;
       const doneBatches = Math.max(0, stream.known - before.known);
-      const elapsed = (Date.now() - Date.parse(startedAt)) / 1000;
-      const left = state === 'running' && elapsed > 0 ? secondsLeft(waiting, doneBatches / elapsed) : null;
-      this.#sync = { state, startedAt, totalBatches: doneBatches + waiting, doneBatches, secondsLeft: left, error };
+      this.#sample();
+      const bytesPerSecond = this.#sent.perSecond(Date.now());
+      const { waitingBytes } = this.#spool.usage();
+      this.#sync = {
+        state,
+        startedAt,
+        totalBatches: doneBatches + waiting,
+        doneBatches,
+        waitingBytes,
+        bytesPerSecond,
+        secondsLeft: state === 'running' ? secondsLeft(waitingBytes, bytesPerSecond) : null,
+        error,
+      };
       onProgress(this.#sync);
     };
     note('running', null);
     try {
-      await this.#forwarder.sync(() => note('running', null), signal);
+      await this.#forwarder.sync(() => note('running', null), { signal, patienceMs });
       note('done', null);
     } catch (error) {
       note('failed', statusError(error, new Date().toISOString()));

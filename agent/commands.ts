@@ -11,6 +11,7 @@ import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/grants.ts';
 import { startHttpServer } from '../shared/http.ts';
 import { createLogger } from '../shared/logging.ts';
 import { startServiceNotices } from '../shared/service-manager.ts';
+import { formatBytes, formatDuration } from '../shared/units.ts';
 import { VERSION } from '../shared/version.ts';
 import { Agent } from './agent.ts';
 import { checkAgent } from './check.ts';
@@ -20,6 +21,9 @@ import { agentGrants } from './grants.ts';
 import type { QueuedTable } from './snapshot/progress.ts';
 import { agentAssets, agentRoutes } from './web/pages.ts';
 import type { AgentStatus, SyncStatus } from './web/status.ts';
+
+/** How long `sync --wait` waits while nothing gets through. */
+const SYNC_PATIENCE_MS = 60_000;
 
 export function agentCli(): CliSpec {
   return {
@@ -84,7 +88,7 @@ async function run(call: CommandCall): Promise<undefined> {
       status: () => Promise.resolve(agent.status()),
       token: () => Promise.resolve({ token, page: pageOf(http.address) }),
       sync: async (args, { signal, progress }) => {
-        if (args === 'wait') await agent.sync(progress, signal);
+        if (args === 'wait') await agent.sync(progress, { signal, patienceMs: SYNC_PATIENCE_MS });
         else agent.startSync();
         return agent.status();
       },
@@ -170,12 +174,22 @@ async function status(call: CommandCall): Promise<undefined> {
 
 async function sync(call: CommandCall): Promise<undefined> {
   const wait = call.options['wait'] === true;
+  let last = '';
   await ask(call, 'sync', wait ? 'wait' : null, line => {
-    const progress = line as SyncStatus;
-    call.note(`${progress.doneBatches} of ${progress.totalBatches} batches at the head office`);
+    const text = renderSync(line as SyncStatus);
+    if (text !== last) call.note(text);
+    last = text;
   });
   call.print(null, wait ? 'the spool is empty' : 'the link is open until the spool is empty');
   return undefined;
+}
+
+function renderSync({ doneBatches, totalBatches, waitingBytes, bytesPerSecond, secondsLeft }: SyncStatus): string {
+  const left = secondsLeft === null ? '' : `, ${formatDuration(secondsLeft * 1_000)} left`;
+  return (
+    `${doneBatches} of ${totalBatches} batches at the head office, ${formatBytes(waitingBytes)} wait, ` +
+    `${formatBytes(Math.round(bytesPerSecond))}/s${left}`
+  );
 }
 
 async function snapshot(call: CommandCall): Promise<undefined> {

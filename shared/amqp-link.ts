@@ -61,6 +61,33 @@ const REFUSALS: Readonly<Record<string, ErrorCode>> = {
   NO_ROUTE: 'BROKER_SETUP',
 };
 
+/** Of Node's sockets and its resolver: no connection was made, so that nobody was troubled by the attempt. */
+const NOBODY_REACHED: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'EHOSTDOWN',
+  'ENETUNREACH',
+  'ENETDOWN',
+  'EADDRNOTAVAIL',
+  'ETIMEDOUT',
+  'EAI_AGAIN',
+  'ENOTFOUND',
+]);
+
+/** Whether there is no way to the broker just now; otherwise somebody answered, and what followed went wrong. */
+export function nobodyReached(error: unknown): boolean {
+  if (NOBODY_REACHED.has(codeOf(error))) return true;
+  return error instanceof Error && error.cause !== undefined && nobodyReached(error.cause);
+}
+
+/** What a connection that nobody accepts ends with. */
+export function notReached(where: string, afterMs: number): TributaryError {
+  const cause = Object.assign(new Error('connect ETIMEDOUT'), { code: 'ETIMEDOUT' });
+  return new TributaryError('BROKER_UNREACHABLE', `${where} did not accept a connection within ${afterMs} ms.`, {
+    cause,
+  });
+}
+
 /** Any fault of the library or the socket as one of ours; `doing` begins the message. */
 export function brokerError(error: unknown, doing: string): TributaryError {
   if (error instanceof TributaryError) return error;

@@ -13,8 +13,8 @@ import type { Answer, Hello } from './protocol.ts';
 /** RabbitMQ's own default for `max_message_size`: a larger message closes the channel, again and again. */
 export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 /**
- * A batch larger than this travels as several messages. Well below the broker's limit, because an applier holds as many
- * messages as it prefetches, and small enough that a poor link gets one through.
+ * A batch larger than this always travels as several messages; over a slow line smaller ones do as well. Well below the
+ * broker's limit, because an applier holds as many messages as it prefetches.
  */
 export const FRAGMENT_BYTES = 4 * 1024 * 1024;
 /** Fragments of one batch: 96 MiB. An applier holds them all, so this must stay below its prefetch. */
@@ -105,7 +105,7 @@ export function batchMessage(header: BatchHeader, body: Buffer): OutgoingMessage
   };
 }
 
-/** One piece of a batch that is in several; FRAGMENT_BYTES long, but for the last. */
+/** One piece of a batch that is in several; at most FRAGMENT_BYTES long, in order. */
 export function fragmentMessage(header: BatchHeader, { index, count }: Fragment, body: Buffer): OutgoingMessage {
   const whole = batchMessage(header, body);
   return {
@@ -238,9 +238,8 @@ export function readFragment(message: ReceivedMessage): Fragment | null {
   if (fragments === undefined || fragment === undefined || fragment >= fragments) {
     throw invalid('batch', `fragment ${String(fragment)} of ${String(fragments)}`);
   }
-  const last = fragment === fragments - 1;
   const { length } = message.body;
-  if (length > FRAGMENT_BYTES || length === 0 || (!last && length < FRAGMENT_BYTES)) {
+  if (length > FRAGMENT_BYTES || length === 0) {
     throw invalid('batch', `a fragment of ${length} bytes`);
   }
   return { index: fragment, count: fragments };

@@ -15,6 +15,8 @@ export interface BrokerOptions {
   readonly purpose: string;
   /** Default 10: two missed beats close a dead link within 20 s. */
   readonly heartbeatSeconds?: number;
+  /** Default 4,000: until somebody accepts the connection. A network that has come back is noticed by the next attempt. */
+  readonly reachTimeoutMs?: number;
   /** Default 15,000: TCP, TLS and login. */
   readonly connectTimeoutMs?: number;
 }

@@ -10,13 +10,16 @@
  *   confirm counts only after that turn;
  * - a handler that throws would end the process, a consumer's queue that is deleted would be retried in silence:
  *   both close the consumer with a reason;
+ * - over TLS, with several messages waiting for the socket, it numbers them in another order than it writes them, so
+ *   that a confirm or a nack is told of the wrong message: the end of each write is told in the order of the calls;
  * - bodies are parsed by content type: everything is octet-stream, and anything that is not a Buffer is refused.
  *
  * Publish and consume on separate connections: an alarm at the broker stops publishing ones, heartbeats included.
  */
+import { Socket } from 'node:net';
 import { Connection } from 'rabbitmq-client';
 import type { AsyncMessage, Channel, ReturnedMessage } from 'rabbitmq-client';
-import { bounded, brokerError, codeOf, Ending, parseBrokerUrl } from './amqp-link.ts';
+import { bounded, brokerError, codeOf, Ending, notReached, parseBrokerUrl } from './amqp-link.ts';
 import type { OutgoingMessage, ReceivedMessage } from './amqp-messages.ts';
 import type {
   BrokerConnection,
@@ -29,10 +32,12 @@ import type {
 } from './amqp-types.ts';
 import { describeError, TributaryError } from './errors.ts';
 
-export { parseBrokerUrl } from './amqp-link.ts';
+export { nobodyReached, parseBrokerUrl } from './amqp-link.ts';
 export * from './amqp-messages.ts';
 export type * from './amqp-types.ts';
 
+/** How long it may take until somebody accepts a connection. */
+const REACH_TIMEOUT_MS = 4_000;
 /** How long a close may take before the socket is cut. */
 const CLOSE_DEADLINE_MS = 2_000;
 /** How long opening a channel, starting a consumer or asking for a queue's depth may take. */
@@ -63,18 +68,30 @@ export async function connectBroker(options: BrokerOptions): Promise<BrokerConne
     onConnected = () => resolve('connected');
   });
   connection.once('connection', onConnected);
-  const timer = setTimeout(
-    () => door.drop(new TributaryError('BROKER_UNREACHABLE', `${where} did not answer within ${timeoutMs} ms.`)),
-    timeoutMs,
-  );
+  const reachMs = options.reachTimeoutMs ?? REACH_TIMEOUT_MS;
+  const timers = [
+    setTimeout(
+      () => door.drop(new TributaryError('BROKER_UNREACHABLE', `${where} did not answer within ${timeoutMs} ms.`)),
+      timeoutMs,
+    ),
+    setTimeout(() => {
+      if (isConnecting(connection)) door.drop(notReached(where, reachMs));
+    }, reachMs),
+  ];
   try {
     const first = await Promise.race([connected, door.closed]);
     if (first !== 'connected') throw first;
     return door;
   } finally {
-    clearTimeout(timer);
+    for (const timer of timers) clearTimeout(timer);
     connection.off('connection', onConnected);
   }
+}
+
+/** The library says nothing between the attempt and the login; its socket knows whether anybody has answered. */
+function isConnecting(connection: Connection): boolean {
+  const socket: unknown = Reflect.get(connection, '_socket');
+  return socket instanceof Socket && socket.connecting;
 }
 
 class Door implements BrokerConnection {
@@ -110,6 +127,7 @@ class Door implements BrokerConnection {
 
   async openPublisher(): Promise<BrokerPublisher> {
     const channel = await this.#openChannel();
+    tellWritesInOrder(channel);
     await this.#call(channel.confirmSelect(), 'asking for publisher confirms');
     return new Publisher(this, channel);
   }
@@ -181,6 +199,25 @@ class Door implements BrokerConnection {
     this.drop(reason);
     throw reason;
   }
+}
+
+/**
+ * The library numbers a message when it learns that its frames are written, and Node tells that in another order where
+ * some writes end at once and others at a drain. The frames themselves are in order.
+ */
+function tellWritesInOrder(channel: Channel): void {
+  const stream: unknown = Reflect.get(Object(Reflect.get(channel, '_state')), 'stream');
+  const write: unknown = Reflect.get(Object(stream), 'writeAsync');
+  if (typeof write !== 'function') {
+    throw new TributaryError('INTERNAL', 'rabbitmq-client has changed: a channel writes in another way.');
+  }
+  let before: Promise<unknown> = Promise.resolve();
+  Reflect.set(Object(stream), 'writeAsync', (frames: unknown): Promise<unknown> => {
+    const written = Promise.resolve(Reflect.apply(write, stream, [frames]) as unknown);
+    const told = before.then(() => written);
+    before = told.catch(() => undefined);
+    return told;
+  });
 }
 
 interface PendingSend {

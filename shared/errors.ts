@@ -174,6 +174,12 @@ export const ERRORS = {
     retryable: false,
   },
 
+  SYNC_STALLED: {
+    cause: 'A sync was waited for, and nothing got through for a minute.',
+    cure: 'Mend what the message names. Nothing is lost: what waits stays in the spool and goes when the link lets it.',
+    retryable: true,
+  },
+
   // Head-office database
   TARGET_UNREACHABLE: {
     cause: 'The head-office database does not answer.',

@@ -24,6 +24,9 @@ export type AnswerOwner = 'own' | 'foreign';
 /** @throws TributaryError BROKER_* */
 export type ConnectLink = (onAnswer: (body: Buffer) => AnswerOwner) => Promise<ForwardLink>;
 
+/** A dead link is noticed within two beats; more often would only cost bytes. */
+const HEARTBEAT_SECONDS = 5;
+
 export interface BrokerLinkOptions extends Omit<BrokerOptions, 'purpose'> {
   readonly branch: string;
 }
@@ -31,24 +34,40 @@ export interface BrokerLinkOptions extends Omit<BrokerOptions, 'purpose'> {
 /** Makes the door that the forwarder opens anew after each fault. */
 export function brokerLink(options: BrokerLinkOptions): ConnectLink {
   const names = branchNames(options.branch);
+  const connect = (doing: string): Promise<BrokerConnection> => {
+    const purpose = `tributary-agent ${options.branch} ${doing}`;
+    return connectBroker({ heartbeatSeconds: HEARTBEAT_SECONDS, ...options, purpose });
+  };
   return async onAnswer => {
-    const sending = await connectBroker({ ...options, purpose: `tributary-agent ${options.branch} sending` });
-    let reading: BrokerConnection | null = null;
+    // Side by side: each takes half a dozen round trips.
+    const connecting = [connect('sending'), connect('reading')] as const;
     try {
-      const publisher = await sending.openPublisher();
+      const [sending, reading] = await Promise.all(connecting);
       const foreign = new ForeignAnswers();
-      reading = await connectBroker({ ...options, purpose: `tributary-agent ${options.branch} reading` });
-      const consumer = await reading.openConsumer({
-        queue: names.answer,
-        // More than one, so that own answers come by while others' wait to be given back.
-        prefetch: 4,
-        onMessage: message => {
-          const waitMs = onAnswer(message.body) === 'own' ? null : foreign.giveBackAfterMs(message.messageId);
-          if (waitMs === null) consumer.ack(message.deliveryTag);
-          else setTimeout(() => consumer.reject(message.deliveryTag, true), waitMs).unref();
-        },
-      });
-      const connections = [sending, reading];
+      const opening = [
+        sending.openPublisher(),
+        reading.openConsumer({
+          queue: names.answer,
+          // More than one, so that own answers come by while others' wait to be given back.
+          prefetch: 4,
+          onMessage: message => {
+            const waitMs = onAnswer(message.body) === 'own' ? null : foreign.giveBackAfterMs(message.messageId);
+            // It may come before the call that opens the consumer returns.
+            const settle = (): void => {
+              opening[1].then(
+                consumer => {
+                  if (waitMs === null) consumer.ack(message.deliveryTag);
+                  else consumer.reject(message.deliveryTag, true);
+                },
+                () => undefined,
+              );
+            };
+            if (waitMs === null) settle();
+            else setTimeout(settle, waitMs).unref();
+          },
+        }),
+      ] as const;
+      const [publisher, consumer] = await Promise.all(opening);
       return {
         send: (message, deadlineMs) => publisher.send(message, deadlineMs),
         get blocked() {
@@ -56,11 +75,17 @@ export function brokerLink(options: BrokerLinkOptions): ConnectLink {
         },
         closed: Promise.race([publisher.closed, consumer.closed, sending.closed, reading.closed]),
         close: async () => {
-          await Promise.all(connections.map(connection => connection.close()));
+          await Promise.all([sending.close(), reading.close()]);
         },
       };
     } catch (error) {
-      await Promise.all([sending.close(), reading?.close()]);
+      // The one that is still being made is closed when it is there; nobody waits for it.
+      for (const each of connecting) {
+        each.then(
+          connection => connection.close(),
+          () => undefined,
+        );
+      }
       throw error;
     }
   };

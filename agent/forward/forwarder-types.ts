@@ -6,7 +6,7 @@ import type { Answer } from '../../shared/protocol.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { ConnectLink } from './broker-link.ts';
 import type { HelloFacts } from './hello.ts';
-import type { BackOff, LinkPolicy } from './link.ts';
+import type { BackOffs, LinkPolicy } from './link.ts';
 
 export type ForwarderState =
   'stopped' | 'closed' | 'connecting' | 'greeting' | 'streaming' | 'refused' | 'backing-off' | 'superseded' | 'failed';
@@ -31,8 +31,8 @@ export interface ForwarderOptions {
   /** Ceiling of what is on its way; default 4 MiB and 256 batches. */
   readonly windowBytes?: number;
   readonly windowMessages?: number;
-  /** Default: from 1 s to 60 s. */
-  readonly backOff?: BackOff;
+  /** Default: BACK_OFFS of link.ts. */
+  readonly backOffs?: BackOffs;
 }
 
 export interface ForwarderEvents {
@@ -98,8 +98,10 @@ export interface ForwarderCounters {
 export interface SyncProgress {
   readonly waitingBatches: number;
   readonly waitingBytes: number;
-  readonly state: ForwarderState;
-  readonly error: string | null;
+  /** By the broker, since the process started. */
+  readonly confirmedBytes: number;
+  /** What stands in the way, as a sentence. */
+  readonly hindrance: string;
 }
 
 export function freshCounters(): ForwarderCounters {

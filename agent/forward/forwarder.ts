@@ -21,6 +21,7 @@
  * Invariants: `confirmed` is contiguous and goes back on a rewind; each rewind raises the answers' barrier; nothing of
  * an open group is sent; at most one hello is outstanding.
  */
+import { nobodyReached } from '../../shared/amqp.ts';
 import { assert, describeError, ERRORS, TributaryError } from '../../shared/errors.ts';
 import { judgeAnswer } from '../../shared/protocol.ts';
 import type { Answer } from '../../shared/protocol.ts';
@@ -29,11 +30,12 @@ import { freshCounters } from './forwarder-types.ts';
 import type { ForwarderOptions, ForwarderState, ForwarderStatus, SyncProgress } from './forwarder-types.ts';
 import { Greeter } from './greeter.ts';
 import { linkState } from '../../shared/link-schedule.ts';
-import { backOffMs } from './link.ts';
-import type { BackOff } from './link.ts';
+import { BACK_OFFS, backOffMs } from './link.ts';
+import type { BackOffs } from './link.ts';
 import { LinkHolder } from './link-holder.ts';
 import { Sender } from './sender.ts';
 import { Syncs } from './syncs.ts';
+import type { SyncOptions } from './syncs.ts';
 import { Timers } from './timers.ts';
 import { TwinWatch } from './twin-watch.ts';
 
@@ -42,6 +44,10 @@ export type * from './forwarder-types.ts';
 /** Between two slices of the spool's housekeeping while there is more to do, and when there is none. */
 const MAINTAIN_BUSY_MS = 10;
 const MAINTAIN_IDLE_MS = 5_000;
+/** The windows are looked at anew so often, lest a clock that was set, or a machine that slept, puts them off. */
+const LOOK_AT_WINDOWS_MS = 60_000;
+/** Those who wait in `sync` are told so often. */
+const PROGRESS_MS = 1_000;
 /** How long `stop` waits for links to close. */
 const STOP_DEADLINE_MS = 5_000;
 
@@ -50,11 +56,11 @@ const ENDED: readonly ForwarderState[] = ['stopped', 'superseded', 'failed'];
 
 export class Forwarder {
   readonly #o: ForwarderOptions;
-  readonly #backOff: BackOff;
+  readonly #backOffs: BackOffs;
   readonly #greeter: Greeter;
   readonly #links: LinkHolder;
   readonly #sender: Sender;
-  readonly #timers = new Timers<'retry' | 'window' | 'maintain'>();
+  readonly #timers = new Timers<'retry' | 'window' | 'maintain' | 'progress'>();
   readonly #syncs = new Syncs();
   readonly #counters = freshCounters();
   readonly #twins = new TwinWatch();
@@ -62,14 +68,16 @@ export class Forwarder {
   #since: number;
   #error: string | null = null;
   #lastFault: TributaryError | null = null;
+  /** In a row, and of one kind. */
   #failures = 0;
+  #failing: keyof BackOffs = 'failed';
   #lastAnswer: Answer | null = null;
   #wasIdle = false;
   #stopListening: () => void = () => undefined;
 
   constructor(options: ForwarderOptions) {
     this.#o = options;
-    this.#backOff = options.backOff ?? { firstMs: 1_000, maxMs: 60_000 };
+    this.#backOffs = options.backOffs ?? BACK_OFFS;
     this.#since = options.now();
     this.#sender = new Sender({
       spool: options.spool,
@@ -176,15 +184,15 @@ export class Forwarder {
 
   /**
    * Opens the link, whatever the windows say, until the head office has received everything in the spool.
-   * @throws the signal's reason, EPOCH_SUPERSEDED, DAEMON_UNREACHABLE (stopped), or a fault of the spool
+   * @throws the signal's reason, SYNC_STALLED, EPOCH_SUPERSEDED, DAEMON_UNREACHABLE (stopped), or a fault of the spool
    */
-  async sync(onProgress: (progress: SyncProgress) => void, signal?: AbortSignal): Promise<void> {
+  async sync(onProgress: (progress: SyncProgress) => void, options: SyncOptions = {}): Promise<void> {
     if (ENDED.includes(this.#state)) {
       const code = this.#state === 'superseded' ? 'EPOCH_SUPERSEDED' : 'DAEMON_UNREACHABLE';
       throw new TributaryError(code, `The forwarder is ${this.#state}.`);
     }
     try {
-      await this.#syncs.wait(onProgress, signal, () => this.#guarded(() => this.#beginSync()));
+      await this.#syncs.wait(onProgress, options, () => this.#guarded(() => this.#beginSync()));
     } finally {
       // The link closes again now if the windows say so.
       if (!ENDED.includes(this.#state)) this.#guarded(() => this.#watchWindow());
@@ -229,7 +237,10 @@ export class Forwarder {
   #watchWindow(): void {
     const { changesAt } = linkState(this.#o.policy, this.#o.now());
     if (changesAt === null) this.#timers.clear('window');
-    else this.#timers.set('window', changesAt - this.#o.now(), () => this.#guarded(() => this.#watchWindow()));
+    else {
+      const waitMs = Math.min(changesAt - this.#o.now(), LOOK_AT_WINDOWS_MS);
+      this.#timers.set('window', waitMs, () => this.#guarded(() => this.#watchWindow()));
+    }
     const open = this.#mayConnect();
     if (open && this.#state === 'closed') this.#connect();
     if (!open && this.#state !== 'closed' && !ENDED.includes(this.#state)) {
@@ -264,20 +275,26 @@ export class Forwarder {
   #fault(error: unknown): void {
     if (ENDED.includes(this.#state) || this.#state === 'backing-off') return;
     this.#note(error);
-    this.#failures += 1;
-    const waitMs = backOffMs(this.#backOff, this.#failures, this.#o.random());
+    const waitMs = this.#failed(nobodyReached(error) ? 'away' : 'failed');
     this.#enter('backing-off', describeError(error));
     this.#timers.set('retry', waitMs, () => this.#guarded(() => this.#resume()));
+  }
+
+  /** @returns how long to wait before the next attempt */
+  #failed(kind: keyof BackOffs): number {
+    // What was counted of the network says nothing of the broker, nor the other way round.
+    this.#failures = kind === this.#failing ? this.#failures + 1 : 1;
+    this.#failing = kind;
+    return backOffMs(this.#backOffs[kind], this.#failures, this.#o.random());
   }
 
   /** The queue is full. Confirms and refusals come in any order, so everything from the lowest on is sent again. */
   #refused(error: TributaryError): void {
     this.#note(error);
-    this.#failures += 1;
     this.#rewind();
     this.#sender.probe();
     this.#enter('refused', describeError(error));
-    const waitMs = backOffMs(this.#backOff, this.#failures, this.#o.random());
+    const waitMs = this.#failed('failed');
     this.#timers.set('retry', waitMs, () =>
       this.#guarded(() => {
         this.#enter('streaming', 'trying with one batch');
@@ -408,9 +425,27 @@ export class Forwarder {
   }
 
   #reportProgress(): void {
-    if (this.#syncs.size === 0 || ENDED.includes(this.#state)) return;
+    if (this.#syncs.size === 0 || ENDED.includes(this.#state)) {
+      this.#timers.clear('progress');
+      return;
+    }
     const { waitingBatches, waitingBytes } = this.#o.spool.usage();
-    this.#syncs.report({ waitingBatches, waitingBytes, state: this.#state, error: this.#error });
+    const { confirmedBytes } = this.#counters;
+    const progress = { waitingBatches, waitingBytes, confirmedBytes, hindrance: this.#hindrance() };
+    this.#syncs.report(progress, this.#o.now());
+    this.#timers.set('progress', PROGRESS_MS, () => this.#guarded(() => this.#reportProgress()));
+  }
+
+  /** Why not everything is at the head office. */
+  #hindrance(): string {
+    const halted = this.#lastAnswer?.halted ?? null;
+    if (this.#error !== null) return this.#error;
+    if (halted !== null) return `The head office has halted this branch: ${halted.code}: ${halted.reason}`;
+    if (this.#links.blocked) return 'The broker has an alarm and takes nothing: it is short of memory or disk.';
+    if (this.#state === 'streaming' && this.#sender.drained) {
+      return 'The broker has all of it, and the head office has not said that it took it: is its applier running?';
+    }
+    return `The link is ${this.#state}.`;
   }
 
   #tellIdle(): void {

@@ -52,6 +52,20 @@ export interface BackOff {
 }
 
 /**
+ * Where somebody answers and what follows fails, each attempt costs the broker something: the pauses grow. Where nobody
+ * answers an attempt costs one small packet, and the internet is there for an hour: its return is noticed in a second.
+ */
+export interface BackOffs {
+  readonly failed: BackOff;
+  readonly away: BackOff;
+}
+
+export const BACK_OFFS: BackOffs = {
+  failed: { firstMs: 200, maxMs: 30_000 },
+  away: { firstMs: 200, maxMs: 1_500 },
+};
+
+/**
  * How long to wait before attempt n + 1: doubling, with the upper half at random, so that branches which a broker's
  * restart has cut off together do not come back together.
  * @param failures in a row so far, 1 or more

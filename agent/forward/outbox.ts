@@ -10,7 +10,8 @@ import { assert } from '../../shared/errors.ts';
 import type { AgentStream } from '../../shared/protocol.ts';
 
 interface Flight {
-  readonly bytes: number;
+  /** Not yet confirmed. */
+  bytes: number;
   readonly number: number;
 }
 
@@ -41,7 +42,7 @@ export class Outbox {
     return this.#inFlightBytes;
   }
 
-  /** Size of the batch that has been on its way for longest. */
+  /** What is unconfirmed of the batch that has been on its way for longest. */
   get oldestBytes(): number {
     for (const flight of this.#inFlight.values()) return flight.bytes;
     return 0;
@@ -90,6 +91,14 @@ export class Outbox {
   /** False when the flight is from before a rewind. */
   holds(seq: number, flight: number): boolean {
     return this.#inFlight.get(seq)?.number === flight;
+  }
+
+  /** So much of a batch is confirmed. */
+  progress(seq: number, bytes: number): void {
+    const found = this.#inFlight.get(seq);
+    assert(found !== undefined && bytes <= found.bytes, `${bytes} bytes of batch ${seq} were not on their way`);
+    found.bytes -= bytes;
+    this.#inFlightBytes -= bytes;
   }
 
   confirm(seq: number): void {

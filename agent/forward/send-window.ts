@@ -4,9 +4,10 @@
  * are slow, between a floor that keeps a poor link busy and the configured ceiling. Pure: times are passed in.
  */
 
-/** Two batches of the usual size: one on the wire while the confirm of the other travels. */
-const FLOOR_BYTES = 256 * 1024;
-const START_BYTES = 1024 * 1024;
+/** A few pieces of a slow line (cutting.ts): some on the wire while the confirms of others travel. */
+const FLOOR_BYTES = 64 * 1024;
+/** Two batches of the usual size; confirmed quickly, it doubles with each turn. */
+const START_BYTES = 256 * 1024;
 const QUICK_MS = 1_000;
 const SLOW_MS = 4_000;
 

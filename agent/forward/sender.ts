@@ -2,8 +2,8 @@
  * Sends batches over the link that it is given, and watches their confirms: order, window, rate, patience. What a
  * fault means is the forwarder's business; here it is only told.
  *
- * Invariant: at most one message of a batch is on its way on one link. After a rewind the old messages must settle
- * before anything is sent again on the same link, for a second message of the same batch would be taken for the first.
+ * Invariant: each piece of a batch is on its way at most once on one link. After a rewind the old messages must settle
+ * before anything is sent again on the same link, for a second message of the same piece would be taken for the first.
  */
 import { batchMessage, fragmentMessage } from '../../shared/amqp.ts';
 import type { SendOutcome } from '../../shared/amqp.ts';
@@ -13,6 +13,8 @@ import type { AgentStream, Answer } from '../../shared/protocol.ts';
 import { release } from '../../shared/release.ts';
 import type { Spool, StoredBatch } from '../spool/spool.ts';
 import type { ForwardLink } from './broker-link.ts';
+import { bytesOf, cutFor, Cuts, LineRate, missingBytes } from './cutting.ts';
+import type { Cut } from './cutting.ts';
 import type { ForwarderCounters } from './forwarder-types.ts';
 import { RateLimit } from './link.ts';
 import { Outbox } from './outbox.ts';
@@ -24,6 +26,7 @@ const SLOWEST_BYTES_PER_SECOND = 8 * 1024;
 /** Pieces of one large batch that are on their way at a time: one on the wire while the confirm of another travels. */
 const PIECES_IN_FLIGHT = 2;
 
+const CONFIRMED: SendOutcome = { outcome: 'confirmed' };
 /** Of a batch that was not sent whole, because it will be sent again. */
 const GIVEN_UP: SendOutcome = {
   outcome: 'rejected',
@@ -59,6 +62,8 @@ export class Sender {
   readonly #o: SenderOptions;
   readonly #outbox: Outbox;
   readonly #rate: RateLimit;
+  readonly #line = new LineRate();
+  readonly #cuts = new Cuts();
   readonly #timers = new Timers<'rate' | 'stall'>();
   #window: SendWindow;
   #link: ForwardLink | null = null;
@@ -118,25 +123,31 @@ export class Sender {
 
   /** From the first batch that the head office has not said it received, in this epoch. */
   restart(stream: AgentStream): void {
+    this.#cuts.forget();
     this.#outbox.restart(stream);
     this.#timers.clearAll();
   }
 
+  /** The broker keeps the pieces that it has confirmed; if it does not, the head office will ask for them. */
   rewind(): void {
     if (this.#outbox.rewind()) this.#o.counters.rewinds += 1;
+    this.#line.idle();
     this.#timers.clear('stall');
   }
 
-  /** After a refusal: one batch alone, until it is confirmed. */
+  /** After a refusal: one batch alone, until it is confirmed; whole, for pieces of several may have been taken. */
   probe(): void {
+    this.#cuts.forget();
     this.#window.probe();
   }
 
   known(seq: number): void {
+    this.#cuts.passed(seq);
     this.#outbox.known(seq);
   }
 
   resend(range: NonNullable<Answer['resend']>): void {
+    this.#cuts.forget();
     this.#outbox.resend(range.from, range.to);
     this.#o.counters.rewinds += 1;
   }
@@ -169,10 +180,12 @@ export class Sender {
     const { spool, counters, host, now } = this.#o;
     const batch = spool.read(seq);
     assert(batch !== null && !batch.open, `batch ${seq} is to be sent but is not in the spool`);
-    const { bytes } = batch;
     const header = { branch, epoch: this.#outbox.epoch, seq, previous: batch.previous, digest: batch.digest };
+    const cut = this.#cuts.of(seq, () => cutFor(batch.bytes, this.#line.bytesPerSecond));
+    const bytes = missingBytes(cut);
     const sentAt = now();
     if (this.#outbox.inFlightBatches === 0) this.#progressAt = sentAt;
+    this.#line.sent(sentAt);
     const flight = this.#outbox.sent(seq, bytes);
     this.#unsettled += 1;
     counters.sentBatches += 1;
@@ -182,11 +195,11 @@ export class Sender {
       if (link !== this.#link) return;
       this.#unsettled -= 1;
       // After a rewind: it will be sent again, which does no harm.
-      if (this.#outbox.holds(seq, flight)) this.#settled(seq, bytes, sentAt, outcome);
+      if (this.#outbox.holds(seq, flight)) this.#settled(seq, outcome);
       else if (outcome.outcome === 'unknown' || outcome.outcome === 'returned') host.onFault(outcome.error);
       this.pump();
     };
-    void this.#sendPieces(link, header, batch, () => link === this.#link && this.#outbox.holds(seq, flight)).then(
+    void this.#sendPieces(link, header, batch, cut, () => link === this.#link && this.#outbox.holds(seq, flight)).then(
       outcome => host.guarded(() => settled(outcome)),
       (error: unknown) =>
         host.guarded(() => {
@@ -196,7 +209,8 @@ export class Sender {
   }
 
   /**
-   * All messages of one batch, as one: confirmed when each is; a doubt about one is a doubt about the batch.
+   * All messages of one batch that are missing, as one: confirmed when each is; a doubt about one is a doubt about the
+   * batch. A batch that is in memory whole is handed over at once, so that no other comes between its pieces.
    * @param wanted false once the link is gone or everything is to be sent again
    * @throws TributaryError SPOOL_CORRUPT, SPOOL_IO
    */
@@ -204,44 +218,60 @@ export class Sender {
     link: ForwardLink,
     header: BatchHeader,
     batch: StoredBatch,
+    cut: Cut,
     wanted: () => boolean,
   ): Promise<SendOutcome> {
+    const sentAt = this.#o.now();
     // The watch below ends a dead link; this deadline is for a library that never answers.
     const deadlineMs = 2 * this.patienceMs();
-    const { pieces: count } = batch;
-    if (count === 1) return link.send(batchMessage(header, batch.piece(0)), deadlineMs);
-    const sendPiece = async (index: number, piece: Buffer): Promise<SendOutcome> => {
-      const outcome = await link.send(fragmentMessage(header, { index, count }, piece), deadlineMs);
+    const body = batch.pieces === 1 ? batch.piece(0) : null;
+    const most = body === null ? PIECES_IN_FLIGHT : cut.count;
+    const onTheWay: Promise<SendOutcome>[] = [];
+    const doubts: SendOutcome[] = [];
+    const send = async (index: number): Promise<SendOutcome> => {
+      const piece = body?.subarray(index * cut.pieceBytes, (index + 1) * cut.pieceBytes) ?? batch.piece(index);
+      const message =
+        cut.count === 1 ? batchMessage(header, piece) : fragmentMessage(header, { index, count: cut.count }, piece);
+      const outcome = await link.send(message, deadlineMs);
+      if (outcome.outcome !== 'confirmed') doubts.push(outcome);
       // In doubt the link may still be writing it.
-      if (outcome.outcome === 'confirmed') release(piece);
+      else if (body === null) release(piece);
+      if (outcome.outcome === 'confirmed' && wanted()) {
+        this.#o.host.guarded(() => this.#progressed(header.seq, cut, index, sentAt));
+      }
       return outcome;
     };
-    const onTheWay: Promise<SendOutcome>[] = [];
-    let doubt: SendOutcome | null = null;
-    for (let index = 0; index < count || onTheWay.length > 0;) {
-      if (index < count && onTheWay.length < PIECES_IN_FLIGHT && doubt === null && wanted()) {
-        onTheWay.push(sendPiece(index, batch.piece(index)));
-        index += 1;
-        continue;
-      }
-      const next = onTheWay.shift();
-      if (next === undefined) break;
-      const outcome = await next;
-      if (outcome.outcome === 'confirmed') this.#progressAt = this.#o.now();
-      else doubt ??= outcome;
+    for (const index of [...cut.missing]) {
+      if (onTheWay.length >= most) await onTheWay.shift();
+      if (doubts.length > 0 || !wanted()) break;
+      onTheWay.push(send(index));
     }
-    return doubt ?? (wanted() ? { outcome: 'confirmed' } : GIVEN_UP);
+    await Promise.all(onTheWay);
+    return doubts[0] ?? (wanted() ? CONFIRMED : GIVEN_UP);
   }
 
-  #settled(seq: number, bytes: number, sentAt: number, outcome: SendOutcome): void {
-    const { counters, host, now } = this.#o;
+  /** The broker has one more piece: there may be room for the next batch. */
+  #progressed(seq: number, cut: Cut, index: number, sentAt: number): void {
+    const at = this.#o.now();
+    const bytes = bytesOf(cut, index);
+    cut.missing.delete(index);
+    this.#o.counters.confirmedBytes += bytes;
+    this.#progressAt = at;
+    this.#line.confirmed(bytes, at);
+    this.#window.confirmed(bytes, at - sentAt);
+    this.#outbox.progress(seq, bytes);
+    // The last one settles the batch.
+    if (cut.missing.size > 0) this.pump();
+  }
+
+  #settled(seq: number, outcome: SendOutcome): void {
+    const { counters, host } = this.#o;
     switch (outcome.outcome) {
       case 'confirmed':
         counters.confirmedBatches += 1;
-        counters.confirmedBytes += bytes;
-        this.#progressAt = now();
-        this.#window.confirmed(bytes, now() - sentAt);
+        this.#cuts.confirmed(seq);
         this.#outbox.confirm(seq);
+        if (this.#outbox.inFlightBatches === 0) this.#line.idle();
         host.onConfirmed();
         break;
       case 'rejected':

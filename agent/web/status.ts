@@ -47,7 +47,10 @@ export interface SyncStatus {
   /** Batches that waited when it began, or came since. */
   readonly totalBatches: number;
   readonly doneBatches: number;
-  /** At the rate of this run; null: not known yet, or it has ended. */
+  readonly waitingBytes: number;
+  /** Sent over the last minute. */
+  readonly bytesPerSecond: number;
+  /** At that rate; null: nothing moves, or it has ended. */
   readonly secondsLeft: number | null;
   readonly error: StatusError | null;
 }

@@ -165,6 +165,8 @@ export class Intake {
         const whole = this.#reassembly.add({ header, fragment, body: message.body, acknowledge });
         if (whole === null) return;
         ({ body, acknowledge } = whole);
+      } else {
+        this.#reassembly.overtaken(header);
       }
       looking = 'digest';
       if (nextDigest(header.previous, body) !== header.digest) {

@@ -106,7 +106,8 @@ export class SlowLine {
       for await (const chunk of from as AsyncIterable<Buffer>) {
         for (let at = 0; at < chunk.length; at += slice) {
           const part = chunk.subarray(at, at + slice);
-          this.#freeAt = Math.max(this.#freeAt, performance.now() - LATE_MS) + (part.length / this.#bytesPerSecond) * 1_000;
+          this.#freeAt =
+            Math.max(this.#freeAt, performance.now() - LATE_MS) + (part.length / this.#bytesPerSecond) * 1_000;
           const waitMs = this.#freeAt - performance.now();
           if (waitMs > 1) await delay(waitMs);
           if (to.destroyed) return;

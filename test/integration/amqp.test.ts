@@ -1,8 +1,11 @@
+import { execFileSync, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
 import t from 'tap';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
-import { batchMessage, branchNames, connectBroker, readBatchHeader } from '../../shared/amqp.ts';
+import { batchMessage, branchNames, connectBroker, nobodyReached, readBatchHeader } from '../../shared/amqp.ts';
 import type { BrokerConsumer, ReceivedMessage } from '../../shared/amqp.ts';
 import { adminUrl, branchUrl, BRANCH_PASSWORD, manage, provision } from '../support/broker-branch.ts';
 import { until } from '../support/forwarder-tools.ts';
@@ -85,6 +88,46 @@ await t.test('a full queue refuses with a nack', async test => {
   await connection.close();
 });
 
+await t.test('over TLS, many at a time, each message is told its own outcome', async test => {
+  const few = `${branch}-few`;
+  await provision(broker, few, 1);
+  const folder = test.testdir();
+  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'];
+  const kind = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
+  execFileSync('openssl', ['req', ...kind, ...subject, '-keyout', `${folder}/key`, '-out', `${folder}/ca`], {
+    stdio: 'pipe',
+  });
+  const ca = readFileSync(`${folder}/ca`, 'utf8');
+  const terminator = createTlsServer({ key: readFileSync(`${folder}/key`), cert: ca }, socket => {
+    const upstream = connect(broker.port, broker.host);
+    for (const each of [socket, upstream]) each.on('error', () => undefined);
+    socket.pipe(upstream).pipe(socket);
+  });
+  await new Promise<void>(resolve => terminator.listen(0, '127.0.0.1', resolve));
+  test.teardown(() => terminator.close());
+  const { port } = terminator.address() as AddressInfo;
+  const url = `amqps://${branchNames(few).user}@localhost:${port}/`;
+  const connection = await connectBroker({ ...own, url, tls: { ca } });
+  const publisher = await connection.openPublisher();
+  const message = (n: number, routingKey: 'batch' | 'hello') => ({
+    ...batchMessage({ ...header(n), branch: few }, Buffer.alloc(30_000)),
+    routingKey,
+  });
+  for (let n = 1, last = ''; n <= 50 && last !== 'rejected'; n += 1) {
+    last = (await publisher.send(message(n, 'batch'), 20_000)).outcome;
+  }
+  // The queue of batches is full now, that of hellos always takes the newest.
+  const keys = Array.from({ length: 24 }, (_, n) => (n % 3 === 1 ? 'batch' : 'hello'));
+  const outcomes = await Promise.all(
+    keys.map(async (key, n) => (await publisher.send(message(100 + n, key), 20_000)).outcome),
+  );
+  test.same(
+    outcomes,
+    keys.map(key => (key === 'batch' ? 'rejected' : 'confirmed')),
+  );
+  await connection.close();
+});
+
 await t.test('a branch can neither write elsewhere, nor speak for another, nor declare', async test => {
   const connection = await connectBroker(own);
   const elsewhere = await (
@@ -104,6 +147,36 @@ await t.test('a wrong password is refused, a closed port unreachable, both with 
   await test.rejects(connectBroker({ ...own, url: 'amqp://u@127.0.0.1:1/' }), { code: 'BROKER_UNREACHABLE' });
   await test.rejects(connectBroker({ ...own, url: 'http://u@127.0.0.1:1/' }), { code: 'CONFIG_INVALID' });
 });
+
+await t.test(
+  'whether nobody was reached is told from a broker that refuses; a swallowed attempt is given up soon',
+  async test => {
+    const faultOf = async (url: string): Promise<unknown> =>
+      connectBroker({ ...own, url, reachTimeoutMs: 300 }).then(
+        () => null,
+        (error: unknown) => error,
+      );
+    test.equal(nobodyReached(await faultOf('amqp://u@127.0.0.1:1/')), true, 'a closed port');
+    test.equal(nobodyReached(await faultOf('amqp://u@nowhere.invalid/')), true, 'a name without an address');
+    test.equal(nobodyReached(await faultOf(`amqp://nobody@${broker.host}:${broker.port}/`)), false, 'a refusal');
+
+    // A stopped process accepts nothing; when its queue is full the kernel answers no attempt, as a dead network.
+    const listen =
+      "require('net').createServer().listen(0, '127.0.0.1', 1, function () { console.log(this.address().port) })";
+    const deaf = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '-e', listen], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    test.teardown(() => deaf.kill('SIGKILL'));
+    const port = Number(await new Promise<string>(resolve => deaf.stdout.once('data', data => resolve(String(data)))));
+    deaf.kill('SIGSTOP');
+    const fillers = Array.from({ length: 6 }, () => connect(port, '127.0.0.1').on('error', () => undefined));
+    test.teardown(() => fillers.forEach(socket => socket.destroy()));
+    await new Promise(resolve => setTimeout(resolve, 100));
+    const began = Date.now();
+    test.equal(nobodyReached(await faultOf(`amqp://u@127.0.0.1:${port}/`)), true, 'silence');
+    test.ok(Date.now() - began < 3_000);
+  },
+);
 
 await t.test('a server that never answers does not hold anybody for longer than the deadline', async test => {
   const sockets: Socket[] = [];

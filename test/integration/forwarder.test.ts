@@ -2,6 +2,7 @@ import { rmSync } from 'node:fs';
 import t from 'tap';
 import type { Test } from 'tap';
 import { BrokerServer } from '../../deploy/local/broker-server.ts';
+import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import { brokerLink } from '../../agent/forward/broker-link.ts';
 import type { ForwarderOptions } from '../../agent/forward/forwarder.ts';
@@ -35,7 +36,7 @@ async function site(
     helloMs: 200,
     helloTimeoutMs: 2_000,
     stallMs: 5_000,
-    backOff: { firstMs: 50, maxMs: 500 },
+    backOffs: { failed: { firstMs: 50, maxMs: 500 }, away: { firstMs: 50, maxMs: 500 } },
     ...rest,
   });
   test.teardown(async () => {
@@ -112,6 +113,32 @@ await t.test('a queue that is not bound makes nothing vanish', async test => {
   await forwarder.stop();
   await office.close();
 });
+
+await t.test(
+  'a link that dies without a word is noticed by its heartbeats; everything arrives over a new one',
+  async test => {
+    const branch = `half-open-${process.pid}`;
+    const proxy = await FaultProxy.open(broker.port, broker.host);
+    test.teardown(() => proxy.close());
+    await provision(broker, branch);
+    const url = branchUrl({ ...broker, host: proxy.host, port: proxy.port }, branch);
+    const connect = brokerLink({ branch, url, password: BRANCH_PASSWORD, heartbeatSeconds: 1 });
+    const { spool, forwarder } = await site(test, broker, branch, {
+      connect,
+      stallMs: 600_000,
+      helloTimeoutMs: 600_000,
+    });
+    const office = await BrokerHeadOffice.open(broker, branch);
+    fill(spool, 1);
+    forwarder.start();
+    await until('registered', () => spool.stream().known === 1, 10_000);
+    proxy.halfOpen();
+    fill(spool, 3);
+    await until('drained', () => spool.stream().known === 4, 30_000);
+    await forwarder.stop();
+    await office.close();
+  },
+);
 
 await t.test(
   'a broker that is killed while batches are on their way loses nothing',

@@ -499,7 +499,7 @@ void t.test('Sync now asks for the token, posts once, shows its progress and its
   await page.waitForSelector('#sync-bar:not([hidden])');
   t.equal(posts, 1);
   t.equal(await page.isDisabled('#sync'), true, 'not twice');
-  t.match(await page.textContent('#sync-text'), '100 of 318 batches, 1 min 20 s left');
+  t.match(await page.textContent('#sync-text'), '100 of 318 batches, 11.0 KiB/s, 1 min 20 s left');
   status = syncing(status, 'done');
   await shows(page, '#sync-text', 'done: 318 batches at the head office');
   t.equal(await page.isDisabled('#sync'), false);
@@ -510,7 +510,16 @@ function syncing(status: AgentStatus, state: 'running' | 'done'): AgentStatus {
   const secondsLeft = state === 'done' ? null : 80;
   return {
     ...status,
-    sync: { state, startedAt: status.now, totalBatches: 318, doneBatches, secondsLeft, error: null },
+    sync: {
+      state,
+      startedAt: status.now,
+      totalBatches: 318,
+      doneBatches,
+      waitingBytes: 900_000,
+      bytesPerSecond: 11_250,
+      secondsLeft,
+      error: null,
+    },
   };
 }
 

@@ -2,7 +2,7 @@
  * A broker without a network, for tests of the forwarder: batches and hellos go to a MiniHeadOffice, answers come back,
  * and a script decides what goes wrong.
  */
-import { readBatchHeader, readHello } from '../../shared/amqp.ts';
+import { readBatchHeader, readFragment, readHello } from '../../shared/amqp.ts';
 import type { OutgoingMessage, ReceivedMessage, SendOutcome } from '../../shared/amqp.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { Answer } from '../../shared/protocol.ts';
@@ -24,12 +24,16 @@ export class FakeBroker {
   readonly office: MiniHeadOffice;
   readonly script: FakeScript;
   readonly sent: number[] = [];
+  /** The messages of batches that were sent, `seq` or `seq/piece`. */
+  readonly messages: string[] = [];
   /** When each batch was sent. */
   readonly sentAt: number[] = [];
   readonly bytes: number[] = [];
   attempts = 0;
   open = 0;
   blocked = false;
+  /** Which pieces of a batch have arrived, by seq. */
+  readonly #pieces = new Map<number, Set<number>>();
   #drop: ((reason: TributaryError) => void) | null = null;
 
   constructor(office: MiniHeadOffice, script: FakeScript = {}) {
@@ -87,7 +91,13 @@ export class FakeBroker {
     this.bytes.push(message.body.length);
     const fate = this.script.onBatch?.(seq, this.sent.length) ?? 'confirm';
     const header = readBatchHeader(asReceived(message));
-    if (fate === 'confirm' || fate === 'unknown') this.office.batch(header);
+    const fragment = readFragment(asReceived(message));
+    this.messages.push(fragment === null ? `${seq}` : `${seq}/${fragment.index}`);
+    if (fate === 'confirm' || fate === 'unknown') {
+      const pieces = this.#pieces.get(seq) ?? new Set();
+      this.#pieces.set(seq, pieces.add(fragment?.index ?? 0));
+      if (pieces.size === (fragment?.count ?? 1)) this.office.batch(header);
+    }
     if (fate === 'hang') return lost;
     await Promise.race([pause(this.script.delayMs ?? 1), closed]);
     if (fate === 'confirm' || fate === 'lose') return { outcome: 'confirmed' };

@@ -102,6 +102,18 @@ await t.test('after a cut the lowest unconfirmed batch and all after it are sent
   test.equal(w.broker.open, 1, 'the old link was closed');
 });
 
+await t.test('after a cut only the pieces that the broker has not confirmed are sent again', async test => {
+  const w = world(test, { onBatch: (_seq, nth) => (nth === 3 || nth === 4 ? 'hang' : 'confirm') });
+  fill(w.spool, 1, 120_000);
+  fill(w.spool, 1, 100);
+  w.forwarder.start();
+  await until('two pieces confirmed', () => w.forwarder.status().counters.confirmedBytes === 60_100);
+  test.match(w.forwarder.status(), { inFlightBatches: 1, inFlightBytes: 60_000 });
+  w.broker.drop();
+  await drained(w);
+  test.same(w.broker.messages, ['1/0', '1/1', '1/2', '1/3', '2', '1/2', '1/3', '2']);
+});
+
 await t.test('a confirm that never comes is a dead link: it is dropped and everything arrives', async test => {
   let hung = 0;
   const w = world(test, { onBatch: seq => (seq === 2 && hung++ === 0 ? 'hang' : 'confirm') }, { stallMs: 60 });
@@ -279,6 +291,32 @@ await t.test('failed attempts are repeated with growing pauses', async test => {
   test.equal(w.forwarder.status().counters.failedConnections, 4);
 });
 
+await t.test(
+  'where nobody answers it is tried again soon, however often; where somebody fails, ever less often',
+  async test => {
+    const at: number[] = [];
+    const away = new TributaryError('BROKER_UNREACHABLE', 'no way', {
+      cause: Object.assign(new Error('connect'), { code: 'ENETUNREACH' }),
+    });
+    const w = world(
+      test,
+      {
+        onConnect: attempt => {
+          at.push(Date.now());
+          if (attempt <= 12) throw away;
+          if (attempt <= 14) throw new TributaryError('BROKER_REFUSED', 'who are you');
+        },
+      },
+      { backOffs: { failed: { firstMs: 10, maxMs: 60_000 }, away: { firstMs: 10, maxMs: 20 } } },
+    );
+    fill(w.spool, 1);
+    w.forwarder.start();
+    // Had the attempts that reached nobody counted for the others, the last would be half a minute away.
+    await drained(w);
+    test.equal(at.length, 15);
+  },
+);
+
 await t.test('outside the windows nothing connects; sync opens the link until the spool is empty', async test => {
   // A window that is never now: tomorrow's day of the week.
   const days = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'];
@@ -302,10 +340,57 @@ await t.test('outside the windows nothing connects; sync opens the link until th
     throw new TributaryError('BROKER_UNREACHABLE', 'no route');
   };
   fill(w.spool, 1);
-  const syncing = w.forwarder.sync(() => undefined, controller.signal);
+  const syncing = w.forwarder.sync(() => undefined, { signal: controller.signal });
   controller.abort(new Error('enough'));
   await test.rejects(syncing, { message: 'enough' });
   test.equal(w.forwarder.status().state, 'closed');
+});
+
+await t.test('a sync that nothing comes of ends with the reason; one with patience waits', async test => {
+  const w = world(test, {
+    onConnect: () => {
+      throw new TributaryError('BROKER_REFUSED', 'Login was refused.');
+    },
+  });
+  fill(w.spool, 2);
+  w.forwarder.start();
+  const patient = w.forwarder.sync(() => undefined);
+  await test.rejects(
+    w.forwarder.sync(() => undefined, { patienceMs: 50 }),
+    { code: 'SYNC_STALLED', message: /2 batches wait.*Login was refused/ },
+  );
+  delete w.broker.script.onConnect;
+  // Confirmed, but nobody at the head office says that it took them.
+  w.broker.script.onBatch = () => 'lose';
+  w.broker.script.onAnswer = () => null;
+  await test.rejects(
+    w.forwarder.sync(() => undefined, { patienceMs: 50 }),
+    { code: 'SYNC_STALLED', message: /2 batches wait/ },
+  );
+  w.broker.script.onBatch = () => 'confirm';
+  delete w.broker.script.onAnswer;
+  await patient;
+  test.equal(w.office.received, 2);
+});
+
+await t.test('when a window opens it connects at once, and when it closes it lets go', async test => {
+  const policy = { windows: [parseWindow('08:00-09:00')], timeZone: 'UTC', maxBytesPerSecond: 0 };
+  const real = Date.now();
+  let clock = Date.UTC(2026, 10, 26, 8) - 150;
+  const w = world(test, {}, { policy, now: () => clock + Date.now() - real });
+  fill(w.spool, 3);
+  w.forwarder.start();
+  test.equal(w.forwarder.status().state, 'closed');
+  await drained(w);
+  test.equal(w.forwarder.status().state, 'streaming');
+  await w.forwarder.stop();
+  clock = Date.UTC(2026, 10, 26, 9) - 150 - (Date.now() - real);
+  const late = makeForwarder(w.spool, { connect: w.broker.connect, policy, now: () => clock + Date.now() - real });
+  test.teardown(() => late.forwarder.stop());
+  late.forwarder.start();
+  await until('connected', () => late.forwarder.status().connected);
+  await until('closed', () => late.forwarder.status().state === 'closed');
+  test.equal(w.broker.open, 0);
 });
 
 await t.test('bytes per second are kept to', async test => {

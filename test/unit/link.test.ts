@@ -207,11 +207,11 @@ await t.test('the send window grows while confirms are quick, shrinks while they
   for (let n = 0; n < 100; n += 1) window.confirmed(128 * 1024, 20);
   test.equal(window.limitBytes, 4 * 1024 * 1024);
   for (let n = 0; n < 100; n += 1) window.confirmed(128 * 1024, 8_000);
-  test.equal(window.limitBytes, 256 * 1024);
+  test.equal(window.limitBytes, 64 * 1024);
   test.ok(start > window.limitBytes);
   test.ok(window.admits(0, 0));
-  test.ok(window.admits(1, 200_000));
-  test.notOk(window.admits(2, 300_000));
+  test.ok(window.admits(1, 60_000));
+  test.notOk(window.admits(2, 70_000));
   test.notOk(window.admits(256, 0));
   window.probe();
   test.ok(window.admits(0, 0));

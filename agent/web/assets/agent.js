@@ -132,7 +132,8 @@ function showSync({ sync, spool }) {
     bar.max = Math.max(1, sync.totalBatches);
     bar.value = sync.doneBatches;
     const left = sync.secondsLeft === null ? '' : `, ${duration(sync.secondsLeft)} left`;
-    setText('sync-text', `${count(sync.doneBatches)} of ${plural(sync.totalBatches, 'batch', 'batches')}${left}`);
+    const pace = sync.bytesPerSecond < 1 ? '' : `, ${bytes(sync.bytesPerSecond)}/s`;
+    setText('sync-text', `${count(sync.doneBatches)} of ${plural(sync.totalBatches, 'batch', 'batches')}${pace}${left}`);
   } else if (syncPosted) {
     setText('sync-text', 'asking …');
   } else if (sync?.state === 'done') {
