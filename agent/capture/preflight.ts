@@ -137,33 +137,47 @@ async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<s
     ),
   );
   const name = values.has('log_replica_updates') ? 'log_replica_updates' : 'log_slave_updates';
-  if (!isOn(values.get(name) ?? 'ON') && (await isReplica(source))) {
+  if (isOn(values.get(name) ?? 'ON')) return findings;
+  const replica = await isReplica(source);
+  if (replica === true) {
     findings.push(
       fault(`source.${name}`, 'SOURCE_SETTING', 'is OFF at a replica: what it takes over is not in its binlog', {
         configLine: `${name} = ON`,
         needsRestart: true,
       }),
     );
+  } else if (replica === null) {
+    const { flavor } = await source.identity();
+    const user = await source.account();
+    findings.push(
+      warning(
+        `source.${name}`,
+        `is OFF, and ${user} may not ask whether this is a replica, whose changes it would miss`,
+        {
+          statement: `GRANT ${flavor === 'mariadb' ? 'SLAVE MONITOR' : 'REPLICATION CLIENT'} ON *.* TO ${user}`,
+          needsRestart: false,
+        },
+      ),
+    );
   }
   return findings;
 }
 
-/** A user who may not ask is told by nobody: then it is taken for what it nearly always is, a server of its own. */
 /** None where the user may not ask: that is a fault of its own, which checkRights names with its GRANT. */
 async function binlogFilters(source: SourceConnection): Promise<string[]> {
-  try {
-    return await source.binlogFilters();
-  } catch (error) {
-    if (error instanceof TributaryError && error.code === 'SOURCE_ACCESS_DENIED') return [];
-    throw error;
-  }
+  return (await unlessDenied(() => source.binlogFilters())) ?? [];
 }
 
-async function isReplica(source: SourceConnection): Promise<boolean> {
+/** null: the user may not ask. Then it is taken for what it nearly always is, a server of its own. */
+function isReplica(source: SourceConnection): Promise<boolean | null> {
+  return unlessDenied(() => source.isReplica());
+}
+
+async function unlessDenied<T>(ask: () => Promise<T>): Promise<T | null> {
   try {
-    return await source.isReplica();
+    return await ask();
   } catch (error) {
-    if (error instanceof TributaryError && error.code === 'SOURCE_ACCESS_DENIED') return false;
+    if (error instanceof TributaryError && error.code === 'SOURCE_ACCESS_DENIED') return null;
     throw error;
   }
 }
