@@ -52,6 +52,8 @@ export class HeadOffice {
   readonly tables: TableBrowser;
   readonly #clock = new StandstillClock();
   readonly #version: string;
+  /** Names this applier among several. */
+  readonly #instance: string;
   readonly #fleet: Fleet;
   readonly #metrics: ApplierMetrics;
   readonly #startedAt = new Date().toISOString();
@@ -66,6 +68,8 @@ export class HeadOffice {
 
   constructor(config: ApplierConfig, version: string, logger: Logger) {
     this.#version = version;
+    // Two appliers on one machine listen on two ports.
+    this.#instance = `${hostname()}:${config.http.listen.port}`;
     this.#metrics = applierMetrics(this.registry, version);
     const rows = new Applier({
       connect: () => connectTarget(config, 'tributary-applier schema'),
@@ -77,7 +81,7 @@ export class HeadOffice {
       connectTarget: () => connectTarget(config, 'tributary-applier apply'),
       connectBroker: purpose => connectBroker({ ...brokerAccess(config.broker), purpose }),
       rows,
-      instance: hostname(),
+      instance: this.#instance,
       logger,
       events: this.#events(),
       mendBroker: (pool, branches) =>
@@ -145,7 +149,7 @@ export class HeadOffice {
     return {
       program: 'tributary-applier',
       version: this.#version,
-      instance: hostname(),
+      instance: this.#instance,
       now: new Date(now).toISOString(),
       startedAt: this.#startedAt,
       target: dependency('database', about('TARGET_')),

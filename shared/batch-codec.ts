@@ -56,8 +56,18 @@ const WHOLE_FROM_BYTES = 2 * 1024 * 1024;
 /** JSON in one zstd frame, about: a body of the usual size is one frame. */
 const FRAME_BYTES = 4 * 1024 * 1024;
 
+/** Of bodies that `decodeBatch` has made: what they were before they were parsed. */
+const unpackedSizes = new WeakMap<BatchBody, number>();
+
+/** Bytes of a decoded body's JSON, near what it takes in memory; 0 for one that was not decoded. */
+export function unpackedBytes(body: BatchBody): number {
+  return unpackedSizes.get(body) ?? 0;
+}
+
 /** Column types by text; bounded, as the texts come from branches. */
 const MAX_CACHED_TYPES = 4_096;
+/** A longer text is parsed each time: an ENUM may have four megabytes of members. */
+const MAX_CACHED_TEXT = 1_024;
 const types = new Map<string, ColumnType>();
 
 /** The parsed type of a type text, from a bounded cache. */
@@ -65,6 +75,7 @@ export function columnType(text: string): ColumnType {
   let type = types.get(text);
   if (type === undefined) {
     type = parseColumnType(text);
+    if (text.length > MAX_CACHED_TEXT) return type;
     if (types.size >= MAX_CACHED_TYPES) types.clear();
     types.set(text, type);
   }
@@ -161,7 +172,9 @@ export function decodeBatch(bytes: Uint8Array | readonly Uint8Array[], limits: P
     refuseLarge(`${length} bytes are more than the limit of ${bounds.maxCompressedBytes}`);
   }
   const unpacked = unpack(parts, bounds.maxUnpackedBytes);
-  return new Reader(bounds, unpacked).body(unpacked.parsed);
+  const body = new Reader(bounds, unpacked).body(unpacked.parsed);
+  unpackedSizes.set(body, unpacked.bytes);
+  return body;
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -204,9 +217,8 @@ class Reader {
 
   body(value: unknown): BatchBody {
     const fields = this.#fields(value, 'the body');
-    if (fields['v'] !== BATCH_VERSION) {
-      throw new TributaryError('BATCH_VERSION', `The batch has version ${JSON.stringify(fields['v'])}.`);
-    }
+    const version = this.#count(fields['v'], 'the version');
+    if (version !== BATCH_VERSION) throw new TributaryError('BATCH_VERSION', `The batch has version ${version}.`);
     this.#only(fields, BODY_KEYS, BODY_KEYS.length, 'the body');
     const list = this.#list(fields['tables'], this.#limits.maxTables, 'tables');
     const tables = list.map((table, index) => this.#table(table, index));

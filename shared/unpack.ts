@@ -18,7 +18,14 @@ const LONG_STRING_BYTES = 4 * 1024 * 1024;
 const MAX_DEPTH = 8;
 /** Arrays and objects in one body; values are counted apart. */
 const MAX_CONTAINERS = 1_000_000;
-const MAX_VALUES = 64_000_000;
+/** A second's work at most, in which every other branch waits; 20,000 rows of 400 columns. */
+const MAX_VALUES = 8_000_000;
+
+/** An agent makes one of some megabytes each. Without a bound a message could hold some hundred thousand empty ones. */
+const MAX_FRAMES = 1_024;
+
+/** A string's end is looked for by hand that far, before it is searched for. */
+const NEAR_BYTES = 64;
 
 const ZSTD_MAGIC = 0xfd2fb528;
 const RLE_BLOCK = 1;
@@ -46,6 +53,7 @@ export function unpack(body: readonly Uint8Array[], maxUnpackedBytes: number): U
   const parts: Buffer[] = [];
   let bytes = 0;
   for (const frame of framesOf(body)) {
+    if (parts.length === MAX_FRAMES) refuseLarge(`it has more than ${MAX_FRAMES} frames`);
     const part = unpackFrame(frame, maxUnpackedBytes - bytes, maxUnpackedBytes);
     bytes += part.length;
     parts.push(part);
@@ -124,6 +132,8 @@ class Scanner {
   #inString = false;
   /** The byte that follows is the escaped one. */
   #escaped = false;
+  /** The first backslash of this part that has not been passed. */
+  #slash = -1;
   #depth = 0;
   #containers = 0;
   #values = 0;
@@ -135,11 +145,11 @@ class Scanner {
   scan(parts: readonly Buffer[]): readonly Buffer[] {
     for (const part of parts) this.#part(part);
     if (this.#inString) refuse('a string does not end');
-    if (this.#containers > MAX_CONTAINERS || this.#values > MAX_VALUES) refuse('it holds too many arrays or values');
     return this.#chunks;
   }
 
   #part(part: Buffer): void {
+    this.#slash = -1;
     let kept = 0;
     let at = 0;
     while (at < part.length) {
@@ -180,10 +190,12 @@ class Scanner {
         return at + 1;
       } else if (byte === 0x2c) {
         this.#values += 1;
+        if (this.#values > MAX_VALUES) refuse('it holds too many arrays or values');
       } else if (byte === 0x5b || byte === 0x7b) {
         this.#containers += 1;
         this.#depth += 1;
         if (this.#depth > MAX_DEPTH) refuse('it is nested too deeply');
+        if (this.#containers > MAX_CONTAINERS) refuse('it holds too many arrays or values');
       } else if (byte === 0x5d || byte === 0x7d) {
         this.#depth -= 1;
       }
@@ -198,17 +210,30 @@ class Scanner {
       this.#escaped = false;
       at += 1;
     }
-    let quote = part.indexOf(0x22, at);
-    let slash = part.indexOf(0x5c, at);
-    while (slash >= 0 && (quote < 0 || slash < quote)) {
-      at = slash + 2;
-      if (at > part.length) {
-        this.#escaped = true;
-        return -1;
+    let quote = -2;
+    for (;;) {
+      // A short way by hand, where a call for each of millions of escapes would take long; a long way by search.
+      const near = Math.min(part.length, at + NEAR_BYTES);
+      for (; at < near; at += 1) {
+        const byte = part[at]!;
+        if (byte === 0x22) return at;
+        if (byte === 0x5c) at += 1;
       }
-      if (quote >= 0 && quote < at) quote = part.indexOf(0x22, at);
-      slash = part.indexOf(0x5c, at);
+      if (at > part.length) this.#escaped = true;
+      if (at >= part.length) return -1;
+      if (quote !== -1 && quote < at) quote = part.indexOf(0x22, at);
+      const slash = this.#nextSlash(part, at);
+      if (slash === part.length || (quote >= 0 && quote < slash)) return quote;
+      at = slash;
     }
-    return quote;
+  }
+
+  /** Looked for once, not for each string anew: that would take hours where there are many strings and no backslash. */
+  #nextSlash(part: Buffer, from: number): number {
+    if (this.#slash < from) {
+      const found = part.indexOf(0x5c, from);
+      this.#slash = found < 0 ? part.length : found;
+    }
+    return this.#slash;
   }
 }

@@ -1,8 +1,12 @@
 /**
  * The head-office tables as this applier knows them: looks at them, makes and extends them, and remembers.
  *
- * Invariants: DDL runs on a connection of its own, one statement at a time in this process, never inside the caller's
- * transaction. What is remembered was read from the server after the last DDL; after a fault that says that a table was
+ * Callers take turns, each for TURN_MS and a table at least: who brings a thousand tables lets the others in between.
+ * A statement that waits for a table's users makes all later ones wait behind it, so it waits for LOCK_WAIT_S only and
+ * comes again later.
+ *
+ * Invariants: DDL runs on a connection of its own, one statement at a time in this process (but for a rebuild that
+ * somebody approved, which would hold up the rest for minutes), never inside the caller's transaction. What is remembered was read from the server after the last DDL; after a fault that says that a table was
  * changed by somebody else, `forget` makes the next `prepare` look again. Every wait is bounded by the session's lock timeouts.
  */
 import { hash } from 'node:crypto';
@@ -16,11 +20,14 @@ import { prepareTargetSession } from './target-session.ts';
 import { planTable } from './target-table.ts';
 import type { ServerTable, TablePlan, TargetTable } from './target-table.ts';
 
-/** Tables up to this are rebuilt without asking: a second or two. */
-const REBUILD_BELOW_BYTES = 64 * 1024 * 1024;
+/** Tables up to this are rebuilt without asking: half a second or so, in which nobody writes to it. */
+const REBUILD_BELOW_BYTES = 16 * 1024 * 1024;
 /** Looks and statements until a table must fit; others may be changing it too. */
 const MAX_STEPS = 8;
 const MAX_REMEMBERED = 4_096;
+const MAX_REMEMBERED_CHARACTERS = 32 * 1024 * 1024;
+const TURN_MS = 200;
+const LOCK_WAIT_S = 1;
 
 /** Duplicate column, table exists, no such column: another applier was faster. */
 const RACE_ERRNOS = new Set([1050, 1060, 1054]);
@@ -38,6 +45,8 @@ export interface TableStoreOptions {
 export class TableStore {
   readonly #options: TableStoreOptions;
   readonly #tables = new Map<string, TargetTable>();
+  /** Characters of the names in `#tables`. */
+  #characters = 0;
   /** The end of the queue of those who look and change. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -48,6 +57,7 @@ export class TableStore {
   /** Nothing is remembered any more. */
   forget(): void {
     this.#tables.clear();
+    this.#characters = 0;
   }
 
   /**
@@ -55,13 +65,19 @@ export class TableStore {
    * @throws TributaryError TARGET_SCHEMA, TARGET_BUSY, TARGET_UNREACHABLE, TARGET_ACCESS_DENIED
    */
   async prepare(descriptions: readonly TableDescription[], approveRebuild = false): Promise<TargetTable[]> {
-    if (descriptions.some(description => !this.#tables.has(nameOf(description)))) {
-      const work = this.#turn.then(() => this.#learn(descriptions, approveRebuild));
+    const tables = descriptions.map(description => this.#tables.get(nameOf(description)) ?? null);
+    for (let at = 0; (at = tables.indexOf(null, at)) >= 0;) {
+      const learn = (): Promise<void> => this.#learn(descriptions, tables, at, approveRebuild);
+      if (approveRebuild) {
+        await learn();
+        continue;
+      }
+      const work = this.#turn.then(learn);
       // The next in the queue does not care how this one ended; its own caller does.
       this.#turn = work.catch(() => undefined);
-      return work;
+      await work;
     }
-    return descriptions.map(description => this.#known(description));
+    return tables.filter(table => table !== null);
   }
 
   /**
@@ -83,31 +99,44 @@ export class TableStore {
     }
   }
 
-  #known(description: TableDescription): TargetTable {
-    const table = this.#tables.get(nameOf(description));
-    if (table === undefined) throw new TributaryError('INTERNAL', `Table ${description.name} is not known.`);
-    return table;
-  }
-
-  async #learn(descriptions: readonly TableDescription[], approveRebuild: boolean): Promise<TargetTable[]> {
+  /** Fills in tables from `at` on, those that are not known yet, for one turn. */
+  async #learn(
+    descriptions: readonly TableDescription[],
+    tables: (TargetTable | null)[],
+    at: number,
+    approveRebuild: boolean,
+  ): Promise<void> {
     let connection: Connection | null = null;
-    const result: TargetTable[] = [];
+    const until = performance.now() + TURN_MS;
     try {
-      for (const description of descriptions) {
+      for (let i = at; i < tables.length && (i === at || performance.now() < until); i += 1) {
+        if (tables[i] !== null) continue;
+        const description = descriptions[i]!;
+        // Somebody may have learnt it while this turn was waited for.
         let table = this.#tables.get(nameOf(description));
         if (table === undefined) {
           connection ??= await this.#open();
           table = await this.#fit(connection, description, approveRebuild);
-          if (this.#tables.size >= MAX_REMEMBERED) this.#tables.clear();
-          this.#tables.set(nameOf(description), table);
+          this.#remember(table);
         }
-        result.push(table);
+        tables[i] = table;
       }
-      return result;
     } catch (error) {
       throw targetError(error, 'Looking at the tables of the head office');
     } finally {
       await closeQuietly(connection);
+    }
+  }
+
+  /** The oldest go, so that a branch with many tables does not make everybody's be looked at anew. */
+  #remember(table: TargetTable): void {
+    const name = nameOf(table.description);
+    this.#tables.set(name, table);
+    this.#characters += name.length;
+    for (const oldest of this.#tables.keys()) {
+      if (this.#tables.size <= MAX_REMEMBERED && this.#characters <= MAX_REMEMBERED_CHARACTERS) break;
+      this.#tables.delete(oldest);
+      this.#characters -= oldest.length;
     }
   }
 
@@ -116,7 +145,9 @@ export class TableStore {
     try {
       await prepareTargetSession(connection);
       // Sizes as they are, not as they were a day ago.
-      await connection.query('SET SESSION information_schema_stats_expiry = 0');
+      await connection.query(
+        `SET SESSION information_schema_stats_expiry = 0, SESSION lock_wait_timeout = ${LOCK_WAIT_S}`,
+      );
       return connection;
     } catch (error) {
       connection.destroy();
@@ -169,7 +200,7 @@ export class TableStore {
       if (errno !== DUPLICATE_CHECK) throw error;
     }
     await connection.query(plan.sql);
-    this.#tables.clear();
+    this.forget();
   }
 
   async #change(

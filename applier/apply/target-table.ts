@@ -114,7 +114,7 @@ export function planTable(database: string, description: TableDescription, serve
   }
   const key = keyOf(description);
   const sql = quoteTable(database, description.name);
-  if (server === null) return { do: 'create', sql: createSql(sql, columns, key) };
+  if (server === null) return { do: 'create', sql: createSql(description, sql, columns, key) };
   const identity = checkIdentity(description, columns, key, server);
   if (key.length === 0 && identity !== 'copies') {
     return { do: 'replace', sql: `DROP TABLE ${sql}`, why: 'it has no key at the branch, but one at the head office' };
@@ -142,7 +142,15 @@ function keyFits(types: readonly ColumnType[]): boolean {
   return types.reduce((sum, type) => sum + rowBytes(type), BRANCH_BYTES) <= MAX_KEY_BYTES;
 }
 
-function createSql(table: string, columns: readonly RowColumn[], key: readonly number[]): string {
+function createSql(
+  description: TableDescription,
+  table: string,
+  columns: readonly RowColumn[],
+  key: readonly number[],
+): string {
+  if (columns.length > MAX_COLUMNS) {
+    refuse(description, `${columns.length} columns are above the quota of ${MAX_COLUMNS}`, 'Exclude it at the branch.');
+  }
   const types = columns.map(column => targetType(column.type));
   const identity = key.length === 0 ? 'copies' : keyFits(key.map(index => types[index]!)) ? 'columns' : 'hash';
   const inKey = new Set(identity === 'columns' ? key : []);

@@ -40,6 +40,15 @@ export function noteCaptured(state: Completeness, capturedThrough: string | null
   return { through: state.through, pending: [...earlier, { through: capturedThrough, seq: headSeq }] };
 }
 
+/**
+ * What a branch says it has captured through, but nothing later than now: a branch's clock that is ahead, or a branch
+ * that lies, would else be complete for years to come, whatever it says later.
+ */
+export function notLaterThan(nowMs: number, capturedThrough: string | null): string | null {
+  if (capturedThrough === null || !isTime(capturedThrough)) return null;
+  return Date.parse(capturedThrough) > nowMs ? new Date(nowMs).toISOString() : capturedThrough;
+}
+
 /** Moves `through` to the last time whose batch is applied; stands still while rows are known to be missing. */
 export function noteApplied(state: Completeness, appliedSeq: number, incomplete: boolean): Completeness {
   if (incomplete) return state;

@@ -3,8 +3,8 @@
  * precedes them. `part`: parts of one large transaction, received, waiting for the last.
  *
  * Invariants: parts are exactly the batches after `applied` up to `received`; early entries lie beyond `received`,
- * and are checked against the stream again when their turn comes. All is bounded: in bytes for early ones, by the
- * source's transaction for parts, which are read back one at a time.
+ * and are checked against the stream again when their turn comes. All is bounded: in bytes for early ones, by a
+ * quota for parts (consume/quotas.ts), which are read back one at a time.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { BatchHeader } from '../../shared/batch.ts';
@@ -97,6 +97,16 @@ export async function clearInbox(connection: Connection, branch: string): Promis
 async function deleteWhere(connection: Connection, where: string, values: (string | number)[]): Promise<void> {
   await connection.execute(`DELETE FROM tributary_inbox_piece WHERE ${where}`, values);
   await connection.execute(`DELETE FROM tributary_inbox WHERE ${where}`, values);
+}
+
+/** Bytes of the parts that wait for the last one. Reads them: to be asked once, not at each part. */
+export async function partBytes(connection: Connection, branch: string): Promise<number> {
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT CAST(COALESCE(SUM(LENGTH(body)), 0) AS UNSIGNED) AS bytes FROM tributary_inbox
+     WHERE branch = ? AND kind = 'part'`,
+    [branch],
+  );
+  return rows[0] === undefined ? 0 : readCount(rows[0], 'bytes');
 }
 
 export interface EarlyEntries {

@@ -3,7 +3,6 @@
  *
  * RabbitMQ matches permissions as regular expressions anywhere in a name, so patterns are anchored and names escaped:
  * without anchors the user of `paris` could write to the exchange of `paris-2`, and a dot would match any character.
- * A passive declare needs no right at all, so none is given for it.
  */
 import { branchNames } from '../../shared/amqp-messages.ts';
 

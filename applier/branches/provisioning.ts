@@ -16,6 +16,13 @@ import { branchPermissions, TOPIC_PERMISSIONS } from './permissions.ts';
 const DELIVERY_LIMIT = 1_000_000;
 /** An agent has two connections, each replaced before an old one may have been noticed dead. */
 const MAX_CONNECTIONS = 16;
+/** Three a connection. */
+const MAX_CHANNELS = 64;
+/**
+ * What waits for one branch at the broker, so that a branch that floods, or is halted for weeks, does not fill the
+ * broker's disk, which would stop all of them. What is not taken stays in the branch's spool and is sent again.
+ */
+const MAX_QUEUE_BYTES = 1024 * 1024 * 1024;
 
 const HELLO_QUEUE = { 'x-queue-type': 'classic', 'x-max-length': 1, 'x-overflow': 'drop-head' } as const;
 const BATCHES_QUEUE = {
@@ -23,6 +30,7 @@ const BATCHES_QUEUE = {
   'x-single-active-consumer': true,
   'x-overflow': 'reject-publish',
   'x-delivery-limit': DELIVERY_LIMIT,
+  'x-max-length-bytes': MAX_QUEUE_BYTES,
 } as const;
 
 const queueSchema = z.object({
@@ -84,6 +92,7 @@ export class Provisioning {
     await this.#api.call('PUT', ['permissions', vhost, names.user], branchPermissions(branch));
     await this.#api.call('PUT', ['topic-permissions', vhost, names.user], TOPIC_PERMISSIONS);
     await this.#api.call('PUT', ['user-limits', names.user, 'max-connections'], { value: MAX_CONNECTIONS });
+    await this.#api.call('PUT', ['user-limits', names.user, 'max-channels'], { value: MAX_CHANNELS });
     await this.check(branch);
   }
 

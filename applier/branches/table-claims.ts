@@ -1,20 +1,25 @@
 /**
  * `tributary_table`: which head-office tables hold rows of a branch, and from which source table. A whole snapshot
- * sweeps them all, and removal deletes from them all, so a table is recorded in the transaction that first uses it.
+ * sweeps them all, and removal deletes from them all, so a table is recorded before it is made, whatever comes of the
+ * batch then. How many a branch may have is bounded.
  *
  * Invariant: one head-office table holds the rows of one source table of a branch. A second source table of the same
  * name (from another schema) would mix its rows in unseen: it is refused.
  */
+import { hash } from 'node:crypto';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { TableDescription } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { TableName } from '../apply/applier.ts';
-import { readText } from './sql-values.ts';
+import { readCount, readText } from './sql-values.ts';
+
+/** Characters of JSON that describe a table's columns: names and types of a thousand, or an ENUM of many members. */
+const MAX_DEFINITION = 1024 * 1024;
 
 interface Claim {
   readonly schema: string;
-  /** JSON of the columns. */
-  readonly definition: string;
+  /** Of the JSON of the columns; '': not known. */
+  readonly definitionDigest: string;
 }
 
 /** The claims of one branch, cached. The owner calls `forget` after a rollback, since a cached claim may be gone. */
@@ -22,8 +27,12 @@ export class TableClaims {
   readonly #branch: string;
   readonly #claims = new Map<string, Claim>();
 
-  constructor(branch: string) {
+  readonly #maxTables: number;
+
+  /** @param maxTables head-office tables that the branch may have */
+  constructor(branch: string, maxTables: number) {
     this.#branch = branch;
+    this.#maxTables = maxTables;
   }
 
   forget(): void {
@@ -36,20 +45,42 @@ export class TableClaims {
   }
 
   /**
-   * Looks whether these source tables may write to the head-office tables of their names: before those are made or
-   * extended, since a refused claimant must not leave its columns behind.
+   * Looks whether these source tables may write to the head-office tables of their names, and records names that are
+   * new: before those are made or extended, since a refused claimant must not leave its columns behind, and a batch
+   * that fails later must not leave tables that nobody counts.
    * @param connection null: `knows` has said that it is not needed
-   * @throws TARGET_SCHEMA for the second claimant of a name
+   * @throws TARGET_SCHEMA for the second claimant of a name, and for more tables than the quota
    */
   async verify(connection: Connection | null, tables: readonly TableDescription[]): Promise<void> {
     const claimed = new Map<string, string>();
+    const fresh: TableDescription[] = [];
+    if (new Set(tables.map(table => table.name)).size > this.#maxTables) throw this.#tooMany();
     for (const table of tables) {
+      definitionOf(table);
       const known =
         this.#claims.get(table.name) ?? (connection === null ? null : await this.#read(connection, table.name));
       // Two claimants in one batch, neither of them known yet.
       const schema = known?.schema ?? claimed.get(table.name) ?? table.schema;
       if (schema !== table.schema) throw this.#contested(table, schema);
+      if (known === null && !claimed.has(table.name)) fresh.push(table);
       claimed.set(table.name, schema);
+    }
+    if (connection !== null && fresh.length > 0) await this.#record(connection, fresh);
+  }
+
+  async #record(connection: Connection, fresh: readonly TableDescription[]): Promise<void> {
+    const [rows] = await connection.execute<RowDataPacket[]>(
+      'SELECT COUNT(*) AS tables FROM tributary_table WHERE branch = ?',
+      [this.#branch],
+    );
+    const [row] = rows;
+    if (row === undefined || readCount(row, 'tables') + fresh.length > this.#maxTables) throw this.#tooMany();
+    for (const table of fresh) {
+      await connection.execute(
+        `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition)
+         VALUES (?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE table_name = VALUES(table_name)`,
+        [this.#branch, table.name, table.schema, table.name, definitionOf(table)],
+      );
     }
   }
 
@@ -59,17 +90,28 @@ export class TableClaims {
    */
   async claim(connection: Connection, tables: readonly TableDescription[]): Promise<void> {
     for (const table of tables) {
-      const definition = JSON.stringify(table.columns);
+      const definition = definitionOf(table);
+      const definitionDigest = hash('sha256', definition, 'hex');
       const known = this.#claims.get(table.name) ?? (await this.#read(connection, table.name));
       if (known !== null && known.schema !== table.schema) throw this.#contested(table, known.schema);
-      if (known?.definition === definition) continue;
+      if (known?.definitionDigest === definitionDigest) continue;
       await connection.execute(
         `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition) VALUES (?, ?, ?, ?, ?)
          ON DUPLICATE KEY UPDATE definition = VALUES(definition), changed_at = UTC_TIMESTAMP(6)`,
         [this.#branch, table.name, table.schema, table.name, definition],
       );
-      this.#claims.set(table.name, { schema: table.schema, definition });
+      this.#claims.set(table.name, { schema: table.schema, definitionDigest });
     }
+  }
+
+  #tooMany(): TributaryError {
+    return new TributaryError(
+      'TARGET_SCHEMA',
+      `${this.#branch}: more than ${this.#maxTables} tables, which is a branch’s quota.`,
+      {
+        hint: 'Exclude tables at the branch (tables.exclude). Names that nobody knows: has somebody else the branch’s password? Then `branch rotate`.',
+      },
+    );
   }
 
   #contested(table: TableDescription, holder: string): TributaryError {
@@ -88,8 +130,18 @@ export class TableClaims {
     const row = rows[0];
     if (row === undefined) return null;
     // The stored JSON is normalised by the server, so it is not compared: the first use writes it again.
-    return { schema: readText(row, 'source_schema'), definition: '' };
+    return { schema: readText(row, 'source_schema'), definitionDigest: '' };
   }
+}
+
+function definitionOf(table: TableDescription): string {
+  const definition = JSON.stringify(table.columns);
+  if (definition.length <= MAX_DEFINITION) return definition;
+  throw new TributaryError(
+    'TARGET_SCHEMA',
+    `${table.schema}.${table.name}: its columns take ${definition.length} characters to describe, at most ${MAX_DEFINITION} are taken.`,
+    { hint: 'Exclude the table at the branch.' },
+  );
 }
 
 /** All head-office tables that hold or held rows of the branch. */

@@ -1,7 +1,10 @@
 /**
  * All branches of one applier: a pipeline for each registered one, side by side, over shared and bounded resources:
- * one connection to the broker for consuming (a channel or two a branch), one for answers, and a pool of connections
- * to the head-office database.
+ * one connection to the broker for answers, and a pool of connections to the head-office database.
+ *
+ * Each branch is consumed over a connection to the broker of its own. A message may hold what ends the connection that
+ * delivers it (headers that the library cannot read), again at each delivery: that must end no other branch's; and a
+ * backlog in one socket holds up nothing in another.
  *
  * Branches that the command line adds, removes or resumes are noticed by reading `tributary_branch` every second, so
  * commands work with one applier, with several and with none running.
@@ -23,6 +26,8 @@ import { Pipeline } from './pipeline.ts';
 import type { PipelineState } from './pipeline.ts';
 import type { PipelineEvents } from './pipeline-events.ts';
 import { NO_EVENTS } from './pipeline-events.ts';
+import { QUOTAS } from './quotas.ts';
+import type { Quotas } from './quotas.ts';
 import type { RowWriter } from './row-writer.ts';
 import { TargetPool } from './target-pool.ts';
 import { Wake } from './wake.ts';
@@ -48,8 +53,21 @@ export interface FleetOptions {
   readonly logger: Logger;
   readonly events?: PipelineEvents;
   readonly poolSize?: number;
+  readonly quotas?: Quotas;
   /** Makes again what the broker has lost of these branches. Idempotent. */
   readonly mendBroker?: (pool: TargetPool, branches: readonly string[]) => Promise<void>;
+}
+
+/** What this applier runs for one branch. */
+interface Member {
+  readonly pipeline: Pipeline;
+  /** The branch's own connection. */
+  readonly link: BrokerLink;
+}
+
+async function endMember({ pipeline, link }: Member): Promise<void> {
+  await pipeline.stop();
+  await link.stop();
 }
 
 /** One branch as this applier sees it. */
@@ -59,16 +77,15 @@ export interface BranchStatus {
   /** null: it is removed, or was added a moment ago. */
   readonly pipeline: PipelineState | null;
   readonly unacknowledged: number;
-  /** What the pipeline waits for to pass. */
+  /** What the pipeline waits for to pass, or why it has no connection. */
   readonly error: TributaryError | null;
 }
 
 export class Fleet {
   readonly #options: FleetOptions;
   readonly #pool: TargetPool;
-  readonly #pipelines = new Map<string, Pipeline>();
+  readonly #members = new Map<string, Member>();
   readonly #wake = new Wake();
-  #consuming: BrokerLink | null = null;
   #answering: BrokerLink | null = null;
   #publisher: BrokerPublisher | null = null;
   #rows: readonly BranchRow[] = [];
@@ -105,14 +122,6 @@ export class Fleet {
       purpose: 'answers',
       logger,
     });
-    this.#consuming = new BrokerLink({
-      connect: () => connectBroker('tributary-applier consume'),
-      onChange: connection => {
-        for (const pipeline of this.#pipelines.values()) pipeline.attach(connection);
-      },
-      purpose: 'consume',
-      logger,
-    });
     this.#polling = this.#pollUntilStopped();
   }
 
@@ -120,8 +129,8 @@ export class Fleet {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#wake.end();
-    const pipelines = [...this.#pipelines.values()].map(pipeline => pipeline.stop());
-    const done = Promise.allSettled([...pipelines, this.#polling, this.#ending]);
+    const members = [...this.#members.values()];
+    const done = Promise.allSettled([...members.map(({ pipeline }) => pipeline.stop()), this.#polling, this.#ending]);
     let timer: NodeJS.Timeout | undefined;
     const grace = new Promise<void>(resolve => {
       timer = setTimeout(resolve, STOP_GRACE_MS);
@@ -131,21 +140,22 @@ export class Fleet {
     // Cuts off what is still at work, which rolls it back; then the pipelines end.
     await this.#pool.close();
     await this.#publisher?.close();
-    await Promise.allSettled([this.#consuming?.stop(), this.#answering?.stop()]);
+    await Promise.allSettled([this.#answering?.stop(), ...members.map(({ link }) => link.stop())]);
     await done;
-    this.#pipelines.clear();
+    this.#members.clear();
   }
 
   /** As of the last look, at most about a second ago. */
   status(): BranchStatus[] {
     return this.#rows.map(row => {
-      const pipeline = this.#pipelines.get(row.branch);
+      const member = this.#members.get(row.branch);
+      const pipeline = member?.pipeline;
       return {
         row,
         contact: this.#contacts.get(row.branch) ?? null,
         pipeline: pipeline?.state ?? null,
         unacknowledged: pipeline?.unacknowledged ?? 0,
-        error: pipeline?.error ?? null,
+        error: pipeline?.error ?? member?.link.error ?? null,
       };
     });
   }
@@ -157,8 +167,8 @@ export class Fleet {
 
   /** What is wrong with the applier's own links; empty when all is well. */
   faults(): TributaryError[] {
-    const links = [this.#consuming?.error ?? null, this.#answering?.error ?? null, this.#mendError, this.#pollError];
-    return links.filter(error => error !== null);
+    const found = [this.#answering?.error ?? null, this.#mendError, this.#pollError];
+    return found.filter(error => error !== null);
   }
 
   /** Lets a halted branch try its batch again. @throws BRANCH_UNKNOWN */
@@ -202,17 +212,17 @@ export class Fleet {
     this.#rows = rows;
     this.#contacts = new Map(contacts.map(contact => [contact.branch, contact]));
     const wanted = new Map(rows.filter(row => row.state !== 'removed').map(row => [row.branch, row]));
-    for (const [branch, pipeline] of [...this.#pipelines]) {
+    for (const [branch, member] of [...this.#members]) {
       if (wanted.has(branch)) continue;
-      this.#pipelines.delete(branch);
+      this.#members.delete(branch);
       // Not waited for: a long transaction of one branch must not keep the others from being looked after.
-      this.#ending = Promise.allSettled([this.#ending, pipeline.stop()]);
+      this.#ending = Promise.allSettled([this.#ending, endMember(member)]);
     }
     if (this.#stopping) return;
     for (const [branch, row] of wanted) {
-      const pipeline = this.#pipelines.get(branch);
-      if (pipeline === undefined) this.#add(branch);
-      else pipeline.observe(row);
+      const member = this.#members.get(branch);
+      if (member === undefined) this.#add(branch);
+      else member.pipeline.observe(row);
     }
     await this.#mend();
   }
@@ -220,9 +230,9 @@ export class Fleet {
   /** A broker without a queue, a user or the virtual host that a branch needs has lost its data. */
   async #mend(): Promise<void> {
     const { mendBroker, logger } = this.#options;
-    const hostLost = this.#consuming?.error?.code === 'BROKER_REFUSED';
-    const lost = [...this.#pipelines]
-      .filter(([, pipeline]) => hostLost || pipeline.error?.code === 'BROKER_SETUP')
+    const hostLost = this.#answering?.error?.code === 'BROKER_REFUSED';
+    const lost = [...this.#members]
+      .filter(([, { pipeline }]) => hostLost || pipeline.error?.code === 'BROKER_SETUP')
       .map(([branch]) => branch);
     if (lost.length === 0) this.#mendError = null;
     if (lost.length === 0 || mendBroker === undefined || performance.now() < this.#mendAt) return;
@@ -247,11 +257,17 @@ export class Fleet {
       rows: this.#options.rows,
       priority: rendezvousPriority(branch, this.#options.instance),
       publish: (to, answer) => this.#publish(to, answer),
+      quotas: this.#options.quotas ?? QUOTAS,
       events: this.#options.events ?? NO_EVENTS,
       logger: this.#options.logger,
     });
-    this.#pipelines.set(branch, pipeline);
-    pipeline.attach(this.#consuming?.connection ?? null);
+    const link = new BrokerLink({
+      connect: () => this.#options.connectBroker(`tributary-applier consume ${branch}`),
+      onChange: connection => pipeline.attach(connection),
+      purpose: `consume ${branch}`,
+      logger: this.#options.logger,
+    });
+    this.#members.set(branch, { pipeline, link });
   }
 
   async #publish(branch: string, answer: Answer): Promise<void> {

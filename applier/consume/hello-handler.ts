@@ -10,7 +10,7 @@ import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { receiveHello } from '../../shared/protocol.ts';
 import type { Answer, Hello } from '../../shared/protocol.ts';
-import { noteApplied, noteCaptured, noteNewEpoch } from '../branches/completeness.ts';
+import { noteApplied, noteCaptured, noteNewEpoch, notLaterThan } from '../branches/completeness.ts';
 import type { Completeness } from '../branches/completeness.ts';
 import { noteHello, updateCompleteness } from '../branches/contact-store.ts';
 import { clearInbox, earlyEntries } from '../branches/inbox.ts';
@@ -92,7 +92,7 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
     const completeness = await updateCompleteness(connection, branch, state => {
       if (outcome.answer.verdict !== 'current') return state;
       const base = registered ? noteNewEpoch(state) : state;
-      const noted = noteCaptured(base, hello.capturedThrough, hello.head.seq);
+      const noted = noteCaptured(base, notLaterThan(Date.now(), hello.capturedThrough), hello.head.seq);
       return noteApplied(noted, after.stream.applied.seq, after.incompleteSince !== null);
     });
     return {

@@ -1,23 +1,29 @@
 /**
  * What comes from the broker for one branch: its batches, held unacknowledged, and its newest hello.
  *
- * Invariants: at most PREFETCH batches are held; every message is checked here (sender, shape, digest) before anything
+ * Hellos are acknowledged no faster than HELLO_PACE allows. The queue holds the newest one and drops the others, so
+ * whoever floods it wears out the broker's patience with him and nothing of ours.
+ *
+ * Invariants: at most PREFETCH batches are held, of at most FRAGMENT_BYTES each; every message is checked here (sender, shape, digest) before anything
  * else sees it, and one that fails is thrown away loudly, never counted as received; a delivery is acknowledged only
  * on the channel that it came from; what a closed channel had delivered is forgotten, because it comes again.
  */
-import { branchNames, readBatchHeader, readFragment } from '../../shared/amqp-messages.ts';
+import { branchNames, FRAGMENT_BYTES, readBatchHeader, readFragment } from '../../shared/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
 import type { BrokerConnection, BrokerConsumer } from '../../shared/amqp.ts';
 import { nextDigest } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { Acknowledger } from './acknowledger.ts';
 import { requireSender } from './hello-handler.ts';
+import { Pace } from './pace.ts';
 import type { RefusalReason } from './pipeline-events.ts';
 import { Reassembly } from './reassembly.ts';
 import type { Arrival } from './work-unit.ts';
 
 /** Messages held unacknowledged: at 128 KiB a batch 4 MiB, and never more than this many of FRAGMENT_BYTES. */
 export const PREFETCH = 32;
+/** An agent says one every few seconds, and some close together when it begins. */
+const HELLO_PACE = { burst: 16, everyMs: 250 } as const;
 
 export interface IntakeOptions {
   readonly branch: string;
@@ -37,6 +43,7 @@ export class Intake {
   #arrivals: Arrival[] = [];
   readonly #reassembly = new Reassembly();
   #hello: ReceivedMessage | null = null;
+  readonly #pace = new Pace(HELLO_PACE);
 
   constructor(options: IntakeOptions) {
     this.#options = options;
@@ -72,8 +79,10 @@ export class Intake {
     const names = branchNames(this.#options.branch);
     if (this.#hellos === null) {
       const hellos = await this.#consume(connection, names.hello, 1, (acks, message) => {
-        // Acknowledged at once: a hello that gets no answer is followed by another.
-        acks.ack(message.deliveryTag);
+        // Not after its answer: a hello that gets none is followed by another.
+        const waitMs = this.#pace.take(performance.now());
+        if (waitMs === 0) acks.ack(message.deliveryTag);
+        else setTimeout(() => acks.ack(message.deliveryTag), waitMs).unref();
         this.#hello = message;
       });
       if (this.#connection !== connection) {
@@ -153,6 +162,9 @@ export class Intake {
     try {
       requireSender(branch, message);
       looking = 'malformed';
+      if (message.body.length > FRAGMENT_BYTES) {
+        throw new TributaryError('MESSAGE_INVALID', `A message of ${message.body.length} bytes is not in fragments.`);
+      }
       const header = readBatchHeader(message);
       looking = 'branch';
       if (header.branch !== branch) {

@@ -36,7 +36,9 @@ import { haltReason, judgeFault } from './fault.ts';
 import { checkHello, takeHello } from './hello-handler.ts';
 import { Intake, PREFETCH } from './intake.ts';
 import type { LeavePolicy } from './left-out.ts';
+import { Pace } from './pace.ts';
 import type { AppliedCounts, PipelineEvents, RefusalReason } from './pipeline-events.ts';
+import type { Quotas } from './quotas.ts';
 import type { RowWriter } from './row-writer.ts';
 import type { TargetPool } from './target-pool.ts';
 import { UnitWriter } from './unit-writer.ts';
@@ -45,7 +47,12 @@ import { chooseUnit, triage } from './work-unit.ts';
 import type { Arrival, MergeLimits, Unit } from './work-unit.ts';
 
 /** Batches merged into one transaction. */
-const MERGE: MergeLimits = { batches: PREFETCH, rows: 50_000, bytes: 4 * 1024 * 1024 };
+const MERGE: MergeLimits = {
+  batches: PREFETCH,
+  rows: 50_000,
+  bytes: 4 * 1024 * 1024,
+  unpackedBytes: 64 * 1024 * 1024,
+};
 const ALONE: MergeLimits = { ...MERGE, batches: 1 };
 /** Lost races for a lock, tried again at once before they count as trouble. */
 const MAX_QUICK_RETRIES = 5;
@@ -54,6 +61,8 @@ const MIN_WAIT_MS = 500;
 const MAX_WAIT_MS = 30_000;
 /** Consecutive faults after which messages are given back to the broker. */
 const FAULTS_BEFORE_RELEASE = 3;
+/** Lines in the log of one branch's bad messages; those between are counted. A flood must not fill the disk. */
+const COMPLAINT_PACE = { burst: 10, everyMs: 10_000 } as const;
 /** A look around without being told of anything: whatever was missed shows then. */
 const MAX_SLEEP_MS = 10_000;
 
@@ -73,6 +82,7 @@ export interface PipelineOptions {
   /** Among several appliers the highest consumes. */
   readonly priority: number;
   readonly publish: (branch: string, answer: Answer) => Promise<void>;
+  readonly quotas: Quotas;
   readonly events: PipelineEvents;
   readonly logger: Logger;
 }
@@ -92,6 +102,8 @@ export class Pipeline {
   /** How many batches are still to be applied one by one after a halt. */
   #oneByOne = 0;
   #completeness: Completeness | null = null;
+  readonly #complaints = new Pace(COMPLAINT_PACE);
+  #unsaid = 0;
   #faults = 0;
   #error: TributaryError | null = null;
   #stopping = false;
@@ -241,7 +253,7 @@ export class Pipeline {
       this.#options.events.ignored(this.branch, verdict);
       if (verdict === 'forked' || verdict === 'too-early') {
         const { seq, epoch } = arrival.header;
-        this.#options.logger.warn({ branch: this.branch, epoch, seq, verdict }, 'A batch does not fit the stream.');
+        this.#complain({ epoch, seq, verdict }, 'A batch does not fit the stream.');
       }
     }
     return true;
@@ -385,8 +397,17 @@ export class Pipeline {
 
   #refuse(message: ReceivedMessage, error: TributaryError, reason: RefusalReason): void {
     this.#options.events.refused(this.branch, reason);
-    const facts = { branch: this.branch, reason, queue: message.queue, user: message.userId, err: error };
-    this.#options.logger.error(facts, 'A message is refused.');
+    this.#complain({ reason, queue: message.queue, user: message.userId, err: error }, 'A message is refused.');
+  }
+
+  /** Logs what the branch has sent amiss, unless there is too much of it. */
+  #complain(facts: object, text: string): void {
+    if (!this.#complaints.takeNow(performance.now())) {
+      this.#unsaid += 1;
+      return;
+    }
+    this.#options.logger.error({ branch: this.branch, ...facts, unsaid: this.#unsaid }, text);
+    this.#unsaid = 0;
   }
 
   // -------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import { tableId } from '../apply/applier.ts';
 import type { Prepared, PrepareOptions, TableName, UnfitTable } from '../apply/applier.ts';
 import { OtherForm } from '../apply/table-store.ts';
 import { takeApproval } from '../branches/approval-store.ts';
-import { deleteInboxThrough, putInbox, readInbox } from '../branches/inbox.ts';
+import { deleteInboxThrough, partBytes, putInbox, readInbox } from '../branches/inbox.ts';
 import { keepBody, recordOrphan, saveOutcome } from '../branches/quarantine-store.ts';
 import type { Decision } from '../branches/quarantine-store.ts';
 import { clearOlder, readKnown } from '../branches/quarantined-rows.ts';
@@ -42,8 +42,10 @@ import type { Advance, BranchRow } from '../branches/stream-store.ts';
 import { TableClaims, tablesOfBranch } from '../branches/table-claims.ts';
 import { LeftOut } from './left-out.ts';
 import type { LeavePolicy } from './left-out.ts';
+import type { Quotas } from './quotas.ts';
 import type { RowWriter } from './row-writer.ts';
 import type { TargetPool } from './target-pool.ts';
+import { bytesOf } from './work-unit.ts';
 import type { Arrival, Unit } from './work-unit.ts';
 
 /** Rows deleted in one transaction of a sweep. */
@@ -80,6 +82,7 @@ export interface UnitWriterOptions {
   readonly branch: string;
   readonly pool: TargetPool;
   readonly rows: RowWriter;
+  readonly quotas: Quotas;
 }
 
 export class UnitWriter {
@@ -89,17 +92,22 @@ export class UnitWriter {
   readonly #claims: TableClaims;
   #leaveOut: NonNullable<PrepareOptions['leaveOut']> = 'none';
   #choices: WriteChoices = { inboxBelow: false, leave: null, decision: null };
+  readonly #quotas: Quotas;
+  /** Bytes of the parts in the inbox; null: to be looked up. */
+  #partBytes: number | null = null;
 
   constructor(options: UnitWriterOptions) {
     this.#branch = options.branch;
     this.#pool = options.pool;
     this.#rows = options.rows;
-    this.#claims = new TableClaims(options.branch);
+    this.#claims = new TableClaims(options.branch, options.quotas.tables);
+    this.#quotas = options.quotas;
   }
 
   /** A new epoch or a new owner: nothing that was remembered holds. */
   forget(): void {
     this.#claims.forget();
+    this.#partBytes = null;
   }
 
   /** Writes the unit, which was chosen by `row`. Throws what went wrong; nothing is written then. */
@@ -207,6 +215,15 @@ export class UnitWriter {
     const unfit: UnfitTable[] = [];
     for (const arrival of arrivals) unfit.push(...(await this.#prepare([bodyOf(arrival)])).unfit);
     return this.#fenced(row, async connection => {
+      const before = this.#partBytes ?? (await partBytes(connection, this.#branch));
+      this.#partBytes = arrivals.reduce((sum, arrival) => sum + bytesOf(arrival), before);
+      if (this.#partBytes > this.#quotas.openPartBytes) {
+        throw new TributaryError(
+          'BATCH_REFUSED',
+          `The parts of one transaction are ${this.#partBytes} bytes, more than ${this.#quotas.openPartBytes}, which is a branch’s quota.`,
+          { hint: 'Let the branch copy its tables anew: `tributary-agent enroll` again, or split the transaction.' },
+        );
+      }
       const last = arrivals.at(-1)!;
       const { batchNumber } = row;
       const left = this.#leftOut(connection);
@@ -250,6 +267,7 @@ export class UnitWriter {
       }
       await apply(lastBody, lastPrepared);
       await deleteInboxThrough(connection, this.#branch, last.header.seq);
+      this.#partBytes = null;
       const mark = markOf(last);
       const advance = { received: mark, applied: mark, batchNumber, source: lastBody.source };
       const done = await this.#advance(connection, row, advance, { upserts, deletes });
@@ -364,6 +382,7 @@ export class UnitWriter {
     const { decision } = this.#choices;
     return this.#fenced(row, async connection => {
       await deleteInboxThrough(connection, this.#branch, arrival.header.seq);
+      this.#partBytes = null;
       if (decision === null) await recordOrphan(connection, arrival.header);
       else {
         await saveOutcome(connection, arrival.header, 'passed-over');
@@ -449,8 +468,8 @@ export class UnitWriter {
         return work(connection);
       });
     } catch (error) {
-      // What was claimed in the transaction is rolled back with it.
-      this.#claims.forget();
+      // What was claimed and kept in the transaction is rolled back with it.
+      this.forget();
       throw error;
     }
   }

@@ -6,6 +6,7 @@
  * Merging stops at the bounds below, and is off after a halt so that the batch to blame is found.
  */
 import type { BatchBody, BatchHeader, Change } from '../../shared/batch.ts';
+import { unpackedBytes } from '../../shared/batch-codec.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { judgeBatch } from '../../shared/protocol.ts';
 import type { BatchVerdict, HeadOfficeStream } from '../../shared/protocol.ts';
@@ -38,6 +39,8 @@ export interface MergeLimits {
   readonly rows: number;
   /** Compressed bytes. */
   readonly bytes: number;
+  /** Unpacked bytes: a few kilobytes may have become a few hundred megabytes, and all of a unit is held. */
+  readonly unpackedBytes: number;
 }
 
 /** Why a batch is acknowledged without being taken. */
@@ -110,6 +113,7 @@ export function chooseUnit(
   let kind: UnitKind | null = null;
   let rows = 0;
   let bytes = 0;
+  let unpacked = 0;
   for (const arrival of chain) {
     let next: Exclude<UnitKind, 'quarantined'>;
     let body: BatchBody;
@@ -127,10 +131,16 @@ export function chooseUnit(
       if (next !== kind || (kind !== 'plain' && kind !== 'parts')) break;
       if (arrivals.length >= limits.batches) break;
       if (rows + rowsOf(body) > limits.rows || bytes + bytesOf(arrival) > limits.bytes) break;
+      if (unpacked + unpackedBytes(body) > limits.unpackedBytes) {
+        // Decoded again when its turn comes, rather than held until then.
+        arrival.decoded = null;
+        break;
+      }
     }
     kind = next;
     rows += rowsOf(body);
     bytes += bytesOf(arrival);
+    unpacked += unpackedBytes(body);
     arrivals.push(arrival);
   }
   if (kind === null) throw new TributaryError('INTERNAL', 'A unit was chosen from an empty chain.');

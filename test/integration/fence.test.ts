@@ -9,6 +9,7 @@ import t from 'tap';
 import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
 import { branchNames } from '../../shared/amqp-messages.ts';
 import { Load, LOAD_TABLES, testSeed } from '../support/load.ts';
+import { nameThatPrefers } from '../support/shares.ts';
 import { createWorld } from '../support/world.ts';
 
 const seed = testSeed();
@@ -17,14 +18,16 @@ t.comment(`SEED=${seed}`);
 const world = await createWorld(t);
 const link = await FaultProxy.open(world.headOffice.port);
 t.teardown(() => link.close());
-// The broker keeps the consumer that came first for as long as it is there.
 const victim = await world.startApplier({ config: { target: { port: link.port } } });
-const paris = await world.addBranch('paris', {
+const other = await world.applier({ name: 'applier-2' });
+// It is to be the victim's as long as the victim is there.
+const paris = await world.addBranch(nameThatPrefers(world, victim, other), {
   setup: [...LOAD_TABLES, 'CREATE TABLE hot (id INT PRIMARY KEY, n INT)', 'INSERT INTO hot VALUES (1, 0)'],
 });
 await paris.startAgent();
 await world.waitUntilEqual(paris);
-const other = await world.startApplier({ name: 'applier-2' });
+await other.start();
+await other.waitReady();
 
 async function until(what: string, check: () => Promise<boolean>, deadlineMs = 40_000): Promise<void> {
   const end = Date.now() + deadlineMs;

@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { batchMessage, connectBroker, helloMessage, readAnswer } from '../../shared/amqp.ts';
 import type { BrokerConnection, BrokerConsumer, BrokerPublisher, SendOutcome } from '../../shared/amqp.ts';
 import { branchNames } from '../../shared/amqp-messages.ts';
+import type { OutgoingMessage } from '../../shared/amqp-messages.ts';
 import { encodeBatch } from '../../shared/batch-codec.ts';
 import { firstDigest, nextDigest } from '../../shared/batch.ts';
 import type { BatchBody, BatchHeader, Change, PartMark, TableDescription } from '../../shared/batch.ts';
@@ -47,6 +48,7 @@ export function marker(
 
 export class HandMadeBranch {
   readonly branch: string;
+  readonly enrolment: Enrolment;
   readonly instance = randomUUID();
   epoch: string;
   /** All batches of the present epoch. */
@@ -59,7 +61,7 @@ export class HandMadeBranch {
 
   static async connect(enrolment: Enrolment): Promise<HandMadeBranch> {
     const connection = await connectBroker({ ...enrolment.broker, purpose: `hand-made ${enrolment.branch}` });
-    const branch = new HandMadeBranch(enrolment.branch, connection, await connection.openPublisher());
+    const branch = new HandMadeBranch(enrolment, connection, await connection.openPublisher());
     branch.#consumer = await connection.openConsumer({
       queue: branchNames(enrolment.branch).answer,
       prefetch: 10,
@@ -73,8 +75,9 @@ export class HandMadeBranch {
     return branch;
   }
 
-  private constructor(branch: string, connection: BrokerConnection, publisher: BrokerPublisher) {
-    this.branch = branch;
+  private constructor(enrolment: Enrolment, connection: BrokerConnection, publisher: BrokerPublisher) {
+    this.branch = enrolment.branch;
+    this.enrolment = enrolment;
     this.epoch = randomUUID();
     this.#connection = connection;
     this.#publisher = publisher;
@@ -167,6 +170,11 @@ export class HandMadeBranch {
       },
       ...changes,
     };
+  }
+
+  /** Sends any message, without a wait for more than its confirm. */
+  async publish(message: OutgoingMessage): Promise<SendOutcome> {
+    return this.#publisher.send({ ...message, id: randomUUID() }, DEADLINE_MS);
   }
 
   /** Says hello and waits for its answer. */

@@ -17,6 +17,7 @@ import type { BranchRow } from '../../applier/branches/stream-store.ts';
 import { Fleet } from '../../applier/consume/fleet.ts';
 import { NO_EVENTS } from '../../applier/consume/pipeline-events.ts';
 import type { PipelineEvents } from '../../applier/consume/pipeline-events.ts';
+import type { Quotas } from '../../applier/consume/quotas.ts';
 import type { RowWriter } from '../../applier/consume/row-writer.ts';
 import { TargetPool } from '../../applier/consume/target-pool.ts';
 import { startSharedServers, SERVERS_VARIABLE, sharedServers } from '../../deploy/local/shared-servers.ts';
@@ -33,6 +34,7 @@ export interface FleetChoices {
   readonly instance?: string;
   readonly events?: Partial<PipelineEvents>;
   readonly logger?: Logger;
+  readonly quotas?: Quotas;
   /** Told of each connection to the broker, to be able to cut it. */
   readonly onConnection?: (connection: BrokerConnection) => void;
 }
@@ -152,6 +154,7 @@ export class HeadOffice {
       logger: choices.logger ?? silentLogger(),
       events: { ...NO_EVENTS, ...choices.events },
       poolSize: 4,
+      ...(choices.quotas === undefined ? {} : { quotas: choices.quotas }),
     });
     await fleet.start();
     this.#cleanups.push(() => fleet.stop());

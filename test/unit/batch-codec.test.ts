@@ -106,6 +106,12 @@ void t.test('a bomb is refused before it is unpacked', t => {
   t.end();
 });
 
+void t.test('frames without end are refused, however little is in them', t => {
+  const empty = zstdCompressSync(Buffer.alloc(0));
+  t.throws(() => decodeBatch(Buffer.concat(Array.from({ length: 2_000 }, () => empty))), { code: 'BATCH_TOO_LARGE' });
+  t.end();
+});
+
 void t.test('a body that would unfold into millions of objects is refused unparsed', t => {
   t.throws(() => decodeBatch(packed(`[${'{},'.repeat(3_000_000)}{}]`)), { message: /too many arrays/ });
   t.throws(() => decodeBatch(packed('['.repeat(9_000_000))), { message: /nested too deeply/ });

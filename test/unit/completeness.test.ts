@@ -5,6 +5,7 @@ import {
   noteCaptured,
   noteNewEpoch,
   NOTHING_COMPLETE,
+  notLaterThan,
 } from '../../applier/branches/completeness.ts';
 import { toDateTime } from '../../applier/branches/sql-values.ts';
 
@@ -83,5 +84,14 @@ await t.test('times become what DATETIME(6) takes, or nothing', t => {
   for (const bad of ['2026-11-22', '2026-13-01T00:00:00Z', '2026-11-22T25:00:00Z', "2026'; DROP", null]) {
     t.equal(toDateTime(bad), null, String(bad));
   }
+  t.end();
+});
+
+await t.test('a branch is complete as of now at most, whatever it says', t => {
+  const now = Date.parse('2026-11-26T12:00:00.500Z');
+  t.equal(notLaterThan(now, '9999-12-31T23:59:59.999999Z'), '2026-11-26T12:00:00.500Z');
+  t.equal(notLaterThan(now, '2026-11-26T12:00:00.499999Z'), '2026-11-26T12:00:00.499999Z');
+  t.equal(notLaterThan(now, 'tomorrow'), null);
+  t.equal(notLaterThan(now, null), null);
   t.end();
 });

@@ -3,13 +3,14 @@ import { chooseUnit, kindOf, triage } from '../../applier/consume/work-unit.ts';
 import type { Arrival } from '../../applier/consume/work-unit.ts';
 import { haltReason, judgeFault } from '../../applier/consume/fault.ts';
 import { Wake } from '../../applier/consume/wake.ts';
+import { decodeBatch, encodeBatch } from '../../shared/batch-codec.ts';
 import { firstDigest, nextDigest } from '../../shared/batch.ts';
 import type { BatchBody, Change, PartMark } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { HeadOfficeStream } from '../../shared/protocol.ts';
 
 const EPOCH = 'e1';
-const LIMITS = { batches: 10, rows: 100, bytes: 1_000 };
+const LIMITS = { batches: 10, rows: 100, bytes: 1_000, unpackedBytes: 10_000 };
 
 function body(changes: readonly Change[] = [], part: PartMark | null = null): BatchBody {
   const source = { server: 's', gtidSet: '', file: 'f', offset: 1, committedAt: null };
@@ -77,6 +78,16 @@ await t.test('plain neighbours are merged within limits', t => {
   t.strictSame(seqs(chooseUnit(chain, { ...LIMITS, batches: 1 }, false, decode).arrivals), [1]);
   t.strictSame(seqs(chooseUnit(chain, { ...LIMITS, bytes: 1 }, false, decode).arrivals), [1]);
   t.strictSame(seqs(chooseUnit(arrivals([rows(4_000)]), LIMITS, false, decode).arrivals), [1], 'never stuck');
+  t.end();
+});
+
+await t.test('batches that unpack to much are not held together', t => {
+  const decoded = (text: string): BatchBody =>
+    decodeBatch(encodeBatch({ ...body(), source: { ...body().source, gtidSet: text } }));
+  const chain = arrivals(['x'.repeat(6_000), 'y'.repeat(6_000), 'z'].map(decoded));
+  t.strictSame(seqs(chooseUnit(chain, LIMITS, false, decode).arrivals), [1]);
+  t.equal(chain[1]?.decoded, null, 'what waits is not held decoded');
+  t.strictSame(seqs(chooseUnit(arrivals([decoded('x'.repeat(60_000))]), LIMITS, false, decode).arrivals), [1]);
   t.end();
 });
 

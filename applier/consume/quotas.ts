@@ -1,0 +1,17 @@
+/**
+ * How much of what all branches share one branch may take at the head office. A branch that wants more halts, with its
+ * quota named; no honest one comes near. What a single batch may hold is bounded apart (shared/batch-codec.ts).
+ */
+import { BATCH_LIMITS } from '../../shared/batch-codec.ts';
+
+export interface Quotas {
+  /** Head-office tables that a branch may ever have used, rows in them or not. */
+  readonly tables: number;
+  /** Compressed bytes of a transaction whose last part is not there yet. */
+  readonly openPartBytes: number;
+}
+
+export const QUOTAS: Quotas = {
+  tables: BATCH_LIMITS.maxTables,
+  openPartBytes: 16 * 1024 * 1024 * 1024,
+};
