@@ -1,0 +1,139 @@
+/**
+ * Two appliers share the branches. One is killed, one vanishes without a word; the other has all of them soon, and they share
+ * again when the first comes back. Under load all the time, and compared row by row.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { RowDataPacket } from 'mysql2/promise';
+import t from 'tap';
+import { branchNames } from '../../shared/amqp-messages.ts';
+import type { Product } from '../../deploy/local/product.ts';
+import { Load, LOAD_TABLES, testSeed } from '../support/load.ts';
+import { nameThatPrefers, priorityOf } from '../support/shares.ts';
+import { createWorld } from '../support/world.ts';
+import type { Branch } from '../support/world.ts';
+
+/** What was promised for an applier that is killed. */
+const TAKEN_OVER_MS = 10_000;
+
+const seed = testSeed();
+t.comment(`SEED=${seed}`);
+const world = await createWorld(t);
+const one = await world.startApplier();
+const two = await world.startApplier({ name: 'applier-2' });
+
+/** A branch that this applier is first for. */
+async function branchOf(first: Product, second: Product): Promise<Branch> {
+  const branch = await world.addBranch(nameThatPrefers(world, first, second), { setup: [...LOAD_TABLES] });
+  await branch.startAgent();
+  return branch;
+}
+
+const ofOne = await branchOf(one, two);
+const ofTwo = await branchOf(two, one);
+
+/** The priority of who consumes a branch's batches, which tells the two apart. */
+async function consumer(branch: Branch): Promise<number | null> {
+  const queue = (await world.managementApi('GET', `/queues/${world.vhost}/${branchNames(branch.id).batches}`)) as {
+    readonly consumer_details?: readonly {
+      readonly activity_status: string;
+      readonly arguments: { readonly 'x-priority'?: number };
+    }[];
+  };
+  const active = queue.consumer_details?.find(({ activity_status }) => activity_status === 'single_active');
+  return active?.arguments['x-priority'] ?? null;
+}
+
+async function until(what: string, check: () => Promise<boolean>, deadlineMs = 60_000): Promise<number> {
+  const began = Date.now();
+  while (!(await check())) {
+    if (Date.now() - began > deadlineMs) throw new Error(`waited ${deadlineMs} ms for ${what}`);
+    await sleep(50);
+  }
+  return Date.now() - began;
+}
+
+const consumes = (applier: Product, branch: Branch): Promise<boolean> =>
+  consumer(branch).then(found => found === priorityOf(branch.id, applier));
+
+const shared = (): Promise<unknown> =>
+  Promise.all([
+    until('the first to consume its own', () => consumes(one, ofOne)),
+    until('the second to consume its own', () => consumes(two, ofTwo)),
+  ]);
+
+async function applied(branch: Branch): Promise<number> {
+  const [rows] = await world.headOfficeDb.query<RowDataPacket[]>(
+    `SELECT applied_seq AS seq FROM ${world.database}.tributary_branch WHERE branch = '${branch.id}'`,
+  );
+  return Number(rows[0]?.['seq']);
+}
+
+/** Watches that no watermark goes back, until it is told to stop. @returns how often one did */
+function watch(): () => Promise<number> {
+  let watching = true;
+  const backwards = (async () => {
+    let found = 0;
+    const last = new Map<Branch, number>();
+    while (watching) {
+      for (const branch of [ofOne, ofTwo]) {
+        const now = await applied(branch);
+        if (now < (last.get(branch) ?? 0)) found += 1;
+        last.set(branch, now);
+      }
+      await sleep(10);
+    }
+    return found;
+  })();
+  return () => {
+    watching = false;
+    return backwards;
+  };
+}
+
+function load(number: number): Load[] {
+  return [ofOne, ofTwo].map(
+    (branch, i) =>
+      new Load(branch.source, { schema: branch.schema, seed: seed + 2 * number + i, sessions: 1, pauseMs: 20 }),
+  );
+}
+
+async function equal(loads: readonly Load[]): Promise<void> {
+  for (const each of loads) await each.stop();
+  for (const branch of [ofOne, ofTwo]) await world.waitUntilEqual(branch);
+}
+
+await t.test('two appliers share the branches, each those that it is first for', async t => {
+  await shared();
+  t.pass('the broker says so');
+});
+
+await t.test('one is killed: the other has its branch within ten seconds, and gives it back', async t => {
+  const backwards = watch();
+  const loads = load(1);
+  await until('something applied', async () => (await applied(ofOne)) > 0);
+  await one.kill9();
+  const at = await applied(ofOne);
+  const took = await until('the other to go on', async () => (await applied(ofOne)) > at, TAKEN_OVER_MS);
+  t.ok(await consumes(two, ofTwo), 'its own it never left');
+  t.comment(`taken over after ${took} ms`);
+  await one.start();
+  await one.waitReady();
+  await shared();
+  await equal(loads);
+  t.equal(await backwards(), 0, 'no watermark went back');
+});
+
+await t.test('one is frozen without a word: its silence ends its connections, and thawed it shares again', async t => {
+  const backwards = watch();
+  const loads = load(2);
+  const at = await applied(ofOne);
+  one.pause();
+  const took = await until('the other to go on', async () => {
+    return (await applied(ofOne)) > at && (await consumes(two, ofOne));
+  });
+  t.comment(`taken over after ${took} ms`);
+  one.resume();
+  await shared();
+  await equal(loads);
+  t.equal(await backwards(), 0, 'no watermark went back');
+});
