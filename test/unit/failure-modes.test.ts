@@ -1,37 +1,26 @@
-/** ARCHITECTURE.md's table of failure modes names tests that are there. */
-import { existsSync, readFileSync, statSync } from 'node:fs';
-import { resolve } from 'node:path';
+/** The tables of failure modes (ARCHITECTURE.md) and of attacks (SECURITY.md) name tests that are there. */
 import t from 'tap';
+import { missingTest, numberedRows } from '../support/named-tests.ts';
 
-const ROOT = resolve(import.meta.dirname, '../..');
-const MODES = 25;
-/** A path, and a title in it unless it is the folder of a case. */
-const NAMED_TEST = /`(test\/[^`]+)`(?: “([^”]+)”)?/g;
+const FAILURE_MODES = 25;
+const ATTACKS = 27;
 
-const architecture = readFileSync(resolve(ROOT, 'ARCHITECTURE.md'), 'utf8');
-const rows = architecture
-  .split('\n')
-  .map(line => /^\| (\d+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$/.exec(line))
-  .filter(match => match !== null);
-
-void t.test('each failure mode has a row', t => {
-  t.same(
-    rows.map(([, number]) => Number(number)),
-    Array.from({ length: MODES }, (_, i) => i + 1),
-  );
-  t.end();
-});
-
-for (const [, number, mode, , tests = ''] of rows) {
-  void t.test(`${number} ${mode}: its tests are there`, t => {
-    const named = [...tests.matchAll(NAMED_TEST)];
-    t.ok(named.length > 0, 'there is one');
-    for (const [, path = '', title] of named) {
-      const file = resolve(ROOT, path);
-      if (!t.ok(existsSync(file), path)) continue;
-      if (statSync(file).isDirectory()) continue;
-      t.ok(title !== undefined && readFileSync(file, 'utf8').includes(title), `${path}: ${title}`);
-    }
+for (const [document, count] of [
+  ['ARCHITECTURE.md', FAILURE_MODES],
+  ['SECURITY.md', ATTACKS],
+] as const) {
+  const rows = numberedRows(document, 4);
+  void t.test(`each row of ${document} has its number`, t => {
+    t.same(
+      rows.map(([number]) => Number(number)),
+      Array.from({ length: count }, (_, i) => i + 1),
+    );
     t.end();
   });
+  for (const [number, what, , tests = ''] of rows) {
+    void t.test(`${document} ${number} ${what}: its tests are there`, t => {
+      t.equal(missingTest(tests), null);
+      t.end();
+    });
+  }
 }
