@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import t from 'tap';
+import { agentCli } from '../../agent/commands.ts';
+import { applierCli } from '../../applier/commands.ts';
 import { formatError, runCli } from '../../shared/cli.ts';
 import type { CliSpec, CommandCall } from '../../shared/cli.ts';
 import { ConfigError } from '../../shared/config.ts';
@@ -161,4 +163,19 @@ void t.test('an old Node is told what to do', t => {
   t.equal(nodeVersionFault('v25.0.0'), null);
   t.match(nodeVersionFault('v22.18.0'), /npm ci/);
   t.end();
+});
+
+void t.test('every command of the programs is found by its words, and a word of none is no argument', async t => {
+  const streams = { out: () => undefined, err: () => undefined };
+  for (const cli of [agentCli(), applierCli()]) {
+    for (const { usage } of cli.commands) {
+      const words = usage.split(' ').filter(word => /^\w/.test(word));
+      t.equal(await runCli(cli, [...words, '--help'], AbortSignal.timeout(5_000), streams), 0, usage);
+    }
+  }
+  const ungrouped: CliSpec = {
+    ...spec,
+    commands: [{ usage: 'schema approve <id>', summary: 'lets through', run: record }],
+  };
+  await t.rejects(runCli(ungrouped, [], AbortSignal.timeout(5_000), streams), { code: 'INTERNAL' });
 });
