@@ -37,10 +37,10 @@ for (const { fault, name } of FAULTS) {
     const load = new Load(branch.source, { schema: branch.schema, seed: 11 });
     await commits(branch, load, SOME);
     disk.fail(fault);
-    t.equal(await branch.agent.exited, 1, 'the process ends');
+    t.equal(await endOf(branch), 1, 'the process ends');
     t.match(branch.agent.logTail(), /SPOOL_IO: The spool in .* failed: disk I\/O error\.\n +→ Check the disk/);
     await branch.agent.start();
-    t.equal(await branch.agent.exited, 1, 'and does not begin on such a disk');
+    t.equal(await endOf(branch), 1, 'and does not begin on such a disk');
     disk.heal();
     await branch.startAgent();
     await commits(branch, load, SOME);
@@ -79,6 +79,12 @@ for (const [index, { cut, keeps, name }] of CUTS.entries()) {
 async function commits(branch: Branch, load: Load, more: number): Promise<void> {
   const wanted = load.committed + more;
   await branch.agent.waitUntil('transactions of the load', () => load.committed >= wanted);
+}
+
+/** The exit status. @throws at a deadline */
+async function endOf(branch: Branch): Promise<number> {
+  await branch.agent.waitUntil('its end', () => !branch.agent.running);
+  return branch.agent.exited;
 }
 
 async function epochOf(branch: Branch): Promise<string> {
