@@ -106,6 +106,7 @@ export function* encodeFrames(
   body: DraftBody,
   options: { readonly level?: number } = {},
 ): Generator<Buffer, void, undefined> {
+  const made = new Set<Uint8Array>();
   let held: Uint8Array[] = [];
   let bytes = 0;
   const compress = (): Buffer => {
@@ -119,11 +120,12 @@ export function* encodeFrames(
       },
     });
     if (held.length > 1) release(whole);
+    for (const piece of held) if (made.delete(piece)) release(piece);
     held = [];
     bytes = 0;
     return frame;
   };
-  for (const piece of writeBody(body)) {
+  for (const piece of writeBody(body, made)) {
     if (bytes > 0 && bytes + piece.length > FRAME_BYTES) yield compress();
     held.push(piece);
     bytes += piece.length;
@@ -131,7 +133,8 @@ export function* encodeFrames(
   yield compress();
 }
 
-function* writeBody({ changes, ...head }: DraftBody): Generator<Uint8Array, void, undefined> {
+/** @param made takes the pieces that were made for this body alone and are large */
+function* writeBody({ changes, ...head }: DraftBody, made: Set<Uint8Array>): Generator<Uint8Array, void, undefined> {
   if (!changes.some(isWritten)) {
     yield* writeJson({ ...head, changes });
     return;
@@ -147,7 +150,7 @@ function* writeBody({ changes, ...head }: DraftBody): Generator<Uint8Array, void
     yield Buffer.from(`{"op":"${op}","table":${table},"rows":${rows},"${op === 'delete' ? 'keys' : 'values'}":[[`);
     for (const [c, column] of json.entries()) {
       if (c > 0) yield Buffer.from('],[');
-      yield* splitJson(column, long);
+      yield* splitJson(column, long, made);
     }
     yield Buffer.from(']]}');
   }

@@ -167,15 +167,26 @@ export function* writeJson(value: unknown): Generator<Buffer, void, undefined> {
   yield* splitJson(Buffer.from(text), long);
 }
 
-/** The same for JSON that is written already, in which the names of these long values stand. */
-export function* splitJson(json: Buffer, long: ReadonlyMap<string, LongValue>): Generator<Buffer, void, undefined> {
+/**
+ * The same for JSON that is written already, in which the names of these long values stand.
+ * @param made takes the buffers that were made for this: whoever has used one up may release it
+ */
+export function* splitJson(
+  json: Buffer,
+  long: ReadonlyMap<string, LongValue>,
+  made: Set<Uint8Array> = new Set(),
+): Generator<Buffer, void, undefined> {
   let at = 0;
   for (let place = long.size === 0 ? -1 : json.indexOf(MARK); place >= 0; place = json.indexOf(MARK, at)) {
     const end = json.indexOf(0x22, place);
     const value = long.get(json.toString('latin1', place, end));
     assert(value !== undefined, 'a long value that nobody knows');
     yield json.subarray(at, place);
-    for (const piece of value.pieces()) yield Buffer.from(JSON.stringify(piece).slice(1, -1));
+    for (const piece of value.pieces()) {
+      const written = Buffer.from(JSON.stringify(piece).slice(1, -1));
+      made.add(written);
+      yield written;
+    }
     at = end;
   }
   yield json.subarray(at);

@@ -10,6 +10,7 @@ import { isAscii, isUtf8 } from 'node:buffer';
 import { zstdDecompressSync } from 'node:zlib';
 import { TributaryError } from './errors.ts';
 import { LongJsonString } from './long-value.ts';
+import { release, releaseGarbage } from './release.ts';
 
 /** Bodies above this are scanned before JSON.parse, whose result may take ten times the text. */
 const SCAN_ABOVE_BYTES = 8 * 1024 * 1024;
@@ -26,6 +27,11 @@ const MAX_FRAMES = 1_024;
 
 /** A string's end is looked for by hand that far, before it is searched for. */
 const NEAR_BYTES = 64;
+
+/** Frames from this size on are unpacked into one piece of memory of the size that a frame has, about. */
+const LARGE_FRAME_BYTES = 1024 * 1024;
+const LARGE_CHUNK_BYTES = 4 * 1024 * 1024 + 128 * 1024;
+const SMALL_CHUNK_BYTES = 16 * 1024;
 
 const ZSTD_MAGIC = 0xfd2fb528;
 const RLE_BLOCK = 1;
@@ -50,6 +56,8 @@ export function refuseLarge(reason: string, cause?: unknown): never {
 
 /** @param body in one or several buffers */
 export function unpack(body: readonly Uint8Array[], maxUnpackedBytes: number): Unpacked {
+  // What is left of a large body before it must not stand beside this one.
+  if (body.reduce((sum, part) => sum + part.byteLength, 0) > SCAN_ABOVE_BYTES) releaseGarbage();
   const parts: Buffer[] = [];
   let bytes = 0;
   for (const frame of framesOf(body)) {
@@ -75,7 +83,10 @@ export function unpack(body: readonly Uint8Array[], maxUnpackedBytes: number): U
 
 function unpackFrame(frame: Uint8Array, room: number, most: number): Buffer {
   try {
-    return zstdDecompressSync(frame, { maxOutputLength: Math.max(1, room) });
+    return zstdDecompressSync(frame, {
+      maxOutputLength: Math.max(1, room),
+      chunkSize: frame.length < LARGE_FRAME_BYTES ? SMALL_CHUNK_BYTES : LARGE_CHUNK_BYTES,
+    });
   } catch (error) {
     const tooLarge = error instanceof RangeError;
     return tooLarge ? refuseLarge(`it unpacks to more than ${most} bytes`, error) : refuse('it does not unpack', error);
@@ -85,9 +96,13 @@ function unpackFrame(frame: Uint8Array, room: number, most: number): Buffer {
 /** Node's zstd ends at the first frame's end without a word, so frames are told apart here. */
 function* framesOf(body: readonly Uint8Array[]): Generator<Uint8Array, void, undefined> {
   let held: Buffer[] = [];
+  /** What the held bytes stand in, unless it is the caller's. */
+  let joined: Buffer | null = null;
   for (const part of body) {
     held.push(Buffer.from(part.buffer, part.byteOffset, part.byteLength));
     const bytes = held.length === 1 ? held[0]! : Buffer.concat(held);
+    if (joined !== null) release(joined);
+    joined = held.length === 1 ? null : bytes;
     let at = 0;
     for (;;) {
       const length = frameLength(bytes, at);

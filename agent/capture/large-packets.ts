@@ -124,6 +124,8 @@ export class LargePackets {
     this.#gathering = null;
     const packet = new this.#packetClass(sequence, event, 0, filled);
     packet.numPackets = packets;
+    // The socket's chunks, as far as they were not released: what the event is turned into takes their place.
+    releaseGarbage();
     this.#parser.onPacket(packet);
   }
 }

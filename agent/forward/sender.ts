@@ -10,7 +10,7 @@ import type { SendOutcome } from '../../shared/amqp.ts';
 import type { BatchHeader } from '../../shared/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { AgentStream, Answer } from '../../shared/protocol.ts';
-import { release } from '../../shared/release.ts';
+import { release, releaseGarbage } from '../../shared/release.ts';
 import type { Spool, StoredBatch } from '../spool/spool.ts';
 import type { ForwardLink } from './broker-link.ts';
 import { bytesOf, cutFor, Cuts, LineRate, missingBytes } from './cutting.ts';
@@ -25,6 +25,8 @@ import { Timers } from './timers.ts';
 const SLOWEST_BYTES_PER_SECOND = 8 * 1024;
 /** Pieces of one large batch that are on their way at a time: one on the wire while the confirm of another travels. */
 const PIECES_IN_FLIGHT = 2;
+/** The library copies every piece, and at the first one the row may still stand in memory as it was captured. */
+const PIECES_BETWEEN_COLLECTIONS = 4;
 
 const CONFIRMED: SendOutcome = { outcome: 'confirmed' };
 /** Of a batch that was not sent whole, because it will be sent again. */
@@ -244,6 +246,7 @@ export class Sender {
     for (const index of [...cut.missing]) {
       if (onTheWay.length >= most) await onTheWay.shift();
       if (doubts.length > 0 || !wanted()) break;
+      if (body === null && index % PIECES_BETWEEN_COLLECTIONS === 0) releaseGarbage();
       onTheWay.push(send(index));
     }
     await Promise.all(onTheWay);
