@@ -62,8 +62,9 @@ await t.test('early batches wait in the inbox and are applied when the gap is fi
   );
   const [b1, b2, b3, b4, b5, b6] = made;
   await b.send(b5!, b3!, b4!, b6!);
-  await office.drained('early');
-  const answer = await b.hello();
+  // Nothing is asked for again while messages of the queue are still in the applier's hands.
+  let answer = await b.hello();
+  while (answer.queued > 0) answer = await b.hello();
   t.strictSame(answer.received.seq, 0);
   t.strictSame(answer.resend, { from: 1, to: 2 }, 'asks for what is missing and no more');
   await b.send(b2!, b1!);

@@ -18,8 +18,8 @@ const SETUP = [
   "INSERT INTO loses VALUES (1, 'a'), (2, 'a')",
   "INSERT INTO drops VALUES (1, 'a'), (2, 'a')",
   "INSERT INTO events VALUES ('a', 0, NULL), ('b', 0, NULL), ('A', 0, NULL), ('a ', 0, NULL)",
-  // 65,536 rows: as many different ones as three chunks, and some that are equal.
-  ...Array.from({ length: 14 }, (_, i) => `INSERT INTO events SELECT kind, at + ${2 ** i}, note FROM events`),
+  // 32,768 rows: two chunks, of rows that differ and some that are equal.
+  ...Array.from({ length: 13 }, (_, i) => `INSERT INTO events SELECT kind, at + ${2 ** i}, note FROM events`),
   "UPDATE events SET at = 7, kind = 'same', note = REPEAT('x', 50) WHERE at % 4 = 1",
   'INSERT INTO plain SELECT kind, at FROM events WHERE at < 500',
 ];
@@ -83,7 +83,7 @@ for (const flavor of FLAVORS) {
     await delay(1_500);
     const done = await stop();
     const { rowsCompared } = await world.waitUntilEqual(branch, 90_000);
-    t.ok(rowsCompared > 40_000, `${rowsCompared} rows equal after ${done} statements`);
+    t.ok(rowsCompared > 20_000, `${rowsCompared} rows equal after ${done} statements`);
 
     await db.query('ALTER TABLE loses DROP PRIMARY KEY');
     await db.query("INSERT INTO loses VALUES (1, 'a'), (1, 'a')");
