@@ -7,7 +7,16 @@ import type { ApplierConfig } from './config.ts';
  * On the database alone, nothing global. ALTER needs CREATE and INSERT beside it; LOAD DATA … REPLACE needs DELETE; an
  * empty table of another form is dropped to be made anew.
  */
-export const TARGET_RIGHTS = ['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'CREATE', 'ALTER', 'DROP'] as const;
+export const TARGET_RIGHTS = [
+  'SELECT',
+  'INSERT',
+  'UPDATE',
+  'DELETE',
+  'CREATE',
+  'ALTER',
+  'DROP',
+  'LOCK TABLES',
+] as const;
 
 /** What branches' exchanges and queues are called, as a pattern of RabbitMQ's. */
 const OURS = '^tributary\\.';

@@ -8,7 +8,6 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { BatchBody, TableDescription } from '../../shared/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
-import { mysqlErrno } from '../../shared/mysql.ts';
 import { quoteString, quoteTable } from '../../shared/sql.ts';
 import { clearRows, deleteRows, sweepRows, truncateRows } from './delete.ts';
 import { deleteRowsBut, upsertRowsBut } from './leave-out.ts';
@@ -19,7 +18,7 @@ import type { RowSet, Run } from './merge.ts';
 import { findRefusedRow, refusal } from './refusal.ts';
 import { hasLongValues } from './row-text.ts';
 import { OtherForm, TableStore } from './table-store.ts';
-import { CHECK_VIOLATED, isRowFault, isTableChange, targetError } from './target-error.ts';
+import { isRowFault, isTableChange, targetError } from './target-error.ts';
 import { targetSession } from './target-session.ts';
 import type { TargetTable } from './target-table.ts';
 import { upsertRows } from './upsert.ts';
@@ -252,11 +251,7 @@ export class Applier {
     const loadAll = (): Promise<void> => loadRows(connection, table, rows, branch, batchNumber);
     try {
       if (leaveOut !== null) {
-        const note: LeaveOut = async refused => {
-          await this.#refuseIfReplaced(connection, table, refused.error.cause);
-          await leaveOut(refused);
-        };
-        return await upsertRowsBut(connection, table, rows, branch, batchNumber, load ? loadAll : null, note);
+        return await upsertRowsBut(connection, table, rows, branch, batchNumber, load ? loadAll : null, leaveOut);
       }
       if (load) await loadAll();
       else await upsertRows(connection, table, rows, branch, batchNumber);
@@ -265,17 +260,8 @@ export class Applier {
       this.#forgetIfChanged(error);
       if (!isRowFault(error)) throw targetError(error, `Writing to ${schema}.${name}`);
       if (leaveOut !== null) throw error;
-      await this.#refuseIfReplaced(connection, table, error);
       throw await findRefusedRow(connection, table, rows, branch, batchNumber, error);
     }
-  }
-
-  /** @throws TARGET_BUSY where the row met the rule of a table that another applier is about to replace */
-  async #refuseIfReplaced(connection: Connection, { description }: TargetTable, fault: unknown): Promise<void> {
-    if (mysqlErrno(fault) !== CHECK_VIOLATED) return;
-    if (!(await this.#store.isBeingReplaced(connection, description.name))) return;
-    this.#store.forget();
-    throw new TributaryError('TARGET_BUSY', `${description.name} is being replaced at the head office.`);
   }
 
   /**

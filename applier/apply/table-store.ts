@@ -9,13 +9,12 @@
  * somebody approved, which would hold up the rest for minutes), never inside the caller's transaction. What is remembered was read from the server after the last DDL; after a fault that says that a table was
  * changed by somebody else, `forget` makes the next `prepare` look again. Every wait is bounded by the session's lock timeouts.
  */
-import { hash } from 'node:crypto';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { TableDescription } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { closeQuietly, mysqlErrno } from '../../shared/mysql.ts';
 import { quoteName, quoteString, quoteTable } from '../../shared/sql.ts';
-import { CHECK_VIOLATED, targetError } from './target-error.ts';
+import { targetError } from './target-error.ts';
 import { prepareTargetSession } from './target-session.ts';
 import { planTable } from './target-table.ts';
 import type { ServerTable, TablePlan, TargetTable } from './target-table.ts';
@@ -31,8 +30,6 @@ const LOCK_WAIT_S = 1;
 
 /** Duplicate column, table exists, no such column: another applier was faster. */
 const RACE_ERRNOS = new Set([1050, 1060, 1054]);
-/** ER_CHECK_CONSTRAINT_DUP_NAME */
-const DUPLICATE_CHECK = 3822;
 /** ALGORITHM not supported; no more instant changes until a rebuild. */
 const NOT_INSTANT_ERRNOS = new Set([1845, 1846, 4092]);
 
@@ -175,31 +172,19 @@ export class TableStore {
     throw new TributaryError('TARGET_BUSY', `${description.name}: others keep changing the table at the head office.`);
   }
 
-  /** Whether a row was refused because another applier is about to replace the table, not for what it holds. */
-  async isBeingReplaced(connection: Connection, name: string): Promise<boolean> {
-    const [rules] = await connection.query<RowDataPacket[]>(
-      `SELECT 1 FROM INFORMATION_SCHEMA.TABLE_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = ${quoteString(this.#options.database)}
-       AND CONSTRAINT_NAME = ${quoteString(replaceRule(name))} LIMIT 1`,
-    );
-    return rules.length > 0;
-  }
-
-  /** Drops a table of the other form if it is empty. A rule that no row fulfils tells, and keeps it so. */
+  /** Drops a table of the other form if it is empty. The lock waits for transactions that write to it, and keeps it so. */
   async #replace(
     connection: Connection,
     { schema, name }: TableDescription,
     plan: Extract<TablePlan, { do: 'replace' }>,
   ): Promise<void> {
     const table = quoteTable(this.#options.database, name);
-    try {
-      await connection.query(`ALTER TABLE ${table} ADD CONSTRAINT ${replaceRule(name)} CHECK (\`_batch\` < 0)`);
-    } catch (error) {
-      const errno = mysqlErrno(error);
-      if (errno === CHECK_VIOLATED) throw new OtherForm(schema, name, plan.why);
-      // The rule is there: another applier is as far, or one has stopped here.
-      if (errno !== DUPLICATE_CHECK) throw error;
-    }
+    await connection.query(`LOCK TABLES ${table} WRITE`);
+    const [rows] = await connection.query<RowDataPacket[]>(`SELECT 1 FROM ${table} LIMIT 1`);
+    // The lock goes with the connection, which serves this one look.
+    if (rows.length > 0) throw new OtherForm(schema, name, plan.why);
     await connection.query(plan.sql);
+    await connection.query('UNLOCK TABLES');
     this.forget();
   }
 
@@ -246,11 +231,6 @@ export class OtherForm extends TributaryError {
     });
     this.table = table;
   }
-}
-
-/** The name of the rule that nobody writes to a table any more; unique in the database. */
-function replaceRule(table: string): string {
-  return `tributary_replaced_${hash('sha256', table, 'hex').slice(0, 32)}`;
 }
 
 function nameOf(description: TableDescription): string {

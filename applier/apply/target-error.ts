@@ -9,8 +9,6 @@ import { mysqlErrno, mysqlError } from '../../shared/mysql.ts';
 const BUSY_ERRNOS = new Set([1205, 1206, 1213, 1021, 1026, 1030, 1037, 1038, 1041, 1114, 1412, 3572, 1053, 1317, 3024]);
 /** No such table, unknown column, field list and table differ, a column without a value: somebody changed the table; it must be looked at again. */
 const CHANGED_ERRNOS = new Set([1146, 1054, 1051, 1091, 1136, 1109, 1364]);
-/** A CHECK constraint: somebody's rule, or ours for a table about to be replaced (TableStore.isBeingReplaced). */
-export const CHECK_VIOLATED = 3819;
 /** A packet or a result of a function above max_allowed_packet. */
 const PACKET_ERRNOS = new Set([1153, 1301]);
 

@@ -98,12 +98,23 @@ async function capture(job: ChildJob): Promise<ChildResult> {
   });
   const tls = { mode: 'off', ca: null, cert: null, key: null, verifyName: false } as const;
   const settings = { host, port, user, password: Secret.of(password), tls };
+  let begun = false;
   await new Capture({
     branch: 'bench',
     spool,
     selection: createSelection({ include: [`${schema}.*`], exclude: [], map: {} }),
     connection: { host, port, user, password },
-    connect: stallMs => SourceConnection.open(settings, 'bench', stallMs),
+    connect: async stallMs => {
+      const source = await SourceConnection.open(settings, 'bench', stallMs);
+      // An agent begins at the binlog's end. It is told that the end is where the bench has begun to write.
+      const binlogEnd = source.binlogEnd.bind(source);
+      source.binlogEnd = () => {
+        const first = !begun;
+        begun = true;
+        return first ? Promise.resolve(from) : binlogEnd();
+      };
+      return source;
+    },
     logger: silentLogger(),
     counters: {
       rows: (_schema, _name, _op, count) => {

@@ -284,12 +284,12 @@ void t.test('a table without a key is told by check, and captured all the same',
   t.equal((await world.waitUntilEqual(branch, 40_000)).rowsCompared, 3);
 
   await t.test('or is left out by tables.exclude, and nothing else is missing', async t => {
-    await branch.db.query('CREATE TABLE nokey (a INT)');
-    await branch.db.query('INSERT INTO nokey VALUES (1)');
-    await branch.db.query("INSERT INTO sale VALUES (4, 'still there')");
     await branch.agent.stop();
     const lines = branch.agent.log().length;
     branch.configure({ tables: { exclude: [`${branch.schema}.nokey`] } });
+    await branch.db.query('CREATE TABLE nokey (a INT)');
+    await branch.db.query('INSERT INTO nokey VALUES (1)');
+    await branch.db.query("INSERT INTO sale VALUES (4, 'still there')");
     await branch.startAgent();
     await world.waitUntilEqual(branch, 20_000, { exclude: [`${branch.schema}.nokey`] });
     t.notOk(

@@ -147,18 +147,6 @@ for (const flavor of FLAVORS) {
       [1, 'b', 7],
     ]);
   });
-
-  void t.test(`a table whose rows nothing tells apart stops capture, and says how to go on: ${flavor}`, async t => {
-    const rig = await createRig(t, { flavor });
-    await rig.db.query('CREATE TABLE fine (id INT PRIMARY KEY)');
-    rig.start();
-    await rig.caughtUp();
-    await rig.db.query('CREATE TABLE loose (a INT, b INT NOT NULL)');
-    await rig.db.query('INSERT INTO loose VALUES (1, 1), (1, 1)');
-    await rig.until('a fault', () => rig.faults.includes('SOURCE_TABLE'));
-    t.match(rig.log.join(''), /loose has neither a primary key nor a unique key without NULLs/);
-    t.match(rig.log.join(''), /ADD PRIMARY KEY/);
-  });
 }
 
 /** As tables and as columns. Neither server takes a name with a blank at its end, or with a character beyond U+FFFF. */

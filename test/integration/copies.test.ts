@@ -79,6 +79,9 @@ for (const [way, applier] of Object.entries(appliers)) {
       ];
       /** The batch that wrote each copy. */
       const model = new Map<string, number[]>();
+      // So that there is a table, whatever is drawn.
+      await apply(applier, 'x', bodyOf(table, 'add', [[1, 'first', 1]]));
+      model.set(JSON.stringify(['first', 1]), [batchNumber]);
       for (let round = 0; round < 60; round += 1) {
         const bodies = Array.from({ length: 1 + below(3) }, () => {
           const op = (['add', 'add', 'remove', 'count'] as const)[below(4)]!;
@@ -98,7 +101,7 @@ for (const [way, applier] of Object.entries(appliers)) {
         });
         await apply(applier, 'x', ...bodies);
         if (below(8) === 0) {
-          const since = batchNumber - below(6);
+          const since = Math.max(0, batchNumber - below(6));
           for (const stack of model.values()) stack.splice(0, stack.filter(batch => batch < since).length);
           while (!(await applier.sweep(connection, 'x', [table], since, 10)).done);
         }

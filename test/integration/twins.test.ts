@@ -96,7 +96,7 @@ await t.test('a spool copied to a second machine: both say so; exactly one halts
   const halted = (await isSuperseded(paris.agent)) ? paris.agent : clone;
   const right = halted === clone ? paris.agent : clone;
   t.equal(await isSuperseded(right), false, 'the other one goes on');
-  t.match((await statusOf(halted)).link.error, { code: 'EPOCH_SUPERSEDED', message: /tributary-agent enroll/ });
+  t.match((await statusOf(halted)).link.error, { code: 'EPOCH_SUPERSEDED', hint: /tributary-agent enroll/ });
   t.ok(
     halted.log().some(line => Number(line.level) === 50 || String(line.level) === 'error'),
     'it is in the log as an error',
