@@ -230,8 +230,7 @@ export class Sender {
     const most = body === null ? PIECES_IN_FLIGHT : cut.count;
     const onTheWay: Promise<SendOutcome>[] = [];
     const doubts: SendOutcome[] = [];
-    const send = async (index: number): Promise<SendOutcome> => {
-      const piece = body?.subarray(index * cut.pieceBytes, (index + 1) * cut.pieceBytes) ?? batch.piece(index);
+    const send = async (index: number, piece: Buffer): Promise<SendOutcome> => {
       const message =
         cut.count === 1 ? batchMessage(header, piece) : fragmentMessage(header, { index, count: cut.count }, piece);
       const outcome = await link.send(message, deadlineMs);
@@ -247,7 +246,9 @@ export class Sender {
       if (onTheWay.length >= most) await onTheWay.shift();
       if (doubts.length > 0 || !wanted()) break;
       if (body === null && index % PIECES_BETWEEN_COLLECTIONS === 0) releaseGarbage();
-      onTheWay.push(send(index));
+      // Read here, not in there: a damaged spool must end this call, not a promise that nobody waits for yet.
+      const piece = body?.subarray(index * cut.pieceBytes, (index + 1) * cut.pieceBytes) ?? batch.piece(index);
+      onTheWay.push(send(index, piece));
     }
     await Promise.all(onTheWay);
     return doubts[0] ?? (wanted() ? CONFIRMED : GIVEN_UP);
