@@ -13,6 +13,7 @@ import type { Test } from 'tap';
 import { agentAssets, agentRoutes } from '../../agent/web/pages.ts';
 import type { AgentStatus } from '../../agent/web/status.ts';
 import type { ApplierStatus } from '../../applier/web/status.ts';
+import { createSchema } from '../../applier/branches/schema.ts';
 import { TableBrowser } from '../../applier/web/data.ts';
 import type { RowsPage } from '../../applier/web/data.ts';
 import { applierAssets, applierRoutes } from '../../applier/web/pages.ts';
@@ -38,7 +39,11 @@ const settings = {
   password: Secret.of(target.password),
   tls: { mode: 'off', ca: null, cert: null, key: null, verifyName: true },
 } as const;
-const connect = () => connectMysql(settings, { side: 'target', name: 'pages test' });
+const connect = (within?: string) =>
+  connectMysql(within === undefined ? settings : { ...settings, database: within }, {
+    side: 'target',
+    name: 'pages test',
+  });
 
 const programs = await findPrograms('chromium');
 const browser: Browser = await chromium.launch({
@@ -54,7 +59,13 @@ t.teardown(async () => {
 });
 
 await admin.query(`CREATE DATABASE ${database}`);
-await admin.query(`CREATE TABLE ${database}.tributary_branch (branch VARCHAR(63) PRIMARY KEY)`);
+await admin.query(`USE ${database}`);
+await createSchema(admin);
+await admin.query(
+  `INSERT INTO tributary_quarantine (branch, source_schema, table_name, key_hash, op, row_key, code, reason, epoch, seq, batch_number, quarantined_at)
+   VALUES ('toulouse', 'shop', 'stock', 'k', 'upsert', '{"id": 7}', 'BATCH_REFUSED', ?, 'e', 18102, 1, UTC_TIMESTAMP(6))`,
+  [`too long: ${HOSTILE}`],
+);
 await admin.query(`CREATE TABLE ${database}.sales (
   _branch VARCHAR(63) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   id BIGINT UNSIGNED NOT NULL,
@@ -124,7 +135,7 @@ interface Office {
 
 /** The head office's page over a fleet that the test chooses. */
 async function office(t: Test, status: () => ApplierStatus = () => mixedFleet()): Promise<Office> {
-  const tables = new TableBrowser({ database, connect });
+  const tables = new TableBrowser({ database, connect: () => connect(database) });
   t.teardown(() => tables.close());
   const acted: Acted[] = [];
   const note = (action: string) => (branch: string) => {
@@ -266,7 +277,7 @@ void t.test('one branch in detail: its tables and columns lead to its rows', asy
   t.match(await page.textContent('.columns'), 'id bigint unsigned, key');
   const text = await page.textContent('#branch-view');
   t.match(text, 'batch 18102 was quarantined');
-  t.match(text, HOSTILE);
+  t.match(text, `shop.stockid = 7too long: ${HOSTILE}`, 'a row that was left out, with its reason');
   t.equal(await page.evaluate(`'hacked' in window`), false);
   await page.click('#branch-view a:has-text("product_sales")');
   await page.waitForSelector('#view-data:not([hidden])');
@@ -280,7 +291,7 @@ void t.test('one branch in detail: its tables and columns lead to its rows', asy
 void t.test('an action asks for the token, takes no wrong one, and is done once', async t => {
   const { address, acted } = await office(t);
   const page = await open(t, `${address}/#/branch/toulouse`, { expected: /status of 403/ });
-  await page.click('button:has-text("Pass over this batch")');
+  await page.click('button:has-text("Go on without what is refused")');
   await page.click('dialog button.danger');
   t.match(await dialogOf(page), 'tributary-applier token', 'it says where the token comes from');
   await giveToken(page, 'a guess');

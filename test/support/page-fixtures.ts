@@ -170,6 +170,7 @@ export function mixedFleet(now = new Date()): ApplierStatus {
         overdueAt: before(now, -25_400),
       }),
       branch(now, 'toulouse', {
+        quarantined: 1,
         state: 'halted',
         completeThrough: before(now, 9000),
         lagSeconds: 9000,

@@ -36,9 +36,11 @@ export async function showBranch(id, wanted) {
     shown = id;
     fill(view, h('p', 'muted', 'loading …'));
   }
+  const address = `/api/branches/${encodeURIComponent(id)}`;
   let detail;
   try {
-    detail = await getJson(`/api/branches/${encodeURIComponent(id)}`);
+    detail = await getJson(address);
+    detail.leftOut = detail.status.quarantined > 0 ? await getJson(`${address}/quarantine`) : null;
   } catch (error) {
     if (error.code !== 'BRANCH_UNKNOWN') throw error;
     if (wanted()) fill(view, h('p', 'empty', `There is no branch ${id}.`));
@@ -63,6 +65,7 @@ function sectionsOf(detail) {
   if (detail.snapshots.length > 0 || detail.requests.length > 0) {
     sections.push({ key: 'snapshots', make: () => snapshots(detail) });
   }
+  if (detail.leftOut !== null) sections.push({ key: 'left-out', make: () => leftOut(detail.leftOut) });
   if (detail.quarantined.length > 0) sections.push({ key: 'quarantine', make: () => quarantine(detail) });
   sections.push({ key: 'tables', make: () => tables(detail) });
   return sections;
@@ -128,14 +131,14 @@ function haltActions({ branch, halted }) {
     );
     if (sure) await run(branch, 'approve');
   });
-  const pass = button('Pass over this batch', 'quarantine', '', async () => {
+  const leave = button('Go on without what is refused', 'quarantine', '', async () => {
     const sure = await confirmAction(
-      `Pass over batch ${count(halted.seq)}?`,
+      `Go on without what is refused of batch ${count(halted.seq)}?`,
       [
-        `${branch} goes on without it, and counts as incomplete until a snapshot has mended what is missing. The snapshot is asked for at once.`,
-        'The batch is kept for you to look at.',
+        `The rows that the head office refuses go into quarantine; everything else of the batch is applied, and ${branch} goes on. A batch that cannot be read is passed over whole, and kept.`,
+        `${branch} counts as incomplete until a snapshot has mended what is missing. It is asked for at once.`,
       ],
-      'Pass over',
+      'Go on',
     );
     if (sure) await run(branch, 'quarantine', { seq: halted.seq });
   });
@@ -143,7 +146,7 @@ function haltActions({ branch, halted }) {
     document.createTextNode(`batch ${count(halted.seq)}, halted `),
     ago(halted.since),
   ]);
-  return h('div', 'actions', [retry, halted.code === 'TARGET_SCHEMA' ? approve : null, pass, since]);
+  return h('div', 'actions', [retry, halted.code === 'TARGET_SCHEMA' ? approve : null, leave, since]);
 }
 
 function card(title, number, unit, rest) {
@@ -294,6 +297,30 @@ function snapshots({ snapshots: running, requests, status }) {
   );
 }
 
+/** Values by column as one line. */
+function byColumn(values) {
+  return Object.entries(values)
+    .map(([name, value]) => `${name} = ${value === null ? 'NULL' : String(value)}`)
+    .join(', ');
+}
+
+function leftOut({ items, total }) {
+  const rows = items.map(({ schema, table: name, op, key, reason, lastAt }) =>
+    h('tr', '', [
+      h('td', '', `${schema}.${name}`),
+      h('td', 'wrap', key === null ? 'the whole table' : `${op === 'delete' ? 'delete of ' : ''}${byColumn(key)}`),
+      h('td', 'wrap', reason),
+      h('td', '', [ago(lastAt)]),
+    ]),
+  );
+  const note = 'A later good version of a row, or a snapshot that began later, clears its entry.';
+  return section(
+    total > items.length ? `The latest ${count(items.length)} of ${count(total)} rows left out` : 'Rows left out',
+    note,
+    table('Rows left out', [['Table'], ['Row'], ['Reason'], ['Last']], rows),
+  );
+}
+
 function quarantine({ quarantined }) {
   const rows = quarantined.map(each =>
     h('tr', '', [
@@ -304,9 +331,9 @@ function quarantine({ quarantined }) {
   );
   const note = 'A snapshot that began later has mended what they held, or will.';
   return section(
-    'Batches passed over',
+    'Batches decided about',
     note,
-    table('Batches passed over', [['Batch', true], ['Since'], ['Reason']], rows),
+    table('Batches decided about', [['Batch', true], ['Since'], ['Reason']], rows),
   );
 }
 

@@ -170,7 +170,7 @@ export function troublesOf({ halted, incompleteSince, report }) {
     });
   }
   if (incompleteSince !== null) {
-    const text = 'rows of it may be missing here: a batch was passed over';
+    const text = 'rows of it may be missing here: something was left out or passed over';
     troubles.push({
       kind: 'warn',
       title: 'Incomplete',
