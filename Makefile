@@ -58,6 +58,7 @@ bench: setup ## measure, and write test/bench/latest.json
 
 chaos: setup ## break everything at random and compare
 	@MODEL_RUNS=$${MODEL_RUNS:-20000} $(NODE) test/run.ts test/unit/protocol-model.test.ts
+	@RUNS=$${RUNS:-200} $(NODE) test/run.ts --timeout=9000 test/integration/property.test.ts
 	@$(NODE) test/chaos/main.ts $(ARGS)
 
 deb: setup ## Debian packages of both programs, with a bill of materials and checksums, in dist/
