@@ -24,7 +24,7 @@ import type { Halt } from './branches/stream-store.ts';
 import type { ApplierConfig } from './config.ts';
 import { Fleet } from './consume/fleet.ts';
 import type { BranchStatus as FleetBranch } from './consume/fleet.ts';
-import { NO_EVENTS } from './consume/pipeline-events.ts';
+import { NO_EVENTS, REFUSAL_REASONS } from './consume/pipeline-events.ts';
 import type { PipelineEvents } from './consume/pipeline-events.ts';
 import type { RowWriter } from './consume/row-writer.ts';
 import { TargetPool } from './consume/target-pool.ts';
@@ -221,6 +221,7 @@ export class HeadOffice {
     m.applyBytes.inc({ branch }, 0);
     for (const op of ['upsert', 'delete']) m.applyRows.inc({ branch, op }, 0);
     for (const verdict of ['forked', 'refused']) m.branchIgnored.inc({ branch, verdict }, 0);
+    for (const reason of REFUSAL_REASONS) m.branchRefused.inc({ branch, reason }, 0);
     for (const verdict of ['current', 'superseded', 'unknown']) m.branchHellos.inc({ branch, verdict }, 0);
   }
 

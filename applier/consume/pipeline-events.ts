@@ -14,7 +14,8 @@ export interface AppliedCounts {
 }
 
 /** What was wrong with a message: its sender, the branch it names, its header or fragment, its digest; or it is a hello. */
-export type RefusalReason = 'sender' | 'branch' | 'malformed' | 'digest' | 'hello';
+export const REFUSAL_REASONS = ['sender', 'branch', 'malformed', 'digest', 'hello'] as const;
+export type RefusalReason = (typeof REFUSAL_REASONS)[number];
 
 export interface PipelineEvents {
   /** Committed. */
