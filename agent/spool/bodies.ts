@@ -31,7 +31,8 @@ export function storeBody(file: SpoolFile, id: number, previous: string, body: B
   for (const { piece, last } of Buffer.isBuffer(body) ? cut(body) : joined(body)) {
     hash.update(piece);
     bytes += piece.length;
-    if (last && pieces === 0) inRow = piece;
+    // A copy: the piece is void when the next one is asked for, and this one is stored after that.
+    if (last && pieces === 0) inRow = Buffer.isBuffer(body) ? piece : Buffer.from(piece);
     else file.run('INSERT INTO pieces (batch, piece, body) VALUES (?, ?, ?)', id, pieces, piece);
     pieces += 1;
   }
