@@ -382,3 +382,15 @@ void t.test(
     test.end();
   },
 );
+
+await t.test('a body in several buffers that fits one piece is read back whole', test => {
+  const directory = temporaryDirectory();
+  test.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  const spool = openSpool(directory);
+  spool.append(
+    batch(1, { body: ['one ', 'two ', 'three'].map(part => Buffer.from(new Uint8Array(Buffer.from(part)).buffer)) }),
+  );
+  test.equal(spool.read(1)?.body.toString(), 'one two three');
+  spool.close();
+  test.end();
+});
