@@ -90,9 +90,11 @@ export class Load {
   }
 }
 
-/** Deadlocks, and servers that are not there: Node's own codes, shutting down, starting up. */
+/** Deadlocks, and servers that are not there: Node's own codes, shutting down, starting up, a connection already broken. */
 function isPassing(error: unknown): boolean {
-  if (!(error instanceof Error) || !('code' in error)) return false;
+  if (!(error instanceof Error)) return false;
+  if ('fatal' in error && error.fatal === true && !('errno' in error)) return true;
+  if (!('code' in error)) return false;
   const { code } = error;
   if (typeof code !== 'string') return false;
   return (
