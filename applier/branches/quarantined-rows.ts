@@ -33,9 +33,10 @@ export const NOTHING_KNOWN: KnownEntries = { count: 0, rows: new Map(), tables: 
 
 /** One entry as people see it. */
 export interface QuarantineEntry {
+  /** The source's schema, and the table's name at the head office. */
   readonly schema: string;
   readonly table: string;
-  /** `table`: nothing of the table is applied. */
+  /** `table`: nothing of the table is applied, because it does not fit. */
   readonly op: 'upsert' | 'delete' | 'table';
   /** Column by column; null: all of the table, or a row without a key. */
   readonly key: unknown;
@@ -43,10 +44,11 @@ export interface QuarantineEntry {
   readonly row: unknown;
   readonly code: string;
   readonly reason: string;
+  /** Changes that were left out so far. */
   readonly leftOut: number;
   readonly epoch: string;
   readonly seq: number;
-  /** ISO 8601. */
+  /** ISO 8601: first and last left out. */
   readonly since: string;
   readonly lastAt: string;
 }

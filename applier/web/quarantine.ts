@@ -1,38 +1,18 @@
 /** The rows of a branch that were left out, page by page, for the head office's page. Reads through the page's browser. */
 import { HttpError } from '../../shared/http.ts';
 import { quoteString } from '../../shared/sql.ts';
+import type { QuarantineEntry } from '../branches/quarantined-rows.ts';
 import type { TableBrowser } from './data.ts';
 
 const PAGE_ROWS = 50;
 /** Entries are bounded: applier/branches/quarantined-rows.ts. */
 const MAX_PAGE = 200;
 
-export interface QuarantineItem {
-  /** The source's schema, and the table's name at the head office. */
-  readonly schema: string;
-  readonly table: string;
-  /** `table`: nothing of the table is applied, because it does not fit. */
-  readonly op: string;
-  /** Column by column; null: all of the table. */
-  readonly key: unknown;
-  /** The row as it came, long values cut; null: a delete, or all of a table. */
-  readonly row: unknown;
-  readonly code: string;
-  readonly reason: string;
-  /** Changes that were left out so far. */
-  readonly leftOut: number;
-  readonly epoch: string;
-  readonly seq: number;
-  /** ISO 8601: first and last left out. */
-  readonly since: string;
-  readonly lastAt: string;
-}
-
 export interface QuarantinePage {
   readonly branch: string;
   readonly total: number;
   /** Newest first. */
-  readonly items: readonly QuarantineItem[];
+  readonly items: readonly QuarantineEntry[];
   readonly page: number;
   readonly more: boolean;
 }
@@ -59,7 +39,7 @@ export async function quarantinePage(tables: TableBrowser, branch: string, page:
       return {
         schema: schema!,
         table: table!,
-        op: op!,
+        op: op! as QuarantineEntry['op'],
         key: parsed(key!),
         row: parsed(row!),
         code: code!,
