@@ -98,7 +98,10 @@ async function fill(stage: Stage, facts: ProgramFacts, { root, version, made }: 
     copyrightFile(own, { package: node, text: licenceText(node) }, licences, library),
   );
   stage.writeGzipped(`${documents}/changelog`, changelog(name, version, made));
-  stage.writeGzipped(`${documents}/README.md`, readFileSync(join(root, 'README.md'), 'utf8'));
+  // As they lie in the project, so that their links lead on.
+  for (const file of ['README.md', 'ARCHITECTURE.md', 'SECURITY.md', 'CHANGELOG.md'])
+    stage.copy(join(root, file), `${documents}/${file}`);
+  for (const folder of ['docs', ...facts.examples]) stage.copyFolder(join(root, folder), `${documents}/${folder}`);
   stage.write(`usr/share/lintian/overrides/${name}`, lintianOverrides(name, library));
 
   stage.write('DEBIAN/control', controlFile(facts, { version, installedKib: stage.installedKib() }));

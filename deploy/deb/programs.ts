@@ -19,6 +19,8 @@ export interface ProgramFacts {
   readonly others: readonly string[];
   /** Unit files, in deploy/systemd. The first is enabled at installation. */
   readonly units: readonly string[];
+  /** Folders that go beside the documents: what watches it. */
+  readonly examples: readonly string[];
   readonly synopsis: string;
   readonly description: readonly string[];
 }
@@ -32,10 +34,12 @@ export const PROGRAMS: readonly ProgramFacts[] = [
     secrets: ['source.password', 'broker.password'],
     others: ['broker-ca.pem'],
     units: ['tributary-agent.service', 'tributary-agent@.service'],
+    examples: [],
     synopsis: 'captures a branch office’s MySQL and forwards it to the head office',
     description: [
-      'The branch side of Tributary. It reads the row-based binary log of a MySQL or MariaDB server into a durable',
-      'spool and forwards it to the head office’s RabbitMQ whenever there is a link. A change is forgotten only when',
+      'The branch side of Tributary. It reads the row-based binary log of a',
+      'MySQL or MariaDB server into a durable spool and forwards it to the head',
+      'office’s RabbitMQ whenever there is a link. A change is forgotten only when',
       'the head office has committed it.',
     ],
   },
@@ -47,10 +51,12 @@ export const PROGRAMS: readonly ProgramFacts[] = [
     secrets: ['target.password', 'broker.password'],
     others: [],
     units: ['tributary-applier.service'],
+    examples: ['deploy/prometheus', 'deploy/grafana', 'deploy/runbook', 'deploy/ansible'],
     synopsis: 'writes what branch offices send into the head office’s MySQL',
     description: [
-      'The head-office side of Tributary. It takes what agents at branches have captured from RabbitMQ, writes it into',
-      'one MySQL database keyed by branch and row, exactly once and whole transactions at a time, and answers what it',
+      'The head-office side of Tributary. It takes what agents at branches have',
+      'captured from RabbitMQ, writes it into one MySQL database keyed by branch',
+      'and row, exactly once and whole transactions at a time, and answers what it',
       'has committed.',
     ],
   },

@@ -39,9 +39,12 @@ export class Stage {
     chmodSync(file, mode);
   }
 
-  /** Every file of a folder that is not of ours alone (tests, sources): page files. */
+  /** All files of a folder and of the folders in it. */
   copyFolder(from: string, path: string): void {
-    for (const name of readdirSync(from)) this.copy(join(from, name), join(path, name));
+    for (const entry of readdirSync(from, { recursive: true, withFileTypes: true })) {
+      const file = join(entry.parentPath, entry.name);
+      if (entry.isFile()) this.copy(file, join(path, relative(from, file)));
+    }
   }
 
   /** Every file, sorted, relative. */
