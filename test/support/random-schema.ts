@@ -1,5 +1,6 @@
 /**
  * Random tables and random transactions on them, all from one sequence of numbers: the same seed, the same statements.
+ * A fifth of the tables has no key, others lose or get one: rows may be there any number of times.
  *
  * Statements may fail (a duplicate key, a value that a type does not take): the server's own row events say what came of
  * them, and only that is compared.
@@ -172,9 +173,16 @@ interface Column {
   readonly kind: ColumnKind;
 }
 
+const KEYLESS = 0.2;
+
+/** What tells rows apart: columns whose values are random; nothing; a number that the server gives. */
+type Identity = 'key' | 'none' | 'number';
+
 export class RandomTable {
   readonly name: string;
   readonly #random: Random;
+  #identity: Identity;
+  /** Those of the key, and those that rows are looked for by. */
   readonly #keys: readonly Column[];
   #values: Column[];
   readonly #kinds: readonly ColumnKind[];
@@ -182,6 +190,7 @@ export class RandomTable {
   constructor(random: Random, name: string, flavor: Flavor) {
     this.name = name;
     this.#random = random;
+    this.#identity = random() < KEYLESS ? 'none' : 'key';
     this.#kinds = KINDS.filter(({ only }) => only === undefined || only === flavor);
     const keyable = this.#kinds.filter(({ key }) => key === true);
     this.#keys = Array.from({ length: 1 + below(random, 3) }, (_, i) => ({
@@ -199,8 +208,8 @@ export class RandomTable {
     const columns = [...this.#values, ...this.#keys.toReversed()].map(
       ({ name, kind }) => `${quote(name)} ${kind.type}`,
     );
-    const key = this.#keys.map(({ name }) => quote(name)).join(', ');
-    return `CREATE TABLE ${this.name} (${columns.join(', ')}, PRIMARY KEY (${key})) CHARACTER SET utf8mb4`;
+    if (this.#identity === 'key') columns.push(`PRIMARY KEY (${this.#keys.map(({ name }) => quote(name)).join(', ')})`);
+    return `CREATE TABLE ${this.name} (${columns.join(', ')}) CHARACTER SET utf8mb4`;
   }
 
   /** Statements of one transaction, or one that is none. */
@@ -222,6 +231,11 @@ export class RandomTable {
 
   #alter(): string {
     const random = this.#random;
+    if (this.#identity !== 'number' && random() < 0.2) {
+      const keyed = this.#identity === 'key';
+      this.#identity = keyed ? 'none' : 'number';
+      return `ALTER TABLE ${this.name} ${keyed ? 'DROP PRIMARY KEY' : 'ADD COLUMN n INT AUTO_INCREMENT PRIMARY KEY'}`;
+    }
     const last = this.#values.at(-1);
     if (last !== undefined && random() < 0.3) {
       this.#values = this.#values.slice(0, -1);
@@ -242,7 +256,8 @@ export class RandomTable {
   }
 
   #value({ name, kind }: Column): string {
-    return !name.startsWith('k') && this.#random() < 0.2 ? 'NULL' : kind.value(this.#random);
+    const nullable = this.#identity !== 'key' || !name.startsWith('k');
+    return nullable && this.#random() < 0.2 ? 'NULL' : kind.value(this.#random);
   }
 
   #statement(other: RandomTable): string {
@@ -274,8 +289,13 @@ export class RandomTable {
         return `DELETE x FROM ${this.name} x JOIN ${other.name} y ON x.${quote(key.name)} = ${key.kind.value(random)}`;
       default: {
         const names = columns.map(({ name }) => quote(name));
-        const selected = columns.map(column => (column === changed ? this.#value(changed) : quote(column.name)));
-        return `INSERT IGNORE INTO ${this.name} (${names.join(', ')}) SELECT ${selected.join(', ')} FROM ${this.name} WHERE ${where}`;
+        const copied = this.#identity !== 'key' && random() < 0.6;
+        const selected = columns.map(column =>
+          column === changed && !copied ? this.#value(changed) : quote(column.name),
+        );
+        // Where no key refuses a row, nothing else keeps the table from growing.
+        const most = this.#identity === 'key' ? '' : limit;
+        return `INSERT IGNORE INTO ${this.name} (${names.join(', ')}) SELECT ${selected.join(', ')} FROM ${this.name} WHERE ${where}${most}`;
       }
     }
   }
