@@ -414,6 +414,7 @@ export class Agent {
     const error = capture.error ?? (this.#forwarder.status().twinSince === null ? null : identityShared());
     return {
       version: this.#version,
+      serves: ['verify'],
       state: stateOf(capture),
       spoolBatches: usage.waitingBatches,
       spoolBytes: usage.waitingBytes,

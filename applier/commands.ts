@@ -1,7 +1,6 @@
 /** The command line of tributary-applier. Each command reads its configuration and hands over; nothing is decided here. */
 import { mkdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import type { Connection } from 'mysql2/promise';
 import { EXIT_FAILED, EXIT_OK } from '../shared/cli.ts';
 import type { CliSpec, CommandCall } from '../shared/cli.ts';
 import { callDaemon, startControlServer } from '../shared/control.ts';
@@ -16,17 +15,17 @@ import { startServiceNotices } from '../shared/service-manager.ts';
 import { VERSION } from '../shared/version.ts';
 import { readBranchList } from './branches/branch-list.ts';
 import { branchPermissions } from './branches/permissions.ts';
-import type { BranchSummary, Registry } from './branches/registry.ts';
+import type { BranchSummary } from './branches/registry.ts';
 import type { QuarantineEntry } from './branches/quarantined-rows.ts';
 import type { OpenRequest } from './branches/snapshot-store.ts';
-import { Applier } from './apply/applier.ts';
 import { checkApplier } from './check.ts';
 import { loadApplierConfig } from './config.ts';
-import { TargetPool } from './consume/target-pool.ts';
 import { applierGrants } from './grants.ts';
-import { branchRegistry, connectTarget, HeadOffice } from './head-office.ts';
+import { HeadOffice } from './head-office.ts';
+import { renderVerified, VERIFY_COMMANDS } from './verify-commands.ts';
 import { applierAssets, applierRoutes } from './web/pages.ts';
 import type { ApplierStatus, BranchStatus } from './web/status.ts';
+import { withRegistry } from './with-registry.ts';
 
 export function applierCli(): CliSpec {
   return {
@@ -102,6 +101,7 @@ export function applierCli(): CliSpec {
         json: true,
         run: branchSnapshot,
       },
+      ...VERIFY_COMMANDS,
     ],
   };
 }
@@ -278,7 +278,7 @@ function renderSummary(summary: BranchSummary): string {
 async function branchShow(call: CommandCall): Promise<undefined> {
   const details = await withRegistry(call, registry => registry.show(call.args[0] ?? ''));
   const permissions = branchPermissions(details.row.branch);
-  const { row, tables, requests, quarantine } = details;
+  const { row, tables, requests, quarantine, verified } = details;
   const data = {
     ...summaryOf(details),
     tables,
@@ -287,6 +287,7 @@ async function branchShow(call: CommandCall): Promise<undefined> {
     incompleteSince: row.incompleteSince,
     quarantined: row.quarantined,
     quarantine,
+    verified,
   };
   const lines = [
     renderSummary(details),
@@ -294,6 +295,7 @@ async function branchShow(call: CommandCall): Promise<undefined> {
     `permissions at the broker: configure ${permissions.configure} · write ${permissions.write} · read ${permissions.read}`,
     ...(row.incompleteSince === null ? [] : [`incomplete since ${row.incompleteSince}`]),
     ...requests.map(request => `asked for: ${renderRequest(request)}`),
+    ...verified.map(table => `compared: ${renderVerified(table)}`),
     ...(row.quarantined === 0 ? [] : [`in quarantine: ${row.quarantined}`, ...quarantine.map(renderEntry)]),
   ];
   call.print(data, lines.join('\n'));
@@ -353,16 +355,4 @@ async function branchSnapshot(call: CommandCall): Promise<undefined> {
     `${branch} is asked for snapshot ${request}; branch show ${branch} lists it until it has ended`,
   );
   return undefined;
-}
-
-/** The registry over connections of its own, closed afterwards. Running appliers notice within a second. */
-async function withRegistry<T>(call: CommandCall, work: (registry: Registry) => Promise<T>): Promise<T> {
-  const config = loadApplierConfig(call.configFile);
-  const connect = (): Promise<Connection> => connectTarget(config, 'tributary-applier command');
-  const pool = new TargetPool({ connect, size: 1 });
-  try {
-    return await work(branchRegistry(config, pool, new Applier({ connect, database: config.target.database })));
-  } finally {
-    await pool.close();
-  }
 }

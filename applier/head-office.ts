@@ -207,6 +207,8 @@ export class HeadOffice {
       m.branchHalted.set({ branch }, each.halted === null ? 0 : 1);
       m.branchIncomplete.set({ branch }, each.incompleteSince === null ? 0 : 1);
       m.branchQuarantined.set({ branch }, each.quarantined);
+      m.branchVerifiedSeconds.set({ branch }, seconds(each.verifiedAt));
+      m.branchDifferentTables.set({ branch }, each.differentTables);
       m.branchInboxBatches.set({ branch }, each.receivedSeq - each.appliedSeq);
       this.#beginCounters(branch);
       this.#showOutlook(each);
@@ -252,6 +254,8 @@ export class HeadOffice {
       m.branchBinlogLossSeconds,
       m.branchCertificateExpiry,
       m.branchQuarantined,
+      m.branchVerifiedSeconds,
+      m.branchDifferentTables,
     ];
     for (const gauge of gauges) gauge.remove({ branch });
     this.#activity.delete(branch);
@@ -306,6 +310,8 @@ export class HeadOffice {
       halted: row.halt === null ? null : haltStatus(row.halt),
       incompleteSince: row.incompleteSince,
       quarantined: row.quarantined,
+      verifiedAt: row.verifiedAt,
+      differentTables: row.differentTables,
       report: said?.report ?? null,
     };
   }

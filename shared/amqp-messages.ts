@@ -174,6 +174,7 @@ const helloSchema = z.object({
   sentAt: time,
   report: z.object({
     version: z.string().max(64),
+    serves: z.array(z.string().max(64)).max(64).optional(),
     state: z.string().max(64),
     spoolBatches: count,
     spoolBytes: count,

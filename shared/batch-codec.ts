@@ -7,14 +7,24 @@
  * Everything else throws BATCH_INVALID, BATCH_TOO_LARGE or BATCH_VERSION. Whether a value is in its type's range is for the server in strict mode to say.
  */
 import { constants, zstdCompressSync } from 'node:zlib';
-import { BATCH_VERSION } from './batch.ts';
-import type { BatchBody, Change, ColumnDescription, PartMark, SourceMark, TableDescription, Value } from './batch.ts';
+import { BATCH_VERSION, isVerifyMark } from './batch.ts';
+import type {
+  BatchBody,
+  Change,
+  ColumnDescription,
+  PartMark,
+  SourceMark,
+  TableDescription,
+  Value,
+  VerifyMark,
+} from './batch.ts';
 import { parseColumnType } from './column-type.ts';
 import type { ColumnType } from './column-type.ts';
 import { splitJson, writeJson } from './long-value.ts';
 import type { LongValue } from './long-value.ts';
 import { TributaryError } from './errors.ts';
 import { release } from './release.ts';
+import { MAX_BUCKETS, TableSums } from './row-sums.ts';
 import { isName } from './sql.ts';
 import { refuse, refuseLarge, unpack } from './unpack.ts';
 import type { Unpacked } from './unpack.ts';
@@ -46,6 +56,9 @@ export const BATCH_LIMITS: BatchLimits = {
 const MAX_ID = 128;
 const MAX_GTID_SET = 4 * 1024 * 1024;
 const MAX_REQUESTS = 10_000;
+/** Characters of a table's sums in base64, and of why it has none. */
+const MAX_SUMS = 32 * 1024;
+const MAX_PROBLEM = 2_000;
 const DEFAULT_LEVEL = 3;
 const LEAST_MATCH = 5;
 /** Memory that is compressed into, piece by piece: a body of the usual size fits into one. */
@@ -193,6 +206,9 @@ const CHANGE_KEYS: Record<Change['op'], readonly string[]> = {
   count: ['op', 'table', 'rows', 'values', 'copies'],
   'snapshot-start': ['op', 'snapshot', 'tables', 'whole', 'requests'],
   'snapshot-end': ['op', 'snapshot', 'tables', 'whole', 'requests'],
+  'verify-start': ['op', 'verification', 'request', 'tables', 'buckets', 'whole'],
+  'verify-sums': ['op', 'verification', 'table', 'sums', 'problem'],
+  'verify-end': ['op', 'verification', 'request'],
 };
 
 /** What a change needs to know of a table that has passed. */
@@ -230,6 +246,7 @@ class Reader {
     );
     const markers = changes.filter(change => change.op === 'snapshot-start' || change.op === 'snapshot-end').length;
     if (markers > 0 && markers < changes.length) refuse('a snapshot marker does not stand alone');
+    if (changes.length > 1 && changes.some(isVerifyMark)) refuse('a mark of a verification does not stand alone');
     return {
       v: BATCH_VERSION,
       source: this.#source(fields['source']),
@@ -322,6 +339,9 @@ class Reader {
         requests: requests.map(id => this.#text(id, MAX_ID, `${where}.requests`)),
       };
     }
+    if (op === 'verify-start' || op === 'verify-sums' || op === 'verify-end') {
+      return this.#verifyMark(op, fields, tables, where);
+    }
     const at = this.#tableIndex(fields['table'], tables, where);
     if (op === 'truncate') return { op, table: at };
     const table = tables[at]!;
@@ -339,6 +359,43 @@ class Reader {
     const values = this.#columns(fields['values'], rows, table, all, `${where}.values`);
     if (!ofCopies) return { op, table: at, rows, values };
     return { op, table: at, rows, values, copies: this.#copies(fields['copies'], rows, values, `${where}.copies`) };
+  }
+
+  #verifyMark(op: VerifyMark['op'], fields: Fields, tables: readonly KnownTable[], where: string): VerifyMark {
+    const verification = this.#text(fields['verification'], MAX_ID, `${where}.verification`);
+    if (op === 'verify-sums') {
+      const problem = fields['problem'];
+      const sums = this.#text(fields['sums'], MAX_SUMS, `${where}.sums`);
+      if (problem === null && TableSums.fromBytes(Buffer.from(sums, 'base64')) === null) {
+        refuse(`${where}.sums are none`);
+      }
+      return {
+        op,
+        verification,
+        table: this.#tableIndex(fields['table'], tables, where),
+        sums,
+        problem: problem === null ? null : this.#text(problem, MAX_PROBLEM, `${where}.problem`),
+      };
+    }
+    const request = this.#text(fields['request'], MAX_ID, `${where}.request`);
+    if (op === 'verify-end') return { op, verification, request };
+    const whole = fields['whole'];
+    if (typeof whole !== 'boolean') refuse(`${where}.whole is not a boolean`);
+    const indexes = this.#list(fields['tables'], this.#limits.maxTables, `${where}.tables`);
+    const buckets = this.#list(fields['buckets'], indexes.length, `${where}.buckets`).map(entry => {
+      const count = this.#count(entry, `${where}.buckets`);
+      if (count < 1 || count > MAX_BUCKETS) refuse(`${where}.buckets has ${count} of a table`);
+      return count;
+    });
+    if (buckets.length !== indexes.length) refuse(`${where}.buckets has ${buckets.length} entries`);
+    return {
+      op,
+      verification,
+      request,
+      tables: indexes.map(at => this.#tableIndex(at, tables, where)),
+      buckets,
+      whole,
+    };
   }
 
   #addRows(rows: number): void {

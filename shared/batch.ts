@@ -116,7 +116,37 @@ export type Change =
       readonly tables: readonly number[];
       readonly whole: boolean;
       readonly requests: readonly string[];
-    };
+    }
+  | VerifyMark;
+
+/**
+ * A verification (row-sums.ts), only sent to a head office that has asked for one; each mark stands alone in its batch.
+ * `verify-start`: what the head office holds of these tables at this place of the stream, with all before it applied, is
+ * to be compared. `buckets[i]` is into how many buckets the rows of table i go; a table without columns cannot be
+ * compared. `whole`: they are all the tables that the branch has. Then for each table `verify-sums`: the branch's sums
+ * at that very place in base64, or why there are none (`problem`, and `sums` is empty). `verify-end` closes the request.
+ */
+export type VerifyMark =
+  | {
+      readonly op: 'verify-start';
+      readonly verification: string;
+      readonly request: string;
+      readonly tables: readonly number[];
+      readonly buckets: readonly number[];
+      readonly whole: boolean;
+    }
+  | {
+      readonly op: 'verify-sums';
+      readonly verification: string;
+      readonly table: number;
+      readonly sums: string;
+      readonly problem: string | null;
+    }
+  | { readonly op: 'verify-end'; readonly verification: string; readonly request: string };
+
+export function isVerifyMark(change: { readonly op: string }): change is VerifyMark {
+  return change.op === 'verify-start' || change.op === 'verify-sums' || change.op === 'verify-end';
+}
 
 export interface BatchBody {
   readonly v: typeof BATCH_VERSION;

@@ -197,6 +197,18 @@ const APPLIER = {
     'Rows (and tables that do not fit) that were left out: they cannot be applied.',
     ['branch'],
   ),
+  branchVerifiedSeconds: gauge(
+    'tributary_branch_verified_timestamp_seconds',
+    'Unix time',
+    'When a table was last compared with the branch’s.',
+    ['branch'],
+  ),
+  branchDifferentTables: gauge(
+    'tributary_branch_different_tables',
+    'tables',
+    'Tables whose last comparison with the branch’s found a difference.',
+    ['branch'],
+  ),
   branchRefused: counter(
     'tributary_branch_refused_messages_total',
     'messages',

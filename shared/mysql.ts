@@ -7,8 +7,10 @@
  * leaves the connection out of step), and much sooner if the server, asked on another connection, does not work on it;
  * every fault has a code of ours, decided by number, never by text.
  */
+import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
+import type { Connection as CoreConnection } from 'mysql2';
 import mysql from 'mysql2/promise';
 import type { Connection, ConnectionOptions, RowDataPacket } from 'mysql2/promise';
 import { noteOwnCertificates, noteServerCertificate } from './certificates.ts';
@@ -220,6 +222,27 @@ export async function closeQuietly(connection: Connection | null | undefined): P
   } finally {
     clearTimeout(timer);
   }
+}
+
+/**
+ * Rows of a query one by one, as they are asked for: cells as bytes, without any conversion by the driver. Only to be left
+ * early by destroying the connection.
+ * @param ahead rows that wait to be asked for
+ */
+export async function* streamCells(
+  connection: Connection,
+  sql: string,
+  ahead: number,
+): AsyncGenerator<readonly (Buffer | null)[], void, undefined> {
+  // mysql2's promises stand around a connection with callbacks, which alone can hand rows over one by one.
+  const core: unknown = Reflect.get(connection, 'connection');
+  if (!isCore(core)) throw new TributaryError('INTERNAL', 'mysql2 keeps its connection elsewhere');
+  const query = core.query({ sql, rowsAsArray: true, typeCast: field => field.buffer() });
+  for await (const row of query.stream({ highWaterMark: ahead })) yield row as readonly (Buffer | null)[];
+}
+
+function isCore(value: unknown): value is CoreConnection {
+  return value instanceof EventEmitter && 'query' in value && typeof value.query === 'function';
 }
 
 /** Server error numbers (MySQL Server Error Message Reference) by what they mean to us. */

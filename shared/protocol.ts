@@ -32,6 +32,8 @@ export interface Hello {
 /** What a branch says of itself for the head office's page and /metrics/branches. All numbers are finite. */
 export interface AgentReport {
   readonly version: string;
+  /** What the agent does when it is asked to, beyond snapshots; not said by agents that know of nothing else. */
+  readonly serves?: readonly string[] | undefined;
   readonly state: string;
   readonly spoolBatches: number;
   readonly spoolBytes: number;

@@ -39,6 +39,7 @@ import type { Selection } from './selection.ts';
 import { startOf, whyLost } from './resume-point.ts';
 import { LookAgain } from './look-again.ts';
 import { ServerCharsets } from './server-charsets.ts';
+import { Verifier } from '../verify/verifier.ts';
 import { CaptureSink } from './sink.ts';
 import type { CaptureCounters } from './sink.ts';
 import type { SourceConnection, SourceIdentity } from './source.ts';
@@ -113,6 +114,9 @@ export class Capture {
   readonly #serverId = randomInt(2 ** 31, 2 ** 32);
   /** This process has begun the epoch, and was not parted from the server since. */
   #unbroken = false;
+  /** Requests to compare tables that are open, and those that this process has answered in this epoch. */
+  #toVerify: readonly Ask[] = [];
+  readonly #verified = new Set<string>();
   #identity: SourceIdentity | null = null;
   #sink: CaptureSink | null = null;
   #stream: BinlogStream | null = null;
@@ -188,8 +192,11 @@ export class Capture {
     else spool.savePosition(position, queue(spool.snapshot() ?? idleProgress()));
   }
 
-  /** Copies the tables that the head office asks for, unless that was served; it repeats what is open. */
+  /** Copies or compares the tables that the head office asks for, unless that was served; it repeats what is open. */
   serveAsks(asks: readonly Ask[]): void {
+    // A request that is open no more will not come back.
+    for (const id of this.#verified) if (!asks.some(ask => ask.id === id)) this.#verified.delete(id);
+    this.#toVerify = asks.filter(({ id, kind }) => kind === 'verify' && !this.#verified.has(id));
     const done = new Set(this.#o.spool.doneRequests());
     for (const { id, kind, tables } of asks) {
       if (kind !== 'snapshot' || done.has(id)) continue;
@@ -313,15 +320,18 @@ export class Capture {
     this.#fail = error => failure.reject(error);
     const ticker = setInterval(() => this.#guarded(() => this.#tick()), POSITION_SAVE_MS);
     void watchEnd({ connect: this.#o.connect, identity, sink, now: this.#o.now }, session);
-    const snapshotter = new Snapshotter({
-      connect: this.#o.connect,
-      identity,
-      selection: this.#o.selection,
-      charsets,
-      spool: this.#o.spool,
-      sink,
-      logger: this.#o.logger,
+    const { connect, selection, spool, logger } = this.#o;
+    const tools = { connect, identity, selection, charsets, spool, sink, logger };
+    const snapshotter = new Snapshotter(tools);
+    const verifier = new Verifier({
+      ...tools,
+      next: () => this.#toVerify[0] ?? null,
+      done: ask => {
+        this.#verified.add(ask.id);
+        this.#toVerify = this.#toVerify.filter(({ id }) => id !== ask.id);
+      },
     });
+    void verifier.run(session);
     try {
       const aborted = new Promise<null>(resolve => {
         if (session.aborted) resolve(null);
@@ -406,6 +416,8 @@ export class Capture {
       if (reason !== null) {
         const asked = this.#newEpoch !== null;
         await beginEpoch(this.#o, source, identity, reason);
+        // What had been said went with the epoch.
+        this.#verified.clear();
         this.#newEpoch = null;
         this.#unbroken = true;
         this.#o.counters.epoch(asked ? 'head office' : 'source');

@@ -74,7 +74,7 @@ export interface SinkOptions {
   readonly onQuiet: () => void;
 }
 
-/** What a snapshot waits for: the stream at or past a place, heard since the wait began. */
+/** What a snapshot or a verification waits for: the stream at or past a place, heard since the wait began. */
 interface Waiter {
   readonly place: StreamPlace;
   readonly run: () => void;
@@ -110,7 +110,7 @@ export class CaptureSink implements GroupSink {
   #positionSaved = true;
   #group: GroupStart | null = null;
   #committedAt: string | null;
-  #waiter: Waiter | null = null;
+  #waiters: Waiter[] = [];
   #capturedThrough: string | null = null;
   #snapshotChange: SnapshotProgress | null = null;
   /** An end of the binlog that the stream has not reached yet, and the last one that it has. */
@@ -704,11 +704,10 @@ export class CaptureSink implements GroupSink {
 
   /**
    * Runs the callback between groups, once the stream is at or past the place and has been heard after this call.
-   * One at a time. Never, if the connection is lost before.
+   * Never, if the connection is lost before.
    */
   whenPast(place: StreamPlace, run: () => void): void {
-    assert(this.#waiter === null, 'two wait for the stream at once');
-    this.#waiter = { place, run };
+    this.#waiters.push({ place, run });
   }
 
   #heard(): void {
@@ -717,10 +716,11 @@ export class CaptureSink implements GroupSink {
       this.#endMark = null;
     }
     if (this.#batcher.empty) this.#tellThrough();
-    const waiter = this.#waiter;
-    if (waiter && comparePlaces(this.#place, waiter.place) >= 0) {
-      this.#waiter = null;
-      waiter.run();
+    if (this.#waiters.length > 0) {
+      const isReached = ({ place }: Waiter): boolean => comparePlaces(this.#place, place) >= 0;
+      const reached = this.#waiters.filter(isReached);
+      this.#waiters = this.#waiters.filter(waiter => !isReached(waiter));
+      for (const { run } of reached) run();
     }
     this.#o.onQuiet();
   }

@@ -2,12 +2,10 @@
  * The branch database over an ordinary connection: who it is, how it is set, where its binlog ends. Reads only.
  * One connection at a time; opened afresh after any failure.
  */
-import { EventEmitter } from 'node:events';
-import type { Connection as CoreConnection } from 'mysql2';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { TributaryError, assert } from '../../shared/errors.ts';
+import { TributaryError } from '../../shared/errors.ts';
 import type { MysqlSettings } from '../../shared/link-settings.ts';
-import { connectMysql, mysqlError } from '../../shared/mysql.ts';
+import { connectMysql, mysqlError, streamCells } from '../../shared/mysql.ts';
 import { quoteName } from '../../shared/sql.ts';
 import type { Cascade } from './cascades.ts';
 
@@ -94,9 +92,8 @@ export class SourceConnection {
 
   /** The same, row by row, as they are asked for; only to be left early by destroying the connection. */
   async *stream(sql: string): AsyncGenerator<readonly (Buffer | null)[], void, undefined> {
-    const query = coreOf(this.#connection).query({ sql, rowsAsArray: true, typeCast: field => field.buffer() });
     try {
-      for await (const row of query.stream({ highWaterMark: STREAMED_ROWS })) yield row as readonly (Buffer | null)[];
+      yield* streamCells(this.#connection, sql, STREAMED_ROWS);
     } catch (error) {
       throw mysqlError(error, 'source', 'the branch database refuses a query');
     }
@@ -266,17 +263,6 @@ export class SourceConnection {
   destroy(): void {
     this.#connection.destroy();
   }
-}
-
-/** mysql2's promises stand around a connection with callbacks, which alone can hand rows over one by one. */
-function coreOf(connection: Connection): CoreConnection {
-  const core: unknown = Reflect.get(connection, 'connection');
-  assert(isCore(core), 'mysql2 keeps its connection elsewhere');
-  return core;
-}
-
-function isCore(value: unknown): value is CoreConnection {
-  return value instanceof EventEmitter && 'query' in value && typeof value.query === 'function';
 }
 
 /** Orders places: by the number at the end of the file's name, then by offset. */

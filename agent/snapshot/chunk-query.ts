@@ -30,6 +30,11 @@ export function scanQuery(table: CapturedTable, after: number | null): string {
   return `SELECT ${lists.join(', ')} FROM ${tableName(table)}${where} ORDER BY ${lists.length}`;
 }
 
+/** All rows, in no order. */
+export function tableQuery(table: CapturedTable): string {
+  return `SELECT ${table.columns.map(({ select }) => select).join(', ')} FROM ${tableName(table)}`;
+}
+
 /**
  * Waits for whoever changes rows of the table, and returns none. At READ COMMITTED the lock of a row that is not asked for
  * is let go of at once. No index but the table itself has all columns that are looked at.

@@ -30,7 +30,7 @@ const MOST_CHUNK_ROWS = 20_000;
 export const SCAN_STALL_MS = 30 * 60_000;
 const VISIBLE_WITHIN_SECONDS = 30;
 /** Engines that show a session one moment, whatever is committed meanwhile. */
-const SNAPSHOT_ENGINES = new Set(['innodb', 'rocksdb']);
+export const SNAPSHOT_ENGINES = new Set(['innodb', 'rocksdb']);
 
 /** Different rows, each with the number of its copies at the moment. */
 export interface CountedRows {

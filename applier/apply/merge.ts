@@ -6,6 +6,7 @@
  * a key wins; what is done to a row's number of copies is put together (copies.ts). A run never crosses a change of the table's definition; a truncate forgets what came before it, since it
  * deletes all of it. Tables do not depend on each other, so each table's runs may be written together.
  */
+import { isVerifyMark } from '../../shared/batch.ts';
 import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch.ts';
 import { columnType } from '../../shared/batch-codec.ts';
 import { wireKind } from '../../shared/column-type.ts';
@@ -38,7 +39,7 @@ type RowChange = Extract<Change, { readonly op: 'delete' | 'upsert' }>;
 
 const NO_ROWS: RowSet = { rows: 0, columns: [] };
 
-/** Merges the row changes of bodies; snapshot markers are not looked at. */
+/** Merges the row changes of bodies; markers are not looked at. */
 export function mergeBodies(bodies: readonly BatchBody[]): Run[] {
   const tables = new Map<string, RunBuilder[]>();
   for (const body of bodies) {
@@ -46,7 +47,7 @@ export function mergeBodies(bodies: readonly BatchBody[]): Run[] {
     const names = body.tables.map(table => JSON.stringify([table.schema, table.name]));
     const definitions = body.tables.map(table => JSON.stringify(table.columns));
     for (const change of body.changes) {
-      if (change.op === 'snapshot-start' || change.op === 'snapshot-end') continue;
+      if (change.op === 'snapshot-start' || change.op === 'snapshot-end' || isVerifyMark(change)) continue;
       const name = names[change.table]!;
       const definition = definitions[change.table]!;
       let runs = tables.get(name);

@@ -1,6 +1,8 @@
 /** One branch as its page shows it: what the `tributary_*` tables know beside its row and its contact. Reads only. */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { z } from 'zod';
+import { readVerified } from './verify-store.ts';
+import type { VerifiedTable } from './verify-store.ts';
 import { isoColumn, readCount, readJson, readNames, readText, readTextOrNull } from './sql-values.ts';
 
 /** Tables of a branch shown; a page of more is read by nobody. */
@@ -28,6 +30,9 @@ export interface SnapshotProgress {
 
 export interface SnapshotRequest {
   readonly request: string;
+  readonly kind: string;
+  /** How many; null: all. */
+  readonly tables: number | null;
   readonly reason: string;
   readonly createdAt: string;
 }
@@ -43,6 +48,8 @@ export interface BranchContents {
   readonly snapshots: readonly SnapshotProgress[];
   readonly requests: readonly SnapshotRequest[];
   readonly quarantined: readonly QuarantinedBatch[];
+  /** The last comparison of each table that was compared. */
+  readonly verified: readonly VerifiedTable[];
 }
 
 const columnsSchema = z.array(
@@ -55,6 +62,7 @@ export async function readContents(connection: Connection, branch: string): Prom
     snapshots: await readSnapshots(connection, branch),
     requests: await readRequests(connection, branch),
     quarantined: await readQuarantined(connection, branch),
+    verified: (await readVerified(connection, branch)).slice(0, MAX_TABLES),
   };
 }
 
@@ -93,12 +101,14 @@ async function readSnapshots(connection: Connection, branch: string): Promise<Sn
 
 async function readRequests(connection: Connection, branch: string): Promise<SnapshotRequest[]> {
   const [rows] = await connection.execute<RowDataPacket[]>(
-    `SELECT request, reason, ${isoColumn('created_at')} FROM tributary_request
+    `SELECT request, kind, tables, reason, ${isoColumn('created_at')} FROM tributary_request
      WHERE branch = ? ORDER BY tributary_request.created_at LIMIT ${MAX_ENTRIES}`,
     [branch],
   );
   return rows.map(row => ({
     request: readText(row, 'request'),
+    kind: readText(row, 'kind'),
+    tables: row['tables'] === null ? null : readNames(row, 'tables').length,
     reason: readText(row, 'reason'),
     createdAt: readText(row, 'created_at'),
   }));

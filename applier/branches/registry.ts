@@ -8,10 +8,11 @@
 import { randomUUID } from 'node:crypto';
 import { access } from 'node:fs/promises';
 import type { Connection } from 'mysql2/promise';
-import { branchNames } from '../../shared/amqp-messages.ts';
+import { branchNames, storedHello } from '../../shared/amqp-messages.ts';
 import { readEnrolment, writeEnrolment } from '../../shared/enrolment.ts';
 import type { Enrolment } from '../../shared/enrolment.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import type { TableName } from '../apply/applier.ts';
 import type { RowWriter } from '../consume/row-writer.ts';
 import type { TargetPool } from '../consume/target-pool.ts';
 import { approveHalted } from './approval-store.ts';
@@ -25,11 +26,13 @@ import { quarantineHalted } from './quarantine-store.ts';
 import { createSchema } from './schema.ts';
 import { listEntries } from './quarantined-rows.ts';
 import type { QuarantineEntry } from './quarantined-rows.ts';
-import { addRequest, MAX_REQUESTS, openRequests } from './snapshot-store.ts';
+import { addRequest, MAX_REQUEST_TABLES, MAX_REQUESTS, openRequests } from './snapshot-store.ts';
 import type { OpenRequest } from './snapshot-store.ts';
 import { addBranch, clearHalt, listBranches, lockBranch, markRemoved, readBranch } from './stream-store.ts';
 import type { BranchRow } from './stream-store.ts';
 import { tablesOfBranch } from './table-claims.ts';
+import { EXTRA_TABLE, noteRepair, readVerified } from './verify-store.ts';
+import type { VerifiedTable } from './verify-store.ts';
 
 const DELETE_SLICE_ROWS = 5_000;
 /** Entries in quarantine that `branch show` lists. */
@@ -41,6 +44,7 @@ const OWN_TABLES = [
   'approval',
   'snapshot',
   'request',
+  'verify',
   'quarantine',
   'quarantined_batch',
   'contact',
@@ -69,8 +73,19 @@ export interface BranchDetails extends BranchSummary {
   readonly requests: readonly OpenRequest[];
   /** What is in quarantine, newest first; of many only the first. */
   readonly quarantine: readonly QuarantineEntry[];
+  /** The last comparison of each table that was compared. */
+  readonly verified: readonly VerifiedTable[];
   /** Head-office tables that hold its rows. */
   readonly tables: readonly { readonly schema: string; readonly name: string }[];
+}
+
+/** What is asked for to mend differences. */
+export interface Repair {
+  /** null: nothing is to be mended. */
+  readonly request: string | null;
+  readonly tables: readonly VerifiedTable[];
+  /** All tables are copied, since rows are here of tables that the branch does not have. */
+  readonly whole: boolean;
 }
 
 export class Registry {
@@ -139,6 +154,7 @@ export class Registry {
       contact: await readContact(connection, branch),
       requests: await openRequests(connection, branch),
       quarantine: row.quarantined === 0 ? [] : await listEntries(connection, branch, SHOWN_ENTRIES),
+      verified: await readVerified(connection, branch),
       tables: await tablesOfBranch(connection, branch),
     }));
   }
@@ -196,14 +212,87 @@ export class Registry {
   async snapshot(branch: string, reason: string): Promise<string> {
     const request = randomUUID();
     await this.#locked(branch, async connection => {
-      if ((await openRequests(connection, branch)).length >= MAX_REQUESTS) {
-        throw new TributaryError('CONFIG_INVALID', `${branch} has ${MAX_REQUESTS} open requests already.`, {
-          hint: 'Wait for the branch to come online: one snapshot serves them all.',
-        });
-      }
+      await this.#refuseTooMany(connection, branch);
       await addRequest(connection, branch, { id: request, reason });
     });
     return request;
+  }
+
+  /**
+   * Asks the branch to have tables compared; returns the request's id, which the results carry.
+   * @param names `schema.table` at the branch under the name here, or the name here alone; none: all tables
+   * @throws CONFIG_INVALID for a table that is not known, or an agent that does not know what is asked
+   */
+  async verify(branch: string, names: readonly string[]): Promise<string> {
+    const request = randomUUID();
+    await this.#locked(branch, async connection => {
+      const said = storedHello((await readContact(connection, branch))?.hello);
+      if (said !== null && said.report.serves?.includes('verify') !== true) {
+        throw new TributaryError(
+          'CONFIG_INVALID',
+          `The agent at ${branch} (${said.report.version}) cannot compare tables.`,
+          {
+            hint: 'Upgrade the agent; its spool is kept.',
+          },
+        );
+      }
+      await this.#refuseTooMany(connection, branch);
+      const known = await tablesOfBranch(connection, branch);
+      const tables = names.map(name => findTable(branch, known, name));
+      if (tables.length > MAX_REQUEST_TABLES) {
+        throw new TributaryError('CONFIG_INVALID', `More than ${MAX_REQUEST_TABLES} tables.`, {
+          hint: 'Name fewer, or none for all.',
+        });
+      }
+      const some = tables.length === 0 ? {} : { tables };
+      await addRequest(connection, branch, { id: request, kind: 'verify', reason: 'asked for by hand', ...some });
+    });
+    return request;
+  }
+
+  /** What the last comparisons have found, table by table, and whether this request is still open. */
+  async verified(branch: string, request: string): Promise<{ tables: VerifiedTable[]; isOpen: boolean }> {
+    return this.#options.pool.use(async connection => ({
+      isOpen: (await openRequests(connection, branch)).some(({ id }) => id === request),
+      tables: await readVerified(connection, branch),
+    }));
+  }
+
+  /**
+   * Asks for a snapshot of exactly the tables whose last comparison found a difference.
+   * @throws CONFIG_INVALID where nothing was ever compared
+   */
+  async repair(branch: string): Promise<Repair> {
+    let repair: Repair = { request: null, tables: [], whole: false };
+    await this.#locked(branch, async connection => {
+      const tables = await readVerified(connection, branch);
+      if (tables.length === 0) {
+        throw new TributaryError('CONFIG_INVALID', `No table of ${branch} was ever compared.`, {
+          hint: `First: tributary-applier branch verify ${branch}`,
+        });
+      }
+      const different = tables.filter(({ verdict }) => verdict === 'different');
+      const open = new Set((await openRequests(connection, branch)).map(({ id }) => id));
+      const under = different.find(table => table.repair !== null && open.has(table.repair));
+      // What the branch does not have, only a snapshot of all that it has takes away.
+      const whole = different.some(({ reason }) => reason === EXTRA_TABLE);
+      repair = { request: under?.repair ?? null, tables: different, whole };
+      if (different.length === 0 || under !== undefined) return;
+      await this.#refuseTooMany(connection, branch);
+      const request = randomUUID();
+      const some = whole ? {} : { tables: different.map(({ schema, name }) => ({ schema, name })) };
+      await addRequest(connection, branch, { id: request, reason: 'a verification found differences', ...some });
+      await noteRepair(connection, branch, request);
+      repair = { ...repair, request };
+    });
+    return repair;
+  }
+
+  async #refuseTooMany(connection: Connection, branch: string): Promise<void> {
+    if ((await openRequests(connection, branch)).length < MAX_REQUESTS) return;
+    throw new TributaryError('CONFIG_INVALID', `${branch} has ${MAX_REQUESTS} open requests already.`, {
+      hint: 'Wait for the branch to come online: one snapshot serves them all.',
+    });
   }
 
   #enrolment(branch: string): Enrolment {
@@ -240,6 +329,19 @@ export class Registry {
       await work(connection);
     });
   }
+}
+
+function findTable(branch: string, known: readonly TableName[], name: string): TableName {
+  const found = known.filter(table => table.name === name || `${table.schema}.${table.name}` === name);
+  if (found.length === 1) return found[0]!;
+  throw new TributaryError('CONFIG_INVALID', `${branch} has no table ${name} at the head office.`, {
+    hint: `It has: ${
+      known
+        .map(table => `${table.schema}.${table.name}`)
+        .join(', ')
+        .slice(0, 1_000) || 'none yet'
+    }`,
+  });
 }
 
 function unknown(branch: string): TributaryError {

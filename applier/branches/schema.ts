@@ -163,6 +163,35 @@ const CHANGES: readonly (readonly string[])[] = [
     `ALTER TABLE tributary_quarantined_batch ADD COLUMN outcome VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NULL
        COMMENT 'applied, rows-left-out, passed-over; NULL: not yet'`,
   ],
+  // The last comparison of each table with the branch's.
+  [
+    `CREATE TABLE IF NOT EXISTS tributary_verify (
+    ${BRANCH},
+    table_name ${NAME} NOT NULL,
+    source_schema ${NAME} NOT NULL,
+    verification ${ID} NOT NULL,
+    request ${ID} NOT NULL,
+    verdict VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+      COMMENT 'counting, equal, different, not-comparable, interrupted',
+    reason TEXT NULL,
+    epoch ${ID} NOT NULL,
+    seq BIGINT UNSIGNED NOT NULL COMMENT 'the place in the stream at which both sides are compared',
+    position JSON NOT NULL COMMENT 'its place in the source',
+    buckets INT UNSIGNED NOT NULL,
+    differing_buckets INT UNSIGNED NULL,
+    branch_rows BIGINT UNSIGNED NULL,
+    rows_here BIGINT UNSIGNED NULL,
+    branch_sums BLOB NULL COMMENT 'until they are compared',
+    sums_here BLOB NULL,
+    repair ${ID} NULL COMMENT 'the snapshot that was asked for since',
+    started_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    ended_at DATETIME(6) NULL,
+    PRIMARY KEY (branch, table_name)) ${OPTIONS}`,
+    `ALTER TABLE tributary_branch ADD COLUMN verified_at DATETIME(6) NULL
+       COMMENT 'when a table was last compared with the branch''s'`,
+    `ALTER TABLE tributary_branch ADD COLUMN different_tables INT UNSIGNED NOT NULL DEFAULT 0
+       COMMENT 'tables whose last comparison found a difference'`,
+  ],
 ];
 
 /**

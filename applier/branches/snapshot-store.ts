@@ -16,7 +16,7 @@ const MAX_SNAPSHOTS = 16;
 /** Open requests for one branch; the answer to a hello carries them all. */
 export const MAX_REQUESTS = 100;
 /** Tables that one request names; a request for more is for all. */
-const MAX_REQUEST_TABLES = 50;
+export const MAX_REQUEST_TABLES = 50;
 
 export interface SnapshotRow {
   readonly snapshot: string;

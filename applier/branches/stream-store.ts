@@ -44,6 +44,10 @@ export interface BranchRow {
   readonly incompleteUntil: 'snapshot' | 'rows';
   /** Entries in quarantine. */
   readonly quarantined: number;
+  /** When a table was last compared with the branch's; null: never. */
+  readonly verifiedAt: string | null;
+  /** Tables whose last comparison found a difference. */
+  readonly differentTables: number;
   readonly createdAt: string;
 }
 
@@ -56,7 +60,7 @@ const MAX_SUPERSEDED = 1_000;
 const SELECT = `SELECT branch, epoch, superseded, instance, received_seq, received_digest, applied_seq, applied_digest,
   batch_number, state, halt_code, halt_reason, halt_seq, halt_digest, ${isoColumn('halted_at')}, position,
   ${isoColumn('captured_through')}, ${isoColumn('incomplete_since')}, incomplete_batch, incomplete_until,
-  quarantined, ${isoColumn('created_at')}
+  quarantined, ${isoColumn('verified_at')}, different_tables, ${isoColumn('created_at')}
   FROM tributary_branch`;
 
 /** Creates the branch's row if there is none, and makes a removed branch active again. */
@@ -238,6 +242,8 @@ function toBranchRow(row: Row): BranchRow {
     incompleteBatch: readCount(row, 'incomplete_batch'),
     incompleteUntil: readText(row, 'incomplete_until') === 'rows' ? 'rows' : 'snapshot',
     quarantined: readCount(row, 'quarantined'),
+    verifiedAt: readTextOrNull(row, 'verified_at'),
+    differentTables: readCount(row, 'different_tables'),
     createdAt: readText(row, 'created_at'),
   };
 }

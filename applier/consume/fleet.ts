@@ -21,6 +21,7 @@ import type { ContactRow } from '../branches/contact-store.ts';
 import { createSchema } from '../branches/schema.ts';
 import { clearHalt, listBranches, lockBranch } from '../branches/stream-store.ts';
 import type { BranchRow } from '../branches/stream-store.ts';
+import { Counter } from '../verify/counter.ts';
 import { BrokerLink } from './broker-link.ts';
 import { Pipeline } from './pipeline.ts';
 import type { PipelineState } from './pipeline.ts';
@@ -84,6 +85,7 @@ export interface BranchStatus {
 export class Fleet {
   readonly #options: FleetOptions;
   readonly #pool: TargetPool;
+  readonly #counter: Counter;
   readonly #members = new Map<string, Member>();
   readonly #wake = new Wake();
   #answering: BrokerLink | null = null;
@@ -103,6 +105,8 @@ export class Fleet {
   constructor(options: FleetOptions) {
     this.#options = options;
     this.#pool = new TargetPool({ connect: options.connectTarget, size: options.poolSize ?? DEFAULT_POOL });
+    const { connectTarget: connect, logger } = options;
+    this.#counter = new Counter({ connect, pool: this.#pool, logger });
   }
 
   /**
@@ -129,6 +133,7 @@ export class Fleet {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#wake.end();
+    this.#counter.stop();
     const members = [...this.#members.values()];
     const done = Promise.allSettled([...members.map(({ pipeline }) => pipeline.stop()), this.#polling, this.#ending]);
     let timer: NodeJS.Timeout | undefined;
@@ -255,6 +260,7 @@ export class Fleet {
       branch,
       pool: this.#pool,
       rows: this.#options.rows,
+      counter: this.#counter,
       priority: rendezvousPriority(branch, this.#options.instance),
       publish: (to, answer) => this.#publish(to, answer),
       quotas: this.#options.quotas ?? QUOTAS,

@@ -31,6 +31,7 @@ import { readKnown } from '../branches/quarantined-rows.ts';
 import type { KnownEntries } from '../branches/quarantined-rows.ts';
 import { haltBranch, lockBranch, samePlace } from '../branches/stream-store.ts';
 import type { BranchRow } from '../branches/stream-store.ts';
+import type { Counter } from '../verify/counter.ts';
 import { EarlyInbox } from './early-inbox.ts';
 import { haltReason, judgeFault } from './fault.ts';
 import { checkHello, takeHello } from './hello-handler.ts';
@@ -79,6 +80,7 @@ export interface PipelineOptions {
   readonly branch: string;
   readonly pool: TargetPool;
   readonly rows: RowWriter;
+  readonly counter: Pick<Counter, 'begin'>;
   /** Among several appliers the highest consumes. */
   readonly priority: number;
   readonly publish: (branch: string, answer: Answer) => Promise<void>;

@@ -8,9 +8,11 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Connection } from 'mysql2/promise';
-import type { BatchBody, Change, StreamMark, TableDescription } from '../../shared/batch.ts';
+import { isVerifyMark } from '../../shared/batch.ts';
+import type { BatchBody, Change, StreamMark, TableDescription, VerifyMark } from '../../shared/batch.ts';
 import { decodeBatch } from '../../shared/batch-codec.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
+import { TableSums } from '../../shared/row-sums.ts';
 import { tableId } from '../apply/applier.ts';
 import type { Prepared, PrepareOptions, TableName, UnfitTable } from '../apply/applier.ts';
 import { OtherForm } from '../apply/table-store.ts';
@@ -40,6 +42,8 @@ import {
 } from '../branches/stream-store.ts';
 import type { Advance, BranchRow } from '../branches/stream-store.ts';
 import { TableClaims, tablesOfBranch } from '../branches/table-claims.ts';
+import { interrupt, saveBranchSums, startVerification } from '../branches/verify-store.ts';
+import type { Counter, Counting } from '../verify/counter.ts';
 import { LeftOut } from './left-out.ts';
 import type { LeavePolicy } from './left-out.ts';
 import type { Quotas } from './quotas.ts';
@@ -82,6 +86,7 @@ export interface UnitWriterOptions {
   readonly branch: string;
   readonly pool: TargetPool;
   readonly rows: RowWriter;
+  readonly counter: Pick<Counter, 'begin'>;
   readonly quotas: Quotas;
 }
 
@@ -89,6 +94,7 @@ export class UnitWriter {
   readonly #branch: string;
   readonly #pool: TargetPool;
   readonly #rows: RowWriter;
+  readonly #counter: UnitWriterOptions['counter'];
   readonly #claims: TableClaims;
   #leaveOut: NonNullable<PrepareOptions['leaveOut']> = 'none';
   #choices: WriteChoices = { inboxBelow: false, leave: null, decision: null };
@@ -100,6 +106,7 @@ export class UnitWriter {
     this.#branch = options.branch;
     this.#pool = options.pool;
     this.#rows = options.rows;
+    this.#counter = options.counter;
     this.#claims = new TableClaims(options.branch, options.quotas.tables);
     this.#quotas = options.quotas;
   }
@@ -138,6 +145,8 @@ export class UnitWriter {
         return this.#startSnapshot(row, only(unit));
       case 'snapshot-end':
         return this.#endSnapshot(row, only(unit));
+      case 'verify':
+        return this.#verify(row, only(unit));
       case 'quarantined':
         return this.#passOver(row, only(unit));
     }
@@ -365,6 +374,57 @@ export class UnitWriter {
     await endSnapshot(connection, this.#branch, snapshot.snapshot);
   }
 
+  /** A mark of a verification. No row changes: what begins here is counted in the background. */
+  async #verify(row: BranchRow, arrival: Arrival): Promise<Written> {
+    const body = bodyOf(arrival);
+    const mark = body.changes.find(isVerifyMark);
+    assert(mark !== undefined, 'a verification without its mark');
+    const begun: Counting[] = [];
+    try {
+      const written = await this.#fenced<Written>(row, async connection => {
+        if (mark.op === 'verify-start') begun.push(...(await this.#beginVerification(connection, arrival, mark)));
+        if (mark.op === 'verify-sums') {
+          const table = { branch: this.#branch, verification: mark.verification, name: body.tables[mark.table]!.name };
+          const sums = mark.problem === null ? TableSums.fromBytes(Buffer.from(mark.sums, 'base64')) : null;
+          await saveBranchSums(connection, table, sums, mark.problem);
+        }
+        if (mark.op === 'verify-end') await closeRequests(connection, this.#branch, [mark.request]);
+        return this.#asStored(connection, await this.#advanceAlone(connection, row, arrival, body, row.batchNumber));
+      });
+      for (const counting of begun) {
+        if (written.outcome === 'written') counting.run();
+        else counting.abandon();
+      }
+      return written;
+    } catch (error) {
+      for (const counting of begun) counting.abandon();
+      throw error;
+    }
+  }
+
+  /** Under the lock on the branch's row all before the mark is committed and nothing behind it: that is the place. */
+  async #beginVerification(
+    connection: Connection,
+    { header, decoded }: Arrival,
+    mark: Extract<VerifyMark, { op: 'verify-start' }>,
+  ): Promise<Counting[]> {
+    assert(decoded !== null, 'a mark is not decoded');
+    const { verification, request, whole } = mark;
+    const { epoch, seq } = header;
+    const comparison = { branch: this.#branch, verification, request, epoch, seq, source: decoded.source };
+    const tables = mark.tables.map((index, at) => ({
+      description: decoded.tables[index]!,
+      buckets: mark.buckets[at]!,
+    }));
+    const rows = tables.map(({ description: { schema, name }, buckets }) => ({ schema, name, buckets }));
+    await startVerification(connection, comparison, rows);
+    const known = whole ? await tablesOfBranch(connection, this.#branch) : null;
+    const counting = await this.#counter.begin(comparison, tables, known);
+    if (typeof counting !== 'string') return [counting];
+    await interrupt(connection, this.#branch, verification, counting);
+    return [];
+  }
+
   /** The branch's table has a key now, or has none any more: one slice of its rows of before; null: there are none. */
   async #clearOtherForm(row: BranchRow, { table }: OtherForm): Promise<Written | null> {
     const slice = await this.#fenced<Written>(row, async connection => {
@@ -554,6 +614,7 @@ function without(body: BatchBody, left: readonly UnfitTable[]): BatchBody {
     ...body,
     tables: body.tables.map((table, index) => (isOut(index) ? { ...table, columns: [] } : table)),
     changes: body.changes.flatMap((change): Change[] => {
+      if (isVerifyMark(change)) return [change];
       if ('tables' in change) return [{ ...change, tables: change.tables.filter(index => !isOut(index)) }];
       return isOut(change.table) ? [] : [change];
     }),
@@ -562,7 +623,8 @@ function without(body: BatchBody, left: readonly UnfitTable[]): BatchBody {
 
 function changesOf(body: BatchBody, table: TableDescription): number {
   return body.changes.reduce((sum, change) => {
-    if ('tables' in change || tableId(body.tables[change.table]!) !== tableId(table)) return sum;
+    if (isVerifyMark(change) || 'tables' in change || tableId(body.tables[change.table]!) !== tableId(table))
+      return sum;
     return sum + ('rows' in change ? change.rows : 1);
   }, 0);
 }

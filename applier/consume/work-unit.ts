@@ -2,9 +2,10 @@
  * Choosing what to apply next: from the batches at hand, the run that goes into one transaction. Pure.
  *
  * Kinds: `plain` batches are merged with their neighbours; `parts` of a large transaction are put into the inbox
- * together; `last-part`, `snapshot-start` and `snapshot-end` stand alone, because each ends or begins something.
+ * together; `last-part`, `snapshot-start`, `snapshot-end` and `verify` stand alone, because each ends or begins something.
  * Merging stops at the bounds below, and is off after a halt so that the batch to blame is found.
  */
+import { isVerifyMark } from '../../shared/batch.ts';
 import type { BatchBody, BatchHeader, Change } from '../../shared/batch.ts';
 import { unpackedBytes } from '../../shared/batch-codec.ts';
 import { TributaryError } from '../../shared/errors.ts';
@@ -26,7 +27,7 @@ export function bytesOf({ body }: Arrival): number {
   return body.reduce((sum, part) => sum + part.length, 0);
 }
 
-export type UnitKind = 'plain' | 'parts' | 'last-part' | 'snapshot-start' | 'snapshot-end' | 'quarantined';
+export type UnitKind = 'plain' | 'parts' | 'last-part' | 'snapshot-start' | 'snapshot-end' | 'verify' | 'quarantined';
 
 export interface Unit {
   readonly kind: UnitKind;
@@ -85,6 +86,11 @@ export function kindOf(body: BatchBody): Exclude<UnitKind, 'quarantined'> {
       throw new TributaryError('BATCH_INVALID', 'A snapshot marker does not stand alone in its batch.');
     }
     return marker.op === 'snapshot-start' ? 'snapshot-start' : 'snapshot-end';
+  }
+  if (body.changes.some(isVerifyMark)) {
+    if (body.part !== null)
+      throw new TributaryError('BATCH_INVALID', 'A mark of a verification is a part of something.');
+    return 'verify';
   }
   if (body.part === null) return 'plain';
   return body.part.last ? 'last-part' : 'parts';

@@ -51,6 +51,10 @@ export interface BranchStatus {
   readonly incompleteSince: string | null;
   /** Entries in quarantine: rows that cannot be applied, and tables that do not fit. */
   readonly quarantined: number;
+  /** When a table was last compared with the branch’s; null: never. */
+  readonly verifiedAt: string | null;
+  /** Tables whose last comparison found a difference. */
+  readonly differentTables: number;
   /** What its agent last said of itself. */
   readonly report: AgentReport | null;
 }

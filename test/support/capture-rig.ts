@@ -21,6 +21,7 @@ import type { SelectionRules } from '../../agent/capture/selection.ts';
 import { SourceConnection } from '../../agent/capture/source.ts';
 import type { Spool, SpoolOptions } from '../../agent/spool/spool.ts';
 import { decodeBatch } from '../../shared/batch-codec.ts';
+import { isVerifyMark } from '../../shared/batch.ts';
 import type { BatchBody, TableDescription, Value } from '../../shared/batch.ts';
 import { Secret } from '../../shared/secret.ts';
 import { openSpool, temporaryDirectory } from './spool-tools.ts';
@@ -236,6 +237,7 @@ export class Replica {
         }
         continue;
       }
+      if (isVerifyMark(change)) continue;
       const description = body.tables[change.table]!;
       const rows = this.#rowsOf(description.name);
       if (change.op === 'truncate') rows.clear();

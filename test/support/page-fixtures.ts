@@ -114,6 +114,8 @@ function branch(now: Date, id: string, changes: Partial<BranchStatus>): BranchSt
     halted: null,
     incompleteSince: null,
     quarantined: 0,
+    verifiedAt: null,
+    differentTables: 0,
     report: {
       version: '0.1.0',
       state: 'capturing',
@@ -245,9 +247,36 @@ export function branchDetail(status: BranchStatus, now = new Date()): BranchDeta
       changedAt: before(now, 700_000),
     })),
     snapshots: [{ snapshot: 's1', whole: true, startedAt: before(now, 300), tables: 3, sweptTables: 0, sweptRows: 0 }],
-    requests: [{ request: 'r1', reason: 'batch 18102 was quarantined', createdAt: before(now, 400) }],
+    requests: [
+      {
+        request: 'r1',
+        kind: 'snapshot',
+        tables: null,
+        reason: 'batch 18102 was quarantined',
+        createdAt: before(now, 400),
+      },
+    ],
     quarantined: [
       { seq: 18_102, reason: `BATCH_REFUSED: stock, key 7: ${HOSTILE}`, quarantinedAt: before(now, 86_400) },
+    ],
+    verified: [
+      {
+        schema: 'shop',
+        name: 'stock',
+        verdict: 'different',
+        reason: `among 249 rows of the branch and 250 here ${HOSTILE}`,
+        verification: 'v1',
+        request: 'r2',
+        epoch: '9f2c4e7a61b8',
+        seq: 18_090,
+        buckets: 16,
+        differingBuckets: 1,
+        branchRows: 3_999,
+        rowsHere: 4_000,
+        repair: null,
+        startedAt: before(now, 3_700),
+        endedAt: before(now, 3_600),
+      },
     ],
   };
 }

@@ -2,6 +2,7 @@ import t from 'tap';
 import fc from 'fast-check';
 import { mergeBodies } from '../../applier/apply/merge.ts';
 import type { Run } from '../../applier/apply/merge.ts';
+import { isVerifyMark } from '../../shared/batch.ts';
 import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch.ts';
 
 const SOURCE = { server: 'u', gtidSet: '', file: 'b', offset: 4, committedAt: null };
@@ -101,7 +102,7 @@ type State = Map<string, Map<string, string>>;
 
 /** What a server would hold: rows by key, by table name. */
 function applyChange(state: State, table: TableDescription, change: Change): void {
-  if (change.op === 'snapshot-start' || change.op === 'snapshot-end') return;
+  if (change.op === 'snapshot-start' || change.op === 'snapshot-end' || isVerifyMark(change)) return;
   const rows = state.get(table.name) ?? new Map<string, string>();
   state.set(table.name, rows);
   if (change.op === 'truncate') {

@@ -3,6 +3,7 @@ import t from 'tap';
 import fc from 'fast-check';
 import type { BatchBody, Change, ColumnDescription, TableDescription, Value } from '../../shared/batch.ts';
 import { decodeBatch, encodeBatch } from '../../shared/batch-codec.ts';
+import { MAX_BUCKETS, TableSums } from '../../shared/row-sums.ts';
 
 const SOURCE = { server: 'u', gtidSet: '', file: 'binlog.000001', offset: 4, committedAt: null };
 
@@ -80,6 +81,16 @@ const body = fc
       }));
   });
 
+const START: Change = { op: 'verify-start', verification: 'v', request: 'r', tables: [0], buckets: [7], whole: false };
+const SUMS: Change = {
+  op: 'verify-sums',
+  verification: 'v',
+  table: 0,
+  sums: new TableSums(7).toBytes().toString('base64'),
+  problem: null,
+};
+const VERIFIED: Change = { op: 'verify-end', verification: 'v', request: 'r' };
+
 void t.test('decoding an encoded batch gives the batch back', t => {
   fc.assert(
     fc.property(body, b => t.strictSame(decodeBatch(encodeBatch(b)), b) && true),
@@ -90,6 +101,9 @@ void t.test('decoding an encoded batch gives the batch back', t => {
     [{ op: 'snapshot-start', snapshot: 'x', tables: [0], whole: true, requests: ['r1'] }],
   );
   t.strictSame(decodeBatch(encodeBatch(markers, { level: 9 })), markers);
+  for (const mark of [START, SUMS, { ...SUMS, sums: '', problem: 'it is away' }, VERIFIED]) {
+    t.strictSame(decodeBatch(encodeBatch(bodyOf([SALES], [mark]))), bodyOf([SALES], [mark]));
+  }
   t.end();
 });
 
@@ -245,6 +259,14 @@ void t.test('every departure from the shape is refused', t => {
       ...GOOD,
       changes: [SALE, { op: 'snapshot-end', snapshot: 'x', tables: [], whole: false, requests: [] }],
     },
+    'a mark of a verification beside rows': { ...GOOD, changes: [SALE, VERIFIED] },
+    'no buckets': { ...GOOD, changes: [{ ...START, buckets: [0] }] },
+    'more buckets than there may be': { ...GOOD, changes: [{ ...START, buckets: [MAX_BUCKETS + 1] }] },
+    'buckets of no table': { ...GOOD, changes: [{ ...START, buckets: [] }] },
+    'sums of half a bucket': { ...GOOD, changes: [{ ...SUMS, sums: 'AAAA' }] },
+    'sums of a table that is not listed': { ...GOOD, changes: [{ ...SUMS, table: 1 }] },
+    'neither sums nor why': { ...GOOD, changes: [{ ...SUMS, sums: '' }] },
+    'a problem without end': { ...GOOD, changes: [{ ...SUMS, problem: 'x'.repeat(10_000) }] },
   };
   for (const [name, value] of Object.entries(cases)) {
     t.throws(() => decodeBatch(packed(value)), { code: 'BATCH_INVALID' }, name);

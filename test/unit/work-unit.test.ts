@@ -100,6 +100,9 @@ await t.test('markers and last parts stand alone, parts go together', t => {
   };
   t.strictSame(kinds([rows(1), body([start]), rows(1)]), ['plain', 1]);
   t.strictSame(kinds([body([start]), body([start])]), ['snapshot-start', 1]);
+  const end: Change = { op: 'verify-end', verification: 'v', request: 'r' };
+  t.strictSame(kinds([body([end]), body([end])]), ['verify', 1]);
+  t.throws(() => kindOf(body([end], { number: 1, last: true })), { code: 'BATCH_INVALID' });
   t.strictSame(kinds([part(1, false), part(2, false), part(3, true)]), ['parts', 2]);
   t.strictSame(kinds([part(3, true), part(1, false)], true), ['last-part', 1]);
   t.throws(() => kinds([rows(1)], true), { code: 'BATCH_INVALID' });

@@ -67,6 +67,7 @@ function sectionsOf(detail) {
   }
   if (detail.leftOut !== null) sections.push({ key: 'left-out', make: () => leftOut(detail.leftOut) });
   if (detail.quarantined.length > 0) sections.push({ key: 'quarantine', make: () => quarantine(detail) });
+  if (detail.verified.length > 0) sections.push({ key: 'verified', make: () => verified(detail) });
   sections.push({ key: 'tables', make: () => tables(detail) });
   return sections;
 }
@@ -282,8 +283,8 @@ function snapshots({ snapshots: running, requests, status }) {
     ),
     ...requests.map(each =>
       h('tr', '', [
-        h('td', '', [pill('none', 'asked for')]),
-        h('td', '', 'all tables'),
+        h('td', '', [pill('none', each.kind === 'verify' ? 'comparison asked for' : 'asked for')]),
+        h('td', '', each.tables === null ? 'all tables' : plural(each.tables, 'table', 'tables')),
         h('td', '', [ago(each.createdAt)]),
         h('td', '', each.reason),
       ]),
@@ -319,6 +320,39 @@ function leftOut({ items, total }) {
     note,
     table('Rows left out', [['Table'], ['Row'], ['Reason'], ['Last']], rows),
   );
+}
+
+const VERDICTS = {
+  equal: ['good', 'equal'],
+  different: ['bad', 'different'],
+  'not-comparable': ['warn', 'not comparable'],
+  interrupted: ['none', 'interrupted'],
+  counting: ['busy', 'being compared'],
+};
+
+function verified({ verified: compared, status }) {
+  const rows = compared.map(each => {
+    const [kind, word] = VERDICTS[each.verdict] ?? ['none', each.verdict];
+    const difference =
+      each.verdict === 'different' && each.differingBuckets !== null
+        ? `in ${count(each.differingBuckets)} of ${plural(each.buckets, 'bucket', 'buckets')} `
+        : '';
+    const repair = each.verdict === 'different' && each.repair !== null ? '; asked for again since' : '';
+    return h('tr', '', [
+      h('td', '', `${each.schema}.${each.name}`),
+      h('td', '', [pill(kind, word)]),
+      h('td', 'right', each.branchRows === null ? '–' : count(each.branchRows)),
+      h('td', 'right', each.rowsHere === null ? '–' : count(each.rowsHere)),
+      h('td', 'wrap', `${difference}${each.reason ?? ''}${repair}`),
+      h('td', '', [ago(each.endedAt ?? each.startedAt)]),
+    ]);
+  });
+  const note =
+    status.differentTables === 0
+      ? 'Rows of both sides at one place of the stream.'
+      : `tributary-applier branch repair ${status.branch} copies again what differs.`;
+  const heads = [['Table'], ['Verdict'], ['Rows there', true], ['Rows here', true], ['Why'], ['When']];
+  return section('Compared with the branch', note, table('Compared with the branch', heads, rows));
 }
 
 function quarantine({ quarantined }) {

@@ -1,0 +1,103 @@
+/**
+ * What the stream says of rows between two of its places: the last of each. Pure.
+ *
+ * A view of the branch was taken somewhere in between. A row that the stream does not speak of is at the second place as it
+ * is in the view; of one that it does speak of, its last word is what the row is there, whatever the view shows.
+ */
+import { isVerifyMark } from '../../shared/batch.ts';
+import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch.ts';
+import { markRow } from '../../shared/row-sums.ts';
+import type { RowMark, RowShape } from '../../shared/row-sums.ts';
+import { keyColumns, keyIdOf, tableKey } from '../capture/batcher.ts';
+import type { KeyId } from '../capture/batcher.ts';
+
+/** A table as it is compared: described as in its batches. */
+export interface ComparedTable {
+  readonly description: TableDescription;
+  readonly shape: RowShape;
+  readonly buckets: number;
+}
+
+/** Rows spoken of, as they are at the second place; null: not there. */
+export type TouchedRows = ReadonlyMap<KeyId, RowMark | null>;
+
+const NONE: TouchedRows = new Map();
+
+export class Touched {
+  readonly #tables = new Map<string, { readonly table: ComparedTable; readonly rows: Map<KeyId, RowMark | null> }>();
+  /** Tables of which the view and the stream together do not tell what is at the second place. */
+  readonly #unclear = new Set<string>();
+  readonly #most: number;
+  #noted = 0;
+
+  /** @param most rows that may be spoken of */
+  constructor(tables: readonly ComparedTable[], most: number) {
+    this.#most = most;
+    for (const table of tables) this.#tables.set(nameOf(table.description), { table, rows: new Map() });
+  }
+
+  /** The batches between the two places, in order. */
+  take({ tables, changes }: BatchBody): void {
+    for (const change of changes) {
+      if (isVerifyMark(change) || !('table' in change)) continue;
+      const description = tables[change.table]!;
+      const found = this.#tables.get(nameOf(description));
+      if (found === undefined) continue;
+      if (!isRowChange(change) || !isSame(description, found.table.description)) {
+        // Truncated, defined otherwise, or without keys: then nobody knows which of its rows the view has.
+        this.#unclear.add(nameOf(description));
+        continue;
+      }
+      this.#note(found.table, found.rows, change);
+    }
+  }
+
+  #note(table: ComparedTable, rows: Map<KeyId, RowMark | null>, change: RowChange): void {
+    this.#noted += change.rows;
+    if (this.overflown) return;
+    const keys =
+      change.op === 'delete' ? change.keys : keyColumns(table.description.columns).map(index => change.values[index]!);
+    for (let row = 0; row < change.rows; row += 1) {
+      rows.set(keyIdOf(keys, row), change.op === 'delete' ? null : markOf(table, change.values, row));
+    }
+  }
+
+  /** More was changed than may be noted. */
+  get overflown(): boolean {
+    return this.#noted > this.#most;
+  }
+
+  get hasUnclear(): boolean {
+    return this.#unclear.size > 0;
+  }
+
+  isUnclear({ description }: ComparedTable): boolean {
+    return this.#unclear.has(nameOf(description));
+  }
+
+  rowsOf({ description }: ComparedTable): TouchedRows {
+    return this.#tables.get(nameOf(description))?.rows ?? NONE;
+  }
+}
+
+type RowChange = Extract<Change, { op: 'upsert' | 'delete' }>;
+
+function isRowChange(change: Change): change is RowChange {
+  return change.op === 'upsert' || change.op === 'delete';
+}
+
+function markOf({ shape, buckets }: ComparedTable, values: readonly (readonly Value[])[], row: number): RowMark {
+  return markRow(
+    shape,
+    values.map(column => column[row]!),
+    buckets,
+  );
+}
+
+function nameOf({ schema, name }: TableDescription): string {
+  return tableKey(schema, name);
+}
+
+function isSame(a: TableDescription, b: TableDescription): boolean {
+  return JSON.stringify(a.columns) === JSON.stringify(b.columns);
+}

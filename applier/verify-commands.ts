@@ -1,0 +1,107 @@
+/** `branch verify` and `branch repair`. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { EXIT_FAILED, EXIT_OK } from '../shared/cli.ts';
+import type { CommandCall, CommandSpec } from '../shared/cli.ts';
+import type { VerifiedTable } from './branches/verify-store.ts';
+import { withRegistry } from './with-registry.ts';
+
+const LOOK_MS = 500;
+
+export const VERIFY_COMMANDS: readonly CommandSpec[] = [
+  {
+    usage: 'branch verify <id> [tables...]',
+    summary:
+      'prove, while the branch sells on, that its rows are here exactly, or say in which tables (none: all) they are not; exit status 0: equal',
+    options: [
+      { flags: '--no-wait', description: 'ask only; branch show lists the result' },
+      { flags: '--last', description: 'ask nothing; say what the last comparisons have found' },
+    ],
+    json: true,
+    run: branchVerify,
+  },
+  {
+    usage: 'branch repair <id>',
+    summary: 'ask a branch to copy again exactly the tables whose last comparison found a difference',
+    json: true,
+    run: branchRepair,
+  },
+];
+
+type Verdict = 'equal' | 'different' | 'not-comparable';
+
+async function branchVerify(call: CommandCall): Promise<number> {
+  const [branch = '', ...names] = call.args;
+  return withRegistry(call, async registry => {
+    if (call.options['last'] === true) {
+      const { verified } = await registry.show(branch);
+      return report(call, branch, null, verified);
+    }
+    const request = await registry.verify(branch, names);
+    if (call.options['wait'] === false) {
+      call.print({ branch, request }, `${branch} is asked for verification ${request}; branch show ${branch} lists it`);
+      return EXIT_OK;
+    }
+    call.note(`${branch} is asked for verification ${request}, and answers when it is online`);
+    for (let told = ''; ;) {
+      const { tables, isOpen } = await registry.verified(branch, request);
+      const ours = tables.filter(table => table.request === request);
+      const ended = ours.filter(({ verdict }) => verdict !== 'counting').length;
+      if (!isOpen && ended === ours.length) return report(call, branch, request, ours);
+      const progress = `${ended} of ${ours.length} tables compared`;
+      if (ours.length > 0 && progress !== told) call.note((told = progress));
+      try {
+        await sleep(LOOK_MS, undefined, { signal: call.signal });
+      } catch {
+        call.note(`verification ${request} goes on; branch verify ${branch} --last says what it has found`);
+        return EXIT_FAILED;
+      }
+    }
+  });
+}
+
+function report(call: CommandCall, branch: string, request: string | null, tables: readonly VerifiedTable[]): number {
+  const verdict = verdictOf(tables);
+  const closing = {
+    equal: `equal: ${branch} and the head office hold the same rows of ${tables.length} tables`,
+    different: `different: \`tributary-applier branch repair ${branch}\` asks for the tables that differ again`,
+    'not-comparable': tables.length === 0 ? 'not comparable: no table was compared' : 'not comparable: see above',
+  };
+  call.print({ branch, request, verdict, tables }, [...tables.map(renderVerified), closing[verdict]].join('\n'));
+  return verdict === 'equal' ? EXIT_OK : EXIT_FAILED;
+}
+
+function verdictOf(tables: readonly VerifiedTable[]): Verdict {
+  if (tables.some(({ verdict }) => verdict === 'different')) return 'different';
+  return tables.length > 0 && tables.every(({ verdict }) => verdict === 'equal') ? 'equal' : 'not-comparable';
+}
+
+/** One line. */
+export function renderVerified(table: VerifiedTable): string {
+  const { schema, name, verdict, reason, rowsHere, branchRows, buckets, differingBuckets, seq, endedAt } = table;
+  const place = `as of batch ${seq}${endedAt === null ? '' : `, ${endedAt}`}`;
+  const found = {
+    counting: 'is being compared',
+    equal: `equal, ${rowsHere ?? 0} rows`,
+    different: `DIFFERENT in ${differingBuckets ?? 0} of ${buckets} buckets: ${branchRows ?? 0} rows at the branch, ${rowsHere ?? 0} here`,
+    'not-comparable': 'not comparable',
+    interrupted: 'interrupted',
+  };
+  const repair = table.repair === null ? '' : `; asked for again since (${table.repair})`;
+  return `${schema}.${name}: ${found[verdict]}${reason === null ? '' : `: ${reason}`} (${place})${repair}`;
+}
+
+async function branchRepair(call: CommandCall): Promise<undefined> {
+  const branch = call.args[0] ?? '';
+  const { request, tables, whole } = await withRegistry(call, registry => registry.repair(branch));
+  const names = tables.map(({ schema, name }) => `${schema}.${name}`);
+  const of = whole
+    ? `all tables, since some are here that the branch does not have (${names.join(', ')})`
+    : names.join(', ');
+  call.print(
+    { branch, request, whole, tables: names },
+    request === null
+      ? `nothing to repair: no table of ${branch} was different when it was last compared`
+      : `${branch} is asked for snapshot ${request} of ${of}; branch show ${branch} lists it until it has ended. Then verify again`,
+  );
+  return undefined;
+}

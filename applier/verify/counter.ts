@@ -1,0 +1,272 @@
+/**
+ * The head office's side of verifications: what it held of a branch's tables at one place of the stream, summed up while
+ * the stream goes on.
+ *
+ * The view is begun while the caller holds the lock on the branch's row, so that all of the branch before that place is
+ * in it and nothing behind; then it is read in the background, over a connection of its own.
+ *
+ * Bounds: COUNTINGS at a time in this process, one a branch; sums, not rows, are held. Reading takes half of the time at
+ * most. Whatever ends a counting early leaves its tables interrupted, and the branch's stream as it is.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import type { TableDescription } from '../../shared/batch.ts';
+import { columnType } from '../../shared/batch-codec.ts';
+import { TributaryError, describeError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/logging.ts';
+import { mysqlErrno, streamCells } from '../../shared/mysql.ts';
+import { TableSums, markRow } from '../../shared/row-sums.ts';
+import { quoteString, quoteTable } from '../../shared/sql.ts';
+import type { TableName } from '../apply/applier.ts';
+import { readServerTable } from '../apply/table-store.ts';
+import { keyOf } from '../apply/target-table.ts';
+import { prepareTargetSession } from '../apply/target-session.ts';
+import { lockBranch } from '../branches/stream-store.ts';
+import {
+  countingLock,
+  endAs,
+  forgetTables,
+  interrupt,
+  saveExtraTable,
+  saveSumsHere,
+} from '../branches/verify-store.ts';
+import type { Comparison } from '../branches/verify-store.ts';
+import type { TargetPool } from '../consume/target-pool.ts';
+import { cellReader, readBackQuery } from './read-back.ts';
+
+const COUNTINGS = 4;
+/** How long an earlier counting of the branch may take to let go. */
+const LOCK_WAIT_S = 3;
+/** A view is read from time to time, with rests; the session must live as long. */
+const SESSION_SECONDS = 3_600;
+const STREAMED_ROWS = 256;
+const ROWS_A_TURN = 2_000;
+const MOST_REST_MS = 1_000;
+/** A fault of the database while a result is stored. */
+const STORE_ATTEMPTS = 5;
+const RETRY_MS = 500;
+
+/** A table to be summed up; without columns it is not. */
+export interface TableToCount {
+  readonly description: TableDescription;
+  readonly buckets: number;
+}
+
+export interface CounterOptions {
+  /** Opens a connection with the head-office database selected. */
+  readonly connect: () => Promise<Connection>;
+  /** For storing what was counted. */
+  readonly pool: TargetPool;
+  readonly logger: Logger;
+}
+
+/** A view that was begun. */
+export interface Counting {
+  /** Begins to read; to be called once its place is committed. */
+  run(): void;
+  /** Its place was not committed. */
+  abandon(): void;
+}
+
+export class Counter {
+  readonly #o: CounterOptions;
+  readonly #running = new Map<string, CountingRun>();
+
+  constructor(options: CounterOptions) {
+    this.#o = options;
+  }
+
+  /**
+   * Begins a view of what is committed now.
+   * @param known all tables here that may hold rows of the branch; null: only those of the list matter
+   * @returns or why there is none
+   */
+  async begin(
+    comparison: Comparison,
+    tables: readonly TableToCount[],
+    known: readonly TableName[] | null,
+  ): Promise<Counting | string> {
+    const { branch } = comparison;
+    this.#running.get(branch)?.abandon();
+    if (this.#running.size >= COUNTINGS) return 'the head office was comparing other branches: ask again';
+    let connection: Connection | null = null;
+    try {
+      connection = await this.#o.connect();
+      await prepareTargetSession(connection);
+      const settings = ['wait_timeout', 'net_read_timeout', 'net_write_timeout'];
+      await connection.query(`SET ${settings.map(name => `SESSION ${name} = ${SESSION_SECONDS}`).join(', ')}`);
+      await connection.query(`SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ`);
+      const [rows] = await connection.query<RowDataPacket[]>(
+        `SELECT GET_LOCK(${countingLock(branch)}, ${LOCK_WAIT_S}) AS got, DATABASE() AS name`,
+      );
+      if (Number(rows[0]?.['got']) !== 1) {
+        connection.destroy();
+        return 'another applier is comparing the branch: ask again';
+      }
+      await connection.query('START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY');
+      const database = String(rows[0]?.['name']);
+      const run = new CountingRun(this.#o, connection, database, comparison, tables, known, () => {
+        if (this.#running.get(branch) === run) this.#running.delete(branch);
+      });
+      this.#running.set(branch, run);
+      return run;
+    } catch (error) {
+      connection?.destroy();
+      this.#o.logger.warn({ branch, err: error }, 'A verification finds no connection.');
+      return describeError(error);
+    }
+  }
+
+  /** What is being counted is interrupted. */
+  stop(): void {
+    for (const run of this.#running.values()) run.abandon();
+  }
+}
+
+class CountingRun implements Counting {
+  readonly #o: CounterOptions;
+  readonly #connection: Connection;
+  readonly #database: string;
+  readonly #comparison: Comparison;
+  readonly #tables: readonly TableToCount[];
+  readonly #known: readonly TableName[] | null;
+  readonly #ended: () => void;
+  #abandoned = false;
+
+  constructor(
+    options: CounterOptions,
+    connection: Connection,
+    database: string,
+    comparison: Comparison,
+    tables: readonly TableToCount[],
+    known: readonly TableName[] | null,
+    ended: () => void,
+  ) {
+    this.#o = options;
+    this.#connection = connection;
+    this.#database = database;
+    this.#comparison = comparison;
+    this.#tables = tables;
+    this.#known = known;
+    this.#ended = ended;
+  }
+
+  abandon(): void {
+    this.#abandoned = true;
+    this.#connection.destroy();
+    this.#ended();
+  }
+
+  run(): void {
+    void this.#run();
+  }
+
+  async #run(): Promise<void> {
+    const { branch, verification } = this.#comparison;
+    try {
+      for (const table of this.#tables) if (table.description.columns.length > 0) await this.#count(table);
+      await this.#countOthers();
+    } catch (error) {
+      if (this.#abandoned) return;
+      this.#o.logger.warn({ branch, err: error }, 'A verification is interrupted.');
+      const reason = `${describeError(error)}: ask again`;
+      await this.#store(connection => interrupt(connection, branch, verification, reason)).catch((fault: unknown) =>
+        this.#o.logger.warn({ branch, err: fault }, 'What became of a verification is not stored.'),
+      );
+    } finally {
+      this.#connection.destroy();
+      this.#ended();
+    }
+  }
+
+  async #count({ description, buckets }: TableToCount): Promise<void> {
+    const { branch, verification } = this.#comparison;
+    const counted = { branch, verification, name: description.name };
+    let sums: TableSums;
+    try {
+      sums = await this.#sum(description, buckets);
+    } catch (error) {
+      // Altered meanwhile, or unfit for what the branch has: a matter of this table.
+      const isOfTable = error instanceof TributaryError ? error.code === 'TARGET_SCHEMA' : mysqlErrno(error) !== null;
+      if (this.#abandoned || !isOfTable) throw error;
+      const verdict = error instanceof TributaryError ? 'not-comparable' : 'interrupted';
+      await this.#store(connection => endAs(connection, counted, verdict, describeError(error)));
+      return;
+    }
+    await this.#store(connection => saveSumsHere(connection, counted, sums));
+  }
+
+  async #sum(description: TableDescription, buckets: number): Promise<TableSums> {
+    const sums = new TableSums(buckets);
+    const server = await readServerTable(this.#connection, this.#database, description.name);
+    // Without the table the head office has none of its rows.
+    if (server === null) return sums;
+    if (server.primaryKey[0] !== '_branch') {
+      throw new TributaryError('TARGET_SCHEMA', 'the head office has a table of this name that Tributary did not make');
+    }
+    const types = description.columns.map(({ type }) => columnType(type));
+    const readers = types.map(cellReader);
+    const shape = { types, key: keyOf(description) };
+    const query = readBackQuery(
+      quoteTable(this.#database, description.name),
+      description,
+      server,
+      this.#comparison.branch,
+    );
+    let rows = 0;
+    let startedAt = performance.now();
+    await this.#connection.query('SAVEPOINT table_read');
+    for await (const cells of streamCells(this.#connection, query, STREAMED_ROWS)) {
+      const values = readers.map((read, index) => read(cells[index] ?? null));
+      sums.add(markRow(shape, values, buckets));
+      rows += 1;
+      if (rows % ROWS_A_TURN > 0) continue;
+      await sleep(Math.min(MOST_REST_MS, performance.now() - startedAt));
+      startedAt = performance.now();
+    }
+    // The view stays; the lock that keeps others from altering the table goes.
+    await this.#connection.query('ROLLBACK TO SAVEPOINT table_read');
+    return sums;
+  }
+
+  /** Tables that the branch does not have may hold none of its rows. */
+  async #countOthers(): Promise<void> {
+    if (this.#known === null) return;
+    const { branch } = this.#comparison;
+    const compared = new Set(this.#tables.map(({ description }) => description.name));
+    const others = this.#known.filter(({ name }) => !compared.has(name));
+    const empty: string[] = [];
+    for (const other of others) {
+      const rows = await this.#rowsOf(other.name);
+      if (rows === 0) empty.push(other.name);
+      else await this.#store(connection => saveExtraTable(connection, this.#comparison, other, rows));
+    }
+    await this.#store(connection => forgetTables(connection, branch, empty));
+  }
+
+  async #rowsOf(name: string): Promise<number> {
+    if ((await readServerTable(this.#connection, this.#database, name)) === null) return 0;
+    await this.#connection.query('SAVEPOINT table_read');
+    const [rows] = await this.#connection.query<RowDataPacket[]>(
+      `SELECT COUNT(*) AS n FROM ${quoteTable(this.#database, name)} WHERE \`_branch\` = ${quoteString(this.#comparison.branch)}`,
+    );
+    await this.#connection.query('ROLLBACK TO SAVEPOINT table_read');
+    return Number(rows[0]?.['n']);
+  }
+
+  /** Under the lock on the branch's row, tried again when the server is busy. */
+  async #store(work: (connection: Connection) => Promise<void>): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await this.#o.pool.transact(async connection => {
+          await lockBranch(connection, this.#comparison.branch);
+          await work(connection);
+        });
+        return;
+      } catch (error) {
+        if (this.#abandoned || attempt >= STORE_ATTEMPTS) throw error;
+        await sleep(RETRY_MS * attempt);
+      }
+    }
+  }
+}

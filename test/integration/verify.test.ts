@@ -1,0 +1,185 @@
+/**
+ * `branch verify` and `branch repair`: what is equal is proved equal while the branch sells on, whatever the server, and
+ * what was changed by hand at the head office is found and mended.
+ */
+import { join } from 'node:path';
+import type { RowDataPacket } from 'mysql2/promise';
+import t from 'tap';
+import { applierCli } from '../../applier/commands.ts';
+import { runCli } from '../../shared/cli.ts';
+import { everyTypeRows, everyTypeTable, numbers } from '../support/every-type.ts';
+import { LOAD_TABLES, Load, testSeed } from '../support/load.ts';
+import { createWorld } from '../support/world.ts';
+import type { Branch, World } from '../support/world.ts';
+
+t.setTimeout(240_000);
+
+interface Found {
+  readonly verdict: string;
+  readonly tables: readonly {
+    readonly name: string;
+    readonly verdict: string;
+    readonly reason: string | null;
+    readonly differingBuckets: number | null;
+    readonly branchRows: number | null;
+    readonly rowsHere: number | null;
+  }[];
+}
+
+/** A command in this process: starting one takes longer than what most of them do. */
+async function command(world: World, args: readonly string[]): Promise<{ code: number; out: string; err: string }> {
+  let out = '';
+  let err = '';
+  const streams = { out: (text: string) => (out += text), err: (text: string) => (err += text) };
+  const config = join(world.directory, 'applier', 'applier.yaml');
+  const code = await runCli(applierCli(), [...args, '--config', config], new AbortController().signal, streams);
+  return { code, out, err };
+}
+
+async function verify(world: World, branch: Branch, args: readonly string[] = []): Promise<Found & { code: number }> {
+  const { code, out, err } = await command(world, ['branch', 'verify', branch.id, ...args, '--json']);
+  try {
+    return { ...(JSON.parse(out) as Found), code };
+  } catch (cause) {
+    throw new Error(`no JSON: ${out}${err}`, { cause });
+  }
+}
+
+function verdicts(found: Found): Record<string, string> {
+  return Object.fromEntries(
+    found.tables.map(({ name, verdict, reason }) => [name, `${verdict} ${reason ?? ''}`.trim()]),
+  );
+}
+
+async function waitFor(isSo: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 60_000;
+  while (!(await isSo())) {
+    if (Date.now() > deadline) throw new Error('it did not come to pass within a minute');
+    await new Promise(resolve => setTimeout(resolve, 20));
+  }
+}
+
+const FLAVORS = { paris: 'branchMysql', lyon: 'branchMariadb', nice: 'branchMysqlNoGtid' } as const;
+
+void t.test('three branches, one of each kind', async t => {
+  const seed = testSeed();
+  t.comment(`SEED=${seed}`);
+  const world = await createWorld(t);
+  await world.startApplier();
+  const branches = await Promise.all(
+    Object.entries(FLAVORS).map(async ([name, flavor]) => {
+      const kind = flavor === 'branchMariadb' ? 'mariadb' : 'mysql';
+      const branch = await world.addBranch(name, {
+        flavor,
+        // A JSON is a text in MariaDB.
+        config: { tables: { map: { [`${name}_${world.id}.every_type`]: `every_type_${kind}` } } },
+        setup: [
+          ...LOAD_TABLES,
+          "SET SESSION sql_mode = ''",
+          everyTypeTable(kind),
+          everyTypeRows(kind, 1),
+          'CREATE TABLE no_key (a INT, b VARCHAR(9))',
+          "INSERT INTO no_key VALUES (1, 'x'), (1, 'x'), (1, 'x'), (NULL, 'y'), (2, NULL)",
+        ],
+      });
+      t.match(await command(world, ['branch', 'repair', branch.id]), { code: 2, err: /was ever compared.*verify/s });
+      await branch.startAgent();
+      return { branch, kind } as const;
+    }),
+  );
+  const equal = async ({ branch, kind }: (typeof branches)[number]): Promise<void> => {
+    await world.waitUntilEqual(branch, 60_000, { map: { [`${branch.schema}.every_type`]: `every_type_${kind}` } });
+  };
+  for (const each of branches) await equal(each);
+  const [first] = branches as [(typeof branches)[number]];
+  const { branch: paris } = first;
+  const hq = world.headOfficeDb;
+
+  await t.test('all tables are proved equal while a workload runs', async t => {
+    const loads = branches.map(({ branch }) => new Load(branch.source, { schema: branch.schema, seed, pauseMs: 2 }));
+    t.teardown(() => Promise.all(loads.map(load => load.stop())));
+    for (const { branch, kind } of branches) await branch.db.query(everyTypeRows(kind, 101));
+    for (let round = 0; round < 2; round += 1) {
+      const found = await Promise.all(branches.map(({ branch }) => verify(world, branch)));
+      for (const [index, each] of found.entries()) {
+        t.strictSame(
+          verdicts(each),
+          {
+            [`every_type_${branches[index]!.kind}`]: 'equal',
+            load_code: 'equal',
+            load_sale: 'equal',
+            load_stock: 'equal',
+            no_key: 'equal',
+          },
+          `${branches[index]!.branch.id}, round ${round}`,
+        );
+        t.equal(each.code, 0);
+      }
+    }
+    for (const load of loads) {
+      await load.stop();
+      t.ok(load.committed > 20, `${load.committed} transactions meanwhile`);
+    }
+    for (const each of branches) await equal(each);
+  });
+
+  await t.test('what was changed by hand at the head office is found, and repaired', async t => {
+    t.match(await command(world, ['branch', 'verify', paris.id, 'x']), { code: 2, err: /has no table x/ });
+    const mine = `_branch = '${paris.id}'`;
+    await hq.query(`UPDATE every_type_mysql SET c1 = c1 - 1 WHERE ${mine} AND id = 102`);
+    await hq.query(`DELETE FROM load_sale WHERE ${mine} LIMIT 1`);
+    await hq.query(
+      `INSERT INTO load_stock (_branch, shop, sku, _batch, _changed_at) VALUES ('${paris.id}', 'N', 'x', 1, NOW())`,
+    );
+    await hq.query(`DELETE FROM no_key WHERE ${mine} AND a = 1 AND _copy = 2`);
+    const found = await verify(world, paris);
+    t.match(found, { code: 1, verdict: 'different' });
+    const rows = new Map(found.tables.map(table => [table.name, table]));
+    t.match(rows.get('load_code'), { verdict: 'equal', differingBuckets: 0 });
+    const missing = { every_type_mysql: 0, load_sale: 1, load_stock: -1, no_key: 1 };
+    for (const [name, fewer] of Object.entries(missing)) {
+      const { verdict, differingBuckets, branchRows, rowsHere } = rows.get(name)!;
+      t.strictSame([verdict, differingBuckets, branchRows! - rowsHere!], ['different', 1, fewer], name);
+    }
+    t.match(await command(world, ['branch', 'show', paris.id]), {
+      out: /compared: .*every_type_mysql: DIFFERENT in 1 of/,
+    });
+    t.match(await command(world, ['branch', 'verify', paris.id, '--last']), { code: 1, out: /branch repair/ });
+
+    const repair = await command(world, ['branch', 'repair', paris.id, '--json']);
+    t.match(JSON.parse(repair.out), {
+      tables: Object.keys(missing).map(name => `${paris.schema}.${name}`),
+      whole: false,
+    });
+    await equal(first);
+    t.match(await verify(world, paris), { code: 0, verdict: 'equal' });
+    t.match(await command(world, ['branch', 'repair', paris.id]), { code: 0, out: /nothing to repair/ });
+  });
+
+  await t.test('one table alone, and one that the branch does not have', async t => {
+    await paris.db.query('SET SESSION sql_log_bin = 0');
+    await paris.db.query('DROP TABLE load_code');
+    await paris.db.query('SET SESSION sql_log_bin = 1');
+    t.strictSame(verdicts(await verify(world, paris, [`${paris.schema}.no_key`])), { no_key: 'equal' });
+    t.match(verdicts(await verify(world, paris)), {
+      load_code: 'different the branch has no such table',
+      no_key: 'equal',
+    });
+    t.match(await command(world, ['branch', 'repair', paris.id]), { code: 0, out: /all tables, since/ });
+    await equal(first);
+    t.match(await verify(world, paris), { code: 0, verdict: 'equal' });
+  });
+
+  await t.test('an agent that is killed meanwhile begins again', async t => {
+    await paris.db.query(`INSERT INTO no_key SELECT i, 'many' FROM (${numbers(60_000)}) n`);
+    await equal(first);
+    const asked = verify(world, paris);
+    await waitFor(async () => {
+      const [rows] = await hq.query<RowDataPacket[]>("SELECT 1 FROM tributary_verify WHERE verdict = 'counting'");
+      return rows.length > 0;
+    });
+    await paris.agent.kill9();
+    await paris.startAgent();
+    t.match(await asked, { code: 0, verdict: 'equal' });
+  });
+});
