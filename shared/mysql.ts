@@ -85,6 +85,7 @@ export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpos
   }
   // A connection that breaks while idle says so at its next statement; without a listener it would end the process.
   connection.on('error', () => undefined);
+  settleOnDestroy(connection, purpose.side);
   noteCertificates(connection, settings, purpose.side);
   const stallMs = purpose.stallMs ?? STALL_MS;
   if (stallMs > 0) watchForStall(connection, stallMs, purpose.side, () => isAtWork(settings, connection.threadId));
@@ -110,10 +111,29 @@ function loginError(error: unknown, side: MysqlSide, settings: MysqlSettings, do
   });
 }
 
+/**
+ * mysql2's `destroy` says goodbye and leaves outstanding statements unsettled until the server has answered them, which a
+ * server that waits for a lock, or is gone, does not. Here it cuts the socket, and they fail at once.
+ */
+function settleOnDestroy(connection: Connection, side: MysqlSide): void {
+  connection.destroy = () => {
+    const stream = streamOf(connection);
+    if (stream instanceof Socket) cut(stream, side, 'the connection was closed by this process');
+  };
+}
+
+function cut(stream: Socket, side: MysqlSide, why: string): void {
+  stream.destroy(new TributaryError(side === 'source' ? 'SOURCE_UNREACHABLE' : 'TARGET_UNREACHABLE', why));
+}
+
+function streamOf(connection: Connection): unknown {
+  const core: unknown = Reflect.get(connection, 'connection');
+  return core instanceof Object ? Reflect.get(core, 'stream') : undefined;
+}
+
 /** Notes when the certificates run out that have let us connect; without TLS there are none. */
 function noteCertificates(connection: Connection, settings: MysqlSettings, side: MysqlSide): void {
-  const core: unknown = Reflect.get(connection, 'connection');
-  const stream: unknown = core instanceof Object ? Reflect.get(core, 'stream') : undefined;
+  const stream = streamOf(connection);
   if (!(stream instanceof TLSSocket)) return;
   noteOwnCertificates(side, settings.tls);
   noteServerCertificate(side, stream.getPeerCertificate());
@@ -143,7 +163,7 @@ function watchForStall(
 
   const giveUp = (stream: Socket, why: string): void => {
     clearInterval(timer);
-    stream.destroy(new TributaryError(side === 'source' ? 'SOURCE_UNREACHABLE' : 'TARGET_UNREACHABLE', why));
+    cut(stream, side, why);
   };
   const ask = async (stream: Socket): Promise<void> => {
     const at = movedAt;

@@ -10,6 +10,7 @@
  * commands work with one applier, with several and with none running.
  */
 import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from 'mysql2/promise';
 import { answerMessage } from '../../shared/amqp-messages.ts';
 import type { BrokerConnection, BrokerPublisher } from '../../shared/amqp.ts';
@@ -39,6 +40,8 @@ const DEFAULT_POOL = 8;
 const ANSWER_DEADLINE_MS = 10_000;
 /** After that, work in progress is cut off and rolled back. */
 const STOP_GRACE_MS = 2_000;
+/** After the connections have ended, which takes at most two seconds: so that all of it takes less than five. */
+const STOP_REST_MS = 500;
 const MAX_PRIORITY = 1_000;
 /** Rest between attempts to mend a broker that has lost queues, users or the virtual host. */
 const MEND_EVERY_MS = 5_000;
@@ -136,17 +139,12 @@ export class Fleet {
     this.#counter.stop();
     const members = [...this.#members.values()];
     const done = Promise.allSettled([...members.map(({ pipeline }) => pipeline.stop()), this.#polling, this.#ending]);
-    let timer: NodeJS.Timeout | undefined;
-    const grace = new Promise<void>(resolve => {
-      timer = setTimeout(resolve, STOP_GRACE_MS);
-    });
-    await Promise.race([done, grace]);
-    clearTimeout(timer);
+    await settled(done, STOP_GRACE_MS);
     // Cuts off what is still at work, which rolls it back; then the pipelines end.
-    await this.#pool.close();
-    await this.#publisher?.close();
-    await Promise.allSettled([this.#answering?.stop(), ...members.map(({ link }) => link.stop())]);
-    await done;
+    const links = [this.#publisher?.close(), this.#answering?.stop(), ...members.map(({ link }) => link.stop())];
+    await Promise.allSettled([this.#pool.close(), ...links]);
+    // What is left only waits, e.g. for a connection that is being opened.
+    await settled(done, STOP_REST_MS);
     this.#members.clear();
   }
 
@@ -296,4 +294,11 @@ export class Fleet {
 export function rendezvousPriority(branch: string, instance: string): number {
   const hash = createHash('sha256').update(`${branch}\n${instance}`).digest();
   return hash.readUInt32BE(0) % MAX_PRIORITY;
+}
+
+/** Waits for work that never fails, but not for longer than this. */
+async function settled(work: Promise<unknown>, withinMs: number): Promise<void> {
+  const waiting = new AbortController();
+  await Promise.race([work, sleep(withinMs, undefined, { signal: waiting.signal })]);
+  waiting.abort();
 }

@@ -161,6 +161,22 @@ await t.test('SIGTERM ends both within five seconds under load, and nothing is l
   await world.waitUntilEqual(branch);
 });
 
+await t.test('SIGTERM ends an applier within five seconds that waits for a lock in the database', async t => {
+  const branch = await world.addBranch('locked', { setup: LOAD_TABLES });
+  await branch.startAgent();
+  await world.waitUntilEqual(branch);
+  await world.headOfficeDb.query('START TRANSACTION');
+  await world.headOfficeDb.query(
+    `SELECT * FROM ${world.database}.tributary_branch WHERE branch = '${branch.id}' FOR UPDATE`,
+  );
+  await branch.db.query(`INSERT INTO load_code (code, n) VALUES ('lock', 1)`);
+  await sleep(1_000);
+  t.equal(await applier.stop(STOP_WITHIN_MS), 0);
+  await world.headOfficeDb.query('ROLLBACK');
+  await applier.start();
+  await world.waitUntilEqual(branch);
+});
+
 await t.test('a start after a crash takes less than two seconds, whatever the spool holds', async t => {
   const branch = await world.addBranch('starting', { setup: LOAD_TABLES });
   const spool = Spool.open({

@@ -1,6 +1,6 @@
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
-import type { RowDataPacket } from 'mysql2/promise';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import type { MysqlSettings } from '../../shared/link-settings.ts';
@@ -39,6 +39,24 @@ void t.test('a statement that stalls destroys its connection within the deadline
   t.ok(performance.now() - before < 3000, 'long before the server answers');
   await t.rejects(connection.query('SELECT 1'), 'and the connection is of no use any more');
   await closeQuietly(connection);
+});
+
+void t.test('a connection that is destroyed or closed does not wait for what the server is at', async t => {
+  const destroy = (one: Connection): Promise<void> => {
+    one.destroy();
+    return Promise.resolve();
+  };
+  for (const end of [destroy, closeQuietly]) {
+    const connection = await connectMysql(settings, purpose);
+    const outstanding = [connection.query('SELECT SLEEP(20)'), connection.query('SELECT 1')];
+    const all = Promise.allSettled(outstanding);
+    await end(connection);
+    const [first, second] = await all;
+    t.match(first, { status: 'rejected', reason: { code: 'TARGET_UNREACHABLE' } });
+    t.equal(second?.status, 'rejected');
+    await t.rejects(connection.query('SELECT 1'));
+    await closeQuietly(connection);
+  }
 });
 
 void t.test('an idle connection is left alone, and so is a statement that finishes in time', async t => {
