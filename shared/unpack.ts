@@ -19,8 +19,11 @@ const LONG_STRING_BYTES = 4 * 1024 * 1024;
 const MAX_DEPTH = 8;
 /** Arrays and objects in one body; values are counted apart. */
 const MAX_CONTAINERS = 1_000_000;
-/** A second's work at most, in which every other branch waits; 20,000 rows of 400 columns. */
-const MAX_VALUES = 8_000_000;
+/**
+ * Reading them holds up every other branch. What an agent makes is 8 MiB of JSON and one row event more, unless values
+ * are long: four million values of one digit and a comma.
+ */
+const MAX_VALUES = 5_000_000;
 
 /** An agent makes one of some megabytes each. Without a bound a message could hold some hundred thousand empty ones. */
 const MAX_FRAMES = 1_024;

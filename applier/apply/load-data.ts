@@ -6,7 +6,7 @@
  */
 import { Socket } from 'node:net';
 import { Readable } from 'node:stream';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as aTurnOfTheLoop, setTimeout as delay } from 'node:timers/promises';
 import type { Connection, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
 import { quoteString } from '../../shared/sql.ts';
@@ -86,6 +86,8 @@ async function* heldBack(socket: Socket, chunks: Iterable<Buffer>): AsyncGenerat
     while (socket.writableLength > MAX_BUFFERED_BYTES && !socket.destroyed) await delay(DRAIN_POLL_MS);
     if (socket.destroyed) return;
     yield chunk;
+    // Making a chunk takes some milliseconds; without this turn all of them would be made in one go.
+    await aTurnOfTheLoop();
   }
 }
 

@@ -86,33 +86,24 @@ class RunBuilder {
   }
 
   build(): Run {
-    const { deletes, upserts } = this.#isPlain() ? this.#all() : this.#last();
-    const byKey = this.#key.map(index => index);
+    const places = this.#key.map((_, place) => place);
+    const plain = this.#plain();
+    const picks = plain === null ? this.#last() : null;
     return {
       table: this.#table,
       truncate: this.#truncate,
-      deletes: gather(
-        deletes,
-        this.#key.map((_, place) => place),
-      ),
-      upserts: gather(upserts, byKey),
+      deletes: picks === null ? whole(plain?.deletes, places) : gather(picks.deletes, places),
+      upserts: picks === null ? whole(plain?.upserts, this.#key) : gather(picks.upserts, this.#key),
       copies: this.#copies.build(),
     };
   }
 
-  /** One batch's deletes then upserts hold each key once already. */
-  #isPlain(): boolean {
+  /** One batch's deletes then upserts hold each key once already; null: there is more than that. */
+  #plain(): { readonly deletes: RowChange | undefined; readonly upserts: RowChange | undefined } | null {
     const ops = this.#changes.map(change => change.op).join(' ');
-    return ops === '' || ops === 'delete' || ops === 'upsert' || ops === 'delete upsert';
-  }
-
-  #all(): Picks {
-    const picks: Picks = { deletes: new Pick(), upserts: new Pick() };
-    for (const change of this.#changes) {
-      const pick = change.op === 'delete' ? picks.deletes : picks.upserts;
-      for (let row = 0; row < change.rows; row += 1) pick.add(valuesOf(change), row);
-    }
-    return picks;
+    if (!['', 'delete', 'upsert', 'delete upsert'].includes(ops)) return null;
+    const [deletes, upserts] = (['delete', 'upsert'] as const).map(op => this.#changes.find(each => each.op === op));
+    return { deletes, upserts };
   }
 
   #last(): Picks {
@@ -177,6 +168,17 @@ function keyNamer(
   };
 }
 
+/** All rows of a change in the order of their key columns: as they are, mostly. */
+function whole(change: RowChange | undefined, key: readonly number[]): RowSet {
+  if (change === undefined) return NO_ROWS;
+  const { rows } = change;
+  const source = valuesOf(change);
+  const keys = key.map(index => source[index]!);
+  if (isSorted(keys, rows)) return { rows, columns: source };
+  const order = sortedOrder(keys, rows);
+  return { rows, columns: source.map(values => Array.from(order, row => values[row]!)) };
+}
+
 /** The picked rows in the order of their key columns. */
 function gather(pick: Pick, key: readonly number[]): RowSet {
   const rows = pick.rows.length;
@@ -184,14 +186,7 @@ function gather(pick: Pick, key: readonly number[]): RowSet {
   if (source === undefined) return NO_ROWS;
   const keys = key.map(index => column(pick, index, null));
   const order = isSorted(keys, rows) ? null : sortedOrder(keys, rows);
-  if (order === null && isWhole(pick, source)) return { rows, columns: source };
   return { rows, columns: source.map((_, index) => column(pick, index, order)) };
-}
-
-/** Whether the pick is all rows of one change in their order, so that its columns can be taken as they are. */
-function isWhole(pick: Pick, source: readonly (readonly Value[])[]): boolean {
-  if (source[0]!.length !== pick.rows.length) return false;
-  return pick.sources.every(other => other === source) && pick.rows.every((row, index) => row === index);
 }
 
 function column(pick: Pick, index: number, order: Uint32Array | null): Value[] {

@@ -13,6 +13,7 @@
  * Invariants: a batch is acknowledged to the broker only after the commit that made it superfluous, or after a look
  * at the locked row that said so; messages held are bounded by PREFETCH.
  */
+import { setImmediate as aTurnOfTheLoop } from 'node:timers/promises';
 import { branchNames } from '../../shared/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
 import type { BrokerConnection } from '../../shared/amqp.ts';
@@ -307,7 +308,10 @@ export class Pipeline {
       if (await this.#isOrphan(row, first, decode)) return over;
       const limits = decisions || this.#oneByOne > 0 ? ALONE : MERGE;
       const partsPending = row.stream.received.seq > row.stream.applied.seq;
-      return { unit: chooseUnit(work, limits, partsPending, decode), leave, decision };
+      const unit = await chooseUnit(work, limits, partsPending, decode);
+      // Merging and writing come next.
+      await aTurnOfTheLoop();
+      return { unit, leave, decision };
     } catch (error) {
       // It cannot be read, or has no place in the stream: nothing but all of it can be left out.
       if (decision === null || judgeFault(error) !== 'halt') throw error;

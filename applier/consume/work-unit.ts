@@ -1,10 +1,12 @@
 /**
- * Choosing what to apply next: from the batches at hand, the run that goes into one transaction. Pure.
+ * Choosing what to apply next: from the batches at hand, the run that goes into one transaction. Pure but for the event
+ * loop's turns.
  *
  * Kinds: `plain` batches are merged with their neighbours; `parts` of a large transaction are put into the inbox
  * together; `last-part`, `snapshot-start`, `snapshot-end` and `verify` stand alone, because each ends or begins something.
  * Merging stops at the bounds below, and is off after a halt so that the batch to blame is found.
  */
+import { setImmediate as aTurnOfTheLoop } from 'node:timers/promises';
 import { isVerifyMark } from '../../shared/batch.ts';
 import type { BatchBody, BatchHeader, Change } from '../../shared/batch.ts';
 import { unpackedBytes } from '../../shared/batch-codec.ts';
@@ -105,16 +107,16 @@ export function rowsOf(body: BatchBody): number {
 }
 
 /**
- * The first unit of a chain.
+ * The first unit of a chain. Decoding takes some ten milliseconds a batch, so other branches have their turn in between.
  * @param decode may throw; thrown on only for the first of the chain, so that the ones before a bad batch are applied
  * @param partsPending parts wait in the inbox: only a part may follow
  */
-export function chooseUnit(
+export async function chooseUnit(
   chain: readonly Arrival[],
   limits: MergeLimits,
   partsPending: boolean,
   decode: (arrival: Arrival) => BatchBody,
-): Unit {
+): Promise<Unit> {
   const arrivals: Arrival[] = [];
   let kind: UnitKind | null = null;
   let rows = 0;
@@ -123,6 +125,7 @@ export function chooseUnit(
   for (const arrival of chain) {
     let next: Exclude<UnitKind, 'quarantined'>;
     let body: BatchBody;
+    if (arrivals.length > 0) await aTurnOfTheLoop();
     try {
       body = decode(arrival);
       next = kindOf(body);

@@ -72,49 +72,63 @@ await t.test('early, foreign and forked batches are told apart', t => {
   t.end();
 });
 
-await t.test('plain neighbours are merged within limits', t => {
+await t.test('plain neighbours are merged within limits', async t => {
   const chain = arrivals([rows(40), rows(40), rows(40)]);
-  t.strictSame(seqs(chooseUnit(chain, LIMITS, false, decode).arrivals), [1, 2]);
-  t.strictSame(seqs(chooseUnit(chain, { ...LIMITS, batches: 1 }, false, decode).arrivals), [1]);
-  t.strictSame(seqs(chooseUnit(chain, { ...LIMITS, bytes: 1 }, false, decode).arrivals), [1]);
-  t.strictSame(seqs(chooseUnit(arrivals([rows(4_000)]), LIMITS, false, decode).arrivals), [1], 'never stuck');
-  t.end();
+  t.strictSame(seqs((await chooseUnit(chain, LIMITS, false, decode)).arrivals), [1, 2]);
+  t.strictSame(seqs((await chooseUnit(chain, { ...LIMITS, batches: 1 }, false, decode)).arrivals), [1]);
+  t.strictSame(seqs((await chooseUnit(chain, { ...LIMITS, bytes: 1 }, false, decode)).arrivals), [1]);
+  t.strictSame(seqs((await chooseUnit(arrivals([rows(4_000)]), LIMITS, false, decode)).arrivals), [1], 'never stuck');
 });
 
-await t.test('batches that unpack to much are not held together', t => {
+await t.test('batches that unpack to much are not held together', async t => {
   const decoded = (text: string): BatchBody =>
     decodeBatch(encodeBatch({ ...body(), source: { ...body().source, gtidSet: text } }));
   const chain = arrivals(['x'.repeat(6_000), 'y'.repeat(6_000), 'z'].map(decoded));
-  t.strictSame(seqs(chooseUnit(chain, LIMITS, false, decode).arrivals), [1]);
+  t.strictSame(seqs((await chooseUnit(chain, LIMITS, false, decode)).arrivals), [1]);
   t.equal(chain[1]?.decoded, null, 'what waits is not held decoded');
-  t.strictSame(seqs(chooseUnit(arrivals([decoded('x'.repeat(60_000))]), LIMITS, false, decode).arrivals), [1]);
-  t.end();
+  t.strictSame(seqs((await chooseUnit(arrivals([decoded('x'.repeat(60_000))]), LIMITS, false, decode)).arrivals), [1]);
 });
 
-await t.test('markers and last parts stand alone, parts go together', t => {
+await t.test('markers and last parts stand alone, parts go together', async t => {
   const start: Change = { op: 'snapshot-start', snapshot: 's', tables: [], whole: true, requests: [] };
   const part = (number: number, last: boolean): BatchBody => body([], { number, last });
-  const kinds = (bodies: readonly BatchBody[], pending = false): [string, number] => {
-    const unit = chooseUnit(arrivals(bodies), LIMITS, pending, decode);
+  const kinds = async (bodies: readonly BatchBody[], pending = false): Promise<[string, number]> => {
+    const unit = await chooseUnit(arrivals(bodies), LIMITS, pending, decode);
     return [unit.kind, unit.arrivals.length];
   };
-  t.strictSame(kinds([rows(1), body([start]), rows(1)]), ['plain', 1]);
-  t.strictSame(kinds([body([start]), body([start])]), ['snapshot-start', 1]);
+  t.strictSame(await kinds([rows(1), body([start]), rows(1)]), ['plain', 1]);
+  t.strictSame(await kinds([body([start]), body([start])]), ['snapshot-start', 1]);
   const end: Change = { op: 'verify-end', verification: 'v', request: 'r' };
-  t.strictSame(kinds([body([end]), body([end])]), ['verify', 1]);
+  t.strictSame(await kinds([body([end]), body([end])]), ['verify', 1]);
   t.throws(() => kindOf(body([end], { number: 1, last: true })), { code: 'BATCH_INVALID' });
-  t.strictSame(kinds([part(1, false), part(2, false), part(3, true)]), ['parts', 2]);
-  t.strictSame(kinds([part(3, true), part(1, false)], true), ['last-part', 1]);
-  t.throws(() => kinds([rows(1)], true), { code: 'BATCH_INVALID' });
+  t.strictSame(await kinds([part(1, false), part(2, false), part(3, true)]), ['parts', 2]);
+  t.strictSame(await kinds([part(3, true), part(1, false)], true), ['last-part', 1]);
+  await t.rejects(kinds([rows(1)], true), { code: 'BATCH_INVALID' });
   t.throws(() => kindOf(body([start, start])), { code: 'BATCH_INVALID' });
-  t.end();
 });
 
-await t.test('a batch that cannot be decoded holds up only itself and what follows', t => {
+await t.test('a batch that cannot be decoded holds up only itself and what follows', async t => {
   const chain = arrivals([rows(1), null, rows(1)]);
-  t.strictSame(seqs(chooseUnit(chain, LIMITS, false, decode).arrivals), [1]);
-  t.throws(() => chooseUnit(chain.slice(1), LIMITS, false, decode), { code: 'BATCH_INVALID' });
-  t.end();
+  t.strictSame(seqs((await chooseUnit(chain, LIMITS, false, decode)).arrivals), [1]);
+  await t.rejects(chooseUnit(chain.slice(1), LIMITS, false, decode), { code: 'BATCH_INVALID' });
+});
+
+await t.test('other branches have their turn between the decoding of one batch and of the next', async t => {
+  let turns = 0;
+  let ended = false;
+  const turn = (): void => {
+    turns += 1;
+    if (!ended) setImmediate(turn);
+  };
+  setImmediate(turn);
+  const at: number[] = [];
+  const counted = (arrival: Arrival): BatchBody => {
+    at.push(turns);
+    return decode(arrival);
+  };
+  await chooseUnit(arrivals([rows(1), rows(1), rows(1), rows(1)]), LIMITS, false, counted);
+  ended = true;
+  t.equal(new Set(at).size, 4, `each in another turn of the event loop: ${at.join(', ')}`);
 });
 
 await t.test('faults are judged by code and number: lost races, head-office trouble, bad batches', t => {
