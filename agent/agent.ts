@@ -181,6 +181,8 @@ export class Agent {
     { signal, patienceMs = null }: { readonly signal?: AbortSignal; readonly patienceMs?: number | null } = {},
   ): Promise<void> {
     const startedAt = new Date().toISOString();
+    // Else an empty spool would say that nothing is left to send.
+    this.#capture.closeBatch();
     const before = this.#spool.stream();
     const note = (state: SyncStatus['state'], error: StatusError | null): void => {
       const stream = this.#spool.stream();

@@ -27,6 +27,7 @@ import {
 import type { QueuedTable, SnapshotProgress } from '../snapshot/progress.ts';
 import { Snapshotter } from '../snapshot/snapshotter.ts';
 import type { Spool } from '../spool/spool.ts';
+import { BatchAge } from './batch-age.ts';
 import { openBinlogStream } from './binlog-stream.ts';
 import { readCatalogue } from './catalogue.ts';
 import type { Catalogue } from './catalogue.ts';
@@ -63,9 +64,7 @@ const HALTED_RETRY_MS = 5_000;
 /** A pause longer than net_write_timeout (60 s) makes the server hang up; the stream is given up before. */
 const LONGEST_PAUSE_MS = 30_000;
 const ROOM_LOOK_MS = 500;
-/** A change waits no longer than this for others to travel with: while the link is up, and while it is not. */
-const ONLINE_AGE_MS = 200;
-const OFFLINE_AGE_MS = 3_000;
+/** How often it is looked whether the open batch is old enough. */
 const TICK_MS = 100;
 /** How often the position of groups without captured rows is stored. */
 const POSITION_SAVE_MS = 1_000;
@@ -136,6 +135,9 @@ export class Capture {
   #charsets: { readonly version: string; readonly sets: ServerCharsets } | null = null;
   #events = 0;
   #savedAt = 0;
+  readonly #age = new BatchAge();
+  /** Somebody wants all that was committed in the spool, however little it is. */
+  #closeWanted = false;
   #soon: NodeJS.Timeout | undefined;
 
   constructor(options: CaptureOptions) {
@@ -493,6 +495,13 @@ export class Capture {
     });
   }
 
+  /** What was taken goes into the spool at once, or as soon as the open group has ended. */
+  closeBatch(): void {
+    if (this.#sink === null || this.#sink.empty) return;
+    this.#closeWanted = true;
+    this.#guarded(() => this.#tick());
+  }
+
   /** The forwarder has nothing under way any more. */
   onForwarderIdle(): void {
     this.#onQuiet();
@@ -514,11 +523,12 @@ export class Capture {
     if (sink.openSince === null) {
       // The timer that comes each second may come a little early by this clock.
       if (now - this.#savedAt < POSITION_SAVE_MS - TICK_MS) return;
-    } else if (now - sink.openSince < (this.#o.online() ? ONLINE_AGE_MS : OFFLINE_AGE_MS)) {
+    } else if (!this.#closeWanted && now - sink.openSince < this.#age.limitMs(this.#o.online(), now)) {
       return;
     }
     if (!this.#o.spool.hasRoom()) return;
     this.#savedAt = now;
+    this.#closeWanted = false;
     sink.flush();
   }
 }

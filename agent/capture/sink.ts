@@ -31,8 +31,11 @@ import { Facts } from './table-facts.ts';
 import type { SourceTable } from './table-map.ts';
 import { viewTable } from './table-view.ts';
 
-/** Bytes of a compressed batch that is aimed at: a second or a few of a poor link, thousands of rows. */
-const TARGET_BODY_BYTES = 128 * 1024;
+/**
+ * Bytes of a compressed batch that is aimed at: thousands of rows, ten seconds of a poor link. The larger, the fewer
+ * versions of a row that changes often are sent; what holds a batch, at the head office too, must hold as much.
+ */
+const TARGET_BODY_BYTES = 320 * 1024;
 /** Bounds of the estimate of JSON that makes such a body. */
 const LEAST_JSON_BYTES = 128 * 1024;
 const MOST_JSON_BYTES = 4 * 1024 * 1024;

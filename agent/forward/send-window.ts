@@ -6,7 +6,7 @@
 
 /** A few pieces of a slow line (cutting.ts): some on the wire while the confirms of others travel. */
 const FLOOR_BYTES = 64 * 1024;
-/** Two batches of the usual size; confirmed quickly, it doubles with each turn. */
+/** The first batch leaves whatever its size; confirmed quickly, the window doubles with each turn. */
 const START_BYTES = 256 * 1024;
 const QUICK_MS = 1_000;
 const SLOW_MS = 4_000;

@@ -21,7 +21,7 @@ export const SPOOL_FILE_NAME = 'spool.db';
 
 /** "Trib": tells a spool from any other SQLite file. */
 const APPLICATION_ID = 0x54726962;
-/** Fewer, larger pages: a batch of 128 KiB is 16 of them to write, and 16 to follow when it is deleted. */
+/** Fewer, larger pages: a batch of 320 KiB is 40 of them to write, and 40 to follow when it is deleted. */
 const PAGE_BYTES = 8192;
 /** The log of a large transaction is cut back to this after the next checkpoint. */
 const LOG_BYTES_KEPT = 64 * 1024 * 1024;

@@ -89,7 +89,7 @@ export interface Report {
   say(line: string): void;
   add(...measurements: readonly Measurement[]): void;
   /** Something that must be known to read the figures. */
-  note(line: string): void;
+  note(...lines: readonly string[]): void;
 }
 
 export class Reporter implements Report {
@@ -108,8 +108,8 @@ export class Reporter implements Report {
     this.#measurements.push(...measurements);
   }
 
-  note(line: string): void {
-    this.#notes.push(line);
+  note(...lines: readonly string[]): void {
+    this.#notes.push(...lines);
   }
 
   /** Prints the table and writes the file. */

@@ -3,9 +3,13 @@
  *
  * Ours are the bodies of the batches that the real capture puts into a spool while the link is down. The rivals are made
  * from the same binlog: Maxwell's documents, one a row; the same in blocks of 128 KiB, each compressed (zstd -3); the
- * binlog itself; the same as MySQL's replication sends it with its protocol compressed; and, as the floor, the JSON of
- * all our batches, so of the same rows, compressed as one blob (zstd -19), which nothing that sends as it goes can do.
- * Capture works on a backlog here, so it hurries; `unhurried` is what it sends of a branch that writes as it goes.
+ * binlog itself; the same as MySQL's replication sends it with its protocol compressed; and, as the floor, the row
+ * changes alone as lines of tab-separated values (a deleted row its key only), compressed as one stream (zstd -19),
+ * which nothing that sends as it goes can do. `zstd19-sent` is the same of what we send, where of several changes to
+ * a row within a batch one is left.
+ *
+ * Capture works on a backlog of the binlog here, so it hurries; `unhurried` is what it sends of a branch that writes as
+ * it goes. What AMQP adds, small batches, and processor time are told in notes.
  */
 import { execFile } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -20,8 +24,10 @@ import { openBinlogStream } from '../../agent/capture/binlog-stream.ts';
 import { Spool } from '../../agent/spool/spool.ts';
 import type { DatabaseServer } from '../../deploy/local/database-server.ts';
 import { runParty } from './capture.ts';
+import { encodeBatch } from '../../shared/batch-codec.ts';
+import type { BatchBody } from '../../shared/batch.ts';
 import { MaxwellSink } from './maxwell.ts';
-import { compared } from './report.ts';
+import { compared, cpuSeconds } from './report.ts';
 import type { Bench } from './servers.ts';
 import {
   binlogBytes,
@@ -52,6 +58,10 @@ const WORKLOADS: readonly Workload[] = [
   { name: 'wide', ddl: WIDE_DDL, before: () => [], transactions: () => wideTransactions(15_000) },
 ];
 const BLOCK_BYTES = 128 * 1024;
+const SMALL_BATCHES = [1, 10, 60, 300] as const;
+/** As agent/capture/effort.ts and shared/batch-codec.ts have them. */
+const UNHURRIED_LEVEL = 8;
+const LEAST_MATCH = 5;
 
 export async function benchWire(bench: Bench): Promise<void> {
   const { report } = bench;
@@ -73,25 +83,41 @@ export async function benchWire(bench: Bench): Promise<void> {
     if (result.rows !== rows) throw new Error(`capture saw ${result.rows} of ${rows} row changes`);
     const ours = sum(batches.map(batch => batch.body.length)) / rows;
     const overhead = sum(batches.map(batch => amqpOverhead(batch.body.length))) / rows;
-    const floor = compress(Buffer.concat(batches.map(batch => zstdDecompressSync(batch.body))), 19).length;
+    const bodies = batches.map(batch => zstdDecompressSync(batch.body));
+    const cpu = new CpuMeter(rows);
+    const unhurried = cpu.of('ours again at the level of the unhurried', () =>
+      sum(bodies.map(body => compress(body, UNHURRIED_LEVEL, LEAST_MATCH).length)),
+    );
     const blocks = blocksOf(maxwell.documents);
+    const maxwellZstd = cpu.of('zstd -3 of Maxwell’s documents', () =>
+      sum(blocks.map(block => compress(block, 3).length)),
+    );
+    const server = branch.pid;
+    if (server === undefined) throw new Error(`the server has ended`);
+    const serverBefore = cpuSeconds(server);
     const mysqlZstd = await dumpedBytes(branch, source);
-    const unhurried = sum(batches.map(batch => compress(zstdDecompressSync(batch.body), 8, 5).length)) / rows;
+    const serverCpu = ((cpuSeconds(server) - serverBefore) / rows) * 1e6;
+    const lines = Buffer.from(rowLines(maxwell.documents));
     const rivals = {
       'maxwell-json': maxwell.documents.length,
-      'maxwell-json-zstd': sum(blocks.map(block => compress(block, 3).length)),
+      'maxwell-json-zstd': maxwellZstd,
       'raw-binlog': source.binlogBytes,
       ...(mysqlZstd === null ? {} : { 'mysql-zstd': mysqlZstd }),
-      'zstd19-floor': floor,
+      'zstd19-floor': cpu.of('zstd -19, the floor', () => compress(lines, 19).length),
+      'zstd19-sent': compress(Buffer.concat(bodies), 19).length,
     };
     for (const [rival, bytes] of Object.entries(rivals)) {
       report.add(compared(`${name}/${rival}`, 'B/row', 'less', [ours], [bytes / rows]));
     }
-    report.add(compared(`${name}/unhurried/zstd19-floor`, 'B/row', 'less', [unhurried], [floor / rows]));
+    report.add(
+      compared(`${name}/unhurried/zstd19-floor`, 'B/row', 'less', [unhurried / rows], [rivals['zstd19-floor'] / rows]),
+    );
     const sent = sum(batches.map(batch => batch.rows));
     report.note(
       `${name}: ${rows} row changes in ${batches.length} batches; ${(100 - (100 * sent) / rows).toFixed(1)} % of the changes were replaced by later ones within a batch and are not sent; ` +
-        `AMQP adds ${overhead.toFixed(2)} B/row; capture took ${((result.cpuSeconds / rows) * 1e6).toFixed(1)} processor µs a row, from cold.`,
+        `AMQP adds ${overhead.toFixed(2)} B/row. In batches of so many rows, with what AMQP adds: ${smallBatches(bodies)} B/row.`,
+      `${name}: processor µs a row: capture ${((result.cpuSeconds / rows) * 1e6).toFixed(1)}, from cold, reading, compressing and storing; ` +
+        `${cpu.told}; ${maxwell.cpuMicros.toFixed(1)} Maxwell’s documents, made here; ${serverCpu.toFixed(1)} mysqld’s own for mysql-zstd.`,
     );
   }
 }
@@ -121,7 +147,8 @@ async function fill(branch: DatabaseServer, workload: Workload): Promise<Source>
 async function readMaxwell(
   branch: DatabaseServer,
   { schema, from, to }: Source,
-): Promise<{ documents: Buffer; rows: number; transactions: number }> {
+): Promise<{ documents: Buffer; rows: number; transactions: number; cpuMicros: number }> {
+  const cpuBefore = process.cpuUsage();
   const { host, port, user, password } = branch;
   const done = Promise.withResolvers<null>();
   const sink = new MaxwellSink(schema, mark => {
@@ -141,7 +168,9 @@ async function readMaxwell(
   const fault = await Promise.race([done.promise, stream.ended]);
   await stream.close();
   if (fault !== null) throw fault;
-  return { documents: sink.documents(), rows: sink.rows, transactions: sink.transactions };
+  const cpu = process.cpuUsage(cpuBefore);
+  const { rows, transactions } = sink;
+  return { documents: sink.documents(), rows, transactions, cpuMicros: (cpu.user + cpu.system) / rows };
 }
 
 interface Batch {
@@ -170,6 +199,61 @@ export function readSpool(directory: string, branch: string): Batch[] {
   } finally {
     spool.close();
   }
+}
+
+/** Processor time of steps, in microseconds a row. */
+class CpuMeter {
+  readonly #rows: number;
+  readonly #steps: string[] = [];
+
+  constructor(rows: number) {
+    this.#rows = rows;
+  }
+
+  get told(): string {
+    return this.#steps.join('; ');
+  }
+
+  of<T>(step: string, work: () => T): T {
+    const before = process.cpuUsage();
+    const result = work();
+    const { user, system } = process.cpuUsage(before);
+    this.#steps.push(`${((user + system) / this.#rows).toFixed(1)} ${step}`);
+    return result;
+  }
+}
+
+/** The row changes of Maxwell's documents with nothing around them. The workloads' keys are their first columns. */
+function rowLines(documents: Buffer): string {
+  return documents
+    .toString()
+    .trimEnd()
+    .split('\n')
+    .map(line => {
+      const { type, data } = JSON.parse(line) as { type: string; data: Readonly<Record<string, unknown>> };
+      const values = Object.values(data);
+      return [type[0], ...(type === 'delete' ? values.slice(0, 1) : values)].join('\t');
+    })
+    .join('\n');
+}
+
+/** Bytes a row where a batch holds few, as on a day of some sales: a typical batch's rows, cut up. */
+function smallBatches(bodies: readonly Buffer[]): string {
+  const { changes, ...body } = JSON.parse(bodies[bodies.length >> 1]!.toString()) as BatchBody;
+  const upserts = changes.filter(change => change.op === 'upsert').sort((a, b) => b.rows - a.rows)[0]!;
+  return SMALL_BATCHES.filter(rows => rows <= upserts.rows)
+    .map(rows => {
+      const sizes = Array.from({ length: Math.min(20, Math.floor(upserts.rows / rows)) }, (_, number) => {
+        const values = upserts.values.map(column => column.slice(number * rows, (number + 1) * rows));
+        const small = encodeBatch(
+          { ...body, transactions: rows, changes: [{ ...upserts, rows, values }] },
+          { level: UNHURRIED_LEVEL },
+        );
+        return small.length + amqpOverhead(small.length);
+      });
+      return `${rows}: ${(sum(sizes) / sizes.length / rows).toFixed(1)}`;
+    })
+    .join(', ');
 }
 
 function blocksOf(bytes: Buffer): Buffer[] {

@@ -138,4 +138,21 @@ void t.test('running programs tell what they do', async t => {
     await world.waitUntilEqual(branch);
     await agent.waitUntil('none', async () => valueOf(await metricsOf(agent), 'tributary_spool_batches') === 0, 20_000);
   });
+
+  await t.test('outside its windows a sync carries what was captured a moment ago too', async t => {
+    const away = String((new Date().getUTCHours() + 12) % 24).padStart(2, '0');
+    const quiet = await world.addBranch('quiet', {
+      setup: ['CREATE TABLE sale (id INT PRIMARY KEY)'],
+      config: { link: { windows: [`${away}:00-${away}:01`], timeZone: 'UTC' } },
+    });
+    const its = await quiet.startAgent();
+    const rows = `tributary_capture_rows_total{table="${quiet.schema}.sale",op="upsert"}`;
+    for (let id = 1; id <= 3; id += 1) {
+      await quiet.db.query('INSERT INTO sale VALUES (?)', [id]);
+      await its.waitUntil('the row was captured', async () => valueOf(await metricsOf(its), rows) >= id);
+      // It is in the open batch now, and nothing waits in the spool.
+      t.equal((await quiet.cli(['sync', '--wait'])).code, 0);
+      t.ok((await world.compare(quiet)).equal, `with row ${id}`);
+    }
+  });
 });
