@@ -217,11 +217,19 @@ export class Forwarder {
       this.#timers.clearAll();
       this.#stopListening();
     }
-    const fields = { from: before, to: state, why };
-    if (state === 'backing-off' || state === 'refused' || state === 'failed') this.#o.log.warn(fields, 'link');
-    else this.#o.log.info(fields, 'link');
+    this.#logChange({ from: before, to: state, why });
     this.#reportProgress();
     this.#tellIdle();
+  }
+
+  /** Of a line that is away, which is tried twice a second, the first attempts are told, and then ever fewer. */
+  #logChange(change: { readonly from: ForwarderState; readonly to: ForwarderState; readonly why: string }): void {
+    const { to } = change;
+    const trying = to === 'connecting' || to === 'backing-off';
+    const isPowerOfTwo = (this.#failures & (this.#failures - 1)) === 0;
+    if (trying && this.#failing === 'away' && !isPowerOfTwo) return;
+    if (to === 'backing-off' || to === 'refused' || to === 'failed') this.#o.log.warn(change, 'link');
+    else this.#o.log.info(change, 'link');
   }
 
   /** To whatever the policy allows now. */

@@ -295,6 +295,7 @@ await t.test(
   'where nobody answers it is tried again soon, however often; where somebody fails, ever less often',
   async test => {
     const at: number[] = [];
+    const warnings: object[] = [];
     const away = new TributaryError('BROKER_UNREACHABLE', 'no way', {
       cause: Object.assign(new Error('connect'), { code: 'ENETUNREACH' }),
     });
@@ -307,13 +308,17 @@ await t.test(
           if (attempt <= 14) throw new TributaryError('BROKER_REFUSED', 'who are you');
         },
       },
-      { backOffs: { failed: { firstMs: 10, maxMs: 60_000 }, away: { firstMs: 10, maxMs: 20 } } },
+      {
+        backOffs: { failed: { firstMs: 10, maxMs: 60_000 }, away: { firstMs: 10, maxMs: 20 } },
+        log: { info: () => undefined, warn: fields => warnings.push(fields) },
+      },
     );
     fill(w.spool, 1);
     w.forwarder.start();
     // Had the attempts that reached nobody counted for the others, the last would be half a minute away.
     await drained(w);
     test.equal(at.length, 15);
+    test.equal(warnings.length, 6, 'told: the 1st, 2nd, 4th and 8th that reached nobody, and both that failed');
   },
 );
 
