@@ -20,13 +20,14 @@ import type {
 } from './batch.ts';
 import { parseColumnType } from './column-type.ts';
 import type { ColumnType } from './column-type.ts';
+import { refuse, refuseLarge } from './frames.ts';
 import { splitJson, writeJson } from './long-value.ts';
 import type { LongValue } from './long-value.ts';
 import { TributaryError } from './errors.ts';
 import { release } from './release.ts';
 import { MAX_BUCKETS, TableSums } from './row-sums.ts';
 import { isName } from './sql.ts';
-import { refuse, refuseLarge, unpack } from './unpack.ts';
+import { unpack } from './unpack.ts';
 import type { Unpacked } from './unpack.ts';
 import { findBadValue } from './wire-value.ts';
 
@@ -68,6 +69,8 @@ const MOST_CHUNK_BYTES = 256 * 1024;
 const WHOLE_FROM_BYTES = 2 * 1024 * 1024;
 /** JSON in one zstd frame, about: a body of the usual size is one frame. */
 const FRAME_BYTES = 4 * 1024 * 1024;
+/** The same within a long value, which is in memory already: its JSON stands there twice, and its frame, beside it. */
+const LONG_FRAME_BYTES = 1024 * 1024;
 
 /** Of bodies that `decodeBatch` has made: what they were before they were parsed. */
 const unpackedSizes = new WeakMap<BatchBody, number>();
@@ -139,7 +142,8 @@ export function* encodeFrames(
     return frame;
   };
   for (const piece of writeBody(body, made)) {
-    if (bytes > 0 && bytes + piece.length > FRAME_BYTES) yield compress();
+    const most = made.has(piece) ? LONG_FRAME_BYTES : FRAME_BYTES;
+    if (bytes > 0 && bytes + piece.length > most) yield compress();
     held.push(piece);
     bytes += piece.length;
   }
@@ -176,7 +180,7 @@ function isWritten(change: Change | WrittenChange): change is WrittenChange {
 
 /**
  * The body that the bytes hold.
- * @param bytes in one or several buffers
+ * @param bytes in one or several buffers, which long values read again: they must stay as they are
  * @throws TributaryError BATCH_INVALID, BATCH_TOO_LARGE, BATCH_VERSION for anything that `encodeBatch` does not make
  *   from a valid body
  */

@@ -7,6 +7,7 @@
 import { isUtf8 } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
 import { assert } from './errors.ts';
+import { release } from './release.ts';
 
 /** Bytes from which a value is read in pieces. */
 export const LONG_BYTES = 1024 * 1024;
@@ -87,12 +88,18 @@ export class LongText extends LongValue {
   }
 }
 
+/** Bytes that are made anew each time they are asked for, in a buffer of the caller's own. */
+export interface Again {
+  readonly length: number;
+  read(): Buffer;
+}
+
 /** What stood between two quotes of a JSON text, escapes and all, in as many buffers as it came in. */
 export class LongJsonString extends LongValue {
   readonly bytes: number;
-  readonly #parts: readonly Buffer[];
+  readonly #parts: readonly (Buffer | Again)[];
 
-  constructor(parts: readonly Buffer[]) {
+  constructor(parts: readonly (Buffer | Again)[]) {
     super();
     this.#parts = parts;
     this.bytes = parts.reduce((sum, part) => sum + part.length, 0);
@@ -100,15 +107,18 @@ export class LongJsonString extends LongValue {
 
   /** @throws SyntaxError, also where it is not UTF-8 */
   *pieces(): Generator<string, void, undefined> {
+    /** The beginning of a character or an escape that goes on in the next bytes. */
     let rest: Buffer = Buffer.alloc(0);
-    for (const part of this.#parts) {
+    for (const stretch of this.#parts) {
+      const part = Buffer.isBuffer(stretch) ? stretch : stretch.read();
       for (let at = 0; at < part.length; at += PIECE_BYTES) {
         const slice = part.subarray(at, at + PIECE_BYTES);
         const bytes = rest.length === 0 ? slice : Buffer.concat([rest, slice]);
         const end = escapeStart(bytes, characterStart(bytes, bytes.length));
-        rest = bytes.subarray(end);
+        rest = Buffer.from(bytes.subarray(end));
         if (end > 0) yield unescaped(bytes.subarray(0, end));
       }
+      if (part !== stretch) release(part);
     }
     if (rest.length > 0) yield unescaped(rest);
   }

@@ -6,14 +6,21 @@
  * Each setting stands for megabytes that were measured (ARCHITECTURE.md, "Memory"):
  * - young generation of 3 × 4 MiB instead of 3 × 16: at a backlog it fills whatever there is with batches that are gone;
  * - the garbage collector callable, for the buffers of a very large row (release.ts): it would let the last row's wait;
- * - two heaps of the C library instead of one for each of V8's and Node's threads: freed buffers go back to the system;
+ * - two heaps of the C library instead of one for each of V8's and Node's threads;
+ * - buffers from 128 KiB on apart from these heaps, so that each goes back to the system when it is freed: the C library
+ *   would raise that limit to 32 MiB as soon as large ones are freed, and then keep the holes that they leave;
  * - compiled code kept on disk: the TypeScript compiler inside Node is then not loaded at all.
  */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
 const FLAGS = ['--max-semi-space-size=4', '--expose-gc'];
-const MALLOC_ARENAS = '2';
+/** Of the GNU C library (manual, "Malloc Tunable Parameters"); another one does not know them, and does no harm. */
+const MALLOC = {
+  MALLOC_ARENA_MAX: '2',
+  MALLOC_MMAP_THRESHOLD_: String(128 * 1024),
+  MALLOC_TRIM_THRESHOLD_: String(128 * 1024),
+} as const;
 
 /** What a process must be started with. */
 export interface NodeSettings {
@@ -26,10 +33,11 @@ export function nodeSettings(environment: Readonly<Record<string, string | undef
   const ownCaches = home === '' || home === '/' ? undefined : join(home, '.cache');
   // systemd's variable may name several folders.
   const caches = environment['CACHE_DIRECTORY']?.split(':')[0] || environment['XDG_CACHE_HOME'] || ownCaches;
+  const malloc = Object.entries(MALLOC).map(([name, value]) => [name, environment[name] ?? value]);
   return {
     flags: FLAGS,
     environment: {
-      MALLOC_ARENA_MAX: environment['MALLOC_ARENA_MAX'] ?? MALLOC_ARENAS,
+      ...(Object.fromEntries(malloc) as Readonly<Record<string, string>>),
       ...(caches === undefined
         ? {}
         : { NODE_COMPILE_CACHE: environment['NODE_COMPILE_CACHE'] ?? join(caches, 'tributary', 'compiled') }),

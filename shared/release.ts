@@ -5,10 +5,11 @@
 
 /**
  * Empties a buffer, and with it every view of the same memory: for whoever made it, and has given no part of it away.
- * Small buffers share memory with others and are left alone.
+ * Small buffers share memory with others and are left alone: they are a part of a pool, never all of it.
  */
-export function release({ buffer }: Uint8Array): void {
-  if (buffer instanceof ArrayBuffer && buffer.byteLength > Buffer.poolSize) buffer.transfer(0);
+export function release({ buffer, byteLength }: Uint8Array): void {
+  const ownsIt = byteLength === buffer.byteLength || buffer.byteLength > Buffer.poolSize;
+  if (buffer instanceof ArrayBuffer && ownsIt) buffer.transfer(0);
 }
 
 /**

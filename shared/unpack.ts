@@ -1,15 +1,16 @@
 /**
- * From a batch's bytes to its JSON: zstd frames one after the other, so that a body of any size is unpacked a frame at a
- * time, and very long strings taken out before JSON.parse, which would copy them.
+ * From a batch's bytes to its JSON: a frame at a time, and very long strings taken out before JSON.parse, which would
+ * copy them. They are not kept either, but unpacked again where they are read.
  *
  * What comes here is hostile: sizes and structure are bounded before anything is built from them. Everything that is not
  * as it should be throws BATCH_INVALID or BATCH_TOO_LARGE.
  */
 import { randomUUID } from 'node:crypto';
 import { isAscii, isUtf8 } from 'node:buffer';
-import { zstdDecompressSync } from 'node:zlib';
-import { TributaryError } from './errors.ts';
+import { framesOf, refuse, refuseLarge } from './frames.ts';
+import type { Frame } from './frames.ts';
 import { LongJsonString } from './long-value.ts';
+import type { Again } from './long-value.ts';
 import { release, releaseGarbage } from './release.ts';
 
 /** Bodies above this are scanned before JSON.parse, whose result may take ten times the text. */
@@ -31,14 +32,8 @@ const MAX_FRAMES = 1_024;
 /** A string's end is looked for by hand that far, before it is searched for. */
 const NEAR_BYTES = 64;
 
-/** Frames from this size on are unpacked into one piece of memory of the size that a frame has, about. */
-const LARGE_FRAME_BYTES = 1024 * 1024;
-const LARGE_CHUNK_BYTES = 4 * 1024 * 1024 + 128 * 1024;
-const SMALL_CHUNK_BYTES = 16 * 1024;
-
-const ZSTD_MAGIC = 0xfd2fb528;
-const RLE_BLOCK = 1;
-const RESERVED_BLOCK = 3;
+/** A frame that unpacks to more stays in memory as long as a long string in it: to unpack it for each would take long. */
+const MOST_AGAIN_BYTES = 8 * 1024 * 1024;
 
 /** JSON, parsed, and the strings that were taken out of it: each stands there as its name. */
 export interface Unpacked {
@@ -49,29 +44,31 @@ export interface Unpacked {
   readonly bytes: number;
 }
 
-export function refuse(reason: string, cause?: unknown): never {
-  throw new TributaryError('BATCH_INVALID', `The batch is malformed: ${reason}.`, { cause });
-}
-
-export function refuseLarge(reason: string, cause?: unknown): never {
-  throw new TributaryError('BATCH_TOO_LARGE', `The batch is too large: ${reason}.`, { cause });
-}
-
-/** @param body in one or several buffers */
+/**
+ * Long strings read the body again: its buffers must stay as they are for as long.
+ * @param body in one or several buffers
+ */
 export function unpack(body: readonly Uint8Array[], maxUnpackedBytes: number): Unpacked {
   // What is left of a large body before it must not stand beside this one.
   if (body.reduce((sum, part) => sum + part.byteLength, 0) > SCAN_ABOVE_BYTES) releaseGarbage();
-  const parts: Buffer[] = [];
+  const long = new Map<string, LongJsonString>();
+  /** Not scanned, as long as all is small. */
+  let parts: Part[] = [];
+  let scanner: Scanner | null = null;
+  let frames = 0;
   let bytes = 0;
   for (const frame of framesOf(body)) {
-    if (parts.length === MAX_FRAMES) refuseLarge(`it has more than ${MAX_FRAMES} frames`);
-    const part = unpackFrame(frame, maxUnpackedBytes - bytes, maxUnpackedBytes);
-    bytes += part.length;
+    frames += 1;
+    if (frames > MAX_FRAMES) refuseLarge(`it has more than ${MAX_FRAMES} frames`);
+    const part = { frame, bytes: frame.unpack(maxUnpackedBytes - bytes) };
+    bytes += part.bytes.length;
     parts.push(part);
+    if (bytes <= SCAN_ABOVE_BYTES) continue;
+    scanner ??= new Scanner(long);
+    for (const each of parts) scanner.scan(each);
+    parts = [];
   }
-  const large = bytes > SCAN_ABOVE_BYTES;
-  const long = new Map<string, LongJsonString>();
-  const chunks = large ? new Scanner(long).scan(parts) : parts;
+  const chunks = scanner === null ? parts.map(part => part.bytes) : scanner.end();
   const text = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
   if (!isUtf8(text)) refuse('it is not UTF-8');
   let parsed: unknown;
@@ -84,59 +81,17 @@ export function unpack(body: readonly Uint8Array[], maxUnpackedBytes: number): U
   return { parsed, surrogates: text.includes('\\ud') || text.includes('\\uD'), long, bytes };
 }
 
-function unpackFrame(frame: Uint8Array, room: number, most: number): Buffer {
-  try {
-    return zstdDecompressSync(frame, {
-      maxOutputLength: Math.max(1, room),
-      chunkSize: frame.length < LARGE_FRAME_BYTES ? SMALL_CHUNK_BYTES : LARGE_CHUNK_BYTES,
-    });
-  } catch (error) {
-    const tooLarge = error instanceof RangeError;
-    return tooLarge ? refuseLarge(`it unpacks to more than ${most} bytes`, error) : refuse('it does not unpack', error);
-  }
+/** A frame, unpacked. */
+interface Part {
+  readonly frame: Frame;
+  readonly bytes: Buffer;
 }
 
-/** Node's zstd ends at the first frame's end without a word, so frames are told apart here. */
-function* framesOf(body: readonly Uint8Array[]): Generator<Uint8Array, void, undefined> {
-  let held: Buffer[] = [];
-  /** What the held bytes stand in, unless it is the caller's. */
-  let joined: Buffer | null = null;
-  for (const part of body) {
-    held.push(Buffer.from(part.buffer, part.byteOffset, part.byteLength));
-    const bytes = held.length === 1 ? held[0]! : Buffer.concat(held);
-    if (joined !== null) release(joined);
-    joined = held.length === 1 ? null : bytes;
-    let at = 0;
-    for (;;) {
-      const length = frameLength(bytes, at);
-      if (length === null) break;
-      yield bytes.subarray(at, at + length);
-      at += length;
-    }
-    held = at < bytes.length ? [bytes.subarray(at)] : [];
-  }
-  if (held.length > 0) refuse('it does not unpack');
-}
-
-/** Bytes of the frame that begins there (RFC 8878, section 3.1.1); null: it goes on after the end. */
-function frameLength(bytes: Buffer, from: number): number | null {
-  if (bytes.length < from + 5) return null;
-  if (bytes.readUInt32LE(from) !== ZSTD_MAGIC) refuse('it does not unpack');
-  const descriptor = bytes[from + 4]!;
-  const single = (descriptor & 0x20) !== 0;
-  const contentSize = [single ? 1 : 0, 2, 4, 8][descriptor >> 6]!;
-  const dictionary = [0, 1, 2, 4][descriptor & 3]!;
-  let at = from + 5 + (single ? 0 : 1) + dictionary + contentSize;
-  for (let last = false; !last;) {
-    if (bytes.length < at + 3) return null;
-    const header = bytes.readUIntLE(at, 3);
-    last = (header & 1) === 1;
-    const type = (header >> 1) & 3;
-    if (type === RESERVED_BLOCK) refuse('it does not unpack');
-    at += 3 + (type === RLE_BLOCK ? 1 : header >> 3);
-  }
-  at += (descriptor & 4) !== 0 ? 4 : 0;
-  return at <= bytes.length ? at - from : null;
+/** What stands there in a part, for later: at hand, or unpacked again. */
+function stretch({ frame, bytes }: Part, from: number, to: number): Buffer | Again {
+  if (bytes.length > MOST_AGAIN_BYTES) return bytes.subarray(from, to);
+  const size = bytes.length;
+  return { length: to - from, read: () => frame.unpack(size).subarray(from, to) };
 }
 
 /** Counts what JSON.parse would build, without building it, and takes the long strings out. */
@@ -145,7 +100,9 @@ class Scanner {
   readonly #mark = randomUUID();
   readonly #chunks: Buffer[] = [];
   /** Of the string that is open: what earlier parts held of it. */
-  #open: Buffer[] = [];
+  #open: (Buffer | Again)[] = [];
+  /** The same at hand, unless it is long by now. */
+  #openChunks: Buffer[] = [];
   #openBytes = 0;
   #inString = false;
   /** The byte that follows is the escaped one. */
@@ -160,43 +117,64 @@ class Scanner {
     this.#long = long;
   }
 
-  scan(parts: readonly Buffer[]): readonly Buffer[] {
-    for (const part of parts) this.#part(part);
-    if (this.#inString) refuse('a string does not end');
-    return this.#chunks;
-  }
-
-  #part(part: Buffer): void {
+  /** The next part of the text. What is needed of it no more is released. */
+  scan(part: Part): void {
+    const { bytes } = part;
+    const before = this.#chunks.length;
     this.#slash = -1;
     let kept = 0;
     let at = 0;
-    while (at < part.length) {
+    while (at < bytes.length) {
       if (!this.#inString) {
-        at = this.#outside(part, at);
+        at = this.#outside(bytes, at);
         if (at < 0) break;
       }
       const begin = at;
-      const end = this.#stringEnd(part, at);
+      const end = this.#stringEnd(bytes, at);
       if (end < 0) {
         // It goes on in the next part.
-        if (begin > kept) this.#chunks.push(part.subarray(kept, begin));
-        this.#open.push(part.subarray(begin));
-        this.#openBytes += part.length - begin;
+        this.#keep(bytes, kept, begin);
+        this.#goesOn(part, begin);
+        if (this.#chunks.length === before && this.#openChunks.length === 0) this.#letGo(part);
         return;
       }
       this.#inString = false;
       if (this.#openBytes + end - begin > LONG_STRING_BYTES) {
-        if (begin > kept) this.#chunks.push(part.subarray(kept, begin));
+        this.#keep(bytes, kept, begin);
         const name = `${this.#mark}${this.#long.size}`;
-        this.#long.set(name, new LongJsonString([...this.#open, part.subarray(begin, end)]));
+        this.#long.set(name, new LongJsonString([...this.#open, stretch(part, begin, end)]));
         this.#chunks.push(Buffer.from(name));
         kept = end;
-      } else this.#chunks.push(...this.#open);
+      } else this.#chunks.push(...this.#openChunks);
       this.#open = [];
+      this.#openChunks = [];
       this.#openBytes = 0;
       at = end + 1;
     }
-    if (kept < part.length) this.#chunks.push(part.subarray(kept));
+    this.#keep(bytes, kept, bytes.length);
+  }
+
+  /** The text, with names in place of its long strings. */
+  end(): readonly Buffer[] {
+    if (this.#inString) refuse('a string does not end');
+    return this.#chunks;
+  }
+
+  #keep(bytes: Buffer, from: number, to: number): void {
+    if (to > from) this.#chunks.push(bytes.subarray(from, to));
+  }
+
+  /** The open string reaches from there to the part's end at least. */
+  #goesOn(part: Part, from: number): void {
+    const { bytes } = part;
+    this.#open.push(stretch(part, from, bytes.length));
+    this.#openBytes += bytes.length - from;
+    if (this.#openBytes > LONG_STRING_BYTES) this.#openChunks = [];
+    else this.#openChunks.push(bytes.subarray(from));
+  }
+
+  #letGo({ bytes }: Part): void {
+    if (bytes.length <= MOST_AGAIN_BYTES) release(bytes);
   }
 
   /** @returns where the next string begins, behind its quote; −1: in a later part */

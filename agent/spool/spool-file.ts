@@ -25,7 +25,7 @@ const APPLICATION_ID = 0x54726962;
 const PAGE_BYTES = 8192;
 /** The log of a large transaction is cut back to this after the next checkpoint. */
 const LOG_BYTES_KEPT = 64 * 1024 * 1024;
-const CACHE_KIB = 8192;
+const CACHE_KIB = 2048;
 /** Free pages are given back to the file system only when there is this much of them: reuse is cheaper. */
 const SHRINK_ABOVE_BYTES = 256 * 1024 * 1024;
 const SHRINK_SLICE_PAGES = 512;

@@ -16,7 +16,7 @@ import { Load, LOAD_TABLES } from '../support/load.ts';
 import { batch } from '../support/spool-tools.ts';
 import { Spool } from '../../agent/spool/spool.ts';
 import { createWorld } from '../support/world.ts';
-import { backlog, branchOnBadLink, largeRow, largeTransaction, MIB } from '../support/bounds.ts';
+import { backlog, branchOnBadLink, largeRow, largeTransaction, MIB, openSite } from '../support/bounds.ts';
 
 const STOP_WITHIN_MS = 5_000;
 const START_WITHIN_MS = 2_000;
@@ -25,6 +25,7 @@ const FLIPPED_AT = 20;
 
 const world = await createWorld(t);
 const applier = await world.startApplier();
+const site = await openSite(t, world, applier);
 
 interface Status {
   readonly state: string;
@@ -35,15 +36,17 @@ interface Status {
 const statusOf = async (agent: Product): Promise<Status> => (await agent.get('/api/status')) as Status;
 
 await t.test('a transaction of 100,000 rows appears at once, though the link is cut again and again', t =>
-  largeTransaction(t, world, applier, 100_000),
+  largeTransaction(t, site, 100_000),
 );
 
-await t.test('a backlog of 500,000 rows goes out within the bounds of memory', t =>
-  backlog(t, world, applier, 500_000),
-);
+await t.test('a backlog of 500,000 rows goes out within the bounds of memory', t => backlog(t, site, 500_000));
 
-await t.test('a row larger than any message of the broker arrives in fragments, also over a link that is cut', t =>
-  largeRow(t, world, applier, MAX_MESSAGE_BYTES + 1),
+await t.test(
+  'a row larger than any message of the broker arrives in fragments, also over a link that is cut',
+  async t => {
+    await largeRow(t, site, MAX_MESSAGE_BYTES + 1, 1);
+    await site.branch.agent.stop();
+  },
 );
 
 await t.test('a full spool: capture stops reading and says so, and goes on by itself', async t => {

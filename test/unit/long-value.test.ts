@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import t from 'tap';
 import { decodeBatch, encodeBatch, encodeFrames } from '../../shared/batch-codec.ts';
 import type { BatchBody, Value } from '../../shared/batch.ts';
@@ -66,6 +68,25 @@ await t.test('the buffers that a body comes in may end anywhere', t => {
     { code: 'BATCH_INVALID' },
     'bytes behind it',
   );
+  t.end();
+});
+
+await t.test('a long value is not kept unpacked', t => {
+  setFlagsFromString('--expose-gc');
+  const gc = runInNewContext('gc') as () => void;
+  // What the first finds, a thread of V8's frees; the second waits for it.
+  const collect = (): void => {
+    gc();
+    gc();
+  };
+  const whole = encodeBatch(body('longblob', [new LongBytes(randomBytes(24 * MIB))]));
+  collect();
+  const before = process.memoryUsage().arrayBuffers;
+  const [value] = contentOf(decodeBatch(whole));
+  collect();
+  const kept = process.memoryUsage().arrayBuffers - before;
+  t.ok(value instanceof LongValue && value.bytes === 32 * MIB);
+  t.ok(kept < 4 * MIB, `${kept} bytes are kept beside the body`);
   t.end();
 });
 

@@ -11,6 +11,13 @@ void t.test('a large buffer and all its views are empty afterwards', t => {
   t.end();
 });
 
+void t.test('a buffer as large as the pool of small ones is none of them: chunks of sockets are', t => {
+  const chunk = Buffer.from('x'.repeat(Buffer.poolSize));
+  release(chunk);
+  t.equal(chunk.length, 0);
+  t.end();
+});
+
 void t.test('a small buffer stands among others and is left alone', t => {
   const small = Buffer.from('one of many');
   const neighbour = Buffer.from('another');
