@@ -161,9 +161,14 @@ export class SpoolFile {
     return this.freeBytes() > SHRINK_ABOVE_BYTES;
   }
 
+  /**
+   * After an I/O error the file is left as it is, for the process to end without another call: SQLite would copy its log
+   * into the file now, and believe the sync that succeeds though the pages of the one before it are lost.
+   */
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    if (this.#failure?.code === 'SPOOL_IO') return;
     this.#failure ??= new TributaryError('INTERNAL', 'The spool is closed.');
     this.#database.close();
   }

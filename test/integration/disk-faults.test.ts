@@ -16,22 +16,29 @@ const SOME = 40;
 const world = await createWorld(t);
 await world.startApplier();
 
-const FAULTS: readonly { readonly fault: DiskFault; readonly name: string }[] = [
-  { fault: 'writes', name: 'a disk that refuses writes ends the process, with the cure; nothing is lost' },
+const FAULTS: readonly { readonly fault: DiskFault; readonly lasts: boolean; readonly name: string }[] = [
+  { fault: 'writes', lasts: true, name: 'a disk that refuses writes ends the process, with the cure; nothing is lost' },
   {
     fault: 'syncs',
+    lasts: true,
     name: 'a sync that fails ends the process, with the cure; nothing is tried again, nothing is lost',
+  },
+  {
+    fault: 'one sync',
+    lasts: false,
+    name: 'one sync that fails ends the process, though the next would succeed; nothing is lost',
   },
 ];
 
-for (const { fault, name } of FAULTS) {
+for (const { fault, lasts, name } of FAULTS) {
   await t.test(name, async t => {
-    const disk = BrokenDisk.build(world.directory, join(world.directory, fault, 'spool'));
+    const branchName = fault.replace(' ', '-');
+    const disk = BrokenDisk.build(world.directory, join(world.directory, branchName, 'spool'));
     if (typeof disk === 'string') {
       t.comment(`skipped: ${disk}`);
       return;
     }
-    const branch = await world.addBranch(fault, { setup: LOAD_TABLES, environment: disk.environment });
+    const branch = await world.addBranch(branchName, { setup: LOAD_TABLES, environment: disk.environment });
     await branch.startAgent();
     await world.waitUntilEqual(branch);
     const load = new Load(branch.source, { schema: branch.schema, seed: 11 });
@@ -39,9 +46,12 @@ for (const { fault, name } of FAULTS) {
     disk.fail(fault);
     t.equal(await endOf(branch), 1, 'the process ends');
     t.match(branch.agent.logTail(), /SPOOL_IO: The spool in .* failed: disk I\/O error\.\n +→ Check the disk/);
-    await branch.agent.start();
-    t.equal(await endOf(branch), 1, 'and does not begin on such a disk');
-    disk.heal();
+    t.same(disk.touchedAfterwards(), [], 'no file of the spool is touched after a sync that failed');
+    if (lasts) {
+      await branch.agent.start();
+      t.equal(await endOf(branch), 1, 'and does not begin on such a disk');
+      disk.heal();
+    }
     await branch.startAgent();
     await commits(branch, load, SOME);
     await load.stop();

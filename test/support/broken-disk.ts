@@ -1,10 +1,20 @@
 /**
  * A disk that fails, as a process sees it: a small library before the C library, through which writes or syncs of files
- * in one folder fail with EIO for as long as a file says so. And what a power cut leaves of SQLite's log: a last frame
+ * in one folder fail with EIO for as long as a file says so, or the next sync alone; and which notes whether the process
+ * touches the folder's files after a sync that failed. And what a power cut leaves of SQLite's log: a last frame
  * that is half written, or one that never was, though the disk had called it synced.
  */
 import { execFileSync } from 'node:child_process';
-import { closeSync, ftruncateSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 const SOURCE = String.raw`
@@ -29,16 +39,36 @@ static char fault(void) {
   return kind;
 }
 
+static int sync_failed = 0;
+
+/** As the last call before the process ends, if it minds its business. */
+static void note_touch(const char *path) {
+  char file[4096];
+  int fd;
+  snprintf(file, sizeof file, "%s.touched", getenv("BROKEN_DISK_FAULT"));
+  fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  if (fd >= 0) {
+    dprintf(fd, "%s\n", path);
+    close(fd);
+  }
+}
+
 static int broken(int fd, char kind) {
   const char *folder = getenv("BROKEN_DISK_FOLDER");
-  char link[64], path[4096];
+  char link[64], path[4096], wanted;
   ssize_t length;
-  if (folder == NULL || fd < 3 || fault() != kind) return 0;
+  if (folder == NULL || fd < 3) return 0;
+  wanted = fault();
+  if (wanted != kind && !(wanted == 'o' && kind == 's') && !sync_failed) return 0;
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
   length = readlink(link, path, sizeof path - 1);
   if (length <= 0) return 0;
   path[length] = 0;
   if (strncmp(path, folder, strlen(folder)) != 0) return 0;
+  if (sync_failed) note_touch(path);
+  if (wanted == 0) return 0;
+  if (kind == 's') sync_failed = 1;
+  if (wanted == 'o') unlink(getenv("BROKEN_DISK_FAULT"));
   errno = EIO;
   return 1;
 }
@@ -58,7 +88,8 @@ WRAP(int, fsync, 's', (int fd), (fd))
 WRAP(int, fdatasync, 's', (int fd), (fd))
 `;
 
-export type DiskFault = 'writes' | 'syncs';
+/** `one sync`: the next one fails, those after it succeed, whatever has become of the pages. */
+export type DiskFault = 'writes' | 'syncs' | 'one sync';
 
 /** To be built before the process starts that is to have the disk. */
 export class BrokenDisk {
@@ -81,6 +112,7 @@ export class BrokenDisk {
 
   private constructor(library: string, folder: string, faultFile: string) {
     this.#faultFile = faultFile;
+    rmSync(`${faultFile}.touched`, { force: true });
     this.environment = { LD_PRELOAD: library, BROKEN_DISK_FOLDER: folder, BROKEN_DISK_FAULT: faultFile };
   }
 
@@ -91,6 +123,12 @@ export class BrokenDisk {
 
   heal(): void {
     rmSync(this.#faultFile, { force: true });
+  }
+
+  /** Files that a process has written to or synced after a sync that failed. */
+  touchedAfterwards(): readonly string[] {
+    const file = `${this.#faultFile}.touched`;
+    return existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : [];
   }
 }
 
