@@ -90,6 +90,7 @@ export class Intake {
         return;
       }
       this.#hellos = hellos;
+      this.#watch(hellos);
     }
     if (!wantBatches) {
       await this.release();
@@ -102,7 +103,18 @@ export class Intake {
         return;
       }
       this.#batches = batches;
+      this.#watch(batches);
     }
+  }
+
+  /** From when it has its place here: of one that ends while it is opened, the end would be taken for another's. */
+  #watch(consumer: BrokerConsumer): void {
+    void consumer.closed.then(reason => {
+      if (consumer !== this.#batches && consumer !== this.#hellos) return;
+      this.#drop();
+      this.#options.onEnded(reason);
+      this.#options.onChange();
+    });
   }
 
   acknowledge(arrivals: readonly Arrival[]): void {
@@ -146,12 +158,6 @@ export class Intake {
       },
     });
     acks.open(consumer);
-    void consumer.closed.then(reason => {
-      if (consumer !== this.#batches && consumer !== this.#hellos) return;
-      this.#drop();
-      this.#options.onEnded(reason);
-      this.#options.onChange();
-    });
     return consumer;
   }
 
