@@ -1,4 +1,5 @@
 /** The head-office side with a real broker and a real database: batches and hellos made by hand, compared row by row. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { RowWriter } from '../../applier/consume/row-writer.ts';
 import { connectBroker, helloMessage } from '../../shared/amqp.ts';
@@ -21,6 +22,17 @@ const fleet = await office.fleet({
     applied: (branch, counts) => count(`${branch} transactions of ${counts.batches > 1 ? 'several' : 'one'}`),
   },
 });
+
+/** Whether a statement that names this table waits for a lock of another transaction. */
+async function isWaitedFor(table: string): Promise<boolean> {
+  // The server renews INNODB_TRX only for those who have not looked for a tenth of a second.
+  await sleep(150);
+  const found = await office.query(
+    "SELECT 1 FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT' AND trx_query LIKE ?",
+    [`%${table}%`],
+  );
+  return found.length > 0;
+}
 
 await t.test('batches in order are applied, merged or not, and the watermark says so', async t => {
   const b = await office.branch('in-order');
@@ -400,6 +412,46 @@ await t.test(
     t.strictSame(await office.sales('fenced'), expected);
   },
 );
+
+await t.test('while one applier’s transaction is open, another writes nothing of the branch', async t => {
+  const b = await office.branch('locked');
+  const gate = Promise.withResolvers<undefined>();
+  const inside = Promise.withResolvers<undefined>();
+  const order: string[] = [];
+  const writing = (name: string, before: () => Promise<void>): RowWriter => ({
+    prepare: (...args) => office.rows.prepare(...args),
+    apply: async (...args) => {
+      order.push(name);
+      await before();
+      return office.rows.apply(...args);
+    },
+    sweep: (...args) => office.rows.sweep(...args),
+    clearOtherForm: (...args) => office.rows.clearOtherForm(...args),
+  });
+  const links: BrokerConnection[] = [];
+  const held = await office.fleet({
+    instance: 'held',
+    onConnection: link => links.push(link),
+    rows: writing('held', () => {
+      inside.resolve(undefined);
+      return gate.promise;
+    }),
+  });
+  await b.hello();
+  await b.send(b.make([upsert([[1, 'a']])]));
+  await inside.promise;
+  // Nothing is written yet, so that only the branch's own row can keep the other one out.
+  await Promise.all(links.map(link => link.close()));
+  const other = await office.fleet({ instance: 'other', rows: writing('other', () => Promise.resolve()) });
+  for (let waits = false; order.length === 1 && !waits;) waits = await isWaitedFor('tributary_branch');
+  t.strictSame(order, ['held'], 'the other one waits for the branch’s row');
+  gate.resolve(undefined);
+  await office.applied('locked', 1);
+  await b.send(b.make([upsert([[1, 'b']])]));
+  await office.applied('locked', 2);
+  t.strictSame(await office.sales('locked'), { 1: 'b' });
+  await Promise.all([held.stop(), other.stop()]);
+});
 
 await t.test('several appliers share one branch, come and go, and write every batch once', async t => {
   const b = await office.branch('shared');
