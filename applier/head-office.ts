@@ -207,7 +207,7 @@ export class HeadOffice {
       m.branchHalted.set({ branch }, each.halted === null ? 0 : 1);
       m.branchIncomplete.set({ branch }, each.incompleteSince === null ? 0 : 1);
       m.branchQuarantined.set({ branch }, each.quarantined);
-      m.branchVerifiedSeconds.set({ branch }, seconds(each.verifiedAt));
+      m.branchVerifiedSeconds.set({ branch }, each.verifiedAt === null ? 0 : seconds(each.verifiedAt));
       m.branchDifferentTables.set({ branch }, each.differentTables);
       m.branchInboxBatches.set({ branch }, each.receivedSeq - each.appliedSeq);
       this.#beginCounters(branch);

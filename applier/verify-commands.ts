@@ -71,7 +71,7 @@ function report(call: CommandCall, branch: string, request: string | null, table
 }
 
 function verdictOf(tables: readonly VerifiedTable[]): Verdict {
-  if (tables.some(({ verdict }) => verdict === 'different')) return 'different';
+  if (tables.some(({ different }) => different)) return 'different';
   return tables.length > 0 && tables.every(({ verdict }) => verdict === 'equal') ? 'equal' : 'not-comparable';
 }
 
@@ -86,8 +86,9 @@ export function renderVerified(table: VerifiedTable): string {
     'not-comparable': 'not comparable',
     interrupted: 'interrupted',
   };
+  const before = table.different && verdict !== 'different' ? '; different when it was last compared' : '';
   const repair = table.repair === null ? '' : `; asked for again since (${table.repair})`;
-  return `${schema}.${name}: ${found[verdict]}${reason === null ? '' : `: ${reason}`} (${place})${repair}`;
+  return `${schema}.${name}: ${found[verdict]}${reason === null ? '' : `: ${reason}`} (${place})${before}${repair}`;
 }
 
 async function branchRepair(call: CommandCall): Promise<undefined> {

@@ -200,7 +200,7 @@ const APPLIER = {
   branchVerifiedSeconds: gauge(
     'tributary_branch_verified_timestamp_seconds',
     'Unix time',
-    'When a table was last compared with the branch’s.',
+    'When a table was last compared with the branch’s; 0: never.',
     ['branch'],
   ),
   branchDifferentTables: gauge(

@@ -41,7 +41,7 @@ import { Touched } from './touched.ts';
 import type { ComparedTable } from './touched.ts';
 
 /** Rows read by one query, after which the table is let go of: whoever ALTERs it gets in between. */
-const FIRST_CHUNK_ROWS = 1_000;
+const FIRST_CHUNK_ROWS = 100;
 const MOST_CHUNK_ROWS = 20_000;
 const CHUNK_BYTES = 4 * 1024 * 1024;
 /** Rows of a table without a key are read by one query; after so many others get a turn. */
@@ -51,6 +51,8 @@ const REST_SHARE = 1;
 const MOST_REST_MS = 1_000;
 /** Moments tried until one is clear for all tables; then those that are not are named. */
 const MOST_MOMENTS = 30;
+/** Where each means to read the tables under locks first. */
+const MOST_DEAR_MOMENTS = 3;
 /** Of what the stream brings between the view and its mark. */
 const MOST_TOUCHED_ROWS = 200_000;
 const MOST_TOUCHED_BYTES = 64 * 1024 * 1024;
@@ -196,6 +198,7 @@ export class Verifier {
       buckets: asked.map(({ buckets }) => buckets),
       whole: ask.tables === null,
     };
+    const most = identity.flavor === 'mysql' && !identity.gtids ? MOST_DEAR_MOMENTS : MOST_MOMENTS;
     for (let moment = 1; ; moment += 1) {
       const emitted = await this.#atRest(signal, () => {
         if (!spool.hasRoom()) return null;
@@ -208,7 +211,7 @@ export class Verifier {
           if (!this.#isReady()) return null;
           sink.flush();
           const found = this.#touchedSince(emitted.seq, read);
-          if (found === null || (found.hasUnclear && moment < MOST_MOMENTS)) return null;
+          if (found === null || (found.hasUnclear && moment < most)) return null;
           sink.emitSnapshot(
             draft(
               asked.map(({ description }) => description),
@@ -220,7 +223,7 @@ export class Verifier {
         });
         if (touched !== null) return touched;
       }
-      if (moment >= MOST_MOMENTS) {
+      if (moment >= most) {
         throw new TributaryError(
           'SOURCE_UNREACHABLE',
           'too much changes at every moment at which it could be compared',

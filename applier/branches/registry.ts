@@ -271,7 +271,7 @@ export class Registry {
           hint: `First: tributary-applier branch verify ${branch}`,
         });
       }
-      const different = tables.filter(({ verdict }) => verdict === 'different');
+      const different = tables.filter(({ different }) => different);
       const open = new Set((await openRequests(connection, branch)).map(({ id }) => id));
       const under = different.find(table => table.repair !== null && open.has(table.repair));
       // What the branch does not have, only a snapshot of all that it has takes away.

@@ -183,6 +183,7 @@ const CHANGES: readonly (readonly string[])[] = [
     rows_here BIGINT UNSIGNED NULL,
     branch_sums BLOB NULL COMMENT 'until they are compared',
     sums_here BLOB NULL,
+    different BOOLEAN NOT NULL DEFAULT FALSE COMMENT 'the last comparison that came to its end found a difference',
     repair ${ID} NULL COMMENT 'the snapshot that was asked for since',
     started_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     ended_at DATETIME(6) NULL,

@@ -33,6 +33,8 @@ export interface VerifiedTable extends TableName {
   readonly differingBuckets: number | null;
   readonly branchRows: number | null;
   readonly rowsHere: number | null;
+  /** What the last comparison that came to its end has found; this one may not have. */
+  readonly different: boolean;
   /** The snapshot that was asked for since, to mend it. */
   readonly repair: string | null;
   /** ISO 8601. */
@@ -66,7 +68,14 @@ export async function startVerification(
   comparison: Comparison,
   tables: readonly (TableName & { readonly buckets: number })[],
 ): Promise<void> {
-  await interrupt(connection, comparison.branch, null, 'another verification has begun');
+  const { branch } = comparison;
+  await interrupt(connection, branch, null, 'another verification has begun');
+  // A branch may name tables as it likes: what is kept is of those that it has, and of this comparison.
+  await connection.execute(
+    `DELETE FROM tributary_verify WHERE branch = ?
+       AND table_name NOT IN (SELECT t.table_name FROM tributary_table t WHERE t.branch = ?)`,
+    [branch, branch],
+  );
   for (const table of tables) await putCounting(connection, comparison, table);
 }
 
@@ -76,8 +85,13 @@ async function putCounting(
   { schema, name, buckets }: TableName & { readonly buckets: number },
 ): Promise<void> {
   await connection.execute(
-    `REPLACE INTO tributary_verify (branch, table_name, source_schema, verification, request, verdict, epoch, seq, position,
-       buckets) VALUES (?, ?, ?, ?, ?, 'counting', ?, ?, ?, ?)`,
+    // What is known of a difference stays until a comparison has come to its end.
+    `INSERT INTO tributary_verify (branch, table_name, source_schema, verification, request, verdict, epoch, seq, position,
+       buckets) VALUES (?, ?, ?, ?, ?, 'counting', ?, ?, ?, ?) AS new
+     ON DUPLICATE KEY UPDATE source_schema = new.source_schema, verification = new.verification, request = new.request,
+       verdict = new.verdict, reason = NULL, epoch = new.epoch, seq = new.seq, position = new.position,
+       buckets = new.buckets, differing_buckets = NULL, branch_rows = NULL, rows_here = NULL, branch_sums = NULL,
+       sums_here = NULL, started_at = UTC_TIMESTAMP(6), ended_at = NULL`,
     [branch, name, schema, verification, request, epoch, seq, JSON.stringify(source), buckets],
   );
 }
@@ -169,14 +183,18 @@ async function saveSums(
   }
   const differing = ofBranch.differing(here);
   await connection.execute(
-    `UPDATE tributary_verify SET verdict = ?, reason = ?, differing_buckets = ?, branch_rows = ?, rows_here = ?,
-       branch_sums = NULL, sums_here = NULL, ended_at = UTC_TIMESTAMP(6) WHERE branch = ? AND table_name = ?`,
+    `UPDATE tributary_verify SET verdict = ?, different = ?, reason = ?, differing_buckets = ?, branch_rows = ?,
+       rows_here = ?, branch_sums = NULL, sums_here = NULL, ended_at = UTC_TIMESTAMP(6),
+       repair = IF(repair IN (SELECT r.request FROM tributary_request r WHERE r.branch = ?), repair, NULL)
+     WHERE branch = ? AND table_name = ?`,
     [
       differing.length === 0 ? 'equal' : 'different',
+      differing.length > 0,
       differing.length === 0 ? null : await whyDifferent(connection, branch, row, name, differing, ofBranch, here),
       differing.length,
       ofBranch.rows,
       here.rows,
+      branch,
       branch,
       name,
     ],
@@ -213,7 +231,7 @@ export async function saveExtraTable(
   const { branch } = comparison;
   await putCounting(connection, comparison, { ...table, buckets: 1 });
   await connection.execute(
-    `UPDATE tributary_verify SET verdict = 'different', reason = ?, differing_buckets = 1, branch_rows = 0, rows_here = ?,
+    `UPDATE tributary_verify SET verdict = 'different', different = TRUE, reason = ?, differing_buckets = 1, branch_rows = 0, rows_here = ?,
        ended_at = UTC_TIMESTAMP(6) WHERE branch = ? AND table_name = ?`,
     [EXTRA_TABLE, rows, branch, table.name],
   );
@@ -231,24 +249,22 @@ export async function forgetTables(connection: Connection, branch: string, names
 async function summarise(connection: Connection, branch: string): Promise<void> {
   await connection.execute(
     `UPDATE tributary_branch b,
-       (SELECT MAX(ended_at) AS ended, SUM(verdict = 'different') AS different FROM tributary_verify WHERE branch = ?) v
-     SET b.verified_at = v.ended, b.different_tables = COALESCE(v.different, 0) WHERE b.branch = ?`,
+       (SELECT MAX(IF(verdict IN ('equal', 'different'), ended_at, NULL)) AS ended, SUM(different) AS different
+          FROM tributary_verify WHERE branch = ?) v
+     SET b.verified_at = COALESCE(v.ended, b.verified_at), b.different_tables = COALESCE(v.different, 0) WHERE b.branch = ?`,
     [branch, branch],
   );
 }
 
 /** Those whose last comparison found a difference are asked for again. */
 export async function noteRepair(connection: Connection, branch: string, request: string): Promise<void> {
-  await connection.execute(`UPDATE tributary_verify SET repair = ? WHERE branch = ? AND verdict = 'different'`, [
-    request,
-    branch,
-  ]);
+  await connection.execute(`UPDATE tributary_verify SET repair = ? WHERE branch = ? AND different`, [request, branch]);
 }
 
 export async function readVerified(connection: Connection, branch: string): Promise<VerifiedTable[]> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     `SELECT table_name, source_schema, verification, request, verdict, reason, epoch, seq, buckets, differing_buckets, branch_rows,
-       rows_here, sums_here IS NULL AS uncounted, repair, ${isoColumn('started_at')}, ${isoColumn('ended_at')},
+       rows_here, sums_here IS NULL AS uncounted, different, repair, ${isoColumn('started_at')}, ${isoColumn('ended_at')},
        IS_USED_LOCK(${countingLock(branch)}) IS NULL AS abandoned
      FROM tributary_verify WHERE branch = ? ORDER BY source_schema, table_name`,
     [branch],
@@ -274,6 +290,7 @@ function toVerified(row: Row): VerifiedTable {
     differingBuckets: number('differing_buckets'),
     branchRows: number('branch_rows'),
     rowsHere: number('rows_here'),
+    different: readCount(row, 'different') === 1,
     repair: readTextOrNull(row, 'repair'),
     startedAt: readText(row, 'started_at'),
     endedAt: readTextOrNull(row, 'ended_at'),

@@ -388,7 +388,9 @@ export class UnitWriter {
           const sums = mark.problem === null ? TableSums.fromBytes(Buffer.from(mark.sums, 'base64')) : null;
           await saveBranchSums(connection, table, sums, mark.problem);
         }
-        if (mark.op === 'verify-end') await closeRequests(connection, this.#branch, [mark.request]);
+        if (mark.op === 'verify-end' && (await this.#hasAsked(connection, mark.request))) {
+          await closeRequests(connection, this.#branch, [mark.request]);
+        }
         return this.#asStored(connection, await this.#advanceAlone(connection, row, arrival, body, row.batchNumber));
       });
       for (const counting of begun) {
@@ -410,6 +412,8 @@ export class UnitWriter {
   ): Promise<Counting[]> {
     assert(decoded !== null, 'a mark is not decoded');
     const { verification, request, whole } = mark;
+    // Counting costs: only what a person has asked for, and once it was answered, no more.
+    if (!(await this.#hasAsked(connection, request))) return [];
     const { epoch, seq } = header;
     const comparison = { branch: this.#branch, verification, request, epoch, seq, source: decoded.source };
     const tables = mark.tables.map((index, at) => ({
@@ -423,6 +427,11 @@ export class UnitWriter {
     if (typeof counting !== 'string') return [counting];
     await interrupt(connection, this.#branch, verification, counting);
     return [];
+  }
+
+  async #hasAsked(connection: Connection, request: string): Promise<boolean> {
+    const open = await openRequests(connection, this.#branch);
+    return open.some(({ id, kind }) => id === request && kind === 'verify');
   }
 
   /** The branch's table has a key now, or has none any more: one slice of its rows of before; null: there are none. */

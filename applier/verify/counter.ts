@@ -39,7 +39,8 @@ const COUNTINGS = 4;
 const LOCK_WAIT_S = 3;
 /** A view is read from time to time, with rests; the session must live as long. */
 const SESSION_SECONDS = 3_600;
-const STREAMED_ROWS = 256;
+/** Rows read ahead; one may have 64 MiB. */
+const STREAMED_ROWS = 16;
 const ROWS_A_TURN = 2_000;
 const MOST_REST_MS = 1_000;
 /** A fault of the database while a result is stored. */

@@ -3,12 +3,14 @@
  * break out, to blow up, to stall others or to lie. It halts, or writes into its own rows; nothing of others changes.
  */
 import { constants, zstdCompressSync } from 'node:zlib';
+import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
 import { readContact } from '../../applier/branches/contact-store.ts';
 import { FRAGMENT_BYTES, fragmentMessage } from '../../shared/amqp-messages.ts';
 import { firstDigest, nextDigest } from '../../shared/batch.ts';
 import type { Change, TableDescription } from '../../shared/batch.ts';
+import { TableSums } from '../../shared/row-sums.ts';
 import { marker, SALES, upsert } from '../support/hand-made-branch.ts';
 import type { MadeBatch } from '../support/hand-made-branch.ts';
 import { HostileStage, OWN_TABLES } from '../support/hostile.ts';
@@ -396,6 +398,53 @@ await attacks('the table of all', async t => {
       t.strictSame(await office.sales('bad'), {});
     });
   });
+});
+
+await attacks('marks of verifications: none that nobody has asked for, and no rows but its own', async t => {
+  const count: Change = {
+    op: 'verify-start',
+    verification: 'v',
+    request: 'asked',
+    tables: [0, 1],
+    buckets: [1, 1],
+    whole: true,
+  };
+  const ours = { ...SALES, name: 'tributary_branch' };
+  const sums = (at: number): Change => ({
+    op: 'verify-sums',
+    verification: 'v',
+    table: at,
+    sums: new TableSums(1).toBytes().toString('base64'),
+    problem: null,
+  });
+  const send = async (): Promise<void> => {
+    await stage.renew();
+    const tables = [SALES, ours];
+    await bad.send(
+      bad.make([upsert([[1, 'x']])]),
+      bad.make([count], { tables }),
+      bad.make([sums(0)], { tables }),
+      bad.make([sums(1)], { tables }),
+    );
+    await office.applied('bad', 4);
+  };
+  await send();
+  t.strictSame(await office.query('SELECT * FROM tributary_verify'), []);
+  await office.query(
+    "INSERT INTO tributary_request (branch, request, kind, reason) VALUES ('bad', 'asked', 'verify', 'x')",
+  );
+  await send();
+  await bad.send(bad.make([{ op: 'verify-end', verification: 'v', request: 'asked' }]));
+  await office.applied('bad', 5);
+  const read = (): Promise<RowDataPacket[]> =>
+    office.query('SELECT table_name, verdict, branch_rows, rows_here FROM tributary_verify WHERE ended_at IS NOT NULL');
+  const deadline = Date.now() + 30_000;
+  while ((await read()).length < 2 && Date.now() < deadline) await new Promise(resolve => setTimeout(resolve, 50));
+  t.match(await read(), [
+    { table_name: 'sales', verdict: 'different', branch_rows: 0, rows_here: 1 },
+    { table_name: 'tributary_branch', verdict: 'not-comparable', rows_here: null },
+  ]);
+  t.strictSame(await office.query("SELECT * FROM tributary_request WHERE branch = 'bad'"), []);
 });
 
 await t.test('forged streams', async t => {

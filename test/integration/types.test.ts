@@ -102,6 +102,9 @@ for (const flavor of FLAVORS) {
     await write(3001);
     await branch.startAgent();
     await world.waitUntilEqual(branch, 90_000, LEFT_OUT[flavor]);
+    // And the product's own comparison finds no difference where there is none.
+    const verified = await world.applierCli(['branch', 'verify', branch.id]);
+    t.match(verified, { code: 0, stdout: /equal: .* hold the same rows/ }, verified.stdout);
   });
 }
 

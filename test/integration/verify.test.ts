@@ -36,8 +36,18 @@ async function command(world: World, args: readonly string[]): Promise<{ code: n
   return { code, out, err };
 }
 
+/** A branch that has something to send says hello at once, and hears at once what is asked. */
+async function nudged<T>(branch: Branch, work: Promise<T>): Promise<T> {
+  const nudge = setInterval(() => void branch.db.query('INSERT INTO tick VALUES ()'), 300);
+  try {
+    return await work;
+  } finally {
+    clearInterval(nudge);
+  }
+}
+
 async function verify(world: World, branch: Branch, args: readonly string[] = []): Promise<Found & { code: number }> {
-  const { code, out, err } = await command(world, ['branch', 'verify', branch.id, ...args, '--json']);
+  const { code, out, err } = await nudged(branch, command(world, ['branch', 'verify', branch.id, ...args, '--json']));
   try {
     return { ...(JSON.parse(out) as Found), code };
   } catch (cause) {
@@ -65,7 +75,7 @@ void t.test('three branches, one of each kind', async t => {
   const seed = testSeed();
   t.comment(`SEED=${seed}`);
   const world = await createWorld(t);
-  await world.startApplier();
+  const applier = await world.startApplier();
   const branches = await Promise.all(
     Object.entries(FLAVORS).map(async ([name, flavor]) => {
       const kind = flavor === 'branchMariadb' ? 'mariadb' : 'mysql';
@@ -78,6 +88,7 @@ void t.test('three branches, one of each kind', async t => {
           "SET SESSION sql_mode = ''",
           everyTypeTable(kind),
           everyTypeRows(kind, 1),
+          'CREATE TABLE tick (id INT AUTO_INCREMENT PRIMARY KEY)',
           'CREATE TABLE no_key (a INT, b VARCHAR(9))',
           "INSERT INTO no_key VALUES (1, 'x'), (1, 'x'), (1, 'x'), (NULL, 'y'), (2, NULL)",
         ],
@@ -110,6 +121,7 @@ void t.test('three branches, one of each kind', async t => {
             load_sale: 'equal',
             load_stock: 'equal',
             no_key: 'equal',
+            tick: 'equal',
           },
           `${branches[index]!.branch.id}, round ${round}`,
         );
@@ -151,7 +163,7 @@ void t.test('three branches, one of each kind', async t => {
       tables: Object.keys(missing).map(name => `${paris.schema}.${name}`),
       whole: false,
     });
-    await equal(first);
+    await nudged(paris, equal(first));
     t.match(await verify(world, paris), { code: 0, verdict: 'equal' });
     t.match(await command(world, ['branch', 'repair', paris.id]), { code: 0, out: /nothing to repair/ });
   });
@@ -164,22 +176,49 @@ void t.test('three branches, one of each kind', async t => {
     t.match(verdicts(await verify(world, paris)), {
       load_code: 'different the branch has no such table',
       no_key: 'equal',
+      tick: 'equal',
     });
     t.match(await command(world, ['branch', 'repair', paris.id]), { code: 0, out: /all tables, since/ });
-    await equal(first);
+    await nudged(paris, equal(first));
     t.match(await verify(world, paris), { code: 0, verdict: 'equal' });
   });
 
-  await t.test('an agent that is killed meanwhile begins again', async t => {
-    await paris.db.query(`INSERT INTO no_key SELECT i, 'many' FROM (${numbers(60_000)}) n`);
-    await equal(first);
-    const asked = verify(world, paris);
+  const begun = async (): Promise<void> => {
     await waitFor(async () => {
       const [rows] = await hq.query<RowDataPacket[]>("SELECT 1 FROM tributary_verify WHERE verdict = 'counting'");
       return rows.length > 0;
     });
+  };
+
+  await t.test('an agent that is killed meanwhile begins again', async t => {
+    await paris.db.query(`INSERT INTO no_key SELECT i, 'many' FROM (${numbers(60_000)}) n`);
+    await nudged(paris, equal(first));
+    const asked = verify(world, paris);
+    await begun();
     await paris.agent.kill9();
     await paris.startAgent();
     t.match(await asked, { code: 0, verdict: 'equal' });
+  });
+
+  await t.test(
+    'an applier that is killed meanwhile leaves an interrupted comparison, and never an equal one',
+    async t => {
+      const asked = verify(world, paris);
+      await begun();
+      await applier.kill9();
+      await applier.start();
+      const found = await asked;
+      t.match(found, { code: 1, verdict: 'not-comparable' });
+      t.match(verdicts(found)['no_key'], /^interrupted .*ask again/);
+      t.match(await command(world, ['branch', 'repair', paris.id]), { code: 0, out: /nothing to repair/ });
+      t.match(await verify(world, paris), { code: 0, verdict: 'equal' });
+    },
+  );
+
+  await t.test('an agent that does not know what is asked is not asked', async t => {
+    await paris.agent.stop();
+    await hq.query("UPDATE tributary_contact SET hello = JSON_REMOVE(hello, '$.report.serves')");
+    const asked = await command(world, ['branch', 'verify', paris.id]);
+    t.match(asked, { code: 2, err: /cannot compare tables[^]*Upgrade the agent/ });
   });
 });

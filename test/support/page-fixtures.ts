@@ -273,6 +273,7 @@ export function branchDetail(status: BranchStatus, now = new Date()): BranchDeta
         differingBuckets: 1,
         branchRows: 3_999,
         rowsHere: 4_000,
+        different: true,
         repair: null,
         startedAt: before(now, 3_700),
         endedAt: before(now, 3_600),

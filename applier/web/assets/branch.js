@@ -337,13 +337,14 @@ function verified({ verified: compared, status }) {
       each.verdict === 'different' && each.differingBuckets !== null
         ? `in ${count(each.differingBuckets)} of ${plural(each.buckets, 'bucket', 'buckets')} `
         : '';
-    const repair = each.verdict === 'different' && each.repair !== null ? '; asked for again since' : '';
+    const before = each.different && each.verdict !== 'different' ? '; different when it was last compared' : '';
+    const repair = each.different && each.repair !== null ? '; asked for again since' : '';
     return h('tr', '', [
       h('td', '', `${each.schema}.${each.name}`),
       h('td', '', [pill(kind, word)]),
       h('td', 'right', each.branchRows === null ? '–' : count(each.branchRows)),
       h('td', 'right', each.rowsHere === null ? '–' : count(each.rowsHere)),
-      h('td', 'wrap', `${difference}${each.reason ?? ''}${repair}`),
+      h('td', 'wrap', `${difference}${each.reason ?? ''}${before}${repair}`),
       h('td', '', [ago(each.endedAt ?? each.startedAt)]),
     ]);
   });
