@@ -91,7 +91,7 @@ export function applierCli(): CliSpec {
       },
       {
         usage: 'schema approve <id>',
-        summary: 'let the change at which a branch stands still rebuild large tables',
+        summary: 'allow the change of tables at which a branch stands still, rebuilds of large ones included',
         json: true,
         run: schemaApprove,
       },

@@ -41,6 +41,7 @@ export interface ApplierConfig {
     /** Where branches reach the broker; enrolment files say so. */
     readonly branchAddress: { readonly secure: boolean; readonly host: string; readonly port: number };
   };
+  readonly schema: { readonly changes: 'automatic' | 'approved' };
   readonly http: HttpSettings;
   readonly log: { readonly level: LogLevel };
 }
@@ -68,6 +69,15 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
       .transform(({ passwordFile, ...rest }) => ({ ...rest, password: passwordFile }))
       .meta({ description: 'The head office’s MySQL 8.0 or newer.' }),
     broker: brokerField(context),
+    schema: z
+      .strictObject({
+        changes: z.enum(['automatic', 'approved']).default('automatic').meta({
+          description:
+            'approved: a branch that brings a table, a column or another type stands still until `schema approve`.',
+        }),
+      })
+      .prefault({})
+      .meta({ description: 'Who changes tables at the head office.' }),
     http: httpField('127.0.0.1:7640'),
     log: z
       .strictObject({

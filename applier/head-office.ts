@@ -74,6 +74,7 @@ export class HeadOffice {
     const rows = new Applier({
       connect: () => connectTarget(config, 'tributary-applier schema'),
       database: config.target.database,
+      schemaChanges: config.schema.changes,
     });
     this.#pool = new TargetPool({ connect: () => connectTarget(config, 'tributary-applier actions'), size: 2 });
     this.branches = branchRegistry(config, this.#pool, rows);

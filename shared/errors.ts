@@ -203,7 +203,7 @@ export const ERRORS = {
   },
   TARGET_SCHEMA: {
     cause: 'A table at the head office cannot take what the branch sends without loss or a long rebuild.',
-    cure: 'Follow the hint, then `tributary-applier branch retry`; a rebuild waits for `tributary-applier schema approve`.',
+    cure: 'Follow the hint, then `tributary-applier branch retry`; a rebuild, and with `schema.changes: approved` any change, waits for `tributary-applier schema approve`.',
     retryable: false,
   },
 

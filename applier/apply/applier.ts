@@ -18,6 +18,7 @@ import type { RowSet, Run } from './merge.ts';
 import { findRefusedRow, refusal } from './refusal.ts';
 import { hasLongValues } from './row-text.ts';
 import { OtherForm, TableStore } from './table-store.ts';
+import type { SchemaChanges } from './table-store.ts';
 import { isRowFault, isTableChange, targetError } from './target-error.ts';
 import { targetSession } from './target-session.ts';
 import type { TargetTable } from './target-table.ts';
@@ -70,7 +71,7 @@ export interface UnfitTable {
 }
 
 export interface PrepareOptions {
-  /** Also makes changes that rebuild a large table (`schema approve`). */
+  /** Also makes changes that rebuild a large table, or that wait to be approved (`schema approve`). */
   readonly approveRebuild?: boolean;
   /**
    * Leaves tables out that do not fit, instead of throwing TARGET_SCHEMA; those of the other form (with or without a
@@ -91,6 +92,8 @@ export interface ApplierOptions {
   readonly database: string;
   /** Default: wherever the server allows it. */
   readonly useLoadData?: boolean;
+  /** Default: automatic. */
+  readonly schemaChanges?: SchemaChanges;
 }
 
 export class Applier {

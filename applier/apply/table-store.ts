@@ -33,10 +33,15 @@ const RACE_ERRNOS = new Set([1050, 1060, 1054]);
 /** ALGORITHM not supported; no more instant changes until a rebuild. */
 const NOT_INSTANT_ERRNOS = new Set([1845, 1846, 4092]);
 
+/** Whether tables and columns that a branch brings are made at once, or wait until a person has approved them. */
+export type SchemaChanges = 'automatic' | 'approved';
+
 export interface TableStoreOptions {
   /** Opens a connection to the target; it must bear statements of minutes (a rebuild). */
   readonly connect: () => Promise<Connection>;
   readonly database: string;
+  /** Default: automatic. */
+  readonly schemaChanges?: SchemaChanges | undefined;
 }
 
 export class TableStore {
@@ -61,11 +66,11 @@ export class TableStore {
    * The tables for these descriptions, in their order, made or extended as needed. Known ones cost nothing.
    * @throws TributaryError TARGET_SCHEMA, TARGET_BUSY, TARGET_UNREACHABLE, TARGET_ACCESS_DENIED
    */
-  async prepare(descriptions: readonly TableDescription[], approveRebuild = false): Promise<TargetTable[]> {
+  async prepare(descriptions: readonly TableDescription[], approved = false): Promise<TargetTable[]> {
     const tables = descriptions.map(description => this.#tables.get(nameOf(description)) ?? null);
     for (let at = 0; (at = tables.indexOf(null, at)) >= 0;) {
-      const learn = (): Promise<void> => this.#learn(descriptions, tables, at, approveRebuild);
-      if (approveRebuild) {
+      const learn = (): Promise<void> => this.#learn(descriptions, tables, at, approved);
+      if (approved) {
         await learn();
         continue;
       }
@@ -101,7 +106,7 @@ export class TableStore {
     descriptions: readonly TableDescription[],
     tables: (TargetTable | null)[],
     at: number,
-    approveRebuild: boolean,
+    approved: boolean,
   ): Promise<void> {
     let connection: Connection | null = null;
     const until = performance.now() + TURN_MS;
@@ -113,7 +118,7 @@ export class TableStore {
         let table = this.#tables.get(nameOf(description));
         if (table === undefined) {
           connection ??= await this.#open();
-          table = await this.#fit(connection, description, approveRebuild);
+          table = await this.#fit(connection, description, approved);
           this.#remember(table);
         }
         tables[i] = table;
@@ -152,18 +157,19 @@ export class TableStore {
     }
   }
 
-  async #fit(connection: Connection, description: TableDescription, approveRebuild: boolean): Promise<TargetTable> {
+  async #fit(connection: Connection, description: TableDescription, approved: boolean): Promise<TargetTable> {
     const { database } = this.#options;
     for (let step = 0; step < MAX_STEPS; step += 1) {
       const server = await readServerTable(connection, database, description.name);
       const plan = planTable(database, description, server);
       if (plan.do === 'use') return plan.table;
+      if (!approved && this.#options.schemaChanges === 'approved') throw unapproved(description, plan);
       if (plan.do === 'replace') {
         await this.#replace(connection, description, plan);
         continue;
       }
       try {
-        await this.#change(connection, description, plan, approveRebuild || (server?.bytes ?? 0) < REBUILD_BELOW_BYTES);
+        await this.#change(connection, description, plan, approved || (server?.bytes ?? 0) < REBUILD_BELOW_BYTES);
       } catch (error) {
         const errno = mysqlErrno(error);
         if (errno === null || !RACE_ERRNOS.has(errno)) throw ddlError(error, description, plan.sql);
@@ -231,6 +237,13 @@ export class OtherForm extends TributaryError {
     });
     this.table = table;
   }
+}
+
+function unapproved({ schema, name }: TableDescription, plan: Exclude<TablePlan, { do: 'use' }>): TributaryError {
+  const what = plan.do === 'create' ? 'a new table' : 'another definition of its table';
+  return new TributaryError('TARGET_SCHEMA', `${schema}.${name}: ${what} waits to be approved (schema.changes).`, {
+    hint: `\`tributary-applier schema approve\` and the branch's id; it runs: ${plan.sql.slice(0, 500)}`,
+  });
 }
 
 function nameOf(description: TableDescription): string {

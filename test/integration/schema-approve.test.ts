@@ -1,6 +1,9 @@
 /** A change that would rebuild a large table at the head office waits for a person, once. */
 import t from 'tap';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { Applier } from '../../applier/apply/applier.ts';
 import type { RowWriter } from '../../applier/consume/row-writer.ts';
+import type { BatchBody, ColumnDescription } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { upsert } from '../support/hand-made-branch.ts';
 import { HeadOffice } from '../support/head-office.ts';
@@ -43,6 +46,41 @@ await t.test('a branch that waits for a rebuild goes on when it is approved, and
   await halted();
   t.equal(rebuilds, 1, 'the approval was for one change');
 });
+
+await t.test(
+  'where changes are to be approved, a new table and a new column wait, and what is there does not',
+  async t => {
+    const connect = (): Promise<Connection> => office.connect();
+    const strict = new Applier({ connect, database: office.vhost, schemaChanges: 'approved' });
+    const column = (name: string): ColumnDescription => ({ name, type: 'varchar(40)' });
+    const bodies = (...more: readonly ColumnDescription[]): BatchBody[] => {
+      const columns = [{ name: 'id', type: 'bigint unsigned', key: 1 }, ...more];
+      const source = { server: 'b', gtidSet: '', file: 'binlog.1', offset: 1, committedAt: null };
+      const changes = [{ op: 'upsert', table: 0, rows: 1, values: columns.map((_, index) => [index]) }] as const;
+      const tables = [{ schema: 'shop', name: 'squatted', columns }];
+      return [{ v: 1, source, transactions: 1, part: null, tables, changes }];
+    };
+    const waits = { code: 'TARGET_SCHEMA', message: /waits to be approved/ };
+    const definition = async (): Promise<string> => {
+      const connection = await connect();
+      try {
+        const [columns] = await connection.query<RowDataPacket[]>('SHOW COLUMNS FROM squatted');
+        return columns.map(each => String(each['Field'])).join(' ');
+      } finally {
+        connection.destroy();
+      }
+    };
+    await t.rejects(strict.prepare(bodies(column('note')), 'b'), { ...waits, hint: /CREATE TABLE/ });
+    await t.rejects(definition(), { code: 'ER_NO_SUCH_TABLE' }, 'nothing was made');
+    await strict.prepare(bodies(column('note')), 'b', { approveRebuild: true });
+    t.equal(await definition(), '_branch id note _batch _changed_at');
+    await strict.prepare(bodies(column('note')), 'c');
+    await strict.prepare(bodies(), 'c');
+    await t.rejects(strict.prepare(bodies(column('note'), column('more')), 'c'), waits);
+    await t.rejects(strict.prepare(bodies({ name: 'note', type: 'varchar(80)' }), 'c'), waits);
+    t.equal(await definition(), '_branch id note _batch _changed_at', 'and is as it was');
+  },
+);
 
 async function halted(): Promise<void> {
   for (let look = 0; look < 200; look += 1) {

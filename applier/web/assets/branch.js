@@ -121,12 +121,12 @@ function troubles(detail) {
 
 function haltActions({ branch, halted }) {
   const retry = button('Try again', 'retry', 'primary', () => run(branch, 'retry'));
-  const approve = button('Allow the rebuild', 'approve', '', async () => {
+  const approve = button('Allow the change', 'approve', '', async () => {
     const sure = await confirmAction(
-      'Allow the rebuild?',
+      'Allow the change?',
       [
         halted.reason,
-        'Tables at the head office may be rebuilt for it. Large ones take their time; other branches that write to them wait meanwhile.',
+        'Tables at the head office may be made, changed and rebuilt for it. Large ones take their time; other branches that write to them wait meanwhile.',
       ],
       'Allow it',
     );
