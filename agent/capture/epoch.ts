@@ -8,7 +8,7 @@ import { throwFaults } from '../../shared/findings.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { beginProgress, idleProgress, markStale, queueTables } from '../snapshot/progress.ts';
 import type { QueuedTable, SnapshotProgress } from '../snapshot/progress.ts';
-import { startMarker } from '../snapshot/snapshotter.ts';
+import { startMarker } from '../snapshot/markers.ts';
 import type { Position, Spool } from '../spool/spool.ts';
 import { bodyOf } from './batcher.ts';
 import { checkTables, checkTargets } from './preflight.ts';

@@ -5,7 +5,7 @@ import { TributaryError, assert } from '../../shared/errors.ts';
 import { keyColumns, keyIdOf } from '../capture/batcher.ts';
 import type { BatchDraft, KeyId } from '../capture/batcher.ts';
 import { EMPTY_MEMBER_KEY, UndecodableText } from '../capture/charsets.ts';
-import type { StreamPlace } from '../capture/group-reader.ts';
+import type { StreamPlace } from '../capture/group-sink.ts';
 import type { Selection } from '../capture/selection.ts';
 import type { ServerCharsets } from '../capture/server-charsets.ts';
 import { cellReader } from '../capture/tables.ts';

@@ -6,7 +6,7 @@
  * the moment is exactly what was noted from `to` on, and a row of which n copies were read has n plus that many.
  */
 import type { KeyId } from '../capture/batcher.ts';
-import type { StreamPlace } from '../capture/group-reader.ts';
+import type { StreamPlace } from '../capture/group-sink.ts';
 import { comparePlaces } from '../capture/source.ts';
 
 export interface Window {

@@ -16,7 +16,7 @@ import type { Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { KeyId } from '../capture/batcher.ts';
 import { rowIdOf } from '../capture/copy-buffer.ts';
-import type { StreamPlace } from '../capture/group-reader.ts';
+import type { StreamPlace } from '../capture/group-sink.ts';
 import { comparePlaces } from '../capture/source.ts';
 import type { SourceConnection, SourceIdentity } from '../capture/source.ts';
 import type { CapturedTable } from '../capture/tables.ts';

@@ -1,0 +1,121 @@
+/**
+ * Copies a table without a key, chunk by chunk: it is read at one moment of the stream (row-scan.ts), and what the stream
+ * has said of a row since is added to the number of its copies that were read (copy-notes.ts).
+ *
+ * States: idle → reading (the query is open, and what the stream says is noted) → idle.
+ */
+import { TributaryError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/logging.ts';
+import type { CaptureSink } from '../capture/sink.ts';
+import type { CapturedTable } from '../capture/tables.ts';
+import { countDrafts, readersOf } from './chunk.ts';
+import { CopyNotes } from './copy-notes.ts';
+import { opened, sealed } from './cursor-seal.ts';
+import { updateTable } from './progress.ts';
+import type { SnapshotTable } from './progress.ts';
+import { RowScan } from './row-scan.ts';
+import type { SnapshotSourceOptions } from './snapshot-source.ts';
+import { atRest, between, hasChanged } from './stream-moments.ts';
+
+/** Rows noted while a table is read; beyond it what was read is void. */
+const MOST_NOTED_ROWS = 500_000;
+/** A moment around which nobody writes to the table is looked for so often. */
+const MOST_MOMENTS = 200;
+/** Its moment is not kept up at the server for longer. */
+const LONGEST_SCAN_MS = 15 * 60_000;
+
+export interface CountedCopyOptions extends SnapshotSourceOptions {
+  readonly sink: CaptureSink;
+  readonly logger: Logger;
+}
+
+/** A table that is being read. */
+interface OpenScan {
+  readonly rows: RowScan;
+  readonly notes: CopyNotes;
+  readonly openedAt: number;
+}
+
+export class CountedCopy {
+  readonly #o: CountedCopyOptions;
+  /** Null: idle. */
+  #scan: OpenScan | null = null;
+
+  constructor(options: CountedCopyOptions) {
+    this.#o = options;
+  }
+
+  /** Ends the reading of any table but this. */
+  keep(definition: CapturedTable | null): void {
+    if (definition !== this.#scan?.rows.table) this.close();
+  }
+
+  /** Copies the next chunk. */
+  async next(table: SnapshotTable, definition: CapturedTable, signal: AbortSignal): Promise<void> {
+    const { sink, selection, logger } = this.#o;
+    if (this.#scan !== null && Date.now() - this.#scan.openedAt > LONGEST_SCAN_MS) this.close();
+    const scan = (this.#scan ??= await this.#open(definition, table, signal));
+    const chunk = await scan.rows.next();
+    await between(sink, scan.rows.window.to, signal, () => {
+      if (hasChanged(sink, table)) {
+        this.close();
+        return;
+      }
+      if (scan.notes.overflown) {
+        this.close();
+        const name = `${table.schema}.${table.name}`;
+        logger.warn({ table: name }, 'a table without a key has changed too much while it was read: it is read again');
+        return;
+      }
+      const drafts = countDrafts(definition, selection, chunk, id => scan.notes.since(id), sink.targetBytes);
+      const last = drafts.pop() ?? null;
+      for (const draft of drafts) sink.emitSnapshot(draft, now => now);
+      const through = chunk.through === null ? table.lastKey : sealed(selection, definition, [chunk.through]);
+      const rows = table.rows + chunk.counts.reduce((sum, copies) => sum + copies, 0);
+      const state = chunk.last ? ('done' as const) : ('copying' as const);
+      sink.emitSnapshot(last, now => updateTable(now, table, { state, lastKey: through, rows }));
+      if (chunk.last) this.close();
+    });
+  }
+
+  /** Looks for a moment around which nobody writes to the table, and begins to read it there. */
+  async #open(definition: CapturedTable, table: SnapshotTable, signal: AbortSignal): Promise<OpenScan> {
+    const { sink, connect, identity, selection, charsets } = this.#o;
+    const [through = null] = opened(selection, definition, table.lastKey) ?? [];
+    const after = through === null ? null : Number(through);
+    const readers = readersOf(definition, charsets);
+    for (let moments = 0; moments < MOST_MOMENTS && !signal.aborted; moments++) {
+      const notes = new CopyNotes(MOST_NOTED_ROWS);
+      const emitted = await atRest(sink, signal, () => {
+        sink.record(table.schema, table.name, (key, copies) => notes.note(key, copies, sink.groupStart));
+        return sink.place;
+      });
+      let rows: RowScan | null = null;
+      try {
+        rows = await RowScan.open({ connect, identity, table: definition, readers, emitted, after });
+        const { window = null } = rows ?? {};
+        if (rows !== null && window !== null) {
+          const quiet = await between(sink, window.to, signal, () => notes.settle(window));
+          if (quiet) return { rows, notes, openedAt: Date.now() };
+        }
+      } catch (error) {
+        rows?.close();
+        throw error;
+      }
+      rows?.close();
+    }
+    sink.record(table.schema, table.name, null);
+    throw new TributaryError(
+      'SOURCE_UNREACHABLE',
+      `${table.schema}.${table.name}, a table without a key, is written to at every moment at which it could be read`,
+    );
+  }
+
+  close(): void {
+    if (this.#scan === null) return;
+    const { rows } = this.#scan;
+    this.#scan = null;
+    rows.close();
+    this.#o.sink.record(rows.table.schema, rows.table.name, null);
+  }
+}

@@ -1,0 +1,29 @@
+/**
+ * How far the copying of a table is, as it is kept in the spool. A key that is hashed does not get there as it is, not
+ * even as a mark.
+ */
+import type { Value } from '../../shared/batch.ts';
+import { keyColumns } from '../capture/batcher.ts';
+import { HASH_TYPE } from '../capture/column-choice.ts';
+import type { Selection } from '../capture/selection.ts';
+import type { CapturedTable } from '../capture/tables.ts';
+
+export function sealed(selection: Selection, table: CapturedTable, cursor: readonly Value[]): readonly Value[] {
+  return isSealed(table) ? selection.hasher.seal(cursor) : cursor;
+}
+
+/** Where to read on; null: from the beginning, also where the mark was made with another key. */
+export function opened(
+  selection: Selection,
+  table: CapturedTable,
+  mark: readonly Value[] | null,
+): readonly Value[] | null {
+  return mark === null || !isSealed(table) ? mark : selection.hasher.open(mark);
+}
+
+function isSealed({ columns }: CapturedTable): boolean {
+  const keyless = keyColumns(columns).length === 0;
+  return columns.some(
+    ({ key, type, convert }) => (keyless || key !== undefined) && convert !== null && type === HASH_TYPE,
+  );
+}

@@ -1,0 +1,96 @@
+/**
+ * Copies a table in the order of its key, chunk by chunk.
+ *
+ * For each chunk: note the keys that the stream emits from now on; read the chunk in a view that holds everything the
+ * stream had emitted before; take the binlog's end as `high`; when the stream is past `high`, drop the noted keys from
+ * the chunk and emit the rest. So a copied row is never older than what the stream has said of it.
+ */
+import type { KeyId } from '../capture/batcher.ts';
+import type { Selection } from '../capture/selection.ts';
+import type { CaptureSink } from '../capture/sink.ts';
+import type { CapturedTable } from '../capture/tables.ts';
+import { upsertDraft } from './chunk.ts';
+import type { Chunk } from './chunk.ts';
+import { opened, sealed } from './cursor-seal.ts';
+import { updateTable } from './progress.ts';
+import type { SnapshotTable } from './progress.ts';
+import type { SnapshotSource } from './snapshot-source.ts';
+import { atRest, between, hasChanged } from './stream-moments.ts';
+
+/** Chunks grow and shrink between these so that one is about CHUNK_BYTES. */
+const FIRST_CHUNK_ROWS = 1_000;
+const MOST_CHUNK_ROWS = 20_000;
+const CHUNK_BYTES = 4 * 1024 * 1024;
+/** Keys noted while a chunk waits; beyond it the chunk is void and the next one smaller. */
+const MOST_NOTED_KEYS = 500_000;
+
+export interface KeyedCopyOptions {
+  readonly source: SnapshotSource;
+  readonly sink: CaptureSink;
+  readonly selection: Selection;
+}
+
+export class KeyedCopy {
+  readonly #o: KeyedCopyOptions;
+  #chunkRows = FIRST_CHUNK_ROWS;
+
+  constructor(options: KeyedCopyOptions) {
+    this.#o = options;
+  }
+
+  /** Copies the next chunk. */
+  async next(table: SnapshotTable, definition: CapturedTable, signal: AbortSignal): Promise<void> {
+    const { source, sink, selection } = this.#o;
+    const noted = new Set<KeyId>();
+    try {
+      const emitted = await atRest(sink, signal, () => {
+        sink.record(table.schema, table.name, key => {
+          if (noted.size <= MOST_NOTED_KEYS) noted.add(key);
+        });
+        return { place: sink.place, gtids: sink.gtidSet };
+      });
+      const lastKey = opened(selection, definition, table.lastKey);
+      const chunk = await source.chunk(emitted, definition, lastKey, this.#chunkRows);
+      await between(sink, chunk.high, signal, () => {
+        if (hasChanged(sink, table)) return;
+        if (noted.size > MOST_NOTED_KEYS) {
+          this.#chunkRows = Math.max(1, this.#chunkRows >> 2);
+          return;
+        }
+        this.#emit(definition, table, chunk, noted);
+        this.#resize(chunk);
+      });
+    } finally {
+      sink.record(table.schema, table.name, null);
+    }
+  }
+
+  /** Emits the rows of the chunk that the stream has not spoken of, as batches of the usual size. */
+  #emit(definition: CapturedTable, table: SnapshotTable, chunk: Chunk, noted: ReadonlySet<KeyId>): void {
+    const { sink, selection } = this.#o;
+    const perBatch = Math.max(1, Math.floor((chunk.rows * sink.targetBytes) / Math.max(1, chunk.bytes)));
+    let rows = table.rows;
+    for (let from = 0; from < chunk.rows; from += perBatch) {
+      const to = Math.min(chunk.rows, from + perBatch);
+      const kept: number[] = [];
+      for (let row = from; row < to; row++) if (!noted.has(chunk.ids[row]!)) kept.push(row);
+      rows += to - from;
+      const ended = chunk.last && to === chunk.rows;
+      const change = {
+        state: ended ? ('done' as const) : ('copying' as const),
+        lastKey: sealed(selection, definition, chunk.cursors[to - 1]!),
+        rows,
+      };
+      sink.emitSnapshot(kept.length === 0 ? null : upsertDraft(definition, selection, chunk, kept), now =>
+        updateTable(now, table, change),
+      );
+    }
+    if (chunk.rows === 0) sink.emitSnapshot(null, now => updateTable(now, table, { state: 'done' }));
+  }
+
+  #resize(chunk: Chunk): void {
+    if (chunk.rows < this.#chunkRows) return;
+    const fitting = Math.floor((chunk.rows * CHUNK_BYTES) / Math.max(1, chunk.bytes));
+    this.#chunkRows = Math.max(1, Math.min(MOST_CHUNK_ROWS, this.#chunkRows * 4, fitting));
+  }
+}

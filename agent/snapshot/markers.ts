@@ -1,0 +1,36 @@
+/** The batches that open and close a snapshot. */
+import type { Change, TableDescription } from '../../shared/batch.ts';
+import type { BatchDraft } from '../capture/batcher.ts';
+import type { Selection } from '../capture/selection.ts';
+import type { CapturedTable } from '../capture/tables.ts';
+import { describe } from './chunk.ts';
+import type { SnapshotProgress } from './progress.ts';
+
+/** Opens a snapshot; carries the tables' definitions, so that empty ones come into being at the head office too. */
+export function startMarker(
+  progress: SnapshotProgress,
+  tables: readonly CapturedTable[],
+  selection: Selection,
+): BatchDraft {
+  const descriptions = tables.map(table => describe(table, selection));
+  return marker('snapshot-start', progress, descriptions);
+}
+
+/** Closes it: what the branch had before and neither the snapshot nor the stream has written since is no more. */
+export function endMarker(progress: SnapshotProgress, selection: Selection): BatchDraft {
+  const descriptions = progress.tables.map(({ schema, name }) => ({
+    schema,
+    name: selection.targetName(schema, name),
+    columns: [],
+  }));
+  return marker('snapshot-end', progress, descriptions);
+}
+
+function marker(
+  op: 'snapshot-start' | 'snapshot-end',
+  { id, whole, requests }: SnapshotProgress,
+  tables: readonly TableDescription[],
+): BatchDraft {
+  const change: Change = { op, snapshot: id, tables: tables.map((_, index) => index), whole, requests };
+  return { tables, changes: [change], transactions: 0, part: null, rows: 0, bytes: 0 };
+}

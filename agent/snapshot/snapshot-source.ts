@@ -1,0 +1,109 @@
+/** The branch's database as a snapshot reads it: over a connection of its own, with the definitions of the tables. */
+import { TributaryError } from '../../shared/errors.ts';
+import type { Value } from '../../shared/batch.ts';
+import type { StreamPlace } from '../capture/group-sink.ts';
+import type { Selection } from '../capture/selection.ts';
+import type { ServerCharsets } from '../capture/server-charsets.ts';
+import { comparePlaces } from '../capture/source.ts';
+import type { SourceConnection, SourceIdentity } from '../capture/source.ts';
+import { readTables } from '../capture/tables.ts';
+import type { CapturedTable } from '../capture/tables.ts';
+import { toChunk } from './chunk.ts';
+import type { Chunk } from './chunk.ts';
+import { chunkQuery } from './chunk-query.ts';
+import type { QueuedTable } from './progress.ts';
+
+const VISIBLE_WITHIN_SECONDS = 30;
+
+export interface SnapshotSourceOptions {
+  /** @param stallMs longest silence of a query, where it is not the usual one */
+  readonly connect: (stallMs?: number) => Promise<SourceConnection>;
+  readonly identity: SourceIdentity;
+  readonly selection: Selection;
+  readonly charsets: ServerCharsets;
+}
+
+/** How far the stream had come at a moment. */
+export interface Emitted {
+  readonly place: StreamPlace;
+  readonly gtids: string;
+}
+
+export class SnapshotSource {
+  readonly #o: SnapshotSourceOptions;
+  #connection: SourceConnection | null = null;
+  readonly #definitions = new Map<string, CapturedTable>();
+
+  constructor(options: SnapshotSourceOptions) {
+    this.#o = options;
+  }
+
+  /** All captured tables. */
+  async tables(): Promise<CapturedTable[]> {
+    return readTables(await this.#connected(), this.#o.selection);
+  }
+
+  /** Null: it is not there. @throws TributaryError VALUE_UNSUPPORTED */
+  async definition(table: QueuedTable): Promise<CapturedTable | null> {
+    const key = keyOf(table);
+    const known = this.#definitions.get(key);
+    if (known) return known;
+    const [read] = await readTables(await this.#connected(), this.#o.selection, table);
+    if (read === undefined) return null;
+    if (read.problem !== null) throw new TributaryError('VALUE_UNSUPPORTED', `table ${key}: ${read.problem}`);
+    const foreign = read.columns.flatMap(({ charset }) => (charset === null ? [] : [charset]));
+    if (foreign.length > 0) await this.#o.charsets.load(await this.#connected(), foreign);
+    this.#definitions.set(key, read);
+    return read;
+  }
+
+  /** These tables are defined otherwise now. */
+  forget(tables: readonly QueuedTable[]): void {
+    for (const table of tables) this.#definitions.delete(keyOf(table));
+  }
+
+  /** Reads the next rows in a view that holds all that the stream had emitted then. */
+  async chunk(emitted: Emitted, table: CapturedTable, lastKey: readonly Value[] | null, rows: number): Promise<Chunk> {
+    const { identity, charsets } = this.#o;
+    const source = await this.#connected();
+    let cells: (Buffer | null)[][];
+    if (identity.flavor === 'mariadb') {
+      await source.execute('START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY');
+      const view = await source.snapshotPlace();
+      if (comparePlaces(view, emitted.place) < 0) {
+        throw new TributaryError('SOURCE_UNREACHABLE', 'a commit was not yet visible');
+      }
+      cells = await source.cells(chunkQuery(table, lastKey, rows, ''));
+      await source.execute('COMMIT');
+    } else {
+      if (emitted.gtids !== '') await source.waitUntilVisible(emitted.gtids, VISIBLE_WITHIN_SECONDS);
+      cells = await source.cells(chunkQuery(table, lastKey, rows, identity.gtids ? '' : ' FOR SHARE'));
+    }
+    const high = await source.binlogEnd();
+    return toChunk(table, charsets, cells, cells.length < rows, high);
+  }
+
+  /** Hangs up, and forgets what it knew: the next call begins anew. */
+  drop(): void {
+    this.#connection?.destroy();
+    this.#connection = null;
+    this.#definitions.clear();
+  }
+
+  /** A connection whose server is the one that the stream comes from. */
+  async #connected(): Promise<SourceConnection> {
+    if (this.#connection) return this.#connection;
+    const source = await this.#o.connect();
+    const identity = await source.identity();
+    if (identity.server !== this.#o.identity.server) {
+      source.destroy();
+      throw new TributaryError('SOURCE_UNREACHABLE', `another server (${identity.server}) answers at the address`);
+    }
+    this.#connection = source;
+    return source;
+  }
+}
+
+function keyOf({ schema, name }: QueuedTable): string {
+  return `${schema}.${name}`;
+}
