@@ -10,13 +10,12 @@
  *
  * MariaDB's GTID events lead to `inside` at once, or, for a standalone statement, to `opened`.
  *
- * Invariants: row events count only with a TableMap of the same statement before them; an event type that is not known is
- * an error unless the server marks it as ignorable; nothing is skipped that could have changed a captured row.
+ * Invariants: an event type that is not known is an error unless the server marks it as ignorable; nothing is skipped that
+ * could have changed a captured row. Rows are group-rows.ts's.
  */
 import { TributaryError, assert } from '../../shared/errors.ts';
 import { crc32 } from './crc.ts';
 import {
-  DUMMY_TABLE_ID,
   EVENT,
   FLAG_ARTIFICIAL,
   FLAG_IGNORABLE,
@@ -28,21 +27,15 @@ import {
   readOnePhase,
   readQuery,
   readRotate,
-  readRowsHead,
-  readRowsTable,
   readTaggedGtid,
   readTransactionPayload,
 } from './events.ts';
 import type { RawEvent } from './events.ts';
+import { GroupRows, rowsKindOf } from './group-rows.ts';
 import type { GroupSink, StreamPlace } from './group-sink.ts';
-import { LookAgain } from './look-again.ts';
-import type { RowsKind } from './row-image.ts';
 import { classifyStatement, xidText } from './statements.ts';
-import type { TableName } from './statements.ts';
 import type { ServerCharsets } from './server-charsets.ts';
-import { TableRegistry } from './table-registry.ts';
 import { UndoneRows } from './undone-rows.ts';
-import type { Range } from './undone-rows.ts';
 
 export type { RawEvent } from './events.ts';
 export type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-sink.ts';
@@ -51,32 +44,12 @@ export type { SourceColumn, SourceTable } from './table-map.ts';
 
 type State = 'outside' | 'opened' | 'inside' | 'dead';
 
-/** Which rows events are what. */
-const ROWS = new Map<number, RowsKind | 'partial-update'>([
-  [EVENT.partialUpdateRows, 'partial-update'],
-  [EVENT.writeRowsV1, 'insert'],
-  [EVENT.updateRowsV1, 'update'],
-  [EVENT.deleteRowsV1, 'delete'],
-  [EVENT.writeRows, 'insert'],
-  [EVENT.updateRows, 'update'],
-  [EVENT.deleteRows, 'delete'],
-  [EVENT.writeRowsCompressedV1, 'insert'],
-  [EVENT.updateRowsCompressedV1, 'update'],
-  [EVENT.deleteRowsCompressedV1, 'delete'],
-  [EVENT.writeRowsCompressed, 'insert'],
-  [EVENT.updateRowsCompressed, 'update'],
-  [EVENT.deleteRowsCompressed, 'delete'],
-]);
-
 /** Offsets in event headers have 32 bits; files can be longer. */
 const OFFSET_WRAP = 2 ** 32;
 
 const FORMAT_HINT =
   "Run: SET GLOBAL binlog_format = 'ROW'; add binlog_format=ROW below [mysqld] in my.cnf, and look for sessions that set " +
   'binlog_format. Then `tributary-agent snapshot` copies all tables and lets capture go on.';
-
-/** Faults of a rows event that say that its rows are not told exactly, and not that nonsense was read. */
-const INEXACT: ReadonlySet<string> = new Set(['SOURCE_SETTING', 'VALUE_UNSUPPORTED']);
 
 function unsupported(message: string, hint: string): TributaryError {
   return new TributaryError('EVENT_UNSUPPORTED', message, { hint });
@@ -85,7 +58,7 @@ function unsupported(message: string, hint: string): TributaryError {
 /** Turns raw events into the calls of a sink. */
 export class GroupReader {
   readonly #sink: GroupSink;
-  readonly #tables: TableRegistry;
+  readonly #rows: GroupRows;
   #state: State = 'outside';
   #mariadb = false;
   #file: string;
@@ -93,18 +66,9 @@ export class GroupReader {
   /** Of the open group. */
   #gtid: string | null = null;
   #fingerprint = 0;
-  #capturedRows = 0;
   #alterPending = false;
   /** Name of the XA transaction that the open group is; null: it is none. */
   #xid: string | null = null;
-  /** What tells the open group from others. */
-  #group = '';
-  /** Rows events of the open group so far, and how many of them there were before each savepoint. */
-  #rowsEvents = 0;
-  readonly #savepoints = new Map<string, number>();
-  readonly #undone: UndoneRows;
-  /** Those of the open group that are known to be undone. */
-  #undoneHere: readonly Range[] = [];
 
   /**
    * @param start where the stream begins, until a Rotate event says so itself
@@ -118,15 +82,14 @@ export class GroupReader {
     undone: UndoneRows = new UndoneRows(),
   ) {
     this.#sink = sink;
-    this.#undone = undone;
-    this.#tables = new TableRegistry(sink, charsets);
+    this.#rows = new GroupRows(sink, charsets, undone);
     this.#file = start?.file ?? '';
     this.#offset = start?.offset ?? 0;
   }
 
   /** The sink is asked again for every table, whether its definition changed or not. */
   forgetTables(): void {
-    this.#tables.clear();
+    this.#rows.forgetTables();
   }
 
   /**
@@ -187,28 +150,27 @@ export class GroupReader {
         this.#count(event);
         for (const inner of readTransactionPayload(event.body)) this.#inGroup(inner, false, before);
         return;
-      default: {
+      default:
         this.#inGroup(event, true, before);
         return;
-      }
     }
   }
 
   /** Events of a group's inside, and those that say nothing. `counts`: part of the fingerprint by themselves. */
   #inGroup(event: RawEvent, counts: boolean, before: number): void {
     const { type, body } = event;
-    const kind = ROWS.get(type);
+    const kind = rowsKindOf(type);
     if (kind !== undefined) {
       this.#requireGroup(event);
       if (counts) this.#count(event);
-      this.#capturedRows += this.#rows(kind, type, body);
+      this.#rows.take(kind, type, body);
       return;
     }
     switch (type) {
       case EVENT.tableMap:
         this.#requireGroup(event);
         if (counts) this.#count(event);
-        this.#tables.map(body, this.#mariadb);
+        this.#rows.map(body, this.#mariadb);
         return;
       case EVENT.query:
       case EVENT.queryCompressed: {
@@ -218,10 +180,8 @@ export class GroupReader {
       case EVENT.xid:
         this.#requireGroup(event);
         if (counts) this.#count(event);
-        {
-          this.#end();
-          return;
-        }
+        this.#end();
+        return;
       case EVENT.xaPrepare:
         this.#requireGroup(event);
         if (counts) this.#count(event);
@@ -233,10 +193,8 @@ export class GroupReader {
         }
         this.#sink.xa({ do: readOnePhase(body) ? 'one-phase' : 'prepare', xid: this.#xid });
         this.#xid = null;
-        {
-          this.#end();
-          return;
-        }
+        this.#end();
+        return;
       case EVENT.beginLoadQuery:
       case EVENT.executeLoadQuery:
         this.#pass(
@@ -297,16 +255,12 @@ export class GroupReader {
     this.#requireOutside('another transaction');
     this.#gtid = gtid;
     this.#fingerprint = 0;
-    this.#capturedRows = 0;
     this.#alterPending = false;
     this.#xid = null;
-    this.#savepoints.clear();
-    this.#rowsEvents = 0;
     this.#state = state;
     this.#count(event);
     const startOffset = event.nextPosition === 0 ? before : this.#offset - event.length;
-    this.#group = gtid ?? `${this.#file}:${startOffset}`;
-    this.#undoneHere = this.#undone.of(this.#group);
+    this.#rows.begin(gtid ?? `${this.#file}:${startOffset}`);
     this.#sink.begin({
       gtid,
       file: this.#file,
@@ -329,7 +283,7 @@ export class GroupReader {
         'Report it; capture stops here so that nothing is skipped.',
       );
     }
-    this.#tables.endStatement();
+    this.#rows.end();
     this.#state = 'outside';
     this.#sink.end({
       gtid: this.#gtid,
@@ -358,10 +312,9 @@ export class GroupReader {
         this.#state = 'inside';
         this.#startXa(statement.xid);
         return;
-      case 'commit': {
+      case 'commit':
         this.#end();
         return;
-      }
       case 'xa-commit':
       case 'xa-rollback': {
         const ended = statement.kind === 'xa-commit' ? 'commit' : 'rollback';
@@ -372,21 +325,16 @@ export class GroupReader {
         return;
       }
       case 'rollback': {
-        this.#undo(0);
+        this.#rows.undo(0);
         this.#end();
         return;
       }
       case 'savepoint':
-        this.#savepoints.set(statement.name.toLowerCase(), this.#rowsEvents);
+        this.#rows.savepoint(statement.name);
         return;
-      case 'rollback-to': {
-        const from = this.#savepoints.get(statement.name.toLowerCase());
-        if (from === undefined) {
-          throw new TributaryError('EVENT_MALFORMED', 'The binlog goes back to a savepoint that it does not hold.');
-        }
-        this.#undo(from);
+      case 'rollback-to':
+        this.#rows.rollbackTo(statement.name);
         return;
-      }
       case 'xa-end':
       case 'xa-prepare':
         return;
@@ -415,48 +363,9 @@ export class GroupReader {
     if (opened) this.#end();
   }
 
-  /** Rows events from this one on were undone. Those that were handed over must be taken back: by looking again. */
-  #undo(from: number): void {
-    const to = this.#rowsEvents;
-    if (this.#capturedRows === 0 || from === to) return;
-    if (this.#undoneHere.some(range => range.from <= from && to <= range.to)) return;
-    this.#undone.note(this.#group, { from, to });
-    throw new LookAgain(`rows of transaction ${this.#group} were undone: it is read again without them`);
-  }
-
   /** The binlog does not tell exactly what has changed: goes on only if a snapshot will. */
-  #pass(error: TributaryError, table: TableName | null = null): void {
-    if (!this.#sink.passes(error, table)) throw error;
-  }
-
-  /** Hands the rows of an event over. Returns how many were captured. */
-  #rows(kind: RowsKind | 'partial-update', type: number, body: Buffer): number {
-    const { tableId, endOfStatement } = readRowsTable(body);
-    let rows = 0;
-    const place = this.#rowsEvents++;
-    const undone = this.#undoneHere.some(({ from, to }) => from <= place && place < to);
-    if (tableId !== DUMMY_TABLE_ID && !undone) {
-      const captured = this.#tables.mapped(tableId);
-      if (captured !== null) {
-        const { writer, decoder } = captured;
-        const updates = kind === 'update' || kind === 'partial-update';
-        const head = readRowsHead(type, body, updates ? 2 : 1);
-        const into = kind === 'delete' ? null : (writer.into?.() ?? null);
-        try {
-          rows = decoder.read(kind, head.images, head.columnCount, head.present, head.rowsAt, into);
-        } catch (error) {
-          if (!(error instanceof TributaryError) || !INEXACT.has(error.code)) throw error;
-          this.#pass(error, decoder.table);
-        }
-        if (rows > 0) {
-          if (kind === 'insert') writer.insert(rows, decoder.after);
-          else if (updates) writer.update(rows, decoder.before, decoder.after);
-          else writer.delete(rows, decoder.before);
-        }
-      }
-    }
-    if (endOfStatement) this.#tables.endStatement();
-    return rows;
+  #pass(error: TributaryError): void {
+    if (!this.#sink.passes(error, null)) throw error;
   }
 }
 
