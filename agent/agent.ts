@@ -2,31 +2,27 @@
  * The agent: capture, spool and forwarder wired together, and what they say of themselves. Nothing is decided here.
  */
 import { Registry } from 'prom-client';
-import { earliestExpiry } from '../shared/certificates.ts';
-import { ERRORS, TributaryError, describeError } from '../shared/errors.ts';
+import { TributaryError, describeError } from '../shared/errors.ts';
 import type { Logger } from '../shared/logging.ts';
 import { agentMetrics } from '../shared/metrics.ts';
 import type { AgentMetrics } from '../shared/metrics.ts';
 import { parseWindow } from '../shared/link-schedule.ts';
 import { brokerAccess } from '../shared/link-settings.ts';
-import { RecentHistory, RecentRate, secondsLeft } from '../shared/recent.ts';
-import type { AgentReport } from '../shared/protocol.ts';
+import { secondsLeft } from '../shared/recent.ts';
 import { StandstillClock } from '../shared/service-manager.ts';
+import { CaptureTally } from './capture-tally.ts';
 import { Capture } from './capture/capture.ts';
-import type { CaptureStatus } from './capture/capture.ts';
 import { createSelection } from './capture/selection.ts';
 import { SourceConnection } from './capture/source.ts';
 import type { AgentConfig } from './config.ts';
 import { brokerLink } from './forward/broker-link.ts';
 import { Forwarder } from './forward/forwarder.ts';
 import { AgentGauges } from './gauges.ts';
-import type { ForwarderStatus } from './forward/forwarder.ts';
 import { mysqlSslOptions } from '../shared/tls.ts';
-import { currentTable } from './snapshot/progress.ts';
 import type { QueuedTable } from './snapshot/progress.ts';
+import { SelfReport, statusError } from './self-report.ts';
 import { Spool } from './spool/spool.ts';
-import { RateOfDay, secondsUntilFull } from './time-left.ts';
-import type { AgentState, AgentStatus, StatusError, SyncStatus, TableStatus } from './web/status.ts';
+import type { AgentStatus, StatusError, SyncStatus } from './web/status.ts';
 
 /** How often what is sent and what waits is looked at. */
 const SAMPLE_MS = 2_000;
@@ -34,51 +30,32 @@ const STOP_WITHIN_MS = 4_000;
 /** Longer than any deadline of what capture or the forwarder waits for: whoever stands still for so long is hung. */
 const STALLED_AFTER_MS = 10 * 60_000;
 
-interface TableRows {
-  readonly schema: string;
-  readonly name: string;
-  rows: number;
-}
-
 export class Agent {
   readonly registry = new Registry();
-  readonly #config: AgentConfig;
-  readonly #version: string;
   readonly #logger: Logger;
   readonly #spool: Spool;
   readonly #capture: Capture;
   readonly #forwarder: Forwarder;
   readonly #metrics: AgentMetrics;
   readonly #gauges: AgentGauges;
-  readonly #rate = new RateOfDay(Date.now());
-  readonly #startedAt = new Date().toISOString();
-  readonly #tables = new Map<string, TableRows>();
-  /** For people: how fast it goes, and what has been waiting. */
-  readonly #sent = new RecentRate();
-  readonly #waiting = new RecentHistory();
-  #sampledBytes = 0;
+  readonly #tally: CaptureTally;
+  readonly #report: SelfReport;
   readonly #failed = Promise.withResolvers<TributaryError>();
-  #transactions = 0;
-  #binlogBytes = 0;
-  #binlogConnections = 0;
-  #errorSince: string | null = null;
-  #snapshotSince: { id: string; at: number; rows: number } | null = null;
   #sync: SyncStatus | null = null;
   readonly #captureClock = new StandstillClock();
   readonly #forwardClock = new StandstillClock();
 
   /** Opens the spool. @throws TributaryError ALREADY_RUNNING, SPOOL_… */
   constructor(config: AgentConfig, version: string, logger: Logger) {
-    this.#config = config;
-    this.#version = version;
     this.#logger = logger;
     this.#metrics = agentMetrics(this.registry, version);
     this.#gauges = new AgentGauges(this.#metrics);
+    this.#tally = new CaptureTally(this.#metrics);
     this.#spool = Spool.open({ ...config.spool, branch: config.branch, now: () => Date.now() });
     let head = this.#spool.totalBytes;
     this.#spool.onAppend(() => {
       const { totalBytes } = this.#spool;
-      if (totalBytes > head) this.#rate.add(totalBytes - head, Date.now());
+      if (totalBytes > head) this.#report.spooled(totalBytes - head);
       head = totalBytes;
       this.#metrics.spoolAppended.inc();
     });
@@ -90,21 +67,7 @@ export class Agent {
       connection: binlogConnection(config),
       connect: stallMs => SourceConnection.open(config.source, `tributary-agent ${config.branch}`, stallMs),
       logger,
-      counters: {
-        rows: (schema, name, op, rows) => this.#countRows(schema, name, op, rows),
-        group: () => {
-          this.#transactions += 1;
-          this.#metrics.captureTransactions.inc();
-        },
-        connected: () => {
-          this.#binlogConnections += 1;
-        },
-        read: bytes => {
-          this.#binlogBytes += bytes;
-        },
-        fault: code => this.#metrics.captureErrors.inc({ code }),
-        epoch: reason => this.#metrics.streamEpochs.inc({ reason }),
-      },
+      counters: this.#tally,
       now: () => Date.now(),
       canSend: () => this.#forwarder.idle,
       online: () => this.#forwarder.status().connected,
@@ -113,7 +76,7 @@ export class Agent {
       spool: this.#spool,
       connect: brokerLink({ ...brokerAccess(config.broker), branch: config.branch }),
       policy: { ...config.link, windows: config.link.windows.map(parseWindow) },
-      facts: () => ({ capturedThrough: this.#capture.status().capturedThrough, report: this.#report() }),
+      facts: () => ({ capturedThrough: this.#capture.status().capturedThrough, report: this.#report.report() }),
       events: {
         onNewEpoch: reason =>
           this.#capture.beginNewEpoch(`the head office is ${reason === 'behind' ? 'behind' : 'elsewhere'}`),
@@ -128,13 +91,22 @@ export class Agent {
         },
         onIdle: () => this.#capture.onForwarderIdle(),
         onAnswer: answer => {
-          this.#capture.serveRequests(answer.requests);
-          this.#capture.serveAsks(answer.asks);
+          this.#capture.snapshots.serve(answer.requests);
+          this.#capture.snapshots.serveAsks(answer.asks);
+          this.#capture.verifications.serve(answer.asks);
         },
       },
       log: logger,
       now: () => Date.now(),
       random: () => Math.random(),
+    });
+    this.#report = new SelfReport({
+      config,
+      version,
+      spool: this.#spool,
+      capture: this.#capture,
+      forwarder: this.#forwarder,
+      tally: this.#tally,
     });
   }
 
@@ -156,7 +128,7 @@ export class Agent {
     const stop = new AbortController();
     const both = AbortSignal.any([signal, stop.signal]);
     this.#forwarder.start();
-    const sampling = setInterval(() => this.#sample(), SAMPLE_MS).unref();
+    const sampling = setInterval(() => this.#report.sample(), SAMPLE_MS).unref();
     const fault = Promise.race([this.#failed.promise, this.#spool.failed]).then(error => {
       throw error;
     });
@@ -188,8 +160,8 @@ export class Agent {
       const stream = this.#spool.stream();
       const waiting = stream.head.seq - stream.known;
       const doneBatches = Math.max(0, stream.known - before.known);
-      this.#sample();
-      const bytesPerSecond = this.#sent.perSecond(Date.now());
+      this.#report.sample();
+      const { bytesPerSecond } = this.#report;
       const { waitingBytes } = this.#spool.usage();
       this.#sync = {
         state,
@@ -219,7 +191,7 @@ export class Agent {
   }
 
   requestSnapshot(tables: readonly QueuedTable[]): void {
-    this.#capture.requestSnapshot(tables);
+    this.#capture.snapshots.take(tables);
   }
 
   readiness(): { ready: boolean; reasons: string[] } {
@@ -252,73 +224,7 @@ export class Agent {
   }
 
   status(): AgentStatus {
-    const now = new Date();
-    const capture = this.#capture.status();
-    const forward = this.#forwarder.status();
-    const usage = this.#spool.usage();
-    const stream = this.#spool.stream();
-    const position = this.#spool.position();
-    this.#errorSince = capture.error === null ? null : (this.#errorSince ?? now.toISOString());
-    const { broker, link } = this.#config;
-    const superseded = forward.state === 'superseded';
-    const bytesPerSecond = this.#sent.perSecond(now.getTime());
-    return {
-      program: 'tributary-agent',
-      version: this.#version,
-      branch: this.#config.branch,
-      now: now.toISOString(),
-      startedAt: this.#startedAt,
-      state: superseded ? 'superseded' : stateOf(capture),
-      error: capture.error === null ? null : statusError(capture.error, this.#errorSince ?? now.toISOString()),
-      capture: {
-        source: this.#sourceName(capture),
-        lagSeconds: capture.lagSeconds,
-        capturedThrough: capture.capturedThrough,
-        position:
-          position === null
-            ? null
-            : { file: position.source.file, offset: position.source.offset, gtidSet: position.source.gtidSet },
-        transactions: this.#transactions,
-        binlogSecondsLeft: roundedOrNull(capture.binlogSecondsLeft),
-        tables: this.#tableStatus(),
-      },
-      spool: {
-        waitingBatches: usage.waitingBatches,
-        waitingBytes: usage.waitingBytes,
-        totalBytes: usage.totalBytes,
-        maxBytes: usage.maxBytes,
-        oldestWaitingAt: usage.oldestWaitingAt === null ? null : new Date(usage.oldestWaitingAt).toISOString(),
-        freeDiskBytes: usage.freeDiskBytes,
-        minFreeBytes: this.#config.spool.minFreeBytes,
-        secondsUntilFull: this.#secondsUntilFull(),
-        history: this.#waiting.samples(),
-      },
-      stream: {
-        epoch: stream.epoch,
-        head: stream.head.seq,
-        confirmed: forward.confirmed,
-        received: forward.lastAnswer === null ? null : stream.known,
-        applied: forward.lastAnswer?.applied.seq ?? null,
-      },
-      link: {
-        broker: `${broker.host}:${broker.port}`,
-        up: forward.connected,
-        windowOpen: forward.windowOpen,
-        windows: link.windows,
-        timeZone: link.timeZone,
-        closesAt: forward.windowOpen ? isoOrNull(forward.windowChangesAt) : null,
-        opensAt: forward.windowOpen ? null : isoOrNull(forward.windowChangesAt),
-        maxBytesPerSecond: link.maxBytesPerSecond,
-        sentBytes: forward.counters.sentBytes,
-        bytesPerSecond,
-        secondsLeft: secondsLeft(usage.waitingBytes, bytesPerSecond),
-        unconfirmedBytes: forward.inFlightBytes,
-        lastAnswerAt: isoOrNull(forward.lastAnswerAt),
-        error: linkError(forward),
-      },
-      snapshot: this.#snapshotStatus(),
-      sync: this.#sync,
-    };
+    return this.#report.status(this.#sync);
   }
 
   /** Brings the gauges up to date; called before each scrape. */
@@ -327,163 +233,12 @@ export class Agent {
       this.status(),
       {
         ...this.#forwarder.status().counters,
-        binlogBytes: this.#binlogBytes,
-        binlogConnections: this.#binlogConnections,
+        binlogBytes: this.#tally.binlogBytes,
+        binlogConnections: this.#tally.binlogConnections,
       },
       Date.now(),
     );
   }
-
-  #sample(): void {
-    const now = Date.now();
-    const { sentBytes } = this.#forwarder.status().counters;
-    if (sentBytes > this.#sampledBytes) this.#sent.add(sentBytes - this.#sampledBytes, now);
-    this.#sampledBytes = sentBytes;
-    this.#waiting.note(this.#spool.usage().waitingBytes, now);
-  }
-
-  /** Those that the last snapshot covered, and those that changes have been read of since the start. */
-  #tableStatus(): TableStatus[] {
-    const known = [...(this.#spool.snapshot()?.tables ?? []), ...this.#tables.values()];
-    const byName = new Map(known.map(({ schema, name }) => [`${schema}.${name}`, { schema, name }]));
-    return [...byName]
-      .sort(([a], [b]) => a.localeCompare(b))
-      .map(([full, { schema, name }]) => ({
-        schema,
-        name,
-        target: this.#config.tables.map[full] ?? name,
-        rows: this.#tables.get(full)?.rows ?? 0,
-      }));
-  }
-
-  #countRows(schema: string, name: string, op: 'upsert' | 'delete', rows: number): void {
-    const table = `${schema}.${name}`;
-    this.#metrics.captureRows.inc({ table, op }, rows);
-    const known = this.#tables.get(table);
-    if (known) known.rows += rows;
-    else this.#tables.set(table, { schema, name, rows });
-  }
-
-  #secondsUntilFull(): number | null {
-    const usage = this.#spool.usage();
-    const room = Math.min(
-      usage.maxBytes - usage.waitingBytes,
-      usage.freeDiskBytes - this.#config.spool.minFreeBytes + (usage.totalBytes - usage.waitingBytes),
-    );
-    const untilFull = secondsUntilFull(room, this.#rate.bytesPerSecond(Date.now()));
-    const capture = this.#capture.status();
-    // While capture reads, the binlog waits for nobody.
-    if (capture.state === 'streaming' || capture.binlogSecondsLeft === null) return untilFull;
-    return Math.round(Math.min(untilFull ?? Infinity, capture.binlogSecondsLeft));
-  }
-
-  #snapshotStatus(): AgentStatus['snapshot'] {
-    const progress = this.#spool.snapshot();
-    if (progress === null || progress.tables.length === 0) return null;
-    const rows = progress.tables.reduce((sum, table) => sum + table.rows, 0);
-    const now = Date.now();
-    if (this.#snapshotSince?.id !== progress.id) this.#snapshotSince = { id: progress.id, at: now, rows };
-    const since = this.#snapshotSince;
-    const left = progress.tables.reduce(
-      (sum, table) => sum + (table.state === 'done' ? 0 : Math.max(0, (table.estimatedRows ?? 0) - table.rows)),
-      0,
-    );
-    const rate = (rows - since.rows) / Math.max(1, (now - since.at) / 1000);
-    const running = !progress.finished && currentTable(progress) !== null;
-    return {
-      startedAt: new Date(since.at).toISOString(),
-      secondsLeft: running && rate > 0 ? Math.round(left / rate) : null,
-      tables: progress.tables.map(({ schema, name, state, rows: copied, estimatedRows }) => ({
-        schema,
-        name,
-        state,
-        rows: copied,
-        estimatedRows,
-      })),
-    };
-  }
-
-  #sourceName({ identity }: CaptureStatus): string | null {
-    if (identity === null) return null;
-    const { host, port } = this.#config.source;
-    return `${identity.flavor === 'mysql' ? 'MySQL' : 'MariaDB'} ${identity.version} at ${host}:${port}`;
-  }
-
-  #report(): AgentReport {
-    const capture = this.#capture.status();
-    const usage = this.#spool.usage();
-    const progress = this.#spool.snapshot();
-    const error = capture.error ?? (this.#forwarder.status().twinSince === null ? null : identityShared());
-    return {
-      version: this.#version,
-      serves: ['verify'],
-      state: stateOf(capture),
-      spoolBatches: usage.waitingBatches,
-      spoolBytes: usage.waitingBytes,
-      outlook: {
-        binlogSecondsLeft: roundedOrNull(capture.binlogSecondsLeft),
-        diskFreeBytes: usage.freeDiskBytes,
-        certificateExpiresAt: earliestExpiry(),
-      },
-      secondsUntilFull: this.#secondsUntilFull(),
-      captureLagSeconds: capture.lagSeconds,
-      snapshot:
-        progress === null || progress.finished
-          ? null
-          : {
-              tablesDone: progress.tables.filter(table => table.state === 'done').length,
-              tables: progress.tables.length,
-              rows: progress.tables.reduce((sum, table) => sum + table.rows, 0),
-              secondsLeft: this.#snapshotStatus()?.secondsLeft ?? null,
-            },
-      windows: this.#config.link.windows,
-      timeZone: this.#config.link.timeZone,
-      source: this.#sourceName(capture),
-      error: error === null ? null : describeError(error).slice(0, 1000),
-    };
-  }
-}
-
-function stateOf(capture: CaptureStatus): AgentState {
-  switch (capture.state) {
-    case 'streaming':
-      return 'capturing';
-    case 'waiting-for-room':
-      return 'full';
-    case 'backing-off':
-      return 'failing';
-    case 'halted':
-      return 'stopped';
-    case 'stopped':
-    case 'connecting':
-    case 'verifying':
-      return capture.error === null ? 'starting' : 'failing';
-  }
-}
-
-/** What stands in the way of the link, or else what is wrong though it works. */
-function linkError(forward: ForwarderStatus): StatusError | null {
-  if (forward.fault !== null) return statusError(forward.fault, new Date(forward.since).toISOString());
-  if (forward.twinSince === null) return null;
-  return statusError(identityShared(), new Date(forward.twinSince).toISOString());
-}
-
-function identityShared(): TributaryError {
-  return new TributaryError('IDENTITY_SHARED', ERRORS.IDENTITY_SHARED.cause);
-}
-
-function statusError(error: unknown, since: string): StatusError {
-  return error instanceof TributaryError
-    ? { code: error.code, message: error.message, hint: error.hint, since }
-    : { code: 'INTERNAL', message: describeError(error), hint: '', since };
-}
-
-function roundedOrNull(value: number | null): number | null {
-  return value === null ? null : Math.round(value);
-}
-
-function isoOrNull(ms: number | null): string | null {
-  return ms === null ? null : new Date(ms).toISOString();
 }
 
 /** What zongji's own connections need. */

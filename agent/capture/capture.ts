@@ -11,23 +11,16 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TributaryError, describeError } from '../../shared/errors.ts';
-import type { ErrorCode } from '../../shared/errors.ts';
 import { throwFaults } from '../../shared/findings.ts';
 import type { Logger } from '../../shared/logging.ts';
-import type { Ask } from '../../shared/protocol.ts';
-import {
-  earlier,
-  idleProgress,
-  queueAsk,
-  queueRequests,
-  queueTables,
-  queueWhole,
-  staleSince,
-} from '../snapshot/progress.ts';
-import type { QueuedTable, SnapshotProgress } from '../snapshot/progress.ts';
+import { earlier, staleSince } from '../snapshot/progress.ts';
+import { SnapshotRequests } from '../snapshot/requests.ts';
 import { Snapshotter } from '../snapshot/snapshotter.ts';
 import type { Spool } from '../spool/spool.ts';
 import { BatchAge } from './batch-age.ts';
+import { BatchCloser } from './batch-closer.ts';
+import { VerifyRequests } from '../verify/requests.ts';
+import { Verifier } from '../verify/verifier.ts';
 import { openBinlogStream } from './binlog-stream.ts';
 import { readCatalogue } from './catalogue.ts';
 import type { Catalogue } from './catalogue.ts';
@@ -40,19 +33,11 @@ import type { Selection } from './selection.ts';
 import { startOf, whyLost } from './resume-point.ts';
 import { LookAgain } from './look-again.ts';
 import { ServerCharsets } from './server-charsets.ts';
-import { Verifier } from '../verify/verifier.ts';
 import { CaptureSink } from './sink.ts';
 import type { CaptureCounters } from './sink.ts';
 import type { SourceConnection, SourceIdentity } from './source.ts';
+import { StubbornFaults } from './stubborn-faults.ts';
 import { UndoneRows } from './undone-rows.ts';
-
-/**
- * Faults that stay in the binlog for good though a person has mended their cause: rows without their columns, rows
- * without a key. Met again at the same place while the server is set as it must be, they end in a new epoch.
- */
-const LASTING_FAULTS: readonly ErrorCode[] = ['SOURCE_SETTING', 'SOURCE_TABLE'];
-/** Not more often: an application that brings them about again and again is for a person to mend first. */
-const LASTING_EPOCH_EVERY_MS = 10 * 60_000;
 
 /** How often an idle server is asked to speak: an idle source's snapshot chunks wait for it. */
 const HEARTBEAT_MS = 250;
@@ -64,10 +49,6 @@ const HALTED_RETRY_MS = 5_000;
 /** A pause longer than net_write_timeout (60 s) makes the server hang up; the stream is given up before. */
 const LONGEST_PAUSE_MS = 30_000;
 const ROOM_LOOK_MS = 500;
-/** How often it is looked whether the open batch is old enough. */
-const TICK_MS = 100;
-/** How often the position of groups without captured rows is stored. */
-const POSITION_SAVE_MS = 1_000;
 
 export type CaptureState =
   'stopped' | 'connecting' | 'verifying' | 'streaming' | 'waiting-for-room' | 'backing-off' | 'halted';
@@ -102,6 +83,8 @@ export interface CaptureStatus {
 }
 
 export class Capture {
+  readonly snapshots: SnapshotRequests;
+  readonly verifications = new VerifyRequests();
   readonly #o: CaptureOptions;
   #state: CaptureState = 'stopped';
   #error: TributaryError | null = null;
@@ -113,35 +96,27 @@ export class Capture {
   readonly #serverId = randomInt(2 ** 31, 2 ** 32);
   /** This process has begun the epoch, and was not parted from the server since. */
   #unbroken = false;
-  /** Requests to compare tables that are open, and those that this process has answered in this epoch. */
-  #toVerify: readonly Ask[] = [];
-  readonly #verified = new Set<string>();
   #identity: SourceIdentity | null = null;
   #sink: CaptureSink | null = null;
   #stream: BinlogStream | null = null;
+  #closer: BatchCloser | null = null;
   /** Ends this life of the connection with a fault that came up outside of the stream. */
   #fail: (error: unknown) => void = () => undefined;
-  /** Times in a row that the last group taken could not even be read. */
-  #unreadable = 0;
   #session = new AbortController();
   #capturedThrough: string | null = null;
   /** How long the server keeps its binlogs; null: without a limit of time, or not known yet. */
   #retentionSeconds: number | null = null;
   #newEpoch: string | null = null;
-  /** The fault that the stream last stopped at though the server was set as it must be. */
-  #stoppedAt: string | null = null;
-  #lastingEpochAt = -Infinity;
-  #drainCheck = false;
+  readonly #stubborn: StubbornFaults;
+  readonly #age = new BatchAge();
   #charsets: { readonly version: string; readonly sets: ServerCharsets } | null = null;
   #events = 0;
-  #savedAt = 0;
-  readonly #age = new BatchAge();
-  /** Somebody wants all that was committed in the spool, however little it is. */
-  #closeWanted = false;
-  #soon: NodeJS.Timeout | undefined;
 
   constructor(options: CaptureOptions) {
     this.#o = options;
+    this.#stubborn = new StubbornFaults(options.now);
+    const { spool, selection } = options;
+    this.snapshots = new SnapshotRequests({ spool, selection, sink: () => this.#sink });
   }
 
   status(): CaptureStatus {
@@ -182,39 +157,6 @@ export class Capture {
     this.#session.abort();
   }
 
-  /** Copies tables again (none named: all), while changes go on. */
-  requestSnapshot(tables: readonly QueuedTable[]): void {
-    const { spool } = this.#o;
-    const position = spool.position();
-    // Without one an epoch is about to begin, with a snapshot of its own.
-    if (position === null) return;
-    const queue = (progress: SnapshotProgress): SnapshotProgress =>
-      tables.length === 0 ? queueWhole(progress) : queueTables(progress, tables);
-    if (this.#sink) this.#sink.queueSnapshot(queue);
-    else spool.savePosition(position, queue(spool.snapshot() ?? idleProgress()));
-  }
-
-  /** Copies or compares the tables that the head office asks for, unless that was served; it repeats what is open. */
-  serveAsks(asks: readonly Ask[]): void {
-    // A request that is open no more will not come back.
-    for (const id of this.#verified) if (!asks.some(ask => ask.id === id)) this.#verified.delete(id);
-    this.#toVerify = asks.filter(({ id, kind }) => kind === 'verify' && !this.#verified.has(id));
-    const done = new Set(this.#o.spool.doneRequests());
-    for (const { id, kind, tables } of asks) {
-      if (kind !== 'snapshot' || done.has(id)) continue;
-      const { selection } = this.#o;
-      const named = (tables ?? []).map(({ schema, name }) => ({ schema, name: selection.sourceName(schema, name) }));
-      this.#sink?.queueSnapshot(progress => queueAsk(progress, id, named));
-    }
-  }
-
-  /** The same for all tables. */
-  serveRequests(requests: readonly string[]): void {
-    const done = new Set(this.#o.spool.doneRequests());
-    const open = requests.filter(request => !done.has(request));
-    if (open.length > 0) this.#sink?.queueSnapshot(progress => queueRequests(progress, open));
-  }
-
   /** What the spool says of this life of the branch has changed: looks at it now. */
   lookAgain(): void {
     this.#session.abort();
@@ -246,7 +188,8 @@ export class Capture {
         if (fault.retryable) this.#unbroken = false;
         this.#o.counters.fault(fault.code);
         if (fault.code === 'SOURCE_POSITION_LOST') this.#newEpoch = fault.message;
-        if (this.#isLasting(fault)) this.#newEpoch = `the binlog cannot be read on: ${fault.message}`;
+        if (this.#state !== 'connecting' && this.#stubborn.isLasting(fault))
+          this.#newEpoch = `the binlog cannot be read on: ${fault.message}`;
         if (this.#o.now() - startedAt > MOST_BACK_OFF_MS) backOffMs = FIRST_BACK_OFF_MS;
         this.#state = fault.retryable ? 'backing-off' : 'halted';
         const waitMs = fault.retryable ? backOffMs * (0.5 + Math.random()) : HALTED_RETRY_MS;
@@ -260,17 +203,6 @@ export class Capture {
       }
     }
     this.#state = 'stopped';
-  }
-
-  /** Whether the stream stops at the same place as the last time, while looking at the server finds no fault. */
-  #isLasting(fault: TributaryError): boolean {
-    if (!LASTING_FAULTS.includes(fault.code) || this.#state === 'connecting') return false;
-    const again = this.#stoppedAt === fault.message;
-    this.#stoppedAt = fault.message;
-    if (!again || this.#o.now() - this.#lastingEpochAt < LASTING_EPOCH_EVERY_MS) return false;
-    this.#lastingEpochAt = this.#o.now();
-    this.#stoppedAt = null;
-    return true;
   }
 
   /** One life of the binlog connection. */
@@ -320,18 +252,25 @@ export class Capture {
     this.#state = sink.phase === 'verifying' ? 'verifying' : 'streaming';
     const failure = Promise.withResolvers<never>();
     this.#fail = error => failure.reject(error);
-    const ticker = setInterval(() => this.#guarded(() => this.#tick()), POSITION_SAVE_MS);
+    const closer = new BatchCloser({
+      sink,
+      spool: this.#o.spool,
+      now: this.#o.now,
+      events: () => this.#events,
+      canSend: this.#o.canSend,
+      online: this.#o.online,
+      age: this.#age,
+      onFailure: this.#fail,
+    });
+    this.#closer = closer;
     void watchEnd({ connect: this.#o.connect, identity, sink, now: this.#o.now }, session);
     const { connect, selection, spool, logger } = this.#o;
     const tools = { connect, identity, selection, charsets, spool, sink, logger };
     const snapshotter = new Snapshotter(tools);
     const verifier = new Verifier({
       ...tools,
-      next: () => this.#toVerify[0] ?? null,
-      done: ask => {
-        this.#verified.add(ask.id);
-        this.#toVerify = this.#toVerify.filter(({ id }) => id !== ask.id);
-      },
+      next: () => this.verifications.next(),
+      done: ask => this.verifications.done(ask),
     });
     void verifier.run(session);
     try {
@@ -341,11 +280,10 @@ export class Capture {
       });
       const copying = snapshotter.run(session).then(() => null);
       const fault = await Promise.race([stream.ended, aborted, copying, failure.promise]);
-      if (fault) throw this.#judge(fault, sink);
+      if (fault) throw this.#stubborn.judge(fault, sink.phase === 'verifying');
     } finally {
-      clearInterval(ticker);
-      clearTimeout(this.#soon);
-      this.#soon = undefined;
+      closer.stop();
+      this.#closer = null;
       this.#sink = null;
       this.#stream = null;
       this.#session.abort();
@@ -359,31 +297,6 @@ export class Capture {
         this.#o.spool.discardOpenGroup();
         await closed;
       }
-    }
-  }
-
-  /** Why the stream ended, as it is to be answered. */
-  #judge(fault: TributaryError, sink: CaptureSink): TributaryError {
-    if (sink.phase === 'taking') this.#unreadable = 0;
-    else if (fault.code === 'EVENT_MALFORMED') this.#unreadable += 1;
-    if (this.#unreadable < 2) return fault;
-    // Another history can have anything at this offset, the middle of an event as well.
-    this.#unreadable = 0;
-    return new TributaryError(
-      'SOURCE_POSITION_LOST',
-      `no event begins where the last one taken was: ${fault.message}`,
-      {
-        cause: fault,
-      },
-    );
-  }
-
-  /** Runs what a timer brought; a failure ends this life of the connection, as one of the stream does. */
-  #guarded(work: () => void): void {
-    try {
-      work();
-    } catch (error) {
-      this.#fail(error);
     }
   }
 
@@ -418,8 +331,7 @@ export class Capture {
       if (reason !== null) {
         const asked = this.#newEpoch !== null;
         await beginEpoch(this.#o, source, identity, reason);
-        // What had been said went with the epoch.
-        this.#verified.clear();
+        this.verifications.forgetAnswers();
         this.#newEpoch = null;
         this.#unbroken = true;
         this.#o.counters.epoch(asked ? 'head office' : 'source');
@@ -475,61 +387,18 @@ export class Capture {
 
   /** A group has ended or the server was heard. */
   #onQuiet(): void {
-    const sink = this.#sink;
-    if (!sink) return;
-    if (this.#state === 'verifying' && sink.phase === 'taking') this.#state = 'streaming';
-    if (sink.openSince !== null) this.#tickSoon();
-    if (sink.empty || this.#drainCheck) return;
-    // A lone commit leaves at once, a burst travels together: the batch closes when a turn of the event loop has
-    // brought nothing more and the forwarder has nothing under way.
-    this.#drainCheck = true;
-    const seen = this.#events;
-    setImmediate(() => {
-      setImmediate(() => {
-        this.#drainCheck = false;
-        if (this.#sink !== sink || !sink.sound || sink.empty) return;
-        this.#guarded(() => {
-          if (this.#events === seen && this.#o.canSend() && this.#o.spool.hasRoom()) sink.flush();
-        });
-      });
-    });
+    if (this.#state === 'verifying' && this.#sink?.phase === 'taking') this.#state = 'streaming';
+    this.#closer?.look();
   }
 
   /** What was taken goes into the spool at once, or as soon as the open group has ended. */
   closeBatch(): void {
-    if (this.#sink === null || this.#sink.empty) return;
-    this.#closeWanted = true;
-    this.#guarded(() => this.#tick());
+    this.#closer?.close();
   }
 
   /** The forwarder has nothing under way any more. */
   onForwarderIdle(): void {
-    this.#onQuiet();
-  }
-
-  /** A change waits to be old enough to leave. An idle branch has none, and its process sleeps from second to second. */
-  #tickSoon(): void {
-    this.#soon ??= setTimeout(() => {
-      this.#soon = undefined;
-      this.#guarded(() => this.#tick());
-      if (this.#sink !== null && this.#sink.openSince !== null) this.#tickSoon();
-    }, TICK_MS);
-  }
-
-  #tick(): void {
-    const sink = this.#sink;
-    if (!sink?.sound) return;
-    const now = this.#o.now();
-    if (sink.openSince === null) {
-      // The timer that comes each second may come a little early by this clock.
-      if (now - this.#savedAt < POSITION_SAVE_MS - TICK_MS) return;
-    } else if (!this.#closeWanted && now - sink.openSince < this.#age.limitMs(this.#o.online(), now)) {
-      return;
-    }
-    if (!this.#o.spool.hasRoom()) return;
-    this.#savedAt = now;
-    this.#closeWanted = false;
-    sink.flush();
+    this.#closer?.look();
   }
 }
 

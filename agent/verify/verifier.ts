@@ -36,6 +36,7 @@ import { describe, readersOf } from '../snapshot/chunk.ts';
 import { chunkQuery, cursorOf, lockingQuery, tableQuery } from '../snapshot/chunk-query.ts';
 import { hasQueue } from '../snapshot/progress.ts';
 import { SCAN_STALL_MS, SNAPSHOT_ENGINES } from '../snapshot/row-scan.ts';
+import { between } from '../snapshot/stream-moments.ts';
 import type { Spool } from '../spool/spool.ts';
 import { Touched } from './touched.ts';
 import type { ComparedTable } from './touched.ts';
@@ -207,7 +208,7 @@ export class Verifier {
       });
       const high = emitted === null ? null : await beginView(source, identity, read, emitted);
       if (emitted !== null && high !== null) {
-        const touched = await this.#between(high, signal, () => {
+        const touched = await between(this.#o.sink, high, signal, () => {
           if (!this.#isReady()) return null;
           sink.flush();
           const found = this.#touchedSince(emitted.seq, read);
@@ -390,21 +391,7 @@ export class Verifier {
   /** Runs the callback between groups: now, or at the end of the open one. */
   async #atRest<T>(signal: AbortSignal, run: () => T): Promise<T> {
     const { sink } = this.#o;
-    return !signal.aborted && sink.sound ? run() : this.#between(sink.place, signal, run);
-  }
-
-  /** Runs the callback between groups once the stream, heard after now, is at or past the place. */
-  async #between<T>(place: StreamPlace, signal: AbortSignal, run: () => T): Promise<T> {
-    const { promise, resolve, reject } = Promise.withResolvers<T>();
-    const aborted = (): void => reject(new TributaryError('STREAM_ENDED', 'the binlog stream ended'));
-    signal.addEventListener('abort', aborted, { once: true });
-    if (signal.aborted) aborted();
-    else this.#o.sink.whenPast(place, () => resolve(run()));
-    try {
-      return await promise;
-    } finally {
-      signal.removeEventListener('abort', aborted);
-    }
+    return !signal.aborted && sink.sound ? run() : between(sink, sink.place, signal, run);
   }
 }
 
