@@ -271,6 +271,7 @@ export class Applier {
    * One slice of a sweep: deletes at most `limit` of the branch's rows whose `_batch` is below `sinceBatch`, within the
    * caller's open transaction. Call again, in a new transaction, until `done`.
    * @param tables the snapshot's tables, or `'all'` for every table that holds branch rows (a whole snapshot)
+   * @returns `swept`: those of the tables, in their order, in which nothing is left to delete
    */
   async sweep(
     connection: Connection,
@@ -278,19 +279,21 @@ export class Applier {
     tables: readonly Pick<TableName, 'name'>[] | 'all',
     sinceBatch: number,
     limit: number,
-  ): Promise<{ deleted: number; done: boolean }> {
+  ): Promise<{ deleted: number; swept: string[]; done: boolean }> {
     assert(Number.isSafeInteger(sinceBatch) && sinceBatch >= 0, 'A batch number is not a count.');
     assert(Number.isSafeInteger(limit) && limit > 0, 'A slice of a sweep has no size.');
     try {
-      const present = await this.#branchTables(connection);
-      const names = tables === 'all' ? present : tables.map(table => table.name).filter(name => present.includes(name));
+      const present = new Set(await this.#branchTables(connection));
+      const names = tables === 'all' ? [...present] : tables.map(table => table.name);
+      const swept: string[] = [];
       let deleted = 0;
       for (const name of names) {
         const sql = quoteTable(this.#database, name);
-        deleted += await sweepRows(connection, sql, branch, sinceBatch, limit - deleted);
-        if (deleted >= limit) return { deleted, done: false };
+        if (present.has(name)) deleted += await sweepRows(connection, sql, branch, sinceBatch, limit - deleted);
+        if (deleted >= limit) return { deleted, swept, done: false };
+        swept.push(name);
       }
-      return { deleted, done: true };
+      return { deleted, swept, done: true };
     } catch (error) {
       throw targetError(error, `Sweeping the tables of ${branch}`);
     }

@@ -52,8 +52,9 @@ import type { TargetPool } from './target-pool.ts';
 import { bytesOf } from './work-unit.ts';
 import type { Arrival, Unit } from './work-unit.ts';
 
-/** Rows deleted in one transaction of a sweep. */
+/** Rows deleted, and tables looked through, in one transaction of a sweep. */
 const SWEEP_SLICE_ROWS = 5_000;
+const SWEEP_SLICE_TABLES = 100;
 
 /** Rows written, by what was done with them. */
 export interface RowCounts {
@@ -330,11 +331,12 @@ export class UnitWriter {
         const covered = namesOf(body, marker.tables).filter(name => whole || snapshot.tables.includes(name));
         const known = await tablesOfBranch(connection, this.#branch);
         const tables = whole ? known : known.filter(table => covered.includes(table.name));
-        const table = tables.find(candidate => !snapshot.swept.includes(candidate.name));
-        if (table !== undefined) {
+        const done = new Set(snapshot.swept);
+        const left = tables.filter(({ name }) => !done.has(name)).slice(0, SWEEP_SLICE_TABLES);
+        if (left.length > 0) {
           const since = snapshot.startBatch;
-          const slice = await this.#rows.sweep(connection, this.#branch, [table], since, SWEEP_SLICE_ROWS);
-          const swept = slice.done ? [...snapshot.swept, table.name] : snapshot.swept;
+          const slice = await this.#rows.sweep(connection, this.#branch, left, since, SWEEP_SLICE_ROWS);
+          const swept = [...snapshot.swept, ...slice.swept];
           await saveSweep(connection, this.#branch, marker.snapshot, swept, slice.deleted);
           return { outcome: 'slice', row, swept: slice.deleted };
         }
