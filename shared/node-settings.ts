@@ -5,6 +5,8 @@
  *
  * Each setting stands for megabytes that were measured (ARCHITECTURE.md, "Memory"):
  * - young generation of 3 × 4 MiB instead of 3 × 16: at a backlog it fills whatever there is with batches that are gone;
+ * - at the agent, the old generation collected at 48 MiB, and then when it is half as large again as what was alive the
+ *   last time, instead of at 160 MiB: a snapshot fills it with chunks that are gone, whatever is there;
  * - the garbage collector callable, for the buffers of a very large row (release.ts): it would let the last row's wait;
  * - two heaps of the C library instead of one for each of V8's and Node's threads;
  * - buffers from 128 KiB on apart from these heaps, so that each goes back to the system when it is freed: the C library
@@ -15,6 +17,8 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 
 const FLAGS = ['--max-semi-space-size=4', '--expose-gc'];
+/** The applier would pay for it with a fifth of its speed: what it holds at a time is a good part of its heap. */
+export const SMALL_HEAP: readonly string[] = ['--initial-old-space-size=48', '--heap-growing-percent=50'];
 /** Of the GNU C library (manual, "Malloc Tunable Parameters"); another one does not know them, and does no harm. */
 const MALLOC = {
   MALLOC_ARENA_MAX: '2',
@@ -28,14 +32,21 @@ export interface NodeSettings {
   readonly environment: Readonly<Record<string, string>>;
 }
 
-/** Pure. The cache must be a folder that only this user writes to: what is in it is run. */
-export function nodeSettings(environment: Readonly<Record<string, string | undefined>>, home: string): NodeSettings {
+/**
+ * Pure. The cache must be a folder that only this user writes to: what is in it is run.
+ * @param more flags beside those that every program has
+ */
+export function nodeSettings(
+  environment: Readonly<Record<string, string | undefined>>,
+  home: string,
+  more: readonly string[] = [],
+): NodeSettings {
   const ownCaches = home === '' || home === '/' ? undefined : join(home, '.cache');
   // systemd's variable may name several folders.
   const caches = environment['CACHE_DIRECTORY']?.split(':')[0] || environment['XDG_CACHE_HOME'] || ownCaches;
   const malloc = Object.entries(MALLOC).map(([name, value]) => [name, environment[name] ?? value]);
   return {
-    flags: FLAGS,
+    flags: [...FLAGS, ...more],
     environment: {
       ...(Object.fromEntries(malloc) as Readonly<Record<string, string>>),
       ...(caches === undefined
@@ -45,9 +56,9 @@ export function nodeSettings(environment: Readonly<Record<string, string | undef
   };
 }
 
-/** Starts this program over with the settings, unless it has them. Does not return then. */
-export function requireNodeSettings(): void {
-  const { flags, environment } = nodeSettings(process.env, homedir());
+/** Starts this program over with the settings, unless it has them. Does not return then. @param more as above */
+export function requireNodeSettings(more: readonly string[] = []): void {
+  const { flags, environment } = nodeSettings(process.env, homedir(), more);
   if (flags.every(flag => process.execArgv.includes(flag)) || process.execve === undefined) return;
   const args = [process.execPath, ...process.execArgv, ...flags, ...process.argv.slice(1)];
   process.execve(process.execPath, args, { ...process.env, ...environment });

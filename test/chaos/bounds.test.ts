@@ -1,9 +1,10 @@
 /**
  * Bounds at full size: a transaction of a million rows, a row of 64 MiB, a backlog of five million rows, one after the
- * other at one agent and one applier: what one leaves behind must not be in the next one's way. Takes a quarter of an hour on a quiet machine: `node test/run.ts --timeout=3600 test/chaos/bounds.test.ts`.
+ * other at one agent and one applier: what one leaves behind must not be in the next one's way. Then tables of
+ * three million rows that are copied. Takes half an hour on a quiet machine: `node test/run.ts --timeout=3600 test/chaos/bounds.test.ts`.
  */
 import t from 'tap';
-import { backlog, largeRow, largeTransaction, MIB, openSite } from '../support/bounds.ts';
+import { backlog, copiedTable, largeRow, largeTransaction, MIB, openSite } from '../support/bounds.ts';
 import { createWorld } from '../support/world.ts';
 
 const world = await createWorld(t);
@@ -26,3 +27,11 @@ await t.test('a row of 64 MiB after a large transaction', t => largeRow(t, site,
 await t.test('a backlog of 5,000,000 rows goes out within the bounds of memory', t => backlog(t, site, 5_000_000));
 
 await t.test('a row of 64 MiB after a long backlog', t => largeRow(t, site, 64 * MIB, 5));
+
+await t.test('a table of 3,000,000 rows is copied within the bounds of memory', t =>
+  copiedTable(t, world, 3_000_000, 'id INT PRIMARY KEY AUTO_INCREMENT,'),
+);
+
+await t.test('a table of 3,000,000 rows without a key is copied within the bounds of memory', t =>
+  copiedTable(t, world, 3_000_000, ''),
+);

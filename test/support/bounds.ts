@@ -148,6 +148,40 @@ export async function backlog(t: Test, site: Site, rows: number): Promise<void> 
   bothStayedBelow(t, site);
 }
 
+/** A table of so many rows, with a key or without, is copied to the spool while the link is down, and then goes out. */
+export async function copiedTable(t: Test, world: World, rows: number, key: string): Promise<void> {
+  const { branch, link } = await branchOnBadLink(t, world, key === '' ? 'keyless' : 'keyed', [
+    `CREATE TABLE visit (${key} place VARCHAR(60), at INT, price DECIMAL(10,2))`,
+    `INSERT INTO visit (place, at, price) VALUES ${Array.from({ length: 1_000 }, (_, i) => `('${word(i)}', ${i}, ${i}.25)`).join(',')}`,
+  ]);
+  for (let there = 1_000; there < rows; there *= 2) {
+    // Of a tenth of them there is more and more of the same.
+    await branch.db.query(
+      `INSERT INTO visit (place, at, price)
+         SELECT place, IF(at % 10 = 0, at, at + ${there}), price FROM visit LIMIT ${Math.min(there, rows - there)}`,
+    );
+  }
+  link.cut();
+  await branch.agent.start();
+  await branch.agent.waitForLog(line => line.msg === 'snapshot finished', 900_000);
+  stayedBelow(t, branch.agent, AGENT_BYTES);
+  link.restore();
+  // Looking at so many rows takes minutes: once, when they should be there.
+  await branch.agent.waitUntil(
+    'everything applied',
+    async () => {
+      const { stream } = (await branch.agent.get('/api/status')) as {
+        stream: { head: number; applied: number | null };
+      };
+      return stream.applied === stream.head;
+    },
+    1_800_000,
+  );
+  await world.waitUntilEqual(branch, 900_000);
+  stayedBelow(t, branch.agent, AGENT_BYTES);
+  await branch.agent.stop();
+}
+
 /** A row of so many bytes that nothing compresses; the link is cut in its middle. @param id of two that are free */
 export async function largeRow(t: Test, site: Site, bytes: number, id: number): Promise<void> {
   const { branch, link } = site;
