@@ -5,7 +5,8 @@
  * MySQL are real. Each branch sends one small batch every BATCH_EVERY_MS, at its own time. No rival.
  *
  * - `applier-cpu`: processor milliseconds of the applier a branch and second; `applier-memory`: resident, a branch;
- * - `memory-drift`, `connection-drift`: growth over WATCH_MS, of the applier's memory and of the broker's connections;
+ * - `memory-growth`, `heap-growth`, `connection-growth`: what the applier holds resident and in its heap, and the broker's
+ *   connections, in the last of WATCH_MINUTES by what they were in the first: 1 is flat;
  * - `storm/links`: every connection reset at once, until each branch has an answer again; `storm/broker`: the broker
  *   restarted, from its being up again.
  */
@@ -17,6 +18,7 @@ import { z } from 'zod';
 import { brokerLink } from '../../agent/forward/broker-link.ts';
 import { Forwarder } from '../../agent/forward/forwarder.ts';
 import { Spool } from '../../agent/spool/spool.ts';
+import type { Product } from '../../deploy/local/product.ts';
 import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
 import { encodeBatch } from '../../shared/batch-codec.ts';
 import { readEnrolment } from '../../shared/enrolment.ts';
@@ -31,7 +33,8 @@ import { numberOf } from './workload.ts';
 
 const BRANCHES = 200;
 const BATCH_EVERY_MS = 10_000;
-const WATCH_MS = 60_000;
+const WATCH_MINUTES = 5;
+const SAMPLE_MS = 5_000;
 const DEADLINE_MS = 180_000;
 
 export async function benchFleet(bench: Bench): Promise<void> {
@@ -58,19 +61,37 @@ export async function benchFleet(bench: Bench): Promise<void> {
     report.say(`fleet: all have an answer after ${((performance.now() - joined) / 1_000).toFixed(1)} s`);
     await delay(BATCH_EVERY_MS);
 
-    const before = { cpu: cpuSeconds(pid()), memory: residentMegabytes(pid()).now, open: await connections(world) };
-    await delay(WATCH_MS);
-    const after = { cpu: cpuSeconds(pid()), memory: residentMegabytes(pid()).now, open: await connections(world) };
-    const cpuMs = ((after.cpu - before.cpu) * 1_000) / BRANCHES / (WATCH_MS / 1_000);
+    const cpuBefore = cpuSeconds(pid());
+    const minutes: Sample[] = [];
+    const began = performance.now();
+    while (minutes.length < WATCH_MINUTES) {
+      const samples: Sample[] = [];
+      while (performance.now() - began < (minutes.length + 1) * 60_000) {
+        await delay(SAMPLE_MS);
+        // A machine that is too busy to answer in time is looked at again.
+        samples.push(
+          ...(await sampleOf(world, applier, pid()).then(
+            one => [one],
+            () => [],
+          )),
+        );
+      }
+      minutes.push(leastOf(samples));
+      report.say(`fleet: minute ${minutes.length}: ${JSON.stringify(minutes.at(-1), rounded)}`);
+    }
+    const cpuMs = ((cpuSeconds(pid()) - cpuBefore) * 1_000) / BRANCHES / ((performance.now() - began) / 1_000);
+    const [first, last] = [minutes[0]!, minutes.at(-1)!];
     report.add(
       alone(`fleet/${BRANCHES}/applier-cpu`, 'ms/s each', [cpuMs]),
-      alone(`fleet/${BRANCHES}/applier-memory`, 'MiB each', [(after.memory - empty) / BRANCHES]),
-      alone(`fleet/${BRANCHES}/memory-drift`, 'MiB', [after.memory - before.memory]),
-      alone(`fleet/${BRANCHES}/connection-drift`, 'connections', [after.open - before.open]),
+      alone(`fleet/${BRANCHES}/applier-memory`, 'MiB each', [(last.resident - empty) / BRANCHES]),
+      alone(`fleet/${BRANCHES}/memory-growth`, 'ratio', [last.resident / first.resident]),
+      alone(`fleet/${BRANCHES}/heap-growth`, 'ratio', [last.heap / first.heap]),
+      alone(`fleet/${BRANCHES}/connection-growth`, 'ratio', [last.connections / first.connections]),
     );
+    const course = (field: keyof Sample): string => minutes.map(each => each[field].toFixed(0)).join(', ');
     report.note(
-      `fleet: the applier holds ${after.memory.toFixed(0)} MiB, the broker ${after.open} connections; ` +
-        `${await numberOf(world.headOfficeDb, 'SELECT COUNT(*) FROM INFORMATION_SCHEMA.PROCESSLIST')} at MySQL.`,
+      `fleet: minute by minute, the least of a dozen looks: MiB resident ${course('resident')}; in the heap ${course('heap')}; ` +
+        `outside it ${course('external')}; connections at the broker ${course('connections')}, at MySQL ${course('sessions')}.`,
     );
 
     const cut = Date.now();
@@ -122,6 +143,42 @@ async function mustArrive(world: World, branches: readonly LightBranch[]): Promi
     if (Date.now() > deadline) throw new Error(`the head office has ${rows} of ${wanted} rows`);
     await delay(200);
   }
+}
+
+/** Of the applier, in MiB and connections. The least of a minute is what is left after garbage was collected. */
+interface Sample {
+  readonly resident: number;
+  readonly heap: number;
+  readonly external: number;
+  readonly connections: number;
+  readonly sessions: number;
+}
+
+async function sampleOf(world: World, applier: Product, pid: number): Promise<Sample> {
+  const metrics = String(await applier.get('/metrics'));
+  const mebibytes = (name: string): number => Number(new RegExp(`^${name} (\\S+)`, 'm').exec(metrics)?.[1]) / 2 ** 20;
+  return {
+    resident: residentMegabytes(pid).now,
+    heap: mebibytes('nodejs_heap_size_used_bytes'),
+    external: mebibytes('nodejs_external_memory_bytes'),
+    connections: await connections(world),
+    sessions: await numberOf(world.headOfficeDb, 'SELECT COUNT(*) FROM INFORMATION_SCHEMA.PROCESSLIST'),
+  };
+}
+
+function rounded(_key: string, value: unknown): unknown {
+  return typeof value === 'number' ? Math.round(value) : value;
+}
+
+function leastOf(samples: readonly Sample[]): Sample {
+  const least = (field: keyof Sample): number => Math.min(...samples.map(sample => sample[field]));
+  return {
+    resident: least('resident'),
+    heap: least('heap'),
+    external: least('external'),
+    connections: least('connections'),
+    sessions: least('sessions'),
+  };
 }
 
 const overview = z.object({ object_totals: z.object({ connections: z.number() }) });
