@@ -10,7 +10,7 @@ import t from 'tap';
 import { BrokerServer } from '../../deploy/local/broker-server.ts';
 import { DatabaseServer } from '../../deploy/local/database-server.ts';
 import type { Product } from '../../deploy/local/product.ts';
-import { branchNames } from '../../shared/amqp-messages.ts';
+import { branchNames, connectBroker } from '../../shared/amqp.ts';
 import { dumpDatabase, restoreDatabase } from '../support/dump.ts';
 import { Load, LOAD_TABLES } from '../support/load.ts';
 import { stealBatches } from '../support/queue-thief.ts';
@@ -57,6 +57,18 @@ async function sell(ms = 400): Promise<void> {
   const load = new Load(paris.source, { schema: paris.schema, seed: SEED + Date.now(), sessions: 2, pauseMs: 4 });
   await sleep(ms);
   await load.stop();
+}
+
+/** Messages that wait for the applier, as the broker says at once. */
+async function queueLength(): Promise<number> {
+  const { host, port, user, password } = broker;
+  const url = `amqp://${user}@${host}:${port}/${world.vhost}`;
+  const connection = await connectBroker({ url, password, purpose: 'test' });
+  try {
+    return (await connection.queueDepth(batches)).messages;
+  } finally {
+    await connection.close();
+  }
 }
 
 /** Everything that the agent has is confirmed by the broker. */
@@ -117,9 +129,12 @@ await t.test('a batch delivered more often than RabbitMQ’s default limit of 20
   await applier.stop();
   await sell();
   await allConfirmed();
+  const waiting = await queueLength();
   for (let i = 0; i < 25; i += 1) {
     t.equal(await stealBatches(broker, world.vhost, paris.id, 1, 'give-back'), 1, `delivery ${i + 1}`);
   }
+  // One that was dropped would be healed: the head office would ask for it again.
+  await until('every batch in the queue again', async () => (await queueLength()) === waiting);
   await applier.start();
   await world.waitUntilEqual(paris);
   t.equal((await office()).epoch, before.epoch);
