@@ -88,7 +88,7 @@ export class CountedCopy {
       const notes = new CopyNotes(MOST_NOTED_ROWS);
       const emitted = await atRest(sink, signal, () => {
         sink.record(table.schema, table.name, (key, copies) => notes.note(key, copies, sink.groupStart));
-        return sink.place;
+        return { place: sink.place, gtids: sink.gtidSet };
       });
       let rows: RowScan | null = null;
       try {

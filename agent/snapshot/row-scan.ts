@@ -7,8 +7,10 @@
  *
  * The moment is a window of the stream (`copy-notes.ts`):
  * - MariaDB tells the exact place of a consistent snapshot.
- * - MySQL with GTIDs: from an end of the binlog whose transactions are all visible, to the end after the snapshot began.
- * - MySQL without: the same; that they are visible is known once a locking read has been past every row, one lock at a time.
+ * - MySQL with GTIDs: from what the stream has emitted, once all of that is visible, to the binlog's end after the snapshot
+ *   began. Not from an end of the binlog: what stands there may be neither visible nor yet in the server's executed set.
+ * - MySQL without: from an end of the binlog; all that was there is visible once a locking read has been past every row, one
+ *   lock at a time.
  * - Tables of engines without transactions: a query waits for those that write, who log before they let go; from the end
  *   before the query to the end once it has answered.
  */
@@ -22,6 +24,7 @@ import type { SourceConnection, SourceIdentity } from '../capture/source.ts';
 import type { CapturedTable } from '../capture/tables.ts';
 import { lockingQuery, scanQuery } from './chunk-query.ts';
 import type { Window } from './copy-notes.ts';
+import type { Emitted } from './snapshot-source.ts';
 
 /** A chunk: about so many bytes, and so many different rows. */
 const CHUNK_BYTES = 4 * 1024 * 1024;
@@ -55,7 +58,7 @@ export interface ScanOptions {
   readonly table: CapturedTable;
   readonly readers: readonly CellReader[];
   /** What the stream had emitted before changes began to be noted. */
-  readonly emitted: StreamPlace;
+  readonly emitted: Emitted;
   /** Checksum behind which to read; null: from the beginning. */
   readonly after: number | null;
 }
@@ -161,18 +164,20 @@ async function beginSnapshot(
   source: SourceConnection,
   identity: SourceIdentity,
   table: CapturedTable,
-  emitted: StreamPlace,
+  emitted: Emitted,
 ): Promise<Window | null> {
   const begin = 'START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY';
   if (identity.flavor === 'mariadb') {
     await source.execute(begin);
     const place = await source.snapshotPlace();
-    return comparePlaces(place, emitted) < 0 ? null : { from: place, to: place };
+    return comparePlaces(place, emitted.place) < 0 ? null : { from: place, to: place };
   }
-  const { gtidSet, ...from } = await source.binlogEnd();
-  if (gtidSet !== '') {
-    await source.waitUntilVisible(gtidSet, VISIBLE_WITHIN_SECONDS);
+  let from = emitted.place;
+  if (identity.gtids) {
+    if (emitted.gtids !== '') await source.waitUntilVisible(emitted.gtids, VISIBLE_WITHIN_SECONDS);
   } else {
+    const end = await source.binlogEnd();
+    from = { file: end.file, offset: end.offset };
     await source.execute('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
     await source.execute(lockingQuery(table));
     await source.execute('SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ');
