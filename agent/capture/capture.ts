@@ -167,10 +167,16 @@ export class Capture {
     let backOffMs = FIRST_BACK_OFF_MS;
     // Asked anew after each await: what the compiler concluded before it no longer holds.
     const stopping = (): boolean => signal.aborted;
+    // Nothing has been read while connecting: whatever that still waits for, a server without an answer or a lock, it may.
+    const abandoned = Promise.withResolvers<null>();
+    const abandon = (): void => {
+      if (this.#state === 'connecting') abandoned.resolve(null);
+    };
+    signal.addEventListener('abort', abandon, { once: true });
     while (!stopping()) {
       const startedAt = this.#o.now();
       try {
-        await this.#live(signal);
+        await Promise.race([this.#live(signal), abandoned.promise]);
         backOffMs = FIRST_BACK_OFF_MS;
       } catch (error) {
         if (stopping()) break;

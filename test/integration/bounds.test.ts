@@ -4,7 +4,10 @@
  */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { createServer } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -178,6 +181,22 @@ await t.test('SIGTERM ends an applier within five seconds that waits for a lock 
   await world.headOfficeDb.query('ROLLBACK');
   await applier.start();
   await world.waitUntilEqual(branch);
+});
+
+await t.test('SIGTERM ends an agent within five seconds whose database accepts and says nothing', async t => {
+  const sockets: Socket[] = [];
+  const silent = createServer(socket => sockets.push(socket)).listen(0, '127.0.0.1');
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+    silent.close();
+  });
+  await once(silent, 'listening');
+  const { port } = silent.address() as AddressInfo;
+  const branch = await world.addBranch('silent', { config: { source: { port } } });
+  const met = once(silent, 'connection');
+  await branch.agent.start();
+  await met;
+  t.equal(await branch.agent.stop(STOP_WITHIN_MS), 0);
 });
 
 await t.test('a start after a crash takes less than two seconds, whatever the spool holds', async t => {
