@@ -47,7 +47,7 @@ export class Frame {
         chunkSize: Math.min(MOST_CHUNK_BYTES, Math.max(LEAST_CHUNK_BYTES, CHUNK_RATIO * bytes.length)),
       });
     } catch (error) {
-      if (error instanceof RangeError) return refuseLarge('it unpacks to more bytes than it may', error);
+      if (error instanceof RangeError) return refuseLarge(`it unpacks to more than ${most} bytes`, error);
       return refuse('it does not unpack', error);
     } finally {
       if (copied) release(bytes);
