@@ -1,10 +1,13 @@
 /**
- * What one transaction leaves out, and which entries in quarantine it clears.
+ * What one transaction leaves out, which entries in quarantine it clears, and what follows: the branch is incomplete,
+ * and is asked for the tables again.
  *
  * How much may be left out: `known`: only what is in quarantine already, because the decision about a row or a table
  * holds until it is written again; `any`: a person has decided so about this batch.
  */
+import { randomUUID } from 'node:crypto';
 import type { Connection } from 'mysql2/promise';
+import type { BatchHeader } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { tableId } from '../apply/applier.ts';
 import type { Prepared, TableName, UnfitTable } from '../apply/applier.ts';
@@ -12,12 +15,29 @@ import type { RefusedRow } from '../apply/leave-out.ts';
 import type { RowSet } from '../apply/merge.ts';
 import { keyHash, keyHashOf } from '../apply/row-text.ts';
 import type { TargetTable } from '../apply/target-table.ts';
+import { saveOutcome } from '../branches/quarantine-store.ts';
+import type { Decision } from '../branches/quarantine-store.ts';
 import { clearRows, clearTable, MAX_QUARANTINED, putRow, putTable } from '../branches/quarantined-rows.ts';
 import type { KnownEntries, LeftOutAt } from '../branches/quarantined-rows.ts';
+import { addRequest, skipSweep } from '../branches/snapshot-store.ts';
+import { countQuarantined, markIncomplete } from '../branches/stream-store.ts';
+import { asStored } from './fence.ts';
+import type { Done } from './fence.ts';
+import type { TablesLeftOut } from './unit-tables.ts';
 
 export interface LeavePolicy {
   readonly known: KnownEntries;
   readonly allow: 'known' | 'any';
+}
+
+/** What may be left out of one unit. */
+export interface Leaving {
+  /** null: nothing. */
+  readonly policy: LeavePolicy | null;
+  /** What a person has said of the unit's only batch; null: nothing. */
+  readonly decision: Decision | null;
+  /** `none` exactly where there is no policy. */
+  readonly tables: TablesLeftOut;
 }
 
 /** Keys of one table. */
@@ -30,35 +50,25 @@ export class LeftOut {
   readonly #connection: Connection;
   readonly #branch: string;
   readonly #policy: LeavePolicy;
+  readonly #decision: Decision | null;
   /** Rows refused in this transaction by table; their entries are stored. */
   readonly #refused = new Map<string, TableKeys>();
   /** Those of what is being applied just now, with the rows that they are of. */
   #current = new Map<string, RowSet | 'copies'>();
   #fresh = 0;
+  /** Tables that are left out as a whole. */
   readonly #unfit = new Map<string, { readonly table: UnfitTable; readonly at: LeftOutAt; changes: number }>();
   /** Entries that are no longer true. */
   readonly #cleared = new Map<string, TableKeys>();
   readonly #fitting = new Map<string, TableName>();
+  /** Tables of which a snapshot has to be asked for: rows of them are missing that were not before. */
   readonly #toCopy = new Map<string, TableName>();
 
-  constructor(connection: Connection, branch: string, policy: LeavePolicy) {
+  constructor(connection: Connection, branch: string, policy: LeavePolicy, decision: Decision | null) {
     this.#connection = connection;
     this.#branch = branch;
     this.#policy = policy;
-  }
-
-  /** Tables of which a snapshot has to be asked for: rows of them are missing that were not before. */
-  get toCopy(): TableName[] {
-    return [...this.#toCopy.values()];
-  }
-
-  /** Tables that are left out as a whole. */
-  get unfit(): TableName[] {
-    return [...this.#unfit.values()].map(({ table }) => nameOf(table.description));
-  }
-
-  get changesEntries(): boolean {
-    return this.#refused.size + this.#unfit.size + this.#cleared.size + this.#fitting.size > 0;
+    this.#decision = decision;
   }
 
   /** Stores the entry of a refused row. @throws its error where it may not be left out; QUARANTINE_FULL */
@@ -122,8 +132,32 @@ export class LeftOut {
     this.#current = new Map();
   }
 
-  /** Stores what is not stored yet. */
-  async save(): Promise<void> {
+  /** Stores what was left out and is not stored yet, and what follows from it. @returns with the row as it is then */
+  async settle(done: Done, header: BatchHeader): Promise<Done> {
+    const decision = this.#decision;
+    const toCopy = [...this.#toCopy.values()];
+    await this.#save();
+    for (const { table } of this.#unfit.values()) {
+      await skipSweep(this.#connection, this.#branch, table.description.name);
+    }
+    if (decision !== null) {
+      await saveOutcome(this.#connection, header, toCopy.length > 0 ? 'rows-left-out' : 'applied');
+    }
+    if (toCopy.length > 0) {
+      await markIncomplete(this.#connection, this.#branch);
+      await addRequest(this.#connection, this.#branch, {
+        id: decision?.request || randomUUID(),
+        tables: toCopy,
+        mends: true,
+        reason: decision === null ? 'a table fits again' : `rows of batch ${header.seq} are in quarantine`,
+      });
+    }
+    const changesEntries = this.#refused.size + this.#unfit.size + this.#cleared.size + this.#fitting.size > 0;
+    if (changesEntries) await countQuarantined(this.#connection, this.#branch);
+    return asStored(this.#connection, done);
+  }
+
+  async #save(): Promise<void> {
     for (const { table, hashes } of this.#cleared.values()) {
       await clearRows(this.#connection, this.#branch, table, [...hashes]);
     }
@@ -132,6 +166,11 @@ export class LeftOut {
       await putTable(this.#connection, this.#branch, table.description, table.error, changes, at);
     }
   }
+}
+
+/** For the transaction of one unit; null where nothing may be left out of it. */
+export function beginLeftOut(connection: Connection, branch: string, { policy, decision }: Leaving): LeftOut | null {
+  return policy === null ? null : new LeftOut(connection, branch, policy, decision);
 }
 
 function note(into: Map<string, TableKeys>, id: string, table: TargetTable, hash: string): void {

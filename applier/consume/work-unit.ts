@@ -8,9 +8,9 @@
  */
 import { setImmediate as aTurnOfTheLoop } from 'node:timers/promises';
 import { isVerifyMark } from '../../shared/batch.ts';
-import type { BatchBody, BatchHeader, Change } from '../../shared/batch.ts';
+import type { BatchBody, BatchHeader, Change, StreamMark } from '../../shared/batch.ts';
 import { unpackedBytes } from '../../shared/batch-codec.ts';
-import { TributaryError } from '../../shared/errors.ts';
+import { assert, TributaryError } from '../../shared/errors.ts';
 import { judgeBatch } from '../../shared/protocol.ts';
 import type { BatchVerdict, HeadOfficeStream } from '../../shared/protocol.ts';
 
@@ -27,6 +27,16 @@ export interface Arrival {
 
 export function bytesOf({ body }: Arrival): number {
   return body.reduce((sum, part) => sum + part.length, 0);
+}
+
+/** The body of an arrival that was chosen, and therefore decoded. */
+export function bodyOf({ header, decoded }: Arrival): BatchBody {
+  assert(decoded !== null, `batch ${header.seq} is not decoded`);
+  return decoded;
+}
+
+export function markOf({ header }: Arrival): StreamMark {
+  return { seq: header.seq, digest: header.digest };
 }
 
 export type UnitKind = 'plain' | 'parts' | 'last-part' | 'snapshot-start' | 'snapshot-end' | 'verify' | 'quarantined';
@@ -68,7 +78,7 @@ export function triage(stream: HeadOfficeStream, arrivals: readonly Arrival[], m
     if (verdict === 'next') {
       if (chain.length >= maxChain) break;
       chain.push(arrival);
-      ahead = { ...ahead, received: { seq: arrival.header.seq, digest: arrival.header.digest } };
+      ahead = { ...ahead, received: markOf(arrival) };
     } else if (verdict === 'early') {
       early.push(arrival);
     } else {

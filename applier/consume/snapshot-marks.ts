@@ -1,0 +1,141 @@
+/**
+ * The two markers of a snapshot: its start is noted with what it will cover, its end sweeps what neither the snapshot
+ * nor the stream has written since.
+ *
+ * Invariant: a sweep goes in slices, each a transaction of its own under the fence; only when nothing is left to sweep
+ * is the end marker applied, the requests closed that the snapshot served, and cleared what it has mended.
+ */
+import type { Connection } from 'mysql2/promise';
+import type { BatchBody, Change } from '../../shared/batch.ts';
+import { assert } from '../../shared/errors.ts';
+import { tableId } from '../apply/applier.ts';
+import type { TableName } from '../apply/applier.ts';
+import { saveOutcome } from '../branches/quarantine-store.ts';
+import type { Decision } from '../branches/quarantine-store.ts';
+import { clearOlder, readKnown } from '../branches/quarantined-rows.ts';
+import {
+  closeRequests,
+  endSnapshot,
+  openRequests,
+  readSnapshot,
+  saveSweep,
+  startSnapshot,
+} from '../branches/snapshot-store.ts';
+import type { SnapshotRow } from '../branches/snapshot-store.ts';
+import { countQuarantined, mendIncomplete } from '../branches/stream-store.ts';
+import { tablesOfBranch } from '../branches/table-claims.ts';
+import { asStored } from './fence.ts';
+import type { Fence, Written } from './fence.ts';
+import { beginLeftOut } from './left-out.ts';
+import type { Leaving } from './left-out.ts';
+import type { RowWriter } from './row-writer.ts';
+import type { UnitTables } from './unit-tables.ts';
+import { bodyOf } from './work-unit.ts';
+import type { Arrival } from './work-unit.ts';
+
+/** Rows deleted, and tables looked through, in one transaction of a sweep. */
+export const SWEEP_SLICE_ROWS = 5_000;
+const SWEEP_SLICE_TABLES = 100;
+
+export class SnapshotMarks {
+  readonly #tables: UnitTables;
+  readonly #rows: Pick<RowWriter, 'sweep'>;
+
+  constructor(tables: UnitTables, rows: Pick<RowWriter, 'sweep'>) {
+    this.#tables = tables;
+    this.#rows = rows;
+  }
+
+  /** Makes the tables that the snapshot covers, and notes that it began. @throws like UnitTables.prepare and claim */
+  async start(fence: Fence, arrival: Arrival, leaving: Leaving): Promise<Written> {
+    const body = bodyOf(arrival);
+    const marker = markerOf(body, 'snapshot-start');
+    const prepared = await this.#tables.prepare([body], leaving.tables);
+    return fence.transact(async connection => {
+      const batchNumber = fence.row.batchNumber + 1;
+      const left = beginLeftOut(connection, fence.branch, leaving);
+      await this.#tables.claim(connection, [body], prepared);
+      left?.tables(prepared, { epoch: arrival.header.epoch, seq: arrival.header.seq, batchNumber });
+      await startSnapshot(connection, fence.branch, {
+        snapshot: marker.snapshot,
+        whole: marker.whole,
+        tables: namesOf(body, marker.tables),
+        requests: marker.requests,
+        startBatch: batchNumber,
+      });
+      const done = await fence.advancePast(connection, arrival, batchNumber);
+      return left === null ? done : left.settle(done, arrival.header);
+    });
+  }
+
+  /** One slice of the sweep, or, when nothing is left to sweep, the end of the snapshot. */
+  async end(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
+    const { branch, row } = fence;
+    const body = bodyOf(arrival);
+    const marker = markerOf(body, 'snapshot-end');
+    return fence.transact<Written>(async connection => {
+      const snapshot = await readSnapshot(connection, branch, marker.snapshot);
+      if (snapshot !== null) {
+        const whole = snapshot.whole && marker.whole;
+        const covered = namesOf(body, marker.tables).filter(name => whole || snapshot.tables.includes(name));
+        const known = await tablesOfBranch(connection, branch);
+        const tables = whole ? known : known.filter(table => covered.includes(table.name));
+        const done = new Set(snapshot.swept);
+        const left = tables.filter(({ name }) => !done.has(name)).slice(0, SWEEP_SLICE_TABLES);
+        if (left.length > 0) {
+          const slice = await this.#rows.sweep(connection, branch, left, snapshot.startBatch, SWEEP_SLICE_ROWS);
+          const swept = [...snapshot.swept, ...slice.swept];
+          await saveSweep(connection, branch, marker.snapshot, swept, slice.deleted);
+          return { outcome: 'slice', row, swept: slice.deleted };
+        }
+        await finish(connection, fence, snapshot, tables);
+      }
+      const done = await fence.advancePast(connection, arrival, row.batchNumber + 1);
+      if (decision !== null) await saveOutcome(connection, arrival.header, 'applied');
+      return asStored(connection, done);
+    });
+  }
+}
+
+/** Closes what the snapshot served, and clears what it has mended. @param covered swept, but for those left out */
+async function finish(
+  connection: Connection,
+  { branch, row }: Fence,
+  snapshot: SnapshotRow,
+  covered: readonly TableName[],
+): Promise<void> {
+  if (row.quarantined > 0) {
+    const known = await readKnown(connection, branch);
+    for (const table of covered) {
+      if (known.tables.has(tableId(table))) continue;
+      await clearOlder(connection, branch, table, snapshot.startBatch);
+    }
+  }
+  const open = await openRequests(connection, branch);
+  const served = open.filter(request => snapshot.requests.includes(request.id));
+  const others = open.filter(request => request.mends && !served.includes(request));
+  // What is missing in a few tables only is mended when each of them was copied.
+  const serves = snapshot.whole || (served.some(request => request.mends) && others.length === 0);
+  if (serves && snapshot.startBatch > row.incompleteBatch && row.incompleteSince !== null) {
+    await mendIncomplete(connection, branch);
+  }
+  if (row.quarantined > 0) await countQuarantined(connection, branch);
+  await closeRequests(connection, branch, snapshot.requests);
+  await endSnapshot(connection, branch, snapshot.snapshot);
+}
+
+type Marker<Op> = Extract<Change, { op: Op }>;
+
+function markerOf<Op extends 'snapshot-start' | 'snapshot-end'>(body: BatchBody, op: Op): Marker<Op> {
+  const found = body.changes.find((change): change is Marker<Op> => change.op === op);
+  assert(found !== undefined, `a batch without its ${op}`);
+  return found;
+}
+
+function namesOf(body: BatchBody, tables: readonly number[]): string[] {
+  return tables.map(index => {
+    const table = body.tables[index];
+    assert(table !== undefined, `marker names table ${index}, which the batch does not have`);
+    return table.name;
+  });
+}

@@ -1,0 +1,87 @@
+/**
+ * The marks of a verification: its start begins a count of the head office's rows, the sums of the branch's tables are
+ * stored as they come, its end closes the request. No row changes.
+ *
+ * Invariant: the view that is counted is taken under the fence, so its place is exactly the mark's; what was begun is
+ * counted, in the background, only once that place is committed, and is abandoned otherwise.
+ */
+import type { Connection } from 'mysql2/promise';
+import { isVerifyMark } from '../../shared/batch.ts';
+import type { VerifyMark } from '../../shared/batch.ts';
+import { assert } from '../../shared/errors.ts';
+import { TableSums } from '../../shared/row-sums.ts';
+import { closeRequests, openRequests } from '../branches/snapshot-store.ts';
+import { tablesOfBranch } from '../branches/table-claims.ts';
+import { interrupt, saveBranchSums, startVerification } from '../branches/verify-store.ts';
+import type { Counter, Counting } from '../verify/counter.ts';
+import { asStored } from './fence.ts';
+import type { Fence, Written } from './fence.ts';
+import { bodyOf } from './work-unit.ts';
+import type { Arrival } from './work-unit.ts';
+
+export class VerifyMarks {
+  readonly #counter: Pick<Counter, 'begin'>;
+
+  constructor(counter: Pick<Counter, 'begin'>) {
+    this.#counter = counter;
+  }
+
+  /** Takes the one mark of a batch. @throws the database's errors; nothing is counted then */
+  async write(fence: Fence, arrival: Arrival): Promise<Written> {
+    const { branch, row } = fence;
+    const body = bodyOf(arrival);
+    const mark = body.changes.find(isVerifyMark);
+    assert(mark !== undefined, 'a verification without its mark');
+    const begun: Counting[] = [];
+    try {
+      const written = await fence.transact<Written>(async connection => {
+        if (mark.op === 'verify-start') begun.push(...(await this.#begin(connection, branch, arrival, mark)));
+        if (mark.op === 'verify-sums') {
+          const table = { branch, verification: mark.verification, name: body.tables[mark.table]!.name };
+          const sums = mark.problem === null ? TableSums.fromBytes(Buffer.from(mark.sums, 'base64')) : null;
+          await saveBranchSums(connection, table, sums, mark.problem);
+        }
+        if (mark.op === 'verify-end' && (await hasAsked(connection, branch, mark.request))) {
+          await closeRequests(connection, branch, [mark.request]);
+        }
+        return asStored(connection, await fence.advancePast(connection, arrival, row.batchNumber));
+      });
+      for (const counting of begun) {
+        if (written.outcome === 'written') counting.run();
+        else counting.abandon();
+      }
+      return written;
+    } catch (error) {
+      for (const counting of begun) counting.abandon();
+      throw error;
+    }
+  }
+
+  /** Under the lock on the branch's row all before the mark is committed and nothing behind it: that is the place. */
+  async #begin(
+    connection: Connection,
+    branch: string,
+    arrival: Arrival,
+    mark: Extract<VerifyMark, { op: 'verify-start' }>,
+  ): Promise<Counting[]> {
+    const { verification, request, whole } = mark;
+    // Counting costs: only what a person has asked for, and once it was answered, no more.
+    if (!(await hasAsked(connection, branch, request))) return [];
+    const body = bodyOf(arrival);
+    const { epoch, seq } = arrival.header;
+    const comparison = { branch, verification, request, epoch, seq, source: body.source };
+    const tables = mark.tables.map((index, at) => ({ description: body.tables[index]!, buckets: mark.buckets[at]! }));
+    const rows = tables.map(({ description: { schema, name }, buckets }) => ({ schema, name, buckets }));
+    await startVerification(connection, comparison, rows);
+    const known = whole ? await tablesOfBranch(connection, branch) : null;
+    const counting = await this.#counter.begin(comparison, tables, known);
+    if (typeof counting !== 'string') return [counting];
+    await interrupt(connection, branch, verification, counting);
+    return [];
+  }
+}
+
+async function hasAsked(connection: Connection, branch: string, request: string): Promise<boolean> {
+  const open = await openRequests(connection, branch);
+  return open.some(({ id, kind }) => id === request && kind === 'verify');
+}
