@@ -42,6 +42,8 @@ export class Intake {
   #hellos: BrokerConsumer | null = null;
   #arrivals: Arrival[] = [];
   readonly #reassembly = new Reassembly();
+  /** By performance.now(). */
+  #lastPieceAt = 0;
   #hello: ReceivedMessage | null = null;
   readonly #pace = new Pace(HELLO_PACE);
 
@@ -56,6 +58,11 @@ export class Intake {
   /** Unacknowledged batches in order of arrival. */
   get arrivals(): readonly Arrival[] {
     return this.#arrivals;
+  }
+
+  /** When the last piece came of a batch of which others are missing, by performance.now(); null: none are. */
+  get piecesSince(): number | null {
+    return this.#reassembly.waits ? this.#lastPieceAt : null;
   }
 
   /** Takes a new connection to the broker; the old one is gone. */
@@ -180,6 +187,7 @@ export class Intake {
       let body: readonly Buffer[] = [message.body];
       const fragment = readFragment(message);
       if (fragment !== null) {
+        this.#lastPieceAt = performance.now();
         const whole = this.#reassembly.add({ header, fragment, body: message.body, acknowledge });
         if (whole === null) return;
         ({ body, acknowledge } = whole);

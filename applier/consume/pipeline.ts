@@ -67,6 +67,8 @@ const FAULTS_BEFORE_RELEASE = 3;
 const COMPLAINT_PACE = { burst: 10, everyMs: 10_000 } as const;
 /** A look around without being told of anything: whatever was missed shows then. */
 const MAX_SLEEP_MS = 10_000;
+/** After that long without another piece of a batch it is asked who gets the rest. */
+const PIECES_PATIENCE_MS = 1_000;
 
 /** What to write next, and what may be left out of it. */
 interface Choice {
@@ -171,8 +173,12 @@ export class Pipeline {
     while (!this.#stopping) {
       try {
         const busy = await this.#turn();
-        if (busy) this.#recovered();
-        else await this.#wake.wait(MAX_SLEEP_MS);
+        if (busy) {
+          this.#recovered();
+        } else {
+          await this.#givePiecesBack();
+          await this.#wake.wait(this.#intake.piecesSince === null ? MAX_SLEEP_MS : PIECES_PATIENCE_MS);
+        }
       } catch (error) {
         await this.#pause(error);
       }
@@ -196,6 +202,17 @@ export class Pipeline {
       }
     }
     return row.state === 'active' && (await this.#step(row));
+  }
+
+  /**
+   * When another applier begins that comes first for the branch, the broker sends this one nothing more, and the other
+   * nothing until what this one holds is settled. Pieces of a batch whose rest is in the queue are therefore given back.
+   */
+  async #givePiecesBack(): Promise<void> {
+    const { connection, piecesSince } = this.#intake;
+    if (connection === null || piecesSince === null || performance.now() - piecesSince < PIECES_PATIENCE_MS) return;
+    const { messages } = await connection.queueDepth(branchNames(this.branch).batches);
+    if (messages > 0 && this.#intake.piecesSince === piecesSince) await this.#intake.release();
   }
 
   // -------------------------------------------------------------------------------------------------------------

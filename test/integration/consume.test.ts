@@ -1,8 +1,10 @@
 /** The head-office side with a real broker and a real database: batches and hellos made by hand, compared row by row. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { rendezvousPriority } from '../../applier/consume/fleet.ts';
 import type { RowWriter } from '../../applier/consume/row-writer.ts';
 import { connectBroker, helloMessage } from '../../shared/amqp.ts';
+import { fragmentMessage } from '../../shared/amqp-messages.ts';
 import type { BrokerConnection } from '../../shared/amqp.ts';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import { deletion, marker, SALES, upsert } from '../support/hand-made-branch.ts';
@@ -467,6 +469,34 @@ await t.test('several appliers share one branch, come and go, and write every ba
   const expected = Object.fromEntries(Array.from({ length: 60 }, (_, i) => [String(i), `v${i}`]));
   t.strictSame(await office.sales('shared'), expected);
   await Promise.all([another, ...fleets].map(one => one.stop()));
+});
+
+await t.test('an applier that holds half a batch lets another one have it that comes first for the branch', async t => {
+  const places = ['one', 'first'] as const;
+  const name = Array.from({ length: 99 }, (_, i) => `halves${i}`).find(branch => {
+    const [one, first] = places.map(instance => rendezvousPriority(branch, instance));
+    return first! > one!;
+  })!;
+  const one = await office.fleet({ instance: 'one' });
+  const b = await office.branch(name);
+  await b.hello();
+  await b.send(b.make([upsert([[1, 'a']])]));
+  await office.applied(name, 1);
+  const { header, body } = b.make([upsert([[2, 'b']])]);
+  const piece = (index: number): Promise<unknown> => {
+    const middle = body.length >> 1;
+    const part = index === 0 ? body.subarray(0, middle) : body.subarray(middle);
+    return b.publish(fragmentMessage(header, { index, count: 2 }, part));
+  };
+  await piece(0);
+  // The broker takes the other one for the first from when it has begun to consume.
+  const first = await office.fleet({ instance: 'first' });
+  await sleep(1_500);
+  await piece(1);
+  await b.send(b.make([upsert([[3, 'c']])]));
+  await office.applied(name, 3);
+  t.strictSame(await office.sales(name), { 1: 'a', 2: 'b', 3: 'c' });
+  await Promise.all([one.stop(), first.stop()]);
 });
 
 await t.test('an applier that dies between commit and acknowledgement repeats nothing', async t => {
