@@ -167,6 +167,8 @@ function isParser(value: unknown): value is Parser {
   );
 }
 
+/** By its shape: in a bundle it has another name. */
 function isPacketClass(value: unknown): value is PacketClass {
-  return typeof value === 'function' && value.name === 'Packet';
+  if (typeof value !== 'function' || !isObject(value.prototype)) return false;
+  return value.length === 4 && typeof Reflect.get(value.prototype, 'readInt8') === 'function';
 }
