@@ -1,0 +1,53 @@
+/** Both programs as the packages have them, bundled into one file each, bring a branch and the head office to equality. */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { cpSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import t from 'tap';
+import { bundleProgram } from '../../deploy/deb/bundle.ts';
+import type { Product } from '../../deploy/local/product.ts';
+import { numbers } from '../support/every-type.ts';
+import { createWorld } from '../support/world.ts';
+
+const ROOT = resolve(import.meta.dirname, '../..');
+const folder = t.testdir({ 'package.json': JSON.stringify({ type: 'module', version: '7.8.9' }) });
+
+async function start(program: 'agent' | 'applier', { configFile, logFile }: Product): Promise<ChildProcess> {
+  const main = join(folder, program, 'main.js');
+  mkdirSync(join(folder, program), { recursive: true });
+  writeFileSync(main, (await bundleProgram(ROOT, program)).code);
+  cpSync(join(ROOT, 'shared/web'), join(folder, 'shared/web'), { recursive: true });
+  cpSync(join(ROOT, program, 'web/assets'), join(folder, program, 'web/assets'), { recursive: true });
+  const log = openSync(logFile, 'a');
+  const child = spawn(process.execPath, [main, 'run', '--config', configFile], {
+    env: { PATH: process.env['PATH'], HOME: folder },
+    stdio: ['ignore', log, log],
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  return child;
+}
+
+await t.test('bundled programs capture, forward and apply, and end when they are told', async t => {
+  const world = await createWorld(t);
+  const applier = await world.startApplier();
+  const branch = await world.addBranch('bundled', {
+    setup: [
+      'CREATE TABLE sale (id INT PRIMARY KEY AUTO_INCREMENT, what VARCHAR(40), price DECIMAL(10,2), picture LONGBLOB)',
+      `INSERT INTO sale (what, price) SELECT CONCAT('thing ', i), i / 7 FROM (${numbers(1000)}) n`,
+    ],
+  });
+  t.equal(await applier.stop(), 0);
+  const bundled = [await start('applier', applier), await start('agent', branch.agent)];
+  await world.waitUntilEqual(branch);
+  await branch.db.query(`INSERT INTO sale (what, price) SELECT what, price + 1 FROM sale`);
+  // Larger than a packet of MySQL's protocol.
+  await branch.db.query(`INSERT INTO sale (what, picture) VALUES ('large', REPEAT('x', 20000000))`);
+  const { rowsCompared } = await world.waitUntilEqual(branch);
+  t.equal(rowsCompared, 2001);
+  for (const child of bundled) {
+    const ended = once(child, 'exit');
+    child.kill('SIGTERM');
+    t.strictSame(await ended, [0, null]);
+  }
+});
