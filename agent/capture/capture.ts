@@ -13,6 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { TributaryError, describeError } from '../../shared/errors.ts';
 import { throwFaults } from '../../shared/findings.ts';
 import type { Logger } from '../../shared/logging.ts';
+import { pause } from '../../shared/pause.ts';
 import { earlier, staleSince } from '../snapshot/progress.ts';
 import { SnapshotRequests } from '../snapshot/requests.ts';
 import { Snapshotter } from '../snapshot/snapshotter.ts';
@@ -204,7 +205,7 @@ export class Capture {
           { code: fault.code, hint: fault.hint, retryInMs: Math.round(waitMs) },
           `capture: ${fault.message}`,
         );
-        await sleep(waitMs, undefined, { signal }).catch(() => undefined);
+        await pause(waitMs, signal);
         backOffMs = Math.min(MOST_BACK_OFF_MS, backOffMs * 2);
       }
     }
@@ -316,7 +317,7 @@ export class Capture {
         this.#state = 'waiting-for-room';
         this.#o.logger.warn({}, 'the spool is full: capture stops reading until there is room; nothing is lost');
       }
-      await sleep(ROOM_LOOK_MS, undefined, { signal: session }).catch(() => undefined);
+      await pause(ROOM_LOOK_MS, session);
     }
     return false;
   }

@@ -4,7 +4,7 @@
  *
  * Failures of its connection are tried again; meanwhile capture claims nothing new.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { pause } from '../../shared/pause.ts';
 import type { CaptureSink } from './sink.ts';
 import type { SourceConnection, SourceIdentity } from './source.ts';
 
@@ -42,7 +42,7 @@ export async function watchEnd(options: EndWatchOptions, signal: AbortSignal): P
       source?.destroy();
       source = null;
     }
-    await sleep(LOOK_MS, undefined, { signal }).catch(() => undefined);
+    await pause(LOOK_MS, signal);
   }
   signal.removeEventListener('abort', hangUp);
   hangUp();

@@ -10,8 +10,8 @@
  * spool, in one transaction with the rows.
  */
 import { randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { TributaryError } from '../../shared/errors.ts';
+import { pause } from '../../shared/pause.ts';
 import { keyColumns } from '../capture/batcher.ts';
 import type { Spool } from '../spool/spool.ts';
 import { CountedCopy } from './counted-copy.ts';
@@ -162,13 +162,5 @@ export class Snapshotter {
     }
     const how = keyColumns(definition.columns).length === 0 ? this.#counted : this.#keyed;
     await how.next(table, definition, signal);
-  }
-}
-
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  try {
-    await sleep(ms, undefined, { signal });
-  } catch {
-    // Aborted: the caller looks at the signal.
   }
 }

@@ -15,12 +15,12 @@
  * with a mark of its own: nothing of it is stored.
  */
 import { randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Change, TableDescription, Value } from '../../shared/batch.ts';
 import { columnType, decodeBatch } from '../../shared/batch-codec.ts';
 import { TributaryError, assert, describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { mysqlErrno } from '../../shared/mysql.ts';
+import { pause } from '../../shared/pause.ts';
 import type { Ask } from '../../shared/protocol.ts';
 import { TableSums, bucketsFor, markRow } from '../../shared/row-sums.ts';
 import { keyColumns, keyIdOf } from '../capture/batcher.ts';
@@ -435,12 +435,4 @@ function draft(tables: readonly TableDescription[], change: Change) {
 async function rest(startedAt: number, signal: AbortSignal): Promise<void> {
   await pause(Math.min(MOST_REST_MS, (performance.now() - startedAt) * REST_SHARE), signal);
   if (signal.aborted) throw new TributaryError('STREAM_ENDED', 'the binlog stream ended');
-}
-
-async function pause(ms: number, signal: AbortSignal): Promise<void> {
-  try {
-    await sleep(ms, undefined, { signal });
-  } catch {
-    // Aborted: the caller looks at the signal.
-  }
 }

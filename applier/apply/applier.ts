@@ -19,7 +19,7 @@ import { findRefusedRow, refusal } from './refusal.ts';
 import { hasLongValues } from './row-text.ts';
 import { OtherForm, TableStore } from './table-store.ts';
 import type { SchemaChanges } from './table-store.ts';
-import { isRowFault, isTableChange, targetError } from './target-error.ts';
+import { isRowFault, isSchemaFault, isTableChange, targetError } from './target-error.ts';
 import { targetSession } from './target-session.ts';
 import type { TargetTable } from './target-table.ts';
 import { upsertRows } from './upsert.ts';
@@ -359,10 +359,6 @@ function markersOf(body: BatchBody): SnapshotMarker[] {
 /** A source table's identity. */
 export function tableId({ schema, name }: TableName): string {
   return JSON.stringify([schema, name]);
-}
-
-function isSchemaFault(error: unknown): error is TributaryError {
-  return error instanceof TributaryError && error.code === 'TARGET_SCHEMA';
 }
 
 function unfitOf(

@@ -22,6 +22,11 @@ export function targetError(error: unknown, doing: string): TributaryError {
   return mysqlError(error, 'target', doing);
 }
 
+/** Whether a table cannot be brought to hold what a branch has of it. */
+export function isSchemaFault(error: unknown): error is TributaryError {
+  return error instanceof TributaryError && error.code === 'TARGET_SCHEMA';
+}
+
 /** Whether another try with the tables looked at anew may succeed where this one failed. */
 export function isTableChange(error: unknown): boolean {
   const errno = mysqlErrno(error instanceof TributaryError ? error.cause : error);

@@ -9,6 +9,7 @@ import type { BatchBody, Change, TableDescription } from '../../shared/batch.ts'
 import { TributaryError } from '../../shared/errors.ts';
 import { tableId } from '../apply/applier.ts';
 import type { Prepared, PrepareOptions, UnfitTable } from '../apply/applier.ts';
+import { isSchemaFault } from '../apply/target-error.ts';
 import { takeApproval } from '../branches/approval-store.ts';
 import { TableClaims } from '../branches/table-claims.ts';
 import type { RowWriter } from './row-writer.ts';
@@ -94,10 +95,6 @@ export class UnitTables {
     }
     return [...contested.values()];
   }
-}
-
-function isSchemaFault(error: unknown): error is TributaryError {
-  return error instanceof TributaryError && error.code === 'TARGET_SCHEMA';
 }
 
 function idsOf(unfit: readonly UnfitTable[]): Set<string> {

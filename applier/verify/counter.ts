@@ -20,6 +20,7 @@ import { quoteString, quoteTable } from '../../shared/sql.ts';
 import type { TableName } from '../apply/applier.ts';
 import { readServerTable } from '../apply/table-store.ts';
 import { keyOf } from '../apply/target-table.ts';
+import { isSchemaFault } from '../apply/target-error.ts';
 import { prepareTargetSession } from '../apply/target-session.ts';
 import { lockBranch } from '../branches/stream-store.ts';
 import {
@@ -188,9 +189,9 @@ class CountingRun implements Counting {
       sums = await this.#sum(description, buckets);
     } catch (error) {
       // Altered meanwhile, or unfit for what the branch has: a matter of this table.
-      const isOfTable = error instanceof TributaryError ? error.code === 'TARGET_SCHEMA' : mysqlErrno(error) !== null;
+      const isOfTable = isSchemaFault(error) || mysqlErrno(error) !== null;
       if (this.#abandoned || !isOfTable) throw error;
-      const verdict = error instanceof TributaryError ? 'not-comparable' : 'interrupted';
+      const verdict = isSchemaFault(error) ? 'not-comparable' : 'interrupted';
       await this.#store(connection => endAs(connection, counted, verdict, describeError(error)));
       return;
     }
