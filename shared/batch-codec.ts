@@ -212,7 +212,7 @@ const CHANGE_KEYS: Record<Change['op'], readonly string[]> = {
   'snapshot-end': ['op', 'snapshot', 'tables', 'whole', 'requests'],
   'verify-start': ['op', 'verification', 'request', 'tables', 'buckets', 'whole'],
   'verify-sums': ['op', 'verification', 'table', 'sums', 'problem'],
-  'verify-end': ['op', 'verification', 'request'],
+  'verify-end': ['op', 'verification', 'request', 'problem'],
 };
 
 /** What a change needs to know of a table that has passed. */
@@ -368,7 +368,7 @@ class Reader {
   #verifyMark(op: VerifyMark['op'], fields: Fields, tables: readonly KnownTable[], where: string): VerifyMark {
     const verification = this.#text(fields['verification'], MAX_ID, `${where}.verification`);
     if (op === 'verify-sums') {
-      const problem = fields['problem'];
+      const problem = this.#problem(fields, where);
       const sums = this.#text(fields['sums'], MAX_SUMS, `${where}.sums`);
       if (problem === null && TableSums.fromBytes(Buffer.from(sums, 'base64')) === null) {
         refuse(`${where}.sums are none`);
@@ -378,11 +378,11 @@ class Reader {
         verification,
         table: this.#tableIndex(fields['table'], tables, where),
         sums,
-        problem: problem === null ? null : this.#text(problem, MAX_PROBLEM, `${where}.problem`),
+        problem,
       };
     }
     const request = this.#text(fields['request'], MAX_ID, `${where}.request`);
-    if (op === 'verify-end') return { op, verification, request };
+    if (op === 'verify-end') return { op, verification, request, problem: this.#problem(fields, where) };
     const whole = fields['whole'];
     if (typeof whole !== 'boolean') refuse(`${where}.whole is not a boolean`);
     const indexes = this.#list(fields['tables'], this.#limits.maxTables, `${where}.tables`);
@@ -400,6 +400,11 @@ class Reader {
       buckets,
       whole,
     };
+  }
+
+  #problem(fields: Fields, where: string): string | null {
+    const { problem } = fields;
+    return problem === null ? null : this.#text(problem, MAX_PROBLEM, `${where}.problem`);
   }
 
   #addRows(rows: number): void {

@@ -124,7 +124,8 @@ export type Change =
  * `verify-start`: what the head office holds of these tables at this place of the stream, with all before it applied, is
  * to be compared. `buckets[i]` is into how many buckets the rows of table i go; a table without columns cannot be
  * compared. `whole`: they are all the tables that the branch has. Then for each table `verify-sums`: the branch's sums
- * at that very place in base64, or why there are none (`problem`, and `sums` is empty). `verify-end` closes the request.
+ * at that very place in base64, or why there are none (`problem`, and `sums` is empty). `verify-end` closes the request;
+ * with a `problem` the branch has given it up, and tables asked for that have no verdict of it will have none.
  */
 export type VerifyMark =
   | {
@@ -142,7 +143,12 @@ export type VerifyMark =
       readonly sums: string;
       readonly problem: string | null;
     }
-  | { readonly op: 'verify-end'; readonly verification: string; readonly request: string };
+  | {
+      readonly op: 'verify-end';
+      readonly verification: string;
+      readonly request: string;
+      readonly problem: string | null;
+    };
 
 export function isVerifyMark(change: { readonly op: string }): change is VerifyMark {
   return change.op === 'verify-start' || change.op === 'verify-sums' || change.op === 'verify-end';

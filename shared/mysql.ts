@@ -277,6 +277,14 @@ export function mysqlErrno(error: unknown): number | null {
     : null;
 }
 
+/** Too many connections, server shutting down, connection killed or idle for too long: this session's end, whatever was asked. */
+const END_ERRNOS = new Set([1040, 1053, 1077, 1152, 1927, 4031]);
+
+/** Whether the server says with this error number that it ends the session, and nothing of the statement. */
+export function endsSession(errno: number): boolean {
+  return END_ERRNOS.has(errno);
+}
+
 /** Whether the server has no database of the name that the connection asked for. */
 export function isUnknownDatabase(error: unknown): boolean {
   return mysqlErrno(error) === NO_DATABASE;

@@ -274,19 +274,15 @@ export class Capture {
     const { connect, selection, spool, logger } = this.#o;
     const tools = { connect, identity, selection, charsets, spool, sink, logger };
     const snapshotter = new Snapshotter(tools);
-    const verifier = new Verifier({
-      ...tools,
-      next: () => this.verifications.next(),
-      done: ask => this.verifications.done(ask),
-    });
-    void verifier.run(session);
+    const verifier = new Verifier({ ...tools, requests: this.verifications });
     try {
       const aborted = new Promise<null>(resolve => {
         if (session.aborted) resolve(null);
         session.addEventListener('abort', () => resolve(null), { once: true });
       });
       const copying = snapshotter.run(session).then(() => null);
-      const fault = await Promise.race([stream.ended, aborted, copying, failure.promise]);
+      const comparing = verifier.run(session).then(() => null);
+      const fault = await Promise.race([stream.ended, aborted, copying, comparing, failure.promise]);
       if (fault) throw this.#stubborn.judge(fault, sink.phase === 'verifying');
     } finally {
       closer.stop();

@@ -185,6 +185,11 @@ export class CaptureSink implements GroupSink {
     return !this.#broken && this.#group === null && this.#phase === 'taking';
   }
 
+  /** A call has failed and what it was about is lost: this life of the stream must end. */
+  get broken(): boolean {
+    return this.#broken;
+  }
+
   /** Until when, by our clock, all that was committed has been taken, in milliseconds; null: not yet known. */
   get takenUntilMs(): number | null {
     return this.#through.takenUntilMs(this.committedAt);

@@ -3,7 +3,7 @@
  * On top of shared/mysql.ts it tells apart what passes by itself (TARGET_BUSY) and what the rows are to blame for.
  */
 import { TributaryError } from '../../shared/errors.ts';
-import { mysqlErrno, mysqlError } from '../../shared/mysql.ts';
+import { endsSession, mysqlErrno, mysqlError } from '../../shared/mysql.ts';
 
 /** Server Error Message Reference: locks, deadlock, disk, memory or table full, a DDL in between, killed, shutdown. */
 const BUSY_ERRNOS = new Set([1205, 1206, 1213, 1021, 1026, 1030, 1037, 1038, 1041, 1114, 1412, 3572, 1053, 1317, 3024]);
@@ -41,12 +41,7 @@ export function isRowFault(error: unknown): boolean {
   if (PACKET_ERRNOS.has(errno)) return true;
   const code = targetError(error, '').code;
   // What mysqlError does not know by number it calls unreachable; with a number it is the server speaking of our rows.
-  return code === 'TARGET_UNREACHABLE' && !isEndOfServer(errno);
-}
-
-/** Errors that end the session: connection killed, server shutting down, too many connections. */
-function isEndOfServer(errno: number): boolean {
-  return errno === 1040 || errno === 1053 || errno === 1077 || errno === 1152 || errno === 1927 || errno === 4031;
+  return code === 'TARGET_UNREACHABLE' && !endsSession(errno);
 }
 
 export function messageOf(error: unknown): string {

@@ -112,6 +112,26 @@ export async function interrupt(
   );
 }
 
+/** The branch has given a request up: of the tables asked for, those that have no verdict of it will have none. */
+export async function giveUp(
+  connection: Connection,
+  comparison: Comparison,
+  tables: readonly TableName[],
+  reason: string,
+): Promise<void> {
+  const { branch, verification, request } = comparison;
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT table_name FROM tributary_verify WHERE branch = ? AND request = ? AND verdict <> 'counting'`,
+    [branch, request],
+  );
+  const ended = new Set(rows.map(row => readText(row, 'table_name')));
+  for (const table of tables) {
+    if (ended.has(table.name)) continue;
+    await putCounting(connection, comparison, { ...table, buckets: 1 });
+    await endAs(connection, { branch, verification, name: table.name }, 'not-comparable', reason);
+  }
+}
+
 /** One table of a comparison. */
 export interface CountedTable {
   readonly branch: string;

@@ -11,8 +11,10 @@ import type { VerifyMark } from '../../shared/batch.ts';
 import { assert } from '../../shared/errors.ts';
 import { TableSums } from '../../shared/row-sums.ts';
 import { closeRequests, openRequests } from '../branches/snapshot-store.ts';
+import type { OpenRequest } from '../branches/snapshot-store.ts';
 import { tablesOfBranch } from '../branches/table-claims.ts';
-import { interrupt, saveBranchSums, startVerification } from '../branches/verify-store.ts';
+import { giveUp, interrupt, saveBranchSums, startVerification } from '../branches/verify-store.ts';
+import type { Comparison } from '../branches/verify-store.ts';
 import type { Counter, Counting } from '../verify/counter.ts';
 import { asStored } from './fence.ts';
 import type { Fence, Written } from './fence.ts';
@@ -41,9 +43,7 @@ export class VerifyMarks {
           const sums = mark.problem === null ? TableSums.fromBytes(Buffer.from(mark.sums, 'base64')) : null;
           await saveBranchSums(connection, table, sums, mark.problem);
         }
-        if (mark.op === 'verify-end' && (await hasAsked(connection, branch, mark.request))) {
-          await closeRequests(connection, branch, [mark.request]);
-        }
+        if (mark.op === 'verify-end') await this.#end(connection, branch, arrival, mark);
         return asStored(connection, await fence.advancePast(connection, arrival, row.batchNumber));
       });
       for (const counting of begun) {
@@ -66,10 +66,9 @@ export class VerifyMarks {
   ): Promise<Counting[]> {
     const { verification, request, whole } = mark;
     // Counting costs: only what a person has asked for, and once it was answered, no more.
-    if (!(await hasAsked(connection, branch, request))) return [];
+    if ((await askedFor(connection, branch, request)) === null) return [];
     const body = bodyOf(arrival);
-    const { epoch, seq } = arrival.header;
-    const comparison = { branch, verification, request, epoch, seq, source: body.source };
+    const comparison = comparisonOf(branch, arrival, mark);
     const tables = mark.tables.map((index, at) => ({ description: body.tables[index]!, buckets: mark.buckets[at]! }));
     const rows = tables.map(({ description: { schema, name }, buckets }) => ({ schema, name, buckets }));
     await startVerification(connection, comparison, rows);
@@ -79,9 +78,35 @@ export class VerifyMarks {
     await interrupt(connection, branch, verification, counting);
     return [];
   }
+
+  async #end(
+    connection: Connection,
+    branch: string,
+    arrival: Arrival,
+    mark: Extract<VerifyMark, { op: 'verify-end' }>,
+  ): Promise<void> {
+    const { request, problem } = mark;
+    const asked = await askedFor(connection, branch, request);
+    if (asked === null) return;
+    if (problem !== null) {
+      const tables = asked.tables ?? (await tablesOfBranch(connection, branch));
+      await giveUp(connection, comparisonOf(branch, arrival, mark), tables, `the branch has given it up: ${problem}`);
+    }
+    await closeRequests(connection, branch, [request]);
+  }
 }
 
-async function hasAsked(connection: Connection, branch: string, request: string): Promise<boolean> {
+function comparisonOf(
+  branch: string,
+  arrival: Arrival,
+  { verification, request }: Extract<VerifyMark, { request: string }>,
+): Comparison {
+  const { epoch, seq } = arrival.header;
+  return { branch, verification, request, epoch, seq, source: bodyOf(arrival).source };
+}
+
+/** null: it is not asked for, or was answered. */
+async function askedFor(connection: Connection, branch: string, request: string): Promise<OpenRequest | null> {
   const open = await openRequests(connection, branch);
-  return open.some(({ id, kind }) => id === request && kind === 'verify');
+  return open.find(({ id, kind }) => id === request && kind === 'verify') ?? null;
 }

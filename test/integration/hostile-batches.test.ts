@@ -434,7 +434,7 @@ await attacks('marks of verifications: none that nobody has asked for, and no ro
     "INSERT INTO tributary_request (branch, request, kind, reason) VALUES ('bad', 'asked', 'verify', 'x')",
   );
   await send();
-  await bad.send(bad.make([{ op: 'verify-end', verification: 'v', request: 'asked' }]));
+  await bad.send(bad.make([{ op: 'verify-end', verification: 'v', request: 'asked', problem: null }]));
   await office.applied('bad', 5);
   const read = (): Promise<RowDataPacket[]> =>
     office.query('SELECT table_name, verdict, branch_rows, rows_here FROM tributary_verify WHERE ended_at IS NOT NULL');
@@ -444,6 +444,24 @@ await attacks('marks of verifications: none that nobody has asked for, and no ro
     { table_name: 'sales', verdict: 'different', branch_rows: 0, rows_here: 1 },
     { table_name: 'tributary_branch', verdict: 'not-comparable', rows_here: null },
   ]);
+  t.strictSame(await office.query("SELECT * FROM tributary_request WHERE branch = 'bad'"), []);
+  const given = async (problem: string): Promise<void> => {
+    await bad.send(bad.make([{ op: 'verify-end', verification: 'w', request: 'again', problem }]));
+  };
+  await given('not asked');
+  await office.applied('bad', 6);
+  await office.query(
+    "INSERT INTO tributary_request (branch, request, kind, reason) VALUES ('bad', 'again', 'verify', 'x')",
+  );
+  await given('it fails');
+  await office.applied('bad', 7);
+  t.match(
+    await office.query(
+      "SELECT table_name, verdict, reason, different FROM tributary_verify WHERE request = 'again' AND table_name = 'sales'",
+    ),
+    [{ table_name: 'sales', verdict: 'not-comparable', reason: 'the branch has given it up: it fails', different: 1 }],
+    'a comparison that was given up says so, and what was known before stays known',
+  );
   t.strictSame(await office.query("SELECT * FROM tributary_request WHERE branch = 'bad'"), []);
 });
 

@@ -89,7 +89,7 @@ const SUMS: Change = {
   sums: new TableSums(7).toBytes().toString('base64'),
   problem: null,
 };
-const VERIFIED: Change = { op: 'verify-end', verification: 'v', request: 'r' };
+const VERIFIED: Change = { op: 'verify-end', verification: 'v', request: 'r', problem: null };
 
 void t.test('decoding an encoded batch gives the batch back', t => {
   fc.assert(
@@ -101,7 +101,13 @@ void t.test('decoding an encoded batch gives the batch back', t => {
     [{ op: 'snapshot-start', snapshot: 'x', tables: [0], whole: true, requests: ['r1'] }],
   );
   t.strictSame(decodeBatch(encodeBatch(markers, { level: 9 })), markers);
-  for (const mark of [START, SUMS, { ...SUMS, sums: '', problem: 'it is away' }, VERIFIED]) {
+  for (const mark of [
+    START,
+    SUMS,
+    { ...SUMS, sums: '', problem: 'it is away' },
+    VERIFIED,
+    { ...VERIFIED, problem: 'it fails' },
+  ]) {
     t.strictSame(decodeBatch(encodeBatch(bodyOf([SALES], [mark]))), bodyOf([SALES], [mark]));
   }
   t.end();

@@ -2,11 +2,8 @@
 import { pino } from 'pino';
 import t from 'tap';
 import { createSelection } from '../../agent/capture/selection.ts';
-import { CaptureSink } from '../../agent/capture/sink.ts';
 import { ServerCharsets } from '../../agent/capture/server-charsets.ts';
 import { SourceConnection } from '../../agent/capture/source.ts';
-import type { SourceIdentity } from '../../agent/capture/source.ts';
-import type { SourceTable } from '../../agent/capture/table-map.ts';
 import {
   beginProgress,
   follow,
@@ -16,64 +13,10 @@ import {
   queueWhole,
 } from '../../agent/snapshot/progress.ts';
 import { Snapshotter } from '../../agent/snapshot/snapshotter.ts';
-import type { Position, Spool } from '../../agent/spool/spool.ts';
 import { decodeBatch } from '../../shared/batch-codec.ts';
 import { Replica } from '../support/capture-rig.ts';
+import { FILE, IDENTITY, SALE, START, UUID, beginGroup, newSink } from '../support/hand-fed-sink.ts';
 import { openSpool, temporaryDirectory } from '../support/spool-tools.ts';
-
-const UUID = '3e11fa47-71ca-11e1-9e33-c80aa9429562';
-const FILE = 'binlog.000001';
-const SALE: SourceTable = {
-  schema: 'shop',
-  name: 'sale',
-  columns: [
-    { name: 'id', type: 'int', key: 1, nullable: false, invisible: false },
-    { name: 'v', type: 'int', nullable: true, invisible: false },
-  ],
-};
-const IDENTITY: SourceIdentity = {
-  flavor: 'mysql',
-  version: '9.7.4',
-  server: UUID,
-  gtids: true,
-  lowerCaseNames: false,
-};
-
-function newSink(spool: Spool, position: Position): CaptureSink {
-  return new CaptureSink({
-    spool,
-    selection: createSelection({ include: ['*.*'], exclude: [], map: {} }),
-    server: UUID,
-    gtids: true,
-    lowerCaseNames: false,
-    position,
-    counters: {
-      rows: () => undefined,
-      group: () => undefined,
-      connected: () => undefined,
-      read: () => undefined,
-      fault: () => undefined,
-      epoch: () => undefined,
-    },
-    now: () => Date.now(),
-    onSpooled: () => undefined,
-    onQuiet: () => undefined,
-  });
-}
-
-const START: Position = {
-  source: { server: UUID, gtidSet: '', file: FILE, offset: 4, committedAt: null },
-  lastGroup: null,
-};
-
-function beginGroup(
-  sink: CaptureSink,
-  number: number,
-  offset: number,
-  committedAt = '2026-11-23T10:00:00.000000Z',
-): void {
-  sink.begin({ gtid: `${UUID}:${number}`, file: FILE, startOffset: offset, committedAt, timestamp: 0 });
-}
 
 const sleep = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms));
 

@@ -98,7 +98,7 @@ await t.test('markers and last parts stand alone, parts go together', async t =>
   };
   t.strictSame(await kinds([rows(1), body([start]), rows(1)]), ['plain', 1]);
   t.strictSame(await kinds([body([start]), body([start])]), ['snapshot-start', 1]);
-  const end: Change = { op: 'verify-end', verification: 'v', request: 'r' };
+  const end: Change = { op: 'verify-end', verification: 'v', request: 'r', problem: null };
   t.strictSame(await kinds([body([end]), body([end])]), ['verify', 1]);
   t.throws(() => kindOf(body([end], { number: 1, last: true })), { code: 'BATCH_INVALID' });
   t.strictSame(await kinds([part(1, false), part(2, false), part(3, true)]), ['parts', 2]);

@@ -1,0 +1,74 @@
+/** The tables of a request, as the branch has them. */
+import type { TableDescription } from '../../shared/batch.ts';
+import { columnType } from '../../shared/batch-codec.ts';
+import type { Ask } from '../../shared/protocol.ts';
+import { bucketsFor } from '../../shared/row-sums.ts';
+import { keyColumns } from '../capture/batcher.ts';
+import type { Selection } from '../capture/selection.ts';
+import type { ServerCharsets } from '../capture/server-charsets.ts';
+import type { SourceConnection } from '../capture/source.ts';
+import { readTables } from '../capture/tables.ts';
+import type { CapturedTable } from '../capture/tables.ts';
+import { describe } from '../snapshot/chunk.ts';
+import { SNAPSHOT_ENGINES } from '../snapshot/row-scan.ts';
+import type { ComparedTable } from './touched.ts';
+
+export interface AskedTable {
+  /** As the stream names it; without columns where it cannot be compared. */
+  readonly description: TableDescription;
+  readonly buckets: number;
+  /** To be read; a text: why it cannot be. */
+  readonly source: ReadableTable | string;
+}
+
+export interface ReadableTable {
+  readonly table: CapturedTable;
+  readonly compared: ComparedTable;
+}
+
+export interface AskedTablesOptions {
+  readonly selection: Selection;
+  /** Brought to know those that the tables use. */
+  readonly charsets: ServerCharsets;
+}
+
+/** The tables of a request, the smallest first. @throws SOURCE_… */
+export async function askedTables(
+  source: SourceConnection,
+  { tables }: Ask,
+  { selection, charsets }: AskedTablesOptions,
+): Promise<AskedTable[]> {
+  const all = await readTables(source, selection);
+  const wanted = tables?.map(({ schema, name }) => ({ schema, name, source: selection.sourceName(schema, name) }));
+  const present = all.filter(
+    ({ schema, name }) => wanted?.some(each => each.schema === schema && each.source === name) ?? true,
+  );
+  const missing = (wanted ?? []).filter(
+    each => !present.some(({ schema, name }) => schema === each.schema && name === each.source),
+  );
+  const foreign = present.flatMap(({ columns }) => columns.flatMap(({ charset }) => (charset === null ? [] : charset)));
+  if (foreign.length > 0) await charsets.load(source, foreign);
+  const size = ({ estimatedRows }: CapturedTable): number => estimatedRows ?? 0;
+  return [
+    ...missing.map(({ schema, name }) =>
+      incomparable({ schema, name, columns: [] }, 'the branch does not capture a table of this name'),
+    ),
+    ...present.sort((a, b) => size(a) - size(b)).map(table => asked(table, describe(table, selection))),
+  ];
+}
+
+function asked(table: CapturedTable, description: TableDescription): AskedTable {
+  const { problem, engine } = table;
+  if (problem !== null) return incomparable(description, problem);
+  if (!SNAPSHOT_ENGINES.has(engine)) {
+    return incomparable(description, `its engine ${engine} shows no moment of the table while others write to it`);
+  }
+  const buckets = bucketsFor(table.estimatedRows);
+  const { columns } = description;
+  const shape = { types: columns.map(({ type }) => columnType(type)), key: keyColumns(columns) };
+  return { description, buckets, source: { table, compared: { description, shape, buckets } } };
+}
+
+function incomparable(description: TableDescription, problem: string): AskedTable {
+  return { description: { ...description, columns: [] }, buckets: 1, source: problem };
+}

@@ -1,0 +1,147 @@
+/**
+ * The place of the stream at which both sides compare what they hold, and the branch's view of what it holds there.
+ *
+ * 1. Between two groups, all that was taken is spooled; `emitted` is where the stream is then.
+ * 2. A view is begun that holds everything before `emitted`; `high` is the binlog's end after that.
+ * 3. When the stream is past `high`, the mark is put into it. What the batches since 1 say of a row is what the row is
+ *    there; every other row is there as the view shows it (touched.ts). So the place need not be the view's own, which
+ *    MySQL does not tell.
+ *
+ * Of a table without a key the stream does not tell rows apart: a moment is looked for around which nobody writes to it.
+ */
+import { decodeBatch } from '../../shared/batch-codec.ts';
+import { assert } from '../../shared/errors.ts';
+import { pause } from '../../shared/pause.ts';
+import type { BatchDraft } from '../capture/batcher.ts';
+import type { StreamPlace } from '../capture/group-reader.ts';
+import type { CaptureSink } from '../capture/sink.ts';
+import { comparePlaces } from '../capture/source.ts';
+import type { SourceConnection, SourceIdentity } from '../capture/source.ts';
+import { lockingQuery } from '../snapshot/chunk-query.ts';
+import { between } from '../snapshot/stream-moments.ts';
+import type { Spool } from '../spool/spool.ts';
+import type { ReadableTable } from './asked-tables.ts';
+import { Touched } from './touched.ts';
+
+/** Moments tried until one is clear for all tables; then those that are not are named. */
+const MOST_MOMENTS = 30;
+/** Where each means to read the tables under locks first. */
+const MOST_DEAR_MOMENTS = 3;
+/** Between two of them at most. */
+const MOMENT_REST_MS = 500;
+/** Of what the stream brings between the view and its mark. */
+const MOST_TOUCHED_ROWS = 200_000;
+const MOST_TOUCHED_BYTES = 64 * 1024 * 1024;
+const VISIBLE_WITHIN_SECONDS = 30;
+
+export interface PlaceOptions {
+  readonly identity: SourceIdentity;
+  readonly spool: Spool;
+  readonly sink: CaptureSink;
+  /** Whether a mark may be put into the stream now. */
+  readonly isReady: () => boolean;
+}
+
+/** No place was found: too much changes at every moment, or nothing is to be compared at present. */
+export type NoPlace = 'too-busy' | 'not-ready';
+
+/**
+ * Begins a view and puts the mark into the stream.
+ * @returns what the stream says of rows between the two
+ * @throws SOURCE_…, SPOOL_…; STREAM_ENDED when aborted
+ */
+export async function findPlace(
+  options: PlaceOptions,
+  source: SourceConnection,
+  read: readonly ReadableTable[],
+  mark: BatchDraft,
+  signal: AbortSignal,
+): Promise<Touched | NoPlace> {
+  const { identity, spool, sink, isReady } = options;
+  const most = identity.flavor === 'mysql' && !identity.gtids ? MOST_DEAR_MOMENTS : MOST_MOMENTS;
+  for (let moment = 1; ; moment += 1) {
+    if (!isReady()) return 'not-ready';
+    const emitted = await atRest(sink, signal, () => {
+      if (!isReady()) return null;
+      sink.flush();
+      return { place: sink.place, gtids: sink.gtidSet, seq: spool.stream().head.seq };
+    });
+    const high = emitted === null ? null : await beginView(source, identity, read, emitted);
+    if (emitted !== null && high !== null) {
+      const found = await between(sink, high, signal, () => {
+        if (!isReady()) return null;
+        sink.flush();
+        const touched = withoutFault(() => touchedSince(spool, emitted.seq, read));
+        if (touched === null || touched instanceof Error) return touched;
+        if (touched.hasUnclear && moment < most) return null;
+        sink.emitSnapshot(mark, now => now);
+        return touched;
+      });
+      if (found instanceof Error) throw found;
+      if (found !== null) return found;
+    }
+    if (moment >= most) return isReady() ? 'too-busy' : 'not-ready';
+    await source.execute('ROLLBACK');
+    await pause(Math.random() * MOMENT_REST_MS, signal);
+  }
+}
+
+/** Runs the callback between groups with all that was taken in the spool's reach: now, or at the end of the open group. */
+export async function atRest<T>(sink: CaptureSink, signal: AbortSignal, run: () => T): Promise<T> {
+  return !signal.aborted && sink.sound ? run() : between(sink, sink.place, signal, run);
+}
+
+/** Who calls back is the stream: what fails of a comparison is not its fault, and does not end it. */
+function withoutFault<T>(work: () => T): T | Error {
+  try {
+    return work();
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+/** null: it is too much. */
+function touchedSince(spool: Spool, seq: number, read: readonly ReadableTable[]): Touched | null {
+  const touched = new Touched(
+    read.map(({ compared }) => compared),
+    MOST_TOUCHED_ROWS,
+  );
+  let bytes = 0;
+  for (let next = seq + 1; next <= spool.stream().head.seq; next += 1) {
+    const batch = spool.read(next);
+    assert(batch !== null, `batch ${next} has just been spooled`);
+    bytes += batch.bytes;
+    if (bytes > MOST_TOUCHED_BYTES) return null;
+    touched.take(decodeBatch(batch.body));
+    if (touched.overflown) return null;
+  }
+  return touched;
+}
+
+/**
+ * A transaction that shows one moment, at which everything that the stream had emitted is visible.
+ * @returns the binlog's end after that moment; null: it was too early
+ */
+async function beginView(
+  source: SourceConnection,
+  identity: SourceIdentity,
+  read: readonly ReadableTable[],
+  { place, gtids }: { readonly place: StreamPlace; readonly gtids: string },
+): Promise<StreamPlace | null> {
+  const begin = 'START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY';
+  if (identity.flavor === 'mariadb') {
+    await source.execute(begin);
+    if (comparePlaces(await source.snapshotPlace(), place) < 0) return null;
+  } else {
+    if (identity.gtids) {
+      if (gtids !== '') await source.waitUntilVisible(gtids, VISIBLE_WITHIN_SECONDS);
+    } else {
+      await source.execute('SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
+      for (const { table } of read) await source.execute(lockingQuery(table));
+      await source.execute('SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ');
+    }
+    await source.execute(begin);
+  }
+  const { file, offset } = await source.binlogEnd();
+  return { file, offset };
+}
