@@ -51,8 +51,10 @@ export interface BrokerConsumerOptions {
   readonly queue: string;
   /** Most deliveries unacknowledged at a time. */
   readonly prefetch: number;
-  /** Among consumers of a single-active-consumer queue the highest is active. */
+  /** Among the consumers of a queue the highest is served first. Not for a quorum queue with a single active consumer. */
   readonly priority?: number;
+  /** What the broker shows of who consumes; unique on its channel, which each consumer has of its own. */
+  readonly tag?: string;
   /** A throw closes the consumer with that error. */
   onMessage(message: ReceivedMessage): void;
 }

@@ -136,10 +136,15 @@ class Door implements BrokerConnection {
     const channel = await this.#openChannel();
     const consumer = new Consumer(this, channel, options);
     await this.#call(channel.basicQos({ prefetchCount: options.prefetch }), 'setting the prefetch limit');
-    const priority = options.priority === undefined ? {} : { arguments: { 'x-priority': options.priority } };
+    const { queue, tag, priority } = options;
+    const consume = {
+      queue,
+      ...(tag === undefined ? {} : { consumerTag: tag }),
+      ...(priority === undefined ? {} : { arguments: { 'x-priority': priority } }),
+    };
     await this.#call(
-      channel.basicConsume({ queue: options.queue, ...priority }, message => consumer.deliver(message)),
-      `consuming ${options.queue}`,
+      channel.basicConsume(consume, message => consumer.deliver(message)),
+      `consuming ${queue}`,
     );
     return consumer;
   }

@@ -193,6 +193,11 @@ const CHANGES: readonly (readonly string[])[] = [
     `ALTER TABLE tributary_branch ADD COLUMN different_tables INT UNSIGNED NOT NULL DEFAULT 0
        COMMENT 'tables whose last comparison found a difference'`,
   ],
+  [
+    `CREATE TABLE IF NOT EXISTS tributary_applier (
+    instance ${ID} NOT NULL PRIMARY KEY,
+    seen_at DATETIME(6) NOT NULL) ${OPTIONS}`,
+  ],
 ];
 
 /**

@@ -9,7 +9,6 @@
  * Branches that the command line adds, removes or resumes are noticed by reading `tributary_branch` every second, so
  * commands work with one applier, with several and with none running.
  */
-import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from 'mysql2/promise';
 import { answerMessage } from '../../shared/amqp-messages.ts';
@@ -17,6 +16,7 @@ import type { BrokerConnection, BrokerPublisher } from '../../shared/amqp.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
 import type { Answer } from '../../shared/protocol.ts';
+import { forgetApplier, noteApplier } from '../branches/applier-store.ts';
 import { listContacts } from '../branches/contact-store.ts';
 import type { ContactRow } from '../branches/contact-store.ts';
 import { createSchema } from '../branches/schema.ts';
@@ -30,6 +30,7 @@ import type { PipelineEvents } from './pipeline-events.ts';
 import { NO_EVENTS } from './pipeline-events.ts';
 import { QUOTAS } from './quotas.ts';
 import type { Quotas } from './quotas.ts';
+import { comesFirst, rendezvousPriority } from './rendezvous.ts';
 import type { RowWriter } from './row-writer.ts';
 import { TargetPool } from './target-pool.ts';
 import { Wake } from './wake.ts';
@@ -42,7 +43,8 @@ const ANSWER_DEADLINE_MS = 10_000;
 const STOP_GRACE_MS = 2_000;
 /** After the connections have ended, which takes at most two seconds: so that all of it takes less than five. */
 const STOP_REST_MS = 500;
-const MAX_PRIORITY = 1_000;
+/** How often this applier says that it lives, and asks who else does. */
+const NOTE_EVERY_MS = 3_000;
 /** Rest between attempts to mend a broker that has lost queues, users or the virtual host. */
 const MEND_EVERY_MS = 5_000;
 
@@ -94,6 +96,9 @@ export class Fleet {
   #answering: BrokerLink | null = null;
   #publisher: BrokerPublisher | null = null;
   #rows: readonly BranchRow[] = [];
+  /** The appliers that live, as last read; this one may be missing. */
+  #living: readonly string[] = [];
+  #noteAt = 0;
   #contacts = new Map<string, ContactRow>();
   #pollError: TributaryError | null = null;
   #mendError: TributaryError | null = null;
@@ -138,7 +143,9 @@ export class Fleet {
     this.#wake.end();
     this.#counter.stop();
     const members = [...this.#members.values()];
-    const done = Promise.allSettled([...members.map(({ pipeline }) => pipeline.stop()), this.#polling, this.#ending]);
+    const leaving = this.#pool.use(connection => forgetApplier(connection, this.#options.instance));
+    const stopped = members.map(({ pipeline }) => pipeline.stop());
+    const done = Promise.allSettled([...stopped, leaving, this.#polling, this.#ending]);
     await settled(done, STOP_GRACE_MS);
     // Cuts off what is still at work, which rolls it back; then the pipelines end.
     const links = [this.#publisher?.close(), this.#answering?.stop(), ...members.map(({ link }) => link.stop())];
@@ -208,10 +215,10 @@ export class Fleet {
   }
 
   async #poll(): Promise<void> {
-    const { rows, contacts } = await this.#pool.use(async connection => ({
-      rows: await listBranches(connection),
-      contacts: await listContacts(connection),
-    }));
+    const { rows, contacts } = await this.#pool.use(async connection => {
+      await this.#note(connection);
+      return { rows: await listBranches(connection), contacts: await listContacts(connection) };
+    });
     this.#rows = rows;
     this.#contacts = new Map(contacts.map(contact => [contact.branch, contact]));
     const wanted = new Map(rows.filter(row => row.state !== 'removed').map(row => [row.branch, row]));
@@ -228,6 +235,12 @@ export class Fleet {
       else member.pipeline.observe(row);
     }
     await this.#mend();
+  }
+
+  async #note(connection: Connection): Promise<void> {
+    if (this.#stopping || performance.now() < this.#noteAt) return;
+    this.#living = await noteApplier(connection, this.#options.instance);
+    this.#noteAt = performance.now() + NOTE_EVERY_MS;
   }
 
   /** A broker without a queue, a user or the virtual host that a branch needs has lost its data. */
@@ -254,12 +267,15 @@ export class Fleet {
   }
 
   #add(branch: string): void {
+    const { instance } = this.#options;
     const pipeline = new Pipeline({
       branch,
       pool: this.#pool,
       rows: this.#options.rows,
       counter: this.#counter,
-      priority: rendezvousPriority(branch, this.#options.instance),
+      instance,
+      priority: rendezvousPriority(branch, instance),
+      comesFirst: () => comesFirst(branch, instance, this.#living),
       publish: (to, answer) => this.#publish(to, answer),
       quotas: this.#options.quotas ?? QUOTAS,
       events: this.#options.events ?? NO_EVENTS,
@@ -285,15 +301,6 @@ export class Fleet {
   #isStopping(): boolean {
     return this.#stopping;
   }
-}
-
-/**
- * The consumer priority of an applier for a branch: each branch prefers another order of appliers, so that they share
- * the branches, and one that leaves spreads its share over the rest. No coordinator.
- */
-export function rendezvousPriority(branch: string, instance: string): number {
-  const hash = createHash('sha256').update(`${branch}\n${instance}`).digest();
-  return hash.readUInt32BE(0) % MAX_PRIORITY;
 }
 
 /** Waits for work that never fails, but not for longer than this. */

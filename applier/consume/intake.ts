@@ -10,7 +10,7 @@
  */
 import { branchNames, FRAGMENT_BYTES, readBatchHeader, readFragment } from '../../shared/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
-import type { BrokerConnection, BrokerConsumer } from '../../shared/amqp.ts';
+import type { BrokerConnection, BrokerConsumer, BrokerConsumerOptions } from '../../shared/amqp.ts';
 import { nextDigest } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { Acknowledger } from './acknowledger.ts';
@@ -27,7 +27,9 @@ const HELLO_PACE = { burst: 16, everyMs: 250 } as const;
 
 export interface IntakeOptions {
   readonly branch: string;
-  /** Among several appliers the highest consumes. */
+  /** Names this applier at the broker. */
+  readonly instance: string;
+  /** Among several appliers the highest hears the hellos. Batches know no priority, see Pipeline. */
   readonly priority: number;
   /** There is something new, or a consumer has ended. */
   readonly onChange: () => void;
@@ -42,8 +44,7 @@ export class Intake {
   #hellos: BrokerConsumer | null = null;
   #arrivals: Arrival[] = [];
   readonly #reassembly = new Reassembly();
-  /** By performance.now(). */
-  #lastPieceAt = 0;
+  #served = false;
   #hello: ReceivedMessage | null = null;
   readonly #pace = new Pace(HELLO_PACE);
 
@@ -60,9 +61,9 @@ export class Intake {
     return this.#arrivals;
   }
 
-  /** When the last piece came of a batch of which others are missing, by performance.now(); null: none are. */
-  get piecesSince(): number | null {
-    return this.#reassembly.waits ? this.#lastPieceAt : null;
+  /** Whether the consumer of batches is the one that the broker serves. */
+  get served(): boolean {
+    return this.#served;
   }
 
   /** Takes a new connection to the broker; the old one is gone. */
@@ -85,7 +86,8 @@ export class Intake {
   async open(connection: BrokerConnection, wantBatches: boolean): Promise<void> {
     const names = branchNames(this.#options.branch);
     if (this.#hellos === null) {
-      const hellos = await this.#consume(connection, names.hello, 1, (acks, message) => {
+      const limits = { prefetch: 1, priority: this.#options.priority };
+      const hellos = await this.#consume(connection, names.hello, limits, (acks, message) => {
         // Not after its answer: a hello that gets none is followed by another.
         const waitMs = this.#pace.take(performance.now());
         if (waitMs === 0) acks.ack(message.deliveryTag);
@@ -102,7 +104,9 @@ export class Intake {
     if (!wantBatches) {
       await this.release();
     } else if (this.#batches === null) {
-      const batches = await this.#consume(connection, names.batches, PREFETCH, (acks, message) => {
+      const limits = { prefetch: PREFETCH };
+      const batches = await this.#consume(connection, names.batches, limits, (acks, message) => {
+        this.#served = true;
         this.#receiveBatch(acks, message);
       });
       if (this.#connection !== connection) {
@@ -134,6 +138,7 @@ export class Intake {
   async release(): Promise<void> {
     const batches = this.#batches;
     this.#batches = null;
+    this.#served = false;
     this.#arrivals = [];
     this.#reassembly.forget();
     await batches?.close();
@@ -149,14 +154,14 @@ export class Intake {
   async #consume(
     connection: BrokerConnection,
     queue: string,
-    prefetch: number,
+    limits: Pick<BrokerConsumerOptions, 'prefetch' | 'priority'>,
     receive: (acks: Acknowledger, message: ReceivedMessage) => void,
   ): Promise<BrokerConsumer> {
     const acks = new Acknowledger();
     const consumer = await connection.openConsumer({
+      ...limits,
       queue,
-      prefetch,
-      priority: this.#options.priority,
+      tag: this.#options.instance,
       onMessage: message => {
         // A connection that was replaced meanwhile has nothing to say any more: its messages come again.
         if (this.#connection !== connection) return;
@@ -187,7 +192,6 @@ export class Intake {
       let body: readonly Buffer[] = [message.body];
       const fragment = readFragment(message);
       if (fragment !== null) {
-        this.#lastPieceAt = performance.now();
         const whole = this.#reassembly.add({ header, fragment, body: message.body, acknowledge });
         if (whole === null) return;
         ({ body, acknowledge } = whole);
@@ -212,6 +216,7 @@ export class Intake {
     const closing = [this.#batches, this.#hellos];
     this.#batches = null;
     this.#hellos = null;
+    this.#served = false;
     this.#arrivals = [];
     this.#reassembly.forget();
     this.#hello = null;

@@ -67,8 +67,8 @@ const FAULTS_BEFORE_RELEASE = 3;
 const COMPLAINT_PACE = { burst: 10, everyMs: 10_000 } as const;
 /** A look around without being told of anything: whatever was missed shows then. */
 const MAX_SLEEP_MS = 10_000;
-/** After that long without another piece of a batch it is asked who gets the rest. */
-const PIECES_PATIENCE_MS = 1_000;
+/** After giving way to another applier that does not take it: the next time. */
+const GIVE_WAY_EVERY_MS = 5_000;
 
 /** What to write next, and what may be left out of it. */
 interface Choice {
@@ -84,8 +84,12 @@ export interface PipelineOptions {
   readonly pool: TargetPool;
   readonly rows: RowWriter;
   readonly counter: Pick<Counter, 'begin'>;
-  /** Among several appliers the highest consumes. */
+  /** Names this applier among several. */
+  readonly instance: string;
+  /** Among several appliers the highest hears the hellos. */
   readonly priority: number;
+  /** Whether no other living applier is preferred to this one for the branch. */
+  readonly comesFirst: () => boolean;
   readonly publish: (branch: string, answer: Answer) => Promise<void>;
   readonly quotas: Quotas;
   readonly events: PipelineEvents;
@@ -109,6 +113,8 @@ export class Pipeline {
   #completeness: Completeness | null = null;
   readonly #complaints = new Pace(COMPLAINT_PACE);
   #unsaid = 0;
+  /** By performance.now(). */
+  #giveWayAt = 0;
   #faults = 0;
   #error: TributaryError | null = null;
   #stopping = false;
@@ -118,9 +124,10 @@ export class Pipeline {
     this.#options = options;
     this.#writer = new UnitWriter(options);
     this.#early = new EarlyInbox(options.branch, options.pool);
-    const { branch, priority, logger } = options;
+    const { branch, instance, priority, logger } = options;
     this.#intake = new Intake({
       branch,
+      instance,
       priority,
       onChange: () => this.#wake.notify(),
       onRefused: (message, error, reason) => this.#refuse(message, error, reason),
@@ -176,8 +183,7 @@ export class Pipeline {
         if (busy) {
           this.#recovered();
         } else {
-          await this.#givePiecesBack();
-          await this.#wake.wait(this.#intake.piecesSince === null ? MAX_SLEEP_MS : PIECES_PATIENCE_MS);
+          await this.#wake.wait(MAX_SLEEP_MS);
         }
       } catch (error) {
         await this.#pause(error);
@@ -194,6 +200,7 @@ export class Pipeline {
     }
     const { connection } = this.#intake;
     if (connection !== null) {
+      if (this.#givesWay()) await this.#intake.release();
       await this.#intake.open(connection, row.state === 'active');
       const hello = this.#intake.takeHello();
       if (hello !== null) {
@@ -205,14 +212,15 @@ export class Pipeline {
   }
 
   /**
-   * When another applier begins that comes first for the branch, the broker sends this one nothing more, and the other
-   * nothing until what this one holds is settled. Pieces of a batch whose rest is in the queue are therefore given back.
+   * Leaves the queue to the applier that comes first: the broker has one of equal consumers in turn, and goes on to the
+   * next when that one leaves. Consumer priorities would do it in the broker, but a quorum queue (RabbitMQ 4.3.6) keeps
+   * a consumer that dies with unsettled messages while one of higher priority waits, and serves the dead one later.
    */
-  async #givePiecesBack(): Promise<void> {
-    const { connection, piecesSince } = this.#intake;
-    if (connection === null || piecesSince === null || performance.now() - piecesSince < PIECES_PATIENCE_MS) return;
-    const { messages } = await connection.queueDepth(branchNames(this.branch).batches);
-    if (messages > 0 && this.#intake.piecesSince === piecesSince) await this.#intake.release();
+  #givesWay(): boolean {
+    const now = performance.now();
+    if (!this.#intake.served || now < this.#giveWayAt || this.#options.comesFirst()) return false;
+    this.#giveWayAt = now + GIVE_WAY_EVERY_MS;
+    return true;
   }
 
   // -------------------------------------------------------------------------------------------------------------

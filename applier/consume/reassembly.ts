@@ -66,11 +66,6 @@ export class Reassembly {
     this.#giveUp(({ header: { epoch, seq } }) => epoch === header.epoch && seq <= header.seq);
   }
 
-  /** Whether a batch is here of which pieces are missing. */
-  get waits(): boolean {
-    return this.#open.length > 0;
-  }
-
   /** The channel that the pieces came from is gone: they come again. */
   forget(): void {
     this.#open = [];

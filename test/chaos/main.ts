@@ -163,7 +163,7 @@ async function main(): Promise<number> {
     failure = error;
     say(`round ${round} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
     say(`its faults: ${tally.drawn.join(', ')}`);
-    for (const line of await stage.halts()) say(line);
+    for (const line of await stage.findings()) say(line);
     say(`logs: ${keepLogs(stage)}; replay: SEED=${seed} ROUNDS=${round} make chaos`);
   }
   for (const { workload } of stage.branches) await workload.stop().catch(() => undefined);

@@ -14,6 +14,7 @@ import { DatabaseServer } from '../../deploy/local/database-server.ts';
 import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
 import { temporaryDirectory } from '../../deploy/local/keeper.ts';
 import type { Product } from '../../deploy/local/product.ts';
+import { branchNames } from '../../shared/amqp-messages.ts';
 import { dumpDatabase, restoreDatabase } from '../support/dump.ts';
 import { expectSuccess, World } from '../support/world.ts';
 import type { Branch } from '../support/world.ts';
@@ -144,18 +145,24 @@ export class Stage {
     await branch.agent.start();
   }
 
-  /** Branches that stand still at the head office, and why; and what an agent says is wrong. */
-  async halts(): Promise<string[]> {
+  /** How each branch stands at the head office, at the broker, and by what agents and appliers say. */
+  async findings(): Promise<string[]> {
     const connection = await mysql.createConnection({ ...login(this.headOffice), database: this.world.database });
     try {
       const [rows] = await connection.query<RowDataPacket[]>(
         `SELECT branch, state, epoch, received_seq, applied_seq, halt_code, halt_reason FROM tributary_branch`,
       );
-      const agents = this.branches.map(async ({ branch }) => {
-        const status = await branch.agent.get('/api/status').catch((error: unknown) => String(error));
-        return JSON.stringify(status).slice(0, 2_000);
+      const queues = this.branches.map(async ({ branch }) => {
+        const path = `/queues/${this.world.vhost}/${branchNames(branch.id).batches}`;
+        const queue = (await this.world.managementApi('GET', path).catch(String)) as Record<string, unknown>;
+        const { name, messages_ready, messages_unacknowledged, consumer_details } = queue;
+        return JSON.stringify({ name, messages_ready, messages_unacknowledged, consumer_details });
       });
-      return [...rows.map(row => JSON.stringify(row)), ...(await Promise.all(agents))];
+      const statuses = this.products.map(async product => {
+        const status = await product.get('/api/status').catch(String);
+        return JSON.stringify(status).slice(0, 4_000);
+      });
+      return [...rows.map(row => JSON.stringify(row)), ...(await Promise.all([...queues, ...statuses]))];
     } catch (error) {
       return [`the head office does not say: ${String(error)}`];
     } finally {

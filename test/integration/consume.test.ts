@@ -1,11 +1,12 @@
 /** The head-office side with a real broker and a real database: batches and hellos made by hand, compared row by row. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { rendezvousPriority } from '../../applier/consume/fleet.ts';
+import { comesFirst } from '../../applier/consume/rendezvous.ts';
 import type { RowWriter } from '../../applier/consume/row-writer.ts';
 import { connectBroker, helloMessage } from '../../shared/amqp.ts';
 import { fragmentMessage } from '../../shared/amqp-messages.ts';
 import type { BrokerConnection } from '../../shared/amqp.ts';
+import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import { deletion, marker, SALES, upsert } from '../support/hand-made-branch.ts';
 import { HeadOffice } from '../support/head-office.ts';
@@ -471,12 +472,13 @@ await t.test('several appliers share one branch, come and go, and write every ba
   await Promise.all([another, ...fleets].map(one => one.stop()));
 });
 
-await t.test('an applier that holds half a batch lets another one have it that comes first for the branch', async t => {
-  const places = ['one', 'first'] as const;
-  const name = Array.from({ length: 99 }, (_, i) => `halves${i}`).find(branch => {
-    const [one, first] = places.map(instance => rendezvousPriority(branch, instance));
-    return first! > one!;
-  })!;
+/** A branch that prefers the applier `first` to the applier `one`. */
+function nameThatPrefersFirst(kind: string): string {
+  for (let i = 0; ; i += 1) if (comesFirst(`${kind}${i}`, 'first', ['one'])) return `${kind}${i}`;
+}
+
+await t.test('an applier that holds half a batch leaves it to another one that comes first for the branch', async t => {
+  const name = nameThatPrefersFirst('halves');
   const one = await office.fleet({ instance: 'one' });
   const b = await office.branch(name);
   await b.hello();
@@ -489,15 +491,51 @@ await t.test('an applier that holds half a batch lets another one have it that c
     return b.publish(fragmentMessage(header, { index, count: 2 }, part));
   };
   await piece(0);
-  // The broker takes the other one for the first from when it has begun to consume.
-  const first = await office.fleet({ instance: 'first' });
-  await sleep(1_500);
+  let appliedByFirst = 0;
+  const first = await office.fleet({
+    instance: 'first',
+    events: { applied: branch => (appliedByFirst += branch === name ? 1 : 0) },
+  });
+  await sleep(100);
   await piece(1);
-  await b.send(b.make([upsert([[3, 'c']])]));
-  await office.applied(name, 3);
-  t.strictSame(await office.sales(name), { 1: 'a', 2: 'b', 3: 'c' });
+  await office.applied(name, 2);
+  for (let id = 3; appliedByFirst === 0; id += 1) {
+    await b.send(b.make([upsert([[id, 'c']])]));
+    await office.applied(name, id);
+  }
+  t.match(await office.sales(name), { 1: 'a', 2: 'b', 3: 'c' });
   await Promise.all([one.stop(), first.stop()]);
 });
+
+await t.test(
+  'an applier that dies with batches in its hands while a preferred one waits is served no more',
+  async t => {
+    const name = nameThatPrefersFirst('ghosts');
+    const b = await office.branch(name);
+    const line = await FaultProxy.open(sharedServers().broker.port);
+    const one = await office.fleet({ instance: 'one', brokerPort: line.port });
+    await b.hello();
+    await b.send(b.make([upsert([[1, 'a']])]));
+    await office.applied(name, 1);
+    const { header, body } = b.make([upsert([[2, 'b']])]);
+    await b.publish(fragmentMessage(header, { index: 0, count: 2 }, body.subarray(0, 9)));
+    await sleep(200);
+    const first = await office.fleet({ instance: 'first' });
+    await sleep(300);
+    // As when it is killed: no channel is closed.
+    line.cut();
+    await sleep(200);
+    line.restore();
+    await b.publish(fragmentMessage(header, { index: 1, count: 2 }, body.subarray(9)));
+    await office.applied(name, 2);
+    await first.stop();
+    await b.send(b.make([upsert([[3, 'c']])]));
+    await office.applied(name, 3);
+    t.strictSame(await office.sales(name), { 1: 'a', 2: 'b', 3: 'c' });
+    await one.stop();
+    await line.close();
+  },
+);
 
 await t.test('an applier that dies between commit and acknowledgement repeats nothing', async t => {
   const b = await office.branch('killed');

@@ -8,7 +8,7 @@ import t from 'tap';
 import { branchNames } from '../../shared/amqp-messages.ts';
 import type { Product } from '../../deploy/local/product.ts';
 import { Load, LOAD_TABLES, testSeed } from '../support/load.ts';
-import { nameThatPrefers, priorityOf } from '../support/shares.ts';
+import { instanceOf, nameThatPrefers } from '../support/shares.ts';
 import { createWorld } from '../support/world.ts';
 import type { Branch } from '../support/world.ts';
 
@@ -31,16 +31,13 @@ async function branchOf(first: Product, second: Product): Promise<Branch> {
 const ofOne = await branchOf(one, two);
 const ofTwo = await branchOf(two, one);
 
-/** The priority of who consumes a branch's batches, which tells the two apart. */
-async function consumer(branch: Branch): Promise<number | null> {
+/** Which applier the broker serves with a branch's batches. */
+async function consumer(branch: Branch): Promise<string | null> {
   const queue = (await world.managementApi('GET', `/queues/${world.vhost}/${branchNames(branch.id).batches}`)) as {
-    readonly consumer_details?: readonly {
-      readonly activity_status: string;
-      readonly arguments: { readonly 'x-priority'?: number };
-    }[];
+    readonly consumer_details?: readonly { readonly activity_status: string; readonly consumer_tag: string }[];
   };
   const active = queue.consumer_details?.find(({ activity_status }) => activity_status === 'single_active');
-  return active?.arguments['x-priority'] ?? null;
+  return active?.consumer_tag ?? null;
 }
 
 async function until(what: string, check: () => Promise<boolean>, deadlineMs = 60_000): Promise<number> {
@@ -53,7 +50,7 @@ async function until(what: string, check: () => Promise<boolean>, deadlineMs = 6
 }
 
 const consumes = (applier: Product, branch: Branch): Promise<boolean> =>
-  consumer(branch).then(found => found === priorityOf(branch.id, applier));
+  consumer(branch).then(found => found === instanceOf(applier));
 
 const shared = (): Promise<unknown> =>
   Promise.all([

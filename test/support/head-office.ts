@@ -37,6 +37,8 @@ export interface FleetChoices {
   readonly quotas?: Quotas;
   /** Told of each connection to the broker, to be able to cut it. */
   readonly onConnection?: (connection: BrokerConnection) => void;
+  /** Of a proxy before the broker. */
+  readonly brokerPort?: number;
 }
 
 export class HeadOffice {
@@ -142,7 +144,7 @@ export class HeadOffice {
       connectTarget: () => this.connect(),
       connectBroker: async purpose => {
         const connection = await connectBroker({
-          url: `amqp://${broker.user}@${broker.host}:${broker.port}/${this.vhost}`,
+          url: `amqp://${broker.user}@${broker.host}:${choices.brokerPort ?? broker.port}/${this.vhost}`,
           password: broker.password,
           purpose,
         });

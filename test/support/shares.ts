@@ -1,12 +1,12 @@
 /** Which of several appliers a branch prefers, as they agree on it without a coordinator. */
 import { hostname } from 'node:os';
-import { rendezvousPriority } from '../../applier/consume/fleet.ts';
+import { comesFirst } from '../../applier/consume/rendezvous.ts';
 import type { Product } from '../../deploy/local/product.ts';
 import type { World } from './world.ts';
 
-/** The consumer priority of an applier of this machine for a branch. */
-export function priorityOf(branchId: string, applier: Product): number {
-  return rendezvousPriority(branchId, `${hostname()}:${new URL(applier.url).port}`);
+/** What an applier of this machine calls itself. */
+export function instanceOf(applier: Product): string {
+  return `${hostname()}:${new URL(applier.url).port}`;
 }
 
 /** The next name for a branch of this world that prefers `first` to `second`. */
@@ -15,6 +15,6 @@ export function nameThatPrefers(world: World, first: Product, second: Product): 
     const name = `shop${i}`;
     const id = `${name}-${world.id}`;
     const taken = world.branches.some(branch => branch.id === id);
-    if (!taken && priorityOf(id, first) > priorityOf(id, second)) return name;
+    if (!taken && comesFirst(id, instanceOf(first), [instanceOf(second)])) return name;
   }
 }

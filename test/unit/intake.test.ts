@@ -41,6 +41,7 @@ for (const queue of [batches, hello]) {
     const told: TributaryError[] = [];
     const intake = new Intake({
       branch: 'paris',
+      instance: 'one',
       priority: 1,
       onChange: () => undefined,
       onRefused: () => undefined,
