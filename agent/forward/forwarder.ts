@@ -359,9 +359,14 @@ export class Forwarder {
 
   #confirmed(): void {
     this.#failures = 0;
+    this.#forgive();
+    if (this.#sender.confirmed === this.#o.spool.stream().head.seq) this.#greeter.greetSoon();
+  }
+
+  /** What was wrong with the link is so no more. */
+  #forgive(): void {
     this.#error = null;
     this.#lastFault = null;
-    if (this.#sender.confirmed === this.#o.spool.stream().head.seq) this.#greeter.greetSoon();
   }
 
   #rewind(): void {
@@ -382,6 +387,8 @@ export class Forwarder {
     }
     const before = spool.stream();
     this.#failures = 0;
+    // A full queue is over when it takes a batch.
+    if (this.#state !== 'refused') this.#forgive();
     this.#lastAnswer = answer;
     const action = judgeAnswer(before, answer, seq => spool.digestAt(seq));
     switch (action.do) {

@@ -35,7 +35,12 @@ const isSuperseded = async (agent: Product): Promise<boolean> => (await statusOf
 async function until(what: string, check: () => Promise<boolean>): Promise<void> {
   const end = Date.now() + RESOLVED_WITHIN_MS;
   while (!(await check())) {
-    if (Date.now() > end) throw new Error(`waited ${RESOLVED_WITHIN_MS} ms for ${what}`);
+    if (Date.now() > end) {
+      const links = await Promise.all(
+        world.products.map(async product => (await product.get('/api/status')) as object),
+      );
+      throw new Error(`waited ${RESOLVED_WITHIN_MS} ms for ${what}: ${JSON.stringify(links)}`);
+    }
     await sleep(50);
   }
 }

@@ -153,6 +153,19 @@ await t.test('a full queue is backed off from, and probed with one batch at a ti
   test.equal(w.forwarder.status().error, null);
 });
 
+await t.test('a fault is told until the head office answers again, though nothing is sold meanwhile', async test => {
+  const w = world(test);
+  fill(w.spool, 1);
+  w.forwarder.start();
+  await drained(w);
+  w.broker.drop();
+  await until('the fault', () => w.forwarder.status().fault !== null);
+  const answers = w.forwarder.status().counters.answers;
+  await until('an answer', () => w.forwarder.status().counters.answers > answers);
+  test.equal(w.forwarder.status().fault, null);
+  test.equal(w.forwarder.status().error, null);
+});
+
 await t.test('an unroutable batch counts as not sent', async test => {
   let bound = false;
   const w = world(test, { onBatch: () => (bound ? 'confirm' : 'return') });
