@@ -330,10 +330,11 @@ class Consumer implements BrokerConsumer {
     channel.on('close', () =>
       this.#ending.end(new TributaryError('BROKER_UNREACHABLE', 'The consuming channel closed.')),
     );
+    // The channel goes as well: a quorum queue serves a consumer that it has timed out never again (RabbitMQ 4.3).
     channel.on('basic.cancel', () => {
       this.#ending.end(
         new TributaryError('BROKER_SETUP', `RabbitMQ cancelled the consumer of ${options.queue}.`, {
-          hint: 'The queue was deleted or moved; it is looked for again.',
+          hint: 'The queue was deleted, or what came from it was held for longer than its consumer timeout; it is looked for again.',
         }),
       );
       void this.close();
