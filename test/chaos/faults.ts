@@ -190,6 +190,15 @@ export const FAULTS: Readonly<Record<string, { readonly weight: number; readonly
         .catch(ignoreBrokerTrouble);
     },
   },
+  'queue-deleted': {
+    weight: 2,
+    run: async call => {
+      const { batches } = branchNames(some(call).branch.id);
+      await call.stage.world
+        .managementApi('DELETE', `/queues/${call.stage.world.vhost}/${batches}`)
+        .catch(ignoreBrokerTrouble);
+    },
+  },
   'queue-loses-its-first': {
     weight: 2,
     run: async call => {
