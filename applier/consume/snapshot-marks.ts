@@ -33,17 +33,22 @@ import type { UnitTables } from './unit-tables.ts';
 import { bodyOf } from './work-unit.ts';
 import type { Arrival } from './work-unit.ts';
 
-/** Rows deleted, and tables looked through, in one transaction of a sweep. */
-export const SWEEP_SLICE_ROWS = 5_000;
-const SWEEP_SLICE_TABLES = 100;
+/** Of a sweep in one transaction: rows deleted, tables looked through. */
+export const SWEEP_SLICE = { rows: 5_000, tables: 100 } as const;
 
 export class SnapshotMarks {
   readonly #tables: UnitTables;
   readonly #rows: Pick<RowWriter, 'sweep'>;
+  readonly #slice: { readonly rows: number; readonly tables: number };
 
-  constructor(tables: UnitTables, rows: Pick<RowWriter, 'sweep'>) {
+  constructor(
+    tables: UnitTables,
+    rows: Pick<RowWriter, 'sweep'>,
+    slice: { readonly rows: number; readonly tables: number } = SWEEP_SLICE,
+  ) {
     this.#tables = tables;
     this.#rows = rows;
+    this.#slice = slice;
   }
 
   /** Makes the tables that the snapshot covers, and notes that it began. @throws like UnitTables.prepare and claim */
@@ -81,9 +86,9 @@ export class SnapshotMarks {
         const known = await tablesOfBranch(connection, branch);
         const tables = whole ? known : known.filter(table => covered.includes(table.name));
         const done = new Set(snapshot.swept);
-        const left = tables.filter(({ name }) => !done.has(name)).slice(0, SWEEP_SLICE_TABLES);
+        const left = tables.filter(({ name }) => !done.has(name)).slice(0, this.#slice.tables);
         if (left.length > 0) {
-          const slice = await this.#rows.sweep(connection, branch, left, snapshot.startBatch, SWEEP_SLICE_ROWS);
+          const slice = await this.#rows.sweep(connection, branch, left, snapshot.startBatch, this.#slice.rows);
           const swept = [...snapshot.swept, ...slice.swept];
           await saveSweep(connection, branch, marker.snapshot, swept, slice.deleted);
           return { outcome: 'slice', row, swept: slice.deleted };

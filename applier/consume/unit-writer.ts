@@ -23,7 +23,7 @@ import type { LeavePolicy, LeftOut, Leaving } from './left-out.ts';
 import { passOver } from './passed-over.ts';
 import type { Quotas } from './quotas.ts';
 import type { RowWriter } from './row-writer.ts';
-import { SnapshotMarks, SWEEP_SLICE_ROWS } from './snapshot-marks.ts';
+import { SnapshotMarks, SWEEP_SLICE } from './snapshot-marks.ts';
 import type { TargetPool } from './target-pool.ts';
 import { UnitTables } from './unit-tables.ts';
 import { VerifyMarks } from './verify-marks.ts';
@@ -237,7 +237,7 @@ export class UnitWriter {
   /** The branch's table has a key now, or has none any more: one slice of its rows of before; null: there are none. */
   async #clearOtherForm(fence: Fence, { table }: OtherForm): Promise<Written | null> {
     const slice = await fence.transact<Written>(async connection => {
-      const swept = await this.#rows.clearOtherForm(connection, this.#branch, table, SWEEP_SLICE_ROWS);
+      const swept = await this.#rows.clearOtherForm(connection, this.#branch, table, SWEEP_SLICE.rows);
       return { outcome: 'slice', row: fence.row, swept };
     });
     return slice.outcome === 'slice' && slice.swept === 0 ? null : slice;

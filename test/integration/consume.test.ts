@@ -1,9 +1,15 @@
 /** The head-office side with a real broker and a real database: batches and hellos made by hand, compared row by row. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { Fence } from '../../applier/consume/fence.ts';
 import { comesFirst } from '../../applier/consume/rendezvous.ts';
 import type { RowWriter } from '../../applier/consume/row-writer.ts';
+import { SnapshotMarks } from '../../applier/consume/snapshot-marks.ts';
+import { TargetPool } from '../../applier/consume/target-pool.ts';
+import { UnitTables } from '../../applier/consume/unit-tables.ts';
 import { connectBroker, helloMessage } from '../../shared/amqp.ts';
+import { decodeBatch } from '../../shared/batch-codec.ts';
+import type { Change } from '../../shared/batch.ts';
 import { fragmentMessage } from '../../shared/amqp-messages.ts';
 import type { BrokerConnection } from '../../shared/amqp.ts';
 import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
@@ -222,6 +228,71 @@ await t.test('a snapshot of some tables leaves the others alone', async t => {
   await office.applied('some-tables', 4);
   t.strictSame(await office.sales('some-tables'), {});
   t.equal((await office.query(`SELECT 1 FROM other_table WHERE _branch = 'some-tables'`)).length, 1);
+});
+
+await t.test('a sweep in slices goes through each table that it covers once, and leaves none out', async t => {
+  const b = await office.branch('swept');
+  await b.hello();
+  const names = ['swept_0', 'swept_1', 'swept_2', 'swept_3', 'swept_4'];
+  const tables = names.map(name => ({ ...SALES, name }));
+  const rowsOf = (table: number, count: number, item: string): Change =>
+    upsert(
+      Array.from({ length: count }, (_, i): [number, string] => [i, item]),
+      table,
+    );
+  const left = async (): Promise<number[]> => {
+    const counts = names.map(name => office.query(`SELECT COUNT(*) AS n FROM ${name} WHERE _branch = 'swept'`));
+    return (await Promise.all(counts)).map(([row]) => Number(row!['n']));
+  };
+  const stale = [2, 7, 3, 0, 4];
+  /** The end marker as a pipeline takes it, in slices of 3 rows and 2 tables. */
+  const sweep = async (whole: boolean): Promise<{ swept: string[][]; seen: string[][] }> => {
+    const pool = new TargetPool({ connect: () => office.connect(), size: 1 });
+    const end = b.make([{ op: 'snapshot-end', snapshot: 's', tables: [0, 1, 2, 3], whole, requests: [] }], { tables });
+    const decoded = decodeBatch(end.body);
+    const arrival = { header: end.header, body: [end.body], acknowledge: () => undefined, decoded };
+    const swept: string[][] = [];
+    const seen: string[][] = [];
+    const rows: Pick<RowWriter, 'sweep'> = {
+      sweep: async (connection, branch, of, since, limit) => {
+        t.equal(limit, 3);
+        const slice = await office.rows.sweep(connection, branch, of, since, limit);
+        seen.push(of === 'all' ? ['all'] : of.map(({ name }) => name));
+        swept.push(slice.swept);
+        return slice;
+      },
+    };
+    const marks = new SnapshotMarks(new UnitTables('swept', pool, office.rows, 10), rows, { rows: 3, tables: 2 });
+    for (let outcome = 'slice'; outcome === 'slice';) {
+      if (seen.length > 20) throw new Error(`it does not end: ${seen.join(' ')}`);
+      const row = await office.row('swept');
+      const fence = new Fence({ pool, row, inboxBelow: false, onRollback: () => undefined });
+      ({ outcome } = await marks.end(fence, arrival, null));
+    }
+    await pool.close();
+    return { swept, seen };
+  };
+  const begin = async (whole: boolean): Promise<void> => {
+    await b.send(
+      b.make(
+        stale.map((count, table) => rowsOf(table, count, 'stale')),
+        { tables },
+      ),
+      b.make([{ op: 'snapshot-start', snapshot: 's', tables: [0, 1, 2, 3], whole, requests: [] }], { tables }),
+      b.make([rowsOf(1, 1, 'fresh'), rowsOf(3, 5, 'fresh')], { tables }),
+    );
+    await office.applied('swept', b.batches.length);
+  };
+  for (const whole of [false, true]) {
+    await begin(whole);
+    const { swept, seen } = await sweep(whole);
+    t.strictSame(await left(), [0, 1, 0, 5, whole ? 0 : 4]);
+    t.strictSame(swept.flat(), whole ? names : names.slice(0, 4), 'each is ended once');
+    t.strictSame(seen[0], ['swept_0', 'swept_1'], 'two tables a slice');
+    t.ok(seen.length <= 8, `${seen.length} slices`);
+    t.equal((await office.row('swept')).stream.applied.seq, b.batches.length, 'then the end marker is applied');
+    t.strictSame(await office.query("SELECT * FROM tributary_snapshot WHERE branch = 'swept'"), []);
+  }
 });
 
 await t.test('a batch that cannot be read halts its branch alone; retry and quarantine move on', async t => {
