@@ -16,7 +16,7 @@ import { connectMysql } from '../shared/mysql.ts';
 import { Applier } from './apply/applier.ts';
 import { readContents } from './branches/branch-detail.ts';
 import { BrokerMender } from './branches/broker-mender.ts';
-import { Expectations } from './branches/expectation.ts';
+import { Expectations, OFFLINE_AFTER_MS } from './branches/expectation.ts';
 import { managementApi } from './branches/management-api.ts';
 import { Provisioning } from './branches/provisioning.ts';
 import { Registry } from './branches/registry.ts';
@@ -32,8 +32,6 @@ import { StandstillClock } from '../shared/service-manager.ts';
 import { TableBrowser } from './web/data.ts';
 import type { ApplierStatus, BranchDetail, BranchState, BranchStatus, DependencyStatus } from './web/status.ts';
 
-/** Longer without a hello, and a branch counts as offline. */
-const OFFLINE_AFTER_MS = 30_000;
 /** Longer than any deadline of a look at the branches (target-pool.ts): who stands still for so long is hung. */
 const STALLED_AFTER_MS = 20 * 60_000;
 /** How often backlogs are looked at for their history. */

@@ -1,11 +1,14 @@
 /** `branch verify` and `branch repair`. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { EXIT_FAILED, EXIT_OK } from '../shared/cli.ts';
 import type { CommandCall, CommandSpec } from '../shared/cli.ts';
+import { pause } from '../shared/pause.ts';
+import { stageOf } from './branches/verification-state.ts';
+import type { Stage } from './branches/verification-state.ts';
 import type { VerifiedTable } from './branches/verify-store.ts';
 import { withRegistry } from './with-registry.ts';
 
 const LOOK_MS = 500;
+const TELL_AGAIN_MS = 30_000;
 
 export const VERIFY_COMMANDS: readonly CommandSpec[] = [
   {
@@ -36,27 +39,36 @@ async function branchVerify(call: CommandCall): Promise<number> {
       const { verified } = await registry.show(branch);
       return report(call, branch, null, verified);
     }
-    const request = await registry.verify(branch, names);
+    const asked = await registry.verify(branch, names);
+    const { request } = asked;
     if (call.options['wait'] === false) {
       call.print({ branch, request }, `${branch} is asked for verification ${request}; branch show ${branch} lists it`);
       return EXIT_OK;
     }
-    call.note(`${branch} is asked for verification ${request}, and answers when it is online`);
-    for (let told = ''; ;) {
-      const { tables, isOpen } = await registry.verified(branch, request);
-      const ours = tables.filter(table => table.request === request);
-      const ended = ours.filter(({ verdict }) => verdict !== 'counting').length;
-      if (!isOpen && ended === ours.length) return report(call, branch, request, ours);
-      const progress = `${ended} of ${ours.length} tables compared`;
-      if (ours.length > 0 && progress !== told) call.note((told = progress));
-      try {
-        await sleep(LOOK_MS, undefined, { signal: call.signal });
-      } catch {
-        call.note(`verification ${request} goes on; branch verify ${branch} --last says what it has found`);
-        return EXIT_FAILED;
-      }
+    call.note(`${branch} is asked for verification ${request}`);
+    const tell = stageTeller(call);
+    while (!call.signal.aborted) {
+      const state = await registry.verification(asked);
+      const isOver = !state.isOpen && state.tables.every(({ verdict }) => verdict !== 'counting');
+      if (isOver) return report(call, branch, request, state.tables);
+      tell(stageOf(asked, state, Date.now()), Date.now());
+      await pause(LOOK_MS, call.signal);
     }
+    call.note(`verification ${request} goes on; branch verify ${branch} --last says what it has found`);
+    return EXIT_FAILED;
   });
+}
+
+/** Tells a new stage at once, and from time to time how far the same one is. */
+function stageTeller(call: CommandCall): (stage: Stage, now: number) => void {
+  let told: Stage = { key: '', text: '' };
+  let toldAt = 0;
+  return (stage, now) => {
+    if (stage.key === told.key && (stage.text === told.text || now - toldAt < TELL_AGAIN_MS)) return;
+    call.note(stage.text);
+    told = stage;
+    toldAt = now;
+  };
 }
 
 function report(call: CommandCall, branch: string, request: string | null, tables: readonly VerifiedTable[]): number {

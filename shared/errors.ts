@@ -173,6 +173,11 @@ export const ERRORS = {
     cure: 'Add it with `tributary-applier branch add`.',
     retryable: false,
   },
+  BRANCH_HALTED: {
+    cause: 'A batch of the branch cannot be applied, and nothing behind it is.',
+    cure: 'Mend what the reason names, then `tributary-applier branch retry`; or go on without it: `tributary-applier branch quarantine`.',
+    retryable: false,
+  },
 
   SYNC_STALLED: {
     cause: 'A sync was waited for, and nothing got through for a minute.',

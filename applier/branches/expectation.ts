@@ -10,6 +10,8 @@ import { linkState, parseWindow } from '../../shared/link-schedule.ts';
 import type { LinkSchedule } from '../../shared/link-schedule.ts';
 import type { AgentReport } from '../../shared/protocol.ts';
 
+/** Longer without a hello, and a branch counts as offline. */
+export const OFFLINE_AFTER_MS = 30_000;
 /** A day, and time for a shop that opens late. */
 const DAILY_MS = 26 * 3_600_000;
 const MAX_WINDOWS = 100;

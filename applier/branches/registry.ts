@@ -11,7 +11,7 @@ import type { Connection } from 'mysql2/promise';
 import { branchNames, storedHello } from '../../shared/amqp-messages.ts';
 import { readEnrolment, writeEnrolment } from '../../shared/enrolment.ts';
 import type { Enrolment } from '../../shared/enrolment.ts';
-import { TributaryError } from '../../shared/errors.ts';
+import { assert, TributaryError } from '../../shared/errors.ts';
 import type { TableName } from '../apply/applier.ts';
 import type { RowWriter } from '../consume/row-writer.ts';
 import type { TargetPool } from '../consume/target-pool.ts';
@@ -26,12 +26,14 @@ import { quarantineHalted } from './quarantine-store.ts';
 import { createSchema } from './schema.ts';
 import { listEntries } from './quarantined-rows.ts';
 import type { QuarantineEntry } from './quarantined-rows.ts';
-import { addRequest, MAX_REQUEST_TABLES, MAX_REQUESTS, openRequests } from './snapshot-store.ts';
+import { addRequest, idsOf, MAX_REQUEST_TABLES, MAX_REQUESTS, openRequests } from './snapshot-store.ts';
 import type { OpenRequest } from './snapshot-store.ts';
 import { addBranch, clearHalt, listBranches, lockBranch, markRemoved, readBranch } from './stream-store.ts';
 import type { BranchRow } from './stream-store.ts';
 import { tablesOfBranch } from './table-claims.ts';
-import { EXTRA_TABLE, noteRepair, readVerified } from './verify-store.ts';
+import { answering, requireAtWork } from './verification-state.ts';
+import type { AskedVerification, VerificationState } from './verification-state.ts';
+import { countedRequest, EXTRA_TABLE, noteRepair, readVerified } from './verify-store.ts';
 import type { VerifiedTable } from './verify-store.ts';
 
 const DELETE_SLICE_ROWS = 5_000;
@@ -219,13 +221,15 @@ export class Registry {
   }
 
   /**
-   * Asks the branch to have tables compared; returns the request's id, which the results carry.
+   * Asks the branch to have tables compared.
    * @param names `schema.table` at the branch under the name here, or the name here alone; none: all tables
-   * @throws CONFIG_INVALID for a table that is not known, or an agent that does not know what is asked
+   * @throws CONFIG_INVALID for a table that is not known, or an agent that does not know what is asked; BRANCH_UNKNOWN,
+   * BRANCH_HALTED where no answer could come
    */
-  async verify(branch: string, names: readonly string[]): Promise<string> {
+  async verify(branch: string, names: readonly string[]): Promise<AskedVerification> {
     const request = randomUUID();
-    await this.#locked(branch, async connection => {
+    return this.#locked(branch, async (connection, row) => {
+      requireAtWork(row);
       const said = storedHello((await readContact(connection, branch))?.hello);
       if (said !== null && said.report.serves?.includes('verify') !== true) {
         throw new TributaryError(
@@ -246,16 +250,29 @@ export class Registry {
       }
       const some = tables.length === 0 ? {} : { tables };
       await addRequest(connection, branch, { id: request, kind: 'verify', reason: 'asked for by hand', ...some });
+      const open = await openRequests(connection, branch);
+      const added = open.find(({ id }) => id === request);
+      assert(added !== undefined, 'a request that was just added is not open');
+      return { branch, request, tables: added.tables, at: added.askedAt };
     });
-    return request;
   }
 
-  /** What the last comparisons have found, table by table, and whether this request is still open. */
-  async verified(branch: string, request: string): Promise<{ tables: VerifiedTable[]; isOpen: boolean }> {
-    return this.#options.pool.use(async connection => ({
-      isOpen: (await openRequests(connection, branch)).some(({ id }) => id === request),
-      tables: await readVerified(connection, branch),
-    }));
+  /** How far a verification is. @throws BRANCH_UNKNOWN, BRANCH_HALTED where no answer can come any more */
+  async verification(asked: AskedVerification): Promise<VerificationState> {
+    const { branch, request } = asked;
+    return this.#options.pool.use(async connection => {
+      // In this order: results that are read later may say more than the request did, never less.
+      const open = idsOf(await openRequests(connection, branch), 'verify');
+      const isAnswered = !open.includes(request);
+      const tables = answering(asked, isAnswered, await readVerified(connection, branch));
+      const isOpen = !isAnswered || tables.some(table => table.verdict === 'counting' && table.request !== request);
+      const row = await readBranch(connection, branch);
+      if (row === null) throw unknown(branch);
+      if (isOpen) requireAtWork(row);
+      const first = (await countedRequest(connection, branch)) ?? open[0];
+      const before = isAnswered || first === undefined || first === request ? null : first;
+      return { row, contact: await readContact(connection, branch), isOpen, before, tables };
+    });
   }
 
   /**
@@ -263,8 +280,7 @@ export class Registry {
    * @throws CONFIG_INVALID where nothing was ever compared
    */
   async repair(branch: string): Promise<Repair> {
-    let repair: Repair = { request: null, tables: [], whole: false };
-    await this.#locked(branch, async connection => {
+    return this.#locked(branch, async connection => {
       const tables = await readVerified(connection, branch);
       if (tables.length === 0) {
         throw new TributaryError('CONFIG_INVALID', `No table of ${branch} was ever compared.`, {
@@ -276,16 +292,16 @@ export class Registry {
       const under = different.find(table => table.repair !== null && open.has(table.repair));
       // What the branch does not have, only a snapshot of all that it has takes away.
       const whole = different.some(({ reason }) => reason === EXTRA_TABLE);
-      repair = { request: under?.repair ?? null, tables: different, whole };
-      if (different.length === 0 || under !== undefined) return;
+      if (different.length === 0 || under !== undefined) {
+        return { request: under?.repair ?? null, tables: different, whole };
+      }
       await this.#refuseTooMany(connection, branch);
       const request = randomUUID();
       const some = whole ? {} : { tables: different.map(({ schema, name }) => ({ schema, name })) };
       await addRequest(connection, branch, { id: request, reason: 'a verification found differences', ...some });
       await noteRepair(connection, branch, request);
-      repair = { ...repair, request };
+      return { request, tables: different, whole };
     });
-    return repair;
   }
 
   async #refuseTooMany(connection: Connection, branch: string): Promise<void> {
@@ -323,10 +339,11 @@ export class Registry {
   }
 
   /** A transaction under the lock on the branch's row. */
-  async #locked(branch: string, work: (connection: Connection) => Promise<void>): Promise<void> {
-    await this.#options.pool.transact(async connection => {
-      if ((await lockBranch(connection, branch)) === null) throw unknown(branch);
-      await work(connection);
+  async #locked<T>(branch: string, work: (connection: Connection, row: BranchRow) => Promise<T>): Promise<T> {
+    return this.#options.pool.transact(async connection => {
+      const row = await lockBranch(connection, branch);
+      if (row === null) throw unknown(branch);
+      return work(connection, row);
     });
   }
 }

@@ -9,7 +9,7 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { assert } from '../../shared/errors.ts';
 import type { TableName } from '../apply/applier.ts';
-import { readCount, readNames, readText } from './sql-values.ts';
+import { isoColumn, readCount, readNames, readText } from './sql-values.ts';
 
 /** Snapshots remembered for one branch; an agent runs one at a time, and those that never ended are the oldest. */
 const MAX_SNAPSHOTS = 16;
@@ -118,12 +118,14 @@ export interface OpenRequest {
   readonly tables: readonly TableName[] | null;
   /** What makes the branch incomplete is missing in these tables alone. */
   readonly mends: boolean;
+  /** ISO 8601. */
+  readonly askedAt: string;
 }
 
 export async function openRequests(connection: Connection, branch: string): Promise<OpenRequest[]> {
   const [rows] = await connection.execute<RowDataPacket[]>(
-    `SELECT request, kind, tables, mends FROM tributary_request WHERE branch = ?
-     ORDER BY created_at, request LIMIT ${MAX_REQUESTS}`,
+    `SELECT request, kind, tables, mends, ${isoColumn('created_at')} FROM tributary_request WHERE branch = ?
+     ORDER BY tributary_request.created_at, request LIMIT ${MAX_REQUESTS}`,
     [branch],
   );
   return rows.map(row => ({
@@ -131,6 +133,7 @@ export async function openRequests(connection: Connection, branch: string): Prom
     kind: readText(row, 'kind') === 'verify' ? 'verify' : 'snapshot',
     tables: row['tables'] === null ? null : readNames(row, 'tables').map(tableOf),
     mends: readCount(row, 'mends') === 1,
+    askedAt: readText(row, 'created_at'),
   }));
 }
 

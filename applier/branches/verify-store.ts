@@ -4,7 +4,9 @@
  *
  * Verdicts: counting → equal | different | not-comparable | interrupted. Whichever sums come last are compared with the
  * others in their own transaction. Who counts here holds a lock of the server's, which goes with his connection: a table
- * that is still to be counted while nobody holds it is interrupted.
+ * that is still to be counted while nobody holds it is interrupted. A comparison that begins ends the one before, so the
+ * branch is asked for one at a time, and for the next when that has been counted here as well
+ * (applier/consume/hello-handler.ts).
  *
  * Invariant: every write is made under the lock on the branch's row, as all of a branch's are.
  */
@@ -94,6 +96,16 @@ async function putCounting(
        sums_here = NULL, started_at = UTC_TIMESTAMP(6), ended_at = NULL`,
     [branch, name, schema, verification, request, epoch, seq, JSON.stringify(source), buckets],
   );
+}
+
+/** The request whose tables are being counted here at present; null: none. */
+export async function countedRequest(connection: Connection, branch: string): Promise<string | null> {
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT request FROM tributary_verify WHERE branch = ? AND verdict = 'counting' AND sums_here IS NULL
+       AND IS_USED_LOCK(${countingLock(branch)}) IS NOT NULL LIMIT 1`,
+    [branch],
+  );
+  return rows[0] === undefined ? null : readText(rows[0], 'request');
 }
 
 /** Tables that are still to be counted here are not going to be. @param verification null: of any */

@@ -5,6 +5,7 @@
  * branch must agree and is never trusted beyond that. A hello may register a new epoch (PROTOCOL): then inbox, parts
  * and snapshot state of the old one go in the same transaction, and a halt with them, since its batch will never come.
  */
+import type { Connection } from 'mysql2/promise';
 import { branchNames, readHello } from '../../shared/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
 import { TributaryError } from '../../shared/errors.ts';
@@ -19,6 +20,7 @@ import { clearSnapshots, openRequests } from '../branches/snapshot-store.ts';
 import type { OpenRequest } from '../branches/snapshot-store.ts';
 import { clearHalt, lockBranch, markIncomplete, readBranch, saveStream } from '../branches/stream-store.ts';
 import type { BranchRow } from '../branches/stream-store.ts';
+import { countedRequest } from '../branches/verify-store.ts';
 import type { TargetPool } from './target-pool.ts';
 
 export interface HelloResult {
@@ -71,12 +73,15 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
     }
     const found = await earlyEntries(connection, branch, row.stream.received.seq);
     const open = await openRequests(connection, branch);
+    const held = await heldBack(connection, branch, open);
     const isForAll = (request: OpenRequest): boolean => request.kind === 'snapshot' && request.tables === null;
     const outcome = receiveHello(row.stream, hello, {
       queued,
       firstEarly: found.seqs[0] ?? null,
       requests: open.filter(isForAll).map(({ id }) => id),
-      asks: open.filter(request => !isForAll(request)).map(({ id, kind, tables }) => ({ id, kind, tables })),
+      asks: open
+        .filter(request => !isForAll(request) && !held.includes(request))
+        .map(({ id, kind, tables }) => ({ id, kind, tables })),
       halted: row.halt === null ? null : { code: row.halt.code, reason: row.halt.reason },
     });
     const { registered } = outcome;
@@ -104,4 +109,16 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
       completeness,
     };
   });
+}
+
+/** Verifications whose turn is not yet: each begins only when the one before is over on both sides, which it would end. */
+async function heldBack(
+  connection: Connection,
+  branch: string,
+  open: readonly OpenRequest[],
+): Promise<readonly OpenRequest[]> {
+  const [first, ...others] = open.filter(({ kind }) => kind === 'verify');
+  if (first === undefined) return [];
+  const counted = await countedRequest(connection, branch);
+  return counted === null || counted === first.id ? others : [first, ...others];
 }

@@ -1,6 +1,8 @@
 /** The head-office side with a real broker and a real database: batches and hellos made by hand, compared row by row. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { addRequest, closeRequests } from '../../applier/branches/snapshot-store.ts';
+import { countingLock, startVerification } from '../../applier/branches/verify-store.ts';
 import { Fence } from '../../applier/consume/fence.ts';
 import { comesFirst } from '../../applier/consume/rendezvous.ts';
 import type { RowWriter } from '../../applier/consume/row-writer.ts';
@@ -294,6 +296,32 @@ await t.test('a sweep in slices goes through each table that it covers once, and
     t.strictSame(await office.query("SELECT * FROM tributary_snapshot WHERE branch = 'swept'"), []);
   }
 });
+
+await t.test(
+  'comparisons are asked for one after the other, the next when the one before was counted here',
+  async t => {
+    const b = await office.branch('compared');
+    await b.hello();
+    await b.send(b.make([upsert([[1, 'x']])]));
+    await office.applied('compared', 1);
+    const asks = async (): Promise<string[]> => (await b.hello()).asks.map(({ id }) => id);
+    for (const id of ['first', 'second']) {
+      await office.use(connection => addRequest(connection, 'compared', { id, kind: 'verify', reason: 'test' }));
+    }
+    t.strictSame(await asks(), ['first']);
+    const counter = await office.connect();
+    await counter.query(`SELECT GET_LOCK(${countingLock('compared')}, 0)`);
+    const { epoch } = b;
+    const source = { server: 's', gtidSet: '', file: 'binlog.1', offset: 1, committedAt: null };
+    const comparison = { branch: 'compared', verification: 'v', request: 'first', epoch, seq: 1, source };
+    await office.use(connection => startVerification(connection, comparison, [{ ...SALES, buckets: 1 }]));
+    t.strictSame(await asks(), ['first'], 'an agent that begins again is asked again');
+    await office.use(connection => closeRequests(connection, 'compared', ['first']));
+    t.strictSame(await asks(), [], 'the next would end what is being counted here');
+    await counter.end();
+    t.strictSame(await asks(), ['second']);
+  },
+);
 
 await t.test('a batch that cannot be read halts its branch alone; retry and quarantine move on', async t => {
   const b = await office.branch('halted');

@@ -26,13 +26,22 @@ interface Found {
   }[];
 }
 
-/** A command in this process: starting one takes longer than what most of them do. */
-async function command(world: World, args: readonly string[]): Promise<{ code: number; out: string; err: string }> {
+/**
+ * A command in this process: starting one takes longer than what most of them do.
+ * @param stop aborted by Ctrl-C
+ * @param onNote told of all that it has told so far
+ */
+async function command(
+  world: World,
+  args: readonly string[],
+  stop = new AbortController(),
+  onNote: (err: string) => void = () => undefined,
+): Promise<{ code: number; out: string; err: string }> {
   let out = '';
   let err = '';
-  const streams = { out: (text: string) => (out += text), err: (text: string) => (err += text) };
+  const streams = { out: (text: string) => (out += text), err: (text: string) => onNote((err += text)) };
   const config = join(world.directory, 'applier', 'applier.yaml');
-  const code = await runCli(applierCli(), [...args, '--config', config], new AbortController().signal, streams);
+  const code = await runCli(applierCli(), [...args, '--config', config], stop.signal, streams);
   return { code, out, err };
 }
 
@@ -183,6 +192,15 @@ void t.test('three branches, one of each kind', async t => {
     t.match(await verify(world, paris), { code: 0, verdict: 'equal' });
   });
 
+  await t.test('two who ask at the same time have an answer each', async t => {
+    const both = await Promise.all([verify(world, paris), verify(world, paris, ['tick'])]);
+    t.match(both, [
+      { code: 0, verdict: 'equal' },
+      { code: 0, verdict: 'equal', tables: [{ name: 'tick' }] },
+    ]);
+    t.ok(both[0].tables.length > 1);
+  });
+
   const begun = async (): Promise<void> => {
     await waitFor(async () => {
       const [rows] = await hq.query<RowDataPacket[]>("SELECT 1 FROM tributary_verify WHERE verdict = 'counting'");
@@ -215,8 +233,40 @@ void t.test('three branches, one of each kind', async t => {
     },
   );
 
-  await t.test('an agent that does not know what is asked is not asked', async t => {
+  await t.test('who waits is told for what, and does not wait in vain', async t => {
     await paris.agent.stop();
+    const asked = ['branch', 'verify', paris.id];
+    await hq.query('UPDATE tributary_contact SET last_seen = last_seen - INTERVAL 1 HOUR WHERE branch = ?', [paris.id]);
+    const stop = new AbortController();
+    const left = await command(world, asked, stop, err => {
+      if (/offline/.test(err)) stop.abort();
+    });
+    t.match(left, { code: 1, out: '', err: /paris-.* is offline, last heard of at .*\nverification .* goes on/ });
+    const state = (set: string): Promise<unknown> =>
+      hq.query(`UPDATE tributary_branch SET ${set} WHERE branch = '${paris.id}'`);
+    const halted =
+      "state = 'halted', halt_code = 'BATCH_REFUSED', halt_reason = 'too long', halt_seq = 1, halt_digest = received_digest, halted_at = UTC_TIMESTAMP(6)";
+    const active = "state = 'active', halt_code = NULL, halt_reason = NULL, halt_seq = NULL, halt_digest = NULL";
+    const gone = {
+      code: 1,
+      out: '',
+      err: /BRANCH_HALTED: .* stands still at batch 1 .*BATCH_REFUSED: too long\n.*retry/,
+    };
+    const halting: Promise<unknown>[] = [];
+    const ended = await command(world, asked, undefined, () => {
+      if (halting.length === 0) halting.push(state(halted));
+    });
+    await Promise.all(halting);
+    t.match(ended, gone);
+    t.match(ended.err, /is asked for/, 'while it waited');
+    t.match(await command(world, asked), gone, 'at once');
+    await state(active);
+    await state("state = 'removed'");
+    t.match(await command(world, asked), { code: 1, err: /BRANCH_UNKNOWN: .* was removed/ });
+    await state(active);
+  });
+
+  await t.test('an agent that does not know what is asked is not asked', async t => {
     await hq.query("UPDATE tributary_contact SET hello = JSON_REMOVE(hello, '$.report.serves')");
     const asked = await command(world, ['branch', 'verify', paris.id]);
     t.match(asked, { code: 2, err: /cannot compare tables[^]*Upgrade the agent/ });

@@ -1,0 +1,146 @@
+/**
+ * How far a verification is that somebody waits for, and what it waits for itself. Pure.
+ *
+ * A request is open until the branch has sent all of its sums; then what is still counted here is waited for. Requests of
+ * one branch are served one after the other (applier/consume/hello-handler.ts).
+ */
+import { storedHello } from '../../shared/amqp-messages.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import type { AgentReport } from '../../shared/protocol.ts';
+import { formatDuration } from '../../shared/units.ts';
+import type { TableName } from '../apply/applier.ts';
+import type { ContactRow } from './contact-store.ts';
+import { expectation, OFFLINE_AFTER_MS, reportedSchedule } from './expectation.ts';
+import type { BranchRow } from './stream-store.ts';
+import type { VerifiedTable } from './verify-store.ts';
+
+/** Tables under way that are named. */
+const NAMED_TABLES = 3;
+/** Batches; fewer are applied in a moment. */
+const MENTIONED_BACKLOG = 20;
+
+/** A request for a comparison. */
+export interface AskedVerification {
+  readonly branch: string;
+  readonly request: string;
+  /** null: all. */
+  readonly tables: readonly TableName[] | null;
+  /** When it was asked for, ISO 8601, by the database's clock. */
+  readonly at: string;
+}
+
+export interface VerificationState {
+  readonly row: BranchRow;
+  readonly contact: ContactRow | null;
+  /** The branch has not answered yet; else only what is being counted here is waited for. */
+  readonly isOpen: boolean;
+  /** The request that has its turn before; null: none. */
+  readonly before: string | null;
+  /** Comparisons that answer the request. */
+  readonly tables: readonly VerifiedTable[];
+}
+
+/**
+ * The comparisons that answer a request: its own, and once the branch has answered it any that has begun since it was
+ * asked for. A later one takes the place of its own before somebody who waits has looked, and says as much.
+ */
+export function answering(
+  { request, tables, at }: AskedVerification,
+  isAnswered: boolean,
+  verified: readonly VerifiedTable[],
+): VerifiedTable[] {
+  const isOf = ({ schema, name }: VerifiedTable): boolean =>
+    tables?.some(table => table.schema === schema && table.name === name) ?? true;
+  return verified.filter(table => table.request === request || (isAnswered && table.startedAt >= at && isOf(table)));
+}
+
+/** @throws BRANCH_UNKNOWN, BRANCH_HALTED where nothing of the branch is taken */
+export function requireAtWork({ branch, state, halt }: BranchRow): void {
+  if (state === 'removed') throw new TributaryError('BRANCH_UNKNOWN', `${branch} was removed.`);
+  if (halt === null) return;
+  const { code, reason, seq, since } = halt;
+  throw new TributaryError(
+    'BRANCH_HALTED',
+    `${branch} stands still at batch ${seq} since ${toSecond(since)}. ${code}: ${reason}`,
+  );
+}
+
+/** What a verification is at, for people. */
+export interface Stage {
+  /** The same as long as nothing happens that somebody who waits should hear of at once. */
+  readonly key: string;
+  readonly text: string;
+}
+
+/** @param now milliseconds since 1970 */
+export function stageOf({ branch }: AskedVerification, state: VerificationState, now: number): Stage {
+  const { tables } = state;
+  const awaited = state.isOpen ? whatIsAwaited(branch, state, now) : null;
+  if (tables.length === 0) {
+    return awaited ?? { key: 'hello', text: `${branch} is online, and hears of it in the answer to its next hello` };
+  }
+  const under = tables.filter(({ verdict }) => verdict === 'counting');
+  const ended = `${tables.length - under.length} of ${tables.length} tables compared`;
+  const begun = Math.min(now, ...under.map(({ startedAt }) => Date.parse(startedAt)));
+  const progress =
+    under.length === 0 ? ended : `${ended}; under way for ${formatDuration(now - begun)}: ${namesOf(under)}`;
+  if (awaited === null) return { key: ended, text: progress };
+  return { key: `${ended}; ${awaited.key}`, text: `${progress}; ${awaited.text}` };
+}
+
+function namesOf(tables: readonly VerifiedTable[]): string {
+  const names = tables.slice(0, NAMED_TABLES).map(({ schema, name }) => `${schema}.${name}`);
+  return tables.length > NAMED_TABLES
+    ? `${names.join(', ')} and ${tables.length - NAMED_TABLES} more`
+    : names.join(', ');
+}
+
+/** What keeps the branch from answering; null: nothing that is known. */
+function whatIsAwaited(branch: string, { row, contact, before }: VerificationState, now: number): Stage | null {
+  const lastSeen = contact?.lastSeen ?? null;
+  const said = storedHello(contact?.hello);
+  if (lastSeen === null || said === null) {
+    return { key: 'never-seen', text: `${branch} has never been heard of: its agent is to be started` };
+  }
+  if (row.stream.superseded.includes(said.epoch)) {
+    return {
+      key: 'superseded',
+      text: `the agent that was last heard of as ${branch} is superseded and does nothing: \`tributary-agent status\` there says what to do`,
+    };
+  }
+  const seen = Date.parse(lastSeen);
+  if (now - seen > OFFLINE_AFTER_MS) return { key: 'offline', text: `${branch} is ${offline(said.report, seen, now)}` };
+  if (before !== null) return { key: 'before', text: `verification ${before} has its turn before` };
+  const fault = captureFault(said.report);
+  if (fault !== null) return { key: 'fault', text: `${branch} does not capture at present${fault}` };
+  const { snapshot } = said.report;
+  if (snapshot !== null) {
+    const { tablesDone, tables, secondsLeft } = snapshot;
+    const left = secondsLeft === null ? '' : `, ${formatDuration(secondsLeft * 1_000)} left`;
+    return { key: 'snapshot', text: `${branch} copies tables first: ${tablesDone} of ${tables} are done${left}` };
+  }
+  const backlog = said.epoch === row.stream.epoch ? said.head.seq - row.stream.applied.seq : 0;
+  return backlog > MENTIONED_BACKLOG
+    ? { key: 'backlog', text: `${backlog} batches of ${branch} are to be applied before` }
+    : null;
+}
+
+function offline(report: AgentReport, seen: number, now: number): string {
+  const { expectedAt, overdueAt } = expectation(reportedSchedule(report), seen);
+  const since = `last heard of at ${iso(seen)}`;
+  if (now >= overdueAt) return `overdue, ${since}: look at its machine, its link, and whether the applier runs here`;
+  return expectedAt > now ? `offline, ${since}; its link opens at ${iso(expectedAt)}` : `offline, ${since}`;
+}
+
+function captureFault({ state, error }: AgentReport): string | null {
+  if (state === 'capturing') return null;
+  return error === null ? ` (${state})` : `: ${error}`;
+}
+
+function iso(ms: number): string {
+  return toSecond(new Date(ms).toISOString());
+}
+
+function toSecond(time: string): string {
+  return time.replace(/\.\d+Z$/, 'Z');
+}
