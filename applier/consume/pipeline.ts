@@ -13,12 +13,10 @@
  * Invariants: a batch is acknowledged to the broker only after the commit that made it superfluous, or after a look
  * at the locked row that said so; messages held are bounded by PREFETCH.
  */
-import { setImmediate as aTurnOfTheLoop } from 'node:timers/promises';
 import { branchNames } from '../../shared/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
 import type { BrokerConnection } from '../../shared/amqp.ts';
-import type { BatchBody, BatchHeader } from '../../shared/batch.ts';
-import { decodeBatch } from '../../shared/batch-codec.ts';
+import type { BatchHeader } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
 import type { Answer } from '../../shared/protocol.ts';
@@ -26,36 +24,25 @@ import { noteApplied } from '../branches/completeness.ts';
 import type { Completeness } from '../branches/completeness.ts';
 import { readContact, updateCompleteness } from '../branches/contact-store.ts';
 import { earlyEntries } from '../branches/inbox.ts';
-import { decisionsFrom, findDecision, wasPassedOver } from '../branches/quarantine-store.ts';
-import type { Decision } from '../branches/quarantine-store.ts';
-import { readKnown } from '../branches/quarantined-rows.ts';
-import type { KnownEntries } from '../branches/quarantined-rows.ts';
 import { haltBranch, lockBranch, samePlace } from '../branches/stream-store.ts';
 import type { BranchRow } from '../branches/stream-store.ts';
 import type { Counter } from '../verify/counter.ts';
+import { Complaints } from './complaints.ts';
 import { EarlyInbox } from './early-inbox.ts';
 import { haltReason, judgeFault } from './fault.ts';
 import { checkHello, takeHello } from './hello-handler.ts';
 import { Intake, PREFETCH } from './intake.ts';
-import type { LeavePolicy } from './left-out.ts';
-import { Pace } from './pace.ts';
 import type { AppliedCounts, PipelineEvents, RefusalReason } from './pipeline-events.ts';
 import type { Quotas } from './quotas.ts';
 import type { RowWriter } from './row-writer.ts';
 import type { TargetPool } from './target-pool.ts';
+import { UnitChooser } from './unit-chooser.ts';
+import type { Choice } from './unit-chooser.ts';
 import { UnitWriter } from './unit-writer.ts';
 import { Wake } from './wake.ts';
-import { chooseUnit, triage } from './work-unit.ts';
-import type { Arrival, MergeLimits, Unit } from './work-unit.ts';
+import { triage } from './work-unit.ts';
+import type { Arrival, Unit } from './work-unit.ts';
 
-/** Batches merged into one transaction. */
-const MERGE: MergeLimits = {
-  batches: PREFETCH,
-  rows: 50_000,
-  bytes: 4 * 1024 * 1024,
-  unpackedBytes: 64 * 1024 * 1024,
-};
-const ALONE: MergeLimits = { ...MERGE, batches: 1 };
 /** Lost races for a lock, tried again at once before they count as trouble. */
 const MAX_QUICK_RETRIES = 5;
 const QUICK_RETRY_MS = 50;
@@ -63,19 +50,10 @@ const MIN_WAIT_MS = 500;
 const MAX_WAIT_MS = 30_000;
 /** Consecutive faults after which messages are given back to the broker. */
 const FAULTS_BEFORE_RELEASE = 3;
-/** Lines in the log of one branch's bad messages; those between are counted. A flood must not fill the disk. */
-const COMPLAINT_PACE = { burst: 10, everyMs: 10_000 } as const;
 /** A look around without being told of anything: whatever was missed shows then. */
 const MAX_SLEEP_MS = 10_000;
 /** After giving way to another applier that does not take it: the next time. */
 const GIVE_WAY_EVERY_MS = 5_000;
-
-/** What to write next, and what may be left out of it. */
-interface Choice {
-  readonly unit: Unit;
-  readonly leave: LeavePolicy | null;
-  readonly decision: Decision | null;
-}
 
 export type PipelineState = 'detached' | 'consuming' | 'waiting' | 'halted' | 'stopped';
 
@@ -100,19 +78,17 @@ export class Pipeline {
   readonly branch: string;
   readonly #options: PipelineOptions;
   readonly #writer: UnitWriter;
+  readonly #chooser: UnitChooser;
   readonly #early: EarlyInbox;
   readonly #intake: Intake;
   readonly #wake = new Wake();
   readonly #running: Promise<void>;
   /** As last committed, as far as known here; null: to be read. */
   #row: BranchRow | null = null;
-  /** What is in quarantine, and whether people have decided about batches from here on; null: to be looked up. */
-  #quarantine: { readonly known: KnownEntries; readonly decisions: boolean } | null = null;
   /** How many batches are still to be applied one by one after a halt. */
   #oneByOne = 0;
   #completeness: Completeness | null = null;
-  readonly #complaints = new Pace(COMPLAINT_PACE);
-  #unsaid = 0;
+  readonly #complaints: Complaints;
   /** By performance.now(). */
   #giveWayAt = 0;
   #faults = 0;
@@ -122,7 +98,9 @@ export class Pipeline {
   constructor(options: PipelineOptions) {
     this.branch = options.branch;
     this.#options = options;
+    this.#complaints = new Complaints(options.branch, options.logger);
     this.#writer = new UnitWriter(options);
+    this.#chooser = new UnitChooser(options.branch, options.pool);
     this.#early = new EarlyInbox(options.branch, options.pool);
     const { branch, instance, priority, logger } = options;
     this.#intake = new Intake({
@@ -236,7 +214,7 @@ export class Pipeline {
     if (first === undefined) return false;
     let choice: Choice | null = null;
     try {
-      choice = await this.#choose(row, work);
+      choice = await this.#chooser.choose(row, work, this.#oneByOne > 0);
       await this.#write(row, choice);
       return true;
     } catch (error) {
@@ -264,7 +242,7 @@ export class Pipeline {
     // Moved by another applier: inbox and quarantine may have changed with it, so all of it is read again.
     this.#row = written.outcome === 'moved' ? null : written.row;
     // Without entries and decisions nothing changes in quarantine.
-    if (leave !== null || decision !== null) this.#quarantine = null;
+    if (leave !== null || decision !== null) this.#chooser.forget();
     if (written.outcome !== 'written') return;
     const bytes = unit.arrivals.reduce((sum, { body }) => sum + body.length, 0);
     const seconds = (performance.now() - startedAt) / 1000;
@@ -281,7 +259,7 @@ export class Pipeline {
       this.#options.events.ignored(this.branch, verdict);
       if (verdict === 'forked' || verdict === 'too-early') {
         const { seq, epoch } = arrival.header;
-        this.#complain({ epoch, seq, verdict }, 'A batch does not fit the stream.');
+        this.#complaints.say({ epoch, seq, verdict }, 'A batch does not fit the stream.');
       }
     }
     return true;
@@ -304,7 +282,7 @@ export class Pipeline {
     const extended = [...chain];
     let stream = row.stream;
     for (const { header } of chain) stream = { ...stream, received: header };
-    while (extended.length < MERGE.batches) {
+    while (extended.length < PREFETCH) {
       const next = await this.#early.next(stream);
       if (next === 'forked') this.#options.events.ignored(this.branch, 'forked');
       if (next === null || next === 'forked') break;
@@ -312,49 +290,6 @@ export class Pipeline {
       stream = { ...stream, received: next.header };
     }
     return extended;
-  }
-
-  async #choose(row: BranchRow, work: readonly Arrival[]): Promise<Choice> {
-    const [first] = work;
-    if (first === undefined) throw new TributaryError('INTERNAL', 'There is nothing to choose from.');
-    const { pool } = this.#options;
-    this.#quarantine ??= await pool.use(async connection => ({
-      known: await readKnown(connection, this.branch),
-      decisions: await decisionsFrom(connection, this.branch, row.stream.received.seq + 1),
-    }));
-    const { known, decisions } = this.#quarantine;
-    const decision = decisions ? await pool.use(connection => findDecision(connection, first.header)) : null;
-    const leave: LeavePolicy | null =
-      decision !== null ? { known, allow: 'any' } : known.count > 0 ? { known, allow: 'known' } : null;
-    const decode = (arrival: Arrival) => (arrival.decoded ??= decodeBatch(arrival.body));
-    const over: Choice = { unit: { kind: 'quarantined', arrivals: [first] }, leave, decision };
-    if (decision?.whole === true) return over;
-    try {
-      if (await this.#isOrphan(row, first, decode)) return over;
-      const limits = decisions || this.#oneByOne > 0 ? ALONE : MERGE;
-      const partsPending = row.stream.received.seq > row.stream.applied.seq;
-      const unit = await chooseUnit(work, limits, partsPending, decode);
-      // Merging and writing come next.
-      await aTurnOfTheLoop();
-      return { unit, leave, decision };
-    } catch (error) {
-      // It cannot be read, or has no place in the stream: nothing but all of it can be left out.
-      if (decision === null || judgeFault(error) !== 'halt') throw error;
-      return over;
-    }
-  }
-
-  /**
-   * Whether the batch goes on with a transaction of which an earlier part was passed over: it goes the same way.
-   * @throws BATCH_INVALID for a part whose beginning is missing for no reason
-   */
-  async #isOrphan(row: BranchRow, first: Arrival, decode: (arrival: Arrival) => BatchBody): Promise<boolean> {
-    const { epoch, received, applied } = row.stream;
-    if (epoch === null || received.seq > applied.seq) return false;
-    const { part } = decode(first);
-    if (part === null || part.number <= 1) return false;
-    if (await this.#options.pool.use(connection => wasPassedOver(connection, this.branch, epoch, applied))) return true;
-    throw new TributaryError('BATCH_INVALID', `Part ${part.number} of a transaction comes without those before it.`);
   }
 
   async #committed(row: BranchRow, unit: Unit, counts: AppliedCounts): Promise<void> {
@@ -393,7 +328,7 @@ export class Pipeline {
     if (locked?.state !== 'halted') return;
     // Whoever resumes it wants to see the batch to blame, not a merge that it spoils.
     this.#oneByOne = PREFETCH;
-    this.#quarantine = null;
+    this.#chooser.forget();
     await this.#intake.release();
     this.#options.events.halted(this.branch, locked);
     this.#options.logger.error({ branch: this.branch, seq: header.seq, code, err: error }, 'The branch is halted.');
@@ -418,7 +353,7 @@ export class Pipeline {
     this.#completeness = result.completeness;
     if (result.registered) {
       this.#writer.forget();
-      this.#quarantine = null;
+      this.#chooser.forget();
       const { epoch } = hello;
       this.#options.logger.info({ branch: this.branch, epoch }, 'A new epoch is registered.');
     }
@@ -428,17 +363,7 @@ export class Pipeline {
 
   #refuse(message: ReceivedMessage, error: TributaryError, reason: RefusalReason): void {
     this.#options.events.refused(this.branch, reason);
-    this.#complain({ reason, queue: message.queue, user: message.userId, err: error }, 'A message is refused.');
-  }
-
-  /** Logs what the branch has sent amiss, unless there is too much of it. */
-  #complain(facts: object, text: string): void {
-    if (!this.#complaints.takeNow(performance.now())) {
-      this.#unsaid += 1;
-      return;
-    }
-    this.#options.logger.error({ branch: this.branch, ...facts, unsaid: this.#unsaid }, text);
-    this.#unsaid = 0;
+    this.#complaints.say({ reason, queue: message.queue, user: message.userId, err: error }, 'A message is refused.');
   }
 
   // -------------------------------------------------------------------------------------------------------------
@@ -456,7 +381,7 @@ export class Pipeline {
     this.#row = row;
     this.#early.know(early);
     this.#completeness = contact?.completeness ?? null;
-    this.#quarantine = null;
+    this.#chooser.forget();
     this.#writer.forget();
     return row;
   }

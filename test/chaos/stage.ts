@@ -112,10 +112,11 @@ export class Stage {
     return this.world.products;
   }
 
-  /** The spool as it is on disk; only while the agent is not running. */
+  /** The spool as it is on disk, if there is one; only while the agent is not running. */
   copySpool({ branch }: StageBranch): Copy {
     const path = this.#newPath('spool');
-    cpSync(branch.spoolDirectory, path, { recursive: true });
+    // After a loss, the agent may not have begun a new one yet.
+    if (existsSync(branch.spoolDirectory)) cpSync(branch.spoolDirectory, path, { recursive: true });
     return { path };
   }
 
