@@ -30,9 +30,9 @@ import { freshCounters } from './forwarder-types.ts';
 import type { ForwarderOptions, ForwarderState, ForwarderStatus, SyncProgress } from './forwarder-types.ts';
 import { Greeter } from './greeter.ts';
 import { linkState } from '../../shared/link-schedule.ts';
-import { BACK_OFFS, backOffMs } from './link.ts';
-import type { BackOffs } from './link.ts';
+import { BACK_OFFS } from './link.ts';
 import { LinkHolder } from './link-holder.ts';
+import { LinkTrouble } from './link-trouble.ts';
 import { Sender } from './sender.ts';
 import { Syncs } from './syncs.ts';
 import type { SyncOptions } from './syncs.ts';
@@ -56,7 +56,6 @@ const ENDED: readonly ForwarderState[] = ['stopped', 'superseded', 'failed'];
 
 export class Forwarder {
   readonly #o: ForwarderOptions;
-  readonly #backOffs: BackOffs;
   readonly #greeter: Greeter;
   readonly #links: LinkHolder;
   readonly #sender: Sender;
@@ -64,20 +63,16 @@ export class Forwarder {
   readonly #syncs = new Syncs();
   readonly #counters = freshCounters();
   readonly #twins = new TwinWatch();
+  readonly #trouble: LinkTrouble;
   #state: ForwarderState = 'stopped';
   #since: number;
-  #error: string | null = null;
-  #lastFault: TributaryError | null = null;
-  /** In a row, and of one kind. */
-  #failures = 0;
-  #failing: keyof BackOffs = 'failed';
   #lastAnswer: Answer | null = null;
   #wasIdle = false;
   #stopListening: () => void = () => undefined;
 
   constructor(options: ForwarderOptions) {
     this.#o = options;
-    this.#backOffs = options.backOffs ?? BACK_OFFS;
+    this.#trouble = new LinkTrouble(options.backOffs ?? BACK_OFFS);
     this.#since = options.now();
     this.#sender = new Sender({
       spool: options.spool,
@@ -111,10 +106,7 @@ export class Forwarder {
         impatient: () => this.#syncs.size > 0 && this.#sender.inFlightBatches === 0,
         onAnswer: answer => this.#act(answer),
         onFault: error => this.#fault(error),
-        onUnreadable: description => {
-          this.#error = description;
-          this.#lastFault = new TributaryError('MESSAGE_INVALID', description);
-        },
+        onUnreadable: error => this.#trouble.note(error),
       },
     });
     this.#links = new LinkHolder(options.connect, {
@@ -163,8 +155,8 @@ export class Forwarder {
     return {
       state: this.#state,
       since: this.#since,
-      error: this.#error,
-      fault: this.#lastFault,
+      error: this.#trouble.description,
+      fault: this.#trouble.fault,
       connected: CONNECTED.includes(this.#state),
       blocked: this.#links.blocked,
       windowOpen: policy.open,
@@ -222,12 +214,10 @@ export class Forwarder {
     this.#tellIdle();
   }
 
-  /** Of a line that is away, which is tried twice a second, the first attempts are told, and then ever fewer. */
   #logChange(change: { readonly from: ForwarderState; readonly to: ForwarderState; readonly why: string }): void {
     const { to } = change;
     const trying = to === 'connecting' || to === 'backing-off';
-    const isPowerOfTwo = (this.#failures & (this.#failures - 1)) === 0;
-    if (trying && this.#failing === 'away' && !isPowerOfTwo) return;
+    if (trying && !this.#trouble.isTold) return;
     if (to === 'backing-off' || to === 'refused' || to === 'failed') this.#o.log.warn(change, 'link');
     else this.#o.log.info(change, 'link');
   }
@@ -257,7 +247,8 @@ export class Forwarder {
   }
 
   #connect(): void {
-    this.#enter('connecting', this.#failures === 0 ? 'the link is open' : `attempt ${this.#failures + 1}`);
+    const { failures } = this.#trouble;
+    this.#enter('connecting', failures === 0 ? 'the link is open' : `attempt ${failures + 1}`);
     this.#links.open();
   }
 
@@ -273,36 +264,22 @@ export class Forwarder {
     this.#sender.pump();
   }
 
-  #note(error: unknown): void {
-    this.#error = describeError(error);
-    this.#lastFault =
-      error instanceof TributaryError ? error : new TributaryError('INTERNAL', describeError(error), { cause: error });
-  }
-
   /** Any doubt about the link: drop it, rewind, and try again later. */
   #fault(error: unknown): void {
     if (ENDED.includes(this.#state) || this.#state === 'backing-off') return;
-    this.#note(error);
-    const waitMs = this.#failed(nobodyReached(error) ? 'away' : 'failed');
+    this.#trouble.note(error);
+    const waitMs = this.#trouble.failed(nobodyReached(error) ? 'away' : 'failed', this.#o.random());
     this.#enter('backing-off', describeError(error));
     this.#timers.set('retry', waitMs, () => this.#guarded(() => this.#resume()));
   }
 
-  /** @returns how long to wait before the next attempt */
-  #failed(kind: keyof BackOffs): number {
-    // What was counted of the network says nothing of the broker, nor the other way round.
-    this.#failures = kind === this.#failing ? this.#failures + 1 : 1;
-    this.#failing = kind;
-    return backOffMs(this.#backOffs[kind], this.#failures, this.#o.random());
-  }
-
   /** The queue is full. Confirms and refusals come in any order, so everything from the lowest on is sent again. */
   #refused(error: TributaryError): void {
-    this.#note(error);
+    this.#trouble.note(error);
     this.#rewind();
     this.#sender.probe();
     this.#enter('refused', describeError(error));
-    const waitMs = this.#failed('failed');
+    const waitMs = this.#trouble.failed('failed', this.#o.random());
     this.#timers.set('retry', waitMs, () =>
       this.#guarded(() => {
         this.#enter('streaming', 'trying with one batch');
@@ -319,7 +296,7 @@ export class Forwarder {
 
   #end(state: 'superseded' | 'failed', error: TributaryError): void {
     if (this.#state === 'superseded' || this.#state === 'failed') return;
-    this.#note(error);
+    this.#trouble.note(error);
     this.#enter(state, describeError(error));
     this.#syncs.fail(error);
     this.#o.events.onStopped(error);
@@ -358,15 +335,8 @@ export class Forwarder {
   }
 
   #confirmed(): void {
-    this.#failures = 0;
-    this.#forgive();
+    this.#trouble.over();
     if (this.#sender.confirmed === this.#o.spool.stream().head.seq) this.#greeter.greetSoon();
-  }
-
-  /** What was wrong with the link is so no more. */
-  #forgive(): void {
-    this.#error = null;
-    this.#lastFault = null;
   }
 
   #rewind(): void {
@@ -386,9 +356,9 @@ export class Forwarder {
       this.#o.log.warn({ code: 'IDENTITY_SHARED', hint: ERRORS.IDENTITY_SHARED.cure }, ERRORS.IDENTITY_SHARED.cause);
     }
     const before = spool.stream();
-    this.#failures = 0;
     // A full queue is over when it takes a batch.
-    if (this.#state !== 'refused') this.#forgive();
+    if (this.#state === 'refused') this.#trouble.succeeded();
+    else this.#trouble.over();
     this.#lastAnswer = answer;
     const action = judgeAnswer(before, answer, seq => spool.digestAt(seq));
     switch (action.do) {
@@ -454,7 +424,7 @@ export class Forwarder {
   /** Why not everything is at the head office. */
   #hindrance(): string {
     const halted = this.#lastAnswer?.halted ?? null;
-    if (this.#error !== null) return this.#error;
+    if (this.#trouble.description !== null) return this.#trouble.description;
     if (halted !== null) return `The head office has halted this branch: ${halted.code}: ${halted.reason}`;
     if (this.#links.blocked) return 'The broker has an alarm and takes nothing: it is short of memory or disk.';
     if (this.#state === 'streaming' && this.#sender.drained) {

@@ -4,8 +4,7 @@
  * Invariant: at most one hello is outstanding; one that was wanted meanwhile follows the answer.
  */
 import { helloMessage, readAnswer } from '../../shared/amqp.ts';
-import { describeError } from '../../shared/errors.ts';
-import type { TributaryError } from '../../shared/errors.ts';
+import { describeError, TributaryError } from '../../shared/errors.ts';
 import type { AgentStream, Answer } from '../../shared/protocol.ts';
 import type { AnswerOwner, ForwardLink } from './broker-link.ts';
 import type { ForwarderCounters } from './forwarder-types.ts';
@@ -47,7 +46,7 @@ export interface GreeterHost {
   onAnswer(answer: Answer): void;
   onFault(error: TributaryError): void;
   /** An answer that cannot be read: shown, and the next may be sound. */
-  onUnreadable(description: string): void;
+  onUnreadable(error: TributaryError): void;
 }
 
 export class Greeter {
@@ -136,7 +135,7 @@ export class Greeter {
       answer = readAnswer(body);
     } catch (error) {
       counters.ignoredAnswers += 1;
-      host.onUnreadable(describeError(error));
+      host.onUnreadable(new TributaryError('MESSAGE_INVALID', describeError(error)));
       return 'own';
     }
     if (!this.#desk.owns(answer)) return 'foreign';
