@@ -207,3 +207,21 @@ export function wireKind(type: ColumnType): WireKind {
       return 'bytes';
   }
 }
+
+/** Column types by text; bounded, as the texts come from branches. */
+const MAX_CACHED_TYPES = 4_096;
+/** A longer text is parsed each time: an ENUM may have four megabytes of members. */
+const MAX_CACHED_TEXT = 1_024;
+const types = new Map<string, ColumnType>();
+
+/** The parsed type of a type text, from a bounded cache. */
+export function columnType(text: string): ColumnType {
+  let type = types.get(text);
+  if (type === undefined) {
+    type = parseColumnType(text);
+    if (text.length > MAX_CACHED_TEXT) return type;
+    if (types.size >= MAX_CACHED_TYPES) types.clear();
+    types.set(text, type);
+  }
+  return type;
+}

@@ -11,7 +11,7 @@
  */
 import { BATCH_VERSION } from '../../shared/batch.ts';
 import type { Change, ColumnDescription, PartMark, SourceMark, TableDescription, Value } from '../../shared/batch.ts';
-import type { DraftBody, WrittenChange } from '../../shared/batch-codec.ts';
+import type { DraftBody, WrittenChange } from '../../shared/batch-encoder.ts';
 import { assert } from '../../shared/errors.ts';
 import { wholeValue } from '../../shared/long-value.ts';
 import { CopyBuffer } from './copy-buffer.ts';

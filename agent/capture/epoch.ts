@@ -3,7 +3,7 @@
  * snapshot of what it takes in.
  */
 import { randomUUID } from 'node:crypto';
-import { encodeBatch } from '../../shared/batch-codec.ts';
+import { encodeBatch } from '../../shared/batch-encoder.ts';
 import { throwFaults } from '../../shared/findings.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { beginProgress, idleProgress, markStale, queueTables } from '../snapshot/progress.ts';

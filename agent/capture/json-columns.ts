@@ -9,7 +9,7 @@
 import { isUtf8 } from 'node:buffer';
 import { assert } from '../../shared/errors.ts';
 import type { Value } from '../../shared/batch.ts';
-import type { WrittenChange } from '../../shared/batch-codec.ts';
+import type { WrittenChange } from '../../shared/batch-encoder.ts';
 import type { LongValue } from '../../shared/long-value.ts';
 
 /** Memory of closed batches kept for the next ones, over all tables. */

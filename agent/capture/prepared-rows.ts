@@ -12,7 +12,8 @@
  * An XA COMMIT of a transaction whose PREPARE came before this epoch finds nothing here: the caller has to look at the
  * tables.
  */
-import { decodeBatch, encodeBatch } from '../../shared/batch-codec.ts';
+import { decodeBatch } from '../../shared/batch-decoder.ts';
+import { encodeBatch } from '../../shared/batch-encoder.ts';
 import type { BatchBody, SourceMark, TableDescription } from '../../shared/batch.ts';
 import { assert } from '../../shared/errors.ts';
 import type { HeldChange, Spool } from '../spool/spool.ts';

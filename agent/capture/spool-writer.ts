@@ -3,7 +3,7 @@
  *
  * A part of a transaction that is not its last moves nothing: whatever else is to be stored waits for the last one.
  */
-import { encodeFrames } from '../../shared/batch-codec.ts';
+import { encodeFrames } from '../../shared/batch-encoder.ts';
 import type { SnapshotProgress } from '../snapshot/progress.ts';
 import type { Spool } from '../spool/spool.ts';
 import { bodyOf } from './batcher.ts';

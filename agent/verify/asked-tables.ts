@@ -1,6 +1,6 @@
 /** The tables of a request, as the branch has them. */
 import type { TableDescription } from '../../shared/batch.ts';
-import { columnType } from '../../shared/batch-codec.ts';
+import { columnType } from '../../shared/column-type.ts';
 import type { Ask } from '../../shared/protocol.ts';
 import { bucketsFor } from '../../shared/row-sums.ts';
 import { keyColumns } from '../capture/batcher.ts';

@@ -9,7 +9,7 @@
  *
  * Of a table without a key the stream does not tell rows apart: a moment is looked for around which nobody writes to it.
  */
-import { decodeBatch } from '../../shared/batch-codec.ts';
+import { decodeBatch } from '../../shared/batch-decoder.ts';
 import { assert } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
 import type { BatchDraft } from '../capture/batcher.ts';

@@ -8,7 +8,7 @@
  */
 import { isVerifyMark } from '../../shared/batch.ts';
 import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch.ts';
-import { columnType } from '../../shared/batch-codec.ts';
+import { columnType } from '../../shared/column-type.ts';
 import { wireKind } from '../../shared/column-type.ts';
 import { CopiesBuilder } from './copies.ts';
 import type { CopiesChange, CopySet } from './copies.ts';

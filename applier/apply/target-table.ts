@@ -7,7 +7,7 @@
  * defaults, so that a column that a branch lacks is NULL. Never narrowed, never dropped: what cannot be widened in place is refused.
  */
 import type { TableDescription } from '../../shared/batch.ts';
-import { columnType } from '../../shared/batch-codec.ts';
+import { columnType } from '../../shared/column-type.ts';
 import type { ColumnType } from '../../shared/column-type.ts';
 import { formatColumnType } from '../../shared/column-type.ts';
 import { TributaryError } from '../../shared/errors.ts';

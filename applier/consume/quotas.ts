@@ -1,8 +1,8 @@
 /**
  * How much of what all branches share one branch may take at the head office. A branch that wants more halts, with its
- * quota named; no honest one comes near. What a single batch may hold is bounded apart (shared/batch-codec.ts).
+ * quota named; no honest one comes near. What a single batch may hold is bounded apart (shared/batch-decoder.ts).
  */
-import { BATCH_LIMITS } from '../../shared/batch-codec.ts';
+import { BATCH_LIMITS } from '../../shared/batch-decoder.ts';
 
 export interface Quotas {
   /** Head-office tables that a branch may ever have used, rows in them or not. */

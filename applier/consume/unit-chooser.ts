@@ -4,7 +4,7 @@
  */
 import { setImmediate as aTurnOfTheLoop } from 'node:timers/promises';
 import type { BatchBody } from '../../shared/batch.ts';
-import { decodeBatch } from '../../shared/batch-codec.ts';
+import { decodeBatch } from '../../shared/batch-decoder.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { decisionsFrom, findDecision, wasPassedOver } from '../branches/quarantine-store.ts';
 import type { Decision } from '../branches/quarantine-store.ts';

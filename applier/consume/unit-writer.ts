@@ -8,7 +8,7 @@
  */
 import type { Connection } from 'mysql2/promise';
 import type { BatchBody } from '../../shared/batch.ts';
-import { decodeBatch } from '../../shared/batch-codec.ts';
+import { decodeBatch } from '../../shared/batch-decoder.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { Prepared, UnfitTable } from '../apply/applier.ts';
 import { OtherForm } from '../apply/table-store.ts';

@@ -9,7 +9,7 @@
 import { setImmediate as aTurnOfTheLoop } from 'node:timers/promises';
 import { isVerifyMark } from '../../shared/batch.ts';
 import type { BatchBody, BatchHeader, Change, StreamMark } from '../../shared/batch.ts';
-import { unpackedBytes } from '../../shared/batch-codec.ts';
+import { unpackedBytes } from '../../shared/batch-decoder.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import { judgeBatch } from '../../shared/protocol.ts';
 import type { BatchVerdict, HeadOfficeStream } from '../../shared/protocol.ts';

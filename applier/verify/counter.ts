@@ -11,7 +11,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { TableDescription } from '../../shared/batch.ts';
-import { columnType } from '../../shared/batch-codec.ts';
+import { columnType } from '../../shared/column-type.ts';
 import { TributaryError, describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { mysqlErrno, streamCells } from '../../shared/mysql.ts';

@@ -20,7 +20,7 @@ import { Forwarder } from '../../agent/forward/forwarder.ts';
 import { Spool } from '../../agent/spool/spool.ts';
 import type { Product } from '../../deploy/local/product.ts';
 import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
-import { encodeBatch } from '../../shared/batch-codec.ts';
+import { encodeBatch } from '../../shared/batch-encoder.ts';
 import { readEnrolment } from '../../shared/enrolment.ts';
 import type { Enrolment } from '../../shared/enrolment.ts';
 import { SALES, upsert } from '../support/hand-made-branch.ts';

@@ -24,7 +24,7 @@ import { openBinlogStream } from '../../agent/capture/binlog-stream.ts';
 import { Spool } from '../../agent/spool/spool.ts';
 import type { DatabaseServer } from '../../deploy/local/database-server.ts';
 import { runParty } from './capture.ts';
-import { encodeBatch } from '../../shared/batch-codec.ts';
+import { encodeBatch } from '../../shared/batch-encoder.ts';
 import type { BatchBody } from '../../shared/batch.ts';
 import { MaxwellSink } from './maxwell.ts';
 import { compared, cpuSeconds } from './report.ts';
@@ -59,7 +59,7 @@ const WORKLOADS: readonly Workload[] = [
 ];
 const BLOCK_BYTES = 128 * 1024;
 const SMALL_BATCHES = [1, 10, 60, 300] as const;
-/** As agent/capture/effort.ts and shared/batch-codec.ts have them. */
+/** As agent/capture/effort.ts and shared/batch-encoder.ts have them. */
 const UNHURRIED_LEVEL = 8;
 const LEAST_MATCH = 5;
 

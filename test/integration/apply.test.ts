@@ -5,9 +5,10 @@ import { Applier } from '../../applier/apply/applier.ts';
 import type { ApplyCounts } from '../../applier/apply/applier.ts';
 import { prepareTargetSession } from '../../applier/apply/target-session.ts';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
-import { decodeBatch, encodeBatch } from '../../shared/batch-codec.ts';
+import { decodeBatch } from '../../shared/batch-decoder.ts';
+import { encodeBatch } from '../../shared/batch-encoder.ts';
 import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch.ts';
-import { columnType } from '../../shared/batch-codec.ts';
+import { columnType } from '../../shared/column-type.ts';
 import { wireKind } from '../../shared/column-type.ts';
 import { quoteName, quoteTable } from '../../shared/sql.ts';
 

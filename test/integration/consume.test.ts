@@ -10,7 +10,7 @@ import { SnapshotMarks } from '../../applier/consume/snapshot-marks.ts';
 import { TargetPool } from '../../applier/consume/target-pool.ts';
 import { UnitTables } from '../../applier/consume/unit-tables.ts';
 import { connectBroker, helloMessage } from '../../shared/amqp.ts';
-import { decodeBatch } from '../../shared/batch-codec.ts';
+import { decodeBatch } from '../../shared/batch-decoder.ts';
 import type { Change } from '../../shared/batch.ts';
 import { fragmentMessage } from '../../shared/amqp-messages.ts';
 import type { BrokerConnection } from '../../shared/amqp.ts';

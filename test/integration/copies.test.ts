@@ -5,7 +5,8 @@ import t from 'tap';
 import { Applier } from '../../applier/apply/applier.ts';
 import { prepareTargetSession } from '../../applier/apply/target-session.ts';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
-import { decodeBatch, encodeBatch } from '../../shared/batch-codec.ts';
+import { decodeBatch } from '../../shared/batch-decoder.ts';
+import { encodeBatch } from '../../shared/batch-encoder.ts';
 import type { BatchBody, Change, CopyOp, TableDescription, Value } from '../../shared/batch.ts';
 import { randomFrom, testSeed } from '../support/load.ts';
 

@@ -20,7 +20,7 @@ import { createSelection } from '../../agent/capture/selection.ts';
 import type { SelectionRules } from '../../agent/capture/selection.ts';
 import { SourceConnection } from '../../agent/capture/source.ts';
 import type { Spool, SpoolOptions } from '../../agent/spool/spool.ts';
-import { decodeBatch } from '../../shared/batch-codec.ts';
+import { decodeBatch } from '../../shared/batch-decoder.ts';
 import { isVerifyMark } from '../../shared/batch.ts';
 import type { BatchBody, TableDescription, Value } from '../../shared/batch.ts';
 import { Secret } from '../../shared/secret.ts';

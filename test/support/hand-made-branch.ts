@@ -7,7 +7,7 @@ import { batchMessage, connectBroker, helloMessage, readAnswer } from '../../sha
 import type { BrokerConnection, BrokerConsumer, BrokerPublisher, SendOutcome } from '../../shared/amqp.ts';
 import { branchNames } from '../../shared/amqp-messages.ts';
 import type { OutgoingMessage } from '../../shared/amqp-messages.ts';
-import { encodeBatch } from '../../shared/batch-codec.ts';
+import { encodeBatch } from '../../shared/batch-encoder.ts';
 import { firstDigest, nextDigest } from '../../shared/batch.ts';
 import type { BatchBody, BatchHeader, Change, PartMark, TableDescription } from '../../shared/batch.ts';
 import type { Enrolment } from '../../shared/enrolment.ts';

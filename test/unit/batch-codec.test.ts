@@ -2,7 +2,8 @@ import { constants, zstdCompressSync } from 'node:zlib';
 import t from 'tap';
 import fc from 'fast-check';
 import type { BatchBody, Change, ColumnDescription, TableDescription, Value } from '../../shared/batch.ts';
-import { decodeBatch, encodeBatch } from '../../shared/batch-codec.ts';
+import { decodeBatch } from '../../shared/batch-decoder.ts';
+import { encodeBatch } from '../../shared/batch-encoder.ts';
 import { MAX_BUCKETS, TableSums } from '../../shared/row-sums.ts';
 
 const SOURCE = { server: 'u', gtidSet: '', file: 'binlog.000001', offset: 4, committedAt: null };

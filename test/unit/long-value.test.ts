@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import t from 'tap';
-import { decodeBatch, encodeBatch, encodeFrames } from '../../shared/batch-codec.ts';
+import { decodeBatch } from '../../shared/batch-decoder.ts';
+import { encodeBatch, encodeFrames } from '../../shared/batch-encoder.ts';
 import type { BatchBody, Value } from '../../shared/batch.ts';
 import { LongBytes, LongJsonString, LongText, LongValue, writeJson } from '../../shared/long-value.ts';
 

@@ -4,7 +4,7 @@ import { keyHashOf, ownFields, rowChunks } from '../../applier/apply/row-text.ts
 import { planTable } from '../../applier/apply/target-table.ts';
 import type { Identity, TargetTable } from '../../applier/apply/target-table.ts';
 import type { Value } from '../../shared/batch.ts';
-import { columnType } from '../../shared/batch-codec.ts';
+import { columnType } from '../../shared/column-type.ts';
 
 function tableOf(types: readonly string[], identity: Identity = 'columns'): TargetTable {
   const description = { schema: 's', name: 't', columns: types.map((type, i) => ({ name: `c${i}`, type })) };

@@ -13,7 +13,7 @@ import {
   queueWhole,
 } from '../../agent/snapshot/progress.ts';
 import { Snapshotter } from '../../agent/snapshot/snapshotter.ts';
-import { decodeBatch } from '../../shared/batch-codec.ts';
+import { decodeBatch } from '../../shared/batch-decoder.ts';
 import { Replica } from '../support/capture-rig.ts';
 import { FILE, IDENTITY, SALE, START, UUID, beginGroup, newSink } from '../support/hand-fed-sink.ts';
 import { openSpool, temporaryDirectory } from '../support/spool-tools.ts';

@@ -9,7 +9,7 @@ import { MOST_FAULTS, VerifyRequests } from '../../agent/verify/requests.ts';
 import { Verifier } from '../../agent/verify/verifier.ts';
 import { isVerifyMark } from '../../shared/batch.ts';
 import type { VerifyMark } from '../../shared/batch.ts';
-import { decodeBatch } from '../../shared/batch-codec.ts';
+import { decodeBatch } from '../../shared/batch-decoder.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { TableSums } from '../../shared/row-sums.ts';
 import { FILE, IDENTITY, START, newSink } from '../support/hand-fed-sink.ts';

@@ -2,7 +2,8 @@
 import { zstdCompressSync } from 'node:zlib';
 import t from 'tap';
 import { readAnswer, readHello } from '../../shared/amqp.ts';
-import { decodeBatch, encodeBatch } from '../../shared/batch-codec.ts';
+import { decodeBatch } from '../../shared/batch-decoder.ts';
+import { encodeBatch } from '../../shared/batch-encoder.ts';
 
 const mark = { seq: 0, digest: 'a'.repeat(64) };
 

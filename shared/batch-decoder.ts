@@ -1,12 +1,11 @@
 /**
- * The batch between bytes and `BatchBody`: zstd over JSON. What comes from a branch is hostile until it has passed here.
+ * From bytes to `BatchBody`: zstd over JSON, see batch-encoder.ts. What comes from a branch is hostile until it has passed here.
  *
  * Invariants: `decodeBatch` returns only bodies whose whole shape is as shared/batch.ts says: known keys only, names that
  * MySQL takes, types of the grammar, every column as long as its `rows`, every value of its column's wire kind, no NULL
  * in a key. Sizes are capped before anything is built from them: compressed, unpacked, structure, tables, columns, rows.
  * Everything else throws BATCH_INVALID, BATCH_TOO_LARGE or BATCH_VERSION. Whether a value is in its type's range is for the server in strict mode to say.
  */
-import { constants, zstdCompressSync } from 'node:zlib';
 import { BATCH_VERSION, isVerifyMark } from './batch.ts';
 import type {
   BatchBody,
@@ -18,13 +17,10 @@ import type {
   Value,
   VerifyMark,
 } from './batch.ts';
-import { parseColumnType } from './column-type.ts';
+import { columnType } from './column-type.ts';
 import type { ColumnType } from './column-type.ts';
 import { refuse, refuseLarge } from './frames.ts';
-import { splitJson, writeJson } from './long-value.ts';
-import type { LongValue } from './long-value.ts';
 import { TributaryError } from './errors.ts';
-import { release } from './release.ts';
 import { MAX_BUCKETS, TableSums } from './row-sums.ts';
 import { isName } from './sql.ts';
 import { unpack } from './unpack.ts';
@@ -60,122 +56,12 @@ const MAX_REQUESTS = 10_000;
 /** Characters of a table's sums in base64, and of why it has none. */
 const MAX_SUMS = 32 * 1024;
 const MAX_PROBLEM = 2_000;
-const DEFAULT_LEVEL = 3;
-const LEAST_MATCH = 5;
-/** Memory that is compressed into, piece by piece: a body of the usual size fits into one. */
-const LEAST_CHUNK_BYTES = 1024;
-const MOST_CHUNK_BYTES = 256 * 1024;
-/** From so much on it is one piece of memory, which can be released; what is not written to costs nothing. */
-const WHOLE_FROM_BYTES = 2 * 1024 * 1024;
-/** JSON in one zstd frame, about: a body of the usual size is one frame. */
-const FRAME_BYTES = 4 * 1024 * 1024;
-/** The same within a long value, which is in memory already: its JSON stands there twice, and its frame, beside it. */
-const LONG_FRAME_BYTES = 1024 * 1024;
-
 /** Of bodies that `decodeBatch` has made: what they were before they were parsed. */
 const unpackedSizes = new WeakMap<BatchBody, number>();
 
 /** Bytes of a decoded body's JSON, near what it takes in memory; 0 for one that was not decoded. */
 export function unpackedBytes(body: BatchBody): number {
   return unpackedSizes.get(body) ?? 0;
-}
-
-/** Column types by text; bounded, as the texts come from branches. */
-const MAX_CACHED_TYPES = 4_096;
-/** A longer text is parsed each time: an ENUM may have four megabytes of members. */
-const MAX_CACHED_TEXT = 1_024;
-const types = new Map<string, ColumnType>();
-
-/** The parsed type of a type text, from a bounded cache. */
-export function columnType(text: string): ColumnType {
-  let type = types.get(text);
-  if (type === undefined) {
-    type = parseColumnType(text);
-    if (text.length > MAX_CACHED_TEXT) return type;
-    if (types.size >= MAX_CACHED_TYPES) types.clear();
-    types.set(text, type);
-  }
-  return type;
-}
-
-/** An upsert or a delete whose columns are JSON already: `json[c]` is what stands between the brackets of column c. */
-export interface WrittenChange {
-  readonly op: 'upsert' | 'delete';
-  readonly table: number;
-  readonly rows: number;
-  readonly json: readonly Buffer[];
-  /** Those whose names stand in the JSON. */
-  readonly long: ReadonlyMap<string, LongValue>;
-}
-
-/** A body before it is encoded. */
-export type DraftBody = Omit<BatchBody, 'changes'> & { readonly changes: readonly (Change | WrittenChange)[] };
-
-/** A body as it is spooled and sent. The digest is over exactly these bytes. */
-export function encodeBatch(body: DraftBody, options: { readonly level?: number } = {}): Buffer {
-  const frames = [...encodeFrames(body, options)];
-  return frames.length === 1 ? frames[0]! : Buffer.concat(frames);
-}
-
-/** The same in pieces, each a zstd frame, made as they are asked for: a body with long values is never in memory whole. */
-export function* encodeFrames(
-  body: DraftBody,
-  options: { readonly level?: number } = {},
-): Generator<Buffer, void, undefined> {
-  const made = new Set<Uint8Array>();
-  let held: Uint8Array[] = [];
-  let bytes = 0;
-  const compress = (): Buffer => {
-    const whole = held.length === 1 ? held[0]! : Buffer.concat(held);
-    const frame = zstdCompressSync(whole, {
-      chunkSize: LEAST_CHUNK_BYTES + (bytes < WHOLE_FROM_BYTES ? Math.min(MOST_CHUNK_BYTES, bytes) : bytes),
-      params: {
-        [constants.ZSTD_c_compressionLevel]: options.level ?? DEFAULT_LEVEL,
-        // Columns of digits are full of short matches that cost more than they save.
-        [constants.ZSTD_c_minMatch]: LEAST_MATCH,
-      },
-    });
-    if (held.length > 1) release(whole);
-    for (const piece of held) if (made.delete(piece)) release(piece);
-    held = [];
-    bytes = 0;
-    return frame;
-  };
-  for (const piece of writeBody(body, made)) {
-    const most = made.has(piece) ? LONG_FRAME_BYTES : FRAME_BYTES;
-    if (bytes > 0 && bytes + piece.length > most) yield compress();
-    held.push(piece);
-    bytes += piece.length;
-  }
-  yield compress();
-}
-
-/** @param made takes the pieces that were made for this body alone and are large */
-function* writeBody({ changes, ...head }: DraftBody, made: Set<Uint8Array>): Generator<Uint8Array, void, undefined> {
-  if (!changes.some(isWritten)) {
-    yield* writeJson({ ...head, changes });
-    return;
-  }
-  yield Buffer.from(`${JSON.stringify(head).slice(0, -1)},"changes":[`);
-  for (const [index, change] of changes.entries()) {
-    if (index > 0) yield Buffer.from(',');
-    if (!isWritten(change)) {
-      yield* writeJson(change);
-      continue;
-    }
-    const { op, table, rows, json, long } = change;
-    yield Buffer.from(`{"op":"${op}","table":${table},"rows":${rows},"${op === 'delete' ? 'keys' : 'values'}":[[`);
-    for (const [c, column] of json.entries()) {
-      if (c > 0) yield Buffer.from('],[');
-      yield* splitJson(column, long, made);
-    }
-    yield Buffer.from(']]}');
-  }
-  yield Buffer.from(']}');
-}
-
-function isWritten(change: Change | WrittenChange): change is WrittenChange {
-  return 'json' in change;
 }
 
 /**
