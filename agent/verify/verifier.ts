@@ -70,7 +70,7 @@ export class Verifier {
       } catch (error) {
         if (stopping()) return;
         if (this.#isOfStream(error)) throw error;
-        if (!passes(error)) requests.failed(ask, describeError(error));
+        if (!passes(error)) requests.failed(ask, reasonOf(error));
         logger.warn({ err: error, request: ask.id, retryInMs: retryMs }, 'a verification has failed');
         await pause(retryMs, signal);
         retryMs = Math.min(MOST_RETRY_MS, retryMs * 2);
@@ -151,7 +151,7 @@ export class Verifier {
       // Its definition was changed meanwhile, a value cannot be carried, or the program errs: this table's own matter.
       const { schema, name } = table.table;
       this.#o.logger.warn({ err: error, table: `${schema}.${name}` }, 'a table cannot be compared');
-      return describeError(error);
+      return reasonOf(error);
     }
   }
 
@@ -168,6 +168,13 @@ export class Verifier {
       await pause(IDLE_MS, signal);
     }
   }
+}
+
+/** For the operator at the head office. The process goes on, so an error of the program is not told as one that ends it. */
+function reasonOf(error: unknown): string {
+  if (error instanceof TributaryError && error.code !== 'INTERNAL') return describeError(error);
+  const message = error instanceof Error ? error.message : String(error);
+  return `INTERNAL: ${message} — Report it with the agent’s log.`;
 }
 
 /** The connection is of no more use, or a word of it was waited for in vain. */
