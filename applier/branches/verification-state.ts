@@ -98,10 +98,11 @@ function namesOf(tables: readonly VerifiedTable[]): string {
 /** What keeps the branch from answering; null: nothing that is known. */
 function whatIsAwaited(branch: string, { row, contact, before }: VerificationState, now: number): Stage | null {
   const lastSeen = contact?.lastSeen ?? null;
-  const said = storedHello(contact?.hello);
-  if (lastSeen === null || said === null) {
+  if (lastSeen === null) {
     return { key: 'never-seen', text: `${branch} has never been heard of: its agent is to be started` };
   }
+  const said = storedHello(contact?.hello);
+  if (said === null) return null;
   if (row.stream.superseded.includes(said.epoch)) {
     return {
       key: 'superseded',
@@ -111,6 +112,10 @@ function whatIsAwaited(branch: string, { row, contact, before }: VerificationSta
   const seen = Date.parse(lastSeen);
   if (now - seen > OFFLINE_AFTER_MS) return { key: 'offline', text: `${branch} is ${offline(said.report, seen, now)}` };
   if (before !== null) return { key: 'before', text: `verification ${before} has its turn before` };
+  if (said.report.serves?.includes('verify') !== true) {
+    const { version } = said.report;
+    return { key: 'old', text: `the agent at ${branch} (${version}) cannot compare tables: it is to be upgraded` };
+  }
   const fault = captureFault(said.report);
   if (fault !== null) return { key: 'fault', text: `${branch} does not capture at present${fault}` };
   const { snapshot } = said.report;

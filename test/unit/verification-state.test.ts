@@ -36,6 +36,7 @@ const ROW: BranchRow = {
 
 const REPORT: AgentReport = {
   version: '1',
+  serves: ['verify'],
   state: 'capturing',
   spoolBatches: 0,
   spoolBytes: 0,
@@ -115,6 +116,7 @@ void t.test('what a request waits for that the branch has not begun', t => {
     /does not capture .*: E: why/,
   );
   t.match(said({ contact: contact(hello({ state: 'full' }), 1) }), /does not capture at present \(full\)/);
+  t.match(said({ contact: contact(hello({ serves: [] }), 1) }), /the agent at paris \(1\) cannot compare tables/);
   const snapshot = { tablesDone: 2, tables: 9, rows: 5, secondsLeft: 90 };
   t.match(said({ contact: contact(hello({ snapshot }), 1) }), /copies tables first: 2 of 9 are done, 1 min 30 s left/);
   t.match(said({ contact: contact(hello({}, { head: { seq: 507, digest: DIGEST } }), 1) }), /500 batches of paris/);
