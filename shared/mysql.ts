@@ -38,7 +38,7 @@ export interface MysqlPurpose {
   readonly name: string;
   /** Until the server has let us in; default 10 s. */
   readonly connectTimeoutMs?: number;
-  /** Longest silence while a statement is outstanding; default 60 s; 0: none. Raise it for DDL. */
+  /** Longest silence while a statement is outstanding and the server does not say that it works on it; default 60 s; 0: none. */
   readonly stallMs?: number;
   /** Statements that set the session up, run in order before the connection is handed out. */
   readonly session?: readonly string[];
@@ -140,7 +140,8 @@ function noteCertificates(connection: Connection, settings: MysqlSettings, side:
 }
 
 /**
- * Destroys the connection when a statement is outstanding and no byte has moved for a time. mysql2 passes every
+ * Destroys the connection when a statement is outstanding, no byte has moved for a time, and the server does not say
+ * that it works on it; that of a statement which waits for a lock is for the session's timeouts. mysql2 passes every
  * command through `addCommand` of its core connection, and each command emits `end`: that is what is counted.
  * @param atWork asks the server whether it works on a statement of this connection; null: it cannot be told
  */
@@ -170,6 +171,8 @@ function watchForStall(
     const answer = await atWork();
     if (movedAt !== at || outstanding.size === 0) return;
     denials = answer === false ? denials + 1 : 0;
+    // However long it takes: given up, it would begin again, and take as long.
+    if (answer === true) movedAt = performance.now();
     if (denials >= DENIALS) giveUp(stream, 'a statement got no answer, and the server knows nothing of it any more');
   };
   const check = (): void => {

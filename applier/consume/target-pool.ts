@@ -5,7 +5,8 @@
  * Invariants: a transaction is committed or rolled back before its connection is used again; a connection whose
  * transaction failed in a way that leaves its state unknown is destroyed, not reused. A frozen process loses its
  * session, and with it its locks, after `wait_timeout`; the pool therefore never hands out a connection that idled
- * for long.
+ * for long. How long work may take is not bounded, since it would take as long again; that a connection is gone shows
+ * in its silence (shared/mysql.ts).
  */
 import type { Connection } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
@@ -15,8 +16,6 @@ import { prepareTargetSession, SESSION_TIMEOUT_S } from '../apply/target-session
 const MAX_IDLE_MS = (SESSION_TIMEOUT_S * 1_000) / 2;
 /** How long work waits for a free connection. */
 const ACQUIRE_DEADLINE_MS = 60_000;
-/** Longest time that one piece of work may hold a connection: a transaction of some million rows. */
-const WORK_DEADLINE_MS = 15 * 60_000;
 const ROLLBACK_DEADLINE_MS = 5_000;
 
 export interface TargetPoolOptions {
@@ -53,7 +52,7 @@ export class TargetPool {
       const connection = await this.#open();
       this.#busy.add(connection);
       try {
-        const result = await this.#withDeadline(connection, work(connection));
+        const result = await work(connection);
         this.#busy.delete(connection);
         this.#release(connection);
         return result;
@@ -139,22 +138,6 @@ export class TargetPool {
   #release(connection: Connection): void {
     if (this.#closed) connection.destroy();
     else this.#idle.push({ connection, since: Date.now() });
-  }
-
-  async #withDeadline<T>(connection: Connection, work: Promise<T>): Promise<T> {
-    let timer: NodeJS.Timeout | undefined;
-    const deadline = new Promise<never>((_resolve, reject) => {
-      timer = setTimeout(() => {
-        connection.destroy();
-        const text = `Work on the head-office database took longer than ${WORK_DEADLINE_MS} ms.`;
-        reject(new TributaryError('TARGET_UNREACHABLE', text));
-      }, WORK_DEADLINE_MS);
-    });
-    try {
-      return await Promise.race([work, deadline]);
-    } finally {
-      clearTimeout(timer);
-    }
   }
 }
 

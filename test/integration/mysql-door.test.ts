@@ -41,6 +41,12 @@ void t.test('a statement that stalls destroys its connection within the deadline
   await closeQuietly(connection);
 });
 
+void t.test('a statement that the server works on is waited for, however long it takes', async t => {
+  const connection = await connectMysql(settings, { ...purpose, stallMs: 5_000 });
+  t.teardown(() => connection.destroy());
+  await t.resolves(connection.query('SELECT SLEEP(7)'));
+});
+
 void t.test('a connection that is destroyed or closed does not wait for what the server is at', async t => {
   const destroy = (one: Connection): Promise<void> => {
     one.destroy();
