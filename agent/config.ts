@@ -2,7 +2,7 @@
  * The agent's configuration: what may stand in agent.yaml, its limits and defaults, and what the program gets.
  * Everything but `branch`, `source`, `tables` and `broker` has a default.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { loadConfig } from '../shared/config.ts';
 import type { ConfigContext, LoadOptions } from '../shared/config.ts';
 import { renderExample } from '../shared/config-example.ts';

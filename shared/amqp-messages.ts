@@ -5,7 +5,7 @@
  * was written by somebody else: it is measured before it is parsed, and every field is validated. A message that does
  * not fit throws MESSAGE_INVALID; the receiver acknowledges and reports it, and never lets it near a table.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { BatchHeader } from './batch.ts';
 import { TributaryError } from './errors.ts';
 import type { Answer, Hello } from './protocol.ts';

@@ -2,7 +2,7 @@
  * A commented example of a configuration, rendered from its schema: every key with its description; keys that have a
  * default stand commented out with it, the others with an example value. A test loads what this renders.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { ConfigSchema } from './config.ts';
 
 /** The parts of JSON Schema that zod writes and this file reads. */

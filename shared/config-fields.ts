@@ -5,7 +5,7 @@
 import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { basename, isAbsolute, join, resolve } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { errorCode } from './config.ts';
 import type { ConfigContext } from './config.ts';
 import { LOG_LEVELS } from './logging.ts';

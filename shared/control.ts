@@ -14,7 +14,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ERRORS, TributaryError } from './errors.ts';
 import type { ErrorCode } from './errors.ts';
 import { closeServer } from './http.ts';

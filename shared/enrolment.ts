@@ -10,7 +10,7 @@ import { constants } from 'node:fs';
 import { open, readFile, rename, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { parse, stringify } from 'yaml';
-import { z } from 'zod';
+import * as z from 'zod';
 import { BRANCH_ID } from './amqp-messages.ts';
 import { TributaryError } from './errors.ts';
 

@@ -1,5 +1,5 @@
 /** The `http` section of both configurations: where the page, metrics and health are served. */
-import { z } from 'zod';
+import * as z from 'zod';
 import { hostField, listenField } from './config-fields.ts';
 import type { ListenAddress } from './config-fields.ts';
 

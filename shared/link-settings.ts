@@ -3,7 +3,7 @@
  * so that an address, a secret and TLS mean the same at a branch and at the head office.
  */
 import { isIP } from 'node:net';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { ConfigContext } from './config.ts';
 import { hostField, isLoopback, portField, secretFileField, textField } from './config-fields.ts';
 import type { Secret } from './secret.ts';

@@ -6,7 +6,7 @@
  */
 import { checkServerIdentity } from 'node:tls';
 import type { ConnectionOptions as NodeTlsOptions } from 'node:tls';
-import { z } from 'zod';
+import * as z from 'zod';
 import { noteOwnCertificates, noteServerCertificate } from './certificates.ts';
 import type { ConfigContext } from './config.ts';
 import { certificateField, isLoopback, secretFileField } from './config-fields.ts';

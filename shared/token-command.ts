@@ -1,5 +1,5 @@
 /** The command `token`: what to paste where the page asks for it. The daemon tells it through its control socket. */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { CommandCall, CommandSpec } from './cli.ts';
 import type { ListenAddress } from './config-fields.ts';
 import { callDaemon } from './control.ts';

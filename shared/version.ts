@@ -1,7 +1,7 @@
 /** The version of both programs: package.json's. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { ROOT } from './root.ts';
 
 const packageSchema = z.object({ version: z.string() });

@@ -2,7 +2,7 @@
  * What the spool keeps beside the batches: how far the binlog was taken, and how far a snapshot has come. Stored as
  * JSON in the same transaction as the batch that reaches it, and validated when read: a spool file is input too.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { SourceMark, Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 

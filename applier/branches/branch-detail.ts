@@ -1,6 +1,6 @@
 /** One branch as its page shows it: what the `tributary_*` tables know beside its row and its contact. Reads only. */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { z } from 'zod';
+import * as z from 'zod';
 import { readVerified } from './verify-store.ts';
 import type { VerifiedTable } from './verify-store.ts';
 import { isoColumn, readCount, readJson, readNames, readText, readTextOrNull } from './sql-values.ts';

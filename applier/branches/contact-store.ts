@@ -3,7 +3,7 @@
  * complete. A table of its own, so that a hello's times never wait for the lock on the branch's row.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Hello } from '../../shared/protocol.ts';
 import { NOTHING_COMPLETE } from './completeness.ts';
 import type { Completeness } from './completeness.ts';

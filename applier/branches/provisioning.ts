@@ -5,7 +5,7 @@
  * Invariants: every step is idempotent, so that a repeated `branch add` repairs what is missing; whatever exists with
  * other properties is refused, not bent; a policy that would drop batches is found, not hoped away.
  */
-import { z } from 'zod';
+import * as z from 'zod';
 import { branchNames, ROUTING_KEYS } from '../../shared/amqp-messages.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { BrokerUser } from './broker-user-store.ts';

@@ -1,6 +1,6 @@
 /** The head office's page: its files, the JSON behind the fleet, a branch and the data, and the four actions. */
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import { HttpError, loadAssets } from '../../shared/http.ts';
 import type { Assets, HttpRequest, Route } from '../../shared/http.ts';
 import { ROOT } from '../../shared/root.ts';

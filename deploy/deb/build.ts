@@ -8,7 +8,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execFileSync } from 'node:child_process';
-import { z } from 'zod';
+import * as z from 'zod';
 import { bundleProgram, describePackage } from './bundle.ts';
 import type { BundledPackage } from './bundle.ts';
 import { billOfMaterials, copyrightFile, manPage } from './documents.ts';

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { DatabaseServer } from './database-server.ts';
 import type { DemoBranch, DemoHeadOffice } from './demo.ts';
 

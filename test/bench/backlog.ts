@@ -6,7 +6,7 @@ import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RowDataPacket } from 'mysql2/promise';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { LogLine } from '../../deploy/local/product.ts';
 import type { BrokerAddress } from '../../deploy/local/shared-servers.ts';
 import { expectSuccess, World } from '../support/world.ts';

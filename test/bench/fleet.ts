@@ -14,7 +14,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { z } from 'zod';
+import * as z from 'zod';
 import { brokerLink } from '../../agent/forward/broker-link.ts';
 import { Forwarder } from '../../agent/forward/forwarder.ts';
 import { Spool } from '../../agent/spool/spool.ts';

@@ -6,7 +6,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { z } from 'zod';
+import * as z from 'zod';
 
 const INSPECTOR = 'http://127.0.0.1:9229/json/list';
 const targetsSchema = z.array(z.object({ webSocketDebuggerUrl: z.string() })).min(1);

@@ -14,7 +14,7 @@ import { createReadStream, existsSync, readFileSync, readdirSync } from 'node:fs
 import { join, resolve } from 'node:path';
 import type { Connection } from 'mysql2/promise';
 import { parse } from 'yaml';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Flavor } from '../../deploy/local/database-options.ts';
 
 const CASES = resolve(import.meta.dirname, '../cases');

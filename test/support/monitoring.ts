@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parse } from 'yaml';
-import { z } from 'zod';
+import * as z from 'zod';
 
 export const DEPLOY = resolve(import.meta.dirname, '../../deploy');
 export const RULES_FILE = join(DEPLOY, 'prometheus/tributary.rules.yaml');

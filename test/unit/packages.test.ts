@@ -37,6 +37,10 @@ for (const { program, name } of PROGRAMS) {
       const { stdout } = await run(process.execPath, [main, '--version'], { env: environment });
       t.equal(stdout.trim(), '7.8.9', 'the version is that of the package');
       t.ok(packages.length > 10, `${packages.length} packages`);
+      t.ok(
+        code.every(byte => byte < 0x80),
+        'one letter beyond ASCII, and V8 keeps two bytes for every other',
+      );
 
       const faults = spawnSync(process.execPath, [main, 'check', '--config', join(folder, 'none.yaml')], {
         env: environment,
