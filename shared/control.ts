@@ -9,7 +9,6 @@
  */
 import { createHash } from 'node:crypto';
 import { accessSync, chmodSync, constants, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
-import { createServer, request } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
@@ -19,6 +18,9 @@ import { ERRORS, TributaryError } from './errors.ts';
 import type { ErrorCode } from './errors.ts';
 import { closeServer } from './http.ts';
 import type { Logger } from './logging.ts';
+
+// Not imported, for the reason that http.ts gives.
+const { createServer, request } = process.getBuiltinModule('node:http');
 
 const MAX_REQUEST_BYTES = 1024 * 1024;
 /** One line of an answer, in characters. */

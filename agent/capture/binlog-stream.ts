@@ -11,6 +11,7 @@
  */
 import ZongJi from '@vlasky/zongji';
 import { TributaryError } from '../../shared/errors.ts';
+import { PREPARED_STATEMENTS } from '../../shared/mysql.ts';
 import { ChecksumVerifier } from './event-checksum.ts';
 import { HEADER_BYTES } from './events.ts';
 import type { RawEvent } from './events.ts';
@@ -139,6 +140,7 @@ class Stream implements BinlogStream {
       password,
       ...(ssl === undefined ? {} : { ssl: { ...ssl } }),
       connectTimeout: CONNECT_TIMEOUT_MS,
+      maxPreparedStatements: PREPARED_STATEMENTS,
       enableKeepAlive: true,
       keepAliveInitialDelay: KEEP_ALIVE_MS,
     });
