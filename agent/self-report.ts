@@ -132,7 +132,7 @@ export class SelfReport {
     const known = [...(this.#o.spool.snapshot()?.tables ?? []), ...tally.tables];
     const byName = new Map(known.map(({ schema, name }) => [`${schema}.${name}`, { schema, name }]));
     return [...byName]
-      .sort(([a], [b]) => a.localeCompare(b))
+      .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([full, { schema, name }]) => ({
         schema,
         name,
