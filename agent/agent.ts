@@ -9,6 +9,7 @@ import type { AgentMetrics } from '../shared/metrics.ts';
 import { parseWindow } from '../shared/link-schedule.ts';
 import { brokerAccess } from '../shared/link-settings.ts';
 import { secondsLeft } from '../shared/recent.ts';
+import { releaseHeap } from '../shared/release.ts';
 import { StandstillClock } from '../shared/service-manager.ts';
 import { CaptureTally } from './capture-tally.ts';
 import { Capture } from './capture/capture.ts';
@@ -21,10 +22,11 @@ import { AgentGauges } from './gauges.ts';
 import { mysqlSslOptions } from '../shared/tls.ts';
 import type { QueuedTable } from './snapshot/progress.ts';
 import { SelfReport, statusError } from './self-report.ts';
+import { processorMs, Settling } from './settling.ts';
 import { Spool } from './spool/spool.ts';
 import type { AgentStatus, StatusError, SyncStatus } from './web/status.ts';
 
-/** How often what is sent and what waits is looked at. */
+/** How often what is sent, what waits, and whether there is work, is looked at. */
 const SAMPLE_MS = 2_000;
 const STOP_WITHIN_MS = 4_000;
 /** Longer than any deadline of what capture or the forwarder waits for: whoever stands still for so long is hung. */
@@ -128,7 +130,11 @@ export class Agent {
     const stop = new AbortController();
     const both = AbortSignal.any([signal, stop.signal]);
     this.#forwarder.start();
-    const sampling = setInterval(() => this.#report.sample(), SAMPLE_MS).unref();
+    const settling = new Settling({ now: () => performance.now(), cpuMs: processorMs, release: releaseHeap });
+    const sampling = setInterval(() => {
+      this.#report.sample();
+      settling.look();
+    }, SAMPLE_MS).unref();
     const fault = Promise.race([this.#failed.promise, this.#spool.failed]).then(error => {
       throw error;
     });

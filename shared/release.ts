@@ -20,3 +20,11 @@ export function releaseGarbage(): void {
   // Absent where a program runs without the settings of node-settings.ts, as in unit tests.
   globalThis.gc?.();
 }
+
+/**
+ * Collects whatever can be collected, and gives the memory back to the system: after an ordinary collection V8 keeps the
+ * pages for what may come. Takes 50 to 100 milliseconds.
+ */
+export function releaseHeap(): void {
+  globalThis.gc?.({ type: 'major', execution: 'sync', flavor: 'last-resort' });
+}

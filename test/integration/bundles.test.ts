@@ -2,8 +2,9 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { bundleProgram } from '../../deploy/deb/bundle.ts';
 import type { Product } from '../../deploy/local/product.ts';
@@ -11,6 +12,11 @@ import { numbers } from '../support/every-type.ts';
 import { createWorld } from '../support/world.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
+/** What the agent may hold resident at rest: 110 MB less a margin, since a branch may have other settings. */
+const REST_KB = 100_000;
+/** It gives memory back ten seconds after its work. */
+const REST_DEADLINE_MS = 45_000;
+const POLL_MS = 250;
 const folder = t.testdir({ 'package.json': JSON.stringify({ type: 'module', version: '7.8.9' }) });
 
 async function start(program: 'agent' | 'applier', { configFile, logFile }: Product): Promise<ChildProcess> {
@@ -26,6 +32,16 @@ async function start(program: 'agent' | 'applier', { configFile, logFile }: Prod
   });
   t.teardown(() => child.kill('SIGKILL'));
   return child;
+}
+
+/** What the kernel counts as resident, in its kB; null where it does not tell. */
+function residentKb(pid: number | undefined): number | null {
+  try {
+    const line = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid ?? 0}/status`, 'utf8'));
+    return line === null ? null : Number(line[1]);
+  } catch {
+    return null;
+  }
 }
 
 await t.test('bundled programs capture, forward and apply, and end when they are told', async t => {
@@ -45,6 +61,15 @@ await t.test('bundled programs capture, forward and apply, and end when they are
   await branch.db.query(`INSERT INTO sale (what, picture) VALUES ('large', REPEAT('x', 20000000))`);
   const { rowsCompared } = await world.waitUntilEqual(branch);
   t.equal(rowsCompared, 2001);
+  const agent = bundled[1];
+  if (residentKb(agent?.pid) === null) t.comment('memory is not told by this system');
+  else {
+    const end = Date.now() + REST_DEADLINE_MS;
+    while ((residentKb(agent?.pid) ?? 0) > REST_KB && Date.now() < end) await sleep(POLL_MS);
+    const kb = residentKb(agent?.pid) ?? 0;
+    t.comment(`the agent holds ${kb} kB`);
+    t.ok(kb > 0 && kb <= REST_KB, `the agent holds ${kb} kB at rest, of ${REST_KB}`);
+  }
   for (const child of bundled) {
     const ended = once(child, 'exit');
     child.kill('SIGTERM');
