@@ -27,9 +27,9 @@ const STALL_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 2000;
 /**
  * mysql2 keeps so many prepared statements a connection, and so many forms of results in all; it sets the room for all of
- * them aside at once, half a megabyte for its own 16,000 and again for its 15,000. We prepare hardly any.
+ * them aside at once, half a megabyte for its own 16,000 and again for its 15,000. We prepare fewer than these.
  */
-export const PREPARED_STATEMENTS = 16;
+export const PREPARED_STATEMENTS = 128;
 const RESULT_FORMS = 500;
 
 setMaxParserCache(RESULT_FORMS);
