@@ -2,14 +2,22 @@
  * Small things that tests of the spool and the forwarder share: a spool in a fresh directory, and batches with a
  * position that tells which batch it belongs to.
  */
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Spool } from '../../agent/spool/spool.ts';
 import type { BatchToAppend, Position, SpoolOptions } from '../../agent/spool/spool.ts';
 
+const made: string[] = [];
+process.once('exit', () => {
+  for (const directory of made) rmSync(directory, { recursive: true, force: true });
+});
+
+/** A fresh directory, which goes with this process. */
 export function temporaryDirectory(): string {
-  return mkdtempSync(path.join(tmpdir(), 'tributary-spool-'));
+  const directory = mkdtempSync(path.join(tmpdir(), 'tributary-spool-'));
+  made.push(directory);
+  return directory;
 }
 
 export function position(offset: number): Position {
