@@ -252,7 +252,10 @@ export function readMariadbGtid(event: RawEvent): MariadbGtidMark {
 export interface Query {
   /** Default database of the session. */
   readonly schema: string;
-  readonly text: string;
+  /** The statement in the client's character set: query-text.ts reads it. */
+  readonly sql: Buffer;
+  /** How the session was set; see `readSession`. */
+  readonly status: Buffer;
 }
 
 /** Query events (2) and MariaDB's compressed ones (165). */
@@ -261,11 +264,48 @@ export function readQuery(body: Buffer, compressed: boolean): Query {
   reader.skip(8);
   const schemaLength = reader.u8();
   reader.skip(2);
-  reader.skip(reader.u16());
+  const status = reader.slice(reader.u16());
   const schema = reader.text(schemaLength);
   reader.skip(1);
   const rest = reader.rest();
-  return { schema, text: (compressed ? inflateMariadb(rest) : rest).toString('utf8') };
+  return { schema, sql: compressed ? inflateMariadb(rest) : rest, status };
+}
+
+/** What a Query event says of the session that its text is to be read by. */
+export interface QuerySession {
+  /** The lower 32 bits of sql_mode. */
+  readonly sqlMode: number;
+  /** Collation id that stands for the client's character set; null: it does not say. */
+  readonly collation: number | null;
+}
+
+/** Status variables come one behind the other: a code, and a value of the code's own length. Others follow those that matter. */
+export function readSession(status: Buffer): QuerySession {
+  const reader = new ByteReader(status, 'Query event');
+  let sqlMode = 0;
+  let collation: number | null = null;
+  while (reader.left > 0) {
+    switch (reader.u8()) {
+      case 0: // flags2
+      case 3: // auto_increment_increment, _offset
+        reader.skip(4);
+        break;
+      case 1:
+        sqlMode = reader.u32();
+        reader.skip(4);
+        break;
+      case 4:
+        collation = reader.u16();
+        reader.skip(4);
+        break;
+      case 6: // catalog
+        reader.skip(reader.u8());
+        break;
+      default:
+        return { sqlMode, collation };
+    }
+  }
+  return { sqlMode, collation };
 }
 
 /** Whether an XA_PREPARE event is the end of XA COMMIT … ONE PHASE. */

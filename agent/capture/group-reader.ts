@@ -34,7 +34,8 @@ import type { RawEvent } from './events.ts';
 import { GroupRows, rowsKindOf } from './group-rows.ts';
 import type { GroupSink, StreamPlace } from './group-sink.ts';
 import { classifyStatement, xidText } from './statements.ts';
-import type { ServerCharsets } from './server-charsets.ts';
+import { queryText } from './query-text.ts';
+import { ServerCharsets } from './server-charsets.ts';
 import { UndoneRows } from './undone-rows.ts';
 
 export type { RawEvent } from './events.ts';
@@ -59,6 +60,7 @@ function unsupported(message: string, hint: string): TributaryError {
 export class GroupReader {
   readonly #sink: GroupSink;
   readonly #rows: GroupRows;
+  readonly #charsets: ServerCharsets | undefined;
   #state: State = 'outside';
   #mariadb = false;
   #file: string;
@@ -82,6 +84,7 @@ export class GroupReader {
     undone: UndoneRows = new UndoneRows(),
   ) {
     this.#sink = sink;
+    this.#charsets = charsets;
     this.#rows = new GroupRows(sink, charsets, undone);
     this.#file = start?.file ?? '';
     this.#offset = start?.offset ?? 0;
@@ -294,8 +297,10 @@ export class GroupReader {
   }
 
   #query(event: RawEvent, counts: boolean, before: number): void {
-    const { schema, text } = readQuery(event.body, event.type === EVENT.queryCompressed);
-    const statement = classifyStatement(text, schema);
+    const query = readQuery(event.body, event.type === EVENT.queryCompressed);
+    const { schema } = query;
+    const { text, quoting } = queryText(query, this.#charsets ?? ServerCharsets.builtIn(this.#mariadb));
+    const statement = classifyStatement(text, schema, quoting);
     if (this.#state === 'outside') {
       // MariaDB stands a comment in for an event that this client did not ask for.
       if (statement.kind === 'harmless' && text.startsWith('#')) return;

@@ -14,6 +14,16 @@ export interface Token {
   readonly quoted: boolean;
 }
 
+/** How quotes are to be read, by the session's sql_mode. */
+export interface Quoting {
+  /** A backslash stands before a character that is meant as it is: not so with NO_BACKSLASH_ESCAPES. */
+  readonly backslash: boolean;
+  /** `"` quotes identifiers, where a backslash is one: ANSI_QUOTES. */
+  readonly ansi: boolean;
+}
+
+export const USUAL_QUOTING: Quoting = { backslash: true, ansi: false };
+
 const SPACE = /\s+/y;
 const LINE_COMMENT = /(?:#|--(?=\s|$))[^\n]*/y;
 const EXECUTABLE_COMMENT = /\/\*(?:!|M!)\d{0,6}/y;
@@ -21,11 +31,13 @@ const WORD = /[\p{L}\p{N}_$\u0080-\uffff]+/uy;
 
 export class Tokens {
   readonly #text: string;
+  readonly #quoting: Quoting;
   #at = 0;
   #peeked: Token | null | undefined;
 
-  constructor(text: string) {
+  constructor(text: string, quoting = USUAL_QUOTING) {
     this.#text = text;
+    this.#quoting = quoting;
   }
 
   #match(pattern: RegExp): string | null {
@@ -52,6 +64,8 @@ export class Tokens {
   }
 
   #quoted(quote: string): Token {
+    const { backslash, ansi } = this.#quoting;
+    const escapes = backslash && (quote === "'" || (quote === '"' && !ansi));
     let text = '';
     let at = this.#at + 1;
     for (;;) {
@@ -60,7 +74,7 @@ export class Tokens {
       if (character === quote) {
         if (this.#text[at + 1] !== quote) break;
         at += 1;
-      } else if (character === '\\' && quote !== '`') {
+      } else if (character === '\\' && escapes) {
         at += 1;
       }
       text += this.#text[at] ?? '';
@@ -72,7 +86,7 @@ export class Tokens {
 
   /** Another reader of the same text that goes on from here. */
   copy(): Tokens {
-    const copy = new Tokens(this.#text);
+    const copy = new Tokens(this.#text, this.#quoting);
     copy.#at = this.#at;
     copy.#peeked = this.#peeked;
     return copy;

@@ -6,7 +6,8 @@
  * was not understood.
  */
 import { leavesRows } from './alter-clauses.ts';
-import { Tokens } from './sql-tokens.ts';
+import { Tokens, USUAL_QUOTING } from './sql-tokens.ts';
+import type { Quoting } from './sql-tokens.ts';
 
 export interface TableName {
   readonly schema: string;
@@ -57,9 +58,7 @@ export type Statement =
 const HARMLESS: ReadonlySet<string> = new Set([
   'GRANT',
   'REVOKE',
-  'SET',
   'FLUSH',
-  'ANALYZE',
   'OPTIMIZE',
   'REPAIR',
   'CHECK',
@@ -153,6 +152,18 @@ function ifExists(tokens: Tokens): void {
   if (!tokens.take('IF')) return;
   tokens.take('NOT');
   tokens.take('EXISTS');
+}
+
+/** Steps behind the next such word outside of parentheses; false: there is none. */
+function skipTo(tokens: Tokens, word: string): boolean {
+  let depth = 0;
+  for (let token = tokens.next(); token !== null; token = tokens.next()) {
+    if (token.quoted) continue;
+    if (token.text === '(') depth += 1;
+    if (token.text === ')') depth -= 1;
+    if (depth === 0 && token.text === word) return true;
+  }
+  return false;
 }
 
 /** The rest of RENAME TABLE. */
@@ -338,9 +349,13 @@ function readDelete(tokens: Tokens, schema: string): Statement {
 /**
  * Says what a logged statement means.
  * @param schema default database of the session that ran it
+ * @param quoting as the session's sql_mode has it
  */
-export function classifyStatement(text: string, schema: string): Statement {
-  const tokens = new Tokens(text);
+export function classifyStatement(text: string, schema: string, quoting: Quoting = USUAL_QUOTING): Statement {
+  return readStatement(new Tokens(text, quoting), text, schema);
+}
+
+function readStatement(tokens: Tokens, text: string, schema: string): Statement {
   const first = tokens.next();
   // MariaDB replaces events that a client does not ask for by comments.
   if (first === null) return HARMLESS_STATEMENT;
@@ -375,6 +390,16 @@ export function classifyStatement(text: string, schema: string): Statement {
       return readDefinition(verb, tokens, schema, text);
     case 'DELETE':
       return readDelete(tokens, schema);
+    case 'ANALYZE':
+      // MariaDB's ANALYZE of a statement carries it out.
+      return ['TABLE', 'TABLES', 'LOCAL', 'NO_WRITE_TO_BINLOG'].some(word => tokens.take(word))
+        ? HARMLESS_STATEMENT
+        : { kind: 'dml' };
+    case 'SET':
+      // MariaDB's SET STATEMENT variable = value FOR a statement, which is logged with it.
+      return tokens.take('STATEMENT') && skipTo(tokens, 'FOR')
+        ? readStatement(tokens, text, schema)
+        : HARMLESS_STATEMENT;
     default:
       if (first.quoted) return UNKNOWN;
       if (HARMLESS.has(verb)) return HARMLESS_STATEMENT;

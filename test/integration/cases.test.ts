@@ -12,7 +12,7 @@ import type { Connection } from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
 import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import { loadCases, runSteps } from '../support/cases.ts';
+import { loadCases, runSteps, splitScript } from '../support/cases.ts';
 import type { Case, Stage, Step } from '../support/cases.ts';
 import { describeComparison } from '../support/compare.ts';
 import type { Comparison } from '../support/compare.ts';
@@ -24,6 +24,29 @@ const ONE_CASE = process.env['CASE'];
 const ONE_FLAVOR = process.env['FLAVOR'];
 const STOP_DEADLINE_MS = 30_000;
 const EQUAL_DEADLINE_MS = 60_000;
+
+/**
+ * What a server may give to every new session. Whoever relies on the usual, the agent above all, is to say so: with these
+ * a query would find the first rows only, those of long ago, or none, and texts in a wrong order.
+ */
+const UNUSUAL = {
+  mysql: [
+    "SET GLOBAL sql_mode = 'ANSI,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH', GLOBAL time_zone = '+05:00'",
+    'SET GLOBAL autocommit = 0, GLOBAL completion_type = 1, GLOBAL sql_select_limit = 3',
+    "SET GLOBAL max_sort_length = 4, GLOBAL transaction_isolation = 'READ-UNCOMMITTED', GLOBAL wait_timeout = 4",
+    'SET GLOBAL max_join_size = 1, GLOBAL show_gipk_in_create_table_and_information_schema = OFF',
+  ],
+  mariadb: [
+    "SET GLOBAL sql_mode = 'ANSI,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH', GLOBAL time_zone = '+05:00'",
+    'SET GLOBAL autocommit = 0, GLOBAL completion_type = 1, GLOBAL sql_select_limit = 3',
+    "SET GLOBAL max_sort_length = 64, GLOBAL transaction_isolation = 'READ-UNCOMMITTED', GLOBAL wait_timeout = 4",
+    'SET GLOBAL max_join_size = 1, GLOBAL idle_readonly_transaction_timeout = 1',
+  ],
+};
+const USUAL =
+  "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE', autocommit = 1, completion_type = 0, " +
+  'sql_select_limit = 18446744073709551615, sql_big_selects = 1, wait_timeout = 3600, ' +
+  "transaction_isolation = 'REPEATABLE-READ'";
 
 interface AgentStatus {
   readonly state: string;
@@ -41,7 +64,9 @@ function stageOf(branch: Branch, restart: boolean): Stage {
     schema: branch.schema,
     open: async (): Promise<Connection> => {
       const options = { host, port, user, password, database: branch.schema, charset: 'utf8mb4' };
-      return mysql.createConnection({ ...options, flags: ['+LOCAL_FILES'] });
+      const session = await mysql.createConnection({ ...options, flags: ['+LOCAL_FILES'] });
+      await session.query(USUAL);
+      return session;
     },
     restartAgent: async () => {
       if (!restart) return;
@@ -50,6 +75,9 @@ function stageOf(branch: Branch, restart: boolean): Stage {
     },
   };
 }
+
+/** Before it a branch has taken nothing, and what it missed while it was away would come by a new epoch. */
+const AWAKE = splitScript('CREATE TABLE awake (id INT PRIMARY KEY);\nINSERT INTO awake VALUES (1);', 'mysql');
 
 const run = (steps: readonly Step[], of: Case, branch: Branch, restart = false): Promise<void> =>
   runSteps(steps, stageOf(branch, restart), of.folder);
@@ -61,6 +89,14 @@ for (const flavor of ['mysql', 'mariadb'] as const) {
     const options = { 'local-infile': 'ON', 'max-prepared-stmt-count': 1000 };
     const source = await DatabaseServer.start({ flavor, name: `cases-${flavor}`, role: 'branch', options });
     t.teardown(() => source.remove());
+    const admin = await mysql.createConnection({
+      host: source.host,
+      port: source.port,
+      user: source.user,
+      password: source.password,
+    });
+    for (const sql of UNUSUAL[flavor]) await admin.query(sql);
+    admin.destroy();
     const world = await createWorld(t);
     await world.startApplier();
     const cases = loadCases(flavor).filter(({ name }) => ONE_CASE === undefined || name === ONE_CASE);
@@ -73,11 +109,13 @@ for (const flavor of ['mysql', 'mariadb'] as const) {
 }
 
 async function endEqual(t: Test, world: World, cases: readonly Case[], source: DatabaseServer): Promise<void> {
-  const up = await world.addBranch('up', { source });
-  const behind = await world.addBranch('behind', { source });
+  const up = await world.addBranch('up', { source, setup: [USUAL] });
+  const behind = await world.addBranch('behind', { source, setup: [USUAL] });
   for (const one of cases) for (const branch of [up, behind]) await run(one.create, one, branch);
   await Promise.all([up.startAgent(), behind.startAgent()]);
   await Promise.all([world.waitUntilEqual(up), world.waitUntilEqual(behind)]);
+  for (const branch of [up, behind]) await runSteps(AWAKE, stageOf(branch, false), '');
+  await world.waitUntilEqual(behind);
   t.equal(await behind.agent.stop(), 0);
   const told: string[] = [];
   for (const one of cases) {
@@ -120,7 +158,7 @@ async function waitUntilEqualOrStopped(world: World, branch: Branch): Promise<Co
 async function endStopped(t: Test, world: World, one: Case, source: DatabaseServer): Promise<void> {
   const stops = one.expect.stops;
   if (stops === undefined) throw new Error('the case does not stop');
-  const branch = await world.addBranch(one.name, { source });
+  const branch = await world.addBranch(one.name, { source, setup: [USUAL] });
   await run(one.create, one, branch);
   await branch.startAgent();
   await world.waitUntilEqual(branch);

@@ -130,8 +130,12 @@ async function connect(server: ServerAddress): Promise<Connection> {
     charset: 'utf8mb4',
     connectTimeout: 10_000,
   });
-  // No mode at all: nothing pads a CHAR, hides a zero date or reads "x" as a name. TIMESTAMPs print in UTC.
-  await connection.query("SET SESSION time_zone = '+00:00', sql_mode = ''");
+  // No mode at all: nothing pads a CHAR, hides a zero date or reads "x" as a name. TIMESTAMPs print in UTC. All rows are
+  // looked at, and hidden columns too.
+  await connection.query(
+    `SET SESSION time_zone = '+00:00', sql_mode = '', autocommit = 1, sql_select_limit = 18446744073709551615,
+       sql_big_selects = 1 /*!80030 , show_gipk_in_create_table_and_information_schema = 1 */`,
+  );
   return connection;
 }
 

@@ -18,6 +18,9 @@ void t.test('statements that change no table are harmless', t => {
     'ALTER USER u IDENTIFIED BY "x"',
     'RENAME USER a TO b',
     'ANALYZE TABLE t',
+    'ANALYZE NO_WRITE_TO_BINLOG TABLE t',
+    "SET PASSWORD FOR u = 'x'",
+    'SET STATEMENT sql_mode = "" FOR FLUSH TABLES',
     'CREATE SPATIAL REFERENCE SYSTEM 4120 NAME "x"',
     'DROP PROCEDURE IF EXISTS p',
   ];
@@ -47,11 +50,39 @@ void t.test('row changes as statements are recognised', t => {
     'LOAD DATA INFILE "x" INTO TABLE t',
     'WITH x AS (SELECT 1) DELETE FROM t',
     'DELETE t FROM t JOIN u',
+    'ANALYZE FORMAT=JSON UPDATE t SET a = 1',
+    'SET STATEMENT sort_buffer_size = 1000 FOR INSERT INTO t VALUES (1)',
   ]) {
     t.equal(kindOf(text), 'dml', text);
   }
   t.equal(kindOf('FROBNICATE t'), 'unknown');
   t.equal(kindOf('`INSERT` INTO t'), 'unknown');
+  t.end();
+});
+
+void t.test('SET STATEMENT is about the statement behind its FOR', t => {
+  const set = "SET STATEMENT lock_wait_timeout = (SELECT 1 FROM x FOR UPDATE), sql_mode = 'FOR' FOR ";
+  t.same(classifyStatement(`${set}TRUNCATE t`, 'shop'), { kind: 'truncate', table: { schema: 'shop', name: 't' } });
+  t.match(classifyStatement(`${set}ALTER TABLE t RENAME TO u`, 'shop'), {
+    kind: 'ddl',
+    ddl: { kind: 'alter-table', renames: [{ from: { name: 't' }, to: { name: 'u' } }] },
+  });
+  t.end();
+});
+
+void t.test('quotes are read by the session’s sql_mode', t => {
+  const sql = String.raw`ALTER TABLE t COMMENT = 'c:\', RENAME TO u, COMMENT = ''`.replace('\\\\', '\\');
+  const renames = (quoting?: Parameters<typeof classifyStatement>[2]) => {
+    const statement = classifyStatement(sql, 'shop', quoting);
+    return statement.kind === 'ddl' ? statement.ddl.renames.length : null;
+  };
+  t.equal(renames(), 0, 'the backslash takes the quote, and all that follows is the comment');
+  t.equal(renames({ backslash: false, ansi: false }), 1, 'NO_BACKSLASH_ESCAPES');
+  t.same(
+    classifyStatement('TRUNCATE "a\\"', 'shop', { backslash: true, ansi: true }),
+    { kind: 'truncate', table: { schema: 'shop', name: 'a\\' } },
+    'ANSI_QUOTES',
+  );
   t.end();
 });
 

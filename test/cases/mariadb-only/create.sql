@@ -1,0 +1,12 @@
+CREATE TABLE mariadb_only_period (id INT, s DATE, e DATE, v INT, PERIOD FOR p (s, e), PRIMARY KEY (id, p WITHOUT OVERLAPS));
+CREATE TABLE mariadb_only_uuid (u UUID PRIMARY KEY, v INT);
+INSERT INTO mariadb_only_period VALUES (1, '2026-01-01', '2026-12-31', 1), (2, '2026-01-01', '2026-12-31', 2);
+INSERT INTO mariadb_only_uuid VALUES ('123e4567-e89b-12d3-a456-426655440000', 1);
+CREATE TABLE mariadb_only_a (id INT PRIMARY KEY, v VARCHAR(20));
+CREATE TABLE mariadb_only_b (id INT PRIMARY KEY, v VARCHAR(20));
+CREATE TABLE mariadb_only_c (id INT PRIMARY KEY, v VARCHAR(20));
+CREATE TABLE mariadb_only_d (id INT PRIMARY KEY, v VARCHAR(20));
+INSERT INTO mariadb_only_a VALUES (1, 'a'), (2, 'b');
+INSERT INTO mariadb_only_b VALUES (1, 'a'), (2, 'b');
+INSERT INTO mariadb_only_c VALUES (1, 'a'), (2, 'b');
+INSERT INTO mariadb_only_d VALUES (1, 'a'), (2, 'b');

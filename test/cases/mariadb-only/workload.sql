@@ -1,0 +1,16 @@
+DELETE FROM mariadb_only_period FOR PORTION OF p FROM '2026-03-01' TO '2026-04-01' WHERE id = 1;
+UPDATE mariadb_only_period FOR PORTION OF p FROM '2026-03-01' TO '2026-04-01' SET v = 9 WHERE id = 2;
+SET gtid_domain_id = 7, server_id = 4711;
+INSERT INTO mariadb_only_uuid VALUES (UUID(), 5);
+SET skip_replication = 1;
+INSERT INTO mariadb_only_uuid VALUES (UUID(), 6);
+SET skip_replication = 0;
+EXECUTE IMMEDIATE 'ALTER TABLE mariadb_only_uuid ADD COLUMN w INT NOT NULL DEFAULT 3';
+ALTER TABLE mariadb_only_uuid WAIT 5 RENAME TO mariadb_only_uuid2;
+DELETE FROM mariadb_only_uuid2 WHERE v = 5 RETURNING w;
+SET STATEMENT lock_wait_timeout = 20 FOR ALTER TABLE mariadb_only_a ADD COLUMN w INT NOT NULL DEFAULT 7;
+SET STATEMENT lock_wait_timeout = 20, sql_mode = 'ANSI' FOR TRUNCATE TABLE mariadb_only_b;
+SET STATEMENT lock_wait_timeout = 20 FOR RENAME TABLE mariadb_only_c TO mariadb_only_e;
+SET STATEMENT lock_wait_timeout = 20 FOR DROP TABLE mariadb_only_d;
+SET STATEMENT sort_buffer_size = 100000 FOR INSERT INTO mariadb_only_a VALUES (3, 'x', 3);
+SET STATEMENT lock_wait_timeout = 20 FOR CREATE TABLE mariadb_only_f AS SELECT * FROM mariadb_only_a;

@@ -1,0 +1,12 @@
+UPDATE prefix_key_text SET t = 'abcdefghij other' WHERE v = 1;
+UPDATE prefix_key_text SET t = 'Short' WHERE v = 2;
+REPLACE INTO prefix_key_text VALUES ('shorty', 4), ('abcdefghij third', 5);
+DELETE FROM prefix_key_text WHERE t = '';
+UPDATE prefix_key_blob SET t = 'xyz longer' WHERE v < 3;
+UPDATE prefix_key_blob SET b = x'0000' WHERE v = 2;
+UPDATE prefix_key_varchar SET t = CONCAT(t, '!');
+REPLACE INTO prefix_key_varchar VALUES ('abcde', 9);
+UPDATE prefix_key_unique SET t = CONCAT(t, '!');
+REPLACE INTO prefix_key_unique VALUES ('ab', 9);
+UPDATE prefix_key_desc SET b = 'z' WHERE a = 1 AND b = 'b';
+DELETE FROM prefix_key_desc WHERE a = 1 AND c = 2;
