@@ -58,6 +58,8 @@ const LENGTH_RANGE: Record<LengthBase, readonly [number, number]> = {
 };
 const MAX_PRECISION = 65;
 const MAX_SCALE = 38;
+/** Digits behind a DECIMAL's point that MySQL has room for; MariaDB's with more are texts at the head office. */
+export const MYSQL_MAX_SCALE = 30;
 const MAX_FRACTION = 6;
 const MAX_MEMBERS: Record<MemberBase, number> = { enum: 65_535, set: 64 };
 const MAX_TEXT = 4 * 1024 * 1024;

@@ -8,7 +8,7 @@
  */
 import type { Value } from './batch.ts';
 import type { ColumnType, WireKind } from './column-type.ts';
-import { wireKind } from './column-type.ts';
+import { MYSQL_MAX_SCALE, wireKind } from './column-type.ts';
 import { TributaryError } from './errors.ts';
 
 /** MySQL manual, "Identifier Length Limits": 64 characters; names are in the Basic Multilingual Plane. */
@@ -103,7 +103,10 @@ const LITERALS: Record<WireKind, (value: string | number) => string> = {
 
 /** The function that writes a column's values as literals; faster than `quoteValue` where there are many. */
 export function literalWriter(type: ColumnType): (value: Value) => string {
-  const write = LITERALS[wireKind(type)];
+  const plain = LITERALS[wireKind(type)];
+  // MySQL would round a number with so many digits before it became the text that the column holds.
+  const asText = type.base === 'decimal' && type.scale > MYSQL_MAX_SCALE;
+  const write = asText ? (value: string | number) => `'${plain(value)}'` : plain;
   return value => (value === null ? 'NULL' : write(typeof value === 'object' ? value.toString() : value));
 }
 

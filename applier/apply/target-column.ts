@@ -6,7 +6,7 @@
  * size has no room for becomes a TEXT.
  */
 import type { ColumnType } from '../../shared/column-type.ts';
-import { formatColumnType, parseColumnType } from '../../shared/column-type.ts';
+import { MYSQL_MAX_SCALE, formatColumnType, parseColumnType } from '../../shared/column-type.ts';
 
 /** Bytes a character takes at most in utf8mb4. */
 const CHARACTER_BYTES = 4;
@@ -41,6 +41,9 @@ export function targetType(source: ColumnType): ColumnType {
     }
     case 'varchar':
       return varcharOf(source.length);
+    case 'decimal':
+      // As text, which is how it travels.
+      return source.scale <= MYSQL_MAX_SCALE ? source : { base: 'varchar', length: source.precision + 3 };
     case 'timestamp':
       // In UTC, as it travels. MariaDB's TIMESTAMP goes on until 2106, MySQL's ends in 2038.
       return { base: 'datetime', fraction: source.fraction };

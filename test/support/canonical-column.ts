@@ -4,7 +4,7 @@
  * | type | form |
  * |---|---|
  * | integers, BIT, YEAR | decimal digits |
- * | DECIMAL | as printed, the scale filled up to 30 digits |
+ * | DECIMAL | as printed, the scale filled up to 38 digits |
  * | FLOAT, DOUBLE | all 64 bits in hex, taken from a POINT's WKB: tells −0 from 0 and every float32 from its neighbour |
  * | dates and times | as printed (TIMESTAMP in the session's UTC), the fraction filled up to six digits |
  * | texts, ENUM, SET | hex of the UTF-8 bytes; SHA-256 of them where they may be long |
@@ -29,7 +29,7 @@ export interface ColumnFacts {
 
 /** Longer values are hashed: their hex could exceed what a server lets one text have. */
 const LONGEST_PRINTED = 1024;
-const MAX_SCALE = 30;
+const MAX_SCALE = 38;
 const MAX_FRACTION = 6;
 
 type Family = 'number' | 'decimal' | 'real' | 'temporal' | 'text' | 'json' | 'bytes' | 'geometry';

@@ -1,5 +1,7 @@
 DELETE FROM mariadb_only_period FOR PORTION OF p FROM '2026-03-01' TO '2026-04-01' WHERE id = 1;
 UPDATE mariadb_only_period FOR PORTION OF p FROM '2026-03-01' TO '2026-04-01' SET v = 9 WHERE id = 2;
+INSERT INTO mariadb_only_decimal SELECT id + 10, d, e FROM mariadb_only_decimal;
+DELETE FROM mariadb_only_decimal_key WHERE v = 2;
 SET gtid_domain_id = 7, server_id = 4711;
 INSERT INTO mariadb_only_uuid VALUES (UUID(), 5);
 SET skip_replication = 1;

@@ -1,0 +1,2 @@
+CREATE TABLE blackhole (id INT PRIMARY KEY);
+INSERT INTO blackhole VALUES (1);

@@ -1,0 +1,2 @@
+CREATE TABLE blackhole_new (id INT PRIMARY KEY) ENGINE=BLACKHOLE;
+INSERT INTO blackhole_new VALUES (1);
