@@ -12,6 +12,7 @@ import type { Selection } from './selection.ts';
 import { comparePlaces } from './source.ts';
 import type { DdlStatement } from './statements.ts';
 import { Facts } from './table-facts.ts';
+import { namesStrangeEngine } from './tables.ts';
 
 /** The catalogue as far as statements matter to it. */
 export type KnownCatalogue = Pick<Catalogue, 'facts' | 'at'> & Partial<Pick<Catalogue, 'cascades'>>;
@@ -73,6 +74,9 @@ export class SchemaChanges {
         if (statement.touchesUniqueKeys) copies.copyAgain(this.#withoutPrimaryKey(touched), place.at);
         return;
       case 'create-table':
+        // Copying it finds out that it cannot be captured, and says so.
+        if (namesStrangeEngine(statement.text)) copies.copyAgain(touched, place.at);
+        return;
       case 'create-database':
       case 'alter-database':
         return;
