@@ -51,6 +51,11 @@ export class RowIntake {
     if (facts.flavor === 'mariadb' && this.#o.isRedefined(schema, name)) {
       throw new LookAgain(`table ${schema}.${name} was redefined: the catalogue is read again`);
     }
+    if (!facts.canRead(schema, name)) {
+      // Should nothing follow that takes it away, the copy says so.
+      if (taking()) owe([{ schema, name }]);
+      return null;
+    }
     const view = viewTable(definition, facts.of(schema, name), selection);
     const description: TableDescription = {
       schema,

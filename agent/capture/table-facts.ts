@@ -53,10 +53,17 @@ export interface FactSource {
 export class Facts {
   readonly flavor: Flavor;
   readonly #tables: ReadonlyMap<string, TableFacts>;
+  /** All tables that there are; null: of no interest. */
+  readonly #there: ReadonlySet<string> | null;
 
-  private constructor(flavor: Flavor, tables: ReadonlyMap<string, TableFacts>) {
+  private constructor(
+    flavor: Flavor,
+    tables: ReadonlyMap<string, TableFacts>,
+    there: ReadonlySet<string> | null = null,
+  ) {
     this.flavor = flavor;
     this.#tables = tables;
+    this.#there = there;
   }
 
   static none(): Facts {
@@ -65,6 +72,14 @@ export class Facts {
 
   of(schema: string, name: string): TableFacts {
     return this.#tables.get(factKey(schema, name)) ?? NO_FACTS;
+  }
+
+  /**
+   * Whether rows of the table can be understood. Those of a MariaDB table that was gone when the catalogue was asked cannot,
+   * and need not: what has taken it away, or its name, stands behind them in the stream and takes them away as well.
+   */
+  canRead(schema: string, name: string): boolean {
+    return this.#there?.has(factKey(schema, name)) ?? true;
   }
 
   /** Of all tables, or of one. */
@@ -90,7 +105,13 @@ export class Facts {
       values,
     );
     const byTable = Map.groupBy([...indexes, ...columns], row => factKey(row['ts'] ?? '', row['tn'] ?? ''));
-    return new Facts(flavor, new Map([...byTable].map(([key, rows]) => [key, factsOf(rows)])));
+    const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows)]));
+    if (flavor === 'mysql') return new Facts(flavor, facts);
+    const there = await source.rows(
+      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn FROM information_schema.TABLES WHERE ${system}${where}`,
+      values,
+    );
+    return new Facts(flavor, facts, new Set(there.map(row => factKey(row['ts'] ?? '', row['tn'] ?? ''))));
   }
 }
 

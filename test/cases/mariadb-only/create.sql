@@ -14,3 +14,5 @@ INSERT INTO mariadb_only_a VALUES (1, 'a'), (2, 'b');
 INSERT INTO mariadb_only_b VALUES (1, 'a'), (2, 'b');
 INSERT INTO mariadb_only_c VALUES (1, 'a'), (2, 'b');
 INSERT INTO mariadb_only_d VALUES (1, 'a'), (2, 'b');
+CREATE TABLE mariadb_only_renamed (u UUID PRIMARY KEY, i INET6, v INT);
+INSERT INTO mariadb_only_renamed VALUES (UUID(), '::1', 1), (UUID(), NULL, 2);

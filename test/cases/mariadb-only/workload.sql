@@ -16,3 +16,14 @@ SET STATEMENT lock_wait_timeout = 20 FOR RENAME TABLE mariadb_only_c TO mariadb_
 SET STATEMENT lock_wait_timeout = 20 FOR DROP TABLE mariadb_only_d;
 SET STATEMENT sort_buffer_size = 100000 FOR INSERT INTO mariadb_only_a VALUES (3, 'x', 3);
 SET STATEMENT lock_wait_timeout = 20 FOR CREATE TABLE mariadb_only_f AS SELECT * FROM mariadb_only_a;
+-- The catalogue tells what a UUID is and what is generated, and knows nothing any more of a table that is gone.
+INSERT INTO mariadb_only_renamed VALUES (UUID(), '::2', 3);
+CREATE TABLE mariadb_only_dropped (u UUID PRIMARY KEY, v INT, g INT AS (v + 1) PERSISTENT);
+INSERT INTO mariadb_only_dropped (u, v) VALUES (UUID(), 1), (UUID(), 2);
+ALTER TABLE mariadb_only_renamed ADD COLUMN w INT NOT NULL DEFAULT 1;
+ALTER TABLE mariadb_only_dropped ADD COLUMN w INT NOT NULL DEFAULT 1;
+INSERT INTO mariadb_only_renamed VALUES (UUID(), '::3', 4, 2);
+UPDATE mariadb_only_dropped SET v = 7;
+RENAME TABLE mariadb_only_renamed TO mariadb_only_kept;
+DROP TABLE mariadb_only_dropped;
+UPDATE mariadb_only_kept SET v = 8 WHERE v = 4;
