@@ -79,7 +79,7 @@ export const ERRORS = {
   },
   VALUE_UNSUPPORTED: {
     cause: 'A column type or value cannot be carried exactly.',
-    cure: 'Exclude the table (tables.exclude) until a version that handles the type, or change the column.',
+    cure: 'Exclude the table (tables.exclude), or change the column; then `tributary-agent snapshot` lets capture go on.',
     retryable: false,
   },
 

@@ -12,6 +12,7 @@ import type { GroupSink, TableWriter } from './group-sink.ts';
 import { RowDecoder } from './row-image.ts';
 import type { ServerCharsets } from './server-charsets.ts';
 import { TABLE_ID_BYTES, readTableMap, readTableMapHead } from './table-map.ts';
+import type { TableDefinition, TableMapHead } from './table-map.ts';
 
 /** Definitions kept at most; more begin anew. */
 const MAX_KEPT = 4096;
@@ -28,8 +29,11 @@ interface Entry {
   readonly captured: CapturedTable | null;
 }
 
+/** Rows that are passed by this time: the next TableMap is asked again. */
+const PASSED: Entry = { bytes: Buffer.alloc(0), captured: null };
+
 export class TableRegistry {
-  readonly #sink: Pick<GroupSink, 'wants' | 'table'>;
+  readonly #sink: Pick<GroupSink, 'wants' | 'table' | 'passes'>;
   readonly #byNumber = new Map<number, Entry>();
   readonly #byName = new Map<string, Entry>();
   /** Numbers given since the last statement's end. */
@@ -38,7 +42,7 @@ export class TableRegistry {
   readonly #charsets: ServerCharsets | undefined;
 
   /** @param charsets default: only those that are built in */
-  constructor(sink: Pick<GroupSink, 'wants' | 'table'>, charsets?: ServerCharsets) {
+  constructor(sink: Pick<GroupSink, 'wants' | 'table' | 'passes'>, charsets?: ServerCharsets) {
     this.#sink = sink;
     this.#charsets = charsets;
   }
@@ -58,9 +62,10 @@ export class TableRegistry {
       return;
     }
     const entry = this.#define(body, mariadb);
+    this.#mapped.set(head, entry);
+    if (entry === PASSED) return;
     if (this.#byNumber.size >= MAX_KEPT) this.clear();
     this.#byNumber.set(head, entry);
-    this.#mapped.set(head, entry);
   }
 
   #define(body: Buffer, mariadb: boolean): Entry {
@@ -70,7 +75,8 @@ export class TableRegistry {
     if (known !== undefined && sameDefinition(known, body)) return known;
     let captured: CapturedTable | null = null;
     if (this.#sink.wants(head.schema, head.name)) {
-      const definition = readTableMap(body, head, mariadb, this.#charsets);
+      const definition = this.#read(body, head, mariadb);
+      if (definition === null) return PASSED;
       const writer = this.#sink.table(definition.table);
       if (writer !== null)
         captured = { writer, decoder: new RowDecoder(definition, writer.beforeColumns, writer.ignoredColumns) };
@@ -78,6 +84,17 @@ export class TableRegistry {
     const entry: Entry = { bytes: Buffer.from(body.subarray(TABLE_ID_BYTES)), captured };
     this.#byName.set(key, entry);
     return entry;
+  }
+
+  /** Null: it cannot be captured so, and is passed by because a snapshot will bring what it is then. */
+  #read(body: Buffer, head: TableMapHead, mariadb: boolean): TableDefinition | null {
+    try {
+      return readTableMap(body, head, mariadb, this.#charsets);
+    } catch (error) {
+      if (!(error instanceof TributaryError) || error.code !== 'VALUE_UNSUPPORTED') throw error;
+      if (!this.#sink.passes(error, head)) throw error;
+      return null;
+    }
   }
 
   /**

@@ -50,7 +50,7 @@ export class SnapshotSource {
     if (known) return known;
     const [read] = await readTables(await this.#connected(), this.#o.selection, table);
     if (read === undefined) return null;
-    if (read.problem !== null) throw new TributaryError('VALUE_UNSUPPORTED', `table ${key}: ${read.problem}`);
+    refuseProblem(read);
     const foreign = read.columns.flatMap(({ charset }) => (charset === null ? [] : [charset]));
     if (foreign.length > 0) await this.#o.charsets.load(await this.#connected(), foreign);
     this.#definitions.set(key, read);
@@ -101,6 +101,13 @@ export class SnapshotSource {
     }
     this.#connection = source;
     return source;
+  }
+}
+
+/** Before anything of it is sent: the head office has no word for some types. @throws TributaryError VALUE_UNSUPPORTED */
+export function refuseProblem(table: CapturedTable): void {
+  if (table.problem !== null) {
+    throw new TributaryError('VALUE_UNSUPPORTED', `table ${keyOf(table)}: ${table.problem}`);
   }
 }
 

@@ -20,7 +20,7 @@ import { KeyedCopy } from './keyed-copy.ts';
 import { endMarker, startMarker } from './markers.ts';
 import { beginProgress, currentTable, follow, hasQueue, idleProgress, updateTable } from './progress.ts';
 import type { SnapshotProgress, SnapshotTable } from './progress.ts';
-import { SnapshotSource } from './snapshot-source.ts';
+import { SnapshotSource, refuseProblem } from './snapshot-source.ts';
 import { between, hasChanged } from './stream-moments.ts';
 
 /** A snapshot fills no more of the spool than this: the rest is for what the branch does meanwhile. */
@@ -111,6 +111,7 @@ export class Snapshotter {
     const wanted = progress.queuedWhole
       ? all
       : all.filter(table => progress.queued.some(each => each.schema === table.schema && each.name === table.name));
+    for (const table of wanted) refuseProblem(table);
     const missing = progress.queued.filter(
       each => !all.some(table => table.schema === each.schema && table.name === each.name),
     );
@@ -136,6 +137,7 @@ export class Snapshotter {
     const tables = all.filter(table =>
       progress.tables.some(each => each.schema === table.schema && each.name === table.name),
     );
+    for (const table of tables) refuseProblem(table);
     await between(this.#o.sink, this.#o.sink.place, signal, () => {
       this.#o.sink.emitSnapshot(startMarker(progress, tables, this.#o.selection), now => ({ ...now, started: true }));
     });
