@@ -330,7 +330,6 @@ class Consumer implements BrokerConsumer {
     channel.on('close', () =>
       this.#ending.end(new TributaryError('BROKER_UNREACHABLE', 'The consuming channel closed.')),
     );
-    // The channel goes as well: a quorum queue serves a consumer that it has timed out never again (RabbitMQ 4.3).
     channel.on('basic.cancel', () => {
       this.#ending.end(
         new TributaryError('BROKER_SETUP', `RabbitMQ cancelled the consumer of ${options.queue}.`, {

@@ -20,22 +20,29 @@ process.env[SERVERS_VARIABLE] = JSON.stringify(servers);
 const office = await HeadOffice.open();
 t.teardown(() => office.close());
 
-await t.test('half a batch is held longer than the broker allows, by one applier and by the other', async t => {
+/** The broker looks whether anybody is too late when its timer fires, and does not always set it. */
+const TRIES = 8;
+const LATE_MS = 6_000;
+
+await t.test('half a batch is held longer than the broker allows', async t => {
   const cancelled: string[] = [];
-  const appliers = ['one', 'two'].map(instance => {
-    const logger: Logger = { ...silentLogger(), warn: () => void cancelled.push(instance) };
-    return office.fleet({ instance, logger });
-  });
+  const waits = (): boolean => cancelled.length === 0;
+  const logger: Logger = { ...silentLogger(), warn: () => void cancelled.push('consumer') };
+  const applier = await office.fleet({ logger });
   const b = await office.branch('patient');
   await b.hello();
-  await b.send(b.make([upsert([[1, 'a']])]));
-  await office.applied('patient', 1);
-  const { header, body } = b.make([upsert([[2, 'b']])]);
-  await b.publish(fragmentMessage(header, { index: 0, count: 2 }, body.subarray(0, 9)));
-  // Often enough for each of them to have held it too long.
-  while (cancelled.length < 3) await sleep(100);
-  await b.publish(fragmentMessage(header, { index: 1, count: 2 }, body.subarray(9)));
-  await office.applied('patient', 2);
-  t.strictSame(await office.sales('patient'), { 1: 'a', 2: 'b' });
-  for (const applier of await Promise.all(appliers)) await applier.stop();
+  const expected: Record<string, string> = {};
+  for (let id = 1; waits() && id <= TRIES; id += 1) {
+    const { header, body } = b.make([upsert([[id, 'a']])]);
+    await b.publish(fragmentMessage(header, { index: 0, count: 2 }, body.subarray(0, 9)));
+    for (const end = Date.now() + LATE_MS; waits() && Date.now() < end;) await sleep(50);
+    await b.publish(fragmentMessage(header, { index: 1, count: 2 }, body.subarray(9)));
+    expected[id] = 'a';
+    await office.applied('patient', id);
+  }
+  t.notOk(waits(), 'the broker has taken it back');
+  await b.send(b.make([upsert([[99, 'b']])]));
+  await office.applied('patient', Object.keys(expected).length + 1);
+  t.strictSame(await office.sales('patient'), { ...expected, 99: 'b' });
+  await applier.stop();
 });

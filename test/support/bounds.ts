@@ -150,15 +150,18 @@ export async function backlog(t: Test, site: Site, rows: number): Promise<void> 
 
 /** A table of so many rows, with a key or without, is copied to the spool while the link is down, and then goes out. */
 export async function copiedTable(t: Test, world: World, rows: number, key: string): Promise<void> {
-  const { branch, link } = await branchOnBadLink(t, world, key === '' ? 'keyless' : 'keyed', [
-    `CREATE TABLE visit (${key} place VARCHAR(60), at INT, price DECIMAL(10,2))`,
-    `INSERT INTO visit (place, at, price) VALUES ${Array.from({ length: 1_000 }, (_, i) => `('${word(i)}', ${i}, ${i}.25)`).join(',')}`,
+  const kind = key === '' ? 'keyless' : 'keyed';
+  // Of its own: at the head office one table has a key or has none.
+  const table = `visit_${kind}`;
+  const { branch, link } = await branchOnBadLink(t, world, kind, [
+    `CREATE TABLE ${table} (${key} place VARCHAR(60), at INT, price DECIMAL(10,2))`,
+    `INSERT INTO ${table} (place, at, price) VALUES ${Array.from({ length: 1_000 }, (_, i) => `('${word(i)}', ${i}, ${i}.25)`).join(',')}`,
   ]);
   for (let there = 1_000; there < rows; there *= 2) {
     // Of a tenth of them there is more and more of the same.
     await branch.db.query(
-      `INSERT INTO visit (place, at, price)
-         SELECT place, IF(at % 10 = 0, at, at + ${there}), price FROM visit LIMIT ${Math.min(there, rows - there)}`,
+      `INSERT INTO ${table} (place, at, price)
+         SELECT place, IF(at % 10 = 0, at, at + ${there}), price FROM ${table} LIMIT ${Math.min(there, rows - there)}`,
     );
   }
   link.cut();
