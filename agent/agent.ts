@@ -130,7 +130,12 @@ export class Agent {
     const stop = new AbortController();
     const both = AbortSignal.any([signal, stop.signal]);
     this.#forwarder.start();
-    const settling = new Settling({ now: () => performance.now(), cpuMs: processorMs, release: releaseHeap });
+    const settling = new Settling({
+      now: () => performance.now(),
+      cpuMs: processorMs,
+      residentBytes: () => process.memoryUsage.rss(),
+      release: releaseHeap,
+    });
     const sampling = setInterval(() => {
       this.#report.sample();
       settling.look();

@@ -1,15 +1,17 @@
 /**
- * When the process gives back the memory that its work has taken: once it has worked, and is calm again.
+ * When the process gives back the memory that its work has taken: once it has worked, is calm again, and holds much.
  *
  * V8 looks for garbage when its heap has grown, and keeps the pages of what is gone until hardly anything happens: at a
  * branch that sells all day, 75 MB of a first copy for hours. What counts as work is processor time, whatever it was
- * for: the start, a copy, a backlog, a verification.
+ * for: a copy, a backlog, a verification. What an idle process takes does not add up to work.
  *
- * Giving back costs 50 to 100 ms, so at most a twentieth of the processor time that the process takes anyway.
+ * Giving back costs 50 to 100 ms, so at most a third of the processor time of the work before it.
  */
 
-/** Processor time since the last time that makes it worth while. */
-const WORTH_CPU_MS = 2_000;
+/** Work since the last time that makes it worth while, in processor time. */
+const WORTH_CPU_MS = 300;
+/** What a process holds that has done nothing but start is less. */
+const MUCH_BYTES = 92 * 1024 * 1024;
 /** A look that finds more than this share of a processor taken since the last one finds the process at work. */
 const BUSY_SHARE = 0.1;
 /** Without such a look. */
@@ -20,6 +22,8 @@ export interface SettlingOptions {
   readonly now: () => number;
   /** Processor time of the process so far, in milliseconds. */
   readonly cpuMs: () => number;
+  /** Memory that the process holds now. */
+  readonly residentBytes: () => number;
   /** Gives back what can be given back. */
   readonly release: () => void;
 }
@@ -29,8 +33,8 @@ export class Settling {
   #seenAt: number;
   #seenCpu: number;
   #calmSince: number;
-  /** Processor time when memory was given back last; the start is work enough for the first time. */
-  #releasedAtCpu = -Infinity;
+  /** Processor time of the work since memory was given back. */
+  #workMs = 0;
 
   constructor(options: SettlingOptions) {
     this.#o = options;
@@ -43,14 +47,20 @@ export class Settling {
   look(): void {
     const now = this.#o.now();
     const cpu = this.#o.cpuMs();
-    if (cpu - this.#seenCpu > BUSY_SHARE * (now - this.#seenAt)) this.#calmSince = now;
+    const spent = cpu - this.#seenCpu;
+    if (spent > BUSY_SHARE * (now - this.#seenAt)) {
+      this.#calmSince = now;
+      this.#workMs += spent;
+    }
     this.#seenAt = now;
     this.#seenCpu = cpu;
-    if (now - this.#calmSince < CALM_MS || cpu - this.#releasedAtCpu < WORTH_CPU_MS) return;
+    if (now - this.#calmSince < CALM_MS || this.#workMs < WORTH_CPU_MS) return;
+    if (this.#o.residentBytes() < MUCH_BYTES) return;
     this.#o.release();
+    this.#workMs = 0;
     // What giving back has taken is no work: it would be followed by another.
     this.#seenAt = this.#o.now();
-    this.#seenCpu = this.#releasedAtCpu = this.#o.cpuMs();
+    this.#seenCpu = this.#o.cpuMs();
   }
 }
 

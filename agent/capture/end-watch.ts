@@ -8,7 +8,8 @@ import { pause } from '../../shared/pause.ts';
 import type { CaptureSink } from './sink.ts';
 import type { SourceConnection, SourceIdentity } from './source.ts';
 
-const LOOK_MS = 1_000;
+/** Each costs three small questions, a tenth of what an idle agent takes. Hellos tell of it every five seconds. */
+const LOOK_MS = 2_000;
 
 export interface EndWatchOptions {
   readonly connect: () => Promise<SourceConnection>;

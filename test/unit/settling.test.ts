@@ -2,11 +2,12 @@ import t from 'tap';
 import { Settling } from '../../agent/settling.ts';
 
 /** A process that is looked at every two seconds of a clock of its own, and what it gives back. */
-function rig({ releaseTakesMs = 100 } = {}) {
+function rig({ releaseTakesMs = 100, residentMib = 120 } = {}) {
   const seen = { now: 0, cpu: 700, releases: [] as number[] };
   const settling = new Settling({
     now: () => seen.now,
     cpuMs: () => seen.cpu,
+    residentBytes: () => residentMib * 1024 * 1024,
     release: () => {
       seen.releases.push(seen.now);
       seen.now += releaseTakesMs;
@@ -26,44 +27,44 @@ function rig({ releaseTakesMs = 100 } = {}) {
   };
 }
 
-await t.test('what the start has taken is given back once it is over', t => {
+await t.test('work is followed by a release, once, though sales go on', t => {
   const { pass, releases } = rig();
-  pass(4, 0.9);
-  t.strictSame(releases, []);
-  pass(30, 0.004);
-  t.strictSame(releases, [14_000], 'once, ten seconds later');
-  t.end();
-});
-
-await t.test('work is followed by a release, though sales go on', t => {
-  const { pass, releases } = rig();
-  pass(20, 0.004);
-  t.equal(releases.length, 1);
   pass(30, 0.8);
-  t.equal(releases.length, 1, 'not while it lasts');
-  pass(20, 0.03);
+  t.strictSame(releases, [], 'not while it lasts');
+  pass(60, 0.03);
+  t.strictSame(releases, [40_000], 'ten seconds later');
+  pass(4, 0.9);
+  pass(60, 0.004);
   t.equal(releases.length, 2);
   t.end();
 });
 
-await t.test('giving back takes at most a twentieth of the processor time, and is no work itself', t => {
-  const { pass, releases } = rig({ releaseTakesMs: 100 });
-  pass(20, 0.004);
+await t.test('an idle hour is no work, nor is giving back itself', t => {
+  const { pass, releases } = rig();
   pass(3_600, 0.004);
-  // An idle hour takes 14.4 s of a processor.
-  t.equal(releases.length, 1 + 7);
+  t.strictSame(releases, [], 'an idle hour takes 14.4 s of a processor');
   const slow = rig({ releaseTakesMs: 900 });
-  slow.pass(20, 0.004);
+  slow.pass(4, 0.9);
   slow.pass(400, 0.004);
   t.equal(slow.releases.length, 1, 'a slow machine does not go round in circles');
   t.end();
 });
 
-await t.test('a short burst is not worth it', t => {
+await t.test('a short burst is not worth it, several are', t => {
   const { pass, releases } = rig();
-  pass(20, 0);
-  pass(2, 0.5);
-  pass(60, 0);
+  pass(2, 0.13);
+  pass(60, 0.004);
+  t.equal(releases.length, 0);
+  pass(2, 0.13);
+  pass(60, 0.004);
   t.equal(releases.length, 1);
+  t.end();
+});
+
+await t.test('who holds little keeps it', t => {
+  const { pass, releases } = rig({ residentMib: 85 });
+  pass(30, 0.8);
+  pass(60, 0.004);
+  t.strictSame(releases, []);
   t.end();
 });
