@@ -79,6 +79,9 @@ function stageOf(branch: Branch, restart: boolean): Stage {
 /** Before it a branch has taken nothing, and what it missed while it was away would come by a new epoch. */
 const AWAKE = splitScript('CREATE TABLE awake (id INT PRIMARY KEY);\nINSERT INTO awake VALUES (1);', 'mysql');
 
+// Each has servers of its own, and waits more than it works.
+t.jobs = 2;
+
 const run = (steps: readonly Step[], of: Case, branch: Branch, restart = false): Promise<void> =>
   runSteps(steps, stageOf(branch, restart), of.folder);
 
