@@ -39,12 +39,13 @@ export interface BinlogEnd extends BinlogPlace {
 /**
  * Whatever the server gives new sessions that would change what a query finds: values as they are (no blanks padded, no dates
  * refused, times in UTC), all rows in their order, each query its own view unless a transaction was begun, hidden keys shown,
- * and no limits of time. What only one of the servers has stands in a comment that the other passes by.
+ * and no limits of time, but for waiting for somebody's ALTER or LOCK TABLES: that is to be told. What only one of the
+ * servers has stands in a comment that the other passes by.
  */
 const SESSION = [
   `SET SESSION sql_mode = '', time_zone = '+00:00', autocommit = 1, completion_type = 0,
      sql_select_limit = 18446744073709551615, sql_big_selects = 1, max_sort_length = 16384, sort_buffer_size = 1048576,
-     wait_timeout = 28800
+     wait_timeout = 28800, lock_wait_timeout = 60
      /*!80030 , show_gipk_in_create_table_and_information_schema = 1, max_execution_time = 0 */
      /*M!100300 , max_statement_time = 0, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0 */`,
   'SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ',
