@@ -17,6 +17,7 @@ import { decodeBatch } from '../../shared/batch-decoder.ts';
 import { Replica } from '../support/capture-rig.ts';
 import { FILE, IDENTITY, SALE, START, UUID, beginGroup, newSink } from '../support/hand-fed-sink.ts';
 import { openSpool, temporaryDirectory } from '../support/spool-tools.ts';
+import { until } from '../support/until.ts';
 
 const sleep = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms));
 
@@ -57,10 +58,10 @@ void t.test('a chunk is not read while a group is open that it would neither not
   const done = running.run(stop.signal);
   await sleep(50);
   sink.end({ gtid: `${UUID}:1`, file: FILE, endOffset: 500, fingerprint: '00000000' });
-  for (let i = 0; i < 100 && spool.snapshot()?.finished !== true; i++) {
-    await sleep(20);
+  await until('the end of the snapshot', () => {
     sink.heartbeat({ file: FILE, offset: 1000 });
-  }
+    return spool.snapshot()?.finished === true;
+  });
   stop.abort();
   await done;
   const replica = new Replica();
