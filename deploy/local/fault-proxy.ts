@@ -65,17 +65,32 @@ export class FaultProxy {
   readonly #freeAt: Record<Direction, number> = { up: 0, down: 0 };
   readonly #passed: Record<Direction, number> = { up: 0, down: 0 };
 
-  private constructor(server: Server, port: number, target: { readonly host: string; readonly port: number }) {
+  readonly #now: () => number;
+
+  private constructor(
+    server: Server,
+    port: number,
+    target: { readonly host: string; readonly port: number },
+    now: () => number,
+  ) {
     this.#server = server;
     this.port = port;
     this.#target = target;
+    this.#now = now;
     server.on('connection', socket => this.#accept(socket));
   }
 
-  /** Listens on a free port and passes everything on to the target. */
-  static async open(targetPort: number, targetHost = '127.0.0.1'): Promise<FaultProxy> {
+  /**
+   * Listens on a free port and passes everything on to the target.
+   * @param now the clock of delays and rates, in milliseconds
+   */
+  static async open(
+    targetPort: number,
+    targetHost = '127.0.0.1',
+    now = (): number => performance.now(),
+  ): Promise<FaultProxy> {
     const { server, port } = await listen(0);
-    return new FaultProxy(server, port, { host: targetHost, port: targetPort });
+    return new FaultProxy(server, port, { host: targetHost, port: targetPort }, now);
   }
 
   get conditions(): LinkConditions {
@@ -176,6 +191,7 @@ export class FaultProxy {
     }
     const line = new Line(near, this.#target, {
       conditions: () => this.#conditions,
+      now: this.#now,
       admit: (bytes, direction) => this.#admit(bytes, direction),
       deliverAt: (bytes, direction) => this.#deliverAt(bytes, direction),
       ended: () => this.#lines.delete(line),
@@ -186,7 +202,7 @@ export class FaultProxy {
   /** When a chunk arrives, given all that was sent before it. */
   #deliverAt(bytes: number, direction: Direction): number {
     const { bytesPerSecond, delayMs } = this.#conditions;
-    const now = performance.now();
+    const now = this.#now();
     if (bytesPerSecond === 0) return now + delayMs;
     const start = Math.max(now, this.#freeAt[direction]);
     this.#freeAt[direction] = start + (bytes / bytesPerSecond) * 1_000;
@@ -215,6 +231,7 @@ export class FaultProxy {
 
 interface LineHost {
   conditions(): LinkConditions;
+  now(): number;
   admit(bytes: number, direction: Direction): number;
   deliverAt(bytes: number, direction: Direction): number;
   ended(): void;
@@ -319,7 +336,7 @@ class Pump {
     this.#timer = null;
     if (this.#stopped()) return;
     for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
-      const waitMs = next.at - performance.now();
+      const waitMs = next.at - this.#host.now();
       if (waitMs > 0.5) {
         this.#timer = setTimeout(() => this.look(), waitMs);
         break;

@@ -1,9 +1,11 @@
 /** What must not go wrong in capture when something happens at a bad moment; each was found by review, not by luck. */
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
+import type { Test } from 'tap';
 import { DatabaseServer } from '../../deploy/local/database-server.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { createRig } from '../support/capture-rig.ts';
+import type { CaptureRig } from '../support/capture-rig.ts';
 
 const sleep = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms));
 
@@ -47,6 +49,50 @@ void t.test('a primary key that changes in the middle of a snapshot does not sto
   await rig.caughtUp();
   t.same(rig.replica().rows('sale'), await rig.sourceRows('sale'));
   t.same(rig.faults, []);
+});
+
+/** A rig whose table is changed when the first chunk of it has been read, and before the stream says anything of it. */
+async function changedWhileCopied(t: Test, statements: readonly string[]): Promise<CaptureRig> {
+  let changed = false;
+  const rig = await createRig(t, {
+    onSource: source => {
+      const cells = source.cells.bind(source);
+      source.cells = async sql => {
+        const read = await cells(sql);
+        if (sql.includes('`sale`') && !changed) {
+          changed = true;
+          for (const statement of statements) await rig.db.query(statement);
+        }
+        return read;
+      };
+    },
+  });
+  await rig.db.query('CREATE TABLE sale (id INT PRIMARY KEY, v INT)');
+  await rig.db.query('INSERT INTO sale VALUES (1, 1), (2, 2)');
+  rig.start();
+  await rig.caughtUp();
+  t.ok(changed);
+  return rig;
+}
+
+void t.test('a chunk that was read before its table was emptied is void', async t => {
+  const rig = await changedWhileCopied(t, ['TRUNCATE TABLE sale', 'INSERT INTO sale VALUES (3, 3)']);
+  t.same(rig.replica().rows('sale'), [{ id: 3, v: 3 }]);
+});
+
+void t.test('a chunk that was read before its table was defined otherwise is void', async t => {
+  const rig = await changedWhileCopied(t, ['ALTER TABLE sale DROP COLUMN v, ADD COLUMN w INT DEFAULT 5']);
+  t.same(rig.replica().rows('sale'), [
+    { id: 1, w: 5 },
+    { id: 2, w: 5 },
+  ]);
+  const columns = rig.bodies().flatMap(({ tables, changes }) =>
+    changes.flatMap(change => {
+      const table = change.op === 'upsert' ? tables[change.table] : undefined;
+      return table?.name === 'sale' ? [table.columns.map(({ name }) => name).join()] : [];
+    }),
+  );
+  t.same([...new Set(columns)], ['id,w'], 'no row is sent under a definition that is no longer true');
 });
 
 void t.test('a disk without room neither ends the process nor loses what was taken', async t => {

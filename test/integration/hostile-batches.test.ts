@@ -14,6 +14,7 @@ import { TableSums } from '../../shared/row-sums.ts';
 import { marker, SALES, upsert } from '../support/hand-made-branch.ts';
 import type { MadeBatch } from '../support/hand-made-branch.ts';
 import { HostileStage, OWN_TABLES } from '../support/hostile.ts';
+import { until as waitUntil } from '../support/until.ts';
 
 const MIB = 1024 * 1024;
 const MALFORMED = /^BATCH_(INVALID|TOO_LARGE)$/;
@@ -438,8 +439,7 @@ await attacks('marks of verifications: none that nobody has asked for, and no ro
   await office.applied('bad', 5);
   const read = (): Promise<RowDataPacket[]> =>
     office.query('SELECT table_name, verdict, branch_rows, rows_here FROM tributary_verify WHERE ended_at IS NOT NULL');
-  const deadline = Date.now() + 30_000;
-  while ((await read()).length < 2 && Date.now() < deadline) await new Promise(resolve => setTimeout(resolve, 50));
+  await until('two tables compared', async () => (await read()).length >= 2);
   t.match(await read(), [
     { table_name: 'sales', verdict: 'different', branch_rows: 0, rows_here: 1 },
     { table_name: 'tributary_branch', verdict: 'not-comparable', rows_here: null },
@@ -607,10 +607,6 @@ await t.test('fragments: missing, overlapping, of conflicting counts, a thousand
   });
 });
 
-async function until(what: string, check: () => boolean): Promise<void> {
-  const end = Date.now() + 30_000;
-  while (!check()) {
-    if (Date.now() > end) throw new Error(`waited for ${what}: ${JSON.stringify(counted)}`);
-    await new Promise(resolve => setTimeout(resolve, 20));
-  }
+function until(what: string, check: () => boolean | Promise<boolean>): Promise<void> {
+  return waitUntil(what, check, { detail: () => JSON.stringify(counted) });
 }

@@ -7,10 +7,10 @@ import t from 'tap';
 import { BrokerServer } from '../../deploy/local/broker-server.ts';
 import { DatabaseServer } from '../../deploy/local/database-server.ts';
 import { Load, LOAD_TABLES, randomFrom, testSeed } from '../support/load.ts';
+import { until } from '../support/until.ts';
 import { createWorld } from '../support/world.ts';
 
 const KILLS = 3;
-const EQUAL_WITHIN_MS = 60_000;
 
 const seed = testSeed();
 const random = randomFrom(seed);
@@ -45,7 +45,7 @@ void t.test('a broker that is away from the start: capture goes on, and all arri
   await brokerServer.restart();
   await applier.start();
   t.equal((await paris.cli(['sync', '--wait'])).code, 0, 'sync --wait returns when all has arrived');
-  const { rowsCompared } = await world.waitUntilEqual(paris, EQUAL_WITHIN_MS);
+  const { rowsCompared } = await world.waitUntilEqual(paris);
   t.ok(rowsCompared > 100, `${rowsCompared} rows`);
 });
 
@@ -80,12 +80,11 @@ void t.test('kill -9 under load', async t => {
         await delay(away);
         await victim.start();
       }
-      await delay(300);
+      await until('sales', () => load.committed > 20);
       await load.stop();
-      const since = Date.now();
-      const { rowsCompared } = await world.waitUntilEqual(paris, EQUAL_WITHIN_MS);
-      t.comment(`kills ${moments.join(', ')}; equal ${Date.now() - since} ms after the last transaction`);
-      t.ok(load.committed > 0, `${rowsCompared} rows equal after ${load.committed} transactions`);
+      const { rowsCompared } = await world.waitUntilEqual(paris);
+      t.comment(`kills ${moments.join(', ')}`);
+      t.pass(`${rowsCompared} rows equal after ${load.committed} transactions`);
     });
   }
   t.equal(agent.running && applier.running, true, 'nobody gave up');

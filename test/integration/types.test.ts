@@ -8,6 +8,7 @@ import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import { charsetCase, createTable, insertRows, rowCount, typeCases, typeTables } from '../support/type-cases.ts';
 import type { TypeCase } from '../support/type-cases.ts';
 import { createRig } from '../support/capture-rig.ts';
+import { PATIENCE_MS } from '../support/until.ts';
 import { createWorld } from '../support/world.ts';
 
 const FLAVORS = ['branchMysql', 'branchMariadb'] as const;
@@ -19,7 +20,6 @@ const WITHOUT_TABLES = new Set(['binary', 'utf8mb4', 'utf8mb3', 'ucs2', 'utf16',
 const LEFT_OUT = { branchMysql: {}, branchMariadb: { withoutGenerated: true } } as const;
 
 t.jobs = 2;
-t.setTimeout(240_000);
 
 async function text(db: Connection, sql: string): Promise<string[]> {
   const [rows] = await db.query<RowDataPacket[]>(sql);
@@ -79,7 +79,7 @@ for (const flavor of FLAVORS) {
     await db.query("INSERT INTO no_key_of_its_own VALUES (1, 'one'), (2, 'two')");
     await write(1);
     await branch.startAgent();
-    await world.waitUntilEqual(branch, 90_000, LEFT_OUT[flavor]);
+    await world.waitUntilEqual(branch, PATIENCE_MS, LEFT_OUT[flavor]);
     await write(1001);
     await write(2001);
     await db.query("INSERT INTO no_key_of_its_own VALUES (3, 'three')");
@@ -93,7 +93,7 @@ for (const flavor of FLAVORS) {
       await db.query(`UPDATE ${name} SET id = id + 5000 WHERE id > 2000 AND id % 2 = 0`);
       await db.query(`DELETE FROM ${name} WHERE id = 1002`);
     }
-    const compared = await world.waitUntilEqual(branch, 90_000, LEFT_OUT[flavor]);
+    const compared = await world.waitUntilEqual(branch, PATIENCE_MS, LEFT_OUT[flavor]);
     t.ok(
       compared.rowsCompared > tables.length * 10,
       `${compared.rowsCompared} rows in ${compared.tablesCompared} tables`,
@@ -101,7 +101,7 @@ for (const flavor of FLAVORS) {
     await branch.agent.stop();
     await write(3001);
     await branch.startAgent();
-    await world.waitUntilEqual(branch, 90_000, LEFT_OUT[flavor]);
+    await world.waitUntilEqual(branch, PATIENCE_MS, LEFT_OUT[flavor]);
     // And the product's own comparison finds no difference where there is none.
     const verified = await world.applierCli(['branch', 'verify', branch.id]);
     t.match(verified, { code: 0, stdout: /equal: .* hold the same rows/ }, verified.stdout);

@@ -25,6 +25,7 @@ import { isVerifyMark } from '../../shared/batch.ts';
 import type { BatchBody, TableDescription, Value } from '../../shared/batch.ts';
 import { Secret } from '../../shared/secret.ts';
 import { openSpool, temporaryDirectory } from './spool-tools.ts';
+import { until } from './until.ts';
 
 /** Where a test's source is; a DatabaseServer is one. */
 export interface SourceAddress {
@@ -48,8 +49,6 @@ export interface RigOptions {
   /** Sees each connection that capture opens beside the binlog's, and may put itself between. */
   readonly onSource?: (source: SourceConnection) => void;
 }
-
-const DEADLINE_MS = 30_000;
 
 export async function createRig(t: Test, options: RigOptions = {}): Promise<CaptureRig> {
   const source = options.source ?? sharedServers()[options.flavor ?? 'branchMysql'];
@@ -150,14 +149,8 @@ export class CaptureRig {
     return this.start();
   }
 
-  async until(what: string, condition: () => boolean | Promise<boolean>, deadlineMs = DEADLINE_MS): Promise<void> {
-    const deadline = Date.now() + deadlineMs;
-    while (!(await condition())) {
-      if (Date.now() > deadline) {
-        throw new Error(`not within ${deadlineMs} ms: ${what}\n${this.log.slice(-12).join('')}`);
-      }
-      await new Promise(resolve => setTimeout(resolve, 20));
-    }
+  async until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+    await until(what, condition, { detail: () => this.log.slice(-12).join('') });
   }
 
   /** All that is committed now is in the spool, and no snapshot is under way or owed. */

@@ -13,7 +13,7 @@ import type { BatchBody, BatchHeader, Change, PartMark, TableDescription } from 
 import type { Enrolment } from '../../shared/enrolment.ts';
 import type { Answer, Hello } from '../../shared/protocol.ts';
 
-const DEADLINE_MS = 15_000;
+const DEADLINE_MS = 120_000;
 
 export interface MadeBatch {
   readonly header: BatchHeader;

@@ -26,8 +26,7 @@ import type { BrokerConnection } from '../../shared/amqp.ts';
 import { silentLogger } from '../../shared/logging.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { HandMadeBranch } from './hand-made-branch.ts';
-
-const DEADLINE_MS = 20_000;
+import { until } from './until.ts';
 
 export interface FleetChoices {
   readonly rows?: RowWriter;
@@ -185,13 +184,10 @@ export class HeadOffice {
 
   /** Waits until the branch's row is as wanted. */
   async until(branch: string, wanted: (row: BranchRow) => boolean, what: string): Promise<BranchRow> {
-    const deadline = Date.now() + DEADLINE_MS;
-    for (;;) {
-      const row = await this.row(branch);
-      if (wanted(row)) return row;
-      if (Date.now() > deadline) throw new Error(`${what} did not come; the row is ${JSON.stringify(row)}`);
-      await new Promise(resolve => setTimeout(resolve, 25));
-    }
+    let row = await this.row(branch);
+    const holds = async (): Promise<boolean> => wanted((row = await this.row(branch)));
+    await until(what, holds, { detail: () => `the row is ${JSON.stringify(row)}` });
+    return row;
   }
 
   async applied(branch: string, seq: number): Promise<BranchRow> {
@@ -200,17 +196,15 @@ export class HeadOffice {
 
   /** Waits until nothing is left in the queue, acknowledged ones included. */
   async drained(branch: string): Promise<void> {
-    const deadline = Date.now() + DEADLINE_MS;
     const connection = await connectBroker({
       url: `amqp://${sharedServers().broker.user}@${sharedServers().broker.host}:${sharedServers().broker.port}/${this.vhost}`,
       password: sharedServers().broker.password,
       purpose: 'test drained',
     });
     try {
-      while ((await connection.queueDepth(`tributary.batches.${branch}`)).messages > 0) {
-        if (Date.now() > deadline) throw new Error(`the queue of ${branch} was not drained`);
-        await new Promise(resolve => setTimeout(resolve, 25));
-      }
+      await until(`the end of the queue of ${branch}`, async () => {
+        return (await connection.queueDepth(`tributary.batches.${branch}`)).messages === 0;
+      });
     } finally {
       await connection.close();
     }

@@ -21,7 +21,7 @@ export const LOAD_TABLES: readonly string[] = [
 
 /** A server that is being killed and started again. */
 const RETRY_MS = 100;
-const CONNECT_WITHIN_MS = 3_000;
+const CONNECT_WITHIN_MS = 20_000;
 const KEYS = 400;
 
 /** Numbers in [0, 1) from a seed: the same seed, the same numbers (mulberry32). */

@@ -22,6 +22,7 @@ import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import type { BrokerAddress, DatabaseAddress } from '../../deploy/local/shared-servers.ts';
 import { compareBranch, waitUntilEqual } from './compare.ts';
 import type { CompareOptions, Comparison } from './compare.ts';
+import { PATIENCE_MS } from './until.ts';
 import { Product, runCli } from '../../deploy/local/product.ts';
 import type { CliResult, Program } from '../../deploy/local/product.ts';
 
@@ -46,7 +47,7 @@ export interface BranchOptions {
   readonly environment?: Readonly<Record<string, string>>;
 }
 
-const API_DEADLINE_MS = 20_000;
+const API_DEADLINE_MS = 60_000;
 
 export async function createWorld(t: Test, options: WorldOptions = {}): Promise<World> {
   const world = await World.create(options);
@@ -183,7 +184,11 @@ export class World {
   }
 
   /** @throws at the deadline, with the first differences and the ends of the logs */
-  async waitUntilEqual(branch: Branch, deadlineMs = 60_000, more: Partial<CompareOptions> = {}): Promise<Comparison> {
+  async waitUntilEqual(
+    branch: Branch,
+    deadlineMs = PATIENCE_MS,
+    more: Partial<CompareOptions> = {},
+  ): Promise<Comparison> {
     try {
       return await waitUntilEqual(this.compareOptions(branch, more), { deadlineMs });
     } catch (error) {

@@ -8,6 +8,7 @@ import type { CliSpec, CommandCall } from '../../shared/cli.ts';
 import { ConfigError } from '../../shared/config.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { nodeVersionFault } from '../../shared/node-version.ts';
+import { until } from '../support/until.ts';
 
 let calls: CommandCall[] = [];
 function record(call: CommandCall): Promise<undefined> {
@@ -128,7 +129,7 @@ async function signalled(
     'main.ts': `
       import { main } from ${JSON.stringify(cli)};
       await main({ name: 'x', description: 'x', version: '1', defaultConfig: 'x', commands: [{ usage: 'run', summary: 'x',
-        run: async ({ signal }) => { const keep = setInterval(() => {}, 1000); console.log('up'); ${body}; clearInterval(keep); return 0; } }] });
+        run: async ({ signal }) => { const keep = setInterval(() => {}, 1000); signal.addEventListener('abort', () => console.log('aborted')); console.log('up'); ${body}; clearInterval(keep); return 0; } }] });
     `,
   });
   // tap patches child processes through NODE_OPTIONS; the product is started without.
@@ -137,13 +138,12 @@ async function signalled(
   });
   let out = '';
   const exited = new Promise<number | null>(resolve => child.once('exit', code => resolve(code)));
-  for await (const chunk of child.stdout) {
-    out += String(chunk);
-    if (out.includes('up')) break;
-  }
-  for (const signal of signals) {
+  child.stdout.on('data', chunk => (out += String(chunk)));
+  await until('the program', () => out.includes('up'));
+  for (const [index, signal] of signals.entries()) {
+    // Two that come before the process has looked are one to the system.
+    if (index > 0) await until('the first to be heard', () => out.includes('aborted'));
     child.kill(signal);
-    await new Promise(resolve => setTimeout(resolve, 100));
   }
   return exited;
 }
