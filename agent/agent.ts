@@ -104,6 +104,7 @@ export class Agent {
     });
     this.#report = new SelfReport({
       config,
+      selection,
       version,
       spool: this.#spool,
       capture: this.#capture,

@@ -11,6 +11,7 @@ import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/grants.ts';
 import { startHttpServer } from '../shared/http.ts';
 import { createLogger } from '../shared/logging.ts';
 import { startServiceNotices } from '../shared/service-manager.ts';
+import { parseTable, tableText } from '../shared/table-name.ts';
 import { formatBytes, formatDuration } from '../shared/units.ts';
 import { VERSION } from '../shared/version.ts';
 import { Agent } from './agent.ts';
@@ -212,16 +213,14 @@ function ask(call: CommandCall, command: string, args: unknown = null, onProgres
   });
 }
 
+const TABLE_EXAMPLE = "For example: shop.orders; a name with a dot in it stands in backquotes: '`my.shop`.orders'";
+
 function tablesOf(args: unknown): QueuedTable[] {
   if (!Array.isArray(args)) return [];
-  return args.map((name: unknown) => {
-    const [schema, table, more] = typeof name === 'string' ? name.split('.') : [];
-    if (schema === undefined || table === undefined || more !== undefined) {
-      throw new TributaryError('CONFIG_INVALID', `${String(name)} is not schema.table`, {
-        hint: 'For example: shop.orders',
-      });
-    }
-    return { schema, name: table };
+  return args.map((text: unknown) => {
+    const table = parseTable(String(text));
+    if (table !== null) return table;
+    throw new TributaryError('CONFIG_INVALID', `${String(text)} is not schema.table`, { hint: TABLE_EXAMPLE });
   });
 }
 
@@ -236,8 +235,7 @@ function renderStatus(status: AgentStatus): string {
     `stream: head ${stream.head}, confirmed ${stream.confirmed}, received ${stream.received ?? '?'}, applied ${stream.applied ?? '?'}`,
   ];
   for (const table of status.snapshot?.tables ?? []) {
-    if (table.state !== 'done')
-      lines.push(`snapshot: ${table.schema}.${table.name} ${table.state}, ${table.rows} rows`);
+    if (table.state !== 'done') lines.push(`snapshot: ${tableText(table)} ${table.state}, ${table.rows} rows`);
   }
   return lines.join('\n');
 }

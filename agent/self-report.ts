@@ -3,7 +3,9 @@ import { earliestExpiry } from '../shared/certificates.ts';
 import { ERRORS, TributaryError, describeError } from '../shared/errors.ts';
 import { RecentHistory, RecentRate, secondsLeft } from '../shared/recent.ts';
 import type { AgentReport } from '../shared/protocol.ts';
+import { tableText } from '../shared/table-name.ts';
 import type { Capture, CaptureStatus } from './capture/capture.ts';
+import type { Selection } from './capture/selection.ts';
 import type { CaptureTally } from './capture-tally.ts';
 import type { AgentConfig } from './config.ts';
 import type { Forwarder, ForwarderStatus } from './forward/forwarder.ts';
@@ -14,6 +16,7 @@ import type { AgentState, AgentStatus, StatusError, SyncStatus, TableStatus } fr
 
 export interface SelfReportOptions {
   readonly config: AgentConfig;
+  readonly selection: Selection;
   readonly version: string;
   readonly spool: Spool;
   readonly capture: Capture;
@@ -130,14 +133,14 @@ export class SelfReport {
   #tableStatus(): TableStatus[] {
     const { tally } = this.#o;
     const known = [...(this.#o.spool.snapshot()?.tables ?? []), ...tally.tables];
-    const byName = new Map(known.map(({ schema, name }) => [`${schema}.${name}`, { schema, name }]));
+    const byName = new Map(known.map(({ schema, name }) => [tableText({ schema, name }), { schema, name }]));
     return [...byName]
       .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([full, { schema, name }]) => ({
+      .map(([, { schema, name }]) => ({
         schema,
         name,
-        target: this.#o.config.tables.map[full] ?? name,
-        rows: tally.rowsOf(full),
+        target: this.#o.selection.targetName(schema, name),
+        rows: tally.rowsOf({ schema, name }),
       }));
   }
 

@@ -12,6 +12,7 @@ import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/grants.ts';
 import { startHttpServer } from '../shared/http.ts';
 import { createLogger } from '../shared/logging.ts';
 import { startServiceNotices } from '../shared/service-manager.ts';
+import { tableText, tableTexts } from '../shared/table-name.ts';
 import { VERSION } from '../shared/version.ts';
 import { readBranchList } from './branches/branch-list.ts';
 import { branchPermissions } from './branches/permissions.ts';
@@ -291,7 +292,7 @@ async function branchShow(call: CommandCall): Promise<undefined> {
   };
   const lines = [
     renderSummary(details),
-    `tables: ${details.tables.map(({ schema, name }) => `${schema}.${name}`).join(', ') || 'none yet'}`,
+    `tables: ${tableTexts(details.tables) || 'none yet'}`,
     `permissions at the broker: configure ${permissions.configure} · write ${permissions.write} · read ${permissions.read}`,
     ...(row.incompleteSince === null ? [] : [`incomplete since ${row.incompleteSince}`]),
     ...requests.map(request => `asked for: ${renderRequest(request)}`),
@@ -303,13 +304,13 @@ async function branchShow(call: CommandCall): Promise<undefined> {
 }
 
 function renderRequest({ id, kind, tables }: OpenRequest): string {
-  const of = tables === null ? 'everything' : tables.map(({ schema, name }) => `${schema}.${name}`).join(', ');
+  const of = tables === null ? 'everything' : tableTexts(tables);
   return `${kind} of ${of} (${id})`;
 }
 
 function renderEntry({ schema, table, op, key, reason, seq, lastAt, leftOut }: QuarantineEntry): string {
   const what = op === 'table' ? `all of it, ${leftOut} changes so far` : `${op} ${JSON.stringify(key)}`;
-  return `  ${schema}.${table}: ${what}\n    ${reason} (batch ${seq}, ${lastAt})`;
+  return `  ${tableText({ schema, name: table })}: ${what}\n    ${reason} (batch ${seq}, ${lastAt})`;
 }
 
 async function branchRemove(call: CommandCall): Promise<undefined> {

@@ -2,6 +2,7 @@
 import { EXIT_FAILED, EXIT_OK } from '../shared/cli.ts';
 import type { CommandCall, CommandSpec } from '../shared/cli.ts';
 import { pause } from '../shared/pause.ts';
+import { tableText } from '../shared/table-name.ts';
 import { stageOf } from './branches/verification-state.ts';
 import type { Stage } from './branches/verification-state.ts';
 import type { VerifiedTable } from './branches/verify-store.ts';
@@ -100,13 +101,13 @@ export function renderVerified(table: VerifiedTable): string {
   };
   const before = table.different && verdict !== 'different' ? '; different when it was last compared' : '';
   const repair = table.repair === null ? '' : `; asked for again since (${table.repair})`;
-  return `${schema}.${name}: ${found[verdict]}${reason === null ? '' : `: ${reason}`} (${place})${before}${repair}`;
+  return `${tableText({ schema, name })}: ${found[verdict]}${reason === null ? '' : `: ${reason}`} (${place})${before}${repair}`;
 }
 
 async function branchRepair(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
   const { request, tables, whole } = await withRegistry(call, registry => registry.repair(branch));
-  const names = tables.map(({ schema, name }) => `${schema}.${name}`);
+  const names = tables.map(tableText);
   const of = whole
     ? `all tables, since some are here that the branch does not have (${names.join(', ')})`
     : names.join(', ');

@@ -4,6 +4,7 @@
  */
 import { firstDigest } from './batch.ts';
 import type { BatchHeader, StreamMark } from './batch.ts';
+import type { TableName } from './table-name.ts';
 
 /** What an agent says of itself on connecting and every few seconds. */
 export interface Hello {
@@ -72,7 +73,7 @@ export interface Ask {
   /** Copy these tables again; or compare them with the head office's rows. */
   readonly kind: 'snapshot' | 'verify';
   /** By source schema and the name at the head office; null: all. */
-  readonly tables: readonly { readonly schema: string; readonly name: string }[] | null;
+  readonly tables: readonly TableName[] | null;
 }
 
 export type Verdict = 'current' | 'superseded' | 'unknown';

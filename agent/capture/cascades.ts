@@ -2,7 +2,8 @@
  * Foreign keys whose cascades a server does not log: a row that is deleted, or whose referenced columns change, changes
  * rows of other tables unseen. These tables are copied anew afterwards. Pure.
  */
-import type { TableName } from './statements.ts';
+import { tableKey } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 
 export interface Cascade {
   /** `schema.table.constraint`, of the child. */
@@ -29,12 +30,12 @@ export class Cascades {
   /** @param cascades null: the server logs them */
   constructor(cascades: readonly Cascade[] | null) {
     this.tracked = cascades !== null;
-    const byParent = Map.groupBy(cascades ?? [], ({ parent }) => keyOf(parent));
+    const byParent = Map.groupBy(cascades ?? [], ({ parent }) => tableKey(parent));
     for (const [key, own] of byParent) {
       const children = new Map<string, TableName>();
       const next = [...own];
       for (let cascade = next.pop(); cascade !== undefined; cascade = next.pop()) {
-        const child = keyOf(cascade.child);
+        const child = tableKey(cascade.child);
         if (children.has(child)) continue;
         children.set(child, cascade.child);
         next.push(...(byParent.get(child) ?? []));
@@ -46,10 +47,6 @@ export class Cascades {
 
   /** Null: nothing follows. */
   of(schema: string, name: string): Following | null {
-    return this.#following.get(keyOf({ schema, name })) ?? null;
+    return this.#following.get(tableKey({ schema, name })) ?? null;
   }
-}
-
-function keyOf({ schema, name }: TableName): string {
-  return JSON.stringify([schema, name]);
 }

@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { encodeBatch } from '../../shared/batch-encoder.ts';
 import { throwFaults } from '../../shared/findings.ts';
 import type { Logger } from '../../shared/logging.ts';
+import { tableText } from '../../shared/table-name.ts';
 import { beginProgress, idleProgress, markStale, queueTables } from '../snapshot/progress.ts';
 import type { QueuedTable, SnapshotProgress } from '../snapshot/progress.ts';
 import { startMarker } from '../snapshot/markers.ts';
@@ -78,7 +79,7 @@ export async function adoptRules(
     );
     if (added.length > 0) next = markStale(queueTables(next, added.map(namesOf)), new Date(now()).toISOString());
     logger.warn(
-      { before: progress.rules, now: selection.rules, copied: added.map(({ schema, name }) => `${schema}.${name}`) },
+      { before: progress.rules, now: selection.rules, copied: added.map(tableText) },
       'tables are chosen otherwise now: new ones are copied, rows of those no longer chosen stay as they are',
     );
   }

@@ -40,7 +40,7 @@ import { UndoneRows } from './undone-rows.ts';
 
 export type { RawEvent } from './events.ts';
 export type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-sink.ts';
-export type { DdlKind, DdlStatement, TableName } from './statements.ts';
+export type { DdlKind, DdlStatement } from './statements.ts';
 export type { SourceColumn, SourceTable } from './table-map.ts';
 
 type State = 'outside' | 'opened' | 'inside' | 'dead';

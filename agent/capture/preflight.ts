@@ -8,7 +8,8 @@ import { RESERVED_COLUMNS } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { fault, ok, warning } from '../../shared/findings.ts';
 import type { Finding } from '../../shared/findings.ts';
-import { quoteName } from '../../shared/sql.ts';
+import { quoteName, quoteTable } from '../../shared/sql.ts';
+import { tableText } from '../../shared/table-name.ts';
 import { missingSelects } from './select-rights.ts';
 import type { Selection } from './selection.ts';
 import type { SourceIdentity } from './source.ts';
@@ -251,7 +252,7 @@ export function checkTargets(tables: readonly CapturedTable[], selection: Select
   const byTarget = Map.groupBy(tables, ({ schema, name }) => selection.targetName(schema, name));
   return [...byTarget].flatMap(([target, sharing]) => {
     if (sharing.length < 2) return [];
-    const names = sharing.map(({ schema, name }) => `${schema}.${name}`).join(' and ');
+    const names = sharing.map(tableText).join(' and ');
     return [
       fault(`table ${target}`, 'SOURCE_TABLE', `${names} would share this name at the head office`, {
         cure: 'give all but one another name in tables.map, or exclude them',
@@ -274,12 +275,12 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
     );
   }
   for (const table of tables) {
-    const subject = `table ${table.schema}.${table.name}`;
-    const name = `${quoteName(table.schema)}.${quoteName(table.name)}`;
+    const subject = `table ${tableText(table)}`;
+    const name = quoteTable(table.schema, table.name);
     if (table.name.toLowerCase().startsWith('tributary_')) {
       findings.push(
         fault(subject, 'SOURCE_TABLE', 'names that begin with tributary_ are reserved at the head office', {
-          cure: `rename it, or exclude it: tables.exclude: ["${table.schema}.${table.name}"]`,
+          cure: `rename it, or exclude it: tables.exclude: ["${tableText(table)}"]`,
         }),
       );
     }
@@ -317,7 +318,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
     if (table.problem !== null) {
       findings.push(
         fault(subject, 'VALUE_UNSUPPORTED', table.problem, {
-          cure: `exclude it: tables.exclude: ["${table.schema}.${table.name}"]`,
+          cure: `exclude it: tables.exclude: ["${tableText(table)}"]`,
         }),
       );
     }
@@ -328,7 +329,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
       warning(
         'source.foreign_keys',
         `${name} cascades, and this server does not log the rows that a cascade changes: after a DELETE in ` +
-          `${parent.schema}.${parent.name}, or a change of what is referenced, ${child.schema}.${child.name} is copied again`,
+          `${tableText(parent)}, or a change of what is referenced, ${tableText(child)} is copied again`,
       ),
     );
   }

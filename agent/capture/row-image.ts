@@ -8,6 +8,7 @@
  */
 import type { Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
 import { UndecodableText } from './charsets.ts';
 import { MalformedJson } from './json-binary.ts';
 import { applyJsonDiffs } from './json-diff.ts';
@@ -102,8 +103,7 @@ export class RowDecoder {
   }
 
   #where(): string {
-    const { schema, name } = this.#definition.table;
-    return `${schema}.${name}`;
+    return tableText(this.#definition.table);
   }
 
   /**

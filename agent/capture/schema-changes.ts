@@ -2,8 +2,8 @@
  * What statements do to captured tables: which rows they take away, which tables have to be copied again, and what was
  * concluded from definitions that are no longer true.
  */
+import { tableKey } from '../../shared/table-name.ts';
 import type { QueuedTable } from '../snapshot/progress.ts';
-import { tableKey } from './batcher.ts';
 import type { Catalogue } from './catalogue.ts';
 import type { StreamPlace } from './group-sink.ts';
 import { LookAgain } from './look-again.ts';
@@ -47,7 +47,7 @@ export class SchemaChanges {
   }
 
   isRedefined(schema: string, name: string): boolean {
-    return this.#redefined.has(tableKey(schema, name));
+    return this.#redefined.has(tableKey({ schema, name }));
   }
 
   truncate(logged: QueuedTable): void {
@@ -118,7 +118,7 @@ export class SchemaChanges {
 
   #noteRedefined(tables: readonly QueuedTable[], place: StatementPlace): void {
     if (!this.#isNews(place)) return;
-    for (const { schema, name } of tables) this.#redefined.add(tableKey(schema, name));
+    for (const table of tables) this.#redefined.add(tableKey(table));
     if (tables.length > 0) this.#o.onRedefined();
   }
 

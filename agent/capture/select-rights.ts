@@ -3,6 +3,7 @@
  * say that it is there: a snapshot would pass it by without a word. Pure.
  */
 import { quoteGrantedDatabase, quoteName, quoteTable } from '../../shared/sql.ts';
+import { splitNames } from '../../shared/table-name.ts';
 
 /** A pattern of `tables.include` whose tables the account may not see all of, and what would let it. */
 export interface MissingSelect {
@@ -39,9 +40,7 @@ export function missingSelects(
   }));
   const everywhere = readable.some(({ revoked, schema, table }) => !revoked && schema === '*' && table === '*');
   return include.flatMap(pattern => {
-    const dot = pattern.indexOf('.');
-    const schema = fold(dot < 0 ? pattern : pattern.slice(0, dot));
-    const table = fold(dot < 0 ? '*' : pattern.slice(dot + 1));
+    const [schema = '*', table = '*'] = (splitNames(pattern) ?? []).map(fold);
     const anySchema = isPattern(schema);
     // Partial revokes take a schema out of what was granted everywhere.
     const revoked = readable.some(grant => grant.revoked && (anySchema || grant.schema === schema));

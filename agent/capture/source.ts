@@ -6,7 +6,8 @@ import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
 import type { MysqlSettings } from '../../shared/link-settings.ts';
 import { connectMysql, mysqlError, streamCells } from '../../shared/mysql.ts';
-import { quoteName } from '../../shared/sql.ts';
+import { quoteName, quoteTable } from '../../shared/sql.ts';
+import { tableText } from '../../shared/table-name.ts';
 import type { Cascade } from './cascades.ts';
 
 /** Rows of a stream that wait to be asked for. */
@@ -258,14 +259,14 @@ export class SourceConnection {
     for (const [, foreignKeys] of Map.groupBy(parts, row => `${row['cs'] ?? ''}.${row['cn'] ?? ''}`)) {
       const child = { schema: foreignKeys[0]?.['cs'] ?? '', name: foreignKeys[0]?.['cn'] ?? '' };
       // MariaDB shows the rules in its catalogue to those only who may do more than SELECT [live]; the statement shows them.
-      const [made] = await this.rows(`SHOW CREATE TABLE ${quoteName(child.schema)}.${quoteName(child.name)}`);
+      const [made] = await this.rows(`SHOW CREATE TABLE ${quoteTable(child.schema, child.name)}`);
       const lines = (made?.['Create Table'] ?? '').split('\n');
       for (const [name, columns] of Map.groupBy(foreignKeys, row => row['name'] ?? '')) {
         const line = lines.find(each => each.includes(`CONSTRAINT ${quoteName(name)} FOREIGN KEY`));
         // A rule that cannot be found is taken for a cascade: a needless copy costs less than a missed one.
         if (line !== undefined && !/ ON (?:DELETE|UPDATE) (?:CASCADE|SET)\b/.test(line)) continue;
         cascades.push({
-          name: `${child.schema}.${child.name}.${name}`,
+          name: `${tableText(child)}.${name}`,
           parent: { schema: columns[0]?.['ps'] ?? '', name: columns[0]?.['pn'] ?? '' },
           child,
           columns: columns.map(row => row['part'] ?? ''),

@@ -5,14 +5,10 @@
  * Invariant: what is not recognised is `unknown`, and the caller stops at it; nothing is taken to be harmless because it
  * was not understood.
  */
+import type { TableName } from '../../shared/table-name.ts';
 import { leavesRows } from './alter-clauses.ts';
 import { Tokens, USUAL_QUOTING } from './sql-tokens.ts';
 import type { Quoting } from './sql-tokens.ts';
-
-export interface TableName {
-  readonly schema: string;
-  readonly name: string;
-}
 
 export type DdlKind =
   | 'create-table'

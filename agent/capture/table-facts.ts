@@ -7,6 +7,7 @@
  * such statement is followed by a snapshot of the table, or begins an empty one.
  */
 import type { Value } from '../../shared/batch.ts';
+import { tableKey } from '../../shared/table-name.ts';
 import { inet4Text, inet6Text, uuidText } from './fixed-text.ts';
 import type { Flavor } from './source.ts';
 
@@ -71,7 +72,7 @@ export class Facts {
   }
 
   of(schema: string, name: string): TableFacts {
-    return this.#tables.get(factKey(schema, name)) ?? NO_FACTS;
+    return this.#tables.get(tableKey({ schema, name })) ?? NO_FACTS;
   }
 
   /**
@@ -79,7 +80,7 @@ export class Facts {
    * and need not: what has taken it away, or its name, stands behind them in the stream and takes them away as well.
    */
   canRead(schema: string, name: string): boolean {
-    return this.#there?.has(factKey(schema, name)) ?? true;
+    return this.#there?.has(tableKey({ schema, name })) ?? true;
   }
 
   /** Of all tables, or of one. */
@@ -104,19 +105,19 @@ export class Facts {
          FROM information_schema.COLUMNS WHERE (COLUMN_KEY = 'PRI'${special}) AND ${system}${where}`,
       values,
     );
-    const byTable = Map.groupBy([...indexes, ...columns], row => factKey(row['ts'] ?? '', row['tn'] ?? ''));
+    const byTable = Map.groupBy([...indexes, ...columns], rowTable);
     const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows)]));
     if (flavor === 'mysql') return new Facts(flavor, facts);
     const there = await source.rows(
       `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn FROM information_schema.TABLES WHERE ${system}${where}`,
       values,
     );
-    return new Facts(flavor, facts, new Set(there.map(row => factKey(row['ts'] ?? '', row['tn'] ?? ''))));
+    return new Facts(flavor, facts, new Set(there.map(rowTable)));
   }
 }
 
-function factKey(schema: string, name: string): string {
-  return JSON.stringify([schema, name]);
+function rowTable(row: Row): string {
+  return tableKey({ schema: row['ts'] ?? '', name: row['tn'] ?? '' });
 }
 
 function factsOf(rows: readonly Row[]): TableFacts {

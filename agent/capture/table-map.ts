@@ -9,6 +9,7 @@
  */
 import { formatColumnType } from '../../shared/column-type.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
 import { ByteReader } from './byte-reader.ts';
 import { textDecoder } from './charsets.ts';
 import type { Charset, ForeignCharset } from './charsets.ts';
@@ -302,7 +303,7 @@ export function readTableMap(
   mariadb: boolean,
   charsets: ServerCharsets = ServerCharsets.builtIn(mariadb),
 ): TableDefinition {
-  const where = `${head.schema}.${head.name}`;
+  const where = tableText(head);
   const reader: ByteReader = new ByteReader(body, `TableMap event of ${where}`, head.columnsAt);
   const { fixed, nulls } = readFixed(reader, where);
   const metadata = readMetadata(

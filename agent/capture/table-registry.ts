@@ -8,6 +8,7 @@
  * are an error, never skipped.
  */
 import { TributaryError } from '../../shared/errors.ts';
+import { tableKey } from '../../shared/table-name.ts';
 import type { GroupSink, TableWriter } from './group-sink.ts';
 import { RowDecoder } from './row-image.ts';
 import type { ServerCharsets } from './server-charsets.ts';
@@ -70,7 +71,7 @@ export class TableRegistry {
 
   #define(body: Buffer, mariadb: boolean): Entry {
     const head = readTableMapHead(body);
-    const key = `${head.schema}\0${head.name}`;
+    const key = tableKey(head);
     const known = this.#byName.get(key);
     if (known !== undefined && sameDefinition(known, body)) return known;
     let captured: CapturedTable | null = null;

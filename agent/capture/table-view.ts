@@ -4,6 +4,7 @@
  */
 import type { ColumnDescription, Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
 import { HASH_TYPE, TO_NULL, checkChoice } from './column-choice.ts';
 import type { Convert } from './column-choice.ts';
 import type { Selection } from './selection.ts';
@@ -35,7 +36,7 @@ export interface TableView {
 /** @throws TributaryError SOURCE_TABLE where a choice of columns takes a part of the key away, or all columns */
 export function viewTable(definition: SourceTable, facts: TableFacts, selection: Selection): TableView {
   const { schema, name } = definition;
-  const table = `${schema}.${name}`;
+  const table = tableText({ schema, name });
   const views: ColumnView[] = [];
   const ignored: number[] = [];
   definition.columns.forEach((column, index) => {

@@ -7,6 +7,7 @@ import { LONG_BYTES, LongBytes, LongText } from '../../shared/long-value.ts';
 import type { ColumnDescription, TableDescription, Value } from '../../shared/batch.ts';
 import { parseColumnType, wireKind } from '../../shared/column-type.ts';
 import { quoteName } from '../../shared/sql.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
 import { CHARSETS, isBuiltIn } from './charsets.ts';
 import type { ForeignCharset } from './charsets.ts';
 import { HASH_TYPE, TO_NULL, checkChoice } from './column-choice.ts';
@@ -85,7 +86,7 @@ export async function readTables(
     }))
     .filter(table => selection.captures(table.schema, table.name))
     .map(table => {
-      const rows = columns.get(`${table.schema}.${table.name}`) ?? [];
+      const rows = columns.get(tableKey(table)) ?? [];
       const described = describe(table, rows, facts.of(table.schema, table.name), selection, flavor);
       return { ...described, problem: tableProblem(table.type, table.engine) ?? described.problem };
     });
@@ -114,7 +115,7 @@ function tableProblem(type: string | null | undefined, engine: string | null | u
 type CatalogueRow = Record<string, string | null>;
 
 function groupByTable(rows: readonly CatalogueRow[]): Map<string, CatalogueRow[]> {
-  return Map.groupBy(rows, row => `${row['ts'] ?? ''}.${row['tn'] ?? ''}`);
+  return Map.groupBy(rows, row => tableKey({ schema: row['ts'] ?? '', name: row['tn'] ?? '' }));
 }
 
 function describe(
@@ -141,11 +142,11 @@ function describe(
     if (facts.leftOut.has(column)) continue;
     try {
       if (choice === 'omit') {
-        checkChoice(`${schema}.${name}`, { name: column, type: '', ...key }, choice);
+        checkChoice(tableText(table), { name: column, type: '', ...key }, choice);
         continue;
       }
       const read = wireType(row, flavor);
-      checkChoice(`${schema}.${name}`, { name: column, type: read, ...key }, choice);
+      checkChoice(tableText(table), { name: column, type: read, ...key }, choice);
       const charset = foreignCharset(row);
       const sql = expressions(quoted, read, charset);
       const convert = choice === 'null' ? TO_NULL : choice === 'hash' ? selection.hasher.hash : null;

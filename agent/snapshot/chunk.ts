@@ -2,6 +2,7 @@
 import type { CopyOp, TableDescription, Value } from '../../shared/batch.ts';
 import { parseColumnType } from '../../shared/column-type.ts';
 import { TributaryError, assert } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
 import { keyColumns, keyIdOf } from '../capture/batcher.ts';
 import type { BatchDraft, KeyId } from '../capture/batcher.ts';
 import { EMPTY_MEMBER_KEY, UndecodableText } from '../capture/charsets.ts';
@@ -35,13 +36,9 @@ function refuseErrorValues(table: CapturedTable, cells: readonly (readonly (Buff
     const type = parseColumnType(read);
     if (type.base !== 'enum' || !type.members.includes('')) return;
     if (cells.every(row => row[table.columns.length + place]?.toString() !== '0')) return;
-    throw new TributaryError(
-      'VALUE_UNSUPPORTED',
-      `${table.schema}.${table.name}, column ${name}: ${EMPTY_MEMBER_KEY}.`,
-      {
-        hint: 'Correct the value at the branch, or exclude the table.',
-      },
-    );
+    throw new TributaryError('VALUE_UNSUPPORTED', `${tableText(table)}, column ${name}: ${EMPTY_MEMBER_KEY}.`, {
+      hint: 'Correct the value at the branch, or exclude the table.',
+    });
   });
 }
 
@@ -56,7 +53,7 @@ export function readersOf(table: CapturedTable, charsets: ServerCharsets): ((cel
         return read(cell);
       } catch (error) {
         if (!(error instanceof UndecodableText)) throw error;
-        const where = `${table.schema}.${table.name}, column ${table.columns[c]!.name}`;
+        const where = `${tableText(table)}, column ${table.columns[c]!.name}`;
         throw new TributaryError('VALUE_UNSUPPORTED', `${where}: ${error.message}.`, {
           hint: 'Correct the value at the branch, or leave the column or the table out.',
           cause: error,

@@ -12,6 +12,7 @@
 import { randomUUID } from 'node:crypto';
 import { TributaryError } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
+import { tableText } from '../../shared/table-name.ts';
 import { keyColumns } from '../capture/batcher.ts';
 import type { Spool } from '../spool/spool.ts';
 import { CountedCopy } from './counted-copy.ts';
@@ -126,7 +127,7 @@ export class Snapshotter {
     this.#begunAt = Date.now();
     this.#o.logger.info({ snapshot: next.id, tables: wanted.length }, 'snapshot begun');
     if (missing.length > 0) {
-      const names = missing.map(({ schema, name }) => `${schema}.${name}`);
+      const names = missing.map(tableText);
       this.#o.logger.warn({ tables: names }, 'tables to be copied are not there, or the user may not see them');
     }
   }

@@ -5,6 +5,7 @@
 import * as z from 'zod';
 import type { SourceMark, Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import type { TableName } from '../../shared/table-name.ts';
 
 /** The last event group taken. On resuming it is read again and compared: another history shows there. */
 export interface LastGroup {
@@ -24,9 +25,7 @@ export interface Position {
   readonly lastGroup: LastGroup | null;
 }
 
-export interface SnapshotTable {
-  readonly schema: string;
-  readonly name: string;
+export interface SnapshotTable extends TableName {
   readonly state: 'waiting' | 'copying' | 'done';
   /** Key of the last row copied, in key order; null: none yet. */
   readonly lastKey: readonly Value[] | null;
@@ -71,10 +70,8 @@ export interface StoredRules {
   readonly hashedBy: string;
 }
 
-export interface QueuedTable {
-  readonly schema: string;
-  readonly name: string;
-}
+/** A table that is to be copied. */
+export type QueuedTable = TableName;
 
 const positionSchema = z.object({
   source: z.object({

@@ -9,6 +9,8 @@ import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { BatchBody, TableDescription } from '../../shared/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import { quoteString, quoteTable } from '../../shared/sql.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { clearRows, deleteRows, sweepRows, truncateRows } from './delete.ts';
 import { deleteRowsBut, upsertRowsBut } from './leave-out.ts';
 import type { LeaveOut } from './leave-out.ts';
@@ -27,12 +29,6 @@ import { writeCopies } from './write-copies.ts';
 
 /** Below this, one statement of text is faster than LOAD DATA's extra round trip. */
 const LOAD_FROM_ROWS = 64;
-
-/** A table as a branch names it. At the head office it is `name` in the target database. */
-export interface TableName {
-  readonly schema: string;
-  readonly name: string;
-}
 
 /** A snapshot marker, its tables by name. The caller keeps the snapshot's state. */
 export interface SnapshotMarker {
@@ -136,7 +132,7 @@ export class Applier {
     const steps: Step[] = [];
     let rows = 0;
     for (const run of runs) {
-      if (unfit.has(tableId(run.table))) continue;
+      if (unfit.has(tableKey(run.table))) continue;
       const index = withRows.indexOf(run);
       const table = index >= 0 ? tables[index]! : run.truncate ? await this.#store.find(run.table) : null;
       if (table === null) continue;
@@ -165,7 +161,7 @@ export class Applier {
         tables.push(...(await this.#store.prepare([description], options.approveRebuild)));
       } catch (error) {
         if (!isSchemaFault(error) || (error instanceof OtherForm && options.leaveOut !== 'all')) throw error;
-        unfit.set(tableId(description), error);
+        unfit.set(tableKey(description), error);
         tables.push(null);
       }
     }
@@ -235,7 +231,9 @@ export class Applier {
       this.#forgetIfChanged(error);
       // A row that may not be left out is named already.
       if (error instanceof TributaryError && error.code === 'BATCH_REFUSED') throw error;
-      throw isRowFault(error) ? refusal(table, null, error) : targetError(error, `Deleting from ${schema}.${name}`);
+      throw isRowFault(error)
+        ? refusal(table, null, error)
+        : targetError(error, `Deleting from ${tableText({ schema, name })}`);
     }
   }
 
@@ -261,7 +259,7 @@ export class Applier {
       return 0;
     } catch (error) {
       this.#forgetIfChanged(error);
-      if (!isRowFault(error)) throw targetError(error, `Writing to ${schema}.${name}`);
+      if (!isRowFault(error)) throw targetError(error, `Writing to ${tableText({ schema, name })}`);
       if (leaveOut !== null) throw error;
       throw await findRefusedRow(connection, table, rows, branch, batchNumber, error);
     }
@@ -356,19 +354,14 @@ function markersOf(body: BatchBody): SnapshotMarker[] {
   });
 }
 
-/** A source table's identity. */
-export function tableId({ schema, name }: TableName): string {
-  return JSON.stringify([schema, name]);
-}
-
 function unfitOf(
   unfit: ReadonlyMap<string, TributaryError>,
   descriptions: readonly TableDescription[],
   runs: readonly Run[],
 ): UnfitTable[] {
   return [...unfit].map(([id, error]) => {
-    const own = runs.filter(run => tableId(run.table) === id);
+    const own = runs.filter(run => tableKey(run.table) === id);
     const changes = own.reduce((sum, run) => sum + rowsOf(run) + (run.truncate ? 1 : 0), 0);
-    return { description: descriptions.find(table => tableId(table) === id)!, error, changes };
+    return { description: descriptions.find(table => tableKey(table) === id)!, error, changes };
   });
 }

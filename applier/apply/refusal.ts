@@ -5,6 +5,7 @@
 import type { Connection } from 'mysql2/promise';
 import type { Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
 import type { RowSet } from './merge.ts';
 import { isRowFault, messageOf, targetError } from './target-error.ts';
 import type { TargetTable } from './target-table.ts';
@@ -78,7 +79,7 @@ export function refusal(table: TargetTable, key: string | null, fault: unknown):
 }
 
 function tableName(table: TargetTable): string {
-  return `${table.description.schema}.${table.description.name}`;
+  return tableText(table.description);
 }
 
 /** A row's key for people. @param key its values in key order */

@@ -14,6 +14,7 @@ import type { TableDescription } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { closeQuietly, mysqlErrno } from '../../shared/mysql.ts';
 import { quoteName, quoteString, quoteTable } from '../../shared/sql.ts';
+import { tableText } from '../../shared/table-name.ts';
 import { targetError } from './target-error.ts';
 import { prepareTargetSession } from './target-session.ts';
 import { planTable } from './target-table.ts';
@@ -216,7 +217,7 @@ export class TableStore {
     if (!mayRebuild) {
       throw new TributaryError(
         'TARGET_SCHEMA',
-        `${description.schema}.${description.name}: the table at the head office is large and would be rebuilt.`,
+        `${tableText(description)}: the table at the head office is large and would be rebuilt.`,
         { hint: `In a quiet hour \`tributary-applier schema approve\` and the branch's id; it runs: ${plan.sql}` },
       );
     }
@@ -230,7 +231,7 @@ export class OtherForm extends TributaryError {
   readonly table: string;
 
   constructor(schema: string, table: string, why: string) {
-    super('TARGET_SCHEMA', `${schema}.${table}: ${why}.`, {
+    super('TARGET_SCHEMA', `${tableText({ schema, name: table })}: ${why}.`, {
       hint:
         'Let the table have a key at every branch, or at none. Then, at the head office, ' +
         `DROP TABLE ${quoteName(table)} and \`branch retry\`; at the other branches \`tributary-agent snapshot\`.`,
@@ -239,9 +240,9 @@ export class OtherForm extends TributaryError {
   }
 }
 
-function unapproved({ schema, name }: TableDescription, plan: Exclude<TablePlan, { do: 'use' }>): TributaryError {
+function unapproved(table: TableDescription, plan: Exclude<TablePlan, { do: 'use' }>): TributaryError {
   const what = plan.do === 'create' ? 'a new table' : 'another definition of its table';
-  return new TributaryError('TARGET_SCHEMA', `${schema}.${name}: ${what} waits to be approved (schema.changes).`, {
+  return new TributaryError('TARGET_SCHEMA', `${tableText(table)}: ${what} waits to be approved (schema.changes).`, {
     hint: `\`tributary-applier schema approve\` and the branch's id; it runs: ${plan.sql.slice(0, 500)}`,
   });
 }
@@ -252,7 +253,7 @@ function nameOf(description: TableDescription): string {
 
 /** A fault of DDL: what is neither a matter of waiting nor of rights is the table's own. */
 function ddlError(error: unknown, description: TableDescription, sql: string): TributaryError {
-  const fault = targetError(error, `${description.schema}.${description.name}`);
+  const fault = targetError(error, tableText(description));
   if (fault.code !== 'TARGET_UNREACHABLE' || mysqlErrno(error) === null) return fault;
   return new TributaryError('TARGET_SCHEMA', fault.message, {
     cause: error,

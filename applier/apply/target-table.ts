@@ -13,6 +13,7 @@ import { formatColumnType } from '../../shared/column-type.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { RESERVED_COLUMNS } from '../../shared/batch.ts';
 import { quoteName, quoteTable } from '../../shared/sql.ts';
+import { tableText } from '../../shared/table-name.ts';
 import {
   asText,
   canBeKey,
@@ -133,7 +134,7 @@ export function keyOf(description: TableDescription): number[] {
 }
 
 function refuse(description: TableDescription, why: string, hint: string): never {
-  throw new TributaryError('TARGET_SCHEMA', `${description.schema}.${description.name}: ${why}.`, { hint });
+  throw new TributaryError('TARGET_SCHEMA', `${tableText(description)}: ${why}.`, { hint });
 }
 
 /** Whether a key has room in an index beside `_branch`, whole. */

@@ -7,8 +7,8 @@
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { Value } from '../../shared/batch.ts';
-import type { TableName } from '../apply/applier.ts';
-import { tableId } from '../apply/applier.ts';
+import { tableKey } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import type { RefusedRow } from '../apply/leave-out.ts';
 import { isoColumn, readCount, readJson, readText, readTextOrNull } from './sql-values.ts';
 
@@ -69,7 +69,7 @@ export async function readKnown(connection: Connection, branch: string): Promise
   const keys = new Map<string, Set<string>>();
   const tables = new Set<string>();
   for (const row of rows) {
-    const id = tableId({ schema: readText(row, 'source_schema'), name: readText(row, 'table_name') });
+    const id = tableKey({ schema: readText(row, 'source_schema'), name: readText(row, 'table_name') });
     const hash = readText(row, 'key_hash');
     if (hash === WHOLE_TABLE) tables.add(id);
     else keys.set(id, (keys.get(id) ?? new Set()).add(hash));

@@ -10,7 +10,8 @@ import { hash } from 'node:crypto';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { TableDescription } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import type { TableName } from '../apply/applier.ts';
+import { tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { readCount, readText } from './sql-values.ts';
 
 /** Characters of JSON that describe a table's columns: names and types of a thousand, or an ENUM of many members. */
@@ -117,7 +118,7 @@ export class TableClaims {
   #contested(table: TableDescription, holder: string): TributaryError {
     return new TributaryError(
       'TARGET_SCHEMA',
-      `${this.#branch}: table ${table.name} of schema ${table.schema} would share its head-office table with ${holder}.${table.name}.`,
+      `${this.#branch}: table ${table.name} of schema ${table.schema} would share its head-office table with ${tableText({ schema: holder, name: table.name })}.`,
       { hint: 'Exclude one of them at the branch, or give it another name in tables.map, then `branch retry`.' },
     );
   }
@@ -139,7 +140,7 @@ function definitionOf(table: TableDescription): string {
   if (definition.length <= MAX_DEFINITION) return definition;
   throw new TributaryError(
     'TARGET_SCHEMA',
-    `${table.schema}.${table.name}: its columns take ${definition.length} characters to describe, at most ${MAX_DEFINITION} are taken.`,
+    `${tableText(table)}: its columns take ${definition.length} characters to describe, at most ${MAX_DEFINITION} are taken.`,
     { hint: 'Exclude the table at the branch.' },
   );
 }

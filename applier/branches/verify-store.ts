@@ -15,7 +15,7 @@ import type { SourceMark } from '../../shared/batch.ts';
 import { assert } from '../../shared/errors.ts';
 import { TableSums } from '../../shared/row-sums.ts';
 import { quoteString } from '../../shared/sql.ts';
-import type { TableName } from '../apply/applier.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { isoColumn, readBytes, readCount, readText, readTextOrNull } from './sql-values.ts';
 import type { Row } from './sql-values.ts';
 

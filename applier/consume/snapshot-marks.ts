@@ -8,8 +8,8 @@
 import type { Connection } from 'mysql2/promise';
 import type { BatchBody, Change } from '../../shared/batch.ts';
 import { assert } from '../../shared/errors.ts';
-import { tableId } from '../apply/applier.ts';
-import type { TableName } from '../apply/applier.ts';
+import { tableKey } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { saveOutcome } from '../branches/quarantine-store.ts';
 import type { Decision } from '../branches/quarantine-store.ts';
 import { clearOlder, readKnown } from '../branches/quarantined-rows.ts';
@@ -112,7 +112,7 @@ async function finish(
   if (row.quarantined > 0) {
     const known = await readKnown(connection, branch);
     for (const table of covered) {
-      if (known.tables.has(tableId(table))) continue;
+      if (known.tables.has(tableKey(table))) continue;
       await clearOlder(connection, branch, table, snapshot.startBatch);
     }
   }

@@ -17,7 +17,7 @@ import type { Logger } from '../../shared/logging.ts';
 import { mysqlErrno, streamCells } from '../../shared/mysql.ts';
 import { TableSums, markRow } from '../../shared/row-sums.ts';
 import { quoteString, quoteTable } from '../../shared/sql.ts';
-import type { TableName } from '../apply/applier.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { readServerTable } from '../apply/table-store.ts';
 import { keyOf } from '../apply/target-table.ts';
 import { isSchemaFault } from '../apply/target-error.ts';

@@ -34,7 +34,7 @@ export interface CompareOptions {
   readonly branchId: string;
   /** Every base table of these schemas is compared, and the head office must hold no row of the branch beyond them. */
   readonly schemas?: readonly string[];
-  /** Or just these tables, as `schema.table`. */
+  /** Or just these tables, as `schema.table`; here and below a name with a dot stands in backquotes. */
   readonly tables?: readonly string[];
   /** Tables of `schemas` that are not captured, as `schema.table`. */
   readonly exclude?: readonly string[];
@@ -157,7 +157,7 @@ async function compareAll(branch: Connection, headOffice: Connection, options: C
 
   const tables = await tablesOf(atBranch, options);
   for (const { schema, name } of tables) {
-    const full = `${schema}.${name}`;
+    const full = fullName(schema, name);
     const targetName = options.map?.[full] ?? name;
     expected.add(targetName);
     const facts = await columnsOf(atBranch, schema, name, options.withoutGenerated ?? false);
@@ -211,7 +211,7 @@ async function tablesOf(query: Rows, options: CompareOptions): Promise<{ schema:
   const wanted = new Set(options.tables);
   const excluded = new Set(options.exclude);
   const found: { schema: string; name: string }[] = [];
-  const schemas = options.schemas ?? [...new Set([...wanted].map(table => table.slice(0, table.indexOf('.'))))];
+  const schemas = options.schemas ?? [...new Set([...wanted].map(table => schemaOf(table)))];
   for (const schema of schemas) {
     const rows = await query(
       `SELECT TABLE_NAME AS name FROM information_schema.TABLES
@@ -219,7 +219,7 @@ async function tablesOf(query: Rows, options: CompareOptions): Promise<{ schema:
       [schema],
     );
     for (const row of rows) {
-      const full = `${schema}.${String(row['name'])}`;
+      const full = fullName(schema, String(row['name']));
       if (excluded.has(full) || (options.tables !== undefined && !wanted.has(full))) continue;
       found.push({ schema, name: String(row['name']) });
       wanted.delete(full);
@@ -227,6 +227,15 @@ async function tablesOf(query: Rows, options: CompareOptions): Promise<{ schema:
   }
   if (wanted.size > 0) throw new Error(`the branch has no table ${[...wanted].join(', ')}`);
   return found;
+}
+
+function fullName(schema: string, table: string): string {
+  return [schema, table].map(name => (/[.`]/.test(name) ? quote(name) : name)).join('.');
+}
+
+function schemaOf(full: string): string {
+  const [name = ''] = /^(?:`(?:[^`]|``)+`|[^.]+)/.exec(full) ?? [];
+  return name.startsWith('`') ? name.slice(1, -1).replaceAll('``', '`') : name;
 }
 
 /** Every column, invisible and generated ones included, in order; the key's columns know their place in it. */

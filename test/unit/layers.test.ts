@@ -81,6 +81,25 @@ void t.test('only shared/sql.ts quotes names for SQL', t => {
   t.end();
 });
 
+void t.test('only shared/table-name.ts, its like on the page, and SQL join a table’s names', t => {
+  // `${schema}.${name}`, with whatever between: two names with dots would become one.
+  const joining = /schema(?:\)|\b)\}[^`$]{0,4}\$\{|JSON\.stringify\(\[(?:\w+\.)?schema, (?:\w+\.)?(?:name|table)\]\)/;
+  const doors = ['shared/table-name.ts', 'shared/sql.ts', 'shared/web/page.js'];
+  t.match('`${table.schema}.${table.name}`', joining, 'it sees one');
+  const pages = ['agent/web/assets', 'applier/web/assets', 'shared/web'].flatMap(folder =>
+    readdirSync(join(ROOT, folder)).map(name => ({
+      path: `${folder}/${name}`,
+      text: readFileSync(join(ROOT, folder, name), 'utf8'),
+    })),
+  );
+  const offenders = [...sources, ...pages].filter(({ path, text }) => !doors.includes(path) && joining.test(text));
+  t.same(
+    offenders.map(({ path }) => path),
+    [],
+  );
+  t.end();
+});
+
 void t.test('mains only wire: nothing imports them', t => {
   const importers = sources.filter(({ imports }) => imports.some(name => /^(agent|applier)\/main\.ts$/.test(name)));
   t.same(
