@@ -7,6 +7,7 @@ import { LONG_BYTES, LongBytes, LongText } from '../../shared/long-value.ts';
 import type { ColumnDescription, TableDescription, Value } from '../../shared/batch.ts';
 import { parseColumnType, wireKind } from '../../shared/column-type.ts';
 import { quoteName } from '../../shared/sql.ts';
+import { readTypedJson, typedJsonSelect } from '../../shared/typed-json.ts';
 import { CHARSETS, isBuiltIn } from './charsets.ts';
 import type { ForeignCharset } from './charsets.ts';
 import { HASH_TYPE, TO_NULL, checkChoice } from './column-choice.ts';
@@ -290,6 +291,8 @@ function expressions(
     case 'enum':
     case 'set':
       return { ...same(`${quoted}+0`), select: quoted };
+    case 'json':
+      return { ...same(quoted), select: typedJsonSelect(quoted) };
     default:
       return same(quoted);
   }
@@ -320,8 +323,9 @@ function converterFor(type: string): (cell: Buffer) => Value {
     case 'decimal':
     case 'temporal':
       return cell => cell.toString('latin1');
-    case 'text':
     case 'json':
+      return cell => readTypedJson(cell.toString('utf8'));
+    case 'text':
       // The server converts text itself, so that it is UTF-8.
       return cell => (cell.length < LONG_BYTES ? cell.toString('utf8') : new LongText(cell));
   }
