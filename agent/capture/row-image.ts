@@ -9,6 +9,7 @@
 import type { Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { tableText } from '../../shared/table-name.ts';
+import { UncarriedJson } from '../../shared/typed-json.ts';
 import { UndecodableText } from './charsets.ts';
 import { MalformedJson } from './json-binary.ts';
 import { applyJsonDiffs } from './json-diff.ts';
@@ -295,7 +296,7 @@ export class RowDecoder {
   #explain(error: unknown, column: number): unknown {
     const { name, type } = this.#definition.table.columns[column]!;
     const where = `${this.#where()}, column ${name} (${type.slice(0, 60)})`;
-    if (error instanceof UndecodableText) {
+    if (error instanceof UndecodableText || error instanceof UncarriedJson) {
       return new TributaryError('VALUE_UNSUPPORTED', `${where}: ${error.message}.`, {
         hint: 'Correct the value at the branch, or exclude the table.',
         cause: error,

@@ -8,6 +8,7 @@ import type { ColumnDescription, TableDescription, Value } from '../../shared/ba
 import { parseColumnType, wireKind } from '../../shared/column-type.ts';
 import { quoteName } from '../../shared/sql.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
+import { readTypedJson, typedJsonSelect } from '../../shared/typed-json.ts';
 import { CHARSETS, isBuiltIn } from './charsets.ts';
 import type { ForeignCharset } from './charsets.ts';
 import { HASH_TYPE, TO_NULL, checkChoice } from './column-choice.ts';
@@ -291,6 +292,8 @@ function expressions(
     case 'enum':
     case 'set':
       return { ...same(`${quoted}+0`), select: quoted };
+    case 'json':
+      return { ...same(quoted), select: typedJsonSelect(quoted) };
     default:
       return same(quoted);
   }
@@ -321,8 +324,9 @@ function converterFor(type: string): (cell: Buffer) => Value {
     case 'decimal':
     case 'temporal':
       return cell => cell.toString('latin1');
-    case 'text':
     case 'json':
+      return cell => readTypedJson(cell.toString('utf8'));
+    case 'text':
       // The server converts text itself, so that it is UTF-8.
       return cell => (cell.length < LONG_BYTES ? cell.toString('utf8') : new LongText(cell));
   }

@@ -3,6 +3,7 @@ import type { CopyOp, TableDescription, Value } from '../../shared/batch.ts';
 import { parseColumnType } from '../../shared/column-type.ts';
 import { TributaryError, assert } from '../../shared/errors.ts';
 import { tableText } from '../../shared/table-name.ts';
+import { UncarriedJson } from '../../shared/typed-json.ts';
 import { keyColumns, keyIdOf } from '../capture/batcher.ts';
 import type { BatchDraft, KeyId } from '../capture/batcher.ts';
 import { EMPTY_MEMBER_KEY, UndecodableText } from '../capture/charsets.ts';
@@ -52,7 +53,7 @@ export function readersOf(table: CapturedTable, charsets: ServerCharsets): ((cel
       try {
         return read(cell);
       } catch (error) {
-        if (!(error instanceof UndecodableText)) throw error;
+        if (!(error instanceof UndecodableText || error instanceof UncarriedJson)) throw error;
         const where = `${tableText(table)}, column ${table.columns[c]!.name}`;
         throw new TributaryError('VALUE_UNSUPPORTED', `${where}: ${error.message}.`, {
           hint: 'Correct the value at the branch, or leave the column or the table out.',

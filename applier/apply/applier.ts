@@ -18,7 +18,7 @@ import { loadRows } from './load-data.ts';
 import { mergeBodies } from './merge.ts';
 import type { RowSet, Run } from './merge.ts';
 import { findRefusedRow, refusal } from './refusal.ts';
-import { hasLongValues } from './row-text.ts';
+import { hasLongValues, partTyped } from './row-text.ts';
 import { OtherForm, TableStore } from './table-store.ts';
 import type { SchemaChanges } from './table-store.ts';
 import { isRowFault, isSchemaFault, isTableChange, targetError } from './target-error.ts';
@@ -249,7 +249,11 @@ export class Applier {
     const { schema, name } = table.description;
     const many = rows.rows >= LOAD_FROM_ROWS || hasLongValues(table, rows);
     const load = this.#useLoadData && many && targetSession(connection).localInfile;
-    const loadAll = (): Promise<void> => loadRows(connection, table, rows, branch, batchNumber);
+    const loadAll = async (): Promise<void> => {
+      const { plain, typed } = partTyped(table, rows);
+      await loadRows(connection, table, plain, branch, batchNumber);
+      await upsertRows(connection, table, typed, branch, batchNumber);
+    };
     try {
       if (leaveOut !== null) {
         return await upsertRowsBut(connection, table, rows, branch, batchNumber, load ? loadAll : null, leaveOut);

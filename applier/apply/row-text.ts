@@ -9,7 +9,8 @@ import type { Value } from '../../shared/batch.ts';
 import type { ColumnType } from '../../shared/column-type.ts';
 import { wireKind } from '../../shared/column-type.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
-import { wholeValue } from '../../shared/long-value.ts';
+import { LongValue, wholeValue } from '../../shared/long-value.ts';
+import { isTypedJson } from '../../shared/typed-json.ts';
 import type { RowSet } from './merge.ts';
 import type { TargetTable } from './target-table.ts';
 
@@ -90,6 +91,44 @@ export function* rowChunks(table: TargetTable, rows: RowSet): Generator<Buffer, 
 /** Whether any value is one that is read in pieces. */
 export function hasLongValues(table: TargetTable, rows: RowSet): boolean {
   return rowsWithLongValues(table, rows).length > 0;
+}
+
+/** Rows that LOAD DATA can write, and those with JSON documents that need an expression each (typed-json.ts). */
+export function partTyped(table: TargetTable, rows: RowSet): { readonly plain: RowSet; readonly typed: RowSet } {
+  const found = new Set<number>();
+  table.columns.forEach(({ type }, index) => {
+    if (type.base !== 'json') return;
+    rows.columns[index]!.forEach((value, row) => {
+      if (value instanceof LongValue ? isTypedLong(value) : isTypedJson(String(value))) found.add(row);
+    });
+  });
+  if (found.size === 0) return { plain: rows, typed: pick(rows, []) };
+  const all = [...Array(rows.rows).keys()];
+  return {
+    plain: pick(
+      rows,
+      all.filter(row => !found.has(row)),
+    ),
+    typed: pick(
+      rows,
+      [...found].sort((a, b) => a - b),
+    ),
+  };
+}
+
+function isTypedLong(value: LongValue): boolean {
+  for (const piece of value.pieces()) return isTypedJson(piece);
+  return false;
+}
+
+function pick(rows: RowSet, chosen: readonly number[]): RowSet {
+  const { columns, copies } = rows;
+  const of = <T>(values: readonly T[]): T[] => chosen.map(row => values[row]!);
+  return {
+    rows: chosen.length,
+    columns: columns.map(of),
+    ...(copies === undefined ? {} : { copies: { keys: of(copies.keys), numbers: of(copies.numbers) } }),
+  };
 }
 
 function rowsWithLongValues(table: TargetTable, rows: RowSet): number[] {

@@ -1,12 +1,17 @@
 /**
- * Rows by multi-row REPLACE as text: where the server does not take LOAD DATA LOCAL, for a few rows, and to find the one row that is refused.
+ * Rows by multi-row REPLACE as text: where the server does not take LOAD DATA LOCAL, for a few rows, for JSON documents
+ * with types that no text tells, and to find the one row that is refused.
  *
  * REPLACE, not ON DUPLICATE KEY UPDATE: a column that is not named becomes NULL, as with LOAD DATA. The primary key is
  * the only unique one, so exactly the row itself is replaced.
  */
 import type { Connection, ResultSetHeader } from 'mysql2/promise';
+import type { Value } from '../../shared/batch.ts';
+import type { ColumnType } from '../../shared/column-type.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { wholeValue } from '../../shared/long-value.ts';
 import { literalWriter, quoteString } from '../../shared/sql.ts';
+import { isTypedJson, typedJsonSql } from '../../shared/typed-json.ts';
 import { firstWarning } from './load-data.ts';
 import type { RowSet } from './merge.ts';
 import { ownFields } from './row-text.ts';
@@ -40,7 +45,7 @@ export async function upsertRows(
     `REPLACE INTO ${table.sql} (\`_branch\`, \`_batch\`, \`_changed_at\`, ` +
     `${OWN_NAMES[table.identity]}${names}) VALUES `;
   const own = `(${quoteString(branch)}, ${batchNumber}, UTC_TIMESTAMP(6), `;
-  const writers = table.columns.map(column => literalWriter(column.type));
+  const writers = table.columns.map(column => valueWriter(column.type));
   let text = '';
   let count = 0;
   for (let row = from; row < to; row += 1) {
@@ -59,6 +64,15 @@ export async function upsertRows(
     count += 1;
   }
   if (count > 0) await replace(connection, head + text, count);
+}
+
+function valueWriter(type: ColumnType): (value: Value) => string {
+  const plain = literalWriter(type);
+  if (type.base !== 'json') return plain;
+  return value => {
+    const text = wholeValue(value);
+    return typeof text === 'string' && isTypedJson(text) ? typedJsonSql(text) : plain(text);
+  };
 }
 
 async function replace(connection: Connection, sql: string, rows: number): Promise<void> {

@@ -4,6 +4,7 @@ import { wireKind } from '../../shared/column-type.ts';
 import type { ColumnType } from '../../shared/column-type.ts';
 import { LONG_BYTES, LongBytes, LongText } from '../../shared/long-value.ts';
 import { quoteName, quoteString } from '../../shared/sql.ts';
+import { readTypedJson, typedJsonSelect } from '../../shared/typed-json.ts';
 import { parseServerType } from '../apply/target-column.ts';
 import type { ServerTable } from '../apply/target-table.ts';
 
@@ -32,6 +33,7 @@ export function readBackQuery(
 function exactly(column: string, base: ColumnType['base'] | undefined): string {
   // A FLOAT prints six digits of itself, a BIT its bytes.
   if (base === 'float') return `${column}*1e0`;
+  if (base === 'json') return typedJsonSelect(column);
   return base === 'bit' ? `${column}+0` : column;
 }
 
@@ -45,8 +47,9 @@ function readerOf(type: ColumnType): (cell: Buffer) => Value {
   switch (wireKind(type)) {
     case 'bytes':
       return cell => (cell.length < LONG_BYTES ? cell.toString('base64') : new LongBytes(cell));
-    case 'text':
     case 'json':
+      return cell => readTypedJson(cell.toString('utf8'));
+    case 'text':
       return cell => (cell.length < LONG_BYTES ? cell.toString('utf8') : new LongText(cell));
     case 'integer':
       // A YEAR prints four digits.

@@ -131,6 +131,17 @@ const REFUSED: readonly {
     says: /bad, column k.*ENUM key with a member ''/,
   },
   {
+    what: 'a JSON value of a column type that no query can make at the head office',
+    flavor: 'branchMysql',
+    setup: [
+      'CREATE TABLE bad (id INT PRIMARY KEY, v JSON)',
+      'CREATE TABLE of (v TINYBLOB)',
+      "INSERT INTO of VALUES ('a')",
+    ],
+    bad: "INSERT INTO bad SELECT 1, JSON_OBJECT('a', v) FROM of",
+    says: /bad, column v.*JSON value of the column type 249/,
+  },
+  {
     what: 'a compressed column of MariaDB',
     flavor: 'branchMariadb',
     setup: [],

@@ -174,6 +174,23 @@ void t.test('three branches, one of each kind', async t => {
     t.match(await command(world, ['branch', 'repair', paris.id]), { code: 0, out: /nothing to repair/ });
   });
 
+  await t.test('a number in JSON that differs in its type alone is found, and repaired', async t => {
+    await paris.db.query('CREATE TABLE document (id INT PRIMARY KEY, doc JSON)');
+    await paris.db.query('INSERT INTO document VALUES (1, JSON_ARRAY(9007199254740993.25)), (2, JSON_ARRAY(1.5))');
+    await nudged(paris, equal(first));
+    t.match(await verify(world, paris, ['document']), { code: 0, verdict: 'equal' });
+    const exact = new Map([
+      [1, '[9.007199254740994e15]'],
+      [2, '[1.5]'],
+    ]);
+    for (const [id, doc] of exact) {
+      await hq.query(`UPDATE document SET doc = ? WHERE _branch = '${paris.id}' AND id = ?`, [doc, id]);
+      t.match(await verify(world, paris, ['document']), { code: 1, verdict: 'different' }, doc);
+      await command(world, ['branch', 'repair', paris.id]);
+      await nudged(paris, equal(first));
+    }
+  });
+
   await t.test('one table alone, and one that the branch does not have', async t => {
     await paris.db.query('SET SESSION sql_log_bin = 0');
     await paris.db.query('DROP TABLE load_code');

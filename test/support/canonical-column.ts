@@ -8,7 +8,7 @@
  * | FLOAT, DOUBLE | all 64 bits in hex, taken from a POINT's WKB: tells −0 from 0 and every float32 from its neighbour |
  * | dates and times | as printed (TIMESTAMP in the session's UTC), the fraction filled up to six digits |
  * | texts, ENUM, SET | hex of the UTF-8 bytes; SHA-256 of them where they may be long |
- * | JSON | the same of the server's normal form of its own print-out |
+ * | JSON | the same of the server's print-out and the type of every value in it |
  * | bytes, VECTOR | the same of the bytes |
  * | GEOMETRY | the same of the internal bytes: SRID and WKB |
  *
@@ -101,13 +101,21 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
     case 'text':
       return bytesAsText(`CONVERT(${column} USING utf8mb4)`, reference);
     case 'json':
-      // A decimal or a date inside JSON becomes what its text says, as it would on any way that goes through text.
-      return bytesAsText(`CAST(CAST(${printed} AS JSON) AS CHAR)`, reference);
+      return bytesAsText(`CONCAT(${printed}, ${jsonTypes(column)})`, reference);
     case 'bytes':
       return bytesAsText(column, reference);
     case 'geometry':
       return bytesAsText(`UNHEX(HEX(${column}))`, reference);
   }
+}
+
+/** SQL of the types of all values of a document, which its text does not tell. */
+function jsonTypes(column: string): string {
+  const values = `JSON_EXTRACT(JSON_ARRAY(${column}), '$**[*]', '$**.*')`;
+  return (
+    `(SELECT COALESCE(GROUP_CONCAT(JSON_TYPE(value) ORDER BY place), '') ` +
+    `FROM JSON_TABLE(${values}, '$[*]' COLUMNS (place FOR ORDINALITY, value JSON PATH '$')) types)`
+  );
 }
 
 /** SQL of a form for people, shortened; may print different values alike. */
@@ -121,8 +129,9 @@ export function shownText(own: ColumnFacts): string {
     case 'bytes':
     case 'geometry':
       return `CONCAT('0x', LEFT(HEX(${column}), 120))`;
-    case 'text':
     case 'json':
+      return `CONCAT('''', LEFT(CAST(${column} AS CHAR), 120), ''' ', LEFT(${jsonTypes(column)}, 120))`;
+    case 'text':
       return `CONCAT('''', LEFT(CONVERT(CAST(${column} AS CHAR) USING utf8mb4), 120), '''')`;
     case 'decimal':
     case 'temporal':
