@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { instanceOptions, placeOptions, roleOptions, sizeOptions, toArguments } from './database-options.ts';
 import type { Flavor, Role, ServerOptions } from './database-options.ts';
 import { waitForDatabase } from './database-ready.ts';
-import { copyTemplate, dataTemplate } from './data-template.ts';
+import { copyData, dataTemplate } from './data-template.ts';
 import type { Report } from './errors.ts';
 import { freePort } from './free-port.ts';
 import { serverDirectory } from './keeper.ts';
@@ -33,7 +33,12 @@ export interface DatabaseServerOptions {
   role: Role;
   /** Default: a free one. */
   port?: number;
+  /** A server of the same flavor, which must be down, whose data this one begins with. Default: empty. */
+  copyOf?: DatabaseServer;
 }
+
+/** `null` takes an option back that was given before. */
+export type ChangedOptions = Record<string, ServerOptions[string] | null>;
 
 /** A clean shutdown writes dirty pages; a big test on a slow disk may take this long. */
 const STOP_DEADLINE_MS = 60_000;
@@ -76,10 +81,10 @@ export class DatabaseServer {
   static async start(options: DatabaseServerOptions, report: Report = () => undefined): Promise<DatabaseServer> {
     const { flavor, name, role } = options;
     const programs = await findPrograms(flavor, report);
-    const template = await dataTemplate(flavor, programs, report);
+    const template = options.copyOf ?? (await dataTemplate(flavor, programs, report));
     const directory = serverDirectory(name);
     await mkdir(join(directory, 'tmp'), { recursive: true });
-    await copyTemplate(template, join(directory, 'data'));
+    await copyData(template, join(directory, 'data'));
     const plan: Plan = {
       flavor,
       name,
@@ -118,9 +123,9 @@ export class DatabaseServer {
   }
 
   /** Starts again on the same data and port; stops first if it runs. Options given here stay until given otherwise. */
-  async restart(options: ServerOptions = {}): Promise<void> {
+  async restart(options: ChangedOptions = {}): Promise<void> {
     await this.stop();
-    this.#plan = { ...this.#plan, options: { ...this.#plan.options, ...options } };
+    this.#plan = { ...this.#plan, options: changed(this.#plan.options, options) };
     const { process } = await launch(this.#plan);
     this.#process = process;
   }
@@ -140,6 +145,13 @@ export class DatabaseServer {
     await this.kill();
     await rm(this.directory, { recursive: true, force: true });
   }
+}
+
+function changed(present: ServerOptions, changes: ChangedOptions): ServerOptions {
+  const kept = Object.entries(present).filter(([name]) => !(name in changes));
+  // What was given last has to stand last: it wins over its opposite.
+  const given = Object.entries(changes).flatMap(([name, value]) => (value === null ? [] : [[name, value] as const]));
+  return Object.fromEntries([...kept, ...given]);
 }
 
 interface Plan {
