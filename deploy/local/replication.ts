@@ -79,14 +79,20 @@ export async function rejoin(former: DatabaseServer, primary: DatabaseServer): P
   await say(former, [...demote, follow(primary), start]);
 }
 
+/** The GTIDs of all that the server has committed, as it writes them. */
+export function committedBy(server: DatabaseServer): Promise<string> {
+  const { committed } = WORDS[server.flavor];
+  return withConnection(server, async db => String((await oneRow(db, committed))['gtids']));
+}
+
 /** Waits until the replica has committed all that the primary has by now. @throws when it does not in time */
 export async function waitUntilReplicated(
   primary: DatabaseServer,
   replica: DatabaseServer,
   withinSeconds = 60,
 ): Promise<void> {
-  const { committed, wait } = WORDS[primary.flavor];
-  const gtids = await withConnection(primary, async db => String((await oneRow(db, committed))['gtids']));
+  const { wait } = WORDS[primary.flavor];
+  const gtids = await committedBy(primary);
   const outcome = await withConnection(replica, async db =>
     Number((await oneRow(db, wait, [gtids, withinSeconds]))['outcome']),
   );
