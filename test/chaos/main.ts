@@ -15,6 +15,7 @@ import { Round } from './round.ts';
 import { Stage } from './stage.ts';
 
 const DEFAULT_ROUNDS = 10;
+const DEFAULT_WITHIN_S = 180;
 
 const HELP = `Breaks everything at random, and compares branch and head office after each round.
 
@@ -27,6 +28,7 @@ ROUNDS=N      how many rounds (default: ${DEFAULT_ROUNDS})
 START=N       the first round's number (default: 1); a round follows from SEED and its number,
               but the rows that it finds are those of the rounds before
 FAULTS=A,B    only faults whose names contain one of these (default: all)
+WITHIN=N      seconds in which a round must become equal once its faults are over (default: ${DEFAULT_WITHIN_S})
 MODEL_RUNS=N  runs of the protocol's model, RUNS=N of random schemas (of make chaos alone)
 
 A round that fails leaves logs, spools and the definitions of tables in a folder that it names.
@@ -62,6 +64,7 @@ async function main(): Promise<number> {
   const seed = process.env['SEED'] ?? randomBytes(4).toString('hex');
   const rounds = positive('ROUNDS', DEFAULT_ROUNDS);
   const first = positive('START', 1);
+  const withinMs = positive('WITHIN', DEFAULT_WITHIN_S) * 1_000;
   const names = process.env['FAULTS'] ?? '';
   const faults = chosen(names);
   const settings = `SEED=${seed}${names === '' ? '' : ` FAULTS=${names}`}`;
@@ -74,14 +77,14 @@ async function main(): Promise<number> {
   let number = first;
   let failed = false;
   for (; number < first + rounds && !failed; number += 1) {
-    const round = new Round(stage, `${seed}/${number}`);
+    const round = new Round(stage, `${seed}/${number}`, withinMs);
     try {
       say(`round ${number}: ${await round.play(faults, memory)}`);
     } catch (error) {
       failed = true;
       say(`round ${number} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
       for (const line of [...round.story, ...(await stage.findings())]) say(line);
-      const folder = join(tmpdir(), `tributary-chaos-${seed.replaceAll(/[^\w-]/g, '_')}`);
+      const folder = join(tmpdir(), `tributary-chaos-${seed.replaceAll(/[^\w-]/g, '_')}-${process.pid}`);
       await stage.keepTraces(folder);
       say(`logs, spools and tables: ${folder}; replay: ${settings} ROUNDS=${number} node test/chaos/main.ts`);
     }

@@ -9,7 +9,6 @@ import type { Faults, Memory } from './fault.ts';
 import type { Stage } from './stage.ts';
 
 const MOST_FAULTS_A_ROUND = 5;
-const EQUAL_WITHIN_MS = 180_000;
 const HEALTHY_WITHIN_MS = 60_000;
 const CALLED_EVERY_MS = 1_000;
 
@@ -25,12 +24,14 @@ export class Round {
   transactions = 0;
   readonly #stage: Stage;
   readonly #seed: string;
+  readonly #withinMs: number;
   readonly #cures: Cures;
 
-  /** @param seed of this very round */
-  constructor(stage: Stage, seed: string) {
+  /** @param seed of this very round. @param withinMs in which all must be equal once the faults are over */
+  constructor(stage: Stage, seed: string, withinMs: number) {
     this.#stage = stage;
     this.#seed = seed;
+    this.#withinMs = withinMs;
     this.#cures = new Cures(stage, done => this.#tell(`cure: ${done}`));
   }
 
@@ -125,7 +126,7 @@ export class Round {
       let rows = 0;
       for (const { branch } of branches) {
         const options = world.compareOptions(branch, { maxDifferences: 5 });
-        rows += (await waitUntilEqual(options, { deadlineMs: EQUAL_WITHIN_MS })).rowsCompared;
+        rows += (await waitUntilEqual(options, { deadlineMs: this.#withinMs })).rowsCompared;
       }
       return rows;
     })();

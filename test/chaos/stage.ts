@@ -172,8 +172,8 @@ export class Stage {
       ...this.branches.map(async ({ branch }) => {
         const path = `/queues/${this.world.vhost}/${branchNames(branch.id).batches}`;
         const queue = (await this.world.managementApi('GET', path)) as Record<string, unknown>;
-        const { name, messages_ready, messages_unacknowledged, consumer_details } = queue;
-        return [{ name, messages_ready, messages_unacknowledged, consumer_details }];
+        const { name, messages_ready, messages_unacknowledged } = queue;
+        return [{ name, messages_ready, messages_unacknowledged, consumers: consumersOf(queue) }];
       }),
       ...this.products.map(async product => [await product.get('/api/status')]),
       ...this.branches.map(({ source }) =>
@@ -220,6 +220,15 @@ export class Stage {
     mkdirSync(folder, { recursive: true });
     return join(folder, `${kind}-${this.#copies}`);
   }
+}
+
+/** Who consumes a queue, and whose turn it is. */
+function consumersOf(queue: Readonly<Record<string, unknown>>): unknown[] {
+  const consumers = Array.isArray(queue['consumer_details']) ? (queue['consumer_details'] as unknown[]) : [];
+  return consumers.map(consumer => {
+    const { consumer_tag, activity_status } = consumer as Readonly<Record<string, unknown>>;
+    return [consumer_tag, activity_status];
+  });
 }
 
 /** For a connection of mysql2. */
