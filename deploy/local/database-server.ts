@@ -37,9 +37,6 @@ export interface DatabaseServerOptions {
   copyOf?: DatabaseServer;
 }
 
-/** `null` takes an option back that was given before. */
-export type ChangedOptions = Record<string, ServerOptions[string] | null>;
-
 /** A clean shutdown writes dirty pages; a big test on a slow disk may take this long. */
 const STOP_DEADLINE_MS = 60_000;
 
@@ -123,9 +120,9 @@ export class DatabaseServer {
   }
 
   /** Starts again on the same data and port; stops first if it runs. Options given here stay until given otherwise. */
-  async restart(options: ChangedOptions = {}): Promise<void> {
+  async restart(options: ServerOptions = {}): Promise<void> {
     await this.stop();
-    this.#plan = { ...this.#plan, options: changed(this.#plan.options, options) };
+    this.#plan = { ...this.#plan, options: { ...this.#plan.options, ...options } };
     const { process } = await launch(this.#plan);
     this.#process = process;
   }
@@ -145,13 +142,6 @@ export class DatabaseServer {
     await this.kill();
     await rm(this.directory, { recursive: true, force: true });
   }
-}
-
-function changed(present: ServerOptions, changes: ChangedOptions): ServerOptions {
-  const kept = Object.entries(present).filter(([name]) => !(name in changes));
-  // What was given last has to stand last: it wins over its opposite.
-  const given = Object.entries(changes).flatMap(([name, value]) => (value === null ? [] : [[name, value] as const]));
-  return Object.fromEntries([...kept, ...given]);
 }
 
 interface Plan {

@@ -11,8 +11,10 @@ import type { Stage, StageBranch } from './stage.ts';
 /** As often may one branch be halted in one round; a cure that does not help is not tried for ever. */
 const MOST_CURES = 12;
 const HELPLESS_MS = 20_000;
+const COMPARED_WITHIN_MS = 150_000;
+const MOST_COMPARISONS = 3;
 
-const STATEMENT = /\b(?:ALTER TABLE|DROP TABLE|DROP TRIGGER|RENAME TABLE) .+?(?= and `|, then |; |\.?$)/g;
+const STATEMENT = /\b(?:ALTER TABLE|DROP TABLE|DROP TRIGGER|RENAME TABLE) .+?(?= and `|, then |; |\. |\.?$)/g;
 const COMMAND =
   /`(?:tributary-(?:applier|agent) )?(branch retry|branch snapshot|branch repair|schema approve|snapshot)\b[^`]*`/g;
 
@@ -47,6 +49,23 @@ export class Cures {
     } finally {
       db.destroy();
     }
+  }
+
+  /** What the runbook says after a time that no agent has seen: compares, and copies what differs. */
+  async compare({ branch, source }: StageBranch): Promise<void> {
+    const { world } = this.#stage;
+    for (let attempt = 1; ; attempt += 1) {
+      const args = ['branch', 'verify', branch.id, '--json'];
+      const { stdout, stderr } = await world.applierCli(args, 'applier', COMPARED_WITHIN_MS);
+      const verdict = /"verdict": *"([\w-]+)"/.exec(stdout)?.[1] ?? 'none';
+      this.#tell(`${source.name} was compared: ${verdict}`);
+      if (verdict === 'equal') return;
+      if (verdict === 'different') break;
+      // A table was changed meanwhile, or the link was away.
+      if (attempt === MOST_COMPARISONS) throw new Error(`${branch.id} cannot be compared: ${stdout}${stderr}`);
+    }
+    expectSuccess(await world.applierCli(['branch', 'repair', branch.id]));
+    this.count += 1;
   }
 
   async #cure(db: Connection, halted: StageBranch, code: string, reason: string): Promise<void> {

@@ -7,6 +7,8 @@ import type { Copy, Stage, StageBranch } from './stage.ts';
 export interface Memory {
   readonly dumps: Copy[];
   readonly spools: Map<string, Copy[]>;
+  /** Branches whose server has run without a binlog while no agent could see it: to be compared, as the runbook says. */
+  readonly unseen: Set<StageBranch>;
 }
 
 export interface FaultCall {

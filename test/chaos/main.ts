@@ -71,7 +71,7 @@ async function main(): Promise<number> {
   say(`${settings} ROUNDS=${rounds}`);
   const stage = await Stage.open(say);
   const tally = new Map<string, number>();
-  const memory: Memory = { dumps: [], spools: new Map() };
+  const memory: Memory = { dumps: [], spools: new Map(), unseen: new Set() };
   let rows = 0;
   let transactions = 0;
   let number = first;

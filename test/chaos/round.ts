@@ -41,7 +41,7 @@ export class Round {
     await this.#endLoad();
     const healed = await this.#supervise();
     const started = Date.now();
-    this.rows = await this.#compare();
+    this.rows = await this.#compare(memory);
     const took = ((Date.now() - started) / 1000).toFixed(1);
     if (this.#cures.count > 0) healed.push(`${this.#cures.count} cures`);
     return `${this.drawn.join(', ')}${healed.length > 0 ? ` (${healed.join(', ')})` : ''}: ${this.rows} rows equal after ${took} s`;
@@ -118,11 +118,13 @@ export class Round {
   }
 
   /** @returns how many rows are equal */
-  async #compare(): Promise<number> {
+  async #compare(memory: Memory): Promise<number> {
     const { branches, world } = this.#stage;
     const over = new AbortController();
     const called = this.#answerCalls(over.signal);
     const compared = (async () => {
+      for (const stageBranch of memory.unseen) await this.#cures.compare(stageBranch);
+      memory.unseen.clear();
       let rows = 0;
       for (const { branch } of branches) {
         const options = world.compareOptions(branch, { maxDifferences: 5 });

@@ -4,28 +4,49 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
-import type { ChangedOptions } from '../../deploy/local/database-server.ts';
+import type { ServerOptions } from '../../deploy/local/database-options.ts';
 import type { Failover } from './branch-source.ts';
 import { some } from './fault.ts';
 import type { FaultCall, Faults } from './fault.ts';
-import type { StageBranch } from './stage.ts';
 
 async function failOver(call: FaultCall, how: Failover): Promise<void> {
   call.note(await some(call).source.failOver(how, call.chance));
 }
 
-/** The server runs with the options for a while, is written to, and then runs as before. */
-async function unlogged(call: FaultCall, options: (branch: StageBranch) => ChangedOptions): Promise<void> {
+/** An agent that has lost its server looks again within half a minute. */
+const SEEN_WITHIN_MS = 60_000;
+
+/**
+ * The server runs with the options for a while, is written to, and then runs as before.
+ * @param agent `sees`: it runs all the time; `dies`: it is killed once it has seen; `away`: it is down all the time
+ */
+async function unlogged(call: FaultCall, options: ServerOptions, agent: 'sees' | 'dies' | 'away'): Promise<void> {
+  const { chance, memory } = call;
   const stageBranch = some(call);
   const { source, branch } = stageBranch;
-  const changed = options(stageBranch);
-  call.note(`${branch.schema}: ${JSON.stringify(changed)}`);
+  const given = Object.keys(options).map(name => [name, name === IGNORE ? branch.schema : options[name]!] as const);
+  call.note(`${source.name}: ${JSON.stringify(Object.fromEntries(given))}; the agent ${agent}`);
+  const from = branch.agent.log().length;
+  if (agent === 'away') {
+    await branch.agent.kill9();
+    memory.unseen.add(stageBranch);
+  }
   // What is written now does not reach a standby: whoever runs the pair has to make it anew.
   await source.dropStandby();
-  await source.primary.restart(changed);
-  await sleep(call.chance.between(2_000, 8_000));
-  await source.primary.restart(Object.fromEntries(Object.keys(changed).map(name => [name, null])));
+  await source.primary.restart(Object.fromEntries(given));
+  await sleep(chance.between(500, 3_000));
+  if (agent !== 'away') {
+    await branch.agent.waitForLog(({ code }) => code === 'SOURCE_SETTING', SEEN_WITHIN_MS, from);
+    call.note('the agent has seen it');
+    await sleep(chance.between(0, 2_000));
+  }
+  if (agent === 'dies') await branch.agent.kill9();
+  await source.primary.restart(Object.fromEntries(given.map(([name]) => [name, false])));
+  if (!branch.agent.running) await branch.agent.start();
 }
+
+const IGNORE = 'binlog-ignore-db';
+const seenOrNot = (call: FaultCall): 'sees' | 'dies' => call.chance.weighted({ sees: 2, dies: 1 });
 
 async function resetBinlog(call: FaultCall): Promise<void> {
   const { source } = some(call);
@@ -55,10 +76,11 @@ export const SOURCE_FAULTS: Faults = {
   'source-failover-clean': { weight: 3, run: call => failOver(call, 'clean') },
   'source-failover-crash': { weight: 2, run: call => failOver(call, 'crash') },
   'source-failover-lossy': { weight: 3, run: call => failOver(call, 'lossy') },
-  'source-unlogged': { weight: 3, run: call => unlogged(call, () => ({ 'skip-log-bin': true })) },
-  'source-unlogged-schema': {
-    weight: 3,
-    run: call => unlogged(call, ({ branch }) => ({ 'binlog-ignore-db': branch.schema })),
+  'source-unlogged': { weight: 3, run: call => unlogged(call, { 'skip-log-bin': true }, seenOrNot(call)) },
+  'source-unlogged-schema': { weight: 3, run: call => unlogged(call, { [IGNORE]: 'its own' }, seenOrNot(call)) },
+  'source-unlogged-unseen': {
+    weight: 2,
+    run: call => unlogged(call, call.chance.pick([{ 'skip-log-bin': true }, { [IGNORE]: 'its own' }]), 'away'),
   },
   'source-binlog-reset': { weight: 3, run: resetBinlog },
 };

@@ -60,7 +60,8 @@ const CHANGES: Readonly<Record<string, { readonly weight: number; readonly chang
       changes: [
         ["CREATE TRIGGER chaos_trigger BEFORE INSERT ON load_code FOR EACH ROW SET NEW.note = 'changed'"],
         ['CREATE TRIGGER chaos_trigger BEFORE INSERT ON load_sale FOR EACH ROW SET NEW.price = 0'],
-        ['CREATE TRIGGER chaos_trigger AFTER DELETE ON load_stock FOR EACH ROW DELETE FROM chaos_ddl LIMIT 1'],
+        // Changes nothing that is ours.
+        ['CREATE TRIGGER chaos_trigger AFTER INSERT ON load_stock FOR EACH ROW SET @chaos = NEW.pieces'],
       ],
     },
     'foreign-key': {
