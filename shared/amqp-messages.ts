@@ -172,6 +172,7 @@ const helloSchema = z.object({
   replaces: name.nullable(),
   capturedThrough: time.nullable(),
   sentAt: time,
+  compare: z.boolean().optional(),
   report: z.object({
     version: z.string().max(64),
     serves: z.array(z.string().max(64)).max(64).optional(),

@@ -25,6 +25,11 @@ export interface Hello {
   /** Everything committed at the branch until this time (ISO) is in batches ≤ head.seq; null: not yet known. */
   readonly capturedThrough: string | null;
   readonly sentAt: string;
+  /**
+   * The branch's server was started since the agent saw it last, and nobody knows what it was given unlogged meanwhile: the
+   * head office is to ask for a comparison. Said until it does.
+   */
+  readonly compare?: boolean | undefined;
   /** For people and metrics; shown, never decided upon. */
   readonly report: AgentReport;
 }

@@ -11,7 +11,6 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TributaryError, describeError } from '../../shared/errors.ts';
-import { throwFaults } from '../../shared/findings.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { pause } from '../../shared/pause.ts';
 import { earlier, staleSince } from '../snapshot/progress.ts';
@@ -23,22 +22,20 @@ import { BatchCloser } from './batch-closer.ts';
 import { VerifyRequests } from '../verify/requests.ts';
 import { Verifier } from '../verify/verifier.ts';
 import { openBinlogStream } from './binlog-stream.ts';
-import { readCatalogue } from './catalogue.ts';
-import type { Catalogue } from './catalogue.ts';
 import { watchEnd } from './end-watch.ts';
 import type { BinlogConnection, BinlogStream } from './binlog-stream.ts';
-import { adoptRules, beginEpoch } from './epoch.ts';
 import { GroupReader } from './group-reader.ts';
-import { checkRights, checkSettings } from './preflight.ts';
 import type { Selection } from './selection.ts';
-import { startOf, whyLost } from './resume-point.ts';
+import { Preparation } from './preparation.ts';
+import type { Prepared } from './preparation.ts';
+import { startOf } from './resume-point.ts';
 import { LookAgain } from './look-again.ts';
-import { ServerCharsets } from './server-charsets.ts';
 import { CaptureSink } from './sink.ts';
 import type { CaptureCounters } from './sink.ts';
 import type { SourceConnection, SourceIdentity } from './source.ts';
 import { StubbornFaults } from './stubborn-faults.ts';
 import { UndoneRows } from './undone-rows.ts';
+import { oweCopies, UnloggedWrites } from './unlogged-writes.ts';
 
 /** How often an idle server is asked to speak: an idle source's snapshot chunks wait for it. */
 const HEARTBEAT_MS = 250;
@@ -97,7 +94,6 @@ export class Capture {
   readonly #serverId = randomInt(2 ** 31, 2 ** 32);
   /** This process has begun the epoch, and was not parted from the server since. */
   #unbroken = false;
-  #identity: SourceIdentity | null = null;
   #sink: CaptureSink | null = null;
   #stream: BinlogStream | null = null;
   #closer: BatchCloser | null = null;
@@ -105,16 +101,15 @@ export class Capture {
   #fail: (error: unknown) => void = () => undefined;
   #session = new AbortController();
   #capturedThrough: string | null = null;
-  /** How long the server keeps its binlogs; null: without a limit of time, or not known yet. */
-  #retentionSeconds: number | null = null;
   #newEpoch: string | null = null;
+  readonly #preparation: Preparation;
   readonly #stubborn: StubbornFaults;
   readonly #age = new BatchAge();
-  #charsets: { readonly version: string; readonly sets: ServerCharsets } | null = null;
   #events = 0;
 
   constructor(options: CaptureOptions) {
     this.#o = options;
+    this.#preparation = new Preparation(options);
     this.#stubborn = new StubbornFaults(options.now);
     const { spool, selection } = options;
     this.snapshots = new SnapshotRequests({ spool, selection, sink: () => this.#sink });
@@ -125,7 +120,7 @@ export class Capture {
     return {
       state: this.#state,
       error: this.#error,
-      identity: this.#identity,
+      identity: this.#preparation.identity,
       lagSeconds: streaming ? this.#lagSeconds() : null,
       capturedThrough: this.#through(),
       binlogSecondsLeft: this.#binlogSecondsLeft(),
@@ -148,8 +143,9 @@ export class Capture {
   #binlogSecondsLeft(): number | null {
     const through = this.#capturedThrough === null ? null : Date.parse(this.#capturedThrough);
     const readUntil = this.#sink?.takenUntilMs ?? through;
-    if (this.#retentionSeconds === null || readUntil === null) return null;
-    return Math.max(0, this.#retentionSeconds - (this.#o.now() - readUntil) / 1000);
+    const { retentionSeconds } = this.#preparation;
+    if (retentionSeconds === null || readUntil === null) return null;
+    return Math.max(0, retentionSeconds - (this.#o.now() - readUntil) / 1000);
   }
 
   /** The stream's history is void: begins a new epoch as soon as the source can be read. */
@@ -191,6 +187,7 @@ export class Capture {
             : new TributaryError('INTERNAL', describeError(error), { cause: error });
         if (fault.code === 'INTERNAL' || fault.code === 'SPOOL_IO' || fault.code === 'SPOOL_CORRUPT') throw fault;
         this.#error = fault;
+        if (fault instanceof UnloggedWrites) this.#oweCopies();
         // What a person must mend has to do with what was read, not with the connection.
         if (fault.retryable) this.#unbroken = false;
         this.#o.counters.fault(fault.code);
@@ -270,7 +267,7 @@ export class Capture {
       onFailure: this.#fail,
     });
     this.#closer = closer;
-    void watchEnd({ connect: this.#o.connect, identity, sink, now: this.#o.now }, session);
+    void watchEnd({ connect: this.#o.connect, identity, sink, now: this.#o.now, onFault: this.#fail }, session);
     const { connect, selection, spool, logger } = this.#o;
     const tools = { connect, identity, selection, charsets, spool, sink, logger };
     const snapshotter = new Snapshotter(tools);
@@ -320,45 +317,28 @@ export class Capture {
 
   /** Looks at the server and, where there is no position to resume from, begins an epoch. */
   async #prepare(): Promise<Prepared> {
-    const source = await this.#o.connect();
-    try {
-      const identity = await source.identity();
-      this.#identity = identity;
-      throwFaults(await checkSettings(source, identity));
-      throwFaults(await checkRights(source, identity, this.#o.selection));
-      this.#retentionSeconds = await source.binlogRetentionSeconds();
-      const position = this.#o.spool.position();
-      const reason =
-        this.#newEpoch ??
-        (position === null ? 'a new spool' : await whyLost(source, identity, position, this.#unbroken));
-      if (reason !== null) {
-        const asked = this.#newEpoch !== null;
-        await beginEpoch(this.#o, source, identity, reason);
-        this.verifications.forgetAnswers();
-        this.#newEpoch = null;
-        this.#unbroken = true;
-        this.#o.counters.epoch(asked ? 'head office' : 'source');
-      } else if (position !== null) {
-        await adoptRules(this.#o, source, position);
-      }
-      const catalogue = await readCatalogue(source, identity);
-      const charsets = await this.#loadCharsets(source, identity);
-      this.#error = null;
-      return { identity, catalogue, charsets };
-    } finally {
-      source.destroy();
+    const asked = this.#newEpoch !== null;
+    const prepared = await this.#preparation.prepare(this.#newEpoch, this.#unbroken);
+    if (prepared.begun) {
+      this.verifications.forgetAnswers();
+      this.#newEpoch = null;
+      this.#unbroken = true;
+      this.#o.counters.epoch(asked ? 'head office' : 'source');
     }
+    this.#error = null;
+    return prepared;
   }
 
-  /** The tables of all character sets that the branch's tables use, and of those that the stream has met. */
-  async #loadCharsets(source: SourceConnection, identity: SourceIdentity): Promise<ServerCharsets> {
-    const version = `${identity.server} ${identity.version}`;
-    if (this.#charsets?.version !== version) {
-      this.#charsets = { version, sets: await ServerCharsets.read(source, identity.flavor === 'mariadb') };
-    }
-    const { sets } = this.#charsets;
-    await sets.loadUsed(source);
-    return sets;
+  /** Rows may have been written unlogged: what the binlog has told until then is all that is known. */
+  #oweCopies(): void {
+    const { spool, logger } = this.#o;
+    const seenSince = new Date((spool.serverSeen.last?.startedAt ?? 0) * 1_000).toISOString();
+    const since = this.#capturedThrough ?? spool.position()?.source.committedAt ?? seenSince;
+    if (!oweCopies(spool, since)) return;
+    logger.warn(
+      { since },
+      'rows may have been written that the binlog does not tell of: all tables are copied again',
+    );
   }
 
   #onSpooled(): void {
@@ -403,10 +383,4 @@ export class Capture {
   onForwarderIdle(): void {
     this.#closer?.look();
   }
-}
-
-interface Prepared {
-  readonly identity: SourceIdentity;
-  readonly catalogue: Catalogue;
-  readonly charsets: ServerCharsets;
 }

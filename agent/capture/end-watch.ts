@@ -4,9 +4,11 @@
  *
  * Failures of its connection are tried again; meanwhile capture claims nothing new.
  */
+import type { TributaryError } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
 import type { CaptureSink } from './sink.ts';
 import type { SourceConnection, SourceIdentity } from './source.ts';
+import { UnloggedWrites } from './unlogged-writes.ts';
 
 /** Each costs three small questions, a tenth of what an idle agent takes. Hellos tell of it every five seconds. */
 const LOOK_MS = 2_000;
@@ -16,6 +18,8 @@ export interface EndWatchOptions {
   readonly identity: SourceIdentity;
   readonly sink: CaptureSink;
   readonly now: () => number;
+  /** The server shows that the stream must not be trusted any further. */
+  readonly onFault: (fault: TributaryError) => void;
 }
 
 /** Works until aborted. Never rejects. */
@@ -38,7 +42,8 @@ export async function watchEnd(options: EndWatchOptions, signal: AbortSignal): P
         const place = await source.binlogEnd();
         if (!stopping()) sink.noteEnd({ place, at, localMs });
       }
-    } catch {
+    } catch (error) {
+      if (error instanceof UnloggedWrites && !stopping()) options.onFault(error);
       // The binlog connection tells what is wrong with the server; without this one only the claim stands still.
       source?.destroy();
       source = null;

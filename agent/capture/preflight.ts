@@ -6,13 +6,14 @@ import type { Cascade } from './cascades.ts';
 import type { SourceConnection } from './source.ts';
 import { RESERVED_COLUMNS } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { fault, ok, warning } from '../../shared/findings.ts';
+import { fault, faultOf, ok, warning } from '../../shared/findings.ts';
 import type { Finding } from '../../shared/findings.ts';
 import { quoteName } from '../../shared/sql.ts';
 import { missingSelects } from './select-rights.ts';
 import type { Selection } from './selection.ts';
 import type { SourceIdentity } from './source.ts';
 import type { CapturedTable } from './tables.ts';
+import { UnloggedWrites } from './unlogged-writes.ts';
 
 interface SettingRule {
   readonly name: string;
@@ -125,7 +126,14 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
 /** What the server commits without logging it: capture would never see it. */
 async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<string, string>): Promise<Finding[]> {
   if (!isOn(values.get('log_bin') ?? '')) return [];
-  const findings = (await binlogFilters(source)).map(filter =>
+  let filters: readonly string[];
+  try {
+    filters = await binlogFilters(source);
+  } catch (error) {
+    if (error instanceof UnloggedWrites) return [faultOf('source.log_bin', error)];
+    throw error;
+  }
+  const findings = filters.map(filter =>
     fault(
       'source.binlog_filter',
       'SOURCE_SETTING',

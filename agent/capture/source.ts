@@ -7,7 +7,9 @@ import { TributaryError } from '../../shared/errors.ts';
 import type { MysqlSettings } from '../../shared/link-settings.ts';
 import { connectMysql, mysqlError, streamCells } from '../../shared/mysql.ts';
 import { quoteName } from '../../shared/sql.ts';
+import type { ServerRun } from '../spool/server-seen.ts';
 import type { Cascade } from './cascades.ts';
+import { UnloggedWrites } from './unlogged-writes.ts';
 
 /** Rows of a stream that wait to be asked for. */
 const STREAMED_ROWS = 256;
@@ -198,11 +200,26 @@ export class SourceConnection {
     const row = (await this.rows(modern ? 'SHOW BINARY LOG STATUS' : 'SHOW MASTER STATUS'))[0];
     const file = row?.['File'];
     if (row === undefined || file === undefined || file === null) {
-      throw new TributaryError('SOURCE_SETTING', 'the branch database writes no binlog (log_bin is OFF)', {
-        hint: 'in my.cnf under [mysqld]: log_bin = binlog; the server must be restarted',
+      // With log_bin=ON as well, where it has closed its binlog for an error and goes on without.
+      throw new UnloggedWrites('the branch database writes no binlog', {
+        hint:
+          'look into its error log; in my.cnf under [mysqld]: log_bin = binlog; the server must be restarted; ' +
+          'then all tables are copied again by themselves',
       });
     }
     return row;
+  }
+
+  /** This run of the server, from its start to its end. */
+  async run(): Promise<ServerRun> {
+    const { flavor, server } = await this.identity();
+    const status = flavor === 'mariadb' ? 'information_schema.GLOBAL_STATUS' : 'performance_schema.global_status';
+    // In one statement: both times are the same one then.
+    const [row] = await this.rows(
+      `SELECT UNIX_TIMESTAMP() - VARIABLE_VALUE AS started, CONNECTION_ID() AS connection FROM ${status}
+        WHERE VARIABLE_NAME = 'Uptime'`,
+    );
+    return { server, startedAt: Math.round(Number(row?.['started'])), connection: Number(row?.['connection']) };
   }
 
   /** The server's time, ISO 8601 UTC with six fractional digits. */

@@ -5,6 +5,7 @@
  * branch must agree and is never trusted beyond that. A hello may register a new epoch (PROTOCOL): then inbox, parts
  * and snapshot state of the old one go in the same transaction, and a halt with them, since its batch will never come.
  */
+import { randomUUID } from 'node:crypto';
 import type { Connection } from 'mysql2/promise';
 import { branchNames, readHello } from '../../shared/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
@@ -16,12 +17,15 @@ import type { Completeness } from '../branches/completeness.ts';
 import { noteHello, updateCompleteness } from '../branches/contact-store.ts';
 import { clearInbox, earlyEntries } from '../branches/inbox.ts';
 import type { EarlyEntries } from '../branches/inbox.ts';
-import { clearSnapshots, openRequests } from '../branches/snapshot-store.ts';
+import { addRequest, clearSnapshots, openRequests } from '../branches/snapshot-store.ts';
 import type { OpenRequest } from '../branches/snapshot-store.ts';
 import { clearHalt, lockBranch, markIncomplete, readBranch, saveStream } from '../branches/stream-store.ts';
 import type { BranchRow } from '../branches/stream-store.ts';
-import { countedRequest } from '../branches/verify-store.ts';
+import { countedRequest, wasCompared } from '../branches/verify-store.ts';
 import type { TargetPool } from './target-pool.ts';
+
+/** Between two comparisons that branches ask for themselves. */
+const LEAST_BETWEEN_COMPARISONS_S = 86_400;
 
 export interface HelloResult {
   readonly hello: Hello;
@@ -72,6 +76,7 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
       throw new TributaryError('BRANCH_UNKNOWN', `There is no branch ${branch} any more.`);
     }
     const found = await earlyEntries(connection, branch, row.stream.received.seq);
+    if (hello.compare === true && hello.epoch === row.stream.epoch) await openComparison(connection, branch);
     const open = await openRequests(connection, branch);
     const held = await heldBack(connection, branch, open);
     const isForAll = (request: OpenRequest): boolean => request.kind === 'snapshot' && request.tables === null;
@@ -108,6 +113,21 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
       early: registered ? { seqs: [], bytes: 0 } : found,
       completeness,
     };
+  });
+}
+
+/**
+ * The branch's server was started unseen by its agent. Reading all tables at both sides is dear, and there are branches
+ * that are switched off each night: once a day at most; the branch goes on asking.
+ */
+async function openComparison(connection: Connection, branch: string): Promise<void> {
+  const open = await openRequests(connection, branch);
+  if (open.some(({ kind, tables }) => kind === 'verify' && tables === null)) return;
+  if (await wasCompared(connection, branch, LEAST_BETWEEN_COMPARISONS_S)) return;
+  await addRequest(connection, branch, {
+    id: randomUUID(),
+    kind: 'verify',
+    reason: 'the branch database was started unseen by the agent',
   });
 }
 

@@ -54,9 +54,7 @@ const DEADLINE_MS = 30_000;
 export async function createRig(t: Test, options: RigOptions = {}): Promise<CaptureRig> {
   const source = options.source ?? sharedServers()[options.flavor ?? 'branchMysql'];
   const schema = `rig_${randomBytes(4).toString('hex')}`;
-  const { host, port, user, password } = source;
-  const db = await mysql.createConnection({ host, port, user, password, timezone: 'Z', dateStrings: true });
-  db.on('error', () => undefined);
+  const db = await connectTo(source);
   await db.query(`CREATE DATABASE ${schema}`);
   await db.query(`USE ${schema}`);
   const rig = new CaptureRig(options, source, schema, db);
@@ -64,17 +62,25 @@ export async function createRig(t: Test, options: RigOptions = {}): Promise<Capt
     await rig.stop();
     rig.spool.close();
     rmSync(rig.directory, { recursive: true, force: true });
-    await db.query(`DROP DATABASE IF EXISTS ${schema}`).catch(() => undefined);
-    db.destroy();
+    await rig.db.query(`DROP DATABASE IF EXISTS ${schema}`).catch(() => undefined);
+    rig.db.destroy();
     if (!t.passing()) t.comment(rig.log.join(''));
   });
   return rig;
 }
 
+async function connectTo({ host, port, user, password }: SourceAddress): Promise<Connection> {
+  const db = await mysql.createConnection({ host, port, user, password, timezone: 'Z', dateStrings: true });
+  db.on('error', () => undefined);
+  return db;
+}
+
 export class CaptureRig {
-  readonly source: SourceAddress;
+  /** Where capture reads; a test may let it lead to another server. */
+  source: SourceAddress;
   readonly schema: string;
-  readonly db: Connection;
+  /** The test's own connection, in the rig's schema. */
+  db: Connection;
   readonly directory = temporaryDirectory();
   /** Lines of the log. */
   readonly log: string[] = [];
@@ -133,6 +139,13 @@ export class CaptureRig {
     this.#running = capture.run(this.#stop.signal);
     this.#running.catch((error: unknown) => this.log.push(`run rejected: ${String(error)}\n`));
     return capture;
+  }
+
+  /** The test's own connection anew, after its server was restarted or is another one. */
+  async reconnect(source: SourceAddress = this.source): Promise<void> {
+    this.db.destroy();
+    this.db = await connectTo(source);
+    await this.db.query(`USE ${this.schema}`);
   }
 
   /** As SIGTERM does. Rejects with what has ended capture before. */
