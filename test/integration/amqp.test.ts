@@ -9,6 +9,7 @@ import { batchMessage, branchNames, connectBroker, nobodyReached, readBatchHeade
 import type { BrokerConsumer, ReceivedMessage } from '../../shared/amqp.ts';
 import { adminUrl, branchUrl, BRANCH_PASSWORD, manage, provision } from '../support/broker-branch.ts';
 import { until } from '../support/forwarder-tools.ts';
+import { until as waitUntil } from '../support/until.ts';
 
 const { broker } = sharedServers();
 const branch = `amqp-${process.pid}`;
@@ -28,7 +29,7 @@ await t.test('a batch arrives byte for byte, with its header and the user that t
   const body = Buffer.from(Array.from({ length: 100_000 }, (_, n) => n % 256));
   // Beyond 2^31 the header's integer has another type on the wire.
   const seqs = [1, 127, 128, 70_000, 2 ** 31, 2 ** 40];
-  const outcomes = await Promise.all(seqs.map(seq => publisher.send(batchMessage(header(seq), body), 5_000)));
+  const outcomes = await Promise.all(seqs.map(seq => publisher.send(batchMessage(header(seq), body), 60_000)));
   test.same(
     outcomes,
     seqs.map(() => ({ outcome: 'confirmed' })),
@@ -50,12 +51,7 @@ await t.test('a batch arrives byte for byte, with its header and the user that t
   );
   consumer.ack(received[4]!.deliveryTag, true);
   await consumer.close();
-  let back = 0;
-  for (let look = 0; look < 50 && back === 0; look += 1) {
-    await new Promise(resolve => setTimeout(resolve, 20));
-    back = (await reading.queueDepth(names.batches)).messages;
-  }
-  test.equal(back, 1, 'what was not acknowledged is back');
+  await waitUntil('what was not acknowledged', async () => (await reading.queueDepth(names.batches)).messages === 1);
   await test.rejects(reading.queueDepth('no-such-queue'), { code: 'BROKER_SETUP' });
   await manage(broker, 'DELETE', `queues/%2F/${names.batches}/contents`);
   await Promise.all([sending.close(), reading.close()]);
@@ -67,8 +63,8 @@ await t.test('a message that no queue takes is returned, though the broker confi
   const publisher = await connection.openPublisher();
   const lost = { ...batchMessage(header(1), Buffer.from('x')), routingKey: 'nowhere' };
   const outcomes = await Promise.all([
-    publisher.send(lost, 5_000),
-    publisher.send(batchMessage(header(2), Buffer.from('y')), 5_000),
+    publisher.send(lost, 60_000),
+    publisher.send(batchMessage(header(2), Buffer.from('y')), 60_000),
   ]);
   test.match(outcomes, [{ outcome: 'returned', error: { code: 'BROKER_SETUP' } }, { outcome: 'confirmed' }]);
   await connection.close();
@@ -82,7 +78,7 @@ await t.test('a full queue refuses with a nack', async test => {
   const outcomes: string[] = [];
   for (let seq = 1; seq <= 20 && !outcomes.includes('rejected'); seq += 1) {
     const message = batchMessage({ ...header(seq), branch: full }, Buffer.from('x'));
-    outcomes.push((await publisher.send(message, 5_000)).outcome);
+    outcomes.push((await publisher.send(message, 60_000)).outcome);
   }
   test.equal(outcomes.at(-1), 'rejected');
   await connection.close();
@@ -132,7 +128,7 @@ await t.test('a branch can neither write elsewhere, nor speak for another, nor d
   const connection = await connectBroker(own);
   const elsewhere = await (
     await connection.openPublisher()
-  ).send({ ...batchMessage(header(1), Buffer.from('x')), exchange: 'amq.direct' }, 5_000);
+  ).send({ ...batchMessage(header(1), Buffer.from('x')), exchange: 'amq.direct' }, 60_000);
   test.match(elsewhere, { outcome: 'unknown', error: { code: 'BROKER_REFUSED' } });
   await test.rejects(connection.openConsumer({ queue: names.batches, prefetch: 1, onMessage: () => undefined }), {
     code: 'BROKER_REFUSED',
@@ -239,7 +235,7 @@ await t.test('a consumer whose queue is deleted, or whose handler throws, is clo
   });
   const publisher = await connection.openPublisher();
   const message = { ...batchMessage(header(1), Buffer.from('x')), exchange: '', routingKey: hello };
-  test.match(await publisher.send(message, 5_000), { outcome: 'confirmed' });
+  test.match(await publisher.send(message, 60_000), { outcome: 'confirmed' });
   test.match(await throwing.closed, { code: 'INTERNAL' });
   test.equal((await connection.queueDepth(hello)).consumers, 0);
   await connection.close();

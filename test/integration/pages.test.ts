@@ -26,7 +26,7 @@ import { closeQuietly, connectMysql } from '../../shared/mysql.ts';
 import { Secret } from '../../shared/secret.ts';
 import { quoteString } from '../../shared/sql.ts';
 import { branchDetail, busyAgent, HOSTILE, largeFleet, mixedFleet, stoppedAgent } from '../support/page-fixtures.ts';
-import { until } from '../support/until.ts';
+import { PATIENCE_MS, until } from '../support/until.ts';
 
 const TOKEN = 'k'.repeat(32);
 
@@ -110,6 +110,7 @@ interface OpenOptions {
 async function open(t: Test, address: string, options: OpenOptions = {}): Promise<Page> {
   const { width = 1280, expected } = options;
   const page = await browser.newPage({ viewport: { width, height: 900 } });
+  page.setDefaultTimeout(PATIENCE_MS);
   const faults: string[] = [];
   page.on('pageerror', error => faults.push(error.message));
   page.on('console', message => {
