@@ -149,7 +149,7 @@ function describe(
       const read = wireType(row, flavor);
       checkChoice(tableText(table), { name: column, type: read, ...key }, choice);
       const charset = foreignCharset(row);
-      const sql = expressions(quoted, read, charset);
+      const sql = /^year\(2\)/i.test(row['full'] ?? '') ? wholeYear(quoted) : expressions(quoted, read, charset);
       const convert = choice === 'null' ? TO_NULL : choice === 'hash' ? selection.hasher.hash : null;
       const select = choice === 'null' ? 'NULL' : sql.select;
       const type = choice === 'hash' ? HASH_TYPE : read;
@@ -208,7 +208,6 @@ const SUBTYPES_OF_GEOMETRY = new Set([
 function wireType(row: CatalogueRow, flavor: Flavor): string {
   const base = (row['base'] ?? '').toLowerCase();
   const full = row['full'] ?? '';
-  if (/ COMPRESSED\b/.test(full)) throw new Error('compressed columns are not handled; MODIFY it without COMPRESSED');
   const unsigned = /\bunsigned\b/i.test(full) ? ' unsigned' : '';
   const length = row['characters'] ?? '0';
   switch (base) {
@@ -297,6 +296,12 @@ function expressions(
     default:
       return same(quoted);
   }
+}
+
+/** MariaDB's YEAR(2) holds a whole year, or nothing, which is 1900 to YEAR(), but prints two digits. */
+function wholeYear(quoted: string): { readonly select: string; readonly order: string; readonly cursor: string } {
+  const year = `IF(YEAR(${quoted}) = 1900, 0, YEAR(${quoted}))`;
+  return { select: year, order: year, cursor: year };
 }
 
 /** A converter from a cell's bytes to its wire value. @param charset of the column's, loaded, where it has one */

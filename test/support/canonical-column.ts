@@ -91,7 +91,10 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
   }
   switch (family) {
     case 'number':
-      return `CAST(${column} + 0 AS CHAR)`;
+      // MariaDB's YEAR(2) prints two digits of the year that it holds.
+      return own.type === 'year'
+        ? `CAST(IF(LENGTH(${column}) = 2, YEAR(${column}), ${column} + 0) AS CHAR)`
+        : `CAST(${column} + 0 AS CHAR)`;
     case 'decimal':
       return filled(printed, own.scale, MAX_SCALE);
     case 'temporal':

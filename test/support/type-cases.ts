@@ -145,6 +145,13 @@ const TIMES: readonly TypeCase[] = [
     values: ["'2038-01-20 00:00:00'", "'2069-07-20 20:17:40.123456'", "'2106-02-06 06:28:14.999999'"],
     only: 'mariadb',
   },
+  ...[1, 2, 5, 6].map((n): TypeCase => ({
+    name: `timestamp_first${n}`,
+    type: `TIMESTAMP(${n}) NULL`,
+    values: ['FROM_UNIXTIME(0.5)', 'FROM_UNIXTIME(0.000001)', "'0000-00-00 00:00:00'", 'FROM_UNIXTIME(1.1)'],
+    only: 'mariadb',
+  })),
+  { name: 'year2', type: 'YEAR(2)', values: ["'00'", '0', '69', '70', '1999', '2024'], only: 'mariadb' },
 ];
 
 /** Texts that a character set can hold, in its own bytes. */
@@ -213,6 +220,29 @@ const BYTES: readonly TypeCase[] = [
   { name: 'mediumblob', type: 'MEDIUMBLOB', values: ["REPEAT(X'deadbeef', 500000)"] },
   { name: 'longblob', type: 'LONGBLOB', values: ["REPEAT(X'00', 3000000)", "X'5c4e'"] },
 ];
+
+/** Unpacked, packed, packed with a zlib header (as the session is set), and empty. */
+const COMPRESSED: readonly TypeCase[] = [
+  ['varchar', 'VARCHAR(2000) COMPRESSED'],
+  ['varchar_short', 'VARCHAR(60) COMPRESSED CHARACTER SET latin1'],
+  ['varbinary', 'VARBINARY(255) COMPRESSED'],
+  ['tinytext', 'TINYTEXT COMPRESSED'],
+  ['text', 'TEXT COMPRESSED CHARACTER SET ucs2'],
+  ['mediumtext', 'MEDIUMTEXT COMPRESSED CHARACTER SET utf8mb3'],
+  ['blob', 'BLOB COMPRESSED'],
+  ['longblob', 'LONGBLOB COMPRESSED'],
+].map(([name, type]) => ({
+  name: `compressed_${name!}`,
+  type: type!,
+  values: [
+    "'short'",
+    "''",
+    "REPEAT('y', 60)",
+    "'né €'",
+    ...(/MEDIUM|LONG/.test(type!) ? ["REPEAT('x', 3000000)"] : []),
+  ],
+  only: 'mariadb' as const,
+}));
 
 const ST = (text: string, srid = 0): string => `ST_GeomFromText('${text}', ${srid})`;
 
@@ -353,7 +383,7 @@ const OTHERS: readonly TypeCase[] = [
 ];
 
 export function typeCases(flavor: Flavor): TypeCase[] {
-  return [...NUMBERS, ...TIMES, ...TEXTS, ...BYTES, ...OTHERS].filter(
+  return [...NUMBERS, ...TIMES, ...TEXTS, ...BYTES, ...COMPRESSED, ...OTHERS].filter(
     ({ only }) => only === undefined || only === flavor,
   );
 }
