@@ -94,6 +94,8 @@ export class CaptureSink implements GroupSink {
   #waiters: Waiter[] = [];
   /** What was in the open batch when a call failed is lost: nothing may be stored after it. */
   #broken = false;
+  /** Heartbeats since a group began last: that the stream idles, and for how long. */
+  idleHeartbeats = 0;
   /** When the oldest change of the open batch was taken; null: the batch is empty. */
   openSince: number | null = null;
 
@@ -224,6 +226,7 @@ export class CaptureSink implements GroupSink {
   begin(group: GroupStart): void {
     assert(this.#group === null, 'a group begins inside a group');
     this.#group = group;
+    this.idleHeartbeats = 0;
     if (this.#phase === 'verifying') return;
     this.#batcher.begin();
   }
@@ -309,6 +312,7 @@ export class CaptureSink implements GroupSink {
   heartbeat(place: StreamPlace): void {
     // A server that looks for the place to start at sends heartbeats meanwhile.
     if (this.#phase === 'verifying') return;
+    this.idleHeartbeats += 1;
     // A heartbeat may name a place past groups that the server did not send because it filters nothing but its own
     // bookkeeping events; the position itself moves at groups only.
     if (comparePlaces(place, this.#place) > 0) this.#place = place;
