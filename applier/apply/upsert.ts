@@ -7,7 +7,7 @@
 import type { Connection, ResultSetHeader } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
 import { literalWriter, quoteString } from '../../shared/sql.ts';
-import { firstWarning } from './load-data.ts';
+import { warned } from './load-data.ts';
 import type { RowSet } from './merge.ts';
 import { ownFields } from './row-text.ts';
 import { targetSession } from './target-session.ts';
@@ -64,7 +64,7 @@ export async function upsertRows(
 async function replace(connection: Connection, sql: string, rows: number): Promise<void> {
   checkPacket(connection, sql);
   const [result] = await connection.query<ResultSetHeader>(sql);
-  if (result.warningStatus !== 0) throw new TributaryError('BATCH_REFUSED', await firstWarning(connection));
+  if (result.warningStatus !== 0) throw await warned(connection, `${rows} rows sent`);
   if (result.affectedRows < rows || result.affectedRows > 2 * rows) {
     throw new TributaryError('BATCH_REFUSED', `${rows} rows were sent, the server counts ${result.affectedRows}.`);
   }

@@ -13,7 +13,8 @@ import type { BatchBody, BatchHeader, Change, PartMark, TableDescription } from 
 import type { Enrolment } from '../../shared/enrolment.ts';
 import type { Answer, Hello } from '../../shared/protocol.ts';
 
-const DEADLINE_MS = 15_000;
+/** Far beyond any delay of a busy machine. */
+const DEADLINE_MS = 60_000;
 
 export interface MadeBatch {
   readonly header: BatchHeader;
