@@ -25,7 +25,7 @@ import { applierGrants } from './grants.ts';
 import { HeadOffice } from './head-office.ts';
 import { renderVerified, VERIFY_COMMANDS } from './verify-commands.ts';
 import { applierAssets, applierRoutes } from './web/pages.ts';
-import type { ApplierStatus, BranchStatus } from './web/status.ts';
+import type { ApplierStatus, BranchStatus, WaitingStatus } from './web/status.ts';
 import { withRegistry } from './with-registry.ts';
 
 export function applierCli(): CliSpec {
@@ -190,12 +190,34 @@ async function status(call: CommandCall): Promise<undefined> {
 }
 
 function renderBranch(branch: BranchStatus): string {
-  const halted =
-    branch.halted === null ? '' : `\n  ${branch.halted.code}: ${branch.halted.reason}\n  → ${branch.halted.hint}`;
+  const { halted: halt, waiting } = branch;
+  const halted = halt === null ? renderWaiting(waiting) : `\n  ${halt.code}: ${halt.reason}\n  → ${halt.hint}`;
   return (
     `${branch.branch}: ${branch.state}, complete through ${branch.completeThrough ?? 'never'}, ` +
     `last seen ${branch.lastSeenAt ?? 'never'}, backlog ${branch.backlogBatches ?? '?'} batches${halted}`
   );
+}
+
+/** A fault that is waited for, below the branch's line. */
+function renderWaiting(waiting: WaitingStatus | null): string {
+  if (waiting === null) return '';
+  const { code, reason, hint, since, tries } = waiting;
+  return `\n  waits since ${since}, tried ${tries} times: ${code}: ${reason}\n  → ${hint}`;
+}
+
+/**
+ * What the running applier waits for, by branch: the database does not know it. Nothing where none runs here, or it does
+ * not answer.
+ */
+async function waitingBranches(call: CommandCall): Promise<ReadonlyMap<string, WaitingStatus>> {
+  try {
+    const { configFile, signal } = call;
+    const answer = (await callDaemon({ place: placeOf(configFile), command: 'status', signal })) as ApplierStatus;
+    return new Map(answer.branches.flatMap(({ branch, waiting }) => (waiting === null ? [] : [[branch, waiting]])));
+  } catch (error) {
+    if (error instanceof TributaryError && error.code === 'DAEMON_UNREACHABLE') return new Map();
+    throw error;
+  }
 }
 
 async function branchAdd(call: CommandCall): Promise<undefined> {
@@ -252,8 +274,11 @@ async function branchRotate(call: CommandCall): Promise<undefined> {
 
 async function branchList(call: CommandCall): Promise<undefined> {
   const branches = await withRegistry(call, registry => registry.list());
+  const waiting = await waitingBranches(call);
   const present = branches.filter(({ row }) => row.state !== 'removed');
-  call.print(present.map(summaryOf), present.length === 0 ? 'no branches yet' : present.map(renderSummary).join('\n'));
+  const data = present.map(summary => ({ ...summaryOf(summary), waiting: waiting.get(summary.row.branch) ?? null }));
+  const lines = present.map(summary => renderSummary(summary) + renderWaiting(waiting.get(summary.row.branch) ?? null));
+  call.print(data, present.length === 0 ? 'no branches yet' : lines.join('\n'));
   return undefined;
 }
 
@@ -280,8 +305,10 @@ async function branchShow(call: CommandCall): Promise<undefined> {
   const details = await withRegistry(call, registry => registry.show(call.args[0] ?? ''));
   const permissions = branchPermissions(details.row.branch);
   const { row, tables, requests, quarantine, verified } = details;
+  const waiting = (await waitingBranches(call)).get(row.branch) ?? null;
   const data = {
     ...summaryOf(details),
+    waiting,
     tables,
     requests,
     permissions,
@@ -291,7 +318,7 @@ async function branchShow(call: CommandCall): Promise<undefined> {
     verified,
   };
   const lines = [
-    renderSummary(details),
+    renderSummary(details) + renderWaiting(waiting),
     `tables: ${tableTexts(details.tables) || 'none yet'}`,
     `permissions at the broker: configure ${permissions.configure} · write ${permissions.write} · read ${permissions.read}`,
     ...(row.incompleteSince === null ? [] : [`incomplete since ${row.incompleteSince}`]),

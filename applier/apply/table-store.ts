@@ -15,7 +15,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import { closeQuietly, mysqlErrno } from '../../shared/mysql.ts';
 import { quoteName, quoteString, quoteTable } from '../../shared/sql.ts';
 import { tableText } from '../../shared/table-name.ts';
-import { targetError } from './target-error.ts';
+import { isDefinitionFault, targetError } from './target-error.ts';
 import { prepareTargetSession } from './target-session.ts';
 import { planTable } from './target-table.ts';
 import type { ServerTable, TablePlan, TargetTable } from './target-table.ts';
@@ -251,10 +251,10 @@ function nameOf(description: TableDescription): string {
   return JSON.stringify([description.schema, description.name, description.columns]);
 }
 
-/** A fault of DDL: what is neither a matter of waiting nor of rights is the table's own. */
+/** A fault of DDL: what a definition can cause is the table's own, all else the server's. */
 function ddlError(error: unknown, description: TableDescription, sql: string): TributaryError {
   const fault = targetError(error, tableText(description));
-  if (fault.code !== 'TARGET_UNREACHABLE' || mysqlErrno(error) === null) return fault;
+  if (!isDefinitionFault(error)) return fault;
   return new TributaryError('TARGET_SCHEMA', fault.message, {
     cause: error,
     hint: `The head office refused: ${sql.slice(0, 500)}`,

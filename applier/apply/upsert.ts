@@ -12,7 +12,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import { wholeValue } from '../../shared/long-value.ts';
 import { literalWriter, quoteString } from '../../shared/sql.ts';
 import { isTypedJson, typedJsonSql } from '../../shared/typed-json.ts';
-import { firstWarning } from './load-data.ts';
+import { warned } from './load-data.ts';
 import type { RowSet } from './merge.ts';
 import { ownFields } from './row-text.ts';
 import { targetSession } from './target-session.ts';
@@ -78,7 +78,7 @@ function valueWriter(type: ColumnType): (value: Value) => string {
 async function replace(connection: Connection, sql: string, rows: number): Promise<void> {
   checkPacket(connection, sql);
   const [result] = await connection.query<ResultSetHeader>(sql);
-  if (result.warningStatus !== 0) throw new TributaryError('BATCH_REFUSED', await firstWarning(connection));
+  if (result.warningStatus !== 0) throw await warned(connection, `${rows} rows sent`);
   if (result.affectedRows < rows || result.affectedRows > 2 * rows) {
     throw new TributaryError('BATCH_REFUSED', `${rows} rows were sent, the server counts ${result.affectedRows}.`);
   }

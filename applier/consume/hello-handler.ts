@@ -23,6 +23,7 @@ import { clearHalt, lockBranch, markIncomplete, readBranch, saveStream } from '.
 import type { BranchRow } from '../branches/stream-store.ts';
 import { countedRequest, wasCompared } from '../branches/verify-store.ts';
 import type { TargetPool } from './target-pool.ts';
+import { outlivesEpochs } from './fault.ts';
 
 /** Between two comparisons that branches ask for themselves. */
 const LEAST_BETWEEN_COMPARISONS_S = 86_400;
@@ -87,14 +88,14 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
       asks: open
         .filter(request => !isForAll(request) && !held.includes(request))
         .map(({ id, kind, tables }) => ({ id, kind, tables })),
-      halted: row.halt === null ? null : { code: row.halt.code, reason: row.halt.reason },
+      halted: haltOf(row),
     });
     const { registered } = outcome;
     if (outcome.stream !== row.stream) await saveStream(connection, branch, outcome.stream);
     if (registered) {
       await clearInbox(connection, branch);
       await clearSnapshots(connection, branch);
-      await clearHalt(connection, branch);
+      if (row.halt !== null && !outlivesEpochs(row.halt.code)) await clearHalt(connection, branch);
       // The new epoch's rows come with its snapshot; until that has ended the head office holds a mixture.
       await markIncomplete(connection, branch);
     }
@@ -107,7 +108,7 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
     });
     return {
       hello,
-      answer: registered ? { ...outcome.answer, halted: null } : outcome.answer,
+      answer: { ...outcome.answer, halted: haltOf(after) },
       row: after,
       registered,
       early: registered ? { seqs: [], bytes: 0 } : found,
@@ -129,6 +130,10 @@ async function openComparison(connection: Connection, branch: string): Promise<v
     kind: 'verify',
     reason: 'the branch database was started unseen by the agent',
   });
+}
+
+function haltOf({ halt }: BranchRow): Answer['halted'] {
+  return halt === null ? null : { code: halt.code, reason: halt.reason };
 }
 
 /** Verifications whose turn is not yet: each begins only when the one before is over on both sides, which it would end. */

@@ -23,6 +23,8 @@ export interface TargetPoolOptions {
   readonly connect: () => Promise<Connection>;
   /** Most connections at a time. */
   readonly size: number;
+  /** Told when work succeeds again after a connection could not be opened. */
+  readonly onReached?: () => void;
 }
 
 interface Idle {
@@ -33,6 +35,9 @@ interface Idle {
 export class TargetPool {
   readonly #connect: () => Promise<Connection>;
   readonly #size: number;
+  readonly #onReached: () => void;
+  /** A connection could not be opened, and nothing has succeeded since. */
+  #unreached = false;
   readonly #idle: Idle[] = [];
   /** In order of arrival. */
   readonly #waiters: ((refusal: TributaryError | null) => void)[] = [];
@@ -43,6 +48,7 @@ export class TargetPool {
   constructor(options: TargetPoolOptions) {
     this.#connect = options.connect;
     this.#size = options.size;
+    this.#onReached = options.onReached ?? (() => undefined);
   }
 
   /** Runs work on a connection, without a transaction. */
@@ -55,6 +61,7 @@ export class TargetPool {
         const result = await work(connection);
         this.#busy.delete(connection);
         this.#release(connection);
+        this.#reached();
         return result;
       } catch (error) {
         this.#busy.delete(connection);
@@ -125,6 +132,22 @@ export class TargetPool {
       if (idle.since >= oldest) return idle.connection;
       idle.connection.destroy();
     }
+    try {
+      return await this.#connectPrepared();
+    } catch (error) {
+      this.#unreached = true;
+      throw error;
+    }
+  }
+
+  /** Work that succeeds says so, not only a new connection: another may have failed at the same moment. */
+  #reached(): void {
+    if (!this.#unreached) return;
+    this.#unreached = false;
+    this.#onReached();
+  }
+
+  async #connectPrepared(): Promise<Connection> {
     const connection = await this.#connect();
     try {
       await prepareTargetSession(connection);

@@ -15,10 +15,11 @@ import { marker, SALES, upsert } from '../support/hand-made-branch.ts';
 import type { MadeBatch } from '../support/hand-made-branch.ts';
 import { HostileStage, OWN_TABLES } from '../support/hostile.ts';
 import { until as waitUntil } from '../support/until.ts';
+import { textsParsedBy } from '../support/parsed.ts';
 
 const MIB = 1024 * 1024;
 const MALFORMED = /^BATCH_(INVALID|TOO_LARGE)$/;
-const QUOTAS = { tables: 40, openPartBytes: 64 * 1024 };
+const QUOTAS = { tables: 40, openPartBytes: 64 * 1024, unpackedPerHourBytes: 1024 * MIB };
 
 const EMPTY_FRAME = zstdCompressSync('');
 
@@ -121,6 +122,26 @@ await attacks('bombs', async t => {
     () => bad.make([upsert([[1, 'x'.repeat(200 * MIB)]])]),
     /^BATCH_/,
   );
+});
+
+await attacks('what is malformed again and again', async t => {
+  const members = `{"v":1,${Array.from({ length: 200_000 }, (_, i) => `"k${i}":0`).join(',')}}`;
+  await halts(t, 'an object of 200,000 members', () => text(members), MALFORMED);
+  const halt = (await office.row('bad')).halt;
+  const parsed = await textsParsedBy(async () => {
+    for (let life = 0; life < 3; life += 1) {
+      t.equal((await stage.newLife()).halted?.code, halt?.code, 'a new life does not end the halt');
+      await bad.send(text(members), bad.make([upsert([[1, 'x']])]));
+      await stage.sell();
+    }
+  });
+  t.strictSame((await office.row('bad')).halt, halt, 'it is the same one');
+  t.notOk(parsed.includes(members));
+  // A person lets it go on: what is in the queue is of lives that are over, but for the last.
+  await stage.renew();
+  await bad.send(bad.make([upsert([[1, 'sound']])]));
+  await office.applied('bad', 1);
+  t.strictSame(await office.sales('bad'), { 1: 'sound' });
 });
 
 await t.test('several bodies that unpack to much are not held together', async t => {

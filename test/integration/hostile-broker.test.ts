@@ -5,6 +5,7 @@
 import t from 'tap';
 import { branchNames, helloMessage } from '../../shared/amqp-messages.ts';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
+import { textsParsedBy } from '../support/parsed.ts';
 import { upsert } from '../support/hand-made-branch.ts';
 import { HostileStage } from '../support/hostile.ts';
 import { deepTable, NO_TABLE, RawAmqp, shortText } from '../support/raw-amqp.ts';
@@ -231,10 +232,14 @@ await t.test('bodies that call themselves JSON or text, and bodies that are too 
       ['application/octet-stream', Buffer.alloc(15 * 1024 * 1024)],
       ['application/octet-stream', Buffer.alloc(0)],
     ];
-    for (const [type, body] of bodies) {
-      t.equal((await raw.publish(mine.exchange, 'batch', typed(type), body)).method, '60.80', type);
-    }
-    await until('all refused', () => (counted['bad refused'] ?? 0) >= before + bodies.length);
+    const parsed = await textsParsedBy(async () => {
+      for (const [type, body] of bodies) {
+        t.equal((await raw.publish(mine.exchange, 'batch', typed(type), body)).method, '60.80', type);
+      }
+      await until('all refused', () => (counted['bad refused'] ?? 0) >= before + bodies.length);
+    });
+    for (const [type, body] of bodies) t.notOk(parsed.includes(body.toString()), `not parsed as ${type} either`);
+    t.equal(counted['bad refused'], before + bodies.length);
     const tooLarge = await raw.publish(mine.exchange, 'batch', typed('x'), Buffer.alloc(17 * 1024 * 1024));
     t.not(tooLarge.refused, null, 'more than 16 MiB closes the channel');
   });

@@ -13,6 +13,7 @@ import type { BatchBody, BatchHeader, Change, PartMark, TableDescription } from 
 import type { Enrolment } from '../../shared/enrolment.ts';
 import type { Answer, Hello } from '../../shared/protocol.ts';
 
+/** Far beyond any delay of a busy machine. */
 const DEADLINE_MS = 120_000;
 
 export interface MadeBatch {

@@ -17,10 +17,12 @@ import type { BranchRow } from '../../applier/branches/stream-store.ts';
 import { Fleet } from '../../applier/consume/fleet.ts';
 import { NO_EVENTS } from '../../applier/consume/pipeline-events.ts';
 import type { PipelineEvents } from '../../applier/consume/pipeline-events.ts';
+import type { Pauses } from '../../applier/consume/patience.ts';
 import type { Quotas } from '../../applier/consume/quotas.ts';
 import type { RowWriter } from '../../applier/consume/row-writer.ts';
 import { TargetPool } from '../../applier/consume/target-pool.ts';
 import { startSharedServers, SERVERS_VARIABLE, sharedServers } from '../../deploy/local/shared-servers.ts';
+import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
 import { connectBroker } from '../../shared/amqp.ts';
 import type { BrokerConnection } from '../../shared/amqp.ts';
 import { silentLogger } from '../../shared/logging.ts';
@@ -34,6 +36,9 @@ export interface FleetChoices {
   readonly events?: Partial<PipelineEvents>;
   readonly logger?: Logger;
   readonly quotas?: Quotas;
+  readonly pauses?: Pauses;
+  /** Opens connections to the database, e.g. through a proxy. */
+  readonly connectTarget?: () => Promise<Connection>;
   /** Told of each connection to the broker, to be able to cut it. */
   readonly onConnection?: (connection: BrokerConnection) => void;
   /** Of a proxy before the broker. */
@@ -45,27 +50,33 @@ export class HeadOffice {
   readonly rows: Applier;
   readonly api: ManagementApi;
   readonly vhost: string;
+  /** With the database. */
+  readonly server: DatabaseAddress;
   readonly #database: string;
   readonly #directory: string;
   readonly #pool: TargetPool;
   readonly #cleanups: (() => Promise<void>)[] = [];
 
-  /** Uses the servers that the environment names, or starts those that are missing. */
-  static async open(): Promise<HeadOffice> {
+  /**
+   * Uses the servers that the environment names, or starts those that are missing.
+   * @param database another server for the database
+   */
+  static async open(database?: DatabaseAddress): Promise<HeadOffice> {
     const servers = await startSharedServers(['headOffice', 'broker']);
     const before = process.env[SERVERS_VARIABLE];
     process.env[SERVERS_VARIABLE] = servers.environment[SERVERS_VARIABLE];
     const office = new HeadOffice(
       `consume_${randomBytes(4).toString('hex')}`,
       await mkdtemp(join(tmpdir(), 'head-office-')),
+      database ?? sharedServers().headOffice,
     );
     office.#cleanups.push(async () => {
       if (before === undefined) Reflect.deleteProperty(process.env, SERVERS_VARIABLE);
       else process.env[SERVERS_VARIABLE] = before;
       await servers.stop();
     });
-    const { headOffice, broker } = sharedServers();
-    const { host, port, user, password } = headOffice;
+    const { broker } = sharedServers();
+    const { host, port, user, password } = office.server;
     const admin = await mysql.createConnection({ host, port, user, password });
     await admin.query(`CREATE DATABASE ${office.#database}`);
     await admin.end();
@@ -86,8 +97,9 @@ export class HeadOffice {
     return office;
   }
 
-  private constructor(name: string, directory: string) {
+  private constructor(name: string, directory: string, server: DatabaseAddress) {
     const { broker } = sharedServers();
+    this.server = server;
     this.#database = name;
     this.vhost = name;
     this.#directory = directory;
@@ -111,8 +123,10 @@ export class HeadOffice {
     });
   }
 
-  async connect(): Promise<Connection> {
-    const { host, port, user, password } = sharedServers().headOffice;
+  /** @param through the port of a proxy before the database */
+  async connect(through?: number): Promise<Connection> {
+    const { host, user, password } = this.server;
+    const port = through ?? this.server.port;
     return mysql.createConnection({
       host,
       port,
@@ -140,7 +154,7 @@ export class HeadOffice {
   async fleet(choices: FleetChoices = {}): Promise<Fleet> {
     const { broker } = sharedServers();
     const fleet = new Fleet({
-      connectTarget: () => this.connect(),
+      connectTarget: choices.connectTarget ?? (() => this.connect()),
       connectBroker: async purpose => {
         const connection = await connectBroker({
           url: `amqp://${broker.user}@${broker.host}:${choices.brokerPort ?? broker.port}/${this.vhost}`,
@@ -156,6 +170,7 @@ export class HeadOffice {
       events: { ...NO_EVENTS, ...choices.events },
       poolSize: 4,
       ...(choices.quotas === undefined ? {} : { quotas: choices.quotas }),
+      ...(choices.pauses === undefined ? {} : { pauses: choices.pauses }),
     });
     await fleet.start();
     this.#cleanups.push(() => fleet.stop());
