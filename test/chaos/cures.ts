@@ -18,6 +18,18 @@ const STATEMENT = /\b(?:ALTER TABLE|DROP TABLE|DROP TRIGGER|RENAME TABLE) .+?(?=
 const COMMAND =
   /`(?:tributary-(?:applier|agent) )?(branch retry|branch snapshot|branch repair|schema approve|snapshot)\b[^`]*`/g;
 
+/** No such index or column, table, trigger: it was done for another branch. */
+const DONE_ERRNOS: readonly unknown[] = [1091, 1051, 1360];
+
+interface Halt {
+  readonly db: Connection;
+  /** Statements that were carried out since the halts were read. */
+  readonly said: Set<string>;
+  readonly halted: StageBranch;
+  readonly code: string;
+  readonly reason: string;
+}
+
 export class Cures {
   /** How many were carried out. */
   count = 0;
@@ -41,10 +53,11 @@ export class Cures {
         "SELECT branch, halt_code AS code, halt_reason AS reason FROM tributary_branch WHERE state = 'halted'",
       );
       for (const id of this.#helpless.keys()) if (!rows.some(row => row['branch'] === id)) this.#helpless.delete(id);
+      const said = new Set<string>();
       for (const row of rows) {
         const halted = branches.find(({ branch }) => branch.id === row['branch']);
         if (halted === undefined) throw new Error(`an unknown branch is halted: ${JSON.stringify(row)}`);
-        await this.#cure(db, halted, String(row['code']), String(row['reason']));
+        await this.#cure({ db, said, halted, code: String(row['code']), reason: String(row['reason']) });
       }
     } finally {
       db.destroy();
@@ -68,7 +81,7 @@ export class Cures {
     this.count += 1;
   }
 
-  async #cure(db: Connection, halted: StageBranch, code: string, reason: string): Promise<void> {
+  async #cure({ db, said, halted, code, reason }: Halt): Promise<void> {
     const { id } = halted.branch;
     const halt = `${id} is halted by ${code}: ${reason}`;
     const hint = reason.slice(reason.lastIndexOf(' — ') + 1);
@@ -86,7 +99,12 @@ export class Cures {
     if (times > MOST_CURES) throw new Error(`${halt}\nits cure was carried out ${MOST_CURES} times and does not last`);
     this.#tell(`${halt}; done: ${[...statements, ...commands].join('; ')}`);
     this.count += 1;
-    for (const statement of statements) await db.query(statement);
+    for (const statement of statements) {
+      // The other branch stood still for the same.
+      if (said.has(statement)) continue;
+      said.add(statement);
+      await sayOnce(db, statement);
+    }
     for (const command of commands) if (command !== 'branch retry') await this.#run(halted, command, hint);
     if (!commands.includes('schema approve')) await this.#run(halted, 'branch retry', hint);
   }
@@ -103,5 +121,13 @@ export class Cures {
       // Another cure may have let it go on already.
       if (command !== 'branch retry') expectSuccess(result);
     }
+  }
+}
+
+async function sayOnce(db: Connection, statement: string): Promise<void> {
+  try {
+    await db.query(statement);
+  } catch (error) {
+    if (!(error instanceof Error && 'errno' in error && DONE_ERRNOS.includes(error.errno))) throw error;
   }
 }
