@@ -42,21 +42,33 @@ interface Status {
 
 const statusOf = async (agent: Product): Promise<Status> => (await agent.get('/api/status')) as Status;
 
+/** Whatever became of them in another test. */
+async function begin(): Promise<void> {
+  await site.link.heal();
+  if (!applier.running) await applier.start();
+  await applier.waitReady();
+}
+
 await t.test('a transaction of 100,000 rows appears at once, though the link is cut again and again', t =>
   largeTransaction(t, site, 100_000),
 );
 
-await t.test('a backlog of 500,000 rows goes out within the bounds of memory', t => backlog(t, site, 500_000));
+await t.test('a backlog of 500,000 rows goes out within the bounds of memory', async t => {
+  await begin();
+  await backlog(t, site, 500_000);
+});
 
 await t.test(
   'a row larger than any message of the broker arrives in fragments, also over a link that is cut',
   async t => {
+    await begin();
     await largeRow(t, site, MAX_MESSAGE_BYTES + 1, 1);
     await site.branch.agent.stop();
   },
 );
 
 await t.test('a full spool: capture stops reading and says so, and goes on by itself', async t => {
+  await begin();
   const { branch, link } = await branchOnBadLink(t, world, 'full', [
     'CREATE TABLE filler (id INT PRIMARY KEY AUTO_INCREMENT, content BLOB)',
   ]);
@@ -93,6 +105,7 @@ await t.test('a full disk under the spool: nothing is lost, and it goes on when 
     return;
   }
   t.teardown(() => execFileSync('umount', ['--lazy', folder]));
+  await begin();
   const { branch, link } = await branchOnBadLink(t, world, 'disk', [
     'CREATE TABLE filler_two (id INT PRIMARY KEY AUTO_INCREMENT, content BLOB)',
   ]);
@@ -130,6 +143,7 @@ await t.test('a full disk under the spool: nothing is lost, and it goes on when 
 await t.test(
   'a flipped bit in the spool is found; the next life begins with a snapshot, and no row is wrong',
   async t => {
+    await begin();
     const { branch, link } = await branchOnBadLink(t, world, 'flipped', [
       'CREATE TABLE note (id INT PRIMARY KEY, word VARCHAR(60))',
     ]);
@@ -177,6 +191,7 @@ async function endsByItself(
 }
 
 await t.test('SIGTERM ends both by themselves under load, and nothing is lost', async t => {
+  await begin();
   const branch = await world.addBranch('stopped', { setup: LOAD_TABLES });
   await branch.startAgent();
   const load = new Load(branch.source, { schema: branch.schema, seed: 6, sessions: 2, pauseMs: 1 });
@@ -190,6 +205,7 @@ await t.test('SIGTERM ends both by themselves under load, and nothing is lost', 
 });
 
 await t.test('SIGTERM ends an applier that waits for a lock in the database', async t => {
+  await begin();
   const branch = await world.addBranch('locked', { setup: LOAD_TABLES });
   await branch.startAgent();
   await world.waitUntilEqual(branch);

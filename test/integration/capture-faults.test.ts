@@ -234,16 +234,20 @@ void t.test('another history at the place of the last group is a new epoch', asy
   await rig.stop();
 
   await t.test('where the place is in the middle of an event', async t => {
+    const epochs = rig.epochs.length;
     await db.query('RESET BINARY LOGS AND GTIDS');
     await db.query("INSERT INTO sale VALUES (1, repeat('x', 60000))");
     await rig.restart();
     await rig.caughtUp();
-    t.equal(rig.epochs.length, 2);
+    t.equal(rig.epochs.length, epochs + 1);
     t.equal(rig.replica().rows('sale').length, 1);
   });
 
   await t.test('where it is an event in the middle of a transaction', async t => {
+    await rig.restart();
+    await db.query("REPLACE INTO sale VALUES (1, repeat('y', 60000))");
     await rig.caughtUp();
+    const epochs = rig.epochs.length;
     await rig.stop();
     const position = rig.spool.position();
     if (position?.lastGroup === null || position === null) throw new Error('no group was taken');
@@ -253,7 +257,7 @@ void t.test('another history at the place of the last group is a new epoch', asy
     rig.spool.savePosition({ ...position, lastGroup: { ...position.lastGroup, startOffset: Number(inner?.['Pos']) } });
     rig.start();
     await rig.caughtUp();
-    t.equal(rig.epochs.length, 3);
+    t.equal(rig.epochs.length, epochs + 1);
   });
 });
 

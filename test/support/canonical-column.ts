@@ -7,7 +7,8 @@
  * | DECIMAL | as printed, the scale filled up to 38 digits |
  * | FLOAT, DOUBLE | all 64 bits in hex, taken from a POINT's WKB: tells −0 from 0 and every float32 from its neighbour |
  * | dates and times | as printed (TIMESTAMP in the session's UTC), the fraction filled up to six digits |
- * | texts, ENUM, SET | hex of the UTF-8 bytes; SHA-256 of them where they may be long |
+ * | texts, ENUM, SET | hex of the UTF-8 bytes; SHA-256 of them where they may be long; of a text that holds characters which the
+ * server cannot convert, the same of its own bytes, since it prints each of them as a question mark |
  * | JSON | the same of the server's print-out and the type of every value in it |
  * | bytes, VECTOR | the same of the bytes |
  * | GEOMETRY | the same of the internal bytes: SRID and WKB |
@@ -23,6 +24,8 @@ export interface ColumnFacts {
   readonly fraction: number;
   /** Greatest length in bytes; 0 where there is none. */
   readonly bytes: number;
+  /** Null: no text. */
+  readonly charset: string | null;
   /** 1-based place in the primary key; null: not in it. */
   readonly keyPlace: number | null;
 }
@@ -102,7 +105,7 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
     case 'real':
       return `HEX(SUBSTR(ST_AsBinary(POINT(${column}, 0)), 6, 8))`;
     case 'text':
-      return bytesAsText(`CONVERT(${column} USING utf8mb4)`, reference);
+      return bytesAsText(inUtf8(own), reference);
     case 'json':
       return bytesAsText(`CONCAT(${printed}, ${jsonTypes(column)})`, reference);
     case 'bytes':
@@ -119,6 +122,23 @@ function jsonTypes(column: string): string {
     `(SELECT COALESCE(GROUP_CONCAT(JSON_TYPE(value) ORDER BY place), '') ` +
     `FROM JSON_TABLE(${values}, '$[*]' COLUMNS (place FOR ORDINALITY, value JSON PATH '$')) types)`
   );
+}
+
+/** Whether one of them holds text and the other bytes: equal bytes are not yet the same value. */
+export function textMeetsBytes(one: ColumnFacts, other: ColumnFacts): boolean {
+  const families = [familyOf(one), familyOf(other)];
+  return families.includes('text') && families.includes('bytes');
+}
+
+/** All that these hold can be converted. */
+const UNICODE = /^(?:utf8|utf16|utf32|ucs2|ascii|latin1)/;
+
+function inUtf8({ name, charset }: ColumnFacts): string {
+  const converted = `CONVERT(${quote(name)} USING utf8mb4)`;
+  if (charset === null || UNICODE.test(charset)) return converted;
+  const questionMarks = (text: string): string => `CHAR_LENGTH(${text}) - CHAR_LENGTH(REPLACE(${text}, '?', ''))`;
+  const isWhole = `${questionMarks(converted)} = ${questionMarks(quote(name))}`;
+  return `IF(${isWhole}, ${converted}, CONCAT('bytes ', HEX(${quote(name)})))`;
 }
 
 /** SQL of a form for people, shortened; may print different values alike. */

@@ -27,7 +27,7 @@ import { connectBroker } from '../../shared/amqp.ts';
 import type { BrokerConnection } from '../../shared/amqp.ts';
 import { silentLogger } from '../../shared/logging.ts';
 import type { Logger } from '../../shared/logging.ts';
-import { HandMadeBranch } from './hand-made-branch.ts';
+import { HandMadeBranch, HEARTBEAT_SECONDS } from './hand-made-branch.ts';
 import { until } from './until.ts';
 
 export interface FleetChoices {
@@ -160,6 +160,7 @@ export class HeadOffice {
           url: `amqp://${broker.user}@${broker.host}:${choices.brokerPort ?? broker.port}/${this.vhost}`,
           password: broker.password,
           purpose,
+          heartbeatSeconds: HEARTBEAT_SECONDS,
         });
         choices.onConnection?.(connection);
         return connection;
