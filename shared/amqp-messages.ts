@@ -29,7 +29,7 @@ export const MAX_ANSWER_BYTES = 256 * 1024;
  * What JSON.parse may build of a hello or an answer: an answer asks for some thousand tables at most, and no object of
  * either has more than 16 members. A newer program's may have more of everything.
  */
-const MESSAGE_LIMITS: JsonLimits = { depth: 8, containers: 10_000, values: 20_000, members: 64 };
+const MESSAGE_LIMITS: JsonLimits = { depth: 8, containers: 10_000, values: 20_000, members: 64, allMembers: 20_000 };
 /** A batch has seven. They are unpacked by the library before anybody can count them, but never looked at. */
 const MAX_HEADERS = 32;
 

@@ -16,6 +16,8 @@ export interface JsonLimits {
   readonly values: number;
   /** Members of one object. An object of many turns into a table of hashes, which is what takes long. */
   readonly members: number;
+  /** Members of all objects: a name that was not seen before takes a microsecond. */
+  readonly allMembers: number;
 }
 
 /** A string's end is looked for by hand that far, before it is searched for. */
@@ -34,6 +36,7 @@ export class JsonScan {
   #depth = 0;
   #containers = 0;
   #values = 0;
+  #allMembers = 0;
   #inString = false;
   /** The byte that follows is the escaped one. */
   #escaped = false;
@@ -64,7 +67,7 @@ export class JsonScan {
 
   /** Outside of strings. @returns where the next string begins, behind its quote; −1: in a later part */
   outside(part: Buffer, from: number): number {
-    const { containers, depth, values, members } = this.#limits;
+    const { containers, depth, values, members, allMembers } = this.#limits;
     for (let at = from; at < part.length; at += 1) {
       const byte = part[at]!;
       if (byte === QUOTE) {
@@ -77,6 +80,8 @@ export class JsonScan {
         const count = this.#members[this.#depth]! + 1;
         this.#members[this.#depth] = count;
         if (count > members) this.#refuse(`an object has more than ${members} members`);
+        this.#allMembers += 1;
+        if (this.#allMembers > allMembers) this.#refuse('it holds too many members');
       } else if (byte === 0x5b || byte === 0x7b) {
         this.#containers += 1;
         this.#depth += 1;

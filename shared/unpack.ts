@@ -23,15 +23,15 @@ const LONG_STRING_BYTES = 1024 * 1024;
  * What an agent makes is 4 MiB of JSON and one row event more, unless values are long: two million values of one digit
  * and a comma; of a table three members a column. The widest object, a body, has six.
  */
-const LIMITS: JsonLimits = { depth: 8, containers: 500_000, values: 2_500_000, members: 16 };
+const LIMITS: JsonLimits = { depth: 8, containers: 500_000, values: 2_500_000, members: 16, allMembers: 600_000 };
 /**
  * What the text takes in memory without its long strings: a character of Unicode beyond ASCII makes two bytes of every
  * character around it. It is there several times while it is parsed.
  */
 const MAX_TEXT_BYTES = 64 * 1024 * 1024;
 
-/** Of a value in a list: its place, and half of a number that is no small integer. */
-const PLACE_BYTES = 16;
+/** Of a value in a list, beside its characters: its place, and the head of a string or a number that is no small integer. */
+const PLACE_BYTES = 32;
 
 /** An agent makes one of some megabytes each. Without a bound a message could hold some hundred thousand empty ones. */
 const MAX_FRAMES = 1_024;

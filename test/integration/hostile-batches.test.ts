@@ -19,7 +19,7 @@ import { textsParsedBy } from '../support/parsed.ts';
 
 const MIB = 1024 * 1024;
 const MALFORMED = /^BATCH_(INVALID|TOO_LARGE)$/;
-const QUOTAS = { tables: 40, openPartBytes: 64 * 1024, unpackedPerHourBytes: 1024 * MIB };
+const QUOTAS = { tables: 40, openPartBytes: 64 * 1024, unpackedPerHourBytes: 256 * MIB };
 
 const EMPTY_FRAME = zstdCompressSync('');
 
@@ -31,6 +31,7 @@ const stage = await HostileStage.open(t, {
   quotas: QUOTAS,
   events: {
     refused: branch => count(`${branch} refused`),
+    applied: branch => count(`${branch} applied`),
     ignored: (branch, verdict) => count(`${branch} ${verdict}`),
   },
 });
@@ -626,6 +627,44 @@ await t.test('fragments: missing, overlapping, of conflicting counts, a thousand
     await office.applied('bad', 1);
     t.strictSame(await office.sales('bad'), { 1: 'after all that' });
   });
+});
+
+// The last: it may bring nothing for an hour afterwards.
+await attacks('a few kilobytes that become much: its quota of an hour, whatever life it is in', async t => {
+  const wide = table(`${OWN_TABLES}quota`, [['t', 'longtext']]);
+  const rows = 100;
+  const expanded = (): MadeBatch =>
+    bad.make(
+      [
+        {
+          op: 'upsert',
+          table: 0,
+          rows,
+          values: [[...Array(rows).keys()], Array<string>(rows).fill('x'.repeat(300_000))],
+        },
+      ],
+      { tables: [wide] },
+    );
+  const before = counted['bad applied'] ?? 0;
+  let written = 0;
+  const waits = (): boolean =>
+    stage.fleet.status().some(({ row, waiting }) => row.branch === 'bad' && waiting?.error.code === 'BRANCH_THROTTLED');
+  for (let life = 0; life < 2; life += 1) {
+    await stage.renew();
+    for (let seq = 1; seq <= 40 && !waits(); seq += 1) {
+      const made = expanded();
+      t.ok(made.body.length < 50_000);
+      await bad.send(made);
+      await until('applied or made to wait', () => waits() || (counted['bad applied'] ?? 0) > before + written);
+      written = (counted['bad applied'] ?? 0) - before;
+    }
+    await until('it waits', waits);
+  }
+  // What one unit becomes may go beyond it, once.
+  t.ok(written > 0 && written * rows * 300_000 < QUOTAS.unpackedPerHourBytes * 1.2, `${written} batches`);
+  await stage.sell();
+  const waiting = stage.fleet.status().find(({ row }) => row.branch === 'bad')?.waiting;
+  t.match(waiting?.error.hint, /quotas.unpackedPerHour/);
 });
 
 function until(what: string, check: () => boolean | Promise<boolean>): Promise<void> {

@@ -29,7 +29,7 @@ export class HostileStage {
   readonly office: HeadOffice;
   readonly victim: HandMadeBranch;
   readonly bad: HandMadeBranch;
-  readonly #fleet: Fleet;
+  readonly fleet: Fleet;
   #sold = 0;
   #replaces: string | null = null;
 
@@ -50,7 +50,7 @@ export class HostileStage {
 
   private constructor(office: HeadOffice, fleet: Fleet, victim: HandMadeBranch, bad: HandMadeBranch) {
     this.office = office;
-    this.#fleet = fleet;
+    this.fleet = fleet;
     this.victim = victim;
     this.bad = bad;
   }
@@ -65,7 +65,7 @@ export class HostileStage {
   /** A new life of the bad branch, and a person who lets it go on where it was halted for something malformed. */
   async renew(): Promise<void> {
     const { halted } = await this.newLife();
-    if (halted !== null) await this.#fleet.retry(BAD);
+    if (halted !== null) await this.fleet.retry(BAD);
   }
 
   /** A new life of the bad branch, by its own means alone. */

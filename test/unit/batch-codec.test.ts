@@ -151,6 +151,7 @@ void t.test('a small body that would hold up the only thread is refused unparsed
     'an object of 200,000 members, 20 KiB on the wire': `{"v":1,${members(200_000)}}`,
     'blanks before the colons': `{"v" : 1,${members(200).replaceAll('":', '" \n:')}}`,
     'members of an object in an object': `{"v":1,"tables":[{${members(1_000)}}]}`,
+    'a million members of small objects': `[${Array.from({ length: 250_000 }, (_, i) => `{"a${i}":0,"b":0,"c":0,"d":0}`).join(',')}]`,
     'two million lists': `[${'[],'.repeat(2_000_000)}[]]`,
     'four million lists in each other': '['.repeat(4 * 1024 * 1024),
     'a list that ends before it begins': `]${'['.repeat(100)}`,
