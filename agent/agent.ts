@@ -93,8 +93,7 @@ export class Agent {
         },
         onIdle: () => this.#capture.onForwarderIdle(),
         onAnswer: answer => {
-          this.#capture.snapshots.serve(answer.requests);
-          this.#capture.snapshots.serveAsks(answer.asks);
+          this.#capture.snapshots.serve(answer);
           this.#capture.verifications.serve(answer.asks);
         },
       },

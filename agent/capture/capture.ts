@@ -117,7 +117,7 @@ export class Capture {
     this.#o = options;
     this.#stubborn = new StubbornFaults(options.now);
     const { spool, selection } = options;
-    this.snapshots = new SnapshotRequests({ spool, selection, sink: () => this.#sink });
+    this.snapshots = new SnapshotRequests({ spool, selection, sink: () => this.#sink, now: options.now });
   }
 
   status(): CaptureStatus {
@@ -333,7 +333,7 @@ export class Capture {
         (position === null ? 'a new spool' : await whyLost(source, identity, position, this.#unbroken));
       if (reason !== null) {
         const asked = this.#newEpoch !== null;
-        await beginEpoch(this.#o, source, identity, reason);
+        await beginEpoch(this.#o, source, identity, { reason, asked });
         this.verifications.forgetAnswers();
         this.#newEpoch = null;
         this.#unbroken = true;
