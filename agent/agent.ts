@@ -97,8 +97,7 @@ export class Agent {
         },
         onIdle: () => this.#capture.onForwarderIdle(),
         onAnswer: answer => {
-          this.#capture.snapshots.serve(answer.requests);
-          this.#capture.snapshots.serveAsks(answer.asks);
+          this.#capture.snapshots.serve(answer);
           this.#capture.verifications.serve(answer.asks);
           // Of all tables, and begun from now on: that is what was to be asked for.
           if (answer.asks.some(ask => ask.kind === 'verify' && ask.tables === null)) this.#spool.serverSeen.askedFor();

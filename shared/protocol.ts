@@ -229,6 +229,8 @@ export interface AgentStream {
 
 export type AgentAction =
   | { readonly do: 'ignore' }
+  /** It contradicts itself, or what was said: no head office of these rules answers so. Nothing of it may be acted on. */
+  | { readonly do: 'refuse'; readonly reason: string }
   /** Superseded for good: keep that on disk, stop, say so. */
   | { readonly do: 'stop' }
   /** Store `told`, stop sending, say hello again: the next hello claims to replace that epoch. */
@@ -247,6 +249,8 @@ export function judgeAnswer(
   digestAt: (seq: number) => string | null,
 ): AgentAction {
   if (stream.superseded) return { do: 'ignore' };
+  const wrong = contradiction(stream, answer);
+  if (wrong !== null) return { do: 'refuse', reason: wrong };
   if (answer.verdict === 'superseded') return { do: 'stop' };
   if (answer.epoch !== stream.epoch) return { do: 'claim', told: answer.epoch };
   const { received } = answer;
@@ -258,6 +262,20 @@ export function judgeAnswer(
   }
   if (digestAt(received.seq) !== received.digest) return { do: 'new-epoch', reason: 'forked' };
   return { do: 'advance', known: received.seq, resend: answer.resend };
+}
+
+/** What is wrong with an answer to a hello of the present epoch; null: nothing. */
+function contradiction({ epoch, base, head }: AgentStream, answer: Answer): string | null {
+  const { verdict, received, applied, baseEcho, resend } = answer;
+  if ((verdict === 'current') !== (answer.epoch === epoch)) {
+    return `it calls epoch ${epoch} ${verdict}, and has ${answer.epoch ?? 'none'}`;
+  }
+  if (verdict !== 'current') return resend === null ? null : 'it asks for batches of an epoch that it does not have';
+  if (baseEcho > base.seq) return `it echoes a pruning through ${baseEcho}, and nothing beyond ${base.seq} was pruned`;
+  if (applied.seq > received.seq) return `it has applied ${applied.seq} and received ${received.seq}`;
+  if (resend === null) return null;
+  const follows = resend.from === received.seq + 1 && resend.from <= resend.to && resend.to <= head.seq;
+  return follows ? null : `it asks for ${resend.from} to ${resend.to} of ${head.seq}, having received ${received.seq}`;
 }
 
 /**

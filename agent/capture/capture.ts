@@ -112,7 +112,7 @@ export class Capture {
     this.#preparation = new Preparation(options);
     this.#stubborn = new StubbornFaults(options.now);
     const { spool, selection } = options;
-    this.snapshots = new SnapshotRequests({ spool, selection, sink: () => this.#sink });
+    this.snapshots = new SnapshotRequests({ spool, selection, sink: () => this.#sink, now: options.now });
   }
 
   status(): CaptureStatus {

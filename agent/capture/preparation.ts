@@ -63,7 +63,7 @@ export class Preparation {
       const reason =
         newEpoch ?? (position === null ? 'a new spool' : await whyLost(source, identity, position, unbroken));
       const run = await source.run();
-      if (reason !== null) await beginEpoch(this.#o, source, identity, reason);
+      if (reason !== null) await beginEpoch(this.#o, source, identity, { reason, asked: newEpoch !== null });
       else if (position !== null) await adoptRules(this.#o, source, position);
       if (spool.serverSeen.see(run, reason !== null) && reason === null) {
         logger.warn({ run }, 'the branch database was started since it was last seen: the head office is to compare');

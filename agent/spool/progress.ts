@@ -58,6 +58,9 @@ export interface SnapshotProgress {
   readonly queuedStaleSince: string | null;
   /** The rules by which tables were chosen when this was stored; null: not yet stored. */
   readonly rules: StoredRules | null;
+  /** When an epoch was last begun because of an answer, and copies that it asked for were queued; ms since 1970. */
+  readonly askedEpochs: readonly number[];
+  readonly askedCopies: readonly number[];
 }
 
 /** `tables` of the configuration. */
@@ -124,6 +127,8 @@ const snapshotSchema = z.object({
     })
     .nullable()
     .default(null),
+  askedEpochs: z.array(z.number()).default([]),
+  askedCopies: z.array(z.number()).default([]),
 });
 
 const requestsSchema = z.array(z.string());

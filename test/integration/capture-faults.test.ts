@@ -151,6 +151,23 @@ void t.test('a superseded branch captures no more, and begins no life by itself'
   t.ok(rig.spool.stream().superseded);
 });
 
+void t.test('an epoch that the head office has made necessary is remembered, and one of the source is not', async t => {
+  const rig = await createRig(t);
+  await rig.db.query('CREATE TABLE sale (id INT PRIMARY KEY)');
+  let capture = rig.start();
+  await rig.caughtUp();
+  t.same(rig.spool.snapshot()?.askedEpochs, []);
+  for (let n = 1; n <= 2; n += 1) {
+    capture.beginNewEpoch('a test');
+    await rig.until('it has begun', () => rig.spool.snapshot()?.askedEpochs.length === n);
+  }
+  await rig.caughtUp();
+  await rig.restart();
+  t.equal(rig.spool.snapshot()?.askedEpochs.length, 2, 'after a restart, and a snapshot that has ended');
+  capture = rig.capture ?? capture;
+  await rig.caughtUp();
+});
+
 void t.test('two tables under one name are refused', async t => {
   const rig = await createRig(t, { rules: schema => ({ map: { [`${schema}.a`]: 'b' } }) });
   await rig.db.query('CREATE TABLE a (id INT PRIMARY KEY)');

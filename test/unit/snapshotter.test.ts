@@ -149,14 +149,14 @@ void t.test('what is queued while a snapshot begins waits for the next one', t =
     { schema: 'shop', name: 'b' },
   ];
   const seen = queueTables(beginProgress('old', false, []), [a]);
-  const now = markStale(queueRequests(queueWhole(queueTables(seen, [a, b])), ['r1']), '2026-11-23T10:00:00Z');
+  const now = markStale(queueRequests(queueWhole(queueTables(seen, [a, b])), [{ id: 'r1', tables: null }], 0), '2026-11-23T10:00:00Z');
   const next = follow(beginProgress('new', false, []), seen, now);
   t.match(next, { queued: [b], queuedWhole: true, queuedRequests: ['r1'], queuedStaleSince: '2026-11-23T10:00:00Z' });
   t.same(next.requests, []);
   const last = follow(beginProgress('newer', true, []), next, next);
   t.match(last, { queued: [], queuedWhole: false, queuedRequests: [], requests: ['r1'], queuedStaleSince: null });
   t.equal(last.staleSince, '2026-11-23T10:00:00Z');
-  t.equal(queueRequests({ ...last, finished: false }, ['r1']).queuedWhole, false, 'a request that is being served');
+  t.equal(queueRequests({ ...last, finished: false }, [{ id: 'r1', tables: null }], 0).queuedWhole, false, 'a request that is being served');
   t.end();
 });
 

@@ -30,6 +30,8 @@ const snapshot: SnapshotProgress = {
   staleSince: null,
   queuedStaleSince: null,
   rules: null,
+  askedEpochs: [],
+  askedCopies: [],
   tables: [{ schema: 'shop', name: 'sales', state: 'copying', lastKey: [7, 'x'], rows: 10, estimatedRows: null }],
 };
 
