@@ -301,7 +301,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
         );
       }
     }
-    if (!table.columns.some(column => column.key !== undefined)) {
+    if (table.columns.length > 0 && !table.columns.some(column => column.key !== undefined)) {
       findings.push(
         warning(
           subject,
@@ -315,7 +315,9 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
         ),
       );
     }
-    if (table.leftOut.length > 0) {
+    if (table.columns.length === 0 && table.leftOut.length > 0) {
+      findings.push(warning(subject, 'is not captured: all its columns are generated, which MariaDB does not log'));
+    } else if (table.leftOut.length > 0) {
       findings.push(
         warning(
           subject,

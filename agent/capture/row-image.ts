@@ -21,6 +21,22 @@ import { TYPE } from './type-codes.ts';
 import { writerOf } from './value-writers.ts';
 import type { Writer } from './value-writers.ts';
 
+/** A column is in no image of a change. */
+export class AbsentColumn extends TributaryError {
+  /** Its absence looks as that of a generated column of MariaDB, which an UPDATE logs in neither of its images. */
+  readonly asGenerated: boolean;
+
+  constructor(table: string, column: string, asGenerated: boolean) {
+    super('SOURCE_SETTING', `A change of ${table} was logged without its column ${column}.`, {
+      hint:
+        "Run: SET GLOBAL binlog_row_image = 'FULL'; add binlog_row_image=FULL below [mysqld] in my.cnf, and look for " +
+        `sessions that set binlog_row_image. Then \`tributary-agent snapshot ${table}\` copies the table and ` +
+        'lets capture go on.',
+    });
+    this.asGenerated = asGenerated;
+  }
+}
+
 /** values[c][r]. */
 export type Columns = readonly (readonly Value[])[];
 
@@ -129,8 +145,9 @@ export class RowDecoder {
       throw new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} has ${columnCount} columns.`);
     }
     const second = kind === 'update' || kind === 'partial-update' ? this.#bitmapBytes : 0;
-    if (kind !== 'insert') this.#setPresent(this.#before, present, 0);
-    if (kind !== 'delete') this.#setPresent(this.#after, present, second);
+    const alike = second > 0 && present.subarray(0, second).equals(present.subarray(second));
+    if (kind !== 'insert') this.#setPresent(this.#before, present, 0, alike);
+    if (kind !== 'delete') this.#setPresent(this.#after, present, second, alike);
     let rows: number;
     if (into === null) rows = this.#readRows(kind, bytes, rowsAt, null);
     else {
@@ -309,26 +326,23 @@ export class RowDecoder {
   }
 
   /** Which columns an event's images hold; all that are not ignored must be there. */
-  #setPresent(image: Image, bitmaps: Buffer, at: number): void {
+  #setPresent(image: Image, bitmaps: Buffer, at: number, alike: boolean): void {
     const present = bitmaps.subarray(at, at + this.#bitmapBytes);
     if (image.present.equals(present)) return;
     const order: number[] = [];
     image.steps.forEach(({ ignored }, c) => {
       if ((((present[c >> 3] ?? 0) >> (c & 7)) & 1) === 1) order.push(c);
-      else if (!ignored) this.#refuseAbsent(c);
+      else if (!ignored) this.#refuseAbsent(c, alike);
     });
     image.order = order;
     image.present = Buffer.from(present);
   }
 
-  #refuseAbsent(column: number): never {
-    const { name } = this.#definition.table.columns[column]!;
-    throw new TributaryError('SOURCE_SETTING', `A change of ${this.#where()} was logged without its column ${name}.`, {
-      hint:
-        "Run: SET GLOBAL binlog_row_image = 'FULL'; add binlog_row_image=FULL below [mysqld] in my.cnf, and look for " +
-        `sessions that set binlog_row_image. Then \`tributary-agent snapshot ${this.#where()}\` copies the table and ` +
-        'lets capture go on.',
-    });
+  /** @param alike both images of an update lack the same columns */
+  #refuseAbsent(column: number, alike: boolean): never {
+    // With binlog_row_image=NOBLOB both images lack a text that stays.
+    const asGenerated = alike && this.#definition.layouts[column]!.code !== TYPE.blob;
+    throw new AbsentColumn(this.#where(), this.#definition.table.columns[column]!.name, asGenerated);
   }
 }
 

@@ -58,6 +58,7 @@ export class RowIntake {
       return null;
     }
     const view = viewTable(definition, facts.of(schema, name), selection);
+    if (view.columns.length === 0) return null;
     const description: TableDescription = {
       schema,
       name: selection.targetName(schema, name),

@@ -20,9 +20,11 @@ import { CapturedThrough } from './captured-through.ts';
 import type { EndMark } from './captured-through.ts';
 import { Cascades } from './cascades.ts';
 import type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-sink.ts';
+import { LookAgain } from './look-again.ts';
 import { OwedTables } from './owed-tables.ts';
 import { PendingCopies } from './pending-copies.ts';
 import { PreparedRows } from './prepared-rows.ts';
+import { AbsentColumn } from './row-image.ts';
 import { RowIntake } from './row-intake.ts';
 import { SchemaChanges } from './schema-changes.ts';
 import type { KnownCatalogue } from './schema-changes.ts';
@@ -283,13 +285,24 @@ export class CaptureSink implements GroupSink {
       queuedWhole ||
       (whole && !finished) ||
       (table !== null && named.some(each => each.schema === table.schema && each.name === table.name));
-    if (!asked) return false;
+    if (!asked && !this.#wasGenerated(error)) return false;
     // Again, from here on: what a running snapshot has read is older.
     const at = this.#statementTime();
     if (table !== null) this.#copies.copyAgain([{ schema: table.schema, name: table.name }], at);
     else this.#copies.copyAll(at);
     this.#o.counters.fault(error.code);
     return true;
+  }
+
+  /**
+   * Whether a column that a change lacks may have been generated when the change was made, though it is not by now. What has
+   * changed that is in the stream behind the change, and copies the table.
+   */
+  #wasGenerated(error: TributaryError): boolean {
+    const { catalogue } = this.#o;
+    if (!(error instanceof AbsentColumn) || !error.asGenerated || catalogue?.facts.flavor !== 'mariadb') return false;
+    if (comparePlaces(this.#place, catalogue.at) < 0) return true;
+    throw new LookAgain(`${error.message} The catalogue is read again`);
   }
 
   end(mark: GroupEnd): void {

@@ -1,6 +1,6 @@
 /**
  * What the catalogue knows of a table: which key identifies its rows, as the binlog has it too; and what the binlog does
- * not tell: on MariaDB, which columns are generated and which BINARY columns are really a UUID or an internet address.
+ * not tell: on MariaDB, which columns are generated or hidden and which BINARY columns are really a UUID or an internet address.
  *
  * The binlog's rows may be older than the catalogue. That is exact in the end all the same: facts are read before the
  * stream is, and again when the stream brings a statement that is newer than they are and changes a table; and every
@@ -35,13 +35,33 @@ export interface TableFacts {
   /** Columns that are left out: MariaDB does not log a generated column when a row is updated. */
   readonly leftOut: ReadonlySet<string>;
   readonly fixedTexts: ReadonlyMap<string, FixedTextType>;
+  /** Columns that are called as a hidden one of MariaDB would be; null: the server has none that are hidden so. */
+  readonly notHidden: ReadonlySet<string> | null;
   /** Columns of the primary key, or of the unique key that the server takes for it; none: there is neither. */
   readonly identity: readonly string[];
   /** Otherwise an index that comes or goes may change what identifies rows. */
   readonly hasPrimaryKey: boolean;
 }
 
-const NO_FACTS: TableFacts = { leftOut: new Set(), fixedTexts: new Map(), identity: [], hasPrimaryKey: false };
+const NO_FACTS: TableFacts = {
+  leftOut: new Set(),
+  fixedTexts: new Map(),
+  notHidden: null,
+  identity: [],
+  hasPrimaryKey: false,
+};
+const NO_FACTS_OF: Readonly<Record<Flavor, TableFacts>> = {
+  mysql: NO_FACTS,
+  mariadb: { ...NO_FACTS, notHidden: new Set() },
+};
+
+/** The column behind a UNIQUE index of MariaDB over texts that no index has room for: in the binlog, and nowhere else. */
+const HIDDEN_HASH = /^DB_ROW_HASH_\d+$/;
+
+/** Whether nothing of the stream's column is captured. */
+export function isLeftOut({ leftOut, notHidden }: TableFacts, column: string): boolean {
+  return leftOut.has(column) || (notHidden !== null && HIDDEN_HASH.test(column) && !notHidden.has(column));
+}
 
 type Row = Readonly<Record<string, string | null>>;
 
@@ -72,7 +92,7 @@ export class Facts {
   }
 
   of(schema: string, name: string): TableFacts {
-    return this.#tables.get(tableKey({ schema, name })) ?? NO_FACTS;
+    return this.#tables.get(tableKey({ schema, name })) ?? NO_FACTS_OF[this.flavor];
   }
 
   /**
@@ -97,7 +117,10 @@ export class Facts {
     const [made, special] =
       flavor === 'mysql'
         ? ["'NEVER'", '']
-        : ['IS_GENERATED', " OR IS_GENERATED = 'ALWAYS' OR DATA_TYPE IN ('uuid', 'inet4', 'inet6')"];
+        : [
+            'IS_GENERATED',
+            " OR IS_GENERATED = 'ALWAYS' OR DATA_TYPE IN ('uuid', 'inet4', 'inet6') OR COLUMN_NAME LIKE 'DB_ROW_HASH_%'",
+          ];
     // Manual: "A UNIQUE index may be displayed as PRI if it cannot contain NULL values and there is no PRIMARY KEY".
     const columns = await source.rows(
       `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, COLUMN_NAME AS name, LOWER(DATA_TYPE) AS type, ${made} AS made,
@@ -106,7 +129,7 @@ export class Facts {
       values,
     );
     const byTable = Map.groupBy([...indexes, ...columns], rowTable);
-    const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows)]));
+    const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows, flavor)]));
     if (flavor === 'mysql') return new Facts(flavor, facts);
     const there = await source.rows(
       `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn FROM information_schema.TABLES WHERE ${system}${where}`,
@@ -120,15 +143,17 @@ function rowTable(row: Row): string {
   return tableKey({ schema: row['ts'] ?? '', name: row['tn'] ?? '' });
 }
 
-function factsOf(rows: readonly Row[]): TableFacts {
+function factsOf(rows: readonly Row[], flavor: Flavor): TableFacts {
   const generated = new Set<string>();
   const fixedTexts = new Map<string, FixedTextType>();
+  const hashes = new Set<string>();
   const primary = new Set<string>();
   for (const row of rows) {
     const name = row['name'] ?? '';
     const type = row['type'] ?? '';
     if (row['made'] === 'ALWAYS') generated.add(name);
     if (isFixedText(type)) fixedTexts.set(name, type);
+    if (row['idx'] === undefined && HIDDEN_HASH.test(name)) hashes.add(name);
     if (row['part'] === 'PRI') primary.add(name);
   }
   const parts = rows.filter(row => row['idx'] !== undefined);
@@ -138,6 +163,7 @@ function factsOf(rows: readonly Row[]): TableFacts {
   return {
     leftOut: new Set([...generated].filter(name => !identity.includes(name))),
     fixedTexts,
+    notHidden: flavor === 'mariadb' ? hashes : null,
     identity,
     hasPrimaryKey,
   };

@@ -47,8 +47,18 @@ export interface CapturedTable extends TableDescription {
   readonly engine: string;
 }
 
-/** All captured base tables, or only the one that is named. Sorted by schema and name. */
+/** All captured base tables that have something to carry, or only the one that is named. Sorted by schema and name. */
 export async function readTables(
+  source: SourceConnection,
+  selection: Selection,
+  only?: { schema: string; name: string },
+): Promise<CapturedTable[]> {
+  const tables = await describeTables(source, selection, only);
+  return tables.filter(table => table.columns.length > 0 || table.leftOut.length === 0);
+}
+
+/** The same with those all of whose columns are left out: a MariaDB table of generated columns only. */
+export async function describeTables(
   source: SourceConnection,
   selection: Selection,
   only?: { schema: string; name: string },

@@ -114,9 +114,9 @@ async function endEqual(t: Test, world: World, cases: readonly Case[], source: D
   const behind = await world.addBranch('behind', { source, setup: [USUAL] });
   for (const one of cases) for (const branch of [up, behind]) await run(one.create, one, branch);
   await Promise.all([up.startAgent(), behind.startAgent()]);
-  await Promise.all([world.waitUntilEqual(up), world.waitUntilEqual(behind)]);
+  await Promise.all([up, behind].map(branch => world.waitUntilEqual(branch, undefined, leftOut(source))));
   for (const branch of [up, behind]) await runSteps(AWAKE, stageOf(branch, false), '');
-  await world.waitUntilEqual(behind);
+  await world.waitUntilEqual(behind, undefined, leftOut(source));
   t.equal(await behind.agent.stop(), 0);
   const told: string[] = [];
   for (const one of cases) {
@@ -129,7 +129,7 @@ async function endEqual(t: Test, world: World, cases: readonly Case[], source: D
   }
   await behind.startAgent();
   for (const branch of [up, behind]) {
-    const comparison = await waitUntilEqualOrStopped(t, world, branch);
+    const comparison = await waitUntilEqualOrStopped(t, world, branch, source);
     told.push(`${branch.id}: ${describeComparison(comparison)}`);
     t.ok(comparison.equal, `${branch.id} ends equal after ${cases.length} cases`);
     const tables = comparison.differences.map(difference => difference.table);
@@ -146,9 +146,19 @@ async function endEqual(t: Test, world: World, cases: readonly Case[], source: D
   t.comment(told.join('\n'));
 }
 
+/** MariaDB does not log generated columns of rows that are updated: they are left out, as ARCHITECTURE.md says. */
+const leftOut = ({ flavor }: DatabaseServer): { readonly withoutGenerated: boolean } => ({
+  withoutGenerated: flavor === 'mariadb',
+});
+
 /** A stopped agent will not make both sides equal: no need to wait for the deadline. */
-async function waitUntilEqualOrStopped(t: Test, world: World, branch: Branch): Promise<Comparison> {
-  const compare = (): Promise<Comparison> => world.compare(branch, { maxDifferences: 200 });
+async function waitUntilEqualOrStopped(
+  t: Test,
+  world: World,
+  branch: Branch,
+  source: DatabaseServer,
+): Promise<Comparison> {
+  const compare = (): Promise<Comparison> => world.compare(branch, { maxDifferences: 200, ...leftOut(source) });
   let comparison = await compare();
   const isOver = async (): Promise<boolean> => comparison.equal || (await agentFault(branch)) !== null;
   const look = async (): Promise<boolean> => {
