@@ -83,7 +83,7 @@ void t.test('kill -9 under load', async t => {
       for (const each of servers) if (each.pid === undefined) await each.restart();
       if (!applier.running) await applier.start();
       await applier.waitReady();
-      const branch = await world.addBranch(name, { source: branchServer, setup: LOAD_TABLES });
+      const branch = await world.addBranch(`of-${name}`, { source: branchServer, setup: LOAD_TABLES });
       await branch.startAgent();
       const victim = victimOf(branch);
       const load = new Load(branchServer, { schema: branch.schema, seed: between(0, 1e9) });
