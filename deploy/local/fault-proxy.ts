@@ -10,6 +10,8 @@
  * - `cut`: open connections are reset, and new ones as soon as they are accepted;
  * - `refuse`: nobody listens; open connections go on.
  *
+ * `lead(port)`: another server answers at the same address from now on, as after a failover.
+ *
  * Events: `reset()`; `halfOpen()`: both ends keep their sockets and never hear of each other again; `cutAfter(n)`: the
  * link is reset when n more bytes have passed, which may be in the middle of a frame.
  *
@@ -55,8 +57,8 @@ interface CutPlan {
 export class FaultProxy {
   readonly host = '127.0.0.1';
   readonly port: number;
-  readonly #target: { readonly host: string; readonly port: number };
   readonly #lines = new Set<Line>();
+  #target: { readonly host: string; readonly port: number };
   #server: Server;
   #conditions: LinkConditions = GOOD;
   #cut: CutPlan | null = null;
@@ -129,6 +131,12 @@ export class FaultProxy {
 
   restore(): void {
     this.#conditions = { ...this.#conditions, mode: 'pass' };
+  }
+
+  /** Leads to another port of the target's host; what is open is reset. */
+  lead(targetPort: number): void {
+    this.#target = { ...this.#target, port: targetPort };
+    this.reset();
   }
 
   /** Resets every open connection on both sides. */
