@@ -163,8 +163,9 @@ export class World {
   }
 
   /** Runs a command of the applier with the configuration of the one named so. */
-  applierCli(args: readonly string[], name = 'applier'): Promise<CliResult> {
-    return runCli('applier', [...args, '--config', join(this.directory, name, 'applier.yaml')], this.environment);
+  applierCli(args: readonly string[], name = 'applier', deadlineMs?: number): Promise<CliResult> {
+    const config = join(this.directory, name, 'applier.yaml');
+    return runCli('applier', [...args, '--config', config], this.environment, deadlineMs);
   }
 
   compareOptions(branch: Branch, more: Partial<CompareOptions> = {}): CompareOptions {
