@@ -39,6 +39,7 @@ export class TargetPool {
   /** A connection could not be opened, and nothing has succeeded since. */
   #unreached = false;
   readonly #idle: Idle[] = [];
+  readonly #watched = new WeakSet<Connection>();
   /** In order of arrival. */
   readonly #waiters: ((refusal: TributaryError | null) => void)[] = [];
   readonly #busy = new Set<Connection>();
@@ -159,8 +160,24 @@ export class TargetPool {
   }
 
   #release(connection: Connection): void {
-    if (this.#closed) connection.destroy();
-    else this.#idle.push({ connection, since: Date.now() });
+    if (this.#closed) {
+      connection.destroy();
+      return;
+    }
+    this.#watch(connection);
+    this.#idle.push({ connection, since: Date.now() });
+  }
+
+  /** One that breaks while it idles is not handed out: the work would fail at once, and wait for nothing. */
+  #watch(connection: Connection): void {
+    if (this.#watched.has(connection)) return;
+    this.#watched.add(connection);
+    const drop = (): void => {
+      const place = this.#idle.findIndex(idle => idle.connection === connection);
+      if (place >= 0) this.#idle.splice(place, 1);
+    };
+    connection.on('error', drop);
+    connection.on('end', drop);
   }
 }
 

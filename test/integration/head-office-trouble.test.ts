@@ -97,7 +97,7 @@ async function waitsAndGoesOn(
 await t.test('a cache of the binlog that is too small for a transaction', async t => {
   const before = ['SET GLOBAL binlog_cache_size = 4096', 'SET GLOBAL max_binlog_cache_size = 4096'];
   await waitsAndGoesOn(t, 'cache', { before }, 'TARGET_SETTING', large);
-  t.equal((await office.query("SELECT COUNT(*) AS n FROM wide WHERE _branch = 'cache'"))[0]?.['n'], 40);
+  t.equal((await office.query("SELECT COUNT(*) AS n FROM wide WHERE _branch = 'cache'"))[0]?.['n'], '40');
 });
 
 await t.test('a server that became read-only', async t => {

@@ -27,9 +27,10 @@ function connectionOn(ended: string[]): {
     openPublisher: () => Promise.reject(new Error('nothing is published')),
     queueDepth: () => Promise.resolve({ messages: 0, consumers: 1 }),
     close: () => Promise.resolve(),
-    openConsumer: ({ queue, onMessage }) => {
+    openConsumer: options => {
+      const { queue } = options;
       opened.push(queue);
-      listeners.set(queue, onMessage);
+      listeners.set(queue, message => options.onMessage(message));
       const at = ended.indexOf(queue);
       if (at >= 0) ended.splice(at, 1);
       const closed = at >= 0 ? Promise.resolve(DELETED) : new Promise<TributaryError>(() => undefined);
