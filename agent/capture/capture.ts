@@ -341,7 +341,8 @@ export class Capture {
       } else if (position !== null) {
         await adoptRules(this.#o, source, position);
       }
-      const catalogue = await readCatalogue(source, identity);
+      const { selection } = this.#o;
+      const catalogue = await readCatalogue(source, identity, (schema, name) => selection.captures(schema, name));
       const charsets = await this.#loadCharsets(source, identity);
       this.#error = null;
       return { identity, catalogue, charsets };

@@ -2,7 +2,7 @@
  * Foreign keys whose cascades a server does not log: a row that is deleted, or whose referenced columns change, changes
  * rows of other tables unseen. These tables are copied anew afterwards. Pure.
  */
-import type { TableName } from './statements.ts';
+import type { TableName } from './ddl-statements.ts';
 
 export interface Cascade {
   /** `schema.table.constraint`, of the child. */
@@ -23,13 +23,18 @@ export interface Following {
 
 export class Cascades {
   readonly #following = new Map<string, Following>();
+  readonly #parents: readonly TableName[];
+  /** Keys of all parents and children. */
+  readonly #mentioned: ReadonlySet<string>;
   /** There are servers that log them all. */
   readonly tracked: boolean;
 
   /** @param cascades null: the server logs them */
   constructor(cascades: readonly Cascade[] | null) {
     this.tracked = cascades !== null;
+    this.#mentioned = new Set((cascades ?? []).flatMap(({ parent, child }) => [keyOf(parent), keyOf(child)]));
     const byParent = Map.groupBy(cascades ?? [], ({ parent }) => keyOf(parent));
+    this.#parents = [...byParent.values()].flatMap(([first]) => (first === undefined ? [] : [first.parent]));
     for (const [key, own] of byParent) {
       const children = new Map<string, TableName>();
       const next = [...own];
@@ -42,6 +47,16 @@ export class Cascades {
       const columns = new Set(own.flatMap(cascade => cascade.columns));
       this.#following.set(key, { columns, children: [...children.values()] });
     }
+  }
+
+  /** Whether it is the parent or the child of such a key. */
+  mentions({ schema, name }: TableName): boolean {
+    return this.#mentioned.has(keyOf({ schema, name }));
+  }
+
+  /** All tables that follow one of these parents. */
+  below(isMeant: (parent: TableName) => boolean): TableName[] {
+    return this.#parents.filter(isMeant).flatMap(({ schema, name }) => this.of(schema, name)?.children ?? []);
   }
 
   /** Null: nothing follows. */

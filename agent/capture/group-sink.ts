@@ -1,7 +1,7 @@
 /** What the reader of the binlog hands over, and to whom. */
 import type { Value } from '../../shared/batch.ts';
 import type { TributaryError } from '../../shared/errors.ts';
-import type { DdlStatement, TableName } from './statements.ts';
+import type { DdlStatement, TableName } from './ddl-statements.ts';
 import type { JsonColumns } from './json-columns.ts';
 import type { SourceTable } from './table-map.ts';
 

@@ -7,7 +7,7 @@ import { TributaryError, assert } from '../../shared/errors.ts';
 import { TableBuffer, tableKey } from './batcher.ts';
 import type { Batcher, ChangeBuffer } from './batcher.ts';
 import type { Cascades } from './cascades.ts';
-import type { TableName } from './statements.ts';
+import type { TableName } from './ddl-statements.ts';
 import type { TableWriter } from './group-sink.ts';
 import { LookAgain } from './look-again.ts';
 import type { PreparedRows } from './prepared-rows.ts';
@@ -26,6 +26,8 @@ export interface RowIntakeOptions {
   readonly taking: () => boolean;
   /** The table's definition has changed since the catalogue was asked. */
   readonly isRedefined: (schema: string, name: string) => boolean;
+  /** The stream's rows of the table are its history as well. */
+  readonly isVersioned: (schema: string, name: string) => boolean;
   /** Rows of these tables may have changed without a word. */
   readonly owe: (children: readonly TableName[]) => void;
   readonly countRows: (schema: string, name: string, op: 'upsert' | 'delete', rows: number) => void;
@@ -51,6 +53,8 @@ export class RowIntake {
     if (facts.flavor === 'mariadb' && this.#o.isRedefined(schema, name)) {
       throw new LookAgain(`table ${schema}.${name} was redefined: the catalogue is read again`);
     }
+    // A copy follows.
+    if (this.#o.isVersioned(schema, name)) return null;
     if (!facts.canRead(schema, name)) {
       // Should nothing follow that takes it away, the copy says so.
       if (taking()) owe([{ schema, name }]);

@@ -119,15 +119,19 @@ export class CaptureSink implements GroupSink {
       onRedefined: () => options.onRedefined?.(),
       clear: table => this.#rows.clear(table),
     });
+    const following = {
+      cascades: catalogue?.cascades ?? new Cascades(null),
+      taking: () => this.#phase === 'taking',
+      owe: (children: readonly QueuedTable[]) => this.#owed.add(children, () => this.#statementTime()),
+    };
     this.#rows = new RowIntake({
+      ...following,
       selection,
       facts: catalogue?.facts ?? Facts.none(),
-      cascades: catalogue?.cascades ?? new Cascades(null),
       batcher: this.#batcher,
       prepared: this.#prepared,
-      taking: () => this.#phase === 'taking',
       isRedefined: (schema, name) => this.#schema.isRedefined(schema, name),
-      owe: children => this.#owed.add(children, () => this.#statementTime()),
+      isVersioned: (schema, name) => this.#schema.isVersioned(schema, name),
       countRows: (schema, name, op, rows) => counters.rows(schema, name, op, rows),
       onRows: () => {
         this.openSince ??= now();
@@ -274,13 +278,7 @@ export class CaptureSink implements GroupSink {
   passes(error: TributaryError, table: QueuedTable | null): boolean {
     // The group that is read again to be compared was passed before.
     if (this.#phase === 'verifying') return true;
-    const { queued, queuedWhole, whole, finished, tables } = this.#copies.progress;
-    const named = finished ? queued : [...queued, ...tables];
-    const asked =
-      queuedWhole ||
-      (whole && !finished) ||
-      (table !== null && named.some(each => each.schema === table.schema && each.name === table.name));
-    if (!asked) return false;
+    if (!this.#copies.areAsked(table)) return false;
     // Again, from here on: what a running snapshot has read is older.
     const at = this.#statementTime();
     if (table !== null) this.#copies.copyAgain([{ schema: table.schema, name: table.name }], at);

@@ -8,6 +8,7 @@ import type { MysqlSettings } from '../../shared/link-settings.ts';
 import { connectMysql, mysqlError, streamCells } from '../../shared/mysql.ts';
 import { quoteName } from '../../shared/sql.ts';
 import type { Cascade } from './cascades.ts';
+import { restrictingForeignKeys } from './foreign-key-rules.ts';
 
 /** Rows of a stream that wait to be asked for. */
 const STREAMED_ROWS = 256;
@@ -259,11 +260,10 @@ export class SourceConnection {
       const child = { schema: foreignKeys[0]?.['cs'] ?? '', name: foreignKeys[0]?.['cn'] ?? '' };
       // MariaDB shows the rules in its catalogue to those only who may do more than SELECT [live]; the statement shows them.
       const [made] = await this.rows(`SHOW CREATE TABLE ${quoteName(child.schema)}.${quoteName(child.name)}`);
-      const lines = (made?.['Create Table'] ?? '').split('\n');
+      const restricting = restrictingForeignKeys(made?.['Create Table'] ?? '');
       for (const [name, columns] of Map.groupBy(foreignKeys, row => row['name'] ?? '')) {
-        const line = lines.find(each => each.includes(`CONSTRAINT ${quoteName(name)} FOREIGN KEY`));
         // A rule that cannot be found is taken for a cascade: a needless copy costs less than a missed one.
-        if (line !== undefined && !/ ON (?:DELETE|UPDATE) (?:CASCADE|SET)\b/.test(line)) continue;
+        if (restricting.has(name)) continue;
         cascades.push({
           name: `${child.schema}.${child.name}.${name}`,
           parent: { schema: columns[0]?.['ps'] ?? '', name: columns[0]?.['pn'] ?? '' },

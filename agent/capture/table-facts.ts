@@ -7,6 +7,7 @@
  * such statement is followed by a snapshot of the table, or begins an empty one.
  */
 import type { Value } from '../../shared/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
 import { inet4Text, inet6Text, uuidText } from './fixed-text.ts';
 import type { Flavor } from './source.ts';
 
@@ -31,6 +32,10 @@ export function isFixedText(type: string): type is FixedTextType {
 }
 
 export interface TableFacts {
+  /** Storage engine, in lower case; '': not known. */
+  readonly engine: string;
+  /** MariaDB: it keeps rows that were deleted. */
+  readonly versioned: boolean;
   /** Columns that are left out: MariaDB does not log a generated column when a row is updated. */
   readonly leftOut: ReadonlySet<string>;
   readonly fixedTexts: ReadonlyMap<string, FixedTextType>;
@@ -40,7 +45,42 @@ export interface TableFacts {
   readonly hasPrimaryKey: boolean;
 }
 
-const NO_FACTS: TableFacts = { leftOut: new Set(), fixedTexts: new Map(), identity: [], hasPrimaryKey: false };
+/** A table of which the binlog does not tell what rows it has. */
+export interface StrangeTable {
+  readonly schema: string;
+  readonly name: string;
+  readonly problem: string;
+}
+
+const NO_FACTS: TableFacts = {
+  engine: '',
+  versioned: false,
+  leftOut: new Set(),
+  fixedTexts: new Map(),
+  identity: [],
+  hasPrimaryKey: false,
+};
+
+/** Engines whose tables hold other rows than the binlog tells of. */
+const STRANGE_ENGINES: Readonly<Record<string, string>> = {
+  blackhole: 'keeps no rows, but logs them',
+  mrg_myisam: 'shows rows of other tables, which lack what is written through it in the binlog: drop it',
+  federated: 'shows rows of another server, which change without being logged here',
+  connect: 'shows rows from elsewhere, which change without being logged here',
+  spider: 'shows rows of other servers, which change without being logged here',
+};
+
+/** TABLE_TYPE of a system-versioned table. */
+const VERSIONED = 'SYSTEM VERSIONED';
+
+/** @param type TABLE_TYPE of the catalogue @param engine in lower case */
+export function tableProblem(type: string | null | undefined, engine: string | null | undefined): string | null {
+  if (type === VERSIONED) {
+    return 'a system-versioned table keeps rows that were deleted: it is not handled; ALTER TABLE … DROP SYSTEM VERSIONING';
+  }
+  const strange = STRANGE_ENGINES[engine ?? ''];
+  return strange === undefined ? null : `its engine ${engine ?? ''} ${strange}; give it another one (ENGINE=InnoDB)`;
+}
 
 type Row = Readonly<Record<string, string | null>>;
 
@@ -53,17 +93,13 @@ export interface FactSource {
 export class Facts {
   readonly flavor: Flavor;
   readonly #tables: ReadonlyMap<string, TableFacts>;
-  /** All tables that there are; null: of no interest. */
-  readonly #there: ReadonlySet<string> | null;
+  /** Of which the binlog does not tell what rows they have. */
+  readonly strange: readonly StrangeTable[];
 
-  private constructor(
-    flavor: Flavor,
-    tables: ReadonlyMap<string, TableFacts>,
-    there: ReadonlySet<string> | null = null,
-  ) {
+  private constructor(flavor: Flavor, tables: ReadonlyMap<string, TableFacts>, strange: readonly StrangeTable[] = []) {
     this.flavor = flavor;
     this.#tables = tables;
-    this.#there = there;
+    this.strange = strange;
   }
 
   static none(): Facts {
@@ -79,7 +115,7 @@ export class Facts {
    * and need not: what has taken it away, or its name, stands behind them in the stream and takes them away as well.
    */
   canRead(schema: string, name: string): boolean {
-    return this.#there?.has(factKey(schema, name)) ?? true;
+    return this.flavor === 'mysql' || this.#tables.has(factKey(schema, name));
   }
 
   /** Of all tables, or of one. */
@@ -104,15 +140,49 @@ export class Facts {
          FROM information_schema.COLUMNS WHERE (COLUMN_KEY = 'PRI'${special}) AND ${system}${where}`,
       values,
     );
-    const byTable = Map.groupBy([...indexes, ...columns], row => factKey(row['ts'] ?? '', row['tn'] ?? ''));
-    const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows)]));
-    if (flavor === 'mysql') return new Facts(flavor, facts);
-    const there = await source.rows(
-      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn FROM information_schema.TABLES WHERE ${system}${where}`,
+    const tables = await source.rows(
+      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, LOWER(ENGINE) AS engine, TABLE_TYPE AS kind
+         FROM information_schema.TABLES WHERE ${system}${where}`,
       values,
     );
-    return new Facts(flavor, facts, new Set(there.map(row => factKey(row['ts'] ?? '', row['tn'] ?? ''))));
+    const byTable = Map.groupBy([...indexes, ...columns, ...tables], row => factKey(row['ts'] ?? '', row['tn'] ?? ''));
+    const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows)]));
+    return new Facts(flavor, facts, strangeOf(tables));
   }
+}
+
+function strangeOf(tables: readonly Row[]): StrangeTable[] {
+  return tables.flatMap(row => {
+    const problem = tableProblem(row['kind'], row['engine']);
+    return problem === null ? [] : [{ schema: row['ts'] ?? '', name: row['tn'] ?? '', problem }];
+  });
+}
+
+/** Tables that the binlog does not tell the truth of, among these. */
+export async function strangeTables(
+  source: FactSource,
+  among: readonly { readonly schema: string; readonly name: string }[],
+): Promise<StrangeTable[]> {
+  const strange: StrangeTable[] = [];
+  for (const { schema, name } of among) {
+    const rows = await source.rows(
+      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, LOWER(ENGINE) AS engine, TABLE_TYPE AS kind
+         FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?`,
+      [schema, name],
+    );
+    strange.push(...strangeOf(rows));
+  }
+  return strange;
+}
+
+/** @throws TributaryError VALUE_UNSUPPORTED for the first table that is captured and must not be */
+export function refuseStrange(
+  tables: readonly StrangeTable[],
+  captures: (schema: string, name: string) => boolean,
+): void {
+  const found = tables.find(({ schema, name }) => captures(schema, name));
+  if (found === undefined) return;
+  throw new TributaryError('VALUE_UNSUPPORTED', `table ${found.schema}.${found.name}: ${found.problem}`);
 }
 
 function factKey(schema: string, name: string): string {
@@ -123,6 +193,7 @@ function factsOf(rows: readonly Row[]): TableFacts {
   const generated = new Set<string>();
   const fixedTexts = new Map<string, FixedTextType>();
   const primary = new Set<string>();
+  const table = rows.find(row => row['kind'] !== undefined);
   for (const row of rows) {
     const name = row['name'] ?? '';
     const type = row['type'] ?? '';
@@ -135,6 +206,8 @@ function factsOf(rows: readonly Row[]): TableFacts {
   const hasPrimaryKey = parts.some(row => row['idx'] === 'PRIMARY');
   // A generated column that identifies rows must stay: an update without it then stops capture, and says so.
   return {
+    engine: table?.['engine'] ?? '',
+    versioned: table?.['kind'] === VERSIONED,
     leftOut: new Set([...generated].filter(name => !identity.includes(name))),
     fixedTexts,
     identity,
