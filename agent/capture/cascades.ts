@@ -24,13 +24,18 @@ export interface Following {
 
 export class Cascades {
   readonly #following = new Map<string, Following>();
+  readonly #parents: readonly TableName[];
+  /** Keys of all parents and children. */
+  readonly #mentioned: ReadonlySet<string>;
   /** There are servers that log them all. */
   readonly tracked: boolean;
 
   /** @param cascades null: the server logs them */
   constructor(cascades: readonly Cascade[] | null) {
     this.tracked = cascades !== null;
+    this.#mentioned = new Set((cascades ?? []).flatMap(({ parent, child }) => [tableKey(parent), tableKey(child)]));
     const byParent = Map.groupBy(cascades ?? [], ({ parent }) => tableKey(parent));
+    this.#parents = [...byParent.values()].flatMap(([first]) => (first === undefined ? [] : [first.parent]));
     for (const [key, own] of byParent) {
       const children = new Map<string, TableName>();
       const next = [...own];
@@ -43,6 +48,16 @@ export class Cascades {
       const columns = new Set(own.flatMap(cascade => cascade.columns));
       this.#following.set(key, { columns, children: [...children.values()] });
     }
+  }
+
+  /** Whether it is the parent or the child of such a key. */
+  mentions({ schema, name }: TableName): boolean {
+    return this.#mentioned.has(tableKey({ schema, name }));
+  }
+
+  /** All tables that follow one of these parents. */
+  below(isMeant: (parent: TableName) => boolean): TableName[] {
+    return this.#parents.filter(isMeant).flatMap(({ schema, name }) => this.of(schema, name)?.children ?? []);
   }
 
   /** Null: nothing follows. */

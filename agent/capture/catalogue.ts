@@ -1,7 +1,7 @@
 /** What the server's catalogue says of tables, together with the place in the binlog that it is at least as new as. */
 import { Cascades } from './cascades.ts';
 import type { BinlogPlace, SourceConnection, SourceIdentity } from './source.ts';
-import { Facts } from './table-facts.ts';
+import { Facts, refuseStrange } from './table-facts.ts';
 
 const VISIBLE_WITHIN_SECONDS = 30;
 
@@ -10,11 +10,21 @@ export interface Catalogue {
   readonly facts: Facts;
   readonly cascades: Cascades;
   readonly at: BinlogPlace;
+  /** Where it ended afterwards: what stands behind it was not known yet. */
+  readonly until: BinlogPlace;
 }
 
-export async function readCatalogue(source: SourceConnection, identity: SourceIdentity): Promise<Catalogue> {
+/** @throws TributaryError VALUE_UNSUPPORTED for a captured table of which the binlog does not tell what rows it has */
+export async function readCatalogue(
+  source: SourceConnection,
+  identity: SourceIdentity,
+  captures: (schema: string, name: string) => boolean,
+): Promise<Catalogue> {
   const end = await source.binlogEnd();
   // A statement may be in the binlog before the catalogue shows what it did.
   if (identity.gtids && end.gtidSet !== '') await source.waitUntilVisible(end.gtidSet, VISIBLE_WITHIN_SECONDS);
-  return { facts: await Facts.read(source), cascades: new Cascades(await source.unloggedCascades()), at: end };
+  const facts = await Facts.read(source);
+  refuseStrange(facts.strange, captures);
+  const cascades = new Cascades(await source.unloggedCascades());
+  return { facts, cascades, at: end, until: await source.binlogEnd() };
 }

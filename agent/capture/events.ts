@@ -90,15 +90,17 @@ export function readRotate(body: Buffer): Rotate {
 }
 
 export interface FormatDescription {
-  readonly serverVersion: string;
   readonly mariadb: boolean;
+  /** Of the server that has written the file, as executable comments have it: 80406 is 8.4.6. */
+  readonly version: number;
 }
 
 export function readFormatDescription(body: Buffer): FormatDescription {
   const reader = new ByteReader(body, 'FormatDescription event');
   reader.skip(2);
-  const serverVersion = reader.text(50).replace(/\0.*$/s, '');
-  return { serverVersion, mariadb: /mariadb/i.test(serverVersion) };
+  const text = reader.text(50).replace(/\0.*$/s, '');
+  const [major = 0, minor = 0, patch = 0] = text.split('.').map(part => Number.parseInt(part, 10) || 0);
+  return { mariadb: /mariadb/i.test(text), version: major * 10_000 + minor * 100 + patch };
 }
 
 /** A group's first event. */

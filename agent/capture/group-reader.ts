@@ -30,17 +30,18 @@ import {
   readTaggedGtid,
   readTransactionPayload,
 } from './events.ts';
-import type { RawEvent } from './events.ts';
+import type { FormatDescription, RawEvent } from './events.ts';
 import { GroupRows, rowsKindOf } from './group-rows.ts';
 import type { GroupSink, StreamPlace } from './group-sink.ts';
 import { classifyStatement, xidText } from './statements.ts';
 import { queryText } from './query-text.ts';
 import { ServerCharsets } from './server-charsets.ts';
+import { beginningOf } from './sql-tokens.ts';
 import { UndoneRows } from './undone-rows.ts';
 
 export type { RawEvent } from './events.ts';
 export type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-sink.ts';
-export type { DdlKind, DdlStatement } from './statements.ts';
+export type { DdlStatement } from './statements.ts';
 export type { SourceColumn, SourceTable } from './table-map.ts';
 
 type State = 'outside' | 'opened' | 'inside' | 'dead';
@@ -62,7 +63,8 @@ export class GroupReader {
   readonly #rows: GroupRows;
   readonly #charsets: ServerCharsets | undefined;
   #state: State = 'outside';
-  #mariadb = false;
+  /** Of the server that has written the file that is read. */
+  #server: FormatDescription = { mariadb: false, version: 0 };
   #file: string;
   #offset: number;
   /** Of the open group. */
@@ -142,11 +144,11 @@ export class GroupReader {
       }
       case EVENT.formatDescription:
         this.#requireOutside('a new binlog file');
-        this.#mariadb = readFormatDescription(event.body).mariadb;
+        this.#server = readFormatDescription(event.body);
         return;
       case EVENT.heartbeat:
       case EVENT.heartbeatV2:
-        if (this.#state === 'outside') this.#sink.heartbeat(readHeartbeat(event, this.#mariadb));
+        if (this.#state === 'outside') this.#sink.heartbeat(readHeartbeat(event, this.#server.mariadb));
         return;
       case EVENT.transactionPayload:
         this.#requireGroup(event);
@@ -173,7 +175,7 @@ export class GroupReader {
       case EVENT.tableMap:
         this.#requireGroup(event);
         if (counts) this.#count(event);
-        this.#rows.map(body, this.#mariadb);
+        this.#rows.map(body, this.#server.mariadb);
         return;
       case EVENT.query:
       case EVENT.queryCompressed: {
@@ -299,8 +301,8 @@ export class GroupReader {
   #query(event: RawEvent, counts: boolean, before: number): void {
     const query = readQuery(event.body, event.type === EVENT.queryCompressed);
     const { schema } = query;
-    const { text, quoting } = queryText(query, this.#charsets ?? ServerCharsets.builtIn(this.#mariadb));
-    const statement = classifyStatement(text, schema, quoting);
+    const { text, dialect } = queryText(query, this.#charsets ?? ServerCharsets.builtIn(this.#server.mariadb));
+    const statement = classifyStatement(text, schema, { ...this.#server, ...dialect });
     if (this.#state === 'outside') {
       // MariaDB stands a comment in for an event that this client did not ask for.
       if (statement.kind === 'harmless' && text.startsWith('#')) return;
@@ -353,14 +355,14 @@ export class GroupReader {
         break;
       case 'dml':
         this.#pass(
-          new TributaryError('SOURCE_SETTING', `Rows were changed by a statement in the binlog: ${start(text)}`, {
+          new TributaryError('SOURCE_SETTING', `Rows were changed by a statement in the binlog: ${beginningOf(text)}`, {
             hint: FORMAT_HINT,
           }),
         );
         break;
       case 'unknown':
         throw unsupported(
-          `The binlog holds a statement that is not recognised: ${start(text)}`,
+          `The binlog holds a statement that is not recognised: ${beginningOf(text)}`,
           'Report it; capture stops here so that nothing is skipped.',
         );
     }
@@ -372,10 +374,4 @@ export class GroupReader {
   #pass(error: TributaryError): void {
     if (!this.#sink.passes(error, null)) throw error;
   }
-}
-
-/** The beginning of a statement, for a message. Values that it holds are cut off. */
-function start(text: string): string {
-  const line = text.replace(/\s+/g, ' ').slice(0, 60);
-  return text.length > 60 ? `${line}…` : line;
 }

@@ -2,7 +2,7 @@
 import type { Value } from '../../shared/batch.ts';
 import type { TributaryError } from '../../shared/errors.ts';
 import type { TableName } from '../../shared/table-name.ts';
-import type { DdlStatement } from './statements.ts';
+import type { DdlStatement } from './ddl-statements.ts';
 import type { JsonColumns } from './json-columns.ts';
 import type { SourceTable } from './table-map.ts';
 
@@ -77,7 +77,7 @@ export interface XaStep {
 export interface GroupSink {
   begin(group: GroupStart): void;
   /**
-   * Whether the table's rows matter at all: asked before its definition is judged, so that a table that is not
+   * Whether the table's rows matter at all, captured or not: asked before its definition is judged, so that a table that is not
    * captured may have types, character sets or metadata that capture does not know.
    */
   wants(schema: string, name: string): boolean;

@@ -68,7 +68,7 @@ export class Preparation {
       if (spool.serverSeen.see(run, reason !== null) && reason === null) {
         logger.warn({ run }, 'the branch database was started since it was last seen: the head office is to compare');
       }
-      const catalogue = await readCatalogue(source, identity);
+      const catalogue = await readCatalogue(source, identity, (schema, name) => selection.captures(schema, name));
       const charsets = await this.#loadCharsets(source, identity);
       return { identity, catalogue, charsets, begun: reason !== null };
     } finally {

@@ -27,6 +27,8 @@ export interface RowIntakeOptions {
   readonly taking: () => boolean;
   /** The table's definition has changed since the catalogue was asked. */
   readonly isRedefined: (schema: string, name: string) => boolean;
+  /** The stream's rows of the table are its history as well. */
+  readonly isVersioned: (schema: string, name: string) => boolean;
   /** Rows of these tables may have changed without a word. */
   readonly owe: (children: readonly TableName[]) => void;
   readonly countRows: (schema: string, name: string, op: 'upsert' | 'delete', rows: number) => void;
@@ -52,6 +54,8 @@ export class RowIntake {
     if (facts.flavor === 'mariadb' && this.#o.isRedefined(schema, name)) {
       throw new LookAgain(`table ${tableText({ schema, name })} was redefined: the catalogue is read again`);
     }
+    // A copy follows.
+    if (this.#o.isVersioned(schema, name)) return null;
     if (!facts.canRead(schema, name)) {
       // Should nothing follow that takes it away, the copy says so.
       if (taking()) owe([{ schema, name }]);

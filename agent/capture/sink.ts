@@ -22,6 +22,7 @@ import { Cascades } from './cascades.ts';
 import type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-sink.ts';
 import { LookAgain } from './look-again.ts';
 import { OwedTables } from './owed-tables.ts';
+import { ParentRows } from './parent-rows.ts';
 import { PendingCopies } from './pending-copies.ts';
 import { PreparedRows } from './prepared-rows.ts';
 import { AbsentColumn } from './row-image.ts';
@@ -92,6 +93,7 @@ export class CaptureSink implements GroupSink {
   readonly #batcher: Batcher;
   readonly #prepared: PreparedRows;
   readonly #rows: RowIntake;
+  readonly #parents: ParentRows;
   readonly #writer: SpoolWriter;
   #waiters: Waiter[] = [];
   /** What was in the open batch when a call failed is lost: nothing may be stored after it. */
@@ -123,15 +125,20 @@ export class CaptureSink implements GroupSink {
       onRedefined: () => options.onRedefined?.(),
       clear: table => this.#rows.clear(table),
     });
+    const following = {
+      cascades: catalogue?.cascades ?? new Cascades(null),
+      taking: () => this.#phase === 'taking',
+      owe: (children: readonly QueuedTable[]) => this.#owed.add(children, () => this.#statementTime()),
+    };
+    this.#parents = new ParentRows({ ...following, captures });
     this.#rows = new RowIntake({
+      ...following,
       selection,
       facts: catalogue?.facts ?? Facts.none(),
-      cascades: catalogue?.cascades ?? new Cascades(null),
       batcher: this.#batcher,
       prepared: this.#prepared,
-      taking: () => this.#phase === 'taking',
       isRedefined: (schema, name) => this.#schema.isRedefined(schema, name),
-      owe: children => this.#owed.add(children, () => this.#statementTime()),
+      isVersioned: (schema, name) => this.#schema.isVersioned(schema, name),
       countRows: (schema, name, op, rows) => counters.rows(schema, name, op, rows),
       onRows: () => {
         this.openSince ??= now();
@@ -235,11 +242,12 @@ export class CaptureSink implements GroupSink {
 
   /** The reader remembers the answer, so it must not depend on the phase: writers do. */
   wants(schema: string, name: string): boolean {
-    return this.#o.selection.captures(schema, name);
+    return this.#o.selection.captures(schema, name) || this.#parents.wants(schema, name);
   }
 
   table(definition: SourceTable): TableWriter | null {
-    return this.wants(definition.schema, definition.name) ? this.#rows.writer(definition) : null;
+    const { schema, name } = definition;
+    return this.#o.selection.captures(schema, name) ? this.#rows.writer(definition) : this.#parents.writer(definition);
   }
 
   truncate(schema: string, name: string): void {
@@ -254,6 +262,7 @@ export class CaptureSink implements GroupSink {
     const group = this.#group;
     assert(group !== null, 'an XA step outside a group');
     if (this.#phase === 'verifying') return;
+    this.#parents.xa({ do: step, xid });
     switch (step) {
       case 'start':
         this.#prepared.start(xid, group.gtid ?? `${group.file}:${group.startOffset}`);
@@ -279,13 +288,11 @@ export class CaptureSink implements GroupSink {
   passes(error: TributaryError, table: QueuedTable | null): boolean {
     // The group that is read again to be compared was passed before.
     if (this.#phase === 'verifying') return true;
-    const { queued, queuedWhole, whole, finished, tables } = this.#copies.progress;
-    const named = finished ? queued : [...queued, ...tables];
-    const asked =
-      queuedWhole ||
-      (whole && !finished) ||
-      (table !== null && named.some(each => each.schema === table.schema && each.name === table.name));
-    if (!asked && !this.#wasGenerated(error)) return false;
+    if (table !== null && !this.#o.selection.captures(table.schema, table.name)) {
+      this.#parents.unread(table);
+      return true;
+    }
+    if (!this.#copies.areAsked(table) && !this.#wasGenerated(error)) return false;
     // Again, from here on: what a running snapshot has read is older.
     const at = this.#statementTime();
     if (table !== null) this.#copies.copyAgain([{ schema: table.schema, name: table.name }], at);

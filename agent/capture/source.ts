@@ -6,11 +6,12 @@ import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
 import type { MysqlSettings } from '../../shared/link-settings.ts';
 import { connectMysql, mysqlError, streamCells } from '../../shared/mysql.ts';
-import { quoteName, quoteTable } from '../../shared/sql.ts';
+import { quoteTable } from '../../shared/sql.ts';
 import { tableText } from '../../shared/table-name.ts';
 import type { ServerRun } from '../spool/server-seen.ts';
 import type { Cascade } from './cascades.ts';
 import { UnloggedWrites } from './unlogged-writes.ts';
+import { restrictingForeignKeys } from './foreign-key-rules.ts';
 
 /** Rows of a stream that wait to be asked for. */
 const STREAMED_ROWS = 256;
@@ -277,11 +278,10 @@ export class SourceConnection {
       const child = { schema: foreignKeys[0]?.['cs'] ?? '', name: foreignKeys[0]?.['cn'] ?? '' };
       // MariaDB shows the rules in its catalogue to those only who may do more than SELECT [live]; the statement shows them.
       const [made] = await this.rows(`SHOW CREATE TABLE ${quoteTable(child.schema, child.name)}`);
-      const lines = (made?.['Create Table'] ?? '').split('\n');
+      const restricting = restrictingForeignKeys(made?.['Create Table'] ?? '');
       for (const [name, columns] of Map.groupBy(foreignKeys, row => row['name'] ?? '')) {
-        const line = lines.find(each => each.includes(`CONSTRAINT ${quoteName(name)} FOREIGN KEY`));
         // A rule that cannot be found is taken for a cascade: a needless copy costs less than a missed one.
-        if (line !== undefined && !/ ON (?:DELETE|UPDATE) (?:CASCADE|SET)\b/.test(line)) continue;
+        if (restricting.has(name)) continue;
         cascades.push({
           name: `${tableText(child)}.${name}`,
           parent: { schema: columns[0]?.['ps'] ?? '', name: columns[0]?.['pn'] ?? '' },

@@ -7,7 +7,8 @@
  * such statement is followed by a snapshot of the table, or begins an empty one.
  */
 import type { Value } from '../../shared/batch.ts';
-import { tableKey } from '../../shared/table-name.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
 import { inet4Text, inet6Text, uuidText } from './fixed-text.ts';
 import type { Flavor } from './source.ts';
 
@@ -32,6 +33,10 @@ export function isFixedText(type: string): type is FixedTextType {
 }
 
 export interface TableFacts {
+  /** Storage engine, in lower case; '': not known. */
+  readonly engine: string;
+  /** MariaDB: it keeps rows that were deleted. */
+  readonly versioned: boolean;
   /** Columns that are left out: MariaDB does not log a generated column when a row is updated. */
   readonly leftOut: ReadonlySet<string>;
   readonly fixedTexts: ReadonlyMap<string, FixedTextType>;
@@ -43,13 +48,23 @@ export interface TableFacts {
   readonly hasPrimaryKey: boolean;
 }
 
+/** A table of which the binlog does not tell what rows it has. */
+export interface StrangeTable {
+  readonly schema: string;
+  readonly name: string;
+  readonly problem: string;
+}
+
 const NO_FACTS: TableFacts = {
+  engine: '',
+  versioned: false,
   leftOut: new Set(),
   fixedTexts: new Map(),
   notHidden: null,
   identity: [],
   hasPrimaryKey: false,
 };
+
 const NO_FACTS_OF: Readonly<Record<Flavor, TableFacts>> = {
   mysql: NO_FACTS,
   mariadb: { ...NO_FACTS, notHidden: new Set() },
@@ -63,6 +78,27 @@ export function isLeftOut({ leftOut, notHidden }: TableFacts, column: string): b
   return leftOut.has(column) || (notHidden !== null && HIDDEN_HASH.test(column) && !notHidden.has(column));
 }
 
+/** Engines whose tables hold other rows than the binlog tells of. */
+const STRANGE_ENGINES: Readonly<Record<string, string>> = {
+  blackhole: 'keeps no rows, but logs them',
+  mrg_myisam: 'shows rows of other tables, which lack what is written through it in the binlog: drop it',
+  federated: 'shows rows of another server, which change without being logged here',
+  connect: 'shows rows from elsewhere, which change without being logged here',
+  spider: 'shows rows of other servers, which change without being logged here',
+};
+
+/** TABLE_TYPE of a system-versioned table. */
+const VERSIONED = 'SYSTEM VERSIONED';
+
+/** @param type TABLE_TYPE of the catalogue @param engine in lower case */
+export function tableProblem(type: string | null | undefined, engine: string | null | undefined): string | null {
+  if (type === VERSIONED) {
+    return 'a system-versioned table keeps rows that were deleted: it is not handled; ALTER TABLE … DROP SYSTEM VERSIONING';
+  }
+  const strange = STRANGE_ENGINES[engine ?? ''];
+  return strange === undefined ? null : `its engine ${engine ?? ''} ${strange}; give it another one (ENGINE=InnoDB)`;
+}
+
 type Row = Readonly<Record<string, string | null>>;
 
 /** A SourceConnection is one. */
@@ -74,17 +110,13 @@ export interface FactSource {
 export class Facts {
   readonly flavor: Flavor;
   readonly #tables: ReadonlyMap<string, TableFacts>;
-  /** All tables that there are; null: of no interest. */
-  readonly #there: ReadonlySet<string> | null;
+  /** Of which the binlog does not tell what rows they have. */
+  readonly strange: readonly StrangeTable[];
 
-  private constructor(
-    flavor: Flavor,
-    tables: ReadonlyMap<string, TableFacts>,
-    there: ReadonlySet<string> | null = null,
-  ) {
+  private constructor(flavor: Flavor, tables: ReadonlyMap<string, TableFacts>, strange: readonly StrangeTable[] = []) {
     this.flavor = flavor;
     this.#tables = tables;
-    this.#there = there;
+    this.strange = strange;
   }
 
   static none(): Facts {
@@ -100,7 +132,7 @@ export class Facts {
    * and need not: what has taken it away, or its name, stands behind them in the stream and takes them away as well.
    */
   canRead(schema: string, name: string): boolean {
-    return this.#there?.has(tableKey({ schema, name })) ?? true;
+    return this.flavor === 'mysql' || this.#tables.has(tableKey({ schema, name }));
   }
 
   /** Of all tables, or of one. */
@@ -128,15 +160,49 @@ export class Facts {
          FROM information_schema.COLUMNS WHERE (COLUMN_KEY = 'PRI'${special}) AND ${system}${where}`,
       values,
     );
-    const byTable = Map.groupBy([...indexes, ...columns], rowTable);
-    const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows, flavor)]));
-    if (flavor === 'mysql') return new Facts(flavor, facts);
-    const there = await source.rows(
-      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn FROM information_schema.TABLES WHERE ${system}${where}`,
+    const tables = await source.rows(
+      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, LOWER(ENGINE) AS engine, TABLE_TYPE AS kind
+         FROM information_schema.TABLES WHERE ${system}${where}`,
       values,
     );
-    return new Facts(flavor, facts, new Set(there.map(rowTable)));
+    const byTable = Map.groupBy([...indexes, ...columns, ...tables], rowTable);
+    const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows, flavor)]));
+    return new Facts(flavor, facts, strangeOf(tables));
   }
+}
+
+function strangeOf(tables: readonly Row[]): StrangeTable[] {
+  return tables.flatMap(row => {
+    const problem = tableProblem(row['kind'], row['engine']);
+    return problem === null ? [] : [{ schema: row['ts'] ?? '', name: row['tn'] ?? '', problem }];
+  });
+}
+
+/** Tables that the binlog does not tell the truth of, among these. */
+export async function strangeTables(
+  source: FactSource,
+  among: readonly { readonly schema: string; readonly name: string }[],
+): Promise<StrangeTable[]> {
+  const strange: StrangeTable[] = [];
+  for (const { schema, name } of among) {
+    const rows = await source.rows(
+      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, LOWER(ENGINE) AS engine, TABLE_TYPE AS kind
+         FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?`,
+      [schema, name],
+    );
+    strange.push(...strangeOf(rows));
+  }
+  return strange;
+}
+
+/** @throws TributaryError VALUE_UNSUPPORTED for the first table that is captured and must not be */
+export function refuseStrange(
+  tables: readonly StrangeTable[],
+  captures: (schema: string, name: string) => boolean,
+): void {
+  const found = tables.find(({ schema, name }) => captures(schema, name));
+  if (found === undefined) return;
+  throw new TributaryError('VALUE_UNSUPPORTED', `table ${tableText(found)}: ${found.problem}`);
 }
 
 function rowTable(row: Row): string {
@@ -148,6 +214,7 @@ function factsOf(rows: readonly Row[], flavor: Flavor): TableFacts {
   const fixedTexts = new Map<string, FixedTextType>();
   const hashes = new Set<string>();
   const primary = new Set<string>();
+  const table = rows.find(row => row['kind'] !== undefined);
   for (const row of rows) {
     const name = row['name'] ?? '';
     const type = row['type'] ?? '';
@@ -161,6 +228,8 @@ function factsOf(rows: readonly Row[], flavor: Flavor): TableFacts {
   const hasPrimaryKey = parts.some(row => row['idx'] === 'PRIMARY');
   // A generated column that identifies rows must stay: an update without it then stops capture, and says so.
   return {
+    engine: table?.['engine'] ?? '',
+    versioned: table?.['kind'] === VERSIONED,
     leftOut: new Set([...generated].filter(name => !identity.includes(name))),
     fixedTexts,
     notHidden: flavor === 'mariadb' ? hashes : null,

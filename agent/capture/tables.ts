@@ -16,7 +16,7 @@ import type { Convert } from './column-choice.ts';
 import { shortestFloat } from './number-text.ts';
 import type { Selection } from './selection.ts';
 import type { Flavor, SourceConnection } from './source.ts';
-import { FIXED_TEXTS, Facts, isFixedText } from './table-facts.ts';
+import { FIXED_TEXTS, Facts, isFixedText, tableProblem } from './table-facts.ts';
 import type { TableFacts } from './table-facts.ts';
 
 export interface CapturedColumn extends ColumnDescription {
@@ -101,26 +101,6 @@ export async function describeTables(
       const described = describe(table, rows, facts.of(table.schema, table.name), selection, flavor);
       return { ...described, problem: tableProblem(table.type, table.engine) ?? described.problem };
     });
-}
-
-/** Engines whose tables hold other rows than the binlog tells of. */
-const STRANGE_ENGINES: Readonly<Record<string, string>> = {
-  blackhole: 'keeps no rows, but logs them',
-  mrg_myisam: 'shows rows of other tables, whose changes are logged under one name only',
-  federated: 'shows rows of another server, which change without being logged here',
-  connect: 'shows rows from elsewhere, which change without being logged here',
-  spider: 'shows rows of other servers, which change without being logged here',
-};
-
-/** Whether the statement makes a table of such an engine: the catalogue will say so. */
-export function namesStrangeEngine(statement: string): boolean {
-  return /\bENGINE\s*=?\s*[`'"]?(?:BLACKHOLE|MERGE|MRG_MYISAM|FEDERATED|CONNECT|SPIDER)\b/i.test(statement);
-}
-
-function tableProblem(type: string | null | undefined, engine: string | null | undefined): string | null {
-  if (type !== 'BASE TABLE') return 'a system-versioned table keeps rows that were deleted: it is not handled';
-  const strange = STRANGE_ENGINES[engine ?? ''];
-  return strange === undefined ? null : `its engine ${engine ?? ''} ${strange}; give it another one (ENGINE=InnoDB)`;
 }
 
 type CatalogueRow = Record<string, string | null>;

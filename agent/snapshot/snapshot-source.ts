@@ -7,6 +7,7 @@ import type { Selection } from '../capture/selection.ts';
 import type { ServerCharsets } from '../capture/server-charsets.ts';
 import { comparePlaces } from '../capture/source.ts';
 import type { SourceConnection, SourceIdentity } from '../capture/source.ts';
+import { refuseStrange, strangeTables } from '../capture/table-facts.ts';
 import { readTables } from '../capture/tables.ts';
 import type { CapturedTable } from '../capture/tables.ts';
 import { toChunk } from './chunk.ts';
@@ -56,6 +57,13 @@ export class SnapshotSource {
     if (foreign.length > 0) await this.#o.charsets.load(await this.#connected(), foreign);
     this.#definitions.set(key, read);
     return read;
+  }
+
+  /** @throws TributaryError VALUE_UNSUPPORTED for one of which the binlog does not tell what rows it has */
+  async refuseStrange(tables: readonly QueuedTable[]): Promise<void> {
+    const { selection } = this.#o;
+    const strange = await strangeTables(await this.#connected(), tables);
+    refuseStrange(strange, (schema, name) => selection.captures(schema, name));
   }
 
   /** These tables are defined otherwise now. */

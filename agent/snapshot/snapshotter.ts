@@ -12,7 +12,7 @@
 import { randomUUID } from 'node:crypto';
 import { TributaryError } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
-import { tableText } from '../../shared/table-name.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
 import { keyColumns } from '../capture/batcher.ts';
 import type { Spool } from '../spool/spool.ts';
 import { CountedCopy } from './counted-copy.ts';
@@ -20,7 +20,7 @@ import type { CountedCopyOptions } from './counted-copy.ts';
 import { KeyedCopy } from './keyed-copy.ts';
 import { endMarker, startMarker } from './markers.ts';
 import { beginProgress, currentTable, follow, hasQueue, idleProgress, updateTable } from './progress.ts';
-import type { SnapshotProgress, SnapshotTable } from './progress.ts';
+import type { QueuedTable, SnapshotProgress, SnapshotTable } from './progress.ts';
 import { SnapshotSource, refuseProblem } from './snapshot-source.ts';
 import { between, hasChanged } from './stream-moments.ts';
 
@@ -30,6 +30,8 @@ const SHARE_OF_SPOOL = 0.5;
 const REST_FOR_CASCADES = 4;
 const RETRY_MS = 1_000;
 const WAIT_MS = 200;
+/** A statement may be in the binlog a moment before the catalogue shows what it did. */
+const SETTLED_MS = 1_000;
 /** Between two looks whether there is something to copy, while there is nothing: an idle branch is to be cheap. */
 const IDLE_MS = 1_000;
 
@@ -42,6 +44,8 @@ export class Snapshotter {
   readonly #source: SnapshotSource;
   readonly #keyed: KeyedCopy;
   readonly #counted: CountedCopy;
+  /** Tables that statements have made or changed, and from when on the catalogue is asked whether they may be captured. */
+  readonly #unasked = new Map<string, { readonly table: QueuedTable; readonly from: number }>();
   #begunAt = 0;
   /** Until then, what cascades have changed may wait: copying takes a part of the time only. */
   #restUntil = 0;
@@ -85,7 +89,7 @@ export class Snapshotter {
 
   /** Does the next thing. Returns false when there is nothing to do. */
   async #step(signal: AbortSignal): Promise<boolean> {
-    this.#source.forget(this.#o.sink.changedTables.splice(0));
+    await this.#lookAtChanged(this.#o.sink.changedTables.splice(0));
     const progress = this.#o.spool.snapshot() ?? idleProgress();
     if (this.#o.sink.phase !== 'taking') return false;
     const usage = this.#o.spool.usage();
@@ -104,6 +108,19 @@ export class Snapshotter {
       else await this.#copy(table, signal);
     }
     return true;
+  }
+
+  /** @throws TributaryError VALUE_UNSUPPORTED where a statement has made a table one that the binlog does not tell the truth of */
+  async #lookAtChanged(changed: readonly QueuedTable[]): Promise<void> {
+    this.#source.forget(changed);
+    const from = Date.now() + SETTLED_MS;
+    for (const { schema, name } of changed) {
+      this.#unasked.set(tableKey({ schema, name }), { table: { schema, name }, from });
+    }
+    const due = [...this.#unasked].filter(([, each]) => each.from <= Date.now());
+    if (due.length === 0) return;
+    await this.#source.refuseStrange(due.map(([, { table }]) => table));
+    for (const [key] of due) this.#unasked.delete(key);
   }
 
   /** The next snapshot, of the queued tables that are there. */

@@ -19,8 +19,8 @@ import { until } from '../support/until.ts';
 import { createWorld, expectSuccess } from '../support/world.ts';
 import type { Branch, World } from '../support/world.ts';
 
-/** To look at one case or one server while working on it. */
-const ONE_CASE = process.env['CASE'];
+/** To look at some cases (a,b) or one server while working on them. */
+const SOME_CASES = process.env['CASE']?.split(',');
 const ONE_FLAVOR = process.env['FLAVOR'];
 
 /**
@@ -100,7 +100,7 @@ for (const flavor of ['mysql', 'mariadb'] as const) {
     admin.destroy();
     const world = await createWorld(t);
     await world.startApplier();
-    const cases = loadCases(flavor).filter(({ name }) => ONE_CASE === undefined || name === ONE_CASE);
+    const cases = loadCases(flavor).filter(({ name }) => SOME_CASES === undefined || SOME_CASES.includes(name));
     const ordinary = cases.filter(({ expect }) => expect.stops === undefined);
     if (ordinary.length > 0) await endEqual(t, world, ordinary, source);
     for (const one of cases) {
