@@ -8,7 +8,7 @@ import type { Catalogue } from './catalogue.ts';
 import { adoptRules, beginEpoch } from './epoch.ts';
 import type { EpochOptions } from './epoch.ts';
 import { checkRights, checkSettings } from './preflight.ts';
-import { whyLost } from './resume-point.ts';
+import { resumePoint } from './resume-point.ts';
 import { ServerCharsets } from './server-charsets.ts';
 import type { SourceConnection, SourceIdentity } from './source.ts';
 import { throwSettingFaults } from './unlogged-writes.ts';
@@ -60,11 +60,18 @@ export class Preparation {
       throwFaults(await checkRights(source, identity, selection));
       this.#retentionSeconds = await source.binlogRetentionSeconds();
       const position = spool.position();
-      const reason =
-        newEpoch ?? (position === null ? 'a new spool' : await whyLost(source, identity, position, unbroken));
-      const run = await source.run();
+      let reason = newEpoch ?? (position === null ? 'a new spool' : null);
+      if (position !== null && reason === null) {
+        const resume = await resumePoint(source, identity, position, unbroken);
+        if ('lost' in resume) reason = resume.lost;
+        else {
+          spool.discardOpenGroup();
+          if (resume.at !== position) spool.savePosition(resume.at);
+          await adoptRules(this.#o, source, resume.at);
+        }
+      }
       if (reason !== null) await beginEpoch(this.#o, source, identity, reason);
-      else if (position !== null) await adoptRules(this.#o, source, position);
+      const run = await source.run();
       if (spool.serverSeen.see(run, reason !== null) && reason === null) {
         logger.warn({ run }, 'the branch database was started since it was last seen: the head office is to compare');
       }

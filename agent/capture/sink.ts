@@ -298,7 +298,7 @@ export class CaptureSink implements GroupSink {
     this.#group = null;
     const taken = identityOf(group, mark);
     if (this.#phase === 'verifying') {
-      this.#verify(taken);
+      this.#verify(taken, mark);
       return;
     }
     this.#position.take(taken, mark);
@@ -319,10 +319,15 @@ export class CaptureSink implements GroupSink {
     this.#heard();
   }
 
-  #verify(read: LastGroup): void {
+  #verify(read: LastGroup, mark: GroupEnd): void {
     const expected = this.#expected;
     assert(expected !== null, 'nothing to verify');
-    verifySame(expected, read);
+    const isSameServer = this.#o.position.source.server === this.#o.server;
+    verifySame(expected, read, isSameServer);
+    if (!isSameServer) {
+      this.#position.moveTo(read, mark);
+      this.#place = this.#position.end;
+    }
     this.#phase = 'taking';
     this.#o.onQuiet();
   }

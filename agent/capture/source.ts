@@ -9,6 +9,7 @@ import { connectMysql, mysqlError, streamCells } from '../../shared/mysql.ts';
 import { quoteName } from '../../shared/sql.ts';
 import type { ServerRun } from '../spool/server-seen.ts';
 import type { Cascade } from './cascades.ts';
+import { MariadbGtidPosition } from './gtid-set.ts';
 import { UnloggedWrites } from './unlogged-writes.ts';
 
 /** Rows of a stream that wait to be asked for. */
@@ -189,8 +190,13 @@ export class SourceConnection {
 
   /** Whether this server takes changes over from another one. */
   async isReplica(): Promise<boolean> {
+    return (await this.#replicaStatus()).length > 0;
+  }
+
+  /** A row for each source that it takes changes over from. */
+  async #replicaStatus(): Promise<TextRow[]> {
     const { flavor } = await this.identity();
-    return (await this.rows(flavor === 'mariadb' ? 'SHOW ALL SLAVES STATUS' : 'SHOW REPLICA STATUS')).length > 0;
+    return this.rows(flavor === 'mariadb' ? 'SHOW ALL SLAVES STATUS' : 'SHOW REPLICA STATUS');
   }
 
   async #binlogStatus(): Promise<TextRow> {
@@ -234,10 +240,39 @@ export class SourceConnection {
     return rows[0]?.['has'] === '1';
   }
 
-  /** Whether this server has executed all of the set. */
-  async hasExecuted(gtidSet: string): Promise<boolean> {
-    const rows = await this.rows('SELECT GTID_SUBSET(?, @@GLOBAL.gtid_executed) AS has', [gtidSet]);
-    return rows[0]?.['has'] === '1';
+  /** Whether this server has executed all of the set, or has so within so many seconds. */
+  async executes(gtidSet: string, seconds: number): Promise<boolean> {
+    const rows = await this.rows('SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?) AS late', [gtidSet, seconds]);
+    return rows[0]?.['late'] === '0';
+  }
+
+  /** MariaDB: the last transaction of each domain in this server's binlog, as GTIDs; up to a place, where one is given. */
+  async mariadbGtids(place?: BinlogPlace): Promise<string> {
+    const [row] =
+      place === undefined
+        ? await this.rows('SELECT @@GLOBAL.gtid_binlog_pos AS gtids')
+        : await this.rows('SELECT BINLOG_GTID_POS(?, ?) AS gtids', [place.file, place.offset]);
+    return row?.['gtids'] ?? '';
+  }
+
+  /** Whether this server is a replica that will have executed all of the set when it has applied what it has received. */
+  async willExecute(gtidSet: string): Promise<boolean> {
+    const { flavor } = await this.identity();
+    for (const row of await this.#replicaStatus()) {
+      if ((row['Replica_SQL_Running'] ?? row['Slave_SQL_Running']) !== 'Yes') continue;
+      if (flavor === 'mariadb') {
+        const received = MariadbGtidPosition.parse(row['Gtid_IO_Pos'] ?? '');
+        if (received.includes(MariadbGtidPosition.parse(gtidSet))) return true;
+        continue;
+      }
+      const received = (row['Retrieved_Gtid_Set'] ?? '').replaceAll('\n', '');
+      const [coming] = await this.rows('SELECT GTID_SUBSET(GTID_SUBTRACT(?, @@GLOBAL.gtid_executed), ?) AS comes', [
+        gtidSet,
+        received,
+      ]);
+      if (coming?.['comes'] === '1') return true;
+    }
+    return false;
   }
 
   /** MariaDB: the exact place in the binlog that this session's consistent snapshot stands for. */
