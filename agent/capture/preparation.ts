@@ -11,6 +11,7 @@ import { checkRights, checkSettings } from './preflight.ts';
 import { resumePoint } from './resume-point.ts';
 import { ServerCharsets } from './server-charsets.ts';
 import type { SourceConnection, SourceIdentity } from './source.ts';
+import type { TableName } from './statements.ts';
 import { throwSettingFaults } from './unlogged-writes.ts';
 
 export interface PreparationOptions extends EpochOptions {
@@ -75,8 +76,8 @@ export class Preparation {
       if (spool.serverSeen.see(run, reason !== null) && reason === null) {
         logger.warn({ run }, 'the branch database was started since it was last seen: the head office is to compare');
       }
-      const catalogue = await readCatalogue(source, identity);
-      const charsets = await this.#loadCharsets(source, identity);
+      const catalogue = await readCatalogue(source, identity, selection);
+      const charsets = await this.#loadCharsets(source, identity, catalogue.tables);
       return { identity, catalogue, charsets, begun: reason !== null };
     } finally {
       source.destroy();
@@ -84,13 +85,17 @@ export class Preparation {
   }
 
   /** The tables of all character sets that the branch's tables use, and of those that the stream has met. */
-  async #loadCharsets(source: SourceConnection, identity: SourceIdentity): Promise<ServerCharsets> {
+  async #loadCharsets(
+    source: SourceConnection,
+    identity: SourceIdentity,
+    tables: readonly TableName[],
+  ): Promise<ServerCharsets> {
     const version = `${identity.server} ${identity.version}`;
     if (this.#charsets?.version !== version) {
       this.#charsets = { version, sets: await ServerCharsets.read(source, identity.flavor === 'mariadb') };
     }
     const { sets } = this.#charsets;
-    await sets.loadUsed(source);
+    await sets.loadUsed(source, tables);
     return sets;
   }
 }

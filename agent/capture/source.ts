@@ -10,6 +10,9 @@ import { quoteName } from '../../shared/sql.ts';
 import type { ServerRun } from '../spool/server-seen.ts';
 import type { Cascade } from './cascades.ts';
 import { MariadbGtidPosition } from './gtid-set.ts';
+import type { TableName } from './statements.ts';
+import { rowsOfEach } from './table-names.ts';
+import type { CatalogueRow } from './table-names.ts';
 import { UnloggedWrites } from './unlogged-writes.ts';
 
 /** Rows of a stream that wait to be asked for. */
@@ -293,21 +296,19 @@ export class SourceConnection {
     }
   }
 
-  /** Foreign keys whose cascades this server does not log; null: it logs all. */
-  async unloggedCascades(): Promise<Cascade[] | null> {
+  /**
+   * Foreign keys whose cascades this server does not log, of these tables and of all that they refer to; null: it logs all.
+   */
+  async unloggedCascades(tables: readonly TableName[]): Promise<Cascade[] | null> {
     const { flavor, version } = await this.identity();
     const [major = 0, minor = 0] = version.split('.').map(part => Number.parseInt(part, 10));
     if (flavor === 'mysql' && (major > 9 || (major === 9 && minor >= 6))) {
       const native = (await this.variables()).get('innodb_native_foreign_keys');
       if (native === undefined || native === 'OFF' || native === '0') return null;
     }
-    const parts = await this.rows(
-      `SELECT k.CONSTRAINT_SCHEMA AS cs, k.TABLE_NAME AS cn, k.CONSTRAINT_NAME AS name, k.REFERENCED_COLUMN_NAME AS part,
-              k.REFERENCED_TABLE_SCHEMA AS ps, k.REFERENCED_TABLE_NAME AS pn
-         FROM information_schema.KEY_COLUMN_USAGE k WHERE k.REFERENCED_TABLE_NAME IS NOT NULL`,
-    );
+    const parts = await this.#foreignKeys(tables);
     const cascades: Cascade[] = [];
-    for (const [, foreignKeys] of Map.groupBy(parts, row => `${row['cs'] ?? ''}.${row['cn'] ?? ''}`)) {
+    for (const [, foreignKeys] of Map.groupBy(parts, row => JSON.stringify([row['cs'], row['cn']]))) {
       const child = { schema: foreignKeys[0]?.['cs'] ?? '', name: foreignKeys[0]?.['cn'] ?? '' };
       // MariaDB shows the rules in its catalogue to those only who may do more than SELECT [live]; the statement shows them.
       const [made] = await this.rows(`SHOW CREATE TABLE ${quoteName(child.schema)}.${quoteName(child.name)}`);
@@ -325,6 +326,27 @@ export class SourceConnection {
       }
     }
     return cascades;
+  }
+
+  /** Columns of the tables' foreign keys, and of those of the tables that they refer to, and so on. */
+  async #foreignKeys(tables: readonly TableName[]): Promise<CatalogueRow[]> {
+    const found: CatalogueRow[] = [];
+    const asked = new Set<string>();
+    for (let next = tables; next.length > 0;) {
+      for (const { schema, name } of next) asked.add(JSON.stringify([schema, name]));
+      const parts = await rowsOfEach(
+        this,
+        next,
+        `SELECT TABLE_SCHEMA AS cs, TABLE_NAME AS cn, CONSTRAINT_NAME AS name, REFERENCED_COLUMN_NAME AS part,
+                REFERENCED_TABLE_SCHEMA AS ps, REFERENCED_TABLE_NAME AS pn, ORDINAL_POSITION AS place
+           FROM information_schema.KEY_COLUMN_USAGE WHERE REFERENCED_TABLE_NAME IS NOT NULL`,
+      );
+      found.push(...parts.sort((a, b) => Number(a['place']) - Number(b['place'])));
+      const parents = parts.map(row => ({ schema: row['ps'] ?? '', name: row['pn'] ?? '' }));
+      const byKey = new Map(parents.map(parent => [JSON.stringify([parent.schema, parent.name]), parent]));
+      next = [...byKey].flatMap(([key, parent]) => (asked.has(key) ? [] : [parent]));
+    }
+    return found;
   }
 
   destroy(): void {

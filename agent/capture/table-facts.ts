@@ -9,6 +9,9 @@
 import type { Value } from '../../shared/batch.ts';
 import { inet4Text, inet6Text, uuidText } from './fixed-text.ts';
 import type { Flavor } from './source.ts';
+import type { TableName } from './statements.ts';
+import { rowsOfEach } from './table-names.ts';
+import type { CatalogueRow, CatalogueSource } from './table-names.ts';
 
 /** A type that is bytes in the binlog and text everywhere else. */
 export type FixedTextType = 'uuid' | 'inet4' | 'inet6';
@@ -42,18 +45,17 @@ export interface TableFacts {
 
 const NO_FACTS: TableFacts = { leftOut: new Set(), fixedTexts: new Map(), identity: [], hasPrimaryKey: false };
 
-type Row = Readonly<Record<string, string | null>>;
+type Row = CatalogueRow;
 
 /** A SourceConnection is one. */
-export interface FactSource {
+export interface FactSource extends CatalogueSource {
   identity(): Promise<{ readonly flavor: Flavor }>;
-  rows(sql: string, values?: readonly string[]): Promise<Row[]>;
 }
 
 export class Facts {
   readonly flavor: Flavor;
   readonly #tables: ReadonlyMap<string, TableFacts>;
-  /** All tables that there are; null: of no interest. */
+  /** Those of the captured tables that there are; null: of no interest. */
   readonly #there: ReadonlySet<string> | null;
 
   private constructor(
@@ -82,36 +84,32 @@ export class Facts {
     return this.#there?.has(factKey(schema, name)) ?? true;
   }
 
-  /** Of all tables, or of one. */
-  static async read(source: FactSource, only?: { readonly schema: string; readonly name: string }): Promise<Facts> {
+  /** Of these tables, all of which there are. */
+  static async read(source: FactSource, tables: readonly TableName[]): Promise<Facts> {
     const { flavor } = await source.identity();
-    const where = only === undefined ? '' : ' AND TABLE_SCHEMA = ? AND TABLE_NAME = ?';
-    const values = only === undefined ? [] : [only.schema, only.name];
-    const system = "TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')";
-    const indexes = await source.rows(
-      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, INDEX_NAME AS idx, COLUMN_NAME AS name
-         FROM information_schema.STATISTICS WHERE NON_UNIQUE = 0 AND ${system}${where} ORDER BY INDEX_NAME, SEQ_IN_INDEX`,
-      values,
+    const parts = await rowsOfEach(
+      source,
+      tables,
+      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, INDEX_NAME AS idx, COLUMN_NAME AS name, SEQ_IN_INDEX AS place
+         FROM information_schema.STATISTICS WHERE NON_UNIQUE = 0`,
     );
+    const indexes = parts.sort((a, b) => Number(a['place']) - Number(b['place']));
     const [made, special] =
       flavor === 'mysql'
         ? ["'NEVER'", '']
         : ['IS_GENERATED', " OR IS_GENERATED = 'ALWAYS' OR DATA_TYPE IN ('uuid', 'inet4', 'inet6')"];
     // Manual: "A UNIQUE index may be displayed as PRI if it cannot contain NULL values and there is no PRIMARY KEY".
-    const columns = await source.rows(
+    const columns = await rowsOfEach(
+      source,
+      tables,
       `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, COLUMN_NAME AS name, LOWER(DATA_TYPE) AS type, ${made} AS made,
               COLUMN_KEY AS part
-         FROM information_schema.COLUMNS WHERE (COLUMN_KEY = 'PRI'${special}) AND ${system}${where}`,
-      values,
+         FROM information_schema.COLUMNS WHERE (COLUMN_KEY = 'PRI'${special})`,
     );
     const byTable = Map.groupBy([...indexes, ...columns], row => factKey(row['ts'] ?? '', row['tn'] ?? ''));
     const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows)]));
     if (flavor === 'mysql') return new Facts(flavor, facts);
-    const there = await source.rows(
-      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn FROM information_schema.TABLES WHERE ${system}${where}`,
-      values,
-    );
-    return new Facts(flavor, facts, new Set(there.map(row => factKey(row['ts'] ?? '', row['tn'] ?? ''))));
+    return new Facts(flavor, facts, new Set(tables.map(({ schema, name }) => factKey(schema, name))));
   }
 }
 
