@@ -91,6 +91,7 @@ export class CaptureSink implements GroupSink {
   readonly #prepared: PreparedRows;
   readonly #rows: RowIntake;
   readonly #writer: SpoolWriter;
+  #hasTaken = false;
   #waiters: Waiter[] = [];
   /** What was in the open batch when a call failed is lost: nothing may be stored after it. */
   #broken = false;
@@ -207,6 +208,15 @@ export class CaptureSink implements GroupSink {
     this.#through.note(mark);
   }
 
+  /**
+   * Whether what held the stream up lies behind it: the server has no more, or a later group was taken.
+   * @param place how far the stream had come then; null: it was not read
+   */
+  hasPassed(place: StreamPlace | null): boolean {
+    if (this.#phase === 'verifying') return false;
+    return this.idleHeartbeats > 0 || (this.#hasTaken && (place === null || comparePlaces(this.#place, place) > 0));
+  }
+
   get empty(): boolean {
     return this.#batcher.empty;
   }
@@ -301,6 +311,7 @@ export class CaptureSink implements GroupSink {
       this.#verify(taken, mark);
       return;
     }
+    this.#hasTaken = true;
     this.#position.take(taken, mark);
     this.#place = this.#position.end;
     this.#whole(() => this.#batcher.end());

@@ -1,6 +1,7 @@
 /** The snapshotter beside the stream, with a source that is scripted to the moment. */
 import { pino } from 'pino';
 import t from 'tap';
+import { TroubleWatch } from '../../agent/capture/trouble.ts';
 import { createSelection } from '../../agent/capture/selection.ts';
 import { ServerCharsets } from '../../agent/capture/server-charsets.ts';
 import { SourceConnection } from '../../agent/capture/source.ts';
@@ -51,6 +52,7 @@ void t.test('a chunk is not read while a group is open that it would neither not
     spool,
     sink,
     logger: pino({ level: 'silent' }),
+    trouble: new TroubleWatch(Date.now),
   });
   beginGroup(sink, 1, 100);
   sink.table(SALE)?.insert(1, [[1], [200]]);
