@@ -31,7 +31,7 @@ async function checkSource(config: AgentConfig): Promise<Finding[]> {
     return [
       ...(await checkSettings(source, identity)),
       ...(await checkRights(source, identity, selection)),
-      ...checkTables(tables, (await source.unloggedCascades()) ?? []),
+      ...checkTables(tables, (await source.unloggedCascades(tables)) ?? []),
       ...checkTargets(tables, selection),
       ok('tables', `${tables.length} captured`),
     ];

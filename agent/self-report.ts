@@ -32,7 +32,6 @@ export class SelfReport {
   readonly #sent = new RecentRate();
   readonly #waiting = new RecentHistory();
   #sampledBytes = 0;
-  #errorSince: string | null = null;
   #snapshotSince: { id: string; at: number; rows: number } | null = null;
 
   constructor(options: SelfReportOptions) {
@@ -57,7 +56,6 @@ export class SelfReport {
     const usage = this.#o.spool.usage();
     const stream = this.#o.spool.stream();
     const position = this.#o.spool.position();
-    this.#errorSince = capture.error === null ? null : (this.#errorSince ?? now.toISOString());
     const { broker, link } = this.#o.config;
     const superseded = forward.state === 'superseded';
     const bytesPerSecond = this.#sent.perSecond(now.getTime());
@@ -68,7 +66,7 @@ export class SelfReport {
       now: now.toISOString(),
       startedAt: this.#startedAt,
       state: superseded ? 'superseded' : stateOf(capture),
-      error: capture.error === null ? null : statusError(capture.error, this.#errorSince ?? now.toISOString()),
+      error: capture.error === null ? null : statusError(capture.error, capture.errorSince ?? now.toISOString()),
       capture: {
         source: this.#sourceName(capture),
         lagSeconds: capture.lagSeconds,
@@ -228,7 +226,8 @@ export class SelfReport {
 function stateOf(capture: CaptureStatus): AgentState {
   switch (capture.state) {
     case 'streaming':
-      return 'capturing';
+      // A fault that comes again and again, or copying that gets nowhere.
+      return capture.error === null ? 'capturing' : 'failing';
     case 'waiting-for-room':
       return 'full';
     case 'backing-off':

@@ -2,11 +2,16 @@
 import { Cascades } from './cascades.ts';
 import type { BinlogPlace, SourceConnection, SourceIdentity } from './source.ts';
 import { Facts, refuseStrange } from './table-facts.ts';
+import type { Selection } from './selection.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import { capturedNames } from './table-names.ts';
 
 const VISIBLE_WITHIN_SECONDS = 30;
 
 /** What the catalogue says of tables, and where the binlog ended before it was asked. */
 export interface Catalogue {
+  /** Captured tables that there are. */
+  readonly tables: readonly TableName[];
   readonly facts: Facts;
   readonly cascades: Cascades;
   readonly at: BinlogPlace;
@@ -18,13 +23,14 @@ export interface Catalogue {
 export async function readCatalogue(
   source: SourceConnection,
   identity: SourceIdentity,
-  captures: (schema: string, name: string) => boolean,
+  selection: Selection,
 ): Promise<Catalogue> {
   const end = await source.binlogEnd();
   // A statement may be in the binlog before the catalogue shows what it did.
   if (identity.gtids && end.gtidSet !== '') await source.waitUntilVisible(end.gtidSet, VISIBLE_WITHIN_SECONDS);
-  const facts = await Facts.read(source);
-  refuseStrange(facts.strange, captures);
-  const cascades = new Cascades(await source.unloggedCascades());
-  return { facts, cascades, at: end, until: await source.binlogEnd() };
+  const tables = await capturedNames(source, selection);
+  const facts = await Facts.read(source, tables);
+  refuseStrange(facts.strange);
+  const cascades = new Cascades(await source.unloggedCascades(tables));
+  return { tables, facts, cascades, at: end, until: await source.binlogEnd() };
 }

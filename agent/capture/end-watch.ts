@@ -20,7 +20,7 @@ import { UnloggedWrites } from './unlogged-writes.ts';
 /** Each costs three small questions, a tenth of what an idle agent takes. Hellos tell of it every five seconds. */
 const LOOK_MS = 2_000;
 /** Looks through one connection. */
-const MOST_LOOKS = 15;
+const MOST_LOOKS = 10;
 /** A commit is in the binlog before it is sent; a stream that has idled for longer before the end will not get there. */
 const IDLE_BEFORE_END_MS = 5_000;
 /** Heartbeats in that time by which it is known to idle, and not to be paused. */

@@ -41,7 +41,8 @@ export async function beginEpoch(
   { reason, asked }: EpochReason,
 ): Promise<void> {
   // The place first: what is made after it comes by the stream, what was there before it is in the list.
-  const { file, offset, gtidSet } = await source.binlogEnd();
+  const { file, offset, ...end } = await source.binlogEnd();
+  const gtidSet = identity.flavor === 'mariadb' ? await source.mariadbGtids({ file, offset }) : end.gtidSet;
   const tables = await readTables(source, selection);
   throwFaults([...checkTables(tables, []), ...checkTargets(tables, selection)]);
   const position: Position = {
@@ -93,7 +94,6 @@ export async function adoptRules(
       'tables are chosen otherwise now: new ones are copied, rows of those no longer chosen stay as they are',
     );
   }
-  spool.discardOpenGroup();
   spool.savePosition(position, next);
 }
 

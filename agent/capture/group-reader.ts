@@ -30,7 +30,7 @@ import {
   readTaggedGtid,
   readTransactionPayload,
 } from './events.ts';
-import type { FormatDescription, RawEvent } from './events.ts';
+import type { FormatDescription, RawEvent, GtidMark } from './events.ts';
 import { GroupRows, rowsKindOf } from './group-rows.ts';
 import type { GroupSink, StreamPlace } from './group-sink.ts';
 import { classifyStatement, xidText } from './statements.ts';
@@ -46,6 +46,8 @@ export type { SourceColumn, SourceTable } from './table-map.ts';
 
 type State = 'outside' | 'opened' | 'inside' | 'dead';
 
+/** What a group is called whose first event tells neither name nor time. */
+const UNNAMED: GtidMark = { gtid: null, committedAt: null, originallyAt: null };
 /** Offsets in event headers have 32 bits; files can be longer. */
 const OFFSET_WRAP = 2 ** 32;
 
@@ -118,19 +120,15 @@ export class GroupReader {
     }
     switch (event.type) {
       case EVENT.gtid:
-      case EVENT.anonymousGtid: {
-        const { gtid, committedAt } = readGtid(event.body, event.type === EVENT.anonymousGtid);
-        this.#begin(event, gtid, committedAt, 'opened', before);
+      case EVENT.anonymousGtid:
+        this.#begin(event, readGtid(event.body, event.type === EVENT.anonymousGtid), 'opened', before);
         return;
-      }
-      case EVENT.taggedGtid: {
-        const { gtid, committedAt } = readTaggedGtid(event.body);
-        this.#begin(event, gtid, committedAt, 'opened', before);
+      case EVENT.taggedGtid:
+        this.#begin(event, readTaggedGtid(event.body), 'opened', before);
         return;
-      }
       case EVENT.mariadbGtid: {
         const { gtid, standalone, alterPending, prepares } = readMariadbGtid(event);
-        this.#begin(event, gtid, null, standalone ? 'opened' : 'inside', before);
+        this.#begin(event, { ...UNNAMED, gtid }, standalone ? 'opened' : 'inside', before);
         this.#alterPending = alterPending;
         if (prepares !== null) this.#startXa(xidText(prepares.global, prepares.branch, prepares.format));
         return;
@@ -256,7 +254,7 @@ export class GroupReader {
     this.#fingerprint = crc32(event.body, 0, event.body.length, (this.#fingerprint ^ event.type) >>> 0);
   }
 
-  #begin(event: RawEvent, gtid: string | null, committedAt: string | null, state: State, before: number): void {
+  #begin(event: RawEvent, { gtid, committedAt, originallyAt }: GtidMark, state: State, before: number): void {
     this.#requireOutside('another transaction');
     this.#gtid = gtid;
     this.#fingerprint = 0;
@@ -271,6 +269,7 @@ export class GroupReader {
       file: this.#file,
       startOffset,
       committedAt: committedAt ?? isoMicroseconds(event.timestamp * 1_000_000),
+      originallyAt,
       timestamp: event.timestamp,
     });
   }
@@ -306,7 +305,7 @@ export class GroupReader {
     if (this.#state === 'outside') {
       // MariaDB stands a comment in for an event that this client did not ask for.
       if (statement.kind === 'harmless' && text.startsWith('#')) return;
-      this.#begin(event, null, null, 'opened', before);
+      this.#begin(event, UNNAMED, 'opened', before);
     } else if (counts) {
       this.#count(event);
     }

@@ -15,6 +15,8 @@ export interface GroupStart {
   readonly startOffset: number;
   /** Commit time at this server, ISO 8601 UTC with six fractional digits; whole seconds where the server tells no more. */
   readonly committedAt: string | null;
+  /** Commit time at the server where it was committed first, in the same form; null: not told. */
+  readonly originallyAt: string | null;
   /** The first event's header timestamp, seconds since 1970. */
   readonly timestamp: number;
 }

@@ -8,9 +8,10 @@ import type { Catalogue } from './catalogue.ts';
 import { adoptRules, beginEpoch } from './epoch.ts';
 import type { EpochOptions } from './epoch.ts';
 import { checkRights, checkSettings } from './preflight.ts';
-import { whyLost } from './resume-point.ts';
+import { resumePoint } from './resume-point.ts';
 import { ServerCharsets } from './server-charsets.ts';
 import type { SourceConnection, SourceIdentity } from './source.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { throwSettingFaults } from './unlogged-writes.ts';
 
 export interface PreparationOptions extends EpochOptions {
@@ -60,16 +61,23 @@ export class Preparation {
       throwFaults(await checkRights(source, identity, selection));
       this.#retentionSeconds = await source.binlogRetentionSeconds();
       const position = spool.position();
-      const reason =
-        newEpoch ?? (position === null ? 'a new spool' : await whyLost(source, identity, position, unbroken));
-      const run = await source.run();
+      let reason = newEpoch ?? (position === null ? 'a new spool' : null);
+      if (position !== null && reason === null) {
+        const resume = await resumePoint(source, identity, position, unbroken);
+        if ('lost' in resume) reason = resume.lost;
+        else {
+          spool.discardOpenGroup();
+          if (resume.at !== position) spool.savePosition(resume.at);
+          await adoptRules(this.#o, source, resume.at);
+        }
+      }
       if (reason !== null) await beginEpoch(this.#o, source, identity, { reason, asked: newEpoch !== null });
-      else if (position !== null) await adoptRules(this.#o, source, position);
+      const run = await source.run();
       if (spool.serverSeen.see(run, reason !== null) && reason === null) {
         logger.warn({ run }, 'the branch database was started since it was last seen: the head office is to compare');
       }
-      const catalogue = await readCatalogue(source, identity, (schema, name) => selection.captures(schema, name));
-      const charsets = await this.#loadCharsets(source, identity);
+      const catalogue = await readCatalogue(source, identity, selection);
+      const charsets = await this.#loadCharsets(source, identity, catalogue.tables);
       return { identity, catalogue, charsets, begun: reason !== null };
     } finally {
       source.destroy();
@@ -77,13 +85,17 @@ export class Preparation {
   }
 
   /** The tables of all character sets that the branch's tables use, and of those that the stream has met. */
-  async #loadCharsets(source: SourceConnection, identity: SourceIdentity): Promise<ServerCharsets> {
+  async #loadCharsets(
+    source: SourceConnection,
+    identity: SourceIdentity,
+    tables: readonly TableName[],
+  ): Promise<ServerCharsets> {
     const version = `${identity.server} ${identity.version}`;
     if (this.#charsets?.version !== version) {
       this.#charsets = { version, sets: await ServerCharsets.read(source, identity.flavor === 'mariadb') };
     }
     const { sets } = this.#charsets;
-    await sets.loadUsed(source);
+    await sets.loadUsed(source, tables);
     return sets;
   }
 }

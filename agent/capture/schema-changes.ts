@@ -182,8 +182,10 @@ export class SchemaChanges {
     if (catalogue?.facts.flavor !== 'mariadb') return;
     const before = this.#versioned.size;
     const [table] = tables;
-    for (const { from, to } of renames) if (this.#versioned.delete(tableKey(from))) this.#versioned.set(tableKey(to), to);
-    if (kind === 'drop-table' || versioning === 'ends') for (const each of tables) this.#versioned.delete(tableKey(each));
+    for (const { from, to } of renames)
+      if (this.#versioned.delete(tableKey(from))) this.#versioned.set(tableKey(to), to);
+    if (kind === 'drop-table' || versioning === 'ends')
+      for (const each of tables) this.#versioned.delete(tableKey(each));
     if (kind === 'drop-database') {
       for (const [key, each] of this.#versioned) if (each.schema === schema) this.#versioned.delete(key);
     }

@@ -95,6 +95,7 @@ export class CaptureSink implements GroupSink {
   readonly #rows: RowIntake;
   readonly #parents: ParentRows;
   readonly #writer: SpoolWriter;
+  #hasTaken = false;
   #waiters: Waiter[] = [];
   /** What was in the open batch when a call failed is lost: nothing may be stored after it. */
   #broken = false;
@@ -216,6 +217,15 @@ export class CaptureSink implements GroupSink {
     this.#through.note(mark);
   }
 
+  /**
+   * Whether what held the stream up lies behind it: the server has no more, or a later group was taken.
+   * @param place how far the stream had come then; null: it was not read
+   */
+  hasPassed(place: StreamPlace | null): boolean {
+    if (this.#phase === 'verifying') return false;
+    return this.idleHeartbeats > 0 || (this.#hasTaken && (place === null || comparePlaces(this.#place, place) > 0));
+  }
+
   get empty(): boolean {
     return this.#batcher.empty;
   }
@@ -318,9 +328,10 @@ export class CaptureSink implements GroupSink {
     this.#group = null;
     const taken = identityOf(group, mark);
     if (this.#phase === 'verifying') {
-      this.#verify(taken);
+      this.#verify(taken, mark);
       return;
     }
+    this.#hasTaken = true;
     this.#position.take(taken, mark);
     this.#place = this.#position.end;
     this.#whole(() => this.#batcher.end());
@@ -339,10 +350,15 @@ export class CaptureSink implements GroupSink {
     this.#heard();
   }
 
-  #verify(read: LastGroup): void {
+  #verify(read: LastGroup, mark: GroupEnd): void {
     const expected = this.#expected;
     assert(expected !== null, 'nothing to verify');
-    verifySame(expected, read);
+    const isSameServer = this.#o.position.source.server === this.#o.server;
+    verifySame(expected, read, isSameServer);
+    if (!isSameServer) {
+      this.#position.moveTo(read, mark);
+      this.#place = this.#position.end;
+    }
     this.#phase = 'taking';
     this.#o.onQuiet();
   }

@@ -9,8 +9,11 @@
 import type { Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { inet4Text, inet6Text, uuidText } from './fixed-text.ts';
 import type { Flavor } from './source.ts';
+import { rowsOfEach } from './table-names.ts';
+import type { CatalogueRow, CatalogueSource } from './table-names.ts';
 
 /** A type that is bytes in the binlog and text everywhere else. */
 export type FixedTextType = 'uuid' | 'inet4' | 'inet6';
@@ -99,12 +102,11 @@ export function tableProblem(type: string | null | undefined, engine: string | n
   return strange === undefined ? null : `its engine ${engine ?? ''} ${strange}; give it another one (ENGINE=InnoDB)`;
 }
 
-type Row = Readonly<Record<string, string | null>>;
+type Row = CatalogueRow;
 
 /** A SourceConnection is one. */
-export interface FactSource {
+export interface FactSource extends CatalogueSource {
   identity(): Promise<{ readonly flavor: Flavor }>;
-  rows(sql: string, values?: readonly string[]): Promise<Row[]>;
 }
 
 export class Facts {
@@ -135,17 +137,16 @@ export class Facts {
     return this.flavor === 'mysql' || this.#tables.has(tableKey({ schema, name }));
   }
 
-  /** Of all tables, or of one. */
-  static async read(source: FactSource, only?: { readonly schema: string; readonly name: string }): Promise<Facts> {
+  /** Of these tables, all of which there are. */
+  static async read(source: FactSource, tables: readonly TableName[]): Promise<Facts> {
     const { flavor } = await source.identity();
-    const where = only === undefined ? '' : ' AND TABLE_SCHEMA = ? AND TABLE_NAME = ?';
-    const values = only === undefined ? [] : [only.schema, only.name];
-    const system = "TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')";
-    const indexes = await source.rows(
-      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, INDEX_NAME AS idx, COLUMN_NAME AS name
-         FROM information_schema.STATISTICS WHERE NON_UNIQUE = 0 AND ${system}${where} ORDER BY INDEX_NAME, SEQ_IN_INDEX`,
-      values,
+    const parts = await rowsOfEach(
+      source,
+      tables,
+      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, INDEX_NAME AS idx, COLUMN_NAME AS name, SEQ_IN_INDEX AS place
+         FROM information_schema.STATISTICS WHERE NON_UNIQUE = 0`,
     );
+    const indexes = parts.sort((a, b) => Number(a['place']) - Number(b['place']));
     const [made, special] =
       flavor === 'mysql'
         ? ["'NEVER'", '']
@@ -154,20 +155,22 @@ export class Facts {
             " OR IS_GENERATED = 'ALWAYS' OR DATA_TYPE IN ('uuid', 'inet4', 'inet6') OR COLUMN_NAME LIKE 'DB_ROW_HASH_%'",
           ];
     // Manual: "A UNIQUE index may be displayed as PRI if it cannot contain NULL values and there is no PRIMARY KEY".
-    const columns = await source.rows(
+    const columns = await rowsOfEach(
+      source,
+      tables,
       `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, COLUMN_NAME AS name, LOWER(DATA_TYPE) AS type, ${made} AS made,
               COLUMN_KEY AS part
-         FROM information_schema.COLUMNS WHERE (COLUMN_KEY = 'PRI'${special}) AND ${system}${where}`,
-      values,
+         FROM information_schema.COLUMNS WHERE (COLUMN_KEY = 'PRI'${special})`,
     );
-    const tables = await source.rows(
+    const engines = await rowsOfEach(
+      source,
+      tables,
       `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, LOWER(ENGINE) AS engine, TABLE_TYPE AS kind
-         FROM information_schema.TABLES WHERE ${system}${where}`,
-      values,
+         FROM information_schema.TABLES WHERE TRUE`,
     );
-    const byTable = Map.groupBy([...indexes, ...columns, ...tables], rowTable);
+    const byTable = Map.groupBy([...indexes, ...columns, ...engines], rowTable);
     const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows, flavor)]));
-    return new Facts(flavor, facts, strangeOf(tables));
+    return new Facts(flavor, facts, strangeOf(engines));
   }
 }
 
@@ -179,28 +182,18 @@ function strangeOf(tables: readonly Row[]): StrangeTable[] {
 }
 
 /** Tables that the binlog does not tell the truth of, among these. */
-export async function strangeTables(
-  source: FactSource,
-  among: readonly { readonly schema: string; readonly name: string }[],
-): Promise<StrangeTable[]> {
-  const strange: StrangeTable[] = [];
-  for (const { schema, name } of among) {
-    const rows = await source.rows(
-      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, LOWER(ENGINE) AS engine, TABLE_TYPE AS kind
-         FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?`,
-      [schema, name],
-    );
-    strange.push(...strangeOf(rows));
-  }
-  return strange;
+export async function strangeTables(source: CatalogueSource, among: readonly TableName[]): Promise<StrangeTable[]> {
+  const rows = await rowsOfEach(
+    source,
+    among,
+    `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, LOWER(ENGINE) AS engine, TABLE_TYPE AS kind
+       FROM information_schema.TABLES WHERE TRUE`,
+  );
+  return strangeOf(rows);
 }
 
-/** @throws TributaryError VALUE_UNSUPPORTED for the first table that is captured and must not be */
-export function refuseStrange(
-  tables: readonly StrangeTable[],
-  captures: (schema: string, name: string) => boolean,
-): void {
-  const found = tables.find(({ schema, name }) => captures(schema, name));
+/** @throws TributaryError VALUE_UNSUPPORTED for the first of them */
+export function refuseStrange([found]: readonly StrangeTable[]): void {
   if (found === undefined) return;
   throw new TributaryError('VALUE_UNSUPPORTED', `table ${tableText(found)}: ${found.problem}`);
 }

@@ -18,6 +18,8 @@ import type { Selection } from './selection.ts';
 import type { Flavor, SourceConnection } from './source.ts';
 import { FIXED_TEXTS, Facts, isFixedText, tableProblem } from './table-facts.ts';
 import type { TableFacts } from './table-facts.ts';
+import { capturedNames, rowsOfEach } from './table-names.ts';
+import type { CatalogueRow } from './table-names.ts';
 
 export interface CapturedColumn extends ColumnDescription {
   /** The type by which a cell is read; another than `type` where the column is hashed. */
@@ -64,30 +66,27 @@ export async function describeTables(
   only?: { schema: string; name: string },
 ): Promise<CapturedTable[]> {
   const { flavor } = await source.identity();
-  const facts = await Facts.read(source, only);
-  const where = only === undefined ? '' : ' AND t.TABLE_SCHEMA = ? AND t.TABLE_NAME = ?';
-  const values = only === undefined ? [] : [only.schema, only.name];
-  const tables = await source.rows(
-    `SELECT t.TABLE_SCHEMA AS ts, t.TABLE_NAME AS tn, t.TABLE_ROWS AS estimate, t.TABLE_TYPE AS type,
-            LOWER(t.ENGINE) AS engine
-       FROM information_schema.TABLES t
-      WHERE t.TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')
-        AND t.TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')${where}
-      ORDER BY t.TABLE_SCHEMA, t.TABLE_NAME`,
-    values,
+  const names = only === undefined ? await capturedNames(source, selection) : [only];
+  const facts = await Facts.read(source, names);
+  const tables = await rowsOfEach(
+    source,
+    names,
+    `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, TABLE_ROWS AS estimate, TABLE_TYPE AS type, LOWER(ENGINE) AS engine
+       FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')`,
   );
-  const columns = groupByTable(
-    await source.rows(
-      `SELECT t.TABLE_SCHEMA AS ts, t.TABLE_NAME AS tn, t.COLUMN_NAME AS name, t.DATA_TYPE AS base,
-              t.COLUMN_TYPE AS full, t.CHARACTER_MAXIMUM_LENGTH AS characters, t.NUMERIC_PRECISION AS digits,
-              t.NUMERIC_SCALE AS scale, t.DATETIME_PRECISION AS fraction, t.CHARACTER_SET_NAME AS charset
-         FROM information_schema.COLUMNS t
-        WHERE t.TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')${where}
-        ORDER BY t.ORDINAL_POSITION`,
-      values,
-    ),
+  const rowsOfColumns = await rowsOfEach(
+    source,
+    names,
+    `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, COLUMN_NAME AS name, DATA_TYPE AS base, COLUMN_TYPE AS full,
+            CHARACTER_MAXIMUM_LENGTH AS characters, NUMERIC_PRECISION AS digits, NUMERIC_SCALE AS scale,
+            DATETIME_PRECISION AS fraction, CHARACTER_SET_NAME AS charset, ORDINAL_POSITION AS place
+       FROM information_schema.COLUMNS WHERE TRUE`,
   );
+  const columns = groupByTable(rowsOfColumns.sort((a, b) => Number(a['place']) - Number(b['place'])));
+  const placeOf = new Map(names.map(({ schema, name }, place) => [JSON.stringify([schema, name]), place]));
+  const place = (row: CatalogueRow): number => placeOf.get(JSON.stringify([row['ts'], row['tn']])) ?? 0;
   return tables
+    .sort((a, b) => place(a) - place(b))
     .map(row => ({
       schema: row['ts'] ?? '',
       name: row['tn'] ?? '',
@@ -102,8 +101,6 @@ export async function describeTables(
       return { ...described, problem: tableProblem(table.type, table.engine) ?? described.problem };
     });
 }
-
-type CatalogueRow = Record<string, string | null>;
 
 function groupByTable(rows: readonly CatalogueRow[]): Map<string, CatalogueRow[]> {
   return Map.groupBy(rows, row => tableKey({ schema: row['ts'] ?? '', name: row['tn'] ?? '' }));

@@ -62,8 +62,8 @@ export class SnapshotSource {
   /** @throws TributaryError VALUE_UNSUPPORTED for one of which the binlog does not tell what rows it has */
   async refuseStrange(tables: readonly QueuedTable[]): Promise<void> {
     const { selection } = this.#o;
-    const strange = await strangeTables(await this.#connected(), tables);
-    refuseStrange(strange, (schema, name) => selection.captures(schema, name));
+    const captured = tables.filter(({ schema, name }) => selection.captures(schema, name));
+    refuseStrange(await strangeTables(await this.#connected(), captured));
   }
 
   /** These tables are defined otherwise now. */

@@ -14,6 +14,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
 import { keyColumns } from '../capture/batcher.ts';
+import type { TroubleWatch } from '../capture/trouble.ts';
 import type { Spool } from '../spool/spool.ts';
 import { CountedCopy } from './counted-copy.ts';
 import type { CountedCopyOptions } from './counted-copy.ts';
@@ -37,6 +38,8 @@ const IDLE_MS = 1_000;
 
 export interface SnapshotterOptions extends CountedCopyOptions {
   readonly spool: Spool;
+  /** Is told of what is tried again and again. */
+  readonly trouble: TroubleWatch;
 }
 
 export class Snapshotter {
@@ -64,13 +67,16 @@ export class Snapshotter {
     try {
       while (!stopping()) {
         try {
-          if (!(await this.#step(signal))) await pause(this.#done() ? IDLE_MS : WAIT_MS, signal);
+          const hasStepped = await this.#step(signal);
+          this.#o.trouble.passed();
+          if (!hasStepped) await pause(this.#done() ? IDLE_MS : WAIT_MS, signal);
         } catch (error) {
           // The table may have changed under the query; the stream will tell, but later.
           this.#source.drop();
           this.#counted.close();
           if (stopping()) return;
           if (!(error instanceof TributaryError) || !error.retryable) throw error;
+          this.#o.trouble.note(error);
           this.#o.logger.warn({ err: error }, 'a snapshot chunk is read again');
           await pause(RETRY_MS, signal);
         }

@@ -13,6 +13,8 @@ export interface LastGroup {
   readonly file: string;
   readonly startOffset: number;
   readonly committedAt: string | null;
+  /** Commit time at the server where it was committed first; null: not told, or stored by an agent that did not ask. */
+  readonly originallyAt: string | null;
   /** CRC32 over the group's events, hex. */
   readonly fingerprint: string;
   /** Executed GTIDs before the group: where to start to read it again. */
@@ -90,6 +92,7 @@ const positionSchema = z.object({
       file: z.string(),
       startOffset: z.number(),
       committedAt: z.string().nullable(),
+      originallyAt: z.string().nullable().default(null),
       fingerprint: z.string(),
       gtidSetBefore: z.string(),
     })

@@ -75,6 +75,7 @@ function fill(spool: Spool): void {
                   file: 'binlog.000001',
                   startOffset: 55,
                   committedAt: '2026-11-22T10:00:00.123456Z',
+                  originallyAt: '2026-11-22T09:59:59.123456Z',
                   fingerprint: '00c0ffee',
                   gtidSetBefore: '3e11fa47-71ca-11e1-9e33-c80aa9429562:1-6',
                 },

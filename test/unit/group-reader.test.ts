@@ -46,6 +46,7 @@ void t.test('a transaction is one group with its place, time, rows and end', t =
     file: 'binlog.000007',
     startOffset: 4,
     committedAt: '2023-11-14T22:13:20.123456Z',
+    originallyAt: '2023-11-14T22:13:20.123456Z',
     timestamp: 1_700_000_000,
   });
   t.match(group?.end, { gtid: `${GTID}:5`, file: 'binlog.000007', fingerprint: /^[0-9a-f]{8}$/ });

@@ -6,6 +6,7 @@ import { SchemaChanges } from '../../agent/capture/schema-changes.ts';
 import { createSelection } from '../../agent/capture/selection.ts';
 import { classifyStatement } from '../../agent/capture/statements.ts';
 import { Facts } from '../../agent/capture/table-facts.ts';
+import type { FactSource } from '../../agent/capture/table-facts.ts';
 import { MARIADB } from '../support/dialects.ts';
 
 const AT = '2026-11-30T10:00:00.000000Z';
@@ -14,7 +15,8 @@ const place = (offset: number) => ({ file: 'binlog.000001', offset });
 /** A catalogue that was read from 1,000 to 1,100: `sale` and `item` are InnoDB with a primary key, `item` is below `other.parent`. */
 async function rig() {
   const table = (name: string) => ({ ts: 'shop', tn: name });
-  const facts = await Facts.read({
+  const captured = ['sale', 'item'].map(name => ({ schema: 'shop', name }));
+  const source: FactSource = {
     identity: () => Promise.resolve({ flavor: 'mariadb' }),
     rows: sql => {
       const tables = ['sale', 'item'].map(table);
@@ -23,7 +25,8 @@ async function rig() {
       if (sql.includes('COLUMNS')) return Promise.resolve([]);
       return Promise.resolve(tables.map(each => ({ ...each, engine: 'innodb', kind: 'BASE TABLE' })));
     },
-  });
+  };
+  const facts = await Facts.read(source, captured);
   const cascades = new Cascades([
     {
       name: 'shop.item.fk',

@@ -1,6 +1,7 @@
 /** The snapshotter beside the stream, with a source that is scripted to the moment. */
 import { pino } from 'pino';
 import t from 'tap';
+import { TroubleWatch } from '../../agent/capture/trouble.ts';
 import { createSelection } from '../../agent/capture/selection.ts';
 import { ServerCharsets } from '../../agent/capture/server-charsets.ts';
 import { SourceConnection } from '../../agent/capture/source.ts';
@@ -57,6 +58,7 @@ function snapshotter(source: SourceConnection, spool: Spool, sink: CaptureSink):
     spool,
     sink,
     logger: pino({ level: 'silent' }),
+    trouble: new TroubleWatch(Date.now),
   });
 }
 
@@ -149,14 +151,21 @@ void t.test('what is queued while a snapshot begins waits for the next one', t =
     { schema: 'shop', name: 'b' },
   ];
   const seen = queueTables(beginProgress('old', false, []), [a]);
-  const now = markStale(queueRequests(queueWhole(queueTables(seen, [a, b])), [{ id: 'r1', tables: null }], 0), '2026-11-23T10:00:00Z');
+  const now = markStale(
+    queueRequests(queueWhole(queueTables(seen, [a, b])), [{ id: 'r1', tables: null }], 0),
+    '2026-11-23T10:00:00Z',
+  );
   const next = follow(beginProgress('new', false, []), seen, now);
   t.match(next, { queued: [b], queuedWhole: true, queuedRequests: ['r1'], queuedStaleSince: '2026-11-23T10:00:00Z' });
   t.same(next.requests, []);
   const last = follow(beginProgress('newer', true, []), next, next);
   t.match(last, { queued: [], queuedWhole: false, queuedRequests: [], requests: ['r1'], queuedStaleSince: null });
   t.equal(last.staleSince, '2026-11-23T10:00:00Z');
-  t.equal(queueRequests({ ...last, finished: false }, [{ id: 'r1', tables: null }], 0).queuedWhole, false, 'a request that is being served');
+  t.equal(
+    queueRequests({ ...last, finished: false }, [{ id: 'r1', tables: null }], 0).queuedWhole,
+    false,
+    'a request that is being served',
+  );
   t.end();
 });
 
