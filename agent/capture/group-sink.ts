@@ -76,7 +76,7 @@ export interface XaStep {
 export interface GroupSink {
   begin(group: GroupStart): void;
   /**
-   * Whether the table's rows matter at all: asked before its definition is judged, so that a table that is not
+   * Whether the table's rows matter at all, captured or not: asked before its definition is judged, so that a table that is not
    * captured may have types, character sets or metadata that capture does not know.
    */
   wants(schema: string, name: string): boolean;

@@ -21,6 +21,7 @@ import type { EndMark } from './captured-through.ts';
 import { Cascades } from './cascades.ts';
 import type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-sink.ts';
 import { OwedTables } from './owed-tables.ts';
+import { ParentRows } from './parent-rows.ts';
 import { PendingCopies } from './pending-copies.ts';
 import { PreparedRows } from './prepared-rows.ts';
 import { RowIntake } from './row-intake.ts';
@@ -90,6 +91,7 @@ export class CaptureSink implements GroupSink {
   readonly #batcher: Batcher;
   readonly #prepared: PreparedRows;
   readonly #rows: RowIntake;
+  readonly #parents: ParentRows;
   readonly #writer: SpoolWriter;
   #waiters: Waiter[] = [];
   /** What was in the open batch when a call failed is lost: nothing may be stored after it. */
@@ -124,6 +126,7 @@ export class CaptureSink implements GroupSink {
       taking: () => this.#phase === 'taking',
       owe: (children: readonly QueuedTable[]) => this.#owed.add(children, () => this.#statementTime()),
     };
+    this.#parents = new ParentRows({ ...following, captures });
     this.#rows = new RowIntake({
       ...following,
       selection,
@@ -234,11 +237,12 @@ export class CaptureSink implements GroupSink {
 
   /** The reader remembers the answer, so it must not depend on the phase: writers do. */
   wants(schema: string, name: string): boolean {
-    return this.#o.selection.captures(schema, name);
+    return this.#o.selection.captures(schema, name) || this.#parents.wants(schema, name);
   }
 
   table(definition: SourceTable): TableWriter | null {
-    return this.wants(definition.schema, definition.name) ? this.#rows.writer(definition) : null;
+    const { schema, name } = definition;
+    return this.#o.selection.captures(schema, name) ? this.#rows.writer(definition) : this.#parents.writer(definition);
   }
 
   truncate(schema: string, name: string): void {
@@ -253,6 +257,7 @@ export class CaptureSink implements GroupSink {
     const group = this.#group;
     assert(group !== null, 'an XA step outside a group');
     if (this.#phase === 'verifying') return;
+    this.#parents.xa({ do: step, xid });
     switch (step) {
       case 'start':
         this.#prepared.start(xid, group.gtid ?? `${group.file}:${group.startOffset}`);
@@ -278,6 +283,10 @@ export class CaptureSink implements GroupSink {
   passes(error: TributaryError, table: QueuedTable | null): boolean {
     // The group that is read again to be compared was passed before.
     if (this.#phase === 'verifying') return true;
+    if (table !== null && !this.#o.selection.captures(table.schema, table.name)) {
+      this.#parents.unread(table);
+      return true;
+    }
     if (!this.#copies.areAsked(table)) return false;
     // Again, from here on: what a running snapshot has read is older.
     const at = this.#statementTime();
