@@ -231,6 +231,18 @@ void t.test(
       m.xid(),
     ]);
     t.same(rows(nested), [2, 1]);
+    const twice = look(m => [
+      ...begin(m, 4),
+      ...insert(m),
+      m.query('SAVEPOINT a'),
+      ...insert(m),
+      m.query('SAVEPOINT /* again */ A'),
+      ...insert(m),
+      ...insert(m),
+      m.query('ROLLBACK TO a'),
+      m.xid(),
+    ]);
+    t.same(rows(twice), [2], 'a savepoint that is set again begins anew');
     t.end();
   },
 );
