@@ -130,7 +130,7 @@ export const ERRORS = {
   // Protocol
   BATCH_INVALID: {
     cause: 'A batch is malformed.',
-    cure: 'Look at the reason shown; `tributary-applier branch quarantine` passes the batch over, and a snapshot mends what it held.',
+    cure: 'Look at the reason shown; `tributary-applier branch quarantine` passes the batch over, and a snapshot mends what it held. A new life of the branch does not end this halt; after one, `tributary-applier branch retry` lets it go on.',
     retryable: false,
   },
   BATCH_REFUSED: {
@@ -140,7 +140,7 @@ export const ERRORS = {
   },
   BATCH_TOO_LARGE: {
     cause: 'A batch is larger than the head office takes, packed or unpacked.',
-    cure: 'Find out who made it: agents stay far below. `tributary-applier branch quarantine` passes it over.',
+    cure: 'Find out who made it: agents stay far below. `tributary-applier branch quarantine` passes it over. A new life of the branch does not end this halt; after one, `tributary-applier branch retry` lets it go on.',
     retryable: false,
   },
   BATCH_VERSION: {

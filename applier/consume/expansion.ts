@@ -10,6 +10,8 @@
 import type { BatchBody, Change, TableDescription } from '../../shared/batch.ts';
 import { sizeOf } from '../../shared/batch-decoder.ts';
 import { columnType } from '../../shared/column-type.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { formatBytes, formatDuration } from '../../shared/units.ts';
 
 export const FREE_RATIO = 64;
 
@@ -64,6 +66,16 @@ export class Expansion {
     if (this.#bytesPerHour === 0) return 0;
     const over = this.#spentAt(nowMs) - this.#bytesPerHour;
     return over <= 0 ? 0 : Math.ceil((over * HOUR_MS) / this.#bytesPerHour);
+  }
+
+  /** @throws BRANCH_THROTTLED while the quota is spent */
+  requireRoom(nowMs: number): void {
+    const dueInMs = this.dueInMs(nowMs);
+    if (dueInMs === 0) return;
+    throw new TributaryError(
+      'BRANCH_THROTTLED',
+      `Its rows have taken its ${formatBytes(this.#bytesPerHour)} of an hour; it goes on in ${formatDuration(dueInMs)}.`,
+    );
   }
 
   #spentAt(nowMs: number): number {

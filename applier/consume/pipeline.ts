@@ -20,7 +20,6 @@ import type { BatchHeader } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
 import type { Answer } from '../../shared/protocol.ts';
-import { formatBytes, formatDuration } from '../../shared/units.ts';
 import { noteApplied } from '../branches/completeness.ts';
 import type { Completeness } from '../branches/completeness.ts';
 import { readContact, updateCompleteness } from '../branches/contact-store.ts';
@@ -227,7 +226,7 @@ export class Pipeline {
     const work = await this.#extend(row, chain);
     const first = work[0];
     if (first === undefined) return false;
-    this.#requireRoom();
+    this.#expansion.requireRoom(performance.now());
     let choice: Choice | null = null;
     try {
       choice = await this.#chooser.choose(row, work, this.#oneByOne > 0);
@@ -262,26 +261,12 @@ export class Pipeline {
     if (written.outcome !== 'moved') this.#recovered(this.#patience.progressed());
     if (written.outcome !== 'written') return;
     const bytes = unit.arrivals.reduce((sum, arrival) => sum + bytesOf(arrival), 0);
-    this.#charge(unit, bytes);
+    if (unit.kind !== 'quarantined') {
+      const rows = unit.arrivals.reduce((sum, arrival) => sum + writtenBytes(bodyOf(arrival)), 0);
+      this.#expansion.charge(performance.now(), bytes, rows);
+    }
     const seconds = (performance.now() - startedAt) / 1000;
     await this.#committed(written.row, unit, { batches: written.batches, ...written.counts, bytes, seconds });
-  }
-
-  /** @throws BRANCH_THROTTLED while the branch's rows have taken more than its quota */
-  #requireRoom(): void {
-    const dueInMs = this.#expansion.dueInMs(performance.now());
-    if (dueInMs === 0) return;
-    const most = formatBytes(this.#options.quotas.unpackedPerHourBytes);
-    throw new TributaryError(
-      'BRANCH_THROTTLED',
-      `The rows of ${this.branch} have taken its ${most} of an hour; it goes on in ${formatDuration(dueInMs)}.`,
-    );
-  }
-
-  #charge({ kind, arrivals }: Unit, wireBytes: number): void {
-    if (kind === 'quarantined') return;
-    const written = arrivals.reduce((sum, arrival) => sum + writtenBytes(bodyOf(arrival)), 0);
-    this.#expansion.charge(performance.now(), wireBytes, written);
   }
 
   /** Acknowledges what the stream does not need, after a look at the locked row: the one held here may be old. */

@@ -29,7 +29,7 @@ const listed = async (): Promise<string> => (await world.applierCli(['branch', '
 await applier.waitUntil('the first is applied', async () => (await listed()).includes('applied 1,'));
 t.notMatch(await listed(), /waits since/);
 await branch.send(expanded());
-const shown = /waits since .*tried \d+ times: BRANCH_THROTTLED: The rows of much-.*\n +→ .*quotas\.unpackedPerHour/;
+const shown = /waits since .*tried \d+ times: BRANCH_THROTTLED: Its rows have .*\n +→ .*quotas\.unpackedPerHour/;
 await applier.waitUntil('it waits', async () => shown.test((await world.applierCli(['status'])).stdout));
 
 await t.test('status, branch list and branch show tell it, in text and in JSON', async t => {
