@@ -60,7 +60,7 @@ for (const [name, { flavor, options, reset }] of Object.entries(SERVERS)) {
 
     /** Capture runs and has taken all; the rows are those that each test begins with. @returns how many epochs there were */
     const begin = async (t: Test): Promise<number> => {
-      await rig.restart();
+      if (!rig.running) await rig.restart();
       await db.query("REPLACE INTO sale VALUES (1, 'old'), (2, 'old'), (3, 'old')");
       t.ok(await equal(rig));
       return rig.epochs.length;

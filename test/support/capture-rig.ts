@@ -85,6 +85,8 @@ export class CaptureRig {
   readonly log: string[] = [];
   spool: Spool;
   capture: Capture | null = null;
+  /** Started, and not stopped since. */
+  running = false;
   rules: SelectionRules;
   /** Codes of the faults so far, and reasons of epochs. */
   readonly faults: string[] = [];
@@ -104,6 +106,7 @@ export class CaptureRig {
 
   /** Begins to capture. `failed` takes what ends it. */
   start(): Capture {
+    this.running = true;
     const { host, port, user, password } = this.source;
     const write = (line: string): void => {
       this.log.push(line);
@@ -149,6 +152,7 @@ export class CaptureRig {
 
   /** As SIGTERM does. Rejects with what has ended capture before. */
   async stop(): Promise<void> {
+    this.running = false;
     this.#stop.abort();
     await this.#running;
   }

@@ -27,8 +27,13 @@ import { connectBroker } from '../../shared/amqp.ts';
 import type { BrokerConnection } from '../../shared/amqp.ts';
 import { silentLogger } from '../../shared/logging.ts';
 import type { Logger } from '../../shared/logging.ts';
+import { mysqlErrno } from '../../shared/mysql.ts';
 import { HandMadeBranch, HEARTBEAT_SECONDS } from './hand-made-branch.ts';
 import { until } from './until.ts';
+
+const POOL_SIZE = 4;
+/** ER_CLIENT_INTERACTION_TIMEOUT: before the statement, so that it was not carried out. */
+const SESSION_TIMED_OUT = 4031;
 
 export interface FleetChoices {
   readonly rows?: RowWriter;
@@ -103,7 +108,7 @@ export class HeadOffice {
     this.#database = name;
     this.vhost = name;
     this.#directory = directory;
-    this.#pool = new TargetPool({ connect: () => this.connect(), size: 4 });
+    this.#pool = new TargetPool({ connect: () => this.connect(), size: POOL_SIZE });
     this.rows = new Applier({ connect: () => this.connect(), database: name });
     this.api = new ManagementApi({
       secure: false,
@@ -178,16 +183,23 @@ export class HeadOffice {
     return fleet;
   }
 
+  /** Once more for each session that the server has ended: while this process was held, it heard nothing of any of them. */
   async use<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
-    return this.#pool.use(work);
+    for (let left = POOL_SIZE; ; left -= 1) {
+      try {
+        return await this.#pool.use(work);
+      } catch (error) {
+        if (mysqlErrno(error) !== SESSION_TIMED_OUT || left === 0) throw error;
+      }
+    }
   }
 
   async query(sql: string, values: readonly (string | number)[] = []): Promise<RowDataPacket[]> {
-    return this.#pool.use(async connection => (await connection.query<RowDataPacket[]>(sql, [...values]))[0]);
+    return this.use(async connection => (await connection.query<RowDataPacket[]>(sql, [...values]))[0]);
   }
 
   async row(branch: string): Promise<BranchRow> {
-    const row = await this.#pool.use(connection => readBranch(connection, branch));
+    const row = await this.use(connection => readBranch(connection, branch));
     if (row === null) throw new Error(`no row for ${branch}`);
     return row;
   }
