@@ -46,6 +46,8 @@ export class Workload {
   #own: Promise<void> = Promise.resolve();
   #stop = new AbortController();
   #columns = 0;
+  /** `chaos_ddl` may have another definition than when a row was last written to it. */
+  #altered = false;
 
   constructor(server: ServerAddress, schema: string) {
     this.#server = server;
@@ -81,16 +83,15 @@ export class Workload {
   async stop(): Promise<void> {
     this.#stop.abort();
     await Promise.all([this.#load?.stop(), this.#own]);
+    if (!this.#altered) return;
+    this.#altered = false;
+    // A column that was added and is NULL in all rows comes to the head office with the next row.
+    await this.#sayAll(["INSERT INTO chaos_ddl (word) VALUES ('after the change')"]);
   }
 
   /** Commits a row to every table, while no load runs. */
-  async touchAll(): Promise<void> {
-    const connection = await this.#connect();
-    try {
-      for (const statement of TOUCHES) await connection.query(statement);
-    } finally {
-      connection.destroy();
-    }
+  touchAll(): Promise<void> {
+    return this.#sayAll(TOUCHES);
   }
 
   async #run(chance: Chance): Promise<void> {
@@ -137,6 +138,7 @@ export class Workload {
       case 'big':
         return { kind, statements: bigTransaction(chance) };
       case 'ddl':
+        this.#altered = true;
         return { kind, statements: [this.#ddl(chance)] };
       default:
         return { kind, statements: ['TRUNCATE TABLE chaos_ddl'] };
@@ -154,6 +156,15 @@ export class Workload {
       'ALTER TABLE chaos_ddl ADD INDEX (word)',
       'ANALYZE TABLE chaos_ddl',
     ]);
+  }
+
+  async #sayAll(statements: readonly string[]): Promise<void> {
+    const connection = await this.#connect();
+    try {
+      for (const statement of statements) await connection.query(statement);
+    } finally {
+      connection.destroy();
+    }
   }
 
   async #connect(): Promise<Connection> {
