@@ -235,6 +235,10 @@ export class CaptureSink implements GroupSink {
     return this.#o.selection.captures(schema, name);
   }
 
+  asBytes(schema: string, name: string, column: string): boolean {
+    return this.#o.selection.column(schema, name, column) === 'bytes';
+  }
+
   table(definition: SourceTable): TableWriter | null {
     return this.wants(definition.schema, definition.name) ? this.#rows.writer(definition) : null;
   }
