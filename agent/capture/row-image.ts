@@ -34,7 +34,7 @@ function undecodableHint(table: string, column: string, type: string): string {
 
 /** A column is in no image of a change. */
 export class AbsentColumn extends TributaryError {
-  /** Its absence looks as that of a generated column of MariaDB, which an UPDATE logs in neither of its images. */
+  /** Its absence looks as that of a generated column of MariaDB, which an update has in neither of its images. */
   readonly asGenerated: boolean;
 
   constructor(table: string, column: string, asGenerated: boolean) {
