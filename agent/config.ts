@@ -152,12 +152,12 @@ function tablesField(context: ConfigContext) {
             .string()
             .max(MAX_PATTERN)
             .refine(text => hasNames(text, 3), `must be schema.table.column, with * for any characters; ${WITH_DOTS}`),
-          z.enum(COLUMN_CHOICES, 'must be omit, null or hash'),
+          z.enum(COLUMN_CHOICES, 'must be omit, null, hash or bytes'),
         )
         .default({})
         .meta({
           description:
-            'Columns that leave the branch otherwise, the first pattern that matches: omit, null or hash, as in { "shop.*.email": hash }.',
+            'Columns that leave the branch otherwise, the first pattern that matches: omit, null, hash, or bytes (a text as the bytes of its own character set), as in { "shop.*.email": hash }.',
         }),
       hashKeyFile: secretFileField(context)
         .refine(

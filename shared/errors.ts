@@ -74,7 +74,7 @@ export const ERRORS = {
   },
   EVENT_MALFORMED: {
     cause: 'A binlog event does not have the form that its type prescribes, or its checksum is wrong.',
-    cure: 'Check the branch disk and memory; capture retries from the last durable position.',
+    cure: 'Where the message names a table: look whether its rows can be read, and `tributary-agent snapshot SCHEMA.TABLE`. Else check the branch disk and memory; capture retries from the last durable position.',
     retryable: true,
   },
   VALUE_UNSUPPORTED: {

@@ -83,6 +83,8 @@ export interface GroupSink {
    * captured may have types, character sets or metadata that capture does not know.
    */
   wants(schema: string, name: string): boolean;
+  /** Whether a text is carried as the bytes of its own character set. */
+  asBytes(schema: string, name: string, column: string): boolean;
   /**
    * Who takes the table's rows? Asked once a definition, again when it changed and after GroupReader.forgetTables. null:
    * its rows are skipped unread. The writer is kept while the definition stays the same.

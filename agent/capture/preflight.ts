@@ -11,6 +11,7 @@ import type { Finding } from '../../shared/findings.ts';
 import { quoteName, quoteTable } from '../../shared/sql.ts';
 import { tableText } from '../../shared/table-name.ts';
 import { missingSelects } from './select-rights.ts';
+import { bytesHint, isTextType } from './column-choice.ts';
 import type { Selection } from './selection.ts';
 import type { SourceIdentity } from './source.ts';
 import type { CapturedTable } from './tables.ts';
@@ -272,6 +273,19 @@ export function checkTargets(tables: readonly CapturedTable[], selection: Select
 /** A key that applications do not see. */
 const ADD_KEY = 'ADD COLUMN row_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT INVISIBLE PRIMARY KEY';
 
+/** Character sets that take codes which no server can print in Unicode (sjis 0x878A, ujis 0x8FA1A1, big5 0xA3C2). */
+const HAVE_UNPRINTABLE: ReadonlySet<string> = new Set([
+  'sjis',
+  'cp932',
+  'ujis',
+  'eucjpms',
+  'big5',
+  'gbk',
+  'gb2312',
+  'euckr',
+  'filename',
+]);
+
 /** Tables that are captured: those that cannot be, and those that need to be known of. */
 export function checkTables(tables: readonly CapturedTable[], cascades: readonly Cascade[]): Finding[] {
   const findings: Finding[] = [];
@@ -293,6 +307,15 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
       );
     }
     for (const column of table.columns) {
+      if (column.charset !== null && HAVE_UNPRINTABLE.has(column.charset) && isTextType(column.read)) {
+        findings.push(
+          warning(
+            `${subject}.${column.name}`,
+            `its character set ${column.charset} has codes without a Unicode character: a value with one stops capture`,
+            { cure: bytesHint(`${table.schema}.${table.name}.${column.name}`) },
+          ),
+        );
+      }
       if (RESERVED_COLUMNS.includes(column.name.toLowerCase())) {
         findings.push(
           fault(subject, 'SOURCE_TABLE', `the column name ${column.name} is reserved at the head office`, {

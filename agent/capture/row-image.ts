@@ -11,6 +11,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import { tableText } from '../../shared/table-name.ts';
 import { UncarriedJson } from '../../shared/typed-json.ts';
 import { UndecodableText } from './charsets.ts';
+import { bytesHint, isTextType } from './column-choice.ts';
 import { MalformedJson } from './json-binary.ts';
 import { applyJsonDiffs } from './json-diff.ts';
 import type { JsonColumns } from './json-columns.ts';
@@ -21,17 +22,29 @@ import { TYPE } from './type-codes.ts';
 import { writerOf } from './value-writers.ts';
 import type { Writer } from './value-writers.ts';
 
+/** What lets capture go on behind rows that it cannot read: the table as it is by then. */
+export function cureByCopy(first: string, table: string): string {
+  return `${first}. Then \`tributary-agent snapshot ${table}\` copies the table and lets capture go on.`;
+}
+
+/** The same for a value that is no text of its character set, in a column of this wire type. */
+function undecodableHint(table: string, column: string, type: string): string {
+  const cure = cureByCopy('Correct the value at the branch (UPDATE)', table);
+  return isTextType(type) ? `${cure} ${bytesHint(`${table}.${column}`)}` : cure;
+}
+
 /** A column is in no image of a change. */
 export class AbsentColumn extends TributaryError {
-  /** Its absence looks as that of a generated column of MariaDB, which an UPDATE logs in neither of its images. */
+  /** Its absence looks as that of a generated column of MariaDB, which an update has in neither of its images. */
   readonly asGenerated: boolean;
 
   constructor(table: string, column: string, asGenerated: boolean) {
     super('SOURCE_SETTING', `A change of ${table} was logged without its column ${column}.`, {
-      hint:
+      hint: cureByCopy(
         "Run: SET GLOBAL binlog_row_image = 'FULL'; add binlog_row_image=FULL below [mysqld] in my.cnf, and look for " +
-        `sessions that set binlog_row_image. Then \`tributary-agent snapshot ${table}\` copies the table and ` +
-        'lets capture go on.',
+          'sessions that set binlog_row_image',
+        table,
+      ),
     });
     this.asGenerated = asGenerated;
   }
@@ -142,7 +155,7 @@ export class RowDecoder {
     into: JsonColumns | null = null,
   ): number {
     if (columnCount !== this.#definition.layouts.length) {
-      throw new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} has ${columnCount} columns.`);
+      throw this.#malformed(`has ${columnCount} columns`);
     }
     const second = kind === 'update' || kind === 'partial-update' ? this.#bitmapBytes : 0;
     const alike = second > 0 && present.subarray(0, second).equals(present.subarray(second));
@@ -192,7 +205,8 @@ export class RowDecoder {
   }
 
   #malformed(what: string): TributaryError {
-    return new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ${what}.`);
+    const hint = cureByCopy('Look whether the row can be read at the branch, and write it anew', this.#where());
+    return new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ${what}.`, { hint });
   }
 
   /** An after image, into JSON. */
@@ -315,12 +329,15 @@ export class RowDecoder {
     const where = `${this.#where()}, column ${name} (${type.slice(0, 60)})`;
     if (error instanceof UndecodableText || error instanceof UncarriedJson) {
       return new TributaryError('VALUE_UNSUPPORTED', `${where}: ${error.message}.`, {
-        hint: 'Correct the value at the branch, or exclude the table.',
+        hint: undecodableHint(this.#where(), name, type),
         cause: error,
       });
     }
     if (error instanceof MalformedJson || error instanceof RangeError) {
-      return new TributaryError('EVENT_MALFORMED', `${where}: ${error.message}.`, { cause: error });
+      return new TributaryError('EVENT_MALFORMED', `${where}: ${error.message}.`, {
+        hint: cureByCopy('Write the value anew at the branch (UPDATE)', this.#where()),
+        cause: error,
+      });
     }
     return error;
   }

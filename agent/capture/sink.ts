@@ -255,6 +255,10 @@ export class CaptureSink implements GroupSink {
     return this.#o.selection.captures(schema, name) || this.#parents.wants(schema, name);
   }
 
+  asBytes(schema: string, name: string, column: string): boolean {
+    return this.#o.selection.column(schema, name, column) === 'bytes';
+  }
+
   table(definition: SourceTable): TableWriter | null {
     const { schema, name } = definition;
     return this.#o.selection.captures(schema, name) ? this.#rows.writer(definition) : this.#parents.writer(definition);

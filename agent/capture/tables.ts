@@ -24,7 +24,7 @@ import type { CatalogueRow } from './table-names.ts';
 export interface CapturedColumn extends ColumnDescription {
   /** The type by which a cell is read; another than `type` where the column is hashed. */
   readonly read: string;
-  /** Of a text whose cell has the bytes as the server stores them; null: it comes in UTF-8. */
+  /** Of a text whose cell has the bytes as the server stores them; null: it comes in UTF-8, or is no text. */
   readonly charset: string | null;
   /** What becomes of a value once it is read; null: it stays. */
   readonly convert: Convert | null;
@@ -78,7 +78,7 @@ export async function describeTables(
     source,
     names,
     `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, COLUMN_NAME AS name, DATA_TYPE AS base, COLUMN_TYPE AS full,
-            CHARACTER_MAXIMUM_LENGTH AS characters, NUMERIC_PRECISION AS digits, NUMERIC_SCALE AS scale,
+            CHARACTER_MAXIMUM_LENGTH AS characters, CHARACTER_OCTET_LENGTH AS octets, NUMERIC_PRECISION AS digits, NUMERIC_SCALE AS scale,
             DATETIME_PRECISION AS fraction, CHARACTER_SET_NAME AS charset, ORDINAL_POSITION AS place
        FROM information_schema.COLUMNS WHERE TRUE`,
   );
@@ -133,9 +133,9 @@ function describe(
         checkChoice(tableText(table), { name: column, type: '', ...key }, choice);
         continue;
       }
-      const read = wireType(row, flavor);
+      const read = choice === 'bytes' ? bytesType(row) : wireType(row, flavor);
       checkChoice(tableText(table), { name: column, type: read, ...key }, choice);
-      const charset = foreignCharset(row);
+      const charset = choice === 'bytes' ? row['charset']! : foreignCharset(row);
       const sql = /^year\(2\)/i.test(row['full'] ?? '') ? wholeYear(quoted) : expressions(quoted, read, charset);
       const convert = choice === 'null' ? TO_NULL : choice === 'hash' ? selection.hasher.hash : null;
       const select = choice === 'null' ? 'NULL' : sql.select;
@@ -150,7 +150,7 @@ function describe(
         select,
         order: sql.order,
         cursor: sql.cursor,
-        bytes: bytesOf(quoted, read),
+        bytes: bytesOf(quoted, row),
       });
     } catch (error) {
       problem = `column ${column} is ${row['full'] ?? ''}: ${error instanceof Error ? error.message : String(error)}`;
@@ -172,6 +172,20 @@ function describe(
 }
 
 const TEXT_TYPES = new Set(['char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext']);
+
+const BLOBS: Readonly<Record<string, string>> = {
+  tinytext: 'tinyblob',
+  text: 'blob',
+  mediumtext: 'mediumblob',
+  longtext: 'longblob',
+};
+
+/** The type of a text that is carried as the bytes of its own character set. @throws where it is no text */
+function bytesType(row: CatalogueRow): string {
+  const base = (row['base'] ?? '').toLowerCase();
+  if (!TEXT_TYPES.has(base)) throw new Error('only a text can be carried as bytes (tables.columns)');
+  return checked(BLOBS[base] ?? `varbinary(${row['octets'] ?? ''})`);
+}
 
 /** The character set of a text that is read as the server stores it, and decoded as the stream's is; null: UTF-8 comes. */
 function foreignCharset(row: CatalogueRow): string | null {
@@ -233,7 +247,9 @@ function wireType(row: CatalogueRow, flavor: Flavor): string {
     }
     default:
       if (isFixedText(base)) return FIXED_TEXTS[base].type;
-      return checked(SUBTYPES_OF_GEOMETRY.has(base) ? 'geometry' : base);
+      if (!SUBTYPES_OF_GEOMETRY.has(base)) return checked(base);
+      // MariaDB takes geometries that MySQL refuses: they travel as the bytes that they are.
+      return flavor === 'mysql' ? 'geometry' : 'longblob';
   }
 }
 
@@ -251,9 +267,9 @@ function checked(type: string): string {
 }
 
 /** What string functions take of a column. */
-function bytesOf(quoted: string, type: string): string {
-  const { base } = parseColumnType(type);
-  return base === 'geometry' || base === 'vector' ? `HEX(${quoted})` : quoted;
+function bytesOf(quoted: string, row: CatalogueRow): string {
+  const base = (row['base'] ?? '').toLowerCase();
+  return SUBTYPES_OF_GEOMETRY.has(base) || base === 'vector' ? `HEX(${quoted})` : quoted;
 }
 
 /** `select`, `order` and `cursor` of a column. */
@@ -291,7 +307,7 @@ function wholeYear(quoted: string): { readonly select: string; readonly order: s
   return { select: year, order: year, cursor: year };
 }
 
-/** A converter from a cell's bytes to its wire value. @param charset of the column's, loaded, where it has one */
+/** A converter from a cell's bytes to its wire value. @param charset by which the cell is decoded, where it is */
 export function cellReader(column: CapturedColumn, charset: ForeignCharset | null): (cell: Buffer | null) => Value {
   const read = charset === null ? converterFor(column.read) : (cell: Buffer) => charset.decode(cell, 0, cell.length);
   const { convert } = column;

@@ -70,7 +70,7 @@ export interface StoredRules {
   readonly include: readonly string[];
   readonly exclude: readonly string[];
   readonly map: Readonly<Record<string, string>>;
-  readonly columns: Readonly<Record<string, 'omit' | 'null' | 'hash'>>;
+  readonly columns: Readonly<Record<string, 'omit' | 'null' | 'hash' | 'bytes'>>;
   /** Fingerprint of the key by which columns are hashed; '' where none is. */
   readonly hashedBy: string;
 }
@@ -125,7 +125,7 @@ const snapshotSchema = z.object({
       include: z.array(z.string()),
       exclude: z.array(z.string()),
       map: z.record(z.string(), z.string()),
-      columns: z.record(z.string(), z.enum(['omit', 'null', 'hash'])).default({}),
+      columns: z.record(z.string(), z.enum(['omit', 'null', 'hash', 'bytes'])).default({}),
       hashedBy: z.string().default(''),
     })
     .nullable()

@@ -161,7 +161,7 @@ export function holds(have: ColumnType, want: ColumnType): boolean {
 /** The smallest type that holds all that either holds; null where there is none. */
 export function widen(have: ColumnType, want: ColumnType): ColumnType | null {
   if (formatColumnType(have) === formatColumnType(want)) return have;
-  if (familyOf(have) !== familyOf(want)) return widenToText(have, want);
+  if (familyOf(have) !== familyOf(want)) return widenToBytes(have, want) ?? widenToText(have, want);
   if (have.base === 'decimal' && want.base === 'decimal') {
     const scale = Math.max(have.scale, want.scale);
     const whole = Math.max(have.precision - have.scale, want.precision - want.scale);
@@ -179,6 +179,22 @@ export function widen(have: ColumnType, want: ColumnType): ColumnType | null {
   if ('unsigned' in have && 'unsigned' in want) return widenInteger(have, want);
   const family = familyOf(have);
   return family === 'text' || family === 'bytes' ? widenString(have, want, family) : null;
+}
+
+/**
+ * Bytes beside a geometry or a text: a column of bytes holds both as they are. A MariaDB branch's geometry is bytes, and so
+ * is a text whose branch says so.
+ */
+function widenToBytes(have: ColumnType, want: ColumnType): ColumnType | null {
+  const [bytes, other] = familyOf(have) === 'bytes' ? [have, want] : [want, have];
+  if (familyOf(bytes) !== 'bytes') return null;
+  if (other.base === 'geometry') return { base: 'longblob' };
+  if (familyOf(other) !== 'text') return null;
+  const stored: ColumnType =
+    'length' in other
+      ? { base: 'varbinary', length: other.length * CHARACTER_BYTES }
+      : { base: BLOBS[TEXTS.indexOf(other.base as TextBase)]! };
+  return widenString(bytes, stored, 'bytes');
 }
 
 /**

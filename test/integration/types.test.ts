@@ -2,6 +2,7 @@
  * Every column type that MySQL and MariaDB have, with the values at its edges, ends equal at the head office: rows that
  * were there before the agent, rows that came by the stream, and rows that were changed.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
@@ -164,5 +165,65 @@ for (const { what, flavor, setup, bad, says } of REFUSED) {
     await fresh.until('a fault of the snapshot', () => fresh.faults.includes('VALUE_UNSUPPORTED'));
     t.match(fresh.log.join(''), says);
     t.same(fresh.replica().rows('bad', 'id'), []);
+  });
+}
+
+/** Codes that a server keeps in a text though it has no Unicode character for them, by their character sets. */
+const WITHOUT_UNICODE = { cp932: '854E', sjis: '878A', ujis: '8FA1A1', big5: 'A3C2', gb2312: 'A2A1' } as const;
+
+for (const flavor of FLAVORS) {
+  void t.test(`a text with characters that have no Unicode is carried as its own bytes: ${flavor}`, async t => {
+    const world = await createWorld(t);
+    await world.startApplier();
+    const mariadb = sharedServers()[flavor].flavor === 'mariadb';
+    const texts: (readonly [column: string, type: string, hex: string])[] = [
+      ['k_cp932', 'VARCHAR(20) CHARACTER SET cp932', WITHOUT_UNICODE.cp932],
+      ['c_sjis', 'CHAR(10) CHARACTER SET sjis', WITHOUT_UNICODE.sjis],
+      ['c_ujis', 'TEXT CHARACTER SET ujis', WITHOUT_UNICODE.ujis],
+      ['c_big5', 'VARCHAR(100) CHARACTER SET big5', WITHOUT_UNICODE.big5],
+      ['c_gb2312', 'TINYTEXT CHARACTER SET gb2312', WITHOUT_UNICODE.gb2312],
+      // A surrogate, which only MariaDB takes.
+      ...(mariadb ? ([['c_utf8mb4', 'VARCHAR(20) CHARACTER SET utf8mb4', 'EDA080']] as const) : []),
+    ];
+    const rowOf = (hex: (own: string) => string, filler: string): string =>
+      texts.map(([, type, own]) => `CONVERT(X'${hex(own)}${filler}' USING ${type.split(' ').at(-1)!})`).join(', ');
+    const branch = await world.addBranch('till', {
+      flavor,
+      setup: [
+        NO_MODE,
+        `CREATE TABLE odd (${texts.map(([name, type]) => `${name} ${type}`).join(', ')}, n INT, PRIMARY KEY (k_cp932))`,
+        `INSERT INTO odd VALUES (${rowOf(() => '', '41')}, 1), (${rowOf(() => '', '42')}, 2)`,
+      ],
+    });
+    const insert = (filler: string): Promise<unknown> =>
+      branch.db.query(`INSERT INTO odd VALUES (${rowOf(own => own, filler)}, 3)`);
+    t.match((await branch.cli(['check'])).stdout, /odd\.c_sjis: its character set sjis has codes without/);
+    await branch.startAgent();
+    await world.waitUntilEqual(branch);
+    await insert('43');
+    const stopped = await branch.agent.waitForLog(line => line['code'] === 'VALUE_UNSUPPORTED');
+    t.match(stopped['hint'], /Correct the value at the branch.*tables\.columns: \{ ".*\.odd\.k_cp932": bytes \}/);
+    await branch.agent.stop();
+    const columns = Object.fromEntries(texts.map(([name]) => [`${branch.schema}.odd.${name}`, 'bytes']));
+    branch.configure({ tables: { columns } });
+    await branch.startAgent();
+    await insert('44');
+    await branch.db.query('UPDATE odd SET n = 10 WHERE n = 1');
+    await branch.db.query('DELETE FROM odd WHERE n = 2');
+    const list = texts.map(([name]) => `HEX(CAST(${name} AS BINARY))`).join(', ');
+    const rows = async (db: Connection): Promise<string> => {
+      const [found] = await db.query<RowDataPacket[]>({
+        sql: `SELECT ${list}, n FROM odd ORDER BY 1`,
+        rowsAsArray: true,
+      });
+      return JSON.stringify(found);
+    };
+    const end = Date.now() + 60_000;
+    while ((await rows(world.headOfficeDb)) !== (await rows(branch.db)) && Date.now() < end) await delay(200);
+    t.equal(await rows(world.headOfficeDb), await rows(branch.db));
+    t.match(await rows(branch.db), new RegExp(`${WITHOUT_UNICODE.cp932}43.*${WITHOUT_UNICODE.cp932}44`));
+    const verified = await world.applierCli(['branch', 'verify', branch.id]);
+    t.match(verified, { code: 0, stdout: /equal: .* hold the same rows/ }, verified.stdout);
+    t.equal(await branch.agent.stop(), 0);
   });
 }

@@ -276,6 +276,17 @@ const OTHERS: readonly TypeCase[] = [
       ],
     }),
   ),
+  {
+    name: 'geometry_odd',
+    type: 'GEOMETRY',
+    values: [
+      'LINESTRING(POINT(1,1))',
+      ST('GEOMETRYCOLLECTION EMPTY'),
+      ST('POINT(1000 2000)', 4326),
+      ST('POINT(1 1)', 99999),
+    ],
+    only: 'mariadb',
+  },
   { name: 'point_srid', type: 'POINT SRID 4326', values: [ST('POINT(10 20)', 4326)], only: 'mysql' },
   {
     name: 'json',

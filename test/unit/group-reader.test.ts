@@ -306,6 +306,25 @@ void t.test('an event that ends within a row or goes on behind the last one is m
   t.end();
 });
 
+void t.test('rows that cannot be read name the cure, and are passed by once their table is to be copied', t => {
+  const maker = new EventMaker();
+  const sink = new RecordingSink('shop');
+  const broken = (m: EventMaker): RawEvent[] => {
+    const event = m.rows(EVENT.writeRows, 1, [[1, 'abc']]);
+    return [m.gtid(1), m.query('BEGIN'), m.tableMap(1, 't'), { ...event, body: event.body.subarray(0, -1) }];
+  };
+  t.match(failure(broken).hint, /tributary-agent snapshot shop\.t/);
+  sink.copying = true;
+  const reader = new GroupReader(sink);
+  const events = [...broken(maker), maker.xid(), maker.gtid(2), maker.query('BEGIN'), ...insert(maker), maker.xid()];
+  for (const event of [maker.rotate('binlog.000007', 4), ...events]) reader.handle(event);
+  t.same(
+    sink.groups.map(group => group.changes.length),
+    [0, 1],
+  );
+  t.end();
+});
+
 void t.test('a compressed transaction gives the same rows', t => {
   const inner = new EventMaker();
   const packed = [inner.query('BEGIN'), ...insert(inner), inner.xid()].map(({ type, flags, body }) => {
