@@ -78,7 +78,7 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
       })
       .prefault({})
       .meta({ description: 'Who changes tables at the head office.' }),
-    http: httpField('127.0.0.1:7640'),
+    http: httpField(context, '127.0.0.1:7640'),
     log: z
       .strictObject({
         level: logField().prefault('info').meta({ description: 'trace, debug, info, warn, error, fatal or silent.' }),
