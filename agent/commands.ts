@@ -12,6 +12,7 @@ import { startHttpServer } from '../shared/http.ts';
 import { createLogger } from '../shared/logging.ts';
 import { startServiceNotices } from '../shared/service-manager.ts';
 import { parseTable, tableText } from '../shared/table-name.ts';
+import { oneLined } from '../shared/terminal-text.ts';
 import { formatBytes, formatDuration } from '../shared/units.ts';
 import { VERSION } from '../shared/version.ts';
 import { Agent } from './agent.ts';
@@ -87,7 +88,7 @@ async function run(call: CommandCall): Promise<undefined> {
     logger,
     commands: {
       status: () => Promise.resolve(agent.status()),
-      token: () => Promise.resolve({ token, page: pageOf(http.address) }),
+      token: () => Promise.resolve({ token, page: pageOf(http) }),
       sync: async (args, { signal, progress }) => {
         if (args === 'wait') await agent.sync(progress, { signal, patienceMs: SYNC_PATIENCE_MS });
         else agent.startSync();
@@ -111,7 +112,7 @@ async function run(call: CommandCall): Promise<undefined> {
     assets: agentAssets(),
     logger,
   });
-  logger.info({ branch: config.branch, version: VERSION, page: pageOf(http.address) }, 'tributary-agent runs');
+  logger.info({ branch: config.branch, version: VERSION, page: pageOf(http) }, 'tributary-agent runs');
   const notices = startServiceNotices({
     status: () => agent.summary(),
     stalled: () => agent.stalled(),
@@ -139,7 +140,7 @@ async function check(call: CommandCall): Promise<number> {
   const faults = findings.filter(finding => finding.level === 'fault').length;
   const verdict =
     faults === 0 ? 'ready: nothing stands in the way' : `${faults} fault${faults === 1 ? '' : 's'} to mend`;
-  call.print({ ready: faults === 0, findings }, `${renderFindings(findings)}\n${verdict}`);
+  call.print({ ready: faults === 0, findings }, `${renderFindings(oneLined(findings))}\n${verdict}`);
   return faults === 0 ? EXIT_OK : EXIT_FAILED;
 }
 
@@ -169,7 +170,7 @@ function textOption(value: unknown): string | null {
 
 async function status(call: CommandCall): Promise<undefined> {
   const answer = (await ask(call, 'status')) as AgentStatus;
-  call.print(answer, renderStatus(answer));
+  call.print(answer, renderStatus(oneLined(answer)));
   return undefined;
 }
 

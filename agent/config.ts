@@ -89,7 +89,7 @@ export function agentSchema(context: ConfigContext): z.ZodType<AgentConfig> {
       broker: brokerField(context),
       spool: spoolField(context),
       link: linkField(),
-      http: httpField('127.0.0.1:7641'),
+      http: httpField(context, '127.0.0.1:7641'),
       log: z
         .strictObject({
           level: logField().prefault('info').meta({ description: 'trace, debug, info, warn, error, fatal or silent.' }),

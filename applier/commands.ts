@@ -16,7 +16,7 @@ import { tableText, tableTexts } from '../shared/table-name.ts';
 import { VERSION } from '../shared/version.ts';
 import { readBranchList } from './branches/branch-list.ts';
 import { branchPermissions } from './branches/permissions.ts';
-import type { BranchSummary } from './branches/registry.ts';
+import type { BranchDetails, BranchSummary } from './branches/registry.ts';
 import type { QuarantineEntry } from './branches/quarantined-rows.ts';
 import type { OpenRequest } from './branches/snapshot-store.ts';
 import { checkApplier } from './check.ts';
@@ -26,6 +26,7 @@ import { HeadOffice } from './head-office.ts';
 import { renderVerified, VERIFY_COMMANDS } from './verify-commands.ts';
 import { applierAssets, applierRoutes } from './web/pages.ts';
 import type { ApplierStatus, BranchStatus, WaitingStatus } from './web/status.ts';
+import { oneLined } from '../shared/terminal-text.ts';
 import { withRegistry } from './with-registry.ts';
 
 export function applierCli(): CliSpec {
@@ -121,7 +122,7 @@ async function run(call: CommandCall): Promise<undefined> {
     logger,
     commands: {
       status: () => Promise.resolve(office.status()),
-      token: () => Promise.resolve({ token, page: pageOf(http.address) }),
+      token: () => Promise.resolve({ token, page: pageOf(http) }),
     },
   });
   const token = pageToken(control.tokenFile);
@@ -143,7 +144,7 @@ async function run(call: CommandCall): Promise<undefined> {
     assets: applierAssets(),
     logger,
   });
-  logger.info({ version: VERSION, page: pageOf(http.address) }, 'tributary-applier runs');
+  logger.info({ version: VERSION, page: pageOf(http) }, 'tributary-applier runs');
   const notices = startServiceNotices({
     status: () => office.summary(),
     stalled: () => office.stalled(),
@@ -170,7 +171,7 @@ async function check(call: CommandCall): Promise<number> {
   const faults = findings.filter(finding => finding.level === 'fault').length;
   const verdict =
     faults === 0 ? 'ready: nothing stands in the way' : `${faults} fault${faults === 1 ? '' : 's'} to mend`;
-  call.print({ ready: faults === 0, findings }, `${renderFindings(findings)}\n${verdict}`);
+  call.print({ ready: faults === 0, findings }, `${renderFindings(oneLined(findings))}\n${verdict}`);
   return faults === 0 ? EXIT_OK : EXIT_FAILED;
 }
 
@@ -181,11 +182,9 @@ async function status(call: CommandCall): Promise<undefined> {
     command: 'status',
     signal: call.signal,
   })) as ApplierStatus;
-  const head = [
-    `${answer.target.name}: ${answer.target.error?.message ?? 'up'}`,
-    `${answer.broker.name}: ${answer.broker.error?.message ?? 'up'}`,
-  ];
-  call.print(answer, [...head, ...answer.branches.map(renderBranch)].join('\n'));
+  const { target, broker, branches } = oneLined(answer);
+  const head = [`${target.name}: ${target.error?.message ?? 'up'}`, `${broker.name}: ${broker.error?.message ?? 'up'}`];
+  call.print(answer, [...head, ...branches.map(renderBranch)].join('\n'));
   return undefined;
 }
 
@@ -277,7 +276,9 @@ async function branchList(call: CommandCall): Promise<undefined> {
   const waiting = await waitingBranches(call);
   const present = branches.filter(({ row }) => row.state !== 'removed');
   const data = present.map(summary => ({ ...summaryOf(summary), waiting: waiting.get(summary.row.branch) ?? null }));
-  const lines = present.map(summary => renderSummary(summary) + renderWaiting(waiting.get(summary.row.branch) ?? null));
+  const lines = oneLined(present).map(
+    summary => renderSummary(summary) + renderWaiting(oneLined(waiting.get(summary.row.branch) ?? null)),
+  );
   call.print(data, present.length === 0 ? 'no branches yet' : lines.join('\n'));
   return undefined;
 }
@@ -317,17 +318,22 @@ async function branchShow(call: CommandCall): Promise<undefined> {
     quarantine,
     verified,
   };
-  const lines = [
+  call.print(data, renderDetails(oneLined(details), oneLined(waiting)));
+  return undefined;
+}
+
+function renderDetails(details: BranchDetails, waiting: WaitingStatus | null): string {
+  const { row, tables, requests, quarantine, verified } = details;
+  const permissions = branchPermissions(row.branch);
+  return [
     renderSummary(details) + renderWaiting(waiting),
-    `tables: ${tableTexts(details.tables) || 'none yet'}`,
+    `tables: ${tableTexts(tables) || 'none yet'}`,
     `permissions at the broker: configure ${permissions.configure} · write ${permissions.write} · read ${permissions.read}`,
     ...(row.incompleteSince === null ? [] : [`incomplete since ${row.incompleteSince}`]),
     ...requests.map(request => `asked for: ${renderRequest(request)}`),
     ...verified.map(table => `compared: ${renderVerified(table)}`),
     ...(row.quarantined === 0 ? [] : [`in quarantine: ${row.quarantined}`, ...quarantine.map(renderEntry)]),
-  ];
-  call.print(data, lines.join('\n'));
-  return undefined;
+  ].join('\n');
 }
 
 function renderRequest({ id, kind, tables }: OpenRequest): string {

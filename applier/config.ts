@@ -97,7 +97,7 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
       })
       .prefault({})
       .meta({ description: 'What one branch may take of what all share.' }),
-    http: httpField('127.0.0.1:7640'),
+    http: httpField(context, '127.0.0.1:7640'),
     log: z
       .strictObject({
         level: logField().prefault('info').meta({ description: 'trace, debug, info, warn, error, fatal or silent.' }),

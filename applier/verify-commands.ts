@@ -6,6 +6,7 @@ import { tableText } from '../shared/table-name.ts';
 import { stageOf } from './branches/verification-state.ts';
 import type { Stage } from './branches/verification-state.ts';
 import type { VerifiedTable } from './branches/verify-store.ts';
+import { oneLined } from '../shared/terminal-text.ts';
 import { withRegistry } from './with-registry.ts';
 
 const LOOK_MS = 500;
@@ -66,7 +67,7 @@ function stageTeller(call: CommandCall): (stage: Stage, now: number) => void {
   let toldAt = 0;
   return (stage, now) => {
     if (stage.key === told.key && (stage.text === told.text || now - toldAt < TELL_AGAIN_MS)) return;
-    call.note(stage.text);
+    call.note(oneLined(stage.text));
     told = stage;
     toldAt = now;
   };
@@ -79,7 +80,10 @@ function report(call: CommandCall, branch: string, request: string | null, table
     different: `different: \`tributary-applier branch repair ${branch}\` asks for the tables that differ again`,
     'not-comparable': tables.length === 0 ? 'not comparable: no table was compared' : 'not comparable: see above',
   };
-  call.print({ branch, request, verdict, tables }, [...tables.map(renderVerified), closing[verdict]].join('\n'));
+  call.print(
+    { branch, request, verdict, tables },
+    [...oneLined(tables).map(renderVerified), closing[verdict]].join('\n'),
+  );
   return verdict === 'equal' ? EXIT_OK : EXIT_FAILED;
 }
 
@@ -109,8 +113,8 @@ async function branchRepair(call: CommandCall): Promise<undefined> {
   const { request, tables, whole } = await withRegistry(call, registry => registry.repair(branch));
   const names = tables.map(tableText);
   const of = whole
-    ? `all tables, since some are here that the branch does not have (${names.join(', ')})`
-    : names.join(', ');
+    ? `all tables, since some are here that the branch does not have (${oneLined(names).join(', ')})`
+    : oneLined(names).join(', ');
   call.print(
     { branch, request, whole, tables: names },
     request === null
