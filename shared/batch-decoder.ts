@@ -175,8 +175,8 @@ class Reader {
     this.#only(fields, ['schema', 'name', 'columns'], 3, where);
     const list = this.#list(fields['columns'], this.#limits.maxColumns, `${where}'s columns`);
     const columns = list.map(column => this.#column(column, where));
-    // Column names are the same to MySQL whatever their case.
-    if (new Set(columns.map(column => column.name.toLowerCase())).size < columns.length) {
+    // Whether two spellings are one name is for the head office's server to say.
+    if (new Set(columns.map(column => column.name)).size < columns.length) {
       refuse(`${where} has a column twice`);
     }
     const key: number[] = [];

@@ -8,6 +8,7 @@ import { RESERVED_COLUMNS } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { fault, ok, warning } from '../../shared/findings.ts';
 import type { Finding } from '../../shared/findings.ts';
+import { columnKey } from '../../shared/identifiers.ts';
 import { quoteName } from '../../shared/sql.ts';
 import { missingSelects } from './select-rights.ts';
 import type { Selection } from './selection.ts';
@@ -276,7 +277,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
   for (const table of tables) {
     const subject = `table ${table.schema}.${table.name}`;
     const name = `${quoteName(table.schema)}.${quoteName(table.name)}`;
-    if (table.name.toLowerCase().startsWith('tributary_')) {
+    if (columnKey(table.name).startsWith('tributary_')) {
       findings.push(
         fault(subject, 'SOURCE_TABLE', 'names that begin with tributary_ are reserved at the head office', {
           cure: `rename it, or exclude it: tables.exclude: ["${table.schema}.${table.name}"]`,
@@ -284,7 +285,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
       );
     }
     for (const column of table.columns) {
-      if (RESERVED_COLUMNS.includes(column.name.toLowerCase())) {
+      if (RESERVED_COLUMNS.includes(columnKey(column.name))) {
         findings.push(
           fault(subject, 'SOURCE_TABLE', `the column name ${column.name} is reserved at the head office`, {
             statement: `ALTER TABLE ${name} RENAME COLUMN ${quoteName(column.name)} TO ${quoteName(`x${column.name}`)}`,
