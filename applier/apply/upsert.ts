@@ -10,6 +10,7 @@ import { literalWriter, quoteString } from '../../shared/sql.ts';
 import { firstWarning } from './load-data.ts';
 import type { RowSet } from './merge.ts';
 import { ownFields } from './row-text.ts';
+import { isText } from './target-column.ts';
 import { targetSession } from './target-session.ts';
 import type { TargetTable } from './target-table.ts';
 
@@ -40,7 +41,7 @@ export async function upsertRows(
     `REPLACE INTO ${table.sql} (\`_branch\`, \`_batch\`, \`_changed_at\`, ` +
     `${OWN_NAMES[table.identity]}${names}) VALUES `;
   const own = `(${quoteString(branch)}, ${batchNumber}, UTC_TIMESTAMP(6), `;
-  const writers = table.columns.map(column => literalWriter(column.type));
+  const writers = table.columns.map(column => literalWriter(column.type, isText(column.target)));
   let text = '';
   let count = 0;
   for (let row = from; row < to; row += 1) {

@@ -88,7 +88,10 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
     if (meant === 'number') return printed;
     if (meant === 'decimal') return filled(printed, reference.scale, MAX_SCALE);
     if (meant === 'temporal') return filled(printed, reference.fraction, MAX_FRACTION);
+    if (meant === 'json') return normalJson(printed, reference);
   }
+  const wider = inWiderColumn(own, reference, printed);
+  if (wider !== null) return wider;
   switch (family) {
     case 'number':
       return `CAST(${column} + 0 AS CHAR)`;
@@ -101,13 +104,32 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
     case 'text':
       return bytesAsText(`CONVERT(${column} USING utf8mb4)`, reference);
     case 'json':
-      // A decimal or a date inside JSON becomes what its text says, as it would on any way that goes through text.
-      return bytesAsText(`CAST(CAST(${printed} AS JSON) AS CHAR)`, reference);
+      return normalJson(printed, reference);
     case 'bytes':
       return bytesAsText(column, reference);
     case 'geometry':
       return bytesAsText(`UNHEX(HEX(${column}))`, reference);
   }
+}
+
+/** A value that is kept in a column of another kind, because another branch or another time had that; null: it is not. */
+function inWiderColumn(own: ColumnFacts, reference: ColumnFacts, printed: string): string | null {
+  const [here, meant] = [familyOf(own), familyOf(reference)];
+  if (here === 'decimal' && meant === 'number' && own.scale > 0) {
+    // A fraction that should not be there is left, and seen.
+    return `TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM ${printed}))`;
+  }
+  if (here === 'decimal' && meant === 'number') return printed;
+  if (here === 'real' && meant === 'number') return printed;
+  if (here === 'real' && meant === 'decimal') return filled(printed, 0, MAX_SCALE);
+  if (here !== 'temporal' || reference.type !== 'date') return null;
+  const midnight = ` 00:00:00${own.fraction === 0 ? '' : `.${'0'.repeat(own.fraction)}`}`;
+  return bytesAsText(`TRIM(TRAILING '${midnight}' FROM CONVERT(${printed} USING utf8mb4))`, reference);
+}
+
+function normalJson(printed: string, reference: ColumnFacts): string {
+  // A decimal or a date inside JSON becomes what its text says, as it would on any way that goes through text.
+  return bytesAsText(`CAST(CAST(${printed} AS JSON) AS CHAR)`, reference);
 }
 
 /** SQL of a form for people, shortened; may print different values alike. */
