@@ -17,6 +17,7 @@ import { Applier } from './apply/applier.ts';
 import { readContents } from './branches/branch-detail.ts';
 import { BrokerMender } from './branches/broker-mender.ts';
 import { Expectations, OFFLINE_AFTER_MS } from './branches/expectation.ts';
+import { noteLost } from './branches/lost-tables.ts';
 import { managementApi } from './branches/management-api.ts';
 import { Provisioning } from './branches/provisioning.ts';
 import { Registry } from './branches/registry.ts';
@@ -86,6 +87,10 @@ export class HeadOffice {
       connect: () => connectTarget(config, 'tributary-applier schema'),
       database: config.target.database,
       schemaChanges: config.schema.changes,
+      onChanged: async (table, server) => {
+        const branches = await noteLost(this.#pool, table, server);
+        if (branches.length > 0) logger.warn({ table, branches }, 'A table has lost what branches wrote to it.');
+      },
     });
     this.#pool = new TargetPool({ connect: () => connectTarget(config, 'tributary-applier actions'), size: 2 });
     this.branches = branchRegistry(config, this.#pool, rows);

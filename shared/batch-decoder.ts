@@ -199,8 +199,8 @@ class Reader {
     const { maxAllColumns } = this.#limits;
     if (this.#columnCount > maxAllColumns) refuse(`its tables have more than ${maxAllColumns} columns`);
     const columns = list.map(column => this.#column(column, where));
-    // Column names are the same to MySQL whatever their case.
-    if (new Set(columns.map(column => column.name.toLowerCase())).size < columns.length) {
+    // Whether two spellings are one name is for the head office's server to say.
+    if (new Set(columns.map(column => column.name)).size < columns.length) {
       refuse(`${where} has a column twice`);
     }
     const key: number[] = [];

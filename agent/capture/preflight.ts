@@ -10,6 +10,7 @@ import { fault, faultOf, ok, warning } from '../../shared/findings.ts';
 import type { Finding } from '../../shared/findings.ts';
 import { quoteName, quoteTable } from '../../shared/sql.ts';
 import { tableText } from '../../shared/table-name.ts';
+import { columnKey } from '../../shared/identifiers.ts';
 import { missingSelects } from './select-rights.ts';
 import { bytesHint, isTextType } from './column-choice.ts';
 import type { Selection } from './selection.ts';
@@ -299,7 +300,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
   for (const table of tables) {
     const subject = `table ${tableText(table)}`;
     const name = quoteTable(table.schema, table.name);
-    if (table.name.toLowerCase().startsWith('tributary_')) {
+    if (columnKey(table.name).startsWith('tributary_')) {
       findings.push(
         fault(subject, 'SOURCE_TABLE', 'names that begin with tributary_ are reserved at the head office', {
           cure: `rename it, or exclude it: tables.exclude: ["${tableText(table)}"]`,
@@ -316,7 +317,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
           ),
         );
       }
-      if (RESERVED_COLUMNS.includes(column.name.toLowerCase())) {
+      if (RESERVED_COLUMNS.includes(columnKey(column.name))) {
         findings.push(
           fault(subject, 'SOURCE_TABLE', `the column name ${column.name} is reserved at the head office`, {
             statement: `ALTER TABLE ${name} RENAME COLUMN ${quoteName(column.name)} TO ${quoteName(`x${column.name}`)}`,

@@ -8,6 +8,7 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { BatchBody, TableDescription } from '../../shared/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
+import { foldedName } from '../../shared/identifiers.ts';
 import { quoteString, quoteTable } from '../../shared/sql.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
@@ -19,10 +20,11 @@ import { mergeBodies } from './merge.ts';
 import type { RowSet, Run } from './merge.ts';
 import { findRefusedRow, refusal } from './refusal.ts';
 import { hasLongValues, partTyped } from './row-text.ts';
-import { OtherForm, TableStore } from './table-store.ts';
-import type { SchemaChanges } from './table-store.ts';
+import { TableStore } from './table-store.ts';
+import type { SchemaChanges, TableStoreOptions } from './table-store.ts';
 import { isRowFault, isSchemaFault, isTableChange, targetError } from './target-error.ts';
 import { targetSession } from './target-session.ts';
+import { OtherForm } from './target-table.ts';
 import type { TargetTable } from './target-table.ts';
 import { upsertRows } from './upsert.ts';
 import { writeCopies } from './write-copies.ts';
@@ -90,6 +92,8 @@ export interface ApplierOptions {
   readonly useLoadData?: boolean;
   /** Default: automatic. */
   readonly schemaChanges?: SchemaChanges;
+  /** See TableStore. */
+  readonly onChanged?: TableStoreOptions['onChanged'];
 }
 
 export class Applier {
@@ -188,6 +192,8 @@ export class Applier {
     let upserts = 0;
     let deletes = 0;
     let truncates = 0;
+    const tables = prepared.steps.map(({ table }) => table);
+    await this.#hold(connection, tables);
     for (const step of prepared.steps) {
       const { run } = step;
       const refused = await this.#write(connection, step, branch, batchNumber, leaveOut);
@@ -197,6 +203,15 @@ export class Applier {
       truncates += run.truncate ? 1 : 0;
     }
     return { upserts, deletes, truncates };
+  }
+
+  /** From here on nobody changes the tables before the transaction ends, and they are as the rows were prepared for. */
+  async #hold(connection: Connection, tables: readonly TargetTable[]): Promise<void> {
+    try {
+      await this.#store.hold(connection, tables);
+    } catch (error) {
+      throw targetError(error, 'Holding the tables of the head office');
+    }
   }
 
   /** Writes one run; returns how many of its rows were left out. */
@@ -285,13 +300,16 @@ export class Applier {
     assert(Number.isSafeInteger(sinceBatch) && sinceBatch >= 0, 'A batch number is not a count.');
     assert(Number.isSafeInteger(limit) && limit > 0, 'A slice of a sweep has no size.');
     try {
-      const present = new Set(await this.#branchTables(connection));
-      const names = tables === 'all' ? [...present] : tables.map(table => table.name);
+      const { foldsTables } = targetSession(connection);
+      const there = await this.#branchTables(connection);
+      const present = new Set(there.map(name => foldedName(name, foldsTables)));
+      const names = tables === 'all' ? there : tables.map(table => table.name);
       const swept: string[] = [];
       let deleted = 0;
       for (const name of names) {
         const sql = quoteTable(this.#database, name);
-        if (present.has(name)) deleted += await sweepRows(connection, sql, branch, sinceBatch, limit - deleted);
+        if (present.has(foldedName(name, foldsTables)))
+          deleted += await sweepRows(connection, sql, branch, sinceBatch, limit - deleted);
         if (deleted >= limit) return { deleted, swept, done: false };
         swept.push(name);
       }

@@ -13,6 +13,7 @@ import type { Change, CopyOp, TableDescription, Value } from '../../shared/batch
 import { addCopies, countCopies, noCopyChange, removeCopies } from '../../shared/copies.ts';
 import type { CopyChange } from '../../shared/copies.ts';
 import { LongValue, writeJson } from '../../shared/long-value.ts';
+import { columnKey } from '../../shared/identifiers.ts';
 
 export type CopiesChange = Extract<Change, { readonly op: CopyOp }>;
 
@@ -30,7 +31,7 @@ export const NO_COPIES: CopySet = { rows: 0, columns: [], keys: [], changes: [] 
 export function rowNamer(table: TableDescription): (columns: readonly (readonly Value[])[], row: number) => string {
   // MySQL does not tell names of columns apart by case, nor by the place that a version of the table gives them.
   const inOrder = table.columns
-    .map(({ name }, index) => ({ name: name.toLowerCase(), index }))
+    .map(({ name }, index) => ({ name: columnKey(name), index }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   return (columns, row) => {
     const parts: Value[] = [];

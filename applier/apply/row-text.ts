@@ -12,7 +12,7 @@ import { assert, TributaryError } from '../../shared/errors.ts';
 import { LongValue, wholeValue } from '../../shared/long-value.ts';
 import { isTypedJson } from '../../shared/typed-json.ts';
 import type { RowSet } from './merge.ts';
-import type { TargetTable } from './target-table.ts';
+import type { RowColumn, TargetTable } from './target-table.ts';
 
 /** Characters of text in one chunk; a few network packets. */
 const CHUNK_CHARACTERS = 256 * 1024;
@@ -43,7 +43,7 @@ export function fieldExpression(type: ColumnType, variable: string): string | nu
 function addFields(
   lines: string[],
   values: readonly Value[],
-  type: ColumnType,
+  { type, target }: Pick<RowColumn, 'type' | 'target'>,
   from: number,
   to: number,
   end: string,
@@ -53,6 +53,8 @@ function addFields(
   // A YEAR of "0" would be the year 2000.
   const isYear = type.base === 'year';
   const isFloat = type.base === 'float';
+  // A DOUBLE would take the shortest text of a FLOAT for another number.
+  const edge = target.base === 'float' ? FLOAT_EDGE : 0;
   const none = NULL_FIELD + end;
   for (let row = from; row < to; row += 1) {
     const value = values[row] ?? null;
@@ -60,8 +62,7 @@ function addFields(
     if (value === null) field = none;
     else if (typeof value === 'object') throw new TributaryError('INTERNAL', 'A long value among short ones.');
     else if (isText) field = toText(value) + end;
-    else if (isFloat && typeof value === 'number' && Math.abs(value) > FLOAT_EDGE)
-      field = String(Math.fround(value)) + end;
+    else if (isFloat && typeof value === 'number' && Math.abs(value) > edge) field = String(Math.fround(value)) + end;
     else if (isYear) field = String(value).padStart(4, '0') + end;
     else field = typeof value === 'number' ? `${value}${end}` : value + end;
     lines[row - from]! += field;
@@ -148,7 +149,7 @@ function rowsWithLongValues(table: TargetTable, rows: RowSet): number[] {
 function* longRow(table: TargetTable, rows: RowSet, row: number): Generator<Buffer, void, undefined> {
   if (table.identity !== 'columns') yield Buffer.from(`${ownFields(table, rows, row).join('\t')}\t`);
   const last = table.columns.length - 1;
-  for (const [index, { type }] of table.columns.entries()) {
+  for (const [index, column] of table.columns.entries()) {
     const value = rows.columns[index]![row] ?? null;
     const end = index === last ? '\n' : '\t';
     if (typeof value === 'object' && value !== null) {
@@ -156,7 +157,7 @@ function* longRow(table: TargetTable, rows: RowSet, row: number): Generator<Buff
       yield Buffer.from(end);
     } else {
       const lines = [''];
-      addFields(lines, [value], type, 0, 1, end);
+      addFields(lines, [value], column, 0, 1, end);
       yield Buffer.from(lines[0]!, 'utf8');
     }
   }
@@ -172,7 +173,7 @@ function* blocks(table: TargetTable, rows: RowSet, first: number, end: number): 
     }
     const last = table.columns.length - 1;
     table.columns.forEach((column, index) => {
-      addFields(lines, rows.columns[index]!, column.type, from, to, index === last ? '\n' : '\t');
+      addFields(lines, rows.columns[index]!, column, from, to, index === last ? '\n' : '\t');
     });
     text += lines.join('');
     if (text.length >= CHUNK_CHARACTERS) {

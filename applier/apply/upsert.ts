@@ -15,6 +15,7 @@ import { isTypedJson, typedJsonSql } from '../../shared/typed-json.ts';
 import { warned } from './load-data.ts';
 import type { RowSet } from './merge.ts';
 import { ownFields } from './row-text.ts';
+import { isText } from './target-column.ts';
 import { targetSession } from './target-session.ts';
 import type { TargetTable } from './target-table.ts';
 
@@ -45,7 +46,7 @@ export async function upsertRows(
     `REPLACE INTO ${table.sql} (\`_branch\`, \`_batch\`, \`_changed_at\`, ` +
     `${OWN_NAMES[table.identity]}${names}) VALUES `;
   const own = `(${quoteString(branch)}, ${batchNumber}, UTC_TIMESTAMP(6), `;
-  const writers = table.columns.map(column => valueWriter(column.type));
+  const writers = table.columns.map(column => valueWriter(column.type, isText(column.target)));
   let text = '';
   let count = 0;
   for (let row = from; row < to; row += 1) {
@@ -66,8 +67,9 @@ export async function upsertRows(
   if (count > 0) await replace(connection, head + text, count);
 }
 
-function valueWriter(type: ColumnType): (value: Value) => string {
-  const plain = literalWriter(type);
+/** @param asText the value is kept as the text that the branch prints */
+function valueWriter(type: ColumnType, asText: boolean): (value: Value) => string {
+  const plain = literalWriter(type, asText);
   if (type.base !== 'json') return plain;
   return value => {
     const text = wholeValue(value);

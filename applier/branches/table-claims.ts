@@ -78,8 +78,8 @@ export class TableClaims {
     if (row === undefined || readCount(row, 'tables') + fresh.length > this.#maxTables) throw this.#tooMany();
     for (const table of fresh) {
       await connection.execute(
-        `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition)
-         VALUES (?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE table_name = VALUES(table_name)`,
+        `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition, held)
+         VALUES (?, ?, ?, ?, ?, FALSE) ON DUPLICATE KEY UPDATE table_name = VALUES(table_name)`,
         [this.#branch, table.name, table.schema, table.name, definitionOf(table)],
       );
     }
@@ -98,7 +98,7 @@ export class TableClaims {
       if (known?.definitionDigest === definitionDigest) continue;
       await connection.execute(
         `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition) VALUES (?, ?, ?, ?, ?)
-         ON DUPLICATE KEY UPDATE definition = VALUES(definition), changed_at = UTC_TIMESTAMP(6)`,
+         ON DUPLICATE KEY UPDATE definition = VALUES(definition), held = TRUE, changed_at = UTC_TIMESTAMP(6)`,
         [this.#branch, table.name, table.schema, table.name, definition],
       );
       this.#claims.set(table.name, { schema: table.schema, definitionDigest });

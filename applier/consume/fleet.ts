@@ -19,6 +19,7 @@ import type { Answer } from '../../shared/protocol.ts';
 import { forgetApplier, noteApplier } from '../branches/applier-store.ts';
 import { listContacts } from '../branches/contact-store.ts';
 import type { ContactRow } from '../branches/contact-store.ts';
+import { noteGone } from '../branches/lost-tables.ts';
 import { createSchema } from '../branches/schema.ts';
 import { clearHalt, listBranches, lockBranch } from '../branches/stream-store.ts';
 import type { BranchRow } from '../branches/stream-store.ts';
@@ -49,6 +50,8 @@ const STOP_REST_MS = 500;
 const NOTE_EVERY_MS = 3_000;
 /** Rest between attempts to mend a broker that has lost queues, users or the virtual host. */
 const MEND_EVERY_MS = 5_000;
+/** How often it looks for tables that are gone. */
+const LOOK_EVERY_MS = 60_000;
 
 export interface FleetOptions {
   /** Opens a connection to the head-office database, which is selected. */
@@ -105,6 +108,7 @@ export class Fleet {
   /** The appliers that live, as last read; this one may be missing. */
   #living: readonly string[] = [];
   #noteAt = 0;
+  #lookAt = 0;
   #contacts = new Map<string, ContactRow>();
   #pollError: TributaryError | null = null;
   #mendError: TributaryError | null = null;
@@ -250,6 +254,15 @@ export class Fleet {
       else member.pipeline.observe(row);
     }
     await this.#mend();
+    await this.#lookForGone();
+  }
+
+  /** A table that somebody has dropped is missed by branches that write nothing to it as well. */
+  async #lookForGone(): Promise<void> {
+    if (this.#isStopping() || performance.now() < this.#lookAt) return;
+    this.#lookAt = performance.now() + LOOK_EVERY_MS;
+    const tables = await noteGone(this.#pool);
+    if (tables.length > 0) this.#options.logger.warn({ tables }, 'Tables are gone; the branches are asked for them.');
   }
 
   async #note(connection: Connection): Promise<void> {

@@ -18,7 +18,7 @@ import { mysqlErrno, streamCells } from '../../shared/mysql.ts';
 import { TableSums, markRow } from '../../shared/row-sums.ts';
 import { quoteString, quoteTable } from '../../shared/sql.ts';
 import type { TableName } from '../../shared/table-name.ts';
-import { readServerTable } from '../apply/table-store.ts';
+import { readServerTable } from '../apply/server-table.ts';
 import { keyOf } from '../apply/target-table.ts';
 import { isSchemaFault } from '../apply/target-error.ts';
 import { prepareTargetSession } from '../apply/target-session.ts';

@@ -91,7 +91,10 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
     if (meant === 'number') return printed;
     if (meant === 'decimal') return filled(printed, reference.scale, MAX_SCALE);
     if (meant === 'temporal') return filled(printed, reference.fraction, MAX_FRACTION);
+    if (meant === 'json') return bytesAsText(`CONCAT(${printed}, ${jsonTypes(`CAST(${printed} AS JSON)`)})`, reference);
   }
+  const wider = inWiderColumn(own, reference, printed);
+  if (wider !== null) return wider;
   switch (family) {
     case 'number':
       // MariaDB's YEAR(2) prints two digits of the year that it holds.
@@ -139,6 +142,21 @@ function inUtf8({ name, charset }: ColumnFacts): string {
   const questionMarks = (text: string): string => `CHAR_LENGTH(${text}) - CHAR_LENGTH(REPLACE(${text}, '?', ''))`;
   const isWhole = `${questionMarks(converted)} = ${questionMarks(quote(name))}`;
   return `IF(${isWhole}, ${converted}, CONCAT('bytes ', HEX(${quote(name)})))`;
+}
+
+/** A value that is kept in a column of another kind, because another branch or another time had that; null: it is not. */
+function inWiderColumn(own: ColumnFacts, reference: ColumnFacts, printed: string): string | null {
+  const [here, meant] = [familyOf(own), familyOf(reference)];
+  if (here === 'decimal' && meant === 'number' && own.scale > 0) {
+    // A fraction that should not be there is left, and seen.
+    return `TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM ${printed}))`;
+  }
+  if (here === 'decimal' && meant === 'number') return printed;
+  if (here === 'real' && meant === 'number') return printed;
+  if (here === 'real' && meant === 'decimal') return filled(printed, 0, MAX_SCALE);
+  if (here !== 'temporal' || reference.type !== 'date') return null;
+  const midnight = ` 00:00:00${own.fraction === 0 ? '' : `.${'0'.repeat(own.fraction)}`}`;
+  return bytesAsText(`TRIM(TRAILING '${midnight}' FROM CONVERT(${printed} USING utf8mb4))`, reference);
 }
 
 /** SQL of a form for people, shortened; may print different values alike. */

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { Applier } from '../../applier/apply/applier.ts';
+import { noteLost } from '../../applier/branches/lost-tables.ts';
 import { ManagementApi } from '../../applier/branches/management-api.ts';
 import { Provisioning } from '../../applier/branches/provisioning.ts';
 import { Registry } from '../../applier/branches/registry.ts';
@@ -109,7 +110,13 @@ export class HeadOffice {
     this.vhost = name;
     this.#directory = directory;
     this.#pool = new TargetPool({ connect: () => this.connect(), size: POOL_SIZE });
-    this.rows = new Applier({ connect: () => this.connect(), database: name });
+    this.rows = new Applier({
+      connect: () => this.connect(),
+      database: name,
+      onChanged: async (table, server) => {
+        await noteLost(this.#pool, table, server);
+      },
+    });
     this.api = new ManagementApi({
       secure: false,
       host: broker.host,

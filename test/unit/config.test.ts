@@ -236,7 +236,8 @@ void t.test('a secret shows itself to nobody', t => {
 void t.test('the examples load, as they are and with every key written out', t => {
   const directory = join(folder(t), '..');
   const pem = '-----BEGIN CERTIFICATE-----\n';
-  for (const name of ['ca.pem', 'client.pem', 'client.key', 'page.pem', 'page.key']) writeFileSync(join(directory, name), pem, { mode: 0o600 });
+  for (const name of ['ca.pem', 'client.pem', 'client.key', 'page.pem', 'page.key'])
+    writeFileSync(join(directory, name), pem, { mode: 0o600 });
   writeFileSync(join(directory, 'hash.key'), 'k'.repeat(40), { mode: 0o600 });
   for (const [example, load] of [
     [exampleAgentConfig(), loadAgentConfig],
