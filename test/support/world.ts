@@ -90,12 +90,22 @@ export class World {
     const directory = mkdtempSync(join(tmpdir(), 'tw-'));
     const db = await openDatabase(options.headOffice ?? sharedServers().headOffice);
     const world = new World(id, directory, options, db);
-    await db.query(`CREATE DATABASE ${world.database}`);
-    await db.query(`USE ${world.database}`);
-    await world.managementApi('PUT', `/vhosts/${world.vhost}`);
-    const all = { configure: '.*', write: '.*', read: '.*' };
-    await world.managementApi('PUT', `/permissions/${world.vhost}/${encodeURIComponent(world.broker.user)}`, all);
+    try {
+      await world.#prepare();
+    } catch (error) {
+      // An open connection would keep the test's process alive.
+      db.destroy();
+      throw error;
+    }
     return world;
+  }
+
+  async #prepare(): Promise<void> {
+    await this.headOfficeDb.query(`CREATE DATABASE ${this.database}`);
+    await this.headOfficeDb.query(`USE ${this.database}`);
+    await this.managementApi('PUT', `/vhosts/${this.vhost}`);
+    const all = { configure: '.*', write: '.*', read: '.*' };
+    await this.managementApi('PUT', `/permissions/${this.vhost}/${encodeURIComponent(this.broker.user)}`, all);
   }
 
   /** Writes applier.yaml, or another one by another name, and starts it. Resolves when it is ready. */
@@ -201,15 +211,18 @@ export class World {
   /** One request to RabbitMQ's management API; the body of the answer, parsed. @throws on a status of 400 and above */
   async managementApi(method: 'GET' | 'PUT' | 'POST' | 'DELETE', path: string, body?: object): Promise<unknown> {
     const { host, managementPort, user, password } = this.broker;
-    const response = await fetch(`http://${host}:${managementPort}/api${path}`, {
-      method,
-      headers: {
-        authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`,
-        'content-type': 'application/json',
-      },
-      ...(method === 'PUT' || method === 'POST' ? { body: JSON.stringify(body ?? {}) } : {}),
-      signal: AbortSignal.timeout(API_DEADLINE_MS),
-    });
+    const send = (): Promise<Response> =>
+      fetch(`http://${host}:${managementPort}/api${path}`, {
+        method,
+        headers: {
+          authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`,
+          'content-type': 'application/json',
+        },
+        ...(method === 'PUT' || method === 'POST' ? { body: JSON.stringify(body ?? {}) } : {}),
+        signal: AbortSignal.timeout(API_DEADLINE_MS),
+      });
+    // The broker may just have closed the connection that was kept.
+    const response = await send().catch(() => send());
     const text = await response.text();
     if (!response.ok) throw new Error(`management API: ${method} ${path} answers ${response.status}: ${text}`);
     return text === '' ? null : (JSON.parse(text) as unknown);
