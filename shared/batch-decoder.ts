@@ -199,8 +199,9 @@ class Reader {
     const { maxAllColumns } = this.#limits;
     if (this.#columnCount > maxAllColumns) refuse(`its tables have more than ${maxAllColumns} columns`);
     const columns = list.map(column => this.#column(column, where));
-    // Whether two spellings are one name is for the head office's server to say.
-    if (new Set(columns.map(column => column.name)).size < columns.length) {
+    // Both servers take a-z and A-Z for one; of other letters the head office's server has to say.
+    const names = columns.map(column => column.name.replaceAll(/[A-Z]+/g, letters => letters.toLowerCase()));
+    if (new Set(names).size < columns.length) {
       refuse(`${where} has a column twice`);
     }
     const key: number[] = [];

@@ -33,7 +33,8 @@ export function tableTexts(tables: Iterable<TableName>): string {
   return Array.from(tables, tableText).join(', ');
 }
 
-function nameText(name: string): string {
+/** A name as people type it: in backquotes where it holds a dot or a backquote. */
+export function nameText(name: string): string {
   return /[.`]/.test(name) ? `\`${name.replaceAll('`', '``')}\`` : name;
 }
 

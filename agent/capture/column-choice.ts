@@ -8,6 +8,8 @@
 import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto';
 import type { Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { nameText, tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 
 export const COLUMN_CHOICES = ['omit', 'null', 'hash', 'bytes'] as const;
 export type ColumnChoice = (typeof COLUMN_CHOICES)[number];
@@ -17,9 +19,10 @@ export function isTextType(type: string): boolean {
   return /^(?:var)?char\(|text$/.test(type);
 }
 
-/** What carries a text that has characters without Unicode. @param column `schema.table.column` */
-export function bytesHint(column: string): string {
-  return `Or carry the column as the bytes that it holds: tables.columns: { "${column}": bytes }, and restart the agent.`;
+/** What carries a text that has characters without Unicode. */
+export function bytesHint(table: TableName, column: string): string {
+  const pattern = `${tableText(table)}.${nameText(column)}`;
+  return `Or carry the column as the bytes that it holds: tables.columns: { "${pattern}": bytes }, and restart the agent.`;
 }
 
 /** The type of a hashed column. */

@@ -313,7 +313,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
           warning(
             `${subject}.${column.name}`,
             `its character set ${column.charset} has codes without a Unicode character: a value with one stops capture`,
-            { cure: bytesHint(`${table.schema}.${table.name}.${column.name}`) },
+            { cure: bytesHint(table, column.name) },
           ),
         );
       }

@@ -9,6 +9,7 @@
 import type { Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { UncarriedJson } from '../../shared/typed-json.ts';
 import { UndecodableText } from './charsets.ts';
 import { bytesHint, isTextType } from './column-choice.ts';
@@ -28,9 +29,9 @@ export function cureByCopy(first: string, table: string): string {
 }
 
 /** The same for a value that is no text of its character set, in a column of this wire type. */
-function undecodableHint(table: string, column: string, type: string): string {
-  const cure = cureByCopy('Correct the value at the branch (UPDATE)', table);
-  return isTextType(type) ? `${cure} ${bytesHint(`${table}.${column}`)}` : cure;
+function undecodableHint(table: TableName, column: string, type: string): string {
+  const cure = cureByCopy('Correct the value at the branch (UPDATE)', tableText(table));
+  return isTextType(type) ? `${cure} ${bytesHint(table, column)}` : cure;
 }
 
 /** A column is in no image of a change. */
@@ -329,7 +330,7 @@ export class RowDecoder {
     const where = `${this.#where()}, column ${name} (${type.slice(0, 60)})`;
     if (error instanceof UndecodableText || error instanceof UncarriedJson) {
       return new TributaryError('VALUE_UNSUPPORTED', `${where}: ${error.message}.`, {
-        hint: undecodableHint(this.#where(), name, type),
+        hint: undecodableHint(this.#definition.table, name, type),
         cause: error,
       });
     }

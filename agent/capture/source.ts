@@ -7,7 +7,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import type { MysqlSettings } from '../../shared/link-settings.ts';
 import { connectMysql, mysqlError, streamCells } from '../../shared/mysql.ts';
 import { quoteTable } from '../../shared/sql.ts';
-import { tableText } from '../../shared/table-name.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
 import type { ServerRun } from '../spool/server-seen.ts';
 import type { Cascade } from './cascades.ts';
 import { MariadbGtidPosition } from './gtid-set.ts';
@@ -334,7 +334,7 @@ export class SourceConnection {
     const found: CatalogueRow[] = [];
     const asked = new Set<string>();
     for (let next = tables; next.length > 0;) {
-      for (const { schema, name } of next) asked.add(JSON.stringify([schema, name]));
+      for (const { schema, name } of next) asked.add(tableKey({ schema, name }));
       const parts = await rowsOfEach(
         this,
         next,
@@ -344,7 +344,7 @@ export class SourceConnection {
       );
       found.push(...parts.sort((a, b) => Number(a['place']) - Number(b['place'])));
       const parents = parts.map(row => ({ schema: row['ps'] ?? '', name: row['pn'] ?? '' }));
-      const byKey = new Map(parents.map(parent => [JSON.stringify([parent.schema, parent.name]), parent]));
+      const byKey = new Map(parents.map(parent => [tableKey(parent), parent]));
       next = [...byKey].flatMap(([key, parent]) => (asked.has(key) ? [] : [parent]));
     }
     return found;

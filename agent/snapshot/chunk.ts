@@ -58,7 +58,7 @@ export function readersOf(table: CapturedTable, charsets: ServerCharsets): ((cel
         if (!(error instanceof UndecodableText || error instanceof UncarriedJson)) throw error;
         const { name, read: type } = table.columns[c]!;
         const where = `${tableText(table)}, column ${name}`;
-        const orBytes = isTextType(type) ? ` ${bytesHint(`${tableText(table)}.${name}`)}` : '';
+        const orBytes = isTextType(type) ? ` ${bytesHint(table, name)}` : '';
         throw new TributaryError('VALUE_UNSUPPORTED', `${where}: ${error.message}.`, {
           hint:
             'Correct the value at the branch (UPDATE): copying goes on by itself. Or leave the column or the table out ' +

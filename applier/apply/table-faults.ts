@@ -7,6 +7,7 @@ import { RESERVED_COLUMNS } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { columnKey } from '../../shared/identifiers.ts';
 import { quoteName } from '../../shared/sql.ts';
+import { tableText } from '../../shared/table-name.ts';
 import type { ServerColumn, ServerTable } from './server-table.ts';
 import { parseServerType, typeSql } from './target-column.ts';
 
@@ -30,7 +31,7 @@ export function refuseForeignKeys(description: TableDescription, server: ServerT
 }
 
 function refusal({ schema, name }: TableDescription, { why, hint }: TableFault): TributaryError {
-  return new TributaryError('TARGET_SCHEMA', `${schema}.${name}: ${why}.`, { hint });
+  return new TributaryError('TARGET_SCHEMA', `${tableText({ schema, name })}: ${why}.`, { hint });
 }
 
 function faultOf(description: TableDescription, server: ServerTable): TableFault | null {

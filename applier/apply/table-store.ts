@@ -319,7 +319,7 @@ async function makeRoom(connection: Connection, { schema, name }: TableDescripti
     const [user = '', host = ''] = String(rows[0]?.['account']).split(/@(?=[^@]*$)/);
     throw new TributaryError(
       'TARGET_SCHEMA',
-      `${schema}.${name}: a row that fills all of its columns would have no room in a page of the head office.`,
+      `${tableText({ schema, name })}: a row that fills all of its columns would have no room in a page of the head office.`,
       {
         hint:
           `At the head office: GRANT SESSION_VARIABLES_ADMIN ON *.* TO ${quoteAccount(user, host)}. Then \`branch retry\`. ` +

@@ -52,6 +52,11 @@ const TROUBLES: readonly { readonly errnos: readonly number[]; readonly code: Er
     hint: 'The head office’s server is out of memory: give it more, or take load away.',
   },
   {
+    errnos: [1040, 1203, 1226],
+    code: 'TARGET_BUSY',
+    hint: 'The head office’s server takes no more connections: raise max_connections, or the limit of the applier’s user.',
+  },
+  {
     errnos: [1197, 1705],
     code: 'TARGET_SETTING',
     hint:

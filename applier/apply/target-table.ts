@@ -93,7 +93,7 @@ export class OtherForm extends TributaryError {
   readonly mayClear: 'always' | 'truncated';
 
   constructor(description: TableDescription, why: string, hint: string, mayClear: OtherForm['mayClear']) {
-    super('TARGET_SCHEMA', `${description.schema}.${description.name}: ${why}.`, { hint });
+    super('TARGET_SCHEMA', `${tableText(description)}: ${why}.`, { hint });
     this.table = description.name;
     this.mayClear = mayClear;
   }

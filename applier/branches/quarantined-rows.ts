@@ -10,8 +10,6 @@ import type { Value } from '../../shared/batch.ts';
 import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { beginning, LongValue } from '../../shared/long-value.ts';
-import type { TableName } from '../apply/applier.ts';
-import { tableId } from '../apply/applier.ts';
 import type { RefusedRow } from '../apply/leave-out.ts';
 import { isoColumn, readCount, readJson, readText, readTextOrNull } from './sql-values.ts';
 

@@ -115,12 +115,12 @@ void t.test('a wider text within its class of length bytes is cheap, all else a 
   t.match(plan('int', 'varchar(5)'), { cost: 'rebuild', sql: /MODIFY `v` varchar\(20\) .* NULL$/ });
   t.match(plan('varchar(5)', 'decimal(30,10)'), { sql: /MODIFY `v` varchar\(33\) / });
   t.match(plan('text', 'datetime(6)'), { do: 'use' });
+  t.match(plan('blob', 'text'), { do: 'use' });
   for (const [have, want] of [
     ['double', 'varchar(5)'],
     ['double', 'bigint'],
     ['float', 'decimal(10,2)'],
     ['bit(8)', 'varchar(5)'],
-    ['blob', 'text'],
     ['geometry', 'json'],
   ]) {
     const refusal = { code: 'TARGET_SCHEMA', message: /column v is/, hint: /DROP COLUMN `v`/ };
