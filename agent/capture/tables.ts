@@ -84,7 +84,8 @@ export async function describeTables(
   );
   const columns = groupByTable(rowsOfColumns.sort((a, b) => Number(a['place']) - Number(b['place'])));
   const placeOf = new Map(names.map((table, place) => [tableKey(table), place]));
-  const place = (row: CatalogueRow): number => placeOf.get(tableKey({ schema: row['ts'] ?? '', name: row['tn'] ?? '' })) ?? 0;
+  const place = (row: CatalogueRow): number =>
+    placeOf.get(tableKey({ schema: row['ts'] ?? '', name: row['tn'] ?? '' })) ?? 0;
   return tables
     .sort((a, b) => place(a) - place(b))
     .map(row => ({

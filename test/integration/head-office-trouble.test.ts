@@ -10,11 +10,11 @@ import type { Waiting } from '../../applier/consume/patience.ts';
 import { DatabaseServer } from '../../deploy/local/database-server.ts';
 import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
 import type { TableDescription } from '../../shared/batch.ts';
+import { until } from '../support/until.ts';
 import { SALES, upsert } from '../support/hand-made-branch.ts';
 import type { HandMadeBranch, MadeBatch } from '../support/hand-made-branch.ts';
 import { HeadOffice } from '../support/head-office.ts';
 
-const DEADLINE_MS = 90_000;
 /** No branch would try again by itself before the test ends. */
 const FOR_EVER = { minMs: 3_600_000, maxMs: 3_600_000 };
 const SOON = { minMs: 20, maxMs: 100 };
@@ -44,14 +44,10 @@ function large(branch: HandMadeBranch): MadeBatch {
   return branch.make([{ op: 'upsert', table: 0, rows, values: [[...Array(rows).keys()], notes] }], { tables: [WIDE] });
 }
 
-async function until<T>(what: string, look: () => T | null): Promise<T> {
-  const end = Date.now() + DEADLINE_MS;
-  for (;;) {
-    const found = look();
-    if (found !== null) return found;
-    if (Date.now() > end) throw new Error(`waited for ${what}`);
-    await new Promise(resolve => setTimeout(resolve, 20));
-  }
+async function found<T>(what: string, look: () => T | null): Promise<T> {
+  let value: T | null = null;
+  await until(what, () => (value = look()) !== null);
+  return value!;
 }
 
 function waitingOf(fleet: Fleet, branch: string): Waiting | null {
@@ -76,10 +72,10 @@ async function waitsAndGoesOn(
   await office.applied(name, 1);
   for (const statement of then) await office.query(statement);
   await branch.send(made(branch));
-  const first = await until(`${name} waits`, () => waitingOf(fleet, name));
+  const first = await found(`${name} waits`, () => waitingOf(fleet, name));
   t.equal(first.error.code, code, first.error.message);
   // Hellos between do not make it look as if all were well, nor begin the waiting anew.
-  const later = await until(`${name} tries on`, () => {
+  const later = await found(`${name} tries on`, () => {
     const now = waitingOf(fleet, name);
     return now !== null && now.tries > first.tries + 3 ? now : null;
   });
@@ -91,7 +87,7 @@ async function waitsAndGoesOn(
   t.ok(cure, first.error.hint);
   await office.query(cure ?? '');
   await office.applied(name, 2);
-  await until(`${name} waits no more`, () => (waitingOf(fleet, name) === null ? true : null));
+  await found(`${name} waits no more`, () => (waitingOf(fleet, name) === null ? true : null));
 }
 
 await t.test('a cache of the binlog that is too small for a transaction', async t => {
@@ -119,7 +115,7 @@ await t.test('when the database is back, every branch goes on at once', async t 
   proxy.cut();
   for (const branch of branches) await branch.send(branch.make([upsert([[2, 'meanwhile']])]));
   for (const { branch } of branches) {
-    const { error } = await until(`${branch} waits`, () => waitingOf(fleet, branch));
+    const { error } = await found(`${branch} waits`, () => waitingOf(fleet, branch));
     t.equal(error.code, 'TARGET_UNREACHABLE');
   }
   proxy.restore();

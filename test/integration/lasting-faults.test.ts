@@ -47,10 +47,10 @@ void t.test(
 );
 
 void t.test('a copy that gets nowhere is told after some minutes, while the stream goes on', async t => {
-  let minutes = 0;
+  let laterMs = 0;
   let broken = true;
   const rig = await createRig(t, {
-    now: () => Date.now() + minutes * 60_000,
+    now: () => laterMs + Date.now(),
     onSource: source => {
       const cells = source.cells.bind(source);
       source.cells = async sql => {
@@ -64,7 +64,7 @@ void t.test('a copy that gets nowhere is told after some minutes, while the stre
   const capture = rig.start();
   await rig.until('it is tried', () => rig.log.some(line => line.includes('read again')));
   t.equal(capture.status().error, null, 'a fault that passes is none');
-  minutes = 4;
+  laterMs = 4 * 60_000;
   await rig.until('it is told', () => capture.status().error?.message === 'a chunk cannot be read');
   t.equal(capture.status().state, 'streaming');
   broken = false;

@@ -2,14 +2,13 @@
  * Every column type that MySQL and MariaDB have, with the values at its edges, ends equal at the head office: rows that
  * were there before the agent, rows that came by the stream, and rows that were changed.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import { charsetCase, createTable, insertRows, rowCount, typeCases, typeTables } from '../support/type-cases.ts';
 import type { TypeCase } from '../support/type-cases.ts';
 import { createRig } from '../support/capture-rig.ts';
-import { PATIENCE_MS } from '../support/until.ts';
+import { PATIENCE_MS, until } from '../support/until.ts';
 import { createWorld } from '../support/world.ts';
 
 const FLAVORS = ['branchMysql', 'branchMariadb'] as const;
@@ -218,8 +217,9 @@ for (const flavor of FLAVORS) {
       });
       return JSON.stringify(found);
     };
-    const end = Date.now() + 60_000;
-    while ((await rows(world.headOfficeDb)) !== (await rows(branch.db)) && Date.now() < end) await delay(200);
+    await until('equal rows', async () => (await rows(world.headOfficeDb)) === (await rows(branch.db)), {
+      everyMs: 200,
+    });
     t.equal(await rows(world.headOfficeDb), await rows(branch.db));
     t.match(await rows(branch.db), new RegExp(`${WITHOUT_UNICODE.cp932}43.*${WITHOUT_UNICODE.cp932}44`));
     const verified = await world.applierCli(['branch', 'verify', branch.id]);

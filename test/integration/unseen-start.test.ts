@@ -6,6 +6,7 @@ import mysql from 'mysql2/promise';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { DatabaseServer } from '../../deploy/local/database-server.ts';
+import { until } from '../support/until.ts';
 import { createWorld, expectSuccess } from '../support/world.ts';
 
 for (const flavor of ['mysql', 'mariadb'] as const) {
@@ -38,10 +39,8 @@ for (const flavor of ['mysql', 'mariadb'] as const) {
       );
       return rows[0];
     };
-    let found = await compared();
-    for (const until = Date.now() + 60_000; found === undefined && Date.now() < until; found = await compared()) {
-      await new Promise(resolve => setTimeout(resolve, 100));
-    }
+    let found: RowDataPacket | undefined;
+    await until('the comparison', async () => (found = await compared()) !== undefined, { everyMs: 100 });
     t.match(found, { verdict: 'different', branch_rows: 3, rows_here: 2 });
     expectSuccess(await world.applierCli(['branch', 'repair', branch.id]));
     await world.waitUntilEqual(branch);
