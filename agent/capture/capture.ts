@@ -113,7 +113,8 @@ export class Capture {
   #fail: (error: unknown) => void = () => undefined;
   #session = new AbortController();
   #capturedThrough: string | null = null;
-  #newEpoch: string | null = null;
+  /** Why a new epoch must begin; a request that comes while one begins is another object, and so not forgotten with it. */
+  #newEpoch: { readonly reason: string } | null = null;
   readonly #preparation: Preparation;
   readonly #stubborn: StubbornFaults;
   readonly #age = new BatchAge();
@@ -166,7 +167,7 @@ export class Capture {
 
   /** The stream's history is void: begins a new epoch as soon as the source can be read. */
   beginNewEpoch(reason: string): void {
-    this.#newEpoch = reason;
+    this.#newEpoch = { reason };
     this.#session.abort();
   }
 
@@ -207,9 +208,9 @@ export class Capture {
         // What a person must mend has to do with what was read, not with the connection.
         if (fault.retryable) this.#unbroken = false;
         this.#o.counters.fault(fault.code);
-        if (fault.code === 'SOURCE_POSITION_LOST') this.#newEpoch = fault.message;
+        if (fault.code === 'SOURCE_POSITION_LOST') this.#newEpoch = { reason: fault.message };
         if (this.#state !== 'connecting' && this.#stubborn.isLasting(fault))
-          this.#newEpoch = `the binlog cannot be read on: ${fault.message}`;
+          this.#newEpoch = { reason: `the binlog cannot be read on: ${fault.message}` };
         if (this.#o.now() - startedAt > MOST_BACK_OFF_MS) backOffMs = FIRST_BACK_OFF_MS;
         this.#state = fault.retryable ? 'backing-off' : 'halted';
         const waitMs = fault.retryable ? backOffMs * (0.5 + Math.random()) : HALTED_RETRY_MS;
@@ -340,13 +341,13 @@ export class Capture {
 
   /** Looks at the server and, where there is no position to resume from, begins an epoch. */
   async #prepare(): Promise<Prepared> {
-    const asked = this.#newEpoch !== null;
-    const prepared = await this.#preparation.prepare(this.#newEpoch, this.#unbroken);
+    const asked = this.#newEpoch;
+    const prepared = await this.#preparation.prepare(asked?.reason ?? null, this.#unbroken);
     if (prepared.begun) {
       this.verifications.forgetAnswers();
-      this.#newEpoch = null;
+      if (this.#newEpoch === asked) this.#newEpoch = null;
       this.#unbroken = true;
-      this.#o.counters.epoch(asked ? 'head office' : 'source');
+      this.#o.counters.epoch(asked === null ? 'source' : 'head office');
     }
     return prepared;
   }

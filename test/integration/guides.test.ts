@@ -92,7 +92,9 @@ async function follow(t: Test, guide: string, shell: GuideShell, product: Produc
     // Of the servers' own configuration; the world's servers have theirs.
     if (block.language === 'ini') continue;
     if (block.language === 'yaml') {
-      writeConfiguration(product, parse(shell.renamed(block.text)) as object, world);
+      const written = parse(shell.renamed(block.text)) as object;
+      // The page's address is the world's.
+      if (Object.keys(written).some(key => key !== 'http')) writeConfiguration(product, written, world);
       continue;
     }
     const { status, output, errors } = await shell.run(block);
