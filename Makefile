@@ -56,7 +56,7 @@ demo: setup ## a head office, branches and a broker on this machine
 bench: setup ## measure, and write test/bench/latest.json
 	@$(NODE) test/bench/main.ts $(ARGS)
 
-chaos: setup ## break everything at random and compare
+chaos: setup ## break everything at random and compare (node test/chaos/main.ts --help)
 	@MODEL_RUNS=$${MODEL_RUNS:-20000} $(NODE) test/run.ts test/unit/protocol-model.test.ts
 	@RUNS=$${RUNS:-200} $(NODE) test/run.ts --timeout=9000 test/integration/property.test.ts
 	@$(NODE) test/chaos/main.ts $(ARGS)

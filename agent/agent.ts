@@ -78,7 +78,11 @@ export class Agent {
       spool: this.#spool,
       connect: brokerLink({ ...brokerAccess(config.broker), branch: config.branch }),
       policy: { ...config.link, windows: config.link.windows.map(parseWindow) },
-      facts: () => ({ capturedThrough: this.#capture.status().capturedThrough, report: this.#report.report() }),
+      facts: () => ({
+        capturedThrough: this.#capture.status().capturedThrough,
+        compare: this.#spool.serverSeen.asksToCompare,
+        report: this.#report.report(),
+      }),
       events: {
         onNewEpoch: reason =>
           this.#capture.beginNewEpoch(`the head office is ${reason === 'behind' ? 'behind' : 'elsewhere'}`),
@@ -93,9 +97,10 @@ export class Agent {
         },
         onIdle: () => this.#capture.onForwarderIdle(),
         onAnswer: answer => {
-          this.#capture.snapshots.serve(answer.requests);
-          this.#capture.snapshots.serveAsks(answer.asks);
+          this.#capture.snapshots.serve(answer);
           this.#capture.verifications.serve(answer.asks);
+          // Of all tables, and begun from now on: that is what was to be asked for.
+          if (answer.asks.some(ask => ask.kind === 'verify' && ask.tables === null)) this.#spool.serverSeen.askedFor();
         },
       },
       log: logger,
@@ -104,6 +109,7 @@ export class Agent {
     });
     this.#report = new SelfReport({
       config,
+      selection,
       version,
       spool: this.#spool,
       capture: this.#capture,

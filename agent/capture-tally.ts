@@ -1,10 +1,10 @@
 /** What has been captured since the process began: for its metrics, and for what it says of itself. */
 import type { AgentMetrics } from '../shared/metrics.ts';
+import { tableText } from '../shared/table-name.ts';
+import type { TableName } from '../shared/table-name.ts';
 import type { CaptureCounters } from './capture/sink.ts';
 
-interface TableRows {
-  readonly schema: string;
-  readonly name: string;
+interface TableRows extends TableName {
   rows: number;
 }
 
@@ -24,13 +24,13 @@ export class CaptureTally implements CaptureCounters {
     return this.#tables.values();
   }
 
-  /** Changes of a table. @param table `schema.name` */
-  rowsOf(table: string): number {
-    return this.#tables.get(table)?.rows ?? 0;
+  /** Changes of a table. */
+  rowsOf(table: TableName): number {
+    return this.#tables.get(tableText(table))?.rows ?? 0;
   }
 
   rows(schema: string, name: string, op: 'upsert' | 'delete', rows: number): void {
-    const table = `${schema}.${name}`;
+    const table = tableText({ schema, name });
     this.#metrics.captureRows.inc({ table, op }, rows);
     const known = this.#tables.get(table);
     if (known) known.rows += rows;

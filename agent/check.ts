@@ -8,7 +8,7 @@ import { brokerAccess } from '../shared/link-settings.ts';
 import { checkRights, checkSettings, checkTables, checkTargets } from './capture/preflight.ts';
 import { createSelection } from './capture/selection.ts';
 import { SourceConnection } from './capture/source.ts';
-import { readTables } from './capture/tables.ts';
+import { describeTables } from './capture/tables.ts';
 import type { AgentConfig } from './config.ts';
 import { agentGrants } from './grants.ts';
 
@@ -27,11 +27,11 @@ async function checkSource(config: AgentConfig): Promise<Finding[]> {
   try {
     const identity = await source.identity();
     const selection = createSelection(config.tables, config.tables.hashKey?.reveal() ?? null);
-    const tables = await readTables(source, selection);
+    const tables = await describeTables(source, selection);
     return [
       ...(await checkSettings(source, identity)),
       ...(await checkRights(source, identity, selection)),
-      ...checkTables(tables, (await source.unloggedCascades()) ?? []),
+      ...checkTables(tables, (await source.unloggedCascades(tables)) ?? []),
       ...checkTargets(tables, selection),
       ok('tables', `${tables.length} captured`),
     ];

@@ -11,6 +11,8 @@ import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/grants.ts';
 import { startHttpServer } from '../shared/http.ts';
 import { createLogger } from '../shared/logging.ts';
 import { startServiceNotices } from '../shared/service-manager.ts';
+import { parseTable, tableText } from '../shared/table-name.ts';
+import { oneLined } from '../shared/terminal-text.ts';
 import { formatBytes, formatDuration } from '../shared/units.ts';
 import { VERSION } from '../shared/version.ts';
 import { Agent } from './agent.ts';
@@ -86,7 +88,7 @@ async function run(call: CommandCall): Promise<undefined> {
     logger,
     commands: {
       status: () => Promise.resolve(agent.status()),
-      token: () => Promise.resolve({ token, page: pageOf(http.address) }),
+      token: () => Promise.resolve({ token, page: pageOf(http) }),
       sync: async (args, { signal, progress }) => {
         if (args === 'wait') await agent.sync(progress, { signal, patienceMs: SYNC_PATIENCE_MS });
         else agent.startSync();
@@ -110,7 +112,7 @@ async function run(call: CommandCall): Promise<undefined> {
     assets: agentAssets(),
     logger,
   });
-  logger.info({ branch: config.branch, version: VERSION, page: pageOf(http.address) }, 'tributary-agent runs');
+  logger.info({ branch: config.branch, version: VERSION, page: pageOf(http) }, 'tributary-agent runs');
   const notices = startServiceNotices({
     status: () => agent.summary(),
     stalled: () => agent.stalled(),
@@ -138,7 +140,7 @@ async function check(call: CommandCall): Promise<number> {
   const faults = findings.filter(finding => finding.level === 'fault').length;
   const verdict =
     faults === 0 ? 'ready: nothing stands in the way' : `${faults} fault${faults === 1 ? '' : 's'} to mend`;
-  call.print({ ready: faults === 0, findings }, `${renderFindings(findings)}\n${verdict}`);
+  call.print({ ready: faults === 0, findings }, `${renderFindings(oneLined(findings))}\n${verdict}`);
   return faults === 0 ? EXIT_OK : EXIT_FAILED;
 }
 
@@ -168,7 +170,7 @@ function textOption(value: unknown): string | null {
 
 async function status(call: CommandCall): Promise<undefined> {
   const answer = (await ask(call, 'status')) as AgentStatus;
-  call.print(answer, renderStatus(answer));
+  call.print(answer, renderStatus(oneLined(answer)));
   return undefined;
 }
 
@@ -212,16 +214,14 @@ function ask(call: CommandCall, command: string, args: unknown = null, onProgres
   });
 }
 
+const TABLE_EXAMPLE = "For example: shop.orders; a name with a dot in it stands in backquotes: '`my.shop`.orders'";
+
 function tablesOf(args: unknown): QueuedTable[] {
   if (!Array.isArray(args)) return [];
-  return args.map((name: unknown) => {
-    const [schema, table, more] = typeof name === 'string' ? name.split('.') : [];
-    if (schema === undefined || table === undefined || more !== undefined) {
-      throw new TributaryError('CONFIG_INVALID', `${String(name)} is not schema.table`, {
-        hint: 'For example: shop.orders',
-      });
-    }
-    return { schema, name: table };
+  return args.map((text: unknown) => {
+    const table = parseTable(String(text));
+    if (table !== null) return table;
+    throw new TributaryError('CONFIG_INVALID', `${String(text)} is not schema.table`, { hint: TABLE_EXAMPLE });
   });
 }
 
@@ -236,8 +236,7 @@ function renderStatus(status: AgentStatus): string {
     `stream: head ${stream.head}, confirmed ${stream.confirmed}, received ${stream.received ?? '?'}, applied ${stream.applied ?? '?'}`,
   ];
   for (const table of status.snapshot?.tables ?? []) {
-    if (table.state !== 'done')
-      lines.push(`snapshot: ${table.schema}.${table.name} ${table.state}, ${table.rows} rows`);
+    if (table.state !== 'done') lines.push(`snapshot: ${tableText(table)} ${table.state}, ${table.rows} rows`);
   }
   return lines.join('\n');
 }

@@ -22,6 +22,7 @@ import {
 import type { BrokerSettings, MysqlSettings } from '../shared/link-settings.ts';
 import type { LogLevel } from '../shared/logging.ts';
 import type { Secret } from '../shared/secret.ts';
+import { splitNames } from '../shared/table-name.ts';
 import { COLUMN_CHOICES, LEAST_HASH_KEY } from './capture/column-choice.ts';
 import type { ColumnChoice } from './capture/column-choice.ts';
 import { checkTimeZone, parseWindow } from '../shared/link-schedule.ts';
@@ -88,7 +89,7 @@ export function agentSchema(context: ConfigContext): z.ZodType<AgentConfig> {
       broker: brokerField(context),
       spool: spoolField(context),
       link: linkField(),
-      http: httpField('127.0.0.1:7641'),
+      http: httpField(context, '127.0.0.1:7641'),
       log: z
         .strictObject({
           level: logField().prefault('info').meta({ description: 'trace, debug, info, warn, error, fatal or silent.' }),
@@ -109,11 +110,19 @@ function sourceField(context: ConfigContext) {
     .meta({ description: 'The branch’s own MySQL or MariaDB. The user needs REPLICATION SLAVE and SELECT.' });
 }
 
+/** Three names of 64 characters, dots and backquotes. */
+const MAX_PATTERN = 200;
+const WITH_DOTS = 'a name with a dot in it stands in backquotes: `my.shop`.orders';
+
+function hasNames(text: string, count: number): boolean {
+  return !/\p{Cc}/u.test(text) && splitNames(text)?.length === count;
+}
+
 function tablesField(context: ConfigContext) {
   const pattern = z
     .string()
-    .max(129)
-    .regex(/^[^.\p{Cc}]+\.[^\p{Cc}]+$/u, 'must be schema.table, with * for any characters: shop.*');
+    .max(MAX_PATTERN)
+    .refine(text => hasNames(text, 2), `must be schema.table, with * for any characters: shop.*; ${WITH_DOTS}`);
   const target = z
     .string()
     .min(1)
@@ -123,26 +132,32 @@ function tablesField(context: ConfigContext) {
   return z
     .strictObject({
       include: z.array(pattern).min(1, 'must name at least one table: ["shop.*"]').max(1000).meta({
-        description: 'Tables to capture, as schema.table; * stands for any characters.',
+        description:
+          'Tables to capture, as schema.table; * stands for any characters. With a dot in it: `my.shop`.orders.',
         example: '["shop.*"]',
       }),
       exclude: z.array(pattern).max(1000).default([]).meta({ description: 'Tables to leave out all the same.' }),
       map: z
-        .record(z.string().regex(/^[^.*?]+\.[^*?]+$/, 'must be schema.table, without *'), target)
+        .record(
+          z
+            .string()
+            .refine(text => hasNames(text, 2) && !/[*?]/.test(text), `must be schema.table, without *; ${WITH_DOTS}`),
+          target,
+        )
         .default({})
         .meta({ description: 'Other names at the head office: { "shop2.sales": sales2 }.' }),
       columns: z
         .record(
           z
             .string()
-            .max(194)
-            .regex(/^[^\p{Cc}]+\.[^\p{Cc}]+\.[^\p{Cc}]+$/u, 'must be schema.table.column, with * for any characters'),
-          z.enum(COLUMN_CHOICES, 'must be omit, null or hash'),
+            .max(MAX_PATTERN)
+            .refine(text => hasNames(text, 3), `must be schema.table.column, with * for any characters; ${WITH_DOTS}`),
+          z.enum(COLUMN_CHOICES, 'must be omit, null, hash or bytes'),
         )
         .default({})
         .meta({
           description:
-            'Columns that leave the branch otherwise, the first pattern that matches: omit, null or hash, as in { "shop.*.email": hash }.',
+            'Columns that leave the branch otherwise, the first pattern that matches: omit, null, hash, or bytes (a text as the bytes of its own character set), as in { "shop.*.email": hash }.',
         }),
       hashKeyFile: secretFileField(context)
         .refine(

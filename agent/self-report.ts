@@ -3,7 +3,9 @@ import { earliestExpiry } from '../shared/certificates.ts';
 import { ERRORS, TributaryError, describeError } from '../shared/errors.ts';
 import { RecentHistory, RecentRate, secondsLeft } from '../shared/recent.ts';
 import type { AgentReport } from '../shared/protocol.ts';
+import { tableText } from '../shared/table-name.ts';
 import type { Capture, CaptureStatus } from './capture/capture.ts';
+import type { Selection } from './capture/selection.ts';
 import type { CaptureTally } from './capture-tally.ts';
 import type { AgentConfig } from './config.ts';
 import type { Forwarder, ForwarderStatus } from './forward/forwarder.ts';
@@ -14,6 +16,7 @@ import type { AgentState, AgentStatus, StatusError, SyncStatus, TableStatus } fr
 
 export interface SelfReportOptions {
   readonly config: AgentConfig;
+  readonly selection: Selection;
   readonly version: string;
   readonly spool: Spool;
   readonly capture: Capture;
@@ -29,7 +32,6 @@ export class SelfReport {
   readonly #sent = new RecentRate();
   readonly #waiting = new RecentHistory();
   #sampledBytes = 0;
-  #errorSince: string | null = null;
   #snapshotSince: { id: string; at: number; rows: number } | null = null;
 
   constructor(options: SelfReportOptions) {
@@ -54,7 +56,6 @@ export class SelfReport {
     const usage = this.#o.spool.usage();
     const stream = this.#o.spool.stream();
     const position = this.#o.spool.position();
-    this.#errorSince = capture.error === null ? null : (this.#errorSince ?? now.toISOString());
     const { broker, link } = this.#o.config;
     const superseded = forward.state === 'superseded';
     const bytesPerSecond = this.#sent.perSecond(now.getTime());
@@ -65,7 +66,7 @@ export class SelfReport {
       now: now.toISOString(),
       startedAt: this.#startedAt,
       state: superseded ? 'superseded' : stateOf(capture),
-      error: capture.error === null ? null : statusError(capture.error, this.#errorSince ?? now.toISOString()),
+      error: capture.error === null ? null : statusError(capture.error, capture.errorSince ?? now.toISOString()),
       capture: {
         source: this.#sourceName(capture),
         lagSeconds: capture.lagSeconds,
@@ -130,14 +131,14 @@ export class SelfReport {
   #tableStatus(): TableStatus[] {
     const { tally } = this.#o;
     const known = [...(this.#o.spool.snapshot()?.tables ?? []), ...tally.tables];
-    const byName = new Map(known.map(({ schema, name }) => [`${schema}.${name}`, { schema, name }]));
+    const byName = new Map(known.map(({ schema, name }) => [tableText({ schema, name }), { schema, name }]));
     return [...byName]
       .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([full, { schema, name }]) => ({
+      .map(([, { schema, name }]) => ({
         schema,
         name,
-        target: this.#o.config.tables.map[full] ?? name,
-        rows: tally.rowsOf(full),
+        target: this.#o.selection.targetName(schema, name),
+        rows: tally.rowsOf({ schema, name }),
       }));
   }
 
@@ -225,7 +226,8 @@ export class SelfReport {
 function stateOf(capture: CaptureStatus): AgentState {
   switch (capture.state) {
     case 'streaming':
-      return 'capturing';
+      // A fault that comes again and again, or copying that gets nowhere.
+      return capture.error === null ? 'capturing' : 'failing';
     case 'waiting-for-room':
       return 'full';
     case 'backing-off':

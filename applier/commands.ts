@@ -12,10 +12,11 @@ import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/grants.ts';
 import { startHttpServer } from '../shared/http.ts';
 import { createLogger } from '../shared/logging.ts';
 import { startServiceNotices } from '../shared/service-manager.ts';
+import { tableText, tableTexts } from '../shared/table-name.ts';
 import { VERSION } from '../shared/version.ts';
 import { readBranchList } from './branches/branch-list.ts';
 import { branchPermissions } from './branches/permissions.ts';
-import type { BranchSummary } from './branches/registry.ts';
+import type { BranchDetails, BranchSummary } from './branches/registry.ts';
 import type { QuarantineEntry } from './branches/quarantined-rows.ts';
 import type { OpenRequest } from './branches/snapshot-store.ts';
 import { checkApplier } from './check.ts';
@@ -24,7 +25,8 @@ import { applierGrants } from './grants.ts';
 import { HeadOffice } from './head-office.ts';
 import { renderVerified, VERIFY_COMMANDS } from './verify-commands.ts';
 import { applierAssets, applierRoutes } from './web/pages.ts';
-import type { ApplierStatus, BranchStatus } from './web/status.ts';
+import type { ApplierStatus, BranchStatus, WaitingStatus } from './web/status.ts';
+import { oneLined } from '../shared/terminal-text.ts';
 import { withRegistry } from './with-registry.ts';
 
 export function applierCli(): CliSpec {
@@ -120,7 +122,7 @@ async function run(call: CommandCall): Promise<undefined> {
     logger,
     commands: {
       status: () => Promise.resolve(office.status()),
-      token: () => Promise.resolve({ token, page: pageOf(http.address) }),
+      token: () => Promise.resolve({ token, page: pageOf(http) }),
     },
   });
   const token = pageToken(control.tokenFile);
@@ -142,7 +144,7 @@ async function run(call: CommandCall): Promise<undefined> {
     assets: applierAssets(),
     logger,
   });
-  logger.info({ version: VERSION, page: pageOf(http.address) }, 'tributary-applier runs');
+  logger.info({ version: VERSION, page: pageOf(http) }, 'tributary-applier runs');
   const notices = startServiceNotices({
     status: () => office.summary(),
     stalled: () => office.stalled(),
@@ -169,7 +171,7 @@ async function check(call: CommandCall): Promise<number> {
   const faults = findings.filter(finding => finding.level === 'fault').length;
   const verdict =
     faults === 0 ? 'ready: nothing stands in the way' : `${faults} fault${faults === 1 ? '' : 's'} to mend`;
-  call.print({ ready: faults === 0, findings }, `${renderFindings(findings)}\n${verdict}`);
+  call.print({ ready: faults === 0, findings }, `${renderFindings(oneLined(findings))}\n${verdict}`);
   return faults === 0 ? EXIT_OK : EXIT_FAILED;
 }
 
@@ -180,21 +182,41 @@ async function status(call: CommandCall): Promise<undefined> {
     command: 'status',
     signal: call.signal,
   })) as ApplierStatus;
-  const head = [
-    `${answer.target.name}: ${answer.target.error?.message ?? 'up'}`,
-    `${answer.broker.name}: ${answer.broker.error?.message ?? 'up'}`,
-  ];
-  call.print(answer, [...head, ...answer.branches.map(renderBranch)].join('\n'));
+  const { target, broker, branches } = oneLined(answer);
+  const head = [`${target.name}: ${target.error?.message ?? 'up'}`, `${broker.name}: ${broker.error?.message ?? 'up'}`];
+  call.print(answer, [...head, ...branches.map(renderBranch)].join('\n'));
   return undefined;
 }
 
 function renderBranch(branch: BranchStatus): string {
-  const halted =
-    branch.halted === null ? '' : `\n  ${branch.halted.code}: ${branch.halted.reason}\n  → ${branch.halted.hint}`;
+  const { halted: halt, waiting } = branch;
+  const halted = halt === null ? renderWaiting(waiting) : `\n  ${halt.code}: ${halt.reason}\n  → ${halt.hint}`;
   return (
     `${branch.branch}: ${branch.state}, complete through ${branch.completeThrough ?? 'never'}, ` +
     `last seen ${branch.lastSeenAt ?? 'never'}, backlog ${branch.backlogBatches ?? '?'} batches${halted}`
   );
+}
+
+/** A fault that is waited for, below the branch's line. */
+function renderWaiting(waiting: WaitingStatus | null): string {
+  if (waiting === null) return '';
+  const { code, reason, hint, since, tries } = waiting;
+  return `\n  waits since ${since}, tried ${tries} times: ${code}: ${reason}\n  → ${hint}`;
+}
+
+/**
+ * What the running applier waits for, by branch: the database does not know it. Nothing where none runs here, or it does
+ * not answer.
+ */
+async function waitingBranches(call: CommandCall): Promise<ReadonlyMap<string, WaitingStatus>> {
+  try {
+    const { configFile, signal } = call;
+    const answer = (await callDaemon({ place: placeOf(configFile), command: 'status', signal })) as ApplierStatus;
+    return new Map(answer.branches.flatMap(({ branch, waiting }) => (waiting === null ? [] : [[branch, waiting]])));
+  } catch (error) {
+    if (error instanceof TributaryError && error.code === 'DAEMON_UNREACHABLE') return new Map();
+    throw error;
+  }
 }
 
 async function branchAdd(call: CommandCall): Promise<undefined> {
@@ -251,8 +273,13 @@ async function branchRotate(call: CommandCall): Promise<undefined> {
 
 async function branchList(call: CommandCall): Promise<undefined> {
   const branches = await withRegistry(call, registry => registry.list());
+  const waiting = await waitingBranches(call);
   const present = branches.filter(({ row }) => row.state !== 'removed');
-  call.print(present.map(summaryOf), present.length === 0 ? 'no branches yet' : present.map(renderSummary).join('\n'));
+  const data = present.map(summary => ({ ...summaryOf(summary), waiting: waiting.get(summary.row.branch) ?? null }));
+  const lines = oneLined(present).map(
+    summary => renderSummary(summary) + renderWaiting(oneLined(waiting.get(summary.row.branch) ?? null)),
+  );
+  call.print(data, present.length === 0 ? 'no branches yet' : lines.join('\n'));
   return undefined;
 }
 
@@ -279,8 +306,10 @@ async function branchShow(call: CommandCall): Promise<undefined> {
   const details = await withRegistry(call, registry => registry.show(call.args[0] ?? ''));
   const permissions = branchPermissions(details.row.branch);
   const { row, tables, requests, quarantine, verified } = details;
+  const waiting = (await waitingBranches(call)).get(row.branch) ?? null;
   const data = {
     ...summaryOf(details),
+    waiting,
     tables,
     requests,
     permissions,
@@ -289,27 +318,32 @@ async function branchShow(call: CommandCall): Promise<undefined> {
     quarantine,
     verified,
   };
-  const lines = [
-    renderSummary(details),
-    `tables: ${details.tables.map(({ schema, name }) => `${schema}.${name}`).join(', ') || 'none yet'}`,
+  call.print(data, renderDetails(oneLined(details), oneLined(waiting)));
+  return undefined;
+}
+
+function renderDetails(details: BranchDetails, waiting: WaitingStatus | null): string {
+  const { row, tables, requests, quarantine, verified } = details;
+  const permissions = branchPermissions(row.branch);
+  return [
+    renderSummary(details) + renderWaiting(waiting),
+    `tables: ${tableTexts(tables) || 'none yet'}`,
     `permissions at the broker: configure ${permissions.configure} · write ${permissions.write} · read ${permissions.read}`,
     ...(row.incompleteSince === null ? [] : [`incomplete since ${row.incompleteSince}`]),
     ...requests.map(request => `asked for: ${renderRequest(request)}`),
     ...verified.map(table => `compared: ${renderVerified(table)}`),
     ...(row.quarantined === 0 ? [] : [`in quarantine: ${row.quarantined}`, ...quarantine.map(renderEntry)]),
-  ];
-  call.print(data, lines.join('\n'));
-  return undefined;
+  ].join('\n');
 }
 
 function renderRequest({ id, kind, tables }: OpenRequest): string {
-  const of = tables === null ? 'everything' : tables.map(({ schema, name }) => `${schema}.${name}`).join(', ');
+  const of = tables === null ? 'everything' : tableTexts(tables);
   return `${kind} of ${of} (${id})`;
 }
 
 function renderEntry({ schema, table, op, key, reason, seq, lastAt, leftOut }: QuarantineEntry): string {
   const what = op === 'table' ? `all of it, ${leftOut} changes so far` : `${op} ${JSON.stringify(key)}`;
-  return `  ${schema}.${table}: ${what}\n    ${reason} (batch ${seq}, ${lastAt})`;
+  return `  ${tableText({ schema, name: table })}: ${what}\n    ${reason} (batch ${seq}, ${lastAt})`;
 }
 
 async function branchRemove(call: CommandCall): Promise<undefined> {

@@ -3,10 +3,11 @@
  * Everything but `target` and `broker` has a default.
  */
 import * as z from 'zod';
+import { FREE_RATIO } from './consume/expansion.ts';
 import { loadConfig } from '../shared/config.ts';
 import type { ConfigContext, LoadOptions } from '../shared/config.ts';
 import { renderExample } from '../shared/config-example.ts';
-import { logField, secretFileField, textField } from '../shared/config-fields.ts';
+import { bytesField, logField, secretFileField, textField } from '../shared/config-fields.ts';
 import { httpField } from '../shared/http-settings.ts';
 import type { HttpSettings } from '../shared/http-settings.ts';
 import {
@@ -22,6 +23,8 @@ import {
 import type { BrokerSettings, LinkUrl, MysqlSettings } from '../shared/link-settings.ts';
 import type { LogLevel } from '../shared/logging.ts';
 import type { Secret } from '../shared/secret.ts';
+
+const GIB = 1024 * 1024 * 1024;
 
 /** RabbitMQ's management API, which `branch add`, `remove` and `rotate` use. TLS as the broker's. */
 export interface ManagementSettings {
@@ -42,6 +45,10 @@ export interface ApplierConfig {
     readonly branchAddress: { readonly secure: boolean; readonly host: string; readonly port: number };
   };
   readonly schema: { readonly changes: 'automatic' | 'approved' };
+  readonly quotas: {
+    /** 0: no limit. */
+    readonly unpackedPerHour: number;
+  };
   readonly http: HttpSettings;
   readonly log: { readonly level: LogLevel };
 }
@@ -78,7 +85,19 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
       })
       .prefault({})
       .meta({ description: 'Who changes tables at the head office.' }),
-    http: httpField('127.0.0.1:7640'),
+    quotas: z
+      .strictObject({
+        unpackedPerHour: bytesField({ min: 0, max: 1024 * 1024 * GIB })
+          .prefault('16GiB')
+          .meta({
+            description:
+              `Rows that a branch may bring in an hour beyond ${FREE_RATIO} times the bytes that came over the wire, ` +
+              'which are always free; then it waits. 0: no limit.',
+          }),
+      })
+      .prefault({})
+      .meta({ description: 'What one branch may take of what all share.' }),
+    http: httpField(context, '127.0.0.1:7640'),
     log: z
       .strictObject({
         level: logField().prefault('info').meta({ description: 'trace, debug, info, warn, error, fatal or silent.' }),

@@ -5,7 +5,7 @@ import type { ApplierConfig } from './config.ts';
 
 /**
  * On the database alone, nothing global. ALTER needs CREATE and INSERT beside it; LOAD DATA … REPLACE needs DELETE; an
- * empty table of another form is dropped to be made anew.
+ * empty table of another form is dropped to be made anew; TRIGGER shows the triggers that would change rows.
  */
 export const TARGET_RIGHTS = [
   'SELECT',
@@ -16,6 +16,7 @@ export const TARGET_RIGHTS = [
   'ALTER',
   'DROP',
   'LOCK TABLES',
+  'TRIGGER',
 ] as const;
 
 /** What branches' exchanges and queues are called, as a pattern of RabbitMQ's. */

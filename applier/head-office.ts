@@ -17,6 +17,7 @@ import { Applier } from './apply/applier.ts';
 import { readContents } from './branches/branch-detail.ts';
 import { BrokerMender } from './branches/broker-mender.ts';
 import { Expectations, OFFLINE_AFTER_MS } from './branches/expectation.ts';
+import { noteLost } from './branches/lost-tables.ts';
 import { managementApi } from './branches/management-api.ts';
 import { Provisioning } from './branches/provisioning.ts';
 import { Registry } from './branches/registry.ts';
@@ -25,15 +26,26 @@ import type { ApplierConfig } from './config.ts';
 import { Fleet } from './consume/fleet.ts';
 import type { BranchStatus as FleetBranch } from './consume/fleet.ts';
 import { NO_EVENTS, REFUSAL_REASONS } from './consume/pipeline-events.ts';
+import type { Waiting } from './consume/patience.ts';
 import type { PipelineEvents } from './consume/pipeline-events.ts';
+import { QUOTAS } from './consume/quotas.ts';
 import type { RowWriter } from './consume/row-writer.ts';
 import { TargetPool } from './consume/target-pool.ts';
 import { StandstillClock } from '../shared/service-manager.ts';
 import { TableBrowser } from './web/data.ts';
-import type { ApplierStatus, BranchDetail, BranchState, BranchStatus, DependencyStatus } from './web/status.ts';
+import type {
+  ApplierStatus,
+  BranchDetail,
+  BranchState,
+  BranchStatus,
+  DependencyStatus,
+  WaitingStatus,
+} from './web/status.ts';
 
 /** Longer than any deadline of a look at the branches (target-pool.ts): who stands still for so long is hung. */
 const STALLED_AFTER_MS = 20 * 60_000;
+/** A fault that lasts so long is no passing one any more: somebody should look. */
+const WAITING_TOLD_MS = 3 * 60_000;
 /** How often backlogs are looked at for their history. */
 const SAMPLE_MS = 10_000;
 
@@ -63,6 +75,8 @@ export class HeadOffice {
   readonly branches: Registry;
   #sampling: NodeJS.Timeout | undefined;
   #shown = new Set<string>();
+  /** Under which code a branch is shown to wait. */
+  readonly #waitingCodes = new Map<string, string>();
 
   constructor(config: ApplierConfig, version: string, logger: Logger) {
     this.#version = version;
@@ -73,6 +87,10 @@ export class HeadOffice {
       connect: () => connectTarget(config, 'tributary-applier schema'),
       database: config.target.database,
       schemaChanges: config.schema.changes,
+      onChanged: async (table, server) => {
+        const branches = await noteLost(this.#pool, table, server);
+        if (branches.length > 0) logger.warn({ table, branches }, 'A table has lost what branches wrote to it.');
+      },
     });
     this.#pool = new TargetPool({ connect: () => connectTarget(config, 'tributary-applier actions'), size: 2 });
     this.branches = branchRegistry(config, this.#pool, rows);
@@ -83,6 +101,7 @@ export class HeadOffice {
       instance: this.#instance,
       logger,
       events: this.#events(),
+      quotas: { ...QUOTAS, unpackedPerHourBytes: config.quotas.unpackedPerHour },
       mendBroker: (pool, branches) =>
         new BrokerMender(
           pool,
@@ -204,6 +223,7 @@ export class HeadOffice {
       m.branchBacklogBatches.set({ branch }, each.backlogBatches ?? NaN);
       m.branchOverdue.set({ branch }, each.state === 'overdue' ? 1 : 0);
       m.branchHalted.set({ branch }, each.halted === null ? 0 : 1);
+      this.#showWaiting(each);
       m.branchIncomplete.set({ branch }, each.incompleteSince === null ? 0 : 1);
       m.branchQuarantined.set({ branch }, each.quarantined);
       m.branchVerifiedSeconds.set({ branch }, each.verifiedAt === null ? 0 : seconds(each.verifiedAt));
@@ -211,6 +231,18 @@ export class HeadOffice {
       m.branchInboxBatches.set({ branch }, each.receivedSeq - each.appliedSeq);
       this.#beginCounters(branch);
       this.#showOutlook(each);
+    }
+  }
+
+  /** One sample a branch, by its present code. */
+  #showWaiting({ branch, waiting }: BranchStatus): void {
+    const { branchWaiting } = this.#metrics;
+    const before = this.#waitingCodes.get(branch);
+    if (before !== undefined && before !== waiting?.code) branchWaiting.remove({ branch, code: before });
+    if (waiting === null) this.#waitingCodes.delete(branch);
+    else {
+      this.#waitingCodes.set(branch, waiting.code);
+      branchWaiting.set({ branch, code: waiting.code }, Date.parse(waiting.since) / 1000);
     }
   }
 
@@ -257,6 +289,9 @@ export class HeadOffice {
       m.branchDifferentTables,
     ];
     for (const gauge of gauges) gauge.remove({ branch });
+    const code = this.#waitingCodes.get(branch);
+    if (code !== undefined) m.branchWaiting.remove({ branch, code });
+    this.#waitingCodes.delete(branch);
     this.#activity.delete(branch);
     this.#expectations.forget(branch);
   }
@@ -276,7 +311,7 @@ export class HeadOffice {
     }
   }
 
-  #branchStatus({ row, contact }: FleetBranch, now: number): BranchStatus {
+  #branchStatus({ row, contact, waiting }: FleetBranch, now: number): BranchStatus {
     const lastSeen = contact?.lastSeen ?? null;
     const lastSeenMs = lastSeen === null ? null : Date.parse(lastSeen);
     const through = contact?.completeness.through ?? null;
@@ -288,6 +323,7 @@ export class HeadOffice {
     let state: BranchState = backlog === null || backlog > 0 ? 'catching-up' : 'current';
     if (lastSeenMs === null) state = 'never-seen';
     else if (expected !== null) state = now >= expected.overdueAt ? 'overdue' : 'offline';
+    if (waiting !== null && now - Date.parse(waiting.since) > WAITING_TOLD_MS) state = 'waiting';
     if (row.halt !== null) state = 'halted';
     const activity = this.#activityOf(row.branch);
     const batchesPerSecond = activity.batches.perSecond(now);
@@ -307,6 +343,7 @@ export class HeadOffice {
       appliedSeq: applied.seq,
       rowsWritten: activity.rowsWritten,
       halted: row.halt === null ? null : haltStatus(row.halt),
+      waiting: waiting === null ? null : waitingStatus(waiting),
       incompleteSince: row.incompleteSince,
       quarantined: row.quarantined,
       verifiedAt: row.verifiedAt,
@@ -338,13 +375,25 @@ export class HeadOffice {
         m.branchRefused.inc({ branch, reason });
       },
       halted: (branch, row) => m.applyErrors.inc({ branch, code: row.halt?.code ?? 'INTERNAL' }),
-      retried: branch => m.applyErrors.inc({ branch, code: 'TARGET_BUSY' }),
+      retried: (branch, code) => m.applyErrors.inc({ branch, code }),
       hello: (branch, { answer }) => m.branchHellos.inc({ branch, verdict: answer.verdict }),
     };
   }
 }
 
-const BRANCH_STATES: readonly BranchState[] = ['current', 'catching-up', 'halted', 'overdue', 'offline', 'never-seen'];
+const BRANCH_STATES: readonly BranchState[] = [
+  'current',
+  'catching-up',
+  'halted',
+  'waiting',
+  'overdue',
+  'offline',
+  'never-seen',
+];
+
+function waitingStatus({ error, since, tries }: Waiting): WaitingStatus {
+  return { code: error.code, reason: error.message, hint: error.hint, since, tries };
+}
 
 function haltStatus({ code, reason, seq, since }: Halt): NonNullable<BranchStatus['halted']> {
   return { code, reason, hint: cureOf(code), seq, since };

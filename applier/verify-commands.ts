@@ -2,9 +2,11 @@
 import { EXIT_FAILED, EXIT_OK } from '../shared/cli.ts';
 import type { CommandCall, CommandSpec } from '../shared/cli.ts';
 import { pause } from '../shared/pause.ts';
+import { tableText } from '../shared/table-name.ts';
 import { stageOf } from './branches/verification-state.ts';
 import type { Stage } from './branches/verification-state.ts';
 import type { VerifiedTable } from './branches/verify-store.ts';
+import { oneLined } from '../shared/terminal-text.ts';
 import { withRegistry } from './with-registry.ts';
 
 const LOOK_MS = 500;
@@ -65,7 +67,7 @@ function stageTeller(call: CommandCall): (stage: Stage, now: number) => void {
   let toldAt = 0;
   return (stage, now) => {
     if (stage.key === told.key && (stage.text === told.text || now - toldAt < TELL_AGAIN_MS)) return;
-    call.note(stage.text);
+    call.note(oneLined(stage.text));
     told = stage;
     toldAt = now;
   };
@@ -78,7 +80,10 @@ function report(call: CommandCall, branch: string, request: string | null, table
     different: `different: \`tributary-applier branch repair ${branch}\` asks for the tables that differ again`,
     'not-comparable': tables.length === 0 ? 'not comparable: no table was compared' : 'not comparable: see above',
   };
-  call.print({ branch, request, verdict, tables }, [...tables.map(renderVerified), closing[verdict]].join('\n'));
+  call.print(
+    { branch, request, verdict, tables },
+    [...oneLined(tables).map(renderVerified), closing[verdict]].join('\n'),
+  );
   return verdict === 'equal' ? EXIT_OK : EXIT_FAILED;
 }
 
@@ -100,16 +105,16 @@ export function renderVerified(table: VerifiedTable): string {
   };
   const before = table.different && verdict !== 'different' ? '; different when it was last compared' : '';
   const repair = table.repair === null ? '' : `; asked for again since (${table.repair})`;
-  return `${schema}.${name}: ${found[verdict]}${reason === null ? '' : `: ${reason}`} (${place})${before}${repair}`;
+  return `${tableText({ schema, name })}: ${found[verdict]}${reason === null ? '' : `: ${reason}`} (${place})${before}${repair}`;
 }
 
 async function branchRepair(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
   const { request, tables, whole } = await withRegistry(call, registry => registry.repair(branch));
-  const names = tables.map(({ schema, name }) => `${schema}.${name}`);
+  const names = tables.map(tableText);
   const of = whole
-    ? `all tables, since some are here that the branch does not have (${names.join(', ')})`
-    : names.join(', ');
+    ? `all tables, since some are here that the branch does not have (${oneLined(names).join(', ')})`
+    : oneLined(names).join(', ');
   call.print(
     { branch, request, whole, tables: names },
     request === null

@@ -8,6 +8,8 @@
 import * as z from 'zod';
 import type { BatchHeader } from './batch.ts';
 import { TributaryError } from './errors.ts';
+import { scanJson } from './json-scan.ts';
+import type { JsonLimits } from './json-scan.ts';
 import type { Answer, Hello } from './protocol.ts';
 
 /** RabbitMQ's own default for `max_message_size`: a larger message closes the channel, again and again. */
@@ -22,6 +24,14 @@ export const MAX_FRAGMENTS = 24;
 /** Hellos and answers are small; whoever sends more is broken or hostile. */
 export const MAX_HELLO_BYTES = 256 * 1024;
 export const MAX_ANSWER_BYTES = 256 * 1024;
+
+/**
+ * What JSON.parse may build of a hello or an answer: an answer asks for some thousand tables at most, and no object of
+ * either has more than 16 members. A newer program's may have more of everything.
+ */
+const MESSAGE_LIMITS: JsonLimits = { depth: 8, containers: 10_000, values: 20_000, members: 64, allMembers: 20_000 };
+/** A batch has seven. They are unpacked by the library before anybody can count them, but never looked at. */
+const MAX_HEADERS = 32;
 
 /** Of hello and answer. */
 const MESSAGE_VERSION = 1;
@@ -172,6 +182,7 @@ const helloSchema = z.object({
   replaces: name.nullable(),
   capturedThrough: time.nullable(),
   sentAt: time,
+  compare: z.boolean().optional(),
   report: z.object({
     version: z.string().max(64),
     serves: z.array(z.string().max(64)).max(64).optional(),
@@ -228,7 +239,9 @@ const answerSchema = z.object({
 
 /** @throws TributaryError MESSAGE_INVALID */
 export function readBatchHeader(message: ReceivedMessage): BatchHeader {
-  if (message.type !== 'batch') throw invalid('batch', `type is ${JSON.stringify(message.type)}`);
+  if (message.type !== 'batch') throw invalid('batch', `type is ${JSON.stringify(message.type?.slice(0, 64))}`);
+  const headers = Object.keys(message.headers).length;
+  if (headers > MAX_HEADERS) throw invalid('batch', `${headers} headers, at most ${MAX_HEADERS} are allowed`);
   return validated('batch', batchHeaderSchema, message.headers);
 }
 
@@ -277,6 +290,9 @@ function refuseNewer(what: string, value: unknown, hint: string): void {
 
 function parsed(what: string, body: Buffer, limit: number): unknown {
   if (body.length > limit) throw invalid(what, `${body.length} bytes, at most ${limit} are allowed`);
+  scanJson(body, MESSAGE_LIMITS, reason => {
+    throw invalid(what, reason);
+  });
   try {
     return JSON.parse(body.toString('utf8'));
   } catch (error) {

@@ -12,13 +12,14 @@
  *   both close the consumer with a reason;
  * - over TLS, with several messages waiting for the socket, it numbers them in another order than it writes them, so
  *   that a confirm or a nack is told of the wrong message: the end of each write is told in the order of the calls;
- * - bodies are parsed by content type: everything is octet-stream, and anything that is not a Buffer is refused.
+ * - bodies are parsed by content type, before anybody can measure them: what arrives has none.
  *
  * Publish and consume on separate connections: an alarm at the broker stops publishing ones, heartbeats included.
  */
 import { Socket } from 'node:net';
 import { Connection } from 'rabbitmq-client';
 import type { AsyncMessage, Channel, ReturnedMessage } from 'rabbitmq-client';
+import { takeBodiesAsBytes, tellWritesInOrder } from './amqp-channel.ts';
 import { bounded, brokerError, codeOf, Ending, notReached, parseBrokerUrl } from './amqp-link.ts';
 import type { OutgoingMessage, ReceivedMessage } from './amqp-messages.ts';
 import type {
@@ -134,6 +135,7 @@ class Door implements BrokerConnection {
 
   async openConsumer(options: BrokerConsumerOptions): Promise<BrokerConsumer> {
     const channel = await this.#openChannel();
+    takeBodiesAsBytes(channel);
     const consumer = new Consumer(this, channel, options);
     await this.#call(channel.basicQos({ prefetchCount: options.prefetch }), 'setting the prefetch limit');
     const { queue, tag, priority } = options;
@@ -204,25 +206,6 @@ class Door implements BrokerConnection {
     this.drop(reason);
     throw reason;
   }
-}
-
-/**
- * The library numbers a message when it learns that its frames are written, and Node tells that in another order where
- * some writes end at once and others at a drain. The frames themselves are in order.
- */
-function tellWritesInOrder(channel: Channel): void {
-  const stream: unknown = Reflect.get(Object(Reflect.get(channel, '_state')), 'stream');
-  const write: unknown = Reflect.get(Object(stream), 'writeAsync');
-  if (typeof write !== 'function') {
-    throw new TributaryError('INTERNAL', 'rabbitmq-client has changed: a channel writes in another way.');
-  }
-  let before: Promise<unknown> = Promise.resolve();
-  Reflect.set(Object(stream), 'writeAsync', (frames: unknown): Promise<unknown> => {
-    const written = Promise.resolve(Reflect.apply(write, stream, [frames]) as unknown);
-    const told = before.then(() => written);
-    before = told.catch(() => undefined);
-    return told;
-  });
 }
 
 interface PendingSend {
@@ -376,15 +359,10 @@ class Consumer implements BrokerConsumer {
 
 function received(message: AsyncMessage, queue: string): ReceivedMessage {
   const body: unknown = message.body;
-  if (!Buffer.isBuffer(body) && typeof body !== 'string') {
-    // The library has parsed it, because the sender called it JSON: no agent of ours does.
-    return { ...envelope(message, queue), body: Buffer.alloc(0) };
-  }
-  return { ...envelope(message, queue), body: Buffer.isBuffer(body) ? body : Buffer.from(body) };
-}
-
-function envelope(message: AsyncMessage, queue: string): Omit<ReceivedMessage, 'body'> {
+  if (!Buffer.isBuffer(body))
+    throw new TributaryError('INTERNAL', 'rabbitmq-client has read a body as something else.');
   return {
+    body,
     queue,
     exchange: message.exchange,
     routingKey: message.routingKey,

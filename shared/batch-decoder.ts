@@ -21,6 +21,7 @@ import { columnType } from './column-type.ts';
 import type { ColumnType } from './column-type.ts';
 import { refuse, refuseLarge } from './frames.ts';
 import { TributaryError } from './errors.ts';
+import { LongValue } from './long-value.ts';
 import { MAX_BUCKETS, TableSums } from './row-sums.ts';
 import { isName } from './sql.ts';
 import { unpack } from './unpack.ts';
@@ -32,6 +33,8 @@ export interface BatchLimits {
   readonly maxUnpackedBytes: number;
   readonly maxTables: number;
   readonly maxColumns: number;
+  /** Of all tables together. */
+  readonly maxAllColumns: number;
   readonly maxChanges: number;
   /** Over all changes of one batch, copies of equal rows one by one. */
   readonly maxRows: number;
@@ -45,6 +48,7 @@ export const BATCH_LIMITS: BatchLimits = {
   maxUnpackedBytes: 256 * 1024 * 1024,
   maxTables: 4_096,
   maxColumns: 4_096,
+  maxAllColumns: 150_000,
   maxChanges: 65_536,
   maxRows: 8_000_000,
   maxCopiedCharacters: 256 * 1024 * 1024,
@@ -56,12 +60,22 @@ const MAX_REQUESTS = 10_000;
 /** Characters of a table's sums in base64, and of why it has none. */
 const MAX_SUMS = 32 * 1024;
 const MAX_PROBLEM = 2_000;
-/** Of bodies that `decodeBatch` has made: what they were before they were parsed. */
-const unpackedSizes = new WeakMap<BatchBody, number>();
 
-/** Bytes of a decoded body's JSON, near what it takes in memory; 0 for one that was not decoded. */
-export function unpackedBytes(body: BatchBody): number {
-  return unpackedSizes.get(body) ?? 0;
+/** How large a body is. */
+export interface BodySize {
+  /** Bytes of its JSON, a row that stands for several copies once a copy. */
+  readonly unpacked: number;
+  /** Bytes that it takes in memory, about. */
+  readonly held: number;
+}
+
+const NO_SIZE: BodySize = { unpacked: 0, held: 0 };
+/** Of bodies that `decodeBatch` has made. */
+const sizes = new WeakMap<BatchBody, BodySize>();
+
+/** The size of a decoded body; nought of one that was not decoded. */
+export function sizeOf(body: BatchBody): BodySize {
+  return sizes.get(body) ?? NO_SIZE;
 }
 
 /**
@@ -78,8 +92,9 @@ export function decodeBatch(bytes: Uint8Array | readonly Uint8Array[], limits: P
     refuseLarge(`${length} bytes are more than the limit of ${bounds.maxCompressedBytes}`);
   }
   const unpacked = unpack(parts, bounds.maxUnpackedBytes);
-  const body = new Reader(bounds, unpacked).body(unpacked.parsed);
-  unpackedSizes.set(body, unpacked.bytes);
+  const reader = new Reader(bounds, unpacked);
+  const body = reader.body(unpacked.parsed);
+  sizes.set(body, { unpacked: unpacked.bytes + reader.copiedCharacters, held: unpacked.heldBytes });
   return body;
 }
 
@@ -116,7 +131,13 @@ class Reader {
   readonly #surrogates: boolean;
   readonly #long: Unpacked['long'];
   #rows = 0;
+  #columnCount = 0;
   #copiedCharacters = 0;
+
+  /** Of rows that stand for several copies, once a copy. */
+  get copiedCharacters(): number {
+    return this.#copiedCharacters;
+  }
 
   constructor(limits: BatchLimits, { surrogates, long }: Unpacked) {
     this.#limits = limits;
@@ -174,9 +195,13 @@ class Reader {
     const fields = this.#fields(value, where);
     this.#only(fields, ['schema', 'name', 'columns'], 3, where);
     const list = this.#list(fields['columns'], this.#limits.maxColumns, `${where}'s columns`);
+    this.#columnCount += list.length;
+    const { maxAllColumns } = this.#limits;
+    if (this.#columnCount > maxAllColumns) refuse(`its tables have more than ${maxAllColumns} columns`);
     const columns = list.map(column => this.#column(column, where));
-    // Column names are the same to MySQL whatever their case.
-    if (new Set(columns.map(column => column.name.toLowerCase())).size < columns.length) {
+    // Both servers take a-z and A-Z for one; of other letters the head office's server has to say.
+    const names = columns.map(column => column.name.replaceAll(/[A-Z]+/g, letters => letters.toLowerCase()));
+    if (new Set(names).size < columns.length) {
       refuse(`${where} has a column twice`);
     }
     const key: number[] = [];
@@ -200,7 +225,7 @@ class Reader {
     const key = fields['key'];
     this.#only(fields, ['name', 'type', 'key'], key === undefined ? 2 : 3, `a column of ${where}`);
     const name = this.#name(fields['name'], `a column's name in ${where}`);
-    const type = fields['type'];
+    const type = this.#whole(fields['type']);
     if (typeof type !== 'string') refuse(`the type of ${where}.${name} is not a text`);
     if (this.#surrogates && !type.isWellFormed()) refuse(`the type of ${where}.${name} is not well-formed`);
     columnType(type);
@@ -308,7 +333,7 @@ class Reader {
       this.#addRows(copies);
       if (copies > 1) {
         let characters = 0;
-        for (const column of values) characters += String(column[row]).length;
+        for (const column of values) characters += lengthOf(column[row]);
         this.#copiedCharacters += copies * characters;
         const most = this.#limits.maxCopiedCharacters;
         if (this.#copiedCharacters > most) refuse(`the copies of its rows have more than ${most} characters`);
@@ -345,6 +370,12 @@ class Reader {
     return (typeof value === 'string' ? this.#long.get(value) : undefined) ?? value;
   }
 
+  /** The same where no value of a column stands, but a text that may be long: a type, a set of GTIDs. */
+  #whole(value: unknown): unknown {
+    const found = this.#restored(value);
+    return found instanceof LongValue && found.bytes <= MAX_GTID_SET ? found.toString() : found;
+  }
+
   #fields(value: unknown, where: string): Fields {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse(`${where} is not an object`);
     return value as Fields;
@@ -369,7 +400,8 @@ class Reader {
     return value;
   }
 
-  #text(value: unknown, most: number, where: string): string {
+  #text(given: unknown, most: number, where: string): string {
+    const value = this.#whole(given);
     if (typeof value !== 'string' || value.length > most || !value.isWellFormed()) {
       refuse(`${where} is not a text of at most ${most} characters`);
     }
@@ -387,6 +419,11 @@ class Reader {
     }
     return value;
   }
+}
+
+/** Characters of a value, of a long one its bytes. */
+function lengthOf(value: Value | undefined): number {
+  return value instanceof LongValue ? value.bytes : String(value).length;
 }
 
 function isOp(op: unknown): op is Change['op'] {

@@ -12,7 +12,8 @@
  * | DOUBLE | number; −0 as "-0" |
  * | DATE, TIME, DATETIME | string, as MySQL prints it, with the column's fractional digits |
  * | TIMESTAMP | the same, in UTC |
- * | CHAR, VARCHAR, TEXT, ENUM, SET, JSON | string |
+ * | CHAR, VARCHAR, TEXT, ENUM, SET | string |
+ * | JSON | string, as MySQL prints it; with marks where the text does not tell a value's type (typed-json.ts) |
  * | BINARY, VARBINARY, BLOB, GEOMETRY | base64 string (GEOMETRY: SRID and WKB as MySQL stores it) |
  * | NULL | null |
  *

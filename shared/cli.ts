@@ -6,6 +6,7 @@
  */
 import { Command, CommanderError, Option } from 'commander';
 import { ConfigError } from './config.ts';
+import { terminalText } from './terminal-text.ts';
 import { assert, describeError, TributaryError } from './errors.ts';
 
 export const EXIT_OK = 0;
@@ -75,8 +76,13 @@ export async function runCli(
   spec: CliSpec,
   argv: readonly string[],
   signal: AbortSignal,
-  streams: CliStreams = PROCESS_STREAMS,
+  terminal: CliStreams = PROCESS_STREAMS,
 ): Promise<number> {
+  // Whatever a command, an error or the help says goes through here.
+  const streams: CliStreams = {
+    out: text => terminal.out(terminalText(text)),
+    err: text => terminal.err(terminalText(text)),
+  };
   let code = EXIT_OK;
   const program = buildProgram(spec, streams, async (command, call) => {
     code = (await command.run({ ...call, signal })) ?? EXIT_OK;

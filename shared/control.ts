@@ -127,6 +127,22 @@ function makePrivate(folder: string): void {
   }
 }
 
+/**
+ * A socket, or its folder, that another user has made may be answered by anybody. For root, who may do everything, the
+ * daemon's own user is such another: there the folder's owner must be the socket's, and in the shared temporary folder root.
+ * @throws TributaryError CONFIG_UNREADABLE; what lstat says where nothing is there
+ */
+function refuseForeign(path: string, me = userInfo().uid): void {
+  const folder = resolve(path, '..');
+  const [around, socket] = [lstatSync(folder), lstatSync(path)];
+  const trusted = me === 0 && folder !== privateFolder() ? [0, around.uid] : [0, me];
+  const writable = (around.mode & 0o022) !== 0 && (around.mode & 0o1000) === 0;
+  if (around.isDirectory() && trusted.includes(around.uid) && trusted.includes(socket.uid) && !writable) return;
+  throw new TributaryError('CONFIG_UNREADABLE', `the control socket ${path} is another user’s, or its folder is`, {
+    hint: `Run the command as the daemon’s user or as root. If no daemon of yours is there, remove ${folder}.`,
+  });
+}
+
 /** Removes a socket that nobody listens on: its daemon was killed. */
 async function removeStale(path: string): Promise<void> {
   const { promise, resolve: tried } = Promise.withResolvers<'live' | 'stale'>();
@@ -241,9 +257,11 @@ export async function callDaemon(call: ControlCall): Promise<unknown> {
   for (const path of paths) {
     let response: IncomingMessage;
     try {
+      refuseForeign(path);
       response = await post(path, call);
     } catch (error) {
       if (call.signal?.aborted === true) throw error;
+      if (error instanceof TributaryError && error.code === 'CONFIG_UNREADABLE') throw error;
       cause ??= error;
       const code = error instanceof Error && 'code' in error ? error.code : '';
       if (code === 'EACCES') {

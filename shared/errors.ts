@@ -74,7 +74,7 @@ export const ERRORS = {
   },
   EVENT_MALFORMED: {
     cause: 'A binlog event does not have the form that its type prescribes, or its checksum is wrong.',
-    cure: 'Check the branch disk and memory; capture retries from the last durable position.',
+    cure: 'Where the message names a table: look whether its rows can be read, and `tributary-agent snapshot SCHEMA.TABLE`. Else check the branch disk and memory; capture retries from the last durable position.',
     retryable: true,
   },
   VALUE_UNSUPPORTED: {
@@ -130,7 +130,7 @@ export const ERRORS = {
   // Protocol
   BATCH_INVALID: {
     cause: 'A batch is malformed.',
-    cure: 'Look at the reason shown; `tributary-applier branch quarantine` passes the batch over, and a snapshot mends what it held.',
+    cure: 'Look at the reason shown; `tributary-applier branch quarantine` passes the batch over, and a snapshot mends what it held. A new life of the branch does not end this halt; after one, `tributary-applier branch retry` lets it go on.',
     retryable: false,
   },
   BATCH_REFUSED: {
@@ -140,7 +140,7 @@ export const ERRORS = {
   },
   BATCH_TOO_LARGE: {
     cause: 'A batch is larger than the head office takes, packed or unpacked.',
-    cure: 'Find out who made it: agents stay far below. `tributary-applier branch quarantine` passes it over.',
+    cure: 'Find out who made it: agents stay far below. `tributary-applier branch quarantine` passes it over. A new life of the branch does not end this halt; after one, `tributary-applier branch retry` lets it go on.',
     retryable: false,
   },
   BATCH_VERSION: {
@@ -178,6 +178,12 @@ export const ERRORS = {
     cure: 'Mend what the reason names, then `tributary-applier branch retry`; or go on without it: `tributary-applier branch quarantine`.',
     retryable: false,
   },
+  BRANCH_THROTTLED: {
+    cause:
+      'The rows that a branch has sent in an hour are far more than what came over the wire, and more than its quota.',
+    cure: 'Nothing if its rows are sound: it goes on by itself, as fast as `quotas.unpackedPerHour` of applier.yaml allows; raise that for a faster copy. If they are not: `tributary-applier branch remove`.',
+    retryable: true,
+  },
 
   SYNC_STALLED: {
     cause: 'A sync was waited for, and nothing got through for a minute.',
@@ -193,7 +199,12 @@ export const ERRORS = {
   },
   TARGET_BUSY: {
     cause: 'The head-office database is locked, full or being changed just now.',
-    cure: 'Nothing, unless it lasts: the work is tried again. Then look for long transactions and full disks.',
+    cure: 'Nothing, unless it lasts: the work is tried again. Then look for long transactions, for somebody who changes tables, and for full disks.',
+    retryable: true,
+  },
+  TARGET_FAILED: {
+    cause: 'The head-office database fails at a statement, and no row is to blame for it.',
+    cure: 'Look at the server’s message and at its error log. The work is tried again by itself.',
     retryable: true,
   },
   TARGET_ACCESS_DENIED: {

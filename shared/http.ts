@@ -1,7 +1,7 @@
 /**
  * A small HTTP server on node:http: the page for people, the JSON behind it, metrics and health. No framework.
  *
- * Invariants: every request has a deadline and a size limit; every answer carries the security headers; the Host
+ * Invariants: every request and every answer has a deadline, and a request a size limit; every answer carries the security headers; the Host
  * header of whatever a page shows must be an address or one of our names (else a web page elsewhere could reach us by
  * DNS rebinding); a POST must come from our own page (same origin), as JSON, and carry the token (page-token.ts).
  */
@@ -14,12 +14,15 @@ import { extname, join } from 'node:path';
 import type { Registry } from 'prom-client';
 import { isLoopback } from './config-fields.ts';
 import type { ListenAddress } from './config-fields.ts';
-import { TributaryError } from './errors.ts';
+import { describeError, TributaryError } from './errors.ts';
 import type { ErrorCode } from './errors.ts';
+import type { HttpTls } from './http-settings.ts';
 import type { Logger } from './logging.ts';
 
 // An import looks at every name that the module has, and thereby loads Node's web client, 3 MB, which nothing here uses.
 const { createServer } = process.getBuiltinModule('node:http');
+// Loaded where it is used only: most pages are plain HTTP on loopback, and TLS costs memory.
+const tlsServers = () => process.getBuiltinModule('node:https');
 
 const MAX_BODY_BYTES = 64 * 1024;
 const MAX_HEADER_BYTES = 16 * 1024;
@@ -27,6 +30,8 @@ const MAX_CONNECTIONS = 200;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 15_000;
 const HANDLER_TIMEOUT_MS = 20_000;
+/** Whoever has not taken an answer by then is cut off: enough for the largest over the slowest line. */
+const WRITE_TIMEOUT_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 2000;
 
 export const TOKEN_HEADER = 'x-tributary-token';
@@ -118,13 +123,19 @@ export interface HttpServerOptions {
   /** What a POST must carry. */
   readonly token: string;
   readonly logger: Logger;
+  /** Null, or absent: plain HTTP. */
+  readonly tls?: HttpTls | null;
   /** Default 20 s. */
   readonly handlerTimeoutMs?: number;
+  /** Default 60 s. */
+  readonly writeTimeoutMs?: number;
 }
 
 export interface HttpServer {
   /** Where it listens; the port is the real one where 0 was asked for. */
   readonly address: ListenAddress;
+  /** It speaks HTTPS. */
+  readonly secure: boolean;
   /** Stops listening and ends what is open within two seconds. */
   close(): Promise<void>;
 }
@@ -132,12 +143,13 @@ export interface HttpServer {
 /** @throws TributaryError CONFIG_INVALID when the address cannot be listened on */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const routes = compile([...standardRoutes(options), ...(options.routes ?? [])]);
-  const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES, connectionsCheckingInterval: 2000 });
+  const { tls = null } = options;
+  const server = createPlainOrTls(tls);
   server.maxConnections = MAX_CONNECTIONS;
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
   server.keepAliveTimeout = 5000;
-  server.on('request', (request, response) => {
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     void answer(request, response, { options, routes });
   });
   const { host, port } = options.listen;
@@ -145,8 +157,27 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   const bound = server.address();
   return {
     address: { host, port: typeof bound === 'object' && bound !== null ? bound.port : port },
+    secure: tls !== null,
     close: () => closeServer(server),
   };
+}
+
+/** @throws TributaryError CONFIG_INVALID where certificate and key do not go together */
+function createPlainOrTls(tls: HttpTls | null): Server {
+  const limits = { maxHeaderSize: MAX_HEADER_BYTES, connectionsCheckingInterval: 2000 };
+  if (tls === null) return createServer(limits);
+  try {
+    const secret = {
+      cert: tls.cert,
+      key: tls.key.reveal(),
+      minVersion: 'TLSv1.2',
+      handshakeTimeout: HEADERS_TIMEOUT_MS,
+    } as const;
+    return tlsServers().createServer({ ...limits, ...secret });
+  } catch (cause) {
+    const hint = 'Look at the files of http.tls.cert and http.tls.key.';
+    throw new TributaryError('CONFIG_INVALID', `http.tls: ${describeError(cause)}`, { hint, cause });
+  }
 }
 
 async function listen(server: Server, host: string, port: number): Promise<void> {
@@ -225,11 +256,20 @@ async function answer(request: IncomingMessage, response: ServerResponse, site: 
     aborter.abort();
   });
   try {
-    const reply = await dispatch(request, site, aborter);
-    send(request, response, reply);
+    send(request, response, await dispatch(request, site, aborter));
   } catch (error) {
     send(request, response, errorReply(error, site.options.logger));
   }
+  cutIfSlow(response, site.options.writeTimeoutMs ?? WRITE_TIMEOUT_MS);
+}
+
+/** A reader who does not take its answer would hold a connection, and the answer in memory, for as long as it likes. */
+function cutIfSlow(response: ServerResponse, afterMs: number): void {
+  if (response.writableFinished || response.destroyed) return;
+  const timer = setTimeout(() => response.destroy(), afterMs);
+  response.once('close', () => {
+    clearTimeout(timer);
+  });
 }
 
 interface Outgoing {
@@ -281,8 +321,8 @@ function toOutgoing(reply: HttpReply): Outgoing {
   return { status, body: reply.text, contentType: reply.contentType ?? 'text/plain; charset=utf-8' };
 }
 
-/** What monitoring asks for, by whatever name it knows this machine. */
-const FOR_PROGRAMS = /^\/(?:metrics(?:\/.*)?|healthz|readyz)$/;
+/** What says nothing but that the program is there: a load balancer asks by whatever name it knows this machine. */
+const FOR_PROGRAMS = /^\/(?:healthz|readyz)$/;
 
 /** A browser that was lured here by another name (DNS rebinding) sends that name; an address cannot be rebound. */
 function checkHost(request: IncomingMessage, options: HttpServerOptions, path: string): void {
@@ -301,7 +341,9 @@ function checkHost(request: IncomingMessage, options: HttpServerOptions, path: s
 function checkOrigin(request: IncomingMessage, token: string): void {
   const { host, origin, 'sec-fetch-site': site } = request.headers;
   const sameOrigin =
-    typeof site === 'string' ? site === 'same-origin' : origin === undefined || origin === `http://${host ?? ''}`;
+    typeof site === 'string'
+      ? site === 'same-origin'
+      : origin === undefined || /^https?:$/.test(URL.parse(origin)?.protocol ?? '');
   const originFits = origin === undefined || URL.parse(origin)?.host === host;
   if (!sameOrigin || !originFits) throw new HttpError(403, 'CROSS_ORIGIN', 'only the page served here may do this');
   // No form and no simple request of another site can send this type.

@@ -7,6 +7,7 @@
 import { pino } from 'pino';
 import type { DestinationStream } from 'pino';
 import { TributaryError } from './errors.ts';
+import { terminalText } from './terminal-text.ts';
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -53,10 +54,12 @@ export function errorFacts(error: unknown, depth = 0): Record<string, unknown> {
 
 export function createLogger(options: LoggerOptions): Logger {
   const { destination = 'stdout' } = options;
-  const stream =
+  const lines =
     destination === 'stdout' || destination === 'stderr'
       ? pino.destination({ dest: destination === 'stdout' ? 1 : 2, sync: true })
       : destination;
+  // JSON leaves some characters as they are that a terminal obeys; whoever parses the line has them back.
+  const stream: DestinationStream = { write: line => lines.write(terminalText(line)) };
   return pino(
     {
       name: options.name,

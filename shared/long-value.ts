@@ -48,6 +48,18 @@ export function wholeValue<T>(value: T | LongValue): T | string {
   return value instanceof LongValue ? value.toString() : value;
 }
 
+/** The first characters of a value as text, for people: a long one is not read further. */
+export function beginning(value: string | number | LongValue | null, characters: number): string {
+  let text = value instanceof LongValue ? '' : String(value);
+  if (value instanceof LongValue) {
+    for (const piece of value.pieces()) {
+      text += piece;
+      if (text.length >= characters) break;
+    }
+  }
+  return text.slice(0, characters).toWellFormed();
+}
+
 /** Stored bytes, as base64. */
 export class LongBytes extends LongValue {
   readonly bytes: number;

@@ -184,6 +184,12 @@ const APPLIER = {
     ['branch'],
   ),
   branchHalted: gauge('tributary_branch_halted', '0 or 1', 'Whether applying has stopped for a fault.', ['branch']),
+  branchWaiting: gauge(
+    'tributary_branch_waiting_since_timestamp_seconds',
+    'Unix time',
+    'Since when applying waits for a fault to pass that no batch is to blame for; no sample: it does not.',
+    ['branch', 'code'],
+  ),
   branchOverdue: gauge(
     'tributary_branch_overdue',
     '0 or 1',

@@ -284,10 +284,17 @@ const ACCESS_ERRNOS = new Set([1044, 1045, 1130, 1142, 1143, 1227, 1370, 1698, 1
 const SETTING_ERRNOS = new Set([1290, 1836, 3159, 3948]);
 const NO_DATABASE = 1049;
 
-/** The server's error number, e.g. 1213 for a deadlock; null where the fault is not the server's. */
+/** The server's error number, e.g. 1213 for a deadlock; null where the fault is not the server's (Node's own are negative). */
 export function mysqlErrno(error: unknown): number | null {
-  return error instanceof Error && 'errno' in error && typeof error.errno === 'number' && error.errno >= 1000
+  return error instanceof Error && 'errno' in error && typeof error.errno === 'number' && error.errno > 0
     ? error.errno
+    : null;
+}
+
+/** The server's SQLSTATE, five characters; null where the fault is not the server's. */
+export function sqlState(error: unknown): string | null {
+  return error instanceof Error && 'sqlState' in error && typeof error.sqlState === 'string' && error.sqlState !== ''
+    ? error.sqlState
     : null;
 }
 
@@ -309,8 +316,18 @@ export function mysqlError(error: unknown, side: MysqlSide, doing: string): Trib
   if (error instanceof TributaryError) return error;
   const { kind, hint } = classify(error, side);
   const codes: Record<MysqlSide, Record<FaultKind, ErrorCode>> = {
-    source: { UNREACHABLE: 'SOURCE_UNREACHABLE', ACCESS: 'SOURCE_ACCESS_DENIED', SETTING: 'SOURCE_SETTING' },
-    target: { UNREACHABLE: 'TARGET_UNREACHABLE', ACCESS: 'TARGET_ACCESS_DENIED', SETTING: 'TARGET_SETTING' },
+    source: {
+      UNREACHABLE: 'SOURCE_UNREACHABLE',
+      FAILED: 'SOURCE_UNREACHABLE',
+      ACCESS: 'SOURCE_ACCESS_DENIED',
+      SETTING: 'SOURCE_SETTING',
+    },
+    target: {
+      UNREACHABLE: 'TARGET_UNREACHABLE',
+      FAILED: 'TARGET_FAILED',
+      ACCESS: 'TARGET_ACCESS_DENIED',
+      SETTING: 'TARGET_SETTING',
+    },
   };
   const text = describe(error);
   return new TributaryError(codes[side][kind], `${doing}: ${text}`, {
@@ -334,7 +351,8 @@ function maskedCode(error: unknown): string {
   return MASKED_TEXTS.find(([text]) => message.includes(text))?.[1] ?? MASKED;
 }
 
-type FaultKind = 'UNREACHABLE' | 'ACCESS' | 'SETTING';
+/** `FAILED`: it answers, and what it says is none of the others. */
+type FaultKind = 'UNREACHABLE' | 'FAILED' | 'ACCESS' | 'SETTING';
 
 function classify(error: unknown, side: MysqlSide): { readonly kind: FaultKind; readonly hint?: string } {
   const errno = mysqlErrno(error);
@@ -354,7 +372,10 @@ function classify(error: unknown, side: MysqlSide): { readonly kind: FaultKind; 
   }
   const cure = typeof code === 'string' ? tlsCure(code === MASKED ? maskedCode(error) : code, side) : undefined;
   if (cure !== undefined) return { kind: 'UNREACHABLE', hint: cure };
-  if (errno !== null) return { kind: 'UNREACHABLE', hint: 'Look at the server’s message, and at its error log.' };
+  if (errno !== null) {
+    const kind = endsSession(errno) ? 'UNREACHABLE' : 'FAILED';
+    return { kind, hint: 'Look at the server’s message, and at its error log.' };
+  }
   return { kind: 'UNREACHABLE' };
 }
 

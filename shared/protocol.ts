@@ -4,6 +4,7 @@
  */
 import { firstDigest } from './batch.ts';
 import type { BatchHeader, StreamMark } from './batch.ts';
+import type { TableName } from './table-name.ts';
 
 /** What an agent says of itself on connecting and every few seconds. */
 export interface Hello {
@@ -25,6 +26,11 @@ export interface Hello {
   /** Everything committed at the branch until this time (ISO) is in batches ≤ head.seq; null: not yet known. */
   readonly capturedThrough: string | null;
   readonly sentAt: string;
+  /**
+   * The branch's server was started since the agent saw it last, and nobody knows what it was given unlogged meanwhile: the
+   * head office is to ask for a comparison. Said until it does.
+   */
+  readonly compare?: boolean | undefined;
   /** For people and metrics; shown, never decided upon. */
   readonly report: AgentReport;
 }
@@ -72,7 +78,7 @@ export interface Ask {
   /** Copy these tables again; or compare them with the head office's rows. */
   readonly kind: 'snapshot' | 'verify';
   /** By source schema and the name at the head office; null: all. */
-  readonly tables: readonly { readonly schema: string; readonly name: string }[] | null;
+  readonly tables: readonly TableName[] | null;
 }
 
 export type Verdict = 'current' | 'superseded' | 'unknown';
@@ -223,6 +229,8 @@ export interface AgentStream {
 
 export type AgentAction =
   | { readonly do: 'ignore' }
+  /** It contradicts itself, or what was said: no head office of these rules answers so. Nothing of it may be acted on. */
+  | { readonly do: 'refuse'; readonly reason: string }
   /** Superseded for good: keep that on disk, stop, say so. */
   | { readonly do: 'stop' }
   /** Store `told`, stop sending, say hello again: the next hello claims to replace that epoch. */
@@ -241,6 +249,8 @@ export function judgeAnswer(
   digestAt: (seq: number) => string | null,
 ): AgentAction {
   if (stream.superseded) return { do: 'ignore' };
+  const wrong = contradiction(stream, answer);
+  if (wrong !== null) return { do: 'refuse', reason: wrong };
   if (answer.verdict === 'superseded') return { do: 'stop' };
   if (answer.epoch !== stream.epoch) return { do: 'claim', told: answer.epoch };
   const { received } = answer;
@@ -252,6 +262,20 @@ export function judgeAnswer(
   }
   if (digestAt(received.seq) !== received.digest) return { do: 'new-epoch', reason: 'forked' };
   return { do: 'advance', known: received.seq, resend: answer.resend };
+}
+
+/** What is wrong with an answer to a hello of the present epoch; null: nothing. */
+function contradiction({ epoch, base, head }: AgentStream, answer: Answer): string | null {
+  const { verdict, received, applied, baseEcho, resend } = answer;
+  if ((verdict === 'current') !== (answer.epoch === epoch)) {
+    return `it calls epoch ${epoch} ${verdict}, and has ${answer.epoch ?? 'none'}`;
+  }
+  if (verdict !== 'current') return resend === null ? null : 'it asks for batches of an epoch that it does not have';
+  if (baseEcho > base.seq) return `it echoes a pruning through ${baseEcho}, and nothing beyond ${base.seq} was pruned`;
+  if (applied.seq > received.seq) return `it has applied ${applied.seq} and received ${received.seq}`;
+  if (resend === null) return null;
+  const follows = resend.from === received.seq + 1 && resend.from <= resend.to && resend.to <= head.seq;
+  return follows ? null : `it asks for ${resend.from} to ${resend.to} of ${head.seq}, having received ${received.seq}`;
 }
 
 /**

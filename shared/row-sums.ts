@@ -12,7 +12,7 @@
  * | FLOAT, DOUBLE | the shortest that reads back as the same; −0 is "-0" |
  * | dates and times | without zeros at the end of the fraction |
  * | texts, ENUM, SET | as they are |
- * | JSON | members by name, strings without escapes, 1.50 as 1.5: as the head office's server reads what it is sent |
+ * | JSON | as MySQL prints it, with marks for the types that the text does not tell (typed-json.ts) |
  * | bytes, GEOMETRY, VECTOR | base64 |
  *
  * Sums are taken modulo 2³² over four lanes of the digest and never by XOR, so that two equal rows (of a table without a
@@ -25,7 +25,7 @@ import type { Value } from './batch.ts';
 import { wireKind } from './column-type.ts';
 import type { ColumnType, WireKind } from './column-type.ts';
 import { assert } from './errors.ts';
-import { LongValue, wholeValue } from './long-value.ts';
+import { LongValue } from './long-value.ts';
 
 /** Of one table. */
 export const MAX_BUCKETS = 1_024;
@@ -66,6 +66,7 @@ export function canonicalText(value: Value, kind: WireKind): string | LongValue 
   switch (kind) {
     case 'integer':
     case 'text':
+    case 'json':
     case 'bytes':
       return value instanceof LongValue ? value : String(value);
     case 'decimal':
@@ -76,8 +77,6 @@ export function canonicalText(value: Value, kind: WireKind): string | LongValue 
       return realText(Number(value));
     case 'temporal':
       return withoutFractionZeros(String(value));
-    case 'json':
-      return canonicalJson(String(wholeValue(value)));
   }
 }
 
@@ -93,42 +92,6 @@ function plainDecimal(text: string): string {
   const [, sign = '', digits = text] = /^(-?)0*(\d.*)$/.exec(text) ?? [];
   const plain = withoutFractionZeros(digits);
   return plain === '0' ? plain : sign + plain;
-}
-
-const LEAST_INT64 = -(2n ** 63n);
-const MOST_UINT64 = 2n ** 64n - 1n;
-
-/** The same for two texts exactly where a MySQL server that reads either has the same value. */
-function canonicalJson(text: string): string {
-  const marked: unknown = JSON.parse(text, function (this: unknown, _name: string, value: unknown, ...rest: unknown[]) {
-    const [context] = rest;
-    if (typeof value === 'string') return `s${value}`;
-    if (typeof value !== 'number') return value;
-    assert(isSourced(context), 'JSON.parse does not tell what it has read');
-    return `n${jsonNumber(context.source)}`;
-  });
-  return JSON.stringify(inOrder(marked));
-}
-
-function isSourced(context: unknown): context is { readonly source: string } {
-  return typeof context === 'object' && context !== null && 'source' in context && typeof context.source === 'string';
-}
-
-/** A server keeps whole numbers of 64 bits; all others it reads as doubles. */
-function jsonNumber(source: string): string {
-  if (/^-?\d+$/.test(source)) {
-    const whole = BigInt(source);
-    if (whole >= LEAST_INT64 && whole <= MOST_UINT64) return source;
-  }
-  return `d${realText(Number(source))}`;
-}
-
-/** Objects as lists of pairs in the order of their names. */
-function inOrder(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(inOrder);
-  if (typeof value !== 'object' || value === null) return value;
-  const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
-  return { o: members.map(([name, member]) => [name, inOrder(member)]) };
 }
 
 /** Each text with its length behind it, so that no two rows are written alike; read from the end, it can be undone. */

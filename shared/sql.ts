@@ -101,12 +101,17 @@ const LITERALS: Record<WireKind, (value: string | number) => string> = {
     typeof value === 'string' ? quoteBytes(Buffer.from(value, 'base64')) : refuse('Not bytes in base64', value),
 };
 
-/** The function that writes a column's values as literals; faster than `quoteValue` where there are many. */
-export function literalWriter(type: ColumnType): (value: Value) => string {
+/**
+ * The function that writes a column's values as literals; faster than `quoteValue` where there are many.
+ * @param asText the column holds the values as text: a number beside it would be compared as a double, and one with many
+ *   digits rounded before it became text
+ */
+export function literalWriter(type: ColumnType, asText = false): (value: Value) => string {
   const plain = LITERALS[wireKind(type)];
-  // MySQL would round a number with so many digits before it became the text that the column holds.
-  const asText = type.base === 'decimal' && type.scale > MYSQL_MAX_SCALE;
-  const write = asText ? (value: string | number) => `'${plain(value)}'` : plain;
+  const isNumber = ['integer', 'decimal'].includes(wireKind(type));
+  const digits = type.base === 'year' ? 4 : 0;
+  const quoted = asText || (type.base === 'decimal' && type.scale > MYSQL_MAX_SCALE);
+  const write = quoted && isNumber ? (value: string | number) => `'${plain(value).padStart(digits, '0')}'` : plain;
   return value => (value === null ? 'NULL' : write(typeof value === 'object' ? value.toString() : value));
 }
 

@@ -1,9 +1,9 @@
 /** The command `token`: what to paste where the page asks for it. The daemon tells it through its control socket. */
 import * as z from 'zod';
 import type { CommandCall, CommandSpec } from './cli.ts';
-import type { ListenAddress } from './config-fields.ts';
 import { callDaemon } from './control.ts';
 import type { ControlPlace } from './control.ts';
+import type { HttpServer } from './http.ts';
 
 const answerSchema = z.object({ token: z.string(), page: z.string() });
 
@@ -24,6 +24,6 @@ export function tokenCommand(placeOf: (call: CommandCall) => ControlPlace): Comm
 }
 
 /** The address of the page as a person opens it on this machine. */
-export function pageOf({ host, port }: ListenAddress): string {
-  return `http://${host.includes(':') ? `[${host}]` : host}:${port}/`;
+export function pageOf({ address: { host, port }, secure }: Pick<HttpServer, 'address' | 'secure'>): string {
+  return `${secure ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}/`;
 }

@@ -6,6 +6,7 @@
 import { wireKind } from './column-type.ts';
 import type { ColumnType } from './column-type.ts';
 import { LongValue } from './long-value.ts';
+import { isTypedJson, isWellTyped } from './typed-json.ts';
 
 const INTEGER = /^-?[1-9]\d{15,19}$/;
 const DECIMAL = /^-?\d{1,65}(\.\d{1,38})?$/;
@@ -51,8 +52,13 @@ export function findBadValue(
       return findBad(values, nullable, v =>
         typeof v === 'string' ? v.length % 4 === 0 && BASE64.test(v) : isLong(v, nullable, isBase64),
       );
-    case 'text':
-    case 'json': {
+    case 'json':
+      return findBad(values, nullable, v =>
+        typeof v === 'string'
+          ? !(surrogates && !v.isWellFormed()) && (!isTypedJson(v) || isWellTyped(v))
+          : isLong(v, nullable, isDocument),
+      );
+    case 'text': {
       const isText = (v: unknown): boolean => typeof v === 'string' || isLong(v, nullable, isWellFormed);
       if (surrogates) return findBad(values, nullable, v => isText(v) && (typeof v !== 'string' || v.isWellFormed()));
       return findBad(values, nullable, isText);
@@ -81,6 +87,15 @@ function isBase64(pieces: Iterable<string>): boolean {
     ended = piece.endsWith('=');
   }
   return length % 4 === 0;
+}
+
+function isDocument(pieces: Iterable<string>): boolean {
+  const whole: string[] = [];
+  for (const piece of pieces) {
+    if (!piece.isWellFormed()) return false;
+    if (whole.length > 0 || isTypedJson(piece)) whole.push(piece);
+  }
+  return whole.length === 0 || isWellTyped(whole.join(''));
 }
 
 function isWellFormed(pieces: Iterable<string>): boolean {

@@ -14,6 +14,7 @@ import type { Change, ColumnDescription, PartMark, SourceMark, TableDescription,
 import type { DraftBody, WrittenChange } from '../../shared/batch-encoder.ts';
 import { assert } from '../../shared/errors.ts';
 import { wholeValue } from '../../shared/long-value.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
 import { CopyBuffer } from './copy-buffer.ts';
 import { JsonColumns } from './json-columns.ts';
 import { KeyPlaces } from './key-places.ts';
@@ -113,7 +114,7 @@ export class TableBuffer implements ChangeBuffer {
   constructor(description: TableDescription) {
     this.description = description;
     this.keyIndexes = keyColumns(description.columns);
-    assert(this.keyIndexes.length > 0, `table ${description.schema}.${description.name} has no key`);
+    assert(this.keyIndexes.length > 0, `table ${tableText(description)} has no key`);
     this.upserts = new JsonColumns(description.columns.length);
     this.#deletes = new JsonColumns(this.keyIndexes.length);
   }
@@ -240,7 +241,7 @@ export class Batcher {
 
   /** The buffer of a table; a changed definition closes the open batch first. */
   table(description: TableDescription): ChangeBuffer {
-    const name = tableKey(description.schema, description.name);
+    const name = tableKey(description);
     const present = this.#tables.get(name);
     if (present) {
       if (sameDescription(present.description, description)) return present;
@@ -256,7 +257,7 @@ export class Batcher {
 
   /** From now on tells the recorder every key of the table that is emitted; null ends that. */
   record(schema: string, name: string, recorder: KeyRecorder | null): void {
-    const key = tableKey(schema, name);
+    const key = tableKey({ schema, name });
     if (recorder) this.#recorders.set(key, recorder);
     else this.#recorders.delete(key);
     const buffer = this.#tables.get(key);
@@ -329,10 +330,6 @@ export class Batcher {
     this.#parts = part === null || part.last ? 0 : part.number;
     this.#options.emit({ tables, changes, transactions, part, rows, bytes });
   }
-}
-
-export function tableKey(schema: string, name: string): string {
-  return JSON.stringify([schema, name]);
 }
 
 function sameDescription(a: TableDescription, b: TableDescription): boolean {

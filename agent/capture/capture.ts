@@ -11,7 +11,6 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TributaryError, describeError } from '../../shared/errors.ts';
-import { throwFaults } from '../../shared/findings.ts';
 import type { Logger } from '../../shared/logging.ts';
 import { pause } from '../../shared/pause.ts';
 import { earlier, staleSince } from '../snapshot/progress.ts';
@@ -23,22 +22,22 @@ import { BatchCloser } from './batch-closer.ts';
 import { VerifyRequests } from '../verify/requests.ts';
 import { Verifier } from '../verify/verifier.ts';
 import { openBinlogStream } from './binlog-stream.ts';
-import { readCatalogue } from './catalogue.ts';
-import type { Catalogue } from './catalogue.ts';
 import { watchEnd } from './end-watch.ts';
 import type { BinlogConnection, BinlogStream } from './binlog-stream.ts';
-import { adoptRules, beginEpoch } from './epoch.ts';
 import { GroupReader } from './group-reader.ts';
-import { checkRights, checkSettings } from './preflight.ts';
+import type { StreamPlace } from './group-sink.ts';
 import type { Selection } from './selection.ts';
-import { startOf, whyLost } from './resume-point.ts';
+import { Preparation } from './preparation.ts';
+import type { Prepared } from './preparation.ts';
+import { startOf } from './resume-point.ts';
 import { LookAgain } from './look-again.ts';
-import { ServerCharsets } from './server-charsets.ts';
 import { CaptureSink } from './sink.ts';
 import type { CaptureCounters } from './sink.ts';
 import type { SourceConnection, SourceIdentity } from './source.ts';
 import { StubbornFaults } from './stubborn-faults.ts';
+import { TroubleWatch } from './trouble.ts';
 import { UndoneRows } from './undone-rows.ts';
+import { oweCopies, UnloggedWrites } from './unlogged-writes.ts';
 
 /** How often an idle server is asked to speak: an idle source's snapshot chunks wait for it. */
 const HEARTBEAT_MS = 250;
@@ -46,9 +45,12 @@ const HEARTBEAT_MS = 250;
 const SILENCE_MS = 10_000;
 const FIRST_BACK_OFF_MS = 250;
 const MOST_BACK_OFF_MS = 15_000;
+const MOST_WAIT_FOR_SERVER_MS = 1_000;
 const HALTED_RETRY_MS = 5_000;
 /** A pause longer than net_write_timeout (60 s) makes the server hang up; the stream is given up before. */
 const LONGEST_PAUSE_MS = 30_000;
+/** A chunk that cannot be read is tried again; after so long it is told as what stands in the way. */
+const LASTING_COPY_TROUBLE_MS = 3 * 60_000;
 const ROOM_LOOK_MS = 500;
 
 export type CaptureState =
@@ -72,7 +74,10 @@ export interface CaptureOptions {
 
 export interface CaptureStatus {
   readonly state: CaptureState;
+  /** What stands in the way; of a fault that is tried again: until what it held up has been passed. */
   readonly error: TributaryError | null;
+  /** When it came first, ISO. */
+  readonly errorSince: string | null;
   readonly identity: SourceIdentity | null;
   /** Seconds that capture is behind the branch; 0: it has seen everything; null: unknown. */
   readonly lagSeconds: number | null;
@@ -88,7 +93,11 @@ export class Capture {
   readonly verifications = new VerifyRequests();
   readonly #o: CaptureOptions;
   #state: CaptureState = 'stopped';
-  #error: TributaryError | null = null;
+  readonly #trouble: TroubleWatch;
+  /** Of copying, beside which the stream goes on. */
+  readonly #copyTrouble: TroubleWatch;
+  /** How far the stream had come when the fault came; null: it was not read. */
+  #troubleAt: StreamPlace | null = null;
   readonly #undone = new UndoneRows();
   /**
    * The server ends an older stream under the same id, so it is the process's own: a stream that hangs makes way for its
@@ -97,7 +106,6 @@ export class Capture {
   readonly #serverId = randomInt(2 ** 31, 2 ** 32);
   /** This process has begun the epoch, and was not parted from the server since. */
   #unbroken = false;
-  #identity: SourceIdentity | null = null;
   #sink: CaptureSink | null = null;
   #stream: BinlogStream | null = null;
   #closer: BatchCloser | null = null;
@@ -105,27 +113,30 @@ export class Capture {
   #fail: (error: unknown) => void = () => undefined;
   #session = new AbortController();
   #capturedThrough: string | null = null;
-  /** How long the server keeps its binlogs; null: without a limit of time, or not known yet. */
-  #retentionSeconds: number | null = null;
   #newEpoch: string | null = null;
+  readonly #preparation: Preparation;
   readonly #stubborn: StubbornFaults;
   readonly #age = new BatchAge();
-  #charsets: { readonly version: string; readonly sets: ServerCharsets } | null = null;
   #events = 0;
 
   constructor(options: CaptureOptions) {
     this.#o = options;
+    this.#trouble = new TroubleWatch(options.now);
+    this.#copyTrouble = new TroubleWatch(options.now);
+    this.#preparation = new Preparation(options);
     this.#stubborn = new StubbornFaults(options.now);
     const { spool, selection } = options;
-    this.snapshots = new SnapshotRequests({ spool, selection, sink: () => this.#sink });
+    this.snapshots = new SnapshotRequests({ spool, selection, sink: () => this.#sink, now: options.now });
   }
 
   status(): CaptureStatus {
     const streaming = this.#state === 'streaming' || this.#state === 'waiting-for-room';
+    const trouble = this.#trouble.trouble ?? this.#copyTrouble.lasting(LASTING_COPY_TROUBLE_MS);
     return {
       state: this.#state,
-      error: this.#error,
-      identity: this.#identity,
+      error: trouble?.error ?? null,
+      errorSince: trouble === null ? null : new Date(trouble.since).toISOString(),
+      identity: this.#preparation.identity,
       lagSeconds: streaming ? this.#lagSeconds() : null,
       capturedThrough: this.#through(),
       binlogSecondsLeft: this.#binlogSecondsLeft(),
@@ -148,8 +159,9 @@ export class Capture {
   #binlogSecondsLeft(): number | null {
     const through = this.#capturedThrough === null ? null : Date.parse(this.#capturedThrough);
     const readUntil = this.#sink?.takenUntilMs ?? through;
-    if (this.#retentionSeconds === null || readUntil === null) return null;
-    return Math.max(0, this.#retentionSeconds - (this.#o.now() - readUntil) / 1000);
+    const { retentionSeconds } = this.#preparation;
+    if (retentionSeconds === null || readUntil === null) return null;
+    return Math.max(0, retentionSeconds - (this.#o.now() - readUntil) / 1000);
   }
 
   /** The stream's history is void: begins a new epoch as soon as the source can be read. */
@@ -190,7 +202,8 @@ export class Capture {
             ? error
             : new TributaryError('INTERNAL', describeError(error), { cause: error });
         if (fault.code === 'INTERNAL' || fault.code === 'SPOOL_IO' || fault.code === 'SPOOL_CORRUPT') throw fault;
-        this.#error = fault;
+        const { times } = this.#trouble.note(fault);
+        if (fault instanceof UnloggedWrites) this.#oweCopies();
         // What a person must mend has to do with what was read, not with the connection.
         if (fault.retryable) this.#unbroken = false;
         this.#o.counters.fault(fault.code);
@@ -200,13 +213,17 @@ export class Capture {
         if (this.#o.now() - startedAt > MOST_BACK_OFF_MS) backOffMs = FIRST_BACK_OFF_MS;
         this.#state = fault.retryable ? 'backing-off' : 'halted';
         const waitMs = fault.retryable ? backOffMs * (0.5 + Math.random()) : HALTED_RETRY_MS;
-        const level = fault.retryable ? 'warn' : 'error';
+        // Of those in a row the first, second, fourth, eighth …
+        const isTold = Number.isInteger(Math.log2(times));
+        const level = !isTold ? 'debug' : fault.retryable ? 'warn' : 'error';
         this.#o.logger[level](
           { code: fault.code, hint: fault.hint, retryInMs: Math.round(waitMs) },
           `capture: ${fault.message}`,
         );
         await pause(waitMs, signal);
-        backOffMs = Math.min(MOST_BACK_OFF_MS, backOffMs * 2);
+        // Whoever is away is looked for often: how it is set when it is back may be known for a moment only.
+        const most = fault.code === 'SOURCE_UNREACHABLE' ? MOST_WAIT_FOR_SERVER_MS : MOST_BACK_OFF_MS;
+        backOffMs = Math.min(most, backOffMs * 2);
       }
     }
     this.#state = 'stopped';
@@ -223,6 +240,8 @@ export class Capture {
     if (!(await this.#roomForMore(session))) return;
     const { identity, catalogue, charsets } = await this.#prepare();
     const position = this.#o.spool.position();
+    // Places of another server mean nothing.
+    if (position?.source.server !== identity.server || position.lastGroup === null) this.#troubleAt = null;
     if (position === null) throw new TributaryError('INTERNAL', 'an epoch without a position');
     this.#o.spool.discardOpenGroup();
     const sink = new CaptureSink({
@@ -270,10 +289,10 @@ export class Capture {
       onFailure: this.#fail,
     });
     this.#closer = closer;
-    void watchEnd({ connect: this.#o.connect, identity, sink, now: this.#o.now }, session);
+    void watchEnd({ connect: this.#o.connect, identity, sink, now: this.#o.now, onFault: this.#fail }, session);
     const { connect, selection, spool, logger } = this.#o;
     const tools = { connect, identity, selection, charsets, spool, sink, logger };
-    const snapshotter = new Snapshotter(tools);
+    const snapshotter = new Snapshotter({ ...tools, trouble: this.#copyTrouble });
     const verifier = new Verifier({ ...tools, requests: this.verifications });
     try {
       const aborted = new Promise<null>(resolve => {
@@ -286,6 +305,7 @@ export class Capture {
       if (fault) throw this.#stubborn.judge(fault, sink.phase === 'verifying');
     } finally {
       closer.stop();
+      this.#troubleAt = sink.phase === 'taking' ? sink.place : null;
       this.#closer = null;
       this.#sink = null;
       this.#stream = null;
@@ -320,45 +340,24 @@ export class Capture {
 
   /** Looks at the server and, where there is no position to resume from, begins an epoch. */
   async #prepare(): Promise<Prepared> {
-    const source = await this.#o.connect();
-    try {
-      const identity = await source.identity();
-      this.#identity = identity;
-      throwFaults(await checkSettings(source, identity));
-      throwFaults(await checkRights(source, identity, this.#o.selection));
-      this.#retentionSeconds = await source.binlogRetentionSeconds();
-      const position = this.#o.spool.position();
-      const reason =
-        this.#newEpoch ??
-        (position === null ? 'a new spool' : await whyLost(source, identity, position, this.#unbroken));
-      if (reason !== null) {
-        const asked = this.#newEpoch !== null;
-        await beginEpoch(this.#o, source, identity, reason);
-        this.verifications.forgetAnswers();
-        this.#newEpoch = null;
-        this.#unbroken = true;
-        this.#o.counters.epoch(asked ? 'head office' : 'source');
-      } else if (position !== null) {
-        await adoptRules(this.#o, source, position);
-      }
-      const catalogue = await readCatalogue(source, identity);
-      const charsets = await this.#loadCharsets(source, identity);
-      this.#error = null;
-      return { identity, catalogue, charsets };
-    } finally {
-      source.destroy();
+    const asked = this.#newEpoch !== null;
+    const prepared = await this.#preparation.prepare(this.#newEpoch, this.#unbroken);
+    if (prepared.begun) {
+      this.verifications.forgetAnswers();
+      this.#newEpoch = null;
+      this.#unbroken = true;
+      this.#o.counters.epoch(asked ? 'head office' : 'source');
     }
+    return prepared;
   }
 
-  /** The tables of all character sets that the branch's tables use, and of those that the stream has met. */
-  async #loadCharsets(source: SourceConnection, identity: SourceIdentity): Promise<ServerCharsets> {
-    const version = `${identity.server} ${identity.version}`;
-    if (this.#charsets?.version !== version) {
-      this.#charsets = { version, sets: await ServerCharsets.read(source, identity.flavor === 'mariadb') };
-    }
-    const { sets } = this.#charsets;
-    await sets.loadUsed(source);
-    return sets;
+  /** Rows may have been written unlogged: what the binlog has told until then is all that is known. */
+  #oweCopies(): void {
+    const { spool, logger } = this.#o;
+    const seenSince = new Date((spool.serverSeen.last?.startedAt ?? 0) * 1_000).toISOString();
+    const since = this.#capturedThrough ?? spool.position()?.source.committedAt ?? seenSince;
+    if (!oweCopies(spool, since)) return;
+    logger.warn({ since }, 'rows may have been written that the binlog does not tell of: all tables are copied again');
   }
 
   #onSpooled(): void {
@@ -390,7 +389,9 @@ export class Capture {
 
   /** A group has ended or the server was heard. */
   #onQuiet(): void {
-    if (this.#state === 'verifying' && this.#sink?.phase === 'taking') this.#state = 'streaming';
+    const sink = this.#sink;
+    if (this.#state === 'verifying' && sink?.phase === 'taking') this.#state = 'streaming';
+    if (sink?.hasPassed(this.#troubleAt) === true) this.#trouble.passed();
     this.#closer?.look();
   }
 
@@ -403,10 +404,4 @@ export class Capture {
   onForwarderIdle(): void {
     this.#closer?.look();
   }
-}
-
-interface Prepared {
-  readonly identity: SourceIdentity;
-  readonly catalogue: Catalogue;
-  readonly charsets: ServerCharsets;
 }

@@ -2,7 +2,8 @@
  * Foreign keys whose cascades a server does not log: a row that is deleted, or whose referenced columns change, changes
  * rows of other tables unseen. These tables are copied anew afterwards. Pure.
  */
-import type { TableName } from './statements.ts';
+import { tableKey } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 
 export interface Cascade {
   /** `schema.table.constraint`, of the child. */
@@ -23,18 +24,23 @@ export interface Following {
 
 export class Cascades {
   readonly #following = new Map<string, Following>();
+  readonly #parents: readonly TableName[];
+  /** Keys of all parents and children. */
+  readonly #mentioned: ReadonlySet<string>;
   /** There are servers that log them all. */
   readonly tracked: boolean;
 
   /** @param cascades null: the server logs them */
   constructor(cascades: readonly Cascade[] | null) {
     this.tracked = cascades !== null;
-    const byParent = Map.groupBy(cascades ?? [], ({ parent }) => keyOf(parent));
+    this.#mentioned = new Set((cascades ?? []).flatMap(({ parent, child }) => [tableKey(parent), tableKey(child)]));
+    const byParent = Map.groupBy(cascades ?? [], ({ parent }) => tableKey(parent));
+    this.#parents = [...byParent.values()].flatMap(([first]) => (first === undefined ? [] : [first.parent]));
     for (const [key, own] of byParent) {
       const children = new Map<string, TableName>();
       const next = [...own];
       for (let cascade = next.pop(); cascade !== undefined; cascade = next.pop()) {
-        const child = keyOf(cascade.child);
+        const child = tableKey(cascade.child);
         if (children.has(child)) continue;
         children.set(child, cascade.child);
         next.push(...(byParent.get(child) ?? []));
@@ -44,12 +50,18 @@ export class Cascades {
     }
   }
 
+  /** Whether it is the parent or the child of such a key. */
+  mentions({ schema, name }: TableName): boolean {
+    return this.#mentioned.has(tableKey({ schema, name }));
+  }
+
+  /** All tables that follow one of these parents. */
+  below(isMeant: (parent: TableName) => boolean): TableName[] {
+    return this.#parents.filter(isMeant).flatMap(({ schema, name }) => this.of(schema, name)?.children ?? []);
+  }
+
   /** Null: nothing follows. */
   of(schema: string, name: string): Following | null {
-    return this.#following.get(keyOf({ schema, name })) ?? null;
+    return this.#following.get(tableKey({ schema, name })) ?? null;
   }
-}
-
-function keyOf({ schema, name }: TableName): string {
-  return JSON.stringify([schema, name]);
 }

@@ -1,6 +1,6 @@
 /**
- * What is done to a column at the branch, before anything of it reaches the spool: kept, left out, sent as NULL, or
- * hashed with a key. Pure.
+ * What is done to a column at the branch, before anything of it reaches the spool: kept, left out, sent as NULL, hashed
+ * with a key, or, a text, sent as the bytes of its own character set. Pure.
  *
  * A hash is HMAC-SHA256 over the value as a batch would carry it, in hexadecimal: equal values of one key's branches
  * have equal hashes, and nobody without the key can try values out.
@@ -8,9 +8,22 @@
 import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto';
 import type { Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { nameText, tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 
-export const COLUMN_CHOICES = ['omit', 'null', 'hash'] as const;
+export const COLUMN_CHOICES = ['omit', 'null', 'hash', 'bytes'] as const;
 export type ColumnChoice = (typeof COLUMN_CHOICES)[number];
+
+/** Whether a column of this wire type can be carried as the bytes of its own character set. */
+export function isTextType(type: string): boolean {
+  return /^(?:var)?char\(|text$/.test(type);
+}
+
+/** What carries a text that has characters without Unicode. */
+export function bytesHint(table: TableName, column: string): string {
+  const pattern = `${tableText(table)}.${nameText(column)}`;
+  return `Or carry the column as the bytes that it holds: tables.columns: { "${pattern}": bytes }, and restart the agent.`;
+}
 
 /** The type of a hashed column. */
 export const HASH_TYPE = 'char(64)';
@@ -83,7 +96,8 @@ export function checkChoice(
 }
 
 function faultOfChoice(column: { readonly type: string; readonly key?: number }, choice: ColumnChoice): string | null {
-  if (column.key !== undefined && choice !== 'hash') return 'is part of the key: it can be hashed, not left out';
+  if (column.key !== undefined && (choice === 'omit' || choice === 'null'))
+    return 'is part of the key: it can be hashed, not left out';
   if (column.type === 'json' && choice === 'hash')
     return 'is JSON, which has many texts for one value: it cannot be hashed';
   return null;

@@ -10,7 +10,7 @@ export interface ColumnLayout {
   /** One of TYPE; ENUM and SET as themselves. */
   readonly code: number;
   /**
-   * The type's metadata: most bytes (VARCHAR, CHAR, BINARY), width of the length (BLOB, JSON, GEOMETRY, VECTOR), bits
+   * The type's metadata: most bytes (VARCHAR, CHAR, BINARY; one more where COMPRESSED), width of the length (BLOB, JSON, GEOMETRY, VECTOR), bits
    * (BIT), fractional digits (times), precision × 256 + scale (DECIMAL), width of the number (ENUM, SET).
    */
   readonly meta: number;
@@ -67,6 +67,11 @@ export function columnType(layout: ColumnLayout): ColumnType | null {
       return { base: 'timestamp', fraction: meta };
     case TYPE.string:
       return charset === 'binary' ? { base: 'binary', length: meta } : { base: 'char', length: characters };
+    case TYPE.varcharCompressed:
+      // One byte says how a value is packed.
+      return columnType({ ...layout, code: TYPE.varchar, meta: meta - 1 });
+    case TYPE.blobCompressed:
+      return columnType({ ...layout, code: TYPE.blob });
     case TYPE.varchar:
       return charset === 'binary' ? { base: 'varbinary', length: meta } : { base: 'varchar', length: characters };
     case TYPE.blob: {
@@ -87,7 +92,6 @@ export function columnType(layout: ColumnLayout): ColumnType | null {
       return { base: 'vector', length: layout.dimensions };
     default:
       // TIMESTAMP, TIME and DATETIME of MySQL 5.5 and MariaDB 5.3: their precision is not in the binlog.
-      // COMPRESSED columns of MariaDB.
       return null;
   }
 }

@@ -6,6 +6,8 @@ import { randomUUID } from 'node:crypto';
 import { encodeBatch } from '../../shared/batch-encoder.ts';
 import { throwFaults } from '../../shared/findings.ts';
 import type { Logger } from '../../shared/logging.ts';
+import { tableText } from '../../shared/table-name.ts';
+import { noted } from '../growing-pause.ts';
 import { beginProgress, idleProgress, markStale, queueTables } from '../snapshot/progress.ts';
 import type { QueuedTable, SnapshotProgress } from '../snapshot/progress.ts';
 import { startMarker } from '../snapshot/markers.ts';
@@ -24,15 +26,23 @@ export interface EpochOptions {
   readonly now: () => number;
 }
 
+/** Why an epoch begins. */
+export interface EpochReason {
+  readonly reason: string;
+  /** An answer of the head office has made it necessary. */
+  readonly asked: boolean;
+}
+
 /** Drops what the spool holds and begins anew at the binlog's end. @throws TributaryError what keeps tables from being captured */
 export async function beginEpoch(
-  { spool, selection, logger }: EpochOptions,
+  { spool, selection, logger, now }: EpochOptions,
   source: SourceConnection,
   identity: SourceIdentity,
-  reason: string,
+  { reason, asked }: EpochReason,
 ): Promise<void> {
   // The place first: what is made after it comes by the stream, what was there before it is in the list.
-  const { file, offset, gtidSet } = await source.binlogEnd();
+  const { file, offset, ...end } = await source.binlogEnd();
+  const gtidSet = identity.flavor === 'mariadb' ? await source.mariadbGtids({ file, offset }) : end.gtidSet;
   const tables = await readTables(source, selection);
   throwFaults([...checkTables(tables, []), ...checkTargets(tables, selection)]);
   const position: Position = {
@@ -44,6 +54,8 @@ export async function beginEpoch(
     ...beginProgress(randomUUID(), true, tables),
     requests: [...(before.finished ? [] : before.requests), ...before.queuedRequests],
     rules: selection.rules,
+    askedEpochs: asked ? noted(before.askedEpochs, now()) : before.askedEpochs,
+    askedCopies: before.askedCopies,
   };
   spool.newEpoch(progress, position);
   const draft = startMarker(progress, tables, selection);
@@ -78,11 +90,10 @@ export async function adoptRules(
     );
     if (added.length > 0) next = markStale(queueTables(next, added.map(namesOf)), new Date(now()).toISOString());
     logger.warn(
-      { before: progress.rules, now: selection.rules, copied: added.map(({ schema, name }) => `${schema}.${name}`) },
+      { before: progress.rules, now: selection.rules, copied: added.map(tableText) },
       'tables are chosen otherwise now: new ones are copied, rows of those no longer chosen stay as they are',
     );
   }
-  spool.discardOpenGroup();
   spool.savePosition(position, next);
 }
 

@@ -90,15 +90,17 @@ export function readRotate(body: Buffer): Rotate {
 }
 
 export interface FormatDescription {
-  readonly serverVersion: string;
   readonly mariadb: boolean;
+  /** Of the server that has written the file, as executable comments have it: 80406 is 8.4.6. */
+  readonly version: number;
 }
 
 export function readFormatDescription(body: Buffer): FormatDescription {
   const reader = new ByteReader(body, 'FormatDescription event');
   reader.skip(2);
-  const serverVersion = reader.text(50).replace(/\0.*$/s, '');
-  return { serverVersion, mariadb: /mariadb/i.test(serverVersion) };
+  const text = reader.text(50).replace(/\0.*$/s, '');
+  const [major = 0, minor = 0, patch = 0] = text.split('.').map(part => Number.parseInt(part, 10) || 0);
+  return { mariadb: /mariadb/i.test(text), version: major * 10_000 + minor * 100 + patch };
 }
 
 /** A group's first event. */
@@ -106,6 +108,8 @@ export interface GtidMark {
   readonly gtid: string | null;
   /** ISO 8601 with microseconds; null where the server does not say. */
   readonly committedAt: string | null;
+  /** At the server where it was committed first, as above: a failover keeps it. null: the server does not say. */
+  readonly originallyAt: string | null;
 }
 
 /** The last whole second that was printed: groups come by the dozen in one. */
@@ -141,16 +145,19 @@ export function readGtid(body: Buffer, anonymous: boolean): GtidMark {
   const uuid = uuidText(reader.slice(16));
   const number = reader.u64();
   let committedAt: string | null = null;
+  let originallyAt: string | null = null;
   // Type code 2: the two logical clocks follow, then (from 8.0.1) the commit time at this server.
   if (reader.left > 0 && reader.u8() === 2) {
     reader.skip(16);
     if (reader.left >= 7) {
       // The highest bit says that another server committed it first, at a time that follows.
       const low = reader.u48();
-      committedAt = isoMicroseconds(low + (reader.u8() & 0x7f) * 2 ** 48);
+      const high = reader.u8();
+      committedAt = isoMicroseconds(low + (high & 0x7f) * 2 ** 48);
+      originallyAt = high < 0x80 ? committedAt : isoMicroseconds(reader.u48() + reader.u8() * 2 ** 48);
     }
   }
-  return { gtid: anonymous ? null : `${uuid}:${number}`, committedAt };
+  return { gtid: anonymous ? null : `${uuid}:${number}`, committedAt, originallyAt };
 }
 
 /** Variable-length number of mysql::serialization: trailing one bits of the first byte count the bytes that follow. */
@@ -182,6 +189,7 @@ export function readTaggedGtid(body: Buffer): GtidMark {
   let number: bigint | null = null;
   let tag = '';
   let immediate: bigint | null = null;
+  let original: bigint | null = null;
   while (message.left > 0) {
     const field = Number(readVarint(message));
     if (field === 1) {
@@ -196,7 +204,9 @@ export function readTaggedGtid(body: Buffer): GtidMark {
       readSignedVarint(message);
     } else if (field === 6) {
       immediate = readVarint(message);
-      // What follows (original time, sizes, versions) is not needed.
+    } else if (field === 7) {
+      original = readVarint(message);
+      // What follows (sizes, versions) is not needed.
       break;
     } else {
       break;
@@ -206,6 +216,7 @@ export function readTaggedGtid(body: Buffer): GtidMark {
   return {
     gtid: tag === '' ? `${uuid}:${number.toString()}` : `${uuid}:${tag}:${number.toString()}`,
     committedAt: immediate === null ? null : isoMicroseconds(Number(immediate)),
+    originallyAt: (original ?? immediate) === null ? null : isoMicroseconds(Number(original ?? immediate)),
   };
 }
 

@@ -30,21 +30,24 @@ import {
   readTaggedGtid,
   readTransactionPayload,
 } from './events.ts';
-import type { RawEvent } from './events.ts';
+import type { FormatDescription, RawEvent, GtidMark } from './events.ts';
 import { GroupRows, rowsKindOf } from './group-rows.ts';
 import type { GroupSink, StreamPlace } from './group-sink.ts';
 import { classifyStatement, xidText } from './statements.ts';
 import { queryText } from './query-text.ts';
 import { ServerCharsets } from './server-charsets.ts';
+import { beginningOf } from './sql-tokens.ts';
 import { UndoneRows } from './undone-rows.ts';
 
 export type { RawEvent } from './events.ts';
 export type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-sink.ts';
-export type { DdlKind, DdlStatement, TableName } from './statements.ts';
+export type { DdlStatement } from './statements.ts';
 export type { SourceColumn, SourceTable } from './table-map.ts';
 
 type State = 'outside' | 'opened' | 'inside' | 'dead';
 
+/** What a group is called whose first event tells neither name nor time. */
+const UNNAMED: GtidMark = { gtid: null, committedAt: null, originallyAt: null };
 /** Offsets in event headers have 32 bits; files can be longer. */
 const OFFSET_WRAP = 2 ** 32;
 
@@ -62,7 +65,8 @@ export class GroupReader {
   readonly #rows: GroupRows;
   readonly #charsets: ServerCharsets | undefined;
   #state: State = 'outside';
-  #mariadb = false;
+  /** Of the server that has written the file that is read. */
+  #server: FormatDescription = { mariadb: false, version: 0 };
   #file: string;
   #offset: number;
   /** Of the open group. */
@@ -116,19 +120,15 @@ export class GroupReader {
     }
     switch (event.type) {
       case EVENT.gtid:
-      case EVENT.anonymousGtid: {
-        const { gtid, committedAt } = readGtid(event.body, event.type === EVENT.anonymousGtid);
-        this.#begin(event, gtid, committedAt, 'opened', before);
+      case EVENT.anonymousGtid:
+        this.#begin(event, readGtid(event.body, event.type === EVENT.anonymousGtid), 'opened', before);
         return;
-      }
-      case EVENT.taggedGtid: {
-        const { gtid, committedAt } = readTaggedGtid(event.body);
-        this.#begin(event, gtid, committedAt, 'opened', before);
+      case EVENT.taggedGtid:
+        this.#begin(event, readTaggedGtid(event.body), 'opened', before);
         return;
-      }
       case EVENT.mariadbGtid: {
         const { gtid, standalone, alterPending, prepares } = readMariadbGtid(event);
-        this.#begin(event, gtid, null, standalone ? 'opened' : 'inside', before);
+        this.#begin(event, { ...UNNAMED, gtid }, standalone ? 'opened' : 'inside', before);
         this.#alterPending = alterPending;
         if (prepares !== null) this.#startXa(xidText(prepares.global, prepares.branch, prepares.format));
         return;
@@ -142,11 +142,11 @@ export class GroupReader {
       }
       case EVENT.formatDescription:
         this.#requireOutside('a new binlog file');
-        this.#mariadb = readFormatDescription(event.body).mariadb;
+        this.#server = readFormatDescription(event.body);
         return;
       case EVENT.heartbeat:
       case EVENT.heartbeatV2:
-        if (this.#state === 'outside') this.#sink.heartbeat(readHeartbeat(event, this.#mariadb));
+        if (this.#state === 'outside') this.#sink.heartbeat(readHeartbeat(event, this.#server.mariadb));
         return;
       case EVENT.transactionPayload:
         this.#requireGroup(event);
@@ -173,7 +173,7 @@ export class GroupReader {
       case EVENT.tableMap:
         this.#requireGroup(event);
         if (counts) this.#count(event);
-        this.#rows.map(body, this.#mariadb);
+        this.#rows.map(body, this.#server.mariadb);
         return;
       case EVENT.query:
       case EVENT.queryCompressed: {
@@ -254,7 +254,7 @@ export class GroupReader {
     this.#fingerprint = crc32(event.body, 0, event.body.length, (this.#fingerprint ^ event.type) >>> 0);
   }
 
-  #begin(event: RawEvent, gtid: string | null, committedAt: string | null, state: State, before: number): void {
+  #begin(event: RawEvent, { gtid, committedAt, originallyAt }: GtidMark, state: State, before: number): void {
     this.#requireOutside('another transaction');
     this.#gtid = gtid;
     this.#fingerprint = 0;
@@ -269,6 +269,7 @@ export class GroupReader {
       file: this.#file,
       startOffset,
       committedAt: committedAt ?? isoMicroseconds(event.timestamp * 1_000_000),
+      originallyAt,
       timestamp: event.timestamp,
     });
   }
@@ -299,12 +300,12 @@ export class GroupReader {
   #query(event: RawEvent, counts: boolean, before: number): void {
     const query = readQuery(event.body, event.type === EVENT.queryCompressed);
     const { schema } = query;
-    const { text, quoting } = queryText(query, this.#charsets ?? ServerCharsets.builtIn(this.#mariadb));
-    const statement = classifyStatement(text, schema, quoting);
+    const { text, dialect } = queryText(query, this.#charsets ?? ServerCharsets.builtIn(this.#server.mariadb));
+    const statement = classifyStatement(text, schema, { ...this.#server, ...dialect });
     if (this.#state === 'outside') {
       // MariaDB stands a comment in for an event that this client did not ask for.
       if (statement.kind === 'harmless' && text.startsWith('#')) return;
-      this.#begin(event, null, null, 'opened', before);
+      this.#begin(event, UNNAMED, 'opened', before);
     } else if (counts) {
       this.#count(event);
     }
@@ -353,14 +354,14 @@ export class GroupReader {
         break;
       case 'dml':
         this.#pass(
-          new TributaryError('SOURCE_SETTING', `Rows were changed by a statement in the binlog: ${start(text)}`, {
+          new TributaryError('SOURCE_SETTING', `Rows were changed by a statement in the binlog: ${beginningOf(text)}`, {
             hint: FORMAT_HINT,
           }),
         );
         break;
       case 'unknown':
         throw unsupported(
-          `The binlog holds a statement that is not recognised: ${start(text)}`,
+          `The binlog holds a statement that is not recognised: ${beginningOf(text)}`,
           'Report it; capture stops here so that nothing is skipped.',
         );
     }
@@ -372,10 +373,4 @@ export class GroupReader {
   #pass(error: TributaryError): void {
     if (!this.#sink.passes(error, null)) throw error;
   }
-}
-
-/** The beginning of a statement, for a message. Values that it holds are cut off. */
-function start(text: string): string {
-  const line = text.replace(/\s+/g, ' ').slice(0, 60);
-  return text.length > 60 ? `${line}…` : line;
 }

@@ -32,8 +32,8 @@ const KINDS = new Map<number, RowsKind | 'partial-update'>([
   [EVENT.deleteRowsCompressed, 'delete'],
 ]);
 
-/** Faults of a rows event that say that its rows are not told exactly, and not that nonsense was read. */
-const INEXACT: ReadonlySet<string> = new Set(['SOURCE_SETTING', 'VALUE_UNSUPPORTED']);
+/** Faults of a rows event that its table's copy mends: its rows are not told exactly, or cannot be read. */
+const MENDED_BY_COPY: ReadonlySet<string> = new Set(['SOURCE_SETTING', 'VALUE_UNSUPPORTED', 'EVENT_MALFORMED']);
 
 export type RowsEventKind = RowsKind | 'partial-update';
 
@@ -120,14 +120,14 @@ export class GroupRows {
       if (captured !== null) {
         const { writer, decoder } = captured;
         const updates = kind === 'update' || kind === 'partial-update';
-        const head = readRowsHead(type, body, updates ? 2 : 1);
         const into = kind === 'delete' ? null : (writer.into?.() ?? null);
         let rows = 0;
         try {
+          const head = readRowsHead(type, body, updates ? 2 : 1);
           rows = decoder.read(kind, head.images, head.columnCount, head.present, head.rowsAt, into);
         } catch (error) {
-          if (!(error instanceof TributaryError) || !INEXACT.has(error.code)) throw error;
-          // The binlog does not tell exactly what has changed: goes on only if a snapshot will.
+          if (!(error instanceof TributaryError) || !MENDED_BY_COPY.has(error.code)) throw error;
+          // Goes on only if a snapshot will bring what has changed.
           if (!this.#sink.passes(error, decoder.table)) throw error;
         }
         if (rows > 0) {

@@ -1,7 +1,8 @@
 /** What the reader of the binlog hands over, and to whom. */
 import type { Value } from '../../shared/batch.ts';
 import type { TributaryError } from '../../shared/errors.ts';
-import type { DdlStatement, TableName } from './statements.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import type { DdlStatement } from './ddl-statements.ts';
 import type { JsonColumns } from './json-columns.ts';
 import type { SourceTable } from './table-map.ts';
 
@@ -14,6 +15,8 @@ export interface GroupStart {
   readonly startOffset: number;
   /** Commit time at this server, ISO 8601 UTC with six fractional digits; whole seconds where the server tells no more. */
   readonly committedAt: string | null;
+  /** Commit time at the server where it was committed first, in the same form; null: not told. */
+  readonly originallyAt: string | null;
   /** The first event's header timestamp, seconds since 1970. */
   readonly timestamp: number;
 }
@@ -76,10 +79,12 @@ export interface XaStep {
 export interface GroupSink {
   begin(group: GroupStart): void;
   /**
-   * Whether the table's rows matter at all: asked before its definition is judged, so that a table that is not
+   * Whether the table's rows matter at all, captured or not: asked before its definition is judged, so that a table that is not
    * captured may have types, character sets or metadata that capture does not know.
    */
   wants(schema: string, name: string): boolean;
+  /** Whether a text is carried as the bytes of its own character set. */
+  asBytes(schema: string, name: string, column: string): boolean;
   /**
    * Who takes the table's rows? Asked once a definition, again when it changed and after GroupReader.forgetTables. null:
    * its rows are skipped unread. The writer is kept while the definition stays the same.

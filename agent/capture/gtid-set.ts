@@ -229,6 +229,24 @@ export class MariadbGtidPosition implements GtidSet {
     return last !== undefined && number <= last.number;
   }
 
+  /** The last transaction of the domain of this one; null: none. */
+  lastOf(gtid: string): string | null {
+    const [domain] = MariadbGtidPosition.#split(gtid);
+    const last = this.#domains.get(domain);
+    return last === undefined ? null : `${domain}-${last.server}-${last.number}`;
+  }
+
+  /** As if this had been the last transaction before the one; null: there was none. */
+  rewind(gtid: string, before: string | null): void {
+    if (before === null) this.#domains.delete(MariadbGtidPosition.#split(gtid)[0]);
+    else this.add(before);
+  }
+
+  /** Whether each domain of `other` has come as far here. */
+  includes(other: MariadbGtidPosition): boolean {
+    return [...other.#domains].every(([domain, { number }]) => (this.#domains.get(domain)?.number ?? -1) >= number);
+  }
+
   toString(): string {
     return [...this.#domains]
       .sort(([a], [b]) => a - b)

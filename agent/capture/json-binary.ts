@@ -1,5 +1,6 @@
 /**
- * MySQL's binary JSON as the text that the server itself prints for it.
+ * MySQL's binary JSON as the text that the server itself prints for it, with marks for the types that the text does not
+ * tell (shared/typed-json.ts).
  *
  * Format: sql-common/json_binary.h of MySQL. Text: Json_wrapper::to_string (sql-common/json_dom.cc): `, ` and `: ` as
  * separators, members in stored order, doubles always with a point or an exponent, decimals as numbers, dates and times
@@ -8,6 +9,8 @@
  * Invariants: integers are exact at 64 bits; every offset is checked against the document's end; depth is bounded as the
  * server bounds it (100), so that a damaged document can neither be read past its bytes nor exhaust the stack.
  */
+import { integerMark, markedDocument, markedValue } from '../../shared/typed-json.ts';
+import type { HiddenType } from '../../shared/typed-json.ts';
 import { decimalText, decimalSize } from './number-text.ts';
 
 const MAX_DEPTH = 100;
@@ -33,6 +36,12 @@ const TYPE_DATE = 10;
 const TYPE_TIME = 11;
 const TYPE_DATETIME = 12;
 const TYPE_DECIMAL = 246;
+const TIME_TYPES = {
+  [TYPE_TIMESTAMP]: 'TIMESTAMP',
+  [TYPE_DATE]: 'DATE',
+  [TYPE_TIME]: 'TIME',
+  [TYPE_DATETIME]: 'DATETIME',
+} as const;
 
 /** Thrown where the bytes do not have the form; the caller adds table and column. */
 export class MalformedJson extends Error {
@@ -85,6 +94,8 @@ function packedTime(type: number, packed: bigint): string {
 
 class Reader {
   readonly #bytes: Buffer;
+  /** Whether a value was read that has a mark. */
+  typed = false;
 
   constructor(bytes: Buffer) {
     this.#bytes = bytes;
@@ -92,6 +103,16 @@ class Reader {
 
   #check(at: number, length: number): void {
     if (at + length > this.#bytes.length) throw new MalformedJson('ends too early');
+  }
+
+  #marked(type: HiddenType, printed: string): string {
+    this.typed = true;
+    return markedValue(type, printed);
+  }
+
+  #integer(value: number | bigint, unsigned: boolean): string {
+    const type = integerMark(value, unsigned);
+    return type === null ? String(value) : this.#marked(type, String(value));
   }
 
   /** Value of `type` whose body begins at `at`. */
@@ -114,19 +135,19 @@ class Reader {
         return String(bytes.readInt16LE(at));
       case UINT16:
         this.#check(at, 2);
-        return String(bytes.readUInt16LE(at));
+        return this.#integer(bytes.readUInt16LE(at), true);
       case INT32:
         this.#check(at, 4);
         return String(bytes.readInt32LE(at));
       case UINT32:
         this.#check(at, 4);
-        return String(bytes.readUInt32LE(at));
+        return this.#integer(bytes.readUInt32LE(at), true);
       case INT64:
         this.#check(at, 8);
-        return bytes.readBigInt64LE(at).toString();
+        return this.#integer(bytes.readBigInt64LE(at), false);
       case UINT64:
         this.#check(at, 8);
-        return bytes.readBigUInt64LE(at).toString();
+        return this.#integer(bytes.readBigUInt64LE(at), true);
       case DOUBLE:
         this.#check(at, 8);
         return jsonDouble(bytes.readDoubleLE(at));
@@ -181,18 +202,18 @@ class Reader {
         if (precision < scale || length - 2 !== decimalSize(precision, scale)) {
           throw new MalformedJson('holds a malformed decimal');
         }
-        return decimalText(data, 2, precision, scale);
+        return this.#marked('DECIMAL', decimalText(data, 2, precision, scale));
       }
       case TYPE_DATE:
       case TYPE_TIME:
       case TYPE_DATETIME:
       case TYPE_TIMESTAMP:
         if (length !== 8) throw new MalformedJson('holds a malformed time');
-        return `"${packedTime(type, data.readBigInt64LE(0))}"`;
+        return this.#marked(TIME_TYPES[type], `"${packedTime(type, data.readBigInt64LE(0))}"`);
       default: {
         // The server's base64 breaks lines after 76 characters, here too.
         const base64 = data.toString('base64').replace(/(.{76})(?=.)/g, '$1\n');
-        return JSON.stringify(`base64:type${type}:${base64}`);
+        return this.#marked('OPAQUE', JSON.stringify(`base64:type${type}:${base64}`));
       }
     }
   }
@@ -272,24 +293,45 @@ export function jsonTree(bytes: Buffer): JsonTree {
   return new Reader(bytes).tree(bytes[0]!, 1, 0);
 }
 
-/** The tree's text; members in no particular order. */
+/** The tree's text, as the server prints what it stores. */
 export function treeText(tree: JsonTree): string {
+  return markedDocument(plainText(tree), isTyped(tree));
+}
+
+function isTyped(tree: JsonTree): boolean {
+  if (tree.kind === 'scalar') return tree.text.startsWith('<');
+  return tree.kind === 'array' ? tree.items.some(isTyped) : [...tree.members.values()].some(isTyped);
+}
+
+function plainText(tree: JsonTree): string {
   switch (tree.kind) {
     case 'object':
-      return `{${[...tree.members].map(([key, value]) => `${JSON.stringify(key)}: ${treeText(value)}`).join(', ')}}`;
+      return `{${inServerOrder(tree.members)
+        .map(([key, value]) => `${JSON.stringify(key)}: ${plainText(value)}`)
+        .join(', ')}}`;
     case 'array':
-      return `[${tree.items.map(treeText).join(', ')}]`;
+      return `[${tree.items.map(plainText).join(', ')}]`;
     case 'scalar':
       return tree.text;
   }
 }
 
+/** Shorter names first, then by their bytes (Json_key_comparator). */
+function inServerOrder(members: ReadonlyMap<string, JsonTree>): (readonly [string, JsonTree])[] {
+  return [...members]
+    .map(([key, value]) => ({ key, value, bytes: Buffer.from(key) }))
+    .sort((a, b) => a.bytes.length - b.bytes.length || Buffer.compare(a.bytes, b.bytes))
+    .map(({ key, value }) => [key, value]);
+}
+
 /**
- * The text of a JSON column's value. An empty value, which the server can store as the implicit default of a NOT NULL
+ * The document of a JSON column's value. An empty value, which the server can store as the implicit default of a NOT NULL
  * column, prints as null.
  * @throws MalformedJson
  */
 export function jsonText(bytes: Buffer): string {
   if (bytes.length === 0) return 'null';
-  return new Reader(bytes).value(bytes[0]!, 1, 0);
+  const reader = new Reader(bytes);
+  const text = reader.value(bytes[0]!, 1, 0);
+  return markedDocument(text, reader.typed);
 }

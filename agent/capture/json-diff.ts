@@ -1,7 +1,7 @@
 /**
  * Partial updates of JSON columns (binlog_row_value_options=PARTIAL_JSON): what a document is after the logged changes.
  *
- * A change names a place in the document that was before (`$.a.b[2]`) and replaces, inserts or removes the value there;
+ * A change names a place in the document that was before (`$.a.b[2]`, `$.a[last-1]`) and replaces, inserts or removes the value there;
  * changes are applied in order. Format: sql-common/json_diff.cc of MySQL (Json_diff_vector::read_binary).
  *
  * Invariant: a change whose place is not there is an error, never skipped: the server has applied it, so the document
@@ -15,7 +15,8 @@ const REPLACE = 0;
 const INSERT = 1;
 const REMOVE = 2;
 
-type Leg = string | number;
+/** A member's name, or the number of a cell, counted from the front (0: the first) or from the end (0: the last). */
+type Leg = string | { readonly at: number; readonly fromEnd: boolean };
 
 /**
  * The text of the document after the changes.
@@ -25,64 +26,92 @@ type Leg = string | number;
  */
 export function applyJsonDiffs(before: Buffer, diffs: Buffer): string {
   if (diffs.length === 0) return jsonText(before);
-  let tree = jsonTree(before);
+  const document: Place = { tree: jsonTree(before), parent: null, leg: null };
   const reader: ByteReader = new ByteReader(diffs, 'partial JSON update');
   while (reader.left > 0) {
     const operation = reader.u8();
     const path = readPath(reader.text(reader.lengthCoded()));
     const value = operation === REMOVE ? null : jsonTree(reader.slice(reader.lengthCoded()));
-    tree = change(tree, operation, path, value);
+    change(document, operation, path, value);
   }
-  return treeText(tree);
+  return treeText(document.tree);
 }
 
-function change(tree: JsonTree, operation: number, path: readonly Leg[], value: JsonTree | null): JsonTree {
-  const last = path.at(-1);
-  if (last === undefined) {
-    if (operation !== REPLACE || value === null) throw new MalformedJson('is changed at its root in an unknown way');
-    return value;
-  }
-  let parent = tree;
-  for (const leg of path.slice(0, -1)) parent = child(parent, leg);
+/** Where a value stands. */
+interface Place {
+  tree: JsonTree;
+  /** The container that it is in, and under what; null: it is the whole document. */
+  readonly parent: JsonTree | null;
+  readonly leg: string | number | null;
+}
+
+function change(document: Place, operation: number, path: readonly Leg[], value: JsonTree | null): void {
   switch (operation) {
-    case REPLACE:
-      child(parent, last);
-      put(parent, last, value);
-      return tree;
-    case INSERT:
-      if (parent.kind === 'array' && typeof last === 'number' && value !== null) {
-        if (last > parent.items.length) throw new MalformedJson('has no such place in an array');
-        parent.items.splice(last, 0, value);
-      } else put(parent, last, value);
-      return tree;
-    case REMOVE:
-      child(parent, last);
-      if (parent.kind === 'array' && typeof last === 'number') parent.items.splice(last, 1);
-      else if (parent.kind === 'object' && typeof last === 'string') parent.members.delete(last);
-      return tree;
+    case REPLACE: {
+      const place = seek(document, path);
+      if (value === null) throw new MalformedJson('is changed to nothing');
+      const { parent, leg } = place;
+      if (parent === null) document.tree = value;
+      else if (parent.kind === 'array') parent.items[Number(leg)] = value;
+      else if (parent.kind === 'object') parent.members.set(String(leg), value);
+      return;
+    }
+    case INSERT: {
+      const { tree } = seek(document, path.slice(0, -1));
+      const leg = path.at(-1);
+      if (value === null || leg === undefined) throw new MalformedJson('is changed at its root in an unknown way');
+      if (tree.kind === 'object' && typeof leg === 'string') tree.members.set(leg, value);
+      else if (tree.kind === 'array' && typeof leg === 'object') tree.items.splice(insertAt(leg, tree.items), 0, value);
+      else throw new MalformedJson('has no place for a partial update');
+      return;
+    }
+    case REMOVE: {
+      const { parent, leg } = seek(document, path);
+      if (parent === null) throw new MalformedJson('is removed altogether');
+      if (parent.kind === 'array') parent.items.splice(Number(leg), 1);
+      else if (parent.kind === 'object') parent.members.delete(String(leg));
+      return;
+    }
     default:
       throw new MalformedJson(`is changed in an unknown way (${operation})`);
   }
 }
 
-function child(parent: JsonTree, leg: Leg): JsonTree {
-  let found: JsonTree | undefined;
-  if (typeof leg === 'string') found = parent.kind === 'object' ? parent.members.get(leg) : undefined;
-  // Where there is no array, [0] is the value itself.
-  else if (parent.kind !== 'array') found = leg === 0 ? parent : undefined;
-  else found = parent.items[leg];
-  if (found === undefined) throw new MalformedJson('has no value where a partial update changes one');
-  return found;
+/** The place at the end of the path. */
+function seek(document: Place, path: readonly Leg[]): Place {
+  let place = document;
+  for (const leg of path) {
+    const parent = place.tree;
+    if (typeof leg === 'object' && parent.kind !== 'array') {
+      // To a path any other value is an array of itself.
+      if (cellOf(leg, 1) !== 0) missing();
+      continue;
+    }
+    let found: JsonTree | undefined;
+    let under: string | number = 0;
+    if (typeof leg === 'string') found = parent.kind === 'object' ? parent.members.get((under = leg)) : undefined;
+    else if (parent.kind === 'array') found = parent.items[(under = cellOf(leg, parent.items.length))];
+    if (found === undefined) missing();
+    else place = { tree: found, parent, leg: under };
+  }
+  return place;
 }
 
-function put(parent: JsonTree, leg: Leg, value: JsonTree | null): void {
-  if (value !== null && parent.kind === 'object' && typeof leg === 'string') parent.members.set(leg, value);
-  else if (value !== null && parent.kind === 'array' && typeof leg === 'number') parent.items[leg] = value;
-  else throw new MalformedJson('has no place for a partial update');
+function missing(): never {
+  throw new MalformedJson('has no value where a partial update changes one');
+}
+
+function cellOf({ at, fromEnd }: Exclude<Leg, string>, size: number): number {
+  return fromEnd ? size - 1 - at : at;
+}
+
+/** What is beyond either end goes to that end, as at the server. */
+function insertAt(leg: Exclude<Leg, string>, items: readonly JsonTree[]): number {
+  return Math.min(items.length, Math.max(0, cellOf(leg, items.length)));
 }
 
 const KEY = /\.(?:"((?:[^"\\]|\\.)*)"|([\p{ID_Start}$_][\p{ID_Continue}$\u200c\u200d]*))/uy;
-const CELL = /\[(\d+)\]/y;
+const CELL = /\[(?:(\d+)|last(?: *- *(\d+))?)\]/y;
 
 /** A path as Json_path::to_string writes it; logged without the `$`. */
 function readPath(text: string): Leg[] {
@@ -100,7 +129,10 @@ function readPath(text: string): Leg[] {
     CELL.lastIndex = at;
     const cell = CELL.exec(text);
     if (cell === null) throw new MalformedJson(`is changed at a place that is not understood: ${text.slice(0, 100)}`);
-    legs.push(Number(cell[1]));
+    const [, fromFront, fromEnd = '0'] = cell;
+    legs.push(
+      fromFront === undefined ? { at: Number(fromEnd), fromEnd: true } : { at: Number(fromFront), fromEnd: false },
+    );
     at += cell[0].length;
   }
   return legs;

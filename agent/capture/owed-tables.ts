@@ -2,9 +2,9 @@
  * Tables that cascades may have changed without a word in the binlog: they are copied again, and stale until then. Not at
  * each such change, but once they have been quiet for a while, or have gone on for long.
  */
+import { tableKey } from '../../shared/table-name.ts';
 import { markStale, queueTables } from '../snapshot/progress.ts';
 import type { QueuedTable, SnapshotProgress } from '../snapshot/progress.ts';
-import { tableKey } from './batcher.ts';
 import type { PendingCopies } from './pending-copies.ts';
 
 /** Copied when changes have been quiet for so long, or have gone on for so long. */
@@ -41,14 +41,14 @@ export class OwedTables {
     );
     if (next !== before) this.#since = now;
     this.#lastAt = now;
-    for (const { schema, name } of captured) this.#tables.add(tableKey(schema, name));
+    for (const table of captured) this.#tables.add(tableKey(table));
     if (next === before && before.queuedStaleSince !== null) return;
     copies.change(() => markStale(next, at()));
   }
 
   /** Whether all that is queued to be copied is owed, and more of that is likely to come. */
   growing({ queued, queuedWhole }: SnapshotProgress, restUntilMs: number): boolean {
-    if (queuedWhole || !queued.every(({ schema, name }) => this.#tables.has(tableKey(schema, name)))) return false;
+    if (queuedWhole || !queued.every(table => this.#tables.has(tableKey(table)))) return false;
     const now = this.#o.now();
     return now < restUntilMs || (now - this.#lastAt < QUIET_MS && now - this.#since < MOST_MS);
   }

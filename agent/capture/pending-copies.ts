@@ -37,6 +37,14 @@ export class PendingCopies {
     if (next !== progress) this.#pending = next;
   }
 
+  /** Whether the table is to be copied anyway; null: whether all tables are. */
+  areAsked(table: QueuedTable | null): boolean {
+    const { queued, queuedWhole, whole, finished, tables } = this.progress;
+    if (queuedWhole || (whole && !finished)) return true;
+    const named = finished ? queued : [...queued, ...tables];
+    return table !== null && named.some(each => each.schema === table.schema && each.name === table.name);
+  }
+
   /** All tables: nobody knows what has changed. @param at since when, ISO */
   copyAll(at: string): void {
     this.change(progress => markStale(queueWhole(progress), at));

@@ -6,13 +6,17 @@ import type { Cascade } from './cascades.ts';
 import type { SourceConnection } from './source.ts';
 import { RESERVED_COLUMNS } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { fault, ok, warning } from '../../shared/findings.ts';
+import { fault, faultOf, ok, warning } from '../../shared/findings.ts';
 import type { Finding } from '../../shared/findings.ts';
-import { quoteName } from '../../shared/sql.ts';
+import { quoteName, quoteTable } from '../../shared/sql.ts';
+import { tableText } from '../../shared/table-name.ts';
+import { columnKey } from '../../shared/identifiers.ts';
 import { missingSelects } from './select-rights.ts';
+import { bytesHint, isTextType } from './column-choice.ts';
 import type { Selection } from './selection.ts';
 import type { SourceIdentity } from './source.ts';
 import type { CapturedTable } from './tables.ts';
+import { UnloggedWrites } from './unlogged-writes.ts';
 
 interface SettingRule {
   readonly name: string;
@@ -125,7 +129,14 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
 /** What the server commits without logging it: capture would never see it. */
 async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<string, string>): Promise<Finding[]> {
   if (!isOn(values.get('log_bin') ?? '')) return [];
-  const findings = (await binlogFilters(source)).map(filter =>
+  let filters: readonly string[];
+  try {
+    filters = await binlogFilters(source);
+  } catch (error) {
+    if (error instanceof UnloggedWrites) return [faultOf('source.log_bin', error)];
+    throw error;
+  }
+  const findings = filters.map(filter =>
     fault(
       'source.binlog_filter',
       'SOURCE_SETTING',
@@ -251,7 +262,7 @@ export function checkTargets(tables: readonly CapturedTable[], selection: Select
   const byTarget = Map.groupBy(tables, ({ schema, name }) => selection.targetName(schema, name));
   return [...byTarget].flatMap(([target, sharing]) => {
     if (sharing.length < 2) return [];
-    const names = sharing.map(({ schema, name }) => `${schema}.${name}`).join(' and ');
+    const names = sharing.map(tableText).join(' and ');
     return [
       fault(`table ${target}`, 'SOURCE_TABLE', `${names} would share this name at the head office`, {
         cure: 'give all but one another name in tables.map, or exclude them',
@@ -262,6 +273,19 @@ export function checkTargets(tables: readonly CapturedTable[], selection: Select
 
 /** A key that applications do not see. */
 const ADD_KEY = 'ADD COLUMN row_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT INVISIBLE PRIMARY KEY';
+
+/** Character sets that take codes which no server can print in Unicode (sjis 0x878A, ujis 0x8FA1A1, big5 0xA3C2). */
+const HAVE_UNPRINTABLE: ReadonlySet<string> = new Set([
+  'sjis',
+  'cp932',
+  'ujis',
+  'eucjpms',
+  'big5',
+  'gbk',
+  'gb2312',
+  'euckr',
+  'filename',
+]);
 
 /** Tables that are captured: those that cannot be, and those that need to be known of. */
 export function checkTables(tables: readonly CapturedTable[], cascades: readonly Cascade[]): Finding[] {
@@ -274,17 +298,26 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
     );
   }
   for (const table of tables) {
-    const subject = `table ${table.schema}.${table.name}`;
-    const name = `${quoteName(table.schema)}.${quoteName(table.name)}`;
-    if (table.name.toLowerCase().startsWith('tributary_')) {
+    const subject = `table ${tableText(table)}`;
+    const name = quoteTable(table.schema, table.name);
+    if (columnKey(table.name).startsWith('tributary_')) {
       findings.push(
         fault(subject, 'SOURCE_TABLE', 'names that begin with tributary_ are reserved at the head office', {
-          cure: `rename it, or exclude it: tables.exclude: ["${table.schema}.${table.name}"]`,
+          cure: `rename it, or exclude it: tables.exclude: ["${tableText(table)}"]`,
         }),
       );
     }
     for (const column of table.columns) {
-      if (RESERVED_COLUMNS.includes(column.name.toLowerCase())) {
+      if (column.charset !== null && HAVE_UNPRINTABLE.has(column.charset) && isTextType(column.read)) {
+        findings.push(
+          warning(
+            `${subject}.${column.name}`,
+            `its character set ${column.charset} has codes without a Unicode character: a value with one stops capture`,
+            { cure: bytesHint(table, column.name) },
+          ),
+        );
+      }
+      if (RESERVED_COLUMNS.includes(columnKey(column.name))) {
         findings.push(
           fault(subject, 'SOURCE_TABLE', `the column name ${column.name} is reserved at the head office`, {
             statement: `ALTER TABLE ${name} RENAME COLUMN ${quoteName(column.name)} TO ${quoteName(`x${column.name}`)}`,
@@ -292,7 +325,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
         );
       }
     }
-    if (!table.columns.some(column => column.key !== undefined)) {
+    if (table.columns.length > 0 && !table.columns.some(column => column.key !== undefined)) {
       findings.push(
         warning(
           subject,
@@ -306,7 +339,9 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
         ),
       );
     }
-    if (table.leftOut.length > 0) {
+    if (table.columns.length === 0 && table.leftOut.length > 0) {
+      findings.push(warning(subject, 'is not captured: all its columns are generated, which MariaDB does not log'));
+    } else if (table.leftOut.length > 0) {
       findings.push(
         warning(
           subject,
@@ -317,7 +352,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
     if (table.problem !== null) {
       findings.push(
         fault(subject, 'VALUE_UNSUPPORTED', table.problem, {
-          cure: `exclude it: tables.exclude: ["${table.schema}.${table.name}"]`,
+          cure: `exclude it: tables.exclude: ["${tableText(table)}"]`,
         }),
       );
     }
@@ -328,7 +363,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
       warning(
         'source.foreign_keys',
         `${name} cascades, and this server does not log the rows that a cascade changes: after a DELETE in ` +
-          `${parent.schema}.${parent.name}, or a change of what is referenced, ${child.schema}.${child.name} is copied again`,
+          `${tableText(parent)}, or a change of what is referenced, ${tableText(child)} is copied again`,
       ),
     );
   }

@@ -9,8 +9,7 @@ import type { TextDecode } from './charsets.ts';
 import { readSession } from './events.ts';
 import type { Query } from './events.ts';
 import type { ServerCharsets } from './server-charsets.ts';
-import { USUAL_QUOTING } from './sql-tokens.ts';
-import type { Quoting } from './sql-tokens.ts';
+import type { Dialect } from './sql-tokens.ts';
 
 /** Bits of sql_mode, alike on both servers. */
 const ANSI_QUOTES = 0x4;
@@ -19,22 +18,28 @@ const BACKSLASH = 0x5c;
 /** Most bytes of one character in any character set of a client. */
 const MOST_BYTES = 4;
 
+/** What of a dialect is the session's, and not the server's. */
+export type SessionDialect = Omit<Dialect, 'mariadb' | 'version'>;
+
 export interface QueryText {
   readonly text: string;
-  readonly quoting: Quoting;
+  readonly dialect: SessionDialect;
 }
+
+const USUAL: SessionDialect = { backslash: true, ansi: false, nbspIsBlank: false };
 
 /** @throws LookAgain where the character set's table must be loaded first */
 export function queryText({ sql, status }: Query, charsets: ServerCharsets): QueryText {
   const plain = isAscii(sql);
   // Nearly all: nothing that the session's settings matter to.
-  if (plain && !sql.includes(BACKSLASH)) return { text: sql.toString('latin1'), quoting: USUAL_QUOTING };
+  if (plain && !sql.includes(BACKSLASH)) return { text: sql.toString('latin1'), dialect: USUAL };
   const { sqlMode, collation } = readSession(status);
   const quoting = { backslash: (sqlMode & NO_BACKSLASH_ESCAPES) === 0, ansi: (sqlMode & ANSI_QUOTES) !== 0 };
-  if (plain) return { text: sql.toString('latin1'), quoting };
+  if (plain) return { text: sql.toString('latin1'), dialect: { ...quoting, nbspIsBlank: false } };
   const charset = collation === null ? null : charsets.ofCollation(collation);
   const isUtf8 = charset === null || charset === 'binary' || charset === 'utf8mb3' || charset === 'utf8mb4';
-  return { text: isUtf8 ? sql.toString('utf8') : decoded(sql, textDecoder(charset)), quoting };
+  const text = isUtf8 ? sql.toString('utf8') : decoded(sql, textDecoder(charset));
+  return { text, dialect: { ...quoting, nbspIsBlank: !isUtf8 } };
 }
 
 /**

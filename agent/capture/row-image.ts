@@ -8,7 +8,11 @@
  */
 import type { Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import { UncarriedJson } from '../../shared/typed-json.ts';
 import { UndecodableText } from './charsets.ts';
+import { bytesHint, isTextType } from './column-choice.ts';
 import { MalformedJson } from './json-binary.ts';
 import { applyJsonDiffs } from './json-diff.ts';
 import type { JsonColumns } from './json-columns.ts';
@@ -18,6 +22,34 @@ import type { Cursor, Decoder } from './value-decoders.ts';
 import { TYPE } from './type-codes.ts';
 import { writerOf } from './value-writers.ts';
 import type { Writer } from './value-writers.ts';
+
+/** What lets capture go on behind rows that it cannot read: the table as it is by then. */
+export function cureByCopy(first: string, table: string): string {
+  return `${first}. Then \`tributary-agent snapshot ${table}\` copies the table and lets capture go on.`;
+}
+
+/** The same for a value that is no text of its character set, in a column of this wire type. */
+function undecodableHint(table: TableName, column: string, type: string): string {
+  const cure = cureByCopy('Correct the value at the branch (UPDATE)', tableText(table));
+  return isTextType(type) ? `${cure} ${bytesHint(table, column)}` : cure;
+}
+
+/** A column is in no image of a change. */
+export class AbsentColumn extends TributaryError {
+  /** Its absence looks as that of a generated column of MariaDB, which an update has in neither of its images. */
+  readonly asGenerated: boolean;
+
+  constructor(table: string, column: string, asGenerated: boolean) {
+    super('SOURCE_SETTING', `A change of ${table} was logged without its column ${column}.`, {
+      hint: cureByCopy(
+        "Run: SET GLOBAL binlog_row_image = 'FULL'; add binlog_row_image=FULL below [mysqld] in my.cnf, and look for " +
+          'sessions that set binlog_row_image',
+        table,
+      ),
+    });
+    this.asGenerated = asGenerated;
+  }
+}
 
 /** values[c][r]. */
 export type Columns = readonly (readonly Value[])[];
@@ -102,8 +134,7 @@ export class RowDecoder {
   }
 
   #where(): string {
-    const { schema, name } = this.#definition.table;
-    return `${schema}.${name}`;
+    return tableText(this.#definition.table);
   }
 
   /**
@@ -125,11 +156,12 @@ export class RowDecoder {
     into: JsonColumns | null = null,
   ): number {
     if (columnCount !== this.#definition.layouts.length) {
-      throw new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} has ${columnCount} columns.`);
+      throw this.#malformed(`has ${columnCount} columns`);
     }
     const second = kind === 'update' || kind === 'partial-update' ? this.#bitmapBytes : 0;
-    if (kind !== 'insert') this.#setPresent(this.#before, present, 0);
-    if (kind !== 'delete') this.#setPresent(this.#after, present, second);
+    const alike = second > 0 && present.subarray(0, second).equals(present.subarray(second));
+    if (kind !== 'insert') this.#setPresent(this.#before, present, 0, alike);
+    if (kind !== 'delete') this.#setPresent(this.#after, present, second, alike);
     let rows: number;
     if (into === null) rows = this.#readRows(kind, bytes, rowsAt, null);
     else {
@@ -174,7 +206,8 @@ export class RowDecoder {
   }
 
   #malformed(what: string): TributaryError {
-    return new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ${what}.`);
+    const hint = cureByCopy('Look whether the row can be read at the branch, and write it anew', this.#where());
+    return new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ${what}.`, { hint });
   }
 
   /** An after image, into JSON. */
@@ -295,39 +328,39 @@ export class RowDecoder {
   #explain(error: unknown, column: number): unknown {
     const { name, type } = this.#definition.table.columns[column]!;
     const where = `${this.#where()}, column ${name} (${type.slice(0, 60)})`;
-    if (error instanceof UndecodableText) {
+    if (error instanceof UndecodableText || error instanceof UncarriedJson) {
       return new TributaryError('VALUE_UNSUPPORTED', `${where}: ${error.message}.`, {
-        hint: 'Correct the value at the branch, or exclude the table.',
+        hint: undecodableHint(this.#definition.table, name, type),
         cause: error,
       });
     }
     if (error instanceof MalformedJson || error instanceof RangeError) {
-      return new TributaryError('EVENT_MALFORMED', `${where}: ${error.message}.`, { cause: error });
+      return new TributaryError('EVENT_MALFORMED', `${where}: ${error.message}.`, {
+        hint: cureByCopy('Write the value anew at the branch (UPDATE)', this.#where()),
+        cause: error,
+      });
     }
     return error;
   }
 
   /** Which columns an event's images hold; all that are not ignored must be there. */
-  #setPresent(image: Image, bitmaps: Buffer, at: number): void {
+  #setPresent(image: Image, bitmaps: Buffer, at: number, alike: boolean): void {
     const present = bitmaps.subarray(at, at + this.#bitmapBytes);
     if (image.present.equals(present)) return;
     const order: number[] = [];
     image.steps.forEach(({ ignored }, c) => {
       if ((((present[c >> 3] ?? 0) >> (c & 7)) & 1) === 1) order.push(c);
-      else if (!ignored) this.#refuseAbsent(c);
+      else if (!ignored) this.#refuseAbsent(c, alike);
     });
     image.order = order;
     image.present = Buffer.from(present);
   }
 
-  #refuseAbsent(column: number): never {
-    const { name } = this.#definition.table.columns[column]!;
-    throw new TributaryError('SOURCE_SETTING', `A change of ${this.#where()} was logged without its column ${name}.`, {
-      hint:
-        "Run: SET GLOBAL binlog_row_image = 'FULL'; add binlog_row_image=FULL below [mysqld] in my.cnf, and look for " +
-        `sessions that set binlog_row_image. Then \`tributary-agent snapshot ${this.#where()}\` copies the table and ` +
-        'lets capture go on.',
-    });
+  /** @param alike both images of an update lack the same columns */
+  #refuseAbsent(column: number, alike: boolean): never {
+    // With binlog_row_image=NOBLOB both images lack a text that stays.
+    const asGenerated = alike && this.#definition.layouts[column]!.code !== TYPE.blob;
+    throw new AbsentColumn(this.#where(), this.#definition.table.columns[column]!.name, asGenerated);
   }
 }
 

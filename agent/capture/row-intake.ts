@@ -4,10 +4,11 @@
  */
 import type { BatchBody, TableDescription } from '../../shared/batch.ts';
 import { TributaryError, assert } from '../../shared/errors.ts';
-import { TableBuffer, tableKey } from './batcher.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import { TableBuffer } from './batcher.ts';
 import type { Batcher, ChangeBuffer } from './batcher.ts';
 import type { Cascades } from './cascades.ts';
-import type { TableName } from './statements.ts';
 import type { TableWriter } from './group-sink.ts';
 import { LookAgain } from './look-again.ts';
 import type { PreparedRows } from './prepared-rows.ts';
@@ -26,6 +27,8 @@ export interface RowIntakeOptions {
   readonly taking: () => boolean;
   /** The table's definition has changed since the catalogue was asked. */
   readonly isRedefined: (schema: string, name: string) => boolean;
+  /** The stream's rows of the table are its history as well. */
+  readonly isVersioned: (schema: string, name: string) => boolean;
   /** Rows of these tables may have changed without a word. */
   readonly owe: (children: readonly TableName[]) => void;
   readonly countRows: (schema: string, name: string, op: 'upsert' | 'delete', rows: number) => void;
@@ -49,14 +52,17 @@ export class RowIntake {
     if (isSequence(definition)) return null;
     // MySQL's TableMap tells all; MariaDB's catalogue knows of its tables what the binlog does not.
     if (facts.flavor === 'mariadb' && this.#o.isRedefined(schema, name)) {
-      throw new LookAgain(`table ${schema}.${name} was redefined: the catalogue is read again`);
+      throw new LookAgain(`table ${tableText({ schema, name })} was redefined: the catalogue is read again`);
     }
+    // A copy follows.
+    if (this.#o.isVersioned(schema, name)) return null;
     if (!facts.canRead(schema, name)) {
       // Should nothing follow that takes it away, the copy says so.
       if (taking()) owe([{ schema, name }]);
       return null;
     }
     const view = viewTable(definition, facts.of(schema, name), selection);
+    if (view.columns.length === 0) return null;
     const description: TableDescription = {
       schema,
       name: selection.targetName(schema, name),
@@ -135,7 +141,7 @@ export class RowIntake {
         const buffer = batcher.table(description);
         buffer.take(change);
         const { schema, name: target } = description;
-        const following = cascades.of(schema, this.#targets.get(tableKey(schema, target)) ?? target);
+        const following = cascades.of(schema, this.#targets.get(tableKey(description)) ?? target);
         if (following !== null) this.#o.owe(following.children);
         const op = change.op === 'delete' || change.op === 'remove' ? 'delete' : 'upsert';
         this.#o.countRows(schema, target, op, change.rows);
@@ -149,12 +155,12 @@ export class RowIntake {
   clear({ schema, name }: TableName): void {
     const target = this.#o.selection.targetName(schema, name);
     this.#o.batcher.truncate(schema, target);
-    this.#targets.delete(tableKey(schema, target));
+    this.#targets.delete(tableKey({ schema, name: target }));
   }
 
   /** Two source tables under one name would mix their rows at the head office unseen. */
   #claim(schema: string, name: string, target: string): void {
-    const key = tableKey(schema, target);
+    const key = tableKey({ schema, name: target });
     const holder = this.#targets.get(key) ?? name;
     if (holder !== name) {
       throw new TributaryError('SOURCE_TABLE', `tables ${holder} and ${name} of ${schema} are both to be ${target}`, {

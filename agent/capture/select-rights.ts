@@ -3,6 +3,8 @@
  * say that it is there: a snapshot would pass it by without a word. Pure.
  */
 import { quoteGrantedDatabase, quoteName, quoteTable } from '../../shared/sql.ts';
+import { splitNames } from '../../shared/table-name.ts';
+import { readableBy } from './grant-lines.ts';
 
 /** A pattern of `tables.include` whose tables the account may not see all of, and what would let it. */
 export interface MissingSelect {
@@ -10,14 +12,6 @@ export interface MissingSelect {
   /** As a GRANT names it. */
   readonly on: string;
 }
-
-interface Grant {
-  readonly revoked: boolean;
-  readonly schema: string;
-  readonly table: string;
-}
-
-const LINE = /^(GRANT|REVOKE) (.+) ON (?:TABLE )?(\*|`(?:[^`]|``)+`)\.(\*|`(?:[^`]|``)+`) (?:TO|FROM) /;
 
 /**
  * @param grants lines of SHOW GRANTS
@@ -32,16 +26,14 @@ export function missingSelects(
   wildcards = true,
 ): readonly MissingSelect[] {
   const fold = (name: string): string => (ignoreCase ? name.toLowerCase() : name);
-  const readable = grants.flatMap(selectOf).map(grant => ({
+  const readable = grants.flatMap(readableBy).map(grant => ({
     ...grant,
     schema: fold(grant.schema),
     table: fold(grant.table),
   }));
   const everywhere = readable.some(({ revoked, schema, table }) => !revoked && schema === '*' && table === '*');
   return include.flatMap(pattern => {
-    const dot = pattern.indexOf('.');
-    const schema = fold(dot < 0 ? pattern : pattern.slice(0, dot));
-    const table = fold(dot < 0 ? '*' : pattern.slice(dot + 1));
+    const [schema = '*', table = '*'] = (splitNames(pattern) ?? []).map(fold);
     const anySchema = isPattern(schema);
     // Partial revokes take a schema out of what was granted everywhere.
     const revoked = readable.some(grant => grant.revoked && (anySchema || grant.schema === schema));
@@ -60,20 +52,6 @@ export function missingSelects(
 function placeOf(schema: string, table: string, wildcards: boolean): string {
   if (isPattern(schema)) return schema === '*' || !wildcards ? '*.*' : `${quoteName(likeOf(schema))}.*`;
   return isPattern(table) ? `${quoteGrantedDatabase(schema)}.*` : quoteTable(schema, table);
-}
-
-/** What a line says of reading whole tables; nothing where it does not. */
-function selectOf(line: string): Grant[] {
-  const match = LINE.exec(line);
-  if (match === null) return [];
-  const [, verb, rights = '', schema = '', table = ''] = match;
-  // A right to some columns comes as SELECT (`a`, `b`).
-  const selects = rights.split(', ').some(right => /^(SELECT|ALL PRIVILEGES|ALL)$/.test(right));
-  return selects ? [{ revoked: verb === 'REVOKE', schema: unquoted(schema), table: unquoted(table) }] : [];
-}
-
-function unquoted(name: string): string {
-  return name.startsWith('`') ? name.slice(1, -1).replaceAll('``', '`') : name;
 }
 
 function isPattern(name: string): boolean {

@@ -1,5 +1,6 @@
 /** Which tables and columns are captured, and what the head office calls them. Pure. */
 import { TributaryError } from '../../shared/errors.ts';
+import { parseTable, splitNames, tableKey } from '../../shared/table-name.ts';
 import { ColumnHasher } from './column-choice.ts';
 import type { ColumnChoice } from './column-choice.ts';
 import type { StoredRules } from '../spool/progress.ts';
@@ -8,7 +9,10 @@ import type { StoredRules } from '../spool/progress.ts';
 const SYSTEM_SCHEMAS = new Set(['mysql', 'sys', 'information_schema', 'performance_schema']);
 
 export interface SelectionRules {
-  /** Patterns `schema.table`; `*` stands for any characters, `?` for one. */
+  /**
+   * Patterns `schema.table`; `*` stands for any characters, `?` for one. A dot of a name stands in backquotes:
+   * `` `a.b`.* ``.
+   */
   readonly include: readonly string[];
   readonly exclude: readonly string[];
   /** `schema.table` → the table's name at the head office. */
@@ -40,7 +44,12 @@ export interface Selection {
 export function createSelection(rules: SelectionRules, hashKey: string | null = null): Selection {
   const include = rules.include.map(patternToRegExp);
   const exclude = rules.exclude.map(patternToRegExp);
-  const map = new Map(Object.entries(rules.map));
+  const map = new Map(
+    Object.entries(rules.map).flatMap(([text, target]) => {
+      const table = parseTable(text);
+      return table === null ? [] : [[tableKey(table), { table, target }]];
+    }),
+  );
   const columns = Object.entries(rules.columns ?? {}).map(
     ([pattern, choice]) => [patternToRegExp(pattern), choice, pattern] as const,
   );
@@ -51,12 +60,14 @@ export function createSelection(rules: SelectionRules, hashKey: string | null = 
   return {
     rules: { include: included, exclude: excluded, map: mapped, columns: rules.columns ?? {}, hashedBy: fingerprint },
     column(schema, table, column) {
-      const full = `${schema}.${table}.${column}`;
+      const full = joined(schema, table, column);
       return columns.find(([pattern]) => pattern.test(full))?.[1] ?? null;
     },
     columnsFingerprint(schema, table) {
       // Which of the patterns can be about the table: the columns themselves are not known here.
-      const own = columns.filter(([, , pattern]) => patternToRegExp(tablePart(pattern)).test(`${schema}.${table}`));
+      const own = columns.filter(([, , pattern]) =>
+        partsToRegExp(partsOf(pattern).slice(0, -1)).test(joined(schema, table)),
+      );
       if (own.length === 0) return '';
       const hashed = own.some(([, choice]) => choice === 'hash');
       return JSON.stringify([own.map(([, choice, pattern]) => [pattern, choice]), hashed ? fingerprint : '']);
@@ -69,30 +80,44 @@ export function createSelection(rules: SelectionRules, hashKey: string | null = 
     },
     captures(schema, name) {
       if (SYSTEM_SCHEMAS.has(schema.toLowerCase())) return false;
-      const full = `${schema}.${name}`;
+      const full = joined(schema, name);
       return include.some(pattern => pattern.test(full)) && !exclude.some(pattern => pattern.test(full));
     },
     mayCaptureIn: schema =>
-      !SYSTEM_SCHEMAS.has(schema.toLowerCase()) && included.some(pattern => matchesFrom(`${schema}.`, pattern)),
-    targetName: (schema, name) => map.get(`${schema}.${name}`) ?? name,
-    sourceName: (schema, target) => {
-      const own = [...map].find(([from, to]) => to === target && from.startsWith(`${schema}.`));
-      return own === undefined ? target : own[0].slice(schema.length + 1);
-    },
+      !SYSTEM_SCHEMAS.has(schema.toLowerCase()) && included.some(pattern => matchesFrom(joined(schema, ''), pattern)),
+    targetName: (schema, name) => map.get(tableKey({ schema, name }))?.target ?? name,
+    sourceName: (schema, target) =>
+      [...map.values()].find(each => each.target === target && each.table.schema === schema)?.table.name ?? target,
   };
 }
 
+/** Between the names of a table or column where patterns are tried on them: no name holds it. */
+const BETWEEN = '\0';
+
+function joined(...names: readonly string[]): string {
+  return names.join(BETWEEN);
+}
+
+/** A text that is no pattern, as an old spool may have kept it, matches nothing. */
+function partsOf(pattern: string): readonly string[] {
+  return splitNames(pattern) ?? [];
+}
+
 function patternToRegExp(pattern: string): RegExp {
-  const text = pattern
+  return partsToRegExp(partsOf(pattern));
+}
+
+function partsToRegExp(parts: readonly string[]): RegExp {
+  const text = joined(...parts)
     .replace(/[.+^${}()|[\]\\]/g, '\\$&')
     .replaceAll('*', '.*')
-    .replaceAll('?', '.');
+    .replaceAll('?', `[^${BETWEEN}]`);
   return new RegExp(`^${text}$`, 'su');
 }
 
 /** Whether some text that begins so matches the pattern. */
 function matchesFrom(beginning: string, pattern: string): boolean {
-  const signs = Array.from(pattern);
+  const signs = Array.from(joined(...partsOf(pattern)));
   let places = new Set([0]);
   for (const character of beginning) {
     const next = new Set<number>();
@@ -100,14 +125,9 @@ function matchesFrom(beginning: string, pattern: string): boolean {
       let place = from;
       // A `*` takes this character and all that follow, or none.
       for (; signs[place] === '*'; place += 1) next.add(place);
-      if (signs[place] === '?' || signs[place] === character) next.add(place + 1);
+      if (signs[place] === character || (signs[place] === '?' && character !== BETWEEN)) next.add(place + 1);
     }
     places = next;
   }
   return places.size > 0;
-}
-
-/** A pattern for a column without the column's name: what follows the last dot. */
-function tablePart(pattern: string): string {
-  return pattern.slice(0, pattern.lastIndexOf('.'));
 }

@@ -11,11 +11,12 @@
 import { UndecodableText, charsetOfCollation, isBuiltIn } from './charsets.ts';
 import type { Charset, ForeignCharset } from './charsets.ts';
 import { LookAgain } from './look-again.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import { rowsOfEach } from './table-names.ts';
+import type { CatalogueSource } from './table-names.ts';
 
 /** What the tables are read through; a SourceConnection is one. */
-export interface CharsetSource {
-  rows(sql: string): Promise<Record<string, string | null>[]>;
-}
+export type CharsetSource = CatalogueSource;
 
 /** Where a code begins: what the server prints for what it cannot convert. */
 const UNKNOWN = '3F';
@@ -95,12 +96,13 @@ export class ServerCharsets {
     return this.#loaded.get(name) ?? null;
   }
 
-  /** Loads those that the server's tables use, and those that the stream has met. */
-  async loadUsed(source: CharsetSource): Promise<void> {
-    const used = await source.rows(
+  /** Loads those that these tables use, and those that the stream has met. */
+  async loadUsed(source: CharsetSource, tables: readonly TableName[]): Promise<void> {
+    const used = await rowsOfEach(
+      source,
+      tables,
       `SELECT DISTINCT CHARACTER_SET_NAME AS name FROM information_schema.COLUMNS
-        WHERE CHARACTER_SET_NAME IS NOT NULL
-          AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')`,
+        WHERE CHARACTER_SET_NAME IS NOT NULL`,
     );
     await this.load(
       source,

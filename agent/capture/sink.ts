@@ -20,9 +20,12 @@ import { CapturedThrough } from './captured-through.ts';
 import type { EndMark } from './captured-through.ts';
 import { Cascades } from './cascades.ts';
 import type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-sink.ts';
+import { LookAgain } from './look-again.ts';
 import { OwedTables } from './owed-tables.ts';
+import { ParentRows } from './parent-rows.ts';
 import { PendingCopies } from './pending-copies.ts';
 import { PreparedRows } from './prepared-rows.ts';
+import { AbsentColumn } from './row-image.ts';
 import { RowIntake } from './row-intake.ts';
 import { SchemaChanges } from './schema-changes.ts';
 import type { KnownCatalogue } from './schema-changes.ts';
@@ -90,10 +93,14 @@ export class CaptureSink implements GroupSink {
   readonly #batcher: Batcher;
   readonly #prepared: PreparedRows;
   readonly #rows: RowIntake;
+  readonly #parents: ParentRows;
   readonly #writer: SpoolWriter;
+  #hasTaken = false;
   #waiters: Waiter[] = [];
   /** What was in the open batch when a call failed is lost: nothing may be stored after it. */
   #broken = false;
+  /** Heartbeats since a group began last: that the stream idles, and for how long. */
+  idleHeartbeats = 0;
   /** When the oldest change of the open batch was taken; null: the batch is empty. */
   openSince: number | null = null;
 
@@ -119,15 +126,20 @@ export class CaptureSink implements GroupSink {
       onRedefined: () => options.onRedefined?.(),
       clear: table => this.#rows.clear(table),
     });
+    const following = {
+      cascades: catalogue?.cascades ?? new Cascades(null),
+      taking: () => this.#phase === 'taking',
+      owe: (children: readonly QueuedTable[]) => this.#owed.add(children, () => this.#statementTime()),
+    };
+    this.#parents = new ParentRows({ ...following, captures });
     this.#rows = new RowIntake({
+      ...following,
       selection,
       facts: catalogue?.facts ?? Facts.none(),
-      cascades: catalogue?.cascades ?? new Cascades(null),
       batcher: this.#batcher,
       prepared: this.#prepared,
-      taking: () => this.#phase === 'taking',
       isRedefined: (schema, name) => this.#schema.isRedefined(schema, name),
-      owe: children => this.#owed.add(children, () => this.#statementTime()),
+      isVersioned: (schema, name) => this.#schema.isVersioned(schema, name),
       countRows: (schema, name, op, rows) => counters.rows(schema, name, op, rows),
       onRows: () => {
         this.openSince ??= now();
@@ -205,6 +217,15 @@ export class CaptureSink implements GroupSink {
     this.#through.note(mark);
   }
 
+  /**
+   * Whether what held the stream up lies behind it: the server has no more, or a later group was taken.
+   * @param place how far the stream had come then; null: it was not read
+   */
+  hasPassed(place: StreamPlace | null): boolean {
+    if (this.#phase === 'verifying') return false;
+    return this.idleHeartbeats > 0 || (this.#hasTaken && (place === null || comparePlaces(this.#place, place) > 0));
+  }
+
   get empty(): boolean {
     return this.#batcher.empty;
   }
@@ -224,17 +245,23 @@ export class CaptureSink implements GroupSink {
   begin(group: GroupStart): void {
     assert(this.#group === null, 'a group begins inside a group');
     this.#group = group;
+    this.idleHeartbeats = 0;
     if (this.#phase === 'verifying') return;
     this.#batcher.begin();
   }
 
   /** The reader remembers the answer, so it must not depend on the phase: writers do. */
   wants(schema: string, name: string): boolean {
-    return this.#o.selection.captures(schema, name);
+    return this.#o.selection.captures(schema, name) || this.#parents.wants(schema, name);
+  }
+
+  asBytes(schema: string, name: string, column: string): boolean {
+    return this.#o.selection.column(schema, name, column) === 'bytes';
   }
 
   table(definition: SourceTable): TableWriter | null {
-    return this.wants(definition.schema, definition.name) ? this.#rows.writer(definition) : null;
+    const { schema, name } = definition;
+    return this.#o.selection.captures(schema, name) ? this.#rows.writer(definition) : this.#parents.writer(definition);
   }
 
   truncate(schema: string, name: string): void {
@@ -249,6 +276,7 @@ export class CaptureSink implements GroupSink {
     const group = this.#group;
     assert(group !== null, 'an XA step outside a group');
     if (this.#phase === 'verifying') return;
+    this.#parents.xa({ do: step, xid });
     switch (step) {
       case 'start':
         this.#prepared.start(xid, group.gtid ?? `${group.file}:${group.startOffset}`);
@@ -274,13 +302,11 @@ export class CaptureSink implements GroupSink {
   passes(error: TributaryError, table: QueuedTable | null): boolean {
     // The group that is read again to be compared was passed before.
     if (this.#phase === 'verifying') return true;
-    const { queued, queuedWhole, whole, finished, tables } = this.#copies.progress;
-    const named = finished ? queued : [...queued, ...tables];
-    const asked =
-      queuedWhole ||
-      (whole && !finished) ||
-      (table !== null && named.some(each => each.schema === table.schema && each.name === table.name));
-    if (!asked) return false;
+    if (table !== null && !this.#o.selection.captures(table.schema, table.name)) {
+      this.#parents.unread(table);
+      return true;
+    }
+    if (!this.#copies.areAsked(table) && !this.#wasGenerated(error)) return false;
     // Again, from here on: what a running snapshot has read is older.
     const at = this.#statementTime();
     if (table !== null) this.#copies.copyAgain([{ schema: table.schema, name: table.name }], at);
@@ -289,15 +315,27 @@ export class CaptureSink implements GroupSink {
     return true;
   }
 
+  /**
+   * Whether a column that a change lacks may have been generated when the change was made, though it is not by now. What has
+   * changed that is in the stream behind the change, and copies the table.
+   */
+  #wasGenerated(error: TributaryError): boolean {
+    const { catalogue } = this.#o;
+    if (!(error instanceof AbsentColumn) || !error.asGenerated || catalogue?.facts.flavor !== 'mariadb') return false;
+    if (comparePlaces(this.#place, catalogue.at) < 0) return true;
+    throw new LookAgain(`${error.message} The catalogue is read again`);
+  }
+
   end(mark: GroupEnd): void {
     const group = this.#group;
     assert(group !== null, 'a group ends outside a group');
     this.#group = null;
     const taken = identityOf(group, mark);
     if (this.#phase === 'verifying') {
-      this.#verify(taken);
+      this.#verify(taken, mark);
       return;
     }
+    this.#hasTaken = true;
     this.#position.take(taken, mark);
     this.#place = this.#position.end;
     this.#whole(() => this.#batcher.end());
@@ -309,16 +347,22 @@ export class CaptureSink implements GroupSink {
   heartbeat(place: StreamPlace): void {
     // A server that looks for the place to start at sends heartbeats meanwhile.
     if (this.#phase === 'verifying') return;
+    this.idleHeartbeats += 1;
     // A heartbeat may name a place past groups that the server did not send because it filters nothing but its own
     // bookkeeping events; the position itself moves at groups only.
     if (comparePlaces(place, this.#place) > 0) this.#place = place;
     this.#heard();
   }
 
-  #verify(read: LastGroup): void {
+  #verify(read: LastGroup, mark: GroupEnd): void {
     const expected = this.#expected;
     assert(expected !== null, 'nothing to verify');
-    verifySame(expected, read);
+    const isSameServer = this.#o.position.source.server === this.#o.server;
+    verifySame(expected, read, isSameServer);
+    if (!isSameServer) {
+      this.#position.moveTo(read, mark);
+      this.#place = this.#position.end;
+    }
     this.#phase = 'taking';
     this.#o.onQuiet();
   }

@@ -6,8 +6,16 @@ import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
 import type { MysqlSettings } from '../../shared/link-settings.ts';
 import { connectMysql, mysqlError, streamCells } from '../../shared/mysql.ts';
-import { quoteName } from '../../shared/sql.ts';
+import { quoteTable } from '../../shared/sql.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
+import type { ServerRun } from '../spool/server-seen.ts';
 import type { Cascade } from './cascades.ts';
+import { MariadbGtidPosition } from './gtid-set.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import { rowsOfEach } from './table-names.ts';
+import type { CatalogueRow } from './table-names.ts';
+import { UnloggedWrites } from './unlogged-writes.ts';
+import { restrictingForeignKeys } from './foreign-key-rules.ts';
 
 /** Rows of a stream that wait to be asked for. */
 const STREAMED_ROWS = 256;
@@ -187,8 +195,13 @@ export class SourceConnection {
 
   /** Whether this server takes changes over from another one. */
   async isReplica(): Promise<boolean> {
+    return (await this.#replicaStatus()).length > 0;
+  }
+
+  /** A row for each source that it takes changes over from. */
+  async #replicaStatus(): Promise<TextRow[]> {
     const { flavor } = await this.identity();
-    return (await this.rows(flavor === 'mariadb' ? 'SHOW ALL SLAVES STATUS' : 'SHOW REPLICA STATUS')).length > 0;
+    return this.rows(flavor === 'mariadb' ? 'SHOW ALL SLAVES STATUS' : 'SHOW REPLICA STATUS');
   }
 
   async #binlogStatus(): Promise<TextRow> {
@@ -198,11 +211,26 @@ export class SourceConnection {
     const row = (await this.rows(modern ? 'SHOW BINARY LOG STATUS' : 'SHOW MASTER STATUS'))[0];
     const file = row?.['File'];
     if (row === undefined || file === undefined || file === null) {
-      throw new TributaryError('SOURCE_SETTING', 'the branch database writes no binlog (log_bin is OFF)', {
-        hint: 'in my.cnf under [mysqld]: log_bin = binlog; the server must be restarted',
+      // With log_bin=ON as well, where it has closed its binlog for an error and goes on without.
+      throw new UnloggedWrites('the branch database writes no binlog', {
+        hint:
+          'look into its error log; in my.cnf under [mysqld]: log_bin = binlog; the server must be restarted; ' +
+          'then all tables are copied again by themselves',
       });
     }
     return row;
+  }
+
+  /** This run of the server, from its start to its end. */
+  async run(): Promise<ServerRun> {
+    const { flavor, server } = await this.identity();
+    const status = flavor === 'mariadb' ? 'information_schema.GLOBAL_STATUS' : 'performance_schema.global_status';
+    // In one statement: both times are the same one then.
+    const [row] = await this.rows(
+      `SELECT UNIX_TIMESTAMP() - VARIABLE_VALUE AS started, CONNECTION_ID() AS connection FROM ${status}
+        WHERE VARIABLE_NAME = 'Uptime'`,
+    );
+    return { server, startedAt: Math.round(Number(row?.['started'])), connection: Number(row?.['connection']) };
   }
 
   /** The server's time, ISO 8601 UTC with six fractional digits. */
@@ -217,10 +245,39 @@ export class SourceConnection {
     return rows[0]?.['has'] === '1';
   }
 
-  /** Whether this server has executed all of the set. */
-  async hasExecuted(gtidSet: string): Promise<boolean> {
-    const rows = await this.rows('SELECT GTID_SUBSET(?, @@GLOBAL.gtid_executed) AS has', [gtidSet]);
-    return rows[0]?.['has'] === '1';
+  /** Whether this server has executed all of the set, or has so within so many seconds. */
+  async executes(gtidSet: string, seconds: number): Promise<boolean> {
+    const rows = await this.rows('SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?) AS late', [gtidSet, seconds]);
+    return rows[0]?.['late'] === '0';
+  }
+
+  /** MariaDB: the last transaction of each domain in this server's binlog, as GTIDs; up to a place, where one is given. */
+  async mariadbGtids(place?: BinlogPlace): Promise<string> {
+    const [row] =
+      place === undefined
+        ? await this.rows('SELECT @@GLOBAL.gtid_binlog_pos AS gtids')
+        : await this.rows('SELECT BINLOG_GTID_POS(?, ?) AS gtids', [place.file, place.offset]);
+    return row?.['gtids'] ?? '';
+  }
+
+  /** Whether this server is a replica that will have executed all of the set when it has applied what it has received. */
+  async willExecute(gtidSet: string): Promise<boolean> {
+    const { flavor } = await this.identity();
+    for (const row of await this.#replicaStatus()) {
+      if ((row['Replica_SQL_Running'] ?? row['Slave_SQL_Running']) !== 'Yes') continue;
+      if (flavor === 'mariadb') {
+        const received = MariadbGtidPosition.parse(row['Gtid_IO_Pos'] ?? '');
+        if (received.includes(MariadbGtidPosition.parse(gtidSet))) return true;
+        continue;
+      }
+      const received = (row['Retrieved_Gtid_Set'] ?? '').replaceAll('\n', '');
+      const [coming] = await this.rows('SELECT GTID_SUBSET(GTID_SUBTRACT(?, @@GLOBAL.gtid_executed), ?) AS comes', [
+        gtidSet,
+        received,
+      ]);
+      if (coming?.['comes'] === '1') return true;
+    }
+    return false;
   }
 
   /** MariaDB: the exact place in the binlog that this session's consistent snapshot stands for. */
@@ -241,31 +298,28 @@ export class SourceConnection {
     }
   }
 
-  /** Foreign keys whose cascades this server does not log; null: it logs all. */
-  async unloggedCascades(): Promise<Cascade[] | null> {
+  /**
+   * Foreign keys whose cascades this server does not log, of these tables and of all that they refer to; null: it logs all.
+   */
+  async unloggedCascades(tables: readonly TableName[]): Promise<Cascade[] | null> {
     const { flavor, version } = await this.identity();
     const [major = 0, minor = 0] = version.split('.').map(part => Number.parseInt(part, 10));
     if (flavor === 'mysql' && (major > 9 || (major === 9 && minor >= 6))) {
       const native = (await this.variables()).get('innodb_native_foreign_keys');
       if (native === undefined || native === 'OFF' || native === '0') return null;
     }
-    const parts = await this.rows(
-      `SELECT k.CONSTRAINT_SCHEMA AS cs, k.TABLE_NAME AS cn, k.CONSTRAINT_NAME AS name, k.REFERENCED_COLUMN_NAME AS part,
-              k.REFERENCED_TABLE_SCHEMA AS ps, k.REFERENCED_TABLE_NAME AS pn
-         FROM information_schema.KEY_COLUMN_USAGE k WHERE k.REFERENCED_TABLE_NAME IS NOT NULL`,
-    );
+    const parts = await this.#foreignKeys(tables);
     const cascades: Cascade[] = [];
-    for (const [, foreignKeys] of Map.groupBy(parts, row => `${row['cs'] ?? ''}.${row['cn'] ?? ''}`)) {
+    for (const [, foreignKeys] of Map.groupBy(parts, row => JSON.stringify([row['cs'], row['cn']]))) {
       const child = { schema: foreignKeys[0]?.['cs'] ?? '', name: foreignKeys[0]?.['cn'] ?? '' };
       // MariaDB shows the rules in its catalogue to those only who may do more than SELECT [live]; the statement shows them.
-      const [made] = await this.rows(`SHOW CREATE TABLE ${quoteName(child.schema)}.${quoteName(child.name)}`);
-      const lines = (made?.['Create Table'] ?? '').split('\n');
+      const [made] = await this.rows(`SHOW CREATE TABLE ${quoteTable(child.schema, child.name)}`);
+      const restricting = restrictingForeignKeys(made?.['Create Table'] ?? '');
       for (const [name, columns] of Map.groupBy(foreignKeys, row => row['name'] ?? '')) {
-        const line = lines.find(each => each.includes(`CONSTRAINT ${quoteName(name)} FOREIGN KEY`));
         // A rule that cannot be found is taken for a cascade: a needless copy costs less than a missed one.
-        if (line !== undefined && !/ ON (?:DELETE|UPDATE) (?:CASCADE|SET)\b/.test(line)) continue;
+        if (restricting.has(name)) continue;
         cascades.push({
-          name: `${child.schema}.${child.name}.${name}`,
+          name: `${tableText(child)}.${name}`,
           parent: { schema: columns[0]?.['ps'] ?? '', name: columns[0]?.['pn'] ?? '' },
           child,
           columns: columns.map(row => row['part'] ?? ''),
@@ -273,6 +327,27 @@ export class SourceConnection {
       }
     }
     return cascades;
+  }
+
+  /** Columns of the tables' foreign keys, and of those of the tables that they refer to, and so on. */
+  async #foreignKeys(tables: readonly TableName[]): Promise<CatalogueRow[]> {
+    const found: CatalogueRow[] = [];
+    const asked = new Set<string>();
+    for (let next = tables; next.length > 0;) {
+      for (const { schema, name } of next) asked.add(tableKey({ schema, name }));
+      const parts = await rowsOfEach(
+        this,
+        next,
+        `SELECT TABLE_SCHEMA AS cs, TABLE_NAME AS cn, CONSTRAINT_NAME AS name, REFERENCED_COLUMN_NAME AS part,
+                REFERENCED_TABLE_SCHEMA AS ps, REFERENCED_TABLE_NAME AS pn, ORDINAL_POSITION AS place
+           FROM information_schema.KEY_COLUMN_USAGE WHERE REFERENCED_TABLE_NAME IS NOT NULL`,
+      );
+      found.push(...parts.sort((a, b) => Number(a['place']) - Number(b['place'])));
+      const parents = parts.map(row => ({ schema: row['ps'] ?? '', name: row['pn'] ?? '' }));
+      const byKey = new Map(parents.map(parent => [tableKey(parent), parent]));
+      next = [...byKey].flatMap(([key, parent]) => (asked.has(key) ? [] : [parent]));
+    }
+    return found;
   }
 
   destroy(): void {

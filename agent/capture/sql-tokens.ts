@@ -1,43 +1,64 @@
 /**
- * Splits a logged statement into tokens, as far as telling tables by name needs it.
+ * Splits a logged statement into tokens as the server that logged it did: the only place where a statement's text is read
+ * by patterns. Everybody else asks for words, signs and names, so that a comment or a quote never changes what is found.
  *
- * Comments are passed by, but executable ones (of MySQL and of MariaDB) are read as the server read them.
+ * Comments are passed by wherever one may stand. Executable ones are text to the servers that they are for:
+ *   `/*! … * /`        both servers
+ *   `/*!NNNNN … * /`   MySQL from that version on; MariaDB, too, but for 5.7 to 9.99, which it takes to be MySQL's own
+ *   `/*M!… … * /`      MariaDB; a plain comment to MySQL
  * Quoted identifiers come without their quotes. Linear in the text; reads no further than it is asked to.
+ * Source: the lexers of both servers (sql_lex.cc), and [live: MySQL 9.7, MariaDB 11.8].
  */
 
 export interface Token {
-  /** Words in upper case; identifiers that were quoted, and strings, as they are; else one character. */
+  /** What in quotes of any kind stands there is never a keyword; a sign is one character. */
+  readonly kind: 'word' | 'quoted' | 'sign';
+  /** Words in upper case; what was quoted, as it is. */
   readonly text: string;
   /** The word as it was written. */
   readonly raw: string;
-  /** Was in quotes of any kind: never a keyword. */
-  readonly quoted: boolean;
 }
 
-/** How quotes are to be read, by the session's sql_mode. */
-export interface Quoting {
+/** How a server reads a statement. */
+export interface Dialect {
+  readonly mariadb: boolean;
+  /** As executable comments have it: 80406 is 8.4.6. */
+  readonly version: number;
   /** A backslash stands before a character that is meant as it is: not so with NO_BACKSLASH_ESCAPES. */
   readonly backslash: boolean;
   /** `"` quotes identifiers, where a backslash is one: ANSI_QUOTES. */
   readonly ansi: boolean;
+  /** U+00A0 is a blank, as in character sets of one byte; elsewhere it may be part of a name. */
+  readonly nbspIsBlank: boolean;
 }
 
-export const USUAL_QUOTING: Quoting = { backslash: true, ansi: false };
+/** How servers write statements of their own (SHOW …) for a session without sql_mode: what matters is in no comment. */
+export const AS_SHOWN: Dialect = { mariadb: false, version: 0, backslash: true, ansi: false, nbspIsBlank: false };
 
-const SPACE = /\s+/y;
-const LINE_COMMENT = /(?:#|--(?=\s|$))[^\n]*/y;
-const EXECUTABLE_COMMENT = /\/\*(?:!|M!)\d{0,6}/y;
-const WORD = /[\p{L}\p{N}_$\u0080-\uffff]+/uy;
+const BLANK = /[ \t-\r]+/y;
+const BLANK_OR_NBSP = /[ \t-\r\u00a0]+/y;
+const LINE_COMMENT = /(?:#|--(?=[\0- \u007f]|$))[^\n]*/y;
+const COMMENT = /\/\*(M?!)?/y;
+/** Six digits count where a blank follows; MariaDB does not ask for it. */
+const VERSION = { mysql: /\d{6}(?=[ \t-\r])|\d{5}/y, mariadb: /\d{5,6}/y } as const;
+const WORD = /[0-9A-Za-z_$\u0080-\u{10ffff}]+/uy;
+const WORD_WITHOUT_NBSP = /[0-9A-Za-z_$\u0080-\u009f\u00a1-\u{10ffff}]+/uy;
+const BEYOND_ASCII = /[^\0-\u007f]/;
+const BLANKS = /\s+/g;
+/** Comments for these versions MariaDB takes to be about features that MySQL alone has. */
+const MYSQL_ONLY = { from: 5_07_00, to: 9_99_99 };
 
 export class Tokens {
   readonly #text: string;
-  readonly #quoting: Quoting;
+  readonly #dialect: Dialect;
   #at = 0;
+  /** Inside an executable comment, whose end is still to come. */
+  #executing = false;
   #peeked: Token | null | undefined;
 
-  constructor(text: string, quoting = USUAL_QUOTING) {
+  constructor(text: string, dialect: Dialect) {
     this.#text = text;
-    this.#quoting = quoting;
+    this.#dialect = dialect;
   }
 
   #match(pattern: RegExp): string | null {
@@ -51,20 +72,49 @@ export class Tokens {
   #skipBlank(): void {
     for (;;) {
       const before = this.#at;
-      this.#match(SPACE);
+      this.#match(this.#dialect.nbspIsBlank ? BLANK_OR_NBSP : BLANK);
       this.#match(LINE_COMMENT);
-      if (this.#match(EXECUTABLE_COMMENT) === null && this.#text.startsWith('/*', this.#at)) {
-        const end = this.#text.indexOf('*/', this.#at + 2);
-        this.#at = end < 0 ? this.#text.length : end + 2;
+      const comment = this.#match(COMMENT);
+      if (comment !== null) this.#enter(comment);
+      if (this.#executing && this.#text.startsWith('*/', this.#at)) {
+        this.#at += 2;
+        this.#executing = false;
       }
-      // The end of an executable comment.
-      if (this.#text.startsWith('*/', this.#at)) this.#at += 2;
       if (this.#at === before) return;
     }
   }
 
+  /** Behind the beginning of a comment: into it where the server reads it, else behind its end. */
+  #enter(beginning: string): void {
+    const { mariadb, version } = this.#dialect;
+    const executable = beginning === '/*!' || (mariadb && beginning === '/*M!');
+    if (!executable) {
+      this.#skipComment();
+      return;
+    }
+    const digits = this.#match(mariadb ? VERSION.mariadb : VERSION.mysql);
+    const needed = Number(digits ?? 0);
+    const foreign =
+      mariadb && beginning === '/*!' && digits !== null && needed >= MYSQL_ONLY.from && needed <= MYSQL_ONLY.to;
+    if (needed <= version && !foreign) this.#executing = true;
+    // One that is not for this server may hold plain ones.
+    else this.#skipComment(true);
+  }
+
+  #skipComment(nested = false): void {
+    const end = this.#text.indexOf('*/', this.#at);
+    const inner = nested ? this.#text.indexOf('/*', this.#at) : -1;
+    if (inner >= 0 && inner < end) {
+      this.#at = inner + 2;
+      this.#skipComment();
+      this.#skipComment(true);
+      return;
+    }
+    this.#at = end < 0 ? this.#text.length : end + 2;
+  }
+
   #quoted(quote: string): Token {
-    const { backslash, ansi } = this.#quoting;
+    const { backslash, ansi } = this.#dialect;
     const escapes = backslash && (quote === "'" || (quote === '"' && !ansi));
     let text = '';
     let at = this.#at + 1;
@@ -81,13 +131,14 @@ export class Tokens {
       at += 1;
     }
     this.#at = at + 1;
-    return { text, raw: text, quoted: true };
+    return { kind: 'quoted', text, raw: text };
   }
 
   /** Another reader of the same text that goes on from here. */
   copy(): Tokens {
-    const copy = new Tokens(this.#text, this.#quoting);
+    const copy = new Tokens(this.#text, this.#dialect);
     copy.#at = this.#at;
+    copy.#executing = this.#executing;
     copy.#peeked = this.#peeked;
     return copy;
   }
@@ -110,10 +161,13 @@ export class Tokens {
     const character = this.#text[this.#at];
     if (character === undefined) return null;
     if (character === '`' || character === '"' || character === "'") return this.#quoted(character);
-    const word = this.#match(WORD);
-    if (word !== null) return { text: word.toUpperCase(), raw: word, quoted: false };
+    const word = this.#match(this.#dialect.nbspIsBlank ? WORD_WITHOUT_NBSP : WORD);
+    if (word !== null) {
+      // Keywords are ASCII: a letter whose capital is one must not make a keyword of a name.
+      return { kind: 'word', text: BEYOND_ASCII.test(word) ? word : word.toUpperCase(), raw: word };
+    }
     this.#at += 1;
-    return { text: character, raw: character, quoted: false };
+    return { kind: 'sign', text: character, raw: character };
   }
 
   #peek(): Token | null {
@@ -121,13 +175,12 @@ export class Tokens {
     return this.#peeked;
   }
 
-  /** Whether the next token is this word or character. */
-  peeks(text: string): boolean {
-    const token = this.#peek();
-    return token !== null && !token.quoted && token.text === text;
+  /** Whether the next token is one of these words or signs. */
+  peeks(...texts: readonly string[]): boolean {
+    return isToken(this.#peek() ?? undefined, ...texts);
   }
 
-  /** Takes the next token if it is this word or character. */
+  /** Takes the next token if it is this word or sign. */
   take(text: string): boolean {
     if (!this.peeks(text)) return false;
     this.#peeked = undefined;
@@ -137,8 +190,19 @@ export class Tokens {
   /** Takes the next token as a name; null if it is none. */
   identifier(): string | null {
     const token = this.#peek();
-    if (token === null || (!token.quoted && !/^[\p{L}\p{N}_$\u0080-\uffff]/u.test(token.raw))) return null;
+    if (token === null || token.kind === 'sign') return null;
     this.#peeked = undefined;
     return token.raw;
   }
+}
+
+/** Whether it is one of these words (in upper case) or signs. */
+export function isToken(token: Token | undefined, ...texts: readonly string[]): boolean {
+  return token !== undefined && token.kind !== 'quoted' && texts.includes(token.text);
+}
+
+/** The beginning of a statement, for a message. Values that it holds are cut off. */
+export function beginningOf(statement: string): string {
+  const line = statement.replace(BLANKS, ' ').slice(0, 60);
+  return statement.length > 60 ? `${line}…` : line;
 }

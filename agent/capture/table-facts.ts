@@ -1,14 +1,19 @@
 /**
  * What the catalogue knows of a table: which key identifies its rows, as the binlog has it too; and what the binlog does
- * not tell: on MariaDB, which columns are generated and which BINARY columns are really a UUID or an internet address.
+ * not tell: on MariaDB, which columns are generated or hidden and which BINARY columns are really a UUID or an internet address.
  *
  * The binlog's rows may be older than the catalogue. That is exact in the end all the same: facts are read before the
  * stream is, and again when the stream brings a statement that is newer than they are and changes a table; and every
  * such statement is followed by a snapshot of the table, or begins an empty one.
  */
 import type { Value } from '../../shared/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { inet4Text, inet6Text, uuidText } from './fixed-text.ts';
 import type { Flavor } from './source.ts';
+import { rowsOfEach } from './table-names.ts';
+import type { CatalogueRow, CatalogueSource } from './table-names.ts';
 
 /** A type that is bytes in the binlog and text everywhere else. */
 export type FixedTextType = 'uuid' | 'inet4' | 'inet6';
@@ -31,39 +36,89 @@ export function isFixedText(type: string): type is FixedTextType {
 }
 
 export interface TableFacts {
+  /** Storage engine, in lower case; '': not known. */
+  readonly engine: string;
+  /** MariaDB: it keeps rows that were deleted. */
+  readonly versioned: boolean;
   /** Columns that are left out: MariaDB does not log a generated column when a row is updated. */
   readonly leftOut: ReadonlySet<string>;
   readonly fixedTexts: ReadonlyMap<string, FixedTextType>;
+  /** Columns that are called as a hidden one of MariaDB would be; null: the server has none that are hidden so. */
+  readonly notHidden: ReadonlySet<string> | null;
   /** Columns of the primary key, or of the unique key that the server takes for it; none: there is neither. */
   readonly identity: readonly string[];
   /** Otherwise an index that comes or goes may change what identifies rows. */
   readonly hasPrimaryKey: boolean;
 }
 
-const NO_FACTS: TableFacts = { leftOut: new Set(), fixedTexts: new Map(), identity: [], hasPrimaryKey: false };
+/** A table of which the binlog does not tell what rows it has. */
+export interface StrangeTable {
+  readonly schema: string;
+  readonly name: string;
+  readonly problem: string;
+}
 
-type Row = Readonly<Record<string, string | null>>;
+const NO_FACTS: TableFacts = {
+  engine: '',
+  versioned: false,
+  leftOut: new Set(),
+  fixedTexts: new Map(),
+  notHidden: null,
+  identity: [],
+  hasPrimaryKey: false,
+};
+
+const NO_FACTS_OF: Readonly<Record<Flavor, TableFacts>> = {
+  mysql: NO_FACTS,
+  mariadb: { ...NO_FACTS, notHidden: new Set() },
+};
+
+/** The column behind a UNIQUE index of MariaDB over texts that no index has room for: in the binlog, and nowhere else. */
+const HIDDEN_HASH = /^DB_ROW_HASH_\d+$/;
+
+/** Whether nothing of the stream's column is captured. */
+export function isLeftOut({ leftOut, notHidden }: TableFacts, column: string): boolean {
+  return leftOut.has(column) || (notHidden !== null && HIDDEN_HASH.test(column) && !notHidden.has(column));
+}
+
+/** Engines whose tables hold other rows than the binlog tells of. */
+const STRANGE_ENGINES: Readonly<Record<string, string>> = {
+  blackhole: 'keeps no rows, but logs them',
+  mrg_myisam: 'shows rows of other tables, which lack what is written through it in the binlog: drop it',
+  federated: 'shows rows of another server, which change without being logged here',
+  connect: 'shows rows from elsewhere, which change without being logged here',
+  spider: 'shows rows of other servers, which change without being logged here',
+};
+
+/** TABLE_TYPE of a system-versioned table. */
+const VERSIONED = 'SYSTEM VERSIONED';
+
+/** @param type TABLE_TYPE of the catalogue @param engine in lower case */
+export function tableProblem(type: string | null | undefined, engine: string | null | undefined): string | null {
+  if (type === VERSIONED) {
+    return 'a system-versioned table keeps rows that were deleted: it is not handled; ALTER TABLE … DROP SYSTEM VERSIONING';
+  }
+  const strange = STRANGE_ENGINES[engine ?? ''];
+  return strange === undefined ? null : `its engine ${engine ?? ''} ${strange}; give it another one (ENGINE=InnoDB)`;
+}
+
+type Row = CatalogueRow;
 
 /** A SourceConnection is one. */
-export interface FactSource {
+export interface FactSource extends CatalogueSource {
   identity(): Promise<{ readonly flavor: Flavor }>;
-  rows(sql: string, values?: readonly string[]): Promise<Row[]>;
 }
 
 export class Facts {
   readonly flavor: Flavor;
   readonly #tables: ReadonlyMap<string, TableFacts>;
-  /** All tables that there are; null: of no interest. */
-  readonly #there: ReadonlySet<string> | null;
+  /** Of which the binlog does not tell what rows they have. */
+  readonly strange: readonly StrangeTable[];
 
-  private constructor(
-    flavor: Flavor,
-    tables: ReadonlyMap<string, TableFacts>,
-    there: ReadonlySet<string> | null = null,
-  ) {
+  private constructor(flavor: Flavor, tables: ReadonlyMap<string, TableFacts>, strange: readonly StrangeTable[] = []) {
     this.flavor = flavor;
     this.#tables = tables;
-    this.#there = there;
+    this.strange = strange;
   }
 
   static none(): Facts {
@@ -71,7 +126,7 @@ export class Facts {
   }
 
   of(schema: string, name: string): TableFacts {
-    return this.#tables.get(factKey(schema, name)) ?? NO_FACTS;
+    return this.#tables.get(tableKey({ schema, name })) ?? NO_FACTS_OF[this.flavor];
   }
 
   /**
@@ -79,55 +134,86 @@ export class Facts {
    * and need not: what has taken it away, or its name, stands behind them in the stream and takes them away as well.
    */
   canRead(schema: string, name: string): boolean {
-    return this.#there?.has(factKey(schema, name)) ?? true;
+    return this.flavor === 'mysql' || this.#tables.has(tableKey({ schema, name }));
   }
 
-  /** Of all tables, or of one. */
-  static async read(source: FactSource, only?: { readonly schema: string; readonly name: string }): Promise<Facts> {
+  /** Of these tables, all of which there are. */
+  static async read(source: FactSource, tables: readonly TableName[]): Promise<Facts> {
     const { flavor } = await source.identity();
-    const where = only === undefined ? '' : ' AND TABLE_SCHEMA = ? AND TABLE_NAME = ?';
-    const values = only === undefined ? [] : [only.schema, only.name];
-    const system = "TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')";
-    const indexes = await source.rows(
-      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, INDEX_NAME AS idx, COLUMN_NAME AS name
-         FROM information_schema.STATISTICS WHERE NON_UNIQUE = 0 AND ${system}${where} ORDER BY INDEX_NAME, SEQ_IN_INDEX`,
-      values,
+    const parts = await rowsOfEach(
+      source,
+      tables,
+      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, INDEX_NAME AS idx, COLUMN_NAME AS name, SEQ_IN_INDEX AS place
+         FROM information_schema.STATISTICS WHERE NON_UNIQUE = 0`,
     );
+    const indexes = parts.sort((a, b) => Number(a['place']) - Number(b['place']));
     const [made, special] =
       flavor === 'mysql'
         ? ["'NEVER'", '']
-        : ['IS_GENERATED', " OR IS_GENERATED = 'ALWAYS' OR DATA_TYPE IN ('uuid', 'inet4', 'inet6')"];
+        : [
+            'IS_GENERATED',
+            " OR IS_GENERATED = 'ALWAYS' OR DATA_TYPE IN ('uuid', 'inet4', 'inet6') OR COLUMN_NAME LIKE 'DB_ROW_HASH_%'",
+          ];
     // Manual: "A UNIQUE index may be displayed as PRI if it cannot contain NULL values and there is no PRIMARY KEY".
-    const columns = await source.rows(
+    const columns = await rowsOfEach(
+      source,
+      tables,
       `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, COLUMN_NAME AS name, LOWER(DATA_TYPE) AS type, ${made} AS made,
               COLUMN_KEY AS part
-         FROM information_schema.COLUMNS WHERE (COLUMN_KEY = 'PRI'${special}) AND ${system}${where}`,
-      values,
+         FROM information_schema.COLUMNS WHERE (COLUMN_KEY = 'PRI'${special})`,
     );
-    const byTable = Map.groupBy([...indexes, ...columns], row => factKey(row['ts'] ?? '', row['tn'] ?? ''));
-    const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows)]));
-    if (flavor === 'mysql') return new Facts(flavor, facts);
-    const there = await source.rows(
-      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn FROM information_schema.TABLES WHERE ${system}${where}`,
-      values,
+    const engines = await rowsOfEach(
+      source,
+      tables,
+      `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, LOWER(ENGINE) AS engine, TABLE_TYPE AS kind
+         FROM information_schema.TABLES WHERE TRUE`,
     );
-    return new Facts(flavor, facts, new Set(there.map(row => factKey(row['ts'] ?? '', row['tn'] ?? ''))));
+    const byTable = Map.groupBy([...indexes, ...columns, ...engines], rowTable);
+    const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows, flavor)]));
+    return new Facts(flavor, facts, strangeOf(engines));
   }
 }
 
-function factKey(schema: string, name: string): string {
-  return JSON.stringify([schema, name]);
+function strangeOf(tables: readonly Row[]): StrangeTable[] {
+  return tables.flatMap(row => {
+    const problem = tableProblem(row['kind'], row['engine']);
+    return problem === null ? [] : [{ schema: row['ts'] ?? '', name: row['tn'] ?? '', problem }];
+  });
 }
 
-function factsOf(rows: readonly Row[]): TableFacts {
+/** Tables that the binlog does not tell the truth of, among these. */
+export async function strangeTables(source: CatalogueSource, among: readonly TableName[]): Promise<StrangeTable[]> {
+  const rows = await rowsOfEach(
+    source,
+    among,
+    `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, LOWER(ENGINE) AS engine, TABLE_TYPE AS kind
+       FROM information_schema.TABLES WHERE TRUE`,
+  );
+  return strangeOf(rows);
+}
+
+/** @throws TributaryError VALUE_UNSUPPORTED for the first of them */
+export function refuseStrange([found]: readonly StrangeTable[]): void {
+  if (found === undefined) return;
+  throw new TributaryError('VALUE_UNSUPPORTED', `table ${tableText(found)}: ${found.problem}`);
+}
+
+function rowTable(row: Row): string {
+  return tableKey({ schema: row['ts'] ?? '', name: row['tn'] ?? '' });
+}
+
+function factsOf(rows: readonly Row[], flavor: Flavor): TableFacts {
   const generated = new Set<string>();
   const fixedTexts = new Map<string, FixedTextType>();
+  const hashes = new Set<string>();
   const primary = new Set<string>();
+  const table = rows.find(row => row['kind'] !== undefined);
   for (const row of rows) {
     const name = row['name'] ?? '';
     const type = row['type'] ?? '';
     if (row['made'] === 'ALWAYS') generated.add(name);
     if (isFixedText(type)) fixedTexts.set(name, type);
+    if (row['idx'] === undefined && HIDDEN_HASH.test(name)) hashes.add(name);
     if (row['part'] === 'PRI') primary.add(name);
   }
   const parts = rows.filter(row => row['idx'] !== undefined);
@@ -135,8 +221,11 @@ function factsOf(rows: readonly Row[]): TableFacts {
   const hasPrimaryKey = parts.some(row => row['idx'] === 'PRIMARY');
   // A generated column that identifies rows must stay: an update without it then stops capture, and says so.
   return {
+    engine: table?.['engine'] ?? '',
+    versioned: table?.['kind'] === VERSIONED,
     leftOut: new Set([...generated].filter(name => !identity.includes(name))),
     fixedTexts,
+    notHidden: flavor === 'mariadb' ? hashes : null,
     identity,
     hasPrimaryKey,
   };

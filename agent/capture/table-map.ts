@@ -9,6 +9,7 @@
  */
 import { formatColumnType } from '../../shared/column-type.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
 import { ByteReader } from './byte-reader.ts';
 import { textDecoder } from './charsets.ts';
 import type { Charset, ForeignCharset } from './charsets.ts';
@@ -50,6 +51,9 @@ export interface TableMapHead {
   /** Where the columns begin. */
   readonly columnsAt: number;
 }
+
+/** Of BINARY, VARBINARY and BLOB. */
+const BINARY_COLLATION = 63;
 
 /** Bytes of table id and flags: what may differ between two maps of one definition. */
 export const TABLE_ID_BYTES = 8;
@@ -291,8 +295,16 @@ function readFixed(reader: ByteReader, where: string): { fixed: Fixed[]; nulls: 
   return { fixed, nulls: reader.slice((count + 7) >> 3) };
 }
 
+/** A CHAR as bytes has no length of its own: it is not filled up as a BINARY is. */
+function layoutCode(code: number, mariadb: boolean, asBytes: boolean): number {
+  if (asBytes && code === TYPE.string) return TYPE.varchar;
+  // MariaDB takes geometries that MySQL refuses (a line of one point): they travel as the bytes that they are.
+  return mariadb && code === TYPE.geometry ? TYPE.blob : code;
+}
+
 /**
  * Reads a whole TableMap event.
+ * @param asBytes texts that are carried as the bytes of their own character set
  * @throws TributaryError SOURCE_SETTING without FULL metadata, VALUE_UNSUPPORTED for types and charsets that cannot be
  * carried exactly, EVENT_MALFORMED
  */
@@ -301,8 +313,9 @@ export function readTableMap(
   head: TableMapHead,
   mariadb: boolean,
   charsets: ServerCharsets = ServerCharsets.builtIn(mariadb),
+  asBytes: (column: string) => boolean = () => false,
 ): TableDefinition {
-  const where = `${head.schema}.${head.name}`;
+  const where = tableText(head);
   const reader: ByteReader = new ByteReader(body, `TableMap event of ${where}`, head.columnsAt);
   const { fixed, nulls } = readFixed(reader, where);
   const metadata = readMetadata(
@@ -328,7 +341,9 @@ export function readTableMap(
     };
     const collation = metadata.collations[i];
     let charset: Charset | ForeignCharset = 'binary';
-    if (isCharacterType(code) || code === TYPE.enum || code === TYPE.set) {
+    const bytes = isCharacterType(code) && collation !== BINARY_COLLATION && asBytes(name);
+    if (bytes) charset = 'binary';
+    else if (isCharacterType(code) || code === TYPE.enum || code === TYPE.set) {
       if (collation === undefined) reader.fail(`does not tell the character set of ${name}`);
       charset =
         charsets.ofCollation(collation) ??
@@ -336,7 +351,7 @@ export function readTableMap(
     }
     const decode = textDecoder(charset);
     const layout: ColumnLayout = {
-      code,
+      code: layoutCode(code, mariadb, bytes),
       meta,
       charset,
       unsigned: metadata.unsigned[i] ?? false,

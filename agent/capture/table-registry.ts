@@ -8,6 +8,7 @@
  * are an error, never skipped.
  */
 import { TributaryError } from '../../shared/errors.ts';
+import { tableKey } from '../../shared/table-name.ts';
 import type { GroupSink, TableWriter } from './group-sink.ts';
 import { RowDecoder } from './row-image.ts';
 import type { ServerCharsets } from './server-charsets.ts';
@@ -33,7 +34,7 @@ interface Entry {
 const PASSED: Entry = { bytes: Buffer.alloc(0), captured: null };
 
 export class TableRegistry {
-  readonly #sink: Pick<GroupSink, 'wants' | 'table' | 'passes'>;
+  readonly #sink: Pick<GroupSink, 'wants' | 'asBytes' | 'table' | 'passes'>;
   readonly #byNumber = new Map<number, Entry>();
   readonly #byName = new Map<string, Entry>();
   /** Numbers given since the last statement's end. */
@@ -42,7 +43,7 @@ export class TableRegistry {
   readonly #charsets: ServerCharsets | undefined;
 
   /** @param charsets default: only those that are built in */
-  constructor(sink: Pick<GroupSink, 'wants' | 'table' | 'passes'>, charsets?: ServerCharsets) {
+  constructor(sink: Pick<GroupSink, 'wants' | 'asBytes' | 'table' | 'passes'>, charsets?: ServerCharsets) {
     this.#sink = sink;
     this.#charsets = charsets;
   }
@@ -70,7 +71,7 @@ export class TableRegistry {
 
   #define(body: Buffer, mariadb: boolean): Entry {
     const head = readTableMapHead(body);
-    const key = `${head.schema}\0${head.name}`;
+    const key = tableKey(head);
     const known = this.#byName.get(key);
     if (known !== undefined && sameDefinition(known, body)) return known;
     let captured: CapturedTable | null = null;
@@ -89,9 +90,12 @@ export class TableRegistry {
   /** Null: it cannot be captured so, and is passed by because a snapshot will bring what it is then. */
   #read(body: Buffer, head: TableMapHead, mariadb: boolean): TableDefinition | null {
     try {
-      return readTableMap(body, head, mariadb, this.#charsets);
+      const asBytes = (column: string): boolean => this.#sink.asBytes(head.schema, head.name, column);
+      return readTableMap(body, head, mariadb, this.#charsets, asBytes);
     } catch (error) {
-      if (!(error instanceof TributaryError) || error.code !== 'VALUE_UNSUPPORTED') throw error;
+      const isOfTable =
+        error instanceof TributaryError && (error.code === 'VALUE_UNSUPPORTED' || error.code === 'EVENT_MALFORMED');
+      if (!isOfTable) throw error;
       if (!this.#sink.passes(error, head)) throw error;
       return null;
     }

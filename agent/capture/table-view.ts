@@ -4,10 +4,11 @@
  */
 import type { ColumnDescription, Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
 import { HASH_TYPE, TO_NULL, checkChoice } from './column-choice.ts';
 import type { Convert } from './column-choice.ts';
 import type { Selection } from './selection.ts';
-import { FIXED_TEXTS, fixedTextOf } from './table-facts.ts';
+import { FIXED_TEXTS, fixedTextOf, isLeftOut } from './table-facts.ts';
 import type { TableFacts } from './table-facts.ts';
 import type { SourceColumn, SourceTable } from './table-map.ts';
 
@@ -20,6 +21,7 @@ interface ColumnView {
 }
 
 export interface TableView {
+  /** None: all that the table has is generated, and nothing of it is captured. */
   readonly columns: readonly ColumnDescription[];
   /** Places in the stream's definition of the columns that nothing is read of. */
   readonly ignored: readonly number[];
@@ -35,14 +37,14 @@ export interface TableView {
 /** @throws TributaryError SOURCE_TABLE where a choice of columns takes a part of the key away, or all columns */
 export function viewTable(definition: SourceTable, facts: TableFacts, selection: Selection): TableView {
   const { schema, name } = definition;
-  const table = `${schema}.${name}`;
+  const table = tableText({ schema, name });
   const views: ColumnView[] = [];
   const ignored: number[] = [];
   definition.columns.forEach((column, index) => {
     const { key } = column;
     const choice = selection.column(schema, name, column.name);
     checkChoice(table, column, choice);
-    if (choice === 'omit' || (facts.leftOut.has(column.name) && key === undefined)) {
+    if (choice === 'omit' || (isLeftOut(facts, column.name) && key === undefined)) {
       ignored.push(index);
       return;
     }
@@ -54,7 +56,7 @@ export function viewTable(definition: SourceTable, facts: TableFacts, selection:
     const description = { name: column.name, type: chosen.type, ...(key === undefined ? {} : { key }) };
     views.push({ index, description, convert: chosen.convert });
   });
-  if (views.length === 0) {
+  if (views.length === 0 && definition.columns.some(column => selection.column(schema, name, column.name) !== null)) {
     throw new TributaryError('SOURCE_TABLE', `table ${table}: none of its columns is captured`, {
       hint: `Change tables.columns, or exclude it: tables.exclude: ["${table}"]`,
     });

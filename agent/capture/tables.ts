@@ -7,6 +7,8 @@ import { LONG_BYTES, LongBytes, LongText } from '../../shared/long-value.ts';
 import type { ColumnDescription, TableDescription, Value } from '../../shared/batch.ts';
 import { parseColumnType, wireKind } from '../../shared/column-type.ts';
 import { quoteName } from '../../shared/sql.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
+import { readTypedJson, typedJsonSelect } from '../../shared/typed-json.ts';
 import { CHARSETS, isBuiltIn } from './charsets.ts';
 import type { ForeignCharset } from './charsets.ts';
 import { HASH_TYPE, TO_NULL, checkChoice } from './column-choice.ts';
@@ -14,13 +16,15 @@ import type { Convert } from './column-choice.ts';
 import { shortestFloat } from './number-text.ts';
 import type { Selection } from './selection.ts';
 import type { Flavor, SourceConnection } from './source.ts';
-import { FIXED_TEXTS, Facts, isFixedText } from './table-facts.ts';
+import { FIXED_TEXTS, Facts, isFixedText, tableProblem } from './table-facts.ts';
 import type { TableFacts } from './table-facts.ts';
+import { capturedNames, rowsOfEach } from './table-names.ts';
+import type { CatalogueRow } from './table-names.ts';
 
 export interface CapturedColumn extends ColumnDescription {
   /** The type by which a cell is read; another than `type` where the column is hashed. */
   readonly read: string;
-  /** Of a text whose cell has the bytes as the server stores them; null: it comes in UTF-8. */
+  /** Of a text whose cell has the bytes as the server stores them; null: it comes in UTF-8, or is no text. */
   readonly charset: string | null;
   /** What becomes of a value once it is read; null: it stays. */
   readonly convert: Convert | null;
@@ -45,37 +49,45 @@ export interface CapturedTable extends TableDescription {
   readonly engine: string;
 }
 
-/** All captured base tables, or only the one that is named. Sorted by schema and name. */
+/** All captured base tables that have something to carry, or only the one that is named. Sorted by schema and name. */
 export async function readTables(
   source: SourceConnection,
   selection: Selection,
   only?: { schema: string; name: string },
 ): Promise<CapturedTable[]> {
+  const tables = await describeTables(source, selection, only);
+  return tables.filter(table => table.columns.length > 0 || table.leftOut.length === 0);
+}
+
+/** The same with those all of whose columns are left out: a MariaDB table of generated columns only. */
+export async function describeTables(
+  source: SourceConnection,
+  selection: Selection,
+  only?: { schema: string; name: string },
+): Promise<CapturedTable[]> {
   const { flavor } = await source.identity();
-  const facts = await Facts.read(source, only);
-  const where = only === undefined ? '' : ' AND t.TABLE_SCHEMA = ? AND t.TABLE_NAME = ?';
-  const values = only === undefined ? [] : [only.schema, only.name];
-  const tables = await source.rows(
-    `SELECT t.TABLE_SCHEMA AS ts, t.TABLE_NAME AS tn, t.TABLE_ROWS AS estimate, t.TABLE_TYPE AS type,
-            LOWER(t.ENGINE) AS engine
-       FROM information_schema.TABLES t
-      WHERE t.TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')
-        AND t.TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')${where}
-      ORDER BY t.TABLE_SCHEMA, t.TABLE_NAME`,
-    values,
+  const names = only === undefined ? await capturedNames(source, selection) : [only];
+  const facts = await Facts.read(source, names);
+  const tables = await rowsOfEach(
+    source,
+    names,
+    `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, TABLE_ROWS AS estimate, TABLE_TYPE AS type, LOWER(ENGINE) AS engine
+       FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')`,
   );
-  const columns = groupByTable(
-    await source.rows(
-      `SELECT t.TABLE_SCHEMA AS ts, t.TABLE_NAME AS tn, t.COLUMN_NAME AS name, t.DATA_TYPE AS base,
-              t.COLUMN_TYPE AS full, t.CHARACTER_MAXIMUM_LENGTH AS characters, t.NUMERIC_PRECISION AS digits,
-              t.NUMERIC_SCALE AS scale, t.DATETIME_PRECISION AS fraction, t.CHARACTER_SET_NAME AS charset
-         FROM information_schema.COLUMNS t
-        WHERE t.TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')${where}
-        ORDER BY t.ORDINAL_POSITION`,
-      values,
-    ),
+  const rowsOfColumns = await rowsOfEach(
+    source,
+    names,
+    `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, COLUMN_NAME AS name, DATA_TYPE AS base, COLUMN_TYPE AS full,
+            CHARACTER_MAXIMUM_LENGTH AS characters, CHARACTER_OCTET_LENGTH AS octets, NUMERIC_PRECISION AS digits, NUMERIC_SCALE AS scale,
+            DATETIME_PRECISION AS fraction, CHARACTER_SET_NAME AS charset, ORDINAL_POSITION AS place
+       FROM information_schema.COLUMNS WHERE TRUE`,
   );
+  const columns = groupByTable(rowsOfColumns.sort((a, b) => Number(a['place']) - Number(b['place'])));
+  const placeOf = new Map(names.map((table, place) => [tableKey(table), place]));
+  const place = (row: CatalogueRow): number =>
+    placeOf.get(tableKey({ schema: row['ts'] ?? '', name: row['tn'] ?? '' })) ?? 0;
   return tables
+    .sort((a, b) => place(a) - place(b))
     .map(row => ({
       schema: row['ts'] ?? '',
       name: row['tn'] ?? '',
@@ -85,36 +97,14 @@ export async function readTables(
     }))
     .filter(table => selection.captures(table.schema, table.name))
     .map(table => {
-      const rows = columns.get(`${table.schema}.${table.name}`) ?? [];
+      const rows = columns.get(tableKey(table)) ?? [];
       const described = describe(table, rows, facts.of(table.schema, table.name), selection, flavor);
       return { ...described, problem: tableProblem(table.type, table.engine) ?? described.problem };
     });
 }
 
-/** Engines whose tables hold other rows than the binlog tells of. */
-const STRANGE_ENGINES: Readonly<Record<string, string>> = {
-  blackhole: 'keeps no rows, but logs them',
-  mrg_myisam: 'shows rows of other tables, whose changes are logged under one name only',
-  federated: 'shows rows of another server, which change without being logged here',
-  connect: 'shows rows from elsewhere, which change without being logged here',
-  spider: 'shows rows of other servers, which change without being logged here',
-};
-
-/** Whether the statement makes a table of such an engine: the catalogue will say so. */
-export function namesStrangeEngine(statement: string): boolean {
-  return /\bENGINE\s*=?\s*[`'"]?(?:BLACKHOLE|MERGE|MRG_MYISAM|FEDERATED|CONNECT|SPIDER)\b/i.test(statement);
-}
-
-function tableProblem(type: string | null | undefined, engine: string | null | undefined): string | null {
-  if (type !== 'BASE TABLE') return 'a system-versioned table keeps rows that were deleted: it is not handled';
-  const strange = STRANGE_ENGINES[engine ?? ''];
-  return strange === undefined ? null : `its engine ${engine ?? ''} ${strange}; give it another one (ENGINE=InnoDB)`;
-}
-
-type CatalogueRow = Record<string, string | null>;
-
 function groupByTable(rows: readonly CatalogueRow[]): Map<string, CatalogueRow[]> {
-  return Map.groupBy(rows, row => `${row['ts'] ?? ''}.${row['tn'] ?? ''}`);
+  return Map.groupBy(rows, row => tableKey({ schema: row['ts'] ?? '', name: row['tn'] ?? '' }));
 }
 
 function describe(
@@ -141,13 +131,13 @@ function describe(
     if (facts.leftOut.has(column)) continue;
     try {
       if (choice === 'omit') {
-        checkChoice(`${schema}.${name}`, { name: column, type: '', ...key }, choice);
+        checkChoice(tableText(table), { name: column, type: '', ...key }, choice);
         continue;
       }
-      const read = wireType(row, flavor);
-      checkChoice(`${schema}.${name}`, { name: column, type: read, ...key }, choice);
-      const charset = foreignCharset(row);
-      const sql = expressions(quoted, read, charset);
+      const read = choice === 'bytes' ? bytesType(row) : wireType(row, flavor);
+      checkChoice(tableText(table), { name: column, type: read, ...key }, choice);
+      const charset = choice === 'bytes' ? row['charset']! : foreignCharset(row);
+      const sql = /^year\(2\)/i.test(row['full'] ?? '') ? wholeYear(quoted) : expressions(quoted, read, charset);
       const convert = choice === 'null' ? TO_NULL : choice === 'hash' ? selection.hasher.hash : null;
       const select = choice === 'null' ? 'NULL' : sql.select;
       const type = choice === 'hash' ? HASH_TYPE : read;
@@ -161,7 +151,7 @@ function describe(
         select,
         order: sql.order,
         cursor: sql.cursor,
-        bytes: bytesOf(quoted, read),
+        bytes: bytesOf(quoted, row),
       });
     } catch (error) {
       problem = `column ${column} is ${row['full'] ?? ''}: ${error instanceof Error ? error.message : String(error)}`;
@@ -183,6 +173,20 @@ function describe(
 }
 
 const TEXT_TYPES = new Set(['char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext']);
+
+const BLOBS: Readonly<Record<string, string>> = {
+  tinytext: 'tinyblob',
+  text: 'blob',
+  mediumtext: 'mediumblob',
+  longtext: 'longblob',
+};
+
+/** The type of a text that is carried as the bytes of its own character set. @throws where it is no text */
+function bytesType(row: CatalogueRow): string {
+  const base = (row['base'] ?? '').toLowerCase();
+  if (!TEXT_TYPES.has(base)) throw new Error('only a text can be carried as bytes (tables.columns)');
+  return checked(BLOBS[base] ?? `varbinary(${row['octets'] ?? ''})`);
+}
 
 /** The character set of a text that is read as the server stores it, and decoded as the stream's is; null: UTF-8 comes. */
 function foreignCharset(row: CatalogueRow): string | null {
@@ -206,7 +210,6 @@ const SUBTYPES_OF_GEOMETRY = new Set([
 function wireType(row: CatalogueRow, flavor: Flavor): string {
   const base = (row['base'] ?? '').toLowerCase();
   const full = row['full'] ?? '';
-  if (/ COMPRESSED\b/.test(full)) throw new Error('compressed columns are not handled; MODIFY it without COMPRESSED');
   const unsigned = /\bunsigned\b/i.test(full) ? ' unsigned' : '';
   const length = row['characters'] ?? '0';
   switch (base) {
@@ -245,7 +248,9 @@ function wireType(row: CatalogueRow, flavor: Flavor): string {
     }
     default:
       if (isFixedText(base)) return FIXED_TEXTS[base].type;
-      return checked(SUBTYPES_OF_GEOMETRY.has(base) ? 'geometry' : base);
+      if (!SUBTYPES_OF_GEOMETRY.has(base)) return checked(base);
+      // MariaDB takes geometries that MySQL refuses: they travel as the bytes that they are.
+      return flavor === 'mysql' ? 'geometry' : 'longblob';
   }
 }
 
@@ -263,9 +268,9 @@ function checked(type: string): string {
 }
 
 /** What string functions take of a column. */
-function bytesOf(quoted: string, type: string): string {
-  const { base } = parseColumnType(type);
-  return base === 'geometry' || base === 'vector' ? `HEX(${quoted})` : quoted;
+function bytesOf(quoted: string, row: CatalogueRow): string {
+  const base = (row['base'] ?? '').toLowerCase();
+  return SUBTYPES_OF_GEOMETRY.has(base) || base === 'vector' ? `HEX(${quoted})` : quoted;
 }
 
 /** `select`, `order` and `cursor` of a column. */
@@ -290,12 +295,20 @@ function expressions(
     case 'enum':
     case 'set':
       return { ...same(`${quoted}+0`), select: quoted };
+    case 'json':
+      return { ...same(quoted), select: typedJsonSelect(quoted) };
     default:
       return same(quoted);
   }
 }
 
-/** A converter from a cell's bytes to its wire value. @param charset of the column's, loaded, where it has one */
+/** MariaDB's YEAR(2) holds a whole year, or nothing, which is 1900 to YEAR(), but prints two digits. */
+function wholeYear(quoted: string): { readonly select: string; readonly order: string; readonly cursor: string } {
+  const year = `IF(YEAR(${quoted}) = 1900, 0, YEAR(${quoted}))`;
+  return { select: year, order: year, cursor: year };
+}
+
+/** A converter from a cell's bytes to its wire value. @param charset by which the cell is decoded, where it is */
 export function cellReader(column: CapturedColumn, charset: ForeignCharset | null): (cell: Buffer | null) => Value {
   const read = charset === null ? converterFor(column.read) : (cell: Buffer) => charset.decode(cell, 0, cell.length);
   const { convert } = column;
@@ -320,8 +333,9 @@ function converterFor(type: string): (cell: Buffer) => Value {
     case 'decimal':
     case 'temporal':
       return cell => cell.toString('latin1');
-    case 'text':
     case 'json':
+      return cell => readTypedJson(cell.toString('utf8'));
+    case 'text':
       // The server converts text itself, so that it is UTF-8.
       return cell => (cell.length < LONG_BYTES ? cell.toString('utf8') : new LongText(cell));
   }

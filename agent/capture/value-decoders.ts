@@ -9,6 +9,7 @@ import type { Value } from '../../shared/batch.ts';
 import { LONG_BYTES } from '../../shared/long-value.ts';
 import { EMPTY_MEMBER_KEY, UndecodableText, longDecoder, textDecoder } from './charsets.ts';
 import type { ColumnLayout } from './column-layout.ts';
+import { compressedDecoder, compressedPrefix, isCompressed } from './compressed-column.ts';
 import { jsonText } from './json-binary.ts';
 import { decimalSize, decimalText, shortestFloat } from './number-text.ts';
 import { epochSeconds, fractionBytes, fractionText, packedDate, packedDatetime, packedTime } from './temporal.ts';
@@ -159,6 +160,8 @@ function decimalDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
   };
 }
 
+const FIRST_SECOND = '1970-01-01 00:00:00';
+
 function temporalDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
   const digits = layout.meta;
   const extra = fractionBytes(digits);
@@ -181,8 +184,12 @@ function temporalDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
       return bytes => {
         const at = cursor.at;
         cursor.at = at + 4 + extra;
-        const text = epochSeconds(bigEndian(bytes, at, 4));
-        return extra === 0 ? text : text + fractionText(bigEndian(bytes, at + 4, extra), digits);
+        const seconds = bigEndian(bytes, at, 4);
+        if (extra === 0) return epochSeconds(seconds);
+        const fraction = bigEndian(bytes, at + 4, extra);
+        // MariaDB has time stamps in the first second of 1970, too; only the very first moment is the zero time stamp.
+        const text = seconds === 0 && fraction > 0 ? FIRST_SECOND : epochSeconds(seconds);
+        return text + fractionText(fraction, digits);
       };
     default: {
       // TIME: whole and fraction are one big-endian number around an offset, so that negative ones sort first.
@@ -322,6 +329,9 @@ export function decoderOf(layout: ColumnLayout, cursor: Cursor): Decoder {
       return setDecoder(layout, cursor);
     case TYPE.json:
       return jsonDecoder(layout, cursor);
+    case TYPE.varcharCompressed:
+    case TYPE.blobCompressed:
+      return compressedDecoder(layout, cursor);
     default:
       return blobDecoder(layout, cursor);
   }
@@ -372,8 +382,13 @@ export function skipperOf(layout: ColumnLayout, cursor: Cursor): Skipper {
       cursor.at += width;
     };
   }
-  const prefix =
-    layout.code === TYPE.string || layout.code === TYPE.varchar ? (layout.meta > 255 ? 2 : 1) : layout.meta;
+  const prefix = isCompressed(layout)
+    ? compressedPrefix(layout)
+    : layout.code === TYPE.string || layout.code === TYPE.varchar
+      ? layout.meta > 255
+        ? 2
+        : 1
+      : layout.meta;
   return bytes => {
     cursor.at += prefix + littleEndian(bytes, cursor.at, prefix);
   };

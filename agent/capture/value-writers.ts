@@ -203,7 +203,7 @@ function datetimeWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   };
 }
 
-/** TIMESTAMP: seconds since 1970, 0 for the zero time stamp; then the fraction. */
+/** TIMESTAMP: seconds since 1970, then the fraction; all 0 for the zero time stamp. */
 function timestampWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   const digits = layout.meta;
   const extra = fractionBytes(digits);
@@ -225,11 +225,13 @@ function timestampWriter(layout: ColumnLayout, cursor: Cursor): Writer {
     const out = into.bytes;
     let at = into.end;
     out[at++] = QUOTE;
-    const text = seconds === 0 ? ZERO_DATE : date;
+    const fraction = extra === 0 ? 0 : bigEndian(bytes, from + 4, extra);
+    // The zero time stamp is the very first moment; MariaDB has others in the first second of 1970.
+    const text = seconds === 0 && fraction === 0 ? ZERO_DATE : date;
     for (let i = 0; i < text.length; i++) out[at++] = text.charCodeAt(i);
     out[at] = SPACE;
     at = putClock(out, at + 1, hours, minutes - hours * 60, clock - minutes * 60);
-    if (extra > 0) at = putFraction(out, at, bigEndian(bytes, from + 4, extra), digits);
+    if (extra > 0) at = putFraction(out, at, fraction, digits);
     into.end = close(out, at);
   };
 }

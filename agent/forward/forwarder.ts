@@ -23,8 +23,8 @@
  */
 import { nobodyReached } from '../../shared/amqp.ts';
 import { assert, describeError, ERRORS, TributaryError } from '../../shared/errors.ts';
-import { judgeAnswer } from '../../shared/protocol.ts';
 import type { Answer } from '../../shared/protocol.ts';
+import { decide } from './answer-decision.ts';
 import type { AnswerOwner, ForwardLink } from './broker-link.ts';
 import { freshCounters } from './forwarder-types.ts';
 import type { ForwarderOptions, ForwarderState, ForwarderStatus, SyncProgress } from './forwarder-types.ts';
@@ -48,6 +48,8 @@ const MAINTAIN_IDLE_MS = 5_000;
 const LOOK_AT_WINDOWS_MS = 60_000;
 /** Those who wait in `sync` are told so often. */
 const PROGRESS_MS = 1_000;
+/** A head office whose epoch changes is asked again at once, but not more often than this. */
+const CLAIM_SPACING_MS = 2_000;
 /** How long `stop` waits for links to close. */
 const STOP_DEADLINE_MS = 5_000;
 
@@ -67,6 +69,7 @@ export class Forwarder {
   #state: ForwarderState = 'stopped';
   #since: number;
   #lastAnswer: Answer | null = null;
+  #claimedAt = -Infinity;
   #wasIdle = false;
   #stopListening: () => void = () => undefined;
 
@@ -356,11 +359,17 @@ export class Forwarder {
       this.#o.log.warn({ code: 'IDENTITY_SHARED', hint: ERRORS.IDENTITY_SHARED.cure }, ERRORS.IDENTITY_SHARED.cause);
     }
     const before = spool.stream();
+    const action = decide(spool, answer, this.#o.now());
+    if (action.do === 'hold') {
+      this.#counters.ignoredAnswers += 1;
+      if (action.stop) this.#stopSending(action.error.message);
+      this.#warn(action.error);
+      return;
+    }
     // A full queue is over when it takes a batch.
     if (this.#state === 'refused') this.#trouble.succeeded();
     else this.#trouble.over();
     this.#lastAnswer = answer;
-    const action = judgeAnswer(before, answer, seq => spool.digestAt(seq));
     switch (action.do) {
       case 'ignore':
         this.#counters.ignoredAnswers += 1;
@@ -371,14 +380,13 @@ export class Forwarder {
         return;
       case 'claim':
         spool.claim(action.told);
-        this.#rewind();
-        if (this.#state !== 'greeting') this.#enter('greeting', 'the head office has another epoch');
-        // Answered the same twice: somebody else claims too, or the head office is busy; no haste then.
-        if (action.told !== before.told) this.#greeter.greet();
+        this.#stopSending('the head office has another epoch');
+        // The same twice, or another already: somebody else claims too, or the head office is busy; no haste then.
+        if (action.told !== before.told && this.#o.now() - this.#claimedAt > CLAIM_SPACING_MS) this.#greeter.greet();
+        this.#claimedAt = this.#o.now();
         return;
       case 'new-epoch':
-        this.#rewind();
-        if (this.#state !== 'greeting') this.#enter('greeting', `this spool is ${action.reason}`);
+        this.#stopSending(`this spool is ${action.reason}`);
         // The spool tells through onAppend when it has begun the new epoch.
         events.onNewEpoch(action.reason);
         return;
@@ -397,6 +405,19 @@ export class Forwarder {
         this.#reportProgress();
         this.#sender.pump();
     }
+  }
+
+  /** Until an answer says that this epoch is the head office's. */
+  #stopSending(why: string): void {
+    this.#rewind();
+    if (this.#state !== 'greeting') this.#enter('greeting', why);
+  }
+
+  /** Notes what is wrong with an answer; told once in a row. */
+  #warn(error: TributaryError): void {
+    const told = this.#trouble.description === describeError(error);
+    this.#trouble.note(error);
+    if (!told) this.#o.log.warn({ code: error.code, hint: error.hint }, error.message);
   }
 
   // -------------------------------------------------------------------------------------------------------------

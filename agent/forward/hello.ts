@@ -12,6 +12,8 @@ import type { AgentReport, AgentStream, Answer, Hello } from '../../shared/proto
 export interface HelloFacts {
   /** Everything committed at the branch until this time (ISO) is in batches ≤ the spool's head; null: not yet known. */
   readonly capturedThrough: string | null;
+  /** The head office is to be asked to compare. */
+  readonly compare?: boolean;
   readonly report: AgentReport;
 }
 
@@ -42,6 +44,7 @@ export class HelloDesk {
       replaces: stream.told,
       capturedThrough: facts.capturedThrough,
       sentAt: new Date(now).toISOString(),
+      ...(facts.compare === true ? { compare: true } : {}),
       report: facts.report,
     };
   }

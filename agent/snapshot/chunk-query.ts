@@ -1,6 +1,6 @@
 /** The SQL that reads a table: by chunks in key order, or, without a key, in the order of a checksum. Pure. */
 import { parseColumnType, wireKind } from '../../shared/column-type.ts';
-import { quoteBytes, quoteName, quoteString } from '../../shared/sql.ts';
+import { quoteBytes, quoteString, quoteTable } from '../../shared/sql.ts';
 import type { Value } from '../../shared/batch.ts';
 import type { CapturedColumn, CapturedTable } from '../capture/tables.ts';
 import { keyColumns } from '../capture/batcher.ts';
@@ -15,7 +15,7 @@ export function chunkQuery(table: CapturedTable, after: readonly Value[] | null,
   const lists = [...table.columns.map(column => column.select), ...keys.map(column => column.cursor)];
   const where = after === null ? '' : ` WHERE ${afterCondition(keys, after)}`;
   const order = keys.map(column => column.order).join(', ');
-  return `SELECT ${lists.join(', ')} FROM ${tableName(table)}${where} ORDER BY ${order} LIMIT ${limit}${lock}`;
+  return `SELECT ${lists.join(', ')} FROM ${quoteTable(table.schema, table.name)}${where} ORDER BY ${order} LIMIT ${limit}${lock}`;
 }
 
 /**
@@ -27,12 +27,12 @@ export function scanQuery(table: CapturedTable, after: number | null): string {
   const checksum = checksumOf(table);
   const lists = [...table.columns.map(column => column.select), checksum];
   const where = after === null ? '' : ` WHERE ${checksum} > ${after}`;
-  return `SELECT ${lists.join(', ')} FROM ${tableName(table)}${where} ORDER BY ${lists.length}`;
+  return `SELECT ${lists.join(', ')} FROM ${quoteTable(table.schema, table.name)}${where} ORDER BY ${lists.length}`;
 }
 
 /** All rows, in no order. */
 export function tableQuery(table: CapturedTable): string {
-  return `SELECT ${table.columns.map(({ select }) => select).join(', ')} FROM ${tableName(table)}`;
+  return `SELECT ${table.columns.map(({ select }) => select).join(', ')} FROM ${quoteTable(table.schema, table.name)}`;
 }
 
 /**
@@ -40,16 +40,12 @@ export function tableQuery(table: CapturedTable): string {
  * is let go of at once. No index but the table itself has all columns that are looked at.
  */
 export function lockingQuery(table: CapturedTable): string {
-  return `SELECT 1 FROM ${tableName(table)} WHERE ${checksumOf(table)} < 0 FOR SHARE`;
+  return `SELECT 1 FROM ${quoteTable(table.schema, table.name)} WHERE ${checksumOf(table)} < 0 FOR SHARE`;
 }
 
 function checksumOf({ columns }: CapturedTable): string {
   const parts = columns.filter(({ select }) => select !== 'NULL').map(column => `CRC32(${column.bytes})`);
   return parts.length === 0 ? '0' : `CRC32(CONCAT_WS(',', ${parts.join(', ')}))`;
-}
-
-function tableName(table: CapturedTable): string {
-  return `${quoteName(table.schema)}.${quoteName(table.name)}`;
 }
 
 /** (a, b) > (x, y) spelled out, in the form for which the server uses the key. */

@@ -1,9 +1,12 @@
 /** Rows that a snapshot has read, and the batches that they become. */
 import type { CopyOp, TableDescription, Value } from '../../shared/batch.ts';
-import { parseColumnType } from '../../shared/column-type.ts';
+import { parseColumnType, wireKind } from '../../shared/column-type.ts';
 import { TributaryError, assert } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
+import { UncarriedJson } from '../../shared/typed-json.ts';
 import { keyColumns, keyIdOf } from '../capture/batcher.ts';
 import type { BatchDraft, KeyId } from '../capture/batcher.ts';
+import { bytesHint, isTextType } from '../capture/column-choice.ts';
 import { EMPTY_MEMBER_KEY, UndecodableText } from '../capture/charsets.ts';
 import type { StreamPlace } from '../capture/group-sink.ts';
 import type { Selection } from '../capture/selection.ts';
@@ -35,30 +38,31 @@ function refuseErrorValues(table: CapturedTable, cells: readonly (readonly (Buff
     const type = parseColumnType(read);
     if (type.base !== 'enum' || !type.members.includes('')) return;
     if (cells.every(row => row[table.columns.length + place]?.toString() !== '0')) return;
-    throw new TributaryError(
-      'VALUE_UNSUPPORTED',
-      `${table.schema}.${table.name}, column ${name}: ${EMPTY_MEMBER_KEY}.`,
-      {
-        hint: 'Correct the value at the branch, or exclude the table.',
-      },
-    );
+    throw new TributaryError('VALUE_UNSUPPORTED', `${tableText(table)}, column ${name}: ${EMPTY_MEMBER_KEY}.`, {
+      hint: 'Correct the value at the branch (UPDATE): copying goes on by itself. Or exclude the table.',
+    });
   });
 }
 
 /** For each column, what makes a wire value of its cell. @throws TributaryError VALUE_UNSUPPORTED, from them */
 export function readersOf(table: CapturedTable, charsets: ServerCharsets): ((cell: Buffer | null) => Value)[] {
   return table.columns.map((column, c) => {
-    const charset = column.charset === null ? null : charsets.named(column.charset);
-    assert(column.charset === null || charset !== null, 'a character set was not loaded');
+    const isDecoded = column.charset !== null && wireKind(parseColumnType(column.read)) !== 'bytes';
+    const charset = isDecoded ? charsets.named(column.charset) : null;
+    assert(!isDecoded || charset !== null, 'a character set was not loaded');
     const read = cellReader(column, charset);
     return (cell: Buffer | null): Value => {
       try {
         return read(cell);
       } catch (error) {
-        if (!(error instanceof UndecodableText)) throw error;
-        const where = `${table.schema}.${table.name}, column ${table.columns[c]!.name}`;
+        if (!(error instanceof UndecodableText || error instanceof UncarriedJson)) throw error;
+        const { name, read: type } = table.columns[c]!;
+        const where = `${tableText(table)}, column ${name}`;
+        const orBytes = isTextType(type) ? ` ${bytesHint(table, name)}` : '';
         throw new TributaryError('VALUE_UNSUPPORTED', `${where}: ${error.message}.`, {
-          hint: 'Correct the value at the branch, or leave the column or the table out.',
+          hint:
+            'Correct the value at the branch (UPDATE): copying goes on by itself. Or leave the column or the table out ' +
+            `(tables.columns, tables.exclude).${orBytes}`,
           cause: error,
         });
       }

@@ -6,6 +6,7 @@
  */
 import { TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/logging.ts';
+import { tableText } from '../../shared/table-name.ts';
 import type { CaptureSink } from '../capture/sink.ts';
 import type { CapturedTable } from '../capture/tables.ts';
 import { countDrafts, readersOf } from './chunk.ts';
@@ -63,8 +64,10 @@ export class CountedCopy {
       }
       if (scan.notes.overflown) {
         this.close();
-        const name = `${table.schema}.${table.name}`;
-        logger.warn({ table: name }, 'a table without a key has changed too much while it was read: it is read again');
+        logger.warn(
+          { table: tableText(table) },
+          'a table without a key has changed too much while it was read: it is read again',
+        );
         return;
       }
       const drafts = countDrafts(definition, selection, chunk, id => scan.notes.since(id), sink.targetBytes);
@@ -107,7 +110,7 @@ export class CountedCopy {
     sink.record(table.schema, table.name, null);
     throw new TributaryError(
       'SOURCE_UNREACHABLE',
-      `${table.schema}.${table.name}, a table without a key, is written to at every moment at which it could be read`,
+      `${tableText(table)}, a table without a key, is written to at every moment at which it could be read`,
     );
   }
 

@@ -5,6 +5,8 @@
  * is queued for the next one, which begins with a start marker of its own: its sweep must not count rows that were
  * written before the change.
  */
+import { tableKey } from '../../shared/table-name.ts';
+import { COPIES_ASKED, noted, pauseMs } from '../growing-pause.ts';
 import type { QueuedTable, SnapshotProgress, SnapshotTable } from '../spool/progress.ts';
 
 export type { QueuedTable, SnapshotProgress, SnapshotTable } from '../spool/progress.ts';
@@ -34,6 +36,8 @@ export function beginProgress(
     staleSince: null,
     queuedStaleSince: null,
     rules: null,
+    askedEpochs: [],
+    askedCopies: [],
   };
 }
 
@@ -43,8 +47,13 @@ export function idleProgress(): SnapshotProgress {
 }
 
 export function queueTables(progress: SnapshotProgress, tables: readonly QueuedTable[]): SnapshotProgress {
+  const present = new Set(progress.queued.map(tableKey));
   const queued = [...progress.queued];
-  for (const table of tables) if (!queued.some(present => isSame(present, table))) queued.push(table);
+  for (const table of tables) {
+    const key = tableKey(table);
+    if (!present.has(key)) queued.push(table);
+    present.add(key);
+  }
   return queued.length === progress.queued.length ? progress : { ...progress, queued };
 }
 
@@ -52,24 +61,37 @@ export function queueWhole(progress: SnapshotProgress): SnapshotProgress {
   return { ...progress, queuedWhole: true };
 }
 
-/** The next snapshot, of all tables, serves these requests too; those that are under way or queued are left alone. */
-export function queueRequests(progress: SnapshotProgress, requests: readonly string[]): SnapshotProgress {
-  const known = new Set([...(progress.finished ? [] : progress.requests), ...progress.queuedRequests]);
-  const fresh = requests.filter(request => !known.has(request));
-  if (fresh.length === 0) return progress;
-  return { ...queueWhole(progress), queuedRequests: [...progress.queuedRequests, ...fresh] };
+/** A request of the head office. */
+export interface CopyRequest {
+  readonly id: string;
+  /** Null: all. */
+  readonly tables: readonly QueuedTable[] | null;
 }
 
-/** The next snapshot serves this request for a few tables, unless it is under way or queued. */
-export function queueAsk(
+/** Requests that wait for the next snapshot at most, and tables by name: of more, all are copied. */
+export const MOST_QUEUED = 1_000;
+
+/**
+ * The next snapshot serves these requests too; those that are under way or queued are left alone, and of too many the rest,
+ * for the head office repeats what is open. Unchanged while it has asked for copies too often lately.
+ * @param now ms since 1970
+ */
+export function queueRequests(
   progress: SnapshotProgress,
-  request: string,
-  tables: readonly QueuedTable[],
+  requests: readonly CopyRequest[],
+  now: number,
 ): SnapshotProgress {
-  const known = [...(progress.finished ? [] : progress.requests), ...progress.queuedRequests];
-  if (known.includes(request)) return progress;
-  const queued = queueTables(progress, tables);
-  return { ...queued, queuedRequests: [...queued.queuedRequests, request] };
+  const known = new Set([...(progress.finished ? [] : progress.requests), ...progress.queuedRequests]);
+  const room = Math.max(0, MOST_QUEUED - progress.queuedRequests.length);
+  const fresh = requests.filter(({ id }) => !known.has(id)).slice(0, room);
+  if (fresh.length === 0 || pauseMs(progress.askedCopies, COPIES_ASKED, now) > 0) return progress;
+  const tables = fresh.flatMap(request => request.tables ?? []);
+  const whole = fresh.some(request => request.tables === null) || progress.queued.length + tables.length > MOST_QUEUED;
+  return {
+    ...(whole ? queueWhole(progress) : queueTables(progress, tables)),
+    queuedRequests: [...progress.queuedRequests, ...new Set(fresh.map(({ id }) => id))],
+    askedCopies: noted(progress.askedCopies, now),
+  };
 }
 
 /** Until the next snapshot has ended, the head office is not up to date beyond this time. @param at ISO */
@@ -100,6 +122,8 @@ export function follow(next: SnapshotProgress, seen: SnapshotProgress, now: Snap
     queuedRequests: now.queuedRequests.filter(each => !seen.queuedRequests.includes(each)),
     queuedStaleSince: now.queuedStaleSince === seen.queuedStaleSince ? null : now.queuedStaleSince,
     rules: now.rules,
+    askedEpochs: now.askedEpochs,
+    askedCopies: now.askedCopies,
   };
 }
 

@@ -1,9 +1,10 @@
 /** What people and the head office ask to be copied, put behind what the snapshot has to do already. */
-import type { Ask } from '../../shared/protocol.ts';
+import type { Answer } from '../../shared/protocol.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import type { Selection } from '../capture/selection.ts';
 import type { CaptureSink } from '../capture/sink.ts';
 import type { Spool } from '../spool/spool.ts';
-import { idleProgress, queueAsk, queueRequests, queueTables, queueWhole } from './progress.ts';
+import { idleProgress, queueRequests, queueTables, queueWhole } from './progress.ts';
 import type { QueuedTable, SnapshotProgress } from './progress.ts';
 
 export interface SnapshotRequestsOptions {
@@ -11,6 +12,7 @@ export interface SnapshotRequestsOptions {
   readonly selection: Selection;
   /** Null: the binlog is not being read. */
   readonly sink: () => CaptureSink | null;
+  readonly now: () => number;
 }
 
 export class SnapshotRequests {
@@ -33,21 +35,18 @@ export class SnapshotRequests {
     else spool.savePosition(position, queue(spool.snapshot() ?? idleProgress()));
   }
 
-  /** Copies the tables that the head office asks for, unless that was served; it repeats what is open. */
-  serveAsks(asks: readonly Ask[]): void {
-    const { spool, selection, sink } = this.#o;
+  /** Copies what the head office asks for, unless that was served; it repeats what is open. */
+  serve({ requests, asks }: Pick<Answer, 'requests' | 'asks'>): void {
+    const { spool, selection, sink, now } = this.#o;
+    const sourceNames = (tables: readonly TableName[]): TableName[] =>
+      tables.map(({ schema, name }) => ({ schema, name: selection.sourceName(schema, name) }));
+    const named = asks.filter(({ kind }) => kind === 'snapshot');
+    if (requests.length === 0 && named.length === 0) return;
     const done = new Set(spool.doneRequests());
-    for (const { id, kind, tables } of asks) {
-      if (kind !== 'snapshot' || done.has(id)) continue;
-      const named = (tables ?? []).map(({ schema, name }) => ({ schema, name: selection.sourceName(schema, name) }));
-      sink()?.queueSnapshot(progress => queueAsk(progress, id, named));
-    }
-  }
-
-  /** The same for all tables. */
-  serve(requests: readonly string[]): void {
-    const done = new Set(this.#o.spool.doneRequests());
-    const open = requests.filter(request => !done.has(request));
-    if (open.length > 0) this.#o.sink()?.queueSnapshot(progress => queueRequests(progress, open));
+    const open = [
+      ...requests.map(id => ({ id, tables: null })),
+      ...named.map(({ id, tables }) => ({ id, tables: sourceNames(tables ?? []) })),
+    ].filter(({ id }) => !done.has(id));
+    sink()?.queueSnapshot(progress => queueRequests(progress, open, now()));
   }
 }

@@ -1,11 +1,13 @@
 /** The branch's database as a snapshot reads it: over a connection of its own, with the definitions of the tables. */
 import { TributaryError } from '../../shared/errors.ts';
 import type { Value } from '../../shared/batch.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
 import type { StreamPlace } from '../capture/group-sink.ts';
 import type { Selection } from '../capture/selection.ts';
 import type { ServerCharsets } from '../capture/server-charsets.ts';
 import { comparePlaces } from '../capture/source.ts';
 import type { SourceConnection, SourceIdentity } from '../capture/source.ts';
+import { refuseStrange, strangeTables } from '../capture/table-facts.ts';
 import { readTables } from '../capture/tables.ts';
 import type { CapturedTable } from '../capture/tables.ts';
 import { toChunk } from './chunk.ts';
@@ -45,7 +47,7 @@ export class SnapshotSource {
 
   /** Null: it is not there. @throws TributaryError VALUE_UNSUPPORTED */
   async definition(table: QueuedTable): Promise<CapturedTable | null> {
-    const key = keyOf(table);
+    const key = tableKey(table);
     const known = this.#definitions.get(key);
     if (known) return known;
     const [read] = await readTables(await this.#connected(), this.#o.selection, table);
@@ -57,9 +59,16 @@ export class SnapshotSource {
     return read;
   }
 
+  /** @throws TributaryError VALUE_UNSUPPORTED for one of which the binlog does not tell what rows it has */
+  async refuseStrange(tables: readonly QueuedTable[]): Promise<void> {
+    const { selection } = this.#o;
+    const captured = tables.filter(({ schema, name }) => selection.captures(schema, name));
+    refuseStrange(await strangeTables(await this.#connected(), captured));
+  }
+
   /** These tables are defined otherwise now. */
   forget(tables: readonly QueuedTable[]): void {
-    for (const table of tables) this.#definitions.delete(keyOf(table));
+    for (const table of tables) this.#definitions.delete(tableKey(table));
   }
 
   /** Reads the next rows in a view that holds all that the stream had emitted then. */
@@ -107,10 +116,6 @@ export class SnapshotSource {
 /** Before anything of it is sent: the head office has no word for some types. @throws TributaryError VALUE_UNSUPPORTED */
 export function refuseProblem(table: CapturedTable): void {
   if (table.problem !== null) {
-    throw new TributaryError('VALUE_UNSUPPORTED', `table ${keyOf(table)}: ${table.problem}`);
+    throw new TributaryError('VALUE_UNSUPPORTED', `table ${tableText(table)}: ${table.problem}`);
   }
-}
-
-function keyOf({ schema, name }: QueuedTable): string {
-  return `${schema}.${name}`;
 }

@@ -12,14 +12,16 @@
 import { randomUUID } from 'node:crypto';
 import { TributaryError } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
 import { keyColumns } from '../capture/batcher.ts';
+import type { TroubleWatch } from '../capture/trouble.ts';
 import type { Spool } from '../spool/spool.ts';
 import { CountedCopy } from './counted-copy.ts';
 import type { CountedCopyOptions } from './counted-copy.ts';
 import { KeyedCopy } from './keyed-copy.ts';
 import { endMarker, startMarker } from './markers.ts';
 import { beginProgress, currentTable, follow, hasQueue, idleProgress, updateTable } from './progress.ts';
-import type { SnapshotProgress, SnapshotTable } from './progress.ts';
+import type { QueuedTable, SnapshotProgress, SnapshotTable } from './progress.ts';
 import { SnapshotSource, refuseProblem } from './snapshot-source.ts';
 import { between, hasChanged } from './stream-moments.ts';
 
@@ -29,11 +31,15 @@ const SHARE_OF_SPOOL = 0.5;
 const REST_FOR_CASCADES = 4;
 const RETRY_MS = 1_000;
 const WAIT_MS = 200;
+/** A statement may be in the binlog a moment before the catalogue shows what it did. */
+const SETTLED_MS = 1_000;
 /** Between two looks whether there is something to copy, while there is nothing: an idle branch is to be cheap. */
 const IDLE_MS = 1_000;
 
 export interface SnapshotterOptions extends CountedCopyOptions {
   readonly spool: Spool;
+  /** Is told of what is tried again and again. */
+  readonly trouble: TroubleWatch;
 }
 
 export class Snapshotter {
@@ -41,6 +47,8 @@ export class Snapshotter {
   readonly #source: SnapshotSource;
   readonly #keyed: KeyedCopy;
   readonly #counted: CountedCopy;
+  /** Tables that statements have made or changed, and from when on the catalogue is asked whether they may be captured. */
+  readonly #unasked = new Map<string, { readonly table: QueuedTable; readonly from: number }>();
   #begunAt = 0;
   /** Until then, what cascades have changed may wait: copying takes a part of the time only. */
   #restUntil = 0;
@@ -59,13 +67,16 @@ export class Snapshotter {
     try {
       while (!stopping()) {
         try {
-          if (!(await this.#step(signal))) await pause(this.#done() ? IDLE_MS : WAIT_MS, signal);
+          const hasStepped = await this.#step(signal);
+          this.#o.trouble.passed();
+          if (!hasStepped) await pause(this.#done() ? IDLE_MS : WAIT_MS, signal);
         } catch (error) {
           // The table may have changed under the query; the stream will tell, but later.
           this.#source.drop();
           this.#counted.close();
           if (stopping()) return;
           if (!(error instanceof TributaryError) || !error.retryable) throw error;
+          this.#o.trouble.note(error);
           this.#o.logger.warn({ err: error }, 'a snapshot chunk is read again');
           await pause(RETRY_MS, signal);
         }
@@ -84,7 +95,7 @@ export class Snapshotter {
 
   /** Does the next thing. Returns false when there is nothing to do. */
   async #step(signal: AbortSignal): Promise<boolean> {
-    this.#source.forget(this.#o.sink.changedTables.splice(0));
+    await this.#lookAtChanged(this.#o.sink.changedTables.splice(0));
     const progress = this.#o.spool.snapshot() ?? idleProgress();
     if (this.#o.sink.phase !== 'taking') return false;
     const usage = this.#o.spool.usage();
@@ -103,6 +114,19 @@ export class Snapshotter {
       else await this.#copy(table, signal);
     }
     return true;
+  }
+
+  /** @throws TributaryError VALUE_UNSUPPORTED where a statement has made a table one that the binlog does not tell the truth of */
+  async #lookAtChanged(changed: readonly QueuedTable[]): Promise<void> {
+    this.#source.forget(changed);
+    const from = Date.now() + SETTLED_MS;
+    for (const { schema, name } of changed) {
+      this.#unasked.set(tableKey({ schema, name }), { table: { schema, name }, from });
+    }
+    const due = [...this.#unasked].filter(([, each]) => each.from <= Date.now());
+    if (due.length === 0) return;
+    await this.#source.refuseStrange(due.map(([, { table }]) => table));
+    for (const [key] of due) this.#unasked.delete(key);
   }
 
   /** The next snapshot, of the queued tables that are there. */
@@ -126,7 +150,7 @@ export class Snapshotter {
     this.#begunAt = Date.now();
     this.#o.logger.info({ snapshot: next.id, tables: wanted.length }, 'snapshot begun');
     if (missing.length > 0) {
-      const names = missing.map(({ schema, name }) => `${schema}.${name}`);
+      const names = missing.map(tableText);
       this.#o.logger.warn({ tables: names }, 'tables to be copied are not there, or the user may not see them');
     }
   }

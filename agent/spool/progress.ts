@@ -5,6 +5,7 @@
 import * as z from 'zod';
 import type { SourceMark, Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import type { TableName } from '../../shared/table-name.ts';
 
 /** The last event group taken. On resuming it is read again and compared: another history shows there. */
 export interface LastGroup {
@@ -12,6 +13,8 @@ export interface LastGroup {
   readonly file: string;
   readonly startOffset: number;
   readonly committedAt: string | null;
+  /** Commit time at the server where it was committed first; null: not told, or stored by an agent that did not ask. */
+  readonly originallyAt: string | null;
   /** CRC32 over the group's events, hex. */
   readonly fingerprint: string;
   /** Executed GTIDs before the group: where to start to read it again. */
@@ -24,9 +27,7 @@ export interface Position {
   readonly lastGroup: LastGroup | null;
 }
 
-export interface SnapshotTable {
-  readonly schema: string;
-  readonly name: string;
+export interface SnapshotTable extends TableName {
   readonly state: 'waiting' | 'copying' | 'done';
   /** Key of the last row copied, in key order; null: none yet. */
   readonly lastKey: readonly Value[] | null;
@@ -59,6 +60,9 @@ export interface SnapshotProgress {
   readonly queuedStaleSince: string | null;
   /** The rules by which tables were chosen when this was stored; null: not yet stored. */
   readonly rules: StoredRules | null;
+  /** When an epoch was last begun because of an answer, and copies that it asked for were queued; ms since 1970. */
+  readonly askedEpochs: readonly number[];
+  readonly askedCopies: readonly number[];
 }
 
 /** `tables` of the configuration. */
@@ -66,15 +70,13 @@ export interface StoredRules {
   readonly include: readonly string[];
   readonly exclude: readonly string[];
   readonly map: Readonly<Record<string, string>>;
-  readonly columns: Readonly<Record<string, 'omit' | 'null' | 'hash'>>;
+  readonly columns: Readonly<Record<string, 'omit' | 'null' | 'hash' | 'bytes'>>;
   /** Fingerprint of the key by which columns are hashed; '' where none is. */
   readonly hashedBy: string;
 }
 
-export interface QueuedTable {
-  readonly schema: string;
-  readonly name: string;
-}
+/** A table that is to be copied. */
+export type QueuedTable = TableName;
 
 const positionSchema = z.object({
   source: z.object({
@@ -90,6 +92,7 @@ const positionSchema = z.object({
       file: z.string(),
       startOffset: z.number(),
       committedAt: z.string().nullable(),
+      originallyAt: z.string().nullable().default(null),
       fingerprint: z.string(),
       gtidSetBefore: z.string(),
     })
@@ -122,11 +125,13 @@ const snapshotSchema = z.object({
       include: z.array(z.string()),
       exclude: z.array(z.string()),
       map: z.record(z.string(), z.string()),
-      columns: z.record(z.string(), z.enum(['omit', 'null', 'hash'])).default({}),
+      columns: z.record(z.string(), z.enum(['omit', 'null', 'hash', 'bytes'])).default({}),
       hashedBy: z.string().default(''),
     })
     .nullable()
     .default(null),
+  askedEpochs: z.array(z.number()).default([]),
+  askedCopies: z.array(z.number()).default([]),
 });
 
 const requestsSchema = z.array(z.string());

@@ -68,6 +68,11 @@ const MIGRATIONS: readonly string[] = [
      batch INTEGER NOT NULL, piece INTEGER NOT NULL, body BLOB NOT NULL,
      PRIMARY KEY (batch, piece)
    ) STRICT;`,
+  // Which run of the branch's server was seen last, and whether the head office is to be asked to compare.
+  `CREATE TABLE server_seen (
+     id INTEGER PRIMARY KEY CHECK (id = 1),
+     server TEXT NOT NULL, started_at INTEGER NOT NULL, connection INTEGER NOT NULL, compare INTEGER NOT NULL
+   ) STRICT;`,
 ];
 
 /** The format that this program writes; it reads every one before. */

@@ -22,6 +22,7 @@ import type { AgentStream } from '../../shared/protocol.ts';
 import { release } from '../../shared/release.ts';
 import { measurePieces, readPiece, storeBody } from './bodies.ts';
 import type { Position, SnapshotProgress } from './progress.ts';
+import { ServerSeen } from './server-seen.ts';
 import { integer, SpoolFile, text } from './spool-file.ts';
 import type { Row } from './spool-file.ts';
 import { changeHeld, forgetHeld, forgetUnkept, heldParts, heldTransactions, hold } from './held-rows.ts';
@@ -48,6 +49,8 @@ const ROOM_MARGIN = 0.02;
 export class Spool {
   /** Resolves when the disk or the file has failed: the process must end. Never rejects. */
   readonly failed: Promise<TributaryError>;
+  /** Which run of the branch's server was seen last. */
+  readonly serverSeen: ServerSeen;
   readonly #file: SpoolFile;
   readonly #options: SpoolOptions;
   readonly #listeners = new Set<() => void>();
@@ -75,6 +78,7 @@ export class Spool {
     this.#file = file;
     this.#options = options;
     this.failed = file.failed;
+    this.serverSeen = new ServerSeen(file);
     this.#state = loadState(file, options.branch) ?? startEpoch(file, options.branch, 0, null, [], null, null);
     this.#tail = this.#state.head;
     this.#lastRead = this.#state.base;

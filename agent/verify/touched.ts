@@ -8,7 +8,8 @@ import { isVerifyMark } from '../../shared/batch.ts';
 import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch.ts';
 import { markRow } from '../../shared/row-sums.ts';
 import type { RowMark, RowShape } from '../../shared/row-sums.ts';
-import { keyColumns, keyIdOf, tableKey } from '../capture/batcher.ts';
+import { tableKey } from '../../shared/table-name.ts';
+import { keyColumns, keyIdOf } from '../capture/batcher.ts';
 import type { KeyId } from '../capture/batcher.ts';
 
 /** A table as it is compared: described as in its batches. */
@@ -33,7 +34,7 @@ export class Touched {
   /** @param most rows that may be spoken of */
   constructor(tables: readonly ComparedTable[], most: number) {
     this.#most = most;
-    for (const table of tables) this.#tables.set(nameOf(table.description), { table, rows: new Map() });
+    for (const table of tables) this.#tables.set(tableKey(table.description), { table, rows: new Map() });
   }
 
   /** The batches between the two places, in order. */
@@ -41,11 +42,11 @@ export class Touched {
     for (const change of changes) {
       if (isVerifyMark(change) || !('table' in change)) continue;
       const description = tables[change.table]!;
-      const found = this.#tables.get(nameOf(description));
+      const found = this.#tables.get(tableKey(description));
       if (found === undefined) continue;
       if (!isRowChange(change) || !isSame(description, found.table.description)) {
         // Truncated, defined otherwise, or without keys: then nobody knows which of its rows the view has.
-        this.#unclear.add(nameOf(description));
+        this.#unclear.add(tableKey(description));
         continue;
       }
       this.#note(found.table, found.rows, change);
@@ -72,11 +73,11 @@ export class Touched {
   }
 
   isUnclear({ description }: ComparedTable): boolean {
-    return this.#unclear.has(nameOf(description));
+    return this.#unclear.has(tableKey(description));
   }
 
   rowsOf({ description }: ComparedTable): TouchedRows {
-    return this.#tables.get(nameOf(description))?.rows ?? NONE;
+    return this.#tables.get(tableKey(description))?.rows ?? NONE;
   }
 }
 
@@ -92,10 +93,6 @@ function markOf({ shape, buckets }: ComparedTable, values: readonly (readonly Va
     values.map(column => column[row]!),
     buckets,
   );
-}
-
-function nameOf({ schema, name }: TableDescription): string {
-  return tableKey(schema, name);
 }
 
 function isSame(a: TableDescription, b: TableDescription): boolean {

@@ -17,6 +17,7 @@ import { endsSession, mysqlErrno } from '../../shared/mysql.ts';
 import { pause } from '../../shared/pause.ts';
 import type { Ask } from '../../shared/protocol.ts';
 import type { TableSums } from '../../shared/row-sums.ts';
+import { tableText } from '../../shared/table-name.ts';
 import type { BatchDraft } from '../capture/batcher.ts';
 import type { SourceConnection } from '../capture/source.ts';
 import { hasQueue } from '../snapshot/progress.ts';
@@ -150,7 +151,7 @@ export class Verifier {
       if (endsConnection(error)) throw error;
       // Its definition was changed meanwhile, a value cannot be carried, or the program errs: this table's own matter.
       const { schema, name } = table.table;
-      this.#o.logger.warn({ err: error, table: `${schema}.${name}` }, 'a table cannot be compared');
+      this.#o.logger.warn({ err: error, table: tableText({ schema, name }) }, 'a table cannot be compared');
       return reasonOf(error);
     }
   }

@@ -8,7 +8,10 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { BatchBody, TableDescription } from '../../shared/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
+import { foldedName } from '../../shared/identifiers.ts';
 import { quoteString, quoteTable } from '../../shared/sql.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { clearRows, deleteRows, sweepRows, truncateRows } from './delete.ts';
 import { deleteRowsBut, upsertRowsBut } from './leave-out.ts';
 import type { LeaveOut } from './leave-out.ts';
@@ -16,23 +19,18 @@ import { loadRows } from './load-data.ts';
 import { mergeBodies } from './merge.ts';
 import type { RowSet, Run } from './merge.ts';
 import { findRefusedRow, refusal } from './refusal.ts';
-import { hasLongValues } from './row-text.ts';
-import { OtherForm, TableStore } from './table-store.ts';
-import type { SchemaChanges } from './table-store.ts';
+import { hasLongValues, partTyped } from './row-text.ts';
+import { TableStore } from './table-store.ts';
+import type { SchemaChanges, TableStoreOptions } from './table-store.ts';
 import { isRowFault, isSchemaFault, isTableChange, targetError } from './target-error.ts';
 import { targetSession } from './target-session.ts';
+import { OtherForm } from './target-table.ts';
 import type { TargetTable } from './target-table.ts';
 import { upsertRows } from './upsert.ts';
 import { writeCopies } from './write-copies.ts';
 
 /** Below this, one statement of text is faster than LOAD DATA's extra round trip. */
 const LOAD_FROM_ROWS = 64;
-
-/** A table as a branch names it. At the head office it is `name` in the target database. */
-export interface TableName {
-  readonly schema: string;
-  readonly name: string;
-}
 
 /** A snapshot marker, its tables by name. The caller keeps the snapshot's state. */
 export interface SnapshotMarker {
@@ -94,6 +92,8 @@ export interface ApplierOptions {
   readonly useLoadData?: boolean;
   /** Default: automatic. */
   readonly schemaChanges?: SchemaChanges;
+  /** See TableStore. */
+  readonly onChanged?: TableStoreOptions['onChanged'];
 }
 
 export class Applier {
@@ -136,7 +136,7 @@ export class Applier {
     const steps: Step[] = [];
     let rows = 0;
     for (const run of runs) {
-      if (unfit.has(tableId(run.table))) continue;
+      if (unfit.has(tableKey(run.table))) continue;
       const index = withRows.indexOf(run);
       const table = index >= 0 ? tables[index]! : run.truncate ? await this.#store.find(run.table) : null;
       if (table === null) continue;
@@ -165,7 +165,7 @@ export class Applier {
         tables.push(...(await this.#store.prepare([description], options.approveRebuild)));
       } catch (error) {
         if (!isSchemaFault(error) || (error instanceof OtherForm && options.leaveOut !== 'all')) throw error;
-        unfit.set(tableId(description), error);
+        unfit.set(tableKey(description), error);
         tables.push(null);
       }
     }
@@ -192,6 +192,8 @@ export class Applier {
     let upserts = 0;
     let deletes = 0;
     let truncates = 0;
+    const tables = prepared.steps.map(({ table }) => table);
+    await this.#hold(connection, tables);
     for (const step of prepared.steps) {
       const { run } = step;
       const refused = await this.#write(connection, step, branch, batchNumber, leaveOut);
@@ -201,6 +203,15 @@ export class Applier {
       truncates += run.truncate ? 1 : 0;
     }
     return { upserts, deletes, truncates };
+  }
+
+  /** From here on nobody changes the tables before the transaction ends, and they are as the rows were prepared for. */
+  async #hold(connection: Connection, tables: readonly TargetTable[]): Promise<void> {
+    try {
+      await this.#store.hold(connection, tables);
+    } catch (error) {
+      throw targetError(error, 'Holding the tables of the head office');
+    }
   }
 
   /** Writes one run; returns how many of its rows were left out. */
@@ -235,7 +246,9 @@ export class Applier {
       this.#forgetIfChanged(error);
       // A row that may not be left out is named already.
       if (error instanceof TributaryError && error.code === 'BATCH_REFUSED') throw error;
-      throw isRowFault(error) ? refusal(table, null, error) : targetError(error, `Deleting from ${schema}.${name}`);
+      throw isRowFault(error)
+        ? refusal(table, null, error)
+        : targetError(error, `Deleting from ${tableText({ schema, name })}`);
     }
   }
 
@@ -251,7 +264,11 @@ export class Applier {
     const { schema, name } = table.description;
     const many = rows.rows >= LOAD_FROM_ROWS || hasLongValues(table, rows);
     const load = this.#useLoadData && many && targetSession(connection).localInfile;
-    const loadAll = (): Promise<void> => loadRows(connection, table, rows, branch, batchNumber);
+    const loadAll = async (): Promise<void> => {
+      const { plain, typed } = partTyped(table, rows);
+      await loadRows(connection, table, plain, branch, batchNumber);
+      await upsertRows(connection, table, typed, branch, batchNumber);
+    };
     try {
       if (leaveOut !== null) {
         return await upsertRowsBut(connection, table, rows, branch, batchNumber, load ? loadAll : null, leaveOut);
@@ -261,7 +278,7 @@ export class Applier {
       return 0;
     } catch (error) {
       this.#forgetIfChanged(error);
-      if (!isRowFault(error)) throw targetError(error, `Writing to ${schema}.${name}`);
+      if (!isRowFault(error)) throw targetError(error, `Writing to ${tableText({ schema, name })}`);
       if (leaveOut !== null) throw error;
       throw await findRefusedRow(connection, table, rows, branch, batchNumber, error);
     }
@@ -283,13 +300,16 @@ export class Applier {
     assert(Number.isSafeInteger(sinceBatch) && sinceBatch >= 0, 'A batch number is not a count.');
     assert(Number.isSafeInteger(limit) && limit > 0, 'A slice of a sweep has no size.');
     try {
-      const present = new Set(await this.#branchTables(connection));
-      const names = tables === 'all' ? [...present] : tables.map(table => table.name);
+      const { foldsTables } = targetSession(connection);
+      const there = await this.#branchTables(connection);
+      const present = new Set(there.map(name => foldedName(name, foldsTables)));
+      const names = tables === 'all' ? there : tables.map(table => table.name);
       const swept: string[] = [];
       let deleted = 0;
       for (const name of names) {
         const sql = quoteTable(this.#database, name);
-        if (present.has(name)) deleted += await sweepRows(connection, sql, branch, sinceBatch, limit - deleted);
+        if (present.has(foldedName(name, foldsTables)))
+          deleted += await sweepRows(connection, sql, branch, sinceBatch, limit - deleted);
         if (deleted >= limit) return { deleted, swept, done: false };
         swept.push(name);
       }
@@ -356,19 +376,14 @@ function markersOf(body: BatchBody): SnapshotMarker[] {
   });
 }
 
-/** A source table's identity. */
-export function tableId({ schema, name }: TableName): string {
-  return JSON.stringify([schema, name]);
-}
-
 function unfitOf(
   unfit: ReadonlyMap<string, TributaryError>,
   descriptions: readonly TableDescription[],
   runs: readonly Run[],
 ): UnfitTable[] {
   return [...unfit].map(([id, error]) => {
-    const own = runs.filter(run => tableId(run.table) === id);
+    const own = runs.filter(run => tableKey(run.table) === id);
     const changes = own.reduce((sum, run) => sum + rowsOf(run) + (run.truncate ? 1 : 0), 0);
-    return { description: descriptions.find(table => tableId(table) === id)!, error, changes };
+    return { description: descriptions.find(table => tableKey(table) === id)!, error, changes };
   });
 }

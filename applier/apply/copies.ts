@@ -8,11 +8,12 @@
  * come behind the last, the last go first, and an exact number writes all anew. So a sweep, which deletes what was
  * written before a snapshot began, takes the lower numbers.
  */
-import { hash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import type { Change, CopyOp, TableDescription, Value } from '../../shared/batch.ts';
 import { addCopies, countCopies, noCopyChange, removeCopies } from '../../shared/copies.ts';
 import type { CopyChange } from '../../shared/copies.ts';
-import { wholeValue } from '../../shared/long-value.ts';
+import { LongValue, writeJson } from '../../shared/long-value.ts';
+import { columnKey } from '../../shared/identifiers.ts';
 
 export type CopiesChange = Extract<Change, { readonly op: CopyOp }>;
 
@@ -30,15 +31,19 @@ export const NO_COPIES: CopySet = { rows: 0, columns: [], keys: [], changes: [] 
 export function rowNamer(table: TableDescription): (columns: readonly (readonly Value[])[], row: number) => string {
   // MySQL does not tell names of columns apart by case, nor by the place that a version of the table gives them.
   const inOrder = table.columns
-    .map(({ name }, index) => ({ name: name.toLowerCase(), index }))
+    .map(({ name }, index) => ({ name: columnKey(name), index }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   return (columns, row) => {
     const parts: Value[] = [];
     for (const { name, index } of inOrder) {
       const value = columns[index]![row] ?? null;
-      if (value !== null) parts.push(name, wholeValue(value));
+      if (value !== null) parts.push(name, value);
     }
-    return hash('sha256', ROW + JSON.stringify(parts), 'hex');
+    if (!parts.some(part => part instanceof LongValue)) return hash('sha256', ROW + JSON.stringify(parts), 'hex');
+    // The same text, of which a long value is never there as a whole.
+    const digest = createHash('sha256').update(ROW);
+    for (const piece of writeJson(parts)) digest.update(piece);
+    return digest.digest('hex');
   };
 }
 

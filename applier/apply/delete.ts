@@ -1,8 +1,9 @@
 /** Deletes of a branch's rows: by key, all of a table, and those that a snapshot left behind. */
 import type { Connection, ResultSetHeader } from 'mysql2/promise';
-import { quoteString, quoteValue } from '../../shared/sql.ts';
+import { literalWriter, quoteString } from '../../shared/sql.ts';
 import type { RowSet } from './merge.ts';
 import { keyHashOf } from './row-text.ts';
+import { isText } from './target-column.ts';
 import type { TargetTable } from './target-table.ts';
 import { checkPacket } from './upsert.ts';
 
@@ -16,9 +17,10 @@ export async function deleteRows(
   keys: RowSet,
   branch: string,
 ): Promise<void> {
-  const types = table.key.map(index => table.columns[index]!.type);
+  const columns = table.key.map(index => table.columns[index]!);
+  const writers = columns.map(({ type, target }) => literalWriter(type, isText(target)));
   const byColumns = table.identity === 'columns';
-  const names = byColumns ? table.key.map(index => table.columns[index]!.sql) : ['`_key`'];
+  const names = byColumns ? columns.map(({ sql }) => sql) : ['`_key`'];
   const own = quoteString(branch);
   // A row constructor with all of the primary key, so that the optimizer reads exactly these rows.
   const head = `DELETE FROM ${table.sql} WHERE (\`_branch\`, ${names.join(', ')}) IN (`;
@@ -26,7 +28,7 @@ export async function deleteRows(
   let length = 0;
   for (let row = 0; row < keys.rows; row += 1) {
     const key = byColumns
-      ? types.map((type, place) => quoteValue(keys.columns[place]![row]!, type)).join(', ')
+      ? writers.map((write, place) => write(keys.columns[place]![row]!)).join(', ')
       : `X'${keyHashOf(table, keys, row)}'`;
     if (list.length > 0 && (length + key.length > MAX_CHARACTERS || list.length === MAX_KEYS)) {
       await run(connection, `${head}${list.join(', ')})`);

@@ -12,6 +12,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import { quoteString } from '../../shared/sql.ts';
 import type { RowSet } from './merge.ts';
 import { fieldExpression, rowChunks } from './row-text.ts';
+import { isRowWarning } from './target-error.ts';
 import type { TargetTable } from './target-table.ts';
 
 /** What may wait in the socket; mysql2 itself does not hold back. */
@@ -31,8 +32,7 @@ export async function loadRows(
   // "Records: 2  Deleted: 0  Skipped: 0  Warnings: 0", in the server's language.
   const [records, , skipped, warnings] = (result.info.match(/\d+/g) ?? []).map(Number);
   if (records !== rows.rows || skipped !== 0 || warnings !== 0 || result.warningStatus !== 0) {
-    const found = await firstWarning(connection);
-    throw new TributaryError('BATCH_REFUSED', `${found} (${rows.rows} rows sent, the server says: ${result.info})`);
+    throw await warned(connection, `${rows.rows} rows sent, the server says: ${result.info}`);
   }
 }
 
@@ -59,11 +59,13 @@ export function loadStatement(table: TargetTable, branch: string, batchNumber: n
   );
 }
 
-/** The first thing that the last statement complained of. */
-export async function firstWarning(connection: Connection): Promise<string> {
+/** The error for a statement that has succeeded, but not as it should: the first thing that it complained of. */
+export async function warned(connection: Connection, account: string): Promise<TributaryError> {
   const [warnings] = await connection.query<RowDataPacket[]>('SHOW WARNINGS LIMIT 1');
-  const message: unknown = warnings[0]?.['Message'];
-  return typeof message === 'string' ? message : 'No warning is shown';
+  const warning = warnings[0];
+  if (warning === undefined) return new TributaryError('BATCH_REFUSED', `No warning is shown (${account})`);
+  const code = isRowWarning(Number(warning['Code'])) ? 'BATCH_REFUSED' : 'TARGET_FAILED';
+  return new TributaryError(code, `${String(warning['Message'])} (${account})`);
 }
 
 /** Runs a LOAD DATA statement with these chunks as the file. */

@@ -13,6 +13,7 @@ import { wireKind } from '../../shared/column-type.ts';
 import { CopiesBuilder } from './copies.ts';
 import type { CopiesChange, CopySet } from './copies.ts';
 import { wholeValue } from '../../shared/long-value.ts';
+import { tableKey } from '../../shared/table-name.ts';
 import { keyOf } from './target-table.ts';
 
 /** Rows as columns: `columns[c][r]`. */
@@ -44,7 +45,7 @@ export function mergeBodies(bodies: readonly BatchBody[]): Run[] {
   const tables = new Map<string, RunBuilder[]>();
   for (const body of bodies) {
     // One name a table and body, however many changes it has.
-    const names = body.tables.map(table => JSON.stringify([table.schema, table.name]));
+    const names = body.tables.map(tableKey);
     const definitions = body.tables.map(table => JSON.stringify(table.columns));
     for (const change of body.changes) {
       if (change.op === 'snapshot-start' || change.op === 'snapshot-end' || isVerifyMark(change)) continue;

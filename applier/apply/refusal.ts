@@ -5,6 +5,8 @@
 import type { Connection } from 'mysql2/promise';
 import type { Value } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
+import { beginning, LongValue } from '../../shared/long-value.ts';
 import type { RowSet } from './merge.ts';
 import { isRowFault, messageOf, targetError } from './target-error.ts';
 import type { TargetTable } from './target-table.ts';
@@ -78,7 +80,7 @@ export function refusal(table: TargetTable, key: string | null, fault: unknown):
 }
 
 function tableName(table: TargetTable): string {
-  return `${table.description.schema}.${table.description.name}`;
+  return tableText(table.description);
 }
 
 /** A row's key for people. @param key its values in key order */
@@ -97,6 +99,7 @@ export function rowText(table: TargetTable, rows: RowSet, row: number): string {
       table,
       table.key.map(index => rows.columns[index]![row]!),
     );
-  const values = JSON.stringify(rows.columns.map(column => column[row]!));
+  const shown = (value: Value): Value => (value instanceof LongValue ? beginning(value, MAX_SHOWN) : value);
+  const values = JSON.stringify(rows.columns.map(column => shown(column[row]!)));
   return values.length > MAX_SHOWN ? `${values.slice(0, MAX_SHOWN)}…` : values;
 }

@@ -9,9 +9,10 @@ import type { Value } from '../../shared/batch.ts';
 import type { ColumnType } from '../../shared/column-type.ts';
 import { wireKind } from '../../shared/column-type.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
-import { wholeValue } from '../../shared/long-value.ts';
+import { LongValue, wholeValue } from '../../shared/long-value.ts';
+import { isTypedJson } from '../../shared/typed-json.ts';
 import type { RowSet } from './merge.ts';
-import type { TargetTable } from './target-table.ts';
+import type { RowColumn, TargetTable } from './target-table.ts';
 
 /** Characters of text in one chunk; a few network packets. */
 const CHUNK_CHARACTERS = 256 * 1024;
@@ -42,7 +43,7 @@ export function fieldExpression(type: ColumnType, variable: string): string | nu
 function addFields(
   lines: string[],
   values: readonly Value[],
-  type: ColumnType,
+  { type, target }: Pick<RowColumn, 'type' | 'target'>,
   from: number,
   to: number,
   end: string,
@@ -52,6 +53,8 @@ function addFields(
   // A YEAR of "0" would be the year 2000.
   const isYear = type.base === 'year';
   const isFloat = type.base === 'float';
+  // A DOUBLE would take the shortest text of a FLOAT for another number.
+  const edge = target.base === 'float' ? FLOAT_EDGE : 0;
   const none = NULL_FIELD + end;
   for (let row = from; row < to; row += 1) {
     const value = values[row] ?? null;
@@ -59,8 +62,7 @@ function addFields(
     if (value === null) field = none;
     else if (typeof value === 'object') throw new TributaryError('INTERNAL', 'A long value among short ones.');
     else if (isText) field = toText(value) + end;
-    else if (isFloat && typeof value === 'number' && Math.abs(value) > FLOAT_EDGE)
-      field = String(Math.fround(value)) + end;
+    else if (isFloat && typeof value === 'number' && Math.abs(value) > edge) field = String(Math.fround(value)) + end;
     else if (isYear) field = String(value).padStart(4, '0') + end;
     else field = typeof value === 'number' ? `${value}${end}` : value + end;
     lines[row - from]! += field;
@@ -92,6 +94,44 @@ export function hasLongValues(table: TargetTable, rows: RowSet): boolean {
   return rowsWithLongValues(table, rows).length > 0;
 }
 
+/** Rows that LOAD DATA can write, and those with JSON documents that need an expression each (typed-json.ts). */
+export function partTyped(table: TargetTable, rows: RowSet): { readonly plain: RowSet; readonly typed: RowSet } {
+  const found = new Set<number>();
+  table.columns.forEach(({ type }, index) => {
+    if (type.base !== 'json') return;
+    rows.columns[index]!.forEach((value, row) => {
+      if (value instanceof LongValue ? isTypedLong(value) : isTypedJson(String(value))) found.add(row);
+    });
+  });
+  if (found.size === 0) return { plain: rows, typed: pick(rows, []) };
+  const all = [...Array(rows.rows).keys()];
+  return {
+    plain: pick(
+      rows,
+      all.filter(row => !found.has(row)),
+    ),
+    typed: pick(
+      rows,
+      [...found].sort((a, b) => a - b),
+    ),
+  };
+}
+
+function isTypedLong(value: LongValue): boolean {
+  for (const piece of value.pieces()) return isTypedJson(piece);
+  return false;
+}
+
+function pick(rows: RowSet, chosen: readonly number[]): RowSet {
+  const { columns, copies } = rows;
+  const of = <T>(values: readonly T[]): T[] => chosen.map(row => values[row]!);
+  return {
+    rows: chosen.length,
+    columns: columns.map(of),
+    ...(copies === undefined ? {} : { copies: { keys: of(copies.keys), numbers: of(copies.numbers) } }),
+  };
+}
+
 function rowsWithLongValues(table: TargetTable, rows: RowSet): number[] {
   const found = new Set<number>();
   table.columns.forEach(({ type }, index) => {
@@ -109,7 +149,7 @@ function rowsWithLongValues(table: TargetTable, rows: RowSet): number[] {
 function* longRow(table: TargetTable, rows: RowSet, row: number): Generator<Buffer, void, undefined> {
   if (table.identity !== 'columns') yield Buffer.from(`${ownFields(table, rows, row).join('\t')}\t`);
   const last = table.columns.length - 1;
-  for (const [index, { type }] of table.columns.entries()) {
+  for (const [index, column] of table.columns.entries()) {
     const value = rows.columns[index]![row] ?? null;
     const end = index === last ? '\n' : '\t';
     if (typeof value === 'object' && value !== null) {
@@ -117,7 +157,7 @@ function* longRow(table: TargetTable, rows: RowSet, row: number): Generator<Buff
       yield Buffer.from(end);
     } else {
       const lines = [''];
-      addFields(lines, [value], type, 0, 1, end);
+      addFields(lines, [value], column, 0, 1, end);
       yield Buffer.from(lines[0]!, 'utf8');
     }
   }
@@ -133,7 +173,7 @@ function* blocks(table: TargetTable, rows: RowSet, first: number, end: number): 
     }
     const last = table.columns.length - 1;
     table.columns.forEach((column, index) => {
-      addFields(lines, rows.columns[index]!, column.type, from, to, index === last ? '\n' : '\t');
+      addFields(lines, rows.columns[index]!, column, from, to, index === last ? '\n' : '\t');
     });
     text += lines.join('');
     if (text.length >= CHUNK_CHARACTERS) {

@@ -6,18 +6,24 @@
  * comes again later.
  *
  * Invariants: DDL runs on a connection of its own, one statement at a time in this process (but for a rebuild that
- * somebody approved, which would hold up the rest for minutes), never inside the caller's transaction. What is remembered was read from the server after the last DDL; after a fault that says that a table was
- * changed by somebody else, `forget` makes the next `prepare` look again. Every wait is bounded by the session's lock timeouts.
+ * somebody approved, which would hold up the rest for minutes), never inside the caller's transaction. What is remembered
+ * was read from the server after the last DDL, and is compared with the server by each transaction that writes by it
+ * (`hold`): it is never older. A table that has lost what branches wrote to it is told of before it is made whole again.
+ * Every wait is bounded by the session's lock timeouts.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { TableDescription } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { closeQuietly, mysqlErrno } from '../../shared/mysql.ts';
-import { quoteName, quoteString, quoteTable } from '../../shared/sql.ts';
-import { targetError } from './target-error.ts';
+import { quoteAccount, quoteTable } from '../../shared/sql.ts';
+import { tableText } from '../../shared/table-name.ts';
+import { isDefinitionFault, targetError } from './target-error.ts';
+import { holdTables, readServerTable } from './server-table.ts';
+import type { ServerTable } from './server-table.ts';
+import { refuseForeignKeys } from './table-faults.ts';
 import { prepareTargetSession } from './target-session.ts';
 import { planTable } from './target-table.ts';
-import type { ServerTable, TablePlan, TargetTable } from './target-table.ts';
+import type { TablePlan, TargetTable } from './target-table.ts';
 
 /** Tables up to this are rebuilt without asking: half a second or so, in which nobody writes to it. */
 const REBUILD_BELOW_BYTES = 16 * 1024 * 1024;
@@ -30,8 +36,11 @@ const LOCK_WAIT_S = 1;
 
 /** Duplicate column, table exists, no such column: another applier was faster. */
 const RACE_ERRNOS = new Set([1050, 1060, 1054]);
-/** ALGORITHM not supported; no more instant changes until a rebuild. */
-const NOT_INSTANT_ERRNOS = new Set([1845, 1846, 4092]);
+/** ALGORITHM not supported; no more instant changes until a rebuild; not where a row could be larger than a page. */
+const NOT_INSTANT_ERRNOS = new Set([1845, 1846, 4092, 4157]);
+/** Row size too large: also where only a row that fills every column would be. */
+const ROW_TOO_LARGE = 1118;
+const SPECIFIC_ACCESS_DENIED = 1227;
 
 /** Whether tables and columns that a branch brings are made at once, or wait until a person has approved them. */
 export type SchemaChanges = 'automatic' | 'approved';
@@ -42,6 +51,12 @@ export interface TableStoreOptions {
   readonly database: string;
   /** Default: automatic. */
   readonly schemaChanges?: SchemaChanges | undefined;
+  /**
+   * Told of a table that may have lost what branches wrote to it, before it is changed: it is not as it was left, or must
+   * be made or changed, which also those cause that no loss is behind. Default: nobody is told.
+   * @param server what is there now; null: nothing
+   */
+  readonly onChanged?: ((table: string, server: ServerTable | null) => Promise<void>) | undefined;
 }
 
 export class TableStore {
@@ -49,6 +64,8 @@ export class TableStore {
   readonly #tables = new Map<string, TargetTable>();
   /** Characters of the names in `#tables`. */
   #characters = 0;
+  /** Tables that somebody else has changed since they were remembered. */
+  readonly #changed = new Set<string>();
   /** The end of the queue of those who look and change. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -63,11 +80,53 @@ export class TableStore {
   }
 
   /**
+   * Holds tables as they are until the caller's transaction ends: nobody changes them before.
+   * @throws TributaryError TARGET_BUSY if one of them is not as it is remembered: roll back and prepare again
+   */
+  async hold(connection: Connection, tables: readonly TargetTable[]): Promise<void> {
+    const known = new Map(tables.map(table => [table.name, table]));
+    if (await holdTables(connection, this.#options.database, [...known.values()])) return;
+    for (const name of known.keys()) {
+      this.#forgetTable(name);
+      this.#changed.add(name);
+    }
+    const names = [...known.keys()].join(', ');
+    throw new TributaryError('TARGET_BUSY', `Of ${names.slice(0, 200)} one was changed at the head office meanwhile.`);
+  }
+
+  #forgetTable(name: string): void {
+    for (const [id, table] of this.#tables) {
+      if (table.name !== name) continue;
+      this.#tables.delete(id);
+      this.#characters -= id.length;
+    }
+  }
+
+  /**
    * The tables for these descriptions, in their order, made or extended as needed. Known ones cost nothing.
    * @throws TributaryError TARGET_SCHEMA, TARGET_BUSY, TARGET_UNREACHABLE, TARGET_ACCESS_DENIED
    */
   async prepare(descriptions: readonly TableDescription[], approved = false): Promise<TargetTable[]> {
     const tables = descriptions.map(description => this.#tables.get(nameOf(description)) ?? null);
+    // A later version of a table may have changed it for an earlier one, which is then looked at again.
+    for (let round = 0; round < MAX_STEPS && tables.includes(null); round += 1) {
+      await this.#fill(descriptions, tables, approved);
+      const last = new Map(tables.map(table => [table?.name, table?.definition]));
+      for (const [index, table] of tables.entries()) {
+        if (table?.definition !== last.get(table?.name)) tables[index] = null;
+      }
+    }
+    const known = tables.filter(table => table !== null);
+    if (known.length === tables.length) return known;
+    throw new TributaryError('TARGET_BUSY', 'Others keep changing tables at the head office.');
+  }
+
+  /** Fills in the tables that are not known, in turns. */
+  async #fill(
+    descriptions: readonly TableDescription[],
+    tables: (TargetTable | null)[],
+    approved: boolean,
+  ): Promise<void> {
     for (let at = 0; (at = tables.indexOf(null, at)) >= 0;) {
       const learn = (): Promise<void> => this.#learn(descriptions, tables, at, approved);
       if (approved) {
@@ -79,7 +138,6 @@ export class TableStore {
       this.#turn = work.catch(() => undefined);
       await work;
     }
-    return tables.filter(table => table !== null);
   }
 
   /**
@@ -90,10 +148,13 @@ export class TableStore {
     let connection: Connection | null = null;
     try {
       connection = await this.#open();
-      const server = await readServerTable(connection, this.#options.database, description.name);
+      const { name } = description;
+      const server = await readServerTable(connection, this.#options.database, name);
       if (server?.primaryKey[0] !== '_branch') return null;
-      const sql = quoteTable(this.#options.database, description.name);
-      return { description, sql, columns: [], key: [], identity: 'columns' };
+      refuseForeignKeys(description, server);
+      const sql = quoteTable(this.#options.database, name);
+      const { definition } = server;
+      return { name, definition, description, sql, columns: [], key: [], identity: 'columns' };
     } catch (error) {
       throw targetError(error, 'Looking at the tables of the head office');
     } finally {
@@ -158,40 +219,54 @@ export class TableStore {
   }
 
   async #fit(connection: Connection, description: TableDescription, approved: boolean): Promise<TargetTable> {
-    const { database } = this.#options;
+    const { database, onChanged } = this.#options;
+    const { name } = description;
+    /** What was found is what this very loop has left. */
+    let isOurs = false;
+    let lastTry = '';
     for (let step = 0; step < MAX_STEPS; step += 1) {
-      const server = await readServerTable(connection, database, description.name);
-      const plan = planTable(database, description, server);
+      const server = await readServerTable(connection, database, name);
+      const plan = planOrFault(database, description, server);
+      const fits = !(plan instanceof TributaryError) && plan.do === 'use';
+      if (!isOurs && (!fits || this.#changed.has(name))) await onChanged?.(name, server);
+      this.#changed.delete(name);
+      if (plan instanceof TributaryError) throw plan;
       if (plan.do === 'use') return plan.table;
       if (!approved && this.#options.schemaChanges === 'approved') throw unapproved(description, plan);
       if (plan.do === 'replace') {
         await this.#replace(connection, description, plan);
+        isOurs = true;
         continue;
       }
       try {
         await this.#change(connection, description, plan, approved || (server?.bytes ?? 0) < REBUILD_BELOW_BYTES);
+        isOurs = true;
+        // Other versions of it were planned by what it was.
+        this.#forgetTable(name);
       } catch (error) {
         const errno = mysqlErrno(error);
-        if (errno === null || !RACE_ERRNOS.has(errno)) throw ddlError(error, description, plan.sql);
+        const isRace = errno !== null && RACE_ERRNOS.has(errno) && plan.sql !== lastTry;
+        if (!isRace) throw ddlError(error, description, plan.sql);
+        lastTry = plan.sql;
       }
     }
-    throw new TributaryError('TARGET_BUSY', `${description.name}: others keep changing the table at the head office.`);
+    throw new TributaryError('TARGET_BUSY', `${name}: others keep changing the table at the head office.`);
   }
 
-  /** Drops a table of the other form if it is empty. The lock waits for transactions that write to it, and keeps it so. */
+  /** Drops a table of another form if it is empty. The lock waits for transactions that write to it, and keeps it so. */
   async #replace(
     connection: Connection,
-    { schema, name }: TableDescription,
+    { name }: TableDescription,
     plan: Extract<TablePlan, { do: 'replace' }>,
   ): Promise<void> {
     const table = quoteTable(this.#options.database, name);
     await connection.query(`LOCK TABLES ${table} WRITE`);
     const [rows] = await connection.query<RowDataPacket[]>(`SELECT 1 FROM ${table} LIMIT 1`);
     // The lock goes with the connection, which serves this one look.
-    if (rows.length > 0) throw new OtherForm(schema, name, plan.why);
+    if (rows.length > 0) throw plan.refusal;
     await connection.query(plan.sql);
     await connection.query('UNLOCK TABLES');
-    this.forget();
+    this.#forgetTable(name);
   }
 
   async #change(
@@ -201,7 +276,7 @@ export class TableStore {
     mayRebuild: boolean,
   ): Promise<void> {
     if (plan.do === 'create') {
-      await connection.query(plan.sql);
+      await makeRoom(connection, description, plan.sql);
       return;
     }
     if (plan.cost !== 'rebuild') {
@@ -216,32 +291,66 @@ export class TableStore {
     if (!mayRebuild) {
       throw new TributaryError(
         'TARGET_SCHEMA',
-        `${description.schema}.${description.name}: the table at the head office is large and would be rebuilt.`,
+        `${tableText(description)}: the table at the head office is large and would be rebuilt.`,
         { hint: `In a quiet hour \`tributary-applier schema approve\` and the branch's id; it runs: ${plan.sql}` },
       );
     }
-    await connection.query(plan.sql);
+    await makeRoom(connection, description, plan.sql);
   }
 }
 
-/** A table that holds rows has a key, where the branch's has none. */
-export class OtherForm extends TributaryError {
-  /** At the head office. */
-  readonly table: string;
-
-  constructor(schema: string, table: string, why: string) {
-    super('TARGET_SCHEMA', `${schema}.${table}: ${why}.`, {
-      hint:
-        'Let the table have a key at every branch, or at none. Then, at the head office, ' +
-        `DROP TABLE ${quoteName(table)} and \`branch retry\`; at the other branches \`tributary-agent snapshot\`.`,
-    });
-    this.table = table;
+/**
+ * Runs DDL, also for a table of which one row could be larger than a page: it may have as many columns as the branch's, and
+ * rows that fill few of them. The server takes such a table where it is told not to be strict; a row that is too
+ * large is refused when it comes.
+ */
+async function makeRoom(connection: Connection, { schema, name }: TableDescription, sql: string): Promise<void> {
+  try {
+    await connection.query(sql);
+    return;
+  } catch (error) {
+    if (mysqlErrno(error) !== ROW_TOO_LARGE) throw error;
+  }
+  try {
+    await connection.query('SET SESSION innodb_strict_mode = OFF');
+  } catch (error) {
+    if (mysqlErrno(error) !== SPECIFIC_ACCESS_DENIED) throw error;
+    const [rows] = await connection.query<RowDataPacket[]>('SELECT CURRENT_USER() AS account');
+    const [user = '', host = ''] = String(rows[0]?.['account']).split(/@(?=[^@]*$)/);
+    throw new TributaryError(
+      'TARGET_SCHEMA',
+      `${tableText({ schema, name })}: a row that fills all of its columns would have no room in a page of the head office.`,
+      {
+        hint:
+          `At the head office: GRANT SESSION_VARIABLES_ADMIN ON *.* TO ${quoteAccount(user, host)}. Then \`branch retry\`. ` +
+          'The table is then made all the same; a row that is too large is refused when it comes.',
+      },
+    );
+  }
+  try {
+    await connection.query(sql);
+  } finally {
+    await connection.query('SET SESSION innodb_strict_mode = ON');
   }
 }
 
-function unapproved({ schema, name }: TableDescription, plan: Exclude<TablePlan, { do: 'use' }>): TributaryError {
+/** What to do, or why nothing can be done: told apart later, when the change was told of. */
+function planOrFault(
+  database: string,
+  description: TableDescription,
+  server: ServerTable | null,
+): TablePlan | TributaryError {
+  try {
+    return planTable(database, description, server);
+  } catch (error) {
+    if (error instanceof TributaryError) return error;
+    throw error;
+  }
+}
+
+function unapproved(table: TableDescription, plan: Exclude<TablePlan, { do: 'use' }>): TributaryError {
   const what = plan.do === 'create' ? 'a new table' : 'another definition of its table';
-  return new TributaryError('TARGET_SCHEMA', `${schema}.${name}: ${what} waits to be approved (schema.changes).`, {
+  return new TributaryError('TARGET_SCHEMA', `${tableText(table)}: ${what} waits to be approved (schema.changes).`, {
     hint: `\`tributary-applier schema approve\` and the branch's id; it runs: ${plan.sql.slice(0, 500)}`,
   });
 }
@@ -250,50 +359,12 @@ function nameOf(description: TableDescription): string {
   return JSON.stringify([description.schema, description.name, description.columns]);
 }
 
-/** A fault of DDL: what is neither a matter of waiting nor of rights is the table's own. */
+/** A fault of DDL: what a definition can cause is the table's own, all else the server's. */
 function ddlError(error: unknown, description: TableDescription, sql: string): TributaryError {
-  const fault = targetError(error, `${description.schema}.${description.name}`);
-  if (fault.code !== 'TARGET_UNREACHABLE' || mysqlErrno(error) === null) return fault;
+  const fault = targetError(error, tableText(description));
+  if (!isDefinitionFault(error)) return fault;
   return new TributaryError('TARGET_SCHEMA', fault.message, {
     cause: error,
     hint: `The head office refused: ${sql.slice(0, 500)}`,
   });
-}
-
-/** What the server says of a table; null if there is none. */
-export async function readServerTable(
-  connection: Connection,
-  database: string,
-  name: string,
-): Promise<ServerTable | null> {
-  const where = `TABLE_SCHEMA = ${quoteString(database)} AND TABLE_NAME = ${quoteString(name)}`;
-  const [tables] = await connection.query<RowDataPacket[]>(
-    `SELECT TABLE_TYPE AS type, CAST(COALESCE(DATA_LENGTH + INDEX_LENGTH, 0) AS CHAR) AS bytes
-     FROM INFORMATION_SCHEMA.TABLES WHERE ${where}`,
-  );
-  const table = tables[0];
-  if (table === undefined) return null;
-  const [columns] = await connection.query<RowDataPacket[]>(
-    `SELECT COLUMN_NAME AS name, CAST(COLUMN_TYPE AS CHAR) AS type, IS_NULLABLE AS nullable, COLUMN_DEFAULT IS NOT NULL AS dflt,
-       EXTRA AS extra, COLLATION_NAME AS collation
-     FROM INFORMATION_SCHEMA.COLUMNS WHERE ${where} ORDER BY ORDINAL_POSITION`,
-  );
-  const [indexes] = await connection.query<RowDataPacket[]>(
-    `SELECT INDEX_NAME AS name, COLUMN_NAME AS part FROM INFORMATION_SCHEMA.STATISTICS
-     WHERE ${where} AND NON_UNIQUE = 0 ORDER BY INDEX_NAME, SEQ_IN_INDEX`,
-  );
-  const text = (row: RowDataPacket, field: string): string => String(row[field] ?? '');
-  return {
-    bytes: Number(table['bytes']),
-    columns: columns.map(row => ({
-      name: text(row, 'name'),
-      columnType: text(row, 'type'),
-      nullable: text(row, 'nullable') === 'YES',
-      hasDefault: Number(row['dflt']) === 1,
-      generated: text(row, 'extra').includes('GENERATED') && !text(row, 'extra').includes('DEFAULT_GENERATED'),
-      collation: row['collation'] === null ? null : text(row, 'collation'),
-    })),
-    primaryKey: indexes.filter(row => row['name'] === 'PRIMARY').map(row => text(row, 'part')),
-    otherUniqueIndexes: [...new Set(indexes.map(row => text(row, 'name')))].filter(index => index !== 'PRIMARY'),
-  };
 }

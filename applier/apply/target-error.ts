@@ -1,23 +1,108 @@
 /**
- * Faults of the head-office database while rows are written, as errors of ours: decided by the server's error number.
- * On top of shared/mysql.ts it tells apart what passes by itself (TARGET_BUSY) and what the rows are to blame for.
+ * The one judgement of what the head-office server says: what a *row* can cause is listed, what a *definition* can
+ * cause is listed, and everything else is the server's own trouble, which no row is to blame for: it is waited for, with
+ * its cause and its cure. Decided by the server's error number and SQLSTATE, never by message text.
+ *
+ * (Server Error Message Reference, and performance_schema.events_errors_summary_global_by_error, which lists both.)
  */
 import { TributaryError } from '../../shared/errors.ts';
-import { endsSession, mysqlErrno, mysqlError } from '../../shared/mysql.ts';
+import type { ErrorCode } from '../../shared/errors.ts';
+import { mysqlErrno, mysqlError, sqlState } from '../../shared/mysql.ts';
 
-/** Server Error Message Reference: locks, deadlock, disk, memory or table full, a DDL in between, killed, shutdown. */
-const BUSY_ERRNOS = new Set([1205, 1206, 1213, 1021, 1026, 1030, 1037, 1038, 1041, 1114, 1412, 3572, 1053, 1317, 3024]);
+/**
+ * Classes of SQLSTATE that speak of data: a data exception, a broken constraint, what a trigger has raised.
+ * (ISO 9075-2, table 32: "Data exception" 22, "Integrity constraint violation" 23; 45 is SIGNAL's.)
+ */
+const ROW_CLASSES = new Set(['22', '23', '45']);
+/** What a row can cause beside these, whatever class the server gives it. */
+const ROW_ERRNOS = new Set([
+  // A row, a packet, an undo record, a result of a function that is too large.
+  1118, 1153, 1301, 1713,
+  // Fields of LOAD DATA that are too few, too many, cut; a value of the wrong form.
+  1261, 1262, 1265, 1366, 1411, 1525,
+  // No partition for it; a trigger's SIGNAL; a CHECK.
+  1526, 1591, 1644, 3819,
+  // Geometry: invalid, of no known or of another reference system.
+  3033, 3034, 3035, 3037, 3055, 3516, 3548, 3643,
+  // Vectors that are none.
+  6136, 6137, 6138, 6139,
+]);
+
+/** Classes that speak of a statement: its syntax and meaning, a feature that is not there. A table's own, where it is DDL. */
+const DEFINITION_CLASSES = new Set(['22', '23', '42', '0A']);
+/** What a definition can cause beside these: too many columns, an engine's limits, a column too long for an index. */
+const DEFINITION_ERRNOS = new Set([1031, 1117, 1118, 1478, 1503, 1659, 1709, 1713, 1727, 1846, 3780, 3819]);
+
 /** No such table, unknown column, field list and table differ, a column without a value: somebody changed the table; it must be looked at again. */
-const CHANGED_ERRNOS = new Set([1146, 1054, 1051, 1091, 1136, 1109, 1364]);
-/** A packet or a result of a function above max_allowed_packet. */
-const PACKET_ERRNOS = new Set([1153, 1301]);
+const CHANGED_ERRNOS = new Set([1146, 1054, 1051, 1091, 1136, 1109, 1364, 1412]);
+/** Lock wait time-out, deadlock, NOWAIT, a conflict that the group has found at the commit. */
+const RACE_ERRNOS = new Set([1205, 1206, 1213, 3572, 3101]);
+
+/** The server's own troubles that have a cure of their own. Those that are not here have the server's message. */
+const TROUBLES: readonly { readonly errnos: readonly number[]; readonly code: ErrorCode; readonly hint: string }[] = [
+  {
+    // 3 and 20 are the server's file layer: error on writing a file, disk full.
+    errnos: [3, 20, 1021, 1026, 1114, 3019],
+    code: 'TARGET_BUSY',
+    hint: 'Make room on the head office’s disks (data, temporary files, binlog), or raise the limit of the file or table that the server names.',
+  },
+  {
+    errnos: [1037, 1038, 1041],
+    code: 'TARGET_BUSY',
+    hint: 'The head office’s server is out of memory: give it more, or take load away.',
+  },
+  {
+    errnos: [1040, 1203, 1226],
+    code: 'TARGET_BUSY',
+    hint: 'The head office’s server takes no more connections: raise max_connections, or the limit of the applier’s user.',
+  },
+  {
+    errnos: [1197, 1705],
+    code: 'TARGET_SETTING',
+    hint:
+      'A transaction is larger than the head office’s server lets its binlog’s cache be. Run there: ' +
+      'SET PERSIST max_binlog_cache_size = 18446744073709547520, PERSIST max_binlog_stmt_cache_size = 18446744073709547520',
+  },
+  {
+    errnos: [1534, 1598],
+    code: 'TARGET_SETTING',
+    hint: 'The head office’s server cannot write its binlog: look at its error log and its disk, and set binlog_format=ROW.',
+  },
+  {
+    errnos: [1290, 1792, 1836],
+    code: 'TARGET_SETTING',
+    hint:
+      'The head office’s server is read-only. If it is the one to write to, run there: SET PERSIST super_read_only = OFF, ' +
+      'PERSIST read_only = OFF, PERSIST transaction_read_only = OFF; after a failover, correct target.host.',
+  },
+  {
+    errnos: [3098],
+    code: 'TARGET_SETTING',
+    hint: 'Group Replication refuses the table: the server’s error log says why (a key or an engine that it does not take).',
+  },
+  {
+    errnos: [3100],
+    code: 'TARGET_SETTING',
+    hint:
+      'Group Replication refuses the transaction at its commit; the server’s error log says why. Where it is larger than ' +
+      'group_replication_transaction_size_limit, run on every member: SET PERSIST group_replication_transaction_size_limit = 0',
+  },
+  {
+    errnos: [1180, 1030],
+    code: 'TARGET_FAILED',
+    hint: 'The head office’s server failed at its storage: its error log says why, most often the disk.',
+  },
+];
 
 /** Any fault as one of ours, for statements that rows are not to blame for. */
 export function targetError(error: unknown, doing: string): TributaryError {
   if (error instanceof TributaryError) return error;
   const errno = mysqlErrno(error);
-  if (errno !== null && (BUSY_ERRNOS.has(errno) || CHANGED_ERRNOS.has(errno))) {
-    return new TributaryError('TARGET_BUSY', `${doing}: ${messageOf(error)}`, { cause: error });
+  const trouble = TROUBLES.find(({ errnos }) => errno !== null && errnos.includes(errno));
+  const message = `${doing}: ${messageOf(error)}`;
+  if (trouble !== undefined) return new TributaryError(trouble.code, message, { cause: error, hint: trouble.hint });
+  if (errno !== null && (RACE_ERRNOS.has(errno) || CHANGED_ERRNOS.has(errno))) {
+    return new TributaryError('TARGET_BUSY', message, { cause: error });
   }
   return mysqlError(error, 'target', doing);
 }
@@ -37,11 +122,37 @@ export function isTableChange(error: unknown): boolean {
 export function isRowFault(error: unknown): boolean {
   if (error instanceof TributaryError) return error.code === 'BATCH_REFUSED';
   const errno = mysqlErrno(error);
-  if (errno === null) return false;
-  if (PACKET_ERRNOS.has(errno)) return true;
-  const code = targetError(error, '').code;
-  // What mysqlError does not know by number it calls unreachable; with a number it is the server speaking of our rows.
-  return code === 'TARGET_UNREACHABLE' && !endsSession(errno);
+  return errno !== null && isOfRow(errno, sqlState(error));
+}
+
+/** The same of a warning or a note, which has no SQLSTATE. */
+export function isRowWarning(errno: number): boolean {
+  return isOfRow(errno, null) || ROW_WARNINGS.has(errno);
+}
+
+/** Those of the classes above that a write of rows can cause as a warning: NULL in NOT NULL, out of range, cut, a date that is none, too long. */
+const ROW_WARNINGS = new Set([1048, 1062, 1263, 1264, 1292, 1365, 1367, 1406, 1441, 1690, 3140]);
+
+function isOfRow(errno: number, state: string | null): boolean {
+  if (CHANGED_ERRNOS.has(errno) || RACE_ERRNOS.has(errno)) return false;
+  return ROW_ERRNOS.has(errno) || (state !== null && ROW_CLASSES.has(state.slice(0, 2)));
+}
+
+/** Whether the server refused a definition for what it is: no waiting mends that. */
+export function isDefinitionFault(error: unknown): boolean {
+  const errno = mysqlErrno(error);
+  if (errno === null || targetError(error, '').code !== 'TARGET_FAILED') return false;
+  return DEFINITION_ERRNOS.has(errno) || DEFINITION_CLASSES.has(sqlState(error)?.slice(0, 2) ?? '');
+}
+
+/** Whether a fault is of the database or of the connection to it, not a defect of this program. */
+export function isOfDatabase(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  if (sqlState(error) !== null || mysqlErrno(error) !== null) return true;
+  if ('fatal' in error && error.fatal === true) return true;
+  // Negative error numbers are the operating system's.
+  if ('errno' in error && typeof error.errno === 'number' && error.errno < 0) return true;
+  return 'code' in error && typeof error.code === 'string' && /^(E[A-Z]+$|PROTOCOL_)/.test(error.code);
 }
 
 export function messageOf(error: unknown): string {

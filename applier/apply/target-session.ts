@@ -40,6 +40,8 @@ export interface TargetSession {
   /** Whether the server takes LOAD DATA LOCAL. */
   readonly localInfile: boolean;
   readonly maxAllowedPacket: number;
+  /** Whether the server takes names of tables for one whatever their case (lower_case_table_names). */
+  readonly foldsTables: boolean;
 }
 
 const sessions = new WeakMap<Connection, TargetSession>();
@@ -54,7 +56,8 @@ export async function prepareTargetSession(connection: Connection): Promise<Targ
     await connection.query(`SET ${SETTINGS.map(([name, value]) => `SESSION ${name} = ${literal(value)}`).join(', ')}`);
     const names = SETTINGS.map(([name]) => `CAST(@@SESSION.${name} AS CHAR) AS ${name}`).join(', ');
     const [rows] = await connection.query<RowDataPacket[]>(
-      `SELECT ${names}, @@GLOBAL.local_infile AS local_infile, @@SESSION.max_allowed_packet AS packet, @@version AS version`,
+      `SELECT ${names}, @@GLOBAL.local_infile AS local_infile, @@SESSION.max_allowed_packet AS packet,
+         @@lower_case_table_names > 0 AS folds`,
     );
     const row = rows[0];
     if (row === undefined) throw new TributaryError('TARGET_SETTING', 'The session tells nothing of itself.');
@@ -66,7 +69,11 @@ export async function prepareTargetSession(connection: Connection): Promise<Targ
         );
       }
     }
-    const session = { localInfile: Number(row['local_infile']) === 1, maxAllowedPacket: Number(row['packet']) };
+    const session = {
+      localInfile: Number(row['local_infile']) === 1,
+      maxAllowedPacket: Number(row['packet']),
+      foldsTables: Number(row['folds']) === 1,
+    };
     sessions.set(connection, session);
     return session;
   } catch (error) {

@@ -3,42 +3,45 @@
  *
  * Invariants: `_branch` is first in the primary key, then the source's key compared by bytes, or `_key`, a SHA-256 of it
  * where the key has no room in an index. A table without a key has `_key`, a SHA-256 of the row, and `_copy`, the number
- * of each of its copies (copies.ts). No other unique index. Source columns outside the key are nullable and without
- * defaults, so that a column that a branch lacks is NULL. Never narrowed, never dropped: what cannot be widened in place is refused.
+ * of each of its copies (copies.ts). No other unique index, and nothing else that lets the server write another row than
+ * the branch's (table-faults.ts). Source columns outside the key are nullable and without defaults, so that a column that
+ * a branch lacks is NULL. Never narrowed: what cannot be widened in place is made anew while it is empty, or refused.
  */
-import type { TableDescription } from '../../shared/batch.ts';
-import { columnType } from '../../shared/column-type.ts';
-import type { ColumnType } from '../../shared/column-type.ts';
-import { formatColumnType } from '../../shared/column-type.ts';
-import { TributaryError } from '../../shared/errors.ts';
+import type { ColumnDescription, TableDescription } from '../../shared/batch.ts';
 import { RESERVED_COLUMNS } from '../../shared/batch.ts';
+import { columnType, formatColumnType } from '../../shared/column-type.ts';
+import type { ColumnType } from '../../shared/column-type.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { columnKey } from '../../shared/identifiers.ts';
 import { quoteName, quoteTable } from '../../shared/sql.ts';
-import {
-  asText,
-  canBeKey,
-  holds,
-  isCheapWidening,
-  parseServerType,
-  rowBytes,
-  targetType,
-  typeSql,
-  widen,
-} from './target-column.ts';
+import { tableText } from '../../shared/table-name.ts';
+import { fitRow, MAX_TABLE_COLUMNS } from './row-fit.ts';
+import type { KnownTable, ServerColumn, ServerTable } from './server-table.ts';
+import { refuseFaults } from './table-faults.ts';
+import { canBeKey, parseServerType, roomyType, rowBytes, targetType, typeSql } from './target-column.ts';
+import { holds, isCheapWidening, widen } from './widening.ts';
 
 /** InnoDB's limits on an index, `_branch` included. */
 const MAX_KEY_BYTES = 3_072;
 const MAX_KEY_PARTS = 16;
 const BRANCH_BYTES = 63 + 1;
-/** Of the 65,535 bytes of a row; the rest is for columns of our own, NULL bits and columns to come. */
-const MAX_ROW_BYTES = 64_000;
-/** The quota: columns that a table may have at most, and how many one new version of it may bring. */
-const MAX_COLUMNS = 1_000;
+/** The quota: how many columns one new version of a table may bring. */
 const MAX_ADDED = 200;
+/** Our own columns that every table has. */
+const OWN_COLUMNS = 3;
 
 const RESERVED = new Set(RESERVED_COLUMNS);
 const RESERVED_TABLES = /^tributary_/i;
 
 const BRANCH_SQL = '`_branch` VARCHAR(63) CHARACTER SET ascii COLLATE ascii_bin NOT NULL';
+/** What our own columns are, for the size of a row. */
+const OWN_TYPES: readonly ColumnType[] = [
+  { base: 'varbinary', length: 63 },
+  { base: 'bigint', unsigned: true },
+  { base: 'datetime', fraction: 6 },
+  { base: 'binary', length: 32 },
+  { base: 'bigint', unsigned: true },
+];
 const KEY_COLLATIONS = new Set(['utf8mb4_0900_bin', 'binary']);
 
 /**
@@ -49,7 +52,7 @@ const KEY_COLLATIONS = new Set(['utf8mb4_0900_bin', 'binary']);
 export type Identity = 'columns' | 'hash' | 'first-copy' | 'copies';
 
 /** A table of a branch and where its rows go. Everything that writing rows needs to know. */
-export interface TargetTable {
+export interface TargetTable extends KnownTable {
   readonly description: TableDescription;
   /** `database`.`name` */
   readonly sql: string;
@@ -63,28 +66,10 @@ export interface RowColumn {
   readonly name: string;
   /** Quoted name. */
   readonly sql: string;
-  /** The type on the wire: it says how values are written. */
+  /** The type on the wire: what values are. */
   readonly type: ColumnType;
-}
-
-/** What the server says of a table that is there. */
-export interface ServerTable {
-  readonly columns: readonly ServerColumn[];
-  /** In key order. */
-  readonly primaryKey: readonly string[];
-  readonly otherUniqueIndexes: readonly string[];
-  /** Data and indexes. */
-  readonly bytes: number;
-}
-
-export interface ServerColumn {
-  readonly name: string;
-  /** INFORMATION_SCHEMA.COLUMNS.COLUMN_TYPE */
-  readonly columnType: string;
-  readonly nullable: boolean;
-  readonly hasDefault: boolean;
-  readonly generated: boolean;
-  readonly collation: string | null;
+  /** The type at the head office, which holds them: how they are written. */
+  readonly target: ColumnType;
 }
 
 /** How much an ALTER costs: nothing; a little, without copying rows; a copy of the table. */
@@ -94,34 +79,78 @@ export type TablePlan =
   | { readonly do: 'use'; readonly table: TargetTable }
   | { readonly do: 'create'; readonly sql: string }
   | { readonly do: 'alter'; readonly sql: string; readonly cost: AlterCost }
-  /** It has room for rows with a key only, and is to have rows without one: to be made anew, once it is empty. */
-  | { readonly do: 'replace'; readonly sql: string; readonly why: string };
+  /** It cannot be brought to hold the branch's rows: to be made anew, once it is empty. */
+  | { readonly do: 'replace'; readonly sql: string; readonly refusal: OtherForm };
+
+/** A table that holds rows cannot be brought to hold the branch's as well. */
+export class OtherForm extends TributaryError {
+  /** At the head office. */
+  readonly table: string;
+  /**
+   * When the branch's own rows may go, so that the table is empty: `always`, because the branch copies the table anew after
+   * such a change; or when the branch itself deletes them all.
+   */
+  readonly mayClear: 'always' | 'truncated';
+
+  constructor(description: TableDescription, why: string, hint: string, mayClear: OtherForm['mayClear']) {
+    super('TARGET_SCHEMA', `${tableText(description)}: ${why}.`, { hint });
+    this.table = description.name;
+    this.mayClear = mayClear;
+  }
+}
+
+const ASKED_AGAIN = 'Every branch is then asked for its rows again.';
 
 /**
- * What to do so that a branch's table can be written to. After a `create` or `alter`, look at the table and plan again.
+ * What to do so that a branch's table can be written to. After any change, look at the table and plan again.
  * @param server what is there now; null: nothing
  * @throws TributaryError TARGET_SCHEMA for what cannot be made to fit
  */
 export function planTable(database: string, description: TableDescription, server: ServerTable | null): TablePlan {
-  const columns = description.columns.map((column): RowColumn => {
-    if (RESERVED.has(column.name.toLowerCase())) {
-      refuse(description, `its column ${column.name} has a reserved name`, 'Rename the column at the branch.');
-    }
-    return { name: column.name, sql: quoteName(column.name), type: columnType(column.type) };
-  });
+  refuseNames(description);
+  const key = keyOf(description);
+  const sql = quoteTable(database, description.name);
+  if (server === null) return { do: 'create', sql: createSql(description, sql, key) };
+  refuseFaults(description, server);
+  try {
+    const identity = checkIdentity(description, key, server);
+    const change = planChange(description, identity === 'columns' ? key : [], server);
+    if (change !== null) return { do: 'alter', sql: `ALTER TABLE ${sql} ${change.sql}`, cost: change.cost };
+    const { name } = description;
+    const columns = rowColumns(description, server);
+    return { do: 'use', table: { name, definition: server.definition, description, sql, columns, key, identity } };
+  } catch (error) {
+    if (!(error instanceof OtherForm)) throw error;
+    return { do: 'replace', sql: `DROP TABLE ${sql}`, refusal: error };
+  }
+}
+
+function refuseNames(description: TableDescription): void {
   if (RESERVED_TABLES.test(description.name)) {
     refuse(description, 'its name is reserved', 'Rename the table at the branch, or map it with tables.map.');
   }
-  const key = keyOf(description);
-  const sql = quoteTable(database, description.name);
-  if (server === null) return { do: 'create', sql: createSql(description, sql, columns, key) };
-  const identity = checkIdentity(description, columns, key, server);
-  if (key.length === 0 && identity !== 'copies') {
-    return { do: 'replace', sql: `DROP TABLE ${sql}`, why: 'it has no key at the branch, but one at the head office' };
+  const names = new Map<string, string>();
+  for (const { name } of description.columns) {
+    const same = columnKey(name);
+    if (RESERVED.has(same)) {
+      refuse(description, `its column ${name} has a reserved name`, 'Rename the column at the branch.');
+    }
+    const other = names.get(same);
+    if (other !== undefined) {
+      const hint = 'Rename one of them at the branch.';
+      refuse(description, `its columns ${other} and ${name} have one and the same name at the head office`, hint);
+    }
+    names.set(same, name);
   }
-  const change = planChange(description, columns, identity === 'columns' ? key : [], server);
-  if (change !== null) return { do: 'alter', sql: `ALTER TABLE ${sql} ${change.sql}`, cost: change.cost };
-  return { do: 'use', table: { description, sql, columns, key, identity } };
+}
+
+/** The columns with the types that they have at the head office, all of which hold them. */
+function rowColumns({ columns }: TableDescription, server: ServerTable): RowColumn[] {
+  const there = new Map(server.columns.map(column => [columnKey(column.name), column]));
+  return columns.map(({ name, type }) => {
+    const target = parseServerType(there.get(columnKey(name))?.columnType ?? '');
+    return { name, sql: quoteName(name), type: columnType(type), target: target ?? columnType(type) };
+  });
 }
 
 /** Indexes of the key columns in key order. */
@@ -132,8 +161,22 @@ export function keyOf(description: TableDescription): number[] {
   return places.sort((a, b) => a[0]! - b[0]!).map(place => place[1]!);
 }
 
+/** Whether a table that is there cannot have kept all that was written to it by this description. */
+export function hasLost(server: ServerTable | null, columns: readonly ColumnDescription[]): boolean {
+  if (server === null) return true;
+  const there = new Map(server.columns.map(column => [columnKey(column.name), column]));
+  const key = new Set(server.primaryKey.map(columnKey));
+  return columns.some(({ name, type }) => {
+    const column = there.get(columnKey(name));
+    if (column === undefined || column.generated || (!column.nullable && !key.has(columnKey(name)))) return true;
+    if (column.collation?.startsWith('utf8mb4_') === false) return true;
+    const have = parseServerType(column.columnType);
+    return have === null || !holds(have, targetType(columnType(type)));
+  });
+}
+
 function refuse(description: TableDescription, why: string, hint: string): never {
-  throw new TributaryError('TARGET_SCHEMA', `${description.schema}.${description.name}: ${why}.`, { hint });
+  throw new TributaryError('TARGET_SCHEMA', `${tableText(description)}: ${why}.`, { hint });
 }
 
 /** Whether a key has room in an index beside `_branch`, whole. */
@@ -142,25 +185,26 @@ function keyFits(types: readonly ColumnType[]): boolean {
   return types.reduce((sum, type) => sum + rowBytes(type), BRANCH_BYTES) <= MAX_KEY_BYTES;
 }
 
-function createSql(
-  description: TableDescription,
-  table: string,
-  columns: readonly RowColumn[],
-  key: readonly number[],
-): string {
-  if (columns.length > MAX_COLUMNS) {
-    refuse(description, `${columns.length} columns are above the quota of ${MAX_COLUMNS}`, 'Exclude it at the branch.');
+function createSql(description: TableDescription, table: string, key: readonly number[]): string {
+  const { columns } = description;
+  const sources = columns.map(({ type }) => columnType(type));
+  const keyTypes = key.map(index => roomyType(sources[index]!));
+  const identity = key.length === 0 ? 'copies' : keyFits(keyTypes) ? 'columns' : 'hash';
+  const own = OWN_COLUMNS + { columns: 0, hash: 1, copies: 2 }[identity];
+  if (columns.length + own > MAX_TABLE_COLUMNS) {
+    const most = MAX_TABLE_COLUMNS - own;
+    const why = `it has ${columns.length} columns, and a table of the head office has room for ${most} beside ours`;
+    refuse(description, why, 'Exclude it at the branch: tables.exclude.');
   }
-  const types = columns.map(column => targetType(column.type));
-  const identity = key.length === 0 ? 'copies' : keyFits(key.map(index => types[index]!)) ? 'columns' : 'hash';
   const inKey = new Set(identity === 'columns' ? key : []);
-  const fitted = fitRow(types, inKey, 0);
-  const lines = columns.map((column, index) => {
+  const fitted = fitRow(sources, inKey, OWN_TYPES);
+  const names = columns.map(({ name }) => quoteName(name));
+  const lines = names.map((name, index) => {
     const isKey = inKey.has(index);
-    return `${column.sql} ${typeSql(fitted[index]!, isKey)} ${isKey ? 'NOT NULL' : 'NULL'}`;
+    return `${name} ${typeSql(fitted[index]!, isKey)} ${isKey ? 'NOT NULL' : 'NULL'}`;
   });
   const parts = {
-    columns: key.map(index => columns[index]!.sql),
+    columns: key.map(index => names[index]!),
     hash: ['`_key`'],
     copies: ['`_key`', '`_copy`'],
   }[identity];
@@ -179,55 +223,25 @@ function createSql(
   ].join('\n');
 }
 
-/** Moves the widest texts out of the row until it fits. `taken`: bytes that other columns take. */
-function fitRow(types: readonly ColumnType[], inKey: ReadonlySet<number>, taken: number): ColumnType[] {
-  const fitted = [...types];
-  let bytes = types.reduce((sum, type) => sum + rowBytes(type), taken + BRANCH_BYTES + 64);
-  const byWidth = types
-    .map((type, index) => ({ index, width: rowBytes(type) }))
-    .filter(({ index }) => !inKey.has(index) && asText(types[index]!) !== types[index])
-    .sort((a, b) => b.width - a.width);
-  for (const { index, width } of byWidth) {
-    if (bytes <= MAX_ROW_BYTES) break;
-    fitted[index] = asText(types[index]!);
-    bytes -= width - rowBytes(fitted[index]);
-  }
-  return fitted;
-}
-
-/** How a table that is there identifies rows; refuses what cannot be ours, and another key than the branch's. */
-function checkIdentity(
-  description: TableDescription,
-  columns: readonly RowColumn[],
-  key: readonly number[],
-  server: ServerTable,
-): Identity {
-  const identity = server.primaryKey.map(name => name.toLowerCase());
-  const names = new Set(server.columns.map(column => column.name.toLowerCase()));
-  if (identity[0] !== '_branch' || !names.has('_batch') || !names.has('_changed_at')) {
-    refuse(
-      description,
-      'the head office has a table of this name that Tributary did not make',
-      'Rename that table, or give the branch table another name with tables.map.',
-    );
-  }
-  const [unique] = server.otherUniqueIndexes;
-  if (unique !== undefined) {
-    const statement = `ALTER TABLE ${quoteName(description.name)} DROP INDEX ${quoteName(unique)}`;
-    refuse(description, `a unique index would let one branch overwrite another`, `At the head office: ${statement}`);
-  }
+/** How a table that is there identifies rows. @throws OtherForm for another key than the branch's */
+function checkIdentity(description: TableDescription, key: readonly number[], server: ServerTable): Identity {
+  const identity = server.primaryKey.map(columnKey);
   if (identity.length === 3 && identity[1] === '_key' && identity[2] === '_copy') {
     return key.length === 0 ? 'copies' : 'first-copy';
   }
+  const drop = `Then, at the head office, DROP TABLE ${quoteName(description.name)} and \`branch retry\`. ${ASKED_AGAIN}`;
+  if (key.length === 0) {
+    const hint = `Let the table have a key at every branch, or at none. ${drop}`;
+    throw new OtherForm(description, 'it has no key at the branch, but one at the head office', hint, 'always');
+  }
   if (identity.length === 2 && identity[1] === '_key') return 'hash';
-  if (key.length === 0) return 'columns';
-  const wanted = key.map(index => columns[index]!.name.toLowerCase());
+  const wanted = key.map(index => columnKey(description.columns[index]!.name));
   if (wanted.length + 1 !== identity.length || !wanted.every(name => identity.includes(name))) {
-    refuse(
+    throw new OtherForm(
       description,
       `its key is (${wanted.join(', ')}), but at the head office it is (${identity.slice(1).join(', ')})`,
-      'Give the table the same primary key at every branch. Then, at the head office, ' +
-        `DROP TABLE ${quoteName(description.name)} and \`branch retry\`; at the other branches \`tributary-agent snapshot\`.`,
+      `Give the table the same primary key at every branch. ${drop}`,
+      'truncated',
     );
   }
   return 'columns';
@@ -239,54 +253,32 @@ interface Alteration {
 }
 
 /** The one ALTER that brings a table nearer to holding the columns: additions first, then what must be widened. */
-function planChange(
-  description: TableDescription,
-  columns: readonly RowColumn[],
-  key: readonly number[],
-  server: ServerTable,
-): Alteration | null {
-  const there = new Map(server.columns.map(column => [column.name.toLowerCase(), column]));
-  const wanted = new Set(columns.map(column => column.name.toLowerCase()));
-  for (const column of server.columns) {
-    const name = column.name.toLowerCase();
-    const isKey = server.primaryKey.some(part => part.toLowerCase() === name);
-    if (isKey || wanted.has(name) || RESERVED.has(name) || column.nullable || column.hasDefault || column.generated)
-      continue;
-    const statement = `ALTER TABLE ${quoteName(description.name)} ALTER ${quoteName(column.name)} SET DEFAULT …`;
-    refuse(
-      description,
-      `its column ${column.name} at the head office needs a value`,
-      `Give it a default: ${statement}`,
-    );
-  }
-  const added = columns.filter(column => !there.has(column.name.toLowerCase()));
+function planChange(description: TableDescription, key: readonly number[], server: ServerTable): Alteration | null {
+  const there = new Map(server.columns.map(column => [columnKey(column.name), column]));
+  const added = description.columns.filter(({ name }) => !there.has(columnKey(name)));
   if (added.length > 0) return addition(description, added, server);
-  return widening(description, columns, new Set(key), there);
+  return widening(description, new Set(key), there);
 }
 
-function addition(description: TableDescription, added: readonly RowColumn[], server: ServerTable): Alteration {
-  if (added.length > MAX_ADDED || server.columns.length + added.length > MAX_COLUMNS) {
+function addition(description: TableDescription, added: readonly ColumnDescription[], server: ServerTable): Alteration {
+  if (added.length > MAX_ADDED || server.columns.length + added.length > MAX_TABLE_COLUMNS) {
     refuse(
       description,
       `${added.length} new columns are above the quota`,
       'Add them by hand at the head office, nullable and without defaults, if they are meant.',
     );
   }
-  const taken = server.columns.reduce((sum, column) => {
-    const type = parseServerType(column.columnType);
-    return sum + (type === null ? 256 : rowBytes(type));
-  }, 0);
   const types = fitRow(
-    added.map(column => targetType(column.type)),
+    added.map(({ type }) => columnType(type)),
     new Set(),
-    taken,
+    server.columns.map(({ columnType: type }) => parseServerType(type) ?? { base: 'varbinary', length: 254 }),
   );
-  const place = server.columns.findIndex(column => column.name.toLowerCase() === '_batch');
+  const place = server.columns.findIndex(column => columnKey(column.name) === '_batch');
   const last = server.columns[place - 1];
   let after = last === undefined ? '' : ` AFTER ${quoteName(last.name)}`;
-  const parts = added.map((column, index) => {
-    const part = `ADD COLUMN ${column.sql} ${typeSql(types[index]!, false)} NULL${after}`;
-    after = after === '' ? '' : ` AFTER ${column.sql}`;
+  const parts = added.map(({ name }, index) => {
+    const part = `ADD COLUMN ${quoteName(name)} ${typeSql(types[index]!, false)} NULL${after}`;
+    after = after === '' ? '' : ` AFTER ${quoteName(name)}`;
     return part;
   });
   return { sql: parts.join(', '), cost: 'instant' };
@@ -294,39 +286,40 @@ function addition(description: TableDescription, added: readonly RowColumn[], se
 
 function widening(
   description: TableDescription,
-  columns: readonly RowColumn[],
   key: ReadonlySet<number>,
   there: ReadonlyMap<string, ServerColumn>,
 ): Alteration | null {
+  const table = quoteName(description.name);
   const parts: string[] = [];
   let cost: AlterCost = 'cheap';
-  columns.forEach((column, index) => {
-    const server = there.get(column.name.toLowerCase())!;
+  description.columns.forEach(({ name, type }, index) => {
+    const sql = quoteName(name);
+    const source = columnType(type);
+    const server = there.get(columnKey(name))!;
     const have = parseServerType(server.columnType);
-    const want = targetType(column.type);
     const isKey = key.has(index);
-    const where = `column ${column.name} is ${server.columnType} at the head office and ${formatColumnType(column.type).slice(0, 80)} at the branch`;
+    const where = `column ${name} is ${server.columnType} at the head office and ${formatColumnType(source).slice(0, 80)} at the branch`;
+    const drop = isKey ? `DROP TABLE ${table}` : `ALTER TABLE ${table} DROP COLUMN ${sql}`;
     const byHand =
-      'Give the column the same type at every branch. Then, at the head office, ' +
-      `ALTER TABLE ${quoteName(description.name)} DROP COLUMN ${column.sql} and \`branch retry\`; at the other branches ` +
-      '`tributary-agent snapshot`.';
+      `Give the column the same type at every branch. Then, at the head office, ${drop} and \`branch retry\`. ` +
+      ASKED_AGAIN;
     if (have === null || server.generated) refuse(description, where, byHand);
     const isText = server.collation !== null;
     if (isText && (!server.collation.startsWith('utf8mb4_') || (isKey && !KEY_COLLATIONS.has(server.collation)))) {
-      const mend = `ALTER TABLE ${quoteName(description.name)} MODIFY ${column.sql} ${typeSql(have, isKey)}${isKey ? ' NOT NULL' : ''}`;
-      refuse(description, `column ${column.name} has the collation ${server.collation}`, `At the head office: ${mend}`);
+      const mend = `ALTER TABLE ${table} MODIFY ${sql} ${typeSql(have, isKey)}${isKey ? ' NOT NULL' : ''}`;
+      refuse(description, `column ${name} has the collation ${server.collation}`, `At the head office: ${mend}`);
     }
     if (!isKey && !server.nullable) {
-      const mend = `ALTER TABLE ${quoteName(description.name)} MODIFY ${column.sql} ${typeSql(have, false)} NULL`;
-      refuse(description, `column ${column.name} is NOT NULL at the head office`, `At the head office: ${mend}`);
+      const mend = `ALTER TABLE ${table} MODIFY ${sql} ${typeSql(have, false)} NULL`;
+      refuse(description, `column ${name} is NOT NULL at the head office`, `At the head office: ${mend}`);
     }
-    if (holds(have, want)) return;
-    const wider = widen(have, want);
-    if (wider === null || (isKey && !canBeKey(wider))) refuse(description, where, byHand);
+    if (holds(have, targetType(source))) return;
+    const wider = widen(have, roomyType(source));
+    if (wider === null || (isKey && !canBeKey(wider))) throw new OtherForm(description, where, byHand, 'truncated');
     if (!isCheapWidening(have, wider)) cost = 'rebuild';
     // A wider text keeps its collation; the key compares by bytes.
     const binary = isKey || server.collation === 'utf8mb4_0900_bin';
-    parts.push(`MODIFY ${column.sql} ${typeSql(wider, binary)} ${isKey ? 'NOT NULL' : 'NULL'}`);
+    parts.push(`MODIFY ${sql} ${typeSql(wider, binary)} ${isKey ? 'NOT NULL' : 'NULL'}`);
   });
   return parts.length === 0 ? null : { sql: parts.join(', '), cost };
 }

@@ -1,15 +1,21 @@
 /**
- * Rows by multi-row REPLACE as text: where the server does not take LOAD DATA LOCAL, for a few rows, and to find the one row that is refused.
+ * Rows by multi-row REPLACE as text: where the server does not take LOAD DATA LOCAL, for a few rows, for JSON documents
+ * with types that no text tells, and to find the one row that is refused.
  *
  * REPLACE, not ON DUPLICATE KEY UPDATE: a column that is not named becomes NULL, as with LOAD DATA. The primary key is
  * the only unique one, so exactly the row itself is replaced.
  */
 import type { Connection, ResultSetHeader } from 'mysql2/promise';
+import type { Value } from '../../shared/batch.ts';
+import type { ColumnType } from '../../shared/column-type.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { wholeValue } from '../../shared/long-value.ts';
 import { literalWriter, quoteString } from '../../shared/sql.ts';
-import { firstWarning } from './load-data.ts';
+import { isTypedJson, typedJsonSql } from '../../shared/typed-json.ts';
+import { warned } from './load-data.ts';
 import type { RowSet } from './merge.ts';
 import { ownFields } from './row-text.ts';
+import { isText } from './target-column.ts';
 import { targetSession } from './target-session.ts';
 import type { TargetTable } from './target-table.ts';
 
@@ -40,7 +46,7 @@ export async function upsertRows(
     `REPLACE INTO ${table.sql} (\`_branch\`, \`_batch\`, \`_changed_at\`, ` +
     `${OWN_NAMES[table.identity]}${names}) VALUES `;
   const own = `(${quoteString(branch)}, ${batchNumber}, UTC_TIMESTAMP(6), `;
-  const writers = table.columns.map(column => literalWriter(column.type));
+  const writers = table.columns.map(column => valueWriter(column.type, isText(column.target)));
   let text = '';
   let count = 0;
   for (let row = from; row < to; row += 1) {
@@ -61,10 +67,20 @@ export async function upsertRows(
   if (count > 0) await replace(connection, head + text, count);
 }
 
+/** @param asText the value is kept as the text that the branch prints */
+function valueWriter(type: ColumnType, asText: boolean): (value: Value) => string {
+  const plain = literalWriter(type, asText);
+  if (type.base !== 'json') return plain;
+  return value => {
+    const text = wholeValue(value);
+    return typeof text === 'string' && isTypedJson(text) ? typedJsonSql(text) : plain(text);
+  };
+}
+
 async function replace(connection: Connection, sql: string, rows: number): Promise<void> {
   checkPacket(connection, sql);
   const [result] = await connection.query<ResultSetHeader>(sql);
-  if (result.warningStatus !== 0) throw new TributaryError('BATCH_REFUSED', await firstWarning(connection));
+  if (result.warningStatus !== 0) throw await warned(connection, `${rows} rows sent`);
   if (result.affectedRows < rows || result.affectedRows > 2 * rows) {
     throw new TributaryError('BATCH_REFUSED', `${rows} rows were sent, the server counts ${result.affectedRows}.`);
   }

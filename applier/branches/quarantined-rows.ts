@@ -7,8 +7,9 @@
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { Value } from '../../shared/batch.ts';
-import type { TableName } from '../apply/applier.ts';
-import { tableId } from '../apply/applier.ts';
+import { tableKey } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import { beginning, LongValue } from '../../shared/long-value.ts';
 import type { RefusedRow } from '../apply/leave-out.ts';
 import { isoColumn, readCount, readJson, readText, readTextOrNull } from './sql-values.ts';
 
@@ -69,7 +70,7 @@ export async function readKnown(connection: Connection, branch: string): Promise
   const keys = new Map<string, Set<string>>();
   const tables = new Set<string>();
   for (const row of rows) {
-    const id = tableId({ schema: readText(row, 'source_schema'), name: readText(row, 'table_name') });
+    const id = tableKey({ schema: readText(row, 'source_schema'), name: readText(row, 'table_name') });
     const hash = readText(row, 'key_hash');
     if (hash === WHOLE_TABLE) tables.add(id);
     else keys.set(id, (keys.get(id) ?? new Set()).add(hash));
@@ -195,15 +196,24 @@ async function put(connection: Connection, branch: string, table: TableName, ent
 
 /** Long texts of a row are of no use to a person, and may be larger than the server takes. */
 function cut(values: Record<string, Value>): Record<string, Value> {
-  const texts = Object.values(values).filter(value => typeof value === 'string');
-  if (texts.reduce((sum, text) => sum + text.length, 0) <= MAX_CONTENT) return values;
-  const share = Math.max(LEAST_SHARE, Math.floor(MAX_CONTENT / texts.length));
+  const lengths = Object.values(values).map(lengthOf);
+  if (lengths.reduce((sum, length) => sum + length, 0) <= MAX_CONTENT) return values;
+  const share = Math.max(LEAST_SHARE, Math.floor(MAX_CONTENT / lengths.filter(length => length > 0).length));
   return Object.fromEntries(
     Object.entries(values).map(([name, value]) => {
-      if (typeof value !== 'string' || value.length <= share) return [name, value];
-      return [name, `${value.slice(0, share).toWellFormed()}… (${value.length} characters)`];
+      const length = lengthOf(value);
+      if (length <= share) return [name, value];
+      return [name, `${beginning(value, share)}… (${length} characters)`];
     }),
   );
+}
+
+/** Characters of a text; nought of what is none. */
+function lengthOf(value: Value): number {
+  if (typeof value === 'string') return value.length;
+  let length = 0;
+  if (value instanceof LongValue) for (const piece of value.pieces()) length += piece.length;
+  return length;
 }
 
 export async function clearRows(

@@ -12,7 +12,8 @@ import { branchNames, storedHello } from '../../shared/amqp-messages.ts';
 import { readEnrolment, writeEnrolment } from '../../shared/enrolment.ts';
 import type { Enrolment } from '../../shared/enrolment.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
-import type { TableName } from '../apply/applier.ts';
+import { splitNames, tableTexts } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import type { RowWriter } from '../consume/row-writer.ts';
 import type { TargetPool } from '../consume/target-pool.ts';
 import { approveHalted } from './approval-store.ts';
@@ -349,15 +350,13 @@ export class Registry {
 }
 
 function findTable(branch: string, known: readonly TableName[], name: string): TableName {
-  const found = known.filter(table => table.name === name || `${table.schema}.${table.name}` === name);
-  if (found.length === 1) return found[0]!;
+  const [first, second, more] = splitNames(name) ?? [];
+  const found = known.filter(table =>
+    second === undefined ? table.name === first : table.schema === first && table.name === second,
+  );
+  if (found.length === 1 && more === undefined) return found[0]!;
   throw new TributaryError('CONFIG_INVALID', `${branch} has no table ${name} at the head office.`, {
-    hint: `It has: ${
-      known
-        .map(table => `${table.schema}.${table.name}`)
-        .join(', ')
-        .slice(0, 1_000) || 'none yet'
-    }`,
+    hint: `It has: ${tableTexts(known).slice(0, 1_000) || 'none yet'}`,
   });
 }
 

@@ -198,6 +198,11 @@ const CHANGES: readonly (readonly string[])[] = [
     instance ${ID} NOT NULL PRIMARY KEY,
     seen_at DATETIME(6) NOT NULL) ${OPTIONS}`,
   ],
+  // Whether a table of a branch is gone, or has never been made.
+  [
+    `ALTER TABLE tributary_table ADD COLUMN held BOOLEAN NOT NULL DEFAULT TRUE
+       COMMENT 'what was sent of it by its definition is here, or is asked for again'`,
+  ],
 ];
 
 /**

@@ -7,8 +7,8 @@
  * quarantine makes the branch complete again.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { assert } from '../../shared/errors.ts';
-import type { TableName } from '../apply/applier.ts';
+import { tableKey, tableOfKey } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { isoColumn, readCount, readNames, readText } from './sql-values.ts';
 
 /** Snapshots remembered for one branch; an agent runs one at a time, and those that never ended are the oldest. */
@@ -131,7 +131,7 @@ export async function openRequests(connection: Connection, branch: string): Prom
   return rows.map(row => ({
     id: readText(row, 'request'),
     kind: readText(row, 'kind') === 'verify' ? 'verify' : 'snapshot',
-    tables: row['tables'] === null ? null : readNames(row, 'tables').map(tableOf),
+    tables: row['tables'] === null ? null : readNames(row, 'tables').map(tableOfKey),
     mends: readCount(row, 'mends') === 1,
     askedAt: readText(row, 'created_at'),
   }));
@@ -164,7 +164,7 @@ export async function addRequest(connection: Connection, branch: string, request
       branch,
       id,
       kind,
-      tables === null ? null : JSON.stringify(tables.map(({ schema, name }) => JSON.stringify([schema, name]))),
+      tables === null ? null : JSON.stringify(tables.map(tableKey)),
       mends ? 1 : 0,
       reason.slice(0, 200),
     ],
@@ -173,12 +173,6 @@ export async function addRequest(connection: Connection, branch: string, request
 
 export function idsOf(requests: readonly OpenRequest[], kind: OpenRequest['kind']): string[] {
   return requests.filter(request => request.kind === kind).map(({ id }) => id);
-}
-
-function tableOf(text: string): TableName {
-  const pair: unknown = JSON.parse(text);
-  assert(Array.isArray(pair) && pair.length === 2, 'a request names a table otherwise');
-  return { schema: String(pair[0]), name: String(pair[1]) };
 }
 
 export async function closeRequests(

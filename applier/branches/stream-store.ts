@@ -202,6 +202,9 @@ export function samePlace(a: BranchRow, b: BranchRow): boolean {
   return (
     a.state === b.state &&
     a.batchNumber === b.batchNumber &&
+    // What is missing of the branch, and since when, may be noted by whoever sees it.
+    a.incompleteSince === b.incompleteSince &&
+    a.incompleteBatch === b.incompleteBatch &&
     a.stream.epoch === b.stream.epoch &&
     sameMark(a.stream.received, b.stream.received) &&
     sameMark(a.stream.applied, b.stream.applied)

@@ -10,7 +10,8 @@ import { hash } from 'node:crypto';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { TableDescription } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import type { TableName } from '../apply/applier.ts';
+import { tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { readCount, readText } from './sql-values.ts';
 
 /** Characters of JSON that describe a table's columns: names and types of a thousand, or an ENUM of many members. */
@@ -77,8 +78,8 @@ export class TableClaims {
     if (row === undefined || readCount(row, 'tables') + fresh.length > this.#maxTables) throw this.#tooMany();
     for (const table of fresh) {
       await connection.execute(
-        `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition)
-         VALUES (?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE table_name = VALUES(table_name)`,
+        `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition, held)
+         VALUES (?, ?, ?, ?, ?, FALSE) ON DUPLICATE KEY UPDATE table_name = VALUES(table_name)`,
         [this.#branch, table.name, table.schema, table.name, definitionOf(table)],
       );
     }
@@ -97,7 +98,7 @@ export class TableClaims {
       if (known?.definitionDigest === definitionDigest) continue;
       await connection.execute(
         `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition) VALUES (?, ?, ?, ?, ?)
-         ON DUPLICATE KEY UPDATE definition = VALUES(definition), changed_at = UTC_TIMESTAMP(6)`,
+         ON DUPLICATE KEY UPDATE definition = VALUES(definition), held = TRUE, changed_at = UTC_TIMESTAMP(6)`,
         [this.#branch, table.name, table.schema, table.name, definition],
       );
       this.#claims.set(table.name, { schema: table.schema, definitionDigest });
@@ -117,7 +118,7 @@ export class TableClaims {
   #contested(table: TableDescription, holder: string): TributaryError {
     return new TributaryError(
       'TARGET_SCHEMA',
-      `${this.#branch}: table ${table.name} of schema ${table.schema} would share its head-office table with ${holder}.${table.name}.`,
+      `${this.#branch}: table ${table.name} of schema ${table.schema} would share its head-office table with ${tableText({ schema: holder, name: table.name })}.`,
       { hint: 'Exclude one of them at the branch, or give it another name in tables.map, then `branch retry`.' },
     );
   }
@@ -139,7 +140,7 @@ function definitionOf(table: TableDescription): string {
   if (definition.length <= MAX_DEFINITION) return definition;
   throw new TributaryError(
     'TARGET_SCHEMA',
-    `${table.schema}.${table.name}: its columns take ${definition.length} characters to describe, at most ${MAX_DEFINITION} are taken.`,
+    `${tableText(table)}: its columns take ${definition.length} characters to describe, at most ${MAX_DEFINITION} are taken.`,
     { hint: 'Exclude the table at the branch.' },
   );
 }

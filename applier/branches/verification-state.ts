@@ -7,8 +7,9 @@
 import { storedHello } from '../../shared/amqp-messages.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { AgentReport } from '../../shared/protocol.ts';
+import { tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { formatDuration } from '../../shared/units.ts';
-import type { TableName } from '../apply/applier.ts';
 import type { ContactRow } from './contact-store.ts';
 import { expectation, OFFLINE_AFTER_MS, reportedSchedule } from './expectation.ts';
 import type { BranchRow } from './stream-store.ts';
@@ -89,7 +90,7 @@ export function stageOf({ branch }: AskedVerification, state: VerificationState,
 }
 
 function namesOf(tables: readonly VerifiedTable[]): string {
-  const names = tables.slice(0, NAMED_TABLES).map(({ schema, name }) => `${schema}.${name}`);
+  const names = tables.slice(0, NAMED_TABLES).map(tableText);
   return tables.length > NAMED_TABLES
     ? `${names.join(', ')} and ${tables.length - NAMED_TABLES} more`
     : names.join(', ');

@@ -15,7 +15,7 @@ import type { SourceMark } from '../../shared/batch.ts';
 import { assert } from '../../shared/errors.ts';
 import { TableSums } from '../../shared/row-sums.ts';
 import { quoteString } from '../../shared/sql.ts';
-import type { TableName } from '../apply/applier.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { isoColumn, readBytes, readCount, readText, readTextOrNull } from './sql-values.ts';
 import type { Row } from './sql-values.ts';
 
@@ -106,6 +106,15 @@ export async function countedRequest(connection: Connection, branch: string): Pr
     [branch],
   );
   return rows[0] === undefined ? null : readText(rows[0], 'request');
+}
+
+/** Whether a comparison was begun within so many seconds. */
+export async function wasCompared(connection: Connection, branch: string, seconds: number): Promise<boolean> {
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT 1 FROM tributary_verify WHERE branch = ? AND started_at > UTC_TIMESTAMP(6) - INTERVAL ${seconds} SECOND LIMIT 1`,
+    [branch],
+  );
+  return rows.length > 0;
 }
 
 /** Tables that are still to be counted here are not going to be. @param verification null: of any */

@@ -44,6 +44,11 @@ export class BrokerLink {
     return this.#error;
   }
 
+  /** The broker is known to be there: the next attempt is due now. */
+  hurry(): void {
+    this.#wake.hurry();
+  }
+
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#stop.resolve('stop');

@@ -19,13 +19,16 @@ import type { Answer } from '../../shared/protocol.ts';
 import { forgetApplier, noteApplier } from '../branches/applier-store.ts';
 import { listContacts } from '../branches/contact-store.ts';
 import type { ContactRow } from '../branches/contact-store.ts';
+import { noteGone } from '../branches/lost-tables.ts';
 import { createSchema } from '../branches/schema.ts';
 import { clearHalt, listBranches, lockBranch } from '../branches/stream-store.ts';
 import type { BranchRow } from '../branches/stream-store.ts';
 import { Counter } from '../verify/counter.ts';
 import { BrokerLink } from './broker-link.ts';
+import { asTributaryError } from './fault.ts';
 import { Pipeline } from './pipeline.ts';
 import type { PipelineState } from './pipeline.ts';
+import type { Pauses, Waiting } from './patience.ts';
 import type { PipelineEvents } from './pipeline-events.ts';
 import { NO_EVENTS } from './pipeline-events.ts';
 import { QUOTAS } from './quotas.ts';
@@ -47,6 +50,8 @@ const STOP_REST_MS = 500;
 const NOTE_EVERY_MS = 3_000;
 /** Rest between attempts to mend a broker that has lost queues, users or the virtual host. */
 const MEND_EVERY_MS = 5_000;
+/** How often it looks for tables that are gone. */
+const LOOK_EVERY_MS = 60_000;
 
 export interface FleetOptions {
   /** Opens a connection to the head-office database, which is selected. */
@@ -60,6 +65,8 @@ export interface FleetOptions {
   readonly events?: PipelineEvents;
   readonly poolSize?: number;
   readonly quotas?: Quotas;
+  /** Between tries after a fault that no batch is to blame for. */
+  readonly pauses?: Pauses;
   /** Makes again what the broker has lost of these branches. Idempotent. */
   readonly mendBroker?: (pool: TargetPool, branches: readonly string[]) => Promise<void>;
 }
@@ -83,7 +90,9 @@ export interface BranchStatus {
   /** null: it is removed, or was added a moment ago. */
   readonly pipeline: PipelineState | null;
   readonly unacknowledged: number;
-  /** What the pipeline waits for to pass, or why it has no connection. */
+  /** What the pipeline waits for to pass. */
+  readonly waiting: Waiting | null;
+  /** That, or why it has no connection. */
   readonly error: TributaryError | null;
 }
 
@@ -99,6 +108,7 @@ export class Fleet {
   /** The appliers that live, as last read; this one may be missing. */
   #living: readonly string[] = [];
   #noteAt = 0;
+  #lookAt = 0;
   #contacts = new Map<string, ContactRow>();
   #pollError: TributaryError | null = null;
   #mendError: TributaryError | null = null;
@@ -112,7 +122,11 @@ export class Fleet {
 
   constructor(options: FleetOptions) {
     this.#options = options;
-    this.#pool = new TargetPool({ connect: options.connectTarget, size: options.poolSize ?? DEFAULT_POOL });
+    this.#pool = new TargetPool({
+      connect: options.connectTarget,
+      size: options.poolSize ?? DEFAULT_POOL,
+      onReached: () => this.#hurryAll(),
+    });
     const { connectTarget: connect, logger } = options;
     this.#counter = new Counter({ connect, pool: this.#pool, logger });
   }
@@ -122,14 +136,21 @@ export class Fleet {
    * @throws TARGET_UNREACHABLE, TARGET_ACCESS_DENIED, TARGET_SETTING
    */
   async start(): Promise<void> {
-    await this.#pool.use(createSchema);
-    await this.#poll();
+    try {
+      await this.#pool.use(createSchema);
+      await this.#poll();
+    } catch (error) {
+      throw asTributaryError(error);
+    }
     const { connectBroker, logger } = this.#options;
     this.#answering = new BrokerLink({
       connect: () => connectBroker('tributary-applier answers'),
       onChange: async connection => {
         this.#publisher = null;
-        if (connection !== null) this.#publisher = await connection.openPublisher();
+        if (connection === null) return;
+        this.#publisher = await connection.openPublisher();
+        // Only this link says that the broker is back: one that a branch can end would let it drive the others.
+        for (const { link } of this.#members.values()) link.hurry();
       },
       purpose: 'answers',
       logger,
@@ -165,7 +186,8 @@ export class Fleet {
         contact: this.#contacts.get(row.branch) ?? null,
         pipeline: pipeline?.state ?? null,
         unacknowledged: pipeline?.unacknowledged ?? 0,
-        error: pipeline?.error ?? member?.link.error ?? null,
+        waiting: pipeline?.waiting ?? null,
+        error: pipeline?.waiting?.error ?? member?.link.error ?? null,
       };
     });
   }
@@ -205,10 +227,7 @@ export class Fleet {
         this.#pollError = null;
       } catch (error) {
         // Shown by `faults`, and tried again: the pipelines have their own retries.
-        this.#pollError =
-          error instanceof TributaryError
-            ? error
-            : new TributaryError('TARGET_UNREACHABLE', error instanceof Error ? error.message : String(error));
+        this.#pollError = asTributaryError(error);
       }
       this.#polls += 1;
     }
@@ -235,6 +254,15 @@ export class Fleet {
       else member.pipeline.observe(row);
     }
     await this.#mend();
+    await this.#lookForGone();
+  }
+
+  /** A table that somebody has dropped is missed by branches that write nothing to it as well. */
+  async #lookForGone(): Promise<void> {
+    if (this.#isStopping() || performance.now() < this.#lookAt) return;
+    this.#lookAt = performance.now() + LOOK_EVERY_MS;
+    const tables = await noteGone(this.#pool);
+    if (tables.length > 0) this.#options.logger.warn({ tables }, 'Tables are gone; the branches are asked for them.');
   }
 
   async #note(connection: Connection): Promise<void> {
@@ -248,7 +276,7 @@ export class Fleet {
     const { mendBroker, logger } = this.#options;
     const hostLost = this.#answering?.error?.code === 'BROKER_REFUSED';
     const lost = [...this.#members]
-      .filter(([, { pipeline }]) => hostLost || pipeline.error?.code === 'BROKER_SETUP')
+      .filter(([, { pipeline }]) => hostLost || pipeline.waiting?.error.code === 'BROKER_SETUP')
       .map(([branch]) => branch);
     if (lost.length === 0) this.#mendError = null;
     if (lost.length === 0 || mendBroker === undefined || performance.now() < this.#mendAt) return;
@@ -280,6 +308,8 @@ export class Fleet {
       quotas: this.#options.quotas ?? QUOTAS,
       events: this.#options.events ?? NO_EVENTS,
       logger: this.#options.logger,
+      pauses: this.#options.pauses,
+      onRecovered: () => this.#hurryAll(),
     });
     const link = new BrokerLink({
       connect: () => this.#options.connectBroker(`tributary-applier consume ${branch}`),
@@ -288,6 +318,11 @@ export class Fleet {
       logger: this.#options.logger,
     });
     this.#members.set(branch, { pipeline, link });
+  }
+
+  /** What one waited for has passed: the others need not wait until their own pauses end. */
+  #hurryAll(): void {
+    for (const { pipeline } of this.#members.values()) pipeline.hurry();
   }
 
   async #publish(branch: string, answer: Answer): Promise<void> {

@@ -5,6 +5,7 @@
  * branch must agree and is never trusted beyond that. A hello may register a new epoch (PROTOCOL): then inbox, parts
  * and snapshot state of the old one go in the same transaction, and a halt with them, since its batch will never come.
  */
+import { randomUUID } from 'node:crypto';
 import type { Connection } from 'mysql2/promise';
 import { branchNames, readHello } from '../../shared/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
@@ -16,12 +17,16 @@ import type { Completeness } from '../branches/completeness.ts';
 import { noteHello, updateCompleteness } from '../branches/contact-store.ts';
 import { clearInbox, earlyEntries } from '../branches/inbox.ts';
 import type { EarlyEntries } from '../branches/inbox.ts';
-import { clearSnapshots, openRequests } from '../branches/snapshot-store.ts';
+import { addRequest, clearSnapshots, openRequests } from '../branches/snapshot-store.ts';
 import type { OpenRequest } from '../branches/snapshot-store.ts';
 import { clearHalt, lockBranch, markIncomplete, readBranch, saveStream } from '../branches/stream-store.ts';
 import type { BranchRow } from '../branches/stream-store.ts';
-import { countedRequest } from '../branches/verify-store.ts';
+import { countedRequest, wasCompared } from '../branches/verify-store.ts';
 import type { TargetPool } from './target-pool.ts';
+import { outlivesEpochs } from './fault.ts';
+
+/** Between two comparisons that branches ask for themselves. */
+const LEAST_BETWEEN_COMPARISONS_S = 86_400;
 
 export interface HelloResult {
   readonly hello: Hello;
@@ -72,6 +77,7 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
       throw new TributaryError('BRANCH_UNKNOWN', `There is no branch ${branch} any more.`);
     }
     const found = await earlyEntries(connection, branch, row.stream.received.seq);
+    if (hello.compare === true && hello.epoch === row.stream.epoch) await openComparison(connection, branch);
     const open = await openRequests(connection, branch);
     const held = await heldBack(connection, branch, open);
     const isForAll = (request: OpenRequest): boolean => request.kind === 'snapshot' && request.tables === null;
@@ -82,14 +88,14 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
       asks: open
         .filter(request => !isForAll(request) && !held.includes(request))
         .map(({ id, kind, tables }) => ({ id, kind, tables })),
-      halted: row.halt === null ? null : { code: row.halt.code, reason: row.halt.reason },
+      halted: haltOf(row),
     });
     const { registered } = outcome;
     if (outcome.stream !== row.stream) await saveStream(connection, branch, outcome.stream);
     if (registered) {
       await clearInbox(connection, branch);
       await clearSnapshots(connection, branch);
-      await clearHalt(connection, branch);
+      if (row.halt !== null && !outlivesEpochs(row.halt.code)) await clearHalt(connection, branch);
       // The new epoch's rows come with its snapshot; until that has ended the head office holds a mixture.
       await markIncomplete(connection, branch);
     }
@@ -102,13 +108,32 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
     });
     return {
       hello,
-      answer: registered ? { ...outcome.answer, halted: null } : outcome.answer,
+      answer: { ...outcome.answer, halted: haltOf(after) },
       row: after,
       registered,
       early: registered ? { seqs: [], bytes: 0 } : found,
       completeness,
     };
   });
+}
+
+/**
+ * The branch's server was started unseen by its agent. Reading all tables at both sides is dear, and there are branches
+ * that are switched off each night: once a day at most; the branch goes on asking.
+ */
+async function openComparison(connection: Connection, branch: string): Promise<void> {
+  const open = await openRequests(connection, branch);
+  if (open.some(({ kind, tables }) => kind === 'verify' && tables === null)) return;
+  if (await wasCompared(connection, branch, LEAST_BETWEEN_COMPARISONS_S)) return;
+  await addRequest(connection, branch, {
+    id: randomUUID(),
+    kind: 'verify',
+    reason: 'the branch database was started unseen by the agent',
+  });
+}
+
+function haltOf({ halt }: BranchRow): Answer['halted'] {
+  return halt === null ? null : { code: halt.code, reason: halt.reason };
 }
 
 /** Verifications whose turn is not yet: each begins only when the one before is over on both sides, which it would end. */

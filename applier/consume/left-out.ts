@@ -9,8 +9,9 @@ import { randomUUID } from 'node:crypto';
 import type { Connection } from 'mysql2/promise';
 import type { BatchHeader } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { tableId } from '../apply/applier.ts';
-import type { Prepared, TableName, UnfitTable } from '../apply/applier.ts';
+import { tableKey } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import type { Prepared, UnfitTable } from '../apply/applier.ts';
 import type { RefusedRow } from '../apply/leave-out.ts';
 import type { RowSet } from '../apply/merge.ts';
 import { keyHash, keyHashOf } from '../apply/row-text.ts';
@@ -74,7 +75,7 @@ export class LeftOut {
   /** Stores the entry of a refused row. @throws its error where it may not be left out; QUARANTINE_FULL */
   async row(refused: RefusedRow, at: LeftOutAt): Promise<void> {
     const { keyHash: hash, table, error } = refused;
-    const id = tableId(table.description);
+    const id = tableKey(table.description);
     if (this.#policy.known.rows.get(id)?.has(hash) !== true) {
       if (this.#policy.allow !== 'any') throw error;
       this.#fresh += 1;
@@ -96,7 +97,7 @@ export class LeftOut {
   tables({ unfit, steps }: Pick<Prepared, 'unfit' | 'steps'>, at: LeftOutAt): void {
     const { known, allow } = this.#policy;
     for (const table of unfit) {
-      const id = tableId(table.description);
+      const id = tableKey(table.description);
       if (!known.tables.has(id)) {
         if (allow !== 'any') throw table.error;
         this.#toCopy.set(id, nameOf(table.description));
@@ -105,7 +106,7 @@ export class LeftOut {
       this.#unfit.set(id, { table, at, changes });
     }
     for (const { table } of steps) {
-      const id = tableId(table.description);
+      const id = tableKey(table.description);
       // A truncate names no columns, so it says nothing of whether the table fits.
       if (!known.tables.has(id) || table.columns.length === 0) continue;
       this.#fitting.set(id, nameOf(table.description));
@@ -116,7 +117,7 @@ export class LeftOut {
   /** Finds the entries of rows that were written or deleted by what has just been applied. */
   applied({ steps }: Pick<Prepared, 'steps'>): void {
     for (const { run, table } of steps) {
-      const id = tableId(table.description);
+      const id = tableKey(table.description);
       const entries = new Set([...(this.#policy.known.rows.get(id) ?? []), ...(this.#refused.get(id)?.hashes ?? [])]);
       if (entries.size === 0) continue;
       if (run.truncate) {

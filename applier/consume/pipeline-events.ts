@@ -1,4 +1,5 @@
 /** What pipelines tell of themselves, for metrics and the page. Listeners only count: they never decide. */
+import type { ErrorCode } from '../../shared/errors.ts';
 import type { BatchVerdict } from '../../shared/protocol.ts';
 import type { BranchRow } from '../branches/stream-store.ts';
 import type { HelloResult } from './hello-handler.ts';
@@ -27,8 +28,8 @@ export interface PipelineEvents {
   /** A message was thrown away: malformed, or not from the branch's own user. */
   refused(branch: string, reason: RefusalReason): void;
   halted(branch: string, row: BranchRow): void;
-  /** A transaction lost a race for a lock and is tried again. */
-  retried(branch: string): void;
+  /** Something failed that no batch is to blame for, and is tried again. */
+  retried(branch: string, code: ErrorCode): void;
   /** `waiting`: messages in the branch's queue. */
   hello(branch: string, result: HelloResult, waiting: number): void;
   /** The head office is complete as of this time (ISO 8601). */

@@ -29,9 +29,12 @@ import type { BranchRow } from '../branches/stream-store.ts';
 import type { Counter } from '../verify/counter.ts';
 import { Complaints } from './complaints.ts';
 import { EarlyInbox } from './early-inbox.ts';
-import { haltReason, judgeFault } from './fault.ts';
+import { Expansion, writtenBytes } from './expansion.ts';
+import { asTributaryError, haltReason, judgeFault } from './fault.ts';
 import { checkHello, takeHello } from './hello-handler.ts';
 import { Intake, PREFETCH } from './intake.ts';
+import { Patience } from './patience.ts';
+import type { Doing, Pauses, Waiting } from './patience.ts';
 import type { AppliedCounts, PipelineEvents, RefusalReason } from './pipeline-events.ts';
 import type { Quotas } from './quotas.ts';
 import type { RowWriter } from './row-writer.ts';
@@ -40,14 +43,9 @@ import { UnitChooser } from './unit-chooser.ts';
 import type { Choice } from './unit-chooser.ts';
 import { UnitWriter } from './unit-writer.ts';
 import { Wake } from './wake.ts';
-import { triage } from './work-unit.ts';
+import { bodyOf, bytesOf, triage } from './work-unit.ts';
 import type { Arrival, Unit } from './work-unit.ts';
 
-/** Lost races for a lock, tried again at once before they count as trouble. */
-const MAX_QUICK_RETRIES = 5;
-const QUICK_RETRY_MS = 50;
-const MIN_WAIT_MS = 500;
-const MAX_WAIT_MS = 30_000;
 /** Consecutive faults after which messages are given back to the broker. */
 const FAULTS_BEFORE_RELEASE = 3;
 /** A look around without being told of anything: whatever was missed shows then. */
@@ -72,6 +70,10 @@ export interface PipelineOptions {
   readonly quotas: Quotas;
   readonly events: PipelineEvents;
   readonly logger: Logger;
+  /** Default: PAUSES. */
+  readonly pauses?: Pauses | undefined;
+  /** A fault of the head office that others may wait for as well has passed. */
+  readonly onRecovered: () => void;
 }
 
 export class Pipeline {
@@ -91,13 +93,16 @@ export class Pipeline {
   readonly #complaints: Complaints;
   /** By performance.now(). */
   #giveWayAt = 0;
-  #faults = 0;
-  #error: TributaryError | null = null;
+  readonly #patience: Patience;
+  readonly #expansion: Expansion;
+  #doing: Doing = 'other';
   #stopping = false;
 
   constructor(options: PipelineOptions) {
     this.branch = options.branch;
     this.#options = options;
+    this.#patience = new Patience(options.pauses);
+    this.#expansion = new Expansion(options.quotas.unpackedPerHourBytes);
     this.#complaints = new Complaints(options.branch, options.logger);
     this.#writer = new UnitWriter(options);
     this.#chooser = new UnitChooser(options.branch, options.pool);
@@ -117,13 +122,18 @@ export class Pipeline {
   get state(): PipelineState {
     if (this.#stopping) return 'stopped';
     if (this.#row?.state === 'halted') return 'halted';
-    if (this.#error !== null) return 'waiting';
+    if (this.#patience.waiting !== null) return 'waiting';
     return this.#intake.connection === null ? 'detached' : 'consuming';
   }
 
   /** The fault that it waits for to pass; null: none. */
-  get error(): TributaryError | null {
-    return this.#error;
+  get waiting(): Waiting | null {
+    return this.#patience.waiting;
+  }
+
+  /** What others waited for has passed: the next try is due now, if it was about that. */
+  hurry(): void {
+    if (this.#patience.waiting?.error.code.startsWith('TARGET_') === true) this.#wake.hurry();
   }
 
   get unacknowledged(): number {
@@ -138,6 +148,7 @@ export class Pipeline {
 
   /** What somebody else has read of the branch's row: a command may have halted, resumed or removed it. */
   observe(row: BranchRow): void {
+    this.#patience.observe(row);
     const known = this.#row;
     // Marks differ all the time while batches are applied, and the fence finds out about those that matter.
     if (known !== null && known.state === row.state && known.stream.epoch === row.stream.epoch) return;
@@ -157,12 +168,10 @@ export class Pipeline {
   async #loop(): Promise<void> {
     while (!this.#stopping) {
       try {
+        this.#doing = 'other';
         const busy = await this.#turn();
-        if (busy) {
-          this.#recovered();
-        } else {
-          await this.#wake.wait(MAX_SLEEP_MS);
-        }
+        this.#recovered(this.#patience.succeeded());
+        if (!busy) await this.#wake.wait(MAX_SLEEP_MS);
       } catch (error) {
         await this.#pause(error);
       }
@@ -186,7 +195,12 @@ export class Pipeline {
         return true;
       }
     }
-    return row.state === 'active' && (await this.#step(row));
+    if (row.state !== 'active') {
+      this.#patience.progressed();
+      return false;
+    }
+    this.#doing = 'applying';
+    return this.#step(row);
   }
 
   /**
@@ -212,6 +226,7 @@ export class Pipeline {
     const work = await this.#extend(row, chain);
     const first = work[0];
     if (first === undefined) return false;
+    this.#expansion.requireRoom(performance.now());
     let choice: Choice | null = null;
     try {
       choice = await this.#chooser.choose(row, work, this.#oneByOne > 0);
@@ -243,8 +258,13 @@ export class Pipeline {
     this.#row = written.outcome === 'moved' ? null : written.row;
     // Without entries and decisions nothing changes in quarantine.
     if (leave !== null || decision !== null) this.#chooser.forget();
+    if (written.outcome !== 'moved') this.#recovered(this.#patience.progressed());
     if (written.outcome !== 'written') return;
-    const bytes = unit.arrivals.reduce((sum, { body }) => sum + body.length, 0);
+    const bytes = unit.arrivals.reduce((sum, arrival) => sum + bytesOf(arrival), 0);
+    if (unit.kind !== 'quarantined') {
+      const rows = unit.arrivals.reduce((sum, arrival) => sum + writtenBytes(bodyOf(arrival)), 0);
+      this.#expansion.charge(performance.now(), bytes, rows);
+    }
     const seconds = (performance.now() - startedAt) / 1000;
     await this.#committed(written.row, unit, { batches: written.batches, ...written.counts, bytes, seconds });
   }
@@ -326,6 +346,7 @@ export class Pipeline {
     });
     this.#row = locked;
     if (locked?.state !== 'halted') return;
+    this.#patience.progressed();
     // Whoever resumes it wants to see the batch to blame, not a merge that it spoils.
     this.#oneByOne = PREFETCH;
     this.#chooser.forget();
@@ -352,6 +373,7 @@ export class Pipeline {
     this.#early.know(result.early);
     this.#completeness = result.completeness;
     if (result.registered) {
+      this.#patience.progressed();
       this.#writer.forget();
       this.#chooser.forget();
       const { epoch } = hello;
@@ -386,30 +408,26 @@ export class Pipeline {
     return row;
   }
 
-  #recovered(): void {
-    this.#faults = 0;
-    this.#error = null;
+  #recovered(before: Waiting | null): void {
+    if (before?.error.code.startsWith('TARGET_') === true) this.#options.onRecovered();
   }
 
   /** After a fault that no batch is to blame for: wait, longer each time, and give messages back when it lasts. */
-  async #pause(error: unknown): Promise<void> {
+  async #pause(thrown: unknown): Promise<void> {
     if (this.#stopping) return;
-    this.#faults += 1;
-    if (judgeFault(error) === 'retry' && this.#faults <= MAX_QUICK_RETRIES) {
-      this.#options.events.retried(this.branch);
-      await this.#wake.sleep(QUICK_RETRY_MS * this.#faults * (0.5 + Math.random()));
+    const error = asTributaryError(thrown);
+    const row = this.#row;
+    const pause = this.#patience.failed(error, judgeFault(error), this.#doing, row, Date.now());
+    this.#options.events.retried(this.branch, error.code);
+    if (pause.quick) {
+      await this.#wake.sleep(pause.ms * (0.5 + Math.random()));
       return;
     }
-    this.#error =
-      error instanceof TributaryError
-        ? error
-        : new TributaryError('INTERNAL', error instanceof Error ? error.message : String(error), { cause: error });
     this.#row = null;
-    const { branch, faults } = { branch: this.branch, faults: this.#faults };
-    this.#options.logger.warn({ branch, faults, err: error }, 'The branch waits and tries again.');
-    if (this.#faults >= FAULTS_BEFORE_RELEASE) await this.#intake.release();
-    const wait = Math.min(MAX_WAIT_MS, MIN_WAIT_MS * 2 ** Math.min(10, this.#faults - 1));
-    await this.#wake.sleep(wait * (0.75 + Math.random() / 2));
+    const { faults } = this.#patience;
+    this.#options.logger.warn({ branch: this.branch, faults, err: thrown }, 'The branch waits and tries again.');
+    if (faults >= FAULTS_BEFORE_RELEASE) await this.#intake.release();
+    await this.#wake.sleep(pause.ms * (0.75 + Math.random() / 2));
   }
 }
 

@@ -8,8 +8,8 @@
 import type { Connection } from 'mysql2/promise';
 import type { BatchBody, Change } from '../../shared/batch.ts';
 import { assert } from '../../shared/errors.ts';
-import { tableId } from '../apply/applier.ts';
-import type { TableName } from '../apply/applier.ts';
+import { tableKey } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { saveOutcome } from '../branches/quarantine-store.ts';
 import type { Decision } from '../branches/quarantine-store.ts';
 import { clearOlder, readKnown } from '../branches/quarantined-rows.ts';
@@ -23,6 +23,7 @@ import {
 } from '../branches/snapshot-store.ts';
 import type { SnapshotRow } from '../branches/snapshot-store.ts';
 import { countQuarantined, mendIncomplete } from '../branches/stream-store.ts';
+import type { BranchRow } from '../branches/stream-store.ts';
 import { tablesOfBranch } from '../branches/table-claims.ts';
 import { asStored } from './fence.ts';
 import type { Fence, Written } from './fence.ts';
@@ -112,7 +113,7 @@ async function finish(
   if (row.quarantined > 0) {
     const known = await readKnown(connection, branch);
     for (const table of covered) {
-      if (known.tables.has(tableId(table))) continue;
+      if (known.tables.has(tableKey(table))) continue;
       await clearOlder(connection, branch, table, snapshot.startBatch);
     }
   }
@@ -121,12 +122,21 @@ async function finish(
   const others = open.filter(request => request.mends && !served.includes(request));
   // What is missing in a few tables only is mended when each of them was copied.
   const serves = snapshot.whole || (served.some(request => request.mends) && others.length === 0);
-  if (serves && snapshot.startBatch > row.incompleteBatch && row.incompleteSince !== null) {
-    await mendIncomplete(connection, branch);
-  }
+  if (serves && row.incompleteSince !== null && mends(snapshot, row)) await mendIncomplete(connection, branch);
   if (row.quarantined > 0) await countQuarantined(connection, branch);
   await closeRequests(connection, branch, snapshot.requests);
   await endSnapshot(connection, branch, snapshot.snapshot);
+}
+
+/**
+ * Whether a snapshot brings what is missing: only one that began after the last thing was left out. One whose own start left
+ * something out, or that ran then, does not hold it.
+ */
+export function mends(
+  { startBatch }: Pick<SnapshotRow, 'startBatch'>,
+  { incompleteBatch }: Pick<BranchRow, 'incompleteBatch'>,
+): boolean {
+  return startBatch > incompleteBatch;
 }
 
 type Marker<Op> = Extract<Change, { op: Op }>;

@@ -23,6 +23,8 @@ export interface TargetPoolOptions {
   readonly connect: () => Promise<Connection>;
   /** Most connections at a time. */
   readonly size: number;
+  /** Told when work succeeds again after a connection could not be opened. */
+  readonly onReached?: () => void;
 }
 
 interface Idle {
@@ -33,7 +35,11 @@ interface Idle {
 export class TargetPool {
   readonly #connect: () => Promise<Connection>;
   readonly #size: number;
+  readonly #onReached: () => void;
+  /** A connection could not be opened, and nothing has succeeded since. */
+  #unreached = false;
   readonly #idle: Idle[] = [];
+  readonly #watched = new WeakSet<Connection>();
   /** In order of arrival. */
   readonly #waiters: ((refusal: TributaryError | null) => void)[] = [];
   readonly #busy = new Set<Connection>();
@@ -43,6 +49,7 @@ export class TargetPool {
   constructor(options: TargetPoolOptions) {
     this.#connect = options.connect;
     this.#size = options.size;
+    this.#onReached = options.onReached ?? (() => undefined);
   }
 
   /** Runs work on a connection, without a transaction. */
@@ -55,6 +62,7 @@ export class TargetPool {
         const result = await work(connection);
         this.#busy.delete(connection);
         this.#release(connection);
+        this.#reached();
         return result;
       } catch (error) {
         this.#busy.delete(connection);
@@ -125,6 +133,22 @@ export class TargetPool {
       if (idle.since >= oldest) return idle.connection;
       idle.connection.destroy();
     }
+    try {
+      return await this.#connectPrepared();
+    } catch (error) {
+      this.#unreached = true;
+      throw error;
+    }
+  }
+
+  /** Work that succeeds says so, not only a new connection: another may have failed at the same moment. */
+  #reached(): void {
+    if (!this.#unreached) return;
+    this.#unreached = false;
+    this.#onReached();
+  }
+
+  async #connectPrepared(): Promise<Connection> {
     const connection = await this.#connect();
     try {
       await prepareTargetSession(connection);
@@ -136,8 +160,24 @@ export class TargetPool {
   }
 
   #release(connection: Connection): void {
-    if (this.#closed) connection.destroy();
-    else this.#idle.push({ connection, since: Date.now() });
+    if (this.#closed) {
+      connection.destroy();
+      return;
+    }
+    this.#watch(connection);
+    this.#idle.push({ connection, since: Date.now() });
+  }
+
+  /** One that breaks while it idles is not handed out: the work would fail at once, and wait for nothing. */
+  #watch(connection: Connection): void {
+    if (this.#watched.has(connection)) return;
+    this.#watched.add(connection);
+    const drop = (): void => {
+      const place = this.#idle.findIndex(idle => idle.connection === connection);
+      if (place >= 0) this.#idle.splice(place, 1);
+    };
+    connection.on('error', drop);
+    connection.on('end', drop);
   }
 }
 

@@ -23,7 +23,7 @@ const MERGE: MergeLimits = {
   batches: PREFETCH,
   rows: 50_000,
   bytes: 4 * 1024 * 1024,
-  unpackedBytes: 64 * 1024 * 1024,
+  heldBytes: 64 * 1024 * 1024,
 };
 const ALONE: MergeLimits = { ...MERGE, batches: 1 };
 /** What to write next, and what may be left out of it. */

@@ -7,7 +7,7 @@ import type { Connection } from 'mysql2/promise';
 import { isVerifyMark } from '../../shared/batch.ts';
 import type { BatchBody, Change, TableDescription } from '../../shared/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { tableId } from '../apply/applier.ts';
+import { tableKey } from '../../shared/table-name.ts';
 import type { Prepared, PrepareOptions, UnfitTable } from '../apply/applier.ts';
 import { isSchemaFault } from '../apply/target-error.ts';
 import { takeApproval } from '../branches/approval-store.ts';
@@ -56,7 +56,7 @@ export class UnitTables {
   /** Claims the tables of bodies that are not left out. @throws TARGET_SCHEMA for the second claimant of a name */
   async claim(connection: Connection, bodies: readonly BatchBody[], { unfit }: Prepared): Promise<void> {
     const out = idsOf(unfit);
-    const fitting = bodies.flatMap(body => body.tables.filter(table => !out.has(tableId(table))));
+    const fitting = bodies.flatMap(body => body.tables.filter(table => !out.has(tableKey(table))));
     await this.#claims.claim(connection, fitting);
   }
 
@@ -90,7 +90,7 @@ export class UnitTables {
       } catch (error) {
         if (!isSchemaFault(error)) throw error;
         const changes = bodies.reduce((sum, body) => sum + changesOf(body, table), 0);
-        contested.set(tableId(table), { description: table, error, changes });
+        contested.set(tableKey(table), { description: table, error, changes });
       }
     }
     return [...contested.values()];
@@ -98,13 +98,13 @@ export class UnitTables {
 }
 
 function idsOf(unfit: readonly UnfitTable[]): Set<string> {
-  return new Set(unfit.map(({ description }) => tableId(description)));
+  return new Set(unfit.map(({ description }) => tableKey(description)));
 }
 
 /** The body without what it says of these tables; indexes of the others stay. */
 function without(body: BatchBody, left: readonly UnfitTable[]): BatchBody {
   const out = idsOf(left);
-  const isOut = (index: number): boolean => out.has(tableId(body.tables[index]!));
+  const isOut = (index: number): boolean => out.has(tableKey(body.tables[index]!));
   return {
     ...body,
     tables: body.tables.map((table, index) => (isOut(index) ? { ...table, columns: [] } : table)),
@@ -118,7 +118,7 @@ function without(body: BatchBody, left: readonly UnfitTable[]): BatchBody {
 
 function changesOf(body: BatchBody, table: TableDescription): number {
   return body.changes.reduce((sum, change) => {
-    if (isVerifyMark(change) || 'tables' in change || tableId(body.tables[change.table]!) !== tableId(table))
+    if (isVerifyMark(change) || 'tables' in change || tableKey(body.tables[change.table]!) !== tableKey(table))
       return sum;
     return sum + ('rows' in change ? change.rows : 1);
   }, 0);

@@ -11,7 +11,7 @@ import type { BatchBody } from '../../shared/batch.ts';
 import { decodeBatch } from '../../shared/batch-decoder.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { Prepared, UnfitTable } from '../apply/applier.ts';
-import { OtherForm } from '../apply/table-store.ts';
+import { OtherForm } from '../apply/target-table.ts';
 import { deleteInboxThrough, partBytes, putInbox, readInbox } from '../branches/inbox.ts';
 import type { Decision } from '../branches/quarantine-store.ts';
 import type { BranchRow } from '../branches/stream-store.ts';
@@ -58,6 +58,8 @@ export class UnitWriter {
   readonly #verifications: VerifyMarks;
   /** Bytes of the parts in the inbox; null: to be looked up. */
   #partBytes: number | null = null;
+  /** Whether nothing has gone wrong since the tables of the parts in the inbox were made. */
+  #partsPrepared = false;
 
   constructor({ branch, pool, rows, counter, quotas }: UnitWriterOptions) {
     this.#branch = branch;
@@ -73,6 +75,7 @@ export class UnitWriter {
   forget(): void {
     this.#tables.forget();
     this.#partBytes = null;
+    this.#partsPrepared = false;
   }
 
   /** Writes the unit, which was chosen by `row`. Throws what went wrong; nothing is written then. */
@@ -83,7 +86,8 @@ export class UnitWriter {
       return await this.#write(fence, unit, { policy: leave, decision, tables: leave === null ? 'none' : 'unfit' });
     } catch (error) {
       if (!(error instanceof OtherForm)) throw error;
-      const cleared = await this.#clearOtherForm(fence, error);
+      const mayClear = error.mayClear === 'always' || truncates(unit, error.table);
+      const cleared = mayClear ? await this.#clearOtherForm(fence, error) : null;
       if (cleared !== null) return cleared;
       if (leave === null) throw error;
       return this.#write(fence, unit, { policy: leave, decision, tables: 'all' });
@@ -179,7 +183,9 @@ export class UnitWriter {
     const { applied, received } = fence.row.stream;
     const lastBody = bodyOf(last);
     const lastPrepared = await this.#tables.prepare([lastBody], leaving.tables);
-    if (leaving.policy !== null) await this.#preparePartsAgain(applied.seq + 1, received.seq, leaving);
+    if (leaving.policy !== null || !this.#partsPrepared) {
+      await this.#preparePartsAgain(applied.seq + 1, received.seq, leaving);
+    }
     const written = await fence.transact(async connection => {
       const batchNumber = fence.row.batchNumber + 1;
       const left = beginLeftOut(connection, this.#branch, leaving);
@@ -213,12 +219,13 @@ export class UnitWriter {
     return written.outcome === 'written' ? { ...written, batches: last.header.seq - applied.seq } : written;
   }
 
-  /** A table that did not fit when its part was kept may fit by now, with DDL: outside of the transaction. */
+  /** A table may have been changed since its part was kept, or may fit by now, with DDL: outside of the transaction. */
   async #preparePartsAgain(from: number, to: number, leaving: Leaving): Promise<void> {
     for (let seq = from; seq <= to; seq += 1) {
       const body = await this.#pool.use(connection => this.#readPart(connection, seq));
       await this.#tables.prepare([body], leaving.tables);
     }
+    this.#partsPrepared = true;
   }
 
   async #readPart(connection: Connection, seq: number): Promise<BatchBody> {
@@ -234,7 +241,7 @@ export class UnitWriter {
     return written;
   }
 
-  /** The branch's table has a key now, or has none any more: one slice of its rows of before; null: there are none. */
+  /** The branch's table is another one now, whose rows do not fit here: one slice of its rows of before; null: there are none. */
   async #clearOtherForm(fence: Fence, { table }: OtherForm): Promise<Written | null> {
     const slice = await fence.transact<Written>(async connection => {
       const swept = await this.#rows.clearOtherForm(connection, this.#branch, table, SWEEP_SLICE.rows);
@@ -242,6 +249,14 @@ export class UnitWriter {
     });
     return slice.outcome === 'slice' && slice.swept === 0 ? null : slice;
   }
+}
+
+/** Whether the unit deletes all rows of a table: those that are here are to go with it. */
+function truncates(unit: Unit, table: string): boolean {
+  return unit.arrivals.some(arrival => {
+    const { tables, changes } = bodyOf(arrival);
+    return changes.some(change => change.op === 'truncate' && tables[change.table]?.name === table);
+  });
 }
 
 function only(unit: Unit): Arrival {

@@ -9,7 +9,7 @@
 import { setImmediate as aTurnOfTheLoop } from 'node:timers/promises';
 import { isVerifyMark } from '../../shared/batch.ts';
 import type { BatchBody, BatchHeader, Change, StreamMark } from '../../shared/batch.ts';
-import { unpackedBytes } from '../../shared/batch-decoder.ts';
+import { sizeOf } from '../../shared/batch-decoder.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import { judgeBatch } from '../../shared/protocol.ts';
 import type { BatchVerdict, HeadOfficeStream } from '../../shared/protocol.ts';
@@ -52,8 +52,8 @@ export interface MergeLimits {
   readonly rows: number;
   /** Compressed bytes. */
   readonly bytes: number;
-  /** Unpacked bytes: a few kilobytes may have become a few hundred megabytes, and all of a unit is held. */
-  readonly unpackedBytes: number;
+  /** Bytes in memory: a few kilobytes may have become a few hundred megabytes, and all of a unit is held. */
+  readonly heldBytes: number;
 }
 
 /** Why a batch is acknowledged without being taken. */
@@ -131,7 +131,7 @@ export async function chooseUnit(
   let kind: UnitKind | null = null;
   let rows = 0;
   let bytes = 0;
-  let unpacked = 0;
+  let held = 0;
   for (const arrival of chain) {
     let next: Exclude<UnitKind, 'quarantined'>;
     let body: BatchBody;
@@ -150,7 +150,7 @@ export async function chooseUnit(
       if (next !== kind || (kind !== 'plain' && kind !== 'parts')) break;
       if (arrivals.length >= limits.batches) break;
       if (rows + rowsOf(body) > limits.rows || bytes + bytesOf(arrival) > limits.bytes) break;
-      if (unpacked + unpackedBytes(body) > limits.unpackedBytes) {
+      if (held + sizeOf(body).held > limits.heldBytes) {
         // Decoded again when its turn comes, rather than held until then.
         arrival.decoded = null;
         break;
@@ -159,7 +159,7 @@ export async function chooseUnit(
     kind = next;
     rows += rowsOf(body);
     bytes += bytesOf(arrival);
-    unpacked += unpackedBytes(body);
+    held += sizeOf(body).held;
     arrivals.push(arrival);
   }
   if (kind === null) throw new TributaryError('INTERNAL', 'A unit was chosen from an empty chain.');

@@ -1,11 +1,13 @@
 /** Rows of the head office as the values that the branch has sent: what SQL reads them, and how. Pure. */
 import type { TableDescription, Value } from '../../shared/batch.ts';
-import { wireKind } from '../../shared/column-type.ts';
+import { columnType, wireKind } from '../../shared/column-type.ts';
+import { columnKey } from '../../shared/identifiers.ts';
 import type { ColumnType } from '../../shared/column-type.ts';
 import { LONG_BYTES, LongBytes, LongText } from '../../shared/long-value.ts';
 import { quoteName, quoteString } from '../../shared/sql.ts';
+import { readTypedJson, typedJsonSelect } from '../../shared/typed-json.ts';
 import { parseServerType } from '../apply/target-column.ts';
-import type { ServerTable } from '../apply/target-table.ts';
+import type { ServerTable } from '../apply/server-table.ts';
 
 /**
  * The branch's rows of a table, columns as the branch has them, each cell in text or bytes. A column that is not there yet
@@ -18,21 +20,22 @@ export function readBackQuery(
   server: ServerTable,
   branch: string,
 ): string {
-  const types = new Map(
-    server.columns.map(({ name, columnType }) => [name.toLowerCase(), parseServerType(columnType)]),
-  );
-  const list = columns.map(({ name }) => {
-    const type = types.get(name.toLowerCase());
-    return type === undefined ? 'NULL' : exactly(quoteName(name), type?.base);
+  const types = new Map(server.columns.map(column => [columnKey(column.name), parseServerType(column.columnType)]));
+  const list = columns.map(({ name, type }) => {
+    const target = types.get(columnKey(name));
+    return target === undefined ? 'NULL' : exactly(quoteName(name), columnType(type), target);
   });
   return `SELECT ${list.join(', ')} FROM ${table} WHERE \`_branch\` = ${quoteString(branch)}`;
 }
 
 /** SQL that yields a value's text exactly. */
-function exactly(column: string, base: ColumnType['base'] | undefined): string {
-  // A FLOAT prints six digits of itself, a BIT its bytes.
-  if (base === 'float') return `${column}*1e0`;
-  return base === 'bit' ? `${column}+0` : column;
+function exactly(column: string, source: ColumnType, target: ColumnType | null): string {
+  // A FLOAT prints six digits of itself, a BIT its bytes; a DOUBLE with whole numbers prints the large ones with an exponent.
+  if (target?.base === 'float') return `${column}*1e0`;
+  if (target?.base === 'bit') return `${column}+0`;
+  if (target?.base === 'json') return typedJsonSelect(column);
+  const isWhole = wireKind(source) === 'integer' || wireKind(source) === 'decimal';
+  return target?.base === 'double' && isWhole ? `CAST(${column} AS DECIMAL(65,30))` : column;
 }
 
 /** What makes a value of a cell, by the type that it has at the branch. */
@@ -45,12 +48,17 @@ function readerOf(type: ColumnType): (cell: Buffer) => Value {
   switch (wireKind(type)) {
     case 'bytes':
       return cell => (cell.length < LONG_BYTES ? cell.toString('base64') : new LongBytes(cell));
-    case 'text':
     case 'json':
+      return cell => readTypedJson(cell.toString('utf8'));
+    case 'text':
       return cell => (cell.length < LONG_BYTES ? cell.toString('utf8') : new LongText(cell));
     case 'integer':
-      // A YEAR prints four digits.
-      return cell => cell.toString('utf8').replace(/^0+(?=\d)/, '');
+      // A YEAR prints four digits, a column that holds fractions as well its zeros.
+      return cell => cell.toString('utf8').replace(/^0+(?=\d)|\.0*$/g, '');
+    case 'temporal':
+      if (type.base !== 'date') return cell => cell.toString('utf8');
+      // A DATETIME holds a date as its midnight.
+      return cell => cell.toString('utf8').replace(/ 00:00:00(\.0*)?$/, '');
     default:
       return cell => cell.toString('utf8');
   }

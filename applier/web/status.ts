@@ -10,11 +10,22 @@ import type { BranchContents } from '../branches/branch-detail.ts';
  * - `current`: seen lately, and everything that it had is applied
  * - `catching-up`: seen lately, batches are on their way
  * - `halted`: a batch cannot be applied; a person decides
+ * - `waiting`: the head office has failed for minutes at what no batch is to blame for; it is tried again by itself
  * - `offline`: not seen for a while, and not expected before its link opens, or its window has passed
  * - `overdue`: a whole window of its link has passed without a word of it (applier/branches/expectation.ts)
  * - `never-seen`: added, but no agent has said hello yet
  */
-export type BranchState = 'current' | 'catching-up' | 'halted' | 'overdue' | 'offline' | 'never-seen';
+export type BranchState = 'current' | 'catching-up' | 'halted' | 'waiting' | 'overdue' | 'offline' | 'never-seen';
+
+/** A fault that passes by itself, or with a cure that is not the batch's; the tries go on. */
+export interface WaitingStatus {
+  readonly code: string;
+  readonly reason: string;
+  readonly hint: string;
+  /** Of the first of the tries in a row that failed. */
+  readonly since: string;
+  readonly tries: number;
+}
 
 export interface BranchStatus {
   readonly branch: string;
@@ -47,6 +58,8 @@ export interface BranchStatus {
     readonly seq: number;
     readonly since: string;
   } | null;
+  /** What applying waits for to pass; null: nothing. Of this applier alone, like all that is not in the database. */
+  readonly waiting: WaitingStatus | null;
   /** Since when rows of it may be missing here; null: none are. */
   readonly incompleteSince: string | null;
   /** Entries in quarantine: rows that cannot be applied, and tables that do not fit. */

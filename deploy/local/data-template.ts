@@ -8,7 +8,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { cp, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { createConnection } from 'mysql2/promise';
 import type { RowDataPacket } from 'mysql2/promise';
 import { cacheDirectory } from './cache.ts';
@@ -30,6 +30,7 @@ const STOP_DEADLINE_MS = 60_000;
 const NOT_COPIED =
   /(^|\/)(auto\.cnf|binlog\.\w+|server\.pid|.*\.err|ib_buffer_pool|ibtmp1|mysql\.sock.*|mysqld?\.lock)$/;
 
+/** `directory` holds the data in `data`. */
 export interface DataTemplate {
   readonly directory: string;
   readonly password: string;
@@ -51,9 +52,16 @@ export async function dataTemplate(flavor: Flavor, programs: Programs, report: R
   return template;
 }
 
-/** Copies the template's data into a new directory; shares the blocks where the file system can. */
-export async function copyTemplate(template: DataTemplate, to: string): Promise<void> {
-  await cp(join(template.directory, 'data'), to, { recursive: true, mode: constants.COPYFILE_FICLONE });
+/**
+ * Copies the data of a template, or of a server that is down, into a new directory; shares the blocks where the file
+ * system can. The copy's server draws an identity of its own.
+ */
+export async function copyData(from: DataTemplate, to: string): Promise<void> {
+  await cp(join(from.directory, 'data'), to, {
+    recursive: true,
+    mode: constants.COPYFILE_FICLONE,
+    filter: file => basename(file) !== 'auto.cnf',
+  });
 }
 
 async function load(directory: string): Promise<DataTemplate | undefined> {

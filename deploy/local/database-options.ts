@@ -8,14 +8,15 @@ import type { Programs } from './programs.ts';
 
 export type Flavor = 'mysql' | 'mariadb';
 export type Role = 'branch' | 'head-office';
-/** `true` is an option without a value: `{ 'skip-log-bin': true }` → `--skip-log-bin`. */
-export type ServerOptions = Record<string, string | number | true>;
+/** `true` is an option without a value: `{ 'skip-log-bin': true }` → `--skip-log-bin`; `false` one that is not given. */
+export type ServerOptions = Record<string, string | number | boolean>;
 
 /** Later options win over earlier ones of the same name; `skip-x`, `disable-x` and `x` are one name. */
 export function toArguments(...layers: readonly ServerOptions[]): string[] {
   const merged = new Map<string, string>();
   for (const layer of layers) {
     for (const [key, value] of Object.entries(layer)) {
+      if (value === false) continue;
       const option = key.replaceAll('_', '-');
       const name = option.replace(/^(skip|disable)-(?=log-bin|networking|ssl|grant)/, '');
       merged.delete(name);
@@ -58,6 +59,8 @@ export function sizeOptions(flavor: Flavor): ServerOptions {
   const common: ServerOptions = {
     'innodb-buffer-pool-size': '96M',
     'performance-schema': 'OFF',
+    // The kernel has a limited number of its own for the whole machine; where others have them all, no server starts.
+    'innodb-use-native-aio': 'OFF',
     'table-open-cache': 400,
     'max-connections': 120,
   };

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { instanceOptions, placeOptions, roleOptions, sizeOptions, toArguments } from './database-options.ts';
 import type { Flavor, Role, ServerOptions } from './database-options.ts';
 import { waitForDatabase } from './database-ready.ts';
-import { copyTemplate, dataTemplate } from './data-template.ts';
+import { copyData, dataTemplate } from './data-template.ts';
 import type { Report } from './errors.ts';
 import { freePort } from './free-port.ts';
 import { serverDirectory } from './keeper.ts';
@@ -33,6 +33,8 @@ export interface DatabaseServerOptions {
   role: Role;
   /** Default: a free one. */
   port?: number;
+  /** A server of the same flavor, which must be down, whose data this one begins with. Default: empty. */
+  copyOf?: DatabaseServer;
 }
 
 /** A clean shutdown writes dirty pages; a big test on a slow disk may take this long. */
@@ -76,10 +78,10 @@ export class DatabaseServer {
   static async start(options: DatabaseServerOptions, report: Report = () => undefined): Promise<DatabaseServer> {
     const { flavor, name, role } = options;
     const programs = await findPrograms(flavor, report);
-    const template = await dataTemplate(flavor, programs, report);
+    const template = options.copyOf ?? (await dataTemplate(flavor, programs, report));
     const directory = serverDirectory(name);
     await mkdir(join(directory, 'tmp'), { recursive: true });
-    await copyTemplate(template, join(directory, 'data'));
+    await copyData(template, join(directory, 'data'));
     const plan: Plan = {
       flavor,
       name,

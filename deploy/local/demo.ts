@@ -78,7 +78,7 @@ async function setUpHeadOffice(database: DatabaseServer, broker: BrokerServer): 
   await sql(database, [
     'CREATE DATABASE headoffice',
     "CREATE USER tributary IDENTIFIED BY 'demo-target-password'",
-    'GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP, LOCK TABLES ON headoffice.* TO tributary',
+    'GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP, LOCK TABLES, TRIGGER ON headoffice.* TO tributary',
   ]);
   await broker.addVhost(VHOST);
   const directory = folder('head-office');

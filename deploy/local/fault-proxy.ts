@@ -10,6 +10,8 @@
  * - `cut`: open connections are reset, and new ones as soon as they are accepted;
  * - `refuse`: nobody listens; open connections go on.
  *
+ * `lead(port)`: another server answers at the same address from now on, as after a failover.
+ *
  * Events: `reset()`; `halfOpen()`: both ends keep their sockets and never hear of each other again; `cutAfter(n)`: the
  * link is reset when n more bytes have passed, which may be in the middle of a frame.
  *
@@ -55,8 +57,8 @@ interface CutPlan {
 export class FaultProxy {
   readonly host = '127.0.0.1';
   readonly port: number;
-  readonly #target: { readonly host: string; readonly port: number };
   readonly #lines = new Set<Line>();
+  #target: { readonly host: string; readonly port: number };
   #server: Server;
   #conditions: LinkConditions = GOOD;
   #cut: CutPlan | null = null;
@@ -65,17 +67,32 @@ export class FaultProxy {
   readonly #freeAt: Record<Direction, number> = { up: 0, down: 0 };
   readonly #passed: Record<Direction, number> = { up: 0, down: 0 };
 
-  private constructor(server: Server, port: number, target: { readonly host: string; readonly port: number }) {
+  readonly #now: () => number;
+
+  private constructor(
+    server: Server,
+    port: number,
+    target: { readonly host: string; readonly port: number },
+    now: () => number,
+  ) {
     this.#server = server;
     this.port = port;
     this.#target = target;
+    this.#now = now;
     server.on('connection', socket => this.#accept(socket));
   }
 
-  /** Listens on a free port and passes everything on to the target. */
-  static async open(targetPort: number, targetHost = '127.0.0.1'): Promise<FaultProxy> {
+  /**
+   * Listens on a free port and passes everything on to the target.
+   * @param now the clock of delays and rates, in milliseconds
+   */
+  static async open(
+    targetPort: number,
+    targetHost = '127.0.0.1',
+    now = (): number => performance.now(),
+  ): Promise<FaultProxy> {
     const { server, port } = await listen(0);
-    return new FaultProxy(server, port, { host: targetHost, port: targetPort });
+    return new FaultProxy(server, port, { host: targetHost, port: targetPort }, now);
   }
 
   get conditions(): LinkConditions {
@@ -131,6 +148,12 @@ export class FaultProxy {
     this.#conditions = { ...this.#conditions, mode: 'pass' };
   }
 
+  /** Leads to another port of the target's host; what is open is reset. */
+  lead(targetPort: number): void {
+    this.#target = { ...this.#target, port: targetPort };
+    this.reset();
+  }
+
   /** Resets every open connection on both sides. */
   reset(): void {
     for (const line of [...this.#lines]) line.reset();
@@ -176,6 +199,7 @@ export class FaultProxy {
     }
     const line = new Line(near, this.#target, {
       conditions: () => this.#conditions,
+      now: this.#now,
       admit: (bytes, direction) => this.#admit(bytes, direction),
       deliverAt: (bytes, direction) => this.#deliverAt(bytes, direction),
       ended: () => this.#lines.delete(line),
@@ -186,7 +210,7 @@ export class FaultProxy {
   /** When a chunk arrives, given all that was sent before it. */
   #deliverAt(bytes: number, direction: Direction): number {
     const { bytesPerSecond, delayMs } = this.#conditions;
-    const now = performance.now();
+    const now = this.#now();
     if (bytesPerSecond === 0) return now + delayMs;
     const start = Math.max(now, this.#freeAt[direction]);
     this.#freeAt[direction] = start + (bytes / bytesPerSecond) * 1_000;
@@ -215,6 +239,7 @@ export class FaultProxy {
 
 interface LineHost {
   conditions(): LinkConditions;
+  now(): number;
   admit(bytes: number, direction: Direction): number;
   deliverAt(bytes: number, direction: Direction): number;
   ended(): void;
@@ -319,7 +344,7 @@ class Pump {
     this.#timer = null;
     if (this.#stopped()) return;
     for (let next = this.#queue[0]; next !== undefined; next = this.#queue[0]) {
-      const waitMs = next.at - performance.now();
+      const waitMs = next.at - this.#host.now();
       if (waitMs > 0.5) {
         this.#timer = setTimeout(() => this.look(), waitMs);
         break;

@@ -13,8 +13,9 @@ import { guard, killGroup, release } from './keeper.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const POLL_MS = 50;
-const DEFAULT_DEADLINE_MS = 30_000;
-const CLI_DEADLINE_MS = 60_000;
+/** Ends what hangs, and nothing that is only slow: the machine may have a lot else to do. */
+const DEFAULT_DEADLINE_MS = 180_000;
+const CLI_DEADLINE_MS = 180_000;
 
 export type Program = 'agent' | 'applier';
 
@@ -108,7 +109,7 @@ export class Product {
       async () => {
         if (!this.running) throw new Error(`the ${this.program} has ended\n${this.logTail()}`);
         try {
-          const response = await fetch(`${this.url}/readyz`, { signal: AbortSignal.timeout(5_000) });
+          const response = await fetch(`${this.url}/readyz`, { signal: AbortSignal.timeout(20_000) });
           last = await response.text();
           return response.ok;
         } catch {
@@ -152,7 +153,7 @@ export class Product {
 
   /** GET of its own web address, e.g. `/api/status`. @throws on a status other than 200 */
   async get(path: string): Promise<unknown> {
-    const response = await fetch(this.url + path, { signal: AbortSignal.timeout(10_000) });
+    const response = await fetch(this.url + path, { signal: AbortSignal.timeout(60_000) });
     const text = await response.text();
     if (!response.ok) throw new Error(`${path} answers ${response.status}: ${text}`);
     return response.headers.get('content-type')?.includes('json') === true ? (JSON.parse(text) as unknown) : text;

@@ -22,7 +22,7 @@ export interface RunResult {
   readonly errors: string;
 }
 
-const DEFAULT_TIMEOUT_MS = 60_000;
+const DEFAULT_TIMEOUT_MS = 180_000;
 /** More than any program here prints that is not out of its mind. */
 const MAX_OUTPUT_BYTES = 8 * 1024 * 1024;
 

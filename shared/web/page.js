@@ -142,6 +142,12 @@ export function count(value) {
   return value === null || value === undefined ? '–' : numbers.format(value);
 }
 
+/** A table as people type it, as `tableText` of shared/table-name.ts has it: a name with a dot stands in backquotes. */
+export function tableText({ schema, name }) {
+  const part = text => (/[.`]/.test(text) ? `\`${text.replaceAll('`', '``')}\`` : text);
+  return `${part(schema)}.${part(name)}`;
+}
+
 export function plural(value, one, many) {
   return `${count(value)} ${value === 1 ? one : many}`;
 }

@@ -34,6 +34,10 @@ export class MaxwellSink implements GroupSink {
     this.#group = [];
   }
 
+  asBytes(): boolean {
+    return false;
+  }
+
   wants(schema: string): boolean {
     return schema === this.#schema;
   }

@@ -12,28 +12,16 @@ import { Product } from '../../deploy/local/product.ts';
 import { branchNames } from '../../shared/amqp-messages.ts';
 import { stealBatches } from '../support/queue-thief.ts';
 import type { Chance } from './chance.ts';
-import type { Copy, Stage, StageBranch } from './stage.ts';
-
-/** What earlier rounds have left for later ones. */
-export interface Memory {
-  readonly dumps: Copy[];
-  readonly spools: Map<string, Copy[]>;
-}
-
-export interface FaultCall {
-  readonly stage: Stage;
-  readonly chance: Chance;
-  readonly memory: Memory;
-}
-
-export type Fault = (call: FaultCall) => Promise<void>;
+import { briefly, some } from './fault.ts';
+import type { FaultCall, Faults } from './fault.ts';
+import { SOURCE_FAULTS } from './source-faults.ts';
+import type { StageBranch } from './stage.ts';
+import { TARGET_FAULTS } from './target-faults.ts';
 
 /** As many copies are kept; the oldest go. */
 const COPIES_KEPT = 3;
 
-const some = ({ stage, chance }: FaultCall): StageBranch => chance.pick(stage.branches);
 const someApplier = ({ stage, chance }: FaultCall): Product => chance.pick(stage.appliers);
-const briefly = (chance: Chance): Promise<void> => sleep(chance.between(200, 2_500));
 
 async function withLink(call: FaultCall, fault: (link: StageBranch['link']) => Promise<void>): Promise<void> {
   const { stage, chance } = call;
@@ -48,8 +36,7 @@ async function killed(product: Product, chance: Chance): Promise<void> {
   await product.start();
 }
 
-/** By name, each with how often it is drawn. */
-export const FAULTS: Readonly<Record<string, { readonly weight: number; readonly run: Fault }>> = {
+export const FAULTS: Faults = {
   'link-cut': {
     weight: 4,
     run: call =>
@@ -213,14 +200,6 @@ export const FAULTS: Readonly<Record<string, { readonly weight: number; readonly
       for (const applier of stage.appliers) await applier.start();
     },
   },
-  'branch-database-killed': {
-    weight: 2,
-    run: async call => {
-      const { server } = some(call);
-      await server.kill();
-      await server.restart();
-    },
-  },
   'head-office-killed': {
     weight: 2,
     run: async ({ stage }) => {
@@ -290,6 +269,8 @@ export const FAULTS: Readonly<Record<string, { readonly weight: number; readonly
   },
   'spool-cloned': { weight: 2, run: call => runTwin(call, 'copied') },
   'enrolment-used-twice': { weight: 1, run: call => runTwin(call, 'none') },
+  ...SOURCE_FAULTS,
+  ...TARGET_FAULTS,
 };
 
 /** A second machine runs for a while beside the first, with its identity: with a copy of its spool, or with none. */

@@ -1,37 +1,44 @@
 /**
  * `make chaos`: real servers, a seeded workload and seeded faults, round after round. After each round the faults stop,
- * and within a deadline every row must be equal.
- *
- *   SEED=any-text ROUNDS=100 make chaos
+ * whoever is called carries out the cures that the products name (cures.ts), and within a deadline every row must be
+ * equal. `node test/chaos/main.ts --help` lists the faults and what can be set.
  *
  * A round's faults and statements follow from the seed and the round's number alone, so that a failing seed replays
  * (START=17 begins with round 17). Exits 0 if and only if every round ended equal.
  */
-import { cpSync, mkdirSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
-import { basename, dirname, join } from 'node:path';
 import { tmpdir } from 'node:os';
-import { setTimeout as sleep } from 'node:timers/promises';
-import type { Product } from '../../deploy/local/product.ts';
-import { Chance } from './chance.ts';
+import { join } from 'node:path';
+import type { Memory } from './fault.ts';
 import { FAULTS } from './faults.ts';
-import type { Memory } from './faults.ts';
-import { waitUntilEqual } from '../support/compare.ts';
+import { Round } from './round.ts';
 import { Stage } from './stage.ts';
 
 const DEFAULT_ROUNDS = 10;
-const MOST_FAULTS_A_ROUND = 5;
-const EQUAL_WITHIN_MS = 120_000;
-const HEALTHY_WITHIN_MS = 60_000;
+const DEFAULT_WITHIN_S = 180;
 
-/** As an ended program's last words begin. */
-const PASSING = /^(TARGET_UNREACHABLE|TARGET_BUSY|SPOOL_IO|SPOOL_CORRUPT): /m;
+const HELP = `Breaks everything at random, and compares branch and head office after each round.
 
-const seed = process.env['SEED'] ?? randomBytes(4).toString('hex');
-const rounds = positive('ROUNDS', DEFAULT_ROUNDS);
-const firstRound = positive('START', 1);
-/** Only faults whose names contain this; for hunting one down. */
-const only = process.env['FAULT'] ?? '';
+  make chaos                              the protocol's model, random schemas, then ${DEFAULT_ROUNDS} rounds
+  node test/chaos/main.ts                 the rounds alone
+  FAULTS=failover,unlogged SEED=x node test/chaos/main.ts
+
+SEED=TEXT     what faults and statements follow from; printed at the start (default: random)
+ROUNDS=N      how many rounds (default: ${DEFAULT_ROUNDS})
+START=N       the first round's number (default: 1); a round follows from SEED and its number,
+              but the rows that it finds are those of the rounds before
+FAULTS=A,B    only faults whose names contain one of these (default: all)
+WITHIN=N      seconds in which a round must become equal once its faults are over (default: ${DEFAULT_WITHIN_S})
+MODEL_RUNS=N  runs of the protocol's model, RUNS=N of random schemas (of make chaos alone)
+
+A round that fails leaves logs, spools and the definitions of tables in a folder that it names.
+
+Faults, with how often each is drawn:
+${Object.entries(FAULTS)
+  .map(([name, { weight }]) => `  ${name} ${weight}`)
+  .join('\n')}
+`;
+
 const began = Date.now();
 
 function positive(name: string, otherwise: number): number {
@@ -44,136 +51,56 @@ function say(line: string): void {
   process.stdout.write(`${((Date.now() - began) / 1000).toFixed(0).padStart(5)} s  ${line}\n`);
 }
 
-interface Tally {
-  /** Of the present round. */
-  drawn: readonly string[];
-  readonly faults: Map<string, number>;
-  rows: number;
-  transactions: number;
-}
-
-const weights: Record<string, number> = Object.fromEntries(
-  Object.entries(FAULTS)
-    .filter(([name]) => name.includes(only))
-    .map(([name, { weight }]) => [name, weight]),
-);
-
-/** One round; throws when the ends differ. */
-async function play(stage: Stage, memory: Memory, tally: Tally, round: number): Promise<void> {
-  const chance = new Chance(`${seed}/${round}`);
-  for (const { branch, workload } of stage.branches)
-    workload.start(new Chance(`${seed}/${round}/${branch.schema.split('_')[0]}`));
-  const drawn: string[] = [];
-  const together = chance.below(3) === 0;
-  const count = chance.between(1, MOST_FAULTS_A_ROUND);
-  const running: Promise<void>[] = [];
-  tally.drawn = drawn;
-  for (let i = 0; i < count; i += 1) {
-    await sleep(chance.between(100, 1_500));
-    const name = chance.weighted(weights);
-    // Another process group's start or stop must not meet its own kill: only faults of links overlap with others.
-    const call = { stage, memory, chance: new Chance(`${seed}/${round}/${i}`) };
-    const fault = FAULTS[name];
-    if (fault === undefined) throw new Error(`no fault ${name}`);
-    drawn.push(name);
-    tally.faults.set(name, (tally.faults.get(name) ?? 0) + 1);
-    const run = fault.run(call);
-    if (together && name.startsWith('link-')) {
-      run.catch(() => undefined);
-      running.push(run);
-    } else await run;
-  }
-  await Promise.all(running);
-  await sleep(chance.between(0, 1_000));
-  for (const { link } of stage.branches) await link.heal();
-  await stage.applierLink.heal();
-  await stage.targetLink.heal();
-  for (const { workload } of stage.branches) {
-    tally.transactions += workload.committed;
-    await workload.stop();
-  }
-  const healed: string[] = [];
-  for (const product of stage.products) {
-    if (product.running) continue;
-    // What ends with a fault that passes is started again by its supervisor, as systemd would.
-    const last = product.logTail(4);
-    if (!PASSING.test(last)) throw new Error(`a ${product.program} has ended by itself\n${last}`);
-    healed.push(`${product.program} started again`);
-    await product.start();
-  }
-  for (const stageBranch of stage.branches) {
-    if (await isSuperseded(stageBranch.branch.agent)) {
-      healed.push(`${basename(stageBranch.branch.folder)} enrolled again`);
-      await stage.enrolAgain(stageBranch);
-    }
-  }
-  const started = Date.now();
-  let rows = 0;
-  for (const { branch } of stage.branches) {
-    const compared = await waitUntilEqual(stage.world.compareOptions(branch, { maxDifferences: 5 }), {
-      deadlineMs: EQUAL_WITHIN_MS,
-    });
-    rows += compared.rowsCompared;
-  }
-  tally.rows += rows;
-  const took = ((Date.now() - started) / 1000).toFixed(1);
-  say(
-    `round ${round}: ${drawn.join(', ')}${healed.length > 0 ? ` (${healed.join(', ')})` : ''}: ${rows} rows equal after ${took} s`,
-  );
-}
-
-/** Whether the agent has said for good that another life of its branch is the valid one. */
-async function isSuperseded(agent: Product): Promise<boolean> {
-  const asked = Date.now();
-  const end = asked + HEALTHY_WITHIN_MS;
-  for (;;) {
-    try {
-      const status = (await agent.get('/api/status')) as { state: string; link: { lastAnswerAt: string | null } };
-      if (status.state === 'superseded') return true;
-      // An answer from before tells nothing: another life may have been registered since.
-      if (status.link.lastAnswerAt !== null && Date.parse(status.link.lastAnswerAt) > asked) return false;
-    } catch {
-      // It is starting.
-    }
-    if (Date.now() > end) return false;
-    await sleep(200);
-  }
-}
-
-function keepLogs(stage: Stage): string {
-  const folder = join(tmpdir(), `tributary-chaos-${seed.replaceAll(/[^\w-]/g, '_')}`);
-  mkdirSync(folder, { recursive: true });
-  for (const product of stage.products) {
-    const owner = basename(dirname(product.logFile));
-    cpSync(product.logFile, join(folder, `${owner}.log`));
-  }
-  return folder;
+/** The faults that FAULTS names. */
+function chosen(names: string): typeof FAULTS {
+  const parts = names.split(',').filter(part => part !== '');
+  if (parts.length === 0) return FAULTS;
+  const faults = Object.entries(FAULTS).filter(([name]) => parts.some(part => name.includes(part)));
+  if (faults.length === 0) throw new Error(`no fault is named so: ${names}`);
+  return Object.fromEntries(faults);
 }
 
 async function main(): Promise<number> {
-  say(`SEED=${seed} ROUNDS=${rounds}`);
-  const stage = await Stage.open(line => say(line));
-  const tally: Tally = { drawn: [], faults: new Map(), rows: 0, transactions: 0 };
-  const memory: Memory = { dumps: [], spools: new Map() };
-  let round = firstRound;
-  let failure: unknown = null;
-  try {
-    for (; round < firstRound + rounds; round += 1) await play(stage, memory, tally, round);
-  } catch (error) {
-    failure = error;
-    say(`round ${round} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
-    say(`its faults: ${tally.drawn.join(', ')}`);
-    for (const line of await stage.findings()) say(line);
-    say(`logs: ${keepLogs(stage)}; replay: SEED=${seed} ROUNDS=${round} make chaos`);
+  const seed = process.env['SEED'] ?? randomBytes(4).toString('hex');
+  const rounds = positive('ROUNDS', DEFAULT_ROUNDS);
+  const first = positive('START', 1);
+  const withinMs = positive('WITHIN', DEFAULT_WITHIN_S) * 1_000;
+  const names = process.env['FAULTS'] ?? '';
+  const faults = chosen(names);
+  const settings = `SEED=${seed}${names === '' ? '' : ` FAULTS=${names}`}`;
+  say(`${settings} ROUNDS=${rounds}`);
+  const stage = await Stage.open(say);
+  const tally = new Map<string, number>();
+  const memory: Memory = { dumps: [], spools: new Map(), unseen: new Set() };
+  let rows = 0;
+  let transactions = 0;
+  let number = first;
+  let failed = false;
+  for (; number < first + rounds && !failed; number += 1) {
+    const round = new Round(stage, `${seed}/${number}`, withinMs);
+    try {
+      say(`round ${number}: ${await round.play(faults, memory)}`);
+    } catch (error) {
+      failed = true;
+      say(`round ${number} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+      for (const line of [...round.story, ...(await stage.findings())]) say(line);
+      const folder = join(tmpdir(), `tributary-chaos-${seed.replaceAll(/[^\w-]/g, '_')}-${process.pid}`);
+      await stage.keepTraces(folder);
+      say(`logs, spools and tables: ${folder}; replay: ${settings} ROUNDS=${number} node test/chaos/main.ts`);
+    }
+    for (const name of round.drawn) tally.set(name, (tally.get(name) ?? 0) + 1);
+    rows += round.rows;
+    transactions += round.transactions;
   }
   for (const { workload } of stage.branches) await workload.stop().catch(() => undefined);
   await stage.remove();
-  const faults = [...tally.faults].sort(([a], [b]) => a.localeCompare(b)).map(([name, n]) => `${name} ${n}`);
-  const played = round - firstRound;
-  say(`${played} of ${rounds} rounds equal; ${tally.transactions} transactions, ${tally.rows} rows compared`);
-  say(`faults: ${faults.join(', ')}`);
-  return failure === null ? 0 : 1;
+  const drawn = [...tally].sort(([a], [b]) => a.localeCompare(b)).map(([name, n]) => `${name} ${n}`);
+  const equal = number - first - (failed ? 1 : 0);
+  say(`${equal} of ${rounds} rounds equal; ${transactions} transactions, ${rows} rows compared`);
+  say(`faults: ${drawn.join(', ')}`);
+  return failed ? 1 : 0;
 }
 
+if (process.argv.includes('--help')) process.stdout.write(HELP);
 // Ends whatever a failed round has left half done.
-process.exit(await main());
+else process.exit(await main());

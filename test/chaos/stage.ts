@@ -3,26 +3,32 @@
  * one program talks to another over a network.
  *
  *   paris (MySQL), lyon (MariaDB) ─ agents ─ proxy ─▶ broker ─ proxy ─ appliers ─ proxy ─▶ head office
+ *
+ * Behind the address of paris and of lyon a standby may take the server's place (branch-source.ts).
  */
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, lstatSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import mysql from 'mysql2/promise';
 import type { RowDataPacket } from 'mysql2/promise';
 import { parse } from 'yaml';
 import { BrokerServer } from '../../deploy/local/broker-server.ts';
 import { DatabaseServer } from '../../deploy/local/database-server.ts';
+import type { Flavor } from '../../deploy/local/database-options.ts';
 import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
 import { temporaryDirectory } from '../../deploy/local/keeper.ts';
 import type { Product } from '../../deploy/local/product.ts';
 import { branchNames } from '../../shared/amqp-messages.ts';
+import { quoteName } from '../../shared/sql.ts';
+import type { ServerAddress } from '../support/compare.ts';
 import { dumpDatabase, restoreDatabase } from '../support/dump.ts';
 import { expectSuccess, World } from '../support/world.ts';
 import type { Branch } from '../support/world.ts';
+import { BranchSource } from './branch-source.ts';
 import { Workload } from './workload.ts';
 
 export interface StageBranch {
   readonly branch: Branch;
-  readonly server: DatabaseServer;
+  readonly source: BranchSource;
   /** From the agent to the broker. */
   readonly link: FaultProxy;
   readonly workload: Workload;
@@ -42,6 +48,12 @@ interface StageParts {
   readonly applierLink: FaultProxy;
   readonly targetLink: FaultProxy;
 }
+
+/** What tells one server's history from another's. */
+const SERVER_FACTS: Readonly<Record<Flavor, string>> = {
+  mysql: '@@server_uuid, @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged',
+  mariadb: '@@GLOBAL.gtid_binlog_state, @@GLOBAL.gtid_current_pos',
+};
 
 /** How long received batches are kept: longer than a round, so that a restored head office is sent them again. */
 const KEEP_APPLIED = '48h';
@@ -95,11 +107,15 @@ export class Stage {
     for (const [index, name] of ['paris', 'lyon'].entries()) {
       const server = servers[index];
       if (server === undefined) throw new Error('a server is missing');
+      const source = await BranchSource.open(server);
       const link = await FaultProxy.open(broker.port);
-      const branch = await world.addBranch(name, { source: server, config: { spool: { keepApplied: KEEP_APPLIED } } });
-      const workload = new Workload(server, branch.schema);
+      const branch = await world.addBranch(name, {
+        source: source.address,
+        config: { spool: { keepApplied: KEEP_APPLIED } },
+      });
+      const workload = new Workload(source.address, branch.schema);
       await workload.prepare();
-      const stageBranch = { branch, server, link, workload };
+      const stageBranch = { branch, source, link, workload };
       rerouteBroker(stageBranch);
       branches.push(stageBranch);
     }
@@ -146,29 +162,40 @@ export class Stage {
     await branch.agent.start();
   }
 
-  /** How each branch stands at the head office, at the broker, and by what agents and appliers say. */
+  /** How each branch stands at the head office, at the broker, by what agents and appliers say, and at its own server. */
   async findings(): Promise<string[]> {
-    const connection = await mysql.createConnection({ ...login(this.headOffice), database: this.world.database });
-    try {
-      const [rows] = await connection.query<RowDataPacket[]>(
+    const said = await Promise.allSettled([
+      rowsOf(
+        { ...login(this.headOffice), database: this.world.database },
         `SELECT branch, state, epoch, received_seq, applied_seq, halt_code, halt_reason FROM tributary_branch`,
-      );
-      const queues = this.branches.map(async ({ branch }) => {
+      ),
+      ...this.branches.map(async ({ branch }) => {
         const path = `/queues/${this.world.vhost}/${branchNames(branch.id).batches}`;
-        const queue = (await this.world.managementApi('GET', path).catch(String)) as Record<string, unknown>;
-        const { name, messages_ready, messages_unacknowledged, consumer_details } = queue;
-        return JSON.stringify({ name, messages_ready, messages_unacknowledged, consumer_details });
-      });
-      const statuses = this.products.map(async product => {
-        const status = await product.get('/api/status').catch(String);
-        return JSON.stringify(status).slice(0, 4_000);
-      });
-      return [...rows.map(row => JSON.stringify(row)), ...(await Promise.all([...queues, ...statuses]))];
-    } catch (error) {
-      return [`the head office does not say: ${String(error)}`];
-    } finally {
-      connection.destroy();
-    }
+        const queue = (await this.world.managementApi('GET', path)) as Record<string, unknown>;
+        const { name, messages_ready, messages_unacknowledged } = queue;
+        return [{ name, messages_ready, messages_unacknowledged, consumers: consumersOf(queue) }];
+      }),
+      ...this.products.map(async product => [await product.get('/api/status')]),
+      ...this.branches.map(({ source }) =>
+        rowsOf(source.primary, `SELECT @@server_id, @@log_bin, ${SERVER_FACTS[source.primary.flavor]}`),
+      ),
+    ]);
+    return said.flatMap(answer =>
+      answer.status === 'fulfilled'
+        ? answer.value.map(line => JSON.stringify(line).slice(0, 4_000))
+        : [`no answer: ${String(answer.reason)}`],
+    );
+  }
+
+  /** Copies into the folder what tells how it came about: logs, configuration and spools, and how tables are defined. */
+  async keepTraces(folder: string): Promise<void> {
+    rmSync(folder, { recursive: true, force: true });
+    cpSync(this.world.directory, folder, { recursive: true, filter: source => !lstatSync(source).isSocket() });
+    const servers = [this.headOffice, ...this.branches.flatMap(({ source }) => source.servers)];
+    for (const { name, logFile } of servers) cpSync(logFile, join(folder, `${name}.log`));
+    await keepDefinitions(this.headOffice, this.world.database, join(folder, 'head-office.sql'));
+    for (const { branch, source } of this.branches)
+      await keepDefinitions(source.primary, branch.schema, join(folder, `${source.name}.sql`));
   }
 
   async remove(): Promise<void> {
@@ -182,7 +209,7 @@ export class Stage {
     await Promise.all([
       this.broker.remove(),
       this.headOffice.remove(),
-      ...this.branches.map(({ server }) => server.remove()),
+      ...this.branches.map(({ source }) => source.remove()),
     ]);
     rmSync(this.world.directory, { recursive: true, force: true });
   }
@@ -195,8 +222,47 @@ export class Stage {
   }
 }
 
-function login({ host, port, user, password }: DatabaseServer) {
+/** Who consumes a queue, and whose turn it is. */
+function consumersOf(queue: Readonly<Record<string, unknown>>): unknown[] {
+  const consumers = Array.isArray(queue['consumer_details']) ? (queue['consumer_details'] as unknown[]) : [];
+  return consumers.map(consumer => {
+    const { consumer_tag, activity_status } = consumer as Readonly<Record<string, unknown>>;
+    return [consumer_tag, activity_status];
+  });
+}
+
+/** For a connection of mysql2. */
+export function login({ host, port, user, password }: ServerAddress) {
   return { host, port, user, password };
+}
+
+async function rowsOf(server: ServerAddress & { readonly database?: string }, sql: string): Promise<RowDataPacket[]> {
+  const { database } = server;
+  const connection = await mysql.createConnection({
+    ...login(server),
+    ...(database === undefined ? {} : { database }),
+  });
+  try {
+    const [rows] = await connection.query<RowDataPacket[]>(sql);
+    return rows;
+  } finally {
+    connection.destroy();
+  }
+}
+
+/** For whoever reads it: a server that does not answer is told of in the file. */
+async function keepDefinitions(server: ServerAddress, database: string, file: string): Promise<void> {
+  const text = await (async () => {
+    const tables = await rowsOf({ ...login(server), database }, 'SHOW TABLES');
+    const made = tables.map(async row => {
+      const name = String(Object.values(row)[0]);
+      const [table] = await rowsOf({ ...login(server), database }, `SHOW CREATE TABLE ${quoteName(name)}`);
+      return `${String(table?.['Create Table'])};\n`;
+    });
+    const triggers = await rowsOf({ ...login(server), database }, 'SHOW TRIGGERS');
+    return [...(await Promise.all(made)), ...triggers.map(trigger => JSON.stringify(trigger))].join('\n');
+  })().catch(String);
+  writeFileSync(file, text);
 }
 
 /** The agent reaches the broker over its bad link. */

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import type { Connection } from 'mysql2/promise';
 import type { ServerAddress } from '../support/compare.ts';
-import { Load, LOAD_TABLES } from '../support/load.ts';
+import { Load, LOAD_TABLES, SERVER_GOES } from '../support/load.ts';
 import type { Chance } from './chance.ts';
 
 /** No FLOAT: mysqldump rounds it to six digits, and a head office restored from a dump has what the dump has. */
@@ -18,6 +18,16 @@ const TABLES: readonly string[] = [
      PRIMARY KEY (a, b))`,
   'CREATE TABLE chaos_big (id INT PRIMARY KEY, round INT NOT NULL, filler VARCHAR(200))',
   'CREATE TABLE chaos_ddl (id INT PRIMARY KEY AUTO_INCREMENT, word VARCHAR(40))',
+];
+
+/** A row for each of the tables. */
+const TOUCHES: readonly string[] = [
+  "INSERT INTO load_sale (item, price, sold) VALUES ('touched €', 1.2345, NOW(6))",
+  "REPLACE INTO load_stock VALUES ('touched', x'00000001', 1)",
+  "REPLACE INTO load_code VALUES ('touched', 1, 'ä€')",
+  "REPLACE INTO chaos_wide (a, b, f, d, n) VALUES (-1000, 'touched', 1e0 / 3, 1.5, 1.0000000001)",
+  "REPLACE INTO chaos_big VALUES (-1, 1, 'touched')",
+  "INSERT INTO chaos_ddl (word) VALUES ('touched')",
 ];
 
 const BIG_ROWS = 4_000;
@@ -36,6 +46,8 @@ export class Workload {
   #own: Promise<void> = Promise.resolve();
   #stop = new AbortController();
   #columns = 0;
+  /** `chaos_ddl` may have another definition than when a row was last written to it. */
+  #altered = false;
 
   constructor(server: ServerAddress, schema: string) {
     this.#server = server;
@@ -71,6 +83,15 @@ export class Workload {
   async stop(): Promise<void> {
     this.#stop.abort();
     await Promise.all([this.#load?.stop(), this.#own]);
+    if (!this.#altered) return;
+    this.#altered = false;
+    // A column that was added and is NULL in all rows comes to the head office with the next row.
+    await this.#sayAll(["INSERT INTO chaos_ddl (word) VALUES ('after the change')"]);
+  }
+
+  /** Commits a row to every table, while no load runs. */
+  touchAll(): Promise<void> {
+    return this.#sayAll(TOUCHES);
   }
 
   async #run(chance: Chance): Promise<void> {
@@ -90,8 +111,8 @@ export class Workload {
           'ER_DUP_ENTRY',
           'ER_LOCK_DEADLOCK',
           'ER_LOCK_WAIT_TIMEOUT',
-          'ER_SERVER_SHUTDOWN',
           'ER_DUP_FIELDNAME',
+          ...SERVER_GOES,
         ];
         if (code.startsWith('ER_') && !expected.includes(code)) throw error;
         await sleep(RETRY_MS);
@@ -117,6 +138,7 @@ export class Workload {
       case 'big':
         return { kind, statements: bigTransaction(chance) };
       case 'ddl':
+        this.#altered = true;
         return { kind, statements: [this.#ddl(chance)] };
       default:
         return { kind, statements: ['TRUNCATE TABLE chaos_ddl'] };
@@ -134,6 +156,15 @@ export class Workload {
       'ALTER TABLE chaos_ddl ADD INDEX (word)',
       'ANALYZE TABLE chaos_ddl',
     ]);
+  }
+
+  async #sayAll(statements: readonly string[]): Promise<void> {
+    const connection = await this.#connect();
+    try {
+      for (const statement of statements) await connection.query(statement);
+    } finally {
+      connection.destroy();
+    }
   }
 
   async #connect(): Promise<Connection> {

@@ -9,6 +9,7 @@ import { batchMessage, branchNames, connectBroker, nobodyReached, readBatchHeade
 import type { BrokerConsumer, ReceivedMessage } from '../../shared/amqp.ts';
 import { adminUrl, branchUrl, BRANCH_PASSWORD, manage, provision } from '../support/broker-branch.ts';
 import { until } from '../support/forwarder-tools.ts';
+import { until as waitUntil } from '../support/until.ts';
 
 const { broker } = sharedServers();
 const branch = `amqp-${process.pid}`;
@@ -28,7 +29,7 @@ await t.test('a batch arrives byte for byte, with its header and the user that t
   const body = Buffer.from(Array.from({ length: 100_000 }, (_, n) => n % 256));
   // Beyond 2^31 the header's integer has another type on the wire.
   const seqs = [1, 127, 128, 70_000, 2 ** 31, 2 ** 40];
-  const outcomes = await Promise.all(seqs.map(seq => publisher.send(batchMessage(header(seq), body), 5_000)));
+  const outcomes = await Promise.all(seqs.map(seq => publisher.send(batchMessage(header(seq), body), 60_000)));
   test.same(
     outcomes,
     seqs.map(() => ({ outcome: 'confirmed' })),
@@ -50,12 +51,7 @@ await t.test('a batch arrives byte for byte, with its header and the user that t
   );
   consumer.ack(received[4]!.deliveryTag, true);
   await consumer.close();
-  let back = 0;
-  for (let look = 0; look < 50 && back === 0; look += 1) {
-    await new Promise(resolve => setTimeout(resolve, 20));
-    back = (await reading.queueDepth(names.batches)).messages;
-  }
-  test.equal(back, 1, 'what was not acknowledged is back');
+  await waitUntil('what was not acknowledged', async () => (await reading.queueDepth(names.batches)).messages === 1);
   await test.rejects(reading.queueDepth('no-such-queue'), { code: 'BROKER_SETUP' });
   await manage(broker, 'DELETE', `queues/%2F/${names.batches}/contents`);
   await Promise.all([sending.close(), reading.close()]);
@@ -67,8 +63,8 @@ await t.test('a message that no queue takes is returned, though the broker confi
   const publisher = await connection.openPublisher();
   const lost = { ...batchMessage(header(1), Buffer.from('x')), routingKey: 'nowhere' };
   const outcomes = await Promise.all([
-    publisher.send(lost, 5_000),
-    publisher.send(batchMessage(header(2), Buffer.from('y')), 5_000),
+    publisher.send(lost, 60_000),
+    publisher.send(batchMessage(header(2), Buffer.from('y')), 60_000),
   ]);
   test.match(outcomes, [{ outcome: 'returned', error: { code: 'BROKER_SETUP' } }, { outcome: 'confirmed' }]);
   await connection.close();
@@ -82,7 +78,7 @@ await t.test('a full queue refuses with a nack', async test => {
   const outcomes: string[] = [];
   for (let seq = 1; seq <= 20 && !outcomes.includes('rejected'); seq += 1) {
     const message = batchMessage({ ...header(seq), branch: full }, Buffer.from('x'));
-    outcomes.push((await publisher.send(message, 5_000)).outcome);
+    outcomes.push((await publisher.send(message, 60_000)).outcome);
   }
   test.equal(outcomes.at(-1), 'rejected');
   await connection.close();
@@ -132,7 +128,7 @@ await t.test('a branch can neither write elsewhere, nor speak for another, nor d
   const connection = await connectBroker(own);
   const elsewhere = await (
     await connection.openPublisher()
-  ).send({ ...batchMessage(header(1), Buffer.from('x')), exchange: 'amq.direct' }, 5_000);
+  ).send({ ...batchMessage(header(1), Buffer.from('x')), exchange: 'amq.direct' }, 60_000);
   test.match(elsewhere, { outcome: 'unknown', error: { code: 'BROKER_REFUSED' } });
   await test.rejects(connection.openConsumer({ queue: names.batches, prefetch: 1, onMessage: () => undefined }), {
     code: 'BROKER_REFUSED',
@@ -172,9 +168,9 @@ await t.test(
     const fillers = Array.from({ length: 6 }, () => connect(port, '127.0.0.1').on('error', () => undefined));
     test.teardown(() => fillers.forEach(socket => socket.destroy()));
     await new Promise(resolve => setTimeout(resolve, 100));
-    const began = Date.now();
-    test.equal(nobodyReached(await faultOf(`amqp://u@127.0.0.1:${port}/`)), true, 'silence');
-    test.ok(Date.now() - began < 3_000);
+    const silence = await faultOf(`amqp://u@127.0.0.1:${port}/`);
+    test.equal(nobodyReached(silence), true, 'silence');
+    test.match(silence, { message: /within 300 ms/ }, 'by that deadline, not by the one of the whole connection');
   },
 );
 
@@ -183,11 +179,10 @@ await t.test('a server that never answers does not hold anybody for longer than 
   const server = createServer(socket => sockets.push(socket));
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
-  const began = Date.now();
   await test.rejects(connectBroker({ ...own, url: `amqp://u@127.0.0.1:${port}/`, connectTimeoutMs: 300 }), {
     code: 'BROKER_UNREACHABLE',
+    message: /did not answer within 300 ms/,
   });
-  test.ok(Date.now() - began < 2_000);
   for (const socket of sockets) socket.destroy();
   server.close();
 });
@@ -215,9 +210,8 @@ await t.test(
     test.match(outcome, { outcome: 'unknown', error: late });
     test.match(await connection.closed, late);
     test.match(await publisher.send(batchMessage(header(2), Buffer.from('x')), 300), { outcome: 'unknown' });
-    const began = Date.now();
+    // Nobody at the other end takes leave.
     await connection.close();
-    test.ok(Date.now() - began < 5_000);
     for (const socket of sockets) socket.destroy();
     proxy.close();
   },
@@ -241,7 +235,7 @@ await t.test('a consumer whose queue is deleted, or whose handler throws, is clo
   });
   const publisher = await connection.openPublisher();
   const message = { ...batchMessage(header(1), Buffer.from('x')), exchange: '', routingKey: hello };
-  test.match(await publisher.send(message, 5_000), { outcome: 'confirmed' });
+  test.match(await publisher.send(message, 60_000), { outcome: 'confirmed' });
   test.match(await throwing.closed, { code: 'INTERNAL' });
   test.equal((await connection.queueDepth(hello)).consumers, 0);
   await connection.close();

@@ -419,13 +419,21 @@ void t.test(
     await apply(byLoad, 'c', upsert(version('bigint'), [[1, '9223372036854775807']]));
     t.strictSame(await readRows(version('bigint'), 'a'), [[1, 5]]);
     t.strictSame(await readRows(version('bigint'), 'c'), [[1, '9223372036854775807']]);
-    for (const other of ['double', 'bigint unsigned', 'datetime(0)']) {
+    for (const other of ['double', 'geometry', 'blob']) {
       await t.rejects(
         apply(byLoad, 'd', upsert(version(other), [[1, null]])),
         { code: 'TARGET_SCHEMA', message: /column v/ },
         other,
       );
     }
+    const [unsigned, signed] = [version('bigint unsigned'), version('bigint')];
+    await apply(byLoad, 'd', upsert(unsigned, [[1, '18446744073709551615']]));
+    t.strictSame(await readRows(unsigned, 'd'), [[1, '18446744073709551615']]);
+    await apply(byLoad, 'c', upsert(signed, [[2, '-9223372036854775808']]));
+    t.strictSame(await readRows(signed, 'c'), [
+      [1, '9223372036854775807'],
+      [2, '-9223372036854775808'],
+    ]);
   },
 );
 
@@ -598,4 +606,38 @@ void t.test('a snapshot marker comes back to the caller by its tables’ names',
   ]);
   t.equal(prepared.rows, 0);
   await t.rejects(byLoad.prepare([bodyOf(SALES, marker), bodyOf(SALES)], 'x'), { code: 'INTERNAL' });
+});
+
+void t.test('a wide table of the branch fits, and so does a row that fills it', async t => {
+  const wide = (name: string, count: number, type: string): TableDescription =>
+    tableOf(name, {
+      id: 'int key',
+      ...Object.fromEntries(Array.from({ length: count }, (_, index) => [`c${index}`, type])),
+    });
+  const tables: [TableDescription, Value][] = [
+    [wide('wide_chars', 300, 'char(10)'), 'abcdéfghij'],
+    [wide('wide_enums', 220, "enum('red','a longer member of it')"), 'a longer member of it'],
+    [wide('wide_texts', 260, 'text'), 'x'.repeat(25)],
+    [wide('wide_long_texts', 260, 'text'), 'x'.repeat(300)],
+    [wide('wide_varchars', 400, 'varchar(60)'), 'x'.repeat(15)],
+    [wide('wide_numbers', 1013, 'int'), 1],
+  ];
+  for (const [table, value] of tables) {
+    const row = [1, ...table.columns.slice(1).map(() => value)];
+    await apply(byText, 'x', upsert(table, [row]));
+    t.same(await readRows(table, 'x'), [row], table.name);
+    // A column more, and a member more.
+    if (table.name === 'wide_numbers') continue;
+    const more = { ...table, columns: [...table.columns, { name: 'more', type: 'varchar(200)' }] };
+    await apply(byText, 'y', upsert(more, [[...row, 'more']]));
+    t.same(await readRows(more, 'y'), [[...row, 'more']], `${table.name} and a column more`);
+  }
+  const [chars] = tables[0]!;
+  const full = [2, ...chars.columns.slice(1).map(() => '😀'.repeat(10))];
+  await t.rejects(apply(byText, 'x', upsert(chars, [full])), { code: 'BATCH_REFUSED', message: /id=2.*Row size/ });
+  const tooWide = wide('too_wide', 1014, 'int');
+  await t.rejects(byText.prepare([upsert(tooWide, [tooWide.columns.map(() => 1)])], 'x'), {
+    code: 'TARGET_SCHEMA',
+    message: /it has 1015 columns.* room for 1014/,
+  });
 });

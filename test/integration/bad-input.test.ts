@@ -10,6 +10,7 @@ import type { Test } from 'tap';
 import { DatabaseServer } from '../../deploy/local/database-server.ts';
 import { runCli } from '../../deploy/local/product.ts';
 import type { CliResult, Program } from '../../deploy/local/product.ts';
+import { PATIENCE_MS } from '../support/until.ts';
 import { createWorld, expectSuccess } from '../support/world.ts';
 import type { Branch } from '../support/world.ts';
 
@@ -189,9 +190,9 @@ void t.test('settings that make capture impossible are told with what mends them
     faults.flatMap(({ statement }) => (statement === undefined ? [] : [statement])),
   );
   t.same(await faultsOf(t, branch), []);
-  await branch.agent.waitReady(20_000);
+  await branch.agent.waitReady();
   await sql(server, [`INSERT INTO ${branch.schema}.sale VALUES (2, 'new')`]);
-  t.equal((await world.waitUntilEqual(branch, 30_000)).rowsCompared, 2);
+  t.equal((await world.waitUntilEqual(branch)).rowsCompared, 2);
 
   await t.test('rows that a session logs in part come right by copying their table again', async t => {
     const { epoch } = await streamOf(branch);
@@ -212,7 +213,7 @@ void t.test('settings that make capture impossible are told with what mends them
       await session.query(statement);
     }
     session.destroy();
-    t.equal((await world.waitUntilEqual(branch, 40_000)).rowsCompared, 3);
+    t.equal((await world.waitUntilEqual(branch)).rowsCompared, 3);
     await branch.agent.waitUntil('the snapshot to end', () => snapshots() > before);
     t.equal((await streamOf(branch)).epoch, epoch, 'in the same life');
   });
@@ -228,7 +229,7 @@ void t.test('settings that make capture impossible are told with what mends them
     ]);
     const line = await branch.agent.waitForLog(({ msg }) => msg?.includes('changed by a statement') === true);
     t.match(line, { code: 'SOURCE_SETTING', hint: /SET GLOBAL binlog_format[\s\S]*my\.cnf/ });
-    t.equal((await world.waitUntilEqual(branch, 40_000)).rowsCompared, 5);
+    t.equal((await world.waitUntilEqual(branch)).rowsCompared, 5);
     t.not((await streamOf(branch)).epoch, epoch);
   });
 });
@@ -257,11 +258,11 @@ void t.test('a user that is not let in, or lacks rights, is told; once granted, 
   await branch.db.query('CREATE TABLE seen (id INT PRIMARY KEY)');
   await branch.db.query(`GRANT SELECT ON ${branch.schema}.seen TO ${user}`);
   const before = branch.agent.log().length;
-  await branch.agent.waitForLog(line => line['hint']?.toString().includes('GRANT SELECT') === true, 20_000, before);
+  await branch.agent.waitForLog(line => line['hint']?.toString().includes('GRANT SELECT') === true, undefined, before);
   await branch.db.query(select!);
   t.same(await faultsOf(t, branch), []);
-  await branch.agent.waitReady(20_000);
-  await world.waitUntilEqual(branch, 20_000);
+  await branch.agent.waitReady();
+  await world.waitUntilEqual(branch);
 });
 
 void t.test('a table without a key is told by check, and captured all the same', async t => {
@@ -278,10 +279,10 @@ void t.test('a table without a key is told by check, and captured all the same',
   await branch.startAgent();
   await branch.db.query('INSERT INTO keyless VALUES (1, 2), (1, 2), (3, NULL)');
   await branch.db.query('DELETE FROM keyless WHERE a = 1 LIMIT 1');
-  t.equal((await world.waitUntilEqual(branch, 20_000)).rowsCompared, 2);
+  t.equal((await world.waitUntilEqual(branch)).rowsCompared, 2);
   await branch.db.query('ALTER TABLE keyless ADD PRIMARY KEY (a)');
   await branch.db.query('INSERT INTO keyless VALUES (2, 3)');
-  t.equal((await world.waitUntilEqual(branch, 40_000)).rowsCompared, 3);
+  t.equal((await world.waitUntilEqual(branch)).rowsCompared, 3);
 
   await t.test('or is left out by tables.exclude, and nothing else is missing', async t => {
     await branch.agent.stop();
@@ -291,7 +292,7 @@ void t.test('a table without a key is told by check, and captured all the same',
     await branch.db.query('INSERT INTO nokey VALUES (1)');
     await branch.db.query("INSERT INTO sale VALUES (4, 'still there')");
     await branch.startAgent();
-    await world.waitUntilEqual(branch, 20_000, { exclude: [`${branch.schema}.nokey`] });
+    await world.waitUntilEqual(branch, PATIENCE_MS, { exclude: [`${branch.schema}.nokey`] });
     t.notOk(
       branch.agent
         .log()
@@ -312,7 +313,7 @@ void t.test('a spool serves one agent', async t => {
   t.match(result.stderr, /ALREADY_RUNNING/);
   t.match(result.stderr, /Stop the other process/);
   await branch.db.query("INSERT INTO sale VALUES (1, 'unharmed')");
-  await world.waitUntilEqual(branch, 20_000);
+  await world.waitUntilEqual(branch);
 });
 
 void t.test(
@@ -341,7 +342,7 @@ void t.test(
     expectSuccess(await branch.cli(['enroll', file]));
     await branch.agent.restart();
     await branch.agent.waitReady();
-    await world.waitUntilEqual(branch, 20_000);
+    await world.waitUntilEqual(branch);
   },
 );
 

@@ -10,6 +10,7 @@ import type { RawEvent } from '../../agent/capture/events.ts';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
 import { binlogEnd, connect, readGroups } from '../support/binlog-recorder.ts';
+import { until } from '../support/until.ts';
 
 let serverId = 3_900_000_000 - (process.pid % 100_000) * 20;
 
@@ -70,9 +71,7 @@ for (const flavor of ['mysql', 'mariadb'] as const) {
     );
     t.equal(stream.mariadb, flavor === 'mariadb');
     await wait.seen;
-    const closing = performance.now();
     await stream.close();
-    t.ok(performance.now() - closing < 3000, 'closing ends in time');
     t.equal((await stream.ended).code, 'STREAM_ENDED');
     const [rotate, format] = events;
     t.equal(rotate?.type, EVENT.rotate);
@@ -88,13 +87,10 @@ for (const flavor of ['mysql', 'mariadb'] as const) {
       t.same(place, { file: end.file, offset: end.offset });
     }
     // KILL is asked for by then; the server takes a moment to carry it out.
-    const deadline = performance.now() + 5000;
-    let left = 1;
-    while (left > 0 && performance.now() < deadline) {
+    await until('neither connection to be left at the server', async () => {
       const [threads] = await connection.query<RowDataPacket[]>('SHOW PROCESSLIST');
-      left = threads.filter(({ User }) => User === user).length;
-    }
-    t.equal(left, 0, 'neither connection is left at the server');
+      return !threads.some(({ User }) => User === user);
+    });
   });
 
   void t.test(`${flavor}: a group read again has the same fingerprint, from a GTID start too`, async t => {
@@ -245,10 +241,7 @@ void t.test('silence is noticed: a link that swallows everything ends the stream
   );
   await wait.seen;
   open = false;
-  const since = performance.now();
-  const error = await stream.ended;
-  t.equal(error.code, 'STREAM_ENDED');
-  t.ok(performance.now() - since < 3000);
+  t.match(await stream.ended, { code: 'STREAM_ENDED', message: /was silent for \d+ ms/ });
   await stream.close();
 });
 

@@ -4,19 +4,16 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { cpSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import { bundleProgram } from '../../deploy/deb/bundle.ts';
 import type { Product } from '../../deploy/local/product.ts';
 import { numbers } from '../support/every-type.ts';
+import { until } from '../support/until.ts';
 import { createWorld } from '../support/world.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 /** What the agent may hold resident at rest: 110 MB less a margin, since a branch may have other settings. */
 const REST_KB = 100_000;
-/** It gives memory back ten seconds after its work. */
-const REST_DEADLINE_MS = 45_000;
-const POLL_MS = 250;
 const folder = t.testdir({ 'package.json': JSON.stringify({ type: 'module', version: '7.8.9' }) });
 
 async function start(program: 'agent' | 'applier', { configFile, logFile }: Product): Promise<ChildProcess> {
@@ -64,11 +61,12 @@ await t.test('bundled programs capture, forward and apply, and end when they are
   const agent = bundled[1];
   if (residentKb(agent?.pid) === null) t.comment('memory is not told by this system');
   else {
-    const end = Date.now() + REST_DEADLINE_MS;
-    while ((residentKb(agent?.pid) ?? 0) > REST_KB && Date.now() < end) await sleep(POLL_MS);
-    const kb = residentKb(agent?.pid) ?? 0;
-    t.comment(`the agent holds ${kb} kB`);
-    t.ok(kb > 0 && kb <= REST_KB, `the agent holds ${kb} kB at rest, of ${REST_KB}`);
+    const kb = (): number => residentKb(agent?.pid) ?? Number.POSITIVE_INFINITY;
+    await until(`the agent to give memory back, all but ${REST_KB} kB`, () => kb() <= REST_KB, {
+      everyMs: 250,
+      detail: () => `it holds ${kb()} kB`,
+    });
+    t.comment(`the agent holds ${kb()} kB at rest`);
   }
   for (const child of bundled) {
     const ended = once(child, 'exit');

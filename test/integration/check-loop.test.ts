@@ -12,6 +12,7 @@ import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
 import type { Finding } from '../../shared/findings.ts';
 import { PASSWORD_PLACEHOLDER } from '../../shared/grants.ts';
 import { brokerShell } from '../support/guides.ts';
+import { PATIENCE_MS } from '../support/until.ts';
 import { createWorld, expectSuccess } from '../support/world.ts';
 import type { World } from '../support/world.ts';
 
@@ -77,7 +78,7 @@ for (const flavor of ['mysql', 'mariadb'] as const) {
     await branch.startAgent();
     await rootSql(server, `INSERT INTO ${branch.schema}.sale VALUES (2, 'new')`);
     expectSuccess(await branch.cli(['sync', '--wait']));
-    const equal = await world.waitUntilEqual(branch, 20_000, { headOffice: { ...world.headOffice, database } });
+    const equal = await world.waitUntilEqual(branch, PATIENCE_MS, { headOffice: { ...world.headOffice, database } });
     t.equal(equal.rowsCompared, 2);
   });
 }

@@ -9,6 +9,7 @@ import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { quoteName } from '../../shared/sql.ts';
 import { createRig } from '../support/capture-rig.ts';
+import { PATIENCE_MS, until as waitUntil } from '../support/until.ts';
 import { createWorld } from '../support/world.ts';
 import type { Branch, World } from '../support/world.ts';
 
@@ -16,7 +17,6 @@ const FLAVORS = ['branchMysql', 'branchMariadb'] as const;
 const HASH_KEY = 'a key of the test, long enough for it';
 
 t.jobs = 4;
-t.setTimeout(240_000);
 
 async function headOfficeRows(world: World, branch: Branch, table: string, order: string): Promise<RowDataPacket[]> {
   const [rows] = await world.headOfficeDb.query<RowDataPacket[]>(
@@ -25,13 +25,9 @@ async function headOfficeRows(world: World, branch: Branch, table: string, order
   return rows;
 }
 
-async function until(what: string, condition: () => Promise<boolean>, deadlineMs = 45_000): Promise<void> {
-  const end = Date.now() + deadlineMs;
-  while (!(await condition().catch(() => false))) {
-    if (Date.now() > end) throw new Error(`not within ${deadlineMs} ms: ${what}`);
-    await new Promise(resolve => setTimeout(resolve, 100));
-  }
-}
+/** Asked of tables that may not be there yet. */
+const until = (what: string, condition: () => Promise<boolean>): Promise<void> =>
+  waitUntil(what, () => condition().catch(() => false), { everyMs: 100 });
 
 /** Every byte that the spool has on disk, and every batch in it unpacked. */
 function spoolText(rig: { readonly directory: string; bodies(): unknown[] }): string {
@@ -219,7 +215,7 @@ for (const flavor of FLAVORS) {
       await branch.db.query(`UPDATE ${q(name)} SET ${q(name)} = CONCAT(${q(name)}, '!') WHERE id = 2`);
       await branch.db.query(`DELETE FROM ${q(name)} WHERE id = 12`);
     }
-    await world.waitUntilEqual(branch, 60_000, { schemas: [schema] });
+    await world.waitUntilEqual(branch, PATIENCE_MS, { schemas: [schema] });
     t.equal(await count('wide'), 2);
   });
 }

@@ -50,6 +50,11 @@ for (const flavor of ['branchMysql', 'branchMariadb'] as const) {
     await branch.query(`CREATE TABLE many (id INT PRIMARY KEY, name VARCHAR(30)) CHARACTER SET latin1;
       INSERT INTO many WITH RECURSIVE s AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM s WHERE i < 900) SELECT i, CONCAT('né', i) FROM s`);
     await branch.query(`CREATE TABLE vacant (id INT PRIMARY KEY, later INT)`);
+    await branch.query(`CREATE TABLE loose (a INT, b VARCHAR(9), c VARBINARY(9));
+      INSERT INTO loose VALUES (1, 'x ', x'00'), (1, 'x ', x'00'), (NULL, '', NULL), (2, NULL, x'')`);
+    // A character that both servers keep, and have no Unicode for.
+    await branch.query(`CREATE TABLE till (id INT PRIMARY KEY, name VARCHAR(9) CHARACTER SET sjis, code VARCHAR(9));
+      INSERT INTO till VALUES (1, _sjis x'955C878A', 'a'), (2, '表?', 'b')`);
 
     await headOffice.query(
       `CREATE DATABASE ${HEAD_OFFICE} CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin; USE ${HEAD_OFFICE}`,
@@ -63,6 +68,11 @@ for (const flavor of ['branchMysql', 'branchMariadb'] as const) {
       .replace(/^ {2}\(/gm, "  ('paris', ")
       .replace(/\)(?=,\n {2}\(|$)/g, ', 7)');
     await headOffice.query(`INSERT INTO wide VALUES ${rows}`);
+    await headOffice.query(`CREATE TABLE loose ${own('_key BINARY(32), _copy INT, a INT, b VARCHAR(9), c VARBINARY(9)', '_key, _copy')};
+      INSERT INTO loose VALUES ('paris', x'01', 1, 1, 'x ', x'00', 7), ('paris', x'01', 2, 1, 'x ', x'00', 7),
+        ('paris', x'02', 1, NULL, '', NULL, 7), ('paris', x'03', 1, 2, NULL, x'', 7), ('lyon', x'04', 1, 9, 'y', NULL, 7)`);
+    await headOffice.query(`CREATE TABLE till ${own('id INT, name VARCHAR(9) CHARACTER SET sjis, code VARCHAR(9)', 'id')};
+      INSERT INTO till VALUES ('paris', 1, _sjis x'955C878A', 'a', 7), ('paris', 2, '表?', 'b', 7)`);
     await headOffice.query(`INSERT INTO many WITH RECURSIVE s AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM s WHERE i < 900) SELECT 'paris', i, CONCAT('né', i), 7 FROM s;
       INSERT INTO many VALUES ('lyon', 1, 'another branch', 7)`);
 
@@ -76,8 +86,8 @@ for (const flavor of ['branchMysql', 'branchMariadb'] as const) {
     await t.test('equal rows are equal, whatever their order and character set', async t => {
       const comparison = await compareBranch(options);
       t.ok(comparison.equal, describeComparison(comparison));
-      t.equal(comparison.rowsCompared, 903);
-      t.equal(comparison.tablesCompared, 3);
+      t.equal(comparison.rowsCompared, 908);
+      t.equal(comparison.tablesCompared, 5);
     });
 
     /** Changes something at the head office, expects exactly that difference, and takes it back. */
@@ -157,6 +167,72 @@ for (const flavor of ['branchMysql', 'branchMariadb'] as const) {
       wide('big = 18446744073709551615', 1),
       value('big', /Zoë/),
     );
+    await finds('a byte 0 at the end', wide(`raw = x'00ff2000'`, 1), wide(`raw = x'00ff20'`, 1), value('raw', /Zoë/));
+    await finds(
+      'an empty value in place of no bytes',
+      wide(`photo = NULL`, 3),
+      wide(`photo = ''`, 3),
+      value('photo', /B/),
+    );
+    await finds('a cent', wide('price = 10.51', 1), wide('price = 10.50', 1), value('price', /Zoë/));
+    await finds('the last bit of a DOUBLE', wide('double_ = 5e-324', 3), wide('double_ = 0', 3), value('double_', /B/));
+    await finds(
+      'a millisecond of a TIME',
+      wide(`span = '-838:59:58.999'`, 1),
+      wide(`span = '-838:59:59.000'`, 1),
+      value('span', /Zoë/),
+    );
+    await finds(
+      'a millisecond of a TIMESTAMP',
+      wide(`seen = '2024-02-29 12:00:00.501'`, 1),
+      wide(`seen = '2024-02-29 12:00:00.5'`, 1),
+      value('seen', /Zoë/),
+    );
+    await finds('the year 0 in place of 1999', wide('born = 0', 1), wide('born = 1999', 1), value('born', /Zoë/));
+    await finds('a letter’s case', wide(`name = 'TRAILING '`, 1), wide(`name = 'trailing '`, 1), value('name', /Zoë/));
+    await finds(
+      'a character that is composed otherwise',
+      wide(`fixed = 'e\u0301'`, 3),
+      wide(`fixed = ''`, 3),
+      value('fixed', /B/),
+    );
+    await finds(
+      'a question mark in place of a character that is not Unicode',
+      `UPDATE till SET name = '表?' WHERE id = 1`,
+      `UPDATE till SET name = _sjis x'955C878A' WHERE id = 1`,
+      { kind: 'value', table: `${SCHEMA}.till`, key: '1', column: 'name' },
+    );
+    const loose = (kind: string, key: RegExp): object => ({ kind, table: `${SCHEMA}.loose`, key });
+    await finds(
+      'a copy too few of a row without a key',
+      `DELETE FROM loose WHERE _branch = 'paris' AND _copy = 2`,
+      `INSERT INTO loose VALUES ('paris', x'01', 2, 1, 'x ', x'00', 7)`,
+      { ...loose('value', /x/), branch: '2 copies', headOffice: '1 copies' },
+    );
+    for (const [what, set, restore] of [
+      ['an empty text in place of NULL', `b = ''`, 'b = NULL'],
+      ['NULL in place of no bytes', 'c = NULL', `c = x''`],
+    ] as const) {
+      await t.test(`it finds ${what}, in a row without a key`, async t => {
+        await headOffice.query(`UPDATE loose SET ${set} WHERE _branch = 'paris' AND a = 2`);
+        const { differences } = await compareBranch(options);
+        t.same(differences.map(({ kind }) => kind).sort(), ['row-extra', 'row-missing']);
+        await headOffice.query(`UPDATE loose SET ${restore} WHERE _branch = 'paris' AND a = 2`);
+        t.ok((await compareBranch(options)).equal);
+      });
+    }
+    await finds(
+      'values in a column that the branch does not have',
+      `ALTER TABLE many ADD COLUMN discount INT; UPDATE many SET discount = 5 WHERE id IN (1, 2)`,
+      'ALTER TABLE many DROP COLUMN discount',
+      { kind: 'column-extra', table: `${SCHEMA}.many`, column: 'discount', headOffice: '2 values' },
+    );
+    await finds(
+      'bytes in place of a text',
+      'ALTER TABLE till MODIFY code VARBINARY(9)',
+      'ALTER TABLE till MODIFY code VARCHAR(9)',
+      { kind: 'column-type', table: `${SCHEMA}.till`, column: 'code', branch: 'varchar', headOffice: 'varbinary' },
+    );
     await finds(
       'rows of a table that the branch does not have',
       `CREATE TABLE ghost ${own('id INT', 'id')}; INSERT INTO ghost VALUES ('paris', 1, 7), ('lyon', 2, 7)`,
@@ -165,6 +241,12 @@ for (const flavor of ['branchMysql', 'branchMariadb'] as const) {
     );
 
     await t.test('a table or column that the head office lacks is a difference once it has rows', async t => {
+      await headOffice.query(
+        `CREATE TABLE vacant ${own('other INT', 'other')}; INSERT INTO vacant VALUES ('paris', 1, 7)`,
+      );
+      const kinds = (await compareBranch(options)).differences.map(({ kind, column }) => `${kind} ${column}`);
+      t.same(kinds.sort(), ['column-extra other', 'column-missing id', 'column-missing later'], 'rows of nobody');
+      await headOffice.query('DROP TABLE vacant');
       await branch.query(`INSERT INTO vacant VALUES (1, 2)`);
       t.match((await compareBranch(options)).differences, [{ kind: 'table-missing', table: `${SCHEMA}.vacant` }]);
       await headOffice.query(`CREATE TABLE vacant ${own('id INT', 'id')}; INSERT INTO vacant VALUES ('paris', 1, 7)`);

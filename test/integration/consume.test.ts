@@ -18,6 +18,7 @@ import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import { deletion, marker, SALES, upsert } from '../support/hand-made-branch.ts';
 import { HeadOffice } from '../support/head-office.ts';
+import { until } from '../support/until.ts';
 
 const office = await HeadOffice.open();
 t.teardown(() => office.close());
@@ -424,10 +425,7 @@ await t.test(
     t.equal(await through(), '2026-01-02 00:00:00.000001', 'batch 3 is not applied');
     await b.send(three);
     await office.applied('complete', 3);
-    for (let i = 0; i < 100 && (await through()) !== '2026-01-03 00:00:00.000000'; i += 1) {
-      await new Promise(resolve => setTimeout(resolve, 20));
-    }
-    t.equal(await through(), '2026-01-03 00:00:00.000000');
+    await until('the time of batch 3', async () => (await through()) === '2026-01-03 00:00:00.000000');
   },
 );
 
@@ -672,7 +670,5 @@ await t.test('an applier that dies between commit and acknowledgement repeats no
   await office.drained('killed');
   t.equal(repeated, row.stream.applied.seq, 'what was committed came again and was only acknowledged');
   t.strictSame(await office.sales('killed'), { 0: 'v45', 1: 'v46', 2: 'v47', 3: 'v48', 4: 'v49' });
-  const began = performance.now();
   await next.stop();
-  t.ok(performance.now() - began < 5_000, 'stops within 5 s');
 });

@@ -22,7 +22,7 @@ t.teardown(() => office.close());
 
 /** The broker looks whether anybody is too late when its timer fires, and does not always set it. */
 const TRIES = 8;
-const LATE_MS = 6_000;
+const LOOKS = 120;
 
 await t.test('half a batch is held longer than the broker allows', async t => {
   const cancelled: string[] = [];
@@ -35,7 +35,7 @@ await t.test('half a batch is held longer than the broker allows', async t => {
   for (let id = 1; waits() && id <= TRIES; id += 1) {
     const { header, body } = b.make([upsert([[id, 'a']])]);
     await b.publish(fragmentMessage(header, { index: 0, count: 2 }, body.subarray(0, 9)));
-    for (const end = Date.now() + LATE_MS; waits() && Date.now() < end;) await sleep(50);
+    for (let look = 0; waits() && look < LOOKS; look += 1) await sleep(50);
     await b.publish(fragmentMessage(header, { index: 1, count: 2 }, body.subarray(9)));
     expected[id] = 'a';
     await office.applied('patient', id);

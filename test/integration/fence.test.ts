@@ -10,6 +10,7 @@ import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
 import { branchNames } from '../../shared/amqp-messages.ts';
 import { Load, LOAD_TABLES, testSeed } from '../support/load.ts';
 import { nameThatPrefers } from '../support/shares.ts';
+import { until as waitUntil } from '../support/until.ts';
 import { createWorld } from '../support/world.ts';
 
 const seed = testSeed();
@@ -25,18 +26,21 @@ const paris = await world.addBranch(nameThatPrefers(world, victim, other), {
   setup: [...LOAD_TABLES, 'CREATE TABLE hot (id INT PRIMARY KEY, n INT)', 'INSERT INTO hot VALUES (1, 0)'],
 });
 await paris.startAgent();
-await world.waitUntilEqual(paris);
-await other.start();
-await other.waitReady();
 
-async function until(what: string, check: () => Promise<boolean>, deadlineMs = 40_000): Promise<void> {
-  const end = Date.now() + deadlineMs;
-  while (!(await check())) {
-    if (Date.now() > end) throw new Error(`waited ${deadlineMs} ms for ${what}`);
-    // The server renews INNODB_TRX only for those who have not looked for a tenth of a second.
-    await sleep(150);
-  }
+/** The victim serves the branch, and the other, if it is to be there, stands by. */
+async function victimServes({ beside }: { readonly beside: boolean }): Promise<void> {
+  await other.stop();
+  if (!victim.running) await victim.start();
+  await victim.waitReady();
+  await paris.db.query('UPDATE hot SET n = n + 1');
+  await world.waitUntilEqual(paris);
+  if (!beside) return;
+  await other.start();
+  await other.waitReady();
 }
+
+/** The server renews INNODB_TRX only for those who have not looked for a tenth of a second. */
+const until = (what: string, check: () => Promise<boolean>): Promise<void> => waitUntil(what, check, { everyMs: 150 });
 
 async function received(): Promise<number> {
   const [rows] = await world.headOfficeDb.query<RowDataPacket[]>(
@@ -129,6 +133,7 @@ for (const [name, outlived] of [
   ['continued after its session has ended: the other has gone on meanwhile', true],
 ] as const) {
   await t.test(`an applier frozen in the midst of a transaction, ${name}`, async t => {
+    await victimServes({ beside: true });
     const backwards = watchWatermark();
     const before = await received();
     const frozen = await freezeInMidTransaction();
@@ -160,25 +165,13 @@ for (const [name, outlived] of [
     await load.stop();
     await world.waitUntilEqual(paris);
     t.equal(await backwards(), 0, 'the watermark never went back');
-    // The other consumes now; the first is to be the victim once more.
-    await other.stop();
-    await sell();
-    await other.start();
-    await other.waitReady();
   });
 }
 
-/** Something that the victim must apply. */
-async function sell(): Promise<void> {
-  await paris.db.query('UPDATE hot SET n = n + 1');
-  await world.waitUntilEqual(paris);
-}
-
 await t.test('a connection to the head office’s database that is dead without a word is found out', async t => {
-  await other.stop();
-  await sell();
+  await victimServes({ beside: false });
   const load = new Load(paris.source, { schema: paris.schema, seed, sessions: 2, pauseMs: 4 });
-  await sleep(300);
+  await until('sales', () => Promise.resolve(load.committed > 10));
   link.halfOpen();
   await load.stop();
   await world.waitUntilEqual(paris);

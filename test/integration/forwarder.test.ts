@@ -34,8 +34,8 @@ async function site(
   const harness = makeForwarder(spool, {
     connect,
     helloMs: 200,
-    helloTimeoutMs: 2_000,
-    stallMs: 5_000,
+    helloTimeoutMs: 20_000,
+    stallMs: 60_000,
     backOffs: { failed: { firstMs: 50, maxMs: 500 }, away: { firstMs: 50, maxMs: 500 } },
     ...rest,
   });
@@ -58,23 +58,16 @@ await t.test(
     const { spool, forwarder } = await site(test, broker, branch);
     fill(spool, 500, 20_000);
     const office = await BrokerHeadOffice.open(broker, branch);
-    const began = Date.now();
     forwarder.start();
-    await until('drained', () => spool.stream().known === 500, 20_000);
-    test.comment(`500 batches of 20 kB in ${Date.now() - began} ms`);
-    test.same([...new Set(office.office.arrived.map(({ verdict }) => verdict))], ['next']);
+    await until('drained', () => spool.stream().known === 500);
+    // A hello may have been answered between a batch's leaving the queue and its arrival: then it is asked for again.
+    const taken = office.office.arrived.filter(({ verdict }) => verdict !== 'repeated');
+    test.same(new Set(taken.map(({ verdict }) => verdict)), new Set(['next']), 'none came before its turn');
     test.same([...office.userIds], [branchNames(branch).user]);
-
-    const latencies: number[] = [];
-    for (let n = 0; n < 30; n += 1) {
-      const before = performance.now();
+    for (let n = 0; n < 5; n += 1) {
       const { seq } = spool.append(batch(n));
-      await until('arrived', () => office.office.received === seq);
-      latencies.push(performance.now() - before);
+      await until('a lone batch', () => office.office.received === seq);
     }
-    const median = latencies.sort((a, b) => a - b)[15]!;
-    test.comment(`a lone batch arrives in ${median.toFixed(1)} ms at the median`);
-    test.ok(median < 100);
     await forwarder.stop();
     await office.close();
   },
@@ -86,12 +79,12 @@ await t.test('a queue that is full for a while holds back, and everything arrive
   fill(spool, 1);
   const first = await BrokerHeadOffice.open(broker, branch);
   forwarder.start();
-  await until('registered', () => spool.stream().known === 1, 10_000);
+  await until('registered', () => spool.stream().known === 1);
   await first.close();
   fill(spool, 60);
-  await until('refused', () => forwarder.status().counters.refusals > 2, 10_000);
+  await until('refused', () => forwarder.status().counters.refusals > 2);
   const second = await BrokerHeadOffice.open(broker, branch, first.office);
-  await until('drained', () => spool.stream().known === 61, 20_000);
+  await until('drained', () => spool.stream().known === 61);
   await forwarder.stop();
   await second.close();
 });
@@ -103,13 +96,13 @@ await t.test('a queue that is not bound makes nothing vanish', async test => {
   const office = await BrokerHeadOffice.open(broker, branch);
   fill(spool, 1);
   forwarder.start();
-  await until('registered', () => spool.stream().known === 1, 10_000);
+  await until('registered', () => spool.stream().known === 1);
   await manage(broker, 'DELETE', `bindings/%2F/e/${names.exchange}/q/${names.batches}/batch`);
   fill(spool, 3);
   await until('noticed', () => (forwarder.status().error ?? '').startsWith('BROKER_SETUP'));
   test.equal(office.office.received, 1);
   await bind(broker, branch, 'batch', names.batches);
-  await until('drained', () => spool.stream().known === 4, 10_000);
+  await until('drained', () => spool.stream().known === 4);
   await forwarder.stop();
   await office.close();
 });
@@ -131,45 +124,41 @@ await t.test(
     const office = await BrokerHeadOffice.open(broker, branch);
     fill(spool, 1);
     forwarder.start();
-    await until('registered', () => spool.stream().known === 1, 10_000);
+    await until('registered', () => spool.stream().known === 1);
     proxy.halfOpen();
     fill(spool, 3);
-    await until('drained', () => spool.stream().known === 4, 30_000);
+    await until('drained', () => spool.stream().known === 4);
     await forwarder.stop();
     await office.close();
   },
 );
 
-await t.test(
-  'a broker that is killed while batches are on their way loses nothing',
-  { timeout: 180_000 },
-  async test => {
-    const server = await BrokerServer.start({ name: 'forwarder-kill' });
-    test.teardown(() => server.remove());
-    const branch = 'killed';
-    const { spool, forwarder } = await site(test, server, branch, { helloTimeoutMs: 1_000 });
-    const first = await BrokerHeadOffice.open(server, branch);
-    fill(spool, 2_000, 20_000);
-    forwarder.start();
-    await until('under way', () => first.office.received > 100, 20_000);
-    await server.kill();
-    await until('noticed', () => forwarder.status().state === 'backing-off', 20_000);
-    fill(spool, 100);
-    await first.close();
-    await server.restart();
-    const second = await BrokerHeadOffice.open(server, branch, first.office);
-    await until('drained', () => spool.stream().known === 2_100, 60_000);
-    const verdicts = new Set(second.office.arrived.map(({ verdict }) => verdict));
-    test.notOk(verdicts.has('forked') || verdicts.has('foreign'), [...verdicts].join());
-    test.ok(forwarder.status().counters.rewinds >= 1);
-    // A head office that has lost its queue: the broker's confirms were not worth anything, and it asks again.
-    await second.close();
-    fill(spool, 50);
-    await until('confirmed by the broker alone', () => forwarder.status().confirmed === 2_150, 10_000);
-    await manage(server, 'DELETE', `queues/%2F/${branchNames(branch).batches}/contents`);
-    const third = await BrokerHeadOffice.open(server, branch, first.office);
-    await until('sent again', () => spool.stream().known === 2_150, 20_000);
-    await forwarder.stop();
-    await third.close();
-  },
-);
+await t.test('a broker that is killed while batches are on their way loses nothing', async test => {
+  const server = await BrokerServer.start({ name: 'forwarder-kill' });
+  test.teardown(() => server.remove());
+  const branch = 'killed';
+  const { spool, forwarder } = await site(test, server, branch);
+  const first = await BrokerHeadOffice.open(server, branch);
+  fill(spool, 2_000, 20_000);
+  forwarder.start();
+  await until('under way', () => first.office.received > 100);
+  await server.kill();
+  await until('noticed', () => forwarder.status().state === 'backing-off');
+  fill(spool, 100);
+  await first.close();
+  await server.restart();
+  const second = await BrokerHeadOffice.open(server, branch, first.office);
+  await until('drained', () => spool.stream().known === 2_100);
+  const verdicts = new Set(second.office.arrived.map(({ verdict }) => verdict));
+  test.notOk(verdicts.has('forked') || verdicts.has('foreign'), [...verdicts].join());
+  test.ok(forwarder.status().counters.rewinds >= 1);
+  // A head office that has lost its queue: the broker's confirms were not worth anything, and it asks again.
+  await second.close();
+  fill(spool, 50);
+  await until('confirmed by the broker alone', () => forwarder.status().confirmed === 2_150);
+  await manage(server, 'DELETE', `queues/%2F/${branchNames(branch).batches}/contents`);
+  const third = await BrokerHeadOffice.open(server, branch, first.office);
+  await until('sent again', () => spool.stream().known === 2_150);
+  await forwarder.stop();
+  await third.close();
+});

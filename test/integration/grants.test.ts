@@ -40,7 +40,7 @@ void t.test('users with exactly the rights that check --grants prints go the who
     await lyon.db.query(`GRANT SLAVE MONITOR ON *.* TO ${account}`);
   });
   await Promise.all([paris, lyon].map(branch => branch.startAgent()));
-  const equal = (branch: Branch) => world.waitUntilEqual(branch, 40_000);
+  const equal = (branch: Branch) => world.waitUntilEqual(branch);
   await Promise.all([paris, lyon].map(equal));
 
   for (const { db } of [paris, lyon]) {

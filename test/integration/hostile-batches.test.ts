@@ -14,10 +14,12 @@ import { TableSums } from '../../shared/row-sums.ts';
 import { marker, SALES, upsert } from '../support/hand-made-branch.ts';
 import type { MadeBatch } from '../support/hand-made-branch.ts';
 import { HostileStage, OWN_TABLES } from '../support/hostile.ts';
+import { until as waitUntil } from '../support/until.ts';
+import { textsParsedBy } from '../support/parsed.ts';
 
 const MIB = 1024 * 1024;
 const MALFORMED = /^BATCH_(INVALID|TOO_LARGE)$/;
-const QUOTAS = { tables: 40, openPartBytes: 64 * 1024 };
+const QUOTAS = { tables: 40, openPartBytes: 64 * 1024, unpackedPerHourBytes: 256 * MIB };
 
 const EMPTY_FRAME = zstdCompressSync('');
 
@@ -29,6 +31,7 @@ const stage = await HostileStage.open(t, {
   quotas: QUOTAS,
   events: {
     refused: branch => count(`${branch} refused`),
+    applied: branch => count(`${branch} applied`),
     ignored: (branch, verdict) => count(`${branch} ${verdict}`),
   },
 });
@@ -120,6 +123,26 @@ await attacks('bombs', async t => {
     () => bad.make([upsert([[1, 'x'.repeat(200 * MIB)]])]),
     /^BATCH_/,
   );
+});
+
+await attacks('what is malformed again and again', async t => {
+  const members = `{"v":1,${Array.from({ length: 200_000 }, (_, i) => `"k${i}":0`).join(',')}}`;
+  await halts(t, 'an object of 200,000 members', () => text(members), MALFORMED);
+  const halt = (await office.row('bad')).halt;
+  const parsed = await textsParsedBy(async () => {
+    for (let life = 0; life < 3; life += 1) {
+      t.equal((await stage.newLife()).halted?.code, halt?.code, 'a new life does not end the halt');
+      await bad.send(text(members), bad.make([upsert([[1, 'x']])]));
+      await stage.sell();
+    }
+  });
+  t.strictSame((await office.row('bad')).halt, halt, 'it is the same one');
+  t.notOk(parsed.includes(members));
+  // A person lets it go on: what is in the queue is of lives that are over, but for the last.
+  await stage.renew();
+  await bad.send(bad.make([upsert([[1, 'sound']])]));
+  await office.applied('bad', 1);
+  t.strictSame(await office.sales('bad'), { 1: 'sound' });
 });
 
 await t.test('several bodies that unpack to much are not held together', async t => {
@@ -438,8 +461,7 @@ await attacks('marks of verifications: none that nobody has asked for, and no ro
   await office.applied('bad', 5);
   const read = (): Promise<RowDataPacket[]> =>
     office.query('SELECT table_name, verdict, branch_rows, rows_here FROM tributary_verify WHERE ended_at IS NOT NULL');
-  const deadline = Date.now() + 30_000;
-  while ((await read()).length < 2 && Date.now() < deadline) await new Promise(resolve => setTimeout(resolve, 50));
+  await until('two tables compared', async () => (await read()).length >= 2);
   t.match(await read(), [
     { table_name: 'sales', verdict: 'different', branch_rows: 0, rows_here: 1 },
     { table_name: 'tributary_branch', verdict: 'not-comparable', rows_here: null },
@@ -607,10 +629,44 @@ await t.test('fragments: missing, overlapping, of conflicting counts, a thousand
   });
 });
 
-async function until(what: string, check: () => boolean): Promise<void> {
-  const end = Date.now() + 30_000;
-  while (!check()) {
-    if (Date.now() > end) throw new Error(`waited for ${what}: ${JSON.stringify(counted)}`);
-    await new Promise(resolve => setTimeout(resolve, 20));
+// The last: it may bring nothing for an hour afterwards.
+await attacks('a few kilobytes that become much: its quota of an hour, whatever life it is in', async t => {
+  const wide = table(`${OWN_TABLES}quota`, [['t', 'longtext']]);
+  const rows = 100;
+  const expanded = (): MadeBatch =>
+    bad.make(
+      [
+        {
+          op: 'upsert',
+          table: 0,
+          rows,
+          values: [[...Array(rows).keys()], Array<string>(rows).fill('x'.repeat(300_000))],
+        },
+      ],
+      { tables: [wide] },
+    );
+  const before = counted['bad applied'] ?? 0;
+  let written = 0;
+  const waits = (): boolean =>
+    stage.fleet.status().some(({ row, waiting }) => row.branch === 'bad' && waiting?.error.code === 'BRANCH_THROTTLED');
+  for (let life = 0; life < 2; life += 1) {
+    await stage.renew();
+    for (let seq = 1; seq <= 40 && !waits(); seq += 1) {
+      const made = expanded();
+      t.ok(made.body.length < 50_000);
+      await bad.send(made);
+      await until('applied or made to wait', () => waits() || (counted['bad applied'] ?? 0) > before + written);
+      written = (counted['bad applied'] ?? 0) - before;
+    }
+    await until('it waits', waits);
   }
+  // What one unit becomes may go beyond it, once.
+  t.ok(written > 0 && written * rows * 300_000 < QUOTAS.unpackedPerHourBytes * 1.2, `${written} batches`);
+  await stage.sell();
+  const waiting = stage.fleet.status().find(({ row }) => row.branch === 'bad')?.waiting;
+  t.match(waiting?.error.hint, /quotas.unpackedPerHour/);
+});
+
+function until(what: string, check: () => boolean | Promise<boolean>): Promise<void> {
+  return waitUntil(what, check, { detail: () => JSON.stringify(counted) });
 }

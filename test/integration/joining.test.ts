@@ -48,7 +48,7 @@ void t.test('enrolment needs no person, and a password changed under load loses 
   await branch.agent.restart();
   await branch.agent.waitReady();
   await load.stop();
-  await world.waitUntilEqual(branch, 40_000);
+  await world.waitUntilEqual(branch);
 
   await branch.agent.stop();
   const removed = await world.applierCli(['branch', 'remove', branch.id, '--delete-data', '--json']);

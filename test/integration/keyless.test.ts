@@ -51,6 +51,8 @@ async function writeTo(branch: Branch, seed: number): Promise<() => Promise<numb
       await db.query(statements[below(statements.length)]!());
       done += 1;
       if (below(4) === 0) await delay(below(30));
+      // A copy looks for a moment between two commits: on a machine that is slow to look it must last.
+      if (done % 100 === 0) await delay(done);
     }
   };
   const running = work();
@@ -63,12 +65,13 @@ async function writeTo(branch: Branch, seed: number): Promise<() => Promise<numb
 }
 
 for (const flavor of FLAVORS) {
-  void t.test(`tables without a key end equal: ${flavor}`, { timeout: 240_000 }, async t => {
+  void t.test(`tables without a key end equal: ${flavor}`, async t => {
     const world = await createWorld(t);
     await world.startApplier();
     const branch = await world.addBranch('keyless', { flavor, setup: SETUP });
     const { agent, db } = branch;
     const stop = await writeTo(branch, seed);
+    t.teardown(stop);
     await agent.start();
     for (let kill = 0; kill < 2; kill += 1) {
       await agent.waitForLog(line => line.msg === 'a new epoch begins with a snapshot');
@@ -82,7 +85,7 @@ for (const flavor of FLAVORS) {
     expectSuccess(await branch.cli(['snapshot', `${branch.schema}.events`, `${branch.schema}.plain`]));
     await delay(1_500);
     const done = await stop();
-    const { rowsCompared } = await world.waitUntilEqual(branch, 90_000);
+    const { rowsCompared } = await world.waitUntilEqual(branch);
     t.ok(rowsCompared > 20_000, `${rowsCompared} rows equal after ${done} statements`);
 
     await db.query('ALTER TABLE loses DROP PRIMARY KEY');
@@ -91,12 +94,12 @@ for (const flavor of FLAVORS) {
     await db.query('DROP INDEX u ON drops');
     await db.query("INSERT INTO drops VALUES (1, 'a'), (1, 'b')");
     await db.query('DELETE FROM events WHERE at > 100');
-    await world.waitUntilEqual(branch, 60_000);
+    await world.waitUntilEqual(branch);
     await db.query('ALTER TABLE loses ADD COLUMN n INT AUTO_INCREMENT PRIMARY KEY');
     await db.query("UPDATE loses SET v = 'b' WHERE n = 2");
     await db.query('TRUNCATE events');
     await db.query("INSERT INTO events VALUES ('last', 1, NULL), ('last', 1, NULL)");
-    await world.waitUntilEqual(branch, 60_000);
+    await world.waitUntilEqual(branch);
     const check = await branch.cli(['check']);
     t.match(check.stdout, /warning table keyless_\w+\.events: has neither.*\n.*INVISIBLE PRIMARY KEY/);
     t.equal(check.code, 0, 'a table without a key is no fault');

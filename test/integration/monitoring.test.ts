@@ -4,7 +4,6 @@
  */
 import { join } from 'node:path';
 import { readFileSync } from 'node:fs';
-import { setTimeout as delay } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
@@ -16,10 +15,10 @@ import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
 import { metricsTable } from '../../shared/metrics.ts';
 import { alertRules, dashboards, DEPLOY, filledIn, RULES_FILE, withoutComparisons } from '../support/monitoring.ts';
+import { until } from '../support/until.ts';
 import { createWorld } from '../support/world.ts';
 import type { Branch, World } from '../support/world.ts';
 
-const DATA_DEADLINE_MS = 90_000;
 /** Metrics without a sample as long as nothing fails. */
 const OF_FAULTS_ONLY = ['tributary_capture_errors_total'];
 
@@ -79,7 +78,6 @@ await t.test('every rule and every panel finds data in a Prometheus that scrapes
       questions.set(kind === 'histogram' ? `${name}_count` : name, 'the table of metrics');
   }
   await askUntilAnswered(questions, prometheus, paris);
-  for (const [expression, where] of questions) t.fail(`no data for ${where}`, { expression });
   t.pass('all have been asked');
 
   await t.test('the alert that should fire does, and those of trouble that is not there do not', async t => {
@@ -91,21 +89,21 @@ await t.test('every rule and every panel finds data in a Prometheus that scrapes
   });
 });
 
-/** Asks until each question has had an answer with a number, and takes it out; writes meanwhile, so that rates move. */
+/** Asks until each question, an expression and where it stands, has had an answer with a number; writes meanwhile, so that rates move. */
 async function askUntilAnswered(
   questions: Map<string, string>,
   prometheus: PrometheusServer,
   busy: Branch,
 ): Promise<void> {
-  const deadline = Date.now() + DATA_DEADLINE_MS;
-  while (questions.size > 0 && Date.now() < deadline) {
+  const ask = async (): Promise<boolean> => {
     await busy.db.query("INSERT INTO sale (item) VALUES ('sold')");
     for (const expression of [...questions.keys()]) {
       const samples = await prometheus.query(expression);
       if (samples.some(({ value }) => !Number.isNaN(value))) questions.delete(expression);
     }
-    await delay(500);
-  }
+    return questions.size === 0;
+  };
+  await until('numbers', ask, { everyMs: 500, detail: () => [...questions].join('\n') });
 }
 
 /** deploy/prometheus/prometheus.yaml with the addresses of this world, and a faster pace. */

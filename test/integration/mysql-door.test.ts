@@ -31,12 +31,10 @@ void t.test('values come exactly as the server prints them, in the session that 
 
 void t.test('a statement that stalls destroys its connection within the deadline', async t => {
   const connection = await connectMysql(settings, { ...purpose, stallMs: 300 });
-  const before = performance.now();
   await t.rejects(connection.query('SELECT SLEEP(20)'), {
     code: 'TARGET_UNREACHABLE',
     message: /no answer for 300 ms/,
   });
-  t.ok(performance.now() - before < 3000, 'long before the server answers');
   await t.rejects(connection.query('SELECT 1'), 'and the connection is of no use any more');
   await closeQuietly(connection);
 });
@@ -66,15 +64,18 @@ void t.test('a connection that is destroyed or closed does not wait for what the
 });
 
 void t.test('an idle connection is left alone, and so is a statement that finishes in time', async t => {
-  const connection = await connectMysql(settings, { ...purpose, stallMs: 200 });
-  await new Promise(resolve => setTimeout(resolve, 600));
-  await t.resolves(connection.query('SELECT SLEEP(0.05)'));
-  await new Promise(resolve => setTimeout(resolve, 400));
-  await t.resolves(connection.query('SELECT 1'));
-  await t.rejects(connection.query('SELECT nonsense'), 'a fault counts as an answer');
-  await new Promise(resolve => setTimeout(resolve, 400));
-  await t.resolves(connection.query('SELECT 1'));
-  await closeQuietly(connection);
+  const idle = async (before: (connection: Connection) => Promise<unknown>): Promise<void> => {
+    const connection = await connectMysql(settings, { ...purpose, stallMs: 2_000 });
+    await before(connection);
+    await new Promise(resolve => setTimeout(resolve, 2_500));
+    await t.resolves(connection.query('SELECT SLEEP(0.05)'));
+    await closeQuietly(connection);
+  };
+  await Promise.all([
+    idle(() => Promise.resolve()),
+    idle(connection => t.resolves(connection.query('SELECT 1'))),
+    idle(connection => t.rejects(connection.query('SELECT nonsense'), 'a fault counts as an answer')),
+  ]);
 });
 
 void t.test('a wrong password, a missing database and a closed port each have their code', async t => {
@@ -94,11 +95,9 @@ void t.test('a server that accepts and says nothing is given up', async t => {
   await new Promise<void>(resolve => mute.listen(0, '127.0.0.1', resolve));
   t.teardown(() => mute.close());
   const { port } = mute.address() as AddressInfo;
-  const before = performance.now();
   await t.rejects(connectMysql({ ...settings, port }, { ...purpose, connectTimeoutMs: 300 }), {
     code: 'TARGET_UNREACHABLE',
   });
-  t.ok(performance.now() - before < 3000);
 });
 
 void t.test('TLS refuses a certificate that no authority vouches for, and the hint says what to do', async t => {

@@ -4,7 +4,6 @@
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 import type { Browser, Page } from 'playwright-core';
 import { Registry } from 'prom-client';
@@ -27,6 +26,7 @@ import { closeQuietly, connectMysql } from '../../shared/mysql.ts';
 import { Secret } from '../../shared/secret.ts';
 import { quoteString } from '../../shared/sql.ts';
 import { branchDetail, busyAgent, HOSTILE, largeFleet, mixedFleet, stoppedAgent } from '../support/page-fixtures.ts';
+import { PATIENCE_MS, until } from '../support/until.ts';
 
 const TOKEN = 'k'.repeat(32);
 
@@ -110,6 +110,7 @@ interface OpenOptions {
 async function open(t: Test, address: string, options: OpenOptions = {}): Promise<Page> {
   const { width = 1280, expected } = options;
   const page = await browser.newPage({ viewport: { width, height: 900 } });
+  page.setDefaultTimeout(PATIENCE_MS);
   const faults: string[] = [];
   page.on('pageerror', error => faults.push(error.message));
   page.on('console', message => {
@@ -177,14 +178,10 @@ async function cellsOf(page: Page): Promise<string[][]> {
 
 /** Waits until the first element that fits shows exactly this text. */
 async function shows(page: Page, selector: string, text: string): Promise<void> {
-  const deadline = performance.now() + 15_000;
-  let found: string | null = null;
-  while (performance.now() < deadline) {
-    found = await page.locator(selector).first().textContent();
-    if (found === text) return;
-    await sleep(50);
-  }
-  throw new Error(`${selector} shows ${String(found)}, not ${text}`);
+  const found = (): Promise<string | null> => page.locator(selector).first().textContent();
+  await until(`${selector} to show ${text}`, async () => (await found()) === text, {
+    detail: async () => `it shows ${String(await found())}`,
+  });
 }
 
 const names = (page: Page): Promise<string[]> => page.locator('.group .branch-name').allTextContents();
@@ -229,7 +226,7 @@ void t.test('two hundred branches are searched, narrowed and sorted, and nothing
       .observe({ type: 'layout-shift' })`);
   const updated = await page.textContent('#updated');
   const before = await page.locator('#updated').textContent();
-  while ((await page.locator('#updated').textContent()) === before) await sleep(100);
+  await until('a refresh', async () => (await page.locator('#updated').textContent()) !== before);
   t.ok(updated);
   t.equal(await page.evaluate('window.shifts'), 0, 'no layout shift');
   t.equal(await page.evaluate('window.kept.isConnected'), true, 'a row that shows the same is not made anew');
@@ -371,7 +368,7 @@ void t.test('rows appear, the database’s own tables do not, and a new row come
   await page.selectOption('#branch', 'lille');
   await page.waitForSelector('#rows .empty');
   await insert('lille', 1, 'the very first');
-  await page.waitForSelector('#rows td:has-text("the very first")', { timeout: 15_000 });
+  await page.waitForSelector('#rows td:has-text("the very first")');
   t.equal((await cellsOf(page)).length, 1);
   await admin.query(`DELETE FROM ${database}.sales WHERE _branch = 'lille'`);
 });
@@ -604,8 +601,8 @@ void t.test('a page says so when its server is gone, and recovers', async t => {
   const page = await open(t, await agent(t, status), { expected: /status of 500/ });
   await shows(page, '#branch', 'paris');
   fail = true;
-  await page.waitForSelector('#connection .banner', { timeout: 10_000 });
+  await page.waitForSelector('#connection .banner');
   fail = false;
-  await page.waitForSelector('#connection .banner', { state: 'detached', timeout: 10_000 });
+  await page.waitForSelector('#connection .banner', { state: 'detached' });
   t.pass('recovered');
 });

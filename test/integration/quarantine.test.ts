@@ -307,4 +307,23 @@ await t.test('a very long value is cut in quarantine, not refused there', async 
   await office.applied('long', 2);
   const [entry] = await office.use(connection => listEntries(connection, 'long', 10));
   t.match(entry, { key: { id: 2 }, row: { item: /^x{1000}.*… \(5000000 characters\)$/ }, table: 'notes' });
+  // A body so large that its long value is read in pieces, in a table whose rows are their own keys.
+  const LOG = { ...LONG, name: 'log', columns: LONG.columns.map(({ name, type }) => ({ name, type })) };
+  const add = (id: number, item: string): Change => ({
+    op: 'add',
+    table: 0,
+    rows: 1,
+    values: [[id], [item]],
+    copies: [1],
+  });
+  await b.send(b.make([add(1, 'short')], { tables: [LOG] }));
+  await office.applied('long', 3);
+  await office.query('ALTER TABLE log ADD CONSTRAINT brief CHECK (CHAR_LENGTH(item) < 1000)');
+  await b.send(b.make([add(2, 'é'.repeat(5_000_000))], { tables: [LOG] }));
+  const { halt } = await office.until('long', row => row.state === 'halted', 'the halt');
+  t.match(halt, { code: 'BATCH_REFUSED', reason: /log, row \[2,"é+…/ });
+  await office.registry.quarantine('long');
+  await office.applied('long', 4);
+  const [latest] = await office.use(connection => listEntries(connection, 'long', 10));
+  t.match(latest, { table: 'log', row: { item: /^é{1000}.*… \(5000000 characters\)$/ } });
 });

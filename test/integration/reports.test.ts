@@ -39,6 +39,8 @@ async function metricsOf(product: Product, path = '/metrics'): Promise<string> {
 }
 
 void t.test('running programs tell what they do', async t => {
+  // In whole seconds, as the metric tells it.
+  const begun = Math.floor(Date.now() / 1000);
   const world = await createWorld(t);
   const applier = await world.startApplier();
   const branch = await world.addBranch('tells', { setup: ['CREATE TABLE sale (id INT PRIMARY KEY)'] });
@@ -76,8 +78,8 @@ void t.test('running programs tell what they do', async t => {
     const ofApplier = await check(t, applier, APPLIER_METRICS);
     t.ok(valueOf(ofApplier, 'tributary_apply_batches_total') > 0);
     t.equal(valueOf(ofApplier, 'tributary_branch_halted{'), 0);
-    const age = Date.now() / 1000 - valueOf(ofApplier, 'tributary_branch_last_seen_timestamp_seconds{');
-    t.ok(age >= -1 && age < 15, `last seen ${age} s ago`);
+    const seen = valueOf(ofApplier, 'tributary_branch_last_seen_timestamp_seconds{');
+    t.ok(seen >= begun && seen <= Date.now() / 1000, `last seen at ${seen}, begun at ${begun}`);
   });
 
   await t.test('/metrics/branches holds what the branch last said', async t => {
@@ -118,15 +120,12 @@ void t.test('running programs tell what they do', async t => {
     const complete = async (): Promise<number> =>
       valueOf(await metricsOf(applier), 'tributary_branch_complete_timestamp_seconds{');
     const before = await complete();
-    await applier.waitUntil('a later time', async () => (await complete()) > before + 1, 20_000);
+    await applier.waitUntil('a later time', async () => (await complete()) > before + 1);
     t.pass('it moves without a change');
   });
 
-  await t.test('a head office without its branch says so; with it, no more', async t => {
+  await t.test('a head office without its branch says so; with it, no more', async () => {
     await agent.stop();
-    const age = async (): Promise<number> =>
-      Date.now() / 1000 - valueOf(await metricsOf(applier), 'tributary_branch_last_seen_timestamp_seconds{');
-    t.ok((await age()) < 15);
     await applier.stop();
     await branch.db.query('INSERT INTO sale VALUES (5)');
     await branch.startAgent();
@@ -136,7 +135,7 @@ void t.test('running programs tell what they do', async t => {
     );
     await world.products[0]?.start();
     await world.waitUntilEqual(branch);
-    await agent.waitUntil('none', async () => valueOf(await metricsOf(agent), 'tributary_spool_batches') === 0, 20_000);
+    await agent.waitUntil('none', async () => valueOf(await metricsOf(agent), 'tributary_spool_batches') === 0);
   });
 
   await t.test('outside its windows a sync carries what was captured a moment ago too', async t => {

@@ -83,9 +83,5 @@ await t.test(
 );
 
 async function halted(): Promise<void> {
-  for (let look = 0; look < 200; look += 1) {
-    if ((await office.row('large')).halt?.code === 'TARGET_SCHEMA') return;
-    await new Promise(resolve => setTimeout(resolve, 50));
-  }
-  throw new Error('the branch is not halted');
+  await office.until('large', row => row.halt?.code === 'TARGET_SCHEMA', 'the halt');
 }

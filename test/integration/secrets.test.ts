@@ -16,7 +16,7 @@ void t.test('no secret leaves its file', async t => {
     config: { log: { level: 'trace' } },
   });
   await branch.startAgent();
-  await world.waitUntilEqual(branch, 40_000);
+  await world.waitUntilEqual(branch);
   const tokenOf = (stdout: string): string => (JSON.parse(stdout) as { token: string }).token;
   const secrets = new Map([
     ['source', branch.source.password],

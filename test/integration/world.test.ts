@@ -15,7 +15,7 @@ void t.test('what a branch has and does comes to the head office', async t => {
   await paris.db.query("INSERT INTO sale (item, price) VALUES ('after', 2.00), ('Zoë ', -3.10)");
   await paris.db.query("UPDATE sale SET item = '' WHERE id = 1");
   await paris.db.query('DELETE FROM sale WHERE id = 2');
-  const comparison = await world.waitUntilEqual(paris, 30_000);
+  const comparison = await world.waitUntilEqual(paris);
   t.equal(comparison.rowsCompared, 3);
 
   await t.test('also after the agent was killed and started again', async t => {
@@ -23,7 +23,7 @@ void t.test('what a branch has and does comes to the head office', async t => {
     t.equal(await paris.agent.exited, 137);
     await paris.db.query("INSERT INTO sale (item) VALUES ('while away')");
     await paris.startAgent();
-    t.equal((await world.waitUntilEqual(paris, 30_000)).rowsCompared, 4);
+    t.equal((await world.waitUntilEqual(paris)).rowsCompared, 4);
   });
 
   await t.test('and both stop when asked', async t => {

@@ -62,6 +62,10 @@ export class RecordingSink implements GroupSink {
     return schema === this.#schema;
   }
 
+  asBytes(): boolean {
+    return false;
+  }
+
   table(definition: SourceTable) {
     const record = (op: RecordedChange['op'], before: Value[][], after: Value[][]) =>
       this.#changes.push({ op, table: definition.name, before, after, definition, ddl: null });
@@ -78,8 +82,11 @@ export class RecordingSink implements GroupSink {
     this.#changes.push({ op: 'truncate', table: name, before: [], after: [], definition: null, ddl: null });
   }
 
+  /** What a snapshot is to bring is passed by. */
+  copying = false;
+
   passes(): boolean {
-    return false;
+    return this.copying;
   }
 
   /** Rows are recorded where they stand, whether they come to count or not. */

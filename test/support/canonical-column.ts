@@ -7,8 +7,9 @@
  * | DECIMAL | as printed, the scale filled up to 38 digits |
  * | FLOAT, DOUBLE | all 64 bits in hex, taken from a POINT's WKB: tells −0 from 0 and every float32 from its neighbour |
  * | dates and times | as printed (TIMESTAMP in the session's UTC), the fraction filled up to six digits |
- * | texts, ENUM, SET | hex of the UTF-8 bytes; SHA-256 of them where they may be long |
- * | JSON | the same of the server's normal form of its own print-out |
+ * | texts, ENUM, SET | hex of the UTF-8 bytes; SHA-256 of them where they may be long; of a text that holds characters which the
+ * server cannot convert, the same of its own bytes, since it prints each of them as a question mark |
+ * | JSON | the same of the server's print-out and the type of every value in it |
  * | bytes, VECTOR | the same of the bytes |
  * | GEOMETRY | the same of the internal bytes: SRID and WKB |
  *
@@ -23,6 +24,8 @@ export interface ColumnFacts {
   readonly fraction: number;
   /** Greatest length in bytes; 0 where there is none. */
   readonly bytes: number;
+  /** Null: no text. */
+  readonly charset: string | null;
   /** 1-based place in the primary key; null: not in it. */
   readonly keyPlace: number | null;
 }
@@ -88,10 +91,16 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
     if (meant === 'number') return printed;
     if (meant === 'decimal') return filled(printed, reference.scale, MAX_SCALE);
     if (meant === 'temporal') return filled(printed, reference.fraction, MAX_FRACTION);
+    if (meant === 'json') return bytesAsText(`CONCAT(${printed}, ${jsonTypes(`CAST(${printed} AS JSON)`)})`, reference);
   }
+  const wider = inWiderColumn(own, reference, printed);
+  if (wider !== null) return wider;
   switch (family) {
     case 'number':
-      return `CAST(${column} + 0 AS CHAR)`;
+      // MariaDB's YEAR(2) prints two digits of the year that it holds.
+      return own.type === 'year'
+        ? `CAST(IF(LENGTH(${column}) = 2, YEAR(${column}), ${column} + 0) AS CHAR)`
+        : `CAST(${column} + 0 AS CHAR)`;
     case 'decimal':
       return filled(printed, own.scale, MAX_SCALE);
     case 'temporal':
@@ -99,15 +108,55 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
     case 'real':
       return `HEX(SUBSTR(ST_AsBinary(POINT(${column}, 0)), 6, 8))`;
     case 'text':
-      return bytesAsText(`CONVERT(${column} USING utf8mb4)`, reference);
+      return bytesAsText(inUtf8(own), reference);
     case 'json':
-      // A decimal or a date inside JSON becomes what its text says, as it would on any way that goes through text.
-      return bytesAsText(`CAST(CAST(${printed} AS JSON) AS CHAR)`, reference);
+      return bytesAsText(`CONCAT(${printed}, ${jsonTypes(column)})`, reference);
     case 'bytes':
       return bytesAsText(column, reference);
     case 'geometry':
       return bytesAsText(`UNHEX(HEX(${column}))`, reference);
   }
+}
+
+/** SQL of the types of all values of a document, which its text does not tell. */
+function jsonTypes(column: string): string {
+  const values = `JSON_EXTRACT(JSON_ARRAY(${column}), '$**[*]', '$**.*')`;
+  return (
+    `(SELECT COALESCE(GROUP_CONCAT(JSON_TYPE(value) ORDER BY place), '') ` +
+    `FROM JSON_TABLE(${values}, '$[*]' COLUMNS (place FOR ORDINALITY, value JSON PATH '$')) types)`
+  );
+}
+
+/** Whether one of them holds text and the other bytes: equal bytes are not yet the same value. */
+export function textMeetsBytes(one: ColumnFacts, other: ColumnFacts): boolean {
+  const families = [familyOf(one), familyOf(other)];
+  return families.includes('text') && families.includes('bytes');
+}
+
+/** All that these hold can be converted. */
+const UNICODE = /^(?:utf8|utf16|utf32|ucs2|ascii|latin1)/;
+
+function inUtf8({ name, charset }: ColumnFacts): string {
+  const converted = `CONVERT(${quote(name)} USING utf8mb4)`;
+  if (charset === null || UNICODE.test(charset)) return converted;
+  const questionMarks = (text: string): string => `CHAR_LENGTH(${text}) - CHAR_LENGTH(REPLACE(${text}, '?', ''))`;
+  const isWhole = `${questionMarks(converted)} = ${questionMarks(quote(name))}`;
+  return `IF(${isWhole}, ${converted}, CONCAT('bytes ', HEX(${quote(name)})))`;
+}
+
+/** A value that is kept in a column of another kind, because another branch or another time had that; null: it is not. */
+function inWiderColumn(own: ColumnFacts, reference: ColumnFacts, printed: string): string | null {
+  const [here, meant] = [familyOf(own), familyOf(reference)];
+  if (here === 'decimal' && meant === 'number' && own.scale > 0) {
+    // A fraction that should not be there is left, and seen.
+    return `TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM ${printed}))`;
+  }
+  if (here === 'decimal' && meant === 'number') return printed;
+  if (here === 'real' && meant === 'number') return printed;
+  if (here === 'real' && meant === 'decimal') return filled(printed, 0, MAX_SCALE);
+  if (here !== 'temporal' || reference.type !== 'date') return null;
+  const midnight = ` 00:00:00${own.fraction === 0 ? '' : `.${'0'.repeat(own.fraction)}`}`;
+  return bytesAsText(`TRIM(TRAILING '${midnight}' FROM CONVERT(${printed} USING utf8mb4))`, reference);
 }
 
 /** SQL of a form for people, shortened; may print different values alike. */
@@ -121,8 +170,9 @@ export function shownText(own: ColumnFacts): string {
     case 'bytes':
     case 'geometry':
       return `CONCAT('0x', LEFT(HEX(${column}), 120))`;
-    case 'text':
     case 'json':
+      return `CONCAT('''', LEFT(CAST(${column} AS CHAR), 120), ''' ', LEFT(${jsonTypes(column)}, 120))`;
+    case 'text':
       return `CONCAT('''', LEFT(CONVERT(CAST(${column} AS CHAR) USING utf8mb4), 120), '''')`;
     case 'decimal':
     case 'temporal':

@@ -25,6 +25,7 @@ import { isVerifyMark } from '../../shared/batch.ts';
 import type { BatchBody, TableDescription, Value } from '../../shared/batch.ts';
 import { Secret } from '../../shared/secret.ts';
 import { openSpool, temporaryDirectory } from './spool-tools.ts';
+import { until } from './until.ts';
 
 /** Where a test's source is; a DatabaseServer is one. */
 export interface SourceAddress {
@@ -49,14 +50,10 @@ export interface RigOptions {
   readonly onSource?: (source: SourceConnection) => void;
 }
 
-const DEADLINE_MS = 30_000;
-
 export async function createRig(t: Test, options: RigOptions = {}): Promise<CaptureRig> {
   const source = options.source ?? sharedServers()[options.flavor ?? 'branchMysql'];
   const schema = `rig_${randomBytes(4).toString('hex')}`;
-  const { host, port, user, password } = source;
-  const db = await mysql.createConnection({ host, port, user, password, timezone: 'Z', dateStrings: true });
-  db.on('error', () => undefined);
+  const db = await connectTo(source);
   await db.query(`CREATE DATABASE ${schema}`);
   await db.query(`USE ${schema}`);
   const rig = new CaptureRig(options, source, schema, db);
@@ -64,22 +61,32 @@ export async function createRig(t: Test, options: RigOptions = {}): Promise<Capt
     await rig.stop();
     rig.spool.close();
     rmSync(rig.directory, { recursive: true, force: true });
-    await db.query(`DROP DATABASE IF EXISTS ${schema}`).catch(() => undefined);
-    db.destroy();
+    await rig.db.query(`DROP DATABASE IF EXISTS ${schema}`).catch(() => undefined);
+    rig.db.destroy();
     if (!t.passing()) t.comment(rig.log.join(''));
   });
   return rig;
 }
 
+async function connectTo({ host, port, user, password }: SourceAddress): Promise<Connection> {
+  const db = await mysql.createConnection({ host, port, user, password, timezone: 'Z', dateStrings: true });
+  db.on('error', () => undefined);
+  return db;
+}
+
 export class CaptureRig {
-  readonly source: SourceAddress;
+  /** Where capture reads; a test may let it lead to another server. */
+  source: SourceAddress;
   readonly schema: string;
-  readonly db: Connection;
+  /** The test's own connection, in the rig's schema. */
+  db: Connection;
   readonly directory = temporaryDirectory();
   /** Lines of the log. */
   readonly log: string[] = [];
   spool: Spool;
   capture: Capture | null = null;
+  /** Started, and not stopped since. */
+  running = false;
   rules: SelectionRules;
   /** Codes of the faults so far, and reasons of epochs. */
   readonly faults: string[] = [];
@@ -99,6 +106,7 @@ export class CaptureRig {
 
   /** Begins to capture. `failed` takes what ends it. */
   start(): Capture {
+    this.running = true;
     const { host, port, user, password } = this.source;
     const write = (line: string): void => {
       this.log.push(line);
@@ -135,8 +143,16 @@ export class CaptureRig {
     return capture;
   }
 
+  /** The test's own connection anew, after its server was restarted or is another one. */
+  async reconnect(source: SourceAddress = this.source): Promise<void> {
+    this.db.destroy();
+    this.db = await connectTo(source);
+    await this.db.query(`USE ${this.schema}`);
+  }
+
   /** As SIGTERM does. Rejects with what has ended capture before. */
   async stop(): Promise<void> {
+    this.running = false;
     this.#stop.abort();
     await this.#running;
   }
@@ -150,14 +166,8 @@ export class CaptureRig {
     return this.start();
   }
 
-  async until(what: string, condition: () => boolean | Promise<boolean>, deadlineMs = DEADLINE_MS): Promise<void> {
-    const deadline = Date.now() + deadlineMs;
-    while (!(await condition())) {
-      if (Date.now() > deadline) {
-        throw new Error(`not within ${deadlineMs} ms: ${what}\n${this.log.slice(-12).join('')}`);
-      }
-      await new Promise(resolve => setTimeout(resolve, 20));
-    }
+  async until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+    await until(what, condition, { detail: () => this.log.slice(-12).join('') });
   }
 
   /** All that is committed now is in the spool, and no snapshot is under way or owed. */

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from '../../deploy/local/run.ts';
 
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 120_000;
 /** Made in a tenth of RSA's time. */
 const KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
 

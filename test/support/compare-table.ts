@@ -8,7 +8,15 @@ import type { ColumnFacts } from './canonical-column.ts';
 export interface Difference {
   /** `schema.table` at the branch, or the head office's name for a table that the branch does not have. */
   readonly table: string;
-  readonly kind: 'table-missing' | 'column-missing' | 'row-missing' | 'row-extra' | 'value' | 'table-extra';
+  readonly kind:
+    | 'table-missing'
+    | 'column-missing'
+    | 'column-extra'
+    | 'column-type'
+    | 'row-missing'
+    | 'row-extra'
+    | 'value'
+    | 'table-extra';
   /** The key's values as the branch prints them; '' where the difference is not about one row. */
   readonly key: string;
   readonly column: string;

@@ -14,7 +14,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { quote } from './canonical-column.ts';
+import { quote, textMeetsBytes } from './canonical-column.ts';
 import type { ColumnFacts } from './canonical-column.ts';
 import { about, compareTable, countRows } from './compare-table.ts';
 import type { Difference, Rows, Side } from './compare-table.ts';
@@ -34,7 +34,7 @@ export interface CompareOptions {
   readonly branchId: string;
   /** Every base table of these schemas is compared, and the head office must hold no row of the branch beyond them. */
   readonly schemas?: readonly string[];
-  /** Or just these tables, as `schema.table`. */
+  /** Or just these tables, as `schema.table`; here and below a name with a dot stands in backquotes. */
   readonly tables?: readonly string[];
   /** Tables of `schemas` that are not captured, as `schema.table`. */
   readonly exclude?: readonly string[];
@@ -57,6 +57,9 @@ export interface Comparison {
 
 /** A comparison that takes longer has met a lock or a dead server. */
 const QUERY_DEADLINE_MS = 300_000;
+
+/** What the head office adds to each table. */
+const OWN_COLUMNS: ReadonlySet<string> = new Set(['_branch', '_key', '_copy', '_batch', '_changed_at']);
 
 /** @throws if a server cannot be reached, or a value is too large for the server to print. */
 export async function compareBranch(options: CompareOptions): Promise<Comparison> {
@@ -134,7 +137,7 @@ async function connect(server: ServerAddress): Promise<Connection> {
   // looked at, and hidden columns too.
   await connection.query(
     `SET SESSION time_zone = '+00:00', sql_mode = '', autocommit = 1, sql_select_limit = 18446744073709551615,
-       sql_big_selects = 1 /*!80030 , show_gipk_in_create_table_and_information_schema = 1 */`,
+       group_concat_max_len = 67108864, sql_big_selects = 1 /*!80030 , show_gipk_in_create_table_and_information_schema = 1 */`,
   );
   return connection;
 }
@@ -157,10 +160,12 @@ async function compareAll(branch: Connection, headOffice: Connection, options: C
 
   const tables = await tablesOf(atBranch, options);
   for (const { schema, name } of tables) {
-    const full = `${schema}.${name}`;
+    const full = fullName(schema, name);
     const targetName = options.map?.[full] ?? name;
     expected.add(targetName);
     const facts = await columnsOf(atBranch, schema, name, options.withoutGenerated ?? false);
+    // All of its columns are left out: no row of it is captured.
+    if (facts.size === 0) continue;
     const here: Side = { query: atBranch, table: `${quote(schema)}.${quote(name)}`, where: '', columns: facts };
     const targetFacts = await columnsOf(atHeadOffice, database, targetName);
     if (targetFacts.size === 0) {
@@ -175,13 +180,9 @@ async function compareAll(branch: Connection, headOffice: Connection, options: C
       where: `WHERE _branch = ${branch.escape(options.branchId)}`,
       columns: targetFacts,
     };
-    const missing = [...facts.values()].filter(column => !targetFacts.has(column.name));
-    if (missing.length > 0) {
-      const rows = await countRows(here);
-      for (const column of missing) {
-        if (rows > 0) differences.push(about(full, 'column-missing', column.name, column.type, null));
-      }
-    }
+    differences.push(...(await compareColumns(full, here, there)));
+    const known = options.withoutGenerated === true ? await columnsOf(atBranch, schema, name) : facts;
+    differences.push(...(await extraColumns(full, new Set(known.keys()), there)));
     const result = await compareTable(full, here, there, limit - differences.length);
     rowsCompared += result.rows;
     differences.push(...result.differences);
@@ -204,6 +205,32 @@ async function compareAll(branch: Connection, headOffice: Connection, options: C
   };
 }
 
+/** Columns that one side has and the other lacks, or holds as something else, once there are rows. */
+async function compareColumns(table: string, here: Side, there: Side): Promise<Difference[]> {
+  const found: Difference[] = [];
+  for (const column of here.columns.values()) {
+    const other = there.columns.get(column.name);
+    if (other === undefined) found.push(about(table, 'column-missing', column.name, column.type, null));
+    else if (textMeetsBytes(column, other)) {
+      found.push(about(table, 'column-type', column.name, column.type, other.type));
+    }
+  }
+  if (found.length === 0) return [];
+  return (await countRows(here)) + (await countRows(there)) > 0 ? found : [];
+}
+
+/** What a column holds that the branch's table does not have: the rows of other branches may need it, those of this one not. */
+async function extraColumns(table: string, known: ReadonlySet<string>, there: Side): Promise<Difference[]> {
+  const extra = [...there.columns.keys()].filter(name => !known.has(name) && !OWN_COLUMNS.has(name));
+  if (extra.length === 0) return [];
+  const counts = extra.map(name => `COUNT(${quote(name)})`).join(', ');
+  const [row] = await there.query(`SELECT CONCAT_WS(',', ${counts}) AS counts FROM ${there.table} ${there.where}`);
+  const values = String(row?.['counts']).split(',');
+  return extra.flatMap((name, i) =>
+    values[i] === '0' ? [] : [about(table, 'column-extra', name, null, `${values[i] ?? '?'} values`)],
+  );
+}
+
 async function tablesOf(query: Rows, options: CompareOptions): Promise<{ schema: string; name: string }[]> {
   if ((options.schemas === undefined) === (options.tables === undefined)) {
     throw new Error('compareBranch needs either schemas or tables');
@@ -211,7 +238,7 @@ async function tablesOf(query: Rows, options: CompareOptions): Promise<{ schema:
   const wanted = new Set(options.tables);
   const excluded = new Set(options.exclude);
   const found: { schema: string; name: string }[] = [];
-  const schemas = options.schemas ?? [...new Set([...wanted].map(table => table.slice(0, table.indexOf('.'))))];
+  const schemas = options.schemas ?? [...new Set([...wanted].map(table => schemaOf(table)))];
   for (const schema of schemas) {
     const rows = await query(
       `SELECT TABLE_NAME AS name FROM information_schema.TABLES
@@ -219,7 +246,7 @@ async function tablesOf(query: Rows, options: CompareOptions): Promise<{ schema:
       [schema],
     );
     for (const row of rows) {
-      const full = `${schema}.${String(row['name'])}`;
+      const full = fullName(schema, String(row['name']));
       if (excluded.has(full) || (options.tables !== undefined && !wanted.has(full))) continue;
       found.push({ schema, name: String(row['name']) });
       wanted.delete(full);
@@ -227,6 +254,15 @@ async function tablesOf(query: Rows, options: CompareOptions): Promise<{ schema:
   }
   if (wanted.size > 0) throw new Error(`the branch has no table ${[...wanted].join(', ')}`);
   return found;
+}
+
+function fullName(schema: string, table: string): string {
+  return [schema, table].map(name => (/[.`]/.test(name) ? quote(name) : name)).join('.');
+}
+
+function schemaOf(full: string): string {
+  const [name = ''] = /^(?:`(?:[^`]|``)+`|[^.]+)/.exec(full) ?? [];
+  return name.startsWith('`') ? name.slice(1, -1).replaceAll('``', '`') : name;
 }
 
 /** Every column, invisible and generated ones included, in order; the key's columns know their place in it. */
@@ -238,7 +274,7 @@ async function columnsOf(
 ): Promise<Map<string, ColumnFacts>> {
   const rows = await query(
     `SELECT c.COLUMN_NAME AS name, c.DATA_TYPE AS type, c.NUMERIC_SCALE AS scale, c.DATETIME_PRECISION AS fraction,
-            c.CHARACTER_OCTET_LENGTH AS bytes,
+            c.CHARACTER_OCTET_LENGTH AS bytes, c.CHARACTER_SET_NAME AS charset,
             (SELECT MAX(s.SEQ_IN_INDEX) FROM information_schema.STATISTICS s
               WHERE s.TABLE_SCHEMA = c.TABLE_SCHEMA AND s.TABLE_NAME = c.TABLE_NAME AND s.COLUMN_NAME = c.COLUMN_NAME
                 AND s.INDEX_NAME = 'PRIMARY') AS keyPlace
@@ -258,6 +294,7 @@ async function columnsOf(
           scale: Number(row['scale'] ?? 0),
           fraction: Number(row['fraction'] ?? 0),
           bytes: Number(row['bytes'] ?? 0),
+          charset: row['charset'] === null ? null : String(row['charset']),
           keyPlace: row['keyPlace'] === null ? null : Number(row['keyPlace']),
         },
       ];

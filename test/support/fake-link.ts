@@ -26,8 +26,6 @@ export class FakeBroker {
   readonly sent: number[] = [];
   /** The messages of batches that were sent, `seq` or `seq/piece`. */
   readonly messages: string[] = [];
-  /** When each batch was sent. */
-  readonly sentAt: number[] = [];
   readonly bytes: number[] = [];
   attempts = 0;
   open = 0;
@@ -87,7 +85,6 @@ export class FakeBroker {
     }
     const seq = Number(message.headers['seq']);
     this.sent.push(seq);
-    this.sentAt.push(Date.now());
     this.bytes.push(message.body.length);
     const fate = this.script.onBatch?.(seq, this.sent.length) ?? 'confirm';
     const header = readBatchHeader(asReceived(message));

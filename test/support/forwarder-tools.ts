@@ -2,6 +2,7 @@
 import { Forwarder } from '../../agent/forward/forwarder.ts';
 import type { ForwarderOptions } from '../../agent/forward/forwarder.ts';
 import type { Spool } from '../../agent/spool/spool.ts';
+import { until as waitUntil } from './until.ts';
 
 export interface Heard {
   readonly newEpochs: string[];
@@ -56,11 +57,7 @@ export function makeForwarder(
   return { forwarder, heard };
 }
 
-/** Resolves when the condition holds. @throws with the description when it does not in time */
-export async function until(what: string, condition: () => boolean, timeoutMs = 5_000): Promise<void> {
-  const deadline = Date.now() + timeoutMs;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`Not within ${timeoutMs} ms: ${what}`);
-    await new Promise(resolve => setTimeout(resolve, 2));
-  }
+/** Looks often: what a forwarder does may be over soon. */
+export async function until(what: string, condition: () => boolean): Promise<void> {
+  await waitUntil(what, condition, { everyMs: 2 });
 }

@@ -13,7 +13,7 @@ import type { RunResult } from '../../deploy/local/run.ts';
 import type { World } from './world.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
-const BLOCK_DEADLINE_MS = 60_000;
+const BLOCK_DEADLINE_MS = 180_000;
 
 export interface Block {
   readonly language: string;

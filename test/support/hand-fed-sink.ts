@@ -56,5 +56,12 @@ export function beginGroup(
   offset: number,
   committedAt = '2026-11-23T10:00:00.000000Z',
 ): void {
-  sink.begin({ gtid: `${UUID}:${number}`, file: FILE, startOffset: offset, committedAt, timestamp: 0 });
+  sink.begin({
+    gtid: `${UUID}:${number}`,
+    file: FILE,
+    startOffset: offset,
+    committedAt,
+    originallyAt: committedAt,
+    timestamp: 0,
+  });
 }

@@ -13,7 +13,10 @@ import type { BatchBody, BatchHeader, Change, PartMark, TableDescription } from 
 import type { Enrolment } from '../../shared/enrolment.ts';
 import type { Answer, Hello } from '../../shared/protocol.ts';
 
-const DEADLINE_MS = 15_000;
+/** Far beyond any delay of a busy machine. */
+const DEADLINE_MS = 120_000;
+/** What a hostile branch sends may hold this process, which is the applier's too: nobody is to lose a connection by that. */
+export const HEARTBEAT_SECONDS = 60;
 
 export interface MadeBatch {
   readonly header: BatchHeader;
@@ -60,7 +63,11 @@ export class HandMadeBranch {
   #notice: () => void = () => undefined;
 
   static async connect(enrolment: Enrolment): Promise<HandMadeBranch> {
-    const connection = await connectBroker({ ...enrolment.broker, purpose: `hand-made ${enrolment.branch}` });
+    const connection = await connectBroker({
+      ...enrolment.broker,
+      purpose: `hand-made ${enrolment.branch}`,
+      heartbeatSeconds: HEARTBEAT_SECONDS,
+    });
     const branch = new HandMadeBranch(enrolment, connection, await connection.openPublisher());
     branch.#consumer = await connection.openConsumer({
       queue: branchNames(enrolment.branch).answer,

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { Applier } from '../../applier/apply/applier.ts';
+import { noteLost } from '../../applier/branches/lost-tables.ts';
 import { ManagementApi } from '../../applier/branches/management-api.ts';
 import { Provisioning } from '../../applier/branches/provisioning.ts';
 import { Registry } from '../../applier/branches/registry.ts';
@@ -17,17 +18,23 @@ import type { BranchRow } from '../../applier/branches/stream-store.ts';
 import { Fleet } from '../../applier/consume/fleet.ts';
 import { NO_EVENTS } from '../../applier/consume/pipeline-events.ts';
 import type { PipelineEvents } from '../../applier/consume/pipeline-events.ts';
+import type { Pauses } from '../../applier/consume/patience.ts';
 import type { Quotas } from '../../applier/consume/quotas.ts';
 import type { RowWriter } from '../../applier/consume/row-writer.ts';
 import { TargetPool } from '../../applier/consume/target-pool.ts';
 import { startSharedServers, SERVERS_VARIABLE, sharedServers } from '../../deploy/local/shared-servers.ts';
+import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
 import { connectBroker } from '../../shared/amqp.ts';
 import type { BrokerConnection } from '../../shared/amqp.ts';
 import { silentLogger } from '../../shared/logging.ts';
 import type { Logger } from '../../shared/logging.ts';
-import { HandMadeBranch } from './hand-made-branch.ts';
+import { mysqlErrno } from '../../shared/mysql.ts';
+import { HandMadeBranch, HEARTBEAT_SECONDS } from './hand-made-branch.ts';
+import { until } from './until.ts';
 
-const DEADLINE_MS = 20_000;
+const POOL_SIZE = 4;
+/** ER_CLIENT_INTERACTION_TIMEOUT: before the statement, so that it was not carried out. */
+const SESSION_TIMED_OUT = 4031;
 
 export interface FleetChoices {
   readonly rows?: RowWriter;
@@ -35,6 +42,9 @@ export interface FleetChoices {
   readonly events?: Partial<PipelineEvents>;
   readonly logger?: Logger;
   readonly quotas?: Quotas;
+  readonly pauses?: Pauses;
+  /** Opens connections to the database, e.g. through a proxy. */
+  readonly connectTarget?: () => Promise<Connection>;
   /** Told of each connection to the broker, to be able to cut it. */
   readonly onConnection?: (connection: BrokerConnection) => void;
   /** Of a proxy before the broker. */
@@ -46,27 +56,33 @@ export class HeadOffice {
   readonly rows: Applier;
   readonly api: ManagementApi;
   readonly vhost: string;
+  /** With the database. */
+  readonly server: DatabaseAddress;
   readonly #database: string;
   readonly #directory: string;
   readonly #pool: TargetPool;
   readonly #cleanups: (() => Promise<void>)[] = [];
 
-  /** Uses the servers that the environment names, or starts those that are missing. */
-  static async open(): Promise<HeadOffice> {
+  /**
+   * Uses the servers that the environment names, or starts those that are missing.
+   * @param database another server for the database
+   */
+  static async open(database?: DatabaseAddress): Promise<HeadOffice> {
     const servers = await startSharedServers(['headOffice', 'broker']);
     const before = process.env[SERVERS_VARIABLE];
     process.env[SERVERS_VARIABLE] = servers.environment[SERVERS_VARIABLE];
     const office = new HeadOffice(
       `consume_${randomBytes(4).toString('hex')}`,
       await mkdtemp(join(tmpdir(), 'head-office-')),
+      database ?? sharedServers().headOffice,
     );
     office.#cleanups.push(async () => {
       if (before === undefined) Reflect.deleteProperty(process.env, SERVERS_VARIABLE);
       else process.env[SERVERS_VARIABLE] = before;
       await servers.stop();
     });
-    const { headOffice, broker } = sharedServers();
-    const { host, port, user, password } = headOffice;
+    const { broker } = sharedServers();
+    const { host, port, user, password } = office.server;
     const admin = await mysql.createConnection({ host, port, user, password });
     await admin.query(`CREATE DATABASE ${office.#database}`);
     await admin.end();
@@ -87,13 +103,20 @@ export class HeadOffice {
     return office;
   }
 
-  private constructor(name: string, directory: string) {
+  private constructor(name: string, directory: string, server: DatabaseAddress) {
     const { broker } = sharedServers();
+    this.server = server;
     this.#database = name;
     this.vhost = name;
     this.#directory = directory;
-    this.#pool = new TargetPool({ connect: () => this.connect(), size: 4 });
-    this.rows = new Applier({ connect: () => this.connect(), database: name });
+    this.#pool = new TargetPool({ connect: () => this.connect(), size: POOL_SIZE });
+    this.rows = new Applier({
+      connect: () => this.connect(),
+      database: name,
+      onChanged: async (table, server) => {
+        await noteLost(this.#pool, table, server);
+      },
+    });
     this.api = new ManagementApi({
       secure: false,
       host: broker.host,
@@ -112,8 +135,10 @@ export class HeadOffice {
     });
   }
 
-  async connect(): Promise<Connection> {
-    const { host, port, user, password } = sharedServers().headOffice;
+  /** @param through the port of a proxy before the database */
+  async connect(through?: number): Promise<Connection> {
+    const { host, user, password } = this.server;
+    const port = through ?? this.server.port;
     return mysql.createConnection({
       host,
       port,
@@ -141,12 +166,13 @@ export class HeadOffice {
   async fleet(choices: FleetChoices = {}): Promise<Fleet> {
     const { broker } = sharedServers();
     const fleet = new Fleet({
-      connectTarget: () => this.connect(),
+      connectTarget: choices.connectTarget ?? (() => this.connect()),
       connectBroker: async purpose => {
         const connection = await connectBroker({
           url: `amqp://${broker.user}@${broker.host}:${choices.brokerPort ?? broker.port}/${this.vhost}`,
           password: broker.password,
           purpose,
+          heartbeatSeconds: HEARTBEAT_SECONDS,
         });
         choices.onConnection?.(connection);
         return connection;
@@ -157,22 +183,30 @@ export class HeadOffice {
       events: { ...NO_EVENTS, ...choices.events },
       poolSize: 4,
       ...(choices.quotas === undefined ? {} : { quotas: choices.quotas }),
+      ...(choices.pauses === undefined ? {} : { pauses: choices.pauses }),
     });
     await fleet.start();
     this.#cleanups.push(() => fleet.stop());
     return fleet;
   }
 
+  /** Once more for each session that the server has ended: while this process was held, it heard nothing of any of them. */
   async use<T>(work: (connection: Connection) => Promise<T>): Promise<T> {
-    return this.#pool.use(work);
+    for (let left = POOL_SIZE; ; left -= 1) {
+      try {
+        return await this.#pool.use(work);
+      } catch (error) {
+        if (mysqlErrno(error) !== SESSION_TIMED_OUT || left === 0) throw error;
+      }
+    }
   }
 
   async query(sql: string, values: readonly (string | number)[] = []): Promise<RowDataPacket[]> {
-    return this.#pool.use(async connection => (await connection.query<RowDataPacket[]>(sql, [...values]))[0]);
+    return this.use(async connection => (await connection.query<RowDataPacket[]>(sql, [...values]))[0]);
   }
 
   async row(branch: string): Promise<BranchRow> {
-    const row = await this.#pool.use(connection => readBranch(connection, branch));
+    const row = await this.use(connection => readBranch(connection, branch));
     if (row === null) throw new Error(`no row for ${branch}`);
     return row;
   }
@@ -185,13 +219,10 @@ export class HeadOffice {
 
   /** Waits until the branch's row is as wanted. */
   async until(branch: string, wanted: (row: BranchRow) => boolean, what: string): Promise<BranchRow> {
-    const deadline = Date.now() + DEADLINE_MS;
-    for (;;) {
-      const row = await this.row(branch);
-      if (wanted(row)) return row;
-      if (Date.now() > deadline) throw new Error(`${what} did not come; the row is ${JSON.stringify(row)}`);
-      await new Promise(resolve => setTimeout(resolve, 25));
-    }
+    let row = await this.row(branch);
+    const holds = async (): Promise<boolean> => wanted((row = await this.row(branch)));
+    await until(what, holds, { detail: () => `the row is ${JSON.stringify(row)}` });
+    return row;
   }
 
   async applied(branch: string, seq: number): Promise<BranchRow> {
@@ -200,17 +231,15 @@ export class HeadOffice {
 
   /** Waits until nothing is left in the queue, acknowledged ones included. */
   async drained(branch: string): Promise<void> {
-    const deadline = Date.now() + DEADLINE_MS;
     const connection = await connectBroker({
       url: `amqp://${sharedServers().broker.user}@${sharedServers().broker.host}:${sharedServers().broker.port}/${this.vhost}`,
       password: sharedServers().broker.password,
       purpose: 'test drained',
     });
     try {
-      while ((await connection.queueDepth(`tributary.batches.${branch}`)).messages > 0) {
-        if (Date.now() > deadline) throw new Error(`the queue of ${branch} was not drained`);
-        await new Promise(resolve => setTimeout(resolve, 25));
-      }
+      await until(`the end of the queue of ${branch}`, async () => {
+        return (await connection.queueDepth(`tributary.batches.${branch}`)).messages === 0;
+      });
     } finally {
       await connection.close();
     }

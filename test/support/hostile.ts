@@ -4,7 +4,9 @@
  */
 import type { Test } from 'tap';
 import type { BranchRow } from '../../applier/branches/stream-store.ts';
+import type { Fleet } from '../../applier/consume/fleet.ts';
 import { branchNames } from '../../shared/amqp-messages.ts';
+import type { Answer } from '../../shared/protocol.ts';
 import { quoteName } from '../../shared/sql.ts';
 import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import { upsert } from './hand-made-branch.ts';
@@ -27,14 +29,15 @@ export class HostileStage {
   readonly office: HeadOffice;
   readonly victim: HandMadeBranch;
   readonly bad: HandMadeBranch;
+  readonly fleet: Fleet;
   #sold = 0;
   #replaces: string | null = null;
 
   static async open(t: Test, choices: FleetChoices = {}): Promise<HostileStage> {
     const office = await HeadOffice.open();
     t.teardown(() => office.close());
-    await office.fleet(choices);
-    const stage = new HostileStage(office, await office.branch(VICTIM), await office.branch(BAD));
+    const fleet = await office.fleet(choices);
+    const stage = new HostileStage(office, fleet, await office.branch(VICTIM), await office.branch(BAD));
     const still = await office.branch(STILL);
     await still.hello();
     await still.send(still.make([upsert([[1, 'kept']])]));
@@ -45,8 +48,9 @@ export class HostileStage {
     return stage;
   }
 
-  private constructor(office: HeadOffice, victim: HandMadeBranch, bad: HandMadeBranch) {
+  private constructor(office: HeadOffice, fleet: Fleet, victim: HandMadeBranch, bad: HandMadeBranch) {
     this.office = office;
+    this.fleet = fleet;
     this.victim = victim;
     this.bad = bad;
   }
@@ -58,11 +62,18 @@ export class HostileStage {
     await this.office.applied(VICTIM, this.#sold);
   }
 
-  /** A new life of the bad branch: whatever halted it is over. */
+  /** A new life of the bad branch, and a person who lets it go on where it was halted for something malformed. */
   async renew(): Promise<void> {
+    const { halted } = await this.newLife();
+    if (halted !== null) await this.fleet.retry(BAD);
+  }
+
+  /** A new life of the bad branch, by its own means alone. */
+  async newLife(): Promise<Answer> {
     this.bad.newEpoch();
-    await this.bad.hello({ replaces: this.#replaces });
+    const answer = await this.bad.hello({ replaces: this.#replaces });
     this.#replaces = this.bad.epoch;
+    return answer;
   }
 
   /** The bad branch is halted. */

@@ -255,6 +255,9 @@ export class ModelAgent {
     switch (action.do) {
       case 'ignore':
         return;
+      case 'refuse':
+        if (this.#world.off === null) throw new Error(`an honest answer is refused: ${action.reason}`);
+        return;
       case 'stop':
         disk.superseded = true;
         return;

@@ -50,7 +50,7 @@ export function coreWithout(rule: Rule | null): ProtocolCore {
       return {
         ...WHOLE,
         judgeAnswer: (stream, answer, digestAt) =>
-          judgeAnswer(stream, { ...answer, baseEcho: Number.MAX_SAFE_INTEGER }, digestAt),
+          judgeAnswer(stream, { ...answer, baseEcho: stream.base.seq }, digestAt),
       };
     case 'a batch must follow the digest received':
       return {

@@ -112,6 +112,7 @@ function branch(now: Date, id: string, changes: Partial<BranchStatus>): BranchSt
     appliedSeq: 20_418,
     rowsWritten: 1_204_311,
     halted: null,
+    waiting: null,
     incompleteSince: null,
     quarantined: 0,
     verifiedAt: null,

@@ -5,7 +5,7 @@
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 
-const DEADLINE_MS = 15_000;
+const DEADLINE_MS = 120_000;
 const FRAME_END = 0xce;
 const [METHOD, HEADER, BODY] = [1, 2, 3];
 const FRAME_BODY_BYTES = 100_000;

@@ -37,6 +37,7 @@ export function spoolContents(spool: Spool): unknown {
     position: spool.position(),
     snapshot: spool.snapshot(),
     doneRequests: spool.doneRequests(),
+    serverSeen: { last: spool.serverSeen.last, asksToCompare: spool.serverSeen.asksToCompare },
   };
   return JSON.parse(JSON.stringify(contents)) as unknown;
 }
@@ -74,6 +75,7 @@ function fill(spool: Spool): void {
                   file: 'binlog.000001',
                   startOffset: 55,
                   committedAt: '2026-11-22T10:00:00.123456Z',
+                  originallyAt: '2026-11-22T09:59:59.123456Z',
                   fingerprint: '00c0ffee',
                   gtidSetBefore: '3e11fa47-71ca-11e1-9e33-c80aa9429562:1-6',
                 },
@@ -93,12 +95,16 @@ function fill(spool: Spool): void {
                 staleSince: '2026-11-22T09:00:00.000000Z',
                 queuedStaleSince: null,
                 rules: null,
+                askedEpochs: [],
+                askedCopies: [],
               },
             }
           : {}),
       }),
     );
   }
+  spool.serverSeen.see({ server: 'server-0', startedAt: 1_795_000_000, connection: 7 }, true);
+  spool.serverSeen.see({ server: 'server-1', startedAt: 1_795_100_000, connection: 8 }, false);
   spool.advance(KNOWN, '0e70c8f2-0000-4000-8000-000000000001');
 }
 

@@ -145,6 +145,13 @@ const TIMES: readonly TypeCase[] = [
     values: ["'2038-01-20 00:00:00'", "'2069-07-20 20:17:40.123456'", "'2106-02-06 06:28:14.999999'"],
     only: 'mariadb',
   },
+  ...[1, 2, 5, 6].map((n): TypeCase => ({
+    name: `timestamp_first${n}`,
+    type: `TIMESTAMP(${n}) NULL`,
+    values: ['FROM_UNIXTIME(0.5)', 'FROM_UNIXTIME(0.000001)', "'0000-00-00 00:00:00'", 'FROM_UNIXTIME(1.1)'],
+    only: 'mariadb',
+  })),
+  { name: 'year2', type: 'YEAR(2)', values: ["'00'", '0', '69', '70', '1999', '2024'], only: 'mariadb' },
 ];
 
 /** Texts that a character set can hold, in its own bytes. */
@@ -214,6 +221,29 @@ const BYTES: readonly TypeCase[] = [
   { name: 'longblob', type: 'LONGBLOB', values: ["REPEAT(X'00', 3000000)", "X'5c4e'"] },
 ];
 
+/** Unpacked, packed, packed with a zlib header (as the session is set), and empty. */
+const COMPRESSED: readonly TypeCase[] = [
+  ['varchar', 'VARCHAR(2000) COMPRESSED'],
+  ['varchar_short', 'VARCHAR(60) COMPRESSED CHARACTER SET latin1'],
+  ['varbinary', 'VARBINARY(255) COMPRESSED'],
+  ['tinytext', 'TINYTEXT COMPRESSED'],
+  ['text', 'TEXT COMPRESSED CHARACTER SET ucs2'],
+  ['mediumtext', 'MEDIUMTEXT COMPRESSED CHARACTER SET utf8mb3'],
+  ['blob', 'BLOB COMPRESSED'],
+  ['longblob', 'LONGBLOB COMPRESSED'],
+].map(([name, type]) => ({
+  name: `compressed_${name!}`,
+  type: type!,
+  values: [
+    "'short'",
+    "''",
+    "REPEAT('y', 60)",
+    "'né €'",
+    ...(/MEDIUM|LONG/.test(type!) ? ["REPEAT('x', 3000000)"] : []),
+  ],
+  only: 'mariadb' as const,
+}));
+
 const ST = (text: string, srid = 0): string => `ST_GeomFromText('${text}', ${srid})`;
 
 const OTHERS: readonly TypeCase[] = [
@@ -246,6 +276,17 @@ const OTHERS: readonly TypeCase[] = [
       ],
     }),
   ),
+  {
+    name: 'geometry_odd',
+    type: 'GEOMETRY',
+    values: [
+      'LINESTRING(POINT(1,1))',
+      ST('GEOMETRYCOLLECTION EMPTY'),
+      ST('POINT(1000 2000)', 4326),
+      ST('POINT(1 1)', 99999),
+    ],
+    only: 'mariadb',
+  },
   { name: 'point_srid', type: 'POINT SRID 4326', values: [ST('POINT(10 20)', 4326)], only: 'mysql' },
   {
     name: 'json',
@@ -267,6 +308,7 @@ const OTHERS: readonly TypeCase[] = [
       "'0.1'",
       "'1e-7'",
       "'123456789012345678901234567890'",
+      "'[4294967295, 4294967296, -4294967296, 1764500000000]'",
     ],
   },
   {
@@ -277,6 +319,17 @@ const OTHERS: readonly TypeCase[] = [
       "JSON_ARRAY(CAST('2024-01-01' AS DATE), CAST('-12:34:56.5' AS TIME(6)), CAST('2024-01-01 01:02:03.000004' AS DATETIME(6)))",
       "JSON_OBJECT('f', CAST(0.1 AS FLOAT), 'n', -0e0, 'dbl', 1.0e0)",
       "JSON_ARRAY(REPEAT('é', 70000))",
+      "JSON_OBJECT('p', CAST(19.90 AS DECIMAL(12,2)), 'q', CAST(19.9 AS DECIMAL(4,1)), 'whole', CAST(7 AS DECIMAL(5,0)), 'none', CAST('-0.00' AS DECIMAL(4,2)), 'dbl', 19.9e0)",
+      `JSON_ARRAY(CAST('12345678901234567890123456789' AS DECIMAL(29,0)), CAST('-${NINES}' AS DECIMAL(65,30)), CAST('0.1' AS DECIMAL(30,30)))`,
+      "JSON_OBJECT('u', CAST(5 AS UNSIGNED), 'i', 5, 'big', CAST(18446744073709551615 AS UNSIGNED), 'mid', CAST(70000 AS UNSIGNED), 'long', CAST(5000000000 AS UNSIGNED))",
+      'JSON_ARRAY(CAST(4294967295 AS SIGNED), CAST(4294967296 AS SIGNED), CAST(4294967295 AS UNSIGNED), CAST(4294967296 AS UNSIGNED), CAST(9007199254740993 AS SIGNED), CAST(-4294967297 AS SIGNED), CAST(9223372036854775807 AS SIGNED))',
+      'CAST(CAST(1.50 AS DECIMAL(5,2)) AS JSON)',
+      "CAST(CAST('0000-00-00' AS DATE) AS JSON)",
+      `JSON_OBJECT('a "quoted\\\\ key', JSON_ARRAY(1, JSON_OBJECT('', CAST('2024-02-31' AS DATE), 'é', CAST('0000-00-00 00:00:00' AS DATETIME)), '<DATE>"2024-01-01"', '!'), 'z', JSON_OBJECT('y', JSON_ARRAY(JSON_ARRAY(CAST('838:59:59' AS TIME), 'x'), 2.5)))`,
+      "JSON_OBJECT('vb', X'0102ff', 'empty', X'', 'long', REPEAT(X'00ff', 40), 'lines', REPEAT(X'41', 65535), 'mb', REPEAT(X'01', 70000), 'b', CAST('a' AS BINARY(3)))",
+      "JSON_ARRAY((SELECT v FROM JSON_TABLE('[5]', '$[*]' COLUMNS (v BIT(12) PATH '$')) x), (SELECT v FROM JSON_TABLE(JSON_ARRAY(X'0102'), '$[*]' COLUMNS (v BINARY(2) PATH '$')) x), (SELECT v FROM JSON_TABLE(JSON_ARRAY(X'0102'), '$[*]' COLUMNS (v BLOB PATH '$')) x), IF(1, X'0a', REPEAT(X'00', 17000000)))",
+      "JSON_ARRAY((SELECT v FROM JSON_TABLE('[\"2024-01-01 00:00:00.5\"]', '$[*]' COLUMNS (v TIMESTAMP(6) PATH '$')) x), CAST('2024-00-00 01:02:03.000004' AS DATETIME(6)))",
+      'JSON_MERGE_PRESERVE(JSON_ARRAY(CAST(1.0 AS DECIMAL(3,1)), 1.0e0, 1, TRUE, NULL), \'["x"]\')',
     ],
     only: 'mysql',
   },
@@ -341,7 +394,7 @@ const OTHERS: readonly TypeCase[] = [
 ];
 
 export function typeCases(flavor: Flavor): TypeCase[] {
-  return [...NUMBERS, ...TIMES, ...TEXTS, ...BYTES, ...OTHERS].filter(
+  return [...NUMBERS, ...TIMES, ...TEXTS, ...BYTES, ...COMPRESSED, ...OTHERS].filter(
     ({ only }) => only === undefined || only === flavor,
   );
 }

@@ -22,6 +22,7 @@ import { sharedServers } from '../../deploy/local/shared-servers.ts';
 import type { BrokerAddress, DatabaseAddress } from '../../deploy/local/shared-servers.ts';
 import { compareBranch, waitUntilEqual } from './compare.ts';
 import type { CompareOptions, Comparison } from './compare.ts';
+import { PATIENCE_MS } from './until.ts';
 import { Product, runCli } from '../../deploy/local/product.ts';
 import type { CliResult, Program } from '../../deploy/local/product.ts';
 
@@ -46,7 +47,7 @@ export interface BranchOptions {
   readonly environment?: Readonly<Record<string, string>>;
 }
 
-const API_DEADLINE_MS = 20_000;
+const API_DEADLINE_MS = 60_000;
 
 export async function createWorld(t: Test, options: WorldOptions = {}): Promise<World> {
   const world = await World.create(options);
@@ -89,12 +90,22 @@ export class World {
     const directory = mkdtempSync(join(tmpdir(), 'tw-'));
     const db = await openDatabase(options.headOffice ?? sharedServers().headOffice);
     const world = new World(id, directory, options, db);
-    await db.query(`CREATE DATABASE ${world.database}`);
-    await db.query(`USE ${world.database}`);
-    await world.managementApi('PUT', `/vhosts/${world.vhost}`);
-    const all = { configure: '.*', write: '.*', read: '.*' };
-    await world.managementApi('PUT', `/permissions/${world.vhost}/${encodeURIComponent(world.broker.user)}`, all);
+    try {
+      await world.#prepare();
+    } catch (error) {
+      // An open connection would keep the test's process alive.
+      db.destroy();
+      throw error;
+    }
     return world;
+  }
+
+  async #prepare(): Promise<void> {
+    await this.headOfficeDb.query(`CREATE DATABASE ${this.database}`);
+    await this.headOfficeDb.query(`USE ${this.database}`);
+    await this.managementApi('PUT', `/vhosts/${this.vhost}`);
+    const all = { configure: '.*', write: '.*', read: '.*' };
+    await this.managementApi('PUT', `/permissions/${this.vhost}/${encodeURIComponent(this.broker.user)}`, all);
   }
 
   /** Writes applier.yaml, or another one by another name, and starts it. Resolves when it is ready. */
@@ -163,8 +174,9 @@ export class World {
   }
 
   /** Runs a command of the applier with the configuration of the one named so. */
-  applierCli(args: readonly string[], name = 'applier'): Promise<CliResult> {
-    return runCli('applier', [...args, '--config', join(this.directory, name, 'applier.yaml')], this.environment);
+  applierCli(args: readonly string[], name = 'applier', deadlineMs?: number): Promise<CliResult> {
+    const config = join(this.directory, name, 'applier.yaml');
+    return runCli('applier', [...args, '--config', config], this.environment, deadlineMs);
   }
 
   compareOptions(branch: Branch, more: Partial<CompareOptions> = {}): CompareOptions {
@@ -183,7 +195,11 @@ export class World {
   }
 
   /** @throws at the deadline, with the first differences and the ends of the logs */
-  async waitUntilEqual(branch: Branch, deadlineMs = 60_000, more: Partial<CompareOptions> = {}): Promise<Comparison> {
+  async waitUntilEqual(
+    branch: Branch,
+    deadlineMs = PATIENCE_MS,
+    more: Partial<CompareOptions> = {},
+  ): Promise<Comparison> {
     try {
       return await waitUntilEqual(this.compareOptions(branch, more), { deadlineMs });
     } catch (error) {
@@ -195,15 +211,18 @@ export class World {
   /** One request to RabbitMQ's management API; the body of the answer, parsed. @throws on a status of 400 and above */
   async managementApi(method: 'GET' | 'PUT' | 'POST' | 'DELETE', path: string, body?: object): Promise<unknown> {
     const { host, managementPort, user, password } = this.broker;
-    const response = await fetch(`http://${host}:${managementPort}/api${path}`, {
-      method,
-      headers: {
-        authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`,
-        'content-type': 'application/json',
-      },
-      ...(method === 'PUT' || method === 'POST' ? { body: JSON.stringify(body ?? {}) } : {}),
-      signal: AbortSignal.timeout(API_DEADLINE_MS),
-    });
+    const send = (): Promise<Response> =>
+      fetch(`http://${host}:${managementPort}/api${path}`, {
+        method,
+        headers: {
+          authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`,
+          'content-type': 'application/json',
+        },
+        ...(method === 'PUT' || method === 'POST' ? { body: JSON.stringify(body ?? {}) } : {}),
+        signal: AbortSignal.timeout(API_DEADLINE_MS),
+      });
+    // The broker may just have closed the connection that was kept.
+    const response = await send().catch(() => send());
     const text = await response.text();
     if (!response.ok) throw new Error(`management API: ${method} ${path} answers ${response.status}: ${text}`);
     return text === '' ? null : (JSON.parse(text) as unknown);

@@ -9,6 +9,7 @@ import {
   readHello,
 } from '../../shared/amqp.ts';
 import type { ReceivedMessage } from '../../shared/amqp.ts';
+import { textsParsedBy } from '../support/parsed.ts';
 import type { Answer, Hello } from '../../shared/protocol.ts';
 
 const mark = { seq: 0, digest: 'a'.repeat(64) };
@@ -138,4 +139,50 @@ await t.test('a broker URL is taken apart', test => {
   test.match(parseBrokerUrl('amqp://u@h/a%2Fb'), { vhost: 'a/b' });
   test.throws(() => parseBrokerUrl('amqp://h/v'), { code: 'CONFIG_INVALID' }, 'without a user');
   test.end();
+});
+
+void t.test('a message that would unfold into more than any program makes is refused unparsed', async t => {
+  const members = `{${Array.from({ length: 20_000 }, (_, i) => `"k${i}":0`).join(',')}}`;
+  const tables = `{"v":1,"asks":[{"tables":[${'{},'.repeat(60_000)}{}]}]}`;
+  const bodies = { members, 'arrays in arrays': '['.repeat(200_000), tables, numbers: `[${'0,'.repeat(100_000)}0]` };
+  for (const [name, body] of Object.entries(bodies)) {
+    for (const read of [readHello, readAnswer]) {
+      t.throws(() => read(Buffer.from(body)), { code: 'MESSAGE_INVALID' }, name);
+      t.strictSame(await textsParsedBy(() => read(Buffer.from(body))), [], `${name}: nothing of it is parsed`);
+    }
+  }
+  const most = {
+    ...answer,
+    requests: Array.from({ length: 1_000 }, (_, i) => `request-${i}`),
+    asks: [
+      { id: 'v', kind: 'verify', tables: Array.from({ length: 1_000 }, (_, i) => ({ schema: 's', name: `t${i}` })) },
+    ],
+  };
+  t.strictSame(readAnswer(bytes(most)), most, 'what a head office asks for at most is read');
+});
+
+void t.test('headers without end are refused', t => {
+  const headers: Record<string, unknown> = {
+    branch: 'paris',
+    epoch: 'e',
+    seq: 1,
+    previous: mark.digest,
+    digest: mark.digest,
+  };
+  const message: ReceivedMessage = {
+    queue: 'q',
+    exchange: 'e',
+    routingKey: 'batch',
+    messageId: null,
+    type: 'batch',
+    userId: 'branch-paris',
+    redelivered: false,
+    headers,
+    body: Buffer.alloc(1),
+    deliveryTag: 1,
+  };
+  t.equal(readBatchHeader(message).seq, 1);
+  for (let i = 0; i < 100; i += 1) headers[`h${i}`] = i;
+  t.throws(() => readBatchHeader(message), { code: 'MESSAGE_INVALID', message: /headers/ });
+  t.end();
 });

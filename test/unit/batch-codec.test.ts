@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import type { BatchBody, Change, ColumnDescription, TableDescription, Value } from '../../shared/batch.ts';
 import { decodeBatch } from '../../shared/batch-decoder.ts';
 import { encodeBatch } from '../../shared/batch-encoder.ts';
+import { textsParsedBy } from '../support/parsed.ts';
 import { MAX_BUCKETS, TableSums } from '../../shared/row-sums.ts';
 
 const SOURCE = { server: 'u', gtidSet: '', file: 'binlog.000001', offset: 4, committedAt: null };
@@ -141,6 +142,62 @@ void t.test('a body that would unfold into millions of objects is refused unpars
   const [change] = decodeBatch(encodeBatch(large)).changes;
   const [value] = change?.op === 'upsert' ? (change.values[1] ?? []) : [];
   t.ok(String(value) === long, 'brackets and quotes in texts do not count');
+  t.end();
+});
+
+void t.test('a small body that would hold up the only thread is refused unparsed', async t => {
+  const members = (n: number): string => Array.from({ length: n }, (_, i) => `"k${i}":0`).join(',');
+  const bodies: Record<string, string> = {
+    'an object of 200,000 members, 20 KiB on the wire': `{"v":1,${members(200_000)}}`,
+    'blanks before the colons': `{"v" : 1,${members(200).replaceAll('":', '" \n:')}}`,
+    'members of an object in an object': `{"v":1,"tables":[{${members(1_000)}}]}`,
+    'a million members of small objects': `[${Array.from({ length: 250_000 }, (_, i) => `{"a${i}":0,"b":0,"c":0,"d":0}`).join(',')}]`,
+    'two million lists': `[${'[],'.repeat(2_000_000)}[]]`,
+    'four million lists in each other': '['.repeat(4 * 1024 * 1024),
+    'a list that ends before it begins': `]${'['.repeat(100)}`,
+    'three million values': `[${'0,'.repeat(3_000_000)}0]`,
+  };
+  for (const [name, text] of Object.entries(bodies)) {
+    t.throws(() => decodeBatch(packed(text)), { code: 'BATCH_INVALID' }, name);
+    t.strictSame(await textsParsedBy(() => decodeBatch(packed(text))), [], `${name}: nothing of it is parsed`);
+  }
+  t.equal((await textsParsedBy(() => decodeBatch(encodeBatch(GOOD)))).length, 1, 'a sound one is parsed');
+});
+
+void t.test('a long text that is no value is read, and refused where it is too long', t => {
+  const gtidSet = 'x'.repeat(2 * 1024 * 1024);
+  const long = { ...GOOD, source: { ...SOURCE, gtidSet } };
+  t.ok(decodeBatch(encodeBatch(long)).source.gtidSet === gtidSet);
+  const longer = { ...GOOD, source: { ...SOURCE, gtidSet: gtidSet.repeat(3) } };
+  t.throws(() => decodeBatch(encodeBatch(longer)), { code: 'BATCH_INVALID' });
+  t.end();
+});
+
+void t.test('what strings take in memory counts, not what they take on the wire', t => {
+  const text = (character: string, n: number): BatchBody =>
+    bodyOf([SALES], [{ ...SALE, rows: n, values: [[...Array(n).keys()], Array(n).fill(character)] }]);
+  const below = (character: string): string => character + 'x'.repeat(900_000);
+  t.equal(decodeBatch(encodeBatch(text(below('x'), 60))).changes.length, 1, 'of one byte a character');
+  for (const character of ['€', '\u0001']) {
+    const body = encodeBatch(text(below(character), 60));
+    t.ok(body.length < 20_000, 'next to nothing on the wire');
+    t.throws(() => decodeBatch(body), { code: 'BATCH_TOO_LARGE', message: /bytes of memory/ }, 'of two');
+  }
+  t.end();
+});
+
+void t.test('a definition of all tables that a branch may have is taken, and more is not', t => {
+  const columns = Array.from({ length: 30 }, (_, i) => ({ name: `column_${i}`, type: 'varchar(20)' }));
+  const all = bodyOf(
+    Array.from({ length: 4_096 }, (_, i) => ({ schema: 's', name: `t${i}`, columns })),
+    [],
+  );
+  t.equal(decodeBatch(encodeBatch(all)).tables.length, 4_096);
+  const wide = all.tables.map(table => ({ ...table, columns: [...columns, { name: 'x', type: 'int' }] }));
+  t.throws(() => decodeBatch(encodeBatch({ ...all, tables: wide }), { maxAllColumns: 4_096 * 30 }), {
+    code: 'BATCH_INVALID',
+    message: /more than 122880 columns/,
+  });
   t.end();
 });
 

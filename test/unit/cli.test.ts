@@ -7,8 +7,13 @@ import { formatError, runCli } from '../../shared/cli.ts';
 import type { CliSpec, CommandCall } from '../../shared/cli.ts';
 import { ConfigError } from '../../shared/config.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { createLogger } from '../../shared/logging.ts';
 import { nodeVersionFault } from '../../shared/node-version.ts';
+import { until } from '../support/until.ts';
+import { oneLined } from '../../shared/terminal-text.ts';
 
+/** Clears the screen in two ways, turns what follows round, and begins a line. */
+const HOSTILE = 'a\u001b[2J\u009b2J\u202egnp\nok';
 let calls: CommandCall[] = [];
 function record(call: CommandCall): Promise<undefined> {
   calls.push(call);
@@ -37,6 +42,16 @@ const spec: CliSpec = {
       summary: 'adds',
       options: [{ flags: '--out <file>', description: 'where to', required: true }],
       run: record,
+    },
+    {
+      usage: 'hostile',
+      summary: 'shows what somebody else has written',
+      json: true,
+      run: call => {
+        call.print({ name: HOSTILE }, `table ${oneLined({ name: HOSTILE }).name}\n  on two lines`);
+        call.note(HOSTILE);
+        return Promise.reject(new TributaryError('TARGET_SCHEMA', HOSTILE, { hint: HOSTILE }));
+      },
     },
     { usage: 'check', summary: 'checks', run: () => Promise.resolve(1) },
     { usage: 'fail', summary: 'fails', run: () => Promise.reject(new TributaryError('SPOOL_IO', 'disk')) },
@@ -88,6 +103,24 @@ void t.test('data is printed as text, or as JSON with --json', async t => {
   t.same(JSON.parse((await run('status', '--json')).out), { state: 'fine' });
 });
 
+void t.test('what somebody else has written is shown, and never obeyed by the terminal', async t => {
+  const obeyed = /(?!\n)[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/u;
+  const { out, err } = await run('hostile');
+  t.notMatch(out, obeyed);
+  t.notMatch(err, obeyed);
+  t.equal(out.split('\n').length, 3, 'a name makes no line of its own');
+  t.match(out, 'table a\\u001b[2J\\u009b2J\\u202egnp\\u000aok');
+  const json = (await run('hostile', '--json')).out;
+  t.notMatch(json, obeyed);
+  t.same(JSON.parse(json), { name: HOSTILE }, 'and whoever reads JSON has the very name');
+
+  let line = '';
+  const logger = createLogger({ level: 'info', name: 'test', destination: { write: text => void (line += text) } });
+  logger.info({ name: HOSTILE }, HOSTILE);
+  t.notMatch(line, obeyed);
+  t.match(JSON.parse(line), { name: HOSTILE, msg: HOSTILE });
+});
+
 void t.test('commands get their configuration, arguments and options', async t => {
   await run('status');
   t.equal(calls[0]?.configFile, '/etc/test.yaml');
@@ -128,7 +161,7 @@ async function signalled(
     'main.ts': `
       import { main } from ${JSON.stringify(cli)};
       await main({ name: 'x', description: 'x', version: '1', defaultConfig: 'x', commands: [{ usage: 'run', summary: 'x',
-        run: async ({ signal }) => { const keep = setInterval(() => {}, 1000); console.log('up'); ${body}; clearInterval(keep); return 0; } }] });
+        run: async ({ signal }) => { const keep = setInterval(() => {}, 1000); signal.addEventListener('abort', () => console.log('aborted')); console.log('up'); ${body}; clearInterval(keep); return 0; } }] });
     `,
   });
   // tap patches child processes through NODE_OPTIONS; the product is started without.
@@ -137,13 +170,12 @@ async function signalled(
   });
   let out = '';
   const exited = new Promise<number | null>(resolve => child.once('exit', code => resolve(code)));
-  for await (const chunk of child.stdout) {
-    out += String(chunk);
-    if (out.includes('up')) break;
-  }
-  for (const signal of signals) {
+  child.stdout.on('data', chunk => (out += String(chunk)));
+  await until('the program', () => out.includes('up'));
+  for (const [index, signal] of signals.entries()) {
+    // Two that come before the process has looked are one to the system.
+    if (index > 0) await until('the first to be heard', () => out.includes('aborted'));
     child.kill(signal);
-    await new Promise(resolve => setTimeout(resolve, 100));
   }
   return exited;
 }

@@ -89,10 +89,9 @@ void t.test('whatever is outside the grammar is refused', t => {
   t.end();
 });
 
+// In time that grows with the square of it, this would take hours.
 void t.test('a long hostile member list is read in linear time', t => {
-  const started = performance.now();
   t.throws(() => parseColumnType(`enum(${"''".repeat(1_000_000)}`), { code: 'BATCH_INVALID' });
   t.throws(() => parseColumnType(`enum('${"''".repeat(1_000_000)})`), { code: 'BATCH_INVALID' });
-  t.ok(performance.now() - started < 2_000);
   t.end();
 });

@@ -113,6 +113,20 @@ log: { level: loud }
   t.end();
 });
 
+void t.test('the page is encrypted beyond loopback, unless somebody says that it need not be', t => {
+  const load = (http: string): AgentConfig => loadAgentConfig(folder(t, `${MINIMAL}http: ${http}\n`));
+  for (const plain of [
+    '{ listen: "0.0.0.0:7641" }',
+    '{ listen: "[::]:7641", tls: {} }',
+    '{ listen: "10.8.0.21:7641" }',
+  ])
+    t.throws(() => load(plain), { message: /http\.listen.*tls: \{ mode: off \}/s }, plain);
+  t.equal(load('{ listen: "10.8.0.21:7641", tls: { mode: off } }').http.tls, null);
+  t.equal(load('{ listen: "127.0.0.1:7641" }').http.tls, null);
+  t.throws(() => load('{ listen: "127.0.0.1:7641", tls: { cert: page.pem } }'), { message: /page\.pem|cert and key/ });
+  t.end();
+});
+
 void t.test('a fault never shows a password, wherever somebody has put it', t => {
   const texts = [
     MINIMAL.replace('user: tributary', 'password: hunter2'),
@@ -222,7 +236,8 @@ void t.test('a secret shows itself to nobody', t => {
 void t.test('the examples load, as they are and with every key written out', t => {
   const directory = join(folder(t), '..');
   const pem = '-----BEGIN CERTIFICATE-----\n';
-  for (const name of ['ca.pem', 'client.pem', 'client.key']) writeFileSync(join(directory, name), pem, { mode: 0o600 });
+  for (const name of ['ca.pem', 'client.pem', 'client.key', 'page.pem', 'page.key'])
+    writeFileSync(join(directory, name), pem, { mode: 0o600 });
   writeFileSync(join(directory, 'hash.key'), 'k'.repeat(40), { mode: 0o600 });
   for (const [example, load] of [
     [exampleAgentConfig(), loadAgentConfig],

@@ -1,6 +1,16 @@
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:http';
-import { tmpdir } from 'node:os';
+import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -51,6 +61,60 @@ void t.test('only the daemon’s user may open the socket', async t => {
   const at = place(t);
   const server = await start(t, at, {});
   t.equal(statSync(server.path).mode & 0o777, 0o600);
+});
+
+/** The temporary folder of this test alone, in which the private one is looked for. */
+function temporary(t: Test): string {
+  const folder = mkdtempSync(join(tmpdir(), 'control-'));
+  const before = process.env['TMPDIR'];
+  process.env['TMPDIR'] = folder;
+  t.teardown(() => {
+    if (before === undefined) delete process.env['TMPDIR'];
+    else process.env['TMPDIR'] = before;
+    rmSync(folder, { recursive: true });
+  });
+  return join(folder, `tributary-${userInfo().uid}`);
+}
+
+const NOWHERE: ControlPlace = { program: 'applier', key: 'no such file', environment: {} };
+
+void t.test('a private folder that is not this user’s alone holds no socket', async t => {
+  const folder = temporary(t);
+  for (const mode of [0o777, 0o770, 0o705]) {
+    mkdirSync(folder);
+    chmodSync(folder, mode);
+    await t.rejects(start(t, NOWHERE, {}), /not this user/);
+    rmSync(folder, { recursive: true });
+  }
+  symlinkSync(mkdtempSync(join(tmpdir(), 'elsewhere-')), folder);
+  await t.rejects(start(t, NOWHERE, {}));
+  rmSync(folder);
+  mkdirSync(folder, { mode: 0o700 });
+  if (userInfo().uid === 0) {
+    chownSync(folder, 12345, 12345);
+    await t.rejects(start(t, NOWHERE, {}), /not this user/);
+    chownSync(folder, 0, 0);
+  }
+  await start(t, NOWHERE, {});
+});
+
+void t.test('a command asks no daemon that another user may have put there', async t => {
+  const folder = temporary(t);
+  const server = await start(t, NOWHERE, { token: () => Promise.resolve('told') });
+  t.equal(await callDaemon({ place: NOWHERE, command: 'token' }), 'told');
+  const refused = () => t.rejects(callDaemon({ place: NOWHERE, command: 'token' }), /another user/);
+  chmodSync(folder, 0o777);
+  await refused();
+  chmodSync(folder, 0o700);
+  if (userInfo().uid === 0) {
+    chownSync(folder, 12345, 12345);
+    await refused();
+    chownSync(folder, 0, 0);
+    chownSync(server.path, 12345, 12345);
+    await refused();
+    chownSync(server.path, 0, 0);
+  }
+  t.equal(await callDaemon({ place: NOWHERE, command: 'token' }), 'told');
 });
 
 void t.test('a fault in the daemon arrives with its code and cure', async t => {

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { Test } from 'tap';
 import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
+import { until as waitUntil } from '../support/until.ts';
 
 /** A server that says back what it hears, and remembers it, connection by connection. */
 class Echo {
@@ -46,13 +47,14 @@ class Client {
   }
 }
 
-async function setUp(t: Test) {
+/** @param now the link's clock */
+async function setUp(t: Test, now?: () => number) {
   const server = createServer();
   await new Promise<void>(done => server.listen(0, '127.0.0.1', done));
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('no port');
   const echo = new Echo(server);
-  const proxy = await FaultProxy.open(address.port);
+  const proxy = await FaultProxy.open(address.port, '127.0.0.1', now);
   const clients: Client[] = [];
   t.teardown(async () => {
     for (const client of clients) client.socket.destroy();
@@ -67,13 +69,7 @@ async function setUp(t: Test) {
   return { echo, proxy, connect };
 }
 
-async function until(what: string, check: () => boolean, deadlineMs = 3_000): Promise<void> {
-  const end = Date.now() + deadlineMs;
-  while (!check()) {
-    if (Date.now() > end) throw new Error(`waited for ${what}`);
-    await sleep(2);
-  }
-}
+const until = (what: string, check: () => boolean): Promise<void> => waitUntil(what, check, { everyMs: 2 });
 
 await t.test('a good link passes everything on, both ways, and an orderly end', async t => {
   const { echo, proxy, connect } = await setUp(t);
@@ -172,25 +168,34 @@ await t.test('cutAfter cuts in the middle of what is said, at exactly that byte'
 });
 
 await t.test('a delay holds every byte back, both ways', async t => {
-  const { proxy, connect } = await setUp(t);
+  let clock = 0;
+  const { echo, proxy, connect } = await setUp(t, () => clock);
   await proxy.set({ delayMs: 60 });
   const client = connect();
-  const start = performance.now();
   client.socket.write('x');
+  await sleep(100);
+  t.equal(proxy.passed('up'), 0, 'it is held');
+  clock = 60;
+  await until('it there', () => echo.heard[0]?.length === 1);
+  await sleep(100);
+  t.equal(proxy.passed('down'), 0, 'and so is the echo');
+  clock = 120;
   await until('the echo', () => client.heard === 1);
-  const took = performance.now() - start;
-  t.ok(took >= 115, `there and back takes twice the delay: ${took} ms`);
 });
 
 await t.test('a bandwidth limit is shared by all connections of a direction', async t => {
-  const { proxy, connect } = await setUp(t);
+  let clock = 0;
+  const { proxy, connect } = await setUp(t, () => clock);
   await proxy.set({ bytesPerSecond: 400_000 });
-  const start = performance.now();
   const clients = [connect(), connect()];
   for (const client of clients) client.socket.write(Buffer.alloc(40_000));
-  await until('both echoes', () => clients.every(client => client.heard === 40_000));
-  const took = performance.now() - start;
-  t.ok(took >= 190, `80 kB at 400 kB/s: ${took} ms`);
+  let most = 0;
+  await until('both echoes', () => {
+    clock += 1;
+    most = Math.max(most, proxy.passed('up') / clock);
+    return clients.every(client => client.heard === 40_000);
+  });
+  t.ok(most <= 400, `at most ${most} bytes by millisecond`);
 });
 
 await t.test('duplicate: the target hears everything twice, the client one answer', async t => {

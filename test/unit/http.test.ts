@@ -1,5 +1,7 @@
+import { readFileSync } from 'node:fs';
 import { request } from 'node:http';
 import type { IncomingHttpHeaders } from 'node:http';
+import { request as secureRequest } from 'node:https';
 import { connect } from 'node:net';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,6 +12,9 @@ import { TributaryError } from '../../shared/errors.ts';
 import { HttpError, loadAssets, startHttpServer } from '../../shared/http.ts';
 import type { HttpServer, HttpServerOptions, Route } from '../../shared/http.ts';
 import { silentLogger } from '../../shared/logging.ts';
+import { Secret } from '../../shared/secret.ts';
+import { pageOf } from '../../shared/token-command.ts';
+import { TestAuthority } from '../support/certificates.ts';
 
 const TOKEN = 'the token of this page, from its file';
 const JSON_TYPE = { 'content-type': 'application/json' };
@@ -102,6 +107,7 @@ void t.test('every answer carries the security headers', async t => {
   for (const path of ['/healthz', '/nothing', '/boom']) {
     const { headers } = await ask(server, path);
     t.match(headers['content-security-policy'], /default-src 'none'; script-src 'self'; style-src 'self'/, path);
+    t.match(headers['content-security-policy'], /frame-ancestors 'none'/, 'no other page may frame it');
     t.match(headers, {
       'x-content-type-options': 'nosniff',
       'x-frame-options': 'DENY',
@@ -157,11 +163,14 @@ void t.test('a POST needs the token', async t => {
   const missing = await ask(server, '/api/sync', { method: 'POST', headers: JSON_TYPE });
   t.match(missing.json(), { error: { code: 'TOKEN_MISSING' } });
   t.equal(missing.status, 401);
-  const wrong = await ask(server, '/api/sync', {
-    method: 'POST',
-    headers: { ...JSON_TYPE, 'x-tributary-token': 'guess' },
-  });
-  t.equal(wrong.status, 403);
+  const guesses = ['guess', '', ' ', TOKEN.slice(0, 1), TOKEN.slice(0, -1), `${TOKEN}x`, TOKEN.toUpperCase()];
+  for (const guess of guesses) {
+    const wrong = await ask(server, '/api/sync', {
+      method: 'POST',
+      headers: { ...JSON_TYPE, 'x-tributary-token': guess },
+    });
+    t.equal(wrong.status, 403, JSON.stringify(guess));
+  }
   t.same(posted, []);
   const right = await ask(server, '/api/sync', {
     method: 'POST',
@@ -187,7 +196,7 @@ void t.test('a POST of a type that a form can send is refused', async t => {
   t.same(posted, []);
 });
 
-void t.test('beyond loopback the page answers to addresses and to its own names alone, metrics to any', async t => {
+void t.test('beyond loopback the page answers to addresses and to its own names alone, metrics too', async t => {
   const server = await start(t, { listen: { host: '0.0.0.0', port: 0 }, names: ['hq.example.com'] });
   const status = async (host: string, path = '/api/status'): Promise<number> =>
     (await ask({ ...server, address: { ...server.address, host: '127.0.0.1' } }, path, { headers: { host } })).status;
@@ -196,7 +205,9 @@ void t.test('beyond loopback the page answers to addresses and to its own names 
   }
   t.equal(await status('rebound.evil.example'), 421);
   t.equal(await status('evil.example', '/'), 421);
-  t.equal(await status('monitoring-knows-it-as.example', '/metrics'), 200);
+  t.equal(await status('rebound.evil.example', '/metrics'), 421);
+  t.equal(await status('hq.example.com:7640', '/metrics'), 200);
+  t.equal(await status('balancer-knows-it-as.example', '/healthz'), 200);
 });
 
 void t.test('a POST from another origin is refused even with the token', async t => {
@@ -267,6 +278,62 @@ void t.test('closing ends a connection that says nothing', async t => {
   await server.close();
   await closed;
   t.pass('both ended');
+});
+
+void t.test('a reader who does not take its answer is cut off', async t => {
+  const large = 'x'.repeat(32 * 1024 * 1024);
+  const server = await start(t, {
+    routes: [{ method: 'GET', path: '/large', handle: () => ({ text: large }) }],
+    writeTimeoutMs: 200,
+  });
+  const socket = connect(server.address.port, '127.0.0.1');
+  t.teardown(() => socket.destroy());
+  const { promise: cut, resolve } = Promise.withResolvers<boolean>();
+  socket.on('error', () => undefined);
+  socket.on('close', () => {
+    resolve(true);
+  });
+  socket.write('GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  // Some of it is read, then nothing, and what has come by then only after the server has had time to cut.
+  socket.once('data', () => {
+    socket.pause();
+    setTimeout(() => socket.resume(), 1_000);
+  });
+  let read = 0;
+  socket.on('data', (chunk: Buffer) => (read += chunk.length));
+  t.equal(await cut, true);
+  t.ok(read < large.length, `${read} bytes`);
+  t.equal((await ask(server, '/healthz')).status, 200);
+});
+
+void t.test('with a certificate it speaks HTTPS, and nothing else', async t => {
+  const authority = await TestAuthority.create(t.testdir(), 'page');
+  const { cert, key } = await authority.issue('page', 'localhost');
+  const tls = { cert: readFileSync(cert, 'utf8'), key: Secret.of(readFileSync(key, 'utf8')) };
+  const server = await start(t, { tls });
+  t.equal(pageOf(server), `https://127.0.0.1:${server.address.port}/`);
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  const { port } = server.address;
+  const options = {
+    host: '127.0.0.1',
+    port,
+    path: '/healthz',
+    servername: 'localhost',
+    ca: readFileSync(authority.ca),
+  };
+  secureRequest(options, response => {
+    response.resume();
+    resolve(response.statusCode ?? 0);
+  })
+    .on('error', reject)
+    .end();
+  t.equal(await promise, 200);
+  await t.rejects(ask(server, '/healthz'), 'plain HTTP');
+  const other = await authority.issue('other', 'localhost');
+  await t.rejects(start(t, { tls: { ...tls, key: Secret.of(readFileSync(other.key, 'utf8')) } }), {
+    code: 'CONFIG_INVALID',
+    message: /http\.tls/,
+  });
 });
 
 void t.test('a port that is taken is a fault of the configuration', async t => {

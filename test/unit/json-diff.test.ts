@@ -69,7 +69,7 @@ void t.test('a member’s name may hold whatever JSON allows', t => {
     diff(REPLACE, '$."$.x[0]"', number(40)),
     diff(INSERT, '.__proto__', number(50)),
   ]);
-  t.equal(applyJsonDiffs(before, diffs), '{"q\\"": 10, "é": 20, "": 30, "$.x[0]": 40, "__proto": 5, "__proto__": 50}');
+  t.equal(applyJsonDiffs(before, diffs), '{"": 30, "q\\"": 10, "é": 20, "$.x[0]": 40, "__proto": 5, "__proto__": 50}');
   t.end();
 });
 
@@ -79,12 +79,39 @@ void t.test('a change whose place is not there is an error, never skipped', t =>
     diff(REMOVE, '.nowhere'),
     diff(REPLACE, '.a.b', number(1)),
     diff(INSERT, '.a[3]', number(1)),
+    diff(REPLACE, '.a[last-1]', number(1)),
+    diff(REPLACE, '.a[1]', number(1)),
+    diff(REMOVE, '[last]'),
     diff(REPLACE, '.a[*]', number(1)),
     diff(9, '.a', number(1)),
     diff(REMOVE, ''),
   ]) {
     t.throws(() => applyJsonDiffs(object({ a: 1 }), wrong), { name: 'MalformedJson' });
   }
-  t.throws(() => applyJsonDiffs(array(1), diff(INSERT, '[5]', number(1))), { name: 'MalformedJson' });
+  t.end();
+});
+
+void t.test('places count from the end, and a value that is no array is one of itself', t => {
+  const before = array(1, 2, 3);
+  t.equal(applyJsonDiffs(before, diff(REPLACE, '[last]', number(9))), '[1, 2, 9]');
+  t.equal(applyJsonDiffs(before, diff(REPLACE, '[last-2]', number(9))), '[9, 2, 3]');
+  t.equal(applyJsonDiffs(before, diff(REMOVE, '[last-1]')), '[1, 3]');
+  t.equal(applyJsonDiffs(before, diff(INSERT, '[last]', number(9))), '[1, 2, 9, 3]');
+  t.equal(applyJsonDiffs(before, diff(INSERT, '[last-9]', number(9))), '[9, 1, 2, 3]', 'beyond the front');
+  t.equal(applyJsonDiffs(before, diff(INSERT, '[9]', number(9))), '[1, 2, 3, 9]', 'beyond the end');
+  t.equal(applyJsonDiffs(object({ a: 1 }), diff(REPLACE, '.a[0]', number(9))), '{"a": 9}');
+  t.equal(applyJsonDiffs(object({ a: 1 }), diff(REPLACE, '[last].a[last]', number(9))), '{"a": 9}');
+  t.equal(applyJsonDiffs(object({ a: 1, b: 2 }), diff(REMOVE, '[0].a[last][0]')), '{"b": 2}');
+  t.throws(() => applyJsonDiffs(before, diff(REPLACE, '[last-3]', number(9))), { name: 'MalformedJson' });
+  t.end();
+});
+
+void t.test('members stand in the server’s order, whatever was added', t => {
+  const diffs = Buffer.concat([
+    diff(INSERT, '.bb', number(3)),
+    diff(INSERT, '.é', number(4)),
+    diff(INSERT, '.a', number(5)),
+  ]);
+  t.equal(applyJsonDiffs(object({ z: 1 }), diffs), '{"a": 5, "z": 1, "bb": 3, "é": 4}');
   t.end();
 });

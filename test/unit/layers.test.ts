@@ -1,7 +1,11 @@
-/** Dependencies run one way, and each foreign library has one door. A heuristic over import statements and SQL text. */
+/**
+ * Dependencies run one way, each foreign library has one door, and one file reads statements by patterns. A heuristic over
+ * import statements, SQL text and regular expressions.
+ */
 import { readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import t from 'tap';
+import ts from 'typescript';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 
@@ -78,6 +82,57 @@ void t.test('only shared/sql.ts quotes names for SQL', t => {
     offenders.map(({ path }) => path),
     [],
   );
+  t.end();
+});
+
+void t.test('only shared/table-name.ts, its like on the page, and SQL join a table’s names', t => {
+  // `${schema}.${name}`, with whatever between: two names with dots would become one.
+  const joining = /schema(?:\)|\b)\}[^`$]{0,4}\$\{|JSON\.stringify\(\[(?:\w+\.)?schema, (?:\w+\.)?(?:name|table)\]\)/;
+  const doors = ['shared/table-name.ts', 'shared/sql.ts', 'shared/web/page.js'];
+  t.match('`${table.schema}.${table.name}`', joining, 'it sees one');
+  const pages = ['agent/web/assets', 'applier/web/assets', 'shared/web'].flatMap(folder =>
+    readdirSync(join(ROOT, folder)).map(name => ({
+      path: `${folder}/${name}`,
+      text: readFileSync(join(ROOT, folder, name), 'utf8'),
+    })),
+  );
+  const offenders = [...sources, ...pages].filter(({ path, text }) => !doors.includes(path) && joining.test(text));
+  t.same(
+    offenders.map(({ path }) => path),
+    [],
+  );
+  t.end();
+});
+
+/** The regular expressions of a file, as they are written. */
+function expressionsOf({ path, text }: Source): string[] {
+  const found: string[] = [];
+  const visit = (node: ts.Node): void => {
+    if (ts.isRegularExpressionLiteral(node)) found.push(node.text);
+    if (ts.isIdentifier(node) && node.text === 'RegExp' && !ts.isTypeReferenceNode(node.parent)) found.push(node.text);
+    ts.forEachChild(node, visit);
+  };
+  visit(ts.createSourceFile(path, text, ts.ScriptTarget.Latest, true));
+  return found;
+}
+
+void t.test('only agent/capture/sql-tokens.ts reads statements by regular expressions', t => {
+  const reader = 'agent/capture/sql-tokens.ts';
+  const handed = /^agent\/capture\/(?:sql-tokens|query-text|statements|ddl-statements|ddl-effects)\.ts$/;
+  // A comment or a quote between two words of a statement would deceive each of these.
+  const words =
+    /\b(?:ADD|ALTER|CASCADE|CONSTRAINT|CREATE|DATABASE|DELETE|DROP|ENGINE|FOREIGN|GRANT|INDEX|INSERT|PARTITION|PRIMARY|REFERENCES|RENAME|REVOKE|SELECT|TABLE|TRUNCATE|UNIQUE|UPDATE|VERSIONING)\b/i;
+  const offenders = sources
+    .filter(({ path }) => path.startsWith('agent/') && path !== reader)
+    .flatMap(source => {
+      const handles = handed.test(source.path) || source.imports.some(name => handed.test(name));
+      return expressionsOf(source)
+        .filter(expression => handles || words.test(expression.replaceAll(/\\./g, ' ')))
+        .map(expression => `${source.path}: ${expression}`);
+    });
+  t.same(offenders, []);
+  const asBefore = { path: 'x.ts', text: String.raw`/\bDROP\s+(?:FOREIGN|CONSTRAINT)\b/i.test(text)`, imports: [] };
+  t.ok(expressionsOf(asBefore).some(expression => words.test(expression.replaceAll(/\\./g, ' '))));
   t.end();
 });
 

@@ -188,6 +188,22 @@ await t.test('no more leaves than the rate allows, over any span of time, whatev
   test.end();
 });
 
+await t.test('a clock that was set back or forward neither stops sending nor lets a flood out', test => {
+  const HOUR = 3_600_000;
+  const limit = new RateLimit(1_000, 10 * HOUR);
+  limit.spend(3_000, 10 * HOUR);
+  test.equal(limit.waitMs(10 * HOUR), 2_001);
+  const back = 9 * HOUR;
+  test.equal(limit.waitMs(back), 2_001, 'nothing is taken away');
+  test.equal(limit.waitMs(back + 1_000), 1_001, 'and it fills by the clock as it is now');
+  test.equal(limit.waitMs(back + 2_001), 0);
+  const ahead = 20 * HOUR;
+  test.equal(limit.waitMs(ahead), 0);
+  limit.spend(1_001, ahead);
+  test.not(limit.waitMs(ahead), 0, 'one second’s worth at most was saved up');
+  test.end();
+});
+
 await t.test('back-off doubles to its ceiling, its upper half at random', test => {
   const plan = { firstMs: 1_000, maxMs: 60_000 };
   test.same(

@@ -71,9 +71,9 @@ void t.test('a set whose table is not there yet is asked for', async t => {
 void t.test('sql_mode says how quotes are to be read', t => {
   const charsets = ServerCharsets.builtIn(false);
   const quoting = (sqlMode: number) =>
-    queryText({ schema: '', sql: Buffer.from("COMMENT 'a\\'"), status: status(sqlMode, UTF8) }, charsets).quoting;
-  t.same(quoting(0), { backslash: true, ansi: false });
-  t.same(quoting(4), { backslash: true, ansi: true });
-  t.same(quoting(0x10_0000), { backslash: false, ansi: false });
+    queryText({ schema: '', sql: Buffer.from("COMMENT 'a\\'"), status: status(sqlMode, UTF8) }, charsets).dialect;
+  t.same(quoting(0), { backslash: true, ansi: false, nbspIsBlank: false });
+  t.same(quoting(4), { backslash: true, ansi: true, nbspIsBlank: false });
+  t.same(quoting(0x10_0000), { backslash: false, ansi: false, nbspIsBlank: false });
   t.end();
 });

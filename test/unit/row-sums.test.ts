@@ -27,8 +27,6 @@ void t.test('a value is the same in a wider column', t => {
     ['float', 0.1, '0.10000000149011612'],
     ['float', '-0', '-0'],
     ['double', 1e300, '1e300', '1e+300'],
-    ['json', '{"b": 1.50, "a": [1, "x"]}', '{"a":[1,"\\u0078"],"b":1.5}'],
-    ['json', '123456789012345678901234567890', '1.2345678901234568e29'],
   ] as const) {
     for (const value of same) t.equal(canonical(value, type), canonical(same[0], type), `${type} ${value}`);
   }
@@ -57,6 +55,8 @@ void t.test('values that differ are told apart', t => {
       '"s"',
     ],
     ['json', '9007199254740993', '9007199254740992', '18446744073709551615', '18446744073709551616'],
+    ['json', '9.007199254740994e15', '!<DECIMAL>9007199254740993.25', '!<DECIMAL>9007199254740993.250'],
+    ['json', '1.5', '!<DECIMAL>1.5', '"2024-01-01"', '!<DATE>"2024-01-01"', '5', '!<UNSIGNED INTEGER>5'],
     ['json', '{"__proto__": 1}', '{"__proto__": 2}', '{"a": 2}'],
     ['varchar(9)', 'a', 'A', 'a ', '', 'ä'],
   ] as const) {

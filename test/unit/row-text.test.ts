@@ -8,8 +8,11 @@ import { columnType } from '../../shared/column-type.ts';
 
 function tableOf(types: readonly string[], identity: Identity = 'columns'): TargetTable {
   const description = { schema: 's', name: 't', columns: types.map((type, i) => ({ name: `c${i}`, type })) };
-  const columns = types.map((type, i) => ({ name: `c${i}`, sql: `\`c${i}\``, type: columnType(type) }));
-  return { description, sql: '`d`.`t`', columns, key: [0], identity };
+  const columns = types.map((text, i) => {
+    const type = columnType(text);
+    return { name: `c${i}`, sql: `\`c${i}\``, type, target: type };
+  });
+  return { name: 't', definition: '', description, sql: '`d`.`t`', columns, key: [0], identity };
 }
 
 const textOf = (table: TargetTable, columns: Value[][]): string =>
@@ -111,11 +114,16 @@ void t.test('a plan’s table carries what rows need', t => {
       bytes: 0,
       primaryKey: ['_branch', 'id'],
       otherUniqueIndexes: [],
+      engine: 'InnoDB',
+      triggers: [],
+      foreignKeys: [],
+      definition: '',
       columns: ['_branch', 'id', '_batch', '_changed_at'].map(name => ({
         name,
         columnType: 'int',
         nullable: false,
         hasDefault: false,
+        needsValue: false,
         generated: false,
         collation: null,
       })),

@@ -14,3 +14,32 @@ void t.test('a schema matters if a pattern could match a table of it, whatever t
   t.notOk(may('mysql', '*.*'), 'the servers’ own');
   t.end();
 });
+
+void t.test('a dot of a name is none between names', t => {
+  const choose = (include: string[], more: { map?: Record<string, string>; columns?: Record<string, 'omit'> } = {}) =>
+    createSelection({ include, exclude: [], map: {}, ...more });
+  t.ok(choose(['a.*']).captures('a', 'b.c'));
+  t.notOk(choose(['a.*']).captures('a.b', 'c'), 'another schema');
+  t.notOk(choose(['a.b*']).captures('a.b', 'c'));
+  t.ok(choose(['`a.b`.*']).captures('a.b', 'c'));
+  t.notOk(choose(['`a.b`.*']).captures('a', 'b.c'));
+  t.notOk(choose(['a?b']).captures('a', 'b'), 'a question mark is one character of a name');
+  t.ok(choose(['`a.*`.c']).mayCaptureIn('a.b'));
+  t.notOk(choose(['a.*']).mayCaptureIn('a.b'));
+  t.notOk(choose(['a.b.c']).captures('a', 'b.c'), 'neither of the two, where an old spool has it');
+  t.notOk(choose(['a.b.c']).captures('a.b', 'c'));
+
+  const mapped = choose(['*'], { map: { '`a.b`.c': 'd' } });
+  t.equal(mapped.targetName('a.b', 'c'), 'd');
+  t.equal(mapped.targetName('a', 'b.c'), 'b.c');
+  t.equal(mapped.sourceName('a.b', 'd'), 'c');
+  t.equal(mapped.sourceName('a', 'd'), 'd');
+
+  const columns = choose(['*'], { columns: { 'a.`b.c`.secret': 'omit' } });
+  t.equal(columns.column('a', 'b.c', 'secret'), 'omit');
+  t.equal(columns.column('a.b', 'c', 'secret'), null);
+  t.equal(columns.column('a', 'b', 'c.secret'), null);
+  t.not(columns.columnsFingerprint('a', 'b.c'), '');
+  t.equal(columns.columnsFingerprint('a.b', 'c'), '');
+  t.end();
+});

@@ -1,6 +1,7 @@
 /** The snapshotter beside the stream, with a source that is scripted to the moment. */
 import { pino } from 'pino';
 import t from 'tap';
+import { TroubleWatch } from '../../agent/capture/trouble.ts';
 import { createSelection } from '../../agent/capture/selection.ts';
 import { ServerCharsets } from '../../agent/capture/server-charsets.ts';
 import { SourceConnection } from '../../agent/capture/source.ts';
@@ -12,20 +13,21 @@ import {
   queueTables,
   queueWhole,
 } from '../../agent/snapshot/progress.ts';
+import type { KeyRecorder } from '../../agent/capture/batcher.ts';
+import type { CaptureSink } from '../../agent/capture/sink.ts';
+import type { Spool } from '../../agent/spool/spool.ts';
 import { Snapshotter } from '../../agent/snapshot/snapshotter.ts';
 import { decodeBatch } from '../../shared/batch-decoder.ts';
 import { Replica } from '../support/capture-rig.ts';
 import { FILE, IDENTITY, SALE, START, UUID, beginGroup, newSink } from '../support/hand-fed-sink.ts';
 import { openSpool, temporaryDirectory } from '../support/spool-tools.ts';
+import { until } from '../support/until.ts';
 
 const sleep = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms));
 
-void t.test('a chunk is not read while a group is open that it would neither note nor see', async t => {
-  const spool = openSpool(temporaryDirectory());
-  spool.newEpoch({ ...beginProgress('s', true, [{ ...SALE, estimatedRows: 1 }]), started: true }, START);
-  const sink = newSink(spool, START);
-  let visible = '';
-  const source = Object.assign(Object.create(SourceConnection.prototype) as SourceConnection, {
+/** A source with the table SALE; what is read of it is the test's. */
+function sourceOf(more: Partial<Pick<SourceConnection, 'cells' | 'waitUntilVisible'>>): SourceConnection {
+  return Object.assign(Object.create(SourceConnection.prototype) as SourceConnection, {
     identity: () => Promise.resolve(IDENTITY),
     rows: (sql: string) => {
       const of = { ts: 'shop', tn: 'sale' };
@@ -33,17 +35,22 @@ void t.test('a chunk is not read while a group is open that it would neither not
       if (!sql.includes('COLUMNS')) return Promise.resolve([{ ...of, estimate: '1', type: 'BASE TABLE' }]);
       return Promise.resolve(['id', 'v'].map(name => ({ ...of, name, base: 'int', full: 'int' })));
     },
-    waitUntilVisible: (gtids: string) => {
-      visible = gtids;
-      return Promise.resolve();
-    },
-    // The group's commit is in the binlog, and not yet seen by a SELECT that does not wait for it.
-    cells: () => Promise.resolve([['1', visible === `${UUID}:1` ? '200' : '100', '1'].map(cell => Buffer.from(cell))]),
+    waitUntilVisible: () => Promise.resolve(),
     binlogEnd: () => Promise.resolve({ file: FILE, offset: 1000, gtidSet: '' }),
     destroy: () => undefined,
+    ...more,
   });
-  const stop = new AbortController();
-  const running = new Snapshotter({
+}
+
+/** A spool whose snapshot of SALE is about to copy its rows. */
+function begunSpool(): Spool {
+  const spool = openSpool(temporaryDirectory());
+  spool.newEpoch({ ...beginProgress('s', true, [{ ...SALE, estimatedRows: 1 }]), started: true }, START);
+  return spool;
+}
+
+function snapshotter(source: SourceConnection, spool: Spool, sink: CaptureSink): Snapshotter {
+  return new Snapshotter({
     connect: () => Promise.resolve(source),
     identity: IDENTITY,
     selection: createSelection({ include: ['*.*'], exclude: [], map: {} }),
@@ -51,22 +58,68 @@ void t.test('a chunk is not read while a group is open that it would neither not
     spool,
     sink,
     logger: pino({ level: 'silent' }),
+    trouble: new TroubleWatch(Date.now),
   });
-  beginGroup(sink, 1, 100);
-  sink.table(SALE)?.insert(1, [[1], [200]]);
-  const done = running.run(stop.signal);
-  await sleep(50);
-  sink.end({ gtid: `${UUID}:1`, file: FILE, endOffset: 500, fingerprint: '00000000' });
-  for (let i = 0; i < 100 && spool.snapshot()?.finished !== true; i++) {
-    await sleep(20);
+}
+
+/** Goes on until the snapshot has ended. @returns what the head office would hold */
+async function finish(spool: Spool, sink: CaptureSink, stop: AbortController, done: Promise<void>): Promise<Replica> {
+  await until('the end of the snapshot', () => {
     sink.heartbeat({ file: FILE, offset: 1000 });
-  }
+    return spool.snapshot()?.finished === true;
+  });
   stop.abort();
   await done;
   const replica = new Replica();
   for (let seq = 1; seq <= spool.stream().head.seq; seq++) replica.take(decodeBatch(spool.read(seq)!.body));
-  t.same(replica.rows('sale'), [{ id: 1, v: 200 }]);
   spool.close();
+  return replica;
+}
+
+void t.test('a chunk is not read while a group is open that it would neither note nor see', async t => {
+  const spool = begunSpool();
+  const sink = newSink(spool, START);
+  let visible = '';
+  const source = sourceOf({
+    waitUntilVisible: (gtids: string) => {
+      visible = gtids;
+      return Promise.resolve();
+    },
+    // The group's commit is in the binlog, and not yet seen by a SELECT that does not wait for it.
+    cells: () => Promise.resolve([['1', visible === `${UUID}:1` ? '200' : '100', '1'].map(cell => Buffer.from(cell))]),
+  });
+  const stop = new AbortController();
+  beginGroup(sink, 1, 100);
+  sink.table(SALE)?.insert(1, [[1], [200]]);
+  const done = snapshotter(source, spool, sink).run(stop.signal);
+  await sleep(50);
+  sink.end({ gtid: `${UUID}:1`, file: FILE, endOffset: 500, fingerprint: '00000000' });
+  t.same((await finish(spool, sink, stop, done)).rows('sale'), [{ id: 1, v: 200 }]);
+});
+
+void t.test('a chunk is void when more keys were changed meanwhile than are noted', async t => {
+  const spool = begunSpool();
+  const sink = newSink(spool, START);
+  const record = sink.record.bind(sink);
+  let note: KeyRecorder | null = null;
+  sink.record = (schema, name, recorder) => record(schema, name, (note = recorder));
+  const read: number[] = [];
+  const source = sourceOf({
+    cells: sql => {
+      read.push(Number(/LIMIT (\d+)/.exec(sql)?.[1]));
+      if (read.length > 1) return Promise.resolve([]);
+      // Half a million other keys, and then the row that is being read.
+      for (let key = -1; key >= -500_001; key -= 1) note?.(key, 1);
+      beginGroup(sink, 1, 500);
+      sink.table(SALE)?.delete(1, [[1]]);
+      sink.end({ gtid: `${UUID}:1`, file: FILE, endOffset: 900, fingerprint: '00000000' });
+      return Promise.resolve([['1', '100', '1'].map(cell => Buffer.from(cell))]);
+    },
+  });
+  const stop = new AbortController();
+  const done = snapshotter(source, spool, sink).run(stop.signal);
+  t.same((await finish(spool, sink, stop, done)).rows('sale'), [], 'the row is gone, whatever was read');
+  t.same(read, [1_000, 250], 'and a smaller chunk is read in its place');
 });
 
 void t.test('"captured through" moves with what the server was asked, not with a heartbeat of unknown age', t => {
@@ -98,14 +151,21 @@ void t.test('what is queued while a snapshot begins waits for the next one', t =
     { schema: 'shop', name: 'b' },
   ];
   const seen = queueTables(beginProgress('old', false, []), [a]);
-  const now = markStale(queueRequests(queueWhole(queueTables(seen, [a, b])), ['r1']), '2026-11-23T10:00:00Z');
+  const now = markStale(
+    queueRequests(queueWhole(queueTables(seen, [a, b])), [{ id: 'r1', tables: null }], 0),
+    '2026-11-23T10:00:00Z',
+  );
   const next = follow(beginProgress('new', false, []), seen, now);
   t.match(next, { queued: [b], queuedWhole: true, queuedRequests: ['r1'], queuedStaleSince: '2026-11-23T10:00:00Z' });
   t.same(next.requests, []);
   const last = follow(beginProgress('newer', true, []), next, next);
   t.match(last, { queued: [], queuedWhole: false, queuedRequests: [], requests: ['r1'], queuedStaleSince: null });
   t.equal(last.staleSince, '2026-11-23T10:00:00Z');
-  t.equal(queueRequests({ ...last, finished: false }, ['r1']).queuedWhole, false, 'a request that is being served');
+  t.equal(
+    queueRequests({ ...last, finished: false }, [{ id: 'r1', tables: null }], 0).queuedWhole,
+    false,
+    'a request that is being served',
+  );
   t.end();
 });
 

@@ -1,7 +1,9 @@
 import t from 'tap';
 import { classifyStatement } from '../../agent/capture/statements.ts';
+import type { Dialect } from '../../agent/capture/sql-tokens.ts';
+import { MARIADB, MYSQL } from '../support/dialects.ts';
 
-const kindOf = (text: string) => classifyStatement(text, 'shop').kind;
+const kindOf = (text: string) => classifyStatement(text, 'shop', MARIADB).kind;
 
 void t.test('statements that change no table are harmless', t => {
   const harmless = [
@@ -34,8 +36,8 @@ void t.test('transaction control is told apart', t => {
   t.equal(kindOf('COMMIT'), 'commit');
   t.equal(kindOf('COMMIT /* implicit, from Xid_log_event */'), 'commit');
   t.equal(kindOf('ROLLBACK'), 'rollback');
-  t.same(classifyStatement('SAVEPOINT `a``b`', ''), { kind: 'savepoint', name: 'a`b' });
-  t.same(classifyStatement('ROLLBACK WORK TO SAVEPOINT sp1', ''), { kind: 'rollback-to', name: 'sp1' });
+  t.same(classifyStatement('SAVEPOINT `a``b`', '', MARIADB), { kind: 'savepoint', name: 'a`b' });
+  t.same(classifyStatement('ROLLBACK WORK TO SAVEPOINT sp1', '', MARIADB), { kind: 'rollback-to', name: 'sp1' });
   t.equal(kindOf("XA START X'61',X'',1"), 'xa-start');
   t.equal(kindOf("XA COMMIT X'61',X'',1"), 'xa-commit');
   t.end();
@@ -62,8 +64,11 @@ void t.test('row changes as statements are recognised', t => {
 
 void t.test('SET STATEMENT is about the statement behind its FOR', t => {
   const set = "SET STATEMENT lock_wait_timeout = (SELECT 1 FROM x FOR UPDATE), sql_mode = 'FOR' FOR ";
-  t.same(classifyStatement(`${set}TRUNCATE t`, 'shop'), { kind: 'truncate', table: { schema: 'shop', name: 't' } });
-  t.match(classifyStatement(`${set}ALTER TABLE t RENAME TO u`, 'shop'), {
+  t.same(classifyStatement(`${set}TRUNCATE t`, 'shop', MARIADB), {
+    kind: 'truncate',
+    table: { schema: 'shop', name: 't' },
+  });
+  t.match(classifyStatement(`${set}ALTER TABLE t RENAME TO u`, 'shop', MARIADB), {
     kind: 'ddl',
     ddl: { kind: 'alter-table', renames: [{ from: { name: 't' }, to: { name: 'u' } }] },
   });
@@ -72,14 +77,14 @@ void t.test('SET STATEMENT is about the statement behind its FOR', t => {
 
 void t.test('quotes are read by the session’s sql_mode', t => {
   const sql = String.raw`ALTER TABLE t COMMENT = 'c:\', RENAME TO u, COMMENT = ''`.replace('\\\\', '\\');
-  const renames = (quoting?: Parameters<typeof classifyStatement>[2]) => {
-    const statement = classifyStatement(sql, 'shop', quoting);
+  const renames = (session: Partial<Dialect> = {}) => {
+    const statement = classifyStatement(sql, 'shop', { ...MYSQL, ...session });
     return statement.kind === 'ddl' ? statement.ddl.renames.length : null;
   };
   t.equal(renames(), 0, 'the backslash takes the quote, and all that follows is the comment');
-  t.equal(renames({ backslash: false, ansi: false }), 1, 'NO_BACKSLASH_ESCAPES');
+  t.equal(renames({ backslash: false }), 1, 'NO_BACKSLASH_ESCAPES');
   t.same(
-    classifyStatement('TRUNCATE "a\\"', 'shop', { backslash: true, ansi: true }),
+    classifyStatement('TRUNCATE "a\\"', 'shop', { ...MYSQL, ansi: true }),
     { kind: 'truncate', table: { schema: 'shop', name: 'a\\' } },
     'ANSI_QUOTES',
   );
@@ -87,12 +92,15 @@ void t.test('quotes are read by the session’s sql_mode', t => {
 });
 
 void t.test('TRUNCATE names its table, however it is written', t => {
-  t.same(classifyStatement('TRUNCATE TABLE `a``b`.`c.d`', 'shop'), {
+  t.same(classifyStatement('TRUNCATE TABLE `a``b`.`c.d`', 'shop', MARIADB), {
     kind: 'truncate',
     table: { schema: 'a`b', name: 'c.d' },
   });
-  t.same(classifyStatement('truncate/**/t', 'shop'), { kind: 'truncate', table: { schema: 'shop', name: 't' } });
-  t.same(classifyStatement('DELETE FROM `shop`.`mem`', 'x'), {
+  t.same(classifyStatement('truncate/**/t', 'shop', MARIADB), {
+    kind: 'truncate',
+    table: { schema: 'shop', name: 't' },
+  });
+  t.same(classifyStatement('DELETE FROM `shop`.`mem`', 'x', MARIADB), {
     kind: 'truncate',
     table: { schema: 'shop', name: 'mem' },
   });
@@ -115,7 +123,7 @@ void t.test('DDL names every table that it touches', t => {
     'DROP DATABASE IF EXISTS `old`': ['drop-database', []],
   };
   for (const [text, [kind, tables]] of Object.entries(expected)) {
-    const statement = classifyStatement(text, 'shop');
+    const statement = classifyStatement(text, 'shop', MARIADB);
     if (statement.kind !== 'ddl') {
       t.fail(`${text} is ${statement.kind}`);
       continue;
@@ -127,14 +135,14 @@ void t.test('DDL names every table that it touches', t => {
       text,
     );
   }
-  const dropped = classifyStatement('DROP DATABASE IF EXISTS `old`', 'shop');
+  const dropped = classifyStatement('DROP DATABASE IF EXISTS `old`', 'shop', MARIADB);
   t.equal(dropped.kind === 'ddl' && dropped.ddl.schema, 'old');
   t.end();
 });
 
 void t.test('an XA transaction has one name, however it is spelled', t => {
   const xid = (sql: string) => {
-    const statement = classifyStatement(sql, 'shop');
+    const statement = classifyStatement(sql, 'shop', MARIADB);
     return 'xid' in statement ? statement.xid : statement.kind;
   };
   t.equal(xid("XA START X'616263',X'',1"), '616263,,1');

@@ -1,8 +1,9 @@
 import t from 'tap';
 import fc from 'fast-check';
-import { holds, isCheapWidening, parseServerType, targetType, widen } from '../../applier/apply/target-column.ts';
-import { planTable } from '../../applier/apply/target-table.ts';
-import type { ServerTable } from '../../applier/apply/target-table.ts';
+import type { ServerTable } from '../../applier/apply/server-table.ts';
+import { parseServerType, roomyType, targetType } from '../../applier/apply/target-column.ts';
+import { hasLost, planTable } from '../../applier/apply/target-table.ts';
+import { holds, isCheapWidening, widen } from '../../applier/apply/widening.ts';
 import type { TableDescription } from '../../shared/batch.ts';
 import { formatColumnType, parseColumnType } from '../../shared/column-type.ts';
 
@@ -24,6 +25,7 @@ function serverOf(columns: Record<string, string>, bytes = 0): ServerTable {
     columnType,
     nullable,
     hasDefault: false,
+    needsValue: false,
     generated: false,
     collation: /char|text/.test(columnType) ? (nullable ? 'utf8mb4_0900_ai_ci' : 'utf8mb4_0900_bin') : null,
   });
@@ -38,6 +40,10 @@ function serverOf(columns: Record<string, string>, bytes = 0): ServerTable {
     ],
     primaryKey: ['_branch', ...entries.filter(([, type]) => type.endsWith(' key')).map(([name]) => name)],
     otherUniqueIndexes: [],
+    engine: 'InnoDB',
+    triggers: [],
+    foreignKeys: [],
+    definition: '',
   };
 }
 
@@ -109,14 +115,16 @@ void t.test('a wider text within its class of length bytes is cheap, all else a 
   t.match(plan('int', 'varchar(5)'), { cost: 'rebuild', sql: /MODIFY `v` varchar\(20\) .* NULL$/ });
   t.match(plan('varchar(5)', 'decimal(30,10)'), { sql: /MODIFY `v` varchar\(33\) / });
   t.match(plan('text', 'datetime(6)'), { do: 'use' });
+  t.match(plan('blob', 'text'), { do: 'use' });
   for (const [have, want] of [
     ['double', 'varchar(5)'],
-    ['year', 'varchar(5)'],
-    ['float', 'double'],
-    ['date', 'datetime(0)'],
-    ['time(0)', 'datetime(0)'],
+    ['double', 'bigint'],
+    ['float', 'decimal(10,2)'],
+    ['bit(8)', 'varchar(5)'],
+    ['geometry', 'json'],
   ]) {
-    t.throws(() => plan(have!, want!), { code: 'TARGET_SCHEMA', message: /column v is/ }, `${have} ${want}`);
+    const refusal = { code: 'TARGET_SCHEMA', message: /column v is/, hint: /DROP COLUMN `v`/ };
+    t.match(plan(have!, want!), { do: 'replace', sql: 'DROP TABLE `hq`.`t`', refusal }, `${have} ${want}`);
   }
   t.end();
 });
@@ -128,7 +136,10 @@ void t.test('a table without a key numbers the copies of its rows', t => {
   t.match(planTable('hq', table, made), { do: 'use', table: { key: [], identity: 'copies' } });
   const keyed = planTable('hq', tableOf({ id: 'int key', v: 'text' }), made);
   t.match(keyed, { do: 'use', table: { key: [0], identity: 'first-copy' } }, 'it takes rows with a key as well');
-  t.match(planTable('hq', table, serverOf({ id: 'int key', v: 'text' })), { do: 'replace' });
+  t.match(planTable('hq', table, serverOf({ id: 'int key', v: 'text' })), {
+    do: 'replace',
+    refusal: { code: 'TARGET_SCHEMA', hint: /DROP TABLE/, mayClear: 'always' },
+  });
   t.end();
 });
 
@@ -140,13 +151,19 @@ void t.test('what would let rows collide or vanish is refused', t => {
     'a reserved table': [tableOf({ id: 'int key' }, 'tributary_branch'), null],
     'a unique index': [tableOf({ id: 'int key' }), { ...good, otherUniqueIndexes: ['u'] }],
     'a foreign table': [tableOf({ id: 'int key' }), { ...good, primaryKey: ['id'] }],
-    'another key': [tableOf({ v: 'int key' }), good],
-    'a longer key': [tableOf({ id: 'int key', v: 'int key' }), good],
+    'a trigger': [tableOf({ id: 'int key' }), { ...good, triggers: ['x'] }],
+    'a foreign key': [tableOf({ id: 'int key' }), { ...good, foreignKeys: [{ table: 't', name: 'x' }] }],
+    'another engine': [tableOf({ id: 'int key' }), { ...good, engine: 'MyISAM' }],
+    'a default of a column that others have': [
+      tableOf({ id: 'int key' }),
+      { ...good, columns: good.columns.map(column => ({ ...column, hasDefault: column.name === 'v' })) },
+    ],
+    'two columns of one name': [tableOf({ id: 'int key', i: 'int', İ: 'int' }), null],
     'a column that needs a value': [
       tableOf({ id: 'int key' }),
       {
         ...good,
-        columns: good.columns.map(column => ({ ...column, nullable: column.name === 'v' ? false : column.nullable })),
+        columns: good.columns.map(column => ({ ...column, needsValue: column.name === 'v' })),
       },
     ],
     'a key that ignores case': [
@@ -167,6 +184,47 @@ void t.test('what would let rows collide or vanish is refused', t => {
   for (const [name, [description, server]] of Object.entries(cases)) {
     t.throws(() => planTable('hq', description, server), { code: 'TARGET_SCHEMA' }, name);
   }
+  t.end();
+});
+
+void t.test('another key, or a type without one that holds both, waits until the table is empty', t => {
+  const good = serverOf({ id: 'int key', v: 'int' });
+  for (const [name, description] of Object.entries({
+    'another key': tableOf({ v: 'int key' }),
+    'a longer key': tableOf({ id: 'int key', v: 'int key' }),
+    'a key of another type': tableOf({ id: 'varbinary(5) key' }),
+  })) {
+    const refusal = { code: 'TARGET_SCHEMA', hint: /DROP TABLE `t`/, mayClear: 'truncated' };
+    t.match(planTable('hq', description, good), { do: 'replace', sql: 'DROP TABLE `hq`.`t`', refusal }, name);
+  }
+  t.end();
+});
+
+void t.test('a table has lost what its columns no longer hold', t => {
+  const wrote = tableOf({ id: 'int key', v: 'datetime(6)', e: "enum('a')" }).columns;
+  const kept = { id: 'bigint key', v: 'datetime(6)', e: 'varchar(255)' };
+  t.equal(hasLost(null, wrote), true);
+  t.equal(hasLost(serverOf(kept), wrote), false);
+  t.equal(hasLost(serverOf({ ...kept, more: 'int' }), wrote), false);
+  t.equal(hasLost(serverOf({ ...kept, v: 'datetime' }), wrote), true, 'a narrower column');
+  t.equal(hasLost(serverOf({ id: 'bigint key', v: 'datetime(6)' }), wrote), true, 'a column less');
+  t.equal(hasLost(serverOf({ ...kept, v: 'varchar(26)' }), wrote), false, 'a text that holds it');
+  t.end();
+});
+
+void t.test('a wide row gets narrow columns, then columns outside of its page, and a name for too many', t => {
+  const wide = (count: number, type: string) =>
+    planTable(
+      'hq',
+      tableOf({ id: 'int key', ...Object.fromEntries(Array.from({ length: count }, (_, i) => [`c${i}`, type])) }),
+      null,
+    );
+  t.match(wide(20, "enum('red','blue')"), { sql: /`c0` varchar\(255\)/ });
+  t.match(wide(220, "enum('red','blue')"), { sql: /`c0` varchar\(4\)/ }, 'without room for members to come');
+  t.match(wide(150, 'varchar(60)'), { sql: /`c0` text/ }, 'at most 255 bytes would all be in the page');
+  t.match(wide(150, 'binary(60)'), { sql: /`c0` blob/ });
+  t.match(wide(1013, 'int'), { do: 'create' });
+  t.throws(() => wide(1014, 'int'), { code: 'TARGET_SCHEMA', message: /it has 1015 columns.* room for 1014/ });
   t.end();
 });
 
@@ -239,7 +297,9 @@ void t.test('types of the server are read, display widths and bare times include
 });
 
 void t.test('ENUM, SET and long VARCHAR get columns with room', t => {
-  const target = (text: string) => formatColumnType(targetType(parseColumnType(text)));
+  const target = (text: string) => formatColumnType(roomyType(parseColumnType(text)));
+  t.equal(formatColumnType(targetType(parseColumnType("enum('a','bcd')"))), 'varchar(3)');
+  t.equal(formatColumnType(targetType(parseColumnType("set('a','bc')"))), 'varchar(6)');
   t.equal(target("enum('a')"), 'varchar(255)');
   t.equal(target("set('a','b')"), 'varchar(255)');
   t.equal(target(`set(${Array.from({ length: 64 }, (_, i) => `'${'x'.repeat(20)}${i}'`).join(',')})`), 'varchar(2047)');

@@ -2,6 +2,7 @@ import t from 'tap';
 import { chooseUnit, kindOf, triage } from '../../applier/consume/work-unit.ts';
 import type { Arrival } from '../../applier/consume/work-unit.ts';
 import { haltReason, judgeFault } from '../../applier/consume/fault.ts';
+import { targetError } from '../../applier/apply/target-error.ts';
 import { Wake } from '../../applier/consume/wake.ts';
 import { decodeBatch } from '../../shared/batch-decoder.ts';
 import { encodeBatch } from '../../shared/batch-encoder.ts';
@@ -11,7 +12,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import type { HeadOfficeStream } from '../../shared/protocol.ts';
 
 const EPOCH = 'e1';
-const LIMITS = { batches: 10, rows: 100, bytes: 1_000, unpackedBytes: 10_000 };
+const LIMITS = { batches: 10, rows: 100, bytes: 1_000, heldBytes: 10_000 };
 
 function body(changes: readonly Change[] = [], part: PartMark | null = null): BatchBody {
   const source = { server: 's', gtidSet: '', file: 'f', offset: 1, committedAt: null };
@@ -136,7 +137,7 @@ await t.test('faults are judged by code and number: lost races, head-office trou
   const errno = (number: number, code = 'ER'): Error =>
     Object.assign(new Error('x'), { errno: number, code, sqlState: 'HY000' });
   t.equal(judgeFault(errno(1213)), 'retry');
-  t.equal(judgeFault(new TributaryError('BATCH_REFUSED', 'x', { cause: errno(1205) })), 'retry');
+  t.equal(judgeFault(targetError(errno(1205), 'x')), 'retry');
   t.equal(judgeFault(new TributaryError('TARGET_BUSY', 'x')), 'retry');
   t.equal(judgeFault(errno(1040)), 'wait');
   t.equal(judgeFault(errno(-111, 'ECONNREFUSED')), 'wait');
@@ -145,20 +146,23 @@ await t.test('faults are judged by code and number: lost races, head-office trou
   t.equal(judgeFault(new TributaryError('BATCH_INVALID', 'x')), 'halt');
   t.equal(judgeFault(new TributaryError('TARGET_SCHEMA', 'x')), 'halt');
   t.equal(judgeFault(errno(1366)), 'halt');
-  t.strictSame(haltReason(errno(1366)), { code: 'BATCH_REFUSED', reason: 'x' });
+  t.match(haltReason(errno(1366)), { code: 'BATCH_REFUSED', reason: /^x — / });
   t.equal(haltReason(new RangeError('y')).code, 'INTERNAL');
   t.end();
 });
 
-await t.test('a notice that comes while nobody waits is not missed, and an end cuts a sleep short', async t => {
-  const wake = new Wake();
-  const began = performance.now();
-  wake.notify();
-  await wake.wait(5_000);
-  const sleeping = wake.sleep(5_000);
-  wake.notify();
-  wake.end();
-  await sleeping;
-  await wake.wait(5_000);
-  t.ok(performance.now() - began < 1_000);
-});
+await t.test(
+  'a notice that comes while nobody waits is not missed, and an end cuts a sleep short',
+  { timeout: 60_000 },
+  async t => {
+    const wake = new Wake();
+    wake.notify();
+    await wake.wait(3_600_000);
+    const sleeping = wake.sleep(3_600_000);
+    wake.notify();
+    wake.end();
+    await sleeping;
+    await wake.wait(3_600_000);
+    t.pass('nobody slept for an hour');
+  },
+);

@@ -22,6 +22,7 @@ import {
   setPill,
   setText,
   sparkline,
+  tableText,
 } from '/assets/page.js';
 
 const STATES = {
@@ -133,7 +134,10 @@ function showSync({ sync, spool }) {
     bar.value = sync.doneBatches;
     const left = sync.secondsLeft === null ? '' : `, ${duration(sync.secondsLeft)} left`;
     const pace = sync.bytesPerSecond < 1 ? '' : `, ${bytes(sync.bytesPerSecond)}/s`;
-    setText('sync-text', `${count(sync.doneBatches)} of ${plural(sync.totalBatches, 'batch', 'batches')}${pace}${left}`);
+    setText(
+      'sync-text',
+      `${count(sync.doneBatches)} of ${plural(sync.totalBatches, 'batch', 'batches')}${pace}${left}`,
+    );
   } else if (syncPosted) {
     setText('sync-text', 'asking …');
   } else if (sync?.state === 'done') {
@@ -173,23 +177,18 @@ function showSnapshot({ snapshot }) {
   const done = snapshot.tables.filter(table => table.state === 'done').length;
   const left = snapshot.secondsLeft === null ? '' : `, about ${duration(snapshot.secondsLeft)} left`;
   setText('snapshot-note', `${done} of ${plural(snapshot.tables.length, 'table', 'tables')}${left}`);
-  patch(
-    document.getElementById('snapshot-rows'),
-    snapshot.tables,
-    ({ schema, name }) => `${schema}.${name}`,
-    showSnapshotTable,
-  );
+  patch(document.getElementById('snapshot-rows'), snapshot.tables, tableText, showSnapshotTable);
 }
 
 function showSnapshotTable(table) {
   const bar = h('progress', 'bar');
   bar.max = 1;
-  bar.ariaLabel = `Copied of ${table.schema}.${table.name}`;
+  bar.ariaLabel = `Copied of ${tableText(table)}`;
   bar.value = table.state === 'done' ? 1 : table.estimatedRows ? Math.min(0.99, table.rows / table.estimatedRows) : 0;
   const rows =
     table.estimatedRows === null ? count(table.rows) : `${count(table.rows)} of about ${count(table.estimatedRows)}`;
   return h('tr', '', [
-    h('td', '', `${table.schema}.${table.name}`),
+    h('td', '', tableText(table)),
     h('td', '', [pill(...TABLE_STATES[table.state])]),
     h('td', 'right nowrap', table.state === 'done' ? count(table.rows) : rows),
     h('td', 'progress', [bar]),
@@ -202,16 +201,11 @@ function showTables({ capture, startedAt }) {
   const note = `${plural(tables.length, 'table', 'tables')}, ${plural(total, 'changed row', 'changed rows')} read since `;
   fill('tables-note', document.createTextNode(note), clockTime(startedAt));
   document.getElementById('tables-empty').hidden = tables.length > 0;
-  patch(
-    document.getElementById('tables'),
-    tables,
-    ({ schema, name }) => `${schema}.${name}`,
-    ({ schema, name, target, rows }) => {
-      const heading = h('th', '', `${schema}.${name}`);
-      heading.scope = 'row';
-      return h('tr', '', [heading, h('td', target === name ? 'muted' : '', target), h('td', 'right', count(rows))]);
-    },
-  );
+  patch(document.getElementById('tables'), tables, tableText, ({ schema, name, target, rows }) => {
+    const heading = h('th', '', tableText({ schema, name }));
+    heading.scope = 'row';
+    return h('tr', '', [heading, h('td', target === name ? 'muted' : '', target), h('td', 'right', count(rows))]);
+  });
 }
 
 async function show() {

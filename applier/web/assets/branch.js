@@ -19,6 +19,7 @@ import {
   plural,
   rate,
   sparkline,
+  tableText,
 } from '/assets/page.js';
 import { STATES, troublesOf } from '/assets/fleet.js';
 
@@ -308,7 +309,7 @@ function byColumn(values) {
 function leftOut({ items, total }) {
   const rows = items.map(({ schema, table: name, op, key, reason, lastAt }) =>
     h('tr', '', [
-      h('td', '', `${schema}.${name}`),
+      h('td', '', tableText({ schema, name })),
       h('td', 'wrap', key === null ? 'the whole table' : `${op === 'delete' ? 'delete of ' : ''}${byColumn(key)}`),
       h('td', 'wrap', reason),
       h('td', '', [ago(lastAt)]),
@@ -340,7 +341,7 @@ function verified({ verified: compared, status }) {
     const before = each.different && each.verdict !== 'different' ? '; different when it was last compared' : '';
     const repair = each.different && each.repair !== null ? '; asked for again since' : '';
     return h('tr', '', [
-      h('td', '', `${each.schema}.${each.name}`),
+      h('td', '', tableText(each)),
       h('td', '', [pill(kind, word)]),
       h('td', 'right', each.branchRows === null ? '–' : count(each.branchRows)),
       h('td', 'right', each.rowsHere === null ? '–' : count(each.rowsHere)),

@@ -17,6 +17,7 @@ import {
 
 export const STATES = {
   halted: { kind: 'bad', word: 'halted', chip: 'Halted' },
+  waiting: { kind: 'bad', word: 'waiting', chip: 'Waiting' },
   overdue: { kind: 'warn', word: 'overdue', chip: 'Overdue' },
   'catching-up': { kind: 'busy', word: 'catching up', chip: 'Catching up' },
   current: { kind: 'good', word: 'current', chip: 'Current' },
@@ -33,7 +34,7 @@ export function agentTrouble(report) {
 
 /** The more urgent, the lower. */
 function urgency(branch) {
-  if (branch.state === 'halted') return 0;
+  if (branch.state === 'halted' || branch.state === 'waiting') return 0;
   if (branch.state === 'overdue') return 1;
   if (agentTrouble(branch.report)) return 2;
   if (branch.incompleteSince !== null) return 3;
@@ -154,10 +155,13 @@ function atBranch({ report }) {
 }
 
 /** What is wrong with it, most urgent first: pairs of kind, text and cure. */
-export function troublesOf({ halted, incompleteSince, report }) {
+export function troublesOf({ state, halted, waiting, incompleteSince, report }) {
   const troubles = [];
   if (halted !== null)
     troubles.push({ kind: 'bad', title: halted.code, text: halted.reason, cure: halted.hint, since: halted.since });
+  // A fault of a moment ago is none to be told of: it is tried again.
+  if (waiting !== null && state === 'waiting')
+    troubles.push({ kind: 'bad', title: waiting.code, text: waiting.reason, cure: waiting.hint, since: waiting.since });
   if (report?.error)
     troubles.push({ kind: 'warn', title: 'The branch says', text: report.error, cure: '', since: null });
   else if (agentTrouble(report)) {

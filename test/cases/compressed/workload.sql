@@ -1,2 +1,7 @@
+INSERT INTO compressed VALUES (2, 'plain');
 ALTER TABLE compressed MODIFY v VARCHAR(1000) COMPRESSED;
-INSERT INTO compressed VALUES (2, REPEAT('x', 900));
+INSERT INTO compressed VALUES (3, REPEAT('x', 900));
+UPDATE compressed SET v = REPEAT('y', 950) WHERE id < 3;
+ALTER TABLE compressed ADD COLUMN b LONGBLOB COMPRESSED;
+UPDATE compressed SET b = REPEAT(v, 20);
+DELETE FROM compressed WHERE id = 2;

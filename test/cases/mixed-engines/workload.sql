@@ -30,3 +30,15 @@ INSERT INTO mixed_engines_inno VALUES (5, 'undone');
 CREATE TEMPORARY TABLE mixed_engines_t (id INT);
 INSERT INTO mixed_engines_isam VALUES (5, 'stays');
 ROLLBACK;
+-- A savepoint that is set again begins anew.
+-- @only mariadb
+DROP TRIGGER mixed_engines_log;
+BEGIN;
+INSERT INTO mixed_engines_inno VALUES (20, 'kept');
+SAVEPOINT a;
+INSERT INTO mixed_engines_inno VALUES (21, 'kept');
+SAVEPOINT /* a again */ A;
+INSERT INTO mixed_engines_isam VALUES (20, 'stays');
+INSERT INTO mixed_engines_inno VALUES (22, 'undone');
+ROLLBACK TO a;
+COMMIT;

@@ -1,2 +1,4 @@
 CREATE TABLE partial_json (id INT PRIMARY KEY, doc JSON, other JSON, v VARCHAR(20));
 INSERT INTO partial_json VALUES (1, '{"a": 1, "b": {"c": [1, 2, {"d": "deep"}], "long name": "x"}, "text": "0123456789012345678901234567890123456789"}', '[1, 2, 3]', 'one'), (2, '[10, 20, {"k": "v", "m": 1.50}, "last"]', NULL, 'two'), (3, '{"n": 1}', '{"x": "abcdefghijklmnopqrstuvwxyz"}', 'three'), (4, '{"\\"q\\"": 1, "é": 2, "": 3, "$x.y": 4}', '{}', 'four');
+CREATE TABLE partial_json_paths (id INT PRIMARY KEY, doc JSON);
+INSERT INTO partial_json_paths SELECT id, '{"a": [1, 2, [10, 20, {"z": 1}], "padding padding padding padding"], "s": 5, "o": {"k": [1, 2, 3]}, "pad": "0123456789012345678901234567890123456789012345678901234567890123456789"}' FROM JSON_TABLE('[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20]', '$[*]' COLUMNS (id INT PATH '$')) ids;

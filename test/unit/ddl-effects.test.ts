@@ -1,8 +1,9 @@
 import t from 'tap';
 import { classifyStatement } from '../../agent/capture/statements.ts';
+import { MARIADB } from '../support/dialects.ts';
 
 function leavesRows(sql: string): boolean {
-  const statement = classifyStatement(sql, 'shop');
+  const statement = classifyStatement(sql, 'shop', MARIADB);
   if (statement.kind !== 'ddl') throw new Error(`${sql} is ${statement.kind}`);
   return statement.ddl.leavesRows;
 }
@@ -60,9 +61,9 @@ void t.test('any other ALTER copies the table', t => {
 });
 
 void t.test('MariaDB’s CONVERT of partitions and tables names both tables', t => {
-  const out = classifyStatement('ALTER TABLE t CONVERT PARTITION p TO TABLE other.u', 'shop');
+  const out = classifyStatement('ALTER TABLE t CONVERT PARTITION p TO TABLE other.u', 'shop', MARIADB);
   t.match(out, { ddl: { tables: [{ name: 't' }, { schema: 'other', name: 'u' }], renames: [], leavesRows: false } });
-  const into = classifyStatement('ALTER TABLE t CONVERT TABLE u TO PARTITION p VALUES LESS THAN (5)', 'shop');
+  const into = classifyStatement('ALTER TABLE t CONVERT TABLE u TO PARTITION p VALUES LESS THAN (5)', 'shop', MARIADB);
   t.match(into, { ddl: { renames: [{ from: { name: 'u' }, to: { name: 't' } }], leavesRows: false } });
   t.end();
 });

@@ -1,0 +1,154 @@
+/**
+ * What the words of an ALTER TABLE or a CREATE TABLE may do to rows, keys and engine.
+ *
+ * Invariant: what leaves every value of every row as it is, so that the rows need not be copied again, is a list of what
+ * is known to be harmless, word by word. Whatever is not on it copies the table: a needless copy costs time, a missed one
+ * costs the truth.
+ */
+import { isToken } from './sql-tokens.ts';
+import type { Token } from './sql-tokens.ts';
+
+export interface Effects {
+  /** Provably leaves every value of every row as it is, but for `namesEngine`. */
+  readonly leavesRows: boolean;
+  /** Names InnoDB as its engine: that leaves rows as they are only if it had that engine before. */
+  readonly namesEngine: boolean;
+  /** May bring or take a unique key: the identity of rows where there is no primary key. */
+  readonly touchesUniqueKeys: boolean;
+  readonly bringsForeignKeys: boolean;
+  readonly dropsForeignKeys: boolean;
+  /** MariaDB: the table keeps rows that were deleted from now on, or no longer; null: it does not say. */
+  readonly versioning: 'begins' | 'ends' | null;
+}
+
+export const NO_EFFECTS: Effects = {
+  leavesRows: false,
+  namesEngine: false,
+  touchesUniqueKeys: false,
+  bringsForeignKeys: false,
+  dropsForeignKeys: false,
+  versioning: null,
+};
+
+/** Types whose columns are NULL in every row when they are added without NOT NULL and DEFAULT. TIMESTAMP is not: by an old default of the servers it is NOT NULL, and the time of the ALTER. */
+const TYPES: ReadonlySet<string> = new Set(
+  (
+    'TINYINT SMALLINT MEDIUMINT INT INTEGER BIGINT DECIMAL NUMERIC FLOAT DOUBLE REAL BIT BOOL BOOLEAN DATE TIME DATETIME YEAR ' +
+    'CHAR VARCHAR BINARY VARBINARY TINYTEXT TEXT MEDIUMTEXT LONGTEXT TINYBLOB BLOB MEDIUMBLOB LONGBLOB ENUM SET JSON ' +
+    'GEOMETRY POINT UUID INET4 INET6 VECTOR'
+  ).split(' '),
+);
+
+/** Table options that say nothing of rows; each with one value. */
+const OPTIONS: ReadonlySet<string> = new Set(
+  (
+    'COMMENT AUTO_INCREMENT ALGORITHM LOCK STATS_PERSISTENT STATS_AUTO_RECALC STATS_SAMPLE_PAGES ROW_FORMAT KEY_BLOCK_SIZE ' +
+    'MAX_ROWS MIN_ROWS AVG_ROW_LENGTH ENCRYPTION COMPRESSION'
+  ).split(' '),
+);
+
+/** Splits what follows the table's name at the commas outside of parentheses. */
+function clausesOf(tokens: readonly Token[]): Token[][] {
+  const clauses: Token[][] = [[]];
+  let depth = 0;
+  for (const token of tokens) {
+    if (isToken(token, '(')) depth += 1;
+    if (isToken(token, ')')) depth -= 1;
+    if (depth === 0 && isToken(token, ',')) clauses.push([]);
+    else clauses.at(-1)?.push(token);
+  }
+  return clauses;
+}
+
+/**
+ * @param tokens all that follows the table's name in an ALTER TABLE
+ * @param ignoring ALTER IGNORE, which drops rows that are in the way
+ */
+export function readAlterEffects(tokens: readonly Token[], ignoring: boolean): Effects {
+  const clauses = clausesOf(tokens);
+  return {
+    leavesRows: !ignoring && leavesRows(tokens, clauses),
+    namesEngine: clauses.some(clause => isToken(clause[0], 'ENGINE')),
+    touchesUniqueKeys: tokens.some(token => isToken(token, 'UNIQUE', 'DROP')),
+    bringsForeignKeys: bringsForeignKeys(tokens),
+    dropsForeignKeys: clauses.some(
+      ([first, second]) => isToken(first, 'DROP') && isToken(second, 'FOREIGN', 'CONSTRAINT'),
+    ),
+    versioning: versioning(tokens),
+  };
+}
+
+/** @param tokens all that follows the table's name in a CREATE TABLE */
+export function readCreateEffects(tokens: readonly Token[]): Effects {
+  return { ...NO_EFFECTS, bringsForeignKeys: bringsForeignKeys(tokens), versioning: versioning(tokens) };
+}
+
+function bringsForeignKeys(tokens: readonly Token[]): boolean {
+  return tokens.some(token => isToken(token, 'REFERENCES'));
+}
+
+/** One column WITH SYSTEM VERSIONING is enough to begin it. */
+function versioning(tokens: readonly Token[]): Effects['versioning'] {
+  const verbs = tokens.flatMap((token, at) =>
+    isToken(token, 'SYSTEM') && isToken(tokens[at + 1], 'VERSIONING') ? [tokens[at - 1]] : [],
+  );
+  if (verbs.some(verb => isToken(verb, 'DROP'))) return 'ends';
+  return verbs.some(verb => isToken(verb, 'WITH', 'ADD')) ? 'begins' : null;
+}
+
+function leavesRows(tokens: readonly Token[], clauses: readonly (readonly Token[])[]): boolean {
+  // Stands alone, with commas of its own.
+  if (isToken(tokens[0], 'REORGANIZE', 'COALESCE')) return isToken(tokens[1], 'PARTITION');
+  return tokens.length > 0 && clauses.every(isHarmless);
+}
+
+function isHarmless(clause: readonly Token[]): boolean {
+  const [first, second, third] = clause;
+  if (isToken(first, 'ADD')) return isHarmlessAddition(clause.slice(1));
+  if (isToken(first, 'DROP')) {
+    const named = isToken(second, 'INDEX', 'KEY', 'CONSTRAINT', 'CHECK') && third?.text.toUpperCase() !== 'PRIMARY';
+    return (named && clause.length === 3) || (isToken(second, 'FOREIGN') && isToken(third, 'KEY'));
+  }
+  if (isToken(first, 'RENAME')) return isToken(second, 'INDEX', 'KEY');
+  // A default counts for rows to come.
+  if (isToken(first, 'ALTER')) return true;
+  if (isToken(first, 'ENABLE', 'DISABLE')) return isToken(second, 'KEYS');
+  if (isToken(first, 'FORCE')) return clause.length === 1;
+  if (isToken(first, 'REMOVE')) return isToken(second, 'PARTITIONING');
+  const value = isToken(second, '=') ? 2 : 1;
+  if (clause.length !== value + 1) return false;
+  if (isToken(first, 'ENGINE')) return clause[value]?.text.toUpperCase() === 'INNODB';
+  return first !== undefined && first.kind === 'word' && OPTIONS.has(first.text);
+}
+
+function isHarmlessAddition(clause: readonly Token[]): boolean {
+  const [first] = clause;
+  if (isToken(first, 'INDEX', 'KEY', 'UNIQUE', 'FULLTEXT', 'SPATIAL', 'FOREIGN', 'CHECK', 'PARTITION')) return true;
+  if (isToken(first, 'CONSTRAINT')) return !clause.some(token => isToken(token, 'PRIMARY'));
+  if (isToken(first, 'PRIMARY', 'PERIOD', 'SYSTEM', '(')) return false;
+  let rest = isToken(first, 'COLUMN') ? clause.slice(1) : clause;
+  if (isToken(rest[0], 'IF')) rest = rest.slice(3);
+  const [name, type] = rest;
+  if (name === undefined || type === undefined || type.kind !== 'word' || !TYPES.has(type.text)) return false;
+  return addsNulls(rest.slice(2));
+}
+
+/** What follows a column's type: nothing that gives existing rows a value. */
+function addsNulls(attributes: readonly Token[]): boolean {
+  let at = 0;
+  if (isToken(attributes[0], '(')) {
+    const end = attributes.findIndex(token => isToken(token, ')'));
+    if (end < 0) return false;
+    at = end + 1;
+  }
+  while (at < attributes.length) {
+    const token = attributes[at];
+    const next = attributes[at + 1];
+    if (isToken(token, 'UNSIGNED', 'SIGNED', 'NULL', 'FIRST', 'INVISIBLE', 'VISIBLE')) at += 1;
+    else if (isToken(token, 'CHARSET', 'COLLATE', 'COMMENT', 'AFTER') && next !== undefined) at += 2;
+    else if (isToken(token, 'DEFAULT') && isToken(next, 'NULL')) at += 2;
+    else if (isToken(token, 'CHARACTER') && isToken(next, 'SET')) at += 3;
+    else return false;
+  }
+  return at === attributes.length;
+}

@@ -1,0 +1,101 @@
+/**
+ * What comes before the binlog is read: who the server is, whether it is set as it must be, which run of it this is, whether
+ * capture can resume there, and, where it cannot, the beginning of an epoch. Over one connection, closed afterwards.
+ */
+import { throwFaults } from '../../shared/findings.ts';
+import { readCatalogue } from './catalogue.ts';
+import type { Catalogue } from './catalogue.ts';
+import { adoptRules, beginEpoch } from './epoch.ts';
+import type { EpochOptions } from './epoch.ts';
+import { checkRights, checkSettings } from './preflight.ts';
+import { resumePoint } from './resume-point.ts';
+import { ServerCharsets } from './server-charsets.ts';
+import type { SourceConnection, SourceIdentity } from './source.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import { throwSettingFaults } from './unlogged-writes.ts';
+
+export interface PreparationOptions extends EpochOptions {
+  readonly connect: () => Promise<SourceConnection>;
+}
+
+export interface Prepared {
+  readonly identity: SourceIdentity;
+  readonly catalogue: Catalogue;
+  readonly charsets: ServerCharsets;
+  /** An epoch has begun. */
+  readonly begun: boolean;
+}
+
+export class Preparation {
+  readonly #o: PreparationOptions;
+  #identity: SourceIdentity | null = null;
+  #retentionSeconds: number | null = null;
+  #charsets: { readonly version: string; readonly sets: ServerCharsets } | null = null;
+
+  constructor(options: PreparationOptions) {
+    this.#o = options;
+  }
+
+  /** Who answered last; null: nobody yet. */
+  get identity(): SourceIdentity | null {
+    return this.#identity;
+  }
+
+  /** How long the server keeps its binlogs; null: without a limit of time, or not known yet. */
+  get retentionSeconds(): number | null {
+    return this.#retentionSeconds;
+  }
+
+  /**
+   * @param newEpoch why a new epoch must begin; null: only if capture cannot resume
+   * @param unbroken this process has begun the epoch and was not parted from the server since
+   * @throws UnloggedWrites, and what else keeps capture from beginning
+   */
+  async prepare(newEpoch: string | null, unbroken: boolean): Promise<Prepared> {
+    const { spool, selection, logger } = this.#o;
+    const source = await this.#o.connect();
+    try {
+      const identity = await source.identity();
+      this.#identity = identity;
+      throwSettingFaults(await checkSettings(source, identity));
+      throwFaults(await checkRights(source, identity, selection));
+      this.#retentionSeconds = await source.binlogRetentionSeconds();
+      const position = spool.position();
+      let reason = newEpoch ?? (position === null ? 'a new spool' : null);
+      if (position !== null && reason === null) {
+        const resume = await resumePoint(source, identity, position, unbroken);
+        if ('lost' in resume) reason = resume.lost;
+        else {
+          spool.discardOpenGroup();
+          if (resume.at !== position) spool.savePosition(resume.at);
+          await adoptRules(this.#o, source, resume.at);
+        }
+      }
+      if (reason !== null) await beginEpoch(this.#o, source, identity, { reason, asked: newEpoch !== null });
+      const run = await source.run();
+      if (spool.serverSeen.see(run, reason !== null) && reason === null) {
+        logger.warn({ run }, 'the branch database was started since it was last seen: the head office is to compare');
+      }
+      const catalogue = await readCatalogue(source, identity, selection);
+      const charsets = await this.#loadCharsets(source, identity, catalogue.tables);
+      return { identity, catalogue, charsets, begun: reason !== null };
+    } finally {
+      source.destroy();
+    }
+  }
+
+  /** The tables of all character sets that the branch's tables use, and of those that the stream has met. */
+  async #loadCharsets(
+    source: SourceConnection,
+    identity: SourceIdentity,
+    tables: readonly TableName[],
+  ): Promise<ServerCharsets> {
+    const version = `${identity.server} ${identity.version}`;
+    if (this.#charsets?.version !== version) {
+      this.#charsets = { version, sets: await ServerCharsets.read(source, identity.flavor === 'mariadb') };
+    }
+    const { sets } = this.#charsets;
+    await sets.loadUsed(source, tables);
+    return sets;
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * Column types with which a row has room at the head office: in the 65,535 bytes of MySQL's row, and in InnoDB's page,
+ * half of which a row may fill. What is longer than 40 bytes of a TEXT or BLOB is stored outside the page; a VARCHAR of up
+ * to 255 bytes never is. Pure.
+ *
+ * Sources: MySQL manual, "Limits on Table Column Count and Row Size" and "InnoDB Row Formats" (DYNAMIC).
+ */
+import type { ColumnType } from '../../shared/column-type.ts';
+import { asText, canBeKey, roomyType, rowBytes, targetType } from './target-column.ts';
+
+/** Of the 65,535 bytes of a row; the rest is for columns of our own, NULL bits and columns to come. */
+const MAX_ROW_BYTES = 64_000;
+/** Of the 8,126 bytes in a page of 16 KiB; the rest is for what InnoDB and we add to each row. */
+const MAX_PAGE_BYTES = 7_800;
+/** InnoDB's limit on columns. */
+export const MAX_TABLE_COLUMNS = 1_017;
+/** Bytes of a value that a page keeps at most of what can be outside of it, and its length. */
+const OUTSIDE_BYTES = 41;
+const LONGEST_INSIDE = 255;
+
+/** Bytes that a value of this type may take in a page. */
+function pageBytes(type: ColumnType): number {
+  const bytes = rowBytes(type);
+  switch (type.base) {
+    case 'char':
+    case 'varchar':
+      return bytes > LONGEST_INSIDE ? OUTSIDE_BYTES : bytes + 1;
+    case 'varbinary':
+      return type.length > LONGEST_INSIDE ? OUTSIDE_BYTES : bytes;
+    default:
+      return canBeKey(type) ? bytes : OUTSIDE_BYTES;
+  }
+}
+
+/**
+ * The types that columns get: with room for members of ENUM and SET to come; where the row has no room for that, as narrow
+ * as they may be; where it has no room for that either, the widest outside of the row.
+ * @param fixed which of them stay as narrow as they are: parts of a key
+ * @param others columns that are there already
+ */
+export function fitRow(
+  sources: readonly ColumnType[],
+  fixed: ReadonlySet<number>,
+  others: readonly ColumnType[],
+): ColumnType[] {
+  const fitted = sources.map(source => roomyType(source));
+  const sum = (measure: (type: ColumnType) => number): number =>
+    [...fitted, ...others].reduce((total, type) => total + measure(type), 0);
+  let row = sum(rowBytes);
+  let page = sum(pageBytes);
+  const narrow = (to: (source: ColumnType, now: ColumnType) => ColumnType): void => {
+    const widestFirst = fitted
+      .map((type, index) => ({ index, width: rowBytes(type) }))
+      .filter(({ index }) => !fixed.has(index))
+      .sort((a, b) => b.width - a.width);
+    for (const { index } of widestFirst) {
+      if (row <= MAX_ROW_BYTES && page <= MAX_PAGE_BYTES) return;
+      const now = fitted[index]!;
+      const next = to(sources[index]!, now);
+      const less = { row: rowBytes(now) - rowBytes(next), page: pageBytes(now) - pageBytes(next) };
+      if (!(row > MAX_ROW_BYTES && less.row > 0) && !(page > MAX_PAGE_BYTES && less.page > 0)) continue;
+      fitted[index] = next;
+      row -= less.row;
+      page -= less.page;
+    }
+  };
+  narrow(source => targetType(source));
+  narrow((_, now) => asText(now));
+  return fitted;
+}

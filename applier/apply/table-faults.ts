@@ -1,0 +1,110 @@
+/**
+ * What at a head-office table would let the server write another row than the branch's, or lose one: each is refused,
+ * with the statement that takes it away. Pure.
+ */
+import type { TableDescription } from '../../shared/batch.ts';
+import { RESERVED_COLUMNS } from '../../shared/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { columnKey } from '../../shared/identifiers.ts';
+import { quoteName } from '../../shared/sql.ts';
+import { tableText } from '../../shared/table-name.ts';
+import type { ServerColumn, ServerTable } from './server-table.ts';
+import { parseServerType, typeSql } from './target-column.ts';
+
+interface TableFault {
+  readonly why: string;
+  readonly hint: string;
+}
+
+const RESERVED = new Set(RESERVED_COLUMNS);
+
+/** @throws TributaryError TARGET_SCHEMA for the first fault */
+export function refuseFaults(description: TableDescription, server: ServerTable): void {
+  const fault = faultOf(description, server) ?? columnFault(description, server);
+  if (fault !== null) throw refusal(description, fault);
+}
+
+/** @throws TributaryError TARGET_SCHEMA where a delete would delete elsewhere too */
+export function refuseForeignKeys(description: TableDescription, server: ServerTable): void {
+  const fault = foreignKeyFault(server);
+  if (fault !== null) throw refusal(description, fault);
+}
+
+function refusal({ schema, name }: TableDescription, { why, hint }: TableFault): TributaryError {
+  return new TributaryError('TARGET_SCHEMA', `${tableText({ schema, name })}: ${why}.`, { hint });
+}
+
+function faultOf(description: TableDescription, server: ServerTable): TableFault | null {
+  const table = quoteName(description.name);
+  const names = new Set(server.columns.map(column => columnKey(column.name)));
+  if (columnKey(server.primaryKey[0] ?? '') !== '_branch' || !names.has('_batch') || !names.has('_changed_at')) {
+    return {
+      why: 'the head office has a table of this name that Tributary did not make',
+      hint: 'Rename that table, or give the branch table another name with tables.map.',
+    };
+  }
+  if (server.engine !== 'InnoDB') {
+    return {
+      why: `at the head office its engine is ${server.engine}, which cannot undo what a transaction has written`,
+      hint: `At the head office: ALTER TABLE ${table} ENGINE=InnoDB. Then \`branch retry\`.`,
+    };
+  }
+  const [unique] = server.otherUniqueIndexes;
+  if (unique !== undefined) {
+    return {
+      why: 'a unique index would let one branch overwrite another',
+      hint: `At the head office: ALTER TABLE ${table} DROP INDEX ${quoteName(unique)}. Then \`branch retry\`.`,
+    };
+  }
+  const [trigger] = server.triggers;
+  if (trigger !== undefined) {
+    return {
+      why: `the trigger ${trigger} at the head office may change rows before they are written`,
+      hint: `At the head office: DROP TRIGGER ${quoteName(trigger)}. Then \`branch retry\`. A trigger AFTER a change may stay.`,
+    };
+  }
+  return foreignKeyFault(server);
+}
+
+function foreignKeyFault({ foreignKeys: [key] }: ServerTable): TableFault | null {
+  if (key === undefined) return null;
+  const statement = `ALTER TABLE ${quoteName(key.table)} DROP FOREIGN KEY ${quoteName(key.name)}`;
+  return {
+    why: `the foreign key ${key.name} of ${key.table} at the head office would refuse or delete rows`,
+    hint: `At the head office: ${statement}. Then \`branch retry\`.`,
+  };
+}
+
+/** Columns that the branch does not write: NULL, or what somebody has added behind ours. */
+function columnFault(description: TableDescription, server: ServerTable): TableFault | null {
+  const own = server.columns.findIndex(column => columnKey(column.name) === '_batch');
+  const wanted = new Set(description.columns.map(({ name }) => columnKey(name)));
+  const key = new Set(server.primaryKey.map(columnKey));
+  for (const [index, column] of server.columns.entries()) {
+    const name = columnKey(column.name);
+    if (key.has(name) || wanted.has(name) || RESERVED.has(name) || column.generated) continue;
+    if (index < own && column.hasDefault) return defaultFault(description, column);
+    if (!column.needsValue) continue;
+    const alter = `ALTER TABLE ${quoteName(description.name)}`;
+    const type = parseServerType(column.columnType);
+    const cure = column.nullable
+      ? `ALTER ${quoteName(column.name)} SET DEFAULT NULL`
+      : index < own && type !== null
+        ? `MODIFY ${quoteName(column.name)} ${typeSql(type, false)} NULL`
+        : `ALTER ${quoteName(column.name)} SET DEFAULT …`;
+    return {
+      why: `its column ${column.name} at the head office needs a value, and the branch has none`,
+      hint: `At the head office: ${alter} ${cure}. Then \`branch retry\`.`,
+    };
+  }
+  return null;
+}
+
+/** Of a column that other branches have: rows of this one would say what it never said. */
+function defaultFault(description: TableDescription, column: ServerColumn): TableFault {
+  const statement = `ALTER TABLE ${quoteName(description.name)} ALTER ${quoteName(column.name)} SET DEFAULT NULL`;
+  return {
+    why: `its column ${column.name} at the head office has a default, and the branch does not have the column`,
+    hint: `At the head office: ${statement}. Then \`branch retry\`.`,
+  };
+}

@@ -1,0 +1,60 @@
+/**
+ * A table's name: a schema and a name in it. Either may hold dots, so `a`.`b.c` and `a.b`.`c` are two tables that plain
+ * joining makes one. Every key of a map, every text for people and every name that people type comes from here.
+ */
+import { assert } from './errors.ts';
+
+export interface TableName {
+  readonly schema: string;
+  readonly name: string;
+}
+
+/** The table as the key of a map or of a stored list: another text for every other table. */
+export function tableKey({ schema, name }: TableName): string {
+  return JSON.stringify([schema, name]);
+}
+
+/** The table of a key. @throws for what `tableKey` has not made */
+export function tableOfKey(key: string): TableName {
+  const pair: unknown = JSON.parse(key);
+  assert(Array.isArray(pair) && pair.length === 2, 'not the key of a table');
+  const [schema, name] = pair as readonly unknown[];
+  assert(typeof schema === 'string' && typeof name === 'string', 'not the key of a table');
+  return { schema, name };
+}
+
+/** The table as people read and type it: `shop.orders`; a name with a dot stands in backquotes: `` `a.b`.c ``. */
+export function tableText({ schema, name }: TableName): string {
+  return `${nameText(schema)}.${nameText(name)}`;
+}
+
+/** Several tables in one line. */
+export function tableTexts(tables: Iterable<TableName>): string {
+  return Array.from(tables, tableText).join(', ');
+}
+
+/** A name as people type it: in backquotes where it holds a dot or a backquote. */
+export function nameText(name: string): string {
+  return /[.`]/.test(name) ? `\`${name.replaceAll('`', '``')}\`` : name;
+}
+
+/** The table of such a text; null: it is none, for example because more than one dot stands outside backquotes. */
+export function parseTable(text: string): TableName | null {
+  const [schema, name, more] = splitNames(text) ?? [];
+  return schema === undefined || name === undefined || more !== undefined ? null : { schema, name };
+}
+
+/** One part of a dotted text, with the dot or the end behind it. */
+const PART = /(?:`((?:[^`]|``)+)`|([^.`][^.]*))(\.|$)/suy;
+
+/** The names of a text, split at the dots that stand outside backquotes; null: a name is empty, or its quote not closed. */
+export function splitNames(text: string): string[] | null {
+  const names: string[] = [];
+  const part = new RegExp(PART);
+  for (;;) {
+    const match = part.exec(text);
+    if (match === null) return null;
+    names.push(match[1]?.replaceAll('``', '`') ?? match[2] ?? '');
+    if (match[3] === '') return names;
+  }
+}

@@ -1,0 +1,11 @@
+CREATE DATABASE {schema}_parents;
+CREATE TABLE {schema}_parents.customer (id INT PRIMARY KEY, code VARCHAR(10) UNIQUE, v INT);
+CREATE TABLE {schema}_parents.region (id INT PRIMARY KEY, customer INT, FOREIGN KEY (customer) REFERENCES {schema}_parents.customer (id) ON DELETE CASCADE);
+INSERT INTO {schema}_parents.customer VALUES (1, 'a', 1), (2, 'b', 1), (3, 'c', 1), (4, 'd', 1), (5, 'e', 1);
+INSERT INTO {schema}_parents.region VALUES (1, 1), (2, 2), (3, 3);
+CREATE TABLE cascade_other_schema_by_id (id INT PRIMARY KEY, customer INT, FOREIGN KEY (customer) REFERENCES {schema}_parents.customer (id) ON DELETE CASCADE);
+CREATE TABLE cascade_other_schema_by_code (id INT PRIMARY KEY, code VARCHAR(10), FOREIGN KEY (code) REFERENCES {schema}_parents.customer (code) ON UPDATE CASCADE ON DELETE SET NULL);
+CREATE TABLE cascade_other_schema_below (id INT PRIMARY KEY, region INT, FOREIGN KEY (region) REFERENCES {schema}_parents.region (id) ON DELETE SET NULL);
+INSERT INTO cascade_other_schema_by_id VALUES (1, 1), (2, 2), (3, 3), (4, 4), (5, 5);
+INSERT INTO cascade_other_schema_by_code VALUES (1, 'a'), (2, 'b'), (3, 'c');
+INSERT INTO cascade_other_schema_below VALUES (1, 1), (2, 2), (3, 3);

@@ -1,0 +1,18 @@
+CREATE TABLE comments_a (id INT PRIMARY KEY, v VARCHAR(20));
+CREATE TABLE comments_b LIKE comments_a;
+CREATE TABLE comments_c LIKE comments_a;
+CREATE TABLE comments_d LIKE comments_a;
+CREATE TABLE comments_e LIKE comments_a;
+CREATE TABLE comments_f LIKE comments_a;
+CREATE TABLE comments_g LIKE comments_a;
+INSERT INTO comments_a VALUES (1, 'a'), (2, 'b');
+INSERT INTO comments_b SELECT * FROM comments_a;
+INSERT INTO comments_c SELECT * FROM comments_a;
+INSERT INTO comments_d SELECT * FROM comments_a;
+INSERT INTO comments_e SELECT * FROM comments_a;
+INSERT INTO comments_f SELECT * FROM comments_a;
+INSERT INTO comments_g SELECT * FROM comments_a;
+CREATE TABLE comments_parts (id INT PRIMARY KEY, v INT) PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN (20), PARTITION p2 VALUES LESS THAN (30));
+CREATE TABLE comments_part (id INT PRIMARY KEY, v INT);
+INSERT INTO comments_parts VALUES (1, 1), (11, 1), (21, 1);
+INSERT INTO comments_part VALUES (22, 2);

@@ -1,0 +1,12 @@
+INSERT INTO mariadb_hidden_hash VALUES (3, 'd', 'e', 3);
+UPDATE mariadb_hidden_hash SET n = n + 1, url = CONCAT(url, 'x');
+DELETE FROM mariadb_hidden_hash WHERE id = 2;
+INSERT INTO mariadb_hidden_hash_no_key VALUES ('c', 3);
+UPDATE mariadb_hidden_hash_no_key SET n = 20 WHERE url = 'b';
+DELETE FROM mariadb_hidden_hash_no_key WHERE url = 'a';
+INSERT INTO mariadb_hidden_hash_own VALUES (3, 30, 'c');
+UPDATE mariadb_hidden_hash_own SET DB_ROW_HASH_1 = DB_ROW_HASH_1 + 1;
+ALTER TABLE mariadb_hidden_hash DROP INDEX url;
+UPDATE mariadb_hidden_hash SET n = n + 10;
+ALTER TABLE mariadb_hidden_hash ADD UNIQUE (url), DROP INDEX other;
+UPDATE mariadb_hidden_hash SET n = n + 10;

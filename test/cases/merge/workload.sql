@@ -1,0 +1,1 @@
+CREATE TABLE merge_all (id INT PRIMARY KEY) ENGINE /* = */ MERGE UNION = (merge_a);

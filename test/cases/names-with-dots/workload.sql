@@ -1,0 +1,17 @@
+UPDATE `names_with_dots.c` SET v = 'changed' WHERE id = 1;
+INSERT INTO `names_with_dots.no.key` VALUES (1, 'twice'), (2, NULL);
+DELETE FROM `names_with_dots.``quoted```;
+INSERT INTO `names_with_dots.``quoted``` VALUES (2, 'b');
+UPDATE `{schema}.names_with_dots`.`c` SET theirs = 'changed' WHERE other = 1;
+INSERT INTO `{schema}.names_with_dots`.`c` VALUES (2, 'theirs');
+ALTER TABLE `names_with_dots.c` ADD w INT NOT NULL DEFAULT 7;
+ALTER TABLE `{schema}.names_with_dots`.`c` ADD x INT NOT NULL DEFAULT 8;
+INSERT INTO `names_with_dots.c` VALUES (3, 'new', 9);
+TRUNCATE TABLE `{schema}.names_with_dots`.`c`;
+INSERT INTO `{schema}.names_with_dots`.`c` VALUES (5, 'theirs', 5);
+RENAME TABLE `names_with_dots.*` TO `names_with_dots.x.y`;
+INSERT INTO `names_with_dots.x.y` VALUES (2, 'b');
+DROP TABLE `{schema}.names_with_dots`.`c`;
+CREATE TABLE `{schema}.names_with_dots`.`c` (id INT PRIMARY KEY, w INT);
+INSERT INTO `{schema}.names_with_dots`.`c` VALUES (1, 1);
+UPDATE `names_with_dots.c` SET w = 10 WHERE id = 3;

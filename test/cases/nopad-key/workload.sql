@@ -1,0 +1,10 @@
+UPDATE nopad_key_chunks SET v = 5 WHERE k = 'k0499';
+DELETE FROM nopad_key_chunks WHERE k = 'k0500 ';
+UPDATE nopad_key_chunks SET k = 'k0501  ' WHERE k = 'k0501 ';
+INSERT INTO nopad_key_chunks VALUES ('k0500  ', 7);
+INSERT INTO nopad_key_sets VALUES ('o', 'x', '表', 5), ('o', 'x ', '表', 6);
+DELETE FROM nopad_key_sets WHERE b = 'x ' AND a = 'é';
+UPDATE nopad_key_sets SET c = '表  ' WHERE v = 3;
+REPLACE INTO nopad_key_unique VALUES ('n', 'a ', 20);
+DELETE FROM nopad_key_unique WHERE t = '';
+UPDATE nopad_key_unique SET t = 'a  ' WHERE t = 'a';

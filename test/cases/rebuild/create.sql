@@ -1,0 +1,2 @@
+CREATE TABLE rebuild (id INT PRIMARY KEY, v INT);
+INSERT INTO rebuild VALUES (1, 1), (2, 2);

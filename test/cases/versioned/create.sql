@@ -1,0 +1,2 @@
+CREATE TABLE versioned (id INT PRIMARY KEY);
+INSERT INTO versioned VALUES (1);

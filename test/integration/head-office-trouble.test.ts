@@ -1,0 +1,126 @@
+/**
+ * Trouble of the head office's database that no row is to blame for, on a server of its own: the branch waits, says why and
+ * names the cure; the cure works as it stands there, and then everything goes on by itself.
+ */
+import { randomBytes } from 'node:crypto';
+import t from 'tap';
+import type { Test } from 'tap';
+import type { Fleet } from '../../applier/consume/fleet.ts';
+import type { Waiting } from '../../applier/consume/patience.ts';
+import { DatabaseServer } from '../../deploy/local/database-server.ts';
+import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
+import type { TableDescription } from '../../shared/batch.ts';
+import { until } from '../support/until.ts';
+import { SALES, upsert } from '../support/hand-made-branch.ts';
+import type { HandMadeBranch, MadeBatch } from '../support/hand-made-branch.ts';
+import { HeadOffice } from '../support/head-office.ts';
+
+/** No branch would try again by itself before the test ends. */
+const FOR_EVER = { minMs: 3_600_000, maxMs: 3_600_000 };
+const SOON = { minMs: 20, maxMs: 100 };
+
+const server = await DatabaseServer.start({
+  flavor: 'mysql',
+  name: 'troubled-office',
+  role: 'head-office',
+  options: { 'log-bin': 'binlog', 'server-id': '77' },
+});
+t.teardown(() => server.stop());
+const office = await HeadOffice.open(server);
+t.teardown(async () => {
+  await office.query('SET GLOBAL super_read_only = OFF, GLOBAL read_only = OFF');
+  await office.close();
+});
+
+/** Something much larger than a binlog's smallest cache, which nothing compresses. */
+const WIDE: TableDescription = {
+  ...SALES,
+  name: 'wide',
+  columns: [SALES.columns[0]!, { name: 'note', type: 'longtext' }],
+};
+function large(branch: HandMadeBranch): MadeBatch {
+  const rows = 40;
+  const notes = Array.from({ length: rows }, () => randomBytes(8_000).toString('base64'));
+  return branch.make([{ op: 'upsert', table: 0, rows, values: [[...Array(rows).keys()], notes] }], { tables: [WIDE] });
+}
+
+async function found<T>(what: string, look: () => T | null): Promise<T> {
+  let value: T | null = null;
+  await until(what, () => (value = look()) !== null);
+  return value!;
+}
+
+function waitingOf(fleet: Fleet, branch: string): Waiting | null {
+  return fleet.status().find(({ row }) => row.branch === branch)?.waiting ?? null;
+}
+
+/** Brings the trouble, sees a branch wait for it to pass with this code, and does what its hint says. */
+async function waitsAndGoesOn(
+  t: Test,
+  name: string,
+  { before = [], then = [] }: { readonly before?: readonly string[]; readonly then?: readonly string[] },
+  code: string,
+  made: (branch: HandMadeBranch) => MadeBatch,
+): Promise<void> {
+  // What holds for sessions that begin after it must be there before the fleet's.
+  for (const statement of before) await office.query(statement);
+  const fleet = await office.fleet({ instance: name, pauses: SOON });
+  t.teardown(() => fleet.stop());
+  const branch = await office.branch(name);
+  await branch.hello();
+  await branch.send(branch.make([upsert([[1, 'before']])]));
+  await office.applied(name, 1);
+  for (const statement of then) await office.query(statement);
+  await branch.send(made(branch));
+  const first = await found(`${name} waits`, () => waitingOf(fleet, name));
+  t.equal(first.error.code, code, first.error.message);
+  // Hellos between do not make it look as if all were well, nor begin the waiting anew.
+  const later = await found(`${name} tries on`, () => {
+    const now = waitingOf(fleet, name);
+    return now !== null && now.tries > first.tries + 3 ? now : null;
+  });
+  if (then.length === 0) await branch.hello();
+  t.equal(later.since, first.since);
+  t.equal(waitingOf(fleet, name)?.since, first.since, 'nor does an answered hello');
+  t.equal((await office.row(name)).state, 'active', 'no row is blamed');
+  const cure = /SET PERSIST .*$/.exec(first.error.hint.replaceAll(/; after.*$/g, ''))?.[0];
+  t.ok(cure, first.error.hint);
+  await office.query(cure ?? '');
+  await office.applied(name, 2);
+  await found(`${name} waits no more`, () => (waitingOf(fleet, name) === null ? true : null));
+}
+
+await t.test('a cache of the binlog that is too small for a transaction', async t => {
+  const before = ['SET GLOBAL binlog_cache_size = 4096', 'SET GLOBAL max_binlog_cache_size = 4096'];
+  await waitsAndGoesOn(t, 'cache', { before }, 'TARGET_SETTING', large);
+  t.equal((await office.query("SELECT COUNT(*) AS n FROM wide WHERE _branch = 'cache'"))[0]?.['n'], '40');
+});
+
+await t.test('a server that became read-only', async t => {
+  const made = (branch: HandMadeBranch): MadeBatch => branch.make([upsert([[2, 'after']])]);
+  await waitsAndGoesOn(t, 'read-only', { then: ['SET GLOBAL super_read_only = ON'] }, 'TARGET_SETTING', made);
+});
+
+await t.test('when the database is back, every branch goes on at once', async t => {
+  const proxy = await FaultProxy.open(server.port);
+  t.teardown(() => proxy.close());
+  const fleet = await office.fleet({ pauses: FOR_EVER, connectTarget: () => office.connect(proxy.port) });
+  t.teardown(() => fleet.stop());
+  const branches = await Promise.all(['one', 'two', 'three', 'four'].map(name => office.branch(name)));
+  for (const branch of branches) {
+    await branch.hello();
+    await branch.send(branch.make([upsert([[1, 'before']])]));
+    await office.applied(branch.branch, 1);
+  }
+  proxy.cut();
+  for (const branch of branches) await branch.send(branch.make([upsert([[2, 'meanwhile']])]));
+  for (const { branch } of branches) {
+    const { error } = await found(`${branch} waits`, () => waitingOf(fleet, branch));
+    t.equal(error.code, 'TARGET_UNREACHABLE');
+  }
+  proxy.restore();
+  for (const { branch } of branches) {
+    await office.applied(branch, 2);
+    t.strictSame(await office.sales(branch), { 1: 'before', 2: 'meanwhile' });
+  }
+});
