@@ -5,6 +5,7 @@ import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { DatabaseServer } from '../../deploy/local/database-server.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { runningClock } from '../support/clock.ts';
 import { createRig } from '../support/capture-rig.ts';
 
 void t.test(
@@ -47,10 +48,10 @@ void t.test(
 );
 
 void t.test('a copy that gets nowhere is told after some minutes, while the stream goes on', async t => {
-  let laterMs = 0;
+  const clock = runningClock();
   let broken = true;
   const rig = await createRig(t, {
-    now: () => laterMs + Date.now(),
+    now: clock.now,
     onSource: source => {
       const cells = source.cells.bind(source);
       source.cells = async sql => {
@@ -64,7 +65,7 @@ void t.test('a copy that gets nowhere is told after some minutes, while the stre
   const capture = rig.start();
   await rig.until('it is tried', () => rig.log.some(line => line.includes('read again')));
   t.equal(capture.status().error, null, 'a fault that passes is none');
-  laterMs = 4 * 60_000;
+  clock.advance(4 * 60_000);
   await rig.until('it is told', () => capture.status().error?.message === 'a chunk cannot be read');
   t.equal(capture.status().state, 'streaming');
   broken = false;
