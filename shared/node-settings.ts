@@ -3,7 +3,7 @@
  * when a process begins, so a program that was started without them replaces itself, in place: same process id, same
  * standard streams, whoever started it (npx, systemd, a test) and however.
  *
- * Each setting stands for megabytes that were measured (ARCHITECTURE.md, "Memory"):
+ * Each setting stands for megabytes that were measured (docs/explanation/limits.md, "Memory"):
  * - young generation of 3 × 4 MiB instead of 3 × 16: at a backlog it fills whatever there is with batches that are gone;
  * - at the agent, the old generation collected at 48 MiB, and then when it is half as large again as what was alive the
  *   last time, instead of at 160 MiB: a snapshot fills it with chunks that are gone, whatever is there;

@@ -1,6 +1,6 @@
 /**
  * The rules between agent and head office as pure functions: state and message in, new state and reply out.
- * What runs in the model test runs in production. See ARCHITECTURE.md, "Protocol".
+ * What runs in the model test runs in production. See docs/explanation/protocol.md.
  */
 import { firstDigest } from './batch.ts';
 import type { BatchHeader, StreamMark } from './batch.ts';

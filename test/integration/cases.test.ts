@@ -146,7 +146,7 @@ async function endEqual(t: Test, world: World, cases: readonly Case[], source: D
   t.comment(told.join('\n'));
 }
 
-/** MariaDB does not log generated columns of rows that are updated: they are left out, as ARCHITECTURE.md says. */
+/** MariaDB does not log generated columns of rows that are updated: they are left out (docs/explanation/values.md). */
 const leftOut = ({ flavor }: DatabaseServer): { readonly withoutGenerated: boolean } => ({
   withoutGenerated: flavor === 'mariadb',
 });

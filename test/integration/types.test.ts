@@ -16,7 +16,7 @@ const NO_MODE = "SET SESSION sql_mode = ''";
 const ZONES = ['+00:00', '+05:30', '-11:00'];
 const WITHOUT_TABLES = new Set(['binary', 'utf8mb4', 'utf8mb3', 'ucs2', 'utf16', 'utf16le', 'utf32', 'filename']);
 
-/** MariaDB does not log generated columns of rows that are updated: they are left out, as ARCHITECTURE.md says. */
+/** MariaDB does not log generated columns of rows that are updated: they are left out (docs/explanation/values.md). */
 const LEFT_OUT = { branchMysql: {}, branchMariadb: { withoutGenerated: true } } as const;
 
 t.jobs = 2;

@@ -17,8 +17,8 @@ const ROOT = resolve(import.meta.dirname, '../..');
 /** The generated parts of each document, by its path, by the name of their markers. */
 export function generatedParts(): Record<string, Record<string, string>> {
   return {
-    [join(ROOT, 'README.md')]: { commands: [agentCli(), applierCli()].map(commandsTable).join('\n\n') },
     [join(ROOT, 'docs/reference.md')]: {
+      commands: [agentCli(), applierCli()].map(commandsTable).join('\n\n'),
       'agent.yaml': fenced('yaml', exampleAgentConfig()),
       'applier.yaml': fenced('yaml', exampleApplierConfig()),
       metrics: metricsTable(),

@@ -5,7 +5,7 @@ import { commandFault } from '../support/commands.ts';
 import { generatedParts, withParts } from '../support/documents.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
-const DOCUMENTS = globSync(['*.md', 'docs/*.md', 'deploy/runbook/*.md'], { cwd: ROOT });
+const DOCUMENTS = globSync(['*.md', 'docs/**/*.md', 'deploy/runbook/*.md'], { cwd: ROOT });
 
 void t.test('what the documents say of commands, configuration, metrics and errors is what the code says', t => {
   for (const [file, parts] of Object.entries(generatedParts())) {
@@ -31,13 +31,27 @@ void t.test('every make target and file that the documents name is there', t => 
   t.end();
 });
 
+/** Tables, code, headings that are quoted and lines that hold one long link cannot be wrapped. */
+function proseOf(text: string): string[] {
+  const fenced = text.replaceAll(/^```[^]*?^```/gm, '').replaceAll(/<!-- begin [^]*?<!-- end [^>]*-->/g, '');
+  return fenced.split('\n').filter(line => !line.startsWith('|') && !/^\s*\S*\]\([^)]*\)\S*$/.test(line));
+}
+
+void t.test('prose wraps at 120 columns', t => {
+  for (const document of DOCUMENTS) {
+    const wide = proseOf(readFileSync(join(ROOT, document), 'utf8')).filter(line => [...line].length > 120);
+    t.same(wide, [], document);
+  }
+  t.end();
+});
+
 void t.test('links between the documents lead somewhere', t => {
   for (const document of DOCUMENTS) {
     const text = readFileSync(join(ROOT, document), 'utf8');
     for (const [, path = ''] of text.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {
       t.ok(existsSync(join(ROOT, dirname(document), path)), `${document}: ${path}`);
     }
-    for (const [, path = ''] of text.matchAll(/(docs\/[\w-]+\.md)/g))
+    for (const [, path = ''] of text.matchAll(/\b(docs\/[\w/-]+\.md)/g))
       t.ok(existsSync(join(ROOT, path)), `${document}: ${path}`);
   }
   t.end();

@@ -1,4 +1,4 @@
-/** The tables of failure modes (ARCHITECTURE.md) and of attacks (SECURITY.md) name tests that are there. */
+/** The tables of failure modes (docs/explanation) and of attacks (SECURITY.md) name tests that are there. */
 import t from 'tap';
 import { missingTest, numberedRows } from '../support/named-tests.ts';
 
@@ -6,7 +6,7 @@ const FAILURE_MODES = 25;
 const ATTACKS = 31;
 
 for (const [document, count] of [
-  ['ARCHITECTURE.md', FAILURE_MODES],
+  ['docs/explanation/failure-modes.md', FAILURE_MODES],
   ['SECURITY.md', ATTACKS],
 ] as const) {
   const rows = numberedRows(document, 4);
