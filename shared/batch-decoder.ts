@@ -112,7 +112,7 @@ const CHANGE_KEYS: Record<Change['op'], readonly string[]> = {
   'snapshot-start': ['op', 'snapshot', 'tables', 'whole', 'requests'],
   'snapshot-end': ['op', 'snapshot', 'tables', 'whole', 'requests'],
   'verify-start': ['op', 'verification', 'request', 'tables', 'buckets', 'whole'],
-  'verify-sums': ['op', 'verification', 'table', 'sums', 'problem'],
+  'verify-sums': ['op', 'verification', 'table', 'sums', 'typed', 'problem'],
   'verify-end': ['op', 'verification', 'request', 'problem'],
 };
 
@@ -289,6 +289,9 @@ class Reader {
         verification,
         table: this.#tableIndex(fields['table'], tables, where),
         sums,
+        typed: this.#list(fields['typed'], this.#limits.maxColumns, `${where}.typed`).map(name =>
+          this.#text(name, MAX_ID, `${where}.typed`),
+        ),
         problem,
       };
     }

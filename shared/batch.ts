@@ -125,7 +125,8 @@ export type Change =
  * `verify-start`: what the head office holds of these tables at this place of the stream, with all before it applied, is
  * to be compared. `buckets[i]` is into how many buckets the rows of table i go; a table without columns cannot be
  * compared. `whole`: they are all the tables that the branch has. Then for each table `verify-sums`: the branch's sums
- * at that very place in base64, or why there are none (`problem`, and `sums` is empty). `verify-end` closes the request;
+ * at that very place in base64, or why there are none (`problem`, and `sums` is empty), and the names of the JSON columns
+ * of which a document holds types that its text does not tell (`typed`). `verify-end` closes the request;
  * with a `problem` the branch has given it up, and tables asked for that have no verdict of it will have none.
  */
 export type VerifyMark =
@@ -142,6 +143,7 @@ export type VerifyMark =
       readonly verification: string;
       readonly table: number;
       readonly sums: string;
+      readonly typed: readonly string[];
       readonly problem: string | null;
     }
   | {

@@ -26,6 +26,7 @@ import { wireKind } from './column-type.ts';
 import type { ColumnType, WireKind } from './column-type.ts';
 import { assert } from './errors.ts';
 import { LongValue } from './long-value.ts';
+import { holdsTypes } from './typed-json.ts';
 
 /** Of one table. */
 export const MAX_BUCKETS = 1_024;
@@ -44,7 +45,11 @@ export interface RowShape {
 export interface RowMark {
   readonly bucket: number;
   readonly digest: Buffer;
+  /** Columns of JSON whose document holds types that its text does not tell, by their places in the shape. */
+  readonly typed: readonly number[];
 }
+
+const NONE: readonly number[] = [];
 
 /** Buckets for a table of about so many rows. */
 export function bucketsFor(rows: number | null): number {
@@ -55,9 +60,18 @@ export function bucketsFor(rows: number | null): number {
 export function markRow({ types, key }: RowShape, values: readonly Value[], buckets: number): RowMark {
   const texts = types.map((type, index) => canonicalText(values[index] ?? null, wireKind(type)));
   const digest = digestOf(texts);
-  if (key.length === 0) return { bucket: digest.readUInt32LE(WORDS * WORD_BYTES) % buckets, digest };
+  const typed = typedColumns(types, texts);
+  if (key.length === 0) return { bucket: digest.readUInt32LE(WORDS * WORD_BYTES) % buckets, digest, typed };
   const name = key.map(index => String(texts[index])).join('\0');
-  return { bucket: crc32(name) % buckets, digest };
+  return { bucket: crc32(name) % buckets, digest, typed };
+}
+
+function typedColumns(types: readonly ColumnType[], texts: readonly (string | LongValue | null)[]): readonly number[] {
+  let found = NONE;
+  for (let index = 0; index < types.length; index += 1) {
+    if (types[index]!.base === 'json' && holdsTypes(texts[index]!)) found = [...found, index];
+  }
+  return found;
 }
 
 /** null: NULL. */
@@ -118,6 +132,8 @@ function digestOf(texts: readonly (string | LongValue | null)[]): Buffer {
 /** Rows and sums of their digests, by bucket. */
 export class TableSums {
   readonly buckets: number;
+  /** Of all rows that were added; not among the bytes. */
+  readonly typed = new Set<number>();
   readonly #words: Uint32Array;
 
   constructor(buckets: number) {
@@ -126,7 +142,8 @@ export class TableSums {
     this.#words = new Uint32Array(buckets * WORDS);
   }
 
-  add({ bucket, digest }: RowMark): void {
+  add({ bucket, digest, typed }: RowMark): void {
+    for (const column of typed) this.typed.add(column);
     const at = bucket * WORDS;
     // An element of the array wraps by itself.
     this.#words[at]! += 1;

@@ -12,7 +12,9 @@
  * Invariants: a document has one form, whichever way it came (the binlog's bytes, a SELECT at either side), so that forms
  * compare as documents do; `typedJsonSql` makes that very document at the head office, or the server refuses the row.
  */
+import type { Value } from './batch.ts';
 import { TributaryError } from './errors.ts';
+import { LongValue } from './long-value.ts';
 import { quoteBytes, quoteString } from './sql.ts';
 
 /** Types in the words of JSON_TYPE; OPAQUE stands for BLOB, BIT and what else prints as `base64:type<number>:…`. */
@@ -68,6 +70,26 @@ export function markedDocument(text: string, typed: boolean): string {
 
 export function isTypedJson(text: string): boolean {
   return text.startsWith(TYPED);
+}
+
+/** The same of a value of a JSON column, which may be long. */
+export function holdsTypes(value: Value): boolean {
+  if (!(value instanceof LongValue)) return typeof value === 'string' && isTypedJson(value);
+  for (const piece of value.pieces()) return isTypedJson(piece);
+  return false;
+}
+
+/** The document as its server prints it, without marks. @throws UncarriedJson */
+export function printedJson(text: string): string {
+  if (!isTypedJson(text)) return text;
+  const document = text.slice(TYPED.length);
+  let printed = '';
+  let from = 0;
+  eachMarked(parse(document), '$', ({ start }, type) => {
+    printed += document.slice(from, start - markLength(type));
+    from = start;
+  });
+  return printed + document.slice(from);
 }
 
 // Reading documents by SELECT ---------------------------------------------------------------------------------------
@@ -165,15 +187,11 @@ export function typedJsonSql(text: string): string {
   let plain = '';
   let from = 0;
   const values: string[] = [];
-  const put = (node: Node, path: string): void => {
-    for (const { leg, node: child } of node.children) put(child, path + leg);
-    if (node.type === undefined) return;
-    const printed = document.slice(node.start, node.end);
-    values.push(`${quoteString(path)}, ${valueSql(node.type, printed)}`);
-    plain += `${document.slice(from, node.start - node.type.length - 2)}null`;
-    from = node.end;
-  };
-  put(parse(document), '$');
+  eachMarked(parse(document), '$', ({ start, end }, type, path) => {
+    values.push(`${quoteString(path)}, ${valueSql(type, document.slice(start, end))}`);
+    plain += `${document.slice(from, start - markLength(type))}null`;
+    from = end;
+  });
   plain += document.slice(from);
   if (values.length === 0) throw new UncarriedJson('has no marks');
   return `JSON_SET(CAST(${quoteString(plain)} AS JSON), ${values.join(', ')})`;
@@ -287,6 +305,17 @@ interface Child {
   /** The last leg of its path, as SQL functions take it. */
   readonly leg: string;
   readonly node: Node;
+}
+
+/** Visits the values with marks, in the order of the text. */
+function eachMarked(node: Node, path: string, visit: (node: Node, type: HiddenType, path: string) => void): void {
+  for (const { leg, node: child } of node.children) eachMarked(child, path + leg, visit);
+  if (node.type !== undefined) visit(node, node.type, path);
+}
+
+/** With its brackets. */
+function markLength(type: HiddenType): number {
+  return type.length + 2;
 }
 
 const SCALAR = /-?\d[\d.eE+-]*|true|false|null/y;

@@ -25,13 +25,14 @@ export function startMark(ask: Ask, verification: string, asked: readonly AskedT
 
 /** What the branch holds of one table, or why nobody knows. */
 export function sumsMark(verification: string, { description }: AskedTable, found: TableSums | string): BatchDraft {
-  const { schema, name } = description;
+  const { schema, name, columns } = description;
   const isProblem = typeof found === 'string';
   return batch([{ schema, name, columns: [] }], {
     op: 'verify-sums',
     verification,
     table: 0,
     sums: isProblem ? '' : found.toBytes().toString('base64'),
+    typed: isProblem ? [] : [...found.typed].map(index => columns[index]!.name),
     problem: isProblem ? cut(found) : null,
   });
 }

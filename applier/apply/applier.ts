@@ -55,6 +55,8 @@ export interface Prepared {
   /** Rows to be written or deleted after merging. */
   readonly rows: number;
   readonly steps: readonly Step[];
+  /** Tables that are at the head office as described: those with rows, and those that a snapshot has announced. */
+  readonly made: readonly TableDescription[];
   /** Tables that do not fit and whose changes are therefore not among the steps. */
   readonly unfit: readonly UnfitTable[];
 }
@@ -143,7 +145,8 @@ export class Applier {
       steps.push({ run, table });
       rows += rowsOf(run);
     }
-    return { markers, rows, steps, unfit: unfitOf(unfit, [...announced, ...runs.map(run => run.table)], runs) };
+    const made = [...announced, ...withRows.map(run => run.table)].filter(table => !unfit.has(tableKey(table)));
+    return { markers, rows, steps, made, unfit: unfitOf(unfit, [...announced, ...runs.map(run => run.table)], runs) };
   }
 
   /** The tables at the head office, in order; null for those that are noted as unfit. */

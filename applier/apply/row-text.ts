@@ -9,8 +9,8 @@ import type { Value } from '../../shared/batch.ts';
 import type { ColumnType } from '../../shared/column-type.ts';
 import { wireKind } from '../../shared/column-type.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
-import { LongValue, wholeValue } from '../../shared/long-value.ts';
-import { isTypedJson } from '../../shared/typed-json.ts';
+import { wholeValue } from '../../shared/long-value.ts';
+import { holdsTypes } from '../../shared/typed-json.ts';
 import type { RowSet } from './merge.ts';
 import type { RowColumn, TargetTable } from './target-table.ts';
 
@@ -100,7 +100,7 @@ export function partTyped(table: TargetTable, rows: RowSet): { readonly plain: R
   table.columns.forEach(({ type }, index) => {
     if (type.base !== 'json') return;
     rows.columns[index]!.forEach((value, row) => {
-      if (value instanceof LongValue ? isTypedLong(value) : isTypedJson(String(value))) found.add(row);
+      if (holdsTypes(value)) found.add(row);
     });
   });
   if (found.size === 0) return { plain: rows, typed: pick(rows, []) };
@@ -115,11 +115,6 @@ export function partTyped(table: TargetTable, rows: RowSet): { readonly plain: R
       [...found].sort((a, b) => a - b),
     ),
   };
-}
-
-function isTypedLong(value: LongValue): boolean {
-  for (const piece of value.pieces()) return isTypedJson(piece);
-  return false;
 }
 
 function pick(rows: RowSet, chosen: readonly number[]): RowSet {

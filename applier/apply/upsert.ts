@@ -11,7 +11,7 @@ import type { ColumnType } from '../../shared/column-type.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { wholeValue } from '../../shared/long-value.ts';
 import { literalWriter, quoteString } from '../../shared/sql.ts';
-import { isTypedJson, typedJsonSql } from '../../shared/typed-json.ts';
+import { isTypedJson, printedJson, typedJsonSql } from '../../shared/typed-json.ts';
 import { warned } from './load-data.ts';
 import type { RowSet } from './merge.ts';
 import { ownFields } from './row-text.ts';
@@ -73,7 +73,8 @@ function valueWriter(type: ColumnType, asText: boolean): (value: Value) => strin
   if (type.base !== 'json') return plain;
   return value => {
     const text = wholeValue(value);
-    return typeof text === 'string' && isTypedJson(text) ? typedJsonSql(text) : plain(text);
+    if (typeof text !== 'string' || !isTypedJson(text)) return plain(text);
+    return asText ? plain(printedJson(text)) : typedJsonSql(text);
   };
 }
 

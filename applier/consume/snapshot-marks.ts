@@ -60,7 +60,7 @@ export class SnapshotMarks {
     return fence.transact(async connection => {
       const batchNumber = fence.row.batchNumber + 1;
       const left = beginLeftOut(connection, fence.branch, leaving);
-      await this.#tables.claim(connection, [body], prepared);
+      await this.#tables.claim(connection, prepared);
       left?.tables(prepared, { epoch: arrival.header.epoch, seq: arrival.header.seq, batchNumber });
       await startSnapshot(connection, fence.branch, {
         snapshot: marker.snapshot,

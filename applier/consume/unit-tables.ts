@@ -53,11 +53,13 @@ export class UnitTables {
     return contested.length === 0 ? prepared : { ...prepared, unfit: [...contested, ...prepared.unfit] };
   }
 
-  /** Claims the tables of bodies that are not left out. @throws TARGET_SCHEMA for the second claimant of a name */
-  async claim(connection: Connection, bodies: readonly BatchBody[], { unfit }: Prepared): Promise<void> {
-    const out = idsOf(unfit);
-    const fitting = bodies.flatMap(body => body.tables.filter(table => !out.has(tableKey(table))));
-    await this.#claims.claim(connection, fitting);
+  /**
+   * Claims the tables that were made for rows: one that was only truncated may not be there, and there is nothing of it to
+   * be lost.
+   * @throws TARGET_SCHEMA for the second claimant of a name
+   */
+  async claim(connection: Connection, { made }: Prepared): Promise<void> {
+    await this.#claims.claim(connection, made);
   }
 
   /** TARGET_SCHEMA is returned, not thrown: a rebuild may have been approved. */

@@ -120,7 +120,7 @@ export class UnitWriter {
       const batchNumber = fence.row.batchNumber + 1;
       const last = lastOf(arrivals);
       const left = beginLeftOut(connection, this.#branch, leaving);
-      const counts = await this.#apply(connection, left, bodies, prepared, last, batchNumber);
+      const counts = await this.#apply(connection, left, prepared, last, batchNumber);
       const mark = markOf(last);
       const source = bodies.at(-1)?.source ?? null;
       const done = await fence.advance(connection, { received: mark, applied: mark, batchNumber, source }, counts);
@@ -128,16 +128,15 @@ export class UnitWriter {
     });
   }
 
-  /** Claims the tables of bodies and writes their rows, those in quarantine left out. */
+  /** Claims the tables of what was prepared and writes its rows, those in quarantine left out. */
   async #apply(
     connection: Connection,
     left: LeftOut | null,
-    bodies: readonly BatchBody[],
     prepared: Prepared,
     { header }: Arrival,
     batchNumber: number,
   ): Promise<RowCounts> {
-    await this.#tables.claim(connection, bodies, prepared);
+    await this.#tables.claim(connection, prepared);
     if (left === null) return this.#rows.apply(connection, prepared, this.#branch, batchNumber);
     const at = { epoch: header.epoch, seq: header.seq, batchNumber };
     left.tables(prepared, at);
@@ -198,7 +197,7 @@ export class UnitWriter {
           throw new TributaryError('BATCH_INVALID', `Part ${body.part.number} follows part ${number}.`);
         }
         number = body.part.number;
-        const counts = await this.#apply(connection, left, [body], prepared, last, batchNumber);
+        const counts = await this.#apply(connection, left, prepared, last, batchNumber);
         upserts += counts.upserts;
         deletes += counts.deletes;
       };

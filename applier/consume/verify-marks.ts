@@ -5,13 +5,16 @@
  * Invariant: the view that is counted is taken under the fence, so its place is exactly the mark's; what was begun is
  * counted, in the background, only once that place is committed, and is abandoned otherwise.
  */
-import type { Connection } from 'mysql2/promise';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { isVerifyMark } from '../../shared/batch.ts';
 import type { VerifyMark } from '../../shared/batch.ts';
 import { assert } from '../../shared/errors.ts';
+import { columnKey } from '../../shared/identifiers.ts';
 import { TableSums } from '../../shared/row-sums.ts';
+import { nameText } from '../../shared/table-name.ts';
 import { closeRequests, openRequests } from '../branches/snapshot-store.ts';
 import type { OpenRequest } from '../branches/snapshot-store.ts';
+import { readText } from '../branches/sql-values.ts';
 import { tablesOfBranch } from '../branches/table-claims.ts';
 import { giveUp, interrupt, saveBranchSums, startVerification } from '../branches/verify-store.ts';
 import type { Comparison } from '../branches/verify-store.ts';
@@ -40,8 +43,9 @@ export class VerifyMarks {
         if (mark.op === 'verify-start') begun.push(...(await this.#begin(connection, branch, arrival, mark)));
         if (mark.op === 'verify-sums') {
           const table = { branch, verification: mark.verification, name: body.tables[mark.table]!.name };
-          const sums = mark.problem === null ? TableSums.fromBytes(Buffer.from(mark.sums, 'base64')) : null;
-          await saveBranchSums(connection, table, sums, mark.problem);
+          const problem = mark.problem ?? (await untoldTypes(connection, table.name, mark.typed));
+          const sums = problem === null ? TableSums.fromBytes(Buffer.from(mark.sums, 'base64')) : null;
+          await saveBranchSums(connection, table, sums, problem);
         }
         if (mark.op === 'verify-end') await this.#end(connection, branch, arrival, mark);
         return asStored(connection, await fence.advancePast(connection, arrival, row.batchNumber));
@@ -103,6 +107,25 @@ function comparisonOf(
 ): Comparison {
   const { epoch, seq } = arrival.header;
   return { branch, verification, request, epoch, seq, source: bodyOf(arrival).source };
+}
+
+/**
+ * Why a table's sums say nothing of its rows here; null: they do. A column of JSON stands in a text column where another
+ * branch has a text in it (widening.ts): there a document is as it is printed, without the types of its values.
+ * @param typed columns of which a document holds types that its text does not tell
+ */
+async function untoldTypes(connection: Connection, table: string, typed: readonly string[]): Promise<string | null> {
+  if (typed.length === 0) return null;
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT COLUMN_NAME AS name FROM INFORMATION_SCHEMA.COLUMNS
+     WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND DATA_TYPE <> 'json'`,
+    [table],
+  );
+  const wanted = new Set(typed.map(columnKey));
+  const inText = rows.map(row => readText(row, 'name')).filter(name => wanted.has(columnKey(name)));
+  if (inText.length === 0) return null;
+  const names = inText.map(nameText).join(', ');
+  return `JSON of the branch holds values of types such as DECIMAL or DATE, and its text here does not tell them: ${names}`;
 }
 
 /** null: it is not asked for, or was answered. */

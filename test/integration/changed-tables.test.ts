@@ -185,6 +185,26 @@ await t.test('a table that is gone is missed also by branches that write nothing
   t.match(requests, [{ tables: [{ name: described.name }], mends: true }]);
 });
 
+await t.test('a table of which nothing was ever sent is not missed', async t => {
+  const b = await joined('emptied');
+  const [never, filled] = [table({ id: 'int', v: 'int' }), table({ id: 'int', v: 'int' })];
+  await office.applied('emptied', await send(b, { ...never, columns: [] }, { op: 'truncate', table: 0 }));
+  await write(b, filled, [1, 1]);
+  await office.applied('emptied', await send(b, { ...filled, columns: [] }, { op: 'truncate', table: 0 }));
+  await (await office.fleet({ instance: 'three' })).stop();
+  const { row, requests, tables } = await office.registry.show('emptied');
+  t.equal(row.incompleteSince, null);
+  t.same(requests, []);
+  for (const { name } of [never, filled])
+    t.ok(
+      tables.some(known => known.name === name),
+      `${name} is swept by a snapshot`,
+    );
+  const [known] = await office.query(`SELECT JSON_LENGTH(definition) AS columns FROM tributary_table
+    WHERE branch = 'emptied' AND table_name = '${filled.name}'`);
+  t.match(known, { columns: 2 }, 'a truncate names no columns, and takes none away');
+});
+
 await t.test('a column that is dropped comes back, and what it held is asked for', async t => {
   const b = await joined('less');
   const described = table({ id: 'int', v: 'int', w: 'int' });

@@ -438,6 +438,7 @@ await attacks('marks of verifications: none that nobody has asked for, and no ro
     verification: 'v',
     table: at,
     sums: new TableSums(1).toBytes().toString('base64'),
+    typed: [],
     problem: null,
   });
   const send = async (): Promise<void> => {

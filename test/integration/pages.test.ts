@@ -202,6 +202,7 @@ void t.test('the fleet shows what needs a person first, and tells offline from o
   await page.waitForSelector('.branch-name');
   t.same(await page.locator('.group .pill').allTextContents(), [
     'halted',
+    'waiting',
     'overdue',
     'catching up',
     'current',
@@ -215,6 +216,30 @@ void t.test('the fleet shows what needs a person first, and tells offline from o
   t.match(text, /expected \S/);
   await page.hover('time.ago');
   t.match(await page.getAttribute('time.ago', 'title'), /\d{4}, \d\d:\d\d:\d\d/, 'the exact time on hovering');
+});
+
+void t.test('a branch that waits says for what and how that ends, in the fleet and on its own page', async t => {
+  const page = await open(t, (await office(t)).address);
+  await page.click('.chip:has-text("Waiting")');
+  await until('it alone', async () => (await names(page)).join() === 'rennes');
+  t.equal(await page.locator('.group .pill.warn').textContent(), 'waiting');
+  const told = [
+    /TARGET_SETTING/,
+    `Writing to shop.stock: the server is read-only ${HOSTILE}`,
+    /SET PERSIST super_read_only = OFF; after a failover/,
+  ];
+  const reason = page.locator('.group tr.reason.warn');
+  for (const each of told) t.match(await reason.textContent(), each);
+  t.match(await reason.locator('.cure').textContent(), told[2]);
+  await page.click('.chip:has-text("Needs a look")');
+  t.ok((await names(page)).includes('rennes'));
+  await page.click('.branch-name:has-text("rennes")');
+  await page.waitForSelector('.branch-title');
+  t.equal(await page.locator('.branch-head .pill.warn').textContent(), 'waiting');
+  const banner = page.locator('.troubles .banner.warn');
+  for (const each of told) t.match(await banner.textContent(), each);
+  t.equal(await page.locator('.troubles button').count(), 0, 'it is tried again by itself: nothing is to be decided');
+  t.equal(await page.evaluate(`'hacked' in window`), false);
 });
 
 void t.test('two hundred branches are searched, narrowed and sorted, and nothing moves while they refresh', async t => {
@@ -241,10 +266,11 @@ void t.test('two hundred branches are searched, narrowed and sorted, and nothing
     'branch-173',
     'branch-174',
     'branch-175',
-    'branch-176',
     'branch-177',
     'branch-178',
     'branch-179',
+    // Never seen, so last.
+    'branch-176',
   ]);
   await page.fill('#search', 'nowhere');
   t.match(await page.textContent('#fleet-empty'), 'No branch fits.');

@@ -205,6 +205,41 @@ void t.test('three branches, one of each kind', async t => {
     }
   });
 
+  await t.test('JSON that is a text at the head office is compared unless its text leaves types untold', async t => {
+    const lyon = branches[1]!.branch;
+    for (const { db } of [paris, lyon]) await db.query('CREATE TABLE mixed (id INT PRIMARY KEY, doc JSON)');
+    await lyon.db.query(`INSERT INTO mixed VALUES (1, '{"a":  1.0}')`);
+    await paris.db.query(`INSERT INTO mixed VALUES (1, '{"a":  1.0, "b": [1, "x"]}'), (2, 'null'), (3, NULL)`);
+    const printed = async (): Promise<void> => {
+      const texts = async (db: typeof hq, where: string): Promise<unknown[]> =>
+        (await db.query<RowDataPacket[]>(`SELECT CAST(doc AS CHAR) AS doc FROM mixed WHERE ${where} ORDER BY id`))[0];
+      await until('the text that each server prints', async () => {
+        for (const { db, id } of [paris, lyon]) {
+          const here = await texts(hq, `_branch = '${id}'`).catch(() => []);
+          if (JSON.stringify(here) !== JSON.stringify(await texts(db, 'TRUE'))) return false;
+        }
+        return true;
+      });
+    };
+    await printed();
+    t.match(await verify(world, paris, ['mixed']), { code: 0, verdict: 'equal' });
+    await paris.db.query(`INSERT INTO mixed VALUES
+      (4, JSON_OBJECT('price', CAST(19.90 AS DECIMAL(6,2)), 'day', CAST('2026-11-30' AS DATE), 'n', 18446744073709551615)),
+      (5, JSON_ARRAY(CAST(5 AS UNSIGNED), CAST('10:11:12.5' AS TIME(1)), X'00FF', JSON_OBJECT('<DATE>', '!<DATE>"x"'))),
+      (6, CAST(CAST('2026-01-01 00:00:00' AS DATETIME) AS JSON))`);
+    await printed();
+    const reason = /types such as DECIMAL or DATE.*: doc$/;
+    const untold = { verdict: 'not-comparable', tables: [{ name: 'mixed', verdict: 'not-comparable', reason }] };
+    t.match(await verify(world, paris, ['mixed']), untold);
+    const repaired = await command(world, ['branch', 'repair', paris.id]);
+    t.notMatch(repaired.out, /mixed/, 'a copy would change nothing');
+    t.match(await verify(world, lyon, ['mixed']), { code: 0, verdict: 'equal' }, 'of the other branch, all is told');
+    await paris.db.query('DELETE FROM mixed WHERE id > 3');
+    await printed();
+    t.match(await verify(world, paris, ['mixed']), { code: 0, verdict: 'equal' });
+    for (const { db } of [paris, lyon]) await db.query('DROP TABLE mixed');
+  });
+
   await t.test('one table alone, and one that the branch does not have', async t => {
     await begin();
     await paris.db.query('SET SESSION sql_log_bin = 0');

@@ -73,7 +73,8 @@ const APART: readonly (readonly [one: RegExp, other: RegExp])[] = [
   [/^(float|double)$/, /^(bigint|decimal\(10|decimal\(65|decimal\(30|decimal\(38|bit\(64)/],
   [/^(float|double)$/, /^(char|varchar|\w*text|enum|set|json|date|time)/],
   [/^bit/, /^(char|varchar|\w*text|enum|set|json|date|time|decimal\(38)/],
-  [/^(\w*blob|\w*binary)/, /^(?!\w*blob|\w*binary|geometry)/],
+  // Bytes hold a text as its bytes in utf8mb4; a DECIMAL of more than 30 places is a text at the head office.
+  [/^(\w*blob|\w*binary)/, /^(?!\w*blob|\w*binary|geometry|char|varchar|\w*text|enum|set|decimal\(38)/],
   [/^geometry/, /^(?!\w*blob|\w*binary|geometry)/],
   [/^vector/, /^(?!vector)/],
 ];

@@ -187,6 +187,19 @@ export function mixedFleet(now = new Date()): ApplierStatus {
           hint: 'Mend the table, then `tributary-applier branch retry toulouse`; or `branch quarantine toulouse`.',
         },
       }),
+      branch(now, 'rennes', {
+        state: 'waiting',
+        completeThrough: before(now, 1800),
+        lagSeconds: 1800,
+        backlogBatches: 9,
+        waiting: {
+          code: 'TARGET_SETTING',
+          reason: `Writing to shop.stock: the server is read-only ${HOSTILE}`,
+          hint: 'Run there: SET PERSIST super_read_only = OFF; after a failover, correct target.host.',
+          since: before(now, 1_790),
+          tries: 64,
+        },
+      }),
       branch(now, 'brest', {
         state: 'overdue',
         lastSeenAt: before(now, 100_000),

@@ -89,6 +89,7 @@ const SUMS: Change = {
   verification: 'v',
   table: 0,
   sums: new TableSums(7).toBytes().toString('base64'),
+  typed: ['doc', 'other'],
   problem: null,
 };
 const VERIFIED: Change = { op: 'verify-end', verification: 'v', request: 'r', problem: null };

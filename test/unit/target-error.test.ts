@@ -1,5 +1,11 @@
 import t from 'tap';
-import { isDefinitionFault, isRowFault, isRowWarning, targetError } from '../../applier/apply/target-error.ts';
+import {
+  isDefinitionFault,
+  isRowFault,
+  isRowWarning,
+  isTableChange,
+  targetError,
+} from '../../applier/apply/target-error.ts';
 import { asTributaryError, haltReason, judgeFault } from '../../applier/consume/fault.ts';
 import { TributaryError } from '../../shared/errors.ts';
 
@@ -59,6 +65,14 @@ void t.test('what is a server’s trouble is no row’s, and is tried again with
   for (const code of ['ECONNREFUSED', 'PROTOCOL_CONNECTION_LOST', 'ETIMEDOUT']) {
     t.equal(judgeFault(Object.assign(new Error('x'), { errno: -111, code })), 'wait', code);
   }
+  t.end();
+});
+
+void t.test('a column without a value is a trigger’s matter: definitions are held while rows are written', t => {
+  const fault = targetError(said(1364), 'Writing to a.b');
+  t.match(fault, { code: 'TARGET_FAILED', hint: /trigger/ });
+  t.notOk(isTableChange(fault));
+  t.equal(judgeFault(fault), 'wait');
   t.end();
 });
 

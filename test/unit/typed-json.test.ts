@@ -3,6 +3,7 @@ import {
   isWellTyped,
   markedDocument,
   markedValue,
+  printedJson,
   readTypedJson,
   typedJsonSql,
   UncarriedJson,
@@ -56,6 +57,20 @@ void t.test('a document with marks becomes SQL of its text and of its values by 
     "JSON_SET(CAST('null' AS JSON), '$', X'0102')",
     'a document that is one value',
   );
+  t.end();
+});
+
+void t.test('without its marks a document is the text that its server prints', t => {
+  for (const [text, printed] of [
+    ['{"a": [1, "<DATE>"]}', '{"a": [1, "<DATE>"]}'],
+    ['!<DECIMAL>-1.50', '-1.50'],
+    [
+      '!{"a": <DATE>"2024-01-01", "<DATE>": [<DECIMAL>1.50, "!<DATE>", {"b": <OPAQUE>"base64:type15:AQI="}], "c": 1}',
+      '{"a": "2024-01-01", "<DATE>": [1.50, "!<DATE>", {"b": "base64:type15:AQI="}], "c": 1}',
+    ],
+  ] as const) {
+    t.equal(printedJson(text), printed);
+  }
   t.end();
 });
 

@@ -17,7 +17,7 @@ import {
 
 export const STATES = {
   halted: { kind: 'bad', word: 'halted', chip: 'Halted' },
-  waiting: { kind: 'bad', word: 'waiting', chip: 'Waiting' },
+  waiting: { kind: 'warn', word: 'waiting', chip: 'Waiting' },
   overdue: { kind: 'warn', word: 'overdue', chip: 'Overdue' },
   'catching-up': { kind: 'busy', word: 'catching up', chip: 'Catching up' },
   current: { kind: 'good', word: 'current', chip: 'Current' },
@@ -34,14 +34,15 @@ export function agentTrouble(report) {
 
 /** The more urgent, the lower. */
 function urgency(branch) {
-  if (branch.state === 'halted' || branch.state === 'waiting') return 0;
-  if (branch.state === 'overdue') return 1;
-  if (agentTrouble(branch.report)) return 2;
-  if (branch.incompleteSince !== null) return 3;
-  return { 'catching-up': 4, current: 5, offline: 6, 'never-seen': 7 }[branch.state] ?? 8;
+  if (branch.state === 'halted') return 0;
+  if (branch.state === 'waiting') return 1;
+  if (branch.state === 'overdue') return 2;
+  if (agentTrouble(branch.report)) return 3;
+  if (branch.incompleteSince !== null) return 4;
+  return { 'catching-up': 5, current: 6, offline: 7, 'never-seen': 8 }[branch.state] ?? 9;
 }
 
-const isTrouble = branch => urgency(branch) < 4;
+const isTrouble = branch => urgency(branch) < 5;
 
 /** `of`: what is sorted by; unknown values come last either way. */
 const COLUMNS = [
@@ -161,7 +162,7 @@ export function troublesOf({ state, halted, waiting, incompleteSince, report }) 
     troubles.push({ kind: 'bad', title: halted.code, text: halted.reason, cure: halted.hint, since: halted.since });
   // A fault of a moment ago is none to be told of: it is tried again.
   if (waiting !== null && state === 'waiting')
-    troubles.push({ kind: 'bad', title: waiting.code, text: waiting.reason, cure: waiting.hint, since: waiting.since });
+    troubles.push({ kind: 'warn', title: waiting.code, text: waiting.reason, cure: waiting.hint, since: waiting.since });
   if (report?.error)
     troubles.push({ kind: 'warn', title: 'The branch says', text: report.error, cure: '', since: null });
   else if (agentTrouble(report)) {
