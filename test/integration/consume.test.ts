@@ -157,6 +157,23 @@ await t.test('epochs: registered, superseded for good, unknown, displaced', asyn
   t.strictSame(await office.sales('epochs'), { 1: 'second life' });
 });
 
+await t.test('every epoch that was superseded is remembered in the database, not the last alone', async t => {
+  const b = await office.branch('old-epochs');
+  await b.hello();
+  const old: string[] = [];
+  for (let life = 0; life < 3; life += 1) {
+    old.push(b.epoch);
+    b.newEpoch();
+    t.equal((await b.hello({ replaces: old.at(-1)! })).verdict, 'current');
+  }
+  t.strictSame((await office.row('old-epochs')).stream.superseded, old);
+  for (const epoch of old) {
+    // A copy of an old spool, told of the present epoch, claims to replace it.
+    t.equal((await b.hello({ epoch, replaces: b.epoch })).verdict, 'superseded');
+  }
+  t.equal((await office.row('old-epochs')).stream.epoch, b.epoch);
+});
+
 await t.test('parts are received one by one and applied together', async t => {
   const b = await office.branch('parts');
   await b.hello();

@@ -3,6 +3,7 @@
  * the backlog goes before each sale of the quiet one. That is counted in batches: the machine's pace does not matter.
  */
 import t from 'tap';
+import { TargetPool } from '../../applier/consume/target-pool.ts';
 import { branchNames } from '../../shared/amqp-messages.ts';
 import type { TableDescription } from '../../shared/batch.ts';
 import { upsert } from '../support/hand-made-branch.ts';
@@ -91,7 +92,31 @@ await t.test('a branch that brings many tables lets another’s new table in bet
   await tablesMade(5);
   await other.send(other.make([{ op: 'upsert', table: 0, rows: 1, values: [[1]] }], { tables: [tableOf('one')] }));
   await office.applied('one-table', 1);
-  t.equal((await office.row('many-tables')).stream.applied.seq, 0, 'the many are not done yet');
+  await office.applied('many-tables', 1);
+  // InnoDB numbers tables as they are made.
+  const made = await office.query(
+    `SELECT SUBSTRING_INDEX(NAME, '/', -1) AS name FROM INFORMATION_SCHEMA.INNODB_TABLES
+      WHERE NAME LIKE CONCAT(DATABASE(), '/many\\_%') OR NAME = CONCAT(DATABASE(), '/one') ORDER BY TABLE_ID`,
+  );
+  t.equal(made.length, tables.length + 1);
+  const place = made.findIndex(({ name }) => name === 'one');
+  t.ok(place >= 5 && place < tables.length, `the one was made after ${place} of the many`);
+});
+
+await t.test('who has a connection to the database again and again waits each time behind all others', async t => {
+  const pool = new TargetPool({ connect: () => office.connect(), size: 1 });
+  t.teardown(() => pool.close());
+  const { promise: begun, resolve: begin } = Promise.withResolvers<undefined>();
+  const order: string[] = [];
+  const work = (name: string, pieces: number): Promise<void> =>
+    (async () => {
+      for (let piece = 0; piece < pieces; piece += 1) await pool.use(() => Promise.resolve(order.push(name)));
+    })();
+  const first = pool.use(() => begun);
+  const all = [work('greedy', 5), work('quiet', 1), work('another', 2)];
+  begin(undefined);
+  await Promise.all([first, ...all]);
+  t.strictSame(order, ['greedy', 'quiet', 'another', 'greedy', 'another', 'greedy', 'greedy', 'greedy']);
 });
 
 function bigBatch(branch: HandMadeBranch, number: number): MadeBatch {

@@ -142,12 +142,19 @@ await t.test('a broker URL is taken apart', test => {
 });
 
 void t.test('a message that would unfold into more than any program makes is refused unparsed', async t => {
-  const members = `{${Array.from({ length: 20_000 }, (_, i) => `"k${i}":0`).join(',')}}`;
-  const tables = `{"v":1,"asks":[{"tables":[${'{},'.repeat(60_000)}{}]}]}`;
-  const bodies = { members, 'arrays in arrays': '['.repeat(200_000), tables, numbers: `[${'0,'.repeat(100_000)}0]` };
-  for (const [name, body] of Object.entries(bodies)) {
+  const members = Array.from({ length: 100 }, (_, i) => `"k${i}":0`).join(',');
+  const chain = '{"a":0,"b":0,"c":'.repeat(7) + '0' + '}'.repeat(7);
+  // Each goes beyond one limit alone.
+  const bodies: Record<string, readonly [body: string, reason: RegExp]> = {
+    members: [`{${members}}`, /more than 64 members/],
+    'members of all objects': [`[${Array.from({ length: 1_200 }, () => chain).join(',')}]`, /too many members/],
+    'arrays in arrays': ['['.repeat(9), /nested/],
+    tables: [`{"v":1,"asks":[{"tables":[${'{},'.repeat(10_000)}{}]}]}`, /too many arrays/],
+    numbers: [`[${'0,'.repeat(20_001)}0]`, /too many arrays or values/],
+  };
+  for (const [name, [body, message]] of Object.entries(bodies)) {
     for (const read of [readHello, readAnswer]) {
-      t.throws(() => read(Buffer.from(body)), { code: 'MESSAGE_INVALID' }, name);
+      t.throws(() => read(Buffer.from(body)), { code: 'MESSAGE_INVALID', message }, name);
       t.strictSame(await textsParsedBy(() => read(Buffer.from(body))), [], `${name}: nothing of it is parsed`);
     }
   }

@@ -47,11 +47,11 @@ const bodyOf = (changes: Change[]): BatchBody => ({
   changes,
 });
 
-/** A key with the separators that a careless name of it would mix up. */
+/** A key with the separators, and the blanks at its end, that a careless name of it would mix up. */
 const keyOf = (table: number): fc.Arbitrary<Value[]> =>
   table === 2
     ? fc.constantFrom<Value>(0, '-0', 1, 2.5).map(k => [k])
-    : fc.tuple(fc.nat({ max: 12 }), fc.constantFrom('', '1', '11', '2:', ':1'));
+    : fc.tuple(fc.nat({ max: 12 }), fc.constantFrom('', ' ', '1', '1 ', '11', '2:', ':1'));
 
 function columnsOf(rows: readonly (readonly Value[])[], width: number): Value[][] {
   return Array.from({ length: width }, (_, column) => rows.map(row => row[column] ?? null));

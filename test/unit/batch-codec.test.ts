@@ -2,7 +2,7 @@ import { constants, zstdCompressSync } from 'node:zlib';
 import t from 'tap';
 import fc from 'fast-check';
 import type { BatchBody, Change, ColumnDescription, TableDescription, Value } from '../../shared/batch.ts';
-import { decodeBatch } from '../../shared/batch-decoder.ts';
+import { decodeBatch, sizeOf } from '../../shared/batch-decoder.ts';
 import { encodeBatch } from '../../shared/batch-encoder.ts';
 import { textsParsedBy } from '../support/parsed.ts';
 import { MAX_BUCKETS, TableSums } from '../../shared/row-sums.ts';
@@ -184,6 +184,32 @@ void t.test('what strings take in memory counts, not what they take on the wire'
     t.ok(body.length < 20_000, 'next to nothing on the wire');
     t.throws(() => decodeBatch(body), { code: 'BATCH_TOO_LARGE', message: /bytes of memory/ }, 'of two');
   }
+  t.end();
+});
+
+void t.test('what a body holds in memory is counted: wide texts twice, places of values, frames of long strings', t => {
+  const heldBy = (texts: readonly string[], level = 3): number => {
+    const values = [texts.map((_, i) => i), [...texts]];
+    return sizeOf(decodeBatch(encodeBatch(bodyOf([SALES], [{ ...SALE, rows: texts.length, values }]), { level }))).held;
+  };
+  const narrow = heldBy(['x'.repeat(100_000)]);
+  t.ok(narrow >= 100_000 && narrow < 110_000, `${narrow} bytes`);
+  t.ok(heldBy([`€${'x'.repeat(100_000)}`]) >= 200_000, 'two bytes a character');
+  t.ok(heldBy([`\u0001${'x'.repeat(100_000)}`]) >= 200_000, 'and so behind an escape');
+  t.ok(heldBy(Array<string>(10_000).fill('')) >= 10_000 * 2 * 32, 'each value has a place');
+  const long = zstdCompressSync(
+    JSON.stringify(bodyOf([SALES], [{ ...SALE, rows: 1, values: [[1], ['x'.repeat(9_000_000)]] }])),
+  );
+  t.ok(sizeOf(decodeBatch(long)).held >= 9_000_000, 'a large frame stays for the long string in it');
+  t.end();
+});
+
+void t.test('a text that takes too much memory is refused before the rest of it is unpacked', t => {
+  const values = `"${'x'.repeat(900_000)}",`.repeat(80);
+  const begin = zstdCompressSync(`[${values}`);
+  // Whether it is tried shows in what is refused.
+  const rest = Buffer.from('this is no frame');
+  t.throws(() => decodeBatch([begin, rest]), { code: 'BATCH_TOO_LARGE', message: /bytes of memory/ });
   t.end();
 });
 

@@ -12,8 +12,8 @@ import { nodeVersionFault } from '../../shared/node-version.ts';
 import { until } from '../support/until.ts';
 import { oneLined } from '../../shared/terminal-text.ts';
 
-/** Clears the screen in two ways, turns what follows round, and begins a line. */
-const HOSTILE = 'a\u001b[2J\u009b2J\u202egnp\nok';
+/** Clears the screen in two ways, turns what follows round, and begins lines in three ways. */
+const HOSTILE = 'a\u001b[2J\u009b2J\u202egnp\u2028\u2029\nok';
 let calls: CommandCall[] = [];
 function record(call: CommandCall): Promise<undefined> {
   calls.push(call);
@@ -109,7 +109,8 @@ void t.test('what somebody else has written is shown, and never obeyed by the te
   t.notMatch(out, obeyed);
   t.notMatch(err, obeyed);
   t.equal(out.split('\n').length, 3, 'a name makes no line of its own');
-  t.match(out, 'table a\\u001b[2J\\u009b2J\\u202egnp\\u000aok');
+  t.match(out, 'table a\\u001b[2J\\u009b2J\\u202egnp\\u2028\\u2029\\u000aok');
+  t.notMatch(Object.keys(oneLined({ of: { [HOSTILE]: 1 } }).of).join(), /[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/u);
   const json = (await run('hostile', '--json')).out;
   t.notMatch(json, obeyed);
   t.same(JSON.parse(json), { name: HOSTILE }, 'and whoever reads JSON has the very name');

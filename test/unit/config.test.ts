@@ -1,5 +1,5 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { inspect } from 'node:util';
 import t from 'tap';
 import type { Test } from 'tap';
@@ -114,7 +114,12 @@ log: { level: loud }
 });
 
 void t.test('the page is encrypted beyond loopback, unless somebody says that it need not be', t => {
-  const load = (http: string): AgentConfig => loadAgentConfig(folder(t, `${MINIMAL}http: ${http}\n`));
+  const load = (http: string): AgentConfig => {
+    const file = folder(t, `${MINIMAL}http: ${http}\n`);
+    writeFileSync(join(dirname(file), 'page.pem'), '-----BEGIN CERTIFICATE-----\n');
+    writeFileSync(join(dirname(file), 'page.key'), 'key', { mode: 0o600 });
+    return loadAgentConfig(file);
+  };
   for (const plain of [
     '{ listen: "0.0.0.0:7641" }',
     '{ listen: "[::]:7641", tls: {} }',
@@ -123,7 +128,10 @@ void t.test('the page is encrypted beyond loopback, unless somebody says that it
     t.throws(() => load(plain), { message: /http\.listen.*tls: \{ mode: off \}/s }, plain);
   t.equal(load('{ listen: "10.8.0.21:7641", tls: { mode: off } }').http.tls, null);
   t.equal(load('{ listen: "127.0.0.1:7641" }').http.tls, null);
-  t.throws(() => load('{ listen: "127.0.0.1:7641", tls: { cert: page.pem } }'), { message: /page\.pem|cert and key/ });
+  const { tls } = load('{ listen: "10.8.0.21:7641", tls: { cert: page.pem, key: page.key } }').http;
+  t.equal(tls?.key.reveal(), 'key');
+  for (const half of ['cert: page.pem', 'key: page.key'])
+    t.throws(() => load(`{ listen: "127.0.0.1:7641", tls: { ${half} } }`), { message: /both cert and key/ }, half);
   t.end();
 });
 

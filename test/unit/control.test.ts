@@ -117,6 +117,31 @@ void t.test('a command asks no daemon that another user may have put there', asy
   t.equal(await callDaemon({ place: NOWHERE, command: 'token' }), 'told');
 });
 
+void t.test('a folder that many may write but none may rob holds the user’s own daemon', async t => {
+  const at = place(t);
+  const server = await start(t, at, { token: () => Promise.resolve('told') });
+  const folder = join(server.path, '..');
+  chmodSync(folder, 0o1777);
+  t.equal(await callDaemon({ place: at, command: 'token' }), 'told');
+  chmodSync(folder, 0o777);
+  await t.rejects(callDaemon({ place: at, command: 'token' }), /another user/);
+});
+
+void t.test('root asks the daemon of another user in that user’s own folder', async t => {
+  if (userInfo().uid !== 0) {
+    t.comment('only root may ask it');
+    return;
+  }
+  const at = place(t);
+  const server = await start(t, at, { token: () => Promise.resolve('told') });
+  const folder = join(server.path, '..');
+  chownSync(folder, 12345, 12345);
+  chownSync(server.path, 12345, 12345);
+  t.equal(await callDaemon({ place: at, command: 'token' }), 'told');
+  chownSync(server.path, 54321, 54321);
+  await t.rejects(callDaemon({ place: at, command: 'token' }), /another user/);
+});
+
 void t.test('a fault in the daemon arrives with its code and cure', async t => {
   const at = place(t);
   await start(t, at, {

@@ -19,15 +19,19 @@ void t.test('what the documents say of commands, configuration, metrics and erro
 
 void t.test('every make target and file that the documents name is there', t => {
   const makefile = readFileSync(join(ROOT, 'Makefile'), 'utf8');
+  let [targets, files] = [0, 0];
   for (const document of DOCUMENTS) {
     const text = readFileSync(join(ROOT, document), 'utf8');
     for (const [, target] of text.matchAll(/`make ([a-z-]+)/g)) {
+      targets += 1;
       t.match(makefile, new RegExp(`^${target}:`, 'm'), `${document}: make ${target}`);
     }
     for (const [, path] of text.matchAll(/`((?:agent|applier|shared|deploy|test)\/[\w./-]+\.(?:ts|yaml))`/g)) {
+      files += 1;
       t.ok(existsSync(join(ROOT, path ?? '')), `${document}: ${path}`);
     }
   }
+  t.ok(targets > 10 && files > 20, `${targets} targets, ${files} files`);
   t.end();
 });
 
@@ -46,14 +50,17 @@ void t.test('prose wraps at 120 columns', t => {
 });
 
 void t.test('links between the documents lead somewhere', t => {
+  let links = 0;
   for (const document of DOCUMENTS) {
     const text = readFileSync(join(ROOT, document), 'utf8');
     for (const [, path = ''] of text.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {
+      links += 1;
       t.ok(existsSync(join(ROOT, dirname(document), path)), `${document}: ${path}`);
     }
     for (const [, path = ''] of text.matchAll(/\b(docs\/[\w/-]+\.md)/g))
       t.ok(existsSync(join(ROOT, path)), `${document}: ${path}`);
   }
+  t.ok(links > 20, `${links} links`);
   t.end();
 });
 

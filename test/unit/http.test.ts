@@ -197,7 +197,7 @@ void t.test('a POST of a type that a form can send is refused', async t => {
 });
 
 void t.test('beyond loopback the page answers to addresses and to its own names alone, metrics too', async t => {
-  const server = await start(t, { listen: { host: '0.0.0.0', port: 0 }, names: ['hq.example.com'] });
+  const server = await start(t, { listen: { host: '0.0.0.0', port: 0 }, names: ['HQ.Example.com'] });
   const status = async (host: string, path = '/api/status'): Promise<number> =>
     (await ask({ ...server, address: { ...server.address, host: '127.0.0.1' } }, path, { headers: { host } })).status;
   for (const host of ['192.0.2.7:7640', '[2001:db8::1]:7640', 'localhost:7640', 'HQ.example.com', hostname()]) {

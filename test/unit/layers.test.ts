@@ -50,6 +50,7 @@ const importersOf = (library: string): string[] =>
 void t.test('agent and applier never import each other', t => {
   t.same(importsFrom('agent', 'applier'), []);
   t.same(importsFrom('applier', 'agent'), []);
+  for (const layer of ['agent', 'applier']) t.ok(importsFrom(layer, 'shared').length > 50, 'imports are seen');
   t.end();
 });
 
@@ -75,9 +76,11 @@ void t.test('only shared/sql.ts quotes names for SQL', t => {
   // In a file that speaks SQL: a backtick beside an insertion, in a template or not, or mysql2's own quoting.
   const sql = /\b(?:SELECT|INSERT|REPLACE|UPDATE|DELETE|ALTER|CREATE|DROP|LOAD) /;
   const quoting = /\\`\$\{|\}\\`|'`'\s*\+|\+\s*'`'|\bescapeId\(|replaceAll\('`'/;
+  t.match('`SELECT 1 FROM \\`${name}\\``', quoting, 'it sees one');
   const offenders = sources.filter(
     ({ path, text }) => path !== 'shared/sql.ts' && sql.test(text) && quoting.test(text),
   );
+  t.ok(sources.filter(({ text }) => sql.test(text)).length > 30, 'files that speak SQL are seen');
   t.same(
     offenders.map(({ path }) => path),
     [],

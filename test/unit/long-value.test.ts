@@ -110,6 +110,7 @@ await t.test('an escape or a character that two buffers share is not cut', t => 
     if (String(value) !== JSON.parse(`"${json}"`)) t.fail(`cut at ${cut}`);
     for (const piece of value.pieces()) if (!piece.isWellFormed()) t.fail(`a half character, cut at ${cut}`);
   }
+  t.ok(bytes.length > 600, `${bytes.length - 1} cuts`);
   t.end();
 });
 

@@ -112,7 +112,7 @@ void t.test('the configuration that the package brings has every key, and sets n
 void t.test('man pages name every command and read without a complaint', t => {
   for (const facts of PROGRAMS) {
     const page = manPage(facts, '2026-01-01');
-    for (const { usage } of facts.cli.commands) t.match(page, usage.split(' ')[0] ?? '');
+    for (const { usage } of facts.cli.commands) t.ok(page.includes(`\\fB${usage.replaceAll('-', '\\-')}`), usage);
     const groff = spawnSync('groff', ['-man', '-Tutf8', '-ww', '-z'], { input: page, encoding: 'utf8' });
     if (groff.error === undefined) t.equal(groff.stderr, '');
   }
