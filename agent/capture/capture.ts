@@ -204,13 +204,13 @@ export class Capture {
             : new TributaryError('INTERNAL', describeError(error), { cause: error });
         if (fault.code === 'INTERNAL' || fault.code === 'SPOOL_IO' || fault.code === 'SPOOL_CORRUPT') throw fault;
         const { times } = this.#trouble.note(fault);
-        if (fault instanceof UnloggedWrites) this.#oweCopies();
+        if (fault instanceof UnloggedWrites) {
+          oweCopies(this.#o, this.#capturedThrough, this.#preparation.settingsRightAt);
+        }
         // What a person must mend has to do with what was read, not with the connection.
         if (fault.retryable) this.#unbroken = false;
         this.#o.counters.fault(fault.code);
         if (fault.code === 'SOURCE_POSITION_LOST') this.#newEpoch = { reason: fault.message };
-        if (this.#state !== 'connecting' && this.#stubborn.isLasting(fault))
-          this.#newEpoch = { reason: `the binlog cannot be read on: ${fault.message}` };
         if (this.#o.now() - startedAt > MOST_BACK_OFF_MS) backOffMs = FIRST_BACK_OFF_MS;
         this.#state = fault.retryable ? 'backing-off' : 'halted';
         const waitMs = fault.retryable ? backOffMs * (0.5 + Math.random()) : HALTED_RETRY_MS;
@@ -290,8 +290,9 @@ export class Capture {
       onFailure: this.#fail,
     });
     this.#closer = closer;
-    void watchEnd({ connect: this.#o.connect, identity, sink, now: this.#o.now, onFault: this.#fail }, session);
-    const { connect, selection, spool, logger } = this.#o;
+    const { connect, selection, spool, logger, now } = this.#o;
+    const checkSettings = (source: SourceConnection) => this.#preparation.checkSettings(source);
+    void watchEnd({ connect, identity, sink, checkSettings, now, onFault: this.#fail }, session);
     const tools = { connect, identity, selection, charsets, spool, sink, logger };
     const snapshotter = new Snapshotter({ ...tools, trouble: this.#copyTrouble });
     const verifier = new Verifier({ ...tools, requests: this.verifications });
@@ -303,7 +304,11 @@ export class Capture {
       const copying = snapshotter.run(session).then(() => null);
       const comparing = verifier.run(session).then(() => null);
       const fault = await Promise.race([stream.ended, aborted, copying, comparing, failure.promise]);
-      if (fault) throw this.#stubborn.judge(fault, sink.phase === 'verifying');
+      if (fault) {
+        if (this.#stubborn.isLasting(fault))
+          this.#newEpoch = { reason: `the binlog cannot be read on: ${fault.message}` };
+        throw this.#stubborn.judge(fault, sink.phase === 'verifying');
+      }
     } finally {
       closer.stop();
       this.#troubleAt = sink.phase === 'taking' ? sink.place : null;
@@ -350,15 +355,6 @@ export class Capture {
       this.#o.counters.epoch(asked === null ? 'source' : 'head office');
     }
     return prepared;
-  }
-
-  /** Rows may have been written unlogged: what the binlog has told until then is all that is known. */
-  #oweCopies(): void {
-    const { spool, logger } = this.#o;
-    const seenSince = new Date((spool.serverSeen.last?.startedAt ?? 0) * 1_000).toISOString();
-    const since = this.#capturedThrough ?? spool.position()?.source.committedAt ?? seenSince;
-    if (!oweCopies(spool, since)) return;
-    logger.warn({ since }, 'rows may have been written that the binlog does not tell of: all tables are copied again');
   }
 
   #onSpooled(): void {

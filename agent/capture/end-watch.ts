@@ -4,18 +4,19 @@
  * That is how capture knows until when it has everything, also on a Sunday on which nothing is sold. And it shows what the
  * stream does not: a server whose binlog was reset goes on sending heartbeats of the file that it has deleted. So an end that
  * goes backwards is a lost position, and a stream that idles before the end is read anew. A look through a new connection
- * shows when the address leads to another server, while the stream still hangs on the old one.
+ * shows when the address leads to another server, while the stream still hangs on the old one; and by then the settings
+ * may have been changed, which running sessions do not notice.
  *
  * Failures of its connection are tried again; meanwhile capture claims nothing new.
  */
 import { TributaryError } from '../../shared/errors.ts';
+import type { ErrorCode } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
 import { MysqlGtidSet } from './gtid-set.ts';
 import type { StreamPlace } from './group-sink.ts';
 import type { CaptureSink } from './sink.ts';
 import { comparePlaces } from './source.ts';
 import type { BinlogEnd, SourceConnection, SourceIdentity } from './source.ts';
-import { UnloggedWrites } from './unlogged-writes.ts';
 
 /** Each costs three small questions, a tenth of what an idle agent takes. Hellos tell of it every five seconds. */
 const LOOK_MS = 2_000;
@@ -25,11 +26,15 @@ const MOST_LOOKS = 10;
 const IDLE_BEFORE_END_MS = 5_000;
 /** Heartbeats in that time by which it is known to idle, and not to be paused. */
 const IDLE_HEARTBEATS = 8;
+/** What the stream must not be read on after. */
+const ENDING: ReadonlySet<string> = new Set<ErrorCode>(['SOURCE_SETTING', 'SOURCE_POSITION_LOST', 'STREAM_ENDED']);
 
 export interface EndWatchOptions {
   readonly connect: () => Promise<SourceConnection>;
   readonly identity: SourceIdentity;
   readonly sink: CaptureSink;
+  /** Asked at each new connection. @throws TributaryError SOURCE_SETTING */
+  readonly checkSettings: (source: SourceConnection) => Promise<void>;
   readonly now: () => number;
   /** The stream must not be read any further. */
   readonly onFault: (fault: TributaryError) => void;
@@ -56,6 +61,7 @@ export async function watchEnd(options: EndWatchOptions, signal: AbortSignal): P
         looks = 0;
         const { server } = await source.identity();
         if (server !== identity.server) throw streamEnded(`another server (${server}) answers at the address now`);
+        await options.checkSettings(source);
       }
       looks += 1;
       const before = history.begin();
@@ -68,7 +74,7 @@ export async function watchEnd(options: EndWatchOptions, signal: AbortSignal): P
         if (sink.wantsEndMark) sink.noteEnd({ place: { file: end.file, offset: end.offset }, at, localMs });
       }
     } catch (error) {
-      if (isOfStream(error) && !stopping()) options.onFault(error);
+      if (endsStream(error) && !stopping()) options.onFault(error);
       // The binlog connection tells what else is wrong with the server; without this one only the claim stands still.
       hangUp();
     }
@@ -125,9 +131,8 @@ class EndHistory {
   }
 }
 
-function isOfStream(error: unknown): error is TributaryError {
-  if (error instanceof UnloggedWrites) return true;
-  return error instanceof TributaryError && (error.code === 'SOURCE_POSITION_LOST' || error.code === 'STREAM_ENDED');
+function endsStream(error: unknown): error is TributaryError {
+  return error instanceof TributaryError && ENDING.has(error.code);
 }
 
 function lost(what: string): TributaryError {

@@ -29,6 +29,7 @@ export interface Prepared {
 export class Preparation {
   readonly #o: PreparationOptions;
   #identity: SourceIdentity | null = null;
+  #settingsRightAt: string | null = null;
   #retentionSeconds: number | null = null;
   #charsets: { readonly version: string; readonly sets: ServerCharsets } | null = null;
 
@@ -41,9 +42,24 @@ export class Preparation {
     return this.#identity;
   }
 
+  /** When the settings were last seen to be right, by the server's clock, ISO; null: not by this process. */
+  get settingsRightAt(): string | null {
+    return this.#settingsRightAt;
+  }
+
   /** How long the server keeps its binlogs; null: without a limit of time, or not known yet. */
   get retentionSeconds(): number | null {
     return this.#retentionSeconds;
+  }
+
+  /**
+   * Whether all that is committed gets into the binlog as capture needs it. An administrator may change that at any time.
+   * @throws TributaryError SOURCE_SETTING, an UnloggedWrites where rows may have bypassed the binlog
+   */
+  async checkSettings(source: SourceConnection): Promise<void> {
+    const at = await source.time();
+    throwSettingFaults(await checkSettings(source, await source.identity()));
+    this.#settingsRightAt = at;
   }
 
   /**
@@ -57,7 +73,7 @@ export class Preparation {
     try {
       const identity = await source.identity();
       this.#identity = identity;
-      throwSettingFaults(await checkSettings(source, identity));
+      await this.checkSettings(source);
       throwFaults(await checkRights(source, identity, selection));
       this.#retentionSeconds = await source.binlogRetentionSeconds();
       const position = spool.position();

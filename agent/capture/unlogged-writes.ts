@@ -6,7 +6,8 @@
 import { TributaryError } from '../../shared/errors.ts';
 import { throwFaults } from '../../shared/findings.ts';
 import type { Finding } from '../../shared/findings.ts';
-import { idleProgress, markStale, queueWhole, redefined } from '../snapshot/progress.ts';
+import type { Logger } from '../../shared/logging.ts';
+import { earlier, idleProgress, markStale, queueWhole, redefined } from '../snapshot/progress.ts';
 import type { Spool } from '../spool/spool.ts';
 
 const SUBJECTS: ReadonlySet<string> = new Set([
@@ -39,17 +40,24 @@ export function throwSettingFaults(findings: readonly Finding[]): void {
 
 /**
  * Notes in the spool that all tables are to be copied again. To be called while the binlog is not being read.
- * @param since up to when the binlog has told everything, ISO
- * @returns whether it is new
+ * @param capturedThrough what was claimed so far, ISO
+ * @param rightAt when the settings were last seen to be right, ISO
  */
-export function oweCopies(spool: Spool, since: string): boolean {
+export function oweCopies(
+  { spool, logger }: { readonly spool: Spool; readonly logger: Logger },
+  capturedThrough: string | null,
+  rightAt: string | null,
+): void {
   const position = spool.position();
   // Without one an epoch is about to begin, with a copy of all.
-  if (position === null) return false;
+  if (position === null) return;
+  const seenSince = new Date((spool.serverSeen.last?.startedAt ?? 0) * 1_000).toISOString();
+  // Up to then the binlog has told everything.
+  const since = earlier(rightAt, capturedThrough ?? position.source.committedAt ?? seenSince);
   const progress = spool.snapshot() ?? idleProgress();
   const next = markStale(queueWhole(progress.tables.reduce(redefined, progress)), since);
-  if (JSON.stringify(next) === JSON.stringify(progress)) return false;
+  if (JSON.stringify(next) === JSON.stringify(progress)) return;
   spool.discardOpenGroup();
   spool.savePosition(position, next);
-  return true;
+  logger.warn({ since }, 'rows may have been written that the binlog does not tell of: all tables are copied again');
 }

@@ -148,10 +148,10 @@ export class FaultProxy {
     this.#conditions = { ...this.#conditions, mode: 'pass' };
   }
 
-  /** Leads to another port of the target's host; what is open is reset. */
-  lead(targetPort: number): void {
+  /** Leads to another port of the target's host. What is open is reset, or stays where it is. */
+  lead(targetPort: number, open: 'reset' | 'kept' = 'reset'): void {
     this.#target = { ...this.#target, port: targetPort };
-    this.reset();
+    if (open === 'reset') this.reset();
   }
 
   /** Resets every open connection on both sides. */

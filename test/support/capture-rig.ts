@@ -68,7 +68,8 @@ export async function createRig(t: Test, options: RigOptions = {}): Promise<Capt
   return rig;
 }
 
-async function connectTo({ host, port, user, password }: SourceAddress): Promise<Connection> {
+/** A connection as the tests' own: times in UTC, dates as text. */
+export async function connectTo({ host, port, user, password }: SourceAddress): Promise<Connection> {
   const db = await mysql.createConnection({ host, port, user, password, timezone: 'Z', dateStrings: true });
   db.on('error', () => undefined);
   return db;
