@@ -196,6 +196,7 @@ export class Capture {
         if (stopping()) break;
         if (error instanceof LookAgain) {
           this.#o.logger.info({}, `capture: ${error.message}`);
+          this.#preparation.askAbout(error.tables);
           continue;
         }
         const fault =

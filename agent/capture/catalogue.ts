@@ -19,18 +19,22 @@ export interface Catalogue {
   readonly until: BinlogPlace;
 }
 
-/** @throws TributaryError VALUE_UNSUPPORTED for a captured table of which the binlog does not tell what rows it has */
+/**
+ * @param besides tables that are not captured and have to be known
+ * @throws TributaryError VALUE_UNSUPPORTED for a captured table of which the binlog does not tell what rows it has
+ */
 export async function readCatalogue(
   source: SourceConnection,
   identity: SourceIdentity,
   selection: Selection,
+  besides: readonly TableName[] = [],
 ): Promise<Catalogue> {
   const end = await source.binlogEnd();
   // A statement may be in the binlog before the catalogue shows what it did.
   if (identity.gtids && end.gtidSet !== '') await source.waitUntilVisible(end.gtidSet, VISIBLE_WITHIN_SECONDS);
   const tables = await capturedNames(source, selection);
-  const facts = await Facts.read(source, tables);
-  refuseStrange(facts.strange);
+  const facts = await Facts.read(source, [...tables, ...besides]);
+  refuseStrange(facts.strange.filter(({ schema, name }) => selection.captures(schema, name)));
   const cascades = new Cascades(await source.unloggedCascades(tables));
   return { tables, facts, cascades, at: end, until: await source.binlogEnd() };
 }

@@ -11,6 +11,7 @@ import { checkRights, checkSettings } from './preflight.ts';
 import { resumePoint } from './resume-point.ts';
 import { ServerCharsets } from './server-charsets.ts';
 import type { SourceConnection, SourceIdentity } from './source.ts';
+import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { throwSettingFaults } from './unlogged-writes.ts';
 
@@ -28,6 +29,7 @@ export interface Prepared {
 
 export class Preparation {
   readonly #o: PreparationOptions;
+  readonly #besides = new Map<string, TableName>();
   #identity: SourceIdentity | null = null;
   #settingsRightAt: string | null = null;
   #retentionSeconds: number | null = null;
@@ -50,6 +52,11 @@ export class Preparation {
   /** How long the server keeps its binlogs; null: without a limit of time, or not known yet. */
   get retentionSeconds(): number | null {
     return this.#retentionSeconds;
+  }
+
+  /** From now on the catalogue is asked about these tables as well, though they are not captured. */
+  askAbout(tables: readonly TableName[]): void {
+    for (const table of tables) this.#besides.set(tableKey(table), table);
   }
 
   /**
@@ -92,7 +99,7 @@ export class Preparation {
       if (spool.serverSeen.see(run, reason !== null) && reason === null) {
         logger.warn({ run }, 'the branch database was started since it was last seen: the head office is to compare');
       }
-      const catalogue = await readCatalogue(source, identity, selection);
+      const catalogue = await readCatalogue(source, identity, selection, [...this.#besides.values()]);
       const charsets = await this.#loadCharsets(source, identity, catalogue.tables);
       return { identity, catalogue, charsets, begun: reason !== null };
     } finally {

@@ -134,9 +134,16 @@ export class SchemaChanges {
    */
   #lookAgain(statement: DdlStatement, touched: readonly QueuedTable[], place: StatementPlace): void {
     const { catalogue } = this.#o;
-    if (catalogue === null || !this.#isNews(place)) return;
+    if (catalogue === null) return;
     const { tables, renames, bringsForeignKeys, versioning, like } = statement;
     const { cascades, facts } = catalogue;
+    // A table made like one that keeps its history keeps it, too; the model need not be captured.
+    if (facts.flavor === 'mariadb' && touched.length > 0 && like !== null && !facts.wasAsked(like)) {
+      throw new LookAgain('a table is made like one that is not captured: the catalogue is asked about that one', [
+        like,
+      ]);
+    }
+    if (!this.#isNews(place)) return;
     if (cascades?.tracked === true) {
       const isMentioned = (table: QueuedTable): boolean => cascades.mentions(table);
       const renamed = renames.some(({ from, to }) => isMentioned(from) || isMentioned(to));

@@ -115,10 +115,23 @@ export class Facts {
   /** Of which the binlog does not tell what rows they have. */
   readonly strange: readonly StrangeTable[];
 
-  private constructor(flavor: Flavor, tables: ReadonlyMap<string, TableFacts>, strange: readonly StrangeTable[] = []) {
+  readonly #asked: ReadonlySet<string>;
+
+  private constructor(
+    flavor: Flavor,
+    tables: ReadonlyMap<string, TableFacts>,
+    strange: readonly StrangeTable[] = [],
+    asked: ReadonlySet<string> = new Set(),
+  ) {
     this.flavor = flavor;
     this.#tables = tables;
     this.strange = strange;
+    this.#asked = asked;
+  }
+
+  /** Whether the catalogue was asked about the table, there or not. */
+  wasAsked(table: TableName): boolean {
+    return this.#asked.has(tableKey(table));
   }
 
   static none(): Facts {
@@ -137,7 +150,7 @@ export class Facts {
     return this.flavor === 'mysql' || this.#tables.has(tableKey({ schema, name }));
   }
 
-  /** Of these tables, all of which there are. */
+  /** Of these tables, those that there are. */
   static async read(source: FactSource, tables: readonly TableName[]): Promise<Facts> {
     const { flavor } = await source.identity();
     const parts = await rowsOfEach(
@@ -170,7 +183,7 @@ export class Facts {
     );
     const byTable = Map.groupBy([...indexes, ...columns, ...engines], rowTable);
     const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows, flavor)]));
-    return new Facts(flavor, facts, strangeOf(engines));
+    return new Facts(flavor, facts, strangeOf(engines), new Set(tables.map(tableKey)));
   }
 }
 

@@ -53,7 +53,7 @@ const TROUBLES: readonly { readonly errnos: readonly number[]; readonly code: Er
   },
   {
     errnos: [1040, 1203, 1226],
-    code: 'TARGET_BUSY',
+    code: 'TARGET_UNREACHABLE',
     hint: 'The head office’s server takes no more connections: raise max_connections, or the limit of the applier’s user.',
   },
   {
