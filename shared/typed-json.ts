@@ -95,10 +95,13 @@ export function printedJson(text: string): string {
 // Reading documents by SELECT ---------------------------------------------------------------------------------------
 
 const PLAIN_TYPES = ['OBJECT', 'ARRAY', 'STRING', 'DOUBLE', 'BOOLEAN', 'NULL'];
+/** Names of the query's own, which no column of the table is to share: an inner name would take its place. */
+const NUMBER = '`tributary number`';
+const VALUE = '`tributary value`';
 /** SQL that is true of a value whose text does not tell its type. JSON's null is NULL here. */
 const IS_HIDDEN =
-  `v IS NOT NULL AND CASE JSON_TYPE(v) WHEN 'INTEGER' THEN v > ${MOST_PLAIN_INTEGER} ` +
-  `WHEN 'UNSIGNED INTEGER' THEN v <= ${MOST_PLAIN_INTEGER} ` +
+  `${VALUE} IS NOT NULL AND CASE JSON_TYPE(${VALUE}) WHEN 'INTEGER' THEN ${VALUE} > ${MOST_PLAIN_INTEGER} ` +
+  `WHEN 'UNSIGNED INTEGER' THEN ${VALUE} <= ${MOST_PLAIN_INTEGER} ` +
   `${PLAIN_TYPES.map(type => `WHEN '${type}' THEN FALSE`).join(' ')} ELSE TRUE END`;
 
 /**
@@ -109,9 +112,9 @@ const IS_HIDDEN =
 export function typedJsonSelect(column: string): string {
   const values = `JSON_EXTRACT(JSON_ARRAY(${column}), '$**.*', '$**[*]')`;
   // A text longer than max_allowed_packet would be NULL, with a warning that nobody sees.
-  const both = `COALESCE(CONCAT('${TYPED}', JSON_OBJECTAGG(n, JSON_TYPE(v)), ${column}), '${TOO_LONG}')`;
+  const both = `COALESCE(CONCAT('${TYPED}', JSON_OBJECTAGG(${NUMBER}, JSON_TYPE(${VALUE})), ${column}), '${TOO_LONG}')`;
   return (
-    `COALESCE((SELECT ${both} FROM JSON_TABLE(${values}, '$[*]' COLUMNS (n FOR ORDINALITY, v JSON PATH '$')) listed ` +
+    `COALESCE((SELECT ${both} FROM JSON_TABLE(${values}, '$[*]' COLUMNS (${NUMBER} FOR ORDINALITY, ${VALUE} JSON PATH '$')) listed ` +
     `WHERE ${IS_HIDDEN} HAVING COUNT(*) > 0), ${column})`
   );
 }

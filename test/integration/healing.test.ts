@@ -210,8 +210,13 @@ await t.test('what is lost at the head office, on the way or at the branch', { j
       const site = await Site.open(t);
       const { world, applier } = site;
       const dump = join(world.directory, 'head-office.sql');
-      await dumpDatabase(headOffice, world.database, dump);
-      const before = await site.office();
+      // Of a moment in which nothing is on its way.
+      let before = await site.office();
+      await until('a dump of a quiet moment', async () => {
+        before = await site.office();
+        await dumpDatabase(headOffice, world.database, dump);
+        return (await site.office()).received === before.received;
+      });
       await site.sell();
       await site.equal();
       const ahead = await site.office();
@@ -231,8 +236,8 @@ await t.test('what is lost at the head office, on the way or at the branch', { j
     const site = await Site.open(t);
     const { world, applier, paris } = site;
     const dump = join(world.directory, 'older.sql');
-    await dumpDatabase(headOffice, world.database, dump);
     const before = await site.office();
+    await dumpDatabase(headOffice, world.database, dump);
     paris.configure({ spool: { keepApplied: '1s' } });
     await paris.agent.restart();
     await paris.agent.waitReady();

@@ -122,8 +122,8 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
 function jsonTypes(column: string): string {
   const values = `JSON_EXTRACT(JSON_ARRAY(${column}), '$**[*]', '$**.*')`;
   return (
-    `(SELECT COALESCE(GROUP_CONCAT(JSON_TYPE(value) ORDER BY place), '') ` +
-    `FROM JSON_TABLE(${values}, '$[*]' COLUMNS (place FOR ORDINALITY, value JSON PATH '$')) types)`
+    `(SELECT COALESCE(GROUP_CONCAT(JSON_TYPE(\`oracle value\`) ORDER BY \`oracle place\`), '') ` +
+    `FROM JSON_TABLE(${values}, '$[*]' COLUMNS (\`oracle place\` FOR ORDINALITY, \`oracle value\` JSON PATH '$')) types)`
   );
 }
 
