@@ -51,7 +51,7 @@ test-system: setup ## install, run, upgrade and remove the packages in a booted 
 	@$(NODE) test/run.ts --timeout=1200 test/system $(ARGS)
 
 demo: setup ## a head office, branches and a broker on this machine
-	@$(NODE) deploy/local/demo.ts $(ARGS)
+	@$(NODE) deploy/demo/demo.ts $(ARGS)
 
 bench: setup ## measure, and write test/bench/latest.json
 	@$(NODE) test/bench/main.ts $(ARGS)
@@ -65,7 +65,7 @@ deb: setup ## Debian packages of both programs, with a bill of materials and che
 	@$(NODE) deploy/deb/main.ts
 
 docs: setup ## bring the parts of the documents that come from the code up to date
-	@$(NODE) test/support/documents.ts
+	@$(NODE) test/support/documents/documents.ts
 
 audit: setup ## known vulnerabilities of the packages (asks the registry)
 	@npm audit

@@ -1,14 +1,14 @@
 /** `check`: everything that the agent depends on, looked at once, every fault with what mends it. Writes nothing. */
-import { branchNames, connectBroker } from '../shared/amqp.ts';
+import { branchNames, connectBroker } from '../shared/broker/amqp.ts';
 import { TributaryError } from '../shared/errors.ts';
-import { fault, faultOf, ok } from '../shared/findings.ts';
-import type { Finding } from '../shared/findings.ts';
-import { ANY_HOST, loginStatements } from '../shared/grants.ts';
-import { brokerAccess } from '../shared/link-settings.ts';
-import { checkRights, checkSettings, checkTables, checkTargets } from './capture/preflight.ts';
-import { createSelection } from './capture/selection.ts';
-import { SourceConnection } from './capture/source.ts';
-import { describeTables } from './capture/tables.ts';
+import { fault, faultOf, ok } from '../shared/process/findings.ts';
+import type { Finding } from '../shared/process/findings.ts';
+import { ANY_HOST, loginStatements } from '../shared/process/grants.ts';
+import { brokerAccess } from '../shared/config/link-settings.ts';
+import { checkRights, checkSettings, checkTables, checkTargets } from './source/preflight.ts';
+import { createSelection } from './source/table-filter.ts';
+import { SourceConnection } from './source/connection.ts';
+import { describeTables } from './source/tables.ts';
 import type { AgentConfig } from './config.ts';
 import { agentGrants } from './grants.ts';
 

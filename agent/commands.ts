@@ -1,18 +1,18 @@
 /** The command line of tributary-agent. Each command reads its configuration and hands over; nothing is decided here. */
 import { resolve } from 'node:path';
-import { EXIT_FAILED, EXIT_OK } from '../shared/cli.ts';
-import type { CliSpec, CommandCall } from '../shared/cli.ts';
-import { callDaemon, startControlServer } from '../shared/control.ts';
-import { pageToken } from '../shared/page-token.ts';
-import { pageOf, tokenCommand } from '../shared/token-command.ts';
+import { EXIT_FAILED, EXIT_OK } from '../shared/process/cli.ts';
+import type { CliSpec, CommandCall } from '../shared/process/cli.ts';
+import { callDaemon, startControlServer } from '../shared/process/control.ts';
+import { pageToken } from '../shared/process/page-token.ts';
+import { pageOf, tokenCommand } from '../shared/process/token-command.ts';
 import { TributaryError } from '../shared/errors.ts';
-import { renderFindings } from '../shared/findings.ts';
-import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/grants.ts';
-import { startHttpServer } from '../shared/http.ts';
-import { createLogger } from '../shared/logging.ts';
-import { startServiceNotices } from '../shared/service-manager.ts';
+import { renderFindings } from '../shared/process/findings.ts';
+import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/process/grants.ts';
+import { startHttpServer } from '../shared/process/http.ts';
+import { createLogger } from '../shared/process/logging.ts';
+import { startServiceNotices } from '../shared/process/systemd.ts';
 import { parseTable, tableText } from '../shared/table-name.ts';
-import { oneLined } from '../shared/terminal-text.ts';
+import { oneLined } from '../shared/process/terminal-text.ts';
 import { formatBytes, formatDuration } from '../shared/units.ts';
 import { VERSION } from '../shared/version.ts';
 import { Agent } from './agent.ts';
@@ -20,7 +20,7 @@ import { checkAgent } from './check.ts';
 import { loadAgentConfig } from './config.ts';
 import { enroll } from './enroll.ts';
 import { agentGrants } from './grants.ts';
-import type { QueuedTable } from './snapshot/progress.ts';
+import type { QueuedTable } from './spool/snapshot-progress.ts';
 import { agentAssets, agentRoutes } from './web/pages.ts';
 import type { AgentStatus, SyncStatus } from './web/status.ts';
 

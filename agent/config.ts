@@ -3,13 +3,13 @@
  * Everything but `branch`, `source`, `tables` and `broker` has a default.
  */
 import * as z from 'zod';
-import { loadConfig } from '../shared/config.ts';
-import type { ConfigContext, LoadOptions } from '../shared/config.ts';
-import { renderExample } from '../shared/config-example.ts';
-import { bytesField, durationField, logField, pathField, rateField, secretFileField } from '../shared/config-fields.ts';
+import { loadConfig } from '../shared/config/load.ts';
+import type { ConfigContext, LoadOptions } from '../shared/config/load.ts';
+import { renderExample } from '../shared/config/example.ts';
+import { bytesField, durationField, logField, pathField, rateField, secretFileField } from '../shared/config/fields.ts';
 import { TributaryError } from '../shared/errors.ts';
-import { httpField } from '../shared/http-settings.ts';
-import type { HttpSettings } from '../shared/http-settings.ts';
+import { httpField } from '../shared/config/http-settings.ts';
+import type { HttpSettings } from '../shared/config/http-settings.ts';
 import {
   brokerSettings,
   brokerShape,
@@ -18,14 +18,14 @@ import {
   isExposed,
   mysqlShape,
   VERIFY_NAME_FAULT,
-} from '../shared/link-settings.ts';
-import type { BrokerSettings, MysqlSettings } from '../shared/link-settings.ts';
-import type { LogLevel } from '../shared/logging.ts';
-import type { Secret } from '../shared/secret.ts';
+} from '../shared/config/link-settings.ts';
+import type { BrokerSettings, MysqlSettings } from '../shared/config/link-settings.ts';
+import type { LogLevel } from '../shared/process/logging.ts';
+import type { Secret } from '../shared/config/secret.ts';
 import { splitNames } from '../shared/table-name.ts';
-import { COLUMN_CHOICES, LEAST_HASH_KEY } from './capture/column-choice.ts';
-import type { ColumnChoice } from './capture/column-choice.ts';
-import { checkTimeZone, parseWindow } from '../shared/link-schedule.ts';
+import { COLUMN_CHOICES, LEAST_HASH_KEY } from './values/column-rules.ts';
+import type { ColumnChoice } from './values/column-rules.ts';
+import { checkTimeZone, parseWindow } from '../shared/config/link-schedule.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

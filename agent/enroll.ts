@@ -8,8 +8,8 @@ import { chmod, chown, mkdir, readFile, rename, stat, writeFile } from 'node:fs/
 import { dirname, join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import type { Document } from 'yaml';
-import { readEnrolment } from '../shared/enrolment.ts';
-import type { Enrolment } from '../shared/enrolment.ts';
+import { readEnrolment } from '../shared/config/enrolment.ts';
+import type { Enrolment } from '../shared/config/enrolment.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { loadAgentConfig } from './config.ts';
 import type { AgentConfig } from './config.ts';

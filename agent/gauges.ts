@@ -2,8 +2,8 @@
  * The agent's status as metrics. Gauges are set from the status before each scrape; counters that the parts keep for
  * themselves are carried over by what they have grown since the scrape before.
  */
-import { showAgentState, showCertificates } from '../shared/metrics.ts';
-import type { AgentMetrics } from '../shared/metrics.ts';
+import { showAgentState, showCertificates } from '../shared/process/metrics.ts';
+import type { AgentMetrics } from '../shared/process/metrics.ts';
 import type { ForwarderCounters } from './forward/forwarder-types.ts';
 import type { AgentStatus } from './web/status.ts';
 

@@ -1,7 +1,7 @@
 /** The least rights of an agent's user at the branch's database. Pure. */
-import type { Grants } from '../shared/grants.ts';
-import { quoteAccount } from '../shared/sql.ts';
-import { missingSelects } from './capture/select-rights.ts';
+import type { Grants } from '../shared/process/grants.ts';
+import { quoteAccount } from '../shared/database/sql.ts';
+import { missingSelects } from './source/select-rights.ts';
 
 /**
  * The same for MySQL and MariaDB, which takes REPLICATION CLIENT as an older name of BINLOG MONITOR; what MariaDB alone

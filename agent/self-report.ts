@@ -1,15 +1,15 @@
 /** What the agent says of itself: to its page and its commands (status), and to the head office (report). */
-import { earliestExpiry } from '../shared/certificates.ts';
+import { earliestExpiry } from '../shared/config/certificates.ts';
 import { ERRORS, TributaryError, describeError } from '../shared/errors.ts';
-import { RecentHistory, RecentRate, secondsLeft } from '../shared/recent.ts';
+import { RecentHistory, RecentRate, secondsLeft } from '../shared/process/recent.ts';
 import type { AgentReport } from '../shared/protocol.ts';
 import { tableText } from '../shared/table-name.ts';
 import type { Capture, CaptureStatus } from './capture/capture.ts';
-import type { Selection } from './capture/selection.ts';
-import type { CaptureTally } from './capture-tally.ts';
+import type { Selection } from './source/table-filter.ts';
+import type { CaptureTally } from './capture/counters.ts';
 import type { AgentConfig } from './config.ts';
 import type { Forwarder, ForwarderStatus } from './forward/forwarder.ts';
-import { currentTable } from './snapshot/progress.ts';
+import { currentTable } from './spool/snapshot-progress.ts';
 import type { Spool } from './spool/spool.ts';
 import { RateOfDay, secondsUntilFull } from './time-left.ts';
 import type { AgentState, AgentStatus, StatusError, SyncStatus, TableStatus } from './web/status.ts';

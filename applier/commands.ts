@@ -1,24 +1,24 @@
 /** The command line of tributary-applier. Each command reads its configuration and hands over; nothing is decided here. */
 import { mkdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { EXIT_FAILED, EXIT_OK } from '../shared/cli.ts';
-import type { CliSpec, CommandCall } from '../shared/cli.ts';
-import { callDaemon, startControlServer } from '../shared/control.ts';
-import { pageOf, tokenCommand } from '../shared/token-command.ts';
-import { pageToken } from '../shared/page-token.ts';
+import { EXIT_FAILED, EXIT_OK } from '../shared/process/cli.ts';
+import type { CliSpec, CommandCall } from '../shared/process/cli.ts';
+import { callDaemon, startControlServer } from '../shared/process/control.ts';
+import { pageOf, tokenCommand } from '../shared/process/token-command.ts';
+import { pageToken } from '../shared/process/page-token.ts';
 import { TributaryError } from '../shared/errors.ts';
-import { renderFindings } from '../shared/findings.ts';
-import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/grants.ts';
-import { startHttpServer } from '../shared/http.ts';
-import { createLogger } from '../shared/logging.ts';
-import { startServiceNotices } from '../shared/service-manager.ts';
+import { renderFindings } from '../shared/process/findings.ts';
+import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/process/grants.ts';
+import { startHttpServer } from '../shared/process/http.ts';
+import { createLogger } from '../shared/process/logging.ts';
+import { startServiceNotices } from '../shared/process/systemd.ts';
 import { tableText, tableTexts } from '../shared/table-name.ts';
 import { VERSION } from '../shared/version.ts';
 import { readBranchList } from './branches/branch-list.ts';
-import { branchPermissions } from './branches/permissions.ts';
+import { branchPermissions } from './broker/permissions.ts';
 import type { BranchDetails, BranchSummary } from './branches/registry.ts';
-import type { QuarantineEntry } from './branches/quarantined-rows.ts';
-import type { OpenRequest } from './branches/snapshot-store.ts';
+import type { QuarantineEntry } from './store/quarantined-rows.ts';
+import type { OpenRequest } from './store/snapshots.ts';
 import { checkApplier } from './check.ts';
 import { loadApplierConfig } from './config.ts';
 import { applierGrants } from './grants.ts';
@@ -26,7 +26,7 @@ import { HeadOffice } from './head-office.ts';
 import { renderVerified, VERIFY_COMMANDS } from './verify-commands.ts';
 import { applierAssets, applierRoutes } from './web/pages.ts';
 import type { ApplierStatus, BranchStatus, WaitingStatus } from './web/status.ts';
-import { oneLined } from '../shared/terminal-text.ts';
+import { oneLined } from '../shared/process/terminal-text.ts';
 import { withRegistry } from './with-registry.ts';
 
 export function applierCli(): CliSpec {

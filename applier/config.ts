@@ -3,13 +3,13 @@
  * Everything but `target` and `broker` has a default.
  */
 import * as z from 'zod';
-import { FREE_RATIO } from './consume/expansion.ts';
-import { loadConfig } from '../shared/config.ts';
-import type { ConfigContext, LoadOptions } from '../shared/config.ts';
-import { renderExample } from '../shared/config-example.ts';
-import { bytesField, logField, secretFileField, textField } from '../shared/config-fields.ts';
-import { httpField } from '../shared/http-settings.ts';
-import type { HttpSettings } from '../shared/http-settings.ts';
+import { FREE_RATIO } from './transaction/expansion.ts';
+import { loadConfig } from '../shared/config/load.ts';
+import type { ConfigContext, LoadOptions } from '../shared/config/load.ts';
+import { renderExample } from '../shared/config/example.ts';
+import { bytesField, logField, secretFileField, textField } from '../shared/config/fields.ts';
+import { httpField } from '../shared/config/http-settings.ts';
+import type { HttpSettings } from '../shared/config/http-settings.ts';
 import {
   brokerSettings,
   brokerShape,
@@ -19,10 +19,10 @@ import {
   mysqlShape,
   urlField,
   VERIFY_NAME_FAULT,
-} from '../shared/link-settings.ts';
-import type { BrokerSettings, LinkUrl, MysqlSettings } from '../shared/link-settings.ts';
-import type { LogLevel } from '../shared/logging.ts';
-import type { Secret } from '../shared/secret.ts';
+} from '../shared/config/link-settings.ts';
+import type { BrokerSettings, LinkUrl, MysqlSettings } from '../shared/config/link-settings.ts';
+import type { LogLevel } from '../shared/process/logging.ts';
+import type { Secret } from '../shared/config/secret.ts';
 
 const GIB = 1024 * 1024 * 1024;
 

@@ -1,6 +1,6 @@
 /** The least rights of the applier at the head office's database and at RabbitMQ. Pure. */
-import type { Grants } from '../shared/grants.ts';
-import { quoteAccount, quoteGrantedDatabase } from '../shared/sql.ts';
+import type { Grants } from '../shared/process/grants.ts';
+import { quoteAccount, quoteGrantedDatabase } from '../shared/database/sql.ts';
 import type { ApplierConfig } from './config.ts';
 
 /**

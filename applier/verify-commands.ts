@@ -1,12 +1,12 @@
 /** `branch verify` and `branch repair`. */
-import { EXIT_FAILED, EXIT_OK } from '../shared/cli.ts';
-import type { CommandCall, CommandSpec } from '../shared/cli.ts';
+import { EXIT_FAILED, EXIT_OK } from '../shared/process/cli.ts';
+import type { CommandCall, CommandSpec } from '../shared/process/cli.ts';
 import { pause } from '../shared/pause.ts';
 import { tableText } from '../shared/table-name.ts';
 import { stageOf } from './branches/verification-state.ts';
 import type { Stage } from './branches/verification-state.ts';
-import type { VerifiedTable } from './branches/verify-store.ts';
-import { oneLined } from '../shared/terminal-text.ts';
+import type { VerifiedTable } from './store/verifications.ts';
+import { oneLined } from '../shared/process/terminal-text.ts';
 import { withRegistry } from './with-registry.ts';
 
 const LOOK_MS = 500;

@@ -1,9 +1,9 @@
 import type { Connection } from 'mysql2/promise';
-import type { CommandCall } from '../shared/cli.ts';
+import type { CommandCall } from '../shared/process/cli.ts';
 import { Applier } from './apply/applier.ts';
 import type { Registry } from './branches/registry.ts';
 import { loadApplierConfig } from './config.ts';
-import { TargetPool } from './consume/target-pool.ts';
+import { TargetPool } from './apply/connection-pool.ts';
 import { branchRegistry, connectTarget } from './head-office.ts';
 
 /** The registry over connections of a command's own, closed afterwards. Running appliers notice within a second. */

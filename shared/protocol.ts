@@ -2,8 +2,8 @@
  * The rules between agent and head office as pure functions: state and message in, new state and reply out.
  * What runs in the model test runs in production. See docs/explanation/protocol.md.
  */
-import { firstDigest } from './batch.ts';
-import type { BatchHeader, StreamMark } from './batch.ts';
+import { firstDigest } from './batch/batch.ts';
+import type { BatchHeader, StreamMark } from './batch/batch.ts';
 import type { TableName } from './table-name.ts';
 
 /** What an agent says of itself on connecting and every few seconds. */

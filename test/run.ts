@@ -11,8 +11,8 @@ import type { ChildProcess } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { startSharedServers } from '../deploy/local/shared-servers.ts';
-import type { SharedServersHandle } from '../deploy/local/shared-servers.ts';
+import { startSharedServers } from '../deploy/rig/shared-servers.ts';
+import type { SharedServersHandle } from '../deploy/rig/shared-servers.ts';
 import { addCounts, countTests, describeFile, NO_TESTS } from './support/tap-output.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');

@@ -2,18 +2,18 @@
  * What comes before the binlog is read: who the server is, whether it is set as it must be, which run of it this is, whether
  * capture can resume there, and, where it cannot, the beginning of an epoch. Over one connection, closed afterwards.
  */
-import { throwFaults } from '../../shared/findings.ts';
-import { readCatalogue } from './catalogue.ts';
-import type { Catalogue } from './catalogue.ts';
-import { adoptRules, beginEpoch } from './epoch.ts';
-import type { EpochOptions } from './epoch.ts';
-import { checkRights, checkSettings } from './preflight.ts';
+import { throwFaults } from '../../shared/process/findings.ts';
+import { readCatalogue } from '../source/catalogue.ts';
+import type { Catalogue } from '../source/catalogue.ts';
+import { adoptRules, beginEpoch } from './new-epoch.ts';
+import type { EpochOptions } from './new-epoch.ts';
+import { checkRights, checkSettings } from '../source/preflight.ts';
 import { resumePoint } from './resume-point.ts';
-import { ServerCharsets } from './server-charsets.ts';
-import type { SourceConnection, SourceIdentity } from './source.ts';
+import { ServerCharsets } from '../values/server-charsets.ts';
+import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
 import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
-import { throwSettingFaults } from './unlogged-writes.ts';
+import { throwSettingFaults } from '../source/unlogged-writes.ts';
 
 export interface PreparationOptions extends EpochOptions {
   readonly connect: () => Promise<SourceConnection>;

@@ -1,10 +1,10 @@
 /** Where capture goes on: whether the server still has what comes after the position, and from where it is read. */
 import { TributaryError } from '../../shared/errors.ts';
 import type { Position } from '../spool/spool.ts';
-import type { BinlogStart } from './binlog-stream.ts';
-import { MariadbGtidPosition, MysqlGtidSet } from './gtid-set.ts';
-import { comparePlaces } from './source.ts';
-import type { SourceConnection, SourceIdentity } from './source.ts';
+import type { BinlogStart } from '../binlog/binlog-stream.ts';
+import { MariadbGtidPosition, MysqlGtidSet } from '../binlog/gtid-set.ts';
+import { comparePlaces } from '../source/connection.ts';
+import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
 
 /** A commit is in the binlog, and may have been captured, before it counts as executed. */
 const EXECUTED_WITHIN_SECONDS = 5;

@@ -2,8 +2,8 @@
  * The forwarder's way to the head office: one connection that publishes and one that reads answers, as one thing that
  * lives and dies together. An alarm at the broker stops the publishing one; answers still arrive on the other.
  */
-import { branchNames, connectBroker } from '../../shared/amqp.ts';
-import type { BrokerConnection, BrokerOptions, OutgoingMessage, SendOutcome } from '../../shared/amqp.ts';
+import { branchNames, connectBroker } from '../../shared/broker/amqp.ts';
+import type { BrokerConnection, BrokerOptions, OutgoingMessage, SendOutcome } from '../../shared/broker/amqp.ts';
 import type { TributaryError } from '../../shared/errors.ts';
 import { ForeignAnswers } from './foreign-answers.ts';
 

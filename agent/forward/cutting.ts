@@ -3,7 +3,7 @@
  * slow line a batch travels in pieces of less than a second each, and after a drop only the pieces that the broker has
  * not confirmed are sent again. On a line that is fast enough a batch is one message. Pure: times are passed in.
  */
-import { FRAGMENT_BYTES } from '../../shared/amqp-messages.ts';
+import { FRAGMENT_BYTES } from '../../shared/broker/amqp-messages.ts';
 
 /** Of the line's time for one piece. Shorter costs more in headers (some 450 bytes a piece) than it saves at a drop. */
 const PIECE_SECONDS = 0.75;

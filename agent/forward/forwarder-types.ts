@@ -6,7 +6,7 @@ import type { Answer } from '../../shared/protocol.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { ConnectLink } from './broker-link.ts';
 import type { HelloFacts } from './hello.ts';
-import type { BackOffs, LinkPolicy } from './link.ts';
+import type { BackOffs, LinkPolicy } from './rate-limit.ts';
 
 export type ForwarderState =
   'stopped' | 'closed' | 'connecting' | 'greeting' | 'streaming' | 'refused' | 'backing-off' | 'superseded' | 'failed';

@@ -21,23 +21,23 @@
  * Invariants: `confirmed` is contiguous and goes back on a rewind; each rewind raises the answers' barrier; nothing of
  * an open group is sent; at most one hello is outstanding.
  */
-import { nobodyReached } from '../../shared/amqp.ts';
+import { nobodyReached } from '../../shared/broker/amqp.ts';
 import { assert, describeError, ERRORS, TributaryError } from '../../shared/errors.ts';
 import type { Answer } from '../../shared/protocol.ts';
 import { decide } from './answer-decision.ts';
 import type { AnswerOwner, ForwardLink } from './broker-link.ts';
 import { freshCounters } from './forwarder-types.ts';
 import type { ForwarderOptions, ForwarderState, ForwarderStatus, SyncProgress } from './forwarder-types.ts';
-import { Greeter } from './greeter.ts';
-import { linkState } from '../../shared/link-schedule.ts';
-import { BACK_OFFS } from './link.ts';
+import { Greeter } from './hello-loop.ts';
+import { linkState } from '../../shared/config/link-schedule.ts';
+import { BACK_OFFS } from './rate-limit.ts';
 import { LinkHolder } from './link-holder.ts';
 import { LinkTrouble } from './link-trouble.ts';
 import { Sender } from './sender.ts';
 import { Syncs } from './syncs.ts';
 import type { SyncOptions } from './syncs.ts';
 import { Timers } from './timers.ts';
-import { TwinWatch } from './twin-watch.ts';
+import { TwinWatch } from './duplicate-identity.ts';
 
 export type * from './forwarder-types.ts';
 

@@ -1,7 +1,7 @@
 /** What is wrong with the link, how often in a row, and how long to wait before the next attempt. Pure. */
 import { describeError, TributaryError } from '../../shared/errors.ts';
-import { backOffMs } from './link.ts';
-import type { BackOffs } from './link.ts';
+import { backOffMs } from './rate-limit.ts';
+import type { BackOffs } from './rate-limit.ts';
 
 export class LinkTrouble {
   readonly #backOffs: BackOffs;

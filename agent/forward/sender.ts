@@ -5,9 +5,9 @@
  * Invariant: each piece of a batch is on its way at most once on one link. After a rewind the old messages must settle
  * before anything is sent again on the same link, for a second message of the same piece would be taken for the first.
  */
-import { batchMessage, fragmentMessage } from '../../shared/amqp.ts';
-import type { SendOutcome } from '../../shared/amqp.ts';
-import type { BatchHeader } from '../../shared/batch.ts';
+import { batchMessage, fragmentMessage } from '../../shared/broker/amqp.ts';
+import type { SendOutcome } from '../../shared/broker/amqp.ts';
+import type { BatchHeader } from '../../shared/batch/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { AgentStream, Answer } from '../../shared/protocol.ts';
 import { release, releaseGarbage } from '../../shared/release.ts';
@@ -16,7 +16,7 @@ import type { ForwardLink } from './broker-link.ts';
 import { bytesOf, cutFor, Cuts, LineRate, missingBytes } from './cutting.ts';
 import type { Cut } from './cutting.ts';
 import type { ForwarderCounters } from './forwarder-types.ts';
-import { RateLimit } from './link.ts';
+import { RateLimit } from './rate-limit.ts';
 import { Outbox } from './outbox.ts';
 import { SendWindow } from './send-window.ts';
 import { Timers } from './timers.ts';

@@ -1,9 +1,9 @@
 /** The SQL that reads a table: by chunks in key order, or, without a key, in the order of a checksum. Pure. */
-import { parseColumnType, wireKind } from '../../shared/column-type.ts';
-import { quoteBytes, quoteString, quoteTable } from '../../shared/sql.ts';
-import type { Value } from '../../shared/batch.ts';
-import type { CapturedColumn, CapturedTable } from '../capture/tables.ts';
-import { keyColumns } from '../capture/batcher.ts';
+import { parseColumnType, wireKind } from '../../shared/batch/column-type.ts';
+import { quoteBytes, quoteString, quoteTable } from '../../shared/database/sql.ts';
+import type { Value } from '../../shared/batch/batch.ts';
+import type { CapturedColumn, CapturedTable } from '../source/tables.ts';
+import { keyColumns } from '../stream/batcher.ts';
 
 /**
  * Column 0 … n−1 are the table's columns; after them come the key's cursor values where a key column does not compare

@@ -1,18 +1,18 @@
 /** Rows that a snapshot has read, and the batches that they become. */
-import type { CopyOp, TableDescription, Value } from '../../shared/batch.ts';
-import { parseColumnType, wireKind } from '../../shared/column-type.ts';
+import type { CopyOp, TableDescription, Value } from '../../shared/batch/batch.ts';
+import { parseColumnType, wireKind } from '../../shared/batch/column-type.ts';
 import { TributaryError, assert } from '../../shared/errors.ts';
 import { tableText } from '../../shared/table-name.ts';
-import { UncarriedJson } from '../../shared/typed-json.ts';
-import { keyColumns, keyIdOf } from '../capture/batcher.ts';
-import type { BatchDraft, KeyId } from '../capture/batcher.ts';
-import { bytesHint, isTextType } from '../capture/column-choice.ts';
-import { EMPTY_MEMBER_KEY, UndecodableText } from '../capture/charsets.ts';
-import type { StreamPlace } from '../capture/group-sink.ts';
-import type { Selection } from '../capture/selection.ts';
-import type { ServerCharsets } from '../capture/server-charsets.ts';
-import { cellReader } from '../capture/tables.ts';
-import type { CapturedTable } from '../capture/tables.ts';
+import { UncarriedJson } from '../../shared/batch/typed-json.ts';
+import { keyColumns, keyIdOf } from '../stream/batcher.ts';
+import type { BatchDraft, KeyId } from '../stream/batcher.ts';
+import { bytesHint, isTextType } from '../values/column-rules.ts';
+import { EMPTY_MEMBER_KEY, UndecodableText } from '../values/charsets.ts';
+import type { StreamPlace } from '../binlog/group-sink.ts';
+import type { Selection } from '../source/table-filter.ts';
+import type { ServerCharsets } from '../values/server-charsets.ts';
+import { cellReader } from '../source/tables.ts';
+import type { CapturedTable } from '../source/tables.ts';
 import { cursorOf } from './chunk-query.ts';
 import type { CountedRows } from './row-scan.ts';
 

@@ -5,9 +5,9 @@
  * those that begin at `to` or later are not. If no group in between has touched the table, then what has changed since
  * the moment is exactly what was noted from `to` on, and a row of which n copies were read has n plus that many.
  */
-import type { KeyId } from '../capture/batcher.ts';
-import type { StreamPlace } from '../capture/group-sink.ts';
-import { comparePlaces } from '../capture/source.ts';
+import type { KeyId } from '../stream/batcher.ts';
+import type { StreamPlace } from '../binlog/group-sink.ts';
+import { comparePlaces } from '../source/connection.ts';
 
 export interface Window {
   readonly from: StreamPlace;

@@ -5,15 +5,15 @@
  * States: idle → reading (the query is open, and what the stream says is noted) → idle.
  */
 import { TributaryError } from '../../shared/errors.ts';
-import type { Logger } from '../../shared/logging.ts';
+import type { Logger } from '../../shared/process/logging.ts';
 import { tableText } from '../../shared/table-name.ts';
-import type { CaptureSink } from '../capture/sink.ts';
-import type { CapturedTable } from '../capture/tables.ts';
+import type { CaptureSink } from '../stream/sink.ts';
+import type { CapturedTable } from '../source/tables.ts';
 import { countDrafts, readersOf } from './chunk.ts';
 import { CopyNotes } from './copy-notes.ts';
 import { opened, sealed } from './cursor-seal.ts';
-import { updateTable } from './progress.ts';
-import type { SnapshotTable } from './progress.ts';
+import { updateTable } from '../spool/snapshot-progress.ts';
+import type { SnapshotTable } from '../spool/snapshot-progress.ts';
 import { RowScan } from './row-scan.ts';
 import type { SnapshotSourceOptions } from './snapshot-source.ts';
 import { atRest, between, hasChanged } from './stream-moments.ts';

@@ -2,11 +2,11 @@
  * How far the copying of a table is, as it is kept in the spool. A key that is hashed does not get there as it is, not
  * even as a mark.
  */
-import type { Value } from '../../shared/batch.ts';
-import { keyColumns } from '../capture/batcher.ts';
-import { HASH_TYPE } from '../capture/column-choice.ts';
-import type { Selection } from '../capture/selection.ts';
-import type { CapturedTable } from '../capture/tables.ts';
+import type { Value } from '../../shared/batch/batch.ts';
+import { keyColumns } from '../stream/batcher.ts';
+import { HASH_TYPE } from '../values/column-rules.ts';
+import type { Selection } from '../source/table-filter.ts';
+import type { CapturedTable } from '../source/tables.ts';
 
 export function sealed(selection: Selection, table: CapturedTable, cursor: readonly Value[]): readonly Value[] {
   return isSealed(table) ? selection.hasher.seal(cursor) : cursor;

@@ -5,15 +5,15 @@
  * stream had emitted before; take the binlog's end as `high`; when the stream is past `high`, drop the noted keys from
  * the chunk and emit the rest. So a copied row is never older than what the stream has said of it.
  */
-import type { KeyId } from '../capture/batcher.ts';
-import type { Selection } from '../capture/selection.ts';
-import type { CaptureSink } from '../capture/sink.ts';
-import type { CapturedTable } from '../capture/tables.ts';
+import type { KeyId } from '../stream/batcher.ts';
+import type { Selection } from '../source/table-filter.ts';
+import type { CaptureSink } from '../stream/sink.ts';
+import type { CapturedTable } from '../source/tables.ts';
 import { upsertDraft } from './chunk.ts';
 import type { Chunk } from './chunk.ts';
 import { opened, sealed } from './cursor-seal.ts';
-import { updateTable } from './progress.ts';
-import type { SnapshotTable } from './progress.ts';
+import { updateTable } from '../spool/snapshot-progress.ts';
+import type { SnapshotTable } from '../spool/snapshot-progress.ts';
 import type { SnapshotSource } from './snapshot-source.ts';
 import { atRest, between, hasChanged } from './stream-moments.ts';
 

@@ -1,10 +1,10 @@
 /** The batches that open and close a snapshot. */
-import type { Change, TableDescription } from '../../shared/batch.ts';
-import type { BatchDraft } from '../capture/batcher.ts';
-import type { Selection } from '../capture/selection.ts';
-import type { CapturedTable } from '../capture/tables.ts';
+import type { Change, TableDescription } from '../../shared/batch/batch.ts';
+import type { BatchDraft } from '../stream/batcher.ts';
+import type { Selection } from '../source/table-filter.ts';
+import type { CapturedTable } from '../source/tables.ts';
 import { describe } from './chunk.ts';
-import type { SnapshotProgress } from './progress.ts';
+import type { SnapshotProgress } from '../spool/snapshot-progress.ts';
 
 /** Opens a snapshot; carries the tables' definitions, so that empty ones come into being at the head office too. */
 export function startMarker(

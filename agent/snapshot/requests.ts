@@ -1,11 +1,11 @@
 /** What people and the head office ask to be copied, put behind what the snapshot has to do already. */
 import type { Answer } from '../../shared/protocol.ts';
 import type { TableName } from '../../shared/table-name.ts';
-import type { Selection } from '../capture/selection.ts';
-import type { CaptureSink } from '../capture/sink.ts';
+import type { Selection } from '../source/table-filter.ts';
+import type { CaptureSink } from '../stream/sink.ts';
 import type { Spool } from '../spool/spool.ts';
-import { idleProgress, queueRequests, queueTables, queueWhole } from './progress.ts';
-import type { QueuedTable, SnapshotProgress } from './progress.ts';
+import { idleProgress, queueRequests, queueTables, queueWhole } from '../spool/snapshot-progress.ts';
+import type { QueuedTable, SnapshotProgress } from '../spool/snapshot-progress.ts';
 
 export interface SnapshotRequestsOptions {
   readonly spool: Spool;

@@ -14,14 +14,14 @@
  * - Tables of engines without transactions: a query waits for those that write, who log before they let go; from the end
  *   before the query to the end once it has answered.
  */
-import type { Value } from '../../shared/batch.ts';
+import type { Value } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import type { KeyId } from '../capture/batcher.ts';
-import { rowIdOf } from '../capture/copy-buffer.ts';
-import type { StreamPlace } from '../capture/group-sink.ts';
-import { comparePlaces } from '../capture/source.ts';
-import type { SourceConnection, SourceIdentity } from '../capture/source.ts';
-import type { CapturedTable } from '../capture/tables.ts';
+import type { KeyId } from '../stream/batcher.ts';
+import { rowIdOf } from '../stream/keyless-buffer.ts';
+import type { StreamPlace } from '../binlog/group-sink.ts';
+import { comparePlaces } from '../source/connection.ts';
+import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
+import type { CapturedTable } from '../source/tables.ts';
 import { lockingQuery, scanQuery } from './chunk-query.ts';
 import type { Window } from './copy-notes.ts';
 import type { Emitted } from './snapshot-source.ts';

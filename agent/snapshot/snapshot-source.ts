@@ -1,19 +1,19 @@
 /** The branch's database as a snapshot reads it: over a connection of its own, with the definitions of the tables. */
 import { TributaryError } from '../../shared/errors.ts';
-import type { Value } from '../../shared/batch.ts';
+import type { Value } from '../../shared/batch/batch.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
-import type { StreamPlace } from '../capture/group-sink.ts';
-import type { Selection } from '../capture/selection.ts';
-import type { ServerCharsets } from '../capture/server-charsets.ts';
-import { comparePlaces } from '../capture/source.ts';
-import type { SourceConnection, SourceIdentity } from '../capture/source.ts';
-import { refuseStrange, strangeTables } from '../capture/table-facts.ts';
-import { readTables } from '../capture/tables.ts';
-import type { CapturedTable } from '../capture/tables.ts';
+import type { StreamPlace } from '../binlog/group-sink.ts';
+import type { Selection } from '../source/table-filter.ts';
+import type { ServerCharsets } from '../values/server-charsets.ts';
+import { comparePlaces } from '../source/connection.ts';
+import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
+import { refuseStrange, strangeTables } from '../source/catalogue-facts.ts';
+import { readTables } from '../source/tables.ts';
+import type { CapturedTable } from '../source/tables.ts';
 import { toChunk } from './chunk.ts';
 import type { Chunk } from './chunk.ts';
 import { chunkQuery } from './chunk-query.ts';
-import type { QueuedTable } from './progress.ts';
+import type { QueuedTable } from '../spool/snapshot-progress.ts';
 
 const VISIBLE_WITHIN_SECONDS = 30;
 

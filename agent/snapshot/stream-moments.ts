@@ -1,8 +1,8 @@
 /** Moments of the stream that a snapshot waits for: all of them between groups. */
 import { TributaryError } from '../../shared/errors.ts';
-import type { StreamPlace } from '../capture/group-sink.ts';
-import type { CaptureSink } from '../capture/sink.ts';
-import type { QueuedTable } from './progress.ts';
+import type { StreamPlace } from '../binlog/group-sink.ts';
+import type { CaptureSink } from '../stream/sink.ts';
+import type { QueuedTable } from '../spool/snapshot-progress.ts';
 
 /**
  * Runs the callback between groups: now, or at the end of the open one. Noting keys must not begin inside a group:

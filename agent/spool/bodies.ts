@@ -6,7 +6,7 @@
  * transaction that writes the batch.
  */
 import { createHash } from 'node:crypto';
-import { FRAGMENT_BYTES } from '../../shared/amqp-messages.ts';
+import { FRAGMENT_BYTES } from '../../shared/broker/amqp-messages.ts';
 import { release } from '../../shared/release.ts';
 import { integer } from './spool-file.ts';
 import type { SpoolFile } from './spool-file.ts';

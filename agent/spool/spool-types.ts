@@ -1,7 +1,7 @@
 /**
  * What goes into the spool and what comes out of it.
  */
-import type { Position, SnapshotProgress } from './progress.ts';
+import type { Position, SnapshotProgress } from './stored-state.ts';
 
 export interface SpoolOptions {
   readonly directory: string;

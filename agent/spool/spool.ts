@@ -15,13 +15,13 @@
  */
 import { statfsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { nextDigest } from '../../shared/batch.ts';
-import type { StreamMark } from '../../shared/batch.ts';
+import { nextDigest } from '../../shared/batch/batch.ts';
+import type { StreamMark } from '../../shared/batch/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { AgentStream } from '../../shared/protocol.ts';
 import { release } from '../../shared/release.ts';
 import { measurePieces, readPiece, storeBody } from './bodies.ts';
-import type { Position, SnapshotProgress } from './progress.ts';
+import type { Position, SnapshotProgress } from './stored-state.ts';
 import { ServerSeen } from './server-seen.ts';
 import { integer, SpoolFile, text } from './spool-file.ts';
 import type { Row } from './spool-file.ts';
@@ -32,7 +32,7 @@ import type { Place, StreamState } from './stream-state.ts';
 
 export type * from './spool-types.ts';
 export { SPOOL_FILE_NAME } from './spool-file.ts';
-export type { LastGroup, Position, SnapshotProgress, SnapshotTable } from './progress.ts';
+export type { LastGroup, Position, SnapshotProgress, SnapshotTable } from './stored-state.ts';
 
 /** What a batch takes beside its body; counted, so that a million tiny batches are not free. */
 const BATCH_OVERHEAD_BYTES = 256;

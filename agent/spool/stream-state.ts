@@ -3,11 +3,11 @@
  * and written with every change, in the transaction of that change.
  */
 import { randomUUID } from 'node:crypto';
-import { firstDigest } from '../../shared/batch.ts';
-import type { StreamMark } from '../../shared/batch.ts';
+import { firstDigest } from '../../shared/batch/batch.ts';
+import type { StreamMark } from '../../shared/batch/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
-import { readPosition, readRequests, readSnapshot } from './progress.ts';
-import type { Position, SnapshotProgress } from './progress.ts';
+import { readPosition, readRequests, readSnapshot } from './stored-state.ts';
+import type { Position, SnapshotProgress } from './stored-state.ts';
 import { integer, text } from './spool-file.ts';
 import type { SpoolFile } from './spool-file.ts';
 

@@ -1,14 +1,14 @@
 /** The tables of a request, as the branch has them. */
-import type { TableDescription } from '../../shared/batch.ts';
-import { columnType } from '../../shared/column-type.ts';
+import type { TableDescription } from '../../shared/batch/batch.ts';
+import { columnType } from '../../shared/batch/column-type.ts';
 import type { Ask } from '../../shared/protocol.ts';
-import { bucketsFor } from '../../shared/row-sums.ts';
-import { keyColumns } from '../capture/batcher.ts';
-import type { Selection } from '../capture/selection.ts';
-import type { ServerCharsets } from '../capture/server-charsets.ts';
-import type { SourceConnection } from '../capture/source.ts';
-import { readTables } from '../capture/tables.ts';
-import type { CapturedTable } from '../capture/tables.ts';
+import { bucketsFor } from '../../shared/batch/row-sums.ts';
+import { keyColumns } from '../stream/batcher.ts';
+import type { Selection } from '../source/table-filter.ts';
+import type { ServerCharsets } from '../values/server-charsets.ts';
+import type { SourceConnection } from '../source/connection.ts';
+import { readTables } from '../source/tables.ts';
+import type { CapturedTable } from '../source/tables.ts';
 import { describe } from '../snapshot/chunk.ts';
 import { SNAPSHOT_ENGINES } from '../snapshot/row-scan.ts';
 import type { ComparedTable } from './touched.ts';

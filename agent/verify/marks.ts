@@ -1,8 +1,8 @@
-/** The marks of a verification, each a batch of its own (shared/batch.ts). Pure. */
-import type { Change, TableDescription } from '../../shared/batch.ts';
+/** The marks of a verification, each a batch of its own (shared/batch/batch.ts). Pure. */
+import type { Change, TableDescription } from '../../shared/batch/batch.ts';
 import type { Ask } from '../../shared/protocol.ts';
-import type { TableSums } from '../../shared/row-sums.ts';
-import type { BatchDraft } from '../capture/batcher.ts';
+import type { TableSums } from '../../shared/batch/row-sums.ts';
+import type { BatchDraft } from '../stream/batcher.ts';
 import type { AskedTable } from './asked-tables.ts';
 
 /** Longer ones are cut. */

@@ -9,14 +9,14 @@
  *
  * Of a table without a key the stream does not tell rows apart: a moment is looked for around which nobody writes to it.
  */
-import { decodeBatch } from '../../shared/batch-decoder.ts';
+import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { assert } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
-import type { BatchDraft } from '../capture/batcher.ts';
-import type { StreamPlace } from '../capture/group-reader.ts';
-import type { CaptureSink } from '../capture/sink.ts';
-import { comparePlaces } from '../capture/source.ts';
-import type { SourceConnection, SourceIdentity } from '../capture/source.ts';
+import type { BatchDraft } from '../stream/batcher.ts';
+import type { StreamPlace } from '../binlog/group-reader.ts';
+import type { CaptureSink } from '../stream/sink.ts';
+import { comparePlaces } from '../source/connection.ts';
+import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
 import { lockingQuery } from '../snapshot/chunk-query.ts';
 import { between } from '../snapshot/stream-moments.ts';
 import type { Spool } from '../spool/spool.ts';

@@ -1,12 +1,12 @@
 /** Sums up a table as a view shows it, in turns: reading takes half of the time at most, the rest is capture's and the server's. */
-import type { Value } from '../../shared/batch.ts';
+import type { Value } from '../../shared/batch/batch.ts';
 import { TributaryError, describeError } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
-import { TableSums, markRow } from '../../shared/row-sums.ts';
-import { keyIdOf } from '../capture/batcher.ts';
-import type { ServerCharsets } from '../capture/server-charsets.ts';
-import type { SourceConnection } from '../capture/source.ts';
-import type { CapturedTable } from '../capture/tables.ts';
+import { TableSums, markRow } from '../../shared/batch/row-sums.ts';
+import { keyIdOf } from '../stream/batcher.ts';
+import type { ServerCharsets } from '../values/server-charsets.ts';
+import type { SourceConnection } from '../source/connection.ts';
+import type { CapturedTable } from '../source/tables.ts';
 import { readersOf } from '../snapshot/chunk.ts';
 import { chunkQuery, cursorOf, tableQuery } from '../snapshot/chunk-query.ts';
 import type { ReadableTable } from './asked-tables.ts';

@@ -4,13 +4,13 @@
  * A view of the branch was taken somewhere in between. A row that the stream does not speak of is at the second place as it
  * is in the view; of one that it does speak of, its last word is what the row is there, whatever the view shows.
  */
-import { isVerifyMark } from '../../shared/batch.ts';
-import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch.ts';
-import { markRow } from '../../shared/row-sums.ts';
-import type { RowMark, RowShape } from '../../shared/row-sums.ts';
+import { isVerifyMark } from '../../shared/batch/batch.ts';
+import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch/batch.ts';
+import { markRow } from '../../shared/batch/row-sums.ts';
+import type { RowMark, RowShape } from '../../shared/batch/row-sums.ts';
 import { tableKey } from '../../shared/table-name.ts';
-import { keyColumns, keyIdOf } from '../capture/batcher.ts';
-import type { KeyId } from '../capture/batcher.ts';
+import { keyColumns, keyIdOf } from '../stream/batcher.ts';
+import type { KeyId } from '../stream/batcher.ts';
 
 /** A table as it is compared: described as in its batches. */
 export interface ComparedTable {

@@ -1,5 +1,5 @@
 /**
- * Answers the head office's requests to compare tables (shared/row-sums.ts), while the branch sells on and capture runs.
+ * Answers the head office's requests to compare tables (shared/batch/row-sums.ts), while the branch sells on and capture runs.
  * All tables of a request are read in one consistent view and compared at one place of the stream (place.ts), where
  * `verify-start` is put into it; table after table is read and `verify-sums` put into the stream; then `verify-end`.
  *
@@ -12,15 +12,15 @@
  */
 import { randomUUID } from 'node:crypto';
 import { TributaryError, describeError } from '../../shared/errors.ts';
-import type { Logger } from '../../shared/logging.ts';
-import { endsSession, mysqlErrno } from '../../shared/mysql.ts';
+import type { Logger } from '../../shared/process/logging.ts';
+import { endsSession, mysqlErrno } from '../../shared/database/mysql.ts';
 import { pause } from '../../shared/pause.ts';
 import type { Ask } from '../../shared/protocol.ts';
-import type { TableSums } from '../../shared/row-sums.ts';
+import type { TableSums } from '../../shared/batch/row-sums.ts';
 import { tableText } from '../../shared/table-name.ts';
-import type { BatchDraft } from '../capture/batcher.ts';
-import type { SourceConnection } from '../capture/source.ts';
-import { hasQueue } from '../snapshot/progress.ts';
+import type { BatchDraft } from '../stream/batcher.ts';
+import type { SourceConnection } from '../source/connection.ts';
+import { hasQueue } from '../spool/snapshot-progress.ts';
 import { SCAN_STALL_MS } from '../snapshot/row-scan.ts';
 import { askedTables } from './asked-tables.ts';
 import type { AskedTable, AskedTablesOptions } from './asked-tables.ts';

@@ -1,7 +1,7 @@
 /** The agent's page: its files, and the one thing that it can do (Sync now). */
 import { join } from 'node:path';
-import { loadAssets } from '../../shared/http.ts';
-import type { Assets, Route } from '../../shared/http.ts';
+import { loadAssets } from '../../shared/process/http.ts';
+import type { Assets, Route } from '../../shared/process/http.ts';
 import { ROOT } from '../../shared/root.ts';
 
 /** The files of the page; read once, when the agent starts. */

@@ -3,7 +3,7 @@
  * Times are ISO 8601 in UTC; what is not known is null, never a made-up number.
  */
 
-import type { HistoryView } from '../../shared/recent.ts';
+import type { HistoryView } from '../../shared/process/recent.ts';
 
 /** A fault that stands in the way now, with its cure. */
 export interface StatusError {

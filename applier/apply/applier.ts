@@ -6,10 +6,10 @@
  * called before the transaction begins (DDL would commit it, and would wait for locks that it holds).
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import type { BatchBody, TableDescription } from '../../shared/batch.ts';
+import type { BatchBody, TableDescription } from '../../shared/batch/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import { foldedName } from '../../shared/identifiers.ts';
-import { quoteString, quoteTable } from '../../shared/sql.ts';
+import { quoteString, quoteTable } from '../../shared/database/sql.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { clearRows, deleteRows, sweepRows, truncateRows } from './delete.ts';

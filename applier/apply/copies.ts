@@ -9,10 +9,10 @@
  * written before a snapshot began, takes the lower numbers.
  */
 import { createHash, hash } from 'node:crypto';
-import type { Change, CopyOp, TableDescription, Value } from '../../shared/batch.ts';
-import { addCopies, countCopies, noCopyChange, removeCopies } from '../../shared/copies.ts';
-import type { CopyChange } from '../../shared/copies.ts';
-import { LongValue, writeJson } from '../../shared/long-value.ts';
+import type { Change, CopyOp, TableDescription, Value } from '../../shared/batch/batch.ts';
+import { addCopies, countCopies, noCopyChange, removeCopies } from '../../shared/batch/copies.ts';
+import type { CopyChange } from '../../shared/batch/copies.ts';
+import { LongValue, writeJson } from '../../shared/batch/long-value.ts';
 import { columnKey } from '../../shared/identifiers.ts';
 
 export type CopiesChange = Extract<Change, { readonly op: CopyOp }>;

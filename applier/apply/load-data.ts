@@ -9,7 +9,7 @@ import { Readable } from 'node:stream';
 import { setImmediate as aTurnOfTheLoop, setTimeout as delay } from 'node:timers/promises';
 import type { Connection, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
-import { quoteString } from '../../shared/sql.ts';
+import { quoteString } from '../../shared/database/sql.ts';
 import type { RowSet } from './merge.ts';
 import { fieldExpression, rowChunks } from './row-text.ts';
 import { isRowWarning } from './target-error.ts';

@@ -6,13 +6,13 @@
  * a key wins; what is done to a row's number of copies is put together (copies.ts). A run never crosses a change of the table's definition; a truncate forgets what came before it, since it
  * deletes all of it. Tables do not depend on each other, so each table's runs may be written together.
  */
-import { isVerifyMark } from '../../shared/batch.ts';
-import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch.ts';
-import { columnType } from '../../shared/column-type.ts';
-import { wireKind } from '../../shared/column-type.ts';
+import { isVerifyMark } from '../../shared/batch/batch.ts';
+import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch/batch.ts';
+import { columnType } from '../../shared/batch/column-type.ts';
+import { wireKind } from '../../shared/batch/column-type.ts';
 import { CopiesBuilder } from './copies.ts';
 import type { CopiesChange, CopySet } from './copies.ts';
-import { wholeValue } from '../../shared/long-value.ts';
+import { wholeValue } from '../../shared/batch/long-value.ts';
 import { tableKey } from '../../shared/table-name.ts';
 import { keyOf } from './target-table.ts';
 

@@ -3,10 +3,10 @@
  * has: so halves of the rows are tried again, strictly, until one row is left.
  */
 import type { Connection } from 'mysql2/promise';
-import type { Value } from '../../shared/batch.ts';
+import type { Value } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { tableText } from '../../shared/table-name.ts';
-import { beginning, LongValue } from '../../shared/long-value.ts';
+import { beginning, LongValue } from '../../shared/batch/long-value.ts';
 import type { RowSet } from './merge.ts';
 import { isRowFault, messageOf, targetError } from './target-error.ts';
 import type { TargetTable } from './target-table.ts';

@@ -5,7 +5,7 @@
  *
  * Sources: MySQL manual, "Limits on Table Column Count and Row Size" and "InnoDB Row Formats" (DYNAMIC).
  */
-import type { ColumnType } from '../../shared/column-type.ts';
+import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { asText, canBeKey, roomyType, rowBytes, targetType } from './target-column.ts';
 
 /** Of the 65,535 bytes of a row; the rest is for columns of our own, NULL bits and columns to come. */

@@ -5,12 +5,12 @@
  * field reads back as exactly the value. Bytes travel as base64 and are decoded by the server, so that all text is UTF-8.
  */
 import { hash } from 'node:crypto';
-import type { Value } from '../../shared/batch.ts';
-import type { ColumnType } from '../../shared/column-type.ts';
-import { wireKind } from '../../shared/column-type.ts';
+import type { Value } from '../../shared/batch/batch.ts';
+import type { ColumnType } from '../../shared/batch/column-type.ts';
+import { wireKind } from '../../shared/batch/column-type.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
-import { wholeValue } from '../../shared/long-value.ts';
-import { holdsTypes } from '../../shared/typed-json.ts';
+import { wholeValue } from '../../shared/batch/long-value.ts';
+import { holdsTypes } from '../../shared/batch/typed-json.ts';
 import type { RowSet } from './merge.ts';
 import type { RowColumn, TargetTable } from './target-table.ts';
 

@@ -6,8 +6,8 @@
  * or the foreign keys that refer to it before the transaction ends.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { mysqlErrno } from '../../shared/mysql.ts';
-import { quoteName, quoteString, quoteTable } from '../../shared/sql.ts';
+import { mysqlErrno } from '../../shared/database/mysql.ts';
+import { quoteName, quoteString, quoteTable } from '../../shared/database/sql.ts';
 
 /** What the server says of a table that is there. */
 export interface ServerTable {

@@ -2,11 +2,11 @@
  * What at a head-office table would let the server write another row than the branch's, or lose one: each is refused,
  * with the statement that takes it away. Pure.
  */
-import type { TableDescription } from '../../shared/batch.ts';
-import { RESERVED_COLUMNS } from '../../shared/batch.ts';
+import type { TableDescription } from '../../shared/batch/batch.ts';
+import { RESERVED_COLUMNS } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { columnKey } from '../../shared/identifiers.ts';
-import { quoteName } from '../../shared/sql.ts';
+import { quoteName } from '../../shared/database/sql.ts';
 import { tableText } from '../../shared/table-name.ts';
 import type { ServerColumn, ServerTable } from './server-table.ts';
 import { parseServerType, typeSql } from './target-column.ts';

@@ -12,10 +12,10 @@
  * Every wait is bounded by the session's lock timeouts.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import type { TableDescription } from '../../shared/batch.ts';
+import type { TableDescription } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { closeQuietly, mysqlErrno } from '../../shared/mysql.ts';
-import { quoteAccount, quoteTable } from '../../shared/sql.ts';
+import { closeQuietly, mysqlErrno } from '../../shared/database/mysql.ts';
+import { quoteAccount, quoteTable } from '../../shared/database/sql.ts';
 import { tableText } from '../../shared/table-name.ts';
 import { isDefinitionFault, targetError } from './target-error.ts';
 import { holdTables, readServerTable } from './server-table.ts';

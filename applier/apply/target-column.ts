@@ -4,8 +4,8 @@
  * Invariants: a target column holds every value of its source column exactly. ENUM and SET become VARCHAR, if there is
  * room wide enough that members can be added; a VARCHAR that utf8mb4 or the row has no room for becomes a TEXT (row-fit.ts).
  */
-import type { ColumnType } from '../../shared/column-type.ts';
-import { MYSQL_MAX_SCALE, formatColumnType, parseColumnType } from '../../shared/column-type.ts';
+import type { ColumnType } from '../../shared/batch/column-type.ts';
+import { MYSQL_MAX_SCALE, formatColumnType, parseColumnType } from '../../shared/batch/column-type.ts';
 
 /** Bytes a character takes at most in utf8mb4. */
 export const CHARACTER_BYTES = 4;

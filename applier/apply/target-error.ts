@@ -7,7 +7,7 @@
  */
 import { TributaryError } from '../../shared/errors.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
-import { mysqlErrno, mysqlError, sqlState } from '../../shared/mysql.ts';
+import { mysqlErrno, mysqlError, sqlState } from '../../shared/database/mysql.ts';
 
 /**
  * Classes of SQLSTATE that speak of data: a data exception, a broken constraint, what a trigger has raised.

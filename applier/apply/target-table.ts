@@ -7,13 +7,13 @@
  * the branch's (table-faults.ts). Source columns outside the key are nullable and without defaults, so that a column that
  * a branch lacks is NULL. Never narrowed: what cannot be widened in place is made anew while it is empty, or refused.
  */
-import type { ColumnDescription, TableDescription } from '../../shared/batch.ts';
-import { RESERVED_COLUMNS } from '../../shared/batch.ts';
-import { columnType, formatColumnType } from '../../shared/column-type.ts';
-import type { ColumnType } from '../../shared/column-type.ts';
+import type { ColumnDescription, TableDescription } from '../../shared/batch/batch.ts';
+import { RESERVED_COLUMNS } from '../../shared/batch/batch.ts';
+import { columnType, formatColumnType } from '../../shared/batch/column-type.ts';
+import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { columnKey } from '../../shared/identifiers.ts';
-import { quoteName, quoteTable } from '../../shared/sql.ts';
+import { quoteName, quoteTable } from '../../shared/database/sql.ts';
 import { tableText } from '../../shared/table-name.ts';
 import { fitRow, MAX_TABLE_COLUMNS } from './row-fit.ts';
 import type { KnownTable, ServerColumn, ServerTable } from './server-table.ts';

@@ -6,12 +6,12 @@
  * the only unique one, so exactly the row itself is replaced.
  */
 import type { Connection, ResultSetHeader } from 'mysql2/promise';
-import type { Value } from '../../shared/batch.ts';
-import type { ColumnType } from '../../shared/column-type.ts';
+import type { Value } from '../../shared/batch/batch.ts';
+import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { wholeValue } from '../../shared/long-value.ts';
-import { literalWriter, quoteString } from '../../shared/sql.ts';
-import { isTypedJson, printedJson, typedJsonSql } from '../../shared/typed-json.ts';
+import { wholeValue } from '../../shared/batch/long-value.ts';
+import { literalWriter, quoteString } from '../../shared/database/sql.ts';
+import { isTypedJson, printedJson, typedJsonSql } from '../../shared/batch/typed-json.ts';
 import { warned } from './load-data.ts';
 import type { RowSet } from './merge.ts';
 import { ownFields } from './row-text.ts';

@@ -6,8 +6,8 @@
  * times, and what has no type in common to a text, where the print of each is its value: not FLOAT, DOUBLE and BIT. All
  * pairs of types are written and read back by test/integration/widening.test.ts.
  */
-import type { ColumnType } from '../../shared/column-type.ts';
-import { MYSQL_MAX_SCALE, formatColumnType } from '../../shared/column-type.ts';
+import type { ColumnType } from '../../shared/batch/column-type.ts';
+import { MYSQL_MAX_SCALE, formatColumnType } from '../../shared/batch/column-type.ts';
 import { BLOBS, CAPACITY, CHARACTER_BYTES, MAX_VARCHAR, TEXTS, isOneOf } from './target-column.ts';
 import type { BlobBase, TextBase } from './target-column.ts';
 

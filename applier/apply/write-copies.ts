@@ -6,8 +6,8 @@
  * range, copies that go are a range, and those that come are written in slices.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import type { Value } from '../../shared/batch.ts';
-import { quoteString } from '../../shared/sql.ts';
+import type { Value } from '../../shared/batch/batch.ts';
+import { quoteString } from '../../shared/database/sql.ts';
 import { rewriteOf } from './copies.ts';
 import type { CopySet, Numbers } from './copies.ts';
 import type { RowSet } from './merge.ts';

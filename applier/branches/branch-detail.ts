@@ -1,9 +1,9 @@
 /** One branch as its page shows it: what the `tributary_*` tables know beside its row and its contact. Reads only. */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import * as z from 'zod';
-import { readVerified } from './verify-store.ts';
-import type { VerifiedTable } from './verify-store.ts';
-import { isoColumn, readCount, readJson, readNames, readText, readTextOrNull } from './sql-values.ts';
+import { readVerified } from '../store/verifications.ts';
+import type { VerifiedTable } from '../store/verifications.ts';
+import { isoColumn, readCount, readJson, readNames, readText, readTextOrNull } from '../store/sql-values.ts';
 
 /** Tables of a branch shown; a page of more is read by nobody. */
 const MAX_TABLES = 500;

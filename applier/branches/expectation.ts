@@ -6,8 +6,8 @@
  * days on end, is overdue after a day and a little more: the internet is there for an hour or two of each day.
  */
 import { TributaryError } from '../../shared/errors.ts';
-import { linkState, parseWindow } from '../../shared/link-schedule.ts';
-import type { LinkSchedule } from '../../shared/link-schedule.ts';
+import { linkState, parseWindow } from '../../shared/config/link-schedule.ts';
+import type { LinkSchedule } from '../../shared/config/link-schedule.ts';
 import type { AgentReport } from '../../shared/protocol.ts';
 
 /** Longer without a hello, and a branch counts as offline. */

@@ -4,16 +4,16 @@
  * A request is open until the branch has sent all of its sums; then what is still counted here is waited for. Requests of
  * one branch are served one after the other (applier/consume/hello-handler.ts).
  */
-import { storedHello } from '../../shared/amqp-messages.ts';
+import { storedHello } from '../../shared/broker/amqp-messages.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { AgentReport } from '../../shared/protocol.ts';
 import { tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { formatDuration } from '../../shared/units.ts';
-import type { ContactRow } from './contact-store.ts';
+import type { ContactRow } from '../store/contacts.ts';
 import { expectation, OFFLINE_AFTER_MS, reportedSchedule } from './expectation.ts';
-import type { BranchRow } from './stream-store.ts';
-import type { VerifiedTable } from './verify-store.ts';
+import type { BranchRow } from '../store/branch-row.ts';
+import type { VerifiedTable } from '../store/verifications.ts';
 
 /** Tables under way that are named. */
 const NAMED_TABLES = 3;

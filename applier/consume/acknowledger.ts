@@ -3,7 +3,7 @@
  * on another channel. Deliveries may arrive before the call that opens the consumer has returned; what is
  * acknowledged until then is kept and done on `open`.
  */
-import type { BrokerConsumer } from '../../shared/amqp.ts';
+import type { BrokerConsumer } from '../../shared/broker/amqp.ts';
 
 export class Acknowledger {
   #consumer: BrokerConsumer | null = null;

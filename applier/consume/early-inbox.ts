@@ -7,13 +7,13 @@
  */
 import type { HeadOfficeStream } from '../../shared/protocol.ts';
 import { judgeBatch } from '../../shared/protocol.ts';
-import { deleteInboxEntry, MAX_EARLY_BYTES, putInbox, readInbox } from '../branches/inbox.ts';
-import type { EarlyEntries } from '../branches/inbox.ts';
-import { lockBranch, samePlace } from '../branches/stream-store.ts';
-import type { BranchRow } from '../branches/stream-store.ts';
-import type { TargetPool } from './target-pool.ts';
-import { bytesOf } from './work-unit.ts';
-import type { Arrival } from './work-unit.ts';
+import { deleteInboxEntry, MAX_EARLY_BYTES, putInbox, readInbox } from '../store/inbox.ts';
+import type { EarlyEntries } from '../store/inbox.ts';
+import { lockBranch, samePlace } from '../store/branch-row.ts';
+import type { BranchRow } from '../store/branch-row.ts';
+import type { TargetPool } from '../apply/connection-pool.ts';
+import { bytesOf } from '../transaction/unit.ts';
+import type { Arrival } from '../transaction/unit.ts';
 
 /** A larger batch is not kept early: it is asked for again anyway. */
 const MAX_EARLY_BODY_BYTES = 16 * 1024 * 1024;

@@ -7,23 +7,23 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Connection } from 'mysql2/promise';
-import { branchNames, readHello } from '../../shared/amqp-messages.ts';
-import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
+import { branchNames, readHello } from '../../shared/broker/amqp-messages.ts';
+import type { ReceivedMessage } from '../../shared/broker/amqp-messages.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { receiveHello } from '../../shared/protocol.ts';
 import type { Answer, Hello } from '../../shared/protocol.ts';
-import { noteApplied, noteCaptured, noteNewEpoch, notLaterThan } from '../branches/completeness.ts';
-import type { Completeness } from '../branches/completeness.ts';
-import { noteHello, updateCompleteness } from '../branches/contact-store.ts';
-import { clearInbox, earlyEntries } from '../branches/inbox.ts';
-import type { EarlyEntries } from '../branches/inbox.ts';
-import { addRequest, clearSnapshots, openRequests } from '../branches/snapshot-store.ts';
-import type { OpenRequest } from '../branches/snapshot-store.ts';
-import { clearHalt, lockBranch, markIncomplete, readBranch, saveStream } from '../branches/stream-store.ts';
-import type { BranchRow } from '../branches/stream-store.ts';
-import { countedRequest, wasCompared } from '../branches/verify-store.ts';
-import type { TargetPool } from './target-pool.ts';
-import { outlivesEpochs } from './fault.ts';
+import { noteApplied, noteCaptured, noteNewEpoch, notLaterThan } from '../store/completeness.ts';
+import type { Completeness } from '../store/completeness.ts';
+import { noteHello, updateCompleteness } from '../store/contacts.ts';
+import { clearInbox, earlyEntries } from '../store/inbox.ts';
+import type { EarlyEntries } from '../store/inbox.ts';
+import { addRequest, clearSnapshots, openRequests } from '../store/snapshots.ts';
+import type { OpenRequest } from '../store/snapshots.ts';
+import { clearHalt, lockBranch, markIncomplete, readBranch, saveStream } from '../store/branch-row.ts';
+import type { BranchRow } from '../store/branch-row.ts';
+import { countedRequest, wasCompared } from '../store/verifications.ts';
+import type { TargetPool } from '../apply/connection-pool.ts';
+import { outlivesEpochs } from '../transaction/fault-policy.ts';
 
 /** Between two comparisons that branches ask for themselves. */
 const LEAST_BETWEEN_COMPARISONS_S = 86_400;

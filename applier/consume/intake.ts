@@ -8,17 +8,17 @@
  * else sees it, and one that fails is thrown away loudly, never counted as received; a delivery is acknowledged only
  * on the channel that it came from; what a closed channel had delivered is forgotten, because it comes again.
  */
-import { branchNames, FRAGMENT_BYTES, readBatchHeader, readFragment } from '../../shared/amqp-messages.ts';
-import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
-import type { BrokerConnection, BrokerConsumer, BrokerConsumerOptions } from '../../shared/amqp.ts';
-import { nextDigest } from '../../shared/batch.ts';
+import { branchNames, FRAGMENT_BYTES, readBatchHeader, readFragment } from '../../shared/broker/amqp-messages.ts';
+import type { ReceivedMessage } from '../../shared/broker/amqp-messages.ts';
+import type { BrokerConnection, BrokerConsumer, BrokerConsumerOptions } from '../../shared/broker/amqp.ts';
+import { nextDigest } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { Acknowledger } from './acknowledger.ts';
 import { requireSender } from './hello-handler.ts';
-import { Pace } from './pace.ts';
+import { Pace } from './rate-limit.ts';
 import type { RefusalReason } from './pipeline-events.ts';
 import { Reassembly } from './reassembly.ts';
-import type { Arrival } from './work-unit.ts';
+import type { Arrival } from '../transaction/unit.ts';
 
 /** Messages held unacknowledged: at 320 KiB a batch 10 MiB, and never more than this many of FRAGMENT_BYTES. */
 export const PREFETCH = 32;

@@ -7,8 +7,8 @@
  * with the next thing that succeeds.
  */
 import type { TributaryError } from '../../shared/errors.ts';
-import type { BranchRow } from '../branches/stream-store.ts';
-import type { Fault } from './fault.ts';
+import type { BranchRow } from '../store/branch-row.ts';
+import type { Fault } from '../transaction/fault-policy.ts';
 
 /** Lost races for a lock, tried again at once before they count as trouble. */
 const MAX_QUICK_RETRIES = 5;

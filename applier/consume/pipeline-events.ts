@@ -1,7 +1,7 @@
 /** What pipelines tell of themselves, for metrics and the page. Listeners only count: they never decide. */
 import type { ErrorCode } from '../../shared/errors.ts';
 import type { BatchVerdict } from '../../shared/protocol.ts';
-import type { BranchRow } from '../branches/stream-store.ts';
+import type { BranchRow } from '../store/branch-row.ts';
 import type { HelloResult } from './hello-handler.ts';
 
 export interface AppliedCounts {

@@ -13,38 +13,38 @@
  * Invariants: a batch is acknowledged to the broker only after the commit that made it superfluous, or after a look
  * at the locked row that said so; messages held are bounded by PREFETCH.
  */
-import { branchNames } from '../../shared/amqp-messages.ts';
-import type { ReceivedMessage } from '../../shared/amqp-messages.ts';
-import type { BrokerConnection } from '../../shared/amqp.ts';
-import type { BatchHeader } from '../../shared/batch.ts';
+import { branchNames } from '../../shared/broker/amqp-messages.ts';
+import type { ReceivedMessage } from '../../shared/broker/amqp-messages.ts';
+import type { BrokerConnection } from '../../shared/broker/amqp.ts';
+import type { BatchHeader } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import type { Logger } from '../../shared/logging.ts';
+import type { Logger } from '../../shared/process/logging.ts';
 import type { Answer } from '../../shared/protocol.ts';
-import { noteApplied } from '../branches/completeness.ts';
-import type { Completeness } from '../branches/completeness.ts';
-import { readContact, updateCompleteness } from '../branches/contact-store.ts';
-import { earlyEntries } from '../branches/inbox.ts';
-import { haltBranch, lockBranch, samePlace } from '../branches/stream-store.ts';
-import type { BranchRow } from '../branches/stream-store.ts';
+import { noteApplied } from '../store/completeness.ts';
+import type { Completeness } from '../store/completeness.ts';
+import { readContact, updateCompleteness } from '../store/contacts.ts';
+import { earlyEntries } from '../store/inbox.ts';
+import { haltBranch, lockBranch, samePlace } from '../store/branch-row.ts';
+import type { BranchRow } from '../store/branch-row.ts';
 import type { Counter } from '../verify/counter.ts';
-import { Complaints } from './complaints.ts';
+import { Complaints } from './rejection-log.ts';
 import { EarlyInbox } from './early-inbox.ts';
-import { Expansion, writtenBytes } from './expansion.ts';
-import { asTributaryError, haltReason, judgeFault } from './fault.ts';
+import { Expansion, writtenBytes } from '../transaction/expansion.ts';
+import { asTributaryError, haltReason, judgeFault } from '../transaction/fault-policy.ts';
 import { checkHello, takeHello } from './hello-handler.ts';
 import { Intake, PREFETCH } from './intake.ts';
 import { Patience } from './patience.ts';
 import type { Doing, Pauses, Waiting } from './patience.ts';
 import type { AppliedCounts, PipelineEvents, RefusalReason } from './pipeline-events.ts';
-import type { Quotas } from './quotas.ts';
-import type { RowWriter } from './row-writer.ts';
-import type { TargetPool } from './target-pool.ts';
-import { UnitChooser } from './unit-chooser.ts';
-import type { Choice } from './unit-chooser.ts';
-import { UnitWriter } from './unit-writer.ts';
-import { Wake } from './wake.ts';
-import { bodyOf, bytesOf, triage } from './work-unit.ts';
-import type { Arrival, Unit } from './work-unit.ts';
+import type { Quotas } from '../transaction/quotas.ts';
+import type { RowWriter } from '../apply/row-writer.ts';
+import type { TargetPool } from '../apply/connection-pool.ts';
+import { UnitChooser } from '../transaction/choose.ts';
+import type { Choice } from '../transaction/choose.ts';
+import { UnitWriter } from '../transaction/write.ts';
+import { Wake } from '../../shared/wait-signal.ts';
+import { bodyOf, bytesOf, triage } from '../transaction/unit.ts';
+import type { Arrival, Unit } from '../transaction/unit.ts';
 
 /** Consecutive faults after which messages are given back to the broker. */
 const FAULTS_BEFORE_RELEASE = 3;

@@ -8,9 +8,9 @@
  * because what is in pieces does not count as queued. Whether the pieces are what the branch sent, the batch's digest
  * says, not this.
  */
-import { MAX_FRAGMENTS } from '../../shared/amqp-messages.ts';
-import type { Fragment } from '../../shared/amqp-messages.ts';
-import type { BatchHeader } from '../../shared/batch.ts';
+import { MAX_FRAGMENTS } from '../../shared/broker/amqp-messages.ts';
+import type { Fragment } from '../../shared/broker/amqp-messages.ts';
+import type { BatchHeader } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 
 /** A piece of a batch, as it came. */

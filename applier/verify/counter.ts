@@ -10,19 +10,19 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import type { TableDescription } from '../../shared/batch.ts';
-import { columnType } from '../../shared/column-type.ts';
+import type { TableDescription } from '../../shared/batch/batch.ts';
+import { columnType } from '../../shared/batch/column-type.ts';
 import { TributaryError, describeError } from '../../shared/errors.ts';
-import type { Logger } from '../../shared/logging.ts';
-import { mysqlErrno, streamCells } from '../../shared/mysql.ts';
-import { TableSums, markRow } from '../../shared/row-sums.ts';
-import { quoteString, quoteTable } from '../../shared/sql.ts';
+import type { Logger } from '../../shared/process/logging.ts';
+import { mysqlErrno, streamCells } from '../../shared/database/mysql.ts';
+import { TableSums, markRow } from '../../shared/batch/row-sums.ts';
+import { quoteString, quoteTable } from '../../shared/database/sql.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { readServerTable } from '../apply/server-table.ts';
 import { keyOf } from '../apply/target-table.ts';
 import { isSchemaFault } from '../apply/target-error.ts';
 import { prepareTargetSession } from '../apply/target-session.ts';
-import { lockBranch } from '../branches/stream-store.ts';
+import { lockBranch } from '../store/branch-row.ts';
 import {
   countingLock,
   endAs,
@@ -30,9 +30,9 @@ import {
   interrupt,
   saveExtraTable,
   saveSumsHere,
-} from '../branches/verify-store.ts';
-import type { Comparison } from '../branches/verify-store.ts';
-import type { TargetPool } from '../consume/target-pool.ts';
+} from '../store/verifications.ts';
+import type { Comparison } from '../store/verifications.ts';
+import type { TargetPool } from '../apply/connection-pool.ts';
 import { cellReader, readBackQuery } from './read-back.ts';
 
 const COUNTINGS = 4;

@@ -1,11 +1,11 @@
 /** Rows of the head office as the values that the branch has sent: what SQL reads them, and how. Pure. */
-import type { TableDescription, Value } from '../../shared/batch.ts';
-import { columnType, wireKind } from '../../shared/column-type.ts';
+import type { TableDescription, Value } from '../../shared/batch/batch.ts';
+import { columnType, wireKind } from '../../shared/batch/column-type.ts';
 import { columnKey } from '../../shared/identifiers.ts';
-import type { ColumnType } from '../../shared/column-type.ts';
-import { LONG_BYTES, LongBytes, LongText } from '../../shared/long-value.ts';
-import { quoteName, quoteString } from '../../shared/sql.ts';
-import { readTypedJson, typedJsonSelect } from '../../shared/typed-json.ts';
+import type { ColumnType } from '../../shared/batch/column-type.ts';
+import { LONG_BYTES, LongBytes, LongText } from '../../shared/batch/long-value.ts';
+import { quoteName, quoteString } from '../../shared/database/sql.ts';
+import { readTypedJson, typedJsonSelect } from '../../shared/batch/typed-json.ts';
 import { parseServerType } from '../apply/target-column.ts';
 import type { ServerTable } from '../apply/server-table.ts';
 

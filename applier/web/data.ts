@@ -6,9 +6,9 @@
  * PAGE_ROWS rows of cut values; a statement ends after QUERY_MS at the server; at most MAX_WAITING requests wait.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { HttpError } from '../../shared/http.ts';
-import { closeQuietly, mysqlErrno, mysqlError } from '../../shared/mysql.ts';
-import { quoteString } from '../../shared/sql.ts';
+import { HttpError } from '../../shared/process/http.ts';
+import { closeQuietly, mysqlErrno, mysqlError } from '../../shared/database/mysql.ts';
+import { quoteString } from '../../shared/database/sql.ts';
 import { isSortable, PAGE_ROWS, pageStatement, QUERY_MS, showValue } from './table-query.ts';
 import type { Column, Cursor, RowsQuery } from './table-query.ts';
 

@@ -1,8 +1,8 @@
 /** The head office's page: its files, the JSON behind the fleet, a branch and the data, and the four actions. */
 import { join } from 'node:path';
 import * as z from 'zod';
-import { HttpError, loadAssets } from '../../shared/http.ts';
-import type { Assets, HttpRequest, Route } from '../../shared/http.ts';
+import { HttpError, loadAssets } from '../../shared/process/http.ts';
+import type { Assets, HttpRequest, Route } from '../../shared/process/http.ts';
 import { ROOT } from '../../shared/root.ts';
 import type { Registry } from '../branches/registry.ts';
 import type { TableBrowser } from './data.ts';

@@ -1,11 +1,11 @@
 /** The rows of a branch that were left out, page by page, for the head office's page. Reads through the page's browser. */
-import { HttpError } from '../../shared/http.ts';
-import { quoteString } from '../../shared/sql.ts';
-import type { QuarantineEntry } from '../branches/quarantined-rows.ts';
+import { HttpError } from '../../shared/process/http.ts';
+import { quoteString } from '../../shared/database/sql.ts';
+import type { QuarantineEntry } from '../store/quarantined-rows.ts';
 import type { TableBrowser } from './data.ts';
 
 const PAGE_ROWS = 50;
-/** Entries are bounded: applier/branches/quarantined-rows.ts. */
+/** Entries are bounded: applier/store/quarantined-rows.ts. */
 const MAX_PAGE = 200;
 
 export interface QuarantinePage {

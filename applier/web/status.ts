@@ -3,7 +3,7 @@
  * `tributary-applier status --json`. Times are ISO 8601 in UTC; what is not known is null.
  */
 import type { AgentReport } from '../../shared/protocol.ts';
-import type { HistoryView } from '../../shared/recent.ts';
+import type { HistoryView } from '../../shared/process/recent.ts';
 import type { BranchContents } from '../branches/branch-detail.ts';
 
 /**

@@ -5,8 +5,8 @@
  * Invariants: columns are named only as information_schema has named them; a value reaches the statement only as a
  * literal of its column's kind; what is sorted by can be said exactly (a cursor that is rounded would skip rows).
  */
-import { HttpError } from '../../shared/http.ts';
-import { quoteName, quoteString, quoteTable } from '../../shared/sql.ts';
+import { HttpError } from '../../shared/process/http.ts';
+import { quoteName, quoteString, quoteTable } from '../../shared/database/sql.ts';
 
 export const PAGE_ROWS = 50;
 export const QUERY_MS = 3000;

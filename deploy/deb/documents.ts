@@ -1,5 +1,5 @@
 /** The documents of a package: man page, copyright, bill of materials. Pure: facts in, text out. */
-import type { CliSpec } from '../../shared/cli.ts';
+import type { CliSpec } from '../../shared/process/cli.ts';
 import type { BundledPackage } from './bundle.ts';
 import type { ProgramFacts } from './programs.ts';
 

@@ -3,7 +3,7 @@ import { agentCli } from '../../agent/commands.ts';
 import { exampleAgentConfig } from '../../agent/config.ts';
 import { applierCli } from '../../applier/commands.ts';
 import { exampleApplierConfig } from '../../applier/config.ts';
-import type { CliSpec } from '../../shared/cli.ts';
+import type { CliSpec } from '../../shared/process/cli.ts';
 
 export type Program = 'agent' | 'applier';
 

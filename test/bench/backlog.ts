@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RowDataPacket } from 'mysql2/promise';
 import * as z from 'zod';
-import type { LogLine } from '../../deploy/local/product.ts';
-import type { BrokerAddress } from '../../deploy/local/shared-servers.ts';
-import { expectSuccess, World } from '../support/world.ts';
-import type { Branch, Overrides } from '../support/world.ts';
+import type { LogLine } from '../../deploy/rig/daemon.ts';
+import type { BrokerAddress } from '../../deploy/rig/shared-servers.ts';
+import { expectSuccess, World } from '../support/world/world.ts';
+import type { Branch, Overrides } from '../support/world/world.ts';
 import type { Servers } from './servers.ts';
 import { binlogEnd, connectTo, numberOf, runTransactions, SALES_DDL, SALES_TABLE } from './workload.ts';
 

@@ -6,8 +6,8 @@
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { temporaryDirectory } from '../../deploy/local/keeper.ts';
-import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
+import { temporaryDirectory } from '../../deploy/rig/keeper.ts';
+import type { DatabaseAddress } from '../../deploy/rig/shared-servers.ts';
 import type { ChildJob, ChildResult } from './child.ts';
 import { compared, median } from './report.ts';
 import type { Bench } from './servers.ts';

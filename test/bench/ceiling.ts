@@ -5,7 +5,7 @@
 import { Readable } from 'node:stream';
 import type { ResultSetHeader, RowDataPacket } from 'mysql2/promise';
 import { prepareTargetSession } from '../../applier/apply/target-session.ts';
-import type { DatabaseServer } from '../../deploy/local/database-server.ts';
+import type { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import { connectTo, numberOf } from './workload.ts';
 
 const ROWS_A_STATEMENT = 4_000;

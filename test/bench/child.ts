@@ -11,12 +11,12 @@
  */
 import ZongJi from '@vlasky/zongji';
 import { Capture } from '../../agent/capture/capture.ts';
-import { createSelection } from '../../agent/capture/selection.ts';
-import { SourceConnection } from '../../agent/capture/source.ts';
-import { idleProgress } from '../../agent/snapshot/progress.ts';
+import { createSelection } from '../../agent/source/table-filter.ts';
+import { SourceConnection } from '../../agent/source/connection.ts';
+import { idleProgress } from '../../agent/spool/snapshot-progress.ts';
 import { Spool } from '../../agent/spool/spool.ts';
-import { silentLogger } from '../../shared/logging.ts';
-import { Secret } from '../../shared/secret.ts';
+import { silentLogger } from '../../shared/process/logging.ts';
+import { Secret } from '../../shared/config/secret.ts';
 import type { BinlogMark } from './workload.ts';
 
 export interface ChildJob {

@@ -9,7 +9,7 @@
  * Rows become visible in the order of their ids, because each batch is applied whole.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import type { World } from '../support/world.ts';
+import type { World } from '../support/world/world.ts';
 import { createBenchWorld } from './backlog.ts';
 import { alone, percentile } from './report.ts';
 import type { Bench } from './servers.ts';

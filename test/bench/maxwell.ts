@@ -3,9 +3,9 @@
  * database, table, type, ts, xid, `xoffset` but for a transaction's last row, which has `commit`, data, and in updates
  * `old` with what was changed. Decimals are numbers, dates texts, as there.
  */
-import type { GroupEnd, GroupSink, GroupStart, TableWriter } from '../../agent/capture/group-sink.ts';
-import type { SourceTable } from '../../agent/capture/table-map.ts';
-import type { Value } from '../../shared/batch.ts';
+import type { GroupEnd, GroupSink, GroupStart, TableWriter } from '../../agent/binlog/group-sink.ts';
+import type { SourceTable } from '../../agent/binlog/table-map.ts';
+import type { Value } from '../../shared/batch/batch.ts';
 
 type Columns = readonly (readonly Value[])[];
 

@@ -1,6 +1,6 @@
 /** The same transactions by MySQL's own replication, into a replica whose table is empty. */
 import type { Connection } from 'mysql2/promise';
-import type { DatabaseServer } from '../../deploy/local/database-server.ts';
+import type { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import { connectTo, numberOf, SALES_DDL, SALES_TABLE } from './workload.ts';
 import type { BinlogMark } from './workload.ts';
 

@@ -2,9 +2,9 @@
  * The servers of a benchmark, started when first asked for and ended together: this machine's own, with caches that hold
  * the data, and durable as a head office is.
  */
-import { BrokerServer } from '../../deploy/local/broker-server.ts';
-import type { ServerOptions } from '../../deploy/local/database-options.ts';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
+import { BrokerServer } from '../../deploy/rig/broker-server.ts';
+import type { ServerOptions } from '../../deploy/rig/database-options.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import type { Report } from './report.ts';
 
 /** The tests' servers are as small as can be; these hold what they work on in memory. */

@@ -19,13 +19,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
-import { GroupReader } from '../../agent/capture/group-reader.ts';
-import { openBinlogStream } from '../../agent/capture/binlog-stream.ts';
+import { GroupReader } from '../../agent/binlog/group-reader.ts';
+import { openBinlogStream } from '../../agent/binlog/binlog-stream.ts';
 import { Spool } from '../../agent/spool/spool.ts';
-import type { DatabaseServer } from '../../deploy/local/database-server.ts';
+import type { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import { runParty } from './capture.ts';
-import { encodeBatch } from '../../shared/batch-encoder.ts';
-import type { BatchBody } from '../../shared/batch.ts';
+import { encodeBatch } from '../../shared/batch/encoder.ts';
+import type { BatchBody } from '../../shared/batch/batch.ts';
 import { MaxwellSink } from './maxwell.ts';
 import { compared, cpuSeconds } from './report.ts';
 import type { Bench } from './servers.ts';
@@ -59,7 +59,7 @@ const WORKLOADS: readonly Workload[] = [
 ];
 const BLOCK_BYTES = 128 * 1024;
 const SMALL_BATCHES = [1, 10, 60, 300] as const;
-/** As agent/capture/effort.ts and shared/batch-encoder.ts have them. */
+/** As agent/stream/compression-level.ts and shared/batch/encoder.ts have them. */
 const UNHURRIED_LEVEL = 8;
 const LEAST_MATCH = 5;
 

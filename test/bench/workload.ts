@@ -7,7 +7,7 @@
  */
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
+import type { DatabaseAddress } from '../../deploy/rig/shared-servers.ts';
 
 export const SALES_TABLE = 'product_sales';
 export const SALES_DDL = `CREATE TABLE ${SALES_TABLE} (

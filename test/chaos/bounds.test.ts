@@ -4,8 +4,8 @@
  * three million rows that are copied. Takes half an hour on a quiet machine: `node test/run.ts --timeout=3600 test/chaos/bounds.test.ts`.
  */
 import t from 'tap';
-import { backlog, copiedTable, largeRow, largeTransaction, MIB, openSite } from '../support/bounds.ts';
-import { createWorld } from '../support/world.ts';
+import { backlog, copiedTable, largeRow, largeTransaction, MIB, openSite } from '../support/world/bounds.ts';
+import { createWorld } from '../support/world/world.ts';
 
 const world = await createWorld(t);
 const probe = await world.prepareBranch('packets');

@@ -6,8 +6,8 @@
  * failover begins with a new standby, copied from the primary.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { DatabaseServer } from '../../deploy/local/database-server.ts';
-import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
+import type { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import { FaultProxy } from '../../deploy/rig/fault-proxy.ts';
 import {
   committedBy,
   promote,
@@ -15,8 +15,8 @@ import {
   startReplica,
   stopReceiving,
   waitUntilReplicated,
-} from '../../deploy/local/replication.ts';
-import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
+} from '../../deploy/rig/replication.ts';
+import type { DatabaseAddress } from '../../deploy/rig/shared-servers.ts';
 import type { Chance } from './chance.ts';
 
 /**

@@ -1,6 +1,6 @@
 /** Choices from a seed: the same seed and the same questions, the same answers. */
 import { createHash } from 'node:crypto';
-import { randomFrom } from '../support/load.ts';
+import { randomFrom } from '../support/world/load.ts';
 
 export class Chance {
   readonly #random: () => number;

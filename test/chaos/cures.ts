@@ -4,7 +4,7 @@
  */
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { expectSuccess } from '../support/world.ts';
+import { expectSuccess } from '../support/world/world.ts';
 import { login } from './stage.ts';
 import type { Stage, StageBranch } from './stage.ts';
 

@@ -1,8 +1,8 @@
 /** One round of chaos: faults under load, then whatever a supervisor or a person would do, then the comparison. */
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Product } from '../../deploy/local/product.ts';
-import { waitUntilEqual } from '../support/compare.ts';
+import type { Product } from '../../deploy/rig/daemon.ts';
+import { waitUntilEqual } from '../support/oracle/compare.ts';
 import { Chance } from './chance.ts';
 import { Cures } from './cures.ts';
 import type { Faults, Memory } from './fault.ts';

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
-import type { ServerOptions } from '../../deploy/local/database-options.ts';
+import type { ServerOptions } from '../../deploy/rig/database-options.ts';
 import type { Failover } from './branch-source.ts';
 import { some } from './fault.ts';
 import type { FaultCall, Faults } from './fault.ts';

@@ -1,12 +1,12 @@
 /**
- * What a branch's applications do in chaos: the ordinary load (test/support/load.ts), and now and then a large
+ * What a branch's applications do in chaos: the ordinary load (test/support/world/load.ts), and now and then a large
  * transaction, a change of keys, or DDL. All from a seed.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import type { Connection } from 'mysql2/promise';
-import type { ServerAddress } from '../support/compare.ts';
-import { Load, LOAD_TABLES, SERVER_GOES } from '../support/load.ts';
+import type { ServerAddress } from '../support/oracle/compare.ts';
+import { Load, LOAD_TABLES, SERVER_GOES } from '../support/world/load.ts';
 import type { Chance } from './chance.ts';
 
 /** No FLOAT: mysqldump rounds it to six digits, and a head office restored from a dump has what the dump has. */

@@ -4,11 +4,11 @@ import { connect, createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
 import t from 'tap';
-import { sharedServers } from '../../deploy/local/shared-servers.ts';
-import { batchMessage, branchNames, connectBroker, nobodyReached, readBatchHeader } from '../../shared/amqp.ts';
-import type { BrokerConsumer, ReceivedMessage } from '../../shared/amqp.ts';
-import { adminUrl, branchUrl, BRANCH_PASSWORD, manage, provision } from '../support/broker-branch.ts';
-import { until } from '../support/forwarder-tools.ts';
+import { sharedServers } from '../../deploy/rig/shared-servers.ts';
+import { batchMessage, branchNames, connectBroker, nobodyReached, readBatchHeader } from '../../shared/broker/amqp.ts';
+import type { BrokerConsumer, ReceivedMessage } from '../../shared/broker/amqp.ts';
+import { adminUrl, branchUrl, BRANCH_PASSWORD, manage, provision } from '../support/hand-made/broker-branch.ts';
+import { until } from '../support/hand-made/forwarder-tools.ts';
 import { until as waitUntil } from '../support/until.ts';
 
 const { broker } = sharedServers();

@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { constants, zstdCompressSync } from 'node:zlib';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import { readEnrolment } from '../../shared/enrolment.ts';
-import { HandMadeBranch, upsert } from '../support/hand-made-branch.ts';
+import { readEnrolment } from '../../shared/config/enrolment.ts';
+import { HandMadeBranch, upsert } from '../support/hand-made/branch.ts';
 import { until } from '../support/until.ts';
-import { createWorld, expectSuccess } from '../support/world.ts';
+import { createWorld, expectSuccess } from '../support/world/world.ts';
 
 const MIB = 1024 * 1024;
 

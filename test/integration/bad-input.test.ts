@@ -7,12 +7,12 @@ import { join } from 'node:path';
 import mysql from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import { runCli } from '../../deploy/local/product.ts';
-import type { CliResult, Program } from '../../deploy/local/product.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import { runCli } from '../../deploy/rig/daemon.ts';
+import type { CliResult, Program } from '../../deploy/rig/daemon.ts';
 import { PATIENCE_MS } from '../support/until.ts';
-import { createWorld, expectSuccess } from '../support/world.ts';
-import type { Branch } from '../support/world.ts';
+import { createWorld, expectSuccess } from '../support/world/world.ts';
+import type { Branch } from '../support/world/world.ts';
 
 // Most of the time here is spent on waiting for a daemon to look again.
 t.jobs = 4;

@@ -14,14 +14,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
-import type { Product } from '../../deploy/local/product.ts';
-import { MAX_MESSAGE_BYTES } from '../../shared/amqp-messages.ts';
-import { Load, LOAD_TABLES } from '../support/load.ts';
-import { batch } from '../support/spool-tools.ts';
+import type { Product } from '../../deploy/rig/daemon.ts';
+import { MAX_MESSAGE_BYTES } from '../../shared/broker/amqp-messages.ts';
+import { Load, LOAD_TABLES } from '../support/world/load.ts';
+import { batch } from '../support/hand-made/spool-tools.ts';
 import { Spool } from '../../agent/spool/spool.ts';
 import { until } from '../support/until.ts';
-import { createWorld } from '../support/world.ts';
-import { backlog, branchOnBadLink, largeRow, largeTransaction, MIB, openSite } from '../support/bounds.ts';
+import { createWorld } from '../support/world/world.ts';
+import { backlog, branchOnBadLink, largeRow, largeTransaction, MIB, openSite } from '../support/world/bounds.ts';
 
 /** A program that does not end by itself is ended by its own limit of five seconds, with another status than 0. */
 const STOPS = 3;

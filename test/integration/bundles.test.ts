@@ -6,10 +6,10 @@ import { cpSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:f
 import { join, resolve } from 'node:path';
 import t from 'tap';
 import { bundleProgram } from '../../deploy/deb/bundle.ts';
-import type { Product } from '../../deploy/local/product.ts';
-import { numbers } from '../support/every-type.ts';
+import type { Product } from '../../deploy/rig/daemon.ts';
+import { numbers } from '../support/oracle/every-type.ts';
 import { until } from '../support/until.ts';
-import { createWorld } from '../support/world.ts';
+import { createWorld } from '../support/world/world.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 /** What the agent may hold resident at rest: 110 MB less a margin, since a branch may have other settings. */

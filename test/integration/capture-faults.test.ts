@@ -2,10 +2,10 @@
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { createRig } from '../support/capture-rig.ts';
-import type { CaptureRig } from '../support/capture-rig.ts';
+import { createRig } from '../support/world/capture-rig.ts';
+import type { CaptureRig } from '../support/world/capture-rig.ts';
 
 const sleep = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms));
 

@@ -1,6 +1,6 @@
 /** What capture puts into the spool, against real servers: statements that change tables, restarts, faults, races. */
 import t from 'tap';
-import { createRig } from '../support/capture-rig.ts';
+import { createRig } from '../support/world/capture-rig.ts';
 
 const FLAVORS = ['branchMysql', 'branchMariadb', 'branchMysqlNoGtid'] as const;
 

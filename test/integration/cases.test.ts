@@ -10,14 +10,14 @@ import mysql from 'mysql2/promise';
 import type { Connection } from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import { loadCases, runSteps, splitScript } from '../support/cases.ts';
-import type { Case, Stage, Step } from '../support/cases.ts';
-import { describeComparison } from '../support/compare.ts';
-import type { Comparison } from '../support/compare.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import { loadCases, runSteps, splitScript } from '../support/world/cases.ts';
+import type { Case, Stage, Step } from '../support/world/cases.ts';
+import { describeComparison } from '../support/oracle/compare.ts';
+import type { Comparison } from '../support/oracle/compare.ts';
 import { until } from '../support/until.ts';
-import { createWorld, expectSuccess } from '../support/world.ts';
-import type { Branch, World } from '../support/world.ts';
+import { createWorld, expectSuccess } from '../support/world/world.ts';
+import type { Branch, World } from '../support/world/world.ts';
 
 /** To look at some cases (a,b) or one server while working on them. */
 const SOME_CASES = process.env['CASE']?.split(',');

@@ -1,10 +1,10 @@
 /** Somebody changes tables of the head office under a running applier: no row is written by what they were before. */
 import t from 'tap';
 import type { Test } from 'tap';
-import type { Change, TableDescription, Value } from '../../shared/batch.ts';
-import type { HandMadeBranch } from '../support/hand-made-branch.ts';
-import { marker } from '../support/hand-made-branch.ts';
-import { HeadOffice } from '../support/head-office.ts';
+import type { Change, TableDescription, Value } from '../../shared/batch/batch.ts';
+import type { HandMadeBranch } from '../support/hand-made/branch.ts';
+import { marker } from '../support/hand-made/branch.ts';
+import { HeadOffice } from '../support/world/head-office.ts';
 
 const office = await HeadOffice.open();
 t.teardown(() => office.close());

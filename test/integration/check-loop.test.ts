@@ -6,15 +6,15 @@ import { join } from 'node:path';
 import mysql from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import type { CliResult } from '../../deploy/local/product.ts';
-import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
-import type { Finding } from '../../shared/findings.ts';
-import { PASSWORD_PLACEHOLDER } from '../../shared/grants.ts';
-import { brokerShell } from '../support/guides.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import type { CliResult } from '../../deploy/rig/daemon.ts';
+import type { DatabaseAddress } from '../../deploy/rig/shared-servers.ts';
+import type { Finding } from '../../shared/process/findings.ts';
+import { PASSWORD_PLACEHOLDER } from '../../shared/process/grants.ts';
+import { brokerShell } from '../support/documents/guides.ts';
 import { PATIENCE_MS } from '../support/until.ts';
-import { createWorld, expectSuccess } from '../support/world.ts';
-import type { World } from '../support/world.ts';
+import { createWorld, expectSuccess } from '../support/world/world.ts';
+import type { World } from '../support/world/world.ts';
 
 t.jobs = 2;
 

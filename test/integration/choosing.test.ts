@@ -7,11 +7,11 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import { quoteName } from '../../shared/sql.ts';
-import { createRig } from '../support/capture-rig.ts';
+import { quoteName } from '../../shared/database/sql.ts';
+import { createRig } from '../support/world/capture-rig.ts';
 import { PATIENCE_MS, until as waitUntil } from '../support/until.ts';
-import { createWorld } from '../support/world.ts';
-import type { Branch, World } from '../support/world.ts';
+import { createWorld } from '../support/world/world.ts';
+import type { Branch, World } from '../support/world/world.ts';
 
 const FLAVORS = ['branchMysql', 'branchMariadb'] as const;
 const HASH_KEY = 'a key of the test, long enough for it';

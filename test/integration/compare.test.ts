@@ -3,9 +3,9 @@ import { randomBytes } from 'node:crypto';
 import mysql from 'mysql2/promise';
 import type { Connection } from 'mysql2/promise';
 import t from 'tap';
-import { sharedServers } from '../../deploy/local/shared-servers.ts';
-import { compareBranch, describeComparison, waitUntilEqual } from '../support/compare.ts';
-import type { CompareOptions } from '../support/compare.ts';
+import { sharedServers } from '../../deploy/rig/shared-servers.ts';
+import { compareBranch, describeComparison, waitUntilEqual } from '../support/oracle/compare.ts';
+import type { CompareOptions } from '../support/oracle/compare.ts';
 
 const unique = randomBytes(4).toString('hex');
 const SCHEMA = `compare_${unique}`;

@@ -4,13 +4,13 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
-import { BrokerServer } from '../../deploy/local/broker-server.ts';
-import { SERVERS_VARIABLE, sharedServers } from '../../deploy/local/shared-servers.ts';
-import { fragmentMessage } from '../../shared/amqp-messages.ts';
-import { silentLogger } from '../../shared/logging.ts';
-import type { Logger } from '../../shared/logging.ts';
-import { upsert } from '../support/hand-made-branch.ts';
-import { HeadOffice } from '../support/head-office.ts';
+import { BrokerServer } from '../../deploy/rig/broker-server.ts';
+import { SERVERS_VARIABLE, sharedServers } from '../../deploy/rig/shared-servers.ts';
+import { fragmentMessage } from '../../shared/broker/amqp-messages.ts';
+import { silentLogger } from '../../shared/process/logging.ts';
+import type { Logger } from '../../shared/process/logging.ts';
+import { upsert } from '../support/hand-made/branch.ts';
+import { HeadOffice } from '../support/world/head-office.ts';
 
 const broker = await BrokerServer.start({ name: 'impatient', config: { consumer_timeout: '2000' } });
 t.teardown(() => broker.remove());

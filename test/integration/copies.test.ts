@@ -4,11 +4,11 @@ import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { Applier } from '../../applier/apply/applier.ts';
 import { prepareTargetSession } from '../../applier/apply/target-session.ts';
-import { sharedServers } from '../../deploy/local/shared-servers.ts';
-import { decodeBatch } from '../../shared/batch-decoder.ts';
-import { encodeBatch } from '../../shared/batch-encoder.ts';
-import type { BatchBody, Change, CopyOp, TableDescription, Value } from '../../shared/batch.ts';
-import { randomFrom, testSeed } from '../support/load.ts';
+import { sharedServers } from '../../deploy/rig/shared-servers.ts';
+import { decodeBatch } from '../../shared/batch/decoder.ts';
+import { encodeBatch } from '../../shared/batch/encoder.ts';
+import type { BatchBody, Change, CopyOp, TableDescription, Value } from '../../shared/batch/batch.ts';
+import { randomFrom, testSeed } from '../support/world/load.ts';
 
 const DATABASE = `copies_${process.pid}`;
 const SOURCE = { server: 'u', gtidSet: '', file: 'binlog.000001', offset: 4, committedAt: null };

@@ -2,12 +2,12 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
-import type { Value } from '../../shared/batch.ts';
-import { parseColumnType, wireKind } from '../../shared/column-type.ts';
-import { readTypedJson, typedJsonSelect } from '../../shared/typed-json.ts';
-import { sharedServers } from '../../deploy/local/shared-servers.ts';
-import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
-import { binlogEnd, connect, readGroups } from '../support/binlog-recorder.ts';
+import type { Value } from '../../shared/batch/batch.ts';
+import { parseColumnType, wireKind } from '../../shared/batch/column-type.ts';
+import { readTypedJson, typedJsonSelect } from '../../shared/batch/typed-json.ts';
+import { sharedServers } from '../../deploy/rig/shared-servers.ts';
+import type { DatabaseAddress } from '../../deploy/rig/shared-servers.ts';
+import { binlogEnd, connect, readGroups } from '../support/hand-made/binlog-recorder.ts';
 
 interface Case {
   /** As declared. */

@@ -4,11 +4,11 @@
  */
 import { join } from 'node:path';
 import t from 'tap';
-import { BrokenDisk, garbleLastFrame, loseLastFrame, tearNextFrame } from '../support/broken-disk.ts';
-import type { DiskFault } from '../support/broken-disk.ts';
-import { Load, LOAD_TABLES } from '../support/load.ts';
-import { createWorld } from '../support/world.ts';
-import type { Branch } from '../support/world.ts';
+import { BrokenDisk, garbleLastFrame, loseLastFrame, tearNextFrame } from '../support/world/broken-disk.ts';
+import type { DiskFault } from '../support/world/broken-disk.ts';
+import { Load, LOAD_TABLES } from '../support/world/load.ts';
+import { createWorld } from '../support/world/world.ts';
+import type { Branch } from '../support/world/world.ts';
 
 /** Transactions of the load before the fault, and again after it. */
 const SOME = 40;

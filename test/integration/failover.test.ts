@@ -4,11 +4,11 @@
  */
 import t from 'tap';
 import type { Test } from 'tap';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
-import { promote, startReplica, stopReceiving, waitUntilReplicated } from '../../deploy/local/replication.ts';
-import { connectTo, createRig } from '../support/capture-rig.ts';
-import type { CaptureRig } from '../support/capture-rig.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import { FaultProxy } from '../../deploy/rig/fault-proxy.ts';
+import { promote, startReplica, stopReceiving, waitUntilReplicated } from '../../deploy/rig/replication.ts';
+import { connectTo, createRig } from '../support/world/capture-rig.ts';
+import type { CaptureRig } from '../support/world/capture-rig.ts';
 
 interface Setting {
   readonly rig: CaptureRig;

@@ -6,12 +6,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { RowDataPacket } from 'mysql2/promise';
 import mysql from 'mysql2/promise';
 import t from 'tap';
-import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
-import { branchNames } from '../../shared/amqp-messages.ts';
-import { Load, LOAD_TABLES, testSeed } from '../support/load.ts';
-import { nameThatPrefers } from '../support/shares.ts';
+import { FaultProxy } from '../../deploy/rig/fault-proxy.ts';
+import { branchNames } from '../../shared/broker/amqp-messages.ts';
+import { Load, LOAD_TABLES, testSeed } from '../support/world/load.ts';
+import { nameThatPrefers } from '../support/world/shares.ts';
 import { until as waitUntil } from '../support/until.ts';
-import { createWorld } from '../support/world.ts';
+import { createWorld } from '../support/world/world.ts';
 
 const seed = testSeed();
 t.comment(`SEED=${seed}`);

@@ -1,18 +1,18 @@
 import { rmSync } from 'node:fs';
 import t from 'tap';
 import type { Test } from 'tap';
-import { BrokerServer } from '../../deploy/local/broker-server.ts';
-import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
-import { sharedServers } from '../../deploy/local/shared-servers.ts';
+import { BrokerServer } from '../../deploy/rig/broker-server.ts';
+import { FaultProxy } from '../../deploy/rig/fault-proxy.ts';
+import { sharedServers } from '../../deploy/rig/shared-servers.ts';
 import { brokerLink } from '../../agent/forward/broker-link.ts';
 import type { ForwarderOptions } from '../../agent/forward/forwarder.ts';
 import type { Spool } from '../../agent/spool/spool.ts';
-import { branchNames } from '../../shared/amqp.ts';
-import { bind, branchUrl, BRANCH_PASSWORD, BrokerHeadOffice, manage, provision } from '../support/broker-branch.ts';
-import type { BrokerAddress } from '../support/broker-branch.ts';
-import { makeForwarder, until } from '../support/forwarder-tools.ts';
-import type { Harness } from '../support/forwarder-tools.ts';
-import { batch, openSpool, temporaryDirectory } from '../support/spool-tools.ts';
+import { branchNames } from '../../shared/broker/amqp.ts';
+import { bind, branchUrl, BRANCH_PASSWORD, BrokerHeadOffice, manage, provision } from '../support/hand-made/broker-branch.ts';
+import type { BrokerAddress } from '../support/hand-made/broker-branch.ts';
+import { makeForwarder, until } from '../support/hand-made/forwarder-tools.ts';
+import type { Harness } from '../support/hand-made/forwarder-tools.ts';
+import { batch, openSpool, temporaryDirectory } from '../support/hand-made/spool-tools.ts';
 
 const { broker } = sharedServers();
 

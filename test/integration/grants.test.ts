@@ -6,12 +6,12 @@ import { join } from 'node:path';
 import mysql from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
-import type { Product } from '../../deploy/local/product.ts';
-import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
-import type { Grants } from '../../shared/grants.ts';
-import { brokerShell } from '../support/guides.ts';
-import { createWorld, expectSuccess } from '../support/world.ts';
-import type { Branch, World } from '../support/world.ts';
+import type { Product } from '../../deploy/rig/daemon.ts';
+import type { DatabaseAddress } from '../../deploy/rig/shared-servers.ts';
+import type { Grants } from '../../shared/process/grants.ts';
+import { brokerShell } from '../support/documents/guides.ts';
+import { createWorld, expectSuccess } from '../support/world/world.ts';
+import type { Branch, World } from '../support/world/world.ts';
 
 /** From where the tests connect. */
 const HOST = '127.%';

@@ -4,12 +4,12 @@ import { join, resolve } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
 import { parse, stringify } from 'yaml';
-import { findPrograms } from '../../deploy/local/programs.ts';
-import type { Product } from '../../deploy/local/product.ts';
-import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
-import { blocksOf, GuideShell, RABBITMQCTL } from '../support/guides.ts';
-import { createWorld } from '../support/world.ts';
-import type { World } from '../support/world.ts';
+import { findPrograms } from '../../deploy/rig/install/programs.ts';
+import type { Product } from '../../deploy/rig/daemon.ts';
+import type { DatabaseAddress } from '../../deploy/rig/shared-servers.ts';
+import { blocksOf, GuideShell, RABBITMQCTL } from '../support/documents/guides.ts';
+import { createWorld } from '../support/world/world.ts';
+import type { World } from '../support/world/world.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 

@@ -6,8 +6,8 @@ import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
-import { createSchema } from '../../applier/branches/schema.ts';
-import { sharedServers } from '../../deploy/local/shared-servers.ts';
+import { createSchema } from '../../applier/store/schema.ts';
+import { sharedServers } from '../../deploy/rig/shared-servers.ts';
 
 const FIRST = readFileSync(join(import.meta.dirname, '../fixtures/head-office/1.sql'), 'utf8');
 const CHANGES = [

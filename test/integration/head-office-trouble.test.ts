@@ -7,13 +7,13 @@ import t from 'tap';
 import type { Test } from 'tap';
 import type { Fleet } from '../../applier/consume/fleet.ts';
 import type { Waiting } from '../../applier/consume/patience.ts';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import { FaultProxy } from '../../deploy/local/fault-proxy.ts';
-import type { TableDescription } from '../../shared/batch.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import { FaultProxy } from '../../deploy/rig/fault-proxy.ts';
+import type { TableDescription } from '../../shared/batch/batch.ts';
 import { until } from '../support/until.ts';
-import { SALES, upsert } from '../support/hand-made-branch.ts';
-import type { HandMadeBranch, MadeBatch } from '../support/hand-made-branch.ts';
-import { HeadOffice } from '../support/head-office.ts';
+import { SALES, upsert } from '../support/hand-made/branch.ts';
+import type { HandMadeBranch, MadeBatch } from '../support/hand-made/branch.ts';
+import { HeadOffice } from '../support/world/head-office.ts';
 
 /** No branch would try again by itself before the test ends. */
 const FOR_EVER = { minMs: 3_600_000, maxMs: 3_600_000 };

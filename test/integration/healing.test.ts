@@ -9,16 +9,16 @@ import { DatabaseSync } from 'node:sqlite';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
-import { BrokerServer } from '../../deploy/local/broker-server.ts';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import type { Product } from '../../deploy/local/product.ts';
-import { branchNames, connectBroker } from '../../shared/amqp.ts';
-import { dumpDatabase, restoreDatabase } from '../support/dump.ts';
-import { Load, LOAD_TABLES } from '../support/load.ts';
-import { stealBatches } from '../support/queue-thief.ts';
+import { BrokerServer } from '../../deploy/rig/broker-server.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import type { Product } from '../../deploy/rig/daemon.ts';
+import { branchNames, connectBroker } from '../../shared/broker/amqp.ts';
+import { dumpDatabase, restoreDatabase } from '../support/world/dump.ts';
+import { Load, LOAD_TABLES } from '../support/world/load.ts';
+import { stealBatches } from '../support/hand-made/queue-thief.ts';
 import { until } from '../support/until.ts';
-import { createWorld } from '../support/world.ts';
-import type { Branch, World } from '../support/world.ts';
+import { createWorld } from '../support/world/world.ts';
+import type { Branch, World } from '../support/world/world.ts';
 
 const SEED = 20261123;
 

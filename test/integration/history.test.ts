@@ -5,9 +5,9 @@
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import type { CaptureRig } from '../support/capture-rig.ts';
-import { createRig } from '../support/capture-rig.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import type { CaptureRig } from '../support/world/capture-rig.ts';
+import { createRig } from '../support/world/capture-rig.ts';
 
 const SERVERS = {
   'MySQL with GTIDs': { flavor: 'mysql', options: {}, reset: 'RESET BINARY LOGS AND GTIDS' },

@@ -3,12 +3,12 @@
  * own exchange and answers, and nothing that it puts there ends or delays the applier's work for others.
  */
 import t from 'tap';
-import { branchNames, helloMessage } from '../../shared/amqp-messages.ts';
-import { sharedServers } from '../../deploy/local/shared-servers.ts';
-import { textsParsedBy } from '../support/parsed.ts';
-import { upsert } from '../support/hand-made-branch.ts';
-import { HostileStage } from '../support/hostile.ts';
-import { deepTable, NO_TABLE, RawAmqp, shortText } from '../support/raw-amqp.ts';
+import { branchNames, helloMessage } from '../../shared/broker/amqp-messages.ts';
+import { sharedServers } from '../../deploy/rig/shared-servers.ts';
+import { textsParsedBy } from '../support/hand-made/parsed.ts';
+import { upsert } from '../support/hand-made/branch.ts';
+import { HostileStage } from '../support/hand-made/hostile.ts';
+import { deepTable, NO_TABLE, RawAmqp, shortText } from '../support/hand-made/raw-amqp.ts';
 import { until as waitUntil } from '../support/until.ts';
 
 const counted: Record<string, number> = {};

@@ -2,7 +2,7 @@
 import t from 'tap';
 import type { RowDataPacket } from 'mysql2/promise';
 import mysql from 'mysql2/promise';
-import { sharedServers } from '../../deploy/local/shared-servers.ts';
+import { sharedServers } from '../../deploy/rig/shared-servers.ts';
 import { columnKey, foldedName } from '../../shared/identifiers.ts';
 
 const { host, port, user, password } = sharedServers().headOffice;

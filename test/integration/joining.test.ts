@@ -2,8 +2,8 @@
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { Load, LOAD_TABLES, testSeed } from '../support/load.ts';
-import { createWorld, expectSuccess } from '../support/world.ts';
+import { Load, LOAD_TABLES, testSeed } from '../support/world/load.ts';
+import { createWorld, expectSuccess } from '../support/world/world.ts';
 
 void t.test('branches of a list are added at once, again without harm, and not at all with a faulty line', async t => {
   const world = await createWorld(t);

@@ -5,9 +5,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import t from 'tap';
-import { randomFrom, testSeed } from '../support/load.ts';
-import { createWorld, expectSuccess } from '../support/world.ts';
-import type { Branch } from '../support/world.ts';
+import { randomFrom, testSeed } from '../support/world/load.ts';
+import { createWorld, expectSuccess } from '../support/world/world.ts';
+import type { Branch } from '../support/world/world.ts';
 
 const FLAVORS = ['branchMysql', 'branchMysqlNoGtid', 'branchMariadb'] as const;
 const SETUP = [

@@ -4,13 +4,13 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { BrokerServer } from '../../deploy/local/broker-server.ts';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import type { Product } from '../../deploy/local/product.ts';
-import { Load, LOAD_TABLES, randomFrom, testSeed } from '../support/load.ts';
+import { BrokerServer } from '../../deploy/rig/broker-server.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import type { Product } from '../../deploy/rig/daemon.ts';
+import { Load, LOAD_TABLES, randomFrom, testSeed } from '../support/world/load.ts';
 import { until } from '../support/until.ts';
-import { createWorld } from '../support/world.ts';
-import type { Branch } from '../support/world.ts';
+import { createWorld } from '../support/world/world.ts';
+import type { Branch } from '../support/world/world.ts';
 
 const KILLS = 3;
 

@@ -3,10 +3,10 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { runningClock } from '../support/clock.ts';
-import { createRig } from '../support/capture-rig.ts';
+import { runningClock } from '../support/world/clock.ts';
+import { createRig } from '../support/world/capture-rig.ts';
 
 void t.test(
   'an event that is damaged in the binlog is told without a pause, until the binlog is whole again',

@@ -8,16 +8,16 @@ import mysql from 'mysql2/promise';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { parse, stringify } from 'yaml';
-import { findPrograms } from '../../deploy/local/programs.ts';
-import { PrometheusServer } from '../../deploy/local/prometheus-server.ts';
-import { run } from '../../deploy/local/run.ts';
-import { sharedServers } from '../../deploy/local/shared-servers.ts';
-import type { DatabaseAddress } from '../../deploy/local/shared-servers.ts';
-import { metricsTable } from '../../shared/metrics.ts';
-import { alertRules, dashboards, DEPLOY, filledIn, RULES_FILE, withoutComparisons } from '../support/monitoring.ts';
+import { findPrograms } from '../../deploy/rig/install/programs.ts';
+import { PrometheusServer } from '../../deploy/rig/prometheus-server.ts';
+import { run } from '../../deploy/rig/run.ts';
+import { sharedServers } from '../../deploy/rig/shared-servers.ts';
+import type { DatabaseAddress } from '../../deploy/rig/shared-servers.ts';
+import { metricsTable } from '../../shared/process/metrics.ts';
+import { alertRules, dashboards, DEPLOY, filledIn, RULES_FILE, withoutComparisons } from '../support/world/monitoring.ts';
 import { until } from '../support/until.ts';
-import { createWorld } from '../support/world.ts';
-import type { Branch, World } from '../support/world.ts';
+import { createWorld } from '../support/world/world.ts';
+import type { Branch, World } from '../support/world/world.ts';
 
 /** Metrics without a sample as long as nothing fails. */
 const OF_FAULTS_ONLY = ['tributary_capture_errors_total', 'tributary_branch_waiting_since_timestamp_seconds'];

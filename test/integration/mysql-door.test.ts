@@ -2,11 +2,11 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import { sharedServers } from '../../deploy/local/shared-servers.ts';
-import type { MysqlSettings } from '../../shared/link-settings.ts';
-import { closeQuietly, connectMysql, mysqlErrno, mysqlError } from '../../shared/mysql.ts';
-import { Secret } from '../../shared/secret.ts';
-import type { TlsSettings } from '../../shared/tls.ts';
+import { sharedServers } from '../../deploy/rig/shared-servers.ts';
+import type { MysqlSettings } from '../../shared/config/link-settings.ts';
+import { closeQuietly, connectMysql, mysqlErrno, mysqlError } from '../../shared/database/mysql.ts';
+import { Secret } from '../../shared/config/secret.ts';
+import type { TlsSettings } from '../../shared/config/tls.ts';
 
 const server = sharedServers().headOffice;
 const PLAIN: TlsSettings = { mode: 'off', ca: null, cert: null, key: null, verifyName: true };

@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import t from 'tap';
-import { createRig } from '../support/capture-rig.ts';
+import { createRig } from '../support/world/capture-rig.ts';
 
 const NAMES = 'SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn FROM information_schema.TABLES';
 const OF_TABLES = /information_schema\.(?:TABLES|COLUMNS|STATISTICS|KEY_COLUMN_USAGE)\b/gi;

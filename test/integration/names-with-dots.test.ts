@@ -3,7 +3,7 @@
  * their names, from the configuration to the comparison, on both servers.
  */
 import t from 'tap';
-import { createWorld, expectSuccess } from '../support/world.ts';
+import { createWorld, expectSuccess } from '../support/world/world.ts';
 
 for (const flavor of ['branchMysql', 'branchMariadb'] as const) {
   void t.test(`two tables whose names are one when joined by a dot, on ${flavor}`, { timeout: 240_000 }, async t => {

@@ -3,12 +3,12 @@
  * the backlog goes before each sale of the quiet one. That is counted in batches: the machine's pace does not matter.
  */
 import t from 'tap';
-import { TargetPool } from '../../applier/consume/target-pool.ts';
-import { branchNames } from '../../shared/amqp-messages.ts';
-import type { TableDescription } from '../../shared/batch.ts';
-import { upsert } from '../support/hand-made-branch.ts';
-import type { HandMadeBranch, MadeBatch } from '../support/hand-made-branch.ts';
-import { HeadOffice } from '../support/head-office.ts';
+import { TargetPool } from '../../applier/apply/connection-pool.ts';
+import { branchNames } from '../../shared/broker/amqp-messages.ts';
+import type { TableDescription } from '../../shared/batch/batch.ts';
+import { upsert } from '../support/hand-made/branch.ts';
+import type { HandMadeBranch, MadeBatch } from '../support/hand-made/branch.ts';
+import { HeadOffice } from '../support/world/head-office.ts';
 import { until } from '../support/until.ts';
 
 /** As large as an agent makes them. */

@@ -4,10 +4,10 @@
  */
 import t from 'tap';
 import type { Test } from 'tap';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import { sharedServers } from '../../deploy/local/shared-servers.ts';
-import { createRig } from '../support/capture-rig.ts';
-import type { CaptureRig, SourceAddress } from '../support/capture-rig.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import { sharedServers } from '../../deploy/rig/shared-servers.ts';
+import { createRig } from '../support/world/capture-rig.ts';
+import type { CaptureRig, SourceAddress } from '../support/world/capture-rig.ts';
 
 async function createTables({ db }: CaptureRig): Promise<void> {
   // Of a type that no batch could carry: what is not captured may be anything.

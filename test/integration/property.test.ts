@@ -6,11 +6,11 @@
  */
 import { rmSync } from 'node:fs';
 import t from 'tap';
-import { sharedServers } from '../../deploy/local/shared-servers.ts';
-import { randomFrom, testSeed } from '../support/load.ts';
-import { RandomTable, below } from '../support/random-schema.ts';
-import { createWorld } from '../support/world.ts';
-import type { Branch, World } from '../support/world.ts';
+import { sharedServers } from '../../deploy/rig/shared-servers.ts';
+import { randomFrom, testSeed } from '../support/world/load.ts';
+import { RandomTable, below } from '../support/oracle/random-schema.ts';
+import { createWorld } from '../support/world/world.ts';
+import type { Branch, World } from '../support/world/world.ts';
 
 const RUNS = Number(process.env['RUNS'] ?? 2);
 const TABLES = 3;

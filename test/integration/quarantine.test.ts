@@ -4,11 +4,11 @@
  */
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import type { Change } from '../../shared/batch.ts';
-import { listEntries, MAX_QUARANTINED } from '../../applier/branches/quarantined-rows.ts';
-import { deletion, marker, SALES, upsert } from '../support/hand-made-branch.ts';
-import type { HandMadeBranch } from '../support/hand-made-branch.ts';
-import { HeadOffice } from '../support/head-office.ts';
+import type { Change } from '../../shared/batch/batch.ts';
+import { listEntries, MAX_QUARANTINED } from '../../applier/store/quarantined-rows.ts';
+import { deletion, marker, SALES, upsert } from '../support/hand-made/branch.ts';
+import type { HandMadeBranch } from '../support/hand-made/branch.ts';
+import { HeadOffice } from '../support/world/head-office.ts';
 
 const office = await HeadOffice.open();
 t.teardown(() => office.close());

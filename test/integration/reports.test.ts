@@ -1,8 +1,8 @@
 /** What the programs say of themselves to people, monitors and scripts, taken from running ones. */
 import t from 'tap';
 import type { Test } from 'tap';
-import type { Product } from '../../deploy/local/product.ts';
-import { createWorld } from '../support/world.ts';
+import type { Product } from '../../deploy/rig/daemon.ts';
+import { createWorld } from '../support/world/world.ts';
 
 /** DESIGN.md promises these to whoever has a dashboard. */
 const AGENT_METRICS = [

@@ -3,9 +3,9 @@
  * so nothing in the stream tells of it.
  */
 import t from 'tap';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import { createRig } from '../support/capture-rig.ts';
-import type { CaptureRig } from '../support/capture-rig.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import { createRig } from '../support/world/capture-rig.ts';
+import type { CaptureRig } from '../support/world/capture-rig.ts';
 
 const SERVERS = {
   'MySQL with GTIDs': { flavor: 'mysql', options: {}, reset: 'RESET BINARY LOGS AND GTIDS' },

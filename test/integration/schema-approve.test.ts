@@ -2,11 +2,11 @@
 import t from 'tap';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { Applier } from '../../applier/apply/applier.ts';
-import type { RowWriter } from '../../applier/consume/row-writer.ts';
-import type { BatchBody, ColumnDescription } from '../../shared/batch.ts';
+import type { RowWriter } from '../../applier/apply/row-writer.ts';
+import type { BatchBody, ColumnDescription } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { upsert } from '../support/hand-made-branch.ts';
-import { HeadOffice } from '../support/head-office.ts';
+import { upsert } from '../support/hand-made/branch.ts';
+import { HeadOffice } from '../support/world/head-office.ts';
 
 const office = await HeadOffice.open();
 t.teardown(() => office.close());

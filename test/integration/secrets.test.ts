@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { createWorld, expectSuccess } from '../support/world.ts';
+import { createWorld, expectSuccess } from '../support/world/world.ts';
 
 const AGENT_PATHS = ['/', '/metrics', '/healthz', '/readyz', '/api/status'];
 const APPLIER_PATHS = [...AGENT_PATHS, '/metrics/branches', '/api/branches', '/api/tables'];

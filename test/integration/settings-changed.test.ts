@@ -4,12 +4,12 @@
  */
 import t from 'tap';
 import type { Test } from 'tap';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import { promote, rejoin, startReplica, waitUntilReplicated } from '../../deploy/local/replication.ts';
-import { staleSince } from '../../agent/snapshot/progress.ts';
-import type { SourceConnection } from '../../agent/capture/source.ts';
-import { connectTo, createRig } from '../support/capture-rig.ts';
-import type { CaptureRig } from '../support/capture-rig.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import { promote, rejoin, startReplica, waitUntilReplicated } from '../../deploy/rig/replication.ts';
+import { staleSince } from '../../agent/spool/snapshot-progress.ts';
+import type { SourceConnection } from '../../agent/source/connection.ts';
+import { connectTo, createRig } from '../support/world/capture-rig.ts';
+import type { CaptureRig } from '../support/world/capture-rig.ts';
 
 const FLAVORS = ['mysql', 'mariadb'] as const;
 

@@ -2,7 +2,7 @@
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { until } from '../support/until.ts';
-import { createWorld, expectSuccess } from '../support/world.ts';
+import { createWorld, expectSuccess } from '../support/world/world.ts';
 
 void t.test('a snapshot that the head office asks for mends rows that were changed there', async t => {
   const world = await createWorld(t);

@@ -5,13 +5,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import { branchNames } from '../../shared/amqp-messages.ts';
-import type { Product } from '../../deploy/local/product.ts';
-import { Load, LOAD_TABLES, testSeed } from '../support/load.ts';
-import { instanceOf, nameThatPrefers } from '../support/shares.ts';
+import { branchNames } from '../../shared/broker/amqp-messages.ts';
+import type { Product } from '../../deploy/rig/daemon.ts';
+import { Load, LOAD_TABLES, testSeed } from '../support/world/load.ts';
+import { instanceOf, nameThatPrefers } from '../support/world/shares.ts';
 import { until } from '../support/until.ts';
-import { createWorld } from '../support/world.ts';
-import type { Branch } from '../support/world.ts';
+import { createWorld } from '../support/world/world.ts';
+import type { Branch } from '../support/world/world.ts';
 
 const seed = testSeed();
 t.comment(`SEED=${seed}`);

@@ -3,12 +3,12 @@
  */
 import t from 'tap';
 import { EarlyInbox } from '../../applier/consume/early-inbox.ts';
-import { TargetPool } from '../../applier/consume/target-pool.ts';
-import type { Arrival } from '../../applier/consume/work-unit.ts';
-import { MAX_EARLY_BYTES } from '../../applier/branches/inbox.ts';
-import type { Change, TableDescription } from '../../shared/batch.ts';
-import { SALES, upsert } from '../support/hand-made-branch.ts';
-import { HeadOffice } from '../support/head-office.ts';
+import { TargetPool } from '../../applier/apply/connection-pool.ts';
+import type { Arrival } from '../../applier/transaction/unit.ts';
+import { MAX_EARLY_BYTES } from '../../applier/store/inbox.ts';
+import type { Change, TableDescription } from '../../shared/batch/batch.ts';
+import { SALES, upsert } from '../support/hand-made/branch.ts';
+import { HeadOffice } from '../support/world/head-office.ts';
 
 const office = await HeadOffice.open();
 t.teardown(() => office.close());

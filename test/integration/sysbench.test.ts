@@ -2,10 +2,10 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import t from 'tap';
-import { findPrograms } from '../../deploy/local/programs.ts';
-import type { Programs } from '../../deploy/local/programs.ts';
-import { createWorld } from '../support/world.ts';
-import type { Branch } from '../support/world.ts';
+import { findPrograms } from '../../deploy/rig/install/programs.ts';
+import type { Programs } from '../../deploy/rig/install/programs.ts';
+import { createWorld } from '../support/world/world.ts';
+import type { Branch } from '../support/world/world.ts';
 
 const THREADS = 8;
 const TABLES = 4;

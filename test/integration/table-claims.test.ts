@@ -3,10 +3,10 @@ import mysql from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
 import { prepareTargetSession } from '../../applier/apply/target-session.ts';
-import { createSchema } from '../../applier/branches/schema.ts';
-import { TableClaims, tablesOfBranch } from '../../applier/branches/table-claims.ts';
-import { sharedServers } from '../../deploy/local/shared-servers.ts';
-import type { TableDescription } from '../../shared/batch.ts';
+import { createSchema } from '../../applier/store/schema.ts';
+import { TableClaims, tablesOfBranch } from '../../applier/store/table-claims.ts';
+import { sharedServers } from '../../deploy/rig/shared-servers.ts';
+import type { TableDescription } from '../../shared/batch/batch.ts';
 
 const BRANCH = 'paris';
 const table = (name: string, schema = 'shop'): TableDescription => ({

@@ -12,13 +12,13 @@ import { createServer } from 'node:tls';
 import mysql from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
-import { BrokerServer } from '../../deploy/local/broker-server.ts';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import { freePort } from '../../deploy/local/free-port.ts';
-import { TestAuthority } from '../support/certificates.ts';
-import type { Certificate } from '../support/certificates.ts';
-import { createWorld } from '../support/world.ts';
-import type { Branch, World } from '../support/world.ts';
+import { BrokerServer } from '../../deploy/rig/broker-server.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import { freePort } from '../../deploy/rig/free-port.ts';
+import { TestAuthority } from '../support/world/certificates.ts';
+import type { Certificate } from '../support/world/certificates.ts';
+import { createWorld } from '../support/world/world.ts';
+import type { Branch, World } from '../support/world/world.ts';
 
 /** A name, because TLS verifies one. */
 const HOST = 'localhost';

@@ -1,11 +1,11 @@
 /** What applying waits for is told wherever people look, with its code, its reason and its cure; and no longer than it lasts. */
 import { join } from 'node:path';
 import t from 'tap';
-import { readEnrolment } from '../../shared/enrolment.ts';
-import { HandMadeBranch, SALES } from '../support/hand-made-branch.ts';
-import type { MadeBatch } from '../support/hand-made-branch.ts';
+import { readEnrolment } from '../../shared/config/enrolment.ts';
+import { HandMadeBranch, SALES } from '../support/hand-made/branch.ts';
+import type { MadeBatch } from '../support/hand-made/branch.ts';
 import { until } from '../support/until.ts';
-import { createWorld, expectSuccess } from '../support/world.ts';
+import { createWorld, expectSuccess } from '../support/world/world.ts';
 
 const world = await createWorld(t);
 const id = `much-${world.id}`;

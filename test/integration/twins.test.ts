@@ -7,12 +7,12 @@ import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
 import { parse, stringify } from 'yaml';
-import { freePort } from '../../deploy/local/free-port.ts';
-import { Product } from '../../deploy/local/product.ts';
-import { Load, LOAD_TABLES, testSeed } from '../support/load.ts';
+import { freePort } from '../../deploy/rig/free-port.ts';
+import { Product } from '../../deploy/rig/daemon.ts';
+import { Load, LOAD_TABLES, testSeed } from '../support/world/load.ts';
 import { until as waitUntil } from '../support/until.ts';
-import { createWorld, expectSuccess } from '../support/world.ts';
-import type { Branch, World } from '../support/world.ts';
+import { createWorld, expectSuccess } from '../support/world/world.ts';
+import type { Branch, World } from '../support/world/world.ts';
 
 let seed = testSeed();
 t.comment(`SEED=${seed}`);

@@ -4,12 +4,12 @@
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import { sharedServers } from '../../deploy/local/shared-servers.ts';
-import { charsetCase, createTable, insertRows, rowCount, typeCases, typeTables } from '../support/type-cases.ts';
-import type { TypeCase } from '../support/type-cases.ts';
-import { createRig } from '../support/capture-rig.ts';
+import { sharedServers } from '../../deploy/rig/shared-servers.ts';
+import { charsetCase, createTable, insertRows, rowCount, typeCases, typeTables } from '../support/oracle/type-cases.ts';
+import type { TypeCase } from '../support/oracle/type-cases.ts';
+import { createRig } from '../support/world/capture-rig.ts';
 import { PATIENCE_MS, until } from '../support/until.ts';
-import { createWorld } from '../support/world.ts';
+import { createWorld } from '../support/world/world.ts';
 
 const FLAVORS = ['branchMysql', 'branchMariadb'] as const;
 const NO_MODE = "SET SESSION sql_mode = ''";

@@ -1,15 +1,15 @@
 /** The writer of units against a real head office: what it remembers goes with the transaction that it was true in. */
 import t from 'tap';
-import { QUOTAS } from '../../applier/consume/quotas.ts';
-import type { RowWriter } from '../../applier/consume/row-writer.ts';
-import { TargetPool } from '../../applier/consume/target-pool.ts';
-import { UnitWriter } from '../../applier/consume/unit-writer.ts';
-import type { Arrival, Unit } from '../../applier/consume/work-unit.ts';
-import { decodeBatch } from '../../shared/batch-decoder.ts';
-import type { PartMark, TableDescription } from '../../shared/batch.ts';
-import { SALES, upsert } from '../support/hand-made-branch.ts';
-import type { MadeBatch } from '../support/hand-made-branch.ts';
-import { HeadOffice } from '../support/head-office.ts';
+import { QUOTAS } from '../../applier/transaction/quotas.ts';
+import type { RowWriter } from '../../applier/apply/row-writer.ts';
+import { TargetPool } from '../../applier/apply/connection-pool.ts';
+import { UnitWriter } from '../../applier/transaction/write.ts';
+import type { Arrival, Unit } from '../../applier/transaction/unit.ts';
+import { decodeBatch } from '../../shared/batch/decoder.ts';
+import type { PartMark, TableDescription } from '../../shared/batch/batch.ts';
+import { SALES, upsert } from '../support/hand-made/branch.ts';
+import type { MadeBatch } from '../support/hand-made/branch.ts';
+import { HeadOffice } from '../support/world/head-office.ts';
 
 const PLAIN = { inboxBelow: false, leave: null, decision: null };
 const LOST = new Error('the connection was lost');

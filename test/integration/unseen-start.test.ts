@@ -5,9 +5,9 @@
 import mysql from 'mysql2/promise';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import { until } from '../support/until.ts';
-import { createWorld, expectSuccess } from '../support/world.ts';
+import { createWorld, expectSuccess } from '../support/world/world.ts';
 
 for (const flavor of ['mysql', 'mariadb'] as const) {
   void t.test(`${flavor}: a start of the server that the agent has not seen is followed by a comparison`, async t => {

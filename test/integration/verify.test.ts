@@ -6,12 +6,12 @@ import { join } from 'node:path';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { applierCli } from '../../applier/commands.ts';
-import { runCli } from '../../shared/cli.ts';
-import { everyTypeRows, everyTypeTable, numbers } from '../support/every-type.ts';
-import { LOAD_TABLES, Load, testSeed } from '../support/load.ts';
+import { runCli } from '../../shared/process/cli.ts';
+import { everyTypeRows, everyTypeTable, numbers } from '../support/oracle/every-type.ts';
+import { LOAD_TABLES, Load, testSeed } from '../support/world/load.ts';
 import { PATIENCE_MS, until } from '../support/until.ts';
-import { createWorld } from '../support/world.ts';
-import type { Branch, World } from '../support/world.ts';
+import { createWorld } from '../support/world/world.ts';
+import type { Branch, World } from '../support/world/world.ts';
 
 interface Found {
   readonly verdict: string;

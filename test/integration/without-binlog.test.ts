@@ -6,11 +6,11 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
-import { DatabaseServer } from '../../deploy/local/database-server.ts';
-import type { ServerOptions } from '../../deploy/local/database-options.ts';
-import { staleSince } from '../../agent/snapshot/progress.ts';
-import { createRig } from '../support/capture-rig.ts';
-import type { CaptureRig } from '../support/capture-rig.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import type { ServerOptions } from '../../deploy/rig/database-options.ts';
+import { staleSince } from '../../agent/spool/snapshot-progress.ts';
+import { createRig } from '../support/world/capture-rig.ts';
+import type { CaptureRig } from '../support/world/capture-rig.ts';
 
 const FLAVORS = ['mysql', 'mariadb'] as const;
 

@@ -1,6 +1,6 @@
 /** The whole way, once: a branch's rows, live and old, come to the head office; products are real processes. */
 import t from 'tap';
-import { createWorld } from '../support/world.ts';
+import { createWorld } from '../support/world/world.ts';
 
 void t.test('what a branch has and does comes to the head office', async t => {
   const world = await createWorld(t);

@@ -10,11 +10,11 @@ import t from 'tap';
 import type { Test } from 'tap';
 import { stringify } from 'yaml';
 import { buildPackages } from '../../deploy/deb/build.ts';
-import { freePort } from '../../deploy/local/free-port.ts';
-import { Machine, whyNoMachine } from '../support/machine.ts';
-import { numbers } from '../support/every-type.ts';
+import { freePort } from '../../deploy/rig/free-port.ts';
+import { Machine, whyNoMachine } from '../support/world/machine.ts';
+import { numbers } from '../support/oracle/every-type.ts';
 import { until } from '../support/until.ts';
-import { createWorld } from '../support/world.ts';
+import { createWorld } from '../support/world/world.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const AGENT = 'tributary-agent';

@@ -1,8 +1,8 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import t from 'tap';
-import { commandFault } from '../support/commands.ts';
-import { generatedParts, withParts } from '../support/documents.ts';
+import { commandFault } from '../support/world/commands.ts';
+import { generatedParts, withParts } from '../support/documents/documents.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const DOCUMENTS = globSync(['*.md', 'docs/**/*.md', 'deploy/runbook/*.md'], { cwd: ROOT });

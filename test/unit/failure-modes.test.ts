@@ -1,6 +1,6 @@
 /** The tables of failure modes (docs/explanation) and of attacks (SECURITY.md) name tests that are there. */
 import t from 'tap';
-import { missingTest, numberedRows } from '../support/named-tests.ts';
+import { missingTest, numberedRows } from '../support/documents/named-tests.ts';
 
 const FAILURE_MODES = 25;
 const ATTACKS = 31;

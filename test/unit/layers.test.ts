@@ -65,20 +65,20 @@ void t.test('products import nothing from tests or from local servers', t => {
 });
 
 void t.test('exactly one file imports each guarded library', t => {
-  t.same(importersOf('@vlasky/zongji'), ['agent/capture/binlog-stream.ts']);
+  t.same(importersOf('@vlasky/zongji'), ['agent/binlog/binlog-stream.ts']);
   t.equal(importersOf('node:sqlite').length, 1, importersOf('node:sqlite').join(', '));
   t.match(importersOf('node:sqlite')[0], /^agent\/spool\//);
-  t.same(importersOf('rabbitmq-client'), ['shared/amqp.ts']);
+  t.same(importersOf('rabbitmq-client'), ['shared/broker/amqp.ts']);
   t.end();
 });
 
-void t.test('only shared/sql.ts quotes names for SQL', t => {
+void t.test('only shared/database/sql.ts quotes names for SQL', t => {
   // In a file that speaks SQL: a backtick beside an insertion, in a template or not, or mysql2's own quoting.
   const sql = /\b(?:SELECT|INSERT|REPLACE|UPDATE|DELETE|ALTER|CREATE|DROP|LOAD) /;
   const quoting = /\\`\$\{|\}\\`|'`'\s*\+|\+\s*'`'|\bescapeId\(|replaceAll\('`'/;
   t.match('`SELECT 1 FROM \\`${name}\\``', quoting, 'it sees one');
   const offenders = sources.filter(
-    ({ path, text }) => path !== 'shared/sql.ts' && sql.test(text) && quoting.test(text),
+    ({ path, text }) => path !== 'shared/database/sql.ts' && sql.test(text) && quoting.test(text),
   );
   t.ok(sources.filter(({ text }) => sql.test(text)).length > 30, 'files that speak SQL are seen');
   t.same(
@@ -91,7 +91,7 @@ void t.test('only shared/sql.ts quotes names for SQL', t => {
 void t.test('only shared/table-name.ts, its like on the page, and SQL join a table’s names', t => {
   // `${schema}.${name}`, with whatever between: two names with dots would become one.
   const joining = /schema(?:\)|\b)\}[^`$]{0,4}\$\{|JSON\.stringify\(\[(?:\w+\.)?schema, (?:\w+\.)?(?:name|table)\]\)/;
-  const doors = ['shared/table-name.ts', 'shared/sql.ts', 'shared/web/page.js'];
+  const doors = ['shared/table-name.ts', 'shared/database/sql.ts', 'shared/web/page.js'];
   t.match('`${table.schema}.${table.name}`', joining, 'it sees one');
   const pages = ['agent/web/assets', 'applier/web/assets', 'shared/web'].flatMap(folder =>
     readdirSync(join(ROOT, folder)).map(name => ({
@@ -119,8 +119,8 @@ function expressionsOf({ path, text }: Source): string[] {
   return found;
 }
 
-void t.test('only agent/capture/sql-tokens.ts reads statements by regular expressions', t => {
-  const reader = 'agent/capture/sql-tokens.ts';
+void t.test('only agent/binlog/sql-tokens.ts reads statements by regular expressions', t => {
+  const reader = 'agent/binlog/sql-tokens.ts';
   const handed = /^agent\/capture\/(?:sql-tokens|query-text|statements|ddl-statements|ddl-effects)\.ts$/;
   // A comment or a quote between two words of a statement would deceive each of these.
   const words =

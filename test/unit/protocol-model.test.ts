@@ -3,10 +3,10 @@
  */
 import fc from 'fast-check';
 import t from 'tap';
-import { RULES } from '../support/model-rules.ts';
-import type { Rule } from '../support/model-rules.ts';
-import { play } from '../support/protocol-model.ts';
-import type { Ending, Weights } from '../support/protocol-model.ts';
+import { RULES } from '../support/model/rules.ts';
+import type { Rule } from '../support/model/rules.ts';
+import { play } from '../support/model/protocol-model.ts';
+import type { Ending, Weights } from '../support/model/protocol-model.ts';
 
 const RUNS = Number(process.env['MODEL_RUNS'] ?? 2_500);
 const SEED = Number(process.env['MODEL_SEED'] ?? Math.floor(Math.random() * 0x7fffffff));

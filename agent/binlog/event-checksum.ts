@@ -1,0 +1,59 @@
+/**
+ * Verifies and finds the end of events that carry a CRC32.
+ *
+ * Which files have checksums, their FormatDescription events say; the artificial Rotate that comes before the first of
+ * them is looked at by itself.
+ */
+import { TributaryError } from '../../shared/errors.ts';
+import { crc32 } from '../values/crc32.ts';
+import { EVENT, HEADER_BYTES } from './events.ts';
+
+const CHECKSUM_BYTES = 4;
+const ALGORITHM_NONE = 0;
+const ALGORITHM_CRC32 = 1;
+/** LOG_EVENT_BINLOG_IN_USE_F: set in an open file's first event after its checksum was made. */
+const FLAG_IN_USE = 0x01;
+const FLAGS_AT = 17;
+
+export class ChecksumVerifier {
+  /** null: no FormatDescription event yet. */
+  #enabled: boolean | null = null;
+
+  /**
+   * Checks the event in bytes[at, end) and returns where its body ends.
+   * @throws TributaryError EVENT_MALFORMED
+   */
+  verify(type: number, bytes: Buffer, at: number, end: number): number {
+    if (type === EVENT.formatDescription) return this.#formatDescription(bytes, at, end);
+    if (this.#enabled === false) return end;
+    const bodyEnd = end - CHECKSUM_BYTES;
+    if (bodyEnd >= at + HEADER_BYTES && crc32(bytes, at, bodyEnd) === bytes.readUInt32LE(bodyEnd)) {
+      return bodyEnd;
+    }
+    if (this.#enabled === null) return end;
+    throw new TributaryError('EVENT_MALFORMED', `The checksum of an event of type ${type} is wrong.`);
+  }
+
+  /** Its last bytes are the algorithm of the file's events and a checksum's place, used or not. */
+  #formatDescription(bytes: Buffer, at: number, end: number): number {
+    const bodyEnd = end - CHECKSUM_BYTES;
+    const algorithm = bytes[bodyEnd - 1];
+    if (algorithm === ALGORITHM_NONE) {
+      this.#enabled = false;
+      return bodyEnd;
+    }
+    if (algorithm !== ALGORITHM_CRC32) {
+      throw new TributaryError(
+        'EVENT_MALFORMED',
+        `The binlog has checksums of an unknown kind (${String(algorithm)}).`,
+      );
+    }
+    const event = Buffer.from(bytes.subarray(at, bodyEnd));
+    event.writeUInt8(event.readUInt8(FLAGS_AT) & ~FLAG_IN_USE, FLAGS_AT);
+    if (crc32(event, 0, event.length) !== bytes.readUInt32LE(bodyEnd)) {
+      throw new TributaryError('EVENT_MALFORMED', 'The checksum of a FormatDescription event is wrong.');
+    }
+    this.#enabled = true;
+    return bodyEnd;
+  }
+}

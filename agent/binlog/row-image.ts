@@ -1,0 +1,376 @@
+/**
+ * Row images of rows events, decoded straight into columns: of values, or, where the taker of the rows says so, after
+ * images straight into the JSON of its batch.
+ *
+ * Invariants: a row is handed over only after the whole event was read and ended exactly at its last row; every column that
+ * the writer reads is in every image (binlog_row_image=FULL), anything else is an error that names the cure; nothing is
+ * guessed.
+ */
+import type { Value } from '../../shared/batch/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import { UncarriedJson } from '../../shared/batch/typed-json.ts';
+import { UndecodableText } from '../values/charsets.ts';
+import { bytesHint, isTextType } from '../values/column-rules.ts';
+import { MalformedJson } from '../values/json-binary.ts';
+import { applyJsonDiffs } from '../values/json-diff.ts';
+import type { JsonColumns } from '../values/json-columns.ts';
+import type { SourceTable, TableDefinition } from './table-map.ts';
+import { decoderOf, skipperOf } from '../values/value-decoders.ts';
+import type { Cursor, Decoder } from '../values/value-decoders.ts';
+import { TYPE } from '../values/type-codes.ts';
+import { writerOf } from '../values/value-writers.ts';
+import type { Writer } from '../values/value-writers.ts';
+
+/** What lets capture go on behind rows that it cannot read: the table as it is by then. */
+export function cureByCopy(first: string, table: string): string {
+  return `${first}. Then \`tributary-agent snapshot ${table}\` copies the table and lets capture go on.`;
+}
+
+/** The same for a value that is no text of its character set, in a column of this wire type. */
+function undecodableHint(table: TableName, column: string, type: string): string {
+  const cure = cureByCopy('Correct the value at the branch (UPDATE)', tableText(table));
+  return isTextType(type) ? `${cure} ${bytesHint(table, column)}` : cure;
+}
+
+/** A column is in no image of a change. */
+export class AbsentColumn extends TributaryError {
+  /** Its absence looks as that of a generated column of MariaDB, which an update has in neither of its images. */
+  readonly asGenerated: boolean;
+
+  constructor(table: string, column: string, asGenerated: boolean) {
+    super('SOURCE_SETTING', `A change of ${table} was logged without its column ${column}.`, {
+      hint: cureByCopy(
+        "Run: SET GLOBAL binlog_row_image = 'FULL'; add binlog_row_image=FULL below [mysqld] in my.cnf, and look for " +
+          'sessions that set binlog_row_image',
+        table,
+      ),
+    });
+    this.asGenerated = asGenerated;
+  }
+}
+
+/** values[c][r]. */
+export type Columns = readonly (readonly Value[])[];
+
+export type RowsKind = 'insert' | 'update' | 'delete';
+
+/** What the images of one kind (before, after) are read into. */
+interface Image {
+  /** Reads or steps over each column's value. */
+  readonly steps: readonly Step[];
+  readonly columns: Value[][];
+  /** The columns-present bitmap that `order` was made from. */
+  present: Buffer;
+  /** The columns that images hold, in order: null bits count over these. */
+  order: readonly number[];
+}
+
+interface Step {
+  readonly take: boolean;
+  /** Taken as a value even where the image goes into JSON. */
+  readonly keyed: boolean;
+  /** Wanted of no image: may be missing. */
+  readonly ignored: boolean;
+  readonly decode: Decoder;
+  readonly write: Writer;
+}
+
+/** Reads the rows events of one table definition. Not reentrant: its arrays are used again for the next event. */
+export class RowDecoder {
+  readonly #definition: TableDefinition;
+  readonly #cursor: Cursor = { at: 0 };
+  readonly #bitmapBytes: number;
+  readonly #before: Image;
+  readonly #after: Image;
+
+  /**
+   * @param beforeColumns the columns of before images that are wanted; undefined: all
+   * @param ignoredColumns columns that are wanted of no image, and may be missing
+   */
+  constructor(
+    definition: TableDefinition,
+    beforeColumns: readonly number[] = [...definition.layouts.keys()],
+    ignoredColumns: readonly number[] = [],
+  ) {
+    this.#definition = definition;
+    this.#bitmapBytes = (definition.layouts.length + 7) >> 3;
+    const ignored = new Set(ignoredColumns);
+    const wanted = new Set(beforeColumns);
+    const image = (takes: (column: number) => boolean): Image => ({
+      steps: definition.layouts.map((layout, c) => {
+        if (takes(c)) {
+          const decode = decoderOf(layout, this.#cursor);
+          return { take: true, keyed: wanted.has(c), ignored: false, decode, write: writerOf(layout, this.#cursor) };
+        }
+        const skip = skipperOf(layout, this.#cursor);
+        const decode = (bytes: Buffer) => {
+          skip(bytes);
+          return null;
+        };
+        return { take: false, keyed: false, ignored: ignored.has(c), decode, write: skip };
+      }),
+      columns: definition.layouts.map(() => []),
+      present: Buffer.alloc(0),
+      order: [],
+    });
+    this.#after = image(c => !ignored.has(c));
+    this.#before = image(c => wanted.has(c) && !ignored.has(c));
+  }
+
+  /** Columns of the after images of the last event; of one that went into JSON only those of `beforeColumns`. */
+  get after(): Columns {
+    return this.#after.columns;
+  }
+
+  /** Columns of the before images of the last event; those that are not wanted stay empty. */
+  get before(): Columns {
+    return this.#before.columns;
+  }
+
+  get table(): SourceTable {
+    return this.#definition.table;
+  }
+
+  #where(): string {
+    return tableText(this.#definition.table);
+  }
+
+  /**
+   * Reads all rows of an event.
+   * @param kind `partial-update`: after images may hold changes of JSON documents in place of documents
+   * @param columnCount as the rows event has it
+   * @param present its columns-present bitmaps: one, or two for updates
+   * @param rowsAt where the images begin; images end at the buffer's end
+   * @param into where after images go as JSON, all columns of them; null: they go into `after`
+   * @returns how many rows it had
+   * @throws TributaryError SOURCE_SETTING, VALUE_UNSUPPORTED, EVENT_MALFORMED; `into` is as it was then
+   */
+  read(
+    kind: RowsKind | 'partial-update',
+    bytes: Buffer,
+    columnCount: number,
+    present: Buffer,
+    rowsAt: number,
+    into: JsonColumns | null = null,
+  ): number {
+    if (columnCount !== this.#definition.layouts.length) {
+      throw this.#malformed(`has ${columnCount} columns`);
+    }
+    const second = kind === 'update' || kind === 'partial-update' ? this.#bitmapBytes : 0;
+    const alike = second > 0 && present.subarray(0, second).equals(present.subarray(second));
+    if (kind !== 'insert') this.#setPresent(this.#before, present, 0, alike);
+    if (kind !== 'delete') this.#setPresent(this.#after, present, second, alike);
+    let rows: number;
+    if (into === null) rows = this.#readRows(kind, bytes, rowsAt, null);
+    else {
+      into.begin();
+      try {
+        rows = this.#readRows(kind, bytes, rowsAt, into);
+      } catch (error) {
+        into.undo();
+        throw error;
+      }
+      if (!into.check()) {
+        into.undo();
+        // As values it is found out which one is wrong.
+        this.#readRows(kind, bytes, rowsAt, null);
+        throw this.#malformed('holds a text that is not UTF-8');
+      }
+      into.keep(rows);
+    }
+    trim(this.#before, kind === 'insert' ? 0 : rows, false);
+    trim(this.#after, kind === 'delete' ? 0 : rows, into !== null);
+    return rows;
+  }
+
+  #readRows(kind: RowsKind | 'partial-update', bytes: Buffer, rowsAt: number, into: JsonColumns | null): number {
+    const cursor = this.#cursor;
+    cursor.at = rowsAt;
+    const end = bytes.length;
+    let rows = 0;
+    while (cursor.at < end) {
+      if (kind === 'partial-update') this.#readPartialUpdate(bytes, rows, into);
+      else {
+        if (kind !== 'insert') this.#readImage(this.#before, bytes, rows);
+        if (kind !== 'delete') {
+          if (into === null) this.#readImage(this.#after, bytes, rows);
+          else this.#copyImage(bytes, rows, into);
+        }
+      }
+      rows += 1;
+    }
+    if (cursor.at !== end) throw this.#malformed('ends within a row');
+    return rows;
+  }
+
+  #malformed(what: string): TributaryError {
+    const hint = cureByCopy('Look whether the row can be read at the branch, and write it anew', this.#where());
+    return new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ${what}.`, { hint });
+  }
+
+  /** An after image, into JSON. */
+  #copyImage(bytes: Buffer, row: number, into: JsonColumns): void {
+    const cursor = this.#cursor;
+    const { steps, columns, order } = this.#after;
+    const { length } = bytes;
+    const nulls = cursor.at;
+    cursor.at = nulls + ((order.length + 7) >> 3);
+    let c = 0;
+    try {
+      for (let i = 0; i < order.length; i++) {
+        c = order[i]!;
+        const step = steps[c]!;
+        const isNull = (bytes[nulls + (i >> 3)]! & (1 << (i & 7))) !== 0;
+        if (step.keyed) {
+          const { at } = cursor;
+          columns[c]![row] = isNull ? null : step.decode(bytes);
+          cursor.at = at;
+        }
+        if (isNull) into.columns[c]!.putNull();
+        else step.write(bytes, into.columns[c]!);
+        if (cursor.at > length) break;
+      }
+    } catch (error) {
+      throw this.#explain(error, c);
+    }
+    if (cursor.at > length) throw this.#malformed('ends within a value');
+  }
+
+  #readImage(image: Image, bytes: Buffer, row: number): void {
+    const cursor = this.#cursor;
+    const { steps, columns, order } = image;
+    const nulls = cursor.at;
+    cursor.at = nulls + ((order.length + 7) >> 3);
+    for (let i = 0; i < order.length; i++) {
+      const c = order[i]!;
+      const step = steps[c]!;
+      const isNull = (bytes[nulls + (i >> 3)]! & (1 << (i & 7))) !== 0;
+      if (!isNull) {
+        let value: Value;
+        try {
+          value = step.decode(bytes);
+        } catch (error) {
+          throw this.#explain(error, c);
+        }
+        if (step.take) columns[c]![row] = value;
+      } else if (step.take) columns[c]![row] = null;
+      // A decoder that ran past the end has read nonsense: nothing after it may be tried.
+      if (cursor.at > bytes.length) throw this.#malformed('ends within a value');
+    }
+  }
+
+  /**
+   * A row of a PARTIAL_UPDATE_ROWS event: between the images stands which JSON columns of the after image are changes to
+   * the document before (libs/mysql/binlog/event/rows_event.h, sql/rpl_record.cc).
+   */
+  #readPartialUpdate(bytes: Buffer, row: number, into: JsonColumns | null): void {
+    const cursor = this.#cursor;
+    const { layouts } = this.#definition;
+    const isJson = layouts.map(({ code }) => code === TYPE.json);
+    const documents = new Map<number, Buffer>();
+    const ranPast = () => cursor.at > bytes.length;
+    const malformed = (): never => {
+      throw this.#malformed('ends within a value');
+    };
+    // The document with its length before it; the cursor stands behind it.
+    const blobFrom = (at: number, c: number): Buffer => bytes.subarray(at + layouts[c]!.meta, cursor.at);
+    this.#eachColumn(this.#before, bytes, (c, isNull) => {
+      const at = cursor.at;
+      const { take, decode } = this.#before.steps[c]!;
+      const value = isNull ? null : decode(bytes);
+      if (ranPast()) malformed();
+      if (!isNull && isJson[c]!) documents.set(c, blobFrom(at, c));
+      if (take) this.#before.columns[c]![row] = value;
+    });
+    // One byte: further options than PARTIAL_JSON_UPDATES are not known.
+    const options = bytes[cursor.at++];
+    if (options === undefined || options > 1) malformed();
+    const partialAt = cursor.at;
+    const jsonColumns = isJson.filter(Boolean).length;
+    if (options === 1) cursor.at += (jsonColumns + 7) >> 3;
+    this.#eachColumn(this.#after, bytes, (c, isNull) => {
+      const place = isJson.slice(0, c).filter(Boolean).length;
+      const partial = options === 1 && isJson[c]! && ((bytes[partialAt + (place >> 3)]! >> (place & 7)) & 1) === 1;
+      const { take, keyed, decode } = this.#after.steps[c]!;
+      let value: Value = null;
+      if (!isNull && !partial) value = decode(bytes);
+      else if (!isNull) {
+        const at = cursor.at;
+        const width = layouts[c]!.meta;
+        if (at + width > bytes.length) malformed();
+        cursor.at = at + width + bytes.readUIntLE(at, width);
+        if (ranPast()) malformed();
+        const document = documents.get(c);
+        if (document === undefined) malformed();
+        else if (take) value = applyJsonDiffs(document, blobFrom(at, c));
+      }
+      if (ranPast()) malformed();
+      if (into === null ? take : keyed) this.#after.columns[c]![row] = value;
+      into?.columns[c]!.put(value);
+    });
+  }
+
+  #eachColumn(image: Image, bytes: Buffer, each: (column: number, isNull: boolean) => void): void {
+    const { order } = image;
+    const nulls = this.#cursor.at;
+    this.#cursor.at = nulls + ((order.length + 7) >> 3);
+    order.forEach((c, i) => {
+      try {
+        each(c, ((bytes[nulls + (i >> 3)] ?? 0) & (1 << (i & 7))) !== 0);
+      } catch (error) {
+        throw this.#explain(error, c);
+      }
+    });
+  }
+
+  #explain(error: unknown, column: number): unknown {
+    const { name, type } = this.#definition.table.columns[column]!;
+    const where = `${this.#where()}, column ${name} (${type.slice(0, 60)})`;
+    if (error instanceof UndecodableText || error instanceof UncarriedJson) {
+      return new TributaryError('VALUE_UNSUPPORTED', `${where}: ${error.message}.`, {
+        hint: undecodableHint(this.#definition.table, name, type),
+        cause: error,
+      });
+    }
+    if (error instanceof MalformedJson || error instanceof RangeError) {
+      return new TributaryError('EVENT_MALFORMED', `${where}: ${error.message}.`, {
+        hint: cureByCopy('Write the value anew at the branch (UPDATE)', this.#where()),
+        cause: error,
+      });
+    }
+    return error;
+  }
+
+  /** Which columns an event's images hold; all that are not ignored must be there. */
+  #setPresent(image: Image, bitmaps: Buffer, at: number, alike: boolean): void {
+    const present = bitmaps.subarray(at, at + this.#bitmapBytes);
+    if (image.present.equals(present)) return;
+    const order: number[] = [];
+    image.steps.forEach(({ ignored }, c) => {
+      if ((((present[c >> 3] ?? 0) >> (c & 7)) & 1) === 1) order.push(c);
+      else if (!ignored) this.#refuseAbsent(c, alike);
+    });
+    image.order = order;
+    image.present = Buffer.from(present);
+  }
+
+  /** @param alike both images of an update lack the same columns */
+  #refuseAbsent(column: number, alike: boolean): never {
+    // With binlog_row_image=NOBLOB both images lack a text that stays.
+    const asGenerated = alike && this.#definition.layouts[column]!.code !== TYPE.blob;
+    throw new AbsentColumn(this.#where(), this.#definition.table.columns[column]!.name, asGenerated);
+  }
+}
+
+/** Arrays are exactly as long as the event has rows: what a longer event left behind must not be taken for rows. */
+function trim(image: Image, rows: number, keyedOnly: boolean): void {
+  const { columns, steps } = image;
+  for (let c = 0; c < columns.length; c++) {
+    const column = columns[c]!;
+    const { take, keyed } = steps[c]!;
+    const length = (keyedOnly ? keyed : take) ? rows : 0;
+    if (column.length !== length) column.length = length;
+  }
+}

@@ -1,0 +1,376 @@
+/**
+ * TableMap events: what a table was when the rows that follow were written.
+ *
+ * Everything is taken from the event itself (binlog_row_metadata=FULL): asking the server instead would give today's
+ * definition for yesterday's rows, which is wrong after an ALTER.
+ *
+ * Source of the format: libs/mysql/binlog/event/rows_event.h (Table_map_event, Optional_metadata_fields) of MySQL 9;
+ * sql/log_event.h of MariaDB 11.
+ */
+import { formatColumnType } from '../../shared/batch/column-type.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
+import { ByteReader } from '../values/byte-reader.ts';
+import { textDecoder } from '../values/charsets.ts';
+import type { Charset, ForeignCharset } from '../values/charsets.ts';
+import { columnType } from '../values/column-layout.ts';
+import type { ColumnLayout } from '../values/column-layout.ts';
+import { ServerCharsets } from '../values/server-charsets.ts';
+import { TYPE, isCharacterType, isNumericType, isUnknownType } from '../values/type-codes.ts';
+
+/** A column of a source table as its TableMap event describes it (binlog_row_metadata=FULL). */
+export interface SourceColumn {
+  readonly name: string;
+  /** Canonical wire type text, see shared/batch/column-type.ts. */
+  readonly type: string;
+  /** 1-based place in the primary key; absent for other columns. */
+  readonly key?: number;
+  readonly nullable: boolean;
+  /** Declared INVISIBLE, as a generated invisible primary key is: does not show in SELECT *. */
+  readonly invisible: boolean;
+}
+
+/** A source table as it was when the rows that follow were written. Names as the server wrote them. */
+export interface SourceTable {
+  readonly schema: string;
+  readonly name: string;
+  readonly columns: readonly SourceColumn[];
+}
+
+/** A table and how its row images are laid out. `layouts[i]` belongs to `table.columns[i]`. */
+export interface TableDefinition {
+  readonly table: SourceTable;
+  readonly layouts: readonly ColumnLayout[];
+}
+
+/** The head of a TableMap event's body. */
+export interface TableMapHead {
+  readonly tableId: number;
+  readonly schema: string;
+  readonly name: string;
+  /** Where the columns begin. */
+  readonly columnsAt: number;
+}
+
+/** Of BINARY, VARBINARY and BLOB. */
+const BINARY_COLLATION = 63;
+
+/** Bytes of table id and flags: what may differ between two maps of one definition. */
+export const TABLE_ID_BYTES = 8;
+
+/** Reads which table an event maps, without looking at its columns. */
+export function readTableMapHead(body: Buffer): TableMapHead {
+  const reader = new ByteReader(body, 'TableMap event');
+  const tableId = reader.u48();
+  reader.skip(2);
+  const schema = reader.text(reader.lengthCoded());
+  reader.skip(1);
+  const name = reader.text(reader.lengthCoded());
+  reader.skip(1);
+  return { tableId, schema, name, columnsAt: reader.at };
+}
+
+/** Optional metadata, per column. Empty places: the event does not say. */
+interface Metadata {
+  names: string[] | null;
+  readonly unsigned: boolean[];
+  readonly collations: number[];
+  readonly members: Buffer[][];
+  readonly dimensions: number[];
+  primaryKey: number[];
+  visible: boolean[] | null;
+}
+
+const FIELD = {
+  signedness: 1,
+  defaultCharset: 2,
+  columnCharset: 3,
+  columnName: 4,
+  setMembers: 5,
+  enumMembers: 6,
+  geometryType: 7,
+  simplePrimaryKey: 8,
+  prefixedPrimaryKey: 9,
+  enumSetDefaultCharset: 10,
+  enumSetColumnCharset: 11,
+  visibility: 12,
+  vectorDimensions: 13,
+} as const;
+
+/** Bits of the server's bitmaps in optional metadata run from each byte's highest bit down. */
+function bitAt(bits: Buffer, index: number): boolean {
+  return (((bits[index >> 3] ?? 0) >> (7 - (index & 7))) & 1) === 1;
+}
+
+function readDefaultCharset(field: ByteReader, columns: readonly number[], collations: number[]): void {
+  const common = field.lengthCoded();
+  for (const column of columns) collations[column] = common;
+  while (field.left > 0) {
+    const column = columns[field.lengthCoded()];
+    const collation = field.lengthCoded();
+    if (column === undefined) field.fail('gives a charset to a column that is not there');
+    collations[column] = collation;
+  }
+}
+
+function readMembers(field: ByteReader, columns: readonly number[], members: Buffer[][]): void {
+  for (const column of columns) {
+    const count = field.lengthCoded();
+    const list: Buffer[] = [];
+    for (let i = 0; i < count; i++) list.push(field.slice(field.lengthCoded()));
+    members[column] = list;
+  }
+}
+
+/** Column numbers by what optional metadata's lists run over. */
+interface Groups {
+  readonly numeric: readonly number[];
+  readonly character: readonly number[];
+  readonly enums: readonly number[];
+  readonly sets: readonly number[];
+  readonly vectors: readonly number[];
+}
+
+function groupColumns(codes: readonly number[], mariadb: boolean): Groups {
+  // What the server's own classes derive from their BLOB is in its lists of character sets [live]: VECTOR in MySQL's,
+  // GEOMETRY in MariaDB's. Missing one gives every later column its neighbour's character set.
+  const blobLike = mariadb ? TYPE.geometry : TYPE.vector;
+  const where = (test: (code: number) => boolean) => codes.flatMap((code, column) => (test(code) ? [column] : []));
+  return {
+    numeric: where(isNumericType),
+    character: where(code => isCharacterType(code) || code === blobLike),
+    enums: where(code => code === TYPE.enum),
+    sets: where(code => code === TYPE.set),
+    vectors: where(code => code === TYPE.vector),
+  };
+}
+
+function readField(type: number, field: ByteReader, groups: Groups, count: number, into: Metadata): void {
+  switch (type) {
+    case FIELD.signedness: {
+      const bits = field.rest();
+      groups.numeric.forEach((column, i) => (into.unsigned[column] = bitAt(bits, i)));
+      return;
+    }
+    case FIELD.defaultCharset: {
+      readDefaultCharset(field, groups.character, into.collations);
+      return;
+    }
+    case FIELD.columnCharset: {
+      groups.character.forEach(column => (into.collations[column] = field.lengthCoded()));
+      return;
+    }
+    case FIELD.columnName: {
+      const names: string[] = [];
+      while (field.left > 0) names.push(field.text(field.lengthCoded()));
+      into.names = names;
+      return;
+    }
+    case FIELD.setMembers: {
+      readMembers(field, groups.sets, into.members);
+      return;
+    }
+    case FIELD.enumMembers: {
+      readMembers(field, groups.enums, into.members);
+      return;
+    }
+    case FIELD.simplePrimaryKey:
+      while (field.left > 0) into.primaryKey.push(field.lengthCoded());
+      return;
+    case FIELD.prefixedPrimaryKey:
+      while (field.left > 0) {
+        into.primaryKey.push(field.lengthCoded());
+        // The prefix's length: the whole value identifies the row all the more.
+        field.lengthCoded();
+      }
+      return;
+    case FIELD.enumSetDefaultCharset: {
+      readDefaultCharset(
+        field,
+        [...groups.enums, ...groups.sets].sort((a, b) => a - b),
+        into.collations,
+      );
+      return;
+    }
+    case FIELD.enumSetColumnCharset: {
+      [...groups.enums, ...groups.sets]
+        .sort((a, b) => a - b)
+        .forEach(column => (into.collations[column] = field.lengthCoded()));
+      return;
+    }
+    case FIELD.visibility: {
+      const bits = field.rest();
+      into.visible = Array.from({ length: count }, (_, column) => bitAt(bits, column));
+      return;
+    }
+    case FIELD.vectorDimensions: {
+      groups.vectors.forEach(column => (into.dimensions[column] = field.lengthCoded()));
+      return;
+    }
+    default:
+      // Geometry subtypes and fields of later versions describe nothing that values depend on.
+      field.rest();
+  }
+}
+
+function readMetadata(reader: ByteReader, codes: readonly number[], mariadb: boolean): Metadata {
+  const groups = groupColumns(codes, mariadb);
+  const metadata: Metadata = {
+    names: null,
+    unsigned: [],
+    collations: [],
+    members: [],
+    dimensions: [],
+    primaryKey: [],
+    visible: null,
+  };
+  while (reader.left > 0) {
+    const type = reader.u8();
+    const length = reader.lengthCoded();
+    const at = reader.skip(length);
+    const field = new ByteReader(reader.bytes, reader.what, at, at + length);
+    readField(type, field, groups, codes.length, metadata);
+    if (field.left > 0) reader.fail(`has a metadata field ${type} of the wrong length`);
+  }
+  return metadata;
+}
+
+/** What the fixed part of the event says of a column. */
+interface Fixed {
+  readonly code: number;
+  readonly meta: number;
+}
+
+/** Types and their metadata words, with ENUM and SET found behind STRING, where the server hides them. */
+function readFixed(reader: ByteReader, where: string): { fixed: Fixed[]; nulls: Buffer } {
+  const count = reader.lengthCoded();
+  const types = reader.slice(count);
+  const at = reader.lengthCoded();
+  const meta = new ByteReader(reader.bytes, reader.what, reader.at, reader.skip(at) + at);
+  const fixed: Fixed[] = [];
+  types.forEach((type, column) => {
+    if (isUnknownType(type)) {
+      throw new TributaryError('VALUE_UNSUPPORTED', `${where}: column ${column + 1} has the unknown type ${type}.`);
+    }
+    switch (type) {
+      case TYPE.float:
+      case TYPE.double:
+      case TYPE.blob:
+      case TYPE.blobCompressed:
+      case TYPE.geometry:
+      case TYPE.json:
+      case TYPE.vector:
+      case TYPE.timestamp2:
+      case TYPE.datetime2:
+      case TYPE.time2:
+        fixed.push({ code: type, meta: meta.u8() });
+        return;
+      case TYPE.varchar:
+      case TYPE.varcharCompressed:
+        fixed.push({ code: type, meta: meta.u16() });
+        return;
+      case TYPE.bit: {
+        const bits = meta.u8();
+        fixed.push({ code: type, meta: meta.u8() * 8 + bits });
+        return;
+      }
+      case TYPE.decimal: {
+        const precision = meta.u8();
+        fixed.push({ code: type, meta: precision * 256 + meta.u8() });
+        return;
+      }
+      case TYPE.string: {
+        const high = meta.u8();
+        const low = meta.u8();
+        if (high === TYPE.enum || high === TYPE.set) fixed.push({ code: high, meta: low });
+        // Two bits of a length beyond 255 are kept inverted in the type's byte.
+        else fixed.push({ code: type, meta: low + (((high & 0x30) ^ 0x30) << 4) });
+        return;
+      }
+      default:
+        fixed.push({ code: type, meta: 0 });
+    }
+  });
+  if (meta.left > 0) reader.fail('has more column metadata than its columns take');
+  return { fixed, nulls: reader.slice((count + 7) >> 3) };
+}
+
+/** A CHAR as bytes has no length of its own: it is not filled up as a BINARY is. */
+function layoutCode(code: number, mariadb: boolean, asBytes: boolean): number {
+  if (asBytes && code === TYPE.string) return TYPE.varchar;
+  // MariaDB takes geometries that MySQL refuses (a line of one point): they travel as the bytes that they are.
+  return mariadb && code === TYPE.geometry ? TYPE.blob : code;
+}
+
+/**
+ * Reads a whole TableMap event.
+ * @param asBytes texts that are carried as the bytes of their own character set
+ * @throws TributaryError SOURCE_SETTING without FULL metadata, VALUE_UNSUPPORTED for types and charsets that cannot be
+ * carried exactly, EVENT_MALFORMED
+ */
+export function readTableMap(
+  body: Buffer,
+  head: TableMapHead,
+  mariadb: boolean,
+  charsets: ServerCharsets = ServerCharsets.builtIn(mariadb),
+  asBytes: (column: string) => boolean = () => false,
+): TableDefinition {
+  const where = tableText(head);
+  const reader: ByteReader = new ByteReader(body, `TableMap event of ${where}`, head.columnsAt);
+  const { fixed, nulls } = readFixed(reader, where);
+  const metadata = readMetadata(
+    reader,
+    fixed.map(({ code }) => code),
+    mariadb,
+  );
+  const { names } = metadata;
+  if (names === null) {
+    throw new TributaryError('SOURCE_SETTING', `The binlog does not name the columns of ${where}.`, {
+      hint:
+        "Run: SET GLOBAL binlog_row_metadata = 'FULL'; and add binlog_row_metadata=FULL below [mysqld] in my.cnf. " +
+        'Rows written before that need a new snapshot.',
+    });
+  }
+  if (names.length !== fixed.length) reader.fail('names more or fewer columns than it has');
+  const layouts: ColumnLayout[] = [];
+  const columns: SourceColumn[] = [];
+  fixed.forEach(({ code, meta }, i) => {
+    const name = names[i]!;
+    const refuse = (problem: string): never => {
+      throw new TributaryError('VALUE_UNSUPPORTED', `${where}: column ${name} ${problem}.`);
+    };
+    const collation = metadata.collations[i];
+    let charset: Charset | ForeignCharset = 'binary';
+    const bytes = isCharacterType(code) && collation !== BINARY_COLLATION && asBytes(name);
+    if (bytes) charset = 'binary';
+    else if (isCharacterType(code) || code === TYPE.enum || code === TYPE.set) {
+      if (collation === undefined) reader.fail(`does not tell the character set of ${name}`);
+      charset =
+        charsets.ofCollation(collation) ??
+        refuse(`has a character set that the server does not know any more (collation ${collation})`);
+    }
+    const decode = textDecoder(charset);
+    const layout: ColumnLayout = {
+      code: layoutCode(code, mariadb, bytes),
+      meta,
+      charset,
+      unsigned: metadata.unsigned[i] ?? false,
+      members: (metadata.members[i] ?? []).map(bytes =>
+        charset === 'binary' ? bytes.toString('latin1') : decode(bytes, 0, bytes.length),
+      ),
+      dimensions: metadata.dimensions[i] ?? 0,
+    };
+    const type = columnType(layout) ?? refuse(`has the type ${code}, which is not handled`);
+    const key = metadata.primaryKey.indexOf(i) + 1;
+    const refusesErrorValue = key > 0 && code === TYPE.enum && layout.members.includes('');
+    layouts.push(refusesErrorValue ? { ...layout, refusesErrorValue } : layout);
+    columns.push({
+      name,
+      type: formatColumnType(type),
+      ...(key > 0 ? { key } : {}),
+      nullable: (((nulls[i >> 3] ?? 0) >> (i & 7)) & 1) === 1,
+      invisible: metadata.visible !== null && metadata.visible[i] !== true,
+    });
+  });
+  return { table: { schema: head.schema, name: head.name, columns }, layouts };
+}

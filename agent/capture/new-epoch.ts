@@ -1,0 +1,102 @@
+/**
+ * How an epoch begins, and how a running one takes over another choice of tables: each in one place of the stream, with a
+ * snapshot of what it takes in.
+ */
+import { randomUUID } from 'node:crypto';
+import { encodeBatch } from '../../shared/batch/encoder.ts';
+import { throwFaults } from '../../shared/process/findings.ts';
+import type { Logger } from '../../shared/process/logging.ts';
+import { tableText } from '../../shared/table-name.ts';
+import { noted } from '../growing-pause.ts';
+import { beginProgress, idleProgress, markStale, queueTables } from '../spool/snapshot-progress.ts';
+import type { QueuedTable, SnapshotProgress } from '../spool/snapshot-progress.ts';
+import { startMarker } from '../snapshot/markers.ts';
+import type { Position, Spool } from '../spool/spool.ts';
+import { bodyOf } from '../stream/batcher.ts';
+import { checkTables, checkTargets } from '../source/preflight.ts';
+import { createSelection } from '../source/table-filter.ts';
+import type { Selection } from '../source/table-filter.ts';
+import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
+import { readTables } from '../source/tables.ts';
+
+export interface EpochOptions {
+  readonly spool: Spool;
+  readonly selection: Selection;
+  readonly logger: Logger;
+  readonly now: () => number;
+}
+
+/** Why an epoch begins. */
+export interface EpochReason {
+  readonly reason: string;
+  /** An answer of the head office has made it necessary. */
+  readonly asked: boolean;
+}
+
+/** Drops what the spool holds and begins anew at the binlog's end. @throws TributaryError what keeps tables from being captured */
+export async function beginEpoch(
+  { spool, selection, logger, now }: EpochOptions,
+  source: SourceConnection,
+  identity: SourceIdentity,
+  { reason, asked }: EpochReason,
+): Promise<void> {
+  // The place first: what is made after it comes by the stream, what was there before it is in the list.
+  const { file, offset, ...end } = await source.binlogEnd();
+  const gtidSet = identity.flavor === 'mariadb' ? await source.mariadbGtids({ file, offset }) : end.gtidSet;
+  const tables = await readTables(source, selection);
+  throwFaults([...checkTables(tables, []), ...checkTargets(tables, selection)]);
+  const position: Position = {
+    source: { server: identity.server, gtidSet, file, offset, committedAt: null },
+    lastGroup: null,
+  };
+  const before = spool.snapshot() ?? idleProgress();
+  const progress: SnapshotProgress = {
+    ...beginProgress(randomUUID(), true, tables),
+    requests: [...(before.finished ? [] : before.requests), ...before.queuedRequests],
+    rules: selection.rules,
+    askedEpochs: asked ? noted(before.askedEpochs, now()) : before.askedEpochs,
+    askedCopies: before.askedCopies,
+  };
+  spool.newEpoch(progress, position);
+  const draft = startMarker(progress, tables, selection);
+  spool.append({
+    body: encodeBatch(bodyOf(draft, position.source)),
+    rows: 0,
+    position,
+    open: false,
+    snapshot: { ...progress, started: true },
+  });
+  logger.info({ epoch: spool.stream().epoch, tables: tables.length, reason }, 'a new epoch begins with a snapshot');
+}
+
+/** Tables that the configuration takes in since the last time, or calls otherwise now, are copied. */
+export async function adoptRules(
+  { spool, selection, logger, now }: EpochOptions,
+  source: SourceConnection,
+  position: Position,
+): Promise<void> {
+  const progress = spool.snapshot() ?? idleProgress();
+  if (JSON.stringify(progress.rules) === JSON.stringify(selection.rules)) return;
+  let next: SnapshotProgress = { ...progress, rules: selection.rules };
+  if (progress.rules !== null) {
+    const before = createSelection(progress.rules);
+    const tables = await readTables(source, selection);
+    throwFaults([...checkTables(tables, []), ...checkTargets(tables, selection)]);
+    const added = tables.filter(
+      ({ schema, name }) =>
+        !before.captures(schema, name) ||
+        before.targetName(schema, name) !== selection.targetName(schema, name) ||
+        before.columnsFingerprint(schema, name) !== selection.columnsFingerprint(schema, name),
+    );
+    if (added.length > 0) next = markStale(queueTables(next, added.map(namesOf)), new Date(now()).toISOString());
+    logger.warn(
+      { before: progress.rules, now: selection.rules, copied: added.map(tableText) },
+      'tables are chosen otherwise now: new ones are copied, rows of those no longer chosen stay as they are',
+    );
+  }
+  spool.savePosition(position, next);
+}
+
+function namesOf({ schema, name }: QueuedTable): QueuedTable {
+  return { schema, name };
+}

@@ -1,0 +1,371 @@
+/**
+ * Looks at a branch database before capture starts: every setting, right and table that exact capture depends on.
+ * Reads only. Used by `check` and by `run`, which stops at the first start-up with the same words.
+ */
+import type { Cascade } from './cascades.ts';
+import type { SourceConnection } from './connection.ts';
+import { RESERVED_COLUMNS } from '../../shared/batch/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { fault, faultOf, ok, warning } from '../../shared/process/findings.ts';
+import type { Finding } from '../../shared/process/findings.ts';
+import { quoteName, quoteTable } from '../../shared/database/sql.ts';
+import { tableText } from '../../shared/table-name.ts';
+import { columnKey } from '../../shared/identifiers.ts';
+import { missingSelects } from './select-rights.ts';
+import { bytesHint, isTextType } from '../values/column-rules.ts';
+import type { Selection } from './table-filter.ts';
+import type { SourceIdentity } from './connection.ts';
+import type { CapturedTable } from './tables.ts';
+import { UnloggedWrites } from './unlogged-writes.ts';
+
+interface SettingRule {
+  readonly name: string;
+  readonly wanted: string;
+  readonly accepts: (value: string) => boolean;
+  readonly why: string;
+  /** Cannot be set while the server runs. */
+  readonly needsRestart: boolean;
+  readonly configLine: string;
+}
+
+/** Manual: "Binary Logging Options and Variables"; MariaDB: "Replication and Binary Log System Variables". */
+const SETTING_RULES: readonly SettingRule[] = [
+  {
+    name: 'log_bin',
+    wanted: 'ON',
+    accepts: isOn,
+    why: 'without a binlog there is nothing to capture',
+    needsRestart: true,
+    configLine: 'log_bin = binlog',
+  },
+  {
+    name: 'server_id',
+    wanted: 'a number other than 0',
+    accepts: value => value !== '0',
+    why: 'a server without an id refuses to send its binlog',
+    needsRestart: false,
+    configLine: 'server_id = 1',
+  },
+  {
+    name: 'binlog_format',
+    wanted: 'ROW',
+    accepts: value => value.toUpperCase() === 'ROW',
+    why: 'statements do not say which rows they changed',
+    needsRestart: false,
+    configLine: 'binlog_format = ROW',
+  },
+  {
+    name: 'binlog_row_image',
+    wanted: 'FULL',
+    accepts: value => value.toUpperCase() === 'FULL',
+    why: 'a partial row image lacks columns that the head office needs',
+    needsRestart: false,
+    configLine: 'binlog_row_image = FULL',
+  },
+  {
+    name: 'binlog_row_metadata',
+    wanted: 'FULL',
+    accepts: value => value.toUpperCase() === 'FULL',
+    why: 'rows must carry the column names and types that they were written under',
+    needsRestart: false,
+    configLine: 'binlog_row_metadata = FULL',
+  },
+];
+
+function isOn(value: string): boolean {
+  return value === '1' || value.toUpperCase() === 'ON';
+}
+
+/** The least time that a branch should keep its binlogs: a long weekend offline. */
+const LEAST_BINLOG_RETENTION_SECONDS = 3 * 86_400;
+
+export async function checkSettings(source: SourceConnection, identity: SourceIdentity): Promise<Finding[]> {
+  const values = await source.variables();
+  const findings: Finding[] = [ok('source.server', `${identity.flavor} ${identity.version}`)];
+  for (const rule of SETTING_RULES) {
+    const subject = `source.${rule.name}`;
+    const value = values.get(rule.name);
+    if (value === undefined) {
+      findings.push(
+        fault(subject, 'SOURCE_SETTING', `${identity.flavor} ${identity.version} has no ${rule.name}: ${rule.why}`, {
+          cure: 'upgrade to MySQL 8.0 or MariaDB 10.5 at least',
+          needsRestart: true,
+        }),
+      );
+      continue;
+    }
+    if (rule.accepts(value)) {
+      findings.push(ok(subject, value === '' ? "''" : value));
+      continue;
+    }
+    const set = rule.configLine.replace(' = ', '=').replace(/^/, 'SET GLOBAL ');
+    const text = `is ${value === '' ? "''" : value}, must be ${rule.wanted}: ${rule.why}`;
+    findings.push(
+      fault(subject, 'SOURCE_SETTING', text, {
+        ...(rule.needsRestart
+          ? {}
+          : {
+              statement: setStatement(identity, set),
+              cure: 'then reconnect the applications: sessions keep what they began with',
+            }),
+        configLine: rule.configLine,
+        needsRestart: rule.needsRestart,
+      }),
+    );
+  }
+  findings.push(...retention(values));
+  findings.push(...(await missingFromBinlog(source, values)));
+  if (identity.flavor === 'mysql' && !identity.gtids) {
+    findings.push(
+      warning('source.gtid_mode', 'is off: capture goes by file and offset, which no other server can continue', {
+        configLine: 'gtid_mode = ON\nenforce_gtid_consistency = ON',
+        needsRestart: true,
+      }),
+    );
+  }
+  return findings;
+}
+
+/** What the server commits without logging it: capture would never see it. */
+async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<string, string>): Promise<Finding[]> {
+  if (!isOn(values.get('log_bin') ?? '')) return [];
+  let filters: readonly string[];
+  try {
+    filters = await binlogFilters(source);
+  } catch (error) {
+    if (error instanceof UnloggedWrites) return [faultOf('source.log_bin', error)];
+    throw error;
+  }
+  const findings = filters.map(filter =>
+    fault(
+      'source.binlog_filter',
+      'SOURCE_SETTING',
+      `${filter} keeps databases out of the binlog: capture would miss them`,
+      {
+        cure: 'remove it from my.cnf under [mysqld]; choose tables with tables.include instead',
+        needsRestart: true,
+      },
+    ),
+  );
+  const name = values.has('log_replica_updates') ? 'log_replica_updates' : 'log_slave_updates';
+  if (isOn(values.get(name) ?? 'ON')) return findings;
+  const replica = await isReplica(source);
+  if (replica === true) {
+    findings.push(
+      fault(`source.${name}`, 'SOURCE_SETTING', 'is OFF at a replica: what it takes over is not in its binlog', {
+        configLine: `${name} = ON`,
+        needsRestart: true,
+      }),
+    );
+  } else if (replica === null) {
+    const { flavor } = await source.identity();
+    const user = await source.account();
+    findings.push(
+      warning(
+        `source.${name}`,
+        `is OFF, and ${user} may not ask whether this is a replica, whose changes it would miss`,
+        {
+          statement: `GRANT ${flavor === 'mariadb' ? 'SLAVE MONITOR' : 'REPLICATION CLIENT'} ON *.* TO ${user}`,
+          needsRestart: false,
+        },
+      ),
+    );
+  }
+  return findings;
+}
+
+/** None where the user may not ask: that is a fault of its own, which checkRights names with its GRANT. */
+async function binlogFilters(source: SourceConnection): Promise<string[]> {
+  return (await unlessDenied(() => source.binlogFilters())) ?? [];
+}
+
+/** null: the user may not ask. Then it is taken for what it nearly always is, a server of its own. */
+function isReplica(source: SourceConnection): Promise<boolean | null> {
+  return unlessDenied(() => source.isReplica());
+}
+
+async function unlessDenied<T>(ask: () => Promise<T>): Promise<T | null> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (error instanceof TributaryError && error.code === 'SOURCE_ACCESS_DENIED') return null;
+    throw error;
+  }
+}
+
+/** MySQL keeps a setting over a restart by itself with PERSIST. */
+function setStatement(identity: SourceIdentity, set: string): string {
+  return identity.flavor === 'mysql' ? set.replace('SET GLOBAL', 'SET PERSIST') : set;
+}
+
+function retention(values: ReadonlyMap<string, string>): Finding[] {
+  const seconds = Number(values.get('binlog_expire_logs_seconds') ?? '0');
+  const subject = 'source.binlog_expire_logs_seconds';
+  if (seconds === 0 || seconds >= LEAST_BINLOG_RETENTION_SECONDS) {
+    return [ok(subject, seconds === 0 ? 'binlogs are kept without a limit of time' : `${seconds}`)];
+  }
+  return [
+    warning(subject, `is ${seconds}: an agent that is down for longer has to copy all tables again`, {
+      statement: 'SET GLOBAL binlog_expire_logs_seconds=1209600',
+      configLine: 'binlog_expire_logs_seconds = 1209600',
+      needsRestart: false,
+    }),
+  ];
+}
+
+/** Rights: reading the binlog, its end, and the rows. */
+export async function checkRights(
+  source: SourceConnection,
+  identity: SourceIdentity,
+  selection: Selection,
+): Promise<Finding[]> {
+  const lines = await source.grants();
+  const grants = lines.map(line => line.toUpperCase());
+  const global = grants.filter(line => line.includes(' ON *.* ')).join('\n');
+  const all = global.includes('ALL PRIVILEGES');
+  const user = await source.account();
+  const findings: Finding[] = [];
+  const needs: [right: string, accepted: readonly string[]][] = [
+    ['REPLICATION SLAVE', ['REPLICATION SLAVE', 'REPLICATION REPLICA']],
+    [
+      identity.flavor === 'mysql' ? 'REPLICATION CLIENT' : 'BINLOG MONITOR',
+      ['REPLICATION CLIENT', 'BINLOG MONITOR', 'SUPER'],
+    ],
+  ];
+  for (const [right, accepted] of needs) {
+    const has = all || accepted.some(name => global.includes(name));
+    findings.push(
+      has
+        ? ok('source.rights', right)
+        : fault('source.rights', 'SOURCE_ACCESS_DENIED', `${user} lacks ${right}`, {
+            statement: `GRANT ${right} ON *.* TO ${user}`,
+            needsRestart: false,
+          }),
+    );
+  }
+  const wildcards = (await source.variables()).get('partial_revokes') !== 'ON';
+  for (const { pattern, on } of missingSelects(lines, selection.rules.include, identity.lowerCaseNames, wildcards)) {
+    findings.push(
+      fault(
+        'source.rights',
+        'SOURCE_ACCESS_DENIED',
+        `${user} may not read every table that tables.include has as ${pattern}: what it may not see would be left out`,
+        { statement: `GRANT SELECT ON ${on} TO ${user}`, needsRestart: false },
+      ),
+    );
+  }
+  return findings;
+}
+
+/** Source tables that would share one name at the head office, where their rows would mix unseen. */
+export function checkTargets(tables: readonly CapturedTable[], selection: Selection): Finding[] {
+  const byTarget = Map.groupBy(tables, ({ schema, name }) => selection.targetName(schema, name));
+  return [...byTarget].flatMap(([target, sharing]) => {
+    if (sharing.length < 2) return [];
+    const names = sharing.map(tableText).join(' and ');
+    return [
+      fault(`table ${target}`, 'SOURCE_TABLE', `${names} would share this name at the head office`, {
+        cure: 'give all but one another name in tables.map, or exclude them',
+      }),
+    ];
+  });
+}
+
+/** A key that applications do not see. */
+const ADD_KEY = 'ADD COLUMN row_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT INVISIBLE PRIMARY KEY';
+
+/** Character sets that take codes which no server can print in Unicode (sjis 0x878A, ujis 0x8FA1A1, big5 0xA3C2). */
+const HAVE_UNPRINTABLE: ReadonlySet<string> = new Set([
+  'sjis',
+  'cp932',
+  'ujis',
+  'eucjpms',
+  'big5',
+  'gbk',
+  'gb2312',
+  'euckr',
+  'filename',
+]);
+
+/** Tables that are captured: those that cannot be, and those that need to be known of. */
+export function checkTables(tables: readonly CapturedTable[], cascades: readonly Cascade[]): Finding[] {
+  const findings: Finding[] = [];
+  if (tables.length === 0) {
+    findings.push(
+      fault('tables.include', 'SOURCE_TABLE', 'no table of the branch database matches; nothing would be captured', {
+        cure: 'correct tables.include, or grant SELECT on the tables to the user',
+      }),
+    );
+  }
+  for (const table of tables) {
+    const subject = `table ${tableText(table)}`;
+    const name = quoteTable(table.schema, table.name);
+    if (columnKey(table.name).startsWith('tributary_')) {
+      findings.push(
+        fault(subject, 'SOURCE_TABLE', 'names that begin with tributary_ are reserved at the head office', {
+          cure: `rename it, or exclude it: tables.exclude: ["${tableText(table)}"]`,
+        }),
+      );
+    }
+    for (const column of table.columns) {
+      if (column.charset !== null && HAVE_UNPRINTABLE.has(column.charset) && isTextType(column.read)) {
+        findings.push(
+          warning(
+            `${subject}.${column.name}`,
+            `its character set ${column.charset} has codes without a Unicode character: a value with one stops capture`,
+            { cure: bytesHint(table, column.name) },
+          ),
+        );
+      }
+      if (RESERVED_COLUMNS.includes(columnKey(column.name))) {
+        findings.push(
+          fault(subject, 'SOURCE_TABLE', `the column name ${column.name} is reserved at the head office`, {
+            statement: `ALTER TABLE ${name} RENAME COLUMN ${quoteName(column.name)} TO ${quoteName(`x${column.name}`)}`,
+          }),
+        );
+      }
+    }
+    if (table.columns.length > 0 && !table.columns.some(column => column.key !== undefined)) {
+      findings.push(
+        warning(
+          subject,
+          'has neither a primary key nor a unique key without NULLs: its rows are told apart by all that they hold, and ' +
+            'copying it costs a sort of the whole table at the branch',
+          {
+            statement: `ALTER TABLE ${name} ${ADD_KEY}`,
+            cure: 'with a key it is copied in small steps',
+            needsRestart: false,
+          },
+        ),
+      );
+    }
+    if (table.columns.length === 0 && table.leftOut.length > 0) {
+      findings.push(warning(subject, 'is not captured: all its columns are generated, which MariaDB does not log'));
+    } else if (table.leftOut.length > 0) {
+      findings.push(
+        warning(
+          subject,
+          `its generated columns ${table.leftOut.join(', ')} are left out: MariaDB does not log them with updates`,
+        ),
+      );
+    }
+    if (table.problem !== null) {
+      findings.push(
+        fault(subject, 'VALUE_UNSUPPORTED', table.problem, {
+          cure: `exclude it: tables.exclude: ["${tableText(table)}"]`,
+        }),
+      );
+    }
+  }
+  for (const { name, parent, child } of cascades) {
+    if (!tables.some(table => table.schema === child.schema && table.name === child.name)) continue;
+    findings.push(
+      warning(
+        'source.foreign_keys',
+        `${name} cascades, and this server does not log the rows that a cascade changes: after a DELETE in ` +
+          `${tableText(parent)}, or a change of what is referenced, ${tableText(child)} is copied again`,
+      ),
+    );
+  }
+  return findings;
+}

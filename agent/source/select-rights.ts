@@ -1,0 +1,77 @@
+/**
+ * Whether an account may read every table that could be chosen. Without any right to a table the server does not even
+ * say that it is there: a snapshot would pass it by without a word. Pure.
+ */
+import { quoteGrantedDatabase, quoteName, quoteTable } from '../../shared/database/sql.ts';
+import { splitNames } from '../../shared/table-name.ts';
+import { readableBy } from './grant-lines.ts';
+
+/** A pattern of `tables.include` whose tables the account may not see all of, and what would let it. */
+export interface MissingSelect {
+  readonly pattern: string;
+  /** As a GRANT names it. */
+  readonly on: string;
+}
+
+/**
+ * @param grants lines of SHOW GRANTS
+ * @param include patterns `schema.table` with `*` and `?`
+ * @param ignoreCase the server keeps names in lower case
+ * @param wildcards whether % and _ stand for others in a GRANT's name of a schema: not with partial_revokes=ON
+ */
+export function missingSelects(
+  grants: readonly string[],
+  include: readonly string[],
+  ignoreCase: boolean,
+  wildcards = true,
+): readonly MissingSelect[] {
+  const fold = (name: string): string => (ignoreCase ? name.toLowerCase() : name);
+  const readable = grants.flatMap(readableBy).map(grant => ({
+    ...grant,
+    schema: fold(grant.schema),
+    table: fold(grant.table),
+  }));
+  const everywhere = readable.some(({ revoked, schema, table }) => !revoked && schema === '*' && table === '*');
+  return include.flatMap(pattern => {
+    const [schema = '*', table = '*'] = (splitNames(pattern) ?? []).map(fold);
+    const anySchema = isPattern(schema);
+    // Partial revokes take a schema out of what was granted everywhere.
+    const revoked = readable.some(grant => grant.revoked && (anySchema || grant.schema === schema));
+    if (everywhere && !revoked) return [];
+    const granted = readable.some(grant => {
+      if (grant.revoked || grant.schema === '*') return false;
+      if (grant.table !== '*') return !anySchema && grant.schema === schema && grant.table === table;
+      if (!wildcards) return !anySchema && grant.schema.replace(/\\([%_\\])/g, '$1') === schema;
+      return anySchema ? grant.schema === likeOf(schema) : matchesLike(schema, grant.schema);
+    });
+    return granted ? [] : [{ pattern, on: placeOf(schema, table, wildcards) }];
+  });
+}
+
+/** What a GRANT must name for the pattern, and no more than that. */
+function placeOf(schema: string, table: string, wildcards: boolean): string {
+  if (isPattern(schema)) return schema === '*' || !wildcards ? '*.*' : `${quoteName(likeOf(schema))}.*`;
+  return isPattern(table) ? `${quoteGrantedDatabase(schema)}.*` : quoteTable(schema, table);
+}
+
+function isPattern(name: string): boolean {
+  return /[*?]/.test(name);
+}
+
+/** The pattern as a GRANT would have it. */
+function likeOf(pattern: string): string {
+  return pattern
+    .replace(/[\\%_]/g, '\\$&')
+    .replaceAll('*', '%')
+    .replaceAll('?', '_');
+}
+
+/** Whether a GRANT's name of a schema, in which % and _ stand for others, covers this one. */
+function matchesLike(schema: string, like: string): boolean {
+  const source = like.replace(/\\([%_\\])|[%_]|[.*+?^${}()|[\]\\]/g, (sign, escaped?: string) => {
+    if (escaped !== undefined) return `\\u${escaped.charCodeAt(0).toString(16).padStart(4, '0')}`;
+    if (sign === '%') return '.*';
+    return sign === '_' ? '.' : `\\${sign}`;
+  });
+  return new RegExp(`^${source}$`, 's').test(schema);
+}

@@ -1,0 +1,133 @@
+/** Which tables and columns are captured, and what the head office calls them. Pure. */
+import { TributaryError } from '../../shared/errors.ts';
+import { parseTable, splitNames, tableKey } from '../../shared/table-name.ts';
+import { ColumnHasher } from '../values/column-rules.ts';
+import type { ColumnChoice } from '../values/column-rules.ts';
+import type { StoredRules } from '../spool/stored-state.ts';
+
+/** Never captured, whatever the patterns say. */
+const SYSTEM_SCHEMAS = new Set(['mysql', 'sys', 'information_schema', 'performance_schema']);
+
+export interface SelectionRules {
+  /**
+   * Patterns `schema.table`; `*` stands for any characters, `?` for one. A dot of a name stands in backquotes:
+   * `` `a.b`.* ``.
+   */
+  readonly include: readonly string[];
+  readonly exclude: readonly string[];
+  /** `schema.table` → the table's name at the head office. */
+  readonly map: Readonly<Record<string, string>>;
+  /** Patterns `schema.table.column` → what is done to it; the first that matches counts. Absent: every column is kept. */
+  readonly columns?: Readonly<Record<string, ColumnChoice>>;
+  /** Fingerprint of the key by which columns were hashed, where these are rules that were stored. */
+  readonly hashedBy?: string;
+}
+
+export interface Selection {
+  readonly rules: StoredRules;
+  captures(schema: string, name: string): boolean;
+  /** Whether a table of the schema could be captured, whatever its name. */
+  mayCaptureIn(schema: string): boolean;
+  /** The table's name at the head office. */
+  targetName(schema: string, name: string): string;
+  /** The table of that name at the head office, as the branch calls it. */
+  sourceName(schema: string, target: string): string;
+  /** What is done to the column; null: it is kept. */
+  column(schema: string, table: string, column: string): ColumnChoice | null;
+  /** Changes wherever what becomes of the table's columns may. */
+  columnsFingerprint(schema: string, table: string): string;
+  /** @throws TributaryError CONFIG_INVALID without a key */
+  readonly hasher: ColumnHasher;
+}
+
+/** @param hashKey needed where a column is to be hashed */
+export function createSelection(rules: SelectionRules, hashKey: string | null = null): Selection {
+  const include = rules.include.map(patternToRegExp);
+  const exclude = rules.exclude.map(patternToRegExp);
+  const map = new Map(
+    Object.entries(rules.map).flatMap(([text, target]) => {
+      const table = parseTable(text);
+      return table === null ? [] : [[tableKey(table), { table, target }]];
+    }),
+  );
+  const columns = Object.entries(rules.columns ?? {}).map(
+    ([pattern, choice]) => [patternToRegExp(pattern), choice, pattern] as const,
+  );
+  const hasher = hashKey === null ? null : new ColumnHasher(hashKey);
+  const hashes = columns.some(([, choice]) => choice === 'hash');
+  const fingerprint = hashes ? (hasher?.fingerprint ?? rules.hashedBy ?? '') : '';
+  const { include: included, exclude: excluded, map: mapped } = rules;
+  return {
+    rules: { include: included, exclude: excluded, map: mapped, columns: rules.columns ?? {}, hashedBy: fingerprint },
+    column(schema, table, column) {
+      const full = joined(schema, table, column);
+      return columns.find(([pattern]) => pattern.test(full))?.[1] ?? null;
+    },
+    columnsFingerprint(schema, table) {
+      // Which of the patterns can be about the table: the columns themselves are not known here.
+      const own = columns.filter(([, , pattern]) =>
+        partsToRegExp(partsOf(pattern).slice(0, -1)).test(joined(schema, table)),
+      );
+      if (own.length === 0) return '';
+      const hashed = own.some(([, choice]) => choice === 'hash');
+      return JSON.stringify([own.map(([, choice, pattern]) => [pattern, choice]), hashed ? fingerprint : '']);
+    },
+    get hasher() {
+      if (hasher === null) {
+        throw new TributaryError('CONFIG_INVALID', 'columns are to be hashed, but tables.hashKeyFile names no key');
+      }
+      return hasher;
+    },
+    captures(schema, name) {
+      if (SYSTEM_SCHEMAS.has(schema.toLowerCase())) return false;
+      const full = joined(schema, name);
+      return include.some(pattern => pattern.test(full)) && !exclude.some(pattern => pattern.test(full));
+    },
+    mayCaptureIn: schema =>
+      !SYSTEM_SCHEMAS.has(schema.toLowerCase()) && included.some(pattern => matchesFrom(joined(schema, ''), pattern)),
+    targetName: (schema, name) => map.get(tableKey({ schema, name }))?.target ?? name,
+    sourceName: (schema, target) =>
+      [...map.values()].find(each => each.target === target && each.table.schema === schema)?.table.name ?? target,
+  };
+}
+
+/** Between the names of a table or column where patterns are tried on them: no name holds it. */
+const BETWEEN = '\0';
+
+function joined(...names: readonly string[]): string {
+  return names.join(BETWEEN);
+}
+
+/** A text that is no pattern, as an old spool may have kept it, matches nothing. */
+function partsOf(pattern: string): readonly string[] {
+  return splitNames(pattern) ?? [];
+}
+
+function patternToRegExp(pattern: string): RegExp {
+  return partsToRegExp(partsOf(pattern));
+}
+
+function partsToRegExp(parts: readonly string[]): RegExp {
+  const text = joined(...parts)
+    .replace(/[.+^${}()|[\]\\]/g, '\\$&')
+    .replaceAll('*', '.*')
+    .replaceAll('?', `[^${BETWEEN}]`);
+  return new RegExp(`^${text}$`, 'su');
+}
+
+/** Whether some text that begins so matches the pattern. */
+function matchesFrom(beginning: string, pattern: string): boolean {
+  const signs = Array.from(joined(...partsOf(pattern)));
+  let places = new Set([0]);
+  for (const character of beginning) {
+    const next = new Set<number>();
+    for (const from of places) {
+      let place = from;
+      // A `*` takes this character and all that follow, or none.
+      for (; signs[place] === '*'; place += 1) next.add(place);
+      if (signs[place] === character || (signs[place] === '?' && character !== BETWEEN)) next.add(place + 1);
+    }
+    places = next;
+  }
+  return places.size > 0;
+}

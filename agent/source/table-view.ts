@@ -1,0 +1,93 @@
+/**
+ * A table of the stream as the head office is to have it: without the columns that are left out, with those that are
+ * hashed, emptied or written as another type. Pure.
+ */
+import type { ColumnDescription, Value } from '../../shared/batch/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
+import { HASH_TYPE, TO_NULL, checkChoice } from '../values/column-rules.ts';
+import type { Convert } from '../values/column-rules.ts';
+import type { Selection } from './table-filter.ts';
+import { FIXED_TEXTS, fixedTextOf, isLeftOut } from './catalogue-facts.ts';
+import type { TableFacts } from './catalogue-facts.ts';
+import type { SourceColumn, SourceTable } from '../binlog/table-map.ts';
+
+interface ColumnView {
+  /** Its place in the stream's definition. */
+  readonly index: number;
+  readonly description: ColumnDescription;
+  /** Null: values stay as they are. */
+  readonly convert: Convert | null;
+}
+
+export interface TableView {
+  /** None: all that the table has is generated, and nothing of it is captured. */
+  readonly columns: readonly ColumnDescription[];
+  /** Places in the stream's definition of the columns that nothing is read of. */
+  readonly ignored: readonly number[];
+  /**
+   * Places in the stream's definition of the key's columns, in key order. Without a primary key the servers name the unique
+   * key that takes its place, if there is one [live]; none: a row is told from others by all that it holds.
+   */
+  readonly keys: readonly number[];
+  /** Columns of rows as they come to columns as they go. Null: they are the same. */
+  readonly pick: ((columns: readonly (readonly Value[])[]) => readonly (readonly Value[])[]) | null;
+}
+
+/** @throws TributaryError SOURCE_TABLE where a choice of columns takes a part of the key away, or all columns */
+export function viewTable(definition: SourceTable, facts: TableFacts, selection: Selection): TableView {
+  const { schema, name } = definition;
+  const table = tableText({ schema, name });
+  const views: ColumnView[] = [];
+  const ignored: number[] = [];
+  definition.columns.forEach((column, index) => {
+    const { key } = column;
+    const choice = selection.column(schema, name, column.name);
+    checkChoice(table, column, choice);
+    if (choice === 'omit' || (isLeftOut(facts, column.name) && key === undefined)) {
+      ignored.push(index);
+      return;
+    }
+    const { type, convert } = plainView(column, facts);
+    const chosen =
+      choice === 'hash'
+        ? { type: HASH_TYPE, convert: chain(convert, selection.hasher) }
+        : { type, convert: choice === 'null' ? TO_NULL : convert };
+    const description = { name: column.name, type: chosen.type, ...(key === undefined ? {} : { key }) };
+    views.push({ index, description, convert: chosen.convert });
+  });
+  if (views.length === 0 && definition.columns.some(column => selection.column(schema, name, column.name) !== null)) {
+    throw new TributaryError('SOURCE_TABLE', `table ${table}: none of its columns is captured`, {
+      hint: `Change tables.columns, or exclude it: tables.exclude: ["${table}"]`,
+    });
+  }
+  const asIs = ignored.length === 0 && views.every(view => view.convert === null);
+  return {
+    columns: views.map(view => view.description),
+    ignored,
+    keys: views
+      .filter(view => view.description.key !== undefined)
+      .sort((a, b) => (a.description.key ?? 0) - (b.description.key ?? 0))
+      .map(view => view.index),
+    pick: asIs
+      ? null
+      : columns =>
+          views.map(({ index, convert }) => (convert === null ? columns[index]! : columns[index]!.map(convert))),
+  };
+}
+
+function plainView(
+  column: SourceColumn,
+  facts: TableFacts,
+): { readonly type: string; readonly convert: Convert | null } {
+  const fixed = facts.fixedTexts.get(column.name);
+  // The catalogue may be newer than the row: then the column was really bytes, or something else altogether.
+  if (fixed === undefined || column.type !== `binary(${FIXED_TEXTS[fixed].bytes})`) {
+    return { type: column.type, convert: null };
+  }
+  return { type: FIXED_TEXTS[fixed].type, convert: fixedTextOf(fixed) };
+}
+
+function chain(first: Convert | null, { hash }: { readonly hash: Convert }): Convert {
+  return first === null ? hash : value => hash(first(value));
+}

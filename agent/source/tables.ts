@@ -1,0 +1,347 @@
+/**
+ * The branch's tables as its catalogue describes them now: for `check`, and for a snapshot, which reads rows by
+ * SELECT. Types come out in the same words as the binlog's table maps (table-map.ts), so that a row is the same
+ * whichever way it came.
+ */
+import { LONG_BYTES, LongBytes, LongText } from '../../shared/batch/long-value.ts';
+import type { ColumnDescription, TableDescription, Value } from '../../shared/batch/batch.ts';
+import { parseColumnType, wireKind } from '../../shared/batch/column-type.ts';
+import { quoteName } from '../../shared/database/sql.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
+import { readTypedJson, typedJsonSelect } from '../../shared/batch/typed-json.ts';
+import { CHARSETS, isBuiltIn } from '../values/charsets.ts';
+import type { ForeignCharset } from '../values/charsets.ts';
+import { HASH_TYPE, TO_NULL, checkChoice } from '../values/column-rules.ts';
+import type { Convert } from '../values/column-rules.ts';
+import { shortestFloat } from '../values/number-text.ts';
+import type { Selection } from './table-filter.ts';
+import type { Flavor, SourceConnection } from './connection.ts';
+import { FIXED_TEXTS, Facts, isFixedText, tableProblem } from './catalogue-facts.ts';
+import type { TableFacts } from './catalogue-facts.ts';
+import { capturedNames, rowsOfEach } from './table-names.ts';
+import type { CatalogueRow } from './table-names.ts';
+
+export interface CapturedColumn extends ColumnDescription {
+  /** The type by which a cell is read; another than `type` where the column is hashed. */
+  readonly read: string;
+  /** Of a text whose cell has the bytes as the server stores them; null: it comes in UTF-8, or is no text. */
+  readonly charset: string | null;
+  /** What becomes of a value once it is read; null: it stays. */
+  readonly convert: Convert | null;
+  /** SQL that yields the value as text (or as bytes) exactly. */
+  readonly select: string;
+  /** SQL by which rows are ordered and compared where this is a key column. */
+  readonly order: string;
+  /** SQL of what it is compared with to read on behind a row. */
+  readonly cursor: string;
+  /** SQL of a text or bytes that are the same where the value is. */
+  readonly bytes: string;
+}
+
+export interface CapturedTable extends TableDescription {
+  readonly columns: readonly CapturedColumn[];
+  /** Why it cannot be captured; null: it can. */
+  readonly problem: string | null;
+  /** Columns that are not captured though nobody chose so: MariaDB's generated ones. */
+  readonly leftOut: readonly string[];
+  readonly estimatedRows: number | null;
+  /** Storage engine, in lower case. */
+  readonly engine: string;
+}
+
+/** All captured base tables that have something to carry, or only the one that is named. Sorted by schema and name. */
+export async function readTables(
+  source: SourceConnection,
+  selection: Selection,
+  only?: { schema: string; name: string },
+): Promise<CapturedTable[]> {
+  const tables = await describeTables(source, selection, only);
+  return tables.filter(table => table.columns.length > 0 || table.leftOut.length === 0);
+}
+
+/** The same with those all of whose columns are left out: a MariaDB table of generated columns only. */
+export async function describeTables(
+  source: SourceConnection,
+  selection: Selection,
+  only?: { schema: string; name: string },
+): Promise<CapturedTable[]> {
+  const { flavor } = await source.identity();
+  const names = only === undefined ? await capturedNames(source, selection) : [only];
+  const facts = await Facts.read(source, names);
+  const tables = await rowsOfEach(
+    source,
+    names,
+    `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, TABLE_ROWS AS estimate, TABLE_TYPE AS type, LOWER(ENGINE) AS engine
+       FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')`,
+  );
+  const rowsOfColumns = await rowsOfEach(
+    source,
+    names,
+    `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, COLUMN_NAME AS name, DATA_TYPE AS base, COLUMN_TYPE AS full,
+            CHARACTER_MAXIMUM_LENGTH AS characters, CHARACTER_OCTET_LENGTH AS octets, NUMERIC_PRECISION AS digits, NUMERIC_SCALE AS scale,
+            DATETIME_PRECISION AS fraction, CHARACTER_SET_NAME AS charset, ORDINAL_POSITION AS place
+       FROM information_schema.COLUMNS WHERE TRUE`,
+  );
+  const columns = groupByTable(rowsOfColumns.sort((a, b) => Number(a['place']) - Number(b['place'])));
+  const placeOf = new Map(names.map((table, place) => [tableKey(table), place]));
+  const place = (row: CatalogueRow): number =>
+    placeOf.get(tableKey({ schema: row['ts'] ?? '', name: row['tn'] ?? '' })) ?? 0;
+  return tables
+    .sort((a, b) => place(a) - place(b))
+    .map(row => ({
+      schema: row['ts'] ?? '',
+      name: row['tn'] ?? '',
+      estimate: row['estimate'],
+      type: row['type'],
+      engine: row['engine'],
+    }))
+    .filter(table => selection.captures(table.schema, table.name))
+    .map(table => {
+      const rows = columns.get(tableKey(table)) ?? [];
+      const described = describe(table, rows, facts.of(table.schema, table.name), selection, flavor);
+      return { ...described, problem: tableProblem(table.type, table.engine) ?? described.problem };
+    });
+}
+
+function groupByTable(rows: readonly CatalogueRow[]): Map<string, CatalogueRow[]> {
+  return Map.groupBy(rows, row => tableKey({ schema: row['ts'] ?? '', name: row['tn'] ?? '' }));
+}
+
+function describe(
+  table: {
+    readonly schema: string;
+    readonly name: string;
+    readonly estimate: string | null | undefined;
+    readonly engine: string | null | undefined;
+  },
+  rows: readonly CatalogueRow[],
+  facts: TableFacts,
+  selection: Selection,
+  flavor: Flavor,
+): CapturedTable {
+  const { schema, name } = table;
+  let problem: string | null = null;
+  const columns: CapturedColumn[] = [];
+  for (const row of rows) {
+    const column = row['name'] ?? '';
+    const quoted = quoteName(column);
+    const place = facts.identity.indexOf(column) + 1;
+    const key = place === 0 ? {} : { key: place };
+    const choice = selection.column(schema, name, column);
+    if (facts.leftOut.has(column)) continue;
+    try {
+      if (choice === 'omit') {
+        checkChoice(tableText(table), { name: column, type: '', ...key }, choice);
+        continue;
+      }
+      const read = choice === 'bytes' ? bytesType(row) : wireType(row, flavor);
+      checkChoice(tableText(table), { name: column, type: read, ...key }, choice);
+      const charset = choice === 'bytes' ? row['charset']! : foreignCharset(row);
+      const sql = /^year\(2\)/i.test(row['full'] ?? '') ? wholeYear(quoted) : expressions(quoted, read, charset);
+      const convert = choice === 'null' ? TO_NULL : choice === 'hash' ? selection.hasher.hash : null;
+      const select = choice === 'null' ? 'NULL' : sql.select;
+      const type = choice === 'hash' ? HASH_TYPE : read;
+      columns.push({
+        name: column,
+        type,
+        ...key,
+        read,
+        charset,
+        convert,
+        select,
+        order: sql.order,
+        cursor: sql.cursor,
+        bytes: bytesOf(quoted, row),
+      });
+    } catch (error) {
+      problem = `column ${column} is ${row['full'] ?? ''}: ${error instanceof Error ? error.message : String(error)}`;
+      const read = row['full'] ?? '';
+      const sql = { select: quoted, order: quoted, cursor: quoted, bytes: quoted };
+      columns.push({ name: column, type: read, ...key, read, charset: null, convert: null, ...sql });
+    }
+  }
+  const { estimate = null } = table;
+  return {
+    schema,
+    name,
+    columns,
+    problem,
+    leftOut: [...facts.leftOut],
+    estimatedRows: estimate === null ? null : Number(estimate),
+    engine: table.engine ?? '',
+  };
+}
+
+const TEXT_TYPES = new Set(['char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext']);
+
+const BLOBS: Readonly<Record<string, string>> = {
+  tinytext: 'tinyblob',
+  text: 'blob',
+  mediumtext: 'mediumblob',
+  longtext: 'longblob',
+};
+
+/** The type of a text that is carried as the bytes of its own character set. @throws where it is no text */
+function bytesType(row: CatalogueRow): string {
+  const base = (row['base'] ?? '').toLowerCase();
+  if (!TEXT_TYPES.has(base)) throw new Error('only a text can be carried as bytes (tables.columns)');
+  return checked(BLOBS[base] ?? `varbinary(${row['octets'] ?? ''})`);
+}
+
+/** The character set of a text that is read as the server stores it, and decoded as the stream's is; null: UTF-8 comes. */
+function foreignCharset(row: CatalogueRow): string | null {
+  const charset = row['charset'] ?? '';
+  return TEXT_TYPES.has((row['base'] ?? '').toLowerCase()) && charset !== '' && !isBuiltIn(charset) ? charset : null;
+}
+
+const SUBTYPES_OF_GEOMETRY = new Set([
+  'geometry',
+  'point',
+  'linestring',
+  'polygon',
+  'multipoint',
+  'multilinestring',
+  'multipolygon',
+  'geomcollection',
+  'geometrycollection',
+]);
+
+/** A catalogue row's type in the words of the wire. @throws where the wire has no word for it */
+function wireType(row: CatalogueRow, flavor: Flavor): string {
+  const base = (row['base'] ?? '').toLowerCase();
+  const full = row['full'] ?? '';
+  const unsigned = /\bunsigned\b/i.test(full) ? ' unsigned' : '';
+  const length = row['characters'] ?? '0';
+  switch (base) {
+    case 'tinyint':
+    case 'smallint':
+    case 'mediumint':
+    case 'int':
+    case 'bigint':
+      return checked(`${base}${unsigned}`);
+    case 'decimal':
+      return checked(`decimal(${row['digits'] ?? ''},${row['scale'] ?? ''})`);
+    case 'bit':
+      return checked(`bit(${row['digits'] ?? ''})`);
+    case 'time':
+    case 'datetime':
+    case 'timestamp':
+      return checked(`${base}(${row['fraction'] ?? '0'})`);
+    case 'char':
+    case 'varchar':
+      return checked(`${base}(${length})`);
+    case 'tinytext':
+    case 'text':
+    case 'mediumtext':
+    case 'longtext':
+      return checked(textSizeFor(base, row['charset'] ?? ''));
+    case 'binary':
+    case 'varbinary':
+      return checked(`${base}(${length})`);
+    case 'enum':
+    case 'set':
+      return checked(full);
+    case 'vector': {
+      if (flavor === 'mysql') return checked(full.toLowerCase());
+      // MariaDB's binlog calls it what it is made of, four bytes a dimension, and does not say more.
+      return checked(`varbinary(${Number(/\((\d+)\)/.exec(full)?.[1] ?? NaN) * 4})`);
+    }
+    default:
+      if (isFixedText(base)) return FIXED_TEXTS[base].type;
+      if (!SUBTYPES_OF_GEOMETRY.has(base)) return checked(base);
+      // MariaDB takes geometries that MySQL refuses: they travel as the bytes that they are.
+      return flavor === 'mysql' ? 'geometry' : 'longblob';
+  }
+}
+
+const TEXT_SIZES = ['tinytext', 'text', 'mediumtext', 'longtext'] as const;
+
+/** One size up where the text may take more bytes in utf8mb4, which it has at the head office. */
+function textSizeFor(base: (typeof TEXT_SIZES)[number], charset: string): string {
+  const size = TEXT_SIZES.indexOf(base);
+  return !isBuiltIn(charset) || CHARSETS[charset].growsInUtf8 ? (TEXT_SIZES[size + 1] ?? 'longtext') : base;
+}
+
+function checked(type: string): string {
+  parseColumnType(type);
+  return type;
+}
+
+/** What string functions take of a column. */
+function bytesOf(quoted: string, row: CatalogueRow): string {
+  const base = (row['base'] ?? '').toLowerCase();
+  return SUBTYPES_OF_GEOMETRY.has(base) || base === 'vector' ? `HEX(${quoted})` : quoted;
+}
+
+/** `select`, `order` and `cursor` of a column. */
+function expressions(
+  quoted: string,
+  type: string,
+  charset: string | null,
+): { readonly select: string; readonly order: string; readonly cursor: string } {
+  if (charset !== null) {
+    // Two characters of such a set may be one in UTF-8: what is compared with must be the bytes themselves.
+    const bytes = `CAST(${quoted} AS BINARY)`;
+    return { select: bytes, order: quoted, cursor: bytes };
+  }
+  const same = (sql: string) => ({ select: sql, order: sql, cursor: sql });
+  switch (parseColumnType(type).base) {
+    case 'bit':
+      return same(`${quoted}+0`);
+    // The text of a FLOAT is rounded to six digits; as a double it is exact, in the list and in comparisons (−0 + 0 is 0).
+    case 'float':
+      return same(`${quoted}*1e0`);
+    // ENUM and SET sort by index but compare with text by text.
+    case 'enum':
+    case 'set':
+      return { ...same(`${quoted}+0`), select: quoted };
+    case 'json':
+      return { ...same(quoted), select: typedJsonSelect(quoted) };
+    default:
+      return same(quoted);
+  }
+}
+
+/** MariaDB's YEAR(2) holds a whole year, or nothing, which is 1900 to YEAR(), but prints two digits. */
+function wholeYear(quoted: string): { readonly select: string; readonly order: string; readonly cursor: string } {
+  const year = `IF(YEAR(${quoted}) = 1900, 0, YEAR(${quoted}))`;
+  return { select: year, order: year, cursor: year };
+}
+
+/** A converter from a cell's bytes to its wire value. @param charset by which the cell is decoded, where it is */
+export function cellReader(column: CapturedColumn, charset: ForeignCharset | null): (cell: Buffer | null) => Value {
+  const read = charset === null ? converterFor(column.read) : (cell: Buffer) => charset.decode(cell, 0, cell.length);
+  const { convert } = column;
+  if (convert === null) return cell => (cell === null ? null : read(cell));
+  return cell => convert(cell === null ? null : read(cell));
+}
+
+function converterFor(type: string): (cell: Buffer) => Value {
+  switch (wireKind(parseColumnType(type))) {
+    case 'integer':
+      return cell => {
+        const text = cell.toString('latin1');
+        const number = Number(text);
+        return Number.isSafeInteger(number) ? number : text;
+      };
+    case 'float':
+      return cell => signedZero(shortestFloat(Number(cell.toString('latin1'))));
+    case 'double':
+      return cell => signedZero(Number(cell.toString('latin1')));
+    case 'bytes':
+      return cell => (cell.length < LONG_BYTES ? cell.toString('base64') : new LongBytes(cell));
+    case 'decimal':
+    case 'temporal':
+      return cell => cell.toString('latin1');
+    case 'json':
+      return cell => readTypedJson(cell.toString('utf8'));
+    case 'text':
+      // The server converts text itself, so that it is UTF-8.
+      return cell => (cell.length < LONG_BYTES ? cell.toString('utf8') : new LongText(cell));
+  }
+}
+
+/** JSON has no −0. */
+function signedZero(number: number): Value {
+  return Object.is(number, -0) ? '-0' : number;
+}

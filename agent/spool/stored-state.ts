@@ -1,0 +1,160 @@
+/**
+ * What the spool keeps beside the batches: how far the binlog was taken, and how far a snapshot has come. Stored as
+ * JSON in the same transaction as the batch that reaches it, and validated when read: a spool file is input too.
+ */
+import * as z from 'zod';
+import type { SourceMark, Value } from '../../shared/batch/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import type { TableName } from '../../shared/table-name.ts';
+
+/** The last event group taken. On resuming it is read again and compared: another history shows there. */
+export interface LastGroup {
+  readonly gtid: string | null;
+  readonly file: string;
+  readonly startOffset: number;
+  readonly committedAt: string | null;
+  /** Commit time at the server where it was committed first; null: not told, or stored by an agent that did not ask. */
+  readonly originallyAt: string | null;
+  /** CRC32 over the group's events, hex. */
+  readonly fingerprint: string;
+  /** Executed GTIDs before the group: where to start to read it again. */
+  readonly gtidSetBefore: string;
+}
+
+/** The end of an event group: everything before it is in closed batches. */
+export interface Position {
+  readonly source: SourceMark;
+  readonly lastGroup: LastGroup | null;
+}
+
+export interface SnapshotTable extends TableName {
+  readonly state: 'waiting' | 'copying' | 'done';
+  /** Key of the last row copied, in key order; null: none yet. */
+  readonly lastKey: readonly Value[] | null;
+  readonly rows: number;
+  readonly estimatedRows: number | null;
+}
+
+export interface SnapshotProgress {
+  readonly id: string;
+  /** All tables of the branch, as when an epoch opens: the end marker sweeps every other table too. */
+  readonly whole: boolean;
+  /** Ids of the requests that it serves; done when it ends. */
+  readonly requests: readonly string[];
+  /** The start marker is in the spool. */
+  readonly started: boolean;
+  /** The end marker is in the spool. */
+  readonly finished: boolean;
+  readonly tables: readonly SnapshotTable[];
+  /** Tables for the next snapshot: changed by DDL, or asked for, while this one runs. */
+  readonly queued: readonly QueuedTable[];
+  /** The next snapshot is of all tables. */
+  readonly queuedWhole: boolean;
+  /** Ids of the requests that the next snapshot serves. */
+  readonly queuedRequests: readonly string[];
+  /**
+   * Since when rows at the head office are out of date until this snapshot ends, because a statement changed them
+   * without row events; ISO, null: they are not. The same for the next snapshot.
+   */
+  readonly staleSince: string | null;
+  readonly queuedStaleSince: string | null;
+  /** The rules by which tables were chosen when this was stored; null: not yet stored. */
+  readonly rules: StoredRules | null;
+  /** When an epoch was last begun because of an answer, and copies that it asked for were queued; ms since 1970. */
+  readonly askedEpochs: readonly number[];
+  readonly askedCopies: readonly number[];
+}
+
+/** `tables` of the configuration. */
+export interface StoredRules {
+  readonly include: readonly string[];
+  readonly exclude: readonly string[];
+  readonly map: Readonly<Record<string, string>>;
+  readonly columns: Readonly<Record<string, 'omit' | 'null' | 'hash' | 'bytes'>>;
+  /** Fingerprint of the key by which columns are hashed; '' where none is. */
+  readonly hashedBy: string;
+}
+
+/** A table that is to be copied. */
+export type QueuedTable = TableName;
+
+const positionSchema = z.object({
+  source: z.object({
+    server: z.string(),
+    gtidSet: z.string(),
+    file: z.string(),
+    offset: z.number(),
+    committedAt: z.string().nullable(),
+  }),
+  lastGroup: z
+    .object({
+      gtid: z.string().nullable(),
+      file: z.string(),
+      startOffset: z.number(),
+      committedAt: z.string().nullable(),
+      originallyAt: z.string().nullable().default(null),
+      fingerprint: z.string(),
+      gtidSetBefore: z.string(),
+    })
+    .nullable(),
+});
+
+const snapshotSchema = z.object({
+  id: z.string(),
+  whole: z.boolean(),
+  requests: z.array(z.string()),
+  started: z.boolean(),
+  finished: z.boolean(),
+  tables: z.array(
+    z.object({
+      schema: z.string(),
+      name: z.string(),
+      state: z.enum(['waiting', 'copying', 'done']),
+      lastKey: z.array(z.union([z.string(), z.number(), z.null()])).nullable(),
+      rows: z.number(),
+      estimatedRows: z.number().nullable(),
+    }),
+  ),
+  queued: z.array(z.object({ schema: z.string(), name: z.string() })),
+  queuedWhole: z.boolean(),
+  queuedRequests: z.array(z.string()).default([]),
+  staleSince: z.string().nullable().default(null),
+  queuedStaleSince: z.string().nullable().default(null),
+  rules: z
+    .object({
+      include: z.array(z.string()),
+      exclude: z.array(z.string()),
+      map: z.record(z.string(), z.string()),
+      columns: z.record(z.string(), z.enum(['omit', 'null', 'hash', 'bytes'])).default({}),
+      hashedBy: z.string().default(''),
+    })
+    .nullable()
+    .default(null),
+  askedEpochs: z.array(z.number()).default([]),
+  askedCopies: z.array(z.number()).default([]),
+});
+
+const requestsSchema = z.array(z.string());
+
+/** @throws TributaryError SPOOL_CORRUPT */
+export function readPosition(text: string): Position {
+  return stored('position', positionSchema, text);
+}
+
+/** @throws TributaryError SPOOL_CORRUPT */
+export function readSnapshot(text: string): SnapshotProgress {
+  return stored('snapshot progress', snapshotSchema, text);
+}
+
+/** @throws TributaryError SPOOL_CORRUPT */
+export function readRequests(text: string): string[] {
+  return stored('list of done requests', requestsSchema, text);
+}
+
+function stored<T>(what: string, schema: z.ZodType<T>, text: string): T {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (error) {
+    throw new TributaryError('SPOOL_CORRUPT', `The ${what} in the spool cannot be read.`, { cause: error });
+  }
+}

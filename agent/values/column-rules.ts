@@ -1,0 +1,104 @@
+/**
+ * What is done to a column at the branch, before anything of it reaches the spool: kept, left out, sent as NULL, hashed
+ * with a key, or, a text, sent as the bytes of its own character set. Pure.
+ *
+ * A hash is HMAC-SHA256 over the value as a batch would carry it, in hexadecimal: equal values of one key's branches
+ * have equal hashes, and nobody without the key can try values out.
+ */
+import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto';
+import type { Value } from '../../shared/batch/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { nameText, tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
+
+export const COLUMN_CHOICES = ['omit', 'null', 'hash', 'bytes'] as const;
+export type ColumnChoice = (typeof COLUMN_CHOICES)[number];
+
+/** Whether a column of this wire type can be carried as the bytes of its own character set. */
+export function isTextType(type: string): boolean {
+  return /^(?:var)?char\(|text$/.test(type);
+}
+
+/** What carries a text that has characters without Unicode. */
+export function bytesHint(table: TableName, column: string): string {
+  const pattern = `${tableText(table)}.${nameText(column)}`;
+  return `Or carry the column as the bytes that it holds: tables.columns: { "${pattern}": bytes }, and restart the agent.`;
+}
+
+/** The type of a hashed column. */
+export const HASH_TYPE = 'char(64)';
+/** What the key must have at least: as many characters as 128 bits take in hexadecimal. */
+export const LEAST_HASH_KEY = 32;
+
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+
+/** A value at the branch as the head office is to have it. */
+export type Convert = (value: Value) => Value;
+
+export const TO_NULL: Convert = () => null;
+
+/** The key by which columns are hashed, and what else needs to be hidden with it. */
+export class ColumnHasher {
+  readonly #key: Buffer;
+  readonly #sealingKey: Buffer;
+  /** Tells keys apart without telling them. */
+  readonly fingerprint: string;
+
+  constructor(key: string) {
+    this.#key = derive(key, 'values');
+    this.#sealingKey = derive(key, 'cursors');
+    this.fingerprint = derive(key, 'fingerprint').toString('hex', 0, 8);
+  }
+
+  readonly hash: Convert = value =>
+    value === null ? null : createHmac('sha256', this.#key).update(String(value)).digest('hex');
+
+  /** Values that only this key opens again: how far a snapshot is, where the key of its table is hashed. */
+  seal(values: readonly Value[]): Value[] {
+    const nonce = randomBytes(NONCE_BYTES);
+    const cipher = createCipheriv('aes-256-gcm', this.#sealingKey, nonce);
+    const text = Buffer.concat([cipher.update(JSON.stringify(values), 'utf8'), cipher.final()]);
+    return [Buffer.concat([nonce, cipher.getAuthTag(), text]).toString('base64')];
+  }
+
+  /** Null: sealed with another key, or not at all. */
+  open(sealed: readonly Value[]): Value[] | null {
+    const bytes = Buffer.from(String(sealed[0]), 'base64');
+    if (sealed.length !== 1 || bytes.length < NONCE_BYTES + TAG_BYTES) return null;
+    const decipher = createDecipheriv('aes-256-gcm', this.#sealingKey, bytes.subarray(0, NONCE_BYTES));
+    decipher.setAuthTag(bytes.subarray(NONCE_BYTES, NONCE_BYTES + TAG_BYTES));
+    try {
+      const text = Buffer.concat([decipher.update(bytes.subarray(NONCE_BYTES + TAG_BYTES)), decipher.final()]);
+      return JSON.parse(text.toString('utf8')) as Value[];
+    } catch {
+      return null;
+    }
+  }
+}
+
+function derive(key: string, purpose: string): Buffer {
+  return createHmac('sha256', key).update(`tributary/column-hash/${purpose}`).digest();
+}
+
+/** Where a choice cannot be: a key says which row it is, and a JSON text is not the same every time. */
+export function checkChoice(
+  table: string,
+  column: { readonly name: string; readonly type: string; readonly key?: number },
+  choice: ColumnChoice | null,
+): void {
+  const rule = choice === null ? null : faultOfChoice(column, choice);
+  if (rule !== null) {
+    throw new TributaryError('SOURCE_TABLE', `table ${table}: column ${column.name} ${rule}`, {
+      hint: `Change tables.columns for "${table}.${column.name}", or exclude the table.`,
+    });
+  }
+}
+
+function faultOfChoice(column: { readonly type: string; readonly key?: number }, choice: ColumnChoice): string | null {
+  if (column.key !== undefined && (choice === 'omit' || choice === 'null'))
+    return 'is part of the key: it can be hashed, not left out';
+  if (column.type === 'json' && choice === 'hash')
+    return 'is JSON, which has many texts for one value: it cannot be hashed';
+  return null;
+}

@@ -1,0 +1,305 @@
+/**
+ * A batch's columns as the JSON that they will be sent as: what stands between the brackets of each column's array, a comma
+ * behind each value. Most values of the stream come here from their bytes (value-writers.ts) without ever being a
+ * JavaScript value: no strings, no garbage, and JSON.stringify has nothing left to do.
+ *
+ * Invariant: between rows all columns of one JsonColumns hold the same number of values, each well-formed JSON in ASCII or
+ * UTF-8.
+ */
+import { isUtf8 } from 'node:buffer';
+import { assert } from '../../shared/errors.ts';
+import type { Value } from '../../shared/batch/batch.ts';
+import type { WrittenChange } from '../../shared/batch/encoder.ts';
+import type { LongValue } from '../../shared/batch/long-value.ts';
+
+/** Memory of closed batches kept for the next ones, over all tables. */
+const MOST_KEPT_BYTES = 8 * 1024 * 1024;
+/** A column begins with so much; every step is twice as much. */
+const LEAST_BYTES = 1024;
+/** Strings up to this length are looked at character by character. */
+const SHORT = 48;
+/** Above this a text's bytes are counted before room is made for it. */
+const LONG = 4096;
+/** Digits of a safe integer, its sign and a comma, with something to spare. */
+const NUMBER_ROOM = 24;
+
+const COMMA = 0x2c;
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const ZERO = 0x30;
+const MINUS = 0x2d;
+const BILLION = 1_000_000_000;
+
+/** Free memory by its size; most recently used last. */
+const kept = new Map<number, Buffer[]>();
+let keptBytes = 0;
+
+function take(size: number): Buffer {
+  const found = kept.get(size)?.pop();
+  if (found === undefined) return Buffer.allocUnsafeSlow(size);
+  keptBytes -= size;
+  return found;
+}
+
+function give(memory: Buffer): void {
+  if (keptBytes + memory.length > MOST_KEPT_BYTES) return;
+  keptBytes += memory.length;
+  const same = kept.get(memory.length);
+  if (same === undefined) kept.set(memory.length, [memory]);
+  else same.push(memory);
+}
+
+const NONE = Buffer.alloc(0);
+
+/** One column. Writers of values use its fields directly: they are capture's hottest code. */
+export class JsonColumn {
+  bytes: Buffer = NONE;
+  /** Where the next value begins. */
+  end = 0;
+  /** Bytes of 0x80 and above have been copied that nobody has checked to be UTF-8 yet. */
+  unchecked = false;
+  /** By the names that stand in `bytes`; null: none. */
+  long: Map<string, LongValue> | null = null;
+  longBytes = 0;
+
+  /** Makes room for so many bytes more. */
+  reserve(more: number): void {
+    const needed = this.end + more;
+    if (needed <= this.bytes.length) return;
+    let size = Math.max(LEAST_BYTES, this.bytes.length);
+    while (size < needed) size *= 2;
+    const larger = take(size);
+    this.bytes.copy(larger, 0, 0, this.end);
+    if (this.bytes.length > 0) give(this.bytes);
+    this.bytes = larger;
+  }
+
+  /** Too long to be copied: only its name stands among the JSON. */
+  putLong(value: LongValue): void {
+    (this.long ??= new Map()).set(value.name, value);
+    this.longBytes += value.bytes;
+    this.#putPlain(value.name, true);
+  }
+
+  putNull(): void {
+    this.reserve(5);
+    const { bytes, end } = this;
+    bytes[end] = 0x6e;
+    bytes[end + 1] = 0x75;
+    bytes[end + 2] = 0x6c;
+    bytes[end + 3] = 0x6c;
+    bytes[end + 4] = COMMA;
+    this.end = end + 5;
+  }
+
+  putNumber(value: number): void {
+    if (!Number.isSafeInteger(value)) {
+      // JSON has no other numbers: as null it would be a wrong value that nobody notices.
+      if (!Number.isFinite(value)) throw new RangeError(`${value} is no number that a batch can carry`);
+      this.#putPlain(String(value), false);
+      return;
+    }
+    this.reserve(NUMBER_ROOM);
+    const { bytes } = this;
+    let at = this.end;
+    let rest = value;
+    if (rest < 0) {
+      bytes[at++] = MINUS;
+      rest = -rest;
+    }
+    at = putInteger(bytes, at, rest);
+    bytes[at] = COMMA;
+    this.end = at + 1;
+  }
+
+  putText(text: string): void {
+    if (text.length <= SHORT && this.#putShort(text)) return;
+    const json = JSON.stringify(text);
+    this.reserve(1 + (json.length > LONG ? Buffer.byteLength(json) : 3 * json.length));
+    const end = this.end + this.bytes.write(json, this.end);
+    this.bytes[end] = COMMA;
+    this.end = end + 1;
+  }
+
+  /** A text of ASCII in which nothing has to be escaped, such as base64. */
+  putPlainText(text: string): void {
+    this.#putPlain(text, true);
+  }
+
+  put(value: Value): void {
+    if (value === null) this.putNull();
+    else if (typeof value === 'number') this.putNumber(value);
+    else if (typeof value === 'string') this.putText(value);
+    else this.putLong(value);
+  }
+
+  #putPlain(text: string, quoted: boolean): void {
+    this.reserve(text.length + 3);
+    const { bytes } = this;
+    let at = this.end;
+    if (quoted) bytes[at++] = QUOTE;
+    at += bytes.write(text, at, 'latin1');
+    if (quoted) bytes[at++] = QUOTE;
+    bytes[at] = COMMA;
+    this.end = at + 1;
+  }
+
+  /** False: it holds what has to be escaped or encoded, and nothing was written. */
+  #putShort(text: string): boolean {
+    this.reserve(text.length + 3);
+    const { bytes } = this;
+    let at = this.end;
+    bytes[at++] = QUOTE;
+    for (let i = 0; i < text.length; i++) {
+      const code = text.charCodeAt(i);
+      if (code < 0x20 || code >= 0x7f || code === QUOTE || code === BACKSLASH) return false;
+      bytes[at++] = code;
+    }
+    bytes[at] = QUOTE;
+    bytes[at + 1] = COMMA;
+    this.end = at + 2;
+    return true;
+  }
+
+  /** Where the value that begins there ends, its comma included. */
+  valueEnd(start: number): number {
+    const { bytes } = this;
+    let at = start;
+    if (bytes[at] === QUOTE) {
+      at += 1;
+      while (bytes[at] !== QUOTE) at += bytes[at] === BACKSLASH ? 2 : 1;
+    }
+    while (bytes[at] !== COMMA) at += 1;
+    return at + 1;
+  }
+
+  /** Gives its memory back. */
+  clear(): void {
+    if (this.bytes.length > 0) give(this.bytes);
+    this.bytes = NONE;
+    this.end = 0;
+    this.unchecked = false;
+    this.long = null;
+    this.longBytes = 0;
+  }
+}
+
+/** Writes a safe integer ≥ 0 in decimal; there must be room for it. Returns where it ends. */
+export function putInteger(bytes: Buffer, at: number, value: number): number {
+  if (value < BILLION) return putSmall(bytes, at, value);
+  const billions = Math.floor(value / BILLION);
+  return putDigits(bytes, putSmall(bytes, at, billions), value - billions * BILLION, 9);
+}
+
+/** The same below 10⁹. */
+function putSmall(bytes: Buffer, at: number, value: number): number {
+  let width = 1;
+  for (let limit = 10; value >= limit; limit *= 10) width += 1;
+  return putDigits(bytes, at, value, width);
+}
+
+/** Writes exactly `width` digits (at most nine), zeros first. Returns where they end. */
+export function putDigits(bytes: Buffer, at: number, value: number, width: number): number {
+  let rest = value;
+  for (let place = at + width - 1; place >= at; place--) {
+    const tens = (rest / 10) | 0;
+    bytes[place] = ZERO + rest - tens * 10;
+    rest = tens;
+  }
+  return at + width;
+}
+
+/** Rows of one table, column by column. */
+export class JsonColumns {
+  readonly columns: readonly JsonColumn[];
+  readonly #marks: number[];
+  #rows = 0;
+
+  constructor(count: number) {
+    this.columns = Array.from({ length: count }, () => new JsonColumn());
+    this.#marks = this.columns.map(() => 0);
+  }
+
+  get rows(): number {
+    return this.#rows;
+  }
+
+  get bytes(): number {
+    let sum = 0;
+    for (let c = 0; c < this.columns.length; c++) sum += this.columns[c]!.end + this.columns[c]!.longBytes;
+    return sum;
+  }
+
+  /** @param values values[c][r] */
+  append(rows: number, values: readonly (readonly Value[])[]): void {
+    assert(values.length === this.columns.length, 'rows have other columns than their table');
+    for (let c = 0; c < this.columns.length; c++) {
+      const column = this.columns[c]!;
+      const from = values[c]!;
+      for (let r = 0; r < rows; r++) column.put(from[r]!);
+    }
+    this.#rows += rows;
+  }
+
+  /** Somebody is about to write rows to the columns: until they are kept they can be taken back. */
+  begin(): void {
+    for (let c = 0; c < this.columns.length; c++) this.#marks[c] = this.columns[c]!.end;
+  }
+
+  /** What was written since `begin` is so many rows. */
+  keep(rows: number): void {
+    this.#rows += rows;
+  }
+
+  /** What was written since `begin` never was. */
+  undo(): void {
+    this.columns.forEach((column, c) => {
+      column.end = this.#marks[c]!;
+      column.unchecked = false;
+    });
+  }
+
+  /** Whether everything that was copied unchecked since `begin` is UTF-8. */
+  check(): boolean {
+    for (let c = 0; c < this.columns.length; c++) {
+      const column = this.columns[c]!;
+      if (!column.unchecked) continue;
+      if (!isUtf8(column.bytes.subarray(this.#marks[c], column.end))) return false;
+      column.unchecked = false;
+    }
+    return true;
+  }
+
+  /**
+   * The columns' JSON without its brackets, and without the dropped rows, which are gone from here too. Valid until the
+   * next change.
+   */
+  without(dropped: ReadonlySet<number>): Pick<WrittenChange, 'rows' | 'json' | 'long'> {
+    if (dropped.size > 0) for (const column of this.columns) this.#drop(column, dropped);
+    this.#rows -= dropped.size;
+    const json = this.columns.map(({ bytes, end }) => bytes.subarray(0, Math.max(0, end - 1)));
+    const long = new Map(this.columns.flatMap(column => [...(column.long ?? [])]));
+    return { rows: this.#rows, json, long };
+  }
+
+  /** Closes the gaps that the dropped rows leave. */
+  #drop(column: JsonColumn, dropped: ReadonlySet<number>): void {
+    const { bytes } = column;
+    let to = 0;
+    let from = 0;
+    for (let row = 0; row < this.#rows; row++) {
+      const end = column.valueEnd(from);
+      if (!dropped.has(row)) {
+        if (to !== from) bytes.copyWithin(to, from, end);
+        to += end - from;
+      }
+      from = end;
+    }
+    column.end = to;
+  }
+
+  clear(): void {
+    for (const column of this.columns) column.clear();
+    this.#rows = 0;
+  }
+}

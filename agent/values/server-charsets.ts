@@ -1,0 +1,212 @@
+/**
+ * Character sets beyond those of charsets.ts, decoded by tables that the branch's own server makes: it is asked what each
+ * of a set's codes is in utf8mb4. So text is converted as that server converts it, whatever version it is.
+ *
+ * Invariant: a code that the server has no character for (it would print '?') is no text: decoding throws, nothing is
+ * replaced. Tables are loaded before the stream is read; a set that first shows in the stream ends it with an error that
+ * is tried again, with the set's table loaded then.
+ *
+ * Bounds: about 65,536 texts a multi-byte set; only sets that the branch's tables use are loaded.
+ */
+import { UndecodableText, charsetOfCollation, isBuiltIn } from './charsets.ts';
+import type { Charset, ForeignCharset } from './charsets.ts';
+import { LookAgain } from '../binlog-restart.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import { rowsOfEach } from '../source/table-names.ts';
+import type { CatalogueSource } from '../source/table-names.ts';
+
+/** What the tables are read through; a SourceConnection is one. */
+export type CharsetSource = CatalogueSource;
+
+/** Where a code begins: what the server prints for what it cannot convert. */
+const UNKNOWN = '3F';
+const HEX_DIGITS = Array.from({ length: 16 }, (_, digit) => `SELECT '${digit.toString(16).toUpperCase()}' AS d`).join(
+  ' UNION ALL ',
+);
+/** GB18030 beyond the Basic Multilingual Plane is linear: its code 0x90308130 is U+10000. */
+const GB18030_PLANES = 189_000;
+/** Where a set's four-byte codes of the Basic Multilingual Plane end, counted as GB18030 counts. */
+const GB18030_BMP = 50_400;
+const NAME = /^[a-z0-9_]+$/;
+
+/** A set's codes as texts, by length in bytes. */
+interface CodeTable {
+  readonly single: readonly (string | undefined)[];
+  readonly double: ReadonlyMap<number, string>;
+  readonly triple: ReadonlyMap<number, string>;
+  /** By GB18030's linear number. */
+  readonly quadruple: ReadonlyMap<number, string> | null;
+}
+
+export class ServerCharsets {
+  readonly #mariadb: boolean;
+  readonly #collations: ReadonlyMap<number, string>;
+  readonly #maxBytes: ReadonlyMap<string, number>;
+  readonly #loaded = new Map<string, ForeignCharset>();
+  readonly #wanted = new Set<string>();
+
+  private constructor(
+    mariadb: boolean,
+    collations: ReadonlyMap<number, string> = new Map(),
+    maxBytes: ReadonlyMap<string, number> = new Map(),
+  ) {
+    this.#mariadb = mariadb;
+    this.#collations = collations;
+    this.#maxBytes = maxBytes;
+  }
+
+  /** Knows only the sets of charsets.ts. */
+  static builtIn(mariadb: boolean): ServerCharsets {
+    return new ServerCharsets(mariadb);
+  }
+
+  /** Asks the server which sets and collations it has. */
+  static async read(source: CharsetSource, mariadb: boolean): Promise<ServerCharsets> {
+    const sets = await source.rows(
+      'SELECT CHARACTER_SET_NAME AS name, MAXLEN AS bytes FROM information_schema.CHARACTER_SETS',
+    );
+    const collations = await source.rows(
+      `SELECT ID AS id, CHARACTER_SET_NAME AS name FROM information_schema.${mariadb ? 'COLLATION_CHARACTER_SET_APPLICABILITY' : 'COLLATIONS'}`,
+    );
+    return new ServerCharsets(
+      mariadb,
+      new Map(collations.map(row => [Number(row['id']), row['name'] ?? ''])),
+      new Map(sets.map(row => [row['name'] ?? '', Number(row['bytes'])])),
+    );
+  }
+
+  /**
+   * The set of a collation; null: the server does not know it either.
+   * @throws LookAgain where its table must be loaded first
+   */
+  ofCollation(id: number): Charset | ForeignCharset | null {
+    const builtIn = charsetOfCollation(id, this.#mariadb);
+    if (builtIn !== null) return builtIn;
+    const name = this.#collations.get(id);
+    if (name === undefined) return null;
+    if (isBuiltIn(name)) return name;
+    const loaded = this.#loaded.get(name);
+    if (loaded !== undefined) return loaded;
+    this.#wanted.add(name);
+    throw new LookAgain(`the character set ${name} appears: its table is read from the server`);
+  }
+
+  /** A set by its name; null: not loaded. */
+  named(name: string): ForeignCharset | null {
+    return this.#loaded.get(name) ?? null;
+  }
+
+  /** Loads those that these tables use, and those that the stream has met. */
+  async loadUsed(source: CharsetSource, tables: readonly TableName[]): Promise<void> {
+    const used = await rowsOfEach(
+      source,
+      tables,
+      `SELECT DISTINCT CHARACTER_SET_NAME AS name FROM information_schema.COLUMNS
+        WHERE CHARACTER_SET_NAME IS NOT NULL`,
+    );
+    await this.load(
+      source,
+      used.map(row => row['name'] ?? ''),
+    );
+  }
+
+  /** Loads those of the sets that are not built in, once. */
+  async load(source: CharsetSource, names: Iterable<string>): Promise<void> {
+    for (const name of new Set([...names, ...this.#wanted])) {
+      const maxBytes = this.#maxBytes.get(name);
+      if (maxBytes === undefined || this.#loaded.has(name) || !NAME.test(name)) continue;
+      const table = await readTable(source, name, maxBytes);
+      this.#loaded.set(name, { name, maxBytes, growsInUtf8: true, decode: decoderOf(name, table) });
+      this.#wanted.delete(name);
+    }
+  }
+}
+
+async function readTable(source: CharsetSource, name: string, maxBytes: number): Promise<CodeTable> {
+  const single: (string | undefined)[] = [];
+  for (const [code, text] of await readCodes(source, name, '', 1, '')) single[code] = text;
+  const double = maxBytes < 2 ? new Map<number, string>() : await readCodes(source, name, '', 2, `h0.d >= '8'`);
+  const triple =
+    maxBytes === 3 ? await readCodes(source, name, '8F', 2, `h0.d >= 'A' AND h2.d >= 'A'`) : new Map<number, string>();
+  const quadruple = maxBytes === 4 ? await readGb18030(source, name) : null;
+  return { single, double, triple, quadruple };
+}
+
+/** Codes of `bytes` bytes behind a prefix, those that the server has a character for. */
+async function readCodes(
+  source: CharsetSource,
+  charset: string,
+  prefix: string,
+  bytes: 1 | 2,
+  where: string,
+): Promise<Map<number, string>> {
+  const digits = Array.from({ length: bytes * 2 }, (_, i) => `h${i}`);
+  const code = `CONCAT(${digits.map(digit => `${digit}.d`).join(', ')})`;
+  return convert(
+    source,
+    charset,
+    `SELECT CONV(${code}, 16, 10) AS code, CONCAT('${prefix}', ${code}) AS bytes
+       FROM ${digits.map(digit => `(${HEX_DIGITS}) ${digit}`).join(', ')}${where === '' ? '' : ` WHERE ${where}`}`,
+  );
+}
+
+/** GB18030's codes of four bytes in the Basic Multilingual Plane, by their linear number. */
+async function readGb18030(source: CharsetSource, charset: string): Promise<Map<number, string>> {
+  const tens = Array.from({ length: 10 }, (_, i) => `SELECT ${i} AS d`).join(' UNION ALL ');
+  const number = 'a.d * 10000 + b.d * 1000 + c.d * 100 + e.d * 10 + f.d';
+  return convert(
+    source,
+    charset,
+    `SELECT n AS code, CONCAT(HEX(0x81 + n DIV 12600), HEX(0x30 + n DIV 1260 MOD 10), HEX(0x81 + n DIV 10 MOD 126),
+            HEX(0x30 + n MOD 10)) AS bytes
+       FROM (SELECT ${number} AS n FROM ${['a', 'b', 'c', 'e', 'f'].map(name => `(${tens}) ${name}`).join(', ')}) numbers
+      WHERE n < ${GB18030_BMP}`,
+  );
+}
+
+async function convert(source: CharsetSource, charset: string, codes: string): Promise<Map<number, string>> {
+  const rows = await source.rows(
+    `SELECT code, bytes, text FROM (SELECT code, bytes, HEX(CONVERT(CONVERT(UNHEX(bytes) USING ${charset}) USING utf8mb4)) AS text
+       FROM (${codes}) codes) converted
+      WHERE text <> '' AND (text NOT LIKE '${UNKNOWN}%' OR bytes = '${UNKNOWN}')`,
+  );
+  return new Map(rows.map(row => [Number(row['code']), Buffer.from(row['text'] ?? '', 'hex').toString('utf8')]));
+}
+
+function decoderOf(name: string, table: CodeTable): (bytes: Buffer, start: number, end: number) => string {
+  const { single, double, triple, quadruple } = table;
+  return (bytes, start, end) => {
+    let text = '';
+    let at = start;
+    while (at < end) {
+      const first = bytes[at]!;
+      let part = single[first];
+      let length = 1;
+      if (part === undefined && at + 1 < end) {
+        part = double.get(first * 256 + bytes[at + 1]!);
+        length = 2;
+      }
+      if (part === undefined && first === 0x8f && at + 2 < end) {
+        part = triple.get(bytes[at + 1]! * 256 + bytes[at + 2]!);
+        length = 3;
+      }
+      if (part === undefined && quadruple !== null && at + 3 < end) {
+        part = gb18030(quadruple, bytes, at);
+        length = 4;
+      }
+      if (part === undefined) throw new UndecodableText(name, bytes.subarray(at, end));
+      text += part;
+      at += length;
+    }
+    return text;
+  };
+}
+
+function gb18030(table: ReadonlyMap<number, string>, bytes: Buffer, at: number): string | undefined {
+  const [a, b, c, d] = [bytes[at]! - 0x81, bytes[at + 1]! - 0x30, bytes[at + 2]! - 0x81, bytes[at + 3]! - 0x30];
+  if (a < 0 || b < 0 || b > 9 || c < 0 || c > 125 || d < 0 || d > 9) return undefined;
+  const linear = ((a * 10 + b) * 126 + c) * 10 + d;
+  const point = linear - GB18030_PLANES + 0x10000;
+  if (linear < GB18030_PLANES) return table.get(linear);
+  return point <= 0x10ffff ? String.fromCodePoint(point) : undefined;
+}

@@ -1,0 +1,395 @@
+/**
+ * One decoder a column type: takes a value's bytes at the cursor, moves the cursor behind them, returns the wire value.
+ *
+ * This is capture's hottest code. Decoders are closures made once a table definition; they index the buffer themselves
+ * instead of calling its methods and allocate nothing but the values. A read past the buffer's end gives nonsense and not
+ * an exception: the caller checks after each row that the cursor has not passed the end, and hands nothing over before.
+ */
+import type { Value } from '../../shared/batch/batch.ts';
+import { LONG_BYTES } from '../../shared/batch/long-value.ts';
+import { EMPTY_MEMBER_KEY, UndecodableText, longDecoder, textDecoder } from './charsets.ts';
+import type { ColumnLayout } from './column-layout.ts';
+import { compressedDecoder, compressedPrefix, isCompressed } from './compressed-column.ts';
+import { jsonText } from './json-binary.ts';
+import { decimalSize, decimalText, shortestFloat } from './number-text.ts';
+import { epochSeconds, fractionBytes, fractionText, packedDate, packedDatetime, packedTime } from './temporal.ts';
+import { TYPE } from './type-codes.ts';
+
+/** Where the next value begins. One object for all decoders of a table. */
+export interface Cursor {
+  at: number;
+}
+
+export type Decoder = (bytes: Buffer) => Value;
+
+/** Steps over a value without reading it. */
+export type Skipper = (bytes: Buffer) => void;
+
+const MAX_HIGH = 0x200000;
+
+function signed64(high: number, low: number): Value {
+  // Within ±2^53 the sum is exact; a high word of −2^21 is below it by its low word.
+  if (high < MAX_HIGH && (high > -MAX_HIGH || (high === -MAX_HIGH && low > 0))) return high * 0x100000000 + low;
+  return ((BigInt(high) << 32n) | BigInt(low)).toString();
+}
+
+function unsigned64(high: number, low: number): Value {
+  if (high < MAX_HIGH) return high * 0x100000000 + low;
+  return ((BigInt(high) << 32n) | BigInt(low)).toString();
+}
+
+function u32(bytes: Buffer, at: number): number {
+  return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
+}
+
+/** Big-endian number of up to six bytes. */
+export function bigEndian(bytes: Buffer, at: number, width: number): number {
+  let value = 0;
+  for (let i = 0; i < width; i++) value = value * 256 + bytes[at + i]!;
+  return value;
+}
+
+/** Little-endian number of up to four bytes. */
+export function littleEndian(bytes: Buffer, at: number, width: number): number {
+  let value = 0;
+  for (let i = width - 1; i >= 0; i--) value = value * 256 + bytes[at + i]!;
+  return value;
+}
+
+function integerDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
+  const { unsigned } = layout;
+  switch (layout.code) {
+    case TYPE.tiny:
+      return unsigned ? bytes => bytes[cursor.at++]! : bytes => (bytes[cursor.at++]! << 24) >> 24;
+    case TYPE.short:
+      return bytes => {
+        const at = cursor.at;
+        cursor.at = at + 2;
+        const value = bytes[at]! | (bytes[at + 1]! << 8);
+        return unsigned ? value : (value << 16) >> 16;
+      };
+    case TYPE.int24:
+      return bytes => {
+        const at = cursor.at;
+        cursor.at = at + 3;
+        const value = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16);
+        return unsigned ? value : (value << 8) >> 8;
+      };
+    case TYPE.long:
+      return bytes => {
+        const at = cursor.at;
+        cursor.at = at + 4;
+        const value = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
+        return unsigned ? value >>> 0 : value;
+      };
+    default:
+      return bytes => {
+        const at = cursor.at;
+        cursor.at = at + 8;
+        const low = u32(bytes, at);
+        const high = u32(bytes, at + 4);
+        return unsigned ? unsigned64(high, low) : signed64(high | 0, low);
+      };
+  }
+}
+
+function bitDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
+  const width = (layout.meta + 7) >> 3;
+  return bytes => {
+    const at = cursor.at;
+    cursor.at = at + width;
+    if (width <= 6) return bigEndian(bytes, at, width);
+    return unsigned64(bigEndian(bytes, at, width - 4), bigEndian(bytes, at + width - 4, 4));
+  };
+}
+
+function floatDecoder(cursor: Cursor): Decoder {
+  const bits = new Uint32Array(1);
+  const single = new Float32Array(bits.buffer);
+  return bytes => {
+    bits[0] = u32(bytes, cursor.at);
+    cursor.at += 4;
+    const value = single[0]!;
+    return Object.is(value, -0) ? '-0' : shortestFloat(value);
+  };
+}
+
+function doubleDecoder(cursor: Cursor): Decoder {
+  const bits = new Uint32Array(2);
+  const double = new Float64Array(bits.buffer);
+  return bytes => {
+    const at = cursor.at;
+    cursor.at = at + 8;
+    bits[0] = u32(bytes, at);
+    bits[1] = u32(bytes, at + 4);
+    const value = double[0]!;
+    return Object.is(value, -0) ? '-0' : value;
+  };
+}
+
+function decimalDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
+  const precision = layout.meta >> 8;
+  const scale = layout.meta & 0xff;
+  const width = decimalSize(precision, scale);
+  const whole = precision - scale;
+  const wholeWidth = decimalSize(whole, 0);
+  if (whole < 1 || whole > 9 || scale > 9) {
+    return bytes => {
+      const at = cursor.at;
+      cursor.at = at + width;
+      return decimalText(bytes, at, precision, scale);
+    };
+  }
+  // Amounts of money: one group before the point and at most one behind it.
+  const signBit = 2 ** (8 * wholeWidth - 1);
+  const tenToScale = 10 ** scale;
+  const fractionWidth = width - wholeWidth;
+  return bytes => {
+    const at = cursor.at;
+    cursor.at = at + width;
+    let units = bigEndian(bytes, at, wholeWidth) - signBit;
+    let fraction = bigEndian(bytes, at + wholeWidth, fractionWidth);
+    let sign = '';
+    if (units < 0) {
+      sign = '-';
+      units = -units - 1;
+      fraction = 2 ** (8 * fractionWidth) - 1 - fraction;
+    }
+    if (scale === 0) return sign + String(units);
+    return `${sign}${units}.${String(tenToScale + fraction).slice(1)}`;
+  };
+}
+
+const FIRST_SECOND = '1970-01-01 00:00:00';
+
+function temporalDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
+  const digits = layout.meta;
+  const extra = fractionBytes(digits);
+  switch (layout.code) {
+    case TYPE.date:
+    case TYPE.newDate:
+      return bytes => {
+        const at = cursor.at;
+        cursor.at = at + 3;
+        return packedDate(bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16));
+      };
+    case TYPE.datetime2:
+      return bytes => {
+        const at = cursor.at;
+        cursor.at = at + 5 + extra;
+        const text = packedDatetime(bigEndian(bytes, at, 5) - 0x8000000000);
+        return extra === 0 ? text : text + fractionText(bigEndian(bytes, at + 5, extra), digits);
+      };
+    case TYPE.timestamp2:
+      return bytes => {
+        const at = cursor.at;
+        cursor.at = at + 4 + extra;
+        const seconds = bigEndian(bytes, at, 4);
+        if (extra === 0) return epochSeconds(seconds);
+        const fraction = bigEndian(bytes, at + 4, extra);
+        // MariaDB has time stamps in the first second of 1970, too; only the very first moment is the zero time stamp.
+        const text = seconds === 0 && fraction > 0 ? FIRST_SECOND : epochSeconds(seconds);
+        return text + fractionText(fraction, digits);
+      };
+    default: {
+      // TIME: whole and fraction are one big-endian number around an offset, so that negative ones sort first.
+      const unit = 2 ** (8 * extra);
+      const offset = 0x800000 * unit;
+      return bytes => {
+        const at = cursor.at;
+        cursor.at = at + 3 + extra;
+        const value = bigEndian(bytes, at, 3 + extra) - offset;
+        const magnitude = Math.abs(value);
+        const fraction = magnitude % unit;
+        const text = packedTime((magnitude - fraction) / unit) + fractionText(fraction, digits);
+        return value < 0 ? `-${text}` : text;
+      };
+    }
+  }
+}
+
+/** CHAR, VARCHAR, BINARY, VARBINARY: a length of one or two bytes, by the longest value that fits the column. */
+function stringDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
+  const wide = layout.meta > 255;
+  const padded = layout.code === TYPE.string && layout.charset === 'binary';
+  const decode = padded ? paddedDecoder(layout.meta) : textDecoder(layout.charset);
+  return bytes => {
+    let at = cursor.at;
+    const length = wide ? bytes[at]! | (bytes[at + 1]! << 8) : bytes[at]!;
+    at += wide ? 2 : 1;
+    cursor.at = at + length;
+    return decode(bytes, at, at + length);
+  };
+}
+
+/** BINARY(n): the binlog strips trailing zero bytes; they belong to the value. */
+function paddedDecoder(width: number): (bytes: Buffer, start: number, end: number) => string {
+  return (bytes, start, end) => {
+    if (end - start === width) return bytes.toString('base64', start, end);
+    const whole = Buffer.alloc(width);
+    bytes.copy(whole, 0, start, end);
+    return whole.toString('base64');
+  };
+}
+
+function blobDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
+  const width = layout.meta;
+  const decode = textDecoder(layout.charset);
+  const decodeLong = longDecoder(layout.charset) ?? decode;
+  return bytes => {
+    const start = cursor.at + width;
+    const end = start + littleEndian(bytes, cursor.at, width);
+    cursor.at = end;
+    return end - start < LONG_BYTES || end > bytes.length ? decode(bytes, start, end) : decodeLong(bytes, start, end);
+  };
+}
+
+function jsonDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
+  const width = layout.meta;
+  return bytes => {
+    const start = cursor.at + width;
+    const end = start + littleEndian(bytes, cursor.at, width);
+    cursor.at = end;
+    return jsonText(bytes.subarray(start, end));
+  };
+}
+
+function enumDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
+  const width = layout.meta;
+  // 0 is what the server stores for a value that was none of the members, and prints as ''.
+  const texts = ['', ...layout.members];
+  return bytes => {
+    const index = littleEndian(bytes, cursor.at, width);
+    cursor.at += width;
+    const text = texts[index];
+    if (index === 0 && layout.refusesErrorValue === true)
+      throw new UndecodableText(EMPTY_MEMBER_KEY, bytes.subarray(0, 0));
+    if (text === undefined) throw new RangeError(`ENUM index ${index} is beyond its ${layout.members.length} members`);
+    return text;
+  };
+}
+
+function setDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
+  const width = layout.meta;
+  const { members } = layout;
+  const known = new Map<number, string>();
+  return bytes => {
+    const low = littleEndian(bytes, cursor.at, Math.min(width, 4));
+    const high = width > 4 ? littleEndian(bytes, cursor.at + 4, width - 4) : 0;
+    cursor.at += width;
+    const bits = high === 0 ? known.get(low) : undefined;
+    if (bits !== undefined) return bits;
+    const chosen: string[] = [];
+    for (let i = 0; i < width * 8; i++) {
+      if (((i < 32 ? low >>> i : high >>> (i - 32)) & 1) === 0) continue;
+      const member = members[i];
+      if (member === undefined) throw new RangeError(`SET bit ${i} is beyond its ${members.length} members`);
+      chosen.push(member);
+    }
+    const text = chosen.join(',');
+    if (high === 0 && known.size < 256) known.set(low, text);
+    return text;
+  };
+}
+
+/** The decoder of a column. `layout` must have a wire type (column-layout.ts). */
+export function decoderOf(layout: ColumnLayout, cursor: Cursor): Decoder {
+  switch (layout.code) {
+    case TYPE.tiny:
+    case TYPE.short:
+    case TYPE.int24:
+    case TYPE.long:
+    case TYPE.longlong:
+      return integerDecoder(layout, cursor);
+    case TYPE.bit:
+      return bitDecoder(layout, cursor);
+    case TYPE.year:
+      return bytes => {
+        const value = bytes[cursor.at++]!;
+        return value === 0 ? 0 : 1900 + value;
+      };
+    case TYPE.float:
+      return floatDecoder(cursor);
+    case TYPE.double:
+      return doubleDecoder(cursor);
+    case TYPE.decimal:
+      return decimalDecoder(layout, cursor);
+    case TYPE.date:
+    case TYPE.newDate:
+    case TYPE.time2:
+    case TYPE.datetime2:
+    case TYPE.timestamp2:
+      return temporalDecoder(layout, cursor);
+    case TYPE.string:
+    case TYPE.varchar:
+      return stringDecoder(layout, cursor);
+    case TYPE.enum:
+      return enumDecoder(layout, cursor);
+    case TYPE.set:
+      return setDecoder(layout, cursor);
+    case TYPE.json:
+      return jsonDecoder(layout, cursor);
+    case TYPE.varcharCompressed:
+    case TYPE.blobCompressed:
+      return compressedDecoder(layout, cursor);
+    default:
+      return blobDecoder(layout, cursor);
+  }
+}
+
+/** Bytes of a type whose values all have the same length; null for the others. */
+function fixedWidth(layout: ColumnLayout): number | null {
+  const { code, meta } = layout;
+  switch (code) {
+    case TYPE.tiny:
+    case TYPE.year:
+      return 1;
+    case TYPE.short:
+      return 2;
+    case TYPE.int24:
+    case TYPE.date:
+    case TYPE.newDate:
+      return 3;
+    case TYPE.long:
+    case TYPE.float:
+      return 4;
+    case TYPE.longlong:
+    case TYPE.double:
+      return 8;
+    case TYPE.bit:
+      return (meta + 7) >> 3;
+    case TYPE.decimal:
+      return decimalSize(meta >> 8, meta & 0xff);
+    case TYPE.time2:
+      return 3 + fractionBytes(meta);
+    case TYPE.timestamp2:
+      return 4 + fractionBytes(meta);
+    case TYPE.datetime2:
+      return 5 + fractionBytes(meta);
+    case TYPE.enum:
+    case TYPE.set:
+      return meta;
+    default:
+      return null;
+  }
+}
+
+/** Steps over a column's value. */
+export function skipperOf(layout: ColumnLayout, cursor: Cursor): Skipper {
+  const width = fixedWidth(layout);
+  if (width !== null) {
+    return () => {
+      cursor.at += width;
+    };
+  }
+  const prefix = isCompressed(layout)
+    ? compressedPrefix(layout)
+    : layout.code === TYPE.string || layout.code === TYPE.varchar
+      ? layout.meta > 255
+        ? 2
+        : 1
+      : layout.meta;
+  return bytes => {
+    cursor.at += prefix + littleEndian(bytes, cursor.at, prefix);
+  };
+}

@@ -1,0 +1,111 @@
+/**
+ * One connection to the broker that is made again whenever it is lost, with back-off and jitter.
+ *
+ * States: connecting → up → (lost) connecting …; stopped for good by `stop`.
+ */
+import type { BrokerConnection } from '../../shared/broker/amqp.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/process/logging.ts';
+import { Wake } from '../../shared/wait-signal.ts';
+
+const MIN_WAIT_MS = 250;
+const MAX_WAIT_MS = 15_000;
+/** A connection that lasted this long was a good one: the next failure starts with a short wait again. */
+const GOOD_AFTER_MS = 10_000;
+
+export interface BrokerLinkOptions {
+  readonly connect: () => Promise<BrokerConnection>;
+  /** Told of each new connection, and of its loss (null). */
+  readonly onChange: (connection: BrokerConnection | null) => void | Promise<void>;
+  readonly purpose: string;
+  readonly logger: Logger;
+}
+
+export class BrokerLink {
+  readonly #options: BrokerLinkOptions;
+  readonly #wake = new Wake();
+  readonly #stop = Promise.withResolvers<'stop'>();
+  #connection: BrokerConnection | null = null;
+  #error: TributaryError | null = null;
+  #stopping = false;
+  readonly #running: Promise<void>;
+
+  constructor(options: BrokerLinkOptions) {
+    this.#options = options;
+    this.#running = this.#loop();
+  }
+
+  get connection(): BrokerConnection | null {
+    return this.#connection;
+  }
+
+  /** Why there is no connection; null while there is one. */
+  get error(): TributaryError | null {
+    return this.#error;
+  }
+
+  /** The broker is known to be there: the next attempt is due now. */
+  hurry(): void {
+    this.#wake.hurry();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.#stop.resolve('stop');
+    this.#wake.end();
+    await this.#connection?.close();
+    await this.#running;
+  }
+
+  async #loop(): Promise<void> {
+    let faults = 0;
+    while (!this.#stopping) {
+      const began = performance.now();
+      const reason = await this.#once();
+      if (reason === null) break;
+      faults = performance.now() - began > GOOD_AFTER_MS ? 1 : faults + 1;
+      this.#error = reason;
+      this.#options.logger.warn({ purpose: this.#options.purpose, err: reason }, 'The broker is not connected.');
+      const wait = Math.min(MAX_WAIT_MS, MIN_WAIT_MS * 2 ** Math.min(10, faults - 1));
+      await this.#wake.sleep(wait * (0.5 + Math.random()));
+    }
+  }
+
+  /** Connects and stays until the connection is lost; returns why, or null when this link was stopped. */
+  async #once(): Promise<TributaryError | null> {
+    let connection: BrokerConnection;
+    try {
+      const connecting = this.#options.connect();
+      const first = await Promise.race([connecting, this.#stop.promise]);
+      if (first === 'stop') {
+        // Comes too late to be used, but must not stay open.
+        void connecting.then(
+          late => late.close(),
+          () => undefined,
+        );
+        return null;
+      }
+      connection = first;
+    } catch (error) {
+      return asTributaryError(error);
+    }
+    try {
+      this.#connection = connection;
+      this.#error = null;
+      await this.#options.onChange(connection);
+      return await connection.closed;
+    } catch (error) {
+      return asTributaryError(error);
+    } finally {
+      this.#connection = null;
+      await this.#options.onChange(null);
+      await connection.close();
+    }
+  }
+}
+
+function asTributaryError(error: unknown): TributaryError {
+  if (error instanceof TributaryError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  return new TributaryError('BROKER_UNREACHABLE', message, { cause: error });
+}

@@ -1,0 +1,33 @@
+/** Makes a branch's enrolment: address, user and a fresh password. The file's format is in shared/config/enrolment.ts. */
+import { randomBytes } from 'node:crypto';
+import { branchNames } from '../../shared/broker/amqp-messages.ts';
+import type { Enrolment } from '../../shared/config/enrolment.ts';
+
+/** Where branches reach the broker. */
+export interface BranchAddress {
+  readonly secure: boolean;
+  readonly host: string;
+  readonly port: number;
+  readonly vhost: string;
+  /** PEM that branches need to verify the broker; null: the system's authorities do. */
+  readonly ca: string | null;
+}
+
+/** 256 bits, in letters that survive every shell and URL. */
+export function newPassword(): string {
+  return randomBytes(32).toString('base64url');
+}
+
+export function makeEnrolment(
+  branch: string,
+  address: BranchAddress,
+  headOffice: string,
+  password: string,
+  createdAt: Date,
+): Enrolment {
+  const { secure, host, port, vhost, ca } = address;
+  const name = host.includes(':') ? `[${host}]` : host;
+  const url = `${secure ? 'amqps' : 'amqp'}://${branchNames(branch).user}@${name}:${port}/${encodeURIComponent(vhost)}`;
+  const broker = ca === null ? { url, password } : { url, password, ca };
+  return { branch, headOffice, createdAt: createdAt.toISOString(), broker };
+}

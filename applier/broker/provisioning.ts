@@ -1,0 +1,216 @@
+/**
+ * What a branch has at the broker: exchange, three queues, bindings, a user and its rights. Made through RabbitMQ's
+ * management API, because a branch's user may configure nothing.
+ *
+ * Invariants: every step is idempotent, so that a repeated `branch add` repairs what is missing; whatever exists with
+ * other properties is refused, not bent; a policy that would drop batches is found, not hoped away.
+ */
+import * as z from 'zod';
+import { branchNames, ROUTING_KEYS } from '../../shared/broker/amqp-messages.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import type { BrokerUser } from '../store/broker-users.ts';
+import type { ManagementAnswer, ManagementApi } from './management-api.ts';
+import { branchPermissions, TOPIC_PERMISSIONS } from './permissions.ts';
+
+/** RabbitMQ's default of 20 deliveries drops a batch after 20 lost connections; without any limit order suffers. */
+const DELIVERY_LIMIT = 1_000_000;
+/** An agent has two connections, each replaced before an old one may have been noticed dead. */
+const MAX_CONNECTIONS = 16;
+/** Three a connection. */
+const MAX_CHANNELS = 64;
+/**
+ * What waits for one branch at the broker, so that a branch that floods, or is halted for weeks, does not fill the
+ * broker's disk, which would stop all of them. What is not taken stays in the branch's spool and is sent again.
+ */
+const MAX_QUEUE_BYTES = 1024 * 1024 * 1024;
+
+const HELLO_QUEUE = { 'x-queue-type': 'classic', 'x-max-length': 1, 'x-overflow': 'drop-head' } as const;
+const BATCHES_QUEUE = {
+  'x-queue-type': 'quorum',
+  'x-single-active-consumer': true,
+  'x-overflow': 'reject-publish',
+  'x-delivery-limit': DELIVERY_LIMIT,
+  'x-max-length-bytes': MAX_QUEUE_BYTES,
+} as const;
+
+const queueSchema = z.object({
+  type: z.string().optional(),
+  durable: z.boolean(),
+  arguments: z.record(z.string(), z.unknown()),
+});
+type Queue = z.infer<typeof queueSchema>;
+
+const userSchema = z.object({ password_hash: z.string(), hashing_algorithm: z.string() });
+
+const policySchema = z.object({
+  name: z.string(),
+  pattern: z.string(),
+  'apply-to': z.string(),
+  priority: z.number(),
+  definition: z.record(z.string(), z.unknown()),
+});
+export type Policy = z.infer<typeof policySchema>;
+const policiesSchema = z.array(policySchema);
+
+export class Provisioning {
+  readonly #api: ManagementApi;
+  readonly #vhost: string;
+
+  constructor(api: ManagementApi, vhost: string) {
+    this.#api = api;
+    this.#vhost = vhost;
+  }
+
+  /**
+   * Makes all that the branch needs, or what is missing of it.
+   * @param login the user's new password, or the hash of the one that it had; null: leave an existing user as it is
+   * @throws BROKER_UNREACHABLE, BROKER_REFUSED, BROKER_SETUP
+   */
+  async ensure(branch: string, login: string | BrokerUser | null): Promise<void> {
+    const names = branchNames(branch);
+    const vhost = this.#vhost;
+    await this.#api.call('PUT', ['exchanges', vhost, names.exchange], {
+      type: 'direct',
+      durable: true,
+      auto_delete: false,
+      internal: false,
+      arguments: {},
+    });
+    await this.#declareQueue(names.batches, BATCHES_QUEUE);
+    await this.#declareQueue(names.hello, HELLO_QUEUE);
+    await this.#declareQueue(names.answer, HELLO_QUEUE);
+    await this.#bind(names.exchange, names.batches, ROUTING_KEYS.batch);
+    await this.#bind(names.exchange, names.hello, ROUTING_KEYS.hello);
+    if (login !== null || !(await this.hasUser(branch))) {
+      if (login === null) throw new TributaryError('INTERNAL', `a new user for ${branch} without a password`);
+      const secret =
+        typeof login === 'string'
+          ? { password: login }
+          : { password_hash: login.passwordHash, hashing_algorithm: login.algorithm };
+      await this.#api.call('PUT', ['users', names.user], { ...secret, tags: '' });
+    }
+    await this.#api.call('PUT', ['permissions', vhost, names.user], branchPermissions(branch));
+    await this.#api.call('PUT', ['topic-permissions', vhost, names.user], TOPIC_PERMISSIONS);
+    await this.#api.call('PUT', ['user-limits', names.user, 'max-connections'], { value: MAX_CONNECTIONS });
+    await this.#api.call('PUT', ['user-limits', names.user, 'max-channels'], { value: MAX_CHANNELS });
+    await this.check(branch);
+  }
+
+  async hasUser(branch: string): Promise<boolean> {
+    const answer = await this.#api.call('GET', ['users', branchNames(branch).user], undefined, [404]);
+    return answer.status === 200;
+  }
+
+  /** What the broker keeps of the user's password. @throws BROKER_SETUP when there is no such user */
+  async userOf(branch: string): Promise<BrokerUser> {
+    const user = understood(userSchema, await this.#api.call('GET', ['users', branchNames(branch).user]));
+    return { passwordHash: user.password_hash, algorithm: user.hashing_algorithm };
+  }
+
+  /** Makes the virtual host if it is not there, and lets the applier in. */
+  async ensureVhost(applierUser: string): Promise<void> {
+    const { status } = await this.#api.call('GET', ['vhosts', this.#vhost], undefined, [404]);
+    if (status !== 404) return;
+    await this.#api.call('PUT', ['vhosts', this.#vhost], {});
+    const all = { configure: '.*', write: '.*', read: '.*' };
+    await this.#api.call('PUT', ['permissions', this.#vhost, applierUser], all);
+  }
+
+  /** Deletes all of it, and ends the branch's connections. What is already gone is no fault. */
+  async remove(branch: string): Promise<void> {
+    const names = branchNames(branch);
+    // The user first: what it is connected with is closed, so nothing arrives while the rest goes.
+    await this.#api.call('DELETE', ['users', names.user], undefined, [404]);
+    await this.#api.call('DELETE', ['connections', 'username', names.user], undefined, [404]);
+    await this.#api.call('DELETE', ['exchanges', this.#vhost, names.exchange], undefined, [404]);
+    for (const queue of [names.batches, names.hello, names.answer]) {
+      await this.#api.call('DELETE', ['queues', this.#vhost, queue], undefined, [404]);
+    }
+  }
+
+  /**
+   * Whether queues are as they must be, effective policies included.
+   * @throws BROKER_SETUP naming queue, setting and policy
+   */
+  async check(branch: string): Promise<void> {
+    const names = branchNames(branch);
+    const queue = understood(queueSchema, await this.#api.call('GET', ['queues', this.#vhost, names.batches]));
+    // The policies themselves: the queue's own account of its effective policy lags some seconds behind.
+    const policies = understood(policiesSchema, await this.#api.call('GET', ['policies', this.#vhost]));
+    const operators = understood(policiesSchema, await this.#api.call('GET', ['operator-policies', this.#vhost]));
+    const effective = [...effectivePolicies(policies, names.batches), ...effectivePolicies(operators, names.batches)];
+    const faults = queueFaults(queue, effective);
+    if (faults.length === 0) return;
+    throw new TributaryError('BROKER_SETUP', `${names.batches}: ${faults.join('; ')}.`, {
+      hint:
+        effective.length === 0
+          ? 'Delete the queue once it is empty, and add the branch again.'
+          : `Change the policy ${effective.map(policy => policy.name).join(', ')} so that it does not match queues named tributary.batches.*: rabbitmqctl list_policies -p ${this.#vhost}.`,
+    });
+  }
+
+  async #declareQueue(name: string, args: Readonly<Record<string, unknown>>): Promise<void> {
+    await this.#api.call('PUT', ['queues', this.#vhost, name], { durable: true, auto_delete: false, arguments: args });
+  }
+
+  async #bind(exchange: string, queue: string, routingKey: string): Promise<void> {
+    await this.#api.call('POST', ['bindings', this.#vhost, 'e', exchange, 'q', queue], {
+      routing_key: routingKey,
+      arguments: {},
+    });
+  }
+}
+
+/**
+ * The policies that may be in force for a quorum queue: those of the highest priority that match, since RabbitMQ applies
+ * one and does not say which of several equal ones. Pure.
+ */
+export function effectivePolicies(policies: readonly Policy[], queue: string): Policy[] {
+  const matching = policies.filter(
+    policy => ['queues', 'quorum_queues', 'all'].includes(policy['apply-to']) && matches(policy.pattern, queue),
+  );
+  const highest = Math.max(...matching.map(policy => policy.priority));
+  return matching.filter(policy => policy.priority === highest);
+}
+
+/** What is wrong with a queue for batches; pure. */
+export function queueFaults(queue: Queue, policies: readonly Policy[]): string[] {
+  const faults: string[] = [];
+  const type = queue.type ?? queue.arguments['x-queue-type'];
+  if (type !== 'quorum') faults.push(`it is a ${String(type)} queue instead of a quorum queue`);
+  if (!queue.durable) faults.push('it is not durable');
+  if (queue.arguments['x-single-active-consumer'] !== true) faults.push('it has no single active consumer');
+  const overflow = queue.arguments['x-overflow'];
+  if (overflow !== 'reject-publish') faults.push(`overflow ${JSON.stringify(overflow)} drops batches silently`);
+  for (const { name, definition } of policies) {
+    const policyOverflow = definition['overflow'];
+    if (policyOverflow !== undefined && policyOverflow !== 'reject-publish') {
+      faults.push(`policy ${name} sets overflow ${JSON.stringify(policyOverflow)}, which drops batches`);
+    }
+    for (const limit of ['message-ttl', 'expires', 'max-age']) {
+      if (definition[limit] !== undefined) faults.push(`policy ${name} sets ${limit}, which drops batches`);
+    }
+    const deliveries = definition['delivery-limit'];
+    if (typeof deliveries === 'number' && deliveries >= 0 && deliveries < DELIVERY_LIMIT) {
+      faults.push(`policy ${name} limits deliveries to ${deliveries}, after which a batch is dropped`);
+    }
+  }
+  return faults;
+}
+
+/** RabbitMQ's patterns are Erlang's; one that JavaScript does not understand counts as matching, to be on the safe side. */
+function matches(pattern: string, name: string): boolean {
+  try {
+    return new RegExp(pattern).test(name);
+  } catch {
+    return true;
+  }
+}
+
+function understood<T>(schema: z.ZodType<T>, answer: ManagementAnswer): T {
+  const result = schema.safeParse(answer.body);
+  if (result.success) return result.data;
+  throw new TributaryError('BROKER_SETUP', 'RabbitMQ’s management API answers in a form that is not understood.', {
+    hint: 'Tributary knows RabbitMQ 4; is another version, or a proxy, in between?',
+  });
+}

@@ -1,0 +1,28 @@
+/** What a branch has sent amiss, in the log. */
+import type { Logger } from '../../shared/process/logging.ts';
+import { Pace } from './rate-limit.ts';
+
+/** Lines in the log of one branch's bad messages; those between are counted. A flood must not fill the disk. */
+const COMPLAINT_PACE = { burst: 10, everyMs: 10_000 } as const;
+
+export class Complaints {
+  readonly #branch: string;
+  readonly #logger: Logger;
+  readonly #pace = new Pace(COMPLAINT_PACE);
+  #unsaid = 0;
+
+  constructor(branch: string, logger: Logger) {
+    this.#branch = branch;
+    this.#logger = logger;
+  }
+
+  /** Logs it, unless there is too much of it. */
+  say(facts: object, text: string): void {
+    if (!this.#pace.takeNow(performance.now())) {
+      this.#unsaid += 1;
+      return;
+    }
+    this.#logger.error({ branch: this.#branch, ...facts, unsaid: this.#unsaid }, text);
+    this.#unsaid = 0;
+  }
+}

@@ -1,0 +1,252 @@
+/**
+ * A branch's row in `tributary_branch`: its stream, its running batch number, its state.
+ *
+ * Invariants: every write happens in a transaction that holds the row's lock (`lockBranch`), so that a second applier
+ * waits or finds another state than it planned with; the batch number never goes back; `applied` ≤ `received`.
+ *
+ * States: active → halted (a batch cannot be applied) → active (`retry`, `quarantine`, or a new epoch);
+ * active or halted → removed (`branch remove`) → active (`branch add` again).
+ */
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import type { SourceMark, StreamMark } from '../../shared/batch/batch.ts';
+import { assert } from '../../shared/errors.ts';
+import type { HeadOfficeStream } from '../../shared/protocol.ts';
+import { isoColumn, readCount, readJson, readNames, readText, readTextOrNull, toDateTime } from './sql-values.ts';
+import type { Row } from './sql-values.ts';
+
+export type BranchState = 'active' | 'halted' | 'removed';
+
+/** Why a branch stands still, and at which batch. */
+export interface Halt {
+  readonly code: string;
+  readonly reason: string;
+  readonly seq: number;
+  readonly digest: string;
+  /** ISO 8601, UTC. */
+  readonly since: string;
+}
+
+export interface BranchRow {
+  readonly branch: string;
+  readonly stream: HeadOfficeStream;
+  /** The head office's own running number of the transaction that last wrote rows of this branch. */
+  readonly batchNumber: number;
+  readonly state: BranchState;
+  readonly halt: Halt | null;
+  /** Where in the source the applied rows stand; shown to people. */
+  readonly position: unknown;
+  /** Commit time of the last applied batch, ISO 8601; null: none known. */
+  readonly capturedThrough: string | null;
+  /** Rows may be missing since then, until a snapshot that started later has ended. */
+  readonly incompleteSince: string | null;
+  readonly incompleteBatch: number;
+  /** What ends it: a snapshot that starts after `incompleteBatch`, or the last entry in quarantine. */
+  readonly incompleteUntil: 'snapshot' | 'rows';
+  /** Entries in quarantine. */
+  readonly quarantined: number;
+  /** When a table was last compared with the branch's; null: never. */
+  readonly verifiedAt: string | null;
+  /** Tables whose last comparison found a difference. */
+  readonly differentTables: number;
+  readonly createdAt: string;
+}
+
+/** The digest of a branch that has no epoch yet. */
+export const NO_DIGEST = '0'.repeat(64);
+
+/** Superseded epochs remembered; older ones than these belong to spools that nobody has any more. */
+const MAX_SUPERSEDED = 1_000;
+
+const SELECT = `SELECT branch, epoch, superseded, instance, received_seq, received_digest, applied_seq, applied_digest,
+  batch_number, state, halt_code, halt_reason, halt_seq, halt_digest, ${isoColumn('halted_at')}, position,
+  ${isoColumn('captured_through')}, ${isoColumn('incomplete_since')}, incomplete_batch, incomplete_until,
+  quarantined, ${isoColumn('verified_at')}, different_tables, ${isoColumn('created_at')}
+  FROM tributary_branch`;
+
+/** Creates the branch's row if there is none, and makes a removed branch active again. */
+export async function addBranch(connection: Connection, branch: string): Promise<void> {
+  await connection.execute(
+    `INSERT INTO tributary_branch (branch, superseded, received_digest, applied_digest) VALUES (?, '[]', ?, ?)
+     ON DUPLICATE KEY UPDATE state = IF(state = 'removed', 'active', state)`,
+    [branch, NO_DIGEST, NO_DIGEST],
+  );
+}
+
+export async function listBranches(connection: Connection): Promise<BranchRow[]> {
+  const [rows] = await connection.execute<RowDataPacket[]>(`${SELECT} ORDER BY branch`);
+  return rows.map(toBranchRow);
+}
+
+/** The row as last committed; null: no such branch. */
+export async function readBranch(connection: Connection, branch: string): Promise<BranchRow | null> {
+  const [rows] = await connection.execute<RowDataPacket[]>(`${SELECT} WHERE branch = ?`, [branch]);
+  return rows[0] === undefined ? null : toBranchRow(rows[0]);
+}
+
+/** The row, locked until the caller's transaction ends. */
+export async function lockBranch(connection: Connection, branch: string): Promise<BranchRow | null> {
+  const [rows] = await connection.execute<RowDataPacket[]>(`${SELECT} WHERE branch = ? FOR UPDATE`, [branch]);
+  return rows[0] === undefined ? null : toBranchRow(rows[0]);
+}
+
+/** Stores epoch, superseded epochs, instance and both marks. */
+export async function saveStream(connection: Connection, branch: string, stream: HeadOfficeStream): Promise<void> {
+  await connection.execute(
+    `UPDATE tributary_branch SET epoch = ?, superseded = ?, instance = ?, received_seq = ?, received_digest = ?,
+       applied_seq = ?, applied_digest = ? WHERE branch = ?`,
+    [
+      stream.epoch,
+      JSON.stringify(stream.superseded.slice(-MAX_SUPERSEDED)),
+      stream.instance,
+      stream.received.seq,
+      stream.received.digest,
+      stream.applied.seq,
+      stream.applied.digest,
+      branch,
+    ],
+  );
+}
+
+/** What a transaction that applies batches moves. */
+export interface Advance {
+  readonly received: StreamMark;
+  readonly applied: StreamMark;
+  readonly batchNumber: number;
+  /** Source mark of the last applied batch; null: nothing was applied. */
+  readonly source: SourceMark | null;
+}
+
+/** Moves the watermark of a row that the caller's transaction has locked and read as `row`. */
+export async function advanceBranch(connection: Connection, row: BranchRow, advance: Advance): Promise<void> {
+  const { received, applied, batchNumber, source } = advance;
+  assert(received.seq >= row.stream.received.seq, `${row.branch}: received would go back to ${received.seq}`);
+  assert(applied.seq <= received.seq, `${row.branch}: applied ${applied.seq} is beyond received ${received.seq}`);
+  assert(batchNumber >= row.batchNumber, `${row.branch}: the batch number would go back to ${batchNumber}`);
+  await connection.execute(
+    `UPDATE tributary_branch SET received_seq = ?, received_digest = ?, applied_seq = ?, applied_digest = ?,
+       batch_number = ?, position = COALESCE(?, position), captured_through = COALESCE(?, captured_through)
+     WHERE branch = ?`,
+    [
+      received.seq,
+      received.digest,
+      applied.seq,
+      applied.digest,
+      batchNumber,
+      source === null ? null : JSON.stringify(source),
+      source === null ? null : toDateTime(source.committedAt),
+      row.branch,
+    ],
+  );
+}
+
+export async function haltBranch(
+  connection: Connection,
+  branch: string,
+  halt: { code: string; reason: string; seq: number; digest: string },
+): Promise<void> {
+  await connection.execute(
+    `UPDATE tributary_branch SET state = 'halted', halt_code = ?, halt_reason = ?, halt_seq = ?, halt_digest = ?,
+       halted_at = UTC_TIMESTAMP(6) WHERE branch = ? AND state = 'active'`,
+    [halt.code, halt.reason.slice(0, 4_000), halt.seq, halt.digest, branch],
+  );
+}
+
+/** Halted → active. */
+export async function clearHalt(connection: Connection, branch: string): Promise<void> {
+  await connection.execute(
+    `UPDATE tributary_branch SET state = 'active', halt_code = NULL, halt_reason = NULL, halt_seq = NULL,
+       halt_digest = NULL, halted_at = NULL WHERE branch = ? AND state = 'halted'`,
+    [branch],
+  );
+}
+
+export async function markRemoved(connection: Connection, branch: string): Promise<void> {
+  await clearHalt(connection, branch);
+  await connection.execute(`UPDATE tributary_branch SET state = 'removed' WHERE branch = ?`, [branch]);
+}
+
+/** Rows may be missing from now on: only a snapshot that starts after the row's present batch number clears it. */
+export async function markIncomplete(connection: Connection, branch: string): Promise<void> {
+  await connection.execute(
+    `UPDATE tributary_branch SET incomplete_since = COALESCE(incomplete_since, UTC_TIMESTAMP(6)),
+       incomplete_batch = batch_number, incomplete_until = 'snapshot' WHERE branch = ?`,
+    [branch],
+  );
+}
+
+/** A snapshot has mended all but the rows in quarantine: the branch is complete when there are none. */
+export async function mendIncomplete(connection: Connection, branch: string): Promise<void> {
+  await connection.execute(
+    `UPDATE tributary_branch SET incomplete_since = IF(quarantined = 0, NULL, incomplete_since),
+       incomplete_until = 'rows' WHERE branch = ?`,
+    [branch],
+  );
+}
+
+/** Counts the entries in quarantine anew; without any, rows that were all that was missing are missing no more. */
+export async function countQuarantined(connection: Connection, branch: string): Promise<void> {
+  await connection.execute(
+    `UPDATE tributary_branch SET quarantined = (SELECT COUNT(*) FROM tributary_quarantine q WHERE q.branch = ?)
+     WHERE branch = ?`,
+    [branch, branch],
+  );
+  await connection.execute(
+    `UPDATE tributary_branch SET incomplete_since = NULL
+     WHERE branch = ? AND quarantined = 0 AND incomplete_until = 'rows'`,
+    [branch],
+  );
+}
+
+/** Whether two reads of a row plan the same: same epoch, marks and state. */
+export function samePlace(a: BranchRow, b: BranchRow): boolean {
+  return (
+    a.state === b.state &&
+    a.batchNumber === b.batchNumber &&
+    // What is missing of the branch, and since when, may be noted by whoever sees it.
+    a.incompleteSince === b.incompleteSince &&
+    a.incompleteBatch === b.incompleteBatch &&
+    a.stream.epoch === b.stream.epoch &&
+    sameMark(a.stream.received, b.stream.received) &&
+    sameMark(a.stream.applied, b.stream.applied)
+  );
+}
+
+function sameMark(a: StreamMark, b: StreamMark): boolean {
+  return a.seq === b.seq && a.digest === b.digest;
+}
+
+function toBranchRow(row: Row): BranchRow {
+  const state = readText(row, 'state');
+  assert(state === 'active' || state === 'halted' || state === 'removed', `unknown branch state ${state}`);
+  return {
+    branch: readText(row, 'branch'),
+    stream: {
+      epoch: readTextOrNull(row, 'epoch'),
+      superseded: readNames(row, 'superseded'),
+      instance: readTextOrNull(row, 'instance'),
+      received: { seq: readCount(row, 'received_seq'), digest: readText(row, 'received_digest') },
+      applied: { seq: readCount(row, 'applied_seq'), digest: readText(row, 'applied_digest') },
+    },
+    batchNumber: readCount(row, 'batch_number'),
+    state,
+    halt:
+      row['halt_code'] === null
+        ? null
+        : {
+            code: readText(row, 'halt_code'),
+            reason: readText(row, 'halt_reason'),
+            seq: readCount(row, 'halt_seq'),
+            digest: readText(row, 'halt_digest'),
+            since: readText(row, 'halted_at'),
+          },
+    position: readJson(row, 'position'),
+    capturedThrough: readTextOrNull(row, 'captured_through'),
+    incompleteSince: readTextOrNull(row, 'incomplete_since'),
+    incompleteBatch: readCount(row, 'incomplete_batch'),
+    incompleteUntil: readText(row, 'incomplete_until') === 'rows' ? 'rows' : 'snapshot',
+    quarantined: readCount(row, 'quarantined'),
+    verifiedAt: readTextOrNull(row, 'verified_at'),
+    differentTables: readCount(row, 'different_tables'),
+    createdAt: readText(row, 'created_at'),
+  };
+}

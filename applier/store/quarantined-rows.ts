@@ -1,0 +1,251 @@
+/**
+ * `tributary_quarantine`: what of a branch the head office's tables refuse, one entry a row, or one for all of a table
+ * that does not fit. A person has decided to go on without (quarantine-store.ts); that decision holds for the row, so a
+ * later version of it that is refused again takes its entry's place, and one that is written clears it.
+ *
+ * Invariant: `tributary_branch.quarantined` is the number of entries; without entries nothing here costs anything.
+ */
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import type { Value } from '../../shared/batch/batch.ts';
+import { tableKey } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import { beginning, LongValue } from '../../shared/batch/long-value.ts';
+import type { RefusedRow } from '../apply/leave-out.ts';
+import { isoColumn, readCount, readJson, readText, readTextOrNull } from './sql-values.ts';
+
+/** Entries of one branch. Beyond them the branch stays halted. */
+export const MAX_QUARANTINED = 10_000;
+/** Characters of a row's values that are kept; what is longer is cut, each value to its share. */
+const MAX_CONTENT = 64 * 1024;
+const LEAST_SHARE = 16;
+/** The key of an entry for all of a table. */
+const WHOLE_TABLE = '';
+
+/** What is in quarantine: keys by table. */
+export interface KnownEntries {
+  readonly count: number;
+  /** Hashes of keys by table. */
+  readonly rows: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Tables that do not fit. */
+  readonly tables: ReadonlySet<string>;
+}
+
+export const NOTHING_KNOWN: KnownEntries = { count: 0, rows: new Map(), tables: new Set() };
+
+/** One entry as people see it. */
+export interface QuarantineEntry {
+  /** The source's schema, and the table's name at the head office. */
+  readonly schema: string;
+  readonly table: string;
+  /** `table`: nothing of the table is applied, because it does not fit. */
+  readonly op: 'upsert' | 'delete' | 'table';
+  /** Column by column; null: all of the table, or a row without a key. */
+  readonly key: unknown;
+  /** The row as it came, long values cut; null: a delete, or a table. */
+  readonly row: unknown;
+  readonly code: string;
+  readonly reason: string;
+  /** Changes that were left out so far. */
+  readonly leftOut: number;
+  readonly epoch: string;
+  readonly seq: number;
+  /** ISO 8601: first and last left out. */
+  readonly since: string;
+  readonly lastAt: string;
+}
+
+/** Where in the stream something was left out, and in which transaction here. */
+export interface LeftOutAt {
+  readonly epoch: string;
+  readonly seq: number;
+  readonly batchNumber: number;
+}
+
+export async function readKnown(connection: Connection, branch: string): Promise<KnownEntries> {
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    'SELECT source_schema, table_name, key_hash FROM tributary_quarantine WHERE branch = ?',
+    [branch],
+  );
+  if (rows.length === 0) return NOTHING_KNOWN;
+  const keys = new Map<string, Set<string>>();
+  const tables = new Set<string>();
+  for (const row of rows) {
+    const id = tableKey({ schema: readText(row, 'source_schema'), name: readText(row, 'table_name') });
+    const hash = readText(row, 'key_hash');
+    if (hash === WHOLE_TABLE) tables.add(id);
+    else keys.set(id, (keys.get(id) ?? new Set()).add(hash));
+  }
+  return { count: rows.length, rows: keys, tables };
+}
+
+/** @param limit entries, newest first */
+export async function listEntries(
+  connection: Connection,
+  branch: string,
+  limit: number,
+  offset = 0,
+): Promise<QuarantineEntry[]> {
+  const [rows] = await connection.query<RowDataPacket[]>(
+    `SELECT source_schema, table_name, op, row_key, content, code, reason, left_out, epoch, seq, ${isoColumn('since')},
+       ${isoColumn('quarantined_at')}
+     FROM tributary_quarantine WHERE branch = ?
+     ORDER BY tributary_quarantine.quarantined_at DESC, source_schema, table_name, key_hash LIMIT ? OFFSET ?`,
+    [branch, limit, offset],
+  );
+  return rows.map(row => {
+    const op = readText(row, 'op');
+    return {
+      schema: readText(row, 'source_schema'),
+      table: readText(row, 'table_name'),
+      op: op === 'upsert' || op === 'delete' ? op : 'table',
+      key: readJson(row, 'row_key'),
+      row: readJson(row, 'content'),
+      code: readText(row, 'code'),
+      reason: readText(row, 'reason'),
+      leftOut: readCount(row, 'left_out'),
+      epoch: readText(row, 'epoch'),
+      seq: readCount(row, 'seq'),
+      since: readTextOrNull(row, 'since') ?? '',
+      lastAt: readTextOrNull(row, 'quarantined_at') ?? '',
+    };
+  });
+}
+
+export async function putRow(
+  connection: Connection,
+  branch: string,
+  refused: RefusedRow,
+  at: LeftOutAt,
+): Promise<void> {
+  const { table, op, rows, row, keyHash, error } = refused;
+  const named = (columns: readonly number[], values: readonly (readonly Value[])[]): Record<string, Value> =>
+    Object.fromEntries(columns.map((column, place) => [table.columns[column]!.name, values[place]![row]!]));
+  const all = table.columns.map((_, index) => index);
+  const keys = op === 'delete' ? rows.columns : table.key.map(index => rows.columns[index]!);
+  await put(connection, branch, table.description, {
+    keyHash,
+    op,
+    key: keys.length === 0 ? null : JSON.stringify(cut(named(table.key, keys))),
+    content: op === 'delete' ? null : JSON.stringify(cut(named(all, rows.columns))),
+    code: error.code,
+    reason: error.message,
+    leftOut: 1,
+    at,
+  });
+}
+
+/** @param leftOut changes that were left out with it now */
+export async function putTable(
+  connection: Connection,
+  branch: string,
+  table: TableName,
+  error: { readonly code: string; readonly message: string },
+  leftOut: number,
+  at: LeftOutAt,
+): Promise<void> {
+  const { code, message: reason } = error;
+  await put(connection, branch, table, {
+    keyHash: WHOLE_TABLE,
+    op: 'table',
+    key: null,
+    content: null,
+    code,
+    reason,
+    leftOut,
+    at,
+  });
+}
+
+interface NewEntry {
+  readonly keyHash: string;
+  readonly op: QuarantineEntry['op'];
+  readonly key: string | null;
+  readonly content: string | null;
+  readonly code: string;
+  readonly reason: string;
+  readonly leftOut: number;
+  readonly at: LeftOutAt;
+}
+
+async function put(connection: Connection, branch: string, table: TableName, entry: NewEntry): Promise<void> {
+  const { keyHash, op, key, content, code, reason, leftOut, at } = entry;
+  await connection.execute(
+    `INSERT INTO tributary_quarantine (branch, source_schema, table_name, key_hash, op, row_key, content, code, reason,
+       left_out, epoch, seq, batch_number, quarantined_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6)) AS new
+     ON DUPLICATE KEY UPDATE op = new.op, row_key = new.row_key, content = new.content, code = new.code,
+       reason = new.reason, left_out = tributary_quarantine.left_out + new.left_out, epoch = new.epoch, seq = new.seq,
+       batch_number = new.batch_number, quarantined_at = new.quarantined_at`,
+    [
+      branch,
+      table.schema,
+      table.name,
+      keyHash,
+      op,
+      key,
+      content,
+      code,
+      reason.slice(0, 4_000),
+      leftOut,
+      at.epoch,
+      at.seq,
+      at.batchNumber,
+    ],
+  );
+}
+
+/** Long texts of a row are of no use to a person, and may be larger than the server takes. */
+function cut(values: Record<string, Value>): Record<string, Value> {
+  const lengths = Object.values(values).map(lengthOf);
+  if (lengths.reduce((sum, length) => sum + length, 0) <= MAX_CONTENT) return values;
+  const share = Math.max(LEAST_SHARE, Math.floor(MAX_CONTENT / lengths.filter(length => length > 0).length));
+  return Object.fromEntries(
+    Object.entries(values).map(([name, value]) => {
+      const length = lengthOf(value);
+      if (length <= share) return [name, value];
+      return [name, `${beginning(value, share)}… (${length} characters)`];
+    }),
+  );
+}
+
+/** Characters of a text; nought of what is none. */
+function lengthOf(value: Value): number {
+  if (typeof value === 'string') return value.length;
+  let length = 0;
+  if (value instanceof LongValue) for (const piece of value.pieces()) length += piece.length;
+  return length;
+}
+
+export async function clearRows(
+  connection: Connection,
+  branch: string,
+  table: TableName,
+  keyHashes: readonly string[],
+): Promise<void> {
+  for (let from = 0; from < keyHashes.length; from += 500) {
+    const some = keyHashes.slice(from, from + 500);
+    await connection.query(
+      `DELETE FROM tributary_quarantine WHERE branch = ? AND source_schema = ? AND table_name = ? AND key_hash IN (?)`,
+      [branch, table.schema, table.name, some],
+    );
+  }
+}
+
+/** The entry for all of a table. */
+export async function clearTable(connection: Connection, branch: string, table: TableName): Promise<void> {
+  await clearRows(connection, branch, table, [WHOLE_TABLE]);
+}
+
+/** A snapshot of the table that began with this number has ended: it has spoken of every row that was there. */
+export async function clearOlder(
+  connection: Connection,
+  branch: string,
+  table: TableName,
+  startBatch: number,
+): Promise<void> {
+  await connection.execute(
+    `DELETE FROM tributary_quarantine
+     WHERE branch = ? AND source_schema = ? AND table_name = ? AND batch_number < ? AND key_hash <> ?`,
+    [branch, table.schema, table.name, startBatch, WHOLE_TABLE],
+  );
+}

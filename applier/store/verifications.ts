@@ -1,0 +1,343 @@
+/**
+ * `tributary_verify`: the last comparison of each table with the branch's, and while it is under way the sums of the side
+ * that was there first.
+ *
+ * Verdicts: counting → equal | different | not-comparable | interrupted. Whichever sums come last are compared with the
+ * others in their own transaction. Who counts here holds a lock of the server's, which goes with his connection: a table
+ * that is still to be counted while nobody holds it is interrupted. A comparison that begins ends the one before, so the
+ * branch is asked for one at a time, and for the next when that has been counted here as well
+ * (applier/consume/hello-handler.ts).
+ *
+ * Invariant: every write is made under the lock on the branch's row, as all of a branch's are.
+ */
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import type { SourceMark } from '../../shared/batch/batch.ts';
+import { assert } from '../../shared/errors.ts';
+import { TableSums } from '../../shared/batch/row-sums.ts';
+import { quoteString } from '../../shared/database/sql.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import { isoColumn, readBytes, readCount, readText, readTextOrNull } from './sql-values.ts';
+import type { Row } from './sql-values.ts';
+
+export type VerifyVerdict = 'counting' | 'equal' | 'different' | 'not-comparable' | 'interrupted';
+
+/** The last comparison of one table. */
+export interface VerifiedTable extends TableName {
+  readonly verdict: VerifyVerdict;
+  /** Why it cannot be compared, or what is to be known of the difference; null: nothing. */
+  readonly reason: string | null;
+  readonly verification: string;
+  readonly request: string;
+  readonly epoch: string;
+  /** The place in the stream at which both sides are compared. */
+  readonly seq: number;
+  readonly buckets: number;
+  readonly differingBuckets: number | null;
+  readonly branchRows: number | null;
+  readonly rowsHere: number | null;
+  /** What the last comparison that came to its end has found; this one may not have. */
+  readonly different: boolean;
+  /** The snapshot that was asked for since, to mend it. */
+  readonly repair: string | null;
+  /** ISO 8601. */
+  readonly startedAt: string;
+  readonly endedAt: string | null;
+}
+
+const MAX_REASON = 1_000;
+/** The reason by which a table that only the head office has is known. */
+export const EXTRA_TABLE = 'the branch has no such table';
+const NOBODY_COUNTS = 'the applier that compared it has ended: ask again';
+
+/** SQL of the name of the server's lock that whoever counts for the branch holds. */
+export function countingLock(branch: string): string {
+  return `CONCAT('tributary verify ', LEFT(SHA2(CONCAT(DATABASE(), '/', ${quoteString(branch)}), 256), 40))`;
+}
+
+/** What is compared, and at which place. */
+export interface Comparison {
+  readonly branch: string;
+  readonly verification: string;
+  readonly request: string;
+  readonly epoch: string;
+  readonly seq: number;
+  readonly source: SourceMark;
+}
+
+/** A comparison begins: earlier ones that are not done never will be. */
+export async function startVerification(
+  connection: Connection,
+  comparison: Comparison,
+  tables: readonly (TableName & { readonly buckets: number })[],
+): Promise<void> {
+  const { branch } = comparison;
+  await interrupt(connection, branch, null, 'another verification has begun');
+  // A branch may name tables as it likes: what is kept is of those that it has, and of this comparison.
+  await connection.execute(
+    `DELETE FROM tributary_verify WHERE branch = ?
+       AND table_name NOT IN (SELECT t.table_name FROM tributary_table t WHERE t.branch = ?)`,
+    [branch, branch],
+  );
+  for (const table of tables) await putCounting(connection, comparison, table);
+}
+
+async function putCounting(
+  connection: Connection,
+  { branch, verification, request, epoch, seq, source }: Comparison,
+  { schema, name, buckets }: TableName & { readonly buckets: number },
+): Promise<void> {
+  await connection.execute(
+    // What is known of a difference stays until a comparison has come to its end.
+    `INSERT INTO tributary_verify (branch, table_name, source_schema, verification, request, verdict, epoch, seq, position,
+       buckets) VALUES (?, ?, ?, ?, ?, 'counting', ?, ?, ?, ?) AS new
+     ON DUPLICATE KEY UPDATE source_schema = new.source_schema, verification = new.verification, request = new.request,
+       verdict = new.verdict, reason = NULL, epoch = new.epoch, seq = new.seq, position = new.position,
+       buckets = new.buckets, differing_buckets = NULL, branch_rows = NULL, rows_here = NULL, branch_sums = NULL,
+       sums_here = NULL, started_at = UTC_TIMESTAMP(6), ended_at = NULL`,
+    [branch, name, schema, verification, request, epoch, seq, JSON.stringify(source), buckets],
+  );
+}
+
+/** The request whose tables are being counted here at present; null: none. */
+export async function countedRequest(connection: Connection, branch: string): Promise<string | null> {
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT request FROM tributary_verify WHERE branch = ? AND verdict = 'counting' AND sums_here IS NULL
+       AND IS_USED_LOCK(${countingLock(branch)}) IS NOT NULL LIMIT 1`,
+    [branch],
+  );
+  return rows[0] === undefined ? null : readText(rows[0], 'request');
+}
+
+/** Whether a comparison was begun within so many seconds. */
+export async function wasCompared(connection: Connection, branch: string, seconds: number): Promise<boolean> {
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT 1 FROM tributary_verify WHERE branch = ? AND started_at > UTC_TIMESTAMP(6) - INTERVAL ${seconds} SECOND LIMIT 1`,
+    [branch],
+  );
+  return rows.length > 0;
+}
+
+/** Tables that are still to be counted here are not going to be. @param verification null: of any */
+export async function interrupt(
+  connection: Connection,
+  branch: string,
+  verification: string | null,
+  reason: string,
+): Promise<void> {
+  await connection.execute(
+    `UPDATE tributary_verify SET verdict = 'interrupted', reason = ?, branch_sums = NULL, sums_here = NULL,
+       ended_at = UTC_TIMESTAMP(6)
+     WHERE branch = ? AND verdict = 'counting' AND verification = COALESCE(?, verification)
+       AND (? IS NULL OR sums_here IS NULL)`,
+    [reason.slice(0, MAX_REASON), branch, verification, verification],
+  );
+}
+
+/** The branch has given a request up: of the tables asked for, those that have no verdict of it will have none. */
+export async function giveUp(
+  connection: Connection,
+  comparison: Comparison,
+  tables: readonly TableName[],
+  reason: string,
+): Promise<void> {
+  const { branch, verification, request } = comparison;
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT table_name FROM tributary_verify WHERE branch = ? AND request = ? AND verdict <> 'counting'`,
+    [branch, request],
+  );
+  const ended = new Set(rows.map(row => readText(row, 'table_name')));
+  for (const table of tables) {
+    if (ended.has(table.name)) continue;
+    await putCounting(connection, comparison, { ...table, buckets: 1 });
+    await endAs(connection, { branch, verification, name: table.name }, 'not-comparable', reason);
+  }
+}
+
+/** One table of a comparison. */
+export interface CountedTable {
+  readonly branch: string;
+  readonly verification: string;
+  readonly name: string;
+}
+
+/** What the branch holds. @param problem why nobody knows; null: the sums are there */
+export async function saveBranchSums(
+  connection: Connection,
+  table: CountedTable,
+  sums: TableSums | null,
+  problem: string | null,
+): Promise<void> {
+  if (sums === null) await endAs(connection, table, 'not-comparable', problem ?? 'there are no sums');
+  else await saveSums(connection, table, 'branch', sums);
+}
+
+/** What is here. */
+export async function saveSumsHere(connection: Connection, table: CountedTable, sums: TableSums): Promise<void> {
+  await saveSums(connection, table, 'here', sums);
+}
+
+/** There is nothing to compare with. */
+export async function endAs(
+  connection: Connection,
+  { branch, verification, name }: CountedTable,
+  verdict: Exclude<VerifyVerdict, 'counting' | 'equal'>,
+  reason: string,
+): Promise<void> {
+  await connection.execute(
+    `UPDATE tributary_verify SET verdict = ?, reason = ?, branch_sums = NULL, sums_here = NULL, ended_at = UTC_TIMESTAMP(6)
+     WHERE branch = ? AND table_name = ? AND verification = ? AND verdict = 'counting'`,
+    [verdict, reason.slice(0, MAX_REASON), branch, name, verification],
+  );
+  await summarise(connection, branch);
+}
+
+async function saveSums(
+  connection: Connection,
+  table: CountedTable,
+  side: 'branch' | 'here',
+  sums: TableSums,
+): Promise<void> {
+  const { branch, verification, name } = table;
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT branch_sums, sums_here, source_schema FROM tributary_verify
+     WHERE branch = ? AND table_name = ? AND verification = ? AND verdict = 'counting' FOR UPDATE`,
+    [branch, name, verification],
+  );
+  const [row] = rows;
+  // Interrupted, or begun anew, meanwhile.
+  if (row === undefined) return;
+  const theirs = side === 'branch' ? 'sums_here' : 'branch_sums';
+  const other = row[theirs] === null ? null : TableSums.fromBytes(readBytes(row, theirs));
+  if (other === null) {
+    const column = side === 'branch' ? 'branch_sums' : 'sums_here';
+    const counted = side === 'branch' ? 'branch_rows' : 'rows_here';
+    await connection.execute(
+      `UPDATE tributary_verify SET ${column} = ?, ${counted} = ? WHERE branch = ? AND table_name = ?`,
+      [sums.toBytes(), sums.rows, branch, name],
+    );
+    return;
+  }
+  const [ofBranch, here] = side === 'branch' ? [sums, other] : [other, sums];
+  if (ofBranch.buckets !== here.buckets) {
+    await endAs(connection, table, 'not-comparable', 'the branch has summed it otherwise than it said');
+    return;
+  }
+  const differing = ofBranch.differing(here);
+  await connection.execute(
+    `UPDATE tributary_verify SET verdict = ?, different = ?, reason = ?, differing_buckets = ?, branch_rows = ?,
+       rows_here = ?, branch_sums = NULL, sums_here = NULL, ended_at = UTC_TIMESTAMP(6),
+       repair = IF(repair IN (SELECT r.request FROM tributary_request r WHERE r.branch = ?), repair, NULL)
+     WHERE branch = ? AND table_name = ?`,
+    [
+      differing.length === 0 ? 'equal' : 'different',
+      differing.length > 0,
+      differing.length === 0 ? null : await whyDifferent(connection, branch, row, name, differing, ofBranch, here),
+      differing.length,
+      ofBranch.rows,
+      here.rows,
+      branch,
+      branch,
+      name,
+    ],
+  );
+  await summarise(connection, branch);
+}
+
+async function whyDifferent(
+  connection: Connection,
+  branch: string,
+  row: Row,
+  name: string,
+  differing: readonly number[],
+  ofBranch: TableSums,
+  here: TableSums,
+): Promise<string> {
+  const rowsIn = (sums: TableSums): number => differing.reduce((sum, bucket) => sum + sums.rowsIn(bucket), 0);
+  const [entries] = await connection.execute<RowDataPacket[]>(
+    'SELECT COUNT(*) AS n FROM tributary_quarantine WHERE branch = ? AND source_schema = ? AND table_name = ?',
+    [branch, readText(row, 'source_schema'), name],
+  );
+  const left = entries[0] === undefined ? 0 : readCount(entries[0], 'n');
+  const where = `among ${rowsIn(ofBranch)} rows of the branch and ${rowsIn(here)} here`;
+  return left === 0 ? where : `${where}; ${left} of it in quarantine`;
+}
+
+/** Rows are here of a table that the branch does not have. */
+export async function saveExtraTable(
+  connection: Connection,
+  comparison: Comparison,
+  table: TableName,
+  rows: number,
+): Promise<void> {
+  const { branch } = comparison;
+  await putCounting(connection, comparison, { ...table, buckets: 1 });
+  await connection.execute(
+    `UPDATE tributary_verify SET verdict = 'different', different = TRUE, reason = ?, differing_buckets = 1, branch_rows = 0, rows_here = ?,
+       ended_at = UTC_TIMESTAMP(6) WHERE branch = ? AND table_name = ?`,
+    [EXTRA_TABLE, rows, branch, table.name],
+  );
+  await summarise(connection, branch);
+}
+
+/** Tables that the branch had and has no more, compared before: what is said of them is old. */
+export async function forgetTables(connection: Connection, branch: string, names: readonly string[]): Promise<void> {
+  if (names.length === 0) return;
+  await connection.query('DELETE FROM tributary_verify WHERE branch = ? AND table_name IN (?)', [branch, names]);
+  await summarise(connection, branch);
+}
+
+/** Notes in the branch's row what its page and the alerts look at. */
+async function summarise(connection: Connection, branch: string): Promise<void> {
+  await connection.execute(
+    `UPDATE tributary_branch b,
+       (SELECT MAX(IF(verdict IN ('equal', 'different'), ended_at, NULL)) AS ended, SUM(different) AS different
+          FROM tributary_verify WHERE branch = ?) v
+     SET b.verified_at = COALESCE(v.ended, b.verified_at), b.different_tables = COALESCE(v.different, 0) WHERE b.branch = ?`,
+    [branch, branch],
+  );
+}
+
+/** Those whose last comparison found a difference are asked for again. */
+export async function noteRepair(connection: Connection, branch: string, request: string): Promise<void> {
+  await connection.execute(`UPDATE tributary_verify SET repair = ? WHERE branch = ? AND different`, [request, branch]);
+}
+
+export async function readVerified(connection: Connection, branch: string): Promise<VerifiedTable[]> {
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT table_name, source_schema, verification, request, verdict, reason, epoch, seq, buckets, differing_buckets, branch_rows,
+       rows_here, sums_here IS NULL AS uncounted, different, repair, ${isoColumn('started_at')}, ${isoColumn('ended_at')},
+       IS_USED_LOCK(${countingLock(branch)}) IS NULL AS abandoned
+     FROM tributary_verify WHERE branch = ? ORDER BY source_schema, table_name`,
+    [branch],
+  );
+  return rows.map(toVerified);
+}
+
+function toVerified(row: Row): VerifiedTable {
+  const verdict = readText(row, 'verdict');
+  assert(isVerdict(verdict), `unknown verdict ${verdict}`);
+  const isAbandoned = verdict === 'counting' && readCount(row, 'uncounted') === 1 && readCount(row, 'abandoned') === 1;
+  const number = (column: string): number | null => (row[column] === null ? null : readCount(row, column));
+  return {
+    schema: readText(row, 'source_schema'),
+    name: readText(row, 'table_name'),
+    verdict: isAbandoned ? 'interrupted' : verdict,
+    reason: isAbandoned ? NOBODY_COUNTS : readTextOrNull(row, 'reason'),
+    verification: readText(row, 'verification'),
+    request: readText(row, 'request'),
+    epoch: readText(row, 'epoch'),
+    seq: readCount(row, 'seq'),
+    buckets: readCount(row, 'buckets'),
+    differingBuckets: number('differing_buckets'),
+    branchRows: number('branch_rows'),
+    rowsHere: number('rows_here'),
+    different: readCount(row, 'different') === 1,
+    repair: readTextOrNull(row, 'repair'),
+    startedAt: readText(row, 'started_at'),
+    endedAt: readTextOrNull(row, 'ended_at'),
+  };
+}
+
+function isVerdict(text: string): text is VerifyVerdict {
+  return ['counting', 'equal', 'different', 'not-comparable', 'interrupted'].includes(text);
+}

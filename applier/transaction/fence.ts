@@ -1,0 +1,119 @@
+/**
+ * The fence around what is written of one branch: a transaction that begins with the lock on the branch's row, and the
+ * watermark that moves in it.
+ *
+ * Invariant: the locked row is compared with the row that the work was chosen by; if another applier has moved it
+ * meanwhile nothing is written and the caller chooses again. Acknowledging is the caller's, after the commit.
+ */
+import type { Connection } from 'mysql2/promise';
+import { deleteInboxThrough } from '../store/inbox.ts';
+import { advanceBranch, lockBranch, samePlace } from '../store/branch-row.ts';
+import type { Advance, BranchRow } from '../store/branch-row.ts';
+import type { TargetPool } from '../apply/connection-pool.ts';
+import { bodyOf, markOf } from './unit.ts';
+import type { Arrival } from './unit.ts';
+
+/** Rows written, by what was done with them. */
+export interface RowCounts {
+  readonly upserts: number;
+  readonly deletes: number;
+}
+
+export const NO_ROWS: RowCounts = { upserts: 0, deletes: 0 };
+
+/** The unit is in the database; `row` is what its transaction has left. */
+export interface Done {
+  readonly outcome: 'written';
+  readonly row: BranchRow;
+  readonly batches: number;
+  readonly counts: RowCounts;
+}
+
+/** A slice of a sweep is done, the batch is not: call again. */
+export interface Slice {
+  readonly outcome: 'slice';
+  readonly row: BranchRow;
+  readonly swept: number;
+}
+
+/** Another applier was here; nothing was written, `row` is what it left. */
+export interface Moved {
+  readonly outcome: 'moved';
+  readonly row: BranchRow | null;
+}
+
+export type Written = Done | Slice | Moved;
+
+export interface FenceOptions {
+  readonly pool: TargetPool;
+  /** What the work was chosen by. */
+  readonly row: BranchRow;
+  /** The inbox has entries up to the end of the work, to be deleted with it. */
+  readonly inboxBelow: boolean;
+  /** What was remembered of the transaction is gone with it. */
+  readonly onRollback: () => void;
+}
+
+/** The fence of one unit of work. */
+export class Fence {
+  readonly row: BranchRow;
+  readonly #options: FenceOptions;
+
+  constructor(options: FenceOptions) {
+    this.row = options.row;
+    this.#options = options;
+  }
+
+  get branch(): string {
+    return this.row.branch;
+  }
+
+  /**
+   * Runs work in one transaction under the lock on the branch's row; it ends early when the row is not as planned.
+   * @throws what work throws, rolled back; the errors of the pool
+   */
+  async transact<W extends Written>(work: (connection: Connection) => Promise<W>): Promise<W | Moved> {
+    const { pool, onRollback } = this.#options;
+    try {
+      return await pool.transact(async connection => {
+        const locked = await lockBranch(connection, this.branch);
+        if (locked === null || !samePlace(locked, this.row)) return { outcome: 'moved', row: locked };
+        return work(connection);
+      });
+    } catch (error) {
+      onRollback();
+      throw error;
+    }
+  }
+
+  /** Moves the watermark, within the transaction. */
+  async advance(connection: Connection, advance: Advance, counts: RowCounts): Promise<Done> {
+    const { row } = this;
+    await advanceBranch(connection, row, advance);
+    const { received, applied, batchNumber, source } = advance;
+    // What was early and has now had its turn, from the inbox or as a second copy from the broker.
+    if (this.#options.inboxBelow && applied.seq === received.seq) {
+      await deleteInboxThrough(connection, this.branch, applied.seq);
+    }
+    const next: BranchRow = {
+      ...row,
+      stream: { ...row.stream, received, applied },
+      batchNumber,
+      position: source ?? row.position,
+      capturedThrough: source?.committedAt ?? row.capturedThrough,
+    };
+    return { outcome: 'written', row: next, batches: applied.seq - row.stream.applied.seq, counts };
+  }
+
+  /** Moves the watermark past one batch that has no rows. */
+  async advancePast(connection: Connection, arrival: Arrival, batchNumber: number): Promise<Done> {
+    const mark = markOf(arrival);
+    const { source } = bodyOf(arrival);
+    return this.advance(connection, { received: mark, applied: mark, batchNumber, source }, NO_ROWS);
+  }
+}
+
+/** With the branch's row as this transaction leaves it, where more than the watermark was changed in it. */
+export async function asStored(connection: Connection, done: Done): Promise<Done> {
+  return { ...done, row: (await lockBranch(connection, done.row.branch)) ?? done.row };
+}

@@ -1,0 +1,41 @@
+/**
+ * A batch that is passed over whole: it cannot be read, or a person wants it so. Its rows are not written, and neither
+ * are those of the parts that it ends; nobody knows which they are, so the branch is incomplete and everything is asked
+ * for again.
+ */
+import { randomUUID } from 'node:crypto';
+import { deleteInboxThrough } from '../store/inbox.ts';
+import { keepBody, recordOrphan, saveOutcome } from '../store/quarantined-batches.ts';
+import type { Decision } from '../store/quarantined-batches.ts';
+import { addRequest, closeRequests, openRequests } from '../store/snapshots.ts';
+import { markIncomplete } from '../store/branch-row.ts';
+import { asStored, NO_ROWS } from './fence.ts';
+import type { Fence, Written } from './fence.ts';
+import { markOf } from './unit.ts';
+import type { Arrival } from './unit.ts';
+
+/** @param decision null: a part of a transaction of which an earlier part was passed over */
+export async function passOver(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
+  const { branch, row } = fence;
+  const { header } = arrival;
+  return fence.transact(async connection => {
+    await deleteInboxThrough(connection, branch, header.seq);
+    if (decision === null) await recordOrphan(connection, header);
+    else {
+      await saveOutcome(connection, header, 'passed-over');
+      await keepBody(connection, header, Buffer.concat(arrival.body));
+      // It may have been a marker that serves the open requests; the agent counts them as served then, and they would
+      // stay open for ever. The new one asks for the same.
+      const open = await openRequests(connection, branch);
+      const ids = open.map(({ id }) => id);
+      await closeRequests(connection, branch, ids);
+      const reason = `batch ${header.seq} was passed over`;
+      await addRequest(connection, branch, { id: decision.request || randomUUID(), reason, mends: true });
+    }
+    const mark = markOf(arrival);
+    const advance = { received: mark, applied: mark, batchNumber: row.batchNumber, source: null };
+    const done = await fence.advance(connection, advance, NO_ROWS);
+    await markIncomplete(connection, branch);
+    return asStored(connection, done);
+  });
+}

@@ -1,0 +1,156 @@
+/**
+ * The two markers of a snapshot: its start is noted with what it will cover, its end sweeps what neither the snapshot
+ * nor the stream has written since.
+ *
+ * Invariant: a sweep goes in slices, each a transaction of its own under the fence; only when nothing is left to sweep
+ * is the end marker applied, the requests closed that the snapshot served, and cleared what it has mended.
+ */
+import type { Connection } from 'mysql2/promise';
+import type { BatchBody, Change } from '../../shared/batch/batch.ts';
+import { assert } from '../../shared/errors.ts';
+import { tableKey } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import { saveOutcome } from '../store/quarantined-batches.ts';
+import type { Decision } from '../store/quarantined-batches.ts';
+import { clearOlder, readKnown } from '../store/quarantined-rows.ts';
+import {
+  closeRequests,
+  endSnapshot,
+  openRequests,
+  readSnapshot,
+  saveSweep,
+  startSnapshot,
+} from '../store/snapshots.ts';
+import type { SnapshotRow } from '../store/snapshots.ts';
+import { countQuarantined, mendIncomplete } from '../store/branch-row.ts';
+import type { BranchRow } from '../store/branch-row.ts';
+import { tablesOfBranch } from '../store/table-claims.ts';
+import { asStored } from './fence.ts';
+import type { Fence, Written } from './fence.ts';
+import { beginLeftOut } from './quarantine.ts';
+import type { Leaving } from './quarantine.ts';
+import type { RowWriter } from '../apply/row-writer.ts';
+import type { UnitTables } from './tables.ts';
+import { bodyOf } from './unit.ts';
+import type { Arrival } from './unit.ts';
+
+/** Of a sweep in one transaction: rows deleted, tables looked through. */
+export const SWEEP_SLICE = { rows: 5_000, tables: 100 } as const;
+
+export class SnapshotMarks {
+  readonly #tables: UnitTables;
+  readonly #rows: Pick<RowWriter, 'sweep'>;
+  readonly #slice: { readonly rows: number; readonly tables: number };
+
+  constructor(
+    tables: UnitTables,
+    rows: Pick<RowWriter, 'sweep'>,
+    slice: { readonly rows: number; readonly tables: number } = SWEEP_SLICE,
+  ) {
+    this.#tables = tables;
+    this.#rows = rows;
+    this.#slice = slice;
+  }
+
+  /** Makes the tables that the snapshot covers, and notes that it began. @throws like UnitTables.prepare and claim */
+  async start(fence: Fence, arrival: Arrival, leaving: Leaving): Promise<Written> {
+    const body = bodyOf(arrival);
+    const marker = markerOf(body, 'snapshot-start');
+    const prepared = await this.#tables.prepare([body], leaving.tables);
+    return fence.transact(async connection => {
+      const batchNumber = fence.row.batchNumber + 1;
+      const left = beginLeftOut(connection, fence.branch, leaving);
+      await this.#tables.claim(connection, prepared);
+      left?.tables(prepared, { epoch: arrival.header.epoch, seq: arrival.header.seq, batchNumber });
+      await startSnapshot(connection, fence.branch, {
+        snapshot: marker.snapshot,
+        whole: marker.whole,
+        tables: namesOf(body, marker.tables),
+        requests: marker.requests,
+        startBatch: batchNumber,
+      });
+      const done = await fence.advancePast(connection, arrival, batchNumber);
+      return left === null ? done : left.settle(done, arrival.header);
+    });
+  }
+
+  /** One slice of the sweep, or, when nothing is left to sweep, the end of the snapshot. */
+  async end(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
+    const { branch, row } = fence;
+    const body = bodyOf(arrival);
+    const marker = markerOf(body, 'snapshot-end');
+    return fence.transact<Written>(async connection => {
+      const snapshot = await readSnapshot(connection, branch, marker.snapshot);
+      if (snapshot !== null) {
+        const whole = snapshot.whole && marker.whole;
+        const covered = namesOf(body, marker.tables).filter(name => whole || snapshot.tables.includes(name));
+        const known = await tablesOfBranch(connection, branch);
+        const tables = whole ? known : known.filter(table => covered.includes(table.name));
+        const done = new Set(snapshot.swept);
+        const left = tables.filter(({ name }) => !done.has(name)).slice(0, this.#slice.tables);
+        if (left.length > 0) {
+          const slice = await this.#rows.sweep(connection, branch, left, snapshot.startBatch, this.#slice.rows);
+          const swept = [...snapshot.swept, ...slice.swept];
+          await saveSweep(connection, branch, marker.snapshot, swept, slice.deleted);
+          return { outcome: 'slice', row, swept: slice.deleted };
+        }
+        await finish(connection, fence, snapshot, tables);
+      }
+      const done = await fence.advancePast(connection, arrival, row.batchNumber + 1);
+      if (decision !== null) await saveOutcome(connection, arrival.header, 'applied');
+      return asStored(connection, done);
+    });
+  }
+}
+
+/** Closes what the snapshot served, and clears what it has mended. @param covered swept, but for those left out */
+async function finish(
+  connection: Connection,
+  { branch, row }: Fence,
+  snapshot: SnapshotRow,
+  covered: readonly TableName[],
+): Promise<void> {
+  if (row.quarantined > 0) {
+    const known = await readKnown(connection, branch);
+    for (const table of covered) {
+      if (known.tables.has(tableKey(table))) continue;
+      await clearOlder(connection, branch, table, snapshot.startBatch);
+    }
+  }
+  const open = await openRequests(connection, branch);
+  const served = open.filter(request => snapshot.requests.includes(request.id));
+  const others = open.filter(request => request.mends && !served.includes(request));
+  // What is missing in a few tables only is mended when each of them was copied.
+  const serves = snapshot.whole || (served.some(request => request.mends) && others.length === 0);
+  if (serves && row.incompleteSince !== null && mends(snapshot, row)) await mendIncomplete(connection, branch);
+  if (row.quarantined > 0) await countQuarantined(connection, branch);
+  await closeRequests(connection, branch, snapshot.requests);
+  await endSnapshot(connection, branch, snapshot.snapshot);
+}
+
+/**
+ * Whether a snapshot brings what is missing: only one that began after the last thing was left out. One whose own start left
+ * something out, or that ran then, does not hold it.
+ */
+export function mends(
+  { startBatch }: Pick<SnapshotRow, 'startBatch'>,
+  { incompleteBatch }: Pick<BranchRow, 'incompleteBatch'>,
+): boolean {
+  return startBatch > incompleteBatch;
+}
+
+type Marker<Op> = Extract<Change, { op: Op }>;
+
+function markerOf<Op extends 'snapshot-start' | 'snapshot-end'>(body: BatchBody, op: Op): Marker<Op> {
+  const found = body.changes.find((change): change is Marker<Op> => change.op === op);
+  assert(found !== undefined, `a batch without its ${op}`);
+  return found;
+}
+
+function namesOf(body: BatchBody, tables: readonly number[]): string[] {
+  return tables.map(index => {
+    const table = body.tables[index];
+    assert(table !== undefined, `marker names table ${index}, which the batch does not have`);
+    return table.name;
+  });
+}

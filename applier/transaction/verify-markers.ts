@@ -1,0 +1,135 @@
+/**
+ * The marks of a verification: its start begins a count of the head office's rows, the sums of the branch's tables are
+ * stored as they come, its end closes the request. No row changes.
+ *
+ * Invariant: the view that is counted is taken under the fence, so its place is exactly the mark's; what was begun is
+ * counted, in the background, only once that place is committed, and is abandoned otherwise.
+ */
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { isVerifyMark } from '../../shared/batch/batch.ts';
+import type { VerifyMark } from '../../shared/batch/batch.ts';
+import { assert } from '../../shared/errors.ts';
+import { columnKey } from '../../shared/identifiers.ts';
+import { TableSums } from '../../shared/batch/row-sums.ts';
+import { nameText } from '../../shared/table-name.ts';
+import { closeRequests, openRequests } from '../store/snapshots.ts';
+import type { OpenRequest } from '../store/snapshots.ts';
+import { readText } from '../store/sql-values.ts';
+import { tablesOfBranch } from '../store/table-claims.ts';
+import { giveUp, interrupt, saveBranchSums, startVerification } from '../store/verifications.ts';
+import type { Comparison } from '../store/verifications.ts';
+import type { Counter, Counting } from '../verify/counter.ts';
+import { asStored } from './fence.ts';
+import type { Fence, Written } from './fence.ts';
+import { bodyOf } from './unit.ts';
+import type { Arrival } from './unit.ts';
+
+export class VerifyMarks {
+  readonly #counter: Pick<Counter, 'begin'>;
+
+  constructor(counter: Pick<Counter, 'begin'>) {
+    this.#counter = counter;
+  }
+
+  /** Takes the one mark of a batch. @throws the database's errors; nothing is counted then */
+  async write(fence: Fence, arrival: Arrival): Promise<Written> {
+    const { branch, row } = fence;
+    const body = bodyOf(arrival);
+    const mark = body.changes.find(isVerifyMark);
+    assert(mark !== undefined, 'a verification without its mark');
+    const begun: Counting[] = [];
+    try {
+      const written = await fence.transact<Written>(async connection => {
+        if (mark.op === 'verify-start') begun.push(...(await this.#begin(connection, branch, arrival, mark)));
+        if (mark.op === 'verify-sums') {
+          const table = { branch, verification: mark.verification, name: body.tables[mark.table]!.name };
+          const problem = mark.problem ?? (await untoldTypes(connection, table.name, mark.typed));
+          const sums = problem === null ? TableSums.fromBytes(Buffer.from(mark.sums, 'base64')) : null;
+          await saveBranchSums(connection, table, sums, problem);
+        }
+        if (mark.op === 'verify-end') await this.#end(connection, branch, arrival, mark);
+        return asStored(connection, await fence.advancePast(connection, arrival, row.batchNumber));
+      });
+      for (const counting of begun) {
+        if (written.outcome === 'written') counting.run();
+        else counting.abandon();
+      }
+      return written;
+    } catch (error) {
+      for (const counting of begun) counting.abandon();
+      throw error;
+    }
+  }
+
+  /** Under the lock on the branch's row all before the mark is committed and nothing behind it: that is the place. */
+  async #begin(
+    connection: Connection,
+    branch: string,
+    arrival: Arrival,
+    mark: Extract<VerifyMark, { op: 'verify-start' }>,
+  ): Promise<Counting[]> {
+    const { verification, request, whole } = mark;
+    // Counting costs: only what a person has asked for, and once it was answered, no more.
+    if ((await askedFor(connection, branch, request)) === null) return [];
+    const body = bodyOf(arrival);
+    const comparison = comparisonOf(branch, arrival, mark);
+    const tables = mark.tables.map((index, at) => ({ description: body.tables[index]!, buckets: mark.buckets[at]! }));
+    const rows = tables.map(({ description: { schema, name }, buckets }) => ({ schema, name, buckets }));
+    await startVerification(connection, comparison, rows);
+    const known = whole ? await tablesOfBranch(connection, branch) : null;
+    const counting = await this.#counter.begin(comparison, tables, known);
+    if (typeof counting !== 'string') return [counting];
+    await interrupt(connection, branch, verification, counting);
+    return [];
+  }
+
+  async #end(
+    connection: Connection,
+    branch: string,
+    arrival: Arrival,
+    mark: Extract<VerifyMark, { op: 'verify-end' }>,
+  ): Promise<void> {
+    const { request, problem } = mark;
+    const asked = await askedFor(connection, branch, request);
+    if (asked === null) return;
+    if (problem !== null) {
+      const tables = asked.tables ?? (await tablesOfBranch(connection, branch));
+      await giveUp(connection, comparisonOf(branch, arrival, mark), tables, `the branch has given it up: ${problem}`);
+    }
+    await closeRequests(connection, branch, [request]);
+  }
+}
+
+function comparisonOf(
+  branch: string,
+  arrival: Arrival,
+  { verification, request }: Extract<VerifyMark, { request: string }>,
+): Comparison {
+  const { epoch, seq } = arrival.header;
+  return { branch, verification, request, epoch, seq, source: bodyOf(arrival).source };
+}
+
+/**
+ * Why a table's sums say nothing of its rows here; null: they do. A column of JSON stands in a text column where another
+ * branch has a text in it (widening.ts): there a document is as it is printed, without the types of its values.
+ * @param typed columns of which a document holds types that its text does not tell
+ */
+async function untoldTypes(connection: Connection, table: string, typed: readonly string[]): Promise<string | null> {
+  if (typed.length === 0) return null;
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT COLUMN_NAME AS name FROM INFORMATION_SCHEMA.COLUMNS
+     WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? AND DATA_TYPE <> 'json'`,
+    [table],
+  );
+  const wanted = new Set(typed.map(columnKey));
+  const inText = rows.map(row => readText(row, 'name')).filter(name => wanted.has(columnKey(name)));
+  if (inText.length === 0) return null;
+  const names = inText.map(nameText).join(', ');
+  return `JSON of the branch holds values of types such as DECIMAL or DATE, and its text here does not tell them: ${names}`;
+}
+
+/** null: it is not asked for, or was answered. */
+async function askedFor(connection: Connection, branch: string, request: string): Promise<OpenRequest | null> {
+  const open = await openRequests(connection, branch);
+  return open.find(({ id, kind }) => id === request && kind === 'verify') ?? null;
+}

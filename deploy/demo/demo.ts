@@ -1,0 +1,256 @@
+/**
+ * `make demo`: two branches that sell, a broker, a head office, a link that is cut, programs that are killed, and at the
+ * end a comparison of every row. Everything runs on this machine, with the programs' own commands, as the README tells
+ * a newcomer to use them.
+ *
+ * Exits 0 if and only if every row is equal. Stays up until Ctrl-C where standard output is a terminal, unless DEMO_ONCE=1.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import mysql from 'mysql2/promise';
+import { stringify } from 'yaml';
+import { compareBranch, describeComparison } from '../../test/support/oracle/compare.ts';
+import { BrokerServer } from '../rig/broker-server.ts';
+import { FaultProxy } from '../rig/fault-proxy.ts';
+import { DatabaseServer } from '../rig/database-server.ts';
+import { DemoTable } from './demo-table.ts';
+import { freePort } from '../rig/free-port.ts';
+import { temporaryDirectory } from '../rig/keeper.ts';
+import { Product, runCli } from '../rig/daemon.ts';
+import { Sales } from './sales.ts';
+
+const OLD_SALES = 10_000;
+const SALES_PER_SECOND = 25;
+const VHOST = 'tributary';
+const EQUAL_WITHIN_MS = 60_000;
+
+export interface DemoBranch {
+  readonly id: string;
+  readonly region: string;
+  readonly database: DatabaseServer;
+  readonly link: FaultProxy;
+  readonly agent: Product;
+  readonly sales: Sales;
+}
+
+export interface DemoHeadOffice {
+  readonly database: DatabaseServer;
+  readonly applier: Product;
+}
+
+const started = Date.now();
+
+function say(line: string): void {
+  process.stdout.write(`${((Date.now() - started) / 1000).toFixed(0).padStart(4)} s  ${line}\n`);
+}
+
+async function sql(server: DatabaseServer, statements: readonly string[]): Promise<void> {
+  const { host, port, user, password } = server;
+  const connection = await mysql.createConnection({ host, port, user, password });
+  try {
+    for (const statement of statements) await connection.query(statement);
+  } finally {
+    await connection.end();
+  }
+}
+
+async function command(program: 'agent' | 'applier', args: readonly string[]): Promise<void> {
+  const result = await runCli(program, args, {});
+  if (result.code !== 0) {
+    throw new Error(
+      `tributary-${program} ${args.join(' ')} ended with ${result.code}:\n${result.stdout}${result.stderr}`,
+    );
+  }
+}
+
+function folder(...names: string[]): string {
+  const path = join(temporaryDirectory(), ...names);
+  mkdirSync(path, { recursive: true, mode: 0o700 });
+  return path;
+}
+
+function writeSecret(path: string, text: string): void {
+  writeFileSync(path, `${text}\n`, { mode: 0o600 });
+}
+
+async function setUpHeadOffice(database: DatabaseServer, broker: BrokerServer): Promise<DemoHeadOffice> {
+  await sql(database, [
+    'CREATE DATABASE headoffice',
+    "CREATE USER tributary IDENTIFIED BY 'demo-target-password'",
+    'GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP, LOCK TABLES, TRIGGER ON headoffice.* TO tributary',
+  ]);
+  await broker.addVhost(VHOST);
+  const directory = folder('head-office');
+  const port = await freePort();
+  writeSecret(join(directory, 'target.password'), 'demo-target-password');
+  writeSecret(join(directory, 'broker.password'), broker.password);
+  const configFile = join(directory, 'applier.yaml');
+  writeFileSync(
+    configFile,
+    stringify({
+      target: {
+        host: database.host,
+        port: database.port,
+        user: 'tributary',
+        passwordFile: 'target.password',
+        database: 'headoffice',
+      },
+      broker: {
+        url: `amqp://${broker.user}@${broker.host}:${broker.port}/${VHOST}`,
+        passwordFile: 'broker.password',
+        management: `http://${broker.host}:${broker.managementPort}`,
+      },
+      http: { listen: `127.0.0.1:${port}` },
+    }),
+  );
+  await command('applier', ['check', '--config', configFile]);
+  const applier = new Product({
+    program: 'applier',
+    configFile,
+    logFile: join(directory, 'applier.log'),
+    url: `http://127.0.0.1:${port}`,
+    environment: {},
+  });
+  return { database, applier };
+}
+
+async function setUpBranch(
+  id: string,
+  region: string,
+  database: DatabaseServer,
+  broker: BrokerServer,
+  headOffice: DemoHeadOffice,
+): Promise<DemoBranch> {
+  const sales = new Sales(database, region);
+  await sales.sellOld(OLD_SALES);
+  await sql(database, [
+    "CREATE USER tributary IDENTIFIED BY 'demo-source-password'",
+    'GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO tributary',
+    'GRANT SELECT ON shop.* TO tributary',
+  ]);
+  const directory = folder(id);
+  const configFile = join(directory, 'agent.yaml');
+  const enrolment = join(directory, 'enrolment');
+  const port = await freePort();
+  const link = await FaultProxy.open(broker.port);
+  writeSecret(join(directory, 'source.password'), 'demo-source-password');
+  writeFileSync(
+    configFile,
+    stringify({
+      branch: id,
+      source: { host: database.host, port: database.port, user: 'tributary', passwordFile: 'source.password' },
+      tables: { include: ['shop.*'] },
+      spool: { directory: join(directory, 'spool') },
+      http: { listen: `127.0.0.1:${port}` },
+    }),
+  );
+  await command('applier', ['branch', 'add', id, '--out', enrolment, '--config', headOffice.applier.configFile]);
+  await command('agent', ['enroll', enrolment, '--config', configFile]);
+  // The branch reaches the broker over a link of its own, which the demo can cut.
+  const enrolled = readFileSync(configFile, 'utf8');
+  writeFileSync(configFile, enrolled.replace(`:${broker.port}/`, `:${link.port}/`));
+  await command('agent', ['check', '--config', configFile]);
+  const agent = new Product({
+    program: 'agent',
+    configFile,
+    logFile: join(directory, 'agent.log'),
+    url: `http://127.0.0.1:${port}`,
+    environment: {},
+  });
+  return { id, region, database, link, agent, sales };
+}
+
+async function story(headOffice: DemoHeadOffice, east: DemoBranch, west: DemoBranch, table: DemoTable): Promise<void> {
+  await headOffice.applier.start();
+  await Promise.all([east.agent.start(), west.agent.start()]);
+  for (const { sales } of [east, west]) sales.start(SALES_PER_SECOND);
+  await table.watch(8_000, 'both branches sell; their old sales are copied');
+  west.link.cut();
+  await table.watch(6_000, 'the link of west is cut; selling goes on');
+  await west.agent.kill9();
+  await table.watch(2_000, 'the agent of west is killed (kill -9)');
+  await west.agent.start();
+  await table.watch(5_000, 'the agent of west is back; the link is still cut');
+  west.link.restore();
+  await table.watch(5_000, 'the link of west is back');
+  await headOffice.applier.kill9();
+  await table.watch(3_000, 'the applier is killed (kill -9)');
+  await headOffice.applier.start();
+  await table.watch(5_000, 'the applier is back');
+  await Promise.all([east.sales.stop(), west.sales.stop()]);
+  await table.watch(1_000, 'selling has stopped');
+}
+
+/** Every row of branch and head office; polled until equal or late. */
+async function prove(headOffice: DemoHeadOffice, branch: DemoBranch): Promise<boolean> {
+  const deadline = Date.now() + EQUAL_WITHIN_MS;
+  for (;;) {
+    const { host, port, user, password } = headOffice.database;
+    const comparison = await compareBranch({
+      branch: branch.database,
+      schemas: ['shop'],
+      headOffice: { host, port, user, password, database: 'headoffice' },
+      branchId: branch.id,
+    });
+    if (comparison.equal || Date.now() > deadline) {
+      const verdict = comparison.equal ? 'EQUAL' : 'DIFFERENT';
+      say(`${branch.id.padEnd(5)} ${verdict}: ${comparison.rowsCompared} rows compared, value by value`);
+      if (!comparison.equal) process.stdout.write(`${describeComparison(comparison)}\n`);
+      return comparison.equal;
+    }
+    await sleep(500);
+  }
+}
+
+async function main(): Promise<number> {
+  say('two branches, a broker and a head office on this machine');
+  const [headOfficeDatabase, eastDatabase, westDatabase, broker] = await Promise.all([
+    DatabaseServer.start({ flavor: 'mysql', name: 'head-office', role: 'head-office' }, say),
+    DatabaseServer.start({ flavor: 'mysql', name: 'east', role: 'branch' }, say),
+    DatabaseServer.start({ flavor: 'mysql', name: 'west', role: 'branch' }, say),
+    BrokerServer.start({ name: 'broker' }, say),
+  ]);
+  say(`MySQL ${headOfficeDatabase.version} (three of them) and RabbitMQ ${broker.version} are up`);
+  const headOffice = await setUpHeadOffice(headOfficeDatabase, broker);
+  const [east, west] = await Promise.all([
+    setUpBranch('east', 'EAST', eastDatabase, broker, headOffice),
+    setUpBranch('west', 'WEST', westDatabase, broker, headOffice),
+  ]);
+  say(`east and west have joined; each has ${OLD_SALES} old sales`);
+  const table = new DemoTable(headOffice, [east, west]);
+  try {
+    await story(headOffice, east, west, table);
+    say('comparing every row …');
+    const equal = (await Promise.all([prove(headOffice, east), prove(headOffice, west)])).every(Boolean);
+    say(equal ? 'VERDICT: every row at the head office equals the branches' : 'VERDICT: NOT EQUAL');
+    say(`head office: ${headOffice.applier.url}/   east: ${east.agent.url}/   west: ${west.agent.url}/`);
+    if (process.stdout.isTTY && process.env['DEMO_ONCE'] !== '1') await stayUp([east, west]);
+    return equal ? 0 : 1;
+  } finally {
+    await table.close();
+    await Promise.all([east.sales.stop(), west.sales.stop()]);
+    await Promise.all([east.agent.stop(), west.agent.stop(), headOffice.applier.stop()]);
+    await Promise.all([east.link.close(), west.link.close()]);
+    await Promise.all([eastDatabase, westDatabase, headOfficeDatabase, broker].map(server => server.remove()));
+  }
+}
+
+/** Sells on, for whoever looks at the pages, until Ctrl-C. */
+async function stayUp(branches: readonly DemoBranch[]): Promise<void> {
+  for (const { sales } of branches) sales.start(SALES_PER_SECOND);
+  say('selling goes on; look at the pages. Ctrl-C ends all of it.');
+  await new Promise<void>(stop => {
+    process.once('SIGINT', () => stop());
+    process.once('SIGTERM', () => stop());
+    // A pending promise alone keeps no process alive.
+    setInterval(() => undefined, 1 << 30);
+  });
+}
+
+try {
+  process.exit(await main());
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(1);
+}

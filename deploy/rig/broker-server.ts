@@ -1,0 +1,341 @@
+/**
+ * A RabbitMQ broker of one's own on loopback ports, with AMQP, the management API and its Prometheus plugin.
+ *
+ * Erlang needs a name server (epmd) to start its distribution, and would leave a daemon behind. Each broker gets one of
+ * its own instead, as a child process on a port of its own, which ends with the broker.
+ *
+ * States: running ⇄ down (`stop`, `kill`, `restart`; `wipe` while down), running ⇄ paused, and removed.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { LocalServerError } from './errors.ts';
+import type { Report } from './errors.ts';
+import { freePort } from './free-port.ts';
+import { serverDirectory } from './keeper.ts';
+import { findPrograms } from './install/programs.ts';
+import type { Programs } from './install/programs.ts';
+import { ServerProcess } from './server-process.ts';
+
+export interface BrokerServerOptions {
+  name: string;
+  port?: number;
+  managementPort?: number;
+  /** More lines of rabbitmq.conf, which override the defaults: `{ 'consumer_timeout': '5000' }`. */
+  config?: Record<string, string>;
+}
+
+const READY_DEADLINE_MS = 120_000;
+const STOP_DEADLINE_MS = 45_000;
+const POLL_MS = 100;
+const REQUEST_TIMEOUT_MS = 5_000;
+
+interface Plan {
+  readonly name: string;
+  readonly programs: Programs;
+  readonly directory: string;
+  readonly port: number;
+  readonly managementPort: number;
+  readonly prometheusPort: number;
+  readonly distributionPort: number;
+  readonly epmdPort: number;
+  readonly password: string;
+  readonly config: Readonly<Record<string, string>>;
+}
+
+interface Running {
+  readonly broker: ServerProcess;
+  readonly epmd: ServerProcess;
+}
+
+export class BrokerServer {
+  readonly name: string;
+  readonly host = '127.0.0.1' as const;
+  readonly port: number;
+  readonly managementPort: number;
+  readonly prometheusPort: number;
+  readonly user = 'admin' as const;
+  readonly password: string;
+  readonly version: string;
+  readonly directory: string;
+  readonly programs: Programs;
+  readonly #plan: Plan;
+  #running: Running;
+
+  private constructor(plan: Plan, running: Running, version: string) {
+    this.name = plan.name;
+    this.port = plan.port;
+    this.managementPort = plan.managementPort;
+    this.prometheusPort = plan.prometheusPort;
+    this.password = plan.password;
+    this.directory = plan.directory;
+    this.programs = plan.programs;
+    this.version = version;
+    this.#plan = plan;
+    this.#running = running;
+  }
+
+  /** Finds the programs and starts; resolves when AMQP and the management API answer. */
+  static async start(options: BrokerServerOptions, report: Report = () => undefined): Promise<BrokerServer> {
+    const programs = await findPrograms('rabbitmq', report);
+    const plan: Plan = {
+      name: options.name,
+      programs,
+      directory: serverDirectory(options.name),
+      port: options.port ?? (await freePort()),
+      managementPort: options.managementPort ?? (await freePort()),
+      prometheusPort: await freePort(),
+      distributionPort: await freePort(),
+      epmdPort: await freePort(),
+      password: randomBytes(12).toString('base64url'),
+      config: options.config ?? {},
+    };
+    await writeFiles(plan);
+    const { running, version } = await launch(plan);
+    return new BrokerServer(plan, running, version);
+  }
+
+  /** The process id of Erlang's machine (beam); undefined while the broker is down. */
+  get pid(): number | undefined {
+    return this.#running.broker.running ? this.#running.broker.pid : undefined;
+  }
+
+  get logFile(): string {
+    return join(this.directory, 'server.log');
+  }
+
+  /** An orderly shutdown: SIGTERM, a deadline, then SIGKILL. */
+  async stop(): Promise<void> {
+    await this.#running.broker.terminate(STOP_DEADLINE_MS);
+    await this.#running.epmd.kill();
+  }
+
+  /** SIGKILL to the beam process; resolves when it is gone. What was not confirmed may be lost. */
+  async kill(): Promise<void> {
+    await this.#running.broker.kill();
+    await this.#running.epmd.kill();
+  }
+
+  /** Starts again on the same data and ports; stops first if it runs. */
+  async restart(): Promise<void> {
+    await this.stop();
+    const { running } = await launch(this.#plan);
+    this.#running = running;
+  }
+
+  /** SIGSTOP: connections stay open and nothing moves. */
+  pause(): void {
+    this.#running.broker.pause();
+  }
+
+  resume(): void {
+    this.#running.broker.resume();
+  }
+
+  /** Deletes all that the broker holds: users, exchanges, queues, messages. Only while it is down. */
+  async wipe(): Promise<void> {
+    if (this.pid !== undefined) {
+      throw new LocalServerError('SERVER_STATE', `broker ${this.name} is running`, 'Stop or kill it before wiping it.');
+    }
+    await rm(join(this.directory, 'data'), { recursive: true, force: true });
+    await mkdir(join(this.directory, 'data'));
+  }
+
+  /** Makes a virtual host in which the administrator may do everything. */
+  async addVhost(name: string): Promise<void> {
+    const all = JSON.stringify({ configure: '.*', write: '.*', read: '.*' });
+    await this.#put(`/api/vhosts/${encodeURIComponent(name)}`, '{}');
+    await this.#put(`/api/permissions/${encodeURIComponent(name)}/${this.user}`, all);
+  }
+
+  async #put(path: string, body: string): Promise<void> {
+    const response = await fetch(`http://${this.host}:${this.managementPort}${path}`, {
+      method: 'PUT',
+      headers: {
+        authorization: `Basic ${Buffer.from(`${this.user}:${this.password}`).toString('base64')}`,
+        'content-type': 'application/json',
+      },
+      body,
+      signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+    });
+    if (!response.ok) throw new Error(`PUT ${path} answers ${response.status}: ${await response.text()}`);
+  }
+
+  /** Ends the broker and deletes its directory. */
+  async remove(): Promise<void> {
+    await this.kill();
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
+
+async function writeFiles(plan: Plan): Promise<void> {
+  const { directory } = plan;
+  for (const folder of ['data', 'log', 'home']) await mkdir(join(directory, folder));
+  const config: Record<string, string> = {
+    'listeners.tcp.1': `127.0.0.1:${plan.port}`,
+    'management.tcp.ip': '127.0.0.1',
+    'management.tcp.port': String(plan.managementPort),
+    // The Prometheus plugin's own listener; the management API has the same numbers, but Grafana's boards read these.
+    'prometheus.tcp.ip': '127.0.0.1',
+    'prometheus.tcp.port': String(plan.prometheusPort),
+    default_user: 'admin',
+    default_pass: plan.password,
+    'default_user_tags.administrator': 'true',
+    'default_permissions.configure': '.*',
+    'default_permissions.read': '.*',
+    'default_permissions.write': '.*',
+    // The default, 50 MB free, is too little on a server, and any more stops tests on a full laptop for no reason.
+    'disk_free_limit.absolute': '50MB',
+    // Fresh numbers for tests that wait for a queue's depth; the default is five seconds.
+    collect_statistics_interval: '1000',
+    'log.console': 'true',
+    'log.console.level': 'info',
+    'log.file': 'false',
+    ...plan.config,
+  };
+  const lines = Object.entries(config).map(([key, value]) => `${key} = ${value}\n`);
+  await writeFile(join(directory, 'rabbitmq.conf'), lines.join(''), { mode: 0o600 });
+  await writeFile(join(directory, 'enabled_plugins'), '[rabbitmq_management,rabbitmq_prometheus].\n');
+  // Ours, so that it never meets a cookie of the user's.
+  await writeFile(join(directory, 'home/.erlang.cookie'), randomBytes(15).toString('hex'), { mode: 0o400 });
+}
+
+async function launch(plan: Plan): Promise<{ running: Running; version: string }> {
+  const { directory, programs, name } = plan;
+  const environment = brokerEnvironment(plan);
+  const epmd = await ServerProcess.start({
+    name: `${name} epmd`,
+    program: epmdProgram(programs),
+    arguments: ['-address', '127.0.0.1', '-port', String(plan.epmdPort)],
+    environment,
+    directory,
+    logFile: join(directory, 'epmd.log'),
+  });
+  let broker: ServerProcess | undefined;
+  try {
+    await waitForPort(plan.epmdPort, epmd, `${name}'s epmd`);
+    broker = await ServerProcess.start({
+      name,
+      program: programs.program('rabbitmq-server'),
+      arguments: [],
+      environment,
+      directory,
+      logFile: join(directory, 'server.log'),
+    });
+    const version = await waitForBroker(plan, broker);
+    return { running: { broker, epmd }, version };
+  } catch (error) {
+    await broker?.kill();
+    await epmd.kill();
+    throw error;
+  }
+}
+
+/** Every RABBITMQ_ and Erlang variable of the caller is dropped: this broker is to be the same everywhere. */
+function brokerEnvironment(plan: Plan): Record<string, string | undefined> {
+  const { directory } = plan;
+  const foreign = Object.keys(process.env).filter(key => /^(RABBITMQ_|ERL_|ERLANG_|NOTIFY_SOCKET$)/.test(key));
+  return {
+    ...Object.fromEntries(foreign.map(key => [key, undefined])),
+    ...plan.programs.environment,
+    HOME: join(directory, 'home'),
+    // `localhost` needs no name server and is the same machine after a change of the host's name.
+    RABBITMQ_NODENAME: `tributary-${plan.port}@localhost`,
+    RABBITMQ_CONFIG_FILE: join(directory, 'rabbitmq.conf'),
+    RABBITMQ_ADVANCED_CONFIG_FILE: join(directory, 'advanced.config'),
+    RABBITMQ_CONF_ENV_FILE: join(directory, 'rabbitmq-env.conf'),
+    RABBITMQ_CONFIG_FILES: join(directory, 'conf.d'),
+    RABBITMQ_ENABLED_PLUGINS_FILE: join(directory, 'enabled_plugins'),
+    RABBITMQ_MNESIA_BASE: join(directory, 'data'),
+    RABBITMQ_LOG_BASE: join(directory, 'log'),
+    RABBITMQ_LOG: '-color',
+    RABBITMQ_PID_FILE: join(directory, 'broker.pid'),
+    RABBITMQ_DIST_PORT: String(plan.distributionPort),
+    ERL_EPMD_PORT: String(plan.epmdPort),
+    ERL_EPMD_ADDRESS: '127.0.0.1',
+    // Makes the start script become the Erlang machine instead of waiting for it: its process id is the broker's.
+    RUNNING_UNDER_SYSTEMD: 'true',
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: [
+      '-kernel inet_dist_use_interface {127,0,0,1}',
+      // Two schedulers each, as many as a small machine has cores; spinning while idle would slow everyone else down.
+      '+S 2:2 +SDcpu 2:2 +SDio 4 +sbwt none +sbwtdcpu none +sbwtdio none',
+      // A name server that is somehow not there is an error to be seen, not a reason to start a daemon.
+      '-start_epmd false',
+    ].join(' '),
+  };
+}
+
+/** Erlang keeps epmd beside its emulator, elsewhere it is on PATH beside `erl`. */
+function epmdProgram(programs: Programs): string {
+  try {
+    return programs.program('epmd');
+  } catch {
+    return join(dirname(programs.program('erl')), 'epmd');
+  }
+}
+
+async function waitForPort(port: number, owner: ServerProcess, name: string): Promise<void> {
+  const deadline = Date.now() + 10_000;
+  while (!(await answers(port))) {
+    if (!owner.running || Date.now() > deadline) throw notStarted(owner, `${name} does not answer`);
+    await delay(20);
+  }
+}
+
+/** AMQP answers a protocol header with Connection.Start, and the management API tells the version. */
+async function waitForBroker(plan: Plan, broker: ServerProcess): Promise<string> {
+  const deadline = Date.now() + READY_DEADLINE_MS;
+  for (;;) {
+    if (!broker.running) throw notStarted(broker, `${plan.name} ended while it was starting (${await broker.exited})`);
+    if (Date.now() > deadline)
+      throw notStarted(broker, `${plan.name} does not answer after ${READY_DEADLINE_MS / 1000} s`);
+    if (await answers(plan.port, Buffer.from('AMQP\0\0\x09\x01', 'latin1'))) {
+      // Not yet listening, or up but without its first statistics: the next round will tell.
+      const version = await brokerVersion({ ...plan, host: '127.0.0.1', user: 'admin' }).catch(() => undefined);
+      if (version !== undefined) return version;
+    }
+    await delay(POLL_MS);
+  }
+}
+
+/** Asks a broker's management API. @throws if it does not answer, or does not know this user. */
+export async function brokerVersion(address: {
+  host: string;
+  managementPort: number;
+  user: string;
+  password: string;
+}): Promise<string> {
+  const response = await fetch(`http://${address.host}:${address.managementPort}/api/overview`, {
+    headers: { authorization: `Basic ${Buffer.from(`${address.user}:${address.password}`).toString('base64')}` },
+    signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+  });
+  const overview = (await response.json()) as { rabbitmq_version?: unknown };
+  if (typeof overview.rabbitmq_version === 'string') return overview.rabbitmq_version;
+  throw new Error(`HTTP status ${response.status}`);
+}
+
+/** Whether the port accepts a connection and, if something is said, answers it. */
+function answers(port: number, say?: Buffer): Promise<boolean> {
+  return new Promise(resolve => {
+    const socket = connect({ host: '127.0.0.1', port, timeout: REQUEST_TIMEOUT_MS });
+    const done = (yes: boolean): void => {
+      socket.destroy();
+      resolve(yes);
+    };
+    socket.once('connect', () => (say === undefined ? done(true) : socket.write(say)));
+    socket.once('data', () => done(true));
+    socket.once('timeout', () => done(false));
+    socket.once('error', () => done(false));
+    socket.once('close', () => done(false));
+  });
+}
+
+function notStarted(server: ServerProcess, message: string): LocalServerError {
+  return new LocalServerError(
+    'SERVER_NOT_STARTED',
+    `${message}; its log ends:\n${server.logTail()}`,
+    `The whole log: ${server.logFile}`,
+  );
+}

@@ -1,0 +1,92 @@
+/**
+ * Options of a local MySQL or MariaDB server: where things are, how small it may be, and what its role asks for.
+ * Pure: values in, an argument list out.
+ */
+import { globSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Programs } from './install/programs.ts';
+
+export type Flavor = 'mysql' | 'mariadb';
+export type Role = 'branch' | 'head-office';
+/** `true` is an option without a value: `{ 'skip-log-bin': true }` → `--skip-log-bin`; `false` one that is not given. */
+export type ServerOptions = Record<string, string | number | boolean>;
+
+/** Later options win over earlier ones of the same name; `skip-x`, `disable-x` and `x` are one name. */
+export function toArguments(...layers: readonly ServerOptions[]): string[] {
+  const merged = new Map<string, string>();
+  for (const layer of layers) {
+    for (const [key, value] of Object.entries(layer)) {
+      if (value === false) continue;
+      const option = key.replaceAll('_', '-');
+      const name = option.replace(/^(skip|disable)-(?=log-bin|networking|ssl|grant)/, '');
+      merged.delete(name);
+      merged.set(name, value === true ? `--${option}` : `--${option}=${value}`);
+    }
+  }
+  // No file of the machine's may change what the tests see. Has to come first.
+  return ['--no-defaults', ...merged.values()];
+}
+
+/** Where the server's own files are: packages unpacked into a folder are not where they were compiled for. */
+export function placeOptions(flavor: Flavor, programs: Programs): ServerOptions {
+  const options: ServerOptions = {};
+  if (process.getuid?.() === 0) options['user'] = 'root';
+  if (programs.root === undefined) return options;
+  const share = join(programs.root, 'usr/share', flavor === 'mysql' ? 'mysql' : 'mariadb');
+  const plugins = globSync(['usr/lib/mysql/plugin', 'usr/lib/*/mariadb*/plugin'], { cwd: programs.root })[0];
+  options['basedir'] = join(programs.root, 'usr');
+  options['lc-messages-dir'] = share;
+  options['character-sets-dir'] = join(share, 'charsets');
+  if (plugins !== undefined) options['plugin-dir'] = join(programs.root, plugins);
+  return options;
+}
+
+/** One server's own folder and addresses; loopback only. */
+export function instanceOptions(directory: string, socketPath: string): ServerOptions {
+  return {
+    datadir: join(directory, 'data'),
+    socket: socketPath,
+    'pid-file': join(directory, 'server.pid'),
+    tmpdir: join(directory, 'tmp'),
+    'bind-address': '127.0.0.1',
+    // No reverse look-ups: without a name server each connection would wait for one.
+    'skip-name-resolve': true,
+  };
+}
+
+/** Several of these share one small machine. */
+export function sizeOptions(flavor: Flavor): ServerOptions {
+  const common: ServerOptions = {
+    'innodb-buffer-pool-size': '96M',
+    'performance-schema': 'OFF',
+    // The kernel has a limited number of its own for the whole machine; where others have them all, no server starts.
+    'innodb-use-native-aio': 'OFF',
+    'table-open-cache': 400,
+    'max-connections': 120,
+  };
+  if (flavor === 'mariadb') return { ...common, 'innodb-log-file-size': '256M' };
+  return {
+    ...common,
+    // 256 MiB holds a transaction of a million rows without stalling on checkpoints.
+    'innodb-redo-log-capacity': '256M',
+    mysqlx: 'OFF',
+    'secure-file-priv': 'NULL',
+    // SYSTEM and NOTE lines fill the log that messages quote.
+    'log-error-verbosity': 2,
+  };
+}
+
+/** A branch writes a binlog as Tributary asks for; the head office takes rows in and writes none. */
+export function roleOptions(flavor: Flavor, role: Role, serverId: number): ServerOptions {
+  const durable: ServerOptions = { 'innodb-flush-log-at-trx-commit': 1, 'server-id': serverId };
+  if (role === 'head-office') return { ...durable, 'skip-log-bin': true, 'local-infile': 'ON' };
+  return {
+    ...durable,
+    'log-bin': 'binlog',
+    'sync-binlog': 1,
+    'binlog-format': 'ROW',
+    'binlog-row-image': 'FULL',
+    'binlog-row-metadata': 'FULL',
+    ...(flavor === 'mysql' ? { 'gtid-mode': 'ON', 'enforce-gtid-consistency': 'ON' } : {}),
+  };
+}

@@ -1,0 +1,434 @@
+/**
+ * From bytes to `BatchBody`: zstd over JSON, see batch-encoder.ts. What comes from a branch is hostile until it has passed here.
+ *
+ * Invariants: `decodeBatch` returns only bodies whose whole shape is as shared/batch/batch.ts says: known keys only, names that
+ * MySQL takes, types of the grammar, every column as long as its `rows`, every value of its column's wire kind, no NULL
+ * in a key. Sizes are capped before anything is built from them: compressed, unpacked, structure, tables, columns, rows.
+ * Everything else throws BATCH_INVALID, BATCH_TOO_LARGE or BATCH_VERSION. Whether a value is in its type's range is for the server in strict mode to say.
+ */
+import { BATCH_VERSION, isVerifyMark } from './batch.ts';
+import type {
+  BatchBody,
+  Change,
+  ColumnDescription,
+  PartMark,
+  SourceMark,
+  TableDescription,
+  Value,
+  VerifyMark,
+} from './batch.ts';
+import { columnType } from './column-type.ts';
+import type { ColumnType } from './column-type.ts';
+import { refuse, refuseLarge } from './frames.ts';
+import { TributaryError } from '../errors.ts';
+import { LongValue } from './long-value.ts';
+import { MAX_BUCKETS, TableSums } from './row-sums.ts';
+import { isName } from '../database/sql.ts';
+import { unpack } from './unpack.ts';
+import type { Unpacked } from './unpack.ts';
+import { findBadValue } from './wire-value.ts';
+
+export interface BatchLimits {
+  readonly maxCompressedBytes: number;
+  readonly maxUnpackedBytes: number;
+  readonly maxTables: number;
+  readonly maxColumns: number;
+  /** Of all tables together. */
+  readonly maxAllColumns: number;
+  readonly maxChanges: number;
+  /** Over all changes of one batch, copies of equal rows one by one. */
+  readonly maxRows: number;
+  /** Characters of rows that stand for several copies, once a copy. */
+  readonly maxCopiedCharacters: number;
+}
+
+export const BATCH_LIMITS: BatchLimits = {
+  // As much as fragments can carry: a value of 64 MiB that nothing compresses.
+  maxCompressedBytes: 96 * 1024 * 1024,
+  maxUnpackedBytes: 256 * 1024 * 1024,
+  maxTables: 4_096,
+  maxColumns: 4_096,
+  maxAllColumns: 150_000,
+  maxChanges: 65_536,
+  maxRows: 8_000_000,
+  maxCopiedCharacters: 256 * 1024 * 1024,
+};
+
+const MAX_ID = 128;
+const MAX_GTID_SET = 4 * 1024 * 1024;
+const MAX_REQUESTS = 10_000;
+/** Characters of a table's sums in base64, and of why it has none. */
+const MAX_SUMS = 32 * 1024;
+const MAX_PROBLEM = 2_000;
+
+/** How large a body is. */
+export interface BodySize {
+  /** Bytes of its JSON, a row that stands for several copies once a copy. */
+  readonly unpacked: number;
+  /** Bytes that it takes in memory, about. */
+  readonly held: number;
+}
+
+const NO_SIZE: BodySize = { unpacked: 0, held: 0 };
+/** Of bodies that `decodeBatch` has made. */
+const sizes = new WeakMap<BatchBody, BodySize>();
+
+/** The size of a decoded body; nought of one that was not decoded. */
+export function sizeOf(body: BatchBody): BodySize {
+  return sizes.get(body) ?? NO_SIZE;
+}
+
+/**
+ * The body that the bytes hold.
+ * @param bytes in one or several buffers, which long values read again: they must stay as they are
+ * @throws TributaryError BATCH_INVALID, BATCH_TOO_LARGE, BATCH_VERSION for anything that `encodeBatch` does not make
+ *   from a valid body
+ */
+export function decodeBatch(bytes: Uint8Array | readonly Uint8Array[], limits: Partial<BatchLimits> = {}): BatchBody {
+  const bounds = { ...BATCH_LIMITS, ...limits };
+  const parts = bytes instanceof Uint8Array ? [bytes] : bytes;
+  const length = parts.reduce((sum, part) => sum + part.byteLength, 0);
+  if (length > bounds.maxCompressedBytes) {
+    refuseLarge(`${length} bytes are more than the limit of ${bounds.maxCompressedBytes}`);
+  }
+  const unpacked = unpack(parts, bounds.maxUnpackedBytes);
+  const reader = new Reader(bounds, unpacked);
+  const body = reader.body(unpacked.parsed);
+  sizes.set(body, { unpacked: unpacked.bytes + reader.copiedCharacters, held: unpacked.heldBytes });
+  return body;
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+const BODY_KEYS = ['v', 'source', 'transactions', 'part', 'tables', 'changes'];
+const SOURCE_KEYS = ['server', 'gtidSet', 'file', 'offset', 'committedAt'];
+const CHANGE_KEYS: Record<Change['op'], readonly string[]> = {
+  truncate: ['op', 'table'],
+  delete: ['op', 'table', 'rows', 'keys'],
+  upsert: ['op', 'table', 'rows', 'values'],
+  remove: ['op', 'table', 'rows', 'values', 'copies'],
+  add: ['op', 'table', 'rows', 'values', 'copies'],
+  count: ['op', 'table', 'rows', 'values', 'copies'],
+  'snapshot-start': ['op', 'snapshot', 'tables', 'whole', 'requests'],
+  'snapshot-end': ['op', 'snapshot', 'tables', 'whole', 'requests'],
+  'verify-start': ['op', 'verification', 'request', 'tables', 'buckets', 'whole'],
+  'verify-sums': ['op', 'verification', 'table', 'sums', 'typed', 'problem'],
+  'verify-end': ['op', 'verification', 'request', 'problem'],
+};
+
+/** What a change needs to know of a table that has passed. */
+interface KnownTable {
+  readonly description: TableDescription;
+  readonly types: readonly ColumnType[];
+  /** Indexes of the key columns in key order. */
+  readonly key: readonly number[];
+}
+
+/** Checks a parsed body, part by part; the parts are typed by being read. */
+class Reader {
+  readonly #limits: BatchLimits;
+  /** Whether strings may hold lone surrogates and must be looked at. */
+  readonly #surrogates: boolean;
+  readonly #long: Unpacked['long'];
+  #rows = 0;
+  #columnCount = 0;
+  #copiedCharacters = 0;
+
+  /** Of rows that stand for several copies, once a copy. */
+  get copiedCharacters(): number {
+    return this.#copiedCharacters;
+  }
+
+  constructor(limits: BatchLimits, { surrogates, long }: Unpacked) {
+    this.#limits = limits;
+    this.#surrogates = surrogates;
+    this.#long = long;
+  }
+
+  body(value: unknown): BatchBody {
+    const fields = this.#fields(value, 'the body');
+    const version = this.#count(fields['v'], 'the version');
+    if (version !== BATCH_VERSION) throw new TributaryError('BATCH_VERSION', `The batch has version ${version}.`);
+    this.#only(fields, BODY_KEYS, BODY_KEYS.length, 'the body');
+    const list = this.#list(fields['tables'], this.#limits.maxTables, 'tables');
+    const tables = list.map((table, index) => this.#table(table, index));
+    const changes = this.#list(fields['changes'], this.#limits.maxChanges, 'changes').map((change, index) =>
+      this.#change(change, index, tables),
+    );
+    const markers = changes.filter(change => change.op === 'snapshot-start' || change.op === 'snapshot-end').length;
+    if (markers > 0 && markers < changes.length) refuse('a snapshot marker does not stand alone');
+    if (changes.length > 1 && changes.some(isVerifyMark)) refuse('a mark of a verification does not stand alone');
+    return {
+      v: BATCH_VERSION,
+      source: this.#source(fields['source']),
+      transactions: this.#count(fields['transactions'], 'transactions'),
+      part: this.#part(fields['part']),
+      tables: tables.map(table => table.description),
+      changes,
+    };
+  }
+
+  #source(value: unknown): SourceMark {
+    const fields = this.#fields(value, 'source');
+    this.#only(fields, SOURCE_KEYS, SOURCE_KEYS.length, 'source');
+    const committedAt = fields['committedAt'];
+    return {
+      server: this.#text(fields['server'], MAX_ID, 'source.server'),
+      gtidSet: this.#text(fields['gtidSet'], MAX_GTID_SET, 'source.gtidSet'),
+      file: this.#text(fields['file'], 1024, 'source.file'),
+      offset: this.#count(fields['offset'], 'source.offset'),
+      committedAt: committedAt === null ? null : this.#instant(committedAt),
+    };
+  }
+
+  #part(value: unknown): PartMark | null {
+    if (value === null) return null;
+    const fields = this.#fields(value, 'part');
+    this.#only(fields, ['number', 'last'], 2, 'part');
+    const last = fields['last'];
+    if (typeof last !== 'boolean') refuse('part.last is not a boolean');
+    return { number: this.#count(fields['number'], 'part.number'), last };
+  }
+
+  #table(value: unknown, index: number): KnownTable {
+    const where = `table ${index}`;
+    const fields = this.#fields(value, where);
+    this.#only(fields, ['schema', 'name', 'columns'], 3, where);
+    const list = this.#list(fields['columns'], this.#limits.maxColumns, `${where}'s columns`);
+    this.#columnCount += list.length;
+    const { maxAllColumns } = this.#limits;
+    if (this.#columnCount > maxAllColumns) refuse(`its tables have more than ${maxAllColumns} columns`);
+    const columns = list.map(column => this.#column(column, where));
+    // Both servers take a-z and A-Z for one; of other letters the head office's server has to say.
+    const names = columns.map(column => column.name.replaceAll(/[A-Z]+/g, letters => letters.toLowerCase()));
+    if (new Set(names).size < columns.length) {
+      refuse(`${where} has a column twice`);
+    }
+    const key: number[] = [];
+    columns.forEach((column, at) => {
+      if (column.key !== undefined) {
+        if (key[column.key - 1] !== undefined) refuse(`${where} has two columns at one place of its key`);
+        key[column.key - 1] = at;
+      }
+    });
+    if (Object.keys(key).length !== key.length) refuse(`${where} has a gap in its key`);
+    const description: TableDescription = {
+      schema: this.#name(fields['schema'], `${where}'s schema`),
+      name: this.#name(fields['name'], `${where}'s name`),
+      columns,
+    };
+    return { description, types: columns.map(column => columnType(column.type)), key };
+  }
+
+  #column(value: unknown, where: string): ColumnDescription {
+    const fields = this.#fields(value, `a column of ${where}`);
+    const key = fields['key'];
+    this.#only(fields, ['name', 'type', 'key'], key === undefined ? 2 : 3, `a column of ${where}`);
+    const name = this.#name(fields['name'], `a column's name in ${where}`);
+    const type = this.#whole(fields['type']);
+    if (typeof type !== 'string') refuse(`the type of ${where}.${name} is not a text`);
+    if (this.#surrogates && !type.isWellFormed()) refuse(`the type of ${where}.${name} is not well-formed`);
+    columnType(type);
+    if (key === undefined) return { name, type };
+    const place = this.#count(key, `the key place of ${where}.${name}`);
+    if (place < 1 || place > this.#limits.maxColumns) refuse(`the key place of ${where}.${name} is out of range`);
+    return { name, type, key: place };
+  }
+
+  #change(value: unknown, index: number, tables: readonly KnownTable[]): Change {
+    const where = `change ${index}`;
+    const fields = this.#fields(value, where);
+    const op = fields['op'];
+    if (!isOp(op)) refuse(`${where} has an operation that is not known`);
+    this.#only(fields, CHANGE_KEYS[op], CHANGE_KEYS[op].length, where);
+    if (op === 'snapshot-start' || op === 'snapshot-end') {
+      const whole = fields['whole'];
+      if (typeof whole !== 'boolean') refuse(`${where}.whole is not a boolean`);
+      const indexes = this.#list(fields['tables'], this.#limits.maxTables, `${where}.tables`);
+      const requests = this.#list(fields['requests'], MAX_REQUESTS, `${where}.requests`);
+      return {
+        op,
+        snapshot: this.#text(fields['snapshot'], MAX_ID, `${where}.snapshot`),
+        tables: indexes.map(at => this.#tableIndex(at, tables, where)),
+        whole,
+        requests: requests.map(id => this.#text(id, MAX_ID, `${where}.requests`)),
+      };
+    }
+    if (op === 'verify-start' || op === 'verify-sums' || op === 'verify-end') {
+      return this.#verifyMark(op, fields, tables, where);
+    }
+    const at = this.#tableIndex(fields['table'], tables, where);
+    if (op === 'truncate') return { op, table: at };
+    const table = tables[at]!;
+    const ofCopies = op === 'remove' || op === 'add' || op === 'count';
+    if (ofCopies !== (table.key.length === 0)) {
+      refuse(`${where} is of a table ${ofCopies ? 'with' : 'without'} a key`);
+    }
+    if (table.types.length === 0) refuse(`${where} is of a table without columns`);
+    const rows = this.#count(fields['rows'], `${where}.rows`);
+    if (!ofCopies) this.#addRows(rows);
+    if (op === 'delete') {
+      return { op, table: at, rows, keys: this.#columns(fields['keys'], rows, table, table.key, `${where}.keys`) };
+    }
+    const all = table.types.map((_, column) => column);
+    const values = this.#columns(fields['values'], rows, table, all, `${where}.values`);
+    if (!ofCopies) return { op, table: at, rows, values };
+    return { op, table: at, rows, values, copies: this.#copies(fields['copies'], rows, values, `${where}.copies`) };
+  }
+
+  #verifyMark(op: VerifyMark['op'], fields: Fields, tables: readonly KnownTable[], where: string): VerifyMark {
+    const verification = this.#text(fields['verification'], MAX_ID, `${where}.verification`);
+    if (op === 'verify-sums') {
+      const problem = this.#problem(fields, where);
+      const sums = this.#text(fields['sums'], MAX_SUMS, `${where}.sums`);
+      if (problem === null && TableSums.fromBytes(Buffer.from(sums, 'base64')) === null) {
+        refuse(`${where}.sums are none`);
+      }
+      return {
+        op,
+        verification,
+        table: this.#tableIndex(fields['table'], tables, where),
+        sums,
+        typed: this.#list(fields['typed'], this.#limits.maxColumns, `${where}.typed`).map(name =>
+          this.#text(name, MAX_ID, `${where}.typed`),
+        ),
+        problem,
+      };
+    }
+    const request = this.#text(fields['request'], MAX_ID, `${where}.request`);
+    if (op === 'verify-end') return { op, verification, request, problem: this.#problem(fields, where) };
+    const whole = fields['whole'];
+    if (typeof whole !== 'boolean') refuse(`${where}.whole is not a boolean`);
+    const indexes = this.#list(fields['tables'], this.#limits.maxTables, `${where}.tables`);
+    const buckets = this.#list(fields['buckets'], indexes.length, `${where}.buckets`).map(entry => {
+      const count = this.#count(entry, `${where}.buckets`);
+      if (count < 1 || count > MAX_BUCKETS) refuse(`${where}.buckets has ${count} of a table`);
+      return count;
+    });
+    if (buckets.length !== indexes.length) refuse(`${where}.buckets has ${buckets.length} entries`);
+    return {
+      op,
+      verification,
+      request,
+      tables: indexes.map(at => this.#tableIndex(at, tables, where)),
+      buckets,
+      whole,
+    };
+  }
+
+  #problem(fields: Fields, where: string): string | null {
+    const { problem } = fields;
+    return problem === null ? null : this.#text(problem, MAX_PROBLEM, `${where}.problem`);
+  }
+
+  #addRows(rows: number): void {
+    this.#rows += rows;
+    if (this.#rows > this.#limits.maxRows) refuse(`it has more than ${this.#limits.maxRows} rows`);
+  }
+
+  /** A row's copies are rows: a few bytes must not become more at the head office than any other batch may. */
+  #copies(value: unknown, rows: number, values: readonly Value[][], where: string): number[] {
+    const list = this.#list(value, rows, where);
+    if (list.length !== rows) refuse(`${where} has ${list.length} entries instead of ${rows}`);
+    return list.map((entry, row) => {
+      const copies = this.#count(entry, where);
+      if (copies < 1) refuse(`${where} has a row without copies`);
+      this.#addRows(copies);
+      if (copies > 1) {
+        let characters = 0;
+        for (const column of values) characters += lengthOf(column[row]);
+        this.#copiedCharacters += copies * characters;
+        const most = this.#limits.maxCopiedCharacters;
+        if (this.#copiedCharacters > most) refuse(`the copies of its rows have more than ${most} characters`);
+      }
+      return copies;
+    });
+  }
+
+  #tableIndex(value: unknown, tables: readonly KnownTable[], where: string): number {
+    const index = this.#count(value, `${where}'s table`);
+    if (index >= tables.length) refuse(`${where} is of a table that is not listed`);
+    return index;
+  }
+
+  /** `columns[i]` must hold `rows` values of the table's column `places[i]`. */
+  #columns(value: unknown, rows: number, table: KnownTable, places: readonly number[], where: string): Value[][] {
+    const list = this.#list(value, this.#limits.maxColumns, where);
+    if (list.length !== places.length) refuse(`${where} has ${list.length} columns instead of ${places.length}`);
+    return list.map((column, i) => {
+      const place = places[i]!;
+      const { name, key } = table.description.columns[place]!;
+      const listed = this.#list(column, rows, `${where}, column ${name}`);
+      const values = this.#long.size === 0 ? listed : listed.map(each => this.#restored(each));
+      if (values.length !== rows) refuse(`${where} has ${values.length} values in ${name} instead of ${rows}`);
+      const type = table.types[place]!;
+      const bad = findBadValue(values, type, this.#surrogates, key === undefined);
+      if (bad >= 0) refuse(`${where} has a value in ${name}, row ${bad}, that is not one of ${type.base}`);
+      return values as Value[];
+    });
+  }
+
+  /** A long string in the place of its name. */
+  #restored(value: unknown): unknown {
+    return (typeof value === 'string' ? this.#long.get(value) : undefined) ?? value;
+  }
+
+  /** The same where no value of a column stands, but a text that may be long: a type, a set of GTIDs. */
+  #whole(value: unknown): unknown {
+    const found = this.#restored(value);
+    return found instanceof LongValue && found.bytes <= MAX_GTID_SET ? found.toString() : found;
+  }
+
+  #fields(value: unknown, where: string): Fields {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) refuse(`${where} is not an object`);
+    return value as Fields;
+  }
+
+  /** Exactly `count` keys, all of them of the list. */
+  #only(fields: Fields, keys: readonly string[], count: number, where: string): void {
+    const present = Object.keys(fields);
+    if (present.length !== count || !present.every(key => keys.includes(key))) {
+      refuse(`${where} has keys other than ${keys.join(', ')}`);
+    }
+  }
+
+  #list(value: unknown, most: number, where: string): readonly unknown[] {
+    if (!Array.isArray(value)) refuse(`${where} is not a list`);
+    if (value.length > most) refuse(`${where} has more than ${most} entries`);
+    return value as readonly unknown[];
+  }
+
+  #count(value: unknown, where: string): number {
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) refuse(`${where} is not a count`);
+    return value;
+  }
+
+  #text(given: unknown, most: number, where: string): string {
+    const value = this.#whole(given);
+    if (typeof value !== 'string' || value.length > most || !value.isWellFormed()) {
+      refuse(`${where} is not a text of at most ${most} characters`);
+    }
+    return value;
+  }
+
+  #name(value: unknown, where: string): string {
+    if (typeof value !== 'string' || !isName(value)) refuse(`${where} is not a name`);
+    return value;
+  }
+
+  #instant(value: unknown): string {
+    if (typeof value !== 'string' || !/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$/.test(value)) {
+      refuse('source.committedAt is not a time');
+    }
+    return value;
+  }
+}
+
+/** Characters of a value, of a long one its bytes. */
+function lengthOf(value: Value | undefined): number {
+  return value instanceof LongValue ? value.bytes : String(value).length;
+}
+
+function isOp(op: unknown): op is Change['op'] {
+  return typeof op === 'string' && Object.hasOwn(CHANGE_KEYS, op);
+}

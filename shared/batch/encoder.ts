@@ -1,0 +1,98 @@
+/** From `BatchBody` to the bytes that are spooled and sent: JSON in frames of zstd. */
+import { constants, zstdCompressSync } from 'node:zlib';
+import type { BatchBody, Change } from './batch.ts';
+import { splitJson, writeJson } from './long-value.ts';
+import type { LongValue } from './long-value.ts';
+import { release } from '../release.ts';
+
+const DEFAULT_LEVEL = 3;
+const LEAST_MATCH = 5;
+/** Memory that is compressed into, piece by piece: a body of the usual size fits into one. */
+const LEAST_CHUNK_BYTES = 1024;
+const MOST_CHUNK_BYTES = 256 * 1024;
+/** From so much on it is one piece of memory, which can be released; what is not written to costs nothing. */
+const WHOLE_FROM_BYTES = 2 * 1024 * 1024;
+/** JSON in one zstd frame, about: a body of the usual size is one frame. */
+const FRAME_BYTES = 4 * 1024 * 1024;
+/** The same within a long value, which is in memory already: its JSON stands there twice, and its frame, beside it. */
+const LONG_FRAME_BYTES = 1024 * 1024;
+
+/** An upsert or a delete whose columns are JSON already: `json[c]` is what stands between the brackets of column c. */
+export interface WrittenChange {
+  readonly op: 'upsert' | 'delete';
+  readonly table: number;
+  readonly rows: number;
+  readonly json: readonly Buffer[];
+  /** Those whose names stand in the JSON. */
+  readonly long: ReadonlyMap<string, LongValue>;
+}
+
+/** A body before it is encoded. */
+export type DraftBody = Omit<BatchBody, 'changes'> & { readonly changes: readonly (Change | WrittenChange)[] };
+
+/** A body as it is spooled and sent. The digest is over exactly these bytes. */
+export function encodeBatch(body: DraftBody, options: { readonly level?: number } = {}): Buffer {
+  const frames = [...encodeFrames(body, options)];
+  return frames.length === 1 ? frames[0]! : Buffer.concat(frames);
+}
+
+/** The same in pieces, each a zstd frame, made as they are asked for: a body with long values is never in memory whole. */
+export function* encodeFrames(
+  body: DraftBody,
+  options: { readonly level?: number } = {},
+): Generator<Buffer, void, undefined> {
+  const made = new Set<Uint8Array>();
+  let held: Uint8Array[] = [];
+  let bytes = 0;
+  const compress = (): Buffer => {
+    const whole = held.length === 1 ? held[0]! : Buffer.concat(held);
+    const frame = zstdCompressSync(whole, {
+      chunkSize: LEAST_CHUNK_BYTES + (bytes < WHOLE_FROM_BYTES ? Math.min(MOST_CHUNK_BYTES, bytes) : bytes),
+      params: {
+        [constants.ZSTD_c_compressionLevel]: options.level ?? DEFAULT_LEVEL,
+        // Columns of digits are full of short matches that cost more than they save.
+        [constants.ZSTD_c_minMatch]: LEAST_MATCH,
+      },
+    });
+    if (held.length > 1) release(whole);
+    for (const piece of held) if (made.delete(piece)) release(piece);
+    held = [];
+    bytes = 0;
+    return frame;
+  };
+  for (const piece of writeBody(body, made)) {
+    const most = made.has(piece) ? LONG_FRAME_BYTES : FRAME_BYTES;
+    if (bytes > 0 && bytes + piece.length > most) yield compress();
+    held.push(piece);
+    bytes += piece.length;
+  }
+  yield compress();
+}
+
+/** @param made takes the pieces that were made for this body alone and are large */
+function* writeBody({ changes, ...head }: DraftBody, made: Set<Uint8Array>): Generator<Uint8Array, void, undefined> {
+  if (!changes.some(isWritten)) {
+    yield* writeJson({ ...head, changes });
+    return;
+  }
+  yield Buffer.from(`${JSON.stringify(head).slice(0, -1)},"changes":[`);
+  for (const [index, change] of changes.entries()) {
+    if (index > 0) yield Buffer.from(',');
+    if (!isWritten(change)) {
+      yield* writeJson(change);
+      continue;
+    }
+    const { op, table, rows, json, long } = change;
+    yield Buffer.from(`{"op":"${op}","table":${table},"rows":${rows},"${op === 'delete' ? 'keys' : 'values'}":[[`);
+    for (const [c, column] of json.entries()) {
+      if (c > 0) yield Buffer.from('],[');
+      yield* splitJson(column, long, made);
+    }
+    yield Buffer.from(']]}');
+  }
+  yield Buffer.from(']}');
+}
+
+function isWritten(change: Change | WrittenChange): change is WrittenChange {
+  return 'json' in change;
+}

@@ -1,0 +1,187 @@
+/**
+ * What two databases are compared by: a digest of each row, which is the same wherever the row is held, and sums of
+ * digests by bucket. Pure.
+ *
+ * A digest is SHA-256 over the canonical texts of the row's values in the order of the branch's columns. The head office
+ * may hold a value in a wider column, so the text says what the value is, not how a column prints it:
+ *
+ * | kind | canonical text |
+ * |---|---|
+ * | integers, BIT, YEAR | decimal digits |
+ * | DECIMAL | without zeros at either end |
+ * | FLOAT, DOUBLE | the shortest that reads back as the same; −0 is "-0" |
+ * | dates and times | without zeros at the end of the fraction |
+ * | texts, ENUM, SET | as they are |
+ * | JSON | as MySQL prints it, with marks for the types that the text does not tell (typed-json.ts) |
+ * | bytes, GEOMETRY, VECTOR | base64 |
+ *
+ * Sums are taken modulo 2³² over four lanes of the digest and never by XOR, so that two equal rows (of a table without a
+ * key) do not vanish. A row is in the bucket of its key, so that a value that differs shows in one bucket.
+ */
+import { createHash, hash } from 'node:crypto';
+import type { Hash } from 'node:crypto';
+import { crc32 } from 'node:zlib';
+import type { Value } from './batch.ts';
+import { wireKind } from './column-type.ts';
+import type { ColumnType, WireKind } from './column-type.ts';
+import { assert } from '../errors.ts';
+import { LongValue } from './long-value.ts';
+import { holdsTypes } from './typed-json.ts';
+
+/** Of one table. */
+export const MAX_BUCKETS = 1_024;
+const ROWS_PER_BUCKET = 250;
+/** Rows, then four lanes of 32 bits. */
+const WORDS = 5;
+const WORD_BYTES = 4;
+
+/** The columns that make a row, in order, and which of them are its key, in key order; none: the row is known by all it holds. */
+export interface RowShape {
+  readonly types: readonly ColumnType[];
+  readonly key: readonly number[];
+}
+
+/** A row as it counts. */
+export interface RowMark {
+  readonly bucket: number;
+  readonly digest: Buffer;
+  /** Columns of JSON whose document holds types that its text does not tell, by their places in the shape. */
+  readonly typed: readonly number[];
+}
+
+const NONE: readonly number[] = [];
+
+/** Buckets for a table of about so many rows. */
+export function bucketsFor(rows: number | null): number {
+  return Math.min(MAX_BUCKETS, Math.max(1, Math.ceil((rows ?? 0) / ROWS_PER_BUCKET)));
+}
+
+/** @param values of the shape's columns, in order */
+export function markRow({ types, key }: RowShape, values: readonly Value[], buckets: number): RowMark {
+  const texts = types.map((type, index) => canonicalText(values[index] ?? null, wireKind(type)));
+  const digest = digestOf(texts);
+  const typed = typedColumns(types, texts);
+  if (key.length === 0) return { bucket: digest.readUInt32LE(WORDS * WORD_BYTES) % buckets, digest, typed };
+  const name = key.map(index => String(texts[index])).join('\0');
+  return { bucket: crc32(name) % buckets, digest, typed };
+}
+
+function typedColumns(types: readonly ColumnType[], texts: readonly (string | LongValue | null)[]): readonly number[] {
+  let found = NONE;
+  for (let index = 0; index < types.length; index += 1) {
+    if (types[index]!.base === 'json' && holdsTypes(texts[index]!)) found = [...found, index];
+  }
+  return found;
+}
+
+/** null: NULL. */
+export function canonicalText(value: Value, kind: WireKind): string | LongValue | null {
+  if (value === null) return null;
+  switch (kind) {
+    case 'integer':
+    case 'text':
+    case 'json':
+    case 'bytes':
+      return value instanceof LongValue ? value : String(value);
+    case 'decimal':
+      return plainDecimal(String(value));
+    case 'float':
+      return realText(Math.fround(Number(value)));
+    case 'double':
+      return realText(Number(value));
+    case 'temporal':
+      return withoutFractionZeros(String(value));
+  }
+}
+
+function realText(value: number): string {
+  return Object.is(value, -0) ? '-0' : String(value);
+}
+
+function withoutFractionZeros(text: string): string {
+  return text.includes('.') ? text.replace(/\.?0+$/, '') : text;
+}
+
+function plainDecimal(text: string): string {
+  const [, sign = '', digits = text] = /^(-?)0*(\d.*)$/.exec(text) ?? [];
+  const plain = withoutFractionZeros(digits);
+  return plain === '0' ? plain : sign + plain;
+}
+
+/** Each text with its length behind it, so that no two rows are written alike; read from the end, it can be undone. */
+function digestOf(texts: readonly (string | LongValue | null)[]): Buffer {
+  let long: Hash | null = null;
+  let written = '';
+  for (const text of texts) {
+    if (text === null) written += '~|';
+    else if (typeof text === 'string') written += `${text};${text.length}|`;
+    else {
+      long ??= createHash('sha256');
+      long.update(written);
+      let length = 0;
+      for (const piece of text.pieces()) {
+        long.update(piece);
+        length += piece.length;
+      }
+      written = `;${length}|`;
+    }
+  }
+  return long === null ? hash('sha256', written, 'buffer') : long.update(written).digest();
+}
+
+/** Rows and sums of their digests, by bucket. */
+export class TableSums {
+  readonly buckets: number;
+  /** Of all rows that were added; not among the bytes. */
+  readonly typed = new Set<number>();
+  readonly #words: Uint32Array;
+
+  constructor(buckets: number) {
+    assert(Number.isInteger(buckets) && buckets >= 1 && buckets <= MAX_BUCKETS, `${buckets} buckets`);
+    this.buckets = buckets;
+    this.#words = new Uint32Array(buckets * WORDS);
+  }
+
+  add({ bucket, digest, typed }: RowMark): void {
+    for (const column of typed) this.typed.add(column);
+    const at = bucket * WORDS;
+    // An element of the array wraps by itself.
+    this.#words[at]! += 1;
+    for (let lane = 1; lane < WORDS; lane += 1) this.#words[at + lane]! += digest.readUInt32LE((lane - 1) * WORD_BYTES);
+  }
+
+  get rows(): number {
+    let rows = 0;
+    for (let bucket = 0; bucket < this.buckets; bucket += 1) rows += this.rowsIn(bucket);
+    return rows;
+  }
+
+  rowsIn(bucket: number): number {
+    return this.#words[bucket * WORDS]!;
+  }
+
+  /** Buckets that do not hold the same in both. */
+  differing(other: TableSums): number[] {
+    assert(other.buckets === this.buckets, `${this.buckets} buckets beside ${other.buckets}`);
+    const found = new Set<number>();
+    this.#words.forEach((word, index) => {
+      if (word !== other.#words[index]) found.add(Math.floor(index / WORDS));
+    });
+    return [...found];
+  }
+
+  toBytes(): Buffer {
+    const bytes = Buffer.alloc(this.#words.length * WORD_BYTES);
+    this.#words.forEach((word, index) => bytes.writeUInt32LE(word, index * WORD_BYTES));
+    return bytes;
+  }
+
+  /** null: bytes of no number of buckets. */
+  static fromBytes(bytes: Buffer): TableSums | null {
+    const buckets = bytes.length / (WORDS * WORD_BYTES);
+    if (!Number.isInteger(buckets) || buckets < 1 || buckets > MAX_BUCKETS) return null;
+    const sums = new TableSums(buckets);
+    sums.#words.forEach((_, index) => (sums.#words[index] = bytes.readUInt32LE(index * WORD_BYTES)));
+    return sums;
+  }
+}

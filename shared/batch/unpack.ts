@@ -1,0 +1,198 @@
+/**
+ * From a batch's bytes to its JSON: a frame at a time, and very long strings taken out before JSON.parse, which would
+ * copy them. They are not kept either, but unpacked again where they are read.
+ *
+ * What comes here is hostile: sizes and structure are bounded before anything is built from them. Everything that is not
+ * as it should be throws BATCH_INVALID or BATCH_TOO_LARGE.
+ */
+import { randomUUID } from 'node:crypto';
+import { isAscii, isUtf8 } from 'node:buffer';
+import { framesOf, refuse, refuseLarge } from './frames.ts';
+import type { Frame } from './frames.ts';
+import { JsonScan } from './json-scan.ts';
+import type { JsonLimits } from './json-scan.ts';
+import { LongJsonString } from './long-value.ts';
+import type { Again } from './long-value.ts';
+import { release, releaseGarbage } from '../release.ts';
+
+/** What was left of a body above this is collected before the next one is unpacked. */
+const LARGE_BYTES = 8 * 1024 * 1024;
+/** Strings above this are taken out: what an agent reads in pieces is read in pieces here. */
+const LONG_STRING_BYTES = 1024 * 1024;
+/**
+ * What an agent makes is 4 MiB of JSON and one row event more, unless values are long: two million values of one digit
+ * and a comma; of a table three members a column. The widest object, a body, has six.
+ */
+const LIMITS: JsonLimits = { depth: 8, containers: 500_000, values: 2_500_000, members: 16, allMembers: 600_000 };
+/**
+ * What the text takes in memory without its long strings: a character of Unicode beyond ASCII makes two bytes of every
+ * character around it. It is there several times while it is parsed.
+ */
+const MAX_TEXT_BYTES = 64 * 1024 * 1024;
+
+/** Of a value in a list, beside its characters: its place, and the head of a string or a number that is no small integer. */
+const PLACE_BYTES = 32;
+
+/** An agent makes one of some megabytes each. Without a bound a message could hold some hundred thousand empty ones. */
+const MAX_FRAMES = 1_024;
+
+/** A frame that unpacks to more stays in memory as long as a long string in it: to unpack it for each would take long. */
+const MOST_AGAIN_BYTES = 8 * 1024 * 1024;
+
+/** JSON, parsed, and the strings that were taken out of it: each stands there as its name. */
+export interface Unpacked {
+  readonly parsed: unknown;
+  /** Whether strings may hold lone surrogates and must be looked at. */
+  readonly surrogates: boolean;
+  readonly long: ReadonlyMap<string, LongJsonString>;
+  /** Of the JSON. */
+  readonly bytes: number;
+  /** What it takes in memory until it is forgotten, about. */
+  readonly heldBytes: number;
+}
+
+/**
+ * Long strings read the body again: its buffers must stay as they are for as long.
+ * @param body in one or several buffers
+ */
+export function unpack(body: readonly Uint8Array[], maxUnpackedBytes: number): Unpacked {
+  // What is left of a large body before it must not stand beside this one.
+  if (body.reduce((sum, part) => sum + part.byteLength, 0) > LARGE_BYTES) releaseGarbage();
+  const long = new Map<string, LongJsonString>();
+  const scanner = new Scanner(long);
+  let frames = 0;
+  let bytes = 0;
+  for (const frame of framesOf(body)) {
+    frames += 1;
+    if (frames > MAX_FRAMES) refuseLarge(`it has more than ${MAX_FRAMES} frames`);
+    const part = { frame, bytes: frame.unpack(maxUnpackedBytes - bytes) };
+    bytes += part.bytes.length;
+    scanner.scan(part);
+  }
+  const chunks = scanner.end();
+  const text = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
+  if (!isUtf8(text)) refuse('it is not UTF-8');
+  const narrow = isAscii(text);
+  // An escape may make a string's characters two bytes each, too.
+  const textBytes = narrow && !text.includes('\\u') ? text.length : 2 * text.length;
+  requireRoom(textBytes);
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text.toString(narrow ? 'latin1' : 'utf8'));
+  } catch (error) {
+    refuse('it is not JSON', error);
+  }
+  // A lone surrogate can only have come as an escape; it would silently become U+FFFD on its way to the server.
+  const surrogates = text.includes('\\ud') || text.includes('\\uD');
+  return { parsed, surrogates, long, bytes, heldBytes: textBytes + scanner.heldBytes };
+}
+
+function requireRoom(textBytes: number): void {
+  if (textBytes <= MAX_TEXT_BYTES) return;
+  refuseLarge(`its values below ${LONG_STRING_BYTES} bytes take more than ${MAX_TEXT_BYTES} bytes of memory`);
+}
+
+/** A frame, unpacked. */
+interface Part {
+  readonly frame: Frame;
+  readonly bytes: Buffer;
+}
+
+/** Counts what JSON.parse would build, and takes the long strings out. */
+class Scanner {
+  readonly #long: Map<string, LongJsonString>;
+  readonly #mark = randomUUID();
+  readonly #scan = new JsonScan(LIMITS, refuse);
+  readonly #chunks: Buffer[] = [];
+  #keptBytes = 0;
+  /** Frames that stay in memory for the long strings in them. */
+  readonly #held = new Set<Buffer>();
+  /** Of the string that is open: what earlier parts held of it. */
+  #open: (Buffer | Again)[] = [];
+  /** The same at hand, unless it is long by now. */
+  #openChunks: Buffer[] = [];
+  #openBytes = 0;
+
+  constructor(long: Map<string, LongJsonString>) {
+    this.#long = long;
+  }
+
+  /** What long strings keep in memory, and the places of values. */
+  get heldBytes(): number {
+    let bytes = this.#scan.values * PLACE_BYTES;
+    for (const each of this.#held) bytes += each.length;
+    return bytes;
+  }
+
+  /** The next part of the text. What is needed of it no more is released. */
+  scan(part: Part): void {
+    const { bytes } = part;
+    const before = this.#chunks.length;
+    this.#scan.nextPart();
+    let kept = 0;
+    let at = 0;
+    while (at < bytes.length) {
+      if (!this.#scan.inString) {
+        at = this.#scan.outside(bytes, at);
+        if (at < 0) break;
+      }
+      const begin = at;
+      const end = this.#scan.stringEnd(bytes, at);
+      if (end < 0) {
+        // It goes on in the next part.
+        this.#keep(bytes, kept, begin);
+        this.#goesOn(part, begin);
+        if (this.#chunks.length === before && this.#openChunks.length === 0) this.#letGo(part);
+        return;
+      }
+      if (this.#openBytes + end - begin > LONG_STRING_BYTES) {
+        this.#keep(bytes, kept, begin);
+        const name = `${this.#mark}${this.#long.size}`;
+        this.#long.set(name, new LongJsonString([...this.#open, this.#stretch(part, begin, end)]));
+        this.#chunks.push(Buffer.from(name));
+        kept = end;
+      } else for (const chunk of this.#openChunks) this.#keep(chunk, 0, chunk.length);
+      this.#open = [];
+      this.#openChunks = [];
+      this.#openBytes = 0;
+      at = end + 1;
+    }
+    this.#keep(bytes, kept, bytes.length);
+  }
+
+  /** The text, with names in place of its long strings. */
+  end(): readonly Buffer[] {
+    if (this.#scan.inString) refuse('a string does not end');
+    return this.#chunks;
+  }
+
+  #keep(bytes: Buffer, from: number, to: number): void {
+    if (to <= from) return;
+    this.#keptBytes += to - from;
+    requireRoom(this.#keptBytes);
+    this.#chunks.push(bytes.subarray(from, to));
+  }
+
+  /** The open string reaches from there to the part's end at least. */
+  #goesOn(part: Part, from: number): void {
+    const { bytes } = part;
+    this.#open.push(this.#stretch(part, from, bytes.length));
+    this.#openBytes += bytes.length - from;
+    if (this.#openBytes > LONG_STRING_BYTES) this.#openChunks = [];
+    else this.#openChunks.push(bytes.subarray(from));
+  }
+
+  /** What stands there in a part, for later: at hand, or unpacked again. */
+  #stretch({ frame, bytes }: Part, from: number, to: number): Buffer | Again {
+    const size = bytes.length;
+    if (size <= MOST_AGAIN_BYTES) {
+      return { length: to - from, read: () => frame.unpack(size).subarray(from, to) };
+    }
+    this.#held.add(bytes);
+    return bytes.subarray(from, to);
+  }
+
+  #letGo({ bytes }: Part): void {
+    if (bytes.length <= MOST_AGAIN_BYTES) release(bytes);
+  }
+}

@@ -1,0 +1,318 @@
+/**
+ * Names at the broker and the three messages that cross it: batch, hello and answer. Pure: no connection here.
+ *
+ * Everything travels as `application/octet-stream`, so that no client library parses a body on its own. What arrives
+ * was written by somebody else: it is measured before it is parsed, and every field is validated. A message that does
+ * not fit throws MESSAGE_INVALID; the receiver acknowledges and reports it, and never lets it near a table.
+ */
+import * as z from 'zod';
+import type { BatchHeader } from '../batch/batch.ts';
+import { TributaryError } from '../errors.ts';
+import { scanJson } from '../batch/json-scan.ts';
+import type { JsonLimits } from '../batch/json-scan.ts';
+import type { Answer, Hello } from '../protocol.ts';
+
+/** RabbitMQ's own default for `max_message_size`: a larger message closes the channel, again and again. */
+export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
+/**
+ * A batch larger than this always travels as several messages; over a slow line smaller ones do as well. Well below the
+ * broker's limit, because an applier holds as many messages as it prefetches.
+ */
+export const FRAGMENT_BYTES = 4 * 1024 * 1024;
+/** Fragments of one batch: 96 MiB. An applier holds them all, so this must stay below its prefetch. */
+export const MAX_FRAGMENTS = 24;
+/** Hellos and answers are small; whoever sends more is broken or hostile. */
+export const MAX_HELLO_BYTES = 256 * 1024;
+export const MAX_ANSWER_BYTES = 256 * 1024;
+
+/**
+ * What JSON.parse may build of a hello or an answer: an answer asks for some thousand tables at most, and no object of
+ * either has more than 16 members. A newer program's may have more of everything.
+ */
+const MESSAGE_LIMITS: JsonLimits = { depth: 8, containers: 10_000, values: 20_000, members: 64, allMembers: 20_000 };
+/** A batch has seven. They are unpacked by the library before anybody can count them, but never looked at. */
+const MAX_HEADERS = 32;
+
+/** Of hello and answer. */
+const MESSAGE_VERSION = 1;
+
+/** Branch ids, as they appear in queue names and user names. */
+export const BRANCH_ID = /^[a-z0-9][a-z0-9-]{0,62}$/;
+
+export const ROUTING_KEYS = { batch: 'batch', hello: 'hello' } as const;
+
+/** What one branch has at the broker. */
+export interface BranchNames {
+  /** Direct exchange; the branch may publish here and nowhere else. */
+  readonly exchange: string;
+  /** Quorum queue, single active consumer, reject-publish. */
+  readonly batches: string;
+  /** Length one, the newest stays. */
+  readonly hello: string;
+  /** Length one, the newest stays; the branch may read this and nothing else. */
+  readonly answer: string;
+  readonly user: string;
+}
+
+/** @throws TributaryError CONFIG_INVALID when the id does not follow the grammar of branch ids */
+export function branchNames(branch: string): BranchNames {
+  if (!BRANCH_ID.test(branch)) {
+    throw new TributaryError('CONFIG_INVALID', `"${branch}" is not a branch id`, {
+      hint: 'Lower-case letters, digits and hyphens; first a letter or digit; at most 63 characters.',
+    });
+  }
+  return {
+    exchange: `tributary.branch.${branch}`,
+    batches: `tributary.batches.${branch}`,
+    hello: `tributary.hello.${branch}`,
+    answer: `tributary.answer.${branch}`,
+    user: `branch-${branch}`,
+  };
+}
+
+/** A message to be sent. `id` names it among those in flight, so that a return finds it again. */
+export interface OutgoingMessage {
+  readonly exchange: string;
+  readonly routingKey: string;
+  readonly id: string;
+  readonly type: 'batch' | 'hello' | 'answer';
+  readonly headers: Readonly<Record<string, string | number>>;
+  readonly body: Buffer;
+}
+
+/** A message as it arrived. Fields other than `body` are what the sender wrote, except `userId`, which the broker checked. */
+export interface ReceivedMessage {
+  readonly queue: string;
+  readonly exchange: string;
+  readonly routingKey: string;
+  readonly messageId: string | null;
+  readonly type: string | null;
+  /** The authenticated user that published it; null: the sender did not set it (then nobody checked anything). */
+  readonly userId: string | null;
+  readonly redelivered: boolean;
+  readonly headers: Readonly<Record<string, unknown>>;
+  readonly body: Buffer;
+  /** For acknowledging on the channel that it came from. */
+  readonly deliveryTag: number;
+}
+
+/** Which piece of a batch's body a message holds. */
+export interface Fragment {
+  /** From 0. */
+  readonly index: number;
+  readonly count: number;
+}
+
+/** A batch in one message. */
+export function batchMessage(header: BatchHeader, body: Buffer): OutgoingMessage {
+  return {
+    exchange: branchNames(header.branch).exchange,
+    routingKey: ROUTING_KEYS.batch,
+    id: `${header.branch}/${header.epoch}/${header.seq}`,
+    type: 'batch',
+    headers: { ...header },
+    body,
+  };
+}
+
+/** One piece of a batch that is in several; at most FRAGMENT_BYTES long, in order. */
+export function fragmentMessage(header: BatchHeader, { index, count }: Fragment, body: Buffer): OutgoingMessage {
+  const whole = batchMessage(header, body);
+  return {
+    ...whole,
+    id: `${whole.id}/${index}`,
+    headers: { ...whole.headers, fragment: index, fragments: count },
+  };
+}
+
+export function helloMessage(hello: Hello): OutgoingMessage {
+  return {
+    exchange: branchNames(hello.branch).exchange,
+    routingKey: ROUTING_KEYS.hello,
+    id: `hello/${hello.nonce}`,
+    type: 'hello',
+    headers: {},
+    body: Buffer.from(JSON.stringify(hello)),
+  };
+}
+
+/** Goes to the default exchange, straight into the branch's answer queue. */
+export function answerMessage(branch: string, answer: Answer): OutgoingMessage {
+  return {
+    exchange: '',
+    routingKey: branchNames(branch).answer,
+    id: `answer/${answer.inReplyTo}`,
+    type: 'answer',
+    headers: {},
+    body: Buffer.from(JSON.stringify(answer)),
+  };
+}
+
+const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const digest = z.string().regex(/^[0-9a-f]{64}$/);
+const name = z.string().min(1).max(128);
+const text = z.string().max(4096);
+const time = z.string().max(40);
+const finite = z.number();
+const mark = z.strictObject({ seq: count, digest });
+
+const batchHeaderSchema = z.object({
+  branch: z.string().regex(BRANCH_ID),
+  epoch: name,
+  seq: count.min(1),
+  previous: digest,
+  digest,
+});
+
+const fragmentSchema = z.object({
+  fragment: count.optional(),
+  fragments: count.min(2).max(MAX_FRAGMENTS).optional(),
+});
+
+// Unknown keys are dropped, not refused: an older head office can read a newer agent's hello.
+const helloSchema = z.object({
+  v: z.literal(1),
+  branch: z.string().regex(BRANCH_ID),
+  nonce: name,
+  instance: name,
+  epoch: name,
+  head: mark,
+  baseSeq: count,
+  confirmed: count,
+  replaces: name.nullable(),
+  capturedThrough: time.nullable(),
+  sentAt: time,
+  compare: z.boolean().optional(),
+  report: z.object({
+    version: z.string().max(64),
+    serves: z.array(z.string().max(64)).max(64).optional(),
+    state: z.string().max(64),
+    spoolBatches: count,
+    spoolBytes: count,
+    outlook: z
+      .object({
+        binlogSecondsLeft: finite.nullable(),
+        diskFreeBytes: count,
+        certificateExpiresAt: time.nullable(),
+      })
+      .optional(),
+    secondsUntilFull: finite.nullable(),
+    captureLagSeconds: finite.nullable(),
+    snapshot: z
+      .object({ tablesDone: count, tables: count, rows: count, secondsLeft: finite.nullable().default(null) })
+      .nullable(),
+    windows: z.array(z.string().max(64)).max(256),
+    // Not said by agents of the first version.
+    timeZone: z.string().max(64).nullable().default(null),
+    source: z.string().max(300).nullable().default(null),
+    error: text.nullable(),
+  }),
+});
+
+const answerSchema = z.object({
+  v: z.literal(1),
+  inReplyTo: name,
+  baseEcho: count,
+  epoch: name.nullable(),
+  verdict: z.enum(['current', 'superseded', 'unknown']),
+  received: mark,
+  applied: mark,
+  queued: count,
+  resend: z.object({ from: count.min(1), to: count.min(1) }).nullable(),
+  displaced: z.boolean(),
+  requests: z.array(name).max(1000),
+  asks: z
+    .array(
+      z.object({
+        id: name,
+        kind: z.enum(['snapshot', 'verify']),
+        tables: z
+          .array(z.object({ schema: name, name }))
+          .max(1000)
+          .nullable(),
+      }),
+    )
+    .max(1000)
+    .default([]),
+  halted: z.object({ code: z.string().max(64), reason: text }).nullable(),
+});
+
+/** @throws TributaryError MESSAGE_INVALID */
+export function readBatchHeader(message: ReceivedMessage): BatchHeader {
+  if (message.type !== 'batch') throw invalid('batch', `type is ${JSON.stringify(message.type?.slice(0, 64))}`);
+  const headers = Object.keys(message.headers).length;
+  if (headers > MAX_HEADERS) throw invalid('batch', `${headers} headers, at most ${MAX_HEADERS} are allowed`);
+  return validated('batch', batchHeaderSchema, message.headers);
+}
+
+/** Which fragment a batch message is; null: it is whole. @throws TributaryError MESSAGE_INVALID */
+export function readFragment(message: ReceivedMessage): Fragment | null {
+  const { fragment, fragments } = validated('batch', fragmentSchema, message.headers);
+  if (fragments === undefined && fragment === undefined) return null;
+  if (fragments === undefined || fragment === undefined || fragment >= fragments) {
+    throw invalid('batch', `fragment ${String(fragment)} of ${String(fragments)}`);
+  }
+  const { length } = message.body;
+  if (length > FRAGMENT_BYTES || length === 0) {
+    throw invalid('batch', `a fragment of ${length} bytes`);
+  }
+  return { index: fragment, count: fragments };
+}
+
+/** @throws TributaryError MESSAGE_INVALID */
+export function readHello(body: Buffer): Hello {
+  const value = parsed('hello', body, MAX_HELLO_BYTES);
+  refuseNewer('hello', value, 'Upgrade the applier: a newer agent is at the branch, and keeps everything until then.');
+  return validated('hello', helloSchema, value);
+}
+
+/** @throws TributaryError MESSAGE_INVALID */
+export function readAnswer(body: Buffer): Answer {
+  const value = parsed('answer', body, MAX_ANSWER_BYTES);
+  refuseNewer(
+    'answer',
+    value,
+    'Upgrade the agent: a newer applier is at the head office. The spool keeps everything until then.',
+  );
+  return validated('answer', answerSchema, value);
+}
+
+/**
+ * A version moves only when whoever does not know it must not act on the message; what may be ignored is a new key. So
+ * another version is no malformed message but a program that is too old, and that has a cure of its own.
+ */
+function refuseNewer(what: string, value: unknown, hint: string): void {
+  const version = typeof value === 'object' && value !== null && 'v' in value ? value.v : undefined;
+  if (typeof version !== 'number' || version <= MESSAGE_VERSION) return;
+  const message = `A ${what} of version ${version} cannot be read; this program knows ${MESSAGE_VERSION}.`;
+  throw new TributaryError('MESSAGE_INVALID', message, { hint });
+}
+
+function parsed(what: string, body: Buffer, limit: number): unknown {
+  if (body.length > limit) throw invalid(what, `${body.length} bytes, at most ${limit} are allowed`);
+  scanJson(body, MESSAGE_LIMITS, reason => {
+    throw invalid(what, reason);
+  });
+  try {
+    return JSON.parse(body.toString('utf8'));
+  } catch (error) {
+    throw invalid(what, 'it is not JSON', error);
+  }
+}
+
+function validated<T>(what: string, schema: z.ZodType<T>, value: unknown): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const first = result.error.issues[0];
+  throw invalid(what, first === undefined ? 'it has another shape' : `${first.path.join('.')}: ${first.message}`);
+}
+
+function invalid(what: string, reason: string, cause?: unknown): TributaryError {
+  return new TributaryError('MESSAGE_INVALID', `A ${what} message is malformed: ${reason}.`, { cause });
+}
+
+/** A hello that was stored as JSON; null where there is none, or none of this version. */
+export function storedHello(value: unknown): Hello | null {
+  const result = helloSchema.safeParse(value);
+  return result.success ? result.data : null;
+}

@@ -1,0 +1,155 @@
+/**
+ * The sections that say how to reach a database or a broker: `source`, `target` and `broker`. Both programs use them,
+ * so that an address, a secret and TLS mean the same at a branch and at the head office.
+ */
+import { isIP } from 'node:net';
+import * as z from 'zod';
+import type { ConfigContext } from './load.ts';
+import { hostField, isLoopback, portField, secretFileField, textField } from './fields.ts';
+import type { Secret } from './secret.ts';
+import { brokerTlsOptions, tlsField, usesTls } from './tls.ts';
+import type { TlsSettings } from './tls.ts';
+
+/** How to reach a MySQL or MariaDB server. */
+export interface MysqlSettings {
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly password: Secret;
+  readonly tls: TlsSettings;
+  readonly database?: string;
+}
+
+/** How to reach RabbitMQ. */
+export interface BrokerSettings {
+  /** As configured: user and virtual host, no password. */
+  readonly url: string;
+  /** True for amqps://. */
+  readonly secure: boolean;
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+  readonly vhost: string;
+  readonly password: Secret;
+  readonly tls: TlsSettings;
+}
+
+/** Where a URL leads, without its password, which must not be in it. */
+export interface LinkUrl {
+  readonly text: string;
+  readonly secure: boolean;
+  readonly host: string;
+  readonly port: number;
+  /** '' where the URL names no user. */
+  readonly user: string;
+  /** Path without its first slash, percent-decoded; '' where there is none. */
+  readonly path: string;
+}
+
+/** The keys that `source` and `target` share. */
+export function mysqlShape(context: ConfigContext, passwordFile: string) {
+  return {
+    host: hostField().default('127.0.0.1').meta({ description: 'Host name or address.' }),
+    port: portField().default(3306).meta({ description: 'TCP port.' }),
+    user: textField(32).meta({ description: 'Database user.', example: 'tributary' }),
+    passwordFile: secretFileField(context).meta({
+      description: 'File with the password: in $CREDENTIALS_DIRECTORY, else beside this file. Mode 0600.',
+      example: passwordFile,
+    }),
+    tls: tlsField(context).meta({ description: 'TLS to the database.' }),
+  };
+}
+
+/** True where TLS checks a name that the address does not have. mysql2 would compare it with `localhost`. */
+export function cannotVerifyName(link: { readonly host: string; readonly tls: TlsSettings }): boolean {
+  return usesTls(link.tls, link.host) && link.tls.verifyName && isIP(link.host) !== 0;
+}
+
+/** Faults of a section end its check: what builds on the section would only add faults that are none. */
+export const VERIFY_NAME_FAULT = {
+  abort: true,
+  path: ['host'],
+  message: 'must be a name, not an address, where TLS verifies it; or set tls.ca and tls.verifyName: false',
+};
+
+/** The keys that both `broker` sections share. */
+export function brokerShape(context: ConfigContext, example: string) {
+  return {
+    url: urlField(['amqps:', 'amqp:'], 5671, 5672)
+      .refine(url => url.user !== '', { message: 'must name a user: amqps://user@host:5671/vhost', abort: true })
+      .meta({ description: 'Address of RabbitMQ: amqps://user@host:port/vhost, without a password.', example }),
+    passwordFile: secretFileField(context).meta({
+      description: 'File with the password of that user. Mode 0600.',
+      example: 'broker.password',
+    }),
+    tls: tlsField(context).meta({ description: 'TLS to the broker.', example: '{ ca: ca.pem }' }),
+  };
+}
+
+/** True where a password would cross a network unencrypted that nobody has called trusted. */
+export function isExposed(url: LinkUrl, tls: TlsSettings): boolean {
+  return !url.secure && !isLoopback(url.host) && tls.mode !== 'off';
+}
+
+/** The fault of an exposed URL under this key. */
+export function exposedFault(key: string) {
+  const message = 'must be encrypted (amqps:// or https://); on a network you trust set tls: { mode: off }';
+  return { abort: true, path: [key], message };
+}
+
+export function brokerSettings(value: {
+  readonly url: LinkUrl;
+  readonly passwordFile: Secret;
+  readonly tls: TlsSettings;
+}): BrokerSettings {
+  const { text, secure, host, port, user, path } = value.url;
+  const vhost = path === '' ? '/' : path;
+  return { url: text, secure, host, port, user, vhost, password: value.passwordFile, tls: value.tls };
+}
+
+/** A URL of one of two schemes, the first encrypted. */
+export function urlField(
+  schemes: readonly [secure: string, plain: string],
+  securePort: number,
+  plainPort: number,
+): z.ZodType<LinkUrl, string> {
+  const rule = `must be a URL such as ${schemes[0]}//host:${securePort}`;
+  return z
+    .string()
+    .max(1024)
+    .transform((text, context) => {
+      const parsed = parseUrl(text, schemes, rule);
+      if (typeof parsed === 'string') {
+        context.issues.push({ code: 'custom', message: parsed, input: text, continue: false });
+        return z.NEVER;
+      }
+      const secure = parsed.protocol === schemes[0];
+      return {
+        text,
+        secure,
+        host: parsed.hostname.replace(/^\[|\]$/g, ''),
+        port: parsed.port === '' ? (secure ? securePort : plainPort) : Number(parsed.port),
+        user: decodeURIComponent(parsed.username),
+        path: decodeURIComponent(parsed.pathname.replace(/^\//, '')),
+      };
+    });
+}
+
+/** The parsed URL, or the rule that it breaks. */
+function parseUrl(text: string, schemes: readonly [string, string], rule: string): URL | string {
+  const url = URL.parse(text);
+  if (url === null || !schemes.includes(url.protocol) || url.hostname === '') return rule;
+  if (url.password !== '') return 'must not hold a password: put it into the password file';
+  if (url.search !== '' || url.hash !== '') return 'must end after the path';
+  try {
+    decodeURIComponent(url.username + url.pathname);
+  } catch {
+    return 'must percent-encode correctly';
+  }
+  return url;
+}
+
+/** What `connectBroker` needs to know of the settings. */
+export function brokerAccess(settings: BrokerSettings) {
+  return { url: settings.url, password: settings.password.reveal(), tls: brokerTlsOptions(settings.tls) };
+}

@@ -1,0 +1,165 @@
+/**
+ * TLS settings of a link: the `tls` section of a database or broker, and what becomes of it for mysql2 and node:tls.
+ *
+ * `auto` (the default) means: verified TLS to another machine or where a `ca` is given, none over loopback. There is
+ * no mode that encrypts without verifying: it would only look safe.
+ */
+import { checkServerIdentity } from 'node:tls';
+import type { ConnectionOptions as NodeTlsOptions } from 'node:tls';
+import * as z from 'zod';
+import { noteOwnCertificates, noteServerCertificate } from './certificates.ts';
+import type { ConfigContext } from './load.ts';
+import { certificateField, isLoopback, secretFileField } from './fields.ts';
+import type { Secret } from './secret.ts';
+
+export interface TlsSettings {
+  readonly mode: 'auto' | 'off' | 'verify';
+  /** PEM of the certificate authorities to trust; null: the system's. */
+  readonly ca: string | null;
+  /** PEM of the client certificate and its key; both or neither. */
+  readonly cert: string | null;
+  readonly key: Secret | null;
+  /** False only for certificates without a usable name, such as those MySQL makes for itself. */
+  readonly verifyName: boolean;
+}
+
+/** What a `tls` section may hold in the file. */
+export interface TlsInput {
+  mode?: 'auto' | 'off' | 'verify' | undefined;
+  ca?: string | undefined;
+  cert?: string | undefined;
+  key?: string | undefined;
+  verifyName?: boolean | undefined;
+}
+
+/** The `tls: {}` section. */
+export function tlsField(context: ConfigContext): z.ZodType<TlsSettings, TlsInput> {
+  return z
+    .strictObject({
+      mode: z.enum(['auto', 'off', 'verify']).default('auto').meta({
+        description: 'auto: verified TLS except over loopback without a ca. off: only on a network you trust.',
+      }),
+      ca: certificateField(context).optional().meta({
+        description: 'PEM file of the certificate authority to trust; without it the system’s.',
+        example: 'ca.pem',
+      }),
+      cert: certificateField(context).optional().meta({
+        description: 'PEM file of a client certificate, where the server asks for one.',
+        example: 'client.pem',
+      }),
+      key: secretFileField(context)
+        .optional()
+        .meta({ description: 'PEM file of the key to cert.', example: 'client.key' }),
+      verifyName: z.boolean().default(true).meta({
+        description: 'false for a certificate that MySQL made for itself: it carries no host name (set ca then).',
+      }),
+    })
+    .refine(tls => (tls.cert === undefined) === (tls.key === undefined), {
+      message: 'must have both cert and key, or neither',
+      abort: true,
+    })
+    .refine(tls => tls.verifyName || tls.ca !== undefined, {
+      message: 'must have a ca where verifyName is false',
+      abort: true,
+    })
+    .transform(tls => ({
+      mode: tls.mode,
+      ca: tls.ca ?? null,
+      cert: tls.cert ?? null,
+      key: tls.key ?? null,
+      verifyName: tls.verifyName,
+    }));
+}
+
+/** Whether a connection to this host is to be encrypted. */
+export function usesTls(tls: TlsSettings, host: string): boolean {
+  switch (tls.mode) {
+    case 'off':
+      return false;
+    case 'verify':
+      return true;
+    case 'auto':
+      return tls.ca !== null || !isLoopback(host);
+  }
+}
+
+/** The same for the broker's link, whose certificates are noted in passing. */
+export function brokerTlsOptions(tls: TlsSettings): NodeTlsOptions {
+  noteOwnCertificates('broker', tls);
+  return {
+    ...nodeTlsOptions(tls),
+    // Called once the chain is verified: the certificate that is noted is the one that is relied on.
+    checkServerIdentity: (host, certificate) => {
+      noteServerCertificate('broker', certificate);
+      return tls.verifyName ? checkServerIdentity(host, certificate) : undefined;
+    },
+  };
+}
+
+/** Options for node:tls, node:https and rabbitmq-client. */
+export function nodeTlsOptions(tls: TlsSettings): NodeTlsOptions {
+  return {
+    minVersion: 'TLSv1.2',
+    rejectUnauthorized: true,
+    ...(tls.ca === null ? {} : { ca: tls.ca }),
+    ...(tls.cert === null ? {} : { cert: tls.cert }),
+    ...(tls.key === null ? {} : { key: tls.key.reveal() }),
+    ...(tls.verifyName ? {} : { checkServerIdentity: () => undefined }),
+  };
+}
+
+/** Options for mysql2's and zongji's `ssl`; undefined: no TLS. */
+export interface MysqlSslOptions {
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  readonly minVersion: string;
+  readonly rejectUnauthorized: true;
+  readonly verifyIdentity: boolean;
+}
+
+export function mysqlSslOptions(tls: TlsSettings, host: string): MysqlSslOptions | undefined {
+  if (!usesTls(tls, host)) return undefined;
+  return {
+    minVersion: 'TLSv1.2',
+    rejectUnauthorized: true,
+    // mysql2 checks no name unless told to; its `rejectUnauthorized` covers the chain alone.
+    verifyIdentity: tls.verifyName,
+    ...(tls.ca === null ? {} : { ca: tls.ca }),
+    ...(tls.cert === null ? {} : { cert: tls.cert }),
+    ...(tls.key === null ? {} : { key: tls.key.reveal() }),
+  };
+}
+
+/** Which section of the configuration a link belongs to. */
+export type TlsSection = 'source' | 'target' | 'broker';
+
+/** Node's and mysql2's codes for a certificate that nobody answers for whom this side trusts. */
+const UNKNOWN_AUTHORITY = new Set([
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'HANDSHAKE_SSL_ERROR',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+]);
+
+/** OpenSSL's codes for an answer that is no TLS. */
+const NOT_TLS = new Set(['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG', 'EPROTO']);
+
+const OTHER_CURES: Readonly<Record<string, string>> = {
+  CERT_HAS_EXPIRED: 'The server’s certificate has expired: renew it there. Is this machine’s clock right?',
+  CERT_NOT_YET_VALID: 'The server’s certificate is not valid yet: is this machine’s clock right?',
+  ERR_TLS_CERT_ALTNAME_INVALID:
+    'The server’s certificate is for another name: use a name that it holds as the host, or have it issued for this one.',
+};
+
+/** What mends a link whose TLS fails with this code; undefined for any other fault. */
+export function tlsCure(code: string, section: TlsSection): string | undefined {
+  if (UNKNOWN_AUTHORITY.has(code)) {
+    const mysql = section === 'broker' ? '' : ' (MySQL: ca.pem in its data directory)';
+    return `Set ${section}.tls.ca to the server’s certificate authority${mysql}.`;
+  }
+  if (NOT_TLS.has(code)) return 'No TLS is spoken there: correct the port, or turn TLS on at the server.';
+  return OTHER_CURES[code];
+}

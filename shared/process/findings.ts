@@ -1,0 +1,80 @@
+/**
+ * What `check` finds: every fault at once, each with the statement that mends it. The daemons use the same findings
+ * when they start, so that both say the same.
+ */
+import { TributaryError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+
+export type FindingLevel = 'ok' | 'warning' | 'fault';
+
+export interface Finding {
+  readonly level: FindingLevel;
+  /** What was looked at, e.g. `source.binlog_format`. */
+  readonly subject: string;
+  readonly message: string;
+  /** For faults: the code that the daemon stops with. */
+  readonly code?: ErrorCode;
+  /** What to do where it is not a statement, or after it. */
+  readonly cure?: string;
+  /** The SQL statement or command that mends it, as it is to be typed. */
+  readonly statement?: string;
+  /** The my.cnf line that keeps it so over a restart of the server. */
+  readonly configLine?: string;
+  /** Whether the statement is not enough and the server must be restarted. */
+  readonly needsRestart?: boolean;
+}
+
+export function ok(subject: string, message: string): Finding {
+  return { level: 'ok', subject, message };
+}
+
+export function warning(subject: string, message: string, cure: Partial<Finding> = {}): Finding {
+  return { ...cure, level: 'warning', subject, message };
+}
+
+export function fault(subject: string, code: ErrorCode, message: string, cure: Partial<Finding> = {}): Finding {
+  return { ...cure, level: 'fault', subject, code, message };
+}
+
+/** How a finding is mended, as one sentence; '' if it says nothing of that. */
+export function cureOf(finding: Finding): string {
+  const parts: string[] = [];
+  if (finding.statement !== undefined) parts.push(`run: ${finding.statement}`);
+  if (finding.cure !== undefined) parts.push(finding.cure);
+  if (finding.configLine !== undefined)
+    parts.push(`in my.cnf under [mysqld]: ${finding.configLine.replaceAll('\n', ' and ')}`);
+  if (finding.needsRestart !== undefined) {
+    parts.push(finding.needsRestart ? 'the server must be restarted' : 'no restart is needed');
+  }
+  return parts.join('; ');
+}
+
+/** One line a finding, the cure on a line of its own. */
+export function renderFindings(findings: readonly Finding[]): string {
+  const marks: Record<FindingLevel, string> = { ok: 'ok     ', warning: 'warning', fault: 'FAULT  ' };
+  return findings
+    .map(finding => {
+      const cure = cureOf(finding);
+      const line = `${marks[finding.level]} ${finding.subject}: ${finding.message}`;
+      return cure === '' ? line : `${line}\n        → ${cure}`;
+    })
+    .join('\n');
+}
+
+/** Throws one error that holds all faults; returns the findings when there is none. */
+export function throwFaults(findings: readonly Finding[]): readonly Finding[] {
+  const faults = findings.filter(finding => finding.level === 'fault');
+  const first = faults[0];
+  if (first === undefined) return findings;
+  throw new TributaryError(
+    first.code ?? 'INTERNAL',
+    faults.map(finding => `${finding.subject}: ${finding.message}`).join(' | '),
+    { hint: faults.map(cureOf).filter(Boolean).join(' | ') },
+  );
+}
+
+/** A fault of ours as a finding. @throws anything else: a fault of the program is no finding */
+export function faultOf(subject: string, error: unknown): Finding {
+  if (error instanceof TributaryError) return fault(subject, error.code, error.message, { cure: error.hint });
+  throw error;
+}

@@ -1,0 +1,443 @@
+/**
+ * A small HTTP server on node:http: the page for people, the JSON behind it, metrics and health. No framework.
+ *
+ * Invariants: every request and every answer has a deadline, and a request a size limit; every answer carries the security headers; the Host
+ * header of whatever a page shows must be an address or one of our names (else a web page elsewhere could reach us by
+ * DNS rebinding); a POST must come from our own page (same origin), as JSON, and carry the token (page-token.ts).
+ */
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import { isIP } from 'node:net';
+import { hostname } from 'node:os';
+import { extname, join } from 'node:path';
+import type { Registry } from 'prom-client';
+import { isLoopback } from '../config/fields.ts';
+import type { ListenAddress } from '../config/fields.ts';
+import { describeError, TributaryError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+import type { HttpTls } from '../config/http-settings.ts';
+import type { Logger } from './logging.ts';
+
+// An import looks at every name that the module has, and thereby loads Node's web client, 3 MB, which nothing here uses.
+const { createServer } = process.getBuiltinModule('node:http');
+// Loaded where it is used only: most pages are plain HTTP on loopback, and TLS costs memory.
+const tlsServers = () => process.getBuiltinModule('node:https');
+
+const MAX_BODY_BYTES = 64 * 1024;
+const MAX_HEADER_BYTES = 16 * 1024;
+const MAX_CONNECTIONS = 200;
+const HEADERS_TIMEOUT_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 15_000;
+const HANDLER_TIMEOUT_MS = 20_000;
+/** Whoever has not taken an answer by then is cut off: enough for the largest over the slowest line. */
+const WRITE_TIMEOUT_MS = 60_000;
+const CLOSE_TIMEOUT_MS = 2000;
+
+export const TOKEN_HEADER = 'x-tributary-token';
+
+/** What a handler is given. */
+export interface HttpRequest {
+  readonly params: Readonly<Record<string, string>>;
+  readonly query: URLSearchParams;
+  /** Parsed JSON body of a POST; null where there was none. */
+  readonly body: unknown;
+  /** Aborted when the caller goes away or the deadline passes. */
+  readonly signal: AbortSignal;
+}
+
+/** What a handler gives back. */
+export type HttpReply =
+  | { readonly status?: number; readonly json: unknown }
+  | { readonly status?: number; readonly text: string; readonly contentType?: string };
+
+export interface Route {
+  readonly method: 'GET' | 'POST';
+  /** `/api/tables/:name/rows` */
+  readonly path: string;
+  handle(request: HttpRequest): HttpReply | Promise<HttpReply>;
+}
+
+/** An answer other than 200 that a handler chooses, e.g. `new HttpError(404, 'NOT_FOUND', 'no such table')`. */
+export class HttpError extends Error {
+  readonly status: number;
+  readonly code: string;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(status: number, code: string, message: string, headers: Readonly<Record<string, string>> = {}) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.headers = headers;
+  }
+}
+
+/** Files of a page, held in memory: URL path → bytes. */
+export type Assets = ReadonlyMap<string, Asset>;
+interface Asset {
+  readonly bytes: Buffer;
+  readonly contentType: string;
+  readonly etag: string;
+}
+
+const CONTENT_TYPES: Readonly<Record<string, string>> = {
+  '.html': 'text/html; charset=utf-8',
+  '.css': 'text/css; charset=utf-8',
+  '.js': 'text/javascript; charset=utf-8',
+  '.svg': 'image/svg+xml',
+};
+
+/** Reads page files; `index.html` answers `/`, the others `/assets/<name>`. Later folders win. */
+export function loadAssets(...directories: readonly string[]): Assets {
+  const assets = new Map<string, Asset>();
+  for (const directory of directories) {
+    for (const name of readdirSync(directory)) {
+      const contentType = CONTENT_TYPES[extname(name)];
+      if (contentType === undefined) continue;
+      const bytes = readFileSync(join(directory, name));
+      const etag = `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`;
+      assets.set(name === 'index.html' ? '/' : `/assets/${name}`, { bytes, contentType, etag });
+    }
+  }
+  return assets;
+}
+
+/** Whether the process can do its work; reasons are for people. */
+export interface Readiness {
+  readonly ready: boolean;
+  readonly reasons: readonly string[];
+}
+
+export interface HttpServerOptions {
+  readonly listen: ListenAddress;
+  readonly registry: Registry;
+  /** Brings gauges up to date; called before each scrape. */
+  readonly beforeScrape?: () => void | Promise<void>;
+  readonly ready: () => Readiness;
+  /** The object behind `/api/status`. */
+  readonly status: () => unknown;
+  readonly routes?: readonly Route[];
+  readonly assets?: Assets;
+  /** Names besides addresses and the machine's own by which browsers may ask. */
+  readonly names?: readonly string[];
+  /** What a POST must carry. */
+  readonly token: string;
+  readonly logger: Logger;
+  /** Null, or absent: plain HTTP. */
+  readonly tls?: HttpTls | null;
+  /** Default 20 s. */
+  readonly handlerTimeoutMs?: number;
+  /** Default 60 s. */
+  readonly writeTimeoutMs?: number;
+}
+
+export interface HttpServer {
+  /** Where it listens; the port is the real one where 0 was asked for. */
+  readonly address: ListenAddress;
+  /** It speaks HTTPS. */
+  readonly secure: boolean;
+  /** Stops listening and ends what is open within two seconds. */
+  close(): Promise<void>;
+}
+
+/** @throws TributaryError CONFIG_INVALID when the address cannot be listened on */
+export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const routes = compile([...standardRoutes(options), ...(options.routes ?? [])]);
+  const { tls = null } = options;
+  const server = createPlainOrTls(tls);
+  server.maxConnections = MAX_CONNECTIONS;
+  server.headersTimeout = HEADERS_TIMEOUT_MS;
+  server.requestTimeout = REQUEST_TIMEOUT_MS;
+  server.keepAliveTimeout = 5000;
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    void answer(request, response, { options, routes });
+  });
+  const { host, port } = options.listen;
+  await listen(server, host, port);
+  const bound = server.address();
+  return {
+    address: { host, port: typeof bound === 'object' && bound !== null ? bound.port : port },
+    secure: tls !== null,
+    close: () => closeServer(server),
+  };
+}
+
+/** @throws TributaryError CONFIG_INVALID where certificate and key do not go together */
+function createPlainOrTls(tls: HttpTls | null): Server {
+  const limits = { maxHeaderSize: MAX_HEADER_BYTES, connectionsCheckingInterval: 2000 };
+  if (tls === null) return createServer(limits);
+  try {
+    const secret = {
+      cert: tls.cert,
+      key: tls.key.reveal(),
+      minVersion: 'TLSv1.2',
+      handshakeTimeout: HEADERS_TIMEOUT_MS,
+    } as const;
+    return tlsServers().createServer({ ...limits, ...secret });
+  } catch (cause) {
+    const hint = 'Look at the files of http.tls.cert and http.tls.key.';
+    throw new TributaryError('CONFIG_INVALID', `http.tls: ${describeError(cause)}`, { hint, cause });
+  }
+}
+
+async function listen(server: Server, host: string, port: number): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+  server.once('error', cause => {
+    const hint = 'Another program may listen there: correct http.listen or stop it.';
+    reject(new TributaryError('CONFIG_INVALID', `cannot listen on ${host}:${port}: ${cause.message}`, { hint, cause }));
+  });
+  server.listen(port, host, () => {
+    resolve(undefined);
+  });
+  await promise;
+}
+
+/** Ends a node:http server: no new connections, idle ones cut, the rest given two seconds. */
+export async function closeServer(server: Server): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  server.close(() => {
+    resolve(undefined);
+  });
+  server.closeIdleConnections();
+  const timer = setTimeout(() => {
+    server.closeAllConnections();
+  }, CLOSE_TIMEOUT_MS);
+  await promise;
+  clearTimeout(timer);
+}
+
+function standardRoutes(options: HttpServerOptions): Route[] {
+  return [
+    { method: 'GET', path: '/healthz', handle: () => ({ json: { ok: true } }) },
+    {
+      method: 'GET',
+      path: '/readyz',
+      handle: () => {
+        const readiness = options.ready();
+        return { status: readiness.ready ? 200 : 503, json: readiness };
+      },
+    },
+    { method: 'GET', path: '/api/status', handle: () => ({ json: options.status() }) },
+    // For a page that has been given a token and wants to know whether it is the right one.
+    { method: 'POST', path: '/api/token', handle: () => ({ json: { ok: true } }) },
+    {
+      method: 'GET',
+      path: '/metrics',
+      handle: async () => {
+        await options.beforeScrape?.();
+        return { text: await options.registry.metrics(), contentType: options.registry.contentType };
+      },
+    },
+  ];
+}
+
+interface CompiledRoute extends Route {
+  readonly pattern: RegExp;
+}
+
+function compile(routes: readonly Route[]): CompiledRoute[] {
+  return routes.map(route => ({
+    method: route.method,
+    path: route.path,
+    handle: request => route.handle(request),
+    pattern: new RegExp(`^${route.path.replace(/:(\w+)/g, '(?<$1>[^/]+)')}$`),
+  }));
+}
+
+interface Site {
+  readonly options: HttpServerOptions;
+  readonly routes: readonly CompiledRoute[];
+}
+
+/** Never rejects: whatever goes wrong becomes an answer. */
+async function answer(request: IncomingMessage, response: ServerResponse, site: Site): Promise<void> {
+  const aborter = new AbortController();
+  response.on('close', () => {
+    aborter.abort();
+  });
+  try {
+    send(request, response, await dispatch(request, site, aborter));
+  } catch (error) {
+    send(request, response, errorReply(error, site.options.logger));
+  }
+  cutIfSlow(response, site.options.writeTimeoutMs ?? WRITE_TIMEOUT_MS);
+}
+
+/** A reader who does not take its answer would hold a connection, and the answer in memory, for as long as it likes. */
+function cutIfSlow(response: ServerResponse, afterMs: number): void {
+  if (response.writableFinished || response.destroyed) return;
+  const timer = setTimeout(() => response.destroy(), afterMs);
+  response.once('close', () => {
+    clearTimeout(timer);
+  });
+}
+
+interface Outgoing {
+  readonly status: number;
+  readonly body: Buffer | string;
+  readonly contentType: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+async function dispatch(request: IncomingMessage, site: Site, aborter: AbortController): Promise<Outgoing> {
+  const url = URL.parse(request.url ?? '/', 'http://localhost');
+  if (url === null) throw new HttpError(400, 'BAD_REQUEST', 'the address is malformed');
+  checkHost(request, site.options, url.pathname);
+  const method = request.method === 'HEAD' ? 'GET' : request.method;
+  const asset = site.options.assets?.get(url.pathname);
+  if (asset !== undefined) return assetReply(request, asset);
+  const matching = site.routes.filter(route => route.pattern.test(url.pathname));
+  if (matching.length === 0) throw new HttpError(404, 'NOT_FOUND', `there is no ${url.pathname}`);
+  const route = matching.find(candidate => candidate.method === method);
+  if (route === undefined) {
+    const allow = matching.map(({ method: allowed }) => (allowed === 'GET' ? 'GET, HEAD' : allowed)).join(', ');
+    throw new HttpError(405, 'METHOD_NOT_ALLOWED', `${url.pathname} takes ${allow}`, { allow });
+  }
+  if (route.method === 'POST') checkOrigin(request, site.options.token);
+  const handled = (async () =>
+    route.handle({
+      params: decodeParams(route.pattern.exec(url.pathname)?.groups ?? {}),
+      query: url.searchParams,
+      body: route.method === 'POST' ? await readJson(request) : null,
+      signal: aborter.signal,
+    }))();
+  return toOutgoing(await withDeadline(handled, site.options.handlerTimeoutMs ?? HANDLER_TIMEOUT_MS, aborter));
+}
+
+function assetReply(request: IncomingMessage, asset: Asset): Outgoing {
+  if (request.method !== 'GET' && request.method !== 'HEAD') {
+    throw new HttpError(405, 'METHOD_NOT_ALLOWED', 'this is a file', { allow: 'GET, HEAD' });
+  }
+  const headers = { etag: asset.etag, 'cache-control': 'no-cache' };
+  const fresh = request.headers['if-none-match'] === asset.etag;
+  return { status: fresh ? 304 : 200, body: fresh ? '' : asset.bytes, contentType: asset.contentType, headers };
+}
+
+function toOutgoing(reply: HttpReply): Outgoing {
+  const status = reply.status ?? 200;
+  if ('json' in reply) {
+    return { status, body: JSON.stringify(reply.json), contentType: 'application/json; charset=utf-8' };
+  }
+  return { status, body: reply.text, contentType: reply.contentType ?? 'text/plain; charset=utf-8' };
+}
+
+/** What says nothing but that the program is there: a load balancer asks by whatever name it knows this machine. */
+const FOR_PROGRAMS = /^\/(?:healthz|readyz)$/;
+
+/** A browser that was lured here by another name (DNS rebinding) sends that name; an address cannot be rebound. */
+function checkHost(request: IncomingMessage, options: HttpServerOptions, path: string): void {
+  const name = (request.headers.host ?? '').replace(/:\d+$/, '').toLowerCase();
+  if (isLoopback(options.listen.host)) {
+    if (isLoopback(name)) return;
+    throw new HttpError(421, 'WRONG_HOST', 'this address serves only this machine: use localhost or 127.0.0.1');
+  }
+  if (FOR_PROGRAMS.test(path) || isLoopback(name) || isIP(name.replace(/^\[|\]$/g, '')) !== 0) return;
+  const names = [options.listen.host, hostname(), ...(options.names ?? [])];
+  if (names.some(known => known.toLowerCase() === name)) return;
+  throw new HttpError(421, 'WRONG_HOST', 'add the name by which you ask to http.names in the configuration');
+}
+
+/** A POST must come from our own page: browsers say so themselves. And a person must have given that page the token. */
+function checkOrigin(request: IncomingMessage, token: string): void {
+  const { host, origin, 'sec-fetch-site': site } = request.headers;
+  const sameOrigin =
+    typeof site === 'string'
+      ? site === 'same-origin'
+      : origin === undefined || /^https?:$/.test(URL.parse(origin)?.protocol ?? '');
+  const originFits = origin === undefined || URL.parse(origin)?.host === host;
+  if (!sameOrigin || !originFits) throw new HttpError(403, 'CROSS_ORIGIN', 'only the page served here may do this');
+  // No form and no simple request of another site can send this type.
+  if (!/^application\/json\b/i.test(request.headers['content-type'] ?? '')) {
+    throw new HttpError(415, 'NOT_JSON', 'an action is asked for as application/json');
+  }
+  const given = request.headers[TOKEN_HEADER];
+  if (typeof given !== 'string') throw new HttpError(401, 'TOKEN_MISSING', 'this needs the token of this page');
+  if (!sameText(given, token)) throw new HttpError(403, 'TOKEN_WRONG', 'this is not the token of this page');
+}
+
+function sameText(a: string, b: string): boolean {
+  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
+  return timingSafeEqual(digest(a), digest(b));
+}
+
+function decodeParams(groups: Readonly<Record<string, string>>): Record<string, string> {
+  try {
+    return Object.fromEntries(Object.entries(groups).map(([key, text]) => [key, decodeURIComponent(text)]));
+  } catch {
+    throw new HttpError(400, 'BAD_REQUEST', 'the address is malformed');
+  }
+}
+
+async function readJson(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request) {
+    if (!Buffer.isBuffer(chunk)) continue;
+    size += chunk.length;
+    if (size > MAX_BODY_BYTES) {
+      throw new HttpError(413, 'TOO_LARGE', `at most ${MAX_BODY_BYTES} bytes`, { connection: 'close' });
+    }
+    chunks.push(chunk);
+  }
+  if (size === 0) return null;
+  try {
+    const parsed: unknown = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+    return parsed;
+  } catch {
+    throw new HttpError(400, 'BAD_REQUEST', 'the body is no JSON');
+  }
+}
+
+async function withDeadline<T>(work: Promise<T>, ms: number, aborter: AbortController): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    reject(new HttpError(503, 'TOO_SLOW', `no answer within ${ms / 1000} s`));
+    aborter.abort();
+  }, ms);
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What the asker can mend. */
+const STATUS_OF: Readonly<Partial<Record<ErrorCode, number>>> = { BRANCH_UNKNOWN: 404, CONFIG_INVALID: 409 };
+
+function errorReply(error: unknown, logger: Logger): Outgoing {
+  if (error instanceof HttpError) {
+    const { status, code, message, headers } = error;
+    return { ...toOutgoing({ status, json: { error: { code, message } } }), headers };
+  }
+  logger.error({ err: error }, 'an HTTP request failed');
+  if (error instanceof TributaryError) {
+    const { code, message, hint, retryable } = error;
+    return toOutgoing({ status: STATUS_OF[code] ?? (retryable ? 503 : 500), json: { error: { code, message, hint } } });
+  }
+  return toOutgoing({ status: 500, json: { error: { code: 'INTERNAL', message: 'an internal error; see the log' } } });
+}
+
+/** No inline script or style, nothing from elsewhere, no frames, no referrer. */
+const SECURITY_HEADERS: Readonly<Record<string, string>> = {
+  'content-security-policy':
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  'x-content-type-options': 'nosniff',
+  'x-frame-options': 'DENY',
+  'referrer-policy': 'no-referrer',
+  'cross-origin-resource-policy': 'same-origin',
+  'cross-origin-opener-policy': 'same-origin',
+  'cache-control': 'no-store',
+};
+
+function send(request: IncomingMessage, response: ServerResponse, reply: Outgoing): void {
+  if (response.headersSent || response.destroyed) return;
+  const body = Buffer.isBuffer(reply.body) ? reply.body : Buffer.from(reply.body);
+  response.writeHead(reply.status, {
+    ...SECURITY_HEADERS,
+    'content-type': reply.contentType,
+    ...(reply.status === 304 ? {} : { 'content-length': String(body.length) }),
+    ...reply.headers,
+  });
+  response.end(request.method === 'HEAD' ? undefined : body);
+}

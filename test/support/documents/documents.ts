@@ -1,0 +1,67 @@
+/**
+ * The parts of the documents that come from the code, between markers `<!-- begin NAME -->` and `<!-- end NAME -->`.
+ * `node test/support/documents/documents.ts` (`make docs`) writes them; test/unit/documents.test.ts holds them to it.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { agentCli } from '../../../agent/commands.ts';
+import { exampleAgentConfig } from '../../../agent/config.ts';
+import { applierCli } from '../../../applier/commands.ts';
+import { exampleApplierConfig } from '../../../applier/config.ts';
+import type { CliSpec } from '../../../shared/process/cli.ts';
+import { ERRORS } from '../../../shared/errors.ts';
+import { metricsTable } from '../../../shared/process/metrics.ts';
+
+const ROOT = resolve(import.meta.dirname, '../../..');
+
+/** The generated parts of each document, by its path, by the name of their markers. */
+export function generatedParts(): Record<string, Record<string, string>> {
+  return {
+    [join(ROOT, 'docs/reference.md')]: {
+      commands: [agentCli(), applierCli()].map(commandsTable).join('\n\n'),
+      'agent.yaml': fenced('yaml', exampleAgentConfig()),
+      'applier.yaml': fenced('yaml', exampleApplierConfig()),
+      metrics: metricsTable(),
+      errors: errorsTable(),
+    },
+  };
+}
+
+/** The text with every part brought up to date. @throws where a part has no markers */
+export function withParts(text: string, parts: Readonly<Record<string, string>>): string {
+  let result = text;
+  for (const [name, part] of Object.entries(parts)) {
+    const begin = `<!-- begin ${name} -->\n`;
+    const from = result.indexOf(begin);
+    const to = result.indexOf(`\n<!-- end ${name} -->`);
+    if (from < 0 || to < 0) throw new Error(`the document has no markers for ${name}`);
+    result = result.slice(0, from + begin.length) + part + result.slice(to);
+  }
+  return result;
+}
+
+function commandsTable(cli: CliSpec): string {
+  const rows = cli.commands.map(command => {
+    const options = (command.options ?? []).map(({ flags }) => ` \`${flags}\``).join('');
+    return `| \`${cli.name} ${command.usage}\`${options} | ${command.summary} |`;
+  });
+  return ['| command | does |', '|---|---|', ...rows].join('\n');
+}
+
+function errorsTable(): string {
+  const rows = Object.entries(ERRORS).map(
+    ([code, { cause, cure, retryable }]) => `| \`${code}\` | ${cause} | ${cure} | ${retryable ? 'yes' : 'no'} |`,
+  );
+  return ['| code | cause | cure | may pass by itself |', '|---|---|---|---|', ...rows].join('\n');
+}
+
+function fenced(language: string, text: string): string {
+  return `\`\`\`${language}\n${text.trimEnd()}\n\`\`\``;
+}
+
+if (import.meta.main) {
+  for (const [file, parts] of Object.entries(generatedParts())) {
+    writeFileSync(file, withParts(readFileSync(file, 'utf8'), parts));
+  }
+  process.stdout.write('the documents are up to date\n');
+}

@@ -1,0 +1,67 @@
+/** A sink of capture that a test feeds itself, group by group, beside a source that the test scripts. */
+import { createSelection } from '../../../agent/source/table-filter.ts';
+import { CaptureSink } from '../../../agent/stream/sink.ts';
+import type { SourceIdentity } from '../../../agent/source/connection.ts';
+import type { SourceTable } from '../../../agent/binlog/table-map.ts';
+import type { Position, Spool } from '../../../agent/spool/spool.ts';
+
+export const UUID = '3e11fa47-71ca-11e1-9e33-c80aa9429562';
+export const FILE = 'binlog.000001';
+export const SALE: SourceTable = {
+  schema: 'shop',
+  name: 'sale',
+  columns: [
+    { name: 'id', type: 'int', key: 1, nullable: false, invisible: false },
+    { name: 'v', type: 'int', nullable: true, invisible: false },
+  ],
+};
+export const IDENTITY: SourceIdentity = {
+  flavor: 'mysql',
+  version: '9.7.4',
+  server: UUID,
+  gtids: true,
+  lowerCaseNames: false,
+};
+
+export function newSink(spool: Spool, position: Position): CaptureSink {
+  return new CaptureSink({
+    spool,
+    selection: createSelection({ include: ['*.*'], exclude: [], map: {} }),
+    server: UUID,
+    gtids: true,
+    lowerCaseNames: false,
+    position,
+    counters: {
+      rows: () => undefined,
+      group: () => undefined,
+      connected: () => undefined,
+      read: () => undefined,
+      fault: () => undefined,
+      epoch: () => undefined,
+    },
+    now: () => Date.now(),
+    onSpooled: () => undefined,
+    onQuiet: () => undefined,
+  });
+}
+
+export const START: Position = {
+  source: { server: UUID, gtidSet: '', file: FILE, offset: 4, committedAt: null },
+  lastGroup: null,
+};
+
+export function beginGroup(
+  sink: CaptureSink,
+  number: number,
+  offset: number,
+  committedAt = '2026-11-23T10:00:00.000000Z',
+): void {
+  sink.begin({
+    gtid: `${UUID}:${number}`,
+    file: FILE,
+    startOffset: offset,
+    committedAt,
+    originallyAt: committedAt,
+    timestamp: 0,
+  });
+}

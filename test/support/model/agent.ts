@@ -1,0 +1,385 @@
+/**
+ * An agent of the protocol model: a disk (the spool, which survives a crash, can be copied and put back) and a process.
+ *
+ * The process captures from the model's source, spools, sends, says hello and acts on answers; everything it decides
+ * about an answer is decided by shared/protocol.ts.
+ */
+import { firstDigest, nextDigest } from '../../../shared/batch/batch.ts';
+import type { StreamMark } from '../../../shared/batch/batch.ts';
+import type { Answer, Hello } from '../../../shared/protocol.ts';
+import type { ModelBatch, ModelBody, SnapshotMarker } from './head-office.ts';
+import type { ProtocolCore, Rule } from './rules.ts';
+import { CHUNK_KEYS, KEYS } from './source.ts';
+import type { ModelSource, Row, Transaction } from './source.ts';
+
+export const BRANCH = 'b';
+
+interface Position {
+  readonly index: number;
+  /** Identity of the last group taken. */
+  readonly lastId: string;
+}
+
+interface SnapshotState {
+  readonly id: string;
+  readonly whole: boolean;
+  readonly requests: readonly string[];
+  /** How many keys have been copied. */
+  readonly done: number;
+}
+
+/** What the spool keeps. Batches are immutable; the rest is replaced, never changed in place. */
+export interface Disk {
+  epoch: string;
+  base: StreamMark;
+  head: StreamMark;
+  /** Last batch, open parts included. */
+  tail: StreamMark;
+  batches: ReadonlyMap<number, ModelBatch>;
+  known: number;
+  told: string | null;
+  superseded: boolean;
+  position: Position;
+  snapshot: SnapshotState | null;
+  doneRequests: readonly string[];
+}
+
+/** What the world around an agent does for it and sees of it. */
+export interface AgentWorld {
+  readonly source: ModelSource;
+  readonly core: ProtocolCore;
+  readonly off: Rule | null;
+  unique(prefix: string): string;
+  publish(agent: ModelAgent, batch: ModelBatch): void;
+  hello(hello: Hello): void;
+  actedOn(agent: ModelAgent, nonce: string): void;
+  pruned(batches: readonly ModelBatch[]): void;
+  newEpoch(reason: string): void;
+}
+
+interface Chunk {
+  readonly rows: readonly Row[];
+  /** The stream must have come this far before the chunk may be emitted. */
+  readonly high: number;
+  readonly emitted: Set<string>;
+}
+
+export class ModelAgent {
+  readonly disk: Disk;
+  readonly instance: string;
+  readonly #world: AgentWorld;
+  readonly #ledger: ReturnType<ProtocolCore['createLedger']>;
+  /** Published on this connection, not confirmed yet. */
+  #unconfirmed: number[] = [];
+  #outOfOrder = new Set<number>();
+  #confirmed: number;
+  #next: number;
+  #sending = true;
+  #connected: 'never' | 'no' | 'yes' = 'never';
+  #at: number;
+  #buffer: { rows: Row[]; lastId: string } | null = null;
+  #open: { readonly transaction: Transaction; readonly part: number } | null = null;
+  #chunk: Chunk | null = null;
+  #requests: readonly string[] = [];
+
+  /** Starts a process on a disk; null: a new machine. */
+  constructor(world: AgentWorld, disk: Disk | null) {
+    this.#world = world;
+    this.instance = world.unique('i');
+    this.#ledger = world.core.createLedger();
+    this.disk = disk ?? blankDisk(world.unique('e'));
+    if (disk !== null && world.off !== 'open parts are deleted at start') this.#discardOpenParts();
+    this.#next = this.disk.known + 1;
+    this.#confirmed = this.disk.known;
+    this.#at = this.disk.position.index;
+    if (disk === null) this.#beginEpoch(this.disk.epoch);
+  }
+
+  // Capture ------------------------------------------------------------------------------------------------------
+
+  /** The binlog connection is gone; the source may have been restored meanwhile. */
+  loseSource(): void {
+    if (this.#connected === 'yes') this.#connected = 'no';
+  }
+
+  connectSource(): void {
+    if (this.#connected === 'yes') return;
+    const { disk } = this;
+    if (this.#connected === 'no') {
+      if (this.#world.off !== 'losing the source voids the pending chunk') this.#chunk = null;
+      if (this.#world.off !== 'losing the source voids the open group') this.#discardOpenParts();
+    }
+    this.#connected = 'yes';
+    this.#buffer = null;
+    this.#open = null;
+    this.#at = disk.position.index;
+    if (this.#world.off === 'resuming compares the last group') return;
+    const there = this.#at === 0 ? '' : this.#world.source.log[this.#at - 1]?.id;
+    if (there !== disk.position.lastId) this.newEpoch('history');
+  }
+
+  /** Takes the next transaction, or the next part of a large one. */
+  capture(poison: boolean): void {
+    if (this.#connected !== 'yes' || this.disk.superseded) return;
+    const transaction = this.#open?.transaction ?? this.#world.source.log[this.#at];
+    if (transaction === undefined) return;
+    const part = this.#open?.part ?? 0;
+    if (transaction.parts === 1) {
+      for (const [key] of transaction.changes) this.#chunk?.emitted.add(key);
+      this.#buffer = { rows: [...(this.#buffer?.rows ?? []), ...transaction.changes], lastId: transaction.id };
+      this.#at += 1;
+      return;
+    }
+    this.flush(false);
+    const last = part === transaction.parts - 1;
+    const rows = last ? transaction.changes.slice(part) : [transaction.changes[part]!];
+    for (const [key] of rows) this.#chunk?.emitted.add(key);
+    if (last) this.#at += 1;
+    this.#append(
+      { lastId: transaction.id, part: { number: part, last }, rows, marker: null, poison: last && poison },
+      last ? { index: this.#at, lastId: transaction.id } : null,
+    );
+    this.#open = last ? null : { transaction, part: part + 1 };
+  }
+
+  /** Closes the batch. */
+  flush(poison: boolean): void {
+    if (this.#buffer === null) return;
+    const { rows, lastId } = this.#buffer;
+    this.#buffer = null;
+    this.#append({ lastId, part: null, rows, marker: null, poison }, { index: this.#at, lastId });
+  }
+
+  /** One step of a snapshot: begin one that is asked for, read a chunk, emit it, or end. */
+  snapshotStep(poison: boolean): void {
+    if (this.#connected !== 'yes' || this.disk.superseded || this.#open !== null) return;
+    const { disk } = this;
+    const { source } = this.#world;
+    const { snapshot } = disk;
+    if (snapshot === null) {
+      const wanted = this.#requests.filter(id => !disk.doneRequests.includes(id));
+      if (wanted.length === 0) return;
+      this.flush(false);
+      disk.snapshot = { id: this.#world.unique('s'), whole: false, requests: wanted, done: 0 };
+      this.#mark('start', disk.snapshot, poison);
+      return;
+    }
+    if (snapshot.done >= KEYS.length) {
+      this.flush(false);
+      disk.snapshot = null;
+      disk.doneRequests = [...disk.doneRequests, ...snapshot.requests];
+      this.#mark('end', snapshot, poison);
+    } else if (this.#chunk === null) {
+      const rows = source.read(KEYS.slice(snapshot.done, snapshot.done + CHUNK_KEYS));
+      this.#chunk = { rows, high: source.log.length, emitted: new Set() };
+    } else if (this.#at >= this.#chunk.high) {
+      this.flush(false);
+      const { emitted, rows } = this.#chunk;
+      const stays = this.#world.off === 'a chunk yields to keys emitted meanwhile';
+      const kept = stays ? rows : rows.filter(([key]) => !emitted.has(key));
+      this.#chunk = null;
+      disk.snapshot = { ...snapshot, done: snapshot.done + CHUNK_KEYS };
+      const { lastId } = disk.position;
+      this.#append({ lastId, part: null, rows: kept, marker: null, poison }, disk.position);
+    }
+  }
+
+  // Forwarding ---------------------------------------------------------------------------------------------------
+
+  get waiting(): boolean {
+    const { head, tail, superseded } = this.disk;
+    const end = this.#world.off === 'nothing of an open group is sent' ? tail : head;
+    return this.#sending && !superseded && this.#next <= end.seq;
+  }
+
+  send(): void {
+    if (!this.waiting) return;
+    const batch = this.disk.batches.get(this.#next);
+    if (batch === undefined) throw new Error(`model: batch ${this.#next} is not in the spool`);
+    this.#unconfirmed.push(this.#next);
+    this.#next += 1;
+    this.#world.publish(this, batch);
+  }
+
+  /** The broker confirms one of the messages in flight; `choice` says which. */
+  confirm(choice: number): void {
+    if (this.#unconfirmed.length === 0) return;
+    const [seq] = this.#unconfirmed.splice(choice % this.#unconfirmed.length, 1);
+    this.#outOfOrder.add(seq!);
+    while (this.#outOfOrder.delete(this.#confirmed + 1)) this.#confirmed += 1;
+  }
+
+  /** Any doubt about the broker: back to the lowest unconfirmed. */
+  rewind(from = this.#confirmed + 1): void {
+    this.#next = from;
+    this.#confirmed = from - 1;
+    this.#unconfirmed = [];
+    this.#outOfOrder.clear();
+    this.#ledger.raiseBarrier();
+  }
+
+  // Hello and answer ---------------------------------------------------------------------------------------------
+
+  sayHello(): void {
+    const { disk } = this;
+    if (disk.superseded) return;
+    const nonce = this.#world.unique('n');
+    this.#ledger.issue(nonce);
+    this.#world.hello({
+      v: 1,
+      branch: BRANCH,
+      nonce,
+      instance: this.instance,
+      epoch: disk.epoch,
+      head: disk.head,
+      baseSeq: disk.base.seq,
+      confirmed: this.#confirmed,
+      replaces: disk.told,
+      capturedThrough: null,
+      sentAt: '',
+      report: REPORT,
+    });
+  }
+
+  owns(answer: Answer): boolean {
+    return this.#ledger.issued(answer.inReplyTo);
+  }
+
+  /** @param prune whether the spool forgets what it may forget */
+  onAnswer(answer: Answer, prune: boolean): void {
+    if (!this.#ledger.accept(answer.inReplyTo)) return;
+    this.#world.actedOn(this, answer.inReplyTo);
+    const { disk } = this;
+    const action = this.#world.core.judgeAnswer({ branch: BRANCH, ...disk }, answer, seq => this.#digestAt(seq));
+    if (answer.verdict === 'current') this.#requests = answer.requests;
+    switch (action.do) {
+      case 'ignore':
+        return;
+      case 'refuse':
+        if (this.#world.off === null) throw new Error(`an honest answer is refused: ${action.reason}`);
+        return;
+      case 'stop':
+        disk.superseded = true;
+        return;
+      case 'claim':
+        disk.told = action.told;
+        this.#sending = false;
+        return;
+      case 'new-epoch':
+        this.newEpoch(action.reason);
+        return;
+      case 'advance':
+        this.#sending = true;
+        disk.told = answer.epoch;
+        this.#advance(action.known, prune);
+        if (action.resend !== null) this.rewind(action.resend.from);
+    }
+  }
+
+  newEpoch(reason: string): void {
+    this.#world.newEpoch(reason);
+    this.#beginEpoch(this.#world.unique('e'));
+  }
+
+  #beginEpoch(epoch: string): void {
+    const { disk } = this;
+    const { source } = this.#world;
+    const start: StreamMark = { seq: 0, digest: firstDigest(BRANCH, epoch) };
+    Object.assign(disk, { epoch, base: start, head: start, tail: start, batches: new Map(), known: 0 });
+    disk.position = { index: source.log.length, lastId: source.lastId };
+    // What counted as served was served by batches that may never arrive now.
+    disk.doneRequests = [];
+    disk.snapshot = { id: this.#world.unique('s'), whole: true, requests: this.#requests, done: 0 };
+    this.#mark('start', disk.snapshot);
+    this.#connected = 'yes';
+    this.#at = disk.position.index;
+    this.#buffer = null;
+    this.#open = null;
+    this.#chunk = null;
+    this.#sending = true;
+    this.rewind(1);
+  }
+
+  #advance(known: number, prune: boolean): void {
+    const { disk } = this;
+    disk.known = known;
+    if (prune && known > disk.base.seq) {
+      const digest = this.#digestAt(known)!;
+      const kept = [...disk.batches].filter(([seq]) => seq > known);
+      this.#world.pruned([...disk.batches.values()].filter(batch => batch.header.seq <= known));
+      disk.batches = new Map(kept);
+      disk.base = { seq: known, digest };
+    }
+    this.#next = Math.max(this.#next, known + 1);
+    this.#confirmed = Math.max(this.#confirmed, known);
+    while (this.#outOfOrder.delete(this.#confirmed + 1)) this.#confirmed += 1;
+  }
+
+  #digestAt(seq: number): string | null {
+    if (seq === this.disk.base.seq) return this.disk.base.digest;
+    return this.disk.batches.get(seq)?.header.digest ?? null;
+  }
+
+  #mark(at: SnapshotMarker['at'], snapshot: SnapshotState, poison = false): void {
+    const { id, whole, requests } = snapshot;
+    const { position } = this.disk;
+    const marker: SnapshotMarker = { at, id, whole, requests };
+    this.#append({ lastId: position.lastId, part: null, rows: [], marker, poison }, position);
+  }
+
+  /** @param position null: an open part, which moves neither head nor position */
+  #append(body: ModelBody, position: Position | null): void {
+    const { disk } = this;
+    const bytes = JSON.stringify(body);
+    const seq = disk.tail.seq + 1;
+    const previous = disk.tail.digest;
+    const digest = nextDigest(previous, Buffer.from(bytes));
+    const batch: ModelBatch = { header: { branch: BRANCH, epoch: disk.epoch, seq, previous, digest }, bytes };
+    disk.batches = new Map(disk.batches).set(seq, batch);
+    disk.tail = { seq, digest };
+    if (position === null) return;
+    disk.head = disk.tail;
+    disk.position = position;
+  }
+
+  #discardOpenParts(): void {
+    const { disk } = this;
+    disk.batches = new Map([...disk.batches].filter(([seq]) => seq <= disk.head.seq));
+    disk.tail = disk.head;
+  }
+}
+
+export function copyDisk(disk: Disk): Disk {
+  return { ...disk };
+}
+
+function blankDisk(epoch: string): Disk {
+  const start: StreamMark = { seq: 0, digest: firstDigest(BRANCH, epoch) };
+  return {
+    epoch,
+    base: start,
+    head: start,
+    tail: start,
+    batches: new Map(),
+    known: 0,
+    told: null,
+    superseded: false,
+    position: { index: 0, lastId: '' },
+    snapshot: null,
+    doneRequests: [],
+  };
+}
+
+const REPORT: Hello['report'] = {
+  version: '',
+  state: '',
+  spoolBatches: 0,
+  spoolBytes: 0,
+  secondsUntilFull: null,
+  captureLagSeconds: null,
+  snapshot: null,
+  windows: [],
+  timeZone: null,
+  source: null,
+  error: null,
+};

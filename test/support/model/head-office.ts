@@ -1,0 +1,199 @@
+/**
+ * The head office of the protocol model: its durable state, and what an applier does with one message in one
+ * transaction. States are never changed in place: a transaction makes a new one, which becomes durable on commit.
+ */
+import type { BatchHeader, StreamMark } from '../../../shared/batch/batch.ts';
+import type { Answer, HeadOfficeStream, Hello } from '../../../shared/protocol.ts';
+import type { ProtocolCore, Rule } from './rules.ts';
+import type { Row } from './source.ts';
+
+export interface SnapshotMarker {
+  readonly at: 'start' | 'end';
+  readonly id: string;
+  readonly whole: boolean;
+  readonly requests: readonly string[];
+}
+
+export interface ModelBody {
+  /** Last transaction captured when this batch was made. */
+  readonly lastId: string;
+  readonly part: { readonly number: number; readonly last: boolean } | null;
+  readonly rows: readonly Row[];
+  readonly marker: SnapshotMarker | null;
+  /** The head office's database refuses it, until it is mended. */
+  readonly poison: boolean;
+}
+
+export interface ModelBatch {
+  readonly header: BatchHeader;
+  /** The bytes that the digest covers. */
+  readonly bytes: string;
+}
+
+export interface HeadOffice {
+  readonly stream: HeadOfficeStream;
+  readonly rows: ReadonlyMap<string, { readonly value: string; readonly batch: number }>;
+  readonly inbox: ReadonlyMap<number, ModelBatch>;
+  readonly parts: readonly ModelBody[];
+  readonly batchNumber: number;
+  readonly snapshot: { readonly marker: SnapshotMarker; readonly since: number } | null;
+  readonly requests: ReadonlySet<string>;
+  readonly halted: { readonly code: 'refused' | 'malformed'; readonly seq: number } | null;
+  /** Batch number since which a quarantined batch is missing; null: complete. */
+  readonly incompleteSince: number | null;
+  /** The epoch whose opening snapshot has ended. */
+  readonly opened: string | null;
+  /** Last transaction whose effect is in the tables. */
+  readonly lastId: string;
+}
+
+const NOWHERE: StreamMark = { seq: 0, digest: '' };
+
+export const EMPTY_HEAD_OFFICE: HeadOffice = {
+  stream: { epoch: null, superseded: [], instance: null, received: NOWHERE, applied: NOWHERE },
+  rows: new Map(),
+  inbox: new Map(),
+  parts: [],
+  batchNumber: 0,
+  snapshot: null,
+  requests: new Set(),
+  halted: null,
+  incompleteSince: null,
+  opened: null,
+  lastId: '',
+};
+
+/** What a transaction would make durable, for the invariants to be checked at its commit. */
+export interface Outcome {
+  readonly state: HeadOffice;
+  /** Batches received in it, in order. */
+  readonly taken: readonly ModelBatch[];
+  readonly registeredBy: Hello | null;
+  readonly answer: Answer | null;
+}
+
+export interface Operator {
+  /** Digests of refused batches that somebody has mended. */
+  readonly mended: ReadonlySet<string>;
+  /** Digest of a batch to be left out; null: none. */
+  readonly quarantine: string | null;
+  readonly requestId: string;
+}
+
+export const NO_OPERATOR: Operator = { mended: new Set(), quarantine: null, requestId: '' };
+
+export class Applier {
+  readonly #core: ProtocolCore;
+  readonly #off: Rule | null;
+
+  constructor(core: ProtocolCore, off: Rule | null) {
+    this.#core = core;
+    this.#off = off;
+  }
+
+  onHello(state: HeadOffice, hello: Hello, queued: number): Outcome {
+    const early = [...state.inbox.keys()].filter(seq => seq > state.stream.received.seq + 1);
+    const halted = state.halted === null ? null : { code: state.halted.code, reason: `batch ${state.halted.seq}` };
+    const outcome = this.#core.receiveHello(state.stream, hello, {
+      queued,
+      firstEarly: early.length === 0 ? null : Math.min(...early),
+      requests: [...state.requests],
+      halted,
+    });
+    let next: HeadOffice = { ...state, stream: outcome.stream };
+    if (outcome.registered && this.#off !== 'registering clears inbox, parts and snapshot') {
+      next = { ...next, inbox: new Map(), parts: [], snapshot: null, halted: null };
+    }
+    return { state: next, taken: [], registeredBy: outcome.registered ? hello : null, answer: outcome.answer };
+  }
+
+  onBatch(state: HeadOffice, batch: ModelBatch, operator: Operator): Outcome {
+    const verdict = this.#core.judgeBatch(state.stream, batch.header);
+    if (verdict !== 'next' && verdict !== 'early') return { state, taken: [], registeredBy: null, answer: null };
+    const kept = { ...state, inbox: new Map(state.inbox).set(batch.header.seq, batch) };
+    if (verdict === 'early') return { state: kept, taken: [], registeredBy: null, answer: null };
+    return this.drain(kept, operator, batch);
+  }
+
+  /** Takes what follows from the inbox, until there is a gap or a batch that cannot be applied. */
+  drain(before: HeadOffice, operator: Operator, judged: ModelBatch | null = null): Outcome {
+    let state = before;
+    const taken: ModelBatch[] = [];
+    for (;;) {
+      const seq = state.stream.received.seq + 1;
+      const batch = state.inbox.get(seq);
+      if (batch === undefined || state.halted !== null) break;
+      const follows =
+        batch === judged ||
+        this.#off === 'an inbox entry must follow the digest received' ||
+        this.#core.judgeBatch(state.stream, batch.header) === 'next';
+      const inbox = new Map(state.inbox);
+      inbox.delete(seq);
+      if (!follows) {
+        state = { ...state, inbox };
+        continue;
+      }
+      const next = this.#take({ ...state, inbox }, batch, operator);
+      if (next.halted !== null) {
+        state = { ...state, halted: next.halted };
+        break;
+      }
+      taken.push(batch);
+      state = next;
+    }
+    return { state, taken, registeredBy: null, answer: null };
+  }
+
+  #take(state: HeadOffice, batch: ModelBatch, operator: Operator): HeadOffice {
+    const { seq, digest } = batch.header;
+    const body = JSON.parse(batch.bytes) as ModelBody;
+    const mark: StreamMark = { seq, digest };
+    if (operator.quarantine === digest) {
+      const asks = this.#off !== 'quarantine asks for a snapshot';
+      return {
+        ...state,
+        stream: { ...state.stream, received: mark, applied: mark },
+        parts: [],
+        batchNumber: state.batchNumber + 1,
+        incompleteSince: state.batchNumber + 1,
+        // It covers all that was asked for before; the agent may have counted those requests as done.
+        requests: asks ? new Set([operator.requestId]) : state.requests,
+      };
+    }
+    // After a quarantine in its midst the rest of a group is what there is of it.
+    const wholeGroup = state.incompleteSince !== null || (body.part?.number ?? 0) === state.parts.length;
+    if (!wholeGroup) return { ...state, halted: { code: 'malformed', seq } };
+    if (body.part !== null && !body.part.last) {
+      return { ...state, stream: { ...state.stream, received: mark }, parts: [...state.parts, body] };
+    }
+    if (body.poison && !operator.mended.has(digest)) return { ...state, halted: { code: 'refused', seq } };
+    let next: HeadOffice = { ...state, parts: [], batchNumber: state.batchNumber + 1, lastId: body.lastId };
+    for (const part of [...state.parts, body]) next = applyBody(next, part);
+    return { ...next, stream: { ...state.stream, received: mark, applied: mark } };
+  }
+}
+
+function applyBody(state: HeadOffice, body: ModelBody): HeadOffice {
+  const rows = new Map(state.rows);
+  for (const [key, value] of body.rows) {
+    if (value === null) rows.delete(key);
+    else rows.set(key, { value, batch: state.batchNumber });
+  }
+  const next: HeadOffice = { ...state, rows };
+  const { marker } = body;
+  if (marker === null) return next;
+  if (marker.at === 'start') return { ...next, snapshot: { marker, since: state.batchNumber } };
+  // An end without its own start sweeps nothing and leaves the requests open.
+  if (state.snapshot?.marker.id !== marker.id) return next;
+  const { since } = state.snapshot;
+  for (const [key, row] of rows) if (row.batch < since) rows.delete(key);
+  const mends = state.incompleteSince !== null && state.incompleteSince < since;
+  return {
+    ...next,
+    snapshot: null,
+    opened: marker.whole ? state.stream.epoch : state.opened,
+    // Requests that the snapshot took up; and, as it covers all tables, what was missing before it began.
+    requests: new Set([...state.requests].filter(id => !marker.requests.includes(id))),
+    incompleteSince: mends ? null : state.incompleteSince,
+  };
+}

@@ -1,0 +1,75 @@
+/**
+ * What deploy/ gives to Prometheus and Grafana, read as tests need it: rules, dashboards, and each expression in them
+ * with Grafana's variables filled in.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parse } from 'yaml';
+import * as z from 'zod';
+
+export const DEPLOY = resolve(import.meta.dirname, '../../../deploy');
+export const RULES_FILE = join(DEPLOY, 'prometheus/tributary.rules.yaml');
+const DASHBOARDS = join(DEPLOY, 'grafana/dashboards');
+
+const ruleSchema = z.strictObject({
+  alert: z.string(),
+  expr: z.string(),
+  for: z.string().optional(),
+  labels: z.strictObject({ severity: z.enum(['critical', 'warning', 'info']) }),
+  annotations: z.strictObject({ summary: z.string(), description: z.string(), runbook: z.string() }),
+});
+const rulesSchema = z.strictObject({
+  groups: z.array(z.strictObject({ name: z.string(), rules: z.array(ruleSchema) })),
+});
+export type AlertRule = z.infer<typeof ruleSchema>;
+
+const datasource = z.object({ type: z.literal('prometheus'), uid: z.literal('${datasource}') });
+const targetSchema = z.object({
+  refId: z.string().regex(/^[A-Z]$/),
+  expr: z.string().min(1),
+  datasource,
+  instant: z.boolean().optional(),
+});
+const panelSchema = z.object({
+  id: z.number().int(),
+  type: z.enum(['row', 'stat', 'table', 'timeseries', 'state-timeline']),
+  title: z.string().min(1),
+  gridPos: z.object({ x: z.number().int(), y: z.number().int(), w: z.number().int(), h: z.number().int() }),
+  targets: z.array(targetSchema).min(1).optional(),
+  datasource: datasource.optional(),
+  fieldConfig: z.object({ defaults: z.object({ unit: z.string().optional() }) }).optional(),
+});
+const dashboardSchema = z.object({
+  uid: z.string(),
+  title: z.string(),
+  schemaVersion: z.number(),
+  templating: z.object({ list: z.array(z.object({ name: z.string(), type: z.string() })) }),
+  panels: z.array(panelSchema),
+});
+export type Panel = z.infer<typeof panelSchema>;
+export type Dashboard = z.infer<typeof dashboardSchema>;
+
+export function alertRules(): AlertRule[] {
+  return rulesSchema.parse(parse(readFileSync(RULES_FILE, 'utf8'))).groups.flatMap(group => group.rules);
+}
+
+export function dashboards(): Dashboard[] {
+  return readdirSync(DASHBOARDS).map(name =>
+    dashboardSchema.parse(JSON.parse(readFileSync(join(DASHBOARDS, name), 'utf8'))),
+  );
+}
+
+/** A rule's expression without its comparisons: what must have data though nothing is wrong. */
+export function withoutComparisons(expression: string): string {
+  return expression.replaceAll(/\s(==|!=|>=|<=|>|<)\s(bool )?\d+/g, '');
+}
+
+/** A panel's expression as Grafana would send it. */
+export function filledIn(expression: string, variables: Readonly<Record<string, string>>): string {
+  return expression.replaceAll(/\$(\w+)/g, (whole, name: string) => variables[name] ?? whole);
+}
+
+/** The names of our metrics, and of the broker's, that an expression uses; of a histogram with its suffix. */
+export function metricNames(expression: string): string[] {
+  return [...new Set(expression.replaceAll(/\{[^}]*\}/g, '').match(/\btributary_\w+/g) ?? [])];
+}

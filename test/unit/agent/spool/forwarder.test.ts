@@ -1,0 +1,481 @@
+import { rmSync } from 'node:fs';
+import t from 'tap';
+import type { Test } from 'tap';
+import { parseWindow } from '../../../../shared/config/link-schedule.ts';
+import type { Spool } from '../../../../agent/spool/spool.ts';
+import { TributaryError } from '../../../../shared/errors.ts';
+import { FakeBroker } from '../../../support/hand-made/fake-link.ts';
+import type { FakeScript } from '../../../support/hand-made/fake-link.ts';
+import { makeForwarder, until } from '../../../support/hand-made/forwarder-tools.ts';
+import type { Harness } from '../../../support/hand-made/forwarder-tools.ts';
+import { MiniHeadOffice } from '../../../support/world/mini-head-office.ts';
+import { batch, openSpool, temporaryDirectory } from '../../../support/hand-made/spool-tools.ts';
+
+interface World extends Harness {
+  readonly spool: Spool;
+  readonly office: MiniHeadOffice;
+  readonly broker: FakeBroker;
+}
+
+function world(
+  test: Test,
+  script: FakeScript = {},
+  options: Parameters<typeof makeForwarder>[1] | object = {},
+  directory = temporaryDirectory(),
+): World {
+  const spool = openSpool(directory);
+  const office = new MiniHeadOffice('paris');
+  const broker = new FakeBroker(office, script);
+  const harness = makeForwarder(spool, { connect: broker.connect, ...options });
+  test.teardown(async () => {
+    await harness.forwarder.stop();
+    spool.close();
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return { ...harness, spool, office, broker };
+}
+
+function fill(spool: Spool, count: number, bytes = 100): void {
+  for (let n = 0; n < count; n += 1) spool.append(batch(n, { body: Buffer.alloc(bytes, n) }));
+}
+
+/** Everything in the spool is at the head office, and the spool knows. */
+async function drained({ spool, office }: World): Promise<void> {
+  await until('drained', () => office.received === spool.stream().head.seq && spool.stream().known === office.received);
+}
+
+await t.test(
+  'nothing is sent before the first epoch is registered; then everything arrives once, in order',
+  async test => {
+    const w = world(test);
+    fill(w.spool, 20);
+    w.forwarder.start();
+    await drained(w);
+    test.equal(w.office.hellos[0]?.replaces, null);
+    test.same(
+      w.broker.sent,
+      Array.from({ length: 20 }, (_, n) => n + 1),
+    );
+    test.equal(w.spool.stream().told, w.spool.stream().epoch);
+    test.equal(w.spool.usage().waitingBatches, 0);
+    test.ok(w.forwarder.idle);
+    test.ok(w.heard.idle > 0);
+  },
+);
+
+await t.test('a lone batch leaves in the same turn in which it is appended', async test => {
+  const w = world(test);
+  fill(w.spool, 1);
+  w.forwarder.start();
+  await drained(w);
+  w.spool.append(batch(2));
+  test.same(w.broker.sent, [1, 2]);
+  test.notOk(w.forwarder.idle);
+  await drained(w);
+});
+
+await t.test('parts of an open group stay until the group is closed', async test => {
+  const w = world(test);
+  fill(w.spool, 1);
+  w.forwarder.start();
+  await drained(w);
+  w.spool.append(batch(2, { open: true }));
+  await new Promise(resolve => setTimeout(resolve, 30));
+  test.same(w.broker.sent, [1]);
+  w.spool.append(batch(3));
+  await drained(w);
+  test.same(w.broker.sent, [1, 2, 3]);
+});
+
+await t.test('after a cut the lowest unconfirmed batch and all after it are sent again', async test => {
+  const w = world(test, { delayMs: 20, onBatch: (seq, nth) => (seq === 3 && nth === 3 ? 'hang' : 'confirm') });
+  fill(w.spool, 5);
+  w.forwarder.start();
+  await until('five sent', () => w.broker.sent.length === 5);
+  await until('four confirmed', () => w.forwarder.status().counters.confirmedBatches === 4);
+  test.equal(w.forwarder.status().confirmed, 2, 'confirmed is contiguous');
+  w.broker.drop();
+  await drained(w);
+  // The answer on the new connection may say that some have arrived; the lowest unconfirmed is sent in any case.
+  test.equal(w.broker.sent[5], 3);
+  test.ok(w.forwarder.status().counters.rewinds >= 1);
+  test.equal(w.broker.open, 1, 'the old link was closed');
+});
+
+await t.test('after a cut only the pieces that the broker has not confirmed are sent again', async test => {
+  const w = world(test, { onBatch: (_seq, nth) => (nth === 3 || nth === 4 ? 'hang' : 'confirm') });
+  fill(w.spool, 1, 120_000);
+  fill(w.spool, 1, 100);
+  w.forwarder.start();
+  await until('two pieces confirmed', () => w.forwarder.status().counters.confirmedBytes === 60_100);
+  test.match(w.forwarder.status(), { inFlightBatches: 1, inFlightBytes: 60_000 });
+  w.broker.drop();
+  await drained(w);
+  test.same(w.broker.messages, ['1/0', '1/1', '1/2', '1/3', '2', '1/2', '1/3', '2']);
+});
+
+await t.test('a confirm that never comes is a dead link: it is dropped and everything arrives', async test => {
+  let hung = 0;
+  const w = world(test, { onBatch: seq => (seq === 2 && hung++ === 0 ? 'hang' : 'confirm') }, { stallMs: 60 });
+  fill(w.spool, 4);
+  w.forwarder.start();
+  await drained(w);
+  test.ok(w.broker.attempts >= 2);
+});
+
+await t.test('an alarm at the broker is waited out, not taken for a dead link', async test => {
+  let hold = true;
+  const w = world(test, {}, { stallMs: 40 });
+  w.broker.script.onBatch = () => {
+    w.broker.blocked = hold;
+    return hold ? 'hang' : 'confirm';
+  };
+  fill(w.spool, 1);
+  w.forwarder.start();
+  await until('sent', () => w.broker.sent.length === 1);
+  await new Promise(resolve => setTimeout(resolve, 150));
+  test.equal(w.broker.attempts, 1);
+  test.equal(w.forwarder.status().blocked, true);
+  w.broker.blocked = false;
+  hold = false;
+  await drained(w);
+});
+
+await t.test('a full queue is backed off from, and probed with one batch at a time', async test => {
+  let full = true;
+  const w = world(test, { onBatch: () => (full ? 'reject' : 'confirm') });
+  fill(w.spool, 10);
+  w.forwarder.start();
+  await until('three refusals', () => w.forwarder.status().counters.refusals >= 3);
+  const probes = w.broker.sent.slice(10);
+  test.ok(probes.length >= 2 && probes.every(seq => seq === 1), `probes were ${probes.join()}`);
+  test.equal(w.broker.attempts, 1, 'on the same connection');
+  test.match(w.forwarder.status().error, /BROKER_REJECTED/);
+  full = false;
+  await drained(w);
+  test.equal(w.forwarder.status().error, null);
+});
+
+await t.test('a fault is told until the head office answers again, though nothing is sold meanwhile', async test => {
+  const w = world(test);
+  fill(w.spool, 1);
+  w.forwarder.start();
+  await drained(w);
+  w.broker.drop();
+  await until('the fault', () => w.forwarder.status().fault !== null);
+  const answers = w.forwarder.status().counters.answers;
+  await until('an answer', () => w.forwarder.status().counters.answers > answers);
+  test.equal(w.forwarder.status().fault, null);
+  test.equal(w.forwarder.status().error, null);
+});
+
+await t.test('an unroutable batch counts as not sent', async test => {
+  let bound = false;
+  const w = world(test, { onBatch: () => (bound ? 'confirm' : 'return') });
+  fill(w.spool, 3);
+  w.forwarder.start();
+  await until('two attempts', () => w.broker.attempts >= 2);
+  test.equal(w.office.received, 0);
+  test.equal(w.spool.stream().known, 0);
+  bound = true;
+  await drained(w);
+});
+
+await t.test('what was confirmed and then lost by the broker is asked for again and sent again', async test => {
+  const lost = new Set([3, 4, 5]);
+  const w = world(test, { onBatch: seq => (lost.delete(seq) ? 'lose' : 'confirm') });
+  fill(w.spool, 8);
+  w.forwarder.start();
+  await drained(w);
+  test.same(w.broker.sent, [1, 2, 3, 4, 5, 6, 7, 8, 3, 4, 5]);
+});
+
+await t.test('a confirm is not a receipt: what the broker confirms and loses never counts as received', async test => {
+  const w = world(test, { onBatch: () => 'lose' });
+  fill(w.spool, 5);
+  w.forwarder.start();
+  await until('all confirmed, and answered since', () => {
+    const { counters } = w.forwarder.status();
+    return counters.confirmedBatches >= 5 && w.office.hellos.filter(hello => hello.confirmed === 5).length >= 2;
+  });
+  test.equal(w.spool.stream().known, 0);
+  w.broker.script.onBatch = () => 'confirm';
+  await drained(w);
+});
+
+await t.test('lost answers do no harm', async test => {
+  let n = 0;
+  const w = world(test, { onAnswer: answer => (n++ % 3 === 2 ? answer : null) });
+  fill(w.spool, 5);
+  w.forwarder.start();
+  await drained(w);
+  test.ok(w.office.hellos.length >= 3);
+});
+
+await t.test('there is never a second hello before the first was answered or timed out', async test => {
+  let clock = Date.UTC(2026, 10, 26);
+  const w = world(test, { onAnswer: () => null }, { helloMs: 5, helloTimeoutMs: 100, now: () => clock });
+  fill(w.spool, 1);
+  w.forwarder.start();
+  for (const hellos of [1, 2, 3]) {
+    await until('a hello', () => w.office.hellos.length >= hellos);
+    clock += 99;
+    await new Promise(resolve => setTimeout(resolve, 30));
+    test.equal(w.office.hellos.length, hellos, 'it may still be answered');
+    clock += 1;
+  }
+});
+
+await t.test('a restored head office gets again what it lacks', async test => {
+  const w = world(test);
+  fill(w.spool, 10);
+  w.forwarder.start();
+  await drained(w);
+  const back = { seq: 4, digest: w.spool.digestAt(4) ?? '' };
+  w.office.stream = { ...w.office.stream, received: back, applied: back };
+  await until('sent again', () => w.office.received === 10);
+  await drained(w);
+  test.same(w.heard.newEpochs, []);
+});
+
+await t.test('a head office that has another history leads to a new epoch, which it then takes', async test => {
+  const w = world(test);
+  fill(w.spool, 5);
+  w.forwarder.start();
+  await drained(w);
+  const fork = { seq: 5, digest: 'f'.repeat(64) };
+  w.office.stream = { ...w.office.stream, received: fork };
+  await until('asked for', () => w.heard.newEpochs.length > 0);
+  test.same(w.heard.newEpochs.slice(0, 1), ['forked']);
+  w.spool.append(batch(6));
+  await new Promise(resolve => setTimeout(resolve, 20));
+  test.equal(w.broker.sent.includes(6), false, 'nothing more of the old epoch is sent');
+  const old = w.spool.stream().epoch;
+  w.spool.newEpoch(null, null);
+  fill(w.spool, 3);
+  await drained(w);
+  test.same(w.office.stream.superseded, [old]);
+  test.equal(w.office.received, 3);
+});
+
+await t.test(
+  'an agent whose epoch the head office does not know claims to replace the one that it names',
+  async test => {
+    const w = world(test);
+    w.office.stream = { ...w.office.stream, epoch: 'before' };
+    fill(w.spool, 3);
+    w.forwarder.start();
+    await drained(w);
+    test.same(
+      w.office.hellos.slice(0, 2).map(hello => hello.replaces),
+      [null, 'before'],
+    );
+    test.same(w.office.stream.superseded, ['before']);
+  },
+);
+
+await t.test('a superseded agent stops for good, over a restart too', async test => {
+  const w = world(test);
+  fill(w.spool, 3);
+  w.forwarder.start();
+  await drained(w);
+  w.office.stream = { ...w.office.stream, epoch: 'newer', superseded: [w.spool.stream().epoch] };
+  await until('stopped', () => w.heard.stopped.length > 0);
+  test.same(w.heard.stopped, ['EPOCH_SUPERSEDED']);
+  test.equal(w.forwarder.status().state, 'superseded');
+  test.equal(w.spool.stream().superseded, true);
+  const sent = w.broker.sent.length;
+  const again = makeForwarder(w.spool, { connect: w.broker.connect });
+  again.forwarder.start();
+  w.spool.append(batch(4));
+  await new Promise(resolve => setTimeout(resolve, 20));
+  test.same(again.heard.stopped, ['EPOCH_SUPERSEDED']);
+  test.equal(w.broker.sent.length, sent);
+  await test.rejects(
+    again.forwarder.sync(() => undefined),
+    { code: 'EPOCH_SUPERSEDED' },
+  );
+});
+
+// How the pauses grow: test/unit/agent/forward/link.test.ts.
+await t.test('failed attempts are repeated', async test => {
+  const w = world(test, {
+    onConnect: attempt => {
+      if (attempt < 5) throw new TributaryError('BROKER_UNREACHABLE', 'no route');
+    },
+  });
+  fill(w.spool, 1);
+  w.forwarder.start();
+  await drained(w);
+  test.equal(w.broker.attempts, 5);
+  test.equal(w.forwarder.status().counters.failedConnections, 4);
+});
+
+await t.test(
+  'where nobody answers it is tried again soon, however often; where somebody fails, ever less often',
+  async test => {
+    const warnings: object[] = [];
+    const away = new TributaryError('BROKER_UNREACHABLE', 'no way', {
+      cause: Object.assign(new Error('connect'), { code: 'ENETUNREACH' }),
+    });
+    const w = world(
+      test,
+      {
+        onConnect: attempt => {
+          if (attempt <= 12) throw away;
+          if (attempt <= 14) throw new TributaryError('BROKER_REFUSED', 'who are you');
+        },
+      },
+      {
+        backOffs: { failed: { firstMs: 10, maxMs: 3_600_000 }, away: { firstMs: 10, maxMs: 20 } },
+        log: { info: () => undefined, warn: fields => warnings.push(fields) },
+      },
+    );
+    fill(w.spool, 1);
+    w.forwarder.start();
+    // Had the attempts that reached nobody counted for the others, the last would be so late that `drained` gives up.
+    await drained(w);
+    test.equal(w.broker.attempts, 15);
+    test.equal(warnings.length, 6, 'told: the 1st, 2nd, 4th and 8th that reached nobody, and both that failed');
+  },
+);
+
+await t.test('outside the windows nothing connects; sync opens the link until the spool is empty', async test => {
+  // A window that is never now: tomorrow's day of the week.
+  const days = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'];
+  const away = days[(new Date().getUTCDay() + 3) % 7];
+  const policy = { windows: [parseWindow(`${away} 08:00-09:00`)], timeZone: 'UTC', maxBytesPerSecond: 0 };
+  const w = world(test, {}, { policy });
+  fill(w.spool, 30);
+  w.forwarder.start();
+  await new Promise(resolve => setTimeout(resolve, 20));
+  test.match(w.forwarder.status(), { state: 'closed', windowOpen: false });
+  test.equal(w.broker.attempts, 0);
+  const progress: number[] = [];
+  await w.forwarder.sync(({ waitingBatches }) => progress.push(waitingBatches));
+  test.equal(w.office.received, 30);
+  test.equal(w.spool.stream().known, 30);
+  test.equal(progress[0], 30);
+  test.equal(progress.at(-1), 0);
+  test.equal(w.forwarder.status().state, 'closed', 'and closes it again');
+  const controller = new AbortController();
+  w.broker.script.onConnect = () => {
+    throw new TributaryError('BROKER_UNREACHABLE', 'no route');
+  };
+  fill(w.spool, 1);
+  const syncing = w.forwarder.sync(() => undefined, { signal: controller.signal });
+  controller.abort(new Error('enough'));
+  await test.rejects(syncing, { message: 'enough' });
+  test.equal(w.forwarder.status().state, 'closed');
+});
+
+await t.test('a sync that nothing comes of ends with the reason; one with patience waits', async test => {
+  const w = world(test, {
+    onConnect: () => {
+      throw new TributaryError('BROKER_REFUSED', 'Login was refused.');
+    },
+  });
+  fill(w.spool, 2);
+  w.forwarder.start();
+  const patient = w.forwarder.sync(() => undefined);
+  await test.rejects(
+    w.forwarder.sync(() => undefined, { patienceMs: 50 }),
+    { code: 'SYNC_STALLED', message: /2 batches wait.*Login was refused/ },
+  );
+  delete w.broker.script.onConnect;
+  // Confirmed, but nobody at the head office says that it took them.
+  w.broker.script.onBatch = () => 'lose';
+  w.broker.script.onAnswer = () => null;
+  await test.rejects(
+    w.forwarder.sync(() => undefined, { patienceMs: 50 }),
+    { code: 'SYNC_STALLED', message: /2 batches wait/ },
+  );
+  w.broker.script.onBatch = () => 'confirm';
+  delete w.broker.script.onAnswer;
+  await patient;
+  test.equal(w.office.received, 2);
+});
+
+await t.test('when a window opens it connects at once, and when it closes it lets go', async test => {
+  const policy = { windows: [parseWindow('08:00-09:00')], timeZone: 'UTC', maxBytesPerSecond: 0 };
+  let clock = Date.UTC(2026, 10, 26, 8) - 20;
+  const w = world(test, {}, { policy, now: () => clock });
+  fill(w.spool, 3);
+  w.forwarder.start();
+  test.equal(w.forwarder.status().state, 'closed');
+  clock = Date.UTC(2026, 10, 26, 8);
+  await drained(w);
+  test.equal(w.forwarder.status().state, 'streaming');
+  await w.forwarder.stop();
+  clock = Date.UTC(2026, 10, 26, 9) - 20;
+  const late = makeForwarder(w.spool, { connect: w.broker.connect, policy, now: () => clock });
+  test.teardown(() => late.forwarder.stop());
+  late.forwarder.start();
+  await until('connected', () => late.forwarder.status().connected);
+  clock = Date.UTC(2026, 10, 26, 9);
+  await until('closed', () => late.forwarder.status().state === 'closed');
+  test.equal(w.broker.open, 0);
+});
+
+await t.test('bytes per second are kept to', async test => {
+  const policy = { windows: [], timeZone: 'UTC', maxBytesPerSecond: 100_000 };
+  let clock = Date.UTC(2026, 10, 26);
+  const w = world(test, {}, { policy, now: () => clock });
+  fill(w.spool, 30, 10_000);
+  w.forwarder.start();
+  // The first second's worth at once; the others as the clock goes.
+  await until('the first second’s worth', () => w.broker.sent.length >= 10);
+  for (const [ms, most] of [
+    [500, 15],
+    [1_000, 20],
+    [1_500, 25],
+  ] as const) {
+    clock = Date.UTC(2026, 10, 26) + ms;
+    await until(`what ${ms} ms allow`, () => w.broker.sent.length >= most);
+    await new Promise(resolve => setTimeout(resolve, 30));
+    test.equal(w.broker.sent.length, most);
+  }
+  clock += 500;
+  await drained(w);
+});
+
+await t.test('what is on its way is bounded in bytes', async test => {
+  let most = 0;
+  const w = world(test, { delayMs: 5 }, { windowBytes: 300_000 });
+  fill(w.spool, 40, 50_000);
+  w.spool.onAppend(() => undefined);
+  w.broker.script.onBatch = () => {
+    most = Math.max(most, w.forwarder.status().inFlightBytes);
+    return 'confirm';
+  };
+  w.forwarder.start();
+  await drained(w);
+  test.ok(most >= 250_000 && most <= 350_000, `at most ${most} bytes on their way`);
+});
+
+await t.test('a stop and a new start send nothing twice that the head office is known to have', async test => {
+  const directory = temporaryDirectory();
+  const w = world(test, {}, {}, directory);
+  fill(w.spool, 5);
+  w.forwarder.start();
+  await drained(w);
+  await w.forwarder.stop();
+  test.equal(w.broker.open, 0);
+  fill(w.spool, 2);
+  w.forwarder.start();
+  await drained(w);
+  test.same(w.broker.sent, [1, 2, 3, 4, 5, 6, 7]);
+});
+
+await t.test('a damaged spool ends the forwarder', async test => {
+  const w = world(test);
+  fill(w.spool, 1);
+  w.forwarder.start();
+  await drained(w);
+  w.spool.read = () => {
+    throw new TributaryError('SPOOL_CORRUPT', 'broken');
+  };
+  w.spool.append(batch(2));
+  test.same(w.heard.stopped, ['SPOOL_CORRUPT']);
+  test.equal(w.forwarder.status().state, 'failed');
+});

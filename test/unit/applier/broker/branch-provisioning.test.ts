@@ -1,0 +1,101 @@
+import t from 'tap';
+import { branchPermissions, exactly } from '../../../../applier/broker/permissions.ts';
+import { effectivePolicies, queueFaults } from '../../../../applier/broker/provisioning.ts';
+import type { Policy } from '../../../../applier/broker/provisioning.ts';
+
+/** As RabbitMQ matches: anywhere in the name, unless anchored. */
+const allows = (pattern: string, name: string): boolean => new RegExp(pattern).test(name);
+
+await t.test('a branch may write to its own exchange and to no other', t => {
+  const { write } = branchPermissions('paris');
+  t.ok(allows(write, 'tributary.branch.paris'));
+  for (const other of [
+    'tributary.branch.paris-2',
+    'tributary.branch.xparis',
+    'x-tributary.branch.paris',
+    'tributaryxbranchxparis',
+    'amq.default',
+    '',
+    'tributary.branch.paris\nx',
+  ]) {
+    t.notOk(allows(write, other), `must not write to ${JSON.stringify(other)}`);
+  }
+  t.end();
+});
+
+await t.test('a branch may read its own answers and nothing else', t => {
+  const { read } = branchPermissions('a-b');
+  t.ok(allows(read, 'tributary.answer.a-b'));
+  for (const other of [
+    'tributary.batches.a-b',
+    'tributary.hello.a-b',
+    'tributary.answer.a-bc',
+    'tributary.branch.a-b',
+  ]) {
+    t.notOk(allows(read, other));
+  }
+  t.end();
+});
+
+await t.test('a branch may configure nothing, server-named queues included', t => {
+  const { configure } = branchPermissions('paris');
+  for (const name of ['tributary.answer.paris', 'amq.gen-x', 'x']) t.notOk(allows(configure, name));
+  t.end();
+});
+
+await t.test('an exact pattern matches its name alone, whatever characters that has', t => {
+  for (const name of ['a.b', 'a+b', '(x)', 'a|b', '[a]', 'a\\b', 'a{2}', 'a^$', 'a-b', 'a/b*?']) {
+    t.ok(allows(exactly(name), name), name);
+    t.notOk(allows(exactly(name), `${name}x`));
+    t.notOk(allows(exactly(name), `x${name}`));
+  }
+  t.end();
+});
+
+const queue = {
+  type: 'quorum',
+  durable: true,
+  arguments: { 'x-queue-type': 'quorum', 'x-single-active-consumer': true, 'x-overflow': 'reject-publish' },
+};
+
+const policy = (definition: Record<string, unknown>, changes: Partial<Policy> = {}): Policy => ({
+  name: 'p',
+  pattern: '.*',
+  'apply-to': 'queues',
+  priority: 0,
+  definition,
+  ...changes,
+});
+
+await t.test('a queue as it is provisioned has no faults, with or without a harmless policy', t => {
+  t.strictSame(queueFaults(queue, []), []);
+  t.strictSame(queueFaults(queue, [policy({ 'max-length-bytes': 1_000_000_000 })]), []);
+  t.end();
+});
+
+await t.test('policies that drop batches are found', t => {
+  const withPolicy = (definition: Record<string, unknown>): string[] => queueFaults(queue, [policy(definition)]);
+  t.match(withPolicy({ overflow: 'drop-head', 'max-length': 10 }), [/drop-head/]);
+  t.match(withPolicy({ 'message-ttl': 60_000 }), [/message-ttl/]);
+  t.match(withPolicy({ expires: 60_000 }), [/expires/]);
+  t.match(withPolicy({ 'delivery-limit': 20 }), [/20/]);
+  t.strictSame(withPolicy({ 'delivery-limit': -1 }), []);
+  t.end();
+});
+
+await t.test('of the policies that match a queue, those of the highest priority are in force', t => {
+  const names = (...policies: Policy[]): string[] =>
+    effectivePolicies(policies, 'tributary.batches.paris').map(found => found.name);
+  t.strictSame(names(), []);
+  t.strictSame(names(policy({}, { pattern: '^other' }), policy({}, { 'apply-to': 'exchanges' })), []);
+  t.strictSame(names(policy({}, { 'apply-to': 'classic_queues' })), []);
+  t.strictSame(names(policy({}, { name: 'low' }), policy({}, { name: 'high', priority: 5 })), ['high']);
+  t.strictSame(names(policy({}, { name: 'a' }), policy({}, { name: 'b' })), ['a', 'b']);
+  t.strictSame(names(policy({}, { name: 'odd', pattern: '(?i' })), ['odd']);
+  t.end();
+});
+
+await t.test('a queue that somebody else declared is found', t => {
+  t.equal(queueFaults({ type: 'classic', durable: false, arguments: {} }, []).length, 4);
+  t.end();
+});

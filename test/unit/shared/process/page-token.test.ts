@@ -1,0 +1,37 @@
+import { chmodSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { pageToken } from '../../../../shared/process/page-token.ts';
+
+const directory = t.testdir();
+
+void t.test('the token is made once, stays the same, and only its owner can read it', t => {
+  const file = join(directory, 'a.token');
+  const token = pageToken(file);
+  t.match(token, /^[\w-]{32}$/);
+  t.equal(statSync(file).mode & 0o777, 0o600);
+  t.equal(pageToken(file), token);
+  t.not(pageToken(join(directory, 'b.token')), token);
+  t.end();
+});
+
+void t.test('a token that others could read or have put there is replaced', t => {
+  const file = join(directory, 'c.token');
+  const token = pageToken(file);
+  chmodSync(file, 0o644);
+  t.not(pageToken(file), token, 'open to all');
+  t.equal(statSync(file).mode & 0o777, 0o600);
+
+  const theirs = join(directory, 'theirs');
+  writeFileSync(theirs, `${'x'.repeat(32)}\n`, { mode: 0o600 });
+  const link = join(directory, 'd.token');
+  symlinkSync(theirs, link);
+  t.not(pageToken(link), 'x'.repeat(32), 'a link');
+  t.equal(readFileSync(theirs, 'utf8'), `${'x'.repeat(32)}\n`, 'what it named is untouched');
+  t.end();
+});
+
+void t.test('a folder that cannot be written is told with its name', t => {
+  t.throws(() => pageToken(join(directory, 'nowhere', 'e.token')), { code: 'CONFIG_UNREADABLE', message: /nowhere/ });
+  t.end();
+});
