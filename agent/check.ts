@@ -3,7 +3,7 @@ import { branchNames, connectBroker } from '../shared/broker/amqp.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { fault, faultOf, ok } from '../shared/process/findings.ts';
 import type { Finding } from '../shared/process/findings.ts';
-import { ANY_HOST, loginStatements } from '../shared/process/grants.ts';
+import { ANY_HOST, loginStatements } from '../shared/database/login.ts';
 import { brokerAccess } from '../shared/config/link-settings.ts';
 import { checkRights, checkSettings, checkTables, checkTargets } from './source/preflight.ts';
 import { createSelection } from './source/table-filter.ts';

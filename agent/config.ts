@@ -20,7 +20,7 @@ import {
   VERIFY_NAME_FAULT,
 } from '../shared/config/link-settings.ts';
 import type { BrokerSettings, MysqlSettings } from '../shared/config/link-settings.ts';
-import type { LogLevel } from '../shared/process/logging.ts';
+import type { LogLevel } from '../shared/config/fields.ts';
 import type { Secret } from '../shared/config/secret.ts';
 import { splitNames } from '../shared/table-name.ts';
 import { COLUMN_CHOICES, LEAST_HASH_KEY } from './values/column-rules.ts';

@@ -5,7 +5,7 @@ import { codeOf } from '../shared/broker/amqp-link.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { fault, faultOf, ok, warning } from '../shared/process/findings.ts';
 import type { Finding } from '../shared/process/findings.ts';
-import { ANY_HOST, loginStatements } from '../shared/process/grants.ts';
+import { ANY_HOST, loginStatements } from '../shared/database/login.ts';
 import { brokerAccess } from '../shared/config/link-settings.ts';
 import { closeQuietly, isUnknownDatabase } from '../shared/database/mysql.ts';
 import { quoteGrantedDatabase, quoteName } from '../shared/database/sql.ts';

@@ -21,7 +21,7 @@ import {
   VERIFY_NAME_FAULT,
 } from '../shared/config/link-settings.ts';
 import type { BrokerSettings, LinkUrl, MysqlSettings } from '../shared/config/link-settings.ts';
-import type { LogLevel } from '../shared/process/logging.ts';
+import type { LogLevel } from '../shared/config/fields.ts';
 import type { Secret } from '../shared/config/secret.ts';
 
 const GIB = 1024 * 1024 * 1024;

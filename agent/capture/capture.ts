@@ -35,7 +35,7 @@ import { CaptureSink } from '../stream/sink.ts';
 import type { CaptureCounters } from '../stream/sink.ts';
 import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
 import { StubbornFaults } from './repeated-faults.ts';
-import { TroubleWatch } from './trouble.ts';
+import { TroubleWatch } from '../trouble.ts';
 import { UndoneRows } from '../binlog/rolled-back-rows.ts';
 import { oweCopies, UnloggedWrites } from '../source/unlogged-writes.ts';
 

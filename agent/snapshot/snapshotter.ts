@@ -14,7 +14,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
 import { keyColumns } from '../stream/batcher.ts';
-import type { TroubleWatch } from '../capture/trouble.ts';
+import type { TroubleWatch } from '../trouble.ts';
 import type { Spool } from '../spool/spool.ts';
 import { CountedCopy } from './counted-copy.ts';
 import type { CountedCopyOptions } from './counted-copy.ts';

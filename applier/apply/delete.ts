@@ -1,6 +1,7 @@
 /** Deletes of a branch's rows: by key, all of a table, and those that a snapshot left behind. */
 import type { Connection, ResultSetHeader } from 'mysql2/promise';
-import { literalWriter, quoteString } from '../../shared/database/sql.ts';
+import { quoteString } from '../../shared/database/sql.ts';
+import { literalWriter } from '../../shared/batch/sql-literal.ts';
 import type { RowSet } from './merge.ts';
 import { keyHashOf } from './row-text.ts';
 import { isText } from './target-column.ts';

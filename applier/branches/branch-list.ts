@@ -2,7 +2,7 @@
  * A list of branches to be added, as CSV: one id a line, or in a column headed `branch` among others. Pure: every fault
  * is told at once with its line, and nothing is done while there is one.
  */
-import { BRANCH_ID } from '../../shared/broker/amqp-messages.ts';
+import { BRANCH_ID } from '../../shared/branch-id.ts';
 import { TributaryError } from '../../shared/errors.ts';
 
 const MAX_BRANCHES = 10_000;

@@ -18,10 +18,9 @@ import { requireSender } from './hello-handler.ts';
 import { Pace } from './rate-limit.ts';
 import type { RefusalReason } from './pipeline-events.ts';
 import { Reassembly } from './reassembly.ts';
+import { PREFETCH } from '../transaction/quotas.ts';
 import type { Arrival } from '../transaction/unit.ts';
 
-/** Messages held unacknowledged: at 320 KiB a batch 10 MiB, and never more than this many of FRAGMENT_BYTES. */
-export const PREFETCH = 32;
 /** An agent says one every few seconds, and some close together when it begins. */
 const HELLO_PACE = { burst: 16, everyMs: 250 } as const;
 

@@ -12,7 +12,7 @@ import { readKnown } from '../store/quarantined-rows.ts';
 import type { KnownEntries } from '../store/quarantined-rows.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { judgeFault } from './fault-policy.ts';
-import { PREFETCH } from '../consume/intake.ts';
+import { PREFETCH } from './quotas.ts';
 import type { LeavePolicy } from './quarantine.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { chooseUnit } from './unit.ts';

@@ -5,6 +5,9 @@
  */
 import { BATCH_LIMITS } from '../../shared/batch/decoder.ts';
 
+/** Messages of a branch held unacknowledged: at 320 KiB a batch 10 MiB. */
+export const PREFETCH = 32;
+
 export interface Quotas {
   /** Head-office tables that a branch may ever have used, rows in them or not. */
   readonly tables: number;

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import { stringify } from 'yaml';
-import { compareBranch, describeComparison } from '../../test/support/oracle/compare.ts';
+import { compareBranch, describeComparison } from '../rig/oracle/compare.ts';
 import { BrokerServer } from '../rig/broker-server.ts';
 import { FaultProxy } from '../rig/fault-proxy.ts';
 import { DatabaseServer } from '../rig/database-server.ts';

@@ -7,6 +7,7 @@
  */
 import * as z from 'zod';
 import type { BatchHeader } from '../batch/batch.ts';
+import { BRANCH_ID } from '../branch-id.ts';
 import { TributaryError } from '../errors.ts';
 import { scanJson } from '../batch/json-scan.ts';
 import type { JsonLimits } from '../batch/json-scan.ts';
@@ -35,9 +36,6 @@ const MAX_HEADERS = 32;
 
 /** Of hello and answer. */
 const MESSAGE_VERSION = 1;
-
-/** Branch ids, as they appear in queue names and user names. */
-export const BRANCH_ID = /^[a-z0-9][a-z0-9-]{0,62}$/;
 
 export const ROUTING_KEYS = { batch: 'batch', hello: 'hello' } as const;
 

@@ -11,7 +11,7 @@ import { open, readFile, rename, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { parse, stringify } from 'yaml';
 import * as z from 'zod';
-import { BRANCH_ID } from '../broker/amqp-messages.ts';
+import { BRANCH_ID } from '../branch-id.ts';
 import { TributaryError } from '../errors.ts';
 
 export const ENROLMENT_VERSION = 1;

@@ -8,7 +8,6 @@ import { basename, isAbsolute, join, resolve } from 'node:path';
 import * as z from 'zod';
 import { errorCode } from './load.ts';
 import type { ConfigContext } from './load.ts';
-import { LOG_LEVELS } from '../process/logging.ts';
 import { Secret } from './secret.ts';
 import { BYTES_RULE, DURATION_RULE, formatBytes, formatDuration, parseBytes, parseDurationMs } from '../units.ts';
 
@@ -101,6 +100,9 @@ export function listenField(): z.ZodType<ListenAddress, string> {
     return { host, port };
   });
 }
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export function logField(): z.ZodType<(typeof LOG_LEVELS)[number], string> {
   return z.enum(LOG_LEVELS);

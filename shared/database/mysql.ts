@@ -17,7 +17,7 @@ import type { Connection, ConnectionOptions, RowDataPacket } from 'mysql2/promis
 import { noteOwnCertificates, noteServerCertificate } from '../config/certificates.ts';
 import { TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
-import { loginStatements } from '../process/grants.ts';
+import { loginStatements } from './login.ts';
 import type { MysqlSettings } from '../config/link-settings.ts';
 import { mysqlSslOptions, tlsCure } from '../config/tls.ts';
 import { formatDuration } from '../units.ts';

@@ -3,19 +3,13 @@
  * administer the servers. Needs no connection, and shows no password.
  */
 import type { CommandOption } from './cli.ts';
-import { quoteAccount } from '../database/sql.ts';
+import { ANY_HOST } from '../database/login.ts';
 
 /** The option of both programs' `check`. */
 export const GRANTS_OPTION: CommandOption = {
   flags: '--grants [host]',
   description: 'print the least rights as SQL, for the user as it connects from host (%: any), and look at nothing',
 };
-
-/** What stands for a password that only its file tells. */
-export const PASSWORD_PLACEHOLDER = '<what the file says>';
-
-/** Any machine: who connects from where is not known here. */
-export const ANY_HOST = '%';
 
 export interface Grants {
   /** Statements without a semicolon, for the database's administrator. */
@@ -35,11 +29,4 @@ export function renderGrants({ sql, commands }: Grants): string {
   const shell =
     commands.length === 0 ? [] : ['-- On RabbitMQ’s machine:', ...commands.map(command => `--   ${command}`)];
   return [...sql.map(statement => `${statement};`), ...shell].join('\n');
-}
-
-/** What lets a user in that is not there yet, or has another password, as one line. */
-export function loginStatements(user: string, sql: readonly string[]): string {
-  const account = quoteAccount(user, ANY_HOST);
-  const password = `IDENTIFIED BY '${PASSWORD_PLACEHOLDER}'`;
-  return [`CREATE USER IF NOT EXISTS ${account} ${password}`, `ALTER USER ${account} ${password}`, ...sql].join('; ');
 }

@@ -6,11 +6,10 @@
  */
 import { pino } from 'pino';
 import type { DestinationStream } from 'pino';
+import type { LogLevel } from '../config/fields.ts';
 import { TributaryError } from '../errors.ts';
 import { terminalText } from './terminal-text.ts';
 
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** What the parts of Tributary use of a logger: an object of facts first, then a sentence. Errors go in `err`. */
 export interface Logger {

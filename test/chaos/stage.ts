@@ -19,7 +19,7 @@ import { temporaryDirectory } from '../../deploy/rig/keeper.ts';
 import type { Product } from '../../deploy/rig/daemon.ts';
 import { branchNames } from '../../shared/broker/amqp-messages.ts';
 import { quoteName } from '../../shared/database/sql.ts';
-import type { ServerAddress } from '../support/oracle/compare.ts';
+import type { ServerAddress } from '../../deploy/rig/oracle/compare.ts';
 import { dumpDatabase, restoreDatabase } from '../support/world/dump.ts';
 import { expectSuccess, World } from '../support/world/world.ts';
 import type { Branch } from '../support/world/world.ts';

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import type { Connection } from 'mysql2/promise';
-import type { ServerAddress } from '../support/oracle/compare.ts';
+import type { ServerAddress } from '../../deploy/rig/oracle/compare.ts';
 import { Load, LOAD_TABLES, SERVER_GOES } from '../support/world/load.ts';
 import type { Chance } from './chance.ts';
 

@@ -10,7 +10,7 @@ import { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import type { CliResult } from '../../deploy/rig/daemon.ts';
 import type { DatabaseAddress } from '../../deploy/rig/shared-servers.ts';
 import type { Finding } from '../../shared/process/findings.ts';
-import { PASSWORD_PLACEHOLDER } from '../../shared/process/grants.ts';
+import { PASSWORD_PLACEHOLDER } from '../../shared/database/login.ts';
 import { brokerShell } from '../support/documents/guides.ts';
 import { PATIENCE_MS } from '../support/until.ts';
 import { createWorld, expectSuccess } from '../support/world/world.ts';

@@ -29,11 +29,14 @@ function readSource(file: string): Source {
   return { path: relative(ROOT, file), text, imports };
 }
 
-const sources = ['agent', 'applier', 'shared'].flatMap(folder =>
+const allSources = ['agent', 'applier', 'shared', 'deploy'].flatMap(folder =>
   readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
     .filter(name => name.endsWith('.ts'))
     .map(name => readSource(join(ROOT, folder, name))),
 );
+
+/** Of the product alone. */
+const sources = allSources.filter(({ path }) => !path.startsWith('deploy/'));
 
 /** `importer -> imported` of every import that goes from one layer to another. */
 function importsFrom(layer: string, ...others: readonly string[]): string[] {
@@ -61,6 +64,10 @@ void t.test('shared imports neither agent nor applier', t => {
 
 void t.test('products import nothing from tests or from local servers', t => {
   for (const layer of ['agent', 'applier', 'shared']) t.same(importsFrom(layer, 'test', 'deploy'), []);
+  t.same(
+    allSources.flatMap(({ path, imports }) => (imports.some(name => name.startsWith('test/')) ? [path] : [])),
+    [],
+  );
   t.end();
 });
 
@@ -145,5 +152,66 @@ void t.test('mains only wire: nothing imports them', t => {
     importers.map(({ path }) => path),
     [],
   );
+  t.end();
+});
+
+/**
+ * The floors of each program, from the top: a folder imports from those below it, never from one above, so no two
+ * folders depend on each other. A program's own files in its root wire it together and stand on top.
+ */
+const FLOORS: Readonly<Record<string, readonly string[]>> = {
+  agent: ['.', 'web', 'capture', 'verify', 'snapshot', 'forward', 'stream', 'source', 'binlog', 'values', 'spool'],
+  applier: ['.', 'web', 'consume', 'transaction', 'verify', 'branches', 'broker', 'store', 'apply'],
+  shared: ['process', 'broker', 'batch', 'database', 'config', '.'],
+  deploy: ['deb', 'demo', 'rig', 'rig/install'],
+};
+/** Files beside the floors on which every floor of their program stands: they import nothing of it. */
+const GROUND: ReadonlySet<string> = new Set([
+  'agent/binlog-restart.ts',
+  'agent/growing-pause.ts',
+  'agent/trouble.ts',
+  'applier/config.ts',
+  'deploy/rig/errors.ts',
+  'deploy/rig/run.ts',
+]);
+/** Files that stand on another floor than their folder. */
+const FLOOR_OF_FILE: Readonly<Record<string, string>> = { 'shared/protocol.ts': 'broker' };
+
+for (const [program, floors] of Object.entries(FLOORS)) {
+  const floorOf = (path: string): string => {
+    const folder = relative(program, dirname(path));
+    return FLOOR_OF_FILE[path] ?? (folder === '' ? '.' : folder);
+  };
+  const own = allSources.filter(({ path }) => path.startsWith(`${program}/`));
+
+  void t.test(`${program}: every folder has its floor, and no import goes up`, t => {
+    const unknown = own.map(({ path }) => floorOf(path)).filter(floor => !floors.includes(floor));
+    t.same([...new Set(unknown)], [], 'folders without a floor');
+    const upward = own.flatMap(({ path, imports }) =>
+      imports
+        .filter(name => name.startsWith(`${program}/`) && !GROUND.has(name))
+        .filter(name => floors.indexOf(floorOf(name)) < floors.indexOf(floorOf(path)))
+        .map(name => `${path} -> ${name}`),
+    );
+    t.same(upward, []);
+    t.end();
+  });
+}
+
+void t.test('no circle of imports', t => {
+  const importsOf = new Map(allSources.map(({ path, imports }) => [path, imports]));
+  const circles: string[] = [];
+  const done = new Set<string>();
+  const visit = (path: string, trail: readonly string[]): void => {
+    if (trail.includes(path)) {
+      circles.push([...trail.slice(trail.indexOf(path)), path].join(' -> '));
+      return;
+    }
+    if (done.has(path)) return;
+    for (const name of importsOf.get(path) ?? []) visit(name, [...trail, path]);
+    done.add(path);
+  };
+  for (const { path } of allSources) visit(path, []);
+  t.same(circles, []);
   t.end();
 });

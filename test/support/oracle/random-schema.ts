@@ -6,7 +6,7 @@
  * them, and only that is compared.
  */
 import type { Flavor } from '../../../deploy/rig/database-options.ts';
-import { quote } from './canonical-column.ts';
+import { quote } from '../../../deploy/rig/oracle/canonical-column.ts';
 
 export type Random = () => number;
 

@@ -8,7 +8,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import type { Connection } from 'mysql2/promise';
-import type { ServerAddress } from '../oracle/compare.ts';
+import type { ServerAddress } from '../../../deploy/rig/oracle/compare.ts';
 
 /** What the statements below work on. `code` compares without regard to case, so that 'a' → 'A' moves a key's bytes. */
 export const LOAD_TABLES: readonly string[] = [

@@ -1,7 +1,7 @@
 /** The snapshotter beside the stream, with a source that is scripted to the moment. */
 import { pino } from 'pino';
 import t from 'tap';
-import { TroubleWatch } from '../../../../agent/capture/trouble.ts';
+import { TroubleWatch } from '../../../../agent/trouble.ts';
 import { createSelection } from '../../../../agent/source/table-filter.ts';
 import { ServerCharsets } from '../../../../agent/values/server-charsets.ts';
 import { SourceConnection } from '../../../../agent/source/connection.ts';

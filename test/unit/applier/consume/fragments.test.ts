@@ -3,7 +3,7 @@ import { FRAGMENT_BYTES, fragmentMessage, MAX_FRAGMENTS, readFragment } from '..
 import type { OutgoingMessage, ReceivedMessage } from '../../../../shared/broker/amqp-messages.ts';
 import { firstDigest, nextDigest } from '../../../../shared/batch/batch.ts';
 import type { BatchHeader } from '../../../../shared/batch/batch.ts';
-import { PREFETCH } from '../../../../applier/consume/intake.ts';
+import { PREFETCH } from '../../../../applier/transaction/quotas.ts';
 import { Reassembly } from '../../../../applier/consume/reassembly.ts';
 import type { Piece } from '../../../../applier/consume/reassembly.ts';
 

@@ -1,6 +1,7 @@
 import t from 'tap';
 import fc from 'fast-check';
-import { isName, quoteBytes, quoteName, quoteString, quoteTable, quoteValue } from '../../../../shared/database/sql.ts';
+import { isName, quoteBytes, quoteName, quoteString, quoteTable } from '../../../../shared/database/sql.ts';
+import { quoteValue } from '../../../../shared/batch/sql-literal.ts';
 import { parseColumnType } from '../../../../shared/batch/column-type.ts';
 
 /** Reads back what one backticked name holds; null if the text is not exactly one. */

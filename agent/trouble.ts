@@ -2,7 +2,7 @@
  * Since when the same fault comes again and again. One that is tried again by itself is shown until what it held up has been
  * passed, not only while the next attempt waits: else a fault that comes back within seconds is hardly ever seen.
  */
-import type { TributaryError } from '../../shared/errors.ts';
+import type { TributaryError } from '../shared/errors.ts';
 
 export interface Trouble {
   readonly error: TributaryError;
