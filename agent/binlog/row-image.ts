@@ -18,7 +18,7 @@ import { applyJsonDiffs } from '../values/json-diff.ts';
 import type { JsonColumns } from '../values/json-columns.ts';
 import type { SourceTable, TableDefinition } from './table-map.ts';
 import { decoderOf, skipperOf } from '../values/value-decoders.ts';
-import type { Cursor, Decoder } from '../values/value-decoders.ts';
+import type { Cursor, Decoder } from '../values/decoder.ts';
 import { TYPE } from '../values/type-codes.ts';
 import { writerOf } from '../values/value-writers.ts';
 import type { Writer } from '../values/value-writers.ts';

@@ -12,7 +12,7 @@ import { beginProgress, idleProgress, markStale, queueTables } from '../spool/sn
 import type { QueuedTable, SnapshotProgress } from '../spool/snapshot-progress.ts';
 import { startMarker } from '../snapshot/markers.ts';
 import type { Position, Spool } from '../spool/spool.ts';
-import { bodyOf } from '../stream/batcher.ts';
+import { bodyOf } from '../stream/change-buffer.ts';
 import { checkTables, checkTargets } from '../source/preflight.ts';
 import { createSelection } from '../source/table-filter.ts';
 import type { Selection } from '../source/table-filter.ts';

@@ -3,7 +3,7 @@ import { parseColumnType, wireKind } from '../../shared/batch/column-type.ts';
 import { quoteBytes, quoteString, quoteTable } from '../../shared/database/sql.ts';
 import type { Value } from '../../shared/batch/batch.ts';
 import type { CapturedColumn, CapturedTable } from '../source/tables.ts';
-import { keyColumns } from '../stream/batcher.ts';
+import { keyColumns } from '../stream/change-buffer.ts';
 
 /**
  * Column 0 … n−1 are the table's columns; after them come the key's cursor values where a key column does not compare

@@ -4,8 +4,9 @@ import { parseColumnType, wireKind } from '../../shared/batch/column-type.ts';
 import { TributaryError, assert } from '../../shared/errors.ts';
 import { tableText } from '../../shared/table-name.ts';
 import { UncarriedJson } from '../../shared/batch/typed-json.ts';
-import { keyColumns, keyIdOf } from '../stream/batcher.ts';
-import type { BatchDraft, KeyId } from '../stream/batcher.ts';
+import { keyColumns, keyIdOf } from '../stream/change-buffer.ts';
+import type { KeyId } from '../stream/key-index.ts';
+import type { BatchDraft } from '../stream/change-buffer.ts';
 import { bytesHint, isTextType } from '../values/column-rules.ts';
 import { EMPTY_MEMBER_KEY, UndecodableText } from '../values/charsets.ts';
 import type { StreamPlace } from '../binlog/group-sink.ts';
@@ -14,7 +15,6 @@ import type { ServerCharsets } from '../values/server-charsets.ts';
 import { cellReader } from '../source/tables.ts';
 import type { CapturedTable } from '../source/tables.ts';
 import { cursorOf } from './chunk-query.ts';
-import type { CountedRows } from './row-scan.ts';
 
 /** Copies in one batch at most. */
 const MOST_BATCH_COPIES = 20_000;
@@ -29,6 +29,19 @@ export interface Chunk {
   /** The table ends with it. */
   readonly last: boolean;
   readonly high: StreamPlace;
+}
+
+/** Different rows, each with the number of its copies at the moment. */
+export interface CountedRows {
+  readonly ids: readonly KeyId[];
+  readonly counts: readonly number[];
+  /** `columns[c][r]` */
+  readonly columns: readonly (readonly Value[])[];
+  readonly bytes: number;
+  /** The checksum up to which all rows have been read; null: there was none. */
+  readonly through: number | null;
+  /** The table ends with it. */
+  readonly last: boolean;
 }
 
 /** The stream refuses these rows as well: an ENUM's error value and its member '' would be one row at the head office. */

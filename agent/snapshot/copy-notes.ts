@@ -5,7 +5,7 @@
  * those that begin at `to` or later are not. If no group in between has touched the table, then what has changed since
  * the moment is exactly what was noted from `to` on, and a row of which n copies were read has n plus that many.
  */
-import type { KeyId } from '../stream/batcher.ts';
+import type { KeyId } from '../stream/key-index.ts';
 import type { StreamPlace } from '../binlog/group-sink.ts';
 import { comparePlaces } from '../source/connection.ts';
 

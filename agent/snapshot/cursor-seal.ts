@@ -3,7 +3,7 @@
  * even as a mark.
  */
 import type { Value } from '../../shared/batch/batch.ts';
-import { keyColumns } from '../stream/batcher.ts';
+import { keyColumns } from '../stream/change-buffer.ts';
 import { HASH_TYPE } from '../values/column-rules.ts';
 import type { Selection } from '../source/table-filter.ts';
 import type { CapturedTable } from '../source/tables.ts';

@@ -5,7 +5,7 @@
  * stream had emitted before; take the binlog's end as `high`; when the stream is past `high`, drop the noted keys from
  * the chunk and emit the rest. So a copied row is never older than what the stream has said of it.
  */
-import type { KeyId } from '../stream/batcher.ts';
+import type { KeyId } from '../stream/key-index.ts';
 import type { Selection } from '../source/table-filter.ts';
 import type { CaptureSink } from '../stream/sink.ts';
 import type { CapturedTable } from '../source/tables.ts';

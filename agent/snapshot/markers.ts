@@ -1,6 +1,6 @@
 /** The batches that open and close a snapshot. */
 import type { Change, TableDescription } from '../../shared/batch/batch.ts';
-import type { BatchDraft } from '../stream/batcher.ts';
+import type { BatchDraft } from '../stream/change-buffer.ts';
 import type { Selection } from '../source/table-filter.ts';
 import type { CapturedTable } from '../source/tables.ts';
 import { describe } from './chunk.ts';

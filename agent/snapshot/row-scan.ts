@@ -16,15 +16,16 @@
  */
 import type { Value } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import type { KeyId } from '../stream/batcher.ts';
+import type { KeyId } from '../stream/key-index.ts';
 import { rowIdOf } from '../stream/keyless-buffer.ts';
 import type { StreamPlace } from '../binlog/group-sink.ts';
 import { comparePlaces } from '../source/connection.ts';
 import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
 import type { CapturedTable } from '../source/tables.ts';
+import type { CountedRows } from './chunk.ts';
 import { lockingQuery, scanQuery } from './chunk-query.ts';
 import type { Window } from './copy-notes.ts';
-import type { Emitted } from './snapshot-source.ts';
+import type { Emitted } from './stream-moments.ts';
 
 /** A chunk: about so many bytes, and so many different rows. */
 const CHUNK_BYTES = 4 * 1024 * 1024;
@@ -34,19 +35,6 @@ export const SCAN_STALL_MS = 30 * 60_000;
 const VISIBLE_WITHIN_SECONDS = 30;
 /** Engines that show a session one moment, whatever is committed meanwhile. */
 export const SNAPSHOT_ENGINES = new Set(['innodb', 'rocksdb']);
-
-/** Different rows, each with the number of its copies at the moment. */
-export interface CountedRows {
-  readonly ids: readonly KeyId[];
-  readonly counts: readonly number[];
-  /** `columns[c][r]` */
-  readonly columns: readonly (readonly Value[])[];
-  readonly bytes: number;
-  /** The checksum up to which all rows have been read; null: there was none. */
-  readonly through: number | null;
-  /** The table ends with it. */
-  readonly last: boolean;
-}
 
 type Cells = readonly (Buffer | null)[];
 /** A column's cell → its wire value. */

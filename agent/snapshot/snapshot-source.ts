@@ -2,7 +2,6 @@
 import { TributaryError } from '../../shared/errors.ts';
 import type { Value } from '../../shared/batch/batch.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
-import type { StreamPlace } from '../binlog/group-sink.ts';
 import type { Selection } from '../source/table-filter.ts';
 import type { ServerCharsets } from '../values/server-charsets.ts';
 import { comparePlaces } from '../source/connection.ts';
@@ -13,6 +12,7 @@ import type { CapturedTable } from '../source/tables.ts';
 import { toChunk } from './chunk.ts';
 import type { Chunk } from './chunk.ts';
 import { chunkQuery } from './chunk-query.ts';
+import type { Emitted } from './stream-moments.ts';
 import type { QueuedTable } from '../spool/snapshot-progress.ts';
 
 const VISIBLE_WITHIN_SECONDS = 30;
@@ -23,12 +23,6 @@ export interface SnapshotSourceOptions {
   readonly identity: SourceIdentity;
   readonly selection: Selection;
   readonly charsets: ServerCharsets;
-}
-
-/** How far the stream had come at a moment. */
-export interface Emitted {
-  readonly place: StreamPlace;
-  readonly gtids: string;
 }
 
 export class SnapshotSource {

@@ -13,14 +13,21 @@ import { randomUUID } from 'node:crypto';
 import { TributaryError } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
-import { keyColumns } from '../stream/batcher.ts';
+import { keyColumns } from '../stream/change-buffer.ts';
 import type { TroubleWatch } from '../trouble.ts';
 import type { Spool } from '../spool/spool.ts';
 import { CountedCopy } from './counted-copy.ts';
 import type { CountedCopyOptions } from './counted-copy.ts';
 import { KeyedCopy } from './keyed-copy.ts';
 import { endMarker, startMarker } from './markers.ts';
-import { beginProgress, currentTable, follow, hasQueue, idleProgress, updateTable } from '../spool/snapshot-progress.ts';
+import {
+  beginProgress,
+  currentTable,
+  follow,
+  hasQueue,
+  idleProgress,
+  updateTable,
+} from '../spool/snapshot-progress.ts';
 import type { QueuedTable, SnapshotProgress, SnapshotTable } from '../spool/snapshot-progress.ts';
 import { SnapshotSource, refuseProblem } from './snapshot-source.ts';
 import { between, hasChanged } from './stream-moments.ts';

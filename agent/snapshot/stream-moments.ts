@@ -8,6 +8,12 @@ import type { QueuedTable } from '../spool/snapshot-progress.ts';
  * Runs the callback between groups: now, or at the end of the open one. Noting keys must not begin inside a group:
  * what the stream has taken of it would be neither noted nor, with its commit under way, in the chunk's view.
  */
+/** How far the stream had come at a moment. */
+export interface Emitted {
+  readonly place: StreamPlace;
+  readonly gtids: string;
+}
+
 export async function atRest<T>(sink: CaptureSink, signal: AbortSignal, run: () => T): Promise<T> {
   return sink.betweenGroups ? run() : between(sink, sink.place, signal, run);
 }

@@ -12,8 +12,8 @@ import { tableKey, tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { inet4Text, inet6Text, uuidText } from '../values/mariadb-text.ts';
 import type { Flavor } from './connection.ts';
-import { rowsOfEach } from './table-names.ts';
-import type { CatalogueRow, CatalogueSource } from './table-names.ts';
+import { rowsOfEach } from '../catalogue-query.ts';
+import type { CatalogueRow, CatalogueSource } from '../catalogue-query.ts';
 
 /** A type that is bytes in the binlog and text everywhere else. */
 export type FixedTextType = 'uuid' | 'inet4' | 'inet6';

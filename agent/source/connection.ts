@@ -12,8 +12,8 @@ import type { ServerRun } from '../spool/server-seen.ts';
 import type { Cascade } from './cascades.ts';
 import { MariadbGtidPosition } from '../binlog/gtid-set.ts';
 import type { TableName } from '../../shared/table-name.ts';
-import { rowsOfEach } from './table-names.ts';
-import type { CatalogueRow } from './table-names.ts';
+import { rowsOfEach } from '../catalogue-query.ts';
+import type { CatalogueRow } from '../catalogue-query.ts';
 import { UnloggedWrites } from './unlogged-writes.ts';
 import { restrictingForeignKeys } from './foreign-key-rules.ts';
 

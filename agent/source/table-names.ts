@@ -4,16 +4,8 @@
  * those of others, broken or huge, among them; 11.8.9 has crashed over it.
  */
 import type { TableName } from '../../shared/table-name.ts';
-
-/** Tables in one query. */
-const AT_ONCE = 40;
-
-export type CatalogueRow = Readonly<Record<string, string | null>>;
-
-/** A SourceConnection is one. */
-export interface CatalogueSource {
-  rows(sql: string, values?: readonly string[]): Promise<CatalogueRow[]>;
-}
+import { rowsOfEach } from '../catalogue-query.ts';
+import type { CatalogueRow, CatalogueSource } from '../catalogue-query.ts';
 
 /** Base tables that are captured, sorted by schema and name. */
 export async function capturedNames(
@@ -29,25 +21,6 @@ export async function capturedNames(
     "SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')",
   );
   return tables.map(nameOf).sort((a, b) => compare(a.schema, b.schema) || compare(a.name, b.name));
-}
-
-/**
- * What a query finds for each of the tables, in no certain order.
- * @param select of one table of information_schema, with a WHERE at its end
- */
-export async function rowsOfEach(
-  source: CatalogueSource,
-  tables: readonly TableName[],
-  select: string,
-): Promise<CatalogueRow[]> {
-  const found: CatalogueRow[] = [];
-  for (let from = 0; from < tables.length; from += AT_ONCE) {
-    const some = tables.slice(from, from + AT_ONCE);
-    const each = some.map(() => `(${select} AND TABLE_SCHEMA = ? AND TABLE_NAME = ?)`);
-    const values = some.flatMap(({ schema, name }) => [schema, name]);
-    found.push(...(await source.rows(each.join(' UNION ALL '), values)));
-  }
-  return found;
 }
 
 function nameOf(row: CatalogueRow): TableName {

@@ -18,8 +18,9 @@ import type { Selection } from './table-filter.ts';
 import type { Flavor, SourceConnection } from './connection.ts';
 import { FIXED_TEXTS, Facts, isFixedText, tableProblem } from './catalogue-facts.ts';
 import type { TableFacts } from './catalogue-facts.ts';
-import { capturedNames, rowsOfEach } from './table-names.ts';
-import type { CatalogueRow } from './table-names.ts';
+import { capturedNames } from './table-names.ts';
+import { rowsOfEach } from '../catalogue-query.ts';
+import type { CatalogueRow } from '../catalogue-query.ts';
 
 export interface CapturedColumn extends ColumnDescription {
   /** The type by which a cell is read; another than `type` where the column is hashed. */

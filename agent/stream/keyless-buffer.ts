@@ -8,7 +8,8 @@ import type { Change, CopyOp, TableDescription, Value } from '../../shared/batch
 import { addCopies, noCopyChange, removeCopies } from '../../shared/batch/copies.ts';
 import type { CopyChange } from '../../shared/batch/copies.ts';
 import { LongValue, wholeValue } from '../../shared/batch/long-value.ts';
-import type { ChangeBuffer, KeyId, KeyRecorder } from './batcher.ts';
+import type { KeyId } from './key-index.ts';
+import type { ChangeBuffer, KeyRecorder } from './change-buffer.ts';
 
 /** Longer names of rows are hashed: they are kept besides the rows, and by snapshots for as long as a table is read. */
 const LONGEST_NAME = 64;
@@ -23,7 +24,7 @@ export function rowIdOf(columns: readonly (readonly Value[])[], r: number): KeyI
   return name.length > LONGEST_NAME ? hash('sha256', name, 'base64') : name;
 }
 
-export class CopyBuffer implements ChangeBuffer {
+export class KeylessBuffer implements ChangeBuffer {
   readonly description: TableDescription;
   recorder: KeyRecorder | null = null;
   retired = false;

@@ -6,8 +6,9 @@ import type { BatchBody, TableDescription } from '../../shared/batch/batch.ts';
 import { TributaryError, assert } from '../../shared/errors.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
-import { TableBuffer } from './batcher.ts';
-import type { Batcher, ChangeBuffer } from './batcher.ts';
+import { KeyedBuffer } from './keyed-buffer.ts';
+import type { Batcher } from './batcher.ts';
+import type { ChangeBuffer } from './change-buffer.ts';
 import type { Cascades } from '../source/cascades.ts';
 import type { TableWriter } from '../binlog/group-sink.ts';
 import { LookAgain } from '../binlog-restart.ts';
@@ -99,14 +100,14 @@ export class RowIntake {
     };
     const pick = view.pick ?? (columns => columns);
     /** Where the after images that are to be taken next have been written; null: nowhere yet. */
-    let written: TableBuffer | null = null;
+    let written: KeyedBuffer | null = null;
     return {
       // Without a key, a row is known by all that it held.
       ...(view.keys.length === 0 ? {} : { beforeColumns: [...new Set([...view.keys, ...followed])] }),
       ignoredColumns: view.ignored,
       into: () => {
         const into = view.pick === null && taking() ? present() : null;
-        written = into instanceof TableBuffer ? into : null;
+        written = into instanceof KeyedBuffer ? into : null;
         return written?.upserts ?? null;
       },
       insert: (rows, values) =>

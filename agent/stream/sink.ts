@@ -15,7 +15,7 @@ import type { TributaryError } from '../../shared/errors.ts';
 import type { QueuedTable, SnapshotProgress } from '../spool/snapshot-progress.ts';
 import type { LastGroup, Position, Spool } from '../spool/spool.ts';
 import { Batcher } from './batcher.ts';
-import type { BatchDraft, KeyRecorder } from './batcher.ts';
+import type { BatchDraft, KeyRecorder } from './change-buffer.ts';
 import { CapturedThrough } from './watermark.ts';
 import type { EndMark } from './watermark.ts';
 import { Cascades } from '../source/cascades.ts';

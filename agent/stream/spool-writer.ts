@@ -6,8 +6,8 @@
 import { encodeFrames } from '../../shared/batch/encoder.ts';
 import type { SnapshotProgress } from '../spool/snapshot-progress.ts';
 import type { Spool } from '../spool/spool.ts';
-import { bodyOf } from './batcher.ts';
-import type { BatchDraft } from './batcher.ts';
+import { bodyOf } from './change-buffer.ts';
+import type { BatchDraft } from './change-buffer.ts';
 import { CompressionEffort } from './compression-level.ts';
 import type { PendingCopies } from './pending-snapshots.ts';
 import type { PreparedRows } from './xa-rows.ts';

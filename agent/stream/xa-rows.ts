@@ -17,8 +17,9 @@ import { encodeBatch } from '../../shared/batch/encoder.ts';
 import type { BatchBody, SourceMark, TableDescription } from '../../shared/batch/batch.ts';
 import { assert } from '../../shared/errors.ts';
 import type { HeldChange, Spool } from '../spool/spool.ts';
-import { Batcher, bodyOf } from './batcher.ts';
-import type { ChangeBuffer } from './batcher.ts';
+import { Batcher } from './batcher.ts';
+import { bodyOf } from './change-buffer.ts';
+import type { ChangeBuffer } from './change-buffer.ts';
 
 export interface PreparedRowsOptions {
   readonly spool: Pick<Spool, 'hold' | 'held' | 'heldParts'>;

@@ -9,7 +9,7 @@ import { LONG_BYTES } from '../../shared/batch/long-value.ts';
 import { longDecoder, textDecoder } from './charsets.ts';
 import type { ColumnLayout } from './column-layout.ts';
 import { TYPE } from './type-codes.ts';
-import type { Cursor, Decoder } from './value-decoders.ts';
+import type { Cursor, Decoder } from './decoder.ts';
 
 /** The high half of the first byte; what is not packed has 0. */
 const ZLIB = 8;

@@ -12,8 +12,8 @@ import { UndecodableText, charsetOfCollation, isBuiltIn } from './charsets.ts';
 import type { Charset, ForeignCharset } from './charsets.ts';
 import { LookAgain } from '../binlog-restart.ts';
 import type { TableName } from '../../shared/table-name.ts';
-import { rowsOfEach } from '../source/table-names.ts';
-import type { CatalogueSource } from '../source/table-names.ts';
+import { rowsOfEach } from '../catalogue-query.ts';
+import type { CatalogueSource } from '../catalogue-query.ts';
 
 /** What the tables are read through; a SourceConnection is one. */
 export type CharsetSource = CatalogueSource;

@@ -10,20 +10,11 @@ import { LONG_BYTES } from '../../shared/batch/long-value.ts';
 import { EMPTY_MEMBER_KEY, UndecodableText, longDecoder, textDecoder } from './charsets.ts';
 import type { ColumnLayout } from './column-layout.ts';
 import { compressedDecoder, compressedPrefix, isCompressed } from './compressed-column.ts';
+import type { Cursor, Decoder, Skipper } from './decoder.ts';
 import { jsonText } from './json-binary.ts';
 import { decimalSize, decimalText, shortestFloat } from './number-text.ts';
 import { epochSeconds, fractionBytes, fractionText, packedDate, packedDatetime, packedTime } from './temporal.ts';
 import { TYPE } from './type-codes.ts';
-
-/** Where the next value begins. One object for all decoders of a table. */
-export interface Cursor {
-  at: number;
-}
-
-export type Decoder = (bytes: Buffer) => Value;
-
-/** Steps over a value without reading it. */
-export type Skipper = (bytes: Buffer) => void;
 
 const MAX_HIGH = 0x200000;
 

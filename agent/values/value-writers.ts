@@ -15,7 +15,7 @@ import { decimalSize } from './number-text.ts';
 import { SECONDS_A_DAY, epochDay, fractionBytes } from './temporal.ts';
 import { TYPE } from './type-codes.ts';
 import { bigEndian, decoderOf, littleEndian } from './value-decoders.ts';
-import type { Cursor } from './value-decoders.ts';
+import type { Cursor } from './decoder.ts';
 
 export type Writer = (bytes: Buffer, into: JsonColumn) => void;
 

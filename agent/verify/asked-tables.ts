@@ -3,7 +3,7 @@ import type { TableDescription } from '../../shared/batch/batch.ts';
 import { columnType } from '../../shared/batch/column-type.ts';
 import type { Ask } from '../../shared/protocol.ts';
 import { bucketsFor } from '../../shared/batch/row-sums.ts';
-import { keyColumns } from '../stream/batcher.ts';
+import { keyColumns } from '../stream/change-buffer.ts';
 import type { Selection } from '../source/table-filter.ts';
 import type { ServerCharsets } from '../values/server-charsets.ts';
 import type { SourceConnection } from '../source/connection.ts';

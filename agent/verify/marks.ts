@@ -2,7 +2,7 @@
 import type { Change, TableDescription } from '../../shared/batch/batch.ts';
 import type { Ask } from '../../shared/protocol.ts';
 import type { TableSums } from '../../shared/batch/row-sums.ts';
-import type { BatchDraft } from '../stream/batcher.ts';
+import type { BatchDraft } from '../stream/change-buffer.ts';
 import type { AskedTable } from './asked-tables.ts';
 
 /** Longer ones are cut. */

@@ -12,7 +12,7 @@
 import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { assert } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
-import type { BatchDraft } from '../stream/batcher.ts';
+import type { BatchDraft } from '../stream/change-buffer.ts';
 import type { StreamPlace } from '../binlog/group-reader.ts';
 import type { CaptureSink } from '../stream/sink.ts';
 import { comparePlaces } from '../source/connection.ts';

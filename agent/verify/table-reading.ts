@@ -3,7 +3,7 @@ import type { Value } from '../../shared/batch/batch.ts';
 import { TributaryError, describeError } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
 import { TableSums, markRow } from '../../shared/batch/row-sums.ts';
-import { keyIdOf } from '../stream/batcher.ts';
+import { keyIdOf } from '../stream/change-buffer.ts';
 import type { ServerCharsets } from '../values/server-charsets.ts';
 import type { SourceConnection } from '../source/connection.ts';
 import type { CapturedTable } from '../source/tables.ts';

@@ -9,8 +9,8 @@ import type { BatchBody, Change, TableDescription, Value } from '../../shared/ba
 import { markRow } from '../../shared/batch/row-sums.ts';
 import type { RowMark, RowShape } from '../../shared/batch/row-sums.ts';
 import { tableKey } from '../../shared/table-name.ts';
-import { keyColumns, keyIdOf } from '../stream/batcher.ts';
-import type { KeyId } from '../stream/batcher.ts';
+import { keyColumns, keyIdOf } from '../stream/change-buffer.ts';
+import type { KeyId } from '../stream/key-index.ts';
 
 /** A table as it is compared: described as in its batches. */
 export interface ComparedTable {

@@ -18,7 +18,7 @@ import { pause } from '../../shared/pause.ts';
 import type { Ask } from '../../shared/protocol.ts';
 import type { TableSums } from '../../shared/batch/row-sums.ts';
 import { tableText } from '../../shared/table-name.ts';
-import type { BatchDraft } from '../stream/batcher.ts';
+import type { BatchDraft } from '../stream/change-buffer.ts';
 import type { SourceConnection } from '../source/connection.ts';
 import { hasQueue } from '../spool/snapshot-progress.ts';
 import { SCAN_STALL_MS } from '../snapshot/row-scan.ts';

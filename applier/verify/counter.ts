@@ -23,14 +23,7 @@ import { keyOf } from '../apply/target-table.ts';
 import { isSchemaFault } from '../apply/target-error.ts';
 import { prepareTargetSession } from '../apply/target-session.ts';
 import { lockBranch } from '../store/branch-row.ts';
-import {
-  countingLock,
-  endAs,
-  forgetTables,
-  interrupt,
-  saveExtraTable,
-  saveSumsHere,
-} from '../store/verifications.ts';
+import { countingLock, endAs, forgetTables, interrupt, saveExtraTable, saveSumsHere } from '../store/verifications.ts';
 import type { Comparison } from '../store/verifications.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { cellReader, readBackQuery } from './read-back.ts';

@@ -7,7 +7,7 @@ import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import * as z from 'zod';
 import type { DatabaseServer } from '../rig/database-server.ts';
-import type { DemoBranch, DemoHeadOffice } from './demo.ts';
+import type { DemoBranch, DemoHeadOffice } from './cast.ts';
 
 const EVERY_MS = 1_000;
 

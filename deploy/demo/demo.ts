@@ -14,6 +14,7 @@ import { compareBranch, describeComparison } from '../rig/oracle/compare.ts';
 import { BrokerServer } from '../rig/broker-server.ts';
 import { FaultProxy } from '../rig/fault-proxy.ts';
 import { DatabaseServer } from '../rig/database-server.ts';
+import type { DemoBranch, DemoHeadOffice } from './cast.ts';
 import { DemoTable } from './demo-table.ts';
 import { freePort } from '../rig/free-port.ts';
 import { temporaryDirectory } from '../rig/keeper.ts';
@@ -24,20 +25,6 @@ const OLD_SALES = 10_000;
 const SALES_PER_SECOND = 25;
 const VHOST = 'tributary';
 const EQUAL_WITHIN_MS = 60_000;
-
-export interface DemoBranch {
-  readonly id: string;
-  readonly region: string;
-  readonly database: DatabaseServer;
-  readonly link: FaultProxy;
-  readonly agent: Product;
-  readonly sales: Sales;
-}
-
-export interface DemoHeadOffice {
-  readonly database: DatabaseServer;
-  readonly applier: Product;
-}
 
 const started = Date.now();
 

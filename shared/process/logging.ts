@@ -10,7 +10,6 @@ import type { LogLevel } from '../config/fields.ts';
 import { TributaryError } from '../errors.ts';
 import { terminalText } from './terminal-text.ts';
 
-
 /** What the parts of Tributary use of a logger: an object of facts first, then a sentence. Errors go in `err`. */
 export interface Logger {
   trace(facts: object, message: string): void;

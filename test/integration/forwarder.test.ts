@@ -8,7 +8,14 @@ import { brokerLink } from '../../agent/forward/broker-link.ts';
 import type { ForwarderOptions } from '../../agent/forward/forwarder.ts';
 import type { Spool } from '../../agent/spool/spool.ts';
 import { branchNames } from '../../shared/broker/amqp.ts';
-import { bind, branchUrl, BRANCH_PASSWORD, BrokerHeadOffice, manage, provision } from '../support/hand-made/broker-branch.ts';
+import {
+  bind,
+  branchUrl,
+  BRANCH_PASSWORD,
+  BrokerHeadOffice,
+  manage,
+  provision,
+} from '../support/hand-made/broker-branch.ts';
 import type { BrokerAddress } from '../support/hand-made/broker-branch.ts';
 import { makeForwarder, until } from '../support/hand-made/forwarder-tools.ts';
 import type { Harness } from '../support/hand-made/forwarder-tools.ts';

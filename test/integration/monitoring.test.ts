@@ -14,7 +14,14 @@ import { run } from '../../deploy/rig/run.ts';
 import { sharedServers } from '../../deploy/rig/shared-servers.ts';
 import type { DatabaseAddress } from '../../deploy/rig/shared-servers.ts';
 import { metricsTable } from '../../shared/process/metrics.ts';
-import { alertRules, dashboards, DEPLOY, filledIn, RULES_FILE, withoutComparisons } from '../support/world/monitoring.ts';
+import {
+  alertRules,
+  dashboards,
+  DEPLOY,
+  filledIn,
+  RULES_FILE,
+  withoutComparisons,
+} from '../support/world/monitoring.ts';
 import { until } from '../support/until.ts';
 import { createWorld } from '../support/world/world.ts';
 import type { Branch, World } from '../support/world/world.ts';

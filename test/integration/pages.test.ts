@@ -25,7 +25,14 @@ import { silentLogger } from '../../shared/process/logging.ts';
 import { closeQuietly, connectMysql } from '../../shared/database/mysql.ts';
 import { Secret } from '../../shared/config/secret.ts';
 import { quoteString } from '../../shared/database/sql.ts';
-import { branchDetail, busyAgent, HOSTILE, largeFleet, mixedFleet, stoppedAgent } from '../support/world/page-fixtures.ts';
+import {
+  branchDetail,
+  busyAgent,
+  HOSTILE,
+  largeFleet,
+  mixedFleet,
+  stoppedAgent,
+} from '../support/world/page-fixtures.ts';
 import { PATIENCE_MS, until } from '../support/until.ts';
 
 const TOKEN = 'k'.repeat(32);

@@ -13,7 +13,7 @@ import {
   queueTables,
   queueWhole,
 } from '../../../../agent/spool/snapshot-progress.ts';
-import type { KeyRecorder } from '../../../../agent/stream/batcher.ts';
+import type { KeyRecorder } from '../../../../agent/stream/change-buffer.ts';
 import type { CaptureSink } from '../../../../agent/stream/sink.ts';
 import type { Spool } from '../../../../agent/spool/spool.ts';
 import { Snapshotter } from '../../../../agent/snapshot/snapshotter.ts';

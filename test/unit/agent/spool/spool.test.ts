@@ -82,7 +82,10 @@ await t.test('a position without rows is saved, and an ended snapshot makes its 
 
 await t.test('a second opener is refused, in this process and in another, until the first is gone', async test => {
   const where = directory(test);
-  const child = spawn(process.execPath, [path.join(import.meta.dirname, '../../../support/hand-made/spool-victim.ts'), where]);
+  const child = spawn(process.execPath, [
+    path.join(import.meta.dirname, '../../../support/hand-made/spool-victim.ts'),
+    where,
+  ]);
   await once(child.stdout, 'data');
   test.throws(() => openSpool(where), { code: 'ALREADY_RUNNING' });
   const exited = once(child, 'exit');
@@ -367,7 +370,10 @@ await t.test('kill -9 never parts a batch from its position, nor loses what was 
   const where = directory(test);
   let durable = 0;
   for (let round = 1; round <= 8; round += 1) {
-    const child = spawn(process.execPath, [path.join(import.meta.dirname, '../../../support/hand-made/spool-victim.ts'), where]);
+    const child = spawn(process.execPath, [
+      path.join(import.meta.dirname, '../../../support/hand-made/spool-victim.ts'),
+      where,
+    ]);
     child.stdout.setEncoding('utf8');
     child.stdout.on('data', (chunk: string) => {
       for (const line of chunk.split('\n').slice(0, -1)) durable = Number(line);

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { Batcher, keyIdOf } from '../../../../agent/stream/batcher.ts';
-import type { BatchDraft } from '../../../../agent/stream/batcher.ts';
+import { Batcher } from '../../../../agent/stream/batcher.ts';
+import { keyIdOf } from '../../../../agent/stream/change-buffer.ts';
+import type { BatchDraft } from '../../../../agent/stream/change-buffer.ts';
 import type { Change, TableDescription, Value } from '../../../../shared/batch/batch.ts';
 
 const TABLE: TableDescription = {

@@ -1,5 +1,10 @@
 import t from 'tap';
-import { FRAGMENT_BYTES, fragmentMessage, MAX_FRAGMENTS, readFragment } from '../../../../shared/broker/amqp-messages.ts';
+import {
+  FRAGMENT_BYTES,
+  fragmentMessage,
+  MAX_FRAGMENTS,
+  readFragment,
+} from '../../../../shared/broker/amqp-messages.ts';
 import type { OutgoingMessage, ReceivedMessage } from '../../../../shared/broker/amqp-messages.ts';
 import { firstDigest, nextDigest } from '../../../../shared/batch/batch.ts';
 import type { BatchHeader } from '../../../../shared/batch/batch.ts';

@@ -1,9 +1,9 @@
 /** An old program meets what a newer one wrote: it works, or refuses clearly, and nothing is lost. */
 import { zstdCompressSync } from 'node:zlib';
 import t from 'tap';
-import { readAnswer, readHello } from '../../../../shared/broker/amqp.ts';
-import { decodeBatch } from '../../../../shared/batch/decoder.ts';
-import { encodeBatch } from '../../../../shared/batch/encoder.ts';
+import { readAnswer, readHello } from '../../shared/broker/amqp.ts';
+import { decodeBatch } from '../../shared/batch/decoder.ts';
+import { encodeBatch } from '../../shared/batch/encoder.ts';
 
 const mark = { seq: 0, digest: 'a'.repeat(64) };
 

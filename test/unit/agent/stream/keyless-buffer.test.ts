@@ -1,6 +1,6 @@
 import t from 'tap';
 import fc from 'fast-check';
-import { CopyBuffer, rowIdOf } from '../../../../agent/stream/keyless-buffer.ts';
+import { KeylessBuffer, rowIdOf } from '../../../../agent/stream/keyless-buffer.ts';
 import type { TableDescription, Value } from '../../../../shared/batch/batch.ts';
 import { LongText } from '../../../../shared/batch/long-value.ts';
 
@@ -29,7 +29,7 @@ type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
 
 const columnsOf = (rows: readonly Row[]): Value[][] => TABLE.columns.map((_, c) => rows.map(each => each[c] ?? null));
 
-function give(buffer: CopyBuffer, change: Step): void {
+function give(buffer: KeylessBuffer, change: Step): void {
   const columns = columnsOf(change.rows);
   if (change.do === 'insert') buffer.insert(change.rows.length, columns);
   else if (change.do === 'delete') buffer.delete(change.rows.length, columns);
@@ -52,7 +52,7 @@ class Copies {
   }
 
   /** As the head office does it: first what falls, then what rises. */
-  apply(buffer: CopyBuffer): void {
+  apply(buffer: KeylessBuffer): void {
     for (const change of buffer.changes(0)) {
       if (change.op !== 'add' && change.op !== 'remove') throw new Error(`a table without a key has no ${change.op}`);
       for (let r = 0; r < change.rows; r += 1) {
@@ -83,21 +83,21 @@ void t.test('a batch does to the copies of each row what the statements did, one
           for (const each of [atOnce, inTwo, handedOn, expected]) each.add(one, copies);
         for (const each of steps) expected.do(each);
 
-        const buffer = new CopyBuffer(TABLE);
+        const buffer = new KeylessBuffer(TABLE);
         for (const each of steps) give(buffer, each);
         atOnce.apply(buffer);
         t.same(atOnce.present, expected.present);
 
         // What an XA transaction has held is taken on by the batch that is open at its commit.
-        const taken = new CopyBuffer(TABLE);
+        const taken = new KeylessBuffer(TABLE);
         for (const each of steps.slice(0, half)) give(taken, each);
-        const held = new CopyBuffer(TABLE);
+        const held = new KeylessBuffer(TABLE);
         for (const each of steps.slice(half)) give(held, each);
         for (const change of held.changes(0)) taken.take(change);
         handedOn.apply(taken);
         t.same(handedOn.present, expected.present);
 
-        const first = new CopyBuffer(TABLE);
+        const first = new KeylessBuffer(TABLE);
         for (const each of steps.slice(0, half)) give(first, each);
         inTwo.apply(first);
         first.clear();
@@ -113,7 +113,7 @@ void t.test('a batch does to the copies of each row what the statements did, one
 });
 
 void t.test('each row stands once in a change, with its number, and weighs as much as all its copies', t => {
-  const buffer = new CopyBuffer(TABLE);
+  const buffer = new KeylessBuffer(TABLE);
   buffer.insert(
     3,
     columnsOf([
@@ -158,7 +158,7 @@ void t.test('each row stands once in a change, with its number, and weighs as mu
 });
 
 void t.test('an update that changes nothing of a row is nothing', t => {
-  const buffer = new CopyBuffer(TABLE);
+  const buffer = new KeylessBuffer(TABLE);
   buffer.recorder = () => t.fail('nothing has changed');
   buffer.update(1, columnsOf([['a', 1]]), columnsOf([['a', 1]]));
   t.same([buffer.rows, buffer.changes(0)], [0, []]);
@@ -166,7 +166,7 @@ void t.test('an update that changes nothing of a row is nothing', t => {
 });
 
 void t.test('who records is told of every copy that comes or goes, a cleared batch or not', t => {
-  const buffer = new CopyBuffer(TABLE);
+  const buffer = new KeylessBuffer(TABLE);
   const told = new Map<unknown, number>();
   buffer.recorder = (id, copies) => told.set(id, (told.get(id) ?? 0) + copies);
   buffer.insert(

@@ -3,10 +3,17 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import t from 'tap';
 import { parse } from 'yaml';
-import { metricsTable } from '../../../../shared/process/metrics.ts';
-import { alertRules, dashboards, DEPLOY, filledIn, metricNames, withoutComparisons } from '../../../support/world/monitoring.ts';
+import { metricsTable } from '../../../shared/process/metrics.ts';
+import {
+  alertRules,
+  dashboards,
+  DEPLOY,
+  filledIn,
+  metricNames,
+  withoutComparisons,
+} from '../../support/world/monitoring.ts';
 
-const ROOT = resolve(import.meta.dirname, '../../../..');
+const ROOT = resolve(import.meta.dirname, '../../..');
 
 /** Every name that the programs export, histograms with the suffixes of their series. */
 const KNOWN = new Set(

@@ -3,12 +3,12 @@ import { dirname, join } from 'node:path';
 import { inspect } from 'node:util';
 import t from 'tap';
 import type { Test } from 'tap';
-import { agentSchema, exampleAgentConfig, loadAgentConfig } from '../../../agent/config.ts';
-import type { AgentConfig } from '../../../agent/config.ts';
-import { exampleApplierConfig, loadApplierConfig } from '../../../applier/config.ts';
-import { ConfigError, parseConfig } from '../../../shared/config/load.ts';
-import { TributaryError } from '../../../shared/errors.ts';
-import { Secret } from '../../../shared/config/secret.ts';
+import { agentSchema, exampleAgentConfig, loadAgentConfig } from '../../../../agent/config.ts';
+import type { AgentConfig } from '../../../../agent/config.ts';
+import { exampleApplierConfig, loadApplierConfig } from '../../../../applier/config.ts';
+import { ConfigError, parseConfig } from '../../../../shared/config/load.ts';
+import { TributaryError } from '../../../../shared/errors.ts';
+import { Secret } from '../../../../shared/config/secret.ts';
 
 const MINIMAL = `
 branch: paris

@@ -297,7 +297,7 @@ await t.test('a superseded agent stops for good, over a restart too', async test
   );
 });
 
-// How the pauses grow: test/unit/agent/forward/link.test.ts.
+// How the pauses grow: test/unit/agent/forward/rate-limit.test.ts.
 await t.test('failed attempts are repeated', async test => {
   const w = world(test, {
     onConnect: attempt => {

@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs';
 import t from 'tap';
-import { openSpool, temporaryDirectory } from '../support/hand-made/spool-tools.ts';
+import { openSpool, temporaryDirectory } from '../../../support/hand-made/spool-tools.ts';
 
 const RUN = { server: 'server-1', startedAt: 1_795_000_000, connection: 100 };
 

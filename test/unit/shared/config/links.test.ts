@@ -1,13 +1,13 @@
 import t from 'tap';
-import { brokerAccess } from '../../../shared/config/link-settings.ts';
-import { agentSchema } from '../../../agent/config.ts';
-import { parseConfig } from '../../../shared/config/load.ts';
-import { createLogger, errorFacts } from '../../../shared/process/logging.ts';
-import { TributaryError } from '../../../shared/errors.ts';
-import { mysqlError } from '../../../shared/database/mysql.ts';
-import { Secret } from '../../../shared/config/secret.ts';
-import { mysqlSslOptions, nodeTlsOptions, usesTls } from '../../../shared/config/tls.ts';
-import type { TlsSettings } from '../../../shared/config/tls.ts';
+import { brokerAccess } from '../../../../shared/config/link-settings.ts';
+import { agentSchema } from '../../../../agent/config.ts';
+import { parseConfig } from '../../../../shared/config/load.ts';
+import { createLogger, errorFacts } from '../../../../shared/process/logging.ts';
+import { TributaryError } from '../../../../shared/errors.ts';
+import { mysqlError } from '../../../../shared/database/mysql.ts';
+import { Secret } from '../../../../shared/config/secret.ts';
+import { mysqlSslOptions, nodeTlsOptions, usesTls } from '../../../../shared/config/tls.ts';
+import type { TlsSettings } from '../../../../shared/config/tls.ts';
 
 const AUTO: TlsSettings = { mode: 'auto', ca: null, cert: null, key: null, verifyName: true };
 

@@ -1,0 +1,86 @@
+/** What the open batch is made of: drafts, one table's changes, and the identity of rows. */
+import { BATCH_VERSION } from '../../shared/batch/batch.ts';
+import type {
+  Change,
+  ColumnDescription,
+  PartMark,
+  SourceMark,
+  TableDescription,
+  Value,
+} from '../../shared/batch/batch.ts';
+import type { DraftBody, WrittenChange } from '../../shared/batch/encoder.ts';
+import { wholeValue } from '../../shared/batch/long-value.ts';
+import { assert } from '../../shared/errors.ts';
+import type { KeyId } from './key-index.ts';
+
+/** A batch's content before it has a place in the stream. */
+export interface BatchDraft {
+  readonly tables: readonly TableDescription[];
+  /** Written ones are valid only while the draft is being emitted. */
+  readonly changes: readonly (Change | WrittenChange)[];
+  readonly transactions: number;
+  readonly part: PartMark | null;
+  /** Changes (rows) in it. */
+  readonly rows: number;
+  /** Size of its rows' JSON in bytes, those that were replaced included; what `targetBytes` bounds. */
+  readonly bytes: number;
+}
+
+/** The draft as the body of a batch that reaches this place in the source. */
+export function bodyOf(draft: BatchDraft, source: SourceMark): DraftBody {
+  const { transactions, part, tables, changes } = draft;
+  return { v: BATCH_VERSION, source, transactions, part, tables, changes };
+}
+
+/** Identity of row `r`, from its key columns in key order. */
+export function keyIdOf(keys: readonly (readonly Value[])[], r: number): KeyId {
+  if (keys.length === 1) {
+    const value = keys[0]![r];
+    // A primary key holds no NULL.
+    assert(value !== undefined && value !== null, 'a key column is shorter than its rows');
+    return wholeValue(value);
+  }
+  // Length-prefixed, so that ('a', 'bc') and ('ab', 'c') differ whatever the values hold.
+  let id = '';
+  for (const column of keys) {
+    const value = wholeValue(column[r]);
+    id += typeof value === 'string' ? `s${value.length}:${value}` : `n${String(value)};`;
+  }
+  return id;
+}
+
+/** Indexes of the key columns, in key order. */
+export function keyColumns(columns: readonly ColumnDescription[]): number[] {
+  return columns
+    .map((column, index) => ({ index, key: column.key ?? 0 }))
+    .filter(({ key }) => key > 0)
+    .sort((a, b) => a.key - b.key)
+    .map(({ index }) => index);
+}
+
+/**
+ * What a snapshot needs to know: the keys of a table that the stream has emitted since a moment. Of a table without a key
+ * `key` is the row's identity, and `copies` says how many more of the row there are; else it is 0.
+ */
+export type KeyRecorder = (key: KeyId, copies: number) => void;
+
+/** One table's changes in the open batch. Rows come as all columns: `values[c][r]`. */
+export interface ChangeBuffer {
+  readonly description: TableDescription;
+  recorder: KeyRecorder | null;
+  /** Another definition of the table has taken its place. */
+  retired: boolean;
+  /** Of JSON, replaced entries included. */
+  readonly bytes: number;
+  /** Changes that the batch would carry. */
+  readonly rows: number;
+  insert(rows: number, values: readonly (readonly Value[])[]): void;
+  update(rows: number, before: readonly (readonly Value[])[], after: readonly (readonly Value[])[]): void;
+  delete(rows: number, before: readonly (readonly Value[])[]): void;
+  /** A change that another buffer of the table has given. */
+  take(change: Change): void;
+  /** The batch's changes of this table, in the order of their doing. To be called once, `clear` must follow. */
+  changes(table: number): (Change | WrittenChange)[];
+  /** Empty again, for the next batch; the recorder stays. */
+  clear(): void;
+}

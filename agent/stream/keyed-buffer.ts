@@ -1,0 +1,130 @@
+/** The open batch's changes of a table with a key: one entry a key, the latest change of it. */
+import type { Change, TableDescription, Value } from '../../shared/batch/batch.ts';
+import type { WrittenChange } from '../../shared/batch/encoder.ts';
+import { assert } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
+import { JsonColumns } from '../values/json-columns.ts';
+import { keyColumns, keyIdOf } from './change-buffer.ts';
+import type { ChangeBuffer, KeyRecorder } from './change-buffer.ts';
+import { KeyPlaces } from './key-index.ts';
+import type { KeyId } from './key-index.ts';
+
+export class KeyedBuffer implements ChangeBuffer {
+  readonly description: TableDescription;
+  readonly keyIndexes: readonly number[];
+  recorder: KeyRecorder | null = null;
+  retired = false;
+  /** Rows that exist, in table order; who writes to it himself calls `upsertWritten` or `updateWritten` afterwards. */
+  readonly upserts: JsonColumns;
+  /** Keys, in key order, of rows that do not exist. */
+  readonly #deletes: JsonColumns;
+  /** Place of a key's entry: upsert row i as i, delete entry i as −1 − i. */
+  readonly #places = new KeyPlaces();
+  #placed = 0;
+  /** Entries that a later change has replaced. */
+  readonly #deadUpserts = new Set<number>();
+  readonly #deadDeletes = new Set<number>();
+
+  constructor(description: TableDescription) {
+    this.description = description;
+    this.keyIndexes = keyColumns(description.columns);
+    assert(this.keyIndexes.length > 0, `table ${tableText(description)} has no key`);
+    this.upserts = new JsonColumns(description.columns.length);
+    this.#deletes = new JsonColumns(this.keyIndexes.length);
+  }
+
+  get rows(): number {
+    return this.#places.size;
+  }
+
+  get bytes(): number {
+    return this.upserts.bytes + this.#deletes.bytes;
+  }
+
+  insert(rows: number, values: readonly (readonly Value[])[]): void {
+    this.upsert(rows, values);
+  }
+
+  delete(rows: number, before: readonly (readonly Value[])[]): void {
+    this.deleteKeys(rows, this.#keysOf(before));
+  }
+
+  take(change: Change): void {
+    if (change.op === 'upsert') this.upsert(change.rows, change.values);
+    if (change.op === 'delete') this.deleteKeys(change.rows, change.keys);
+  }
+
+  /** The row exists with these values from now on. @param values values[c][r] */
+  upsert(rows: number, values: readonly (readonly Value[])[]): void {
+    this.upserts.append(rows, values);
+    this.upsertWritten(rows, values);
+  }
+
+  /** The same for rows that were written to `upserts`. @param values of the key's columns at least */
+  upsertWritten(rows: number, values: readonly (readonly Value[])[]): void {
+    const keys = this.#keysOf(values);
+    for (let r = 0; r < rows; r++) this.#place(keyIdOf(keys, r), this.#placed++);
+    assert(this.#placed === this.upserts.rows, 'rows without a key, or keys without a row');
+  }
+
+  /** The row does not exist from now on. @param keys keys[k][r] in key order */
+  deleteKeys(rows: number, keys: readonly (readonly Value[])[]): void {
+    const first = this.#deletes.rows;
+    this.#deletes.append(rows, keys);
+    for (let r = 0; r < rows; r++) this.#place(keyIdOf(keys, r), -1 - (first + r));
+  }
+
+  /** An update: rows whose key bytes changed are a delete and an upsert. */
+  update(rows: number, before: readonly (readonly Value[])[], after: readonly (readonly Value[])[]): void {
+    this.upserts.append(rows, after);
+    this.updateWritten(rows, before, after);
+  }
+
+  /** The same for rows whose after images were written to `upserts`. @param after of the key's columns at least */
+  updateWritten(rows: number, before: readonly (readonly Value[])[], after: readonly (readonly Value[])[]): void {
+    const oldKeys = this.#keysOf(before);
+    const newKeys = this.#keysOf(after);
+    // Row by row, in order: a chain of key changes (1→2 after 2→3) depends on it.
+    for (let r = 0; r < rows; r++) {
+      if (!oldKeys.every((column, k) => column[r] === newKeys[k]![r])) {
+        this.deleteKeys(
+          1,
+          oldKeys.map(column => [column[r]!]),
+        );
+      }
+      this.#place(keyIdOf(newKeys, r), this.#placed++);
+    }
+    assert(this.#placed === this.upserts.rows, 'rows without a key, or keys without a row');
+  }
+
+  #keysOf(values: readonly (readonly Value[])[]): readonly (readonly Value[])[] {
+    return this.keyIndexes.map(index => values[index]!);
+  }
+
+  #place(key: KeyId, place: number): void {
+    const earlier = this.#places.set(key, place);
+    if (earlier !== undefined) {
+      if (earlier >= 0) this.#deadUpserts.add(earlier);
+      else this.#deadDeletes.add(-1 - earlier);
+    }
+    this.recorder?.(key, 0);
+  }
+
+  changes(table: number): WrittenChange[] {
+    const changes: WrittenChange[] = [];
+    const deletes = this.#deletes.without(this.#deadDeletes);
+    if (deletes.rows > 0) changes.push({ op: 'delete', table, ...deletes });
+    const upserts = this.upserts.without(this.#deadUpserts);
+    if (upserts.rows > 0) changes.push({ op: 'upsert', table, ...upserts });
+    return changes;
+  }
+
+  clear(): void {
+    this.upserts.clear();
+    this.#deletes.clear();
+    this.#places.clear();
+    this.#placed = 0;
+    this.#deadUpserts.clear();
+    this.#deadDeletes.clear();
+  }
+}
