@@ -42,7 +42,7 @@ import type {
   WaitingStatus,
 } from './web/status.ts';
 
-/** Longer than any deadline of a look at the branches (target-pool.ts): who stands still for so long is hung. */
+/** Longer than any deadline of a look at the branches (applier/apply/connection-pool.ts): who stands still for so long is hung. */
 const STALLED_AFTER_MS = 20 * 60_000;
 /** A fault that lasts so long is no passing one any more: somebody should look. */
 const WAITING_TOLD_MS = 3 * 60_000;

@@ -17,7 +17,7 @@ export function release({ buffer, byteLength }: Uint8Array): void {
  * stand beside them. Takes about ten milliseconds, as the programs' heaps are small.
  */
 export function releaseGarbage(): void {
-  // Absent where a program runs without the settings of node-settings.ts, as in unit tests.
+  // Absent where a program runs without the settings of shared/process/node-settings.ts, as in unit tests.
   globalThis.gc?.();
 }
 

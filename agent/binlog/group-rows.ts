@@ -1,7 +1,7 @@
 /**
  * Rows events of the open group: decoded with the table map before them, and handed to whoever takes the table's rows.
  *
- * Rows that the group undoes further on are passed by (undone-rows.ts): savepoints are kept by how many rows events there
+ * Rows that the group undoes further on are passed by (rolled-back-rows.ts): savepoints are kept by how many rows events there
  * were before them.
  *
  * Invariant: row events count only with a TableMap of the same statement before them.

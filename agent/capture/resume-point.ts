@@ -16,7 +16,7 @@ const LACKING = 'the server has not executed transactions that were captured: it
 
 /**
  * Where capture resumes, as far as the server can be asked before streaming. The last group taken is then read again and
- * compared (taken-position.ts).
+ * compared (agent/stream/position.ts).
  * @param unbroken this process has begun the epoch and was not parted from the server since
  * @throws TributaryError SOURCE_UNREACHABLE while a replica has yet to execute what was captured and what it has received
  */

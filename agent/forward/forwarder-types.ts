@@ -31,7 +31,7 @@ export interface ForwarderOptions {
   /** Ceiling of what is on its way; default 4 MiB and 256 batches. */
   readonly windowBytes?: number;
   readonly windowMessages?: number;
-  /** Default: BACK_OFFS of link.ts. */
+  /** Default: BACK_OFFS of rate-limit.ts. */
   readonly backOffs?: BackOffs;
 }
 

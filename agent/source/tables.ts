@@ -1,6 +1,6 @@
 /**
  * The branch's tables as its catalogue describes them now: for `check`, and for a snapshot, which reads rows by
- * SELECT. Types come out in the same words as the binlog's table maps (table-map.ts), so that a row is the same
+ * SELECT. Types come out in the same words as the binlog's table maps (agent/binlog/table-map.ts), so that a row is the same
  * whichever way it came.
  */
 import { LONG_BYTES, LongBytes, LongText } from '../../shared/batch/long-value.ts';

@@ -94,7 +94,7 @@ export function hasLongValues(table: TargetTable, rows: RowSet): boolean {
   return rowsWithLongValues(table, rows).length > 0;
 }
 
-/** Rows that LOAD DATA can write, and those with JSON documents that need an expression each (typed-json.ts). */
+/** Rows that LOAD DATA can write, and those with JSON documents that need an expression each (shared/batch/typed-json.ts). */
 export function partTyped(table: TargetTable, rows: RowSet): { readonly plain: RowSet; readonly typed: RowSet } {
   const found = new Set<number>();
   table.columns.forEach(({ type }, index) => {

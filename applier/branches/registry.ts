@@ -3,7 +3,7 @@
  *
  * Invariants: every operation may be repeated after it failed half-way; a removed branch keeps its row (unless its data
  * is deleted too), so that batch numbers never restart below rows that are still there. Running appliers notice all
- * of it by themselves (see fleet.ts).
+ * of it by themselves (see applier/consume/fleet.ts).
  */
 import { randomUUID } from 'node:crypto';
 import { access } from 'node:fs/promises';

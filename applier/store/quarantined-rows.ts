@@ -1,6 +1,6 @@
 /**
  * `tributary_quarantine`: what of a branch the head office's tables refuse, one entry a row, or one for all of a table
- * that does not fit. A person has decided to go on without (quarantine-store.ts); that decision holds for the row, so a
+ * that does not fit. A person has decided to go on without (quarantined-batches.ts); that decision holds for the row, so a
  * later version of it that is refused again takes its entry's place, and one that is written clears it.
  *
  * Invariant: `tributary_branch.quarantined` is the number of entries; without entries nothing here costs anything.

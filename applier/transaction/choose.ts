@@ -52,7 +52,7 @@ export class UnitChooser {
   /**
    * @param work batches that follow each other, the first being the next of the stream
    * @param alone take no more than the first
-   * @throws what a fault of the first batch calls for, see fault.ts
+   * @throws what a fault of the first batch calls for, see fault-policy.ts
    */
   async choose(row: BranchRow, work: readonly Arrival[], alone: boolean): Promise<Choice> {
     const [first] = work;

@@ -1,6 +1,6 @@
 /**
  * What to do about an error in a pipeline: try again at once, try again later, or halt the branch. What a server's error
- * is, target-error.ts judges, once; here its code decides. Pure.
+ * is, applier/apply/target-error.ts judges, once; here its code decides. Pure.
  *
  * `retry`: the work lost a race for a lock and was rolled back. `wait`: the head office as a whole is in trouble, which
  * no batch is to blame for. `halt`: this batch cannot be applied; trying again unchanged cannot help.

@@ -111,7 +111,7 @@ function comparisonOf(
 
 /**
  * Why a table's sums say nothing of its rows here; null: they do. A column of JSON stands in a text column where another
- * branch has a text in it (widening.ts): there a document is as it is printed, without the types of its values.
+ * branch has a text in it (applier/apply/widening.ts): there a document is as it is printed, without the types of its values.
  * @param typed columns of which a document holds types that its text does not tell
  */
 async function untoldTypes(connection: Connection, table: string, typed: readonly string[]): Promise<string | null> {

@@ -2,9 +2,9 @@
  * Writes one unit of work of one branch: rows, bookkeeping and watermark in one transaction.
  *
  * Invariants: every transaction runs under the fence (fence.ts). Tables are prepared before it, since DDL commits by
- * itself. What is left out of a unit (left-out.ts) is in quarantine, and asked for again, in the unit's own
- * transaction. Of batches that carry no rows, the markers of snapshots are written by snapshot-marks.ts, the marks of
- * verifications by verify-marks.ts, and what is not to be applied at all by passed-over.ts.
+ * itself. What is left out of a unit (quarantine.ts) is in quarantine, and asked for again, in the unit's own
+ * transaction. Of batches that carry no rows, the markers of snapshots are written by snapshot-markers.ts, the marks of
+ * verifications by verify-markers.ts, and what is not to be applied at all by skip-batch.ts.
  */
 import type { Connection } from 'mysql2/promise';
 import type { BatchBody } from '../../shared/batch/batch.ts';

@@ -1,5 +1,5 @@
 /**
- * From bytes to `BatchBody`: zstd over JSON, see batch-encoder.ts. What comes from a branch is hostile until it has passed here.
+ * From bytes to `BatchBody`: zstd over JSON, see encoder.ts. What comes from a branch is hostile until it has passed here.
  *
  * Invariants: `decodeBatch` returns only bodies whose whole shape is as shared/batch/batch.ts says: known keys only, names that
  * MySQL takes, types of the grammar, every column as long as its `rows`, every value of its column's wire kind, no NULL

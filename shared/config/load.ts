@@ -2,8 +2,8 @@
  * Loads a configuration file: YAML in, a frozen typed value out, or every fault at once.
  *
  * A program describes its configuration with zod (agent/config.ts, applier/config.ts) out of the fields in
- * config-fields.ts; the description says types, limits, defaults and texts, and from it come the checks, the
- * "did you mean" of unknown keys and the commented example (config-example.ts).
+ * fields.ts; the description says types, limits, defaults and texts, and from it come the checks, the
+ * "did you mean" of unknown keys and the commented example (example.ts).
  *
  * Invariants: what is returned is deeply frozen; paths in it are absolute; amounts carry their unit in their name.
  */

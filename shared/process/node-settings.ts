@@ -7,7 +7,7 @@
  * - young generation of 3 × 4 MiB instead of 3 × 16: at a backlog it fills whatever there is with batches that are gone;
  * - at the agent, the old generation collected at 48 MiB, and then when it is half as large again as what was alive the
  *   last time, instead of at 160 MiB: a snapshot fills it with chunks that are gone, whatever is there;
- * - the garbage collector callable, for the buffers of a very large row (release.ts): it would let the last row's wait;
+ * - the garbage collector callable, for the buffers of a very large row (shared/release.ts): it would let the last row's wait;
  * - two heaps of the C library instead of one for each of V8's and Node's threads;
  * - buffers from 128 KiB on apart from these heaps, so that each goes back to the system when it is freed: the C library
  *   would raise that limit to 32 MiB as soon as large ones are freed, and then keep the holes that they leave;

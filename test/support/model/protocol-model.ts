@@ -2,7 +2,7 @@
  * The protocol as a model: agents, a broker and head-office appliers in memory, with everything going wrong that may.
  *
  * A run is a tape of numbers, each of which picks one action by weight; then the faults stop, one agent stays, and
- * the world must settle. What decides is shared/protocol.ts itself (or that with one rule left out: model-rules.ts).
+ * the world must settle. What decides is shared/protocol.ts itself (or that with one rule left out: rules.ts).
  *
  * Invariants, checked at every step:
  * - what an agent forgets has been committed at the head office;
