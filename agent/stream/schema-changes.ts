@@ -138,7 +138,8 @@ export class SchemaChanges {
     const { tables, renames, bringsForeignKeys, versioning, like } = statement;
     const { cascades, facts } = catalogue;
     // A table made like one that keeps its history keeps it, too; the model need not be captured.
-    if (facts.flavor === 'mariadb' && touched.length > 0 && like !== null && !facts.wasAsked(like)) {
+    const isModel = touched.length > 0 && like !== null && !this.#versioned.has(tableKey(like));
+    if (facts.flavor === 'mariadb' && isModel && !facts.wasAsked(like)) {
       throw new LookAgain('a table is made like one that is not captured: the catalogue is asked about that one', [
         like,
       ]);

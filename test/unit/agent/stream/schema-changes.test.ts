@@ -26,7 +26,7 @@ async function rig() {
       return Promise.resolve(tables.map(each => ({ ...each, engine: 'innodb', kind: 'BASE TABLE' })));
     },
   };
-  const facts = await Facts.read(source, captured);
+  const facts = await Facts.read(source, [...captured, { schema: 'shop', name: 'x' }]);
   const cascades = new Cascades([
     {
       name: 'shop.item.fk',
@@ -124,6 +124,13 @@ void t.test('MariaDB: a table that may keep its history is looked at before its 
     const { run } = await rig();
     t.throws(() => run(sql, 2_000), { code: 'STREAM_ENDED' }, sql);
   }
+  const behind = await rig();
+  const model = { schema: 'other', name: 'model' };
+  t.throws(
+    () => behind.run('CREATE TABLE fresh LIKE other.model', 500),
+    { tables: [model] },
+    'also behind the catalogue',
+  );
   const { changes, run } = await rig();
   t.same(run('CREATE TABLE fresh (a INT) WITH SYSTEM VERSIONING', 500), ['fresh'], 'it is none any more');
   t.ok(changes.isVersioned('shop', 'fresh'), 'but its rows here are history as well');
