@@ -7,6 +7,7 @@ import { createSelection } from '../../../../agent/source/table-filter.ts';
 import { classifyStatement } from '../../../../agent/binlog/statements.ts';
 import { Facts } from '../../../../agent/source/catalogue-facts.ts';
 import type { FactSource } from '../../../../agent/source/catalogue-facts.ts';
+import { LookAgain } from '../../../../agent/binlog-restart.ts';
 import { MARIADB } from '../../../support/hand-made/dialects.ts';
 
 const AT = '2026-11-30T10:00:00.000000Z';
@@ -126,11 +127,13 @@ void t.test('MariaDB: a table that may keep its history is looked at before its 
   }
   const behind = await rig();
   const model = { schema: 'other', name: 'model' };
-  t.throws(
-    () => behind.run('CREATE TABLE fresh LIKE other.model', 500),
-    { tables: [model] },
-    'also behind the catalogue',
-  );
+  let asked: unknown = null;
+  try {
+    behind.run('CREATE TABLE fresh LIKE other.model', 500);
+  } catch (error) {
+    asked = error instanceof LookAgain ? error.tables : error;
+  }
+  t.same(asked, [model], 'also behind the catalogue');
   const { changes, run } = await rig();
   t.same(run('CREATE TABLE fresh (a INT) WITH SYSTEM VERSIONING', 500), ['fresh'], 'it is none any more');
   t.ok(changes.isVersioned('shop', 'fresh'), 'but its rows here are history as well');
