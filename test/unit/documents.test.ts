@@ -43,7 +43,7 @@ function proseOf(text: string): string[] {
 
 void t.test('prose wraps at 120 columns', t => {
   for (const document of DOCUMENTS) {
-    const wide = proseOf(readFileSync(join(ROOT, document), 'utf8')).filter(line => [...line].length > 120);
+    const wide = proseOf(readFileSync(join(ROOT, document), 'utf8')).filter(line => Array.from(line).length > 120);
     t.same(wide, [], document);
   }
   t.end();
