@@ -136,10 +136,10 @@ const REFUSED: readonly {
     flavor: 'branchMysql',
     setup: [
       'CREATE TABLE bad (id INT PRIMARY KEY, v JSON)',
-      'CREATE TABLE of (v TINYBLOB)',
-      "INSERT INTO of VALUES ('a')",
+      'CREATE TABLE tiny (v TINYBLOB)',
+      "INSERT INTO tiny VALUES ('a')",
     ],
-    bad: "INSERT INTO bad SELECT 1, JSON_OBJECT('a', v) FROM of",
+    bad: "INSERT INTO bad SELECT 1, JSON_OBJECT('a', v) FROM tiny",
     says: /bad, column v.*JSON value of the column type 249/,
   },
 ];
