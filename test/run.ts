@@ -18,12 +18,15 @@ import { addCounts, countTests, describeFile, NO_TESTS } from './support/tap-out
 const ROOT = resolve(import.meta.dirname, '..');
 const TAP = join(ROOT, 'node_modules/.bin/tap');
 
-/** In this order: what is quick to fail comes first. Unit tests share the machine, integration tests the servers. */
+/**
+ * In this order: what is quick to fail comes first. Unit tests share the machine. Integration tests mostly wait, so they run in
+ * two lanes, one file after the other in each; a lane has servers of its own, which its tests may set as they like.
+ */
 const SUITES = [
-  { folder: 'test/unit', jobs: 2, servers: false, always: true },
-  { folder: 'test/integration', jobs: 1, servers: true, always: true },
-  { folder: 'test/system', jobs: 1, servers: true, always: false },
-  { folder: 'test/chaos', jobs: 1, servers: true, always: false },
+  { folder: 'test/unit', jobs: 2, lanes: 1, servers: false, always: true },
+  { folder: 'test/integration', jobs: 1, lanes: 2, servers: true, always: true },
+  { folder: 'test/system', jobs: 1, lanes: 1, servers: true, always: false },
+  { folder: 'test/chaos', jobs: 1, lanes: 1, servers: true, always: false },
 ] as const;
 
 /** Exit status of a run that a signal has ended, as shells have it. */
@@ -53,7 +56,7 @@ function testFilesUnder(folder: string): string[] {
     .map(name => join(folder, name));
 }
 
-let running: ChildProcess | undefined;
+const running = new Set<ChildProcess>();
 let interrupted: keyof typeof STATUS_OF_SIGNAL | undefined;
 
 /** Runs tap, tells of each file as it ends, and resolves with tap's exit status and with all that it wrote. */
@@ -67,7 +70,7 @@ function runTap(
       env: { ...process.env, ...environment },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
-    running = child;
+    running.add(child);
     let output = '';
     let linesOfFile: string[] = [];
     createInterface({ input: child.stdout }).on('line', line => {
@@ -80,7 +83,7 @@ function runTap(
     });
     child.once('error', fail);
     child.once('close', code => {
-      running = undefined;
+      running.delete(child);
       done({ code: code ?? 1, output });
     });
   });
@@ -88,20 +91,32 @@ function runTap(
 
 async function main(args: readonly string[]): Promise<number> {
   const { files, options } = select(args);
-  let servers: SharedServersHandle | undefined;
+  const servers: SharedServersHandle[] = [];
   let counts = NO_TESTS;
   let status = 0;
   try {
-    for (const { folder, jobs, servers: needed } of SUITES) {
+    for (const { folder, jobs, lanes, servers: needed } of SUITES) {
       const chosen = files.filter(file => file.startsWith(`${folder}/`));
       if (chosen.length === 0 || interrupted !== undefined) continue;
-      if (needed) servers = await startSharedServers(line => console.error(line));
-      const { code, output } = await runTap([`--jobs=${jobs}`, ...options, ...chosen], { ...servers?.environment });
-      if (code !== 0) status = code;
-      counts = addCounts(counts, countTests(output));
+      // Every other file, so that neighbours in the alphabet, which are alike, are shared out.
+      const shares = Array.from({ length: lanes }, (_, lane) => chosen.filter((_file, at) => at % lanes === lane));
+      // One after the other: the first may have to fetch and unpack the servers.
+      if (needed) {
+        const wanted = shares.filter(share => share.length > 0).length;
+        while (servers.length < wanted) servers.push(await startSharedServers(line => console.error(line)));
+      }
+      const runs = shares.map(async (share, lane) => {
+        if (share.length === 0) return;
+        const environment = needed ? { ...servers[lane]?.environment } : {};
+        const { code, output } = await runTap([`--jobs=${jobs}`, ...options, ...share], environment);
+        if (code !== 0) status = code;
+        counts = addCounts(counts, countTests(output));
+      });
+      const failed = (await Promise.allSettled(runs)).find(run => run.status === 'rejected');
+      if (failed !== undefined) throw failed.reason;
     }
   } finally {
-    await servers?.stop();
+    await Promise.all(servers.map(handle => handle.stop()));
   }
   const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : '';
   console.log(`\n${counts.passed} passed, ${counts.failed} failed${skipped}`);
@@ -118,7 +133,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     // The second time the user means it; the servers die with this process.
     if (interrupted !== undefined) process.exit(STATUS_OF_SIGNAL[signal]);
     interrupted = signal;
-    running?.kill('SIGTERM');
+    for (const child of running) child.kill('SIGTERM');
   });
 }
 
