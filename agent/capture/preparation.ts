@@ -15,6 +15,9 @@ import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { throwSettingFaults } from '../source/unlogged-writes.ts';
 
+/** Tables that are not captured and are asked about all the same. */
+const MOST_BESIDES = 1_000;
+
 export interface PreparationOptions extends EpochOptions {
   readonly connect: () => Promise<SourceConnection>;
 }
@@ -57,6 +60,8 @@ export class Preparation {
   /** From now on the catalogue is asked about these tables as well, though they are not captured. */
   askAbout(tables: readonly TableName[]): void {
     for (const table of tables) this.#besides.set(tableKey(table), table);
+    // The oldest go: whoever meets them again asks again.
+    for (const key of [...this.#besides.keys()].slice(0, -MOST_BESIDES)) this.#besides.delete(key);
   }
 
   /**
