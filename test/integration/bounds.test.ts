@@ -20,6 +20,7 @@ import { Load, LOAD_TABLES } from '../support/world/load.ts';
 import { batch } from '../support/hand-made/spool-tools.ts';
 import { Spool } from '../../agent/spool/spool.ts';
 import { until } from '../support/until.ts';
+import { lockWaiters } from '../support/world/lock-waits.ts';
 import { createWorld } from '../support/world/world.ts';
 import { backlog, branchOnBadLink, largeRow, largeTransaction, MIB, openSite } from '../support/world/bounds.ts';
 
@@ -215,14 +216,10 @@ await t.test('SIGTERM ends an applier that waits for a lock in the database', as
   );
   await branch.db.query(`INSERT INTO load_code (code, n) VALUES ('lock', 1)`);
   await endsByItself(t, applier, () =>
-    until('a wait for the lock', async () => {
-      const [waits] = await world.headOfficeDb.query<RowDataPacket[]>(
-        `SELECT 1 FROM information_schema.INNODB_TRX trx
-           JOIN information_schema.PROCESSLIST session ON session.ID = trx.trx_mysql_thread_id
-          WHERE session.DB = '${world.database}' AND trx.trx_state = 'LOCK WAIT'`,
-      );
-      return waits.length > 0;
-    }),
+    until(
+      'a wait for the lock',
+      async () => (await lockWaiters(world.headOfficeDb, world.database, 'tributary_branch')).length > 0,
+    ),
   );
   await world.headOfficeDb.query('ROLLBACK');
   await applier.start();

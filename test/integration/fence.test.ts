@@ -11,6 +11,7 @@ import { branchNames } from '../../shared/broker/amqp-messages.ts';
 import { Load, LOAD_TABLES, testSeed } from '../support/world/load.ts';
 import { nameThatPrefers } from '../support/world/shares.ts';
 import { until as waitUntil } from '../support/until.ts';
+import { lockWaiters } from '../support/world/lock-waits.ts';
 import { createWorld } from '../support/world/world.ts';
 
 const seed = testSeed();
@@ -49,15 +50,8 @@ async function received(): Promise<number> {
   return Number(rows[0]?.['seq']);
 }
 
-/** Statements in the head office's database that wait for a lock and speak of this table. */
-async function lockWaits(table: string): Promise<number> {
-  const [rows] = await world.headOfficeDb.query<RowDataPacket[]>(
-    `SELECT COUNT(*) AS n FROM information_schema.INNODB_TRX trx
-       JOIN information_schema.PROCESSLIST session ON session.ID = trx.trx_mysql_thread_id
-      WHERE session.DB = '${world.database}' AND trx.trx_state = 'LOCK WAIT' AND session.INFO LIKE '%${table}%'`,
-  );
-  return Number(rows[0]?.['n']);
-}
+/** Sessions in the head office's database that wait for a lock and speak of this table. */
+const waiters = (table: string): Promise<number[]> => lockWaiters(world.headOfficeDb, world.database, table);
 
 /** Whether this session has an open transaction. */
 async function isOpen(session: number): Promise<boolean> {
@@ -96,13 +90,14 @@ async function freezeInMidTransaction(): Promise<number> {
     await blocker.query('BEGIN');
     await blocker.query(`SELECT * FROM hot WHERE _branch = '${paris.id}' FOR UPDATE`);
     await paris.db.query('UPDATE hot SET n = n + 1');
-    await until('the transaction to wait', async () => (await lockWaits('hot')) > 0);
-    const [waiting] = await blocker.query<RowDataPacket[]>(
-      "SELECT trx_mysql_thread_id AS id FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'",
-    );
+    let waiting: number | undefined;
+    await until('the transaction to wait', async () => {
+      [waiting] = await waiters('hot');
+      return waiting !== undefined;
+    });
     victim.pause();
     await blocker.query('ROLLBACK');
-    return Number(waiting[0]?.['id']);
+    return Number(waiting);
   } finally {
     blocker.destroy();
   }
@@ -155,7 +150,7 @@ for (const [name, outlived] of [
         const open = await isOpen(frozen);
         passedFence = moved && open;
         if (!open) t.comment('the machine was so slow that the frozen session ended before the other one came');
-        return moved || !open || (await lockWaits('tributary_branch')) > 0;
+        return moved || !open || (await waiters('tributary_branch')).length > 0;
       });
       t.notOk(passedFence, 'it does not pass the fence');
     }
