@@ -13,7 +13,7 @@ import { releaseHeap } from '../shared/release.ts';
 import { StandstillClock } from '../shared/process/systemd.ts';
 import { CaptureTally } from './capture/counters.ts';
 import { Capture } from './capture/capture.ts';
-import { createSelection } from './source/table-filter.ts';
+import { createTableFilter } from './source/table-filter.ts';
 import { SourceConnection } from './source/connection.ts';
 import type { AgentConfig } from './config.ts';
 import { brokerLink } from './forward/broker-link.ts';
@@ -22,7 +22,7 @@ import { AgentGauges } from './gauges.ts';
 import { mysqlSslOptions } from '../shared/config/tls.ts';
 import type { QueuedTable } from './spool/snapshot-progress.ts';
 import { SelfReport, statusError } from './self-report.ts';
-import { processorMs, Settling } from './memory-release.ts';
+import { processorMs, MemoryRelease } from './memory-release.ts';
 import { Spool } from './spool/spool.ts';
 import type { AgentStatus, StatusError, SyncStatus } from './web/status.ts';
 
@@ -40,7 +40,7 @@ export class Agent {
   readonly #forwarder: Forwarder;
   readonly #metrics: AgentMetrics;
   readonly #gauges: AgentGauges;
-  readonly #tally: CaptureTally;
+  readonly #counters: CaptureTally;
   readonly #report: SelfReport;
   readonly #failed = Promise.withResolvers<TributaryError>();
   #sync: SyncStatus | null = null;
@@ -52,7 +52,7 @@ export class Agent {
     this.#logger = logger;
     this.#metrics = agentMetrics(this.registry, version);
     this.#gauges = new AgentGauges(this.#metrics);
-    this.#tally = new CaptureTally(this.#metrics);
+    this.#counters = new CaptureTally(this.#metrics);
     this.#spool = Spool.open({ ...config.spool, branch: config.branch, now: () => Date.now() });
     let head = this.#spool.totalBytes;
     this.#spool.onAppend(() => {
@@ -61,15 +61,15 @@ export class Agent {
       head = totalBytes;
       this.#metrics.spoolAppended.inc();
     });
-    const selection = createSelection(config.tables, config.tables.hashKey?.reveal() ?? null);
+    const tableFilter = createTableFilter(config.tables, config.tables.hashKey?.reveal() ?? null);
     this.#capture = new Capture({
       branch: config.branch,
       spool: this.#spool,
-      selection,
+      tableFilter,
       connection: binlogConnection(config),
       connect: stallMs => SourceConnection.open(config.source, `tributary-agent ${config.branch}`, stallMs),
       logger,
-      counters: this.#tally,
+      counters: this.#counters,
       now: () => Date.now(),
       canSend: () => this.#forwarder.idle,
       online: () => this.#forwarder.status().connected,
@@ -109,12 +109,12 @@ export class Agent {
     });
     this.#report = new SelfReport({
       config,
-      selection,
+      tableFilter,
       version,
       spool: this.#spool,
       capture: this.#capture,
       forwarder: this.#forwarder,
-      tally: this.#tally,
+      tally: this.#counters,
     });
   }
 
@@ -136,7 +136,7 @@ export class Agent {
     const stop = new AbortController();
     const both = AbortSignal.any([signal, stop.signal]);
     this.#forwarder.start();
-    const settling = new Settling({
+    const settling = new MemoryRelease({
       now: () => performance.now(),
       cpuMs: processorMs,
       residentBytes: () => process.memoryUsage.rss(),
@@ -250,8 +250,8 @@ export class Agent {
       this.status(),
       {
         ...this.#forwarder.status().counters,
-        binlogBytes: this.#tally.binlogBytes,
-        binlogConnections: this.#tally.binlogConnections,
+        binlogBytes: this.#counters.binlogBytes,
+        binlogConnections: this.#counters.binlogConnections,
       },
       Date.now(),
     );

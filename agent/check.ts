@@ -6,7 +6,7 @@ import type { Finding } from '../shared/process/findings.ts';
 import { ANY_HOST, loginStatements } from '../shared/database/login.ts';
 import { brokerAccess } from '../shared/config/link-settings.ts';
 import { checkRights, checkSettings, checkTables, checkTargets } from './source/preflight.ts';
-import { createSelection } from './source/table-filter.ts';
+import { createTableFilter } from './source/table-filter.ts';
 import { SourceConnection } from './source/connection.ts';
 import { describeTables } from './source/tables.ts';
 import type { AgentConfig } from './config.ts';
@@ -26,13 +26,13 @@ async function checkSource(config: AgentConfig): Promise<Finding[]> {
   }
   try {
     const identity = await source.identity();
-    const selection = createSelection(config.tables, config.tables.hashKey?.reveal() ?? null);
-    const tables = await describeTables(source, selection);
+    const tableFilter = createTableFilter(config.tables, config.tables.hashKey?.reveal() ?? null);
+    const tables = await describeTables(source, tableFilter);
     return [
       ...(await checkSettings(source, identity)),
-      ...(await checkRights(source, identity, selection)),
+      ...(await checkRights(source, identity, tableFilter)),
       ...checkTables(tables, (await source.unloggedCascades(tables)) ?? []),
-      ...checkTargets(tables, selection),
+      ...checkTargets(tables, tableFilter),
       ok('tables', `${tables.length} captured`),
     ];
   } catch (error) {
@@ -47,7 +47,7 @@ function sourceFault({ source, tables }: AgentConfig, error: unknown): Finding {
   if (!(error instanceof TributaryError) || error.code !== 'SOURCE_ACCESS_DENIED') return faultOf('source', error);
   return fault('source', error.code, error.message, {
     statement: loginStatements(source.user, agentGrants(source.user, tables.include, ANY_HOST).sql),
-    cure: 'or correct source.user and the password file',
+    hint: 'or correct source.user and the password file',
     needsRestart: false,
   });
 }

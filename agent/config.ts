@@ -24,7 +24,7 @@ import type { LogLevel } from '../shared/config/fields.ts';
 import type { Secret } from '../shared/config/secret.ts';
 import { splitNames } from '../shared/table-name.ts';
 import { COLUMN_CHOICES, LEAST_HASH_KEY } from './values/column-rules.ts';
-import type { ColumnChoice } from './values/column-rules.ts';
+import type { ColumnRule } from './values/column-rules.ts';
 import { checkTimeZone, parseWindow } from '../shared/config/link-schedule.ts';
 
 const KIB = 1024;
@@ -41,7 +41,7 @@ export interface AgentConfig {
     /** `schema.table` → name at the head office. */
     readonly map: Readonly<Record<string, string>>;
     /** `schema.table.column` pattern → what is done to the column before it reaches the spool. */
-    readonly columns: Readonly<Record<string, ColumnChoice>>;
+    readonly columns: Readonly<Record<string, ColumnRule>>;
     /** The key by which columns are hashed. */
     readonly hashKey: Secret | null;
   };

@@ -17,7 +17,7 @@ const BUSY_SHARE = 0.1;
 /** Without such a look. */
 const CALM_MS = 10_000;
 
-export interface SettlingOptions {
+export interface MemoryReleaseOptions {
   /** Milliseconds of a clock that only goes forward. */
   readonly now: () => number;
   /** Processor time of the process so far, in milliseconds. */
@@ -28,15 +28,15 @@ export interface SettlingOptions {
   readonly release: () => void;
 }
 
-export class Settling {
-  readonly #o: SettlingOptions;
+export class MemoryRelease {
+  readonly #o: MemoryReleaseOptions;
   #seenAt: number;
   #seenCpu: number;
   #calmSince: number;
   /** Processor time of the work since memory was given back. */
   #workMs = 0;
 
-  constructor(options: SettlingOptions) {
+  constructor(options: MemoryReleaseOptions) {
     this.#o = options;
     this.#seenAt = options.now();
     this.#seenCpu = options.cpuMs();

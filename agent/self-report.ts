@@ -5,7 +5,7 @@ import { RecentHistory, RecentRate, secondsLeft } from '../shared/process/recent
 import type { AgentReport } from '../shared/protocol.ts';
 import { tableText } from '../shared/table-name.ts';
 import type { Capture, CaptureStatus } from './capture/capture.ts';
-import type { Selection } from './source/table-filter.ts';
+import type { TableFilter } from './source/table-filter.ts';
 import type { CaptureTally } from './capture/counters.ts';
 import type { AgentConfig } from './config.ts';
 import type { Forwarder, ForwarderStatus } from './forward/forwarder.ts';
@@ -16,7 +16,7 @@ import type { AgentState, AgentStatus, StatusError, SyncStatus, TableStatus } fr
 
 export interface SelfReportOptions {
   readonly config: AgentConfig;
-  readonly selection: Selection;
+  readonly tableFilter: TableFilter;
   readonly version: string;
   readonly spool: Spool;
   readonly capture: Capture;
@@ -137,7 +137,7 @@ export class SelfReport {
       .map(([, { schema, name }]) => ({
         schema,
         name,
-        target: this.#o.selection.targetName(schema, name),
+        target: this.#o.tableFilter.targetName(schema, name),
         rows: tally.rowsOf({ schema, name }),
       }));
   }

@@ -15,7 +15,7 @@ import { Provisioning } from './broker/provisioning.ts';
 import { listBranches } from './store/branch-row.ts';
 import type { ApplierConfig } from './config.ts';
 import { brokerCommands, shellWord, TARGET_RIGHTS, targetGrant } from './grants.ts';
-import { connectTarget } from './head-office.ts';
+import { connectTarget } from './applier.ts';
 
 export async function checkApplier(config: ApplierConfig): Promise<Finding[]> {
   const [target, broker] = await Promise.all([checkTarget(config), checkBroker(config)]);
@@ -64,7 +64,7 @@ function targetFault(target: ApplierConfig['target'], error: unknown): Finding {
   const login = loginStatements(target.user, [targetGrant(target, ANY_HOST)]);
   return fault('target', error.code, error.message, {
     statement: noDatabase ? database : `${database}; ${login}`,
-    ...(noDatabase ? {} : { cure: 'or correct target.user and the password file' }),
+    ...(noDatabase ? {} : { hint: 'or correct target.user and the password file' }),
     needsRestart: false,
   });
 }
@@ -120,7 +120,7 @@ function brokerFault(broker: ApplierConfig['broker'], error: unknown): Finding {
   const cure = `it asks for the password: that of broker.passwordFile; where ${user} is there already: rabbitmqctl change_password ${shellWord(user)}`;
   return fault('broker', error.code, error.message, {
     statement: commands.join('; '),
-    ...(unknown ? { cure } : {}),
+    ...(unknown ? { hint: cure } : {}),
   });
 }
 
@@ -130,7 +130,7 @@ function managementFault(broker: ApplierConfig['broker'], error: unknown): Findi
   const another = user === broker.user ? [] : [`rabbitmqctl add_user ${shellWord(user)}`];
   return fault('broker.management', error.code, error.message, {
     statement: [...another, `rabbitmqctl set_user_tags ${shellWord(user)} administrator`].join('; '),
-    cure: 'once its user is let in',
+    hint: 'once its user is let in',
   });
 }
 

@@ -16,18 +16,18 @@ import { tableText, tableTexts } from '../shared/table-name.ts';
 import { VERSION } from '../shared/version.ts';
 import { readBranchList } from './branches/branch-list.ts';
 import { branchPermissions } from './broker/permissions.ts';
-import type { BranchDetails, BranchSummary } from './branches/registry.ts';
+import type { BranchDetails, BranchSummary } from './branches/branch-admin.ts';
 import type { QuarantineEntry } from './store/quarantined-rows.ts';
 import type { OpenRequest } from './store/snapshots.ts';
 import { checkApplier } from './check.ts';
 import { loadApplierConfig } from './config.ts';
 import { applierGrants } from './grants.ts';
-import { HeadOffice } from './head-office.ts';
+import { Applier } from './applier.ts';
 import { renderVerified, VERIFY_COMMANDS } from './verify-commands.ts';
 import { applierAssets, applierRoutes } from './web/pages.ts';
 import type { ApplierStatus, BranchStatus, WaitingStatus } from './web/status.ts';
 import { oneLined } from '../shared/process/terminal-text.ts';
-import { withRegistry } from './with-registry.ts';
+import { withBranchAdmin } from './with-branch-admin.ts';
 
 export function applierCli(): CliSpec {
   return {
@@ -115,7 +115,7 @@ function placeOf(configFile: string) {
 async function run(call: CommandCall): Promise<undefined> {
   const config = loadApplierConfig(call.configFile);
   const logger = createLogger({ level: config.log.level, name: 'tributary-applier' });
-  const office = new HeadOffice(config, VERSION, logger);
+  const office = new Applier(config, VERSION, logger);
   await office.start();
   const control = await startControlServer({
     place: placeOf(call.configFile),
@@ -229,7 +229,7 @@ async function branchAdd(call: CommandCall): Promise<undefined> {
     });
   }
   if (branch === undefined) return addMany(call, String(from), out);
-  await withRegistry(call, registry => registry.add(branch, out));
+  await withBranchAdmin(call, registry => registry.add(branch, out));
   call.print({ branch, file: resolve(out) }, `branch ${branch} is ready; at the branch: tributary-agent enroll ${out}`);
   return undefined;
 }
@@ -238,7 +238,7 @@ async function branchAdd(call: CommandCall): Promise<undefined> {
 async function addMany(call: CommandCall, list: string, folder: string): Promise<undefined> {
   const branches = readBranchList(await readText(list), list);
   await mkdir(folder, { recursive: true, mode: 0o700 });
-  const added = await withRegistry(call, async registry => {
+  const added = await withBranchAdmin(call, async registry => {
     const files: { branch: string; file: string }[] = [];
     for (const branch of branches) {
       const file = join(resolve(folder), `${branch}.enrolment`);
@@ -263,7 +263,7 @@ async function readText(file: string): Promise<string> {
 async function branchRotate(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
   const out = String(call.options['out']);
-  await withRegistry(call, registry => registry.rotate(branch, out));
+  await withBranchAdmin(call, registry => registry.rotate(branch, out));
   call.print(
     { branch, file: resolve(out) },
     `${branch} has a new password; at the branch: tributary-agent enroll ${out}`,
@@ -272,7 +272,7 @@ async function branchRotate(call: CommandCall): Promise<undefined> {
 }
 
 async function branchList(call: CommandCall): Promise<undefined> {
-  const branches = await withRegistry(call, registry => registry.list());
+  const branches = await withBranchAdmin(call, registry => registry.list());
   const waiting = await waitingBranches(call);
   const present = branches.filter(({ row }) => row.state !== 'removed');
   const data = present.map(summary => ({ ...summaryOf(summary), waiting: waiting.get(summary.row.branch) ?? null }));
@@ -303,7 +303,7 @@ function renderSummary(summary: BranchSummary): string {
 }
 
 async function branchShow(call: CommandCall): Promise<undefined> {
-  const details = await withRegistry(call, registry => registry.show(call.args[0] ?? ''));
+  const details = await withBranchAdmin(call, registry => registry.show(call.args[0] ?? ''));
   const permissions = branchPermissions(details.row.branch);
   const { row, tables, requests, quarantine, verified } = details;
   const waiting = (await waitingBranches(call)).get(row.branch) ?? null;
@@ -349,7 +349,7 @@ function renderEntry({ schema, table, op, key, reason, seq, lastAt, leftOut }: Q
 async function branchRemove(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
   const deleteData = call.options['deleteData'] === true;
-  const { deletedRows } = await withRegistry(call, registry => registry.remove(branch, deleteData));
+  const { deletedRows } = await withBranchAdmin(call, registry => registry.remove(branch, deleteData));
   const rest = deleteData ? `${deletedRows} rows deleted` : 'its rows stay';
   call.print({ branch, deletedRows }, `branch ${branch} is removed; ${rest}`);
   return undefined;
@@ -357,14 +357,14 @@ async function branchRemove(call: CommandCall): Promise<undefined> {
 
 async function schemaApprove(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
-  const reason = await withRegistry(call, registry => registry.approve(branch));
+  const reason = await withBranchAdmin(call, registry => registry.approve(branch));
   call.print({ branch, reason }, `${branch} tries again and may rebuild tables: ${reason}`);
   return undefined;
 }
 
 async function branchRetry(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
-  await withRegistry(call, registry => registry.retry(branch));
+  await withBranchAdmin(call, registry => registry.retry(branch));
   call.print(null, `${branch} tries again`);
   return undefined;
 }
@@ -372,7 +372,7 @@ async function branchRetry(call: CommandCall): Promise<undefined> {
 async function branchQuarantine(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
   const whole = call.options['whole'] === true;
-  const request = await withRegistry(call, registry => registry.quarantine(branch, whole));
+  const request = await withBranchAdmin(call, registry => registry.quarantine(branch, whole));
   const what = whole ? 'the batch' : 'what cannot be applied of the batch';
   call.print(
     { branch, request, whole },
@@ -383,7 +383,7 @@ async function branchQuarantine(call: CommandCall): Promise<undefined> {
 
 async function branchSnapshot(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
-  const request = await withRegistry(call, registry => registry.snapshot(branch, 'asked for by hand'));
+  const request = await withBranchAdmin(call, registry => registry.snapshot(branch, 'asked for by hand'));
   call.print(
     { branch, request },
     `${branch} is asked for snapshot ${request}; branch show ${branch} lists it until it has ended`,

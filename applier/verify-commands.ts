@@ -7,7 +7,7 @@ import { stageOf } from './branches/verification-state.ts';
 import type { Stage } from './branches/verification-state.ts';
 import type { VerifiedTable } from './store/verifications.ts';
 import { oneLined } from '../shared/process/terminal-text.ts';
-import { withRegistry } from './with-registry.ts';
+import { withBranchAdmin } from './with-branch-admin.ts';
 
 const LOOK_MS = 500;
 const TELL_AGAIN_MS = 30_000;
@@ -36,7 +36,7 @@ type Verdict = 'equal' | 'different' | 'not-comparable';
 
 async function branchVerify(call: CommandCall): Promise<number> {
   const [branch = '', ...names] = call.args;
-  return withRegistry(call, async registry => {
+  return withBranchAdmin(call, async registry => {
     if (call.options['last'] === true) {
       const { verified } = await registry.show(branch);
       return report(call, branch, null, verified);
@@ -110,7 +110,7 @@ export function renderVerified(table: VerifiedTable): string {
 
 async function branchRepair(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
-  const { request, tables, whole } = await withRegistry(call, registry => registry.repair(branch));
+  const { request, tables, whole } = await withBranchAdmin(call, registry => registry.repair(branch));
   const names = tables.map(tableText);
   const of = whole
     ? `all tables, since some are here that the branch does not have (${oneLined(names).join(', ')})`

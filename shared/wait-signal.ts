@@ -2,7 +2,7 @@
  * How a loop sleeps: until somebody notifies it, or a time has passed, or what it waits for to pass has passed. A notice that comes while nobody waits is kept,
  * so that nothing is missed between looking and waiting.
  */
-export class Wake {
+export class WaitSignal {
   #noticed = false;
   #resolve: (() => void) | null = null;
   #ended = false;

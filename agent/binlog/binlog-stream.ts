@@ -12,7 +12,7 @@
 import ZongJi from '@vlasky/zongji';
 import { TributaryError } from '../../shared/errors.ts';
 import { PREPARED_STATEMENTS } from '../../shared/database/mysql.ts';
-import { ChecksumVerifier } from './event-checksum.ts';
+import { EventChecksum } from './event-checksum.ts';
 import { HEADER_BYTES } from './events.ts';
 import type { RawEvent } from './events.ts';
 import { LargePackets } from './large-packets.ts';
@@ -109,7 +109,7 @@ function commandPrototype(zongji: ZongJi): CommandPrototype {
 class Stream implements BinlogStream {
   readonly #options: BinlogStreamOptions;
   readonly #zongji: ZongJi;
-  readonly #checksum = new ChecksumVerifier();
+  readonly #checksum = new EventChecksum();
   readonly #stopped: Promise<void>;
   #state: 'opening' | 'streaming' | 'paused' | 'ended' = 'opening';
   #delivering = false;

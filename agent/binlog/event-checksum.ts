@@ -15,7 +15,7 @@ const ALGORITHM_CRC32 = 1;
 const FLAG_IN_USE = 0x01;
 const FLAGS_AT = 17;
 
-export class ChecksumVerifier {
+export class EventChecksum {
   /** null: no FormatDescription event yet. */
   #enabled: boolean | null = null;
 

@@ -32,15 +32,15 @@ import {
 } from './events.ts';
 import type { FormatDescription, RawEvent, GtidMark } from './events.ts';
 import { GroupRows, rowsKindOf } from './group-rows.ts';
-import type { GroupSink, StreamPlace } from './group-sink.ts';
+import type { GroupSink, BinlogPosition } from './group-sink.ts';
 import { classifyStatement, xidText } from './statements.ts';
 import { queryText } from './query-text.ts';
 import { ServerCharsets } from '../values/server-charsets.ts';
 import { beginningOf } from './sql-tokens.ts';
-import { UndoneRows } from './rolled-back-rows.ts';
+import { RolledBackRows } from './rolled-back-rows.ts';
 
 export type { RawEvent } from './events.ts';
-export type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from './group-sink.ts';
+export type { GroupEnd, GroupSink, GroupStart, BinlogPosition, TableWriter, XaStep } from './group-sink.ts';
 export type { DdlStatement } from './statements.ts';
 export type { SourceColumn, SourceTable } from './table-map.ts';
 
@@ -83,9 +83,9 @@ export class GroupReader {
    */
   constructor(
     sink: GroupSink,
-    start: StreamPlace | null = null,
+    start: BinlogPosition | null = null,
     charsets?: ServerCharsets,
-    undone: UndoneRows = new UndoneRows(),
+    undone: RolledBackRows = new RolledBackRows(),
   ) {
     this.#sink = sink;
     this.#charsets = charsets;

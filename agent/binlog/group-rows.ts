@@ -9,11 +9,11 @@
 import { TributaryError } from '../../shared/errors.ts';
 import { DUMMY_TABLE_ID, EVENT, readRowsHead, readRowsTable } from './events.ts';
 import type { GroupSink } from './group-sink.ts';
-import { LookAgain } from '../binlog-restart.ts';
+import { BinlogRestart } from '../binlog-restart.ts';
 import type { RowsKind } from './row-image.ts';
 import type { ServerCharsets } from '../values/server-charsets.ts';
-import { TableRegistry } from './table-ids.ts';
-import type { Range, UndoneRows } from './rolled-back-rows.ts';
+import { TableIds } from './table-ids.ts';
+import type { Range, RolledBackRows } from './rolled-back-rows.ts';
 
 /** Which rows events are what. */
 const KINDS = new Map<number, RowsKind | 'partial-update'>([
@@ -44,8 +44,8 @@ export function rowsKindOf(type: number): RowsEventKind | undefined {
 
 export class GroupRows {
   readonly #sink: GroupSink;
-  readonly #tables: TableRegistry;
-  readonly #undone: UndoneRows;
+  readonly #tables: TableIds;
+  readonly #undone: RolledBackRows;
   /** What tells the open group from others. */
   #group = '';
   /** Rows events of the open group so far, and how many of them there were before each savepoint. */
@@ -59,9 +59,9 @@ export class GroupRows {
    * @param charsets of the server; default: only those that are built in
    * @param undone what earlier readers of this binlog have found to be undone
    */
-  constructor(sink: GroupSink, charsets: ServerCharsets | undefined, undone: UndoneRows) {
+  constructor(sink: GroupSink, charsets: ServerCharsets | undefined, undone: RolledBackRows) {
     this.#sink = sink;
-    this.#tables = new TableRegistry(sink, charsets);
+    this.#tables = new TableIds(sink, charsets);
     this.#undone = undone;
   }
 
@@ -107,7 +107,7 @@ export class GroupRows {
     if (this.#capturedRows === 0 || from === to) return;
     if (this.#undoneHere.some(range => range.from <= from && to <= range.to)) return;
     this.#undone.note(this.#group, { from, to });
-    throw new LookAgain(`rows of transaction ${this.#group} were undone: it is read again without them`);
+    throw new BinlogRestart(`rows of transaction ${this.#group} were undone: it is read again without them`);
   }
 
   /** Hands the rows of an event over. */

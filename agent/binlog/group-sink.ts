@@ -30,7 +30,7 @@ export interface GroupEnd {
   readonly fingerprint: string;
 }
 
-export interface StreamPlace {
+export interface BinlogPosition {
   readonly file: string;
   readonly offset: number;
 }
@@ -105,5 +105,5 @@ export interface GroupSink {
    * The server has sent everything before this place. It sends these when it has been idle for the heartbeat period; with
    * GTIDs also, at a stream's start, for groups that it skipped, and then newer ones may follow at once.
    */
-  heartbeat(place: StreamPlace): void;
+  heartbeat(place: BinlogPosition): void;
 }

@@ -20,7 +20,7 @@ export interface Range {
 
 const NONE: readonly Range[] = [];
 
-export class UndoneRows {
+export class RolledBackRows {
   readonly #groups = new Map<string, Range[]>();
 
   /** @param group its GTID, or where it begins */

@@ -24,13 +24,13 @@ import { writerOf } from '../values/value-writers.ts';
 import type { Writer } from '../values/value-writers.ts';
 
 /** What lets capture go on behind rows that it cannot read: the table as it is by then. */
-export function cureByCopy(first: string, table: string): string {
+export function snapshotHint(first: string, table: string): string {
   return `${first}. Then \`tributary-agent snapshot ${table}\` copies the table and lets capture go on.`;
 }
 
 /** The same for a value that is no text of its character set, in a column of this wire type. */
 function undecodableHint(table: TableName, column: string, type: string): string {
-  const cure = cureByCopy('Correct the value at the branch (UPDATE)', tableText(table));
+  const cure = snapshotHint('Correct the value at the branch (UPDATE)', tableText(table));
   return isTextType(type) ? `${cure} ${bytesHint(table, column)}` : cure;
 }
 
@@ -41,7 +41,7 @@ export class AbsentColumn extends TributaryError {
 
   constructor(table: string, column: string, asGenerated: boolean) {
     super('SOURCE_SETTING', `A change of ${table} was logged without its column ${column}.`, {
-      hint: cureByCopy(
+      hint: snapshotHint(
         "Run: SET GLOBAL binlog_row_image = 'FULL'; add binlog_row_image=FULL below [mysqld] in my.cnf, and look for " +
           'sessions that set binlog_row_image',
         table,
@@ -206,7 +206,7 @@ export class RowDecoder {
   }
 
   #malformed(what: string): TributaryError {
-    const hint = cureByCopy('Look whether the row can be read at the branch, and write it anew', this.#where());
+    const hint = snapshotHint('Look whether the row can be read at the branch, and write it anew', this.#where());
     return new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ${what}.`, { hint });
   }
 
@@ -336,7 +336,7 @@ export class RowDecoder {
     }
     if (error instanceof MalformedJson || error instanceof RangeError) {
       return new TributaryError('EVENT_MALFORMED', `${where}: ${error.message}.`, {
-        hint: cureByCopy('Write the value anew at the branch (UPDATE)', this.#where()),
+        hint: snapshotHint('Write the value anew at the branch (UPDATE)', this.#where()),
         cause: error,
       });
     }

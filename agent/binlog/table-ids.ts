@@ -33,7 +33,7 @@ interface Entry {
 /** Rows that are passed by this time: the next TableMap is asked again. */
 const PASSED: Entry = { bytes: Buffer.alloc(0), captured: null };
 
-export class TableRegistry {
+export class TableIds {
   readonly #sink: Pick<GroupSink, 'wants' | 'asBytes' | 'table' | 'passes'>;
   readonly #byNumber = new Map<number, Entry>();
   readonly #byName = new Map<string, Entry>();

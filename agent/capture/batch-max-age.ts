@@ -10,7 +10,7 @@ const LEAST_OFFLINE_MS = 3_000;
 const MOST_OFFLINE_MS = 60_000;
 const SHARE_OF_ABSENCE = 0.1;
 
-export class BatchAge {
+export class BatchMaxAge {
   /** As far as seen; null: the link was up when last asked. */
   #awaySince: number | null = null;
 

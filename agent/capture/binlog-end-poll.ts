@@ -13,9 +13,9 @@ import { TributaryError } from '../../shared/errors.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
 import { MysqlGtidSet } from '../binlog/gtid-set.ts';
-import type { StreamPlace } from '../binlog/group-sink.ts';
+import type { BinlogPosition } from '../binlog/group-sink.ts';
 import type { CaptureSink } from '../stream/sink.ts';
-import { comparePlaces } from '../source/connection.ts';
+import { comparePositions } from '../source/connection.ts';
 import type { BinlogEnd, SourceConnection, SourceIdentity } from '../source/connection.ts';
 
 /** Each costs three small questions, a tenth of what an idle agent takes. Hellos tell of it every five seconds. */
@@ -29,7 +29,7 @@ const IDLE_HEARTBEATS = 8;
 /** What the stream must not be read on after. */
 const ENDING: ReadonlySet<string> = new Set<ErrorCode>(['SOURCE_SETTING', 'SOURCE_POSITION_LOST', 'STREAM_ENDED']);
 
-export interface EndWatchOptions {
+export interface BinlogEndPollOptions {
   readonly connect: () => Promise<SourceConnection>;
   readonly identity: SourceIdentity;
   readonly sink: CaptureSink;
@@ -41,7 +41,7 @@ export interface EndWatchOptions {
 }
 
 /** Works until aborted. Never rejects. */
-export async function watchEnd(options: EndWatchOptions, signal: AbortSignal): Promise<void> {
+export async function pollBinlogEnd(options: BinlogEndPollOptions, signal: AbortSignal): Promise<void> {
   const { sink, now, identity } = options;
   const history = new EndHistory(sink, now);
   let source: SourceConnection | null = null;
@@ -91,7 +91,7 @@ class EndHistory {
   /** Of the end before. */
   #executed: MysqlGtidSet | null = null;
   /** An end that the stream has not reached, since when, and what it had heard then. */
-  #ahead: { readonly place: StreamPlace; readonly since: number; readonly heartbeats: number } | null = null;
+  #ahead: { readonly place: BinlogPosition; readonly since: number; readonly heartbeats: number } | null = null;
 
   constructor(sink: CaptureSink, now: () => number) {
     this.#sink = sink;
@@ -99,13 +99,13 @@ class EndHistory {
   }
 
   /** To be called before the end is asked for. @returns where the stream is; null: it has not been compared yet */
-  begin(): StreamPlace | null {
+  begin(): BinlogPosition | null {
     return this.#sink.phase === 'taking' ? this.#sink.place : null;
   }
 
   /** @throws TributaryError SOURCE_POSITION_LOST, STREAM_ENDED */
-  take(before: StreamPlace | null, end: BinlogEnd): void {
-    if (before !== null && comparePlaces(end, before) < 0) {
+  take(before: BinlogPosition | null, end: BinlogEnd): void {
+    if (before !== null && comparePositions(end, before) < 0) {
       throw lost(`it ends at ${end.file}:${end.offset}, before ${before.file}:${before.offset} that was read`);
     }
     const executed = MysqlGtidSet.parse(end.gtidSet);
@@ -119,8 +119,8 @@ class EndHistory {
     const ahead = this.#ahead;
     // A group has come since: it reads on.
     const moves = ahead !== null && idleHeartbeats < ahead.heartbeats;
-    if (ahead === null || moves || comparePlaces(place, ahead.place) >= 0) {
-      const isBehind = comparePlaces(place, end) < 0;
+    if (ahead === null || moves || comparePositions(place, ahead.place) >= 0) {
+      const isBehind = comparePositions(place, end) < 0;
       this.#ahead = isBehind ? { place: end, since: this.#now(), heartbeats: idleHeartbeats } : null;
       return;
     }

@@ -17,27 +17,27 @@ import { earlier, staleSince } from '../spool/snapshot-progress.ts';
 import { SnapshotRequests } from '../snapshot/requests.ts';
 import { Snapshotter } from '../snapshot/snapshotter.ts';
 import type { Spool } from '../spool/spool.ts';
-import { BatchAge } from './batch-max-age.ts';
-import { BatchCloser } from './flush-policy.ts';
+import { BatchMaxAge } from './batch-max-age.ts';
+import { FlushPolicy } from './flush-policy.ts';
 import { VerifyRequests } from '../verify/requests.ts';
 import { Verifier } from '../verify/verifier.ts';
 import { openBinlogStream } from '../binlog/binlog-stream.ts';
-import { watchEnd } from './binlog-end-poll.ts';
+import { pollBinlogEnd } from './binlog-end-poll.ts';
 import type { BinlogConnection, BinlogStream } from '../binlog/binlog-stream.ts';
 import { GroupReader } from '../binlog/group-reader.ts';
-import type { StreamPlace } from '../binlog/group-sink.ts';
-import type { Selection } from '../source/table-filter.ts';
+import type { BinlogPosition } from '../binlog/group-sink.ts';
+import type { TableFilter } from '../source/table-filter.ts';
 import { Preparation } from './preparation.ts';
 import type { Prepared } from './preparation.ts';
 import { startOf } from './resume-point.ts';
-import { LookAgain } from '../binlog-restart.ts';
+import { BinlogRestart } from '../binlog-restart.ts';
 import { CaptureSink } from '../stream/sink.ts';
 import type { CaptureCounters } from '../stream/sink.ts';
 import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
-import { StubbornFaults } from './repeated-faults.ts';
-import { TroubleWatch } from '../trouble.ts';
-import { UndoneRows } from '../binlog/rolled-back-rows.ts';
-import { oweCopies, UnloggedWrites } from '../source/unlogged-writes.ts';
+import { RepeatedFaults } from './repeated-faults.ts';
+import { FaultWatch } from '../fault-watch.ts';
+import { RolledBackRows } from '../binlog/rolled-back-rows.ts';
+import { queueMissedTables, UnloggedWrites } from '../source/unlogged-writes.ts';
 
 /** How often an idle server is asked to speak: an idle source's snapshot chunks wait for it. */
 const HEARTBEAT_MS = 250;
@@ -59,7 +59,7 @@ export type CaptureState =
 export interface CaptureOptions {
   readonly branch: string;
   readonly spool: Spool;
-  readonly selection: Selection;
+  readonly tableFilter: TableFilter;
   readonly connection: BinlogConnection;
   /** @param stallMs longest silence of a query, where it is not the usual one */
   readonly connect: (stallMs?: number) => Promise<SourceConnection>;
@@ -93,12 +93,12 @@ export class Capture {
   readonly verifications = new VerifyRequests();
   readonly #o: CaptureOptions;
   #state: CaptureState = 'stopped';
-  readonly #trouble: TroubleWatch;
+  readonly #fault: FaultWatch;
   /** Of copying, beside which the stream goes on. */
-  readonly #copyTrouble: TroubleWatch;
+  readonly #snapshotFault: FaultWatch;
   /** How far the stream had come when the fault came; null: it was not read. */
-  #troubleAt: StreamPlace | null = null;
-  readonly #undone = new UndoneRows();
+  #faultAt: BinlogPosition | null = null;
+  readonly #rolledBack = new RolledBackRows();
   /**
    * The server ends an older stream under the same id, so it is the process's own: a stream that hangs makes way for its
    * successor, while two agents on copies of one spool do not end each other's in turn.
@@ -108,7 +108,7 @@ export class Capture {
   #unbroken = false;
   #sink: CaptureSink | null = null;
   #stream: BinlogStream | null = null;
-  #closer: BatchCloser | null = null;
+  #flushPolicy: FlushPolicy | null = null;
   /** Ends this life of the connection with a fault that came up outside of the stream. */
   #fail: (error: unknown) => void = () => undefined;
   #session = new AbortController();
@@ -116,23 +116,23 @@ export class Capture {
   /** Why a new epoch must begin; a request that comes while one begins is another object, and so not forgotten with it. */
   #newEpoch: { readonly reason: string } | null = null;
   readonly #preparation: Preparation;
-  readonly #stubborn: StubbornFaults;
-  readonly #age = new BatchAge();
+  readonly #repeatedFaults: RepeatedFaults;
+  readonly #age = new BatchMaxAge();
   #events = 0;
 
   constructor(options: CaptureOptions) {
     this.#o = options;
-    this.#trouble = new TroubleWatch(options.now);
-    this.#copyTrouble = new TroubleWatch(options.now);
+    this.#fault = new FaultWatch(options.now);
+    this.#snapshotFault = new FaultWatch(options.now);
     this.#preparation = new Preparation(options);
-    this.#stubborn = new StubbornFaults(options.now);
-    const { spool, selection } = options;
-    this.snapshots = new SnapshotRequests({ spool, selection, sink: () => this.#sink, now: options.now });
+    this.#repeatedFaults = new RepeatedFaults(options.now);
+    const { spool, tableFilter } = options;
+    this.snapshots = new SnapshotRequests({ spool, tableFilter, sink: () => this.#sink, now: options.now });
   }
 
   status(): CaptureStatus {
     const streaming = this.#state === 'streaming' || this.#state === 'waiting-for-room';
-    const trouble = this.#trouble.trouble ?? this.#copyTrouble.lasting(LASTING_COPY_TROUBLE_MS);
+    const trouble = this.#fault.trouble ?? this.#snapshotFault.lasting(LASTING_COPY_TROUBLE_MS);
     return {
       state: this.#state,
       error: trouble?.error ?? null,
@@ -194,7 +194,7 @@ export class Capture {
         backOffMs = FIRST_BACK_OFF_MS;
       } catch (error) {
         if (stopping()) break;
-        if (error instanceof LookAgain) {
+        if (error instanceof BinlogRestart) {
           this.#o.logger.info({}, `capture: ${error.message}`);
           this.#preparation.askAbout(error.tables);
           continue;
@@ -204,9 +204,9 @@ export class Capture {
             ? error
             : new TributaryError('INTERNAL', describeError(error), { cause: error });
         if (fault.code === 'INTERNAL' || fault.code === 'SPOOL_IO' || fault.code === 'SPOOL_CORRUPT') throw fault;
-        const { times } = this.#trouble.note(fault);
+        const { times } = this.#fault.note(fault);
         if (fault instanceof UnloggedWrites) {
-          oweCopies(this.#o, this.#capturedThrough, this.#preparation.settingsRightAt);
+          queueMissedTables(this.#o, this.#capturedThrough, this.#preparation.settingsRightAt);
         }
         // What a person must mend has to do with what was read, not with the connection.
         if (fault.retryable) this.#unbroken = false;
@@ -243,12 +243,12 @@ export class Capture {
     const { identity, catalogue, charsets } = await this.#prepare();
     const position = this.#o.spool.position();
     // Places of another server mean nothing.
-    if (position?.source.server !== identity.server || position.lastGroup === null) this.#troubleAt = null;
+    if (position?.source.server !== identity.server || position.lastGroup === null) this.#faultAt = null;
     if (position === null) throw new TributaryError('INTERNAL', 'an epoch without a position');
     this.#o.spool.discardOpenGroup();
     const sink = new CaptureSink({
       spool: this.#o.spool,
-      selection: this.#o.selection,
+      tableFilter: this.#o.tableFilter,
       server: identity.server,
       gtids: identity.gtids,
       lowerCaseNames: identity.lowerCaseNames,
@@ -261,7 +261,7 @@ export class Capture {
       onQuiet: () => this.#onQuiet(),
     });
     const start = startOf(position, identity);
-    const reader = new GroupReader(sink, start.kind === 'file' ? start : null, charsets, this.#undone);
+    const reader = new GroupReader(sink, start.kind === 'file' ? start : null, charsets, this.#rolledBack);
     const stream = await openBinlogStream({
       connection: this.#o.connection,
       serverId: this.#serverId,
@@ -280,7 +280,7 @@ export class Capture {
     this.#state = sink.phase === 'verifying' ? 'verifying' : 'streaming';
     const failure = Promise.withResolvers<never>();
     this.#fail = error => failure.reject(error);
-    const closer = new BatchCloser({
+    const closer = new FlushPolicy({
       sink,
       spool: this.#o.spool,
       now: this.#o.now,
@@ -290,12 +290,12 @@ export class Capture {
       age: this.#age,
       onFailure: this.#fail,
     });
-    this.#closer = closer;
-    const { connect, selection, spool, logger, now } = this.#o;
+    this.#flushPolicy = closer;
+    const { connect, tableFilter, spool, logger, now } = this.#o;
     const checkSettings = (source: SourceConnection) => this.#preparation.checkSettings(source);
-    void watchEnd({ connect, identity, sink, checkSettings, now, onFault: this.#fail }, session);
-    const tools = { connect, identity, selection, charsets, spool, sink, logger };
-    const snapshotter = new Snapshotter({ ...tools, trouble: this.#copyTrouble });
+    void pollBinlogEnd({ connect, identity, sink, checkSettings, now, onFault: this.#fail }, session);
+    const tools = { connect, identity, tableFilter, charsets, spool, sink, logger };
+    const snapshotter = new Snapshotter({ ...tools, trouble: this.#snapshotFault });
     const verifier = new Verifier({ ...tools, requests: this.verifications });
     try {
       const aborted = new Promise<null>(resolve => {
@@ -306,14 +306,14 @@ export class Capture {
       const comparing = verifier.run(session).then(() => null);
       const fault = await Promise.race([stream.ended, aborted, copying, comparing, failure.promise]);
       if (fault) {
-        if (this.#stubborn.isLasting(fault))
+        if (this.#repeatedFaults.isLasting(fault))
           this.#newEpoch = { reason: `the binlog cannot be read on: ${fault.message}` };
-        throw this.#stubborn.judge(fault, sink.phase === 'verifying');
+        throw this.#repeatedFaults.judge(fault, sink.phase === 'verifying');
       }
     } finally {
       closer.stop();
-      this.#troubleAt = sink.phase === 'taking' ? sink.place : null;
-      this.#closer = null;
+      this.#faultAt = sink.phase === 'taking' ? sink.place : null;
+      this.#flushPolicy = null;
       this.#sink = null;
       this.#stream = null;
       this.#session.abort();
@@ -389,17 +389,17 @@ export class Capture {
   #onQuiet(): void {
     const sink = this.#sink;
     if (this.#state === 'verifying' && sink?.phase === 'taking') this.#state = 'streaming';
-    if (sink?.hasPassed(this.#troubleAt) === true) this.#trouble.passed();
-    this.#closer?.look();
+    if (sink?.hasPassed(this.#faultAt) === true) this.#fault.passed();
+    this.#flushPolicy?.look();
   }
 
   /** What was taken goes into the spool at once, or as soon as the open group has ended. */
   closeBatch(): void {
-    this.#closer?.close();
+    this.#flushPolicy?.close();
   }
 
   /** The forwarder has nothing under way any more. */
   onForwarderIdle(): void {
-    this.#closer?.look();
+    this.#flushPolicy?.look();
   }
 }

@@ -6,7 +6,7 @@
  * Lives as long as one binlog connection.
  */
 import type { Spool } from '../spool/spool.ts';
-import type { BatchAge } from './batch-max-age.ts';
+import type { BatchMaxAge } from './batch-max-age.ts';
 import type { CaptureSink } from '../stream/sink.ts';
 
 /** How often it is looked whether the open batch is old enough. */
@@ -14,7 +14,7 @@ const TICK_MS = 100;
 /** How often the position of groups without captured rows is stored. */
 const POSITION_SAVE_MS = 1_000;
 
-export interface BatchCloserOptions {
+export interface FlushPolicyOptions {
   readonly sink: CaptureSink;
   readonly spool: Pick<Spool, 'hasRoom'>;
   readonly now: () => number;
@@ -25,13 +25,13 @@ export interface BatchCloserOptions {
   /** The link is up: changes wait only briefly. */
   readonly online: () => boolean;
   /** How old the batch may become; outlives the connection, as the link does. */
-  readonly age: BatchAge;
+  readonly age: BatchMaxAge;
   /** Closing failed: this life of the connection ends with it, as with a failure of the stream. */
   readonly onFailure: (error: unknown) => void;
 }
 
-export class BatchCloser {
-  readonly #o: BatchCloserOptions;
+export class FlushPolicy {
+  readonly #o: FlushPolicyOptions;
   readonly #ticker: NodeJS.Timeout;
   #soon: NodeJS.Timeout | undefined;
   #looking = false;
@@ -40,7 +40,7 @@ export class BatchCloser {
   #wanted = false;
   #stopped = false;
 
-  constructor(options: BatchCloserOptions) {
+  constructor(options: FlushPolicyOptions) {
     this.#o = options;
     this.#ticker = setInterval(() => this.#guarded(() => this.#tick()), POSITION_SAVE_MS);
   }

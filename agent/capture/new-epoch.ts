@@ -14,14 +14,14 @@ import { startMarker } from '../snapshot/markers.ts';
 import type { Position, Spool } from '../spool/spool.ts';
 import { bodyOf } from '../stream/change-buffer.ts';
 import { checkTables, checkTargets } from '../source/preflight.ts';
-import { createSelection } from '../source/table-filter.ts';
-import type { Selection } from '../source/table-filter.ts';
+import { createTableFilter } from '../source/table-filter.ts';
+import type { TableFilter } from '../source/table-filter.ts';
 import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
 import { readTables } from '../source/tables.ts';
 
 export interface EpochOptions {
   readonly spool: Spool;
-  readonly selection: Selection;
+  readonly tableFilter: TableFilter;
   readonly logger: Logger;
   readonly now: () => number;
 }
@@ -35,7 +35,7 @@ export interface EpochReason {
 
 /** Drops what the spool holds and begins anew at the binlog's end. @throws TributaryError what keeps tables from being captured */
 export async function beginEpoch(
-  { spool, selection, logger, now }: EpochOptions,
+  { spool, tableFilter, logger, now }: EpochOptions,
   source: SourceConnection,
   identity: SourceIdentity,
   { reason, asked }: EpochReason,
@@ -43,8 +43,8 @@ export async function beginEpoch(
   // The place first: what is made after it comes by the stream, what was there before it is in the list.
   const { file, offset, ...end } = await source.binlogEnd();
   const gtidSet = identity.flavor === 'mariadb' ? await source.mariadbGtids({ file, offset }) : end.gtidSet;
-  const tables = await readTables(source, selection);
-  throwFaults([...checkTables(tables, []), ...checkTargets(tables, selection)]);
+  const tables = await readTables(source, tableFilter);
+  throwFaults([...checkTables(tables, []), ...checkTargets(tables, tableFilter)]);
   const position: Position = {
     source: { server: identity.server, gtidSet, file, offset, committedAt: null },
     lastGroup: null,
@@ -53,12 +53,12 @@ export async function beginEpoch(
   const progress: SnapshotProgress = {
     ...beginProgress(randomUUID(), true, tables),
     requests: [...(before.finished ? [] : before.requests), ...before.queuedRequests],
-    rules: selection.rules,
+    rules: tableFilter.rules,
     askedEpochs: asked ? noted(before.askedEpochs, now()) : before.askedEpochs,
     askedCopies: before.askedCopies,
   };
   spool.newEpoch(progress, position);
-  const draft = startMarker(progress, tables, selection);
+  const draft = startMarker(progress, tables, tableFilter);
   spool.append({
     body: encodeBatch(bodyOf(draft, position.source)),
     rows: 0,
@@ -71,26 +71,26 @@ export async function beginEpoch(
 
 /** Tables that the configuration takes in since the last time, or calls otherwise now, are copied. */
 export async function adoptRules(
-  { spool, selection, logger, now }: EpochOptions,
+  { spool, tableFilter, logger, now }: EpochOptions,
   source: SourceConnection,
   position: Position,
 ): Promise<void> {
   const progress = spool.snapshot() ?? idleProgress();
-  if (JSON.stringify(progress.rules) === JSON.stringify(selection.rules)) return;
-  let next: SnapshotProgress = { ...progress, rules: selection.rules };
+  if (JSON.stringify(progress.rules) === JSON.stringify(tableFilter.rules)) return;
+  let next: SnapshotProgress = { ...progress, rules: tableFilter.rules };
   if (progress.rules !== null) {
-    const before = createSelection(progress.rules);
-    const tables = await readTables(source, selection);
-    throwFaults([...checkTables(tables, []), ...checkTargets(tables, selection)]);
+    const before = createTableFilter(progress.rules);
+    const tables = await readTables(source, tableFilter);
+    throwFaults([...checkTables(tables, []), ...checkTargets(tables, tableFilter)]);
     const added = tables.filter(
       ({ schema, name }) =>
         !before.captures(schema, name) ||
-        before.targetName(schema, name) !== selection.targetName(schema, name) ||
-        before.columnsFingerprint(schema, name) !== selection.columnsFingerprint(schema, name),
+        before.targetName(schema, name) !== tableFilter.targetName(schema, name) ||
+        before.columnsFingerprint(schema, name) !== tableFilter.columnsFingerprint(schema, name),
     );
     if (added.length > 0) next = markStale(queueTables(next, added.map(namesOf)), new Date(now()).toISOString());
     logger.warn(
-      { before: progress.rules, now: selection.rules, copied: added.map(tableText) },
+      { before: progress.rules, now: tableFilter.rules, copied: added.map(tableText) },
       'tables are chosen otherwise now: new ones are copied, rows of those no longer chosen stay as they are',
     );
   }

@@ -80,13 +80,13 @@ export class Preparation {
    * @throws UnloggedWrites, and what else keeps capture from beginning
    */
   async prepare(newEpoch: string | null, unbroken: boolean): Promise<Prepared> {
-    const { spool, selection, logger } = this.#o;
+    const { spool, tableFilter, logger } = this.#o;
     const source = await this.#o.connect();
     try {
       const identity = await source.identity();
       this.#identity = identity;
       await this.checkSettings(source);
-      throwFaults(await checkRights(source, identity, selection));
+      throwFaults(await checkRights(source, identity, tableFilter));
       this.#retentionSeconds = await source.binlogRetentionSeconds();
       const position = spool.position();
       let reason = newEpoch ?? (position === null ? 'a new spool' : null);
@@ -104,7 +104,7 @@ export class Preparation {
       if (spool.serverSeen.see(run, reason !== null) && reason === null) {
         logger.warn({ run }, 'the branch database was started since it was last seen: the head office is to compare');
       }
-      const catalogue = await readCatalogue(source, identity, selection, [...this.#besides.values()]);
+      const catalogue = await readCatalogue(source, identity, tableFilter, [...this.#besides.values()]);
       const charsets = await this.#loadCharsets(source, identity, catalogue.tables);
       return { identity, catalogue, charsets, begun: reason !== null };
     } finally {

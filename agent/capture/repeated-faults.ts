@@ -15,7 +15,7 @@ const LASTING_EPOCH_EVERY_MS = 10 * 60_000;
 /** Times in a row after which what cannot be read is taken for another history. */
 const MOST_UNREADABLE = 2;
 
-export class StubbornFaults {
+export class RepeatedFaults {
   readonly #now: () => number;
   /** Times in a row that the last group taken could not even be read. */
   #unreadable = 0;

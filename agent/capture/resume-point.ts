@@ -3,7 +3,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import type { Position } from '../spool/spool.ts';
 import type { BinlogStart } from '../binlog/binlog-stream.ts';
 import { MariadbGtidPosition, MysqlGtidSet } from '../binlog/gtid-set.ts';
-import { comparePlaces } from '../source/connection.ts';
+import { comparePositions } from '../source/connection.ts';
 import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
 
 /** A commit is in the binlog, and may have been captured, before it counts as executed. */
@@ -40,7 +40,7 @@ export async function resumePoint(
     return { lost: 'the binlog of what comes next, or of the last transaction taken, was purged' };
   }
   if (isSameServer) {
-    if (comparePlaces(await source.binlogEnd(), mark) >= 0) return { at: position };
+    if (comparePositions(await source.binlogEnd(), mark) >= 0) return { at: position };
     return { lost: 'the binlog ends before the place where capture stopped: it was reset, or the server restored' };
   }
   if (identity.flavor === 'mariadb' && lastGroup !== null && lastGroup.gtid !== null && mark.gtidSet !== '') {
@@ -63,7 +63,7 @@ async function fromEnd(source: SourceConnection, identity: SourceIdentity, posit
   const isEnd = identity.gtids
     ? (mark.server === identity.server || mark.gtidSet !== '') &&
       MysqlGtidSet.parse(gtidSet).toString() === MysqlGtidSet.parse(mark.gtidSet).toString()
-    : mark.server === identity.server && comparePlaces({ file, offset }, mark) === 0;
+    : mark.server === identity.server && comparePositions({ file, offset }, mark) === 0;
   if (isEnd) return { at: { ...position, source: { ...mark, server: identity.server, file, offset } } };
   return {
     lost: 'no transaction was taken yet that could be read again and compared, and the server has gone on since',

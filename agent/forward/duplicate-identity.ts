@@ -8,7 +8,7 @@ import type { Answer } from '../../shared/protocol.ts';
 /** Some hellos long: while there are two machines, most answers tell of it. */
 const TOGETHER_MS = 60_000;
 
-export class TwinWatch {
+export class DuplicateIdentityWatch {
   #answered = false;
   #lastAt = -Infinity;
   #since: number | null = null;

@@ -28,16 +28,16 @@ import { decide } from './answer-decision.ts';
 import type { AnswerOwner, ForwardLink } from './broker-link.ts';
 import { freshCounters } from './forwarder-types.ts';
 import type { ForwarderOptions, ForwarderState, ForwarderStatus, SyncProgress } from './forwarder-types.ts';
-import { Greeter } from './hello-loop.ts';
+import { HelloLoop } from './hello-loop.ts';
 import { linkState } from '../../shared/config/link-schedule.ts';
 import { BACK_OFFS } from './rate-limit.ts';
 import { LinkHolder } from './link-holder.ts';
-import { LinkTrouble } from './link-trouble.ts';
+import { LinkFaults } from './link-faults.ts';
 import { Sender } from './sender.ts';
 import { Syncs } from './syncs.ts';
 import type { SyncOptions } from './syncs.ts';
 import { Timers } from './timers.ts';
-import { TwinWatch } from './duplicate-identity.ts';
+import { DuplicateIdentityWatch } from './duplicate-identity.ts';
 
 export type * from './forwarder-types.ts';
 
@@ -58,14 +58,14 @@ const ENDED: readonly ForwarderState[] = ['stopped', 'superseded', 'failed'];
 
 export class Forwarder {
   readonly #o: ForwarderOptions;
-  readonly #greeter: Greeter;
+  readonly #hellos: HelloLoop;
   readonly #links: LinkHolder;
   readonly #sender: Sender;
   readonly #timers = new Timers<'retry' | 'window' | 'maintain' | 'progress'>();
   readonly #syncs = new Syncs();
   readonly #counters = freshCounters();
-  readonly #twins = new TwinWatch();
-  readonly #trouble: LinkTrouble;
+  readonly #duplicates = new DuplicateIdentityWatch();
+  readonly #faults: LinkFaults;
   #state: ForwarderState = 'stopped';
   #since: number;
   #lastAnswer: Answer | null = null;
@@ -75,7 +75,7 @@ export class Forwarder {
 
   constructor(options: ForwarderOptions) {
     this.#o = options;
-    this.#trouble = new LinkTrouble(options.backOffs ?? BACK_OFFS);
+    this.#faults = new LinkFaults(options.backOffs ?? BACK_OFFS);
     this.#since = options.now();
     this.#sender = new Sender({
       spool: options.spool,
@@ -94,7 +94,7 @@ export class Forwarder {
         onPumped: () => this.#tellIdle(),
       },
     });
-    this.#greeter = new Greeter({
+    this.#hellos = new HelloLoop({
       counters: this.#counters,
       helloMs: options.helloMs ?? 5_000,
       helloTimeoutMs: options.helloTimeoutMs ?? 20_000,
@@ -109,7 +109,7 @@ export class Forwarder {
         impatient: () => this.#syncs.size > 0 && this.#sender.inFlightBatches === 0,
         onAnswer: answer => this.#act(answer),
         onFault: error => this.#fault(error),
-        onUnreadable: error => this.#trouble.note(error),
+        onUnreadable: error => this.#faults.note(error),
       },
     });
     this.#links = new LinkHolder(options.connect, {
@@ -127,7 +127,7 @@ export class Forwarder {
     assert(this.#state === 'stopped', 'the forwarder was started twice');
     const stream = this.#o.spool.stream();
     this.#sender.restart(stream);
-    this.#greeter.voidAnswers();
+    this.#hellos.voidAnswers();
     this.#stopListening = this.#o.spool.onAppend(() => this.#guarded(() => this.#appended()));
     if (stream.superseded) {
       this.#superseded();
@@ -158,8 +158,8 @@ export class Forwarder {
     return {
       state: this.#state,
       since: this.#since,
-      error: this.#trouble.description,
-      fault: this.#trouble.fault,
+      error: this.#faults.description,
+      fault: this.#faults.fault,
       connected: CONNECTED.includes(this.#state),
       blocked: this.#links.blocked,
       windowOpen: policy.open,
@@ -169,10 +169,10 @@ export class Forwarder {
       inFlightBatches: this.#sender.inFlightBatches,
       inFlightBytes: this.#sender.inFlightBytes,
       windowBytes: this.#sender.windowBytes,
-      lastHelloAt: this.#greeter.lastHelloAt,
-      lastAnswerAt: this.#greeter.lastAnswerAt,
+      lastHelloAt: this.#hellos.lastHelloAt,
+      lastAnswerAt: this.#hellos.lastAnswerAt,
       lastAnswer: this.#lastAnswer,
-      twinSince: this.#twins.since(this.#o.now()),
+      twinSince: this.#duplicates.since(this.#o.now()),
       counters: { ...this.#counters },
     };
   }
@@ -206,7 +206,7 @@ export class Forwarder {
     // An attempt under way is given up as well.
     if (!CONNECTED.includes(state) && this.#links.drop()) {
       this.#sender.detach();
-      this.#greeter.detach();
+      this.#hellos.detach();
     }
     if (ENDED.includes(state)) {
       this.#timers.clearAll();
@@ -220,7 +220,7 @@ export class Forwarder {
   #logChange(change: { readonly from: ForwarderState; readonly to: ForwarderState; readonly why: string }): void {
     const { to } = change;
     const trying = to === 'connecting' || to === 'backing-off';
-    if (trying && !this.#trouble.isTold) return;
+    if (trying && !this.#faults.isTold) return;
     if (to === 'backing-off' || to === 'refused' || to === 'failed') this.#o.log.warn(change, 'link');
     else this.#o.log.info(change, 'link');
   }
@@ -250,7 +250,7 @@ export class Forwarder {
   }
 
   #connect(): void {
-    const { failures } = this.#trouble;
+    const { failures } = this.#faults;
     this.#enter('connecting', failures === 0 ? 'the link is open' : `attempt ${failures + 1}`);
     this.#links.open();
   }
@@ -258,31 +258,31 @@ export class Forwarder {
   #connected(link: ForwardLink): void {
     this.#counters.connections += 1;
     this.#sender.attach(link);
-    this.#greeter.attach(link);
+    this.#hellos.attach(link);
     const { told, epoch } = this.#o.spool.stream();
     // An epoch that the head office has acknowledged once may be sent without asking again; a batch that it does not
     // want does no harm, because a batch never registers an epoch.
     this.#enter(told === epoch ? 'streaming' : 'greeting', 'connected');
-    this.#greeter.greet();
+    this.#hellos.sayHello();
     this.#sender.pump();
   }
 
   /** Any doubt about the link: drop it, rewind, and try again later. */
   #fault(error: unknown): void {
     if (ENDED.includes(this.#state) || this.#state === 'backing-off') return;
-    this.#trouble.note(error);
-    const waitMs = this.#trouble.failed(nobodyReached(error) ? 'away' : 'failed', this.#o.random());
+    this.#faults.note(error);
+    const waitMs = this.#faults.failed(nobodyReached(error) ? 'away' : 'failed', this.#o.random());
     this.#enter('backing-off', describeError(error));
     this.#timers.set('retry', waitMs, () => this.#guarded(() => this.#resume()));
   }
 
   /** The queue is full. Confirms and refusals come in any order, so everything from the lowest on is sent again. */
   #refused(error: TributaryError): void {
-    this.#trouble.note(error);
+    this.#faults.note(error);
     this.#rewind();
     this.#sender.probe();
     this.#enter('refused', describeError(error));
-    const waitMs = this.#trouble.failed('failed', this.#o.random());
+    const waitMs = this.#faults.failed('failed', this.#o.random());
     this.#timers.set('retry', waitMs, () =>
       this.#guarded(() => {
         this.#enter('streaming', 'trying with one batch');
@@ -299,7 +299,7 @@ export class Forwarder {
 
   #end(state: 'superseded' | 'failed', error: TributaryError): void {
     if (this.#state === 'superseded' || this.#state === 'failed') return;
-    this.#trouble.note(error);
+    this.#faults.note(error);
     this.#enter(state, describeError(error));
     this.#syncs.fail(error);
     this.#o.events.onStopped(error);
@@ -331,32 +331,32 @@ export class Forwarder {
       return;
     }
     this.#sender.restart(stream);
-    this.#greeter.voidAnswers();
+    this.#hellos.voidAnswers();
     if (!CONNECTED.includes(this.#state)) return;
     this.#enter('greeting', 'a new epoch began');
-    this.#greeter.greetAnew();
+    this.#hellos.helloAnew();
   }
 
   #confirmed(): void {
-    this.#trouble.over();
-    if (this.#sender.confirmed === this.#o.spool.stream().head.seq) this.#greeter.greetSoon();
+    this.#faults.over();
+    if (this.#sender.confirmed === this.#o.spool.stream().head.seq) this.#hellos.helloSoon();
   }
 
   #rewind(): void {
     this.#sender.rewind();
-    this.#greeter.voidAnswers();
+    this.#hellos.voidAnswers();
   }
 
   #answered(body: Buffer): AnswerOwner {
     let owner: AnswerOwner = 'own';
-    this.#guarded(() => (owner = this.#greeter.answered(body)));
+    this.#guarded(() => (owner = this.#hellos.answered(body)));
     return owner;
   }
 
   #act(answer: Answer): void {
     const { spool, events } = this.#o;
-    if (this.#twins.answered(answer, this.#o.now())) {
-      this.#o.log.warn({ code: 'IDENTITY_SHARED', hint: ERRORS.IDENTITY_SHARED.cure }, ERRORS.IDENTITY_SHARED.cause);
+    if (this.#duplicates.answered(answer, this.#o.now())) {
+      this.#o.log.warn({ code: 'IDENTITY_SHARED', hint: ERRORS.IDENTITY_SHARED.hint }, ERRORS.IDENTITY_SHARED.cause);
     }
     const before = spool.stream();
     const action = decide(spool, answer, this.#o.now());
@@ -367,8 +367,8 @@ export class Forwarder {
       return;
     }
     // A full queue is over when it takes a batch.
-    if (this.#state === 'refused') this.#trouble.succeeded();
-    else this.#trouble.over();
+    if (this.#state === 'refused') this.#faults.succeeded();
+    else this.#faults.over();
     this.#lastAnswer = answer;
     switch (action.do) {
       case 'ignore':
@@ -382,7 +382,7 @@ export class Forwarder {
         spool.claim(action.told);
         this.#stopSending('the head office has another epoch');
         // The same twice, or another already: somebody else claims too, or the head office is busy; no haste then.
-        if (action.told !== before.told && this.#o.now() - this.#claimedAt > CLAIM_SPACING_MS) this.#greeter.greet();
+        if (action.told !== before.told && this.#o.now() - this.#claimedAt > CLAIM_SPACING_MS) this.#hellos.sayHello();
         this.#claimedAt = this.#o.now();
         return;
       case 'new-epoch':
@@ -395,7 +395,7 @@ export class Forwarder {
         this.#sender.known(action.known);
         if (action.resend !== null) {
           this.#sender.resend(action.resend);
-          this.#greeter.voidAnswers();
+          this.#hellos.voidAnswers();
         }
         if (this.#state === 'greeting') {
           this.#sender.restart(spool.stream());
@@ -415,8 +415,8 @@ export class Forwarder {
 
   /** Notes what is wrong with an answer; told once in a row. */
   #warn(error: TributaryError): void {
-    const told = this.#trouble.description === describeError(error);
-    this.#trouble.note(error);
+    const told = this.#faults.description === describeError(error);
+    this.#faults.note(error);
     if (!told) this.#o.log.warn({ code: error.code, hint: error.hint }, error.message);
   }
 
@@ -427,7 +427,7 @@ export class Forwarder {
     this.#reportProgress();
     if (this.#state === 'backing-off') this.#timers.set('retry', 0, () => this.#guarded(() => this.#resume()));
     else this.#watchWindow();
-    this.#greeter.greetSoon();
+    this.#hellos.helloSoon();
   }
 
   #reportProgress(): void {
@@ -445,7 +445,7 @@ export class Forwarder {
   /** Why not everything is at the head office. */
   #hindrance(): string {
     const halted = this.#lastAnswer?.halted ?? null;
-    if (this.#trouble.description !== null) return this.#trouble.description;
+    if (this.#faults.description !== null) return this.#faults.description;
     if (halted !== null) return `The head office has halted this branch: ${halted.code}: ${halted.reason}`;
     if (this.#links.blocked) return 'The broker has an alarm and takes nothing: it is short of memory or disk.';
     if (this.#state === 'streaming' && this.#sender.drained) {

@@ -8,7 +8,7 @@ import { describeError, TributaryError } from '../../shared/errors.ts';
 import type { AgentStream, Answer } from '../../shared/protocol.ts';
 import type { AnswerOwner, ForwardLink } from './broker-link.ts';
 import type { ForwarderCounters } from './forwarder-types.ts';
-import { HelloDesk } from './hello.ts';
+import { HelloExchange } from './hello.ts';
 import type { HelloFacts } from './hello.ts';
 import { Timers } from './timers.ts';
 
@@ -23,17 +23,17 @@ const PROMPT_HELLO_SPACING_MS = 1_000;
  */
 const JITTER = 0.25;
 
-export interface GreeterOptions {
+export interface HelloLoopOptions {
   readonly counters: ForwarderCounters;
   readonly helloMs: number;
   readonly helloTimeoutMs: number;
   readonly now: () => number;
   /** In [0, 1). */
   readonly random: () => number;
-  readonly host: GreeterHost;
+  readonly host: HelloLoopHost;
 }
 
-export interface GreeterHost {
+export interface HelloLoopHost {
   /** Runs what an event brought; a throw ends the forwarder. */
   guarded(work: () => void): void;
   stream(): AgentStream;
@@ -49,9 +49,9 @@ export interface GreeterHost {
   onUnreadable(error: TributaryError): void;
 }
 
-export class Greeter {
-  readonly #o: GreeterOptions;
-  readonly #desk = new HelloDesk();
+export class HelloLoop {
+  readonly #o: HelloLoopOptions;
+  readonly #exchange = new HelloExchange();
   readonly #timers = new Timers<'hello'>();
   #link: ForwardLink | null = null;
   #wanted = false;
@@ -60,7 +60,7 @@ export class Greeter {
   #dueAt = 0;
   #lastAnswerAt: number | null = null;
 
-  constructor(options: GreeterOptions) {
+  constructor(options: HelloLoopOptions) {
     this.#o = options;
   }
 
@@ -80,30 +80,30 @@ export class Greeter {
     this.#link = null;
     this.#timers.clearAll();
     this.voidAnswers();
-    this.#desk.forgetOutstanding();
+    this.#exchange.forgetOutstanding();
   }
 
   /** A rewind, a new epoch, a start: answers to hellos until now are out of date. */
   voidAnswers(): void {
-    this.#desk.raiseBarrier();
+    this.#exchange.raiseBarrier();
   }
 
   /** The next hello need not wait for the answer to the last: it would be out of date. */
-  greetAnew(): void {
+  helloAnew(): void {
     this.voidAnswers();
-    this.#desk.forgetOutstanding();
-    this.greet();
+    this.#exchange.forgetOutstanding();
+    this.sayHello();
   }
 
   /** Says hello if none is outstanding, and sets the time of the next one. */
-  greet(): void {
+  sayHello(): void {
     const link = this.#link;
     if (link === null) return;
     const { host, now, helloMs, helloTimeoutMs, counters } = this.#o;
     this.#schedule(helloMs * (1 - JITTER + 2 * JITTER * this.#o.random()));
-    this.#wanted = link.blocked || !this.#desk.free(now(), helloTimeoutMs);
+    this.#wanted = link.blocked || !this.#exchange.free(now(), helloTimeoutMs);
     if (this.#wanted) return;
-    const hello = this.#desk.issue(host.stream(), host.confirmed(), host.facts(), now());
+    const hello = this.#exchange.issue(host.stream(), host.confirmed(), host.facts(), now());
     this.#lastHelloAt = now();
     counters.hellos += 1;
     void link.send(helloMessage(hello), 2 * host.patienceMs()).then(outcome =>
@@ -114,7 +114,7 @@ export class Greeter {
   }
 
   /** Brings the next hello forward; never puts it off, however often it is called: a busy branch calls at each batch. */
-  greetSoon(): void {
+  helloSoon(): void {
     if (this.#link === null) return;
     const at = this.#o.now();
     const since = at - (this.#lastHelloAt ?? 0);
@@ -125,7 +125,7 @@ export class Greeter {
   #schedule(waitMs: number): void {
     const { host, now } = this.#o;
     this.#dueAt = now() + waitMs;
-    this.#timers.set('hello', waitMs, () => host.guarded(() => this.greet()));
+    this.#timers.set('hello', waitMs, () => host.guarded(() => this.sayHello()));
   }
 
   answered(body: Buffer): AnswerOwner {
@@ -138,14 +138,14 @@ export class Greeter {
       host.onUnreadable(new TributaryError('MESSAGE_INVALID', describeError(error)));
       return 'own';
     }
-    if (!this.#desk.owns(answer)) return 'foreign';
+    if (!this.#exchange.owns(answer)) return 'foreign';
     // One that arrives before the link is handed over answers a hello of an earlier link: nothing is lost.
     if (this.#link === null) return 'own';
     counters.answers += 1;
     this.#lastAnswerAt = now();
-    if (this.#desk.accept(answer)) host.onAnswer(answer);
+    if (this.#exchange.accept(answer)) host.onAnswer(answer);
     else counters.ignoredAnswers += 1;
-    if (this.#wanted || host.impatient()) this.greetSoon();
+    if (this.#wanted || host.impatient()) this.helloSoon();
     return 'own';
   }
 }

@@ -17,7 +17,7 @@ export interface HelloFacts {
   readonly report: AgentReport;
 }
 
-export class HelloDesk {
+export class HelloExchange {
   readonly #instance = randomUUID();
   readonly #ledger = new HelloLedger();
   #outstanding: { readonly nonce: string; readonly sentAt: number } | null = null;

@@ -9,8 +9,8 @@ import type { KeyId } from '../stream/key-index.ts';
 import type { BatchDraft } from '../stream/change-buffer.ts';
 import { bytesHint, isTextType } from '../values/column-rules.ts';
 import { EMPTY_MEMBER_KEY, UndecodableText } from '../values/charsets.ts';
-import type { StreamPlace } from '../binlog/group-sink.ts';
-import type { Selection } from '../source/table-filter.ts';
+import type { BinlogPosition } from '../binlog/group-sink.ts';
+import type { TableFilter } from '../source/table-filter.ts';
 import type { ServerCharsets } from '../values/server-charsets.ts';
 import { cellReader } from '../source/tables.ts';
 import type { CapturedTable } from '../source/tables.ts';
@@ -28,7 +28,7 @@ export interface Chunk {
   readonly bytes: number;
   /** The table ends with it. */
   readonly last: boolean;
-  readonly high: StreamPlace;
+  readonly high: BinlogPosition;
 }
 
 /** Different rows, each with the number of its copies at the moment. */
@@ -88,7 +88,7 @@ export function toChunk(
   charsets: ServerCharsets,
   cells: (Buffer | null)[][],
   last: boolean,
-  high: StreamPlace,
+  high: BinlogPosition,
 ): Chunk {
   const readers = readersOf(table, charsets);
   let bytes = 0;
@@ -112,24 +112,24 @@ export function toChunk(
   };
 }
 
-export function describe(table: CapturedTable, selection: Selection): TableDescription {
+export function describe(table: CapturedTable, tableFilter: TableFilter): TableDescription {
   return {
     schema: table.schema,
-    name: selection.targetName(table.schema, table.name),
+    name: tableFilter.targetName(table.schema, table.name),
     columns: table.columns.map(({ name, type, key }) => ({ name, type, ...(key === undefined ? {} : { key }) })),
   };
 }
 
 export function upsertDraft(
   table: CapturedTable,
-  selection: Selection,
+  tableFilter: TableFilter,
   chunk: Chunk,
   kept: readonly number[],
 ): BatchDraft {
   const whole = kept.length === chunk.rows;
   const values = whole ? chunk.columns : chunk.columns.map(column => kept.map(row => column[row]!));
   return {
-    tables: [describe(table, selection)],
+    tables: [describe(table, tableFilter)],
     changes: [{ op: 'upsert', table: 0, rows: kept.length, values }],
     transactions: 0,
     part: null,
@@ -145,12 +145,12 @@ export function upsertDraft(
  */
 export function countDrafts(
   table: CapturedTable,
-  selection: Selection,
+  tableFilter: TableFilter,
   rows: CountedRows,
   since: (id: KeyId) => number,
   targetBytes: number,
 ): BatchDraft[] {
-  const tables = [describe(table, selection)];
+  const tables = [describe(table, tableFilter)];
   const drafts: BatchDraft[] = [];
   let chosen: { readonly row: number; readonly copies: number }[] = [];
   let bytes = 0;

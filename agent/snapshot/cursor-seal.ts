@@ -5,20 +5,20 @@
 import type { Value } from '../../shared/batch/batch.ts';
 import { keyColumns } from '../stream/change-buffer.ts';
 import { HASH_TYPE } from '../values/column-rules.ts';
-import type { Selection } from '../source/table-filter.ts';
+import type { TableFilter } from '../source/table-filter.ts';
 import type { CapturedTable } from '../source/tables.ts';
 
-export function sealed(selection: Selection, table: CapturedTable, cursor: readonly Value[]): readonly Value[] {
-  return isSealed(table) ? selection.hasher.seal(cursor) : cursor;
+export function sealed(tableFilter: TableFilter, table: CapturedTable, cursor: readonly Value[]): readonly Value[] {
+  return isSealed(table) ? tableFilter.hasher.seal(cursor) : cursor;
 }
 
 /** Where to read on; null: from the beginning, also where the mark was made with another key. */
 export function opened(
-  selection: Selection,
+  tableFilter: TableFilter,
   table: CapturedTable,
   mark: readonly Value[] | null,
 ): readonly Value[] | null {
-  return mark === null || !isSealed(table) ? mark : selection.hasher.open(mark);
+  return mark === null || !isSealed(table) ? mark : tableFilter.hasher.open(mark);
 }
 
 function isSealed({ columns }: CapturedTable): boolean {

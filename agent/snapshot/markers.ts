@@ -1,7 +1,7 @@
 /** The batches that open and close a snapshot. */
 import type { Change, TableDescription } from '../../shared/batch/batch.ts';
 import type { BatchDraft } from '../stream/change-buffer.ts';
-import type { Selection } from '../source/table-filter.ts';
+import type { TableFilter } from '../source/table-filter.ts';
 import type { CapturedTable } from '../source/tables.ts';
 import { describe } from './chunk.ts';
 import type { SnapshotProgress } from '../spool/snapshot-progress.ts';
@@ -10,17 +10,17 @@ import type { SnapshotProgress } from '../spool/snapshot-progress.ts';
 export function startMarker(
   progress: SnapshotProgress,
   tables: readonly CapturedTable[],
-  selection: Selection,
+  tableFilter: TableFilter,
 ): BatchDraft {
-  const descriptions = tables.map(table => describe(table, selection));
+  const descriptions = tables.map(table => describe(table, tableFilter));
   return marker('snapshot-start', progress, descriptions);
 }
 
 /** Closes it: what the branch had before and neither the snapshot nor the stream has written since is no more. */
-export function endMarker(progress: SnapshotProgress, selection: Selection): BatchDraft {
+export function endMarker(progress: SnapshotProgress, tableFilter: TableFilter): BatchDraft {
   const descriptions = progress.tables.map(({ schema, name }) => ({
     schema,
-    name: selection.targetName(schema, name),
+    name: tableFilter.targetName(schema, name),
     columns: [],
   }));
   return marker('snapshot-end', progress, descriptions);

@@ -1,7 +1,7 @@
 /** What people and the head office ask to be copied, put behind what the snapshot has to do already. */
 import type { Answer } from '../../shared/protocol.ts';
 import type { TableName } from '../../shared/table-name.ts';
-import type { Selection } from '../source/table-filter.ts';
+import type { TableFilter } from '../source/table-filter.ts';
 import type { CaptureSink } from '../stream/sink.ts';
 import type { Spool } from '../spool/spool.ts';
 import { idleProgress, queueRequests, queueTables, queueWhole } from '../spool/snapshot-progress.ts';
@@ -9,7 +9,7 @@ import type { QueuedTable, SnapshotProgress } from '../spool/snapshot-progress.t
 
 export interface SnapshotRequestsOptions {
   readonly spool: Spool;
-  readonly selection: Selection;
+  readonly tableFilter: TableFilter;
   /** Null: the binlog is not being read. */
   readonly sink: () => CaptureSink | null;
   readonly now: () => number;
@@ -37,9 +37,9 @@ export class SnapshotRequests {
 
   /** Copies what the head office asks for, unless that was served; it repeats what is open. */
   serve({ requests, asks }: Pick<Answer, 'requests' | 'asks'>): void {
-    const { spool, selection, sink, now } = this.#o;
+    const { spool, tableFilter, sink, now } = this.#o;
     const sourceNames = (tables: readonly TableName[]): TableName[] =>
-      tables.map(({ schema, name }) => ({ schema, name: selection.sourceName(schema, name) }));
+      tables.map(({ schema, name }) => ({ schema, name: tableFilter.sourceName(schema, name) }));
     const named = asks.filter(({ kind }) => kind === 'snapshot');
     if (requests.length === 0 && named.length === 0) return;
     const done = new Set(spool.doneRequests());

@@ -18,13 +18,13 @@ import type { Value } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { KeyId } from '../stream/key-index.ts';
 import { rowIdOf } from '../stream/keyless-buffer.ts';
-import type { StreamPlace } from '../binlog/group-sink.ts';
-import { comparePlaces } from '../source/connection.ts';
+import type { BinlogPosition } from '../binlog/group-sink.ts';
+import { comparePositions } from '../source/connection.ts';
 import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
 import type { CapturedTable } from '../source/tables.ts';
 import type { CountedRows } from './chunk.ts';
 import { lockingQuery, scanQuery } from './chunk-query.ts';
-import type { Window } from './copy-notes.ts';
+import type { Window } from './chunk-notes.ts';
 import type { Emitted } from './stream-moments.ts';
 
 /** A chunk: about so many bytes, and so many different rows. */
@@ -158,7 +158,7 @@ async function beginSnapshot(
   if (identity.flavor === 'mariadb') {
     await source.execute(begin);
     const place = await source.snapshotPlace();
-    return comparePlaces(place, emitted.place) < 0 ? null : { from: place, to: place };
+    return comparePositions(place, emitted.place) < 0 ? null : { from: place, to: place };
   }
   let from = emitted.place;
   if (identity.gtids) {
@@ -175,7 +175,7 @@ async function beginSnapshot(
   return { from, to: { file, offset } };
 }
 
-async function endOf(connect: () => Promise<SourceConnection>): Promise<StreamPlace> {
+async function endOf(connect: () => Promise<SourceConnection>): Promise<BinlogPosition> {
   const source = await connect();
   try {
     const { file, offset } = await source.binlogEnd();

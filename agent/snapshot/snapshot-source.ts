@@ -2,11 +2,11 @@
 import { TributaryError } from '../../shared/errors.ts';
 import type { Value } from '../../shared/batch/batch.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
-import type { Selection } from '../source/table-filter.ts';
+import type { TableFilter } from '../source/table-filter.ts';
 import type { ServerCharsets } from '../values/server-charsets.ts';
-import { comparePlaces } from '../source/connection.ts';
+import { comparePositions } from '../source/connection.ts';
 import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
-import { refuseStrange, strangeTables } from '../source/catalogue-facts.ts';
+import { refuseUnsupported, unsupportedTables } from '../source/catalogue-facts.ts';
 import { readTables } from '../source/tables.ts';
 import type { CapturedTable } from '../source/tables.ts';
 import { toChunk } from './chunk.ts';
@@ -21,7 +21,7 @@ export interface SnapshotSourceOptions {
   /** @param stallMs longest silence of a query, where it is not the usual one */
   readonly connect: (stallMs?: number) => Promise<SourceConnection>;
   readonly identity: SourceIdentity;
-  readonly selection: Selection;
+  readonly tableFilter: TableFilter;
   readonly charsets: ServerCharsets;
 }
 
@@ -36,7 +36,7 @@ export class SnapshotSource {
 
   /** All captured tables. */
   async tables(): Promise<CapturedTable[]> {
-    return readTables(await this.#connected(), this.#o.selection);
+    return readTables(await this.#connected(), this.#o.tableFilter);
   }
 
   /** Null: it is not there. @throws TributaryError VALUE_UNSUPPORTED */
@@ -44,7 +44,7 @@ export class SnapshotSource {
     const key = tableKey(table);
     const known = this.#definitions.get(key);
     if (known) return known;
-    const [read] = await readTables(await this.#connected(), this.#o.selection, table);
+    const [read] = await readTables(await this.#connected(), this.#o.tableFilter, table);
     if (read === undefined) return null;
     refuseProblem(read);
     const foreign = read.columns.flatMap(({ charset }) => (charset === null ? [] : [charset]));
@@ -55,9 +55,9 @@ export class SnapshotSource {
 
   /** @throws TributaryError VALUE_UNSUPPORTED for one of which the binlog does not tell what rows it has */
   async refuseStrange(tables: readonly QueuedTable[]): Promise<void> {
-    const { selection } = this.#o;
-    const captured = tables.filter(({ schema, name }) => selection.captures(schema, name));
-    refuseStrange(await strangeTables(await this.#connected(), captured));
+    const { tableFilter } = this.#o;
+    const captured = tables.filter(({ schema, name }) => tableFilter.captures(schema, name));
+    refuseUnsupported(await unsupportedTables(await this.#connected(), captured));
   }
 
   /** These tables are defined otherwise now. */
@@ -73,7 +73,7 @@ export class SnapshotSource {
     if (identity.flavor === 'mariadb') {
       await source.execute('START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY');
       const view = await source.snapshotPlace();
-      if (comparePlaces(view, emitted.place) < 0) {
+      if (comparePositions(view, emitted.place) < 0) {
         throw new TributaryError('SOURCE_UNREACHABLE', 'a commit was not yet visible');
       }
       cells = await source.cells(chunkQuery(table, lastKey, rows, ''));

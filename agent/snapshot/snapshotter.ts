@@ -14,11 +14,11 @@ import { TributaryError } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
 import { keyColumns } from '../stream/change-buffer.ts';
-import type { TroubleWatch } from '../trouble.ts';
+import type { FaultWatch } from '../fault-watch.ts';
 import type { Spool } from '../spool/spool.ts';
-import { CountedCopy } from './counted-copy.ts';
-import type { CountedCopyOptions } from './counted-copy.ts';
-import { KeyedCopy } from './keyed-copy.ts';
+import { KeylessSnapshot } from './keyless-snapshot.ts';
+import type { KeylessSnapshotOptions } from './keyless-snapshot.ts';
+import { KeyedSnapshot } from './keyed-snapshot.ts';
 import { endMarker, startMarker } from './markers.ts';
 import {
   beginProgress,
@@ -43,17 +43,17 @@ const SETTLED_MS = 1_000;
 /** Between two looks whether there is something to copy, while there is nothing: an idle branch is to be cheap. */
 const IDLE_MS = 1_000;
 
-export interface SnapshotterOptions extends CountedCopyOptions {
+export interface SnapshotterOptions extends KeylessSnapshotOptions {
   readonly spool: Spool;
   /** Is told of what is tried again and again. */
-  readonly trouble: TroubleWatch;
+  readonly trouble: FaultWatch;
 }
 
 export class Snapshotter {
   readonly #o: SnapshotterOptions;
   readonly #source: SnapshotSource;
-  readonly #keyed: KeyedCopy;
-  readonly #counted: CountedCopy;
+  readonly #keyed: KeyedSnapshot;
+  readonly #counted: KeylessSnapshot;
   /** Tables that statements have made or changed, and from when on the catalogue is asked whether they may be captured. */
   readonly #unasked = new Map<string, { readonly table: QueuedTable; readonly from: number }>();
   #begunAt = 0;
@@ -63,8 +63,8 @@ export class Snapshotter {
   constructor(options: SnapshotterOptions) {
     this.#o = options;
     this.#source = new SnapshotSource(options);
-    this.#keyed = new KeyedCopy({ ...options, source: this.#source });
-    this.#counted = new CountedCopy(options);
+    this.#keyed = new KeyedSnapshot({ ...options, source: this.#source });
+    this.#counted = new KeylessSnapshot(options);
   }
 
   /** Works until aborted. @throws what only a person can mend; failures of its connection are tried again */
@@ -111,7 +111,7 @@ export class Snapshotter {
       return false;
     }
     if (progress.finished) {
-      if (!hasQueue(progress) || this.#o.sink.owesMore(progress, this.#restUntil)) return false;
+      if (!hasQueue(progress) || this.#o.sink.cascadesWait(progress, this.#restUntil)) return false;
       await this.#begin(progress, signal);
     } else if (!progress.started) {
       await this.#mark(progress, signal);
@@ -150,7 +150,7 @@ export class Snapshotter {
     const next = { ...fresh, requests: progress.queuedRequests };
     await between(this.#o.sink, this.#o.sink.place, signal, () => {
       // What was queued while the tables were read waits for the one after.
-      this.#o.sink.emitSnapshot(startMarker(next, wanted, this.#o.selection), now =>
+      this.#o.sink.emitSnapshot(startMarker(next, wanted, this.#o.tableFilter), now =>
         follow({ ...next, started: true }, progress, now),
       );
     });
@@ -170,13 +170,13 @@ export class Snapshotter {
     );
     for (const table of tables) refuseProblem(table);
     await between(this.#o.sink, this.#o.sink.place, signal, () => {
-      this.#o.sink.emitSnapshot(startMarker(progress, tables, this.#o.selection), now => ({ ...now, started: true }));
+      this.#o.sink.emitSnapshot(startMarker(progress, tables, this.#o.tableFilter), now => ({ ...now, started: true }));
     });
   }
 
   async #finish(progress: SnapshotProgress, signal: AbortSignal): Promise<void> {
     await between(this.#o.sink, this.#o.sink.place, signal, () => {
-      this.#o.sink.emitSnapshot(endMarker(progress, this.#o.selection), now => ({ ...now, finished: true }));
+      this.#o.sink.emitSnapshot(endMarker(progress, this.#o.tableFilter), now => ({ ...now, finished: true }));
     });
     if (this.#begunAt > 0) this.#restUntil = Date.now() + REST_FOR_CASCADES * (Date.now() - this.#begunAt);
     const rows = progress.tables.reduce((sum, table) => sum + table.rows, 0);

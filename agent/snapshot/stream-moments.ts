@@ -1,6 +1,6 @@
 /** Moments of the stream that a snapshot waits for: all of them between groups. */
 import { TributaryError } from '../../shared/errors.ts';
-import type { StreamPlace } from '../binlog/group-sink.ts';
+import type { BinlogPosition } from '../binlog/group-sink.ts';
 import type { CaptureSink } from '../stream/sink.ts';
 import type { QueuedTable } from '../spool/snapshot-progress.ts';
 
@@ -10,7 +10,7 @@ import type { QueuedTable } from '../spool/snapshot-progress.ts';
  */
 /** How far the stream had come at a moment. */
 export interface Emitted {
-  readonly place: StreamPlace;
+  readonly place: BinlogPosition;
   readonly gtids: string;
 }
 
@@ -22,7 +22,12 @@ export async function atRest<T>(sink: CaptureSink, signal: AbortSignal, run: () 
  * Runs the callback between groups once the stream, heard after now, is at or past the place.
  * @throws TributaryError STREAM_ENDED when aborted before
  */
-export async function between<T>(sink: CaptureSink, place: StreamPlace, signal: AbortSignal, run: () => T): Promise<T> {
+export async function between<T>(
+  sink: CaptureSink,
+  place: BinlogPosition,
+  signal: AbortSignal,
+  run: () => T,
+): Promise<T> {
   const { promise, resolve, reject } = Promise.withResolvers<T>();
   const aborted = (): void => reject(new TributaryError('STREAM_ENDED', 'the binlog stream ended'));
   signal.addEventListener('abort', aborted, { once: true });

@@ -16,7 +16,7 @@ import { rowsOfEach } from '../catalogue-query.ts';
 import type { CatalogueRow, CatalogueSource } from '../catalogue-query.ts';
 
 /** A type that is bytes in the binlog and text everywhere else. */
-export type FixedTextType = 'uuid' | 'inet4' | 'inet6';
+export type MariadbTextType = 'uuid' | 'inet4' | 'inet6';
 
 interface FixedText {
   readonly bytes: number;
@@ -25,13 +25,13 @@ interface FixedText {
   readonly text: (bytes: Buffer) => string;
 }
 
-export const FIXED_TEXTS: Readonly<Record<FixedTextType, FixedText>> = {
+export const FIXED_TEXTS: Readonly<Record<MariadbTextType, FixedText>> = {
   uuid: { bytes: 16, type: 'char(36)', text: uuidText },
   inet4: { bytes: 4, type: 'varchar(15)', text: inet4Text },
   inet6: { bytes: 16, type: 'varchar(39)', text: inet6Text },
 };
 
-export function isFixedText(type: string): type is FixedTextType {
+export function isMariadbText(type: string): type is MariadbTextType {
   return Object.hasOwn(FIXED_TEXTS, type);
 }
 
@@ -42,7 +42,7 @@ export interface TableFacts {
   readonly versioned: boolean;
   /** Columns that are left out: MariaDB does not log a generated column when a row is updated. */
   readonly leftOut: ReadonlySet<string>;
-  readonly fixedTexts: ReadonlyMap<string, FixedTextType>;
+  readonly fixedTexts: ReadonlyMap<string, MariadbTextType>;
   /** Columns that are called as a hidden one of MariaDB would be; null: the server has none that are hidden so. */
   readonly notHidden: ReadonlySet<string> | null;
   /** Columns of the primary key, or of the unique key that the server takes for it; none: there is neither. */
@@ -52,7 +52,7 @@ export interface TableFacts {
 }
 
 /** A table of which the binlog does not tell what rows it has. */
-export interface StrangeTable {
+export interface UnsupportedTable {
   readonly schema: string;
   readonly name: string;
   readonly problem: string;
@@ -77,7 +77,7 @@ const NO_FACTS_OF: Readonly<Record<Flavor, TableFacts>> = {
 const HIDDEN_HASH = /^DB_ROW_HASH_\d+$/;
 
 /** Whether nothing of the stream's column is captured. */
-export function isLeftOut({ leftOut, notHidden }: TableFacts, column: string): boolean {
+export function isExcluded({ leftOut, notHidden }: TableFacts, column: string): boolean {
   return leftOut.has(column) || (notHidden !== null && HIDDEN_HASH.test(column) && !notHidden.has(column));
 }
 
@@ -109,18 +109,18 @@ export interface FactSource extends CatalogueSource {
   identity(): Promise<{ readonly flavor: Flavor }>;
 }
 
-export class Facts {
+export class CatalogueFacts {
   readonly flavor: Flavor;
   readonly #tables: ReadonlyMap<string, TableFacts>;
   /** Of which the binlog does not tell what rows they have. */
-  readonly strange: readonly StrangeTable[];
+  readonly strange: readonly UnsupportedTable[];
 
   readonly #asked: ReadonlySet<string>;
 
   private constructor(
     flavor: Flavor,
     tables: ReadonlyMap<string, TableFacts>,
-    strange: readonly StrangeTable[] = [],
+    strange: readonly UnsupportedTable[] = [],
     asked: ReadonlySet<string> = new Set(),
   ) {
     this.flavor = flavor;
@@ -134,8 +134,8 @@ export class Facts {
     return this.#asked.has(tableKey(table));
   }
 
-  static none(): Facts {
-    return new Facts('mysql', new Map());
+  static none(): CatalogueFacts {
+    return new CatalogueFacts('mysql', new Map());
   }
 
   of(schema: string, name: string): TableFacts {
@@ -151,7 +151,7 @@ export class Facts {
   }
 
   /** Of these tables, those that there are. */
-  static async read(source: FactSource, tables: readonly TableName[]): Promise<Facts> {
+  static async read(source: FactSource, tables: readonly TableName[]): Promise<CatalogueFacts> {
     const { flavor } = await source.identity();
     const parts = await rowsOfEach(
       source,
@@ -183,11 +183,11 @@ export class Facts {
     );
     const byTable = Map.groupBy([...indexes, ...columns, ...engines], rowTable);
     const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows, flavor)]));
-    return new Facts(flavor, facts, strangeOf(engines), new Set(tables.map(tableKey)));
+    return new CatalogueFacts(flavor, facts, strangeOf(engines), new Set(tables.map(tableKey)));
   }
 }
 
-function strangeOf(tables: readonly Row[]): StrangeTable[] {
+function strangeOf(tables: readonly Row[]): UnsupportedTable[] {
   return tables.flatMap(row => {
     const problem = tableProblem(row['kind'], row['engine']);
     return problem === null ? [] : [{ schema: row['ts'] ?? '', name: row['tn'] ?? '', problem }];
@@ -195,7 +195,10 @@ function strangeOf(tables: readonly Row[]): StrangeTable[] {
 }
 
 /** Tables that the binlog does not tell the truth of, among these. */
-export async function strangeTables(source: CatalogueSource, among: readonly TableName[]): Promise<StrangeTable[]> {
+export async function unsupportedTables(
+  source: CatalogueSource,
+  among: readonly TableName[],
+): Promise<UnsupportedTable[]> {
   const rows = await rowsOfEach(
     source,
     among,
@@ -206,7 +209,7 @@ export async function strangeTables(source: CatalogueSource, among: readonly Tab
 }
 
 /** @throws TributaryError VALUE_UNSUPPORTED for the first of them */
-export function refuseStrange([found]: readonly StrangeTable[]): void {
+export function refuseUnsupported([found]: readonly UnsupportedTable[]): void {
   if (found === undefined) return;
   throw new TributaryError('VALUE_UNSUPPORTED', `table ${tableText(found)}: ${found.problem}`);
 }
@@ -217,7 +220,7 @@ function rowTable(row: Row): string {
 
 function factsOf(rows: readonly Row[], flavor: Flavor): TableFacts {
   const generated = new Set<string>();
-  const fixedTexts = new Map<string, FixedTextType>();
+  const fixedTexts = new Map<string, MariadbTextType>();
   const hashes = new Set<string>();
   const primary = new Set<string>();
   const table = rows.find(row => row['kind'] !== undefined);
@@ -225,7 +228,7 @@ function factsOf(rows: readonly Row[], flavor: Flavor): TableFacts {
     const name = row['name'] ?? '';
     const type = row['type'] ?? '';
     if (row['made'] === 'ALWAYS') generated.add(name);
-    if (isFixedText(type)) fixedTexts.set(name, type);
+    if (isMariadbText(type)) fixedTexts.set(name, type);
     if (row['idx'] === undefined && HIDDEN_HASH.test(name)) hashes.add(name);
     if (row['part'] === 'PRI') primary.add(name);
   }
@@ -256,7 +259,7 @@ function identityOf(rows: readonly Row[], primary: ReadonlySet<string>): string[
 }
 
 /** From the binlog's bytes in base64 to the text. */
-export function fixedTextOf(type: FixedTextType): (value: Value) => Value {
+export function mariadbTextOf(type: MariadbTextType): (value: Value) => Value {
   const { bytes, text } = FIXED_TEXTS[type];
   return value => {
     if (value === null) return null;

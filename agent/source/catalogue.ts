@@ -1,8 +1,8 @@
 /** What the server's catalogue says of tables, together with the place in the binlog that it is at least as new as. */
 import { Cascades } from './cascades.ts';
 import type { BinlogPlace, SourceConnection, SourceIdentity } from './connection.ts';
-import { Facts, refuseStrange } from './catalogue-facts.ts';
-import type { Selection } from './table-filter.ts';
+import { CatalogueFacts, refuseUnsupported } from './catalogue-facts.ts';
+import type { TableFilter } from './table-filter.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { capturedNames } from './table-names.ts';
 
@@ -12,7 +12,7 @@ const VISIBLE_WITHIN_SECONDS = 30;
 export interface Catalogue {
   /** Captured tables that there are. */
   readonly tables: readonly TableName[];
-  readonly facts: Facts;
+  readonly facts: CatalogueFacts;
   readonly cascades: Cascades;
   readonly at: BinlogPlace;
   /** Where it ended afterwards: what stands behind it was not known yet. */
@@ -26,15 +26,15 @@ export interface Catalogue {
 export async function readCatalogue(
   source: SourceConnection,
   identity: SourceIdentity,
-  selection: Selection,
+  tableFilter: TableFilter,
   besides: readonly TableName[] = [],
 ): Promise<Catalogue> {
   const end = await source.binlogEnd();
   // A statement may be in the binlog before the catalogue shows what it did.
   if (identity.gtids && end.gtidSet !== '') await source.waitUntilVisible(end.gtidSet, VISIBLE_WITHIN_SECONDS);
-  const tables = await capturedNames(source, selection);
-  const facts = await Facts.read(source, [...tables, ...besides]);
-  refuseStrange(facts.strange.filter(({ schema, name }) => selection.captures(schema, name)));
+  const tables = await capturedNames(source, tableFilter);
+  const facts = await CatalogueFacts.read(source, [...tables, ...besides]);
+  refuseUnsupported(facts.strange.filter(({ schema, name }) => tableFilter.captures(schema, name)));
   const cascades = new Cascades(await source.unloggedCascades(tables));
   return { tables, facts, cascades, at: end, until: await source.binlogEnd() };
 }

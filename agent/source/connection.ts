@@ -356,7 +356,7 @@ export class SourceConnection {
 }
 
 /** Orders places: by the number at the end of the file's name, then by offset. */
-export function comparePlaces(a: BinlogPlace, b: BinlogPlace): number {
+export function comparePositions(a: BinlogPlace, b: BinlogPlace): number {
   return fileNumber(a.file) - fileNumber(b.file) || a.offset - b.offset;
 }
 

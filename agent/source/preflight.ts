@@ -13,7 +13,7 @@ import { tableText } from '../../shared/table-name.ts';
 import { columnKey } from '../../shared/identifiers.ts';
 import { missingSelects } from './select-rights.ts';
 import { bytesHint, isTextType } from '../values/column-rules.ts';
-import type { Selection } from './table-filter.ts';
+import type { TableFilter } from './table-filter.ts';
 import type { SourceIdentity } from './connection.ts';
 import type { CapturedTable } from './tables.ts';
 import { UnloggedWrites } from './unlogged-writes.ts';
@@ -88,7 +88,7 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
     if (value === undefined) {
       findings.push(
         fault(subject, 'SOURCE_SETTING', `${identity.flavor} ${identity.version} has no ${rule.name}: ${rule.why}`, {
-          cure: 'upgrade to MySQL 8.0 or MariaDB 10.5 at least',
+          hint: 'upgrade to MySQL 8.0 or MariaDB 10.5 at least',
           needsRestart: true,
         }),
       );
@@ -106,7 +106,7 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
           ? {}
           : {
               statement: setStatement(identity, set),
-              cure: 'then reconnect the applications: sessions keep what they began with',
+              hint: 'then reconnect the applications: sessions keep what they began with',
             }),
         configLine: rule.configLine,
         needsRestart: rule.needsRestart,
@@ -142,7 +142,7 @@ async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<s
       'SOURCE_SETTING',
       `${filter} keeps databases out of the binlog: capture would miss them`,
       {
-        cure: 'remove it from my.cnf under [mysqld]; choose tables with tables.include instead',
+        hint: 'remove it from my.cnf under [mysqld]; choose tables with tables.include instead',
         needsRestart: true,
       },
     ),
@@ -217,7 +217,7 @@ function retention(values: ReadonlyMap<string, string>): Finding[] {
 export async function checkRights(
   source: SourceConnection,
   identity: SourceIdentity,
-  selection: Selection,
+  tableFilter: TableFilter,
 ): Promise<Finding[]> {
   const lines = await source.grants();
   const grants = lines.map(line => line.toUpperCase());
@@ -244,7 +244,7 @@ export async function checkRights(
     );
   }
   const wildcards = (await source.variables()).get('partial_revokes') !== 'ON';
-  for (const { pattern, on } of missingSelects(lines, selection.rules.include, identity.lowerCaseNames, wildcards)) {
+  for (const { pattern, on } of missingSelects(lines, tableFilter.rules.include, identity.lowerCaseNames, wildcards)) {
     findings.push(
       fault(
         'source.rights',
@@ -258,14 +258,14 @@ export async function checkRights(
 }
 
 /** Source tables that would share one name at the head office, where their rows would mix unseen. */
-export function checkTargets(tables: readonly CapturedTable[], selection: Selection): Finding[] {
-  const byTarget = Map.groupBy(tables, ({ schema, name }) => selection.targetName(schema, name));
+export function checkTargets(tables: readonly CapturedTable[], tableFilter: TableFilter): Finding[] {
+  const byTarget = Map.groupBy(tables, ({ schema, name }) => tableFilter.targetName(schema, name));
   return [...byTarget].flatMap(([target, sharing]) => {
     if (sharing.length < 2) return [];
     const names = sharing.map(tableText).join(' and ');
     return [
       fault(`table ${target}`, 'SOURCE_TABLE', `${names} would share this name at the head office`, {
-        cure: 'give all but one another name in tables.map, or exclude them',
+        hint: 'give all but one another name in tables.map, or exclude them',
       }),
     ];
   });
@@ -293,7 +293,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
   if (tables.length === 0) {
     findings.push(
       fault('tables.include', 'SOURCE_TABLE', 'no table of the branch database matches; nothing would be captured', {
-        cure: 'correct tables.include, or grant SELECT on the tables to the user',
+        hint: 'correct tables.include, or grant SELECT on the tables to the user',
       }),
     );
   }
@@ -303,7 +303,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
     if (columnKey(table.name).startsWith('tributary_')) {
       findings.push(
         fault(subject, 'SOURCE_TABLE', 'names that begin with tributary_ are reserved at the head office', {
-          cure: `rename it, or exclude it: tables.exclude: ["${tableText(table)}"]`,
+          hint: `rename it, or exclude it: tables.exclude: ["${tableText(table)}"]`,
         }),
       );
     }
@@ -313,7 +313,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
           warning(
             `${subject}.${column.name}`,
             `its character set ${column.charset} has codes without a Unicode character: a value with one stops capture`,
-            { cure: bytesHint(table, column.name) },
+            { hint: bytesHint(table, column.name) },
           ),
         );
       }
@@ -333,7 +333,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
             'copying it costs a sort of the whole table at the branch',
           {
             statement: `ALTER TABLE ${name} ${ADD_KEY}`,
-            cure: 'with a key it is copied in small steps',
+            hint: 'with a key it is copied in small steps',
             needsRestart: false,
           },
         ),
@@ -352,7 +352,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
     if (table.problem !== null) {
       findings.push(
         fault(subject, 'VALUE_UNSUPPORTED', table.problem, {
-          cure: `exclude it: tables.exclude: ["${tableText(table)}"]`,
+          hint: `exclude it: tables.exclude: ["${tableText(table)}"]`,
         }),
       );
     }

@@ -2,13 +2,13 @@
 import { TributaryError } from '../../shared/errors.ts';
 import { parseTable, splitNames, tableKey } from '../../shared/table-name.ts';
 import { ColumnHasher } from '../values/column-rules.ts';
-import type { ColumnChoice } from '../values/column-rules.ts';
+import type { ColumnRule } from '../values/column-rules.ts';
 import type { StoredRules } from '../spool/stored-state.ts';
 
 /** Never captured, whatever the patterns say. */
 const SYSTEM_SCHEMAS = new Set(['mysql', 'sys', 'information_schema', 'performance_schema']);
 
-export interface SelectionRules {
+export interface TableFilterRules {
   /**
    * Patterns `schema.table`; `*` stands for any characters, `?` for one. A dot of a name stands in backquotes:
    * `` `a.b`.* ``.
@@ -18,12 +18,12 @@ export interface SelectionRules {
   /** `schema.table` → the table's name at the head office. */
   readonly map: Readonly<Record<string, string>>;
   /** Patterns `schema.table.column` → what is done to it; the first that matches counts. Absent: every column is kept. */
-  readonly columns?: Readonly<Record<string, ColumnChoice>>;
+  readonly columns?: Readonly<Record<string, ColumnRule>>;
   /** Fingerprint of the key by which columns were hashed, where these are rules that were stored. */
   readonly hashedBy?: string;
 }
 
-export interface Selection {
+export interface TableFilter {
   readonly rules: StoredRules;
   captures(schema: string, name: string): boolean;
   /** Whether a table of the schema could be captured, whatever its name. */
@@ -33,7 +33,7 @@ export interface Selection {
   /** The table of that name at the head office, as the branch calls it. */
   sourceName(schema: string, target: string): string;
   /** What is done to the column; null: it is kept. */
-  column(schema: string, table: string, column: string): ColumnChoice | null;
+  column(schema: string, table: string, column: string): ColumnRule | null;
   /** Changes wherever what becomes of the table's columns may. */
   columnsFingerprint(schema: string, table: string): string;
   /** @throws TributaryError CONFIG_INVALID without a key */
@@ -41,7 +41,7 @@ export interface Selection {
 }
 
 /** @param hashKey needed where a column is to be hashed */
-export function createSelection(rules: SelectionRules, hashKey: string | null = null): Selection {
+export function createTableFilter(rules: TableFilterRules, hashKey: string | null = null): TableFilter {
   const include = rules.include.map(patternToRegExp);
   const exclude = rules.exclude.map(patternToRegExp);
   const map = new Map(

@@ -10,11 +10,11 @@ import type { CatalogueRow, CatalogueSource } from '../catalogue-query.ts';
 /** Base tables that are captured, sorted by schema and name. */
 export async function capturedNames(
   source: CatalogueSource,
-  selection: { captures(schema: string, name: string): boolean },
+  tableFilter: { captures(schema: string, name: string): boolean },
 ): Promise<TableName[]> {
   // Names are read from the folders; asked for anything else, the server would open tables.
   const names = await source.rows('SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn FROM information_schema.TABLES');
-  const captured = names.map(nameOf).filter(({ schema, name }) => selection.captures(schema, name));
+  const captured = names.map(nameOf).filter(({ schema, name }) => tableFilter.captures(schema, name));
   const tables = await rowsOfEach(
     source,
     captured,

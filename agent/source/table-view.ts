@@ -5,10 +5,10 @@
 import type { ColumnDescription, Value } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { tableText } from '../../shared/table-name.ts';
-import { HASH_TYPE, TO_NULL, checkChoice } from '../values/column-rules.ts';
+import { HASH_TYPE, TO_NULL, checkRule } from '../values/column-rules.ts';
 import type { Convert } from '../values/column-rules.ts';
-import type { Selection } from './table-filter.ts';
-import { FIXED_TEXTS, fixedTextOf, isLeftOut } from './catalogue-facts.ts';
+import type { TableFilter } from './table-filter.ts';
+import { FIXED_TEXTS, mariadbTextOf, isExcluded } from './catalogue-facts.ts';
 import type { TableFacts } from './catalogue-facts.ts';
 import type { SourceColumn, SourceTable } from '../binlog/table-map.ts';
 
@@ -35,28 +35,28 @@ export interface TableView {
 }
 
 /** @throws TributaryError SOURCE_TABLE where a choice of columns takes a part of the key away, or all columns */
-export function viewTable(definition: SourceTable, facts: TableFacts, selection: Selection): TableView {
+export function viewTable(definition: SourceTable, facts: TableFacts, tableFilter: TableFilter): TableView {
   const { schema, name } = definition;
   const table = tableText({ schema, name });
   const views: ColumnView[] = [];
   const ignored: number[] = [];
   definition.columns.forEach((column, index) => {
     const { key } = column;
-    const choice = selection.column(schema, name, column.name);
-    checkChoice(table, column, choice);
-    if (choice === 'omit' || (isLeftOut(facts, column.name) && key === undefined)) {
+    const choice = tableFilter.column(schema, name, column.name);
+    checkRule(table, column, choice);
+    if (choice === 'omit' || (isExcluded(facts, column.name) && key === undefined)) {
       ignored.push(index);
       return;
     }
     const { type, convert } = plainView(column, facts);
     const chosen =
       choice === 'hash'
-        ? { type: HASH_TYPE, convert: chain(convert, selection.hasher) }
+        ? { type: HASH_TYPE, convert: chain(convert, tableFilter.hasher) }
         : { type, convert: choice === 'null' ? TO_NULL : convert };
     const description = { name: column.name, type: chosen.type, ...(key === undefined ? {} : { key }) };
     views.push({ index, description, convert: chosen.convert });
   });
-  if (views.length === 0 && definition.columns.some(column => selection.column(schema, name, column.name) !== null)) {
+  if (views.length === 0 && definition.columns.some(column => tableFilter.column(schema, name, column.name) !== null)) {
     throw new TributaryError('SOURCE_TABLE', `table ${table}: none of its columns is captured`, {
       hint: `Change tables.columns, or exclude it: tables.exclude: ["${table}"]`,
     });
@@ -85,7 +85,7 @@ function plainView(
   if (fixed === undefined || column.type !== `binary(${FIXED_TEXTS[fixed].bytes})`) {
     return { type: column.type, convert: null };
   }
-  return { type: FIXED_TEXTS[fixed].type, convert: fixedTextOf(fixed) };
+  return { type: FIXED_TEXTS[fixed].type, convert: mariadbTextOf(fixed) };
 }
 
 function chain(first: Convert | null, { hash }: { readonly hash: Convert }): Convert {

@@ -11,12 +11,12 @@ import { tableKey, tableText } from '../../shared/table-name.ts';
 import { readTypedJson, typedJsonSelect } from '../../shared/batch/typed-json.ts';
 import { CHARSETS, isBuiltIn } from '../values/charsets.ts';
 import type { ForeignCharset } from '../values/charsets.ts';
-import { HASH_TYPE, TO_NULL, checkChoice } from '../values/column-rules.ts';
+import { HASH_TYPE, TO_NULL, checkRule } from '../values/column-rules.ts';
 import type { Convert } from '../values/column-rules.ts';
 import { shortestFloat } from '../values/number-text.ts';
-import type { Selection } from './table-filter.ts';
+import type { TableFilter } from './table-filter.ts';
 import type { Flavor, SourceConnection } from './connection.ts';
-import { FIXED_TEXTS, Facts, isFixedText, tableProblem } from './catalogue-facts.ts';
+import { FIXED_TEXTS, CatalogueFacts, isMariadbText, tableProblem } from './catalogue-facts.ts';
 import type { TableFacts } from './catalogue-facts.ts';
 import { capturedNames } from './table-names.ts';
 import { rowsOfEach } from '../catalogue-query.ts';
@@ -53,22 +53,22 @@ export interface CapturedTable extends TableDescription {
 /** All captured base tables that have something to carry, or only the one that is named. Sorted by schema and name. */
 export async function readTables(
   source: SourceConnection,
-  selection: Selection,
+  tableFilter: TableFilter,
   only?: { schema: string; name: string },
 ): Promise<CapturedTable[]> {
-  const tables = await describeTables(source, selection, only);
+  const tables = await describeTables(source, tableFilter, only);
   return tables.filter(table => table.columns.length > 0 || table.leftOut.length === 0);
 }
 
 /** The same with those all of whose columns are left out: a MariaDB table of generated columns only. */
 export async function describeTables(
   source: SourceConnection,
-  selection: Selection,
+  tableFilter: TableFilter,
   only?: { schema: string; name: string },
 ): Promise<CapturedTable[]> {
   const { flavor } = await source.identity();
-  const names = only === undefined ? await capturedNames(source, selection) : [only];
-  const facts = await Facts.read(source, names);
+  const names = only === undefined ? await capturedNames(source, tableFilter) : [only];
+  const facts = await CatalogueFacts.read(source, names);
   const tables = await rowsOfEach(
     source,
     names,
@@ -96,10 +96,10 @@ export async function describeTables(
       type: row['type'],
       engine: row['engine'],
     }))
-    .filter(table => selection.captures(table.schema, table.name))
+    .filter(table => tableFilter.captures(table.schema, table.name))
     .map(table => {
       const rows = columns.get(tableKey(table)) ?? [];
-      const described = describe(table, rows, facts.of(table.schema, table.name), selection, flavor);
+      const described = describe(table, rows, facts.of(table.schema, table.name), tableFilter, flavor);
       return { ...described, problem: tableProblem(table.type, table.engine) ?? described.problem };
     });
 }
@@ -117,7 +117,7 @@ function describe(
   },
   rows: readonly CatalogueRow[],
   facts: TableFacts,
-  selection: Selection,
+  tableFilter: TableFilter,
   flavor: Flavor,
 ): CapturedTable {
   const { schema, name } = table;
@@ -128,18 +128,18 @@ function describe(
     const quoted = quoteName(column);
     const place = facts.identity.indexOf(column) + 1;
     const key = place === 0 ? {} : { key: place };
-    const choice = selection.column(schema, name, column);
+    const choice = tableFilter.column(schema, name, column);
     if (facts.leftOut.has(column)) continue;
     try {
       if (choice === 'omit') {
-        checkChoice(tableText(table), { name: column, type: '', ...key }, choice);
+        checkRule(tableText(table), { name: column, type: '', ...key }, choice);
         continue;
       }
       const read = choice === 'bytes' ? bytesType(row) : wireType(row, flavor);
-      checkChoice(tableText(table), { name: column, type: read, ...key }, choice);
+      checkRule(tableText(table), { name: column, type: read, ...key }, choice);
       const charset = choice === 'bytes' ? row['charset']! : foreignCharset(row);
       const sql = /^year\(2\)/i.test(row['full'] ?? '') ? wholeYear(quoted) : expressions(quoted, read, charset);
-      const convert = choice === 'null' ? TO_NULL : choice === 'hash' ? selection.hasher.hash : null;
+      const convert = choice === 'null' ? TO_NULL : choice === 'hash' ? tableFilter.hasher.hash : null;
       const select = choice === 'null' ? 'NULL' : sql.select;
       const type = choice === 'hash' ? HASH_TYPE : read;
       columns.push({
@@ -248,7 +248,7 @@ function wireType(row: CatalogueRow, flavor: Flavor): string {
       return checked(`varbinary(${Number(/\((\d+)\)/.exec(full)?.[1] ?? NaN) * 4})`);
     }
     default:
-      if (isFixedText(base)) return FIXED_TEXTS[base].type;
+      if (isMariadbText(base)) return FIXED_TEXTS[base].type;
       if (!SUBTYPES_OF_GEOMETRY.has(base)) return checked(base);
       // MariaDB takes geometries that MySQL refuses: they travel as the bytes that they are.
       return flavor === 'mysql' ? 'geometry' : 'longblob';

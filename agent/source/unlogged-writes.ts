@@ -43,7 +43,7 @@ export function throwSettingFaults(findings: readonly Finding[]): void {
  * @param capturedThrough what was claimed so far, ISO
  * @param rightAt when the settings were last seen to be right, ISO
  */
-export function oweCopies(
+export function queueMissedTables(
   { spool, logger }: { readonly spool: Spool; readonly logger: Logger },
   capturedThrough: string | null,
   rightAt: string | null,

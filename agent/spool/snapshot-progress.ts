@@ -62,7 +62,7 @@ export function queueWhole(progress: SnapshotProgress): SnapshotProgress {
 }
 
 /** A request of the head office. */
-export interface CopyRequest {
+export interface SnapshotRequest {
   readonly id: string;
   /** Null: all. */
   readonly tables: readonly QueuedTable[] | null;
@@ -78,7 +78,7 @@ export const MOST_QUEUED = 1_000;
  */
 export function queueRequests(
   progress: SnapshotProgress,
-  requests: readonly CopyRequest[],
+  requests: readonly SnapshotRequest[],
   now: number,
 ): SnapshotProgress {
   const known = new Set([...(progress.finished ? [] : progress.requests), ...progress.queuedRequests]);

@@ -28,7 +28,7 @@ import type { Row } from './spool-file.ts';
 import { changeHeld, forgetHeld, forgetUnkept, heldParts, heldTransactions, hold } from './held-rows.ts';
 import type { BatchToAppend, HeldChange, SpoolOptions, SpoolUsage, StoredBatch } from './spool-types.ts';
 import { deleteBatches, deleteBatchesAfter, loadState, startEpoch, storeState } from './stream-state.ts';
-import type { Place, StreamState } from './stream-state.ts';
+import type { SpoolMark, StreamState } from './stream-state.ts';
 
 export type * from './spool-types.ts';
 export { SPOOL_FILE_NAME } from './spool-file.ts';
@@ -56,7 +56,7 @@ export class Spool {
   readonly #listeners = new Set<() => void>();
   readonly #closing = new AbortController();
   #state: StreamState;
-  #tail: Place;
+  #tail: SpoolMark;
   /** Digest of the batch read last, to check the chain without a second look-up. */
   #lastRead: StreamMark;
 
@@ -131,7 +131,7 @@ export class Spool {
     const id = this.#state.firstId + seq;
     const { tail, next } = this.#file.transaction(() => {
       const { digest, bytes, inRow } = storeBody(this.#file, id, before.digest, batch.body);
-      const reached: Place = { seq, digest, endBytes: before.endBytes + bytes + BATCH_OVERHEAD_BYTES };
+      const reached: SpoolMark = { seq, digest, endBytes: before.endBytes + bytes + BATCH_OVERHEAD_BYTES };
       const state = batch.open ? this.#state : this.#closed(reached, batch.position, batch.snapshot);
       this.#file.run(
         'INSERT INTO batches (id, seq, previous, digest, rows, created_at, end_bytes, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
@@ -438,7 +438,7 @@ export class Spool {
   // -------------------------------------------------------------------------------------------------------------
   // State
 
-  #closed(head: Place, position: Position, snapshot: SnapshotProgress | null | undefined): StreamState {
+  #closed(head: SpoolMark, position: Position, snapshot: SnapshotProgress | null | undefined): StreamState {
     const state: StreamState = { ...this.#state, head, position };
     if (snapshot === undefined) return state;
     const before = this.#state.snapshot;
@@ -455,7 +455,7 @@ export class Spool {
     this.#state = next;
   }
 
-  #place(seq: number): Place {
+  #place(seq: number): SpoolMark {
     const { base, head } = this.#state;
     if (seq === base.seq) return base;
     if (seq === head.seq) return head;

@@ -16,7 +16,7 @@ const DELETE_SLICE_BYTES = 8 * 1024 * 1024;
 const DELETE_SLICE_ROWS = 256;
 
 /** A place in the stream with the running total of bytes through it. */
-export interface Place extends StreamMark {
+export interface SpoolMark extends StreamMark {
   readonly endBytes: number;
 }
 
@@ -24,8 +24,8 @@ export interface StreamState {
   readonly epoch: string;
   /** Row id = firstId + seq. Rows up to firstId + base.seq are garbage. */
   readonly firstId: number;
-  readonly base: Place;
-  readonly head: Place;
+  readonly base: SpoolMark;
+  readonly head: SpoolMark;
   readonly known: number;
   readonly knownEndBytes: number;
   readonly told: string | null;
@@ -46,7 +46,7 @@ export function loadState(file: SpoolFile, branch: string): StreamState | null {
     );
   }
   const firstId = integer(row, 'first_id');
-  const base: Place = {
+  const base: SpoolMark = {
     seq: integer(row, 'base_seq'),
     digest: text(row, 'base_digest'),
     endBytes: integer(row, 'base_end_bytes'),
@@ -84,7 +84,7 @@ export function startEpoch(
   position: Position | null,
 ): StreamState {
   const epoch = randomUUID();
-  const start: Place = { seq: 0, digest: firstDigest(branch, epoch), endBytes: 0 };
+  const start: SpoolMark = { seq: 0, digest: firstDigest(branch, epoch), endBytes: 0 };
   file.transaction(() => {
     file.run(
       `INSERT OR REPLACE INTO stream (id, branch, epoch, first_id, base_seq, base_digest, base_end_bytes, head_seq,

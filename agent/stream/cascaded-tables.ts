@@ -5,26 +5,26 @@
 import { tableKey } from '../../shared/table-name.ts';
 import { markStale, queueTables } from '../spool/snapshot-progress.ts';
 import type { QueuedTable, SnapshotProgress } from '../spool/snapshot-progress.ts';
-import type { PendingCopies } from './pending-snapshots.ts';
+import type { PendingSnapshots } from './pending-snapshots.ts';
 
 /** Copied when changes have been quiet for so long, or have gone on for so long. */
 const QUIET_MS = 2_000;
 const MOST_MS = 60_000;
 
-export interface OwedTablesOptions {
-  readonly copies: PendingCopies;
+export interface CascadedTablesOptions {
+  readonly copies: PendingSnapshots;
   readonly captures: (schema: string, name: string) => boolean;
   readonly now: () => number;
 }
 
-export class OwedTables {
-  readonly #o: OwedTablesOptions;
+export class CascadedTables {
+  readonly #o: CascadedTablesOptions;
   readonly #tables = new Set<string>();
   /** Since when one is to be copied, and when the last was added. */
   #since = 0;
   #lastAt = 0;
 
-  constructor(options: OwedTablesOptions) {
+  constructor(options: CascadedTablesOptions) {
     this.#o = options;
   }
 

@@ -11,7 +11,7 @@ const UNHURRIED = 8;
 /** JSON that a branch writes a millisecond, up to which it is unhurried: the effort is then below 2 % of one processor. */
 const UNHURRIED_BYTES_PER_MS = 1_500;
 
-export class CompressionEffort {
+export class CompressionLevel {
   #at: number;
 
   constructor(now: number) {

@@ -8,7 +8,7 @@
 /** A row's identity as a map key: equal exactly where all key columns are equal byte for byte. */
 export type KeyId = string | number;
 
-export class KeyPlaces {
+export class KeyIndex {
   /** Null: the keys so far are in `#growing`, and each one's place is its index there. */
   #places: Map<KeyId, number> | null = null;
   #growing: number[] = [];

@@ -6,7 +6,7 @@ import { tableText } from '../../shared/table-name.ts';
 import { JsonColumns } from '../values/json-columns.ts';
 import { keyColumns, keyIdOf } from './change-buffer.ts';
 import type { ChangeBuffer, KeyRecorder } from './change-buffer.ts';
-import { KeyPlaces } from './key-index.ts';
+import { KeyIndex } from './key-index.ts';
 import type { KeyId } from './key-index.ts';
 
 export class KeyedBuffer implements ChangeBuffer {
@@ -19,7 +19,7 @@ export class KeyedBuffer implements ChangeBuffer {
   /** Keys, in key order, of rows that do not exist. */
   readonly #deletes: JsonColumns;
   /** Place of a key's entry: upsert row i as i, delete entry i as −1 − i. */
-  readonly #places = new KeyPlaces();
+  readonly #places = new KeyIndex();
   #placed = 0;
   /** Entries that a later change has replaced. */
   readonly #deadUpserts = new Set<number>();

@@ -5,7 +5,7 @@
 import { emptied, idleProgress, markStale, queueTables, queueWhole, redefined } from '../spool/snapshot-progress.ts';
 import type { QueuedTable, SnapshotProgress } from '../spool/snapshot-progress.ts';
 
-export class PendingCopies {
+export class PendingSnapshots {
   readonly #stored: () => SnapshotProgress | null;
   #pending: SnapshotProgress | null = null;
   /** Tables whose definition or content was changed by a statement since this was last emptied. */

@@ -9,7 +9,7 @@ import type { SourceMark } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { LastGroup, Position } from '../spool/spool.ts';
 import { MariadbGtidPosition, MysqlGtidSet } from '../binlog/gtid-set.ts';
-import type { GroupEnd, GroupStart, StreamPlace } from '../binlog/group-sink.ts';
+import type { GroupEnd, GroupStart, BinlogPosition } from '../binlog/group-sink.ts';
 
 export interface TakenFrom {
   readonly server: string;
@@ -17,12 +17,12 @@ export interface TakenFrom {
   readonly gtids: boolean;
 }
 
-export class TakenPosition {
+export class CapturedPosition {
   readonly #from: TakenFrom;
   readonly #executed: MysqlGtidSet | MariadbGtidPosition;
   /** MariaDB: the last group but one in the domain of the last one; null: there was none. */
   #domainBefore: string | null = null;
-  #end: StreamPlace;
+  #end: BinlogPosition;
   #committedAt: string | null;
   /** The last group taken, but for `gtidSetBefore`. */
   #last: LastGroup | null;
@@ -67,7 +67,7 @@ export class TakenPosition {
   }
 
   /** Where the last group taken ends. */
-  get end(): StreamPlace {
+  get end(): BinlogPosition {
     return this.#end;
   }
 
@@ -116,7 +116,7 @@ export function identityOf(
  *   and the time of the first commit tell the group
  * @throws TributaryError SOURCE_POSITION_LOST where another group than the one taken stands at its place
  */
-export function verifySame(taken: LastGroup, read: LastGroup, isSameServer: boolean): void {
+export function requireSameGroup(taken: LastGroup, read: LastGroup, isSameServer: boolean): void {
   const isSame = isSameServer
     ? read.committedAt === taken.committedAt && read.fingerprint === taken.fingerprint
     : taken.gtid !== null && firstCommit(read) !== null && firstCommit(read) === firstCommit(taken);

@@ -11,19 +11,19 @@ import type { Batcher } from './batcher.ts';
 import type { ChangeBuffer } from './change-buffer.ts';
 import type { Cascades } from '../source/cascades.ts';
 import type { TableWriter } from '../binlog/group-sink.ts';
-import { LookAgain } from '../binlog-restart.ts';
-import type { PreparedRows } from './xa-rows.ts';
-import type { Selection } from '../source/table-filter.ts';
-import type { Facts } from '../source/catalogue-facts.ts';
+import { BinlogRestart } from '../binlog-restart.ts';
+import type { XaRows } from './xa-rows.ts';
+import type { TableFilter } from '../source/table-filter.ts';
+import type { CatalogueFacts } from '../source/catalogue-facts.ts';
 import type { SourceTable } from '../binlog/table-map.ts';
 import { viewTable } from '../source/table-view.ts';
 
 export interface RowIntakeOptions {
-  readonly selection: Selection;
-  readonly facts: Facts;
+  readonly tableFilter: TableFilter;
+  readonly facts: CatalogueFacts;
   readonly cascades: Cascades;
   readonly batcher: Batcher;
-  readonly prepared: PreparedRows;
+  readonly prepared: XaRows;
   /** False while the group that is read was taken before. */
   readonly taking: () => boolean;
   /** The table's definition has changed since the catalogue was asked. */
@@ -48,12 +48,12 @@ export class RowIntake {
 
   /** Who takes the table's rows; null: they are not data. @throws LookAgain, TributaryError SOURCE_TABLE */
   writer(definition: SourceTable): TableWriter | null {
-    const { selection, facts, cascades, batcher, prepared, taking, owe, countRows, onRows } = this.#o;
+    const { tableFilter, facts, cascades, batcher, prepared, taking, owe, countRows, onRows } = this.#o;
     const { schema, name } = definition;
     if (isSequence(definition)) return null;
     // MySQL's TableMap tells all; MariaDB's catalogue knows of its tables what the binlog does not.
     if (facts.flavor === 'mariadb' && this.#o.isRedefined(schema, name)) {
-      throw new LookAgain(`table ${tableText({ schema, name })} was redefined: the catalogue is read again`);
+      throw new BinlogRestart(`table ${tableText({ schema, name })} was redefined: the catalogue is read again`);
     }
     // A copy follows.
     if (this.#o.isVersioned(schema, name)) return null;
@@ -62,11 +62,11 @@ export class RowIntake {
       if (taking()) owe([{ schema, name }]);
       return null;
     }
-    const view = viewTable(definition, facts.of(schema, name), selection);
+    const view = viewTable(definition, facts.of(schema, name), tableFilter);
     if (view.columns.length === 0) return null;
     const description: TableDescription = {
       schema,
-      name: selection.targetName(schema, name),
+      name: tableFilter.targetName(schema, name),
       columns: view.columns,
     };
     this.#claim(schema, name, description.name);
@@ -154,7 +154,7 @@ export class RowIntake {
 
   /** All rows of the table are gone, and its name at the head office is free for another. */
   clear({ schema, name }: TableName): void {
-    const target = this.#o.selection.targetName(schema, name);
+    const target = this.#o.tableFilter.targetName(schema, name);
     this.#o.batcher.truncate(schema, target);
     this.#targets.delete(tableKey({ schema, name: target }));
   }

@@ -5,19 +5,19 @@
 import { tableKey } from '../../shared/table-name.ts';
 import type { QueuedTable } from '../spool/snapshot-progress.ts';
 import type { Catalogue } from '../source/catalogue.ts';
-import type { StreamPlace } from '../binlog/group-sink.ts';
-import { LookAgain } from '../binlog-restart.ts';
-import type { PendingCopies } from './pending-snapshots.ts';
-import type { Selection } from '../source/table-filter.ts';
-import { comparePlaces } from '../source/connection.ts';
+import type { BinlogPosition } from '../binlog/group-sink.ts';
+import { BinlogRestart } from '../binlog-restart.ts';
+import type { PendingSnapshots } from './pending-snapshots.ts';
+import type { TableFilter } from '../source/table-filter.ts';
+import { comparePositions } from '../source/connection.ts';
 import type { DdlStatement } from '../binlog/ddl-statements.ts';
 
 /** The catalogue as far as statements matter to it. */
 export type KnownCatalogue = Pick<Catalogue, 'facts' | 'at' | 'until'> & Partial<Pick<Catalogue, 'cascades'>>;
 
 export interface SchemaChangesOptions {
-  readonly selection: Selection;
-  readonly copies: PendingCopies;
+  readonly tableFilter: TableFilter;
+  readonly copies: PendingSnapshots;
   readonly catalogue: KnownCatalogue | null;
   /** The server keeps names in lower case: statements may spell them in any way. */
   readonly lowerCaseNames: boolean;
@@ -28,9 +28,9 @@ export interface SchemaChangesOptions {
 }
 
 /** Where a statement stands in the stream. */
-export interface StatementPlace {
+export interface StatementPosition {
   /** The end of the group before: the statement itself is behind it. */
-  readonly after: StreamPlace;
+  readonly after: BinlogPosition;
   /** ISO */
   readonly at: string;
 }
@@ -59,19 +59,19 @@ export class SchemaChanges {
 
   truncate(logged: QueuedTable): void {
     const table = this.#spelled(logged);
-    if (this.#o.selection.captures(table.schema, table.name)) this.#clear(table);
+    if (this.#o.tableFilter.captures(table.schema, table.name)) this.#clear(table);
   }
 
   /** @throws LookAgain where the catalogue must be read before the stream is read on */
-  take(logged: DdlStatement, place: StatementPlace): void {
-    const { selection, copies } = this.#o;
+  take(logged: DdlStatement, place: StatementPosition): void {
+    const { tableFilter, copies } = this.#o;
     const statement = {
       ...logged,
       tables: logged.tables.map(table => this.#spelled(table)),
       renames: logged.renames.map(({ from, to }) => ({ from: this.#spelled(from), to: this.#spelled(to) })),
       like: logged.like === null ? null : this.#spelled(logged.like),
     };
-    const touched = statement.tables.filter(table => selection.captures(table.schema, table.name));
+    const touched = statement.tables.filter(table => tableFilter.captures(table.schema, table.name));
     this.#lookAgain(statement, touched, place);
     // Judged by what the tables were before the statement.
     const withoutPrimaryKey = touched.filter(table => !this.#hasPrimaryKey(table));
@@ -109,7 +109,7 @@ export class SchemaChanges {
         return;
       }
       case 'drop-database':
-        if (!selection.mayCaptureIn(statement.schema)) return;
+        if (!tableFilter.mayCaptureIn(statement.schema)) return;
         // What was in it is known to the head office alone: a snapshot of all that is left sweeps the rest.
         copies.changedTables.push(...copies.progress.tables);
         copies.copyAll(place.at);
@@ -123,16 +123,16 @@ export class SchemaChanges {
   }
 
   /** Statements before the place where the catalogue was asked are known to it. */
-  #isNews({ after }: StatementPlace): boolean {
+  #isNews({ after }: StatementPosition): boolean {
     const { catalogue } = this.#o;
-    return catalogue !== null && comparePlaces(after, catalogue.at) >= 0;
+    return catalogue !== null && comparePositions(after, catalogue.at) >= 0;
   }
 
   /**
    * What follows from rows that come next is not known where foreign keys come or change their tables' names, nor whether
    * they are data where MariaDB's table may keep its history.
    */
-  #lookAgain(statement: DdlStatement, touched: readonly QueuedTable[], place: StatementPlace): void {
+  #lookAgain(statement: DdlStatement, touched: readonly QueuedTable[], place: StatementPosition): void {
     const { catalogue } = this.#o;
     if (catalogue === null) return;
     const { tables, renames, bringsForeignKeys, versioning, like } = statement;
@@ -140,7 +140,7 @@ export class SchemaChanges {
     // A table made like one that keeps its history keeps it, too; the model need not be captured.
     const isModel = touched.length > 0 && like !== null && !this.#versioned.has(tableKey(like));
     if (facts.flavor === 'mariadb' && isModel && !facts.wasAsked(like)) {
-      throw new LookAgain('a table is made like one that is not captured: the catalogue is asked about that one', [
+      throw new BinlogRestart('a table is made like one that is not captured: the catalogue is asked about that one', [
         like,
       ]);
     }
@@ -149,15 +149,15 @@ export class SchemaChanges {
       const isMentioned = (table: QueuedTable): boolean => cascades.mentions(table);
       const renamed = renames.some(({ from, to }) => isMentioned(from) || isMentioned(to));
       if (renamed || (bringsForeignKeys && (touched.length > 0 || tables.some(isMentioned)))) {
-        throw new LookAgain('foreign keys have changed: the catalogue is read again');
+        throw new BinlogRestart('foreign keys have changed: the catalogue is read again');
       }
     }
     if (facts.flavor === 'mariadb' && touched.length > 0 && (versioning === 'begins' || like !== null)) {
-      throw new LookAgain('a table may be system-versioned: the catalogue is read again');
+      throw new BinlogRestart('a table may be system-versioned: the catalogue is read again');
     }
   }
 
-  #noteRedefined(tables: readonly QueuedTable[], leavesRows: boolean, place: StatementPlace): void {
+  #noteRedefined(tables: readonly QueuedTable[], leavesRows: boolean, place: StatementPosition): void {
     if (!this.#isNews(place)) return;
     for (const table of tables) {
       this.#redefined.add(tableKey(table));
@@ -168,7 +168,7 @@ export class SchemaChanges {
 
   /** Where a foreign key went before the catalogue was read, it may have cascaded until then. */
   #noteCascades(statement: DdlStatement, touched: readonly QueuedTable[], at: string): void {
-    const { catalogue, copies, selection } = this.#o;
+    const { catalogue, copies, tableFilter } = this.#o;
     if (catalogue?.cascades?.tracked !== true) return;
     const { cascades } = catalogue;
     const { kind, tables, renames, dropsForeignKeys, namesEngine } = statement;
@@ -176,7 +176,7 @@ export class SchemaChanges {
     if (kind !== 'drop-table' && renames.length === 0 && !dropsForeignKeys && !namesEngine) return;
     const below = tables.flatMap(({ schema, name }) => cascades.of(schema, name)?.children ?? []);
     copies.copyAgain(
-      below.filter(({ schema, name }) => selection.captures(schema, name)),
+      below.filter(({ schema, name }) => tableFilter.captures(schema, name)),
       at,
     );
   }
@@ -186,7 +186,7 @@ export class SchemaChanges {
    * them and shows an ordinary table, or capture would have been refused; the copy brings what it holds.
    */
   #noteVersioning({ kind, schema, tables, renames, versioning, like }: DdlStatement, at: string): void {
-    const { catalogue, copies, selection } = this.#o;
+    const { catalogue, copies, tableFilter } = this.#o;
     if (catalogue?.facts.flavor !== 'mariadb') return;
     const before = this.#versioned.size;
     const [table] = tables;
@@ -201,7 +201,7 @@ export class SchemaChanges {
       like !== null && (this.#versioned.has(tableKey(like)) || catalogue.facts.of(like.schema, like.name).versioned);
     if (table !== undefined && (versioning === 'begins' || model)) {
       this.#versioned.set(tableKey(table), table);
-      if (selection.captures(table.schema, table.name)) copies.copyAgain([table], at);
+      if (tableFilter.captures(table.schema, table.name)) copies.copyAgain([table], at);
     }
     if (before > 0 || this.#versioned.size > 0) this.#o.onRedefined();
   }
@@ -213,9 +213,9 @@ export class SchemaChanges {
   }
 
   /** The table had this engine just before the statement: a rebuild leaves its rows as they are. */
-  #wasInnodb({ schema, name }: QueuedTable, { after }: StatementPlace): boolean {
+  #wasInnodb({ schema, name }: QueuedTable, { after }: StatementPosition): boolean {
     const { catalogue } = this.#o;
-    if (catalogue === null || comparePlaces(after, catalogue.until) < 0) return false;
+    if (catalogue === null || comparePositions(after, catalogue.until) < 0) return false;
     return catalogue.facts.of(schema, name).engine === 'innodb' && !this.#remade.has(tableKey({ schema, name }));
   }
 

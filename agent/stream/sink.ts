@@ -16,26 +16,26 @@ import type { QueuedTable, SnapshotProgress } from '../spool/snapshot-progress.t
 import type { LastGroup, Position, Spool } from '../spool/spool.ts';
 import { Batcher } from './batcher.ts';
 import type { BatchDraft, KeyRecorder } from './change-buffer.ts';
-import { CapturedThrough } from './watermark.ts';
+import { Watermark } from './watermark.ts';
 import type { EndMark } from './watermark.ts';
 import { Cascades } from '../source/cascades.ts';
-import type { GroupEnd, GroupSink, GroupStart, StreamPlace, TableWriter, XaStep } from '../binlog/group-sink.ts';
-import { LookAgain } from '../binlog-restart.ts';
-import { OwedTables } from './cascaded-tables.ts';
+import type { GroupEnd, GroupSink, GroupStart, BinlogPosition, TableWriter, XaStep } from '../binlog/group-sink.ts';
+import { BinlogRestart } from '../binlog-restart.ts';
+import { CascadedTables } from './cascaded-tables.ts';
 import { ParentRows } from './parent-rows.ts';
-import { PendingCopies } from './pending-snapshots.ts';
-import { PreparedRows } from './xa-rows.ts';
+import { PendingSnapshots } from './pending-snapshots.ts';
+import { XaRows } from './xa-rows.ts';
 import { AbsentColumn } from '../binlog/row-image.ts';
 import { RowIntake } from './row-intake.ts';
 import { SchemaChanges } from './schema-changes.ts';
 import type { KnownCatalogue } from './schema-changes.ts';
-import type { Selection } from '../source/table-filter.ts';
-import { comparePlaces } from '../source/connection.ts';
+import type { TableFilter } from '../source/table-filter.ts';
+import { comparePositions } from '../source/connection.ts';
 import { SpoolWriter } from './spool-writer.ts';
 import type { DdlStatement } from '../binlog/statements.ts';
-import { Facts } from '../source/catalogue-facts.ts';
+import { CatalogueFacts } from '../source/catalogue-facts.ts';
 import type { SourceTable } from '../binlog/table-map.ts';
-import { TakenPosition, identityOf, verifySame } from './position.ts';
+import { CapturedPosition, identityOf, requireSameGroup } from './position.ts';
 
 /** Changes in a batch. */
 const TARGET_ROWS = 20_000;
@@ -54,7 +54,7 @@ export interface CaptureCounters {
 
 export interface SinkOptions {
   readonly spool: Spool;
-  readonly selection: Selection;
+  readonly tableFilter: TableFilter;
   /** What the catalogue says of tables, and where the binlog ended before it was asked. Default: nothing. */
   readonly catalogue?: KnownCatalogue;
   /** Tables are defined otherwise from now on: what was concluded from their definitions is void. */
@@ -74,7 +74,7 @@ export interface SinkOptions {
 
 /** What a snapshot or a verification waits for: the stream at or past a place, heard since the wait began. */
 interface Waiter {
-  readonly place: StreamPlace;
+  readonly place: BinlogPosition;
   readonly run: () => void;
 }
 
@@ -84,14 +84,14 @@ export class CaptureSink implements GroupSink {
   #phase: 'verifying' | 'taking';
   #group: GroupStart | null = null;
   /** How far the server has been heard, which may be past the last group's end. */
-  #place: StreamPlace;
-  readonly #position: TakenPosition;
-  readonly #through: CapturedThrough;
-  readonly #copies: PendingCopies;
-  readonly #owed: OwedTables;
+  #place: BinlogPosition;
+  readonly #position: CapturedPosition;
+  readonly #watermark: Watermark;
+  readonly #snapshots: PendingSnapshots;
+  readonly #cascaded: CascadedTables;
   readonly #schema: SchemaChanges;
   readonly #batcher: Batcher;
-  readonly #prepared: PreparedRows;
+  readonly #xaRows: XaRows;
   readonly #rows: RowIntake;
   readonly #parents: ParentRows;
   readonly #writer: SpoolWriter;
@@ -106,21 +106,21 @@ export class CaptureSink implements GroupSink {
 
   constructor(options: SinkOptions) {
     this.#o = options;
-    const { spool, selection, catalogue = null, counters, now } = options;
+    const { spool, tableFilter, catalogue = null, counters, now } = options;
     this.#expected = options.position.lastGroup;
     this.#phase = this.#expected === null ? 'taking' : 'verifying';
-    this.#position = new TakenPosition(options.position, options);
+    this.#position = new CapturedPosition(options.position, options);
     this.#place = this.#position.end;
-    this.#through = new CapturedThrough(now);
-    this.#copies = new PendingCopies(() => spool.snapshot());
-    const captures = (schema: string, name: string): boolean => selection.captures(schema, name);
-    this.#owed = new OwedTables({ copies: this.#copies, captures, now });
+    this.#watermark = new Watermark(now);
+    this.#snapshots = new PendingSnapshots(() => spool.snapshot());
+    const captures = (schema: string, name: string): boolean => tableFilter.captures(schema, name);
+    this.#cascaded = new CascadedTables({ copies: this.#snapshots, captures, now });
     const bounds = { targetBytes: () => this.targetBytes, targetRows: TARGET_ROWS };
     this.#batcher = new Batcher({ ...bounds, emit: draft => this.#spool(draft) });
-    this.#prepared = new PreparedRows({ ...bounds, spool, source: () => this.#position.current.source });
+    this.#xaRows = new XaRows({ ...bounds, spool, source: () => this.#position.current.source });
     this.#schema = new SchemaChanges({
-      selection,
-      copies: this.#copies,
+      tableFilter,
+      copies: this.#snapshots,
       catalogue,
       lowerCaseNames: options.lowerCaseNames,
       onRedefined: () => options.onRedefined?.(),
@@ -129,15 +129,15 @@ export class CaptureSink implements GroupSink {
     const following = {
       cascades: catalogue?.cascades ?? new Cascades(null),
       taking: () => this.#phase === 'taking',
-      owe: (children: readonly QueuedTable[]) => this.#owed.add(children, () => this.#statementTime()),
+      owe: (children: readonly QueuedTable[]) => this.#cascaded.add(children, () => this.#statementTime()),
     };
     this.#parents = new ParentRows({ ...following, captures });
     this.#rows = new RowIntake({
       ...following,
-      selection,
-      facts: catalogue?.facts ?? Facts.none(),
+      tableFilter,
+      facts: catalogue?.facts ?? CatalogueFacts.none(),
       batcher: this.#batcher,
-      prepared: this.#prepared,
+      prepared: this.#xaRows,
       isRedefined: (schema, name) => this.#schema.isRedefined(schema, name),
       isVersioned: (schema, name) => this.#schema.isVersioned(schema, name),
       countRows: (schema, name, op, rows) => counters.rows(schema, name, op, rows),
@@ -148,8 +148,8 @@ export class CaptureSink implements GroupSink {
     this.#writer = new SpoolWriter({
       spool,
       position: this.#position,
-      copies: this.#copies,
-      prepared: this.#prepared,
+      copies: this.#snapshots,
+      prepared: this.#xaRows,
       now,
       onSpooled: options.onSpooled,
     });
@@ -159,7 +159,7 @@ export class CaptureSink implements GroupSink {
     return this.#phase;
   }
 
-  get place(): StreamPlace {
+  get place(): BinlogPosition {
     return this.#place;
   }
 
@@ -173,16 +173,16 @@ export class CaptureSink implements GroupSink {
 
   /** Everything that was committed until then is in the spool; null: not yet known. ISO time. */
   get capturedThrough(): string | null {
-    return this.#through.time;
+    return this.#watermark.time;
   }
 
   /** Tables whose definition or content was changed by a statement since this was last emptied. */
   get changedTables(): QueuedTable[] {
-    return this.#copies.changedTables;
+    return this.#snapshots.changedTables;
   }
 
   /** Where the group begins that is open. */
-  get groupStart(): StreamPlace {
+  get groupStart(): BinlogPosition {
     const group = this.#group;
     assert(group !== null, 'no group is open');
     return { file: group.file, offset: group.startOffset };
@@ -204,26 +204,26 @@ export class CaptureSink implements GroupSink {
 
   /** Until when, by our clock, all that was committed has been taken, in milliseconds; null: not yet known. */
   get takenUntilMs(): number | null {
-    return this.#through.takenUntilMs(this.committedAt);
+    return this.#watermark.takenUntilMs(this.committedAt);
   }
 
   /** Whether the next end of the binlog is of use. */
   get wantsEndMark(): boolean {
-    return this.#phase === 'taking' && this.#through.wantsMark;
+    return this.#phase === 'taking' && this.#watermark.wantsMark;
   }
 
   /** The binlog ended there then. */
   noteEnd(mark: EndMark): void {
-    this.#through.note(mark);
+    this.#watermark.note(mark);
   }
 
   /**
    * Whether what held the stream up lies behind it: the server has no more, or a later group was taken.
    * @param place how far the stream had come then; null: it was not read
    */
-  hasPassed(place: StreamPlace | null): boolean {
+  hasPassed(place: BinlogPosition | null): boolean {
     if (this.#phase === 'verifying') return false;
-    return this.idleHeartbeats > 0 || (this.#hasTaken && (place === null || comparePlaces(this.#place, place) > 0));
+    return this.idleHeartbeats > 0 || (this.#hasTaken && (place === null || comparePositions(this.#place, place) > 0));
   }
 
   get empty(): boolean {
@@ -236,8 +236,8 @@ export class CaptureSink implements GroupSink {
   }
 
   /** Whether all that is queued to be copied is what cascades may have changed, and more of that is likely to come. */
-  owesMore(progress: SnapshotProgress, restUntilMs: number): boolean {
-    return this.#owed.growing(progress, restUntilMs);
+  cascadesWait(progress: SnapshotProgress, restUntilMs: number): boolean {
+    return this.#cascaded.growing(progress, restUntilMs);
   }
 
   // Groups ------------------------------------------------------------------------------------------------------
@@ -252,16 +252,18 @@ export class CaptureSink implements GroupSink {
 
   /** The reader remembers the answer, so it must not depend on the phase: writers do. */
   wants(schema: string, name: string): boolean {
-    return this.#o.selection.captures(schema, name) || this.#parents.wants(schema, name);
+    return this.#o.tableFilter.captures(schema, name) || this.#parents.wants(schema, name);
   }
 
   asBytes(schema: string, name: string, column: string): boolean {
-    return this.#o.selection.column(schema, name, column) === 'bytes';
+    return this.#o.tableFilter.column(schema, name, column) === 'bytes';
   }
 
   table(definition: SourceTable): TableWriter | null {
     const { schema, name } = definition;
-    return this.#o.selection.captures(schema, name) ? this.#rows.writer(definition) : this.#parents.writer(definition);
+    return this.#o.tableFilter.captures(schema, name)
+      ? this.#rows.writer(definition)
+      : this.#parents.writer(definition);
   }
 
   truncate(schema: string, name: string): void {
@@ -279,22 +281,22 @@ export class CaptureSink implements GroupSink {
     this.#parents.xa({ do: step, xid });
     switch (step) {
       case 'start':
-        this.#prepared.start(xid, group.gtid ?? `${group.file}:${group.startOffset}`);
+        this.#xaRows.start(xid, group.gtid ?? `${group.file}:${group.startOffset}`);
         return;
       case 'prepare':
-        this.#prepared.prepared();
+        this.#xaRows.prepared();
         return;
       case 'one-phase':
-        this.#rows.takeHeld(this.#prepared.committedAtOnce());
+        this.#rows.takeHeld(this.#xaRows.committedAtOnce());
         return;
       case 'rollback':
-        this.#prepared.rolledBack(xid);
+        this.#xaRows.rolledBack(xid);
         return;
       case 'commit': {
-        const bodies = this.#prepared.committed(xid);
+        const bodies = this.#xaRows.committed(xid);
         if (bodies !== null) this.#rows.takeHeld(bodies);
         // It was prepared before this epoch began: nobody knows what it changed.
-        else this.#copies.copyAll(this.#statementTime());
+        else this.#snapshots.copyAll(this.#statementTime());
       }
     }
   }
@@ -302,15 +304,15 @@ export class CaptureSink implements GroupSink {
   passes(error: TributaryError, table: QueuedTable | null): boolean {
     // The group that is read again to be compared was passed before.
     if (this.#phase === 'verifying') return true;
-    if (table !== null && !this.#o.selection.captures(table.schema, table.name)) {
+    if (table !== null && !this.#o.tableFilter.captures(table.schema, table.name)) {
       this.#parents.unread(table);
       return true;
     }
-    if (!this.#copies.areAsked(table) && !this.#wasGenerated(error)) return false;
+    if (!this.#snapshots.areAsked(table) && !this.#wasGenerated(error)) return false;
     // Again, from here on: what a running snapshot has read is older.
     const at = this.#statementTime();
-    if (table !== null) this.#copies.copyAgain([{ schema: table.schema, name: table.name }], at);
-    else this.#copies.copyAll(at);
+    if (table !== null) this.#snapshots.copyAgain([{ schema: table.schema, name: table.name }], at);
+    else this.#snapshots.copyAll(at);
     this.#o.counters.fault(error.code);
     return true;
   }
@@ -322,8 +324,8 @@ export class CaptureSink implements GroupSink {
   #wasGenerated(error: TributaryError): boolean {
     const { catalogue } = this.#o;
     if (!(error instanceof AbsentColumn) || !error.asGenerated || catalogue?.facts.flavor !== 'mariadb') return false;
-    if (comparePlaces(this.#place, catalogue.at) < 0) return true;
-    throw new LookAgain(`${error.message} The catalogue is read again`);
+    if (comparePositions(this.#place, catalogue.at) < 0) return true;
+    throw new BinlogRestart(`${error.message} The catalogue is read again`);
   }
 
   end(mark: GroupEnd): void {
@@ -339,18 +341,18 @@ export class CaptureSink implements GroupSink {
     this.#position.take(taken, mark);
     this.#place = this.#position.end;
     this.#whole(() => this.#batcher.end());
-    if (this.#copies.pending !== null) this.flush();
+    if (this.#snapshots.pending !== null) this.flush();
     this.#o.counters.group();
     this.#heard();
   }
 
-  heartbeat(place: StreamPlace): void {
+  heartbeat(place: BinlogPosition): void {
     // A server that looks for the place to start at sends heartbeats meanwhile.
     if (this.#phase === 'verifying') return;
     this.idleHeartbeats += 1;
     // A heartbeat may name a place past groups that the server did not send because it filters nothing but its own
     // bookkeeping events; the position itself moves at groups only.
-    if (comparePlaces(place, this.#place) > 0) this.#place = place;
+    if (comparePositions(place, this.#place) > 0) this.#place = place;
     this.#heard();
   }
 
@@ -358,7 +360,7 @@ export class CaptureSink implements GroupSink {
     const expected = this.#expected;
     assert(expected !== null, 'nothing to verify');
     const isSameServer = this.#o.position.source.server === this.#o.server;
-    verifySame(expected, read, isSameServer);
+    requireSameGroup(expected, read, isSameServer);
     if (!isSameServer) {
       this.#position.moveTo(read, mark);
       this.#place = this.#position.end;
@@ -381,7 +383,7 @@ export class CaptureSink implements GroupSink {
       this.openSince = null;
       this.#writer.savePosition();
     });
-    this.#through.stored(this.committedAt);
+    this.#watermark.stored(this.committedAt);
   }
 
   /** A batch that fails on its way into the spool is gone from memory: the position must not pass it afterwards. */
@@ -406,7 +408,7 @@ export class CaptureSink implements GroupSink {
   emitSnapshot(draft: BatchDraft | null, advance: (progress: SnapshotProgress) => SnapshotProgress): void {
     this.flush();
     this.#whole(() => {
-      const progress = advance(this.#copies.progress);
+      const progress = advance(this.#snapshots.progress);
       if (draft === null) this.#writer.saveProgress(progress);
       else this.#writer.append(draft, progress);
     });
@@ -414,26 +416,26 @@ export class CaptureSink implements GroupSink {
 
   /** Changes what the snapshot is to do next; stored with the next position. */
   queueSnapshot(change: (progress: SnapshotProgress) => SnapshotProgress): void {
-    this.#copies.change(change);
+    this.#snapshots.change(change);
   }
 
   record(schema: string, name: string, recorder: KeyRecorder | null): void {
-    this.#batcher.record(schema, this.#o.selection.targetName(schema, name), recorder);
+    this.#batcher.record(schema, this.#o.tableFilter.targetName(schema, name), recorder);
   }
 
   /**
    * Runs the callback between groups, once the stream is at or past the place and has been heard after this call.
    * Never, if the connection is lost before.
    */
-  whenPast(place: StreamPlace, run: () => void): void {
+  whenPast(place: BinlogPosition, run: () => void): void {
     this.#waiters.push({ place, run });
   }
 
   #heard(): void {
-    this.#through.passed(this.#place);
-    if (this.#batcher.empty) this.#through.stored(this.committedAt);
+    this.#watermark.passed(this.#place);
+    if (this.#batcher.empty) this.#watermark.stored(this.committedAt);
     if (this.#waiters.length > 0) {
-      const isReached = ({ place }: Waiter): boolean => comparePlaces(this.#place, place) >= 0;
+      const isReached = ({ place }: Waiter): boolean => comparePositions(this.#place, place) >= 0;
       const reached = this.#waiters.filter(isReached);
       this.#waiters = this.#waiters.filter(waiter => !isReached(waiter));
       for (const { run } of reached) run();

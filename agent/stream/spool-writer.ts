@@ -8,10 +8,10 @@ import type { SnapshotProgress } from '../spool/snapshot-progress.ts';
 import type { Spool } from '../spool/spool.ts';
 import { bodyOf } from './change-buffer.ts';
 import type { BatchDraft } from './change-buffer.ts';
-import { CompressionEffort } from './compression-level.ts';
-import type { PendingCopies } from './pending-snapshots.ts';
-import type { PreparedRows } from './xa-rows.ts';
-import type { TakenPosition } from './position.ts';
+import { CompressionLevel } from './compression-level.ts';
+import type { PendingSnapshots } from './pending-snapshots.ts';
+import type { XaRows } from './xa-rows.ts';
+import type { CapturedPosition } from './position.ts';
 
 /**
  * Bytes of a compressed batch that is aimed at: thousands of rows, ten seconds of a poor link. The larger, the fewer
@@ -24,9 +24,9 @@ const MOST_JSON_BYTES = 4 * 1024 * 1024;
 
 export interface SpoolWriterOptions {
   readonly spool: Spool;
-  readonly position: TakenPosition;
-  readonly copies: PendingCopies;
-  readonly prepared: PreparedRows;
+  readonly position: CapturedPosition;
+  readonly copies: PendingSnapshots;
+  readonly prepared: XaRows;
   readonly now: () => number;
   /** A batch has been spooled. */
   readonly onSpooled: () => void;
@@ -34,13 +34,13 @@ export interface SpoolWriterOptions {
 
 export class SpoolWriter {
   readonly #o: SpoolWriterOptions;
-  readonly #effort: CompressionEffort;
+  readonly #effort: CompressionLevel;
   /** JSON bytes a compressed byte stands for, as lately seen. */
   #ratio = 6;
 
   constructor(options: SpoolWriterOptions) {
     this.#o = options;
-    this.#effort = new CompressionEffort(options.now());
+    this.#effort = new CompressionLevel(options.now());
   }
 
   /** Estimate of JSON that makes a body of the size aimed at, in bytes. */

@@ -5,17 +5,17 @@
  * past such a place, everything that was committed before is taken. A heartbeat alone does not tell when it was sent: it
  * may have waited in the socket behind a backlog or a pause.
  */
-import type { StreamPlace } from '../binlog/group-sink.ts';
-import { comparePlaces } from '../source/connection.ts';
+import type { BinlogPosition } from '../binlog/group-sink.ts';
+import { comparePositions } from '../source/connection.ts';
 
 /** Where the binlog ended, and when that was: the server's time, and ours in milliseconds. */
 export interface EndMark {
-  readonly place: StreamPlace;
+  readonly place: BinlogPosition;
   readonly at: string;
   readonly localMs: number;
 }
 
-export class CapturedThrough {
+export class Watermark {
   readonly #now: () => number;
   /** An end of the binlog that the stream has not reached yet, and the last one that it has. */
   #ahead: EndMark | null = null;
@@ -45,8 +45,8 @@ export class CapturedThrough {
   }
 
   /** The stream is there now. */
-  passed(place: StreamPlace): void {
-    if (this.#ahead === null || comparePlaces(place, this.#ahead.place) < 0) return;
+  passed(place: BinlogPosition): void {
+    if (this.#ahead === null || comparePositions(place, this.#ahead.place) < 0) return;
     this.#reached = this.#ahead;
     this.#ahead = null;
   }

@@ -21,21 +21,21 @@ import { Batcher } from './batcher.ts';
 import { bodyOf } from './change-buffer.ts';
 import type { ChangeBuffer } from './change-buffer.ts';
 
-export interface PreparedRowsOptions {
+export interface XaRowsOptions {
   readonly spool: Pick<Spool, 'hold' | 'held' | 'heldParts'>;
   readonly targetBytes: () => number;
   readonly targetRows: number;
   readonly source: () => SourceMark;
 }
 
-export class PreparedRows {
-  readonly #o: PreparedRowsOptions;
+export class XaRows {
+  readonly #o: XaRowsOptions;
   /** XID → the key under which the spool holds its rows. */
   readonly #keys: Map<string, string>;
   #open: { readonly xid: string; readonly key: string; readonly batcher: Batcher } | null = null;
   #changes: HeldChange[] = [];
 
-  constructor(options: PreparedRowsOptions) {
+  constructor(options: XaRowsOptions) {
     this.#o = options;
     this.#keys = new Map(options.spool.held().map(({ xid, key }) => [xid, key]));
   }

@@ -12,7 +12,7 @@ import { nameText, tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 
 export const COLUMN_CHOICES = ['omit', 'null', 'hash', 'bytes'] as const;
-export type ColumnChoice = (typeof COLUMN_CHOICES)[number];
+export type ColumnRule = (typeof COLUMN_CHOICES)[number];
 
 /** Whether a column of this wire type can be carried as the bytes of its own character set. */
 export function isTextType(type: string): boolean {
@@ -82,10 +82,10 @@ function derive(key: string, purpose: string): Buffer {
 }
 
 /** Where a choice cannot be: a key says which row it is, and a JSON text is not the same every time. */
-export function checkChoice(
+export function checkRule(
   table: string,
   column: { readonly name: string; readonly type: string; readonly key?: number },
-  choice: ColumnChoice | null,
+  choice: ColumnRule | null,
 ): void {
   const rule = choice === null ? null : faultOfChoice(column, choice);
   if (rule !== null) {
@@ -95,7 +95,7 @@ export function checkChoice(
   }
 }
 
-function faultOfChoice(column: { readonly type: string; readonly key?: number }, choice: ColumnChoice): string | null {
+function faultOfChoice(column: { readonly type: string; readonly key?: number }, choice: ColumnRule): string | null {
   if (column.key !== undefined && (choice === 'omit' || choice === 'null'))
     return 'is part of the key: it can be hashed, not left out';
   if (column.type === 'json' && choice === 'hash')

@@ -10,7 +10,7 @@
  */
 import { UndecodableText, charsetOfCollation, isBuiltIn } from './charsets.ts';
 import type { Charset, ForeignCharset } from './charsets.ts';
-import { LookAgain } from '../binlog-restart.ts';
+import { BinlogRestart } from '../binlog-restart.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { rowsOfEach } from '../catalogue-query.ts';
 import type { CatalogueSource } from '../catalogue-query.ts';
@@ -88,7 +88,7 @@ export class ServerCharsets {
     const loaded = this.#loaded.get(name);
     if (loaded !== undefined) return loaded;
     this.#wanted.add(name);
-    throw new LookAgain(`the character set ${name} appears: its table is read from the server`);
+    throw new BinlogRestart(`the character set ${name} appears: its table is read from the server`);
   }
 
   /** A set by its name; null: not loaded. */

@@ -4,7 +4,7 @@ import { columnType } from '../../shared/batch/column-type.ts';
 import type { Ask } from '../../shared/protocol.ts';
 import { bucketsFor } from '../../shared/batch/row-sums.ts';
 import { keyColumns } from '../stream/change-buffer.ts';
-import type { Selection } from '../source/table-filter.ts';
+import type { TableFilter } from '../source/table-filter.ts';
 import type { ServerCharsets } from '../values/server-charsets.ts';
 import type { SourceConnection } from '../source/connection.ts';
 import { readTables } from '../source/tables.ts';
@@ -27,7 +27,7 @@ export interface ReadableTable {
 }
 
 export interface AskedTablesOptions {
-  readonly selection: Selection;
+  readonly tableFilter: TableFilter;
   /** Brought to know those that the tables use. */
   readonly charsets: ServerCharsets;
 }
@@ -36,10 +36,10 @@ export interface AskedTablesOptions {
 export async function askedTables(
   source: SourceConnection,
   { tables }: Ask,
-  { selection, charsets }: AskedTablesOptions,
+  { tableFilter, charsets }: AskedTablesOptions,
 ): Promise<AskedTable[]> {
-  const all = await readTables(source, selection);
-  const wanted = tables?.map(({ schema, name }) => ({ schema, name, source: selection.sourceName(schema, name) }));
+  const all = await readTables(source, tableFilter);
+  const wanted = tables?.map(({ schema, name }) => ({ schema, name, source: tableFilter.sourceName(schema, name) }));
   const present = all.filter(
     ({ schema, name }) => wanted?.some(each => each.schema === schema && each.source === name) ?? true,
   );
@@ -53,7 +53,7 @@ export async function askedTables(
     ...missing.map(({ schema, name }) =>
       incomparable({ schema, name, columns: [] }, 'the branch does not capture a table of this name'),
     ),
-    ...present.sort((a, b) => size(a) - size(b)).map(table => asked(table, describe(table, selection))),
+    ...present.sort((a, b) => size(a) - size(b)).map(table => asked(table, describe(table, tableFilter))),
   ];
 }
 

@@ -25,8 +25,8 @@ import { SCAN_STALL_MS } from '../snapshot/row-scan.ts';
 import { askedTables } from './asked-tables.ts';
 import type { AskedTable, AskedTablesOptions } from './asked-tables.ts';
 import { endMark, startMark, sumsMark } from './marks.ts';
-import { atRest, findPlace } from './place.ts';
-import type { PlaceOptions } from './place.ts';
+import { atRest, findComparisonPoint } from './comparison-point.ts';
+import type { ComparisonPointOptions } from './comparison-point.ts';
 import type { VerifyRequests } from './requests.ts';
 import { sumTable } from './table-reading.ts';
 import type { Touched } from './touched.ts';
@@ -38,7 +38,7 @@ const IDLE_MS = 500;
 const FIRST_RETRY_MS = 1_000;
 const MOST_RETRY_MS = 60_000;
 
-export interface VerifierOptions extends AskedTablesOptions, Omit<PlaceOptions, 'isReady'> {
+export interface VerifierOptions extends AskedTablesOptions, Omit<ComparisonPointOptions, 'isReady'> {
   readonly connect: (stallMs?: number) => Promise<SourceConnection>;
   readonly logger: Logger;
   readonly requests: VerifyRequests;
@@ -121,7 +121,7 @@ export class Verifier {
       this.#o.logger.info({ verification, request: ask.id, tables: asked.length }, 'verification begun');
       const read = asked.flatMap(table => (typeof table.source === 'string' ? [] : table.source));
       const options = { ...this.#o, isReady: () => this.#isReady() };
-      const touched = await findPlace(options, source, read, startMark(ask, verification, asked), signal);
+      const touched = await findComparisonPoint(options, source, read, startMark(ask, verification, asked), signal);
       if (typeof touched === 'string') return touched;
       const until = Date.now() + LONGEST_VIEW_MS;
       for (const table of asked) {

@@ -1,11 +1,398 @@
 /**
- * What the pipelines need of the part that writes rows (`Applier` of applier/apply). A narrow door, so that the order
- * of things (lock, write, watermark, commit) can be tested without it.
+ * Applies decoded batches to the head-office tables.
+ *
+ * The caller owns the transaction: it locks the branch's row, calls `apply`, moves the watermark and commits. Whatever
+ * `apply` throws, the caller rolls back. `prepare` makes and extends tables on a connection of its own and must be
+ * called before the transaction begins (DDL would commit it, and would wait for locks that it holds).
  */
-import type { Applier } from './applier.ts';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
+import type { BatchBody, TableDescription } from '../../shared/batch/batch.ts';
+import { assert, TributaryError } from '../../shared/errors.ts';
+import { foldedName } from '../../shared/identifiers.ts';
+import { quoteString, quoteTable } from '../../shared/database/sql.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
+import { clearRows, deleteRows, sweepRows, truncateRows } from './delete.ts';
+import { deleteRowsBut, upsertRowsBut } from './quarantine-rows.ts';
+import type { QuarantineRow } from './quarantine-rows.ts';
+import { loadRows } from './load-data.ts';
+import { mergeBodies } from './merge.ts';
+import type { RowSet, Run } from './merge.ts';
+import { findRefusedRow, refusal } from './refusal.ts';
+import { hasLongValues, partTyped } from './row-text.ts';
+import { TableStore } from './table-store.ts';
+import type { SchemaChanges, TableStoreOptions } from './table-store.ts';
+import { isRowFault, isSchemaFault, isTableChange, targetError } from './target-error.ts';
+import { targetSession } from './target-session.ts';
+import { OtherForm } from './target-table.ts';
+import type { TargetTable } from './target-table.ts';
+import { upsertRows } from './upsert.ts';
+import { writeCopies } from './write-copies.ts';
+
+/** Below this, one statement of text is faster than LOAD DATA's extra round trip. */
+const LOAD_FROM_ROWS = 64;
+
+/** A snapshot marker, its tables by name. The caller keeps the snapshot's state. */
+export interface SnapshotMarker {
+  readonly op: 'snapshot-start' | 'snapshot-end';
+  readonly snapshot: string;
+  readonly tables: readonly TableName[];
+  /** The snapshot covers all of the branch: sweep `'all'`. */
+  readonly whole: boolean;
+  readonly requests: readonly string[];
+}
+
+/** A run and the table that it goes to. */
+export interface Step {
+  readonly run: Run;
+  readonly table: TargetTable;
+}
+
+/** Batches merged and fitted to the tables, ready to be applied. May be applied again after a rollback. */
+export interface Prepared {
+  /** Of a body that holds markers; such a body stands alone. */
+  readonly markers: readonly SnapshotMarker[];
+  /** Rows to be written or deleted after merging. */
+  readonly rows: number;
+  readonly steps: readonly Step[];
+  /** Tables that are at the head office as described: those with rows, and those that a snapshot has announced. */
+  readonly made: readonly TableDescription[];
+  /** Tables that do not fit and whose changes are therefore not among the steps. */
+  readonly unfit: readonly UnfitTable[];
+}
+
+/** A table of a branch that the head office's cannot take. */
+export interface UnfitTable {
+  readonly description: TableDescription;
+  /** TARGET_SCHEMA */
+  readonly error: TributaryError;
+  /** Changes that are left out with it. */
+  readonly changes: number;
+}
+
+export interface PrepareOptions {
+  /** Also makes changes that rebuild a large table, or that wait to be approved (`schema approve`). */
+  readonly approveRebuild?: boolean;
+  /**
+   * Leaves tables out that do not fit, instead of throwing TARGET_SCHEMA; those of the other form (with or without a
+   * key) are thrown unless it is `all`, because they may be cleared.
+   */
+  readonly leaveOut?: 'none' | 'unfit' | 'all';
+}
+
+export interface ApplyCounts {
+  readonly upserts: number;
+  readonly deletes: number;
+  readonly truncates: number;
+}
+
+export interface RowWriterOptions {
+  /** Opens a connection to the target for DDL, used once and closed. It must bear a statement of minutes (a rebuild). */
+  readonly connect: () => Promise<Connection>;
+  readonly database: string;
+  /** Default: wherever the server allows it. */
+  readonly useLoadData?: boolean;
+  /** Default: automatic. */
+  readonly schemaChanges?: SchemaChanges;
+  /** See TableStore. */
+  readonly onChanged?: TableStoreOptions['onChanged'];
+}
+
+export class RowWriter {
+  readonly #database: string;
+  readonly #store: TableStore;
+  readonly #useLoadData: boolean;
+
+  constructor(options: RowWriterOptions) {
+    this.#database = options.database;
+    this.#store = new TableStore(options);
+    this.#useLoadData = options.useLoadData ?? true;
+  }
+
+  /**
+   * Merges neighbouring batches and makes or extends their tables. Where all tables are known it does not touch the
+   * server, so a transaction larger than memory may be prepared once outside the transaction, and again piece by piece
+   * within.
+   * @param bodies in the order of the stream; one alone if it holds snapshot markers
+   * @throws TributaryError TARGET_SCHEMA, TARGET_BUSY (retryable), TARGET_UNREACHABLE (retryable), TARGET_ACCESS_DENIED
+   */
+  async prepare(bodies: readonly BatchBody[], branch: string, options: PrepareOptions = {}): Promise<Prepared> {
+    assert(branch !== '', 'A batch is prepared for no branch.');
+    const markers = bodies.flatMap(markersOf);
+    if (markers.length > 0 && bodies.length > 1) {
+      throw new TributaryError('INTERNAL', 'A batch with snapshot markers is merged with others.');
+    }
+    const runs = mergeBodies(bodies);
+    const withRows = runs.filter(run => rowsOf(run) > 0);
+    // A snapshot's start names its tables, so that those without rows come into being too.
+    const announced = markers.some(marker => marker.op === 'snapshot-start')
+      ? bodies.flatMap(body => body.tables.filter(table => table.columns.length > 0))
+      : [];
+    const unfit = new Map<string, TributaryError>();
+    await this.#fit(announced, options, unfit);
+    const tables = await this.#fit(
+      withRows.map(run => run.table),
+      options,
+      unfit,
+    );
+    const steps: Step[] = [];
+    let rows = 0;
+    for (const run of runs) {
+      if (unfit.has(tableKey(run.table))) continue;
+      const index = withRows.indexOf(run);
+      const table = index >= 0 ? tables[index]! : run.truncate ? await this.#store.find(run.table) : null;
+      if (table === null) continue;
+      steps.push({ run, table });
+      rows += rowsOf(run);
+    }
+    const made = [...announced, ...withRows.map(run => run.table)].filter(table => !unfit.has(tableKey(table)));
+    return { markers, rows, steps, made, unfit: unfitOf(unfit, [...announced, ...runs.map(run => run.table)], runs) };
+  }
+
+  /** The tables at the head office, in order; null for those that are noted as unfit. */
+  async #fit(
+    descriptions: readonly TableDescription[],
+    options: PrepareOptions,
+    unfit: Map<string, TributaryError>,
+  ): Promise<(TargetTable | null)[]> {
+    if (descriptions.length === 0) return [];
+    try {
+      return await this.#store.prepare(descriptions, options.approveRebuild);
+    } catch (error) {
+      if ((options.leaveOut ?? 'none') === 'none' || !isSchemaFault(error)) throw error;
+    }
+    // One of them does not fit: each alone says which.
+    const tables: (TargetTable | null)[] = [];
+    for (const description of descriptions) {
+      try {
+        tables.push(...(await this.#store.prepare([description], options.approveRebuild)));
+      } catch (error) {
+        if (!isSchemaFault(error) || (error instanceof OtherForm && options.leaveOut !== 'all')) throw error;
+        unfit.set(tableKey(description), error);
+        tables.push(null);
+      }
+    }
+    return tables;
+  }
+
+  /**
+   * Writes prepared batches within the caller's open transaction.
+   * @param connection prepared by `prepareTargetSession` (target-session.ts)
+   * @param batchNumber the head office's own running number, stored in `_batch`
+   * @param leaveOut takes note of rows that the server refuses, which are then left out; null: such a row is thrown
+   * @throws TributaryError BATCH_REFUSED (names table, key and the server's message), TARGET_BUSY (deadlock, lock
+   *   timeout, a table changed meanwhile; retryable after `prepare`), TARGET_UNREACHABLE (retryable). The transaction
+   *   must be rolled back.
+   */
+  async apply(
+    connection: Connection,
+    prepared: Prepared,
+    branch: string,
+    batchNumber: number,
+    leaveOut: QuarantineRow | null = null,
+  ): Promise<ApplyCounts> {
+    assert(Number.isSafeInteger(batchNumber) && batchNumber >= 0, 'A batch number is not a count.');
+    let upserts = 0;
+    let deletes = 0;
+    let truncates = 0;
+    const tables = prepared.steps.map(({ table }) => table);
+    await this.#hold(connection, tables);
+    for (const step of prepared.steps) {
+      const { run } = step;
+      const refused = await this.#write(connection, step, branch, batchNumber, leaveOut);
+      upserts += run.upserts.rows + run.copies.changes.reduce((sum, { exact, rise }) => sum + (exact ?? rise), 0);
+      upserts -= refused.upserts;
+      deletes += run.deletes.rows + run.copies.changes.reduce((sum, { fall }) => sum + fall, 0) - refused.deletes;
+      truncates += run.truncate ? 1 : 0;
+    }
+    return { upserts, deletes, truncates };
+  }
+
+  /** From here on nobody changes the tables before the transaction ends, and they are as the rows were prepared for. */
+  async #hold(connection: Connection, tables: readonly TargetTable[]): Promise<void> {
+    try {
+      await this.#store.hold(connection, tables);
+    } catch (error) {
+      throw targetError(error, 'Holding the tables of the head office');
+    }
+  }
+
+  /** Writes one run; returns how many of its rows were left out. */
+  async #write(
+    connection: Connection,
+    { run, table }: Step,
+    branch: string,
+    batchNumber: number,
+    leaveOut: QuarantineRow | null,
+  ): Promise<{ readonly deletes: number; readonly upserts: number }> {
+    let deletes = 0;
+    let upserts = 0;
+    await this.#remove(table, async () => {
+      if (run.truncate) await truncateRows(connection, table, branch);
+      if (leaveOut === null) await deleteRows(connection, table, run.deletes, branch);
+      else deletes = await deleteRowsBut(connection, table, run.deletes, branch, leaveOut);
+    });
+    const write = async (rows: RowSet): Promise<void> => {
+      upserts += await this.#writeRows(connection, table, rows, branch, batchNumber, leaveOut);
+    };
+    await write(run.upserts);
+    await writeCopies(connection, table, run.copies, branch, { remove: work => this.#remove(table, work), write });
+    return { deletes, upserts };
+  }
+
+  /** Runs deletes; what they fail with becomes an error of ours. */
+  async #remove(table: TargetTable, work: () => Promise<void>): Promise<void> {
+    const { schema, name } = table.description;
+    try {
+      await work();
+    } catch (error) {
+      this.#forgetIfChanged(error);
+      // A row that may not be left out is named already.
+      if (error instanceof TributaryError && error.code === 'BATCH_REFUSED') throw error;
+      throw isRowFault(error)
+        ? refusal(table, null, error)
+        : targetError(error, `Deleting from ${tableText({ schema, name })}`);
+    }
+  }
+
+  /** Returns how many rows were left out. */
+  async #writeRows(
+    connection: Connection,
+    table: TargetTable,
+    rows: RowSet,
+    branch: string,
+    batchNumber: number,
+    leaveOut: QuarantineRow | null,
+  ): Promise<number> {
+    const { schema, name } = table.description;
+    const many = rows.rows >= LOAD_FROM_ROWS || hasLongValues(table, rows);
+    const load = this.#useLoadData && many && targetSession(connection).localInfile;
+    const loadAll = async (): Promise<void> => {
+      const { plain, typed } = partTyped(table, rows);
+      await loadRows(connection, table, plain, branch, batchNumber);
+      await upsertRows(connection, table, typed, branch, batchNumber);
+    };
+    try {
+      if (leaveOut !== null) {
+        return await upsertRowsBut(connection, table, rows, branch, batchNumber, load ? loadAll : null, leaveOut);
+      }
+      if (load) await loadAll();
+      else await upsertRows(connection, table, rows, branch, batchNumber);
+      return 0;
+    } catch (error) {
+      this.#forgetIfChanged(error);
+      if (!isRowFault(error)) throw targetError(error, `Writing to ${tableText({ schema, name })}`);
+      if (leaveOut !== null) throw error;
+      throw await findRefusedRow(connection, table, rows, branch, batchNumber, error);
+    }
+  }
+
+  /**
+   * One slice of a sweep: deletes at most `limit` of the branch's rows whose `_batch` is below `sinceBatch`, within the
+   * caller's open transaction. Call again, in a new transaction, until `done`.
+   * @param tables the snapshot's tables, or `'all'` for every table that holds branch rows (a whole snapshot)
+   * @returns `swept`: those of the tables, in their order, in which nothing is left to delete
+   */
+  async sweep(
+    connection: Connection,
+    branch: string,
+    tables: readonly Pick<TableName, 'name'>[] | 'all',
+    sinceBatch: number,
+    limit: number,
+  ): Promise<{ deleted: number; swept: string[]; done: boolean }> {
+    assert(Number.isSafeInteger(sinceBatch) && sinceBatch >= 0, 'A batch number is not a count.');
+    assert(Number.isSafeInteger(limit) && limit > 0, 'A slice of a sweep has no size.');
+    try {
+      const { foldsTables } = targetSession(connection);
+      const there = await this.#branchTables(connection);
+      const present = new Set(there.map(name => foldedName(name, foldsTables)));
+      const names = tables === 'all' ? there : tables.map(table => table.name);
+      const swept: string[] = [];
+      let deleted = 0;
+      for (const name of names) {
+        const sql = quoteTable(this.#database, name);
+        if (present.has(foldedName(name, foldsTables)))
+          deleted += await sweepRows(connection, sql, branch, sinceBatch, limit - deleted);
+        if (deleted >= limit) return { deleted, swept, done: false };
+        swept.push(name);
+      }
+      return { deleted, swept, done: true };
+    } catch (error) {
+      throw targetError(error, `Sweeping the tables of ${branch}`);
+    }
+  }
+
+  /**
+   * Deletes at most `limit` rows of a table that has another form than the branch's table now has, within the caller's open
+   * transaction; the snapshot that follows the change at the branch brings the rows again. Nothing where other branches
+   * have rows in it: the form is theirs as well.
+   * @returns how many were deleted
+   */
+  async clearOtherForm(connection: Connection, branch: string, name: string, limit: number): Promise<number> {
+    const table = quoteTable(this.#database, name);
+    const own = quoteString(branch);
+    try {
+      const sql = `SELECT 1 FROM ${table} WHERE \`_branch\` < ${own} OR \`_branch\` > ${own} LIMIT 1`;
+      const [others] = await connection.query<RowDataPacket[]>(sql);
+      return others.length > 0 ? 0 : await clearRows(connection, table, branch, limit);
+    } catch (error) {
+      throw targetError(error, `Clearing ${name}`);
+    }
+  }
+
+  /** The names of all tables here that hold rows of branches. */
+  async #branchTables(connection: Connection): Promise<string[]> {
+    const [rows] = await connection.query<RowDataPacket[]>(
+      `SELECT TABLE_NAME AS name FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = ${quoteString(this.#database)}
+       AND COLUMN_NAME IN ('_branch', '_batch', '_changed_at') GROUP BY TABLE_NAME HAVING COUNT(*) = 3 ORDER BY TABLE_NAME`,
+    );
+    return rows.map(row => String(row['name']));
+  }
+
+  /** Tables are looked at again when next needed: after somebody has changed them by hand. */
+  forget(): void {
+    this.#store.forget();
+  }
+
+  #forgetIfChanged(error: unknown): void {
+    if (isTableChange(error)) this.#store.forget();
+  }
+}
+
+function rowsOf({ deletes, upserts, copies }: Run): number {
+  return (
+    deletes.rows +
+    upserts.rows +
+    copies.changes.reduce((sum, change) => sum + (change.exact ?? change.fall + change.rise), 0)
+  );
+}
+
+function markersOf(body: BatchBody): SnapshotMarker[] {
+  return body.changes.flatMap(change => {
+    if (change.op !== 'snapshot-start' && change.op !== 'snapshot-end') return [];
+    const { op, snapshot, whole, requests } = change;
+    const tables = change.tables.map(index => {
+      const { schema, name } = body.tables[index]!;
+      return { schema, name };
+    });
+    return [{ op, snapshot, tables, whole, requests }];
+  });
+}
+
+function unfitOf(
+  unfit: ReadonlyMap<string, TributaryError>,
+  descriptions: readonly TableDescription[],
+  runs: readonly Run[],
+): UnfitTable[] {
+  return [...unfit].map(([id, error]) => {
+    const own = runs.filter(run => tableKey(run.table) === id);
+    const changes = own.reduce((sum, run) => sum + rowsOf(run) + (run.truncate ? 1 : 0), 0);
+    return { description: descriptions.find(table => tableKey(table) === id)!, error, changes };
+  });
+}
 
 /**
- * `prepare` runs before the transaction (its DDL commits by itself), the others inside it.
- * See applier/apply/applier.ts for arguments and errors.
+ * What the pipelines need of it. `prepare` runs before the transaction (its DDL commits by itself), the others inside it. A
+ * narrow door, so that the order of things (lock, write, watermark, commit) can be tested without a server.
  */
-export type RowWriter = Pick<Applier, 'prepare' | 'apply' | 'sweep' | 'clearOtherForm'>;
+export type RowWriting = Pick<RowWriter, 'prepare' | 'apply' | 'sweep' | 'clearOtherForm'>;

@@ -6,7 +6,7 @@
 import type { BrokerConnection } from '../../shared/broker/amqp.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/process/logging.ts';
-import { Wake } from '../../shared/wait-signal.ts';
+import { WaitSignal } from '../../shared/wait-signal.ts';
 
 const MIN_WAIT_MS = 250;
 const MAX_WAIT_MS = 15_000;
@@ -23,7 +23,7 @@ export interface BrokerLinkOptions {
 
 export class BrokerLink {
   readonly #options: BrokerLinkOptions;
-  readonly #wake = new Wake();
+  readonly #wake = new WaitSignal();
   readonly #stop = Promise.withResolvers<'stop'>();
   #connection: BrokerConnection | null = null;
   #error: TributaryError | null = null;

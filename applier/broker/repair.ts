@@ -7,7 +7,7 @@ import type { TargetPool } from '../apply/connection-pool.ts';
 import { readBrokerUser } from '../store/broker-users.ts';
 import type { Provisioning } from './provisioning.ts';
 
-export class BrokerMender {
+export class BrokerRepair {
   readonly #pool: TargetPool;
   readonly #provisioning: Provisioning;
   readonly #applierUser: string;

@@ -28,15 +28,15 @@ import { BrokerLink } from '../broker/connection.ts';
 import { asTributaryError } from '../transaction/fault-policy.ts';
 import { Pipeline } from './pipeline.ts';
 import type { PipelineState } from './pipeline.ts';
-import type { Pauses, Waiting } from './patience.ts';
+import type { Pauses, Waiting } from './retry-policy.ts';
 import type { PipelineEvents } from './pipeline-events.ts';
 import { NO_EVENTS } from './pipeline-events.ts';
 import { QUOTAS } from '../transaction/quotas.ts';
 import type { Quotas } from '../transaction/quotas.ts';
 import { comesFirst, rendezvousPriority } from './rendezvous.ts';
-import type { RowWriter } from '../apply/row-writer.ts';
+import type { RowWriting } from '../apply/row-writer.ts';
 import { TargetPool } from '../apply/connection-pool.ts';
-import { Wake } from '../../shared/wait-signal.ts';
+import { WaitSignal } from '../../shared/wait-signal.ts';
 
 const POLL_MS = 1_000;
 /** Transactions at a time; more only queue up in the server. */
@@ -58,7 +58,7 @@ export interface FleetOptions {
   readonly connectTarget: () => Promise<Connection>;
   /** Opens a connection to the broker as the applier's user. */
   readonly connectBroker: (purpose: string) => Promise<BrokerConnection>;
-  readonly rows: RowWriter;
+  readonly rows: RowWriting;
   /** Names this applier among several; stable over restarts, such as the host's name. */
   readonly instance: string;
   readonly logger: Logger;
@@ -101,7 +101,7 @@ export class Fleet {
   readonly #pool: TargetPool;
   readonly #counter: Counter;
   readonly #members = new Map<string, Member>();
-  readonly #wake = new Wake();
+  readonly #wake = new WaitSignal();
   #answering: BrokerLink | null = null;
   #publisher: BrokerPublisher | null = null;
   #rows: readonly BranchRow[] = [];

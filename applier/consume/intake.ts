@@ -15,7 +15,7 @@ import { nextDigest } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { Acknowledger } from './acknowledger.ts';
 import { requireSender } from './hello-handler.ts';
-import { Pace } from './rate-limit.ts';
+import { RateLimit } from './rate-limit.ts';
 import type { RefusalReason } from './pipeline-events.ts';
 import { Reassembly } from './reassembly.ts';
 import { PREFETCH } from '../transaction/quotas.ts';
@@ -45,7 +45,7 @@ export class Intake {
   readonly #reassembly = new Reassembly();
   #served = false;
   #hello: ReceivedMessage | null = null;
-  readonly #pace = new Pace(HELLO_PACE);
+  readonly #pace = new RateLimit(HELLO_PACE);
 
   constructor(options: IntakeOptions) {
     this.#options = options;

@@ -27,23 +27,23 @@ import { earlyEntries } from '../store/inbox.ts';
 import { haltBranch, lockBranch, samePlace } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import type { Counter } from '../verify/counter.ts';
-import { Complaints } from './rejection-log.ts';
+import { RejectionLog } from './rejection-log.ts';
 import { EarlyInbox } from './early-inbox.ts';
 import { Expansion, writtenBytes } from '../transaction/expansion.ts';
 import { asTributaryError, haltReason, judgeFault } from '../transaction/fault-policy.ts';
 import { checkHello, takeHello } from './hello-handler.ts';
 import { Intake } from './intake.ts';
 import { PREFETCH } from '../transaction/quotas.ts';
-import { Patience } from './patience.ts';
-import type { Doing, Pauses, Waiting } from './patience.ts';
+import { RetryPolicy } from './retry-policy.ts';
+import type { Doing, Pauses, Waiting } from './retry-policy.ts';
 import type { AppliedCounts, PipelineEvents, RefusalReason } from './pipeline-events.ts';
 import type { Quotas } from '../transaction/quotas.ts';
-import type { RowWriter } from '../apply/row-writer.ts';
+import type { RowWriting } from '../apply/row-writer.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { UnitChooser } from '../transaction/choose.ts';
 import type { Choice } from '../transaction/choose.ts';
 import { UnitWriter } from '../transaction/write.ts';
-import { Wake } from '../../shared/wait-signal.ts';
+import { WaitSignal } from '../../shared/wait-signal.ts';
 import { bodyOf, bytesOf, triage } from '../transaction/unit.ts';
 import type { Arrival, Unit } from '../transaction/unit.ts';
 
@@ -59,7 +59,7 @@ export type PipelineState = 'detached' | 'consuming' | 'waiting' | 'halted' | 's
 export interface PipelineOptions {
   readonly branch: string;
   readonly pool: TargetPool;
-  readonly rows: RowWriter;
+  readonly rows: RowWriting;
   readonly counter: Pick<Counter, 'begin'>;
   /** Names this applier among several. */
   readonly instance: string;
@@ -84,17 +84,17 @@ export class Pipeline {
   readonly #chooser: UnitChooser;
   readonly #early: EarlyInbox;
   readonly #intake: Intake;
-  readonly #wake = new Wake();
+  readonly #signal = new WaitSignal();
   readonly #running: Promise<void>;
   /** As last committed, as far as known here; null: to be read. */
   #row: BranchRow | null = null;
   /** How many batches are still to be applied one by one after a halt. */
   #oneByOne = 0;
   #completeness: Completeness | null = null;
-  readonly #complaints: Complaints;
+  readonly #rejections: RejectionLog;
   /** By performance.now(). */
   #giveWayAt = 0;
-  readonly #patience: Patience;
+  readonly #retry: RetryPolicy;
   readonly #expansion: Expansion;
   #doing: Doing = 'other';
   #stopping = false;
@@ -102,9 +102,9 @@ export class Pipeline {
   constructor(options: PipelineOptions) {
     this.branch = options.branch;
     this.#options = options;
-    this.#patience = new Patience(options.pauses);
+    this.#retry = new RetryPolicy(options.pauses);
     this.#expansion = new Expansion(options.quotas.unpackedPerHourBytes);
-    this.#complaints = new Complaints(options.branch, options.logger);
+    this.#rejections = new RejectionLog(options.branch, options.logger);
     this.#writer = new UnitWriter(options);
     this.#chooser = new UnitChooser(options.branch, options.pool);
     this.#early = new EarlyInbox(options.branch, options.pool);
@@ -113,7 +113,7 @@ export class Pipeline {
       branch,
       instance,
       priority,
-      onChange: () => this.#wake.notify(),
+      onChange: () => this.#signal.notify(),
       onRefused: (message, error, reason) => this.#refuse(message, error, reason),
       onEnded: reason => logger.warn({ branch, err: reason }, 'A consumer ended; it is opened again.'),
     });
@@ -123,18 +123,18 @@ export class Pipeline {
   get state(): PipelineState {
     if (this.#stopping) return 'stopped';
     if (this.#row?.state === 'halted') return 'halted';
-    if (this.#patience.waiting !== null) return 'waiting';
+    if (this.#retry.waiting !== null) return 'waiting';
     return this.#intake.connection === null ? 'detached' : 'consuming';
   }
 
   /** The fault that it waits for to pass; null: none. */
   get waiting(): Waiting | null {
-    return this.#patience.waiting;
+    return this.#retry.waiting;
   }
 
   /** What others waited for has passed: the next try is due now, if it was about that. */
   hurry(): void {
-    if (this.#patience.waiting?.error.code.startsWith('TARGET_') === true) this.#wake.hurry();
+    if (this.#retry.waiting?.error.code.startsWith('TARGET_') === true) this.#signal.hurry();
   }
 
   get unacknowledged(): number {
@@ -144,24 +144,24 @@ export class Pipeline {
   /** Takes a new connection to the broker; the old one is gone. null: none for now. */
   attach(connection: BrokerConnection | null): void {
     this.#intake.attach(connection);
-    this.#wake.notify();
+    this.#signal.notify();
   }
 
   /** What somebody else has read of the branch's row: a command may have halted, resumed or removed it. */
   observe(row: BranchRow): void {
-    this.#patience.observe(row);
+    this.#retry.observe(row);
     const known = this.#row;
     // Marks differ all the time while batches are applied, and the fence finds out about those that matter.
     if (known !== null && known.state === row.state && known.stream.epoch === row.stream.epoch) return;
     // Possibly older than what this pipeline has committed meanwhile, so not taken as it is but read again.
     this.#row = null;
-    this.#wake.notify();
+    this.#signal.notify();
   }
 
   /** Ends the loop after the present transaction and gives all messages back. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    this.#wake.end();
+    this.#signal.end();
     await this.#running;
     await this.#intake.close();
   }
@@ -171,8 +171,8 @@ export class Pipeline {
       try {
         this.#doing = 'other';
         const busy = await this.#turn();
-        this.#recovered(this.#patience.succeeded());
-        if (!busy) await this.#wake.wait(MAX_SLEEP_MS);
+        this.#recovered(this.#retry.succeeded());
+        if (!busy) await this.#signal.wait(MAX_SLEEP_MS);
       } catch (error) {
         await this.#pause(error);
       }
@@ -197,7 +197,7 @@ export class Pipeline {
       }
     }
     if (row.state !== 'active') {
-      this.#patience.progressed();
+      this.#retry.progressed();
       return false;
     }
     this.#doing = 'applying';
@@ -259,7 +259,7 @@ export class Pipeline {
     this.#row = written.outcome === 'moved' ? null : written.row;
     // Without entries and decisions nothing changes in quarantine.
     if (leave !== null || decision !== null) this.#chooser.forget();
-    if (written.outcome !== 'moved') this.#recovered(this.#patience.progressed());
+    if (written.outcome !== 'moved') this.#recovered(this.#retry.progressed());
     if (written.outcome !== 'written') return;
     const bytes = unit.arrivals.reduce((sum, arrival) => sum + bytesOf(arrival), 0);
     if (unit.kind !== 'quarantined') {
@@ -280,7 +280,7 @@ export class Pipeline {
       this.#options.events.ignored(this.branch, verdict);
       if (verdict === 'forked' || verdict === 'too-early') {
         const { seq, epoch } = arrival.header;
-        this.#complaints.say({ epoch, seq, verdict }, 'A batch does not fit the stream.');
+        this.#rejections.say({ epoch, seq, verdict }, 'A batch does not fit the stream.');
       }
     }
     return true;
@@ -347,7 +347,7 @@ export class Pipeline {
     });
     this.#row = locked;
     if (locked?.state !== 'halted') return;
-    this.#patience.progressed();
+    this.#retry.progressed();
     // Whoever resumes it wants to see the batch to blame, not a merge that it spoils.
     this.#oneByOne = PREFETCH;
     this.#chooser.forget();
@@ -374,7 +374,7 @@ export class Pipeline {
     this.#early.know(result.early);
     this.#completeness = result.completeness;
     if (result.registered) {
-      this.#patience.progressed();
+      this.#retry.progressed();
       this.#writer.forget();
       this.#chooser.forget();
       const { epoch } = hello;
@@ -386,7 +386,7 @@ export class Pipeline {
 
   #refuse(message: ReceivedMessage, error: TributaryError, reason: RefusalReason): void {
     this.#options.events.refused(this.branch, reason);
-    this.#complaints.say({ reason, queue: message.queue, user: message.userId, err: error }, 'A message is refused.');
+    this.#rejections.say({ reason, queue: message.queue, user: message.userId, err: error }, 'A message is refused.');
   }
 
   // -------------------------------------------------------------------------------------------------------------
@@ -418,17 +418,17 @@ export class Pipeline {
     if (this.#stopping) return;
     const error = asTributaryError(thrown);
     const row = this.#row;
-    const pause = this.#patience.failed(error, judgeFault(error), this.#doing, row, Date.now());
+    const pause = this.#retry.failed(error, judgeFault(error), this.#doing, row, Date.now());
     this.#options.events.retried(this.branch, error.code);
     if (pause.quick) {
-      await this.#wake.sleep(pause.ms * (0.5 + Math.random()));
+      await this.#signal.sleep(pause.ms * (0.5 + Math.random()));
       return;
     }
     this.#row = null;
-    const { faults } = this.#patience;
+    const { faults } = this.#retry;
     this.#options.logger.warn({ branch: this.branch, faults, err: thrown }, 'The branch waits and tries again.');
     if (faults >= FAULTS_BEFORE_RELEASE) await this.#intake.release();
-    await this.#wake.sleep(pause.ms * (0.75 + Math.random() / 2));
+    await this.#signal.sleep(pause.ms * (0.75 + Math.random() / 2));
   }
 }
 

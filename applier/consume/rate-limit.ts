@@ -2,17 +2,17 @@
  * How often something may happen: `burst` times at once, then once in `everyMs`. Pure; times are milliseconds of any
  * clock that does not go back.
  */
-export interface PaceLimits {
+export interface RateLimits {
   readonly burst: number;
   readonly everyMs: number;
 }
 
-export class Pace {
-  readonly #limits: PaceLimits;
+export class RateLimit {
+  readonly #limits: RateLimits;
   /** When the allowance would be whole again. */
   #wholeAt = -Infinity;
 
-  constructor(limits: PaceLimits) {
+  constructor(limits: RateLimits) {
     this.#limits = limits;
   }
 

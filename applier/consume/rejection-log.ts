@@ -1,14 +1,14 @@
 /** What a branch has sent amiss, in the log. */
 import type { Logger } from '../../shared/process/logging.ts';
-import { Pace } from './rate-limit.ts';
+import { RateLimit } from './rate-limit.ts';
 
 /** Lines in the log of one branch's bad messages; those between are counted. A flood must not fill the disk. */
 const COMPLAINT_PACE = { burst: 10, everyMs: 10_000 } as const;
 
-export class Complaints {
+export class RejectionLog {
   readonly #branch: string;
   readonly #logger: Logger;
-  readonly #pace = new Pace(COMPLAINT_PACE);
+  readonly #pace = new RateLimit(COMPLAINT_PACE);
   #unsaid = 0;
 
   constructor(branch: string, logger: Logger) {

@@ -175,7 +175,7 @@ export async function markIncomplete(connection: Connection, branch: string): Pr
 }
 
 /** A snapshot has mended all but the rows in quarantine: the branch is complete when there are none. */
-export async function mendIncomplete(connection: Connection, branch: string): Promise<void> {
+export async function clearIncomplete(connection: Connection, branch: string): Promise<void> {
   await connection.execute(
     `UPDATE tributary_branch SET incomplete_since = IF(quarantined = 0, NULL, incomplete_since),
        incomplete_until = 'rows' WHERE branch = ?`,

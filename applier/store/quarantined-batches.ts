@@ -101,7 +101,7 @@ export async function recordOrphan(connection: Connection, header: BatchHeader):
 }
 
 /** Whether the batch at this mark was passed over. */
-export async function wasPassedOver(
+export async function wasSkipped(
   connection: Connection,
   branch: string,
   epoch: string,

@@ -10,7 +10,7 @@ import type { Value } from '../../shared/batch/batch.ts';
 import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { beginning, LongValue } from '../../shared/batch/long-value.ts';
-import type { RefusedRow } from '../apply/leave-out.ts';
+import type { RefusedRow } from '../apply/quarantine-rows.ts';
 import { isoColumn, readCount, readJson, readText, readTextOrNull } from './sql-values.ts';
 
 /** Entries of one branch. Beyond them the branch stays halted. */
@@ -55,7 +55,7 @@ export interface QuarantineEntry {
 }
 
 /** Where in the stream something was left out, and in which transaction here. */
-export interface LeftOutAt {
+export interface QuarantinedAt {
   readonly epoch: string;
   readonly seq: number;
   readonly batchNumber: number;
@@ -115,7 +115,7 @@ export async function putRow(
   connection: Connection,
   branch: string,
   refused: RefusedRow,
-  at: LeftOutAt,
+  at: QuarantinedAt,
 ): Promise<void> {
   const { table, op, rows, row, keyHash, error } = refused;
   const named = (columns: readonly number[], values: readonly (readonly Value[])[]): Record<string, Value> =>
@@ -141,7 +141,7 @@ export async function putTable(
   table: TableName,
   error: { readonly code: string; readonly message: string },
   leftOut: number,
-  at: LeftOutAt,
+  at: QuarantinedAt,
 ): Promise<void> {
   const { code, message: reason } = error;
   await put(connection, branch, table, {
@@ -164,7 +164,7 @@ interface NewEntry {
   readonly code: string;
   readonly reason: string;
   readonly leftOut: number;
-  readonly at: LeftOutAt;
+  readonly at: QuarantinedAt;
 }
 
 async function put(connection: Connection, branch: string, table: TableName, entry: NewEntry): Promise<void> {

@@ -6,14 +6,14 @@ import { setImmediate as aTurnOfTheLoop } from 'node:timers/promises';
 import type { BatchBody } from '../../shared/batch/batch.ts';
 import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { decisionsFrom, findDecision, wasPassedOver } from '../store/quarantined-batches.ts';
+import { decisionsFrom, findDecision, wasSkipped } from '../store/quarantined-batches.ts';
 import type { Decision } from '../store/quarantined-batches.ts';
 import { readKnown } from '../store/quarantined-rows.ts';
 import type { KnownEntries } from '../store/quarantined-rows.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { judgeFault } from './fault-policy.ts';
 import { PREFETCH } from './quotas.ts';
-import type { LeavePolicy } from './quarantine.ts';
+import type { QuarantinePolicy } from './quarantine.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { chooseUnit } from './unit.ts';
 import type { Arrival, MergeLimits, Unit } from './unit.ts';
@@ -29,7 +29,7 @@ const ALONE: MergeLimits = { ...MERGE, batches: 1 };
 /** What to write next, and what may be left out of it. */
 export interface Choice {
   readonly unit: Unit;
-  readonly leave: LeavePolicy | null;
+  readonly leave: QuarantinePolicy | null;
   readonly decision: Decision | null;
 }
 
@@ -64,7 +64,7 @@ export class UnitChooser {
     }));
     const { known, decisions } = this.#quarantine;
     const decision = decisions ? await pool.use(connection => findDecision(connection, first.header)) : null;
-    const leave: LeavePolicy | null =
+    const leave: QuarantinePolicy | null =
       decision !== null ? { known, allow: 'any' } : known.count > 0 ? { known, allow: 'known' } : null;
     const decode = (arrival: Arrival) => (arrival.decoded ??= decodeBatch(arrival.body));
     const over: Choice = { unit: { kind: 'quarantined', arrivals: [first] }, leave, decision };
@@ -93,7 +93,7 @@ export class UnitChooser {
     if (epoch === null || received.seq > applied.seq) return false;
     const { part } = decode(first);
     if (part === null || part.number <= 1) return false;
-    if (await this.#pool.use(connection => wasPassedOver(connection, this.#branch, epoch, applied))) return true;
+    if (await this.#pool.use(connection => wasSkipped(connection, this.#branch, epoch, applied))) return true;
     throw new TributaryError('BATCH_INVALID', `Part ${part.number} of a transaction comes without those before it.`);
   }
 }

@@ -11,34 +11,34 @@ import type { BatchHeader } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
-import type { Prepared, UnfitTable } from '../apply/applier.ts';
-import type { RefusedRow } from '../apply/leave-out.ts';
+import type { Prepared, UnfitTable } from '../apply/row-writer.ts';
+import type { RefusedRow } from '../apply/quarantine-rows.ts';
 import type { RowSet } from '../apply/merge.ts';
 import { keyHash, keyHashOf } from '../apply/row-text.ts';
 import type { TargetTable } from '../apply/target-table.ts';
 import { saveOutcome } from '../store/quarantined-batches.ts';
 import type { Decision } from '../store/quarantined-batches.ts';
 import { clearRows, clearTable, MAX_QUARANTINED, putRow, putTable } from '../store/quarantined-rows.ts';
-import type { KnownEntries, LeftOutAt } from '../store/quarantined-rows.ts';
+import type { KnownEntries, QuarantinedAt } from '../store/quarantined-rows.ts';
 import { addRequest, skipSweep } from '../store/snapshots.ts';
 import { countQuarantined, markIncomplete } from '../store/branch-row.ts';
 import { asStored } from './fence.ts';
 import type { Done } from './fence.ts';
-import type { TablesLeftOut } from './tables.ts';
+import type { QuarantinedTables } from './tables.ts';
 
-export interface LeavePolicy {
+export interface QuarantinePolicy {
   readonly known: KnownEntries;
   readonly allow: 'known' | 'any';
 }
 
 /** What may be left out of one unit. */
-export interface Leaving {
+export interface Quarantining {
   /** null: nothing. */
-  readonly policy: LeavePolicy | null;
+  readonly policy: QuarantinePolicy | null;
   /** What a person has said of the unit's only batch; null: nothing. */
   readonly decision: Decision | null;
   /** `none` exactly where there is no policy. */
-  readonly tables: TablesLeftOut;
+  readonly tables: QuarantinedTables;
 }
 
 /** Keys of one table. */
@@ -47,10 +47,10 @@ interface TableKeys {
   readonly hashes: Set<string>;
 }
 
-export class LeftOut {
+export class Quarantined {
   readonly #connection: Connection;
   readonly #branch: string;
-  readonly #policy: LeavePolicy;
+  readonly #policy: QuarantinePolicy;
   readonly #decision: Decision | null;
   /** Rows refused in this transaction by table; their entries are stored. */
   readonly #refused = new Map<string, TableKeys>();
@@ -58,14 +58,14 @@ export class LeftOut {
   #current = new Map<string, RowSet | 'copies'>();
   #fresh = 0;
   /** Tables that are left out as a whole. */
-  readonly #unfit = new Map<string, { readonly table: UnfitTable; readonly at: LeftOutAt; changes: number }>();
+  readonly #unfit = new Map<string, { readonly table: UnfitTable; readonly at: QuarantinedAt; changes: number }>();
   /** Entries that are no longer true. */
   readonly #cleared = new Map<string, TableKeys>();
   readonly #fitting = new Map<string, TableName>();
   /** Tables of which a snapshot has to be asked for: rows of them are missing that were not before. */
   readonly #toCopy = new Map<string, TableName>();
 
-  constructor(connection: Connection, branch: string, policy: LeavePolicy, decision: Decision | null) {
+  constructor(connection: Connection, branch: string, policy: QuarantinePolicy, decision: Decision | null) {
     this.#connection = connection;
     this.#branch = branch;
     this.#policy = policy;
@@ -73,7 +73,7 @@ export class LeftOut {
   }
 
   /** Stores the entry of a refused row. @throws its error where it may not be left out; QUARANTINE_FULL */
-  async row(refused: RefusedRow, at: LeftOutAt): Promise<void> {
+  async row(refused: RefusedRow, at: QuarantinedAt): Promise<void> {
     const { keyHash: hash, table, error } = refused;
     const id = tableKey(table.description);
     if (this.#policy.known.rows.get(id)?.has(hash) !== true) {
@@ -94,7 +94,7 @@ export class LeftOut {
   }
 
   /** Notes tables that do not fit, and those that fit again. @throws an error of theirs where they may not be left out */
-  tables({ unfit, steps }: Pick<Prepared, 'unfit' | 'steps'>, at: LeftOutAt): void {
+  tables({ unfit, steps }: Pick<Prepared, 'unfit' | 'steps'>, at: QuarantinedAt): void {
     const { known, allow } = this.#policy;
     for (const table of unfit) {
       const id = tableKey(table.description);
@@ -170,8 +170,12 @@ export class LeftOut {
 }
 
 /** For the transaction of one unit; null where nothing may be left out of it. */
-export function beginLeftOut(connection: Connection, branch: string, { policy, decision }: Leaving): LeftOut | null {
-  return policy === null ? null : new LeftOut(connection, branch, policy, decision);
+export function beginQuarantine(
+  connection: Connection,
+  branch: string,
+  { policy, decision }: Quarantining,
+): Quarantined | null {
+  return policy === null ? null : new Quarantined(connection, branch, policy, decision);
 }
 
 function note(into: Map<string, TableKeys>, id: string, table: TargetTable, hash: string): void {

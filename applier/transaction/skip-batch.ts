@@ -15,7 +15,7 @@ import { markOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
 /** @param decision null: a part of a transaction of which an earlier part was passed over */
-export async function passOver(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
+export async function skipBatch(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
   const { branch, row } = fence;
   const { header } = arrival;
   return fence.transact(async connection => {

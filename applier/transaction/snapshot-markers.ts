@@ -22,14 +22,14 @@ import {
   startSnapshot,
 } from '../store/snapshots.ts';
 import type { SnapshotRow } from '../store/snapshots.ts';
-import { countQuarantined, mendIncomplete } from '../store/branch-row.ts';
+import { countQuarantined, clearIncomplete } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { tablesOfBranch } from '../store/table-claims.ts';
 import { asStored } from './fence.ts';
 import type { Fence, Written } from './fence.ts';
-import { beginLeftOut } from './quarantine.ts';
-import type { Leaving } from './quarantine.ts';
-import type { RowWriter } from '../apply/row-writer.ts';
+import { beginQuarantine } from './quarantine.ts';
+import type { Quarantining } from './quarantine.ts';
+import type { RowWriting } from '../apply/row-writer.ts';
 import type { UnitTables } from './tables.ts';
 import { bodyOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
@@ -37,14 +37,14 @@ import type { Arrival } from './unit.ts';
 /** Of a sweep in one transaction: rows deleted, tables looked through. */
 export const SWEEP_SLICE = { rows: 5_000, tables: 100 } as const;
 
-export class SnapshotMarks {
+export class SnapshotMarkers {
   readonly #tables: UnitTables;
-  readonly #rows: Pick<RowWriter, 'sweep'>;
+  readonly #rows: Pick<RowWriting, 'sweep'>;
   readonly #slice: { readonly rows: number; readonly tables: number };
 
   constructor(
     tables: UnitTables,
-    rows: Pick<RowWriter, 'sweep'>,
+    rows: Pick<RowWriting, 'sweep'>,
     slice: { readonly rows: number; readonly tables: number } = SWEEP_SLICE,
   ) {
     this.#tables = tables;
@@ -53,13 +53,13 @@ export class SnapshotMarks {
   }
 
   /** Makes the tables that the snapshot covers, and notes that it began. @throws like UnitTables.prepare and claim */
-  async start(fence: Fence, arrival: Arrival, leaving: Leaving): Promise<Written> {
+  async start(fence: Fence, arrival: Arrival, leaving: Quarantining): Promise<Written> {
     const body = bodyOf(arrival);
     const marker = markerOf(body, 'snapshot-start');
     const prepared = await this.#tables.prepare([body], leaving.tables);
     return fence.transact(async connection => {
       const batchNumber = fence.row.batchNumber + 1;
-      const left = beginLeftOut(connection, fence.branch, leaving);
+      const left = beginQuarantine(connection, fence.branch, leaving);
       await this.#tables.claim(connection, prepared);
       left?.tables(prepared, { epoch: arrival.header.epoch, seq: arrival.header.seq, batchNumber });
       await startSnapshot(connection, fence.branch, {
@@ -122,7 +122,7 @@ async function finish(
   const others = open.filter(request => request.mends && !served.includes(request));
   // What is missing in a few tables only is mended when each of them was copied.
   const serves = snapshot.whole || (served.some(request => request.mends) && others.length === 0);
-  if (serves && row.incompleteSince !== null && mends(snapshot, row)) await mendIncomplete(connection, branch);
+  if (serves && row.incompleteSince !== null && mends(snapshot, row)) await clearIncomplete(connection, branch);
   if (row.quarantined > 0) await countQuarantined(connection, branch);
   await closeRequests(connection, branch, snapshot.requests);
   await endSnapshot(connection, branch, snapshot.snapshot);

@@ -8,24 +8,24 @@ import { isVerifyMark } from '../../shared/batch/batch.ts';
 import type { BatchBody, Change, TableDescription } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { tableKey } from '../../shared/table-name.ts';
-import type { Prepared, PrepareOptions, UnfitTable } from '../apply/applier.ts';
+import type { Prepared, PrepareOptions, UnfitTable } from '../apply/row-writer.ts';
 import { isSchemaFault } from '../apply/target-error.ts';
 import { takeApproval } from '../store/approvals.ts';
 import { TableClaims } from '../store/table-claims.ts';
-import type { RowWriter } from '../apply/row-writer.ts';
+import type { RowWriting } from '../apply/row-writer.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 
 /** Which tables may be left out; see `PrepareOptions`. */
-export type TablesLeftOut = NonNullable<PrepareOptions['leaveOut']>;
+export type QuarantinedTables = NonNullable<PrepareOptions['leaveOut']>;
 
 export class UnitTables {
   readonly #branch: string;
   readonly #pool: TargetPool;
-  readonly #rows: Pick<RowWriter, 'prepare'>;
+  readonly #rows: Pick<RowWriting, 'prepare'>;
   readonly #claims: TableClaims;
 
   /** @param maxTables head-office tables that the branch may have */
-  constructor(branch: string, pool: TargetPool, rows: Pick<RowWriter, 'prepare'>, maxTables: number) {
+  constructor(branch: string, pool: TargetPool, rows: Pick<RowWriting, 'prepare'>, maxTables: number) {
     this.#branch = branch;
     this.#pool = pool;
     this.#rows = rows;
@@ -41,7 +41,7 @@ export class UnitTables {
    * Makes the tables of bodies, unless one of them belongs to another source table. Outside of any transaction.
    * @throws TARGET_SCHEMA for what does not fit and may not be left out; OtherForm; see Applier.prepare
    */
-  async prepare(bodies: readonly BatchBody[], leaveOut: TablesLeftOut): Promise<Prepared> {
+  async prepare(bodies: readonly BatchBody[], leaveOut: QuarantinedTables): Promise<Prepared> {
     const contested = await this.#contested(bodies, leaveOut);
     const rest = contested.length === 0 ? bodies : bodies.map(body => without(body, contested));
     let prepared = await this.#prepareFitting(rest, { leaveOut, approveRebuild: false });
@@ -73,7 +73,7 @@ export class UnitTables {
   }
 
   /** The tables whose names at the head office belong to others. @throws TARGET_SCHEMA unless they may be left out */
-  async #contested(bodies: readonly BatchBody[], leaveOut: TablesLeftOut): Promise<UnfitTable[]> {
+  async #contested(bodies: readonly BatchBody[], leaveOut: QuarantinedTables): Promise<UnfitTable[]> {
     const tables = bodies.flatMap(body => body.tables);
     const verify = async (some: readonly TableDescription[]): Promise<void> => {
       if (this.#claims.knows(some)) await this.#claims.verify(null, some);

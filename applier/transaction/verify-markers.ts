@@ -24,7 +24,7 @@ import type { Fence, Written } from './fence.ts';
 import { bodyOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
-export class VerifyMarks {
+export class VerifyMarkers {
   readonly #counter: Pick<Counter, 'begin'>;
 
   constructor(counter: Pick<Counter, 'begin'>) {

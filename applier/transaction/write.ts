@@ -10,7 +10,7 @@ import type { Connection } from 'mysql2/promise';
 import type { BatchBody } from '../../shared/batch/batch.ts';
 import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
-import type { Prepared, UnfitTable } from '../apply/applier.ts';
+import type { Prepared, UnfitTable } from '../apply/row-writer.ts';
 import { OtherForm } from '../apply/target-table.ts';
 import { deleteInboxThrough, partBytes, putInbox, readInbox } from '../store/inbox.ts';
 import type { Decision } from '../store/quarantined-batches.ts';
@@ -18,15 +18,15 @@ import type { BranchRow } from '../store/branch-row.ts';
 import type { Counter } from '../verify/counter.ts';
 import { Fence, NO_ROWS } from './fence.ts';
 import type { RowCounts, Written } from './fence.ts';
-import { beginLeftOut } from './quarantine.ts';
-import type { LeavePolicy, LeftOut, Leaving } from './quarantine.ts';
-import { passOver } from './skip-batch.ts';
+import { beginQuarantine } from './quarantine.ts';
+import type { QuarantinePolicy, Quarantined, Quarantining } from './quarantine.ts';
+import { skipBatch } from './skip-batch.ts';
 import type { Quotas } from './quotas.ts';
-import type { RowWriter } from '../apply/row-writer.ts';
-import { SnapshotMarks, SWEEP_SLICE } from './snapshot-markers.ts';
+import type { RowWriting } from '../apply/row-writer.ts';
+import { SnapshotMarkers, SWEEP_SLICE } from './snapshot-markers.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { UnitTables } from './tables.ts';
-import { VerifyMarks } from './verify-markers.ts';
+import { VerifyMarkers } from './verify-markers.ts';
 import { bodyOf, bytesOf, markOf } from './unit.ts';
 import type { Arrival, Unit } from './unit.ts';
 
@@ -35,7 +35,7 @@ export interface WriteChoices {
   /** The inbox has entries up to the end of the unit, to be deleted with it. */
   readonly inboxBelow: boolean;
   /** What may be left out; null: nothing. */
-  readonly leave: LeavePolicy | null;
+  readonly leave: QuarantinePolicy | null;
   /** What a person has said of the unit's only batch; null: nothing. */
   readonly decision: Decision | null;
 }
@@ -43,7 +43,7 @@ export interface WriteChoices {
 export interface UnitWriterOptions {
   readonly branch: string;
   readonly pool: TargetPool;
-  readonly rows: RowWriter;
+  readonly rows: RowWriting;
   readonly counter: Pick<Counter, 'begin'>;
   readonly quotas: Quotas;
 }
@@ -51,11 +51,11 @@ export interface UnitWriterOptions {
 export class UnitWriter {
   readonly #branch: string;
   readonly #pool: TargetPool;
-  readonly #rows: RowWriter;
+  readonly #rows: RowWriting;
   readonly #quotas: Quotas;
   readonly #tables: UnitTables;
-  readonly #snapshots: SnapshotMarks;
-  readonly #verifications: VerifyMarks;
+  readonly #snapshots: SnapshotMarkers;
+  readonly #verifications: VerifyMarkers;
   /** Bytes of the parts in the inbox; null: to be looked up. */
   #partBytes: number | null = null;
   /** Whether nothing has gone wrong since the tables of the parts in the inbox were made. */
@@ -67,8 +67,8 @@ export class UnitWriter {
     this.#rows = rows;
     this.#quotas = quotas;
     this.#tables = new UnitTables(branch, pool, rows, quotas.tables);
-    this.#snapshots = new SnapshotMarks(this.#tables, rows);
-    this.#verifications = new VerifyMarks(counter);
+    this.#snapshots = new SnapshotMarkers(this.#tables, rows);
+    this.#verifications = new VerifyMarkers(counter);
   }
 
   /** A rollback, a new epoch or a new owner: nothing that was remembered holds. */
@@ -94,7 +94,7 @@ export class UnitWriter {
     }
   }
 
-  async #write(fence: Fence, unit: Unit, leaving: Leaving): Promise<Written> {
+  async #write(fence: Fence, unit: Unit, leaving: Quarantining): Promise<Written> {
     switch (unit.kind) {
       case 'plain':
         return this.#writePlain(fence, unit.arrivals, leaving);
@@ -113,13 +113,13 @@ export class UnitWriter {
     }
   }
 
-  async #writePlain(fence: Fence, arrivals: readonly Arrival[], leaving: Leaving): Promise<Written> {
+  async #writePlain(fence: Fence, arrivals: readonly Arrival[], leaving: Quarantining): Promise<Written> {
     const bodies = arrivals.map(bodyOf);
     const prepared = await this.#tables.prepare(bodies, leaving.tables);
     return fence.transact(async connection => {
       const batchNumber = fence.row.batchNumber + 1;
       const last = lastOf(arrivals);
-      const left = beginLeftOut(connection, this.#branch, leaving);
+      const left = beginQuarantine(connection, this.#branch, leaving);
       const counts = await this.#apply(connection, left, prepared, last, batchNumber);
       const mark = markOf(last);
       const source = bodies.at(-1)?.source ?? null;
@@ -131,7 +131,7 @@ export class UnitWriter {
   /** Claims the tables of what was prepared and writes its rows, those in quarantine left out. */
   async #apply(
     connection: Connection,
-    left: LeftOut | null,
+    left: Quarantined | null,
     prepared: Prepared,
     { header }: Arrival,
     batchNumber: number,
@@ -149,7 +149,7 @@ export class UnitWriter {
   }
 
   /** Parts that are not the last: committed to the inbox, so received. Their tables are made now, outside. */
-  async #keepParts(fence: Fence, arrivals: readonly Arrival[], leaving: Leaving): Promise<Written> {
+  async #keepParts(fence: Fence, arrivals: readonly Arrival[], leaving: Quarantining): Promise<Written> {
     const unfit: UnfitTable[] = [];
     for (const arrival of arrivals) {
       unfit.push(...(await this.#tables.prepare([bodyOf(arrival)], leaving.tables)).unfit);
@@ -166,7 +166,7 @@ export class UnitWriter {
       }
       const last = lastOf(arrivals);
       const { batchNumber, stream } = fence.row;
-      const left = beginLeftOut(connection, this.#branch, leaving);
+      const left = beginQuarantine(connection, this.#branch, leaving);
       // Their changes are counted when they are left out in fact: with the last part.
       const at = { epoch: last.header.epoch, seq: last.header.seq, batchNumber };
       left?.tables({ unfit: unfit.map(table => ({ ...table, changes: 0 })), steps: [] }, at);
@@ -178,7 +178,7 @@ export class UnitWriter {
   }
 
   /** The last part: all of them, read one at a time from the inbox, in one transaction. */
-  async #writeParts(fence: Fence, last: Arrival, leaving: Leaving): Promise<Written> {
+  async #writeParts(fence: Fence, last: Arrival, leaving: Quarantining): Promise<Written> {
     const { applied, received } = fence.row.stream;
     const lastBody = bodyOf(last);
     const lastPrepared = await this.#tables.prepare([lastBody], leaving.tables);
@@ -187,7 +187,7 @@ export class UnitWriter {
     }
     const written = await fence.transact(async connection => {
       const batchNumber = fence.row.batchNumber + 1;
-      const left = beginLeftOut(connection, this.#branch, leaving);
+      const left = beginQuarantine(connection, this.#branch, leaving);
       let upserts = 0;
       let deletes = 0;
       let number: number | null = null;
@@ -219,7 +219,7 @@ export class UnitWriter {
   }
 
   /** A table may have been changed since its part was kept, or may fit by now, with DDL: outside of the transaction. */
-  async #preparePartsAgain(from: number, to: number, leaving: Leaving): Promise<void> {
+  async #preparePartsAgain(from: number, to: number, leaving: Quarantining): Promise<void> {
     for (let seq = from; seq <= to; seq += 1) {
       const body = await this.#pool.use(connection => this.#readPart(connection, seq));
       await this.#tables.prepare([body], leaving.tables);
@@ -234,7 +234,7 @@ export class UnitWriter {
   }
 
   async #passOver(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
-    const written = await passOver(fence, arrival, decision);
+    const written = await skipBatch(fence, arrival, decision);
     // The parts that it ends went with it.
     if (written.outcome === 'written') this.#partBytes = null;
     return written;

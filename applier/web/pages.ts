@@ -4,7 +4,7 @@ import * as z from 'zod';
 import { HttpError, loadAssets } from '../../shared/process/http.ts';
 import type { Assets, HttpRequest, Route } from '../../shared/process/http.ts';
 import { ROOT } from '../../shared/root.ts';
-import type { Registry } from '../branches/registry.ts';
+import type { BranchAdmin } from '../branches/branch-admin.ts';
 import type { TableBrowser } from './data.ts';
 import { quarantinePage } from './quarantine.ts';
 import type { ApplierStatus, BranchDetail } from './status.ts';
@@ -19,7 +19,7 @@ export function applierAssets(): Assets {
 export interface ApplierPageSources {
   readonly status: () => ApplierStatus;
   readonly detail: (branch: string) => Promise<BranchDetail>;
-  readonly actions: Pick<Registry, 'retry' | 'quarantine' | 'approve' | 'snapshot'>;
+  readonly actions: Pick<BranchAdmin, 'retry' | 'quarantine' | 'approve' | 'snapshot'>;
   /** An action has changed a branch. */
   readonly changed: () => void;
   readonly tables: TableBrowser;

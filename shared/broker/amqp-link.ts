@@ -6,7 +6,7 @@ import { TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { tlsCure } from '../config/tls.ts';
 
-export interface BrokerPlace {
+export interface BrokerAddress {
   readonly host: string;
   readonly port: number;
   readonly vhost: string;
@@ -15,7 +15,7 @@ export interface BrokerPlace {
 }
 
 /** Takes a broker URL apart. @throws TributaryError CONFIG_INVALID */
-export function parseBrokerUrl(text: string): BrokerPlace {
+export function parseBrokerUrl(text: string): BrokerAddress {
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !['amqp:', 'amqps:'].includes(url.protocol) || url.hostname === '' || url.username === '') {
     throw new TributaryError('CONFIG_INVALID', 'broker.url does not have the form amqps://user@host:port/vhost.');

@@ -31,7 +31,7 @@ const SILENCE_MS = 15_000;
 /** `sun_path` holds 108 bytes with its final zero (unix(7)). */
 const MAX_SOCKET_PATH = 107;
 
-export interface ControlPlace {
+export interface SocketLocation {
   readonly program: 'agent' | 'applier';
   /** What tells one daemon from another: the agent's spool folder, the applier's configuration file. */
   readonly key: string;
@@ -39,7 +39,7 @@ export interface ControlPlace {
 }
 
 /** Where the socket may be, best first. Daemon and command compute the same list but for $RUNTIME_DIRECTORY. */
-export function controlPaths(place: ControlPlace): string[] {
+export function controlPaths(place: SocketLocation): string[] {
   const { program, key, environment = process.env } = place;
   const name = `${program}-${createHash('sha256').update(resolve(key)).digest('hex').slice(0, 12)}.sock`;
   const runtime = environment['RUNTIME_DIRECTORY']?.split(':')[0];
@@ -71,7 +71,7 @@ export interface ControlServer {
 }
 
 export interface ControlServerOptions {
-  readonly place: ControlPlace;
+  readonly place: SocketLocation;
   readonly commands: Readonly<Record<string, ControlHandler>>;
   readonly logger: Logger;
 }
@@ -104,7 +104,7 @@ export async function startControlServer(options: ControlServerOptions): Promise
 }
 
 /** The first path whose folder this process may write. */
-function usablePath(place: ControlPlace): string {
+function usablePath(place: SocketLocation): string {
   for (const path of controlPaths(place)) {
     const folder = resolve(path, '..');
     if (folder === privateFolder()) makePrivate(folder);
@@ -208,7 +208,7 @@ async function serve(
     if (!(error instanceof TributaryError)) options.logger.error({ err: error }, 'a command failed');
     const code: ErrorCode = error instanceof TributaryError ? error.code : 'INTERNAL';
     const message = error instanceof Error ? error.message : String(error);
-    const hint = error instanceof TributaryError ? error.hint : ERRORS.INTERNAL.cure;
+    const hint = error instanceof TributaryError ? error.hint : ERRORS.INTERNAL.hint;
     say({ error: { code, message, hint } });
   } finally {
     clearInterval(alive);
@@ -238,7 +238,7 @@ const lineSchema = z.object({
 });
 
 export interface ControlCall {
-  readonly place: ControlPlace;
+  readonly place: SocketLocation;
   readonly command: string;
   readonly args?: unknown;
   readonly signal?: AbortSignal;

@@ -15,7 +15,7 @@ export interface Finding {
   /** For faults: the code that the daemon stops with. */
   readonly code?: ErrorCode;
   /** What to do where it is not a statement, or after it. */
-  readonly cure?: string;
+  readonly hint?: string;
   /** The SQL statement or command that mends it, as it is to be typed. */
   readonly statement?: string;
   /** The my.cnf line that keeps it so over a restart of the server. */
@@ -37,10 +37,10 @@ export function fault(subject: string, code: ErrorCode, message: string, cure: P
 }
 
 /** How a finding is mended, as one sentence; '' if it says nothing of that. */
-export function cureOf(finding: Finding): string {
+export function hintOf(finding: Finding): string {
   const parts: string[] = [];
   if (finding.statement !== undefined) parts.push(`run: ${finding.statement}`);
-  if (finding.cure !== undefined) parts.push(finding.cure);
+  if (finding.hint !== undefined) parts.push(finding.hint);
   if (finding.configLine !== undefined)
     parts.push(`in my.cnf under [mysqld]: ${finding.configLine.replaceAll('\n', ' and ')}`);
   if (finding.needsRestart !== undefined) {
@@ -54,7 +54,7 @@ export function renderFindings(findings: readonly Finding[]): string {
   const marks: Record<FindingLevel, string> = { ok: 'ok     ', warning: 'warning', fault: 'FAULT  ' };
   return findings
     .map(finding => {
-      const cure = cureOf(finding);
+      const cure = hintOf(finding);
       const line = `${marks[finding.level]} ${finding.subject}: ${finding.message}`;
       return cure === '' ? line : `${line}\n        → ${cure}`;
     })
@@ -69,12 +69,12 @@ export function throwFaults(findings: readonly Finding[]): readonly Finding[] {
   throw new TributaryError(
     first.code ?? 'INTERNAL',
     faults.map(finding => `${finding.subject}: ${finding.message}`).join(' | '),
-    { hint: faults.map(cureOf).filter(Boolean).join(' | ') },
+    { hint: faults.map(hintOf).filter(Boolean).join(' | ') },
   );
 }
 
 /** A fault of ours as a finding. @throws anything else: a fault of the program is no finding */
 export function faultOf(subject: string, error: unknown): Finding {
-  if (error instanceof TributaryError) return fault(subject, error.code, error.message, { cure: error.hint });
+  if (error instanceof TributaryError) return fault(subject, error.code, error.message, { hint: error.hint });
   throw error;
 }

@@ -2,12 +2,12 @@
 import * as z from 'zod';
 import type { CommandCall, CommandSpec } from './cli.ts';
 import { callDaemon } from './control.ts';
-import type { ControlPlace } from './control.ts';
+import type { SocketLocation } from './control.ts';
 import type { HttpServer } from './http.ts';
 
 const answerSchema = z.object({ token: z.string(), page: z.string() });
 
-export function tokenCommand(placeOf: (call: CommandCall) => ControlPlace): CommandSpec {
+export function tokenCommand(placeOf: (call: CommandCall) => SocketLocation): CommandSpec {
   return {
     usage: 'token',
     summary: 'the token that the page asks for before it does anything, and a link that brings it along',

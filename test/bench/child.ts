@@ -11,7 +11,7 @@
  */
 import ZongJi from '@vlasky/zongji';
 import { Capture } from '../../agent/capture/capture.ts';
-import { createSelection } from '../../agent/source/table-filter.ts';
+import { createTableFilter } from '../../agent/source/table-filter.ts';
 import { SourceConnection } from '../../agent/source/connection.ts';
 import { idleProgress } from '../../agent/spool/snapshot-progress.ts';
 import { Spool } from '../../agent/spool/spool.ts';
@@ -102,7 +102,7 @@ async function capture(job: ChildJob): Promise<ChildResult> {
   await new Capture({
     branch: 'bench',
     spool,
-    selection: createSelection({ include: [`${schema}.*`], exclude: [], map: {} }),
+    tableFilter: createTableFilter({ include: [`${schema}.*`], exclude: [], map: {} }),
     connection: { host, port, user, password },
     connect: async stallMs => {
       const source = await SourceConnection.open(settings, 'bench', stallMs);

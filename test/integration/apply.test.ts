@@ -1,8 +1,8 @@
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import { Applier } from '../../applier/apply/applier.ts';
-import type { ApplyCounts } from '../../applier/apply/applier.ts';
+import { RowWriter } from '../../applier/apply/row-writer.ts';
+import type { ApplyCounts } from '../../applier/apply/row-writer.ts';
 import { prepareTargetSession } from '../../applier/apply/target-session.ts';
 import { sharedServers } from '../../deploy/rig/shared-servers.ts';
 import { decodeBatch } from '../../shared/batch/decoder.ts';
@@ -43,7 +43,7 @@ t.teardown(async () => {
   await connection.end();
 });
 
-const applierOf = (useLoadData: boolean): Applier => new Applier({ connect, database: DATABASE, useLoadData });
+const applierOf = (useLoadData: boolean): RowWriter => new RowWriter({ connect, database: DATABASE, useLoadData });
 const byLoad = applierOf(true);
 const byText = applierOf(false);
 
@@ -81,7 +81,7 @@ const remove = (table: TableDescription, keys: Value[][]): BatchBody => {
 
 let batchNumber = 0;
 
-async function apply(applier: Applier, branch: string, ...bodies: BatchBody[]): Promise<ApplyCounts> {
+async function apply(applier: RowWriter, branch: string, ...bodies: BatchBody[]): Promise<ApplyCounts> {
   const prepared = await applier.prepare(bodies, branch);
   await connection.query('START TRANSACTION');
   try {

@@ -5,8 +5,8 @@ import { addRequest, closeRequests } from '../../applier/store/snapshots.ts';
 import { countingLock, startVerification } from '../../applier/store/verifications.ts';
 import { Fence } from '../../applier/transaction/fence.ts';
 import { comesFirst } from '../../applier/consume/rendezvous.ts';
-import type { RowWriter } from '../../applier/apply/row-writer.ts';
-import { SnapshotMarks } from '../../applier/transaction/snapshot-markers.ts';
+import type { RowWriting } from '../../applier/apply/row-writer.ts';
+import { SnapshotMarkers } from '../../applier/transaction/snapshot-markers.ts';
 import { TargetPool } from '../../applier/apply/connection-pool.ts';
 import { UnitTables } from '../../applier/transaction/tables.ts';
 import { connectBroker, helloMessage } from '../../shared/broker/amqp.ts';
@@ -273,7 +273,7 @@ await t.test('a sweep in slices goes through each table that it covers once, and
     const arrival = { header: end.header, body: [end.body], acknowledge: () => undefined, decoded };
     const swept: string[][] = [];
     const seen: string[][] = [];
-    const rows: Pick<RowWriter, 'sweep'> = {
+    const rows: Pick<RowWriting, 'sweep'> = {
       sweep: async (connection, branch, of, since, limit) => {
         t.equal(limit, 3);
         const slice = await office.rows.sweep(connection, branch, of, since, limit);
@@ -282,7 +282,7 @@ await t.test('a sweep in slices goes through each table that it covers once, and
         return slice;
       },
     };
-    const marks = new SnapshotMarks(new UnitTables('swept', pool, office.rows, 10), rows, { rows: 3, tables: 2 });
+    const marks = new SnapshotMarkers(new UnitTables('swept', pool, office.rows, 10), rows, { rows: 3, tables: 2 });
     for (let outcome = 'slice'; outcome === 'slice';) {
       if (seen.length > 20) throw new Error(`it does not end: ${seen.join(' ')}`);
       const row = await office.row('swept');
@@ -491,7 +491,7 @@ await t.test(
     const gate = Promise.withResolvers<undefined>();
     const reached = Promise.withResolvers<undefined>();
     let lateWrites = 0;
-    const gated: RowWriter = {
+    const gated: RowWriting = {
       prepare: async (bodies, branch) => {
         reached.resolve(undefined);
         await gate.promise;
@@ -535,7 +535,7 @@ await t.test('while one applier’s transaction is open, another writes nothing 
   const gate = Promise.withResolvers<undefined>();
   const inside = Promise.withResolvers<undefined>();
   const order: string[] = [];
-  const writing = (name: string, before: () => Promise<void>): RowWriter => ({
+  const writing = (name: string, before: () => Promise<void>): RowWriting => ({
     prepare: (...args) => office.rows.prepare(...args),
     apply: async (...args) => {
       order.push(name);

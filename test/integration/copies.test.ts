@@ -2,7 +2,7 @@
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import { Applier } from '../../applier/apply/applier.ts';
+import { RowWriter } from '../../applier/apply/row-writer.ts';
 import { prepareTargetSession } from '../../applier/apply/target-session.ts';
 import { sharedServers } from '../../deploy/rig/shared-servers.ts';
 import { decodeBatch } from '../../shared/batch/decoder.ts';
@@ -26,7 +26,7 @@ t.teardown(async () => {
   await connection.end();
 });
 
-const applierOf = (useLoadData: boolean): Applier => new Applier({ connect, database: DATABASE, useLoadData });
+const applierOf = (useLoadData: boolean): RowWriter => new RowWriter({ connect, database: DATABASE, useLoadData });
 const appliers = { load: applierOf(true), text: applierOf(false) };
 
 function tableOf(name: string, columns: Record<string, string> = { v: 'varchar(20)', n: 'int' }): TableDescription {
@@ -45,7 +45,7 @@ function bodyOf(table: TableDescription, op: CopyOp, rows: readonly Row[]): Batc
 
 let batchNumber = 0;
 
-async function apply(applier: Applier, branch: string, ...bodies: BatchBody[]): Promise<void> {
+async function apply(applier: RowWriter, branch: string, ...bodies: BatchBody[]): Promise<void> {
   const prepared = await applier.prepare(bodies, branch);
   await connection.query('START TRANSACTION');
   await applier.apply(connection, prepared, branch, (batchNumber += 1));

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { Fleet } from '../../applier/consume/fleet.ts';
-import type { Waiting } from '../../applier/consume/patience.ts';
+import type { Waiting } from '../../applier/consume/retry-policy.ts';
 import { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import { FaultProxy } from '../../deploy/rig/fault-proxy.ts';
 import type { TableDescription } from '../../shared/batch/batch.ts';

@@ -1,8 +1,8 @@
 /** A change that would rebuild a large table at the head office waits for a person, once. */
 import t from 'tap';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { Applier } from '../../applier/apply/applier.ts';
-import type { RowWriter } from '../../applier/apply/row-writer.ts';
+import { RowWriter } from '../../applier/apply/row-writer.ts';
+import type { RowWriting } from '../../applier/apply/row-writer.ts';
 import type { BatchBody, ColumnDescription } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { upsert } from '../support/hand-made/branch.ts';
@@ -13,7 +13,7 @@ t.teardown(() => office.close());
 
 let rebuilds = 0;
 /** As if every table were large and had to be rebuilt for the second batch and the third. */
-const rows: RowWriter = {
+const rows: RowWriting = {
   apply: (...args) => office.rows.apply(...args),
   sweep: (...args) => office.rows.sweep(...args),
   clearOtherForm: (...args) => office.rows.clearOtherForm(...args),
@@ -51,7 +51,7 @@ await t.test(
   'where changes are to be approved, a new table and a new column wait, and what is there does not',
   async t => {
     const connect = (): Promise<Connection> => office.connect();
-    const strict = new Applier({ connect, database: office.vhost, schemaChanges: 'approved' });
+    const strict = new RowWriter({ connect, database: office.vhost, schemaChanges: 'approved' });
     const column = (name: string): ColumnDescription => ({ name, type: 'varchar(40)' });
     const bodies = (...more: readonly ColumnDescription[]): BatchBody[] => {
       const columns = [{ name: 'id', type: 'bigint unsigned', key: 1 }, ...more];

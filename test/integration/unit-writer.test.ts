@@ -1,7 +1,7 @@
 /** The writer of units against a real head office: what it remembers goes with the transaction that it was true in. */
 import t from 'tap';
 import { QUOTAS } from '../../applier/transaction/quotas.ts';
-import type { RowWriter } from '../../applier/apply/row-writer.ts';
+import type { RowWriting } from '../../applier/apply/row-writer.ts';
 import { TargetPool } from '../../applier/apply/connection-pool.ts';
 import { UnitWriter } from '../../applier/transaction/write.ts';
 import type { Arrival, Unit } from '../../applier/transaction/unit.ts';
@@ -28,7 +28,7 @@ void t.test('after a rollback nothing counts that was remembered of the transact
   t.teardown(() => pool.close());
   const { rows } = office;
   let failing = false;
-  const breaking: RowWriter = {
+  const breaking: RowWriting = {
     prepare: (...args) => rows.prepare(...args),
     sweep: (...args) => rows.sweep(...args),
     clearOtherForm: (...args) => rows.clearOtherForm(...args),

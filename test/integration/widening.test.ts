@@ -5,7 +5,7 @@
 import mysql from 'mysql2/promise';
 import type { Connection } from 'mysql2/promise';
 import t from 'tap';
-import { Applier } from '../../applier/apply/applier.ts';
+import { RowWriter } from '../../applier/apply/row-writer.ts';
 import { readServerTable } from '../../applier/apply/server-table.ts';
 import { targetType } from '../../applier/apply/target-column.ts';
 import { prepareTargetSession } from '../../applier/apply/target-session.ts';
@@ -111,7 +111,7 @@ void t.test('the pairs that are refused are those of the list, whichever comes f
 });
 
 for (const useLoadData of [true, false]) {
-  const applier = new Applier({ connect, database: DATABASE, useLoadData });
+  const applier = new RowWriter({ connect, database: DATABASE, useLoadData });
 
   /** Rows with these values in column c0, c1, …, and 64 rows of NULLs, so that they are many. */
   const write = async (branch: string, name: string, columns: readonly string[]): Promise<TableDescription> => {

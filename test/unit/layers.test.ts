@@ -170,7 +170,7 @@ const GROUND: ReadonlySet<string> = new Set([
   'agent/binlog-restart.ts',
   'agent/catalogue-query.ts',
   'agent/growing-pause.ts',
-  'agent/trouble.ts',
+  'agent/fault-watch.ts',
   'applier/config.ts',
   'deploy/rig/errors.ts',
   'deploy/rig/run.ts',

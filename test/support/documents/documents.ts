@@ -50,9 +50,9 @@ function commandsTable(cli: CliSpec): string {
 
 function errorsTable(): string {
   const rows = Object.entries(ERRORS).map(
-    ([code, { cause, cure, retryable }]) => `| \`${code}\` | ${cause} | ${cure} | ${retryable ? 'yes' : 'no'} |`,
+    ([code, { cause, hint, retryable }]) => `| \`${code}\` | ${cause} | ${hint} | ${retryable ? 'yes' : 'no'} |`,
   );
-  return ['| code | cause | cure | may pass by itself |', '|---|---|---|---|', ...rows].join('\n');
+  return ['| code | cause | what to do | may pass by itself |', '|---|---|---|---|', ...rows].join('\n');
 }
 
 function fenced(language: string, text: string): string {

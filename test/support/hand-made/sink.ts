@@ -1,5 +1,5 @@
 /** A sink of capture that a test feeds itself, group by group, beside a source that the test scripts. */
-import { createSelection } from '../../../agent/source/table-filter.ts';
+import { createTableFilter } from '../../../agent/source/table-filter.ts';
 import { CaptureSink } from '../../../agent/stream/sink.ts';
 import type { SourceIdentity } from '../../../agent/source/connection.ts';
 import type { SourceTable } from '../../../agent/binlog/table-map.ts';
@@ -26,7 +26,7 @@ export const IDENTITY: SourceIdentity = {
 export function newSink(spool: Spool, position: Position): CaptureSink {
   return new CaptureSink({
     spool,
-    selection: createSelection({ include: ['*.*'], exclude: [], map: {} }),
+    tableFilter: createTableFilter({ include: ['*.*'], exclude: [], map: {} }),
     server: UUID,
     gtids: true,
     lowerCaseNames: false,

@@ -16,8 +16,8 @@ import { pino } from 'pino';
 import type { Test } from 'tap';
 import { sharedServers } from '../../../deploy/rig/shared-servers.ts';
 import { Capture } from '../../../agent/capture/capture.ts';
-import { createSelection } from '../../../agent/source/table-filter.ts';
-import type { SelectionRules } from '../../../agent/source/table-filter.ts';
+import { createTableFilter } from '../../../agent/source/table-filter.ts';
+import type { TableFilterRules } from '../../../agent/source/table-filter.ts';
 import { SourceConnection } from '../../../agent/source/connection.ts';
 import type { Spool, SpoolOptions } from '../../../agent/spool/spool.ts';
 import { decodeBatch } from '../../../shared/batch/decoder.ts';
@@ -39,7 +39,7 @@ export interface RigOptions {
   readonly flavor?: 'branchMysql' | 'branchMariadb' | 'branchMysqlNoGtid';
   readonly source?: SourceAddress;
   /** Default: everything in the rig's schema. */
-  readonly rules?: (schema: string) => Partial<SelectionRules>;
+  readonly rules?: (schema: string) => Partial<TableFilterRules>;
   /** The key by which columns are hashed. */
   readonly hashKey?: string;
   readonly spool?: Partial<SpoolOptions>;
@@ -88,7 +88,7 @@ export class CaptureRig {
   capture: Capture | null = null;
   /** Started, and not stopped since. */
   running = false;
-  rules: SelectionRules;
+  rules: TableFilterRules;
   /** Codes of the faults so far, and reasons of epochs. */
   readonly faults: string[] = [];
   readonly epochs: string[] = [];
@@ -115,7 +115,7 @@ export class CaptureRig {
     const capture = new Capture({
       branch: 'paris',
       spool: this.spool,
-      selection: createSelection(this.rules, this.#options.hashKey ?? null),
+      tableFilter: createTableFilter(this.rules, this.#options.hashKey ?? null),
       connection: { host, port, user, password },
       connect: async () => {
         const tls = { mode: 'off', ca: null, cert: null, key: null, verifyName: true } as const;
@@ -159,7 +159,7 @@ export class CaptureRig {
   }
 
   /** As a kill and a start do: nothing in memory stays. */
-  async restart(rules?: Partial<SelectionRules>): Promise<Capture> {
+  async restart(rules?: Partial<TableFilterRules>): Promise<Capture> {
     await this.stop();
     this.spool.close();
     this.spool = openSpool(this.directory, this.#options.spool);

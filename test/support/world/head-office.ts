@@ -8,19 +8,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { Applier } from '../../../applier/apply/applier.ts';
+import { RowWriter } from '../../../applier/apply/row-writer.ts';
 import { noteLost } from '../../../applier/store/lost-tables.ts';
 import { ManagementApi } from '../../../applier/broker/management-api.ts';
 import { Provisioning } from '../../../applier/broker/provisioning.ts';
-import { Registry } from '../../../applier/branches/registry.ts';
+import { BranchAdmin } from '../../../applier/branches/branch-admin.ts';
 import { readBranch } from '../../../applier/store/branch-row.ts';
 import type { BranchRow } from '../../../applier/store/branch-row.ts';
 import { Fleet } from '../../../applier/consume/fleet.ts';
 import { NO_EVENTS } from '../../../applier/consume/pipeline-events.ts';
 import type { PipelineEvents } from '../../../applier/consume/pipeline-events.ts';
-import type { Pauses } from '../../../applier/consume/patience.ts';
+import type { Pauses } from '../../../applier/consume/retry-policy.ts';
 import type { Quotas } from '../../../applier/transaction/quotas.ts';
-import type { RowWriter } from '../../../applier/apply/row-writer.ts';
+import type { RowWriting } from '../../../applier/apply/row-writer.ts';
 import { TargetPool } from '../../../applier/apply/connection-pool.ts';
 import { startSharedServers, SERVERS_VARIABLE, sharedServers } from '../../../deploy/rig/shared-servers.ts';
 import type { DatabaseAddress } from '../../../deploy/rig/shared-servers.ts';
@@ -37,7 +37,7 @@ const POOL_SIZE = 4;
 const SESSION_TIMED_OUT = 4031;
 
 export interface FleetChoices {
-  readonly rows?: RowWriter;
+  readonly rows?: RowWriting;
   readonly instance?: string;
   readonly events?: Partial<PipelineEvents>;
   readonly logger?: Logger;
@@ -52,8 +52,8 @@ export interface FleetChoices {
 }
 
 export class HeadOffice {
-  readonly registry: Registry;
-  readonly rows: Applier;
+  readonly registry: BranchAdmin;
+  readonly rows: RowWriter;
   readonly api: ManagementApi;
   readonly vhost: string;
   /** With the database. */
@@ -110,7 +110,7 @@ export class HeadOffice {
     this.vhost = name;
     this.#directory = directory;
     this.#pool = new TargetPool({ connect: () => this.connect(), size: POOL_SIZE });
-    this.rows = new Applier({
+    this.rows = new RowWriter({
       connect: () => this.connect(),
       database: name,
       onChanged: async (table, server) => {
@@ -126,7 +126,7 @@ export class HeadOffice {
       password: broker.password,
       tls: {},
     });
-    this.registry = new Registry({
+    this.registry = new BranchAdmin({
       pool: this.#pool,
       provisioning: new Provisioning(this.api, this.vhost),
       rows: this.rows,

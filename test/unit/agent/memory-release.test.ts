@@ -1,10 +1,10 @@
 import t from 'tap';
-import { Settling } from '../../../agent/memory-release.ts';
+import { MemoryRelease } from '../../../agent/memory-release.ts';
 
 /** A process that is looked at every two seconds of a clock of its own, and what it gives back. */
 function rig({ releaseTakesMs = 100, residentMib = 120 } = {}) {
   const seen = { now: 0, cpu: 700, releases: [] as number[] };
-  const settling = new Settling({
+  const settling = new MemoryRelease({
     now: () => seen.now,
     cpuMs: () => seen.cpu,
     residentBytes: () => residentMib * 1024 * 1024,

@@ -3,8 +3,8 @@ import { zstdCompressSync } from 'node:zlib';
 import { EVENT } from '../../../../agent/binlog/events.ts';
 import type { RawEvent } from '../../../../agent/binlog/events.ts';
 import { GroupReader } from '../../../../agent/binlog/group-reader.ts';
-import { LookAgain } from '../../../../agent/binlog-restart.ts';
-import { UndoneRows } from '../../../../agent/binlog/rolled-back-rows.ts';
+import { BinlogRestart } from '../../../../agent/binlog-restart.ts';
+import { RolledBackRows } from '../../../../agent/binlog/rolled-back-rows.ts';
 import type { TributaryError } from '../../../../shared/errors.ts';
 import { EventMaker } from '../../../support/hand-made/binlog-bytes.ts';
 import { RecordingSink } from '../../../support/hand-made/binlog-recorder.ts';
@@ -197,7 +197,7 @@ void t.test('settings that lose information are named with the statement that me
 void t.test(
   'rows that were undone are passed by when the group is read again, whichever savepoint they go back to',
   t => {
-    const undone = new UndoneRows();
+    const undone = new RolledBackRows();
     const look = (make: (m: EventMaker) => RawEvent[]): RecordingSink => {
       for (let looks = 0; looks < 4; looks += 1) {
         const sink = new RecordingSink('shop');
@@ -207,7 +207,7 @@ void t.test(
           for (const event of [maker.rotate('binlog.000001', 4), ...make(maker)]) reader.handle(event);
           return sink;
         } catch (error) {
-          if (!(error instanceof LookAgain)) throw error;
+          if (!(error instanceof BinlogRestart)) throw error;
         }
       }
       throw new Error('looked again too often');

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { StubbornFaults } from '../../../../agent/capture/repeated-faults.ts';
+import { RepeatedFaults } from '../../../../agent/capture/repeated-faults.ts';
 import { TributaryError } from '../../../../shared/errors.ts';
 
 const fault = (code: 'SOURCE_SETTING' | 'STREAM_ENDED' | 'EVENT_MALFORMED', message = 'at 4711'): TributaryError =>
@@ -9,7 +9,7 @@ void t.test(
   'a fault that stays in the binlog counts when it comes again at the same place, and then not for a while',
   t => {
     let now = 0;
-    const faults = new StubbornFaults(() => now);
+    const faults = new RepeatedFaults(() => now);
     t.notOk(faults.isLasting(fault('STREAM_ENDED')));
     t.notOk(faults.isLasting(fault('SOURCE_SETTING')));
     t.notOk(faults.isLasting(fault('SOURCE_SETTING', 'at 4712')), 'another place');
@@ -23,7 +23,7 @@ void t.test(
 );
 
 void t.test('what cannot be read where the last group stood is another history, if it is so twice in a row', t => {
-  const faults = new StubbornFaults(() => 0);
+  const faults = new RepeatedFaults(() => 0);
   const malformed = fault('EVENT_MALFORMED');
   t.equal(faults.judge(malformed, true), malformed);
   t.equal(faults.judge(fault('STREAM_ENDED'), true).code, 'STREAM_ENDED');

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { ForeignAnswers } from '../../../../agent/forward/foreign-answers.ts';
-import { TwinWatch } from '../../../../agent/forward/duplicate-identity.ts';
+import { DuplicateIdentityWatch } from '../../../../agent/forward/duplicate-identity.ts';
 import type { Answer } from '../../../../shared/protocol.ts';
 
 const answer = (displaced: boolean): Answer => ({
@@ -20,7 +20,7 @@ const answer = (displaced: boolean): Answer => ({
 });
 
 void t.test('a restart, and one displacement, are no second machine; two within a minute are', t => {
-  const watch = new TwinWatch();
+  const watch = new DuplicateIdentityWatch();
   t.equal(watch.answered(answer(true), 0), false, 'the process before this one');
   t.equal(watch.answered(answer(true), 5_000), false, 'perhaps a head office that was restored');
   t.equal(watch.since(5_000), null);

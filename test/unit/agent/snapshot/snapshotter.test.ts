@@ -1,8 +1,8 @@
 /** The snapshotter beside the stream, with a source that is scripted to the moment. */
 import { pino } from 'pino';
 import t from 'tap';
-import { TroubleWatch } from '../../../../agent/trouble.ts';
-import { createSelection } from '../../../../agent/source/table-filter.ts';
+import { FaultWatch } from '../../../../agent/fault-watch.ts';
+import { createTableFilter } from '../../../../agent/source/table-filter.ts';
 import { ServerCharsets } from '../../../../agent/values/server-charsets.ts';
 import { SourceConnection } from '../../../../agent/source/connection.ts';
 import {
@@ -53,12 +53,12 @@ function snapshotter(source: SourceConnection, spool: Spool, sink: CaptureSink):
   return new Snapshotter({
     connect: () => Promise.resolve(source),
     identity: IDENTITY,
-    selection: createSelection({ include: ['*.*'], exclude: [], map: {} }),
+    tableFilter: createTableFilter({ include: ['*.*'], exclude: [], map: {} }),
     charsets: ServerCharsets.builtIn(false),
     spool,
     sink,
     logger: pino({ level: 'silent' }),
-    trouble: new TroubleWatch(Date.now),
+    trouble: new FaultWatch(Date.now),
   });
 }
 

@@ -1,9 +1,9 @@
 import t from 'tap';
-import { createSelection } from '../../../../agent/source/table-filter.ts';
+import { createTableFilter } from '../../../../agent/source/table-filter.ts';
 
 void t.test('a schema matters if a pattern could match a table of it, whatever the table’s name', t => {
   const may = (schema: string, ...include: string[]) =>
-    createSelection({ include, exclude: [], map: {} }).mayCaptureIn(schema);
+    createTableFilter({ include, exclude: [], map: {} }).mayCaptureIn(schema);
   t.ok(may('shop', 'shop.*'));
   t.ok(may('shop', 'sh?p.sale'));
   t.ok(may('shop', '*'));
@@ -17,7 +17,7 @@ void t.test('a schema matters if a pattern could match a table of it, whatever t
 
 void t.test('a dot of a name is none between names', t => {
   const choose = (include: string[], more: { map?: Record<string, string>; columns?: Record<string, 'omit'> } = {}) =>
-    createSelection({ include, exclude: [], map: {}, ...more });
+    createTableFilter({ include, exclude: [], map: {}, ...more });
   t.ok(choose(['a.*']).captures('a', 'b.c'));
   t.notOk(choose(['a.*']).captures('a.b', 'c'), 'another schema');
   t.notOk(choose(['a.b*']).captures('a.b', 'c'));

@@ -1,6 +1,6 @@
 import t from 'tap';
-import { OwedTables } from '../../../../agent/stream/cascaded-tables.ts';
-import { PendingCopies } from '../../../../agent/stream/pending-snapshots.ts';
+import { CascadedTables } from '../../../../agent/stream/cascaded-tables.ts';
+import { PendingSnapshots } from '../../../../agent/stream/pending-snapshots.ts';
 
 const AT = '2026-11-23T10:00:00.000000Z';
 const LATER = '2026-11-23T10:00:01.000000Z';
@@ -8,9 +8,9 @@ const child = { schema: 'shop', name: 'item' };
 
 function rig() {
   const clock = { now: 1_000_000 };
-  const copies = new PendingCopies(() => null);
+  const copies = new PendingSnapshots(() => null);
   const captures = (_schema: string, name: string): boolean => name !== 'log';
-  return { clock, copies, owed: new OwedTables({ copies, captures, now: () => clock.now }) };
+  return { clock, copies, owed: new CascadedTables({ copies, captures, now: () => clock.now }) };
 }
 
 void t.test('tables below a cascade are queued, and stale since the first change', t => {

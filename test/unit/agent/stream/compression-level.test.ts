@@ -1,8 +1,8 @@
 import t from 'tap';
-import { CompressionEffort } from '../../../../agent/stream/compression-level.ts';
+import { CompressionLevel } from '../../../../agent/stream/compression-level.ts';
 
 await t.test('batches that follow one another at once are compressed quickly, others well', test => {
-  const effort = new CompressionEffort(0);
+  const effort = new CompressionLevel(0);
   const full = 650_000;
   test.equal(effort.level(full, 10), 3, 'one batch after the other');
   test.equal(effort.level(full, 300), 3);

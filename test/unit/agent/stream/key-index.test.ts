@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { KeyPlaces } from '../../../../agent/stream/key-index.ts';
+import { KeyIndex } from '../../../../agent/stream/key-index.ts';
 import type { KeyId } from '../../../../agent/stream/key-index.ts';
 
 void t.test('whatever the keys, each one is found where it was put last', t => {
@@ -13,7 +13,7 @@ void t.test('whatever the keys, each one is found where it was put last', t => {
   );
   fc.assert(
     fc.property(fc.array(run, { maxLength: 4 }), runs => {
-      const places = new KeyPlaces();
+      const places = new KeyIndex();
       const model = new Map<KeyId, number>();
       let upserts = 0;
       let deletes = 0;

@@ -1,13 +1,13 @@
 /** What statements make necessary, by what the catalogue knew before them. */
 import t from 'tap';
 import { Cascades } from '../../../../agent/source/cascades.ts';
-import { PendingCopies } from '../../../../agent/stream/pending-snapshots.ts';
+import { PendingSnapshots } from '../../../../agent/stream/pending-snapshots.ts';
 import { SchemaChanges } from '../../../../agent/stream/schema-changes.ts';
-import { createSelection } from '../../../../agent/source/table-filter.ts';
+import { createTableFilter } from '../../../../agent/source/table-filter.ts';
 import { classifyStatement } from '../../../../agent/binlog/statements.ts';
-import { Facts } from '../../../../agent/source/catalogue-facts.ts';
+import { CatalogueFacts } from '../../../../agent/source/catalogue-facts.ts';
 import type { FactSource } from '../../../../agent/source/catalogue-facts.ts';
-import { LookAgain } from '../../../../agent/binlog-restart.ts';
+import { BinlogRestart } from '../../../../agent/binlog-restart.ts';
 import { MARIADB } from '../../../support/hand-made/dialects.ts';
 
 const AT = '2026-11-30T10:00:00.000000Z';
@@ -27,7 +27,7 @@ async function rig() {
       return Promise.resolve(tables.map(each => ({ ...each, engine: 'innodb', kind: 'BASE TABLE' })));
     },
   };
-  const facts = await Facts.read(source, [...captured, { schema: 'shop', name: 'x' }]);
+  const facts = await CatalogueFacts.read(source, [...captured, { schema: 'shop', name: 'x' }]);
   const cascades = new Cascades([
     {
       name: 'shop.item.fk',
@@ -36,10 +36,10 @@ async function rig() {
       columns: ['id'],
     },
   ]);
-  const copies = new PendingCopies(() => null);
+  const copies = new PendingSnapshots(() => null);
   const cleared: string[] = [];
   const changes = new SchemaChanges({
-    selection: createSelection({ include: ['shop.*'], exclude: [], map: {} }),
+    tableFilter: createTableFilter({ include: ['shop.*'], exclude: [], map: {} }),
     copies,
     catalogue: { facts, cascades, at: place(1_000), until: place(1_100) },
     lowerCaseNames: false,
@@ -131,7 +131,7 @@ void t.test('MariaDB: a table that may keep its history is looked at before its 
   try {
     behind.run('CREATE TABLE fresh LIKE other.model', 500);
   } catch (error) {
-    asked = error instanceof LookAgain ? error.tables : error;
+    asked = error instanceof BinlogRestart ? error.tables : error;
   }
   t.same(asked, [model], 'also behind the catalogue');
   const { changes, run } = await rig();

@@ -1,12 +1,12 @@
 import t from 'tap';
-import { CapturedThrough } from '../../../../agent/stream/watermark.ts';
+import { Watermark } from '../../../../agent/stream/watermark.ts';
 
 const at = (second: number): string => `2026-11-23T10:00:${String(second).padStart(2, '0')}.000000Z`;
 const ms = (second: number): number => Date.parse(at(second));
 const place = (offset: number) => ({ file: 'binlog.000001', offset });
 
 void t.test('an end of the binlog counts once the stream is past it and the spool holds what was before', t => {
-  const through = new CapturedThrough(() => ms(30));
+  const through = new Watermark(() => ms(30));
   through.note({ place: place(500), at: at(20), localMs: ms(20) });
   t.notOk(through.wantsMark, 'one at a time: a busy stream would never reach the newest');
   through.passed(place(499));
@@ -23,7 +23,7 @@ void t.test('an end of the binlog counts once the stream is past it and the spoo
 });
 
 void t.test('the claim never goes back, and a session that logs a time to come is not believed', t => {
-  const through = new CapturedThrough(() => ms(30));
+  const through = new Watermark(() => ms(30));
   through.stored(at(10));
   through.stored(at(7));
   t.equal(through.time, at(10));
@@ -38,7 +38,7 @@ void t.test('the claim never goes back, and a session that logs a time to come i
 });
 
 void t.test('nothing is claimed where nothing is known', t => {
-  const through = new CapturedThrough(() => 0);
+  const through = new Watermark(() => 0);
   through.passed(place(9));
   through.stored(null);
   t.same([through.time, through.takenUntilMs(null)], [null, null]);

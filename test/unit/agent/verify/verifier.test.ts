@@ -1,7 +1,7 @@
 /** The verifier beside the stream, with a source that fails as scripted. */
 import { pino } from 'pino';
 import t from 'tap';
-import { createSelection } from '../../../../agent/source/table-filter.ts';
+import { createTableFilter } from '../../../../agent/source/table-filter.ts';
 import { ServerCharsets } from '../../../../agent/values/server-charsets.ts';
 import { SourceConnection } from '../../../../agent/source/connection.ts';
 import type { Spool } from '../../../../agent/spool/spool.ts';
@@ -49,7 +49,7 @@ class Rig {
     const verifier = new Verifier({
       connect: () => this.#connect(),
       identity: IDENTITY,
-      selection: createSelection({ include: ['*.*'], exclude: [], map: {} }),
+      tableFilter: createTableFilter({ include: ['*.*'], exclude: [], map: {} }),
       charsets: ServerCharsets.builtIn(false),
       spool: this.spool,
       sink: this.#sink,

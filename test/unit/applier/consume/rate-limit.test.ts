@@ -1,8 +1,8 @@
 import t from 'tap';
-import { Pace } from '../../../../applier/consume/rate-limit.ts';
+import { RateLimit } from '../../../../applier/consume/rate-limit.ts';
 
 void t.test('some at once, then one at a time; rest makes the allowance whole again, and no more', t => {
-  const pace = new Pace({ burst: 3, everyMs: 100 });
+  const pace = new RateLimit({ burst: 3, everyMs: 100 });
   t.strictSame(
     [0, 0, 0, 0, 0].map(now => pace.take(now)),
     [0, 0, 0, 100, 200],
@@ -16,7 +16,7 @@ void t.test('some at once, then one at a time; rest makes the allowance whole ag
 });
 
 void t.test('what is not due now is not taken', t => {
-  const pace = new Pace({ burst: 1, everyMs: 100 });
+  const pace = new RateLimit({ burst: 1, everyMs: 100 });
   t.strictSame(
     [0, 1, 50, 99, 100, 101].map(now => pace.takeNow(now)),
     [true, false, false, false, true, false],

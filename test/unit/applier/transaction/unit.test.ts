@@ -3,7 +3,7 @@ import { chooseUnit, kindOf, triage } from '../../../../applier/transaction/unit
 import type { Arrival } from '../../../../applier/transaction/unit.ts';
 import { haltReason, judgeFault } from '../../../../applier/transaction/fault-policy.ts';
 import { targetError } from '../../../../applier/apply/target-error.ts';
-import { Wake } from '../../../../shared/wait-signal.ts';
+import { WaitSignal } from '../../../../shared/wait-signal.ts';
 import { decodeBatch } from '../../../../shared/batch/decoder.ts';
 import { encodeBatch } from '../../../../shared/batch/encoder.ts';
 import { firstDigest, nextDigest } from '../../../../shared/batch/batch.ts';
@@ -155,7 +155,7 @@ await t.test(
   'a notice that comes while nobody waits is not missed, and an end cuts a sleep short',
   { timeout: 60_000 },
   async t => {
-    const wake = new Wake();
+    const wake = new WaitSignal();
     wake.notify();
     await wake.wait(3_600_000);
     const sleeping = wake.sleep(3_600_000);

@@ -16,12 +16,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
 import type { Test } from 'tap';
 import { callDaemon, controlPaths, startControlServer } from '../../../../shared/process/control.ts';
-import type { ControlHandler, ControlPlace } from '../../../../shared/process/control.ts';
+import type { ControlHandler, SocketLocation } from '../../../../shared/process/control.ts';
 import { TributaryError } from '../../../../shared/errors.ts';
 import { silentLogger } from '../../../../shared/process/logging.ts';
 
 /** A spool folder of the test's own, and nothing of the machine's. */
-function place(t: Test): ControlPlace {
+function place(t: Test): SocketLocation {
   // Not t.testdir(): its path is longer than a socket's may be.
   const folder = mkdtempSync(join(tmpdir(), 'control-'));
   t.teardown(() => {
@@ -30,7 +30,7 @@ function place(t: Test): ControlPlace {
   return { program: 'agent', key: folder, environment: { RUNTIME_DIRECTORY: folder } };
 }
 
-async function start(t: Test, at: ControlPlace, commands: Record<string, ControlHandler>) {
+async function start(t: Test, at: SocketLocation, commands: Record<string, ControlHandler>) {
   const server = await startControlServer({ place: at, commands, logger: silentLogger() });
   t.teardown(() => server.close());
   return server;
@@ -76,7 +76,7 @@ function temporary(t: Test): string {
   return join(folder, `tributary-${userInfo().uid}`);
 }
 
-const NOWHERE: ControlPlace = { program: 'applier', key: 'no such file', environment: {} };
+const NOWHERE: SocketLocation = { program: 'applier', key: 'no such file', environment: {} };
 
 void t.test('a private folder that is not this user’s alone holds no socket', async t => {
   const folder = temporary(t);

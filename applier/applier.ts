@@ -13,23 +13,23 @@ import { applierMetrics, renderBranchReports, showCertificates } from '../shared
 import type { ApplierMetrics } from '../shared/process/metrics.ts';
 import { RecentHistory, RecentRate, secondsLeft } from '../shared/process/recent.ts';
 import { connectMysql } from '../shared/database/mysql.ts';
-import { Applier } from './apply/applier.ts';
+import { RowWriter } from './apply/row-writer.ts';
 import { readContents } from './branches/branch-detail.ts';
-import { BrokerMender } from './broker/repair.ts';
+import { BrokerRepair } from './broker/repair.ts';
 import { Expectations, OFFLINE_AFTER_MS } from './branches/expectation.ts';
 import { noteLost } from './store/lost-tables.ts';
 import { managementApi } from './broker/management-api.ts';
 import { Provisioning } from './broker/provisioning.ts';
-import { Registry } from './branches/registry.ts';
+import { BranchAdmin } from './branches/branch-admin.ts';
 import type { Halt } from './store/branch-row.ts';
 import type { ApplierConfig } from './config.ts';
 import { Fleet } from './consume/fleet.ts';
 import type { BranchStatus as FleetBranch } from './consume/fleet.ts';
 import { NO_EVENTS, REFUSAL_REASONS } from './consume/pipeline-events.ts';
-import type { Waiting } from './consume/patience.ts';
+import type { Waiting } from './consume/retry-policy.ts';
 import type { PipelineEvents } from './consume/pipeline-events.ts';
 import { QUOTAS } from './transaction/quotas.ts';
-import type { RowWriter } from './apply/row-writer.ts';
+import type { RowWriting } from './apply/row-writer.ts';
 import { TargetPool } from './apply/connection-pool.ts';
 import { StandstillClock } from '../shared/process/systemd.ts';
 import { TableBrowser } from './web/data.ts';
@@ -57,7 +57,7 @@ interface Activity {
   readonly backlog: RecentHistory;
 }
 
-export class HeadOffice {
+export class Applier {
   readonly registry = new MetricsRegistry();
   readonly tables: TableBrowser;
   readonly #clock = new StandstillClock();
@@ -72,7 +72,7 @@ export class HeadOffice {
   /** For pages and their actions: they must not wait for the pipelines' connections. */
   readonly #pool: TargetPool;
   /** What an action on the page does. */
-  readonly branches: Registry;
+  readonly branches: BranchAdmin;
   #sampling: NodeJS.Timeout | undefined;
   #shown = new Set<string>();
   /** Under which code a branch is shown to wait. */
@@ -83,7 +83,7 @@ export class HeadOffice {
     // Two appliers on one machine listen on two ports.
     this.#instance = `${hostname()}:${config.http.listen.port}`;
     this.#metrics = applierMetrics(this.registry, version);
-    const rows = new Applier({
+    const rows = new RowWriter({
       connect: () => connectTarget(config, 'tributary-applier schema'),
       database: config.target.database,
       schemaChanges: config.schema.changes,
@@ -93,7 +93,7 @@ export class HeadOffice {
       },
     });
     this.#pool = new TargetPool({ connect: () => connectTarget(config, 'tributary-applier actions'), size: 2 });
-    this.branches = branchRegistry(config, this.#pool, rows);
+    this.branches = branchAdmin(config, this.#pool, rows);
     this.#fleet = new Fleet({
       connectTarget: () => connectTarget(config, 'tributary-applier apply'),
       connectBroker: purpose => connectBroker({ ...brokerAccess(config.broker), purpose }),
@@ -103,7 +103,7 @@ export class HeadOffice {
       events: this.#events(),
       quotas: { ...QUOTAS, unpackedPerHourBytes: config.quotas.unpackedPerHour },
       mendBroker: (pool, branches) =>
-        new BrokerMender(
+        new BrokerRepair(
           pool,
           new Provisioning(managementApi(config.broker), config.broker.vhost),
           config.broker.user,
@@ -396,13 +396,13 @@ function waitingStatus({ error, since, tries }: Waiting): WaitingStatus {
 }
 
 function haltStatus({ code, reason, seq, since }: Halt): NonNullable<BranchStatus['halted']> {
-  return { code, reason, hint: cureOf(code), seq, since };
+  return { code, reason, hint: hintOf(code), seq, since };
 }
 
 /** The branches of the configured head office, over a pool of connections that the caller closes. */
-export function branchRegistry(config: ApplierConfig, pool: TargetPool, rows: RowWriter): Registry {
+export function branchAdmin(config: ApplierConfig, pool: TargetPool, rows: RowWriting): BranchAdmin {
   const { broker, target } = config;
-  return new Registry({
+  return new BranchAdmin({
     pool,
     rows,
     provisioning: new Provisioning(managementApi(broker), broker.vhost),
@@ -423,8 +423,8 @@ function dependency(name: string, error: TributaryError | null): DependencyStatu
   };
 }
 
-function cureOf(code: string): string {
-  return Object.entries(ERRORS).find(([name]) => name === code)?.[1].cure ?? '';
+function hintOf(code: string): string {
+  return Object.entries(ERRORS).find(([name]) => name === code)?.[1].hint ?? '';
 }
 
 function seconds(iso: string | null): number {

@@ -4,7 +4,7 @@
  */
 import type { TributaryError } from '../shared/errors.ts';
 
-export interface Trouble {
+export interface LastingFault {
   readonly error: TributaryError;
   /** When a fault of this code came first, in milliseconds. */
   readonly since: number;
@@ -12,15 +12,15 @@ export interface Trouble {
   readonly times: number;
 }
 
-export class TroubleWatch {
+export class FaultWatch {
   readonly #now: () => number;
-  #trouble: Trouble | null = null;
+  #trouble: LastingFault | null = null;
 
   constructor(now: () => number) {
     this.#now = now;
   }
 
-  note(error: TributaryError): Trouble {
+  note(error: TributaryError): LastingFault {
     const before = this.#trouble?.error.code === error.code ? this.#trouble : null;
     this.#trouble = { error, since: before?.since ?? this.#now(), times: (before?.times ?? 0) + 1 };
     return this.#trouble;
@@ -31,12 +31,12 @@ export class TroubleWatch {
     this.#trouble = null;
   }
 
-  get trouble(): Trouble | null {
+  get trouble(): LastingFault | null {
     return this.#trouble;
   }
 
   /** The same, once it has lasted for so long. */
-  lasting(ms: number): Trouble | null {
+  lasting(ms: number): LastingFault | null {
     return this.#trouble !== null && this.#now() - this.#trouble.since >= ms ? this.#trouble : null;
   }
 }

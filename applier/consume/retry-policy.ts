@@ -32,7 +32,7 @@ export interface Waiting {
 /** What was under way when it failed. */
 export type Doing = 'applying' | 'other';
 
-export class Patience {
+export class RetryPolicy {
   readonly #pauses: Pauses;
   #faults = 0;
   #since = 0;

@@ -3,7 +3,7 @@ import { describeError, TributaryError } from '../../shared/errors.ts';
 import { backOffMs } from './rate-limit.ts';
 import type { BackOffs } from './rate-limit.ts';
 
-export class LinkTrouble {
+export class LinkFaults {
   readonly #backOffs: BackOffs;
   #fault: TributaryError | null = null;
   #description: string | null = null;

@@ -10,7 +10,7 @@ import { tableText } from '../../shared/table-name.ts';
 import type { CaptureSink } from '../stream/sink.ts';
 import type { CapturedTable } from '../source/tables.ts';
 import { countDrafts, readersOf } from './chunk.ts';
-import { CopyNotes } from './copy-notes.ts';
+import { ChunkNotes } from './chunk-notes.ts';
 import { opened, sealed } from './cursor-seal.ts';
 import { updateTable } from '../spool/snapshot-progress.ts';
 import type { SnapshotTable } from '../spool/snapshot-progress.ts';
@@ -25,7 +25,7 @@ const MOST_MOMENTS = 200;
 /** Its moment is not kept up at the server for longer. */
 const LONGEST_SCAN_MS = 15 * 60_000;
 
-export interface CountedCopyOptions extends SnapshotSourceOptions {
+export interface KeylessSnapshotOptions extends SnapshotSourceOptions {
   readonly sink: CaptureSink;
   readonly logger: Logger;
 }
@@ -33,16 +33,16 @@ export interface CountedCopyOptions extends SnapshotSourceOptions {
 /** A table that is being read. */
 interface OpenScan {
   readonly rows: RowScan;
-  readonly notes: CopyNotes;
+  readonly notes: ChunkNotes;
   readonly openedAt: number;
 }
 
-export class CountedCopy {
-  readonly #o: CountedCopyOptions;
+export class KeylessSnapshot {
+  readonly #o: KeylessSnapshotOptions;
   /** Null: idle. */
   #scan: OpenScan | null = null;
 
-  constructor(options: CountedCopyOptions) {
+  constructor(options: KeylessSnapshotOptions) {
     this.#o = options;
   }
 
@@ -53,7 +53,7 @@ export class CountedCopy {
 
   /** Copies the next chunk. */
   async next(table: SnapshotTable, definition: CapturedTable, signal: AbortSignal): Promise<void> {
-    const { sink, selection, logger } = this.#o;
+    const { sink, tableFilter, logger } = this.#o;
     if (this.#scan !== null && Date.now() - this.#scan.openedAt > LONGEST_SCAN_MS) this.close();
     const scan = (this.#scan ??= await this.#open(definition, table, signal));
     const chunk = await scan.rows.next();
@@ -70,10 +70,10 @@ export class CountedCopy {
         );
         return;
       }
-      const drafts = countDrafts(definition, selection, chunk, id => scan.notes.since(id), sink.targetBytes);
+      const drafts = countDrafts(definition, tableFilter, chunk, id => scan.notes.since(id), sink.targetBytes);
       const last = drafts.pop() ?? null;
       for (const draft of drafts) sink.emitSnapshot(draft, now => now);
-      const through = chunk.through === null ? table.lastKey : sealed(selection, definition, [chunk.through]);
+      const through = chunk.through === null ? table.lastKey : sealed(tableFilter, definition, [chunk.through]);
       const rows = table.rows + chunk.counts.reduce((sum, copies) => sum + copies, 0);
       const state = chunk.last ? ('done' as const) : ('copying' as const);
       sink.emitSnapshot(last, now => updateTable(now, table, { state, lastKey: through, rows }));
@@ -83,12 +83,12 @@ export class CountedCopy {
 
   /** Looks for a moment around which nobody writes to the table, and begins to read it there. */
   async #open(definition: CapturedTable, table: SnapshotTable, signal: AbortSignal): Promise<OpenScan> {
-    const { sink, connect, identity, selection, charsets } = this.#o;
-    const [through = null] = opened(selection, definition, table.lastKey) ?? [];
+    const { sink, connect, identity, tableFilter, charsets } = this.#o;
+    const [through = null] = opened(tableFilter, definition, table.lastKey) ?? [];
     const after = through === null ? null : Number(through);
     const readers = readersOf(definition, charsets);
     for (let moments = 0; moments < MOST_MOMENTS && !signal.aborted; moments++) {
-      const notes = new CopyNotes(MOST_NOTED_ROWS);
+      const notes = new ChunkNotes(MOST_NOTED_ROWS);
       const emitted = await atRest(sink, signal, () => {
         sink.record(table.schema, table.name, (key, copies) => notes.note(key, copies, sink.groupStart));
         return { place: sink.place, gtids: sink.gtidSet };

@@ -1,6 +1,6 @@
 import t from 'tap';
 import fc from 'fast-check';
-import { CopyNotes } from '../../../../agent/snapshot/copy-notes.ts';
+import { ChunkNotes } from '../../../../agent/snapshot/chunk-notes.ts';
 
 const place = (offset: number) => ({ file: 'binlog.000001', offset });
 const WINDOW = { from: place(100), to: place(200) };
@@ -15,7 +15,7 @@ void t.test('what is read and what is noted since add up to what is there, or th
   fc.assert(
     fc.property(fc.array(change), fc.nat({ max: 10 }), (changes, known) => {
       const inOrder = changes.toSorted((a, b) => a.start - b.start);
-      const notes = new CopyNotes(1_000);
+      const notes = new ChunkNotes(1_000);
       // The stream is past the window when it is settled; what comes later is noted afterwards.
       const before = inOrder.filter(({ start }, i) => start < 200 || i < known);
       for (const { key, copies, start } of before) notes.note(key, copies, place(start));
@@ -32,7 +32,7 @@ void t.test('what is read and what is noted since add up to what is there, or th
 });
 
 void t.test('a moment that is known exactly is refused by no group', t => {
-  const notes = new CopyNotes(10);
+  const notes = new ChunkNotes(10);
   notes.note('a', 1, place(199));
   notes.note('a', 1, place(200));
   t.ok(notes.settle({ from: place(200), to: place(200) }));
@@ -41,7 +41,7 @@ void t.test('a moment that is known exactly is refused by no group', t => {
 });
 
 void t.test('places are told apart by their files first', t => {
-  const notes = new CopyNotes(10);
+  const notes = new ChunkNotes(10);
   notes.note('a', 1, { file: 'binlog.000002', offset: 4 });
   notes.note('b', 1, { file: 'binlog.000001', offset: 90 });
   t.ok(notes.settle(WINDOW));
@@ -50,14 +50,14 @@ void t.test('places are told apart by their files first', t => {
 });
 
 void t.test('more notes than may be kept make void what was read, before the moment is known and after', t => {
-  const early = new CopyNotes(2);
+  const early = new ChunkNotes(2);
   for (const copies of [1, 1]) early.note('a', copies, place(300));
   t.notOk(early.overflown);
   early.note('a', 1, place(300));
   t.ok(early.overflown);
   t.notOk(early.settle(WINDOW), 'it is not known what the dropped ones were');
 
-  const late = new CopyNotes(2);
+  const late = new ChunkNotes(2);
   t.ok(late.settle(WINDOW));
   for (let i = 0; i < 9; i += 1) late.note('a', 1, place(300));
   late.note('b', 1, place(300));

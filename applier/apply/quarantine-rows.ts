@@ -30,7 +30,7 @@ export interface RefusedRow {
 }
 
 /** Stores that a row is left out, in the same transaction. @throws the row's error where it may not be */
-export type LeaveOut = (refused: RefusedRow) => Promise<void>;
+export type QuarantineRow = (refused: RefusedRow) => Promise<void>;
 
 const SAVEPOINT = 'tributary_attempt';
 
@@ -40,7 +40,7 @@ export async function deleteRowsBut(
   table: TargetTable,
   keys: RowSet,
   branch: string,
-  leaveOut: LeaveOut,
+  leaveOut: QuarantineRow,
 ): Promise<number> {
   if (keys.rows === 0) return 0;
   return attempt(
@@ -68,7 +68,7 @@ export async function upsertRowsBut(
   branch: string,
   batchNumber: number,
   load: (() => Promise<void>) | null,
-  leaveOut: LeaveOut,
+  leaveOut: QuarantineRow,
 ): Promise<number> {
   if (rows.rows === 0) return 0;
   const refused = async (row: number, fault: unknown): Promise<void> => {

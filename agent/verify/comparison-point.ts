@@ -13,9 +13,9 @@ import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { assert } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
 import type { BatchDraft } from '../stream/change-buffer.ts';
-import type { StreamPlace } from '../binlog/group-reader.ts';
+import type { BinlogPosition } from '../binlog/group-reader.ts';
 import type { CaptureSink } from '../stream/sink.ts';
-import { comparePlaces } from '../source/connection.ts';
+import { comparePositions } from '../source/connection.ts';
 import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
 import { lockingQuery } from '../snapshot/chunk-query.ts';
 import { between } from '../snapshot/stream-moments.ts';
@@ -34,7 +34,7 @@ const MOST_TOUCHED_ROWS = 200_000;
 const MOST_TOUCHED_BYTES = 64 * 1024 * 1024;
 const VISIBLE_WITHIN_SECONDS = 30;
 
-export interface PlaceOptions {
+export interface ComparisonPointOptions {
   readonly identity: SourceIdentity;
   readonly spool: Spool;
   readonly sink: CaptureSink;
@@ -43,20 +43,20 @@ export interface PlaceOptions {
 }
 
 /** No place was found: too much changes at every moment, or nothing is to be compared at present. */
-export type NoPlace = 'too-busy' | 'not-ready';
+export type NoComparisonPoint = 'too-busy' | 'not-ready';
 
 /**
  * Begins a view and puts the mark into the stream.
  * @returns what the stream says of rows between the two
  * @throws SOURCE_…, SPOOL_…; STREAM_ENDED when aborted
  */
-export async function findPlace(
-  options: PlaceOptions,
+export async function findComparisonPoint(
+  options: ComparisonPointOptions,
   source: SourceConnection,
   read: readonly ReadableTable[],
   mark: BatchDraft,
   signal: AbortSignal,
-): Promise<Touched | NoPlace> {
+): Promise<Touched | NoComparisonPoint> {
   const { identity, spool, sink, isReady } = options;
   const most = identity.flavor === 'mysql' && !identity.gtids ? MOST_DEAR_MOMENTS : MOST_MOMENTS;
   for (let moment = 1; ; moment += 1) {
@@ -126,12 +126,12 @@ async function beginView(
   source: SourceConnection,
   identity: SourceIdentity,
   read: readonly ReadableTable[],
-  { place, gtids }: { readonly place: StreamPlace; readonly gtids: string },
-): Promise<StreamPlace | null> {
+  { place, gtids }: { readonly place: BinlogPosition; readonly gtids: string },
+): Promise<BinlogPosition | null> {
   const begin = 'START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY';
   if (identity.flavor === 'mariadb') {
     await source.execute(begin);
-    if (comparePlaces(await source.snapshotPlace(), place) < 0) return null;
+    if (comparePositions(await source.snapshotPlace(), place) < 0) return null;
   } else {
     if (identity.gtids) {
       if (gtids !== '') await source.waitUntilVisible(gtids, VISIBLE_WITHIN_SECONDS);

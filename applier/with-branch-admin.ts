@@ -1,18 +1,18 @@
 import type { Connection } from 'mysql2/promise';
 import type { CommandCall } from '../shared/process/cli.ts';
-import { Applier } from './apply/applier.ts';
-import type { Registry } from './branches/registry.ts';
+import { RowWriter } from './apply/row-writer.ts';
+import type { BranchAdmin } from './branches/branch-admin.ts';
 import { loadApplierConfig } from './config.ts';
 import { TargetPool } from './apply/connection-pool.ts';
-import { branchRegistry, connectTarget } from './head-office.ts';
+import { branchAdmin, connectTarget } from './applier.ts';
 
 /** The registry over connections of a command's own, closed afterwards. Running appliers notice within a second. */
-export async function withRegistry<T>(call: CommandCall, work: (registry: Registry) => Promise<T>): Promise<T> {
+export async function withBranchAdmin<T>(call: CommandCall, work: (registry: BranchAdmin) => Promise<T>): Promise<T> {
   const config = loadApplierConfig(call.configFile);
   const connect = (): Promise<Connection> => connectTarget(config, 'tributary-applier command');
   const pool = new TargetPool({ connect, size: 1 });
   try {
-    return await work(branchRegistry(config, pool, new Applier({ connect, database: config.target.database })));
+    return await work(branchAdmin(config, pool, new RowWriter({ connect, database: config.target.database })));
   } finally {
     await pool.close();
   }

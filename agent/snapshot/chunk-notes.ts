@@ -6,18 +6,18 @@
  * the moment is exactly what was noted from `to` on, and a row of which n copies were read has n plus that many.
  */
 import type { KeyId } from '../stream/key-index.ts';
-import type { StreamPlace } from '../binlog/group-sink.ts';
-import { comparePlaces } from '../source/connection.ts';
+import type { BinlogPosition } from '../binlog/group-sink.ts';
+import { comparePositions } from '../source/connection.ts';
 
 export interface Window {
-  readonly from: StreamPlace;
-  readonly to: StreamPlace;
+  readonly from: BinlogPosition;
+  readonly to: BinlogPosition;
 }
 
-export class CopyNotes {
+export class ChunkNotes {
   readonly #most: number;
   /** Until the window is known. */
-  #early: { readonly key: KeyId; readonly copies: number; readonly start: StreamPlace }[] = [];
+  #early: { readonly key: KeyId; readonly copies: number; readonly start: BinlogPosition }[] = [];
   readonly #since = new Map<KeyId, number>();
   #settled = false;
   #noted = 0;
@@ -33,7 +33,7 @@ export class CopyNotes {
   }
 
   /** @param start where the group begins that changes the row */
-  note(key: KeyId, copies: number, start: StreamPlace): void {
+  note(key: KeyId, copies: number, start: BinlogPosition): void {
     if (this.overflown) return;
     if (!this.#settled) {
       this.#noted = this.#early.push({ key, copies, start });
@@ -44,10 +44,12 @@ export class CopyNotes {
 
   /** To be called once the stream is past the window. @returns whether no group in it has touched the table */
   settle({ from, to }: Window): boolean {
-    const inside = this.#early.some(({ start }) => comparePlaces(start, from) >= 0 && comparePlaces(start, to) < 0);
+    const inside = this.#early.some(
+      ({ start }) => comparePositions(start, from) >= 0 && comparePositions(start, to) < 0,
+    );
     if (inside || this.overflown) return false;
     this.#settled = true;
-    for (const { key, copies, start } of this.#early) if (comparePlaces(start, to) >= 0) this.#add(key, copies);
+    for (const { key, copies, start } of this.#early) if (comparePositions(start, to) >= 0) this.#add(key, copies);
     this.#early = [];
     return true;
   }

@@ -14,7 +14,7 @@ import type { Enrolment } from '../../shared/config/enrolment.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import { splitNames, tableTexts } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
-import type { RowWriter } from '../apply/row-writer.ts';
+import type { RowWriting } from '../apply/row-writer.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { approveHalted } from '../store/approvals.ts';
 import { saveBrokerUser } from '../store/broker-users.ts';
@@ -56,11 +56,11 @@ const OWN_TABLES = [
   'branch',
 ] as const;
 
-export interface RegistryOptions {
+export interface BranchAdminOptions {
   readonly pool: TargetPool;
   readonly provisioning: Provisioning;
   /** For deleting a removed branch's rows. */
-  readonly rows: RowWriter;
+  readonly rows: RowWriting;
   readonly address: BranchAddress;
   /** What people call this head office; written into enrolment files. */
   readonly headOffice: string;
@@ -91,10 +91,10 @@ export interface Repair {
   readonly whole: boolean;
 }
 
-export class Registry {
-  readonly #options: RegistryOptions;
+export class BranchAdmin {
+  readonly #options: BranchAdminOptions;
 
-  constructor(options: RegistryOptions) {
+  constructor(options: BranchAdminOptions) {
     this.#options = options;
   }
 

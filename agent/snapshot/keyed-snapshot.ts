@@ -6,7 +6,7 @@
  * the chunk and emit the rest. So a copied row is never older than what the stream has said of it.
  */
 import type { KeyId } from '../stream/key-index.ts';
-import type { Selection } from '../source/table-filter.ts';
+import type { TableFilter } from '../source/table-filter.ts';
 import type { CaptureSink } from '../stream/sink.ts';
 import type { CapturedTable } from '../source/tables.ts';
 import { upsertDraft } from './chunk.ts';
@@ -24,23 +24,23 @@ const CHUNK_BYTES = 4 * 1024 * 1024;
 /** Keys noted while a chunk waits; beyond it the chunk is void and the next one smaller. */
 const MOST_NOTED_KEYS = 500_000;
 
-export interface KeyedCopyOptions {
+export interface KeyedSnapshotOptions {
   readonly source: SnapshotSource;
   readonly sink: CaptureSink;
-  readonly selection: Selection;
+  readonly tableFilter: TableFilter;
 }
 
-export class KeyedCopy {
-  readonly #o: KeyedCopyOptions;
+export class KeyedSnapshot {
+  readonly #o: KeyedSnapshotOptions;
   #chunkRows = FIRST_CHUNK_ROWS;
 
-  constructor(options: KeyedCopyOptions) {
+  constructor(options: KeyedSnapshotOptions) {
     this.#o = options;
   }
 
   /** Copies the next chunk. */
   async next(table: SnapshotTable, definition: CapturedTable, signal: AbortSignal): Promise<void> {
-    const { source, sink, selection } = this.#o;
+    const { source, sink, tableFilter } = this.#o;
     const noted = new Set<KeyId>();
     try {
       const emitted = await atRest(sink, signal, () => {
@@ -49,7 +49,7 @@ export class KeyedCopy {
         });
         return { place: sink.place, gtids: sink.gtidSet };
       });
-      const lastKey = opened(selection, definition, table.lastKey);
+      const lastKey = opened(tableFilter, definition, table.lastKey);
       const chunk = await source.chunk(emitted, definition, lastKey, this.#chunkRows);
       await between(sink, chunk.high, signal, () => {
         if (hasChanged(sink, table)) return;
@@ -67,7 +67,7 @@ export class KeyedCopy {
 
   /** Emits the rows of the chunk that the stream has not spoken of, as batches of the usual size. */
   #emit(definition: CapturedTable, table: SnapshotTable, chunk: Chunk, noted: ReadonlySet<KeyId>): void {
-    const { sink, selection } = this.#o;
+    const { sink, tableFilter } = this.#o;
     const perBatch = Math.max(1, Math.floor((chunk.rows * sink.targetBytes) / Math.max(1, chunk.bytes)));
     let rows = table.rows;
     for (let from = 0; from < chunk.rows; from += perBatch) {
@@ -78,10 +78,10 @@ export class KeyedCopy {
       const ended = chunk.last && to === chunk.rows;
       const change = {
         state: ended ? ('done' as const) : ('copying' as const),
-        lastKey: sealed(selection, definition, chunk.cursors[to - 1]!),
+        lastKey: sealed(tableFilter, definition, chunk.cursors[to - 1]!),
         rows,
       };
-      sink.emitSnapshot(kept.length === 0 ? null : upsertDraft(definition, selection, chunk, kept), now =>
+      sink.emitSnapshot(kept.length === 0 ? null : upsertDraft(definition, tableFilter, chunk, kept), now =>
         updateTable(now, table, change),
       );
     }
