@@ -124,7 +124,7 @@ export class Agent {
    */
   #giveUpEpoch(): void {
     try {
-      this.#spool.newEpoch(null, null);
+      this.#spool.giveUp();
     } catch (error) {
       // The file itself is damaged, and the fault that ends the process says so.
       this.#logger.error({ err: error }, 'the spool cannot begin anew');

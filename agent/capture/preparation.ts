@@ -89,7 +89,8 @@ export class Preparation {
       throwFaults(await checkRights(source, identity, tableFilter));
       this.#retentionSeconds = await source.binlogRetentionSeconds();
       const position = spool.position();
-      let reason = newEpoch ?? (position === null ? 'a new spool' : null);
+      let reason =
+        newEpoch ?? (position === null ? 'a new spool' : spool.isBegun() ? null : 'an epoch without a beginning');
       if (position !== null && reason === null) {
         const resume = await resumePoint(source, identity, position, unbroken);
         if ('lost' in resume) reason = resume.lost;

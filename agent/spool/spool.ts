@@ -57,6 +57,8 @@ export class Spool {
   readonly #closing = new AbortController();
   #state: StreamState;
   #tail: SpoolMark;
+  /** Nothing more is stored by this process. */
+  #givenUp = false;
   /** Digest of the batch read last, to check the chain without a second look-up. */
   #lastRead: StreamMark;
 
@@ -108,6 +110,11 @@ export class Spool {
     return this.#state.snapshot;
   }
 
+  /** Whether this epoch has, or still waits for, the start of the snapshot that every epoch begins with. */
+  isBegun(): boolean {
+    return this.#state.head.seq > 0 || this.#state.snapshot?.started === false;
+  }
+
   /** Ids of snapshot requests that were served; the newest thousand. */
   doneRequests(): readonly string[] {
     return this.#state.doneRequests;
@@ -118,6 +125,7 @@ export class Spool {
    * @throws TributaryError SPOOL_FULL (nothing was stored), SPOOL_IO, SPOOL_CORRUPT
    */
   append(batch: BatchToAppend): StreamMark {
+    this.#throwIfGivenUp();
     assert(!(batch.open && batch.snapshot !== undefined), 'a snapshot marker inside an open group');
     const groupIsOpen = batch.open || this.#tail.seq > this.#state.head.seq;
     if (!this.#makeRoom(groupIsOpen)) {
@@ -158,6 +166,7 @@ export class Spool {
 
   /** Moves the position past groups without captured rows, or stores how far a snapshot is. Not inside an open group. */
   savePosition(position: Position, snapshot?: SnapshotProgress | null, held: readonly HeldChange[] = []): void {
+    this.#throwIfGivenUp();
     assert(this.#tail.seq === this.#state.head.seq, 'a position saved inside an open group');
     this.#commit(this.#closed(this.#state.head, position, snapshot), held);
   }
@@ -276,6 +285,7 @@ export class Spool {
    * @param told default: as it was, so that the new epoch replaces exactly the one that the head office named last
    */
   newEpoch(snapshot: SnapshotProgress | null, position: Position | null, told: string | null = this.#state.told): void {
+    this.#throwIfGivenUp();
     const firstId = this.#state.firstId + this.#tail.seq;
     this.#state = startEpoch(
       this.#file,
@@ -292,6 +302,16 @@ export class Spool {
     this.#tail = this.#state.head;
     this.#lastRead = this.#state.base;
     for (const listener of this.#listeners) listener();
+  }
+
+  /**
+   * A stored batch is damaged, so that what follows it can never be sent. An epoch without a position begins: the next
+   * process begins it with a snapshot. Until this process has ended, capture may still be at work on the old epoch, and
+   * its position would make the new one look complete: so nothing more is stored.
+   */
+  giveUp(): void {
+    this.newEpoch(null, null);
+    this.#givenUp = true;
   }
 
   usage(): SpoolUsage {
@@ -468,6 +488,10 @@ export class Spool {
     const row = this.#file.get(`SELECT ${columns} FROM batches WHERE id = ?`, this.#state.firstId + seq);
     if (row === null) throw this.#damaged(seq);
     return row;
+  }
+
+  #throwIfGivenUp(): void {
+    if (this.#givenUp) throw new TributaryError('SPOOL_CORRUPT', 'The spool was given up: this process must end.');
   }
 
   #damaged(seq: number): TributaryError {

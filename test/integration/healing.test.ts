@@ -9,6 +9,7 @@ import { DatabaseSync } from 'node:sqlite';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
+import { Spool } from '../../agent/spool/spool.ts';
 import { BrokerServer } from '../../deploy/rig/broker-server.ts';
 import { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import type { Product } from '../../deploy/rig/daemon.ts';
@@ -132,6 +133,34 @@ function firstKept({ paris }: Site): number {
     database.close();
   }
 }
+
+await t.test('an epoch without the snapshot that it should begin with is replaced by one that has it', async t => {
+  const site = await Site.open(t);
+  const { paris } = site;
+  await paris.agent.stop();
+  await site.sell();
+  const [ends] = await paris.db.query<RowDataPacket[]>('SHOW BINARY LOG STATUS');
+  const [end] = ends;
+  const spool = Spool.open({
+    directory: paris.spoolDirectory,
+    branch: paris.id,
+    maxBytes: 1024 ** 3,
+    keepAppliedMs: 3_600_000,
+    minFreeBytes: 0,
+    now: () => Date.now(),
+  });
+  const before = spool.position();
+  t.ok(before);
+  const source = {
+    file: String(end?.['File']),
+    offset: Number(end?.['Position']),
+    gtidSet: String(end?.['Executed_Gtid_Set']),
+  };
+  if (before !== null) spool.newEpoch(null, { source: { ...before.source, ...source }, lastGroup: null });
+  spool.close();
+  await paris.agent.start();
+  await site.equal();
+});
 
 await t.test('what is lost at the head office, on the way or at the branch', { jobs: 3 }, t => {
   void t.test('a queue purged by an operator is sent again, even if nothing follows', async t => {

@@ -366,6 +366,31 @@ await t.test('superseded survives a restart, and only a new epoch ends it', test
   test.end();
 });
 
+await t.test('a spool that was given up takes nothing more, and begins without a position the next time', test => {
+  const where = directory(test);
+  const spool = openSpool(where);
+  spool.append(batch(1, { snapshot }));
+  test.ok(spool.isBegun());
+  spool.giveUp();
+  const { epoch } = spool.stream();
+  // Capture has not heard yet: a position in the new epoch would make it look complete, without a snapshot.
+  const late = { code: 'SPOOL_CORRUPT' };
+  test.throws(() => spool.savePosition(position(2)), late);
+  test.throws(() => spool.savePosition(position(2), snapshot), late);
+  test.throws(() => spool.append(batch(2)), late);
+  test.throws(() => spool.newEpoch(snapshot, position(2)), late);
+  spool.close();
+  const again = openSpool(where);
+  test.equal(again.stream().epoch, epoch);
+  test.equal(again.position(), null);
+  test.equal(again.snapshot(), null);
+  test.notOk(again.isBegun());
+  again.newEpoch({ ...snapshot, started: false }, position(3));
+  test.ok(again.isBegun(), 'its start is still to come');
+  again.close();
+  test.end();
+});
+
 await t.test('kill -9 never parts a batch from its position, nor loses what was durable', async test => {
   const where = directory(test);
   let durable = 0;
