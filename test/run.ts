@@ -32,6 +32,9 @@ const SUITES = [
 /** Exit status of a run that a signal has ended, as shells have it. */
 const STATUS_OF_SIGNAL = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
+/** Of tap's output, where no test tells what is wrong. */
+const TOLD_LINES = 60;
+
 interface Selection {
   readonly files: readonly string[];
   readonly options: readonly string[];
@@ -89,6 +92,10 @@ function runTap(
   });
 }
 
+function tail(output: string): string {
+  return output.split('\n').slice(-TOLD_LINES).join('\n');
+}
+
 async function main(args: readonly string[]): Promise<number> {
   const { files, options } = select(args);
   const servers: SharedServersHandle[] = [];
@@ -109,8 +116,12 @@ async function main(args: readonly string[]): Promise<number> {
         if (share.length === 0) return;
         const environment = needed ? { ...servers[lane]?.environment } : {};
         const { code, output } = await runTap([`--jobs=${jobs}`, ...options, ...share], environment);
-        if (code !== 0) status = code;
-        counts = addCounts(counts, countTests(output));
+        const counted = countTests(output);
+        counts = addCounts(counts, counted);
+        if (code === 0) return;
+        status = code;
+        // Something beside the tests has failed, which only tap's own words can tell.
+        if (counted.failed === 0) console.error(`tap ended with ${code}, though no test has failed:\n${tail(output)}`);
       });
       const failed = (await Promise.allSettled(runs)).find(run => run.status === 'rejected');
       if (failed !== undefined) throw failed.reason;
