@@ -9,7 +9,9 @@ import { parse, stringify } from 'yaml';
 import { readFileSync } from 'node:fs';
 import { freePort } from '../../deploy/rig/free-port.ts';
 import { Product } from '../../deploy/rig/daemon.ts';
+import { SPOOL_FILE_NAME } from '../../agent/spool/spool-file.ts';
 import { branchNames } from '../../shared/broker/amqp-messages.ts';
+import { flipBitOfLastBatch } from '../support/hand-made/spool-damage.ts';
 import { stealBatches } from '../support/hand-made/queue-thief.ts';
 import type { Chance } from './chance.ts';
 import { briefly, some } from './fault.ts';
@@ -265,6 +267,25 @@ export const FAULTS: Faults = {
       await branch.agent.kill9();
       rmSync(branch.spoolDirectory, { recursive: true, force: true });
       await branch.agent.start();
+    },
+  },
+  'spool-damaged': {
+    weight: 2,
+    run: async call => {
+      const { branch, link } = some(call);
+      await link.set({ mode: 'cut' });
+      await briefly(call.chance);
+      await branch.agent.stop();
+      try {
+        flipBitOfLastBatch(join(branch.spoolDirectory, SPOOL_FILE_NAME));
+      } catch (error) {
+        call.note(String(error));
+      }
+      await link.heal();
+      await branch.agent.start();
+      // It ends when it comes to the batch, and is started again, as systemd would.
+      await Promise.race([branch.agent.exited, sleep(call.chance.between(1_000, 4_000))]);
+      if (!branch.agent.running) await branch.agent.start();
     },
   },
   'spool-cloned': { weight: 2, run: call => runTwin(call, 'copied') },

@@ -5,11 +5,10 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
@@ -19,6 +18,7 @@ import { MAX_MESSAGE_BYTES } from '../../shared/broker/amqp-messages.ts';
 import { Load, LOAD_TABLES } from '../support/world/load.ts';
 import { batch } from '../support/hand-made/spool-tools.ts';
 import { Spool } from '../../agent/spool/spool.ts';
+import { flipBitOfLastBatch } from '../support/hand-made/spool-damage.ts';
 import { until } from '../support/until.ts';
 import { lockWaiters } from '../support/world/lock-waits.ts';
 import { createWorld } from '../support/world/world.ts';
@@ -28,8 +28,6 @@ import { backlog, branchOnBadLink, largeRow, largeTransaction, MIB, openSite } f
 const STOPS = 3;
 /** What a start may read, the program itself among it. */
 const START_READS = 25 * MIB;
-/** Where in a body a bit is flipped: behind the header of zstd's frame, in the first page that the body stands in. */
-const FLIPPED_AT = 20;
 
 const world = await createWorld(t);
 const applier = await world.startApplier();
@@ -273,37 +271,4 @@ function mountSmallDisk(folder: string, mebibytes: number): string | null {
   } catch (error) {
     return `no tmpfs here: ${String(error)}`;
   }
-}
-
-/** In the body of the last batch, and nowhere else: SQLite itself says whether the place was a live one. */
-function flipBitOfLastBatch(file: string): void {
-  const body = lastBody(file);
-  const bytes = readFileSync(file);
-  const begins = body.subarray(0, FLIPPED_AT + 1);
-  for (let at = bytes.indexOf(begins); at >= 0; at = bytes.indexOf(begins, at + 1)) {
-    const place = at + FLIPPED_AT;
-    writeByte(file, place, (bytes[place] ?? 0) ^ 0b100);
-    if (!lastBody(file).equals(body)) return;
-    // What a page that was moved has left behind.
-    writeByte(file, place, bytes[place] ?? 0);
-  }
-  throw new Error('the body of the last batch is not found in the file');
-}
-
-/** Of a spool that no process holds. */
-function lastBody(file: string): Buffer {
-  const database = new DatabaseSync(file);
-  try {
-    const body = database.prepare('SELECT body FROM batches ORDER BY id DESC LIMIT 1').get()?.['body'];
-    if (!(body instanceof Uint8Array) || body.length <= FLIPPED_AT) throw new Error('the spool holds no batch');
-    return Buffer.from(body);
-  } finally {
-    database.close();
-  }
-}
-
-function writeByte(file: string, place: number, byte: number): void {
-  const handle = openSync(file, 'r+');
-  writeSync(handle, Buffer.from([byte]), 0, 1, place);
-  closeSync(handle);
 }
