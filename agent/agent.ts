@@ -97,10 +97,11 @@ export class Agent {
         },
         onIdle: () => this.#capture.onForwarderIdle(),
         onAnswer: answer => {
-          this.#capture.snapshots.serve(answer);
-          this.#capture.verifications.serve(answer.asks);
+          this.#capture.snapshots.serve(answer.requests);
+          this.#capture.verifications.serve(answer.requests);
           // Of all tables, and begun from now on: that is what was to be asked for.
-          if (answer.asks.some(ask => ask.kind === 'verify' && ask.tables === null)) this.#spool.serverSeen.askedFor();
+          const asksForAll = answer.requests.some(({ kind, tables }) => kind === 'verify' && tables === null);
+          if (asksForAll) this.#spool.serverSeen.askedFor();
         },
       },
       log: logger,
@@ -175,8 +176,8 @@ export class Agent {
     const before = this.#spool.stream();
     const note = (state: SyncStatus['state'], error: StatusError | null): void => {
       const stream = this.#spool.stream();
-      const waiting = stream.head.seq - stream.known;
-      const doneBatches = Math.max(0, stream.known - before.known);
+      const waiting = stream.head.seq - stream.receivedSeq;
+      const doneBatches = Math.max(0, stream.receivedSeq - before.receivedSeq);
       this.#report.sample();
       const { bytesPerSecond } = this.#report;
       const { waitingBytes } = this.#spool.usage();

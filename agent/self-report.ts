@@ -94,7 +94,7 @@ export class SelfReport {
         epoch: stream.epoch,
         head: stream.head.seq,
         confirmed: forward.confirmed,
-        received: forward.lastAnswer === null ? null : stream.known,
+        received: forward.lastAnswer === null ? null : stream.receivedSeq,
         applied: forward.lastAnswer?.applied.seq ?? null,
       },
       link: {
@@ -195,7 +195,7 @@ export class SelfReport {
     const error = capture.error ?? (this.#o.forwarder.status().twinSince === null ? null : identityShared());
     return {
       version: this.#o.version,
-      serves: ['verify'],
+      capabilities: ['verify'],
       state: stateOf(capture),
       spoolBatches: usage.waitingBatches,
       spoolBytes: usage.waitingBytes,

@@ -264,7 +264,6 @@ export class Applier {
     const m = this.#metrics;
     const seen = seconds(lastSeenAt);
     m.branchSpoolFullSeconds.set({ branch }, seen + (report.secondsUntilFull ?? Infinity));
-    if (report.outlook === undefined) return;
     m.branchBinlogLossSeconds.set({ branch }, seen + (report.outlook.binlogSecondsLeft ?? Infinity));
     m.branchCertificateExpiry.set({ branch }, seconds(report.outlook.certificateExpiresAt));
   }

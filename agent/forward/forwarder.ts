@@ -259,10 +259,10 @@ export class Forwarder {
     this.#counters.connections += 1;
     this.#sender.attach(link);
     this.#hellos.attach(link);
-    const { told, epoch } = this.#o.spool.stream();
+    const { acknowledgedEpoch, epoch } = this.#o.spool.stream();
     // An epoch that the head office has acknowledged once may be sent without asking again; a batch that it does not
     // want does no harm, because a batch never registers an epoch.
-    this.#enter(told === epoch ? 'streaming' : 'greeting', 'connected');
+    this.#enter(acknowledgedEpoch === epoch ? 'streaming' : 'greeting', 'connected');
     this.#hellos.sayHello();
     this.#sender.pump();
   }
@@ -379,10 +379,11 @@ export class Forwarder {
         this.#superseded();
         return;
       case 'claim':
-        spool.claim(action.told);
+        spool.claim(action.acknowledgedEpoch);
         this.#stopSending('the head office has another epoch');
         // The same twice, or another already: somebody else claims too, or the head office is busy; no haste then.
-        if (action.told !== before.told && this.#o.now() - this.#claimedAt > CLAIM_SPACING_MS) this.#hellos.sayHello();
+        if (action.acknowledgedEpoch !== before.acknowledgedEpoch && this.#o.now() - this.#claimedAt > CLAIM_SPACING_MS)
+          this.#hellos.sayHello();
         this.#claimedAt = this.#o.now();
         return;
       case 'new-epoch':
@@ -391,8 +392,8 @@ export class Forwarder {
         events.onNewEpoch(action.reason);
         return;
       case 'advance':
-        spool.advance(action.known, before.epoch);
-        this.#sender.known(action.known);
+        spool.advance(action.receivedSeq, before.epoch);
+        this.#sender.received(action.receivedSeq);
         if (action.resend !== null) {
           this.#sender.resend(action.resend);
           this.#hellos.voidAnswers();

@@ -41,7 +41,7 @@ export class HelloExchange {
       head: stream.head,
       baseSeq: stream.base.seq,
       confirmed,
-      replaces: stream.told,
+      replaces: stream.acknowledgedEpoch,
       capturedThrough: facts.capturedThrough,
       sentAt: new Date(now).toISOString(),
       ...(facts.compare === true ? { compare: true } : {}),

@@ -21,7 +21,7 @@ export class Outbox {
   #inFlightBytes = 0;
   #flights = 0;
   #next = 1;
-  #known = 0;
+  #received = 0;
   #resend: { from: number; readonly to: number } | null = null;
   #epoch: string;
 
@@ -53,7 +53,7 @@ export class Outbox {
     let lowest = this.#next;
     if (this.#resend !== null) lowest = Math.min(lowest, this.#resend.from);
     for (const seq of this.#inFlight.keys()) lowest = Math.min(lowest, seq);
-    return Math.max(lowest - 1, this.#known);
+    return Math.max(lowest - 1, this.#received);
   }
 
   /** From the first batch that the head office has not said it received, in this epoch. */
@@ -61,8 +61,8 @@ export class Outbox {
     this.#clear();
     this.#epoch = stream.epoch;
     this.#resend = null;
-    this.#known = stream.known;
-    this.#next = stream.known + 1;
+    this.#received = stream.receivedSeq;
+    this.#next = stream.receivedSeq + 1;
   }
 
   /** The next batch to send, if it is not beyond `head`. */
@@ -119,8 +119,8 @@ export class Outbox {
   }
 
   /** The head office has these (fewer than before, if it was restored); what it has need not be sent. */
-  known(seq: number): void {
-    this.#known = seq;
+  received(seq: number): void {
+    this.#received = seq;
     this.#next = Math.max(this.#next, seq + 1);
     if (this.#resend === null) return;
     this.#resend.from = Math.max(this.#resend.from, seq + 1);

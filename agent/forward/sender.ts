@@ -143,9 +143,9 @@ export class Sender {
     this.#window.probe();
   }
 
-  known(seq: number): void {
+  received(seq: number): void {
     this.#cuts.passed(seq);
-    this.#outbox.known(seq);
+    this.#outbox.received(seq);
   }
 
   resend(range: NonNullable<Answer['resend']>): void {

@@ -79,14 +79,12 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
     const found = await earlyEntries(connection, branch, row.stream.received.seq);
     if (hello.compare === true && hello.epoch === row.stream.epoch) await openComparison(connection, branch);
     const open = await openRequests(connection, branch);
-    const held = await heldBack(connection, branch, open);
-    const isForAll = (request: OpenRequest): boolean => request.kind === 'snapshot' && request.tables === null;
+    const deferred = await deferredVerifications(connection, branch, open);
     const outcome = receiveHello(row.stream, hello, {
       queued,
       firstEarly: found.seqs[0] ?? null,
-      requests: open.filter(isForAll).map(({ id }) => id),
-      asks: open
-        .filter(request => !isForAll(request) && !held.includes(request))
+      requests: open
+        .filter(request => !deferred.includes(request))
         .map(({ id, kind, tables }) => ({ id, kind, tables })),
       halted: haltOf(row),
     });
@@ -136,8 +134,8 @@ function haltOf({ halt }: BranchRow): Answer['halted'] {
   return halt === null ? null : { code: halt.code, reason: halt.reason };
 }
 
-/** Verifications whose turn is not yet: each begins only when the one before is over on both sides, which it would end. */
-async function heldBack(
+/** Verifications that must wait: one that begins ends the one before, so each begins when that is over on both sides. */
+async function deferredVerifications(
   connection: Connection,
   branch: string,
   open: readonly OpenRequest[],

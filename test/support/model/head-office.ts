@@ -4,6 +4,7 @@
  */
 import type { BatchHeader, StreamMark } from '../../../shared/batch/batch.ts';
 import type { Answer, HeadOfficeStream, Hello } from '../../../shared/protocol.ts';
+import { snapshotOfAll } from '../hand-made/messages.ts';
 import type { ProtocolCore, Rule } from './rules.ts';
 import type { Row } from './source.ts';
 
@@ -97,7 +98,7 @@ export class Applier {
     const outcome = this.#core.receiveHello(state.stream, hello, {
       queued,
       firstEarly: early.length === 0 ? null : Math.min(...early),
-      requests: [...state.requests],
+      requests: [...state.requests].map(snapshotOfAll),
       halted,
     });
     let next: HeadOffice = { ...state, stream: outcome.stream };

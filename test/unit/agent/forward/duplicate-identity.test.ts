@@ -2,22 +2,9 @@ import t from 'tap';
 import { ForeignAnswers } from '../../../../agent/forward/foreign-answers.ts';
 import { DuplicateIdentityWatch } from '../../../../agent/forward/duplicate-identity.ts';
 import type { Answer } from '../../../../shared/protocol.ts';
+import { makeAnswer } from '../../../support/hand-made/messages.ts';
 
-const answer = (displaced: boolean): Answer => ({
-  v: 1,
-  inReplyTo: 'nonce',
-  baseEcho: 0,
-  epoch: 'e',
-  verdict: 'current',
-  received: { seq: 0, digest: '' },
-  applied: { seq: 0, digest: '' },
-  queued: 0,
-  resend: null,
-  displaced,
-  requests: [],
-  asks: [],
-  halted: null,
-});
+const answer = (displaced: boolean): Answer => makeAnswer({ displaced });
 
 void t.test('a restart, and one displacement, are no second machine; two within a minute are', t => {
   const watch = new DuplicateIdentityWatch();
