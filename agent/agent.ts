@@ -163,12 +163,12 @@ export class Agent {
 
   /**
    * Opens the link until the spool is empty.
-   * @param patienceMs without anything moving; null: for ever
+   * @param timeoutMs how long to wait without progress; null: for ever
    * @throws TributaryError SYNC_STALLED, EPOCH_SUPERSEDED, …
    */
   async sync(
     onProgress: (status: SyncStatus) => void,
-    { signal, patienceMs = null }: { readonly signal?: AbortSignal; readonly patienceMs?: number | null } = {},
+    { signal, timeoutMs = null }: { readonly signal?: AbortSignal; readonly timeoutMs?: number | null } = {},
   ): Promise<void> {
     const startedAt = new Date().toISOString();
     // Else an empty spool would say that nothing is left to send.
@@ -195,7 +195,7 @@ export class Agent {
     };
     note('running', null);
     try {
-      await this.#forwarder.sync(() => note('running', null), { signal, patienceMs });
+      await this.#forwarder.sync(() => note('running', null), { signal, timeoutMs });
       note('done', null);
     } catch (error) {
       note('failed', statusError(error, new Date().toISOString()));

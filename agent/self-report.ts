@@ -192,7 +192,7 @@ export class SelfReport {
     const capture = this.#o.capture.status();
     const usage = this.#o.spool.usage();
     const progress = this.#o.spool.snapshot();
-    const error = capture.error ?? (this.#o.forwarder.status().twinSince === null ? null : identityShared());
+    const error = capture.error ?? (this.#o.forwarder.status().duplicateSince === null ? null : identityShared());
     return {
       version: this.#o.version,
       capabilities: ['verify'],
@@ -244,8 +244,8 @@ function stateOf(capture: CaptureStatus): AgentState {
 /** What stands in the way of the link, or else what is wrong though it works. */
 function linkError(forward: ForwarderStatus): StatusError | null {
   if (forward.fault !== null) return statusError(forward.fault, new Date(forward.since).toISOString());
-  if (forward.twinSince === null) return null;
-  return statusError(identityShared(), new Date(forward.twinSince).toISOString());
+  if (forward.duplicateSince === null) return null;
+  return statusError(identityShared(), new Date(forward.duplicateSince).toISOString());
 }
 
 function identityShared(): TributaryError {

@@ -102,7 +102,7 @@ export class Applier {
       logger,
       events: this.#events(),
       quotas: { ...QUOTAS, unpackedPerHourBytes: config.quotas.unpackedPerHour },
-      mendBroker: (pool, branches) =>
+      repairBroker: (pool, branches) =>
         new BrokerRepair(
           pool,
           new Provisioning(managementApi(config.broker), config.broker.vhost),

@@ -9,7 +9,7 @@ import type { HeadOfficeStream } from '../../shared/protocol.ts';
 import { judgeBatch } from '../../shared/protocol.ts';
 import { deleteInboxEntry, MAX_EARLY_BYTES, putInbox, readInbox } from '../store/inbox.ts';
 import type { EarlyEntries } from '../store/inbox.ts';
-import { lockBranch, samePlace } from '../store/branch-row.ts';
+import { lockBranch, isUnchanged } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { bytesOf } from '../transaction/unit.ts';
@@ -30,19 +30,19 @@ export class EarlyInbox {
   }
 
   /** What a look into the table has found. */
-  know(entries: EarlyEntries): void {
+  load(entries: EarlyEntries): void {
     this.#seqs = new Set(entries.seqs);
     this.#bytes = entries.bytes;
   }
 
   /** Whether an entry waits at or below this seq. */
-  reachedBy(seq: number): boolean {
+  hasThrough(seq: number): boolean {
     for (const early of this.#seqs) if (early <= seq) return true;
     return false;
   }
 
   /** Forgets what is received by now. */
-  passed(received: number): void {
+  forgetThrough(received: number): void {
     for (const seq of [...this.#seqs]) if (seq <= received) this.#seqs.delete(seq);
     if (this.#seqs.size === 0) this.#bytes = 0;
   }
@@ -66,12 +66,12 @@ export class EarlyInbox {
     }
     const locked = await this.#pool.transact(async connection => {
       const now = await lockBranch(connection, this.#branch);
-      if (now !== null && samePlace(now, row)) {
+      if (now !== null && isUnchanged(now, row)) {
         for (const { header, body } of kept) await putInbox(connection, 'early', header, body);
       }
       return now;
     });
-    if (locked === null || !samePlace(locked, row)) return { row: locked, kept: null };
+    if (locked === null || !isUnchanged(locked, row)) return { row: locked, kept: null };
     this.#bytes = bytes;
     for (const arrival of kept) this.#seqs.add(arrival.header.seq);
     return { row: locked, kept };

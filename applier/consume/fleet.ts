@@ -19,7 +19,7 @@ import type { Answer } from '../../shared/protocol.ts';
 import { forgetApplier, noteApplier } from '../store/instances.ts';
 import { listContacts } from '../store/contacts.ts';
 import type { ContactRow } from '../store/contacts.ts';
-import { noteGone } from '../store/lost-tables.ts';
+import { noteDropped } from '../store/lost-tables.ts';
 import { createSchema } from '../store/schema.ts';
 import { clearHalt, listBranches, lockBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
@@ -33,7 +33,7 @@ import type { PipelineEvents } from './pipeline-events.ts';
 import { NO_EVENTS } from './pipeline-events.ts';
 import { QUOTAS } from '../transaction/quotas.ts';
 import type { Quotas } from '../transaction/quotas.ts';
-import { comesFirst, rendezvousPriority } from './rendezvous.ts';
+import { isPreferred, rendezvousPriority } from './rendezvous.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
 import { TargetPool } from '../apply/connection-pool.ts';
 import { WaitSignal } from '../../shared/wait-signal.ts';
@@ -49,9 +49,9 @@ const STOP_REST_MS = 500;
 /** How often this applier says that it lives, and asks who else does. */
 const NOTE_EVERY_MS = 3_000;
 /** Rest between attempts to mend a broker that has lost queues, users or the virtual host. */
-const MEND_EVERY_MS = 5_000;
+const REPAIR_EVERY_MS = 5_000;
 /** How often it looks for tables that are gone. */
-const LOOK_EVERY_MS = 60_000;
+const FIND_DROPPED_EVERY_MS = 60_000;
 
 export interface FleetOptions {
   /** Opens a connection to the head-office database, which is selected. */
@@ -68,7 +68,7 @@ export interface FleetOptions {
   /** Between tries after a fault that no batch is to blame for. */
   readonly pauses?: Pauses;
   /** Makes again what the broker has lost of these branches. Idempotent. */
-  readonly mendBroker?: (pool: TargetPool, branches: readonly string[]) => Promise<void>;
+  readonly repairBroker?: (pool: TargetPool, branches: readonly string[]) => Promise<void>;
 }
 
 /** What this applier runs for one branch. */
@@ -108,11 +108,11 @@ export class Fleet {
   /** The appliers that live, as last read; this one may be missing. */
   #living: readonly string[] = [];
   #noteAt = 0;
-  #lookAt = 0;
+  #findAt = 0;
   #contacts = new Map<string, ContactRow>();
   #pollError: TributaryError | null = null;
-  #mendError: TributaryError | null = null;
-  #mendAt = 0;
+  #repairError: TributaryError | null = null;
+  #repairAt = 0;
   /** Looks at the branches that have ended, in whatever way. */
   #polls = 0;
   #polling: Promise<void> = Promise.resolve();
@@ -199,7 +199,7 @@ export class Fleet {
 
   /** What is wrong with the applier's own links; empty when all is well. */
   faults(): TributaryError[] {
-    const found = [this.#answering?.error ?? null, this.#mendError, this.#pollError];
+    const found = [this.#answering?.error ?? null, this.#repairError, this.#pollError];
     return found.filter(error => error !== null);
   }
 
@@ -253,15 +253,15 @@ export class Fleet {
       if (member === undefined) this.#add(branch);
       else member.pipeline.observe(row);
     }
-    await this.#mend();
-    await this.#lookForGone();
+    await this.#repairBroker();
+    await this.#findDroppedTables();
   }
 
   /** A table that somebody has dropped is missed by branches that write nothing to it as well. */
-  async #lookForGone(): Promise<void> {
-    if (this.#isStopping() || performance.now() < this.#lookAt) return;
-    this.#lookAt = performance.now() + LOOK_EVERY_MS;
-    const tables = await noteGone(this.#pool);
+  async #findDroppedTables(): Promise<void> {
+    if (this.#isStopping() || performance.now() < this.#findAt) return;
+    this.#findAt = performance.now() + FIND_DROPPED_EVERY_MS;
+    const tables = await noteDropped(this.#pool);
     if (tables.length > 0) this.#options.logger.warn({ tables }, 'Tables are gone; the branches are asked for them.');
   }
 
@@ -272,22 +272,22 @@ export class Fleet {
   }
 
   /** A broker without a queue, a user or the virtual host that a branch needs has lost its data. */
-  async #mend(): Promise<void> {
-    const { mendBroker, logger } = this.#options;
+  async #repairBroker(): Promise<void> {
+    const { repairBroker: mendBroker, logger } = this.#options;
     const hostLost = this.#answering?.error?.code === 'BROKER_REFUSED';
     const lost = [...this.#members]
       .filter(([, { pipeline }]) => hostLost || pipeline.waiting?.error.code === 'BROKER_SETUP')
       .map(([branch]) => branch);
-    if (lost.length === 0) this.#mendError = null;
-    if (lost.length === 0 || mendBroker === undefined || performance.now() < this.#mendAt) return;
-    this.#mendAt = performance.now() + MEND_EVERY_MS;
+    if (lost.length === 0) this.#repairError = null;
+    if (lost.length === 0 || mendBroker === undefined || performance.now() < this.#repairAt) return;
+    this.#repairAt = performance.now() + REPAIR_EVERY_MS;
     try {
       await mendBroker(this.#pool, lost);
-      this.#mendError = null;
+      this.#repairError = null;
       logger.warn({ branches: lost }, 'The broker had lost what these branches need there; it was made again.');
     } catch (error) {
       // Shown by `faults`, and tried again.
-      this.#mendError =
+      this.#repairError =
         error instanceof TributaryError
           ? error
           : new TributaryError('BROKER_UNREACHABLE', error instanceof Error ? error.message : String(error));
@@ -303,7 +303,7 @@ export class Fleet {
       counter: this.#counter,
       instance,
       priority: rendezvousPriority(branch, instance),
-      comesFirst: () => comesFirst(branch, instance, this.#living),
+      isPreferred: () => isPreferred(branch, instance, this.#living),
       publish: (to, answer) => this.#publish(to, answer),
       quotas: this.#options.quotas ?? QUOTAS,
       events: this.#options.events ?? NO_EVENTS,

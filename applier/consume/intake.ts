@@ -22,7 +22,7 @@ import { PREFETCH } from '../transaction/quotas.ts';
 import type { Arrival } from '../transaction/unit.ts';
 
 /** An agent says one every few seconds, and some close together when it begins. */
-const HELLO_PACE = { burst: 16, everyMs: 250 } as const;
+const HELLO_RATE = { burst: 16, everyMs: 250 } as const;
 
 export interface IntakeOptions {
   readonly branch: string;
@@ -43,9 +43,9 @@ export class Intake {
   #hellos: BrokerConsumer | null = null;
   #arrivals: Arrival[] = [];
   readonly #reassembly = new Reassembly();
-  #served = false;
+  #isActive = false;
   #hello: ReceivedMessage | null = null;
-  readonly #pace = new RateLimit(HELLO_PACE);
+  readonly #rate = new RateLimit(HELLO_RATE);
 
   constructor(options: IntakeOptions) {
     this.#options = options;
@@ -61,8 +61,8 @@ export class Intake {
   }
 
   /** Whether the consumer of batches is the one that the broker serves. */
-  get served(): boolean {
-    return this.#served;
+  get isActive(): boolean {
+    return this.#isActive;
   }
 
   /** Takes a new connection to the broker; the old one is gone. */
@@ -88,7 +88,7 @@ export class Intake {
       const limits = { prefetch: 1, priority: this.#options.priority };
       const hellos = await this.#consume(connection, names.hello, limits, (acks, message) => {
         // Not after its answer: a hello that gets none is followed by another.
-        const waitMs = this.#pace.take(performance.now());
+        const waitMs = this.#rate.take(performance.now());
         if (waitMs === 0) acks.ack(message.deliveryTag);
         else setTimeout(() => acks.ack(message.deliveryTag), waitMs).unref();
         this.#hello = message;
@@ -105,7 +105,7 @@ export class Intake {
     } else if (this.#batches === null) {
       const limits = { prefetch: PREFETCH };
       const batches = await this.#consume(connection, names.batches, limits, (acks, message) => {
-        this.#served = true;
+        this.#isActive = true;
         this.#receiveBatch(acks, message);
       });
       if (this.#connection !== connection) {
@@ -137,7 +137,7 @@ export class Intake {
   async release(): Promise<void> {
     const batches = this.#batches;
     this.#batches = null;
-    this.#served = false;
+    this.#isActive = false;
     this.#arrivals = [];
     this.#reassembly.forget();
     await batches?.close();
@@ -215,7 +215,7 @@ export class Intake {
     const closing = [this.#batches, this.#hellos];
     this.#batches = null;
     this.#hellos = null;
-    this.#served = false;
+    this.#isActive = false;
     this.#arrivals = [];
     this.#reassembly.forget();
     this.#hello = null;

@@ -24,7 +24,7 @@ import { noteApplied } from '../store/completeness.ts';
 import type { Completeness } from '../store/completeness.ts';
 import { readContact, updateCompleteness } from '../store/contacts.ts';
 import { earlyEntries } from '../store/inbox.ts';
-import { haltBranch, lockBranch, samePlace } from '../store/branch-row.ts';
+import { haltBranch, lockBranch, isUnchanged } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import type { Counter } from '../verify/counter.ts';
 import { RejectionLog } from './rejection-log.ts';
@@ -35,7 +35,7 @@ import { checkHello, takeHello } from './hello-handler.ts';
 import { Intake } from './intake.ts';
 import { PREFETCH } from '../transaction/quotas.ts';
 import { RetryPolicy } from './retry-policy.ts';
-import type { Doing, Pauses, Waiting } from './retry-policy.ts';
+import type { Activity, Pauses, Waiting } from './retry-policy.ts';
 import type { AppliedCounts, PipelineEvents, RefusalReason } from './pipeline-events.ts';
 import type { Quotas } from '../transaction/quotas.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
@@ -52,7 +52,7 @@ const FAULTS_BEFORE_RELEASE = 3;
 /** A look around without being told of anything: whatever was missed shows then. */
 const MAX_SLEEP_MS = 10_000;
 /** After giving way to another applier that does not take it: the next time. */
-const GIVE_WAY_EVERY_MS = 5_000;
+const YIELD_EVERY_MS = 5_000;
 
 export type PipelineState = 'detached' | 'consuming' | 'waiting' | 'halted' | 'stopped';
 
@@ -66,7 +66,7 @@ export interface PipelineOptions {
   /** Among several appliers the highest hears the hellos. */
   readonly priority: number;
   /** Whether no other living applier is preferred to this one for the branch. */
-  readonly comesFirst: () => boolean;
+  readonly isPreferred: () => boolean;
   readonly publish: (branch: string, answer: Answer) => Promise<void>;
   readonly quotas: Quotas;
   readonly events: PipelineEvents;
@@ -93,10 +93,10 @@ export class Pipeline {
   #completeness: Completeness | null = null;
   readonly #rejections: RejectionLog;
   /** By performance.now(). */
-  #giveWayAt = 0;
+  #yieldAt = 0;
   readonly #retry: RetryPolicy;
   readonly #expansion: Expansion;
-  #doing: Doing = 'other';
+  #activity: Activity = 'other';
   #stopping = false;
 
   constructor(options: PipelineOptions) {
@@ -169,7 +169,7 @@ export class Pipeline {
   async #loop(): Promise<void> {
     while (!this.#stopping) {
       try {
-        this.#doing = 'other';
+        this.#activity = 'other';
         const busy = await this.#turn();
         this.#recovered(this.#retry.succeeded());
         if (!busy) await this.#signal.wait(MAX_SLEEP_MS);
@@ -188,7 +188,7 @@ export class Pipeline {
     }
     const { connection } = this.#intake;
     if (connection !== null) {
-      if (this.#givesWay()) await this.#intake.release();
+      if (this.#mustYield()) await this.#intake.release();
       await this.#intake.open(connection, row.state === 'active');
       const hello = this.#intake.takeHello();
       if (hello !== null) {
@@ -200,7 +200,7 @@ export class Pipeline {
       this.#retry.progressed();
       return false;
     }
-    this.#doing = 'applying';
+    this.#activity = 'applying';
     return this.#step(row);
   }
 
@@ -209,10 +209,10 @@ export class Pipeline {
    * next when that one leaves. Consumer priorities would do it in the broker, but a quorum queue (RabbitMQ 4.3.6) keeps
    * a consumer that dies with unsettled messages while one of higher priority waits, and serves the dead one later.
    */
-  #givesWay(): boolean {
+  #mustYield(): boolean {
     const now = performance.now();
-    if (!this.#intake.served || now < this.#giveWayAt || this.#options.comesFirst()) return false;
-    this.#giveWayAt = now + GIVE_WAY_EVERY_MS;
+    if (!this.#intake.isActive || now < this.#yieldAt || this.#options.isPreferred()) return false;
+    this.#yieldAt = now + YIELD_EVERY_MS;
     return true;
   }
 
@@ -221,8 +221,8 @@ export class Pipeline {
 
   /** Settles what needs no work, then applies one unit. */
   async #step(row: BranchRow): Promise<boolean> {
-    const { chain, early, settled } = triage(row.stream, this.#intake.arrivals, PREFETCH);
-    if (settled.length > 0) return this.#settle(row);
+    const { chain, early, dropped: settled } = triage(row.stream, this.#intake.arrivals, PREFETCH);
+    if (settled.length > 0) return this.#drop(row);
     if (early.length > 0) return this.#keepEarly(row, early);
     const work = await this.#extend(row, chain);
     const first = work[0];
@@ -250,11 +250,11 @@ export class Pipeline {
     }
   }
 
-  async #write(row: BranchRow, { unit, leave, decision }: Choice): Promise<void> {
+  async #write(row: BranchRow, { unit, policy: leave, decision }: Choice): Promise<void> {
     const last = unit.arrivals.at(-1)?.header.seq ?? 0;
-    const inboxBelow = this.#early.reachedBy(last);
+    const inboxBelow = this.#early.hasThrough(last);
     const startedAt = performance.now();
-    const written = await this.#writer.write(row, unit, { inboxBelow, leave, decision });
+    const written = await this.#writer.write(row, unit, { inboxBelow, policy: leave, decision });
     // Moved by another applier: inbox and quarantine may have changed with it, so all of it is read again.
     this.#row = written.outcome === 'moved' ? null : written.row;
     // Without entries and decisions nothing changes in quarantine.
@@ -271,16 +271,16 @@ export class Pipeline {
   }
 
   /** Acknowledges what the stream does not need, after a look at the locked row: the one held here may be old. */
-  async #settle(believed: BranchRow): Promise<boolean> {
+  async #drop(believed: BranchRow): Promise<boolean> {
     const row = await this.#options.pool.transact(connection => lockBranch(connection, this.branch));
     this.#row = row;
-    if (row === null || !samePlace(row, believed)) return true;
-    for (const { arrival, verdict } of triage(row.stream, this.#intake.arrivals, PREFETCH).settled) {
+    if (row === null || !isUnchanged(row, believed)) return true;
+    for (const { arrival, verdict } of triage(row.stream, this.#intake.arrivals, PREFETCH).dropped) {
       this.#intake.acknowledge([arrival]);
       this.#options.events.ignored(this.branch, verdict);
       if (verdict === 'forked' || verdict === 'too-early') {
         const { seq, epoch } = arrival.header;
-        this.#rejections.say({ epoch, seq, verdict }, 'A batch does not fit the stream.');
+        this.#rejections.log({ epoch, seq, verdict }, 'A batch does not fit the stream.');
       }
     }
     return true;
@@ -322,7 +322,7 @@ export class Pipeline {
       const facts = { branch: this.branch, seq: row.stream.applied.seq };
       this.#options.logger.warn(facts, 'A batch was passed over; a snapshot is asked for.');
     }
-    this.#early.passed(row.stream.received.seq);
+    this.#early.forgetThrough(row.stream.received.seq);
     await this.#noteApplied(row);
   }
 
@@ -341,7 +341,7 @@ export class Pipeline {
     const { code, reason } = haltReason(error);
     const locked = await this.#options.pool.transact(async connection => {
       const now = await lockBranch(connection, this.branch);
-      if (now === null || !samePlace(now, row)) return now;
+      if (now === null || !isUnchanged(now, row)) return now;
       await haltBranch(connection, this.branch, { code, reason, seq: header.seq, digest: header.digest });
       return lockBranch(connection, this.branch);
     });
@@ -371,7 +371,7 @@ export class Pipeline {
     const depth = await connection.queueDepth(branchNames(this.branch).batches);
     const result = await takeHello(this.#options.pool, hello, depth.messages + this.#intake.arrivals.length);
     this.#row = result.row;
-    this.#early.know(result.early);
+    this.#early.load(result.early);
     this.#completeness = result.completeness;
     if (result.registered) {
       this.#retry.progressed();
@@ -386,7 +386,7 @@ export class Pipeline {
 
   #refuse(message: ReceivedMessage, error: TributaryError, reason: RefusalReason): void {
     this.#options.events.refused(this.branch, reason);
-    this.#rejections.say({ reason, queue: message.queue, user: message.userId, err: error }, 'A message is refused.');
+    this.#rejections.log({ reason, queue: message.queue, user: message.userId, err: error }, 'A message is refused.');
   }
 
   // -------------------------------------------------------------------------------------------------------------
@@ -402,7 +402,7 @@ export class Pipeline {
       };
     });
     this.#row = row;
-    this.#early.know(early);
+    this.#early.load(early);
     this.#completeness = contact?.completeness ?? null;
     this.#chooser.forget();
     this.#writer.forget();
@@ -418,7 +418,7 @@ export class Pipeline {
     if (this.#stopping) return;
     const error = asTributaryError(thrown);
     const row = this.#row;
-    const pause = this.#retry.failed(error, judgeFault(error), this.#doing, row, Date.now());
+    const pause = this.#retry.failed(error, judgeFault(error), this.#activity, row, Date.now());
     this.#options.events.retried(this.branch, error.code);
     if (pause.quick) {
       await this.#signal.sleep(pause.ms * (0.5 + Math.random()));

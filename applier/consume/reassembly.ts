@@ -21,7 +21,7 @@ export interface Piece {
   readonly acknowledge: () => void;
 }
 
-export interface Whole {
+export interface CompleteBatch {
   readonly header: BatchHeader;
   /** In order. Not joined: of a row of 64 MiB there is no room for another copy. */
   readonly body: readonly Buffer[];
@@ -30,14 +30,14 @@ export interface Whole {
 }
 
 /** Batches in pieces at a time: one, and the next. */
-const OPEN = 2;
+const MAX_OPEN = 2;
 
 export class Reassembly {
   /** The pieces of each batch by index; in order of their first piece. */
   #open: Map<number, Piece>[] = [];
 
   /** Takes a piece; returns the batch when it was the last one missing. */
-  add(piece: Piece): Whole | null {
+  add(piece: Piece): CompleteBatch | null {
     const pieces = this.#of(piece);
     // A second copy of a piece: the link has repeated it.
     if (pieces.has(piece.fragment.index)) {
@@ -84,7 +84,7 @@ export class Reassembly {
   /** For the batch at hand: the oldest others go. */
   #makeRoom(forThis: Map<number, Piece>): void {
     const held = (): number => this.#open.reduce((sum, pieces) => sum + pieces.size, 0);
-    while (this.#open.length > OPEN || held() > MAX_FRAGMENTS) {
+    while (this.#open.length > MAX_OPEN || held() > MAX_FRAGMENTS) {
       const oldest = this.#open.find(pieces => pieces !== forThis);
       if (oldest === undefined) return;
       const first = firstOf(oldest);

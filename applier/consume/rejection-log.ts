@@ -3,13 +3,13 @@ import type { Logger } from '../../shared/process/logging.ts';
 import { RateLimit } from './rate-limit.ts';
 
 /** Lines in the log of one branch's bad messages; those between are counted. A flood must not fill the disk. */
-const COMPLAINT_PACE = { burst: 10, everyMs: 10_000 } as const;
+const LOG_RATE = { burst: 10, everyMs: 10_000 } as const;
 
 export class RejectionLog {
   readonly #branch: string;
   readonly #logger: Logger;
-  readonly #pace = new RateLimit(COMPLAINT_PACE);
-  #unsaid = 0;
+  readonly #rate = new RateLimit(LOG_RATE);
+  #suppressed = 0;
 
   constructor(branch: string, logger: Logger) {
     this.#branch = branch;
@@ -17,12 +17,12 @@ export class RejectionLog {
   }
 
   /** Logs it, unless there is too much of it. */
-  say(facts: object, text: string): void {
-    if (!this.#pace.takeNow(performance.now())) {
-      this.#unsaid += 1;
+  log(facts: object, text: string): void {
+    if (!this.#rate.takeNow(performance.now())) {
+      this.#suppressed += 1;
       return;
     }
-    this.#logger.error({ branch: this.#branch, ...facts, unsaid: this.#unsaid }, text);
-    this.#unsaid = 0;
+    this.#logger.error({ branch: this.#branch, ...facts, suppressed: this.#suppressed }, text);
+    this.#suppressed = 0;
   }
 }

@@ -13,7 +13,7 @@ export function rendezvousPriority(branch: string, instance: string): number {
 }
 
 /** Whether the branch prefers none of the living to this one. */
-export function comesFirst(branch: string, instance: string, living: readonly string[]): boolean {
+export function isPreferred(branch: string, instance: string, living: readonly string[]): boolean {
   const own = rendezvousPriority(branch, instance);
   return living.every(other => {
     const its = rendezvousPriority(branch, other);

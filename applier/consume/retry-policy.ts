@@ -30,15 +30,15 @@ export interface Waiting {
 }
 
 /** What was under way when it failed. */
-export type Doing = 'applying' | 'other';
+export type Activity = 'applying' | 'other';
 
 export class RetryPolicy {
   readonly #pauses: Pauses;
   #faults = 0;
   #since = 0;
   #error: TributaryError | null = null;
-  #doing: Doing = 'other';
-  #place = '';
+  #activity: Activity = 'other';
+  #progress = '';
 
   constructor(pauses: Pauses = PAUSES) {
     this.#pauses = pauses;
@@ -56,11 +56,11 @@ export class RetryPolicy {
   }
 
   /** @returns how long to wait before the next try, and whether that is at once */
-  failed(error: TributaryError, fault: Fault, doing: Doing, row: BranchRow | null, nowMs: number): Pause {
+  failed(error: TributaryError, fault: Fault, doing: Activity, row: BranchRow | null, nowMs: number): Pause {
     this.#faults += 1;
     if (this.#faults === 1) this.#since = nowMs;
-    if (this.#faults === 1 || doing === 'applying') this.#doing = doing;
-    if (row !== null) this.#place = placeOf(row);
+    if (this.#faults === 1 || doing === 'applying') this.#activity = doing;
+    if (row !== null) this.#progress = progressOf(row);
     if (fault === 'retry' && this.#faults <= MAX_QUICK_RETRIES)
       return { ms: QUICK_RETRY_MS * this.#faults, quick: true };
     this.#error = error;
@@ -73,18 +73,18 @@ export class RetryPolicy {
     const before = this.waiting;
     this.#faults = 0;
     this.#error = null;
-    this.#doing = 'other';
+    this.#activity = 'other';
     return before;
   }
 
   /** Something else has succeeded. @returns what is over with it */
   succeeded(): Waiting | null {
-    return this.#doing === 'other' ? this.progressed() : null;
+    return this.#activity === 'other' ? this.progressed() : null;
   }
 
   /** Somebody else may have applied what could not be applied here. */
   observe(row: BranchRow): void {
-    if (this.#doing === 'applying' && this.#place !== placeOf(row)) this.progressed();
+    if (this.#activity === 'applying' && this.#progress !== progressOf(row)) this.progressed();
   }
 }
 
@@ -93,6 +93,6 @@ export interface Pause {
   readonly quick: boolean;
 }
 
-function placeOf({ state, stream, batchNumber }: BranchRow): string {
+function progressOf({ state, stream, batchNumber }: BranchRow): string {
   return [state, stream.epoch, stream.received.seq, stream.applied.seq, batchNumber].join(' ');
 }

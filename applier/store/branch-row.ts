@@ -198,7 +198,7 @@ export async function countQuarantined(connection: Connection, branch: string): 
 }
 
 /** Whether two reads of a row plan the same: same epoch, marks and state. */
-export function samePlace(a: BranchRow, b: BranchRow): boolean {
+export function isUnchanged(a: BranchRow, b: BranchRow): boolean {
   return (
     a.state === b.state &&
     a.batchNumber === b.batchNumber &&

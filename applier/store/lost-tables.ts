@@ -2,7 +2,7 @@
  * Head-office tables that have lost what branches wrote to them: dropped, renamed, without a column, or with a narrower one.
  * The branches that wrote are incomplete and are asked for the table again.
  *
- * Invariant: `tributary_table.held` says that what a branch has sent of a table by its definition is here, or is asked for.
+ * Invariant: `tributary_table.intact` says that what a branch has sent of a table by its definition is here, or is asked for.
  * A loss is noted once: the flag goes in the transaction that asks, and comes back when rows are written again.
  */
 import { randomUUID } from 'node:crypto';
@@ -21,7 +21,7 @@ import { lockBranch, markIncomplete } from './branch-row.ts';
 
 const LOOK_AGAIN_MS = 1_000;
 
-interface Holder {
+interface BranchTable {
   readonly branch: string;
   readonly schema: string;
   readonly name: string;
@@ -34,38 +34,38 @@ interface Holder {
  * @returns the branches that have lost something
  */
 export async function noteLost(pool: TargetPool, table: string, server: ServerTable | null): Promise<string[]> {
-  const holders = await pool.use(connection => readHolders(connection, table));
+  const holders = await pool.use(connection => readBranchTables(connection, table));
   const lost = holders.filter(({ columns }) => hasLost(server, columns));
   for (const holder of lost) await pool.transact(connection => ask(connection, holder, server === null));
   return lost.map(({ branch }) => branch);
 }
 
 /** Looks for tables that are gone altogether, also of branches that write nothing to them. @returns their names */
-export async function noteGone(pool: TargetPool): Promise<string[]> {
-  const missing = await pool.use(goneTables);
+export async function noteDropped(pool: TargetPool): Promise<string[]> {
+  const missing = await pool.use(droppedTables);
   if (missing.length === 0) return [];
   // A table that is being made anew is gone for a moment.
   await sleep(LOOK_AGAIN_MS);
-  const gone = (await pool.use(goneTables)).filter(name => missing.includes(name));
+  const gone = (await pool.use(droppedTables)).filter(name => missing.includes(name));
   for (const name of gone) await noteLost(pool, name, null);
   return gone;
 }
 
-async function goneTables(connection: Connection): Promise<string[]> {
-  const [held] = await connection.query<RowDataPacket[]>('SELECT DISTINCT table_name FROM tributary_table WHERE held');
+async function droppedTables(connection: Connection): Promise<string[]> {
+  const [intact] = await connection.query<RowDataPacket[]>('SELECT DISTINCT table_name FROM tributary_table WHERE intact');
   const [there] = await connection.query<RowDataPacket[]>(
     'SELECT TABLE_NAME AS name FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = DATABASE()',
   );
   const { foldsTables } = targetSession(connection);
   const names = new Set(there.map(row => foldedName(String(row['name']), foldsTables)));
-  return held.map(row => readText(row, 'table_name')).filter(name => !names.has(foldedName(name, foldsTables)));
+  return intact.map(row => readText(row, 'table_name')).filter(name => !names.has(foldedName(name, foldsTables)));
 }
 
-async function readHolders(connection: Connection, table: string): Promise<Holder[]> {
+async function readBranchTables(connection: Connection, table: string): Promise<BranchTable[]> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     `SELECT t.branch, t.source_schema, t.table_name, t.definition FROM tributary_table t
        JOIN tributary_branch b ON b.branch = t.branch AND b.state <> 'removed'
-     WHERE t.held AND LOWER(t.table_name) = LOWER(?)`,
+     WHERE t.intact AND LOWER(t.table_name) = LOWER(?)`,
     [table],
   );
   const { foldsTables } = targetSession(connection);
@@ -89,23 +89,23 @@ function columnsOf(definition: unknown): ColumnDescription[] {
   });
 }
 
-async function ask(connection: Connection, { branch, schema, name }: Holder, isGone: boolean): Promise<void> {
+async function ask(connection: Connection, { branch, schema, name }: BranchTable, isGone: boolean): Promise<void> {
   const row = await lockBranch(connection, branch);
   if (row === null || row.state === 'removed') return;
   const [noted] = await connection.execute<ResultSetHeader>(
-    'UPDATE tributary_table SET held = FALSE WHERE branch = ? AND table_name = ? AND held',
+    'UPDATE tributary_table SET intact = FALSE WHERE branch = ? AND table_name = ? AND intact',
     [branch, name],
   );
   // Another applier, or another pipeline, was faster.
   if (noted.affectedRows === 0) return;
   const open = await openRequests(connection, branch);
   // Incomplete for a reason that no request stands for (a new epoch): a copy of one table would not end that.
-  const onlyThese = row.incompleteSince === null || open.some(({ mends }) => mends);
+  const onlyThese = row.incompleteSince === null || open.some(({ completes }) => completes);
   await markIncomplete(connection, branch);
   await addRequest(connection, branch, {
     id: randomUUID(),
     ...(onlyThese ? { tables: [{ schema, name }] } : {}),
-    mends: true,
+    completes: true,
     reason: isGone ? `table ${name} is gone at the head office` : `table ${name} was changed at the head office`,
   });
 }

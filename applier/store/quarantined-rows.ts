@@ -22,7 +22,7 @@ const LEAST_SHARE = 16;
 const WHOLE_TABLE = '';
 
 /** What is in quarantine: keys by table. */
-export interface KnownEntries {
+export interface QuarantinedKeys {
   readonly count: number;
   /** Hashes of keys by table. */
   readonly rows: ReadonlyMap<string, ReadonlySet<string>>;
@@ -30,7 +30,7 @@ export interface KnownEntries {
   readonly tables: ReadonlySet<string>;
 }
 
-export const NOTHING_KNOWN: KnownEntries = { count: 0, rows: new Map(), tables: new Set() };
+export const NOTHING_QUARANTINED: QuarantinedKeys = { count: 0, rows: new Map(), tables: new Set() };
 
 /** One entry as people see it. */
 export interface QuarantineEntry {
@@ -61,12 +61,12 @@ export interface QuarantinedAt {
   readonly batchNumber: number;
 }
 
-export async function readKnown(connection: Connection, branch: string): Promise<KnownEntries> {
+export async function readQuarantinedKeys(connection: Connection, branch: string): Promise<QuarantinedKeys> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     'SELECT source_schema, table_name, key_hash FROM tributary_quarantine WHERE branch = ?',
     [branch],
   );
-  if (rows.length === 0) return NOTHING_KNOWN;
+  if (rows.length === 0) return NOTHING_QUARANTINED;
   const keys = new Map<string, Set<string>>();
   const tables = new Set<string>();
   for (const row of rows) {

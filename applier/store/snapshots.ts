@@ -117,14 +117,14 @@ export interface OpenRequest {
   /** Source tables under their names here; null: all. */
   readonly tables: readonly TableName[] | null;
   /** What makes the branch incomplete is missing in these tables alone. */
-  readonly mends: boolean;
+  readonly completes: boolean;
   /** ISO 8601. */
   readonly askedAt: string;
 }
 
 export async function openRequests(connection: Connection, branch: string): Promise<OpenRequest[]> {
   const [rows] = await connection.execute<RowDataPacket[]>(
-    `SELECT request, kind, tables, mends, ${isoColumn('created_at')} FROM tributary_request WHERE branch = ?
+    `SELECT request, kind, tables, completes, ${isoColumn('created_at')} FROM tributary_request WHERE branch = ?
      ORDER BY tributary_request.created_at, request LIMIT ${MAX_REQUESTS}`,
     [branch],
   );
@@ -132,7 +132,7 @@ export async function openRequests(connection: Connection, branch: string): Prom
     id: readText(row, 'request'),
     kind: readText(row, 'kind') === 'verify' ? 'verify' : 'snapshot',
     tables: row['tables'] === null ? null : readNames(row, 'tables').map(tableOfKey),
-    mends: readCount(row, 'mends') === 1,
+    completes: readCount(row, 'completes') === 1,
     askedAt: readText(row, 'created_at'),
   }));
 }
@@ -143,7 +143,7 @@ export interface NewRequest {
   readonly kind?: OpenRequest['kind'];
   /** Absent: all. */
   readonly tables?: readonly TableName[];
-  readonly mends?: boolean;
+  readonly completes?: boolean;
 }
 
 /**
@@ -151,7 +151,7 @@ export interface NewRequest {
  * Where too many are open, one for a snapshot of everything takes the place of all for snapshots.
  */
 export async function addRequest(connection: Connection, branch: string, request: NewRequest): Promise<void> {
-  const { id, reason, kind = 'snapshot', mends = false } = request;
+  const { id, reason, kind = 'snapshot', completes = false } = request;
   let tables = request.tables ?? null;
   const open = await openRequests(connection, branch);
   if (open.length >= MAX_REQUESTS || (tables?.length ?? 0) > MAX_REQUEST_TABLES) {
@@ -159,13 +159,13 @@ export async function addRequest(connection: Connection, branch: string, request
     if (kind === 'snapshot') await closeRequests(connection, branch, idsOf(open, 'snapshot'));
   }
   await connection.execute(
-    `INSERT IGNORE INTO tributary_request (branch, request, kind, tables, mends, reason) VALUES (?, ?, ?, ?, ?, ?)`,
+    `INSERT IGNORE INTO tributary_request (branch, request, kind, tables, completes, reason) VALUES (?, ?, ?, ?, ?, ?)`,
     [
       branch,
       id,
       kind,
       tables === null ? null : JSON.stringify(tables.map(tableKey)),
-      mends ? 1 : 0,
+      completes ? 1 : 0,
       reason.slice(0, 200),
     ],
   );

@@ -88,7 +88,7 @@ export class TableClaims {
     if (row === undefined || readCount(row, 'tables') + fresh.length > this.#maxTables) throw this.#tooMany();
     for (const table of fresh) {
       await connection.execute(
-        `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition, held)
+        `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition, intact)
          VALUES (?, ?, ?, ?, ?, FALSE) ON DUPLICATE KEY UPDATE table_name = VALUES(table_name)`,
         [this.#branch, table.name, table.schema, table.name, definitionOf(table)],
       );
@@ -108,8 +108,9 @@ export class TableClaims {
       if (known !== null && !isSame(known, table)) throw this.#contested(table, known);
       if (known?.definitionDigest === definitionDigest) continue;
       await connection.execute(
-        `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition) VALUES (?, ?, ?, ?, ?)
-         ON DUPLICATE KEY UPDATE definition = VALUES(definition), held = TRUE, changed_at = UTC_TIMESTAMP(6)`,
+        `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition, intact)
+         VALUES (?, ?, ?, ?, ?, TRUE)
+         ON DUPLICATE KEY UPDATE definition = VALUES(definition), intact = TRUE, changed_at = UTC_TIMESTAMP(6)`,
         [this.#branch, table.name, table.schema, table.name, definition],
       );
       this.#claims.set(this.#folded(table), { schema: table.schema, name: table.name, definitionDigest });

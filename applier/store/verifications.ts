@@ -47,7 +47,7 @@ export interface VerifiedTable extends TableName {
 const MAX_REASON = 1_000;
 /** The reason by which a table that only the head office has is known. */
 export const EXTRA_TABLE = 'the branch has no such table';
-const NOBODY_COUNTS = 'the applier that compared it has ended: ask again';
+const ABANDONED = 'the applier that compared it has ended: ask again';
 
 /** SQL of the name of the server's lock that whoever counts for the branch holds. */
 export function countingLock(branch: string): string {
@@ -322,7 +322,7 @@ function toVerified(row: Row): VerifiedTable {
     schema: readText(row, 'source_schema'),
     name: readText(row, 'table_name'),
     verdict: isAbandoned ? 'interrupted' : verdict,
-    reason: isAbandoned ? NOBODY_COUNTS : readTextOrNull(row, 'reason'),
+    reason: isAbandoned ? ABANDONED : readTextOrNull(row, 'reason'),
     verification: readText(row, 'verification'),
     request: readText(row, 'request'),
     epoch: readText(row, 'epoch'),

@@ -2,14 +2,14 @@
  * What a branch's pipeline writes next: which of the batches at hand make one transaction, and what of them is left
  * out, as quarantine and people's decisions have it.
  */
-import { setImmediate as aTurnOfTheLoop } from 'node:timers/promises';
+import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
 import type { BatchBody } from '../../shared/batch/batch.ts';
 import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { decisionsFrom, findDecision, wasSkipped } from '../store/quarantined-batches.ts';
 import type { Decision } from '../store/quarantined-batches.ts';
-import { readKnown } from '../store/quarantined-rows.ts';
-import type { KnownEntries } from '../store/quarantined-rows.ts';
+import { readQuarantinedKeys } from '../store/quarantined-rows.ts';
+import type { QuarantinedKeys } from '../store/quarantined-rows.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { judgeFault } from './fault-policy.ts';
 import { PREFETCH } from './quotas.ts';
@@ -23,13 +23,13 @@ const MERGE: MergeLimits = {
   batches: PREFETCH,
   rows: 50_000,
   bytes: 4 * 1024 * 1024,
-  heldBytes: 64 * 1024 * 1024,
+  memoryBytes: 64 * 1024 * 1024,
 };
 const ALONE: MergeLimits = { ...MERGE, batches: 1 };
 /** What to write next, and what may be left out of it. */
 export interface Choice {
   readonly unit: Unit;
-  readonly leave: QuarantinePolicy | null;
+  readonly policy: QuarantinePolicy | null;
   readonly decision: Decision | null;
 }
 
@@ -37,7 +37,7 @@ export class UnitChooser {
   readonly #branch: string;
   readonly #pool: TargetPool;
   /** What is in quarantine, and whether people have decided about batches from here on; null: to be looked up. */
-  #quarantine: { readonly known: KnownEntries; readonly decisions: boolean } | null = null;
+  #quarantine: { readonly known: QuarantinedKeys; readonly decisions: boolean } | null = null;
 
   constructor(branch: string, pool: TargetPool) {
     this.#branch = branch;
@@ -59,15 +59,15 @@ export class UnitChooser {
     if (first === undefined) throw new TributaryError('INTERNAL', 'There is nothing to choose from.');
     const pool = this.#pool;
     this.#quarantine ??= await pool.use(async connection => ({
-      known: await readKnown(connection, this.#branch),
+      known: await readQuarantinedKeys(connection, this.#branch),
       decisions: await decisionsFrom(connection, this.#branch, row.stream.received.seq + 1),
     }));
     const { known, decisions } = this.#quarantine;
     const decision = decisions ? await pool.use(connection => findDecision(connection, first.header)) : null;
     const leave: QuarantinePolicy | null =
-      decision !== null ? { known, allow: 'any' } : known.count > 0 ? { known, allow: 'known' } : null;
+      decision !== null ? { entries: known, allow: 'any' } : known.count > 0 ? { entries: known, allow: 'known' } : null;
     const decode = (arrival: Arrival) => (arrival.decoded ??= decodeBatch(arrival.body));
-    const over: Choice = { unit: { kind: 'quarantined', arrivals: [first] }, leave, decision };
+    const over: Choice = { unit: { kind: 'quarantined', arrivals: [first] }, policy: leave, decision };
     if (decision?.whole === true) return over;
     try {
       if (await this.#isOrphan(row, first, decode)) return over;
@@ -75,8 +75,8 @@ export class UnitChooser {
       const partsPending = row.stream.received.seq > row.stream.applied.seq;
       const unit = await chooseUnit(work, limits, partsPending, decode);
       // Merging and writing come next.
-      await aTurnOfTheLoop();
-      return { unit, leave, decision };
+      await yieldToEventLoop();
+      return { unit, policy: leave, decision };
     } catch (error) {
       // It cannot be read, or has no place in the stream: nothing but all of it can be left out.
       if (decision === null || judgeFault(error) !== 'halt') throw error;

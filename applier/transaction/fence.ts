@@ -7,7 +7,7 @@
  */
 import type { Connection } from 'mysql2/promise';
 import { deleteInboxThrough } from '../store/inbox.ts';
-import { advanceBranch, lockBranch, samePlace } from '../store/branch-row.ts';
+import { advanceBranch, lockBranch, isUnchanged } from '../store/branch-row.ts';
 import type { Advance, BranchRow } from '../store/branch-row.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { bodyOf, markOf } from './unit.ts';
@@ -77,7 +77,7 @@ export class Fence {
     try {
       return await pool.transact(async connection => {
         const locked = await lockBranch(connection, this.branch);
-        if (locked === null || !samePlace(locked, this.row)) return { outcome: 'moved', row: locked };
+        if (locked === null || !isUnchanged(locked, this.row)) return { outcome: 'moved', row: locked };
         return work(connection);
       });
     } catch (error) {

@@ -19,7 +19,7 @@ import type { TargetTable } from '../apply/target-table.ts';
 import { saveOutcome } from '../store/quarantined-batches.ts';
 import type { Decision } from '../store/quarantined-batches.ts';
 import { clearRows, clearTable, MAX_QUARANTINED, putRow, putTable } from '../store/quarantined-rows.ts';
-import type { KnownEntries, QuarantinedAt } from '../store/quarantined-rows.ts';
+import type { QuarantinedKeys, QuarantinedAt } from '../store/quarantined-rows.ts';
 import { addRequest, skipSweep } from '../store/snapshots.ts';
 import { countQuarantined, markIncomplete } from '../store/branch-row.ts';
 import { asStored } from './fence.ts';
@@ -27,12 +27,12 @@ import type { Done } from './fence.ts';
 import type { QuarantinedTables } from './tables.ts';
 
 export interface QuarantinePolicy {
-  readonly known: KnownEntries;
+  readonly entries: QuarantinedKeys;
   readonly allow: 'known' | 'any';
 }
 
 /** What may be left out of one unit. */
-export interface Quarantining {
+export interface QuarantineOptions {
   /** null: nothing. */
   readonly policy: QuarantinePolicy | null;
   /** What a person has said of the unit's only batch; null: nothing. */
@@ -47,7 +47,7 @@ interface TableKeys {
   readonly hashes: Set<string>;
 }
 
-export class Quarantined {
+export class QuarantineRecorder {
   readonly #connection: Connection;
   readonly #branch: string;
   readonly #policy: QuarantinePolicy;
@@ -73,14 +73,14 @@ export class Quarantined {
   }
 
   /** Stores the entry of a refused row. @throws its error where it may not be left out; QUARANTINE_FULL */
-  async row(refused: RefusedRow, at: QuarantinedAt): Promise<void> {
+  async addRow(refused: RefusedRow, at: QuarantinedAt): Promise<void> {
     const { keyHash: hash, table, error } = refused;
     const id = tableKey(table.description);
-    if (this.#policy.known.rows.get(id)?.has(hash) !== true) {
+    if (this.#policy.entries.rows.get(id)?.has(hash) !== true) {
       if (this.#policy.allow !== 'any') throw error;
       this.#fresh += 1;
       this.#toCopy.set(id, nameOf(table.description));
-      if (this.#policy.known.count + this.#fresh > MAX_QUARANTINED) {
+      if (this.#policy.entries.count + this.#fresh > MAX_QUARANTINED) {
         throw new TributaryError(
           'QUARANTINE_FULL',
           `More than ${MAX_QUARANTINED} rows of ${this.#branch} would be in quarantine. The last one: ${error.message}`,
@@ -94,8 +94,8 @@ export class Quarantined {
   }
 
   /** Notes tables that do not fit, and those that fit again. @throws an error of theirs where they may not be left out */
-  tables({ unfit, steps }: Pick<Prepared, 'unfit' | 'steps'>, at: QuarantinedAt): void {
-    const { known, allow } = this.#policy;
+  noteTables({ unfit, steps }: Pick<Prepared, 'unfit' | 'steps'>, at: QuarantinedAt): void {
+    const { entries: known, allow } = this.#policy;
     for (const table of unfit) {
       const id = tableKey(table.description);
       if (!known.tables.has(id)) {
@@ -115,10 +115,10 @@ export class Quarantined {
   }
 
   /** Finds the entries of rows that were written or deleted by what has just been applied. */
-  applied({ steps }: Pick<Prepared, 'steps'>): void {
+  noteApplied({ steps }: Pick<Prepared, 'steps'>): void {
     for (const { run, table } of steps) {
       const id = tableKey(table.description);
-      const entries = new Set([...(this.#policy.known.rows.get(id) ?? []), ...(this.#refused.get(id)?.hashes ?? [])]);
+      const entries = new Set([...(this.#policy.entries.rows.get(id) ?? []), ...(this.#refused.get(id)?.hashes ?? [])]);
       if (entries.size === 0) continue;
       if (run.truncate) {
         for (const hash of entries) if (!this.#current.has(id + hash)) note(this.#cleared, id, table, hash);
@@ -134,7 +134,7 @@ export class Quarantined {
   }
 
   /** Stores what was left out and is not stored yet, and what follows from it. @returns with the row as it is then */
-  async settle(done: Done, header: BatchHeader): Promise<Done> {
+  async finish(done: Done, header: BatchHeader): Promise<Done> {
     const decision = this.#decision;
     const toCopy = [...this.#toCopy.values()];
     await this.#save();
@@ -149,7 +149,7 @@ export class Quarantined {
       await addRequest(this.#connection, this.#branch, {
         id: decision?.request || randomUUID(),
         tables: toCopy,
-        mends: true,
+        completes: true,
         reason: decision === null ? 'a table fits again' : `rows of batch ${header.seq} are in quarantine`,
       });
     }
@@ -173,9 +173,9 @@ export class Quarantined {
 export function beginQuarantine(
   connection: Connection,
   branch: string,
-  { policy, decision }: Quarantining,
-): Quarantined | null {
-  return policy === null ? null : new Quarantined(connection, branch, policy, decision);
+  { policy, decision }: QuarantineOptions,
+): QuarantineRecorder | null {
+  return policy === null ? null : new QuarantineRecorder(connection, branch, policy, decision);
 }
 
 function note(into: Map<string, TableKeys>, id: string, table: TargetTable, hash: string): void {

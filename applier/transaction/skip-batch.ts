@@ -30,7 +30,7 @@ export async function skipBatch(fence: Fence, arrival: Arrival, decision: Decisi
       const ids = open.map(({ id }) => id);
       await closeRequests(connection, branch, ids);
       const reason = `batch ${header.seq} was passed over`;
-      await addRequest(connection, branch, { id: decision.request || randomUUID(), reason, mends: true });
+      await addRequest(connection, branch, { id: decision.request || randomUUID(), reason, completes: true });
     }
     const mark = markOf(arrival);
     const advance = { received: mark, applied: mark, batchNumber: row.batchNumber, source: null };

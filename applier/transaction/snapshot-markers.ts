@@ -12,7 +12,7 @@ import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { saveOutcome } from '../store/quarantined-batches.ts';
 import type { Decision } from '../store/quarantined-batches.ts';
-import { clearOlder, readKnown } from '../store/quarantined-rows.ts';
+import { clearOlder, readQuarantinedKeys } from '../store/quarantined-rows.ts';
 import {
   closeRequests,
   endSnapshot,
@@ -28,7 +28,7 @@ import { tablesOfBranch } from '../store/table-claims.ts';
 import { asStored } from './fence.ts';
 import type { Fence, Written } from './fence.ts';
 import { beginQuarantine } from './quarantine.ts';
-import type { Quarantining } from './quarantine.ts';
+import type { QuarantineOptions } from './quarantine.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
 import type { UnitTables } from './tables.ts';
 import { bodyOf } from './unit.ts';
@@ -53,7 +53,7 @@ export class SnapshotMarkers {
   }
 
   /** Makes the tables that the snapshot covers, and notes that it began. @throws like UnitTables.prepare and claim */
-  async start(fence: Fence, arrival: Arrival, leaving: Quarantining): Promise<Written> {
+  async start(fence: Fence, arrival: Arrival, leaving: QuarantineOptions): Promise<Written> {
     const body = bodyOf(arrival);
     const marker = markerOf(body, 'snapshot-start');
     const prepared = await this.#tables.prepare([body], leaving.tables);
@@ -61,7 +61,7 @@ export class SnapshotMarkers {
       const batchNumber = fence.row.batchNumber + 1;
       const left = beginQuarantine(connection, fence.branch, leaving);
       await this.#tables.claim(connection, prepared);
-      left?.tables(prepared, { epoch: arrival.header.epoch, seq: arrival.header.seq, batchNumber });
+      left?.noteTables(prepared, { epoch: arrival.header.epoch, seq: arrival.header.seq, batchNumber });
       await startSnapshot(connection, fence.branch, {
         snapshot: marker.snapshot,
         whole: marker.whole,
@@ -70,7 +70,7 @@ export class SnapshotMarkers {
         startBatch: batchNumber,
       });
       const done = await fence.advancePast(connection, arrival, batchNumber);
-      return left === null ? done : left.settle(done, arrival.header);
+      return left === null ? done : left.finish(done, arrival.header);
     });
   }
 
@@ -111,7 +111,7 @@ async function finish(
   covered: readonly TableName[],
 ): Promise<void> {
   if (row.quarantined > 0) {
-    const known = await readKnown(connection, branch);
+    const known = await readQuarantinedKeys(connection, branch);
     for (const table of covered) {
       if (known.tables.has(tableKey(table))) continue;
       await clearOlder(connection, branch, table, snapshot.startBatch);
@@ -119,10 +119,10 @@ async function finish(
   }
   const open = await openRequests(connection, branch);
   const served = open.filter(request => snapshot.requests.includes(request.id));
-  const others = open.filter(request => request.mends && !served.includes(request));
+  const others = open.filter(request => request.completes && !served.includes(request));
   // What is missing in a few tables only is mended when each of them was copied.
-  const serves = snapshot.whole || (served.some(request => request.mends) && others.length === 0);
-  if (serves && row.incompleteSince !== null && mends(snapshot, row)) await clearIncomplete(connection, branch);
+  const serves = snapshot.whole || (served.some(request => request.completes) && others.length === 0);
+  if (serves && row.incompleteSince !== null && bringsMissingRows(snapshot, row)) await clearIncomplete(connection, branch);
   if (row.quarantined > 0) await countQuarantined(connection, branch);
   await closeRequests(connection, branch, snapshot.requests);
   await endSnapshot(connection, branch, snapshot.snapshot);
@@ -132,7 +132,7 @@ async function finish(
  * Whether a snapshot brings what is missing: only one that began after the last thing was left out. One whose own start left
  * something out, or that ran then, does not hold it.
  */
-export function mends(
+export function bringsMissingRows(
   { startBatch }: Pick<SnapshotRow, 'startBatch'>,
   { incompleteBatch }: Pick<BranchRow, 'incompleteBatch'>,
 ): boolean {

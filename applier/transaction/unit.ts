@@ -6,7 +6,7 @@
  * together; `last-part`, `snapshot-start`, `snapshot-end` and `verify` stand alone, because each ends or begins something.
  * Merging stops at the bounds below, and is off after a halt so that the batch to blame is found.
  */
-import { setImmediate as aTurnOfTheLoop } from 'node:timers/promises';
+import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
 import { isVerifyMark } from '../../shared/batch/batch.ts';
 import type { BatchBody, BatchHeader, Change, StreamMark } from '../../shared/batch/batch.ts';
 import { sizeOf } from '../../shared/batch/decoder.ts';
@@ -53,25 +53,25 @@ export interface MergeLimits {
   /** Compressed bytes. */
   readonly bytes: number;
   /** Bytes in memory: a few kilobytes may have become a few hundred megabytes, and all of a unit is held. */
-  readonly heldBytes: number;
+  readonly memoryBytes: number;
 }
 
 /** Why a batch is acknowledged without being taken. */
-export type Settled = Exclude<BatchVerdict, 'next' | 'early'>;
+export type DropVerdict = Exclude<BatchVerdict, 'next' | 'early'>;
 
 export interface Triage {
   /** The next batches of the stream in order, without a gap. */
   readonly chain: readonly Arrival[];
   readonly early: readonly Arrival[];
   /** To be acknowledged and forgotten, and why. */
-  readonly settled: readonly { readonly arrival: Arrival; readonly verdict: Settled }[];
+  readonly dropped: readonly { readonly arrival: Arrival; readonly verdict: DropVerdict }[];
 }
 
 /** Sorts arrivals by what the stream says of them, as if the chain were already received. */
 export function triage(stream: HeadOfficeStream, arrivals: readonly Arrival[], maxChain: number): Triage {
   const chain: Arrival[] = [];
   const early: Arrival[] = [];
-  const settled: { arrival: Arrival; verdict: Settled }[] = [];
+  const settled: { arrival: Arrival; verdict: DropVerdict }[] = [];
   let ahead = stream;
   for (const arrival of arrivals) {
     const verdict = judgeBatch(ahead, arrival.header);
@@ -87,7 +87,7 @@ export function triage(stream: HeadOfficeStream, arrivals: readonly Arrival[], m
       if (!pending) settled.push({ arrival, verdict });
     }
   }
-  return { chain, early, settled };
+  return { chain, early, dropped: settled };
 }
 
 /** What kind of unit a body belongs to. */
@@ -135,7 +135,7 @@ export async function chooseUnit(
   for (const arrival of chain) {
     let next: Exclude<UnitKind, 'quarantined'>;
     let body: BatchBody;
-    if (arrivals.length > 0) await aTurnOfTheLoop();
+    if (arrivals.length > 0) await yieldToEventLoop();
     try {
       body = decode(arrival);
       next = kindOf(body);
@@ -150,7 +150,7 @@ export async function chooseUnit(
       if (next !== kind || (kind !== 'plain' && kind !== 'parts')) break;
       if (arrivals.length >= limits.batches) break;
       if (rows + rowsOf(body) > limits.rows || bytes + bytesOf(arrival) > limits.bytes) break;
-      if (held + sizeOf(body).held > limits.heldBytes) {
+      if (held + sizeOf(body).held > limits.memoryBytes) {
         // Decoded again when its turn comes, rather than held until then.
         arrival.decoded = null;
         break;

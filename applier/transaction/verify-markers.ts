@@ -43,7 +43,7 @@ export class VerifyMarkers {
         if (mark.op === 'verify-start') begun.push(...(await this.#begin(connection, branch, arrival, mark)));
         if (mark.op === 'verify-sums') {
           const table = { branch, verification: mark.verification, name: body.tables[mark.table]!.name };
-          const problem = mark.problem ?? (await untoldTypes(connection, table.name, mark.typed));
+          const problem = mark.problem ?? (await lostTypes(connection, table.name, mark.typed));
           const sums = problem === null ? TableSums.fromBytes(Buffer.from(mark.sums, 'base64')) : null;
           await saveBranchSums(connection, table, sums, problem);
         }
@@ -70,7 +70,7 @@ export class VerifyMarkers {
   ): Promise<Counting[]> {
     const { verification, request, whole } = mark;
     // Counting costs: only what a person has asked for, and once it was answered, no more.
-    if ((await askedFor(connection, branch, request)) === null) return [];
+    if ((await openVerification(connection, branch, request)) === null) return [];
     const body = bodyOf(arrival);
     const comparison = comparisonOf(branch, arrival, mark);
     const tables = mark.tables.map((index, at) => ({ description: body.tables[index]!, buckets: mark.buckets[at]! }));
@@ -90,7 +90,7 @@ export class VerifyMarkers {
     mark: Extract<VerifyMark, { op: 'verify-end' }>,
   ): Promise<void> {
     const { request, problem } = mark;
-    const asked = await askedFor(connection, branch, request);
+    const asked = await openVerification(connection, branch, request);
     if (asked === null) return;
     if (problem !== null) {
       const tables = asked.tables ?? (await tablesOfBranch(connection, branch));
@@ -114,7 +114,7 @@ function comparisonOf(
  * branch has a text in it (applier/apply/widening.ts): there a document is as it is printed, without the types of its values.
  * @param typed columns of which a document holds types that its text does not tell
  */
-async function untoldTypes(connection: Connection, table: string, typed: readonly string[]): Promise<string | null> {
+async function lostTypes(connection: Connection, table: string, typed: readonly string[]): Promise<string | null> {
   if (typed.length === 0) return null;
   const [rows] = await connection.execute<RowDataPacket[]>(
     `SELECT COLUMN_NAME AS name FROM INFORMATION_SCHEMA.COLUMNS
@@ -129,7 +129,7 @@ async function untoldTypes(connection: Connection, table: string, typed: readonl
 }
 
 /** null: it is not asked for, or was answered. */
-async function askedFor(connection: Connection, branch: string, request: string): Promise<OpenRequest | null> {
+async function openVerification(connection: Connection, branch: string, request: string): Promise<OpenRequest | null> {
   const open = await openRequests(connection, branch);
   return open.find(({ id, kind }) => id === request && kind === 'verify') ?? null;
 }

@@ -19,7 +19,7 @@ import type { Counter } from '../verify/counter.ts';
 import { Fence, NO_ROWS } from './fence.ts';
 import type { RowCounts, Written } from './fence.ts';
 import { beginQuarantine } from './quarantine.ts';
-import type { QuarantinePolicy, Quarantined, Quarantining } from './quarantine.ts';
+import type { QuarantinePolicy, QuarantineRecorder, QuarantineOptions } from './quarantine.ts';
 import { skipBatch } from './skip-batch.ts';
 import type { Quotas } from './quotas.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
@@ -35,7 +35,7 @@ export interface WriteChoices {
   /** The inbox has entries up to the end of the unit, to be deleted with it. */
   readonly inboxBelow: boolean;
   /** What may be left out; null: nothing. */
-  readonly leave: QuarantinePolicy | null;
+  readonly policy: QuarantinePolicy | null;
   /** What a person has said of the unit's only batch; null: nothing. */
   readonly decision: Decision | null;
 }
@@ -79,7 +79,7 @@ export class UnitWriter {
   }
 
   /** Writes the unit, which was chosen by `row`. Throws what went wrong; nothing is written then. */
-  async write(row: BranchRow, unit: Unit, { inboxBelow, leave, decision }: WriteChoices): Promise<Written> {
+  async write(row: BranchRow, unit: Unit, { inboxBelow, policy: leave, decision }: WriteChoices): Promise<Written> {
     // What was claimed and kept in a transaction is rolled back with it.
     const fence = new Fence({ pool: this.#pool, row, inboxBelow, onRollback: () => this.forget() });
     try {
@@ -94,7 +94,7 @@ export class UnitWriter {
     }
   }
 
-  async #write(fence: Fence, unit: Unit, leaving: Quarantining): Promise<Written> {
+  async #write(fence: Fence, unit: Unit, leaving: QuarantineOptions): Promise<Written> {
     switch (unit.kind) {
       case 'plain':
         return this.#writePlain(fence, unit.arrivals, leaving);
@@ -109,11 +109,11 @@ export class UnitWriter {
       case 'verify':
         return this.#verifications.write(fence, only(unit));
       case 'quarantined':
-        return this.#passOver(fence, only(unit), leaving.decision);
+        return this.#skip(fence, only(unit), leaving.decision);
     }
   }
 
-  async #writePlain(fence: Fence, arrivals: readonly Arrival[], leaving: Quarantining): Promise<Written> {
+  async #writePlain(fence: Fence, arrivals: readonly Arrival[], leaving: QuarantineOptions): Promise<Written> {
     const bodies = arrivals.map(bodyOf);
     const prepared = await this.#tables.prepare(bodies, leaving.tables);
     return fence.transact(async connection => {
@@ -124,14 +124,14 @@ export class UnitWriter {
       const mark = markOf(last);
       const source = bodies.at(-1)?.source ?? null;
       const done = await fence.advance(connection, { received: mark, applied: mark, batchNumber, source }, counts);
-      return left === null ? done : left.settle(done, last.header);
+      return left === null ? done : left.finish(done, last.header);
     });
   }
 
   /** Claims the tables of what was prepared and writes its rows, those in quarantine left out. */
   async #apply(
     connection: Connection,
-    left: Quarantined | null,
+    left: QuarantineRecorder | null,
     prepared: Prepared,
     { header }: Arrival,
     batchNumber: number,
@@ -139,17 +139,17 @@ export class UnitWriter {
     await this.#tables.claim(connection, prepared);
     if (left === null) return this.#rows.apply(connection, prepared, this.#branch, batchNumber);
     const at = { epoch: header.epoch, seq: header.seq, batchNumber };
-    left.tables(prepared, at);
-    const leaveOut = left.row.bind(left);
+    left.noteTables(prepared, at);
+    const leaveOut = left.addRow.bind(left);
     const counts = await this.#rows.apply(connection, prepared, this.#branch, batchNumber, refused =>
       leaveOut(refused, at),
     );
-    left.applied(prepared);
+    left.noteApplied(prepared);
     return counts;
   }
 
   /** Parts that are not the last: committed to the inbox, so received. Their tables are made now, outside. */
-  async #keepParts(fence: Fence, arrivals: readonly Arrival[], leaving: Quarantining): Promise<Written> {
+  async #keepParts(fence: Fence, arrivals: readonly Arrival[], leaving: QuarantineOptions): Promise<Written> {
     const unfit: UnfitTable[] = [];
     for (const arrival of arrivals) {
       unfit.push(...(await this.#tables.prepare([bodyOf(arrival)], leaving.tables)).unfit);
@@ -169,16 +169,16 @@ export class UnitWriter {
       const left = beginQuarantine(connection, this.#branch, leaving);
       // Their changes are counted when they are left out in fact: with the last part.
       const at = { epoch: last.header.epoch, seq: last.header.seq, batchNumber };
-      left?.tables({ unfit: unfit.map(table => ({ ...table, changes: 0 })), steps: [] }, at);
+      left?.noteTables({ unfit: unfit.map(table => ({ ...table, changes: 0 })), steps: [] }, at);
       for (const arrival of arrivals) await putInbox(connection, 'part', arrival.header, arrival.body);
       const advance = { received: markOf(last), applied: stream.applied, batchNumber, source: null };
       const done = await fence.advance(connection, advance, NO_ROWS);
-      return left === null ? done : left.settle(done, last.header);
+      return left === null ? done : left.finish(done, last.header);
     });
   }
 
   /** The last part: all of them, read one at a time from the inbox, in one transaction. */
-  async #writeParts(fence: Fence, last: Arrival, leaving: Quarantining): Promise<Written> {
+  async #writeParts(fence: Fence, last: Arrival, leaving: QuarantineOptions): Promise<Written> {
     const { applied, received } = fence.row.stream;
     const lastBody = bodyOf(last);
     const lastPrepared = await this.#tables.prepare([lastBody], leaving.tables);
@@ -213,13 +213,13 @@ export class UnitWriter {
       const mark = markOf(last);
       const advance = { received: mark, applied: mark, batchNumber, source: lastBody.source };
       const done = await fence.advance(connection, advance, { upserts, deletes });
-      return left === null ? done : left.settle(done, last.header);
+      return left === null ? done : left.finish(done, last.header);
     });
     return written.outcome === 'written' ? { ...written, batches: last.header.seq - applied.seq } : written;
   }
 
   /** A table may have been changed since its part was kept, or may fit by now, with DDL: outside of the transaction. */
-  async #preparePartsAgain(from: number, to: number, leaving: Quarantining): Promise<void> {
+  async #preparePartsAgain(from: number, to: number, leaving: QuarantineOptions): Promise<void> {
     for (let seq = from; seq <= to; seq += 1) {
       const body = await this.#pool.use(connection => this.#readPart(connection, seq));
       await this.#tables.prepare([body], leaving.tables);
@@ -233,7 +233,7 @@ export class UnitWriter {
     return decodeBatch(entry.body);
   }
 
-  async #passOver(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
+  async #skip(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
     const written = await skipBatch(fence, arrival, decision);
     // The parts that it ends went with it.
     if (written.outcome === 'written') this.#partBytes = null;

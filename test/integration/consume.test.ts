@@ -4,7 +4,7 @@ import t from 'tap';
 import { addRequest, closeRequests } from '../../applier/store/snapshots.ts';
 import { countingLock, startVerification } from '../../applier/store/verifications.ts';
 import { Fence } from '../../applier/transaction/fence.ts';
-import { comesFirst } from '../../applier/consume/rendezvous.ts';
+import { isPreferred } from '../../applier/consume/rendezvous.ts';
 import type { RowWriting } from '../../applier/apply/row-writer.ts';
 import { SnapshotMarkers } from '../../applier/transaction/snapshot-markers.ts';
 import { TargetPool } from '../../applier/apply/connection-pool.ts';
@@ -589,7 +589,7 @@ await t.test('several appliers share one branch, come and go, and write every ba
 
 /** A branch that prefers the applier `first` to the applier `one`. */
 function nameThatPrefersFirst(kind: string): string {
-  for (let i = 0; ; i += 1) if (comesFirst(`${kind}${i}`, 'first', ['one'])) return `${kind}${i}`;
+  for (let i = 0; ; i += 1) if (isPreferred(`${kind}${i}`, 'first', ['one'])) return `${kind}${i}`;
 }
 
 await t.test('an applier that holds half a batch leaves it to another one that comes first for the branch', async t => {

@@ -43,7 +43,7 @@ async function site(
     helloMs: 200,
     helloTimeoutMs: 20_000,
     stallMs: 60_000,
-    backOffs: { failed: { firstMs: 50, maxMs: 500 }, away: { firstMs: 50, maxMs: 500 } },
+    backOffs: { failed: { firstMs: 50, maxMs: 500 }, unreachable: { firstMs: 50, maxMs: 500 } },
     ...rest,
   });
   test.teardown(async () => {

@@ -37,7 +37,7 @@ export function makeForwarder(
     helloMs: 20,
     helloTimeoutMs: 200,
     stallMs: 300,
-    backOffs: { failed: { firstMs: 10, maxMs: 40 }, away: { firstMs: 10, maxMs: 40 } },
+    backOffs: { failed: { firstMs: 10, maxMs: 40 }, unreachable: { firstMs: 10, maxMs: 40 } },
     ...options,
   });
   return { forwarder, heard };

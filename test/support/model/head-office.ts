@@ -75,13 +75,13 @@ export interface Outcome {
 
 export interface Operator {
   /** Digests of refused batches that somebody has mended. */
-  readonly mended: ReadonlySet<string>;
+  readonly repaired: ReadonlySet<string>;
   /** Digest of a batch to be left out; null: none. */
   readonly quarantine: string | null;
   readonly requestId: string;
 }
 
-export const NO_OPERATOR: Operator = { mended: new Set(), quarantine: null, requestId: '' };
+export const NO_OPERATOR: Operator = { repaired: new Set(), quarantine: null, requestId: '' };
 
 export class Applier {
   readonly #core: ProtocolCore;
@@ -167,7 +167,7 @@ export class Applier {
     if (body.part !== null && !body.part.last) {
       return { ...state, stream: { ...state.stream, received: mark }, parts: [...state.parts, body] };
     }
-    if (body.poison && !operator.mended.has(digest)) return { ...state, halted: { code: 'refused', seq } };
+    if (body.poison && !operator.repaired.has(digest)) return { ...state, halted: { code: 'refused', seq } };
     let next: HeadOffice = { ...state, parts: [], batchNumber: state.batchNumber + 1, lastId: body.lastId };
     for (const part of [...state.parts, body]) next = applyBody(next, part);
     return { ...next, stream: { ...state.stream, received: mark, applied: mark } };

@@ -330,7 +330,7 @@ await t.test(
         },
       },
       {
-        backOffs: { failed: { firstMs: 10, maxMs: 3_600_000 }, away: { firstMs: 10, maxMs: 20 } },
+        backOffs: { failed: { firstMs: 10, maxMs: 3_600_000 }, unreachable: { firstMs: 10, maxMs: 20 } },
         log: { info: () => undefined, warn: fields => warnings.push(fields) },
       },
     );
@@ -382,7 +382,7 @@ await t.test('a sync that nothing comes of ends with the reason; one with patien
   w.forwarder.start();
   const patient = w.forwarder.sync(() => undefined);
   await test.rejects(
-    w.forwarder.sync(() => undefined, { patienceMs: 50 }),
+    w.forwarder.sync(() => undefined, { timeoutMs: 50 }),
     { code: 'SYNC_STALLED', message: /2 batches wait.*Login was refused/ },
   );
   delete w.broker.script.onConnect;
@@ -390,7 +390,7 @@ await t.test('a sync that nothing comes of ends with the reason; one with patien
   w.broker.script.onBatch = () => 'lose';
   w.broker.script.onAnswer = () => null;
   await test.rejects(
-    w.forwarder.sync(() => undefined, { patienceMs: 50 }),
+    w.forwarder.sync(() => undefined, { timeoutMs: 50 }),
     { code: 'SYNC_STALLED', message: /2 batches wait/ },
   );
   w.broker.script.onBatch = () => 'confirm';
