@@ -1,16 +1,16 @@
 /**
- * The head office's own tables, all named `tributary_*`, in the same database as the branches' tables so that one
- * transaction covers rows and watermark.
+ * The head office's own tables, all named `tributary_*`. They are in the same database as the branches' tables, so that
+ * one transaction covers rows and watermark.
  *
- * Invariants: tables are only ever added or widened; `tributary_schema` holds the version that the tables have, and
- * an applier older than its tables refuses to start. Statements are idempotent, so that two appliers may start at once.
+ * Invariants: tables are only added or widened; `tributary_schema` has the version of the tables, and an applier that
+ * is older refuses to start. Statements are idempotent, so that two appliers may start at once.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
 
 /** How long one applier waits for another that is changing the tables. */
 const LOCK_SECONDS = 120;
-/** ER_TABLE_EXISTS_ERROR, ER_DUP_FIELDNAME, ER_DUP_KEYNAME: the statement was carried out before, up to a crash. */
+/** ER_TABLE_EXISTS_ERROR, ER_DUP_FIELDNAME, ER_DUP_KEYNAME: the statement was executed before a crash. */
 const DONE_BEFORE = [1050, 1060, 1061];
 
 const BRANCH = 'branch VARCHAR(63) CHARACTER SET ascii COLLATE ascii_bin NOT NULL';
@@ -173,15 +173,14 @@ export const FIRST_TABLES: readonly string[] = [
 
 /**
  * CHANGES[n] brings tables of version n + 1 to version n + 2. A change adds and widens, nothing else: an older applier
- * may still be running. DDL commits by itself, so each statement must be one that can be carried out again, or fail
+ * may still be running. DDL commits by itself, so each statement must be one that can be executed again, or fails
  * with one of DONE_BEFORE. Never edit a change that was released.
  */
 const CHANGES: readonly (readonly string[])[] = [];
 
 /**
- * Brings the tables to the version that this program knows, from none or any before it. Safe beside another applier
- * that does the same.
- * @throws TARGET_SETTING, having touched nothing, when the tables are of a newer version than this program
+ * Creates the tables or brings them to the version that this program knows. Another applier may do the same at once.
+ * @throws TARGET_SETTING, having changed nothing, if the tables have a newer version than this program knows
  */
 export async function createSchema(
   connection: Connection,
@@ -198,7 +197,7 @@ export async function createSchema(
     refuseNewer(version, known);
     for (const [index, statements] of changes.entries()) {
       if (index + 1 < version) continue;
-      for (const statement of statements) await carryOut(connection, statement);
+      for (const statement of statements) await execute(connection, statement);
       await connection.query('UPDATE tributary_schema SET version = ? WHERE one = 1', [index + 2]);
     }
   });
@@ -208,8 +207,10 @@ function refuseNewer(version: number, known: number): void {
   if (version <= known) return;
   throw new TributaryError(
     'TARGET_SETTING',
-    `The tributary_* tables have version ${version}; this applier knows ${known}: a newer one has been at work.`,
-    { hint: 'Install that version or a newer one; nothing was changed, and branches keep what was not applied.' },
+    `The tributary_* tables have version ${version}; this applier knows ${known}. A newer applier has changed them.`,
+    {
+      hint: 'Install that version or a newer one. Nothing was changed, and branches keep everything that is not applied.',
+    },
   );
 }
 
@@ -221,7 +222,7 @@ async function versionOf(connection: Connection): Promise<number | null> {
   return rows[0] === undefined ? null : Number(rows[0]['version']);
 }
 
-async function carryOut(connection: Connection, statement: string): Promise<void> {
+async function execute(connection: Connection, statement: string): Promise<void> {
   try {
     await connection.query(statement);
   } catch (error) {
@@ -230,7 +231,7 @@ async function carryOut(connection: Connection, statement: string): Promise<void
   }
 }
 
-/** One applier at a time, for one database. */
+/** Runs work while no other applier does so for the same database. */
 async function underLock(connection: Connection, work: () => Promise<void>): Promise<void> {
   const name = "CONCAT('tributary ', LEFT(SHA2(DATABASE(), 256), 40))";
   const [rows] = await connection.query<RowDataPacket[]>(`SELECT GET_LOCK(${name}, ${LOCK_SECONDS}) AS got`);
