@@ -97,10 +97,11 @@ export class Agent {
         },
         onIdle: () => this.#capture.onForwarderIdle(),
         onAnswer: answer => {
-          this.#capture.snapshots.serve(answer);
-          this.#capture.verifications.serve(answer.asks);
+          this.#capture.snapshots.serve(answer.requests);
+          this.#capture.verifications.serve(answer.requests);
           // Of all tables, and begun from now on: that is what was to be asked for.
-          if (answer.asks.some(ask => ask.kind === 'verify' && ask.tables === null)) this.#spool.serverSeen.askedFor();
+          const asksForAll = answer.requests.some(({ kind, tables }) => kind === 'verify' && tables === null);
+          if (asksForAll) this.#spool.serverSeen.askedFor();
         },
       },
       log: logger,
@@ -162,12 +163,12 @@ export class Agent {
 
   /**
    * Opens the link until the spool is empty.
-   * @param patienceMs without anything moving; null: for ever
+   * @param timeoutMs how long to wait without progress; null: for ever
    * @throws TributaryError SYNC_STALLED, EPOCH_SUPERSEDED, …
    */
   async sync(
     onProgress: (status: SyncStatus) => void,
-    { signal, patienceMs = null }: { readonly signal?: AbortSignal; readonly patienceMs?: number | null } = {},
+    { signal, timeoutMs = null }: { readonly signal?: AbortSignal; readonly timeoutMs?: number | null } = {},
   ): Promise<void> {
     const startedAt = new Date().toISOString();
     // Else an empty spool would say that nothing is left to send.
@@ -175,8 +176,8 @@ export class Agent {
     const before = this.#spool.stream();
     const note = (state: SyncStatus['state'], error: StatusError | null): void => {
       const stream = this.#spool.stream();
-      const waiting = stream.head.seq - stream.known;
-      const doneBatches = Math.max(0, stream.known - before.known);
+      const waiting = stream.head.seq - stream.receivedSeq;
+      const doneBatches = Math.max(0, stream.receivedSeq - before.receivedSeq);
       this.#report.sample();
       const { bytesPerSecond } = this.#report;
       const { waitingBytes } = this.#spool.usage();
@@ -194,7 +195,7 @@ export class Agent {
     };
     note('running', null);
     try {
-      await this.#forwarder.sync(() => note('running', null), { signal, patienceMs });
+      await this.#forwarder.sync(() => note('running', null), { signal, timeoutMs });
       note('done', null);
     } catch (error) {
       note('failed', statusError(error, new Date().toISOString()));

@@ -25,7 +25,7 @@ import { agentAssets, agentRoutes } from './web/pages.ts';
 import type { AgentStatus, SyncStatus } from './web/status.ts';
 
 /** How long `sync --wait` waits while nothing gets through. */
-const SYNC_PATIENCE_MS = 60_000;
+const SYNC_TIMEOUT_MS = 60_000;
 
 export function agentCli(): CliSpec {
   return {
@@ -90,7 +90,7 @@ async function run(call: CommandCall): Promise<undefined> {
       status: () => Promise.resolve(agent.status()),
       token: () => Promise.resolve({ token, page: pageOf(http) }),
       sync: async (args, { signal, progress }) => {
-        if (args === 'wait') await agent.sync(progress, { signal, patienceMs: SYNC_PATIENCE_MS });
+        if (args === 'wait') await agent.sync(progress, { signal, timeoutMs: SYNC_TIMEOUT_MS });
         else agent.startSync();
         return agent.status();
       },

@@ -94,7 +94,7 @@ export class SelfReport {
         epoch: stream.epoch,
         head: stream.head.seq,
         confirmed: forward.confirmed,
-        received: forward.lastAnswer === null ? null : stream.known,
+        received: forward.lastAnswer === null ? null : stream.receivedSeq,
         applied: forward.lastAnswer?.applied.seq ?? null,
       },
       link: {
@@ -192,10 +192,10 @@ export class SelfReport {
     const capture = this.#o.capture.status();
     const usage = this.#o.spool.usage();
     const progress = this.#o.spool.snapshot();
-    const error = capture.error ?? (this.#o.forwarder.status().twinSince === null ? null : identityShared());
+    const error = capture.error ?? (this.#o.forwarder.status().duplicateSince === null ? null : identityShared());
     return {
       version: this.#o.version,
-      serves: ['verify'],
+      capabilities: ['verify'],
       state: stateOf(capture),
       spoolBatches: usage.waitingBatches,
       spoolBytes: usage.waitingBytes,
@@ -244,8 +244,8 @@ function stateOf(capture: CaptureStatus): AgentState {
 /** What stands in the way of the link, or else what is wrong though it works. */
 function linkError(forward: ForwarderStatus): StatusError | null {
   if (forward.fault !== null) return statusError(forward.fault, new Date(forward.since).toISOString());
-  if (forward.twinSince === null) return null;
-  return statusError(identityShared(), new Date(forward.twinSince).toISOString());
+  if (forward.duplicateSince === null) return null;
+  return statusError(identityShared(), new Date(forward.duplicateSince).toISOString());
 }
 
 function identityShared(): TributaryError {

@@ -96,18 +96,20 @@ export class Applier {
     this.branches = branchAdmin(config, this.#pool, rows);
     this.#fleet = new Fleet({
       connectTarget: () => connectTarget(config, 'tributary-applier apply'),
-      connectBroker: purpose => connectBroker({ ...brokerAccess(config.broker), purpose }),
+      broker: {
+        connect: purpose => connectBroker({ ...brokerAccess(config.broker), purpose }),
+        repair: (pool, branches) =>
+          new BrokerRepair(
+            pool,
+            new Provisioning(managementApi(config.broker), config.broker.vhost),
+            config.broker.user,
+          ).mend(branches),
+      },
       rows,
       instance: this.#instance,
       logger,
       events: this.#events(),
       quotas: { ...QUOTAS, unpackedPerHourBytes: config.quotas.unpackedPerHour },
-      mendBroker: (pool, branches) =>
-        new BrokerRepair(
-          pool,
-          new Provisioning(managementApi(config.broker), config.broker.vhost),
-          config.broker.user,
-        ).mend(branches),
     });
     this.tables = new TableBrowser({
       database: config.target.database,
@@ -264,7 +266,6 @@ export class Applier {
     const m = this.#metrics;
     const seen = seconds(lastSeenAt);
     m.branchSpoolFullSeconds.set({ branch }, seen + (report.secondsUntilFull ?? Infinity));
-    if (report.outlook === undefined) return;
     m.branchBinlogLossSeconds.set({ branch }, seen + (report.outlook.binlogSecondsLeft ?? Infinity));
     m.branchCertificateExpiry.set({ branch }, seconds(report.outlook.certificateExpiresAt));
   }
@@ -374,8 +375,7 @@ export class Applier {
         m.branchIgnored.inc({ branch, verdict: 'refused' });
         m.branchRefused.inc({ branch, reason });
       },
-      halted: (branch, row) => m.applyErrors.inc({ branch, code: row.halt?.code ?? 'INTERNAL' }),
-      retried: (branch, code) => m.applyErrors.inc({ branch, code }),
+      failed: (branch, code) => m.applyErrors.inc({ branch, code }),
       hello: (branch, { answer }) => m.branchHellos.inc({ branch, verdict: answer.verdict }),
     };
   }

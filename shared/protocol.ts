@@ -38,13 +38,12 @@ export interface Hello {
 /** What a branch says of itself for the head office's page and /metrics/branches. All numbers are finite. */
 export interface AgentReport {
   readonly version: string;
-  /** What the agent does when it is asked to, beyond snapshots; not said by agents that know of nothing else. */
-  readonly serves?: readonly string[] | undefined;
+  /** Kinds of requests that the agent can answer, beside snapshots. */
+  readonly capabilities: readonly string[];
   readonly state: string;
   readonly spoolBatches: number;
   readonly spoolBytes: number;
-  /** Not said by agents of the first version. */
-  readonly outlook?: AgentOutlook | undefined;
+  readonly outlook: AgentOutlook;
   /** Seconds until spool, disk or binlog retention runs out at today's rate; null: not in sight. */
   readonly secondsUntilFull: number | null;
   readonly captureLagSeconds: number | null;
@@ -52,12 +51,12 @@ export interface AgentReport {
     readonly tablesDone: number;
     readonly tables: number;
     readonly rows: number;
-    /** At the present rate; null: not known, or said by an agent that does not tell. */
+    /** At the present rate; null: not known. */
     readonly secondsLeft: number | null;
   } | null;
   readonly windows: readonly string[];
-  /** IANA name of the windows' time zone; null from an agent that does not tell. */
-  readonly timeZone: string | null;
+  /** IANA name of the windows' time zone. */
+  readonly timeZone: string;
   /** The branch's database as people know it: `MySQL 9.7.4 at 127.0.0.1:3306`; null: not connected yet. */
   readonly source: string | null;
   readonly error: string | null;
@@ -72,8 +71,8 @@ export interface AgentOutlook {
   readonly certificateExpiresAt: string | null;
 }
 
-/** What the head office asks of a branch beyond a snapshot of everything; open until a batch has answered it. */
-export interface Ask {
+/** What the head office asks of a branch. A request is open, and in every answer, until a batch has answered it. */
+export interface BranchRequest {
   readonly id: string;
   /** Copy these tables again; or compare them with the head office's rows. */
   readonly kind: 'snapshot' | 'verify';
@@ -99,9 +98,8 @@ export interface Answer {
   readonly resend: { readonly from: number; readonly to: number } | null;
   /** Another instance was talking under this branch before: the process was started anew, or there are two machines. */
   readonly displaced: boolean;
-  /** Ids of requests for a snapshot of everything that are open at the head office. */
-  readonly requests: readonly string[];
-  readonly asks: readonly Ask[];
+  /** Open requests, the oldest first. */
+  readonly requests: readonly BranchRequest[];
   readonly halted: { readonly code: string; readonly reason: string } | null;
 }
 
@@ -123,8 +121,7 @@ export interface HelloFacts {
   readonly queued: number;
   /** Lowest seq that waits in the inbox because it came early; null: none. */
   readonly firstEarly: number | null;
-  readonly requests: readonly string[];
-  readonly asks?: readonly Ask[];
+  readonly requests: readonly BranchRequest[];
   readonly halted: { readonly code: string; readonly reason: string } | null;
 }
 
@@ -185,7 +182,6 @@ export function receiveHello(stream: HeadOfficeStream, hello: Hello, facts: Hell
       resend,
       displaced,
       requests: facts.requests,
-      asks: facts.asks ?? [],
       // A halt goes with the epoch that it stopped: its batch will never come again.
       halted: registered ? null : facts.halted,
     },
@@ -220,10 +216,10 @@ export interface AgentStream {
   readonly base: StreamMark;
   /** Last batch of a closed group. */
   readonly head: StreamMark;
-  /** `received` of the last answer acted on; it may go down. */
-  readonly known: number;
-  /** The head office's epoch, as last answered. */
-  readonly told: string | null;
+  /** The last batch that the head office has received, as of the last answer acted on. It may go down. */
+  readonly receivedSeq: number;
+  /** The head office's epoch, as of the last answer acted on; null: it had none. */
+  readonly acknowledgedEpoch: string | null;
   readonly superseded: boolean;
 }
 
@@ -233,11 +229,11 @@ export type AgentAction =
   | { readonly do: 'refuse'; readonly reason: string }
   /** Superseded for good: keep that on disk, stop, say so. */
   | { readonly do: 'stop' }
-  /** Store `told`, stop sending, say hello again: the next hello claims to replace that epoch. */
-  | { readonly do: 'claim'; readonly told: string | null }
+  /** Store `acknowledgedEpoch`, stop sending, say hello again: the next hello claims to replace that epoch. */
+  | { readonly do: 'claim'; readonly acknowledgedEpoch: string | null }
   | { readonly do: 'new-epoch'; readonly reason: 'forked' | 'behind' }
-  /** Store `known`; batches ≤ `known` may be forgotten; send again what is asked for. */
-  | { readonly do: 'advance'; readonly known: number; readonly resend: Answer['resend'] };
+  /** Store `receivedSeq`; batches up to it may be forgotten; send again what is asked for. */
+  | { readonly do: 'advance'; readonly receivedSeq: number; readonly resend: Answer['resend'] };
 
 /**
  * What an agent does about an answer that its HelloLedger accepted.
@@ -252,7 +248,7 @@ export function judgeAnswer(
   const wrong = contradiction(stream, answer);
   if (wrong !== null) return { do: 'refuse', reason: wrong };
   if (answer.verdict === 'superseded') return { do: 'stop' };
-  if (answer.epoch !== stream.epoch) return { do: 'claim', told: answer.epoch };
+  if (answer.epoch !== stream.epoch) return { do: 'claim', acknowledgedEpoch: answer.epoch };
   const { received } = answer;
   if (received.seq > stream.head.seq) return { do: 'new-epoch', reason: 'forked' };
   if (received.seq < stream.base.seq) {
@@ -261,7 +257,7 @@ export function judgeAnswer(
     return received.seq < answer.baseEcho ? { do: 'new-epoch', reason: 'behind' } : { do: 'ignore' };
   }
   if (digestAt(received.seq) !== received.digest) return { do: 'new-epoch', reason: 'forked' };
-  return { do: 'advance', known: received.seq, resend: answer.resend };
+  return { do: 'advance', receivedSeq: received.seq, resend: answer.resend };
 }
 
 /** What is wrong with an answer to a hello of the present epoch; null: nothing. */

@@ -1,6 +1,6 @@
 /**
- * What the agent does about an answer: what shared/protocol.ts says, unless the head office contradicts itself or drives the
- * branch from epoch to epoch. Pure.
+ * What the agent does about an answer: what shared/protocol.ts says, unless the head office contradicts itself or makes
+ * the branch begin new epochs too often. Pure.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import { judgeAnswer } from '../../shared/protocol.ts';
@@ -10,8 +10,8 @@ import type { Spool } from '../spool/spool.ts';
 
 export type AnswerDecision =
   | Exclude<AgentAction, { readonly do: 'refuse' }>
-  /** Nothing of the answer is acted on; the next may be sound. `stop`: nothing may be sent until then. */
-  | { readonly do: 'hold'; readonly stop: boolean; readonly error: TributaryError };
+  /** The answer is not acted on; the next one may be correct. `stopSending`: nothing may be sent until then. */
+  | { readonly do: 'reject'; readonly stopSending: boolean; readonly error: TributaryError };
 
 /** @param now ms since 1970 */
 export function decide(
@@ -20,19 +20,19 @@ export function decide(
   now: number,
 ): AnswerDecision {
   const action = judgeAnswer(spool.stream(), answer, seq => spool.digestAt(seq));
-  const hold = (stop: boolean, message: string): AnswerDecision => ({
-    do: 'hold',
-    stop,
+  const reject = (stopSending: boolean, message: string): AnswerDecision => ({
+    do: 'reject',
+    stopSending,
     error: new TributaryError('MESSAGE_INVALID', message),
   });
-  if (action.do === 'refuse') return hold(false, `The head office's answer is refused: ${action.reason}.`);
+  if (action.do === 'refuse') return reject(false, `The head office's answer is refused: ${action.reason}.`);
   if (action.do !== 'new-epoch') return action;
-  // The head office is asked again meanwhile: it may be well by then, and this epoch still good.
+  // Meanwhile hellos go on: the head office may recover, and then this epoch is still valid.
   const begun = spool.snapshot()?.askedEpochs ?? [];
   if (pauseMs(begun, EPOCHS_ASKED, now) === 0) return action;
   const last = new Date(begun.at(-1) ?? now).toISOString();
-  return hold(
+  return reject(
     true,
-    `This spool is ${action.reason} for the head office, which made it begin anew at ${last} already: the next new epoch waits.`,
+    `The head office's answer asks for another new epoch (the spool is ${action.reason}). The last one began at ${last}. The agent waits before it begins the next.`,
   );
 }

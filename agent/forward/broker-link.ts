@@ -1,45 +1,45 @@
 /**
- * The forwarder's way to the head office: one connection that publishes and one that reads answers, as one thing that
- * lives and dies together. An alarm at the broker stops the publishing one; answers still arrive on the other.
+ * The forwarder's link to the broker: one connection that publishes and one that reads answers. If one is lost, the
+ * link is lost. An alarm at the broker stops the one that publishes; answers still arrive on the other.
  */
 import { branchNames, connectBroker } from '../../shared/broker/amqp.ts';
 import type { BrokerConnection, BrokerOptions, OutgoingMessage, SendOutcome } from '../../shared/broker/amqp.ts';
 import type { TributaryError } from '../../shared/errors.ts';
 import { ForeignAnswers } from './foreign-answers.ts';
 
-/** What the forwarder asks of a link; tests script their own. */
+/** What the forwarder needs of a link. */
 export interface ForwardLink {
-  /** Never rejects. In the order of the calls; a message that is still on its way is not sent again. */
+  /** Never rejects. Messages are sent in the order of the calls. A message that is in flight is not sent again. */
   send(message: OutgoingMessage, deadlineMs: number): Promise<SendOutcome>;
-  /** The broker has an alarm and takes nothing for now. */
+  /** The broker has an alarm and takes no messages for now. */
   readonly blocked: boolean;
   /** Resolves with the reason when the link is gone. Never rejects. */
   readonly closed: Promise<TributaryError>;
   close(): Promise<void>;
 }
 
-/** Whether an answer is to a hello of this process. */
-export type AnswerOwner = 'own' | 'foreign';
+/**
+ * @param onAnswer returns whether the answer is to a hello of this process
+ * @throws TributaryError BROKER_*
+ */
+export type ConnectLink = (onAnswer: (body: Buffer) => boolean) => Promise<ForwardLink>;
 
-/** @throws TributaryError BROKER_* */
-export type ConnectLink = (onAnswer: (body: Buffer) => AnswerOwner) => Promise<ForwardLink>;
-
-/** A dead link is noticed within two beats; more often would only cost bytes. */
+/** A dead link is noticed within two heartbeats; more of them would only cost bytes. */
 const HEARTBEAT_SECONDS = 5;
 
 export interface BrokerLinkOptions extends Omit<BrokerOptions, 'purpose'> {
   readonly branch: string;
 }
 
-/** Makes the door that the forwarder opens anew after each fault. */
+/** How the forwarder connects, again after each fault. */
 export function brokerLink(options: BrokerLinkOptions): ConnectLink {
   const names = branchNames(options.branch);
-  const connect = (doing: string): Promise<BrokerConnection> => {
-    const purpose = `tributary-agent ${options.branch} ${doing}`;
+  const connect = (task: string): Promise<BrokerConnection> => {
+    const purpose = `tributary-agent ${options.branch} ${task}`;
     return connectBroker({ heartbeatSeconds: HEARTBEAT_SECONDS, ...options, purpose });
   };
   return async onAnswer => {
-    // Side by side: each takes half a dozen round trips.
+    // At the same time, because each takes half a dozen round trips.
     const connecting = [connect('sending'), connect('reading')] as const;
     try {
       const [sending, reading] = await Promise.all(connecting);
@@ -48,12 +48,12 @@ export function brokerLink(options: BrokerLinkOptions): ConnectLink {
         sending.openPublisher(),
         reading.openConsumer({
           queue: names.answer,
-          // More than one, so that own answers come by while others' wait to be given back.
+          // More than one, so that own answers arrive while foreign ones wait to be requeued.
           prefetch: 4,
           onMessage: message => {
-            const waitMs = onAnswer(message.body) === 'own' ? null : foreign.giveBackAfterMs(message.messageId);
-            // It may come before the call that opens the consumer returns.
-            const settle = (): void => {
+            const waitMs = onAnswer(message.body) ? null : foreign.requeueAfterMs(message.messageId);
+            // The message may arrive before the call that opens the consumer returns.
+            const acknowledge = (): void => {
               opening[1].then(
                 consumer => {
                   if (waitMs === null) consumer.ack(message.deliveryTag);
@@ -62,8 +62,8 @@ export function brokerLink(options: BrokerLinkOptions): ConnectLink {
                 () => undefined,
               );
             };
-            if (waitMs === null) settle();
-            else setTimeout(settle, waitMs).unref();
+            if (waitMs === null) acknowledge();
+            else setTimeout(acknowledge, waitMs).unref();
           },
         }),
       ] as const;
@@ -79,7 +79,7 @@ export function brokerLink(options: BrokerLinkOptions): ConnectLink {
         },
       };
     } catch (error) {
-      // The one that is still being made is closed when it is there; nobody waits for it.
+      // A connection that is still being opened is closed as soon as it is open; nobody waits for it.
       for (const each of connecting) {
         each.then(
           connection => connection.close(),

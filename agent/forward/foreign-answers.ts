@@ -1,28 +1,28 @@
 /**
- * What becomes of answers to hellos of another process. Two machines with one identity read one queue in turn, so each
- * might be handed the other's answers only, and neither would learn that it has been superseded. So what is not one's
- * own is given back to the queue, whose broker serves the other one next; if that one is busy it comes here again, so it
- * is given back some times more, with a pause. Then it is dropped: what an earlier process left has no owner any more.
+ * Answers to hellos of another process. Two machines with one identity read one queue in turn. Each might get only the
+ * other's answers, and neither would learn that it was superseded. So a foreign answer goes back to the queue, and the
+ * broker gives it to the other machine next. If that one is busy, the answer comes here again; so it is requeued some
+ * more times, with a pause. Then it is dropped, because it may be the answer to a process that has ended.
  */
 
-const TIMES = 5;
+const MAX_REQUEUES = 5;
 const PAUSE_MS = 100;
-/** Answers that are remembered; the queue holds one, and each reader a few. */
+/** Answers that are remembered. The queue holds one, and each reader a few. */
 const REMEMBERED = 16;
 
 export class ForeignAnswers {
-  /** How often each was given back, in order of arrival. */
-  readonly #given = new Map<string, number>();
+  /** How often each was requeued, in order of arrival. */
+  readonly #requeued = new Map<string, number>();
 
-  /** How long to keep it before giving it back; null: never, it is to be dropped. */
-  giveBackAfterMs(messageId: string | null): number | null {
+  /** How long to keep the answer before it is requeued; null: drop it. */
+  requeueAfterMs(messageId: string | null): number | null {
     if (messageId === null) return null;
-    const times = this.#given.get(messageId) ?? 0;
-    if (times >= TIMES) return null;
-    this.#given.set(messageId, times + 1);
-    for (const oldest of this.#given.keys()) {
-      if (this.#given.size <= REMEMBERED) break;
-      this.#given.delete(oldest);
+    const times = this.#requeued.get(messageId) ?? 0;
+    if (times >= MAX_REQUEUES) return null;
+    this.#requeued.set(messageId, times + 1);
+    for (const oldest of this.#requeued.keys()) {
+      if (this.#requeued.size <= REMEMBERED) break;
+      this.#requeued.delete(oldest);
     }
     return times === 0 ? 0 : PAUSE_MS;
   }

@@ -1,10 +1,8 @@
-/**
- * What goes into the forwarder and what it says of itself. The states are explained in forwarder.ts.
- */
+/** What the forwarder needs, and what it reports. forwarder.ts explains the states. */
 import type { TributaryError } from '../../shared/errors.ts';
 import type { Answer } from '../../shared/protocol.ts';
 import type { Spool } from '../spool/spool.ts';
-import type { ConnectLink } from './broker-link.ts';
+import type { ConnectLink, ForwardLink } from './broker-link.ts';
 import type { HelloFacts } from './hello.ts';
 import type { BackOffs, LinkPolicy } from './rate-limit.ts';
 
@@ -15,8 +13,8 @@ export interface ForwarderOptions {
   readonly spool: Spool;
   readonly connect: ConnectLink;
   readonly policy: LinkPolicy;
-  /** Called at each hello, synchronously: what it says must hold for the spool's head at that moment. */
-  facts(): HelloFacts;
+  /** Called at each hello, synchronously: the facts must be true for the spool's head at that moment. */
+  readonly facts: () => HelloFacts;
   readonly events: ForwarderEvents;
   readonly log: ForwarderLog;
   readonly now: () => number;
@@ -24,11 +22,11 @@ export interface ForwarderOptions {
   readonly random: () => number;
   /** Between hellos; default 5,000. */
   readonly helloMs?: number;
-  /** A hello without an answer for so long is given up; default 20,000. */
+  /** After this time without an answer a hello counts as lost; default 20,000. */
   readonly helloTimeoutMs?: number;
   /** Default 30,000; see sender.ts. */
   readonly stallMs?: number;
-  /** Ceiling of what is on its way; default 4 MiB and 256 batches. */
+  /** The most that may be in flight; default 4 MiB and 256 batches. */
   readonly windowBytes?: number;
   readonly windowMessages?: number;
   /** Default: BACK_OFFS of rate-limit.ts. */
@@ -36,17 +34,40 @@ export interface ForwarderOptions {
 }
 
 export interface ForwarderEvents {
-  /** The spool must begin a new epoch (`Spool.newEpoch`); nothing is sent until it has. */
+  /** The spool must begin a new epoch (`Spool.newEpoch`). Nothing is sent until then. */
   onNewEpoch(reason: 'forked' | 'behind'): void;
-  /** Superseded, or the spool failed. Nothing more will be sent. */
+  /** The epoch is superseded, or the spool failed. Nothing more will be sent. */
   onStopped(error: TributaryError): void;
-  /** A fresh batch would leave at once. */
+  /** A new batch would be sent at once. */
   onIdle(): void;
-  /** An answer was acted on: open snapshot requests, a halt, the head office's watermarks. */
+  /** An answer was acted on. It has the open requests, a halt, and the head office's watermarks. */
   onAnswer(answer: Answer): void;
 }
 
-/** The part of a logger that is needed here; pino's fits. */
+/** What the parts of the forwarder report to it. */
+export interface ForwarderHost {
+  /** Runs what a timer, a link or a promise has caused. An error ends the forwarder. */
+  guarded(work: () => void): void;
+  linkOpened(link: ForwardLink): void;
+  /** The link could not be opened, broke, or may be broken. A link that is open must be dropped. */
+  linkFailed(error: unknown): void;
+  /** @returns whether the answer is to a hello of this process */
+  answered(body: Buffer): boolean;
+  /** The broker has confirmed a batch. */
+  batchConfirmed(): void;
+  /**
+   * The broker has refused a batch (nack). Everything from the lowest unconfirmed batch on must be sent again, later.
+   */
+  batchRefused(error: TributaryError): void;
+  /** Everything that may be sent at present was sent. */
+  pumped(): void;
+  /** Changes the state; `why` is a sentence for the log. */
+  enter(state: ForwarderState, why: string): void;
+  /** This epoch is superseded for good. */
+  superseded(): void;
+}
+
+/** The part of a pino logger that is needed here. */
 export interface ForwarderLog {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
@@ -54,16 +75,16 @@ export interface ForwarderLog {
 
 export interface ForwarderStatus {
   readonly state: ForwarderState;
-  /** When it was entered, milliseconds since 1970. */
+  /** When the state was entered, milliseconds since 1970. */
   readonly since: number;
   /** The last fault, until the next success. */
   readonly error: string | null;
-  /** The same, with code and cure. */
+  /** The same, with code and hint. */
   readonly fault: TributaryError | null;
   readonly connected: boolean;
-  /** The broker has an alarm and takes nothing for now. */
+  /** The broker has an alarm and takes no messages for now. */
   readonly blocked: boolean;
-  /** Of the policy alone; `syncing` opens the link all the same. */
+  /** By the policy alone: `syncing` opens the link outside the windows. */
   readonly windowOpen: boolean;
   readonly windowChangesAt: number | null;
   readonly syncing: boolean;
@@ -74,14 +95,14 @@ export interface ForwarderStatus {
   readonly lastHelloAt: number | null;
   readonly lastAnswerAt: number | null;
   readonly lastAnswer: Answer | null;
-  /** Since when another machine has been talking under this branch's identity; null: none that is known of. */
-  readonly twinSince: number | null;
+  /** Since when another machine has used this branch's identity; null: no such machine is known. */
+  readonly duplicateSince: number | null;
   readonly counters: Readonly<ForwarderCounters>;
 }
 
 /** Since the process started. */
 export interface ForwarderCounters {
-  /** Bodies handed to the broker, repeats included. */
+  /** Bodies given to the broker, repeats included. */
   sentBytes: number;
   sentBatches: number;
   confirmedBytes: number;
@@ -100,8 +121,8 @@ export interface SyncProgress {
   readonly waitingBytes: number;
   /** By the broker, since the process started. */
   readonly confirmedBytes: number;
-  /** What stands in the way, as a sentence. */
-  readonly hindrance: string;
+  /** Why not everything is at the head office yet, as a sentence. */
+  readonly obstacle: string;
 }
 
 export function freshCounters(): ForwarderCounters {

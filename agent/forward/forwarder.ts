@@ -1,60 +1,68 @@
 /**
- * Carries the spool's closed batches to the broker, in order, with confirms, inside the link policy; says hello and
- * acts on answers as shared/protocol.ts judges them. A confirm is not an application: only an answer's `received`
- * lets the spool forget.
+ * Sends the spool's closed batches to the broker, in order, with confirms, inside the link policy; says hello and acts
+ * on answers as shared/protocol.ts judges them. A confirm does not mean that a batch was applied: the spool may forget
+ * a batch only when an answer says that it was received.
  *
  * States, and what moves between them (only `#enter` does):
  *
  *   stopped ──start──▶ closed | connecting
  *   closed        outside the windows                        ──window opens, or sync──▶ connecting
- *   connecting    one attempt at both connections            ──▶ greeting | streaming | backing-off
+ *   connecting    one attempt to open both connections       ──▶ greeting | streaming | backing-off
  *   greeting      connected; nothing is sent, because the head office has not yet said that this epoch is current
  *                                                            ──current answer──▶ streaming
- *   streaming     batches leave as the window allows         ──other epoch, new epoch──▶ greeting
- *   refused       the broker nacked: wait, then try with one batch, on the same connection ──▶ streaming
+ *   streaming     batches are sent as the window allows      ──other epoch, new epoch──▶ greeting
+ *   refused       the broker nacked: wait, then try one batch on the same connection ──▶ streaming
  *   backing-off   after any fault                            ──▶ connecting
  *   superseded    a newer life of this branch is valid; for good
  *   failed        the spool failed: the process must end
  *
- * Every connected state falls to backing-off when the link breaks or stalls, and to closed when the window closes.
+ * Every connected state changes to backing-off when the link breaks or stalls, and to closed when the window closes.
  *
- * Invariants: `confirmed` is contiguous and goes back on a rewind; each rewind raises the answers' barrier; nothing of
- * an open group is sent; at most one hello is outstanding.
+ * Invariants: `confirmed` is contiguous and goes back on a rewind; each rewind voids the answers to earlier hellos;
+ * nothing of an open group is sent; at most one hello is outstanding.
  */
-import { nobodyReached } from '../../shared/broker/amqp.ts';
-import { assert, describeError, ERRORS, TributaryError } from '../../shared/errors.ts';
-import type { Answer } from '../../shared/protocol.ts';
-import { decide } from './answer-decision.ts';
-import type { AnswerOwner, ForwardLink } from './broker-link.ts';
+import { isUnreachable } from '../../shared/broker/amqp.ts';
+import { assert, describeError, TributaryError } from '../../shared/errors.ts';
+import { AnswerActions } from './answer-actions.ts';
+import type { ForwardLink } from './broker-link.ts';
 import { freshCounters } from './forwarder-types.ts';
-import type { ForwarderOptions, ForwarderState, ForwarderStatus, SyncProgress } from './forwarder-types.ts';
+import type {
+  ForwarderHost,
+  ForwarderOptions,
+  ForwarderState,
+  ForwarderStatus,
+  SyncProgress,
+} from './forwarder-types.ts';
 import { HelloLoop } from './hello-loop.ts';
 import { linkState } from '../../shared/config/link-schedule.ts';
 import { BACK_OFFS } from './rate-limit.ts';
 import { LinkHolder } from './link-holder.ts';
 import { LinkFaults } from './link-faults.ts';
+import { LinkState } from './link-state.ts';
 import { Sender } from './sender.ts';
-import { Syncs } from './syncs.ts';
+import { SyncWaiters } from './syncs.ts';
 import type { SyncOptions } from './syncs.ts';
 import { Timers } from './timers.ts';
-import { DuplicateIdentityWatch } from './duplicate-identity.ts';
 
 export type * from './forwarder-types.ts';
 
-/** Between two slices of the spool's housekeeping while there is more to do, and when there is none. */
+/** The pauses between two slices of the spool's housekeeping: while there is more to do, and while there is not. */
 const MAINTAIN_BUSY_MS = 10;
 const MAINTAIN_IDLE_MS = 5_000;
-/** The windows are looked at anew so often, lest a clock that was set, or a machine that slept, puts them off. */
-const LOOK_AT_WINDOWS_MS = 60_000;
-/** Those who wait in `sync` are told so often. */
+/** How often the windows are checked, in case somebody has set the clock or the machine was asleep. */
+const CHECK_WINDOWS_MS = 60_000;
+/** How often callers of `sync` get the progress. */
 const PROGRESS_MS = 1_000;
-/** A head office whose epoch changes is asked again at once, but not more often than this. */
-const CLAIM_SPACING_MS = 2_000;
 /** How long `stop` waits for links to close. */
 const STOP_DEADLINE_MS = 5_000;
 
-const CONNECTED: readonly ForwarderState[] = ['greeting', 'streaming', 'refused'];
-const ENDED: readonly ForwarderState[] = ['stopped', 'superseded', 'failed'];
+const DEFAULTS = {
+  helloMs: 5_000,
+  helloTimeoutMs: 20_000,
+  stallMs: 30_000,
+  windowBytes: 4 * 1024 * 1024,
+  windowMessages: 256,
+} as const;
 
 export class Forwarder {
   readonly #o: ForwarderOptions;
@@ -62,69 +70,45 @@ export class Forwarder {
   readonly #links: LinkHolder;
   readonly #sender: Sender;
   readonly #timers = new Timers<'retry' | 'window' | 'maintain' | 'progress'>();
-  readonly #syncs = new Syncs();
+  readonly #syncs = new SyncWaiters();
   readonly #counters = freshCounters();
-  readonly #duplicates = new DuplicateIdentityWatch();
   readonly #faults: LinkFaults;
-  #state: ForwarderState = 'stopped';
-  #since: number;
-  #lastAnswer: Answer | null = null;
-  #claimedAt = -Infinity;
+  readonly #state: LinkState;
+  readonly #answers: AnswerActions;
   #wasIdle = false;
   #stopListening: () => void = () => undefined;
 
   constructor(options: ForwarderOptions) {
     this.#o = options;
+    this.#state = new LinkState(options.log, options.now());
     this.#faults = new LinkFaults(options.backOffs ?? BACK_OFFS);
-    this.#since = options.now();
-    this.#sender = new Sender({
-      spool: options.spool,
-      counters: this.#counters,
-      maxBytesPerSecond: options.policy.maxBytesPerSecond,
-      stallMs: options.stallMs ?? 30_000,
-      windowBytes: options.windowBytes ?? 4 * 1024 * 1024,
-      windowMessages: options.windowMessages ?? 256,
-      now: options.now,
-      host: {
-        guarded: work => this.#guarded(work),
-        maySend: () => this.#state === 'streaming',
-        onConfirmed: () => this.#confirmed(),
-        onRefused: error => this.#refused(error),
-        onFault: error => this.#fault(error),
-        onPumped: () => this.#tellIdle(),
-      },
-    });
-    this.#hellos = new HelloLoop({
-      counters: this.#counters,
-      helloMs: options.helloMs ?? 5_000,
-      helloTimeoutMs: options.helloTimeoutMs ?? 20_000,
-      now: options.now,
-      random: options.random,
-      host: {
-        guarded: work => this.#guarded(work),
-        stream: () => options.spool.stream(),
-        confirmed: () => this.#sender.confirmed,
-        facts: () => options.facts(),
-        patienceMs: () => this.#sender.patienceMs(),
-        impatient: () => this.#syncs.size > 0 && this.#sender.inFlightBatches === 0,
-        onAnswer: answer => this.#act(answer),
-        onFault: error => this.#fault(error),
-        onUnreadable: error => this.#faults.note(error),
-      },
-    });
-    this.#links = new LinkHolder(options.connect, {
-      onOpen: link => this.#guarded(() => this.#connected(link)),
-      onOpenFailed: error => {
-        this.#counters.failedConnections += 1;
-        this.#guarded(() => this.#fault(error));
-      },
-      onAnswer: body => this.#answered(body),
-      onLost: error => this.#guarded(() => this.#fault(error)),
+    const counters = this.#counters;
+    const host: ForwarderHost = {
+      guarded: work => this.#guarded(work),
+      linkOpened: link => this.#connected(link),
+      linkFailed: error => this.#fault(error),
+      answered: body => this.#answered(body),
+      batchConfirmed: () => this.#confirmed(),
+      batchRefused: error => this.#refused(error),
+      pumped: () => this.#reportIdle(),
+      enter: (state, why) => this.#enter(state, why),
+      superseded: () => this.#superseded(),
+    };
+    const parts = { ...DEFAULTS, ...options, counters, host };
+    this.#sender = new Sender({ ...parts, maxBytesPerSecond: options.policy.maxBytesPerSecond });
+    this.#hellos = new HelloLoop({ ...parts, sender: this.#sender });
+    this.#links = new LinkHolder(parts);
+    this.#answers = new AnswerActions({
+      ...parts,
+      sender: this.#sender,
+      hellos: this.#hellos,
+      state: this.#state,
+      faults: this.#faults,
     });
   }
 
   start(): void {
-    assert(this.#state === 'stopped', 'the forwarder was started twice');
+    assert(this.#state.name === 'stopped', 'the forwarder was started twice');
     const stream = this.#o.spool.stream();
     this.#sender.restart(stream);
     this.#hellos.voidAnswers();
@@ -135,32 +119,32 @@ export class Forwarder {
     }
     this.#guarded(() => {
       this.#maintain();
-      this.#watchWindow();
       this.#resume();
+      this.#watchWindow();
     });
   }
 
-  /** Nothing is lost by it: what was on its way is sent again by the next start unless an answer says it arrived. */
+  /** Loses nothing: the next start sends again what was in flight, unless an answer says that it was received. */
   async stop(): Promise<void> {
-    if (!ENDED.includes(this.#state)) this.#enter('stopped', 'stopping');
+    if (!this.#state.hasEnded) this.#enter('stopped', 'stopping');
     const stopped = new TributaryError('DAEMON_UNREACHABLE', 'The forwarder was stopped.');
     this.#syncs.fail(stopped);
-    await this.#links.settled(STOP_DEADLINE_MS);
+    await this.#links.whenClosed(STOP_DEADLINE_MS);
   }
 
-  /** Nothing is unconfirmed and the link is up: a fresh batch would leave at once. */
+  /** Everything is confirmed and the link is up: a new batch would be sent at once. */
   get idle(): boolean {
-    return this.#state === 'streaming' && this.#sender.drained;
+    return this.#state.name === 'streaming' && this.#sender.drained;
   }
 
   status(): ForwarderStatus {
     const policy = linkState(this.#o.policy, this.#o.now());
     return {
-      state: this.#state,
-      since: this.#since,
+      state: this.#state.name,
+      since: this.#state.since,
       error: this.#faults.description,
       fault: this.#faults.fault,
-      connected: CONNECTED.includes(this.#state),
+      connected: this.#state.isConnected,
       blocked: this.#links.blocked,
       windowOpen: policy.open,
       windowChangesAt: policy.changesAt,
@@ -171,26 +155,26 @@ export class Forwarder {
       windowBytes: this.#sender.windowBytes,
       lastHelloAt: this.#hellos.lastHelloAt,
       lastAnswerAt: this.#hellos.lastAnswerAt,
-      lastAnswer: this.#lastAnswer,
-      twinSince: this.#duplicates.since(this.#o.now()),
+      lastAnswer: this.#answers.last,
+      duplicateSince: this.#answers.duplicateSince,
       counters: { ...this.#counters },
     };
   }
 
   /**
-   * Opens the link, whatever the windows say, until the head office has received everything in the spool.
-   * @throws the signal's reason, SYNC_STALLED, EPOCH_SUPERSEDED, DAEMON_UNREACHABLE (stopped), or a fault of the spool
+   * Opens the link, also outside the windows, until the head office has received everything in the spool.
+   * @throws the signal's reason, SYNC_STALLED, EPOCH_SUPERSEDED, DAEMON_UNREACHABLE (stopped), or an error of the spool
    */
   async sync(onProgress: (progress: SyncProgress) => void, options: SyncOptions = {}): Promise<void> {
-    if (ENDED.includes(this.#state)) {
-      const code = this.#state === 'superseded' ? 'EPOCH_SUPERSEDED' : 'DAEMON_UNREACHABLE';
-      throw new TributaryError(code, `The forwarder is ${this.#state}.`);
+    if (this.#state.hasEnded) {
+      const code = this.#state.name === 'superseded' ? 'EPOCH_SUPERSEDED' : 'DAEMON_UNREACHABLE';
+      throw new TributaryError(code, `The forwarder is ${this.#state.name}.`);
     }
     try {
       await this.#syncs.wait(onProgress, options, () => this.#guarded(() => this.#beginSync()));
     } finally {
-      // The link closes again now if the windows say so.
-      if (!ENDED.includes(this.#state)) this.#guarded(() => this.#watchWindow());
+      // Outside the windows the link closes again now.
+      this.#guarded(() => this.#watchWindow());
     }
   }
 
@@ -199,36 +183,26 @@ export class Forwarder {
 
   /** The one place where the state changes. */
   #enter(state: ForwarderState, why: string): void {
-    const before = this.#state;
-    this.#state = state;
-    this.#since = this.#o.now();
+    this.#state.enter(state, why, this.#o.now(), this.#faults.isLogged);
+    this.#sender.isEnabled = state === 'streaming';
     this.#timers.clear('retry');
-    // An attempt under way is given up as well.
-    if (!CONNECTED.includes(state) && this.#links.drop()) {
+    // This also gives up an attempt that is under way.
+    if (!this.#state.isConnected && this.#links.drop()) {
       this.#sender.detach();
       this.#hellos.detach();
     }
-    if (ENDED.includes(state)) {
+    if (this.#state.hasEnded) {
       this.#timers.clearAll();
       this.#stopListening();
     }
-    this.#logChange({ from: before, to: state, why });
     this.#reportProgress();
-    this.#tellIdle();
+    this.#reportIdle();
   }
 
-  #logChange(change: { readonly from: ForwarderState; readonly to: ForwarderState; readonly why: string }): void {
-    const { to } = change;
-    const trying = to === 'connecting' || to === 'backing-off';
-    if (trying && !this.#faults.isTold) return;
-    if (to === 'backing-off' || to === 'refused' || to === 'failed') this.#o.log.warn(change, 'link');
-    else this.#o.log.info(change, 'link');
-  }
-
-  /** To whatever the policy allows now. */
+  /** Connects if the policy allows it now. */
   #resume(): void {
     if (this.#mayConnect()) this.#connect();
-    else this.#enter('closed', 'outside the link windows');
+    else this.#enter('closed', 'It is outside the link windows.');
   }
 
   #mayConnect(): boolean {
@@ -236,47 +210,45 @@ export class Forwarder {
   }
 
   #watchWindow(): void {
+    if (this.#state.hasEnded) return;
     const { changesAt } = linkState(this.#o.policy, this.#o.now());
     if (changesAt === null) this.#timers.clear('window');
     else {
-      const waitMs = Math.min(changesAt - this.#o.now(), LOOK_AT_WINDOWS_MS);
+      const waitMs = Math.min(changesAt - this.#o.now(), CHECK_WINDOWS_MS);
       this.#timers.set('window', waitMs, () => this.#guarded(() => this.#watchWindow()));
     }
     const open = this.#mayConnect();
-    if (open && this.#state === 'closed') this.#connect();
-    if (!open && this.#state !== 'closed' && !ENDED.includes(this.#state)) {
-      this.#enter('closed', 'the link window closed');
-    }
+    if (open && this.#state.name === 'closed') this.#connect();
+    if (!open && this.#state.name !== 'closed') this.#enter('closed', 'The link window has closed.');
   }
 
   #connect(): void {
     const { failures } = this.#faults;
-    this.#enter('connecting', failures === 0 ? 'the link is open' : `attempt ${failures + 1}`);
+    this.#enter('connecting', failures === 0 ? 'The link may be used.' : `This is attempt ${failures + 1}.`);
     this.#links.open();
   }
 
   #connected(link: ForwardLink): void {
-    this.#counters.connections += 1;
     this.#sender.attach(link);
     this.#hellos.attach(link);
-    const { told, epoch } = this.#o.spool.stream();
-    // An epoch that the head office has acknowledged once may be sent without asking again; a batch that it does not
-    // want does no harm, because a batch never registers an epoch.
-    this.#enter(told === epoch ? 'streaming' : 'greeting', 'connected');
+    const { acknowledgedEpoch, epoch } = this.#o.spool.stream();
+    // If the head office has acknowledged this epoch once, its batches may be sent without asking again. A batch of
+    // another epoch does no harm, because a batch never registers an epoch.
+    this.#enter(acknowledgedEpoch === epoch ? 'streaming' : 'greeting', 'The link is up.');
     this.#hellos.sayHello();
     this.#sender.pump();
   }
 
-  /** Any doubt about the link: drop it, rewind, and try again later. */
+  /** The link is or may be broken: drop it, rewind, and try again later. */
   #fault(error: unknown): void {
-    if (ENDED.includes(this.#state) || this.#state === 'backing-off') return;
+    if (this.#state.hasEnded || this.#state.name === 'backing-off') return;
     this.#faults.note(error);
-    const waitMs = this.#faults.failed(nobodyReached(error) ? 'away' : 'failed', this.#o.random());
+    const waitMs = this.#faults.failed(isUnreachable(error) ? 'unreachable' : 'failed', this.#o.random());
     this.#enter('backing-off', describeError(error));
     this.#timers.set('retry', waitMs, () => this.#guarded(() => this.#resume()));
   }
 
-  /** The queue is full. Confirms and refusals come in any order, so everything from the lowest on is sent again. */
+  /** The queue is full. Confirms and refusals come in any order, so everything is sent again from the lowest on. */
   #refused(error: TributaryError): void {
     this.#faults.note(error);
     this.#rewind();
@@ -285,7 +257,7 @@ export class Forwarder {
     const waitMs = this.#faults.failed('failed', this.#o.random());
     this.#timers.set('retry', waitMs, () =>
       this.#guarded(() => {
-        this.#enter('streaming', 'trying with one batch');
+        this.#enter('streaming', 'The forwarder tries one batch.');
         this.#sender.pump();
       }),
     );
@@ -293,19 +265,19 @@ export class Forwarder {
 
   #superseded(): void {
     const { branch } = this.#o.spool.stream();
-    const message = `Another machine, or a newer life of this one, speaks for ${branch} now; this one has stopped for good.`;
+    const message = `Another machine, or a newer life of this one, is ${branch} now. This one has stopped for good.`;
     this.#end('superseded', new TributaryError('EPOCH_SUPERSEDED', message));
   }
 
   #end(state: 'superseded' | 'failed', error: TributaryError): void {
-    if (this.#state === 'superseded' || this.#state === 'failed') return;
+    if (this.#state.name === 'superseded' || this.#state.name === 'failed') return;
     this.#faults.note(error);
     this.#enter(state, describeError(error));
     this.#syncs.fail(error);
     this.#o.events.onStopped(error);
   }
 
-  /** Runs what an event brought. A fault of the spool, or of this program, ends the forwarder: nothing goes on after it. */
+  /** Runs what an event has caused. An error of the spool or of this program ends the forwarder for good. */
   #guarded(work: () => void): void {
     try {
       work();
@@ -314,14 +286,14 @@ export class Forwarder {
         error instanceof TributaryError
           ? error
           : new TributaryError('INTERNAL', `The forwarder failed: ${describeError(error)}`, { cause: error });
-      // What an answer brought could not be stored: the disk may have room again by the next one.
-      if (fault.code === 'SPOOL_FULL' && CONNECTED.includes(this.#state)) this.#fault(fault);
+      // The spool could not store what an answer said. The disk may have room when the next one comes.
+      if (fault.code === 'SPOOL_FULL' && this.#state.isConnected) this.#fault(fault);
       else this.#end('failed', fault);
     }
   }
 
   // -------------------------------------------------------------------------------------------------------------
-  // What the spool, the sender and the head office bring
+  // Events of the spool, the sender and the head office
 
   /** The spool's head has moved, or it has begun a new epoch. */
   #appended(): void {
@@ -332,13 +304,13 @@ export class Forwarder {
     }
     this.#sender.restart(stream);
     this.#hellos.voidAnswers();
-    if (!CONNECTED.includes(this.#state)) return;
-    this.#enter('greeting', 'a new epoch began');
-    this.#hellos.helloAnew();
+    if (!this.#state.isConnected) return;
+    this.#enter('greeting', 'A new epoch has begun.');
+    this.#hellos.restart();
   }
 
   #confirmed(): void {
-    this.#faults.over();
+    this.#faults.cleared();
     if (this.#sender.confirmed === this.#o.spool.stream().head.seq) this.#hellos.helloSoon();
   }
 
@@ -347,77 +319,25 @@ export class Forwarder {
     this.#hellos.voidAnswers();
   }
 
-  #answered(body: Buffer): AnswerOwner {
-    let owner: AnswerOwner = 'own';
-    this.#guarded(() => (owner = this.#hellos.answered(body)));
-    return owner;
-  }
-
-  #act(answer: Answer): void {
-    const { spool, events } = this.#o;
-    if (this.#duplicates.answered(answer, this.#o.now())) {
-      this.#o.log.warn({ code: 'IDENTITY_SHARED', hint: ERRORS.IDENTITY_SHARED.hint }, ERRORS.IDENTITY_SHARED.cause);
-    }
-    const before = spool.stream();
-    const action = decide(spool, answer, this.#o.now());
-    if (action.do === 'hold') {
-      this.#counters.ignoredAnswers += 1;
-      if (action.stop) this.#stopSending(action.error.message);
-      this.#warn(action.error);
-      return;
-    }
-    // A full queue is over when it takes a batch.
-    if (this.#state === 'refused') this.#faults.succeeded();
-    else this.#faults.over();
-    this.#lastAnswer = answer;
-    switch (action.do) {
-      case 'ignore':
-        this.#counters.ignoredAnswers += 1;
-        return;
-      case 'stop':
-        spool.supersede();
-        this.#superseded();
-        return;
-      case 'claim':
-        spool.claim(action.told);
-        this.#stopSending('the head office has another epoch');
-        // The same twice, or another already: somebody else claims too, or the head office is busy; no haste then.
-        if (action.told !== before.told && this.#o.now() - this.#claimedAt > CLAIM_SPACING_MS) this.#hellos.sayHello();
-        this.#claimedAt = this.#o.now();
-        return;
-      case 'new-epoch':
-        this.#stopSending(`this spool is ${action.reason}`);
-        // The spool tells through onAppend when it has begun the new epoch.
-        events.onNewEpoch(action.reason);
-        return;
-      case 'advance':
-        spool.advance(action.known, before.epoch);
-        this.#sender.known(action.known);
-        if (action.resend !== null) {
-          this.#sender.resend(action.resend);
-          this.#hellos.voidAnswers();
-        }
-        if (this.#state === 'greeting') {
-          this.#sender.restart(spool.stream());
-          this.#enter('streaming', 'the head office knows this epoch');
-        }
-        events.onAnswer(answer);
+  /** @returns whether the answer is to a hello of this process */
+  #answered(body: Buffer): boolean {
+    let isOwn = true;
+    this.#guarded(() => {
+      const received = this.#hellos.receive(body);
+      isOwn = received.kind !== 'foreign';
+      if (!isOwn) return;
+      if (received.kind === 'answer') {
+        this.#answers.act(received.answer);
         this.#reportProgress();
         this.#sender.pump();
-    }
-  }
-
-  /** Until an answer says that this epoch is the head office's. */
-  #stopSending(why: string): void {
-    this.#rewind();
-    if (this.#state !== 'greeting') this.#enter('greeting', why);
-  }
-
-  /** Notes what is wrong with an answer; told once in a row. */
-  #warn(error: TributaryError): void {
-    const told = this.#faults.description === describeError(error);
-    this.#faults.note(error);
-    if (!told) this.#o.log.warn({ code: error.code, hint: error.hint }, error.message);
+      } else if (received.kind === 'ignored' && received.error !== null) {
+        this.#faults.note(received.error);
+      }
+      this.#hellos.answered();
+      // Somebody waits for the head office to catch up.
+      if (this.#syncs.size > 0 && this.#sender.inFlightBatches === 0) this.#hellos.helloSoon();
+    });
+    return isOwn;
   }
 
   // -------------------------------------------------------------------------------------------------------------
@@ -425,36 +345,37 @@ export class Forwarder {
 
   #beginSync(): void {
     this.#reportProgress();
-    if (this.#state === 'backing-off') this.#timers.set('retry', 0, () => this.#guarded(() => this.#resume()));
+    if (this.#state.name === 'backing-off') this.#timers.set('retry', 0, () => this.#guarded(() => this.#resume()));
     else this.#watchWindow();
     this.#hellos.helloSoon();
   }
 
   #reportProgress(): void {
-    if (this.#syncs.size === 0 || ENDED.includes(this.#state)) {
+    if (this.#syncs.size === 0 || this.#state.hasEnded) {
       this.#timers.clear('progress');
       return;
     }
     const { waitingBatches, waitingBytes } = this.#o.spool.usage();
     const { confirmedBytes } = this.#counters;
-    const progress = { waitingBatches, waitingBytes, confirmedBytes, hindrance: this.#hindrance() };
+    const progress = { waitingBatches, waitingBytes, confirmedBytes, obstacle: this.#obstacle() };
     this.#syncs.report(progress, this.#o.now());
     this.#timers.set('progress', PROGRESS_MS, () => this.#guarded(() => this.#reportProgress()));
   }
 
   /** Why not everything is at the head office. */
-  #hindrance(): string {
-    const halted = this.#lastAnswer?.halted ?? null;
+  #obstacle(): string {
+    const halted = this.#answers.last?.halted ?? null;
     if (this.#faults.description !== null) return this.#faults.description;
     if (halted !== null) return `The head office has halted this branch: ${halted.code}: ${halted.reason}`;
-    if (this.#links.blocked) return 'The broker has an alarm and takes nothing: it is short of memory or disk.';
-    if (this.#state === 'streaming' && this.#sender.drained) {
-      return 'The broker has all of it, and the head office has not said that it took it: is its applier running?';
+    if (this.#links.blocked)
+      return 'The broker has an alarm and takes no messages: it is short of memory or disk space.';
+    if (this.#state.name === 'streaming' && this.#sender.drained) {
+      return 'The broker has everything, and the head office has not confirmed it: check that an applier is running there.';
     }
-    return `The link is ${this.#state}.`;
+    return `The link is ${this.#state.name}.`;
   }
 
-  #tellIdle(): void {
+  #reportIdle(): void {
     const { idle } = this;
     const fresh = idle && !this.#wasIdle;
     this.#wasIdle = idle;

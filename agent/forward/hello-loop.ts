@@ -1,53 +1,51 @@
 /**
- * Says hello over the link that it is given, on time and when asked, and hands on the answers that may be acted on.
+ * Says hello over the present link, at intervals and on request, and reads the answers.
  *
- * Invariant: at most one hello is outstanding; one that was wanted meanwhile follows the answer.
+ * Invariant: at most one hello is outstanding. A hello that was requested meanwhile follows the answer.
  */
 import { helloMessage, readAnswer } from '../../shared/broker/amqp.ts';
 import { describeError, TributaryError } from '../../shared/errors.ts';
-import type { AgentStream, Answer } from '../../shared/protocol.ts';
-import type { AnswerOwner, ForwardLink } from './broker-link.ts';
-import type { ForwarderCounters } from './forwarder-types.ts';
+import type { Answer } from '../../shared/protocol.ts';
+import type { Spool } from '../spool/spool.ts';
+import type { ForwardLink } from './broker-link.ts';
+import type { ForwarderCounters, ForwarderHost } from './forwarder-types.ts';
 import { HelloExchange } from './hello.ts';
 import type { HelloFacts } from './hello.ts';
+import type { Sender } from './sender.ts';
 import { Timers } from './timers.ts';
 
-/** After the last batch was confirmed, a hello follows soon, so that the spool is pruned promptly … */
+/** After the last batch was confirmed, a hello follows soon, so that the spool is pruned promptly. */
 const PROMPT_HELLO_MS = 200;
-/** … but not oftener than this. */
+/** The shortest time between such hellos. */
 const PROMPT_HELLO_SPACING_MS = 1_000;
 
 /**
- * Hellos are this part of their interval earlier or later. The applier hears the newest hello of a branch only; two
- * machines with one identity that greeted in step would drown each other's out for ever.
+ * A hello is earlier or later by up to this part of the interval. The applier gets only the newest hello of a branch,
+ * so of two machines with one identity that send in step it would never hear one.
  */
 const JITTER = 0.25;
 
 export interface HelloLoopOptions {
+  readonly spool: Pick<Spool, 'stream'>;
+  readonly sender: Sender;
+  /** What the rest of the agent knows; called at each hello. */
+  readonly facts: () => HelloFacts;
   readonly counters: ForwarderCounters;
   readonly helloMs: number;
   readonly helloTimeoutMs: number;
   readonly now: () => number;
   /** In [0, 1). */
   readonly random: () => number;
-  readonly host: HelloLoopHost;
+  readonly host: ForwarderHost;
 }
 
-export interface HelloLoopHost {
-  /** Runs what an event brought; a throw ends the forwarder. */
-  guarded(work: () => void): void;
-  stream(): AgentStream;
-  confirmed(): number;
-  facts(): HelloFacts;
-  /** How long something may take that waits behind all that is on its way. */
-  patienceMs(): number;
-  /** More is to be learnt soon: somebody waits for the head office to catch up. */
-  impatient(): boolean;
-  onAnswer(answer: Answer): void;
-  onFault(error: TributaryError): void;
-  /** An answer that cannot be read: shown, and the next may be sound. */
-  onUnreadable(error: TributaryError): void;
-}
+/**
+ * `foreign`: it is to a hello of another process; `ignored`: it is out of date, or `error` says why it is unreadable.
+ */
+export type ReceivedAnswer =
+  | { readonly kind: 'answer'; readonly answer: Answer }
+  | { readonly kind: 'foreign' }
+  | { readonly kind: 'ignored'; readonly error: TributaryError | null };
 
 export class HelloLoop {
   readonly #o: HelloLoopOptions;
@@ -83,13 +81,13 @@ export class HelloLoop {
     this.#exchange.forgetOutstanding();
   }
 
-  /** A rewind, a new epoch, a start: answers to hellos until now are out of date. */
+  /** After a rewind, a new epoch or a start, the answers to all hellos until now are out of date. */
   voidAnswers(): void {
     this.#exchange.raiseBarrier();
   }
 
-  /** The next hello need not wait for the answer to the last: it would be out of date. */
-  helloAnew(): void {
+  /** Says hello now. It does not wait for the answer to the last hello, which would be out of date. */
+  restart(): void {
     this.voidAnswers();
     this.#exchange.forgetOutstanding();
     this.sayHello();
@@ -99,21 +97,23 @@ export class HelloLoop {
   sayHello(): void {
     const link = this.#link;
     if (link === null) return;
-    const { host, now, helloMs, helloTimeoutMs, counters } = this.#o;
+    const { spool, sender, facts, host, now, helloMs, helloTimeoutMs, counters } = this.#o;
     this.#schedule(helloMs * (1 - JITTER + 2 * JITTER * this.#o.random()));
-    this.#wanted = link.blocked || !this.#exchange.free(now(), helloTimeoutMs);
+    this.#wanted = link.blocked || !this.#exchange.maySend(now(), helloTimeoutMs);
     if (this.#wanted) return;
-    const hello = this.#exchange.issue(host.stream(), host.confirmed(), host.facts(), now());
+    const hello = this.#exchange.issue(spool.stream(), sender.confirmed, facts(), now());
     this.#lastHelloAt = now();
     counters.hellos += 1;
-    void link.send(helloMessage(hello), 2 * host.patienceMs()).then(outcome =>
+    void link.send(helloMessage(hello), 2 * sender.timeoutMs()).then(outcome =>
       host.guarded(() => {
-        if (link === this.#link && outcome.outcome !== 'confirmed') host.onFault(outcome.error);
+        if (link === this.#link && outcome.outcome !== 'confirmed') host.linkFailed(outcome.error);
       }),
     );
   }
 
-  /** Brings the next hello forward; never puts it off, however often it is called: a busy branch calls at each batch. */
+  /**
+   * Brings the next hello forward. It never delays it, however often it is called: a busy branch calls at each batch.
+   */
   helloSoon(): void {
     if (this.#link === null) return;
     const at = this.#o.now();
@@ -128,24 +128,30 @@ export class HelloLoop {
     this.#timers.set('hello', waitMs, () => host.guarded(() => this.sayHello()));
   }
 
-  answered(body: Buffer): AnswerOwner {
-    const { host, now, counters } = this.#o;
+  /** Reads an answer. The caller acts on it and then calls `answered`. */
+  receive(body: Buffer): ReceivedAnswer {
+    const received = this.#read(body);
+    if (received.kind === 'ignored') this.#o.counters.ignoredAnswers += 1;
+    return received;
+  }
+
+  /** An answer was acted on: a hello that was requested meanwhile follows soon. */
+  answered(): void {
+    if (this.#wanted) this.helloSoon();
+  }
+
+  #read(body: Buffer): ReceivedAnswer {
     let answer: Answer;
     try {
       answer = readAnswer(body);
     } catch (error) {
-      counters.ignoredAnswers += 1;
-      host.onUnreadable(new TributaryError('MESSAGE_INVALID', describeError(error)));
-      return 'own';
+      return { kind: 'ignored', error: new TributaryError('MESSAGE_INVALID', describeError(error)) };
     }
-    if (!this.#exchange.owns(answer)) return 'foreign';
-    // One that arrives before the link is handed over answers a hello of an earlier link: nothing is lost.
-    if (this.#link === null) return 'own';
-    counters.answers += 1;
-    this.#lastAnswerAt = now();
-    if (this.#exchange.accept(answer)) host.onAnswer(answer);
-    else counters.ignoredAnswers += 1;
-    if (this.#wanted || host.impatient()) this.helloSoon();
-    return 'own';
+    if (!this.#exchange.owns(answer)) return { kind: 'foreign' };
+    // It arrives before the link is attached, so it answers a hello of an earlier link: nothing is lost.
+    if (this.#link === null) return { kind: 'ignored', error: null };
+    this.#o.counters.answers += 1;
+    this.#lastAnswerAt = this.#o.now();
+    return this.#exchange.accept(answer) ? { kind: 'answer', answer } : { kind: 'ignored', error: null };
   }
 }

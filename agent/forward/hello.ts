@@ -1,18 +1,20 @@
 /**
- * The agent's side of hello and answer: makes hellos, keeps which may be outstanding, and lets through the answers
- * that may be acted on (HelloLedger of shared/protocol.ts). Sockets and clocks stay outside.
+ * The agent's side of hello and answer: makes hellos, remembers the outstanding one, and decides which answers may be
+ * acted on (HelloLedger of shared/protocol.ts). Sockets and clocks stay outside.
  *
- * Invariant: no new hello before the last was answered or timed out, so that a slow link carries one at a time.
+ * Invariant: there is no new hello before the last one was answered or timed out, so a slow link carries one at a time.
  */
 import { randomUUID } from 'node:crypto';
 import { HelloLedger } from '../../shared/protocol.ts';
 import type { AgentReport, AgentStream, Answer, Hello } from '../../shared/protocol.ts';
 
-/** What the rest of the agent knows; asked for at each hello. */
+/** What the rest of the agent knows; a hello reports it. */
 export interface HelloFacts {
-  /** Everything committed at the branch until this time (ISO) is in batches ≤ the spool's head; null: not yet known. */
+  /**
+   * Everything committed at the branch until this time (ISO) is in batches up to the spool's head; null: not known yet.
+   */
   readonly capturedThrough: string | null;
-  /** The head office is to be asked to compare. */
+  /** Ask the head office for a comparison of all tables. */
   readonly compare?: boolean;
   readonly report: AgentReport;
 }
@@ -22,12 +24,12 @@ export class HelloExchange {
   readonly #ledger = new HelloLedger();
   #outstanding: { readonly nonce: string; readonly sentAt: number } | null = null;
 
-  /** Says whether a hello may leave now. */
-  free(now: number, timeoutMs: number): boolean {
+  /** Whether a hello may be sent now. */
+  maySend(now: number, timeoutMs: number): boolean {
     return this.#outstanding === null || now - this.#outstanding.sentAt >= timeoutMs;
   }
 
-  /** Makes the next hello; from now on it is outstanding. */
+  /** Makes the next hello, which is outstanding from now on. */
   issue(stream: AgentStream, confirmed: number, facts: HelloFacts, now: number): Hello {
     const nonce = randomUUID();
     this.#ledger.issue(nonce);
@@ -41,7 +43,7 @@ export class HelloExchange {
       head: stream.head,
       baseSeq: stream.base.seq,
       confirmed,
-      replaces: stream.told,
+      replaces: stream.acknowledgedEpoch,
       capturedThrough: facts.capturedThrough,
       sentAt: new Date(now).toISOString(),
       ...(facts.compare === true ? { compare: true } : {}),
@@ -49,23 +51,23 @@ export class HelloExchange {
     };
   }
 
-  /** Whether the answer is to a hello of this process, be it out of date. */
+  /** Whether the answer is to a hello of this process, even if it is out of date. */
   owns(answer: Answer): boolean {
     return this.#ledger.issued(answer.inReplyTo);
   }
 
-  /** True if the answer may be acted on; in any case the hello it answers is no longer outstanding. */
+  /** @returns whether the answer may be acted on. In either case its hello is no longer outstanding. */
   accept(answer: Answer): boolean {
     if (this.#outstanding?.nonce === answer.inReplyTo) this.#outstanding = null;
     return this.#ledger.accept(answer.inReplyTo);
   }
 
-  /** A rewind, a new epoch, a start: answers to earlier hellos are out of date. */
+  /** After a rewind, a new epoch or a start, answers to earlier hellos are out of date. */
   raiseBarrier(): void {
     this.#ledger.raiseBarrier();
   }
 
-  /** The connection is gone: the next hello need not wait. */
+  /** The connection is gone: the next hello does not wait for an answer. */
   forgetOutstanding(): void {
     this.#outstanding = null;
   }

@@ -1,4 +1,4 @@
-/** What is wrong with the link, how often in a row, and how long to wait before the next attempt. Pure. */
+/** What is wrong with the link, how many attempts have failed in a row, and how long to wait before the next. Pure. */
 import { describeError, TributaryError } from '../../shared/errors.ts';
 import { backOffMs } from './rate-limit.ts';
 import type { BackOffs } from './rate-limit.ts';
@@ -7,7 +7,7 @@ export class LinkFaults {
   readonly #backOffs: BackOffs;
   #fault: TributaryError | null = null;
   #description: string | null = null;
-  /** In a row, and of one kind. */
+  /** Failed attempts in a row, of one kind. */
   #failures = 0;
   #kind: keyof BackOffs = 'failed';
 
@@ -15,7 +15,7 @@ export class LinkFaults {
     this.#backOffs = backOffs;
   }
 
-  /** What was last wrong; null: nothing since the link was last seen to work. */
+  /** The last fault; null: none since the link last worked. */
   get fault(): TributaryError | null {
     return this.#fault;
   }
@@ -30,10 +30,12 @@ export class LinkFaults {
     return this.#failures;
   }
 
-  /** Of a line that is away, which is tried twice a second, the first attempts are told, and then ever fewer. */
-  get isTold(): boolean {
+  /**
+   * Whether to log the attempt. A broker that is unreachable is tried twice a second: attempt 1, 2, 4, 8, … is logged.
+   */
+  get isLogged(): boolean {
     const isPowerOfTwo = (this.#failures & (this.#failures - 1)) === 0;
-    return this.#kind !== 'away' || isPowerOfTwo;
+    return this.#kind !== 'unreachable' || isPowerOfTwo;
   }
 
   note(error: unknown): void {
@@ -44,19 +46,19 @@ export class LinkFaults {
 
   /** @returns how many milliseconds to wait before the next attempt */
   failed(kind: keyof BackOffs, random: number): number {
-    // What was counted of the network says nothing of the broker, nor the other way round.
+    // Failures of one kind say nothing about the other.
     this.#failures = kind === this.#kind ? this.#failures + 1 : 1;
     this.#kind = kind;
     return backOffMs(this.#backOffs[kind], this.#failures, random);
   }
 
-  /** An attempt came through; what was wrong before may still be so. */
+  /** An attempt succeeded; the fault may still be there. */
   succeeded(): void {
     this.#failures = 0;
   }
 
-  /** What was wrong is so no more. */
-  over(): void {
+  /** The fault is over. */
+  cleared(): void {
     this.succeeded();
     this.#description = null;
     this.#fault = null;

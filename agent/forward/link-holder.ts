@@ -1,29 +1,29 @@
 /**
- * Opens and drops links, one at a time. What an attempt that was given up or a link that was dropped still has to say
- * is not heard; both are closed all the same, and `settled` waits for that.
+ * Opens and drops links, one at a time. An attempt that was given up and a link that was dropped are closed all the
+ * same, and `whenClosed` waits for that; what they still report is ignored.
  */
-import type { TributaryError } from '../../shared/errors.ts';
-import type { AnswerOwner, ConnectLink, ForwardLink } from './broker-link.ts';
+import type { ConnectLink, ForwardLink } from './broker-link.ts';
+import type { ForwarderCounters, ForwarderHost } from './forwarder-types.ts';
 
-export interface LinkHost {
-  onOpen(link: ForwardLink): void;
-  onOpenFailed(error: unknown): void;
-  onAnswer(body: Buffer): AnswerOwner;
-  /** The link broke; it is still held and wants to be dropped. */
-  onLost(error: TributaryError): void;
+export interface LinkHolderOptions {
+  readonly connect: ConnectLink;
+  readonly counters: ForwarderCounters;
+  readonly host: ForwarderHost;
 }
 
 export class LinkHolder {
   readonly #connect: ConnectLink;
-  readonly #host: LinkHost;
-  /** What is being opened or closed. */
+  readonly #counters: ForwarderCounters;
+  readonly #host: ForwarderHost;
+  /** Links that are being opened or closed. */
   readonly #pending = new Set<Promise<void>>();
-  /** Moves with every attempt and every drop. */
+  /** Changes with every attempt and every drop. */
   #attempt = 0;
   #link: ForwardLink | null = null;
 
-  constructor(connect: ConnectLink, host: LinkHost) {
+  constructor({ connect, counters, host }: LinkHolderOptions) {
     this.#connect = connect;
+    this.#counters = counters;
     this.#host = host;
   }
 
@@ -32,23 +32,27 @@ export class LinkHolder {
   }
 
   open(): void {
+    const host = this.#host;
     this.#attempt += 1;
     const attempt = this.#attempt;
-    const current = (): boolean => attempt === this.#attempt;
-    const opening = this.#connect(body => (current() ? this.#host.onAnswer(body) : 'foreign')).then(
+    const isCurrent = (): boolean => attempt === this.#attempt;
+    const fail = (error: unknown): void => {
+      if (isCurrent()) host.guarded(() => host.linkFailed(error));
+    };
+    const opening = this.#connect(body => isCurrent() && host.answered(body)).then(
       link => {
-        if (!current()) {
+        if (!isCurrent()) {
           this.#track(link.close());
           return;
         }
         this.#link = link;
-        void link.closed.then(error => {
-          if (current()) this.#host.onLost(error);
-        });
-        this.#host.onOpen(link);
+        this.#counters.connections += 1;
+        void link.closed.then(fail);
+        host.guarded(() => host.linkOpened(link));
       },
       (error: unknown) => {
-        if (current()) this.#host.onOpenFailed(error);
+        if (isCurrent()) this.#counters.failedConnections += 1;
+        fail(error);
       },
     );
     this.#track(opening);
@@ -64,8 +68,8 @@ export class LinkHolder {
     return true;
   }
 
-  /** Resolves when all is closed, or when the time is up. */
-  async settled(deadlineMs: number): Promise<void> {
+  /** Resolves when all links are closed, or when the time is up. */
+  async whenClosed(deadlineMs: number): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const deadline = new Promise<void>(resolve => {
       timer = setTimeout(resolve, deadlineMs);

@@ -1,16 +1,16 @@
 /**
- * Which batch is to be sent next, which are on their way, and through which the broker has confirmed without a gap.
- * Pure arithmetic over seqs; batches themselves stay in the spool.
+ * Which batch is sent next, which are in flight, and up to which the broker has confirmed without a gap. Pure
+ * arithmetic over seqs; batches themselves stay in the spool.
  *
- * To be sent are: first what the head office asked for again (`resend`, a closed range), then everything from `next`
- * on. Invariants: confirmed = (lowest seq on its way or to be sent) − 1, or what the head office has received if that
- * is more; nothing that it has received is sent again unless it asks, for the spool may have pruned it.
+ * First the outbox sends what the head office asked for again (`resend`, a closed range), then everything from `next`
+ * on. Invariants: confirmed = (lowest seq in flight or to be sent) − 1, or what the head office has received if that is
+ * more; nothing that it has received is sent again unless it asks, because the spool may have pruned it.
  */
 import { assert } from '../../shared/errors.ts';
 import type { AgentStream } from '../../shared/protocol.ts';
 
 interface Flight {
-  /** Not yet confirmed. */
+  /** Not confirmed yet. */
   bytes: number;
   readonly number: number;
 }
@@ -21,7 +21,7 @@ export class Outbox {
   #inFlightBytes = 0;
   #flights = 0;
   #next = 1;
-  #known = 0;
+  #received = 0;
   #resend: { from: number; readonly to: number } | null = null;
   #epoch: string;
 
@@ -42,7 +42,7 @@ export class Outbox {
     return this.#inFlightBytes;
   }
 
-  /** What is unconfirmed of the batch that has been on its way for longest. */
+  /** Unconfirmed bytes of the batch that has been in flight for longest. */
   get oldestBytes(): number {
     for (const flight of this.#inFlight.values()) return flight.bytes;
     return 0;
@@ -53,16 +53,16 @@ export class Outbox {
     let lowest = this.#next;
     if (this.#resend !== null) lowest = Math.min(lowest, this.#resend.from);
     for (const seq of this.#inFlight.keys()) lowest = Math.min(lowest, seq);
-    return Math.max(lowest - 1, this.#known);
+    return Math.max(lowest - 1, this.#received);
   }
 
-  /** From the first batch that the head office has not said it received, in this epoch. */
+  /** Begins with the first batch of this epoch that the head office is not known to have received. */
   restart(stream: AgentStream): void {
     this.#clear();
     this.#epoch = stream.epoch;
     this.#resend = null;
-    this.#known = stream.known;
-    this.#next = stream.known + 1;
+    this.#received = stream.receivedSeq;
+    this.#next = stream.receivedSeq + 1;
   }
 
   /** The next batch to send, if it is not beyond `head`. */
@@ -71,9 +71,9 @@ export class Outbox {
     return seq <= head ? seq : null;
   }
 
-  /** @returns the number of this flight, to be given back with its confirm */
+  /** @returns the number of this flight, for `holds` */
   sent(seq: number, bytes: number): number {
-    assert(!this.#inFlight.has(seq), `batch ${seq} is on its way already`);
+    assert(!this.#inFlight.has(seq), `batch ${seq} is in flight already`);
     if (this.#resend !== null) {
       assert(seq === this.#resend.from, `batch ${seq} is out of turn`);
       if (seq === this.#resend.to) this.#resend = null;
@@ -88,27 +88,27 @@ export class Outbox {
     return this.#flights;
   }
 
-  /** False when the flight is from before a rewind. */
+  /** Whether the flight is in progress; false after a rewind. */
   holds(seq: number, flight: number): boolean {
     return this.#inFlight.get(seq)?.number === flight;
   }
 
-  /** So much of a batch is confirmed. */
+  /** The broker has confirmed so many bytes of a batch. */
   progress(seq: number, bytes: number): void {
     const found = this.#inFlight.get(seq);
-    assert(found !== undefined && bytes <= found.bytes, `${bytes} bytes of batch ${seq} were not on their way`);
+    assert(found !== undefined && bytes <= found.bytes, `${bytes} bytes of batch ${seq} were not in flight`);
     found.bytes -= bytes;
     this.#inFlightBytes -= bytes;
   }
 
   confirm(seq: number): void {
     const found = this.#inFlight.get(seq);
-    assert(found !== undefined, `batch ${seq} is confirmed but was not on its way`);
+    assert(found !== undefined, `batch ${seq} is confirmed but was not in flight`);
     this.#inFlight.delete(seq);
     this.#inFlightBytes -= found.bytes;
   }
 
-  /** Everything from the lowest unconfirmed on is to be sent again. @returns whether anything was on its way */
+  /** Everything from the lowest unconfirmed batch on is sent again. @returns whether anything was in flight */
   rewind(): boolean {
     const lowest = this.confirmed + 1;
     const any = this.#inFlight.size > 0;
@@ -118,16 +118,16 @@ export class Outbox {
     return any;
   }
 
-  /** The head office has these (fewer than before, if it was restored); what it has need not be sent. */
-  known(seq: number): void {
-    this.#known = seq;
+  /** The head office has received everything up to this seq, which may be lower than before if it was restored. */
+  received(seq: number): void {
+    this.#received = seq;
     this.#next = Math.max(this.#next, seq + 1);
     if (this.#resend === null) return;
     this.#resend.from = Math.max(this.#resend.from, seq + 1);
     if (this.#resend.from > this.#resend.to) this.#resend = null;
   }
 
-  /** The head office lacks this range, which was confirmed. What is on its way of it need not be asked for. */
+  /** The head office lacks this range, which was confirmed. Batches of it that are in flight are not sent again. */
   resend(from: number, to: number): void {
     assert(from <= to, `a resend from ${from} to ${to}`);
     const last = Math.min(to, this.confirmed);

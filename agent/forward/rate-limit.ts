@@ -1,19 +1,21 @@
 /**
- * How fast the link is used, and how long to wait before trying it again. Pure arithmetic: times come in as
- * milliseconds since 1970, random numbers as arguments. When it may be used: shared/config/link-schedule.ts.
+ * How fast the link is used, and how long to wait before the next attempt to connect. Pure arithmetic: times are
+ * arguments in milliseconds since 1970, and so are random numbers. When the link may be used:
+ * shared/config/link-schedule.ts.
  */
 import type { LinkSchedule } from '../../shared/config/link-schedule.ts';
 
 export interface LinkPolicy extends LinkSchedule {
-  /** 0: as fast as it goes. */
+  /** 0: no limit. */
   readonly maxBytesPerSecond: number;
 }
 
 /**
- * Bytes per second, as a balance that fills with time up to one second's worth. Sending is allowed while it is
- * positive and may make it negative, so that a batch larger than a second's worth passes, and is paid for afterwards.
+ * Limits bytes per second by a balance that fills with time, up to the bytes of one second. Sending is allowed while
+ * the balance is positive, and may make it negative. So a batch larger than that can be sent, and the pause comes
+ * afterwards.
  */
-export class RateLimit {
+export class BandwidthLimit {
   readonly #bytesPerSecond: number;
   #balance: number;
   #at: number;
@@ -39,7 +41,7 @@ export class RateLimit {
   }
 
   #fill(now: number): void {
-    // A clock that was set back must not take away what was earned, nor stop the filling.
+    // A clock that was set back must neither lower the balance nor keep it from filling.
     const elapsed = Math.max(0, now - this.#at);
     this.#at = now;
     this.#balance = Math.min(this.#bytesPerSecond, this.#balance + (elapsed * this.#bytesPerSecond) / 1000);
@@ -52,23 +54,23 @@ export interface BackOff {
 }
 
 /**
- * Where somebody answers and what follows fails, each attempt costs the broker something: the pauses grow, but the first is
- * short, because a line that drops its connections is mostly there again at once. Where nobody answers an attempt costs
- * one small packet, and the internet is there for an hour: its return is noticed in half a second.
+ * `failed`: the broker was reached. Each attempt costs the broker something, so the pauses grow; the first is short,
+ * because a line that drops its connections is mostly back at once. `unreachable`: an attempt costs one small packet,
+ * and the internet may be there for only an hour, so its return is noticed within half a second.
  */
 export interface BackOffs {
   readonly failed: BackOff;
-  readonly away: BackOff;
+  readonly unreachable: BackOff;
 }
 
 export const BACK_OFFS: BackOffs = {
   failed: { firstMs: 50, maxMs: 30_000 },
-  away: { firstMs: 50, maxMs: 500 },
+  unreachable: { firstMs: 50, maxMs: 500 },
 };
 
 /**
- * How long to wait before attempt n + 1: doubling, with the upper half at random, so that branches which a broker's
- * restart has cut off together do not come back together.
+ * How long to wait before attempt n + 1: twice as long each time, the upper half at random. So branches that lose their
+ * connections together, when a broker restarts, do not come back together.
  * @param failures in a row so far, 1 or more
  * @param random in [0, 1)
  */

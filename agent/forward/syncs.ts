@@ -1,44 +1,44 @@
 /**
- * Those who wait, in `sync`, until the head office has received everything: each is told the progress, each can leave
- * by its signal, and each gives up when nothing has moved for as long as it has patience. While there is one, the link
- * is open whatever the windows say.
+ * Callers of `sync`, who wait until the head office has received everything. Each gets the progress, can stop waiting
+ * by its signal, and fails when there was no progress for its timeout. While there is one, the link is open also
+ * outside the windows.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import type { SyncProgress } from './forwarder-types.ts';
 
 export interface SyncOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Without anything moving; null: for ever. */
-  readonly patienceMs?: number | null;
+  /** How long to wait without progress; null: for ever. */
+  readonly timeoutMs?: number | null;
 }
 
 interface Waiter {
-  readonly patienceMs: number;
+  readonly timeoutMs: number;
   onProgress(progress: SyncProgress): void;
   resolve(): void;
   reject(error: unknown): void;
 }
 
-export class Syncs {
+export class SyncWaiters {
   readonly #waiters = new Set<Waiter>();
-  /** Tells of a movement when it is another than the last. */
-  #sign = '';
-  #movedAt = 0;
+  /** The last progress as text, to see whether it has changed. */
+  #progress = '';
+  #changedAt = 0;
 
   get size(): number {
     return this.#waiters.size;
   }
 
-  /** @throws the signal's reason, SYNC_STALLED, or what `fail` was given */
+  /** @throws the signal's reason, SYNC_STALLED, or the argument of `fail` */
   async wait(
     onProgress: (progress: SyncProgress) => void,
-    { signal, patienceMs }: SyncOptions,
+    { signal, timeoutMs }: SyncOptions,
     begin: () => void,
   ): Promise<void> {
     signal?.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<undefined>();
     const waiter: Waiter = {
-      patienceMs: patienceMs ?? Infinity,
+      timeoutMs: timeoutMs ?? Infinity,
       onProgress,
       resolve: () => resolve(undefined),
       reject,
@@ -46,7 +46,7 @@ export class Syncs {
     const abort = (): void => reject(signal?.reason);
     signal?.addEventListener('abort', abort);
     this.#waiters.add(waiter);
-    this.#sign = '';
+    this.#progress = '';
     try {
       begin();
       await promise;
@@ -56,18 +56,18 @@ export class Syncs {
     }
   }
 
-  /** Tells all; with nothing waiting they are done, and with nothing moving those without patience fail. */
+  /** Reports the progress. With no batch waiting, all are done; without progress, those whose timeout is over fail. */
   report(progress: SyncProgress, now: number): void {
-    const sign = `${progress.waitingBatches} ${progress.confirmedBytes}`;
-    if (sign !== this.#sign) this.#movedAt = now;
-    this.#sign = sign;
+    const text = `${progress.waitingBatches} ${progress.confirmedBytes}`;
+    if (text !== this.#progress) this.#changedAt = now;
+    this.#progress = text;
     for (const waiter of this.#waiters) {
       waiter.onProgress(progress);
       if (progress.waitingBatches === 0) waiter.resolve();
-      else if (now - this.#movedAt > waiter.patienceMs) {
-        const seconds = Math.round(waiter.patienceMs / 1_000);
-        const text = `Nothing has got through for ${seconds} s; ${progress.waitingBatches} batches wait. ${progress.hindrance}`;
-        waiter.reject(new TributaryError('SYNC_STALLED', text));
+      else if (now - this.#changedAt > waiter.timeoutMs) {
+        const seconds = Math.round(waiter.timeoutMs / 1_000);
+        const message = `The head office has received nothing more for ${seconds} s; ${progress.waitingBatches} batches wait. ${progress.obstacle}`;
+        waiter.reject(new TributaryError('SYNC_STALLED', message));
       }
     }
   }

@@ -1,14 +1,13 @@
 /**
- * Named timers, one of a name at a time: setting one again replaces it, and a state that is left takes its timers with
- * it. Bounded by the number of names.
+ * Named timers, one for each name: setting one again replaces it. Bounded by the number of names.
  */
 export class Timers<Name extends string> {
   readonly #timers = new Map<Name, NodeJS.Timeout>();
 
-  /** Calls `action` once, `ms` from now, instead of what was set under this name. */
+  /** Calls `action` once, `ms` from now, instead of what was set under this name before. */
   set(name: Name, ms: number, action: () => void): void {
     this.clear(name);
-    // setTimeout runs at once for more than 2^31 - 1 ms; who waits that long may well wake up in between.
+    // setTimeout runs at once for more than 2^31 - 1 ms. Waking up too early does no harm.
     const timer = setTimeout(
       () => {
         this.#timers.delete(name);

@@ -1,5 +1,5 @@
 /** What people and the head office ask to be copied, put behind what the snapshot has to do already. */
-import type { Answer } from '../../shared/protocol.ts';
+import type { BranchRequest } from '../../shared/protocol.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import type { TableFilter } from '../source/table-filter.ts';
 import type { CaptureSink } from '../stream/sink.ts';
@@ -35,18 +35,17 @@ export class SnapshotRequests {
     else spool.savePosition(position, queue(spool.snapshot() ?? idleProgress()));
   }
 
-  /** Copies what the head office asks for, unless that was served; it repeats what is open. */
-  serve({ requests, asks }: Pick<Answer, 'requests' | 'asks'>): void {
+  /** Copies what the head office asks for, unless that was done; every answer repeats what is open. */
+  serve(requests: readonly BranchRequest[]): void {
     const { spool, tableFilter, sink, now } = this.#o;
     const sourceNames = (tables: readonly TableName[]): TableName[] =>
       tables.map(({ schema, name }) => ({ schema, name: tableFilter.sourceName(schema, name) }));
-    const named = asks.filter(({ kind }) => kind === 'snapshot');
-    if (requests.length === 0 && named.length === 0) return;
+    const snapshots = requests.filter(({ kind }) => kind === 'snapshot');
+    if (snapshots.length === 0) return;
     const done = new Set(spool.doneRequests());
-    const open = [
-      ...requests.map(id => ({ id, tables: null })),
-      ...named.map(({ id, tables }) => ({ id, tables: sourceNames(tables ?? []) })),
-    ].filter(({ id }) => !done.has(id));
+    const open = snapshots
+      .filter(({ id }) => !done.has(id))
+      .map(({ id, tables }) => ({ id, tables: tables === null ? null : sourceNames(tables) }));
     sink()?.queueSnapshot(progress => queueRequests(progress, open, now()));
   }
 }

@@ -31,7 +31,7 @@ const SHRINK_ABOVE_BYTES = 256 * 1024 * 1024;
 const SHRINK_SLICE_PAGES = 512;
 
 /** Each brings the format one version on, inside a transaction. Never edit one that was released. */
-const MIGRATIONS: readonly string[] = [
+export const MIGRATIONS: readonly string[] = [
   `CREATE TABLE stream (
      id INTEGER PRIMARY KEY CHECK (id = 1),
      branch TEXT NOT NULL,
@@ -39,14 +39,14 @@ const MIGRATIONS: readonly string[] = [
      first_id INTEGER NOT NULL,
      base_seq INTEGER NOT NULL, base_digest TEXT NOT NULL, base_end_bytes INTEGER NOT NULL,
      head_seq INTEGER NOT NULL, head_digest TEXT NOT NULL,
-     known INTEGER NOT NULL,
-     told TEXT,
+     received_seq INTEGER NOT NULL,
+     acknowledged_epoch TEXT,
      superseded INTEGER NOT NULL,
      done_requests TEXT NOT NULL,
      position TEXT
    ) STRICT;
    CREATE TABLE snapshot (id INTEGER PRIMARY KEY CHECK (id = 1), progress TEXT NOT NULL) STRICT;
-   CREATE TABLE receipts (slot INTEGER PRIMARY KEY, known INTEGER NOT NULL) STRICT;
+   CREATE TABLE receipts (slot INTEGER PRIMARY KEY, received_seq INTEGER NOT NULL) STRICT;
    CREATE TABLE batches (
      id INTEGER PRIMARY KEY,
      seq INTEGER NOT NULL,
@@ -56,20 +56,20 @@ const MIGRATIONS: readonly string[] = [
      created_at INTEGER NOT NULL,
      end_bytes INTEGER NOT NULL,
      body BLOB NOT NULL
-   ) STRICT;`,
-  // Rows of prepared (XA) transactions; parts without a row in `held` belong to a group that will be read again.
-  `CREATE TABLE held (key TEXT PRIMARY KEY, xid TEXT NOT NULL) STRICT;
+   ) STRICT;
+   -- Bodies that are too large for one message; their batches' rows hold none.
+   CREATE TABLE pieces (
+     batch INTEGER NOT NULL, piece INTEGER NOT NULL, body BLOB NOT NULL,
+     PRIMARY KEY (batch, piece)
+   ) STRICT;
+   -- Rows of prepared (XA) transactions. Parts without a row in held belong to a group that will be read again.
+   CREATE TABLE held (key TEXT PRIMARY KEY, xid TEXT NOT NULL) STRICT;
    CREATE TABLE held_parts (
      key TEXT NOT NULL, part INTEGER NOT NULL, digest TEXT NOT NULL, body BLOB NOT NULL,
      PRIMARY KEY (key, part)
-   ) STRICT;`,
-  // Bodies that are too large for one message; their batches' rows hold none.
-  `CREATE TABLE pieces (
-     batch INTEGER NOT NULL, piece INTEGER NOT NULL, body BLOB NOT NULL,
-     PRIMARY KEY (batch, piece)
-   ) STRICT;`,
-  // Which run of the branch's server was seen last, and whether the head office is to be asked to compare.
-  `CREATE TABLE server_seen (
+   ) STRICT;
+   -- Which run of the branch's server was seen last, and whether the head office is to be asked to compare.
+   CREATE TABLE server_seen (
      id INTEGER PRIMARY KEY CHECK (id = 1),
      server TEXT NOT NULL, started_at INTEGER NOT NULL, connection INTEGER NOT NULL, compare INTEGER NOT NULL
    ) STRICT;`,
@@ -90,8 +90,12 @@ export class SpoolFile {
   #failure: TributaryError | null = null;
   #open = true;
 
-  /** Creates the directory and the file where they are missing. @throws TributaryError ALREADY_RUNNING, SPOOL_* */
-  constructor(directory: string) {
+  /**
+   * Creates the directory and the file where they are missing.
+   * @param migrations more than this program's in a test of an upgrade
+   * @throws TributaryError ALREADY_RUNNING, SPOOL_*
+   */
+  constructor(directory: string, migrations: readonly string[] = MIGRATIONS) {
     const { promise, resolve } = Promise.withResolvers<TributaryError>();
     this.failed = promise;
     this.#fail = resolve;
@@ -107,7 +111,7 @@ export class SpoolFile {
       throw mapped(error, directory);
     }
     try {
-      this.#prepare();
+      this.#prepare(migrations);
     } catch (error) {
       this.#database.close();
       throw mapped(error, directory);
@@ -178,7 +182,7 @@ export class SpoolFile {
     this.#database.close();
   }
 
-  #prepare(): void {
+  #prepare(migrations: readonly string[]): void {
     const database = this.#database;
     // Before the first access: then WAL needs no shared memory file, and no other process can come in between.
     database.exec('PRAGMA locking_mode = EXCLUSIVE');
@@ -194,17 +198,17 @@ export class SpoolFile {
     if (tables > 0 && application !== APPLICATION_ID) {
       throw new TributaryError('SPOOL_FORMAT', `The file ${SPOOL_FILE_NAME} in ${this.directory} is not a spool.`);
     }
-    if (version > SPOOL_FORMAT) {
+    if (version > migrations.length) {
       throw new TributaryError(
         'SPOOL_FORMAT',
-        `The spool in ${this.directory} has format ${version}, this agent knows ${SPOOL_FORMAT}: a newer agent wrote it.`,
+        `The spool in ${this.directory} has format ${version}, this agent knows ${migrations.length}: a newer agent wrote it.`,
         { hint: 'Install that version or a newer one; the spool was left as it is, and nothing in it is lost.' },
       );
     }
-    if (version < MIGRATIONS.length) {
+    if (version < migrations.length) {
       this.transaction(() => {
-        for (const migration of MIGRATIONS.slice(version)) database.exec(migration);
-        database.exec(`PRAGMA user_version = ${MIGRATIONS.length}; PRAGMA application_id = ${APPLICATION_ID}`);
+        for (const migration of migrations.slice(version)) database.exec(migration);
+        database.exec(`PRAGMA user_version = ${migrations.length}; PRAGMA application_id = ${APPLICATION_ID}`);
       });
     }
     this.#assertPragma('journal_mode', 'wal');

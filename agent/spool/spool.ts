@@ -1,14 +1,14 @@
 /**
- * The branch's memory of what it has not been told is safe: batches, and with each, in one transaction, the position
+ * The branch's memory of what the head office may not have yet: batches, and with each, in one transaction, the position
  * in the binlog that it reaches and the progress of a snapshot. A batch is forgotten only when the head office has
- * committed it (`known`), and then kept for `keepApplied` in case the head office loses it again.
+ * committed it (`receivedSeq`), and then kept for `keepApplied` in case the head office loses it again.
  *
  * Invariants:
  * - seq runs 1, 2, 3 … in an epoch, digests chain; computed in `append`, checked in `read`;
- * - base ≤ known ≤ head ≤ tail. `tail` is the last batch written, `head` the last of a closed group: batches between
- *   belong to an open group, are invisible to the forwarder, and are deleted by a start, because the position still
- *   stands before the group and it will be read again;
- * - `base` moves only by pruning, and pruning never passes `known`.
+ * - base ≤ receivedSeq ≤ head ≤ tail. `tail` is the last batch written, `head` the last of a closed group: batches
+ *   between them belong to an open group, are invisible to the forwarder, and are deleted by a start, because the
+ *   position still stands before the group and it will be read again;
+ * - `base` moves only by pruning, and pruning never passes `receivedSeq`.
  *
  * Pruning and a new epoch only move marks; the rows below are deleted afterwards in slices (`maintain`), so that no
  * call blocks for long, and counters are differences of running totals, so that a start reads no batch.
@@ -89,14 +89,14 @@ export class Spool {
   }
 
   stream(): AgentStream {
-    const { epoch, base, head, known, told, superseded } = this.#state;
+    const { epoch, base, head, receivedSeq, acknowledgedEpoch, superseded } = this.#state;
     return {
       branch: this.#options.branch,
       epoch,
       base: { seq: base.seq, digest: base.digest },
       head: { seq: head.seq, digest: head.digest },
-      known,
-      told,
+      receivedSeq,
+      acknowledgedEpoch,
       superseded,
     };
   }
@@ -248,21 +248,30 @@ export class Spool {
     return seq < this.#state.base.seq || seq > this.#state.head.seq ? null : this.#place(seq).digest;
   }
 
-  /** The head office has received everything ≤ `known` (which may have gone down). Prunes what has been kept long enough. */
-  advance(known: number, told: string | null): void {
+  /** The head office has received everything up to this seq, which may have gone down. Prunes what was kept long enough. */
+  advance(receivedSeq: number, acknowledgedEpoch: string | null): void {
     const { base, head } = this.#state;
-    assert(known >= base.seq && known <= head.seq, `known ${known} is outside of ${base.seq} … ${head.seq}`);
-    if (known !== this.#state.known || told !== this.#state.told) {
+    assert(
+      receivedSeq >= base.seq && receivedSeq <= head.seq,
+      `receivedSeq ${receivedSeq} is outside of ${base.seq} … ${head.seq}`,
+    );
+    if (receivedSeq !== this.#state.receivedSeq || acknowledgedEpoch !== this.#state.acknowledgedEpoch) {
       const slot = Math.ceil(this.#options.now() / this.#slotMs());
-      const next: StreamState = { ...this.#state, known, knownEndBytes: this.#place(known).endBytes, told };
+      const next: StreamState = {
+        ...this.#state,
+        receivedSeq,
+        receivedEndBytes: this.#place(receivedSeq).endBytes,
+        acknowledgedEpoch,
+      };
       this.#file.transaction(() => {
         storeState(this.#file, this.#state, next);
         // A receipt above a mark that went down no longer says since when the head office has it.
-        this.#file.run('DELETE FROM receipts WHERE known > ?', known);
+        this.#file.run('DELETE FROM receipts WHERE received_seq > ?', receivedSeq);
         this.#file.run(
-          'INSERT INTO receipts (slot, known) VALUES (?, ?) ON CONFLICT (slot) DO UPDATE SET known = excluded.known',
+          `INSERT INTO receipts (slot, received_seq) VALUES (?, ?)
+           ON CONFLICT (slot) DO UPDATE SET received_seq = excluded.received_seq`,
           slot,
-          known,
+          receivedSeq,
         );
       });
       this.#state = next;
@@ -271,8 +280,8 @@ export class Spool {
   }
 
   /** The head office has another epoch: the next hello claims to replace it. */
-  claim(told: string | null): void {
-    if (told !== this.#state.told) this.#commit({ ...this.#state, told });
+  claim(acknowledgedEpoch: string | null): void {
+    if (acknowledgedEpoch !== this.#state.acknowledgedEpoch) this.#commit({ ...this.#state, acknowledgedEpoch });
   }
 
   /** A newer life of this branch is the valid one, for good. Survives a restart; `newEpoch` (by `enroll`) ends it. */
@@ -282,16 +291,20 @@ export class Spool {
 
   /**
    * A new life: batches are dropped, a new random epoch begins at seq 0. One transaction.
-   * @param told default: as it was, so that the new epoch replaces exactly the one that the head office named last
+   * @param acknowledgedEpoch default: unchanged, so that the new epoch replaces the one that the head office named last
    */
-  newEpoch(snapshot: SnapshotProgress | null, position: Position | null, told: string | null = this.#state.told): void {
+  newEpoch(
+    snapshot: SnapshotProgress | null,
+    position: Position | null,
+    acknowledgedEpoch: string | null = this.#state.acknowledgedEpoch,
+  ): void {
     this.#throwIfGivenUp();
     const firstId = this.#state.firstId + this.#tail.seq;
     this.#state = startEpoch(
       this.#file,
       this.#options.branch,
       firstId,
-      told,
+      acknowledgedEpoch,
       // A head office that was restored may have them open again: what this epoch serves, its own markers say.
       [],
       snapshot,
@@ -315,11 +328,11 @@ export class Spool {
   }
 
   usage(): SpoolUsage {
-    const { known, head, knownEndBytes } = this.#state;
-    const oldest = known === head.seq ? null : this.#row(known + 1, 'created_at');
+    const { receivedSeq, head, receivedEndBytes } = this.#state;
+    const oldest = receivedSeq === head.seq ? null : this.#row(receivedSeq + 1, 'created_at');
     return {
-      waitingBatches: head.seq - known,
-      waitingBytes: head.endBytes - knownEndBytes,
+      waitingBatches: head.seq - receivedSeq,
+      waitingBytes: head.endBytes - receivedEndBytes,
       totalBytes: this.#totalBytes(),
       maxBytes: this.#options.maxBytes,
       fileBytes: this.#file.fileBytes(),
@@ -425,19 +438,19 @@ export class Spool {
   /** Forgets what was received so long ago that every moment of its slot is past. */
   #pruneExpired(): void {
     const slot = Math.floor((this.#options.now() - this.#options.keepAppliedMs) / this.#slotMs());
-    const row = this.#file.get('SELECT max(known) AS known FROM receipts WHERE slot <= ?', slot);
-    if (typeof row?.['known'] !== 'number') return;
-    const expired = Math.min(row['known'], this.#state.known);
+    const row = this.#file.get('SELECT max(received_seq) AS received_seq FROM receipts WHERE slot <= ?', slot);
+    if (typeof row?.['received_seq'] !== 'number') return;
+    const expired = Math.min(row['received_seq'], this.#state.receivedSeq);
     if (expired > this.#state.base.seq) this.#moveBase(expired);
     this.#file.run('DELETE FROM receipts WHERE slot <= ?', slot);
   }
 
   /** Forgets at least so many bytes of received batches, oldest first, or all of them. */
   #pruneBytes(bytes: number): void {
-    const { base, known } = this.#state;
-    if (known === base.seq) return;
+    const { base, receivedSeq } = this.#state;
+    if (receivedSeq === base.seq) return;
     let low = base.seq + 1;
-    let high = known;
+    let high = receivedSeq;
     while (low < high) {
       const middle = Math.floor((low + high) / 2);
       if (this.#place(middle).endBytes - base.endBytes >= bytes) high = middle;
@@ -447,7 +460,10 @@ export class Spool {
   }
 
   #moveBase(seq: number): void {
-    assert(seq <= this.#state.known, `batch ${seq} must not be pruned: only ${this.#state.known} is received`);
+    assert(
+      seq <= this.#state.receivedSeq,
+      `batch ${seq} must not be pruned: only ${this.#state.receivedSeq} is received`,
+    );
     this.#commit({ ...this.#state, base: this.#place(seq) });
   }
 

@@ -26,9 +26,9 @@ export interface StreamState {
   readonly firstId: number;
   readonly base: SpoolMark;
   readonly head: SpoolMark;
-  readonly known: number;
-  readonly knownEndBytes: number;
-  readonly told: string | null;
+  readonly receivedSeq: number;
+  readonly receivedEndBytes: number;
+  readonly acknowledgedEpoch: string | null;
   readonly superseded: boolean;
   readonly doneRequests: readonly string[];
   readonly position: Position | null;
@@ -56,16 +56,16 @@ export function loadState(file: SpoolFile, branch: string): StreamState | null {
       ? base.endBytes
       : integer(file.get('SELECT end_bytes FROM batches WHERE id = ?', firstId + seq), 'end_bytes');
   const headSeq = integer(row, 'head_seq');
-  const known = integer(row, 'known');
+  const receivedSeq = integer(row, 'received_seq');
   const progress = file.get('SELECT progress FROM snapshot WHERE id = 1');
   return {
     epoch: text(row, 'epoch'),
     firstId,
     base,
     head: { seq: headSeq, digest: text(row, 'head_digest'), endBytes: endBytes(headSeq) },
-    known,
-    knownEndBytes: endBytes(known),
-    told: row['told'] === null ? null : text(row, 'told'),
+    receivedSeq,
+    receivedEndBytes: endBytes(receivedSeq),
+    acknowledgedEpoch: row['acknowledged_epoch'] === null ? null : text(row, 'acknowledged_epoch'),
     superseded: integer(row, 'superseded') === 1,
     doneRequests: readRequests(text(row, 'done_requests')),
     position: row['position'] === null ? null : readPosition(text(row, 'position')),
@@ -78,7 +78,7 @@ export function startEpoch(
   file: SpoolFile,
   branch: string,
   firstId: number,
-  told: string | null,
+  acknowledgedEpoch: string | null,
   doneRequests: readonly string[],
   snapshot: SnapshotProgress | null,
   position: Position | null,
@@ -88,13 +88,14 @@ export function startEpoch(
   file.transaction(() => {
     file.run(
       `INSERT OR REPLACE INTO stream (id, branch, epoch, first_id, base_seq, base_digest, base_end_bytes, head_seq,
-         head_digest, known, told, superseded, done_requests, position) VALUES (1, ?, ?, ?, 0, ?, 0, 0, ?, 0, ?, 0, ?, ?)`,
+         head_digest, received_seq, acknowledged_epoch, superseded, done_requests, position)
+       VALUES (1, ?, ?, ?, 0, ?, 0, 0, ?, 0, ?, 0, ?, ?)`,
       branch,
       epoch,
       firstId,
       start.digest,
       start.digest,
-      told,
+      acknowledgedEpoch,
       JSON.stringify(doneRequests),
       position === null ? null : JSON.stringify(position),
     );
@@ -109,9 +110,9 @@ export function startEpoch(
     firstId,
     base: start,
     head: start,
-    known: 0,
-    knownEndBytes: 0,
-    told,
+    receivedSeq: 0,
+    receivedEndBytes: 0,
+    acknowledgedEpoch,
     superseded: false,
     doneRequests,
     position,
@@ -123,7 +124,8 @@ export function startEpoch(
 export function storeState(file: SpoolFile, before: StreamState, next: StreamState): void {
   const stored = file.run(
     `UPDATE stream SET epoch = ?, first_id = ?, base_seq = ?, base_digest = ?, base_end_bytes = ?, head_seq = ?,
-       head_digest = ?, known = ?, told = ?, superseded = ?, done_requests = ?, position = ? WHERE id = 1`,
+       head_digest = ?, received_seq = ?, acknowledged_epoch = ?, superseded = ?, done_requests = ?, position = ?
+     WHERE id = 1`,
     next.epoch,
     next.firstId,
     next.base.seq,
@@ -131,8 +133,8 @@ export function storeState(file: SpoolFile, before: StreamState, next: StreamSta
     next.base.endBytes,
     next.head.seq,
     next.head.digest,
-    next.known,
-    next.told,
+    next.receivedSeq,
+    next.acknowledgedEpoch,
     next.superseded ? 1 : 0,
     JSON.stringify(next.doneRequests),
     next.position === null ? null : JSON.stringify(next.position),

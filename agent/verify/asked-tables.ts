@@ -1,7 +1,7 @@
 /** The tables of a request, as the branch has them. */
 import type { TableDescription } from '../../shared/batch/batch.ts';
 import { columnType } from '../../shared/batch/column-type.ts';
-import type { Ask } from '../../shared/protocol.ts';
+import type { BranchRequest } from '../../shared/protocol.ts';
 import { bucketsFor } from '../../shared/batch/row-sums.ts';
 import { keyColumns } from '../stream/change-buffer.ts';
 import type { TableFilter } from '../source/table-filter.ts';
@@ -35,7 +35,7 @@ export interface AskedTablesOptions {
 /** The tables of a request, the smallest first. @throws SOURCE_… */
 export async function askedTables(
   source: SourceConnection,
-  { tables }: Ask,
+  { tables }: BranchRequest,
   { tableFilter, charsets }: AskedTablesOptions,
 ): Promise<AskedTable[]> {
   const all = await readTables(source, tableFilter);

@@ -1,6 +1,6 @@
 /** The marks of a verification, each a batch of its own (shared/batch/batch.ts). Pure. */
 import type { Change, TableDescription } from '../../shared/batch/batch.ts';
-import type { Ask } from '../../shared/protocol.ts';
+import type { BranchRequest } from '../../shared/protocol.ts';
 import type { TableSums } from '../../shared/batch/row-sums.ts';
 import type { BatchDraft } from '../stream/change-buffer.ts';
 import type { AskedTable } from './asked-tables.ts';
@@ -9,7 +9,7 @@ import type { AskedTable } from './asked-tables.ts';
 const MOST_PROBLEM = 500;
 
 /** Both sides compare what they hold here. */
-export function startMark(ask: Ask, verification: string, asked: readonly AskedTable[]): BatchDraft {
+export function startMark(ask: BranchRequest, verification: string, asked: readonly AskedTable[]): BatchDraft {
   return batch(
     asked.map(({ description }) => description),
     {
@@ -38,7 +38,7 @@ export function sumsMark(verification: string, { description }: AskedTable, foun
 }
 
 /** The request has been answered. @param problem why what has no verdict will have none; null: all was said */
-export function endMark(ask: Ask, verification: string, problem: string | null): BatchDraft {
+export function endMark(ask: BranchRequest, verification: string, problem: string | null): BatchDraft {
   return batch([], {
     op: 'verify-end',
     verification,

@@ -15,7 +15,7 @@ import { TributaryError, describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/process/logging.ts';
 import { endsSession, mysqlErrno } from '../../shared/database/mysql.ts';
 import { pause } from '../../shared/pause.ts';
-import type { Ask } from '../../shared/protocol.ts';
+import type { BranchRequest } from '../../shared/protocol.ts';
 import type { TableSums } from '../../shared/batch/row-sums.ts';
 import { tableText } from '../../shared/table-name.ts';
 import type { BatchDraft } from '../stream/change-buffer.ts';
@@ -94,7 +94,7 @@ export class Verifier {
   }
 
   /** @returns whether it has been answered; false: it is to be asked again when there is something to compare */
-  async #answer(ask: Ask, signal: AbortSignal): Promise<boolean> {
+  async #answer(ask: BranchRequest, signal: AbortSignal): Promise<boolean> {
     const { logger, requests } = this.#o;
     const verification = randomUUID();
     let problem = requests.givenUp(ask);
@@ -110,7 +110,11 @@ export class Verifier {
     return true;
   }
 
-  async #compare(ask: Ask, verification: string, signal: AbortSignal): Promise<'done' | 'too-busy' | 'not-ready'> {
+  async #compare(
+    ask: BranchRequest,
+    verification: string,
+    signal: AbortSignal,
+  ): Promise<'done' | 'too-busy' | 'not-ready'> {
     const source = await this.#o.connect(SCAN_STALL_MS);
     try {
       if ((await source.identity()).server !== this.#o.identity.server) {

@@ -232,7 +232,7 @@ export class BranchAdmin {
     return this.#locked(branch, async (connection, row) => {
       requireAtWork(row);
       const said = storedHello((await readContact(connection, branch))?.hello);
-      if (said !== null && said.report.serves?.includes('verify') !== true) {
+      if (said !== null && !said.report.capabilities.includes('verify')) {
         throw new TributaryError(
           'CONFIG_INVALID',
           `The agent at ${branch} (${said.report.version}) cannot compare tables.`,

@@ -42,7 +42,7 @@ export function reportedSchedule(report: Pick<AgentReport, 'windows' | 'timeZone
   try {
     const schedule = {
       windows: report.windows.slice(0, MAX_WINDOWS).map(parseWindow),
-      timeZone: report.timeZone ?? 'UTC',
+      timeZone: report.timeZone,
     };
     linkState(schedule, 0);
     return schedule;

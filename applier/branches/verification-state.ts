@@ -113,7 +113,7 @@ function whatIsAwaited(branch: string, { row, contact, before }: VerificationSta
   const seen = Date.parse(lastSeen);
   if (now - seen > OFFLINE_AFTER_MS) return { key: 'offline', text: `${branch} is ${offline(said.report, seen, now)}` };
   if (before !== null) return { key: 'before', text: `verification ${before} has its turn before` };
-  if (said.report.serves?.includes('verify') !== true) {
+  if (!said.report.capabilities.includes('verify')) {
     const { version } = said.report;
     return { key: 'old', text: `the agent at ${branch} (${version}) cannot compare tables: it is to be upgraded` };
   }

@@ -1,7 +1,7 @@
 /**
- * Acknowledges deliveries on the channel that they came from, and on no other: a delivery tag means another message
- * on another channel. Deliveries may arrive before the call that opens the consumer has returned; what is
- * acknowledged until then is kept and done on `open`.
+ * Acknowledges deliveries on the channel that they came from, because on another channel the same delivery tag means
+ * another message. Deliveries may arrive before the call that opens the consumer has returned. Acknowledgements until
+ * then are kept and sent by `open`.
  */
 import type { BrokerConsumer } from '../../shared/broker/amqp.ts';
 

@@ -1,21 +1,23 @@
 /**
- * A branch's early batches: which of them wait in `tributary_inbox`, and their turn.
+ * A branch's early batches: which of them wait in `tributary_inbox`, and when their turn comes.
  *
- * Invariants: what is known here is a hint, and an entry is checked against the stream when its turn comes; one that
- * is not the batch that follows is deleted. Early bodies are bounded in bytes: what finds no room is forgotten, and
- * the branch is asked for it again.
+ * Invariants: what is known here may be out of date, so an entry is checked against the stream when its turn comes; one
+ * that does not follow is deleted. Early bodies are bounded in bytes: a batch that finds no room is dropped, and the
+ * branch is asked for it again.
  */
 import type { HeadOfficeStream } from '../../shared/protocol.ts';
 import { judgeBatch } from '../../shared/protocol.ts';
 import { deleteInboxEntry, MAX_EARLY_BYTES, putInbox, readInbox } from '../store/inbox.ts';
 import type { EarlyEntries } from '../store/inbox.ts';
-import { lockBranch, samePlace } from '../store/branch-row.ts';
+import { lockBranch, isUnchanged } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
+import { PREFETCH } from '../transaction/quotas.ts';
 import { bytesOf } from '../transaction/unit.ts';
 import type { Arrival } from '../transaction/unit.ts';
+import type { RejectionLog } from './rejection-log.ts';
 
-/** A larger batch is not kept early: it is asked for again anyway. */
+/** A larger batch is not kept: the branch is asked for it again. */
 const MAX_EARLY_BODY_BYTES = 16 * 1024 * 1024;
 
 export class EarlyInbox {
@@ -29,27 +31,27 @@ export class EarlyInbox {
     this.#pool = pool;
   }
 
-  /** What a look into the table has found. */
-  know(entries: EarlyEntries): void {
+  /** Takes over what was read from the table. */
+  load(entries: EarlyEntries): void {
     this.#seqs = new Set(entries.seqs);
     this.#bytes = entries.bytes;
   }
 
   /** Whether an entry waits at or below this seq. */
-  reachedBy(seq: number): boolean {
+  hasThrough(seq: number): boolean {
     for (const early of this.#seqs) if (early <= seq) return true;
     return false;
   }
 
-  /** Forgets what is received by now. */
-  passed(received: number): void {
+  /** Forgets the entries that are received by now. */
+  forgetThrough(received: number): void {
     for (const seq of [...this.#seqs]) if (seq <= received) this.#seqs.delete(seq);
     if (this.#seqs.size === 0) this.#bytes = 0;
   }
 
   /**
    * Commits early batches to the inbox, under the lock on the branch's row.
-   * @returns the row, and what was kept; null: the row has moved, nothing was written
+   * @returns the row, and what was kept; null: the row has changed and nothing was written
    */
   async keep(
     row: BranchRow,
@@ -66,27 +68,46 @@ export class EarlyInbox {
     }
     const locked = await this.#pool.transact(async connection => {
       const now = await lockBranch(connection, this.#branch);
-      if (now !== null && samePlace(now, row)) {
+      if (now !== null && isUnchanged(now, row)) {
         for (const { header, body } of kept) await putInbox(connection, 'early', header, body);
       }
       return now;
     });
-    if (locked === null || !samePlace(locked, row)) return { row: locked, kept: null };
+    if (locked === null || !isUnchanged(locked, row)) return { row: locked, kept: null };
     this.#bytes = bytes;
     for (const arrival of kept) this.#seqs.add(arrival.header.seq);
     return { row: locked, kept };
   }
 
-  /** The entry that follows next in the stream; null: none, or one that did not fit and is deleted. */
-  async next(stream: HeadOfficeStream): Promise<Arrival | 'forked' | null> {
+  /** Lengthens a chain of batches by those from the inbox whose turn has come. */
+  async extend(
+    stream: HeadOfficeStream,
+    chain: readonly Arrival[],
+    rejections: RejectionLog,
+  ): Promise<readonly Arrival[]> {
+    const extended = [...chain];
+    let ahead = stream;
+    for (const { header } of chain) ahead = { ...ahead, received: header };
+    while (extended.length < PREFETCH) {
+      const next = await this.#next(ahead, rejections);
+      if (next === null) break;
+      extended.push(next);
+      ahead = { ...ahead, received: next.header };
+    }
+    return extended;
+  }
+
+  /** The entry that follows next in the stream; null: there is none, or it was deleted because it does not follow. */
+  async #next(stream: HeadOfficeStream, rejections: RejectionLog): Promise<Arrival | null> {
     const seq = stream.received.seq + 1;
     if (!this.#seqs.has(seq)) return null;
     const entry = await this.#pool.use(connection => readInbox(connection, this.#branch, seq));
-    if (entry !== null && judgeBatch(stream, entry.header) === 'next') {
-      return { header: entry.header, body: entry.body, acknowledge: () => undefined, decoded: null };
-    }
+    const arrival =
+      entry === null ? null : { header: entry.header, body: entry.body, acknowledge: () => undefined, decoded: null };
+    if (arrival !== null && judgeBatch(stream, arrival.header) === 'next') return arrival;
     await this.#pool.use(connection => deleteInboxEntry(connection, this.#branch, seq));
     this.#seqs.delete(seq);
-    return entry === null ? null : 'forked';
+    if (arrival !== null) rejections.dropped(arrival, 'forked');
+    return null;
   }
 }

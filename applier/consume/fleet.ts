@@ -1,13 +1,13 @@
 /**
- * All branches of one applier: a pipeline for each registered one, side by side, over shared and bounded resources:
- * one connection to the broker for answers, and a pool of connections to the head-office database.
+ * All branches of one applier. Each registered branch has a pipeline. The pipelines share bounded resources: one
+ * connection to the broker for answers, and a pool of connections to the head-office database.
  *
- * Each branch is consumed over a connection to the broker of its own. A message may hold what ends the connection that
- * delivers it (headers that the library cannot read), again at each delivery: that must end no other branch's; and a
- * backlog in one socket holds up nothing in another.
+ * Each branch is consumed over a connection of its own to the broker. A message may end the connection that delivers it
+ * (by headers that the library cannot read), at each delivery again. That must not end the connection of another
+ * branch, and a backlog in one socket must not delay another.
  *
- * Branches that the command line adds, removes or resumes are noticed by reading `tributary_branch` every second, so
- * commands work with one applier, with several and with none running.
+ * The fleet reads `tributary_branch` every second to see which branches were added, removed or resumed. So commands
+ * work with one applier, with several and with none.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from 'mysql2/promise';
@@ -19,7 +19,7 @@ import type { Answer } from '../../shared/protocol.ts';
 import { forgetApplier, noteApplier } from '../store/instances.ts';
 import { listContacts } from '../store/contacts.ts';
 import type { ContactRow } from '../store/contacts.ts';
-import { noteGone } from '../store/lost-tables.ts';
+import { noteDropped } from '../store/lost-tables.ts';
 import { createSchema } from '../store/schema.ts';
 import { clearHalt, listBranches, lockBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
@@ -27,48 +27,52 @@ import { Counter } from '../verify/counter.ts';
 import { BrokerLink } from '../broker/connection.ts';
 import { asTributaryError } from '../transaction/fault-policy.ts';
 import { Pipeline } from './pipeline.ts';
-import type { PipelineState } from './pipeline.ts';
+import type { PipelineHost, PipelineState } from './pipeline.ts';
 import type { Pauses, Waiting } from './retry-policy.ts';
 import type { PipelineEvents } from './pipeline-events.ts';
 import { NO_EVENTS } from './pipeline-events.ts';
 import { QUOTAS } from '../transaction/quotas.ts';
 import type { Quotas } from '../transaction/quotas.ts';
-import { comesFirst, rendezvousPriority } from './rendezvous.ts';
+import { isPreferred, rendezvousPriority } from './rendezvous.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
 import { TargetPool } from '../apply/connection-pool.ts';
 import { WaitSignal } from '../../shared/wait-signal.ts';
 
 const POLL_MS = 1_000;
-/** Transactions at a time; more only queue up in the server. */
+/** Transactions at a time. More would only wait in the server. */
 const DEFAULT_POOL = 8;
 const ANSWER_DEADLINE_MS = 10_000;
-/** After that, work in progress is cut off and rolled back. */
+/** After this time, work in progress is ended and rolled back. */
 const STOP_GRACE_MS = 2_000;
-/** After the connections have ended, which takes at most two seconds: so that all of it takes less than five. */
+/** How long to wait after the connections have ended, which takes up to two seconds: less than five in all. */
 const STOP_REST_MS = 500;
-/** How often this applier says that it lives, and asks who else does. */
+/** How often this applier notes that it is alive, and reads which others are. */
 const NOTE_EVERY_MS = 3_000;
-/** Rest between attempts to mend a broker that has lost queues, users or the virtual host. */
-const MEND_EVERY_MS = 5_000;
-/** How often it looks for tables that are gone. */
-const LOOK_EVERY_MS = 60_000;
+/** The time between attempts to repair a broker that has lost queues, users or the virtual host. */
+const REPAIR_EVERY_MS = 5_000;
+/** How often to look for tables that were dropped. */
+const FIND_DROPPED_EVERY_MS = 60_000;
 
 export interface FleetOptions {
   /** Opens a connection to the head-office database, which is selected. */
   readonly connectTarget: () => Promise<Connection>;
-  /** Opens a connection to the broker as the applier's user. */
-  readonly connectBroker: (purpose: string) => Promise<BrokerConnection>;
+  readonly broker: BrokerAccess;
   readonly rows: RowWriting;
-  /** Names this applier among several; stable over restarts, such as the host's name. */
+  /** The name of this applier among several. It is the same after a restart, such as the host's name. */
   readonly instance: string;
   readonly logger: Logger;
   readonly events?: PipelineEvents;
   readonly poolSize?: number;
   readonly quotas?: Quotas;
-  /** Between tries after a fault that no batch is to blame for. */
+  /** The pauses between retries after a fault that no batch is to blame for. */
   readonly pauses?: Pauses;
+}
+
+export interface BrokerAccess {
+  /** Opens a connection as the applier's user. */
+  connect(purpose: string): Promise<BrokerConnection>;
   /** Makes again what the broker has lost of these branches. Idempotent. */
-  readonly mendBroker?: (pool: TargetPool, branches: readonly string[]) => Promise<void>;
+  repair?(pool: TargetPool, branches: readonly string[]): Promise<void>;
 }
 
 /** What this applier runs for one branch. */
@@ -87,12 +91,12 @@ async function endMember({ pipeline, link }: Member): Promise<void> {
 export interface BranchStatus {
   readonly row: BranchRow;
   readonly contact: ContactRow | null;
-  /** null: it is removed, or was added a moment ago. */
+  /** null: the branch is removed, or was added a moment ago. */
   readonly pipeline: PipelineState | null;
   readonly unacknowledged: number;
-  /** What the pipeline waits for to pass. */
+  /** The fault that the pipeline waits for to pass. */
   readonly waiting: Waiting | null;
-  /** That, or why it has no connection. */
+  /** The same, or why the branch has no connection to the broker. */
   readonly error: TributaryError | null;
 }
 
@@ -105,20 +109,26 @@ export class Fleet {
   #answering: BrokerLink | null = null;
   #publisher: BrokerPublisher | null = null;
   #rows: readonly BranchRow[] = [];
-  /** The appliers that live, as last read; this one may be missing. */
+  /** The appliers that are alive, as last read. This one may be missing. */
   #living: readonly string[] = [];
   #noteAt = 0;
-  #lookAt = 0;
+  #findAt = 0;
   #contacts = new Map<string, ContactRow>();
   #pollError: TributaryError | null = null;
-  #mendError: TributaryError | null = null;
-  #mendAt = 0;
-  /** Looks at the branches that have ended, in whatever way. */
+  #repairError: TributaryError | null = null;
+  #repairAt = 0;
+  /** How often the branches were polled, successfully or not. */
   #polls = 0;
   #polling: Promise<void> = Promise.resolve();
-  /** Pipelines of removed branches, coming to their end. */
+  /** Pipelines of removed branches that are ending. */
   #ending: Promise<unknown> = Promise.resolve();
   #stopping = false;
+
+  readonly #host: PipelineHost = {
+    isPreferred: branch => isPreferred(branch, this.#options.instance, this.#living),
+    publish: (branch, answer) => this.#publish(branch, answer),
+    recovered: () => this.#hurryAll(),
+  };
 
   constructor(options: FleetOptions) {
     this.#options = options;
@@ -132,7 +142,7 @@ export class Fleet {
   }
 
   /**
-   * Creates the `tributary_*` tables and starts. The broker need not be there yet; the database must be.
+   * Creates the `tributary_*` tables and starts. The database must be reachable; the broker need not be.
    * @throws TARGET_UNREACHABLE, TARGET_ACCESS_DENIED, TARGET_SETTING
    */
   async start(): Promise<void> {
@@ -142,14 +152,14 @@ export class Fleet {
     } catch (error) {
       throw asTributaryError(error);
     }
-    const { connectBroker, logger } = this.#options;
+    const { broker, logger } = this.#options;
     this.#answering = new BrokerLink({
-      connect: () => connectBroker('tributary-applier answers'),
+      connect: () => broker.connect('tributary-applier answers'),
       onChange: async connection => {
         this.#publisher = null;
         if (connection === null) return;
         this.#publisher = await connection.openPublisher();
-        // Only this link says that the broker is back: one that a branch can end would let it drive the others.
+        // Only this link shows that the broker is back, because a branch cannot end it.
         for (const { link } of this.#members.values()) link.hurry();
       },
       purpose: 'answers',
@@ -158,25 +168,25 @@ export class Fleet {
     this.#polling = this.#pollUntilStopped();
   }
 
-  /** Ends within 5 s. What is not committed by then is rolled back and will be delivered again. */
+  /** Ends within 5 s. Work that is not committed by then is rolled back, and its messages are delivered again. */
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#wake.end();
     this.#counter.stop();
     const members = [...this.#members.values()];
-    const leaving = this.#pool.use(connection => forgetApplier(connection, this.#options.instance));
+    const forgotten = this.#pool.use(connection => forgetApplier(connection, this.#options.instance));
     const stopped = members.map(({ pipeline }) => pipeline.stop());
-    const done = Promise.allSettled([...stopped, leaving, this.#polling, this.#ending]);
-    await settled(done, STOP_GRACE_MS);
-    // Cuts off what is still at work, which rolls it back; then the pipelines end.
+    const done = Promise.allSettled([...stopped, forgotten, this.#polling, this.#ending]);
+    await atMost(done, STOP_GRACE_MS);
+    // This ends and rolls back the transactions that are left; then the pipelines end.
     const links = [this.#publisher?.close(), this.#answering?.stop(), ...members.map(({ link }) => link.stop())];
     await Promise.allSettled([this.#pool.close(), ...links]);
-    // What is left only waits, e.g. for a connection that is being opened.
-    await settled(done, STOP_REST_MS);
+    // Whatever is left only waits, for example for a connection that is being opened.
+    await atMost(done, STOP_REST_MS);
     this.#members.clear();
   }
 
-  /** As of the last look, at most about a second ago. */
+  /** As of the last poll, about a second ago at most. */
   status(): BranchStatus[] {
     return this.#rows.map(row => {
       const member = this.#members.get(row.branch);
@@ -192,18 +202,18 @@ export class Fleet {
     });
   }
 
-  /** Moves as long as the branches are looked after, whether the database answers or not. */
+  /** Grows as long as the fleet polls the branches, whether the database answers or not. */
   get polls(): number {
     return this.#polls;
   }
 
-  /** What is wrong with the applier's own links; empty when all is well. */
+  /** What is wrong with the applier's own connections; empty: nothing. */
   faults(): TributaryError[] {
-    const found = [this.#answering?.error ?? null, this.#mendError, this.#pollError];
+    const found = [this.#answering?.error ?? null, this.#repairError, this.#pollError];
     return found.filter(error => error !== null);
   }
 
-  /** Lets a halted branch try its batch again. @throws BRANCH_UNKNOWN */
+  /** Lets a halted branch retry its batch. @throws BRANCH_UNKNOWN */
   async retry(branch: string): Promise<void> {
     await this.#pool.transact(async connection => {
       const row = await lockBranch(connection, branch);
@@ -213,7 +223,7 @@ export class Fleet {
     this.#wake.notify();
   }
 
-  /** Looks at the branches now rather than within a second: after a command that changed one. */
+  /** Polls the branches now, after a command that has changed one. */
   refresh(): void {
     this.#wake.notify();
   }
@@ -226,7 +236,7 @@ export class Fleet {
         await this.#poll();
         this.#pollError = null;
       } catch (error) {
-        // Shown by `faults`, and tried again: the pipelines have their own retries.
+        // `faults` shows it, and the next poll follows. The pipelines have their own retries.
         this.#pollError = asTributaryError(error);
       }
       this.#polls += 1;
@@ -244,7 +254,7 @@ export class Fleet {
     for (const [branch, member] of [...this.#members]) {
       if (wanted.has(branch)) continue;
       this.#members.delete(branch);
-      // Not waited for: a long transaction of one branch must not keep the others from being looked after.
+      // Do not wait for it: a long transaction of one branch must not delay the others.
       this.#ending = Promise.allSettled([this.#ending, endMember(member)]);
     }
     if (this.#stopping) return;
@@ -253,16 +263,17 @@ export class Fleet {
       if (member === undefined) this.#add(branch);
       else member.pipeline.observe(row);
     }
-    await this.#mend();
-    await this.#lookForGone();
+    await this.#repairBroker();
+    await this.#findDroppedTables();
   }
 
-  /** A table that somebody has dropped is missed by branches that write nothing to it as well. */
-  async #lookForGone(): Promise<void> {
-    if (this.#isStopping() || performance.now() < this.#lookAt) return;
-    this.#lookAt = performance.now() + LOOK_EVERY_MS;
-    const tables = await noteGone(this.#pool);
-    if (tables.length > 0) this.#options.logger.warn({ tables }, 'Tables are gone; the branches are asked for them.');
+  /** Looks for tables that somebody has dropped, also of branches that write nothing to them at present. */
+  async #findDroppedTables(): Promise<void> {
+    if (this.#isStopping() || performance.now() < this.#findAt) return;
+    this.#findAt = performance.now() + FIND_DROPPED_EVERY_MS;
+    const tables = await noteDropped(this.#pool);
+    if (tables.length > 0)
+      this.#options.logger.warn({ tables }, 'Tables were dropped. The branches are asked for their rows again.');
   }
 
   async #note(connection: Connection): Promise<void> {
@@ -271,23 +282,23 @@ export class Fleet {
     this.#noteAt = performance.now() + NOTE_EVERY_MS;
   }
 
-  /** A broker without a queue, a user or the virtual host that a branch needs has lost its data. */
-  async #mend(): Promise<void> {
-    const { mendBroker, logger } = this.#options;
+  /** Repairs a broker that has lost a queue, a user or the virtual host that a branch needs. */
+  async #repairBroker(): Promise<void> {
+    const { broker, logger } = this.#options;
     const hostLost = this.#answering?.error?.code === 'BROKER_REFUSED';
     const lost = [...this.#members]
       .filter(([, { pipeline }]) => hostLost || pipeline.waiting?.error.code === 'BROKER_SETUP')
       .map(([branch]) => branch);
-    if (lost.length === 0) this.#mendError = null;
-    if (lost.length === 0 || mendBroker === undefined || performance.now() < this.#mendAt) return;
-    this.#mendAt = performance.now() + MEND_EVERY_MS;
+    if (lost.length === 0) this.#repairError = null;
+    if (lost.length === 0 || broker.repair === undefined || performance.now() < this.#repairAt) return;
+    this.#repairAt = performance.now() + REPAIR_EVERY_MS;
     try {
-      await mendBroker(this.#pool, lost);
-      this.#mendError = null;
-      logger.warn({ branches: lost }, 'The broker had lost what these branches need there; it was made again.');
+      await broker.repair(this.#pool, lost);
+      this.#repairError = null;
+      logger.warn({ branches: lost }, 'The broker had lost queues or users of these branches. They were made again.');
     } catch (error) {
-      // Shown by `faults`, and tried again.
-      this.#mendError =
+      // `faults` shows it, and the next attempt follows.
+      this.#repairError =
         error instanceof TributaryError
           ? error
           : new TributaryError('BROKER_UNREACHABLE', error instanceof Error ? error.message : String(error));
@@ -303,16 +314,14 @@ export class Fleet {
       counter: this.#counter,
       instance,
       priority: rendezvousPriority(branch, instance),
-      comesFirst: () => comesFirst(branch, instance, this.#living),
-      publish: (to, answer) => this.#publish(to, answer),
+      host: this.#host,
       quotas: this.#options.quotas ?? QUOTAS,
       events: this.#options.events ?? NO_EVENTS,
       logger: this.#options.logger,
       pauses: this.#options.pauses,
-      onRecovered: () => this.#hurryAll(),
     });
     const link = new BrokerLink({
-      connect: () => this.#options.connectBroker(`tributary-applier consume ${branch}`),
+      connect: () => this.#options.broker.connect(`tributary-applier consume ${branch}`),
       onChange: connection => pipeline.attach(connection),
       purpose: `consume ${branch}`,
       logger: this.#options.logger,
@@ -320,7 +329,7 @@ export class Fleet {
     this.#members.set(branch, { pipeline, link });
   }
 
-  /** What one waited for has passed: the others need not wait until their own pauses end. */
+  /** The database is back for one branch: the others need not wait until their pauses end. */
   #hurryAll(): void {
     for (const { pipeline } of this.#members.values()) pipeline.hurry();
   }
@@ -338,8 +347,8 @@ export class Fleet {
   }
 }
 
-/** Waits for work that never fails, but not for longer than this. */
-async function settled(work: Promise<unknown>, withinMs: number): Promise<void> {
+/** Waits for work that never fails, but not longer than this. */
+async function atMost(work: Promise<unknown>, withinMs: number): Promise<void> {
   const waiting = new AbortController();
   await Promise.race([work, sleep(withinMs, undefined, { signal: waiting.signal })]);
   waiting.abort();

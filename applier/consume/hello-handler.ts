@@ -1,9 +1,10 @@
 /**
  * Answers one hello of one branch, under the lock on the branch's row.
  *
- * Identity is the queue that the hello came from and the user that the broker checked; what the payload says of its
- * branch must agree and is never trusted beyond that. A hello may register a new epoch (PROTOCOL): then inbox, parts
- * and snapshot state of the old one go in the same transaction, and a halt with them, since its batch will never come.
+ * The queue that the hello came from and the user that the broker checked say which branch it is. The branch in the
+ * payload must agree, and is trusted no further. A hello may register a new epoch (shared/protocol.ts). Then inbox,
+ * parts and snapshots of the old one are deleted in the same transaction, and its halt is cleared, because its batch
+ * will never come again.
  */
 import { randomUUID } from 'node:crypto';
 import type { Connection } from 'mysql2/promise';
@@ -25,7 +26,7 @@ import { countedRequest, wasCompared } from '../store/verifications.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { outlivesEpochs } from '../transaction/fault-policy.ts';
 
-/** Between two comparisons that branches ask for themselves. */
+/** The time between two comparisons that the branch asks for itself. */
 const LEAST_BETWEEN_COMPARISONS_S = 86_400;
 
 export interface HelloResult {
@@ -39,7 +40,7 @@ export interface HelloResult {
 }
 
 /**
- * What a message in a branch's hello queue says.
+ * Reads a message from a branch's hello queue.
  * @throws MESSAGE_INVALID when it is malformed or not from this branch
  */
 export function checkHello(branch: string, message: ReceivedMessage): Hello {
@@ -51,42 +52,40 @@ export function checkHello(branch: string, message: ReceivedMessage): Hello {
   return hello;
 }
 
-/** @throws MESSAGE_INVALID unless the broker vouches that the branch's own user published the message */
+/** @throws MESSAGE_INVALID unless the branch's own user has published the message, which the broker has checked */
 export function requireSender(branch: string, message: ReceivedMessage): void {
   const { user } = branchNames(branch);
   if (message.userId === user) return;
   throw new TributaryError(
     'MESSAGE_INVALID',
-    `A message in ${message.queue} was published by ${message.userId ?? 'a user who did not say who it is'}, not by ${user}.`,
-    { hint: `Look at who has rights on ${message.exchange}: only ${user} may write there.` },
+    `A message in ${message.queue} was published by ${message.userId ?? 'a user that it does not name'}, not by ${user}.`,
+    { hint: `Check who has write permission on ${message.exchange}: only ${user} may have it.` },
   );
 }
 
 /**
- * Judges the hello and stores what follows from it.
- * @param queued messages in the branch's queue, and those that this process holds unacknowledged
+ * Judges the hello and stores the outcome.
+ * @param queued messages in the branch's queue, and those that are unacknowledged in this process
  * @throws BRANCH_UNKNOWN when the branch was removed
  */
 export async function takeHello(pool: TargetPool, hello: Hello, queued: number): Promise<HelloResult> {
   const { branch } = hello;
-  // A table of its own and no lock: that a branch was heard is known even while a large batch is being applied.
+  // It goes into another table, without the lock, so that it shows even while a large batch is being applied.
   await pool.use(connection => noteHello(connection, branch, hello));
   return pool.transact(async connection => {
     const row = await lockBranch(connection, branch);
     if (row === null || row.state === 'removed') {
-      throw new TributaryError('BRANCH_UNKNOWN', `There is no branch ${branch} any more.`);
+      throw new TributaryError('BRANCH_UNKNOWN', `The branch ${branch} was removed.`);
     }
     const found = await earlyEntries(connection, branch, row.stream.received.seq);
     if (hello.compare === true && hello.epoch === row.stream.epoch) await openComparison(connection, branch);
     const open = await openRequests(connection, branch);
-    const held = await heldBack(connection, branch, open);
-    const isForAll = (request: OpenRequest): boolean => request.kind === 'snapshot' && request.tables === null;
+    const deferred = await deferredVerifications(connection, branch, open);
     const outcome = receiveHello(row.stream, hello, {
       queued,
       firstEarly: found.seqs[0] ?? null,
-      requests: open.filter(isForAll).map(({ id }) => id),
-      asks: open
-        .filter(request => !isForAll(request) && !held.includes(request))
+      requests: open
+        .filter(request => !deferred.includes(request))
         .map(({ id, kind, tables }) => ({ id, kind, tables })),
       halted: haltOf(row),
     });
@@ -96,7 +95,7 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
       await clearInbox(connection, branch);
       await clearSnapshots(connection, branch);
       if (row.halt !== null && !outlivesEpochs(row.halt.code)) await clearHalt(connection, branch);
-      // The new epoch's rows come with its snapshot; until that has ended the head office holds a mixture.
+      // The rows of the new epoch come with its snapshot. Until that has ended, rows of both epochs are mixed here.
       await markIncomplete(connection, branch);
     }
     const after = (await readBranch(connection, branch)) ?? row;
@@ -118,8 +117,9 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
 }
 
 /**
- * The branch's server was started unseen by its agent. Reading all tables at both sides is dear, and there are branches
- * that are switched off each night: once a day at most; the branch goes on asking.
+ * Opens a request for a comparison of all tables: the branch's server was started while the agent did not watch it.
+ * Such a comparison reads all tables on both sides, and some branches are switched off each night. So there is one a
+ * day at most, and the branch repeats that it wants one.
  */
 async function openComparison(connection: Connection, branch: string): Promise<void> {
   const open = await openRequests(connection, branch);
@@ -128,7 +128,7 @@ async function openComparison(connection: Connection, branch: string): Promise<v
   await addRequest(connection, branch, {
     id: randomUUID(),
     kind: 'verify',
-    reason: 'the branch database was started unseen by the agent',
+    reason: 'the branch database was started while the agent did not watch it',
   });
 }
 
@@ -136,8 +136,10 @@ function haltOf({ halt }: BranchRow): Answer['halted'] {
   return halt === null ? null : { code: halt.code, reason: halt.reason };
 }
 
-/** Verifications whose turn is not yet: each begins only when the one before is over on both sides, which it would end. */
-async function heldBack(
+/**
+ * Verifications that must wait: one that begins ends the one before, so each begins when that is over on both sides.
+ */
+async function deferredVerifications(
   connection: Connection,
   branch: string,
   open: readonly OpenRequest[],

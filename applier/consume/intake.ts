@@ -1,39 +1,43 @@
 /**
- * What comes from the broker for one branch: its batches, held unacknowledged, and its newest hello.
+ * What comes from the broker for one branch: its batches, which stay unacknowledged here, and its newest hello.
  *
- * Hellos are acknowledged no faster than HELLO_PACE allows. The queue holds the newest one and drops the others, so
- * whoever floods it wears out the broker's patience with him and nothing of ours.
+ * Hellos are acknowledged no faster than HELLO_RATE allows. Their queue keeps the newest one and drops the others, so a
+ * flood of hellos is the broker's load and not this program's.
  *
- * Invariants: at most PREFETCH batches are held, of at most FRAGMENT_BYTES each; every message is checked here (sender, shape, digest) before anything
- * else sees it, and one that fails is thrown away loudly, never counted as received; a delivery is acknowledged only
- * on the channel that it came from; what a closed channel had delivered is forgotten, because it comes again.
+ * Invariants: there are at most PREFETCH batches, of at most FRAGMENT_BYTES each; every message is checked here
+ * (sender, shape, digest) before anything else sees it, and one that fails is refused, logged and never counted as
+ * received; a delivery is acknowledged only on the channel that it came from; what a closed channel had delivered is
+ * forgotten, because it comes again.
  */
 import { branchNames, FRAGMENT_BYTES, readBatchHeader, readFragment } from '../../shared/broker/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/broker/amqp-messages.ts';
 import type { BrokerConnection, BrokerConsumer, BrokerConsumerOptions } from '../../shared/broker/amqp.ts';
 import { nextDigest } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/process/logging.ts';
+import type { WaitSignal } from '../../shared/wait-signal.ts';
 import { Acknowledger } from './acknowledger.ts';
 import { requireSender } from './hello-handler.ts';
 import { RateLimit } from './rate-limit.ts';
 import type { RefusalReason } from './pipeline-events.ts';
+import type { RejectionLog } from './rejection-log.ts';
 import { Reassembly } from './reassembly.ts';
 import { PREFETCH } from '../transaction/quotas.ts';
 import type { Arrival } from '../transaction/unit.ts';
 
-/** An agent says one every few seconds, and some close together when it begins. */
-const HELLO_PACE = { burst: 16, everyMs: 250 } as const;
+/** An agent says hello every few seconds, and a few times close together when it starts. */
+const HELLO_RATE = { burst: 16, everyMs: 250 } as const;
 
 export interface IntakeOptions {
   readonly branch: string;
   /** Names this applier at the broker. */
   readonly instance: string;
-  /** Among several appliers the highest hears the hellos. Batches know no priority, see Pipeline. */
+  /** Of several appliers the one with the highest priority gets the hellos. Batches have no priority, see Pipeline. */
   readonly priority: number;
-  /** There is something new, or a consumer has ended. */
-  readonly onChange: () => void;
-  readonly onRefused: (message: ReceivedMessage, error: TributaryError, reason: RefusalReason) => void;
-  readonly onEnded: (reason: TributaryError) => void;
+  readonly rejections: Pick<RejectionLog, 'refused'>;
+  readonly logger: Pick<Logger, 'warn'>;
+  /** Is notified when something has arrived or a consumer has ended. */
+  readonly signal: Pick<WaitSignal, 'notify'>;
 }
 
 export class Intake {
@@ -43,9 +47,9 @@ export class Intake {
   #hellos: BrokerConsumer | null = null;
   #arrivals: Arrival[] = [];
   readonly #reassembly = new Reassembly();
-  #served = false;
+  #isActive = false;
   #hello: ReceivedMessage | null = null;
-  readonly #pace = new RateLimit(HELLO_PACE);
+  readonly #rate = new RateLimit(HELLO_RATE);
 
   constructor(options: IntakeOptions) {
     this.#options = options;
@@ -60,9 +64,9 @@ export class Intake {
     return this.#arrivals;
   }
 
-  /** Whether the consumer of batches is the one that the broker serves. */
-  get served(): boolean {
-    return this.#served;
+  /** Whether the broker delivers the branch's batches to this applier: it is the single active consumer. */
+  get isActive(): boolean {
+    return this.#isActive;
   }
 
   /** Takes a new connection to the broker; the old one is gone. */
@@ -87,8 +91,8 @@ export class Intake {
     if (this.#hellos === null) {
       const limits = { prefetch: 1, priority: this.#options.priority };
       const hellos = await this.#consume(connection, names.hello, limits, (acks, message) => {
-        // Not after its answer: a hello that gets none is followed by another.
-        const waitMs = this.#pace.take(performance.now());
+        // The hello need not be answered first: one without an answer is followed by another.
+        const waitMs = this.#rate.take(performance.now());
         if (waitMs === 0) acks.ack(message.deliveryTag);
         else setTimeout(() => acks.ack(message.deliveryTag), waitMs).unref();
         this.#hello = message;
@@ -105,7 +109,7 @@ export class Intake {
     } else if (this.#batches === null) {
       const limits = { prefetch: PREFETCH };
       const batches = await this.#consume(connection, names.batches, limits, (acks, message) => {
-        this.#served = true;
+        this.#isActive = true;
         this.#receiveBatch(acks, message);
       });
       if (this.#connection !== connection) {
@@ -117,13 +121,14 @@ export class Intake {
     }
   }
 
-  /** From when it has its place here: of one that ends while it is opened, the end would be taken for another's. */
+  /** Watches a consumer, once it is stored here: if it ended before that, its end could not be told from another's. */
   #watch(consumer: BrokerConsumer): void {
     void consumer.closed.then(reason => {
       if (consumer !== this.#batches && consumer !== this.#hellos) return;
       this.#drop();
-      this.#options.onEnded(reason);
-      this.#options.onChange();
+      const { branch, logger, signal } = this.#options;
+      logger.warn({ branch, err: reason }, 'A consumer has ended. It is opened again.');
+      signal.notify();
     });
   }
 
@@ -137,7 +142,7 @@ export class Intake {
   async release(): Promise<void> {
     const batches = this.#batches;
     this.#batches = null;
-    this.#served = false;
+    this.#isActive = false;
     this.#arrivals = [];
     this.#reassembly.forget();
     await batches?.close();
@@ -162,10 +167,10 @@ export class Intake {
       queue,
       tag: this.#options.instance,
       onMessage: message => {
-        // A connection that was replaced meanwhile has nothing to say any more: its messages come again.
+        // The connection was replaced meanwhile: its messages come again.
         if (this.#connection !== connection) return;
         receive(acks, message);
-        this.#options.onChange();
+        this.#options.signal.notify();
       },
     });
     acks.open(consumer);
@@ -175,19 +180,19 @@ export class Intake {
   #receiveBatch(acks: Acknowledger, message: ReceivedMessage): void {
     let acknowledge = (): void => acks.ack(message.deliveryTag);
     const { branch } = this.#options;
-    let looking: RefusalReason = 'sender';
+    let checking: RefusalReason = 'sender';
     try {
       requireSender(branch, message);
-      looking = 'malformed';
+      checking = 'malformed';
       if (message.body.length > FRAGMENT_BYTES) {
         throw new TributaryError('MESSAGE_INVALID', `A message of ${message.body.length} bytes is not in fragments.`);
       }
       const header = readBatchHeader(message);
-      looking = 'branch';
+      checking = 'branch';
       if (header.branch !== branch) {
         throw new TributaryError('MESSAGE_INVALID', `A batch in ${message.queue} names branch ${header.branch}.`);
       }
-      looking = 'malformed';
+      checking = 'malformed';
       let body: readonly Buffer[] = [message.body];
       const fragment = readFragment(message);
       if (fragment !== null) {
@@ -197,25 +202,25 @@ export class Intake {
       } else {
         this.#reassembly.overtaken(header);
       }
-      looking = 'digest';
+      checking = 'digest';
       if (nextDigest(header.previous, body) !== header.digest) {
         throw new TributaryError('MESSAGE_INVALID', `Batch ${header.seq} does not match its digest.`);
       }
       this.#arrivals.push({ header, body, acknowledge, decoded: null });
     } catch (error) {
       if (!(error instanceof TributaryError && error.code === 'MESSAGE_INVALID')) throw error;
-      // Not applied and not counted as received, so a genuine batch will be asked for and sent again.
+      // It does not count as received, so the branch is asked for the true batch again.
       acknowledge();
-      this.#options.onRefused(message, error, looking);
+      this.#options.rejections.refused(message, error, checking);
     }
   }
 
-  /** Forgets consumers whose channel is gone or will be, with what they delivered. */
+  /** Forgets the consumers, whose channels are gone or are closed, with what they delivered. */
   #drop(): void {
     const closing = [this.#batches, this.#hellos];
     this.#batches = null;
     this.#hellos = null;
-    this.#served = false;
+    this.#isActive = false;
     this.#arrivals = [];
     this.#reassembly.forget();
     this.#hello = null;

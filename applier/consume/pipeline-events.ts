@@ -1,4 +1,4 @@
-/** What pipelines tell of themselves, for metrics and the page. Listeners only count: they never decide. */
+/** What pipelines report for metrics and the page. Listeners only count, they never decide. */
 import type { ErrorCode } from '../../shared/errors.ts';
 import type { BatchVerdict } from '../../shared/protocol.ts';
 import type { BranchRow } from '../store/branch-row.ts';
@@ -8,42 +8,40 @@ export interface AppliedCounts {
   readonly batches: number;
   readonly upserts: number;
   readonly deletes: number;
-  /** Of the compressed bodies. */
+  /** Bytes of the compressed bodies. */
   readonly bytes: number;
   /** How long the transaction took. */
   readonly seconds: number;
 }
 
-/** What was wrong with a message: its sender, the branch it names, its header or fragment, its digest; or it is a hello. */
+/**
+ * What was wrong with a batch: its sender, the branch that it names, its header or fragment, its digest. Or it was a
+ * hello.
+ */
 export const REFUSAL_REASONS = ['sender', 'branch', 'malformed', 'digest', 'hello'] as const;
 export type RefusalReason = (typeof REFUSAL_REASONS)[number];
 
 export interface PipelineEvents {
-  /** Committed. */
+  /** Batches were applied and committed. */
   applied(branch: string, counts: AppliedCounts, row: BranchRow): void;
-  /** A batch was not applied now; `early` ones are kept. */
+  /** A batch was not applied; one that is `early` is kept. */
   ignored(branch: string, verdict: Exclude<BatchVerdict, 'next'>): void;
-  /** Batches came out of order: one or more before them are missing. */
+  /** A batch before those that have arrived is missing. */
   gap(branch: string): void;
-  /** A message was thrown away: malformed, or not from the branch's own user. */
+  /** A message was refused: it is malformed, or the branch's own user did not publish it. */
   refused(branch: string, reason: RefusalReason): void;
-  halted(branch: string, row: BranchRow): void;
-  /** Something failed that no batch is to blame for, and is tried again. */
-  retried(branch: string, code: ErrorCode): void;
+  /** Something failed: the branch is halted, or it retries. */
+  failed(branch: string, code: ErrorCode): void;
   /** `waiting`: messages in the branch's queue. */
   hello(branch: string, result: HelloResult, waiting: number): void;
-  /** The head office is complete as of this time (ISO 8601). */
-  complete(branch: string, through: string | null): void;
 }
 
-/** Listens to nothing; a base for listeners that want only some. */
+/** Listens to nothing: a base for listeners to some events. */
 export const NO_EVENTS: PipelineEvents = {
   applied: () => undefined,
   ignored: () => undefined,
   gap: () => undefined,
   refused: () => undefined,
-  halted: () => undefined,
-  retried: () => undefined,
+  failed: () => undefined,
   hello: () => undefined,
-  complete: () => undefined,
 };

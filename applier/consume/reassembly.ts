@@ -1,19 +1,19 @@
 /**
- * Puts the pieces of batches together that came in several messages: large ones, and those of branches whose line is
- * slow. After a drop a branch sends only the pieces that it knows nothing of, so those of two batches may come mixed.
+ * Puts the pieces of batches together that came in several messages: large batches, and those of branches with a slow
+ * line. After a lost connection a branch sends only the pieces that were not confirmed, so those of two batches may
+ * come mixed.
  *
- * Invariants: pieces of at most OPEN batches are here, and at most MAX_FRAGMENTS messages; they stay unacknowledged
- * until the batch is committed, so that a crash brings them again. Pieces for which there is no room, and those of a
- * batch that a later one has overtaken, are acknowledged and forgotten: the branch is asked for that batch again,
- * because what is in pieces does not count as queued. Whether the pieces are what the branch sent, the batch's digest
- * says, not this.
+ * Invariants: pieces of at most MAX_OPEN batches are here, and at most MAX_FRAGMENTS messages; they stay unacknowledged
+ * until the batch is committed, so that they come again after a crash. Pieces for which there is no room, and those of
+ * a batch that a later one has overtaken, are acknowledged and dropped. The branch is then asked for that batch again,
+ * because pieces do not count as queued. The pieces are not checked here: the batch's digest is.
  */
 import { MAX_FRAGMENTS } from '../../shared/broker/amqp-messages.ts';
 import type { Fragment } from '../../shared/broker/amqp-messages.ts';
 import type { BatchHeader } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 
-/** A piece of a batch, as it came. */
+/** A piece of a batch, as it was received. */
 export interface Piece {
   readonly header: BatchHeader;
   readonly fragment: Fragment;
@@ -21,25 +21,25 @@ export interface Piece {
   readonly acknowledge: () => void;
 }
 
-export interface Whole {
+export interface CompleteBatch {
   readonly header: BatchHeader;
-  /** In order. Not joined: of a row of 64 MiB there is no room for another copy. */
+  /** In order. They are not joined, because there is no memory for another copy of a row of 64 MiB. */
   readonly body: readonly Buffer[];
   /** Acknowledges every piece. */
   readonly acknowledge: () => void;
 }
 
-/** Batches in pieces at a time: one, and the next. */
-const OPEN = 2;
+/** Batches in pieces at a time: one and the next. */
+const MAX_OPEN = 2;
 
 export class Reassembly {
   /** The pieces of each batch by index; in order of their first piece. */
   #open: Map<number, Piece>[] = [];
 
-  /** Takes a piece; returns the batch when it was the last one missing. */
-  add(piece: Piece): Whole | null {
+  /** Takes a piece. @returns the batch, if this was its last missing piece */
+  add(piece: Piece): CompleteBatch | null {
     const pieces = this.#of(piece);
-    // A second copy of a piece: the link has repeated it.
+    // The link has repeated the piece.
     if (pieces.has(piece.fragment.index)) {
       piece.acknowledge();
       return null;
@@ -61,12 +61,12 @@ export class Reassembly {
     };
   }
 
-  /** This batch has arrived whole: what is missing of it or of earlier ones will not come by itself any more. */
+  /** This batch has arrived whole: missing pieces of it or of earlier batches will not come any more. */
   overtaken(header: BatchHeader): void {
-    this.#giveUp(({ header: { epoch, seq } }) => epoch === header.epoch && seq <= header.seq);
+    this.#drop(({ header: { epoch, seq } }) => epoch === header.epoch && seq <= header.seq);
   }
 
-  /** The channel that the pieces came from is gone: they come again. */
+  /** The channel of the pieces is gone: they come again. */
   forget(): void {
     this.#open = [];
   }
@@ -74,28 +74,28 @@ export class Reassembly {
   #of(piece: Piece): Map<number, Piece> {
     const known = this.#open.find(pieces => sameBatch(firstOf(pieces), piece));
     if (known !== undefined) return known;
-    // Cut otherwise: the branch has forgotten how it was cut before, and sends all of it again.
-    this.#giveUp(({ header: { epoch, seq } }) => epoch === piece.header.epoch && seq === piece.header.seq);
+    // The batch is cut in another way: the branch was restarted and sends all of it again.
+    this.#drop(({ header: { epoch, seq } }) => epoch === piece.header.epoch && seq === piece.header.seq);
     const pieces = new Map<number, Piece>();
     this.#open.push(pieces);
     return pieces;
   }
 
-  /** For the batch at hand: the oldest others go. */
+  /** Drops the oldest batches until there is room for this one. */
   #makeRoom(forThis: Map<number, Piece>): void {
-    const held = (): number => this.#open.reduce((sum, pieces) => sum + pieces.size, 0);
-    while (this.#open.length > OPEN || held() > MAX_FRAGMENTS) {
+    const messages = (): number => this.#open.reduce((sum, pieces) => sum + pieces.size, 0);
+    while (this.#open.length > MAX_OPEN || messages() > MAX_FRAGMENTS) {
       const oldest = this.#open.find(pieces => pieces !== forThis);
       if (oldest === undefined) return;
       const first = firstOf(oldest);
-      this.#giveUp(piece => piece === first);
+      this.#drop(piece => piece === first);
     }
   }
 
-  /** Gives up the batches whose pieces are such. */
-  #giveUp(such: (piece: Piece) => boolean): void {
+  /** Drops the batches of whose pieces this is true. */
+  #drop(matches: (piece: Piece) => boolean): void {
     this.#open = this.#open.filter(pieces => {
-      if (pieces.size === 0 || !such(firstOf(pieces))) return true;
+      if (pieces.size === 0 || !matches(firstOf(pieces))) return true;
       for (const piece of pieces.values()) piece.acknowledge();
       return false;
     });
@@ -104,7 +104,7 @@ export class Reassembly {
 
 function firstOf(pieces: ReadonlyMap<number, Piece>): Piece {
   for (const piece of pieces.values()) return piece;
-  throw new TributaryError('INTERNAL', 'A batch in pieces has none.');
+  throw new TributaryError('INTERNAL', 'A batch in pieces has no pieces.');
 }
 
 function sameBatch(a: Piece, b: Piece): boolean {

@@ -1,16 +1,16 @@
 /**
- * What a pipeline waits for to pass, since when, and how long until it tries again: first at once, then twice as long
- * each time. Pure; times are milliseconds since 1970.
+ * What a pipeline waits for to pass, since when, and when it retries: first at once, then after pauses that double each
+ * time. Pure: times are milliseconds since 1970.
  *
- * A fault of applying ends only when something was applied, or when what it was about has gone: that the branch's hello
- * was answered in between says nothing of it, and must neither hide it nor begin the waiting anew. Any other fault ends
- * with the next thing that succeeds.
+ * A fault of applying ends only when something was applied, or when there is nothing to apply any more. An answer to a
+ * hello in between says nothing about it, and must neither hide the fault nor restart the pauses. Any other fault ends
+ * with the next success.
  */
 import type { TributaryError } from '../../shared/errors.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import type { Fault } from '../transaction/fault-policy.ts';
 
-/** Lost races for a lock, tried again at once before they count as trouble. */
+/** How often a transaction that lost a race for a lock is retried at once before it counts as a fault. */
 const MAX_QUICK_RETRIES = 5;
 const QUICK_RETRY_MS = 50;
 
@@ -21,30 +21,30 @@ export interface Pauses {
 
 export const PAUSES: Pauses = { minMs: 500, maxMs: 30_000 };
 
-/** A fault that passes by itself, or with a cure that is not the batch's. */
+/** A fault that no batch is to blame for. */
 export interface Waiting {
   readonly error: TributaryError;
-  /** The first of its kind in a row, ISO 8601. */
+  /** When the first of these faults in a row occurred, ISO 8601. */
   readonly since: string;
   readonly tries: number;
 }
 
-/** What was under way when it failed. */
-export type Doing = 'applying' | 'other';
+/** What the pipeline was doing when it failed. */
+export type Activity = 'applying' | 'other';
 
 export class RetryPolicy {
   readonly #pauses: Pauses;
   #faults = 0;
   #since = 0;
   #error: TributaryError | null = null;
-  #doing: Doing = 'other';
-  #place = '';
+  #activity: Activity = 'other';
+  #progress = '';
 
   constructor(pauses: Pauses = PAUSES) {
     this.#pauses = pauses;
   }
 
-  /** null: nothing, or a race that was lost a moment ago. */
+  /** null: nothing, or only a race for a lock that was lost a moment ago. */
   get waiting(): Waiting | null {
     if (this.#error === null) return null;
     return { error: this.#error, since: new Date(this.#since).toISOString(), tries: this.#faults };
@@ -55,12 +55,12 @@ export class RetryPolicy {
     return this.#faults;
   }
 
-  /** @returns how long to wait before the next try, and whether that is at once */
-  failed(error: TributaryError, fault: Fault, doing: Doing, row: BranchRow | null, nowMs: number): Pause {
+  /** @returns how long to wait before the next retry */
+  failed(error: TributaryError, fault: Fault, doing: Activity, row: BranchRow | null, nowMs: number): Pause {
     this.#faults += 1;
     if (this.#faults === 1) this.#since = nowMs;
-    if (this.#faults === 1 || doing === 'applying') this.#doing = doing;
-    if (row !== null) this.#place = placeOf(row);
+    if (this.#faults === 1 || doing === 'applying') this.#activity = doing;
+    if (row !== null) this.#progress = progressOf(row);
     if (fault === 'retry' && this.#faults <= MAX_QUICK_RETRIES)
       return { ms: QUICK_RETRY_MS * this.#faults, quick: true };
     this.#error = error;
@@ -68,23 +68,23 @@ export class RetryPolicy {
     return { ms: Math.min(maxMs, minMs * 2 ** Math.min(10, this.#faults - 1)), quick: false };
   }
 
-  /** Something was applied, or there is nothing to be applied any more. @returns what was waited for until now */
+  /** Something was applied, or there is nothing to apply any more. @returns the fault that is over */
   progressed(): Waiting | null {
     const before = this.waiting;
     this.#faults = 0;
     this.#error = null;
-    this.#doing = 'other';
+    this.#activity = 'other';
     return before;
   }
 
-  /** Something else has succeeded. @returns what is over with it */
+  /** Something else has succeeded. @returns the fault that is over with it */
   succeeded(): Waiting | null {
-    return this.#doing === 'other' ? this.progressed() : null;
+    return this.#activity === 'other' ? this.progressed() : null;
   }
 
-  /** Somebody else may have applied what could not be applied here. */
+  /** Another applier may have applied what could not be applied here. */
   observe(row: BranchRow): void {
-    if (this.#doing === 'applying' && this.#place !== placeOf(row)) this.progressed();
+    if (this.#activity === 'applying' && this.#progress !== progressOf(row)) this.progressed();
   }
 }
 
@@ -93,6 +93,6 @@ export interface Pause {
   readonly quick: boolean;
 }
 
-function placeOf({ state, stream, batchNumber }: BranchRow): string {
+function progressOf({ state, stream, batchNumber }: BranchRow): string {
   return [state, stream.epoch, stream.received.seq, stream.applied.seq, batchNumber].join(' ');
 }

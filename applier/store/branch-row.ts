@@ -2,7 +2,7 @@
  * A branch's row in `tributary_branch`: its stream, its running batch number, its state.
  *
  * Invariants: every write happens in a transaction that holds the row's lock (`lockBranch`), so that a second applier
- * waits or finds another state than it planned with; the batch number never goes back; `applied` ≤ `received`.
+ * waits, or sees that the row has changed; the batch number never goes back; `applied` ≤ `received`.
  *
  * States: active → halted (a batch cannot be applied) → active (`retry`, `quarantine`, or a new epoch);
  * active or halted → removed (`branch remove`) → active (`branch add` again).
@@ -16,7 +16,7 @@ import type { Row } from './sql-values.ts';
 
 export type BranchState = 'active' | 'halted' | 'removed';
 
-/** Why a branch stands still, and at which batch. */
+/** Why a branch is halted, and at which batch. */
 export interface Halt {
   readonly code: string;
   readonly reason: string;
@@ -33,14 +33,14 @@ export interface BranchRow {
   readonly batchNumber: number;
   readonly state: BranchState;
   readonly halt: Halt | null;
-  /** Where in the source the applied rows stand; shown to people. */
+  /** The position in the source up to which rows are applied; for people. */
   readonly position: unknown;
-  /** Commit time of the last applied batch, ISO 8601; null: none known. */
+  /** Commit time of the last applied batch, ISO 8601; null: not known. */
   readonly capturedThrough: string | null;
   /** Rows may be missing since then, until a snapshot that started later has ended. */
   readonly incompleteSince: string | null;
   readonly incompleteBatch: number;
-  /** What ends it: a snapshot that starts after `incompleteBatch`, or the last entry in quarantine. */
+  /** What makes the branch complete: a snapshot that starts after `incompleteBatch`, or an empty quarantine. */
   readonly incompleteUntil: 'snapshot' | 'rows';
   /** Entries in quarantine. */
   readonly quarantined: number;
@@ -54,7 +54,7 @@ export interface BranchRow {
 /** The digest of a branch that has no epoch yet. */
 export const NO_DIGEST = '0'.repeat(64);
 
-/** Superseded epochs remembered; older ones than these belong to spools that nobody has any more. */
+/** How many superseded epochs are kept. Older ones belong to spools that do not exist any more. */
 const MAX_SUPERSEDED = 1_000;
 
 const SELECT = `SELECT branch, epoch, superseded, instance, received_seq, received_digest, applied_seq, applied_digest,
@@ -63,7 +63,7 @@ const SELECT = `SELECT branch, epoch, superseded, instance, received_seq, receiv
   quarantined, ${isoColumn('verified_at')}, different_tables, ${isoColumn('created_at')}
   FROM tributary_branch`;
 
-/** Creates the branch's row if there is none, and makes a removed branch active again. */
+/** Creates the branch's row if there is none, or makes a removed branch active again. */
 export async function addBranch(connection: Connection, branch: string): Promise<void> {
   await connection.execute(
     `INSERT INTO tributary_branch (branch, superseded, received_digest, applied_digest) VALUES (?, '[]', ?, ?)
@@ -77,7 +77,7 @@ export async function listBranches(connection: Connection): Promise<BranchRow[]>
   return rows.map(toBranchRow);
 }
 
-/** The row as last committed; null: no such branch. */
+/** The row as last committed; null: there is no such branch. */
 export async function readBranch(connection: Connection, branch: string): Promise<BranchRow | null> {
   const [rows] = await connection.execute<RowDataPacket[]>(`${SELECT} WHERE branch = ?`, [branch]);
   return rows[0] === undefined ? null : toBranchRow(rows[0]);
@@ -107,7 +107,7 @@ export async function saveStream(connection: Connection, branch: string, stream:
   );
 }
 
-/** What a transaction that applies batches moves. */
+/** What a transaction that applies batches changes in the row. */
 export interface Advance {
   readonly received: StreamMark;
   readonly applied: StreamMark;
@@ -116,7 +116,7 @@ export interface Advance {
   readonly source: SourceMark | null;
 }
 
-/** Moves the watermark of a row that the caller's transaction has locked and read as `row`. */
+/** Moves the watermark. The caller's transaction has locked the row and read it as `row`. */
 export async function advanceBranch(connection: Connection, row: BranchRow, advance: Advance): Promise<void> {
   const { received, applied, batchNumber, source } = advance;
   assert(received.seq >= row.stream.received.seq, `${row.branch}: received would go back to ${received.seq}`);
@@ -165,7 +165,7 @@ export async function markRemoved(connection: Connection, branch: string): Promi
   await connection.execute(`UPDATE tributary_branch SET state = 'removed' WHERE branch = ?`, [branch]);
 }
 
-/** Rows may be missing from now on: only a snapshot that starts after the row's present batch number clears it. */
+/** Rows may be missing from now on, until a snapshot has ended that starts after the row's present batch number. */
 export async function markIncomplete(connection: Connection, branch: string): Promise<void> {
   await connection.execute(
     `UPDATE tributary_branch SET incomplete_since = COALESCE(incomplete_since, UTC_TIMESTAMP(6)),
@@ -174,7 +174,7 @@ export async function markIncomplete(connection: Connection, branch: string): Pr
   );
 }
 
-/** A snapshot has mended all but the rows in quarantine: the branch is complete when there are none. */
+/** A snapshot has brought all rows except those in quarantine: the branch is complete when there are none. */
 export async function clearIncomplete(connection: Connection, branch: string): Promise<void> {
   await connection.execute(
     `UPDATE tributary_branch SET incomplete_since = IF(quarantined = 0, NULL, incomplete_since),
@@ -183,7 +183,7 @@ export async function clearIncomplete(connection: Connection, branch: string): P
   );
 }
 
-/** Counts the entries in quarantine anew; without any, rows that were all that was missing are missing no more. */
+/** Counts the entries in quarantine. Without any, the branch is complete if only those rows were missing. */
 export async function countQuarantined(connection: Connection, branch: string): Promise<void> {
   await connection.execute(
     `UPDATE tributary_branch SET quarantined = (SELECT COUNT(*) FROM tributary_quarantine q WHERE q.branch = ?)
@@ -197,12 +197,12 @@ export async function countQuarantined(connection: Connection, branch: string): 
   );
 }
 
-/** Whether two reads of a row plan the same: same epoch, marks and state. */
-export function samePlace(a: BranchRow, b: BranchRow): boolean {
+/** Whether two reads of a row have the same epoch, marks and state, so that a plan by one is still right. */
+export function isUnchanged(a: BranchRow, b: BranchRow): boolean {
   return (
     a.state === b.state &&
     a.batchNumber === b.batchNumber &&
-    // What is missing of the branch, and since when, may be noted by whoever sees it.
+    // Any applier may note that rows are missing.
     a.incompleteSince === b.incompleteSince &&
     a.incompleteBatch === b.incompleteBatch &&
     a.stream.epoch === b.stream.epoch &&

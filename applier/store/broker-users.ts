@@ -1,6 +1,6 @@
 /**
- * `tributary_broker_user`: the salted hash of each branch's broker password, as RabbitMQ itself gives it out. With it
- * the applier makes a user again whose broker has lost everything, and the branch's password stays good.
+ * `tributary_broker_user`: the salted hash of each branch's broker password, as RabbitMQ shows it. With it the applier
+ * can make a user again after the broker has lost its data, and the branch's password stays valid.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { readText } from './sql-values.ts';

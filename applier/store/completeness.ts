@@ -1,18 +1,18 @@
 /**
- * "Complete as of": until which time the head office holds everything that was committed at a branch.
+ * "Complete as of": until which time the head office has everything that was committed at a branch.
  *
- * A hello says: all that was committed until `capturedThrough` is in batches up to `head.seq`. Once the head office
- * has applied that batch it is complete as of that time, also when nothing has been sold since: a quiet Sunday is not
- * a lag. Pairs that wait are remembered, bounded. Pure.
+ * A hello says: everything that was committed until `capturedThrough` is in batches up to `head.seq`. Once the head
+ * office has applied that batch, it is complete as of that time, even if nothing was committed since. So a quiet Sunday
+ * is not a lag. A limited number of pairs of time and seq is kept until they are reached. Pure.
  *
- * Invariants: `through` never goes back within an epoch; pending pairs ascend strictly in time and in seq.
+ * Invariants: `through` never goes back within an epoch; pending pairs strictly ascend in time and in seq.
  */
 import { toDateTime } from './sql-values.ts';
 
 export interface PendingTime {
   /** ISO 8601, UTC. */
   readonly through: string;
-  /** Must be applied before the time counts. */
+  /** The batch that must be applied before the time counts. */
   readonly seq: number;
 }
 
@@ -22,34 +22,34 @@ export interface Completeness {
   readonly pending: readonly PendingTime[];
 }
 
-/** Pairs kept; beyond them the newest takes the place of the one before it, so that progress stays visible. */
+/** How many pairs are kept. A newer one then replaces the last one, so that progress stays visible. */
 export const MAX_PENDING_TIMES = 64;
 
 export const NOTHING_COMPLETE: Completeness = { through: null, pending: [] };
 
-/** Takes in what a hello of the current epoch says. */
+/** Notes the time and seq of a hello of the current epoch. */
 export function noteCaptured(state: Completeness, capturedThrough: string | null, headSeq: number): Completeness {
   if (capturedThrough === null || !isTime(capturedThrough)) return state;
   if (state.through !== null && !isLater(capturedThrough, state.through)) return state;
-  // A late or repeated hello, or a clock that was set back: what is already known says as much or more.
+  // A late or repeated hello, or a clock that was set back: it says nothing new.
   const kept = state.pending.filter(pair => isLater(capturedThrough, pair.through));
   if (kept.length < state.pending.length) return state;
-  // The same batch, a later time: the newer statement replaces the older. A lower seq for a later time likewise.
+  // A later time for the same batch, or for a lower seq, replaces the older pair.
   const earlier = kept.filter(pair => pair.seq < headSeq);
   if (earlier.length >= MAX_PENDING_TIMES) earlier.length = MAX_PENDING_TIMES - 1;
   return { through: state.through, pending: [...earlier, { through: capturedThrough, seq: headSeq }] };
 }
 
 /**
- * What a branch says it has captured through, but nothing later than now: a branch's clock that is ahead, or a branch
- * that lies, would else be complete for years to come, whatever it says later.
+ * The time through which a branch has captured, but never later than now. Otherwise a branch whose clock is ahead, or
+ * that sends a wrong time, would be complete until then, whatever it says later.
  */
 export function notLaterThan(nowMs: number, capturedThrough: string | null): string | null {
   if (capturedThrough === null || !isTime(capturedThrough)) return null;
   return Date.parse(capturedThrough) > nowMs ? new Date(nowMs).toISOString() : capturedThrough;
 }
 
-/** Moves `through` to the last time whose batch is applied; stands still while rows are known to be missing. */
+/** Moves `through` to the last time whose batch is applied, unless rows are known to be missing. */
 export function noteApplied(state: Completeness, appliedSeq: number, incomplete: boolean): Completeness {
   if (incomplete) return state;
   const reached = state.pending.filter(pair => pair.seq <= appliedSeq);
@@ -58,7 +58,7 @@ export function noteApplied(state: Completeness, appliedSeq: number, incomplete:
   return { through: last.through, pending: state.pending.slice(reached.length) };
 }
 
-/** A new epoch: what waited was said of batches that will never come. What was reached stays. */
+/** After a new epoch, the batches that pending times wait for will never come. `through` stays. */
 export function noteNewEpoch(state: Completeness): Completeness {
   return { through: state.through, pending: [] };
 }
@@ -67,7 +67,7 @@ function isTime(iso: string): boolean {
   return toDateTime(iso) !== null;
 }
 
-/** Compares with the fraction of a second as text, which Date would cut to milliseconds. */
+/** Compares the fractions of a second as text, because Date cuts them to milliseconds. */
 function isLater(a: string, b: string): boolean {
   const byDate = Date.parse(a) - Date.parse(b);
   return byDate === 0 ? fraction(a) > fraction(b) : byDate > 0;

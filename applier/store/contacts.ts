@@ -1,6 +1,6 @@
 /**
- * `tributary_contact`: when a branch was last heard of, what it said of itself, and since when the head office is
- * complete. A table of its own, so that a hello's times never wait for the lock on the branch's row.
+ * `tributary_contact`: when the last hello of a branch came, what it said, and as of when the head office is complete.
+ * It is a table of its own, so that storing a hello does not wait for the lock on the branch's row.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import * as z from 'zod';
@@ -10,7 +10,7 @@ import type { Completeness } from './completeness.ts';
 import { isoColumn, readJson, readText, readTextOrNull, toDateTime } from './sql-values.ts';
 import type { Row } from './sql-values.ts';
 
-/** A branch that was silent for longer begins a new connection with its next hello. */
+/** After a longer time without a hello, the next hello counts as a new connection. */
 const CONNECTION_GAP_S = 60;
 
 const pendingSchema = z.array(z.object({ through: z.string(), seq: z.number() })).max(1_000);
@@ -20,7 +20,7 @@ export interface ContactRow {
   /** ISO 8601, UTC; null: never. */
   readonly lastSeen: string | null;
   readonly connectedSince: string | null;
-  /** The last hello as it was said: for people and metrics, never decided upon. */
+  /** The last hello as it was received: for people and metrics, never for decisions. */
   readonly hello: unknown;
   readonly completeness: Completeness;
 }
@@ -50,7 +50,7 @@ export async function noteHello(connection: Connection, branch: string, hello: H
   );
 }
 
-/** Changes a branch's completeness, in the caller's transaction; returns what it is then. */
+/** Changes a branch's completeness in the caller's transaction. @returns the new one */
 export async function updateCompleteness(
   connection: Connection,
   branch: string,
@@ -77,7 +77,7 @@ function toContactRow(row: Row): ContactRow {
     hello: readJson(row, 'hello'),
     completeness: {
       through: readTextOrNull(row, 'complete_through'),
-      // Pairs that cannot be read are dropped: the next hello brings a newer one.
+      // Pairs that cannot be read are dropped: the next hello brings a new one.
       pending: pending.success ? pending.data : [],
     },
   };

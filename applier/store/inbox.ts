@@ -1,16 +1,19 @@
 /**
- * `tributary_inbox`: batches that the head office keeps but cannot apply yet. `early`: they came before one that
- * precedes them. `part`: parts of one large transaction, received, waiting for the last.
+ * `tributary_inbox`: batches that the head office has and cannot apply yet. `early`: a batch before it is missing.
+ * `part`: a part of a large transaction whose last part is missing.
  *
- * Invariants: parts are exactly the batches after `applied` up to `received`; early entries lie beyond `received`,
- * and are checked against the stream again when their turn comes. All is bounded: in bytes for early ones, by a
- * quota for parts (consume/quotas.ts), which are read back one at a time.
+ * Invariants: parts are exactly the batches after `applied` up to `received`. Early entries are after `received`, and
+ * are checked against the stream again when their turn comes. The bytes of early entries are limited, and those of
+ * parts by a quota (transaction/quotas.ts). Parts are read one at a time.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { BatchHeader } from '../../shared/batch/batch.ts';
 import { readBytes, readCount, readText } from './sql-values.ts';
 
-/** Bytes of early bodies kept for one branch; beyond them an early batch is forgotten and will be asked for again. */
+/**
+ * Bytes of early bodies kept for one branch. Beyond them an early batch is dropped, and the branch is asked for it
+ * again.
+ */
 export const MAX_EARLY_BYTES = 64 * 1024 * 1024;
 
 export type InboxKind = 'early' | 'part';
@@ -18,13 +21,13 @@ export type InboxKind = 'early' | 'part';
 export interface InboxEntry {
   readonly kind: InboxKind;
   readonly header: BatchHeader;
-  /** In one or several buffers, as it was put. */
+  /** In one or several buffers, as it was stored. */
   readonly body: readonly Buffer[];
 }
 
 /**
- * Stores an entry; one that is already there under this seq is replaced. A body in several buffers is stored in as many
- * rows, so that no statement is longer than the server takes.
+ * Stores an entry and replaces one with the same seq. A body in several buffers is stored in as many rows, so that no
+ * statement is longer than the server accepts.
  */
 export async function putInbox(
   connection: Connection,
@@ -49,7 +52,7 @@ export async function putInbox(
   }
 }
 
-/** What follows the first buffer of a body, one at a time. */
+/** The buffers of a body after the first, read one at a time. */
 async function readMore(connection: Connection, branch: string, seq: number): Promise<Buffer[]> {
   const pieces: Buffer[] = [];
   for (;;) {
@@ -99,7 +102,7 @@ async function deleteWhere(connection: Connection, where: string, values: (strin
   await connection.execute(`DELETE FROM tributary_inbox WHERE ${where}`, values);
 }
 
-/** Bytes of the parts that wait for the last one. Reads them: to be asked once, not at each part. */
+/** Bytes of the parts that wait for the last one. It reads them all, so do not call it at each part. */
 export async function partBytes(connection: Connection, branch: string): Promise<number> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     `SELECT CAST(COALESCE(SUM(LENGTH(body)), 0) AS UNSIGNED) AS bytes FROM tributary_inbox
@@ -115,7 +118,7 @@ export interface EarlyEntries {
   readonly bytes: number;
 }
 
-/** What waits beyond `received`. At most EARLY_WINDOW entries. */
+/** The entries after `received`, at most EARLY_WINDOW. */
 export async function earlyEntries(connection: Connection, branch: string, received: number): Promise<EarlyEntries> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     'SELECT seq, LENGTH(body) AS bytes FROM tributary_inbox WHERE branch = ? AND seq > ? ORDER BY seq',

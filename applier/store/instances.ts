@@ -1,16 +1,16 @@
 /**
- * `tributary_applier`: which appliers live, as each says of itself. For sharing the branches and for nothing else: that
- * two never write at once is held by the broker and by the lock on the branch's row.
+ * `tributary_applier`: the appliers that are alive, each of which notes itself. It is only for sharing the branches:
+ * the broker and the lock on the branch's row make sure that two appliers never write at once.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { readText } from './sql-values.ts';
 
-/** One that has said nothing for longer is dead, as far as the others know. */
+/** An applier that has noted nothing for longer counts as dead. */
 const LIVING_S = 15;
-/** Names of those that never come back are kept no longer. */
+/** After this time the name of a dead applier is deleted. */
 const FORGOTTEN_AFTER_H = 24;
 
-/** Notes that this applier lives. @returns all that do, this one included */
+/** Notes that this applier is alive. @returns all that are, this one included */
 export async function noteApplier(connection: Connection, instance: string): Promise<string[]> {
   await connection.execute(
     `INSERT INTO tributary_applier (instance, seen_at) VALUES (?, UTC_TIMESTAMP(6))

@@ -1,9 +1,10 @@
 /**
- * Head-office tables that have lost what branches wrote to them: dropped, renamed, without a column, or with a narrower one.
- * The branches that wrote are incomplete and are asked for the table again.
+ * Head-office tables that have lost values of branches: they were dropped or renamed, or a column was dropped or made
+ * narrower. The branches that wrote to them become incomplete and are asked for the table again.
  *
- * Invariant: `tributary_table.held` says that what a branch has sent of a table by its definition is here, or is asked for.
- * A loss is noted once: the flag goes in the transaction that asks, and comes back when rows are written again.
+ * Invariant: `tributary_table.intact` says that everything that a branch has written to a table by its definition is
+ * here, or was requested again. A loss is noted once: the flag is cleared in the transaction that adds the request, and
+ * set again when rows are written.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -21,7 +22,8 @@ import { lockBranch, markIncomplete } from './branch-row.ts';
 
 const LOOK_AGAIN_MS = 1_000;
 
-interface Holder {
+/** A head-office table with rows of a branch. */
+interface BranchTable {
   readonly branch: string;
   readonly schema: string;
   readonly name: string;
@@ -29,43 +31,46 @@ interface Holder {
 }
 
 /**
- * Looks whether a table still has all that branches wrote to it; those that lost something are incomplete then.
- * @param server what is there now; null: nothing
+ * Checks whether a table still has everything that branches wrote to it. Branches that have lost something become
+ * incomplete.
+ * @param server the table as it is now; null: it was dropped
  * @returns the branches that have lost something
  */
 export async function noteLost(pool: TargetPool, table: string, server: ServerTable | null): Promise<string[]> {
-  const holders = await pool.use(connection => readHolders(connection, table));
-  const lost = holders.filter(({ columns }) => hasLost(server, columns));
-  for (const holder of lost) await pool.transact(connection => ask(connection, holder, server === null));
+  const tables = await pool.use(connection => readBranchTables(connection, table));
+  const lost = tables.filter(({ columns }) => hasLost(server, columns));
+  for (const each of lost) await pool.transact(connection => requestAgain(connection, each, server === null));
   return lost.map(({ branch }) => branch);
 }
 
-/** Looks for tables that are gone altogether, also of branches that write nothing to them. @returns their names */
-export async function noteGone(pool: TargetPool): Promise<string[]> {
-  const missing = await pool.use(goneTables);
+/** Looks for tables that were dropped, also those that no branch writes to at present. @returns their names */
+export async function noteDropped(pool: TargetPool): Promise<string[]> {
+  const missing = await pool.use(droppedTables);
   if (missing.length === 0) return [];
-  // A table that is being made anew is gone for a moment.
+  // A table that is being replaced does not exist for a moment.
   await sleep(LOOK_AGAIN_MS);
-  const gone = (await pool.use(goneTables)).filter(name => missing.includes(name));
+  const gone = (await pool.use(droppedTables)).filter(name => missing.includes(name));
   for (const name of gone) await noteLost(pool, name, null);
   return gone;
 }
 
-async function goneTables(connection: Connection): Promise<string[]> {
-  const [held] = await connection.query<RowDataPacket[]>('SELECT DISTINCT table_name FROM tributary_table WHERE held');
+async function droppedTables(connection: Connection): Promise<string[]> {
+  const [intact] = await connection.query<RowDataPacket[]>(
+    'SELECT DISTINCT table_name FROM tributary_table WHERE intact',
+  );
   const [there] = await connection.query<RowDataPacket[]>(
     'SELECT TABLE_NAME AS name FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = DATABASE()',
   );
   const { foldsTables } = targetSession(connection);
   const names = new Set(there.map(row => foldedName(String(row['name']), foldsTables)));
-  return held.map(row => readText(row, 'table_name')).filter(name => !names.has(foldedName(name, foldsTables)));
+  return intact.map(row => readText(row, 'table_name')).filter(name => !names.has(foldedName(name, foldsTables)));
 }
 
-async function readHolders(connection: Connection, table: string): Promise<Holder[]> {
+async function readBranchTables(connection: Connection, table: string): Promise<BranchTable[]> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     `SELECT t.branch, t.source_schema, t.table_name, t.definition FROM tributary_table t
        JOIN tributary_branch b ON b.branch = t.branch AND b.state <> 'removed'
-     WHERE t.held AND LOWER(t.table_name) = LOWER(?)`,
+     WHERE t.intact AND LOWER(t.table_name) = LOWER(?)`,
     [table],
   );
   const { foldsTables } = targetSession(connection);
@@ -82,30 +87,35 @@ async function readHolders(connection: Connection, table: string): Promise<Holde
 function columnsOf(definition: unknown): ColumnDescription[] {
   assert(Array.isArray(definition), 'a stored definition is not a list');
   return definition.map((column: unknown) => {
-    assert(typeof column === 'object' && column !== null, 'a stored column is none');
+    assert(typeof column === 'object' && column !== null, 'a stored column is not an object');
     assert('name' in column && typeof column.name === 'string', 'a stored column has no name');
     assert('type' in column && typeof column.type === 'string', 'a stored column has no type');
     return { name: column.name, type: column.type };
   });
 }
 
-async function ask(connection: Connection, { branch, schema, name }: Holder, isGone: boolean): Promise<void> {
+async function requestAgain(
+  connection: Connection,
+  { branch, schema, name }: BranchTable,
+  isDropped: boolean,
+): Promise<void> {
   const row = await lockBranch(connection, branch);
   if (row === null || row.state === 'removed') return;
   const [noted] = await connection.execute<ResultSetHeader>(
-    'UPDATE tributary_table SET held = FALSE WHERE branch = ? AND table_name = ? AND held',
+    'UPDATE tributary_table SET intact = FALSE WHERE branch = ? AND table_name = ? AND intact',
     [branch, name],
   );
-  // Another applier, or another pipeline, was faster.
+  // Another applier or pipeline has noted it.
   if (noted.affectedRows === 0) return;
   const open = await openRequests(connection, branch);
-  // Incomplete for a reason that no request stands for (a new epoch): a copy of one table would not end that.
-  const onlyThese = row.incompleteSince === null || open.some(({ mends }) => mends);
+  // If the branch is incomplete for a reason without a request (a new epoch), a snapshot of one table does not complete
+  // it.
+  const onlyThese = row.incompleteSince === null || open.some(({ completes }) => completes);
   await markIncomplete(connection, branch);
   await addRequest(connection, branch, {
     id: randomUUID(),
     ...(onlyThese ? { tables: [{ schema, name }] } : {}),
-    mends: true,
-    reason: isGone ? `table ${name} is gone at the head office` : `table ${name} was changed at the head office`,
+    completes: true,
+    reason: isDropped ? `table ${name} was dropped at the head office` : `table ${name} was changed at the head office`,
   });
 }

@@ -1,11 +1,11 @@
 /**
- * `tributary_quarantined_batch`: batches of which a person has said that they are to be got past. A set, never a mere
- * "skip the next": a decision counts only for the seq and digest that halted the branch. What comes of it is stored
- * with it: the batch was `applied` after all, its refused rows are in `tributary_quarantine` (quarantined-rows.ts), or,
- * where it could not be read, it was `passed-over`, and its body is kept for a person to look at.
+ * `tributary_quarantined_batch`: people's decisions to go on without what the head office refuses of a batch. A
+ * decision is never "skip the next batch": it counts only for the seq and digest that halted the branch. Its outcome is
+ * stored with it: the batch was `applied` after all; its refused rows are in `tributary_quarantine`
+ * (quarantined-rows.ts); or the batch could not be read and was `skipped`, and its body is kept for people to look at.
  *
- * Invariant: leaving something out is never silent: the branch counts as incomplete, and a snapshot is asked for, in
- * the transaction that leaves it out.
+ * Invariant: nothing is left out silently. The transaction that leaves something out makes the branch incomplete and
+ * requests a snapshot.
  */
 import { randomUUID } from 'node:crypto';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
@@ -14,21 +14,22 @@ import { TributaryError } from '../../shared/errors.ts';
 import { readCount, readText } from './sql-values.ts';
 import { clearHalt, lockBranch } from './branch-row.ts';
 
-/** Bodies kept of one branch; of older ones only the decision stays. */
+/** How many bodies are kept for one branch. For older batches only the decision is kept. */
 const MAX_KEPT_BODIES = 32;
 
-export type QuarantineOutcome = 'applied' | 'rows-left-out' | 'passed-over';
+export type QuarantineOutcome = 'applied' | 'rows-left-out' | 'skipped';
 
 export interface Decision {
-  /** Pass the batch over, whatever of it could be applied. */
+  /** Skip the whole batch, even what of it could be applied. */
   readonly whole: boolean;
-  /** Id of the snapshot request that is opened when something is left out. */
+  /** Id of the request for a snapshot that is added when something is left out. */
   readonly request: string;
 }
 
 /**
- * Decides that the branch is to get past the batch that halted it, and lets it go on. In the caller's transaction.
- * @returns the id of the snapshot request that will be opened if something is left out
+ * Stores the decision about the batch that halted the branch, and lets the branch go on. Runs in the caller's
+ * transaction.
+ * @returns the id of the request for a snapshot that is added if something is left out
  * @throws BRANCH_UNKNOWN; CONFIG_INVALID when the branch is not halted
  */
 export async function quarantineHalted(connection: Connection, branch: string, whole: boolean): Promise<string> {
@@ -36,8 +37,8 @@ export async function quarantineHalted(connection: Connection, branch: string, w
   if (row === null) throw new TributaryError('BRANCH_UNKNOWN', `There is no branch ${branch}.`);
   const { halt, stream } = row;
   if (halt === null || stream.epoch === null) {
-    throw new TributaryError('CONFIG_INVALID', `${branch} is not halted.`, {
-      hint: 'Only the batch at which a branch stands still can be quarantined; see `branch show`.',
+    throw new TributaryError('CONFIG_INVALID', `The branch ${branch} is not halted.`, {
+      hint: 'Only the batch that has halted a branch can be quarantined: see `tributary-applier branch show`.',
     });
   }
   const request = randomUUID();
@@ -50,7 +51,7 @@ export async function quarantineHalted(connection: Connection, branch: string, w
   return request;
 }
 
-/** What a person has said of this batch; null: nothing. */
+/** A person's decision about this batch; null: there is none. */
 export async function findDecision(connection: Connection, header: BatchHeader): Promise<Decision | null> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     `SELECT whole, request FROM tributary_quarantined_batch WHERE branch = ? AND epoch = ? AND seq = ? AND digest = ?`,
@@ -71,7 +72,7 @@ export async function saveOutcome(
   );
 }
 
-/** Keeps the body of a batch that is being passed over, and forgets the oldest of those kept before. */
+/** Keeps the body of a batch that is skipped, and deletes the oldest bodies. */
 export async function keepBody(connection: Connection, header: BatchHeader, body: Buffer): Promise<void> {
   const { branch, epoch, seq } = header;
   await connection.execute(
@@ -91,16 +92,16 @@ export async function keepBody(connection: Connection, header: BatchHeader, body
   }
 }
 
-/** Records a batch that nobody decided about as passed over: it belongs to a transaction of which another part was. */
+/** Records that a batch was skipped without a decision, because an earlier part of its transaction was. */
 export async function recordOrphan(connection: Connection, header: BatchHeader): Promise<void> {
   await connection.execute(
     `REPLACE INTO tributary_quarantined_batch (branch, epoch, seq, digest, reason, whole, request, outcome)
-     VALUES (?, ?, ?, ?, 'an earlier part of its transaction was passed over', TRUE, '', 'passed-over')`,
+     VALUES (?, ?, ?, ?, 'an earlier part of its transaction was skipped', TRUE, '', 'skipped')`,
     [header.branch, header.epoch, header.seq, header.digest],
   );
 }
 
-/** Whether the batch at this mark was passed over. */
+/** Whether the batch at this mark was skipped. */
 export async function wasSkipped(
   connection: Connection,
   branch: string,
@@ -109,13 +110,15 @@ export async function wasSkipped(
 ): Promise<boolean> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     `SELECT 1 FROM tributary_quarantined_batch
-     WHERE branch = ? AND epoch = ? AND seq = ? AND digest = ? AND outcome = 'passed-over'`,
+     WHERE branch = ? AND epoch = ? AND seq = ? AND digest = ? AND outcome = 'skipped'`,
     [branch, epoch, mark.seq, mark.digest],
   );
   return rows.length > 0;
 }
 
-/** Whether decisions wait for batches from `seq` on: lets the pipeline skip a question for each batch. */
+/**
+ * Whether there are decisions about batches from `seq` on. If not, the pipeline need not look for one at each batch.
+ */
 export async function decisionsFrom(connection: Connection, branch: string, seq: number): Promise<boolean> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     'SELECT 1 FROM tributary_quarantined_batch WHERE branch = ? AND seq >= ? LIMIT 1',

@@ -1,9 +1,10 @@
 /**
- * `tributary_quarantine`: what of a branch the head office's tables refuse, one entry a row, or one for all of a table
- * that does not fit. A person has decided to go on without (quarantined-batches.ts); that decision holds for the row, so a
- * later version of it that is refused again takes its entry's place, and one that is written clears it.
+ * `tributary_quarantine`: the rows of a branch that the head office's tables refuse, with one entry for each row, or
+ * one for a whole table that does not fit. A person has decided to go on without them (quarantined-batches.ts). The
+ * decision holds for the row: a later version that is refused again replaces its entry, and one that is written clears
+ * it.
  *
- * Invariant: `tributary_branch.quarantined` is the number of entries; without entries nothing here costs anything.
+ * Invariant: `tributary_branch.quarantined` is the number of entries. Without entries no query is made here.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { Value } from '../../shared/batch/batch.ts';
@@ -13,16 +14,16 @@ import { beginning, LongValue } from '../../shared/batch/long-value.ts';
 import type { RefusedRow } from '../apply/quarantine-rows.ts';
 import { isoColumn, readCount, readJson, readText, readTextOrNull } from './sql-values.ts';
 
-/** Entries of one branch. Beyond them the branch stays halted. */
+/** The most entries of one branch. Beyond them the branch stays halted. */
 export const MAX_QUARANTINED = 10_000;
-/** Characters of a row's values that are kept; what is longer is cut, each value to its share. */
+/** Characters of a row's values that are kept. Longer rows are cut, each value to its share. */
 const MAX_CONTENT = 64 * 1024;
 const LEAST_SHARE = 16;
-/** The key of an entry for all of a table. */
+/** The key of an entry for a whole table. */
 const WHOLE_TABLE = '';
 
-/** What is in quarantine: keys by table. */
-export interface KnownEntries {
+/** What is in quarantine. */
+export interface QuarantinedKeys {
   readonly count: number;
   /** Hashes of keys by table. */
   readonly rows: ReadonlyMap<string, ReadonlySet<string>>;
@@ -30,43 +31,43 @@ export interface KnownEntries {
   readonly tables: ReadonlySet<string>;
 }
 
-export const NOTHING_KNOWN: KnownEntries = { count: 0, rows: new Map(), tables: new Set() };
+export const NOTHING_QUARANTINED: QuarantinedKeys = { count: 0, rows: new Map(), tables: new Set() };
 
 /** One entry as people see it. */
 export interface QuarantineEntry {
   /** The source's schema, and the table's name at the head office. */
   readonly schema: string;
   readonly table: string;
-  /** `table`: nothing of the table is applied, because it does not fit. */
+  /** `table`: no row of the table is applied, because the table does not fit. */
   readonly op: 'upsert' | 'delete' | 'table';
-  /** Column by column; null: all of the table, or a row without a key. */
+  /** By column; null: the whole table, or a row without a key. */
   readonly key: unknown;
-  /** The row as it came, long values cut; null: a delete, or a table. */
+  /** The row as it was received, with long values cut; null: a delete or a table. */
   readonly row: unknown;
   readonly code: string;
   readonly reason: string;
-  /** Changes that were left out so far. */
+  /** How many changes were left out so far. */
   readonly leftOut: number;
   readonly epoch: string;
   readonly seq: number;
-  /** ISO 8601: first and last left out. */
+  /** ISO 8601: when a change was first and last left out. */
   readonly since: string;
   readonly lastAt: string;
 }
 
-/** Where in the stream something was left out, and in which transaction here. */
+/** The batch from which something was left out, and the transaction at the head office. */
 export interface QuarantinedAt {
   readonly epoch: string;
   readonly seq: number;
   readonly batchNumber: number;
 }
 
-export async function readKnown(connection: Connection, branch: string): Promise<KnownEntries> {
+export async function readQuarantinedKeys(connection: Connection, branch: string): Promise<QuarantinedKeys> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     'SELECT source_schema, table_name, key_hash FROM tributary_quarantine WHERE branch = ?',
     [branch],
   );
-  if (rows.length === 0) return NOTHING_KNOWN;
+  if (rows.length === 0) return NOTHING_QUARANTINED;
   const keys = new Map<string, Set<string>>();
   const tables = new Set<string>();
   for (const row of rows) {
@@ -134,7 +135,7 @@ export async function putRow(
   });
 }
 
-/** @param leftOut changes that were left out with it now */
+/** @param leftOut how many changes are left out now */
 export async function putTable(
   connection: Connection,
   branch: string,
@@ -194,7 +195,7 @@ async function put(connection: Connection, branch: string, table: TableName, ent
   );
 }
 
-/** Long texts of a row are of no use to a person, and may be larger than the server takes. */
+/** Cuts long values, which are of no use to people and may be longer than the server accepts. */
 function cut(values: Record<string, Value>): Record<string, Value> {
   const lengths = Object.values(values).map(lengthOf);
   if (lengths.reduce((sum, length) => sum + length, 0) <= MAX_CONTENT) return values;
@@ -208,7 +209,7 @@ function cut(values: Record<string, Value>): Record<string, Value> {
   );
 }
 
-/** Characters of a text; nought of what is none. */
+/** The number of characters of a text; 0 for other values. */
 function lengthOf(value: Value): number {
   if (typeof value === 'string') return value.length;
   let length = 0;
@@ -231,12 +232,12 @@ export async function clearRows(
   }
 }
 
-/** The entry for all of a table. */
+/** Clears the entry for a whole table. */
 export async function clearTable(connection: Connection, branch: string, table: TableName): Promise<void> {
   await clearRows(connection, branch, table, [WHOLE_TABLE]);
 }
 
-/** A snapshot of the table that began with this number has ended: it has spoken of every row that was there. */
+/** Clears older entries of a table: a snapshot of it that began with this batch number has ended. */
 export async function clearOlder(
   connection: Connection,
   branch: string,

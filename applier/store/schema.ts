@@ -1,16 +1,16 @@
 /**
- * The head office's own tables, all named `tributary_*`, in the same database as the branches' tables so that one
- * transaction covers rows and watermark.
+ * The head office's own tables, all named `tributary_*`. They are in the same database as the branches' tables, so that
+ * one transaction covers rows and watermark.
  *
- * Invariants: tables are only ever added or widened; `tributary_schema` holds the version that the tables have, and
- * an applier older than its tables refuses to start. Statements are idempotent, so that two appliers may start at once.
+ * Invariants: tables are only added or widened; `tributary_schema` has the version of the tables, and an applier that
+ * is older refuses to start. Statements are idempotent, so that two appliers may start at once.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
 
 /** How long one applier waits for another that is changing the tables. */
 const LOCK_SECONDS = 120;
-/** ER_TABLE_EXISTS_ERROR, ER_DUP_FIELDNAME, ER_DUP_KEYNAME: the statement was carried out before, up to a crash. */
+/** ER_TABLE_EXISTS_ERROR, ER_DUP_FIELDNAME, ER_DUP_KEYNAME: the statement was executed before a crash. */
 const DONE_BEFORE = [1050, 1060, 1061];
 
 const BRANCH = 'branch VARCHAR(63) CHARACTER SET ascii COLLATE ascii_bin NOT NULL';
@@ -20,7 +20,7 @@ const ASCII_64 = 'VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin';
 const NAME = 'VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin';
 const OPTIONS = 'ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_0900_bin';
 
-/** The tables of version 1, as they were for good: what comes later is in CHANGES. */
+/** The tables of version 1. Never edit them: what comes later is a change, see CHANGES. */
 export const FIRST_TABLES: readonly string[] = [
   `CREATE TABLE IF NOT EXISTS tributary_schema (
     one TINYINT NOT NULL PRIMARY KEY, version INT NOT NULL) ${OPTIONS}`,
@@ -43,9 +43,17 @@ export const FIRST_TABLES: readonly string[] = [
     halted_at DATETIME(6) NULL,
     position JSON NULL COMMENT 'source mark of the last applied batch',
     captured_through DATETIME(6) NULL COMMENT 'commit time of the last applied batch, UTC',
-    incomplete_since DATETIME(6) NULL COMMENT 'rows may be missing since then, until a snapshot has ended',
+    incomplete_since DATETIME(6) NULL COMMENT 'rows may be missing since then',
     incomplete_batch BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'only a snapshot that started after it clears',
+    incomplete_until VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'snapshot'
+      COMMENT 'snapshot: one that started after incomplete_batch; rows: only those in quarantine are missing',
+    quarantined INT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'entries in tributary_quarantine',
+    verified_at DATETIME(6) NULL COMMENT 'when a table was last compared with the branch''s',
+    different_tables INT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'tables whose last comparison found a difference',
     created_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6))) ${OPTIONS}`,
+  `CREATE TABLE IF NOT EXISTS tributary_applier (
+    instance ${ID} NOT NULL PRIMARY KEY,
+    seen_at DATETIME(6) NOT NULL) ${OPTIONS}`,
   `CREATE TABLE IF NOT EXISTS tributary_broker_user (
     ${BRANCH} PRIMARY KEY,
     password_hash VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'salted, as RabbitMQ has it',
@@ -67,6 +75,13 @@ export const FIRST_TABLES: readonly string[] = [
     body LONGBLOB NOT NULL,
     received_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     PRIMARY KEY (branch, seq)) ${OPTIONS}`,
+  // What follows the first 4 MiB of an entry's body.
+  `CREATE TABLE IF NOT EXISTS tributary_inbox_piece (
+    ${BRANCH},
+    seq BIGINT UNSIGNED NOT NULL,
+    piece INT UNSIGNED NOT NULL,
+    body LONGBLOB NOT NULL,
+    PRIMARY KEY (branch, seq, piece)) ${OPTIONS}`,
   `CREATE TABLE IF NOT EXISTS tributary_snapshot (
     ${BRANCH},
     snapshot ${ID} NOT NULL,
@@ -81,6 +96,9 @@ export const FIRST_TABLES: readonly string[] = [
   `CREATE TABLE IF NOT EXISTS tributary_request (
     ${BRANCH},
     request ${ID} NOT NULL,
+    kind VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'snapshot' COMMENT 'snapshot, verify',
+    tables JSON NULL COMMENT 'source tables under their names here; NULL: all',
+    completes BOOLEAN NOT NULL DEFAULT FALSE COMMENT 'what makes the branch incomplete is missing in these tables alone',
     reason VARCHAR(200) NOT NULL,
     created_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     PRIMARY KEY (branch, request)) ${OPTIONS}`,
@@ -90,6 +108,7 @@ export const FIRST_TABLES: readonly string[] = [
     source_schema ${NAME} NOT NULL,
     source_name ${NAME} NOT NULL,
     definition JSON NOT NULL COMMENT 'columns as the branch last described them',
+    intact BOOLEAN NOT NULL COMMENT 'what was written to it by its definition is here, or was asked for again',
     changed_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     PRIMARY KEY (branch, table_name)) ${OPTIONS}`,
   `CREATE TABLE IF NOT EXISTS tributary_approval (
@@ -97,45 +116,6 @@ export const FIRST_TABLES: readonly string[] = [
     seq BIGINT UNSIGNED NOT NULL COMMENT 'the batch whose tables may be rebuilt',
     approved_at DATETIME(6) NOT NULL) ${OPTIONS}`,
   `CREATE TABLE IF NOT EXISTS tributary_quarantine (
-    ${BRANCH},
-    epoch ${ID} NOT NULL,
-    seq BIGINT UNSIGNED NOT NULL,
-    digest CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-    reason TEXT NOT NULL,
-    quarantined_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
-    body LONGBLOB NULL COMMENT 'the batch, kept when it was passed over',
-    PRIMARY KEY (branch, epoch, seq)) ${OPTIONS}`,
-];
-
-/**
- * CHANGES[n] brings tables of version n + 1 to version n + 2. They add and widen, nothing else: an older applier may
- * still be at work. DDL commits by itself, so each statement must be one that can be carried out again, or fail with
- * one of DONE_BEFORE. Never edit a change that was released.
- */
-const CHANGES: readonly (readonly string[])[] = [
-  [
-    // What follows the first 4 MiB of an entry's body.
-    `CREATE TABLE IF NOT EXISTS tributary_inbox_piece (
-    ${BRANCH},
-    seq BIGINT UNSIGNED NOT NULL,
-    piece INT UNSIGNED NOT NULL,
-    body LONGBLOB NOT NULL,
-    PRIMARY KEY (branch, seq, piece)) ${OPTIONS}`,
-  ],
-  // Quarantine by rows: what was `tributary_quarantine`, whole batches, is `tributary_quarantined_batch` from here on.
-  [
-    `ALTER TABLE tributary_branch ADD COLUMN incomplete_until VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin
-       NOT NULL DEFAULT 'snapshot'
-       COMMENT 'snapshot: one that started after incomplete_batch; rows: those in quarantine are all that is missing'`,
-    `ALTER TABLE tributary_branch ADD COLUMN quarantined INT UNSIGNED NOT NULL DEFAULT 0
-       COMMENT 'entries in tributary_quarantine'`,
-    `ALTER TABLE tributary_request ADD COLUMN kind VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin
-       NOT NULL DEFAULT 'snapshot' COMMENT 'snapshot, verify'`,
-    `ALTER TABLE tributary_request ADD COLUMN tables JSON NULL
-       COMMENT 'source tables under their names here; NULL: all'`,
-    `ALTER TABLE tributary_request ADD COLUMN mends BOOLEAN NOT NULL DEFAULT FALSE
-       COMMENT 'what makes the branch incomplete is missing in these tables alone'`,
-    `CREATE TABLE IF NOT EXISTS tributary_quarantine_new (
     ${BRANCH},
     source_schema ${NAME} NOT NULL,
     table_name ${NAME} NOT NULL,
@@ -145,27 +125,28 @@ const CHANGES: readonly (readonly string[])[] = [
     content JSON NULL COMMENT 'the row as it came, long values cut; NULL: a delete or a table',
     code ${ASCII_64} NOT NULL,
     reason TEXT NOT NULL,
-    left_out BIGINT UNSIGNED NOT NULL DEFAULT 1 COMMENT 'changes that were not applied',
+    left_out BIGINT UNSIGNED NOT NULL COMMENT 'changes that were not applied',
     epoch ${ID} NOT NULL,
     seq BIGINT UNSIGNED NOT NULL,
     batch_number BIGINT UNSIGNED NOT NULL COMMENT 'running number of the transaction that last left it out',
     since DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     quarantined_at DATETIME(6) NOT NULL,
     PRIMARY KEY (branch, source_schema, table_name, key_hash)) ${OPTIONS}`,
-    // Both at once: a crash leaves either the old names or the new ones, and a second time fails with "exists".
-    `RENAME TABLE tributary_quarantine TO tributary_quarantined_batch, tributary_quarantine_new TO tributary_quarantine`,
-    `DROP TABLE IF EXISTS tributary_quarantine_new`,
-    // Until now a decision always passed the whole batch over.
-    `ALTER TABLE tributary_quarantined_batch ADD COLUMN whole BOOLEAN NOT NULL DEFAULT TRUE
-       COMMENT 'pass it over, whatever of it could be applied'`,
-    `ALTER TABLE tributary_quarantined_batch ADD COLUMN request ${ID} NOT NULL DEFAULT ''
-       COMMENT 'the snapshot that is asked for when something of it is left out'`,
-    `ALTER TABLE tributary_quarantined_batch ADD COLUMN outcome VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NULL
-       COMMENT 'applied, rows-left-out, passed-over; NULL: not yet'`,
-  ],
+  `CREATE TABLE IF NOT EXISTS tributary_quarantined_batch (
+    ${BRANCH},
+    epoch ${ID} NOT NULL,
+    seq BIGINT UNSIGNED NOT NULL,
+    digest CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    reason TEXT NOT NULL,
+    whole BOOLEAN NOT NULL COMMENT 'skip all of it, whatever of it could be applied',
+    request ${ID} NOT NULL COMMENT 'the snapshot that is asked for when something of it is left out',
+    outcome VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NULL
+      COMMENT 'applied, rows-left-out, skipped; NULL: not yet',
+    quarantined_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+    body LONGBLOB NULL COMMENT 'the batch, kept when it was skipped',
+    PRIMARY KEY (branch, epoch, seq)) ${OPTIONS}`,
   // The last comparison of each table with the branch's.
-  [
-    `CREATE TABLE IF NOT EXISTS tributary_verify (
+  `CREATE TABLE IF NOT EXISTS tributary_verify (
     ${BRANCH},
     table_name ${NAME} NOT NULL,
     source_schema ${NAME} NOT NULL,
@@ -175,40 +156,31 @@ const CHANGES: readonly (readonly string[])[] = [
       COMMENT 'counting, equal, different, not-comparable, interrupted',
     reason TEXT NULL,
     epoch ${ID} NOT NULL,
-    seq BIGINT UNSIGNED NOT NULL COMMENT 'the place in the stream at which both sides are compared',
-    position JSON NOT NULL COMMENT 'its place in the source',
+    seq BIGINT UNSIGNED NOT NULL COMMENT 'the batch after which both sides are compared',
+    position JSON NOT NULL COMMENT 'its position in the source',
     buckets INT UNSIGNED NOT NULL,
     differing_buckets INT UNSIGNED NULL,
     branch_rows BIGINT UNSIGNED NULL,
     rows_here BIGINT UNSIGNED NULL,
     branch_sums BLOB NULL COMMENT 'until they are compared',
     sums_here BLOB NULL,
-    different BOOLEAN NOT NULL DEFAULT FALSE COMMENT 'the last comparison that came to its end found a difference',
+    different BOOLEAN NOT NULL DEFAULT FALSE COMMENT 'the last comparison that was finished found a difference',
     repair ${ID} NULL COMMENT 'the snapshot that was asked for since',
     started_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     ended_at DATETIME(6) NULL,
     PRIMARY KEY (branch, table_name)) ${OPTIONS}`,
-    `ALTER TABLE tributary_branch ADD COLUMN verified_at DATETIME(6) NULL
-       COMMENT 'when a table was last compared with the branch''s'`,
-    `ALTER TABLE tributary_branch ADD COLUMN different_tables INT UNSIGNED NOT NULL DEFAULT 0
-       COMMENT 'tables whose last comparison found a difference'`,
-  ],
-  [
-    `CREATE TABLE IF NOT EXISTS tributary_applier (
-    instance ${ID} NOT NULL PRIMARY KEY,
-    seen_at DATETIME(6) NOT NULL) ${OPTIONS}`,
-  ],
-  // Whether a table of a branch is gone, or has never been made.
-  [
-    `ALTER TABLE tributary_table ADD COLUMN held BOOLEAN NOT NULL DEFAULT TRUE
-       COMMENT 'what was sent of it by its definition is here, or is asked for again'`,
-  ],
 ];
 
 /**
- * Brings the tables to the version that this program knows, from none or any before it. Safe beside another applier
- * that does the same.
- * @throws TARGET_SETTING, having touched nothing, when the tables are of a newer version than this program
+ * CHANGES[n] brings tables of version n + 1 to version n + 2. A change adds and widens, nothing else: an older applier
+ * may still be running. DDL commits by itself, so each statement must be one that can be executed again, or fails
+ * with one of DONE_BEFORE. Never edit a change that was released.
+ */
+const CHANGES: readonly (readonly string[])[] = [];
+
+/**
+ * Creates the tables or brings them to the version that this program knows. Another applier may do the same at once.
+ * @throws TARGET_SETTING, having changed nothing, if the tables have a newer version than this program knows
  */
 export async function createSchema(
   connection: Connection,
@@ -225,7 +197,7 @@ export async function createSchema(
     refuseNewer(version, known);
     for (const [index, statements] of changes.entries()) {
       if (index + 1 < version) continue;
-      for (const statement of statements) await carryOut(connection, statement);
+      for (const statement of statements) await execute(connection, statement);
       await connection.query('UPDATE tributary_schema SET version = ? WHERE one = 1', [index + 2]);
     }
   });
@@ -235,8 +207,10 @@ function refuseNewer(version: number, known: number): void {
   if (version <= known) return;
   throw new TributaryError(
     'TARGET_SETTING',
-    `The tributary_* tables have version ${version}; this applier knows ${known}: a newer one has been at work.`,
-    { hint: 'Install that version or a newer one; nothing was changed, and branches keep what was not applied.' },
+    `The tributary_* tables have version ${version}; this applier knows ${known}. A newer applier has changed them.`,
+    {
+      hint: 'Install that version or a newer one. Nothing was changed, and branches keep everything that is not applied.',
+    },
   );
 }
 
@@ -248,7 +222,7 @@ async function versionOf(connection: Connection): Promise<number | null> {
   return rows[0] === undefined ? null : Number(rows[0]['version']);
 }
 
-async function carryOut(connection: Connection, statement: string): Promise<void> {
+async function execute(connection: Connection, statement: string): Promise<void> {
   try {
     await connection.query(statement);
   } catch (error) {
@@ -257,7 +231,7 @@ async function carryOut(connection: Connection, statement: string): Promise<void
   }
 }
 
-/** One applier at a time, for one database. */
+/** Runs work while no other applier does so for the same database. */
 async function underLock(connection: Connection, work: () => Promise<void>): Promise<void> {
   const name = "CONCAT('tributary ', LEFT(SHA2(DATABASE(), 256), 40))";
   const [rows] = await connection.query<RowDataPacket[]>(`SELECT GET_LOCK(${name}, ${LOCK_SECONDS}) AS got`);

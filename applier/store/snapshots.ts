@@ -1,21 +1,21 @@
 /**
- * Snapshots in progress and open requests for one. A snapshot's start marker records the batch number at which it
- * began; its end marker sweeps the branch's rows with an older number, table by table, each slice a transaction of
- * its own, so progress is kept here.
+ * Snapshots in progress, and open requests. A snapshot's start marker records the batch number at which it began. Its
+ * end marker sweeps the branch's rows with an older number, table by table, in slices that are transactions of their
+ * own; so the progress is stored here.
  *
- * Invariants: an end without its start sweeps nothing and leaves requests open; only a snapshot that started after a
- * quarantine makes the branch complete again.
+ * Invariants: an end without its start sweeps nothing and leaves requests open; only a snapshot that started after rows
+ * were left out makes the branch complete again.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { tableKey, tableOfKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { isoColumn, readCount, readNames, readText } from './sql-values.ts';
 
-/** Snapshots remembered for one branch; an agent runs one at a time, and those that never ended are the oldest. */
+/** How many snapshots are kept for one branch. An agent runs one at a time, and the oldest have never ended. */
 const MAX_SNAPSHOTS = 16;
-/** Open requests for one branch; the answer to a hello carries them all. */
+/** The most open requests of one branch. Every answer has them all. */
 export const MAX_REQUESTS = 100;
-/** Tables that one request names; a request for more is for all. */
+/** The most tables that one request names. A request for more is for all tables. */
 export const MAX_REQUEST_TABLES = 50;
 
 export interface SnapshotRow {
@@ -25,7 +25,7 @@ export interface SnapshotRow {
   readonly tables: readonly string[];
   readonly requests: readonly string[];
   readonly startBatch: number;
-  /** Tables whose sweep is finished. */
+  /** Tables that are swept. */
   readonly swept: readonly string[];
   readonly sweptRows: number;
 }
@@ -99,7 +99,7 @@ export async function clearSnapshots(connection: Connection, branch: string): Pr
   await connection.execute('DELETE FROM tributary_snapshot WHERE branch = ?', [branch]);
 }
 
-/** Running snapshots do not sweep the table: not all that they carry of it was applied. */
+/** Keeps running snapshots from sweeping the table, because not all of its rows were applied. */
 export async function skipSweep(connection: Connection, branch: string, table: string): Promise<void> {
   await connection.execute(
     `UPDATE tributary_snapshot SET swept = JSON_ARRAY_APPEND(swept, '$', ?)
@@ -116,15 +116,15 @@ export interface OpenRequest {
   readonly kind: 'snapshot' | 'verify';
   /** Source tables under their names here; null: all. */
   readonly tables: readonly TableName[] | null;
-  /** What makes the branch incomplete is missing in these tables alone. */
-  readonly mends: boolean;
+  /** The rows that make the branch incomplete are missing only in these tables. */
+  readonly completes: boolean;
   /** ISO 8601. */
   readonly askedAt: string;
 }
 
 export async function openRequests(connection: Connection, branch: string): Promise<OpenRequest[]> {
   const [rows] = await connection.execute<RowDataPacket[]>(
-    `SELECT request, kind, tables, mends, ${isoColumn('created_at')} FROM tributary_request WHERE branch = ?
+    `SELECT request, kind, tables, completes, ${isoColumn('created_at')} FROM tributary_request WHERE branch = ?
      ORDER BY tributary_request.created_at, request LIMIT ${MAX_REQUESTS}`,
     [branch],
   );
@@ -132,7 +132,7 @@ export async function openRequests(connection: Connection, branch: string): Prom
     id: readText(row, 'request'),
     kind: readText(row, 'kind') === 'verify' ? 'verify' : 'snapshot',
     tables: row['tables'] === null ? null : readNames(row, 'tables').map(tableOfKey),
-    mends: readCount(row, 'mends') === 1,
+    completes: readCount(row, 'completes') === 1,
     askedAt: readText(row, 'created_at'),
   }));
 }
@@ -141,17 +141,17 @@ export interface NewRequest {
   readonly id: string;
   readonly reason: string;
   readonly kind?: OpenRequest['kind'];
-  /** Absent: all. */
+  /** Absent: all tables. */
   readonly tables?: readonly TableName[];
-  readonly mends?: boolean;
+  readonly completes?: boolean;
 }
 
 /**
- * Asks the branch for a snapshot or a verification: the request is in every answer until one that serves it has ended.
- * Where too many are open, one for a snapshot of everything takes the place of all for snapshots.
+ * Asks the branch for a snapshot or a verification. The request is in every answer until a batch has answered it. If
+ * too many are open, one for a snapshot of all tables replaces all requests for snapshots.
  */
 export async function addRequest(connection: Connection, branch: string, request: NewRequest): Promise<void> {
-  const { id, reason, kind = 'snapshot', mends = false } = request;
+  const { id, reason, kind = 'snapshot', completes = false } = request;
   let tables = request.tables ?? null;
   const open = await openRequests(connection, branch);
   if (open.length >= MAX_REQUESTS || (tables?.length ?? 0) > MAX_REQUEST_TABLES) {
@@ -159,13 +159,13 @@ export async function addRequest(connection: Connection, branch: string, request
     if (kind === 'snapshot') await closeRequests(connection, branch, idsOf(open, 'snapshot'));
   }
   await connection.execute(
-    `INSERT IGNORE INTO tributary_request (branch, request, kind, tables, mends, reason) VALUES (?, ?, ?, ?, ?, ?)`,
+    `INSERT IGNORE INTO tributary_request (branch, request, kind, tables, completes, reason) VALUES (?, ?, ?, ?, ?, ?)`,
     [
       branch,
       id,
       kind,
       tables === null ? null : JSON.stringify(tables.map(tableKey)),
-      mends ? 1 : 0,
+      completes ? 1 : 0,
       reason.slice(0, 200),
     ],
   );

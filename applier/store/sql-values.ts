@@ -1,10 +1,10 @@
 /**
- * Values as the `tributary_*` tables hold them, to and from TypeScript. Every read value is checked: a row that does
- * not have its form is a broken invariant, not something to guess about.
+ * Values of the `tributary_*` tables, to and from TypeScript. Every value is checked when it is read: a wrong one is a
+ * broken invariant, and the program does not guess.
  */
 import { assert } from '../../shared/errors.ts';
 
-/** One row of a result, columns by name. */
+/** A row of a result, with its columns by name. */
 export type Row = Readonly<Record<string, unknown>>;
 
 export function readText(row: Row, column: string): string {
@@ -17,7 +17,7 @@ export function readTextOrNull(row: Row, column: string): string | null {
   return row[column] === null ? null : readText(row, column);
 }
 
-/** An integer that fits a JavaScript number, from a driver that may return large ones as strings. */
+/** An integer that fits a JavaScript number. The driver may return large ones as strings. */
 export function readCount(row: Row, column: string): number {
   const value = row[column];
   assert(typeof value === 'number' || typeof value === 'string', `${column} is not a number`);
@@ -62,7 +62,7 @@ export function toDateTime(iso: string | null): string | null {
   const match = iso === null ? null : ISO_TIME.exec(iso);
   if (iso === null || match === null) return null;
   const time = Date.parse(iso);
-  // Date takes the 31st of February for the 3rd of March; MySQL refuses it.
+  // Date reads the 31st of February as the 3rd of March; MySQL refuses it.
   if (Number.isNaN(time) || !new Date(time).toISOString().startsWith(iso.slice(0, 10))) return null;
   return `${match[1] ?? ''} ${match[2] ?? ''}${match[3] ?? ''}`;
 }

@@ -1,11 +1,11 @@
 /**
- * `tributary_table`: which head-office tables hold rows of a branch, and from which source table. A whole snapshot
- * sweeps them all, and removal deletes from them all, so a table is recorded before it is made, whatever comes of the
- * batch then. How many a branch may have is bounded.
+ * `tributary_table`: which head-office tables have rows of a branch, and from which source table. A snapshot of all
+ * tables sweeps all of them, and `branch remove` deletes from all of them. So a table is recorded before it is made,
+ * even if the batch fails afterwards. A branch may have a limited number of tables.
  *
- * Invariant: one head-office table holds the rows of one source table of a branch. A second source table of the same
- * name (from another schema, or in another case where the head office takes both for one) would mix its rows in unseen:
- * it is refused.
+ * Invariant: one head-office table has the rows of only one source table of a branch. A second source table with the
+ * same name is refused, because its rows would be mixed with the others. It may be in another schema, or its name may
+ * differ only in case if the head office ignores case.
  */
 import { hash } from 'node:crypto';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
@@ -17,22 +17,22 @@ import type { TableName } from '../../shared/table-name.ts';
 import { targetSession } from '../apply/target-session.ts';
 import { readCount, readText } from './sql-values.ts';
 
-/** Characters of JSON that describe a table's columns: names and types of a thousand, or an ENUM of many members. */
+/** The most characters of JSON for a table's columns: enough for a thousand columns, or an ENUM with many members. */
 const MAX_DEFINITION = 1024 * 1024;
 
-/** Of the source table that has the name. */
+/** The source table that has the name. */
 interface Claim extends TableName {
-  /** Of the JSON of the columns; '': not known. */
+  /** The digest of the JSON of its columns; '': not known. */
   readonly definitionDigest: string;
 }
 
-/** The claims of one branch, cached. The owner calls `forget` after a rollback, since a cached claim may be gone. */
+/** The claims of one branch, cached. Call `forget` after a rollback, because a cached claim may be gone. */
 export class TableClaims {
   readonly #branch: string;
-  /** By what the head office takes for the name. */
+  /** By the name in the form that the head office compares. */
   readonly #claims = new Map<string, Claim>();
   readonly #maxTables: number;
-  /** What the head office said last; it cannot say otherwise without a new data directory. */
+  /** Whether the head office ignores the case of table names. It cannot change without a new data directory. */
   #folds = false;
 
   /** @param maxTables head-office tables that the branch may have */
@@ -45,17 +45,17 @@ export class TableClaims {
     this.#claims.clear();
   }
 
-  /** Whether `verify` can do without the database. */
+  /** Whether `verify` does not need the database. */
   knows(tables: readonly TableDescription[]): boolean {
     return tables.every(table => this.#claims.has(this.#folded(table)));
   }
 
   /**
-   * Looks whether these source tables may write to the head-office tables of their names, and records names that are
-   * new: before those are made or extended, since a refused claimant must not leave its columns behind, and a batch
-   * that fails later must not leave tables that nobody counts.
-   * @param connection null: `knows` has said that it is not needed
-   * @throws TARGET_SCHEMA for the second claimant of a name, and for more tables than the quota
+   * Checks whether these source tables may write to the head-office tables with their names, and records new names. It
+   * is called before the tables are made or extended: a refused table must not leave its columns there, and a batch
+   * that fails later must not leave tables that are not counted.
+   * @param connection null: `knows` has returned true
+   * @throws TARGET_SCHEMA for a second source table with the same name, and for more tables than the quota
    */
   async verify(connection: Connection | null, tables: readonly TableDescription[]): Promise<void> {
     if (connection !== null) this.#folds = targetSession(connection).foldsTables;
@@ -66,11 +66,11 @@ export class TableClaims {
       definitionOf(table);
       const name = this.#folded(table);
       const known = this.#claims.get(name) ?? (connection === null ? null : await this.#read(connection, table));
-      // Two claimants in one batch, neither of them known yet.
-      const holder = known ?? claimed.get(name) ?? table;
-      if (!isSame(holder, table)) throw this.#contested(table, holder);
+      // Two tables of one batch may have the same name, and neither is recorded yet.
+      const owner = known ?? claimed.get(name) ?? table;
+      if (!isSame(owner, table)) throw this.#contested(table, owner);
       if (known === null && !claimed.has(name)) fresh.push(table);
-      claimed.set(name, holder);
+      claimed.set(name, owner);
     }
     if (connection === null) return;
     if (fresh.length > 0) await this.#record(connection, fresh);
@@ -88,7 +88,7 @@ export class TableClaims {
     if (row === undefined || readCount(row, 'tables') + fresh.length > this.#maxTables) throw this.#tooMany();
     for (const table of fresh) {
       await connection.execute(
-        `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition, held)
+        `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition, intact)
          VALUES (?, ?, ?, ?, ?, FALSE) ON DUPLICATE KEY UPDATE table_name = VALUES(table_name)`,
         [this.#branch, table.name, table.schema, table.name, definitionOf(table)],
       );
@@ -96,8 +96,8 @@ export class TableClaims {
   }
 
   /**
-   * Records that these source tables write to the head-office tables of their names.
-   * @throws TARGET_SCHEMA for the second claimant of a name
+   * Records that these source tables write to the head-office tables with their names.
+   * @throws TARGET_SCHEMA for a second source table with the same name
    */
   async claim(connection: Connection, tables: readonly TableDescription[]): Promise<void> {
     this.#folds = targetSession(connection).foldsTables;
@@ -108,8 +108,9 @@ export class TableClaims {
       if (known !== null && !isSame(known, table)) throw this.#contested(table, known);
       if (known?.definitionDigest === definitionDigest) continue;
       await connection.execute(
-        `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition) VALUES (?, ?, ?, ?, ?)
-         ON DUPLICATE KEY UPDATE definition = VALUES(definition), held = TRUE, changed_at = UTC_TIMESTAMP(6)`,
+        `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition, intact)
+         VALUES (?, ?, ?, ?, ?, TRUE)
+         ON DUPLICATE KEY UPDATE definition = VALUES(definition), intact = TRUE, changed_at = UTC_TIMESTAMP(6)`,
         [this.#branch, table.name, table.schema, table.name, definition],
       );
       this.#claims.set(this.#folded(table), { schema: table.schema, name: table.name, definitionDigest });
@@ -123,18 +124,20 @@ export class TableClaims {
   #tooMany(): TributaryError {
     return new TributaryError(
       'TARGET_SCHEMA',
-      `${this.#branch}: more than ${this.#maxTables} tables, which is a branch’s quota.`,
+      `The branch ${this.#branch} has more than ${this.#maxTables} tables, which is a branch’s quota.`,
       {
-        hint: 'Exclude tables at the branch (tables.exclude). Names that nobody knows: has somebody else the branch’s password? Then `branch rotate`.',
+        hint: 'Exclude tables at the branch (tables.exclude). If you do not know the names, somebody else may have the branch’s password: run `tributary-applier branch rotate`.',
       },
     );
   }
 
-  #contested(table: TableDescription, holder: TableName): TributaryError {
+  #contested(table: TableDescription, owner: TableName): TributaryError {
     return new TributaryError(
       'TARGET_SCHEMA',
-      `${this.#branch}: table ${table.name} of schema ${table.schema} would share its head-office table with ${tableText({ schema: holder.schema, name: holder.name })}.`,
-      { hint: 'Exclude one of them at the branch, or give it another name in tables.map, then `branch retry`.' },
+      `The table ${tableText(table)} of ${this.#branch} would share its head-office table with ${tableText(owner)}.`,
+      {
+        hint: 'Exclude one of them at the branch, or give it another name in tables.map. Then run `tributary-applier branch retry`.',
+      },
     );
   }
 
@@ -145,7 +148,7 @@ export class TableClaims {
     );
     const found = rows.map(row => ({ schema: readText(row, 'source_schema'), name: readText(row, 'table_name') }));
     const name = found.find(each => this.#folded(each) === this.#folded(table));
-    // The stored JSON is normalised by the server, so it is not compared: the first use writes it again.
+    // The server normalises the stored JSON, so it cannot be compared: the first use writes it again.
     return name === undefined ? null : { ...name, definitionDigest: '' };
   }
 }
@@ -159,12 +162,12 @@ function definitionOf(table: TableDescription): string {
   if (definition.length <= MAX_DEFINITION) return definition;
   throw new TributaryError(
     'TARGET_SCHEMA',
-    `${tableText(table)}: its columns take ${definition.length} characters to describe, at most ${MAX_DEFINITION} are taken.`,
+    `The columns of ${tableText(table)} take ${definition.length} characters to describe. The most is ${MAX_DEFINITION}.`,
     { hint: 'Exclude the table at the branch.' },
   );
 }
 
-/** All head-office tables that hold or held rows of the branch. */
+/** All head-office tables that have or had rows of the branch. */
 export async function tablesOfBranch(connection: Connection, branch: string): Promise<TableName[]> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     'SELECT table_name, source_schema FROM tributary_table WHERE branch = ? ORDER BY table_name',

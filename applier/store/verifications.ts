@@ -1,14 +1,14 @@
 /**
- * `tributary_verify`: the last comparison of each table with the branch's, and while it is under way the sums of the side
- * that was there first.
+ * `tributary_verify`: the last comparison of each table with the branch's and, while it is running, the sums of the
+ * side that was first.
  *
- * Verdicts: counting → equal | different | not-comparable | interrupted. Whichever sums come last are compared with the
- * others in their own transaction. Who counts here holds a lock of the server's, which goes with his connection: a table
- * that is still to be counted while nobody holds it is interrupted. A comparison that begins ends the one before, so the
- * branch is asked for one at a time, and for the next when that has been counted here as well
- * (applier/consume/hello-handler.ts).
+ * Verdicts: counting → equal | different | not-comparable | interrupted. The sums that come last are compared with the
+ * others in their own transaction. The applier that counts has a named lock of the server, which its connection frees
+ * when it ends: a table that is still to be counted while nobody has the lock is interrupted. A comparison that begins
+ * ends the one before. So the branch is asked for one at a time, and for the next one when this side has counted as
+ * well (applier/consume/hello-handler.ts).
  *
- * Invariant: every write is made under the lock on the branch's row, as all of a branch's are.
+ * Invariant: every write is made under the lock on the branch's row.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { SourceMark } from '../../shared/batch/batch.ts';
@@ -24,20 +24,20 @@ export type VerifyVerdict = 'counting' | 'equal' | 'different' | 'not-comparable
 /** The last comparison of one table. */
 export interface VerifiedTable extends TableName {
   readonly verdict: VerifyVerdict;
-  /** Why it cannot be compared, or what is to be known of the difference; null: nothing. */
+  /** Why the table cannot be compared, or a note on the difference; null: none. */
   readonly reason: string | null;
   readonly verification: string;
   readonly request: string;
   readonly epoch: string;
-  /** The place in the stream at which both sides are compared. */
+  /** The batch after which both sides are compared. */
   readonly seq: number;
   readonly buckets: number;
   readonly differingBuckets: number | null;
   readonly branchRows: number | null;
   readonly rowsHere: number | null;
-  /** What the last comparison that came to its end has found; this one may not have. */
+  /** Whether the last comparison that was finished found a difference. This one may not be finished. */
   readonly different: boolean;
-  /** The snapshot that was asked for since, to mend it. */
+  /** The request for a snapshot that repairs the table; null: there is none. */
   readonly repair: string | null;
   /** ISO 8601. */
   readonly startedAt: string;
@@ -45,16 +45,16 @@ export interface VerifiedTable extends TableName {
 }
 
 const MAX_REASON = 1_000;
-/** The reason by which a table that only the head office has is known. */
+/** The reason of a table that only the head office has. */
 export const EXTRA_TABLE = 'the branch has no such table';
-const NOBODY_COUNTS = 'the applier that compared it has ended: ask again';
+const ABANDONED = 'the applier that counted has stopped: ask again';
 
-/** SQL of the name of the server's lock that whoever counts for the branch holds. */
+/** SQL of the name of the lock that the applier has while it counts for the branch. */
 export function countingLock(branch: string): string {
   return `CONCAT('tributary verify ', LEFT(SHA2(CONCAT(DATABASE(), '/', ${quoteString(branch)}), 256), 40))`;
 }
 
-/** What is compared, and at which place. */
+/** What is compared, and after which batch. */
 export interface Comparison {
   readonly branch: string;
   readonly verification: string;
@@ -64,7 +64,7 @@ export interface Comparison {
   readonly source: SourceMark;
 }
 
-/** A comparison begins: earlier ones that are not done never will be. */
+/** Begins a comparison and interrupts an earlier one that is not finished. */
 export async function startVerification(
   connection: Connection,
   comparison: Comparison,
@@ -72,7 +72,7 @@ export async function startVerification(
 ): Promise<void> {
   const { branch } = comparison;
   await interrupt(connection, branch, null, 'another verification has begun');
-  // A branch may name tables as it likes: what is kept is of those that it has, and of this comparison.
+  // A branch may name any tables, so only results of tables that it has, and of this comparison, are kept.
   await connection.execute(
     `DELETE FROM tributary_verify WHERE branch = ?
        AND table_name NOT IN (SELECT t.table_name FROM tributary_table t WHERE t.branch = ?)`,
@@ -87,7 +87,7 @@ async function putCounting(
   { schema, name, buckets }: TableName & { readonly buckets: number },
 ): Promise<void> {
   await connection.execute(
-    // What is known of a difference stays until a comparison has come to its end.
+    // `different` stays until a comparison is finished.
     `INSERT INTO tributary_verify (branch, table_name, source_schema, verification, request, verdict, epoch, seq, position,
        buckets) VALUES (?, ?, ?, ?, ?, 'counting', ?, ?, ?, ?) AS new
      ON DUPLICATE KEY UPDATE source_schema = new.source_schema, verification = new.verification, request = new.request,
@@ -98,7 +98,7 @@ async function putCounting(
   );
 }
 
-/** The request whose tables are being counted here at present; null: none. */
+/** The request whose tables are being counted here at present; null: there is none. */
 export async function countedRequest(connection: Connection, branch: string): Promise<string | null> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     `SELECT request FROM tributary_verify WHERE branch = ? AND verdict = 'counting' AND sums_here IS NULL
@@ -108,7 +108,7 @@ export async function countedRequest(connection: Connection, branch: string): Pr
   return rows[0] === undefined ? null : readText(rows[0], 'request');
 }
 
-/** Whether a comparison was begun within so many seconds. */
+/** Whether a comparison began within so many seconds. */
 export async function wasCompared(connection: Connection, branch: string, seconds: number): Promise<boolean> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     `SELECT 1 FROM tributary_verify WHERE branch = ? AND started_at > UTC_TIMESTAMP(6) - INTERVAL ${seconds} SECOND LIMIT 1`,
@@ -117,7 +117,7 @@ export async function wasCompared(connection: Connection, branch: string, second
   return rows.length > 0;
 }
 
-/** Tables that are still to be counted here are not going to be. @param verification null: of any */
+/** Interrupts what is still to be counted. @param verification null: of any verification */
 export async function interrupt(
   connection: Connection,
   branch: string,
@@ -133,7 +133,7 @@ export async function interrupt(
   );
 }
 
-/** The branch has given a request up: of the tables asked for, those that have no verdict of it will have none. */
+/** The branch has given up a request: its tables that have no verdict yet are not comparable. */
 export async function giveUp(
   connection: Connection,
   comparison: Comparison,
@@ -160,7 +160,7 @@ export interface CountedTable {
   readonly name: string;
 }
 
-/** What the branch holds. @param problem why nobody knows; null: the sums are there */
+/** Stores the branch's sums of a table. @param problem why there are none; null: there are */
 export async function saveBranchSums(
   connection: Connection,
   table: CountedTable,
@@ -171,12 +171,12 @@ export async function saveBranchSums(
   else await saveSums(connection, table, 'branch', sums);
 }
 
-/** What is here. */
+/** Stores the head office's sums of a table. */
 export async function saveSumsHere(connection: Connection, table: CountedTable, sums: TableSums): Promise<void> {
   await saveSums(connection, table, 'here', sums);
 }
 
-/** There is nothing to compare with. */
+/** Ends the comparison of a table without comparing sums. */
 export async function endAs(
   connection: Connection,
   { branch, verification, name }: CountedTable,
@@ -204,7 +204,7 @@ async function saveSums(
     [branch, name, verification],
   );
   const [row] = rows;
-  // Interrupted, or begun anew, meanwhile.
+  // It was interrupted or has begun again meanwhile.
   if (row === undefined) return;
   const theirs = side === 'branch' ? 'sums_here' : 'branch_sums';
   const other = row[theirs] === null ? null : TableSums.fromBytes(readBytes(row, theirs));
@@ -219,7 +219,7 @@ async function saveSums(
   }
   const [ofBranch, here] = side === 'branch' ? [sums, other] : [other, sums];
   if (ofBranch.buckets !== here.buckets) {
-    await endAs(connection, table, 'not-comparable', 'the branch has summed it otherwise than it said');
+    await endAs(connection, table, 'not-comparable', 'the branch has used another number of buckets than it announced');
     return;
   }
   const differing = ofBranch.differing(here);
@@ -259,10 +259,10 @@ async function whyDifferent(
   );
   const left = entries[0] === undefined ? 0 : readCount(entries[0], 'n');
   const where = `among ${rowsIn(ofBranch)} rows of the branch and ${rowsIn(here)} here`;
-  return left === 0 ? where : `${where}; ${left} of it in quarantine`;
+  return left === 0 ? where : `${where}; ${left} of them in quarantine`;
 }
 
-/** Rows are here of a table that the branch does not have. */
+/** Notes that the head office has rows of a table that the branch does not have. */
 export async function saveExtraTable(
   connection: Connection,
   comparison: Comparison,
@@ -279,14 +279,14 @@ export async function saveExtraTable(
   await summarise(connection, branch);
 }
 
-/** Tables that the branch had and has no more, compared before: what is said of them is old. */
+/** Deletes the results of tables that the branch does not have any more. */
 export async function forgetTables(connection: Connection, branch: string, names: readonly string[]): Promise<void> {
   if (names.length === 0) return;
   await connection.query('DELETE FROM tributary_verify WHERE branch = ? AND table_name IN (?)', [branch, names]);
   await summarise(connection, branch);
 }
 
-/** Notes in the branch's row what its page and the alerts look at. */
+/** Updates the summary in the branch's row, for its page and the alerts. */
 async function summarise(connection: Connection, branch: string): Promise<void> {
   await connection.execute(
     `UPDATE tributary_branch b,
@@ -297,7 +297,7 @@ async function summarise(connection: Connection, branch: string): Promise<void> 
   );
 }
 
-/** Those whose last comparison found a difference are asked for again. */
+/** Notes the request for a snapshot of the tables whose last comparison found a difference. */
 export async function noteRepair(connection: Connection, branch: string, request: string): Promise<void> {
   await connection.execute(`UPDATE tributary_verify SET repair = ? WHERE branch = ? AND different`, [request, branch]);
 }
@@ -322,7 +322,7 @@ function toVerified(row: Row): VerifiedTable {
     schema: readText(row, 'source_schema'),
     name: readText(row, 'table_name'),
     verdict: isAbandoned ? 'interrupted' : verdict,
-    reason: isAbandoned ? NOBODY_COUNTS : readTextOrNull(row, 'reason'),
+    reason: isAbandoned ? ABANDONED : readTextOrNull(row, 'reason'),
     verification: readText(row, 'verification'),
     request: readText(row, 'request'),
     epoch: readText(row, 'epoch'),

@@ -1,11 +1,10 @@
 /**
- * How much a branch's batches become at the head office, against what came over the wire. A batch of 23 KiB may hold
- * 189 MiB of rows: left alone, a link as slow as a modem's would fill the head office's disk.
+ * Limits how much larger a branch's batches become at the head office than they were on the wire. A batch of 23 KiB may
+ * hold 189 MiB of rows: without a limit even a slow link could fill the head office's disk.
  *
- * Up to FREE_RATIO times what came over the wire is free, however much it is: agents' batches of sales become 16 times
- * as much, so a first copy of whatever size is not slowed by this. What is beyond, of rows that compress far better,
- * counts against the branch's quota of an hour, which may be spent at once. Pure; times are milliseconds of a clock
- * that does not go back.
+ * Up to FREE_RATIO times the bytes on the wire are free. Batches of sales become 16 times as large, so this does not
+ * slow a first snapshot of any size. Bytes beyond that, of rows that compress far better, count against the branch's
+ * quota for an hour, which may be used at once. Pure: times are milliseconds of a clock that does not go back.
  */
 import type { BatchBody, Change, TableDescription } from '../../shared/batch/batch.ts';
 import { sizeOf } from '../../shared/batch/decoder.ts';
@@ -15,13 +14,13 @@ import { formatBytes, formatDuration } from '../../shared/units.ts';
 
 export const FREE_RATIO = 64;
 
-/** What a row takes in InnoDB beside its columns: its header, the branch, the number of its batch, the time. */
+/** The bytes of a row in InnoDB beside its columns: its header, the branch, the batch number, the time. */
 const ROW_BYTES = 64;
-/** What a value takes that is no text or bytes, at most; a DATETIME(6) takes so much. */
+/** The most bytes of a value that is neither text nor bytes; a DATETIME(6) has this size. */
 const VALUE_BYTES = 8;
 const HOUR_MS = 3_600_000;
 
-/** Bytes that a decoded body takes at the head office, about: its values, each copy of a row, and what a row takes besides. */
+/** About how many bytes a decoded body takes at the head office: its values, each copy of a row, and its overhead. */
 export function writtenBytes(body: BatchBody): number {
   const perRow = body.tables.map(rowBytes);
   const ofRows = (change: Change): number => {
@@ -36,7 +35,7 @@ function rowBytes({ columns }: TableDescription): number {
   return columns.reduce((sum, { type }) => sum + fixedBytes(type), ROW_BYTES);
 }
 
-/** What every value of a type takes, however short it is on the wire. */
+/** The bytes that every value of a type takes, however short it is on the wire. */
 function fixedBytes(text: string): number {
   const type = columnType(text);
   if (type.base === 'decimal') return Math.ceil(type.precision / 2);
@@ -46,7 +45,7 @@ function fixedBytes(text: string): number {
 /** One branch's account. */
 export class Expansion {
   readonly #bytesPerHour: number;
-  /** What was spent, and has not come back yet, then. */
+  /** What of the quota was used at the time `#at`. */
   #spent = 0;
   #at = 0;
 
@@ -55,7 +54,7 @@ export class Expansion {
     this.#bytesPerHour = bytesPerHour;
   }
 
-  /** Counts what was written. */
+  /** Counts bytes that were written. */
   charge(nowMs: number, wireBytes: number, written: number): void {
     this.#spent = this.#spentAt(nowMs) + Math.max(0, written - FREE_RATIO * wireBytes);
     this.#at = nowMs;
@@ -68,13 +67,13 @@ export class Expansion {
     return over <= 0 ? 0 : Math.ceil((over * HOUR_MS) / this.#bytesPerHour);
   }
 
-  /** @throws BRANCH_THROTTLED while the quota is spent */
+  /** @throws BRANCH_THROTTLED while the quota is used up */
   requireRoom(nowMs: number): void {
     const dueInMs = this.dueInMs(nowMs);
     if (dueInMs === 0) return;
     throw new TributaryError(
       'BRANCH_THROTTLED',
-      `Its rows have taken its ${formatBytes(this.#bytesPerHour)} of an hour; it goes on in ${formatDuration(dueInMs)}.`,
+      `The branch's rows have used up its quota of ${formatBytes(this.#bytesPerHour)} an hour. It goes on in ${formatDuration(dueInMs)}.`,
     );
   }
 

@@ -1,9 +1,9 @@
 /**
- * What to do about an error in a pipeline: try again at once, try again later, or halt the branch. What a server's error
- * is, applier/apply/target-error.ts judges, once; here its code decides. Pure.
+ * What to do about an error in a pipeline: retry at once, retry later, or halt the branch.
+ * applier/apply/target-error.ts gives a server's error its code; here the code decides. Pure.
  *
- * `retry`: the work lost a race for a lock and was rolled back. `wait`: the head office as a whole is in trouble, which
- * no batch is to blame for. `halt`: this batch cannot be applied; trying again unchanged cannot help.
+ * `retry`: the transaction lost a race for a lock and was rolled back. `wait`: the fault is the head office's, and no
+ * batch is to blame. `halt`: this batch cannot be applied, and a retry would not help.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
@@ -11,9 +11,9 @@ import { isOfDatabase, isRowFault, messageOf, targetError } from '../apply/targe
 
 export type Fault = 'retry' | 'wait' | 'halt';
 
-/** What only a broken or a hostile agent makes. */
+/** Errors that only a broken or hostile agent causes. */
 const MALFORMED: ReadonlySet<string> = new Set<ErrorCode>(['BATCH_INVALID', 'BATCH_TOO_LARGE']);
-/** Faults of the batch or of the table that it meets; a defect of ours stands still as well, loudly, and no other branch does. */
+/** Faults of the batch or of its table. A defect of this program (INTERNAL) also halts the branch, and no other one. */
 const OF_THE_BATCH: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
   'BATCH_INVALID',
   'BATCH_REFUSED',
@@ -31,24 +31,24 @@ export function judgeFault(error: unknown): Fault {
   return OF_THE_BATCH.has(code) ? 'halt' : 'wait';
 }
 
-/** Any thrown thing with a code: what nobody has translated is the database's, or a defect of ours. */
+/** Any error as one with a code. One without a code comes from the database, or is a defect of this program. */
 export function asTributaryError(error: unknown): TributaryError {
   if (error instanceof TributaryError) return error;
-  // Of our own tables: what a branch has sent is what they refuse.
+  // The server refuses a value in a tributary_* table: the branch has sent it.
   if (isRowFault(error)) return new TributaryError('BATCH_REFUSED', messageOf(error), { cause: error });
   if (isOfDatabase(error)) return targetError(error, 'Working at the head office');
   return new TributaryError('INTERNAL', messageOf(error), { cause: error });
 }
 
 /**
- * Whether a halt with this code stays when a new life of the branch begins: whoever sends what is malformed could
- * otherwise send it again at once, for ever.
+ * Whether a halt with this code stays when the branch begins a new epoch. Otherwise whoever sends malformed batches
+ * could send them again at once, for ever.
  */
 export function outlivesEpochs(code: string): boolean {
   return MALFORMED.has(code);
 }
 
-/** Any thrown thing as the reason of a halt. */
+/** Any error as the reason of a halt. */
 export function haltReason(error: unknown): { code: ErrorCode; reason: string } {
   const { code, message, hint } = asTributaryError(error);
   return { code, reason: `${message} — ${hint}` };

@@ -1,19 +1,19 @@
 /**
- * The fence around what is written of one branch: a transaction that begins with the lock on the branch's row, and the
- * watermark that moves in it.
+ * The fence around what is written for one branch: a transaction that begins with the lock on the branch's row and
+ * moves the branch's watermark.
  *
- * Invariant: the locked row is compared with the row that the work was chosen by; if another applier has moved it
- * meanwhile nothing is written and the caller chooses again. Acknowledging is the caller's, after the commit.
+ * Invariant: the locked row is compared with the row by which the work was chosen. If another applier has changed it
+ * meanwhile, nothing is written and the caller chooses again. The caller acknowledges after the commit.
  */
 import type { Connection } from 'mysql2/promise';
 import { deleteInboxThrough } from '../store/inbox.ts';
-import { advanceBranch, lockBranch, samePlace } from '../store/branch-row.ts';
+import { advanceBranch, lockBranch, isUnchanged } from '../store/branch-row.ts';
 import type { Advance, BranchRow } from '../store/branch-row.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { bodyOf, markOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
-/** Rows written, by what was done with them. */
+/** How many rows were written and deleted. */
 export interface RowCounts {
   readonly upserts: number;
   readonly deletes: number;
@@ -21,7 +21,7 @@ export interface RowCounts {
 
 export const NO_ROWS: RowCounts = { upserts: 0, deletes: 0 };
 
-/** The unit is in the database; `row` is what its transaction has left. */
+/** The unit is committed; `row` is the branch's row afterwards. */
 export interface Done {
   readonly outcome: 'written';
   readonly row: BranchRow;
@@ -29,14 +29,14 @@ export interface Done {
   readonly counts: RowCounts;
 }
 
-/** A slice of a sweep is done, the batch is not: call again. */
+/** A slice of a sweep is committed, the batch is not applied yet: call again. */
 export interface Slice {
   readonly outcome: 'slice';
   readonly row: BranchRow;
   readonly swept: number;
 }
 
-/** Another applier was here; nothing was written, `row` is what it left. */
+/** Another applier has changed the branch's row, which is `row`. Nothing was written. */
 export interface Moved {
   readonly outcome: 'moved';
   readonly row: BranchRow | null;
@@ -46,11 +46,11 @@ export type Written = Done | Slice | Moved;
 
 export interface FenceOptions {
   readonly pool: TargetPool;
-  /** What the work was chosen by. */
+  /** The branch's row by which the work was chosen. */
   readonly row: BranchRow;
-  /** The inbox has entries up to the end of the work, to be deleted with it. */
+  /** Whether the inbox has entries up to the end of the work; they are deleted with it. */
   readonly inboxBelow: boolean;
-  /** What was remembered of the transaction is gone with it. */
+  /** Is called after a rollback: what was remembered of the transaction is no longer true. */
   readonly onRollback: () => void;
 }
 
@@ -69,15 +69,15 @@ export class Fence {
   }
 
   /**
-   * Runs work in one transaction under the lock on the branch's row; it ends early when the row is not as planned.
-   * @throws what work throws, rolled back; the errors of the pool
+   * Runs work in one transaction under the lock on the branch's row, unless the row has changed.
+   * @throws the errors of `work`, after a rollback, and those of the pool
    */
   async transact<W extends Written>(work: (connection: Connection) => Promise<W>): Promise<W | Moved> {
     const { pool, onRollback } = this.#options;
     try {
       return await pool.transact(async connection => {
         const locked = await lockBranch(connection, this.branch);
-        if (locked === null || !samePlace(locked, this.row)) return { outcome: 'moved', row: locked };
+        if (locked === null || !isUnchanged(locked, this.row)) return { outcome: 'moved', row: locked };
         return work(connection);
       });
     } catch (error) {
@@ -91,7 +91,7 @@ export class Fence {
     const { row } = this;
     await advanceBranch(connection, row, advance);
     const { received, applied, batchNumber, source } = advance;
-    // What was early and has now had its turn, from the inbox or as a second copy from the broker.
+    // Early batches that are applied now, whether they came from the inbox or again from the broker.
     if (this.#options.inboxBelow && applied.seq === received.seq) {
       await deleteInboxThrough(connection, this.branch, applied.seq);
     }
@@ -113,7 +113,7 @@ export class Fence {
   }
 }
 
-/** With the branch's row as this transaction leaves it, where more than the watermark was changed in it. */
+/** Reads the branch's row again: this transaction has changed more of it than the watermark. */
 export async function asStored(connection: Connection, done: Done): Promise<Done> {
   return { ...done, row: (await lockBranch(connection, done.row.branch)) ?? done.row };
 }

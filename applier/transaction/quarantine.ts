@@ -1,9 +1,10 @@
 /**
- * What one transaction leaves out, which entries in quarantine it clears, and what follows: the branch is incomplete,
- * and is asked for the tables again.
+ * Records what one transaction leaves out and which entries in quarantine it clears. If rows are missing then, the
+ * branch becomes incomplete and is asked for a snapshot of the tables.
  *
- * How much may be left out: `known`: only what is in quarantine already, because the decision about a row or a table
- * holds until it is written again; `any`: a person has decided so about this batch.
+ * What may be left out: `known`: only rows and tables that are in quarantine already, because a decision about them
+ * holds until they are written again; `any`: everything that the head office refuses, because a person has decided so
+ * about this batch.
  */
 import { randomUUID } from 'node:crypto';
 import type { Connection } from 'mysql2/promise';
@@ -19,7 +20,7 @@ import type { TargetTable } from '../apply/target-table.ts';
 import { saveOutcome } from '../store/quarantined-batches.ts';
 import type { Decision } from '../store/quarantined-batches.ts';
 import { clearRows, clearTable, MAX_QUARANTINED, putRow, putTable } from '../store/quarantined-rows.ts';
-import type { KnownEntries, QuarantinedAt } from '../store/quarantined-rows.ts';
+import type { QuarantinedKeys, QuarantinedAt } from '../store/quarantined-rows.ts';
 import { addRequest, skipSweep } from '../store/snapshots.ts';
 import { countQuarantined, markIncomplete } from '../store/branch-row.ts';
 import { asStored } from './fence.ts';
@@ -27,17 +28,17 @@ import type { Done } from './fence.ts';
 import type { QuarantinedTables } from './tables.ts';
 
 export interface QuarantinePolicy {
-  readonly known: KnownEntries;
+  readonly entries: QuarantinedKeys;
   readonly allow: 'known' | 'any';
 }
 
 /** What may be left out of one unit. */
-export interface Quarantining {
+export interface QuarantineOptions {
   /** null: nothing. */
   readonly policy: QuarantinePolicy | null;
-  /** What a person has said of the unit's only batch; null: nothing. */
+  /** A person's decision about the unit's only batch; null: there is none. */
   readonly decision: Decision | null;
-  /** `none` exactly where there is no policy. */
+  /** `none` if and only if there is no policy. */
   readonly tables: QuarantinedTables;
 }
 
@@ -47,22 +48,22 @@ interface TableKeys {
   readonly hashes: Set<string>;
 }
 
-export class Quarantined {
+export class QuarantineRecorder {
   readonly #connection: Connection;
   readonly #branch: string;
   readonly #policy: QuarantinePolicy;
   readonly #decision: Decision | null;
-  /** Rows refused in this transaction by table; their entries are stored. */
+  /** Rows that were refused in this transaction, by table. Their entries are stored. */
   readonly #refused = new Map<string, TableKeys>();
-  /** Those of what is being applied just now, with the rows that they are of. */
+  /** The refused rows of what is being applied now, with the set of rows that each belongs to. */
   #current = new Map<string, RowSet | 'copies'>();
   #fresh = 0;
   /** Tables that are left out as a whole. */
   readonly #unfit = new Map<string, { readonly table: UnfitTable; readonly at: QuarantinedAt; changes: number }>();
-  /** Entries that are no longer true. */
+  /** Entries that are cleared: their rows were written or deleted. */
   readonly #cleared = new Map<string, TableKeys>();
   readonly #fitting = new Map<string, TableName>();
-  /** Tables of which a snapshot has to be asked for: rows of them are missing that were not before. */
+  /** Tables to ask a snapshot of: more of their rows are missing than before. */
   readonly #toCopy = new Map<string, TableName>();
 
   constructor(connection: Connection, branch: string, policy: QuarantinePolicy, decision: Decision | null) {
@@ -73,17 +74,17 @@ export class Quarantined {
   }
 
   /** Stores the entry of a refused row. @throws its error where it may not be left out; QUARANTINE_FULL */
-  async row(refused: RefusedRow, at: QuarantinedAt): Promise<void> {
+  async addRow(refused: RefusedRow, at: QuarantinedAt): Promise<void> {
     const { keyHash: hash, table, error } = refused;
     const id = tableKey(table.description);
-    if (this.#policy.known.rows.get(id)?.has(hash) !== true) {
+    if (this.#policy.entries.rows.get(id)?.has(hash) !== true) {
       if (this.#policy.allow !== 'any') throw error;
       this.#fresh += 1;
       this.#toCopy.set(id, nameOf(table.description));
-      if (this.#policy.known.count + this.#fresh > MAX_QUARANTINED) {
+      if (this.#policy.entries.count + this.#fresh > MAX_QUARANTINED) {
         throw new TributaryError(
           'QUARANTINE_FULL',
-          `More than ${MAX_QUARANTINED} rows of ${this.#branch} would be in quarantine. The last one: ${error.message}`,
+          `${this.#branch} would have more than ${MAX_QUARANTINED} rows in quarantine. The last refused row: ${error.message}`,
         );
       }
     }
@@ -93,12 +94,12 @@ export class Quarantined {
     this.#current.set(id + hash, refused.rows.copies === undefined ? refused.rows : 'copies');
   }
 
-  /** Notes tables that do not fit, and those that fit again. @throws an error of theirs where they may not be left out */
-  tables({ unfit, steps }: Pick<Prepared, 'unfit' | 'steps'>, at: QuarantinedAt): void {
-    const { known, allow } = this.#policy;
+  /** Notes tables that do not fit and those that fit again. @throws the error of a table that may not be left out */
+  noteTables({ unfit, steps }: Pick<Prepared, 'unfit' | 'steps'>, at: QuarantinedAt): void {
+    const { entries, allow } = this.#policy;
     for (const table of unfit) {
       const id = tableKey(table.description);
-      if (!known.tables.has(id)) {
+      if (!entries.tables.has(id)) {
         if (allow !== 'any') throw table.error;
         this.#toCopy.set(id, nameOf(table.description));
       }
@@ -107,18 +108,18 @@ export class Quarantined {
     }
     for (const { table } of steps) {
       const id = tableKey(table.description);
-      // A truncate names no columns, so it says nothing of whether the table fits.
-      if (!known.tables.has(id) || table.columns.length === 0) continue;
+      // A truncate names no columns, so it does not show whether the table fits.
+      if (!entries.tables.has(id) || table.columns.length === 0) continue;
       this.#fitting.set(id, nameOf(table.description));
       this.#toCopy.set(id, nameOf(table.description));
     }
   }
 
-  /** Finds the entries of rows that were written or deleted by what has just been applied. */
-  applied({ steps }: Pick<Prepared, 'steps'>): void {
+  /** Finds the entries of rows that were just written or deleted. */
+  noteApplied({ steps }: Pick<Prepared, 'steps'>): void {
     for (const { run, table } of steps) {
       const id = tableKey(table.description);
-      const entries = new Set([...(this.#policy.known.rows.get(id) ?? []), ...(this.#refused.get(id)?.hashes ?? [])]);
+      const entries = new Set([...(this.#policy.entries.rows.get(id) ?? []), ...(this.#refused.get(id)?.hashes ?? [])]);
       if (entries.size === 0) continue;
       if (run.truncate) {
         for (const hash of entries) if (!this.#current.has(id + hash)) note(this.#cleared, id, table, hash);
@@ -133,8 +134,11 @@ export class Quarantined {
     this.#current = new Map();
   }
 
-  /** Stores what was left out and is not stored yet, and what follows from it. @returns with the row as it is then */
-  async settle(done: Done, header: BatchHeader): Promise<Done> {
+  /**
+   * Stores the rest of what was left out and its consequences.
+   * @returns the outcome with the branch's row as it is then
+   */
+  async finish(done: Done, header: BatchHeader): Promise<Done> {
     const decision = this.#decision;
     const toCopy = [...this.#toCopy.values()];
     await this.#save();
@@ -149,7 +153,7 @@ export class Quarantined {
       await addRequest(this.#connection, this.#branch, {
         id: decision?.request || randomUUID(),
         tables: toCopy,
-        mends: true,
+        completes: true,
         reason: decision === null ? 'a table fits again' : `rows of batch ${header.seq} are in quarantine`,
       });
     }
@@ -169,13 +173,13 @@ export class Quarantined {
   }
 }
 
-/** For the transaction of one unit; null where nothing may be left out of it. */
+/** Begins recording for the transaction of one unit. @returns null if nothing may be left out of it */
 export function beginQuarantine(
   connection: Connection,
   branch: string,
-  { policy, decision }: Quarantining,
-): Quarantined | null {
-  return policy === null ? null : new Quarantined(connection, branch, policy, decision);
+  { policy, decision }: QuarantineOptions,
+): QuarantineRecorder | null {
+  return policy === null ? null : new QuarantineRecorder(connection, branch, policy, decision);
 }
 
 function note(into: Map<string, TableKeys>, id: string, table: TargetTable, hash: string): void {

@@ -1,19 +1,19 @@
 /**
- * How much of what all branches share one branch may take at the head office. A branch that wants more tables or parts
- * halts, with its quota named; one whose rows expand too much waits. No honest one comes near. What a single batch may
- * hold is bounded apart (shared/batch/decoder.ts).
+ * How much one branch may use of what all branches share at the head office. A branch that needs more tables or parts
+ * is halted, and the error names its quota. A branch whose rows expand too much waits. No honest branch comes near
+ * these quotas. Limits for a single batch are in shared/batch/decoder.ts.
  */
 import { BATCH_LIMITS } from '../../shared/batch/decoder.ts';
 
-/** Messages of a branch held unacknowledged: at 320 KiB a batch 10 MiB. */
+/** Unacknowledged messages of a branch: 10 MiB, if a batch has 320 KiB. */
 export const PREFETCH = 32;
 
 export interface Quotas {
-  /** Head-office tables that a branch may ever have used, rows in them or not. */
+  /** Head-office tables that a branch may have used, even if they have no rows of it any more. */
   readonly tables: number;
-  /** Compressed bytes of a transaction whose last part is not there yet. */
+  /** Compressed bytes of a transaction whose last part has not arrived yet. */
   readonly openPartBytes: number;
-  /** Bytes of rows in an hour beyond what expansion.ts leaves free, an applier; 0: no limit. */
+  /** Bytes of rows in an hour beyond those that are free (expansion.ts), for each applier; 0: no limit. */
   readonly unpackedPerHourBytes: number;
 }
 

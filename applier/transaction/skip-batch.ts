@@ -1,7 +1,7 @@
 /**
- * A batch that is passed over whole: it cannot be read, or a person wants it so. Its rows are not written, and neither
- * are those of the parts that it ends; nobody knows which they are, so the branch is incomplete and everything is asked
- * for again.
+ * Skips a whole batch: it cannot be read, or a person has decided so. Its rows are not written, and neither are those
+ * of the parts that it ends. Nobody knows which rows these are, so the branch is incomplete and is asked for a snapshot
+ * of all tables.
  */
 import { randomUUID } from 'node:crypto';
 import { deleteInboxThrough } from '../store/inbox.ts';
@@ -14,7 +14,7 @@ import type { Fence, Written } from './fence.ts';
 import { markOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
-/** @param decision null: a part of a transaction of which an earlier part was passed over */
+/** @param decision null: the batch is part of a transaction of which an earlier part was skipped */
 export async function skipBatch(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
   const { branch, row } = fence;
   const { header } = arrival;
@@ -22,15 +22,15 @@ export async function skipBatch(fence: Fence, arrival: Arrival, decision: Decisi
     await deleteInboxThrough(connection, branch, header.seq);
     if (decision === null) await recordOrphan(connection, header);
     else {
-      await saveOutcome(connection, header, 'passed-over');
+      await saveOutcome(connection, header, 'skipped');
       await keepBody(connection, header, Buffer.concat(arrival.body));
-      // It may have been a marker that serves the open requests; the agent counts them as served then, and they would
-      // stay open for ever. The new one asks for the same.
+      // The batch may have been a marker that answers open requests. The agent would not answer them again, and they
+      // would stay open for ever. The new request covers them all.
       const open = await openRequests(connection, branch);
       const ids = open.map(({ id }) => id);
       await closeRequests(connection, branch, ids);
-      const reason = `batch ${header.seq} was passed over`;
-      await addRequest(connection, branch, { id: decision.request || randomUUID(), reason, mends: true });
+      const reason = `batch ${header.seq} was skipped`;
+      await addRequest(connection, branch, { id: decision.request || randomUUID(), reason, completes: true });
     }
     const mark = markOf(arrival);
     const advance = { received: mark, applied: mark, batchNumber: row.batchNumber, source: null };

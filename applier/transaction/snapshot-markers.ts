@@ -1,9 +1,9 @@
 /**
- * The two markers of a snapshot: its start is noted with what it will cover, its end sweeps what neither the snapshot
- * nor the stream has written since.
+ * The two markers of a snapshot. The start is stored with the tables that the snapshot covers. The end sweeps: it
+ * deletes the rows that neither the snapshot nor the stream has written since the start.
  *
- * Invariant: a sweep goes in slices, each a transaction of its own under the fence; only when nothing is left to sweep
- * is the end marker applied, the requests closed that the snapshot served, and cleared what it has mended.
+ * Invariant: a sweep is done in slices, each in a transaction of its own under the fence. Only when nothing is left to
+ * sweep is the end marker applied: then the requests that the snapshot answers are closed, and so is what it completes.
  */
 import type { Connection } from 'mysql2/promise';
 import type { BatchBody, Change } from '../../shared/batch/batch.ts';
@@ -12,7 +12,7 @@ import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { saveOutcome } from '../store/quarantined-batches.ts';
 import type { Decision } from '../store/quarantined-batches.ts';
-import { clearOlder, readKnown } from '../store/quarantined-rows.ts';
+import { clearOlder, readQuarantinedKeys } from '../store/quarantined-rows.ts';
 import {
   closeRequests,
   endSnapshot,
@@ -28,13 +28,13 @@ import { tablesOfBranch } from '../store/table-claims.ts';
 import { asStored } from './fence.ts';
 import type { Fence, Written } from './fence.ts';
 import { beginQuarantine } from './quarantine.ts';
-import type { Quarantining } from './quarantine.ts';
+import type { QuarantineOptions } from './quarantine.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
 import type { UnitTables } from './tables.ts';
 import { bodyOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
-/** Of a sweep in one transaction: rows deleted, tables looked through. */
+/** The most that a sweep does in one transaction: rows deleted, tables searched. */
 export const SWEEP_SLICE = { rows: 5_000, tables: 100 } as const;
 
 export class SnapshotMarkers {
@@ -52,16 +52,16 @@ export class SnapshotMarkers {
     this.#slice = slice;
   }
 
-  /** Makes the tables that the snapshot covers, and notes that it began. @throws like UnitTables.prepare and claim */
-  async start(fence: Fence, arrival: Arrival, leaving: Quarantining): Promise<Written> {
+  /** Makes the tables that the snapshot covers, and stores that it began. @throws like UnitTables.prepare and claim */
+  async start(fence: Fence, arrival: Arrival, leaving: QuarantineOptions): Promise<Written> {
     const body = bodyOf(arrival);
     const marker = markerOf(body, 'snapshot-start');
     const prepared = await this.#tables.prepare([body], leaving.tables);
     return fence.transact(async connection => {
       const batchNumber = fence.row.batchNumber + 1;
-      const left = beginQuarantine(connection, fence.branch, leaving);
+      const quarantine = beginQuarantine(connection, fence.branch, leaving);
       await this.#tables.claim(connection, prepared);
-      left?.tables(prepared, { epoch: arrival.header.epoch, seq: arrival.header.seq, batchNumber });
+      quarantine?.noteTables(prepared, { epoch: arrival.header.epoch, seq: arrival.header.seq, batchNumber });
       await startSnapshot(connection, fence.branch, {
         snapshot: marker.snapshot,
         whole: marker.whole,
@@ -70,11 +70,11 @@ export class SnapshotMarkers {
         startBatch: batchNumber,
       });
       const done = await fence.advancePast(connection, arrival, batchNumber);
-      return left === null ? done : left.settle(done, arrival.header);
+      return quarantine === null ? done : quarantine.finish(done, arrival.header);
     });
   }
 
-  /** One slice of the sweep, or, when nothing is left to sweep, the end of the snapshot. */
+  /** Does one slice of the sweep or, when nothing is left to sweep, ends the snapshot. */
   async end(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
     const { branch, row } = fence;
     const body = bodyOf(arrival);
@@ -103,7 +103,10 @@ export class SnapshotMarkers {
   }
 }
 
-/** Closes what the snapshot served, and clears what it has mended. @param covered swept, but for those left out */
+/**
+ * Closes the requests that the snapshot answers, and clears what it completes.
+ * @param covered the tables that it covers
+ */
 async function finish(
   connection: Connection,
   { branch, row }: Fence,
@@ -111,28 +114,29 @@ async function finish(
   covered: readonly TableName[],
 ): Promise<void> {
   if (row.quarantined > 0) {
-    const known = await readKnown(connection, branch);
+    const quarantined = await readQuarantinedKeys(connection, branch);
     for (const table of covered) {
-      if (known.tables.has(tableKey(table))) continue;
+      if (quarantined.tables.has(tableKey(table))) continue;
       await clearOlder(connection, branch, table, snapshot.startBatch);
     }
   }
   const open = await openRequests(connection, branch);
-  const served = open.filter(request => snapshot.requests.includes(request.id));
-  const others = open.filter(request => request.mends && !served.includes(request));
-  // What is missing in a few tables only is mended when each of them was copied.
-  const serves = snapshot.whole || (served.some(request => request.mends) && others.length === 0);
-  if (serves && row.incompleteSince !== null && mends(snapshot, row)) await clearIncomplete(connection, branch);
+  const answered = open.filter(request => snapshot.requests.includes(request.id));
+  const others = open.filter(request => request.completes && !answered.includes(request));
+  // If rows are missing only in some tables, the branch is complete when each of them was copied.
+  const completes = snapshot.whole || (answered.some(request => request.completes) && others.length === 0);
+  if (completes && row.incompleteSince !== null && bringsMissingRows(snapshot, row))
+    await clearIncomplete(connection, branch);
   if (row.quarantined > 0) await countQuarantined(connection, branch);
   await closeRequests(connection, branch, snapshot.requests);
   await endSnapshot(connection, branch, snapshot.snapshot);
 }
 
 /**
- * Whether a snapshot brings what is missing: only one that began after the last thing was left out. One whose own start left
- * something out, or that ran then, does not hold it.
+ * Whether a snapshot brings the missing rows: only if it began after the last row was left out. A snapshot that was
+ * running then, or whose own start left a table out, does not.
  */
-export function mends(
+export function bringsMissingRows(
   { startBatch }: Pick<SnapshotRow, 'startBatch'>,
   { incompleteBatch }: Pick<BranchRow, 'incompleteBatch'>,
 ): boolean {
@@ -150,7 +154,7 @@ function markerOf<Op extends 'snapshot-start' | 'snapshot-end'>(body: BatchBody,
 function namesOf(body: BatchBody, tables: readonly number[]): string[] {
   return tables.map(index => {
     const table = body.tables[index];
-    assert(table !== undefined, `marker names table ${index}, which the batch does not have`);
+    assert(table !== undefined, `a marker names table ${index}, which the batch does not have`);
     return table.name;
   });
 }

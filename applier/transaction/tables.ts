@@ -1,7 +1,7 @@
 /**
- * The head-office tables of one branch's units: looked at, made and extended before a unit's transaction, since DDL
- * commits by itself, and claimed within it. A table may not fit: the server cannot be brought to hold it, or its name
- * belongs to another source table. It is thrown then, or left out where something may be.
+ * The head-office tables of one branch's units. They are checked, made and extended before a unit's transaction,
+ * because DDL commits by itself, and claimed within it. A table may not fit: the server cannot store its rows, or its
+ * name belongs to another source table. Then its error is thrown or, where a policy allows it, the table is left out.
  */
 import type { Connection } from 'mysql2/promise';
 import { isVerifyMark } from '../../shared/batch/batch.ts';
@@ -32,13 +32,13 @@ export class UnitTables {
     this.#claims = new TableClaims(branch, maxTables);
   }
 
-  /** A cached claim may be gone: after a rollback, and when another applier was here. */
+  /** A cached claim may be gone after a rollback, or when another applier was at work. */
   forget(): void {
     this.#claims.forget();
   }
 
   /**
-   * Makes the tables of bodies, unless one of them belongs to another source table. Outside of any transaction.
+   * Makes the tables of bodies, unless one of them belongs to another source table. Call it outside a transaction.
    * @throws TARGET_SCHEMA for what does not fit and may not be left out; OtherForm; see Applier.prepare
    */
   async prepare(bodies: readonly BatchBody[], leaveOut: QuarantinedTables): Promise<Prepared> {
@@ -54,8 +54,7 @@ export class UnitTables {
   }
 
   /**
-   * Claims the tables that were made for rows: one that was only truncated may not be there, and there is nothing of it to
-   * be lost.
+   * Claims the tables that were made for rows. A table that was only truncated may not exist, and has no rows to lose.
    * @throws TARGET_SCHEMA for the second claimant of a name
    */
   async claim(connection: Connection, { made }: Prepared): Promise<void> {
@@ -72,7 +71,7 @@ export class UnitTables {
     }
   }
 
-  /** The tables whose names at the head office belong to others. @throws TARGET_SCHEMA unless they may be left out */
+  /** The tables whose names belong to other source tables. @throws TARGET_SCHEMA unless they may be left out */
   async #contested(bodies: readonly BatchBody[], leaveOut: QuarantinedTables): Promise<UnfitTable[]> {
     const tables = bodies.flatMap(body => body.tables);
     const verify = async (some: readonly TableDescription[]): Promise<void> => {
@@ -103,9 +102,9 @@ function idsOf(unfit: readonly UnfitTable[]): Set<string> {
   return new Set(unfit.map(({ description }) => tableKey(description)));
 }
 
-/** The body without what it says of these tables; indexes of the others stay. */
-function without(body: BatchBody, left: readonly UnfitTable[]): BatchBody {
-  const out = idsOf(left);
+/** The body without the changes of these tables. The indexes of the others stay. */
+function without(body: BatchBody, unfit: readonly UnfitTable[]): BatchBody {
+  const out = idsOf(unfit);
   const isOut = (index: number): boolean => out.has(tableKey(body.tables[index]!));
   return {
     ...body,

@@ -1,12 +1,12 @@
 /**
- * Choosing what to apply next: from the batches at hand, the run that goes into one transaction. Pure but for the event
- * loop's turns.
+ * Which of a branch's batches are applied together, in one transaction. Pure, except that it yields to the event loop.
  *
- * Kinds: `plain` batches are merged with their neighbours; `parts` of a large transaction are put into the inbox
- * together; `last-part`, `snapshot-start`, `snapshot-end` and `verify` stand alone, because each ends or begins something.
- * Merging stops at the bounds below, and is off after a halt so that the batch to blame is found.
+ * Kinds: `plain` batches are merged with those that follow; `parts` of a large transaction are put into the inbox
+ * together; `last-part`, `snapshot-start`, `snapshot-end` and `verify` are applied alone, because each ends or begins
+ * something; a `skipped` batch is not applied. Merging stops at the limits below. After a halt there is none, so that
+ * the faulty batch is found.
  */
-import { setImmediate as aTurnOfTheLoop } from 'node:timers/promises';
+import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
 import { isVerifyMark } from '../../shared/batch/batch.ts';
 import type { BatchBody, BatchHeader, Change, StreamMark } from '../../shared/batch/batch.ts';
 import { sizeOf } from '../../shared/batch/decoder.ts';
@@ -14,14 +14,14 @@ import { assert, TributaryError } from '../../shared/errors.ts';
 import { judgeBatch } from '../../shared/protocol.ts';
 import type { BatchVerdict, HeadOfficeStream } from '../../shared/protocol.ts';
 
-/** A batch at hand, from the broker or from the inbox. */
+/** A batch that has arrived, from the broker or from the inbox. */
 export interface Arrival {
   readonly header: BatchHeader;
   /** In one or several buffers. */
   readonly body: readonly Buffer[];
-  /** Tells the broker that it is done with, on the channel that it came from. */
+  /** Acknowledges the batch on the channel that it came from. */
   readonly acknowledge: () => void;
-  /** Filled when it is first decoded. */
+  /** Set when the batch is first decoded. */
   decoded: BatchBody | null;
 }
 
@@ -39,7 +39,7 @@ export function markOf({ header }: Arrival): StreamMark {
   return { seq: header.seq, digest: header.digest };
 }
 
-export type UnitKind = 'plain' | 'parts' | 'last-part' | 'snapshot-start' | 'snapshot-end' | 'verify' | 'quarantined';
+export type UnitKind = 'plain' | 'parts' | 'last-part' | 'snapshot-start' | 'snapshot-end' | 'verify' | 'skipped';
 
 export interface Unit {
   readonly kind: UnitKind;
@@ -52,26 +52,26 @@ export interface MergeLimits {
   readonly rows: number;
   /** Compressed bytes. */
   readonly bytes: number;
-  /** Bytes in memory: a few kilobytes may have become a few hundred megabytes, and all of a unit is held. */
-  readonly heldBytes: number;
+  /** Bytes of all decoded bodies: a few kilobytes may become a few hundred megabytes. */
+  readonly memoryBytes: number;
 }
 
-/** Why a batch is acknowledged without being taken. */
-export type Settled = Exclude<BatchVerdict, 'next' | 'early'>;
+/** Why a batch is acknowledged and dropped. */
+export type DropVerdict = Exclude<BatchVerdict, 'next' | 'early'>;
 
 export interface Triage {
   /** The next batches of the stream in order, without a gap. */
   readonly chain: readonly Arrival[];
   readonly early: readonly Arrival[];
-  /** To be acknowledged and forgotten, and why. */
-  readonly settled: readonly { readonly arrival: Arrival; readonly verdict: Settled }[];
+  /** To be acknowledged and dropped, and why. */
+  readonly dropped: readonly { readonly arrival: Arrival; readonly verdict: DropVerdict }[];
 }
 
-/** Sorts arrivals by what the stream says of them, as if the chain were already received. */
+/** Sorts arrivals by their place in the stream, as if the chain were already received. */
 export function triage(stream: HeadOfficeStream, arrivals: readonly Arrival[], maxChain: number): Triage {
   const chain: Arrival[] = [];
   const early: Arrival[] = [];
-  const settled: { arrival: Arrival; verdict: Settled }[] = [];
+  const dropped: { arrival: Arrival; verdict: DropVerdict }[] = [];
   let ahead = stream;
   for (const arrival of arrivals) {
     const verdict = judgeBatch(ahead, arrival.header);
@@ -82,26 +82,26 @@ export function triage(stream: HeadOfficeStream, arrivals: readonly Arrival[], m
     } else if (verdict === 'early') {
       early.push(arrival);
     } else {
-      // Repeated is meant against what is committed: a copy of a batch in this very chain waits for its commit.
+      // A batch counts as repeated only after a commit: a second copy of one in this chain waits for it.
       const pending = verdict === 'repeated' && arrival.header.seq > stream.received.seq;
-      if (!pending) settled.push({ arrival, verdict });
+      if (!pending) dropped.push({ arrival, verdict });
     }
   }
-  return { chain, early, settled };
+  return { chain, early, dropped };
 }
 
 /** What kind of unit a body belongs to. */
-export function kindOf(body: BatchBody): Exclude<UnitKind, 'quarantined'> {
+export function kindOf(body: BatchBody): Exclude<UnitKind, 'skipped'> {
   const marker = body.changes.find(change => change.op === 'snapshot-start' || change.op === 'snapshot-end');
   if (marker !== undefined) {
     if (body.changes.length > 1 || body.part !== null) {
-      throw new TributaryError('BATCH_INVALID', 'A snapshot marker does not stand alone in its batch.');
+      throw new TributaryError('BATCH_INVALID', 'A snapshot marker is not alone in its batch.');
     }
     return marker.op === 'snapshot-start' ? 'snapshot-start' : 'snapshot-end';
   }
   if (body.changes.some(isVerifyMark)) {
     if (body.part !== null)
-      throw new TributaryError('BATCH_INVALID', 'A mark of a verification is a part of something.');
+      throw new TributaryError('BATCH_INVALID', 'A marker of a verification is a part of a transaction.');
     return 'verify';
   }
   if (body.part === null) return 'plain';
@@ -117,9 +117,10 @@ export function rowsOf(body: BatchBody): number {
 }
 
 /**
- * The first unit of a chain. Decoding takes some ten milliseconds a batch, so other branches have their turn in between.
- * @param decode may throw; thrown on only for the first of the chain, so that the ones before a bad batch are applied
- * @param partsPending parts wait in the inbox: only a part may follow
+ * The first unit of a chain. Decoding a batch takes about ten milliseconds, so other branches have their turn in
+ * between.
+ * @param decode an error is thrown on only for the first batch, so that those before a faulty one are applied
+ * @param partsPending whether parts wait in the inbox: then only a part may follow
  */
 export async function chooseUnit(
   chain: readonly Arrival[],
@@ -131,16 +132,19 @@ export async function chooseUnit(
   let kind: UnitKind | null = null;
   let rows = 0;
   let bytes = 0;
-  let held = 0;
+  let memory = 0;
   for (const arrival of chain) {
-    let next: Exclude<UnitKind, 'quarantined'>;
+    let next: Exclude<UnitKind, 'skipped'>;
     let body: BatchBody;
-    if (arrivals.length > 0) await aTurnOfTheLoop();
+    if (arrivals.length > 0) await yieldToEventLoop();
     try {
       body = decode(arrival);
       next = kindOf(body);
       if (partsPending && kind === null && body.part === null) {
-        throw new TributaryError('BATCH_INVALID', 'A batch that is no part follows an unfinished run of parts.');
+        throw new TributaryError(
+          'BATCH_INVALID',
+          'A batch that is not a part follows the parts of an unfinished transaction.',
+        );
       }
     } catch (error) {
       if (arrivals.length === 0) throw error;
@@ -150,8 +154,8 @@ export async function chooseUnit(
       if (next !== kind || (kind !== 'plain' && kind !== 'parts')) break;
       if (arrivals.length >= limits.batches) break;
       if (rows + rowsOf(body) > limits.rows || bytes + bytesOf(arrival) > limits.bytes) break;
-      if (held + sizeOf(body).held > limits.heldBytes) {
-        // Decoded again when its turn comes, rather than held until then.
+      if (memory + sizeOf(body).held > limits.memoryBytes) {
+        // It is decoded again when its turn comes, instead of staying in memory.
         arrival.decoded = null;
         break;
       }
@@ -159,7 +163,7 @@ export async function chooseUnit(
     kind = next;
     rows += rowsOf(body);
     bytes += bytesOf(arrival);
-    held += sizeOf(body).held;
+    memory += sizeOf(body).held;
     arrivals.push(arrival);
   }
   if (kind === null) throw new TributaryError('INTERNAL', 'A unit was chosen from an empty chain.');

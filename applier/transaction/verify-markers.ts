@@ -1,9 +1,9 @@
 /**
- * The marks of a verification: its start begins a count of the head office's rows, the sums of the branch's tables are
- * stored as they come, its end closes the request. No row changes.
+ * The markers of a verification. The start begins to count the head office's rows, the sums of the branch's tables are
+ * stored as they come, and the end closes the request. No row changes.
  *
- * Invariant: the view that is counted is taken under the fence, so its place is exactly the mark's; what was begun is
- * counted, in the background, only once that place is committed, and is abandoned otherwise.
+ * Invariant: the view that is counted is opened under the fence, so it shows exactly the rows at the marker. Counting
+ * goes on in the background once the marker is committed; otherwise it is abandoned.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { isVerifyMark } from '../../shared/batch/batch.ts';
@@ -31,19 +31,19 @@ export class VerifyMarkers {
     this.#counter = counter;
   }
 
-  /** Takes the one mark of a batch. @throws the database's errors; nothing is counted then */
+  /** Applies the only marker of a batch. @throws the database's errors; then nothing is counted */
   async write(fence: Fence, arrival: Arrival): Promise<Written> {
     const { branch, row } = fence;
     const body = bodyOf(arrival);
     const mark = body.changes.find(isVerifyMark);
-    assert(mark !== undefined, 'a verification without its mark');
+    assert(mark !== undefined, 'a verification without its marker');
     const begun: Counting[] = [];
     try {
       const written = await fence.transact<Written>(async connection => {
         if (mark.op === 'verify-start') begun.push(...(await this.#begin(connection, branch, arrival, mark)));
         if (mark.op === 'verify-sums') {
           const table = { branch, verification: mark.verification, name: body.tables[mark.table]!.name };
-          const problem = mark.problem ?? (await untoldTypes(connection, table.name, mark.typed));
+          const problem = mark.problem ?? (await lostTypes(connection, table.name, mark.typed));
           const sums = problem === null ? TableSums.fromBytes(Buffer.from(mark.sums, 'base64')) : null;
           await saveBranchSums(connection, table, sums, problem);
         }
@@ -61,7 +61,9 @@ export class VerifyMarkers {
     }
   }
 
-  /** Under the lock on the branch's row all before the mark is committed and nothing behind it: that is the place. */
+  /**
+   * Opens the view. Under the lock on the branch's row, everything before the marker is committed and nothing after it.
+   */
   async #begin(
     connection: Connection,
     branch: string,
@@ -69,8 +71,8 @@ export class VerifyMarkers {
     mark: Extract<VerifyMark, { op: 'verify-start' }>,
   ): Promise<Counting[]> {
     const { verification, request, whole } = mark;
-    // Counting costs: only what a person has asked for, and once it was answered, no more.
-    if ((await askedFor(connection, branch, request)) === null) return [];
+    // Counting is expensive: it is done only for an open request.
+    if ((await openVerification(connection, branch, request)) === null) return [];
     const body = bodyOf(arrival);
     const comparison = comparisonOf(branch, arrival, mark);
     const tables = mark.tables.map((index, at) => ({ description: body.tables[index]!, buckets: mark.buckets[at]! }));
@@ -90,11 +92,11 @@ export class VerifyMarkers {
     mark: Extract<VerifyMark, { op: 'verify-end' }>,
   ): Promise<void> {
     const { request, problem } = mark;
-    const asked = await askedFor(connection, branch, request);
+    const asked = await openVerification(connection, branch, request);
     if (asked === null) return;
     if (problem !== null) {
       const tables = asked.tables ?? (await tablesOfBranch(connection, branch));
-      await giveUp(connection, comparisonOf(branch, arrival, mark), tables, `the branch has given it up: ${problem}`);
+      await giveUp(connection, comparisonOf(branch, arrival, mark), tables, `the branch has given up: ${problem}`);
     }
     await closeRequests(connection, branch, [request]);
   }
@@ -110,11 +112,11 @@ function comparisonOf(
 }
 
 /**
- * Why a table's sums say nothing of its rows here; null: they do. A column of JSON stands in a text column where another
- * branch has a text in it (applier/apply/widening.ts): there a document is as it is printed, without the types of its values.
- * @param typed columns of which a document holds types that its text does not tell
+ * Why a table's rows cannot be compared here; null: they can. A JSON column is stored in a text column if another
+ * branch has text in it (applier/apply/widening.ts). There a document is its text, without the types of its values.
+ * @param typed columns with documents whose text does not show the types of all values
  */
-async function untoldTypes(connection: Connection, table: string, typed: readonly string[]): Promise<string | null> {
+async function lostTypes(connection: Connection, table: string, typed: readonly string[]): Promise<string | null> {
   if (typed.length === 0) return null;
   const [rows] = await connection.execute<RowDataPacket[]>(
     `SELECT COLUMN_NAME AS name FROM INFORMATION_SCHEMA.COLUMNS
@@ -125,11 +127,11 @@ async function untoldTypes(connection: Connection, table: string, typed: readonl
   const inText = rows.map(row => readText(row, 'name')).filter(name => wanted.has(columnKey(name)));
   if (inText.length === 0) return null;
   const names = inText.map(nameText).join(', ');
-  return `JSON of the branch holds values of types such as DECIMAL or DATE, and its text here does not tell them: ${names}`;
+  return `JSON of the branch has values of types such as DECIMAL or DATE, which its text here does not show: ${names}`;
 }
 
-/** null: it is not asked for, or was answered. */
-async function askedFor(connection: Connection, branch: string, request: string): Promise<OpenRequest | null> {
+/** The open request for this verification; null: there is none, or it was answered. */
+async function openVerification(connection: Connection, branch: string, request: string): Promise<OpenRequest | null> {
   const open = await openRequests(connection, branch);
   return open.find(({ id, kind }) => id === request && kind === 'verify') ?? null;
 }

@@ -1,10 +1,10 @@
 /**
  * Writes one unit of work of one branch: rows, bookkeeping and watermark in one transaction.
  *
- * Invariants: every transaction runs under the fence (fence.ts). Tables are prepared before it, since DDL commits by
- * itself. What is left out of a unit (quarantine.ts) is in quarantine, and asked for again, in the unit's own
- * transaction. Of batches that carry no rows, the markers of snapshots are written by snapshot-markers.ts, the marks of
- * verifications by verify-markers.ts, and what is not to be applied at all by skip-batch.ts.
+ * Invariants: every transaction runs under the fence (fence.ts). Tables are prepared before it, because DDL commits by
+ * itself. Rows that are left out of a unit (quarantine.ts) are put into quarantine, and requested again, in the same
+ * transaction. Batches without rows are written by snapshot-markers.ts and verify-markers.ts; skip-batch.ts skips
+ * batches.
  */
 import type { Connection } from 'mysql2/promise';
 import type { BatchBody } from '../../shared/batch/batch.ts';
@@ -19,7 +19,7 @@ import type { Counter } from '../verify/counter.ts';
 import { Fence, NO_ROWS } from './fence.ts';
 import type { RowCounts, Written } from './fence.ts';
 import { beginQuarantine } from './quarantine.ts';
-import type { QuarantinePolicy, Quarantined, Quarantining } from './quarantine.ts';
+import type { QuarantinePolicy, QuarantineRecorder, QuarantineOptions } from './quarantine.ts';
 import { skipBatch } from './skip-batch.ts';
 import type { Quotas } from './quotas.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
@@ -32,11 +32,11 @@ import type { Arrival, Unit } from './unit.ts';
 
 /** How to write a unit. */
 export interface WriteChoices {
-  /** The inbox has entries up to the end of the unit, to be deleted with it. */
+  /** Whether the inbox has entries up to the end of the unit; they are deleted with it. */
   readonly inboxBelow: boolean;
   /** What may be left out; null: nothing. */
-  readonly leave: QuarantinePolicy | null;
-  /** What a person has said of the unit's only batch; null: nothing. */
+  readonly policy: QuarantinePolicy | null;
+  /** A person's decision about the unit's only batch; null: there is none. */
   readonly decision: Decision | null;
 }
 
@@ -56,9 +56,9 @@ export class UnitWriter {
   readonly #tables: UnitTables;
   readonly #snapshots: SnapshotMarkers;
   readonly #verifications: VerifyMarkers;
-  /** Bytes of the parts in the inbox; null: to be looked up. */
+  /** Bytes of the parts in the inbox; null: they must be read. */
   #partBytes: number | null = null;
-  /** Whether nothing has gone wrong since the tables of the parts in the inbox were made. */
+  /** Whether the tables of the parts in the inbox were made, and nothing has failed since. */
   #partsPrepared = false;
 
   constructor({ branch, pool, rows, counter, quotas }: UnitWriterOptions) {
@@ -71,16 +71,16 @@ export class UnitWriter {
     this.#verifications = new VerifyMarkers(counter);
   }
 
-  /** A rollback, a new epoch or a new owner: nothing that was remembered holds. */
+  /** After a rollback, a new epoch or another applier's work: nothing that was remembered is certain. */
   forget(): void {
     this.#tables.forget();
     this.#partBytes = null;
     this.#partsPrepared = false;
   }
 
-  /** Writes the unit, which was chosen by `row`. Throws what went wrong; nothing is written then. */
-  async write(row: BranchRow, unit: Unit, { inboxBelow, leave, decision }: WriteChoices): Promise<Written> {
-    // What was claimed and kept in a transaction is rolled back with it.
+  /** Writes the unit that was chosen by `row`. @throws the fault; then nothing is written */
+  async write(row: BranchRow, unit: Unit, { inboxBelow, policy: leave, decision }: WriteChoices): Promise<Written> {
+    // After a rollback, what was claimed and kept in the transaction is gone.
     const fence = new Fence({ pool: this.#pool, row, inboxBelow, onRollback: () => this.forget() });
     try {
       return await this.#write(fence, unit, { policy: leave, decision, tables: leave === null ? 'none' : 'unfit' });
@@ -94,65 +94,66 @@ export class UnitWriter {
     }
   }
 
-  async #write(fence: Fence, unit: Unit, leaving: Quarantining): Promise<Written> {
+  async #write(fence: Fence, unit: Unit, options: QuarantineOptions): Promise<Written> {
     switch (unit.kind) {
       case 'plain':
-        return this.#writePlain(fence, unit.arrivals, leaving);
+        return this.#writePlain(fence, unit.arrivals, options);
       case 'parts':
-        return this.#keepParts(fence, unit.arrivals, leaving);
+        return this.#keepParts(fence, unit.arrivals, options);
       case 'last-part':
-        return this.#writeParts(fence, only(unit), leaving);
+        return this.#writeParts(fence, only(unit), options);
       case 'snapshot-start':
-        return this.#snapshots.start(fence, only(unit), leaving);
+        return this.#snapshots.start(fence, only(unit), options);
       case 'snapshot-end':
-        return this.#snapshots.end(fence, only(unit), leaving.decision);
+        return this.#snapshots.end(fence, only(unit), options.decision);
       case 'verify':
         return this.#verifications.write(fence, only(unit));
-      case 'quarantined':
-        return this.#passOver(fence, only(unit), leaving.decision);
+      case 'skipped':
+        return this.#skip(fence, only(unit), options.decision);
     }
   }
 
-  async #writePlain(fence: Fence, arrivals: readonly Arrival[], leaving: Quarantining): Promise<Written> {
+  async #writePlain(fence: Fence, arrivals: readonly Arrival[], options: QuarantineOptions): Promise<Written> {
     const bodies = arrivals.map(bodyOf);
-    const prepared = await this.#tables.prepare(bodies, leaving.tables);
+    const prepared = await this.#tables.prepare(bodies, options.tables);
     return fence.transact(async connection => {
       const batchNumber = fence.row.batchNumber + 1;
       const last = lastOf(arrivals);
-      const left = beginQuarantine(connection, this.#branch, leaving);
-      const counts = await this.#apply(connection, left, prepared, last, batchNumber);
+      const quarantine = beginQuarantine(connection, this.#branch, options);
+      const counts = await this.#apply(connection, quarantine, prepared, last, batchNumber);
       const mark = markOf(last);
       const source = bodies.at(-1)?.source ?? null;
       const done = await fence.advance(connection, { received: mark, applied: mark, batchNumber, source }, counts);
-      return left === null ? done : left.settle(done, last.header);
+      return quarantine === null ? done : quarantine.finish(done, last.header);
     });
   }
 
-  /** Claims the tables of what was prepared and writes its rows, those in quarantine left out. */
+  /** Claims the prepared tables and writes their rows, except those in quarantine. */
   async #apply(
     connection: Connection,
-    left: Quarantined | null,
+    quarantine: QuarantineRecorder | null,
     prepared: Prepared,
     { header }: Arrival,
     batchNumber: number,
   ): Promise<RowCounts> {
     await this.#tables.claim(connection, prepared);
-    if (left === null) return this.#rows.apply(connection, prepared, this.#branch, batchNumber);
+    if (quarantine === null) return this.#rows.apply(connection, prepared, this.#branch, batchNumber);
     const at = { epoch: header.epoch, seq: header.seq, batchNumber };
-    left.tables(prepared, at);
-    const leaveOut = left.row.bind(left);
+    quarantine.noteTables(prepared, at);
     const counts = await this.#rows.apply(connection, prepared, this.#branch, batchNumber, refused =>
-      leaveOut(refused, at),
+      quarantine.addRow(refused, at),
     );
-    left.applied(prepared);
+    quarantine.noteApplied(prepared);
     return counts;
   }
 
-  /** Parts that are not the last: committed to the inbox, so received. Their tables are made now, outside. */
-  async #keepParts(fence: Fence, arrivals: readonly Arrival[], leaving: Quarantining): Promise<Written> {
+  /**
+   * Commits parts before the last one to the inbox, so that they count as received. Their tables are made before that.
+   */
+  async #keepParts(fence: Fence, arrivals: readonly Arrival[], options: QuarantineOptions): Promise<Written> {
     const unfit: UnfitTable[] = [];
     for (const arrival of arrivals) {
-      unfit.push(...(await this.#tables.prepare([bodyOf(arrival)], leaving.tables)).unfit);
+      unfit.push(...(await this.#tables.prepare([bodyOf(arrival)], options.tables)).unfit);
     }
     return fence.transact(async connection => {
       const before = this.#partBytes ?? (await partBytes(connection, this.#branch));
@@ -160,52 +161,53 @@ export class UnitWriter {
       if (this.#partBytes > this.#quotas.openPartBytes) {
         throw new TributaryError(
           'BATCH_REFUSED',
-          `The parts of one transaction are ${this.#partBytes} bytes, more than ${this.#quotas.openPartBytes}, which is a branch’s quota.`,
-          { hint: 'Let the branch copy its tables anew: `tributary-agent enroll` again, or split the transaction.' },
+          `The parts of one transaction have ${this.#partBytes} bytes. A branch’s quota is ${this.#quotas.openPartBytes}.`,
+          {
+            hint: 'Split the transaction, or enroll the branch again (`tributary-agent enroll`) so that it copies its tables.',
+          },
         );
       }
       const last = lastOf(arrivals);
       const { batchNumber, stream } = fence.row;
-      const left = beginQuarantine(connection, this.#branch, leaving);
-      // Their changes are counted when they are left out in fact: with the last part.
+      const quarantine = beginQuarantine(connection, this.#branch, options);
+      // Changes are counted when they are left out: with the last part.
       const at = { epoch: last.header.epoch, seq: last.header.seq, batchNumber };
-      left?.tables({ unfit: unfit.map(table => ({ ...table, changes: 0 })), steps: [] }, at);
+      quarantine?.noteTables({ unfit: unfit.map(table => ({ ...table, changes: 0 })), steps: [] }, at);
       for (const arrival of arrivals) await putInbox(connection, 'part', arrival.header, arrival.body);
       const advance = { received: markOf(last), applied: stream.applied, batchNumber, source: null };
       const done = await fence.advance(connection, advance, NO_ROWS);
-      return left === null ? done : left.settle(done, last.header);
+      return quarantine === null ? done : quarantine.finish(done, last.header);
     });
   }
 
-  /** The last part: all of them, read one at a time from the inbox, in one transaction. */
-  async #writeParts(fence: Fence, last: Arrival, leaving: Quarantining): Promise<Written> {
+  /** Writes the last part and all before it, which are read one at a time from the inbox, in one transaction. */
+  async #writeParts(fence: Fence, last: Arrival, options: QuarantineOptions): Promise<Written> {
     const { applied, received } = fence.row.stream;
     const lastBody = bodyOf(last);
-    const lastPrepared = await this.#tables.prepare([lastBody], leaving.tables);
-    if (leaving.policy !== null || !this.#partsPrepared) {
-      await this.#preparePartsAgain(applied.seq + 1, received.seq, leaving);
+    const lastPrepared = await this.#tables.prepare([lastBody], options.tables);
+    if (options.policy !== null || !this.#partsPrepared) {
+      await this.#preparePartsAgain(applied.seq + 1, received.seq, options);
     }
     const written = await fence.transact(async connection => {
       const batchNumber = fence.row.batchNumber + 1;
-      const left = beginQuarantine(connection, this.#branch, leaving);
+      const quarantine = beginQuarantine(connection, this.#branch, options);
       let upserts = 0;
       let deletes = 0;
       let number: number | null = null;
       const apply = async (body: BatchBody, prepared: Prepared): Promise<void> => {
-        assert(body.part !== null, 'a part without its mark');
+        assert(body.part !== null, 'a part without its number');
         if (number !== null && body.part.number !== number + 1) {
           throw new TributaryError('BATCH_INVALID', `Part ${body.part.number} follows part ${number}.`);
         }
         number = body.part.number;
-        const counts = await this.#apply(connection, left, prepared, last, batchNumber);
+        const counts = await this.#apply(connection, quarantine, prepared, last, batchNumber);
         upserts += counts.upserts;
         deletes += counts.deletes;
       };
       for (let seq = applied.seq + 1; seq <= received.seq; seq += 1) {
         const body = await this.#readPart(connection, seq);
-        // Its tables were made before the part was kept, so that no DDL is left to be done here, where it would wait
-        // for locks of this very transaction.
-        await apply(body, await this.#tables.prepare([body], leaving.tables));
+        // Its tables were made before the part was kept. DDL in here would wait for the locks of this transaction.
+        await apply(body, await this.#tables.prepare([body], options.tables));
       }
       await apply(lastBody, lastPrepared);
       await deleteInboxThrough(connection, this.#branch, last.header.seq);
@@ -213,16 +215,19 @@ export class UnitWriter {
       const mark = markOf(last);
       const advance = { received: mark, applied: mark, batchNumber, source: lastBody.source };
       const done = await fence.advance(connection, advance, { upserts, deletes });
-      return left === null ? done : left.settle(done, last.header);
+      return quarantine === null ? done : quarantine.finish(done, last.header);
     });
     return written.outcome === 'written' ? { ...written, batches: last.header.seq - applied.seq } : written;
   }
 
-  /** A table may have been changed since its part was kept, or may fit by now, with DDL: outside of the transaction. */
-  async #preparePartsAgain(from: number, to: number, leaving: Quarantining): Promise<void> {
+  /**
+   * A table may have changed since its part was kept, or may fit by now. That may need DDL, so call it before the
+   * transaction.
+   */
+  async #preparePartsAgain(from: number, to: number, options: QuarantineOptions): Promise<void> {
     for (let seq = from; seq <= to; seq += 1) {
       const body = await this.#pool.use(connection => this.#readPart(connection, seq));
-      await this.#tables.prepare([body], leaving.tables);
+      await this.#tables.prepare([body], options.tables);
     }
     this.#partsPrepared = true;
   }
@@ -233,14 +238,17 @@ export class UnitWriter {
     return decodeBatch(entry.body);
   }
 
-  async #passOver(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
+  async #skip(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
     const written = await skipBatch(fence, arrival, decision);
-    // The parts that it ends went with it.
+    // The parts that the batch ends were deleted with it.
     if (written.outcome === 'written') this.#partBytes = null;
     return written;
   }
 
-  /** The branch's table is another one now, whose rows do not fit here: one slice of its rows of before; null: there are none. */
+  /**
+   * The branch's table has changed so that its new rows do not fit here: deletes a slice of its old rows; null: there
+   * are none.
+   */
   async #clearOtherForm(fence: Fence, { table }: OtherForm): Promise<Written | null> {
     const slice = await fence.transact<Written>(async connection => {
       const swept = await this.#rows.clearOtherForm(connection, this.#branch, table, SWEEP_SLICE.rows);
@@ -250,7 +258,7 @@ export class UnitWriter {
   }
 }
 
-/** Whether the unit deletes all rows of a table: those that are here are to go with it. */
+/** Whether the unit truncates a table: then its rows here may be deleted. */
 function truncates(unit: Unit, table: string): boolean {
   return unit.arrivals.some(arrival => {
     const { tables, changes } = bodyOf(arrival);

@@ -8,7 +8,7 @@ import { TributaryError } from '../errors.ts';
  * The library numbers a message when it learns that its frames are written, and Node tells that in another order where
  * some writes end at once and others at a drain. The frames themselves are in order.
  */
-export function tellWritesInOrder(channel: object): void {
+export function orderWriteEnds(channel: object): void {
   const stream: unknown = Reflect.get(Object(Reflect.get(channel, '_state')), 'stream');
   const write: unknown = Reflect.get(Object(stream), 'writeAsync');
   if (typeof write !== 'function') {

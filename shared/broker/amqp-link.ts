@@ -32,7 +32,7 @@ export function parseBrokerUrl(text: string): BrokerAddress {
 }
 
 /** One fault, told once, to whoever waits. */
-export class Ending {
+export class CloseSignal {
   readonly closed: Promise<TributaryError>;
   reason: TributaryError | null = null;
   readonly #resolve: (reason: TributaryError) => void;
@@ -62,7 +62,7 @@ const REFUSALS: Readonly<Record<string, ErrorCode>> = {
 };
 
 /** Of Node's sockets and its resolver: no connection was made, so that nobody was troubled by the attempt. */
-const NOBODY_REACHED: ReadonlySet<string> = new Set([
+const UNREACHABLE_CODES: ReadonlySet<string> = new Set([
   'ECONNREFUSED',
   'EHOSTUNREACH',
   'EHOSTDOWN',
@@ -75,13 +75,13 @@ const NOBODY_REACHED: ReadonlySet<string> = new Set([
 ]);
 
 /** Whether there is no way to the broker just now; otherwise somebody answered, and what followed went wrong. */
-export function nobodyReached(error: unknown): boolean {
-  if (NOBODY_REACHED.has(codeOf(error))) return true;
-  return error instanceof Error && error.cause !== undefined && nobodyReached(error.cause);
+export function isUnreachable(error: unknown): boolean {
+  if (UNREACHABLE_CODES.has(codeOf(error))) return true;
+  return error instanceof Error && error.cause !== undefined && isUnreachable(error.cause);
 }
 
 /** What a connection that nobody accepts ends with. */
-export function notReached(where: string, afterMs: number): TributaryError {
+export function connectTimeout(where: string, afterMs: number): TributaryError {
   const cause = Object.assign(new Error('connect ETIMEDOUT'), { code: 'ETIMEDOUT' });
   return new TributaryError('BROKER_UNREACHABLE', `${where} did not accept a connection within ${afterMs} ms.`, {
     cause,

@@ -183,26 +183,21 @@ const helloSchema = z.object({
   compare: z.boolean().optional(),
   report: z.object({
     version: z.string().max(64),
-    serves: z.array(z.string().max(64)).max(64).optional(),
+    capabilities: z.array(z.string().max(64)).max(64),
     state: z.string().max(64),
     spoolBatches: count,
     spoolBytes: count,
-    outlook: z
-      .object({
-        binlogSecondsLeft: finite.nullable(),
-        diskFreeBytes: count,
-        certificateExpiresAt: time.nullable(),
-      })
-      .optional(),
+    outlook: z.object({
+      binlogSecondsLeft: finite.nullable(),
+      diskFreeBytes: count,
+      certificateExpiresAt: time.nullable(),
+    }),
     secondsUntilFull: finite.nullable(),
     captureLagSeconds: finite.nullable(),
-    snapshot: z
-      .object({ tablesDone: count, tables: count, rows: count, secondsLeft: finite.nullable().default(null) })
-      .nullable(),
+    snapshot: z.object({ tablesDone: count, tables: count, rows: count, secondsLeft: finite.nullable() }).nullable(),
     windows: z.array(z.string().max(64)).max(256),
-    // Not said by agents of the first version.
-    timeZone: z.string().max(64).nullable().default(null),
-    source: z.string().max(300).nullable().default(null),
+    timeZone: z.string().max(64),
+    source: z.string().max(300).nullable(),
     error: text.nullable(),
   }),
 });
@@ -218,8 +213,7 @@ const answerSchema = z.object({
   queued: count,
   resend: z.object({ from: count.min(1), to: count.min(1) }).nullable(),
   displaced: z.boolean(),
-  requests: z.array(name).max(1000),
-  asks: z
+  requests: z
     .array(
       z.object({
         id: name,
@@ -230,8 +224,7 @@ const answerSchema = z.object({
           .nullable(),
       }),
     )
-    .max(1000)
-    .default([]),
+    .max(1000),
   halted: z.object({ code: z.string().max(64), reason: text }).nullable(),
 });
 

@@ -19,8 +19,8 @@
 import { Socket } from 'node:net';
 import { Connection } from 'rabbitmq-client';
 import type { AsyncMessage, Channel, ReturnedMessage } from 'rabbitmq-client';
-import { takeBodiesAsBytes, tellWritesInOrder } from './amqp-channel.ts';
-import { bounded, brokerError, codeOf, Ending, notReached, parseBrokerUrl } from './amqp-link.ts';
+import { takeBodiesAsBytes, orderWriteEnds } from './amqp-channel.ts';
+import { bounded, brokerError, codeOf, CloseSignal, connectTimeout, parseBrokerUrl } from './amqp-link.ts';
 import type { OutgoingMessage, ReceivedMessage } from './amqp-messages.ts';
 import type {
   BrokerConnection,
@@ -33,7 +33,7 @@ import type {
 } from './amqp-types.ts';
 import { describeError, TributaryError } from '../errors.ts';
 
-export { nobodyReached, parseBrokerUrl } from './amqp-link.ts';
+export { isUnreachable, parseBrokerUrl } from './amqp-link.ts';
 export * from './amqp-messages.ts';
 export type * from './amqp-types.ts';
 
@@ -62,7 +62,7 @@ export async function connectBroker(options: BrokerOptions): Promise<BrokerConne
     noDelay: true,
     ...(place.tls ? { tls: { ...options.tls, rejectUnauthorized: true } } : {}),
   });
-  const door = new Door(connection, place.user);
+  const door = new RabbitConnection(connection, place.user);
   const where = `${place.host}:${place.port}`;
   let onConnected: () => void = () => undefined;
   const connected = new Promise<'connected'>(resolve => {
@@ -76,7 +76,7 @@ export async function connectBroker(options: BrokerOptions): Promise<BrokerConne
       timeoutMs,
     ),
     setTimeout(() => {
-      if (isConnecting(connection)) door.drop(notReached(where, reachMs));
+      if (isConnecting(connection)) door.drop(connectTimeout(where, reachMs));
     }, reachMs),
   ];
   try {
@@ -95,11 +95,11 @@ function isConnecting(connection: Connection): boolean {
   return socket instanceof Socket && socket.connecting;
 }
 
-class Door implements BrokerConnection {
+class RabbitConnection implements BrokerConnection {
   readonly user: string;
   blocked = false;
   readonly #connection: Connection;
-  readonly #ending = new Ending();
+  readonly #ending = new CloseSignal();
   /** For passive declares; a failed one closes its channel, so it is opened anew when needed. */
   #asking: Channel | null = null;
   readonly #channels = new Set<Channel>();
@@ -128,7 +128,7 @@ class Door implements BrokerConnection {
 
   async openPublisher(): Promise<BrokerPublisher> {
     const channel = await this.#openChannel();
-    tellWritesInOrder(channel);
+    orderWriteEnds(channel);
     await this.#call(channel.confirmSelect(), 'asking for publisher confirms');
     return new Publisher(this, channel);
   }
@@ -215,13 +215,13 @@ interface PendingSend {
 
 class Publisher implements BrokerPublisher {
   pendingBytes = 0;
-  readonly #door: Door;
+  readonly #door: RabbitConnection;
   readonly #channel: Channel;
-  readonly #ending = new Ending();
+  readonly #ending = new CloseSignal();
   /** By message id. Bounded by the callers' window. */
   readonly #pending = new Map<string, PendingSend>();
 
-  constructor(door: Door, channel: Channel) {
+  constructor(door: RabbitConnection, channel: Channel) {
     this.#door = door;
     this.#channel = channel;
     channel.on('basic.return', message => this.#returned(message));
@@ -304,9 +304,9 @@ class Publisher implements BrokerPublisher {
 class Consumer implements BrokerConsumer {
   readonly #channel: Channel;
   readonly #options: BrokerConsumerOptions;
-  readonly #ending = new Ending();
+  readonly #ending = new CloseSignal();
 
-  constructor(door: Door, channel: Channel, options: BrokerConsumerOptions) {
+  constructor(door: RabbitConnection, channel: Channel, options: BrokerConsumerOptions) {
     this.#channel = channel;
     this.#options = options;
     channel.on('error', (error: unknown) => this.#ending.end(brokerError(error, `RabbitMQ ended ${options.queue}`)));

@@ -316,8 +316,8 @@ export async function renderBranchReports(reports: Iterable<BranchReport>, nowMs
     if (nowMs - receivedAtMs > REPORT_STALE_MS) continue;
     showAgentState(report.state, (state, value) => metrics.agentState.set({ branch, state }, value));
     metrics.captureLagSeconds.set({ branch }, report.captureLagSeconds ?? NaN);
-    metrics.captureBinlogLeft.set({ branch }, report.outlook?.binlogSecondsLeft ?? NaN);
-    if (report.outlook !== undefined) metrics.spoolDiskFree.set({ branch }, report.outlook.diskFreeBytes);
+    metrics.captureBinlogLeft.set({ branch }, report.outlook.binlogSecondsLeft ?? NaN);
+    metrics.spoolDiskFree.set({ branch }, report.outlook.diskFreeBytes);
     metrics.spoolBatches.set({ branch }, report.spoolBatches);
     metrics.spoolBytes.set({ branch }, report.spoolBytes);
     metrics.spoolSecondsUntilFull.set({ branch }, report.secondsUntilFull ?? Infinity);

@@ -24,6 +24,7 @@ import { encodeBatch } from '../../shared/batch/encoder.ts';
 import { readEnrolment } from '../../shared/config/enrolment.ts';
 import type { Enrolment } from '../../shared/config/enrolment.ts';
 import { SALES, upsert } from '../support/hand-made/branch.ts';
+import { makeReport } from '../support/hand-made/messages.ts';
 import { expectSuccess } from '../support/world/world.ts';
 import type { World } from '../support/world/world.ts';
 import { createBenchWorld } from './backlog.ts';
@@ -208,19 +209,7 @@ class LightBranch {
       minFreeBytes: 0,
       now: () => Date.now(),
     });
-    const report = {
-      version: 'bench',
-      state: 'capturing',
-      spoolBatches: 0,
-      spoolBytes: 0,
-      secondsUntilFull: null,
-      captureLagSeconds: 0,
-      snapshot: null,
-      windows: [],
-      timeZone: null,
-      source: null,
-      error: null,
-    };
+    const report = makeReport({ version: 'bench' });
     const forwarder = new Forwarder({
       spool,
       connect: brokerLink({ ...broker, branch }),

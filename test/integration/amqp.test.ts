@@ -5,7 +5,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
 import t from 'tap';
 import { sharedServers } from '../../deploy/rig/shared-servers.ts';
-import { batchMessage, branchNames, connectBroker, nobodyReached, readBatchHeader } from '../../shared/broker/amqp.ts';
+import { batchMessage, branchNames, connectBroker, isUnreachable, readBatchHeader } from '../../shared/broker/amqp.ts';
 import type { BrokerConsumer, ReceivedMessage } from '../../shared/broker/amqp.ts';
 import { adminUrl, branchUrl, BRANCH_PASSWORD, manage, provision } from '../support/hand-made/broker-branch.ts';
 import { until } from '../support/hand-made/forwarder-tools.ts';
@@ -152,9 +152,9 @@ await t.test(
         () => null,
         (error: unknown) => error,
       );
-    test.equal(nobodyReached(await faultOf('amqp://u@127.0.0.1:1/')), true, 'a closed port');
-    test.equal(nobodyReached(await faultOf('amqp://u@nowhere.invalid/')), true, 'a name without an address');
-    test.equal(nobodyReached(await faultOf(`amqp://nobody@${broker.host}:${broker.port}/`)), false, 'a refusal');
+    test.equal(isUnreachable(await faultOf('amqp://u@127.0.0.1:1/')), true, 'a closed port');
+    test.equal(isUnreachable(await faultOf('amqp://u@nowhere.invalid/')), true, 'a name without an address');
+    test.equal(isUnreachable(await faultOf(`amqp://nobody@${broker.host}:${broker.port}/`)), false, 'a refusal');
 
     // A stopped process accepts nothing; when its queue is full the kernel answers no attempt, as a dead network.
     const listen =
@@ -169,7 +169,7 @@ await t.test(
     test.teardown(() => fillers.forEach(socket => socket.destroy()));
     await new Promise(resolve => setTimeout(resolve, 100));
     const silence = await faultOf(`amqp://u@127.0.0.1:${port}/`);
-    test.equal(nobodyReached(silence), true, 'silence');
+    test.equal(isUnreachable(silence), true, 'silence');
     test.match(silence, { message: /within 300 ms/ }, 'by that deadline, not by the one of the whole connection');
   },
 );

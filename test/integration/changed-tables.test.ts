@@ -146,7 +146,7 @@ await t.test('columns made narrower are made wide again, and what was rounded is
   for (const each of [a, b]) {
     const { row: now, requests } = await office.registry.show(each.branch);
     t.not(now.incompleteSince, null, `${each.branch} is incomplete`);
-    t.match(requests, [{ kind: 'snapshot', tables: [{ schema: 'shop', name: described.name }], mends: true }]);
+    t.match(requests, [{ kind: 'snapshot', tables: [{ schema: 'shop', name: described.name }], completes: true }]);
   }
   await copy(a, described, row(1), row(3));
   await copy(b, described, row(2));
@@ -164,7 +164,7 @@ await t.test('a table that is dropped is missed by each branch that wrote to it'
   for (const each of [a, b]) {
     const { row, requests } = await office.registry.show(each.branch);
     t.not(row.incompleteSince, null, `${each.branch} is incomplete`);
-    t.match(requests, [{ kind: 'snapshot', tables: [{ schema: 'shop', name: described.name }], mends: true }]);
+    t.match(requests, [{ kind: 'snapshot', tables: [{ schema: 'shop', name: described.name }], completes: true }]);
   }
   await copy(a, described, [1, 1], [3, 3]);
   await copy(b, described, [2, 2]);
@@ -182,7 +182,7 @@ await t.test('a table that is gone is missed also by branches that write nothing
   await (await office.fleet({ instance: 'two' })).stop();
   const { row, requests } = await office.registry.show('quiet');
   t.not(row.incompleteSince, null);
-  t.match(requests, [{ tables: [{ name: described.name }], mends: true }]);
+  t.match(requests, [{ tables: [{ name: described.name }], completes: true }]);
 });
 
 await t.test('a table of which nothing was ever sent is not missed', async t => {
@@ -213,7 +213,7 @@ await t.test('a column that is dropped comes back, and what it held is asked for
   await write(b, described, [2, 2, 2]);
   const { row, requests } = await office.registry.show('less');
   t.not(row.incompleteSince, null);
-  t.match(requests, [{ tables: [{ name: described.name }], mends: true }]);
+  t.match(requests, [{ tables: [{ name: described.name }], completes: true }]);
   await copy(b, described, [1, 1, 1], [2, 2, 2]);
   t.same(await stored(described), [
     ['less', '1', '1', '1'],

@@ -43,7 +43,7 @@ async function site(
     helloMs: 200,
     helloTimeoutMs: 20_000,
     stallMs: 60_000,
-    backOffs: { failed: { firstMs: 50, maxMs: 500 }, away: { firstMs: 50, maxMs: 500 } },
+    backOffs: { failed: { firstMs: 50, maxMs: 500 }, unreachable: { firstMs: 50, maxMs: 500 } },
     ...rest,
   });
   test.teardown(async () => {
@@ -66,7 +66,7 @@ await t.test(
     fill(spool, 500, 20_000);
     const office = await BrokerHeadOffice.open(broker, branch);
     forwarder.start();
-    await until('drained', () => spool.stream().known === 500);
+    await until('drained', () => spool.stream().receivedSeq === 500);
     // A hello may have been answered between a batch's leaving the queue and its arrival: then it is asked for again.
     const taken = office.office.arrived.filter(({ verdict }) => verdict !== 'repeated');
     test.same(new Set(taken.map(({ verdict }) => verdict)), new Set(['next']), 'none came before its turn');
@@ -86,12 +86,12 @@ await t.test('a queue that is full for a while holds back, and everything arrive
   fill(spool, 1);
   const first = await BrokerHeadOffice.open(broker, branch);
   forwarder.start();
-  await until('registered', () => spool.stream().known === 1);
+  await until('registered', () => spool.stream().receivedSeq === 1);
   await first.close();
   fill(spool, 60);
   await until('refused', () => forwarder.status().counters.refusals > 2);
   const second = await BrokerHeadOffice.open(broker, branch, first.office);
-  await until('drained', () => spool.stream().known === 61);
+  await until('drained', () => spool.stream().receivedSeq === 61);
   await forwarder.stop();
   await second.close();
 });
@@ -103,13 +103,13 @@ await t.test('a queue that is not bound makes nothing vanish', async test => {
   const office = await BrokerHeadOffice.open(broker, branch);
   fill(spool, 1);
   forwarder.start();
-  await until('registered', () => spool.stream().known === 1);
+  await until('registered', () => spool.stream().receivedSeq === 1);
   await manage(broker, 'DELETE', `bindings/%2F/e/${names.exchange}/q/${names.batches}/batch`);
   fill(spool, 3);
   await until('noticed', () => (forwarder.status().error ?? '').startsWith('BROKER_SETUP'));
   test.equal(office.office.received, 1);
   await bind(broker, branch, 'batch', names.batches);
-  await until('drained', () => spool.stream().known === 4);
+  await until('drained', () => spool.stream().receivedSeq === 4);
   await forwarder.stop();
   await office.close();
 });
@@ -131,10 +131,10 @@ await t.test(
     const office = await BrokerHeadOffice.open(broker, branch);
     fill(spool, 1);
     forwarder.start();
-    await until('registered', () => spool.stream().known === 1);
+    await until('registered', () => spool.stream().receivedSeq === 1);
     proxy.halfOpen();
     fill(spool, 3);
-    await until('drained', () => spool.stream().known === 4);
+    await until('drained', () => spool.stream().receivedSeq === 4);
     await forwarder.stop();
     await office.close();
   },
@@ -155,7 +155,7 @@ await t.test('a broker that is killed while batches are on their way loses nothi
   await first.close();
   await server.restart();
   const second = await BrokerHeadOffice.open(server, branch, first.office);
-  await until('drained', () => spool.stream().known === 2_100);
+  await until('drained', () => spool.stream().receivedSeq === 2_100);
   const verdicts = new Set(second.office.arrived.map(({ verdict }) => verdict));
   test.notOk(verdicts.has('forked') || verdicts.has('foreign'), [...verdicts].join());
   test.ok(forwarder.status().counters.rewinds >= 1);
@@ -165,7 +165,7 @@ await t.test('a broker that is killed while batches are on their way loses nothi
   await until('confirmed by the broker alone', () => forwarder.status().confirmed === 2_150);
   await manage(server, 'DELETE', `queues/%2F/${branchNames(branch).batches}/contents`);
   const third = await BrokerHeadOffice.open(server, branch, first.office);
-  await until('sent again', () => spool.stream().known === 2_150);
+  await until('sent again', () => spool.stream().receivedSeq === 2_150);
   await forwarder.stop();
   await third.close();
 });

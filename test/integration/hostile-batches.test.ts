@@ -482,7 +482,7 @@ await attacks('marks of verifications: none that nobody has asked for, and no ro
     await office.query(
       "SELECT table_name, verdict, reason, different FROM tributary_verify WHERE request = 'again' AND table_name = 'sales'",
     ),
-    [{ table_name: 'sales', verdict: 'not-comparable', reason: 'the branch has given it up: it fails', different: 1 }],
+    [{ table_name: 'sales', verdict: 'not-comparable', reason: 'the branch has given up: it fails', different: 1 }],
     'a comparison that was given up says so, and what was known before stays known',
   );
   t.strictSame(await office.query("SELECT * FROM tributary_request WHERE branch = 'bad'"), []);

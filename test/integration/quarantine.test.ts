@@ -7,6 +7,7 @@ import t from 'tap';
 import type { Change } from '../../shared/batch/batch.ts';
 import { listEntries, MAX_QUARANTINED } from '../../applier/store/quarantined-rows.ts';
 import { deletion, marker, SALES, upsert } from '../support/hand-made/branch.ts';
+import { snapshotOfAll } from '../support/hand-made/messages.ts';
 import type { HandMadeBranch } from '../support/hand-made/branch.ts';
 import { HeadOffice } from '../support/world/head-office.ts';
 
@@ -73,8 +74,8 @@ await t.test('the refused rows go into quarantine, everything else of the batch 
   t.equal(row.quarantined, 3);
   t.not(row.incompleteSince, null);
   const answer = await b.hello();
-  t.strictSame(answer.requests, [], 'not everything is copied again');
-  t.strictSame(answer.asks, [{ id: request, kind: 'snapshot', tables: [{ schema: 'shop', name: 'sales' }] }]);
+  const ofSales = { id: request, kind: 'snapshot', tables: [{ schema: 'shop', name: 'sales' }] };
+  t.strictSame(answer.requests, [ofSales], 'not everything is copied again');
 
   // A refused row is refused again: the decision about it holds, and the newest version is kept.
   await b.send(
@@ -102,7 +103,7 @@ await t.test('the refused rows go into quarantine, everything else of the batch 
   t.match(await office.row('rows'), { incompleteUntil: 'rows', quarantined: 1 });
   t.not((await office.row('rows')).incompleteSince, null);
   t.strictSame(await office.sales('rows'), { 7: 'good at last', 500: 'after' });
-  t.strictSame((await b.hello()).asks, []);
+  t.strictSame((await b.hello()).requests, []);
   await b.send(b.make([upsert([[207, 'mended']])]));
   await office.applied('rows', 10);
   t.match(await office.row('rows'), { incompleteSince: null, quarantined: 0 }, 'complete with the last good version');
@@ -163,7 +164,7 @@ await t.test('a part that cannot be read takes its transaction with it, before a
   const request = await quarantine(b, 2);
   await office.applied('torn', 5);
   t.strictSame(await office.sales('torn'), { 5: 'after' });
-  t.strictSame((await b.hello()).requests, [request], 'everything is asked for again');
+  t.strictSame((await b.hello()).requests, [snapshotOfAll(request)], 'everything is asked for again');
   t.match(await office.query(`SELECT LENGTH(body) AS n FROM tributary_quarantined_batch WHERE branch = 'torn'`), [
     { n: 7 },
     { n: null },
@@ -213,8 +214,8 @@ await t.test('a table that does not fit stands still as a whole; the others go o
   await office.applied('table', 7);
   t.strictSame(await keys('table'), []);
   t.match(await stock(), [{ item: 'here' }, { item: 'fits' }]);
-  const [ask] = (await b.hello()).asks;
-  t.match(ask, { kind: 'snapshot', tables: [{ name: 'stock' }] });
+  const [asked] = (await b.hello()).requests;
+  t.match(asked, { kind: 'snapshot', tables: [{ name: 'stock' }] });
   t.match(await office.row('table'), { incompleteUntil: 'snapshot' });
 });
 
@@ -291,7 +292,7 @@ await t.test('a decision about a batch that can be applied by now leaves nothing
   await office.registry.quarantine('mended');
   await office.applied('mended', 1);
   t.match(await office.row('mended'), { quarantined: 0 });
-  t.strictSame((await b.hello()).asks, []);
+  t.strictSame((await b.hello()).requests, []);
   t.strictSame(await office.sales('mended'), { 1: 'badly wanted' });
 });
 

@@ -46,7 +46,7 @@ await t.test('what waits early in the inbox is bounded in bytes', async t => {
   t.teardown(() => pool.close());
   const row = await office.row('early');
   const inbox = new EarlyInbox('early', pool);
-  inbox.know({ seqs: [], bytes: MAX_EARLY_BYTES - 100 });
+  inbox.load({ seqs: [], bytes: MAX_EARLY_BYTES - 100 });
   const arrival = (seq: number, bytes: number): Arrival => ({
     header: { branch: 'early', epoch: 'e', seq, previous: 'a'.repeat(64), digest: 'b'.repeat(64) },
     body: [Buffer.alloc(bytes)],

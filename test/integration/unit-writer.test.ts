@@ -11,7 +11,7 @@ import { SALES, upsert } from '../support/hand-made/branch.ts';
 import type { MadeBatch } from '../support/hand-made/branch.ts';
 import { HeadOffice } from '../support/world/head-office.ts';
 
-const PLAIN = { inboxBelow: false, leave: null, decision: null };
+const PLAIN = { inboxBelow: false, policy: null, decision: null };
 const LOST = new Error('the connection was lost');
 
 function arrivalOf({ header, body }: MadeBatch): Arrival {

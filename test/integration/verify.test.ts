@@ -330,7 +330,7 @@ void t.test('three branches, one of each kind', async t => {
   await t.test('an agent that does not know what is asked is not asked', async t => {
     await begin();
     await paris.agent.stop();
-    await hq.query("UPDATE tributary_contact SET hello = JSON_REMOVE(hello, '$.report.serves')");
+    await hq.query("UPDATE tributary_contact SET hello = JSON_SET(hello, '$.report.capabilities', JSON_ARRAY())");
     const asked = await command(world, ['branch', 'verify', paris.id]);
     t.match(asked, { code: 2, err: /cannot compare tables[^]*Upgrade the agent/ });
   });

@@ -22,13 +22,17 @@ const hello = {
   sentAt: '2026-11-22T10:00:00.000Z',
   report: {
     version: '1.0.0',
+    capabilities: ['verify'],
     state: 'capturing',
     spoolBatches: 0,
     spoolBytes: 0,
+    outlook: { binlogSecondsLeft: null, diskFreeBytes: 0, certificateExpiresAt: null },
     secondsUntilFull: null,
     captureLagSeconds: null,
     snapshot: null,
     windows: [],
+    timeZone: 'UTC',
+    source: null,
     error: null,
   },
 };
@@ -44,7 +48,7 @@ const answer = {
   queued: 0,
   resend: null,
   displaced: false,
-  requests: [],
+  requests: [{ id: 'request', kind: 'snapshot', tables: null }],
   halted: null,
 };
 

@@ -8,10 +8,17 @@ import type { BrokerConnection, BrokerConsumer, BrokerPublisher, SendOutcome } f
 import { branchNames } from '../../../shared/broker/amqp-messages.ts';
 import type { OutgoingMessage } from '../../../shared/broker/amqp-messages.ts';
 import { encodeBatch } from '../../../shared/batch/encoder.ts';
-import { firstDigest, nextDigest } from '../../../shared/batch/batch.ts';
-import type { BatchBody, BatchHeader, Change, PartMark, TableDescription } from '../../../shared/batch/batch.ts';
+import type {
+  BatchBody,
+  BatchHeader,
+  Change,
+  PartMark,
+  StreamMark,
+  TableDescription,
+} from '../../../shared/batch/batch.ts';
 import type { Enrolment } from '../../../shared/config/enrolment.ts';
 import type { Answer, Hello } from '../../../shared/protocol.ts';
+import { headerAfter, makeHello, startOf } from './messages.ts';
 
 /** Far beyond any delay of a busy machine. */
 const DEADLINE_MS = 120_000;
@@ -117,14 +124,7 @@ export class HandMadeBranch {
   }
 
   makeRaw(body: Buffer): MadeBatch {
-    const previous = this.batches.at(-1)?.header.digest ?? firstDigest(this.branch, this.epoch);
-    const header: BatchHeader = {
-      branch: this.branch,
-      epoch: this.epoch,
-      seq: this.batches.length + 1,
-      previous,
-      digest: nextDigest(previous, body),
-    };
+    const header = headerAfter(this.#head(), this.branch, this.epoch, body);
     const made = { header, body };
     this.batches.push(made);
     return made;
@@ -149,34 +149,23 @@ export class HandMadeBranch {
   }
 
   helloOf(changes: Partial<Hello> = {}): Hello {
-    const head = this.batches.at(-1)?.header ?? { seq: 0, digest: firstDigest(this.branch, this.epoch) };
-    return {
-      v: 1,
+    const head = this.#head();
+    return makeHello({
       branch: this.branch,
       nonce: randomUUID(),
       instance: this.instance,
       epoch: this.epoch,
-      head: { seq: head.seq, digest: head.digest },
-      baseSeq: 0,
+      head,
       confirmed: head.seq,
-      replaces: null,
-      capturedThrough: null,
       sentAt: new Date().toISOString(),
-      report: {
-        version: 'test',
-        state: 'test',
-        spoolBatches: 0,
-        spoolBytes: 0,
-        secondsUntilFull: null,
-        captureLagSeconds: null,
-        snapshot: null,
-        windows: [],
-        timeZone: null,
-        source: null,
-        error: null,
-      },
       ...changes,
-    };
+    });
+  }
+
+  /** The last batch of the present epoch. */
+  #head(): StreamMark {
+    const last = this.batches.at(-1)?.header;
+    return last === undefined ? startOf(this.branch, this.epoch) : { seq: last.seq, digest: last.digest };
   }
 
   /** Sends any message, without a wait for more than its confirm. */

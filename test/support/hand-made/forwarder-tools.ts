@@ -3,6 +3,7 @@ import { Forwarder } from '../../../agent/forward/forwarder.ts';
 import type { ForwarderOptions } from '../../../agent/forward/forwarder.ts';
 import type { Spool } from '../../../agent/spool/spool.ts';
 import { until as waitUntil } from '../until.ts';
+import { makeReport } from './messages.ts';
 
 export interface Heard {
   readonly newEpochs: string[];
@@ -23,22 +24,7 @@ export function makeForwarder(
   const forwarder = new Forwarder({
     spool,
     policy: { windows: [], timeZone: 'Europe/Paris', maxBytesPerSecond: 0 },
-    facts: () => ({
-      capturedThrough: null,
-      report: {
-        version: 'test',
-        state: 'test',
-        spoolBatches: 0,
-        spoolBytes: 0,
-        secondsUntilFull: null,
-        captureLagSeconds: null,
-        snapshot: null,
-        windows: [],
-        timeZone: null,
-        source: null,
-        error: null,
-      },
-    }),
+    facts: () => ({ capturedThrough: null, report: makeReport() }),
     events: {
       onNewEpoch: reason => heard.newEpochs.push(reason),
       onStopped: error => heard.stopped.push(error.code),
@@ -51,7 +37,7 @@ export function makeForwarder(
     helloMs: 20,
     helloTimeoutMs: 200,
     stallMs: 300,
-    backOffs: { failed: { firstMs: 10, maxMs: 40 }, away: { firstMs: 10, maxMs: 40 } },
+    backOffs: { failed: { firstMs: 10, maxMs: 40 }, unreachable: { firstMs: 10, maxMs: 40 } },
     ...options,
   });
   return { forwarder, heard };

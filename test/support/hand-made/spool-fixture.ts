@@ -13,7 +13,7 @@ import { batch, openSpool, position, temporaryDirectory } from './spool-tools.ts
 const FOLDER = resolve(import.meta.dirname, '../../fixtures/spool');
 const BATCHES = 6;
 /** The head office has said that it received this many. */
-const KNOWN = 2;
+const RECEIVED = 2;
 const HELD = { key: 'held-1', xid: "X'78',X'',1" };
 
 /** Everything of a spool that must outlive an upgrade, as plain data. */
@@ -105,7 +105,7 @@ function fill(spool: Spool): void {
   }
   spool.serverSeen.see({ server: 'server-0', startedAt: 1_795_000_000, connection: 7 }, true);
   spool.serverSeen.see({ server: 'server-1', startedAt: 1_795_100_000, connection: 8 }, false);
-  spool.advance(KNOWN, '0e70c8f2-0000-4000-8000-000000000001');
+  spool.advance(RECEIVED, '0e70c8f2-0000-4000-8000-000000000001');
 }
 
 if (import.meta.main) {

@@ -4,9 +4,9 @@
  * The process captures from the model's source, spools, sends, says hello and acts on answers; everything it decides
  * about an answer is decided by shared/protocol.ts.
  */
-import { firstDigest, nextDigest } from '../../../shared/batch/batch.ts';
 import type { StreamMark } from '../../../shared/batch/batch.ts';
 import type { Answer, Hello } from '../../../shared/protocol.ts';
+import { headerAfter, makeHello, startOf } from '../hand-made/messages.ts';
 import type { ModelBatch, ModelBody, SnapshotMarker } from './head-office.ts';
 import type { ProtocolCore, Rule } from './rules.ts';
 import { CHUNK_KEYS, KEYS } from './source.ts';
@@ -36,8 +36,8 @@ export interface Disk {
   /** Last batch, open parts included. */
   tail: StreamMark;
   batches: ReadonlyMap<number, ModelBatch>;
-  known: number;
-  told: string | null;
+  receivedSeq: number;
+  acknowledgedEpoch: string | null;
   superseded: boolean;
   position: Position;
   snapshot: SnapshotState | null;
@@ -89,8 +89,8 @@ export class ModelAgent {
     this.#ledger = world.core.createLedger();
     this.disk = disk ?? blankDisk(world.unique('e'));
     if (disk !== null && world.off !== 'open parts are deleted at start') this.#discardOpenParts();
-    this.#next = this.disk.known + 1;
-    this.#confirmed = this.disk.known;
+    this.#next = this.disk.receivedSeq + 1;
+    this.#confirmed = this.disk.receivedSeq;
     this.#at = this.disk.position.index;
     if (disk === null) this.#beginEpoch(this.disk.epoch);
   }
@@ -225,20 +225,18 @@ export class ModelAgent {
     if (disk.superseded) return;
     const nonce = this.#world.unique('n');
     this.#ledger.issue(nonce);
-    this.#world.hello({
-      v: 1,
-      branch: BRANCH,
-      nonce,
-      instance: this.instance,
-      epoch: disk.epoch,
-      head: disk.head,
-      baseSeq: disk.base.seq,
-      confirmed: this.#confirmed,
-      replaces: disk.told,
-      capturedThrough: null,
-      sentAt: '',
-      report: REPORT,
-    });
+    this.#world.hello(
+      makeHello({
+        branch: BRANCH,
+        nonce,
+        instance: this.instance,
+        epoch: disk.epoch,
+        head: disk.head,
+        baseSeq: disk.base.seq,
+        confirmed: this.#confirmed,
+        replaces: disk.acknowledgedEpoch,
+      }),
+    );
   }
 
   owns(answer: Answer): boolean {
@@ -251,7 +249,7 @@ export class ModelAgent {
     this.#world.actedOn(this, answer.inReplyTo);
     const { disk } = this;
     const action = this.#world.core.judgeAnswer({ branch: BRANCH, ...disk }, answer, seq => this.#digestAt(seq));
-    if (answer.verdict === 'current') this.#requests = answer.requests;
+    if (answer.verdict === 'current') this.#requests = answer.requests.map(({ id }) => id);
     switch (action.do) {
       case 'ignore':
         return;
@@ -262,7 +260,7 @@ export class ModelAgent {
         disk.superseded = true;
         return;
       case 'claim':
-        disk.told = action.told;
+        disk.acknowledgedEpoch = action.acknowledgedEpoch;
         this.#sending = false;
         return;
       case 'new-epoch':
@@ -270,8 +268,8 @@ export class ModelAgent {
         return;
       case 'advance':
         this.#sending = true;
-        disk.told = answer.epoch;
-        this.#advance(action.known, prune);
+        disk.acknowledgedEpoch = answer.epoch;
+        this.#advance(action.receivedSeq, prune);
         if (action.resend !== null) this.rewind(action.resend.from);
     }
   }
@@ -284,8 +282,8 @@ export class ModelAgent {
   #beginEpoch(epoch: string): void {
     const { disk } = this;
     const { source } = this.#world;
-    const start: StreamMark = { seq: 0, digest: firstDigest(BRANCH, epoch) };
-    Object.assign(disk, { epoch, base: start, head: start, tail: start, batches: new Map(), known: 0 });
+    const start = startOf(BRANCH, epoch);
+    Object.assign(disk, { epoch, base: start, head: start, tail: start, batches: new Map(), receivedSeq: 0 });
     disk.position = { index: source.log.length, lastId: source.lastId };
     // What counted as served was served by batches that may never arrive now.
     disk.doneRequests = [];
@@ -300,18 +298,18 @@ export class ModelAgent {
     this.rewind(1);
   }
 
-  #advance(known: number, prune: boolean): void {
+  #advance(receivedSeq: number, prune: boolean): void {
     const { disk } = this;
-    disk.known = known;
-    if (prune && known > disk.base.seq) {
-      const digest = this.#digestAt(known)!;
-      const kept = [...disk.batches].filter(([seq]) => seq > known);
-      this.#world.pruned([...disk.batches.values()].filter(batch => batch.header.seq <= known));
+    disk.receivedSeq = receivedSeq;
+    if (prune && receivedSeq > disk.base.seq) {
+      const digest = this.#digestAt(receivedSeq)!;
+      const kept = [...disk.batches].filter(([seq]) => seq > receivedSeq);
+      this.#world.pruned([...disk.batches.values()].filter(batch => batch.header.seq <= receivedSeq));
       disk.batches = new Map(kept);
-      disk.base = { seq: known, digest };
+      disk.base = { seq: receivedSeq, digest };
     }
-    this.#next = Math.max(this.#next, known + 1);
-    this.#confirmed = Math.max(this.#confirmed, known);
+    this.#next = Math.max(this.#next, receivedSeq + 1);
+    this.#confirmed = Math.max(this.#confirmed, receivedSeq);
     while (this.#outOfOrder.delete(this.#confirmed + 1)) this.#confirmed += 1;
   }
 
@@ -331,12 +329,9 @@ export class ModelAgent {
   #append(body: ModelBody, position: Position | null): void {
     const { disk } = this;
     const bytes = JSON.stringify(body);
-    const seq = disk.tail.seq + 1;
-    const previous = disk.tail.digest;
-    const digest = nextDigest(previous, Buffer.from(bytes));
-    const batch: ModelBatch = { header: { branch: BRANCH, epoch: disk.epoch, seq, previous, digest }, bytes };
-    disk.batches = new Map(disk.batches).set(seq, batch);
-    disk.tail = { seq, digest };
+    const header = headerAfter(disk.tail, BRANCH, disk.epoch, Buffer.from(bytes));
+    disk.batches = new Map(disk.batches).set(header.seq, { header, bytes });
+    disk.tail = { seq: header.seq, digest: header.digest };
     if (position === null) return;
     disk.head = disk.tail;
     disk.position = position;
@@ -354,32 +349,18 @@ export function copyDisk(disk: Disk): Disk {
 }
 
 function blankDisk(epoch: string): Disk {
-  const start: StreamMark = { seq: 0, digest: firstDigest(BRANCH, epoch) };
+  const start = startOf(BRANCH, epoch);
   return {
     epoch,
     base: start,
     head: start,
     tail: start,
     batches: new Map(),
-    known: 0,
-    told: null,
+    receivedSeq: 0,
+    acknowledgedEpoch: null,
     superseded: false,
     position: { index: 0, lastId: '' },
     snapshot: null,
     doneRequests: [],
   };
 }
-
-const REPORT: Hello['report'] = {
-  version: '',
-  state: '',
-  spoolBatches: 0,
-  spoolBytes: 0,
-  secondsUntilFull: null,
-  captureLagSeconds: null,
-  snapshot: null,
-  windows: [],
-  timeZone: null,
-  source: null,
-  error: null,
-};

@@ -4,6 +4,7 @@
  */
 import type { BatchHeader, StreamMark } from '../../../shared/batch/batch.ts';
 import type { Answer, HeadOfficeStream, Hello } from '../../../shared/protocol.ts';
+import { snapshotOfAll } from '../hand-made/messages.ts';
 import type { ProtocolCore, Rule } from './rules.ts';
 import type { Row } from './source.ts';
 
@@ -74,13 +75,13 @@ export interface Outcome {
 
 export interface Operator {
   /** Digests of refused batches that somebody has mended. */
-  readonly mended: ReadonlySet<string>;
+  readonly repaired: ReadonlySet<string>;
   /** Digest of a batch to be left out; null: none. */
   readonly quarantine: string | null;
   readonly requestId: string;
 }
 
-export const NO_OPERATOR: Operator = { mended: new Set(), quarantine: null, requestId: '' };
+export const NO_OPERATOR: Operator = { repaired: new Set(), quarantine: null, requestId: '' };
 
 export class Applier {
   readonly #core: ProtocolCore;
@@ -97,7 +98,7 @@ export class Applier {
     const outcome = this.#core.receiveHello(state.stream, hello, {
       queued,
       firstEarly: early.length === 0 ? null : Math.min(...early),
-      requests: [...state.requests],
+      requests: [...state.requests].map(snapshotOfAll),
       halted,
     });
     let next: HeadOffice = { ...state, stream: outcome.stream };
@@ -166,7 +167,7 @@ export class Applier {
     if (body.part !== null && !body.part.last) {
       return { ...state, stream: { ...state.stream, received: mark }, parts: [...state.parts, body] };
     }
-    if (body.poison && !operator.mended.has(digest)) return { ...state, halted: { code: 'refused', seq } };
+    if (body.poison && !operator.repaired.has(digest)) return { ...state, halted: { code: 'refused', seq } };
     let next: HeadOffice = { ...state, parts: [], batchNumber: state.batchNumber + 1, lastId: body.lastId };
     for (const part of [...state.parts, body]) next = applyBody(next, part);
     return { ...next, stream: { ...state.stream, received: mark, applied: mark } };

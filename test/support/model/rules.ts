@@ -10,7 +10,7 @@ export const RULES = {
   'open parts are deleted at start': 'shell',
   'nothing of an open group is sent': 'shell',
   'the row is read and written under its lock': 'shell',
-  'only the epoch told is replaced': 'core',
+  'only the acknowledged epoch is replaced': 'core',
   'registering clears inbox, parts and snapshot': 'shell',
   'resend only when the queue is empty': 'core',
   'an answer older than the pruning is ignored': 'core',
@@ -39,7 +39,7 @@ const WHOLE: ProtocolCore = { receiveHello, judgeBatch, judgeAnswer, createLedge
 
 export function coreWithout(rule: Rule | null): ProtocolCore {
   switch (rule) {
-    case 'only the epoch told is replaced':
+    case 'only the acknowledged epoch is replaced':
       return {
         ...WHOLE,
         receiveHello: (stream, hello, facts) => receiveHello(stream, { ...hello, replaces: stream.epoch }, facts),

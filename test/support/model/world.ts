@@ -49,7 +49,7 @@ export class ModelWorld implements AgentWorld {
   #headOfficeBackup: HeadOffice | null = null;
   /** The transaction of the second applier, which froze in its midst. */
   #frozen: Pending | null = null;
-  #mended = new Set<string>();
+  #repaired = new Set<string>();
   readonly #counters = new Map<string, number>();
   readonly #committed = new Set<string>();
   readonly #actedOn = new Set<string>();
@@ -240,7 +240,7 @@ export class ModelWorld implements AgentWorld {
     const digest = inbox.get(halted.seq)?.header.digest;
     if (digest === undefined) throw new Violation(`halted at ${halted.seq}, which is not in the inbox`);
     const quarantine = choice % 2 === 0 ? digest : null;
-    if (quarantine === null) this.#mended.add(digest);
+    if (quarantine === null) this.#repaired.add(digest);
     const going = { ...this.#headOffice, halted: null };
     this.#commit(this.#applier.drain(going, { ...this.#operator(), quarantine, requestId: this.unique('r') }));
   }
@@ -328,7 +328,7 @@ export class ModelWorld implements AgentWorld {
   // Commits ------------------------------------------------------------------------------------------------------
 
   #operator(): Operator {
-    return { mended: this.#mended, quarantine: null, requestId: '' };
+    return { repaired: this.#repaired, quarantine: null, requestId: '' };
   }
 
   /** With the lock nobody reads the row while a frozen applier holds it. */

@@ -167,15 +167,17 @@ export class HeadOffice {
     const { broker } = sharedServers();
     const fleet = new Fleet({
       connectTarget: choices.connectTarget ?? (() => this.connect()),
-      connectBroker: async purpose => {
-        const connection = await connectBroker({
-          url: `amqp://${broker.user}@${broker.host}:${choices.brokerPort ?? broker.port}/${this.vhost}`,
-          password: broker.password,
-          purpose,
-          heartbeatSeconds: HEARTBEAT_SECONDS,
-        });
-        choices.onConnection?.(connection);
-        return connection;
+      broker: {
+        connect: async purpose => {
+          const connection = await connectBroker({
+            url: `amqp://${broker.user}@${broker.host}:${choices.brokerPort ?? broker.port}/${this.vhost}`,
+            password: broker.password,
+            purpose,
+            heartbeatSeconds: HEARTBEAT_SECONDS,
+          });
+          choices.onConnection?.(connection);
+          return connection;
+        },
       },
       rows: choices.rows ?? this.rows,
       instance: choices.instance ?? 'one',

@@ -1,6 +1,7 @@
 /** Statuses that pages and `status` commands are tried with: everything in trouble, everything in order. */
 import type { AgentStatus } from '../../../agent/web/status.ts';
 import type { ApplierStatus, BranchDetail, BranchStatus } from '../../../applier/web/status.ts';
+import { makeReport } from '../hand-made/messages.ts';
 
 /** What a hostile branch might put into a name, a message or a row. */
 export const HOSTILE = '<script>window.hacked = true</script><img src=x onerror="window.hacked = true">';
@@ -117,19 +118,12 @@ function branch(now: Date, id: string, changes: Partial<BranchStatus>): BranchSt
     quarantined: 0,
     verifiedAt: null,
     differentTables: 0,
-    report: {
+    report: makeReport({
       version: '0.1.0',
-      state: 'capturing',
-      spoolBatches: 0,
-      spoolBytes: 0,
-      secondsUntilFull: null,
       captureLagSeconds: 0.2,
-      snapshot: null,
-      windows: [],
       timeZone: 'Europe/Paris',
       source: 'MySQL 9.7.4 at 127.0.0.1:3306',
-      error: null,
-    },
+    }),
     ...changes,
   };
 }

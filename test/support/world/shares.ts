@@ -1,6 +1,6 @@
 /** Which of several appliers a branch prefers, as they agree on it without a coordinator. */
 import { hostname } from 'node:os';
-import { comesFirst } from '../../../applier/consume/rendezvous.ts';
+import { isPreferred } from '../../../applier/consume/rendezvous.ts';
 import type { Product } from '../../../deploy/rig/daemon.ts';
 import type { World } from './world.ts';
 
@@ -15,6 +15,6 @@ export function nameThatPrefers(world: World, first: Product, second: Product): 
     const name = `shop${i}`;
     const id = `${name}-${world.id}`;
     const taken = world.branches.some(branch => branch.id === id);
-    if (!taken && comesFirst(id, instanceOf(first), [instanceOf(second)])) return name;
+    if (!taken && isPreferred(id, instanceOf(first), [instanceOf(second)])) return name;
   }
 }

@@ -2,22 +2,9 @@ import t from 'tap';
 import { ForeignAnswers } from '../../../../agent/forward/foreign-answers.ts';
 import { DuplicateIdentityWatch } from '../../../../agent/forward/duplicate-identity.ts';
 import type { Answer } from '../../../../shared/protocol.ts';
+import { makeAnswer } from '../../../support/hand-made/messages.ts';
 
-const answer = (displaced: boolean): Answer => ({
-  v: 1,
-  inReplyTo: 'nonce',
-  baseEcho: 0,
-  epoch: 'e',
-  verdict: 'current',
-  received: { seq: 0, digest: '' },
-  applied: { seq: 0, digest: '' },
-  queued: 0,
-  resend: null,
-  displaced,
-  requests: [],
-  asks: [],
-  halted: null,
-});
+const answer = (displaced: boolean): Answer => makeAnswer({ displaced });
 
 void t.test('a restart, and one displacement, are no second machine; two within a minute are', t => {
   const watch = new DuplicateIdentityWatch();
@@ -37,10 +24,10 @@ void t.test('a restart, and one displacement, are no second machine; two within 
 
 void t.test('an answer that is not one’s own is given back: at once, then after pauses, then dropped', t => {
   const foreign = new ForeignAnswers();
-  const waits = Array.from({ length: 7 }, () => foreign.giveBackAfterMs('answer/a'));
+  const waits = Array.from({ length: 7 }, () => foreign.requeueAfterMs('answer/a'));
   t.same(waits.slice(0, 2), [0, 100]);
   t.same(waits.slice(-2), [null, null], 'an answer without an owner does not go round for ever');
-  t.equal(foreign.giveBackAfterMs('answer/b'), 0, 'each answer has its own count');
-  t.equal(foreign.giveBackAfterMs(null), null);
+  t.equal(foreign.requeueAfterMs('answer/b'), 0, 'each answer has its own count');
+  t.equal(foreign.requeueAfterMs(null), null);
   t.end();
 });

@@ -41,7 +41,10 @@ function fill(spool: Spool, count: number, bytes = 100): void {
 
 /** Everything in the spool is at the head office, and the spool knows. */
 async function drained({ spool, office }: World): Promise<void> {
-  await until('drained', () => office.received === spool.stream().head.seq && spool.stream().known === office.received);
+  await until(
+    'drained',
+    () => office.received === spool.stream().head.seq && spool.stream().receivedSeq === office.received,
+  );
 }
 
 await t.test(
@@ -56,7 +59,7 @@ await t.test(
       w.broker.sent,
       Array.from({ length: 20 }, (_, n) => n + 1),
     );
-    test.equal(w.spool.stream().told, w.spool.stream().epoch);
+    test.equal(w.spool.stream().acknowledgedEpoch, w.spool.stream().epoch);
     test.equal(w.spool.usage().waitingBatches, 0);
     test.ok(w.forwarder.idle);
     test.ok(w.heard.idle > 0);
@@ -176,7 +179,7 @@ await t.test('an unroutable batch counts as not sent', async test => {
   w.forwarder.start();
   await until('two attempts', () => w.broker.attempts >= 2);
   test.equal(w.office.received, 0);
-  test.equal(w.spool.stream().known, 0);
+  test.equal(w.spool.stream().receivedSeq, 0);
   bound = true;
   await drained(w);
 });
@@ -198,7 +201,7 @@ await t.test('a confirm is not a receipt: what the broker confirms and loses nev
     const { counters } = w.forwarder.status();
     return counters.confirmedBatches >= 5 && w.office.hellos.filter(hello => hello.confirmed === 5).length >= 2;
   });
-  test.equal(w.spool.stream().known, 0);
+  test.equal(w.spool.stream().receivedSeq, 0);
   w.broker.script.onBatch = () => 'confirm';
   await drained(w);
 });
@@ -327,7 +330,7 @@ await t.test(
         },
       },
       {
-        backOffs: { failed: { firstMs: 10, maxMs: 3_600_000 }, away: { firstMs: 10, maxMs: 20 } },
+        backOffs: { failed: { firstMs: 10, maxMs: 3_600_000 }, unreachable: { firstMs: 10, maxMs: 20 } },
         log: { info: () => undefined, warn: fields => warnings.push(fields) },
       },
     );
@@ -354,7 +357,7 @@ await t.test('outside the windows nothing connects; sync opens the link until th
   const progress: number[] = [];
   await w.forwarder.sync(({ waitingBatches }) => progress.push(waitingBatches));
   test.equal(w.office.received, 30);
-  test.equal(w.spool.stream().known, 30);
+  test.equal(w.spool.stream().receivedSeq, 30);
   test.equal(progress[0], 30);
   test.equal(progress.at(-1), 0);
   test.equal(w.forwarder.status().state, 'closed', 'and closes it again');
@@ -379,7 +382,7 @@ await t.test('a sync that nothing comes of ends with the reason; one with patien
   w.forwarder.start();
   const patient = w.forwarder.sync(() => undefined);
   await test.rejects(
-    w.forwarder.sync(() => undefined, { patienceMs: 50 }),
+    w.forwarder.sync(() => undefined, { timeoutMs: 50 }),
     { code: 'SYNC_STALLED', message: /2 batches wait.*Login was refused/ },
   );
   delete w.broker.script.onConnect;
@@ -387,7 +390,7 @@ await t.test('a sync that nothing comes of ends with the reason; one with patien
   w.broker.script.onBatch = () => 'lose';
   w.broker.script.onAnswer = () => null;
   await test.rejects(
-    w.forwarder.sync(() => undefined, { patienceMs: 50 }),
+    w.forwarder.sync(() => undefined, { timeoutMs: 50 }),
     { code: 'SYNC_STALLED', message: /2 batches wait/ },
   );
   w.broker.script.onBatch = () => 'confirm';

@@ -5,7 +5,15 @@ import type { AgentStream } from '../../../../shared/protocol.ts';
 
 function stream(known: number, epoch = 'epoch'): AgentStream {
   const mark = { seq: known, digest: '' };
-  return { branch: 'paris', epoch, base: mark, head: mark, known, told: null, superseded: false };
+  return {
+    branch: 'paris',
+    epoch,
+    base: mark,
+    head: mark,
+    receivedSeq: known,
+    acknowledgedEpoch: null,
+    superseded: false,
+  };
 }
 
 await t.test('confirms out of order are contiguous only when the gap is closed', test => {
@@ -24,7 +32,7 @@ await t.test('confirms out of order are contiguous only when the gap is closed',
 await t.test('what the head office has received is not sent again by a rewind: the spool may have pruned it', test => {
   const outbox = new Outbox(stream(0));
   for (let seq = 1; seq <= 5; seq += 1) outbox.sent(seq, 1);
-  outbox.known(3);
+  outbox.received(3);
   outbox.rewind();
   test.equal(outbox.peek(10), 4);
   test.equal(outbox.confirmed, 3);
@@ -85,7 +93,7 @@ await t.test('whatever happens, everything up to the head is sent and confirmed 
           // The head office can have received what was sent, confirmed or not.
           const most = Math.max(outbox.confirmed, ...inFlight);
           known = Math.max(known, each.pick % (most + 1));
-          outbox.known(known);
+          outbox.received(known);
         } else if (each.do === 'resend' && outbox.confirmed > known) {
           const to = Math.min(outbox.confirmed, known + 1 + each.length);
           outbox.resend(known + 1, to);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { backOffMs, RateLimit } from '../../../../agent/forward/rate-limit.ts';
+import { backOffMs, BandwidthLimit } from '../../../../agent/forward/rate-limit.ts';
 import { checkTimeZone, linkState, parseWindow } from '../../../../shared/config/link-schedule.ts';
 import type { LinkPolicy } from '../../../../agent/forward/rate-limit.ts';
 import { SendWindow } from '../../../../agent/forward/send-window.ts';
@@ -159,7 +159,7 @@ await t.test('no more leaves than the rate allows, over any span of time, whatev
       fc.array(fc.tuple(fc.integer({ min: 1, max: 300_000 }), fc.integer({ min: 0, max: 3_000 })), { maxLength: 50 }),
       (rate, steps) => {
         let now = 1_000_000;
-        const limit = new RateLimit(rate, now);
+        const limit = new BandwidthLimit(rate, now);
         const sends: [number, number][] = [];
         for (const [bytes, pause] of steps) {
           now += pause;
@@ -182,7 +182,7 @@ await t.test('no more leaves than the rate allows, over any span of time, whatev
       },
     ),
   );
-  const free = new RateLimit(0, 0);
+  const free = new BandwidthLimit(0, 0);
   free.spend(1e12, 0);
   test.equal(free.waitMs(0), 0);
   test.end();
@@ -190,7 +190,7 @@ await t.test('no more leaves than the rate allows, over any span of time, whatev
 
 await t.test('a clock that was set back or forward neither stops sending nor lets a flood out', test => {
   const HOUR = 3_600_000;
-  const limit = new RateLimit(1_000, 10 * HOUR);
+  const limit = new BandwidthLimit(1_000, 10 * HOUR);
   limit.spend(3_000, 10 * HOUR);
   test.equal(limit.waitMs(10 * HOUR), 2_001);
   const back = 9 * HOUR;

@@ -8,6 +8,7 @@ import type { SnapshotProgress } from '../../../../agent/spool/snapshot-progress
 import { judgeAnswer } from '../../../../shared/protocol.ts';
 import type { AgentStream, Answer } from '../../../../shared/protocol.ts';
 import { FakeBroker } from '../../../support/hand-made/fake-link.ts';
+import { makeAnswer } from '../../../support/hand-made/messages.ts';
 import { makeForwarder, until } from '../../../support/hand-made/forwarder-tools.ts';
 import { MiniHeadOffice } from '../../../support/world/mini-head-office.ts';
 import { batch, openSpool, temporaryDirectory } from '../../../support/hand-made/spool-tools.ts';
@@ -18,25 +19,17 @@ const STREAM: AgentStream = {
   epoch: 'e',
   base: { seq: 3, digest: digest(3) },
   head: { seq: 9, digest: digest(9) },
-  known: 5,
-  told: 'e',
+  receivedSeq: 5,
+  acknowledgedEpoch: 'e',
   superseded: false,
 };
-const SOUND: Answer = {
-  v: 1,
-  inReplyTo: 'n',
+const SOUND: Answer = makeAnswer({
   baseEcho: 3,
   epoch: 'e',
-  verdict: 'current',
   received: { seq: 5, digest: digest(5) },
   applied: { seq: 5, digest: digest(5) },
-  queued: 0,
   resend: { from: 6, to: 9 },
-  displaced: false,
-  requests: [],
-  asks: [],
-  halted: null,
-};
+});
 
 void t.test('an answer that contradicts itself, or the branch, is refused whole', t => {
   const judge = (wrong: Partial<Answer>): string => judgeAnswer(STREAM, { ...SOUND, ...wrong }, digest).do;
@@ -113,7 +106,10 @@ function world(t: Test, wrong: (answer: Answer, nth: number) => Answer, helloMs 
 }
 
 const arrived = ({ office, spool }: World) =>
-  until('all is there', () => office.received === spool.stream().head.seq && spool.stream().known === office.received);
+  until(
+    'all is there',
+    () => office.received === spool.stream().head.seq && spool.stream().receivedSeq === office.received,
+  );
 
 void t.test('wrong resends, verdicts and marks end nothing, and sound answers are acted on afterwards', async t => {
   const wrongs: ((answer: Answer) => Answer)[] = [

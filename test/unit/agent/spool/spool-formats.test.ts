@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import t from 'tap';
-import { SPOOL_FILE_NAME, SPOOL_FORMAT } from '../../../../agent/spool/spool-file.ts';
+import { MIGRATIONS, SPOOL_FILE_NAME, SPOOL_FORMAT, SpoolFile } from '../../../../agent/spool/spool-file.ts';
 import { fixtureFormats, layOutFixture, spoolContents } from '../../../support/hand-made/spool-fixture.ts';
 import { batch, openSpool, temporaryDirectory } from '../../../support/hand-made/spool-tools.ts';
 
@@ -35,6 +35,23 @@ for (const format of fixtureFormats()) {
     t.end();
   });
 }
+
+void t.test('a spool of the present format becomes one of the next, whole or not at all', t => {
+  const directory = temporaryDirectory();
+  const contents = layOutFixture(SPOOL_FORMAT, directory);
+  const next = [...MIGRATIONS, 'ALTER TABLE stream ADD COLUMN of_next INTEGER NOT NULL DEFAULT 7'];
+  t.throws(() => new SpoolFile(directory, [...next, 'CREATE TABLE stream (id INTEGER)']), /already exists/);
+  const same = openSpool(directory, KEEP);
+  t.match(spoolContents(same), contents, 'what failed was rolled back');
+  same.close();
+  for (const what of ['upgraded', 'opened again']) {
+    const file = new SpoolFile(directory, next);
+    t.equal(file.get('SELECT of_next FROM stream')?.['of_next'], 7, what);
+    file.close();
+  }
+  t.throws(() => openSpool(directory), { code: 'SPOOL_FORMAT' });
+  t.end();
+});
 
 void t.test('a spool that a newer agent wrote is refused with the cure, and loses nothing', t => {
   const directory = temporaryDirectory();

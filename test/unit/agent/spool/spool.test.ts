@@ -51,8 +51,8 @@ await t.test('a batch, its position and the digest chain are there after reopeni
     epoch,
     head: second,
     base: { seq: 0, digest: firstDigest('paris', epoch) },
-    known: 0,
-    told: null,
+    receivedSeq: 0,
+    acknowledgedEpoch: null,
   });
   test.same(again.position(), position(20));
   test.same(again.snapshot(), snapshot);
@@ -254,7 +254,7 @@ await t.test('what the head office has is kept for keepApplied, then pruned; wha
   spool.close();
   const again = openSpool(where, { now: () => now });
   test.same(again.stream().base, marks[3]);
-  test.equal(again.stream().known, 4);
+  test.equal(again.stream().receivedSeq, 4);
   test.equal(again.read(5)?.seq, 5);
   test.equal(again.read(6)?.seq, 6);
   again.close();
@@ -337,7 +337,14 @@ await t.test('a new epoch drops the batches, keeps told, and leaves nothing behi
   const { epoch, ...stream } = spool.stream();
   test.not(epoch, old);
   const start = { seq: 0, digest: firstDigest('paris', epoch) };
-  test.same(stream, { branch: 'paris', base: start, head: start, known: 0, told: old, superseded: false });
+  test.same(stream, {
+    branch: 'paris',
+    base: start,
+    head: start,
+    receivedSeq: 0,
+    acknowledgedEpoch: old,
+    superseded: false,
+  });
   test.equal(heard, 1);
   test.equal(spool.usage().totalBytes, 0);
   test.equal(spool.append(batch(1)).seq, 1);
@@ -359,9 +366,9 @@ await t.test('superseded survives a restart, and only a new epoch ends it', test
   spool.supersede();
   spool.close();
   const again = openSpool(where);
-  test.match(again.stream(), { superseded: true, told: 'another-epoch' });
+  test.match(again.stream(), { superseded: true, acknowledgedEpoch: 'another-epoch' });
   again.newEpoch(null, null);
-  test.match(again.stream(), { superseded: false, told: 'another-epoch' });
+  test.match(again.stream(), { superseded: false, acknowledgedEpoch: 'another-epoch' });
   again.close();
   test.end();
 });
@@ -409,10 +416,10 @@ await t.test('kill -9 never parts a batch from its position, nor loses what was 
     child.kill('SIGKILL');
     await closed;
     const spool = openSpool(where, { keepAppliedMs: 1 });
-    const { head, base, known } = spool.stream();
+    const { head, base, receivedSeq } = spool.stream();
     test.ok(head.seq >= durable, `round ${round}: head ${head.seq}, durable ${durable}`);
     test.equal(spool.position()?.source.offset, head.seq, 'the position is that of the head');
-    test.ok(base.seq <= known && known <= head.seq);
+    test.ok(base.seq <= receivedSeq && receivedSeq <= head.seq);
     test.equal(spool.read(head.seq + 1), null, 'no part of an open group is left');
     for (let seq = base.seq + 1; seq <= head.seq; seq += 1) test.ok(spool.read(seq));
     spool.close();

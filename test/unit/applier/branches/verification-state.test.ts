@@ -5,6 +5,7 @@ import type { AskedVerification, VerificationState } from '../../../../applier/b
 import type { VerifiedTable, VerifyVerdict } from '../../../../applier/store/verifications.ts';
 import type { BranchRow } from '../../../../applier/store/branch-row.ts';
 import type { AgentReport, Hello } from '../../../../shared/protocol.ts';
+import { makeHello, makeReport } from '../../../support/hand-made/messages.ts';
 
 const NOW = Date.parse('2026-11-26T10:00:00Z');
 const ago = (seconds: number): string => new Date(NOW - seconds * 1_000).toISOString();
@@ -34,37 +35,15 @@ const ROW: BranchRow = {
   createdAt: ago(9_999),
 };
 
-const REPORT: AgentReport = {
-  version: '1',
-  serves: ['verify'],
-  state: 'capturing',
-  spoolBatches: 0,
-  spoolBytes: 0,
-  secondsUntilFull: null,
-  captureLagSeconds: 0,
-  snapshot: null,
-  windows: [],
-  timeZone: 'UTC',
-  source: null,
-  error: null,
-};
-
 function hello(report: Partial<AgentReport>, rest: Partial<Hello> = {}): Hello {
-  return {
-    v: 1,
-    branch: 'paris',
-    nonce: 'n',
-    instance: 'i',
+  return makeHello({
     epoch: 'e2',
     head: { seq: 7, digest: DIGEST },
-    baseSeq: 0,
     confirmed: 7,
-    replaces: null,
-    capturedThrough: null,
     sentAt: ago(1),
-    report: { ...REPORT, ...report },
+    report: makeReport({ version: '1', capabilities: ['verify'], captureLagSeconds: 0, ...report }),
     ...rest,
-  };
+  });
 }
 
 function contact(said: Hello, seconds: number): VerificationState['contact'] {
@@ -116,7 +95,7 @@ void t.test('what a request waits for that the branch has not begun', t => {
     /does not capture .*: E: why/,
   );
   t.match(said({ contact: contact(hello({ state: 'full' }), 1) }), /does not capture at present \(full\)/);
-  t.match(said({ contact: contact(hello({ serves: [] }), 1) }), /the agent at paris \(1\) cannot compare tables/);
+  t.match(said({ contact: contact(hello({ capabilities: [] }), 1) }), /the agent at paris \(1\) cannot compare tables/);
   const snapshot = { tablesDone: 2, tables: 9, rows: 5, secondsLeft: 90 };
   t.match(said({ contact: contact(hello({ snapshot }), 1) }), /copies tables first: 2 of 9 are done, 1 min 30 s left/);
   t.match(said({ contact: contact(hello({}, { head: { seq: 507, digest: DIGEST } }), 1) }), /500 batches of paris/);

@@ -49,19 +49,19 @@ function connectionOn(ended: string[]): {
 for (const queue of [batches, hello]) {
   await t.test(`a consumer of ${queue} that ends while it is opened is opened again`, async t => {
     const { connection, opened } = connectionOn([queue]);
-    const told: TributaryError[] = [];
+    const ended: unknown[] = [];
     const intake = new Intake({
       branch: 'paris',
       instance: 'one',
       priority: 1,
-      onChange: () => undefined,
-      onRefused: () => undefined,
-      onEnded: reason => told.push(reason),
+      rejections: { refused: () => undefined },
+      logger: { warn: ({ err }: { err?: unknown }) => ended.push(err) },
+      signal: { notify: () => undefined },
     });
     intake.attach(connection);
     await intake.open(connection, true);
     await intake.open(connection, true);
-    t.same(told, [DELETED]);
+    t.same(ended, [DELETED]);
     t.equal(opened.filter(each => each === queue).length, 2);
     await intake.open(connection, true);
     t.equal(opened.filter(each => each === queue).length, 2, 'once is enough');
@@ -75,9 +75,9 @@ await t.test('a message whose sender the broker has not checked is refused, howe
     branch: 'paris',
     instance: 'one',
     priority: 1,
-    onChange: () => undefined,
-    onRefused: (_message, _error, reason) => refused.push(reason),
-    onEnded: () => undefined,
+    rejections: { refused: (_message, _error, reason) => refused.push(reason) },
+    logger: { warn: () => undefined },
+    signal: { notify: () => undefined },
   });
   intake.attach(connection);
   await intake.open(connection, true);

@@ -1,10 +1,10 @@
 /** Each branch prefers exactly one of the living appliers, and only those move whose applier comes or goes. */
 import t from 'tap';
-import { comesFirst } from '../../../../applier/consume/rendezvous.ts';
+import { isPreferred } from '../../../../applier/consume/rendezvous.ts';
 
 const branches = Array.from({ length: 2_000 }, (_, i) => `shop${i}`);
 const first = (branch: string, living: readonly string[]): string[] =>
-  living.filter(each => comesFirst(branch, each, living));
+  living.filter(each => isPreferred(branch, each, living));
 
 await t.test('each branch has one that comes first, equal preferences included, and each applier has its share', t => {
   const living = ['a:1', 'a:2', 'b:1'];
@@ -31,7 +31,7 @@ await t.test('one that leaves moves its own branches only', t => {
 });
 
 await t.test('one that knows of nobody comes first', t => {
-  t.ok(comesFirst('shop1', 'a:1', []));
-  t.ok(comesFirst('shop1', 'a:1', ['a:1']));
+  t.ok(isPreferred('shop1', 'a:1', []));
+  t.ok(isPreferred('shop1', 'a:1', ['a:1']));
   t.end();
 });

@@ -1,9 +1,9 @@
 import t from 'tap';
-import { mends } from '../../../../applier/transaction/snapshot-markers.ts';
+import { bringsMissingRows } from '../../../../applier/transaction/snapshot-markers.ts';
 
 void t.test('only a snapshot that began after the last thing was left out mends the branch', t => {
-  t.equal(mends({ startBatch: 8 }, { incompleteBatch: 7 }), true);
-  t.equal(mends({ startBatch: 7 }, { incompleteBatch: 7 }), false, 'its own start left something out');
-  t.equal(mends({ startBatch: 6 }, { incompleteBatch: 7 }), false, 'it ran already');
+  t.equal(bringsMissingRows({ startBatch: 8 }, { incompleteBatch: 7 }), true);
+  t.equal(bringsMissingRows({ startBatch: 7 }, { incompleteBatch: 7 }), false, 'its own start left something out');
+  t.equal(bringsMissingRows({ startBatch: 6 }, { incompleteBatch: 7 }), false, 'it ran already');
   t.end();
 });

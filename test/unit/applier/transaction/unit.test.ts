@@ -12,7 +12,7 @@ import { TributaryError } from '../../../../shared/errors.ts';
 import type { HeadOfficeStream } from '../../../../shared/protocol.ts';
 
 const EPOCH = 'e1';
-const LIMITS = { batches: 10, rows: 100, bytes: 1_000, heldBytes: 10_000 };
+const LIMITS = { batches: 10, rows: 100, bytes: 1_000, memoryBytes: 10_000 };
 
 function body(changes: readonly Change[] = [], part: PartMark | null = null): BatchBody {
   const source = { server: 's', gtidSet: '', file: 'f', offset: 1, committedAt: null };
@@ -50,10 +50,10 @@ await t.test('batches in order are one chain, whatever is delivered twice among 
   const sorted = triage(stream(), [a, b, b, c, a], 10);
   t.strictSame(seqs(sorted.chain), [1, 2, 3]);
   t.strictSame(sorted.early, []);
-  t.strictSame(sorted.settled, [], 'a copy is settled only after the commit of the first');
+  t.strictSame(sorted.dropped, [], 'a copy is settled only after the commit of the first');
   t.strictSame(seqs(triage(stream(b), [a, b, c], 10).chain), [3]);
   t.strictSame(
-    triage(stream(b), [a, b, c], 10).settled.map(item => item.verdict),
+    triage(stream(b), [a, b, c], 10).dropped.map(item => item.verdict),
     ['repeated', 'repeated'],
   );
   t.end();
@@ -67,7 +67,7 @@ await t.test('early, foreign and forked batches are told apart', t => {
   const sorted = triage(stream(a), [c, other, forked], 10);
   t.strictSame(seqs(sorted.early), [3]);
   t.strictSame(
-    sorted.settled.map(item => item.verdict),
+    sorted.dropped.map(item => item.verdict),
     ['foreign', 'forked'],
   );
   t.strictSame(seqs(triage(stream(a), [c, b], 10).chain), [2]);

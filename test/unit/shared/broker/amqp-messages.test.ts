@@ -10,52 +10,18 @@ import {
 } from '../../../../shared/broker/amqp.ts';
 import type { ReceivedMessage } from '../../../../shared/broker/amqp.ts';
 import { textsParsedBy } from '../../../support/hand-made/parsed.ts';
-import type { Answer, Hello } from '../../../../shared/protocol.ts';
+import { makeAnswer, makeHello, makeReport, snapshotOfAll } from '../../../support/hand-made/messages.ts';
 
 const mark = { seq: 0, digest: 'a'.repeat(64) };
-
-const hello: Hello = {
-  v: 1,
-  branch: 'paris',
-  nonce: 'nonce',
-  instance: 'instance',
-  epoch: 'epoch',
-  head: mark,
-  baseSeq: 0,
-  confirmed: 0,
-  replaces: null,
-  capturedThrough: null,
-  sentAt: '2026-11-22T10:00:00.000Z',
-  report: {
-    version: '1.0.0',
-    state: 'streaming',
-    spoolBatches: 0,
-    spoolBytes: 0,
-    secondsUntilFull: null,
-    captureLagSeconds: 1.5,
-    snapshot: null,
-    windows: ['08:00-09:30'],
-    timeZone: null,
-    source: null,
-    error: null,
-  },
-};
-
-const answer: Answer = {
-  v: 1,
-  inReplyTo: 'nonce',
-  baseEcho: 0,
+const hello = makeHello({ report: makeReport({ captureLagSeconds: 1.5, windows: ['08:00-09:30'] }) });
+const answer = makeAnswer({
   epoch: null,
   verdict: 'unknown',
-  received: mark,
-  applied: mark,
-  queued: 0,
-  resend: null,
-  displaced: false,
-  asks: [{ id: 'v1', kind: 'verify', tables: [{ schema: 'shop', name: 'sales' }] }],
-  requests: [],
-  halted: null,
-};
+  requests: [
+    { id: 's1', kind: 'snapshot', tables: null },
+    { id: 'v1', kind: 'verify', tables: [{ schema: 'shop', name: 'sales' }] },
+  ],
+});
 
 const bytes = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
 
@@ -149,7 +115,7 @@ void t.test('a message that would unfold into more than any program makes is ref
     members: [`{${members}}`, /more than 64 members/],
     'members of all objects': [`[${Array.from({ length: 1_200 }, () => chain).join(',')}]`, /too many members/],
     'arrays in arrays': ['['.repeat(9), /nested/],
-    tables: [`{"v":1,"asks":[{"tables":[${'{},'.repeat(10_000)}{}]}]}`, /too many arrays/],
+    tables: [`{"v":1,"requests":[{"tables":[${'{},'.repeat(10_000)}{}]}]}`, /too many arrays/],
     numbers: [`[${'0,'.repeat(20_001)}0]`, /too many arrays or values/],
   };
   for (const [name, [body, message]] of Object.entries(bodies)) {
@@ -160,8 +126,8 @@ void t.test('a message that would unfold into more than any program makes is ref
   }
   const most = {
     ...answer,
-    requests: Array.from({ length: 1_000 }, (_, i) => `request-${i}`),
-    asks: [
+    requests: [
+      ...Array.from({ length: 999 }, (_, i) => snapshotOfAll(`request-${i}`)),
       { id: 'v', kind: 'verify', tables: Array.from({ length: 1_000 }, (_, i) => ({ schema: 's', name: `t${i}` })) },
     ],
   };

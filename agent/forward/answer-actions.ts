@@ -1,0 +1,123 @@
+/**
+ * Carries out what the answers say: moves the spool's marks, the sender and the state, as answer-decision.ts decides.
+ */
+import { describeError, ERRORS } from '../../shared/errors.ts';
+import type { TributaryError } from '../../shared/errors.ts';
+import type { Answer } from '../../shared/protocol.ts';
+import type { Spool } from '../spool/spool.ts';
+import { decide } from './answer-decision.ts';
+import { DuplicateIdentityWatch } from './duplicate-identity.ts';
+import type { ForwarderCounters, ForwarderEvents, ForwarderHost, ForwarderLog } from './forwarder-types.ts';
+import type { HelloLoop } from './hello-loop.ts';
+import type { LinkFaults } from './link-faults.ts';
+import type { LinkState } from './link-state.ts';
+import type { Sender } from './sender.ts';
+
+/** A branch that the head office has another epoch for says hello again at once, but not more often than this. */
+const CLAIM_SPACING_MS = 2_000;
+
+export interface AnswerActionsOptions {
+  readonly spool: Spool;
+  readonly sender: Sender;
+  readonly hellos: HelloLoop;
+  readonly state: LinkState;
+  readonly faults: LinkFaults;
+  readonly counters: ForwarderCounters;
+  readonly events: ForwarderEvents;
+  readonly log: ForwarderLog;
+  readonly now: () => number;
+  readonly host: ForwarderHost;
+}
+
+export class AnswerActions {
+  readonly #o: AnswerActionsOptions;
+  readonly #duplicates = new DuplicateIdentityWatch();
+  #last: Answer | null = null;
+  #claimedAt = -Infinity;
+
+  constructor(options: AnswerActionsOptions) {
+    this.#o = options;
+  }
+
+  /** The last answer that was not rejected. */
+  get last(): Answer | null {
+    return this.#last;
+  }
+
+  /** Since when another machine has used this branch's identity; null: no such machine is known. */
+  get duplicateSince(): number | null {
+    return this.#duplicates.since(this.#o.now());
+  }
+
+  act(answer: Answer): void {
+    const { spool, sender, hellos, state, faults, counters, events, log, now, host } = this.#o;
+    if (this.#duplicates.answered(answer, now())) {
+      log.warn({ code: 'IDENTITY_SHARED', hint: ERRORS.IDENTITY_SHARED.hint }, ERRORS.IDENTITY_SHARED.cause);
+    }
+    const before = spool.stream();
+    const action = decide(spool, answer, now());
+    if (action.do === 'reject') {
+      counters.ignoredAnswers += 1;
+      if (action.stopSending) this.#stopSending(action.error.message);
+      this.#warn(action.error);
+      return;
+    }
+    // A refusal is over only when the broker takes a batch.
+    if (state.name === 'refused') faults.succeeded();
+    else faults.cleared();
+    this.#last = answer;
+    switch (action.do) {
+      case 'ignore':
+        counters.ignoredAnswers += 1;
+        return;
+      case 'stop':
+        spool.supersede();
+        host.superseded();
+        return;
+      case 'claim': {
+        const { acknowledgedEpoch } = action;
+        spool.claim(acknowledgedEpoch);
+        this.#stopSending('The head office has another epoch.');
+        // The same epoch twice, or another one again: somebody else claims too, or the head office is busy. Do not
+        // hurry.
+        const isNew = acknowledgedEpoch !== before.acknowledgedEpoch;
+        if (isNew && now() - this.#claimedAt > CLAIM_SPACING_MS) hellos.sayHello();
+        this.#claimedAt = now();
+        return;
+      }
+      case 'new-epoch':
+        this.#stopSending(`The spool is ${action.reason}.`);
+        // The spool reports through onAppend that it has begun the new epoch.
+        events.onNewEpoch(action.reason);
+        return;
+      case 'advance':
+        spool.advance(action.receivedSeq, before.epoch);
+        sender.received(action.receivedSeq);
+        if (action.resend !== null) {
+          sender.resend(action.resend);
+          hellos.voidAnswers();
+        }
+        if (state.name === 'greeting') {
+          sender.restart(spool.stream());
+          host.enter('streaming', 'The head office has this epoch.');
+        }
+        events.onAnswer(answer);
+    }
+  }
+
+  /** Sends nothing more until an answer says that the head office has this epoch. */
+  #stopSending(why: string): void {
+    const { sender, hellos, state, host } = this.#o;
+    sender.rewind();
+    hellos.voidAnswers();
+    if (state.name !== 'greeting') host.enter('greeting', why);
+  }
+
+  /** Shows what is wrong with an answer, and logs it unless the answer before was wrong in the same way. */
+  #warn(error: TributaryError): void {
+    const { faults, log } = this.#o;
+    const isKnown = faults.description === describeError(error);
+    faults.note(error);
+    if (!isKnown) log.warn({ code: error.code, hint: error.hint }, error.message);
+  }
+}

@@ -1,0 +1,197 @@
+/**
+ * Applies the batches of one branch's stream, one step at a time: drops what is not needed, keeps early batches in the
+ * inbox, writes the next unit of work, or halts the branch.
+ *
+ * Invariant: a batch is acknowledged only after the commit that made it superfluous, or after a look at the locked row
+ * that says so.
+ */
+import type { BatchHeader } from '../../shared/batch/batch.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/process/logging.ts';
+import type { TargetPool } from '../apply/connection-pool.ts';
+import type { RowWriting } from '../apply/row-writer.ts';
+import { haltBranch, isUnchanged, lockBranch } from '../store/branch-row.ts';
+import type { BranchRow } from '../store/branch-row.ts';
+import type { EarlyEntries } from '../store/inbox.ts';
+import { UnitChooser } from '../transaction/choose.ts';
+import type { Choice } from '../transaction/choose.ts';
+import { Expansion, writtenBytes } from '../transaction/expansion.ts';
+import { haltReason, judgeFault } from '../transaction/fault-policy.ts';
+import type { Done } from '../transaction/fence.ts';
+import { PREFETCH } from '../transaction/quotas.ts';
+import type { Quotas } from '../transaction/quotas.ts';
+import { bodyOf, bytesOf, triage } from '../transaction/unit.ts';
+import type { Arrival, Unit } from '../transaction/unit.ts';
+import { UnitWriter } from '../transaction/write.ts';
+import type { Counter } from '../verify/counter.ts';
+import { EarlyInbox } from './early-inbox.ts';
+import type { Intake } from './intake.ts';
+import type { PipelineEvents } from './pipeline-events.ts';
+import type { RejectionLog } from './rejection-log.ts';
+
+export interface StreamApplierOptions {
+  readonly branch: string;
+  readonly pool: TargetPool;
+  readonly rows: RowWriting;
+  readonly counter: Pick<Counter, 'begin'>;
+  readonly quotas: Quotas;
+  readonly events: PipelineEvents;
+  readonly logger: Logger;
+  readonly intake: Intake;
+  readonly rejections: RejectionLog;
+}
+
+/** What a step has done. */
+export interface Step {
+  /** The branch's row as it is now, as far as known here; null: it must be read. */
+  readonly row: BranchRow | null;
+  readonly did: 'nothing' | 'something' | 'written' | 'halted';
+}
+
+export class StreamApplier {
+  readonly #o: StreamApplierOptions;
+  readonly #branch: string;
+  readonly #writer: UnitWriter;
+  readonly #chooser: UnitChooser;
+  readonly #early: EarlyInbox;
+  readonly #expansion: Expansion;
+  /** How many batches are still to be applied one by one after a halt. */
+  #oneByOne = 0;
+
+  constructor(options: StreamApplierOptions) {
+    const { branch, pool, quotas } = options;
+    this.#o = options;
+    this.#branch = branch;
+    this.#writer = new UnitWriter(options);
+    this.#chooser = new UnitChooser(branch, pool);
+    this.#early = new EarlyInbox(branch, pool);
+    this.#expansion = new Expansion(quotas.unpackedPerHourBytes);
+  }
+
+  /** Takes over which early batches wait in the inbox. */
+  loadEarly(entries: EarlyEntries): void {
+    this.#early.load(entries);
+  }
+
+  /** The branch's row was read again, or has a new epoch: nothing that was remembered is certain. */
+  forget(): void {
+    this.#chooser.forget();
+    this.#writer.forget();
+  }
+
+  /**
+   * Drops what is not needed, or keeps early batches, or writes one unit.
+   * @throws errors that no batch is to blame for
+   */
+  async step(row: BranchRow): Promise<Step> {
+    const { intake } = this.#o;
+    const { chain, early, dropped } = triage(row.stream, intake.arrivals, PREFETCH);
+    if (dropped.length > 0) return this.#drop(row);
+    if (early.length > 0) return this.#keepEarly(row, early);
+    const work = await this.#early.extend(row.stream, chain, this.#o.rejections);
+    const [first] = work;
+    if (first === undefined) return { row, did: 'nothing' };
+    this.#expansion.requireRoom(performance.now());
+    let choice: Choice | null = null;
+    try {
+      choice = await this.#chooser.choose(row, work, this.#oneByOne > 0);
+      return await this.#write(row, choice);
+    } catch (error) {
+      if (judgeFault(error) !== 'halt') throw error;
+      if (choice !== null && choice.unit.arrivals.length > 1) {
+        // Apply them one by one, so that the faulty batch is found and those before it are applied.
+        this.#oneByOne = Math.max(this.#oneByOne, choice.unit.arrivals.length);
+        return { row, did: 'something' };
+      }
+      if (choice !== null && choice.decision !== null && !isFull(error)) {
+        // No single row is to blame, so only the whole batch can be left out.
+        return this.#write(row, { ...choice, unit: { kind: 'skipped', arrivals: choice.unit.arrivals } });
+      }
+      return this.#halt(row, (choice?.unit.arrivals[0] ?? first).header, error);
+    }
+  }
+
+  async #write(row: BranchRow, { unit, policy, decision }: Choice): Promise<Step> {
+    const last = unit.arrivals.at(-1)?.header.seq ?? 0;
+    const inboxBelow = this.#early.hasThrough(last);
+    const startedAt = performance.now();
+    const written = await this.#writer.write(row, unit, { inboxBelow, policy, decision });
+    // Without entries and decisions nothing changes in quarantine.
+    if (policy !== null || decision !== null) this.#chooser.forget();
+    // Another applier has moved the row: inbox and quarantine may have changed with it, so all of it is read again.
+    if (written.outcome === 'moved') return { row: null, did: 'something' };
+    if (written.outcome === 'written') this.#committed(written, unit, startedAt);
+    return { row: written.row, did: 'written' };
+  }
+
+  #committed({ row, batches, counts }: Done, unit: Unit, startedAt: number): void {
+    const { events, intake, logger } = this.#o;
+    const branch = this.#branch;
+    const { arrivals, kind } = unit;
+    const now = performance.now();
+    const bytes = arrivals.reduce((sum, arrival) => sum + bytesOf(arrival), 0);
+    if (kind !== 'skipped') {
+      const rows = arrivals.reduce((sum, arrival) => sum + writtenBytes(bodyOf(arrival)), 0);
+      this.#expansion.charge(now, bytes, rows);
+    }
+    // Before the acknowledgement, so that a test can end things in between.
+    events.applied(branch, { batches, ...counts, bytes, seconds: (now - startedAt) / 1000 }, row);
+    intake.acknowledge(arrivals);
+    this.#oneByOne = Math.max(0, this.#oneByOne - arrivals.length);
+    this.#early.forgetThrough(row.stream.received.seq);
+    if (kind === 'skipped') {
+      logger.warn({ branch, seq: row.stream.applied.seq }, 'A batch was skipped. The branch is asked for a snapshot.');
+    }
+  }
+
+  /** Acknowledges what the stream does not need, after a look at the locked row: the one known here may be old. */
+  async #drop(believed: BranchRow): Promise<Step> {
+    const { pool, intake, rejections } = this.#o;
+    const row = await pool.transact(connection => lockBranch(connection, this.#branch));
+    if (row !== null && isUnchanged(row, believed)) {
+      for (const { arrival, verdict } of triage(row.stream, intake.arrivals, PREFETCH).dropped) {
+        intake.acknowledge([arrival]);
+        rejections.dropped(arrival, verdict);
+      }
+    }
+    return { row, did: 'something' };
+  }
+
+  /**
+   * Puts early batches into the inbox and acknowledges them all. Those that found no room there are sent again later.
+   */
+  async #keepEarly(believed: BranchRow, early: readonly Arrival[]): Promise<Step> {
+    const { events, intake } = this.#o;
+    const { row, kept } = await this.#early.keep(believed, early);
+    if (kept !== null) {
+      for (const arrival of early) events.ignored(this.#branch, kept.has(arrival) ? 'early' : 'too-early');
+      events.gap(this.#branch);
+      intake.acknowledge(early);
+    }
+    return { row, did: 'something' };
+  }
+
+  async #halt(believed: BranchRow, { seq, digest }: BatchHeader, error: unknown): Promise<Step> {
+    const { pool, intake, events, logger } = this.#o;
+    const branch = this.#branch;
+    const { code, reason } = haltReason(error);
+    const row = await pool.transact(async connection => {
+      const locked = await lockBranch(connection, branch);
+      if (locked === null || !isUnchanged(locked, believed)) return locked;
+      await haltBranch(connection, branch, { code, reason, seq, digest });
+      return lockBranch(connection, branch);
+    });
+    if (row?.state !== 'halted') return { row, did: 'something' };
+    // When somebody resumes the branch, the faulty batch must not be merged with others.
+    this.#oneByOne = PREFETCH;
+    this.#chooser.forget();
+    await intake.release();
+    events.failed(branch, code);
+    logger.error({ branch, seq, code, err: error }, 'The branch is halted.');
+    return { row, did: 'halted' };
+  }
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof TributaryError && error.code === 'QUARANTINE_FULL';
+}
