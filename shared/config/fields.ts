@@ -122,6 +122,22 @@ export function secretFileField(context: ConfigContext): z.ZodType<Secret, strin
   });
 }
 
+/** The same for a password: the file is read again at each connection, so that the password can be rotated. */
+export function passwordFileField(context: ConfigContext): z.ZodType<Secret, string> {
+  return textField(4096).transform((name, issues) => {
+    if (!context.readSecrets) return Secret.withheld();
+    const first = readSecretFile(context, name);
+    if ('rule' in first) return refuse(issues, first.rule);
+    return Secret.rotating(first.text, {
+      read: () => {
+        const again = readSecretFile(context, name);
+        return 'rule' in again ? null : again.text;
+      },
+      isCredential: locate(context, name).guarded,
+    });
+  });
+}
+
 /** A file of certificates, as text. */
 export function certificateField(context: ConfigContext): z.ZodType<string, string> {
   return textField(4096).transform((name, issues) => {

@@ -5,7 +5,7 @@
 import { isIP } from 'node:net';
 import * as z from 'zod';
 import type { ConfigContext } from './load.ts';
-import { hostField, isLoopback, portField, secretFileField, textField } from './fields.ts';
+import { hostField, isLoopback, passwordFileField, portField, textField } from './fields.ts';
 import type { Secret } from './secret.ts';
 import { brokerTlsOptions, tlsField, usesTls } from './tls.ts';
 import type { TlsSettings } from './tls.ts';
@@ -52,8 +52,9 @@ export function mysqlShape(context: ConfigContext, passwordFile: string) {
     host: hostField().default('127.0.0.1').meta({ description: 'Host name or address.' }),
     port: portField().default(3306).meta({ description: 'TCP port.' }),
     user: textField(32).meta({ description: 'Database user.', example: 'tributary' }),
-    passwordFile: secretFileField(context).meta({
-      description: 'File with the password: in $CREDENTIALS_DIRECTORY, else beside this file. Mode 0600.',
+    passwordFile: passwordFileField(context).meta({
+      description:
+        'File with the password: in $CREDENTIALS_DIRECTORY, else beside this file. Mode 0600. Read at each connection.',
       example: passwordFile,
     }),
     tls: tlsField(context).meta({ description: 'TLS to the database.' }),
@@ -78,8 +79,8 @@ export function brokerShape(context: ConfigContext, example: string) {
     url: urlField(['amqps:', 'amqp:'], 5671, 5672)
       .refine(url => url.user !== '', { message: 'must name a user: amqps://user@host:5671/vhost', abort: true })
       .meta({ description: 'Address of RabbitMQ: amqps://user@host:port/vhost, without a password.', example }),
-    passwordFile: secretFileField(context).meta({
-      description: 'File with the password of that user. Mode 0600.',
+    passwordFile: passwordFileField(context).meta({
+      description: 'File with the password of that user. Mode 0600. Read at each connection.',
       example: 'broker.password',
     }),
     tls: tlsField(context).meta({ description: 'TLS to the broker.', example: '{ ca: ca.pem }' }),
@@ -149,7 +150,7 @@ function parseUrl(text: string, schemes: readonly [string, string], rule: string
   return url;
 }
 
-/** What `connectBroker` needs to know of the settings. */
+/** What `connectBroker` needs, for one connection: the password is read now. */
 export function brokerAccess(settings: BrokerSettings) {
   return { url: settings.url, password: settings.password.reveal(), tls: brokerTlsOptions(settings.tls) };
 }

@@ -130,36 +130,3 @@ export function mysqlSslOptions(tls: TlsSettings, host: string): MysqlSslOptions
     ...(tls.key === null ? {} : { key: tls.key.reveal() }),
   };
 }
-
-/** Which section of the configuration a link belongs to. */
-export type TlsSection = 'source' | 'target' | 'broker';
-
-/** Node's and mysql2's codes for a certificate that nobody answers for whom this side trusts. */
-const UNKNOWN_AUTHORITY = new Set([
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'HANDSHAKE_SSL_ERROR',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-]);
-
-/** OpenSSL's codes for an answer that is no TLS. */
-const NOT_TLS = new Set(['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG', 'EPROTO']);
-
-const OTHER_CURES: Readonly<Record<string, string>> = {
-  CERT_HAS_EXPIRED: 'The server’s certificate has expired: renew it there. Is this machine’s clock right?',
-  CERT_NOT_YET_VALID: 'The server’s certificate is not valid yet: is this machine’s clock right?',
-  ERR_TLS_CERT_ALTNAME_INVALID:
-    'The server’s certificate is for another name: use a name that it holds as the host, or have it issued for this one.',
-};
-
-/** What mends a link whose TLS fails with this code; undefined for any other fault. */
-export function tlsCure(code: string, section: TlsSection): string | undefined {
-  if (UNKNOWN_AUTHORITY.has(code)) {
-    const mysql = section === 'broker' ? '' : ' (MySQL: ca.pem in its data directory)';
-    return `Set ${section}.tls.ca to the server’s certificate authority${mysql}.`;
-  }
-  if (NOT_TLS.has(code)) return 'No TLS is spoken there: correct the port, or turn TLS on at the server.';
-  return OTHER_CURES[code];
-}
