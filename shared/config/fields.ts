@@ -1,6 +1,6 @@
 /**
- * The fields that configurations are built from: amounts with units, addresses, secrets and TLS. Each one turns the
- * text of the file into what the program uses and says its rule, with the cure, when it cannot.
+ * The fields of which configurations consist: amounts with units, addresses, secrets and TLS. Each one turns the text of
+ * the file into the value that the program uses, or states the rule that the text breaks and what to do.
  */
 import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
@@ -57,7 +57,7 @@ export function portField(): z.ZodType<number, number> {
   return z.int('must be a whole number from 1 to 65535').min(1).max(65535);
 }
 
-/** Any text that is not empty and holds no control character. */
+/** Any text that is not empty and has no control characters. */
 export function textField(maxLength = 255): z.ZodString {
   return z
     .string()
@@ -77,7 +77,7 @@ function isHost(text: string): boolean {
   return isIP(text) !== 0 || /^[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?$/i.test(text);
 }
 
-/** True for addresses that cannot leave this machine. */
+/** True for addresses of this machine only. */
 export function isLoopback(host: string): boolean {
   const bare = host.replace(/^\[|\]$/g, '').toLowerCase();
   return bare === 'localhost' || bare === '::1' || (isIP(bare) === 4 && bare.startsWith('127.'));
@@ -113,7 +113,7 @@ export function pathField(context: ConfigContext): z.ZodType<string, string> {
   return textField(4096).transform(path => resolve(context.directory, path));
 }
 
-/** The name of a file that holds a secret; gives the secret itself, without its trailing newline. */
+/** The name of a file with a secret. Gives the secret itself, without its trailing newline. */
 export function secretFileField(context: ConfigContext): z.ZodType<Secret, string> {
   return textField(4096).transform((name, issues) => {
     if (!context.readSecrets) return Secret.withheld();
@@ -151,7 +151,7 @@ export function certificateField(context: ConfigContext): z.ZodType<string, stri
 
 type FileRead = { readonly text: string } | { readonly rule: string };
 
-/** Where a named file is: an absolute path as it is, else systemd's credentials first, then beside the file. */
+/** Where a named file is: an absolute path; otherwise in systemd's credentials, or else beside the configuration. */
 function locate(context: ConfigContext, name: string): { readonly path: string; readonly guarded: boolean } {
   if (isAbsolute(name)) return { path: name, guarded: false };
   if (context.credentialsDirectory !== null) {
@@ -174,7 +174,7 @@ function readSecretFile(context: ConfigContext, name: string): FileRead {
   const { path, guarded } = locate(context, name);
   const read = readSmallFile(path);
   if ('rule' in read) return read;
-  // systemd guards its credentials folder itself; anywhere else a secret that all users can read is none.
+  // systemd protects its credentials itself. Elsewhere a file that all users can read is not secret.
   if (!guarded && (statSync(path).mode & 0o007) !== 0) {
     return { rule: `must not be open to all users: chmod o-rwx ${path}` };
   }
@@ -192,8 +192,8 @@ function readSmallFile(path: string): FileRead {
     return { text: readFileSync(path, 'utf8') };
   } catch (error) {
     const code = errorCode(error);
-    const cure = code === 'ENOENT' ? 'create it' : code === 'EACCES' ? 'correct its owner or mode' : 'correct it';
-    return { rule: `names a file that cannot be read (${code}); ${cure}: ${path}` };
+    const hint = code === 'ENOENT' ? 'create it' : code === 'EACCES' ? 'correct its owner or mode' : 'correct it';
+    return { rule: `names a file that cannot be read (${code}); ${hint}: ${path}` };
   }
 }
 

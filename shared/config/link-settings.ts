@@ -1,6 +1,6 @@
 /**
- * The sections that say how to reach a database or a broker: `source`, `target` and `broker`. Both programs use them,
- * so that an address, a secret and TLS mean the same at a branch and at the head office.
+ * The sections for a database or a broker: `source`, `target` and `broker`. Both programs use them, so that an address,
+ * a secret and TLS mean the same at a branch and at the head office.
  */
 import { isIP } from 'node:net';
 import * as z from 'zod';
@@ -34,7 +34,7 @@ export interface BrokerSettings {
   readonly tls: TlsSettings;
 }
 
-/** Where a URL leads, without its password, which must not be in it. */
+/** The parts of a URL, which must not contain a password. */
 export interface LinkUrl {
   readonly text: string;
   readonly secure: boolean;
@@ -61,12 +61,12 @@ export function mysqlShape(context: ConfigContext, passwordFile: string) {
   };
 }
 
-/** True where TLS checks a name that the address does not have. mysql2 would compare it with `localhost`. */
+/** True if TLS would check a name and there is only an address. mysql2 would compare `localhost` with the certificate. */
 export function cannotVerifyName(link: { readonly host: string; readonly tls: TlsSettings }): boolean {
   return usesTls(link.tls, link.host) && link.tls.verifyName && isIP(link.host) !== 0;
 }
 
-/** Faults of a section end its check: what builds on the section would only add faults that are none. */
+/** Ends the check of its section: later checks would only report consequences. */
 export const VERIFY_NAME_FAULT = {
   abort: true,
   path: ['host'],
@@ -87,12 +87,12 @@ export function brokerShape(context: ConfigContext, example: string) {
   };
 }
 
-/** True where a password would cross a network unencrypted that nobody has called trusted. */
+/** True if a password would be sent unencrypted over a network that is not configured as trusted. */
 export function isExposed(url: LinkUrl, tls: TlsSettings): boolean {
   return !url.secure && !isLoopback(url.host) && tls.mode !== 'off';
 }
 
-/** The fault of an exposed URL under this key. */
+/** The fault of a URL without encryption under this key. */
 export function exposedFault(key: string) {
   const message = 'must be encrypted (amqps:// or https://); on a network you trust set tls: { mode: off }';
   return { abort: true, path: [key], message };

@@ -1,7 +1,7 @@
 /**
- * TLS settings of a link: the `tls` section of a database or broker, and what becomes of it for mysql2 and node:tls.
+ * TLS settings of a link: the `tls` section of a database or broker, and the options for mysql2 and node:tls.
  *
- * `auto` (the default) means: verified TLS to another machine or where a `ca` is given, none over loopback. There is
+ * `auto` (the default) means verified TLS to another machine or where a `ca` is given, and none over loopback. There is
  * no mode that encrypts without verifying: it would only look safe.
  */
 import { checkServerIdentity } from 'node:tls';
@@ -83,12 +83,12 @@ export function usesTls(tls: TlsSettings, host: string): boolean {
   }
 }
 
-/** The same for the broker's link, whose certificates are noted in passing. */
+/** The same for the broker's link. Notes its certificates as well. */
 export function brokerTlsOptions(tls: TlsSettings): NodeTlsOptions {
   noteOwnCertificates('broker', tls);
   return {
     ...nodeTlsOptions(tls),
-    // Called once the chain is verified: the certificate that is noted is the one that is relied on.
+    // Called once the chain is verified, so this is the certificate that the connection relies on.
     checkServerIdentity: (host, certificate) => {
       noteServerCertificate('broker', certificate);
       return tls.verifyName ? checkServerIdentity(host, certificate) : undefined;
@@ -123,7 +123,7 @@ export function mysqlSslOptions(tls: TlsSettings, host: string): MysqlSslOptions
   return {
     minVersion: 'TLSv1.2',
     rejectUnauthorized: true,
-    // mysql2 checks no name unless told to; its `rejectUnauthorized` covers the chain alone.
+    // mysql2 does not check the name by default: `rejectUnauthorized` covers the chain only.
     verifyIdentity: tls.verifyName,
     ...(tls.ca === null ? {} : { ca: tls.ca }),
     ...(tls.cert === null ? {} : { cert: tls.cert }),

@@ -73,7 +73,11 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     logger,
   });
   logger.info({ version, page: page.status().address }, `${name} runs.`);
-  const notices = startServiceNotices({ status: () => work.summary(), stalled: () => work.stalled(), logger });
+  const summary = (): string => {
+    const { error } = page.status();
+    return error === null ? work.summary() : `${work.summary()}; ${error.code}: ${error.message}`;
+  };
+  const notices = startServiceNotices({ status: summary, stalled: () => work.stalled(), logger });
   signal.addEventListener('abort', () => logger.info({}, `${describeError(signal.reason)} Shutting down.`), {
     once: true,
   });

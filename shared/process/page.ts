@@ -62,7 +62,10 @@ export class Page {
     try {
       const token = pageToken(tokenFile);
       const server = await startHttpServer({ ...this.#options, token, assets: assets() });
-      if (this.#closed) return await server.close();
+      if (this.#closed) {
+        await server.close();
+        return;
+      }
       this.#open = { server, token };
       this.#fault = null;
       logger.info({ page: pageOf(server) }, 'The page is served.');

@@ -64,7 +64,11 @@ const spec: CliSpec = {
     },
     { usage: 'unreadable', summary: 'fails', run: () => Promise.reject(new TributaryError('CONFIG_UNREADABLE', 'x')) },
     { usage: 'break', summary: 'breaks', run: () => Promise.reject(new TypeError('a bug')) },
-    { usage: 'parse', summary: 'breaks', run: () => Promise.resolve(z.object({ page: z.string() }).parse({}) && 0) },
+    {
+      usage: 'parse',
+      summary: 'breaks',
+      run: async () => Promise.resolve(z.object({ page: z.string() }).parse({}).page.length),
+    },
   ],
 };
 
