@@ -246,10 +246,11 @@ export class Agent {
     const capture = this.#capture.status();
     const { waitingBatches } = this.#spool.usage();
     const { state, connected, windowOpen } = this.#forwarder.status();
-    const link = connected ? 'up' : windowOpen ? 'down' : 'closed';
+    const isStarting = state === 'stopped' || state === 'connecting';
+    const link = connected ? 'up' : isStarting ? 'connecting' : windowOpen ? 'down' : 'closed';
     const linkError = this.#report.linkError();
     return [
-      `${stateOf(capture)}, ${waitingBatches} batches wait, link ${state === 'connecting' ? state : link}`,
+      `${stateOf(capture)}, ${waitingBatches} batches wait, link ${link}`,
       ...(capture.error === null ? [] : [describeError(capture.error)]),
       ...(linkError === null ? [] : [`${linkError.code}: ${linkError.message} — ${linkError.hint}`]),
     ].join('; ');

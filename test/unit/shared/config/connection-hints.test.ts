@@ -1,4 +1,5 @@
 import t from 'tap';
+import { streamError } from '../../../../agent/binlog/stream-error.ts';
 import { connectionHint } from '../../../../shared/config/connection-hints.ts';
 import { brokerError } from '../../../../shared/broker/amqp-link.ts';
 import { mysqlError } from '../../../../shared/database/mysql.ts';
@@ -42,6 +43,8 @@ void t.test('a limit of connections and a server that is read-only are named', t
       t.match(error.hint, /max_user_connections/);
       t.notMatch(error.hint, /Start it/);
     }
+    const refused = streamError(failing('ER_TOO_MANY_USER_CONNECTIONS', errno), true);
+    t.match(refused, { code: 'SOURCE_UNREACHABLE', hint: /max_user_connections/ }, 'zongji’s own connection');
   }
   t.match(mysqlError(failing(null, 1290), 'target', 'x'), {
     code: 'TARGET_SETTING',
