@@ -74,7 +74,7 @@ export const ERRORS = {
   },
   EVENT_UNSUPPORTED: {
     cause: 'The binlog holds an event that Tributary does not support.',
-    hint: 'Read the message: it names the event. Capture stops here so that nothing is skipped.',
+    hint: 'Upgrade the agent. Or stop it and move the files out of spool.directory: a new epoch then begins with a snapshot. Capture stops here so that nothing is skipped.',
     retryable: false,
   },
   EVENT_MALFORMED: {
