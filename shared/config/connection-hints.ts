@@ -1,5 +1,7 @@
 /** What to do about a connection that fails, by the code that Node, OpenSSL or mysql2 gives the error. */
 
+import type { Secret } from './secret.ts';
+
 /** The section of the configuration that a link belongs to. */
 export type LinkSection = keyof typeof ADDRESS;
 
@@ -52,4 +54,11 @@ export function connectionHint(code: string, section: LinkSection): string | und
   }
   if (NOT_TLS.has(code)) return 'The server does not speak TLS on this port: correct the port, or turn TLS on there.';
   return CERTIFICATE_HINTS[code];
+}
+
+/** What to do about a wrong password, so that it takes effect. */
+export function passwordHint(password: Secret, program: 'tributary-agent' | 'tributary-applier'): string {
+  return password.isCredential
+    ? `Correct the password file and run \`systemctl restart ${program}\`: systemd passes the file on at the start.`
+    : 'Correct the password file: it is read again at each attempt.';
 }

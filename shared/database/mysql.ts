@@ -17,10 +17,10 @@ import type { Connection, ConnectionOptions, RowDataPacket } from 'mysql2/promis
 import { noteOwnCertificates, noteServerCertificate } from '../config/certificates.ts';
 import { TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
-import { loginStatements, passwordHint } from './login.ts';
+import { loginStatements } from './login.ts';
 import type { MysqlSettings } from '../config/link-settings.ts';
 import { mysqlSslOptions } from '../config/tls.ts';
-import { connectionHint } from '../config/connection-hints.ts';
+import { connectionHint, passwordHint } from '../config/connection-hints.ts';
 import { formatDuration } from '../units.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -380,8 +380,8 @@ function classify(error: unknown, side: MysqlSide): { readonly kind: FaultKind; 
     return {
       kind: 'UNREACHABLE',
       hint:
-        'Close other connections, or raise the limit that the server names: max_connections, max_user_connections, ' +
-        `or at the user: ALTER USER … WITH MAX_USER_CONNECTIONS 0. It is tried again by itself.`,
+        'Close other connections, or raise the limit that the server names: max_connections, max_user_connections, or ' +
+        'MAX_USER_CONNECTIONS of the user. It is tried again by itself.',
     };
   }
   if (code === 'HANDSHAKE_NO_SSL_SUPPORT') {

@@ -8,7 +8,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import * as z from 'zod';
 import { ConfigError } from '../config/load.ts';
-import { isJournal } from './systemd.ts';
+import { ERROR_PRIORITY, isJournal } from './journal.ts';
 import { terminalText } from './terminal-text.ts';
 import { asTributaryError, assert, describeError, TributaryError } from '../errors.ts';
 import { formatDuration } from '../units.ts';
@@ -75,8 +75,7 @@ export interface CliSpec {
 
 const PROCESS_STREAMS: CliStreams = {
   out: text => process.stdout.write(text),
-  // In the journal each line carries its priority (logging.ts): 3 is an error.
-  err: text => process.stderr.write(isJournal(2) ? text.replace(/^(?=.)/gm, '<3>') : text),
+  err: text => process.stderr.write(isJournal(2) ? text.replace(/^(?=.)/gm, ERROR_PRIORITY) : text),
 };
 
 /** Runs a command line to its end and returns the exit code. Rejects only for a command that is declared wrongly. */

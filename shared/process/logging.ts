@@ -9,7 +9,7 @@ import { pino } from 'pino';
 import type { DestinationStream } from 'pino';
 import type { LogLevel } from '../config/fields.ts';
 import { TributaryError } from '../errors.ts';
-import { isJournal } from './systemd.ts';
+import { isJournal, priorityOf } from './journal.ts';
 import { terminalText } from './terminal-text.ts';
 
 /** The logger that all parts use: an object of facts first, then a sentence. Errors go in `err`. */
@@ -33,16 +33,6 @@ export interface LoggerOptions {
   /** Whether lines begin with their priority. Default: whether stdout is systemd's journal. */
   readonly priorities?: boolean;
 }
-
-/** Priorities of syslog(3) for pino's levels. */
-const PRIORITIES: ReadonlyMap<string, number> = new Map([
-  ['trace', 7],
-  ['debug', 7],
-  ['info', 6],
-  ['warn', 4],
-  ['error', 3],
-  ['fatal', 2],
-]);
 
 const SECRET_FIELDS = ['password', 'secret', 'token', 'passphrase', 'privateKey', 'authorization'];
 const REDACTED_PATHS = SECRET_FIELDS.flatMap(field => [field, `*.${field}`, `*.*.${field}`]);
@@ -82,11 +72,6 @@ export function createLogger(options: LoggerOptions): Logger {
     },
     stream,
   );
-}
-
-/** Every line begins with its level: `{"level":"warn",…`. */
-function priorityOf(line: string): string {
-  return `<${PRIORITIES.get(/^\{"level":"(\w+)"/.exec(line)?.[1] ?? '') ?? 6}>`;
 }
 
 /** A logger that writes nothing, for tests. */

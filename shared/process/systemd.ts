@@ -9,7 +9,6 @@
  * too, by `stalled`: systemd then ends the process, and the next one resumes from what is durable.
  */
 import { execFile } from 'node:child_process';
-import { fstatSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { Logger } from './logging.ts';
 
@@ -89,14 +88,6 @@ function pingEveryMs(environment: NodeJS.ProcessEnv): number | null {
 
 async function runSystemdNotify(lines: readonly string[]): Promise<void> {
   await promisify(execFile)(PROGRAM, [...lines], { timeout: NOTIFY_DEADLINE_MS });
-}
-
-/** Whether this descriptor is systemd's journal: systemd names the device and inode of its socket, as in `9:61223`. */
-export function isJournal(descriptor: 1 | 2, environment: NodeJS.ProcessEnv = process.env): boolean {
-  const journal = environment['JOURNAL_STREAM'];
-  if (journal === undefined) return false;
-  const { dev, ino } = fstatSync(descriptor);
-  return journal === `${dev}:${ino}`;
 }
 
 /** Measures how long a sign of life (a counter, a state) has been the same. */

@@ -244,7 +244,7 @@ void t.test('a slow reader gets all of a long answer, and the process has the na
     'main.ts': `
       import { readFileSync } from 'node:fs';
       import { main } from ${JSON.stringify(cli)};
-      await main({ name: 'tributary-test', description: 'x', version: '1', defaultConfig: 'x', commands: [{ usage: 'list',
+      await main({ name: 'tributary-agent', description: 'x', version: '1', defaultConfig: 'x', commands: [{ usage: 'list',
         summary: 'x', json: true, run: async ({ print }) => {
           print(null, readFileSync('/proc/self/comm', 'utf8') + 'x'.repeat(1_000_000));
           return 0;
@@ -258,8 +258,8 @@ void t.test('a slow reader gets all of a long answer, and the process has the na
   // Nothing is read until the pipe is full and the program would have ended.
   await delay(500);
   for await (const chunk of child.stdout) out += String(chunk);
-  t.equal(out.length, 'tributary-test\n'.length + 1_000_001);
-  t.ok(out.startsWith('tributary-test\n'), out.slice(0, 20));
+  t.equal(out.length, 'tributary-agent\n'.length + 1_000_001);
+  t.ok(out.startsWith('tributary-agent\n'), out.slice(0, 20));
 });
 
 void t.test('the second signal ends the process at once', async t => {

@@ -2,7 +2,8 @@ import { fstatSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { silentLogger } from '../../../../shared/process/logging.ts';
-import { isJournal, StandstillClock, startServiceNotices } from '../../../../shared/process/systemd.ts';
+import { StandstillClock, startServiceNotices } from '../../../../shared/process/systemd.ts';
+import { isJournal } from '../../../../shared/process/journal.ts';
 import { until } from '../../../support/until.ts';
 
 /** A watchdog of 30 ms: pinged every 10. */
