@@ -151,7 +151,7 @@ export function certificateField(context: ConfigContext): z.ZodType<string, stri
 
 type FileRead = { readonly text: string } | { readonly rule: string };
 
-/** Where a named file is: an absolute path; otherwise in systemd's credentials, or else beside the configuration. */
+/** Where a named file is: an absolute path as it is, else systemd's credentials first, then beside the file. */
 function locate(context: ConfigContext, name: string): { readonly path: string; readonly guarded: boolean } {
   if (isAbsolute(name)) return { path: name, guarded: false };
   if (context.credentialsDirectory !== null) {
@@ -174,7 +174,7 @@ function readSecretFile(context: ConfigContext, name: string): FileRead {
   const { path, guarded } = locate(context, name);
   const read = readSmallFile(path);
   if ('rule' in read) return read;
-  // systemd protects its credentials itself. Elsewhere a file that all users can read is not secret.
+  // systemd guards its credentials folder itself; anywhere else a secret that all users can read is none.
   if (!guarded && (statSync(path).mode & 0o007) !== 0) {
     return { rule: `must not be open to all users: chmod o-rwx ${path}` };
   }
@@ -192,8 +192,8 @@ function readSmallFile(path: string): FileRead {
     return { text: readFileSync(path, 'utf8') };
   } catch (error) {
     const code = errorCode(error);
-    const hint = code === 'ENOENT' ? 'create it' : code === 'EACCES' ? 'correct its owner or mode' : 'correct it';
-    return { rule: `names a file that cannot be read (${code}); ${hint}: ${path}` };
+    const cure = code === 'ENOENT' ? 'create it' : code === 'EACCES' ? 'correct its owner or mode' : 'correct it';
+    return { rule: `names a file that cannot be read (${code}); ${cure}: ${path}` };
   }
 }
 

@@ -12,7 +12,6 @@ import { dirname, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import * as z from 'zod';
 import { TributaryError } from '../errors.ts';
-import { formatBytes } from '../units.ts';
 
 const MAX_FILE_BYTES = 1024 * 1024;
 const MAX_SHOWN_VALUE = 60;
@@ -45,7 +44,7 @@ export interface ConfigContext {
   readonly directory: string;
   /** systemd's $CREDENTIALS_DIRECTORY, the first place to look for secrets. */
   readonly credentialsDirectory: string | null;
-  /** False for commands that need no secret: their files are not read. */
+  /** False for commands that need no secret: files are neither read nor missed. */
   readonly readSecrets: boolean;
 }
 
@@ -53,7 +52,7 @@ export interface ConfigContext {
 export type ConfigSchema<T> = (context: ConfigContext) => z.ZodType<T>;
 
 export interface LoadOptions {
-  /** Default: true. False: secrets are withheld, for commands that only talk to the running daemon. */
+  /** Default true. False: secrets are withheld (commands that only talk to the running daemon). */
   readonly readSecrets?: boolean;
   readonly environment?: NodeJS.ProcessEnv;
 }
@@ -72,18 +71,18 @@ function readConfigFile(path: string): string {
   try {
     bytes = readFileSync(path);
   } catch (error) {
-    throw new TributaryError('CONFIG_UNREADABLE', `${path} cannot be read (${errorCode(error)}).`, { cause: error });
+    throw new TributaryError('CONFIG_UNREADABLE', `cannot read ${path} (${errorCode(error)})`, { cause: error });
   }
   if (bytes.length > MAX_FILE_BYTES) {
     throw new TributaryError(
       'CONFIG_UNREADABLE',
-      `${path} is larger than ${formatBytes(MAX_FILE_BYTES)}, so it is not a configuration file.`,
+      `${path} is larger than 1 MiB, so it is no configuration file`,
     );
   }
   return bytes.toString('utf8');
 }
 
-/** The same for text in memory. Relative paths start at the directory of `path`. */
+/** The same for text that is already in memory; `path` says where relative paths start. */
 export function parseConfig<T>(path: string, text: string, schema: ConfigSchema<T>, options: LoadOptions = {}): T {
   const document = parseYaml(path, text);
   const { readSecrets = true, environment = process.env } = options;
