@@ -74,10 +74,7 @@ function readConfigFile(path: string): string {
     throw new TributaryError('CONFIG_UNREADABLE', `cannot read ${path} (${errorCode(error)})`, { cause: error });
   }
   if (bytes.length > MAX_FILE_BYTES) {
-    throw new TributaryError(
-      'CONFIG_UNREADABLE',
-      `${path} is larger than 1 MiB, so it is no configuration file`,
-    );
+    throw new TributaryError('CONFIG_UNREADABLE', `${path} is larger than 1 MiB, so it is no configuration file`);
   }
   return bytes.toString('utf8');
 }

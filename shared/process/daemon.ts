@@ -51,6 +51,16 @@ export type DaemonStatus<T> = T & { readonly page: PageStatus };
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const { name, version, work, place, commands, http, routes, assets, logger, signal } = options;
   const status = (): object => ({ ...work.status(), page: page.status() });
+  const page = new Page({
+    ...http,
+    registry: work.registry,
+    beforeScrape: () => work.updateMetrics(),
+    ready: () => work.readiness(),
+    status,
+    routes,
+    assets,
+    logger,
+  });
   const control = await startControlServer({
     place,
     logger,
@@ -61,17 +71,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       token: async () => Promise.resolve(page.access()),
     },
   });
-  const page = await Page.serve({
-    ...http,
-    tokenFile: control.tokenFile,
-    registry: work.registry,
-    beforeScrape: () => work.updateMetrics(),
-    ready: () => work.readiness(),
-    status,
-    routes,
-    assets,
-    logger,
-  });
+  await page.serve(control.tokenFile);
   logger.info({ version, page: page.status().address }, `${name} runs.`);
   const summary = (): string => {
     const { error } = page.status();

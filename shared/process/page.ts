@@ -15,7 +15,6 @@ const MOST_PAUSE_MS = 5 * 60_000;
 export interface PageOptions extends Omit<HttpServerOptions, 'token' | 'assets' | 'logger'> {
   /** Reads the files of the page. */
   readonly assets: () => NonNullable<HttpServerOptions['assets']>;
-  readonly tokenFile: string;
   readonly logger: Logger;
   /** Default: 1 s, doubled each time up to 5 min. */
   readonly firstPauseMs?: number;
@@ -46,19 +45,13 @@ export class Page {
   #retry: NodeJS.Timeout | undefined;
   #closed = false;
 
-  private constructor(options: PageOptions) {
+  constructor(options: PageOptions) {
     this.#options = options;
   }
 
   /** Serves the page, now or as soon as it can be served. Never rejects. */
-  static async serve(options: PageOptions): Promise<Page> {
-    const page = new Page(options);
-    await page.#serve(options.firstPauseMs ?? FIRST_PAUSE_MS);
-    return page;
-  }
-
-  async #serve(pauseMs: number): Promise<void> {
-    const { logger, tokenFile, assets } = this.#options;
+  async serve(tokenFile: string, pauseMs = this.#options.firstPauseMs ?? FIRST_PAUSE_MS): Promise<void> {
+    const { logger, assets } = this.#options;
     try {
       const token = pageToken(tokenFile);
       const server = await startHttpServer({ ...this.#options, token, assets: assets() });
@@ -74,7 +67,8 @@ export class Page {
       const { code, message, hint } = error;
       this.#fault = { code, message, hint, since: this.#fault?.since ?? new Date().toISOString() };
       logger.error({ code, hint, err: error }, `${message} It is tried again in ${formatDuration(pauseMs)}.`);
-      this.#retry = setTimeout(() => void this.#serve(Math.min(2 * pauseMs, MOST_PAUSE_MS)), pauseMs).unref();
+      const nextMs = Math.min(2 * pauseMs, MOST_PAUSE_MS);
+      this.#retry = setTimeout(() => void this.serve(tokenFile, nextMs), pauseMs).unref();
     }
   }
 

@@ -16,21 +16,25 @@ interface Line {
   readonly hint?: string;
 }
 
-async function serve(t: Test, options: Partial<PageOptions>): Promise<{ page: Page; lines: Line[] }> {
+async function serve(
+  t: Test,
+  options: Partial<PageOptions>,
+  tokenFile = join(t.testdir({}), 'page.token'),
+): Promise<{ page: Page; lines: Line[] }> {
   const lines: Line[] = [];
   const destination = { write: (line: string) => void lines.push(JSON.parse(line) as Line) };
-  const page = await Page.serve({
+  const page = new Page({
     listen: { host: '127.0.0.1', port: 0 },
     registry: new Registry(),
     ready: () => ({ ready: true, reasons: [] }),
     status: () => ({}),
     assets: () => new Map(),
-    tokenFile: join(t.testdir({}), 'page.token'),
     logger: createLogger({ level: 'info', name: 'test', destination }),
     firstPauseMs: 10,
     ...options,
   });
   t.teardown(() => page.close());
+  await page.serve(tokenFile);
   return { page, lines };
 }
 
@@ -55,21 +59,21 @@ void t.test(
   'an address that this machine does not have, a token that cannot be written and files that are gone, too',
   async t => {
     const folder = t.testdir({});
-    const cases: Partial<PageOptions>[] = [
-      { listen: { host: '192.0.2.1', port: 0 } },
-      { tokenFile: join(folder, 'nowhere', 'page.token') },
-      {
-        assets: () => {
-          throw new Error('ENOENT');
-        },
-      },
+    const unwritable = join(folder, 'nowhere', 'page.token');
+    const assets = (): never => {
+      throw new Error('ENOENT');
+    };
+    const cases: [options: Partial<PageOptions>, tokenFile?: string][] = [
+      [{ listen: { host: '192.0.2.1', port: 0 } }],
+      [{ assets }],
+      [{}, unwritable],
     ];
-    for (const options of cases) {
-      const { page, lines } = await serve(t, options);
+    for (const [options, tokenFile = join(folder, 'page.token')] of cases) {
+      const { page, lines } = await serve(t, options, tokenFile);
       t.match(page.status(), { address: null, error: { code: /PAGE_UNAVAILABLE|INTERNAL/, hint: /\w/ } });
       t.equal(lines[0]?.level, 'error');
     }
-    const { page } = await serve(t, cases[1] ?? {});
+    const { page } = await serve(t, {}, unwritable);
     mkdirSync(join(folder, 'nowhere'));
     await until('the page', () => page.status().error === null);
   },
