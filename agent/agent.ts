@@ -1,8 +1,7 @@
-/**
- * The agent: capture, spool and forwarder wired together, and what they say of themselves. Nothing is decided here.
- */
+/** The agent: capture, spool and forwarder wired together, and what they report. Nothing is decided here. */
 import { Registry } from 'prom-client';
 import { TributaryError, describeError } from '../shared/errors.ts';
+import type { Readiness } from '../shared/process/http.ts';
 import type { Logger } from '../shared/process/logging.ts';
 import { agentMetrics } from '../shared/process/metrics.ts';
 import type { AgentMetrics } from '../shared/process/metrics.ts';
@@ -11,6 +10,7 @@ import { brokerAccess } from '../shared/config/link-settings.ts';
 import { secondsLeft } from '../shared/process/recent.ts';
 import { releaseHeap } from '../shared/release.ts';
 import { StandstillClock } from '../shared/process/systemd.ts';
+import { formatDuration } from '../shared/units.ts';
 import { CaptureTally } from './capture/counters.ts';
 import { Capture } from './capture/capture.ts';
 import { createTableFilter } from './source/table-filter.ts';
@@ -21,15 +21,15 @@ import { Forwarder } from './forward/forwarder.ts';
 import { AgentGauges } from './gauges.ts';
 import { mysqlSslOptions } from '../shared/config/tls.ts';
 import type { QueuedTable } from './spool/snapshot-progress.ts';
-import { SelfReport, statusError } from './self-report.ts';
+import { SelfReport, stateOf, statusError } from './self-report.ts';
 import { processorMs, MemoryRelease } from './memory-release.ts';
 import { Spool } from './spool/spool.ts';
 import type { AgentStatus, StatusError, SyncStatus } from './web/status.ts';
 
-/** How often what is sent, what waits, and whether there is work, is looked at. */
+/** How often the rates are sampled and memory may be released. */
 const SAMPLE_MS = 2_000;
 const STOP_WITHIN_MS = 4_000;
-/** Longer than any deadline of what capture or the forwarder waits for: whoever stands still for so long is hung. */
+/** Longer than any deadline of capture or the forwarder: whatever has not moved for so long hangs. */
 const STALLED_AFTER_MS = 10 * 60_000;
 
 export class Agent {
@@ -76,7 +76,7 @@ export class Agent {
     });
     this.#forwarder = new Forwarder({
       spool: this.#spool,
-      connect: brokerLink({ ...brokerAccess(config.broker), branch: config.branch }),
+      connect: brokerLink(brokerConnection(config)),
       policy: { ...config.link, windows: config.link.windows.map(parseWindow) },
       facts: () => ({
         capturedThrough: this.#capture.status().capturedThrough,
@@ -120,15 +120,15 @@ export class Agent {
   }
 
   /**
-   * A stored batch does not match its digest: what follows it can never be sent. The process ends, loudly; its next
-   * life begins an epoch with a snapshot.
+   * A stored batch does not match its digest, so nothing after it can be sent. The process ends with an error, and the
+   * next one begins an epoch with a snapshot.
    */
   #giveUpEpoch(): void {
     try {
       this.#spool.giveUp();
     } catch (error) {
-      // The file itself is damaged, and the fault that ends the process says so.
-      this.#logger.error({ err: error }, 'the spool cannot begin anew');
+      // The file itself is damaged. The error that ends the process says so.
+      this.#logger.error({ err: error }, 'The spool cannot begin a new epoch.');
     }
   }
 
@@ -171,7 +171,7 @@ export class Agent {
     { signal, timeoutMs = null }: { readonly signal?: AbortSignal; readonly timeoutMs?: number | null } = {},
   ): Promise<void> {
     const startedAt = new Date().toISOString();
-    // Else an empty spool would say that nothing is left to send.
+    // Otherwise an empty spool would mean that nothing is left to send.
     this.#capture.closeBatch();
     const before = this.#spool.stream();
     const note = (state: SyncStatus['state'], error: StatusError | null): void => {
@@ -205,40 +205,56 @@ export class Agent {
 
   startSync(): void {
     if (this.#sync?.state === 'running') return;
-    this.sync(() => undefined).catch((error: unknown) => this.#logger.warn({ err: error }, 'sync failed'));
+    this.sync(() => undefined).catch((error: unknown) => this.#logger.warn({ err: error }, 'The sync failed.'));
   }
 
   requestSnapshot(tables: readonly QueuedTable[]): void {
     this.#capture.snapshots.take(tables);
   }
 
-  readiness(): { ready: boolean; reasons: string[] } {
+  /**
+   * Ready: capture reads the binlog, and a head office that can be reached takes what is sent. A branch that is offline
+   * is ready, because the spool holds what it captures.
+   */
+  readiness(): Readiness {
     const { state, error } = this.#capture.status();
-    const reasons = state === 'streaming' ? [] : [`capture is ${state}${error ? `: ${describeError(error)}` : ''}`];
+    const obstacle = this.#report.obstacle();
+    const reasons: string[] = [];
+    if (state !== 'streaming') {
+      reasons.push(`Capture is ${stateOf({ state, error })}${error === null ? '.' : `: ${describeError(error)}`}`);
+    }
+    if (obstacle !== null) reasons.push(describeError(obstacle));
     return { ready: reasons.length === 0, reasons };
   }
 
-  /** What should move and does not; null: all is alive. States that wait for something outside may wait for ever. */
+  /** What should move and does not; null: everything moves. States that wait for something outside may last for ever. */
   stalled(): string | null {
     const { state, events } = this.#capture.status();
     const still = this.#captureClock.standstillMs(`${state} ${events}`);
     if (still > STALLED_AFTER_MS && ['connecting', 'verifying', 'streaming'].includes(state)) {
-      return `capture has been ${state} without an event for ${Math.round(still / 60_000)} minutes`;
+      return `Capture has been ${state} without an event for ${formatDuration(still)}.`;
     }
     const forward = this.#forwarder.status();
     const waiting = this.#forwardClock.standstillMs(`${forward.state} ${forward.since}`);
     if (waiting > STALLED_AFTER_MS && forward.state === 'connecting') {
-      return `the forwarder has been connecting for ${Math.round(waiting / 60_000)} minutes`;
+      return `The forwarder has been connecting for ${formatDuration(waiting)}.`;
     }
     return null;
   }
 
   /** One line for `systemctl status`. */
   summary(): string {
-    const { state, error } = this.#capture.status();
+    const capture = this.#capture.status();
     const { waitingBatches } = this.#spool.usage();
-    const link = this.#forwarder.status().connected ? 'link up' : 'link down';
-    return `${state}, ${waitingBatches} batches wait, ${link}${error === null ? '' : `; ${describeError(error)}`}`;
+    const { state, connected, windowOpen } = this.#forwarder.status();
+    const isStarting = state === 'stopped' || state === 'connecting';
+    const link = connected ? 'up' : isStarting ? 'connecting' : windowOpen ? 'down' : 'closed';
+    const linkError = this.#report.linkError();
+    return [
+      `${stateOf(capture)}, ${waitingBatches} batches wait, link ${link}`,
+      ...(capture.error === null ? [] : [describeError(capture.error)]),
+      ...(linkError === null ? [] : [`${linkError.code}: ${linkError.message} — ${linkError.hint}`]),
+    ].join('; ');
   }
 
   status(): AgentStatus {
@@ -259,15 +275,27 @@ export class Agent {
   }
 }
 
-/** What zongji's own connections need. */
-function binlogConnection(config: AgentConfig) {
-  const { host, port } = config.source;
-  const ssl = mysqlSslOptions(config.source.tls, host);
+/** What the forwarder's connections need. The password is read at each of them. */
+function brokerConnection({ broker, branch }: AgentConfig) {
+  return {
+    ...brokerAccess(broker),
+    branch,
+    get password() {
+      return broker.password.reveal();
+    },
+  };
+}
+
+/** What zongji's own connections need. The password is read at each of them. */
+function binlogConnection({ source: { host, port, user, password, tls } }: AgentConfig) {
+  const ssl = mysqlSslOptions(tls, host);
   return {
     host,
     port,
-    user: config.source.user,
-    password: config.source.password.reveal(),
+    user,
+    get password() {
+      return password.reveal();
+    },
     ...(ssl === undefined ? {} : { ssl }),
   };
 }

@@ -1,16 +1,15 @@
-/** The command line of tributary-agent. Each command reads its configuration and hands over; nothing is decided here. */
+/** The command line of tributary-agent. Each command reads its configuration and calls the rest; nothing is decided here. */
 import { resolve } from 'node:path';
-import { EXIT_FAILED, EXIT_OK } from '../shared/process/cli.ts';
+import { errorLines, EXIT_FAILED, EXIT_OK } from '../shared/process/cli.ts';
 import type { CliSpec, CommandCall } from '../shared/process/cli.ts';
-import { callDaemon, startControlServer } from '../shared/process/control.ts';
-import { pageToken } from '../shared/process/page-token.ts';
-import { pageOf, tokenCommand } from '../shared/process/token-command.ts';
+import { callDaemon } from '../shared/process/control.ts';
+import { runDaemon } from '../shared/process/daemon.ts';
+import type { DaemonStatus } from '../shared/process/daemon.ts';
+import { tokenCommand } from '../shared/process/token-command.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { renderFindings } from '../shared/process/findings.ts';
 import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/process/grants.ts';
-import { startHttpServer } from '../shared/process/http.ts';
 import { createLogger } from '../shared/process/logging.ts';
-import { startServiceNotices } from '../shared/process/systemd.ts';
 import { parseTable, tableText } from '../shared/table-name.ts';
 import { oneLined } from '../shared/process/terminal-text.ts';
 import { formatBytes, formatDuration } from '../shared/units.ts';
@@ -37,38 +36,38 @@ export function agentCli(): CliSpec {
       { usage: 'run', summary: 'capture and forward until stopped (what systemd starts)', run },
       {
         usage: 'check',
-        summary: 'look at everything that capture depends on, and say what mends it',
+        summary: 'check everything that capture needs, and print what to do about each fault',
         options: [GRANTS_OPTION],
         json: true,
         run: check,
       },
       {
         usage: 'enroll <file>',
-        summary: 'make this machine the branch of an enrolment file',
+        summary: 'make this machine the branch that an enrolment file names',
         options: [
           { flags: '--source-host <host>', description: 'host of the branch’s database' },
           { flags: '--source-port <port>', description: 'its port' },
           { flags: '--source-user <user>', description: 'its user' },
           {
             flags: '--source-password-file <file>',
-            description: 'file that holds the password; it is copied, mode 0600',
+            description: 'file with the password; it is copied with mode 0600',
           },
-          { flags: '--include <tables...>', description: 'tables to capture, as shop.*' },
+          { flags: '--include <tables...>', description: 'tables to capture, such as shop.*' },
         ],
         json: true,
         run: enrollCommand,
       },
-      { usage: 'status', summary: 'what the running agent is doing', json: true, run: status },
+      { usage: 'status', summary: 'show what the running agent does', json: true, run: status },
       tokenCommand(call => placeOf(loadAgentConfig(call.configFile, { readSecrets: false }).spool.directory)),
       {
         usage: 'sync',
-        summary: 'open the link now, whatever the windows say, until the spool is empty',
-        options: [{ flags: '--wait', description: 'return only when all is at the head office' }],
+        summary: 'open the link now, even outside its windows, until the spool is empty',
+        options: [{ flags: '--wait', description: 'return when everything is at the head office' }],
         run: sync,
       },
       {
         usage: 'snapshot [tables...]',
-        summary: 'copy tables (schema.table; none: all) to the head office again, while changes go on',
+        summary: 'copy tables (schema.table; none: all) to the head office again, while changes continue',
         run: snapshot,
       },
     ],
@@ -83,12 +82,12 @@ async function run(call: CommandCall): Promise<undefined> {
   const config = loadAgentConfig(call.configFile);
   const logger = createLogger({ level: config.log.level, name: 'tributary-agent' });
   const agent = new Agent(config, VERSION, logger);
-  const control = await startControlServer({
+  await runDaemon({
+    name: 'tributary-agent',
+    version: VERSION,
+    work: agent,
     place: placeOf(config.spool.directory),
-    logger,
     commands: {
-      status: () => Promise.resolve(agent.status()),
-      token: () => Promise.resolve({ token, page: pageOf(http) }),
       sync: async (args, { signal, progress }) => {
         if (args === 'wait') await agent.sync(progress, { signal, timeoutMs: SYNC_TIMEOUT_MS });
         else agent.startSync();
@@ -99,32 +98,12 @@ async function run(call: CommandCall): Promise<undefined> {
         return Promise.resolve(null);
       },
     },
-  });
-  const token = pageToken(control.tokenFile);
-  const http = await startHttpServer({
-    ...config.http,
-    token,
-    registry: agent.registry,
-    beforeScrape: () => agent.updateMetrics(),
-    ready: () => agent.readiness(),
-    status: () => agent.status(),
+    http: config.http,
     routes: agentRoutes({ startSync: () => agent.startSync() }),
-    assets: agentAssets(),
+    assets: agentAssets,
     logger,
+    signal: call.signal,
   });
-  logger.info({ branch: config.branch, version: VERSION, page: pageOf(http) }, 'tributary-agent runs');
-  const notices = startServiceNotices({
-    status: () => agent.summary(),
-    stalled: () => agent.stalled(),
-    logger,
-  });
-  try {
-    await agent.run(call.signal);
-  } finally {
-    notices.stop();
-    await Promise.all([control.close(), http.close()]);
-  }
-  logger.info({}, 'stopped; nothing is lost');
   return undefined;
 }
 
@@ -138,8 +117,7 @@ async function check(call: CommandCall): Promise<number> {
   }
   const findings = await checkAgent(loadAgentConfig(call.configFile));
   const faults = findings.filter(finding => finding.level === 'fault').length;
-  const verdict =
-    faults === 0 ? 'ready: nothing stands in the way' : `${faults} fault${faults === 1 ? '' : 's'} to mend`;
+  const verdict = faults === 0 ? 'ready: no faults' : `${faults} fault${faults === 1 ? '' : 's'} to correct`;
   call.print({ ready: faults === 0, findings }, `${renderFindings(oneLined(findings))}\n${verdict}`);
   return faults === 0 ? EXIT_OK : EXIT_FAILED;
 }
@@ -156,7 +134,7 @@ async function enrollCommand(call: CommandCall): Promise<undefined> {
   const lines = [
     `branch ${done.branch} of ${done.headOffice}`,
     ...done.files.map(file => `wrote ${file}`),
-    ...(done.newLife ? ['the spool was superseded: a new life begins with a snapshot'] : []),
+    ...(done.newLife ? ['the spool was superseded: a new epoch begins with a snapshot'] : []),
     ...done.missing.map(step => `still to do: ${step}`),
     'then: tributary-agent check',
   ];
@@ -169,7 +147,7 @@ function textOption(value: unknown): string | null {
 }
 
 async function status(call: CommandCall): Promise<undefined> {
-  const answer = (await ask(call, 'status')) as AgentStatus;
+  const answer = (await ask(call, 'status')) as DaemonStatus<AgentStatus>;
   call.print(answer, renderStatus(oneLined(answer)));
   return undefined;
 }
@@ -214,25 +192,30 @@ function ask(call: CommandCall, command: string, args: unknown = null, onProgres
   });
 }
 
-const TABLE_EXAMPLE = "For example: shop.orders; a name with a dot in it stands in backquotes: '`my.shop`.orders'";
+const TABLE_EXAMPLE = "For example: shop.orders. Put a name that contains a dot into backquotes: '`my.shop`.orders'.";
 
 function tablesOf(args: unknown): QueuedTable[] {
   if (!Array.isArray(args)) return [];
   return args.map((text: unknown) => {
     const table = parseTable(String(text));
     if (table !== null) return table;
-    throw new TributaryError('CONFIG_INVALID', `${String(text)} is not schema.table`, { hint: TABLE_EXAMPLE });
+    throw new TributaryError('CONFIG_INVALID', `${String(text)} is not of the form schema.table.`, {
+      hint: TABLE_EXAMPLE,
+    });
   });
 }
 
-function renderStatus(status: AgentStatus): string {
-  const { capture, spool, stream, link } = status;
+function renderStatus(status: DaemonStatus<AgentStatus>): string {
+  const { capture, spool, stream, link, page } = status;
+  const online = link.up ? 'online' : link.windowOpen ? 'offline' : 'outside the link windows';
   const lines = [
-    `branch ${status.branch}: ${status.state}`,
-    ...(status.error === null ? [] : [`  ${status.error.code}: ${status.error.message}`, `  → ${status.error.hint}`]),
+    `branch ${status.branch}: ${status.state}, ${online}`,
+    ...errorLines(status.error),
     `captured through ${capture.capturedThrough ?? 'unknown'} from ${capture.source ?? 'no server yet'}`,
-    `spool: ${spool.waitingBatches} batches (${spool.waitingBytes} bytes) wait, of ${spool.maxBytes} bytes`,
-    `link: ${link.up ? 'up' : 'down'}${link.windowOpen ? '' : `, window closed until ${link.opensAt ?? 'further notice'}`}`,
+    `spool: ${spool.waitingBatches} batches (${formatBytes(spool.waitingBytes)}) wait; limit ${formatBytes(spool.maxBytes)}`,
+    `link: ${link.up ? 'up' : 'down'}${link.windowOpen ? '' : `, windows closed until ${link.opensAt ?? 'further notice'}`}`,
+    ...errorLines(link.error),
+    ...(page.error === null ? [] : ['page: not served', ...errorLines(page.error)]),
     `stream: head ${stream.head}, confirmed ${stream.confirmed}, received ${stream.received ?? '?'}, applied ${stream.applied ?? '?'}`,
   ];
   for (const table of status.snapshot?.tables ?? []) {

@@ -1,13 +1,13 @@
 /**
- * The agent's status as metrics. Gauges are set from the status before each scrape; counters that the parts keep for
- * themselves are carried over by what they have grown since the scrape before.
+ * The agent's status as metrics. Before each scrape gauges are set from the status, and counters grow by what the parts
+ * have counted since the scrape before.
  */
 import { showAgentState, showCertificates } from '../shared/process/metrics.ts';
 import type { AgentMetrics } from '../shared/process/metrics.ts';
 import type { ForwarderCounters } from './forward/forwarder-types.ts';
 import type { AgentStatus } from './web/status.ts';
 
-/** What has been counted since the process began. */
+/** Counts since the process began. */
 export interface AgentCounts extends Pick<ForwarderCounters, 'sentBytes' | 'sentBatches' | 'rewinds' | 'connections'> {
   readonly binlogBytes: number;
   readonly binlogConnections: number;
@@ -17,7 +17,7 @@ const NOTHING: AgentCounts = {
   sentBytes: 0,
   sentBatches: 0,
   rewinds: 0,
-  // The first connection is no re-connection.
+  // The first connection is not a reconnection.
   connections: 1,
   binlogBytes: 0,
   binlogConnections: 1,
@@ -26,7 +26,7 @@ const NOTHING: AgentCounts = {
 export class AgentGauges {
   readonly #metrics: AgentMetrics;
   #seen: AgentCounts = NOTHING;
-  /** Rows of the snapshot that the spool told of last. */
+  /** Rows of the last snapshot, as of the scrape before. */
   #copied: { readonly startedAt: string | null; readonly rows: number } | null = null;
 
   constructor(metrics: AgentMetrics) {

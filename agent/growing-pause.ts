@@ -1,32 +1,32 @@
 /**
- * How often the head office may have the branch do something costly: a few times at once, then after pauses that double.
- * Each time is forgotten after a while of rest, so that a head office that is well again is served at once again. Pure.
+ * How often the head office may ask the branch for something costly: a few times at once, then with pauses that double.
+ * Each request is forgotten after some time, so that a head office that has recovered is served at once again. Pure.
  */
 export interface GrowingPause {
-  /** So many times without a pause. */
+  /** How many times need no pause. */
   readonly free: number;
   readonly firstMs: number;
   readonly mostMs: number;
-  /** One time is forgotten after so long, two after twice as long. */
+  /** One time is forgotten after this time, two after twice this time. */
   readonly forgetMs: number;
 }
 
-/** A new epoch, which reads and sends every table, because an answer says that the head office has another stream. */
+/** For a new epoch, which sends every table again, because an answer says that the head office has another stream. */
 export const EPOCHS_ASKED: GrowingPause = { free: 1, firstMs: 1_000, mostMs: 3_600_000, forgetMs: 3_600_000 };
 
-/** Another copy of tables. */
+/** For another snapshot of tables. */
 export const COPIES_ASKED: GrowingPause = { free: 8, firstMs: 10_000, mostMs: 3_600_000, forgetMs: 3_600_000 };
 
-/** Of the times before so many are enough to know the pause. */
+/** So many past times determine the pause. */
 export const TIMES_KEPT = 32;
 
-/** The times with one more. */
+/** The times with this one added. */
 export function noted(times: readonly number[], now: number): readonly number[] {
   return [...times, now].slice(-TIMES_KEPT);
 }
 
 /**
- * @param times when it was done, oldest first; milliseconds of the same clock as `now`, which may have been set back
+ * @param times when it was done, oldest first, in milliseconds of the same clock as `now`, which may have been set back
  * @returns milliseconds until it may be done again; 0: now
  */
 export function pauseMs(

@@ -1,20 +1,20 @@
 /**
- * When the process gives back the memory that its work has taken: once it has worked, is calm again, and holds much.
+ * Decides when the process returns memory to the system: after it has worked, is idle again, and holds much.
  *
- * V8 looks for garbage when its heap has grown, and keeps the pages of what is gone until hardly anything happens: at a
- * branch that sells all day, 75 MB of a first copy for hours. What counts as work is processor time, whatever it was
- * for: a copy, a backlog, a verification. What an idle process takes does not add up to work.
+ * V8 collects garbage when its heap has grown, and keeps free pages until hardly anything happens. At a branch that sells
+ * all day, that is 75 MB of the first snapshot for hours. Work is measured in processor time, whatever it was for: a
+ * snapshot, a backlog, a verification. The time that an idle process takes does not count as work.
  *
- * Giving back costs 50 to 100 ms, so at most a third of the processor time of the work before it.
+ * Returning memory costs 50 to 100 ms: at most a third of the processor time of the work before it.
  */
 
-/** Work since the last time that makes it worth while, in processor time. */
+/** Processor time of work since the last release that makes another one worthwhile. */
 const WORTH_CPU_MS = 300;
-/** What a process holds that has done nothing but start is less. */
+/** More memory than a process holds that has only started. */
 const MUCH_BYTES = 92 * 1024 * 1024;
-/** A look that finds more than this share of a processor taken since the last one finds the process at work. */
+/** The process is busy if it took more than this share of a processor since the last look. */
 const BUSY_SHARE = 0.1;
-/** Without such a look. */
+/** The process is idle after so long without being busy. */
 const CALM_MS = 10_000;
 
 export interface MemoryReleaseOptions {
@@ -24,7 +24,7 @@ export interface MemoryReleaseOptions {
   readonly cpuMs: () => number;
   /** Memory that the process holds now. */
   readonly residentBytes: () => number;
-  /** Gives back what can be given back. */
+  /** Returns to the system what can be returned. */
   readonly release: () => void;
 }
 
@@ -33,7 +33,7 @@ export class MemoryRelease {
   #seenAt: number;
   #seenCpu: number;
   #calmSince: number;
-  /** Processor time of the work since memory was given back. */
+  /** Processor time of work since the last release. */
   #workMs = 0;
 
   constructor(options: MemoryReleaseOptions) {
@@ -43,7 +43,7 @@ export class MemoryRelease {
     this.#calmSince = this.#seenAt;
   }
 
-  /** To be called every few seconds. */
+  /** Call this every few seconds. */
   look(): void {
     const now = this.#o.now();
     const cpu = this.#o.cpuMs();
@@ -58,7 +58,7 @@ export class MemoryRelease {
     if (this.#o.residentBytes() < MUCH_BYTES) return;
     this.#o.release();
     this.#workMs = 0;
-    // What giving back has taken is no work: it would be followed by another.
+    // The release itself is not work; otherwise it would cause another one.
     this.#seenAt = this.#o.now();
     this.#seenCpu = this.#o.cpuMs();
   }

@@ -1,14 +1,16 @@
-/** What the agent says of itself: to its page and its commands (status), and to the head office (report). */
+/** What the agent reports: to its page and its commands (status), and to the head office (report). */
 import { earliestExpiry } from '../shared/config/certificates.ts';
-import { ERRORS, TributaryError, describeError } from '../shared/errors.ts';
+import { asTributaryError, describeError, ERRORS, TributaryError } from '../shared/errors.ts';
+import type { ErrorCode } from '../shared/errors.ts';
 import { RecentHistory, RecentRate, secondsLeft } from '../shared/process/recent.ts';
 import type { AgentReport } from '../shared/protocol.ts';
 import { tableText } from '../shared/table-name.ts';
 import type { Capture, CaptureStatus } from './capture/capture.ts';
+import { SilenceWatch } from './silence-watch.ts';
 import type { TableFilter } from './source/table-filter.ts';
 import type { CaptureTally } from './capture/counters.ts';
 import type { AgentConfig } from './config.ts';
-import type { Forwarder, ForwarderStatus } from './forward/forwarder.ts';
+import type { Forwarder } from './forward/forwarder.ts';
 import { currentTable } from './spool/snapshot-progress.ts';
 import type { Spool } from './spool/spool.ts';
 import { RateOfDay, secondsUntilFull } from './time-left.ts';
@@ -28,9 +30,10 @@ export class SelfReport {
   readonly #o: SelfReportOptions;
   readonly #rate = new RateOfDay(Date.now());
   readonly #startedAt = new Date().toISOString();
-  /** For people: how fast it goes, and what has been waiting. */
+  /** Rates and figures for people. */
   readonly #sent = new RecentRate();
   readonly #waiting = new RecentHistory();
+  readonly #silence = new SilenceWatch();
   #sampledBytes = 0;
   #snapshotSince: { id: string; at: number; rows: number } | null = null;
 
@@ -38,17 +41,17 @@ export class SelfReport {
     this.#o = options;
   }
 
-  /** So many bytes have come into the spool. */
+  /** Counts bytes that came into the spool. */
   spooled(bytes: number): void {
     this.#rate.add(bytes, Date.now());
   }
 
-  /** Of what was sent lately. */
+  /** The rate of the last minute. */
   get bytesPerSecond(): number {
     return this.#sent.perSecond(Date.now());
   }
 
-  /** For its page and its commands. @param sync the one that was asked for last */
+  /** For the page and the commands. @param sync the last one that was requested */
   status(sync: SyncStatus | null): AgentStatus {
     const now = new Date();
     const capture = this.#o.capture.status();
@@ -111,23 +114,44 @@ export class SelfReport {
         secondsLeft: secondsLeft(usage.waitingBytes, bytesPerSecond),
         unconfirmedBytes: forward.inFlightBytes,
         lastAnswerAt: isoOrNull(forward.lastAnswerAt),
-        error: linkError(forward),
+        error: this.linkError(),
       },
       snapshot: this.#snapshotStatus(),
       sync,
     };
   }
 
-  /** Looks at what was sent and what waits; to be called now and then. */
+  /** What is wrong with the link, whether it is up or not. */
+  linkError(): StatusError | null {
+    const forward = this.#o.forwarder.status();
+    const since = new Date(forward.since).toISOString();
+    if (forward.blocked) return statusError(faultOfCode('BROKER_BLOCKED'), since);
+    if (forward.fault !== null) return statusError(forward.fault, since);
+    const { silentSince } = this.#silence;
+    if (silentSince !== null)
+      return statusError(faultOfCode('HEAD_OFFICE_SILENT'), new Date(silentSince).toISOString());
+    if (forward.duplicateSince === null) return null;
+    return statusError(faultOfCode('IDENTITY_SHARED'), new Date(forward.duplicateSince).toISOString());
+  }
+
+  /** Why a head office that can be reached does not take what is sent; null: it does, or it cannot be reached. */
+  obstacle(): TributaryError | null {
+    if (this.#o.forwarder.status().blocked) return faultOfCode('BROKER_BLOCKED');
+    return this.#silence.silentSince === null ? null : faultOfCode('HEAD_OFFICE_SILENT');
+  }
+
+  /** Takes a sample of what was sent, what waits and what the link does. */
   sample(): void {
     const now = Date.now();
-    const { sentBytes } = this.#o.forwarder.status().counters;
+    const forward = this.#o.forwarder.status();
+    this.#silence.look(forward, now);
+    const { sentBytes } = forward.counters;
     if (sentBytes > this.#sampledBytes) this.#sent.add(sentBytes - this.#sampledBytes, now);
     this.#sampledBytes = sentBytes;
     this.#waiting.note(this.#o.spool.usage().waitingBytes, now);
   }
 
-  /** Those that the last snapshot covered, and those that changes have been read of since the start. */
+  /** The tables of the last snapshot, and those with changes since the start. */
   #tableStatus(): TableStatus[] {
     const { tally } = this.#o;
     const known = [...(this.#o.spool.snapshot()?.tables ?? []), ...tally.tables];
@@ -150,7 +174,7 @@ export class SelfReport {
     );
     const untilFull = secondsUntilFull(room, this.#rate.bytesPerSecond(Date.now()));
     const capture = this.#o.capture.status();
-    // While capture reads, the binlog waits for nobody.
+    // While capture reads, the binlog's retention does not matter.
     if (capture.state === 'streaming' || capture.binlogSecondsLeft === null) return untilFull;
     return Math.round(Math.min(untilFull ?? Infinity, capture.binlogSecondsLeft));
   }
@@ -192,7 +216,8 @@ export class SelfReport {
     const capture = this.#o.capture.status();
     const usage = this.#o.spool.usage();
     const progress = this.#o.spool.snapshot();
-    const error = capture.error ?? (this.#o.forwarder.status().duplicateSince === null ? null : identityShared());
+    const error =
+      capture.error ?? (this.#o.forwarder.status().duplicateSince === null ? null : faultOfCode('IDENTITY_SHARED'));
     return {
       version: this.#o.version,
       capabilities: ['verify'],
@@ -223,10 +248,11 @@ export class SelfReport {
   }
 }
 
-function stateOf(capture: CaptureStatus): AgentState {
+/** The state of capture as people see it. */
+export function stateOf(capture: Pick<CaptureStatus, 'state' | 'error'>): AgentState {
   switch (capture.state) {
     case 'streaming':
-      // A fault that comes again and again, or copying that gets nowhere.
+      // An error that recurs, or a snapshot that does not progress.
       return capture.error === null ? 'capturing' : 'failing';
     case 'waiting-for-room':
       return 'full';
@@ -241,21 +267,13 @@ function stateOf(capture: CaptureStatus): AgentState {
   }
 }
 
-/** What stands in the way of the link, or else what is wrong though it works. */
-function linkError(forward: ForwarderStatus): StatusError | null {
-  if (forward.fault !== null) return statusError(forward.fault, new Date(forward.since).toISOString());
-  if (forward.duplicateSince === null) return null;
-  return statusError(identityShared(), new Date(forward.duplicateSince).toISOString());
-}
-
-function identityShared(): TributaryError {
-  return new TributaryError('IDENTITY_SHARED', ERRORS.IDENTITY_SHARED.cause);
+function faultOfCode(code: ErrorCode): TributaryError {
+  return new TributaryError(code, ERRORS[code].cause);
 }
 
 export function statusError(error: unknown, since: string): StatusError {
-  return error instanceof TributaryError
-    ? { code: error.code, message: error.message, hint: error.hint, since }
-    : { code: 'INTERNAL', message: describeError(error), hint: '', since };
+  const { code, message, hint } = asTributaryError(error);
+  return { code, message, hint, since };
 }
 
 function roundedOrNull(value: number | null): number | null {

@@ -3,7 +3,7 @@
 const BUCKET_MS = 60_000;
 const DAY_MS = 86_400_000;
 
-/** Bytes written a minute over the last day; at most 1,441 numbers. */
+/** Bytes written in each minute of the last day: at most 1,441 numbers. */
 export class RateOfDay {
   readonly #buckets = new Map<number, number>();
   readonly #startedAt: number;
@@ -21,7 +21,7 @@ export class RateOfDay {
     }
   }
 
-  /** Bytes a second, over the last day or since the start; at least over a minute. */
+  /** Bytes per second over the last day or since the start, but over a minute at least. */
   bytesPerSecond(now: number): number {
     const since = Math.max(this.#startedAt, now - DAY_MS);
     let bytes = 0;
@@ -30,7 +30,7 @@ export class RateOfDay {
   }
 }
 
-/** Seconds until the room is used up; null: not in sight (nothing is written, or more than a year). */
+/** Seconds until the room is used up; null: nothing is written, or it takes more than a year. */
 export function secondsUntilFull(roomBytes: number, bytesPerSecond: number): number | null {
   if (bytesPerSecond <= 0) return null;
   const seconds = Math.max(0, roomBytes) / bytesPerSecond;

@@ -1,13 +1,12 @@
-/**
- * The head office: fleet, tables and pages wired together, and what they say of themselves. Nothing is decided here.
- */
+/** The applier: fleet, tables and pages wired together, and what they report. Nothing is decided here. */
 import { hostname } from 'node:os';
 import type { Connection } from 'mysql2/promise';
 import { Registry as MetricsRegistry } from 'prom-client';
 import { connectBroker } from '../shared/broker/amqp.ts';
-import { ERRORS, TributaryError } from '../shared/errors.ts';
+import { describeError, ERRORS, TributaryError } from '../shared/errors.ts';
 import { storedHello } from '../shared/broker/amqp-messages.ts';
 import { brokerAccess } from '../shared/config/link-settings.ts';
+import type { Readiness } from '../shared/process/http.ts';
 import type { Logger } from '../shared/process/logging.ts';
 import { applierMetrics, renderBranchReports, showCertificates } from '../shared/process/metrics.ts';
 import type { ApplierMetrics } from '../shared/process/metrics.ts';
@@ -32,6 +31,7 @@ import { QUOTAS } from './transaction/quotas.ts';
 import type { RowWriting } from './apply/row-writer.ts';
 import { TargetPool } from './apply/connection-pool.ts';
 import { StandstillClock } from '../shared/process/systemd.ts';
+import { formatDuration } from '../shared/units.ts';
 import { TableBrowser } from './web/data.ts';
 import type {
   ApplierStatus,
@@ -42,11 +42,11 @@ import type {
   WaitingStatus,
 } from './web/status.ts';
 
-/** Longer than any deadline of a look at the branches (applier/apply/connection-pool.ts): who stands still for so long is hung. */
+/** Longer than any deadline of a look at the branches (applier/apply/connection-pool.ts): after this long it hangs. */
 const STALLED_AFTER_MS = 20 * 60_000;
-/** A fault that lasts so long is no passing one any more: somebody should look. */
+/** An error that lasts this long needs somebody's attention. */
 const WAITING_TOLD_MS = 3 * 60_000;
-/** How often backlogs are looked at for their history. */
+/** How often backlogs are sampled for their history. */
 const SAMPLE_MS = 10_000;
 
 /** What this applier has done for a branch; rates and history are for people. */
@@ -62,20 +62,20 @@ export class Applier {
   readonly tables: TableBrowser;
   readonly #clock = new StandstillClock();
   readonly #version: string;
-  /** Names this applier among several. */
+  /** Identifies this applier among several. */
   readonly #instance: string;
   readonly #fleet: Fleet;
   readonly #metrics: ApplierMetrics;
   readonly #startedAt = new Date().toISOString();
   readonly #expectations = new Expectations();
   readonly #activity = new Map<string, Activity>();
-  /** For pages and their actions: they must not wait for the pipelines' connections. */
+  /** For pages and their actions, which must not wait for the pipelines' connections. */
   readonly #pool: TargetPool;
-  /** What an action on the page does. */
+  /** For the actions of the page. */
   readonly branches: BranchAdmin;
   #sampling: NodeJS.Timeout | undefined;
   #shown = new Set<string>();
-  /** Under which code a branch is shown to wait. */
+  /** The code with which each waiting branch is shown. */
   readonly #waitingCodes = new Map<string, string>();
 
   constructor(config: ApplierConfig, version: string, logger: Logger) {
@@ -117,13 +117,18 @@ export class Applier {
     });
   }
 
-  /** @throws TributaryError TARGET_… when the database is not there; the broker may come later */
+  /** @throws TributaryError TARGET_… when the database is not available; the broker may come later */
   async start(): Promise<void> {
     await this.#fleet.start();
     this.#sampling = setInterval(() => this.#sample(), SAMPLE_MS).unref();
   }
 
-  async stop(): Promise<void> {
+  /** Works until aborted, then stops. */
+  async run(signal: AbortSignal): Promise<void> {
+    await new Promise<void>(resolve => {
+      if (signal.aborted) resolve();
+      signal.addEventListener('abort', () => resolve(), { once: true });
+    });
     clearInterval(this.#sampling);
     await this.#fleet.stop();
     await Promise.all([this.tables.close(), this.#pool.close()]);
@@ -134,32 +139,27 @@ export class Applier {
     return this.#fleet.retry(branch);
   }
 
-  /** Looks at the branches now: a command has changed one. */
+  /** Looks at the branches now, because a command has changed one. */
   refresh(): void {
     this.#fleet.refresh();
   }
 
-  readiness(): { ready: boolean; reasons: string[] } {
-    const reasons = this.#fleet.faults().map(error => error.message);
+  readiness(): Readiness {
+    const reasons = this.#fleet.faults().map(describeError);
     return { ready: reasons.length === 0, reasons };
   }
 
-  /** What should move and does not; null: all is alive. A branch’s own trouble is its own and does not count. */
+  /** What should move and does not; null: everything moves. The trouble of a single branch does not count. */
   stalled(): string | null {
     const still = this.#clock.standstillMs(String(this.#fleet.polls));
-    return still > STALLED_AFTER_MS
-      ? `the branches were not looked at for ${Math.round(still / 60_000)} minutes`
-      : null;
+    return still > STALLED_AFTER_MS ? `The branches were not looked at for ${formatDuration(still)}.` : null;
   }
 
   /** One line for `systemctl status`. */
   summary(): string {
-    const { branches, broker, target } = this.status();
-    const halted = branches.filter(branch => branch.state === 'halted').length;
-    const faults = [broker, target].flatMap(({ error }) =>
-      error === null ? [] : [`; ${error.code}: ${error.message}`],
-    );
-    return `${branches.length} branches, ${halted} halted${faults.join('')}`;
+    const branches = this.#fleet.status().filter(({ row }) => row.state !== 'removed');
+    const halted = branches.filter(({ row }) => row.halt !== null).length;
+    return [`${branches.length} branches, ${halted} halted`, ...this.#fleet.faults().map(describeError)].join('; ');
   }
 
   status(): ApplierStatus {
@@ -236,7 +236,7 @@ export class Applier {
     }
   }
 
-  /** One sample a branch, by its present code. */
+  /** One sample for each branch, by its present code. */
   #showWaiting({ branch, waiting }: BranchStatus): void {
     const { branchWaiting } = this.#metrics;
     const before = this.#waitingCodes.get(branch);
@@ -248,7 +248,7 @@ export class Applier {
     }
   }
 
-  /** A counter that begins with its first event has no rate of it: those that alerts look at begin at nought. */
+  /** A counter that begins with its first event has no rate for it, so those that alerts use begin at zero. */
   #beginCounters(branch: string): void {
     const m = this.#metrics;
     m.branchGaps.inc({ branch }, 0);
@@ -260,7 +260,7 @@ export class Applier {
     for (const verdict of ['current', 'superseded', 'unknown']) m.branchHellos.inc({ branch, verdict }, 0);
   }
 
-  /** What will run out at a branch, as times, which stay true while the branch is not heard of. */
+  /** What will run out at a branch, as points in time, which stay true while the branch is offline. */
   #showOutlook({ branch, lastSeenAt, report }: BranchStatus): void {
     if (report === null) return;
     const m = this.#metrics;
@@ -270,7 +270,7 @@ export class Applier {
     m.branchCertificateExpiry.set({ branch }, seconds(report.outlook.certificateExpiresAt));
   }
 
-  /** A branch that was removed is no longer shown: a stale number looks like a live one. */
+  /** Removes the samples of a removed branch: a stale number looks like a live one. */
   #forget(branch: string): void {
     const m = this.#metrics;
     const gauges = [
@@ -399,7 +399,7 @@ function haltStatus({ code, reason, seq, since }: Halt): NonNullable<BranchStatu
   return { code, reason, hint: hintOf(code), seq, since };
 }
 
-/** The branches of the configured head office, over a pool of connections that the caller closes. */
+/** The branches of the configured head office. The caller closes the pool. */
 export function branchAdmin(config: ApplierConfig, pool: TargetPool, rows: RowWriting): BranchAdmin {
   const { broker, target } = config;
   return new BranchAdmin({

@@ -1,17 +1,14 @@
 /** The command line of tributary-applier. Each command reads its configuration and hands over; nothing is decided here. */
 import { mkdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { EXIT_FAILED, EXIT_OK } from '../shared/process/cli.ts';
+import { errorLines, EXIT_FAILED, EXIT_OK } from '../shared/process/cli.ts';
 import type { CliSpec, CommandCall } from '../shared/process/cli.ts';
-import { callDaemon, startControlServer } from '../shared/process/control.ts';
-import { pageOf, tokenCommand } from '../shared/process/token-command.ts';
-import { pageToken } from '../shared/process/page-token.ts';
+import { callDaemon } from '../shared/process/control.ts';
+import type { DaemonStatus } from '../shared/process/daemon.ts';
+import { tokenCommand } from '../shared/process/token-command.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { renderFindings } from '../shared/process/findings.ts';
 import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/process/grants.ts';
-import { startHttpServer } from '../shared/process/http.ts';
-import { createLogger } from '../shared/process/logging.ts';
-import { startServiceNotices } from '../shared/process/systemd.ts';
 import { tableText, tableTexts } from '../shared/table-name.ts';
 import { VERSION } from '../shared/version.ts';
 import { readBranchList } from './branches/branch-list.ts';
@@ -22,9 +19,8 @@ import type { OpenRequest } from './store/snapshots.ts';
 import { checkApplier } from './check.ts';
 import { loadApplierConfig } from './config.ts';
 import { applierGrants } from './grants.ts';
-import { Applier } from './applier.ts';
+import { placeOf, runApplier } from './run.ts';
 import { renderVerified, VERIFY_COMMANDS } from './verify-commands.ts';
-import { applierAssets, applierRoutes } from './web/pages.ts';
 import type { ApplierStatus, BranchStatus, WaitingStatus } from './web/status.ts';
 import { oneLined } from '../shared/process/terminal-text.ts';
 import { withBranchAdmin } from './with-branch-admin.ts';
@@ -37,7 +33,7 @@ export function applierCli(): CliSpec {
     defaultConfig: '/etc/tributary/applier.yaml',
     groups: { branch: 'add, look at and remove branches', schema: 'let changes of tables through' },
     commands: [
-      { usage: 'run', summary: 'apply until stopped (what systemd starts)', run },
+      { usage: 'run', summary: 'apply until stopped (what systemd starts)', run: runApplier },
       {
         usage: 'check',
         summary: 'look at everything that applying depends on, and say what mends it',
@@ -108,58 +104,6 @@ export function applierCli(): CliSpec {
   };
 }
 
-function placeOf(configFile: string) {
-  return { program: 'applier', key: resolve(configFile) } as const;
-}
-
-async function run(call: CommandCall): Promise<undefined> {
-  const config = loadApplierConfig(call.configFile);
-  const logger = createLogger({ level: config.log.level, name: 'tributary-applier' });
-  const office = new Applier(config, VERSION, logger);
-  await office.start();
-  const control = await startControlServer({
-    place: placeOf(call.configFile),
-    logger,
-    commands: {
-      status: () => Promise.resolve(office.status()),
-      token: () => Promise.resolve({ token, page: pageOf(http) }),
-    },
-  });
-  const token = pageToken(control.tokenFile);
-  const http = await startHttpServer({
-    ...config.http,
-    token,
-    registry: office.registry,
-    beforeScrape: () => office.updateMetrics(),
-    ready: () => office.readiness(),
-    status: () => office.status(),
-    routes: applierRoutes({
-      status: () => office.status(),
-      detail: branch => office.detail(branch),
-      actions: office.branches,
-      changed: () => office.refresh(),
-      tables: office.tables,
-      branchMetrics: () => office.branchMetrics(),
-    }),
-    assets: applierAssets(),
-    logger,
-  });
-  logger.info({ version: VERSION, page: pageOf(http) }, 'tributary-applier runs');
-  const notices = startServiceNotices({
-    status: () => office.summary(),
-    stalled: () => office.stalled(),
-    logger,
-  });
-  await new Promise<void>(done => {
-    if (call.signal.aborted) done();
-    call.signal.addEventListener('abort', () => done(), { once: true });
-  });
-  notices.stop();
-  await Promise.all([control.close(), http.close(), office.stop()]);
-  logger.info({}, 'stopped; nothing is lost');
-  return undefined;
-}
-
 async function check(call: CommandCall): Promise<number> {
   const host = grantsHost(call.options['grants']);
   if (host !== null) {
@@ -181,9 +125,13 @@ async function status(call: CommandCall): Promise<undefined> {
     place: placeOf(call.configFile),
     command: 'status',
     signal: call.signal,
-  })) as ApplierStatus;
-  const { target, broker, branches } = oneLined(answer);
-  const head = [`${target.name}: ${target.error?.message ?? 'up'}`, `${broker.name}: ${broker.error?.message ?? 'up'}`];
+  })) as DaemonStatus<ApplierStatus>;
+  const { target, broker, page, branches } = oneLined(answer);
+  const head = [target, broker].flatMap(({ name, up, error }) => [
+    `${name}: ${up ? 'up' : 'down'}`,
+    ...errorLines(error),
+  ]);
+  if (page.error !== null) head.push('page: not served', ...errorLines(page.error));
   call.print(answer, [...head, ...branches.map(renderBranch)].join('\n'));
   return undefined;
 }

@@ -7,7 +7,7 @@ import { FREE_RATIO } from './transaction/expansion.ts';
 import { loadConfig } from '../shared/config/load.ts';
 import type { ConfigContext, LoadOptions } from '../shared/config/load.ts';
 import { renderExample } from '../shared/config/example.ts';
-import { bytesField, logField, secretFileField, textField } from '../shared/config/fields.ts';
+import { bytesField, logField, passwordFileField, textField } from '../shared/config/fields.ts';
 import { httpField } from '../shared/config/http-settings.ts';
 import type { HttpSettings } from '../shared/config/http-settings.ts';
 import {
@@ -114,7 +114,7 @@ function brokerField(context: ConfigContext) {
         description: 'Address of RabbitMQ’s management API; with user@ for another user than url’s.',
         example: '"https://hq.example.com:15671"',
       }),
-      managementPasswordFile: secretFileField(context)
+      managementPasswordFile: passwordFileField(context)
         .optional()
         .meta({ description: 'File with that other user’s password.', example: 'management.password' }),
       branchUrl: urlField(['amqps:', 'amqp:'], 5671, 5672).optional().meta({

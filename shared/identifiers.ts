@@ -1,17 +1,17 @@
 /**
- * When two names are one: as the head office's server, MySQL, compares them. Pure.
+ * When two names are the same for MySQL, the head office's server. Pure.
  *
- * Columns, indexes and constraints are one where their small letters are, by the table of MySQL's collation
- * utf8mb3_tolower_ci, letter by letter. JavaScript's toLowerCase is another function: `İ` becomes two characters, the
- * last Σ of a word becomes ς, `ẞ` becomes ß, and letters that Unicode has added since are folded too. Tables and schemas are one
- * where their bytes are, unless the server runs with lower_case_table_names.
+ * Names of columns, indexes and constraints are the same if their lower-case forms are, letter by letter, by the table of
+ * MySQL's collation utf8mb3_tolower_ci. JavaScript's toLowerCase differs: `İ` becomes two characters, the last Σ of a
+ * word becomes ς, `ẞ` becomes ß, and letters that Unicode has added since are folded too. Names of tables and schemas are
+ * the same if their bytes are, unless the server runs with lower_case_table_names.
  *
- * Source: LOWER() of each character of the Basic Multilingual Plane on MySQL 9.7; test/integration/identifiers.test.ts
- * asks the server again.
+ * Source: LOWER() of each character of the Basic Multilingual Plane on MySQL 9.7. test/integration/identifiers.test.ts
+ * compares the table with a server.
  */
 
-/** From, to (inclusive), every how many of them, and what is added to get the small letter. */
-const SMALL_LETTERS: readonly (readonly [from: number, to: number, step: number, add: number])[] = [
+/** From, to (inclusive), the step, and what to add to get the lower-case letter. */
+const LOWER_CASE: readonly (readonly [from: number, to: number, step: number, add: number])[] = [
   [0xc0, 0xd6, 1, 32],
   [0xd8, 0xde, 1, 32],
   [0x100, 0x12e, 2, 1],
@@ -114,8 +114,8 @@ const SMALL_LETTERS: readonly (readonly [from: number, to: number, step: number,
   [0xff21, 0xff3a, 1, 32],
 ];
 
-const SMALL = new Map(
-  SMALL_LETTERS.flatMap(([from, to, step, add]) =>
+const LOWER = new Map(
+  LOWER_CASE.flatMap(([from, to, step, add]) =>
     Array.from({ length: (to - from) / step + 1 }, (_, index): [string, string] => {
       const letter = from + index * step;
       return [String.fromCharCode(letter), String.fromCharCode(letter + add)];
@@ -124,15 +124,15 @@ const SMALL = new Map(
 );
 const ASCII = /^[\0-\x7f]*$/;
 
-/** Two columns are one for the server exactly where these are equal. */
+/** Two columns are the same for the server exactly if these keys are equal. */
 export function columnKey(name: string): string {
   if (ASCII.test(name)) return name.toLowerCase();
   let key = '';
-  for (const letter of name) key += letter < '\x80' ? letter.toLowerCase() : (SMALL.get(letter) ?? letter);
+  for (const letter of name) key += letter < '\x80' ? letter.toLowerCase() : (LOWER.get(letter) ?? letter);
   return key;
 }
 
-/** Two tables of a schema are one for the server exactly where these are equal. @param folds lower_case_table_names > 0 */
+/** Two tables of a schema are the same for the server exactly if these are equal. @param folds lower_case_table_names > 0 */
 export function foldedName(name: string, folds: boolean): string {
   return folds ? columnKey(name) : name;
 }

@@ -1,6 +1,6 @@
 /**
- * Where the files are that a program reads by path: page files and package.json. In a checkout that is the project's
- * folder; in a package it is the folder under /usr/lib, and the bundle lies one folder below it, as deep as this file.
+ * The directory of the files that a program reads by path: page files and package.json. In a checkout this is the
+ * project's directory. In a package it is the one under /usr/lib; the bundle is one level below it, as deep as this file.
  */
 import { resolve } from 'node:path';
 

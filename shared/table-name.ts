@@ -1,6 +1,6 @@
 /**
- * A table's name: a schema and a name in it. Either may hold dots, so `a`.`b.c` and `a.b`.`c` are two tables that plain
- * joining makes one. Every key of a map, every text for people and every name that people type comes from here.
+ * A table's name: a schema and a name in it. Both may contain dots, so `a`.`b.c` and `a.b`.`c` are two tables, although
+ * joined with a dot they look the same. Every map key, every text for people and every typed name passes through here.
  */
 import { assert } from './errors.ts';
 
@@ -9,12 +9,12 @@ export interface TableName {
   readonly name: string;
 }
 
-/** The table as the key of a map or of a stored list: another text for every other table. */
+/** The table as a key of a map or a stored list: a different text for each table. */
 export function tableKey({ schema, name }: TableName): string {
   return JSON.stringify([schema, name]);
 }
 
-/** The table of a key. @throws for what `tableKey` has not made */
+/** The table of a key. @throws for a text that is not from `tableKey` */
 export function tableOfKey(key: string): TableName {
   const pair: unknown = JSON.parse(key);
   assert(Array.isArray(pair) && pair.length === 2, 'not the key of a table');
@@ -23,22 +23,22 @@ export function tableOfKey(key: string): TableName {
   return { schema, name };
 }
 
-/** The table as people read and type it: `shop.orders`; a name with a dot stands in backquotes: `` `a.b`.c ``. */
+/** The table as people read and type it: `shop.orders`. A name with a dot is in backquotes: `` `a.b`.c ``. */
 export function tableText({ schema, name }: TableName): string {
   return `${nameText(schema)}.${nameText(name)}`;
 }
 
-/** Several tables in one line. */
+/** Several tables on one line. */
 export function tableTexts(tables: Iterable<TableName>): string {
   return Array.from(tables, tableText).join(', ');
 }
 
-/** A name as people type it: in backquotes where it holds a dot or a backquote. */
+/** A name as people type it: in backquotes if it contains a dot or a backquote. */
 export function nameText(name: string): string {
   return /[.`]/.test(name) ? `\`${name.replaceAll('`', '``')}\`` : name;
 }
 
-/** The table of such a text; null: it is none, for example because more than one dot stands outside backquotes. */
+/** The table of such a text; null if it is not one, for example because it has two dots outside backquotes. */
 export function parseTable(text: string): TableName | null {
   const [schema, name, more] = splitNames(text) ?? [];
   return schema === undefined || name === undefined || more !== undefined ? null : { schema, name };
@@ -47,7 +47,7 @@ export function parseTable(text: string): TableName | null {
 /** One part of a dotted text, with the dot or the end behind it. */
 const PART = /(?:`((?:[^`]|``)+)`|([^.`][^.]*))(\.|$)/suy;
 
-/** The names of a text, split at the dots that stand outside backquotes; null: a name is empty, or its quote not closed. */
+/** The names in a text, split at the dots outside backquotes; null: a name is empty, or its quote is not closed. */
 export function splitNames(text: string): string[] | null {
   const names: string[] = [];
   const part = new RegExp(PART);

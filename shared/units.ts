@@ -1,7 +1,6 @@
 /**
- * Amounts as people write them: `20GiB`, `48h`, `1.5 MiB`, `250ms`. Parsed to bytes and milliseconds, exactly or not
- * at all: a result that is not a whole number of bytes or milliseconds is rounded to the nearest, and one beyond
- * 2^53 − 1 is refused.
+ * Amounts as people write and read them: `20GiB`, `48h`, `1.5 MiB`, `250 ms`. Parsing gives bytes and milliseconds,
+ * rounded to the nearest whole number, and refuses amounts beyond 2^53 − 1. Everything that people read is formatted here.
  */
 
 const BYTE_UNITS: ReadonlyMap<string, number> = new Map([
@@ -36,12 +35,12 @@ function parseAmount(text: string, units: ReadonlyMap<string, number>): number |
   return Number.isSafeInteger(amount) ? amount : null;
 }
 
-/** `20GiB` → bytes; null when the text is no amount of bytes. A bare number is bytes. */
+/** `20GiB` → bytes; null if the text is not an amount of bytes. A number without a unit is bytes. */
 export function parseBytes(text: string): number | null {
   return /^\d{1,15}$/.test(text.trim()) ? Number(text) : parseAmount(text, BYTE_UNITS);
 }
 
-/** `48h` → milliseconds; null when the text is no time. Only 0 may stand without a unit. */
+/** `48h` → milliseconds; null if the text is not a time. Only 0 may have no unit. */
 export function parseDurationMs(text: string): number | null {
   return text.trim() === '0' ? 0 : parseAmount(text, TIME_UNITS);
 }

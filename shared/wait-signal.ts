@@ -1,6 +1,6 @@
 /**
- * How a loop sleeps: until somebody notifies it, or a time has passed, or what it waits for to pass has passed. A notice that comes while nobody waits is kept,
- * so that nothing is missed between looking and waiting.
+ * How a loop sleeps: until it is notified, or a time has passed, or the reason for waiting is gone. A notification that
+ * comes while nobody waits is kept, so that none is missed between looking and waiting.
  */
 export class WaitSignal {
   #noticed = false;
@@ -13,25 +13,25 @@ export class WaitSignal {
     this.#resolve?.();
   }
 
-  /** Ends the present sleep and all later ones at once. */
+  /** Ends the current sleep and all later ones at once. */
   end(): void {
     this.#ended = true;
     this.#resolve?.();
   }
 
-  /** Until a notice, at most `ms`. */
+  /** Waits for a notification, at most `ms`. */
   async wait(ms: number): Promise<void> {
     if (!this.#noticed) await this.#rest(ms);
     this.#noticed = false;
   }
 
-  /** Ends the present `sleep`, or the next one: its reason is gone. */
+  /** Ends the current `sleep`, or the next one, because its reason is gone. */
   hurry(): void {
     this.#hurried = true;
     this.#resolve?.();
   }
 
-  /** The whole time, whatever is noticed meanwhile; cut short only by `hurry` and `end`. */
+  /** Sleeps the whole time. Only `hurry` and `end` cut it short; notifications do not. */
   async sleep(ms: number): Promise<void> {
     const until = performance.now() + ms;
     for (let left = ms; left > 0 && !this.#ended && !this.#isHurried(); left = until - performance.now()) {
@@ -40,7 +40,7 @@ export class WaitSignal {
     this.#hurried = false;
   }
 
-  /** Read through a method because it changes during awaits. */
+  /** A method, because the field changes during awaits. */
   #isHurried(): boolean {
     return this.#hurried;
   }

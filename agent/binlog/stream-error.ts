@@ -1,4 +1,5 @@
 /** What an error of the binlog connections means for capture. Decided by number; see the one exception. */
+import { mysqlError } from '../../shared/database/mysql.ts';
 import { TributaryError } from '../../shared/errors.ts';
 
 /** Host or user refused, or a right missing (1227: for the dump command, REPLICATION SLAVE). */
@@ -44,5 +45,6 @@ export function streamError(error: unknown, opening: boolean): TributaryError {
   }
   return new TributaryError(opening ? 'SOURCE_UNREACHABLE' : 'STREAM_ENDED', message || 'The connection failed.', {
     cause: error,
+    hint: opening ? mysqlError(error, 'source', '').hint : undefined,
   });
 }

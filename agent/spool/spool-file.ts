@@ -269,12 +269,16 @@ export function text(row: Row | null, column: string): string {
 /** Primary result codes, https://sqlite.org/rescode.html */
 const SQLITE = { PERM: 3, BUSY: 5, LOCKED: 6, READONLY: 8, CORRUPT: 11, FULL: 13, CANTOPEN: 14, NOTADB: 26 } as const;
 
+/** An extended result code: the file was renamed or deleted while it is open. */
+const READONLY_DBMOVED = 1032;
+
 function mapped(error: unknown, directory: string): TributaryError {
   if (error instanceof TributaryError) return error;
   if (!(error instanceof Error)) return new TributaryError('INTERNAL', String(error));
-  const code = 'errcode' in error && typeof error.errcode === 'number' ? error.errcode & 0xff : null;
+  const extended = 'errcode' in error && typeof error.errcode === 'number' ? error.errcode : null;
   const detail = { cause: error };
-  switch (code) {
+  if (extended === READONLY_DBMOVED) return directoryGone(directory, error);
+  switch (extended === null ? null : extended & 0xff) {
     case null:
       return new TributaryError('INTERNAL', `The spool was used wrongly: ${error.message}`, detail);
     case SQLITE.BUSY:
@@ -292,6 +296,14 @@ function mapped(error: unknown, directory: string): TributaryError {
     default:
       return new TributaryError('SPOOL_IO', `The spool in ${directory} failed: ${error.message}.`, detail);
   }
+}
+
+/** The spool directory, or the file in it, was moved or deleted while the process runs. */
+export function directoryGone(directory: string, cause: unknown): TributaryError {
+  return new TributaryError('SPOOL_IO', `The spool directory ${directory} is gone or cannot be read.`, {
+    hint: 'Bring it back: mount its disk, or restore the directory. Without the old spool a new epoch begins with a snapshot.',
+    cause,
+  });
 }
 
 function unreadable(directory: string, cause: unknown): TributaryError {

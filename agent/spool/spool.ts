@@ -23,7 +23,7 @@ import { release } from '../../shared/release.ts';
 import { measurePieces, readPiece, storeBody } from './bodies.ts';
 import type { Position, SnapshotProgress } from './stored-state.ts';
 import { ServerSeen } from './server-seen.ts';
-import { integer, SpoolFile, text } from './spool-file.ts';
+import { directoryGone, integer, SpoolFile, text } from './spool-file.ts';
 import type { Row } from './spool-file.ts';
 import { changeHeld, forgetHeld, forgetUnkept, heldParts, heldTransactions, hold } from './held-rows.ts';
 import type { BatchToAppend, HeldChange, SpoolOptions, SpoolUsage, StoredBatch } from './spool-types.ts';
@@ -427,8 +427,13 @@ export class Spool {
 
   #freeDiskBytes(): number {
     if (this.#options.freeDiskBytes !== undefined) return this.#options.freeDiskBytes();
-    const disk = statfsSync(this.#options.directory);
-    return disk.bavail * disk.bsize;
+    const { directory } = this.#options;
+    try {
+      const disk = statfsSync(directory);
+      return disk.bavail * disk.bsize;
+    } catch (cause) {
+      throw directoryGone(directory, cause);
+    }
   }
 
   #slotMs(): number {

@@ -10,6 +10,7 @@
  */
 import type { Connection } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
+import { formatDuration } from '../../shared/units.ts';
 import { prepareTargetSession, SESSION_TIMEOUT_S } from './target-session.ts';
 
 /** Connections idle for longer are replaced. Well below the server's own limit. */
@@ -111,7 +112,7 @@ export class TargetPool {
     const timer = setTimeout(() => {
       const place = this.#waiters.indexOf(resolve);
       if (place >= 0) this.#waiters.splice(place, 1);
-      const text = `No connection to the head-office database became free within ${ACQUIRE_DEADLINE_MS} ms.`;
+      const text = `No connection to the head-office database became free within ${formatDuration(ACQUIRE_DEADLINE_MS)}.`;
       resolve(new TributaryError('TARGET_UNREACHABLE', text));
     }, ACQUIRE_DEADLINE_MS);
     this.#waiters.push(resolve);

@@ -10,10 +10,12 @@ import type { IncomingMessage } from 'node:http';
 import type { ConnectionOptions } from 'node:tls';
 import { codeOf } from '../../shared/broker/amqp-link.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { nodeTlsOptions, tlsCure } from '../../shared/config/tls.ts';
+import { connectionHint } from '../../shared/config/connection-hints.ts';
+import { nodeTlsOptions } from '../../shared/config/tls.ts';
 import type { ApplierConfig } from '../config.ts';
 
 const REQUEST_DEADLINE_MS = 15_000;
+const PLUGIN = 'Enable the plugin (rabbitmq-plugins enable rabbitmq_management) and check broker.management.';
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
 export interface ManagementOptions {
@@ -103,8 +105,7 @@ export class ManagementApi {
       throw new TributaryError('BROKER_UNREACHABLE', `RabbitMQ’s management API at ${host}:${port}: ${text}.`, {
         cause,
         hint:
-          tlsCure(codeOf(cause), 'broker') ??
-          'Enable the plugin (rabbitmq-plugins enable rabbitmq_management) and check broker.management.',
+          (codeOf(cause) === 'ECONNREFUSED' ? undefined : connectionHint(codeOf(cause), 'broker.management')) ?? PLUGIN,
       });
     }
   }
@@ -132,5 +133,12 @@ function reasonOf(body: unknown): string {
 /** The API of the configured broker. */
 export function managementApi(broker: ApplierConfig['broker']): ManagementApi {
   const { management, tls } = broker;
-  return new ManagementApi({ ...management, password: management.password.reveal(), tls: nodeTlsOptions(tls) });
+  return new ManagementApi({
+    ...management,
+    // Read at each request: it may have been rotated.
+    get password() {
+      return management.password.reveal();
+    },
+    tls: nodeTlsOptions(tls),
+  });
 }

@@ -4,7 +4,8 @@
  */
 import { TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
-import { tlsCure } from '../config/tls.ts';
+import { connectionHint } from '../config/connection-hints.ts';
+import { formatDuration } from '../units.ts';
 
 export interface BrokerAddress {
   readonly host: string;
@@ -83,9 +84,14 @@ export function isUnreachable(error: unknown): boolean {
 /** What a connection that nobody accepts ends with. */
 export function connectTimeout(where: string, afterMs: number): TributaryError {
   const cause = Object.assign(new Error('connect ETIMEDOUT'), { code: 'ETIMEDOUT' });
-  return new TributaryError('BROKER_UNREACHABLE', `${where} did not accept a connection within ${afterMs} ms.`, {
-    cause,
-  });
+  return new TributaryError(
+    'BROKER_UNREACHABLE',
+    `${where} did not accept a connection within ${formatDuration(afterMs)}.`,
+    {
+      cause,
+      hint: connectionHint('ETIMEDOUT', 'broker'),
+    },
+  );
 }
 
 /** Any fault of the library or the socket as one of ours; `doing` begins the message. */
@@ -93,10 +99,9 @@ export function brokerError(error: unknown, doing: string): TributaryError {
   if (error instanceof TributaryError) return error;
   // rabbitmq-client names the class of a refusal at the door `undefined`.
   const text = (error instanceof Error ? error.message : String(error)).replace(/^undefined: /, '');
-  const hint = tlsCure(codeOf(error), 'broker');
   return new TributaryError(REFUSALS[codeOf(error)] ?? 'BROKER_UNREACHABLE', `${doing}: ${text}.`, {
     cause: error,
-    ...(hint === undefined ? {} : { hint }),
+    hint: connectionHint(codeOf(error), 'broker'),
   });
 }
 

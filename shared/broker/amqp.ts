@@ -31,7 +31,8 @@ import type {
   QueueDepth,
   SendOutcome,
 } from './amqp-types.ts';
-import { describeError, TributaryError } from '../errors.ts';
+import { asTributaryError, TributaryError } from '../errors.ts';
+import { formatDuration } from '../units.ts';
 
 export { isUnreachable, parseBrokerUrl } from './amqp-link.ts';
 export * from './amqp-messages.ts';
@@ -43,6 +44,8 @@ const REACH_TIMEOUT_MS = 4_000;
 const CLOSE_DEADLINE_MS = 2_000;
 /** How long opening a channel, starting a consumer or asking for a queue's depth may take. */
 const CALL_DEADLINE_MS = 15_000;
+
+const NO_CONFIRM_HINT = 'Check that RabbitMQ runs, that its cluster has a majority, and the network to it.';
 
 /** @throws TributaryError BROKER_UNREACHABLE, BROKER_REFUSED or CONFIG_INVALID */
 export async function connectBroker(options: BrokerOptions): Promise<BrokerConnection> {
@@ -72,7 +75,10 @@ export async function connectBroker(options: BrokerOptions): Promise<BrokerConne
   const reachMs = options.reachTimeoutMs ?? REACH_TIMEOUT_MS;
   const timers = [
     setTimeout(
-      () => door.drop(new TributaryError('BROKER_UNREACHABLE', `${where} did not answer within ${timeoutMs} ms.`)),
+      () =>
+        door.drop(
+          new TributaryError('BROKER_UNREACHABLE', `${where} did not answer within ${formatDuration(timeoutMs)}.`),
+        ),
       timeoutMs,
     ),
     setTimeout(() => {
@@ -202,7 +208,10 @@ class RabbitConnection implements BrokerConnection {
       clearTimeout(timer);
     }
     promise.catch(() => undefined);
-    const reason = new TributaryError('BROKER_UNREACHABLE', `No answer to ${doing} within ${CALL_DEADLINE_MS} ms.`);
+    const reason = new TributaryError(
+      'BROKER_UNREACHABLE',
+      `No answer to ${doing} within ${formatDuration(CALL_DEADLINE_MS)}.`,
+    );
     this.drop(reason);
     throw reason;
   }
@@ -240,8 +249,11 @@ class Publisher implements BrokerPublisher {
   send(message: OutgoingMessage, deadlineMs: number): Promise<SendOutcome> {
     if (this.#ending.reason !== null) return Promise.resolve({ outcome: 'unknown', error: this.#ending.reason });
     const { promise, resolve } = Promise.withResolvers<SendOutcome>();
-    const timer = setTimeout(() => {
-      const late = new TributaryError('BROKER_UNREACHABLE', `${message.id} was not confirmed within ${deadlineMs} ms.`);
+    const timer = setInterval(() => {
+      // An alarm at the broker holds us back for as long as it lasts. Its heartbeats tell that the connection lives.
+      if (this.#door.blocked) return;
+      const text = `RabbitMQ did not confirm ${message.id} within ${formatDuration(deadlineMs)}.`;
+      const late = new TributaryError('BROKER_UNREACHABLE', text, { hint: NO_CONFIRM_HINT });
       settle({ outcome: 'unknown', error: late });
       this.#door.drop(late);
     }, deadlineMs);
@@ -249,7 +261,7 @@ class Publisher implements BrokerPublisher {
       if (this.#pending.get(message.id) !== entry) return;
       this.#pending.delete(message.id);
       this.pendingBytes -= entry.bytes;
-      clearTimeout(timer);
+      clearInterval(timer);
       resolve(outcome);
     };
     // A repeat of a message that is still on its way: a return could not tell them apart, so the first is given up.
@@ -333,11 +345,7 @@ class Consumer implements BrokerConsumer {
     try {
       this.#options.onMessage(received(message, this.#options.queue));
     } catch (error) {
-      this.#ending.end(
-        error instanceof TributaryError
-          ? error
-          : new TributaryError('INTERNAL', `A message handler failed: ${describeError(error)}`, { cause: error }),
-      );
+      this.#ending.end(asTributaryError(error, 'A message handler failed'));
       void this.close();
     }
   }

@@ -1,6 +1,6 @@
 /**
- * When the certificates run out that this process relies on: those of its own files, and those that servers have shown.
- * Kept process-wide, like prom-client's default metrics, because handshakes happen deep inside the libraries and a
+ * When the certificates expire that this process relies on: those of its own files, and those of the servers. Kept for
+ * the whole process, like prom-client's default metrics, because handshakes happen deep inside the libraries and a
  * process has one link of each kind. Only for metrics and the page: nothing is decided here.
  */
 import { X509Certificate } from 'node:crypto';
@@ -11,7 +11,7 @@ export type CertifiedLink = 'broker' | 'source' | 'target';
 
 export interface CertificateExpiry {
   readonly link: CertifiedLink;
-  /** `server`: shown in the last handshake; `ca`, `client`: the first to expire in our own file. */
+  /** `server`: from the last handshake; `ca`, `client`: the first to expire in our own file. */
   readonly of: 'server' | 'ca' | 'client';
   /** Milliseconds since 1970. */
   readonly expiresAt: number;
@@ -21,7 +21,7 @@ const PEM = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 
 const known = new Map<string, CertificateExpiry>();
 
-/** Notes what a server has shown. What it does not say is passed over. */
+/** Notes the certificate of a server. One without an expiry is ignored. */
 export function noteServerCertificate(link: CertifiedLink, certificate: Pick<PeerCertificate, 'valid_to'>): void {
   note({ link, of: 'server', expiresAt: Date.parse(certificate.valid_to) });
 }
@@ -32,18 +32,18 @@ export function noteOwnCertificates(link: CertifiedLink, files: { ca: string | n
   note({ link, of: 'client', expiresAt: firstExpiry(files.cert) });
 }
 
-/** All that are known, in no particular order. */
+/** All known ones, in no particular order. */
 export function certificateExpiries(): readonly CertificateExpiry[] {
   return [...known.values()];
 }
 
-/** ISO 8601; null where no certificate is known. */
+/** ISO 8601; null if no certificate is known. */
 export function earliestExpiry(): string | null {
   const times = [...known.values()].map(({ expiresAt }) => expiresAt);
   return times.length === 0 ? null : new Date(Math.min(...times)).toISOString();
 }
 
-/** When the first of a PEM file's certificates expires; NaN where none can be read. TLS itself says what is wrong then. */
+/** When the first certificate of a PEM file expires; NaN if none can be read. TLS itself reports that error. */
 function firstExpiry(pem: string | null): number {
   const times = (pem?.match(PEM) ?? []).map(text => {
     try {

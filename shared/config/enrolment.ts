@@ -2,8 +2,8 @@
  * The enrolment file: everything that makes a machine a branch, in one file of YAML (JSON is YAML too). The applier's
  * `branch add` writes it, the agent's `enroll` reads it; both through this module.
  *
- * Invariants: the file holds a password, so it is created with mode 0600 and never exists half written; a reader
- * accepts only a version that it knows, and names every fault at once.
+ * Invariants: the file holds a password, so it is created with mode 0600 and never exists half written. A reader accepts
+ * only a version that it knows, and lists every fault at once.
  */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
@@ -13,6 +13,7 @@ import { parse, stringify } from 'yaml';
 import * as z from 'zod';
 import { BRANCH_ID } from '../branch-id.ts';
 import { TributaryError } from '../errors.ts';
+import { formatBytes } from '../units.ts';
 
 export const ENROLMENT_VERSION = 1;
 
@@ -39,7 +40,7 @@ const enrolmentSchema = z.strictObject({
 /** One branch's identity and way to the broker. */
 export interface Enrolment {
   readonly branch: string;
-  /** What people call the head office; shown, never decided upon. */
+  /** The name of the head office, for people. */
   readonly headOffice: string;
   /** ISO 8601, UTC. */
   readonly createdAt: string;
@@ -71,13 +72,13 @@ export function parseEnrolment(text: string, name = 'the enrolment file'): Enrol
   try {
     tree = parse(text, { maxAliasCount: 0 });
   } catch (cause) {
-    throw invalid(name, 'it is not YAML', cause);
+    throw invalid(name, 'It is not YAML.', cause);
   }
   const result = enrolmentSchema.safeParse(tree);
   if (!result.success) {
     // Values are left out of the message: one of them is the password.
     const faults = result.error.issues.map(issue => `${issue.path.join('.') || 'file'}: ${issue.message}`);
-    throw invalid(name, faults.join('; '), undefined);
+    throw invalid(name, `${faults.join('; ')}.`, undefined);
   }
   const { branch, headOffice, createdAt, broker } = result.data;
   const { url, password, ca } = broker;
@@ -95,13 +96,14 @@ export async function readEnrolment(file: string): Promise<Enrolment> {
   } catch (cause) {
     throw new TributaryError('CONFIG_UNREADABLE', `The enrolment file ${file} cannot be read.`, { cause });
   }
-  if (bytes.length > MAX_FILE_BYTES) throw invalid(file, `it is larger than ${MAX_FILE_BYTES} bytes`, undefined);
+  if (bytes.length > MAX_FILE_BYTES)
+    throw invalid(file, `It is larger than ${formatBytes(MAX_FILE_BYTES)}.`, undefined);
   return parseEnrolment(bytes.toString('utf8'), file);
 }
 
 /**
  * Writes an enrolment file with mode 0600, whole or not at all.
- * @param replace false: an existing file is left alone and is an error
+ * @param replace false: an existing file is an error and stays as it is
  * @throws CONFIG_UNREADABLE when the file exists (without `replace`) or cannot be written
  */
 export async function writeEnrolment(file: string, enrolment: Enrolment, replace: boolean): Promise<void> {
@@ -133,8 +135,8 @@ function isBrokerUrl(text: string): boolean {
 }
 
 function invalid(name: string, fault: string, cause: unknown): TributaryError {
-  return new TributaryError('CONFIG_INVALID', `${name} is no enrolment: ${fault}`, {
+  return new TributaryError('CONFIG_INVALID', `${name} is not an enrolment file. ${fault}`, {
     cause,
-    hint: 'Ask the head office for a fresh file: `tributary-applier branch add ID --out FILE`.',
+    hint: 'Ask the head office for a new file: `tributary-applier branch add ID --out FILE`.',
   });
 }

@@ -1,6 +1,6 @@
 /**
- * A commented example of a configuration, rendered from its schema: every key with its description; keys that have a
- * default stand commented out with it, the others with an example value. A test loads what this renders.
+ * A commented example of a configuration, rendered from its schema: every key with its description. Keys with a default
+ * are commented out and show it; the others have an example value. A test loads the result.
  */
 import * as z from 'zod';
 import type { ConfigSchema } from './load.ts';
@@ -21,7 +21,7 @@ export function renderExample<T>(title: string, schema: ConfigSchema<T>): string
   const root = nodeSchema.parse(z.toJSONSchema(type, { io: 'input', unrepresentable: 'any' }));
   const lines = [
     `# ${title}`,
-    '# Keys that stand commented out show their default or an example. Paths are relative to this file.',
+    '# Keys that are commented out show their default or an example. Paths are relative to this file.',
   ];
   for (const [key, child] of Object.entries(root.properties ?? {})) {
     lines.push('', ...renderKey(key, nodeSchema.parse(child), '', isNeeded(root, key)));
@@ -29,7 +29,7 @@ export function renderExample<T>(title: string, schema: ConfigSchema<T>): string
   return `${lines.join('\n')}\n`;
 }
 
-/** Comments have a space after their #, keys that are commented out have none. */
+/** Comments have a space after the #; keys that are commented out do not. */
 function renderKey(key: string, node: Node, indent: string, needed: boolean): string[] {
   const note = node.description === undefined ? [] : [`${indent}# ${node.description}`];
   const mark = needed ? '' : '#';
@@ -40,7 +40,7 @@ function renderKey(key: string, node: Node, indent: string, needed: boolean): st
   return [...note, `${indent}${mark}${key}:`, ...body];
 }
 
-/** Whether a key, or one below it, has neither default nor leave to be absent. */
+/** Whether a key, or one below it, must be given. */
 function isNeeded(parent: Node, key: string): boolean {
   const node = nodeSchema.parse(parent.properties?.[key] ?? {});
   if (node.properties === undefined) return (parent.required ?? []).includes(key) && node.default === undefined;

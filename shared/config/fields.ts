@@ -1,6 +1,6 @@
 /**
- * The fields that configurations are built from: amounts with units, addresses, secrets and TLS. Each one turns the
- * text of the file into what the program uses and says its rule, with the cure, when it cannot.
+ * The fields of which configurations consist: amounts with units, addresses, secrets and TLS. Each one turns the text of
+ * the file into the value that the program uses, or states the rule that the text breaks and what to do.
  */
 import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
@@ -57,7 +57,7 @@ export function portField(): z.ZodType<number, number> {
   return z.int('must be a whole number from 1 to 65535').min(1).max(65535);
 }
 
-/** Any text that is not empty and holds no control character. */
+/** Any text that is not empty and has no control characters. */
 export function textField(maxLength = 255): z.ZodString {
   return z
     .string()
@@ -77,7 +77,7 @@ function isHost(text: string): boolean {
   return isIP(text) !== 0 || /^[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?$/i.test(text);
 }
 
-/** True for addresses that cannot leave this machine. */
+/** True for addresses of this machine only. */
 export function isLoopback(host: string): boolean {
   const bare = host.replace(/^\[|\]$/g, '').toLowerCase();
   return bare === 'localhost' || bare === '::1' || (isIP(bare) === 4 && bare.startsWith('127.'));
@@ -113,12 +113,28 @@ export function pathField(context: ConfigContext): z.ZodType<string, string> {
   return textField(4096).transform(path => resolve(context.directory, path));
 }
 
-/** The name of a file that holds a secret; gives the secret itself, without its trailing newline. */
+/** The name of a file with a secret. Gives the secret itself, without its trailing newline. */
 export function secretFileField(context: ConfigContext): z.ZodType<Secret, string> {
   return textField(4096).transform((name, issues) => {
     if (!context.readSecrets) return Secret.withheld();
     const read = readSecretFile(context, name);
     return 'rule' in read ? refuse(issues, read.rule) : Secret.of(read.text);
+  });
+}
+
+/** The same for a password: the file is read again at each connection, so that the password can be rotated. */
+export function passwordFileField(context: ConfigContext): z.ZodType<Secret, string> {
+  return textField(4096).transform((name, issues) => {
+    if (!context.readSecrets) return Secret.withheld();
+    const first = readSecretFile(context, name);
+    if ('rule' in first) return refuse(issues, first.rule);
+    return Secret.rotating(first.text, {
+      read: () => {
+        const again = readSecretFile(context, name);
+        return 'rule' in again ? null : again.text;
+      },
+      isCredential: locate(context, name).guarded,
+    });
   });
 }
 

@@ -1,10 +1,9 @@
 /**
- * When the link may be used, as windows on the wall clock of a branch. Pure arithmetic: times come in as milliseconds
- * since 1970.
+ * When the link may be used: windows on the wall clock of a branch. Pure: callers pass times as milliseconds since 1970.
  *
- * Windows are wall-clock times in the branch's time zone, because people say "before the shop opens". So when clocks
- * go forward a window inside the missing hour does not happen that day, and when they go back one inside the repeated
- * hour happens twice. A window past midnight ("22:00-02:00") belongs to the day on which it begins.
+ * Windows are wall-clock times in the branch's time zone, because people say "before the shop opens". When clocks go
+ * forward, a window inside the missing hour does not happen that day. When they go back, one inside the repeated hour
+ * happens twice. A window past midnight ("22:00-02:00") belongs to the day on which it begins.
  */
 import { TributaryError } from '../errors.ts';
 
@@ -13,7 +12,7 @@ const DAY_MINUTES = 24 * 60;
 const WEEK_MINUTES = 7 * DAY_MINUTES;
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
-/** Every weekly schedule changes within a week; a day more for shifts of the clock. */
+/** Every weekly schedule changes within a week. One more day allows for clock changes. */
 const SEARCH_HOURS = 8 * 24;
 
 /** One opening of the link, repeated on its days. */
@@ -37,7 +36,7 @@ export interface LinkSchedule {
 
 export interface LinkState {
   readonly open: boolean;
-  /** When `open` turns next, on a full minute; null: never. */
+  /** When `open` changes next, on a full minute; null: never. */
   readonly changesAt: number | null;
 }
 
@@ -61,7 +60,7 @@ export function parseWindow(text: string): LinkWindow {
 
 /** @throws TributaryError CONFIG_INVALID when there is no such time zone */
 export function checkTimeZone(timeZone: string): void {
-  // The list lacks newer names, such as UTC and Europe/Kyiv; but asking it takes nothing, and making a clock 7 MB.
+  // Looking into the list is cheap, while a formatter takes 7 MB. But the list lacks some names, such as Europe/Kyiv.
   if (!Intl.supportedValuesOf('timeZone').includes(timeZone)) clock(timeZone);
 }
 
@@ -74,7 +73,7 @@ export function linkState(schedule: LinkSchedule, at: number): LinkState {
   let segment = Math.floor(at / MINUTE_MS) * MINUTE_MS + MINUTE_MS;
   for (let hour = 0; hour < SEARCH_HOURS; hour += 1) {
     const first = local(segment);
-    // Where the clock runs straight through the hour, one look at it tells all sixty minutes.
+    // Where the clock does not change during the hour, one look is enough for all sixty minutes.
     const straight = local(segment + HOUR_MS) === (first + 60) % WEEK_MINUTES;
     for (let minute = 0; minute < 60; minute += 1) {
       const time = segment + minute * MINUTE_MS;
@@ -128,7 +127,7 @@ function minuteOfWeek(timeZone: string, at: number): number {
   return day * DAY_MINUTES + Number(parts.get('hour')) * 60 + Number(parts.get('minute'));
 }
 
-/** One formatter a zone: making one costs more than a thousand uses. Bounded, because branches name the zones. */
+/** One formatter for each zone: making one costs more than a thousand uses. Bounded, because branches name the zones. */
 const MAX_CLOCKS = 100;
 const clocks = new Map<string, Intl.DateTimeFormat>();
 

@@ -1,11 +1,11 @@
 /**
- * The sections that say how to reach a database or a broker: `source`, `target` and `broker`. Both programs use them,
- * so that an address, a secret and TLS mean the same at a branch and at the head office.
+ * The sections for a database or a broker: `source`, `target` and `broker`. Both programs use them, so that an address,
+ * a secret and TLS mean the same at a branch and at the head office.
  */
 import { isIP } from 'node:net';
 import * as z from 'zod';
 import type { ConfigContext } from './load.ts';
-import { hostField, isLoopback, portField, secretFileField, textField } from './fields.ts';
+import { hostField, isLoopback, passwordFileField, portField, textField } from './fields.ts';
 import type { Secret } from './secret.ts';
 import { brokerTlsOptions, tlsField, usesTls } from './tls.ts';
 import type { TlsSettings } from './tls.ts';
@@ -34,7 +34,7 @@ export interface BrokerSettings {
   readonly tls: TlsSettings;
 }
 
-/** Where a URL leads, without its password, which must not be in it. */
+/** The parts of a URL, which must not contain a password. */
 export interface LinkUrl {
   readonly text: string;
   readonly secure: boolean;
@@ -52,20 +52,21 @@ export function mysqlShape(context: ConfigContext, passwordFile: string) {
     host: hostField().default('127.0.0.1').meta({ description: 'Host name or address.' }),
     port: portField().default(3306).meta({ description: 'TCP port.' }),
     user: textField(32).meta({ description: 'Database user.', example: 'tributary' }),
-    passwordFile: secretFileField(context).meta({
-      description: 'File with the password: in $CREDENTIALS_DIRECTORY, else beside this file. Mode 0600.',
+    passwordFile: passwordFileField(context).meta({
+      description:
+        'File with the password: in $CREDENTIALS_DIRECTORY, else beside this file. Mode 0600. Read at each connection.',
       example: passwordFile,
     }),
     tls: tlsField(context).meta({ description: 'TLS to the database.' }),
   };
 }
 
-/** True where TLS checks a name that the address does not have. mysql2 would compare it with `localhost`. */
+/** True if TLS would check a name and there is only an address. mysql2 would compare `localhost` with the certificate. */
 export function cannotVerifyName(link: { readonly host: string; readonly tls: TlsSettings }): boolean {
   return usesTls(link.tls, link.host) && link.tls.verifyName && isIP(link.host) !== 0;
 }
 
-/** Faults of a section end its check: what builds on the section would only add faults that are none. */
+/** Ends the check of its section: later checks would only report consequences. */
 export const VERIFY_NAME_FAULT = {
   abort: true,
   path: ['host'],
@@ -78,20 +79,20 @@ export function brokerShape(context: ConfigContext, example: string) {
     url: urlField(['amqps:', 'amqp:'], 5671, 5672)
       .refine(url => url.user !== '', { message: 'must name a user: amqps://user@host:5671/vhost', abort: true })
       .meta({ description: 'Address of RabbitMQ: amqps://user@host:port/vhost, without a password.', example }),
-    passwordFile: secretFileField(context).meta({
-      description: 'File with the password of that user. Mode 0600.',
+    passwordFile: passwordFileField(context).meta({
+      description: 'File with the password of that user. Mode 0600. Read at each connection.',
       example: 'broker.password',
     }),
     tls: tlsField(context).meta({ description: 'TLS to the broker.', example: '{ ca: ca.pem }' }),
   };
 }
 
-/** True where a password would cross a network unencrypted that nobody has called trusted. */
+/** True if a password would be sent unencrypted over a network that is not configured as trusted. */
 export function isExposed(url: LinkUrl, tls: TlsSettings): boolean {
   return !url.secure && !isLoopback(url.host) && tls.mode !== 'off';
 }
 
-/** The fault of an exposed URL under this key. */
+/** The fault of a URL without encryption under this key. */
 export function exposedFault(key: string) {
   const message = 'must be encrypted (amqps:// or https://); on a network you trust set tls: { mode: off }';
   return { abort: true, path: [key], message };
@@ -149,7 +150,7 @@ function parseUrl(text: string, schemes: readonly [string, string], rule: string
   return url;
 }
 
-/** What `connectBroker` needs to know of the settings. */
+/** What `connectBroker` needs, for one connection: the password is read now. */
 export function brokerAccess(settings: BrokerSettings) {
   return { url: settings.url, password: settings.password.reveal(), tls: brokerTlsOptions(settings.tls) };
 }

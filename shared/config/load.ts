@@ -1,11 +1,11 @@
 /**
- * Loads a configuration file: YAML in, a frozen typed value out, or every fault at once.
+ * Loads a configuration file: YAML in, a frozen typed value or every fault at once out.
  *
- * A program describes its configuration with zod (agent/config.ts, applier/config.ts) out of the fields in
- * fields.ts; the description says types, limits, defaults and texts, and from it come the checks, the
- * "did you mean" of unknown keys and the commented example (example.ts).
+ * A program describes its configuration with zod (agent/config.ts, applier/config.ts), using the fields of fields.ts.
+ * The description has types, limits, defaults and texts. The checks, the "did you mean" for unknown keys and the
+ * commented example (example.ts) come from it.
  *
- * Invariants: what is returned is deeply frozen; paths in it are absolute; amounts carry their unit in their name.
+ * Invariants: the value is deeply frozen, its paths are absolute, and the names of amounts contain their unit.
  */
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
@@ -16,15 +16,15 @@ import { TributaryError } from '../errors.ts';
 const MAX_FILE_BYTES = 1024 * 1024;
 const MAX_SHOWN_VALUE = 60;
 
-/** One thing that is wrong: where, what stands there, and the rule that it breaks. */
+/** One fault: the field, its value, and the rule that it breaks. */
 export interface ConfigFault {
-  /** Dotted path: `source.port`, `link.windows[1]`; or `line 3, column 5` where the file is no YAML. */
+  /** Dotted path: `source.port`, `link.windows[1]`; or `line 3, column 5` if the file is not YAML. */
   readonly field: string;
   readonly value: string;
   readonly rule: string;
 }
 
-/** CONFIG_INVALID with its faults; the message lists all of them, one a line. */
+/** CONFIG_INVALID with its faults. The message lists all of them, one on each line. */
 export class ConfigError extends TributaryError {
   readonly file: string;
   readonly faults: readonly ConfigFault[];
@@ -38,17 +38,17 @@ export class ConfigError extends TributaryError {
   }
 }
 
-/** What fields need to know beyond their own text. */
+/** What fields need besides their own text. */
 export interface ConfigContext {
-  /** The folder of the configuration file: relative paths start here. */
+  /** The directory of the configuration file: relative paths start here. */
   readonly directory: string;
-  /** systemd's $CREDENTIALS_DIRECTORY: secrets are looked for there first. */
+  /** systemd's $CREDENTIALS_DIRECTORY, the first place to look for secrets. */
   readonly credentialsDirectory: string | null;
   /** False for commands that need no secret: files are neither read nor missed. */
   readonly readSecrets: boolean;
 }
 
-/** A program's configuration: builds its schema for one file. */
+/** Builds the schema of a program's configuration for one file. */
 export type ConfigSchema<T> = (context: ConfigContext) => z.ZodType<T>;
 
 export interface LoadOptions {
@@ -114,8 +114,8 @@ function parseYaml(path: string, text: string): unknown {
 }
 
 /**
- * Puts an empty section where one is missing or empty, so that the keys missing in it are reported one by one and
- * those with defaults get them. `outline` is the schema in its JSON form.
+ * Adds an empty section where one is missing or empty, so that its missing keys are reported one by one and others get
+ * their defaults. `outline` is the schema in its JSON form.
  */
 function fillSections(value: unknown, outline: unknown): unknown {
   const properties = member(outline, 'properties');
@@ -134,7 +134,7 @@ function member(value: unknown, key: PropertyKey): unknown {
   return isObject(value) && Object.hasOwn(value, key) ? Reflect.get(value, key) : undefined;
 }
 
-/** zod's own messages in our words; messages that a field gives itself are kept. */
+/** zod's own messages in our words. Messages of the fields stay. */
 function ruleOf(issue: z.core.$ZodRawIssue): string | undefined {
   switch (issue.code) {
     case 'invalid_type':
@@ -201,12 +201,12 @@ function showAt(document: unknown, path: readonly PropertyKey[]): string {
   return isSecretName(String(path.at(-1))) ? '[secret]' : shorten(maskUrls(text));
 }
 
-/** Keys that somebody might put a password under by mistake; `passwordFile` holds only a name. */
+/** Keys under which somebody might put a password by mistake. `passwordFile` holds only a name. */
 function isSecretName(key: string): boolean {
   return /(password|secret|token)$/i.test(key);
 }
 
-/** A password that was put into a URL by mistake must not reach a screen or a log. */
+/** A password that somebody put into a URL by mistake must not reach a screen or a log. */
 function maskUrls(text: string): string {
   return text.replace(/(:\/\/[^:/@\s"]*):[^@\s"]*@/g, '$1:…@');
 }
@@ -226,7 +226,7 @@ function knownKeys(outline: unknown, path: readonly PropertyKey[]): string[] {
   return isObject(properties) ? Object.keys(properties) : [];
 }
 
-/** The known key that a mistyped one probably means; null when none is near. */
+/** The known key that a mistyped one probably means; null if none is similar. */
 function nearest(key: string, known: readonly string[]): string | null {
   let best: string | null = null;
   let bestDistance = Math.max(2, Math.floor(key.length / 3)) + 1;
@@ -238,19 +238,20 @@ function nearest(key: string, known: readonly string[]): string | null {
 }
 
 function editDistance(a: string, b: string): number {
+  const at = (row: readonly number[], index: number): number => row[index] ?? Infinity;
   let previous = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= Math.min(a.length, 64); i += 1) {
     const row = [i];
     for (let j = 1; j <= b.length; j += 1) {
-      const change = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row.push(Math.min(change, previous[j]! + 1, row[j - 1]! + 1));
+      const change = at(previous, j - 1) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      row.push(Math.min(change, at(previous, j) + 1, at(row, j - 1) + 1));
     }
     previous = row;
   }
-  return previous[b.length]!;
+  return at(previous, b.length);
 }
 
-/** `ENOENT` and the like of a file system error; the message where there is none. */
+/** The code of a file system error, such as `ENOENT`, or else its message. */
 export function errorCode(error: unknown): string {
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') return error.code;
   return error instanceof Error ? error.message : String(error);

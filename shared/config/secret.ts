@@ -7,15 +7,31 @@ import { TributaryError } from '../errors.ts';
 
 const MASK = '[secret]';
 
-export class Secret {
-  readonly #text: string | null;
+/** Where a secret comes from that may change while the program runs. */
+export interface SecretSource {
+  /** The text now; null: it cannot be read at the moment. */
+  readonly read: () => string | null;
+  /** Whether systemd passes it on as a credential: a copy from when the service started. */
+  readonly isCredential: boolean;
+}
 
-  private constructor(text: string | null) {
+export class Secret {
+  /** As it was last read; null: withheld. */
+  #text: string | null;
+  readonly #source: SecretSource | null;
+
+  private constructor(text: string | null, source: SecretSource | null = null) {
     this.#text = text;
+    this.#source = source;
   }
 
   static of(text: string): Secret {
     return new Secret(text);
+  }
+
+  /** A secret that is read again each time it is used, so that it can be rotated while the program runs. */
+  static rotating(text: string, source: SecretSource): Secret {
+    return new Secret(text, source);
   }
 
   /** Stands for a secret that was not read, for commands that need the configuration but not its secrets. */
@@ -23,9 +39,14 @@ export class Secret {
     return new Secret(null);
   }
 
-  /** The text itself. Throws INTERNAL for a withheld secret. */
+  get isCredential(): boolean {
+    return this.#source?.isCredential ?? false;
+  }
+
+  /** The text itself; as it was last read, where it cannot be read now. Throws INTERNAL for a withheld secret. */
   reveal(): string {
-    if (this.#text === null) throw new TributaryError('INTERNAL', 'a secret is used that was not read');
+    this.#text = this.#source?.read() ?? this.#text;
+    if (this.#text === null) throw new TributaryError('INTERNAL', 'The program uses a secret that it has not read.');
     return this.#text;
   }
 

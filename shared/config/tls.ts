@@ -1,7 +1,7 @@
 /**
- * TLS settings of a link: the `tls` section of a database or broker, and what becomes of it for mysql2 and node:tls.
+ * TLS settings of a link: the `tls` section of a database or broker, and the options for mysql2 and node:tls.
  *
- * `auto` (the default) means: verified TLS to another machine or where a `ca` is given, none over loopback. There is
+ * `auto` (the default) means verified TLS to another machine or where a `ca` is given, and none over loopback. There is
  * no mode that encrypts without verifying: it would only look safe.
  */
 import { checkServerIdentity } from 'node:tls';
@@ -83,12 +83,12 @@ export function usesTls(tls: TlsSettings, host: string): boolean {
   }
 }
 
-/** The same for the broker's link, whose certificates are noted in passing. */
+/** The same for the broker's link. Notes its certificates as well. */
 export function brokerTlsOptions(tls: TlsSettings): NodeTlsOptions {
   noteOwnCertificates('broker', tls);
   return {
     ...nodeTlsOptions(tls),
-    // Called once the chain is verified: the certificate that is noted is the one that is relied on.
+    // Called once the chain is verified, so this is the certificate that the connection relies on.
     checkServerIdentity: (host, certificate) => {
       noteServerCertificate('broker', certificate);
       return tls.verifyName ? checkServerIdentity(host, certificate) : undefined;
@@ -123,43 +123,10 @@ export function mysqlSslOptions(tls: TlsSettings, host: string): MysqlSslOptions
   return {
     minVersion: 'TLSv1.2',
     rejectUnauthorized: true,
-    // mysql2 checks no name unless told to; its `rejectUnauthorized` covers the chain alone.
+    // mysql2 does not check the name by default: `rejectUnauthorized` covers the chain only.
     verifyIdentity: tls.verifyName,
     ...(tls.ca === null ? {} : { ca: tls.ca }),
     ...(tls.cert === null ? {} : { cert: tls.cert }),
     ...(tls.key === null ? {} : { key: tls.key.reveal() }),
   };
-}
-
-/** Which section of the configuration a link belongs to. */
-export type TlsSection = 'source' | 'target' | 'broker';
-
-/** Node's and mysql2's codes for a certificate that nobody answers for whom this side trusts. */
-const UNKNOWN_AUTHORITY = new Set([
-  'DEPTH_ZERO_SELF_SIGNED_CERT',
-  'HANDSHAKE_SSL_ERROR',
-  'SELF_SIGNED_CERT_IN_CHAIN',
-  'UNABLE_TO_GET_ISSUER_CERT',
-  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-]);
-
-/** OpenSSL's codes for an answer that is no TLS. */
-const NOT_TLS = new Set(['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG', 'EPROTO']);
-
-const OTHER_CURES: Readonly<Record<string, string>> = {
-  CERT_HAS_EXPIRED: 'The server’s certificate has expired: renew it there. Is this machine’s clock right?',
-  CERT_NOT_YET_VALID: 'The server’s certificate is not valid yet: is this machine’s clock right?',
-  ERR_TLS_CERT_ALTNAME_INVALID:
-    'The server’s certificate is for another name: use a name that it holds as the host, or have it issued for this one.',
-};
-
-/** What mends a link whose TLS fails with this code; undefined for any other fault. */
-export function tlsCure(code: string, section: TlsSection): string | undefined {
-  if (UNKNOWN_AUTHORITY.has(code)) {
-    const mysql = section === 'broker' ? '' : ' (MySQL: ca.pem in its data directory)';
-    return `Set ${section}.tls.ca to the server’s certificate authority${mysql}.`;
-  }
-  if (NOT_TLS.has(code)) return 'No TLS is spoken there: correct the port, or turn TLS on at the server.';
-  return OTHER_CURES[code];
 }

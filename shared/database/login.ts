@@ -1,13 +1,13 @@
-/** How a database user is let in: what both programs tell administrators to run. */
+/** What both programs tell administrators to do when a database user cannot log in. */
 import { quoteAccount } from './sql.ts';
 
-/** What stands for a password that only its file tells. */
-export const PASSWORD_PLACEHOLDER = '<what the file says>';
+/** Stands for the password, which is only in its file. */
+export const PASSWORD_PLACEHOLDER = '<the password from the file>';
 
-/** Any machine: who connects from where is not known here. */
+/** Any machine: from where the user connects is not known here. */
 export const ANY_HOST = '%';
 
-/** What lets a user in that is not there yet, or has another password, as one line. */
+/** Statements, as one line, that create a user or give it the password. */
 export function loginStatements(user: string, sql: readonly string[]): string {
   const account = quoteAccount(user, ANY_HOST);
   const password = `IDENTIFIED BY '${PASSWORD_PLACEHOLDER}'`;

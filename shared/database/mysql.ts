@@ -1,11 +1,11 @@
 /**
- * The door to MySQL and MariaDB: every connection but zongji's own is opened here, with the same care. Values come as
- * the server prints them (big numbers and dates as text), names and text in utf8mb4, time in UTC.
+ * The door to MySQL and MariaDB: every connection except zongji's own is opened here. Values come as the server prints
+ * them (big numbers and dates as text), names and text in utf8mb4, times in UTC.
  *
- * Invariants: connecting has a deadline; a statement during which no byte moves in either direction for
- * `stallMs` destroys its connection, so that nothing waits for ever on a half-open one (mysql2's own query timeout
- * leaves the connection out of step), and much sooner if the server, asked on another connection, does not work on it;
- * every fault has a code of ours, decided by number, never by text.
+ * Invariants: connecting has a deadline. A statement during which no byte moves in either direction for `stallMs`
+ * destroys its connection, so that nothing waits for ever on a half-open one (mysql2's own query timeout leaves the
+ * connection out of step). This happens much sooner if the server, asked on another connection, says that it does not
+ * work on the statement. Every error has a code of ours, decided by number, never by text.
  */
 import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
@@ -19,24 +19,25 @@ import { TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { loginStatements } from './login.ts';
 import type { MysqlSettings } from '../config/link-settings.ts';
-import { mysqlSslOptions, tlsCure } from '../config/tls.ts';
+import { mysqlSslOptions } from '../config/tls.ts';
+import { connectionHint, passwordHint } from '../config/connection-hints.ts';
 import { formatDuration } from '../units.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const STALL_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 2000;
 /**
- * mysql2 keeps so many prepared statements a connection, and so many forms of results in all; it sets the room for all of
- * them aside at once, half a megabyte for its own 16,000 and again for its 15,000. We prepare fewer than these.
+ * How many prepared statements mysql2 keeps for each connection, and how many forms of results in all. It allocates room
+ * for all of them at once: half a megabyte each for its defaults of 16,000 and 15,000. We need fewer.
  */
 export const PREPARED_STATEMENTS = 128;
 const RESULT_FORMS = 500;
 
 setMaxParserCache(RESULT_FORMS);
 
-/** Silence after which the server is asked whether it still works on the statement, and between two such questions. */
+/** After so much silence the server is asked whether it still works on the statement, and again after as much. */
 const ASK_AFTER_MS = 4_000;
-/** So many times in a row it must say no: its answer may have left a moment before. */
+/** It must say no this many times in a row: the answer to the statement may already be on its way. */
 const DENIALS = 2;
 
 export type MysqlSide = 'source' | 'target';
@@ -46,11 +47,14 @@ export interface MysqlPurpose {
   readonly side: MysqlSide;
   /** Shown in the server's list of sessions, e.g. `tributary-applier apply`. */
   readonly name: string;
-  /** Until the server has let us in; default 10 s. */
+  /** Time to connect and log in. Default: 10 s. */
   readonly connectTimeoutMs?: number;
-  /** Longest silence while a statement is outstanding and the server does not say that it works on it; default 60 s; 0: none. */
+  /**
+   * Longest silence while a statement is outstanding and the server does not say that it works on it. Default: 60 s.
+   * 0: no limit.
+   */
   readonly stallMs?: number;
-  /** Statements that set the session up, run in order before the connection is handed out. */
+  /** Statements that set up the session, in order, before the connection is handed out. */
   readonly session?: readonly string[];
   /** mysql2's capability flags, e.g. `-FOUND_ROWS`. */
   readonly flags?: readonly string[];
@@ -92,9 +96,9 @@ export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpos
       ...(purpose.flags === undefined ? {} : { flags: [...purpose.flags] }),
     });
   } catch (error) {
-    throw loginError(error, purpose.side, settings, `cannot connect to ${place} as ${settings.user}`);
+    throw loginError(error, purpose.side, settings, `Cannot connect to ${place} as ${settings.user}`);
   }
-  // A connection that breaks while idle says so at its next statement; without a listener it would end the process.
+  // A connection that breaks while idle fails at its next statement. Without a listener it would end the process.
   connection.on('error', () => undefined);
   settleOnDestroy(connection, purpose.side);
   noteCertificates(connection, settings, purpose.side);
@@ -104,32 +108,32 @@ export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpos
     for (const statement of purpose.session ?? []) await connection.query(statement);
   } catch (error) {
     connection.destroy();
-    throw mysqlError(error, purpose.side, `cannot set up the session at ${place}`);
+    throw mysqlError(error, purpose.side, `Cannot set up the session at ${place}`);
   }
   return connection;
 }
 
-/** A fault of connecting; where the server does not let the user in, with the statements that make it. */
+/** An error of connecting. If the server refuses the user, the hint has the statements that create it. */
 function loginError(error: unknown, side: MysqlSide, settings: MysqlSettings, doing: string): TributaryError {
   const fault = mysqlError(error, side, doing);
   if (!fault.code.endsWith('ACCESS_DENIED')) return fault;
   const program = side === 'source' ? 'tributary-agent' : 'tributary-applier';
   return new TributaryError(fault.code, fault.message, {
     hint:
-      `Correct the password file, or run at the server: ${loginStatements(settings.user, [])}; then what ` +
-      `\`${program} check --grants\` prints; no restart is needed.`,
+      `${passwordHint(settings.password, program)} Or run at the server: ${loginStatements(settings.user, [])}; ` +
+      `then what \`${program} check --grants\` prints.`,
     cause: error,
   });
 }
 
 /**
- * mysql2's `destroy` says goodbye and leaves outstanding statements unsettled until the server has answered them, which a
- * server that waits for a lock, or is gone, does not. Here it cuts the socket, and they fail at once.
+ * mysql2's `destroy` says goodbye and leaves outstanding statements unsettled until the server has answered them. A server
+ * that waits for a lock, or is gone, does not answer. Here `destroy` cuts the socket, and the statements fail at once.
  */
 function settleOnDestroy(connection: Connection, side: MysqlSide): void {
   connection.destroy = () => {
     const stream = streamOf(connection);
-    if (stream instanceof Socket) cut(stream, side, 'the connection was closed by this process');
+    if (stream instanceof Socket) cut(stream, side, 'This process closed the connection.');
   };
 }
 
@@ -142,7 +146,7 @@ function streamOf(connection: Connection): unknown {
   return core instanceof Object ? Reflect.get(core, 'stream') : undefined;
 }
 
-/** Notes when the certificates run out that have let us connect; without TLS there are none. */
+/** Notes when the certificates of this connection expire. Without TLS there are none. */
 function noteCertificates(connection: Connection, settings: MysqlSettings, side: MysqlSide): void {
   const stream = streamOf(connection);
   if (!(stream instanceof TLSSocket)) return;
@@ -152,9 +156,9 @@ function noteCertificates(connection: Connection, settings: MysqlSettings, side:
 
 /**
  * Destroys the connection when a statement is outstanding, no byte has moved for a time, and the server does not say
- * that it works on it; that of a statement which waits for a lock is for the session's timeouts. mysql2 passes every
- * command through `addCommand` of its core connection, and each command emits `end`: that is what is counted.
- * @param atWork asks the server whether it works on a statement of this connection; null: it cannot be told
+ * that it works on it. How long a statement may wait for a lock is up to the session's timeouts. mysql2 passes every
+ * command through `addCommand` of its core connection, and each command emits `end`: outstanding ones are counted so.
+ * @param atWork asks the server whether it works on a statement of this connection; null: unknown
  */
 function watchForStall(
   connection: Connection,
@@ -165,7 +169,7 @@ function watchForStall(
   const core: unknown = Reflect.get(connection, 'connection');
   const add: unknown = core instanceof Object ? Reflect.get(core, 'addCommand') : undefined;
   if (!(core instanceof Object) || typeof add !== 'function')
-    throw new TributaryError('INTERNAL', 'mysql2 has no addCommand any more');
+    throw new TributaryError('INTERNAL', 'mysql2 has changed: its connection has no addCommand.');
   const outstanding = new Set<unknown>();
   let timer: NodeJS.Timeout | undefined;
   let bytes = 0;
@@ -182,9 +186,9 @@ function watchForStall(
     const answer = await atWork();
     if (movedAt !== at || outstanding.size === 0) return;
     denials = answer === false ? denials + 1 : 0;
-    // However long it takes: given up, it would begin again, and take as long.
+    // Never give up on a statement that runs: it would start again and take as long.
     if (answer === true) movedAt = performance.now();
-    if (denials >= DENIALS) giveUp(stream, 'a statement got no answer, and the server knows nothing of it any more');
+    if (denials >= DENIALS) giveUp(stream, 'A statement got no answer, and the server no longer knows of it.');
   };
   const check = (): void => {
     const stream: unknown = Reflect.get(core, 'stream');
@@ -203,7 +207,7 @@ function watchForStall(
       clearInterval(timer);
       timer = undefined;
     } else if (now - movedAt >= stallMs) {
-      giveUp(stream, `a statement got no answer for ${formatDuration(stallMs)}`);
+      giveUp(stream, `A statement got no answer for ${formatDuration(stallMs)}.`);
     } else if (now - Math.max(movedAt, askedAt) >= ASK_AFTER_MS) {
       askedAt = now;
       void ask(stream);
@@ -223,8 +227,8 @@ function watchForStall(
 }
 
 /**
- * Whether the server works on a statement of the connection that it gave this number to, asked on a connection of its own;
- * null: it does not say, or something between here and the server gives out numbers of its own. Never throws.
+ * Whether the server works on a statement of the connection with this number, asked on a second connection. null: it does
+ * not say, or a proxy on the way assigns its own numbers. Never throws.
  */
 async function isAtWork(settings: MysqlSettings, threadId: number): Promise<boolean | null> {
   let asking: Connection | null = null;
@@ -243,7 +247,7 @@ async function isAtWork(settings: MysqlSettings, threadId: number): Promise<bool
   }
 }
 
-/** Says goodbye and, if the server does not answer that, cuts the socket. Never throws: the work is done or lost. */
+/** Says goodbye and cuts the socket if the server does not answer. Never throws: the work is done or lost. */
 export async function closeQuietly(connection: Connection | null | undefined): Promise<void> {
   if (connection === null || connection === undefined) return;
   const timer = setTimeout(() => {
@@ -259,18 +263,17 @@ export async function closeQuietly(connection: Connection | null | undefined): P
 }
 
 /**
- * Rows of a query one by one, as they are asked for: cells as bytes, without any conversion by the driver. Only to be left
- * early by destroying the connection.
- * @param ahead rows that wait to be asked for
+ * Streams the rows of a query: cells as bytes, without any conversion by the driver. To stop early, destroy the connection.
+ * @param ahead rows that are read ahead
  */
 export async function* streamCells(
   connection: Connection,
   sql: string,
   ahead: number,
 ): AsyncGenerator<readonly (Buffer | null)[], void, undefined> {
-  // mysql2's promises stand around a connection with callbacks, which alone can hand rows over one by one.
+  // Only the callback connection inside mysql2's promise connection can stream rows.
   const core: unknown = Reflect.get(connection, 'connection');
-  if (!isCore(core)) throw new TributaryError('INTERNAL', 'mysql2 keeps its connection elsewhere');
+  if (!isCore(core)) throw new TributaryError('INTERNAL', 'mysql2 has changed: its connection is not where it was.');
   const query = core.query({ sql, rowsAsArray: true, typeCast: field => field.buffer() });
   for await (const row of query.stream({ highWaterMark: ahead })) yield row as readonly (Buffer | null)[];
 }
@@ -281,37 +284,41 @@ function isCore(value: unknown): value is CoreConnection {
 
 /** Server error numbers (MySQL Server Error Message Reference) by what they mean to us. */
 const ACCESS_ERRNOS = new Set([1044, 1045, 1130, 1142, 1143, 1227, 1370, 1698, 1820, 1862, 3118, 3955]);
-const SETTING_ERRNOS = new Set([1290, 1836, 3159, 3948]);
+const SETTING_ERRNOS = new Set([1290, 1792, 1836, 3159, 3948]);
+/** The server runs with an option, such as read_only, under which it refuses the statement. */
+const READ_ONLY_ERRNOS = new Set([1290, 1792, 1836]);
+/** More connections than the server, or this user, may have; or another limit of the user. */
+const LIMIT_ERRNOS = new Set([1040, 1203, 1226]);
 const NO_DATABASE = 1049;
 
-/** The server's error number, e.g. 1213 for a deadlock; null where the fault is not the server's (Node's own are negative). */
+/** The server's error number, such as 1213 for a deadlock; null for an error that is not the server's (Node's are negative). */
 export function mysqlErrno(error: unknown): number | null {
   return error instanceof Error && 'errno' in error && typeof error.errno === 'number' && error.errno > 0
     ? error.errno
     : null;
 }
 
-/** The server's SQLSTATE, five characters; null where the fault is not the server's. */
+/** The server's SQLSTATE, five characters; null for an error that is not the server's. */
 export function sqlState(error: unknown): string | null {
   return error instanceof Error && 'sqlState' in error && typeof error.sqlState === 'string' && error.sqlState !== ''
     ? error.sqlState
     : null;
 }
 
-/** Too many connections, server shutting down, connection killed or idle for too long: this session's end, whatever was asked. */
+/** Too many connections, server shutting down, connection killed or idle for too long: the session ends, whatever the statement. */
 const END_ERRNOS = new Set([1040, 1053, 1077, 1152, 1927, 4031]);
 
-/** Whether the server says with this error number that it ends the session, and nothing of the statement. */
+/** Whether this error number means that the server ends the session, and says nothing about the statement. */
 export function endsSession(errno: number): boolean {
   return END_ERRNOS.has(errno);
 }
 
-/** Whether the server has no database of the name that the connection asked for. */
+/** Whether the server does not have the database that the connection asked for. */
 export function isUnknownDatabase(error: unknown): boolean {
   return mysqlErrno(error) === NO_DATABASE;
 }
 
-/** Any fault of mysql2 as one of ours. `doing` begins the message: `cannot read shop.sales`. */
+/** Any error of mysql2 as one of ours. `doing` begins the message: `Cannot read shop.sales`. */
 export function mysqlError(error: unknown, side: MysqlSide, doing: string): TributaryError {
   if (error instanceof TributaryError) return error;
   const { kind, hint } = classify(error, side);
@@ -330,16 +337,13 @@ export function mysqlError(error: unknown, side: MysqlSide, doing: string): Trib
     },
   };
   const text = describe(error);
-  return new TributaryError(codes[side][kind], `${doing}: ${text}`, {
-    cause: error,
-    ...(hint === undefined ? {} : { hint }),
-  });
+  return new TributaryError(codes[side][kind], `${doing}: ${text}`, { cause: error, hint });
 }
 
-/** What mysql2 writes over the code of whatever a handshake of TLS fails with. */
+/** mysql2 replaces the code of every failed TLS handshake with this one. */
 const MASKED = 'HANDSHAKE_SSL_ERROR';
 
-/** OpenSSL's and Node's own texts, by which alone the code can be told: the one place where a text decides, on a hint. */
+/** Texts of OpenSSL and Node from which the code can be told: the one place where a text decides, and only on a hint. */
 const MASKED_TEXTS: readonly (readonly [text: string, code: string])[] = [
   ['certificate has expired', 'CERT_HAS_EXPIRED'],
   ['certificate is not yet valid', 'CERT_NOT_YET_VALID'],
@@ -351,7 +355,7 @@ function maskedCode(error: unknown): string {
   return MASKED_TEXTS.find(([text]) => message.includes(text))?.[1] ?? MASKED;
 }
 
-/** `FAILED`: it answers, and what it says is none of the others. */
+/** `FAILED`: the server answers with an error of no other kind. */
 type FaultKind = 'UNREACHABLE' | 'FAILED' | 'ACCESS' | 'SETTING';
 
 function classify(error: unknown, side: MysqlSide): { readonly kind: FaultKind; readonly hint?: string } {
@@ -361,8 +365,24 @@ function classify(error: unknown, side: MysqlSide): { readonly kind: FaultKind; 
     return { kind: 'SETTING', hint: `Create the database, or correct ${side}.database.` };
   }
   if (errno !== null && ACCESS_ERRNOS.has(errno)) return { kind: 'ACCESS' };
+  if (errno !== null && READ_ONLY_ERRNOS.has(errno)) {
+    return {
+      kind: 'SETTING',
+      hint:
+        `If the server is read-only, correct ${side}.host after a failover, or run there: ` +
+        'SET GLOBAL super_read_only = OFF, GLOBAL read_only = OFF. Otherwise correct the option that it names.',
+    };
+  }
   if (errno !== null && SETTING_ERRNOS.has(errno)) {
     return { kind: 'SETTING', hint: 'Correct the setting that the server names.' };
+  }
+  if (errno !== null && LIMIT_ERRNOS.has(errno)) {
+    return {
+      kind: 'UNREACHABLE',
+      hint:
+        'Close other connections, or raise the limit that the server names: max_connections, max_user_connections, or ' +
+        'MAX_USER_CONNECTIONS of the user. It is tried again by itself.',
+    };
   }
   if (code === 'HANDSHAKE_NO_SSL_SUPPORT') {
     return {
@@ -370,11 +390,13 @@ function classify(error: unknown, side: MysqlSide): { readonly kind: FaultKind; 
       hint: `Turn TLS on at the server, or set ${side}.tls: { mode: off } on a trusted network.`,
     };
   }
-  const cure = typeof code === 'string' ? tlsCure(code === MASKED ? maskedCode(error) : code, side) : undefined;
-  if (cure !== undefined) return { kind: 'UNREACHABLE', hint: cure };
+  const hint = typeof code === 'string' ? connectionHint(code === MASKED ? maskedCode(error) : code, side) : undefined;
+  if (hint !== undefined) return { kind: 'UNREACHABLE', hint };
   if (errno !== null) {
-    const kind = endsSession(errno) ? 'UNREACHABLE' : 'FAILED';
-    return { kind, hint: 'Look at the server’s message, and at its error log.' };
+    return {
+      kind: endsSession(errno) ? 'UNREACHABLE' : 'FAILED',
+      hint: 'Read the server’s message and its error log.',
+    };
   }
   return { kind: 'UNREACHABLE' };
 }

@@ -1,11 +1,11 @@
 /**
- * How a command reaches its running daemon: HTTP over a Unix socket that only the daemon's user (and root) may open,
- * so no token is needed. A command is one POST; its answer is lines of JSON: any number of `progress`, empty lines'
- * worth of `alive` while nothing is to be said, and one `result` or `error` at the end.
+ * How a command reaches its running daemon: HTTP over a Unix socket that only the daemon's user and root may open, so no
+ * token is needed. A command is one POST. Its answer is lines of JSON: any number of `progress` lines, `alive` lines
+ * during silence, and one `result` or `error` at the end.
  *
- * Where the socket is: the first of $RUNTIME_DIRECTORY (systemd), the agent's spool folder, and for the applier
- * $XDG_RUNTIME_DIR or a private folder in the temporary one. Its name comes from a key (the spool folder, or the
- * configuration file), so that several daemons on one machine do not meet.
+ * The socket is in the first usable directory of: $RUNTIME_DIRECTORY (systemd), the agent's spool directory or the
+ * applier's $XDG_RUNTIME_DIR, and a private directory in the temporary one. Its name comes from a key (the spool
+ * directory, or the configuration file), so that several daemons on one machine do not share a socket.
  */
 import { createHash } from 'node:crypto';
 import { accessSync, chmodSync, constants, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
@@ -14,7 +14,7 @@ import { connect } from 'node:net';
 import { tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
 import * as z from 'zod';
-import { ERRORS, TributaryError } from '../errors.ts';
+import { asTributaryError, ERRORS, TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { closeServer } from './http.ts';
 import type { Logger } from './logging.ts';
@@ -26,19 +26,19 @@ const MAX_REQUEST_BYTES = 1024 * 1024;
 /** One line of an answer, in characters. */
 const MAX_LINE_LENGTH = 16 * 1024 * 1024;
 const ALIVE_EVERY_MS = 2000;
-/** A daemon that says nothing for this long, not even `alive`, is taken for hung. */
+/** A daemon that sends nothing for this long, not even `alive`, counts as hung. */
 const SILENCE_MS = 15_000;
 /** `sun_path` holds 108 bytes with its final zero (unix(7)). */
 const MAX_SOCKET_PATH = 107;
 
 export interface SocketLocation {
   readonly program: 'agent' | 'applier';
-  /** What tells one daemon from another: the agent's spool folder, the applier's configuration file. */
+  /** What distinguishes one daemon from another: the agent's spool directory, the applier's configuration file. */
   readonly key: string;
   readonly environment?: NodeJS.ProcessEnv;
 }
 
-/** Where the socket may be, best first. Daemon and command compute the same list but for $RUNTIME_DIRECTORY. */
+/** Where the socket may be, best first. Daemon and command compute the same list, apart from $RUNTIME_DIRECTORY. */
 export function controlPaths(place: SocketLocation): string[] {
   const { program, key, environment = process.env } = place;
   const name = `${program}-${createHash('sha256').update(resolve(key)).digest('hex').slice(0, 12)}.sock`;
@@ -57,7 +57,7 @@ function privateFolder(): string {
   return join(tmpdir(), `tributary-${userInfo().uid}`);
 }
 
-/** Does one command. Progress lines reach the caller as they come; what is returned is the answer. */
+/** Runs one command. Progress lines reach the caller at once; the returned value is the answer. */
 export type ControlHandler = (
   args: unknown,
   call: { readonly signal: AbortSignal; readonly progress: (line: unknown) => void },
@@ -65,7 +65,7 @@ export type ControlHandler = (
 
 export interface ControlServer {
   readonly path: string;
-  /** Beside the socket: where the page's token is kept (page-token.ts). */
+  /** The file of the page's token, beside the socket (page-token.ts). */
   readonly tokenFile: string;
   close(): Promise<void>;
 }
@@ -76,20 +76,20 @@ export interface ControlServerOptions {
   readonly logger: Logger;
 }
 
-/** @throws TributaryError ALREADY_RUNNING, CONFIG_UNREADABLE when no folder can hold the socket */
+/** @throws TributaryError ALREADY_RUNNING, CONFIG_UNREADABLE when no directory can hold the socket */
 export async function startControlServer(options: ControlServerOptions): Promise<ControlServer> {
   const path = usablePath(options.place);
   const server = createServer({ requestTimeout: 30_000 }, (incoming, response) => {
     void serve(incoming, response, options);
   });
-  // An answer may take as long as its command; silence is prevented by `alive` lines.
+  // An answer may take as long as its command; `alive` lines prevent silence.
   server.timeout = 0;
   await removeStale(path);
   const { promise, resolve: listening, reject } = Promise.withResolvers<undefined>();
   server.once('error', cause => {
-    reject(new TributaryError('CONFIG_UNREADABLE', `cannot open the control socket ${path}`, { cause }));
+    reject(new TributaryError('CONFIG_UNREADABLE', `The control socket ${path} cannot be opened.`, { cause }));
   });
-  // The socket is made inside listen(): with this mask nobody else can open it even before the chmod.
+  // listen() makes the socket: with this mask nobody else can open it, even before the chmod.
   const mask = process.umask(0o177);
   try {
     server.listen(path, () => {
@@ -103,7 +103,7 @@ export async function startControlServer(options: ControlServerOptions): Promise
   return { path, tokenFile: path.replace(/\.sock$/, '.token'), close: () => closeServer(server) };
 }
 
-/** The first path whose folder this process may write. */
+/** The first path whose directory this process may write. */
 function usablePath(place: SocketLocation): string {
   for (const path of controlPaths(place)) {
     const folder = resolve(path, '..');
@@ -115,22 +115,24 @@ function usablePath(place: SocketLocation): string {
       // The next one may do; the last one always exists.
     }
   }
-  throw new TributaryError('CONFIG_UNREADABLE', 'no folder for the control socket can be written');
+  throw new TributaryError('CONFIG_UNREADABLE', 'No directory for the control socket can be written.');
 }
 
-/** The folder in the shared temporary one must be ours alone, or somebody else could stand in for the daemon. */
+/** The directory in the shared temporary one must be ours alone, or somebody else could pose as the daemon. */
 function makePrivate(folder: string): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const status = lstatSync(folder);
   if (!status.isDirectory() || status.uid !== userInfo().uid || (status.mode & 0o077) !== 0) {
-    throw new TributaryError('CONFIG_UNREADABLE', `${folder} is not this user’s alone`, { hint: `Remove ${folder}.` });
+    throw new TributaryError('CONFIG_UNREADABLE', `The directory ${folder} is not private to this user.`, {
+      hint: `Remove ${folder}.`,
+    });
   }
 }
 
 /**
- * A socket, or its folder, that another user has made may be answered by anybody. For root, who may do everything, the
- * daemon's own user is such another: there the folder's owner must be the socket's, and in the shared temporary folder root.
- * @throws TributaryError CONFIG_UNREADABLE; what lstat says where nothing is there
+ * Refuses a socket that another user may have made: anybody could answer there. Root also trusts the owner of the
+ * directory, since the daemon has its own user, but not in the shared temporary directory.
+ * @throws TributaryError CONFIG_UNREADABLE; the error of lstat if nothing is there
  */
 function refuseForeign(path: string, me = userInfo().uid): void {
   const folder = resolve(path, '..');
@@ -138,12 +140,16 @@ function refuseForeign(path: string, me = userInfo().uid): void {
   const trusted = me === 0 && folder !== privateFolder() ? [0, around.uid] : [0, me];
   const writable = (around.mode & 0o022) !== 0 && (around.mode & 0o1000) === 0;
   if (around.isDirectory() && trusted.includes(around.uid) && trusted.includes(socket.uid) && !writable) return;
-  throw new TributaryError('CONFIG_UNREADABLE', `the control socket ${path} is another user’s, or its folder is`, {
-    hint: `Run the command as the daemon’s user or as root. If no daemon of yours is there, remove ${folder}.`,
-  });
+  throw new TributaryError(
+    'CONFIG_UNREADABLE',
+    `The control socket ${path} or its directory belongs to another user.`,
+    {
+      hint: `Run the command as the daemon’s user or as root. If you run no daemon there, remove ${folder}.`,
+    },
+  );
 }
 
-/** Removes a socket that nobody listens on: its daemon was killed. */
+/** Removes a socket that nobody listens on, because its daemon was killed. */
 async function removeStale(path: string): Promise<void> {
   const { promise, resolve: tried } = Promise.withResolvers<'live' | 'stale'>();
   const socket = connect(path);
@@ -159,20 +165,20 @@ async function removeStale(path: string): Promise<void> {
   const found = await promise;
   socket.destroy();
   if (found === 'live') {
-    throw new TributaryError('ALREADY_RUNNING', `another daemon listens on ${path}`, {
-      hint: 'Stop the other process first, or give this one a configuration of its own.',
+    throw new TributaryError('ALREADY_RUNNING', `Another daemon listens on ${path}.`, {
+      hint: 'Stop the other process first, or give this one its own configuration.',
     });
   }
   try {
     unlinkSync(path);
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) {
-      throw new TributaryError('CONFIG_UNREADABLE', `cannot remove the stale socket ${path}`, { cause: error });
+      throw new TributaryError('CONFIG_UNREADABLE', `The stale socket ${path} cannot be removed.`, { cause: error });
     }
   }
 }
 
-/** Never rejects: faults become an `error` line. */
+/** Never rejects: errors become an `error` line. */
 async function serve(
   incoming: IncomingMessage,
   response: ServerResponse,
@@ -193,8 +199,8 @@ async function serve(
     const handler = Object.hasOwn(options.commands, name) ? options.commands[name] : undefined;
     const args = await readArguments(incoming);
     if (incoming.method !== 'POST' || handler === undefined) {
-      throw new TributaryError('DAEMON_UNREACHABLE', `the daemon knows no command ${name}`, {
-        hint: 'Daemon and command are of different versions: restart the daemon.',
+      throw new TributaryError('DAEMON_UNREACHABLE', `The daemon does not know the command ${name}.`, {
+        hint: 'Daemon and command have different versions: restart the daemon.',
       });
     }
     const result = await handler(args, {
@@ -205,10 +211,8 @@ async function serve(
     });
     say({ result: result ?? null });
   } catch (error) {
-    if (!(error instanceof TributaryError)) options.logger.error({ err: error }, 'a command failed');
-    const code: ErrorCode = error instanceof TributaryError ? error.code : 'INTERNAL';
-    const message = error instanceof Error ? error.message : String(error);
-    const hint = error instanceof TributaryError ? error.hint : ERRORS.INTERNAL.hint;
+    if (!(error instanceof TributaryError)) options.logger.error({ err: error }, 'A command failed.');
+    const { code, message, hint } = asTributaryError(error);
     say({ error: { code, message, hint } });
   } finally {
     clearInterval(alive);
@@ -222,7 +226,7 @@ async function readArguments(incoming: IncomingMessage): Promise<unknown> {
   for await (const chunk of incoming) {
     if (!Buffer.isBuffer(chunk)) continue;
     size += chunk.length;
-    if (size > MAX_REQUEST_BYTES) throw new TributaryError('INTERNAL', 'the command’s arguments are too large');
+    if (size > MAX_REQUEST_BYTES) throw new TributaryError('INTERNAL', 'The arguments of the command are too large.');
     chunks.push(chunk);
   }
   if (size === 0) return null;
@@ -243,13 +247,13 @@ export interface ControlCall {
   readonly args?: unknown;
   readonly signal?: AbortSignal;
   readonly onProgress?: (line: unknown) => void;
-  /** Longest silence of the daemon; default 15 s. */
+  /** Longest silence of the daemon. Default: 15 s. */
   readonly silenceMs?: number;
 }
 
 /**
- * Sends a command to the running daemon and gives its answer.
- * @throws TributaryError DAEMON_UNREACHABLE, or what the daemon answers
+ * Sends a command to the running daemon and returns its answer.
+ * @throws TributaryError DAEMON_UNREACHABLE, or the daemon's own error; the signal's reason when aborted
  */
 export async function callDaemon(call: ControlCall): Promise<unknown> {
   const paths = controlPaths(call.place);
@@ -260,12 +264,12 @@ export async function callDaemon(call: ControlCall): Promise<unknown> {
       refuseForeign(path);
       response = await post(path, call);
     } catch (error) {
-      if (call.signal?.aborted === true) throw error;
+      call.signal?.throwIfAborted();
       if (error instanceof TributaryError && error.code === 'CONFIG_UNREADABLE') throw error;
       cause ??= error;
       const code = error instanceof Error && 'code' in error ? error.code : '';
       if (code === 'EACCES') {
-        throw new TributaryError('DAEMON_UNREACHABLE', `the control socket ${path} is another user’s`, {
+        throw new TributaryError('DAEMON_UNREACHABLE', `The control socket ${path} belongs to another user.`, {
           hint: 'Run the command as the daemon’s user or as root.',
           cause: error,
         });
@@ -274,7 +278,7 @@ export async function callDaemon(call: ControlCall): Promise<unknown> {
     }
     return readAnswer(response, call);
   }
-  throw new TributaryError('DAEMON_UNREACHABLE', `no daemon answers at ${paths.join(' or ')}`, { cause });
+  throw new TributaryError('DAEMON_UNREACHABLE', `No daemon answers at ${paths.join(' or ')}.`, { cause });
 }
 
 function post(path: string, call: ControlCall): Promise<IncomingMessage> {
@@ -290,7 +294,7 @@ function post(path: string, call: ControlCall): Promise<IncomingMessage> {
   outgoing.once('response', answered);
   outgoing.on('error', reject);
   outgoing.once('timeout', () => {
-    outgoing.destroy(new TributaryError('DAEMON_UNREACHABLE', 'the daemon has stopped answering'));
+    outgoing.destroy(new TributaryError('DAEMON_UNREACHABLE', 'The daemon has stopped answering.'));
   });
   outgoing.end(call.args === undefined ? '' : JSON.stringify(call.args));
   return promise;
@@ -305,12 +309,13 @@ async function readAnswer(response: IncomingMessage, call: ControlCall): Promise
       if ('progress' in line) call.onProgress?.(line.progress);
     }
   } catch (error) {
-    if (error instanceof TributaryError || call.signal?.aborted === true) throw error;
-    throw new TributaryError('DAEMON_UNREACHABLE', 'the daemon’s answer broke off', { cause: error });
+    call.signal?.throwIfAborted();
+    if (error instanceof TributaryError) throw error;
+    throw new TributaryError('DAEMON_UNREACHABLE', 'The answer of the daemon broke off.', { cause: error });
   } finally {
     response.destroy();
   }
-  throw new TributaryError('DAEMON_UNREACHABLE', 'the daemon ended before it had answered');
+  throw new TributaryError('DAEMON_UNREACHABLE', 'The daemon ended before it answered.');
 }
 
 async function* linesOf(response: IncomingMessage): AsyncGenerator<string> {
@@ -319,7 +324,7 @@ async function* linesOf(response: IncomingMessage): AsyncGenerator<string> {
   for await (const chunk of response) {
     const lines = (rest + String(chunk)).split('\n');
     rest = lines.pop() ?? '';
-    if (rest.length > MAX_LINE_LENGTH) throw new TributaryError('INTERNAL', 'the daemon’s answer is too large');
+    if (rest.length > MAX_LINE_LENGTH) throw new TributaryError('INTERNAL', 'The answer of the daemon is too large.');
     yield* lines;
   }
 }

@@ -1,6 +1,6 @@
 /**
- * What `check` finds: every fault at once, each with the statement that mends it. The daemons use the same findings
- * when they start, so that both say the same.
+ * What `check` finds: every fault at once, each with the statement that corrects it. The daemons use the same findings
+ * when they start, so that both report the same.
  */
 import { TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
@@ -9,18 +9,18 @@ export type FindingLevel = 'ok' | 'warning' | 'fault';
 
 export interface Finding {
   readonly level: FindingLevel;
-  /** What was looked at, e.g. `source.binlog_format`. */
+  /** What was checked, such as `source.binlog_format`. */
   readonly subject: string;
   readonly message: string;
   /** For faults: the code that the daemon stops with. */
   readonly code?: ErrorCode;
-  /** What to do where it is not a statement, or after it. */
+  /** What to do instead of a statement, or after it. */
   readonly hint?: string;
-  /** The SQL statement or command that mends it, as it is to be typed. */
+  /** The SQL statement or command that corrects it, as a person types it. */
   readonly statement?: string;
-  /** The my.cnf line that keeps it so over a restart of the server. */
+  /** The my.cnf line that keeps it after a restart of the server. */
   readonly configLine?: string;
-  /** Whether the statement is not enough and the server must be restarted. */
+  /** Whether the server must be restarted after the statement. */
   readonly needsRestart?: boolean;
 }
 
@@ -28,15 +28,15 @@ export function ok(subject: string, message: string): Finding {
   return { level: 'ok', subject, message };
 }
 
-export function warning(subject: string, message: string, cure: Partial<Finding> = {}): Finding {
-  return { ...cure, level: 'warning', subject, message };
+export function warning(subject: string, message: string, hint: Partial<Finding> = {}): Finding {
+  return { ...hint, level: 'warning', subject, message };
 }
 
-export function fault(subject: string, code: ErrorCode, message: string, cure: Partial<Finding> = {}): Finding {
-  return { ...cure, level: 'fault', subject, code, message };
+export function fault(subject: string, code: ErrorCode, message: string, hint: Partial<Finding> = {}): Finding {
+  return { ...hint, level: 'fault', subject, code, message };
 }
 
-/** How a finding is mended, as one sentence; '' if it says nothing of that. */
+/** How to correct a finding, as one sentence; '' if nothing is known. */
 export function hintOf(finding: Finding): string {
   const parts: string[] = [];
   if (finding.statement !== undefined) parts.push(`run: ${finding.statement}`);
@@ -44,24 +44,24 @@ export function hintOf(finding: Finding): string {
   if (finding.configLine !== undefined)
     parts.push(`in my.cnf under [mysqld]: ${finding.configLine.replaceAll('\n', ' and ')}`);
   if (finding.needsRestart !== undefined) {
-    parts.push(finding.needsRestart ? 'the server must be restarted' : 'no restart is needed');
+    parts.push(finding.needsRestart ? 'restart the database server' : 'the database server need not be restarted');
   }
   return parts.join('; ');
 }
 
-/** One line a finding, the cure on a line of its own. */
+/** One line for each finding, and its hint on the next line. */
 export function renderFindings(findings: readonly Finding[]): string {
   const marks: Record<FindingLevel, string> = { ok: 'ok     ', warning: 'warning', fault: 'FAULT  ' };
   return findings
     .map(finding => {
-      const cure = hintOf(finding);
+      const hint = hintOf(finding);
       const line = `${marks[finding.level]} ${finding.subject}: ${finding.message}`;
-      return cure === '' ? line : `${line}\n        → ${cure}`;
+      return hint === '' ? line : `${line}\n        → ${hint}`;
     })
     .join('\n');
 }
 
-/** Throws one error that holds all faults; returns the findings when there is none. */
+/** Throws one error with all faults; returns the findings if there is none. */
 export function throwFaults(findings: readonly Finding[]): readonly Finding[] {
   const faults = findings.filter(finding => finding.level === 'fault');
   const first = faults[0];
@@ -73,7 +73,7 @@ export function throwFaults(findings: readonly Finding[]): readonly Finding[] {
   );
 }
 
-/** A fault of ours as a finding. @throws anything else: a fault of the program is no finding */
+/** An error of ours as a finding. @throws any other error: a bug is not a finding */
 export function faultOf(subject: string, error: unknown): Finding {
   if (error instanceof TributaryError) return fault(subject, error.code, error.message, { hint: error.hint });
   throw error;

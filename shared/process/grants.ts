@@ -1,6 +1,6 @@
 /**
- * What `check --grants` prints: the least rights that a program needs, as statements and commands to be run by those who
- * administer the servers. Needs no connection, and shows no password.
+ * What `check --grants` prints: the minimal rights that a program needs, as statements and commands for the people who
+ * administer the servers. It needs no connection and shows no password.
  */
 import type { CommandOption } from './cli.ts';
 import { ANY_HOST } from '../database/login.ts';
@@ -8,13 +8,13 @@ import { ANY_HOST } from '../database/login.ts';
 /** The option of both programs' `check`. */
 export const GRANTS_OPTION: CommandOption = {
   flags: '--grants [host]',
-  description: 'print the least rights as SQL, for the user as it connects from host (%: any), and look at nothing',
+  description: 'print the minimal rights as SQL for the user at this host (%: any), and check nothing',
 };
 
 export interface Grants {
-  /** Statements without a semicolon, for the database's administrator. */
+  /** Statements without a semicolon, for the administrator of the database. */
   readonly sql: readonly string[];
-  /** Commands of a shell on RabbitMQ's machine; none where the other program sees to it. */
+  /** Shell commands for RabbitMQ's machine; none if the other program does it. */
   readonly commands: readonly string[];
 }
 
@@ -24,7 +24,7 @@ export function grantsHost(option: unknown): string | null {
   return typeof option === 'string' ? option : ANY_HOST;
 }
 
-/** As text that `mysql` takes whole: what is not for it is a comment. */
+/** As input for `mysql`: everything else is a comment. */
 export function renderGrants({ sql, commands }: Grants): string {
   const shell =
     commands.length === 0 ? [] : ['-- On RabbitMQ’s machine:', ...commands.map(command => `--   ${command}`)];

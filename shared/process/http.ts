@@ -1,9 +1,9 @@
 /**
  * A small HTTP server on node:http: the page for people, the JSON behind it, metrics and health. No framework.
  *
- * Invariants: every request and every answer has a deadline, and a request a size limit; every answer carries the security headers; the Host
- * header of whatever a page shows must be an address or one of our names (else a web page elsewhere could reach us by
- * DNS rebinding); a POST must come from our own page (same origin), as JSON, and carry the token (page-token.ts).
+ * Invariants: every request and every answer has a deadline, and every request a size limit. Every answer has the
+ * security headers. The Host header must be an address or one of our names; otherwise another web page could reach us by
+ * DNS rebinding. A POST must come from our own page (same origin), be JSON, and carry the token (page-token.ts).
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -17,6 +17,7 @@ import type { ListenAddress } from '../config/fields.ts';
 import { describeError, TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { HttpTls } from '../config/http-settings.ts';
+import { formatDuration } from '../units.ts';
 import type { Logger } from './logging.ts';
 
 // An import looks at every name that the module has, and thereby loads Node's web client, 3 MB, which nothing here uses.
@@ -30,13 +31,13 @@ const MAX_CONNECTIONS = 200;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 15_000;
 const HANDLER_TIMEOUT_MS = 20_000;
-/** Whoever has not taken an answer by then is cut off: enough for the largest over the slowest line. */
+/** A reader that has not taken its answer by then is cut off: enough for the largest answer over the slowest line. */
 const WRITE_TIMEOUT_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 2000;
 
 export const TOKEN_HEADER = 'x-tributary-token';
 
-/** What a handler is given. */
+/** What a handler gets. */
 export interface HttpRequest {
   readonly params: Readonly<Record<string, string>>;
   readonly query: URLSearchParams;
@@ -46,7 +47,7 @@ export interface HttpRequest {
   readonly signal: AbortSignal;
 }
 
-/** What a handler gives back. */
+/** What a handler returns. */
 export type HttpReply =
   | { readonly status?: number; readonly json: unknown }
   | { readonly status?: number; readonly text: string; readonly contentType?: string };
@@ -132,15 +133,15 @@ export interface HttpServerOptions {
 }
 
 export interface HttpServer {
-  /** Where it listens; the port is the real one where 0 was asked for. */
+  /** Where it listens. The port is the real one if the configuration says 0. */
   readonly address: ListenAddress;
   /** It speaks HTTPS. */
   readonly secure: boolean;
-  /** Stops listening and ends what is open within two seconds. */
+  /** Stops listening and ends open connections within two seconds. */
   close(): Promise<void>;
 }
 
-/** @throws TributaryError CONFIG_INVALID when the address cannot be listened on */
+/** @throws TributaryError PAGE_UNAVAILABLE when it cannot listen on the address, or certificate and key do not match */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const routes = compile([...standardRoutes(options), ...(options.routes ?? [])]);
   const { tls = null } = options;
@@ -162,7 +163,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   };
 }
 
-/** @throws TributaryError CONFIG_INVALID where certificate and key do not go together */
+/** @throws TributaryError PAGE_UNAVAILABLE where certificate and key do not match */
 function createPlainOrTls(tls: HttpTls | null): Server {
   const limits = { maxHeaderSize: MAX_HEADER_BYTES, connectionsCheckingInterval: 2000 };
   if (tls === null) return createServer(limits);
@@ -175,16 +176,17 @@ function createPlainOrTls(tls: HttpTls | null): Server {
     } as const;
     return tlsServers().createServer({ ...limits, ...secret });
   } catch (cause) {
-    const hint = 'Look at the files of http.tls.cert and http.tls.key.';
-    throw new TributaryError('CONFIG_INVALID', `http.tls: ${describeError(cause)}`, { hint, cause });
+    const hint = 'Correct the files of http.tls.cert and http.tls.key, then restart.';
+    throw new TributaryError('PAGE_UNAVAILABLE', `http.tls cannot be used: ${describeError(cause)}.`, { hint, cause });
   }
 }
 
 async function listen(server: Server, host: string, port: number): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<undefined>();
-  server.once('error', cause => {
-    const hint = 'Another program may listen there: correct http.listen or stop it.';
-    reject(new TributaryError('CONFIG_INVALID', `cannot listen on ${host}:${port}: ${cause.message}`, { hint, cause }));
+  // Later errors concern a single connection; without a listener they would end the process.
+  server.on('error', cause => {
+    const text = `The page cannot listen on ${host}:${port}: ${cause.message}.`;
+    reject(new TributaryError('PAGE_UNAVAILABLE', text, { cause }));
   });
   server.listen(port, host, () => {
     resolve(undefined);
@@ -192,7 +194,7 @@ async function listen(server: Server, host: string, port: number): Promise<void>
   await promise;
 }
 
-/** Ends a node:http server: no new connections, idle ones cut, the rest given two seconds. */
+/** Ends a node:http server: no new connections, idle ones are cut, the others have two seconds. */
 export async function closeServer(server: Server): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<undefined>();
   server.close(() => {
@@ -263,7 +265,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, site: 
   cutIfSlow(response, site.options.writeTimeoutMs ?? WRITE_TIMEOUT_MS);
 }
 
-/** A reader who does not take its answer would hold a connection, and the answer in memory, for as long as it likes. */
+/** A reader that does not take its answer would hold a connection, and the answer in memory, without end. */
 function cutIfSlow(response: ServerResponse, afterMs: number): void {
   if (response.writableFinished || response.destroyed) return;
   const timer = setTimeout(() => response.destroy(), afterMs);
@@ -321,10 +323,10 @@ function toOutgoing(reply: HttpReply): Outgoing {
   return { status, body: reply.text, contentType: reply.contentType ?? 'text/plain; charset=utf-8' };
 }
 
-/** What says nothing but that the program is there: a load balancer asks by whatever name it knows this machine. */
+/** These only say that the program is there: a load balancer may use any name for this machine. */
 const FOR_PROGRAMS = /^\/(?:healthz|readyz)$/;
 
-/** A browser that was lured here by another name (DNS rebinding) sends that name; an address cannot be rebound. */
+/** A browser that came here by another name (DNS rebinding) sends that name; an address cannot be rebound. */
 function checkHost(request: IncomingMessage, options: HttpServerOptions, path: string): void {
   const name = (request.headers.host ?? '').replace(/:\d+$/, '').toLowerCase();
   if (isLoopback(options.listen.host)) {
@@ -337,7 +339,7 @@ function checkHost(request: IncomingMessage, options: HttpServerOptions, path: s
   throw new HttpError(421, 'WRONG_HOST', 'add the name by which you ask to http.names in the configuration');
 }
 
-/** A POST must come from our own page: browsers say so themselves. And a person must have given that page the token. */
+/** A POST must come from our own page, which browsers tell, and a person must have given that page the token. */
 function checkOrigin(request: IncomingMessage, token: string): void {
   const { host, origin, 'sec-fetch-site': site } = request.headers;
   const sameOrigin =
@@ -391,7 +393,7 @@ async function readJson(request: IncomingMessage): Promise<unknown> {
 async function withDeadline<T>(work: Promise<T>, ms: number, aborter: AbortController): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => {
-    reject(new HttpError(503, 'TOO_SLOW', `no answer within ${ms / 1000} s`));
+    reject(new HttpError(503, 'TOO_SLOW', `no answer within ${formatDuration(ms)}`));
     aborter.abort();
   }, ms);
   try {
@@ -401,7 +403,7 @@ async function withDeadline<T>(work: Promise<T>, ms: number, aborter: AbortContr
   }
 }
 
-/** What the asker can mend. */
+/** Errors that the caller can correct. */
 const STATUS_OF: Readonly<Partial<Record<ErrorCode, number>>> = { BRANCH_UNKNOWN: 404, CONFIG_INVALID: 409 };
 
 function errorReply(error: unknown, logger: Logger): Outgoing {
@@ -409,12 +411,12 @@ function errorReply(error: unknown, logger: Logger): Outgoing {
     const { status, code, message, headers } = error;
     return { ...toOutgoing({ status, json: { error: { code, message } } }), headers };
   }
-  logger.error({ err: error }, 'an HTTP request failed');
+  logger.error({ err: error }, 'An HTTP request failed.');
   if (error instanceof TributaryError) {
     const { code, message, hint, retryable } = error;
     return toOutgoing({ status: STATUS_OF[code] ?? (retryable ? 503 : 500), json: { error: { code, message, hint } } });
   }
-  return toOutgoing({ status: 500, json: { error: { code: 'INTERNAL', message: 'an internal error; see the log' } } });
+  return toOutgoing({ status: 500, json: { error: { code: 'INTERNAL', message: 'an internal error; read the log' } } });
 }
 
 /** No inline script or style, nothing from elsewhere, no frames, no referrer. */

@@ -1,16 +1,18 @@
 /**
- * Logs: one JSON object a line, as journald and every collector read it. A daemon logs to stdout; a command whose
- * stdout is its answer logs to stderr. Writes are synchronous, so that the last line before an exit is not lost.
+ * Logs: one JSON object on each line, to stdout. Writes are synchronous, so that the last line before an exit is not
+ * lost. Where stdout is systemd's journal, each line begins with its priority (sd-daemon(3)), such as `<4>`: journald
+ * takes it off and stores it, so that `journalctl -p warning` finds the line and what it shows is JSON.
  *
- * Secrets do not reach a log by two ways: `Secret` prints as [secret], and fields named like one are redacted.
+ * Two things keep secrets out of a log: `Secret` prints as [secret], and fields that are named like a secret are redacted.
  */
 import { pino } from 'pino';
 import type { DestinationStream } from 'pino';
 import type { LogLevel } from '../config/fields.ts';
 import { TributaryError } from '../errors.ts';
+import { isJournal, priorityOf } from './journal.ts';
 import { terminalText } from './terminal-text.ts';
 
-/** What the parts of Tributary use of a logger: an object of facts first, then a sentence. Errors go in `err`. */
+/** The logger that all parts use: an object of facts first, then a sentence. Errors go in `err`. */
 export interface Logger {
   trace(facts: object, message: string): void;
   debug(facts: object, message: string): void;
@@ -18,23 +20,25 @@ export interface Logger {
   warn(facts: object, message: string): void;
   error(facts: object, message: string): void;
   fatal(facts: object, message: string): void;
-  /** The same logger with facts that stand on each of its lines. */
+  /** The same logger with facts that each of its lines has. */
   child(facts: Record<string, unknown>): Logger;
 }
 
 export interface LoggerOptions {
   readonly level: LogLevel;
-  /** Which program: `tributary-agent`, `tributary-applier`. */
+  /** The program: `tributary-agent`, `tributary-applier`. */
   readonly name: string;
-  /** Default stdout. A stream is for tests. */
-  readonly destination?: 'stdout' | 'stderr' | DestinationStream;
+  /** Default: stdout. Tests pass their own. */
+  readonly destination?: DestinationStream;
+  /** Whether lines begin with their priority. Default: whether stdout is systemd's journal. */
+  readonly priorities?: boolean;
 }
 
 const SECRET_FIELDS = ['password', 'secret', 'token', 'passphrase', 'privateKey', 'authorization'];
 const REDACTED_PATHS = SECRET_FIELDS.flatMap(field => [field, `*.${field}`, `*.*.${field}`]);
 const MAX_CAUSES = 5;
 
-/** An error as plain data, with its causes; bounded, because a chain of causes may be a ring. */
+/** An error as plain data, with its causes. Bounded, because a chain of causes may be a ring. */
 export function errorFacts(error: unknown, depth = 0): Record<string, unknown> {
   if (!(error instanceof Error)) return { message: String(error) };
   const facts: Record<string, unknown> = { type: error.name, message: error.message };
@@ -51,13 +55,11 @@ export function errorFacts(error: unknown, depth = 0): Record<string, unknown> {
 }
 
 export function createLogger(options: LoggerOptions): Logger {
-  const { destination = 'stdout' } = options;
-  const lines =
-    destination === 'stdout' || destination === 'stderr'
-      ? pino.destination({ dest: destination === 'stdout' ? 1 : 2, sync: true })
-      : destination;
-  // JSON leaves some characters as they are that a terminal obeys; whoever parses the line has them back.
-  const stream: DestinationStream = { write: line => lines.write(terminalText(line)) };
+  const { destination = pino.destination({ dest: 1, sync: true }), priorities = isJournal(1) } = options;
+  // JSON keeps some characters that a terminal obeys. Whoever parses the line gets them back.
+  const stream: DestinationStream = {
+    write: line => destination.write((priorities ? priorityOf(line) : '') + terminalText(line)),
+  };
   return pino(
     {
       name: options.name,
@@ -72,7 +74,7 @@ export function createLogger(options: LoggerOptions): Logger {
   );
 }
 
-/** A logger that says nothing, for tests and for library use. */
+/** A logger that writes nothing, for tests. */
 export function silentLogger(): Logger {
   return pino({ level: 'silent' });
 }

@@ -1,9 +1,9 @@
 /**
- * Every metric in one table: name, kind, unit, labels and help. README's table is rendered from it and the programs
- * get typed prom-client objects from it, so a metric exists here or nowhere.
+ * Every metric, in one table: name, kind, unit, labels and help. The table in docs/reference.md and the programs'
+ * prom-client objects come from it, so a metric exists here or nowhere.
  *
- * Rules: base units (seconds, bytes); a time that people alert on is a timestamp as well as a lag; what is not known
- * is NaN, what is not in sight is +Inf; labels are bounded (tables, branches, operations, codes).
+ * Rules: base units (seconds, bytes). A time for alerts is a timestamp as well as a lag. An unknown value is NaN, a time
+ * that is not foreseeable is +Inf. Labels are bounded (tables, branches, operations, codes).
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { certificateExpiries } from '../config/certificates.ts';
@@ -40,11 +40,15 @@ function histogram<L extends string = never>(name: string, unit: string, help: s
 }
 
 const COMMON = {
-  buildInfo: gauge('tributary_build_info', '1', 'Always 1; labels say what runs.', ['program', 'version', 'node']),
+  buildInfo: gauge('tributary_build_info', '1', 'Always 1. The labels name the program and its versions.', [
+    'program',
+    'version',
+    'node',
+  ]),
   certificateExpiry: gauge(
     'tributary_certificate_expiry_timestamp_seconds',
     'Unix time',
-    'When a certificate runs out: of the server that a link leads to, or of our own files.',
+    'When a certificate expires: of the server of a link, or of our own files.',
     ['link', 'of'],
   ),
 };
@@ -60,7 +64,7 @@ const AGENT = {
   capturedThroughSeconds: gauge(
     'tributary_captured_through_timestamp_seconds',
     'Unix time',
-    'All that was committed until then is in the spool.',
+    'Everything committed until then is in the spool.',
   ),
   captureRows: counter('tributary_capture_rows_total', 'rows', 'Changed rows read from the binlog.', ['table', 'op']),
   captureTransactions: counter('tributary_capture_transactions_total', 'transactions', 'Transactions read.'),
@@ -73,39 +77,51 @@ const AGENT = {
   captureBinlogLeft: gauge(
     'tributary_capture_binlog_time_left_seconds',
     'seconds',
-    'Until the branch database may purge binlogs that capture has not read, if it reads no more; NaN: no limit, or not known.',
+    'Until the branch database may purge binlogs that capture has not read, if capture stopped now; NaN: no limit, or unknown.',
   ),
-  captureErrors: counter('tributary_capture_errors_total', 'errors', 'Faults of capture.', ['code']),
+  captureErrors: counter('tributary_capture_errors_total', 'errors', 'Errors of capture.', ['code']),
 
   spoolBatches: gauge('tributary_spool_batches', 'batches', 'Batches that the head office has not yet received.'),
   spoolBytes: gauge('tributary_spool_bytes', 'bytes', 'Bytes of those batches.'),
-  spoolTotalBytes: gauge('tributary_spool_total_bytes', 'bytes', 'All that the spool holds, kept batches included.'),
+  spoolTotalBytes: gauge(
+    'tributary_spool_total_bytes',
+    'bytes',
+    'Everything that the spool holds, including batches that are kept.',
+  ),
   spoolCapacityBytes: gauge('tributary_spool_capacity_bytes', 'bytes', 'Most that the spool may hold.'),
   spoolOldestSeconds: gauge('tributary_spool_oldest_waiting_seconds', 'seconds', 'Age of the oldest waiting batch.'),
   spoolFull: gauge('tributary_spool_full', '0 or 1', 'Whether capture waits for room.'),
   spoolSecondsUntilFull: gauge(
     'tributary_spool_time_until_full_seconds',
     'seconds',
-    'Until spool, disk or binlog retention runs out at today’s rate; +Inf: not in sight.',
+    'Until spool, disk or binlog retention runs out at today’s rate; +Inf: not foreseeable.',
   ),
-  spoolDiskFree: gauge('tributary_spool_disk_free_bytes', 'bytes', 'Free on the disk that the spool is on.'),
-  spoolDiskFloor: gauge('tributary_spool_disk_floor_bytes', 'bytes', 'What capture leaves free (spool.minFree).'),
+  spoolDiskFree: gauge('tributary_spool_disk_free_bytes', 'bytes', 'Free space on the disk of the spool.'),
+  spoolDiskFloor: gauge(
+    'tributary_spool_disk_floor_bytes',
+    'bytes',
+    'Disk space that capture leaves free (spool.minFree).',
+  ),
   spoolAppended: counter('tributary_spool_appended_batches_total', 'batches', 'Batches written to the spool.'),
 
   linkUp: gauge('tributary_link_up', '0 or 1', 'Whether the broker is connected.'),
   linkWindowOpen: gauge('tributary_link_window_open', '0 or 1', 'Whether the link may be used now.'),
-  linkSentBytes: counter('tributary_link_sent_bytes_total', 'bytes', 'Bodies handed to the broker, repeats included.'),
+  linkSentBytes: counter(
+    'tributary_link_sent_bytes_total',
+    'bytes',
+    'Batch bytes given to the broker, including repeats.',
+  ),
   linkSentBatches: counter(
     'tributary_link_sent_batches_total',
     'batches',
-    'Batches handed to the broker, repeats included.',
+    'Batches given to the broker, including repeats.',
   ),
   linkUnconfirmedBytes: gauge('tributary_link_unconfirmed_bytes', 'bytes', 'Sent and not yet confirmed by the broker.'),
   linkReconnects: counter('tributary_link_reconnects_total', 'times', 'Broker connections opened after the first.'),
   linkRewinds: counter(
     'tributary_link_rewinds_total',
     'times',
-    'Times that sending went back to the lowest unconfirmed.',
+    'How often sending went back to the lowest unconfirmed batch.',
   ),
   linkAnswerSeconds: gauge(
     'tributary_link_last_answer_timestamp_seconds',
@@ -119,8 +135,8 @@ const AGENT = {
   streamApplied: gauge('tributary_stream_applied_seq', 'seq', 'Last batch in the head office’s tables.'),
   streamEpochs: counter('tributary_stream_epochs_total', 'epochs', 'New epochs begun by this process.', ['reason']),
 
-  snapshotRunning: gauge('tributary_snapshot_running', '0 or 1', 'Whether existing rows are being copied.'),
-  snapshotTables: gauge('tributary_snapshot_tables', 'tables', 'Tables of the present snapshot.', ['state']),
+  snapshotRunning: gauge('tributary_snapshot_running', '0 or 1', 'Whether a snapshot is copying rows.'),
+  snapshotTables: gauge('tributary_snapshot_tables', 'tables', 'Tables of the current snapshot.', ['state']),
   snapshotRows: counter('tributary_snapshot_rows_total', 'rows', 'Rows copied by snapshots.'),
 };
 
@@ -128,7 +144,7 @@ const APPLIER = {
   applyRows: counter('tributary_apply_rows_total', 'rows', 'Rows written at the head office.', ['branch', 'op']),
   applyBatches: counter('tributary_apply_batches_total', 'batches', 'Batches applied.', ['branch']),
   applyBytes: counter('tributary_apply_bytes_total', 'bytes', 'Compressed bodies applied.', ['branch']),
-  applyErrors: counter('tributary_apply_errors_total', 'errors', 'Faults of applying, retried ones included.', [
+  applyErrors: counter('tributary_apply_errors_total', 'errors', 'Errors of applying, including retried ones.', [
     'branch',
     'code',
   ]),
@@ -144,7 +160,7 @@ const APPLIER = {
   branchCompleteSeconds: gauge(
     'tributary_branch_complete_timestamp_seconds',
     'Unix time',
-    'The head office holds all that the branch had committed then.',
+    'The head office holds everything that the branch had committed then.',
     ['branch'],
   ),
   branchLastSeenSeconds: gauge(
@@ -162,83 +178,83 @@ const APPLIER = {
   branchInboxBatches: gauge(
     'tributary_branch_inbox_batches',
     'batches',
-    'Batches received and not yet applied: parts of a transaction whose last is to come.',
+    'Batches received and not yet applied: parts of a transaction that is not complete.',
     ['branch'],
   ),
   branchSpoolFullSeconds: gauge(
     'tributary_branch_spool_full_timestamp_seconds',
     'Unix time',
-    'When the branch’s spool or disk will be full, as it last said; +Inf: not in sight.',
+    'When the spool or disk of the branch will be full, by its last report; +Inf: not foreseeable.',
     ['branch'],
   ),
   branchBinlogLossSeconds: gauge(
     'tributary_branch_binlog_loss_timestamp_seconds',
     'Unix time',
-    'When the branch database may purge what was not captured, had the agent been down since it was last seen; +Inf: no limit.',
+    'When the branch database may purge uncaptured binlogs if the agent has been down since its last report; +Inf: no limit.',
     ['branch'],
   ),
   branchCertificateExpiry: gauge(
     'tributary_branch_certificate_expiry_timestamp_seconds',
     'Unix time',
-    'When the first of the certificates runs out that the branch relies on, as it last said.',
+    'When the first certificate of the branch expires, by its last report.',
     ['branch'],
   ),
-  branchHalted: gauge('tributary_branch_halted', '0 or 1', 'Whether applying has stopped for a fault.', ['branch']),
+  branchHalted: gauge('tributary_branch_halted', '0 or 1', 'Whether applying has halted.', ['branch']),
   branchWaiting: gauge(
     'tributary_branch_waiting_since_timestamp_seconds',
     'Unix time',
-    'Since when applying waits for a fault to pass that no batch is to blame for; no sample: it does not.',
+    'Since when applying waits for an error to pass that no batch has caused; no sample: it does not wait.',
     ['branch', 'code'],
   ),
   branchOverdue: gauge(
     'tributary_branch_overdue',
     '0 or 1',
-    'Whether a whole window of its link has passed without a word of the branch.',
+    'Whether a whole link window has passed without contact.',
     ['branch'],
   ),
   branchIncomplete: gauge('tributary_branch_incomplete', '0 or 1', 'Whether rows are known to be missing.', ['branch']),
   branchQuarantined: gauge(
     'tributary_branch_quarantined_rows',
     'rows',
-    'Rows (and tables that do not fit) that were left out: they cannot be applied.',
+    'Rows, and tables that do not fit, that cannot be applied and are in quarantine.',
     ['branch'],
   ),
   branchVerifiedSeconds: gauge(
     'tributary_branch_verified_timestamp_seconds',
     'Unix time',
-    'When a table was last compared with the branch’s; 0: never.',
+    'When a table was last compared with the branch; 0: never.',
     ['branch'],
   ),
   branchDifferentTables: gauge(
     'tributary_branch_different_tables',
     'tables',
-    'Tables whose last comparison with the branch’s found a difference.',
+    'Tables whose last comparison with the branch found a difference.',
     ['branch'],
   ),
   branchRefused: counter(
     'tributary_branch_refused_messages_total',
     'messages',
-    'Messages thrown away: wrong sender or branch, malformed, false digest, bad hello.',
+    'Messages discarded: wrong sender or branch, malformed, wrong digest, bad hello.',
     ['branch', 'reason'],
   ),
-  branchGaps: counter('tributary_branch_gaps_total', 'times', 'Batches that came early: one before them was missing.', [
+  branchGaps: counter('tributary_branch_gaps_total', 'times', 'Batches that arrived before their predecessor.', [
     'branch',
   ]),
-  branchIgnored: counter('tributary_branch_ignored_batches_total', 'batches', 'Batches that were not taken.', [
+  branchIgnored: counter('tributary_branch_ignored_batches_total', 'batches', 'Batches that were not accepted.', [
     'branch',
     'verdict',
   ]),
-  branchHellos: counter('tributary_branch_hellos_total', 'hellos', 'Hellos answered, by what the answer was.', [
+  branchHellos: counter('tributary_branch_hellos_total', 'hellos', 'Hellos answered, by the verdict of the answer.', [
     'branch',
     'verdict',
   ]),
 
   brokerUp: gauge('tributary_broker_up', '0 or 1', 'Whether the broker is connected.'),
   targetUp: gauge('tributary_target_up', '0 or 1', 'Whether the head-office database answers.'),
-  pipelines: gauge('tributary_pipelines', 'branches', 'Branches that this applier consumes now.'),
+  pipelines: gauge('tributary_pipelines', 'branches', 'Branches that this applier consumes.'),
 };
 
-/** What branches last said of themselves, under the names of the agent's own metrics and labelled `branch`. */
+/** The last reports of the branches, under the names of the agent's own metrics, with the label `branch`. */
 const BRANCHES = {
   agentState: gauge(AGENT.agentState.name, '0 or 1', AGENT.agentState.help, ['branch', 'state']),
   captureLagSeconds: gauge(AGENT.captureLagSeconds.name, 'seconds', AGENT.captureLagSeconds.help, ['branch']),
@@ -250,28 +266,26 @@ const BRANCHES = {
     'branch',
   ]),
   snapshotTables: gauge(AGENT.snapshotTables.name, 'tables', AGENT.snapshotTables.help, ['branch', 'state']),
-  failing: gauge('tributary_branch_failing', '0 or 1', 'Whether the branch’s agent reports a fault of its own.', [
-    'branch',
-  ]),
+  failing: gauge('tributary_branch_failing', '0 or 1', 'Whether the agent of the branch reports an error.', ['branch']),
 };
 
 type CommonMetrics = Instances<typeof COMMON>;
 export type AgentMetrics = Instances<typeof AGENT> & CommonMetrics;
 export type ApplierMetrics = Instances<typeof APPLIER> & CommonMetrics;
 
-/** The agent's metrics on a registry, with the process's own. */
+/** The agent's metrics on a registry, with those of the process. */
 export function agentMetrics(registry: Registry, version: string): AgentMetrics {
   return { ...commonMetrics(registry, 'tributary-agent', version), ...create(registry, AGENT) };
 }
 
-/** The applier's metrics on a registry, with the process's own. */
+/** The applier's metrics on a registry, with those of the process. */
 export function applierMetrics(registry: Registry, version: string): ApplierMetrics {
   return { ...commonMetrics(registry, 'tributary-applier', version), ...create(registry, APPLIER) };
 }
 
 /**
- * prom-client's statistics of the event loop's lag wake an idle process a hundred times a second. What is left of them,
- * `nodejs_eventloop_lag_seconds`, is measured when somebody asks.
+ * prom-client's statistics of the event loop lag wake an idle process a hundred times a second. Only
+ * `nodejs_eventloop_lag_seconds`, which each scrape measures, is kept.
  */
 const LAG_STATISTICS = ['min', 'max', 'mean', 'stddev', 'p50', 'p90', 'p99'];
 const SELDOM_MS = 3_600_000;
@@ -284,28 +298,28 @@ function commonMetrics(registry: Registry, program: string, version: string): Co
   return metrics;
 }
 
-/** Sets the gauge of certificates to what this process knows; called before each scrape. */
+/** Sets the gauge of certificates; called before each scrape. */
 export function showCertificates({ certificateExpiry }: CommonMetrics): void {
   for (const { link, of, expiresAt } of certificateExpiries()) certificateExpiry.set({ link, of }, expiresAt / 1000);
 }
 
-/** All states an agent can be in; what else a branch calls itself is `other`, so that labels stay bounded. */
+/** All states of an agent. Any other state that a branch reports is `other`, so that labels stay bounded. */
 const AGENT_STATES = ['starting', 'capturing', 'full', 'failing', 'stopped', 'superseded'] as const;
 
-/** Sets one sample a state: 1 for the present one. */
+/** Sets one sample for each state: 1 for the current one. */
 export function showAgentState(state: string, set: (state: string, value: 0 | 1) => void): void {
   for (const each of AGENT_STATES) set(each, each === state ? 1 : 0);
   if (!AGENT_STATES.some(each => each === state)) set('other', 1);
 }
 
-/** One branch's last word about itself. */
+/** The last report of a branch. */
 export interface BranchReport {
   readonly branch: string;
   readonly report: AgentReport;
   readonly receivedAtMs: number;
 }
 
-/** A report older than this is no longer shown: a stale number looks like a live one. */
+/** An older report is not shown: a stale number looks like a live one. */
 export const REPORT_STALE_MS = 120_000;
 
 /** The text of `/metrics/branches`. */
@@ -331,7 +345,7 @@ export async function renderBranchReports(reports: Iterable<BranchReport>, nowMs
   return registry.metrics();
 }
 
-/** The table of metrics for README, in Markdown. */
+/** The table of metrics for the reference, in Markdown. */
 export function metricsTable(): string {
   const rows = [
     ...rowsOf('both', COMMON),
@@ -349,7 +363,7 @@ function rowsOf(program: string, table: Readonly<Record<string, AnySpec>>): stri
   });
 }
 
-/** Buckets for a transaction at the head office: from a lone row to a snapshot's large part. */
+/** Buckets for a transaction at the head office: from a single row to a large part of a snapshot. */
 const DURATION_BUCKETS = [0.005, 0.02, 0.1, 0.5, 2, 10, 60];
 
 function create<T extends Record<string, AnySpec>>(registry: Registry, table: T): Instances<T> {
@@ -359,6 +373,6 @@ function create<T extends Record<string, AnySpec>>(registry: Registry, table: T)
     if (kind === 'gauge') return [key, new Gauge(options)] as const;
     return [key, new Histogram({ ...options, buckets: DURATION_BUCKETS })] as const;
   });
-  // Each entry was made from the spec of its own key just above; Object.fromEntries forgets which.
+  // Each entry was made from the spec of its own key. Object.fromEntries loses this type.
   return Object.fromEntries(entries) as Instances<T>;
 }

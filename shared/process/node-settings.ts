@@ -1,25 +1,25 @@
 /**
- * The settings of Node, V8 and the C library that the memory of a running program depends on. They can be given only
- * when a process begins, so a program that was started without them replaces itself, in place: same process id, same
- * standard streams, whoever started it (npx, systemd, a test) and however.
+ * Settings of Node, V8 and the C library that determine how much memory a running program takes. A process can get them
+ * only when it starts. So a program that was started without them replaces itself with the same process id and the same
+ * standard streams, whoever started it (npx, systemd, a test).
  *
- * Each setting stands for megabytes that were measured (docs/explanation/limits.md, "Memory"):
- * - young generation of 3 × 4 MiB instead of 3 × 16: at a backlog it fills whatever there is with batches that are gone;
- * - at the agent, the old generation collected at 48 MiB, and then when it is half as large again as what was alive the
- *   last time, instead of at 160 MiB: a snapshot fills it with chunks that are gone, whatever is there;
- * - the garbage collector callable, for the buffers of a very large row (shared/release.ts): it would let the last row's wait;
- * - two heaps of the C library instead of one for each of V8's and Node's threads;
- * - buffers from 128 KiB on apart from these heaps, so that each goes back to the system when it is freed: the C library
- *   would raise that limit to 32 MiB as soon as large ones are freed, and then keep the holes that they leave;
- * - compiled code kept on disk: the TypeScript compiler inside Node is then not loaded at all.
+ * Each setting saves megabytes, as measured (docs/explanation/limits.md, "Memory"):
+ * - A young generation of 3 × 4 MiB instead of 3 × 16. With a backlog, any size fills up with batches that are gone.
+ * - At the agent, the old generation is collected at 48 MiB instead of 160, and later when it is half as large again as
+ *   what was alive the last time. A snapshot fills any size with chunks that are gone.
+ * - The garbage collector can be called, for the buffers of a very large row (shared/release.ts).
+ * - Two heaps of the C library instead of one for each thread of V8 and Node.
+ * - Buffers of 128 KiB or more outside of these heaps, so that each goes back to the system when it is freed. The C
+ *   library would raise this limit to 32 MiB as soon as large buffers are freed, and keep the holes that they leave.
+ * - Compiled code is cached on disk, so that the TypeScript compiler inside Node is not loaded at all.
  */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
 const FLAGS = ['--max-semi-space-size=4', '--expose-gc'];
-/** The applier would pay for it with a fifth of its speed: what it holds at a time is a good part of its heap. */
+/** Not for the applier, which would lose a fifth of its speed: what it holds at a time is a large part of its heap. */
 export const SMALL_HEAP: readonly string[] = ['--initial-old-space-size=48', '--heap-growing-percent=50'];
-/** Of the GNU C library (manual, "Malloc Tunable Parameters"); another one does not know them, and does no harm. */
+/** For the GNU C library (manual, "Malloc Tunable Parameters"). Other libraries ignore them. */
 const MALLOC = {
   MALLOC_ARENA_MAX: '2',
   MALLOC_MMAP_THRESHOLD_: String(128 * 1024),
@@ -33,8 +33,8 @@ export interface NodeSettings {
 }
 
 /**
- * Pure. The cache must be a folder that only this user writes to: what is in it is run.
- * @param more flags beside those that every program has
+ * Pure. Only this user may write to the cache directory, because its content is executed.
+ * @param more flags besides those of every program
  */
 export function nodeSettings(
   environment: Readonly<Record<string, string | undefined>>,
@@ -42,7 +42,7 @@ export function nodeSettings(
   more: readonly string[] = [],
 ): NodeSettings {
   const ownCaches = home === '' || home === '/' ? undefined : join(home, '.cache');
-  // systemd's variable may name several folders.
+  // systemd's variable may name several directories.
   const caches = environment['CACHE_DIRECTORY']?.split(':')[0] || environment['XDG_CACHE_HOME'] || ownCaches;
   const malloc = Object.entries(MALLOC).map(([name, value]) => [name, environment[name] ?? value]);
   return {
@@ -56,7 +56,7 @@ export function nodeSettings(
   };
 }
 
-/** Starts this program over with the settings, unless it has them. Does not return then. @param more as above */
+/** Starts this program again with the settings, unless it has them. Then it does not return. @param more as above */
 export function requireNodeSettings(more: readonly string[] = []): void {
   const { flags, environment } = nodeSettings(process.env, homedir(), more);
   if (flags.every(flag => process.execArgv.includes(flag)) || process.execve === undefined) return;

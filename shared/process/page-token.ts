@@ -1,8 +1,7 @@
 /**
- * The token that an action on a page needs: whoever may read the daemon's own files may act, whoever merely reaches
- * its port may not. It stands in a file beside the control socket, readable by the daemon's user alone, and stays the
- * same over restarts, so that a page that is open goes on working. `tributary-agent token` and `tributary-applier
- * token` print it.
+ * The token that an action on a page needs. Whoever can read the daemon's own files may act; whoever only reaches its
+ * port may not. The token is in a file beside the control socket that only the daemon's user can read. It stays the same
+ * over restarts, so that an open page goes on working. `tributary-agent token` and `tributary-applier token` print it.
  */
 import { randomBytes } from 'node:crypto';
 import { chmodSync, lstatSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -11,7 +10,7 @@ import { TributaryError } from '../errors.ts';
 
 const TOKEN = /^[\w-]{32}$/;
 
-/** The token in this file; made if there is none, or none that is this user's alone. @throws CONFIG_UNREADABLE */
+/** The token in this file. Makes one if there is none, or none that is private to this user. @throws PAGE_UNAVAILABLE */
 export function pageToken(file: string): string {
   const known = readToken(file);
   if (known !== null) return known;
@@ -23,7 +22,10 @@ export function pageToken(file: string): string {
     chmodSync(fresh, 0o600);
     renameSync(fresh, file);
   } catch (cause) {
-    throw new TributaryError('CONFIG_UNREADABLE', `cannot write the page's token to ${file}`, { cause });
+    throw new TributaryError('PAGE_UNAVAILABLE', `The token of the page cannot be written to ${file}.`, {
+      hint: 'Correct the owner, mode or free space of its directory. The page is tried again by itself.',
+      cause,
+    });
   }
   return token;
 }
@@ -35,7 +37,7 @@ function readToken(file: string): string | null {
     const text = readFileSync(file, 'utf8').trim();
     return TOKEN.test(text) ? text : null;
   } catch {
-    // It is not there, or cannot be read: another one takes its place.
+    // It is missing or unreadable: a new one replaces it.
     return null;
   }
 }

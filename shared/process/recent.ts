@@ -1,9 +1,9 @@
-/** Rates of the last minute and figures of the last hours, for people to look at. Bounded; times are given. */
+/** Rates of the last minute and figures of the last hours, for people. Bounded. Callers pass the time. */
 
 const SLOT_MS = 5_000;
 const SLOTS = 12;
 
-/** How much of something there was a second, over the last minute. */
+/** The rate of something per second over the last minute. */
 export class RecentRate {
   /** Sums by slot number. */
   readonly #slots = new Map<number, number>();
@@ -26,14 +26,14 @@ export class RecentRate {
 
   #forget(slot: number): void {
     for (const old of this.#slots.keys()) if (old <= slot - SLOTS) this.#slots.delete(old);
-    // After a quiet minute the next rate is measured from its own beginning.
+    // After an idle minute the next rate starts afresh.
     if (this.#slots.size === 0) this.#since = null;
   }
 }
 
 const SAMPLES = 180;
 
-/** A figure over time, one sample each minute at most. */
+/** A figure over time, with at most one sample per minute. */
 export class RecentHistory {
   readonly #samples: number[] = [];
   readonly #everyMs: number;
@@ -43,7 +43,7 @@ export class RecentHistory {
     this.#everyMs = everyMs;
   }
 
-  /** Takes a sample if it is time for one. */
+  /** Takes a sample if one is due. */
   note(value: number, now: number): void {
     if (now - this.#at < this.#everyMs) return;
     this.#at = now;
@@ -62,7 +62,7 @@ export interface HistoryView {
   readonly values: readonly number[];
 }
 
-/** Seconds until so much is done at this rate; null: nothing is left, or nothing moves. */
+/** Seconds until this amount is done at this rate; null: nothing is left, or nothing moves. */
 export function secondsLeft(amount: number, perSecond: number): number | null {
   return amount <= 0 || perSecond <= 0 ? null : Math.round(amount / perSecond);
 }

@@ -1,7 +1,7 @@
 /**
- * The one door for text that may reach a terminal: names and messages that come from databases, branches and brokers may
- * hold control characters, which a terminal obeys, and marks that show text in another order than it has. They are shown
- * as \uXXXX, which inside JSON is the very character again.
+ * All text that may reach a terminal passes through here. Names and messages from databases, branches and brokers may
+ * contain control characters, which a terminal obeys, and marks that change the order in which text is shown. They become
+ * \uXXXX, which JSON reads as the same character.
  */
 
 /** Control characters (C0, DEL, C1), line separators and bidirectional marks and overrides. */
@@ -11,14 +11,14 @@ function shownAs(character: string): string {
   return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }
 
-/** Lines for a terminal: only line feeds and tabs are kept. */
+/** Lines for a terminal: of the control characters only line feeds and tabs stay. */
 export function terminalText(lines: string): string {
   return lines.replace(OBEYED, found => (found === '\n' || found === '\t' ? found : shownAs(found)));
 }
 
-/** The same data with every text in it on one line, for whoever makes lines of it. */
+/** The same data with each text on one line, for callers that print one line per item. */
 export function oneLined<T>(data: T): T {
-  // What comes out has the shape of what went in: only texts differ.
+  // The result has the shape of the input: only texts differ.
   return mapped(data) as T;
 }
 

@@ -2,7 +2,9 @@
  * What people get wrong, and what they are told: configuration, command line, the settings of a branch's server, tables
  * that cannot be captured, passwords. Where the cure is at a server, the running agent takes the work up by itself.
  */
+import { once } from 'node:events';
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import mysql from 'mysql2/promise';
 import t from 'tap';
@@ -22,7 +24,7 @@ interface Finding {
   readonly subject: string;
   readonly message: string;
   readonly code?: string;
-  readonly cure?: string;
+  readonly hint?: string;
   readonly statement?: string;
   readonly configLine?: string;
   readonly needsRestart?: boolean;
@@ -331,7 +333,7 @@ void t.test(
     // Somebody rotates the password, and the branch has the old one.
     const file = join(branch.folder, 'rotated');
     expectSuccess(await world.applierCli(['branch', 'rotate', branch.id, '--out', file]));
-    t.match(await faultsOf(t, branch), [{ subject: 'broker', code: 'BROKER_REFUSED', cure: /nrol/ }]);
+    t.match(await faultsOf(t, branch), [{ subject: 'broker', code: 'BROKER_REFUSED', hint: /nrol/ }]);
     await branch.startAgent();
     await branch.db.query("INSERT INTO sale VALUES (1, 'waits')");
     await branch.agent.waitUntil('a refusal in the status', async () =>
@@ -345,6 +347,48 @@ void t.test(
     await world.waitUntilEqual(branch);
   },
 );
+
+void t.test('a page whose port is taken does not stop the daemons, and comes when the port is free', async t => {
+  const world = await createWorld(t);
+  const applier = await world.startApplier();
+  const branch = await world.addBranch('page', { setup: [TABLE] });
+  await applier.stop();
+  const takers = [applier, branch.agent].map(({ url }) =>
+    createServer().listen(Number(new URL(url).port), '127.0.0.1'),
+  );
+  t.teardown(() => takers.forEach(taker => taker.close()));
+  await Promise.all(takers.map(taker => once(taker, 'listening')));
+  await applier.start();
+  await branch.agent.start();
+  await branch.db.query("INSERT INTO sale VALUES (1, 'without a page')");
+  await world.waitUntilEqual(branch);
+  for (const [run, product] of [
+    [(args: string[]) => world.applierCli(args), applier],
+    [(args: string[]) => branch.cli(args), branch.agent],
+  ] as const) {
+    const { stdout } = expectSuccess(await run(['status', '--json']));
+    t.match(JSON.parse(stdout), { page: { address: null, error: { code: 'PAGE_UNAVAILABLE', hint: /http\.listen/ } } });
+    t.match((await run(['token'])).stderr, /^PAGE_UNAVAILABLE: .*EADDRINUSE.*\n {2}→ /);
+    t.match(
+      product.log().find(({ code }) => code === 'PAGE_UNAVAILABLE'),
+      { level: 'error' },
+    );
+  }
+  for (const taker of takers) taker.close();
+  for (const product of [applier, branch.agent]) await product.waitReady();
+});
+
+void t.test('SIGHUP is a stop that the log tells, after which the daemon can start again', async t => {
+  const world = await createWorld(t);
+  const applier = await world.startApplier();
+  const { pid, exited } = applier;
+  if (pid === undefined) throw new Error('the applier does not run');
+  process.kill(pid, 'SIGHUP');
+  t.equal(await exited, 0);
+  t.match(applier.logTail(), /Stopped by SIGHUP/);
+  await applier.start();
+  await applier.waitReady();
+});
 
 void t.test('commands to a daemon that is not there say so', async t => {
   const world = await createWorld(t);

@@ -184,7 +184,11 @@ async function endsByItself(
     statuses.push(await product.stop());
     if (statuses.at(-1) === 0 || statuses.length === STOPS) break;
     await product.start();
-    await product.waitForLog(line => line.msg === `tributary-${product.program} runs`, undefined, product.log().length);
+    await product.waitForLog(
+      line => line.msg === `tributary-${product.program} runs.`,
+      undefined,
+      product.log().length,
+    );
   }
   t.ok(statuses.includes(0), `the ${product.program} ended with ${statuses.join(', ')}`);
 }
@@ -252,11 +256,11 @@ await t.test('a start after a crash reads little, whatever the spool holds', asy
   for (let i = 1; i <= 200; i += 1) spool.append(batch(i, { body }));
   spool.close();
   await branch.agent.start();
-  await branch.agent.waitForLog(line => line.msg === 'tributary-agent runs');
+  await branch.agent.waitForLog(line => line.msg === 'tributary-agent runs.');
   await branch.agent.kill9();
   const from = branch.agent.log().length;
   await branch.agent.start();
-  await branch.agent.waitForLog(line => line.msg === 'tributary-agent runs', undefined, from);
+  await branch.agent.waitForLog(line => line.msg === 'tributary-agent runs.', undefined, from);
   const read = Number(/^rchar: (\d+)$/m.exec(readFileSync(`/proc/${branch.agent.pid ?? 0}/io`, 'utf8'))?.[1]);
   await branch.agent.kill9();
   t.ok(read < START_READS, `${read} bytes were read, the spool holds 50 MiB`);

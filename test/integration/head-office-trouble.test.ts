@@ -3,10 +3,13 @@
  * names the cure; the cure works as it stands there, and then everything goes on by itself.
  */
 import { randomBytes } from 'node:crypto';
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { Fleet } from '../../applier/consume/fleet.ts';
 import type { Waiting } from '../../applier/consume/retry-policy.ts';
+import { runCli } from '../../deploy/rig/daemon.ts';
 import { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import { FaultProxy } from '../../deploy/rig/fault-proxy.ts';
 import type { TableDescription } from '../../shared/batch/batch.ts';
@@ -119,6 +122,30 @@ await t.test('a trigger that writes to a table with a column that needs a value'
   const made = (branch: HandMadeBranch): MadeBatch => branch.make([upsert([[2, 'after']])]);
   await waitsAndGoesOn(t, 'trigger', { then, cured }, 'TARGET_FAILED', made);
   t.match(await office.query('SELECT who FROM audit'), [{ who: 'nobody' }]);
+});
+
+await t.test('a command and the applier at a read-only head office say what to do, without a stack', async t => {
+  const folder = t.testdir({ 'target.password': server.password, 'broker.password': 'none' });
+  for (const name of ['target', 'broker']) chmodSync(join(folder, `${name}.password`), 0o600);
+  const { host, port, user } = server;
+  const config = join(folder, 'applier.yaml');
+  writeFileSync(
+    config,
+    `target: { host: ${host}, port: ${port}, user: ${user}, passwordFile: target.password, database: read_only_office }
+broker: { url: "amqp://applier@127.0.0.1:9/x", passwordFile: broker.password, management: "http://127.0.0.1:9" }
+`,
+  );
+  await office.query('CREATE DATABASE read_only_office');
+  await office.query('SET GLOBAL super_read_only = ON');
+  for (const args of [['branch', 'list'], ['run']]) {
+    const { code, stderr } = await runCli('applier', [...args, '--config', config]);
+    t.equal(code, 1);
+    t.match(stderr, /^TARGET_SETTING: .*\n {2}→ .*read-only.*super_read_only = OFF/m, args.join(' '));
+    t.notMatch(stderr, /^ {4}at /m, 'no stack');
+  }
+  await office.query('SET GLOBAL super_read_only = OFF');
+  await office.query('SET GLOBAL read_only = OFF');
+  await office.query('DROP DATABASE read_only_office');
 });
 
 await t.test('when the database is back, every branch goes on at once', async t => {

@@ -27,7 +27,7 @@ interface Finding {
   readonly level: string;
   readonly subject: string;
   readonly code?: string;
-  readonly cure?: string;
+  readonly hint?: string;
 }
 
 const folder = t.testdir({});
@@ -103,11 +103,11 @@ await t.test('with the right certificates everything arrives; wrong ones are ref
   };
 
   const cases = [
-    { name: 'a certificate for another name', shown: wrongName, cure: /another name/ },
-    { name: 'an expired certificate', shown: expired, cure: /has expired: renew it/ },
-    { name: 'a certificate of an unknown authority', shown: unknown, cure: /Set (source|target|broker)\.tls\.ca/ },
+    { name: 'a certificate for another name', shown: wrongName, hint: /another name/ },
+    { name: 'an expired certificate', shown: expired, hint: /has expired: renew it/ },
+    { name: 'a certificate of an unknown authority', shown: unknown, hint: /Set (source|target|broker)\.tls\.ca/ },
   ];
-  for (const { name, shown, cure } of cases) {
+  for (const { name, shown, hint } of cases) {
     await t.test(`${name} is refused at every link`, async t => {
       await show(shown);
       const door = await wrongDoor(t, shown);
@@ -123,7 +123,7 @@ await t.test('with the right certificates everything arrives; wrong ones are ref
           ['broker.management', 'BROKER_UNREACHABLE'],
         ],
       );
-      for (const fault of faults) t.match(fault.cure, cure, fault.subject);
+      for (const fault of faults) t.match(fault.hint, hint, fault.subject);
     });
   }
 
@@ -134,11 +134,11 @@ await t.test('with the right certificates everything arrives; wrong ones are ref
     point(broker.port, broker.managementPort);
     const faults = await faultsOf(world, branch);
     t.match(faults, [
-      { subject: 'source', code: 'SOURCE_SETTING', cure: /Turn TLS on at the server/ },
-      { subject: 'broker', code: 'BROKER_UNREACHABLE', cure: /No TLS is spoken there/ },
-      { subject: 'target', code: 'TARGET_SETTING', cure: /Turn TLS on at the server/ },
-      { subject: 'broker', code: 'BROKER_UNREACHABLE', cure: /No TLS is spoken there/ },
-      { subject: 'broker.management', code: 'BROKER_UNREACHABLE', cure: /No TLS is spoken there/ },
+      { subject: 'source', code: 'SOURCE_SETTING', hint: /Turn TLS on at the server/ },
+      { subject: 'broker', code: 'BROKER_UNREACHABLE', hint: /does not speak TLS/ },
+      { subject: 'target', code: 'TARGET_SETTING', hint: /Turn TLS on at the server/ },
+      { subject: 'broker', code: 'BROKER_UNREACHABLE', hint: /does not speak TLS/ },
+      { subject: 'broker.management', code: 'BROKER_UNREACHABLE', hint: /does not speak TLS/ },
     ]);
     t.equal(faults.length, 5);
   });

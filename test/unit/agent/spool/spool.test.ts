@@ -426,6 +426,17 @@ await t.test('kill -9 never parts a batch from its position, nor loses what was 
   }
 });
 
+await t.test('a spool directory that is gone ends the process with the hint to bring it back', test => {
+  const where = directory(test);
+  const spool = openSpool(where);
+  test.equal(spool.hasRoom(), true);
+  rmSync(where, { recursive: true });
+  test.throws(() => spool.hasRoom(), { code: 'SPOOL_IO', hint: /mount/ });
+  test.throws(() => spool.append(batch(1)), { code: 'SPOOL_IO', hint: /mount/ });
+  spool.close();
+  test.end();
+});
+
 void t.test('a batch that cannot be written leaves the position where it was, whatever it got to', test => {
   const where = directory(test);
   let broken = false;

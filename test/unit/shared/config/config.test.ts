@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { inspect } from 'node:util';
 import t from 'tap';
@@ -238,6 +238,21 @@ void t.test('a file that is not there is CONFIG_UNREADABLE', t => {
 void t.test('a secret shows itself to nobody', t => {
   const secret = Secret.of('hunter2');
   t.notMatch(`${String(secret)} ${JSON.stringify({ secret })} ${inspect({ secret }, { showHidden: true })}`, /hunter2/);
+  t.end();
+});
+
+void t.test('a password that is rotated is read again; one that cannot be read is as it was', t => {
+  const file = folder(t);
+  const password = join(file, '..', 'source.password');
+  const { source } = loadAgentConfig(file, { environment: {} });
+  t.equal(source.password.reveal(), 's3cret');
+  writeFileSync(password, 'second\n', { mode: 0o600 });
+  t.equal(source.password.reveal(), 'second');
+  writeFileSync(password, '');
+  t.equal(source.password.reveal(), 'second', 'it is being written');
+  rmSync(password);
+  t.equal(source.password.reveal(), 'second');
+  t.equal(source.password.isCredential, false);
   t.end();
 });
 

@@ -1,6 +1,8 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
+import * as z from 'zod';
 import { agentCli } from '../../../../agent/commands.ts';
 import { applierCli } from '../../../../applier/commands.ts';
 import { formatError, runCli } from '../../../../shared/process/cli.ts';
@@ -62,6 +64,11 @@ const spec: CliSpec = {
     },
     { usage: 'unreadable', summary: 'fails', run: () => Promise.reject(new TributaryError('CONFIG_UNREADABLE', 'x')) },
     { usage: 'break', summary: 'breaks', run: () => Promise.reject(new TypeError('a bug')) },
+    {
+      usage: 'parse',
+      summary: 'breaks',
+      run: async () => Promise.resolve(z.object({ page: z.string() }).parse({}).page.length),
+    },
   ],
 };
 
@@ -120,6 +127,26 @@ void t.test('what somebody else has written is shown, and never obeyed by the te
   logger.info({ name: HOSTILE }, HOSTILE);
   t.notMatch(line, obeyed);
   t.match(JSON.parse(line), { name: HOSTILE, msg: HOSTILE });
+});
+
+void t.test('no stack and no text of a library reaches a person', async t => {
+  const bug = (await run('break')).err;
+  t.match(bug, /^INTERNAL: a bug \(cli\.test\.ts:\d+\)\n {2}→ Report/);
+  t.equal(bug.split('\n').length, 3, 'two lines, without a stack');
+  const parse = (await run('parse')).err;
+  t.match(parse, /^INTERNAL: .*\(page: .*\)\.\n {2}→ .*restart it/);
+  t.notMatch(parse, /[[{"]/, 'no JSON of zod');
+});
+
+void t.test('log lines for the journal begin with their priority, and are JSON after it', t => {
+  let lines = '';
+  const destination = { write: (text: string) => void (lines += text) };
+  const logger = createLogger({ level: 'trace', name: 'test', destination, priorities: true });
+  for (const level of ['trace', 'debug', 'info', 'warn', 'error', 'fatal'] as const)
+    logger[level]({}, `"level":"info"`);
+  t.same(lines.match(/^<\d>/gm), ['<7>', '<7>', '<6>', '<4>', '<3>', '<2>']);
+  for (const line of lines.trim().split('\n')) t.match(JSON.parse(line.slice(3)), { msg: '"level":"info"' });
+  t.end();
 });
 
 void t.test('commands get their configuration, arguments and options', async t => {
@@ -185,6 +212,54 @@ const UNTIL_ABORT = `await new Promise(resolve => signal.addEventListener('abort
 
 void t.test('the first signal lets a command end by itself', async t => {
   t.equal(await signalled(t, UNTIL_ABORT, ['SIGTERM']), 0);
+  t.equal(await signalled(t, UNTIL_ABORT, ['SIGHUP']), 0);
+});
+
+void t.test('a command that a signal interrupts says so, without a stack', async t => {
+  const aborter = new AbortController();
+  let err = '';
+  const waiting: CliSpec = {
+    ...spec,
+    commands: [
+      {
+        usage: 'wait',
+        summary: 'waits',
+        run: ({ signal }) => {
+          aborter.abort(new Error('Stopped by SIGINT.'));
+          return Promise.reject(new DOMException('This operation was aborted', 'AbortError')).finally(() =>
+            signal.throwIfAborted(),
+          );
+        },
+      },
+    ],
+  };
+  const streams = { out: () => undefined, err: (text: string) => void (err += text) };
+  t.equal(await runCli(waiting, ['wait'], aborter.signal, streams), 1);
+  t.equal(err, 'tributary-test: Stopped by SIGINT.\n');
+});
+
+void t.test('a slow reader gets all of a long answer, and the process has the name of its program', async t => {
+  const cli = join(import.meta.dirname, '../../../../shared/process/cli.ts');
+  const directory = t.testdir({
+    'main.ts': `
+      import { readFileSync } from 'node:fs';
+      import { main } from ${JSON.stringify(cli)};
+      await main({ name: 'tributary-agent', description: 'x', version: '1', defaultConfig: 'x', commands: [{ usage: 'list',
+        summary: 'x', json: true, run: async ({ print }) => {
+          print(null, readFileSync('/proc/self/comm', 'utf8') + 'x'.repeat(1_000_000));
+          return 0;
+        } }] });
+    `,
+  });
+  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, join(directory, 'main.ts'), 'list'], {
+    stdio: 'pipe',
+  });
+  let out = '';
+  // Nothing is read until the pipe is full and the program would have ended.
+  await delay(500);
+  for await (const chunk of child.stdout) out += String(chunk);
+  t.equal(out.length, 'tributary-agent\n'.length + 1_000_001);
+  t.ok(out.startsWith('tributary-agent\n'), out.slice(0, 20));
 });
 
 void t.test('the second signal ends the process at once', async t => {

@@ -83,7 +83,7 @@ void t.test('a private folder that is not this user’s alone holds no socket', 
   for (const mode of [0o777, 0o770, 0o705]) {
     mkdirSync(folder);
     chmodSync(folder, mode);
-    await t.rejects(start(t, NOWHERE, {}), /not this user/);
+    await t.rejects(start(t, NOWHERE, {}), /not private/);
     rmSync(folder, { recursive: true });
   }
   symlinkSync(mkdtempSync(join(tmpdir(), 'elsewhere-')), folder);
@@ -92,7 +92,7 @@ void t.test('a private folder that is not this user’s alone holds no socket', 
   mkdirSync(folder, { mode: 0o700 });
   if (userInfo().uid === 0) {
     chownSync(folder, 12345, 12345);
-    await t.rejects(start(t, NOWHERE, {}), /not this user/);
+    await t.rejects(start(t, NOWHERE, {}), /not private/);
     chownSync(folder, 0, 0);
   }
   await start(t, NOWHERE, {});

@@ -13,7 +13,7 @@ import { HttpError, loadAssets, startHttpServer } from '../../../../shared/proce
 import type { HttpServer, HttpServerOptions, Route } from '../../../../shared/process/http.ts';
 import { silentLogger } from '../../../../shared/process/logging.ts';
 import { Secret } from '../../../../shared/config/secret.ts';
-import { pageOf } from '../../../../shared/process/token-command.ts';
+import { pageOf } from '../../../../shared/process/page.ts';
 import { TestAuthority } from '../../../support/world/certificates.ts';
 
 const TOKEN = 'the token of this page, from its file';
@@ -331,15 +331,15 @@ void t.test('with a certificate it speaks HTTPS, and nothing else', async t => {
   await t.rejects(ask(server, '/healthz'), 'plain HTTP');
   const other = await authority.issue('other', 'localhost');
   await t.rejects(start(t, { tls: { ...tls, key: Secret.of(readFileSync(other.key, 'utf8')) } }), {
-    code: 'CONFIG_INVALID',
+    code: 'PAGE_UNAVAILABLE',
     message: /http\.tls/,
   });
 });
 
-void t.test('a port that is taken is a fault of the configuration', async t => {
+void t.test('a port that is taken is told by its code', async t => {
   const server = await start(t);
   const options = { listen: server.address };
-  await t.rejects(start(t, options), { code: 'CONFIG_INVALID', hint: /http\.listen/ });
+  await t.rejects(start(t, options), { code: 'PAGE_UNAVAILABLE', hint: /http\.listen/ });
 });
 
 void t.test('assets are served with their type, and not again while they are the same', async t => {

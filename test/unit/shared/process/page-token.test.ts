@@ -32,6 +32,6 @@ void t.test('a token that others could read or have put there is replaced', t =>
 });
 
 void t.test('a folder that cannot be written is told with its name', t => {
-  t.throws(() => pageToken(join(directory, 'nowhere', 'e.token')), { code: 'CONFIG_UNREADABLE', message: /nowhere/ });
+  t.throws(() => pageToken(join(directory, 'nowhere', 'e.token')), { code: 'PAGE_UNAVAILABLE', message: /nowhere/ });
   t.end();
 });

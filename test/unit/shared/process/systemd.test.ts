@@ -1,7 +1,10 @@
+import { fstatSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { silentLogger } from '../../../../shared/process/logging.ts';
 import { StandstillClock, startServiceNotices } from '../../../../shared/process/systemd.ts';
+import { isJournal } from '../../../../shared/process/journal.ts';
+import { until } from '../../../support/until.ts';
 
 /** A watchdog of 30 ms: pinged every 10. */
 const WATCHED = { NOTIFY_SOCKET: '/run/x', WATCHDOG_USEC: '30000', WATCHDOG_PID: String(process.pid) };
@@ -57,6 +60,34 @@ void t.test('nobody is told outside of systemd, and nobody is pinged whose watch
     notices.stop();
     t.equal(heard.length, lines);
   }
+});
+
+void t.test('systemd hears soon of another state, and not of other numbers', async t => {
+  const { heard, notify } = listener();
+  let status = 'starting, 0 batches wait';
+  const notices = startServiceNotices({
+    logger: silentLogger(),
+    status: () => status,
+    stalled: () => null,
+    notify,
+    environment: { NOTIFY_SOCKET: '/run/x' },
+    lookMs: 5,
+  });
+  status = 'starting, 7 batches wait';
+  await delay(30);
+  t.equal(heard.length, 1);
+  status = 'capturing, 7 batches wait';
+  await until('the new state', () => heard.length === 2);
+  notices.stop();
+  t.same(heard[1], ['STATUS=capturing, 7 batches wait']);
+});
+
+void t.test('the journal is told by the device and inode of its socket', t => {
+  const { dev, ino } = fstatSync(1);
+  t.equal(isJournal(1, { JOURNAL_STREAM: `${dev}:${ino}` }), true);
+  t.equal(isJournal(1, { JOURNAL_STREAM: `${dev}:${ino + 1}` }), false, 'stdout was redirected');
+  t.equal(isJournal(1, {}), false);
+  t.end();
 });
 
 void t.test('a sign of life that stays the same is as old as its first sight', t => {

@@ -1,0 +1,94 @@
+/**
+ * How a program becomes a daemon: control socket, page, systemd and shutdown, the same for both programs. What it works
+ * on is the program's own.
+ */
+import type { Registry } from 'prom-client';
+import type { HttpSettings } from '../config/http-settings.ts';
+import { describeError } from '../errors.ts';
+import { startControlServer } from './control.ts';
+import type { ControlHandler, SocketLocation } from './control.ts';
+import type { Assets, Readiness, Route } from './http.ts';
+import type { Logger } from './logging.ts';
+import { Page } from './page.ts';
+import type { PageStatus } from './page.ts';
+import { startServiceNotices } from './systemd.ts';
+
+/** What a daemon does, and what it says of itself. */
+export interface DaemonWork {
+  readonly registry: Registry;
+  /** Works until aborted. @throws TributaryError what ends the process */
+  run(signal: AbortSignal): Promise<void>;
+  /** The object behind `status` and `/api/status`. */
+  status(): object;
+  /** One line for `systemctl status`. */
+  summary(): string;
+  /** What should move and does not; null: everything moves. */
+  stalled(): string | null;
+  readiness(): Readiness;
+  /** Brings the gauges up to date; called before each scrape. */
+  updateMetrics(): void;
+}
+
+export interface DaemonOptions {
+  readonly name: string;
+  readonly version: string;
+  readonly work: DaemonWork;
+  readonly place: SocketLocation;
+  /** Commands besides `status` and `token`. */
+  readonly commands?: Readonly<Record<string, ControlHandler>>;
+  readonly http: HttpSettings;
+  readonly routes: readonly Route[];
+  /** Reads the files of the page. */
+  readonly assets: () => Assets;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+}
+
+/** The answer to the command `status`, and the object behind `/api/status`. */
+export type DaemonStatus<T> = T & { readonly page: PageStatus };
+
+/** Runs a daemon until its signal aborts or its work fails. @throws TributaryError ALREADY_RUNNING, what ends the work */
+export async function runDaemon(options: DaemonOptions): Promise<void> {
+  const { name, version, work, place, commands, http, routes, assets, logger, signal } = options;
+  const status = (): object => ({ ...work.status(), page: page.status() });
+  const page = new Page({
+    ...http,
+    registry: work.registry,
+    beforeScrape: () => work.updateMetrics(),
+    ready: () => work.readiness(),
+    status,
+    routes,
+    assets,
+    logger,
+  });
+  const control = await startControlServer({
+    place,
+    logger,
+    commands: {
+      ...commands,
+      status: () => Promise.resolve(status()),
+      // An async function, so that what it throws is the answer.
+      token: async () => Promise.resolve(page.access()),
+    },
+  });
+  await page.serve(control.tokenFile);
+  logger.info({ version, page: page.status().address }, `${name} runs.`);
+  const summary = (): string => {
+    const { error } = page.status();
+    return error === null ? work.summary() : `${work.summary()}; ${error.code}: ${error.message}`;
+  };
+  const notices = startServiceNotices({ status: summary, stalled: () => work.stalled(), logger });
+  signal.addEventListener('abort', () => logger.info({}, `${describeError(signal.reason)} Shutting down.`), {
+    once: true,
+  });
+  try {
+    await work.run(signal);
+  } catch (error) {
+    logger.fatal({ err: error }, `${name} ends: ${describeError(error)}`);
+    throw error;
+  } finally {
+    notices.stop();
+    await Promise.all([control.close(), page.close()]);
+  }
+  logger.info({}, `${name} has stopped. Nothing is lost.`);
+}

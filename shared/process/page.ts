@@ -1,0 +1,99 @@
+/**
+ * The page of a daemon. The page never stops the daemon's work: where it cannot be served (its port is taken, its address
+ * is not there yet, its token cannot be written), the log and the status say so, and it is tried again with growing pauses.
+ */
+import { asTributaryError, TributaryError } from '../errors.ts';
+import { formatDuration } from '../units.ts';
+import { startHttpServer } from './http.ts';
+import type { HttpServer, HttpServerOptions } from './http.ts';
+import type { Logger } from './logging.ts';
+import { pageToken } from './page-token.ts';
+
+const FIRST_PAUSE_MS = 1_000;
+const MOST_PAUSE_MS = 5 * 60_000;
+
+export interface PageOptions extends Omit<HttpServerOptions, 'token' | 'assets' | 'logger'> {
+  /** Reads the files of the page. */
+  readonly assets: () => NonNullable<HttpServerOptions['assets']>;
+  readonly logger: Logger;
+  /** Default: 1 s, doubled each time up to 5 min. */
+  readonly firstPauseMs?: number;
+}
+
+/** What the status says of the page. */
+export interface PageStatus {
+  /** Where a person on this machine opens it; null: it is not served. */
+  readonly address: string | null;
+  readonly error: {
+    readonly code: string;
+    readonly message: string;
+    readonly hint: string;
+    readonly since: string;
+  } | null;
+}
+
+/** Where a person opens the page, and what lets them act on it. */
+export interface PageAccess {
+  readonly page: string;
+  readonly token: string;
+}
+
+export class Page {
+  readonly #options: PageOptions;
+  #open: { readonly server: HttpServer; readonly token: string } | null = null;
+  #fault: PageStatus['error'] = null;
+  #retry: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(options: PageOptions) {
+    this.#options = options;
+  }
+
+  /** Serves the page, now or as soon as it can be served. Never rejects. */
+  async serve(tokenFile: string, pauseMs = this.#options.firstPauseMs ?? FIRST_PAUSE_MS): Promise<void> {
+    const { logger, assets } = this.#options;
+    try {
+      const token = pageToken(tokenFile);
+      const server = await startHttpServer({ ...this.#options, token, assets: assets() });
+      if (this.#closed) {
+        await server.close();
+        return;
+      }
+      this.#open = { server, token };
+      this.#fault = null;
+      logger.info({ page: pageOf(server) }, 'The page is served.');
+    } catch (cause) {
+      const error = asTributaryError(cause, 'The page cannot be served');
+      const { code, message, hint } = error;
+      this.#fault = { code, message, hint, since: this.#fault?.since ?? new Date().toISOString() };
+      logger.error({ code, hint, err: error }, `${message} It is tried again in ${formatDuration(pauseMs)}.`);
+      const nextMs = Math.min(2 * pauseMs, MOST_PAUSE_MS);
+      this.#retry = setTimeout(() => void this.serve(tokenFile, nextMs), pauseMs).unref();
+    }
+  }
+
+  status(): PageStatus {
+    return { address: this.#open === null ? null : pageOf(this.#open.server), error: this.#fault };
+  }
+
+  /** @throws TributaryError why the page is not served */
+  access(): PageAccess {
+    if (this.#open === null) {
+      throw new TributaryError('PAGE_UNAVAILABLE', this.#fault?.message ?? 'The page is not served yet.', {
+        hint: this.#fault?.hint,
+      });
+    }
+    return { token: this.#open.token, page: pageOf(this.#open.server) };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    await this.#open?.server.close();
+  }
+}
+
+/** The address of the page as a person opens it on this machine. */
+export function pageOf({ address: { host, port }, secure }: Pick<HttpServer, 'address' | 'secure'>): string {
+  return `${secure ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}/`;
+}
