@@ -2,6 +2,7 @@
  * How a column's bytes lie in a row image, and which wire type that is.
  */
 import type { ColumnType } from '../../shared/batch/column-type.ts';
+import { BLOBS, TEXTS } from '../../shared/batch/type-table.ts';
 import { charsetFacts } from './charsets.ts';
 import type { Charset, ForeignCharset } from './charsets.ts';
 import { TYPE } from './type-codes.ts';
@@ -24,9 +25,6 @@ export interface ColumnLayout {
   /** Of VECTOR. */
   readonly dimensions: number;
 }
-
-const TEXTS = ['tinytext', 'text', 'mediumtext', 'longtext'] as const;
-const BLOBS = ['tinyblob', 'blob', 'mediumblob', 'longblob'] as const;
 
 /**
  * The type with which a column travels; null where it has none. A TEXT whose character set can grow in utf8mb4 is

@@ -7,60 +7,19 @@
  * pairs of types are written and read back by test/integration/widening.test.ts.
  */
 import type { ColumnType } from '../../shared/batch/column-type.ts';
-import { MYSQL_MAX_SCALE, formatColumnType } from '../../shared/batch/column-type.ts';
-import { BLOBS, CAPACITY, CHARACTER_BYTES, MAX_VARCHAR, TEXTS, isOneOf } from './target-column.ts';
-import type { BlobBase, TextBase } from './target-column.ts';
+import { MAX_PRECISION, MYSQL_MAX_SCALE, formatColumnType } from '../../shared/batch/column-type.ts';
+import { BLOBS, CHARACTER_BYTES, INTEGERS, TEXTS, TYPE_TABLE, factsOf } from '../../shared/batch/type-table.ts';
+import type { Family } from '../../shared/batch/type-table.ts';
+import { MAX_VARCHAR } from './target-column.ts';
 
-const INTEGERS = ['tinyint', 'smallint', 'mediumint', 'int', 'bigint'] as const;
-const INTEGER_BITS: Readonly<Record<(typeof INTEGERS)[number], number>> = {
-  tinyint: 8,
-  smallint: 16,
-  mediumint: 24,
-  int: 32,
-  bigint: 64,
-};
 /** Of 0 and 1901 to 2155. */
 const YEAR_BITS = 12;
-const MAX_PRECISION = 65;
 /** Whole numbers that a DOUBLE holds each exactly: 53 bits, and so 15 digits. */
 const DOUBLE_BITS = 53;
 const DOUBLE_DIGITS = 15;
 
-type Family = 'text' | 'bytes' | 'whole' | 'decimal' | 'real' | 'vector' | 'geometry' | 'json' | 'time' | 'date';
-
 function familyOf(type: ColumnType): Family {
-  switch (type.base) {
-    case 'tinyint':
-    case 'smallint':
-    case 'mediumint':
-    case 'int':
-    case 'bigint':
-    case 'bit':
-    case 'year':
-      return 'whole';
-    case 'float':
-    case 'double':
-      return 'real';
-    case 'date':
-    case 'datetime':
-    case 'timestamp':
-      return 'date';
-    case 'decimal':
-    case 'vector':
-    case 'geometry':
-    case 'json':
-    case 'time':
-      return type.base;
-    case 'binary':
-    case 'varbinary':
-    case 'tinyblob':
-    case 'blob':
-    case 'mediumblob':
-    case 'longblob':
-      return 'bytes';
-    default:
-      return 'text';
-  }
+  return factsOf(type.base).family;
 }
 
 /** Whether a column of type `have` holds every value of type `want` exactly. */
@@ -81,8 +40,10 @@ function widenInKind(have: ColumnType, want: ColumnType): ColumnType | null {
   if ((have.base === 'bit' && want.base === 'bit') || (have.base === 'vector' && want.base === 'vector')) {
     return have.length >= want.length ? have : want;
   }
-  if (both('whole')) return widenWhole(wholeOf(have)!, wholeOf(want)!);
-  if (both('whole', 'decimal')) return widenDecimal(decimalOf(have)!, decimalOf(want)!);
+  const [a, b] = [wholeOf(have), wholeOf(want)];
+  if (a !== null && b !== null) return widenWhole(a, b);
+  const [c, d] = [digitsOf(have), digitsOf(want)];
+  if (c !== null && d !== null) return widenDecimal(c, d);
   if (both('whole', 'decimal', 'real')) return fitsDouble(have) && fitsDouble(want) ? { base: 'double' } : null;
   if (both('time') || both('date')) return widenTime(have, want);
   if (both('text')) return widenString(have, want, 'text');
@@ -97,7 +58,7 @@ function widenInKind(have: ColumnType, want: ColumnType): ColumnType | null {
 function bytesOf(type: ColumnType): ColumnType {
   if (familyOf(type) !== 'text') return type;
   if ('length' in type) return { base: 'varbinary', length: type.length * CHARACTER_BYTES };
-  return { base: BLOBS[TEXTS.indexOf(type.base as TextBase)]! };
+  return { base: BLOBS.find((_, size) => TEXTS[size] === type.base) ?? 'longblob' };
 }
 
 interface Whole {
@@ -108,14 +69,18 @@ interface Whole {
 function wholeOf(type: ColumnType): Whole | null {
   if (type.base === 'bit') return { bits: type.length, signed: false };
   if (type.base === 'year') return { bits: YEAR_BITS, signed: false };
-  return 'unsigned' in type ? { bits: INTEGER_BITS[type.base], signed: !type.unsigned } : null;
+  return 'unsigned' in type ? { bits: bitsOf(type.base), signed: !type.unsigned } : null;
+}
+
+function bitsOf(base: (typeof INTEGERS)[number]): number {
+  return 8 * TYPE_TABLE[base].rowBytes();
 }
 
 function widenWhole(a: Whole, b: Whole): ColumnType {
   const signed = a.signed || b.signed;
   // Beside a signed type, an unsigned one needs a bit more.
   const bits = Math.max(...[a, b].map(type => type.bits + (signed && !type.signed ? 1 : 0)));
-  const base = INTEGERS.find(name => INTEGER_BITS[name] >= bits);
+  const base = INTEGERS.find(name => bitsOf(name) >= bits);
   return base === undefined ? { base: 'decimal', precision: 20, scale: 0 } : { base, unsigned: !signed };
 }
 
@@ -124,7 +89,7 @@ interface Digits {
   readonly scale: number;
 }
 
-function decimalOf(type: ColumnType): Digits | null {
+function digitsOf(type: ColumnType): Digits | null {
   if (type.base === 'decimal') return { whole: type.precision - type.scale, scale: type.scale };
   const whole = wholeOf(type);
   if (whole === null) return null;
@@ -153,34 +118,21 @@ function widenTime(have: ColumnType, want: ColumnType): ColumnType | null {
 
 /** A text that holds what the server prints of each, which is also how the values travel. */
 function widenToText(have: ColumnType, want: ColumnType): ColumnType | null {
-  const texts = [have, want].map(printed);
-  const [first, second] = texts;
-  if (first === null || first === undefined || second === null || second === undefined) return null;
+  const [first, second] = [printedType(have), printedType(want)];
+  if (first === null || second === null) return null;
   return formatColumnType(first) === formatColumnType(second) ? first : widenString(first, second, 'text');
 }
 
 /** The text that holds the print of a type; null where the print is not the value. */
-function printed(type: ColumnType): ColumnType | null {
-  switch (familyOf(type)) {
-    case 'text':
-      return type;
-    case 'whole':
-      return type.base === 'bit' ? null : { base: 'varchar', length: 20 };
-    case 'decimal':
-      return { base: 'varchar', length: ('precision' in type ? type.precision : 0) + 3 };
-    case 'time':
-      return { base: 'varchar', length: 17 };
-    case 'date':
-      return { base: 'varchar', length: 26 };
-    case 'json':
-      return { base: 'longtext' };
-    default:
-      return null;
-  }
+function printedType(type: ColumnType): ColumnType | null {
+  if (familyOf(type) === 'text') return type;
+  const length = factsOf(type.base).printed?.('precision' in type ? type.precision : 0);
+  if (length === undefined) return null;
+  return length <= MAX_VARCHAR ? { base: 'varchar', length } : { base: 'longtext' };
 }
 
 function widenString(have: ColumnType, want: ColumnType, family: 'text' | 'bytes'): ColumnType | null {
-  const large: readonly (TextBase | BlobBase)[] = family === 'text' ? TEXTS : BLOBS;
+  const large = family === 'text' ? TEXTS : BLOBS;
   const unit = family === 'text' ? CHARACTER_BYTES : 1;
   if ('length' in have && 'length' in want) {
     const length = Math.max(have.length, want.length);
@@ -189,14 +141,10 @@ function widenString(have: ColumnType, want: ColumnType, family: 'text' | 'bytes
     const isChar = have.base === 'char' && want.base === 'char';
     return { base: isChar ? 'char' : family === 'text' ? 'varchar' : 'varbinary', length };
   }
-  const bytes = [have, want].map(type => ('length' in type ? type.length * unit : capacityOf(type)));
+  const bytes = [have, want].map(type => ('length' in type ? type.length * unit : (factsOf(type.base).capacity ?? Infinity)));
   const needed = Math.max(...bytes);
-  const base = large.find(name => CAPACITY[name] >= needed);
+  const base = large.find(name => TYPE_TABLE[name].capacity >= needed);
   return base === undefined ? null : { base };
-}
-
-function capacityOf(type: ColumnType): number {
-  return isOneOf(TEXTS, type.base) || isOneOf(BLOBS, type.base) ? CAPACITY[type.base] : Infinity;
 }
 
 /** Whether MODIFY from one type to the other only touches the dictionary: a VARCHAR within its class of length bytes. */

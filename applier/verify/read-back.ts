@@ -1,11 +1,11 @@
 /** Rows of the head office as the values that the branch has sent: what SQL reads them, and how. Pure. */
 import type { TableDescription, Value } from '../../shared/batch/batch.ts';
-import { columnType, wireKind } from '../../shared/batch/column-type.ts';
+import { columnType, exactSql, wireKind } from '../../shared/batch/column-type.ts';
 import { columnKey } from '../../shared/identifiers.ts';
 import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { LONG_BYTES, LongBytes, LongText } from '../../shared/batch/long-value.ts';
 import { quoteName, quoteString } from '../../shared/database/sql.ts';
-import { readTypedJson, typedJsonSelect } from '../../shared/batch/typed-json.ts';
+import { readTypedJson } from '../../shared/batch/typed-json.ts';
 import { parseServerType } from '../apply/target-column.ts';
 import type { ServerTable } from '../apply/server-table.ts';
 
@@ -30,12 +30,11 @@ export function readBackQuery(
 
 /** SQL that yields a value's text exactly. */
 function exactly(column: string, source: ColumnType, target: ColumnType | null): string {
-  // A FLOAT prints six digits of itself, a BIT its bytes; a DOUBLE with whole numbers prints the large ones with an exponent.
-  if (target?.base === 'float') return `${column}*1e0`;
-  if (target?.base === 'bit') return `${column}+0`;
-  if (target?.base === 'json') return typedJsonSelect(column);
+  if (target === null) return column;
+  // A DOUBLE prints large whole numbers with an exponent.
   const isWhole = wireKind(source) === 'integer' || wireKind(source) === 'decimal';
-  return target?.base === 'double' && isWhole ? `CAST(${column} AS DECIMAL(65,30))` : column;
+  if (target.base === 'double' && isWhole) return `CAST(${column} AS DECIMAL(65,30))`;
+  return exactSql(target, column);
 }
 
 /** What makes a value of a cell, by the type that it has at the branch. */
@@ -59,7 +58,9 @@ function readerOf(type: ColumnType): (cell: Buffer) => Value {
       if (type.base !== 'date') return cell => cell.toString('utf8');
       // A DATETIME holds a date as its midnight.
       return cell => cell.toString('utf8').replace(/ 00:00:00(\.0*)?$/, '');
-    default:
+    case 'decimal':
+    case 'float':
+    case 'double':
       return cell => cell.toString('utf8');
   }
 }

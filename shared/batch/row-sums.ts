@@ -23,9 +23,10 @@ import type { Hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import type { Value } from './batch.ts';
 import { wireKind } from './column-type.ts';
-import type { ColumnType, WireKind } from './column-type.ts';
+import type { ColumnType } from './column-type.ts';
 import { assert } from '../errors.ts';
 import { LongValue } from './long-value.ts';
+import type { WireKind } from './type-table.ts';
 import { holdsTypes } from './typed-json.ts';
 
 /** Of one table. */

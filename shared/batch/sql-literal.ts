@@ -1,8 +1,9 @@
 /** SQL literals of a batch's values, by the column's type. */
 import { quoteBytes, quoteString, refuseToQuote } from '../database/sql.ts';
 import type { Value } from './batch.ts';
-import type { ColumnType, WireKind } from './column-type.ts';
+import type { ColumnType } from './column-type.ts';
 import { MYSQL_MAX_SCALE, wireKind } from './column-type.ts';
+import type { WireKind } from './type-table.ts';
 
 const INTEGER = /^-?\d{1,20}$/;
 const DECIMAL = /^-?\d{1,65}(\.\d{1,38})?$/;

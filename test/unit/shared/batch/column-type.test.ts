@@ -1,6 +1,6 @@
 import t from 'tap';
 import { formatColumnType, parseColumnType, wireKind } from '../../../../shared/batch/column-type.ts';
-import type { WireKind } from '../../../../shared/batch/column-type.ts';
+import type { WireKind } from '../../../../shared/batch/type-table.ts';
 
 const CANONICAL: Record<string, WireKind> = {
   tinyint: 'integer',
