@@ -7,6 +7,7 @@
 import { inflateRawSync, inflateSync } from 'node:zlib';
 import { LONG_BYTES } from '../../shared/batch/long-value.ts';
 import { longDecoder, textDecoder } from './charsets.ts';
+import { lengthBytes } from './column-layout.ts';
 import type { ColumnLayout } from './column-layout.ts';
 import { TYPE } from './type-codes.ts';
 import type { Cursor, Decoder } from './decoder.ts';
@@ -22,15 +23,9 @@ export function isCompressed({ code }: Pick<ColumnLayout, 'code'>): boolean {
   return code === TYPE.varcharCompressed || code === TYPE.blobCompressed;
 }
 
-/** Bytes of the length that stands before a value. */
-export function compressedPrefix({ code, meta }: ColumnLayout): number {
-  if (code === TYPE.blobCompressed) return meta;
-  return meta > 255 ? 2 : 1;
-}
-
 /** The decoder throws RangeError for what is packed in another way, or damaged. */
 export function compressedDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
-  const prefix = compressedPrefix(layout);
+  const prefix = lengthBytes(layout);
   const decode = textDecoder(layout.charset);
   const decodeLong = longDecoder(layout.charset) ?? decode;
   return bytes => {

@@ -8,7 +8,16 @@
  */
 import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { MAX_PRECISION, MYSQL_MAX_SCALE, formatColumnType } from '../../shared/batch/column-type.ts';
-import { BLOBS, CHARACTER_BYTES, INTEGERS, TEXTS, TYPE_TABLE, factsOf } from '../../shared/batch/type-table.ts';
+import {
+  BLOB_OF,
+  BLOBS,
+  CHARACTER_BYTES,
+  INTEGERS,
+  TEXTS,
+  TYPE_TABLE,
+  factsOf,
+  isLargeText,
+} from '../../shared/batch/type-table.ts';
 import type { Family } from '../../shared/batch/type-table.ts';
 import { MAX_VARCHAR } from './target-column.ts';
 
@@ -58,7 +67,7 @@ function widenInKind(have: ColumnType, want: ColumnType): ColumnType | null {
 function bytesOf(type: ColumnType): ColumnType {
   if (familyOf(type) !== 'text') return type;
   if ('length' in type) return { base: 'varbinary', length: type.length * CHARACTER_BYTES };
-  return { base: BLOBS.find((_, size) => TEXTS[size] === type.base) ?? 'longblob' };
+  return { base: isLargeText(type.base) ? BLOB_OF[type.base] : 'longblob' };
 }
 
 interface Whole {
@@ -141,7 +150,9 @@ function widenString(have: ColumnType, want: ColumnType, family: 'text' | 'bytes
     const isChar = have.base === 'char' && want.base === 'char';
     return { base: isChar ? 'char' : family === 'text' ? 'varchar' : 'varbinary', length };
   }
-  const bytes = [have, want].map(type => ('length' in type ? type.length * unit : (factsOf(type.base).capacity ?? Infinity)));
+  const bytes = [have, want].map(type =>
+    'length' in type ? type.length * unit : (factsOf(type.base).capacity ?? Infinity),
+  );
   const needed = Math.max(...bytes);
   const base = large.find(name => TYPE_TABLE[name].capacity >= needed);
   return base === undefined ? null : { base };

@@ -186,8 +186,14 @@ export function takes<P extends Parameters>(base: Base, parameters: P): base is 
   return TYPE_TABLE[base].parameters === parameters;
 }
 
-/** By size, each in the same place of both lists. */
+/** By size. */
+export const INTEGERS = ['tinyint', 'smallint', 'mediumint', 'int', 'bigint'] as const;
 export const TEXTS = ['tinytext', 'text', 'mediumtext', 'longtext'] as const;
 export const BLOBS = ['tinyblob', 'blob', 'mediumblob', 'longblob'] as const;
-/** Whole numbers by size. */
-export const INTEGERS = ['tinyint', 'smallint', 'mediumint', 'int', 'bigint'] as const;
+/** The BLOB of a TEXT's size. */
+export const BLOB_OF = { tinytext: 'tinyblob', text: 'blob', mediumtext: 'mediumblob', longtext: 'longblob' } as const;
+
+/** Whether a type is one of TEXTS. */
+export function isLargeText(base: string): base is (typeof TEXTS)[number] {
+  return Object.hasOwn(BLOB_OF, base);
+}
