@@ -5,8 +5,8 @@
  * A statement that waits for a table's users makes all later ones wait behind it, so it waits for LOCK_WAIT_S only and
  * comes again later.
  *
- * Invariants: DDL runs on a connection of its own, one statement at a time in this process (but for a rebuild that
- * somebody approved, which would hold up the rest for minutes), never inside the caller's transaction. What is remembered
+ * Invariants: DDL runs on a connection of its own, one statement at a time in this process (except the rebuild of a large
+ * table, which would hold up the others for minutes), never inside the caller's transaction. What is remembered
  * was read from the server after the last DDL, and is compared with the server by each transaction that writes by it
  * (`hold`): it is never older. A table that has lost what branches wrote to it is told of before it is made whole again.
  * Every wait is bounded by the session's lock timeouts.
@@ -44,6 +44,9 @@ const SPECIFIC_ACCESS_DENIED = 1227;
 
 /** Whether tables and columns that a branch brings are made at once, or wait until a person has approved them. */
 export type SchemaChanges = 'automatic' | 'approved';
+
+/** Which rebuilds are allowed: of small tables; also those of large tables that need no approval; all. */
+type Rebuilds = 'small' | 'unasked' | 'approved';
 
 export interface TableStoreOptions {
   /** Opens a connection to the target; it must bear statements of minutes (a rebuild). */
@@ -128,15 +131,19 @@ export class TableStore {
     approved: boolean,
   ): Promise<void> {
     for (let at = 0; (at = tables.indexOf(null, at)) >= 0;) {
-      const learn = (): Promise<void> => this.#learn(descriptions, tables, at, approved);
       if (approved) {
-        await learn();
+        await this.#learn(descriptions, tables, at, 'approved');
         continue;
       }
-      const work = this.#turn.then(learn);
+      const work = this.#turn.then(() => this.#learn(descriptions, tables, at, 'small'));
       // The next in the queue does not care how this one ended; its own caller does.
       this.#turn = work.catch(() => undefined);
-      await work;
+      try {
+        await work;
+      } catch (error) {
+        if (!(error instanceof LongRebuild)) throw error;
+        await this.#learn(descriptions, tables, at, 'unasked');
+      }
     }
   }
 
@@ -162,12 +169,12 @@ export class TableStore {
     }
   }
 
-  /** Fills in tables from `at` on, those that are not known yet, for one turn. */
+  /** Fills in tables from `at` on, those that are not known yet, for one turn. @throws LongRebuild in a turn */
   async #learn(
     descriptions: readonly TableDescription[],
     tables: (TargetTable | null)[],
     at: number,
-    approved: boolean,
+    rebuilds: Rebuilds,
   ): Promise<void> {
     let connection: Connection | null = null;
     const until = performance.now() + TURN_MS;
@@ -179,7 +186,7 @@ export class TableStore {
         let table = this.#tables.get(nameOf(description));
         if (table === undefined) {
           connection ??= await this.#open();
-          table = await this.#fit(connection, description, approved);
+          table = await this.#fit(connection, description, rebuilds);
           this.#remember(table);
         }
         tables[i] = table;
@@ -218,7 +225,7 @@ export class TableStore {
     }
   }
 
-  async #fit(connection: Connection, description: TableDescription, approved: boolean): Promise<TargetTable> {
+  async #fit(connection: Connection, description: TableDescription, rebuilds: Rebuilds): Promise<TargetTable> {
     const { database, onChanged } = this.#options;
     const { name } = description;
     /** What was found is what this very loop has left. */
@@ -232,14 +239,15 @@ export class TableStore {
       this.#changed.delete(name);
       if (plan instanceof TributaryError) throw plan;
       if (plan.do === 'use') return plan.table;
-      if (!approved && this.#options.schemaChanges === 'approved') throw unapproved(description, plan);
+      if (rebuilds !== 'approved' && this.#options.schemaChanges === 'approved') throw unapproved(description, plan);
       if (plan.do === 'replace') {
         await this.#replace(connection, description, plan);
         isOurs = true;
         continue;
       }
       try {
-        await this.#change(connection, description, plan, approved || (server?.bytes ?? 0) < REBUILD_BELOW_BYTES);
+        const isLarge = (server?.bytes ?? 0) >= REBUILD_BELOW_BYTES;
+        await this.#change(connection, description, plan, isLarge ? rebuilds : 'approved');
         isOurs = true;
         // Other versions of it were planned by what it was.
         this.#forgetTable(name);
@@ -273,7 +281,7 @@ export class TableStore {
     connection: Connection,
     description: TableDescription,
     plan: Extract<TablePlan, { do: 'create' | 'alter' }>,
-    mayRebuild: boolean,
+    rebuilds: Rebuilds,
   ): Promise<void> {
     if (plan.do === 'create') {
       await makeRoom(connection, description, plan.sql);
@@ -288,7 +296,8 @@ export class TableStore {
         if (errno === null || !NOT_INSTANT_ERRNOS.has(errno)) throw error;
       }
     }
-    if (!mayRebuild) {
+    if (rebuilds === 'small' && !plan.asks) throw new LongRebuild(description);
+    if (rebuilds !== 'approved' && plan.asks) {
       throw new TributaryError(
         'TARGET_SCHEMA',
         `${tableText(description)}: the table at the head office is large and would be rebuilt.`,
@@ -296,6 +305,13 @@ export class TableStore {
       );
     }
     await makeRoom(connection, description, plan.sql);
+  }
+}
+
+/** A large table is to be rebuilt without approval: not in a turn, in which others wait. */
+class LongRebuild extends TributaryError {
+  constructor(description: TableDescription) {
+    super('TARGET_BUSY', `${tableText(description)}: The table at the head office is large and must be rebuilt.`);
   }
 }
 

@@ -72,13 +72,21 @@ export interface RowColumn {
   readonly target: ColumnType;
 }
 
-/** How much an ALTER costs: nothing; a little, without copying rows; a copy of the table. */
-export type AlterCost = 'instant' | 'cheap' | 'rebuild';
+/** An ALTER, and what it costs: nothing; a little, without copying rows; a copy of the table. */
+interface Alteration {
+  readonly sql: string;
+  readonly cost: 'instant' | 'cheap' | 'rebuild';
+  /**
+   * Whether a large table waits for approval before it is rebuilt. JSON beside text does not: no branch has chosen
+   * another type, one runs MySQL and the other MariaDB, whose JSON is a LONGTEXT.
+   */
+  readonly asks: boolean;
+}
 
 export type TablePlan =
   | { readonly do: 'use'; readonly table: TargetTable }
   | { readonly do: 'create'; readonly sql: string }
-  | { readonly do: 'alter'; readonly sql: string; readonly cost: AlterCost }
+  | ({ readonly do: 'alter' } & Alteration)
   /** It cannot be brought to hold the branch's rows: to be made anew, once it is empty. */
   | { readonly do: 'replace'; readonly sql: string; readonly refusal: OtherForm };
 
@@ -115,7 +123,7 @@ export function planTable(database: string, description: TableDescription, serve
   try {
     const identity = checkIdentity(description, key, server);
     const change = planChange(description, identity === 'columns' ? key : [], server);
-    if (change !== null) return { do: 'alter', sql: `ALTER TABLE ${sql} ${change.sql}`, cost: change.cost };
+    if (change !== null) return { do: 'alter', ...change, sql: `ALTER TABLE ${sql} ${change.sql}` };
     const { name } = description;
     const columns = rowColumns(description, server);
     return { do: 'use', table: { name, definition: server.definition, description, sql, columns, key, identity } };
@@ -247,11 +255,6 @@ function checkIdentity(description: TableDescription, key: readonly number[], se
   return 'columns';
 }
 
-interface Alteration {
-  readonly sql: string;
-  readonly cost: AlterCost;
-}
-
 /** The one ALTER that brings a table nearer to holding the columns: additions first, then what must be widened. */
 function planChange(description: TableDescription, key: readonly number[], server: ServerTable): Alteration | null {
   const there = new Map(server.columns.map(column => [columnKey(column.name), column]));
@@ -281,7 +284,7 @@ function addition(description: TableDescription, added: readonly ColumnDescripti
     after = after === '' ? '' : ` AFTER ${quoteName(name)}`;
     return part;
   });
-  return { sql: parts.join(', '), cost: 'instant' };
+  return { sql: parts.join(', '), cost: 'instant', asks: false };
 }
 
 function widening(
@@ -291,7 +294,8 @@ function widening(
 ): Alteration | null {
   const table = quoteName(description.name);
   const parts: string[] = [];
-  let cost: AlterCost = 'cheap';
+  let cost: Alteration['cost'] = 'cheap';
+  let asks = false;
   description.columns.forEach(({ name, type }, index) => {
     const sql = quoteName(name);
     const source = columnType(type);
@@ -316,10 +320,13 @@ function widening(
     if (holds(have, targetType(source))) return;
     const wider = widen(have, roomyType(source));
     if (wider === null || (isKey && !canBeKey(wider))) throw new OtherForm(description, where, byHand, 'truncated');
-    if (!isCheapWidening(have, wider)) cost = 'rebuild';
+    if (!isCheapWidening(have, wider)) {
+      cost = 'rebuild';
+      asks ||= have.base !== 'json';
+    }
     // A wider text keeps its collation; the key compares by bytes.
     const binary = isKey || server.collation === 'utf8mb4_0900_bin';
     parts.push(`MODIFY ${sql} ${typeSql(wider, binary)} ${isKey ? 'NOT NULL' : 'NULL'}`);
   });
-  return parts.length === 0 ? null : { sql: parts.join(', '), cost };
+  return parts.length === 0 ? null : { sql: parts.join(', '), cost, asks };
 }
