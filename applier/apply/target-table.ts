@@ -77,8 +77,8 @@ interface Alteration {
   readonly sql: string;
   readonly cost: 'instant' | 'cheap' | 'rebuild';
   /**
-   * Whether a large table waits for approval before it is rebuilt. JSON beside text does not: no branch has chosen
-   * another type, one runs MySQL and the other MariaDB, whose JSON is a LONGTEXT.
+   * Whether a large table waits for approval if it must be rebuilt. JSON beside LONGTEXT does not: that is
+   * MySQL's JSON beside MariaDB's, and no branch has chosen another type.
    */
   readonly asks: boolean;
 }
@@ -284,7 +284,7 @@ function addition(description: TableDescription, added: readonly ColumnDescripti
     after = after === '' ? '' : ` AFTER ${quoteName(name)}`;
     return part;
   });
-  return { sql: parts.join(', '), cost: 'instant', asks: false };
+  return { sql: parts.join(', '), cost: 'instant', asks: true };
 }
 
 function widening(
@@ -320,10 +320,8 @@ function widening(
     if (holds(have, targetType(source))) return;
     const wider = widen(have, roomyType(source));
     if (wider === null || (isKey && !canBeKey(wider))) throw new OtherForm(description, where, byHand, 'truncated');
-    if (!isCheapWidening(have, wider)) {
-      cost = 'rebuild';
-      asks ||= have.base !== 'json';
-    }
+    if (!isCheapWidening(have, wider)) cost = 'rebuild';
+    asks ||= have.base !== 'json' || source.base !== 'longtext';
     // A wider text keeps its collation; the key compares by bytes.
     const binary = isKey || server.collation === 'utf8mb4_0900_bin';
     parts.push(`MODIFY ${sql} ${typeSql(wider, binary)} ${isKey ? 'NOT NULL' : 'NULL'}`);
