@@ -346,7 +346,7 @@ export function readHeartbeat(event: RawEvent, mariadb: boolean): Rotate {
 }
 
 /** Most bytes that a compressed transaction or event may unpack to. */
-export const MAX_UNPACKED = 256 * 1024 * 1024;
+const MAX_UNPACKED = 256 * 1024 * 1024;
 
 function unpack(what: string, declared: number, inflate: (limit: number) => Buffer): Buffer {
   if (declared > MAX_UNPACKED) {
@@ -367,7 +367,7 @@ function unpack(what: string, declared: number, inflate: (limit: number) => Buff
 }
 
 /** MariaDB's compressed events: a byte of flags, the length big-endian in one to four bytes, a zlib stream. */
-export function inflateMariadb(bytes: Buffer): Buffer {
+function inflateMariadb(bytes: Buffer): Buffer {
   const reader: ByteReader = new ByteReader(bytes, 'compressed event');
   const head = reader.u8();
   const width = head & 0x07;

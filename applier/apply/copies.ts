@@ -25,10 +25,10 @@ export interface CopySet {
   readonly changes: readonly Readonly<CopyChange>[];
 }
 
-export const NO_COPIES: CopySet = { rows: 0, columns: [], keys: [], changes: [] };
+const NO_COPIES: CopySet = { rows: 0, columns: [], keys: [], changes: [] };
 
 /** A function that names rows of this definition: SHA-256 in hexadecimal. `columns[c][r]` in table order. */
-export function rowNamer(table: TableDescription): (columns: readonly (readonly Value[])[], row: number) => string {
+function rowNamer(table: TableDescription): (columns: readonly (readonly Value[])[], row: number) => string {
   // MySQL does not tell names of columns apart by case, nor by the place that a version of the table gives them.
   const inOrder = table.columns
     .map(({ name }, index) => ({ name: columnKey(name), index }))

@@ -37,7 +37,7 @@ export async function loadRows(
 }
 
 /** The statement that reads the lines of `rowChunks`. */
-export function loadStatement(table: TargetTable, branch: string, batchNumber: number): string {
+function loadStatement(table: TargetTable, branch: string, batchNumber: number): string {
   const { identity } = table;
   const targets: string[] = identity === 'columns' ? [] : identity === 'hash' ? ['@k'] : ['@k', '`_copy`'];
   const sets = [
