@@ -52,7 +52,7 @@ function unpack(stored: Buffer): Buffer {
   if (head === 0) return stored.subarray(1);
   const width = head & LENGTH_WIDTH;
   if (head >> 4 !== ZLIB || width < 1 || width > MOST_LENGTH_WIDTH || stored.length < 1 + width) {
-    throw new RangeError(`a compressed value is packed in an unknown way (${head})`);
+    throw new RangeError(`a compressed value has an unknown format (${head})`);
   }
   const length = stored.readUIntBE(1, width);
   const inflate = (head & WITHOUT_HEADER) === 0 ? inflateSync : inflateRawSync;
@@ -62,6 +62,7 @@ function unpack(stored: Buffer): Buffer {
   } catch (error) {
     throw new RangeError(`a compressed value cannot be unpacked: ${String(error)}`, { cause: error });
   }
-  if (value.length !== length) throw new RangeError(`a compressed value has ${value.length} bytes and not ${length}`);
+  if (value.length !== length)
+    throw new RangeError(`a compressed value unpacks to ${value.length} bytes instead of ${length}`);
   return value;
 }

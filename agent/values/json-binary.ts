@@ -174,7 +174,7 @@ class Reader {
     this.#check(start, length);
     const text = this.#bytes.toString('utf8', start, start + length);
     if (text.includes('\ufffd') && !Buffer.from(text).equals(this.#bytes.subarray(start, start + length))) {
-      throw new MalformedJson('holds bytes that are no utf8mb4 text');
+      throw new MalformedJson('holds bytes that are not utf8mb4 text');
     }
     return text;
   }

@@ -63,7 +63,7 @@ function loadStatement(table: TargetTable, branch: string, batchNumber: number):
 export async function warned(connection: Connection, account: string): Promise<TributaryError> {
   const [warnings] = await connection.query<RowDataPacket[]>('SHOW WARNINGS LIMIT 1');
   const warning = warnings[0];
-  if (warning === undefined) return new TributaryError('BATCH_REFUSED', `No warning is shown (${account})`);
+  if (warning === undefined) return new TributaryError('BATCH_REFUSED', `The server shows no warning (${account}).`);
   const code = isRowWarning(Number(warning['Code'])) ? 'BATCH_REFUSED' : 'TARGET_FAILED';
   return new TributaryError(code, `${String(warning['Message'])} (${account})`);
 }

@@ -45,7 +45,7 @@ function faultOf(description: TableDescription, server: ServerTable): TableFault
   }
   if (server.engine !== 'InnoDB') {
     return {
-      why: `at the head office its engine is ${server.engine}, which cannot undo what a transaction has written`,
+      why: `at the head office its engine is ${server.engine}, which does not support transactions`,
       hint: `At the head office: ALTER TABLE ${table} ENGINE=InnoDB. Then \`branch retry\`.`,
     };
   }

@@ -94,7 +94,10 @@ export class TableStore {
       this.#changed.add(name);
     }
     const names = [...known.keys()].join(', ');
-    throw new TributaryError('TARGET_BUSY', `Of ${names.slice(0, 200)} one was changed at the head office meanwhile.`);
+    throw new TributaryError(
+      'TARGET_BUSY',
+      `One of these tables was changed at the head office in the meantime: ${names.slice(0, 200)}.`,
+    );
   }
 
   #forgetTable(name: string): void {
@@ -121,7 +124,7 @@ export class TableStore {
     }
     const known = tables.filter(table => table !== null);
     if (known.length === tables.length) return known;
-    throw new TributaryError('TARGET_BUSY', 'Others keep changing tables at the head office.');
+    throw new TributaryError('TARGET_BUSY', 'Someone keeps changing tables at the head office.');
   }
 
   /** Fills in the tables that are not known, in turns. */
@@ -258,7 +261,7 @@ export class TableStore {
         lastTry = plan.sql;
       }
     }
-    throw new TributaryError('TARGET_BUSY', `${name}: others keep changing the table at the head office.`);
+    throw new TributaryError('TARGET_BUSY', `${name}: Someone keeps changing the table at the head office.`);
   }
 
   /** Drops a table of another form if it is empty. The lock waits for transactions that write to it, and keeps it so. */
@@ -300,8 +303,10 @@ export class TableStore {
     if (rebuilds !== 'approved' && plan.asks) {
       throw new TributaryError(
         'TARGET_SCHEMA',
-        `${tableText(description)}: the table at the head office is large and would be rebuilt.`,
-        { hint: `In a quiet hour \`tributary-applier schema approve\` and the branch's id; it runs: ${plan.sql}` },
+        `${tableText(description)}: the table at the head office is large, and the change would rebuild it.`,
+        {
+          hint: `At a quiet time, run \`tributary-applier schema approve\` with the branch's id. It runs: ${plan.sql}`,
+        },
       );
     }
     await makeRoom(connection, description, plan.sql);
@@ -335,11 +340,11 @@ async function makeRoom(connection: Connection, { schema, name }: TableDescripti
     const [user = '', host = ''] = String(rows[0]?.['account']).split(/@(?=[^@]*$)/);
     throw new TributaryError(
       'TARGET_SCHEMA',
-      `${tableText({ schema, name })}: a row that fills all of its columns would have no room in a page of the head office.`,
+      `${tableText({ schema, name })}: a row that fills all of its columns would not fit into a page at the head office.`,
       {
         hint:
           `At the head office: GRANT SESSION_VARIABLES_ADMIN ON *.* TO ${quoteAccount(user, host)}. Then \`branch retry\`. ` +
-          'The table is then made all the same; a row that is too large is refused when it comes.',
+          'The table is then created anyway, and a row that is too large is refused when it arrives.',
       },
     );
   }
@@ -365,9 +370,9 @@ function planOrFault(
 }
 
 function unapproved(table: TableDescription, plan: Exclude<TablePlan, { do: 'use' }>): TributaryError {
-  const what = plan.do === 'create' ? 'a new table' : 'another definition of its table';
-  return new TributaryError('TARGET_SCHEMA', `${tableText(table)}: ${what} waits to be approved (schema.changes).`, {
-    hint: `\`tributary-applier schema approve\` and the branch's id; it runs: ${plan.sql.slice(0, 500)}`,
+  const what = plan.do === 'create' ? 'a new table' : 'a change of its table';
+  return new TributaryError('TARGET_SCHEMA', `${tableText(table)}: ${what} waits for approval (schema.changes).`, {
+    hint: `Run \`tributary-applier schema approve\` with the branch's id. It runs: ${plan.sql.slice(0, 500)}`,
   });
 }
 

@@ -49,18 +49,18 @@ const TROUBLES: readonly { readonly errnos: readonly number[]; readonly code: Er
   {
     errnos: [1037, 1038, 1041],
     code: 'TARGET_BUSY',
-    hint: 'The head office’s server is out of memory: give it more, or take load away.',
+    hint: 'The head office’s server is out of memory: give it more memory, or reduce its load.',
   },
   {
     errnos: [1040, 1203, 1226],
     code: 'TARGET_UNREACHABLE',
-    hint: 'The head office’s server takes no more connections: raise max_connections, or the limit of the applier’s user.',
+    hint: 'The head office’s server accepts no more connections: raise max_connections, or the limit of the applier’s user.',
   },
   {
     errnos: [1197, 1705],
     code: 'TARGET_SETTING',
     hint:
-      'A transaction is larger than the head office’s server lets its binlog’s cache be. Run there: ' +
+      'A transaction does not fit into the binlog cache of the head office’s server. Run there: ' +
       'SET PERSIST max_binlog_cache_size = 18446744073709547520, PERSIST max_binlog_stmt_cache_size = 18446744073709547520',
   },
   {
@@ -78,7 +78,7 @@ const TROUBLES: readonly { readonly errnos: readonly number[]; readonly code: Er
   {
     errnos: [3098],
     code: 'TARGET_SETTING',
-    hint: 'Group Replication refuses the table: the server’s error log says why (a key or an engine that it does not take).',
+    hint: 'Group Replication refuses the table: the server’s error log says why (its key or its engine).',
   },
   {
     errnos: [3100],

@@ -60,7 +60,8 @@ export async function prepareTargetSession(connection: Connection): Promise<Targ
          @@lower_case_table_names > 0 AS folds`,
     );
     const row = rows[0];
-    if (row === undefined) throw new TributaryError('TARGET_SETTING', 'The session tells nothing of itself.');
+    if (row === undefined)
+      throw new TributaryError('TARGET_SETTING', 'The server returned no settings of the session.');
     for (const [name, value] of SETTINGS) {
       if (normal(String(row[name])) !== normal(value)) {
         throw new TributaryError(

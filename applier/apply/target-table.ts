@@ -146,7 +146,7 @@ function refuseNames(description: TableDescription): void {
     const other = names.get(same);
     if (other !== undefined) {
       const hint = 'Rename one of them at the branch.';
-      refuse(description, `its columns ${other} and ${name} have one and the same name at the head office`, hint);
+      refuse(description, `its columns ${other} and ${name} have the same name at the head office`, hint);
     }
     names.set(same, name);
   }
@@ -201,7 +201,7 @@ function createSql(description: TableDescription, table: string, key: readonly n
   const own = OWN_COLUMNS + { columns: 0, hash: 1, copies: 2 }[identity];
   if (columns.length + own > MAX_TABLE_COLUMNS) {
     const most = MAX_TABLE_COLUMNS - own;
-    const why = `it has ${columns.length} columns, and a table of the head office has room for ${most} beside ours`;
+    const why = `it has ${columns.length} columns, but a table at the head office has room for only ${most} beside Tributary's own`;
     refuse(description, why, 'Exclude it at the branch: tables.exclude.');
   }
   const inKey = new Set(identity === 'columns' ? key : []);
@@ -239,7 +239,7 @@ function checkIdentity(description: TableDescription, key: readonly number[], se
   }
   const drop = `Then, at the head office, DROP TABLE ${quoteName(description.name)} and \`branch retry\`. ${ASKED_AGAIN}`;
   if (key.length === 0) {
-    const hint = `Let the table have a key at every branch, or at none. ${drop}`;
+    const hint = `Give the table a key at every branch, or at none. ${drop}`;
     throw new OtherForm(description, 'it has no key at the branch, but one at the head office', hint, 'always');
   }
   if (identity.length === 2 && identity[1] === '_key') return 'hash';
@@ -267,8 +267,8 @@ function addition(description: TableDescription, added: readonly ColumnDescripti
   if (added.length > MAX_ADDED || server.columns.length + added.length > MAX_TABLE_COLUMNS) {
     refuse(
       description,
-      `${added.length} new columns are above the quota`,
-      'Add them by hand at the head office, nullable and without defaults, if they are meant.',
+      `${added.length} new columns exceed the quota`,
+      'If they are intended, add them by hand at the head office, nullable and without defaults.',
     );
   }
   const types = fitRow(

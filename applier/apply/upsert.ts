@@ -84,7 +84,7 @@ async function replace(connection: Connection, sql: string, rows: number): Promi
   const [result] = await connection.query<ResultSetHeader>(sql);
   if (result.warningStatus !== 0) throw await warned(connection, `${rows} rows sent`);
   if (result.affectedRows < rows || result.affectedRows > 2 * rows) {
-    throw new TributaryError('BATCH_REFUSED', `${rows} rows were sent, the server counts ${result.affectedRows}.`);
+    throw new TributaryError('BATCH_REFUSED', `${rows} rows were sent, but the server counted ${result.affectedRows}.`);
   }
 }
 

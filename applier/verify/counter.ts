@@ -83,7 +83,7 @@ export class Counter {
   ): Promise<Counting | string> {
     const { branch } = comparison;
     this.#running.get(branch)?.abandon();
-    if (this.#running.size >= COUNTINGS) return 'the head office was comparing other branches: ask again';
+    if (this.#running.size >= COUNTINGS) return 'the head office is comparing other branches: ask again';
     let connection: Connection | null = null;
     try {
       connection = await this.#o.connect();
@@ -107,7 +107,7 @@ export class Counter {
       return run;
     } catch (error) {
       connection?.destroy();
-      this.#o.logger.warn({ branch, err: error }, 'A verification finds no connection.');
+      this.#o.logger.warn({ branch, err: error }, 'A verification could not open a connection.');
       return describeError(error);
     }
   }
@@ -163,10 +163,10 @@ class CountingRun implements Counting {
       await this.#countOthers();
     } catch (error) {
       if (this.#abandoned) return;
-      this.#o.logger.warn({ branch, err: error }, 'A verification is interrupted.');
+      this.#o.logger.warn({ branch, err: error }, 'A verification was interrupted.');
       const reason = `${describeError(error)}: ask again`;
       await this.#store(connection => interrupt(connection, branch, verification, reason)).catch((fault: unknown) =>
-        this.#o.logger.warn({ branch, err: fault }, 'What became of a verification is not stored.'),
+        this.#o.logger.warn({ branch, err: fault }, 'The result of a verification could not be stored.'),
       );
     } finally {
       this.#connection.destroy();

@@ -156,8 +156,8 @@ class Reader {
       this.#change(change, index, tables),
     );
     const markers = changes.filter(change => change.op === 'snapshot-start' || change.op === 'snapshot-end').length;
-    if (markers > 0 && markers < changes.length) refuse('a snapshot marker does not stand alone');
-    if (changes.length > 1 && changes.some(isVerifyMark)) refuse('a mark of a verification does not stand alone');
+    if (markers > 0 && markers < changes.length) refuse('a snapshot marker is not alone in its batch');
+    if (changes.length > 1 && changes.some(isVerifyMark)) refuse('a verification marker is not alone in its batch');
     return {
       v: BATCH_VERSION,
       source: this.#source(fields['source']),
@@ -282,7 +282,7 @@ class Reader {
       const problem = this.#problem(fields, where);
       const sums = this.#text(fields['sums'], MAX_SUMS, `${where}.sums`);
       if (problem === null && TableSums.fromBytes(Buffer.from(sums, 'base64')) === null) {
-        refuse(`${where}.sums are none`);
+        refuse(`${where}.sums are not sums`);
       }
       return {
         op,

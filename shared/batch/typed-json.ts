@@ -123,7 +123,9 @@ export function typedJsonSelect(column: string): string {
 export function readTypedJson(cell: string): string {
   if (!isTypedJson(cell)) return cell;
   if (cell === TOO_LONG) {
-    throw new UncarriedJson('holds a JSON document that with its types is longer than the server’s max_allowed_packet');
+    throw new UncarriedJson(
+      'holds a JSON document that is longer than the server’s max_allowed_packet once its types are added',
+    );
   }
   const end = cell.indexOf('}') + 1;
   const types = new Map(Object.entries(JSON.parse(cell.slice(1, end)) as Record<string, string>));
@@ -219,7 +221,7 @@ function valueSql(type: HiddenType, printed: string): string {
     case 'DECIMAL': {
       const scale = printed.includes('.') ? printed.length - printed.indexOf('.') - 1 : 0;
       const digits = printed.replace(/[-.]/g, '').length;
-      if (digits > 65) throw new UncarriedJson('has a DECIMAL of too many digits');
+      if (digits > 65) throw new UncarriedJson('has a DECIMAL with too many digits');
       return `CAST(${text} AS DECIMAL(${digits},${scale}))`;
     }
     case 'INTEGER':
@@ -336,7 +338,7 @@ function parseValue(text: string, from: number, depth: number): readonly [Node, 
   const start = type === undefined ? from : from + type.length + 2;
   const first = text[start];
   if (first === '{' || first === '[') {
-    if (type !== undefined) throw new UncarriedJson('has a mark before what is no scalar');
+    if (type !== undefined) throw new UncarriedJson('has a mark before a value that is not a scalar');
     return parseContainer(text, start, depth, first === '{' ? 'object' : 'array');
   }
   const end = first === '"' ? stringEnd(text, start) : scalarEnd(text, start);
@@ -359,14 +361,14 @@ function parseContainer(text: string, start: number, depth: number, kind: 'objec
     const [node, end] = parseValue(text, at, depth + 1);
     children.push({ leg, node });
     if (text[end] === close) return [{ kind, start, end: end + 1, children }, end + 1];
-    if (!text.startsWith(', ', end)) throw new UncarriedJson('has no comma where one belongs');
+    if (!text.startsWith(', ', end)) throw new UncarriedJson('lacks a comma');
     at = end + 2;
   }
 }
 
 /** Behind the quote that ends the string. */
 function stringEnd(text: string, start: number): number {
-  if (text[start] !== '"') throw new UncarriedJson('has no string where one belongs');
+  if (text[start] !== '"') throw new UncarriedJson('lacks a string');
   for (let at = start + 1; ;) {
     const quote = text.indexOf('"', at);
     if (quote < 0) throw new UncarriedJson('has a string without an end');
@@ -379,6 +381,6 @@ function stringEnd(text: string, start: number): number {
 
 function scalarEnd(text: string, start: number): number {
   SCALAR.lastIndex = start;
-  if (!SCALAR.test(text)) throw new UncarriedJson('has no value where one belongs');
+  if (!SCALAR.test(text)) throw new UncarriedJson('lacks a value');
   return SCALAR.lastIndex;
 }
