@@ -1,16 +1,17 @@
 /**
- * What a column of a branch becomes at the head office, and what an existing column there can hold.
+ * The head office's column for a column of a branch. Pure.
  *
- * Invariants: a target column holds every value of its source column exactly. ENUM and SET become VARCHAR, if there is
- * room wide enough that members can be added; a VARCHAR that utf8mb4 or the row has no room for becomes a TEXT (row-fit.ts).
+ * Invariants: a target column holds every value of its source column exactly. ENUM and SET become VARCHAR, with room
+ * for more members if the row has it. A VARCHAR that is too long for utf8mb4 or for the row becomes a TEXT
+ * (row-fit.ts).
  */
 import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { MYSQL_MAX_SCALE, formatColumnType, parseColumnType } from '../../shared/batch/column-type.ts';
 import { CHARACTER_BYTES, TYPE_TABLE, factsOf } from '../../shared/batch/type-table.ts';
 
-/** Characters of a VARCHAR in utf8mb4 that MySQL takes: 65,535 bytes. */
+/** The most characters of a VARCHAR in utf8mb4: 65,535 bytes. */
 export const MAX_VARCHAR = 16_383;
-/** An ENUM's member has at most 255 characters; so a new member never needs a wider column. */
+/** A member of an ENUM has at most 255 characters, so that a new member never needs a wider column. */
 const ENUM_LENGTH = 255;
 
 /** The smallest type at the head office that holds a source type. */
@@ -26,14 +27,14 @@ export function targetType(source: ColumnType): ColumnType {
       // As text, which is how it travels.
       return source.scale <= MYSQL_MAX_SCALE ? source : { base: 'varchar', length: source.precision + 3 };
     case 'timestamp':
-      // In UTC, as it travels. MariaDB's TIMESTAMP goes on until 2106, MySQL's ends in 2038.
+      // In UTC, as it travels. MariaDB's TIMESTAMP ends in 2106, MySQL's in 2038.
       return { base: 'datetime', fraction: source.fraction };
     default:
       return source;
   }
 }
 
-/** The type that a source type gets where there is room: with room for members to come. */
+/** The type that a source type gets if there is room: with room for future members. */
 export function roomyType(source: ColumnType): ColumnType {
   const type = targetType(source);
   if ((source.base !== 'enum' && source.base !== 'set') || type.base !== 'varchar') return type;
@@ -45,7 +46,7 @@ function varcharOf(length: number): ColumnType {
   return length <= MAX_VARCHAR ? { base: 'varchar', length } : asText({ base: 'varchar', length });
 }
 
-/** The TEXT or BLOB that holds what a VARCHAR or VARBINARY holds, stored outside the row. Others as they are. */
+/** The TEXT or BLOB that holds what a VARCHAR or VARBINARY holds, outside the row. Other types stay the same. */
 export function asText(type: ColumnType): ColumnType {
   if (type.base === 'varchar' || type.base === 'char') {
     return { base: type.length * CHARACTER_BYTES <= TYPE_TABLE.text.capacity ? 'text' : 'mediumtext' };
@@ -81,10 +82,10 @@ export function typeSql(type: ColumnType, binary: boolean): string {
     : text;
 }
 
-/** Reads INFORMATION_SCHEMA.COLUMNS.COLUMN_TYPE; null for a type outside the grammar (somebody's own column). */
+/** Reads INFORMATION_SCHEMA.COLUMNS.COLUMN_TYPE; null for a type outside the grammar (a column that somebody added). */
 export function parseServerType(columnType: string): ColumnType | null {
   let text = columnType.toLowerCase();
-  // TINYINT(1) keeps its display width, ZEROFILL all of them.
+  // TINYINT(1) keeps its display width, and so do all types with ZEROFILL.
   text = text.replace(/^((?:tiny|small|medium|big)?int|year)\(\d+\)/, '$1').replace(/ zerofill$/, '');
   if (/^(time|datetime|timestamp)$/.test(text)) text += '(0)';
   if (/^(point|linestring|polygon|multi\w+|geomcollection|geometrycollection)$/.test(text)) text = 'geometry';

@@ -1,10 +1,10 @@
 /**
- * The one type that holds every value of two types exactly: for tables whose branches do not agree, and for columns whose
- * type a branch has changed. Pure.
+ * The type that holds every value of two types exactly: for tables whose types differ between branches, and for columns
+ * whose type a branch has changed. Pure.
  *
- * Invariant: `widen(have, want)` holds all that either holds, as the value is, or is null. Numbers go to numbers, times to
- * times, and what has no type in common to a text, where the print of each is its value: not FLOAT, DOUBLE and BIT. All
- * pairs of types are written and read back by test/integration/widening.test.ts.
+ * Invariant: `widen(have, want)` holds every value of both types exactly, or is null. Numbers become a number, times a
+ * time. Types without a common type become a text, if the text that the server prints is the exact value, which is not
+ * so for FLOAT, DOUBLE and BIT. test/integration/widening.test.ts writes and reads back all pairs of types.
  */
 import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { MAX_PRECISION, MYSQL_MAX_SCALE, formatColumnType } from '../../shared/batch/column-type.ts';
@@ -23,7 +23,7 @@ import { MAX_VARCHAR } from './target-column.ts';
 
 /** Of 0 and 1901 to 2155. */
 const YEAR_BITS = 12;
-/** Whole numbers that a DOUBLE holds each exactly: 53 bits, and so 15 digits. */
+/** Whole numbers that a DOUBLE holds exactly: 53 bits, and so 15 digits. */
 const DOUBLE_BITS = 53;
 const DOUBLE_DIGITS = 15;
 
@@ -37,7 +37,7 @@ export function holds(have: ColumnType, want: ColumnType): boolean {
   return wider !== null && formatColumnType(wider) === formatColumnType(have);
 }
 
-/** The smallest type that holds all that either holds; null where there is none. Of types at the head office. */
+/** The smallest type that holds every value of both; null if there is none. All are types at the head office. */
 export function widen(have: ColumnType, want: ColumnType): ColumnType | null {
   if (formatColumnType(have) === formatColumnType(want)) return have;
   return widenInKind(have, want) ?? widenToText(have, want);
@@ -57,13 +57,13 @@ function widenInKind(have: ColumnType, want: ColumnType): ColumnType | null {
   if (both('time') || both('date')) return widenTime(have, want);
   if (both('text')) return widenString(have, want, 'text');
   if (both('bytes')) return widenString(have, want, 'bytes');
-  // A geometry is its bytes, as they travel.
+  // A geometry travels as its bytes.
   if (both('bytes', 'geometry')) return { base: 'longblob' };
   // A text is its bytes in utf8mb4; the other branch's are of a character set of its own (`tables.columns: bytes`).
   return both('bytes', 'text') ? widenString(bytesOf(have), bytesOf(want), 'bytes') : null;
 }
 
-/** The type that holds the bytes of a text; a type of bytes as it is. */
+/** The type that holds the bytes of a text; a type of bytes stays the same. */
 function bytesOf(type: ColumnType): ColumnType {
   if (familyOf(type) !== 'text') return type;
   if ('length' in type) return { base: 'varbinary', length: type.length * CHARACTER_BYTES };
@@ -125,14 +125,14 @@ function widenTime(have: ColumnType, want: ColumnType): ColumnType | null {
   return { base: 'datetime', fraction };
 }
 
-/** A text that holds what the server prints of each, which is also how the values travel. */
+/** The text that holds what the server prints of both types, which is also how their values travel. */
 function widenToText(have: ColumnType, want: ColumnType): ColumnType | null {
   const [first, second] = [printedType(have), printedType(want)];
   if (first === null || second === null) return null;
   return formatColumnType(first) === formatColumnType(second) ? first : widenString(first, second, 'text');
 }
 
-/** The text that holds the print of a type; null where the print is not the value. */
+/** The text that holds what the server prints of a type; null if that is not the exact value. */
 function printedType(type: ColumnType): ColumnType | null {
   if (familyOf(type) === 'text') return type;
   const length = factsOf(type.base).printed?.('precision' in type ? type.precision : 0);
@@ -146,7 +146,7 @@ function widenString(have: ColumnType, want: ColumnType, family: 'text' | 'bytes
   if ('length' in have && 'length' in want) {
     const length = Math.max(have.length, want.length);
     if (family === 'text' && length > MAX_VARCHAR) return { base: 'mediumtext' };
-    // CHAR drops spaces at the end and BINARY adds zeroes: only a value of the very same type survives them.
+    // CHAR drops trailing spaces and BINARY adds zeros. Only CHAR beside CHAR keeps every value.
     const isChar = have.base === 'char' && want.base === 'char';
     return { base: isChar ? 'char' : family === 'text' ? 'varchar' : 'varbinary', length };
   }
@@ -158,7 +158,7 @@ function widenString(have: ColumnType, want: ColumnType, family: 'text' | 'bytes
   return base === undefined ? null : { base };
 }
 
-/** Whether MODIFY from one type to the other only touches the dictionary: a VARCHAR within its class of length bytes. */
+/** Whether MODIFY only changes the dictionary: a VARCHAR whose length keeps its number of bytes. */
 export function isCheapWidening(have: ColumnType, wider: ColumnType): boolean {
   if (have.base !== wider.base || !('length' in have) || !('length' in wider)) return false;
   if (have.base !== 'varchar' && have.base !== 'varbinary') return false;

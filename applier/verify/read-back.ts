@@ -1,4 +1,4 @@
-/** Rows of the head office as the values that the branch has sent: what SQL reads them, and how. Pure. */
+/** Reads rows of the head office as the values that the branch has sent: the SQL, and the readers of cells. Pure. */
 import type { TableDescription, Value } from '../../shared/batch/batch.ts';
 import { columnType, exactSql, wireKind } from '../../shared/batch/column-type.ts';
 import { columnKey } from '../../shared/identifiers.ts';
@@ -10,8 +10,8 @@ import { parseServerType } from '../apply/target-column.ts';
 import type { ServerTable } from '../apply/server-table.ts';
 
 /**
- * The branch's rows of a table, columns as the branch has them, each cell in text or bytes. A column that is not there yet
- * is NULL in every row.
+ * SQL of the branch's rows of a table, with the branch's columns, each cell as text or bytes. A column that does not
+ * exist yet is NULL in every row.
  * @param table quoted
  */
 export function readBackQuery(
@@ -37,7 +37,7 @@ function exactly(column: string, source: ColumnType, target: ColumnType | null):
   return exactSql(target, column);
 }
 
-/** What makes a value of a cell, by the type that it has at the branch. */
+/** A function that makes a value from a cell, by the type at the branch. */
 export function cellReader(type: ColumnType): (cell: Buffer | null) => Value {
   const read = readerOf(type);
   return cell => (cell === null ? null : read(cell));
@@ -52,7 +52,7 @@ function readerOf(type: ColumnType): (cell: Buffer) => Value {
     case 'text':
       return cell => (cell.length < LONG_BYTES ? cell.toString('utf8') : new LongText(cell));
     case 'integer':
-      // A YEAR prints four digits, a column that holds fractions as well its zeros.
+      // A YEAR prints four digits. A column that also holds fractions prints zeros after the point.
       return cell => cell.toString('utf8').replace(/^0+(?=\d)|\.0*$/g, '');
     case 'temporal':
       if (type.base !== 'date') return cell => cell.toString('utf8');
