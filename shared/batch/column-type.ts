@@ -1,16 +1,20 @@
 /**
  * Column types on the wire: the whitelist grammar that every type text must pass before anything is built from it.
  *
- * Invariants: `formatColumnType(parseColumnType(text)) === text` for every text that parses (one canonical spelling), so
- * types compare as strings; and nothing outside the grammar parses, so no type that crossed the wire reaches SQL unread.
- * Members of ENUM and SET are quoted as standard SQL does it: `''` stands for a quote, a backslash for itself. Whoever
- * builds SQL from members quotes them anew (shared/database/sql.ts).
+ * Invariants: `formatColumnType(parseColumnType(text)) === text` for every text that parses (one canonical spelling),
+ * so types compare as strings; and nothing outside the grammar parses, so no type that crossed the wire reaches SQL
+ * unread.
+ * Members of ENUM and SET are quoted as in standard SQL: `''` stands for a quote, a backslash for itself. Code that
+ * builds SQL from members must quote them again (shared/database/sql.ts).
  */
 import { TributaryError } from '../errors.ts';
 import { TYPE_TABLE, factsOf, isBase, takes } from './type-table.ts';
 import type { BaseWith, WireKind } from './type-table.ts';
 
-/** A column's type. `length` counts bits (BIT), characters (CHAR, VARCHAR), bytes (BINARY, VARBINARY) or dimensions (VECTOR). */
+/**
+ * A column's type. `length` counts bits (BIT), characters (CHAR, VARCHAR), bytes (BINARY, VARBINARY) or dimensions
+ * (VECTOR).
+ */
 export type ColumnType =
   | { readonly base: BaseWith<'none'> }
   | { readonly base: BaseWith<'sign'>; readonly unsigned: boolean }
@@ -21,7 +25,7 @@ export type ColumnType =
 
 export const MAX_PRECISION = 65;
 const MAX_SCALE = 38;
-/** Digits behind a DECIMAL's point that MySQL has room for; MariaDB's with more are texts at the head office. */
+/** The most digits after the point of MySQL's DECIMAL. MariaDB's DECIMAL with more becomes text at the head office. */
 export const MYSQL_MAX_SCALE = 30;
 const MAX_TEXT = 4 * 1024 * 1024;
 
@@ -38,7 +42,7 @@ function parseCount(digits: string, [low, high]: readonly [number, number], text
   return count;
 }
 
-/** `'a','it''s'` as members. Linear in the text; what is not exactly that is refused. */
+/** Reads `'a','it''s'` as members, in linear time. Anything else is refused. */
 function parseMembers(list: string, text: string): string[] {
   const members: string[] = [];
   let at = 0;
@@ -113,7 +117,7 @@ export function exactSql(type: ColumnType, column: string): string {
   return factsOf(type.base).exact?.(column) ?? column;
 }
 
-/** Column types by text; bounded, as the texts come from branches. */
+/** Column types by text. Bounded, because the texts come from branches. */
 const MAX_CACHED_TYPES = 4_096;
 /** A longer text is parsed each time: an ENUM may have four megabytes of members. */
 const MAX_CACHED_TEXT = 1_024;

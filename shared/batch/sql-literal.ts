@@ -9,7 +9,9 @@ const INTEGER = /^-?\d{1,20}$/;
 const DECIMAL = /^-?\d{1,65}(\.\d{1,38})?$/;
 const TEMPORAL = /^-?[\d:. -]{5,29}$/;
 
-/** A number of SQL: shortest text, −0 kept. An exponent makes it a DOUBLE, so that no digit limit of DECIMAL applies. */
+/**
+ * A number as SQL: the shortest text, −0 kept. The exponent makes it a DOUBLE, to which DECIMAL's limits do not apply.
+ */
 function realLiteral(value: number): string {
   if (!Number.isFinite(value)) refuseToQuote('Not a finite number', String(value));
   if (Object.is(value, -0)) return '-0e0';
@@ -17,7 +19,7 @@ function realLiteral(value: number): string {
   return text.includes('e') ? text : `${text}e0`;
 }
 
-/** How to write values of one wire kind as literals, chosen once for a column. Each function takes what is not NULL. */
+/** The functions that write values of a wire kind as literals. None takes NULL. */
 const LITERALS: Record<WireKind, (value: string | number) => string> = {
   integer: value => {
     const text = String(value);
@@ -42,8 +44,8 @@ const LITERALS: Record<WireKind, (value: string | number) => string> = {
 };
 
 /**
- * The function that writes a column's wire values as literals, to be inserted or compared with. A FLOAT is written as the
- * double that it widens to: 0.1 would not compare equal to it, and 3.4028235e38 would be out of range.
+ * The function that writes a column's wire values as literals, to be inserted or compared with. A FLOAT is written as
+ * the double that it widens to: 0.1 would not compare equal to it, and 3.4028235e38 would be out of range.
  * @param asText the column holds the values as text: a number beside it would be compared as a double, and one with many
  *   digits rounded before it became text
  * @throws TributaryError BATCH_INVALID from the function, if a value is not of the type's wire kind

@@ -1,8 +1,8 @@
 /**
- * The table of column types: one row for each type that can travel in a batch, with all that follows from the type alone.
- * The grammar (column-type.ts), the checks and literals of values, the columns at the head office and their widening
- * (applier/apply) and both readers of rows (agent/source, applier/verify) are derived from it. The decoders of the binlog
- * (agent/values) are keyed by its names.
+ * The table of column types: one row for each type that can travel in a batch, with all that follows from the type
+ * alone. The grammar (column-type.ts), the checks and literals of values, the columns at the head office and their
+ * widening (applier/apply) and both readers of rows (agent/source, applier/verify) are derived from it. The decoders of
+ * the binlog (agent/values) are keyed by its names.
  *
  * A new type is a new row here; the compiler then names the places that lack it. See docs/extending.md.
  */
@@ -28,7 +28,9 @@ interface TypeRow {
   readonly rowBytes: (size: number, scale: number) => number;
   /** Bytes that a value may have, where it is stored outside the row. Such a column cannot be a key. */
   readonly capacity?: number;
-  /** The longest text that the server prints, in characters. Absent: the text is not the exact value, or has no bound. */
+  /**
+   * The longest text that the server prints, in characters. Absent: the text is not the exact value, or has no bound.
+   */
   readonly printed?: (size: number) => number;
   /** SQL that yields the exact value where the column's own text does not. @param column quoted */
   readonly exact?: (column: string) => string;
