@@ -1,5 +1,5 @@
 /** `check`: everything that the applier depends on, looked at once, every fault with what mends it. Writes nothing. */
-import type { RowDataPacket } from 'mysql2/promise';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { connectBroker } from '../shared/broker/amqp.ts';
 import { codeOf } from '../shared/broker/amqp-link.ts';
 import { TributaryError } from '../shared/errors.ts';
@@ -46,6 +46,7 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
       );
       const [own] = await connection.query<RowDataPacket[]>("SHOW TABLES LIKE 'tributary\\_branch'");
       const rows = own.length === 0 ? [] : await listBranches(connection);
+      if (own.length > 0) findings.push(...(await checkJson(connection)));
       return { findings, branches: rows.filter(row => row.state !== 'removed').map(row => row.branch) };
     } finally {
       await closeQuietly(connection);
@@ -53,6 +54,28 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
   } catch (error) {
     return { findings: [targetFault(config.target, error)], branches: [] };
   }
+}
+
+/** Documents of JSON columns of MySQL that are kept as text, because another branch has a text in the column. */
+async function checkJson(connection: Connection): Promise<Finding[]> {
+  const [rows] = await connection.query<RowDataPacket[]>(
+    `SELECT t.table_name AS name, c.name AS col, GROUP_CONCAT(DISTINCT t.branch ORDER BY t.branch SEPARATOR ', ') AS branches
+       FROM tributary_table t
+       JOIN tributary_branch b ON b.branch = t.branch AND b.state <> 'removed'
+       JOIN JSON_TABLE(t.definition, '$[*]' COLUMNS (name VARCHAR(64) PATH '$.name', type LONGTEXT PATH '$.type')) c
+         ON c.type = 'json'
+       JOIN INFORMATION_SCHEMA.COLUMNS s ON s.TABLE_SCHEMA = DATABASE() AND s.TABLE_NAME = t.table_name
+         AND s.COLUMN_NAME = c.name AND s.DATA_TYPE <> 'json'
+      GROUP BY t.table_name, c.name ORDER BY t.table_name, c.name`,
+  );
+  return rows.map(row =>
+    warning(
+      `table ${String(row['name'])}`,
+      `Column ${String(row['col'])} is JSON at ${String(row['branches'])} and text at another branch. The head office keeps the ` +
+        'text of each document, but not the types of values (such as DECIMAL or DATE) that the text does not show.',
+      { hint: 'To keep the types, let these branches write to a table of their own: tables.map.' },
+    ),
+  );
 }
 
 /** A fault of connecting; where the server lets nobody in, or has no such database, with all that makes it so. */

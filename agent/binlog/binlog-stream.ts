@@ -207,7 +207,10 @@ class Stream implements BinlogStream {
   #configure(): void {
     const { connection, ctrlConnection } = this.#zongji;
     if (connection === null || ctrlConnection === null) {
-      throw new TributaryError('STREAM_ENDED', 'A connection to the branch database was lost at once.');
+      throw new TributaryError(
+        'STREAM_ENDED',
+        'A connection to the branch database was lost as soon as it was opened.',
+      );
     }
     LargePackets.install(connection);
     const period = Math.round(this.#options.heartbeatMs * 1_000_000);
@@ -231,12 +234,12 @@ class Stream implements BinlogStream {
     }
     const at = offset + 1;
     if (buffer[offset] !== 0 || end - at < HEADER_BYTES) {
-      throw new TributaryError('EVENT_MALFORMED', 'A packet in the binlog stream is no event.');
+      throw new TributaryError('EVENT_MALFORMED', 'A packet in the binlog stream is not an event.');
     }
     this.#lastEventAt = performance.now();
     const length = buffer.readUInt32LE(at + 9);
     if (length !== end - at) {
-      throw new TributaryError('EVENT_MALFORMED', `An event of ${end - at} bytes says that it has ${length}.`);
+      throw new TributaryError('EVENT_MALFORMED', `An event has ${end - at} bytes, but its header says ${length}.`);
     }
     const type = buffer[at + 4]!;
     const bodyEnd = this.#checksum.verify(type, buffer, at, end);

@@ -184,7 +184,7 @@ export function readTaggedGtid(body: Buffer): GtidMark {
   const size = Number(readVarint(reader));
   const message = new ByteReader(body, 'tagged GTID event', reader.at, Math.min(size, body.length));
   // The last field that must be understood; this one reads through field 11.
-  if (readVarint(message) > 12n) message.fail('has a field that must not be passed by');
+  if (readVarint(message) > 12n) message.fail('has a field that must not be ignored');
   let uuid: string | null = null;
   let number: bigint | null = null;
   let tag = '';
@@ -346,12 +346,12 @@ export function readHeartbeat(event: RawEvent, mariadb: boolean): Rotate {
 }
 
 /** Most bytes that a compressed transaction or event may unpack to. */
-export const MAX_UNPACKED = 256 * 1024 * 1024;
+const MAX_UNPACKED = 256 * 1024 * 1024;
 
 function unpack(what: string, declared: number, inflate: (limit: number) => Buffer): Buffer {
   if (declared > MAX_UNPACKED) {
     throw new TributaryError('EVENT_UNSUPPORTED', `A ${what} unpacks to ${declared} bytes.`, {
-      hint: `Over ${MAX_UNPACKED} bytes are not unpacked: switch binlog compression off for such transactions.`,
+      hint: `The agent unpacks at most ${MAX_UNPACKED} bytes. Switch binlog compression off for such transactions.`,
     });
   }
   let unpacked: Buffer;
@@ -361,17 +361,17 @@ function unpack(what: string, declared: number, inflate: (limit: number) => Buff
     throw new TributaryError('EVENT_MALFORMED', `A ${what} cannot be unpacked.`, { cause: error });
   }
   if (unpacked.length !== declared) {
-    throw new TributaryError('EVENT_MALFORMED', `A ${what} unpacks to another length than it says.`);
+    throw new TributaryError('EVENT_MALFORMED', `A ${what} does not unpack to the length that its header says.`);
   }
   return unpacked;
 }
 
 /** MariaDB's compressed events: a byte of flags, the length big-endian in one to four bytes, a zlib stream. */
-export function inflateMariadb(bytes: Buffer): Buffer {
+function inflateMariadb(bytes: Buffer): Buffer {
   const reader: ByteReader = new ByteReader(bytes, 'compressed event');
   const head = reader.u8();
   const width = head & 0x07;
-  if ((head & 0xf0) !== 0x80 || width < 1 || width > 4) reader.fail('is packed in an unknown way');
+  if ((head & 0xf0) !== 0x80 || width < 1 || width > 4) reader.fail('is compressed in an unknown way');
   const declared = bytes.readUIntBE(reader.skip(width), width);
   const packed = reader.rest();
   return unpack('compressed event', declared, limit => inflateSync(packed, { maxOutputLength: limit }));

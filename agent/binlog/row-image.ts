@@ -206,7 +206,7 @@ export class RowDecoder {
   }
 
   #malformed(what: string): TributaryError {
-    const hint = snapshotHint('Look whether the row can be read at the branch, and write it anew', this.#where());
+    const hint = snapshotHint('Check that the row can be read at the branch, and write it again', this.#where());
     return new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ${what}.`, { hint });
   }
 
@@ -336,7 +336,7 @@ export class RowDecoder {
     }
     if (error instanceof MalformedJson || error instanceof RangeError) {
       return new TributaryError('EVENT_MALFORMED', `${where}: ${error.message}.`, {
-        hint: snapshotHint('Write the value anew at the branch (UPDATE)', this.#where()),
+        hint: snapshotHint('Write the value again at the branch (UPDATE)', this.#where()),
         cause: error,
       });
     }

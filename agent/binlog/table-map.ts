@@ -13,7 +13,7 @@ import { tableText } from '../../shared/table-name.ts';
 import { ByteReader } from '../values/byte-reader.ts';
 import { textDecoder } from '../values/charsets.ts';
 import type { Charset, ForeignCharset } from '../values/charsets.ts';
-import { columnType } from '../values/column-layout.ts';
+import { wireType } from '../values/column-layout.ts';
 import type { ColumnLayout } from '../values/column-layout.ts';
 import { ServerCharsets } from '../values/server-charsets.ts';
 import { TYPE, isCharacterType, isNumericType, isUnknownType } from '../values/type-codes.ts';
@@ -344,10 +344,10 @@ export function readTableMap(
     const bytes = isCharacterType(code) && collation !== BINARY_COLLATION && asBytes(name);
     if (bytes) charset = 'binary';
     else if (isCharacterType(code) || code === TYPE.enum || code === TYPE.set) {
-      if (collation === undefined) reader.fail(`does not tell the character set of ${name}`);
+      if (collation === undefined) reader.fail(`does not name the character set of ${name}`);
       charset =
         charsets.ofCollation(collation) ??
-        refuse(`has a character set that the server does not know any more (collation ${collation})`);
+        refuse(`has a character set that the server no longer knows (collation ${collation})`);
     }
     const decode = textDecoder(charset);
     const layout: ColumnLayout = {
@@ -360,7 +360,7 @@ export function readTableMap(
       ),
       dimensions: metadata.dimensions[i] ?? 0,
     };
-    const type = columnType(layout) ?? refuse(`has the type ${code}, which is not handled`);
+    const type = wireType(layout) ?? refuse(`has the type ${code}, which is not supported`);
     const key = metadata.primaryKey.indexOf(i) + 1;
     const refusesErrorValue = key > 0 && code === TYPE.enum && layout.members.includes('');
     layouts.push(refusesErrorValue ? { ...layout, refusesErrorValue } : layout);

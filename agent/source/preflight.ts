@@ -307,6 +307,16 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
         }),
       );
     }
+    const documents = table.columns.filter(({ type }) => type === 'json').map(column => column.name);
+    if (documents.length > 0) {
+      findings.push(
+        ok(
+          subject,
+          `Its JSON (${documents.join(', ')}) keeps the types of its values, unless another branch has a text there ` +
+            '(MariaDB’s JSON is one): then the head office keeps the text of each document in a LONGTEXT.',
+        ),
+      );
+    }
     for (const column of table.columns) {
       if (column.charset !== null && HAVE_UNPRINTABLE.has(column.charset) && isTextType(column.read)) {
         findings.push(

@@ -5,10 +5,12 @@
  */
 import { LONG_BYTES, LongBytes, LongText } from '../../shared/batch/long-value.ts';
 import type { ColumnDescription, TableDescription, Value } from '../../shared/batch/batch.ts';
-import { parseColumnType, wireKind } from '../../shared/batch/column-type.ts';
+import { exactSql, parseColumnType, wireKind } from '../../shared/batch/column-type.ts';
+import { BLOB_OF, TEXTS, TYPE_TABLE, isBase, isLargeText } from '../../shared/batch/type-table.ts';
+import type { Base } from '../../shared/batch/type-table.ts';
 import { quoteName } from '../../shared/database/sql.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
-import { readTypedJson, typedJsonSelect } from '../../shared/batch/typed-json.ts';
+import { readTypedJson } from '../../shared/batch/typed-json.ts';
 import { CHARSETS, isBuiltIn } from '../values/charsets.ts';
 import type { ForeignCharset } from '../values/charsets.ts';
 import { HASH_TYPE, TO_NULL, checkRule } from '../values/column-rules.ts';
@@ -173,26 +175,21 @@ function describe(
   };
 }
 
-const TEXT_TYPES = new Set(['char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext']);
-
-const BLOBS: Readonly<Record<string, string>> = {
-  tinytext: 'tinyblob',
-  text: 'blob',
-  mediumtext: 'mediumblob',
-  longtext: 'longblob',
-};
+function isTextBase(base: string): boolean {
+  return base === 'char' || base === 'varchar' || isLargeText(base);
+}
 
 /** The type of a text that is carried as the bytes of its own character set. @throws where it is no text */
 function bytesType(row: CatalogueRow): string {
   const base = (row['base'] ?? '').toLowerCase();
-  if (!TEXT_TYPES.has(base)) throw new Error('only a text can be carried as bytes (tables.columns)');
-  return checked(BLOBS[base] ?? `varbinary(${row['octets'] ?? ''})`);
+  if (!isTextBase(base)) throw new Error('only a text can be carried as bytes (tables.columns)');
+  return isLargeText(base) ? BLOB_OF[base] : checked(`varbinary(${row['octets'] ?? ''})`);
 }
 
 /** The character set of a text that is read as the server stores it, and decoded as the stream's is; null: UTF-8 comes. */
 function foreignCharset(row: CatalogueRow): string | null {
   const charset = row['charset'] ?? '';
-  return TEXT_TYPES.has((row['base'] ?? '').toLowerCase()) && charset !== '' && !isBuiltIn(charset) ? charset : null;
+  return isTextBase((row['base'] ?? '').toLowerCase()) && charset !== '' && !isBuiltIn(charset) ? charset : null;
 }
 
 const SUBTYPES_OF_GEOMETRY = new Set([
@@ -211,56 +208,40 @@ const SUBTYPES_OF_GEOMETRY = new Set([
 function wireType(row: CatalogueRow, flavor: Flavor): string {
   const base = (row['base'] ?? '').toLowerCase();
   const full = row['full'] ?? '';
-  const unsigned = /\bunsigned\b/i.test(full) ? ' unsigned' : '';
-  const length = row['characters'] ?? '0';
-  switch (base) {
-    case 'tinyint':
-    case 'smallint':
-    case 'mediumint':
-    case 'int':
-    case 'bigint':
-      return checked(`${base}${unsigned}`);
-    case 'decimal':
-      return checked(`decimal(${row['digits'] ?? ''},${row['scale'] ?? ''})`);
-    case 'bit':
-      return checked(`bit(${row['digits'] ?? ''})`);
-    case 'time':
-    case 'datetime':
-    case 'timestamp':
-      return checked(`${base}(${row['fraction'] ?? '0'})`);
-    case 'char':
-    case 'varchar':
-      return checked(`${base}(${length})`);
-    case 'tinytext':
-    case 'text':
-    case 'mediumtext':
-    case 'longtext':
-      return checked(textSizeFor(base, row['charset'] ?? ''));
-    case 'binary':
-    case 'varbinary':
-      return checked(`${base}(${length})`);
-    case 'enum':
-    case 'set':
-      return checked(full);
-    case 'vector': {
-      if (flavor === 'mysql') return checked(full.toLowerCase());
-      // MariaDB's binlog calls it what it is made of, four bytes a dimension, and does not say more.
-      return checked(`varbinary(${Number(/\((\d+)\)/.exec(full)?.[1] ?? NaN) * 4})`);
-    }
-    default:
-      if (isMariadbText(base)) return FIXED_TEXTS[base].type;
-      if (!SUBTYPES_OF_GEOMETRY.has(base)) return checked(base);
-      // MariaDB takes geometries that MySQL refuses: they travel as the bytes that they are.
-      return flavor === 'mysql' ? 'geometry' : 'longblob';
+  if (isMariadbText(base)) return FIXED_TEXTS[base].type;
+  // MariaDB takes geometries that MySQL refuses: they travel as the bytes that they are.
+  if (SUBTYPES_OF_GEOMETRY.has(base)) return flavor === 'mysql' ? 'geometry' : 'longblob';
+  if (base === 'vector') {
+    // MariaDB's binlog calls it what it is made of, four bytes a dimension, and does not say more.
+    const dimensions = Number(/\((\d+)\)/.exec(full)?.[1] ?? NaN);
+    return checked(flavor === 'mysql' ? full.toLowerCase() : `varbinary(${dimensions * 4})`);
+  }
+  if (isLargeText(base)) return textSizeFor(base, row['charset'] ?? '');
+  return checked(isBase(base) ? base + parametersOf(base, row, full) : base);
+}
+
+/** What stands behind a type's name. */
+function parametersOf(base: Base, row: CatalogueRow, full: string): string {
+  switch (TYPE_TABLE[base].parameters) {
+    case 'none':
+      return '';
+    case 'sign':
+      return /\bunsigned\b/i.test(full) ? ' unsigned' : '';
+    case 'digits':
+      return `(${row['digits'] ?? ''},${row['scale'] ?? ''})`;
+    case 'fraction':
+      return `(${row['fraction'] ?? '0'})`;
+    case 'length':
+      return `(${(base === 'bit' ? row['digits'] : row['characters']) ?? '0'})`;
+    case 'members':
+      return full.slice(base.length);
   }
 }
 
-const TEXT_SIZES = ['tinytext', 'text', 'mediumtext', 'longtext'] as const;
-
 /** One size up where the text may take more bytes in utf8mb4, which it has at the head office. */
-function textSizeFor(base: (typeof TEXT_SIZES)[number], charset: string): string {
-  const size = TEXT_SIZES.indexOf(base);
-  return !isBuiltIn(charset) || CHARSETS[charset].growsInUtf8 ? (TEXT_SIZES[size + 1] ?? 'longtext') : base;
+function textSizeFor(base: (typeof TEXTS)[number], charset: string): string {
+  const grows = !isBuiltIn(charset) || CHARSETS[charset].growsInUtf8;
+  return grows ? (TEXTS[TEXTS.indexOf(base) + 1] ?? 'longtext') : base;
 }
 
 function checked(type: string): string {
@@ -286,21 +267,11 @@ function expressions(
     return { select: bytes, order: quoted, cursor: bytes };
   }
   const same = (sql: string) => ({ select: sql, order: sql, cursor: sql });
-  switch (parseColumnType(type).base) {
-    case 'bit':
-      return same(`${quoted}+0`);
-    // The text of a FLOAT is rounded to six digits; as a double it is exact, in the list and in comparisons (−0 + 0 is 0).
-    case 'float':
-      return same(`${quoted}*1e0`);
-    // ENUM and SET sort by index but compare with text by text.
-    case 'enum':
-    case 'set':
-      return { ...same(`${quoted}+0`), select: quoted };
-    case 'json':
-      return { ...same(quoted), select: typedJsonSelect(quoted) };
-    default:
-      return same(quoted);
-  }
+  const parsed = parseColumnType(type);
+  const select = exactSql(parsed, quoted);
+  // ENUM and SET sort by index but compare with text by text. Documents sort as they are.
+  if ('members' in parsed) return { ...same(`${quoted}+0`), select };
+  return parsed.base === 'json' ? { ...same(quoted), select } : same(select);
 }
 
 /** MariaDB's YEAR(2) holds a whole year, or nothing, which is 1900 to YEAR(), but prints two digits. */

@@ -2,6 +2,9 @@
  * How a column's bytes lie in a row image, and which wire type that is.
  */
 import type { ColumnType } from '../../shared/batch/column-type.ts';
+import { BLOBS, TEXTS } from '../../shared/batch/type-table.ts';
+import type { Base } from '../../shared/batch/type-table.ts';
+import { assert } from '../../shared/errors.ts';
 import { charsetFacts } from './charsets.ts';
 import type { Charset, ForeignCharset } from './charsets.ts';
 import { TYPE } from './type-codes.ts';
@@ -25,14 +28,11 @@ export interface ColumnLayout {
   readonly dimensions: number;
 }
 
-const TEXTS = ['tinytext', 'text', 'mediumtext', 'longtext'] as const;
-const BLOBS = ['tinyblob', 'blob', 'mediumblob', 'longblob'] as const;
-
 /**
  * The type with which a column travels; null where it has none. A TEXT whose character set can grow in utf8mb4 is
  * declared one size up, as its longest values would not fit there.
  */
-export function columnType(layout: ColumnLayout): ColumnType | null {
+export function wireType(layout: ColumnLayout): ColumnType | null {
   const { code, meta, charset, unsigned, members } = layout;
   const characters = Math.floor(meta / charsetFacts(charset).maxBytes);
   switch (code) {
@@ -69,9 +69,9 @@ export function columnType(layout: ColumnLayout): ColumnType | null {
       return charset === 'binary' ? { base: 'binary', length: meta } : { base: 'char', length: characters };
     case TYPE.varcharCompressed:
       // One byte says how a value is packed.
-      return columnType({ ...layout, code: TYPE.varchar, meta: meta - 1 });
+      return wireType({ ...layout, code: TYPE.varchar, meta: meta - 1 });
     case TYPE.blobCompressed:
-      return columnType({ ...layout, code: TYPE.blob });
+      return wireType({ ...layout, code: TYPE.blob });
     case TYPE.varchar:
       return charset === 'binary' ? { base: 'varbinary', length: meta } : { base: 'varchar', length: characters };
     case TYPE.blob: {
@@ -94,4 +94,17 @@ export function columnType(layout: ColumnLayout): ColumnType | null {
       // TIMESTAMP, TIME and DATETIME of MySQL 5.5 and MariaDB 5.3: their precision is not in the binlog.
       return null;
   }
+}
+
+/** The name of a column's wire type. */
+export function baseOf(layout: ColumnLayout): Base {
+  const type = wireType(layout);
+  assert(type !== null, `the column type ${layout.code} has no wire type`);
+  return type.base;
+}
+
+/** Bytes of the length before a value: of a string by the longest value that fits, of a BLOB as the table map says. */
+export function lengthBytes({ code, meta }: ColumnLayout): number {
+  const isString = code === TYPE.string || code === TYPE.varchar || code === TYPE.varcharCompressed;
+  return isString ? (meta > 255 ? 2 : 1) : meta;
 }

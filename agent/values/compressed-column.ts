@@ -7,6 +7,7 @@
 import { inflateRawSync, inflateSync } from 'node:zlib';
 import { LONG_BYTES } from '../../shared/batch/long-value.ts';
 import { longDecoder, textDecoder } from './charsets.ts';
+import { lengthBytes } from './column-layout.ts';
 import type { ColumnLayout } from './column-layout.ts';
 import { TYPE } from './type-codes.ts';
 import type { Cursor, Decoder } from './decoder.ts';
@@ -22,15 +23,9 @@ export function isCompressed({ code }: Pick<ColumnLayout, 'code'>): boolean {
   return code === TYPE.varcharCompressed || code === TYPE.blobCompressed;
 }
 
-/** Bytes of the length that stands before a value. */
-export function compressedPrefix({ code, meta }: ColumnLayout): number {
-  if (code === TYPE.blobCompressed) return meta;
-  return meta > 255 ? 2 : 1;
-}
-
 /** The decoder throws RangeError for what is packed in another way, or damaged. */
 export function compressedDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
-  const prefix = compressedPrefix(layout);
+  const prefix = lengthBytes(layout);
   const decode = textDecoder(layout.charset);
   const decodeLong = longDecoder(layout.charset) ?? decode;
   return bytes => {
@@ -57,7 +52,7 @@ function unpack(stored: Buffer): Buffer {
   if (head === 0) return stored.subarray(1);
   const width = head & LENGTH_WIDTH;
   if (head >> 4 !== ZLIB || width < 1 || width > MOST_LENGTH_WIDTH || stored.length < 1 + width) {
-    throw new RangeError(`a compressed value is packed in an unknown way (${head})`);
+    throw new RangeError(`a compressed value has an unknown format (${head})`);
   }
   const length = stored.readUIntBE(1, width);
   const inflate = (head & WITHOUT_HEADER) === 0 ? inflateSync : inflateRawSync;
@@ -67,6 +62,7 @@ function unpack(stored: Buffer): Buffer {
   } catch (error) {
     throw new RangeError(`a compressed value cannot be unpacked: ${String(error)}`, { cause: error });
   }
-  if (value.length !== length) throw new RangeError(`a compressed value has ${value.length} bytes and not ${length}`);
+  if (value.length !== length)
+    throw new RangeError(`a compressed value unpacks to ${value.length} bytes instead of ${length}`);
   return value;
 }

@@ -52,7 +52,7 @@ export class MalformedJson extends Error {
 }
 
 /** A double as MySQL's JSON prints it: my_gcvt (strings/dtoa.cc), with `.0` where neither point nor exponent is. */
-export function jsonDouble(value: number): string {
+function jsonDouble(value: number): string {
   if (!Number.isFinite(value)) throw new MalformedJson('holds a number that is not finite');
   const sign = value < 0 || Object.is(value, -0) ? '-' : '';
   const [mantissa = '', exponentText = '0'] = Math.abs(value).toExponential().split('e');
@@ -174,7 +174,7 @@ class Reader {
     this.#check(start, length);
     const text = this.#bytes.toString('utf8', start, start + length);
     if (text.includes('\ufffd') && !Buffer.from(text).equals(this.#bytes.subarray(start, start + length))) {
-      throw new MalformedJson('holds bytes that are no utf8mb4 text');
+      throw new MalformedJson('holds bytes that are not utf8mb4 text');
     }
     return text;
   }

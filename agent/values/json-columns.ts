@@ -95,7 +95,7 @@ export class JsonColumn {
   putNumber(value: number): void {
     if (!Number.isSafeInteger(value)) {
       // JSON has no other numbers: as null it would be a wrong value that nobody notices.
-      if (!Number.isFinite(value)) throw new RangeError(`${value} is no number that a batch can carry`);
+      if (!Number.isFinite(value)) throw new RangeError(`${value} is not a number that a batch can carry`);
       this.#putPlain(String(value), false);
       return;
     }

@@ -7,9 +7,11 @@
  */
 import type { Value } from '../../shared/batch/batch.ts';
 import { LONG_BYTES } from '../../shared/batch/long-value.ts';
+import type { Base } from '../../shared/batch/type-table.ts';
 import { EMPTY_MEMBER_KEY, UndecodableText, longDecoder, textDecoder } from './charsets.ts';
+import { baseOf, lengthBytes } from './column-layout.ts';
 import type { ColumnLayout } from './column-layout.ts';
-import { compressedDecoder, compressedPrefix, isCompressed } from './compressed-column.ts';
+import { compressedDecoder, isCompressed } from './compressed-column.ts';
 import type { Cursor, Decoder, Skipper } from './decoder.ts';
 import { jsonText } from './json-binary.ts';
 import { decimalSize, decimalText, shortestFloat } from './number-text.ts';
@@ -47,41 +49,52 @@ export function littleEndian(bytes: Buffer, at: number, width: number): number {
   return value;
 }
 
-function integerDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
-  const { unsigned } = layout;
-  switch (layout.code) {
-    case TYPE.tiny:
-      return unsigned ? bytes => bytes[cursor.at++]! : bytes => (bytes[cursor.at++]! << 24) >> 24;
-    case TYPE.short:
-      return bytes => {
-        const at = cursor.at;
-        cursor.at = at + 2;
-        const value = bytes[at]! | (bytes[at + 1]! << 8);
-        return unsigned ? value : (value << 16) >> 16;
-      };
-    case TYPE.int24:
-      return bytes => {
-        const at = cursor.at;
-        cursor.at = at + 3;
-        const value = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16);
-        return unsigned ? value : (value << 8) >> 8;
-      };
-    case TYPE.long:
-      return bytes => {
-        const at = cursor.at;
-        cursor.at = at + 4;
-        const value = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
-        return unsigned ? value >>> 0 : value;
-      };
-    default:
-      return bytes => {
-        const at = cursor.at;
-        cursor.at = at + 8;
-        const low = u32(bytes, at);
-        const high = u32(bytes, at + 4);
-        return unsigned ? unsigned64(high, low) : signed64(high | 0, low);
-      };
-  }
+function tinyintDecoder({ unsigned }: ColumnLayout, cursor: Cursor): Decoder {
+  return unsigned ? bytes => bytes[cursor.at++]! : bytes => (bytes[cursor.at++]! << 24) >> 24;
+}
+
+function smallintDecoder({ unsigned }: ColumnLayout, cursor: Cursor): Decoder {
+  return bytes => {
+    const at = cursor.at;
+    cursor.at = at + 2;
+    const value = bytes[at]! | (bytes[at + 1]! << 8);
+    return unsigned ? value : (value << 16) >> 16;
+  };
+}
+
+function mediumintDecoder({ unsigned }: ColumnLayout, cursor: Cursor): Decoder {
+  return bytes => {
+    const at = cursor.at;
+    cursor.at = at + 3;
+    const value = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16);
+    return unsigned ? value : (value << 8) >> 8;
+  };
+}
+
+function intDecoder({ unsigned }: ColumnLayout, cursor: Cursor): Decoder {
+  return bytes => {
+    const at = cursor.at;
+    cursor.at = at + 4;
+    const value = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
+    return unsigned ? value >>> 0 : value;
+  };
+}
+
+function bigintDecoder({ unsigned }: ColumnLayout, cursor: Cursor): Decoder {
+  return bytes => {
+    const at = cursor.at;
+    cursor.at = at + 8;
+    const low = u32(bytes, at);
+    const high = u32(bytes, at + 4);
+    return unsigned ? unsigned64(high, low) : signed64(high | 0, low);
+  };
+}
+
+function yearDecoder(_: ColumnLayout, cursor: Cursor): Decoder {
+  return bytes => {
+    const value = bytes[cursor.at++]!;
+    return value === 0 ? 0 : 1900 + value;
+  };
 }
 
 function bitDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
@@ -94,7 +107,7 @@ function bitDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
   };
 }
 
-function floatDecoder(cursor: Cursor): Decoder {
+function floatDecoder(_: ColumnLayout, cursor: Cursor): Decoder {
   const bits = new Uint32Array(1);
   const single = new Float32Array(bits.buffer);
   return bytes => {
@@ -105,7 +118,7 @@ function floatDecoder(cursor: Cursor): Decoder {
   };
 }
 
-function doubleDecoder(cursor: Cursor): Decoder {
+function doubleDecoder(_: ColumnLayout, cursor: Cursor): Decoder {
   const bits = new Uint32Array(2);
   const double = new Float64Array(bits.buffer);
   return bytes => {
@@ -153,55 +166,57 @@ function decimalDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
 
 const FIRST_SECOND = '1970-01-01 00:00:00';
 
-function temporalDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
-  const digits = layout.meta;
-  const extra = fractionBytes(digits);
-  switch (layout.code) {
-    case TYPE.date:
-    case TYPE.newDate:
-      return bytes => {
-        const at = cursor.at;
-        cursor.at = at + 3;
-        return packedDate(bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16));
-      };
-    case TYPE.datetime2:
-      return bytes => {
-        const at = cursor.at;
-        cursor.at = at + 5 + extra;
-        const text = packedDatetime(bigEndian(bytes, at, 5) - 0x8000000000);
-        return extra === 0 ? text : text + fractionText(bigEndian(bytes, at + 5, extra), digits);
-      };
-    case TYPE.timestamp2:
-      return bytes => {
-        const at = cursor.at;
-        cursor.at = at + 4 + extra;
-        const seconds = bigEndian(bytes, at, 4);
-        if (extra === 0) return epochSeconds(seconds);
-        const fraction = bigEndian(bytes, at + 4, extra);
-        // MariaDB has time stamps in the first second of 1970, too; only the very first moment is the zero time stamp.
-        const text = seconds === 0 && fraction > 0 ? FIRST_SECOND : epochSeconds(seconds);
-        return text + fractionText(fraction, digits);
-      };
-    default: {
-      // TIME: whole and fraction are one big-endian number around an offset, so that negative ones sort first.
-      const unit = 2 ** (8 * extra);
-      const offset = 0x800000 * unit;
-      return bytes => {
-        const at = cursor.at;
-        cursor.at = at + 3 + extra;
-        const value = bigEndian(bytes, at, 3 + extra) - offset;
-        const magnitude = Math.abs(value);
-        const fraction = magnitude % unit;
-        const text = packedTime((magnitude - fraction) / unit) + fractionText(fraction, digits);
-        return value < 0 ? `-${text}` : text;
-      };
-    }
-  }
+function dateDecoder(_: ColumnLayout, cursor: Cursor): Decoder {
+  return bytes => {
+    const at = cursor.at;
+    cursor.at = at + 3;
+    return packedDate(bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16));
+  };
 }
 
-/** CHAR, VARCHAR, BINARY, VARBINARY: a length of one or two bytes, by the longest value that fits the column. */
+function datetimeDecoder({ meta: digits }: ColumnLayout, cursor: Cursor): Decoder {
+  const extra = fractionBytes(digits);
+  return bytes => {
+    const at = cursor.at;
+    cursor.at = at + 5 + extra;
+    const text = packedDatetime(bigEndian(bytes, at, 5) - 0x8000000000);
+    return extra === 0 ? text : text + fractionText(bigEndian(bytes, at + 5, extra), digits);
+  };
+}
+
+function timestampDecoder({ meta: digits }: ColumnLayout, cursor: Cursor): Decoder {
+  const extra = fractionBytes(digits);
+  return bytes => {
+    const at = cursor.at;
+    cursor.at = at + 4 + extra;
+    const seconds = bigEndian(bytes, at, 4);
+    if (extra === 0) return epochSeconds(seconds);
+    const fraction = bigEndian(bytes, at + 4, extra);
+    // MariaDB also has timestamps in the first second of 1970; only its very first moment is the zero timestamp.
+    const text = seconds === 0 && fraction > 0 ? FIRST_SECOND : epochSeconds(seconds);
+    return text + fractionText(fraction, digits);
+  };
+}
+
+/** Whole and fraction are one big-endian number around an offset, so that negative ones sort first. */
+function timeDecoder({ meta: digits }: ColumnLayout, cursor: Cursor): Decoder {
+  const extra = fractionBytes(digits);
+  const unit = 2 ** (8 * extra);
+  const offset = 0x800000 * unit;
+  return bytes => {
+    const at = cursor.at;
+    cursor.at = at + 3 + extra;
+    const value = bigEndian(bytes, at, 3 + extra) - offset;
+    const magnitude = Math.abs(value);
+    const fraction = magnitude % unit;
+    const text = packedTime((magnitude - fraction) / unit) + fractionText(fraction, digits);
+    return value < 0 ? `-${text}` : text;
+  };
+}
+
+/** CHAR, VARCHAR, BINARY, VARBINARY. */
 function stringDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
-  const wide = layout.meta > 255;
+  const wide = lengthBytes(layout) === 2;
   const padded = layout.code === TYPE.string && layout.charset === 'binary';
   const decode = padded ? paddedDecoder(layout.meta) : textDecoder(layout.charset);
   return bytes => {
@@ -283,103 +298,64 @@ function setDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
   };
 }
 
-/** The decoder of a column. `layout` must have a wire type (column-layout.ts). */
-export function decoderOf(layout: ColumnLayout, cursor: Cursor): Decoder {
-  switch (layout.code) {
-    case TYPE.tiny:
-    case TYPE.short:
-    case TYPE.int24:
-    case TYPE.long:
-    case TYPE.longlong:
-      return integerDecoder(layout, cursor);
-    case TYPE.bit:
-      return bitDecoder(layout, cursor);
-    case TYPE.year:
-      return bytes => {
-        const value = bytes[cursor.at++]!;
-        return value === 0 ? 0 : 1900 + value;
-      };
-    case TYPE.float:
-      return floatDecoder(cursor);
-    case TYPE.double:
-      return doubleDecoder(cursor);
-    case TYPE.decimal:
-      return decimalDecoder(layout, cursor);
-    case TYPE.date:
-    case TYPE.newDate:
-    case TYPE.time2:
-    case TYPE.datetime2:
-    case TYPE.timestamp2:
-      return temporalDecoder(layout, cursor);
-    case TYPE.string:
-    case TYPE.varchar:
-      return stringDecoder(layout, cursor);
-    case TYPE.enum:
-      return enumDecoder(layout, cursor);
-    case TYPE.set:
-      return setDecoder(layout, cursor);
-    case TYPE.json:
-      return jsonDecoder(layout, cursor);
-    case TYPE.varcharCompressed:
-    case TYPE.blobCompressed:
-      return compressedDecoder(layout, cursor);
-    default:
-      return blobDecoder(layout, cursor);
-  }
+/** How the values of a type lie in a row image. */
+interface ImageType {
+  readonly decoder: (layout: ColumnLayout, cursor: Cursor) => Decoder;
+  /** Bytes of every value, by the type's metadata; null: a length stands before each value. */
+  readonly width: ((meta: number) => number) | null;
 }
 
-/** Bytes of a type whose values all have the same length; null for the others. */
-function fixedWidth(layout: ColumnLayout): number | null {
-  const { code, meta } = layout;
-  switch (code) {
-    case TYPE.tiny:
-    case TYPE.year:
-      return 1;
-    case TYPE.short:
-      return 2;
-    case TYPE.int24:
-    case TYPE.date:
-    case TYPE.newDate:
-      return 3;
-    case TYPE.long:
-    case TYPE.float:
-      return 4;
-    case TYPE.longlong:
-    case TYPE.double:
-      return 8;
-    case TYPE.bit:
-      return (meta + 7) >> 3;
-    case TYPE.decimal:
-      return decimalSize(meta >> 8, meta & 0xff);
-    case TYPE.time2:
-      return 3 + fractionBytes(meta);
-    case TYPE.timestamp2:
-      return 4 + fractionBytes(meta);
-    case TYPE.datetime2:
-      return 5 + fractionBytes(meta);
-    case TYPE.enum:
-    case TYPE.set:
-      return meta;
-    default:
-      return null;
-  }
+const STRING: ImageType = { decoder: stringDecoder, width: null };
+const BLOB: ImageType = { decoder: blobDecoder, width: null };
+
+const IMAGE_TYPES: Readonly<Record<Base, ImageType>> = {
+  tinyint: { decoder: tinyintDecoder, width: () => 1 },
+  smallint: { decoder: smallintDecoder, width: () => 2 },
+  mediumint: { decoder: mediumintDecoder, width: () => 3 },
+  int: { decoder: intDecoder, width: () => 4 },
+  bigint: { decoder: bigintDecoder, width: () => 8 },
+  bit: { decoder: bitDecoder, width: bits => (bits + 7) >> 3 },
+  year: { decoder: yearDecoder, width: () => 1 },
+  decimal: { decoder: decimalDecoder, width: meta => decimalSize(meta >> 8, meta & 0xff) },
+  float: { decoder: floatDecoder, width: () => 4 },
+  double: { decoder: doubleDecoder, width: () => 8 },
+  date: { decoder: dateDecoder, width: () => 3 },
+  time: { decoder: timeDecoder, width: digits => 3 + fractionBytes(digits) },
+  datetime: { decoder: datetimeDecoder, width: digits => 5 + fractionBytes(digits) },
+  timestamp: { decoder: timestampDecoder, width: digits => 4 + fractionBytes(digits) },
+  char: STRING,
+  varchar: STRING,
+  binary: STRING,
+  varbinary: STRING,
+  enum: { decoder: enumDecoder, width: bytes => bytes },
+  set: { decoder: setDecoder, width: bytes => bytes },
+  tinytext: BLOB,
+  text: BLOB,
+  mediumtext: BLOB,
+  longtext: BLOB,
+  tinyblob: BLOB,
+  blob: BLOB,
+  mediumblob: BLOB,
+  longblob: BLOB,
+  geometry: BLOB,
+  vector: BLOB,
+  json: { decoder: jsonDecoder, width: null },
+};
+
+/** The decoder of a column. `layout` must have a wire type (column-layout.ts). */
+export function decoderOf(layout: ColumnLayout, cursor: Cursor): Decoder {
+  return isCompressed(layout) ? compressedDecoder(layout, cursor) : IMAGE_TYPES[baseOf(layout)].decoder(layout, cursor);
 }
 
 /** Steps over a column's value. */
 export function skipperOf(layout: ColumnLayout, cursor: Cursor): Skipper {
-  const width = fixedWidth(layout);
-  if (width !== null) {
+  const width = IMAGE_TYPES[baseOf(layout)].width?.(layout.meta);
+  if (width !== undefined) {
     return () => {
       cursor.at += width;
     };
   }
-  const prefix = isCompressed(layout)
-    ? compressedPrefix(layout)
-    : layout.code === TYPE.string || layout.code === TYPE.varchar
-      ? layout.meta > 255
-        ? 2
-        : 1
-      : layout.meta;
+  const prefix = lengthBytes(layout);
   return bytes => {
     cursor.at += prefix + littleEndian(bytes, cursor.at, prefix);
   };

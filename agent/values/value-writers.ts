@@ -7,13 +7,15 @@
  * in UTF-8 are copied unchecked; the caller looks at each column that says so before it hands the rows over.
  */
 import { LONG_BYTES } from '../../shared/batch/long-value.ts';
+import type { Base } from '../../shared/batch/type-table.ts';
 import { longDecoder, textDecoder } from './charsets.ts';
+import { baseOf, lengthBytes } from './column-layout.ts';
 import type { ColumnLayout } from './column-layout.ts';
+import { isCompressed } from './compressed-column.ts';
 import { putDigits, putInteger } from './json-columns.ts';
 import type { JsonColumn } from './json-columns.ts';
 import { decimalSize } from './number-text.ts';
 import { SECONDS_A_DAY, epochDay, fractionBytes } from './temporal.ts';
-import { TYPE } from './type-codes.ts';
 import { bigEndian, decoderOf, littleEndian } from './value-decoders.ts';
 import type { Cursor } from './decoder.ts';
 
@@ -32,28 +34,45 @@ const SHORT_ROOM = 48;
 /** What a DECIMAL takes beside its digits: quotes, sign, zero, point and comma. */
 const DECIMAL_ROOM = 8;
 
+type MakeWriter = (layout: ColumnLayout, cursor: Cursor) => Writer;
+
+const WRITERS: Readonly<Record<Base, MakeWriter>> = {
+  tinyint: valueWriter,
+  smallint: valueWriter,
+  mediumint: valueWriter,
+  int: valueWriter,
+  bigint: valueWriter,
+  bit: valueWriter,
+  year: valueWriter,
+  decimal: decimalWriter,
+  float: valueWriter,
+  double: valueWriter,
+  date: dateWriter,
+  time: valueWriter,
+  datetime: datetimeWriter,
+  timestamp: timestampWriter,
+  char: textWriter,
+  varchar: textWriter,
+  tinytext: textWriter,
+  text: textWriter,
+  mediumtext: textWriter,
+  longtext: textWriter,
+  enum: valueWriter,
+  set: valueWriter,
+  binary: plainWriter,
+  varbinary: plainWriter,
+  tinyblob: plainWriter,
+  blob: plainWriter,
+  mediumblob: plainWriter,
+  longblob: plainWriter,
+  geometry: plainWriter,
+  vector: plainWriter,
+  json: valueWriter,
+};
+
 /** The writer of a column. `layout` must have a wire type (column-layout.ts). */
 export function writerOf(layout: ColumnLayout, cursor: Cursor): Writer {
-  switch (layout.code) {
-    case TYPE.decimal:
-      return decimalWriter(layout, cursor);
-    case TYPE.date:
-    case TYPE.newDate:
-      return dateWriter(cursor);
-    case TYPE.datetime2:
-      return datetimeWriter(layout, cursor);
-    case TYPE.timestamp2:
-      return timestampWriter(layout, cursor);
-    case TYPE.string:
-    case TYPE.varchar:
-      return layout.charset === 'binary' ? plainWriter(layout, cursor) : textWriter(layout, cursor);
-    case TYPE.blob:
-    case TYPE.geometry:
-    case TYPE.vector:
-      return layout.charset === 'binary' ? plainWriter(layout, cursor) : textWriter(layout, cursor);
-    default:
-      return valueWriter(layout, cursor);
-  }
+  return isCompressed(layout) ? valueWriter(layout, cursor) : WRITERS[baseOf(layout)](layout, cursor);
 }
 
 /** By way of the value. */
@@ -167,7 +186,7 @@ function putFraction(out: Buffer, at: number, stored: number, digits: number): n
 }
 
 /** DATE: day, month and year in 5, 4 and 15 bits. */
-function dateWriter(cursor: Cursor): Writer {
+function dateWriter(_: ColumnLayout, cursor: Cursor): Writer {
   return (bytes, into) => {
     const from = cursor.at;
     cursor.at = from + 3;
@@ -243,7 +262,7 @@ function textWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   const { charset } = layout;
   const isUtf8 = charset === 'utf8mb4' || charset === 'utf8mb3';
   if (!isUtf8 && charset !== 'ascii' && charset !== 'latin1') return valueWriter(layout, cursor);
-  const prefix = layout.code === TYPE.blob ? layout.meta : layout.meta > 255 ? 2 : 1;
+  const prefix = lengthBytes(layout);
   const decode = textDecoder(charset);
   const decodeLong = longDecoder(charset);
   return (bytes, into) => {

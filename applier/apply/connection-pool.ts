@@ -5,8 +5,8 @@
  * Invariants: a transaction is committed or rolled back before its connection is used again; a connection whose
  * transaction failed in a way that leaves its state unknown is destroyed, not reused. A frozen process loses its
  * session, and with it its locks, after `wait_timeout`; the pool therefore never hands out a connection that idled
- * for long. How long work may take is not bounded, since it would take as long again; that a connection is gone shows
- * in its silence (shared/database/mysql.ts).
+ * for long. The time of work is not bounded, because a retry would take as long. A lost connection is noticed by its
+ * silence (shared/database/mysql.ts).
  */
 import type { Connection } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
@@ -22,9 +22,9 @@ const ROLLBACK_DEADLINE_MS = 5_000;
 export interface TargetPoolOptions {
   /** Opens a connection with the head-office database selected. */
   readonly connect: () => Promise<Connection>;
-  /** Most connections at a time. */
+  /** The most connections at a time. */
   readonly size: number;
-  /** Told when work succeeds again after a connection could not be opened. */
+  /** Called when work succeeds again after a connection could not be opened. */
   readonly onReached?: () => void;
 }
 
@@ -118,7 +118,7 @@ export class TargetPool {
     this.#waiters.push(resolve);
     const refusal = await promise;
     clearTimeout(timer);
-    // The place was handed over by the one that gave it up, so `taken` stays as it is.
+    // Whoever released the place handed it over, so `taken` does not change.
     if (refusal !== null) throw refusal;
   }
 
@@ -142,7 +142,9 @@ export class TargetPool {
     }
   }
 
-  /** Work that succeeds says so, not only a new connection: another may have failed at the same moment. */
+  /**
+   * Called after all work that succeeds, not only after a new connection: another one may have failed at the same time.
+   */
   #reached(): void {
     if (!this.#unreached) return;
     this.#unreached = false;
@@ -169,7 +171,7 @@ export class TargetPool {
     this.#idle.push({ connection, since: Date.now() });
   }
 
-  /** One that breaks while it idles is not handed out: the work would fail at once, and wait for nothing. */
+  /** A connection that breaks while idle is not handed out, because the work would fail. */
   #watch(connection: Connection): void {
     if (this.#watched.has(connection)) return;
     this.#watched.add(connection);

@@ -1,12 +1,12 @@
 /**
- * Rows of tables without a key, merged: which rows, and what becomes of the number of their copies. Pure.
+ * Merges the changes of a table without a key: the rows, and the change of the number of their copies. Pure.
  *
- * A row's name is `_key`, the SHA-256 of its columns that are not NULL: a column that is added with NULLs, or that one
+ * A row's name is `_key`, the SHA-256 of its columns that are not NULL. A column that is added with NULLs, or that one
  * branch does not have, changes no name. Each copy is a row at the head office, numbered by `_copy`.
  *
- * Invariant: a row's copies are numbered without a gap, and what was written later has the higher number: new ones
- * come behind the last, the last go first, and an exact number writes all anew. So a sweep, which deletes what was
- * written before a snapshot began, takes the lower numbers.
+ * Invariant: the copies of a row are numbered without a gap, and copies that are written later have higher numbers. New
+ * copies are added after the last one, the last ones are removed first, and an exact number replaces all of them. So a
+ * sweep, which deletes what was written before a snapshot began, deletes the lowest numbers.
  */
 import { createHash, hash } from 'node:crypto';
 import type { Change, CopyOp, TableDescription, Value } from '../../shared/batch/batch.ts';
@@ -17,7 +17,7 @@ import { columnKey } from '../../shared/identifiers.ts';
 
 export type CopiesChange = Extract<Change, { readonly op: CopyOp }>;
 
-/** Rows as columns, in the order of their keys; each with its `_key` in hexadecimal and what becomes of it. */
+/** Rows as columns, in the order of their keys, each with its `_key` in hexadecimal and its change. */
 export interface CopySet {
   readonly rows: number;
   readonly columns: readonly (readonly Value[])[];
@@ -25,11 +25,11 @@ export interface CopySet {
   readonly changes: readonly Readonly<CopyChange>[];
 }
 
-export const NO_COPIES: CopySet = { rows: 0, columns: [], keys: [], changes: [] };
+const NO_COPIES: CopySet = { rows: 0, columns: [], keys: [], changes: [] };
 
 /** A function that names rows of this definition: SHA-256 in hexadecimal. `columns[c][r]` in table order. */
-export function rowNamer(table: TableDescription): (columns: readonly (readonly Value[])[], row: number) => string {
-  // MySQL does not tell names of columns apart by case, nor by the place that a version of the table gives them.
+function rowNamer(table: TableDescription): (columns: readonly (readonly Value[])[], row: number) => string {
+  // MySQL ignores case in column names, and two versions of a table may have their columns in another order.
   const inOrder = table.columns
     .map(({ name }, index) => ({ name: columnKey(name), index }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
@@ -40,14 +40,14 @@ export function rowNamer(table: TableDescription): (columns: readonly (readonly 
       if (value !== null) parts.push(name, value);
     }
     if (!parts.some(part => part instanceof LongValue)) return hash('sha256', ROW + JSON.stringify(parts), 'hex');
-    // The same text, of which a long value is never there as a whole.
+    // The same text, without ever holding a long value as a whole.
     const digest = createHash('sha256').update(ROW);
     for (const piece of writeJson(parts)) digest.update(piece);
     return digest.digest('hex');
   };
 }
 
-/** Keeps names of rows apart from those that are hashes of keys: a table may have both, of branches with and without a key. */
+/** Distinguishes hashes of rows from hashes of keys. A table may hold both, if only some branches have a key. */
 const ROW = 'row:';
 
 interface Entry {
@@ -57,7 +57,7 @@ interface Entry {
   readonly change: CopyChange;
 }
 
-/** Puts the changes of one table together, in the order in which they come. */
+/** Combines the changes of one table, in the order in which they come. */
 export class CopiesBuilder {
   readonly #nameRow: (columns: readonly (readonly Value[])[], row: number) => string;
   readonly #entries = new Map<string, Entry>();
@@ -91,20 +91,20 @@ export class CopiesBuilder {
   }
 }
 
-/** The lowest and the highest number of a row's copies that are there. */
+/** The lowest and the highest number of a row's copies. */
 export interface Numbers {
   readonly low: number;
   readonly high: number;
 }
 
-/** Copies above `keep` go, those from `first` to `last` are written; none where `last` is below `first`. */
+/** Copies above `keep` are deleted, those from `first` to `last` are written. None are written if `last` < `first`. */
 export interface Rewrite {
   readonly keep: number;
   readonly first: number;
   readonly last: number;
 }
 
-/** @param present null: no copy of the row is there */
+/** @param present null: the row has no copy */
 export function rewriteOf({ exact, fall, rise }: Readonly<CopyChange>, present: Numbers | null): Rewrite {
   if (exact !== null) return { keep: exact, first: 1, last: exact };
   if (present === null) return { keep: 0, first: 1, last: rise };

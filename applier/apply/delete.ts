@@ -1,4 +1,4 @@
-/** Deletes of a branch's rows: by key, all of a table, and those that a snapshot left behind. */
+/** Deletes a branch's rows: by key, all of a table, and those that a snapshot did not bring again. */
 import type { Connection, ResultSetHeader } from 'mysql2/promise';
 import { quoteString } from '../../shared/database/sql.ts';
 import { literalWriter } from '../../shared/batch/sql-literal.ts';
@@ -11,7 +11,7 @@ import { checkPacket } from './upsert.ts';
 const MAX_CHARACTERS = 512 * 1024;
 const MAX_KEYS = 500;
 
-/** Deletes rows by key. A key that is not there is not an error: the row may have come and gone within merged batches. */
+/** Deletes rows by key. A missing key is not an error: merged batches may insert and delete the same row. */
 export async function deleteRows(
   connection: Connection,
   table: TargetTable,
@@ -42,12 +42,12 @@ export async function deleteRows(
   if (list.length > 0) await run(connection, `${head}${list.join(', ')})`);
 }
 
-/** Deletes the branch's rows in a table, and no other's. */
+/** Deletes the branch's rows in a table, and no other branch's. */
 export async function truncateRows(connection: Connection, table: TargetTable, branch: string): Promise<void> {
   await run(connection, `DELETE FROM ${table.sql} WHERE \`_branch\` = ${quoteString(branch)}`);
 }
 
-/** Deletes at most `limit` of the branch's rows that nothing has written since batch `sinceBatch`; returns how many. */
+/** Deletes at most `limit` of the branch's rows that were last written before batch `sinceBatch`; returns how many. */
 export function sweepRows(
   connection: Connection,
   tableSql: string,

@@ -1,8 +1,8 @@
 /**
- * Rows by LOAD DATA LOCAL … REPLACE, streamed from memory: the fastest way in, and the one with the most traps.
+ * Writes rows by LOAD DATA LOCAL … REPLACE, streamed from memory. This is the fastest way, with the most traps.
  *
- * Invariants: the server's count of records is the number of rows sent, and there is no warning nor note; anything else
- * throws, and the caller rolls back. What waits in the socket is bounded, however many rows there are.
+ * Invariants: the server counts as many records as rows were sent, and gives no warning or note. Otherwise this throws,
+ * and the caller rolls back. The data that waits in the socket is bounded, however many rows there are.
  */
 import { Socket } from 'node:net';
 import { Readable } from 'node:stream';
@@ -15,11 +15,11 @@ import { fieldExpression, rowChunks } from './row-text.ts';
 import { isRowWarning } from './target-error.ts';
 import type { TargetTable } from './target-table.ts';
 
-/** What may wait in the socket; mysql2 itself does not hold back. */
+/** The most bytes that may wait in the socket. mysql2 itself has no bound. */
 const MAX_BUFFERED_BYTES = 4 * 1024 * 1024;
 const DRAIN_POLL_MS = 2;
 
-/** Writes rows, new or present. @throws mysql2's errors; BATCH_REFUSED if the server's account differs from ours */
+/** Inserts or replaces rows. @throws mysql2's errors; BATCH_REFUSED if the server counts another number of rows */
 export async function loadRows(
   connection: Connection,
   table: TargetTable,
@@ -37,7 +37,7 @@ export async function loadRows(
 }
 
 /** The statement that reads the lines of `rowChunks`. */
-export function loadStatement(table: TargetTable, branch: string, batchNumber: number): string {
+function loadStatement(table: TargetTable, branch: string, batchNumber: number): string {
   const { identity } = table;
   const targets: string[] = identity === 'columns' ? [] : identity === 'hash' ? ['@k'] : ['@k', '`_copy`'];
   const sets = [
@@ -59,11 +59,11 @@ export function loadStatement(table: TargetTable, branch: string, batchNumber: n
   );
 }
 
-/** The error for a statement that has succeeded, but not as it should: the first thing that it complained of. */
+/** The error for a statement that succeeded with a warning: the first one. @param account what is known of the rows */
 export async function warned(connection: Connection, account: string): Promise<TributaryError> {
   const [warnings] = await connection.query<RowDataPacket[]>('SHOW WARNINGS LIMIT 1');
   const warning = warnings[0];
-  if (warning === undefined) return new TributaryError('BATCH_REFUSED', `No warning is shown (${account})`);
+  if (warning === undefined) return new TributaryError('BATCH_REFUSED', `The server shows no warning (${account}).`);
   const code = isRowWarning(Number(warning['Code'])) ? 'BATCH_REFUSED' : 'TARGET_FAILED';
   return new TributaryError(code, `${String(warning['Message'])} (${account})`);
 }
@@ -88,7 +88,7 @@ async function* heldBack(socket: Socket, chunks: Iterable<Buffer>): AsyncGenerat
     while (socket.writableLength > MAX_BUFFERED_BYTES && !socket.destroyed) await delay(DRAIN_POLL_MS);
     if (socket.destroyed) return;
     yield chunk;
-    // Making a chunk takes some milliseconds; without this turn all of them would be made in one go.
+    // Making a chunk takes some milliseconds. Without this turn, nothing else would run until all of them are made.
     await aTurnOfTheLoop();
   }
 }

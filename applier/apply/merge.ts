@@ -1,10 +1,11 @@
 /**
- * Neighbouring batches as the least that must be written: for each table runs of truncate, deletes, upserts, each key
- * once, in key order.
+ * Merges consecutive batches into the fewest writes: for each table, runs of truncate, deletes and upserts, with each
+ * key once, in key order.
  *
- * Invariants: applying the runs in order has the same effect as applying the batches one after the other. The last change of
- * a key wins; what is done to a row's number of copies is put together (copies.ts). A run never crosses a change of the table's definition; a truncate forgets what came before it, since it
- * deletes all of it. Tables do not depend on each other, so each table's runs may be written together.
+ * Invariants: applying the runs in order has the same effect as applying the batches one after the other. The last
+ * change of a key wins, and changes of a row's number of copies are combined (copies.ts). A run never crosses a change
+ * of the table's definition. A truncate drops the changes before it, because it deletes all rows. Tables do not depend
+ * on each other, so each table's runs may be written together.
  */
 import { isVerifyMark } from '../../shared/batch/batch.ts';
 import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch/batch.ts';
@@ -24,7 +25,7 @@ export interface RowSet {
   readonly copies?: { readonly keys: readonly string[]; readonly numbers: readonly number[] };
 }
 
-/** What is to be done to one table, in this order. */
+/** What to write to one table, in this order. */
 export interface Run {
   readonly table: TableDescription;
   readonly truncate: boolean;
@@ -40,11 +41,11 @@ type RowChange = Extract<Change, { readonly op: 'delete' | 'upsert' }>;
 
 const NO_ROWS: RowSet = { rows: 0, columns: [] };
 
-/** Merges the row changes of bodies; markers are not looked at. */
+/** Merges the row changes of bodies; markers are ignored. */
 export function mergeBodies(bodies: readonly BatchBody[]): Run[] {
   const tables = new Map<string, RunBuilder[]>();
   for (const body of bodies) {
-    // One name a table and body, however many changes it has.
+    // One name for each table and body, however many changes it has.
     const names = body.tables.map(tableKey);
     const definitions = body.tables.map(table => JSON.stringify(table.columns));
     for (const change of body.changes) {
@@ -99,7 +100,7 @@ class RunBuilder {
     };
   }
 
-  /** One batch's deletes then upserts hold each key once already; null: there is more than that. */
+  /** The change of one batch, whose deletes and upserts already hold each key once; null: there are several batches. */
   #plain(): { readonly deletes: RowChange | undefined; readonly upserts: RowChange | undefined } | null {
     const ops = this.#changes.map(change => change.op).join(' ');
     if (!['', 'delete', 'upsert', 'delete upsert'].includes(ops)) return null;
@@ -108,7 +109,7 @@ class RunBuilder {
   }
 
   #last(): Picks {
-    // Backwards, the first sight of a key is its last change.
+    // Backwards, the first occurrence of a key is its last change.
     const seen = new Set<string | number>();
     const picks: Picks = { deletes: new Pick(), upserts: new Pick() };
     const nameKey = keyNamer(this.#table, this.#key);
@@ -147,7 +148,7 @@ function valuesOf(change: RowChange): readonly (readonly Value[])[] {
   return change.op === 'delete' ? change.keys : change.values;
 }
 
-/** A function that names a row's key, equal for equal keys only. A zero of either sign is one key to the server. */
+/** A function that names a row's key, equal for equal keys only. The server takes zeros of both signs for one key. */
 function keyNamer(
   table: TableDescription,
   key: readonly number[],
@@ -169,7 +170,7 @@ function keyNamer(
   };
 }
 
-/** All rows of a change in the order of their key columns: as they are, mostly. */
+/** All rows of a change in the order of their key columns. Most are in that order already. */
 function whole(change: RowChange | undefined, key: readonly number[]): RowSet {
   if (change === undefined) return NO_ROWS;
   const { rows } = change;
@@ -226,7 +227,7 @@ function compareRows(keys: readonly (readonly Value[])[], a: number, b: number):
   return 0;
 }
 
-/** Near the server's order; only speed depends on it. Numbers before texts, large integers by their digits. */
+/** Close to the server's order, which only speed depends on. Numbers before texts, large integers by their digits. */
 function compareValues(a: Value, b: Value): number {
   if (a === b) return 0;
   if (typeof a === 'number') return typeof b === 'number' ? a - b : -1;

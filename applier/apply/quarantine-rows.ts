@@ -2,9 +2,9 @@
  * Writes a run without the rows that the server refuses. All rows at once first; where that fails, halves of them, each
  * behind a savepoint, until the refused rows stand alone. Everything else is written.
  *
- * Invariants: a refused statement leaves nothing behind (it is rolled back to its savepoint); what is no row's fault is
- * thrown, and the caller rolls back. A row that is refused is not there in an older version either: that would be taken
- * for the present one.
+ * Invariants: a refused statement leaves nothing behind, because it is rolled back to its savepoint. A fault that no
+ * row causes is thrown, and the caller rolls back. An older version of a refused row is deleted, because it would look
+ * like the current one.
  */
 import type { Connection } from 'mysql2/promise';
 import type { TributaryError } from '../../shared/errors.ts';
@@ -29,7 +29,7 @@ export interface RefusedRow {
   readonly error: TributaryError;
 }
 
-/** Stores that a row is left out, in the same transaction. @throws the row's error where it may not be */
+/** Stores that a row is left out, in the same transaction. @throws the row's error if it may not be left out */
 export type QuarantineRow = (refused: RefusedRow) => Promise<void>;
 
 const SAVEPOINT = 'tributary_attempt';
@@ -57,8 +57,8 @@ export async function deleteRowsBut(
 }
 
 /**
- * Writes rows, new or present.
- * @param load writes all of them the fast way; null: there is no faster way
+ * Inserts or replaces rows.
+ * @param load writes all of them by LOAD DATA; null: this is not possible
  * @returns how many were refused
  */
 export async function upsertRowsBut(
@@ -75,7 +75,7 @@ export async function upsertRowsBut(
     const error = refusal(table, rowText(table, rows, row), fault);
     const hash = rows.copies?.keys[row] ?? keyHash(table, rows, row);
     await leaveOut({ table, op: 'upsert', rows, row, keyHash: hash, error });
-    // A row without a key has no other version than itself.
+    // A row without a key has no older version.
     if (rows.copies !== undefined) return;
     const columns = table.key.map(index => [rows.columns[index]![row]!]);
     await tried(connection, () => deleteRows(connection, table, { rows: 1, columns }, branch));
@@ -108,7 +108,7 @@ async function attempt(
   return first + (await attempt(connection, middle, to, write, refused));
 }
 
-/** Null: done. Else what the server had against the rows; what it has done of it is undone. */
+/** Null: done. Otherwise the server's error about the rows, after a rollback to the savepoint. */
 async function tried(connection: Connection, write: () => Promise<void>): Promise<{ readonly fault: unknown } | null> {
   await connection.query(`SAVEPOINT ${SAVEPOINT}`);
   try {

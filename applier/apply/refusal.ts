@@ -1,6 +1,6 @@
 /**
- * Which row is it that the server refuses? The failed statement has left nothing behind, or the caller rolls back what it
- * has: so halves of the rows are tried again, strictly, until one row is left.
+ * Finds the row that the server refuses. The failed statement has left nothing behind, or the caller rolls it back. So
+ * halves of the rows are tried again, strictly, until one row is left.
  */
 import type { Connection } from 'mysql2/promise';
 import type { Value } from '../../shared/batch/batch.ts';
@@ -16,7 +16,7 @@ const MAX_SHOWN = 80;
 
 /**
  * The error that names the row which cannot be written.
- * @param fault what the server said of all rows together
+ * @param fault the server's error for all rows together
  */
 export async function findRefusedRow(
   connection: Connection,
@@ -92,7 +92,7 @@ export function keyText(table: TargetTable, key: readonly Value[]): string {
   return `(${parts.join(', ')})`;
 }
 
-/** Which row it is, for people: its key, or the beginning of its values where it has none. @param rows all columns */
+/** A description of the row for people: its key, or the start of its values if it has none. @param rows all columns */
 export function rowText(table: TargetTable, rows: RowSet, row: number): string {
   if (table.key.length > 0)
     return keyText(

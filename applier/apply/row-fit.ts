@@ -1,20 +1,20 @@
 /**
- * Column types with which a row has room at the head office: in the 65,535 bytes of MySQL's row, and in InnoDB's page,
- * half of which a row may fill. What is longer than 40 bytes of a TEXT or BLOB is stored outside the page; a VARCHAR of up
- * to 255 bytes never is. Pure.
+ * Chooses column types with which a row fits at the head office: into the 65,535 bytes of MySQL's row, and into half of
+ * InnoDB's page. A TEXT or BLOB of more than 40 bytes is stored outside the page; a VARCHAR of up to 255 bytes never
+ * is. Pure.
  *
  * Sources: MySQL manual, "Limits on Table Column Count and Row Size" and "InnoDB Row Formats" (DYNAMIC).
  */
 import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { asText, canBeKey, roomyType, rowBytes, targetType } from './target-column.ts';
 
-/** Of the 65,535 bytes of a row; the rest is for columns of our own, NULL bits and columns to come. */
+/** Of the 65,535 bytes of a row. The rest is for Tributary's own columns, NULL bits and future columns. */
 const MAX_ROW_BYTES = 64_000;
-/** Of the 8,126 bytes in a page of 16 KiB; the rest is for what InnoDB and we add to each row. */
+/** Of the 8,126 bytes in a page of 16 KiB. The rest is for what InnoDB and Tributary add to each row. */
 const MAX_PAGE_BYTES = 7_800;
 /** InnoDB's limit on columns. */
 export const MAX_TABLE_COLUMNS = 1_017;
-/** Bytes of a value that a page keeps at most of what can be outside of it, and its length. */
+/** The most bytes that a page keeps of a value that can be stored outside of it, with its length. */
 const OUTSIDE_BYTES = 41;
 const LONGEST_INSIDE = 255;
 
@@ -33,10 +33,10 @@ function pageBytes(type: ColumnType): number {
 }
 
 /**
- * The types that columns get: with room for members of ENUM and SET to come; where the row has no room for that, as narrow
- * as they may be; where it has no room for that either, the widest outside of the row.
- * @param fixed which of them stay as narrow as they are: parts of a key
- * @param others columns that are there already
+ * The types that columns get: with room for future members of ENUM and SET. If the row has no room for that, they are
+ * as narrow as possible. If it has no room for that either, the widest ones are stored outside of the row.
+ * @param fixed columns that are never stored outside of the row: parts of a key
+ * @param others types of the columns that already exist
  */
 export function fitRow(
   sources: readonly ColumnType[],

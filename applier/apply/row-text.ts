@@ -1,8 +1,8 @@
 /**
  * Rows as the text that LOAD DATA reads: fields between tabs, lines between newlines, backslash escapes, `\N` for NULL.
  *
- * Invariants: no chunk is empty (an empty one ends the data too early, with success and a connection out of step); every
- * field reads back as exactly the value. Bytes travel as base64 and are decoded by the server, so that all text is UTF-8.
+ * Invariants: no chunk is empty (an empty one would end the data too early, without an error), and every field reads
+ * back as exactly the value. Bytes are sent as base64, which the server decodes, so that all text is UTF-8.
  */
 import { hash } from 'node:crypto';
 import type { Value } from '../../shared/batch/batch.ts';
@@ -16,11 +16,11 @@ import type { RowColumn, TargetTable } from './target-table.ts';
 
 /** Characters of text in one chunk; a few network packets. */
 const CHUNK_CHARACTERS = 256 * 1024;
-/** Bytes in one chunk at most, however large a value is: the protocol's packets end at 16 MiB. */
+/** The most bytes in one chunk, however large a value is: a packet of the protocol has at most 16 MiB. */
 const MAX_CHUNK_BYTES = 4 * 1024 * 1024;
 
 const NULL_FIELD = '\\N';
-/** The shortest text of the largest FLOAT, 3.4028235e38, is beyond it as a double, and so out of range. */
+/** Read as a double, the shortest text of the largest FLOAT (3.4028235e38) is larger than it, and so out of range. */
 const FLOAT_EDGE = 3.4028234e38;
 const ESCAPED = /[\\\t\n\0]/;
 const ESCAPED_ALL = /[\\\t\n\0]/g;
@@ -32,14 +32,14 @@ function escape(character: string): string {
   return character === '\t' ? '\\t' : character === '\n' ? '\\n' : character === '\0' ? '\\0' : '\\\\';
 }
 
-/** How a column's field is read: straight into the column, or through a variable and this expression. */
+/** The expression through which a column's field is read; null: it is read straight into the column. */
 export function fieldExpression(type: ColumnType, variable: string): string | null {
   if (wireKind(type) === 'bytes') return `FROM_BASE64(${variable})`;
   // Read straight, the text "5" would become the bits of the character "5".
   return type.base === 'bit' ? `CAST(${variable} AS UNSIGNED)` : null;
 }
 
-/** Adds a column's fields to the lines of rows `from` to before `to`. One tight loop a kind; most values need no change. */
+/** Adds a column's fields to the lines of the rows from `from` to before `to`. Most values need no change. */
 function addFields(
   lines: string[],
   values: readonly Value[],
@@ -53,7 +53,7 @@ function addFields(
   // A YEAR of "0" would be the year 2000.
   const isYear = type.base === 'year';
   const isFloat = type.base === 'float';
-  // A DOUBLE would take the shortest text of a FLOAT for another number.
+  // A DOUBLE would read the shortest text of a FLOAT as another number.
   const edge = target.base === 'float' ? FLOAT_EDGE : 0;
   const none = NULL_FIELD + end;
   for (let row = from; row < to; row += 1) {
@@ -77,7 +77,10 @@ function toText(value: string | number): string {
 /** Lines built together: small enough to stay in the processor's cache. */
 const BLOCK_ROWS = 512;
 
-/** All rows as chunks of text, made as they are asked for. With `_key`, it is the first field, as hexadecimal, then `_copy`. */
+/**
+ * All rows as chunks of text, made on demand. The first fields are `_key`, in hexadecimal, and `_copy`, if there are
+ * any.
+ */
 export function* rowChunks(table: TargetTable, rows: RowSet): Generator<Buffer, void, undefined> {
   const long = rowsWithLongValues(table, rows);
   let from = 0;
@@ -89,12 +92,12 @@ export function* rowChunks(table: TargetTable, rows: RowSet): Generator<Buffer, 
   yield* blocks(table, rows, from, rows.rows);
 }
 
-/** Whether any value is one that is read in pieces. */
+/** Whether any value is read in pieces. */
 export function hasLongValues(table: TargetTable, rows: RowSet): boolean {
   return rowsWithLongValues(table, rows).length > 0;
 }
 
-/** Rows that LOAD DATA can write, and those with JSON documents that need an expression each (shared/batch/typed-json.ts). */
+/** Separates rows that LOAD DATA can write from those whose JSON documents need an expression (typed-json.ts). */
 export function partTyped(table: TargetTable, rows: RowSet): { readonly plain: RowSet; readonly typed: RowSet } {
   const found = new Set<number>();
   table.columns.forEach(({ type }, index) => {
@@ -183,7 +186,7 @@ function* split(bytes: Buffer): Generator<Buffer, void, undefined> {
   for (let at = 0; at < bytes.length; at += MAX_CHUNK_BYTES) yield bytes.subarray(at, at + MAX_CHUNK_BYTES);
 }
 
-/** The values of our own columns that identify a row: `_key` in hexadecimal, and `_copy`. Empty: its own key does. */
+/** The values of `_key`, in hexadecimal, and `_copy`, where they identify a row. Empty: its own key does. */
 export function ownFields(table: TargetTable, rows: RowSet, row: number): (string | number)[] {
   if (table.identity === 'columns') return [];
   if (table.identity === 'hash') return [keyHash(table, rows, row)];

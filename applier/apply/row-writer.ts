@@ -29,7 +29,7 @@ import type { TargetTable } from './target-table.ts';
 import { upsertRows } from './upsert.ts';
 import { writeCopies } from './write-copies.ts';
 
-/** Below this, one statement of text is faster than LOAD DATA's extra round trip. */
+/** For fewer rows, one REPLACE is faster than LOAD DATA with its extra round trip. */
 const LOAD_FROM_ROWS = 64;
 
 /** A snapshot marker, its tables by name. The caller keeps the snapshot's state. */
@@ -50,32 +50,32 @@ export interface Step {
 
 /** Batches merged and fitted to the tables, ready to be applied. May be applied again after a rollback. */
 export interface Prepared {
-  /** Of a body that holds markers; such a body stands alone. */
+  /** The markers of a body that holds some; such a body is prepared alone. */
   readonly markers: readonly SnapshotMarker[];
-  /** Rows to be written or deleted after merging. */
+  /** The number of rows to write or delete after merging. */
   readonly rows: number;
   readonly steps: readonly Step[];
-  /** Tables that are at the head office as described: those with rows, and those that a snapshot has announced. */
+  /** Tables that exist at the head office as described: those with rows, and those that a snapshot has announced. */
   readonly made: readonly TableDescription[];
-  /** Tables that do not fit and whose changes are therefore not among the steps. */
+  /** Tables that do not fit, so that their changes are not among the steps. */
   readonly unfit: readonly UnfitTable[];
 }
 
-/** A table of a branch that the head office's cannot take. */
+/** A table of a branch that does not fit the head office's table. */
 export interface UnfitTable {
   readonly description: TableDescription;
   /** TARGET_SCHEMA */
   readonly error: TributaryError;
-  /** Changes that are left out with it. */
+  /** The number of changes that are left out with it. */
   readonly changes: number;
 }
 
 export interface PrepareOptions {
-  /** Also makes changes that rebuild a large table, or that wait to be approved (`schema approve`). */
+  /** Also runs changes that rebuild a large table, or that wait for approval (`schema approve`). */
   readonly approveRebuild?: boolean;
   /**
-   * Leaves tables out that do not fit, instead of throwing TARGET_SCHEMA; those of the other form (with or without a
-   * key) are thrown unless it is `all`, because they may be cleared.
+   * Leaves out tables that do not fit, instead of throwing TARGET_SCHEMA. Tables of the other form (with or without a
+   * key) throw unless it is `all`, because they may be cleared.
    */
   readonly leaveOut?: 'none' | 'unfit' | 'all';
 }
@@ -87,7 +87,7 @@ export interface ApplyCounts {
 }
 
 export interface RowWriterOptions {
-  /** Opens a connection to the target for DDL, used once and closed. It must bear a statement of minutes (a rebuild). */
+  /** Opens a connection to the target for DDL, used once. It must survive a statement of minutes (a rebuild). */
   readonly connect: () => Promise<Connection>;
   readonly database: string;
   /** Default: wherever the server allows it. */
@@ -110,9 +110,9 @@ export class RowWriter {
   }
 
   /**
-   * Merges neighbouring batches and makes or extends their tables. Where all tables are known it does not touch the
-   * server, so a transaction larger than memory may be prepared once outside the transaction, and again piece by piece
-   * within.
+   * Merges consecutive batches and creates or extends their tables. If all tables are known, this sends nothing to the
+   * server. So a transaction larger than memory can be prepared once outside the transaction, and again piece by piece
+   * inside it.
    * @param bodies in the order of the stream; one alone if it holds snapshot markers
    * @throws TributaryError TARGET_SCHEMA, TARGET_BUSY (retryable), TARGET_UNREACHABLE (retryable), TARGET_ACCESS_DENIED
    */
@@ -124,7 +124,7 @@ export class RowWriter {
     }
     const runs = mergeBodies(bodies);
     const withRows = runs.filter(run => rowsOf(run) > 0);
-    // A snapshot's start names its tables, so that those without rows come into being too.
+    // A snapshot's start names its tables, so that those without rows are created too.
     const announced = markers.some(marker => marker.op === 'snapshot-start')
       ? bodies.flatMap(body => body.tables.filter(table => table.columns.length > 0))
       : [];
@@ -149,7 +149,7 @@ export class RowWriter {
     return { markers, rows, steps, made, unfit: unfitOf(unfit, [...announced, ...runs.map(run => run.table)], runs) };
   }
 
-  /** The tables at the head office, in order; null for those that are noted as unfit. */
+  /** The tables at the head office, in order; null for those that are noted in `unfit`. */
   async #fit(
     descriptions: readonly TableDescription[],
     options: PrepareOptions,
@@ -161,7 +161,7 @@ export class RowWriter {
     } catch (error) {
       if ((options.leaveOut ?? 'none') === 'none' || !isSchemaFault(error)) throw error;
     }
-    // One of them does not fit: each alone says which.
+    // One of them does not fit. Trying each alone shows which.
     const tables: (TargetTable | null)[] = [];
     for (const description of descriptions) {
       try {
@@ -179,7 +179,7 @@ export class RowWriter {
    * Writes prepared batches within the caller's open transaction.
    * @param connection prepared by `prepareTargetSession` (target-session.ts)
    * @param batchNumber the head office's own running number, stored in `_batch`
-   * @param leaveOut takes note of rows that the server refuses, which are then left out; null: such a row is thrown
+   * @param leaveOut stores rows that the server refuses, which are then left out; null: such a row throws
    * @throws TributaryError BATCH_REFUSED (names table, key and the server's message), TARGET_BUSY (deadlock, lock
    *   timeout, a table changed meanwhile; retryable after `prepare`), TARGET_UNREACHABLE (retryable). The transaction
    *   must be rolled back.
@@ -208,7 +208,7 @@ export class RowWriter {
     return { upserts, deletes, truncates };
   }
 
-  /** From here on nobody changes the tables before the transaction ends, and they are as the rows were prepared for. */
+  /** Locks the tables as the rows were prepared for them, so that nobody changes them before the transaction ends. */
   async #hold(connection: Connection, tables: readonly TargetTable[]): Promise<void> {
     try {
       await this.#store.hold(connection, tables);
@@ -240,14 +240,14 @@ export class RowWriter {
     return { deletes, upserts };
   }
 
-  /** Runs deletes; what they fail with becomes an error of ours. */
+  /** Runs deletes, and turns their errors into a TributaryError. */
   async #remove(table: TargetTable, work: () => Promise<void>): Promise<void> {
     const { schema, name } = table.description;
     try {
       await work();
     } catch (error) {
       this.#forgetIfChanged(error);
-      // A row that may not be left out is named already.
+      // The error already names a row that may not be left out.
       if (error instanceof TributaryError && error.code === 'BATCH_REFUSED') throw error;
       throw isRowFault(error)
         ? refusal(table, null, error)
@@ -291,7 +291,7 @@ export class RowWriter {
    * One slice of a sweep: deletes at most `limit` of the branch's rows whose `_batch` is below `sinceBatch`, within the
    * caller's open transaction. Call again, in a new transaction, until `done`.
    * @param tables the snapshot's tables, or `'all'` for every table that holds branch rows (a whole snapshot)
-   * @returns `swept`: those of the tables, in their order, in which nothing is left to delete
+   * @returns `swept`: the tables in which nothing is left to delete, in their order
    */
   async sweep(
     connection: Connection,
@@ -323,9 +323,9 @@ export class RowWriter {
   }
 
   /**
-   * Deletes at most `limit` rows of a table that has another form than the branch's table now has, within the caller's open
-   * transaction; the snapshot that follows the change at the branch brings the rows again. Nothing where other branches
-   * have rows in it: the form is theirs as well.
+   * Deletes at most `limit` of the branch's rows of a table whose form differs from the branch's table, within the
+   * caller's open transaction. The snapshot that follows the change at the branch brings the rows again. Deletes
+   * nothing if other branches have rows in it, because they need the form.
    * @returns how many were deleted
    */
   async clearOtherForm(connection: Connection, branch: string, name: string, limit: number): Promise<number> {
@@ -340,7 +340,7 @@ export class RowWriter {
     }
   }
 
-  /** The names of all tables here that hold rows of branches. */
+  /** The names of all tables that hold rows of branches. */
   async #branchTables(connection: Connection): Promise<string[]> {
     const [rows] = await connection.query<RowDataPacket[]>(
       `SELECT TABLE_NAME AS name FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = ${quoteString(this.#database)}
@@ -349,7 +349,7 @@ export class RowWriter {
     return rows.map(row => String(row['name']));
   }
 
-  /** Tables are looked at again when next needed: after somebody has changed them by hand. */
+  /** Forgets the tables, so that they are read again: for use after somebody has changed them by hand. */
   forget(): void {
     this.#store.forget();
   }
@@ -392,7 +392,7 @@ function unfitOf(
 }
 
 /**
- * What the pipelines need of it. `prepare` runs before the transaction (its DDL commits by itself), the others inside it. A
- * narrow door, so that the order of things (lock, write, watermark, commit) can be tested without a server.
+ * What the pipelines need of RowWriter. `prepare` runs before the transaction (its DDL commits by itself), the others
+ * inside it. With this small interface, the order of lock, write, watermark and commit can be tested without a server.
  */
 export type RowWriting = Pick<RowWriter, 'prepare' | 'apply' | 'sweep' | 'clearOtherForm'>;

@@ -1,15 +1,15 @@
 /**
- * What the head office's server says of a table, and how a transaction makes sure that it is still so.
+ * Reads a table's definition from the head office's server, and checks in a transaction that it has not changed.
  *
- * Invariant: `readServerTable` reads the definition's text first, so that a change while the rest is read shows when the
- * text is compared. Whoever holds a table (`holdTables`) holds its metadata lock: nobody changes the table, its triggers
+ * Invariant: `readServerTable` reads the definition's text first, so that a change during the rest of the reading is
+ * noticed when the text is compared. `holdTables` takes a table's metadata lock: nobody changes the table, its triggers
  * or the foreign keys that refer to it before the transaction ends.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { mysqlErrno } from '../../shared/database/mysql.ts';
 import { quoteName, quoteString, quoteTable } from '../../shared/database/sql.ts';
 
-/** What the server says of a table that is there. */
+/** The server's definition of an existing table. */
 export interface ServerTable {
   readonly columns: readonly ServerColumn[];
   /** In key order. */
@@ -19,11 +19,11 @@ export interface ServerTable {
   readonly bytes: number;
   /** InnoDB; empty for a view. */
   readonly engine: string;
-  /** That may change a row before it is written. */
+  /** Triggers that may change a row before it is written. */
   readonly triggers: readonly string[];
-  /** Of this table, and of others of the database that refer to it. */
+  /** Foreign keys of this table, and of other tables of the database that refer to it. */
   readonly foreignKeys: readonly ForeignKey[];
-  /** SHOW CREATE TABLE, without what changes by writing. */
+  /** SHOW CREATE TABLE, without the parts that change when rows are written. */
   readonly definition: string;
 }
 
@@ -32,16 +32,16 @@ export interface ServerColumn {
   /** INFORMATION_SCHEMA.COLUMNS.COLUMN_TYPE */
   readonly columnType: string;
   readonly nullable: boolean;
-  /** Other than NULL. */
+  /** Whether it has a default other than NULL. */
   readonly hasDefault: boolean;
-  /** Whether a row must name it: it may be NULL and be without a default all the same. */
+  /** Whether a row must name it. This may be so even for a column that may be NULL. */
   readonly needsValue: boolean;
   readonly generated: boolean;
   readonly collation: string | null;
 }
 
 export interface ForeignKey {
-  /** The table that has it. */
+  /** The table that has the foreign key. */
   readonly table: string;
   readonly name: string;
 }
@@ -57,7 +57,7 @@ export interface KnownTable {
 const HELD_AT_ONCE = 30;
 const NO_SUCH_TABLE = 1146;
 
-/** What the server says of a table; null if there is none. */
+/** Reads the server's definition of a table; null if there is none. */
 export async function readServerTable(
   connection: Connection,
   database: string,
@@ -110,9 +110,9 @@ export async function readServerTable(
 }
 
 /**
- * Holds tables as they are until the transaction ends. One statement takes all metadata locks and looks for what no
- * table's own text tells; it waits as long as the session waits for such a lock.
- * @returns whether they are still what was planned by: without triggers that change rows and foreign keys from elsewhere
+ * Locks tables against changes until the transaction ends. One statement takes all metadata locks, and looks for what
+ * no table's own text shows. It waits as long as the session waits for such a lock.
+ * @returns whether they are still as planned: without triggers that change rows and foreign keys from other tables
  */
 export async function holdTables(
   connection: Connection,
@@ -123,7 +123,7 @@ export async function holdTables(
     for (let at = 0; at < tables.length; at += HELD_AT_ONCE) {
       const some = tables.slice(at, at + HELD_AT_ONCE);
       const list = some.map(({ name }) => quoteTable(database, name)).join(', ');
-      // A write's lock, taken once: what reads first and writes later may end in a deadlock with whoever waits to alter.
+      // The lock of a write, taken at once: reading first and writing later may deadlock with an ALTER that waits.
       const lock = `(SELECT '', '', '' FROM ${list} WHERE FALSE FOR UPDATE)`;
       const names = some.map(({ name }) => name);
       const [outer] = await connection.query<RowDataPacket[]>(`${outerSql(database, names)} UNION ALL ${lock}`);
@@ -139,7 +139,7 @@ export async function holdTables(
   }
 }
 
-/** What acts on tables without being in their own definition: triggers before a write, and foreign keys of others. */
+/** What affects tables without being in their definition: triggers before a write, and foreign keys of other tables. */
 function outerSql(database: string, names: readonly string[]): string {
   const schema = quoteString(database);
   const list = names.map(quoteString).join(', ');
@@ -161,11 +161,11 @@ async function readDefinition(connection: Connection, database: string, name: st
   }
 }
 
-/** The catalogue tells a column whose default was dropped from one whose default is NULL by its statement alone. */
+/** Only SHOW CREATE TABLE distinguishes a column whose default was dropped from one whose default is NULL. */
 function needsValue(row: RowDataPacket, definition: string): boolean {
   if (Number(row['dflt']) === 1 || /auto_increment|GENERATED/.test(text(row, 'extra'))) return false;
   if (text(row, 'nullable') !== 'YES') return true;
-  // These cannot have one, and need none.
+  // These cannot have a default, and need none.
   if (/text|blob|json|geom|point|line|polygon|vector/.test(text(row, 'type'))) return false;
   const start = `  ${quoteName(text(row, 'name'))} `;
   const line = definition.split('\n').find(each => each.startsWith(start)) ?? '';

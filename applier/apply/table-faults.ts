@@ -1,6 +1,6 @@
 /**
- * What at a head-office table would let the server write another row than the branch's, or lose one: each is refused,
- * with the statement that takes it away. Pure.
+ * Refuses head-office tables in which the server would change or lose a branch's row, with the statement that removes
+ * the cause. Pure.
  */
 import type { TableDescription } from '../../shared/batch/batch.ts';
 import { RESERVED_COLUMNS } from '../../shared/batch/batch.ts';
@@ -24,7 +24,7 @@ export function refuseFaults(description: TableDescription, server: ServerTable)
   if (fault !== null) throw refusal(description, fault);
 }
 
-/** @throws TributaryError TARGET_SCHEMA where a delete would delete elsewhere too */
+/** @throws TributaryError TARGET_SCHEMA if a delete would also delete rows of other tables */
 export function refuseForeignKeys(description: TableDescription, server: ServerTable): void {
   const fault = foreignKeyFault(server);
   if (fault !== null) throw refusal(description, fault);
@@ -45,7 +45,7 @@ function faultOf(description: TableDescription, server: ServerTable): TableFault
   }
   if (server.engine !== 'InnoDB') {
     return {
-      why: `at the head office its engine is ${server.engine}, which cannot undo what a transaction has written`,
+      why: `at the head office its engine is ${server.engine}, which does not support transactions`,
       hint: `At the head office: ALTER TABLE ${table} ENGINE=InnoDB. Then \`branch retry\`.`,
     };
   }
@@ -75,7 +75,7 @@ function foreignKeyFault({ foreignKeys: [key] }: ServerTable): TableFault | null
   };
 }
 
-/** Columns that the branch does not write: NULL, or what somebody has added behind ours. */
+/** Checks columns that the branch does not write: those of other branches, and those that somebody added at the end. */
 function columnFault(description: TableDescription, server: ServerTable): TableFault | null {
   const own = server.columns.findIndex(column => columnKey(column.name) === '_batch');
   const wanted = new Set(description.columns.map(({ name }) => columnKey(name)));
@@ -100,7 +100,7 @@ function columnFault(description: TableDescription, server: ServerTable): TableF
   return null;
 }
 
-/** Of a column that other branches have: rows of this one would say what it never said. */
+/** For a column of other branches: this branch's rows would have a value that the branch never sent. */
 function defaultFault(description: TableDescription, column: ServerColumn): TableFault {
   const statement = `ALTER TABLE ${quoteName(description.name)} ALTER ${quoteName(column.name)} SET DEFAULT NULL`;
   return {

@@ -1,15 +1,15 @@
 /**
- * The head-office tables as this applier knows them: looks at them, makes and extends them, and remembers.
+ * The head-office tables as this applier knows them: reads, creates and extends tables, and remembers them.
  *
- * Callers take turns, each for TURN_MS and a table at least: who brings a thousand tables lets the others in between.
- * A statement that waits for a table's users makes all later ones wait behind it, so it waits for LOCK_WAIT_S only and
- * comes again later.
+ * Callers take turns of TURN_MS, and at least one table, so that others can work between the thousand tables of one
+ * branch. All later statements on a table wait behind DDL that waits for its lock, so DDL waits for LOCK_WAIT_S only,
+ * and is tried again later.
  *
- * Invariants: DDL runs on a connection of its own, one statement at a time in this process (but for a rebuild that
- * somebody approved, which would hold up the rest for minutes), never inside the caller's transaction. What is remembered
- * was read from the server after the last DDL, and is compared with the server by each transaction that writes by it
- * (`hold`): it is never older. A table that has lost what branches wrote to it is told of before it is made whole again.
- * Every wait is bounded by the session's lock timeouts.
+ * Invariants: DDL runs on a connection of its own, one statement at a time in this process (except the rebuild of a
+ * large table, which would hold up the others for minutes), never inside the caller's transaction. What is remembered
+ * was read from the server after the last DDL, and each transaction that relies on it compares it with the server
+ * (`hold`). So it is never older. A table that has lost rows of branches is reported before it is created or extended
+ * again. Every wait is bounded by the session's lock timeouts.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { TableDescription } from '../../shared/batch/batch.ts';
@@ -25,9 +25,9 @@ import { prepareTargetSession } from './target-session.ts';
 import { planTable } from './target-table.ts';
 import type { TablePlan, TargetTable } from './target-table.ts';
 
-/** Tables up to this are rebuilt without asking: half a second or so, in which nobody writes to it. */
+/** Tables up to this size are rebuilt without approval: for about half a second, nobody can write to them. */
 const REBUILD_BELOW_BYTES = 16 * 1024 * 1024;
-/** Looks and statements until a table must fit; others may be changing it too. */
+/** How often to read and change a table until it fits; others may be changing it too. */
 const MAX_STEPS = 8;
 const MAX_REMEMBERED = 4_096;
 const MAX_REMEMBERED_CHARACTERS = 32 * 1024 * 1024;
@@ -36,25 +36,28 @@ const LOCK_WAIT_S = 1;
 
 /** Duplicate column, table exists, no such column: another applier was faster. */
 const RACE_ERRNOS = new Set([1050, 1060, 1054]);
-/** ALGORITHM not supported; no more instant changes until a rebuild; not where a row could be larger than a page. */
+/** ALGORITHM not supported; no more instant changes until a rebuild; a row could be larger than a page. */
 const NOT_INSTANT_ERRNOS = new Set([1845, 1846, 4092, 4157]);
-/** Row size too large: also where only a row that fills every column would be. */
+/** Row size too large, even if only a row that fills every column would be. */
 const ROW_TOO_LARGE = 1118;
 const SPECIFIC_ACCESS_DENIED = 1227;
 
-/** Whether tables and columns that a branch brings are made at once, or wait until a person has approved them. */
+/** Whether new tables and columns of a branch are created at once, or wait until a person has approved them. */
 export type SchemaChanges = 'automatic' | 'approved';
 
+/** Which rebuilds are allowed: of small tables; also those of large tables that need no approval; all. */
+type Rebuilds = 'small' | 'unasked' | 'approved';
+
 export interface TableStoreOptions {
-  /** Opens a connection to the target; it must bear statements of minutes (a rebuild). */
+  /** Opens a connection to the target. It must survive statements of minutes (a rebuild). */
   readonly connect: () => Promise<Connection>;
   readonly database: string;
   /** Default: automatic. */
   readonly schemaChanges?: SchemaChanges | undefined;
   /**
-   * Told of a table that may have lost what branches wrote to it, before it is changed: it is not as it was left, or must
-   * be made or changed, which also those cause that no loss is behind. Default: nobody is told.
-   * @param server what is there now; null: nothing
+   * Called before a table is changed, if it may have lost rows of branches: it is not as it was left, or must be
+   * created or changed. This also happens without any loss.
+   * @param server the table now; null: there is none
    */
   readonly onChanged?: ((table: string, server: ServerTable | null) => Promise<void>) | undefined;
 }
@@ -66,22 +69,22 @@ export class TableStore {
   #characters = 0;
   /** Tables that somebody else has changed since they were remembered. */
   readonly #changed = new Set<string>();
-  /** The end of the queue of those who look and change. */
+  /** The end of the queue of callers that read and change tables. */
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: TableStoreOptions) {
     this.#options = options;
   }
 
-  /** Nothing is remembered any more. */
+  /** Forgets all tables. */
   forget(): void {
     this.#tables.clear();
     this.#characters = 0;
   }
 
   /**
-   * Holds tables as they are until the caller's transaction ends: nobody changes them before.
-   * @throws TributaryError TARGET_BUSY if one of them is not as it is remembered: roll back and prepare again
+   * Locks tables against changes until the caller's transaction ends.
+   * @throws TributaryError TARGET_BUSY if one of them differs from what is remembered: roll back and prepare again
    */
   async hold(connection: Connection, tables: readonly TargetTable[]): Promise<void> {
     const known = new Map(tables.map(table => [table.name, table]));
@@ -91,7 +94,10 @@ export class TableStore {
       this.#changed.add(name);
     }
     const names = [...known.keys()].join(', ');
-    throw new TributaryError('TARGET_BUSY', `Of ${names.slice(0, 200)} one was changed at the head office meanwhile.`);
+    throw new TributaryError(
+      'TARGET_BUSY',
+      `One of these tables was changed at the head office in the meantime: ${names.slice(0, 200)}.`,
+    );
   }
 
   #forgetTable(name: string): void {
@@ -103,12 +109,12 @@ export class TableStore {
   }
 
   /**
-   * The tables for these descriptions, in their order, made or extended as needed. Known ones cost nothing.
+   * The tables for these descriptions, in their order, created or extended as needed. Known tables cost nothing.
    * @throws TributaryError TARGET_SCHEMA, TARGET_BUSY, TARGET_UNREACHABLE, TARGET_ACCESS_DENIED
    */
   async prepare(descriptions: readonly TableDescription[], approved = false): Promise<TargetTable[]> {
     const tables = descriptions.map(description => this.#tables.get(nameOf(description)) ?? null);
-    // A later version of a table may have changed it for an earlier one, which is then looked at again.
+    // A later version of a table may have changed it, so an earlier version is then read again.
     for (let round = 0; round < MAX_STEPS && tables.includes(null); round += 1) {
       await this.#fill(descriptions, tables, approved);
       const last = new Map(tables.map(table => [table?.name, table?.definition]));
@@ -118,31 +124,35 @@ export class TableStore {
     }
     const known = tables.filter(table => table !== null);
     if (known.length === tables.length) return known;
-    throw new TributaryError('TARGET_BUSY', 'Others keep changing tables at the head office.');
+    throw new TributaryError('TARGET_BUSY', 'Someone keeps changing tables at the head office.');
   }
 
-  /** Fills in the tables that are not known, in turns. */
+  /** Fills in the unknown tables, in turns. */
   async #fill(
     descriptions: readonly TableDescription[],
     tables: (TargetTable | null)[],
     approved: boolean,
   ): Promise<void> {
     for (let at = 0; (at = tables.indexOf(null, at)) >= 0;) {
-      const learn = (): Promise<void> => this.#learn(descriptions, tables, at, approved);
       if (approved) {
-        await learn();
+        await this.#learn(descriptions, tables, at, 'approved');
         continue;
       }
-      const work = this.#turn.then(learn);
-      // The next in the queue does not care how this one ended; its own caller does.
+      const work = this.#turn.then(() => this.#learn(descriptions, tables, at, 'small'));
+      // The next in the queue runs whatever the result of this one, which its own caller gets.
       this.#turn = work.catch(() => undefined);
-      await work;
+      try {
+        await work;
+      } catch (error) {
+        if (!(error instanceof LongRebuild)) throw error;
+        await this.#learn(descriptions, tables, at, 'unasked');
+      }
     }
   }
 
   /**
-   * The table for a truncate, which may name a table whose columns are not known: present as it is.
-   * @returns null where the head office has no such table, and so no rows of the branch
+   * The table for a truncate, as it is. A truncate may name a table whose columns are not known.
+   * @returns null if the head office has no such table, and so no rows of the branch
    */
   async find(description: TableDescription): Promise<TargetTable | null> {
     let connection: Connection | null = null;
@@ -162,12 +172,12 @@ export class TableStore {
     }
   }
 
-  /** Fills in tables from `at` on, those that are not known yet, for one turn. */
+  /** Fills in the unknown tables from `at` on, for one turn. @throws LongRebuild */
   async #learn(
     descriptions: readonly TableDescription[],
     tables: (TargetTable | null)[],
     at: number,
-    approved: boolean,
+    rebuilds: Rebuilds,
   ): Promise<void> {
     let connection: Connection | null = null;
     const until = performance.now() + TURN_MS;
@@ -175,11 +185,11 @@ export class TableStore {
       for (let i = at; i < tables.length && (i === at || performance.now() < until); i += 1) {
         if (tables[i] !== null) continue;
         const description = descriptions[i]!;
-        // Somebody may have learnt it while this turn was waited for.
+        // Another caller may have read it while this one waited for its turn.
         let table = this.#tables.get(nameOf(description));
         if (table === undefined) {
           connection ??= await this.#open();
-          table = await this.#fit(connection, description, approved);
+          table = await this.#fit(connection, description, rebuilds);
           this.#remember(table);
         }
         tables[i] = table;
@@ -191,7 +201,7 @@ export class TableStore {
     }
   }
 
-  /** The oldest go, so that a branch with many tables does not make everybody's be looked at anew. */
+  /** Only the oldest tables are forgotten, so that a branch with many tables does not displace all others. */
   #remember(table: TargetTable): void {
     const name = nameOf(table.description);
     this.#tables.set(name, table);
@@ -207,7 +217,7 @@ export class TableStore {
     const connection = await this.#options.connect();
     try {
       await prepareTargetSession(connection);
-      // Sizes as they are, not as they were a day ago.
+      // Current sizes, not those of a day ago.
       await connection.query(
         `SET SESSION information_schema_stats_expiry = 0, SESSION lock_wait_timeout = ${LOCK_WAIT_S}`,
       );
@@ -218,10 +228,10 @@ export class TableStore {
     }
   }
 
-  async #fit(connection: Connection, description: TableDescription, approved: boolean): Promise<TargetTable> {
+  async #fit(connection: Connection, description: TableDescription, rebuilds: Rebuilds): Promise<TargetTable> {
     const { database, onChanged } = this.#options;
     const { name } = description;
-    /** What was found is what this very loop has left. */
+    /** Whether the table is as this loop has left it. */
     let isOurs = false;
     let lastTry = '';
     for (let step = 0; step < MAX_STEPS; step += 1) {
@@ -232,16 +242,17 @@ export class TableStore {
       this.#changed.delete(name);
       if (plan instanceof TributaryError) throw plan;
       if (plan.do === 'use') return plan.table;
-      if (!approved && this.#options.schemaChanges === 'approved') throw unapproved(description, plan);
+      if (rebuilds !== 'approved' && this.#options.schemaChanges === 'approved') throw unapproved(description, plan);
       if (plan.do === 'replace') {
         await this.#replace(connection, description, plan);
         isOurs = true;
         continue;
       }
       try {
-        await this.#change(connection, description, plan, approved || (server?.bytes ?? 0) < REBUILD_BELOW_BYTES);
+        const isLarge = (server?.bytes ?? 0) >= REBUILD_BELOW_BYTES;
+        await this.#change(connection, description, plan, isLarge ? rebuilds : 'approved');
         isOurs = true;
-        // Other versions of it were planned by what it was.
+        // Other versions of it were planned for the table before this change.
         this.#forgetTable(name);
       } catch (error) {
         const errno = mysqlErrno(error);
@@ -250,10 +261,10 @@ export class TableStore {
         lastTry = plan.sql;
       }
     }
-    throw new TributaryError('TARGET_BUSY', `${name}: others keep changing the table at the head office.`);
+    throw new TributaryError('TARGET_BUSY', `${name}: Someone keeps changing the table at the head office.`);
   }
 
-  /** Drops a table of another form if it is empty. The lock waits for transactions that write to it, and keeps it so. */
+  /** Drops a table of another form if it is empty. The lock waits for writing transactions, and keeps the table empty. */
   async #replace(
     connection: Connection,
     { name }: TableDescription,
@@ -262,7 +273,7 @@ export class TableStore {
     const table = quoteTable(this.#options.database, name);
     await connection.query(`LOCK TABLES ${table} WRITE`);
     const [rows] = await connection.query<RowDataPacket[]>(`SELECT 1 FROM ${table} LIMIT 1`);
-    // The lock goes with the connection, which serves this one look.
+    // Closing the connection releases the lock.
     if (rows.length > 0) throw plan.refusal;
     await connection.query(plan.sql);
     await connection.query('UNLOCK TABLES');
@@ -273,7 +284,7 @@ export class TableStore {
     connection: Connection,
     description: TableDescription,
     plan: Extract<TablePlan, { do: 'create' | 'alter' }>,
-    mayRebuild: boolean,
+    rebuilds: Rebuilds,
   ): Promise<void> {
     if (plan.do === 'create') {
       await makeRoom(connection, description, plan.sql);
@@ -288,21 +299,31 @@ export class TableStore {
         if (errno === null || !NOT_INSTANT_ERRNOS.has(errno)) throw error;
       }
     }
-    if (!mayRebuild) {
+    if (rebuilds === 'small' && !plan.asks) throw new LongRebuild(description);
+    if (rebuilds !== 'approved' && plan.asks) {
       throw new TributaryError(
         'TARGET_SCHEMA',
-        `${tableText(description)}: the table at the head office is large and would be rebuilt.`,
-        { hint: `In a quiet hour \`tributary-applier schema approve\` and the branch's id; it runs: ${plan.sql}` },
+        `${tableText(description)}: the table at the head office is large, and the change would rebuild it.`,
+        {
+          hint: `At a quiet time, run \`tributary-applier schema approve\` with the branch's id. It runs: ${plan.sql}`,
+        },
       );
     }
     await makeRoom(connection, description, plan.sql);
   }
 }
 
+/** A large table must be rebuilt, which needs no approval, but cannot be done in a turn while others wait. */
+class LongRebuild extends TributaryError {
+  constructor(description: TableDescription) {
+    super('TARGET_BUSY', `${tableText(description)}: The table at the head office is large and must be rebuilt.`);
+  }
+}
+
 /**
- * Runs DDL, also for a table of which one row could be larger than a page: it may have as many columns as the branch's, and
- * rows that fill few of them. The server takes such a table where it is told not to be strict; a row that is too
- * large is refused when it comes.
+ * Runs DDL, also for a table of which a row could be larger than a page: such a table may have many columns, and rows
+ * that fill few of them. The server accepts it without innodb_strict_mode, and then refuses only a row that is too
+ * large.
  */
 async function makeRoom(connection: Connection, { schema, name }: TableDescription, sql: string): Promise<void> {
   try {
@@ -319,11 +340,11 @@ async function makeRoom(connection: Connection, { schema, name }: TableDescripti
     const [user = '', host = ''] = String(rows[0]?.['account']).split(/@(?=[^@]*$)/);
     throw new TributaryError(
       'TARGET_SCHEMA',
-      `${tableText({ schema, name })}: a row that fills all of its columns would have no room in a page of the head office.`,
+      `${tableText({ schema, name })}: a row that fills all of its columns would not fit into a page at the head office.`,
       {
         hint:
           `At the head office: GRANT SESSION_VARIABLES_ADMIN ON *.* TO ${quoteAccount(user, host)}. Then \`branch retry\`. ` +
-          'The table is then made all the same; a row that is too large is refused when it comes.',
+          'The table is then created anyway, and a row that is too large is refused when it arrives.',
       },
     );
   }
@@ -334,7 +355,7 @@ async function makeRoom(connection: Connection, { schema, name }: TableDescripti
   }
 }
 
-/** What to do, or why nothing can be done: told apart later, when the change was told of. */
+/** The plan, or the fault that makes it impossible, which is thrown after the change was reported. */
 function planOrFault(
   database: string,
   description: TableDescription,
@@ -349,9 +370,9 @@ function planOrFault(
 }
 
 function unapproved(table: TableDescription, plan: Exclude<TablePlan, { do: 'use' }>): TributaryError {
-  const what = plan.do === 'create' ? 'a new table' : 'another definition of its table';
-  return new TributaryError('TARGET_SCHEMA', `${tableText(table)}: ${what} waits to be approved (schema.changes).`, {
-    hint: `\`tributary-applier schema approve\` and the branch's id; it runs: ${plan.sql.slice(0, 500)}`,
+  const what = plan.do === 'create' ? 'a new table' : 'a change of its table';
+  return new TributaryError('TARGET_SCHEMA', `${tableText(table)}: ${what} waits for approval (schema.changes).`, {
+    hint: `Run \`tributary-applier schema approve\` with the branch's id. It runs: ${plan.sql.slice(0, 500)}`,
   });
 }
 
@@ -359,7 +380,7 @@ function nameOf(description: TableDescription): string {
   return JSON.stringify([description.schema, description.name, description.columns]);
 }
 
-/** A fault of DDL: what a definition can cause is the table's own, all else the server's. */
+/** The error of DDL: TARGET_SCHEMA if the definition can cause it, otherwise a fault of the server. */
 function ddlError(error: unknown, description: TableDescription, sql: string): TributaryError {
   const fault = targetError(error, tableText(description));
   if (!isDefinitionFault(error)) return fault;

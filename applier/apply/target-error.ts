@@ -1,7 +1,7 @@
 /**
- * The one judgement of what the head-office server says: what a *row* can cause is listed, what a *definition* can
- * cause is listed, and everything else is the server's own trouble, which no row is to blame for: it is waited for, with
- * its cause and its cure. Decided by the server's error number and SQLSTATE, never by message text.
+ * Classifies the errors of the head-office server. Errors that a *row* can cause are listed, and errors that a
+ * *definition* can cause. All others are faults of the server, not of a row: the applier waits for them to pass, and
+ * shows the cause and a hint. Error numbers and SQLSTATE decide, never the text of a message.
  *
  * (Server Error Message Reference, and performance_schema.events_errors_summary_global_by_error, which lists both.)
  */
@@ -10,35 +10,37 @@ import type { ErrorCode } from '../../shared/errors.ts';
 import { mysqlErrno, mysqlError, sqlState } from '../../shared/database/mysql.ts';
 
 /**
- * Classes of SQLSTATE that speak of data: a data exception, a broken constraint, what a trigger has raised.
+ * Classes of SQLSTATE about data: a data exception, a broken constraint, an error that a trigger has raised.
  * (ISO 9075-2, table 32: "Data exception" 22, "Integrity constraint violation" 23; 45 is SIGNAL's.)
  */
 const ROW_CLASSES = new Set(['22', '23', '45']);
-/** What a row can cause beside these, whatever class the server gives it. */
+/** Other errors that a row can cause, whatever their class. */
 const ROW_ERRNOS = new Set([
-  // A row, a packet, an undo record, a result of a function that is too large.
+  // Too large: a row, a packet, an undo record, a result of a function.
   1118, 1153, 1301, 1713,
-  // Fields of LOAD DATA that are too few, too many, cut; a value of the wrong form.
+  // LOAD DATA: too few fields, too many, a truncated one; a value of the wrong form.
   1261, 1262, 1265, 1366, 1411, 1525,
-  // No partition for it; a trigger's SIGNAL; a CHECK.
+  // No partition for the row; a trigger's SIGNAL; a CHECK.
   1526, 1591, 1644, 3819,
-  // Geometry: invalid, of no known or of another reference system.
+  // Geometry: invalid, or of an unknown or another reference system.
   3033, 3034, 3035, 3037, 3055, 3516, 3548, 3643,
-  // Vectors that are none.
+  // Malformed vectors.
   6136, 6137, 6138, 6139,
 ]);
 
-/** Classes that speak of a statement: its syntax and meaning, a feature that is not there. A table's own, where it is DDL. */
+/**
+ * Classes about a statement: its syntax, its meaning, a missing feature. In DDL the table's definition is the cause.
+ */
 const DEFINITION_CLASSES = new Set(['22', '23', '42', '0A']);
-/** What a definition can cause beside these: too many columns, an engine's limits, a column too long for an index. */
+/** Other errors that a definition can cause: too many columns, an engine's limits, a column too long for an index. */
 const DEFINITION_ERRNOS = new Set([1031, 1117, 1118, 1478, 1503, 1659, 1709, 1713, 1727, 1846, 3780, 3819]);
 
-/** No such table, unknown column, field list and table differ: somebody changed the table; it must be looked at again. */
+/** No such table, unknown column, field list and table differ: somebody changed the table. It must be read again. */
 const CHANGED_ERRNOS = new Set([1146, 1054, 1051, 1091, 1136, 1109, 1412]);
-/** Lock wait time-out, deadlock, NOWAIT, a conflict that the group has found at the commit. */
+/** Lock wait timeout, deadlock, NOWAIT, a conflict that the group has found at the commit. */
 const RACE_ERRNOS = new Set([1205, 1206, 1213, 3572, 3101]);
 
-/** The server's own troubles that have a cure of their own. Those that are not here have the server's message. */
+/** Faults of the server with a hint of their own. Others have only the server's message. */
 const TROUBLES: readonly { readonly errnos: readonly number[]; readonly code: ErrorCode; readonly hint: string }[] = [
   {
     // 3 and 20 are the server's file layer: error on writing a file, disk full.
@@ -49,18 +51,18 @@ const TROUBLES: readonly { readonly errnos: readonly number[]; readonly code: Er
   {
     errnos: [1037, 1038, 1041],
     code: 'TARGET_BUSY',
-    hint: 'The head office’s server is out of memory: give it more, or take load away.',
+    hint: 'The head office’s server is out of memory: give it more memory, or reduce its load.',
   },
   {
     errnos: [1040, 1203, 1226],
     code: 'TARGET_UNREACHABLE',
-    hint: 'The head office’s server takes no more connections: raise max_connections, or the limit of the applier’s user.',
+    hint: 'The head office’s server accepts no more connections: raise max_connections, or the limit of the applier’s user.',
   },
   {
     errnos: [1197, 1705],
     code: 'TARGET_SETTING',
     hint:
-      'A transaction is larger than the head office’s server lets its binlog’s cache be. Run there: ' +
+      'A transaction does not fit into the binlog cache of the head office’s server. Run there: ' +
       'SET PERSIST max_binlog_cache_size = 18446744073709547520, PERSIST max_binlog_stmt_cache_size = 18446744073709547520',
   },
   {
@@ -78,7 +80,7 @@ const TROUBLES: readonly { readonly errnos: readonly number[]; readonly code: Er
   {
     errnos: [3098],
     code: 'TARGET_SETTING',
-    hint: 'Group Replication refuses the table: the server’s error log says why (a key or an engine that it does not take).',
+    hint: 'Group Replication refuses the table: the server’s error log says why (its key or its engine).',
   },
   {
     errnos: [3100],
@@ -88,7 +90,7 @@ const TROUBLES: readonly { readonly errnos: readonly number[]; readonly code: Er
       'group_replication_transaction_size_limit, run on every member: SET PERSIST group_replication_transaction_size_limit = 0',
   },
   {
-    // Of the table itself such a column is refused before (table-faults.ts), and nobody adds one while rows are written.
+    // In the table itself, table-faults.ts refuses such a column, and nobody can add one while rows are written.
     errnos: [1364],
     code: 'TARGET_FAILED',
     hint: 'A trigger at the head office writes to a table with a column that needs a value. Run there: ALTER TABLE … ALTER … SET DEFAULT …, or DROP TRIGGER …',
@@ -100,7 +102,7 @@ const TROUBLES: readonly { readonly errnos: readonly number[]; readonly code: Er
   },
 ];
 
-/** Any fault as one of ours, for statements that rows are not to blame for. */
+/** Turns any fault into a TributaryError, for statements whose faults no row can cause. */
 export function targetError(error: unknown, doing: string): TributaryError {
   if (error instanceof TributaryError) return error;
   const errno = mysqlErrno(error);
@@ -113,18 +115,18 @@ export function targetError(error: unknown, doing: string): TributaryError {
   return mysqlError(error, 'target', doing);
 }
 
-/** Whether a table cannot be brought to hold what a branch has of it. */
+/** Whether a table does not fit the branch's, and cannot be changed to fit. */
 export function isSchemaFault(error: unknown): error is TributaryError {
   return error instanceof TributaryError && error.code === 'TARGET_SCHEMA';
 }
 
-/** Whether another try with the tables looked at anew may succeed where this one failed. */
+/** Whether a retry may succeed after the tables were read again. */
 export function isTableChange(error: unknown): boolean {
   const errno = mysqlErrno(error instanceof TributaryError ? error.cause : error);
   return errno !== null && CHANGED_ERRNOS.has(errno);
 }
 
-/** Whether the server refused the rows themselves: nothing that waiting, other rights or another setting would mend. */
+/** Whether the server refused the rows themselves, so that waiting, other rights or settings do not help. */
 export function isRowFault(error: unknown): boolean {
   if (error instanceof TributaryError) return error.code === 'BATCH_REFUSED';
   const errno = mysqlErrno(error);
@@ -136,7 +138,7 @@ export function isRowWarning(errno: number): boolean {
   return isOfRow(errno, null) || ROW_WARNINGS.has(errno);
 }
 
-/** Those of the classes above that a write of rows can cause as a warning: NULL in NOT NULL, out of range, cut, a date that is none, too long. */
+/** Warnings that rows can cause: NULL in NOT NULL, out of range, truncated, an invalid date, too long. */
 const ROW_WARNINGS = new Set([1048, 1062, 1263, 1264, 1292, 1365, 1367, 1406, 1441, 1690, 3140]);
 
 function isOfRow(errno: number, state: string | null): boolean {
@@ -144,14 +146,14 @@ function isOfRow(errno: number, state: string | null): boolean {
   return ROW_ERRNOS.has(errno) || (state !== null && ROW_CLASSES.has(state.slice(0, 2)));
 }
 
-/** Whether the server refused a definition for what it is: no waiting mends that. */
+/** Whether the server refused the definition itself, so that waiting does not help. */
 export function isDefinitionFault(error: unknown): boolean {
   const errno = mysqlErrno(error);
   if (errno === null || targetError(error, '').code !== 'TARGET_FAILED') return false;
   return DEFINITION_ERRNOS.has(errno) || DEFINITION_CLASSES.has(sqlState(error)?.slice(0, 2) ?? '');
 }
 
-/** Whether a fault is of the database or of the connection to it, not a defect of this program. */
+/** Whether a fault comes from the database or the connection to it, and is not a defect of this program. */
 export function isOfDatabase(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   if (sqlState(error) !== null || mysqlErrno(error) !== null) return true;

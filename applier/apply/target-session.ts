@@ -1,8 +1,8 @@
 /**
- * The session in which the head office's rows are written: strict, exact, in UTC, and short of patience.
+ * The session that writes the head office's rows: strict, exact, in UTC, and with short timeouts.
  *
- * Invariants: every mode that exactness depends on is set and read back before the first row. A frozen applier loses its
- * transaction, and with it the fence on the branch's row, within `SESSION_TIMEOUT_S`.
+ * Invariants: every mode that exactness depends on is set and read back before the first row. A frozen applier loses
+ * its transaction, and with it the fence on the branch's row, within `SESSION_TIMEOUT_S`.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
@@ -12,12 +12,12 @@ import { targetError } from './target-error.ts';
 export const SESSION_TIMEOUT_S = 10;
 
 /**
- * Strict for every engine; zero and partial dates are values that branches hold (no NO_ZERO_DATE, no NO_ZERO_IN_DATE), and so
- * are dates such as 30 February. Backslashes escape, as LOAD DATA's clauses expect.
+ * Strict for every engine. Branches hold zero and partial dates (no NO_ZERO_DATE, no NO_ZERO_IN_DATE), and
+ * dates such as 30 February. Backslashes escape, as LOAD DATA's clauses expect.
  */
 const SQL_MODE = 'NO_AUTO_VALUE_ON_ZERO,STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION';
 
-/** What is set, and asserted to read back the same. Names and values are constants of this file. */
+/** Settings that are set and then checked. Names and values are constants of this file. */
 const SETTINGS: readonly (readonly [name: string, value: string])[] = [
   ['sql_mode', SQL_MODE],
   ['time_zone', '+00:00'],
@@ -27,9 +27,9 @@ const SETTINGS: readonly (readonly [name: string, value: string])[] = [
   ['net_write_timeout', String(SESSION_TIMEOUT_S)],
   ['innodb_lock_wait_timeout', String(SESSION_TIMEOUT_S)],
   ['lock_wait_timeout', String(SESSION_TIMEOUT_S)],
-  // Rounding is a note: unseen without this.
+  // Rounding gives only a note, which is not counted without this.
   ['sql_notes', '1'],
-  // Without it a long list of keys to delete falls back to a scan of the whole table.
+  // Without this, a long list of keys to delete causes a scan of the whole table.
   ['range_optimizer_max_mem_size', '0'],
   ['character_set_client', 'utf8mb4'],
   ['character_set_connection', 'utf8mb4'],
@@ -37,10 +37,10 @@ const SETTINGS: readonly (readonly [name: string, value: string])[] = [
 ];
 
 export interface TargetSession {
-  /** Whether the server takes LOAD DATA LOCAL. */
+  /** Whether the server accepts LOAD DATA LOCAL. */
   readonly localInfile: boolean;
   readonly maxAllowedPacket: number;
-  /** Whether the server takes names of tables for one whatever their case (lower_case_table_names). */
+  /** Whether the server ignores case in names of tables (lower_case_table_names). */
   readonly foldsTables: boolean;
 }
 
@@ -60,7 +60,8 @@ export async function prepareTargetSession(connection: Connection): Promise<Targ
          @@lower_case_table_names > 0 AS folds`,
     );
     const row = rows[0];
-    if (row === undefined) throw new TributaryError('TARGET_SETTING', 'The session tells nothing of itself.');
+    if (row === undefined)
+      throw new TributaryError('TARGET_SETTING', 'The server returned no settings of the session.');
     for (const [name, value] of SETTINGS) {
       if (normal(String(row[name])) !== normal(value)) {
         throw new TributaryError(

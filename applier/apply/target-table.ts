@@ -1,11 +1,13 @@
 /**
- * A head-office table for a branch's table, as arithmetic: which statements make it, extend it, or why it cannot be used.
+ * Plans a head-office table for a branch's table: the statements that create or extend it, or why it cannot be used.
+ * Pure.
  *
- * Invariants: `_branch` is first in the primary key, then the source's key compared by bytes, or `_key`, a SHA-256 of it
- * where the key has no room in an index. A table without a key has `_key`, a SHA-256 of the row, and `_copy`, the number
- * of each of its copies (copies.ts). No other unique index, and nothing else that lets the server write another row than
- * the branch's (table-faults.ts). Source columns outside the key are nullable and without defaults, so that a column that
- * a branch lacks is NULL. Never narrowed: what cannot be widened in place is made anew while it is empty, or refused.
+ * Invariants: `_branch` is first in the primary key, then the source's key compared by bytes, or `_key`, a SHA-256 of
+ * it where the key has no room in an index. A table without a key has `_key`, a SHA-256 of the row, and `_copy`, the
+ * number of each of its copies (copies.ts). No other unique index is allowed, nor anything else that makes the server
+ * write another row than the branch's (table-faults.ts). Source columns outside the key are nullable and without
+ * defaults, so that a column that a branch lacks is NULL. Columns are never narrowed. A table that cannot be widened in
+ * place is created again if it is empty, and refused otherwise.
  */
 import type { ColumnDescription, TableDescription } from '../../shared/batch/batch.ts';
 import { RESERVED_COLUMNS } from '../../shared/batch/batch.ts';
@@ -25,16 +27,16 @@ import { holds, isCheapWidening, widen } from './widening.ts';
 const MAX_KEY_BYTES = 3_072;
 const MAX_KEY_PARTS = 16;
 const BRANCH_BYTES = 63 + 1;
-/** The quota: how many columns one new version of a table may bring. */
+/** The quota: how many columns one new version of a table may add. */
 const MAX_ADDED = 200;
-/** Our own columns that every table has. */
+/** The number of Tributary's own columns that every table has. */
 const OWN_COLUMNS = 3;
 
 const RESERVED = new Set(RESERVED_COLUMNS);
 const RESERVED_TABLES = /^tributary_/i;
 
 const BRANCH_SQL = '`_branch` VARCHAR(63) CHARACTER SET ascii COLLATE ascii_bin NOT NULL';
-/** What our own columns are, for the size of a row. */
+/** The types of Tributary's own columns, for the size of a row. */
 const OWN_TYPES: readonly ColumnType[] = [
   { base: 'varbinary', length: 63 },
   { base: 'bigint', unsigned: true },
@@ -45,13 +47,13 @@ const OWN_TYPES: readonly ColumnType[] = [
 const KEY_COLLATIONS = new Set(['utf8mb4_0900_bin', 'binary']);
 
 /**
- * What stands behind `_branch` in the primary key: the source's key; `_key`, the hash of that; or `_key` and `_copy`. These
- * take rows without a key (`copies`: `_key` is the hash of the row), and beside them rows of branches where the table has
- * a key (`first-copy`: `_key` is the hash of the key, and `_copy` 1).
+ * What follows `_branch` in the primary key: the source's key; `_key`, the hash of that; or `_key` and `_copy`. The
+ * last is for rows without a key (`copies`: `_key` is the hash of the row), beside which there may be rows of branches
+ * where the table has a key (`first-copy`: `_key` is the hash of the key, and `_copy` is 1).
  */
 export type Identity = 'columns' | 'hash' | 'first-copy' | 'copies';
 
-/** A table of a branch and where its rows go. Everything that writing rows needs to know. */
+/** A table of a branch and its table at the head office: all that is needed to write rows. */
 export interface TargetTable extends KnownTable {
   readonly description: TableDescription;
   /** `database`.`name` */
@@ -66,29 +68,37 @@ export interface RowColumn {
   readonly name: string;
   /** Quoted name. */
   readonly sql: string;
-  /** The type on the wire: what values are. */
+  /** The type on the wire, which says what values are. */
   readonly type: ColumnType;
-  /** The type at the head office, which holds them: how they are written. */
+  /** The type at the head office, which says how values are written. */
   readonly target: ColumnType;
 }
 
-/** How much an ALTER costs: nothing; a little, without copying rows; a copy of the table. */
-export type AlterCost = 'instant' | 'cheap' | 'rebuild';
+/** An ALTER, and what it costs: nothing; a little, without copying rows; a copy of the table. */
+interface Alteration {
+  readonly sql: string;
+  readonly cost: 'instant' | 'cheap' | 'rebuild';
+  /**
+   * Whether a large table waits for approval if it must be rebuilt. JSON beside LONGTEXT does not: that is
+   * MySQL's JSON beside MariaDB's, and no branch has chosen another type.
+   */
+  readonly asks: boolean;
+}
 
 export type TablePlan =
   | { readonly do: 'use'; readonly table: TargetTable }
   | { readonly do: 'create'; readonly sql: string }
-  | { readonly do: 'alter'; readonly sql: string; readonly cost: AlterCost }
-  /** It cannot be brought to hold the branch's rows: to be made anew, once it is empty. */
+  | ({ readonly do: 'alter' } & Alteration)
+  /** The table cannot be changed to hold the branch's rows. It is dropped and created again once it is empty. */
   | { readonly do: 'replace'; readonly sql: string; readonly refusal: OtherForm };
 
-/** A table that holds rows cannot be brought to hold the branch's as well. */
+/** A table with rows cannot be changed to hold the branch's rows as well. */
 export class OtherForm extends TributaryError {
   /** At the head office. */
   readonly table: string;
   /**
-   * When the branch's own rows may go, so that the table is empty: `always`, because the branch copies the table anew after
-   * such a change; or when the branch itself deletes them all.
+   * When the branch's own rows may be deleted, so that the table is empty: `always`, because the branch copies the
+   * table again after such a change; or when the branch itself deletes them all.
    */
   readonly mayClear: 'always' | 'truncated';
 
@@ -102,9 +112,9 @@ export class OtherForm extends TributaryError {
 const ASKED_AGAIN = 'Every branch is then asked for its rows again.';
 
 /**
- * What to do so that a branch's table can be written to. After any change, look at the table and plan again.
- * @param server what is there now; null: nothing
- * @throws TributaryError TARGET_SCHEMA for what cannot be made to fit
+ * The next step to make a branch's table writable. After any change, read the table and plan again.
+ * @param server the table now; null: there is none
+ * @throws TributaryError TARGET_SCHEMA if the table cannot be changed to fit
  */
 export function planTable(database: string, description: TableDescription, server: ServerTable | null): TablePlan {
   refuseNames(description);
@@ -115,7 +125,7 @@ export function planTable(database: string, description: TableDescription, serve
   try {
     const identity = checkIdentity(description, key, server);
     const change = planChange(description, identity === 'columns' ? key : [], server);
-    if (change !== null) return { do: 'alter', sql: `ALTER TABLE ${sql} ${change.sql}`, cost: change.cost };
+    if (change !== null) return { do: 'alter', ...change, sql: `ALTER TABLE ${sql} ${change.sql}` };
     const { name } = description;
     const columns = rowColumns(description, server);
     return { do: 'use', table: { name, definition: server.definition, description, sql, columns, key, identity } };
@@ -138,13 +148,13 @@ function refuseNames(description: TableDescription): void {
     const other = names.get(same);
     if (other !== undefined) {
       const hint = 'Rename one of them at the branch.';
-      refuse(description, `its columns ${other} and ${name} have one and the same name at the head office`, hint);
+      refuse(description, `its columns ${other} and ${name} have the same name at the head office`, hint);
     }
     names.set(same, name);
   }
 }
 
-/** The columns with the types that they have at the head office, all of which hold them. */
+/** The columns, with their types at the head office. */
 function rowColumns({ columns }: TableDescription, server: ServerTable): RowColumn[] {
   const there = new Map(server.columns.map(column => [columnKey(column.name), column]));
   return columns.map(({ name, type }) => {
@@ -161,7 +171,7 @@ export function keyOf(description: TableDescription): number[] {
   return places.sort((a, b) => a[0]! - b[0]!).map(place => place[1]!);
 }
 
-/** Whether a table that is there cannot have kept all that was written to it by this description. */
+/** Whether the table cannot still hold everything that was written to it with these columns. */
 export function hasLost(server: ServerTable | null, columns: readonly ColumnDescription[]): boolean {
   if (server === null) return true;
   const there = new Map(server.columns.map(column => [columnKey(column.name), column]));
@@ -179,7 +189,7 @@ function refuse(description: TableDescription, why: string, hint: string): never
   throw new TributaryError('TARGET_SCHEMA', `${tableText(description)}: ${why}.`, { hint });
 }
 
-/** Whether a key has room in an index beside `_branch`, whole. */
+/** Whether a whole key fits into an index beside `_branch`. */
 function keyFits(types: readonly ColumnType[]): boolean {
   if (types.length + 1 > MAX_KEY_PARTS || !types.every(canBeKey)) return false;
   return types.reduce((sum, type) => sum + rowBytes(type), BRANCH_BYTES) <= MAX_KEY_BYTES;
@@ -193,7 +203,7 @@ function createSql(description: TableDescription, table: string, key: readonly n
   const own = OWN_COLUMNS + { columns: 0, hash: 1, copies: 2 }[identity];
   if (columns.length + own > MAX_TABLE_COLUMNS) {
     const most = MAX_TABLE_COLUMNS - own;
-    const why = `it has ${columns.length} columns, and a table of the head office has room for ${most} beside ours`;
+    const why = `it has ${columns.length} columns, but a table at the head office has room for only ${most} beside Tributary's own`;
     refuse(description, why, 'Exclude it at the branch: tables.exclude.');
   }
   const inKey = new Set(identity === 'columns' ? key : []);
@@ -223,7 +233,7 @@ function createSql(description: TableDescription, table: string, key: readonly n
   ].join('\n');
 }
 
-/** How a table that is there identifies rows. @throws OtherForm for another key than the branch's */
+/** How the existing table identifies rows. @throws OtherForm if its key differs from the branch's */
 function checkIdentity(description: TableDescription, key: readonly number[], server: ServerTable): Identity {
   const identity = server.primaryKey.map(columnKey);
   if (identity.length === 3 && identity[1] === '_key' && identity[2] === '_copy') {
@@ -231,7 +241,7 @@ function checkIdentity(description: TableDescription, key: readonly number[], se
   }
   const drop = `Then, at the head office, DROP TABLE ${quoteName(description.name)} and \`branch retry\`. ${ASKED_AGAIN}`;
   if (key.length === 0) {
-    const hint = `Let the table have a key at every branch, or at none. ${drop}`;
+    const hint = `Give the table a key at every branch, or at none. ${drop}`;
     throw new OtherForm(description, 'it has no key at the branch, but one at the head office', hint, 'always');
   }
   if (identity.length === 2 && identity[1] === '_key') return 'hash';
@@ -247,12 +257,7 @@ function checkIdentity(description: TableDescription, key: readonly number[], se
   return 'columns';
 }
 
-interface Alteration {
-  readonly sql: string;
-  readonly cost: AlterCost;
-}
-
-/** The one ALTER that brings a table nearer to holding the columns: additions first, then what must be widened. */
+/** The next ALTER that lets a table hold the columns: it adds columns first, and then widens some. */
 function planChange(description: TableDescription, key: readonly number[], server: ServerTable): Alteration | null {
   const there = new Map(server.columns.map(column => [columnKey(column.name), column]));
   const added = description.columns.filter(({ name }) => !there.has(columnKey(name)));
@@ -264,8 +269,8 @@ function addition(description: TableDescription, added: readonly ColumnDescripti
   if (added.length > MAX_ADDED || server.columns.length + added.length > MAX_TABLE_COLUMNS) {
     refuse(
       description,
-      `${added.length} new columns are above the quota`,
-      'Add them by hand at the head office, nullable and without defaults, if they are meant.',
+      `${added.length} new columns exceed the quota`,
+      'If they are intended, add them by hand at the head office, nullable and without defaults.',
     );
   }
   const types = fitRow(
@@ -281,7 +286,7 @@ function addition(description: TableDescription, added: readonly ColumnDescripti
     after = after === '' ? '' : ` AFTER ${quoteName(name)}`;
     return part;
   });
-  return { sql: parts.join(', '), cost: 'instant' };
+  return { sql: parts.join(', '), cost: 'instant', asks: true };
 }
 
 function widening(
@@ -291,7 +296,8 @@ function widening(
 ): Alteration | null {
   const table = quoteName(description.name);
   const parts: string[] = [];
-  let cost: AlterCost = 'cheap';
+  let cost: Alteration['cost'] = 'cheap';
+  let asks = false;
   description.columns.forEach(({ name, type }, index) => {
     const sql = quoteName(name);
     const source = columnType(type);
@@ -317,9 +323,10 @@ function widening(
     const wider = widen(have, roomyType(source));
     if (wider === null || (isKey && !canBeKey(wider))) throw new OtherForm(description, where, byHand, 'truncated');
     if (!isCheapWidening(have, wider)) cost = 'rebuild';
+    asks ||= have.base !== 'json' || source.base !== 'longtext';
     // A wider text keeps its collation; the key compares by bytes.
     const binary = isKey || server.collation === 'utf8mb4_0900_bin';
     parts.push(`MODIFY ${sql} ${typeSql(wider, binary)} ${isKey ? 'NOT NULL' : 'NULL'}`);
   });
-  return parts.length === 0 ? null : { sql: parts.join(', '), cost };
+  return parts.length === 0 ? null : { sql: parts.join(', '), cost, asks };
 }

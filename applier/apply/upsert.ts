@@ -1,6 +1,6 @@
 /**
- * Rows by multi-row REPLACE as text: where the server does not take LOAD DATA LOCAL, for a few rows, for JSON documents
- * with types that no text tells, and to find the one row that is refused.
+ * Writes rows by multi-row REPLACE: where the server does not accept LOAD DATA LOCAL, for a few rows, for JSON
+ * documents with types that their text does not show, and to find the row that is refused.
  *
  * REPLACE, not ON DUPLICATE KEY UPDATE: a column that is not named becomes NULL, as with LOAD DATA. The primary key is
  * the only unique one, so exactly the row itself is replaced.
@@ -24,7 +24,7 @@ import type { TargetTable } from './target-table.ts';
 const MAX_CHARACTERS = 1024 * 1024;
 const MAX_ROWS = 2_000;
 
-/** Our own columns that identify rows, in the order of `ownFields`. */
+/** Tributary's own columns that identify rows, in the order of `ownFields`. */
 const OWN_NAMES = {
   columns: '',
   hash: '`_key`, ',
@@ -84,11 +84,11 @@ async function replace(connection: Connection, sql: string, rows: number): Promi
   const [result] = await connection.query<ResultSetHeader>(sql);
   if (result.warningStatus !== 0) throw await warned(connection, `${rows} rows sent`);
   if (result.affectedRows < rows || result.affectedRows > 2 * rows) {
-    throw new TributaryError('BATCH_REFUSED', `${rows} rows were sent, the server counts ${result.affectedRows}.`);
+    throw new TributaryError('BATCH_REFUSED', `${rows} rows were sent, but the server counted ${result.affectedRows}.`);
   }
 }
 
-/** A longer statement would cost the connection. */
+/** A longer statement would end the connection. */
 export function checkPacket(connection: Connection, sql: string): void {
   const { maxAllowedPacket } = targetSession(connection);
   if (sql.length * 3 < maxAllowedPacket || Buffer.byteLength(sql) < maxAllowedPacket) return;

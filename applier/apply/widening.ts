@@ -1,66 +1,34 @@
 /**
- * The one type that holds every value of two types exactly: for tables whose branches do not agree, and for columns whose
- * type a branch has changed. Pure.
+ * The type that holds every value of two types exactly: for tables whose types differ between branches, and for columns
+ * whose type a branch has changed. Pure.
  *
- * Invariant: `widen(have, want)` holds all that either holds, as the value is, or is null. Numbers go to numbers, times to
- * times, and what has no type in common to a text, where the print of each is its value: not FLOAT, DOUBLE and BIT. All
- * pairs of types are written and read back by test/integration/widening.test.ts.
+ * Invariant: `widen(have, want)` holds every value of both types exactly, or is null. Numbers become a number, times a
+ * time. Types without a common type become a text, if the text that the server prints is the exact value, which is not
+ * so for FLOAT, DOUBLE and BIT. test/integration/widening.test.ts writes and reads back all pairs of types.
  */
 import type { ColumnType } from '../../shared/batch/column-type.ts';
-import { MYSQL_MAX_SCALE, formatColumnType } from '../../shared/batch/column-type.ts';
-import { BLOBS, CAPACITY, CHARACTER_BYTES, MAX_VARCHAR, TEXTS, isOneOf } from './target-column.ts';
-import type { BlobBase, TextBase } from './target-column.ts';
+import { MAX_PRECISION, MYSQL_MAX_SCALE, formatColumnType } from '../../shared/batch/column-type.ts';
+import {
+  BLOB_OF,
+  BLOBS,
+  CHARACTER_BYTES,
+  INTEGERS,
+  TEXTS,
+  TYPE_TABLE,
+  factsOf,
+  isLargeText,
+} from '../../shared/batch/type-table.ts';
+import type { Family } from '../../shared/batch/type-table.ts';
+import { MAX_VARCHAR } from './target-column.ts';
 
-const INTEGERS = ['tinyint', 'smallint', 'mediumint', 'int', 'bigint'] as const;
-const INTEGER_BITS: Readonly<Record<(typeof INTEGERS)[number], number>> = {
-  tinyint: 8,
-  smallint: 16,
-  mediumint: 24,
-  int: 32,
-  bigint: 64,
-};
 /** Of 0 and 1901 to 2155. */
 const YEAR_BITS = 12;
-const MAX_PRECISION = 65;
-/** Whole numbers that a DOUBLE holds each exactly: 53 bits, and so 15 digits. */
+/** Whole numbers that a DOUBLE holds exactly: 53 bits, and so 15 digits. */
 const DOUBLE_BITS = 53;
 const DOUBLE_DIGITS = 15;
 
-type Family = 'text' | 'bytes' | 'whole' | 'decimal' | 'real' | 'vector' | 'geometry' | 'json' | 'time' | 'date';
-
 function familyOf(type: ColumnType): Family {
-  switch (type.base) {
-    case 'tinyint':
-    case 'smallint':
-    case 'mediumint':
-    case 'int':
-    case 'bigint':
-    case 'bit':
-    case 'year':
-      return 'whole';
-    case 'float':
-    case 'double':
-      return 'real';
-    case 'date':
-    case 'datetime':
-    case 'timestamp':
-      return 'date';
-    case 'decimal':
-    case 'vector':
-    case 'geometry':
-    case 'json':
-    case 'time':
-      return type.base;
-    case 'binary':
-    case 'varbinary':
-    case 'tinyblob':
-    case 'blob':
-    case 'mediumblob':
-    case 'longblob':
-      return 'bytes';
-    default:
-      return 'text';
-  }
+  return factsOf(type.base).family;
 }
 
 /** Whether a column of type `have` holds every value of type `want` exactly. */
@@ -69,7 +37,7 @@ export function holds(have: ColumnType, want: ColumnType): boolean {
   return wider !== null && formatColumnType(wider) === formatColumnType(have);
 }
 
-/** The smallest type that holds all that either holds; null where there is none. Of types at the head office. */
+/** The smallest type that holds every value of both; null if there is none. All are types at the head office. */
 export function widen(have: ColumnType, want: ColumnType): ColumnType | null {
   if (formatColumnType(have) === formatColumnType(want)) return have;
   return widenInKind(have, want) ?? widenToText(have, want);
@@ -81,23 +49,25 @@ function widenInKind(have: ColumnType, want: ColumnType): ColumnType | null {
   if ((have.base === 'bit' && want.base === 'bit') || (have.base === 'vector' && want.base === 'vector')) {
     return have.length >= want.length ? have : want;
   }
-  if (both('whole')) return widenWhole(wholeOf(have)!, wholeOf(want)!);
-  if (both('whole', 'decimal')) return widenDecimal(decimalOf(have)!, decimalOf(want)!);
+  const [a, b] = [wholeOf(have), wholeOf(want)];
+  if (a !== null && b !== null) return widenWhole(a, b);
+  const [c, d] = [digitsOf(have), digitsOf(want)];
+  if (c !== null && d !== null) return widenDecimal(c, d);
   if (both('whole', 'decimal', 'real')) return fitsDouble(have) && fitsDouble(want) ? { base: 'double' } : null;
   if (both('time') || both('date')) return widenTime(have, want);
   if (both('text')) return widenString(have, want, 'text');
   if (both('bytes')) return widenString(have, want, 'bytes');
-  // A geometry is its bytes, as they travel.
+  // A geometry travels as its bytes.
   if (both('bytes', 'geometry')) return { base: 'longblob' };
   // A text is its bytes in utf8mb4; the other branch's are of a character set of its own (`tables.columns: bytes`).
   return both('bytes', 'text') ? widenString(bytesOf(have), bytesOf(want), 'bytes') : null;
 }
 
-/** The type that holds the bytes of a text; a type of bytes as it is. */
+/** The type that holds the bytes of a text; a type of bytes stays the same. */
 function bytesOf(type: ColumnType): ColumnType {
   if (familyOf(type) !== 'text') return type;
   if ('length' in type) return { base: 'varbinary', length: type.length * CHARACTER_BYTES };
-  return { base: BLOBS[TEXTS.indexOf(type.base as TextBase)]! };
+  return { base: isLargeText(type.base) ? BLOB_OF[type.base] : 'longblob' };
 }
 
 interface Whole {
@@ -108,14 +78,18 @@ interface Whole {
 function wholeOf(type: ColumnType): Whole | null {
   if (type.base === 'bit') return { bits: type.length, signed: false };
   if (type.base === 'year') return { bits: YEAR_BITS, signed: false };
-  return 'unsigned' in type ? { bits: INTEGER_BITS[type.base], signed: !type.unsigned } : null;
+  return 'unsigned' in type ? { bits: bitsOf(type.base), signed: !type.unsigned } : null;
+}
+
+function bitsOf(base: (typeof INTEGERS)[number]): number {
+  return 8 * TYPE_TABLE[base].rowBytes();
 }
 
 function widenWhole(a: Whole, b: Whole): ColumnType {
   const signed = a.signed || b.signed;
   // Beside a signed type, an unsigned one needs a bit more.
   const bits = Math.max(...[a, b].map(type => type.bits + (signed && !type.signed ? 1 : 0)));
-  const base = INTEGERS.find(name => INTEGER_BITS[name] >= bits);
+  const base = INTEGERS.find(name => bitsOf(name) >= bits);
   return base === undefined ? { base: 'decimal', precision: 20, scale: 0 } : { base, unsigned: !signed };
 }
 
@@ -124,7 +98,7 @@ interface Digits {
   readonly scale: number;
 }
 
-function decimalOf(type: ColumnType): Digits | null {
+function digitsOf(type: ColumnType): Digits | null {
   if (type.base === 'decimal') return { whole: type.precision - type.scale, scale: type.scale };
   const whole = wholeOf(type);
   if (whole === null) return null;
@@ -151,55 +125,40 @@ function widenTime(have: ColumnType, want: ColumnType): ColumnType | null {
   return { base: 'datetime', fraction };
 }
 
-/** A text that holds what the server prints of each, which is also how the values travel. */
+/** The text that holds what the server prints of both types, which is also how their values travel. */
 function widenToText(have: ColumnType, want: ColumnType): ColumnType | null {
-  const texts = [have, want].map(printed);
-  const [first, second] = texts;
-  if (first === null || first === undefined || second === null || second === undefined) return null;
+  const [first, second] = [printedType(have), printedType(want)];
+  if (first === null || second === null) return null;
   return formatColumnType(first) === formatColumnType(second) ? first : widenString(first, second, 'text');
 }
 
-/** The text that holds the print of a type; null where the print is not the value. */
-function printed(type: ColumnType): ColumnType | null {
-  switch (familyOf(type)) {
-    case 'text':
-      return type;
-    case 'whole':
-      return type.base === 'bit' ? null : { base: 'varchar', length: 20 };
-    case 'decimal':
-      return { base: 'varchar', length: ('precision' in type ? type.precision : 0) + 3 };
-    case 'time':
-      return { base: 'varchar', length: 17 };
-    case 'date':
-      return { base: 'varchar', length: 26 };
-    case 'json':
-      return { base: 'longtext' };
-    default:
-      return null;
-  }
+/** The text that holds what the server prints of a type; null if that is not the exact value. */
+function printedType(type: ColumnType): ColumnType | null {
+  if (familyOf(type) === 'text') return type;
+  const length = factsOf(type.base).printed?.('precision' in type ? type.precision : 0);
+  if (length === undefined) return null;
+  return length <= MAX_VARCHAR ? { base: 'varchar', length } : { base: 'longtext' };
 }
 
 function widenString(have: ColumnType, want: ColumnType, family: 'text' | 'bytes'): ColumnType | null {
-  const large: readonly (TextBase | BlobBase)[] = family === 'text' ? TEXTS : BLOBS;
+  const large = family === 'text' ? TEXTS : BLOBS;
   const unit = family === 'text' ? CHARACTER_BYTES : 1;
   if ('length' in have && 'length' in want) {
     const length = Math.max(have.length, want.length);
     if (family === 'text' && length > MAX_VARCHAR) return { base: 'mediumtext' };
-    // CHAR drops spaces at the end and BINARY adds zeroes: only a value of the very same type survives them.
+    // CHAR drops trailing spaces and BINARY adds zeros. Only CHAR beside CHAR keeps every value.
     const isChar = have.base === 'char' && want.base === 'char';
     return { base: isChar ? 'char' : family === 'text' ? 'varchar' : 'varbinary', length };
   }
-  const bytes = [have, want].map(type => ('length' in type ? type.length * unit : capacityOf(type)));
+  const bytes = [have, want].map(type =>
+    'length' in type ? type.length * unit : (factsOf(type.base).capacity ?? Infinity),
+  );
   const needed = Math.max(...bytes);
-  const base = large.find(name => CAPACITY[name] >= needed);
+  const base = large.find(name => TYPE_TABLE[name].capacity >= needed);
   return base === undefined ? null : { base };
 }
 
-function capacityOf(type: ColumnType): number {
-  return isOneOf(TEXTS, type.base) || isOneOf(BLOBS, type.base) ? CAPACITY[type.base] : Infinity;
-}
-
-/** Whether MODIFY from one type to the other only touches the dictionary: a VARCHAR within its class of length bytes. */
+/** Whether MODIFY only changes the dictionary: a VARCHAR whose length keeps its number of bytes. */
 export function isCheapWidening(have: ColumnType, wider: ColumnType): boolean {
   if (have.base !== wider.base || !('length' in have) || !('length' in wider)) return false;
   if (have.base !== 'varchar' && have.base !== 'varbinary') return false;

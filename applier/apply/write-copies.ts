@@ -1,9 +1,9 @@
 /**
- * Writes what `copies.ts` has put together, within the caller's transaction, under the lock on the branch's row: nobody
- * else changes these rows meanwhile.
+ * Writes the changes that `copies.ts` has combined, in the caller's transaction. The lock on the branch's row keeps
+ * others from changing these rows at the same time.
  *
- * However many copies a row has, a change costs what it adds or takes: numbers are looked up at the ends of an index
- * range, copies that go are a range, and those that come are written in slices.
+ * The cost depends on the copies that are added or removed, not on those that exist: numbers are read at the ends of an
+ * index range, copies are deleted by range, and new copies are written in slices.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { Value } from '../../shared/batch/batch.ts';
@@ -14,12 +14,12 @@ import type { RowSet } from './merge.ts';
 import type { TargetTable } from './target-table.ts';
 import { checkPacket } from './upsert.ts';
 
-/** Rows looked at and deleted together. */
+/** Rows that are looked up and deleted together. */
 const MAX_KEYS = 500;
 /** Copies written together. */
 const MAX_COPIES = 20_000;
 
-/** The copies that go are deleted, those that come are handed over, in slices. */
+/** Deletes copies, and hands new copies over in slices. */
 export interface CopyWriting {
   readonly remove: (work: () => Promise<void>) => Promise<void>;
   readonly write: (rows: RowSet) => Promise<void>;
@@ -39,7 +39,7 @@ export async function writeCopies(
     const rewrites: { readonly row: number; readonly first: number; readonly last: number }[] = [];
     await writing.remove(async () => {
       const present = await numbersOf(connection, table, set.keys.slice(from, to), branch);
-      /** Rows of which all copies above this number go. */
+      /** Rows, with the number above which their copies are deleted. */
       const above = new Map<number, string[]>();
       for (let row = from; row < to; row += 1) {
         const key = set.keys[row]!;
@@ -63,7 +63,7 @@ async function numbersOf(
   keys: readonly string[],
   branch: string,
 ): Promise<Map<string, Numbers>> {
-  // Grouped by the whole prefix of the primary key: the ends are read, not what is between them.
+  // Grouped by the whole prefix of the primary key, so that only the ends are read.
   const sql =
     `SELECT HEX(\`_key\`) AS name, MIN(\`_copy\`) AS low, MAX(\`_copy\`) AS high FROM ${table.sql} ` +
     `WHERE \`_branch\` = ${quoteString(branch)} AND \`_key\` IN (${listOf(keys)}) GROUP BY \`_branch\`, \`_key\``;

@@ -1,12 +1,12 @@
 /**
- * The head office's side of verifications: what it held of a branch's tables at one place of the stream, summed up while
- * the stream goes on.
+ * The head office's side of verifications: sums up the rows that it held of a branch's tables at one place of the
+ * stream, while the stream continues.
  *
- * The view is begun while the caller holds the lock on the branch's row, so that all of the branch before that place is
- * in it and nothing behind; then it is read in the background, over a connection of its own.
+ * The view begins while the caller holds the lock on the branch's row. So it contains everything of the branch before
+ * that place and nothing after it. It is then read in the background, over a connection of its own.
  *
- * Bounds: COUNTINGS at a time in this process, one a branch; sums, not rows, are held. Reading takes half of the time at
- * most. Whatever ends a counting early leaves its tables interrupted, and the branch's stream as it is.
+ * Bounds: at most COUNTINGS at a time in this process, and one for each branch. Only sums are kept in memory, not rows.
+ * Reading takes at most half of the time. If a counting ends early, its tables are interrupted; the stream is not.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
@@ -29,19 +29,19 @@ import type { TargetPool } from '../apply/connection-pool.ts';
 import { cellReader, readBackQuery } from './read-back.ts';
 
 const COUNTINGS = 4;
-/** How long an earlier counting of the branch may take to let go. */
+/** How long to wait until an earlier counting of the branch has ended. */
 const LOCK_WAIT_S = 3;
-/** A view is read from time to time, with rests; the session must live as long. */
+/** Reading pauses often, and the session must survive the pauses. */
 const SESSION_SECONDS = 3_600;
-/** Rows read ahead; one may have 64 MiB. */
+/** Rows that are read ahead. A row may have 64 MiB. */
 const STREAMED_ROWS = 16;
 const ROWS_A_TURN = 2_000;
 const MOST_REST_MS = 1_000;
-/** A fault of the database while a result is stored. */
+/** How often to try to store a result. */
 const STORE_ATTEMPTS = 5;
 const RETRY_MS = 500;
 
-/** A table to be summed up; without columns it is not. */
+/** A table to sum up. A table without columns is not summed up. */
 export interface TableToCount {
   readonly description: TableDescription;
   readonly buckets: number;
@@ -50,16 +50,16 @@ export interface TableToCount {
 export interface CounterOptions {
   /** Opens a connection with the head-office database selected. */
   readonly connect: () => Promise<Connection>;
-  /** For storing what was counted. */
+  /** For storing the results. */
   readonly pool: TargetPool;
   readonly logger: Logger;
 }
 
-/** A view that was begun. */
+/** A view that has begun. */
 export interface Counting {
-  /** Begins to read; to be called once its place is committed. */
+  /** Begins to read. Call this once the place of the view is committed. */
   run(): void;
-  /** Its place was not committed. */
+  /** Ends the view, because its place was not committed. */
   abandon(): void;
 }
 
@@ -72,9 +72,9 @@ export class Counter {
   }
 
   /**
-   * Begins a view of what is committed now.
+   * Begins a view of the rows that are committed now.
    * @param known all tables here that may hold rows of the branch; null: only those of the list matter
-   * @returns or why there is none
+   * @returns the view, or why there is none
    */
   async begin(
     comparison: Comparison,
@@ -83,7 +83,7 @@ export class Counter {
   ): Promise<Counting | string> {
     const { branch } = comparison;
     this.#running.get(branch)?.abandon();
-    if (this.#running.size >= COUNTINGS) return 'the head office was comparing other branches: ask again';
+    if (this.#running.size >= COUNTINGS) return 'the head office is comparing other branches: ask again';
     let connection: Connection | null = null;
     try {
       connection = await this.#o.connect();
@@ -107,12 +107,12 @@ export class Counter {
       return run;
     } catch (error) {
       connection?.destroy();
-      this.#o.logger.warn({ branch, err: error }, 'A verification finds no connection.');
+      this.#o.logger.warn({ branch, err: error }, 'A verification could not open a connection.');
       return describeError(error);
     }
   }
 
-  /** What is being counted is interrupted. */
+  /** Interrupts all countings. */
   stop(): void {
     for (const run of this.#running.values()) run.abandon();
   }
@@ -163,10 +163,10 @@ class CountingRun implements Counting {
       await this.#countOthers();
     } catch (error) {
       if (this.#abandoned) return;
-      this.#o.logger.warn({ branch, err: error }, 'A verification is interrupted.');
+      this.#o.logger.warn({ branch, err: error }, 'A verification was interrupted.');
       const reason = `${describeError(error)}: ask again`;
       await this.#store(connection => interrupt(connection, branch, verification, reason)).catch((fault: unknown) =>
-        this.#o.logger.warn({ branch, err: fault }, 'What became of a verification is not stored.'),
+        this.#o.logger.warn({ branch, err: fault }, 'The result of a verification could not be stored.'),
       );
     } finally {
       this.#connection.destroy();
@@ -181,7 +181,7 @@ class CountingRun implements Counting {
     try {
       sums = await this.#sum(description, buckets);
     } catch (error) {
-      // Altered meanwhile, or unfit for what the branch has: a matter of this table.
+      // The table was altered in the meantime, or does not fit the branch's. Other tables are not affected.
       const isOfTable = isSchemaFault(error) || mysqlErrno(error) !== null;
       if (this.#abandoned || !isOfTable) throw error;
       const verdict = isSchemaFault(error) ? 'not-comparable' : 'interrupted';
@@ -194,7 +194,7 @@ class CountingRun implements Counting {
   async #sum(description: TableDescription, buckets: number): Promise<TableSums> {
     const sums = new TableSums(buckets);
     const server = await readServerTable(this.#connection, this.#database, description.name);
-    // Without the table the head office has none of its rows.
+    // Without the table, the head office has none of its rows.
     if (server === null) return sums;
     if (server.primaryKey[0] !== '_branch') {
       throw new TributaryError('TARGET_SCHEMA', 'the head office has a table of this name that Tributary did not make');
@@ -219,12 +219,12 @@ class CountingRun implements Counting {
       await sleep(Math.min(MOST_REST_MS, performance.now() - startedAt));
       startedAt = performance.now();
     }
-    // The view stays; the lock that keeps others from altering the table goes.
+    // This keeps the view and releases the lock on the table, so that others can alter it.
     await this.#connection.query('ROLLBACK TO SAVEPOINT table_read');
     return sums;
   }
 
-  /** Tables that the branch does not have may hold none of its rows. */
+  /** Counts the branch's rows in tables that the branch does not have. There must be none. */
   async #countOthers(): Promise<void> {
     if (this.#known === null) return;
     const { branch } = this.#comparison;
@@ -249,7 +249,7 @@ class CountingRun implements Counting {
     return Number(rows[0]?.['n']);
   }
 
-  /** Under the lock on the branch's row, tried again when the server is busy. */
+  /** Works under the lock on the branch's row, and retries when the server is busy. */
   async #store(work: (connection: Connection) => Promise<void>): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       try {

@@ -1,17 +1,17 @@
-/** Rows of the head office as the values that the branch has sent: what SQL reads them, and how. Pure. */
+/** Reads rows of the head office as the values that the branch has sent: the SQL, and the readers of cells. Pure. */
 import type { TableDescription, Value } from '../../shared/batch/batch.ts';
-import { columnType, wireKind } from '../../shared/batch/column-type.ts';
+import { columnType, exactSql, wireKind } from '../../shared/batch/column-type.ts';
 import { columnKey } from '../../shared/identifiers.ts';
 import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { LONG_BYTES, LongBytes, LongText } from '../../shared/batch/long-value.ts';
 import { quoteName, quoteString } from '../../shared/database/sql.ts';
-import { readTypedJson, typedJsonSelect } from '../../shared/batch/typed-json.ts';
+import { readTypedJson } from '../../shared/batch/typed-json.ts';
 import { parseServerType } from '../apply/target-column.ts';
 import type { ServerTable } from '../apply/server-table.ts';
 
 /**
- * The branch's rows of a table, columns as the branch has them, each cell in text or bytes. A column that is not there yet
- * is NULL in every row.
+ * SQL of the branch's rows of a table, with the branch's columns, each cell as text or bytes. A column that does not
+ * exist yet is NULL in every row.
  * @param table quoted
  */
 export function readBackQuery(
@@ -30,15 +30,14 @@ export function readBackQuery(
 
 /** SQL that yields a value's text exactly. */
 function exactly(column: string, source: ColumnType, target: ColumnType | null): string {
-  // A FLOAT prints six digits of itself, a BIT its bytes; a DOUBLE with whole numbers prints the large ones with an exponent.
-  if (target?.base === 'float') return `${column}*1e0`;
-  if (target?.base === 'bit') return `${column}+0`;
-  if (target?.base === 'json') return typedJsonSelect(column);
+  if (target === null) return column;
+  // A DOUBLE prints large whole numbers with an exponent.
   const isWhole = wireKind(source) === 'integer' || wireKind(source) === 'decimal';
-  return target?.base === 'double' && isWhole ? `CAST(${column} AS DECIMAL(65,30))` : column;
+  if (target.base === 'double' && isWhole) return `CAST(${column} AS DECIMAL(65,30))`;
+  return exactSql(target, column);
 }
 
-/** What makes a value of a cell, by the type that it has at the branch. */
+/** A function that makes a value from a cell, by the type at the branch. */
 export function cellReader(type: ColumnType): (cell: Buffer | null) => Value {
   const read = readerOf(type);
   return cell => (cell === null ? null : read(cell));
@@ -53,13 +52,15 @@ function readerOf(type: ColumnType): (cell: Buffer) => Value {
     case 'text':
       return cell => (cell.length < LONG_BYTES ? cell.toString('utf8') : new LongText(cell));
     case 'integer':
-      // A YEAR prints four digits, a column that holds fractions as well its zeros.
+      // A YEAR prints four digits. A column that also holds fractions prints zeros after the point.
       return cell => cell.toString('utf8').replace(/^0+(?=\d)|\.0*$/g, '');
     case 'temporal':
       if (type.base !== 'date') return cell => cell.toString('utf8');
       // A DATETIME holds a date as its midnight.
       return cell => cell.toString('utf8').replace(/ 00:00:00(\.0*)?$/, '');
-    default:
+    case 'decimal':
+    case 'float':
+    case 'double':
       return cell => cell.toString('utf8');
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The batch: the unit of everything. Spooled, sent, applied and acknowledged whole.
+ * The batch: the unit that is spooled, sent, applied and acknowledged as a whole.
  *
  * Body = zstd(JSON), columnar. Column types decide how a value is written (see `ColumnDescription.type`), so that
  * no value needs a tag of its own:
@@ -19,35 +19,35 @@
  *
  * Invariants: within a batch a key appears once; within a table truncate comes first, then deletes, then upserts.
  *
- * A table none of whose columns has a place in a key has no identity but the whole row, of which there may be any number
- * of copies. Its changes are `remove`, `add` and `count`, in this order; a row appears in each once at most. What a
- * batch's transactions have done to a row is how far its number of copies fell (`remove`) and by how much it rose again
- * from there (`add`): so the head office, where fewer may be, ends with what came last.
+ * In a table without a key, the whole row is its identity, and there may be any number of copies of it. Changes of such
+ * a table are `remove`, `add` and `count`, in this order, and a row appears at most once in each. A batch says how far
+ * a row's number of copies fell (`remove`), and how far it then rose (`add`). So the head office, which may hold fewer
+ * copies, ends with the right number.
  */
 import { createHash } from 'node:crypto';
 import type { LongValue } from './long-value.ts';
 
 export const BATCH_VERSION = 1;
 
-/** Columns that every consolidated table has, or may have, for itself: no source column may be called so. */
+/** Tributary's own columns of tables at the head office. No source column may have such a name. */
 export const RESERVED_COLUMNS: readonly string[] = ['_branch', '_batch', '_changed_at', '_key', '_copy'];
 
-/** A string may be one that is too long to be copied. Not in a key. */
+/** A value. Outside of a key, a string may be too long to be copied (LongValue). */
 export type Value = string | number | LongValue | null;
 
 /** A place in a branch's binlog: the end of an event group. */
 export interface SourceMark {
   /** server_uuid (MySQL) or server_id (MariaDB). */
   readonly server: string;
-  /** Executed GTIDs through this place; '' where GTIDs are off. */
+  /** GTIDs executed up to this place; '' if GTIDs are off. */
   readonly gtidSet: string;
   readonly file: string;
   readonly offset: number;
-  /** Commit time of the last group, ISO 8601 UTC with microseconds where the server gives them; null if none yet. */
+  /** Commit time of the last group, ISO 8601 in UTC, with microseconds if the server gives them; null: none yet. */
   readonly committedAt: string | null;
 }
 
-/** Which part of a run of batches that must be applied together this one is; the last has `last: true`. */
+/** The place of a batch among batches that must be applied together. The last one has `last: true`. */
 export interface PartMark {
   readonly number: number;
   readonly last: boolean;
@@ -64,7 +64,7 @@ export interface ColumnDescription {
 export interface TableDescription {
   readonly schema: string;
   readonly name: string;
-  /** Empty where the batch holds no rows of the table: for truncate and for the end of a snapshot. */
+  /** Empty if the batch holds no rows of the table: for a truncate and for the end of a snapshot. */
   readonly columns: readonly ColumnDescription[];
 }
 
@@ -86,8 +86,8 @@ export type Change =
       readonly values: readonly (readonly Value[])[];
     }
   /**
-   * Of a table without a key. `copies[r]` copies of row r are gone (as many as there are), are there besides, or are
-   * all that there are. `values[c][r]` as for an upsert.
+   * Changes of a table without a key. `copies[r]` copies of row r were removed (at most as many as there are), were
+   * added, or are all that there are. `values[c][r]` as for an upsert.
    */
   | {
       readonly op: CopyOp;
@@ -98,7 +98,7 @@ export type Change =
     }
   /**
    * A snapshot of these tables begins. `whole`: they are all the tables that the branch has (opens an epoch). Carries
-   * the ids of the requests that it serves. Stands alone in its batch with snapshot-end, as tables' definitions do.
+   * the ids of the requests that it serves. Its batch holds no other changes than markers of snapshots.
    */
   | {
       readonly op: 'snapshot-start';
@@ -108,8 +108,8 @@ export type Change =
       readonly requests: readonly string[];
     }
   /**
-   * Every row of these tables that existed has been sent since the start marker: the head office deletes the branch's
-   * rows in them that nothing has written since; with `whole` also the branch's rows in all other tables.
+   * Every row of these tables has been sent since the start marker. The head office deletes the branch's rows in them
+   * that were not written since; with `whole` also the branch's rows in all other tables.
    */
   | {
       readonly op: 'snapshot-end';
@@ -121,13 +121,13 @@ export type Change =
   | VerifyMark;
 
 /**
- * A verification (row-sums.ts), only sent to a head office that has asked for one; each mark stands alone in its batch.
- * `verify-start`: what the head office holds of these tables at this place of the stream, with all before it applied, is
- * to be compared. `buckets[i]` is into how many buckets the rows of table i go; a table without columns cannot be
- * compared. `whole`: they are all the tables that the branch has. Then for each table `verify-sums`: the branch's sums
- * at that very place in base64, or why there are none (`problem`, and `sums` is empty), and the names of the JSON columns
- * of which a document holds types that its text does not tell (`typed`). `verify-end` closes the request;
- * with a `problem` the branch has given it up, and tables asked for that have no verdict of it will have none.
+ * A verification (row-sums.ts), which is only sent if the head office has asked for one. Each marker is alone in its
+ * batch. `verify-start`: the head office sums up its rows of these tables at this place of the stream. `buckets[i]` is
+ * the number of buckets of table i. A table without columns cannot be compared. `whole`: these are all the tables of
+ * the branch. `verify-sums`, for each table: the branch's sums at the same place in base64, or why there are none
+ * (`problem`, with empty `sums`), and the JSON columns that hold types which their text does not show (`typed`).
+ * `verify-end` closes the request. With a `problem` the branch has given up, and tables that have no verdict yet will
+ * not get one.
  */
 export type VerifyMark =
   | {
@@ -176,18 +176,18 @@ export interface BatchHeader {
   readonly digest: string;
 }
 
-/** Place in a stream: the batch `seq` (0: before the first) and the digest through it. */
+/** A place in a stream: the batch `seq` (0: before the first) and the digest up to it. */
 export interface StreamMark {
   readonly seq: number;
   readonly digest: string;
 }
 
-/** The digest before the first batch of an epoch: it covers branch and epoch, so that streams never mix. */
+/** The digest before the first batch of an epoch. It covers branch and epoch, so that streams never mix. */
 export function firstDigest(branch: string, epoch: string): string {
   return createHash('sha256').update(`tributary/1/${branch}/${epoch}`).digest('hex');
 }
 
-/** The digest through a batch: SHA-256 over the previous digest and the compressed body. */
+/** The digest up to a batch: SHA-256 over the previous digest and the compressed body. */
 export function nextDigest(previous: string, body: Uint8Array | Iterable<Uint8Array>): string {
   const hash = createHash('sha256').update(previous);
   for (const part of body instanceof Uint8Array ? [body] : body) hash.update(part);

@@ -1,72 +1,33 @@
 /**
  * Column types on the wire: the whitelist grammar that every type text must pass before anything is built from it.
  *
- * Invariants: `formatColumnType(parseColumnType(text)) === text` for every text that parses (one canonical spelling), so
- * types compare as strings; and nothing outside the grammar parses, so no type that crossed the wire reaches SQL unread.
- * Members of ENUM and SET are quoted as standard SQL does it: `''` stands for a quote, a backslash for itself. Whoever
- * builds SQL from members quotes them anew (shared/database/sql.ts).
+ * Invariants: `formatColumnType(parseColumnType(text)) === text` for every text that parses (one canonical spelling),
+ * so types compare as strings; and nothing outside the grammar parses, so no type that crossed the wire reaches SQL
+ * unread.
+ * Members of ENUM and SET are quoted as in standard SQL: `''` stands for a quote, a backslash for itself. Code that
+ * builds SQL from members must quote them again (shared/database/sql.ts).
  */
 import { TributaryError } from '../errors.ts';
+import { TYPE_TABLE, factsOf, isBase, takes } from './type-table.ts';
+import type { BaseWith, WireKind } from './type-table.ts';
 
-const INTEGERS = ['tinyint', 'smallint', 'mediumint', 'int', 'bigint'] as const;
-const PLAIN = [
-  'float',
-  'double',
-  'year',
-  'date',
-  'tinytext',
-  'text',
-  'mediumtext',
-  'longtext',
-  'tinyblob',
-  'blob',
-  'mediumblob',
-  'longblob',
-  'json',
-  'geometry',
-] as const;
-const TIMES = ['time', 'datetime', 'timestamp'] as const;
-const LENGTHS = ['bit', 'char', 'varchar', 'binary', 'varbinary', 'vector'] as const;
-const MEMBERS = ['enum', 'set'] as const;
-
-export type IntegerBase = (typeof INTEGERS)[number];
-export type PlainBase = (typeof PLAIN)[number];
-export type TimeBase = (typeof TIMES)[number];
-export type LengthBase = (typeof LENGTHS)[number];
-export type MemberBase = (typeof MEMBERS)[number];
-
-/** A column's type. `length` counts bits (BIT), characters (CHAR, VARCHAR), bytes (BINARY, VARBINARY) or dimensions (VECTOR). */
+/**
+ * A column's type. `length` counts bits (BIT), characters (CHAR, VARCHAR), bytes (BINARY, VARBINARY) or dimensions
+ * (VECTOR).
+ */
 export type ColumnType =
-  | { readonly base: IntegerBase; readonly unsigned: boolean }
-  | { readonly base: 'decimal'; readonly precision: number; readonly scale: number }
-  | { readonly base: PlainBase }
-  | { readonly base: TimeBase; readonly fraction: number }
-  | { readonly base: LengthBase; readonly length: number }
-  | { readonly base: MemberBase; readonly members: readonly string[] };
+  | { readonly base: BaseWith<'none'> }
+  | { readonly base: BaseWith<'sign'>; readonly unsigned: boolean }
+  | { readonly base: BaseWith<'digits'>; readonly precision: number; readonly scale: number }
+  | { readonly base: BaseWith<'fraction'>; readonly fraction: number }
+  | { readonly base: BaseWith<'length'>; readonly length: number }
+  | { readonly base: BaseWith<'members'>; readonly members: readonly string[] };
 
-/** How a value of a type is written in a batch; see shared/batch/batch.ts. YEAR and BIT are integers. */
-export type WireKind = 'integer' | 'decimal' | 'float' | 'double' | 'text' | 'temporal' | 'json' | 'bytes';
-
-/** Bounds of the grammar. MySQL's own, or the wider of MySQL's and MariaDB's. */
-const LENGTH_RANGE: Record<LengthBase, readonly [number, number]> = {
-  bit: [1, 64],
-  char: [0, 255],
-  varchar: [0, 65_535],
-  binary: [0, 255],
-  varbinary: [0, 65_535],
-  vector: [1, 16_383],
-};
-const MAX_PRECISION = 65;
+export const MAX_PRECISION = 65;
 const MAX_SCALE = 38;
-/** Digits behind a DECIMAL's point that MySQL has room for; MariaDB's with more are texts at the head office. */
+/** The most digits after the point of MySQL's DECIMAL. MariaDB's DECIMAL with more becomes text at the head office. */
 export const MYSQL_MAX_SCALE = 30;
-const MAX_FRACTION = 6;
-const MAX_MEMBERS: Record<MemberBase, number> = { enum: 65_535, set: 64 };
 const MAX_TEXT = 4 * 1024 * 1024;
-
-function isOneOf<T extends string>(names: readonly T[], name: string): name is T {
-  return (names as readonly string[]).includes(name);
-}
 
 function refuse(text: string): never {
   const shown = text.length > 80 ? `${text.slice(0, 80)}…` : text;
@@ -74,14 +35,14 @@ function refuse(text: string): never {
 }
 
 /** Decimal digits without sign or leading zero, within bounds. */
-function parseCount(digits: string, low: number, high: number, text: string): number {
+function parseCount(digits: string, [low, high]: readonly [number, number], text: string): number {
   if (!/^(0|[1-9]\d{0,5})$/.test(digits)) refuse(text);
   const count = Number(digits);
   if (count < low || count > high) refuse(text);
   return count;
 }
 
-/** `'a','it''s'` as members. Linear in the text; what is not exactly that is refused. */
+/** Reads `'a','it''s'` as members, in linear time. Anything else is refused. */
 function parseMembers(list: string, text: string): string[] {
   const members: string[] = [];
   let at = 0;
@@ -111,106 +72,52 @@ function parseMembers(list: string, text: string): string[] {
  */
 export function parseColumnType(text: string): ColumnType {
   if (text.length > MAX_TEXT) refuse(text);
-  const unsigned = text.endsWith(' unsigned');
-  const name = unsigned ? text.slice(0, -' unsigned'.length) : text;
-  if (isOneOf(INTEGERS, name)) return { base: name, unsigned };
-  if (isOneOf(PLAIN, text)) return { base: text };
-  const open = text.indexOf('(');
-  if (open < 0 || !text.endsWith(')')) refuse(text);
-  const base = text.slice(0, open);
-  const inner = text.slice(open + 1, -1);
-  if (isOneOf(LENGTHS, base)) {
-    return { base, length: parseCount(inner, LENGTH_RANGE[base][0], LENGTH_RANGE[base][1], text) };
+  const [name = ''] = /^[a-z]*/.exec(text) ?? [];
+  if (!isBase(name)) refuse(text);
+  const rest = text.slice(name.length);
+  if (takes(name, 'none')) return rest === '' ? { base: name } : refuse(text);
+  if (takes(name, 'sign')) {
+    return rest === '' || rest === ' unsigned' ? { base: name, unsigned: rest !== '' } : refuse(text);
   }
-  if (isOneOf(TIMES, base)) return { base, fraction: parseCount(inner, 0, MAX_FRACTION, text) };
-  if (base === 'decimal') {
+  if (!rest.startsWith('(') || !rest.endsWith(')')) refuse(text);
+  const inner = rest.slice(1, -1);
+  if (takes(name, 'digits')) {
     const comma = inner.indexOf(',');
     if (comma < 0) refuse(text);
-    const precision = parseCount(inner.slice(0, comma), 1, MAX_PRECISION, text);
-    const scale = parseCount(inner.slice(comma + 1), 0, Math.min(precision, MAX_SCALE), text);
-    return { base, precision, scale };
+    const precision = parseCount(inner.slice(0, comma), [1, MAX_PRECISION], text);
+    const scale = parseCount(inner.slice(comma + 1), [0, Math.min(precision, MAX_SCALE)], text);
+    return { base: name, precision, scale };
   }
-  if (isOneOf(MEMBERS, base)) {
-    const members = parseMembers(inner, text);
-    if (members.length > MAX_MEMBERS[base]) refuse(text);
-    return { base, members };
-  }
-  return refuse(text);
+  const { range } = TYPE_TABLE[name];
+  if (takes(name, 'fraction')) return { base: name, fraction: parseCount(inner, range, text) };
+  if (takes(name, 'length')) return { base: name, length: parseCount(inner, range, text) };
+  const members = parseMembers(inner, text);
+  return members.length <= range[1] ? { base: name, members } : refuse(text);
 }
 
 /** The one canonical spelling of a type. */
 export function formatColumnType(type: ColumnType): string {
-  switch (type.base) {
-    case 'tinyint':
-    case 'smallint':
-    case 'mediumint':
-    case 'int':
-    case 'bigint':
-      return type.unsigned ? `${type.base} unsigned` : type.base;
-    case 'decimal':
-      return `decimal(${type.precision},${type.scale})`;
-    case 'time':
-    case 'datetime':
-    case 'timestamp':
-      return `${type.base}(${type.fraction})`;
-    case 'bit':
-    case 'char':
-    case 'varchar':
-    case 'binary':
-    case 'varbinary':
-    case 'vector':
-      return `${type.base}(${type.length})`;
-    case 'enum':
-    case 'set':
-      return `${type.base}(${type.members.map(member => `'${member.replaceAll("'", "''")}'`).join(',')})`;
-    default:
-      return type.base;
+  if ('unsigned' in type) return type.unsigned ? `${type.base} unsigned` : type.base;
+  if ('precision' in type) return `${type.base}(${type.precision},${type.scale})`;
+  if ('fraction' in type) return `${type.base}(${type.fraction})`;
+  if ('length' in type) return `${type.base}(${type.length})`;
+  if ('members' in type) {
+    return `${type.base}(${type.members.map(member => `'${member.replaceAll("'", "''")}'`).join(',')})`;
   }
+  return type.base;
 }
 
 /** How values of this type are written in a batch. */
 export function wireKind(type: ColumnType): WireKind {
-  switch (type.base) {
-    case 'tinyint':
-    case 'smallint':
-    case 'mediumint':
-    case 'int':
-    case 'bigint':
-    case 'year':
-    case 'bit':
-      return 'integer';
-    case 'decimal':
-    case 'float':
-    case 'double':
-    case 'json':
-      return type.base;
-    case 'date':
-    case 'time':
-    case 'datetime':
-    case 'timestamp':
-      return 'temporal';
-    case 'char':
-    case 'varchar':
-    case 'tinytext':
-    case 'text':
-    case 'mediumtext':
-    case 'longtext':
-    case 'enum':
-    case 'set':
-      return 'text';
-    case 'binary':
-    case 'varbinary':
-    case 'tinyblob':
-    case 'blob':
-    case 'mediumblob':
-    case 'longblob':
-    case 'geometry':
-    case 'vector':
-      return 'bytes';
-  }
+  return TYPE_TABLE[type.base].wire;
 }
 
-/** Column types by text; bounded, as the texts come from branches. */
+/** SQL of a column's exact value as text or bytes. @param column quoted */
+export function exactSql(type: ColumnType, column: string): string {
+  return factsOf(type.base).exact?.(column) ?? column;
+}
+
+/** Column types by text. Bounded, because the texts come from branches. */
 const MAX_CACHED_TYPES = 4_096;
 /** A longer text is parsed each time: an ENUM may have four megabytes of members. */
 const MAX_CACHED_TEXT = 1_024;

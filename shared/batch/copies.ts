@@ -1,19 +1,18 @@
 /**
- * What is done to the number of copies of one row of a table without a key. Pure.
+ * A change of the number of copies of one row of a table without a key. Pure.
  *
- * The head office may hold fewer copies of a row than the branch while a snapshot is under way: then it takes away what
- * is there. Changes may be put together all the same and have the effect that they would have had one after the other,
- * because a sum alone is not kept but how far the number fell and how far it rose again from there:
- * {@link copiesAfter}(a then b, n) = copiesAfter(b, copiesAfter(a, n)).
+ * While a snapshot is under way the head office may hold fewer copies of a row than the branch: a change then removes
+ * those that are there. So a change is not a sum. It says how far the number falls, and how far it then rises. That
+ * makes several changes combine into one with the effect that they have one after the other.
  */
 import { assert } from '../errors.ts';
 
 export interface CopyChange {
-  /** So many there are, whatever was there; null: it depends on what was there. */
+  /** The number afterwards, whatever it was before; null: it depends on what it was. */
   exact: number | null;
-  /** Copies that are taken away first, the last ones first. 0 where `exact` is a number. */
+  /** Copies that are removed first, beginning with the last. 0 where `exact` is a number. */
   fall: number;
-  /** Copies that come to what is left then. 0 where `exact` is a number. */
+  /** Copies that are then added to what is left. 0 where `exact` is a number. */
   rise: number;
 }
 
@@ -41,9 +40,4 @@ export function countCopies(change: CopyChange, copies: number): void {
   change.exact = copies;
   change.fall = 0;
   change.rise = 0;
-}
-
-/** How many there are afterwards where there were `present`. */
-export function copiesAfter({ exact, fall, rise }: CopyChange, present: number): number {
-  return exact ?? Math.max(0, present - fall) + rise;
 }

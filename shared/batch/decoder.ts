@@ -1,10 +1,12 @@
 /**
- * From bytes to `BatchBody`: zstd over JSON, see encoder.ts. What comes from a branch is hostile until it has passed here.
+ * Decodes bytes into a `BatchBody`: zstd over JSON, see encoder.ts. Everything from a branch is hostile until it has
+ * passed here.
  *
- * Invariants: `decodeBatch` returns only bodies whose whole shape is as shared/batch/batch.ts says: known keys only, names that
- * MySQL takes, types of the grammar, every column as long as its `rows`, every value of its column's wire kind, no NULL
- * in a key. Sizes are capped before anything is built from them: compressed, unpacked, structure, tables, columns, rows.
- * Everything else throws BATCH_INVALID, BATCH_TOO_LARGE or BATCH_VERSION. Whether a value is in its type's range is for the server in strict mode to say.
+ * Invariants: `decodeBatch` only returns bodies of the shape that batch.ts describes: known keys only, names that MySQL
+ * accepts, types of the grammar, every column as long as its `rows`, every value of its column's wire kind, no NULL in
+ * a key. Sizes are checked before anything is built from them: compressed, unpacked, structure, tables, columns, rows.
+ * Everything else throws BATCH_INVALID, BATCH_TOO_LARGE or BATCH_VERSION. The range of a value is not checked here, but
+ * by the server in strict mode.
  */
 import { BATCH_VERSION, isVerifyMark } from './batch.ts';
 import type {
@@ -43,7 +45,7 @@ export interface BatchLimits {
 }
 
 export const BATCH_LIMITS: BatchLimits = {
-  // As much as fragments can carry: a value of 64 MiB that nothing compresses.
+  // As much as fragments can carry: a value of 64 MiB that cannot be compressed.
   maxCompressedBytes: 96 * 1024 * 1024,
   maxUnpackedBytes: 256 * 1024 * 1024,
   maxTables: 4_096,
@@ -57,30 +59,30 @@ export const BATCH_LIMITS: BatchLimits = {
 const MAX_ID = 128;
 const MAX_GTID_SET = 4 * 1024 * 1024;
 const MAX_REQUESTS = 10_000;
-/** Characters of a table's sums in base64, and of why it has none. */
+/** The most characters of a table's sums in base64, and of the reason for having none. */
 const MAX_SUMS = 32 * 1024;
 const MAX_PROBLEM = 2_000;
 
 /** How large a body is. */
 export interface BodySize {
-  /** Bytes of its JSON, a row that stands for several copies once a copy. */
+  /** Bytes of its JSON. A row that stands for several copies counts once for each. */
   readonly unpacked: number;
-  /** Bytes that it takes in memory, about. */
+  /** The approximate bytes that it takes in memory. */
   readonly held: number;
 }
 
 const NO_SIZE: BodySize = { unpacked: 0, held: 0 };
-/** Of bodies that `decodeBatch` has made. */
+/** The sizes of bodies that `decodeBatch` has made. */
 const sizes = new WeakMap<BatchBody, BodySize>();
 
-/** The size of a decoded body; nought of one that was not decoded. */
+/** The size of a decoded body; zero for another body. */
 export function sizeOf(body: BatchBody): BodySize {
   return sizes.get(body) ?? NO_SIZE;
 }
 
 /**
- * The body that the bytes hold.
- * @param bytes in one or several buffers, which long values read again: they must stay as they are
+ * Decodes a body.
+ * @param bytes in one or several buffers, which must not change, because long values read them again
  * @throws TributaryError BATCH_INVALID, BATCH_TOO_LARGE, BATCH_VERSION for anything that `encodeBatch` does not make
  *   from a valid body
  */
@@ -116,7 +118,7 @@ const CHANGE_KEYS: Record<Change['op'], readonly string[]> = {
   'verify-end': ['op', 'verification', 'request', 'problem'],
 };
 
-/** What a change needs to know of a table that has passed. */
+/** A checked table, with what its changes need. */
 interface KnownTable {
   readonly description: TableDescription;
   readonly types: readonly ColumnType[];
@@ -124,17 +126,17 @@ interface KnownTable {
   readonly key: readonly number[];
 }
 
-/** Checks a parsed body, part by part; the parts are typed by being read. */
+/** Checks a parsed body, part by part. Reading a part gives it its type. */
 class Reader {
   readonly #limits: BatchLimits;
-  /** Whether strings may hold lone surrogates and must be looked at. */
+  /** Whether strings may hold lone surrogates and must be checked. */
   readonly #surrogates: boolean;
   readonly #long: Unpacked['long'];
   #rows = 0;
   #columnCount = 0;
   #copiedCharacters = 0;
 
-  /** Of rows that stand for several copies, once a copy. */
+  /** Characters of rows that stand for several copies, once for each. */
   get copiedCharacters(): number {
     return this.#copiedCharacters;
   }
@@ -156,8 +158,8 @@ class Reader {
       this.#change(change, index, tables),
     );
     const markers = changes.filter(change => change.op === 'snapshot-start' || change.op === 'snapshot-end').length;
-    if (markers > 0 && markers < changes.length) refuse('a snapshot marker does not stand alone');
-    if (changes.length > 1 && changes.some(isVerifyMark)) refuse('a mark of a verification does not stand alone');
+    if (markers > 0 && markers < changes.length) refuse('a snapshot marker is not alone in its batch');
+    if (changes.length > 1 && changes.some(isVerifyMark)) refuse('a verification marker is not alone in its batch');
     return {
       v: BATCH_VERSION,
       source: this.#source(fields['source']),
@@ -199,7 +201,7 @@ class Reader {
     const { maxAllColumns } = this.#limits;
     if (this.#columnCount > maxAllColumns) refuse(`its tables have more than ${maxAllColumns} columns`);
     const columns = list.map(column => this.#column(column, where));
-    // Both servers take a-z and A-Z for one; of other letters the head office's server has to say.
+    // Both servers ignore the case of a-z. For other letters, the head office's server decides.
     const names = columns.map(column => column.name.replaceAll(/[A-Z]+/g, letters => letters.toLowerCase()));
     if (new Set(names).size < columns.length) {
       refuse(`${where} has a column twice`);
@@ -282,7 +284,7 @@ class Reader {
       const problem = this.#problem(fields, where);
       const sums = this.#text(fields['sums'], MAX_SUMS, `${where}.sums`);
       if (problem === null && TableSums.fromBytes(Buffer.from(sums, 'base64')) === null) {
-        refuse(`${where}.sums are none`);
+        refuse(`${where}.sums are not sums`);
       }
       return {
         op,
@@ -326,7 +328,7 @@ class Reader {
     if (this.#rows > this.#limits.maxRows) refuse(`it has more than ${this.#limits.maxRows} rows`);
   }
 
-  /** A row's copies are rows: a few bytes must not become more at the head office than any other batch may. */
+  /** Copies count as rows, so that a small batch cannot become larger at the head office than any other may. */
   #copies(value: unknown, rows: number, values: readonly Value[][], where: string): number[] {
     const list = this.#list(value, rows, where);
     if (list.length !== rows) refuse(`${where} has ${list.length} entries instead of ${rows}`);
@@ -368,12 +370,12 @@ class Reader {
     });
   }
 
-  /** A long string in the place of its name. */
+  /** The long string that a name stands for; other values as they are. */
   #restored(value: unknown): unknown {
     return (typeof value === 'string' ? this.#long.get(value) : undefined) ?? value;
   }
 
-  /** The same where no value of a column stands, but a text that may be long: a type, a set of GTIDs. */
+  /** The same for a text that is not a value of a column: a type, a set of GTIDs. */
   #whole(value: unknown): unknown {
     const found = this.#restored(value);
     return found instanceof LongValue && found.bytes <= MAX_GTID_SET ? found.toString() : found;
@@ -384,7 +386,7 @@ class Reader {
     return value as Fields;
   }
 
-  /** Exactly `count` keys, all of them of the list. */
+  /** Checks that there are exactly `count` keys, all of them from the list. */
   #only(fields: Fields, keys: readonly string[], count: number, where: string): void {
     const present = Object.keys(fields);
     if (present.length !== count || !present.every(key => keys.includes(key))) {
@@ -424,7 +426,7 @@ class Reader {
   }
 }
 
-/** Characters of a value, of a long one its bytes. */
+/** Characters of a value, or bytes of a long one. */
 function lengthOf(value: Value | undefined): number {
   return value instanceof LongValue ? value.bytes : String(value).length;
 }

@@ -1,4 +1,4 @@
-/** From `BatchBody` to the bytes that are spooled and sent: JSON in frames of zstd. */
+/** Encodes a `BatchBody` as the bytes that are spooled and sent: JSON in frames of zstd. */
 import { constants, zstdCompressSync } from 'node:zlib';
 import type { BatchBody, Change } from './batch.ts';
 import { splitJson, writeJson } from './long-value.ts';
@@ -7,23 +7,23 @@ import { release } from '../release.ts';
 
 const DEFAULT_LEVEL = 3;
 const LEAST_MATCH = 5;
-/** Memory that is compressed into, piece by piece: a body of the usual size fits into one. */
+/** The size of a buffer to compress into. A body of the usual size fits into one. */
 const LEAST_CHUNK_BYTES = 1024;
 const MOST_CHUNK_BYTES = 256 * 1024;
-/** From so much on it is one piece of memory, which can be released; what is not written to costs nothing. */
+/** From this size on, a buffer is memory of its own that can be released. Unwritten parts cost nothing. */
 const WHOLE_FROM_BYTES = 2 * 1024 * 1024;
-/** JSON in one zstd frame, about: a body of the usual size is one frame. */
+/** The approximate size of JSON in one zstd frame. A body of the usual size is one frame. */
 const FRAME_BYTES = 4 * 1024 * 1024;
-/** The same within a long value, which is in memory already: its JSON stands there twice, and its frame, beside it. */
+/** The same within a long value. It is already in memory, and its JSON and its frame come on top. */
 const LONG_FRAME_BYTES = 1024 * 1024;
 
-/** An upsert or a delete whose columns are JSON already: `json[c]` is what stands between the brackets of column c. */
+/** An upsert or a delete whose columns are already JSON: `json[c]` is the text between the brackets of column c. */
 export interface WrittenChange {
   readonly op: 'upsert' | 'delete';
   readonly table: number;
   readonly rows: number;
   readonly json: readonly Buffer[];
-  /** Those whose names stand in the JSON. */
+  /** The long values whose names are in the JSON. */
   readonly long: ReadonlyMap<string, LongValue>;
 }
 
@@ -36,7 +36,7 @@ export function encodeBatch(body: DraftBody, options: { readonly level?: number 
   return frames.length === 1 ? frames[0]! : Buffer.concat(frames);
 }
 
-/** The same in pieces, each a zstd frame, made as they are asked for: a body with long values is never in memory whole. */
+/** The same in pieces, each a zstd frame, made on demand. So a body with long values is never in memory as a whole. */
 export function* encodeFrames(
   body: DraftBody,
   options: { readonly level?: number } = {},
@@ -50,7 +50,7 @@ export function* encodeFrames(
       chunkSize: LEAST_CHUNK_BYTES + (bytes < WHOLE_FROM_BYTES ? Math.min(MOST_CHUNK_BYTES, bytes) : bytes),
       params: {
         [constants.ZSTD_c_compressionLevel]: options.level ?? DEFAULT_LEVEL,
-        // Columns of digits are full of short matches that cost more than they save.
+        // Columns of digits have many short matches that cost more than they save.
         [constants.ZSTD_c_minMatch]: LEAST_MATCH,
       },
     });
@@ -69,7 +69,7 @@ export function* encodeFrames(
   yield compress();
 }
 
-/** @param made takes the pieces that were made for this body alone and are large */
+/** @param made receives the large pieces that were made for this body alone */
 function* writeBody({ changes, ...head }: DraftBody, made: Set<Uint8Array>): Generator<Uint8Array, void, undefined> {
   if (!changes.some(isWritten)) {
     yield* writeJson({ ...head, changes });

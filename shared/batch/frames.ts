@@ -1,15 +1,15 @@
 /**
- * The zstd frames of a body, which may come in several buffers: told apart without being unpacked, and each unpacked
- * alone, as often as it is asked for. So of a body that holds a value of 64 MiB a frame at a time is in memory unpacked.
+ * The zstd frames of a body, which may come in several buffers. They are found without unpacking, and each is unpacked
+ * alone, as often as needed. So only one frame of a body with a value of 64 MiB is unpacked in memory at a time.
  *
- * What comes here is hostile: what is no sequence of whole frames throws BATCH_INVALID, and a frame that unpacks to more
- * than there is room for BATCH_TOO_LARGE.
+ * The bytes are hostile. Anything that is not a sequence of whole frames throws BATCH_INVALID. A frame that unpacks to
+ * more than the limit throws BATCH_TOO_LARGE.
  */
 import { zstdDecompressSync } from 'node:zlib';
 import { TributaryError } from '../errors.ts';
 import { release } from '../release.ts';
 
-/** A frame is unpacked into pieces of memory of so many times its size: one, if there is little to compress in it. */
+/** A frame is unpacked into buffers of this many times its size: one, if it compresses badly. */
 const CHUNK_RATIO = 2;
 const LEAST_CHUNK_BYTES = 16 * 1024;
 const MOST_CHUNK_BYTES = 4 * 1024 * 1024 + 128 * 1024;
@@ -26,7 +26,7 @@ export function refuseLarge(reason: string, cause?: unknown): never {
   throw new TributaryError('BATCH_TOO_LARGE', `The batch is too large: ${reason}.`, { cause });
 }
 
-/** A frame that stands somewhere in a body. The body's buffers must stay as they are. */
+/** A frame somewhere in a body. The body's buffers must not change. */
 export class Frame {
   readonly #body: Joined;
   readonly #from: number;
@@ -38,7 +38,7 @@ export class Frame {
     this.#to = to;
   }
 
-  /** What is in it, in a buffer of the caller's own. @throws BATCH_INVALID; BATCH_TOO_LARGE if it is more than `most` bytes */
+  /** Unpacks it into a buffer of the caller's own. @throws BATCH_INVALID; BATCH_TOO_LARGE for more than `most` bytes */
   unpack(most: number): Buffer {
     const { bytes, copied } = this.#body.stretch(this.#from, this.#to);
     try {
@@ -55,7 +55,7 @@ export class Frame {
   }
 }
 
-/** Node's zstd ends at the first frame's end without a word, so frames are told apart here. */
+/** Finds the frames of a body, because Node's zstd silently ends after the first one. */
 export function* framesOf(body: readonly Uint8Array[]): Generator<Frame, void, undefined> {
   const joined = new Joined(body);
   for (let at = 0; at < joined.length;) {
@@ -65,7 +65,7 @@ export function* framesOf(body: readonly Uint8Array[]): Generator<Frame, void, u
   }
 }
 
-/** Where the frame ends that begins there (RFC 8878, section 3.1.1). */
+/** Where the frame that begins at a place ends (RFC 8878, section 3.1.1). */
 function frameEnd(bytes: Joined, from: number): number {
   if (bytes.readUInt(from, 4) !== ZSTD_MAGIC) refuse('it does not unpack');
   const descriptor = bytes.readUInt(from + 4, 1);
@@ -89,7 +89,7 @@ function frameEnd(bytes: Joined, from: number): number {
 class Joined {
   readonly length: number;
   readonly #parts: readonly { readonly bytes: Buffer; readonly begin: number; readonly end: number }[];
-  /** The part that was read last: the next is most often there. */
+  /** The part that was read last, where the next read usually is. */
   #near = 0;
 
   constructor(buffers: readonly Uint8Array[]) {
@@ -102,7 +102,7 @@ class Joined {
     this.length = begin;
   }
 
-  /** An unsigned integer, least byte first. @throws BATCH_INVALID where the bytes end before */
+  /** An unsigned integer, least byte first. @throws BATCH_INVALID if the bytes end too early */
   readUInt(at: number, size: 1 | 3 | 4): number {
     if (at + size > this.length) refuse('it does not unpack');
     const { bytes, begin, end } = this.#partAt(at);
@@ -110,7 +110,7 @@ class Joined {
     return this.stretch(at, at + size).bytes.readUIntLE(0, size);
   }
 
-  /** The bytes there; a copy where they do not lie in one buffer. */
+  /** The bytes at a place; a copy if they are not in one buffer. */
   stretch(from: number, to: number): { readonly bytes: Buffer; readonly copied: boolean } {
     const { bytes, begin, end } = this.#partAt(from);
     if (to <= end) return { bytes: bytes.subarray(from - begin, to - begin), copied: false };

@@ -1,26 +1,25 @@
 /**
- * Counts what JSON.parse would build of a text, without building it. Every body that comes from outside passes here
- * before it is parsed: a megabyte of `{"k0":0,"k1":0,…}` takes JSON.parse nine seconds of the only thread and 900 MiB,
- * and this some milliseconds. The text may come in several parts, cut anywhere.
+ * Counts what JSON.parse would build from a text, without building it. Every body from outside passes here before it is
+ * parsed: for a megabyte of `{"k0":0,"k1":0,…}`, JSON.parse needs nine seconds of the only thread and 900 MiB, and this
+ * needs some milliseconds. The text may come in several parts, cut anywhere.
  *
- * It does not say whether the text is JSON: what it lets pass costs JSON.parse no more than the limits allow, be it
- * JSON or not.
+ * It does not check whether the text is JSON. Whatever passes costs JSON.parse no more than the limits allow.
  */
 
 export interface JsonLimits {
   /** Arrays and objects within each other. */
   readonly depth: number;
-  /** Arrays and objects in all. */
+  /** All arrays and objects. */
   readonly containers: number;
-  /** Commas in all: elements and members, about. */
+  /** All commas, which are about as many as elements and members. */
   readonly values: number;
-  /** Members of one object. An object of many turns into a table of hashes, which is what takes long. */
+  /** Members of one object. An object with many becomes a hash table, which is slow. */
   readonly members: number;
-  /** Members of all objects: a name that was not seen before takes a microsecond. */
+  /** Members of all objects. A new name takes a microsecond. */
   readonly allMembers: number;
 }
 
-/** A string's end is looked for by hand that far, before it is searched for. */
+/** How far the end of a string is looked for byte by byte, before a search for it. */
 const NEAR_BYTES = 64;
 
 const QUOTE = 0x22;
@@ -38,12 +37,12 @@ export class JsonScan {
   #values = 0;
   #allMembers = 0;
   #inString = false;
-  /** The byte that follows is the escaped one. */
+  /** Whether the next byte is escaped. */
   #escaped = false;
   /** The first backslash of this part that has not been passed. */
   #slash = -1;
 
-  /** @param refuse throws what the caller calls a text beyond the limits */
+  /** @param refuse throws the caller's error for a text beyond the limits */
   constructor(limits: JsonLimits, refuse: (reason: string) => never) {
     this.#limits = limits;
     this.#refuse = refuse;
@@ -60,12 +59,12 @@ export class JsonScan {
     return this.#values;
   }
 
-  /** Another part follows. */
+  /** Counts the next part. */
   nextPart(): void {
     this.#slash = -1;
   }
 
-  /** Outside of strings. @returns where the next string begins, behind its quote; −1: in a later part */
+  /** Reads outside of strings. @returns where the next string begins, after its quote; −1: in a later part */
   outside(part: Buffer, from: number): number {
     const { containers, depth, values, members, allMembers } = this.#limits;
     for (let at = from; at < part.length; at += 1) {
@@ -96,7 +95,7 @@ export class JsonScan {
     return -1;
   }
 
-  /** Within a string. @returns where its closing quote is; −1: in a later part */
+  /** Reads within a string. @returns where its closing quote is; −1: in a later part */
   stringEnd(part: Buffer, from: number): number {
     let at = from;
     if (this.#escaped) {
@@ -105,7 +104,7 @@ export class JsonScan {
     }
     let quote = -2;
     for (;;) {
-      // A short way by hand, where a call for each of millions of escapes would take long; a long way by search.
+      // Byte by byte at first, because a call for each of millions of escapes is slow; then by search.
       const near = Math.min(part.length, at + NEAR_BYTES);
       for (; at < near; at += 1) {
         const byte = part[at]!;
@@ -126,7 +125,7 @@ export class JsonScan {
     return at;
   }
 
-  /** Looked for once, not for each string anew: that would take hours where there are many strings and no backslash. */
+  /** Searched for once, not for each string: that would take hours with many strings and no backslash. */
   #nextSlash(part: Buffer, from: number): number {
     if (this.#slash < from) {
       const found = part.indexOf(BACKSLASH, from);

@@ -1,9 +1,9 @@
 /**
- * What two databases are compared by: a digest of each row, which is the same wherever the row is held, and sums of
- * digests by bucket. Pure.
+ * Compares two databases by a digest of each row, which is the same in both, and by sums of digests in buckets. Pure.
  *
- * A digest is SHA-256 over the canonical texts of the row's values in the order of the branch's columns. The head office
- * may hold a value in a wider column, so the text says what the value is, not how a column prints it:
+ * A digest is SHA-256 over the canonical texts of the row's values in the order of the branch's columns. The head
+ * office
+ * may hold a value in a wider column, so the text is that of the value, not what a column prints:
  *
  * | kind | canonical text |
  * |---|---|
@@ -12,20 +12,21 @@
  * | FLOAT, DOUBLE | the shortest that reads back as the same; −0 is "-0" |
  * | dates and times | without zeros at the end of the fraction |
  * | texts, ENUM, SET | as they are |
- * | JSON | as MySQL prints it, with marks for the types that the text does not tell (typed-json.ts) |
+ * | JSON | as MySQL prints it, with marks for the types that the text does not show (typed-json.ts) |
  * | bytes, GEOMETRY, VECTOR | base64 |
  *
- * Sums are taken modulo 2³² over four lanes of the digest and never by XOR, so that two equal rows (of a table without a
- * key) do not vanish. A row is in the bucket of its key, so that a value that differs shows in one bucket.
+ * Sums are taken modulo 2³² over four lanes of the digest, and never by XOR, in which two equal rows (of a table
+ * without a key) would cancel out. A row is in the bucket of its key, so that a different value changes one bucket.
  */
 import { createHash, hash } from 'node:crypto';
 import type { Hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import type { Value } from './batch.ts';
 import { wireKind } from './column-type.ts';
-import type { ColumnType, WireKind } from './column-type.ts';
+import type { ColumnType } from './column-type.ts';
 import { assert } from '../errors.ts';
 import { LongValue } from './long-value.ts';
+import type { WireKind } from './type-table.ts';
 import { holdsTypes } from './typed-json.ts';
 
 /** Of one table. */
@@ -35,23 +36,23 @@ const ROWS_PER_BUCKET = 250;
 const WORDS = 5;
 const WORD_BYTES = 4;
 
-/** The columns that make a row, in order, and which of them are its key, in key order; none: the row is known by all it holds. */
+/** The columns of a row, in order, and those of its key, in key order. No key: all columns identify the row. */
 export interface RowShape {
   readonly types: readonly ColumnType[];
   readonly key: readonly number[];
 }
 
-/** A row as it counts. */
+/** What a row adds to the sums. */
 export interface RowMark {
   readonly bucket: number;
   readonly digest: Buffer;
-  /** Columns of JSON whose document holds types that its text does not tell, by their places in the shape. */
+  /** JSON columns whose document holds types that its text does not show, by their places in the shape. */
   readonly typed: readonly number[];
 }
 
 const NONE: readonly number[] = [];
 
-/** Buckets for a table of about so many rows. */
+/** The number of buckets for a table of about this many rows. */
 export function bucketsFor(rows: number | null): number {
   return Math.min(MAX_BUCKETS, Math.max(1, Math.ceil((rows ?? 0) / ROWS_PER_BUCKET)));
 }
@@ -74,7 +75,7 @@ function typedColumns(types: readonly ColumnType[], texts: readonly (string | Lo
   return found;
 }
 
-/** null: NULL. */
+/** The canonical text of a value; null for NULL. */
 export function canonicalText(value: Value, kind: WireKind): string | LongValue | null {
   if (value === null) return null;
   switch (kind) {
@@ -108,7 +109,7 @@ function plainDecimal(text: string): string {
   return plain === '0' ? plain : sign + plain;
 }
 
-/** Each text with its length behind it, so that no two rows are written alike; read from the end, it can be undone. */
+/** Digests the texts, each followed by its length, so that different rows never give the same input. */
 function digestOf(texts: readonly (string | LongValue | null)[]): Buffer {
   let long: Hash | null = null;
   let written = '';
@@ -132,7 +133,7 @@ function digestOf(texts: readonly (string | LongValue | null)[]): Buffer {
 /** Rows and sums of their digests, by bucket. */
 export class TableSums {
   readonly buckets: number;
-  /** Of all rows that were added; not among the bytes. */
+  /** The typed columns of all rows that were added. Not part of `toBytes`. */
   readonly typed = new Set<number>();
   readonly #words: Uint32Array;
 
@@ -145,7 +146,7 @@ export class TableSums {
   add({ bucket, digest, typed }: RowMark): void {
     for (const column of typed) this.typed.add(column);
     const at = bucket * WORDS;
-    // An element of the array wraps by itself.
+    // Elements of the array wrap by themselves.
     this.#words[at]! += 1;
     for (let lane = 1; lane < WORDS; lane += 1) this.#words[at + lane]! += digest.readUInt32LE((lane - 1) * WORD_BYTES);
   }
@@ -160,7 +161,7 @@ export class TableSums {
     return this.#words[bucket * WORDS]!;
   }
 
-  /** Buckets that do not hold the same in both. */
+  /** The buckets that differ. */
   differing(other: TableSums): number[] {
     assert(other.buckets === this.buckets, `${this.buckets} buckets beside ${other.buckets}`);
     const found = new Set<number>();
@@ -176,7 +177,7 @@ export class TableSums {
     return bytes;
   }
 
-  /** null: bytes of no number of buckets. */
+  /** Reads the bytes of `toBytes`; null if they are malformed. */
   static fromBytes(bytes: Buffer): TableSums | null {
     const buckets = bytes.length / (WORDS * WORD_BYTES);
     if (!Number.isInteger(buckets) || buckets < 1 || buckets > MAX_BUCKETS) return null;

@@ -1,14 +1,17 @@
 /** SQL literals of a batch's values, by the column's type. */
 import { quoteBytes, quoteString, refuseToQuote } from '../database/sql.ts';
 import type { Value } from './batch.ts';
-import type { ColumnType, WireKind } from './column-type.ts';
+import type { ColumnType } from './column-type.ts';
 import { MYSQL_MAX_SCALE, wireKind } from './column-type.ts';
+import type { WireKind } from './type-table.ts';
 
 const INTEGER = /^-?\d{1,20}$/;
 const DECIMAL = /^-?\d{1,65}(\.\d{1,38})?$/;
 const TEMPORAL = /^-?[\d:. -]{5,29}$/;
 
-/** A number of SQL: shortest text, −0 kept. An exponent makes it a DOUBLE, so that no digit limit of DECIMAL applies. */
+/**
+ * A number as SQL: the shortest text, −0 kept. The exponent makes it a DOUBLE, to which DECIMAL's limits do not apply.
+ */
 function realLiteral(value: number): string {
   if (!Number.isFinite(value)) refuseToQuote('Not a finite number', String(value));
   if (Object.is(value, -0)) return '-0e0';
@@ -16,7 +19,7 @@ function realLiteral(value: number): string {
   return text.includes('e') ? text : `${text}e0`;
 }
 
-/** How to write values of one wire kind as literals, chosen once for a column. Each function takes what is not NULL. */
+/** The functions that write values of a wire kind as literals. None takes NULL. */
 const LITERALS: Record<WireKind, (value: string | number) => string> = {
   integer: value => {
     const text = String(value);
@@ -41,9 +44,11 @@ const LITERALS: Record<WireKind, (value: string | number) => string> = {
 };
 
 /**
- * The function that writes a column's values as literals; faster than `quoteValue` where there are many.
+ * The function that writes a column's wire values as literals, to be inserted or compared with. A FLOAT is written as
+ * the double that it widens to: 0.1 would not compare equal to it, and 3.4028235e38 would be out of range.
  * @param asText the column holds the values as text: a number beside it would be compared as a double, and one with many
  *   digits rounded before it became text
+ * @throws TributaryError BATCH_INVALID from the function, if a value is not of the type's wire kind
  */
 export function literalWriter(type: ColumnType, asText = false): (value: Value) => string {
   const plain = LITERALS[wireKind(type)];
@@ -52,13 +57,4 @@ export function literalWriter(type: ColumnType, asText = false): (value: Value) 
   const quoted = asText || (type.base === 'decimal' && type.scale > MYSQL_MAX_SCALE);
   const write = quoted && isNumber ? (value: string | number) => `'${plain(value).padStart(digits, '0')}'` : plain;
   return value => (value === null ? 'NULL' : write(typeof value === 'object' ? value.toString() : value));
-}
-
-/**
- * A wire value as a literal for a column of this type, to be inserted or compared with. A FLOAT is written as the double
- * that it widens to: 0.1 would not compare equal to it, and 3.4028235e38 would be out of range.
- * @throws TributaryError BATCH_INVALID if the value is not of the type's wire kind
- */
-export function quoteValue(value: Value, type: ColumnType): string {
-  return literalWriter(type)(value);
 }

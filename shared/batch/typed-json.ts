@@ -1,23 +1,24 @@
 /**
- * JSON documents of MySQL with the types that their text does not tell.
+ * JSON documents of MySQL with the types that their text does not show.
  *
- * MySQL's JSON holds values of types that JSON does not have. It prints a DECIMAL as it prints a DOUBLE, a DATE as it prints
- * a text; read back, the text gives the DOUBLE and the STRING. A document that holds such a value travels as its
- * text behind a `!`, with the type in angle brackets before each of these values:
+ * MySQL's JSON holds values of types that JSON does not have. It prints a DECIMAL as it prints a DOUBLE, a DATE as it
+ * prints a text. Read back, the text gives the DOUBLE and the STRING. A document that holds such a value travels as `!`
+ * and its text, with the type in angle brackets before each of these values:
  *
  *     !{"price": <DECIMAL>19.90, "day": <DATE>"2026-11-30", "id": <UNSIGNED INTEGER>5}
  *
  * Any other document travels as the server prints it. Without marks and `!` the text is exactly what the server prints.
  *
- * Invariants: a document has one form, whichever way it came (the binlog's bytes, a SELECT at either side), so that forms
- * compare as documents do; `typedJsonSql` makes that very document at the head office, or the server refuses the row.
+ * Invariants: a document has one form, whether it comes from the binlog's bytes or from a SELECT at either side, so
+ * that equal forms are equal documents. `typedJsonSql` makes exactly that document at the head office, or the server
+ * refuses the row.
  */
 import type { Value } from './batch.ts';
 import { TributaryError } from '../errors.ts';
 import { LongValue } from './long-value.ts';
 import { quoteBytes, quoteString } from '../database/sql.ts';
 
-/** Types in the words of JSON_TYPE; OPAQUE stands for BLOB, BIT and what else prints as `base64:type<number>:…`. */
+/** Types as JSON_TYPE names them. OPAQUE stands for BLOB, BIT and others that print as `base64:type<number>:…`. */
 export const HIDDEN_TYPES = [
   'DECIMAL',
   'INTEGER',
@@ -34,16 +35,16 @@ export type HiddenType = (typeof HIDDEN_TYPES)[number];
 const OPAQUE_TYPES = [15, 16, 250, 251, 252, 254] as const;
 type OpaqueType = (typeof OPAQUE_TYPES)[number];
 
-/** Begins a document with marks. No JSON text begins so. */
+/** The start of a document with marks. No JSON text starts with it. */
 const TYPED = '!';
-/** In place of a document that is too long for its types to be put before it. */
+/** Stands for a document that is too long with its types before it. */
 const TOO_LONG = '!';
-/** Of a text, a MySQL server makes an INTEGER up to here, and above an UNSIGNED INTEGER (Rapid_json_handler). */
+/** From text, MySQL makes an INTEGER up to here, and an UNSIGNED INTEGER above (Rapid_json_handler). */
 const MOST_PLAIN_INTEGER = 4_294_967_295;
-/** Containers within each other; the server's own limit. */
+/** The server's limit of containers within each other. */
 const MAX_DEPTH = 100;
 
-/** A document that cannot be carried exactly, or a text that is none; the caller adds where. */
+/** A document that cannot be carried exactly, or a malformed text. The caller adds table and column. */
 export class UncarriedJson extends Error {
   constructor(message: string) {
     super(message);
@@ -51,19 +52,19 @@ export class UncarriedJson extends Error {
   }
 }
 
-/** A value that the binlog's bytes have given, as it stands in a document with marks. @throws UncarriedJson */
+/** A value from the binlog's bytes, as it is written in a document with marks. @throws UncarriedJson */
 export function markedValue(type: HiddenType, printed: string): string {
   if (type === 'OPAQUE') opaqueParts(printed);
   return `<${type}>${printed}`;
 }
 
-/** The same of a whole number, which has a mark only where its text would give another type. */
+/** The mark of a whole number; null if its text gives the right type. */
 export function integerMark(value: number | bigint, unsigned: boolean): HiddenType | null {
   if (value > MOST_PLAIN_INTEGER) return unsigned ? null : 'INTEGER';
   return unsigned ? 'UNSIGNED INTEGER' : null;
 }
 
-/** A document whose values were marked. @param typed whether any was */
+/** A document whose values were marked. @param typed whether any value has a mark */
 export function markedDocument(text: string, typed: boolean): string {
   return typed ? TYPED + text : text;
 }
@@ -72,7 +73,7 @@ export function isTypedJson(text: string): boolean {
   return text.startsWith(TYPED);
 }
 
-/** The same of a value of a JSON column, which may be long. */
+/** The same for a value of a JSON column, which may be long. */
 export function holdsTypes(value: Value): boolean {
   if (!(value instanceof LongValue)) return typeof value === 'string' && isTypedJson(value);
   for (const piece of value.pieces()) return isTypedJson(piece);
@@ -95,23 +96,23 @@ export function printedJson(text: string): string {
 // Reading documents by SELECT ---------------------------------------------------------------------------------------
 
 const PLAIN_TYPES = ['OBJECT', 'ARRAY', 'STRING', 'DOUBLE', 'BOOLEAN', 'NULL'];
-/** Names of the query's own, which no column of the table is to share: an inner name would take its place. */
+/** Names that no column of the table should have, because these names would hide it. */
 const NUMBER = '`tributary number`';
 const VALUE = '`tributary value`';
-/** SQL that is true of a value whose text does not tell its type. JSON's null is NULL here. */
+/** SQL that is true for a value whose text does not show its type. JSON's null is NULL here. */
 const IS_HIDDEN =
   `${VALUE} IS NOT NULL AND CASE JSON_TYPE(${VALUE}) WHEN 'INTEGER' THEN ${VALUE} > ${MOST_PLAIN_INTEGER} ` +
   `WHEN 'UNSIGNED INTEGER' THEN ${VALUE} <= ${MOST_PLAIN_INTEGER} ` +
   `${PLAIN_TYPES.map(type => `WHEN '${type}' THEN FALSE`).join(' ')} ELSE TRUE END`;
 
 /**
- * SQL for MySQL that prints a JSON column for `readTypedJson`: the document alone, or behind `!` and an object of the types
- * that its text does not tell, by the numbers that JSON_EXTRACT gives to its values.
+ * SQL for MySQL that prints a JSON column for `readTypedJson`: the document alone, or after `!` and an object of the
+ * types that its text does not show, by the numbers that JSON_EXTRACT gives to its values.
  * @param column quoted
  */
 export function typedJsonSelect(column: string): string {
   const values = `JSON_EXTRACT(JSON_ARRAY(${column}), '$**.*', '$**[*]')`;
-  // A text longer than max_allowed_packet would be NULL, with a warning that nobody sees.
+  // A text longer than max_allowed_packet becomes NULL, with a warning that nobody sees.
   const both = `COALESCE(CONCAT('${TYPED}', JSON_OBJECTAGG(${NUMBER}, JSON_TYPE(${VALUE})), ${column}), '${TOO_LONG}')`;
   return (
     `COALESCE((SELECT ${both} FROM JSON_TABLE(${values}, '$[*]' COLUMNS (${NUMBER} FOR ORDINALITY, ${VALUE} JSON PATH '$')) listed ` +
@@ -123,7 +124,9 @@ export function typedJsonSelect(column: string): string {
 export function readTypedJson(cell: string): string {
   if (!isTypedJson(cell)) return cell;
   if (cell === TOO_LONG) {
-    throw new UncarriedJson('holds a JSON document that with its types is longer than the server’s max_allowed_packet');
+    throw new UncarriedJson(
+      'holds a JSON document that is longer than the server’s max_allowed_packet once its types are added',
+    );
   }
   const end = cell.indexOf('}') + 1;
   const types = new Map(Object.entries(JSON.parse(cell.slice(1, end)) as Record<string, string>));
@@ -137,7 +140,8 @@ export function readTypedJson(cell: string): string {
     const type = hiddenType(named, text.slice(node.start, node.end));
     marks.push({ at: node.start, type });
   };
-  // In the order of JSON_EXTRACT: all members of objects, then all cells of arrays, each container's before those below it.
+  // In the order of JSON_EXTRACT: all members of objects, then all cells of arrays, each container's before those below
+  // it.
   const root: Node = { kind: 'array', start: 0, end: text.length, children: [{ leg: '', node: parse(text) }] };
   eachContainer(root, 'object', container => container.children.forEach(count));
   eachContainer(root, 'array', container => container.children.forEach(count));
@@ -157,7 +161,7 @@ function eachContainer(node: Node, kind: 'object' | 'array', visit: (container: 
   for (const child of node.children) eachContainer(child.node, kind, visit);
 }
 
-/** The mark for what JSON_TYPE says of a value that is printed so. */
+/** The mark of a value, by its JSON_TYPE and its text. */
 function hiddenType(named: string, printed: string): HiddenType {
   const type = HIDDEN_TYPES.find(each => each === named) ?? 'OPAQUE';
   if (!FORMS[type].test(printed)) {
@@ -169,7 +173,7 @@ function hiddenType(named: string, printed: string): HiddenType {
 
 // Writing documents ---------------------------------------------------------------------------------------------------
 
-/** Whether the text is a document with marks as it should be; the JSON between the marks is the server's to judge. */
+/** Whether the text is a document with sound marks. The server checks the JSON between the marks. */
 export function isWellTyped(text: string): boolean {
   try {
     typedJsonSql(text);
@@ -181,7 +185,7 @@ export function isWellTyped(text: string): boolean {
 }
 
 /**
- * SQL of the very document, for a session in UTC with ALLOW_INVALID_DATES.
+ * SQL that makes exactly this document, for a session in UTC with ALLOW_INVALID_DATES.
  * @param text a document with marks
  * @throws UncarriedJson
  */
@@ -219,7 +223,7 @@ function valueSql(type: HiddenType, printed: string): string {
     case 'DECIMAL': {
       const scale = printed.includes('.') ? printed.length - printed.indexOf('.') - 1 : 0;
       const digits = printed.replace(/[-.]/g, '').length;
-      if (digits > 65) throw new UncarriedJson('has a DECIMAL of too many digits');
+      if (digits > 65) throw new UncarriedJson('has a DECIMAL with too many digits');
       return `CAST(${text} AS DECIMAL(${digits},${scale}))`;
     }
     case 'INTEGER':
@@ -251,7 +255,7 @@ function opaqueSql({ type, bytes }: OpaqueParts): string {
       return literal;
     case 16:
       return columnSql(`BIT(${bytes.length * 8})`, `'[${BigInt(`0x0${bytes.toString('hex')}`)}]'`);
-    // An expression of bytes takes its type from the greatest length that it could have.
+    // The type of an expression of bytes follows from its greatest possible length.
     case 250:
       return `IF(1, ${literal}, REPEAT(X'00', 65536))`;
     case 251:
@@ -297,7 +301,7 @@ function opaqueParts(printed: string): OpaqueParts {
 
 interface Node {
   readonly kind: 'object' | 'array' | 'scalar';
-  /** Where its text begins, behind its mark, and ends. */
+  /** Where its text begins (after its mark) and ends. */
   readonly start: number;
   readonly end: number;
   readonly type?: HiddenType;
@@ -323,7 +327,7 @@ function markLength(type: HiddenType): number {
 
 const SCALAR = /-?\d[\d.eE+-]*|true|false|null/y;
 
-/** Reads a document's places. What stands in its strings and numbers is not looked at. */
+/** Reads the places of a document, without checking its strings and numbers. */
 function parse(text: string): Node {
   const [node, end] = parseValue(text, 0, 0);
   if (end !== text.length) throw new UncarriedJson('is followed by something else');
@@ -336,7 +340,7 @@ function parseValue(text: string, from: number, depth: number): readonly [Node, 
   const start = type === undefined ? from : from + type.length + 2;
   const first = text[start];
   if (first === '{' || first === '[') {
-    if (type !== undefined) throw new UncarriedJson('has a mark before what is no scalar');
+    if (type !== undefined) throw new UncarriedJson('has a mark before a value that is not a scalar');
     return parseContainer(text, start, depth, first === '{' ? 'object' : 'array');
   }
   const end = first === '"' ? stringEnd(text, start) : scalarEnd(text, start);
@@ -359,14 +363,14 @@ function parseContainer(text: string, start: number, depth: number, kind: 'objec
     const [node, end] = parseValue(text, at, depth + 1);
     children.push({ leg, node });
     if (text[end] === close) return [{ kind, start, end: end + 1, children }, end + 1];
-    if (!text.startsWith(', ', end)) throw new UncarriedJson('has no comma where one belongs');
+    if (!text.startsWith(', ', end)) throw new UncarriedJson('lacks a comma');
     at = end + 2;
   }
 }
 
-/** Behind the quote that ends the string. */
+/** The place after the quote that ends the string. */
 function stringEnd(text: string, start: number): number {
-  if (text[start] !== '"') throw new UncarriedJson('has no string where one belongs');
+  if (text[start] !== '"') throw new UncarriedJson('lacks a string');
   for (let at = start + 1; ;) {
     const quote = text.indexOf('"', at);
     if (quote < 0) throw new UncarriedJson('has a string without an end');
@@ -379,6 +383,6 @@ function stringEnd(text: string, start: number): number {
 
 function scalarEnd(text: string, start: number): number {
   SCALAR.lastIndex = start;
-  if (!SCALAR.test(text)) throw new UncarriedJson('has no value where one belongs');
+  if (!SCALAR.test(text)) throw new UncarriedJson('lacks a value');
   return SCALAR.lastIndex;
 }

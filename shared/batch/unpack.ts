@@ -1,9 +1,9 @@
 /**
- * From a batch's bytes to its JSON: a frame at a time, and very long strings taken out before JSON.parse, which would
- * copy them. They are not kept either, but unpacked again where they are read.
+ * Unpacks a batch's bytes into its JSON, a frame at a time. Very long strings are taken out before JSON.parse, which
+ * would copy them. They are not kept, but unpacked again when they are read.
  *
- * What comes here is hostile: sizes and structure are bounded before anything is built from them. Everything that is not
- * as it should be throws BATCH_INVALID or BATCH_TOO_LARGE.
+ * The bytes are hostile: sizes and structure are checked before anything is built from them. All faults throw
+ * BATCH_INVALID or BATCH_TOO_LARGE.
  */
 import { randomUUID } from 'node:crypto';
 import { isAscii, isUtf8 } from 'node:buffer';
@@ -15,9 +15,9 @@ import { LongJsonString } from './long-value.ts';
 import type { Again } from './long-value.ts';
 import { release, releaseGarbage } from '../release.ts';
 
-/** What was left of a body above this is collected before the next one is unpacked. */
+/** The memory of a larger body is collected before the next body is unpacked. */
 const LARGE_BYTES = 8 * 1024 * 1024;
-/** Strings above this are taken out: what an agent reads in pieces is read in pieces here. */
+/** Longer strings are taken out, the same that an agent reads in pieces. */
 const LONG_STRING_BYTES = 1024 * 1024;
 /**
  * What an agent makes is 4 MiB of JSON and one row event more, unless values are long: two million values of one digit
@@ -30,33 +30,33 @@ const LIMITS: JsonLimits = { depth: 8, containers: 500_000, values: 2_500_000, m
  */
 const MAX_TEXT_BYTES = 64 * 1024 * 1024;
 
-/** Of a value in a list, beside its characters: its place, and the head of a string or a number that is no small integer. */
+/** Bytes of a value in a list besides its characters: its place, and the header of a string or a large number. */
 const PLACE_BYTES = 32;
 
-/** An agent makes one of some megabytes each. Without a bound a message could hold some hundred thousand empty ones. */
+/** An agent's frames hold some megabytes each. Without a bound, a message could hold a hundred thousand empty ones. */
 const MAX_FRAMES = 1_024;
 
-/** A frame that unpacks to more stays in memory as long as a long string in it: to unpack it for each would take long. */
+/** A larger frame stays in memory as long as a long string in it, because unpacking it for each string is slow. */
 const MOST_AGAIN_BYTES = 8 * 1024 * 1024;
 
-/** JSON, parsed, and the strings that were taken out of it: each stands there as its name. */
+/** Parsed JSON, and the strings that were taken out of it. A name stands in the place of each. */
 export interface Unpacked {
   readonly parsed: unknown;
   /** Whether strings may hold lone surrogates and must be looked at. */
   readonly surrogates: boolean;
   readonly long: ReadonlyMap<string, LongJsonString>;
-  /** Of the JSON. */
+  /** Bytes of the JSON. */
   readonly bytes: number;
-  /** What it takes in memory until it is forgotten, about. */
+  /** The approximate bytes that it takes in memory. */
   readonly heldBytes: number;
 }
 
 /**
- * Long strings read the body again: its buffers must stay as they are for as long.
+ * Long strings read the body again, so its buffers must not change.
  * @param body in one or several buffers
  */
 export function unpack(body: readonly Uint8Array[], maxUnpackedBytes: number): Unpacked {
-  // What is left of a large body before it must not stand beside this one.
+  // The rest of a large earlier body must not stay in memory beside this one.
   if (body.reduce((sum, part) => sum + part.byteLength, 0) > LARGE_BYTES) releaseGarbage();
   const long = new Map<string, LongJsonString>();
   const scanner = new Scanner(long);
@@ -73,7 +73,7 @@ export function unpack(body: readonly Uint8Array[], maxUnpackedBytes: number): U
   const text = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
   if (!isUtf8(text)) refuse('it is not UTF-8');
   const narrow = isAscii(text);
-  // An escape may make a string's characters two bytes each, too.
+  // An escape may also make a string's characters two bytes each.
   const textBytes = narrow && !text.includes('\\u') ? text.length : 2 * text.length;
   requireRoom(textBytes);
   let parsed: unknown;
@@ -82,7 +82,7 @@ export function unpack(body: readonly Uint8Array[], maxUnpackedBytes: number): U
   } catch (error) {
     refuse('it is not JSON', error);
   }
-  // A lone surrogate can only have come as an escape; it would silently become U+FFFD on its way to the server.
+  // A lone surrogate can only come from an escape. It would silently become U+FFFD on its way to the server.
   const surrogates = text.includes('\\ud') || text.includes('\\uD');
   return { parsed, surrogates, long, bytes, heldBytes: textBytes + scanner.heldBytes };
 }
@@ -107,9 +107,9 @@ class Scanner {
   #keptBytes = 0;
   /** Frames that stay in memory for the long strings in them. */
   readonly #held = new Set<Buffer>();
-  /** Of the string that is open: what earlier parts held of it. */
+  /** The pieces of the open string from earlier parts. */
   #open: (Buffer | Again)[] = [];
-  /** The same at hand, unless it is long by now. */
+  /** The same in memory, unless it is already long. */
   #openChunks: Buffer[] = [];
   #openBytes = 0;
 
@@ -124,7 +124,7 @@ class Scanner {
     return bytes;
   }
 
-  /** The next part of the text. What is needed of it no more is released. */
+  /** Reads the next part of the text, and releases what is no longer needed. */
   scan(part: Part): void {
     const { bytes } = part;
     const before = this.#chunks.length;
@@ -139,7 +139,7 @@ class Scanner {
       const begin = at;
       const end = this.#scan.stringEnd(bytes, at);
       if (end < 0) {
-        // It goes on in the next part.
+        // The string continues in the next part.
         this.#keep(bytes, kept, begin);
         this.#goesOn(part, begin);
         if (this.#chunks.length === before && this.#openChunks.length === 0) this.#letGo(part);
@@ -173,7 +173,7 @@ class Scanner {
     this.#chunks.push(bytes.subarray(from, to));
   }
 
-  /** The open string reaches from there to the part's end at least. */
+  /** The open string reaches at least from there to the end of the part. */
   #goesOn(part: Part, from: number): void {
     const { bytes } = part;
     this.#open.push(this.#stretch(part, from, bytes.length));
@@ -182,7 +182,7 @@ class Scanner {
     else this.#openChunks.push(bytes.subarray(from));
   }
 
-  /** What stands there in a part, for later: at hand, or unpacked again. */
+  /** A piece of a part for later use: kept in memory, or unpacked again. */
   #stretch({ frame, bytes }: Part, from: number, to: number): Buffer | Again {
     const size = bytes.length;
     if (size <= MOST_AGAIN_BYTES) {

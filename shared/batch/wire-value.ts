@@ -1,7 +1,7 @@
 /**
- * Which values a column of a batch may hold: the form that shared/batch/batch.ts gives each kind of type.
+ * Checks the values of a column of a batch against the form that batch.ts describes for each kind.
  *
- * Whether a value is in its type's range is not looked at here; the server in strict mode says that.
+ * The range of a value is not checked here, but by the server in strict mode.
  */
 import { wireKind } from './column-type.ts';
 import type { ColumnType } from './column-type.ts';
@@ -24,7 +24,7 @@ function fraction(digits: number): string {
 
 /**
  * Index of the first value that is not one of the type's wire kind; −1 if all are.
- * @param surrogates whether texts may hold lone surrogates and must be looked at
+ * @param surrogates whether texts may hold lone surrogates and must be checked
  */
 export function findBadValue(
   values: readonly unknown[],
@@ -40,7 +40,7 @@ export function findBadValue(
     case 'decimal':
       return findBad(values, nullable, v => typeof v === 'string' && DECIMAL.test(v));
     case 'float':
-      // Beyond a float32 it would be rounded to infinity.
+      // A larger number than a float32 would be rounded to infinity.
       return findBad(values, nullable, v => v === '-0' || (isReal(v) && Number.isFinite(Math.fround(v))));
     case 'double':
       return findBad(values, nullable, v => v === '-0' || isReal(v));
@@ -66,13 +66,13 @@ export function findBadValue(
   }
 }
 
-/** A long value outside of a key, all of whose pieces are as they should be. */
+/** Whether a value is a long one, outside of a key, with sound pieces. */
 function isLong(value: unknown, nullable: boolean, isGood: (pieces: Iterable<string>) => boolean): boolean {
   if (!(value instanceof LongValue) || !nullable) return false;
   try {
     return isGood(value.pieces());
   } catch (error) {
-    // Of a JSON string that has no such escape, or is not UTF-8.
+    // A JSON string with an unknown escape, or that is not UTF-8.
     if (error instanceof SyntaxError) return false;
     throw error;
   }
@@ -103,7 +103,7 @@ function isWellFormed(pieces: Iterable<string>): boolean {
   return true;
 }
 
-/** −0 is written "-0": as a number it would not have survived JSON.stringify, so it did not come from there. */
+/** −0 is written "-0". JSON.stringify would not have kept it as a number. */
 function isReal(value: unknown): value is number {
   return typeof value === 'number' && Number.isFinite(value) && !Object.is(value, -0);
 }

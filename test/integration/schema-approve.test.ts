@@ -60,7 +60,7 @@ await t.test(
       const tables = [{ schema: 'shop', name: 'squatted', columns }];
       return [{ v: 1, source, transactions: 1, part: null, tables, changes }];
     };
-    const waits = { code: 'TARGET_SCHEMA', message: /waits to be approved/ };
+    const waits = { code: 'TARGET_SCHEMA', message: /waits for approval/ };
     const definition = async (): Promise<string> => {
       const connection = await connect();
       try {

@@ -1,6 +1,7 @@
 import t from 'tap';
 import { formatColumnType, parseColumnType, wireKind } from '../../../../shared/batch/column-type.ts';
-import type { WireKind } from '../../../../shared/batch/column-type.ts';
+import { TYPE_TABLE } from '../../../../shared/batch/type-table.ts';
+import type { WireKind } from '../../../../shared/batch/type-table.ts';
 
 const CANONICAL: Record<string, WireKind> = {
   tinyint: 'integer',
@@ -21,9 +22,14 @@ const CANONICAL: Record<string, WireKind> = {
   'char(0)': 'text',
   'varchar(65535)': 'text',
   tinytext: 'text',
+  text: 'text',
+  mediumtext: 'text',
   longtext: 'text',
   'binary(16)': 'bytes',
   'varbinary(1)': 'bytes',
+  tinyblob: 'bytes',
+  blob: 'bytes',
+  mediumblob: 'bytes',
   longblob: 'bytes',
   "enum('a')": 'text',
   "enum('','it''s','a,b','\\',')')": 'text',
@@ -39,6 +45,8 @@ void t.test('every canonical type text comes back as it was, with its wire kind'
     t.equal(formatColumnType(type), text);
     t.equal(wireKind(type), kind, text);
   }
+  const seen = Object.keys(CANONICAL).map(text => parseColumnType(text).base);
+  t.same([...new Set(seen)].sort(), Object.keys(TYPE_TABLE).sort());
   t.end();
 });
 
