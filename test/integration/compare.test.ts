@@ -4,8 +4,9 @@ import mysql from 'mysql2/promise';
 import type { Connection } from 'mysql2/promise';
 import t from 'tap';
 import { sharedServers } from '../../deploy/rig/shared-servers.ts';
-import { compareBranch, describeComparison, waitUntilEqual } from '../../deploy/rig/oracle/compare.ts';
+import { compareBranch, describeComparison } from '../../deploy/rig/oracle/compare.ts';
 import type { CompareOptions } from '../../deploy/rig/oracle/compare.ts';
+import { waitUntilEqual } from '../support/oracle/wait-until-equal.ts';
 
 const unique = randomBytes(4).toString('hex');
 const SCHEMA = `compare_${unique}`;

@@ -46,7 +46,6 @@ const dashboardSchema = z.object({
   templating: z.object({ list: z.array(z.object({ name: z.string(), type: z.string() })) }),
   panels: z.array(panelSchema),
 });
-export type Panel = z.infer<typeof panelSchema>;
 export type Dashboard = z.infer<typeof dashboardSchema>;
 
 export function alertRules(): AlertRule[] {
