@@ -67,4 +67,12 @@ void t.test('a branch that waits says so everywhere', async t => {
     t.match(list, id);
     t.notMatch(list, /waits since/);
   });
+
+  await t.test('a larger quota lets the branch go on', async t => {
+    await applier.stop();
+    await world.startApplier({ config: { quotas: { unpackedPerHour: '1GiB' } } });
+    await until('the second to be applied', async () => (await printed('branch', 'list')).includes('applied 2,'));
+    t.match(await json('branch', 'show', id), { waiting: null, state: 'active', halt: null });
+    await printed('check');
+  });
 });
