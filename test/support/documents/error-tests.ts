@@ -77,8 +77,8 @@ export const ERROR_TESTS: Readonly<Record<ErrorCode, ErrorTests>> = {
   },
   EVENT_UNSUPPORTED: {
     provokedBy: 'a compressed transaction that is larger than what is unpacked',
-    curedBy: 'compression is switched off, and `tributary-agent enroll FILE` begins a new epoch',
-    tests: [[BRANCH, 'EVENT_UNSUPPORTED: compression is switched off, and a new life passes the event']],
+    curedBy: 'compression is switched off, and the files are moved out of spool.directory',
+    tests: [[BRANCH, 'EVENT_UNSUPPORTED: compression is switched off, and a new epoch passes the event']],
   },
   EVENT_MALFORMED: {
     provokedBy: 'a damaged byte in a binlog file',
