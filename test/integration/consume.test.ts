@@ -608,11 +608,14 @@ await t.test('an applier that holds half a batch leaves it to another one that c
   await sleep(100);
   await piece(1);
   await office.applied(name, 2);
+  const expected: Record<string, string> = { 1: 'a', 2: 'b' };
+  // It may have got the second half itself.
   for (let id = 3; appliedByFirst === 0; id += 1) {
     await b.send(b.make([upsert([[id, 'c']])]));
     await office.applied(name, id);
+    expected[id] = 'c';
   }
-  t.match(await office.sales(name), { 1: 'a', 2: 'b', 3: 'c' });
+  t.strictSame(await office.sales(name), expected);
   await Promise.all([one.stop(), first.stop()]);
 });
 
