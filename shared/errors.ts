@@ -69,7 +69,7 @@ export const ERRORS = {
   },
   EVENT_UNSUPPORTED: {
     cause: 'The binlog holds an event that is not handled.',
-    hint: 'Upgrade the agent, or move the files out of spool.directory while it is stopped: then a new epoch begins with a snapshot. Capture stops here so that nothing is skipped.',
+    hint: 'Follow the hint; capture stops here so that nothing is skipped.',
     retryable: false,
   },
   EVENT_MALFORMED: {

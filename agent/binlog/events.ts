@@ -346,7 +346,7 @@ export function readHeartbeat(event: RawEvent, mariadb: boolean): Rotate {
 }
 
 /** What lets capture go on behind an event that it cannot read. */
-export const PASS_THE_EVENT =
+const PASS_THE_EVENT =
   'To pass this event, stop the agent, move the files out of spool.directory, and start it: a new epoch begins with a snapshot.';
 
 /** Most bytes that a compressed transaction or event may unpack to. */

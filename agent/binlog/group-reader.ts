@@ -20,7 +20,6 @@ import {
   FLAG_ARTIFICIAL,
   FLAG_IGNORABLE,
   isoMicroseconds,
-  PASS_THE_EVENT,
   readFormatDescription,
   readGtid,
   readHeartbeat,
@@ -57,7 +56,7 @@ const FORMAT_HINT =
   'binlog_format. Then `tributary-agent snapshot` copies all tables and lets capture go on.';
 
 function unsupported(message: string, hint: string): TributaryError {
-  return new TributaryError('EVENT_UNSUPPORTED', message, { hint: `${hint} ${PASS_THE_EVENT}` });
+  return new TributaryError('EVENT_UNSUPPORTED', message, { hint });
 }
 
 /** Turns raw events into the calls of a sink. */
