@@ -4,13 +4,13 @@
  */
 import { join } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
-import mysql from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { Product } from '../../deploy/rig/daemon.ts';
 import { readEnrolment } from '../../shared/config/enrolment.ts';
 import { helloMessage } from '../../shared/broker/amqp.ts';
 import { HandMadeBranch, upsert } from '../support/hand-made/branch.ts';
+import { connectTo } from '../support/world/database.ts';
 import { PROOF_TABLE, worksAgain } from '../support/world/recovery.ts';
 import { createWorld, expectSuccess } from '../support/world/world.ts';
 import type { Branch, World } from '../support/world/world.ts';
@@ -69,18 +69,12 @@ void t.test('TARGET_ACCESS_DENIED: what `check --grants` prints is run at the da
   const world = await createWorld(t);
   const user = `h_${world.id}`;
   const host = '127.%';
-  const { headOffice } = world;
-  const admin = await mysql.createConnection({
-    host: headOffice.host,
-    port: headOffice.port,
-    user: headOffice.user,
-    password: headOffice.password,
-  });
+  const admin = await connectTo(world.headOffice);
   t.teardown(async () => {
     await admin.query(`DROP USER IF EXISTS '${user}'@'${host}'`);
     await admin.end();
   });
-  await admin.query(`CREATE USER '${user}'@'${host}' IDENTIFIED BY '${headOffice.password}'`);
+  await admin.query(`CREATE USER '${user}'@'${host}' IDENTIFIED BY '${world.headOffice.password}'`);
   const applier = await world.applier({ config: { target: { user } } });
   t.match(await world.applierCli(['check', '--json']), { code: 1, stdout: /TARGET_ACCESS_DENIED/ });
   const { stdout } = expectSuccess(await world.applierCli(['check', '--grants', host, '--json']));

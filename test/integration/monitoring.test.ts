@@ -3,7 +3,6 @@
  * branch that works, and one that is halted, so that alerts have something to show.
  */
 import { join } from 'node:path';
-import mysql from 'mysql2/promise';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { findPrograms } from '../../deploy/rig/install/programs.ts';
@@ -23,6 +22,7 @@ import {
 import { until } from '../support/until.ts';
 import { createWorld } from '../support/world/world.ts';
 import type { Branch } from '../support/world/world.ts';
+import { connectTo } from '../support/world/database.ts';
 
 /** Metrics without a sample as long as nothing fails. */
 const OF_FAULTS_ONLY = ['tributary_capture_errors_total', 'tributary_branch_waiting_since_timestamp_seconds'];
@@ -118,8 +118,7 @@ async function askUntilAnswered(
 
 /** The file with the authority that a MySQL server has made for itself. */
 async function authorityOf(server: DatabaseAddress): Promise<string> {
-  const { host, port, user, password } = server;
-  const connection = await mysql.createConnection({ host, port, user, password });
+  const connection = await connectTo(server);
   try {
     const [rows] = await connection.query<RowDataPacket[]>('SELECT @@datadir AS folder, @@ssl_ca AS file');
     return join(String(rows[0]?.['folder']), String(rows[0]?.['file']));
