@@ -40,6 +40,8 @@ types: setup
 
 lint: setup
 	@eslint .
+	@knip
+	@knip --production
 
 format: setup
 	@prettier --check --cache --log-level=warn $(SOURCES) eslint.config.js

@@ -3,8 +3,9 @@
  *
  *   node test/run.ts [FILE | FOLDER | --tap-option=value …]
  *
- * Starts the shared servers once if a chosen test needs them, runs tap over test/unit and then test/integration (and over
- * test/system and test/chaos when they are named), counts what tap itself has written, and ends what it has started, and only that, however the run goes.
+ * Starts the shared servers if a chosen test needs them, and runs tap over test/unit and then test/integration (over
+ * test/system and test/chaos when they are named). Ends with the failures and the number of tests, and stops only what it
+ * started, however the run goes.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -13,7 +14,7 @@ import { join, relative, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { startSharedServers } from '../deploy/rig/shared-servers.ts';
 import type { SharedServersHandle } from '../deploy/rig/shared-servers.ts';
-import { addCounts, countTests, describeFile, NO_TESTS } from './support/tap-output.ts';
+import { addCounts, countTests, describeFile, NO_TESTS, summarizeFailures } from './support/tap-output.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const TAP = join(ROOT, 'node_modules/.bin/tap');
@@ -32,8 +33,8 @@ const SUITES = [
 /** Exit status of a run that a signal has ended, as shells have it. */
 const STATUS_OF_SIGNAL = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
-/** Of tap's output, where no test tells what is wrong. */
-const TOLD_LINES = 60;
+/** What a run says last about its failures: CI keeps only the end of its output. */
+const SUMMARY_LINES = 36;
 
 interface Selection {
   readonly files: readonly string[];
@@ -92,8 +93,14 @@ function runTap(
   });
 }
 
-function tail(output: string): string {
-  return output.split('\n').slice(-TOLD_LINES).join('\n');
+/** What failed. Without a failed test only the end of tap's output can tell. */
+function summary(status: number, failed: number, output: string): string[] {
+  if (failed > 0) return summarizeFailures(output, SUMMARY_LINES);
+  const end = output
+    .trimEnd()
+    .split('\n')
+    .slice(1 - SUMMARY_LINES);
+  return [`tap ended with status ${status}, but no test failed. The end of its output:`, ...end];
 }
 
 async function main(args: readonly string[]): Promise<number> {
@@ -101,6 +108,7 @@ async function main(args: readonly string[]): Promise<number> {
   const servers: SharedServersHandle[] = [];
   let counts = NO_TESTS;
   let status = 0;
+  let failedOutput = '';
   try {
     for (const { folder, jobs, lanes, servers: needed } of SUITES) {
       const chosen = files.filter(file => file.startsWith(`${folder}/`));
@@ -120,8 +128,7 @@ async function main(args: readonly string[]): Promise<number> {
         counts = addCounts(counts, counted);
         if (code === 0) return;
         status = code;
-        // Something beside the tests has failed, which only tap's own words can tell.
-        if (counted.failed === 0) console.error(`tap ended with ${code}, though no test has failed:\n${tail(output)}`);
+        failedOutput += output;
       });
       const failed = (await Promise.allSettled(runs)).find(run => run.status === 'rejected');
       if (failed !== undefined) throw failed.reason;
@@ -129,6 +136,7 @@ async function main(args: readonly string[]): Promise<number> {
   } finally {
     await Promise.all(servers.map(handle => handle.stop()));
   }
+  if (status !== 0) console.log(['', ...summary(status, counts.failed, failedOutput)].join('\n'));
   const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : '';
   console.log(`\n${counts.passed} passed, ${counts.failed} failed${skipped}`);
   if (interrupted !== undefined) return STATUS_OF_SIGNAL[interrupted];

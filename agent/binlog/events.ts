@@ -345,13 +345,17 @@ export function readHeartbeat(event: RawEvent, mariadb: boolean): Rotate {
   }
 }
 
+/** What lets capture go on behind an event that it cannot read. */
+const PASS_THE_EVENT =
+  'To pass this event, stop the agent, move the files out of spool.directory, and start it: a new epoch begins with a snapshot.';
+
 /** Most bytes that a compressed transaction or event may unpack to. */
 const MAX_UNPACKED = 256 * 1024 * 1024;
 
 function unpack(what: string, declared: number, inflate: (limit: number) => Buffer): Buffer {
   if (declared > MAX_UNPACKED) {
     throw new TributaryError('EVENT_UNSUPPORTED', `A ${what} unpacks to ${declared} bytes.`, {
-      hint: `The agent unpacks at most ${MAX_UNPACKED} bytes. Switch binlog compression off for such transactions.`,
+      hint: `At most ${MAX_UNPACKED} bytes are unpacked. Run: SET GLOBAL binlog_transaction_compression = OFF (MariaDB: log_bin_compress). ${PASS_THE_EVENT}`,
     });
   }
   let unpacked: Buffer;
@@ -399,7 +403,7 @@ export function* readTransactionPayload(body: Buffer): Generator<RawEvent> {
   const packed = reader.slice(size);
   if (compression !== 0 && compression !== 255) {
     throw new TributaryError('EVENT_UNSUPPORTED', `A transaction is compressed in an unknown way (${compression}).`, {
-      hint: "Run: SET GLOBAL binlog_transaction_compression = OFF; it holds for new sessions' transactions.",
+      hint: `Run: SET GLOBAL binlog_transaction_compression = OFF, which applies to new sessions. ${PASS_THE_EVENT}`,
     });
   }
   const events =

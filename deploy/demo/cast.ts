@@ -1,4 +1,4 @@
-/** Who takes part in the demo. */
+/** The branches and the head office of the demo. */
 import type { DatabaseServer } from '../rig/database-server.ts';
 import type { Product } from '../rig/daemon.ts';
 import type { FaultProxy } from '../rig/fault-proxy.ts';

@@ -1,7 +1,7 @@
 /**
  * `make demo`: two branches that sell, a broker, a head office, a link that is cut, programs that are killed, and at the
- * end a comparison of every row. Everything runs on this machine, with the programs' own commands, as the README tells
- * a newcomer to use them.
+ * end a comparison of every row. Everything runs on this machine, with the commands that the README
+ * shows.
  *
  * Exits 0 if and only if every row is equal. Stays up until Ctrl-C where standard output is a terminal, unless DEMO_ONCE=1.
  */
@@ -223,10 +223,10 @@ async function main(): Promise<number> {
   }
 }
 
-/** Sells on, for whoever looks at the pages, until Ctrl-C. */
+/** Goes on selling until Ctrl-C, so that the pages show something. */
 async function stayUp(branches: readonly DemoBranch[]): Promise<void> {
   for (const { sales } of branches) sales.start(SALES_PER_SECOND);
-  say('selling goes on; look at the pages. Ctrl-C ends all of it.');
+  say('sales go on; open the pages. Ctrl-C ends everything.');
   await new Promise<void>(stop => {
     process.once('SIGINT', () => stop());
     process.once('SIGTERM', () => stop());

@@ -1,5 +1,5 @@
 /**
- * A small sales program of a branch, as it stands for any that was never written with replication in mind: it knows
+ * A small sales program of a branch. It stands for programs that were written without replication in mind: it knows
  * its own MySQL and nothing else. Sells (inserts), corrects (updates) and cancels (deletes) in `shop.product_sales`.
  *
  * node sales-program.ts HOST PORT USER PASSWORD REGION [--old N] [--rate PER_SECOND]

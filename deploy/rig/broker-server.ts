@@ -1,5 +1,5 @@
 /**
- * A RabbitMQ broker of one's own on loopback ports, with AMQP, the management API and its Prometheus plugin.
+ * A private RabbitMQ broker on loopback ports, with AMQP, the management API and its Prometheus plugin.
  *
  * Erlang needs a name server (epmd) to start its distribution, and would leave a daemon behind. Each broker gets one of
  * its own instead, as a child process on a port of its own, which ends with the broker.
@@ -134,7 +134,7 @@ export class BrokerServer {
     this.#running.broker.resume();
   }
 
-  /** Deletes all that the broker holds: users, exchanges, queues, messages. Only while it is down. */
+  /** Deletes everything that the broker holds: users, exchanges, queues, messages. Only while it is down. */
   async wipe(): Promise<void> {
     if (this.pid !== undefined) {
       throw new LocalServerError('SERVER_STATE', `broker ${this.name} is running`, 'Stop or kill it before wiping it.');
@@ -198,7 +198,7 @@ async function writeFiles(plan: Plan): Promise<void> {
   const lines = Object.entries(config).map(([key, value]) => `${key} = ${value}\n`);
   await writeFile(join(directory, 'rabbitmq.conf'), lines.join(''), { mode: 0o600 });
   await writeFile(join(directory, 'enabled_plugins'), '[rabbitmq_management,rabbitmq_prometheus].\n');
-  // Ours, so that it never meets a cookie of the user's.
+  // A cookie of our own, so that the broker never uses the user's.
   await writeFile(join(directory, 'home/.erlang.cookie'), randomBytes(15).toString('hex'), { mode: 0o400 });
 }
 
@@ -233,7 +233,7 @@ async function launch(plan: Plan): Promise<{ running: Running; version: string }
   }
 }
 
-/** Every RABBITMQ_ and Erlang variable of the caller is dropped: this broker is to be the same everywhere. */
+/** Drops the caller's RABBITMQ_ and Erlang variables, so that the broker is the same everywhere. */
 function brokerEnvironment(plan: Plan): Record<string, string | undefined> {
   const { directory } = plan;
   const foreign = Object.keys(process.env).filter(key => /^(RABBITMQ_|ERL_|ERLANG_|NOTIFY_SOCKET$)/.test(key));
@@ -261,7 +261,7 @@ function brokerEnvironment(plan: Plan): Record<string, string | undefined> {
       '-kernel inet_dist_use_interface {127,0,0,1}',
       // Two schedulers each, as many as a small machine has cores; spinning while idle would slow everyone else down.
       '+S 2:2 +SDcpu 2:2 +SDio 4 +sbwt none +sbwtdcpu none +sbwtdio none',
-      // A name server that is somehow not there is an error to be seen, not a reason to start a daemon.
+      // A missing name server is an error that must show, not a reason to start a daemon.
       '-start_epmd false',
     ].join(' '),
   };
@@ -316,7 +316,7 @@ export async function brokerVersion(address: {
   throw new Error(`HTTP status ${response.status}`);
 }
 
-/** Whether the port accepts a connection and, if something is said, answers it. */
+/** Whether the port accepts a connection and answers what is sent, if anything is. */
 function answers(port: number, say?: Buffer): Promise<boolean> {
   return new Promise(resolve => {
     const socket = connect({ host: '127.0.0.1', port, timeout: REQUEST_TIMEOUT_MS });

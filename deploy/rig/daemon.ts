@@ -1,8 +1,8 @@
 /**
  * An agent or applier as a test sees it: a real child process with a configuration file, a log and a web address.
  *
- * States: stopped → running → stopped, as often as wanted; the log goes on in the same file. The process dies with the
- * test's process, however that ends.
+ * States: stopped ⇄ running; the log goes on in the same file. The process dies with the test's process, however that
+ * ends.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
@@ -13,7 +13,7 @@ import { guard, killGroup, release } from './keeper.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const POLL_MS = 50;
-/** Ends what hangs, and nothing that is only slow: the machine may have a lot else to do. */
+/** Long enough for a busy machine: it ends only what hangs. */
 const DEFAULT_DEADLINE_MS = 180_000;
 const CLI_DEADLINE_MS = 180_000;
 
@@ -28,7 +28,7 @@ export interface CliResult {
   readonly stderr: string;
 }
 
-/** `env -u NODE_OPTIONS`: tap patches child_process, and its loader has no business in a product. */
+/** `env -u NODE_OPTIONS`: tap patches child_process, and a product must not get its loader. */
 function commandOf(program: Program, args: readonly string[]): [string, string[]] {
   return ['/usr/bin/env', ['-u', 'NODE_OPTIONS', process.execPath, resolve(ROOT, program, 'main.ts'), ...args]];
 }
@@ -70,7 +70,7 @@ export class Product {
     return this.#exited;
   }
 
-  /** Starts the process; resolves when it is there, which says nothing of readiness. */
+  /** Starts the process; resolves when it exists, which does not mean that it is ready. */
   async start(): Promise<this> {
     if (this.running) throw new Error(`the ${this.program} is running already`);
     const log = openSync(this.logFile, 'a', 0o600);
@@ -101,7 +101,7 @@ export class Product {
     return this;
   }
 
-  /** Waits until /readyz says so. @throws with the end of the log when it ends before, or in time does not */
+  /** Waits until /readyz says so. @throws with the end of the log when the process ends first, or at the deadline */
   async waitReady(deadlineMs = DEFAULT_DEADLINE_MS): Promise<this> {
     let last = 'no answer';
     await this.waitUntil(
@@ -131,7 +131,7 @@ export class Product {
     return this.#exited;
   }
 
-  /** SIGKILL: no farewell. Resolves when it is gone. */
+  /** SIGKILL. Resolves when the process is gone. */
   async kill9(): Promise<void> {
     this.#child?.kill('SIGKILL');
     await this.#exited;
@@ -142,7 +142,7 @@ export class Product {
     return this.start();
   }
 
-  /** Freezes the process in whatever it does. */
+  /** SIGSTOP: the process stands still. */
   pause(): void {
     this.#child?.kill('SIGSTOP');
   }
@@ -180,7 +180,7 @@ export class Product {
     return readFileSync(this.logFile, 'utf8').trimEnd().split('\n').slice(-lines).join('\n');
   }
 
-  /** The first line that matches, now or later. @param from lines of the log to be passed over */
+  /** The first line that matches, now or later. @param from how many lines of the log to skip */
   async waitForLog(matches: (line: LogLine) => boolean, deadlineMs = DEFAULT_DEADLINE_MS, from = 0): Promise<LogLine> {
     let found: LogLine | undefined;
     await this.waitUntil(

@@ -26,7 +26,7 @@ import { ServerProcess } from './server-process.ts';
 const FORMAT = 1;
 const INITIALISE_TIMEOUT_MS = 180_000;
 const STOP_DEADLINE_MS = 60_000;
-/** Binlogs, a crash's leavings and above all the identity of the server that made the template. */
+/** Binlogs, what a crash leaves behind and, above all, the identity of the server that made the template. */
 const NOT_COPIED =
   /(^|\/)(auto\.cnf|binlog\.\w+|server\.pid|.*\.err|ib_buffer_pool|ibtmp1|mysql\.sock.*|mysqld?\.lock)$/;
 
@@ -156,7 +156,7 @@ async function createRoot(flavor: Flavor, programs: Programs, work: string, pass
   try {
     await waitForDatabase(server, { socketPath, user: 'root', password: '' }, `${flavor} template`);
     const connection = await createConnection({ socketPath, user: 'root', password: '' });
-    // MariaDB's initialisation leaves more roots, without a password.
+    // MariaDB's initialisation leaves more root users, without a password.
     const [others] = await connection.query<RowDataPacket[]>(
       `SELECT User AS user, Host AS host FROM mysql.user WHERE User IN ('', 'root') AND Host <> 'localhost'`,
     );

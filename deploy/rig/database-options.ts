@@ -1,5 +1,5 @@
 /**
- * Options of a local MySQL or MariaDB server: where things are, how small it may be, and what its role asks for.
+ * Options of a local MySQL or MariaDB server: where things are, how small it may be, and what its role needs.
  * Pure: values in, an argument list out.
  */
 import { globSync } from 'node:fs';
@@ -23,7 +23,7 @@ export function toArguments(...layers: readonly ServerOptions[]): string[] {
       merged.set(name, value === true ? `--${option}` : `--${option}=${value}`);
     }
   }
-  // No file of the machine's may change what the tests see. Has to come first.
+  // No configuration file of the machine may change what the tests see. It has to come first.
   return ['--no-defaults', ...merged.values()];
 }
 

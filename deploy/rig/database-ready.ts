@@ -27,7 +27,7 @@ export async function waitForDatabase(server: ServerProcess, login: Login, name:
       await connection.end();
       return String(rows[0]?.['version']);
     } catch (error) {
-      // The server is up and refuses us: it will not change its mind.
+      // The server is up and refuses the user: waiting does not help.
       if ((error as NodeJS.ErrnoException).code === 'ER_ACCESS_DENIED_ERROR')
         throw notStarted(server, `${name} refuses its own root`, error);
       last = error;

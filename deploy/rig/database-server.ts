@@ -1,8 +1,8 @@
 /**
- * A MySQL or MariaDB server of one's own on a loopback port, with a data directory that disappears with it.
+ * A private MySQL or MariaDB server on a loopback port, with a data directory that is deleted with it.
  *
- * States: running ⇄ down (`stop`, `kill`, `restart`), running ⇄ paused (`pause`, `resume`), and removed, from which
- * there is no return. Address, server id, password and data stay the same from start to removal.
+ * States: running ⇄ down (`stop`, `kill`, `restart`), running ⇄ paused (`pause`, `resume`), and removed, which is
+ * final. Address, server id, password and data stay the same from start to removal.
  */
 import { randomInt } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';

@@ -1,7 +1,7 @@
 /**
- * What can go wrong when servers are brought up on this machine.
+ * What can go wrong when servers are started on this machine.
  *
- * A code names the kind of fault for programs, the hint names the cure for people. Nobody matches on message text.
+ * The code names the kind of fault for programs; the hint tells people what to do. Nothing matches on message text.
  */
 
 export type LocalServerCode =

@@ -8,11 +8,11 @@ import { DatabaseServer } from './database-server.ts';
 import type { Flavor } from './database-options.ts';
 
 interface Words {
-  /** As a replica must be started: what it replays goes into a binlog of its own. */
+  /** Options of a replica: what it replays goes into its own binlog. */
   readonly options: Record<string, string>;
-  /** To be said to the copy of a primary before it follows it. */
+  /** Statements for the copy of a primary before it follows it. */
   readonly prepare: readonly string[];
-  /** To be said to a former primary before it follows another. */
+  /** Statements for a former primary before it follows another. */
   readonly demote: readonly string[];
   readonly follow: (primary: DatabaseServer) => string;
   readonly start: string;
@@ -99,7 +99,7 @@ export async function waitUntilReplicated(
   if (outcome !== 0) throw new Error(`${replica.name} lacks some of ${gtids} after ${withinSeconds} s`);
 }
 
-/** The replica hears of nothing more; a failover from here on loses what the primary commits. */
+/** Stops receiving: a failover from now on loses what the primary commits. */
 export async function stopReceiving(replica: DatabaseServer): Promise<void> {
   await say(replica, [WORDS[replica.flavor].stopReceiving]);
 }

@@ -23,7 +23,7 @@ export interface RunResult {
 }
 
 const DEFAULT_TIMEOUT_MS = 180_000;
-/** More than any program here prints that is not out of its mind. */
+/** More than any of these programs prints when it works. */
 const MAX_OUTPUT_BYTES = 8 * 1024 * 1024;
 
 /** Rejects only if the program cannot be started; a failure is told by the status. */

@@ -2,7 +2,7 @@
 import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Product } from '../../deploy/rig/daemon.ts';
-import { waitUntilEqual } from '../../deploy/rig/oracle/compare.ts';
+import { waitUntilEqual } from '../support/oracle/wait-until-equal.ts';
 import { Chance } from './chance.ts';
 import { Cures } from './cures.ts';
 import type { Faults, Memory } from './fault.ts';

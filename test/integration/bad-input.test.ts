@@ -342,6 +342,7 @@ void t.test(
     const status: CliResult = await branch.cli(['status', '--json']);
     t.match(JSON.parse(status.stdout), { state: 'capturing', link: { up: false, error: { code: 'BROKER_REFUSED' } } });
     expectSuccess(await branch.cli(['enroll', file]));
+    t.same(await faultsOf(t, branch), []);
     await branch.agent.restart();
     await branch.agent.waitReady();
     await world.waitUntilEqual(branch);

@@ -3,7 +3,6 @@
  * and it is asked again, until it says nothing more. Then everything works.
  */
 import { join } from 'node:path';
-import mysql from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
 import { DatabaseServer } from '../../deploy/rig/database-server.ts';
@@ -15,6 +14,7 @@ import { brokerShell } from '../support/documents/guides.ts';
 import { PATIENCE_MS } from '../support/until.ts';
 import { createWorld, expectSuccess } from '../support/world/world.ts';
 import type { World } from '../support/world/world.ts';
+import { connectTo } from '../support/world/database.ts';
 
 t.jobs = 2;
 
@@ -118,8 +118,7 @@ function withPassword(statements: string, password: string): string {
 }
 
 async function rootSql(server: DatabaseAddress, statements: string): Promise<void> {
-  const { host, port, user, password } = server;
-  const connection = await mysql.createConnection({ host, port, user, password, multipleStatements: true });
+  const connection = await connectTo(server, { multipleStatements: true });
   try {
     await connection.query(statements);
   } finally {

@@ -1,11 +1,12 @@
 /** The oracle itself: it must find every kind of difference, or no end-to-end test proves anything. */
 import { randomBytes } from 'node:crypto';
-import mysql from 'mysql2/promise';
 import type { Connection } from 'mysql2/promise';
 import t from 'tap';
 import { sharedServers } from '../../deploy/rig/shared-servers.ts';
-import { compareBranch, describeComparison, waitUntilEqual } from '../../deploy/rig/oracle/compare.ts';
+import { compareBranch, describeComparison } from '../../deploy/rig/oracle/compare.ts';
 import type { CompareOptions } from '../../deploy/rig/oracle/compare.ts';
+import { waitUntilEqual } from '../support/oracle/wait-until-equal.ts';
+import { connectTo } from '../support/world/database.ts';
 
 const unique = randomBytes(4).toString('hex');
 const SCHEMA = `compare_${unique}`;
@@ -24,8 +25,7 @@ const ROWS = `
   ('B', 3, 0, 0, 0, 0, 0, 0, '2024-01-00', '00:00:00', '9999-12-31 23:59:59.999999', '2038-01-19 03:14:07.999', '', '', '', '', '', NULL)`;
 
 function connect(server: { host: string; port: number; user: string; password: string }): Promise<Connection> {
-  const { host, port, user, password } = server;
-  return mysql.createConnection({ host, port, user, password, multipleStatements: true });
+  return connectTo(server, { multipleStatements: true });
 }
 
 for (const flavor of ['branchMysql', 'branchMariadb'] as const) {

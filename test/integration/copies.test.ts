@@ -1,5 +1,4 @@
 /** Rows of tables without a key at the head office: written, taken away, counted, swept; what it costs; hostile batches. */
-import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { RowWriter } from '../../applier/apply/row-writer.ts';
@@ -9,13 +8,13 @@ import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { encodeBatch } from '../../shared/batch/encoder.ts';
 import type { BatchBody, Change, CopyOp, TableDescription, Value } from '../../shared/batch/batch.ts';
 import { randomFrom, testSeed } from '../support/world/load.ts';
+import { connectTo } from '../support/world/database.ts';
 
 const DATABASE = `copies_${process.pid}`;
 const SOURCE = { server: 'u', gtidSet: '', file: 'binlog.000001', offset: 4, committedAt: null };
 
 async function connect(): Promise<Connection> {
-  const { host, port, user, password } = sharedServers().headOffice;
-  return mysql.createConnection({ host, port, user, password, charset: 'utf8mb4', multipleStatements: false });
+  return connectTo(sharedServers().headOffice, { charset: 'utf8mb4', multipleStatements: false });
 }
 
 const connection = await connect();

@@ -4,7 +4,6 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { RowDataPacket } from 'mysql2/promise';
-import mysql from 'mysql2/promise';
 import t from 'tap';
 import { FaultProxy } from '../../deploy/rig/fault-proxy.ts';
 import { branchNames } from '../../shared/broker/amqp-messages.ts';
@@ -13,6 +12,7 @@ import { nameThatPrefers } from '../support/world/shares.ts';
 import { until as waitUntil } from '../support/until.ts';
 import { lockWaiters } from '../support/world/lock-waits.ts';
 import { createWorld } from '../support/world/world.ts';
+import { connectTo } from '../support/world/database.ts';
 
 const seed = testSeed();
 t.comment(`SEED=${seed}`);
@@ -84,8 +84,7 @@ async function dropActiveConsumer(): Promise<void> {
  * @returns the server's number of the session that holds it
  */
 async function freezeInMidTransaction(): Promise<number> {
-  const { host, port, user, password } = world.headOffice;
-  const blocker = await mysql.createConnection({ host, port, user, password, database: world.database });
+  const blocker = await connectTo(world.headOffice, { database: world.database });
   try {
     await blocker.query('BEGIN');
     await blocker.query(`SELECT * FROM hot WHERE _branch = '${paris.id}' FOR UPDATE`);

@@ -2,12 +2,12 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
 import { createSchema } from '../../applier/store/schema.ts';
 import { sharedServers } from '../../deploy/rig/shared-servers.ts';
+import { connectTo } from '../support/world/database.ts';
 
 const FIRST = readFileSync(join(import.meta.dirname, '../fixtures/head-office/1.sql'), 'utf8');
 const CHANGES = [
@@ -17,9 +17,8 @@ const CHANGES = [
 
 /** A database of its own; `connect` opens a connection to it. */
 async function database(t: Test): Promise<() => Promise<Connection>> {
-  const { host, port, user, password } = sharedServers().headOffice;
   const name = `formats_${randomBytes(4).toString('hex')}`;
-  const admin = await mysql.createConnection({ host, port, user, password, multipleStatements: true });
+  const admin = await connectTo(sharedServers().headOffice, { multipleStatements: true });
   await admin.query(`CREATE DATABASE ${name}`);
   const opened: Connection[] = [];
   t.teardown(async () => {
@@ -28,14 +27,7 @@ async function database(t: Test): Promise<() => Promise<Connection>> {
     await admin.end();
   });
   return async () => {
-    const connection = await mysql.createConnection({
-      host,
-      port,
-      user,
-      password,
-      database: name,
-      multipleStatements: true,
-    });
+    const connection = await connectTo(sharedServers().headOffice, { database: name, multipleStatements: true });
     opened.push(connection);
     return connection;
   };

@@ -1,12 +1,11 @@
 /** Names are one here exactly where they are one for the head office's server. */
 import t from 'tap';
 import type { RowDataPacket } from 'mysql2/promise';
-import mysql from 'mysql2/promise';
 import { sharedServers } from '../../deploy/rig/shared-servers.ts';
 import { columnKey, foldedName } from '../../shared/identifiers.ts';
+import { connectTo } from '../support/world/database.ts';
 
-const { host, port, user, password } = sharedServers().headOffice;
-const connection = await mysql.createConnection({ host, port, user, password, charset: 'utf8mb4' });
+const connection = await connectTo(sharedServers().headOffice, { charset: 'utf8mb4' });
 const database = `identifiers_${process.pid}`;
 await connection.query(`CREATE DATABASE ${database}`);
 await connection.query(`USE ${database}`);

@@ -3,11 +3,11 @@
  * agent that is killed in between; keys that go. What the head office has in the end is what the branch has, copy by copy.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import mysql from 'mysql2/promise';
 import t from 'tap';
 import { randomFrom, testSeed } from '../support/world/load.ts';
 import { createWorld, expectSuccess } from '../support/world/world.ts';
 import type { Branch } from '../support/world/world.ts';
+import { connectTo } from '../support/world/database.ts';
 
 const FLAVORS = ['branchMysql', 'branchMysqlNoGtid', 'branchMariadb'] as const;
 const SETUP = [
@@ -30,10 +30,9 @@ t.jobs = FLAVORS.length;
 
 /** Writes until told to stop: few different rows, so that they meet. Returns how to stop it. */
 async function writeTo(branch: Branch, seed: number): Promise<() => Promise<number>> {
-  const { host, port, user, password } = branch.source;
   const random = randomFrom(seed);
   const below = (n: number): number => Math.floor(random() * n);
-  const db = await mysql.createConnection({ host, port, user, password, database: branch.schema });
+  const db = await connectTo(branch.source, { database: branch.schema });
   let stopped = false;
   let done = 0;
   const row = (): string => `('hot', ${below(3)}, NULL)`;

@@ -3,11 +3,8 @@
  * branch that works, and one that is halted, so that alerts have something to show.
  */
 import { join } from 'node:path';
-import { readFileSync } from 'node:fs';
-import mysql from 'mysql2/promise';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
-import { parse, stringify } from 'yaml';
 import { findPrograms } from '../../deploy/rig/install/programs.ts';
 import { PrometheusServer } from '../../deploy/rig/prometheus-server.ts';
 import { run } from '../../deploy/rig/run.ts';
@@ -19,12 +16,13 @@ import {
   dashboards,
   DEPLOY,
   filledIn,
-  RULES_FILE,
+  scrapeConfig,
   withoutComparisons,
 } from '../support/world/monitoring.ts';
 import { until } from '../support/until.ts';
 import { createWorld } from '../support/world/world.ts';
-import type { Branch, World } from '../support/world/world.ts';
+import type { Branch } from '../support/world/world.ts';
+import { connectTo } from '../support/world/database.ts';
 
 /** Metrics without a sample as long as nothing fails. */
 const OF_FAULTS_ONLY = ['tributary_capture_errors_total', 'tributary_branch_waiting_since_timestamp_seconds'];
@@ -61,7 +59,7 @@ await t.test('every rule and every panel finds data in a Prometheus that scrapes
   for (const branch of [paris, lyon]) await branch.startAgent();
   for (const branch of [paris, lyon]) await world.waitUntilEqual(branch);
 
-  const prometheus = await PrometheusServer.start(await scrapeConfig(world, applier.url, [paris, lyon]));
+  const prometheus = await PrometheusServer.start(await scrapeConfig(world, applier, [paris, lyon]));
   t.teardown(() => prometheus.stop());
   const seen = async (expression: string): Promise<boolean> => (await prometheus.query(expression)).length > 0;
   await applier.waitUntil('both branches in Prometheus', () => seen('count(tributary_branch_halted) == 2'));
@@ -118,37 +116,9 @@ async function askUntilAnswered(
   await until('numbers', ask, { everyMs: 500, detail: () => [...questions].join('\n') });
 }
 
-/** deploy/prometheus/prometheus.yaml with the addresses of this world, and a faster pace. */
-async function scrapeConfig(world: World, applierUrl: string, branches: readonly Branch[]): Promise<string> {
-  const target = (url: string): string => new URL(url).host;
-  const overview = (await world.managementApi('GET', '/overview')) as {
-    listeners: { protocol: string; port: number }[];
-  };
-  const broker = overview.listeners.find(({ protocol }) => protocol === 'http/prometheus');
-  const config = parse(readFileSync(join(DEPLOY, 'prometheus/prometheus.yaml'), 'utf8')) as {
-    scrape_configs: { job_name: string }[];
-  };
-  const targets: Record<string, object[]> = {
-    'tributary-applier': [{ targets: [target(applierUrl)] }],
-    'tributary-branches': [{ targets: [target(applierUrl)] }],
-    'tributary-agent': branches.map(({ agent, id }) => ({ targets: [target(agent.url)], labels: { branch: id } })),
-    'tributary-broker': [{ targets: [`127.0.0.1:${broker?.port}`] }],
-  };
-  const jobs = config.scrape_configs.map(job => ({
-    ...Object.fromEntries(Object.entries(job).filter(([key]) => !/^(file_sd|scrape)/.test(key))),
-    static_configs: targets[job.job_name],
-  }));
-  return stringify({
-    global: { scrape_interval: '1s', scrape_timeout: '1s', evaluation_interval: '1s' },
-    rule_files: [RULES_FILE],
-    scrape_configs: jobs,
-  });
-}
-
 /** The file with the authority that a MySQL server has made for itself. */
 async function authorityOf(server: DatabaseAddress): Promise<string> {
-  const { host, port, user, password } = server;
-  const connection = await mysql.createConnection({ host, port, user, password });
+  const connection = await connectTo(server);
   try {
     const [rows] = await connection.query<RowDataPacket[]>('SELECT @@datadir AS folder, @@ssl_ca AS file');
     return join(String(rows[0]?.['folder']), String(rows[0]?.['file']));

@@ -7,6 +7,7 @@ import { createSchema } from '../../applier/store/schema.ts';
 import { TableClaims, tablesOfBranch } from '../../applier/store/table-claims.ts';
 import { sharedServers } from '../../deploy/rig/shared-servers.ts';
 import type { TableDescription } from '../../shared/batch/batch.ts';
+import { connectTo } from '../support/world/database.ts';
 
 const BRANCH = 'paris';
 const table = (name: string, schema = 'shop'): TableDescription => ({
@@ -17,9 +18,8 @@ const table = (name: string, schema = 'shop'): TableDescription => ({
 
 /** A connection to a new database with our tables. @param folds what the server says of its lower_case_table_names */
 async function open(t: Test, folds: boolean): Promise<mysql.Connection> {
-  const { host, port, user, password } = sharedServers().headOffice;
   const database = `claims_${process.pid}_${folds ? 'folded' : 'exact'}`;
-  const connection = await mysql.createConnection({ host, port, user, password, supportBigNumbers: true });
+  const connection = await connectTo(sharedServers().headOffice, { supportBigNumbers: true });
   t.teardown(async () => {
     await connection.query(`DROP DATABASE IF EXISTS ${database}`);
     await connection.end();

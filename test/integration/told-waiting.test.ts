@@ -61,6 +61,16 @@ void t.test('a branch that waits says so everywhere', async t => {
     t.match(metrics, new RegExp(`tributary_apply_errors_total{branch="${id}",code="BRANCH_THROTTLED"} [1-9]`));
   });
 
+  await t.test('a larger quota lets the branch go on', async t => {
+    await applier.stop();
+    const wider = await world.startApplier({ config: { quotas: { unpackedPerHour: '1GiB' } } });
+    const shown = (): Promise<unknown> => json('branch', 'show', id);
+    await until('the second to be applied', async () => ((await shown()) as { applied: number }).applied === 2);
+    t.match(await shown(), { waiting: null, halt: null });
+    await printed('check');
+    await wider.stop();
+  });
+
   await t.test('branch list works without a running applier, and then tells of no waiting', async t => {
     await applier.stop();
     const list = await printed('branch', 'list');

@@ -2,7 +2,6 @@
  * One column for two branches whose types differ: for all pairs of types, either it holds what both have written, exactly,
  * or the pair is one that is refused by name. Written by the applier and read back as a comparison reads, on a real server.
  */
-import mysql from 'mysql2/promise';
 import type { Connection } from 'mysql2/promise';
 import t from 'tap';
 import { RowWriter } from '../../applier/apply/row-writer.ts';
@@ -20,6 +19,7 @@ import { wholeValue } from '../../shared/batch/long-value.ts';
 import { streamCells } from '../../shared/database/mysql.ts';
 import { canonicalText } from '../../shared/batch/row-sums.ts';
 import { quoteTable } from '../../shared/database/sql.ts';
+import { connectTo } from '../support/world/database.ts';
 
 const DATABASE = `widening_${process.pid}`;
 const base64 = (...bytes: readonly number[]): string => Buffer.from(bytes).toString('base64');
@@ -82,9 +82,8 @@ const isApart = (a: string, b: string): boolean =>
   APART.some(([one, other]) => (one.test(a) && other.test(b)) || (one.test(b) && other.test(a)));
 
 async function connect(): Promise<Connection> {
-  const { host, port, user, password } = sharedServers().headOffice;
   const values = { supportBigNumbers: true, bigNumberStrings: true, dateStrings: true };
-  return mysql.createConnection({ host, port, user, password, charset: 'utf8mb4', ...values });
+  return connectTo(sharedServers().headOffice, { charset: 'utf8mb4', ...values });
 }
 
 let connection: Connection;

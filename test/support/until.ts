@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Far beyond what a machine needs that has eight other things to do. */
+/** Long enough for a very busy machine. */
 export const PATIENCE_MS = 180_000;
 
 export interface UntilOptions {

@@ -34,7 +34,7 @@ const DOWNLOAD_TIMEOUT_MS = 60 * 60_000;
 const PROGRESS_EVERY_MS = 3_000;
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
-/** True where apt and dpkg are to be had at all. */
+/** Whether this machine has apt and dpkg. */
 export async function haveApt(): Promise<boolean> {
   try {
     const results = [await run('apt-get', ['--version']), await run('dpkg-deb', ['--version'])];

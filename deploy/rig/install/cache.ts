@@ -1,7 +1,7 @@
 /**
  * The cache between runs: unpacked programs and initialised data directories.
  *
- * Nothing in it is precious; whatever lacks its stamp is an interrupted work and is made anew.
+ * Everything in it can be made again; whatever lacks its stamp was interrupted, and is made anew.
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';

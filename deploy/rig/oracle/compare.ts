@@ -9,9 +9,8 @@
  *
  * Of a table without a primary key, rows that are equal in all columns are counted.
  *
- * The two sides are not read at one moment: compare when nothing writes, or poll with `waitUntilEqual`.
+ * The two sides are not read at one moment: compare when nothing writes, or compare again.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { quote, textMeetsBytes } from './canonical-column.ts';
@@ -73,38 +72,6 @@ export async function compareBranch(options: CompareOptions): Promise<Comparison
     }
   } finally {
     branch.destroy();
-  }
-}
-
-/**
- * Polls, ever more seldom, until both sides are equal.
- * @throws at the deadline, with the first differences or the last error in its message
- */
-export async function waitUntilEqual(
-  options: CompareOptions,
-  { deadlineMs = 60_000 }: { readonly deadlineMs?: number } = {},
-): Promise<Comparison> {
-  const end = Date.now() + deadlineMs;
-  let pauseMs = 100;
-  for (;;) {
-    let last: string;
-    let cause: unknown;
-    try {
-      const comparison = await compareBranch(options);
-      if (comparison.equal) return comparison;
-      last = describeComparison(comparison);
-    } catch (error) {
-      // A head office that is being restarted, or a table altered in between: only the deadline makes it a failure.
-      cause = error;
-      last = `could not compare: ${error instanceof Error ? error.message : String(error)}`;
-    }
-    if (Date.now() + pauseMs > end) {
-      throw new Error(`branch ${options.branchId} and head office are not equal after ${deadlineMs} ms\n${last}`, {
-        cause,
-      });
-    }
-    await delay(pauseMs);
-    pauseMs = Math.min(pauseMs * 1.5, 2_000);
   }
 }
 

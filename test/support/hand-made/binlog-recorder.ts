@@ -1,7 +1,6 @@
 /**
  * Reads a server's binlog through capture's own door and reader, and records what comes: for tests of what servers do.
  */
-import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { openBinlogStream } from '../../../agent/binlog/binlog-stream.ts';
 import type { BinlogStart } from '../../../agent/binlog/binlog-stream.ts';
@@ -17,6 +16,7 @@ import type {
 } from '../../../agent/binlog/group-reader.ts';
 import type { Value } from '../../../shared/batch/batch.ts';
 import type { DatabaseAddress } from '../../../deploy/rig/shared-servers.ts';
+import { connectTo } from '../world/database.ts';
 
 export interface RecordedChange {
   readonly op: 'insert' | 'update' | 'delete' | 'truncate' | 'ddl';
@@ -113,12 +113,7 @@ export class RecordingSink implements GroupSink {
 }
 
 export async function connect(address: DatabaseAddress, options: { database?: string } = {}): Promise<Connection> {
-  const { host, port, user, password } = address;
-  const connection = await mysql.createConnection({
-    host,
-    port,
-    user,
-    password,
+  const connection = await connectTo(address, {
     ...options,
     charset: 'utf8mb4',
     multipleStatements: false,

@@ -6,9 +6,9 @@
  * comparison asks the server itself. What it was told to do wrong is an error that `stop` throws.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import mysql from 'mysql2/promise';
 import type { Connection } from 'mysql2/promise';
 import type { ServerAddress } from '../../../deploy/rig/oracle/compare.ts';
+import { connectTo } from './database.ts';
 
 /** What the statements below work on. `code` compares without regard to case, so that 'a' → 'A' moves a key's bytes. */
 export const LOAD_TABLES: readonly string[] = [
@@ -113,15 +113,7 @@ function isPassing(error: unknown): boolean {
 }
 
 async function connect(server: ServerAddress, database: string): Promise<Connection> {
-  const { host, port, user, password } = server;
-  const connection = await mysql.createConnection({
-    host,
-    port,
-    user,
-    password,
-    database,
-    connectTimeout: CONNECT_WITHIN_MS,
-  });
+  const connection = await connectTo(server, { database, connectTimeout: CONNECT_WITHIN_MS });
   // A connection that breaks while idle says so at its next statement.
   connection.on('error', () => undefined);
   return connection;

@@ -4,8 +4,10 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { parse } from 'yaml';
+import { parse, stringify } from 'yaml';
 import * as z from 'zod';
+import type { Product } from '../../../deploy/rig/daemon.ts';
+import type { Branch, World } from './world.ts';
 
 export const DEPLOY = resolve(import.meta.dirname, '../../../deploy');
 export const RULES_FILE = join(DEPLOY, 'prometheus/tributary.rules.yaml');
@@ -46,7 +48,6 @@ const dashboardSchema = z.object({
   templating: z.object({ list: z.array(z.object({ name: z.string(), type: z.string() })) }),
   panels: z.array(panelSchema),
 });
-export type Panel = z.infer<typeof panelSchema>;
 export type Dashboard = z.infer<typeof dashboardSchema>;
 
 export function alertRules(): AlertRule[] {
@@ -72,4 +73,31 @@ export function filledIn(expression: string, variables: Readonly<Record<string, 
 /** The names of our metrics, and of the broker's, that an expression uses; of a histogram with its suffix. */
 export function metricNames(expression: string): string[] {
   return [...new Set(expression.replaceAll(/\{[^}]*\}/g, '').match(/\btributary_\w+/g) ?? [])];
+}
+
+/** deploy/prometheus/prometheus.yaml with the addresses of this world, and a faster pace. */
+export async function scrapeConfig(world: World, applier: Product, branches: readonly Branch[]): Promise<string> {
+  const target = (url: string): string => new URL(url).host;
+  const overview = (await world.managementApi('GET', '/overview')) as {
+    listeners: { protocol: string; port: number }[];
+  };
+  const broker = overview.listeners.find(({ protocol }) => protocol === 'http/prometheus');
+  const config = parse(readFileSync(join(DEPLOY, 'prometheus/prometheus.yaml'), 'utf8')) as {
+    scrape_configs: { job_name: string }[];
+  };
+  const targets: Record<string, object[]> = {
+    'tributary-applier': [{ targets: [target(applier.url)] }],
+    'tributary-branches': [{ targets: [target(applier.url)] }],
+    'tributary-agent': branches.map(({ agent, id }) => ({ targets: [target(agent.url)], labels: { branch: id } })),
+    'tributary-broker': [{ targets: [`127.0.0.1:${broker?.port}`] }],
+  };
+  const jobs = config.scrape_configs.map(job => ({
+    ...Object.fromEntries(Object.entries(job).filter(([key]) => !/^(file_sd|scrape)/.test(key))),
+    static_configs: targets[job.job_name],
+  }));
+  return stringify({
+    global: { scrape_interval: '1s', scrape_timeout: '1s', evaluation_interval: '1s' },
+    rule_files: [RULES_FILE],
+    scrape_configs: jobs,
+  });
 }

@@ -13,16 +13,17 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import mysql from 'mysql2/promise';
 import type { Connection } from 'mysql2/promise';
 import type { Test } from 'tap';
 import { parse, stringify } from 'yaml';
 import { freePort } from '../../../deploy/rig/free-port.ts';
 import { sharedServers } from '../../../deploy/rig/shared-servers.ts';
 import type { BrokerAddress, DatabaseAddress } from '../../../deploy/rig/shared-servers.ts';
-import { compareBranch, waitUntilEqual } from '../../../deploy/rig/oracle/compare.ts';
+import { compareBranch } from '../../../deploy/rig/oracle/compare.ts';
 import type { CompareOptions, Comparison } from '../../../deploy/rig/oracle/compare.ts';
+import { waitUntilEqual } from '../oracle/wait-until-equal.ts';
 import { PATIENCE_MS } from '../until.ts';
+import { connectTo, runStatements } from './database.ts';
 import { Product, runCli } from '../../../deploy/rig/daemon.ts';
 import type { CliResult, Program } from '../../../deploy/rig/daemon.ts';
 
@@ -233,7 +234,7 @@ export class World {
     const steps: (() => Promise<unknown>)[] = [
       ...this.products.map(product => () => product.kill9()),
       ...this.branches.map(branch => () => branch.remove()),
-      () => onFreshConnection(this.headOffice, `DROP DATABASE IF EXISTS ${this.database}`),
+      () => runStatements(this.headOffice, `DROP DATABASE IF EXISTS ${this.database}`),
       () => this.managementApi('DELETE', `/vhosts/${this.vhost}`),
     ];
     this.headOfficeDb.destroy();
@@ -325,7 +326,7 @@ export class Branch {
   /** @throws if the schema cannot be dropped */
   async remove(): Promise<void> {
     this.db.destroy();
-    await onFreshConnection(this.source, `DROP DATABASE IF EXISTS ${this.schema}`);
+    await runStatements(this.source, `DROP DATABASE IF EXISTS ${this.schema}`);
     await this.#world.managementApi('DELETE', `/users/branch-${this.id}`).catch((error: unknown) => {
       // A branch that was never added, or was removed by the test, has no user.
       if (!String(error).includes('404')) throw error;
@@ -340,29 +341,10 @@ export function expectSuccess(result: CliResult): CliResult {
 }
 
 async function openDatabase(address: DatabaseAddress): Promise<Connection> {
-  const { host, port, user, password } = address;
-  const connection = await mysql.createConnection({
-    host,
-    port,
-    user,
-    password,
-    charset: 'utf8mb4',
-    timezone: 'Z',
-    dateStrings: true,
-  });
+  const connection = await connectTo(address, { charset: 'utf8mb4', timezone: 'Z', dateStrings: true });
   // A test may kill the server under it: the next statement says so, and nothing else should.
   connection.on('error', () => undefined);
   return connection;
-}
-
-/** The test's own connection may have died with a server that the test has killed. */
-async function onFreshConnection(address: DatabaseAddress, statement: string): Promise<void> {
-  const connection = await openDatabase(address);
-  try {
-    await connection.query(statement);
-  } finally {
-    connection.destroy();
-  }
 }
 
 function writeSecret(file: string, text: string): void {

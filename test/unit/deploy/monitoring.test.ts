@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import t from 'tap';
 import { parse } from 'yaml';
 import { metricsTable } from '../../../shared/process/metrics.ts';
+import { ALERT_TESTS } from '../../support/documents/alert-tests.ts';
 import {
   alertRules,
   dashboards,
@@ -66,6 +67,22 @@ void t.test('every alert has its page in the runbook, and every page its alert',
 void t.test('every alert is tried by promtool’s tests', t => {
   const tests = readFileSync(join(DEPLOY, 'prometheus/tributary.test.yaml'), 'utf8');
   for (const { alert } of alertRules()) t.match(tests, `alertname="${alert}"`);
+  t.end();
+});
+
+void t.test('every alert has a test that makes its situation for real, or a reason why not', t => {
+  t.same(
+    Object.keys(ALERT_TESTS).sort(),
+    alertRules()
+      .map(rule => rule.alert)
+      .sort(),
+  );
+  for (const [alert, { situation, test }] of Object.entries(ALERT_TESTS)) {
+    t.ok(situation.length > 0, alert);
+    if ('promtoolBecause' in test) continue;
+    const [file, title] = test;
+    t.ok(readFileSync(join(ROOT, file), 'utf8').includes(title), `${alert}: ${file} “${title}”`);
+  }
   t.end();
 });
 
