@@ -32,7 +32,7 @@ export interface QuarantinedKeys {
   readonly tables: ReadonlySet<string>;
 }
 
-export const NOTHING_QUARANTINED: QuarantinedKeys = { count: 0, rows: new Map(), tables: new Set() };
+const NOTHING_QUARANTINED: QuarantinedKeys = { count: 0, rows: new Map(), tables: new Set() };
 
 /** One entry as people see it. */
 export interface QuarantineEntry {

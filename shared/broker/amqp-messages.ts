@@ -13,8 +13,6 @@ import { scanJson } from '../batch/json-scan.ts';
 import type { JsonLimits } from '../batch/json-scan.ts';
 import type { Answer, Hello } from '../protocol.ts';
 
-/** RabbitMQ's default of `max_message_size`. A larger message closes the channel, each time it is sent. */
-export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 /**
  * A larger batch is always sent as several messages, and on a slow line so are smaller ones. It is far below the
  * broker's limit, because an applier has as many messages in memory as it prefetches.

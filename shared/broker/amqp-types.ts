@@ -30,16 +30,14 @@ export type SendOutcome =
 export interface BrokerPublisher {
   /** Sends a durable, mandatory message. Never rejects. Messages are sent in the order of the calls. */
   send(message: OutgoingMessage, deadlineMs: number): Promise<SendOutcome>;
-  /** Bytes of the bodies whose outcome is not known yet. */
-  readonly pendingBytes: number;
   /** Resolves with the reason when no more can be sent. Never rejects. */
   readonly closed: Promise<TributaryError>;
   close(): Promise<void>;
 }
 
 export interface BrokerConsumer {
-  /** Acknowledges this delivery, with `upTo` also all before it. Does nothing if the channel is gone. */
-  ack(deliveryTag: number, upTo?: boolean): void;
+  /** Acknowledges this delivery. Does nothing if the channel is gone. */
+  ack(deliveryTag: number): void;
   /** Gives a delivery back to the queue, or drops it. */
   reject(deliveryTag: number, requeue: boolean): void;
   /** Resolves with the reason when no more will arrive. Unacknowledged messages go back to the queue. Never rejects. */

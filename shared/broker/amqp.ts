@@ -210,12 +210,10 @@ class RabbitConnection implements BrokerConnection {
 }
 
 interface PendingSend {
-  readonly bytes: number;
   resolve(outcome: SendOutcome): void;
 }
 
 class Publisher implements BrokerPublisher {
-  pendingBytes = 0;
   readonly #connection: RabbitConnection;
   readonly #channel: Channel;
   readonly #ending = new CloseSignal();
@@ -249,16 +247,14 @@ class Publisher implements BrokerPublisher {
     const finish = (outcome: SendOutcome): void => {
       if (this.#pending.get(message.id) !== entry) return;
       this.#pending.delete(message.id);
-      this.pendingBytes -= entry.bytes;
       clearTimeout(timer);
       resolve(outcome);
     };
     // The same message is still in flight: a return could not tell the two apart, so the first one fails.
     const repeated = new TributaryError('BROKER_UNREACHABLE', `${message.id} was sent again before it was confirmed.`);
     this.#pending.get(message.id)?.resolve({ outcome: 'unknown', error: repeated });
-    const entry: PendingSend = { bytes: message.body.length, resolve: finish };
+    const entry: PendingSend = { resolve: finish };
     this.#pending.set(message.id, entry);
-    this.pendingBytes += entry.bytes;
     this.#channel
       .basicPublish(
         {
@@ -343,8 +339,8 @@ class Consumer implements BrokerConsumer {
     }
   }
 
-  ack(deliveryTag: number, upTo = false): void {
-    if (this.#channel.active) this.#channel.basicAck({ deliveryTag, multiple: upTo });
+  ack(deliveryTag: number): void {
+    if (this.#channel.active) this.#channel.basicAck({ deliveryTag });
   }
 
   reject(deliveryTag: number, requeue: boolean): void {
