@@ -1,41 +1,41 @@
 /**
- * The rules between agent and head office as pure functions: state and message in, new state and reply out.
- * What runs in the model test runs in production. See docs/explanation/protocol.md.
+ * The rules between agent and head office as pure functions, from state and message to new state and reply. The model
+ * test runs the same functions as production. See docs/explanation/protocol.md.
  */
 import { firstDigest } from './batch/batch.ts';
 import type { BatchHeader, StreamMark } from './batch/batch.ts';
 import type { TableName } from './table-name.ts';
 
-/** What an agent says of itself on connecting and every few seconds. */
+/** What an agent sends when it connects and every few seconds. */
 export interface Hello {
   readonly v: 1;
   readonly branch: string;
-  /** Fresh and random for each hello; the answer repeats it. */
+  /** Random, new for each hello. The answer repeats it. */
   readonly nonce: string;
-  /** One life of one agent process. */
+  /** Identifies the agent's process. */
   readonly instance: string;
   readonly epoch: string;
-  /** Last batch of a closed group. */
+  /** The last batch of a closed group. */
   readonly head: StreamMark;
-  /** Last pruned batch. */
+  /** The last pruned batch. */
   readonly baseSeq: number;
-  /** Contiguously confirmed by the broker; goes back on a rewind. */
+  /** The broker has confirmed everything up to this batch. Goes back on a rewind. */
   readonly confirmed: number;
-  /** The head office's epoch as last answered (null: none yet): permission to supersede exactly that one. */
+  /** The head office's epoch as of the last answer; null: none. This hello may supersede only that epoch. */
   readonly replaces: string | null;
-  /** Everything committed at the branch until this time (ISO) is in batches ≤ head.seq; null: not yet known. */
+  /** Everything committed at the branch until this time (ISO) is in batches up to head.seq; null: not known yet. */
   readonly capturedThrough: string | null;
   readonly sentAt: string;
   /**
-   * The branch's server was started since the agent saw it last, and nobody knows what it was given unlogged meanwhile: the
-   * head office is to ask for a comparison. Said until it does.
+   * The branch's server was restarted while the agent did not watch it, so changes that are not in the binlog may have
+   * been made. The head office is asked for a comparison, in every hello until it has requested one.
    */
   readonly compare?: boolean | undefined;
-  /** For people and metrics; shown, never decided upon. */
+  /** For people and metrics, never for decisions. */
   readonly report: AgentReport;
 }
 
-/** What a branch says of itself for the head office's page and /metrics/branches. All numbers are finite. */
+/** An agent's state, for the head office's page and /metrics/branches. All numbers are finite. */
 export interface AgentReport {
   readonly version: string;
   /** Kinds of requests that the agent can answer, beside snapshots. */
@@ -44,7 +44,7 @@ export interface AgentReport {
   readonly spoolBatches: number;
   readonly spoolBytes: number;
   readonly outlook: AgentOutlook;
-  /** Seconds until spool, disk or binlog retention runs out at today's rate; null: not in sight. */
+  /** Seconds until spool, disk or binlog retention is used up at today's rate; null: not foreseeable. */
   readonly secondsUntilFull: number | null;
   readonly captureLagSeconds: number | null;
   readonly snapshot: {
@@ -57,26 +57,29 @@ export interface AgentReport {
   readonly windows: readonly string[];
   /** IANA name of the windows' time zone. */
   readonly timeZone: string;
-  /** The branch's database as people know it: `MySQL 9.7.4 at 127.0.0.1:3306`; null: not connected yet. */
+  /** The branch's database, as in `MySQL 9.7.4 at 127.0.0.1:3306`; null: not connected yet. */
   readonly source: string | null;
   readonly error: string | null;
 }
 
-/** What is to be looked after before it runs out. */
+/** When the agent's resources run out. */
 export interface AgentOutlook {
-  /** Until the branch database may purge binlogs that capture has not read, if it reads no more; null: no limit, or not known. */
+  /**
+   * Until the branch database may purge binlogs that capture has not read, if it reads no more; null: no limit, or not
+   * known.
+   */
   readonly binlogSecondsLeft: number | null;
   readonly diskFreeBytes: number;
-  /** Of the first certificate to expire, ISO 8601; null: none is relied on. */
+  /** When the first certificate expires, ISO 8601; null: no certificate is used. */
   readonly certificateExpiresAt: string | null;
 }
 
 /** What the head office asks of a branch. A request is open, and in every answer, until a batch has answered it. */
 export interface BranchRequest {
   readonly id: string;
-  /** Copy these tables again; or compare them with the head office's rows. */
+  /** `snapshot`: copy these tables; `verify`: compare them with the head office's rows. */
   readonly kind: 'snapshot' | 'verify';
-  /** By source schema and the name at the head office; null: all. */
+  /** By source schema and the name at the head office; null: all tables. */
   readonly tables: readonly TableName[] | null;
 }
 
@@ -86,17 +89,17 @@ export type Verdict = 'current' | 'superseded' | 'unknown';
 export interface Answer {
   readonly v: 1;
   readonly inReplyTo: string;
-  /** baseSeq of that hello. */
+  /** The hello's baseSeq. */
   readonly baseEcho: number;
   /** The head office's epoch for the branch; null: none registered. */
   readonly epoch: string | null;
   readonly verdict: Verdict;
   readonly received: StreamMark;
   readonly applied: StreamMark;
-  /** Batches that wait in the branch's queue. */
+  /** How many batches wait in the branch's queue. */
   readonly queued: number;
   readonly resend: { readonly from: number; readonly to: number } | null;
-  /** Another instance was talking under this branch before: the process was started anew, or there are two machines. */
+  /** The hello before came from another instance: the process was restarted, or there are two machines. */
   readonly displaced: boolean;
   /** Open requests, the oldest first. */
   readonly requests: readonly BranchRequest[];
@@ -106,7 +109,7 @@ export interface Answer {
 // ---------------------------------------------------------------------------------------------------------------
 // Head office
 
-/** What the head office keeps of a branch's stream, always read and written under the lock on the branch's row. */
+/** What the head office stores about a branch's stream. It is read and written under the lock on the branch's row. */
 export interface HeadOfficeStream {
   readonly epoch: string | null;
   readonly superseded: readonly string[];
@@ -115,11 +118,11 @@ export interface HeadOfficeStream {
   readonly applied: StreamMark;
 }
 
-/** What the applier sees around the row when it answers a hello. */
+/** What else the applier knows when it answers a hello. */
 export interface HelloFacts {
-  /** Messages in the branch's queue and those that this applier holds unacknowledged. */
+  /** Messages in the branch's queue, and those that this applier has not acknowledged. */
   readonly queued: number;
-  /** Lowest seq that waits in the inbox because it came early; null: none. */
+  /** The lowest seq of an early batch in the inbox; null: there is none. */
   readonly firstEarly: number | null;
   readonly requests: readonly BranchRequest[];
   readonly halted: { readonly code: string; readonly reason: string } | null;
@@ -127,12 +130,12 @@ export interface HelloFacts {
 
 export interface HelloOutcome {
   readonly stream: HeadOfficeStream;
-  /** A new epoch was registered: inbox, parts, snapshot state and halt of the old one must be cleared with it. */
+  /** A new epoch was registered: inbox, parts, snapshots and halt of the old one must be cleared with it. */
   readonly registered: boolean;
   readonly answer: Answer;
 }
 
-/** Judges a hello: registers an epoch that replaces exactly the present one, and says what the branch must know. */
+/** Judges a hello: registers an epoch that replaces exactly the present one, and makes the answer. */
 export function receiveHello(stream: HeadOfficeStream, hello: Hello, facts: HelloFacts): HelloOutcome {
   let next = stream;
   let registered = false;
@@ -182,19 +185,19 @@ export function receiveHello(stream: HeadOfficeStream, hello: Hello, facts: Hell
       resend,
       displaced,
       requests: facts.requests,
-      // A halt goes with the epoch that it stopped: its batch will never come again.
+      // A new epoch ends a halt: the batch that caused it will never come again.
       halted: registered ? null : facts.halted,
     },
   };
 }
 
-/** How far ahead of `received` a batch may be and still be kept in the inbox. */
+/** How far after `received` a batch may be to be kept in the inbox. */
 export const EARLY_WINDOW = 1000;
 
 /**
- * - `next`: the very batch that follows; take it.
- * - `early`: keep it in the inbox; `too-early`: acknowledge and forget (it will be asked for again).
- * - `repeated`, `foreign`: acknowledge and forget. `forked`: the same, and report it.
+ * - `next`: the batch that follows; apply it.
+ * - `early`: keep it in the inbox; `too-early`: acknowledge and drop it (the branch is asked for it again).
+ * - `repeated`, `foreign`: acknowledge and drop it. `forked`: the same, and report it.
  */
 export type BatchVerdict = 'next' | 'early' | 'too-early' | 'repeated' | 'foreign' | 'forked';
 
@@ -208,13 +211,13 @@ export function judgeBatch(stream: HeadOfficeStream, header: BatchHeader): Batch
 // ---------------------------------------------------------------------------------------------------------------
 // Agent
 
-/** What the agent keeps of its own stream in the spool. */
+/** What the spool stores about the agent's stream. */
 export interface AgentStream {
   readonly branch: string;
   readonly epoch: string;
-  /** Last pruned batch. */
+  /** The last pruned batch. */
   readonly base: StreamMark;
-  /** Last batch of a closed group. */
+  /** The last batch of a closed group. */
   readonly head: StreamMark;
   /** The last batch that the head office has received, as of the last answer acted on. It may go down. */
   readonly receivedSeq: number;
@@ -225,9 +228,9 @@ export interface AgentStream {
 
 export type AgentAction =
   | { readonly do: 'ignore' }
-  /** It contradicts itself, or what was said: no head office of these rules answers so. Nothing of it may be acted on. */
+  /** The answer contradicts itself or the hello, so no head office with these rules has sent it. Do not act on it. */
   | { readonly do: 'refuse'; readonly reason: string }
-  /** Superseded for good: keep that on disk, stop, say so. */
+  /** Superseded for good: store that, stop, and report it. */
   | { readonly do: 'stop' }
   /** Store `acknowledgedEpoch`, stop sending, say hello again: the next hello claims to replace that epoch. */
   | { readonly do: 'claim'; readonly acknowledgedEpoch: string | null }
@@ -236,8 +239,8 @@ export type AgentAction =
   | { readonly do: 'advance'; readonly receivedSeq: number; readonly resend: Answer['resend'] };
 
 /**
- * What an agent does about an answer that its HelloLedger accepted.
- * @param digestAt the agent's own digest through a batch; null where the batch is no longer there
+ * What an agent does about an answer that its HelloLedger has accepted.
+ * @param digestAt the agent's own digest at a batch; null: the batch was pruned
  */
 export function judgeAnswer(
   stream: AgentStream,
@@ -252,15 +255,15 @@ export function judgeAnswer(
   const { received } = answer;
   if (received.seq > stream.head.seq) return { do: 'new-epoch', reason: 'forked' };
   if (received.seq < stream.base.seq) {
-    // An answer to a hello from before the last pruning is merely old; only a fresh one proves that the head office
-    // has lost what was pruned.
+    // An answer to a hello from before the last pruning is only old. An answer to a newer one proves that the head
+    // office has lost batches that were pruned.
     return received.seq < answer.baseEcho ? { do: 'new-epoch', reason: 'behind' } : { do: 'ignore' };
   }
   if (digestAt(received.seq) !== received.digest) return { do: 'new-epoch', reason: 'forked' };
   return { do: 'advance', receivedSeq: received.seq, resend: answer.resend };
 }
 
-/** What is wrong with an answer to a hello of the present epoch; null: nothing. */
+/** What is wrong with an answer to a hello of the present epoch; null: nothing is. */
 function contradiction({ epoch, base, head }: AgentStream, answer: Answer): string | null {
   const { verdict, received, applied, baseEcho, resend } = answer;
   if ((verdict === 'current') !== (answer.epoch === epoch)) {
@@ -275,12 +278,12 @@ function contradiction({ epoch, base, head }: AgentStream, answer: Answer): stri
 }
 
 /**
- * Which answers may be acted on: to a nonce of this process's own, later than the barrier and later than the last one
- * acted on. Each rewind, new epoch and start moves the barrier to the newest nonce. (Not "only the newest nonce":
- * with hellos faster than the round trip that would never act.)
+ * Which answers may be acted on: those to a hello of this process that is newer than the barrier and newer than the
+ * hello of the last answer acted on. Each rewind, new epoch and start moves the barrier to the newest hello. (Not only
+ * the answer to the newest hello: if hellos are faster than the round trip, there would never be one.)
  */
 export class HelloLedger {
-  /** Unanswered nonces in order of issue; bounded, the oldest are forgotten. */
+  /** Unanswered nonces in order of issue. Their number is limited; the oldest are forgotten. */
   readonly #nonces = new Map<string, number>();
   #issued = 0;
   #barrier = 0;
@@ -296,17 +299,17 @@ export class HelloLedger {
     }
   }
 
-  /** Answers to hellos issued until now will not be acted on. */
+  /** Answers to hellos until now may not be acted on any more. */
   raiseBarrier(): void {
     this.#barrier = this.#issued;
   }
 
-  /** Whether this process said a hello with this nonce, and was not answered yet. */
+  /** Whether this process has sent a hello with this nonce that was not answered yet. */
   issued(nonce: string): boolean {
     return this.#nonces.has(nonce);
   }
 
-  /** True once at most for each nonce. */
+  /** Whether the answer may be acted on: true at most once for each nonce. */
   accept(inReplyTo: string): boolean {
     const order = this.#nonces.get(inReplyTo);
     if (order === undefined || order <= this.#barrier) return false;

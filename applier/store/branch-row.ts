@@ -52,7 +52,7 @@ export interface BranchRow {
 }
 
 /** The digest of a branch that has no epoch yet. */
-export const NO_DIGEST = '0'.repeat(64);
+const NO_DIGEST = '0'.repeat(64);
 
 /** How many superseded epochs are kept. Older ones belong to spools that do not exist any more. */
 const MAX_SUPERSEDED = 1_000;

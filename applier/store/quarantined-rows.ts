@@ -8,6 +8,7 @@
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { Value } from '../../shared/batch/batch.ts';
+import { nth } from '../../shared/nth.ts';
 import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { beginning, LongValue } from '../../shared/batch/long-value.ts';
@@ -31,7 +32,7 @@ export interface QuarantinedKeys {
   readonly tables: ReadonlySet<string>;
 }
 
-export const NOTHING_QUARANTINED: QuarantinedKeys = { count: 0, rows: new Map(), tables: new Set() };
+const NOTHING_QUARANTINED: QuarantinedKeys = { count: 0, rows: new Map(), tables: new Set() };
 
 /** One entry as people see it. */
 export interface QuarantineEntry {
@@ -120,9 +121,9 @@ export async function putRow(
 ): Promise<void> {
   const { table, op, rows, row, keyHash, error } = refused;
   const named = (columns: readonly number[], values: readonly (readonly Value[])[]): Record<string, Value> =>
-    Object.fromEntries(columns.map((column, place) => [table.columns[column]!.name, values[place]![row]!]));
+    Object.fromEntries(columns.map((column, index) => [nth(table.columns, column).name, nth(nth(values, index), row)]));
   const all = table.columns.map((_, index) => index);
-  const keys = op === 'delete' ? rows.columns : table.key.map(index => rows.columns[index]!);
+  const keys = op === 'delete' ? rows.columns : table.key.map(index => nth(rows.columns, index));
   await put(connection, branch, table.description, {
     keyHash,
     op,

@@ -108,7 +108,7 @@ export const FIRST_TABLES: readonly string[] = [
     source_schema ${NAME} NOT NULL,
     source_name ${NAME} NOT NULL,
     definition JSON NOT NULL COMMENT 'columns as the branch last described them',
-    intact BOOLEAN NOT NULL COMMENT 'what was written to it by its definition is here, or was asked for again',
+    intact BOOLEAN NOT NULL DEFAULT TRUE COMMENT 'what was written to it by its definition is here, or was asked for again',
     changed_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
     PRIMARY KEY (branch, table_name)) ${OPTIONS}`,
   `CREATE TABLE IF NOT EXISTS tributary_approval (
@@ -125,7 +125,7 @@ export const FIRST_TABLES: readonly string[] = [
     content JSON NULL COMMENT 'the row as it came, long values cut; NULL: a delete or a table',
     code ${ASCII_64} NOT NULL,
     reason TEXT NOT NULL,
-    left_out BIGINT UNSIGNED NOT NULL COMMENT 'changes that were not applied',
+    left_out BIGINT UNSIGNED NOT NULL DEFAULT 1 COMMENT 'changes that were not applied',
     epoch ${ID} NOT NULL,
     seq BIGINT UNSIGNED NOT NULL,
     batch_number BIGINT UNSIGNED NOT NULL COMMENT 'running number of the transaction that last left it out',
@@ -138,8 +138,8 @@ export const FIRST_TABLES: readonly string[] = [
     seq BIGINT UNSIGNED NOT NULL,
     digest CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     reason TEXT NOT NULL,
-    whole BOOLEAN NOT NULL COMMENT 'skip all of it, whatever of it could be applied',
-    request ${ID} NOT NULL COMMENT 'the snapshot that is asked for when something of it is left out',
+    whole BOOLEAN NOT NULL DEFAULT TRUE COMMENT 'skip all of it, whatever of it could be applied',
+    request ${ID} NOT NULL DEFAULT '' COMMENT 'the snapshot that is asked for when something of it is left out',
     outcome VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NULL
       COMMENT 'applied, rows-left-out, skipped; NULL: not yet',
     quarantined_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),

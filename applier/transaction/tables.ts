@@ -7,6 +7,7 @@ import type { Connection } from 'mysql2/promise';
 import { isVerifyMark } from '../../shared/batch/batch.ts';
 import type { BatchBody, Change, TableDescription } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { nth } from '../../shared/nth.ts';
 import { tableKey } from '../../shared/table-name.ts';
 import type { Prepared, PrepareOptions, UnfitTable } from '../apply/row-writer.ts';
 import { isSchemaFault } from '../apply/target-error.ts';
@@ -105,7 +106,7 @@ function idsOf(unfit: readonly UnfitTable[]): Set<string> {
 /** The body without the changes of these tables. The indexes of the others stay. */
 function without(body: BatchBody, unfit: readonly UnfitTable[]): BatchBody {
   const out = idsOf(unfit);
-  const isOut = (index: number): boolean => out.has(tableKey(body.tables[index]!));
+  const isOut = (index: number): boolean => out.has(tableKey(nth(body.tables, index)));
   return {
     ...body,
     tables: body.tables.map((table, index) => (isOut(index) ? { ...table, columns: [] } : table)),
@@ -119,8 +120,8 @@ function without(body: BatchBody, unfit: readonly UnfitTable[]): BatchBody {
 
 function changesOf(body: BatchBody, table: TableDescription): number {
   return body.changes.reduce((sum, change) => {
-    if (isVerifyMark(change) || 'tables' in change || tableKey(body.tables[change.table]!) !== tableKey(table))
-      return sum;
+    if (isVerifyMark(change) || 'tables' in change) return sum;
+    if (tableKey(nth(body.tables, change.table)) !== tableKey(table)) return sum;
     return sum + ('rows' in change ? change.rows : 1);
   }, 0);
 }

@@ -11,6 +11,7 @@ import type { VerifyMark } from '../../shared/batch/batch.ts';
 import { assert } from '../../shared/errors.ts';
 import { columnKey } from '../../shared/identifiers.ts';
 import { TableSums } from '../../shared/batch/row-sums.ts';
+import { nth } from '../../shared/nth.ts';
 import { nameText } from '../../shared/table-name.ts';
 import { closeRequests, openRequests } from '../store/snapshots.ts';
 import type { OpenRequest } from '../store/snapshots.ts';
@@ -42,7 +43,7 @@ export class VerifyMarkers {
       const written = await fence.transact<Written>(async connection => {
         if (mark.op === 'verify-start') begun.push(...(await this.#begin(connection, branch, arrival, mark)));
         if (mark.op === 'verify-sums') {
-          const table = { branch, verification: mark.verification, name: body.tables[mark.table]!.name };
+          const table = { branch, verification: mark.verification, name: nth(body.tables, mark.table).name };
           const problem = mark.problem ?? (await lostTypes(connection, table.name, mark.typed));
           const sums = problem === null ? TableSums.fromBytes(Buffer.from(mark.sums, 'base64')) : null;
           await saveBranchSums(connection, table, sums, problem);
@@ -75,7 +76,10 @@ export class VerifyMarkers {
     if ((await openVerification(connection, branch, request)) === null) return [];
     const body = bodyOf(arrival);
     const comparison = comparisonOf(branch, arrival, mark);
-    const tables = mark.tables.map((index, at) => ({ description: body.tables[index]!, buckets: mark.buckets[at]! }));
+    const tables = mark.tables.map((index, at) => ({
+      description: nth(body.tables, index),
+      buckets: nth(mark.buckets, at),
+    }));
     const rows = tables.map(({ description: { schema, name }, buckets }) => ({ schema, name, buckets }));
     await startVerification(connection, comparison, rows);
     const known = whole ? await tablesOfBranch(connection, branch) : null;

@@ -1,36 +1,36 @@
 /**
- * Two traps of rabbitmq-client 5.0.8 that are closed within its channels. Each door is looked for, so that another
- * version that lacks it is told of at once.
+ * Works around two faults of rabbitmq-client 5.0.8 by changing its channels. Each change first checks that the library
+ * has what it changes, so that another version without it fails at once.
  */
 import { TributaryError } from '../errors.ts';
 
 /**
- * The library numbers a message when it learns that its frames are written, and Node tells that in another order where
- * some writes end at once and others at a drain. The frames themselves are in order.
+ * The library numbers a message when the write of its frames ends. Node reports these ends in another order if some
+ * writes end at once and others when the socket drains. The frames themselves are in order.
  */
 export function orderWriteEnds(channel: object): void {
   const stream: unknown = Reflect.get(Object(Reflect.get(channel, '_state')), 'stream');
   const write: unknown = Reflect.get(Object(stream), 'writeAsync');
   if (typeof write !== 'function') {
-    throw new TributaryError('INTERNAL', 'rabbitmq-client has changed: a channel writes in another way.');
+    throw new TributaryError('INTERNAL', 'This version of rabbitmq-client writes to a channel in another way.');
   }
   let before: Promise<unknown> = Promise.resolve();
   Reflect.set(Object(stream), 'writeAsync', (frames: unknown): Promise<unknown> => {
     const written = Promise.resolve(Reflect.apply(write, stream, [frames]) as unknown);
-    const told = before.then(() => written);
-    before = told.catch(() => undefined);
-    return told;
+    const reported = before.then(() => written);
+    before = reported.catch(() => undefined);
+    return reported;
   });
 }
 
 /**
- * The library parses what calls itself JSON, megabytes of it, in one go and before anybody has scanned it. So the
- * content type is taken away from whatever arrives: bodies are bytes.
+ * The library parses a body that is marked as JSON, even megabytes of it, before anything has checked it. So the
+ * content type is removed from all messages that arrive, and bodies are bytes.
  */
 export function takeBodiesAsBytes(channel: object): void {
   const onHeader: unknown = Reflect.get(channel, '_onHeader');
   if (typeof onHeader !== 'function') {
-    throw new TributaryError('INTERNAL', 'rabbitmq-client has changed: a channel reads headers in another way.');
+    throw new TributaryError('INTERNAL', 'This version of rabbitmq-client reads headers in another way.');
   }
   Reflect.set(channel, '_onHeader', (frame: unknown): unknown => {
     const fields: unknown = Reflect.get(Object(frame), 'fields');

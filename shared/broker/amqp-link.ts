@@ -1,6 +1,5 @@
 /**
- * What the door to RabbitMQ (amqp.ts) stands on and what needs no library: the URL's parts, the naming of faults, one
- * ending told once, and waits that end.
+ * The parts of amqp.ts that need no library: the broker's URL, errors, and waits with a deadline.
  */
 import { TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
@@ -15,7 +14,7 @@ export interface BrokerAddress {
   readonly tls: boolean;
 }
 
-/** Takes a broker URL apart. @throws TributaryError CONFIG_INVALID */
+/** Parses a broker URL. @throws TributaryError CONFIG_INVALID */
 export function parseBrokerUrl(text: string): BrokerAddress {
   const url = URL.canParse(text) ? new URL(text) : null;
   if (url === null || !['amqp:', 'amqps:'].includes(url.protocol) || url.hostname === '' || url.username === '') {
@@ -32,7 +31,7 @@ export function parseBrokerUrl(text: string): BrokerAddress {
   };
 }
 
-/** One fault, told once, to whoever waits. */
+/** Why something is closed. The first reason counts. */
 export class CloseSignal {
   readonly closed: Promise<TributaryError>;
   reason: TributaryError | null = null;
@@ -53,7 +52,7 @@ export class CloseSignal {
   }
 }
 
-/** Reply codes of AMQP 0-9-1 and of Node's sockets, as one of ours. */
+/** Reply codes of AMQP 0-9-1 as error codes of this program. */
 const REFUSALS: Readonly<Record<string, ErrorCode>> = {
   ACCESS_REFUSED: 'BROKER_REFUSED',
   NOT_ALLOWED: 'BROKER_REFUSED',
@@ -62,7 +61,9 @@ const REFUSALS: Readonly<Record<string, ErrorCode>> = {
   NO_ROUTE: 'BROKER_SETUP',
 };
 
-/** Of Node's sockets and its resolver: no connection was made, so that nobody was troubled by the attempt. */
+/**
+ * Codes of Node's sockets and resolver that mean that no connection was made, so the attempt cost the broker nothing.
+ */
 const UNREACHABLE_CODES: ReadonlySet<string> = new Set([
   'ECONNREFUSED',
   'EHOSTUNREACH',
@@ -75,13 +76,13 @@ const UNREACHABLE_CODES: ReadonlySet<string> = new Set([
   'ENOTFOUND',
 ]);
 
-/** Whether there is no way to the broker just now; otherwise somebody answered, and what followed went wrong. */
+/** Whether the broker cannot be reached at present. Otherwise something answered and failed afterwards. */
 export function isUnreachable(error: unknown): boolean {
   if (UNREACHABLE_CODES.has(codeOf(error))) return true;
   return error instanceof Error && error.cause !== undefined && isUnreachable(error.cause);
 }
 
-/** What a connection that nobody accepts ends with. */
+/** The error of a connection that nobody accepts. */
 export function connectTimeout(where: string, afterMs: number): TributaryError {
   const cause = Object.assign(new Error('connect ETIMEDOUT'), { code: 'ETIMEDOUT' });
   return new TributaryError(
@@ -94,10 +95,10 @@ export function connectTimeout(where: string, afterMs: number): TributaryError {
   );
 }
 
-/** Any fault of the library or the socket as one of ours; `doing` begins the message. */
+/** Any error of the library or the socket as one of this program. `doing` begins the message. */
 export function brokerError(error: unknown, doing: string): TributaryError {
   if (error instanceof TributaryError) return error;
-  // rabbitmq-client names the class of a refusal at the door `undefined`.
+  // rabbitmq-client calls the class of a refusal at login `undefined`.
   const text = (error instanceof Error ? error.message : String(error)).replace(/^undefined: /, '');
   return new TributaryError(REFUSALS[codeOf(error)] ?? 'BROKER_UNREACHABLE', `${doing}: ${text}.`, {
     cause: error,
@@ -105,12 +106,14 @@ export function brokerError(error: unknown, doing: string): TributaryError {
   });
 }
 
-/** The `code` of an error of the library or of Node; '' where there is none. */
+/** The `code` of an error of the library or of Node; '' if there is none. */
 export function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
 }
 
-/** Waits for a step of closing, but not for ever, and not minding how it ends: the socket is cut afterwards anyway. */
+/**
+ * Waits until a step of closing has succeeded or failed, or the deadline is over: the socket is destroyed afterwards.
+ */
 export async function bounded(step: Promise<unknown>, deadlineMs: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const deadline = new Promise<void>(resolve => {

@@ -1,9 +1,9 @@
 /**
- * Names at the broker and the three messages that cross it: batch, hello and answer. Pure: no connection here.
+ * Names at the broker and its three kinds of messages: batch, hello and answer. Pure: there is no connection here.
  *
- * Everything travels as `application/octet-stream`, so that no client library parses a body on its own. What arrives
- * was written by somebody else: it is measured before it is parsed, and every field is validated. A message that does
- * not fit throws MESSAGE_INVALID; the receiver acknowledges and reports it, and never lets it near a table.
+ * All messages are `application/octet-stream`, so that no client library parses a body by itself. A message that
+ * arrives is not trusted: its size is checked before it is parsed, and every field is validated. A message that is not
+ * valid throws MESSAGE_INVALID. The receiver acknowledges it, reports it and does not use it.
  */
 import * as z from 'zod';
 import type { BatchHeader } from '../batch/batch.ts';
@@ -13,41 +13,41 @@ import { scanJson } from '../batch/json-scan.ts';
 import type { JsonLimits } from '../batch/json-scan.ts';
 import type { Answer, Hello } from '../protocol.ts';
 
-/** RabbitMQ's own default for `max_message_size`: a larger message closes the channel, again and again. */
-export const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 /**
- * A batch larger than this always travels as several messages; over a slow line smaller ones do as well. Well below the
- * broker's limit, because an applier holds as many messages as it prefetches.
+ * A larger batch is always sent as several messages, and on a slow line so are smaller ones. It is far below the
+ * broker's limit, because an applier has as many messages in memory as it prefetches.
  */
 export const FRAGMENT_BYTES = 4 * 1024 * 1024;
-/** Fragments of one batch: 96 MiB. An applier holds them all, so this must stay below its prefetch. */
+/** Fragments of one batch: 96 MiB. An applier has them all in memory, so this must be less than its prefetch. */
 export const MAX_FRAGMENTS = 24;
-/** Hellos and answers are small; whoever sends more is broken or hostile. */
+/** Hellos and answers are small. A larger one comes from a broken or hostile program. */
 export const MAX_HELLO_BYTES = 256 * 1024;
 export const MAX_ANSWER_BYTES = 256 * 1024;
 
 /**
- * What JSON.parse may build of a hello or an answer: an answer asks for some thousand tables at most, and no object of
- * either has more than 16 members. A newer program's may have more of everything.
+ * What JSON.parse may build from a hello or an answer. An answer names a few thousand tables at most, and no object has
+ * more than 16 members. Messages of a newer program may have more.
  */
 const MESSAGE_LIMITS: JsonLimits = { depth: 8, containers: 10_000, values: 20_000, members: 64, allMembers: 20_000 };
-/** A batch has seven. They are unpacked by the library before anybody can count them, but never looked at. */
+/**
+ * A batch has seven headers. The library decodes all of them before they can be counted; more than this are refused.
+ */
 const MAX_HEADERS = 32;
 
-/** Of hello and answer. */
+/** The version of hello and answer. */
 const MESSAGE_VERSION = 1;
 
 export const ROUTING_KEYS = { batch: 'batch', hello: 'hello' } as const;
 
-/** What one branch has at the broker. */
+/** The names of what one branch has at the broker. */
 export interface BranchNames {
-  /** Direct exchange; the branch may publish here and nowhere else. */
+  /** Direct exchange. The branch may publish only here. */
   readonly exchange: string;
   /** Quorum queue, single active consumer, reject-publish. */
   readonly batches: string;
-  /** Length one, the newest stays. */
+  /** Its length is one: the newest hello replaces an older one. */
   readonly hello: string;
-  /** Length one, the newest stays; the branch may read this and nothing else. */
+  /** Its length is one: the newest answer replaces an older one. The branch may read only this queue. */
   readonly answer: string;
   readonly user: string;
 }
@@ -55,8 +55,8 @@ export interface BranchNames {
 /** @throws TributaryError CONFIG_INVALID when the id does not follow the grammar of branch ids */
 export function branchNames(branch: string): BranchNames {
   if (!BRANCH_ID.test(branch)) {
-    throw new TributaryError('CONFIG_INVALID', `"${branch}" is not a branch id`, {
-      hint: 'Lower-case letters, digits and hyphens; first a letter or digit; at most 63 characters.',
+    throw new TributaryError('CONFIG_INVALID', `"${branch}" is not a branch id.`, {
+      hint: 'Use lower-case letters, digits and hyphens, at most 63, and begin with a letter or digit.',
     });
   }
   return {
@@ -68,7 +68,7 @@ export function branchNames(branch: string): BranchNames {
   };
 }
 
-/** A message to be sent. `id` names it among those in flight, so that a return finds it again. */
+/** A message to be sent. `id` identifies it among those in flight, for a return by the broker. */
 export interface OutgoingMessage {
   readonly exchange: string;
   readonly routingKey: string;
@@ -78,23 +78,23 @@ export interface OutgoingMessage {
   readonly body: Buffer;
 }
 
-/** A message as it arrived. Fields other than `body` are what the sender wrote, except `userId`, which the broker checked. */
+/** A message as it arrived. The sender has written all fields; the broker has checked only `userId`. */
 export interface ReceivedMessage {
   readonly queue: string;
   readonly exchange: string;
   readonly routingKey: string;
   readonly messageId: string | null;
   readonly type: string | null;
-  /** The authenticated user that published it; null: the sender did not set it (then nobody checked anything). */
+  /** The authenticated user that published it; null: the sender did not set it, so it was not checked. */
   readonly userId: string | null;
   readonly redelivered: boolean;
   readonly headers: Readonly<Record<string, unknown>>;
   readonly body: Buffer;
-  /** For acknowledging on the channel that it came from. */
+  /** For the acknowledgement, on the channel that it came from. */
   readonly deliveryTag: number;
 }
 
-/** Which piece of a batch's body a message holds. */
+/** Which piece of a batch's body a message has. */
 export interface Fragment {
   /** From 0. */
   readonly index: number;
@@ -113,7 +113,7 @@ export function batchMessage(header: BatchHeader, body: Buffer): OutgoingMessage
   };
 }
 
-/** One piece of a batch that is in several; at most FRAGMENT_BYTES long, in order. */
+/** One piece of a batch that is sent as several messages; at most FRAGMENT_BYTES long. */
 export function fragmentMessage(header: BatchHeader, { index, count }: Fragment, body: Buffer): OutgoingMessage {
   const whole = batchMessage(header, body);
   return {
@@ -134,7 +134,7 @@ export function helloMessage(hello: Hello): OutgoingMessage {
   };
 }
 
-/** Goes to the default exchange, straight into the branch's answer queue. */
+/** An answer is published to the default exchange, which puts it into the branch's answer queue. */
 export function answerMessage(branch: string, answer: Answer): OutgoingMessage {
   return {
     exchange: '',
@@ -167,7 +167,7 @@ const fragmentSchema = z.object({
   fragments: count.min(2).max(MAX_FRAGMENTS).optional(),
 });
 
-// Unknown keys are dropped, not refused: an older head office can read a newer agent's hello.
+// Unknown keys are dropped and not refused, so that an older head office can read a newer agent's hello.
 const helloSchema = z.object({
   v: z.literal(1),
   branch: z.string().regex(BRANCH_ID),
@@ -236,7 +236,7 @@ export function readBatchHeader(message: ReceivedMessage): BatchHeader {
   return validated('batch', batchHeaderSchema, message.headers);
 }
 
-/** Which fragment a batch message is; null: it is whole. @throws TributaryError MESSAGE_INVALID */
+/** Which fragment of a batch a message is; null: it is a whole batch. @throws TributaryError MESSAGE_INVALID */
 export function readFragment(message: ReceivedMessage): Fragment | null {
   const { fragment, fragments } = validated('batch', fragmentSchema, message.headers);
   if (fragments === undefined && fragment === undefined) return null;
@@ -253,7 +253,7 @@ export function readFragment(message: ReceivedMessage): Fragment | null {
 /** @throws TributaryError MESSAGE_INVALID */
 export function readHello(body: Buffer): Hello {
   const value = parsed('hello', body, MAX_HELLO_BYTES);
-  refuseNewer('hello', value, 'Upgrade the applier: a newer agent is at the branch, and keeps everything until then.');
+  refuseNewer('hello', value, 'Upgrade the applier: the agent at the branch is newer. It keeps everything until then.');
   return validated('hello', helloSchema, value);
 }
 
@@ -263,14 +263,14 @@ export function readAnswer(body: Buffer): Answer {
   refuseNewer(
     'answer',
     value,
-    'Upgrade the agent: a newer applier is at the head office. The spool keeps everything until then.',
+    'Upgrade the agent: the applier at the head office is newer. The spool keeps everything until then.',
   );
   return validated('answer', answerSchema, value);
 }
 
 /**
- * A version moves only when whoever does not know it must not act on the message; what may be ignored is a new key. So
- * another version is no malformed message but a program that is too old, and that has a cure of its own.
+ * The version changes only if a program that does not know it must not act on the message; what may be ignored is a new
+ * key. So a later version does not mean that the message is malformed, but that this program is too old.
  */
 function refuseNewer(what: string, value: unknown, hint: string): void {
   const version = typeof value === 'object' && value !== null && 'v' in value ? value.v : undefined;
@@ -295,14 +295,14 @@ function validated<T>(what: string, schema: z.ZodType<T>, value: unknown): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
   const first = result.error.issues[0];
-  throw invalid(what, first === undefined ? 'it has another shape' : `${first.path.join('.')}: ${first.message}`);
+  throw invalid(what, first === undefined ? 'it has another structure' : `${first.path.join('.')}: ${first.message}`);
 }
 
 function invalid(what: string, reason: string, cause?: unknown): TributaryError {
   return new TributaryError('MESSAGE_INVALID', `A ${what} message is malformed: ${reason}.`, { cause });
 }
 
-/** A hello that was stored as JSON; null where there is none, or none of this version. */
+/** A hello that was stored as JSON; null: there is none, or it has another version. */
 export function storedHello(value: unknown): Hello | null {
   const result = helloSchema.safeParse(value);
   return result.success ? result.data : null;

@@ -1,45 +1,44 @@
-/**
- * What the door to RabbitMQ (amqp.ts) offers. No library here.
- */
+/** The interface of connections to RabbitMQ (amqp.ts), without the library. */
 import type { ConnectionOptions } from 'node:tls';
 import type { OutgoingMessage, ReceivedMessage } from './amqp-messages.ts';
 import type { TributaryError } from '../errors.ts';
 
 export interface BrokerOptions {
-  /** `amqp[s]://user@host:port/vhost`; a password in it is not used. */
+  /** `amqp[s]://user@host:port/vhost`. A password in it is not used. */
   readonly url: string;
   readonly password: string;
-  /** Of amqps: certificate authority and client certificate in PEM. Verification of the chain is never switched off. */
+  /** For amqps: certificate authority and client certificate in PEM. The server's certificate is always verified. */
   readonly tls?: Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'minVersion' | 'checkServerIdentity'>;
   /** Shown in RabbitMQ's list of connections. */
   readonly purpose: string;
-  /** Default 10: two missed beats close a dead link within 20 s. */
+  /** Default 10: after two missed heartbeats, within 20 s, a dead connection is closed. */
   readonly heartbeatSeconds?: number;
-  /** Default 4,000: until somebody accepts the connection. A network that has come back is noticed by the next attempt. */
+  /**
+   * How long it may take until the connection is accepted; default 4,000. If the network comes back, the next attempt
+   * succeeds.
+   */
   readonly reachTimeoutMs?: number;
-  /** Default 15,000: TCP, TLS and login. */
+  /** How long TCP, TLS and login may take; default 15,000. */
   readonly connectTimeoutMs?: number;
 }
 
-/** `unknown`: the message may or may not have arrived; only the head office's watermark will tell. */
+/** `unknown`: the message may have arrived or not; only the head office's watermark will show it. */
 export type SendOutcome =
   | { readonly outcome: 'confirmed' }
   | { readonly outcome: 'rejected' | 'returned' | 'unknown'; readonly error: TributaryError };
 
 export interface BrokerPublisher {
-  /** Never rejects. Messages go out in the order of the calls. Durable and mandatory. */
+  /** Sends a durable, mandatory message. Never rejects. Messages are sent in the order of the calls. */
   send(message: OutgoingMessage, deadlineMs: number): Promise<SendOutcome>;
-  /** Bytes of bodies handed over and not yet confirmed or failed. */
-  readonly pendingBytes: number;
   /** Resolves with the reason when no more can be sent. Never rejects. */
   readonly closed: Promise<TributaryError>;
   close(): Promise<void>;
 }
 
 export interface BrokerConsumer {
-  /** Acknowledges this delivery; with `upTo` all before it as well. Does nothing once the channel is gone. */
-  ack(deliveryTag: number, upTo?: boolean): void;
-  /** Gives a delivery back to the queue, or throws it away. */
+  /** Acknowledges this delivery. Does nothing if the channel is gone. */
+  ack(deliveryTag: number): void;
+  /** Gives a delivery back to the queue, or drops it. */
   reject(deliveryTag: number, requeue: boolean): void;
   /** Resolves with the reason when no more will arrive. Unacknowledged messages go back to the queue. Never rejects. */
   readonly closed: Promise<TributaryError>;
@@ -49,33 +48,33 @@ export interface BrokerConsumer {
 
 export interface BrokerConsumerOptions {
   readonly queue: string;
-  /** Most deliveries unacknowledged at a time. */
+  /** The most unacknowledged deliveries at a time. */
   readonly prefetch: number;
-  /** Among the consumers of a queue the highest is served first. Not for a quorum queue with a single active consumer. */
+  /** Of a queue's consumers the one with the highest priority gets messages first. Not for a single active consumer. */
   readonly priority?: number;
-  /** What the broker shows of who consumes; unique on its channel, which each consumer has of its own. */
+  /** The consumer's name at the broker. It must be unique on its channel, and each consumer has its own channel. */
   readonly tag?: string;
-  /** A throw closes the consumer with that error. */
+  /** If it throws, the consumer is closed with that error. */
   onMessage(message: ReceivedMessage): void;
 }
 
 export interface QueueDepth {
-  /** Ready messages; those held unacknowledged by a consumer do not count. */
+  /** Ready messages, without those that a consumer has not acknowledged yet. */
   readonly messages: number;
   readonly consumers: number;
 }
 
 export interface BrokerConnection {
-  /** The user as which we are logged in. */
+  /** The user of the login. */
   readonly user: string;
-  /** The broker has an alarm and reads nothing from us for now. */
+  /** The broker has an alarm and reads nothing from this connection at present. */
   readonly blocked: boolean;
   /** Resolves with the reason when the connection is gone for good. Never rejects. */
   readonly closed: Promise<TributaryError>;
   openPublisher(): Promise<BrokerPublisher>;
   openConsumer(options: BrokerConsumerOptions): Promise<BrokerConsumer>;
-  /** Declares passively: works without any right to configure. @throws BROKER_SETUP when there is no such queue */
+  /** Works without permission to configure the queue. @throws BROKER_SETUP if there is no such queue */
   queueDepth(queue: string): Promise<QueueDepth>;
-  /** Bounded in time; safe to call twice. */
+  /** Has a deadline. May be called twice. */
   close(): Promise<void>;
 }

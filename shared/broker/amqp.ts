@@ -1,20 +1,21 @@
 /**
- * The one door to rabbitmq-client. A connection here is one attempt: the library would reconnect by itself, silently
- * and without end, so each connection is destroyed at its first fault and its owner makes the next one, with its own
- * back-off. `closed` tells why, once.
+ * Connections to RabbitMQ, and the only file that imports rabbitmq-client. The library would reconnect by itself,
+ * silently and without end. So each connection is destroyed at its first fault, and its owner opens the next one with
+ * its own back-off. `closed` gives the reason.
  *
- * Traps of the library that are closed here (all read in the source of 5.0.8 and in FIELD-NOTES):
- * - a send can hang for ever when the channel dies between write and confirm: every send has a deadline, after which
- *   the connection is dropped and the outcome called unknown;
- * - a `mandatory` return reaches us one turn of the event loop after the confirm that follows it on the wire: a
+ * Faults of the library that are worked around here (all seen in the source of 5.0.8):
+ * - a send can hang for ever if the channel ends between write and confirm: every send has a deadline, after which the
+ *   connection is dropped and the outcome is unknown;
+ * - a `mandatory` return is delivered one turn of the event loop after the confirm that follows it on the wire: a
  *   confirm counts only after that turn;
- * - a handler that throws would end the process, a consumer's queue that is deleted would be retried in silence:
- *   both close the consumer with a reason;
- * - over TLS, with several messages waiting for the socket, it numbers them in another order than it writes them, so
- *   that a confirm or a nack is told of the wrong message: the end of each write is told in the order of the calls;
- * - bodies are parsed by content type, before anybody can measure them: what arrives has none.
+ * - a handler that throws would end the process, and consuming a deleted queue would be retried silently: both close
+ *   the consumer with a reason;
+ * - over TLS, if several messages wait for the socket, it numbers them in another order than it writes them, so that a
+ *   confirm or a nack counts for the wrong message: the ends of writes are put in the order of the calls;
+ * - bodies are parsed by content type before their size can be checked: the content type is removed on arrival.
  *
- * Publish and consume on separate connections: an alarm at the broker stops publishing ones, heartbeats included.
+ * Use separate connections to publish and to consume: an alarm at the broker blocks those that publish, with their
+ * heartbeats.
  */
 import { Socket } from 'node:net';
 import { Connection } from 'rabbitmq-client';
@@ -38,9 +39,9 @@ export { isUnreachable, parseBrokerUrl } from './amqp-link.ts';
 export * from './amqp-messages.ts';
 export type * from './amqp-types.ts';
 
-/** How long it may take until somebody accepts a connection. */
+/** How long it may take until a connection is accepted. */
 const REACH_TIMEOUT_MS = 4_000;
-/** How long a close may take before the socket is cut. */
+/** How long a close may take before the socket is destroyed. */
 const CLOSE_DEADLINE_MS = 2_000;
 /** How long opening a channel, starting a consumer or asking for a queue's depth may take. */
 const CALL_DEADLINE_MS = 15_000;
@@ -49,13 +50,13 @@ const NO_CONFIRM_HINT = 'Check that RabbitMQ runs, that its cluster has a majori
 
 /** @throws TributaryError BROKER_UNREACHABLE, BROKER_REFUSED or CONFIG_INVALID */
 export async function connectBroker(options: BrokerOptions): Promise<BrokerConnection> {
-  const place = parseBrokerUrl(options.url);
+  const address = parseBrokerUrl(options.url);
   const timeoutMs = options.connectTimeoutMs ?? 15_000;
   const connection = new Connection({
-    hostname: place.host,
-    port: place.port,
-    vhost: place.vhost,
-    username: place.user,
+    hostname: address.host,
+    port: address.port,
+    vhost: address.vhost,
+    username: address.user,
     password: options.password,
     connectionName: options.purpose,
     heartbeat: options.heartbeatSeconds ?? 10,
@@ -63,10 +64,10 @@ export async function connectBroker(options: BrokerOptions): Promise<BrokerConne
     acquireTimeout: CALL_DEADLINE_MS,
     // A lone commit must not wait for Nagle's timer.
     noDelay: true,
-    ...(place.tls ? { tls: { ...options.tls, rejectUnauthorized: true } } : {}),
+    ...(address.tls ? { tls: { ...options.tls, rejectUnauthorized: true } } : {}),
   });
-  const door = new RabbitConnection(connection, place.user);
-  const where = `${place.host}:${place.port}`;
+  const opened = new RabbitConnection(connection, address.user);
+  const where = `${address.host}:${address.port}`;
   let onConnected: () => void = () => undefined;
   const connected = new Promise<'connected'>(resolve => {
     onConnected = () => resolve('connected');
@@ -76,26 +77,26 @@ export async function connectBroker(options: BrokerOptions): Promise<BrokerConne
   const timers = [
     setTimeout(
       () =>
-        door.drop(
+        opened.drop(
           new TributaryError('BROKER_UNREACHABLE', `${where} did not answer within ${formatDuration(timeoutMs)}.`),
         ),
       timeoutMs,
     ),
     setTimeout(() => {
-      if (isConnecting(connection)) door.drop(connectTimeout(where, reachMs));
+      if (isConnecting(connection)) opened.drop(connectTimeout(where, reachMs));
     }, reachMs),
   ];
   try {
-    const first = await Promise.race([connected, door.closed]);
+    const first = await Promise.race([connected, opened.closed]);
     if (first !== 'connected') throw first;
-    return door;
+    return opened;
   } finally {
     for (const timer of timers) clearTimeout(timer);
     connection.off('connection', onConnected);
   }
 }
 
-/** The library says nothing between the attempt and the login; its socket knows whether anybody has answered. */
+/** The library reports nothing between the attempt and the login; its socket shows whether it was accepted. */
 function isConnecting(connection: Connection): boolean {
   const socket: unknown = Reflect.get(connection, '_socket');
   return socket instanceof Socket && socket.connecting;
@@ -106,8 +107,8 @@ class RabbitConnection implements BrokerConnection {
   blocked = false;
   readonly #connection: Connection;
   readonly #ending = new CloseSignal();
-  /** For passive declares; a failed one closes its channel, so it is opened anew when needed. */
-  #asking: Channel | null = null;
+  /** For passive declarations. A failed one closes the channel, so it is opened again when needed. */
+  #declaring: Channel | null = null;
   readonly #channels = new Set<Channel>();
 
   constructor(connection: Connection, user: string) {
@@ -126,7 +127,7 @@ class RabbitConnection implements BrokerConnection {
     return this.#ending.closed;
   }
 
-  /** Cuts the socket; everything outstanding fails, and the library's own reconnecting ends. */
+  /** Destroys the socket. Everything outstanding fails, and the library does not reconnect. */
   drop(reason: TributaryError): void {
     this.#ending.end(reason);
     this.#connection.unsafeDestroy();
@@ -158,22 +159,22 @@ class RabbitConnection implements BrokerConnection {
   }
 
   async queueDepth(queue: string): Promise<QueueDepth> {
-    if (this.#asking?.active !== true) {
-      this.#asking = await this.#openChannel();
-      // The failed call reports the same fault to its caller; without a listener the event would end the process.
-      this.#asking.on('error', () => undefined);
+    if (this.#declaring?.active !== true) {
+      this.#declaring = await this.#openChannel();
+      // The caller gets the same error. Without a listener the event would end the process.
+      this.#declaring.on('error', () => undefined);
     }
-    const answer = await this.#call(this.#asking.queueDeclare({ queue, passive: true }), `asking for ${queue}`);
+    const answer = await this.#call(this.#declaring.queueDeclare({ queue, passive: true }), `asking for ${queue}`);
     return { messages: answer.messageCount, consumers: answer.consumerCount };
   }
 
   async close(): Promise<void> {
     if (!this.#ending.end(new TributaryError('BROKER_UNREACHABLE', 'The connection was closed by this process.')))
       return;
-    // What fails or takes too long here is cut off below all the same.
+    // If this fails or takes too long, the connection is destroyed below.
     await bounded(
       (async () => {
-        // The library would wait for its channels, but closes none itself.
+        // The library waits for its channels but does not close them.
         await Promise.all([...this.#channels].map(channel => channel.close()));
         await this.#connection.close();
       })(),
@@ -218,28 +219,26 @@ class RabbitConnection implements BrokerConnection {
 }
 
 interface PendingSend {
-  readonly bytes: number;
-  settle(outcome: SendOutcome): void;
+  resolve(outcome: SendOutcome): void;
 }
 
 class Publisher implements BrokerPublisher {
-  pendingBytes = 0;
-  readonly #door: RabbitConnection;
+  readonly #connection: RabbitConnection;
   readonly #channel: Channel;
   readonly #ending = new CloseSignal();
   /** By message id. Bounded by the callers' window. */
   readonly #pending = new Map<string, PendingSend>();
 
-  constructor(door: RabbitConnection, channel: Channel) {
-    this.#door = door;
+  constructor(connection: RabbitConnection, channel: Channel) {
+    this.#connection = connection;
     this.#channel = channel;
     channel.on('basic.return', message => this.#returned(message));
     channel.on('error', (error: unknown) => this.#end(brokerError(error, 'RabbitMQ closed the publishing channel')));
-    // The send that the broker objected to is told why in this turn of the loop; the others, that the channel is gone.
+    // The send that the broker refused gets the reason in this turn of the loop; the others fail in the next.
     channel.on('close', () =>
       setImmediate(() => this.#end(new TributaryError('BROKER_UNREACHABLE', 'The publishing channel closed.'))),
     );
-    void door.closed.then(reason => this.#end(reason));
+    void connection.closed.then(reason => this.#end(reason));
   }
 
   get closed(): Promise<TributaryError> {
@@ -251,25 +250,23 @@ class Publisher implements BrokerPublisher {
     const { promise, resolve } = Promise.withResolvers<SendOutcome>();
     const timer = setInterval(() => {
       // An alarm at the broker holds us back for as long as it lasts. Its heartbeats tell that the connection lives.
-      if (this.#door.blocked) return;
+      if (this.#connection.blocked) return;
       const text = `RabbitMQ did not confirm ${message.id} within ${formatDuration(deadlineMs)}.`;
       const late = new TributaryError('BROKER_UNREACHABLE', text, { hint: NO_CONFIRM_HINT });
-      settle({ outcome: 'unknown', error: late });
-      this.#door.drop(late);
+      finish({ outcome: 'unknown', error: late });
+      this.#connection.drop(late);
     }, deadlineMs);
-    const settle = (outcome: SendOutcome): void => {
+    const finish = (outcome: SendOutcome): void => {
       if (this.#pending.get(message.id) !== entry) return;
       this.#pending.delete(message.id);
-      this.pendingBytes -= entry.bytes;
       clearInterval(timer);
       resolve(outcome);
     };
-    // A repeat of a message that is still on its way: a return could not tell them apart, so the first is given up.
+    // The same message is still in flight: a return could not tell the two apart, so the first one fails.
     const repeated = new TributaryError('BROKER_UNREACHABLE', `${message.id} was sent again before it was confirmed.`);
-    this.#pending.get(message.id)?.settle({ outcome: 'unknown', error: repeated });
-    const entry: PendingSend = { bytes: message.body.length, settle };
+    this.#pending.get(message.id)?.resolve({ outcome: 'unknown', error: repeated });
+    const entry: PendingSend = { resolve: finish };
     this.#pending.set(message.id, entry);
-    this.pendingBytes += entry.bytes;
     this.#channel
       .basicPublish(
         {
@@ -280,15 +277,15 @@ class Publisher implements BrokerPublisher {
           contentType: 'application/octet-stream',
           messageId: message.id,
           type: message.type,
-          userId: this.#door.user,
+          userId: this.#connection.user,
           headers: { ...message.headers },
         },
         message.body,
       )
       .then(
-        // A return that preceded this confirm on the wire is delivered in the turn of the loop that follows.
-        () => setImmediate(() => settle({ outcome: 'confirmed' })),
-        (error: unknown) => settle(failure(error, message.id)),
+        // A return that came before this confirm on the wire is delivered in the next turn of the loop.
+        () => setImmediate(() => finish({ outcome: 'confirmed' })),
+        (error: unknown) => finish(failure(error, message.id)),
       );
     return promise;
   }
@@ -302,14 +299,14 @@ class Publisher implements BrokerPublisher {
     const error = new TributaryError(
       'BROKER_SETUP',
       `RabbitMQ returned ${message.messageId ?? 'a message'}: ${message.replyText} (exchange ${message.exchange}, key ${message.routingKey}).`,
-      { hint: 'The queue is not there or not bound: run `tributary-applier branch add` for this branch again.' },
+      { hint: 'The queue does not exist or is not bound. Run `tributary-applier branch add` for this branch again.' },
     );
-    this.#pending.get(message.messageId ?? '')?.settle({ outcome: 'returned', error });
+    this.#pending.get(message.messageId ?? '')?.resolve({ outcome: 'returned', error });
   }
 
   #end(reason: TributaryError): void {
     if (!this.#ending.end(reason)) return;
-    for (const entry of [...this.#pending.values()]) entry.settle({ outcome: 'unknown', error: reason });
+    for (const entry of [...this.#pending.values()]) entry.resolve({ outcome: 'unknown', error: reason });
   }
 }
 
@@ -318,7 +315,7 @@ class Consumer implements BrokerConsumer {
   readonly #options: BrokerConsumerOptions;
   readonly #ending = new CloseSignal();
 
-  constructor(door: RabbitConnection, channel: Channel, options: BrokerConsumerOptions) {
+  constructor(connection: RabbitConnection, channel: Channel, options: BrokerConsumerOptions) {
     this.#channel = channel;
     this.#options = options;
     channel.on('error', (error: unknown) => this.#ending.end(brokerError(error, `RabbitMQ ended ${options.queue}`)));
@@ -328,12 +325,12 @@ class Consumer implements BrokerConsumer {
     channel.on('basic.cancel', () => {
       this.#ending.end(
         new TributaryError('BROKER_SETUP', `RabbitMQ cancelled the consumer of ${options.queue}.`, {
-          hint: 'The queue was deleted, or what came from it was held for longer than its consumer timeout; it is looked for again.',
+          hint: 'The queue was deleted, or a message was unacknowledged for longer than its consumer timeout. The program consumes it again.',
         }),
       );
       void this.close();
     });
-    void door.closed.then(reason => this.#ending.end(reason));
+    void connection.closed.then(reason => this.#ending.end(reason));
   }
 
   get closed(): Promise<TributaryError> {
@@ -350,15 +347,15 @@ class Consumer implements BrokerConsumer {
     }
   }
 
-  ack(deliveryTag: number, upTo = false): void {
-    if (this.#channel.active) this.#channel.basicAck({ deliveryTag, multiple: upTo });
+  ack(deliveryTag: number): void {
+    if (this.#channel.active) this.#channel.basicAck({ deliveryTag });
   }
 
   reject(deliveryTag: number, requeue: boolean): void {
     if (this.#channel.active) this.#channel.basicNack({ deliveryTag, requeue });
   }
 
-  /** Closes the channel rather than cancelling the consumer: what is unacknowledged goes back at once. */
+  /** Closes the channel and does not cancel the consumer, so that unacknowledged messages go back at once. */
   async close(): Promise<void> {
     this.#ending.end(new TributaryError('BROKER_UNREACHABLE', 'The consumer was closed by this process.'));
     await bounded(this.#channel.close(), CLOSE_DEADLINE_MS);
@@ -367,8 +364,7 @@ class Consumer implements BrokerConsumer {
 
 function received(message: AsyncMessage, queue: string): ReceivedMessage {
   const body: unknown = message.body;
-  if (!Buffer.isBuffer(body))
-    throw new TributaryError('INTERNAL', 'rabbitmq-client has read a body as something else.');
+  if (!Buffer.isBuffer(body)) throw new TributaryError('INTERNAL', 'rabbitmq-client has not read a body as bytes.');
   return {
     body,
     queue,

@@ -35,13 +35,12 @@ await t.test('a batch arrives byte for byte, with its header and the user that t
     outcomes,
     seqs.map(() => ({ outcome: 'confirmed' })),
   );
-  test.equal(publisher.pendingBytes, 0);
   const received: ReceivedMessage[] = [];
   const consumer = await reading.openConsumer({ queue: names.batches, prefetch: 3, onMessage: m => received.push(m) });
   await until('three', () => received.length === 3);
   await new Promise(resolve => setTimeout(resolve, 100));
   test.equal(received.length, 3, 'prefetch is kept to');
-  consumer.ack(received[2]!.deliveryTag, true);
+  for (const { deliveryTag } of received.slice(0, 3)) consumer.ack(deliveryTag);
   await until('all', () => received.length === 6);
   test.same(
     received.map(message => readBatchHeader(message)),
@@ -50,7 +49,7 @@ await t.test('a batch arrives byte for byte, with its header and the user that t
   test.ok(
     received.every(message => message.body.equals(body) && message.userId === names.user && !message.redelivered),
   );
-  consumer.ack(received[4]!.deliveryTag, true);
+  for (const { deliveryTag } of received.slice(3, 5)) consumer.ack(deliveryTag);
   await consumer.close();
   await waitUntil('what was not acknowledged', async () => (await reading.queueDepth(names.batches)).messages === 1);
   await test.rejects(reading.queueDepth('no-such-queue'), { code: 'BROKER_SETUP' });

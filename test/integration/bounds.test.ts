@@ -14,7 +14,6 @@ import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { Product } from '../../deploy/rig/daemon.ts';
-import { MAX_MESSAGE_BYTES } from '../../shared/broker/amqp-messages.ts';
 import { Load, LOAD_TABLES } from '../support/world/load.ts';
 import { batch } from '../support/hand-made/spool-tools.ts';
 import { Spool } from '../../agent/spool/spool.ts';
@@ -23,6 +22,9 @@ import { until } from '../support/until.ts';
 import { lockWaiters } from '../support/world/lock-waits.ts';
 import { createWorld } from '../support/world/world.ts';
 import { backlog, branchOnBadLink, largeRow, largeTransaction, MIB, openSite } from '../support/world/bounds.ts';
+
+/** RabbitMQ's default of `max_message_size`. */
+const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 /** A program that does not end by itself is ended by its own limit of five seconds, with another status than 0. */
 const STOPS = 3;

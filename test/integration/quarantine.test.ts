@@ -174,7 +174,7 @@ await t.test('a part that cannot be read takes its transaction with it, before a
   await alone.hello();
   await alone.send(alone.make([upsert([[3, 'three']])], { part: { number: 3, last: true } }));
   await halted('alone', 1);
-  t.match((await office.row('alone')).halt, { code: 'BATCH_INVALID', reason: /without those before/ });
+  t.match((await office.row('alone')).halt, { code: 'BATCH_INVALID', reason: /without the parts before/ });
 });
 
 const OTHER = { schema: 'shop', name: 'stock', columns: [{ name: 'id', type: 'bigint', key: 1 }, { name: 'item', type: 'varchar(40)' }] }; // prettier-ignore

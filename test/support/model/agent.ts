@@ -4,6 +4,7 @@
  * The process captures from the model's source, spools, sends, says hello and acts on answers; everything it decides
  * about an answer is decided by shared/protocol.ts.
  */
+import { nth } from '../../../shared/nth.ts';
 import type { StreamMark } from '../../../shared/batch/batch.ts';
 import type { Answer, Hello } from '../../../shared/protocol.ts';
 import { headerAfter, makeHello, startOf } from '../hand-made/messages.ts';
@@ -132,7 +133,7 @@ export class ModelAgent {
     }
     this.flush(false);
     const last = part === transaction.parts - 1;
-    const rows = last ? transaction.changes.slice(part) : [transaction.changes[part]!];
+    const rows = last ? transaction.changes.slice(part) : [nth(transaction.changes, part)];
     for (const [key] of rows) this.#chunk?.emitted.add(key);
     if (last) this.#at += 1;
     this.#append(
@@ -204,12 +205,11 @@ export class ModelAgent {
   /** The broker confirms one of the messages in flight; `choice` says which. */
   confirm(choice: number): void {
     if (this.#unconfirmed.length === 0) return;
-    const [seq] = this.#unconfirmed.splice(choice % this.#unconfirmed.length, 1);
-    this.#outOfOrder.add(seq!);
+    for (const seq of this.#unconfirmed.splice(choice % this.#unconfirmed.length, 1)) this.#outOfOrder.add(seq);
     while (this.#outOfOrder.delete(this.#confirmed + 1)) this.#confirmed += 1;
   }
 
-  /** Any doubt about the broker: back to the lowest unconfirmed. */
+  /** After a fault of the broker: back to the lowest unconfirmed batch. */
   rewind(from = this.#confirmed + 1): void {
     this.#next = from;
     this.#confirmed = from - 1;
@@ -285,7 +285,7 @@ export class ModelAgent {
     const start = startOf(BRANCH, epoch);
     Object.assign(disk, { epoch, base: start, head: start, tail: start, batches: new Map(), receivedSeq: 0 });
     disk.position = { index: source.log.length, lastId: source.lastId };
-    // What counted as served was served by batches that may never arrive now.
+    // The batches that answered these requests may never arrive now.
     disk.doneRequests = [];
     disk.snapshot = { id: this.#world.unique('s'), whole: true, requests: this.#requests, done: 0 };
     this.#mark('start', disk.snapshot);
@@ -302,7 +302,8 @@ export class ModelAgent {
     const { disk } = this;
     disk.receivedSeq = receivedSeq;
     if (prune && receivedSeq > disk.base.seq) {
-      const digest = this.#digestAt(receivedSeq)!;
+      const digest = this.#digestAt(receivedSeq);
+      if (digest === null) throw new Error(`model: batch ${receivedSeq} is not in the spool`);
       const kept = [...disk.batches].filter(([seq]) => seq > receivedSeq);
       this.#world.pruned([...disk.batches.values()].filter(batch => batch.header.seq <= receivedSeq));
       disk.batches = new Map(kept);

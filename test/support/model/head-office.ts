@@ -21,7 +21,7 @@ export interface ModelBody {
   readonly part: { readonly number: number; readonly last: boolean } | null;
   readonly rows: readonly Row[];
   readonly marker: SnapshotMarker | null;
-  /** The head office's database refuses it, until it is mended. */
+  /** The head office's database refuses it until somebody repairs the table. */
   readonly poison: boolean;
 }
 
@@ -74,7 +74,7 @@ export interface Outcome {
 }
 
 export interface Operator {
-  /** Digests of refused batches that somebody has mended. */
+  /** Digests of refused batches whose tables somebody has repaired. */
   readonly repaired: ReadonlySet<string>;
   /** Digest of a batch to be left out; null: none. */
   readonly quarantine: string | null;
@@ -150,7 +150,7 @@ export class Applier {
     const body = JSON.parse(batch.bytes) as ModelBody;
     const mark: StreamMark = { seq, digest };
     if (operator.quarantine === digest) {
-      const asks = this.#off !== 'quarantine asks for a snapshot';
+      const requests = this.#off !== 'quarantine asks for a snapshot';
       return {
         ...state,
         stream: { ...state.stream, received: mark, applied: mark },
@@ -158,7 +158,7 @@ export class Applier {
         batchNumber: state.batchNumber + 1,
         incompleteSince: state.batchNumber + 1,
         // It covers all that was asked for before; the agent may have counted those requests as done.
-        requests: asks ? new Set([operator.requestId]) : state.requests,
+        requests: requests ? new Set([operator.requestId]) : state.requests,
       };
     }
     // After a quarantine in its midst the rest of a group is what there is of it.
@@ -188,13 +188,13 @@ function applyBody(state: HeadOffice, body: ModelBody): HeadOffice {
   if (state.snapshot?.marker.id !== marker.id) return next;
   const { since } = state.snapshot;
   for (const [key, row] of rows) if (row.batch < since) rows.delete(key);
-  const mends = state.incompleteSince !== null && state.incompleteSince < since;
+  const completes = state.incompleteSince !== null && state.incompleteSince < since;
   return {
     ...next,
     snapshot: null,
     opened: marker.whole ? state.stream.epoch : state.opened,
     // Requests that the snapshot took up; and, as it covers all tables, what was missing before it began.
     requests: new Set([...state.requests].filter(id => !marker.requests.includes(id))),
-    incompleteSince: mends ? null : state.incompleteSince,
+    incompleteSince: completes ? null : state.incompleteSince,
   };
 }

@@ -26,15 +26,15 @@ const ACTIONS = {
   commit: (world, choice) => world.source.commit(choice, 1),
   commitLarge: (world, choice) => world.source.commit(choice, MAX_PARTS),
   restoreSource: (world, choice) => world.restoreSource(choice),
-  capture: (world, choice) => world.someAgent(choice)?.capture(world.poisons(choice)),
-  flush: (world, choice) => world.someAgent(choice)?.flush(world.poisons(choice)),
-  snapshotStep: (world, choice) => world.someAgent(choice)?.snapshotStep(world.poisons(choice)),
-  loseSource: (world, choice) => world.someAgent(choice)?.loseSource(),
-  connectSource: (world, choice) => world.someAgent(choice)?.connectSource(),
-  send: (world, choice) => world.someAgent(choice)?.send(),
-  confirm: (world, choice) => world.someAgent(choice)?.confirm(choice >> 3),
-  rewind: (world, choice) => world.someAgent(choice)?.rewind(),
-  hello: (world, choice) => world.someAgent(choice)?.sayHello(),
+  capture: (world, choice) => world.someAgent(choice).capture(world.poisons(choice)),
+  flush: (world, choice) => world.someAgent(choice).flush(world.poisons(choice)),
+  snapshotStep: (world, choice) => world.someAgent(choice).snapshotStep(world.poisons(choice)),
+  loseSource: (world, choice) => world.someAgent(choice).loseSource(),
+  connectSource: (world, choice) => world.someAgent(choice).connectSource(),
+  send: (world, choice) => world.someAgent(choice).send(),
+  confirm: (world, choice) => world.someAgent(choice).confirm(choice >> 3),
+  rewind: (world, choice) => world.someAgent(choice).rewind(),
+  hello: (world, choice) => world.someAgent(choice).sayHello(),
   restart: (world, choice) => world.restart(choice),
   copySpool: (world, choice) => world.copySpool(choice),
   backupSpool: (world, choice) => world.backupSpool(choice),
@@ -55,7 +55,7 @@ const ACTIONS = {
 
 export type Action = keyof typeof ACTIONS;
 
-/** What a run may be spared. What ends a fault (connecting, thawing, mending) is never left out. */
+/** The faults that a run may be without. What ends a fault (connecting, thawing, repairing) is never left out. */
 const FAULTS: ReadonlySet<Action> = new Set([
   'commitLarge',
   'restoreSource',
@@ -90,8 +90,8 @@ export function play(
   const total = actions.reduce((sum, [, weight]) => sum + weight, 0);
   for (const value of tape) {
     let point = (value & 0xffff) % total;
-    const action = actions.find(([, weight]) => (point -= weight) < 0)!;
-    ACTIONS[action[0]](world, value >>> 16);
+    const action = actions.find(([, weight]) => (point -= weight) < 0);
+    if (action !== undefined) ACTIONS[action[0]](world, value >>> 16);
   }
   return world.settle(left);
 }

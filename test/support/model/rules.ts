@@ -1,5 +1,6 @@
 /**
- * The rules that PROTOCOL.md marks with ◆, and some more, each of which the model can leave out, to show that it is needed.
+ * The rules that PROTOCOL.md marks with ◆, and some more, each of which the model can leave out, to show that it is
+ * needed.
  *
  * The rules that live in shared/protocol.ts are left out by wrapping its functions here; production code has no
  * switches. The others are rules of the shells around it, which the model plays itself.

@@ -4,6 +4,7 @@
  * A restore cuts the log and lets another history grow from there. `stateAfter` remembers the rows after every
  * transaction that ever was, lost histories included, so that the head office's rows can be judged at any moment.
  */
+import { nth } from '../../../shared/nth.ts';
 
 export type Row = readonly [key: string, value: string | null];
 
@@ -31,7 +32,7 @@ export class ModelSource {
     this.#transactions += 1;
     const id = `t${this.#transactions}`;
     const changes = Array.from({ length: Math.max(parts, 1 + (choice % 2)) }, (_, i): Row => {
-      const key = KEYS[(choice + i * 2) % KEYS.length]!;
+      const key = nth(KEYS, (choice + i * 2) % KEYS.length);
       const gone = (choice >> (i + 3)) % 3 === 0 && this.#rows.has(key);
       return [key, gone ? null : `${id}.${i}`];
     });
@@ -48,7 +49,10 @@ export class ModelSource {
   }
 
   read(keys: readonly string[]): Row[] {
-    return keys.flatMap(key => (this.#rows.has(key) ? [[key, this.#rows.get(key)!] as const] : []));
+    return keys.flatMap((key): Row[] => {
+      const value = this.#rows.get(key);
+      return value === undefined ? [] : [[key, value]];
+    });
   }
 
   get lastId(): string {

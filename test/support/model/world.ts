@@ -4,6 +4,7 @@
  */
 import { nextDigest } from '../../../shared/batch/batch.ts';
 import type { Answer, Hello } from '../../../shared/protocol.ts';
+import { nth } from '../../../shared/nth.ts';
 import { ModelAgent, copyDisk } from './agent.ts';
 import type { AgentWorld, Disk } from './agent.ts';
 import { Applier, EMPTY_HEAD_OFFICE } from './head-office.ts';
@@ -115,8 +116,8 @@ export class ModelWorld implements AgentWorld {
 
   // Faults and moves ---------------------------------------------------------------------------------------------
 
-  someAgent(choice: number): ModelAgent | undefined {
-    return this.#agents[choice % this.#agents.length];
+  someAgent(choice: number): ModelAgent {
+    return nth(this.#agents, choice % this.#agents.length);
   }
 
   poisons(choice: number): boolean {
@@ -134,18 +135,18 @@ export class ModelWorld implements AgentWorld {
 
   restart(choice: number): void {
     const index = choice % this.#agents.length;
-    this.#agents[index] = new ModelAgent(this, this.#agents[index]!.disk);
+    this.#agents[index] = new ModelAgent(this, nth(this.#agents, index).disk);
   }
 
   /** Two machines with one identity from now on. */
   copySpool(choice: number): void {
     if (this.#agents.length >= MAX_AGENTS) return;
     this.#identityShared = this.#streamDisturbed = true;
-    this.#agents.push(new ModelAgent(this, copyDisk(this.someAgent(choice)!.disk)));
+    this.#agents.push(new ModelAgent(this, copyDisk(this.someAgent(choice).disk)));
   }
 
   backupSpool(choice: number): void {
-    this.#diskBackups = [...this.#diskBackups.slice(-2), copyDisk(this.someAgent(choice)!.disk)];
+    this.#diskBackups = [...this.#diskBackups.slice(-2), copyDisk(this.someAgent(choice).disk)];
   }
 
   restoreSpool(choice: number): void {
@@ -179,32 +180,31 @@ export class ModelWorld implements AgentWorld {
   deliverAnswer(choice: number): void {
     const [answer] = this.#answers.splice(choice % Math.max(1, this.#answers.length), 1);
     // All agents with one identity read one queue; whoever gets it, gets it.
-    if (answer !== undefined) this.#actOn(this.someAgent(choice)!, answer, (choice >> 3) % 2 === 0);
+    if (answer !== undefined) this.#actOn(this.someAgent(choice), answer, (choice >> 3) % 2 === 0);
   }
 
   loseMessage(choice: number): void {
-    const channel = [this.#queue, this.#hellos, this.#answers][choice % 3]!;
+    const channel = nth([this.#queue, this.#hellos, this.#answers], choice % 3);
     channel.splice((choice >> 2) % Math.max(1, channel.length), 1);
   }
 
   repeatMessage(choice: number): void {
-    const channel: unknown[] = [this.#queue, this.#hellos, this.#answers][choice % 3]!;
+    const channel: unknown[] = nth([this.#queue, this.#hellos, this.#answers], choice % 3);
     if (channel.length > 0) channel.push(channel[(choice >> 2) % channel.length]);
   }
 
   /** A second applier does everything but commit, and stops there. */
   freeze(choice: number): void {
     if (this.#frozen !== null) return;
-    if (choice % 4 === 0 && this.#hellos.length > 0) {
-      const hello = this.#hellos.shift()!;
+    const hello = choice % 4 === 0 ? this.#hellos.shift() : undefined;
+    const [batch] = this.#queue;
+    if (hello !== undefined) {
       const outcome = this.#applier.onHello(this.#headOffice, hello, this.#queue.length);
       this.#frozen = { outcome, batch: null, lost: false };
-    } else if (this.#queue.length > 0 && this.#headOffice.halted === null) {
-      const batch = this.#queue.shift()!;
+    } else if (batch !== undefined && this.#headOffice.halted === null) {
+      // It stays in the queue: the broker has given the messages to another consumer meanwhile.
       const outcome = this.#applier.onBatch(this.#headOffice, batch, this.#operator());
       this.#frozen = { outcome, batch, lost: false };
-      // The broker has given its messages to another consumer meanwhile.
-      this.#queue.unshift(batch);
     }
   }
 
@@ -233,7 +233,7 @@ export class ModelWorld implements AgentWorld {
     if (this.#frozen !== null) this.#frozen.lost = true;
   }
 
-  /** Somebody looks at a halted branch, and mends the table or sets the batch aside. */
+  /** Somebody looks at a halted branch, and repairs the table or puts the batch into quarantine. */
   operate(choice: number): void {
     const { halted, inbox } = this.#headOffice;
     if (halted === null || !this.#mayLock()) return;
@@ -254,7 +254,6 @@ export class ModelWorld implements AgentWorld {
   settle(left: number): Ending {
     this.#frozen = null;
     const agent = this.someAgent(left);
-    if (agent === undefined) throw new Error('model: no agent');
     const together = (left >>> 8) % 2 === 0;
     if (!together) this.#agents = [agent];
     if (!this.#faultless) for (const living of this.#living()) living.rewind();
