@@ -44,7 +44,7 @@ export function hintOf(finding: Finding): string {
   if (finding.configLine !== undefined)
     parts.push(`in my.cnf under [mysqld]: ${finding.configLine.replaceAll('\n', ' and ')}`);
   if (finding.needsRestart !== undefined) {
-    parts.push(finding.needsRestart ? 'restart the database server' : 'the database server need not be restarted');
+    parts.push(finding.needsRestart ? 'the server must be restarted' : 'no restart is needed');
   }
   return parts.join('; ');
 }

@@ -2,7 +2,7 @@
  * The page of a daemon. The page never stops the daemon's work: where it cannot be served (its port is taken, its address
  * is not there yet, its token cannot be written), the log and the status say so, and it is tried again with growing pauses.
  */
-import { asTributaryError, TributaryError } from '../errors.ts';
+import { describeError, TributaryError } from '../errors.ts';
 import { formatDuration } from '../units.ts';
 import { startHttpServer } from './http.ts';
 import type { HttpServer, HttpServerOptions } from './http.ts';
@@ -63,7 +63,7 @@ export class Page {
       this.#fault = null;
       logger.info({ page: pageOf(server) }, 'The page is served.');
     } catch (cause) {
-      const error = asTributaryError(cause, 'The page cannot be served');
+      const error = pageError(cause);
       const { code, message, hint } = error;
       this.#fault = { code, message, hint, since: this.#fault?.since ?? new Date().toISOString() };
       logger.error({ code, hint, err: error }, `${message} It is tried again in ${formatDuration(pauseMs)}.`);
@@ -91,6 +91,15 @@ export class Page {
     clearTimeout(this.#retry);
     await this.#open?.server.close();
   }
+}
+
+/** Anything but an error of ours concerns the files of the page. */
+function pageError(cause: unknown): TributaryError {
+  if (cause instanceof TributaryError) return cause;
+  return new TributaryError('PAGE_UNAVAILABLE', `The page cannot be served: ${describeError(cause)}.`, {
+    hint: 'Install the program again, or report this with the log.',
+    cause,
+  });
 }
 
 /** The address of the page as a person opens it on this machine. */
