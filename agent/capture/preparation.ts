@@ -72,6 +72,7 @@ export class Preparation {
     const at = await source.time();
     throwSettingFaults(await checkSettings(source, await source.identity()));
     this.#settingsRightAt = at;
+    this.#retentionSeconds = await source.binlogRetentionSeconds();
   }
 
   /**
@@ -87,7 +88,6 @@ export class Preparation {
       this.#identity = identity;
       await this.checkSettings(source);
       throwFaults(await checkRights(source, identity, tableFilter));
-      this.#retentionSeconds = await source.binlogRetentionSeconds();
       const position = spool.position();
       let reason =
         newEpoch ?? (position === null ? 'a new spool' : spool.isBegun() ? null : 'an epoch without a beginning');

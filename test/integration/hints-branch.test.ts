@@ -106,6 +106,8 @@ void t.test('EVENT_UNSUPPORTED: compression is switched off, and a new epoch pas
   // A server of its own: every agent that reads its binlog stops at the event.
   const source = await DatabaseServer.start({ flavor: 'mysql', name: 'compressed', role: 'branch' });
   t.teardown(() => source.remove());
+  const world = await createWorld(t);
+  await world.startApplier();
   const branch = await world.addBranch('compressed', {
     source,
     setup: [...setup, 'CREATE TABLE large (id INT PRIMARY KEY, content LONGTEXT)'],
@@ -126,7 +128,7 @@ void t.test('EVENT_UNSUPPORTED: compression is switched off, and a new epoch pas
   await branch.db.query('SET SESSION binlog_transaction_compression = OFF');
   await branch.agent.stop();
   renameSync(branch.spoolDirectory, `${branch.spoolDirectory}.old`);
-  await well(t, branch);
+  await worksAgain(t, world, branch);
 });
 
 void t.test('SPOOL_FORMAT: spool.directory is corrected', async t => {
