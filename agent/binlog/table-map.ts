@@ -17,7 +17,6 @@ import { wireType } from '../values/column-layout.ts';
 import type { ColumnLayout } from '../values/column-layout.ts';
 import { ServerCharsets } from '../values/server-charsets.ts';
 import { TYPE, isCharacterType, isNumericType, isUnknownType } from '../values/type-codes.ts';
-import { nth } from '../../shared/nth.ts';
 
 /** A column of a source table as its TableMap event describes it (binlog_row_metadata=FULL). */
 export interface SourceColumn {
@@ -336,7 +335,7 @@ export function readTableMap(
   const layouts: ColumnLayout[] = [];
   const columns: SourceColumn[] = [];
   fixed.forEach(({ code, meta }, i) => {
-    const name = nth(names, i);
+    const name = names[i]!;
     const refuse = (problem: string): never => {
       throw new TributaryError('VALUE_UNSUPPORTED', `${where}: column ${name} ${problem}.`);
     };

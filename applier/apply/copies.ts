@@ -14,7 +14,6 @@ import { addCopies, countCopies, noCopyChange, removeCopies } from '../../shared
 import type { CopyChange } from '../../shared/batch/copies.ts';
 import { LongValue, writeJson } from '../../shared/batch/long-value.ts';
 import { columnKey } from '../../shared/identifiers.ts';
-import { nth } from '../../shared/nth.ts';
 
 export type CopiesChange = Extract<Change, { readonly op: CopyOp }>;
 
@@ -37,7 +36,7 @@ function rowNamer(table: TableDescription): (columns: readonly (readonly Value[]
   return (columns, row) => {
     const parts: Value[] = [];
     for (const { name, index } of inOrder) {
-      const value = nth(columns, index)[row] ?? null;
+      const value = columns[index]![row] ?? null;
       if (value !== null) parts.push(name, value);
     }
     if (!parts.some(part => part instanceof LongValue)) return hash('sha256', ROW + JSON.stringify(parts), 'hex');
@@ -72,7 +71,7 @@ export class CopiesBuilder {
       const key = this.#nameRow(values, row);
       let entry = this.#entries.get(key);
       if (entry === undefined) this.#entries.set(key, (entry = { key, values, row, change: noCopyChange() }));
-      const number = nth(copies, row);
+      const number = copies[row]!;
       if (op === 'add') addCopies(entry.change, number);
       else if (op === 'remove') removeCopies(entry.change, number);
       else countCopies(entry.change, number);
@@ -85,7 +84,7 @@ export class CopiesBuilder {
     if (first === undefined) return NO_COPIES;
     return {
       rows: entries.length,
-      columns: first.values.map((_, c) => entries.map(({ values, row }) => nth(nth(values, c), row))),
+      columns: first.values.map((_, c) => entries.map(({ values, row }) => values[c]![row]!)),
       keys: entries.map(({ key }) => key),
       changes: entries.map(({ change }) => change),
     };

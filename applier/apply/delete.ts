@@ -7,7 +7,6 @@ import { keyHashOf } from './row-text.ts';
 import { isText } from './target-column.ts';
 import type { TargetTable } from './target-table.ts';
 import { checkPacket } from './upsert.ts';
-import { nth } from '../../shared/nth.ts';
 
 const MAX_CHARACTERS = 512 * 1024;
 const MAX_KEYS = 500;
@@ -19,7 +18,7 @@ export async function deleteRows(
   keys: RowSet,
   branch: string,
 ): Promise<void> {
-  const columns = table.key.map(index => nth(table.columns, index));
+  const columns = table.key.map(index => table.columns[index]!);
   const writers = columns.map(({ type, target }) => literalWriter(type, isText(target)));
   const byColumns = table.identity === 'columns';
   const names = byColumns ? columns.map(({ sql }) => sql) : ['`_key`'];
@@ -30,7 +29,7 @@ export async function deleteRows(
   let length = 0;
   for (let row = 0; row < keys.rows; row += 1) {
     const key = byColumns
-      ? writers.map((write, place) => write(nth(nth(keys.columns, place), row))).join(', ')
+      ? writers.map((write, place) => write(keys.columns[place]![row]!)).join(', ')
       : `X'${keyHashOf(table, keys, row)}'`;
     if (list.length > 0 && (length + key.length > MAX_CHARACTERS || list.length === MAX_KEYS)) {
       await run(connection, `${head}${list.join(', ')})`);

@@ -16,7 +16,6 @@ import type { CopiesChange, CopySet } from './copies.ts';
 import { wholeValue } from '../../shared/batch/long-value.ts';
 import { tableKey } from '../../shared/table-name.ts';
 import { keyOf } from './target-table.ts';
-import { nth } from '../../shared/nth.ts';
 
 /** Rows as columns: `columns[c][r]`. */
 export interface RowSet {
@@ -51,13 +50,13 @@ export function mergeBodies(bodies: readonly BatchBody[]): Run[] {
     const definitions = body.tables.map(table => JSON.stringify(table.columns));
     for (const change of body.changes) {
       if (change.op === 'snapshot-start' || change.op === 'snapshot-end' || isVerifyMark(change)) continue;
-      const name = nth(names, change.table);
-      const definition = nth(definitions, change.table);
+      const name = names[change.table]!;
+      const definition = definitions[change.table]!;
       let runs = tables.get(name);
       if (runs === undefined || change.op === 'truncate') tables.set(name, (runs = []));
       let run = runs.at(-1);
       if (run?.definition !== definition) {
-        run = new RunBuilder(nth(body.tables, change.table), definition, change.op === 'truncate');
+        run = new RunBuilder(body.tables[change.table]!, definition, change.op === 'truncate');
         runs.push(run);
       }
       if (change.op !== 'truncate') run.add(change);
@@ -115,9 +114,9 @@ class RunBuilder {
     const picks: Picks = { deletes: new Pick(), upserts: new Pick() };
     const nameKey = keyNamer(this.#table, this.#key);
     for (let at = this.#changes.length - 1; at >= 0; at -= 1) {
-      const change = nth(this.#changes, at);
+      const change = this.#changes[at]!;
       const values = valuesOf(change);
-      const keys = change.op === 'delete' ? change.keys : this.#key.map(index => nth(change.values, index));
+      const keys = change.op === 'delete' ? change.keys : this.#key.map(index => change.values[index]!);
       const pick = change.op === 'delete' ? picks.deletes : picks.upserts;
       for (let row = change.rows - 1; row >= 0; row -= 1) {
         const before = seen.size;
@@ -155,16 +154,16 @@ function keyNamer(
   key: readonly number[],
 ): (keys: readonly (readonly Value[])[], row: number) => string | number {
   const isReal = key.map(index => {
-    const kind = wireKind(columnType(nth(table.columns, index).type));
+    const kind = wireKind(columnType(table.columns[index]!.type));
     return kind === 'float' || kind === 'double';
   });
   const part = (value: Value, place: number): string | number =>
     value === '-0' && isReal[place] === true ? 0 : (wholeValue(value) ?? '');
-  if (key.length === 1) return (keys, row) => part(nth(nth(keys, 0), row), 0);
+  if (key.length === 1) return (keys, row) => part(keys[0]![row]!, 0);
   return (keys, row) => {
     let name = '';
     for (let place = 0; place < keys.length; place += 1) {
-      const text = String(part(nth(nth(keys, place), row), place));
+      const text = String(part(keys[place]![row]!, place));
       name += `${text.length}:${text}`;
     }
     return name;
@@ -176,10 +175,10 @@ function whole(change: RowChange | undefined, key: readonly number[]): RowSet {
   if (change === undefined) return NO_ROWS;
   const { rows } = change;
   const source = valuesOf(change);
-  const keys = key.map(index => nth(source, index));
+  const keys = key.map(index => source[index]!);
   if (isSorted(keys, rows)) return { rows, columns: source };
   const order = sortedOrder(keys, rows);
-  return { rows, columns: source.map(values => Array.from(order, row => nth(values, row))) };
+  return { rows, columns: source.map(values => Array.from(order, row => values[row]!)) };
 }
 
 /** The picked rows in the order of their key columns. */
@@ -196,8 +195,8 @@ function column(pick: Pick, index: number, order: Uint32Array | null): Value[] {
   const { sources, rows } = pick;
   const values = new Array<Value>(rows.length);
   for (let i = 0; i < rows.length; i += 1) {
-    const at = order === null ? i : nth(order, i);
-    values[i] = nth(nth(nth(sources, at), index), nth(rows, at));
+    const at = order === null ? i : order[i]!;
+    values[i] = sources[at]![index]![rows[at]!]!;
   }
   return values;
 }
@@ -215,14 +214,14 @@ function sortedOrder(keys: readonly (readonly Value[])[], rows: number): Uint32A
   const [first] = keys;
   if (keys.length === 1 && first !== undefined && first.every(value => typeof value === 'number')) {
     const numbers = Float64Array.from(first);
-    return order.sort((a, b) => nth(numbers, a) - nth(numbers, b));
+    return order.sort((a, b) => numbers[a]! - numbers[b]!);
   }
   return order.sort((a, b) => compareRows(keys, a, b));
 }
 
 function compareRows(keys: readonly (readonly Value[])[], a: number, b: number): number {
   for (const values of keys) {
-    const order = compareValues(nth(values, a), nth(values, b));
+    const order = compareValues(values[a]!, values[b]!);
     if (order !== 0) return order;
   }
   return 0;

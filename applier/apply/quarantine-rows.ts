@@ -15,7 +15,6 @@ import { keyText, refusal, rowText } from './refusal.ts';
 import { isRowFault } from './target-error.ts';
 import type { TargetTable } from './target-table.ts';
 import { upsertRows } from './upsert.ts';
-import { nth } from '../../shared/nth.ts';
 
 /** A change of one row that the head office's table refuses. */
 export interface RefusedRow {
@@ -50,7 +49,7 @@ export async function deleteRowsBut(
     keys.rows,
     (from, to) => deleteRows(connection, table, slice(keys, from, to), branch),
     async (row, fault) => {
-      const key = keys.columns.map(column => nth(column, row));
+      const key = keys.columns.map(column => column[row]!);
       const error = refusal(table, keyText(table, key), fault);
       await leaveOut({ table, op: 'delete', rows: keys, row, keyHash: keyHashOf(table, keys, row), error });
     },
@@ -78,7 +77,7 @@ export async function upsertRowsBut(
     await leaveOut({ table, op: 'upsert', rows, row, keyHash: hash, error });
     // A row without a key has no older version.
     if (rows.copies !== undefined) return;
-    const columns = table.key.map(index => [nth(nth(rows.columns, index), row)]);
+    const columns = table.key.map(index => [rows.columns[index]![row]!]);
     await tried(connection, () => deleteRows(connection, table, { rows: 1, columns }, branch));
   };
   if (load !== null && (await tried(connection, load)) === null) return 0;

@@ -13,7 +13,6 @@ import { wholeValue } from '../../shared/batch/long-value.ts';
 import { holdsTypes } from '../../shared/batch/typed-json.ts';
 import type { RowSet } from './merge.ts';
 import type { RowColumn, TargetTable } from './target-table.ts';
-import { nth } from '../../shared/nth.ts';
 
 /** Characters of text in one chunk; a few network packets. */
 const CHUNK_CHARACTERS = 256 * 1024;
@@ -66,7 +65,7 @@ function addFields(
     else if (isFloat && typeof value === 'number' && Math.abs(value) > edge) field = String(Math.fround(value)) + end;
     else if (isYear) field = String(value).padStart(4, '0') + end;
     else field = typeof value === 'number' ? `${value}${end}` : value + end;
-    lines[row - from] = nth(lines, row - from) + field;
+    lines[row - from]! += field;
   }
 }
 
@@ -103,7 +102,7 @@ export function partTyped(table: TargetTable, rows: RowSet): { readonly plain: R
   const found = new Set<number>();
   table.columns.forEach(({ type }, index) => {
     if (type.base !== 'json') return;
-    nth(rows.columns, index).forEach((value, row) => {
+    rows.columns[index]!.forEach((value, row) => {
       if (holdsTypes(value)) found.add(row);
     });
   });
@@ -123,7 +122,7 @@ export function partTyped(table: TargetTable, rows: RowSet): { readonly plain: R
 
 function pick(rows: RowSet, chosen: readonly number[]): RowSet {
   const { columns, copies } = rows;
-  const of = <T>(values: readonly T[]): T[] => chosen.map(row => nth(values, row));
+  const of = <T>(values: readonly T[]): T[] => chosen.map(row => values[row]!);
   return {
     rows: chosen.length,
     columns: columns.map(of),
@@ -149,7 +148,7 @@ function* longRow(table: TargetTable, rows: RowSet, row: number): Generator<Buff
   if (table.identity !== 'columns') yield Buffer.from(`${ownFields(table, rows, row).join('\t')}\t`);
   const last = table.columns.length - 1;
   for (const [index, column] of table.columns.entries()) {
-    const value = nth(rows.columns, index)[row] ?? null;
+    const value = rows.columns[index]![row] ?? null;
     const end = index === last ? '\n' : '\t';
     if (typeof value === 'object' && value !== null) {
       for (const piece of value.pieces()) yield Buffer.from(toText(piece), 'utf8');
@@ -157,7 +156,7 @@ function* longRow(table: TargetTable, rows: RowSet, row: number): Generator<Buff
     } else {
       const lines = [''];
       addFields(lines, [value], column, 0, 1, end);
-      yield Buffer.from(nth(lines, 0), 'utf8');
+      yield Buffer.from(lines[0]!, 'utf8');
     }
   }
 }
@@ -172,7 +171,7 @@ function* blocks(table: TargetTable, rows: RowSet, first: number, end: number): 
     }
     const last = table.columns.length - 1;
     table.columns.forEach((column, index) => {
-      addFields(lines, nth(rows.columns, index), column, from, to, index === last ? '\n' : '\t');
+      addFields(lines, rows.columns[index]!, column, from, to, index === last ? '\n' : '\t');
     });
     text += lines.join('');
     if (text.length >= CHUNK_CHARACTERS) {
@@ -194,23 +193,18 @@ export function ownFields(table: TargetTable, rows: RowSet, row: number): (strin
   if (table.identity === 'first-copy') return [keyHash(table, rows, row), 1];
   const { copies } = rows;
   assert(copies !== undefined, 'rows of a table without a key have no numbers');
-  return [nth(copies.keys, row), nth(copies.numbers, row)];
+  return [copies.keys[row]!, copies.numbers[row]!];
 }
 
 /** SHA-256 of a row's key in hexadecimal: the value of `_key`. `rows` holds all columns. */
 export function keyHash(table: TargetTable, rows: RowSet, row: number): string {
-  return hashKey(
-    table.key.map(index => ({ value: nth(nth(rows.columns, index), row), type: nth(table.columns, index).type })),
-  );
+  return hashKey(table.key.map(index => ({ value: rows.columns[index]![row]!, type: table.columns[index]!.type })));
 }
 
 /** The same from the key's own columns, in key order. */
 export function keyHashOf(table: TargetTable, keys: RowSet, row: number): string {
   return hashKey(
-    table.key.map((index, place) => ({
-      value: nth(nth(keys.columns, place), row),
-      type: nth(table.columns, index).type,
-    })),
+    table.key.map((index, place) => ({ value: keys.columns[place]![row]!, type: table.columns[index]!.type })),
   );
 }
 

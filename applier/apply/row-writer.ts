@@ -28,7 +28,6 @@ import { OtherForm } from './target-table.ts';
 import type { TargetTable } from './target-table.ts';
 import { upsertRows } from './upsert.ts';
 import { writeCopies } from './write-copies.ts';
-import { nth } from '../../shared/nth.ts';
 
 /** For fewer rows, one REPLACE is faster than LOAD DATA with its extra round trip. */
 const LOAD_FROM_ROWS = 64;
@@ -141,7 +140,7 @@ export class RowWriter {
     for (const run of runs) {
       if (unfit.has(tableKey(run.table))) continue;
       const index = withRows.indexOf(run);
-      const table = index >= 0 ? nth(tables, index) : run.truncate ? await this.#store.find(run.table) : null;
+      const table = index >= 0 ? tables[index]! : run.truncate ? await this.#store.find(run.table) : null;
       if (table === null) continue;
       steps.push({ run, table });
       rows += rowsOf(run);
@@ -373,7 +372,7 @@ function markersOf(body: BatchBody): SnapshotMarker[] {
     if (change.op !== 'snapshot-start' && change.op !== 'snapshot-end') return [];
     const { op, snapshot, whole, requests } = change;
     const tables = change.tables.map(index => {
-      const { schema, name } = nth(body.tables, index);
+      const { schema, name } = body.tables[index]!;
       return { schema, name };
     });
     return [{ op, snapshot, tables, whole, requests }];
@@ -388,9 +387,7 @@ function unfitOf(
   return [...unfit].map(([id, error]) => {
     const own = runs.filter(run => tableKey(run.table) === id);
     const changes = own.reduce((sum, run) => sum + rowsOf(run) + (run.truncate ? 1 : 0), 0);
-    const description = descriptions.find(table => tableKey(table) === id);
-    assert(description !== undefined, `the table ${id} is not among the descriptions`);
-    return { description, error, changes };
+    return { description: descriptions.find(table => tableKey(table) === id)!, error, changes };
   });
 }
 

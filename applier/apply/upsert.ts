@@ -19,7 +19,6 @@ import { ownFields } from './row-text.ts';
 import { isText } from './target-column.ts';
 import { targetSession } from './target-session.ts';
 import type { TargetTable } from './target-table.ts';
-import { nth } from '../../shared/nth.ts';
 
 /** Characters and rows in one statement; below any sensible max_allowed_packet. */
 const MAX_CHARACTERS = 1024 * 1024;
@@ -55,7 +54,7 @@ export async function upsertRows(
     let line = own;
     for (const field of ownFields(table, rows, row)) line += typeof field === 'string' ? `X'${field}', ` : `${field}, `;
     for (let index = 0; index < writers.length; index += 1) {
-      const literal = nth(writers, index)(nth(nth(rows.columns, index), row));
+      const literal = writers[index]!(rows.columns[index]![row]!);
       line += index === 0 ? literal : `, ${literal}`;
     }
     if (count > 0 && (text.length + line.length > MAX_CHARACTERS || count === MAX_ROWS)) {

@@ -13,7 +13,6 @@ import type { CopySet, Numbers } from './copies.ts';
 import type { RowSet } from './merge.ts';
 import type { TargetTable } from './target-table.ts';
 import { checkPacket } from './upsert.ts';
-import { nth } from '../../shared/nth.ts';
 
 /** Rows that are looked up and deleted together. */
 const MAX_KEYS = 500;
@@ -43,9 +42,9 @@ export async function writeCopies(
       /** Rows, with the number above which their copies are deleted. */
       const above = new Map<number, string[]>();
       for (let row = from; row < to; row += 1) {
-        const key = nth(set.keys, row);
+        const key = set.keys[row]!;
         const numbers = present.get(key) ?? null;
-        const { keep, first, last } = rewriteOf(nth(set.changes, row), numbers);
+        const { keep, first, last } = rewriteOf(set.changes[row]!, numbers);
         if (numbers !== null && numbers.high > keep) above.set(keep, [...(above.get(keep) ?? []), key]);
         rewrites.push({ row, first, last });
       }
@@ -114,8 +113,8 @@ class Slice {
   async flush(): Promise<void> {
     const rows = this.#rows;
     if (rows.length === 0) return;
-    const pick = (values: readonly Value[]): Value[] => rows.map(row => nth(values, row));
-    const copies = { keys: rows.map(row => nth(this.#set.keys, row)), numbers: this.#numbers };
+    const pick = (values: readonly Value[]): Value[] => rows.map(row => values[row]!);
+    const copies = { keys: rows.map(row => this.#set.keys[row]!), numbers: this.#numbers };
     this.#rows = [];
     this.#numbers = [];
     await this.#write({ rows: rows.length, columns: this.#set.columns.map(pick), copies });

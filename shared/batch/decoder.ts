@@ -29,7 +29,6 @@ import { isName } from '../database/sql.ts';
 import { unpack } from './unpack.ts';
 import type { Unpacked } from './unpack.ts';
 import { findBadValue } from './wire-value.ts';
-import { nth } from '../nth.ts';
 
 export interface BatchLimits {
   readonly maxCompressedBytes: number;
@@ -262,7 +261,7 @@ class Reader {
     }
     const at = this.#tableIndex(fields['table'], tables, where);
     if (op === 'truncate') return { op, table: at };
-    const table = nth(tables, at);
+    const table = tables[at]!;
     const ofCopies = op === 'remove' || op === 'add' || op === 'count';
     if (ofCopies !== (table.key.length === 0)) {
       refuse(`${where} is of a table ${ofCopies ? 'with' : 'without'} a key`);
@@ -359,12 +358,12 @@ class Reader {
     const list = this.#list(value, this.#limits.maxColumns, where);
     if (list.length !== places.length) refuse(`${where} has ${list.length} columns instead of ${places.length}`);
     return list.map((column, i) => {
-      const place = nth(places, i);
-      const { name, key } = nth(table.description.columns, place);
+      const place = places[i]!;
+      const { name, key } = table.description.columns[place]!;
       const listed = this.#list(column, rows, `${where}, column ${name}`);
       const values = this.#long.size === 0 ? listed : listed.map(each => this.#restored(each));
       if (values.length !== rows) refuse(`${where} has ${values.length} values in ${name} instead of ${rows}`);
-      const type = nth(table.types, place);
+      const type = table.types[place]!;
       const bad = findBadValue(values, type, this.#surrogates, key === undefined);
       if (bad >= 0) refuse(`${where} has a value in ${name}, row ${bad}, that is not one of ${type.base}`);
       return values as Value[];

@@ -33,8 +33,7 @@ export type DraftBody = Omit<BatchBody, 'changes'> & { readonly changes: readonl
 /** A body as it is spooled and sent. The digest is over exactly these bytes. */
 export function encodeBatch(body: DraftBody, options: { readonly level?: number } = {}): Buffer {
   const frames = [...encodeFrames(body, options)];
-  const [first] = frames;
-  return first !== undefined && frames.length === 1 ? first : Buffer.concat(frames);
+  return frames.length === 1 ? frames[0]! : Buffer.concat(frames);
 }
 
 /** The same in pieces, each a zstd frame, made on demand. So a body with long values is never in memory as a whole. */
@@ -46,8 +45,7 @@ export function* encodeFrames(
   let held: Uint8Array[] = [];
   let bytes = 0;
   const compress = (): Buffer => {
-    const [first] = held;
-    const whole = first !== undefined && held.length === 1 ? first : Buffer.concat(held);
+    const whole = held.length === 1 ? held[0]! : Buffer.concat(held);
     const frame = zstdCompressSync(whole, {
       chunkSize: LEAST_CHUNK_BYTES + (bytes < WHOLE_FROM_BYTES ? Math.min(MOST_CHUNK_BYTES, bytes) : bytes),
       params: {

@@ -28,7 +28,6 @@ import { assert } from '../errors.ts';
 import { LongValue } from './long-value.ts';
 import type { WireKind } from './type-table.ts';
 import { holdsTypes } from './typed-json.ts';
-import { nth } from '../nth.ts';
 
 /** Of one table. */
 export const MAX_BUCKETS = 1_024;
@@ -71,7 +70,7 @@ export function markRow({ types, key }: RowShape, values: readonly Value[], buck
 function typedColumns(types: readonly ColumnType[], texts: readonly (string | LongValue | null)[]): readonly number[] {
   let found = NONE;
   for (let index = 0; index < types.length; index += 1) {
-    if (nth(types, index).base === 'json' && holdsTypes(nth(texts, index))) found = [...found, index];
+    if (types[index]!.base === 'json' && holdsTypes(texts[index]!)) found = [...found, index];
   }
   return found;
 }

@@ -7,7 +7,6 @@ import { wireKind } from './column-type.ts';
 import type { ColumnType } from './column-type.ts';
 import { LongValue } from './long-value.ts';
 import { isTypedJson, isWellTyped } from './typed-json.ts';
-import { nth } from '../nth.ts';
 
 const INTEGER = /^-?[1-9]\d{15,19}$/;
 const DECIMAL = /^-?\d{1,65}(\.\d{1,38})?$/;
@@ -114,8 +113,8 @@ function isIn(value: unknown, low: number, high: number): boolean {
 }
 
 function temporalForm(type: ColumnType): RegExp {
-  if (type.base === 'time') return nth(TIMES, type.fraction);
-  return type.base === 'datetime' || type.base === 'timestamp' ? nth(DATETIMES, type.fraction) : DATE;
+  if (type.base === 'time') return TIMES[type.fraction]!;
+  return type.base === 'datetime' || type.base === 'timestamp' ? DATETIMES[type.fraction]! : DATE;
 }
 
 function findBad(values: readonly unknown[], nullable: boolean, isGood: (value: unknown) => boolean): number {
