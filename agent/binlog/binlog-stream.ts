@@ -1,13 +1,15 @@
 /**
- * The door to zongji, which makes the connections, negotiates with the server and asks for the binlog (MySQL and MariaDB).
- * From there on every packet comes here raw: zongji decodes none of them, as it goes on after decode errors, ends without
- * a word at EOF, and does not verify checksums.
+ * The only use of zongji, which makes the connections, negotiates with the server and requests the binlog (MySQL and
+ * MariaDB). After that, every packet comes here undecoded, because zongji continues after decode errors, ends silently
+ * at EOF, and does not verify checksums.
  *
  * States: opening ──ready──▶ streaming ◀──pause/resume──▶ paused; any of these ──error, EOF, silence, close()──▶ ended.
  *
- * Invariants: no event is delivered after the stream has ended; it ends once, with one reason; it never stays silent for
- * longer than `silenceMs`; a checksum that is there is verified. Pinned to @vlasky/zongji 0.9.0, whose `ready` event comes
- * after its command class was made and before the dump command is sent; test/integration/binlog-stream.test.ts holds that.
+ * Invariants: no event is delivered after the stream has ended; it ends once, with one reason; it never stays silent
+ * for
+ * longer than `silenceMs`; every checksum is verified. Pinned to @vlasky/zongji 0.9.0, whose `ready` event comes
+ * after its command class was made and before the dump command is sent; test/integration/binlog-stream.test.ts holds
+ * that.
  */
 import ZongJi from '@vlasky/zongji';
 import { TributaryError } from '../../shared/errors.ts';
@@ -182,7 +184,8 @@ class Stream implements BinlogStream {
     if (this.#watch !== null) clearTimeout(this.#watch);
     const { silenceMs } = this.#options;
     this.#watch = setInterval(() => this.#checkSilence(), Math.max(50, silenceMs / 4));
-    // The answer to the dump command takes a turn of the event loop, so the opener has the stream before the first event.
+    // The answer to the dump command takes a turn of the event loop, so the opener has the stream before the first
+    // event.
     this.#settle.open();
   }
 
@@ -302,7 +305,7 @@ class Stream implements BinlogStream {
 /**
  * Opens a binlog stream. Resolves when the server has accepted the connections and before the first event; rejects with
  * SOURCE_UNREACHABLE, SOURCE_ACCESS_DENIED or SOURCE_POSITION_LOST (an offset beyond 4 GiB cannot be asked for).
- * What the server says of the starting place itself (SOURCE_POSITION_LOST) comes by `ended`.
+ * The server's errors about the starting place (SOURCE_POSITION_LOST) come through `ended`.
  */
 export async function openBinlogStream(options: BinlogStreamOptions): Promise<BinlogStream> {
   const { start } = options;

@@ -1,8 +1,8 @@
 /**
  * Verifies and finds the end of events that carry a CRC32.
  *
- * Which files have checksums, their FormatDescription events say; the artificial Rotate that comes before the first of
- * them is looked at by itself.
+ * The FormatDescription event of a file says whether its events have checksums. The artificial Rotate event before the
+ * first one is checked by itself.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import { crc32 } from '../values/crc32.ts';

@@ -1,17 +1,17 @@
 /**
- * Binlog events of 16 MiB and more, which come in several packets. mysql2 would keep every chunk of the socket, join them
- * to packets and those to the event: two to three times its size at once. Here the event's own length, which its header
- * begins with, makes room for it once, and each chunk is freed as soon as it is copied.
+ * Binlog events of 16 MiB and more, which come in several packets. mysql2 would keep every chunk of the socket, join
+ * the chunks to packets, and the packets to the event: two to three times its size at once. Here the length in the
+ * event's header gives the size of one buffer, and each chunk is freed as soon as it is copied.
  *
- * Stands before mysql2's parser and hands on to it, untouched, whatever is smaller. States: passing ──a packet of full
- * length──▶ gathering ──a shorter packet ends──▶ passing.
+ * It sits before mysql2's parser, and passes smaller packets on untouched. States: passing ──a packet of full length──▶
+ * gathering ──a shorter packet ends──▶ passing.
  *
- * Pinned to mysql2 3.x: the connection looks `packetParser.execute` up for every chunk. A contract test holds that.
+ * Pinned to mysql2 3.x: the connection looks up `packetParser.execute` for every chunk. A contract test checks that.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import { release, releaseGarbage } from '../../shared/release.ts';
 
-/** A packet of this length goes on in the next one (MySQL internals, "Sending more than 16 MB"). */
+/** A packet of this length continues in the next one (MySQL internals, "Sending more than 16 MB"). */
 const FULL_PACKET_BYTES = 0xffffff;
 const HEADER_BYTES = 4;
 /** Of the payload: a status byte, then the event's header, whose bytes 9 to 12 are the event's length. */
@@ -32,7 +32,9 @@ interface Gathering {
   /** Of its first packet. */
   readonly sequence: number;
   packets: number;
-  /** In mysql2's form: room for a packet's header, then the payload. Grows to its full length as soon as that is known. */
+  /**
+   * In mysql2's form: room for a packet's header, then the payload. Grows to its full length as soon as that is known.
+   */
   event: Buffer;
   filled: number;
 }
@@ -40,7 +42,7 @@ interface Gathering {
 export class LargePackets {
   readonly #parser: Parser;
   readonly #packetClass: PacketClass;
-  /** Whether the parser stands between two packets: only there can this begin to follow them. */
+  /** Whether the parser is between two packets, the only place where this can start to follow them. */
   readonly #between: () => boolean;
   #following = false;
   /** The beginning of a packet's header that a chunk has ended in. */
@@ -146,7 +148,7 @@ function append(into: Gathering, chunk: Buffer, from: number, to: number): void 
   into.filled = filled;
 }
 
-/** How long the event says it is, with what stands before it; 0: it has not said so yet. */
+/** The length in the event's header, with the bytes before the event; 0: the header is not complete yet. */
 function announced({ event, filled }: Gathering): number {
   if (filled < HEADER_BYTES + LENGTH_AT + 4) return 0;
   const length = HEADER_BYTES + 1 + event.readUInt32LE(HEADER_BYTES + LENGTH_AT);

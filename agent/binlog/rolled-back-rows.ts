@@ -1,15 +1,15 @@
 /**
- * Rows that a transaction has logged and then undone, by ROLLBACK TO SAVEPOINT or by ROLLBACK.
+ * Rows that a transaction has logged and then rolled back, by ROLLBACK TO SAVEPOINT or by ROLLBACK.
  *
- * Servers log that only where a table of an engine without transactions has changed in the same transaction. In row
- * format the rows of such tables stand in groups of their own [live: MariaDB 11.8], so what is undone in a group is all
- * of it since the savepoint. A reader learns of it only behind the rows: it notes which they are and looks again; on
- * reading the group anew it passes them by.
+ * Servers only log this if a table of an engine without transactions has changed in the same transaction. In row
+ * format, the rows of such tables are in groups of their own [live: MariaDB 11.8]. So everything in a group since the
+ * savepoint is rolled back. A reader learns of it only after the rows: it notes them, reads the group again, and then
+ * skips them.
  *
- * Lives as long as capture, over its connections. Invariant: forgetting a group costs another look, never a row.
+ * Lives as long as capture, across connections. Invariant: forgetting a group costs another reading, never a row.
  */
 
-/** Groups remembered at most; the oldest go first. */
+/** The most groups that are remembered; the oldest are forgotten first. */
 const MAX_GROUPS = 1_000;
 
 /** Rows events of a group by their running number: from this one, before that one. */

@@ -2,9 +2,9 @@
  * Row images of rows events, decoded straight into columns: of values, or, where the taker of the rows says so, after
  * images straight into the JSON of its batch.
  *
- * Invariants: a row is handed over only after the whole event was read and ended exactly at its last row; every column that
- * the writer reads is in every image (binlog_row_image=FULL), anything else is an error that names the cure; nothing is
- * guessed.
+ * Invariants: a row is handed over only after the whole event was read and ended exactly at its last row; every column
+ * that the writer reads is in every image (binlog_row_image=FULL), anything else is an error that names the cure;
+ * nothing is guessed.
  */
 import type { Value } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
@@ -23,20 +23,20 @@ import { TYPE } from '../values/type-codes.ts';
 import { writerOf } from '../values/value-writers.ts';
 import type { Writer } from '../values/value-writers.ts';
 
-/** What lets capture go on behind rows that it cannot read: the table as it is by then. */
+/** The hint for rows that cannot be read: a snapshot of the table lets capture continue. */
 export function snapshotHint(first: string, table: string): string {
   return `${first}. Then \`tributary-agent snapshot ${table}\` copies the table and lets capture go on.`;
 }
 
-/** The same for a value that is no text of its character set, in a column of this wire type. */
+/** The same for a value that is not a text of its character set, in a column of this wire type. */
 function undecodableHint(table: TableName, column: string, type: string): string {
   const cure = snapshotHint('Correct the value at the branch (UPDATE)', tableText(table));
   return isTextType(type) ? `${cure} ${bytesHint(table, column)}` : cure;
 }
 
-/** A column is in no image of a change. */
+/** A change was logged without a column. */
 export class AbsentColumn extends TributaryError {
-  /** Its absence looks as that of a generated column of MariaDB, which an update has in neither of its images. */
+  /** Whether it looks like a generated column of MariaDB, which neither image of an update has. */
   readonly asGenerated: boolean;
 
   constructor(table: string, column: string, asGenerated: boolean) {
@@ -56,9 +56,9 @@ export type Columns = readonly (readonly Value[])[];
 
 export type RowsKind = 'insert' | 'update' | 'delete';
 
-/** What the images of one kind (before, after) are read into. */
+/** The columns into which images of one kind (before, after) are read. */
 interface Image {
-  /** Reads or steps over each column's value. */
+  /** Reads or skips each column's value. */
   readonly steps: readonly Step[];
   readonly columns: Value[][];
   /** The columns-present bitmap that `order` was made from. */
@@ -69,9 +69,9 @@ interface Image {
 
 interface Step {
   readonly take: boolean;
-  /** Taken as a value even where the image goes into JSON. */
+  /** Taken as a value even if the image goes into JSON. */
   readonly keyed: boolean;
-  /** Wanted of no image: may be missing. */
+  /** Not wanted from any image, so it may be missing. */
   readonly ignored: boolean;
   readonly decode: Decoder;
   readonly write: Writer;
@@ -174,7 +174,7 @@ export class RowDecoder {
       }
       if (!into.check()) {
         into.undo();
-        // As values it is found out which one is wrong.
+        // Reading the rows as values shows which one is wrong.
         this.#readRows(kind, bytes, rowsAt, null);
         throw this.#malformed('holds a text that is not UTF-8');
       }
@@ -256,14 +256,14 @@ export class RowDecoder {
         }
         if (step.take) columns[c]![row] = value;
       } else if (step.take) columns[c]![row] = null;
-      // A decoder that ran past the end has read nonsense: nothing after it may be tried.
+      // A decoder that ran past the end has read nonsense, so nothing after it may be read.
       if (cursor.at > bytes.length) throw this.#malformed('ends within a value');
     }
   }
 
   /**
-   * A row of a PARTIAL_UPDATE_ROWS event: between the images stands which JSON columns of the after image are changes to
-   * the document before (libs/mysql/binlog/event/rows_event.h, sql/rpl_record.cc).
+   * A row of a PARTIAL_UPDATE_ROWS event: between the images stands which JSON columns of the after image are changes
+   * to the document before (libs/mysql/binlog/event/rows_event.h, sql/rpl_record.cc).
    */
   #readPartialUpdate(bytes: Buffer, row: number, into: JsonColumns | null): void {
     const cursor = this.#cursor;
@@ -284,7 +284,7 @@ export class RowDecoder {
       if (!isNull && isJson[c]!) documents.set(c, blobFrom(at, c));
       if (take) this.#before.columns[c]![row] = value;
     });
-    // One byte: further options than PARTIAL_JSON_UPDATES are not known.
+    // One byte. No other option than PARTIAL_JSON_UPDATES is known.
     const options = bytes[cursor.at++];
     if (options === undefined || options > 1) malformed();
     const partialAt = cursor.at;
@@ -364,7 +364,7 @@ export class RowDecoder {
   }
 }
 
-/** Arrays are exactly as long as the event has rows: what a longer event left behind must not be taken for rows. */
+/** Makes arrays as long as the event has rows, so that what a longer event left there is not taken for rows. */
 function trim(image: Image, rows: number, keyedOnly: boolean): void {
   const { columns, steps } = image;
   for (let c = 0; c < columns.length; c++) {

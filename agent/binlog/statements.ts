@@ -2,8 +2,8 @@
  * What a statement in the binlog means for captured rows: nothing, a changed definition, an emptied table, or rows that
  * were changed without row events.
  *
- * Invariant: what is not recognised is `unknown`, and the caller stops at it; nothing is taken to be harmless because it
- * was not understood.
+ * Invariant: what is not recognised is `unknown`, and the caller stops at it; nothing is taken to be harmless because
+ * it was not understood.
  */
 import type { TableName } from '../../shared/table-name.ts';
 import { readDefinition, readRename, readTable } from './ddl-statements.ts';
@@ -115,7 +115,7 @@ function readDelete(tokens: Tokens, schema: string): Statement {
   return table !== null && tokens.next() === null ? { kind: 'truncate', table } : { kind: 'dml' };
 }
 
-/** Steps behind the next such word outside of parentheses; false: there is none. */
+/** Moves past the next such word outside of parentheses; false: there is none. */
 function skipTo(tokens: Tokens, word: string): boolean {
   let depth = 0;
   for (let token = tokens.next(); token !== null; token = tokens.next()) {

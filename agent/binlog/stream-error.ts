@@ -9,8 +9,8 @@ const ACCESS_DENIED: ReadonlySet<number> = new Set([1044, 1045, 1130, 1142, 1227
 const FATAL_READING_BINLOG = 1236;
 
 /**
- * The one case in which 1236 says nothing of the position. It has no number of its own, so its text must be looked at;
- * taking it for a lost position would begin a new epoch whenever two agents meet, taking it otherwise would not end.
+ * The only case in which error 1236 is not about the position. It has no number of its own, so its text decides. If it
+ * counted as a lost position, a new epoch would begin whenever two agents use one server id.
  */
 const SAME_SERVER_ID = /same server[_ ](?:uuid|id)/i;
 

@@ -1,11 +1,11 @@
 /**
- * The tables that rows events speak of by number.
+ * The tables that rows events name by number.
  *
- * A TableMap event gives a table its number for one statement. Servers repeat it before every statement; definitions are
- * therefore kept, and looked at anew only when their bytes change.
+ * A TableMap event gives a table its number for one statement. Servers repeat it before every statement, so definitions
+ * are kept, and only read again when their bytes change.
  *
- * Invariant: a number counts only until the statement's end, as the server itself has it: rows whose TableMap was not seen
- * are an error, never skipped.
+ * Invariant: a number counts only until the statement's end, as the server itself has it: rows whose TableMap was not
+ * seen are an error, never skipped.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import { tableKey } from '../../shared/table-name.ts';
@@ -15,7 +15,7 @@ import type { ServerCharsets } from '../values/server-charsets.ts';
 import { TABLE_ID_BYTES, readTableMap, readTableMapHead } from './table-map.ts';
 import type { TableDefinition, TableMapHead } from './table-map.ts';
 
-/** Definitions kept at most; more begin anew. */
+/** The most definitions that are kept; with more, all are forgotten. */
 const MAX_KEPT = 4096;
 
 /** A table whose rows are captured. */
@@ -25,7 +25,7 @@ export interface CapturedTable {
 }
 
 interface Entry {
-  /** The TableMap event's body behind the number. */
+  /** The TableMap event's body after the number. */
   readonly bytes: Buffer;
   readonly captured: CapturedTable | null;
 }

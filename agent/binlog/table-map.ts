@@ -235,13 +235,13 @@ function readMetadata(reader: ByteReader, codes: readonly number[], mariadb: boo
   return metadata;
 }
 
-/** What the fixed part of the event says of a column. */
+/** A column in the fixed part of the event. */
 interface Fixed {
   readonly code: number;
   readonly meta: number;
 }
 
-/** Types and their metadata words, with ENUM and SET found behind STRING, where the server hides them. */
+/** Reads types and their metadata. The server writes ENUM and SET as STRING with their code in the metadata. */
 function readFixed(reader: ByteReader, where: string): { fixed: Fixed[]; nulls: Buffer } {
   const count = reader.lengthCoded();
   const types = reader.slice(count);
@@ -295,7 +295,7 @@ function readFixed(reader: ByteReader, where: string): { fixed: Fixed[]; nulls: 
   return { fixed, nulls: reader.slice((count + 7) >> 3) };
 }
 
-/** A CHAR as bytes has no length of its own: it is not filled up as a BINARY is. */
+/** A CHAR that is carried as bytes is read like a VARCHAR, because it is not filled up as a BINARY is. */
 function layoutCode(code: number, mariadb: boolean, asBytes: boolean): number {
   if (asBytes && code === TYPE.string) return TYPE.varchar;
   // MariaDB takes geometries that MySQL refuses (a line of one point): they travel as the bytes that they are.

@@ -4,7 +4,8 @@
  * Invariant: bytes decode to exactly the text that the server itself would convert them to, or decoding throws. Nothing
  * is replaced by U+FFFD. Character sets that are not listed here are decoded by tables (server-charsets.ts).
  *
- * Sources: INFORMATION_SCHEMA.COLLATIONS of MySQL 9.7 and MariaDB 11.8; MariaDB strings/ctype-uca1400.h (ids from 2048).
+ * Sources: INFORMATION_SCHEMA.COLLATIONS of MySQL 9.7 and MariaDB 11.8; MariaDB strings/ctype-uca1400.h (ids from
+ * 2048).
  */
 import { isAscii, isUtf8 } from 'node:buffer';
 import { LongBytes, LongText } from '../../shared/batch/long-value.ts';
@@ -108,8 +109,8 @@ const LATIN1_HIGH =
 const SHORT = 16;
 
 /**
- * Text of bytes that are all ASCII, or null if one is not. Unrolled by fours: `String.fromCharCode` with fixed arguments
- * makes flat strings without leaving JavaScript, which is several times as fast as a call into the runtime.
+ * Text of bytes that are all ASCII, or null if one is not. Unrolled by fours: `String.fromCharCode` with fixed
+ * arguments makes flat strings without leaving JavaScript, which is several times as fast as a call into the runtime.
  */
 function shortAscii(bytes: Buffer, start: number, end: number): string | null {
   let text = '';

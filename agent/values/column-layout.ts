@@ -1,5 +1,5 @@
 /**
- * How a column's bytes lie in a row image, and which wire type that is.
+ * The layout of a column's bytes in a row image, and its wire type.
  */
 import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { BLOBS, TEXTS } from '../../shared/batch/type-table.ts';
@@ -13,8 +13,9 @@ export interface ColumnLayout {
   /** One of TYPE; ENUM and SET as themselves. */
   readonly code: number;
   /**
-   * The type's metadata: most bytes (VARCHAR, CHAR, BINARY; one more where COMPRESSED), width of the length (BLOB, JSON, GEOMETRY, VECTOR), bits
-   * (BIT), fractional digits (times), precision × 256 + scale (DECIMAL), width of the number (ENUM, SET).
+   * The type's metadata: most bytes (VARCHAR, CHAR, BINARY; one more where COMPRESSED), width of the length (BLOB,
+   * JSON, GEOMETRY, VECTOR), bits (BIT), fractional digits (times), precision × 256 + scale (DECIMAL), width of the
+   * number (ENUM, SET).
    */
   readonly meta: number;
   /** `binary` where the column has none. */

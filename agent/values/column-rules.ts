@@ -1,6 +1,6 @@
 /**
- * What is done to a column at the branch, before anything of it reaches the spool: kept, left out, sent as NULL, hashed
- * with a key, or, a text, sent as the bytes of its own character set. Pure.
+ * What happens to a column at the branch, before anything of it reaches the spool: it is kept, left out, sent as NULL,
+ * hashed with a key, or, if it is a text, sent as the bytes of its own character set. Pure.
  *
  * A hash is HMAC-SHA256 over the value as a batch would carry it, in hexadecimal: equal values of one key's branches
  * have equal hashes, and nobody without the key can try values out.
@@ -19,7 +19,7 @@ export function isTextType(type: string): boolean {
   return /^(?:var)?char\(|text$/.test(type);
 }
 
-/** What carries a text that has characters without Unicode. */
+/** The hint for a text with characters that Unicode does not have. */
 export function bytesHint(table: TableName, column: string): string {
   const pattern = `${tableText(table)}.${nameText(column)}`;
   return `Or carry the column as the bytes that it holds: tables.columns: { "${pattern}": bytes }, and restart the agent.`;
@@ -27,22 +27,22 @@ export function bytesHint(table: TableName, column: string): string {
 
 /** The type of a hashed column. */
 export const HASH_TYPE = 'char(64)';
-/** What the key must have at least: as many characters as 128 bits take in hexadecimal. */
+/** The least characters of the key: as many as 128 bits take in hexadecimal. */
 export const LEAST_HASH_KEY = 32;
 
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
-/** A value at the branch as the head office is to have it. */
+/** Turns a value at the branch into the value that is sent. */
 export type Convert = (value: Value) => Value;
 
 export const TO_NULL: Convert = () => null;
 
-/** The key by which columns are hashed, and what else needs to be hidden with it. */
+/** Hashes columns with the key, and encrypts what else must not be read without it. */
 export class ColumnHasher {
   readonly #key: Buffer;
   readonly #sealingKey: Buffer;
-  /** Tells keys apart without telling them. */
+  /** Identifies the key without revealing it. */
   readonly fingerprint: string;
 
   constructor(key: string) {
@@ -54,7 +54,7 @@ export class ColumnHasher {
   readonly hash: Convert = value =>
     value === null ? null : createHmac('sha256', this.#key).update(String(value)).digest('hex');
 
-  /** Values that only this key opens again: how far a snapshot is, where the key of its table is hashed. */
+  /** Encrypts values with this key: how far a snapshot is, if the key of its table is hashed. */
   seal(values: readonly Value[]): Value[] {
     const nonce = randomBytes(NONCE_BYTES);
     const cipher = createCipheriv('aes-256-gcm', this.#sealingKey, nonce);
@@ -62,7 +62,7 @@ export class ColumnHasher {
     return [Buffer.concat([nonce, cipher.getAuthTag(), text]).toString('base64')];
   }
 
-  /** Null: sealed with another key, or not at all. */
+  /** Decrypts what `seal` has encrypted; null: encrypted with another key, or not at all. */
   open(sealed: readonly Value[]): Value[] | null {
     const bytes = Buffer.from(String(sealed[0]), 'base64');
     if (sealed.length !== 1 || bytes.length < NONCE_BYTES + TAG_BYTES) return null;
@@ -81,7 +81,7 @@ function derive(key: string, purpose: string): Buffer {
   return createHmac('sha256', key).update(`tributary/column-hash/${purpose}`).digest();
 }
 
-/** Where a choice cannot be: a key says which row it is, and a JSON text is not the same every time. */
+/** Refuses a rule that cannot apply: a key identifies the row, and one JSON value has many texts. */
 export function checkRule(
   table: string,
   column: { readonly name: string; readonly type: string; readonly key?: number },

@@ -1,6 +1,6 @@
 /**
- * Values of MariaDB's COMPRESSED columns, unpacked. A row image holds them as the server stores them: a length, a byte that
- * says how the rest is packed, and, unless it is not packed at all, the length unpacked and the zlib data.
+ * Unpacks values of MariaDB's COMPRESSED columns. A row image holds them as the server stores them: a length, a byte
+ * that says how the rest is packed, and, if it is packed, the unpacked length and the zlib data.
  *
  * Source: MariaDB 11.8, sql/field.cc (compress_zlib, Field_longstr::uncompress), sql/table.h.
  */
@@ -12,7 +12,7 @@ import type { ColumnLayout } from './column-layout.ts';
 import { TYPE } from './type-codes.ts';
 import type { Cursor, Decoder } from './decoder.ts';
 
-/** The high half of the first byte; what is not packed has 0. */
+/** The high half of the first byte; 0 if the value is not packed. */
 const ZLIB = 8;
 /** Of the first byte: the data has no zlib header; how many bytes the unpacked length takes. */
 const WITHOUT_HEADER = 0x08;
@@ -23,14 +23,14 @@ export function isCompressed({ code }: Pick<ColumnLayout, 'code'>): boolean {
   return code === TYPE.varcharCompressed || code === TYPE.blobCompressed;
 }
 
-/** The decoder throws RangeError for what is packed in another way, or damaged. */
+/** The decoder throws RangeError for a value that is damaged, or packed in an unknown way. */
 export function compressedDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
   const prefix = lengthBytes(layout);
   const decode = textDecoder(layout.charset);
   const decodeLong = longDecoder(layout.charset) ?? decode;
   return bytes => {
     const start = cursor.at + prefix;
-    // The caller says what is wrong with a value that ends behind the event.
+    // The caller reports a value that ends after the event.
     if (start > bytes.length) return nothing(cursor, bytes);
     const end = start + bytes.readUIntLE(cursor.at, prefix);
     if (end > bytes.length) return nothing(cursor, bytes);

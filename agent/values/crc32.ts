@@ -1,6 +1,6 @@
 /**
- * CRC32, as zlib has it, over parts of buffers. Most events of small transactions are a few dozen bytes long, where a call into
- * the runtime and the view that it takes cost several times what the sum does.
+ * CRC32, as zlib has it, over parts of buffers. Most events of small transactions are a few dozen bytes long, where a
+ * call into the runtime and the view that it takes cost several times what the sum does.
  */
 import { crc32 as runtimeCrc32 } from 'node:zlib';
 

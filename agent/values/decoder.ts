@@ -1,4 +1,4 @@
-/** What a decoder of values is. */
+/** The types of decoders of values. */
 import type { Value } from '../../shared/batch/batch.ts';
 
 /** Where the next value begins. One object for all decoders of a table. */
@@ -8,5 +8,5 @@ export interface Cursor {
 
 export type Decoder = (bytes: Buffer) => Value;
 
-/** Steps over a value without reading it. */
+/** Moves the cursor past a value without reading it. */
 export type Skipper = (bytes: Buffer) => void;

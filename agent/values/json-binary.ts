@@ -6,8 +6,8 @@
  * separators, members in stored order, doubles always with a point or an exponent, decimals as numbers, dates and times
  * as strings, other server types as `base64:type<n>:…`.
  *
- * Invariants: integers are exact at 64 bits; every offset is checked against the document's end; depth is bounded as the
- * server bounds it (100), so that a damaged document can neither be read past its bytes nor exhaust the stack.
+ * Invariants: integers are exact at 64 bits; every offset is checked against the document's end; depth is bounded as
+ * the server bounds it (100), so that a damaged document can neither be read past its bytes nor exhaust the stack.
  */
 import { integerMark, markedDocument, markedValue } from '../../shared/batch/typed-json.ts';
 import type { HiddenType } from '../../shared/batch/typed-json.ts';
@@ -325,8 +325,8 @@ function inServerOrder(members: ReadonlyMap<string, JsonTree>): (readonly [strin
 }
 
 /**
- * The document of a JSON column's value. An empty value, which the server can store as the implicit default of a NOT NULL
- * column, prints as null.
+ * The document of a JSON column's value. An empty value, which the server can store as the implicit default of a NOT
+ * NULL column, prints as null.
  * @throws MalformedJson
  */
 export function jsonText(bytes: Buffer): string {

@@ -1,10 +1,10 @@
 /**
- * A batch's columns as the JSON that they will be sent as: what stands between the brackets of each column's array, a comma
- * behind each value. Most values of the stream come here from their bytes (value-writers.ts) without ever being a
+ * A batch's columns as the JSON that they will be sent as: what stands between the brackets of each column's array, a
+ * comma behind each value. Most values of the stream come here from their bytes (value-writers.ts) without ever being a
  * JavaScript value: no strings, no garbage, and JSON.stringify has nothing left to do.
  *
- * Invariant: between rows all columns of one JsonColumns hold the same number of values, each well-formed JSON in ASCII or
- * UTF-8.
+ * Invariant: between rows all columns of one JsonColumns hold the same number of values, each well-formed JSON in ASCII
+ * or UTF-8.
  */
 import { isUtf8 } from 'node:buffer';
 import { assert } from '../../shared/errors.ts';

@@ -1,8 +1,9 @@
 /**
  * Partial updates of JSON columns (binlog_row_value_options=PARTIAL_JSON): what a document is after the logged changes.
  *
- * A change names a place in the document that was before (`$.a.b[2]`, `$.a[last-1]`) and replaces, inserts or removes the value there;
- * changes are applied in order. Format: sql-common/json_diff.cc of MySQL (Json_diff_vector::read_binary).
+ * A change names a place in the document that was before (`$.a.b[2]`, `$.a[last-1]`) and replaces, inserts or removes
+ * the value there; changes are applied in order. Format: sql-common/json_diff.cc of MySQL
+ * (Json_diff_vector::read_binary).
  *
  * Invariant: a change whose place is not there is an error, never skipped: the server has applied it, so the document
  * is not the one that it was made for.

@@ -21,7 +21,9 @@ const PARTS = [
   [10, 16],
 ] as const;
 
-/** UUIDs with a time in them (versions 1 to 5 of the usual variant) are stored with their parts reversed, to sort by it. */
+/**
+ * UUIDs with a time in them (versions 1 to 5 of the usual variant) are stored with their parts reversed, to sort by it.
+ */
 export function uuidText(record: Buffer): string {
   const reversed = (record[6]! & 0x80) !== 0 && record[8]! > 0 && record[8]! < 0x60;
   return (reversed ? REVERSED : PARTS).map(([from, to]) => record.toString('hex', from, to)).join('-');

@@ -1,10 +1,10 @@
 /**
- * Character sets beyond those of charsets.ts, decoded by tables that the branch's own server makes: it is asked what each
- * of a set's codes is in utf8mb4. So text is converted as that server converts it, whatever version it is.
+ * Character sets beyond those of charsets.ts, decoded by tables that the branch's own server makes: it is asked what
+ * each of a set's codes is in utf8mb4. So text is converted as that server converts it, whatever version it is.
  *
  * Invariant: a code that the server has no character for (it would print '?') is no text: decoding throws, nothing is
- * replaced. Tables are loaded before the stream is read; a set that first shows in the stream ends it with an error that
- * is tried again, with the set's table loaded then.
+ * replaced. Tables are loaded before the stream is read; a set that first shows in the stream ends it with an error
+ * that is tried again, with the set's table loaded then.
  *
  * Bounds: about 65,536 texts a multi-byte set; only sets that the branch's tables use are loaded.
  */

@@ -32,7 +32,7 @@ export const TYPE = {
 
 const KNOWN: ReadonlySet<number> = new Set(Object.values(TYPE));
 
-/** Whether even the length of the type's metadata is not known. */
+/** Whether a type is unknown, so that not even the length of its metadata is known. */
 export function isUnknownType(code: number): boolean {
   return !KNOWN.has(code);
 }
@@ -49,7 +49,7 @@ const NUMERIC: ReadonlySet<number> = new Set([
   TYPE.year,
 ]);
 
-/** Types that the signedness bitmap runs over. */
+/** Types that have a bit in the signedness bitmap. */
 export function isNumericType(code: number): boolean {
   return NUMERIC.has(code);
 }
@@ -62,7 +62,7 @@ const CHARACTER: ReadonlySet<number> = new Set([
   TYPE.varcharCompressed,
 ]);
 
-/** Types that the character set lists run over; binary ones are there with the collation `binary`. */
+/** Types that have an entry in the lists of character sets. Binary ones have the collation `binary`. */
 export function isCharacterType(code: number): boolean {
   return CHARACTER.has(code);
 }

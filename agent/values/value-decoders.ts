@@ -1,9 +1,11 @@
 /**
- * One decoder a column type: takes a value's bytes at the cursor, moves the cursor behind them, returns the wire value.
+ * A decoder for each column type: takes a value's bytes at the cursor, moves the cursor past them, returns the wire
+ * value.
  *
- * This is capture's hottest code. Decoders are closures made once a table definition; they index the buffer themselves
- * instead of calling its methods and allocate nothing but the values. A read past the buffer's end gives nonsense and not
- * an exception: the caller checks after each row that the cursor has not passed the end, and hands nothing over before.
+ * This is the hottest code of capture. Decoders are closures that are made once for each table definition. They index
+ * the buffer themselves instead of calling its methods, and allocate only the values. A read past the buffer's end
+ * gives nonsense and not an exception. So the caller checks after each row that the cursor has not passed the end,
+ * before it hands the row over.
  */
 import type { Value } from '../../shared/batch/batch.ts';
 import { LONG_BYTES } from '../../shared/batch/long-value.ts';
@@ -298,7 +300,7 @@ function setDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
   };
 }
 
-/** How the values of a type lie in a row image. */
+/** How a row image holds the values of a type. */
 interface ImageType {
   readonly decoder: (layout: ColumnLayout, cursor: Cursor) => Decoder;
   /** Bytes of every value, by the type's metadata; null: a length stands before each value. */
@@ -347,7 +349,7 @@ export function decoderOf(layout: ColumnLayout, cursor: Cursor): Decoder {
   return isCompressed(layout) ? compressedDecoder(layout, cursor) : IMAGE_TYPES[baseOf(layout)].decoder(layout, cursor);
 }
 
-/** Steps over a column's value. */
+/** A function that moves the cursor past a column's value. */
 export function skipperOf(layout: ColumnLayout, cursor: Cursor): Skipper {
   const width = IMAGE_TYPES[baseOf(layout)].width?.(layout.meta);
   if (width !== undefined) {

@@ -1,10 +1,11 @@
 /**
- * One writer a column type: takes a value's bytes at the cursor, moves the cursor behind them, and puts the value into
- * a column as JSON. What is put there is what value-decoders.ts returns for the same bytes; the common types are written
- * without a JavaScript value between. test/unit/agent/values/value-writers.test.ts holds the two together.
+ * A writer for each column type: takes a value's bytes at the cursor, moves the cursor past them, and writes the value
+ * into a column as JSON. It writes what value-decoders.ts returns for the same bytes, but common types are written
+ * without making a JavaScript value. test/unit/agent/values/value-writers.test.ts compares the two.
  *
- * As in value-decoders.ts, a read past the buffer's end gives nonsense and not an exception, and the caller checks. Texts
- * in UTF-8 are copied unchecked; the caller looks at each column that says so before it hands the rows over.
+ * As in value-decoders.ts, a read past the buffer's end gives nonsense and not an exception, and the caller checks.
+ * Texts
+ * in UTF-8 are copied unchecked; the caller checks each column that says so before it hands the rows over.
  */
 import { LONG_BYTES } from '../../shared/batch/long-value.ts';
 import type { Base } from '../../shared/batch/type-table.ts';
@@ -31,7 +32,7 @@ const SPACE = 0x20;
 
 /** Room for any date or time. */
 const SHORT_ROOM = 48;
-/** What a DECIMAL takes beside its digits: quotes, sign, zero, point and comma. */
+/** The room that a DECIMAL needs besides its digits: quotes, sign, zero, point and comma. */
 const DECIMAL_ROOM = 8;
 
 type MakeWriter = (layout: ColumnLayout, cursor: Cursor) => Writer;
@@ -75,7 +76,7 @@ export function writerOf(layout: ColumnLayout, cursor: Cursor): Writer {
   return isCompressed(layout) ? valueWriter(layout, cursor) : WRITERS[baseOf(layout)](layout, cursor);
 }
 
-/** By way of the value. */
+/** Writes by way of the value. */
 function valueWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   const decode = decoderOf(layout, cursor);
   return (bytes, into) => into.put(decode(bytes));
@@ -269,7 +270,7 @@ function textWriter(layout: ColumnLayout, cursor: Cursor): Writer {
     const start = cursor.at + prefix;
     const end = start + (prefix === 1 ? bytes[cursor.at]! : littleEndian(bytes, cursor.at, prefix));
     cursor.at = end;
-    // Nothing of what lies behind the buffer's end may be copied; the caller says what is wrong.
+    // Nothing after the buffer's end may be copied. The caller reports the fault.
     if (end > bytes.length) return;
     if (end - start >= LONG_BYTES && decodeLong !== null) {
       into.putLong(decodeLong(bytes, start, end));

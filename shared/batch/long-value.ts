@@ -1,6 +1,6 @@
 /**
- * A value that is too long to be copied: a document of 64 MiB is held once, as the bytes that it came as, and read in
- * pieces of text. It stands in a batch's columns where a string would, and never in a key.
+ * A value that is too long to be copied: a document of 64 MiB is held once, as the bytes in which it came, and read in
+ * pieces of text. It takes the place of a string in a batch's columns, but never in a key.
  *
  * Invariant: the pieces joined are exactly the string that a shorter value would be; none is cut within a character.
  */
@@ -12,26 +12,26 @@ import { release } from '../release.ts';
 /** Bytes from which a value is read in pieces. */
 export const LONG_BYTES = 1024 * 1024;
 /**
- * Bytes of a piece, about; a multiple of 3, so that pieces of base64 join without padding. So small that their strings
- * stand in V8's young generation, which is swept so often that a few megabytes of pieces, and of the buffers made from
- * them, are all that is ever there.
+ * The approximate bytes of a piece; a multiple of 3, so that pieces of base64 join without padding. Their strings are
+ * small enough for V8's young generation, which is collected so often that only a few megabytes of pieces, and of
+ * buffers made from them, exist at a time.
  */
 const PIECE_BYTES = 48 * 1024;
 
-/** Begins the names of long values; nobody who writes values can foresee it, and it never leaves this process. */
+/** The start of the names of long values. Nobody who writes values can guess it, and it never leaves this process. */
 const MARK = randomUUID();
 let named = 0;
-/** What JSON.stringify comes across meanwhile. */
+/** The long values that JSON.stringify meets while `writeJson` runs. */
 let collected: Map<string, LongValue> | null = null;
 
 export abstract class LongValue {
-  /** What stands in JSON in its place, until `splitJson` puts it there. */
+  /** Its name, which stands for it in JSON until `splitJson` replaces it. */
   readonly name = `${MARK}:${(named += 1)}`;
-  /** Bytes of all pieces as UTF-8, about. */
+  /** The approximate bytes of all pieces as UTF-8. */
   abstract readonly bytes: number;
   abstract pieces(): Generator<string, void, undefined>;
 
-  /** The whole: for what cannot do without it. */
+  /** The whole value, for uses that need it. */
   toString(): string {
     return [...this.pieces()].join('');
   }
@@ -100,7 +100,7 @@ export class LongText extends LongValue {
   }
 }
 
-/** Bytes that are made anew each time they are asked for, in a buffer of the caller's own. */
+/** Bytes that are made again each time, in a buffer of the caller's own. */
 export interface Again {
   readonly length: number;
   read(): Buffer;
@@ -119,7 +119,7 @@ export class LongJsonString extends LongValue {
 
   /** @throws SyntaxError, also where it is not UTF-8 */
   *pieces(): Generator<string, void, undefined> {
-    /** The beginning of a character or an escape that goes on in the next bytes. */
+    /** The beginning of a character or an escape that continues in the next bytes. */
     let rest: Buffer = Buffer.alloc(0);
     for (const stretch of this.#parts) {
       const part = Buffer.isBuffer(stretch) ? stretch : stretch.read();
@@ -168,7 +168,7 @@ function escapeStart(bytes: Buffer, end: number): number {
     // \uD8xx to \uDBxx begin a pair.
     if (length === 6 && /^[dD][89abAB]/.test(bytes.toString('latin1', at + 2, at + 4))) length = 12;
     if (at + length > end) return at;
-    // A lone first half is not a pair: what follows is looked at by itself.
+    // A lone first half is not a pair.
     if (length === 12 && !(bytes[at + 6] === 0x5c && bytes[at + 7] === 0x75)) length = 6;
     const next = bytes.indexOf(0x5c, at + length);
     at = next;

@@ -5,7 +5,7 @@
  * |---|---|
  * | integers, BIT, YEAR | decimal digits |
  * | DECIMAL | as printed, the scale filled up to 38 digits |
- * | FLOAT, DOUBLE | all 64 bits in hex, taken from a POINT's WKB: tells −0 from 0 and every float32 from its neighbour |
+ * | FLOAT, DOUBLE | all 64 bits in hex, from a POINT's WKB: −0 differs from 0, and every float32 from its neighbour |
  * | dates and times | as printed (TIMESTAMP in the session's UTC), the fraction filled up to six digits |
  * | texts, ENUM, SET | hex of the UTF-8 bytes; SHA-256 of them where they may be long; of a text that holds characters which the
  * server cannot convert, the same of its own bytes, since it prints each of them as a question mark |
@@ -22,7 +22,7 @@ export interface ColumnFacts {
   readonly type: string;
   readonly scale: number;
   readonly fraction: number;
-  /** Greatest length in bytes; 0 where there is none. */
+  /** The greatest length in bytes; 0 if there is none. */
   readonly bytes: number;
   /** Null: no text. */
   readonly charset: string | null;
@@ -30,7 +30,7 @@ export interface ColumnFacts {
   readonly keyPlace: number | null;
 }
 
-/** Longer values are hashed: their hex could exceed what a server lets one text have. */
+/** Longer values are hashed, because their hex could exceed the server's limit of a text. */
 const LONGEST_PRINTED = 1024;
 const MAX_SCALE = 38;
 const MAX_FRACTION = 6;

@@ -68,7 +68,7 @@ interface Layout {
   readonly counted: boolean;
 }
 
-/** Stands for NULL: no canonical form has that letter. */
+/** Stands for NULL. No canonical form has this letter. */
 const NULL_FORM = "'~'";
 
 /** `rows` counts the branch's; at most `limit` differences. */
@@ -102,7 +102,7 @@ export async function compareTable(
     details(headOffice, layout, buckets, looked),
   ]);
   const differences = compareRows(table, layout, here, there, Math.max(1, limit));
-  // Between the sums and the rows a writer may have mended it: still a difference, as a poll must look again.
+  // Between the sums and the rows, a write may have made both sides equal. It still counts, so that a poll tries again.
   if (differences.length === 0) differences.push(about(table, 'value', '', 'changed while it was compared', null));
   return { rows, differences };
 }
@@ -120,8 +120,8 @@ function rowsAsText(side: Side, layout: Layout): string {
   if (layout.counted) {
     return `SELECT k, CONCAT(k, '|', COUNT(*)) AS v FROM (SELECT ${keyText(side, layout)} AS k ${from}) t GROUP BY k`;
   }
-  // CONCAT, unlike CONCAT_WS, lets a NULL that is none of the table's (a text too large to print) spoil the whole row, so
-  // that it is seen.
+  // CONCAT, unlike CONCAT_WS, lets a NULL that is none of the table's (a text too large to print) spoil the whole row,
+  // so that it is seen.
   const values = layout.values
     .map(column => `, '|', IF(${quote(column.name)} IS NULL, ${NULL_FORM}, ${expression(side, column)})`)
     .join('');

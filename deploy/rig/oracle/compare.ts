@@ -33,7 +33,7 @@ export interface CompareOptions {
   readonly branchId: string;
   /** Every base table of these schemas is compared, and the head office must hold no row of the branch beyond them. */
   readonly schemas?: readonly string[];
-  /** Or just these tables, as `schema.table`; here and below a name with a dot stands in backquotes. */
+  /** Or only these tables, as `schema.table`. Here and below, a name with a dot is quoted in backquotes. */
   readonly tables?: readonly string[];
   /** Tables of `schemas` that are not captured, as `schema.table`. */
   readonly exclude?: readonly string[];
@@ -41,13 +41,13 @@ export interface CompareOptions {
   readonly map?: Readonly<Record<string, string>>;
   /** Leaves generated columns out of the comparison, as they are left out of what is captured from MariaDB. */
   readonly withoutGenerated?: boolean;
-  /** How many differences are told one by one. Default 20. */
+  /** How many differences are listed. Default: 20. */
   readonly maxDifferences?: number;
 }
 
 export interface Comparison {
   readonly equal: boolean;
-  /** Rows at the branch that have been looked at. */
+  /** Rows of the branch that were compared. */
   readonly rowsCompared: number;
   readonly tablesCompared: number;
   /** The first `maxDifferences`. */
@@ -100,8 +100,8 @@ async function connect(server: ServerAddress): Promise<Connection> {
     charset: 'utf8mb4',
     connectTimeout: 10_000,
   });
-  // No mode at all: nothing pads a CHAR, hides a zero date or reads "x" as a name. TIMESTAMPs print in UTC. All rows are
-  // looked at, and hidden columns too.
+  // No mode at all: nothing pads a CHAR, hides a zero date or reads "x" as a name. TIMESTAMPs print in UTC. All rows
+  // are looked at, and hidden columns too.
   await connection.query(
     `SET SESSION time_zone = '+00:00', sql_mode = '', autocommit = 1, sql_select_limit = 18446744073709551615,
        group_concat_max_len = 67108864, sql_big_selects = 1 /*!80030 , show_gipk_in_create_table_and_information_schema = 1 */`,
@@ -186,7 +186,10 @@ async function compareColumns(table: string, here: Side, there: Side): Promise<D
   return (await countRows(here)) + (await countRows(there)) > 0 ? found : [];
 }
 
-/** What a column holds that the branch's table does not have: the rows of other branches may need it, those of this one not. */
+/**
+ * What a column holds that the branch's table does not have: the rows of other branches may need it, those of this one
+ * not.
+ */
 async function extraColumns(table: string, known: ReadonlySet<string>, there: Side): Promise<Difference[]> {
   const extra = [...there.columns.keys()].filter(name => !known.has(name) && !OWN_COLUMNS.has(name));
   if (extra.length === 0) return [];
