@@ -254,8 +254,3 @@ export class MariadbGtidPosition implements GtidSet {
       .join(',');
   }
 }
-
-/** A set of the flavour that the server speaks. */
-export function parseGtidSet(text: string, mariadb: boolean): MysqlGtidSet | MariadbGtidPosition {
-  return mariadb ? MariadbGtidPosition.parse(text) : MysqlGtidSet.parse(text);
-}

@@ -18,7 +18,7 @@ import type { CaptureSink } from '../stream/sink.ts';
 import { comparePositions } from '../source/connection.ts';
 import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
 import { lockingQuery } from '../snapshot/chunk-query.ts';
-import { between } from '../snapshot/stream-moments.ts';
+import { atRest, between } from '../snapshot/stream-moments.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { ReadableTable } from './asked-tables.ts';
 import { Touched } from './touched.ts';
@@ -84,11 +84,6 @@ export async function findComparisonPoint(
     await source.execute('ROLLBACK');
     await pause(Math.random() * MOMENT_REST_MS, signal);
   }
-}
-
-/** Runs the callback between groups with all that was taken in the spool's reach: now, or at the end of the open group. */
-export async function atRest<T>(sink: CaptureSink, signal: AbortSignal, run: () => T): Promise<T> {
-  return !signal.aborted && sink.sound ? run() : between(sink, sink.place, signal, run);
 }
 
 /** Who calls back is the stream: what fails of a comparison is not its fault, and does not end it. */

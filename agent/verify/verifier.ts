@@ -22,10 +22,11 @@ import type { BatchDraft } from '../stream/change-buffer.ts';
 import type { SourceConnection } from '../source/connection.ts';
 import { hasQueue } from '../spool/snapshot-progress.ts';
 import { SCAN_STALL_MS } from '../snapshot/row-scan.ts';
+import { atRest } from '../snapshot/stream-moments.ts';
 import { askedTables } from './asked-tables.ts';
 import type { AskedTable, AskedTablesOptions } from './asked-tables.ts';
 import { endMark, startMark, sumsMark } from './marks.ts';
-import { atRest, findComparisonPoint } from './comparison-point.ts';
+import { findComparisonPoint } from './comparison-point.ts';
 import type { ComparisonPointOptions } from './comparison-point.ts';
 import type { VerifyRequests } from './requests.ts';
 import { sumTable } from './table-reading.ts';
@@ -84,13 +85,13 @@ export class Verifier {
     const { sink, spool } = this.#o;
     const progress = spool.snapshot();
     const isCopied = progress === null || (progress.finished && !hasQueue(progress));
-    return sink.phase === 'taking' && isCopied && spool.hasRoom();
+    return sink.isTaking && isCopied && spool.hasRoom();
   }
 
   /** What the stream holds is lost, or the spool cannot be trusted: to compare again would not mend it. */
   #isOfStream(error: unknown): boolean {
     const isOfSpool = error instanceof TributaryError && (error.code === 'SPOOL_IO' || error.code === 'SPOOL_CORRUPT');
-    return isOfSpool || this.#o.sink.broken;
+    return isOfSpool || this.#o.sink.isBroken;
   }
 
   /** @returns whether it has been answered; false: it is to be asked again when there is something to compare */
