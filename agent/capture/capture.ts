@@ -214,10 +214,12 @@ export class Capture {
         'A newer epoch of this branch is the valid one. Capture has stopped.',
       );
     }
+    // Asked anew after each await: what the compiler concluded before it no longer holds.
+    const isGivenUp = (): boolean => attempt.aborted;
     await this.#waitForRoom(attempt);
-    if (attempt.aborted) return;
+    if (isGivenUp()) return;
     const prepared = await this.#prepare();
-    if (attempt.aborted) return;
+    if (isGivenUp()) return;
     const position = spool.position();
     if (position === null) throw new TributaryError('INTERNAL', 'The epoch has no position.');
     // Places at another server mean nothing.
