@@ -6,7 +6,6 @@ import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
 import type { TableFilter } from '../source/table-filter.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { CaptureCounters } from '../stream/sink.ts';
-import type { SessionState } from './session.ts';
 
 /** How capture learns about the link, which decides when a batch leaves for the spool. */
 export interface Link {
@@ -27,6 +26,8 @@ export interface CaptureOptions extends Link {
   readonly counters: CaptureCounters;
   readonly now: () => number;
 }
+
+export type SessionState = 'verifying' | 'streaming' | 'waiting-for-room' | 'ended';
 
 export type CaptureState = 'stopped' | 'connecting' | 'backing-off' | 'halted' | Exclude<SessionState, 'ended'>;
 

@@ -16,7 +16,7 @@
  * Any fault voids what is not in the spool; capture resumes from the last durable position.
  */
 import { randomInt } from 'node:crypto';
-import { TributaryError, describeError } from '../../shared/errors.ts';
+import { TributaryError, assert, describeError } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
 import { earlier, staleSince } from '../spool/snapshot-progress.ts';
 import { SnapshotRequests } from '../snapshot/requests.ts';
@@ -176,6 +176,7 @@ export class Capture {
 
   /** Works until aborted. @throws what ends the process: SPOOL_IO, SPOOL_CORRUPT, INTERNAL */
   async run(signal: AbortSignal): Promise<void> {
+    assert(this.#machine.state === 'stopped', 'Capture was started twice.');
     // Asked anew after each await: what the compiler concluded before it no longer holds.
     const stopping = (): boolean => signal.aborted;
     // Nothing was read while connecting, so whatever that waits for, an answer or a lock of the server, may be abandoned.

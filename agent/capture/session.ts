@@ -27,7 +27,7 @@ import type { VerifyRequests } from '../verify/requests.ts';
 import { Verifier } from '../verify/verifier.ts';
 import type { BatchMaxAge } from './batch-max-age.ts';
 import { pollBinlogEnd } from './binlog-end-poll.ts';
-import type { CaptureOptions } from './capture-types.ts';
+import type { CaptureOptions, SessionState } from './capture-types.ts';
 import { FlushPolicy } from './flush-policy.ts';
 import type { FlushHost } from './flush-policy.ts';
 import type { Preparation, Prepared } from './preparation.ts';
@@ -42,8 +42,6 @@ const MAX_PAUSE_MS = 30_000;
 const ROOM_POLL_MS = 500;
 export const SPOOL_FULL_NOTICE =
   'The spool is full: capture stops reading until the spool has room again. Nothing is lost.';
-
-export type SessionState = 'verifying' | 'streaming' | 'waiting-for-room' | 'ended';
 
 const TRANSITIONS: Transitions<SessionState> = {
   verifying: ['streaming', 'ended'],

@@ -6,34 +6,24 @@ import type { BatchBody } from '../../shared/batch/batch.ts';
 import { TributaryError, assert } from '../../shared/errors.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
-import type { Batcher } from './batcher.ts';
-import type { CascadedTables } from './cascaded-tables.ts';
 import type { Cascades } from '../source/cascades.ts';
 import type { TableWriter, XaStep } from '../binlog/group-sink.ts';
 import { BinlogRestart } from '../binlog-restart.ts';
-import type { OpenGroup } from './open-group.ts';
 import type { PendingSnapshots } from './pending-snapshots.ts';
 import type { SchemaChanges } from './schema-changes.ts';
-import type { CaptureCounters } from './sink-types.ts';
 import { TableIntake } from './table-intake.ts';
-import type { XaRows } from './xa-rows.ts';
+import type { TableIntakeOptions } from './table-intake.ts';
 import type { TableFilter } from '../source/table-filter.ts';
 import type { CatalogueFacts } from '../source/catalogue-facts.ts';
 import type { SourceTable } from '../binlog/table-map.ts';
 import { viewTable } from '../source/table-view.ts';
 
-export interface RowIntakeOptions {
+export interface RowIntakeOptions extends TableIntakeOptions {
   readonly tableFilter: TableFilter;
   readonly facts: CatalogueFacts;
   readonly cascades: Cascades;
-  readonly group: OpenGroup;
-  readonly batcher: Batcher;
-  readonly xaRows: XaRows;
   readonly schema: SchemaChanges;
   readonly snapshots: PendingSnapshots;
-  /** Takes the tables whose rows may have changed by a cascade. */
-  readonly cascaded: CascadedTables;
-  readonly counters: Pick<CaptureCounters, 'rows'>;
 }
 
 export class RowIntake {

@@ -14,9 +14,22 @@ import type { TableView } from '../source/table-view.ts';
 import type { JsonColumns } from '../values/json-columns.ts';
 import type { ChangeBuffer } from './change-buffer.ts';
 import { KeyedBuffer } from './keyed-buffer.ts';
-import type { RowIntakeOptions } from './row-intake.ts';
+import type { Batcher } from './batcher.ts';
+import type { CascadedTables } from './cascaded-tables.ts';
+import type { OpenGroup } from './open-group.ts';
+import type { CaptureCounters } from './sink-types.ts';
+import type { XaRows } from './xa-rows.ts';
 
 type Columns = readonly (readonly Value[])[];
+
+export interface TableIntakeOptions {
+  readonly group: OpenGroup;
+  readonly batcher: Batcher;
+  readonly xaRows: XaRows;
+  /** Takes the tables whose rows may have changed by a cascade. */
+  readonly cascaded: CascadedTables;
+  readonly counters: Pick<CaptureCounters, 'rows'>;
+}
 
 export interface IntakeTable {
   readonly definition: SourceTable;
@@ -30,7 +43,7 @@ export interface IntakeTable {
 export class TableIntake implements TableWriter {
   readonly beforeColumns?: readonly number[];
   readonly ignoredColumns: readonly number[];
-  readonly #o: RowIntakeOptions;
+  readonly #o: TableIntakeOptions;
   readonly #table: IntakeTable;
   /** Places of the columns whose changes other tables follow. */
   readonly #followed: readonly number[];
@@ -38,7 +51,7 @@ export class TableIntake implements TableWriter {
   /** Where `into` had the next after images written; null: nowhere. */
   #written: KeyedBuffer | null = null;
 
-  constructor(options: RowIntakeOptions, table: IntakeTable) {
+  constructor(options: TableIntakeOptions, table: IntakeTable) {
     const { definition, view, description, following } = table;
     this.#o = options;
     this.#table = table;
