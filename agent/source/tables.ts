@@ -1,7 +1,7 @@
 /**
- * The branch's tables as its catalogue describes them now: for `check`, and for a snapshot, which reads rows by
- * SELECT. Types come out in the same words as the binlog's table maps (agent/binlog/table-map.ts), so that a row is the same
- * whichever way it came.
+ * The branch's tables as its catalogue describes them now: for `check`, and for a snapshot, which reads rows with SELECT.
+ * Types have the same names as in the binlog's table maps (agent/binlog/table-map.ts), so that a row is the same whether the
+ * stream or a snapshot brings it.
  */
 import { LONG_BYTES, LongBytes, LongText } from '../../shared/batch/long-value.ts';
 import type { ColumnDescription, TableDescription, Value } from '../../shared/batch/batch.ts';
@@ -23,34 +23,34 @@ import { rowsOfEach } from '../catalogue-query.ts';
 import type { CatalogueRow } from '../catalogue-query.ts';
 
 export interface CapturedColumn extends ColumnDescription {
-  /** The type by which a cell is read; another than `type` where the column is hashed. */
+  /** The type with which a cell is read. It differs from `type` if the column is hashed. */
   readonly read: string;
-  /** Of a text whose cell has the bytes as the server stores them; null: it comes in UTF-8, or is no text. */
+  /** Character set of a text whose cell has the bytes as the server stores them; null: UTF-8, or not a text. */
   readonly charset: string | null;
-  /** What becomes of a value once it is read; null: it stays. */
+  /** Converts a value after it was read; null: it stays as it is. */
   readonly convert: Convert | null;
-  /** SQL that yields the value as text (or as bytes) exactly. */
+  /** SQL that returns the exact value as text or as bytes. */
   readonly select: string;
-  /** SQL by which rows are ordered and compared where this is a key column. */
+  /** SQL with which rows are ordered and compared if this is a key column. */
   readonly order: string;
-  /** SQL of what it is compared with to read on behind a row. */
+  /** SQL of the value with which it is compared to go on reading after a row. */
   readonly cursor: string;
-  /** SQL of a text or bytes that are the same where the value is. */
+  /** SQL of a text or of bytes that are equal if the values are equal. */
   readonly bytes: string;
 }
 
 export interface CapturedTable extends TableDescription {
   readonly columns: readonly CapturedColumn[];
-  /** Why it cannot be captured; null: it can. */
+  /** Why it cannot be captured; null: it can be. */
   readonly problem: string | null;
-  /** Columns that are not captured though nobody chose so: MariaDB's generated ones. */
+  /** Columns that are not captured although no rule says so: MariaDB's generated columns. */
   readonly leftOut: readonly string[];
   readonly estimatedRows: number | null;
   /** Storage engine, in lower case. */
   readonly engine: string;
 }
 
-/** All captured base tables that have something to carry, or only the one that is named. Sorted by schema and name. */
+/** All captured base tables that have a captured column, or only the named one. Sorted by schema and name. */
 export async function readTables(
   source: SourceConnection,
   tableFilter: TableFilter,
@@ -60,7 +60,7 @@ export async function readTables(
   return tables.filter(table => table.columns.length > 0 || table.leftOut.length === 0);
 }
 
-/** The same with those all of whose columns are left out: a MariaDB table of generated columns only. */
+/** The same, including MariaDB tables that have only generated columns, of which none is captured. */
 export async function describeTables(
   source: SourceConnection,
   tableFilter: TableFilter,
@@ -182,14 +182,14 @@ const BLOBS: Readonly<Record<string, string>> = {
   longtext: 'longblob',
 };
 
-/** The type of a text that is carried as the bytes of its own character set. @throws where it is no text */
+/** The type of a text that is sent as bytes in its own character set. @throws Error if the column is not a text */
 function bytesType(row: CatalogueRow): string {
   const base = (row['base'] ?? '').toLowerCase();
-  if (!TEXT_TYPES.has(base)) throw new Error('only a text can be carried as bytes (tables.columns)');
+  if (!TEXT_TYPES.has(base)) throw new Error('only a text can be sent as bytes (tables.columns)');
   return checked(BLOBS[base] ?? `varbinary(${row['octets'] ?? ''})`);
 }
 
-/** The character set of a text that is read as the server stores it, and decoded as the stream's is; null: UTF-8 comes. */
+/** The character set of a text that is read as the server stores it and decoded as in the stream; null: the server sends UTF-8. */
 function foreignCharset(row: CatalogueRow): string | null {
   const charset = row['charset'] ?? '';
   return TEXT_TYPES.has((row['base'] ?? '').toLowerCase()) && charset !== '' && !isBuiltIn(charset) ? charset : null;
@@ -207,7 +207,7 @@ const SUBTYPES_OF_GEOMETRY = new Set([
   'geometrycollection',
 ]);
 
-/** A catalogue row's type in the words of the wire. @throws where the wire has no word for it */
+/** The wire type of a catalogue row. @throws Error if there is none */
 function wireType(row: CatalogueRow, flavor: Flavor): string {
   const base = (row['base'] ?? '').toLowerCase();
   const full = row['full'] ?? '';
@@ -244,20 +244,20 @@ function wireType(row: CatalogueRow, flavor: Flavor): string {
       return checked(full);
     case 'vector': {
       if (flavor === 'mysql') return checked(full.toLowerCase());
-      // MariaDB's binlog calls it what it is made of, four bytes a dimension, and does not say more.
+      // MariaDB's binlog has it as bytes, four for each dimension, and says nothing more.
       return checked(`varbinary(${Number(/\((\d+)\)/.exec(full)?.[1] ?? NaN) * 4})`);
     }
     default:
       if (isMariadbText(base)) return FIXED_TEXTS[base].type;
       if (!SUBTYPES_OF_GEOMETRY.has(base)) return checked(base);
-      // MariaDB takes geometries that MySQL refuses: they travel as the bytes that they are.
+      // MariaDB accepts geometries that MySQL refuses, so they are sent as bytes.
       return flavor === 'mysql' ? 'geometry' : 'longblob';
   }
 }
 
 const TEXT_SIZES = ['tinytext', 'text', 'mediumtext', 'longtext'] as const;
 
-/** One size up where the text may take more bytes in utf8mb4, which it has at the head office. */
+/** One size larger if the text may take more bytes in utf8mb4, which the head office uses. */
 function textSizeFor(base: (typeof TEXT_SIZES)[number], charset: string): string {
   const size = TEXT_SIZES.indexOf(base);
   return !isBuiltIn(charset) || CHARSETS[charset].growsInUtf8 ? (TEXT_SIZES[size + 1] ?? 'longtext') : base;
@@ -268,7 +268,7 @@ function checked(type: string): string {
   return type;
 }
 
-/** What string functions take of a column. */
+/** SQL of the column for string functions. */
 function bytesOf(quoted: string, row: CatalogueRow): string {
   const base = (row['base'] ?? '').toLowerCase();
   return SUBTYPES_OF_GEOMETRY.has(base) || base === 'vector' ? `HEX(${quoted})` : quoted;
@@ -281,7 +281,7 @@ function expressions(
   charset: string | null,
 ): { readonly select: string; readonly order: string; readonly cursor: string } {
   if (charset !== null) {
-    // Two characters of such a set may be one in UTF-8: what is compared with must be the bytes themselves.
+    // Two characters of such a set may be the same in UTF-8, so the bytes themselves must be compared.
     const bytes = `CAST(${quoted} AS BINARY)`;
     return { select: bytes, order: quoted, cursor: bytes };
   }
@@ -289,10 +289,10 @@ function expressions(
   switch (parseColumnType(type).base) {
     case 'bit':
       return same(`${quoted}+0`);
-    // The text of a FLOAT is rounded to six digits; as a double it is exact, in the list and in comparisons (−0 + 0 is 0).
+    // The text of a FLOAT is rounded to six digits. As a double it is exact, in the list and in comparisons (−0 + 0 is 0).
     case 'float':
       return same(`${quoted}*1e0`);
-    // ENUM and SET sort by index but compare with text by text.
+    // ENUM and SET sort by index, but compare with a text as texts.
     case 'enum':
     case 'set':
       return { ...same(`${quoted}+0`), select: quoted };
@@ -303,13 +303,13 @@ function expressions(
   }
 }
 
-/** MariaDB's YEAR(2) holds a whole year, or nothing, which is 1900 to YEAR(), but prints two digits. */
+/** MariaDB's YEAR(2) prints two digits but stores a whole year, or zero, for which YEAR() returns 1900. */
 function wholeYear(quoted: string): { readonly select: string; readonly order: string; readonly cursor: string } {
   const year = `IF(YEAR(${quoted}) = 1900, 0, YEAR(${quoted}))`;
   return { select: year, order: year, cursor: year };
 }
 
-/** A converter from a cell's bytes to its wire value. @param charset by which the cell is decoded, where it is */
+/** Makes a converter from a cell's bytes to its wire value. @param charset decodes the cell; null: it is not needed */
 export function cellReader(column: CapturedColumn, charset: ForeignCharset | null): (cell: Buffer | null) => Value {
   const read = charset === null ? converterFor(column.read) : (cell: Buffer) => charset.decode(cell, 0, cell.length);
   const { convert } = column;
