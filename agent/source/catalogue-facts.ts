@@ -84,7 +84,7 @@ export function isExcluded({ leftOut, notHidden }: TableFacts, column: string): 
 
 /** Engines whose tables have other rows than the binlog shows. */
 const UNSUPPORTED_ENGINES: Readonly<Record<string, string>> = {
-  blackhole: 'stores no rows, but logs them',
+  blackhole: 'keeps no rows, but logs them',
   mrg_myisam: 'shows rows of other tables, and the binlog does not show what is written to them through it',
   federated: 'shows rows of another server, and this server does not log their changes',
   connect: 'shows rows from outside the server, which does not log their changes',
