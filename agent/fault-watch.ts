@@ -1,6 +1,6 @@
 /**
- * Since when the same fault comes again and again. One that is tried again by itself is shown until what it held up has been
- * passed, not only while the next attempt waits: else a fault that comes back within seconds is hardly ever seen.
+ * Remembers since when the same fault keeps coming. A fault that is retried is shown until the work that it held up has gone
+ * on, not only until the next attempt begins: a fault that comes back within seconds would hardly be seen otherwise.
  */
 import type { TributaryError } from '../shared/errors.ts';
 
@@ -26,7 +26,7 @@ export class FaultWatch {
     return this.#trouble;
   }
 
-  /** What it held up has been passed. */
+  /** The work that it held up has gone on. */
   passed(): void {
     this.#trouble = null;
   }
@@ -35,7 +35,7 @@ export class FaultWatch {
     return this.#trouble;
   }
 
-  /** The same, once it has lasted for so long. */
+  /** The fault, if it has lasted for this long. */
   lasting(ms: number): LastingFault | null {
     return this.#trouble !== null && this.#now() - this.#trouble.since >= ms ? this.#trouble : null;
   }

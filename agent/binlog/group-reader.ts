@@ -1,19 +1,21 @@
 /**
  * Turns raw binlog events into whole event groups: begin, rows and statements, end.
  *
- * Keeps its own account of groups, because a position may only ever be one where a group ended. States:
+ * It tracks the groups itself, because a position may only be the end of a group. States (only `#enter` changes them):
  *
- *   outside ──GTID──▶ opened ──BEGIN, XA START──▶ inside ──Xid, COMMIT, XA end──▶ outside
- *                       └──any other statement (DDL …)──▶ outside
- *   outside ──BEGIN (servers that log no GTID event)──▶ inside
- *   any ──an exception──▶ dead
+ *   outside ──GTID──▶ opened ──BEGIN, XA START, rows──▶ inside ──Xid, COMMIT, XA PREPARE──▶ outside
+ *                       └──any other statement, such as DDL──▶ outside
+ *   any ──an exception──▶ failed
  *
- * MariaDB's GTID events lead to `inside` at once, or, for a standalone statement, to `opened`.
+ * A server that logs no GTID event opens the group with its first statement. MariaDB's GTID event leads to `inside` at
+ * once, except before a standalone statement.
  *
- * Invariants: an event type that is not known is an error unless the server marks it as ignorable; nothing is skipped that
- * could have changed a captured row. Rows are group-rows.ts's.
+ * Invariants: an unknown event type is an error unless the server marks it as ignorable; nothing that could have changed
+ * a captured row is skipped. group-rows.ts handles the rows.
  */
 import { TributaryError, assert } from '../../shared/errors.ts';
+import { StateMachine } from '../state-machine.ts';
+import type { Transitions } from '../state-machine.ts';
 import { crc32 } from '../values/crc32.ts';
 import {
   EVENT,
@@ -44,16 +46,24 @@ export type { GroupEnd, GroupSink, GroupStart, BinlogPosition, TableWriter, XaSt
 export type { DdlStatement } from './statements.ts';
 export type { SourceColumn, SourceTable } from './table-map.ts';
 
-type State = 'outside' | 'opened' | 'inside' | 'dead';
+export type ReaderState = 'outside' | 'opened' | 'inside' | 'failed';
 
-/** What a group is called whose first event tells neither name nor time. */
+const TRANSITIONS: Transitions<ReaderState> = {
+  outside: ['opened', 'failed'],
+  opened: ['inside', 'outside', 'failed'],
+  inside: ['outside', 'failed'],
+  failed: [],
+};
+
+/** For a group whose first event has neither a GTID nor a commit time. */
 const UNNAMED: GtidMark = { gtid: null, committedAt: null, originallyAt: null };
 /** Offsets in event headers have 32 bits; files can be longer. */
 const OFFSET_WRAP = 2 ** 32;
 
 const FORMAT_HINT =
-  "Run: SET GLOBAL binlog_format = 'ROW'; add binlog_format=ROW below [mysqld] in my.cnf, and look for sessions that set " +
-  'binlog_format. Then `tributary-agent snapshot` copies all tables and lets capture go on.';
+  "Run: SET GLOBAL binlog_format = 'ROW'. Add binlog_format=ROW below [mysqld] in my.cnf, and look for sessions that set " +
+  'binlog_format. Then run `tributary-agent snapshot`: it copies all tables, and capture goes on.';
+const REPORT_HINT = 'Report it. Capture stops here so that it skips nothing.';
 
 function unsupported(message: string, hint: string): TributaryError {
   return new TributaryError('EVENT_UNSUPPORTED', message, { hint });
@@ -64,8 +74,8 @@ export class GroupReader {
   readonly #sink: GroupSink;
   readonly #rows: GroupRows;
   readonly #charsets: ServerCharsets | undefined;
-  #state: State = 'outside';
-  /** Of the server that has written the file that is read. */
+  readonly #machine = new StateMachine<ReaderState>('The group reader', TRANSITIONS, 'outside');
+  /** The server that wrote the current file. */
   #server: FormatDescription = { mariadb: false, version: 0 };
   #file: string;
   #offset: number;
@@ -73,42 +83,46 @@ export class GroupReader {
   #gtid: string | null = null;
   #fingerprint = 0;
   #alterPending = false;
-  /** Name of the XA transaction that the open group is; null: it is none. */
+  /** Name of the XA transaction in the open group; null: the group is no XA transaction. */
   #xid: string | null = null;
 
   /**
-   * @param start where the stream begins, until a Rotate event says so itself
-   * @param charsets of the server; default: only those that are built in
-   * @param undone what earlier readers of this binlog have found to be undone
+   * @param start where the stream begins; a Rotate event overrides it
+   * @param charsets of the server; default: the built-in ones only
+   * @param rolledBack rows that earlier readers of this binlog found to be rolled back
    */
   constructor(
     sink: GroupSink,
     start: BinlogPosition | null = null,
     charsets?: ServerCharsets,
-    undone: RolledBackRows = new RolledBackRows(),
+    rolledBack: RolledBackRows = new RolledBackRows(),
   ) {
     this.#sink = sink;
     this.#charsets = charsets;
-    this.#rows = new GroupRows(sink, charsets, undone);
+    this.#rows = new GroupRows(sink, charsets, rolledBack);
     this.#file = start?.file ?? '';
     this.#offset = start?.offset ?? 0;
   }
 
-  /** The sink is asked again for every table, whether its definition changed or not. */
-  forgetTables(): void {
-    this.#rows.forgetTables();
+  get state(): ReaderState {
+    return this.#machine.state;
+  }
+
+  /** The only place where the state changes. @throws TributaryError INTERNAL */
+  #enter(state: ReaderState): void {
+    this.#machine.enter(state);
   }
 
   /**
    * Takes the next event.
-   * @throws TributaryError whatever makes further capture impossible, and whatever the sink throws; the reader is dead then
+   * @throws TributaryError when capture cannot go on, and whatever the sink throws; the reader has failed then
    */
   handle(event: RawEvent): void {
-    assert(this.#state !== 'dead', 'an event was given to a group reader that had failed');
+    assert(this.state !== 'failed', 'A group reader that has failed was given an event.');
     try {
       this.#take(event);
     } catch (error) {
-      this.#state = 'dead';
+      this.#enter('failed');
       throw error;
     }
   }
@@ -121,14 +135,15 @@ export class GroupReader {
     switch (event.type) {
       case EVENT.gtid:
       case EVENT.anonymousGtid:
-        this.#begin(event, readGtid(event.body, event.type === EVENT.anonymousGtid), 'opened', before);
+        this.#begin(event, readGtid(event.body, event.type === EVENT.anonymousGtid), before);
         return;
       case EVENT.taggedGtid:
-        this.#begin(event, readTaggedGtid(event.body), 'opened', before);
+        this.#begin(event, readTaggedGtid(event.body), before);
         return;
       case EVENT.mariadbGtid: {
         const { gtid, standalone, alterPending, prepares } = readMariadbGtid(event);
-        this.#begin(event, { ...UNNAMED, gtid }, standalone ? 'opened' : 'inside', before);
+        this.#begin(event, { ...UNNAMED, gtid }, before);
+        if (!standalone) this.#enter('inside');
         this.#alterPending = alterPending;
         if (prepares !== null) this.#startXa(xidText(prepares.global, prepares.branch, prepares.format));
         return;
@@ -146,7 +161,7 @@ export class GroupReader {
         return;
       case EVENT.heartbeat:
       case EVENT.heartbeatV2:
-        if (this.#state === 'outside') this.#sink.heartbeat(readHeartbeat(event, this.#server.mariadb));
+        if (this.state === 'outside') this.#sink.heartbeat(readHeartbeat(event, this.#server.mariadb));
         return;
       case EVENT.transactionPayload:
         this.#requireGroup(event);
@@ -159,7 +174,7 @@ export class GroupReader {
     }
   }
 
-  /** Events of a group's inside, and those that say nothing. `counts`: part of the fingerprint by themselves. */
+  /** Events inside a group, and events that carry no changes. @param counts whether the event is part of the fingerprint */
   #inGroup(event: RawEvent, counts: boolean, before: number): void {
     const { type, body } = event;
     const kind = rowsKindOf(type);
@@ -189,10 +204,7 @@ export class GroupReader {
         this.#requireGroup(event);
         if (counts) this.#count(event);
         if (this.#xid === null) {
-          throw unsupported(
-            'The binlog holds XA PREPARE of a transaction that did not begin with XA START.',
-            'Report it; capture stops here so that nothing is skipped.',
-          );
+          throw unsupported('The binlog holds an XA PREPARE without an XA START before it.', REPORT_HINT);
         }
         this.#sink.xa({ do: readOnePhase(body) ? 'one-phase' : 'prepare', xid: this.#xid });
         this.#xid = null;
@@ -201,16 +213,18 @@ export class GroupReader {
       case EVENT.beginLoadQuery:
       case EVENT.executeLoadQuery:
         this.#pass(
-          new TributaryError('SOURCE_SETTING', 'The binlog holds LOAD DATA as a statement.', { hint: FORMAT_HINT }),
+          new TributaryError('SOURCE_SETTING', 'The binlog holds LOAD DATA as a statement, without its rows.', {
+            hint: FORMAT_HINT,
+          }),
         );
         return;
       case EVENT.incident:
         throw new TributaryError('SOURCE_POSITION_LOST', 'The server says that changes are missing from its binlog.');
-      // Values for a statement that follows: the statement decides.
+      // They hold values for the statement that follows; that statement decides.
       case EVENT.intvar:
       case EVENT.rand:
       case EVENT.userVar:
-      // Nothing about rows.
+      // They say nothing about rows.
       case EVENT.stop:
       case EVENT.ignorable:
       case EVENT.rowsQuery:
@@ -225,13 +239,13 @@ export class GroupReader {
       default:
         if ((event.flags & FLAG_IGNORABLE) !== 0) return;
         throw unsupported(
-          `The binlog holds an event of type ${type}, which this version does not know.`,
-          'Upgrade the agent; until then capture stops here so that nothing is skipped.',
+          `The binlog holds an event of type ${type}, which this version of the agent does not know.`,
+          'Upgrade the agent. Until then capture stops here so that it skips nothing.',
         );
     }
   }
 
-  /** Follows the offset. Events inside of MariaDB's transactions have none. */
+  /** Updates the offset. Events inside MariaDB's transactions have none. */
   #move(event: RawEvent): void {
     if (event.nextPosition === 0 || (event.flags & FLAG_ARTIFICIAL) !== 0) return;
     let base = Math.floor(this.#offset / OFFSET_WRAP) * OFFSET_WRAP;
@@ -240,27 +254,27 @@ export class GroupReader {
   }
 
   #requireOutside(what: string): void {
-    if (this.#state === 'outside') return;
-    throw new TributaryError('EVENT_MALFORMED', `A transaction without an end is followed by ${what}.`);
+    if (this.state === 'outside') return;
+    throw new TributaryError('EVENT_MALFORMED', `A transaction has no end; ${what} follows it.`);
   }
 
   #requireGroup(event: RawEvent): void {
-    if (this.#state === 'opened') this.#state = 'inside';
-    if (this.#state === 'inside') return;
-    throw new TributaryError('EVENT_MALFORMED', `An event of type ${event.type} stands outside of any transaction.`);
+    if (this.state === 'opened') this.#enter('inside');
+    if (this.state === 'inside') return;
+    throw new TributaryError('EVENT_MALFORMED', `An event of type ${event.type} is outside any transaction.`);
   }
 
   #count(event: RawEvent): void {
     this.#fingerprint = crc32(event.body, 0, event.body.length, (this.#fingerprint ^ event.type) >>> 0);
   }
 
-  #begin(event: RawEvent, { gtid, committedAt, originallyAt }: GtidMark, state: State, before: number): void {
+  #begin(event: RawEvent, { gtid, committedAt, originallyAt }: GtidMark, before: number): void {
     this.#requireOutside('another transaction');
     this.#gtid = gtid;
     this.#fingerprint = 0;
     this.#alterPending = false;
     this.#xid = null;
-    this.#state = state;
+    this.#enter('opened');
     this.#count(event);
     const startOffset = event.nextPosition === 0 ? before : this.#offset - event.length;
     this.#rows.begin(gtid ?? `${this.#file}:${startOffset}`);
@@ -282,13 +296,10 @@ export class GroupReader {
 
   #end(): void {
     if (this.#xid !== null) {
-      throw unsupported(
-        'The binlog holds an XA transaction that ends neither prepared nor committed.',
-        'Report it; capture stops here so that nothing is skipped.',
-      );
+      throw unsupported('The binlog holds an XA transaction that is neither prepared nor committed.', REPORT_HINT);
     }
     this.#rows.end();
-    this.#state = 'outside';
+    this.#enter('outside');
     this.#sink.end({
       gtid: this.#gtid,
       file: this.#file,
@@ -302,20 +313,20 @@ export class GroupReader {
     const { schema } = query;
     const { text, dialect } = queryText(query, this.#charsets ?? ServerCharsets.builtIn(this.#server.mariadb));
     const statement = classifyStatement(text, schema, { ...this.#server, ...dialect });
-    if (this.#state === 'outside') {
-      // MariaDB stands a comment in for an event that this client did not ask for.
+    if (this.state === 'outside') {
+      // MariaDB sends a comment in place of an event that this client did not ask for.
       if (statement.kind === 'harmless' && text.startsWith('#')) return;
-      this.#begin(event, UNNAMED, 'opened', before);
+      this.#begin(event, UNNAMED, before);
     } else if (counts) {
       this.#count(event);
     }
-    const opened = this.#state === 'opened';
+    const opened = this.state === 'opened';
     switch (statement.kind) {
       case 'begin':
-        this.#state = 'inside';
+        if (opened) this.#enter('inside');
         return;
       case 'xa-start':
-        this.#state = 'inside';
+        if (opened) this.#enter('inside');
         this.#startXa(statement.xid);
         return;
       case 'commit':
@@ -331,7 +342,7 @@ export class GroupReader {
         return;
       }
       case 'rollback': {
-        this.#rows.undo(0);
+        this.#rows.rollBack(0);
         this.#end();
         return;
       }
@@ -350,26 +361,26 @@ export class GroupReader {
         this.#sink.truncate(statement.table.schema, statement.table.name);
         break;
       case 'ddl':
-        if (!this.#alterPending) this.#sink.ddl(statement.ddl);
+        if (!this.#alterPending && this.#sink.ddl(statement.ddl)) this.#rows.forgetTables();
         break;
       case 'dml':
         this.#pass(
-          new TributaryError('SOURCE_SETTING', `Rows were changed by a statement in the binlog: ${beginningOf(text)}`, {
+          new TributaryError('SOURCE_SETTING', `The binlog holds a statement instead of rows: ${beginningOf(text)}`, {
             hint: FORMAT_HINT,
           }),
         );
         break;
       case 'unknown':
         throw unsupported(
-          `The binlog holds a statement that is not recognised: ${beginningOf(text)}`,
-          'Report it; capture stops here so that nothing is skipped.',
+          `The binlog holds a statement that the agent does not recognise: ${beginningOf(text)}`,
+          REPORT_HINT,
         );
     }
-    // Without a BEGIN before it, the statement is the group.
+    // Without a BEGIN before it, the statement is the whole group.
     if (opened) this.#end();
   }
 
-  /** The binlog does not tell exactly what has changed: goes on only if a snapshot will. */
+  /** The binlog does not say exactly what changed: goes on only if a snapshot will bring it. */
   #pass(error: TributaryError): void {
     if (!this.#sink.passes(error, null)) throw error;
   }

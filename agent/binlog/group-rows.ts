@@ -1,10 +1,10 @@
 /**
- * Rows events of the open group: decoded with the table map before them, and handed to whoever takes the table's rows.
+ * The rows events of the open group: decodes them with the table map before them and passes them to the table's writer.
  *
- * Rows that the group undoes further on are passed by (rolled-back-rows.ts): savepoints are kept by how many rows events there
- * were before them.
+ * It skips rows that the group rolls back later (rolled-back-rows.ts). For each savepoint it keeps the number of rows
+ * events before it.
  *
- * Invariant: row events count only with a TableMap of the same statement before them.
+ * Invariant: a rows event is valid only after a TableMap of the same statement.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import { DUMMY_TABLE_ID, EVENT, readRowsHead, readRowsTable } from './events.ts';
@@ -15,7 +15,7 @@ import type { ServerCharsets } from '../values/server-charsets.ts';
 import { TableIds } from './table-ids.ts';
 import type { Range, RolledBackRows } from './rolled-back-rows.ts';
 
-/** Which rows events are what. */
+/** What each type of rows event does. */
 const KINDS = new Map<number, RowsKind | 'partial-update'>([
   [EVENT.partialUpdateRows, 'partial-update'],
   [EVENT.writeRowsV1, 'insert'],
@@ -32,12 +32,12 @@ const KINDS = new Map<number, RowsKind | 'partial-update'>([
   [EVENT.deleteRowsCompressed, 'delete'],
 ]);
 
-/** Faults of a rows event that its table's copy mends: its rows are not told exactly, or cannot be read. */
-const MENDED_BY_COPY: ReadonlySet<string> = new Set(['SOURCE_SETTING', 'VALUE_UNSUPPORTED', 'EVENT_MALFORMED']);
+/** Faults of a rows event that a snapshot of its table repairs: the rows are not described exactly, or are unreadable. */
+const REPAIRED_BY_SNAPSHOT: ReadonlySet<string> = new Set(['SOURCE_SETTING', 'VALUE_UNSUPPORTED', 'EVENT_MALFORMED']);
 
 export type RowsEventKind = RowsKind | 'partial-update';
 
-/** What events of this type do to rows; undefined: they are no rows events. */
+/** What events of this type do to rows; undefined: they are not rows events. */
 export function rowsKindOf(type: number): RowsEventKind | undefined {
   return KINDS.get(type);
 }
@@ -45,37 +45,37 @@ export function rowsKindOf(type: number): RowsEventKind | undefined {
 export class GroupRows {
   readonly #sink: GroupSink;
   readonly #tables: TableIds;
-  readonly #undone: RolledBackRows;
-  /** What tells the open group from others. */
+  readonly #rolledBack: RolledBackRows;
+  /** Identifies the open group. */
   #group = '';
-  /** Rows events of the open group so far, and how many of them there were before each savepoint. */
+  /** The number of rows events in the open group so far, and the number before each savepoint. */
   #events = 0;
   readonly #savepoints = new Map<string, number>();
-  /** Those of the open group that are known to be undone. */
-  #undoneHere: readonly Range[] = [];
+  /** The rows events of the open group that are known to be rolled back. */
+  #skipped: readonly Range[] = [];
   #capturedRows = 0;
 
   /**
-   * @param charsets of the server; default: only those that are built in
-   * @param undone what earlier readers of this binlog have found to be undone
+   * @param charsets of the server; default: the built-in ones only
+   * @param rolledBack rows that earlier readers of this binlog found to be rolled back
    */
-  constructor(sink: GroupSink, charsets: ServerCharsets | undefined, undone: RolledBackRows) {
+  constructor(sink: GroupSink, charsets: ServerCharsets | undefined, rolledBack: RolledBackRows) {
     this.#sink = sink;
     this.#tables = new TableIds(sink, charsets);
-    this.#undone = undone;
+    this.#rolledBack = rolledBack;
   }
 
-  /** The sink is asked again for every table, whether its definition changed or not. */
+  /** Asks the sink again for the writer of every table, even if its definition did not change. */
   forgetTables(): void {
     this.#tables.clear();
   }
 
-  /** @param group its GTID, or where it begins */
+  /** @param group its GTID, or the place where it begins */
   begin(group: string): void {
     this.#group = group;
     this.#events = 0;
     this.#savepoints.clear();
-    this.#undoneHere = this.#undone.of(group);
+    this.#skipped = this.#rolledBack.of(group);
     this.#capturedRows = 0;
   }
 
@@ -92,30 +92,33 @@ export class GroupRows {
     this.#savepoints.set(name.toLowerCase(), this.#events);
   }
 
-  /** @throws LookAgain unless the rows since the savepoint have been passed by */
+  /** @throws BinlogRestart unless the rows since the savepoint were skipped */
   rollbackTo(name: string): void {
     const from = this.#savepoints.get(name.toLowerCase());
     if (from === undefined) {
-      throw new TributaryError('EVENT_MALFORMED', 'The binlog goes back to a savepoint that it does not hold.');
+      throw new TributaryError('EVENT_MALFORMED', 'The binlog rolls back to a savepoint that it does not hold.');
     }
-    this.undo(from);
+    this.rollBack(from);
   }
 
-  /** Rows events from this one on were undone. Those that were handed over must be taken back: by looking again. */
-  undo(from: number): void {
+  /**
+   * The rows events from this one on are rolled back.
+   * @throws BinlogRestart if rows of them were passed on: the group must be read again without them
+   */
+  rollBack(from: number): void {
     const to = this.#events;
     if (this.#capturedRows === 0 || from === to) return;
-    if (this.#undoneHere.some(range => range.from <= from && to <= range.to)) return;
-    this.#undone.note(this.#group, { from, to });
-    throw new BinlogRestart(`rows of transaction ${this.#group} were undone: it is read again without them`);
+    if (this.#skipped.some(range => range.from <= from && to <= range.to)) return;
+    this.#rolledBack.note(this.#group, { from, to });
+    throw new BinlogRestart(`Transaction ${this.#group} rolled rows back; it is read again without them.`);
   }
 
-  /** Hands the rows of an event over. */
+  /** Passes the rows of an event to the table's writer. */
   take(kind: RowsEventKind, type: number, body: Buffer): void {
     const { tableId, endOfStatement } = readRowsTable(body);
     const place = this.#events++;
-    const undone = this.#undoneHere.some(({ from, to }) => from <= place && place < to);
-    if (tableId !== DUMMY_TABLE_ID && !undone) {
+    const isSkipped = this.#skipped.some(({ from, to }) => from <= place && place < to);
+    if (tableId !== DUMMY_TABLE_ID && !isSkipped) {
       const captured = this.#tables.mapped(tableId);
       if (captured !== null) {
         const { writer, decoder } = captured;
@@ -126,8 +129,8 @@ export class GroupRows {
           const head = readRowsHead(type, body, updates ? 2 : 1);
           rows = decoder.read(kind, head.images, head.columnCount, head.present, head.rowsAt, into);
         } catch (error) {
-          if (!(error instanceof TributaryError) || !MENDED_BY_COPY.has(error.code)) throw error;
-          // Goes on only if a snapshot will bring what has changed.
+          if (!(error instanceof TributaryError) || !REPAIRED_BY_SNAPSHOT.has(error.code)) throw error;
+          // Goes on only if a snapshot will bring the changes.
           if (!this.#sink.passes(error, decoder.table)) throw error;
         }
         if (rows > 0) {

@@ -1,4 +1,4 @@
-/** What the reader of the binlog hands over, and to whom. */
+/** The interface between the binlog reader and whoever takes the groups that it reads. */
 import type { Value } from '../../shared/batch/batch.ts';
 import type { TributaryError } from '../../shared/errors.ts';
 import type { TableName } from '../../shared/table-name.ts';
@@ -13,20 +13,20 @@ export interface GroupStart {
   readonly file: string;
   /** Offset of the group's first event. */
   readonly startOffset: number;
-  /** Commit time at this server, ISO 8601 UTC with six fractional digits; whole seconds where the server tells no more. */
+  /** Commit time at this server, ISO 8601 UTC with six fractional digits; whole seconds if the server logs no more. */
   readonly committedAt: string | null;
-  /** Commit time at the server where it was committed first, in the same form; null: not told. */
+  /** Commit time at the server that committed it first, in the same form; null: unknown. */
   readonly originallyAt: string | null;
   /** The first event's header timestamp, seconds since 1970. */
   readonly timestamp: number;
 }
 
-/** Where an event group ends: the only places at which capture may resume. */
+/** Where an event group ends. Capture may resume only at such a place. */
 export interface GroupEnd {
   readonly gtid: string | null;
   readonly file: string;
   readonly endOffset: number;
-  /** CRC32 over the types and bodies of the group's events, 8 hex digits: the same group read again gives the same. */
+  /** CRC32 over the types and bodies of the group's events, 8 hex digits. Reading a group again gives the same value. */
   readonly fingerprint: string;
 }
 
@@ -36,23 +36,23 @@ export interface BinlogPosition {
 }
 
 /**
- * Takes the rows of one table definition. All arrays are the reader's and are used again: copy what you keep.
+ * Takes the rows of one table definition. The reader owns all arrays and reuses them: copy what you keep.
  * `values[c][r]` is column c (in table order) of row r.
  */
 export interface TableWriter {
   /**
-   * Which columns of before images the writer reads (usually the key's): the others are skipped undecoded and their
-   * arrays stay empty. Absent: all. Read once, when the writer is handed to the reader.
+   * The columns of before images that the writer reads (usually the key's). The reader does not decode the others, and
+   * their arrays stay empty. Absent: all. Read once, when the reader gets the writer.
    */
   readonly beforeColumns?: readonly number[];
   /**
-   * Columns that the writer reads of no image: their arrays stay empty, and images may lack them, as MariaDB's updates do
-   * generated columns, VIRTUAL and STORED (a TableMap event does not tell which they are). Absent: none. Read once.
+   * Columns that the writer never reads. Their arrays stay empty, and images may lack them: MariaDB's updates lack
+   * generated columns, VIRTUAL and STORED, and a TableMap event does not say which they are. Absent: none. Read once.
    */
   readonly ignoredColumns?: readonly number[];
   /**
-   * Where the after images of the rows event that comes next go as JSON: `insert` and `update` get no more of them than the
-   * values of `beforeColumns` then. Null or absent: they get all values.
+   * Where the reader writes the after images of the next rows event, as JSON. `insert` and `update` then get only the
+   * values of `beforeColumns`. Null or absent: they get all values.
    */
   into?(): JsonColumns | null;
   insert(rows: number, values: readonly (readonly Value[])[]): void;
@@ -62,9 +62,9 @@ export interface TableWriter {
 }
 
 /**
- * A step of an XA transaction. `start` comes first in its group, before rows that do not count yet; the group ends with
- * `prepare` (they may count later) or `one-phase` (they count now). `commit` and `rollback` come in a later group of
- * their own.
+ * A step of an XA transaction. `start` comes first in its group, before rows that are not committed yet. The group ends
+ * with `prepare` (they may be committed later) or `one-phase` (they are committed now). `commit` and `rollback` come in a
+ * later group of their own.
  */
 export interface XaStep {
   readonly do: 'start' | 'prepare' | 'one-phase' | 'commit' | 'rollback';
@@ -73,37 +73,38 @@ export interface XaStep {
 }
 
 /**
- * What a reader of the binlog hands over. Calls come as begin, any number of others, end; heartbeats only between groups.
- * Any of them may throw: that ends the stream with the error.
+ * Takes what the reader finds in the binlog. The calls for a group are `begin`, any number of others, `end`; heartbeats
+ * come only between groups. Any call may throw: the stream then ends with that error.
  */
 export interface GroupSink {
   begin(group: GroupStart): void;
   /**
-   * Whether the table's rows matter at all, captured or not: asked before its definition is judged, so that a table that is not
-   * captured may have types, character sets or metadata that capture does not know.
+   * Whether the table's rows matter at all, captured or not. The reader asks before it looks at the definition, so that a
+   * table that is not captured may have types, character sets or metadata that capture does not know.
    */
   wants(schema: string, name: string): boolean;
-  /** Whether a text is carried as the bytes of its own character set. */
+  /** Whether a text column is sent as bytes in its own character set. */
   asBytes(schema: string, name: string, column: string): boolean;
   /**
-   * Who takes the table's rows? Asked once a definition, again when it changed and after GroupReader.forgetTables. null:
-   * its rows are skipped unread. The writer is kept while the definition stays the same.
+   * The writer for the table's rows; null: the reader skips them. The reader asks once for each definition, and keeps the
+   * writer until the definition changes or `ddl` says that definitions have changed.
    */
   table(definition: SourceTable): TableWriter | null;
   truncate(schema: string, name: string): void;
-  ddl(statement: DdlStatement): void;
+  /** @returns whether the writers that `table` returned are void, so that the reader must ask for them again */
+  ddl(statement: DdlStatement): boolean;
   xa(step: XaStep): void;
   /**
-   * Rows have changed in a way that the binlog does not tell exactly. True: a snapshot that follows will bring them, go
-   * on without; false: the reader stops with the error.
-   * @param table whose rows; null: any table's
+   * Rows have changed in a way that the binlog does not describe exactly.
+   * @param table the table that they belong to; null: any table
+   * @returns whether to go on without them, because a snapshot will bring them; false: the reader stops with the error
    */
   passes(error: TributaryError, table: TableName | null): boolean;
-  /** The group is whole, captured rows or not. */
+  /** The group is complete, with or without captured rows. */
   end(mark: GroupEnd): void;
   /**
-   * The server has sent everything before this place. It sends these when it has been idle for the heartbeat period; with
-   * GTIDs also, at a stream's start, for groups that it skipped, and then newer ones may follow at once.
+   * The server has sent everything before this place. It sends a heartbeat when it was idle for the heartbeat period. With
+   * GTIDs it also sends heartbeats at the start of a stream, for groups that it skips; newer groups may follow at once.
    */
   heartbeat(place: BinlogPosition): void;
 }

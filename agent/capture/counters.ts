@@ -1,4 +1,4 @@
-/** What has been captured since the process began: for its metrics, and for what it says of itself. */
+/** Counts what was captured since the process began, for the metrics and for the agent's reports. */
 import type { AgentMetrics } from '../../shared/process/metrics.ts';
 import { tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
@@ -19,12 +19,12 @@ export class CaptureTally implements CaptureCounters {
     this.#metrics = metrics;
   }
 
-  /** Those that changes have been read of. */
+  /** Tables with captured changes. */
   get tables(): Iterable<Readonly<TableRows>> {
     return this.#tables.values();
   }
 
-  /** Changes of a table. */
+  /** Number of captured changes of a table. */
   rowsOf(table: TableName): number {
     return this.#tables.get(tableText(table))?.rows ?? 0;
   }

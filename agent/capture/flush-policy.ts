@@ -1,33 +1,35 @@
 /**
- * When the open batch leaves for the spool, beside being full. A lone commit leaves at once, a burst travels together: the
- * batch closes when a turn of the event loop has brought nothing more and the forwarder has nothing under way; or when
- * its oldest change has waited for long enough. Without one, the position is stored now and then.
+ * When the open batch leaves for the spool, apart from when it is full. A lone commit leaves at once, and a burst travels
+ * together: the batch closes when a turn of the event loop has brought nothing more and the forwarder has nothing under
+ * way, or when its oldest change has waited long enough. If no batch is open, the position is stored now and then.
  *
  * Lives as long as one binlog connection.
  */
 import type { Spool } from '../spool/spool.ts';
 import type { BatchMaxAge } from './batch-max-age.ts';
+import type { Link } from './capture-types.ts';
 import type { CaptureSink } from '../stream/sink.ts';
 
-/** How often it is looked whether the open batch is old enough. */
+/** How often the age of the open batch is checked. */
 const TICK_MS = 100;
 /** How often the position of groups without captured rows is stored. */
 const POSITION_SAVE_MS = 1_000;
 
-export interface FlushPolicyOptions {
+/** The session that the policy works for. */
+export interface FlushHost {
+  /** Events read so far. */
+  readonly events: number;
+  /** Storing has failed: the session ends with the error, as with a failure of the stream. */
+  fail(error: unknown): void;
+}
+
+export interface FlushPolicyOptions extends Link {
   readonly sink: CaptureSink;
   readonly spool: Pick<Spool, 'hasRoom'>;
   readonly now: () => number;
-  /** Events read so far. */
-  readonly events: () => number;
-  /** The forwarder could send a fresh batch at once. */
-  readonly canSend: () => boolean;
-  /** The link is up: changes wait only briefly. */
-  readonly online: () => boolean;
-  /** How old the batch may become; outlives the connection, as the link does. */
+  /** How old the batch may become. It outlives the connection, as the link does. */
   readonly age: BatchMaxAge;
-  /** Closing failed: this life of the connection ends with it, as with a failure of the stream. */
-  readonly onFailure: (error: unknown) => void;
+  readonly host: FlushHost;
 }
 
 export class FlushPolicy {
@@ -36,7 +38,7 @@ export class FlushPolicy {
   #soon: NodeJS.Timeout | undefined;
   #looking = false;
   #savedAt = 0;
-  /** Somebody wants all that was committed in the spool, however little it is. */
+  /** Somebody wants everything that was committed to be in the spool, however little it is. */
   #wanted = false;
   #stopped = false;
 
@@ -53,31 +55,31 @@ export class FlushPolicy {
 
   /** A group has ended, the server was heard, or the forwarder has nothing under way any more. */
   look(): void {
-    const { sink, spool, events, canSend } = this.#o;
+    const { sink, spool, host, canSend } = this.#o;
     if (this.#stopped) return;
     if (sink.openSince !== null) this.#tickSoon();
-    if (sink.empty || this.#looking) return;
+    if (sink.isEmpty || this.#looking) return;
     this.#looking = true;
-    const seen = events();
+    const seen = host.events;
     setImmediate(() => {
       setImmediate(() => {
         this.#looking = false;
-        if (this.#stopped || !sink.sound || sink.empty) return;
+        if (this.#stopped || !sink.isBetweenGroups || sink.isEmpty) return;
         this.#guarded(() => {
-          if (events() === seen && canSend() && spool.hasRoom()) sink.flush();
+          if (host.events === seen && canSend() && spool.hasRoom()) sink.flush();
         });
       });
     });
   }
 
-  /** What was taken goes into the spool at once, or as soon as the open group has ended. */
+  /** Puts what was taken into the spool at once, or as soon as the open group has ended. */
   close(): void {
-    if (this.#stopped || this.#o.sink.empty) return;
+    if (this.#stopped || this.#o.sink.isEmpty) return;
     this.#wanted = true;
     this.#guarded(() => this.#tick());
   }
 
-  /** A change waits to be old enough to leave. An idle branch has none, and its process sleeps from second to second. */
+  /** A change waits until it is old enough to leave. An idle branch has none, and its process wakes only once a second. */
   #tickSoon(): void {
     this.#soon ??= setTimeout(() => {
       this.#soon = undefined;
@@ -88,10 +90,10 @@ export class FlushPolicy {
 
   #tick(): void {
     const { sink, spool, online, age } = this.#o;
-    if (!sink.sound) return;
+    if (!sink.isBetweenGroups) return;
     const now = this.#o.now();
     if (sink.openSince === null) {
-      // The timer that comes each second may come a little early by this clock.
+      // By this clock the timer may fire a little early.
       if (now - this.#savedAt < POSITION_SAVE_MS - TICK_MS) return;
     } else if (!this.#wanted && now - sink.openSince < age.limitMs(online(), now)) {
       return;
@@ -106,7 +108,7 @@ export class FlushPolicy {
     try {
       work();
     } catch (error) {
-      this.#o.onFailure(error);
+      this.#o.host.fail(error);
     }
   }
 }

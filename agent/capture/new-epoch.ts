@@ -1,6 +1,6 @@
 /**
- * How an epoch begins, and how a running one takes over another choice of tables: each in one place of the stream, with a
- * snapshot of what it takes in.
+ * How an epoch begins, and how a running epoch adopts another choice of tables. Both happen at one place of the stream, with
+ * a snapshot of the tables that come in.
  */
 import { randomUUID } from 'node:crypto';
 import { encodeBatch } from '../../shared/batch/encoder.ts';
@@ -29,18 +29,18 @@ export interface EpochOptions {
 /** Why an epoch begins. */
 export interface EpochReason {
   readonly reason: string;
-  /** An answer of the head office has made it necessary. */
+  /** An answer of the head office requires it. */
   readonly asked: boolean;
 }
 
-/** Drops what the spool holds and begins anew at the binlog's end. @throws TributaryError what keeps tables from being captured */
+/** Drops what the spool holds and begins again at the binlog's end. @throws TributaryError if a table cannot be captured */
 export async function beginEpoch(
   { spool, tableFilter, logger, now }: EpochOptions,
   source: SourceConnection,
   identity: SourceIdentity,
   { reason, asked }: EpochReason,
 ): Promise<void> {
-  // The place first: what is made after it comes by the stream, what was there before it is in the list.
+  // The place comes first: the stream brings tables that are created after it, and the list has those from before it.
   const { file, offset, ...end } = await source.binlogEnd();
   const gtidSet = identity.flavor === 'mariadb' ? await source.mariadbGtids({ file, offset }) : end.gtidSet;
   const tables = await readTables(source, tableFilter);
@@ -66,10 +66,10 @@ export async function beginEpoch(
     open: false,
     snapshot: { ...progress, started: true },
   });
-  logger.info({ epoch: spool.stream().epoch, tables: tables.length, reason }, 'a new epoch begins with a snapshot');
+  logger.info({ epoch: spool.stream().epoch, tables: tables.length, reason }, 'A new epoch begins with a snapshot.');
 }
 
-/** Tables that the configuration takes in since the last time, or calls otherwise now, are copied. */
+/** Has tables copied that the configuration newly includes, or to which it gives another name or other columns. */
 export async function adoptRules(
   { spool, tableFilter, logger, now }: EpochOptions,
   source: SourceConnection,
@@ -91,7 +91,7 @@ export async function adoptRules(
     if (added.length > 0) next = markStale(queueTables(next, added.map(namesOf)), new Date(now()).toISOString());
     logger.warn(
       { before: progress.rules, now: tableFilter.rules, copied: added.map(tableText) },
-      'tables are chosen otherwise now: new ones are copied, rows of those no longer chosen stay as they are',
+      'The choice of tables has changed. New tables are copied; rows of tables that are no longer chosen stay as they are.',
     );
   }
   spool.savePosition(position, next);

@@ -1,6 +1,6 @@
 /**
- * What comes before the binlog is read: who the server is, whether it is set as it must be, which run of it this is, whether
- * capture can resume there, and, where it cannot, the beginning of an epoch. Over one connection, closed afterwards.
+ * What happens before the binlog is read, over one connection: checks which server this is, its settings and rights, whether
+ * it was restarted, and whether capture can resume there. If it cannot, an epoch begins.
  */
 import { throwFaults } from '../../shared/process/findings.ts';
 import { readCatalogue } from '../source/catalogue.ts';
@@ -15,8 +15,8 @@ import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { throwSettingFaults } from '../source/unlogged-writes.ts';
 
-/** Tables that are not captured and are asked about all the same. */
-const MOST_BESIDES = 1_000;
+/** Limit of the tables that are not captured but are looked up in the catalogue. */
+const MAX_OTHER_TABLES = 1_000;
 
 export interface PreparationOptions extends EpochOptions {
   readonly connect: () => Promise<SourceConnection>;
@@ -32,7 +32,7 @@ export interface Prepared {
 
 export class Preparation {
   readonly #o: PreparationOptions;
-  readonly #besides = new Map<string, TableName>();
+  readonly #otherTables = new Map<string, TableName>();
   #identity: SourceIdentity | null = null;
   #settingsRightAt: string | null = null;
   #retentionSeconds: number | null = null;
@@ -42,31 +42,32 @@ export class Preparation {
     this.#o = options;
   }
 
-  /** Who answered last; null: nobody yet. */
+  /** The server that answered last; null: none yet. */
   get identity(): SourceIdentity | null {
     return this.#identity;
   }
 
-  /** When the settings were last seen to be right, by the server's clock, ISO; null: not by this process. */
+  /** When this process last saw that the settings are right, by the server's clock, ISO; null: never. */
   get settingsRightAt(): string | null {
     return this.#settingsRightAt;
   }
 
-  /** How long the server keeps its binlogs; null: without a limit of time, or not known yet. */
+  /** How long the server keeps its binlogs; null: without a time limit, or not known yet. */
   get retentionSeconds(): number | null {
     return this.#retentionSeconds;
   }
 
-  /** From now on the catalogue is asked about these tables as well, though they are not captured. */
+  /** Looks these tables up in the catalogue as well from now on, although they are not captured. */
   askAbout(tables: readonly TableName[]): void {
-    for (const table of tables) this.#besides.set(tableKey(table), table);
-    // The oldest go: whoever meets them again asks again.
-    for (const key of [...this.#besides.keys()].slice(0, -MOST_BESIDES)) this.#besides.delete(key);
+    for (const table of tables) this.#otherTables.set(tableKey(table), table);
+    // Drops the oldest ones; if the stream meets one again, it is added again.
+    for (const key of [...this.#otherTables.keys()].slice(0, -MAX_OTHER_TABLES)) this.#otherTables.delete(key);
   }
 
   /**
-   * Whether all that is committed gets into the binlog as capture needs it. An administrator may change that at any time.
-   * @throws TributaryError SOURCE_SETTING, an UnloggedWrites where rows may have bypassed the binlog
+   * Checks that everything that is committed gets into the binlog as capture needs it. An administrator may change that at
+   * any time.
+   * @throws TributaryError SOURCE_SETTING; UnloggedWrites if rows may have bypassed the binlog
    */
   async checkSettings(source: SourceConnection): Promise<void> {
     const at = await source.time();
@@ -76,9 +77,9 @@ export class Preparation {
   }
 
   /**
-   * @param newEpoch why a new epoch must begin; null: only if capture cannot resume
-   * @param unbroken this process has begun the epoch and was not parted from the server since
-   * @throws UnloggedWrites, and what else keeps capture from beginning
+   * @param newEpoch why a new epoch must begin; null: it begins only if capture cannot resume
+   * @param unbroken this process has begun the epoch, and has not lost the server since
+   * @throws TributaryError if capture cannot begin; UnloggedWrites if rows may have bypassed the binlog
    */
   async prepare(newEpoch: string | null, unbroken: boolean): Promise<Prepared> {
     const { spool, tableFilter, logger } = this.#o;
@@ -90,7 +91,8 @@ export class Preparation {
       throwFaults(await checkRights(source, identity, tableFilter));
       const position = spool.position();
       let reason =
-        newEpoch ?? (position === null ? 'a new spool' : spool.isBegun() ? null : 'an epoch without a beginning');
+        newEpoch ??
+        (position === null ? 'The spool is new.' : spool.isBegun() ? null : 'The epoch has no start marker.');
       if (position !== null && reason === null) {
         const resume = await resumePoint(source, identity, position, unbroken);
         if ('lost' in resume) reason = resume.lost;
@@ -103,9 +105,12 @@ export class Preparation {
       if (reason !== null) await beginEpoch(this.#o, source, identity, { reason, asked: newEpoch !== null });
       const run = await source.run();
       if (spool.serverSeen.see(run, reason !== null) && reason === null) {
-        logger.warn({ run }, 'the branch database was started since it was last seen: the head office is to compare');
+        logger.warn(
+          { run },
+          'The branch database was restarted since the agent last saw it. The head office will compare the tables.',
+        );
       }
-      const catalogue = await readCatalogue(source, identity, tableFilter, [...this.#besides.values()]);
+      const catalogue = await readCatalogue(source, identity, tableFilter, [...this.#otherTables.values()]);
       const charsets = await this.#loadCharsets(source, identity, catalogue.tables);
       return { identity, catalogue, charsets, begun: reason !== null };
     } finally {
@@ -113,7 +118,7 @@ export class Preparation {
     }
   }
 
-  /** The tables of all character sets that the branch's tables use, and of those that the stream has met. */
+  /** Loads the character sets that the branch's tables use, beside those that the stream has met. */
   async #loadCharsets(
     source: SourceConnection,
     identity: SourceIdentity,

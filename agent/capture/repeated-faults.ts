@@ -1,25 +1,23 @@
 /**
- * Faults that reading the same place again brings again, whatever was mended meanwhile: then the stream cannot be read on,
- * and only a new epoch helps. Met once, they may pass; met twice in the same way, they count.
+ * Recognises faults that come again whenever the same place is read again, whatever was repaired meanwhile. The stream
+ * cannot be read any further then, and only a new epoch helps. A fault that comes once may pass; if the same fault comes
+ * twice, it is one of these.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
 
-/**
- * Faults that stay in the binlog for good though a person has mended their cause: rows without their columns, rows
- * without a key.
- */
+/** Faults that stay in the binlog although a person has repaired their cause: rows without all columns or without a key. */
 const LASTING_FAULTS: readonly ErrorCode[] = ['SOURCE_SETTING', 'SOURCE_TABLE'];
-/** Not more often: an application that brings them about again and again is for a person to mend first. */
-const LASTING_EPOCH_EVERY_MS = 10 * 60_000;
-/** Times in a row after which what cannot be read is taken for another history. */
-const MOST_UNREADABLE = 2;
+/** The shortest time between two such epochs: if an application keeps causing the faults, a person must repair it first. */
+const MIN_LASTING_EPOCH_MS = 10 * 60_000;
+/** If the last group cannot be read this many times in a row, the binlog is taken for another history. */
+const MAX_UNREADABLE = 2;
 
 export class RepeatedFaults {
   readonly #now: () => number;
-  /** Times in a row that the last group taken could not even be read. */
+  /** How many times in a row the last group taken could not be read at all. */
   #unreadable = 0;
-  /** The fault that the stream last stopped at though the server was set as it must be. */
+  /** The fault at which the stream last stopped although the settings of the server were right. */
   #stoppedAt: string | null = null;
   #lastingEpochAt = -Infinity;
 
@@ -27,26 +25,26 @@ export class RepeatedFaults {
     this.#now = now;
   }
 
-  /** Why the stream ended, as it is to be answered. @param verifying the last group taken was being read again */
+  /** @param verifying whether the last group taken was being read again @returns the fault that capture must handle */
   judge(fault: TributaryError, verifying: boolean): TributaryError {
     if (!verifying) this.#unreadable = 0;
     else if (fault.code === 'EVENT_MALFORMED') this.#unreadable += 1;
-    if (this.#unreadable < MOST_UNREADABLE) return fault;
-    // Another history can have anything at this offset, the middle of an event as well.
+    if (this.#unreadable < MAX_UNREADABLE) return fault;
+    // Another history can have anything at this offset, even the middle of an event.
     this.#unreadable = 0;
     return new TributaryError(
       'SOURCE_POSITION_LOST',
-      `no event begins where the last one taken was: ${fault.message}`,
+      `No event begins where the last group taken was. ${fault.message}`,
       { cause: fault },
     );
   }
 
-  /** Whether the stream stops at the same place as the last time. To be asked where the server itself is as it must be. */
+  /** Whether the stream stops at the same place as the last time. Must be asked only if the settings of the server are right. */
   isLasting(fault: TributaryError): boolean {
     if (!LASTING_FAULTS.includes(fault.code)) return false;
     const again = this.#stoppedAt === fault.message;
     this.#stoppedAt = fault.message;
-    if (!again || this.#now() - this.#lastingEpochAt < LASTING_EPOCH_EVERY_MS) return false;
+    if (!again || this.#now() - this.#lastingEpochAt < MIN_LASTING_EPOCH_MS) return false;
     this.#lastingEpochAt = this.#now();
     this.#stoppedAt = null;
     return true;

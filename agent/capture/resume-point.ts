@@ -1,4 +1,4 @@
-/** Where capture goes on: whether the server still has what comes after the position, and from where it is read. */
+/** Where capture resumes: whether the server still has what comes after the position, and from where it is read. */
 import { TributaryError } from '../../shared/errors.ts';
 import type { Position } from '../spool/spool.ts';
 import type { BinlogStart } from '../binlog/binlog-stream.ts';
@@ -6,19 +6,19 @@ import { MariadbGtidPosition, MysqlGtidSet } from '../binlog/gtid-set.ts';
 import { comparePositions } from '../source/connection.ts';
 import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
 
-/** A commit is in the binlog, and may have been captured, before it counts as executed. */
+/** A commit is in the binlog, and may be captured, before the server counts it as executed. */
 const EXECUTED_WITHIN_SECONDS = 5;
 
-/** Where to resume, in the terms of the server that is there now; or why that cannot be. */
+/** Where to resume, in terms of the present server; or why that is impossible. */
 export type ResumePoint = { readonly lost: string } | { readonly at: Position };
 
-const LACKING = 'the server has not executed transactions that were captured: it was restored or replaced';
+const LACKING = 'The server lacks transactions that were captured: it was restored or replaced.';
 
 /**
- * Where capture resumes, as far as the server can be asked before streaming. The last group taken is then read again and
+ * Where capture resumes, as far as the server knows before the stream begins. The last group taken is then read again and
  * compared (agent/stream/position.ts).
- * @param unbroken this process has begun the epoch and was not parted from the server since
- * @throws TributaryError SOURCE_UNREACHABLE while a replica has yet to execute what was captured and what it has received
+ * @param unbroken this process has begun the epoch, and has not lost the server since
+ * @throws TributaryError SOURCE_UNREACHABLE while a replica must still execute captured transactions that it has received
  */
 export async function resumePoint(
   source: SourceConnection,
@@ -28,20 +28,22 @@ export async function resumePoint(
 ): Promise<ResumePoint> {
   const { source: mark, lastGroup } = position;
   const isSameServer = mark.server === identity.server;
-  // A server restored under its own identity and grown past the place would be resumed in silence.
+  // Otherwise capture would resume silently at a server that was restored under its own identity and has grown past the place.
   if (lastGroup === null && !(unbroken && isSameServer)) return fromEnd(source, identity, position);
   if (identity.gtids) {
     if (mark.gtidSet === '' ? !isSameServer : !(await source.executes(mark.gtidSet, EXECUTED_WITHIN_SECONDS))) {
       await throwIfYetToExecute(source, mark.gtidSet);
       return { lost: LACKING };
     }
-    // Asked here as well as by the server, which begins at its oldest file where the set is empty.
+    // The server checks this too, but begins at its oldest file if the set is empty.
     if (await source.hasAllAfter(lastGroup?.gtidSetBefore ?? mark.gtidSet)) return { at: position };
-    return { lost: 'the binlog of what comes next, or of the last transaction taken, was purged' };
+    return { lost: 'The server has purged the binlog after the position, or the one with the last transaction taken.' };
   }
   if (isSameServer) {
     if (comparePositions(await source.binlogEnd(), mark) >= 0) return { at: position };
-    return { lost: 'the binlog ends before the place where capture stopped: it was reset, or the server restored' };
+    return {
+      lost: 'The binlog ends before the place where capture stopped: it was reset, or the server was restored.',
+    };
   }
   if (identity.flavor === 'mariadb' && lastGroup !== null && lastGroup.gtid !== null && mark.gtidSet !== '') {
     const taken = MariadbGtidPosition.parse(mark.gtidSet);
@@ -50,12 +52,12 @@ export async function resumePoint(
     return { lost: LACKING };
   }
   // File and offset mean nothing on another server.
-  return { lost: `another server (${identity.server}) is behind the address` };
+  return { lost: `Another server (${identity.server}) answers at the address.` };
 }
 
 /**
- * No transaction was taken yet that could be read again and compared: only where nothing was committed behind the mark. A
- * restart alone begins a new file, which GTIDs do not mind, nor do they another server.
+ * No transaction was taken yet that could be read again and compared, so capture resumes only if nothing was committed after
+ * the position. With GTIDs a new file, as after a restart, and another server make no difference.
  */
 async function fromEnd(source: SourceConnection, identity: SourceIdentity, position: Position): Promise<ResumePoint> {
   const { source: mark } = position;
@@ -66,23 +68,27 @@ async function fromEnd(source: SourceConnection, identity: SourceIdentity, posit
     : mark.server === identity.server && comparePositions({ file, offset }, mark) === 0;
   if (isEnd) return { at: { ...position, source: { ...mark, server: identity.server, file, offset } } };
   return {
-    lost: 'no transaction was taken yet that could be read again and compared, and the server has gone on since',
+    lost: 'No transaction was taken yet that could be compared, and the server has committed others since.',
   };
 }
 
-/** A replica that was made the branch's server may still be at work on what it has received. */
+/** A replica that became the branch's server may still be executing what it has received. */
 async function throwIfYetToExecute(source: SourceConnection, gtidSet: string): Promise<void> {
   if (gtidSet === '' || !(await source.willExecute(gtidSet))) return;
-  throw new TributaryError('SOURCE_UNREACHABLE', 'the server is a replica that has yet to execute what was captured', {
-    hint: 'Nothing, unless it lasts: capture waits for it. Then look at the replica’s status.',
-  });
+  throw new TributaryError(
+    'SOURCE_UNREACHABLE',
+    'The server is a replica that has not executed all captured transactions yet.',
+    {
+      hint: 'Nothing: capture waits for it. If it lasts, look at the status of the replica.',
+    },
+  );
 }
 
-/** Where to read the last group taken again; without one, where the epoch began. */
+/** Where to read the last group taken again; if there is none, where the epoch began. */
 export function startOf(position: Position, identity: SourceIdentity): BinlogStart {
   const { source, lastGroup } = position;
   if (identity.gtids) return { kind: 'gtid', gtidSet: lastGroup?.gtidSetBefore ?? source.gtidSet };
-  // MariaDB: at another server it stands elsewhere.
+  // MariaDB: at another server the group is at another place.
   if (lastGroup !== null && source.server !== identity.server) {
     return { kind: 'gtid', gtidSet: lastGroup.gtidSetBefore };
   }

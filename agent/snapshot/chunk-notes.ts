@@ -1,9 +1,10 @@
 /**
- * What the stream says of a table without a key while a snapshot reads it at one moment. Pure.
+ * Notes what the stream says about a table without a key while a snapshot reads it at one moment. Pure.
  *
- * Where the moment lies in the stream is known but for a window: groups that begin before `from` are in what is read,
- * those that begin at `to` or later are not. If no group in between has touched the table, then what has changed since
- * the moment is exactly what was noted from `to` on, and a row of which n copies were read has n plus that many.
+ * The place of the moment in the stream is known only as a window: groups that begin before `from` are in what is read, and
+ * groups that begin at `to` or later are not. If no group in between has changed the table, then exactly the changes that
+ * were noted from `to` on have come since the moment: the number of copies of a row is the number that was read plus the
+ * number that was noted.
  */
 import type { KeyId } from '../stream/key-index.ts';
 import type { BinlogPosition } from '../binlog/group-sink.ts';
@@ -16,23 +17,23 @@ export interface Window {
 
 export class ChunkNotes {
   readonly #most: number;
-  /** Until the window is known. */
+  /** Notes from before the window is known. */
   #early: { readonly key: KeyId; readonly copies: number; readonly start: BinlogPosition }[] = [];
   readonly #since = new Map<KeyId, number>();
   #settled = false;
   #noted = 0;
 
-  /** @param most rows that may be noted */
+  /** @param most the limit of rows that may be noted */
   constructor(most: number) {
     this.#most = most;
   }
 
-  /** More was noted than may be kept: what was read is void. */
+  /** Whether more rows were noted than may be kept, so that what was read is void. */
   get overflown(): boolean {
     return this.#noted > this.#most;
   }
 
-  /** @param start where the group begins that changes the row */
+  /** @param start where the group that changes the row begins */
   note(key: KeyId, copies: number, start: BinlogPosition): void {
     if (this.overflown) return;
     if (!this.#settled) {
@@ -42,7 +43,7 @@ export class ChunkNotes {
     this.#add(key, copies);
   }
 
-  /** To be called once the stream is past the window. @returns whether no group in it has touched the table */
+  /** Must be called when the stream is past the window. @returns whether no group in it has changed the table */
   settle({ from, to }: Window): boolean {
     const inside = this.#early.some(
       ({ start }) => comparePositions(start, from) >= 0 && comparePositions(start, to) < 0,
@@ -59,7 +60,7 @@ export class ChunkNotes {
     this.#noted = this.#since.size;
   }
 
-  /** How many more copies of the row there are now than there were at the moment. */
+  /** How many more copies of the row there are now than at the moment. */
   since(key: KeyId): number {
     return this.#since.get(key) ?? 0;
   }

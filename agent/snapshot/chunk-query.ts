@@ -6,9 +6,9 @@ import type { CapturedColumn, CapturedTable } from '../source/tables.ts';
 import { keyColumns } from '../stream/change-buffer.ts';
 
 /**
- * Column 0 … n−1 are the table's columns; after them come the key's cursor values where a key column does not compare
- * by its own text (ENUM by index).
- * @param after key of the last row read, as `cursorOf` gave it; null: from the beginning
+ * Columns 0 … n−1 are the table's columns. The key's cursor values follow, because a key column may not compare by its own
+ * text (ENUM compares by index).
+ * @param after key of the last row read, as `cursorOf` returned it; null: from the beginning
  */
 export function chunkQuery(table: CapturedTable, after: readonly Value[] | null, limit: number, lock: string): string {
   const keys = keyColumns(table.columns).map(index => table.columns[index]!);
@@ -19,8 +19,8 @@ export function chunkQuery(table: CapturedTable, after: readonly Value[] | null,
 }
 
 /**
- * All rows in the order of a checksum of theirs, which comes behind the table's columns. Rows that are equal have the
- * same one, others may.
+ * Reads all rows in the order of their checksum, which is the last column. Equal rows have the same checksum; other rows may
+ * have it too.
  * @param after only rows with a greater checksum; null: all
  */
 export function scanQuery(table: CapturedTable, after: number | null): string {
@@ -30,14 +30,14 @@ export function scanQuery(table: CapturedTable, after: number | null): string {
   return `SELECT ${lists.join(', ')} FROM ${quoteTable(table.schema, table.name)}${where} ORDER BY ${lists.length}`;
 }
 
-/** All rows, in no order. */
+/** Reads all rows, in any order. */
 export function tableQuery(table: CapturedTable): string {
   return `SELECT ${table.columns.map(({ select }) => select).join(', ')} FROM ${quoteTable(table.schema, table.name)}`;
 }
 
 /**
- * Waits for whoever changes rows of the table, and returns none. At READ COMMITTED the lock of a row that is not asked for
- * is let go of at once. No index but the table itself has all columns that are looked at.
+ * Waits for all transactions that change rows of the table, and returns no rows. At READ COMMITTED the server releases the
+ * lock of a row that does not match at once. Only the table itself, and no other index, has all columns of the condition.
  */
 export function lockingQuery(table: CapturedTable): string {
   return `SELECT 1 FROM ${quoteTable(table.schema, table.name)} WHERE ${checksumOf(table)} < 0 FOR SHARE`;
@@ -48,7 +48,7 @@ function checksumOf({ columns }: CapturedTable): string {
   return parts.length === 0 ? '0' : `CRC32(CONCAT_WS(',', ${parts.join(', ')}))`;
 }
 
-/** (a, b) > (x, y) spelled out, in the form for which the server uses the key. */
+/** (a, b) > (x, y), written out in the form for which the server uses the key. */
 function afterCondition(keys: readonly CapturedColumn[], after: readonly Value[]): string {
   const alternatives = keys.map((column, place) => {
     const equal = keys.slice(0, place).map((earlier, k) => `${earlier.order} = ${literal(earlier, after[k]!)}`);
@@ -81,7 +81,7 @@ function literal(column: CapturedColumn, value: Value): string {
   }
 }
 
-/** Converts the cursor cells of a row (those after the table's columns) to what `chunkQuery` takes as `after`. */
+/** Converts the cursor cells of a row, which follow the table's columns, to what `chunkQuery` takes as `after`. */
 export function cursorOf(table: CapturedTable, cells: readonly (Buffer | null)[]): Value[] {
   return keyColumns(table.columns).map((index, place) => {
     const cell = cells[table.columns.length + place];

@@ -1,4 +1,4 @@
-/** Rows that a snapshot has read, and the batches that they become. */
+/** Rows that a snapshot has read, and the batches that it makes of them. */
 import type { CopyOp, TableDescription, Value } from '../../shared/batch/batch.ts';
 import { parseColumnType, wireKind } from '../../shared/batch/column-type.ts';
 import { TributaryError, assert } from '../../shared/errors.ts';
@@ -16,8 +16,8 @@ import { cellReader } from '../source/tables.ts';
 import type { CapturedTable } from '../source/tables.ts';
 import { cursorOf } from './chunk-query.ts';
 
-/** Copies in one batch at most. */
-const MOST_BATCH_COPIES = 20_000;
+/** Limit of the copies in one batch. */
+const MAX_BATCH_COPIES = 20_000;
 
 /** A chunk that has been read: rows in key order, as columns. */
 export interface Chunk {
@@ -26,25 +26,25 @@ export interface Chunk {
   readonly ids: KeyId[];
   readonly cursors: Value[][];
   readonly bytes: number;
-  /** The table ends with it. */
+  /** It is the last chunk of the table. */
   readonly last: boolean;
   readonly high: BinlogPosition;
 }
 
-/** Different rows, each with the number of its copies at the moment. */
+/** Different rows, each with the number of its copies at the moment of reading. */
 export interface CountedRows {
   readonly ids: readonly KeyId[];
   readonly counts: readonly number[];
   /** `columns[c][r]` */
   readonly columns: readonly (readonly Value[])[];
   readonly bytes: number;
-  /** The checksum up to which all rows have been read; null: there was none. */
+  /** All rows up to this checksum were read; null: there was none. */
   readonly through: number | null;
-  /** The table ends with it. */
+  /** It is the last chunk of the table. */
   readonly last: boolean;
 }
 
-/** The stream refuses these rows as well: an ENUM's error value and its member '' would be one row at the head office. */
+/** The stream refuses these rows as well: an ENUM's error value and its member '' would be the same key at the head office. */
 function refuseErrorValues(table: CapturedTable, cells: readonly (readonly (Buffer | null)[])[]): void {
   keyColumns(table.columns).forEach((index, place) => {
     const { name, read } = table.columns[index]!;
@@ -52,17 +52,17 @@ function refuseErrorValues(table: CapturedTable, cells: readonly (readonly (Buff
     if (type.base !== 'enum' || !type.members.includes('')) return;
     if (cells.every(row => row[table.columns.length + place]?.toString() !== '0')) return;
     throw new TributaryError('VALUE_UNSUPPORTED', `${tableText(table)}, column ${name}: ${EMPTY_MEMBER_KEY}.`, {
-      hint: 'Correct the value at the branch (UPDATE): copying goes on by itself. Or exclude the table.',
+      hint: 'Correct the value at the branch with an UPDATE, and the snapshot goes on by itself. Or exclude the table.',
     });
   });
 }
 
-/** For each column, what makes a wire value of its cell. @throws TributaryError VALUE_UNSUPPORTED, from them */
+/** For each column, a function that makes a wire value of its cell. @throws TributaryError VALUE_UNSUPPORTED, from the functions */
 export function readersOf(table: CapturedTable, charsets: ServerCharsets): ((cell: Buffer | null) => Value)[] {
   return table.columns.map((column, c) => {
     const isDecoded = column.charset !== null && wireKind(parseColumnType(column.read)) !== 'bytes';
     const charset = isDecoded ? charsets.named(column.charset) : null;
-    assert(!isDecoded || charset !== null, 'a character set was not loaded');
+    assert(!isDecoded || charset !== null, 'A character set was not loaded.');
     const read = cellReader(column, charset);
     return (cell: Buffer | null): Value => {
       try {
@@ -74,8 +74,8 @@ export function readersOf(table: CapturedTable, charsets: ServerCharsets): ((cel
         const orBytes = isTextType(type) ? ` ${bytesHint(table, name)}` : '';
         throw new TributaryError('VALUE_UNSUPPORTED', `${where}: ${error.message}.`, {
           hint:
-            'Correct the value at the branch (UPDATE): copying goes on by itself. Or leave the column or the table out ' +
-            `(tables.columns, tables.exclude).${orBytes}`,
+            'Correct the value at the branch with an UPDATE, and the snapshot goes on by itself. Or leave out the column ' +
+            `(tables.columns) or the table (tables.exclude).${orBytes}`,
           cause: error,
         });
       }
@@ -139,8 +139,8 @@ export function upsertDraft(
 }
 
 /**
- * Counted rows as batches of about so many bytes. Of a row with more copies than go into one, the first batch says how
- * many there are, others add to them.
+ * Counted rows as batches of about `targetBytes`. If a row has too many copies for one batch, the first batch counts some of
+ * them, and the others add the rest.
  * @param since how many more copies of a row there are by now
  */
 export function countDrafts(
@@ -167,13 +167,13 @@ export function countDrafts(
   };
   rows.ids.forEach((id, row) => {
     let copies = rows.counts[row]! + since(id);
-    assert(copies >= 0, 'a row has fewer copies than none');
+    assert(copies >= 0, 'A row has a negative number of copies.');
     let size = 8;
     for (const column of rows.columns) size += String(column[row]).length + 3;
-    const most = Math.max(1, Math.min(MOST_BATCH_COPIES, Math.floor(targetBytes / size)));
+    const most = Math.max(1, Math.min(MAX_BATCH_COPIES, Math.floor(targetBytes / size)));
     for (let op: CopyOp = 'count'; copies > 0; op = 'add') {
       const taken = Math.min(copies, most);
-      if (bytes + taken * size > targetBytes || total + taken > MOST_BATCH_COPIES) close('count');
+      if (bytes + taken * size > targetBytes || total + taken > MAX_BATCH_COPIES) close('count');
       chosen.push({ row, copies: taken });
       bytes += taken * size;
       total += taken;

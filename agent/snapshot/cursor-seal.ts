@@ -1,6 +1,6 @@
 /**
- * How far the copying of a table is, as it is kept in the spool. A key that is hashed does not get there as it is, not
- * even as a mark.
+ * The key up to which a table was copied, as the spool keeps it. The key of a hashed column is encrypted there: its plain
+ * value must not leave the database.
  */
 import type { Value } from '../../shared/batch/batch.ts';
 import { keyColumns } from '../stream/change-buffer.ts';
@@ -12,7 +12,7 @@ export function sealed(tableFilter: TableFilter, table: CapturedTable, cursor: r
   return isSealed(table) ? tableFilter.hasher.seal(cursor) : cursor;
 }
 
-/** Where to read on; null: from the beginning, also where the mark was made with another key. */
+/** Where to go on reading; null: from the beginning, also if the mark was made with another key. */
 export function opened(
   tableFilter: TableFilter,
   table: CapturedTable,

@@ -1,9 +1,9 @@
 /**
  * Copies a table in the order of its key, chunk by chunk.
  *
- * For each chunk: note the keys that the stream emits from now on; read the chunk in a view that holds everything the
- * stream had emitted before; take the binlog's end as `high`; when the stream is past `high`, drop the noted keys from
- * the chunk and emit the rest. So a copied row is never older than what the stream has said of it.
+ * For each chunk: note the keys that the stream emits from now on; read the chunk in a view that has everything that the
+ * stream had emitted before; take the binlog's end as `high`; when the stream is past `high`, drop the noted keys from the
+ * chunk and emit the rest. So a copied row is never older than what the stream has already emitted for it.
  */
 import type { KeyId } from '../stream/key-index.ts';
 import type { TableFilter } from '../source/table-filter.ts';
@@ -17,12 +17,12 @@ import type { SnapshotTable } from '../spool/snapshot-progress.ts';
 import type { SnapshotSource } from './snapshot-source.ts';
 import { atRest, between, hasChanged } from './stream-moments.ts';
 
-/** Chunks grow and shrink between these so that one is about CHUNK_BYTES. */
+/** Chunks grow and shrink so that one has about CHUNK_BYTES. */
 const FIRST_CHUNK_ROWS = 1_000;
-const MOST_CHUNK_ROWS = 20_000;
+const MAX_CHUNK_ROWS = 20_000;
 const CHUNK_BYTES = 4 * 1024 * 1024;
-/** Keys noted while a chunk waits; beyond it the chunk is void and the next one smaller. */
-const MOST_NOTED_KEYS = 500_000;
+/** Limit of the keys noted while a chunk waits. Beyond it the chunk is void, and the next one is smaller. */
+const MAX_NOTED_KEYS = 500_000;
 
 export interface KeyedSnapshotOptions {
   readonly source: SnapshotSource;
@@ -45,7 +45,7 @@ export class KeyedSnapshot {
     try {
       const emitted = await atRest(sink, signal, () => {
         sink.record(table.schema, table.name, key => {
-          if (noted.size <= MOST_NOTED_KEYS) noted.add(key);
+          if (noted.size <= MAX_NOTED_KEYS) noted.add(key);
         });
         return { place: sink.place, gtids: sink.gtidSet };
       });
@@ -53,7 +53,7 @@ export class KeyedSnapshot {
       const chunk = await source.chunk(emitted, definition, lastKey, this.#chunkRows);
       await between(sink, chunk.high, signal, () => {
         if (hasChanged(sink, table)) return;
-        if (noted.size > MOST_NOTED_KEYS) {
+        if (noted.size > MAX_NOTED_KEYS) {
           this.#chunkRows = Math.max(1, this.#chunkRows >> 2);
           return;
         }
@@ -65,7 +65,7 @@ export class KeyedSnapshot {
     }
   }
 
-  /** Emits the rows of the chunk that the stream has not spoken of, as batches of the usual size. */
+  /** Emits the rows of the chunk that the stream has not emitted, as batches of the usual size. */
   #emit(definition: CapturedTable, table: SnapshotTable, chunk: Chunk, noted: ReadonlySet<KeyId>): void {
     const { sink, tableFilter } = this.#o;
     const perBatch = Math.max(1, Math.floor((chunk.rows * sink.targetBytes) / Math.max(1, chunk.bytes)));
@@ -91,6 +91,6 @@ export class KeyedSnapshot {
   #resize(chunk: Chunk): void {
     if (chunk.rows < this.#chunkRows) return;
     const fitting = Math.floor((chunk.rows * CHUNK_BYTES) / Math.max(1, chunk.bytes));
-    this.#chunkRows = Math.max(1, Math.min(MOST_CHUNK_ROWS, this.#chunkRows * 4, fitting));
+    this.#chunkRows = Math.max(1, Math.min(MAX_CHUNK_ROWS, this.#chunkRows * 4, fitting));
   }
 }

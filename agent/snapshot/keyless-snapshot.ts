@@ -1,8 +1,8 @@
 /**
- * Copies a table without a key, chunk by chunk: it is read at one moment of the stream (row-scan.ts), and what the stream
- * has said of a row since is added to the number of its copies that were read (copy-notes.ts).
+ * Copies a table without a key, chunk by chunk. The table is read at one moment of the stream (row-scan.ts); the changes that
+ * the stream brings after it are added to the number of copies that were read (chunk-notes.ts).
  *
- * States: idle → reading (the query is open, and what the stream says is noted) → idle.
+ * States: idle → reading (the query is open, and the stream's changes are noted) → idle.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/process/logging.ts';
@@ -18,12 +18,12 @@ import { RowScan } from './row-scan.ts';
 import type { SnapshotSourceOptions } from './snapshot-source.ts';
 import { atRest, between, hasChanged } from './stream-moments.ts';
 
-/** Rows noted while a table is read; beyond it what was read is void. */
-const MOST_NOTED_ROWS = 500_000;
-/** A moment around which nobody writes to the table is looked for so often. */
-const MOST_MOMENTS = 200;
-/** Its moment is not kept up at the server for longer. */
-const LONGEST_SCAN_MS = 15 * 60_000;
+/** Limit of the rows noted while a table is read. Beyond it, what was read is void. */
+const MAX_NOTED_ROWS = 500_000;
+/** How often to look for a moment around which nobody writes to the table. */
+const MAX_MOMENTS = 200;
+/** The server keeps the moment for no longer than this. */
+const MAX_SCAN_MS = 15 * 60_000;
 
 export interface KeylessSnapshotOptions extends SnapshotSourceOptions {
   readonly sink: CaptureSink;
@@ -46,7 +46,7 @@ export class KeylessSnapshot {
     this.#o = options;
   }
 
-  /** Ends the reading of any table but this. */
+  /** Stops reading any table but this one. */
   keep(definition: CapturedTable | null): void {
     if (definition !== this.#scan?.rows.table) this.close();
   }
@@ -54,7 +54,7 @@ export class KeylessSnapshot {
   /** Copies the next chunk. */
   async next(table: SnapshotTable, definition: CapturedTable, signal: AbortSignal): Promise<void> {
     const { sink, tableFilter, logger } = this.#o;
-    if (this.#scan !== null && Date.now() - this.#scan.openedAt > LONGEST_SCAN_MS) this.close();
+    if (this.#scan !== null && Date.now() - this.#scan.openedAt > MAX_SCAN_MS) this.close();
     const scan = (this.#scan ??= await this.#open(definition, table, signal));
     const chunk = await scan.rows.next();
     await between(sink, scan.rows.window.to, signal, () => {
@@ -66,7 +66,7 @@ export class KeylessSnapshot {
         this.close();
         logger.warn(
           { table: tableText(table) },
-          'a table without a key has changed too much while it was read: it is read again',
+          'A table without a key changed too much while it was read. It is read again.',
         );
         return;
       }
@@ -81,14 +81,14 @@ export class KeylessSnapshot {
     });
   }
 
-  /** Looks for a moment around which nobody writes to the table, and begins to read it there. */
+  /** Looks for a moment around which nobody writes to the table, and begins to read it then. */
   async #open(definition: CapturedTable, table: SnapshotTable, signal: AbortSignal): Promise<OpenScan> {
     const { sink, connect, identity, tableFilter, charsets } = this.#o;
     const [through = null] = opened(tableFilter, definition, table.lastKey) ?? [];
     const after = through === null ? null : Number(through);
     const readers = readersOf(definition, charsets);
-    for (let moments = 0; moments < MOST_MOMENTS && !signal.aborted; moments++) {
-      const notes = new ChunkNotes(MOST_NOTED_ROWS);
+    for (let moments = 0; moments < MAX_MOMENTS && !signal.aborted; moments++) {
+      const notes = new ChunkNotes(MAX_NOTED_ROWS);
       const emitted = await atRest(sink, signal, () => {
         sink.record(table.schema, table.name, (key, copies) => notes.note(key, copies, sink.groupStart));
         return { place: sink.place, gtids: sink.gtidSet };
@@ -110,7 +110,7 @@ export class KeylessSnapshot {
     sink.record(table.schema, table.name, null);
     throw new TributaryError(
       'SOURCE_UNREACHABLE',
-      `${tableText(table)}, a table without a key, is written to at every moment at which it could be read`,
+      `Table ${tableText(table)} has no key and is written to all the time, so no moment was found to read it.`,
     );
   }
 

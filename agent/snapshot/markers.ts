@@ -1,4 +1,4 @@
-/** The batches that open and close a snapshot. */
+/** The batches that begin and end a snapshot. */
 import type { Change, TableDescription } from '../../shared/batch/batch.ts';
 import type { BatchDraft } from '../stream/change-buffer.ts';
 import type { TableFilter } from '../source/table-filter.ts';
@@ -6,7 +6,7 @@ import type { CapturedTable } from '../source/tables.ts';
 import { describe } from './chunk.ts';
 import type { SnapshotProgress } from '../spool/snapshot-progress.ts';
 
-/** Opens a snapshot; carries the tables' definitions, so that empty ones come into being at the head office too. */
+/** Begins a snapshot. It has the tables' definitions, so that the head office creates empty tables as well. */
 export function startMarker(
   progress: SnapshotProgress,
   tables: readonly CapturedTable[],
@@ -16,7 +16,7 @@ export function startMarker(
   return marker('snapshot-start', progress, descriptions);
 }
 
-/** Closes it: what the branch had before and neither the snapshot nor the stream has written since is no more. */
+/** Ends a snapshot: the head office deletes the branch's rows that neither the snapshot nor the stream has written since. */
 export function endMarker(progress: SnapshotProgress, tableFilter: TableFilter): BatchDraft {
   const descriptions = progress.tables.map(({ schema, name }) => ({
     schema,

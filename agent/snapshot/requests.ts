@@ -10,8 +10,8 @@ import type { QueuedTable, SnapshotProgress } from '../spool/snapshot-progress.t
 export interface SnapshotRequestsOptions {
   readonly spool: Spool;
   readonly tableFilter: TableFilter;
-  /** Null: the binlog is not being read. */
-  readonly sink: () => CaptureSink | null;
+  /** Its sink is null while the binlog is not being read. */
+  readonly stream: { readonly sink: CaptureSink | null };
   readonly now: () => number;
 }
 
@@ -22,22 +22,21 @@ export class SnapshotRequests {
     this.#o = options;
   }
 
-  /** Copies tables again (none named: all), while changes go on. */
+  /** Copies these tables again, or all if the list is empty, while changes go on. */
   take(tables: readonly QueuedTable[]): void {
-    const { spool, sink } = this.#o;
+    const { spool, stream } = this.#o;
     const position = spool.position();
-    // Without one an epoch is about to begin, with a snapshot of its own.
+    // Without a position an epoch is about to begin, with a snapshot of its own.
     if (position === null) return;
     const queue = (progress: SnapshotProgress): SnapshotProgress =>
       tables.length === 0 ? queueWhole(progress) : queueTables(progress, tables);
-    const reading = sink();
-    if (reading !== null) reading.queueSnapshot(queue);
+    if (stream.sink !== null) stream.sink.queueSnapshot(queue);
     else spool.savePosition(position, queue(spool.snapshot() ?? idleProgress()));
   }
 
   /** Copies what the head office asks for, unless that was done; every answer repeats what is open. */
   serve(requests: readonly BranchRequest[]): void {
-    const { spool, tableFilter, sink, now } = this.#o;
+    const { spool, tableFilter, stream, now } = this.#o;
     const sourceNames = (tables: readonly TableName[]): TableName[] =>
       tables.map(({ schema, name }) => ({ schema, name: tableFilter.sourceName(schema, name) }));
     const snapshots = requests.filter(({ kind }) => kind === 'snapshot');
@@ -46,6 +45,6 @@ export class SnapshotRequests {
     const open = snapshots
       .filter(({ id }) => !done.has(id))
       .map(({ id, tables }) => ({ id, tables: tables === null ? null : sourceNames(tables) }));
-    sink()?.queueSnapshot(progress => queueRequests(progress, open, now()));
+    stream.sink?.queueSnapshot(progress => queueRequests(progress, open, now()));
   }
 }

@@ -1,18 +1,18 @@
 /**
- * Reads a table without a key at one moment, by one query that lives as long as the rows are of use.
+ * Reads a table without a key at one moment, with one query that stays open for as long as its rows are needed.
  *
- * The server sorts the rows by a checksum of them (`scanQuery`), so equal rows come one behind the other and are counted
- * here by all that they hold; a chunk ends where the checksum changes, and reading may begin there again. What is held in
- * memory is a chunk.
+ * The server sorts the rows by their checksum (`scanQuery`), so equal rows come one after the other and are counted here by
+ * all their values. A chunk ends where the checksum changes, and reading may begin again there. Only one chunk is in memory.
  *
- * The moment is a window of the stream (`copy-notes.ts`):
- * - MariaDB tells the exact place of a consistent snapshot.
- * - MySQL with GTIDs: from what the stream has emitted, once all of that is visible, to the binlog's end after the snapshot
- *   began. Not from an end of the binlog: what stands there may be neither visible nor yet in the server's executed set.
- * - MySQL without: from an end of the binlog; all that was there is visible once a locking read has been past every row, one
- *   lock at a time.
- * - Tables of engines without transactions: a query waits for those that write, who log before they let go; from the end
- *   before the query to the end once it has answered.
+ * The moment is a window of the stream (chunk-notes.ts):
+ * - MariaDB reports the exact place of a consistent snapshot.
+ * - MySQL with GTIDs: from what the stream has emitted, after all of that is visible, to the binlog's end after the snapshot
+ *   began. An end of the binlog cannot be the beginning: a commit before it may be neither visible nor in the server's
+ *   executed set yet.
+ * - MySQL without GTIDs: from an end of the binlog. Everything before it is visible after a locking read has passed every
+ *   row, one lock at a time.
+ * - Tables of engines without transactions: a query waits for writers, which log before they release their locks. The window
+ *   goes from the binlog's end before the query to its end after the first row.
  */
 import type { Value } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
@@ -27,17 +27,17 @@ import { lockingQuery, scanQuery } from './chunk-query.ts';
 import type { Window } from './chunk-notes.ts';
 import type { Emitted } from './stream-moments.ts';
 
-/** A chunk: about so many bytes, and so many different rows. */
+/** The size of a chunk: about this many bytes, and this many different rows. */
 const CHUNK_BYTES = 4 * 1024 * 1024;
-const MOST_CHUNK_ROWS = 20_000;
-/** Sorting may take long before the first row comes, and a chunk may wait for room in the spool. */
+const MAX_CHUNK_ROWS = 20_000;
+/** Sorting may take a long time before the first row comes, and a chunk may wait for room in the spool. */
 export const SCAN_STALL_MS = 30 * 60_000;
 const VISIBLE_WITHIN_SECONDS = 30;
-/** Engines that show a session one moment, whatever is committed meanwhile. */
+/** Engines with consistent snapshots: a session sees one moment, whatever is committed meanwhile. */
 export const SNAPSHOT_ENGINES = new Set(['innodb', 'rocksdb']);
 
 type Cells = readonly (Buffer | null)[];
-/** A column's cell → its wire value. */
+/** Makes the wire value of a column's cell. */
 export type CellReader = (cell: Buffer | null) => Value;
 
 export interface ScanOptions {
@@ -45,9 +45,9 @@ export interface ScanOptions {
   readonly identity: SourceIdentity;
   readonly table: CapturedTable;
   readonly readers: readonly CellReader[];
-  /** What the stream had emitted before changes began to be noted. */
+  /** What the stream had emitted when changes began to be noted. */
   readonly emitted: Emitted;
-  /** Checksum behind which to read; null: from the beginning. */
+  /** Read only rows with a greater checksum; null: from the beginning. */
   readonly after: number | null;
 }
 
@@ -57,7 +57,7 @@ export class RowScan {
   readonly #source: SourceConnection;
   readonly #readers: readonly CellReader[];
   readonly #rows: AsyncGenerator<Cells, void, undefined>;
-  /** A row that has been read and not yet been taken. */
+  /** A row that was read and not taken yet. */
   #ahead: Cells | null;
 
   private constructor(
@@ -75,13 +75,13 @@ export class RowScan {
     this.#ahead = ahead;
   }
 
-  /** Begins to read. @returns null: the moment was too early, try again */
+  /** Begins to read. @returns null: the moment was too early; try again */
   static async open(options: ScanOptions): Promise<RowScan | null> {
     const { connect, identity, table, emitted, after } = options;
     const source = await connect(SCAN_STALL_MS);
     try {
       if ((await source.identity()).server !== identity.server) {
-        throw new TributaryError('SOURCE_UNREACHABLE', 'another server answers at the address');
+        throw new TributaryError('SOURCE_UNREACHABLE', 'Another server answers at the address.');
       }
       await source.execute('SET SESSION net_write_timeout = 1800, sort_buffer_size = 67108864');
       const query = scanQuery(table, after);
@@ -93,7 +93,7 @@ export class RowScan {
       }
       const { gtidSet, ...from } = await source.binlogEnd();
       if (gtidSet !== '') await source.waitUntilVisible(gtidSet, VISIBLE_WITHIN_SECONDS);
-      // The locks that a table's readers hold are let go of once the result is in a table of the server's own.
+      // With SQL_BUFFER_RESULT the server releases the table's locks as soon as the result is in a temporary table.
       const rows = source.stream(query.replace('SELECT', 'SELECT SQL_BUFFER_RESULT'));
       const first = await rows.next();
       const to = await endOf(connect);
@@ -104,7 +104,7 @@ export class RowScan {
     }
   }
 
-  /** The next different rows. */
+  /** Reads the next chunk. */
   async next(): Promise<CountedRows> {
     const columns: Value[][] = this.#readers.map(() => []);
     const places = new Map<KeyId, number>();
@@ -117,7 +117,7 @@ export class RowScan {
       this.#ahead = null;
       if (row === null) return { ids, counts, columns, bytes, through, last: true };
       const checksum = Number(row[this.#readers.length]?.toString('latin1'));
-      if (checksum !== through && (bytes >= CHUNK_BYTES || ids.length >= MOST_CHUNK_ROWS)) {
+      if (checksum !== through && (bytes >= CHUNK_BYTES || ids.length >= MAX_CHUNK_ROWS)) {
         this.#ahead = row;
         return { ids, counts, columns, bytes, through, last: false };
       }
@@ -147,7 +147,7 @@ export class RowScan {
   }
 }
 
-/** A transaction that shows one moment from now on. */
+/** Begins a transaction that sees one moment. @returns its window; null: the moment is too early */
 async function beginSnapshot(
   source: SourceConnection,
   identity: SourceIdentity,

@@ -1,4 +1,4 @@
-/** The branch's database as a snapshot reads it: over a connection of its own, with the definitions of the tables. */
+/** The branch's database for a snapshot: a connection of its own, and the definitions of the tables. */
 import { TributaryError } from '../../shared/errors.ts';
 import type { Value } from '../../shared/batch/batch.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
@@ -18,7 +18,7 @@ import type { QueuedTable } from '../spool/snapshot-progress.ts';
 const VISIBLE_WITHIN_SECONDS = 30;
 
 export interface SnapshotSourceOptions {
-  /** @param stallMs longest silence of a query, where it is not the usual one */
+  /** @param stallMs longest silence of a query, if it is not the usual one */
   readonly connect: (stallMs?: number) => Promise<SourceConnection>;
   readonly identity: SourceIdentity;
   readonly tableFilter: TableFilter;
@@ -39,7 +39,7 @@ export class SnapshotSource {
     return readTables(await this.#connected(), this.#o.tableFilter);
   }
 
-  /** Null: it is not there. @throws TributaryError VALUE_UNSUPPORTED */
+  /** The table's definition; null: it does not exist. @throws TributaryError VALUE_UNSUPPORTED */
   async definition(table: QueuedTable): Promise<CapturedTable | null> {
     const key = tableKey(table);
     const known = this.#definitions.get(key);
@@ -53,19 +53,19 @@ export class SnapshotSource {
     return read;
   }
 
-  /** @throws TributaryError VALUE_UNSUPPORTED for one of which the binlog does not tell what rows it has */
-  async refuseStrange(tables: readonly QueuedTable[]): Promise<void> {
+  /** @throws TributaryError VALUE_UNSUPPORTED if the binlog does not show which rows one of the tables has */
+  async refuseUnsupported(tables: readonly QueuedTable[]): Promise<void> {
     const { tableFilter } = this.#o;
     const captured = tables.filter(({ schema, name }) => tableFilter.captures(schema, name));
     refuseUnsupported(await unsupportedTables(await this.#connected(), captured));
   }
 
-  /** These tables are defined otherwise now. */
+  /** The definitions of these tables have changed. */
   forget(tables: readonly QueuedTable[]): void {
     for (const table of tables) this.#definitions.delete(tableKey(table));
   }
 
-  /** Reads the next rows in a view that holds all that the stream had emitted then. */
+  /** Reads the next rows in a view that has everything that the stream had emitted. */
   async chunk(emitted: Emitted, table: CapturedTable, lastKey: readonly Value[] | null, rows: number): Promise<Chunk> {
     const { identity, charsets } = this.#o;
     const source = await this.#connected();
@@ -74,7 +74,7 @@ export class SnapshotSource {
       await source.execute('START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY');
       const view = await source.snapshotPlace();
       if (comparePositions(view, emitted.place) < 0) {
-        throw new TributaryError('SOURCE_UNREACHABLE', 'a commit was not yet visible');
+        throw new TributaryError('SOURCE_UNREACHABLE', 'A commit was not visible yet.');
       }
       cells = await source.cells(chunkQuery(table, lastKey, rows, ''));
       await source.execute('COMMIT');
@@ -86,30 +86,30 @@ export class SnapshotSource {
     return toChunk(table, charsets, cells, cells.length < rows, high);
   }
 
-  /** Hangs up, and forgets what it knew: the next call begins anew. */
+  /** Closes the connection and forgets the definitions. The next call opens another one. */
   drop(): void {
     this.#connection?.destroy();
     this.#connection = null;
     this.#definitions.clear();
   }
 
-  /** A connection whose server is the one that the stream comes from. */
+  /** A connection to the server that the stream comes from. */
   async #connected(): Promise<SourceConnection> {
     if (this.#connection) return this.#connection;
     const source = await this.#o.connect();
     const identity = await source.identity();
     if (identity.server !== this.#o.identity.server) {
       source.destroy();
-      throw new TributaryError('SOURCE_UNREACHABLE', `another server (${identity.server}) answers at the address`);
+      throw new TributaryError('SOURCE_UNREACHABLE', `Another server (${identity.server}) answers at the address.`);
     }
     this.#connection = source;
     return source;
   }
 }
 
-/** Before anything of it is sent: the head office has no word for some types. @throws TributaryError VALUE_UNSUPPORTED */
+/** Refuses a table with a problem before anything of it is sent. @throws TributaryError VALUE_UNSUPPORTED */
 export function refuseProblem(table: CapturedTable): void {
   if (table.problem !== null) {
-    throw new TributaryError('VALUE_UNSUPPORTED', `table ${tableText(table)}: ${table.problem}`);
+    throw new TributaryError('VALUE_UNSUPPORTED', `Table ${tableText(table)} cannot be captured: ${table.problem}.`);
   }
 }

@@ -1,13 +1,13 @@
 /**
- * Copies rows that were there before capture began, without writing to the source: one snapshot after the other, table by
- * table, chunk by chunk, interleaved with the stream. Tables with a key by keyed-copy.ts, others by counted-copy.ts.
+ * Copies rows that existed before capture began, without writing to the source: one snapshot after the other, table by
+ * table, chunk by chunk, mixed into the stream. keyed-snapshot.ts copies tables with a key, keyless-snapshot.ts the others.
  *
- * How a view is made to hold what the stream has emitted (a commit is in the binlog before a SELECT sees it):
- * MySQL with GTIDs waits for them; MariaDB asks its consistent snapshot for its exact place; MySQL without GTIDs reads
- * FOR SHARE, which waits for commits in flight.
+ * A commit is in the binlog before a SELECT sees it. A view has everything that the stream has emitted because the snapshot
+ * waits for its GTIDs (MySQL with GTIDs), asks the consistent snapshot for its exact place (MariaDB), or reads FOR SHARE,
+ * which waits for commits under way (MySQL without GTIDs).
  *
- * One Snapshotter lives as long as one binlog connection; losing it voids the pending chunk. What is done is in the
- * spool, in one transaction with the rows.
+ * A Snapshotter lives as long as one binlog connection; losing the connection voids the pending chunk. The spool stores the
+ * progress in one transaction with the rows.
  */
 import { randomUUID } from 'node:crypto';
 import { TributaryError } from '../../shared/errors.ts';
@@ -32,20 +32,20 @@ import type { QueuedTable, SnapshotProgress, SnapshotTable } from '../spool/snap
 import { SnapshotSource, refuseProblem } from './snapshot-source.ts';
 import { between, hasChanged } from './stream-moments.ts';
 
-/** A snapshot fills no more of the spool than this: the rest is for what the branch does meanwhile. */
+/** A snapshot fills no more of the spool than this: the rest is for the changes that the branch makes meanwhile. */
 const SHARE_OF_SPOOL = 0.5;
-/** After a snapshot the next one for cascades waits so many times as long as it took. */
+/** After a snapshot, the next one for cascades waits this many times as long as it took. */
 const REST_FOR_CASCADES = 4;
 const RETRY_MS = 1_000;
 const WAIT_MS = 200;
-/** A statement may be in the binlog a moment before the catalogue shows what it did. */
+/** A statement may be in the binlog a moment before the catalogue shows its effect. */
 const SETTLED_MS = 1_000;
-/** Between two looks whether there is something to copy, while there is nothing: an idle branch is to be cheap. */
+/** How often to look whether there is something to copy, so that an idle branch costs little. */
 const IDLE_MS = 1_000;
 
 export interface SnapshotterOptions extends KeylessSnapshotOptions {
   readonly spool: Spool;
-  /** Is told of what is tried again and again. */
+  /** Takes faults that are retried. */
   readonly trouble: FaultWatch;
 }
 
@@ -53,21 +53,21 @@ export class Snapshotter {
   readonly #o: SnapshotterOptions;
   readonly #source: SnapshotSource;
   readonly #keyed: KeyedSnapshot;
-  readonly #counted: KeylessSnapshot;
-  /** Tables that statements have made or changed, and from when on the catalogue is asked whether they may be captured. */
-  readonly #unasked = new Map<string, { readonly table: QueuedTable; readonly from: number }>();
+  readonly #keyless: KeylessSnapshot;
+  /** Tables that statements have created or changed, and when to ask the catalogue whether they can be captured. */
+  readonly #unchecked = new Map<string, { readonly table: QueuedTable; readonly from: number }>();
   #begunAt = 0;
-  /** Until then, what cascades have changed may wait: copying takes a part of the time only. */
+  /** Until then, tables that cascades have changed wait, so that copying takes only a part of the time. */
   #restUntil = 0;
 
   constructor(options: SnapshotterOptions) {
     this.#o = options;
     this.#source = new SnapshotSource(options);
     this.#keyed = new KeyedSnapshot({ ...options, source: this.#source });
-    this.#counted = new KeylessSnapshot(options);
+    this.#keyless = new KeylessSnapshot(options);
   }
 
-  /** Works until aborted. @throws what only a person can mend; failures of its connection are tried again */
+  /** Works until aborted. Retries when its connection fails. @throws what a person must repair */
   async run(signal: AbortSignal): Promise<void> {
     // Asked anew after each await: what the compiler concluded before it no longer holds.
     const stopping = (): boolean => signal.aborted;
@@ -78,36 +78,36 @@ export class Snapshotter {
           this.#o.trouble.passed();
           if (!hasStepped) await pause(this.#done() ? IDLE_MS : WAIT_MS, signal);
         } catch (error) {
-          // The table may have changed under the query; the stream will tell, but later.
+          // The table may have changed during the query. The stream will say so, but only later.
           this.#source.drop();
-          this.#counted.close();
+          this.#keyless.close();
           if (stopping()) return;
           if (!(error instanceof TributaryError) || !error.retryable) throw error;
           this.#o.trouble.note(error);
-          this.#o.logger.warn({ err: error }, 'a snapshot chunk is read again');
+          this.#o.logger.warn({ err: error }, 'A snapshot chunk could not be read. It is read again.');
           await pause(RETRY_MS, signal);
         }
       }
     } finally {
       this.#source.drop();
-      this.#counted.close();
+      this.#keyless.close();
     }
   }
 
-  /** Nothing is to be copied, and nothing waits for its turn. */
+  /** Whether nothing is being copied, and nothing waits to be copied. */
   #done(): boolean {
     const progress = this.#o.spool.snapshot() ?? idleProgress();
     return progress.finished && !hasQueue(progress);
   }
 
-  /** Does the next thing. Returns false when there is nothing to do. */
+  /** Takes the next step. @returns false: there is nothing to do */
   async #step(signal: AbortSignal): Promise<boolean> {
-    await this.#lookAtChanged(this.#o.sink.changedTables.splice(0));
+    await this.#checkChanged(this.#o.sink.changedTables.splice(0));
     const progress = this.#o.spool.snapshot() ?? idleProgress();
-    if (this.#o.sink.phase !== 'taking') return false;
+    if (!this.#o.sink.isTaking) return false;
     const usage = this.#o.spool.usage();
     if (!usage.room || usage.waitingBytes > usage.maxBytes * SHARE_OF_SPOOL) {
-      this.#counted.close();
+      this.#keyless.close();
       return false;
     }
     if (progress.finished) {
@@ -123,20 +123,20 @@ export class Snapshotter {
     return true;
   }
 
-  /** @throws TributaryError VALUE_UNSUPPORTED where a statement has made a table one that the binlog does not tell the truth of */
-  async #lookAtChanged(changed: readonly QueuedTable[]): Promise<void> {
+  /** @throws TributaryError VALUE_UNSUPPORTED if a statement has changed a table so that its binlog does not show its rows */
+  async #checkChanged(changed: readonly QueuedTable[]): Promise<void> {
     this.#source.forget(changed);
     const from = Date.now() + SETTLED_MS;
     for (const { schema, name } of changed) {
-      this.#unasked.set(tableKey({ schema, name }), { table: { schema, name }, from });
+      this.#unchecked.set(tableKey({ schema, name }), { table: { schema, name }, from });
     }
-    const due = [...this.#unasked].filter(([, each]) => each.from <= Date.now());
+    const due = [...this.#unchecked].filter(([, each]) => each.from <= Date.now());
     if (due.length === 0) return;
-    await this.#source.refuseStrange(due.map(([, { table }]) => table));
-    for (const [key] of due) this.#unasked.delete(key);
+    await this.#source.refuseUnsupported(due.map(([, { table }]) => table));
+    for (const [key] of due) this.#unchecked.delete(key);
   }
 
-  /** The next snapshot, of the queued tables that are there. */
+  /** Begins the next snapshot, of the queued tables that exist. */
   async #begin(progress: SnapshotProgress, signal: AbortSignal): Promise<void> {
     const all = await this.#source.tables();
     const wanted = progress.queuedWhole
@@ -149,20 +149,20 @@ export class Snapshotter {
     const fresh = beginProgress(randomUUID(), progress.queuedWhole, wanted);
     const next = { ...fresh, requests: progress.queuedRequests };
     await between(this.#o.sink, this.#o.sink.place, signal, () => {
-      // What was queued while the tables were read waits for the one after.
+      // Tables that were queued while the list was read wait for the snapshot after this one.
       this.#o.sink.emitSnapshot(startMarker(next, wanted, this.#o.tableFilter), now =>
         follow({ ...next, started: true }, progress, now),
       );
     });
     this.#begunAt = Date.now();
-    this.#o.logger.info({ snapshot: next.id, tables: wanted.length }, 'snapshot begun');
+    this.#o.logger.info({ snapshot: next.id, tables: wanted.length }, 'A snapshot begins.');
     if (missing.length > 0) {
       const names = missing.map(tableText);
-      this.#o.logger.warn({ tables: names }, 'tables to be copied are not there, or the user may not see them');
+      this.#o.logger.warn({ tables: names }, 'Some tables to be copied do not exist, or the user may not see them.');
     }
   }
 
-  /** The start marker of an epoch whose first batch did not get into the spool. */
+  /** Emits the start marker of an epoch whose first batch did not get into the spool. */
   async #mark(progress: SnapshotProgress, signal: AbortSignal): Promise<void> {
     const all = await this.#source.tables();
     const tables = all.filter(table =>
@@ -180,20 +180,20 @@ export class Snapshotter {
     });
     if (this.#begunAt > 0) this.#restUntil = Date.now() + REST_FOR_CASCADES * (Date.now() - this.#begunAt);
     const rows = progress.tables.reduce((sum, table) => sum + table.rows, 0);
-    this.#o.logger.info({ snapshot: progress.id, tables: progress.tables.length, rows }, 'snapshot finished');
+    this.#o.logger.info({ snapshot: progress.id, tables: progress.tables.length, rows }, 'A snapshot has finished.');
   }
 
   async #copy(table: SnapshotTable, signal: AbortSignal): Promise<void> {
     const { sink } = this.#o;
     const definition = await this.#source.definition(table);
-    this.#counted.keep(definition);
+    this.#keyless.keep(definition);
     if (definition === null) {
       await between(sink, sink.place, signal, () => {
         if (!hasChanged(sink, table)) sink.emitSnapshot(null, now => updateTable(now, table, { state: 'done' }));
       });
       return;
     }
-    const how = keyColumns(definition.columns).length === 0 ? this.#counted : this.#keyed;
+    const how = keyColumns(definition.columns).length === 0 ? this.#keyless : this.#keyed;
     await how.next(table, definition, signal);
   }
 }

@@ -1,26 +1,28 @@
-/** Moments of the stream that a snapshot waits for: all of them between groups. */
+/** Moments between groups, for which a snapshot or a verification waits. */
 import { TributaryError } from '../../shared/errors.ts';
 import type { BinlogPosition } from '../binlog/group-sink.ts';
 import type { CaptureSink } from '../stream/sink.ts';
 import type { QueuedTable } from '../spool/snapshot-progress.ts';
 
-/**
- * Runs the callback between groups: now, or at the end of the open one. Noting keys must not begin inside a group:
- * what the stream has taken of it would be neither noted nor, with its commit under way, in the chunk's view.
- */
 /** How far the stream had come at a moment. */
 export interface Emitted {
   readonly place: BinlogPosition;
   readonly gtids: string;
 }
 
+/**
+ * Runs the callback between groups: now, or at the end of the open group. A snapshot must not begin to note keys inside a
+ * group: what the stream has taken of it already would be neither noted nor visible in the view of the chunk, because its
+ * commit is still under way.
+ * @throws TributaryError STREAM_ENDED if aborted before
+ */
 export async function atRest<T>(sink: CaptureSink, signal: AbortSignal, run: () => T): Promise<T> {
-  return sink.betweenGroups ? run() : between(sink, sink.place, signal, run);
+  return !signal.aborted && sink.isBetweenGroups ? run() : between(sink, sink.place, signal, run);
 }
 
 /**
- * Runs the callback between groups once the stream, heard after now, is at or past the place.
- * @throws TributaryError STREAM_ENDED when aborted before
+ * Runs the callback between groups, once the stream is at or past the place and was heard after this call.
+ * @throws TributaryError STREAM_ENDED if aborted before
  */
 export async function between<T>(
   sink: CaptureSink,
@@ -29,7 +31,7 @@ export async function between<T>(
   run: () => T,
 ): Promise<T> {
   const { promise, resolve, reject } = Promise.withResolvers<T>();
-  const aborted = (): void => reject(new TributaryError('STREAM_ENDED', 'the binlog stream ended'));
+  const aborted = (): void => reject(new TributaryError('STREAM_ENDED', 'The binlog stream ended.'));
   signal.addEventListener('abort', aborted, { once: true });
   if (signal.aborted) aborted();
   else {
@@ -42,7 +44,7 @@ export async function between<T>(
   }
 }
 
-/** A statement has changed the table since the snapshot last looked: what was read of it may mean nothing. */
+/** Whether a statement has changed the table since the snapshotter last looked, so that what was read may mean nothing. */
 export function hasChanged({ changedTables }: CaptureSink, { schema, name }: QueuedTable): boolean {
   return changedTables.some(each => each.schema === schema && each.name === name);
 }

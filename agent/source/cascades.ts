@@ -1,6 +1,6 @@
 /**
- * Foreign keys whose cascades a server does not log: a row that is deleted, or whose referenced columns change, changes
- * rows of other tables unseen. These tables are copied anew afterwards. Pure.
+ * Foreign keys whose cascades a server does not log. When a row is deleted, or its referenced columns change, the server
+ * changes rows of other tables without logging them. These tables are copied again afterwards. Pure.
  */
 import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
@@ -14,11 +14,11 @@ export interface Cascade {
   readonly columns: readonly string[];
 }
 
-/** What follows from changes to one parent. */
+/** What changes to one parent cause. */
 export interface Following {
-  /** Columns of the parent whose change is passed on. */
+  /** Columns of the parent whose changes cascade. */
   readonly columns: ReadonlySet<string>;
-  /** Whose rows may change, and so on down. */
+  /** Tables whose rows may change, at all levels below. */
   readonly children: readonly TableName[];
 }
 
@@ -27,10 +27,10 @@ export class Cascades {
   readonly #parents: readonly TableName[];
   /** Keys of all parents and children. */
   readonly #mentioned: ReadonlySet<string>;
-  /** There are servers that log them all. */
+  /** False: the server logs all cascades. */
   readonly tracked: boolean;
 
-  /** @param cascades null: the server logs them */
+  /** @param cascades null: the server logs all of them */
   constructor(cascades: readonly Cascade[] | null) {
     this.tracked = cascades !== null;
     this.#mentioned = new Set((cascades ?? []).flatMap(({ parent, child }) => [tableKey(parent), tableKey(child)]));
@@ -50,17 +50,17 @@ export class Cascades {
     }
   }
 
-  /** Whether it is the parent or the child of such a key. */
+  /** Whether the table is the parent or the child of such a key. */
   mentions({ schema, name }: TableName): boolean {
     return this.#mentioned.has(tableKey({ schema, name }));
   }
 
-  /** All tables that follow one of these parents. */
+  /** All tables below one of these parents. */
   below(isMeant: (parent: TableName) => boolean): TableName[] {
     return this.#parents.filter(isMeant).flatMap(({ schema, name }) => this.of(schema, name)?.children ?? []);
   }
 
-  /** Null: nothing follows. */
+  /** What changes to the table cause; null: nothing. */
   of(schema: string, name: string): Following | null {
     return this.#following.get(tableKey({ schema, name })) ?? null;
   }

@@ -1,10 +1,11 @@
 /**
- * What the catalogue knows of a table: which key identifies its rows, as the binlog has it too; and what the binlog does
- * not tell: on MariaDB, which columns are generated or hidden and which BINARY columns are really a UUID or an internet address.
+ * What the catalogue knows about a table: the key that identifies its rows, which the binlog has too, and what the binlog
+ * does not show. On MariaDB that is which columns are generated or hidden, and which BINARY columns are really a UUID or an
+ * internet address.
  *
- * The binlog's rows may be older than the catalogue. That is exact in the end all the same: facts are read before the
- * stream is, and again when the stream brings a statement that is newer than they are and changes a table; and every
- * such statement is followed by a snapshot of the table, or begins an empty one.
+ * The binlog's rows may be older than the catalogue. The result is exact nevertheless: the facts are read before the stream,
+ * and again when the stream brings a newer statement that changes a table. After every such statement the table is empty, or
+ * a snapshot copies it.
  */
 import type { Value } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
@@ -15,7 +16,7 @@ import type { Flavor } from './connection.ts';
 import { rowsOfEach } from '../catalogue-query.ts';
 import type { CatalogueRow, CatalogueSource } from '../catalogue-query.ts';
 
-/** A type that is bytes in the binlog and text everywhere else. */
+/** A type whose values are bytes in the binlog and text everywhere else. */
 export type MariadbTextType = 'uuid' | 'inet4' | 'inet6';
 
 interface FixedText {
@@ -36,22 +37,22 @@ export function isMariadbText(type: string): type is MariadbTextType {
 }
 
 export interface TableFacts {
-  /** Storage engine, in lower case; '': not known. */
+  /** Storage engine, in lower case; '': unknown. */
   readonly engine: string;
-  /** MariaDB: it keeps rows that were deleted. */
+  /** MariaDB: it keeps deleted rows. */
   readonly versioned: boolean;
-  /** Columns that are left out: MariaDB does not log a generated column when a row is updated. */
+  /** Columns that are not captured: MariaDB does not log generated columns when a row is updated. */
   readonly leftOut: ReadonlySet<string>;
   readonly fixedTexts: ReadonlyMap<string, MariadbTextType>;
-  /** Columns that are called as a hidden one of MariaDB would be; null: the server has none that are hidden so. */
+  /** Visible columns with names like MariaDB's hidden ones; null: the server has no such hidden columns. */
   readonly notHidden: ReadonlySet<string> | null;
-  /** Columns of the primary key, or of the unique key that the server takes for it; none: there is neither. */
+  /** Columns of the primary key, or of the unique key that the server uses in its place; empty: there is neither. */
   readonly identity: readonly string[];
-  /** Otherwise an index that comes or goes may change what identifies rows. */
+  /** If it has none, a new or dropped index may change what identifies rows. */
   readonly hasPrimaryKey: boolean;
 }
 
-/** A table of which the binlog does not tell what rows it has. */
+/** A table whose rows do not follow from the binlog. */
 export interface UnsupportedTable {
   readonly schema: string;
   readonly name: string;
@@ -73,21 +74,21 @@ const NO_FACTS_OF: Readonly<Record<Flavor, TableFacts>> = {
   mariadb: { ...NO_FACTS, notHidden: new Set() },
 };
 
-/** The column behind a UNIQUE index of MariaDB over texts that no index has room for: in the binlog, and nowhere else. */
+/** The hidden column of MariaDB's UNIQUE index over long texts. It is in the binlog, and nowhere else. */
 const HIDDEN_HASH = /^DB_ROW_HASH_\d+$/;
 
-/** Whether nothing of the stream's column is captured. */
+/** Whether a column of the stream is not captured. */
 export function isExcluded({ leftOut, notHidden }: TableFacts, column: string): boolean {
   return leftOut.has(column) || (notHidden !== null && HIDDEN_HASH.test(column) && !notHidden.has(column));
 }
 
-/** Engines whose tables hold other rows than the binlog tells of. */
-const STRANGE_ENGINES: Readonly<Record<string, string>> = {
+/** Engines whose tables have other rows than the binlog shows. */
+const UNSUPPORTED_ENGINES: Readonly<Record<string, string>> = {
   blackhole: 'keeps no rows, but logs them',
-  mrg_myisam: 'shows rows of other tables, which lack what is written through it in the binlog: drop it',
-  federated: 'shows rows of another server, which change without being logged here',
-  connect: 'shows rows from elsewhere, which change without being logged here',
-  spider: 'shows rows of other servers, which change without being logged here',
+  mrg_myisam: 'shows rows of other tables, and the binlog does not show what is written to them through it',
+  federated: 'shows rows of another server, and this server does not log their changes',
+  connect: 'shows rows from outside the server, which does not log their changes',
+  spider: 'shows rows of other servers, and this server does not log their changes',
 };
 
 /** TABLE_TYPE of a system-versioned table. */
@@ -96,10 +97,10 @@ const VERSIONED = 'SYSTEM VERSIONED';
 /** @param type TABLE_TYPE of the catalogue @param engine in lower case */
 export function tableProblem(type: string | null | undefined, engine: string | null | undefined): string | null {
   if (type === VERSIONED) {
-    return 'a system-versioned table keeps rows that were deleted: it is not handled; ALTER TABLE … DROP SYSTEM VERSIONING';
+    return 'it is system-versioned and keeps deleted rows, which capture cannot handle; run ALTER TABLE … DROP SYSTEM VERSIONING';
   }
-  const strange = STRANGE_ENGINES[engine ?? ''];
-  return strange === undefined ? null : `its engine ${engine ?? ''} ${strange}; give it another one (ENGINE=InnoDB)`;
+  const problem = UNSUPPORTED_ENGINES[engine ?? ''];
+  return problem === undefined ? null : `its engine ${engine ?? ''} ${problem}; give it another engine (ENGINE=InnoDB)`;
 }
 
 type Row = CatalogueRow;
@@ -112,24 +113,24 @@ export interface FactSource extends CatalogueSource {
 export class CatalogueFacts {
   readonly flavor: Flavor;
   readonly #tables: ReadonlyMap<string, TableFacts>;
-  /** Of which the binlog does not tell what rows they have. */
-  readonly strange: readonly UnsupportedTable[];
+  /** Tables whose rows do not follow from the binlog. */
+  readonly unsupported: readonly UnsupportedTable[];
 
   readonly #asked: ReadonlySet<string>;
 
   private constructor(
     flavor: Flavor,
     tables: ReadonlyMap<string, TableFacts>,
-    strange: readonly UnsupportedTable[] = [],
+    unsupported: readonly UnsupportedTable[] = [],
     asked: ReadonlySet<string> = new Set(),
   ) {
     this.flavor = flavor;
     this.#tables = tables;
-    this.strange = strange;
+    this.unsupported = unsupported;
     this.#asked = asked;
   }
 
-  /** Whether the catalogue was asked about the table, there or not. */
+  /** Whether the catalogue was asked about the table, whether or not it exists. */
   wasAsked(table: TableName): boolean {
     return this.#asked.has(tableKey(table));
   }
@@ -143,14 +144,14 @@ export class CatalogueFacts {
   }
 
   /**
-   * Whether rows of the table can be understood. Those of a MariaDB table that was gone when the catalogue was asked cannot,
-   * and need not: what has taken it away, or its name, stands behind them in the stream and takes them away as well.
+   * Whether the agent can read rows of the table. It cannot if a MariaDB table did not exist any more when the catalogue was
+   * read, and need not: the statement that dropped or renamed the table comes later in the stream and removes the rows too.
    */
   canRead(schema: string, name: string): boolean {
     return this.flavor === 'mysql' || this.#tables.has(tableKey({ schema, name }));
   }
 
-  /** Of these tables, those that there are. */
+  /** Reads the facts of those of these tables that exist. */
   static async read(source: FactSource, tables: readonly TableName[]): Promise<CatalogueFacts> {
     const { flavor } = await source.identity();
     const parts = await rowsOfEach(
@@ -183,18 +184,18 @@ export class CatalogueFacts {
     );
     const byTable = Map.groupBy([...indexes, ...columns, ...engines], rowTable);
     const facts = new Map([...byTable].map(([key, rows]) => [key, factsOf(rows, flavor)]));
-    return new CatalogueFacts(flavor, facts, strangeOf(engines), new Set(tables.map(tableKey)));
+    return new CatalogueFacts(flavor, facts, unsupportedAmong(engines), new Set(tables.map(tableKey)));
   }
 }
 
-function strangeOf(tables: readonly Row[]): UnsupportedTable[] {
+function unsupportedAmong(tables: readonly Row[]): UnsupportedTable[] {
   return tables.flatMap(row => {
     const problem = tableProblem(row['kind'], row['engine']);
     return problem === null ? [] : [{ schema: row['ts'] ?? '', name: row['tn'] ?? '', problem }];
   });
 }
 
-/** Tables that the binlog does not tell the truth of, among these. */
+/** Those of these tables whose rows do not follow from the binlog. */
 export async function unsupportedTables(
   source: CatalogueSource,
   among: readonly TableName[],
@@ -205,13 +206,13 @@ export async function unsupportedTables(
     `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn, LOWER(ENGINE) AS engine, TABLE_TYPE AS kind
        FROM information_schema.TABLES WHERE TRUE`,
   );
-  return strangeOf(rows);
+  return unsupportedAmong(rows);
 }
 
 /** @throws TributaryError VALUE_UNSUPPORTED for the first of them */
 export function refuseUnsupported([found]: readonly UnsupportedTable[]): void {
   if (found === undefined) return;
-  throw new TributaryError('VALUE_UNSUPPORTED', `table ${tableText(found)}: ${found.problem}`);
+  throw new TributaryError('VALUE_UNSUPPORTED', `Table ${tableText(found)} cannot be captured: ${found.problem}.`);
 }
 
 function rowTable(row: Row): string {
@@ -235,7 +236,7 @@ function factsOf(rows: readonly Row[], flavor: Flavor): TableFacts {
   const parts = rows.filter(row => row['idx'] !== undefined);
   const identity = identityOf(parts, primary);
   const hasPrimaryKey = parts.some(row => row['idx'] === 'PRIMARY');
-  // A generated column that identifies rows must stay: an update without it then stops capture, and says so.
+  // A generated column that identifies rows must stay: an update without it stops capture with an error.
   return {
     engine: table?.['engine'] ?? '',
     versioned: table?.['kind'] === VERSIONED,
@@ -247,14 +248,14 @@ function factsOf(rows: readonly Row[], flavor: Flavor): TableFacts {
   };
 }
 
-/** The primary key, or the unique key of exactly the columns that the server says are it. */
+/** The primary key, or the unique key of exactly the columns that the server marks as the primary key. */
 function identityOf(rows: readonly Row[], primary: ReadonlySet<string>): string[] {
   const byIndex = Map.groupBy(rows, row => row['idx'] ?? '');
   const keys = [...byIndex].map(([index, parts]) => ({ index, names: parts.map(part => part['name'] ?? '') }));
   const named = keys.find(key => key.index === 'PRIMARY');
   if (named !== undefined) return named.names;
   const alike = keys.filter(({ names }) => names.length === primary.size && names.every(name => primary.has(name)));
-  // Of two with the same columns in another order it does not matter which one the server means.
+  // If two have the same columns in different orders, it does not matter which one the server means.
   return alike[0]?.names ?? [...primary];
 }
 

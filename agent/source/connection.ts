@@ -1,6 +1,6 @@
 /**
- * The branch database over an ordinary connection: who it is, how it is set, where its binlog ends. Reads only.
- * One connection at a time; opened afresh after any failure.
+ * The branch database over an ordinary connection: its identity, its settings, the end of its binlog. Reads only.
+ * After any failure the connection must be replaced by a new one.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
@@ -17,7 +17,7 @@ import type { CatalogueRow } from '../catalogue-query.ts';
 import { UnloggedWrites } from './unlogged-writes.ts';
 import { restrictingForeignKeys } from './foreign-key-rules.ts';
 
-/** Rows of a stream that wait to be asked for. */
+/** Rows of a stream that are read ahead. */
 const STREAMED_ROWS = 256;
 
 export type Flavor = 'mysql' | 'mariadb';
@@ -27,9 +27,9 @@ export interface SourceIdentity {
   readonly version: string;
   /** server_uuid (MySQL), or `mariadb-<server_id>`. */
   readonly server: string;
-  /** MySQL with gtid_mode=ON: capture goes by GTID. Elsewhere by file and offset. */
+  /** MySQL with gtid_mode=ON: capture uses GTIDs. Otherwise it uses file and offset. */
   readonly gtids: boolean;
-  /** lower_case_table_names is not 0: rows and catalogue have names in lower case, statements as they were typed. */
+  /** lower_case_table_names is not 0: rows and catalogue have names in lower case, statements have them as typed. */
   readonly lowerCaseNames: boolean;
 }
 
@@ -45,10 +45,10 @@ export interface BinlogEnd extends BinlogPlace {
 }
 
 /**
- * Whatever the server gives new sessions that would change what a query finds: values as they are (no blanks padded, no dates
- * refused, times in UTC), all rows in their order, each query its own view unless a transaction was begun, hidden keys shown,
- * and no limits of time, but for waiting for somebody's ALTER or LOCK TABLES: that is to be told. What only one of the
- * servers has stands in a comment that the other passes by.
+ * Overrides all defaults of new sessions that could change the result of a query: values are unchanged (no padding, no
+ * refused dates, times in UTC), all rows come in their order, each query has its own view unless a transaction was begun, and
+ * hidden keys are shown. There are no time limits, except for waiting for an ALTER or LOCK TABLES of somebody else, because
+ * that must be reported. Settings of one kind of server are in comments that the other one ignores.
  */
 const SESSION = [
   `SET SESSION sql_mode = '', time_zone = '+00:00', autocommit = 1, completion_type = 0,
@@ -59,7 +59,7 @@ const SESSION = [
   'SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ',
 ];
 
-/** Rows of a query as objects of text. */
+/** A row of a query, with all values as text. */
 type TextRow = Record<string, string | null>;
 
 export class SourceConnection {
@@ -72,7 +72,7 @@ export class SourceConnection {
 
   /**
    * @param name shown in the server's list of sessions
-   * @param stallMs longest silence while a query is under way, where it is not the usual one
+   * @param stallMs longest silence while a query is under way, if it is not the usual one
    */
   static async open(settings: MysqlSettings, name: string, stallMs?: number): Promise<SourceConnection> {
     return new SourceConnection(
@@ -95,11 +95,11 @@ export class SourceConnection {
       });
       return rows;
     } catch (error) {
-      throw mysqlError(error, 'source', 'the branch database refuses a query');
+      throw mysqlError(error, 'source', 'The branch database refuses a query');
     }
   }
 
-  /** Rows as raw column bytes: cells[r][c]. For reading table rows without any conversion by the driver. */
+  /** Rows as raw column bytes: cells[r][c]. The driver converts nothing. */
   async cells(sql: string): Promise<(Buffer | null)[][]> {
     try {
       const [rows] = await this.#connection.query<RowDataPacket[][]>({
@@ -109,16 +109,16 @@ export class SourceConnection {
       });
       return rows as unknown[] as (Buffer | null)[][];
     } catch (error) {
-      throw mysqlError(error, 'source', 'the branch database refuses a query');
+      throw mysqlError(error, 'source', 'The branch database refuses a query');
     }
   }
 
-  /** The same, row by row, as they are asked for; only to be left early by destroying the connection. */
+  /** The same, row by row on demand. To stop early, the caller must destroy the connection. */
   async *stream(sql: string): AsyncGenerator<readonly (Buffer | null)[], void, undefined> {
     try {
       yield* streamCells(this.#connection, sql, STREAMED_ROWS);
     } catch (error) {
-      throw mysqlError(error, 'source', 'the branch database refuses a query');
+      throw mysqlError(error, 'source', 'The branch database refuses a query');
     }
   }
 
@@ -153,7 +153,7 @@ export class SourceConnection {
     return new Map(rows.map(row => [row['Variable_name'] ?? '', row['Value'] ?? '']));
   }
 
-  /** How long this server keeps its binlogs; null: without a limit of time. */
+  /** How long this server keeps its binlogs; null: without a time limit. */
   async binlogRetentionSeconds(): Promise<number | null> {
     const rows = await this.rows("SHOW GLOBAL VARIABLES LIKE 'binlog_expire_logs_%'");
     const values = new Map(rows.map(row => [row['Variable_name'] ?? '', row['Value'] ?? '']));
@@ -161,10 +161,10 @@ export class SourceConnection {
     return seconds === 0 || values.get('binlog_expire_logs_auto_purge') === 'OFF' ? null : seconds;
   }
 
-  /** The account's rights as GRANT statements, those of its active roles included. */
+  /** The account's rights as GRANT statements, including those of its active roles. */
   async grants(): Promise<string[]> {
     const { flavor } = await this.identity();
-    // MariaDB lists them by itself. MySQL gives the roles' names as it wants them back, quoted.
+    // MariaDB includes roles by itself. MySQL returns the roles' names quoted, as the statement needs them.
     const roles = flavor === 'mysql' ? (await this.rows('SELECT CURRENT_ROLE() AS roles'))[0]?.['roles'] : null;
     const using = roles === undefined || roles === null || roles === 'NONE' ? '' : ` FOR CURRENT_USER() USING ${roles}`;
     const rows = await this.rows(`SHOW GRANTS${using}`);
@@ -186,19 +186,19 @@ export class SourceConnection {
     return { file: row['File'] ?? '', offset: Number(row['Position']), gtidSet };
   }
 
-  /** The server options that keep databases out of the binlog, as they are set; none: it holds them all. */
+  /** The server options that keep databases out of the binlog, with their values; empty: it has all databases. */
   async binlogFilters(): Promise<string[]> {
     const row = await this.#binlogStatus();
     const filters = { binlog_do_db: row['Binlog_Do_DB'], binlog_ignore_db: row['Binlog_Ignore_DB'] };
     return Object.entries(filters).flatMap(([option, value]) => (value ? [`${option}=${value}`] : []));
   }
 
-  /** Whether this server takes changes over from another one. */
+  /** Whether this server replicates from another one. */
   async isReplica(): Promise<boolean> {
     return (await this.#replicaStatus()).length > 0;
   }
 
-  /** A row for each source that it takes changes over from. */
+  /** A row for each server from which it replicates. */
   async #replicaStatus(): Promise<TextRow[]> {
     const { flavor } = await this.identity();
     return this.rows(flavor === 'mariadb' ? 'SHOW ALL SLAVES STATUS' : 'SHOW REPLICA STATUS');
@@ -211,11 +211,11 @@ export class SourceConnection {
     const row = (await this.rows(modern ? 'SHOW BINARY LOG STATUS' : 'SHOW MASTER STATUS'))[0];
     const file = row?.['File'];
     if (row === undefined || file === undefined || file === null) {
-      // With log_bin=ON as well, where it has closed its binlog for an error and goes on without.
-      throw new UnloggedWrites('the branch database writes no binlog', {
+      // This happens with log_bin=ON as well, if the server has closed its binlog after an error and goes on without it.
+      throw new UnloggedWrites('The branch database writes no binlog.', {
         hint:
-          'look into its error log; in my.cnf under [mysqld]: log_bin = binlog; the server must be restarted; ' +
-          'then all tables are copied again by themselves',
+          'Look into its error log. Add log_bin = binlog below [mysqld] in my.cnf, and restart the server. ' +
+          'Then all tables are copied again automatically.',
       });
     }
     return row;
@@ -225,7 +225,7 @@ export class SourceConnection {
   async run(): Promise<ServerRun> {
     const { flavor, server } = await this.identity();
     const status = flavor === 'mariadb' ? 'information_schema.GLOBAL_STATUS' : 'performance_schema.global_status';
-    // In one statement: both times are the same one then.
+    // One statement, so that both times are the same.
     const [row] = await this.rows(
       `SELECT UNIX_TIMESTAMP() - VARIABLE_VALUE AS started, CONNECTION_ID() AS connection FROM ${status}
         WHERE VARIABLE_NAME = 'Uptime'`,
@@ -245,13 +245,13 @@ export class SourceConnection {
     return rows[0]?.['has'] === '1';
   }
 
-  /** Whether this server has executed all of the set, or has so within so many seconds. */
+  /** Whether this server has executed all of the set, or does so within this many seconds. */
   async executes(gtidSet: string, seconds: number): Promise<boolean> {
     const rows = await this.rows('SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?) AS late', [gtidSet, seconds]);
     return rows[0]?.['late'] === '0';
   }
 
-  /** MariaDB: the last transaction of each domain in this server's binlog, as GTIDs; up to a place, where one is given. */
+  /** MariaDB: the GTID of the last transaction of each domain in this server's binlog, or before `place`. */
   async mariadbGtids(place?: BinlogPlace): Promise<string> {
     const [row] =
       place === undefined
@@ -260,7 +260,7 @@ export class SourceConnection {
     return row?.['gtids'] ?? '';
   }
 
-  /** Whether this server is a replica that will have executed all of the set when it has applied what it has received. */
+  /** Whether this server is a replica that has received all of the set, and will have executed it in a while. */
   async willExecute(gtidSet: string): Promise<boolean> {
     const { flavor } = await this.identity();
     for (const row of await this.#replicaStatus()) {
@@ -280,7 +280,7 @@ export class SourceConnection {
     return false;
   }
 
-  /** MariaDB: the exact place in the binlog that this session's consistent snapshot stands for. */
+  /** MariaDB: the exact place in the binlog of this session's consistent snapshot. */
   async snapshotPlace(): Promise<BinlogPlace> {
     const rows = await this.rows("SHOW STATUS LIKE 'binlog_snapshot_%'");
     const status = new Map(rows.map(row => [(row['Variable_name'] ?? '').toLowerCase(), row['Value'] ?? '']));
@@ -290,16 +290,17 @@ export class SourceConnection {
     };
   }
 
-  /** Resolves when all of the set is visible to a SELECT on this server. @throws SOURCE_UNREACHABLE after the deadline */
+  /** Resolves when a SELECT on this server sees all of the set. @throws TributaryError SOURCE_UNREACHABLE after the deadline */
   async waitUntilVisible(gtidSet: string, deadlineSeconds: number): Promise<void> {
     const rows = await this.rows('SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?) AS late', [gtidSet, deadlineSeconds]);
     if (rows[0]?.['late'] !== '0') {
-      throw new TributaryError('SOURCE_UNREACHABLE', `transactions were not visible within ${deadlineSeconds} s`);
+      throw new TributaryError('SOURCE_UNREACHABLE', `Transactions were not visible within ${deadlineSeconds} s.`);
     }
   }
 
   /**
-   * Foreign keys whose cascades this server does not log, of these tables and of all that they refer to; null: it logs all.
+   * Foreign keys whose cascades this server does not log, of these tables and of all tables that they refer to; null: it
+   * logs all cascades.
    */
   async unloggedCascades(tables: readonly TableName[]): Promise<Cascade[] | null> {
     const { flavor, version } = await this.identity();
@@ -312,11 +313,11 @@ export class SourceConnection {
     const cascades: Cascade[] = [];
     for (const [, foreignKeys] of Map.groupBy(parts, row => JSON.stringify([row['cs'], row['cn']]))) {
       const child = { schema: foreignKeys[0]?.['cs'] ?? '', name: foreignKeys[0]?.['cn'] ?? '' };
-      // MariaDB shows the rules in its catalogue to those only who may do more than SELECT [live]; the statement shows them.
+      // MariaDB's catalogue shows the rules only to users with more than SELECT [live]; this statement shows them to all.
       const [made] = await this.rows(`SHOW CREATE TABLE ${quoteTable(child.schema, child.name)}`);
       const restricting = restrictingForeignKeys(made?.['Create Table'] ?? '');
       for (const [name, columns] of Map.groupBy(foreignKeys, row => row['name'] ?? '')) {
-        // A rule that cannot be found is taken for a cascade: a needless copy costs less than a missed one.
+        // A rule that is not found is treated as a cascade: an unnecessary copy costs less than a missing one.
         if (restricting.has(name)) continue;
         cascades.push({
           name: `${tableText(child)}.${name}`,
@@ -329,7 +330,7 @@ export class SourceConnection {
     return cascades;
   }
 
-  /** Columns of the tables' foreign keys, and of those of the tables that they refer to, and so on. */
+  /** Columns of the foreign keys of these tables, of the tables that they refer to, and so on. */
   async #foreignKeys(tables: readonly TableName[]): Promise<CatalogueRow[]> {
     const found: CatalogueRow[] = [];
     const asked = new Set<string>();

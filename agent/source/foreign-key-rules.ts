@@ -1,10 +1,10 @@
-/** What SHOW CREATE TABLE says of foreign keys. */
+/** What SHOW CREATE TABLE says about foreign keys. */
 import { AS_SHOWN, Tokens, isToken } from '../binlog/sql-tokens.ts';
 import type { Token } from '../binlog/sql-tokens.ts';
 
 /**
  * The names of foreign keys that change no other rows (RESTRICT, NO ACTION, or no rule).
- * @param statement as SHOW CREATE TABLE gives it
+ * @param statement the output of SHOW CREATE TABLE
  */
 export function restrictingForeignKeys(statement: string): Set<string> {
   const names = new Set<string>();

@@ -1,4 +1,4 @@
-/** What the lines of SHOW GRANTS say of reading whole tables. Pure. */
+/** Which whole tables may be read according to SHOW GRANTS. Pure. */
 import { AS_SHOWN, Tokens, isToken } from '../binlog/sql-tokens.ts';
 
 export interface Grant {
@@ -7,13 +7,13 @@ export interface Grant {
   readonly table: string;
 }
 
-/** What a line says of reading whole tables; nothing where it does not. `*` stands for all. */
+/** The tables that may be read whole according to one line; empty: the line says nothing about that. `*` means all. */
 export function readableBy(line: string): Grant[] {
   const tokens = new Tokens(line, AS_SHOWN);
   const revoked = tokens.peeks('REVOKE');
   if (!revoked && !tokens.peeks('GRANT')) return [];
   tokens.next();
-  // A right to some columns comes as SELECT (`a`, `b`), a role as a quoted name.
+  // A right to some columns is written SELECT (`a`, `b`), and a role is a quoted name.
   let selects = false;
   for (let token = tokens.next(); !isToken(token ?? undefined, 'ON'); token = tokens.next()) {
     if (token === null) return [];
@@ -22,7 +22,7 @@ export function readableBy(line: string): Grant[] {
   tokens.take('TABLE');
   const schema = nameOrAll(tokens);
   const table = tokens.take('.') ? nameOrAll(tokens) : null;
-  // Behind PROCEDURE or FUNCTION there is no such place.
+  // After PROCEDURE or FUNCTION there are no such names.
   return selects && schema !== null && table !== null ? [{ revoked, schema, table }] : [];
 }
 

@@ -1,6 +1,6 @@
 /**
- * Looks at a branch database before capture starts: every setting, right and table that exact capture depends on.
- * Reads only. Used by `check` and by `run`, which stops at the first start-up with the same words.
+ * Checks a branch database before capture starts: every setting, right and table that exact capture depends on. It only reads.
+ * `check` uses it, and so does `run`, which reports the same faults.
  */
 import type { Cascade } from './cascades.ts';
 import type { SourceConnection } from './connection.ts';
@@ -23,7 +23,7 @@ interface SettingRule {
   readonly wanted: string;
   readonly accepts: (value: string) => boolean;
   readonly why: string;
-  /** Cannot be set while the server runs. */
+  /** The server must be restarted for a change. */
   readonly needsRestart: boolean;
   readonly configLine: string;
 }
@@ -50,7 +50,7 @@ const SETTING_RULES: readonly SettingRule[] = [
     name: 'binlog_format',
     wanted: 'ROW',
     accepts: value => value.toUpperCase() === 'ROW',
-    why: 'statements do not say which rows they changed',
+    why: 'statements do not show which rows they changed',
     needsRestart: false,
     configLine: 'binlog_format = ROW',
   },
@@ -66,7 +66,7 @@ const SETTING_RULES: readonly SettingRule[] = [
     name: 'binlog_row_metadata',
     wanted: 'FULL',
     accepts: value => value.toUpperCase() === 'FULL',
-    why: 'rows must carry the column names and types that they were written under',
+    why: 'rows need the column names and types with which they were written',
     needsRestart: false,
     configLine: 'binlog_row_metadata = FULL',
   },
@@ -76,8 +76,8 @@ function isOn(value: string): boolean {
   return value === '1' || value.toUpperCase() === 'ON';
 }
 
-/** The least time that a branch should keep its binlogs: a long weekend offline. */
-const LEAST_BINLOG_RETENTION_SECONDS = 3 * 86_400;
+/** The shortest time that a branch should keep its binlogs: a long weekend offline. */
+const MIN_BINLOG_RETENTION_SECONDS = 3 * 86_400;
 
 export async function checkSettings(source: SourceConnection, identity: SourceIdentity): Promise<Finding[]> {
   const values = await source.variables();
@@ -88,7 +88,7 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
     if (value === undefined) {
       findings.push(
         fault(subject, 'SOURCE_SETTING', `${identity.flavor} ${identity.version} has no ${rule.name}: ${rule.why}`, {
-          hint: 'upgrade to MySQL 8.0 or MariaDB 10.5 at least',
+          hint: 'upgrade at least to MySQL 8.0 or MariaDB 10.5',
           needsRestart: true,
         }),
       );
@@ -106,7 +106,7 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
           ? {}
           : {
               statement: setStatement(identity, set),
-              hint: 'then reconnect the applications: sessions keep what they began with',
+              hint: 'then reconnect the applications: open sessions keep the old value',
             }),
         configLine: rule.configLine,
         needsRestart: rule.needsRestart,
@@ -117,7 +117,7 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
   findings.push(...(await missingFromBinlog(source, values)));
   if (identity.flavor === 'mysql' && !identity.gtids) {
     findings.push(
-      warning('source.gtid_mode', 'is off: capture goes by file and offset, which no other server can continue', {
+      warning('source.gtid_mode', 'is off: capture uses file and offset, and cannot go on at another server', {
         configLine: 'gtid_mode = ON\nenforce_gtid_consistency = ON',
         needsRestart: true,
       }),
@@ -126,7 +126,7 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
   return findings;
 }
 
-/** What the server commits without logging it: capture would never see it. */
+/** Settings that let the server commit without logging: capture would never see these changes. */
 async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<string, string>): Promise<Finding[]> {
   if (!isOn(values.get('log_bin') ?? '')) return [];
   let filters: readonly string[];
@@ -140,7 +140,7 @@ async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<s
     fault(
       'source.binlog_filter',
       'SOURCE_SETTING',
-      `${filter} keeps databases out of the binlog: capture would miss them`,
+      `${filter} keeps databases out of the binlog: capture would miss their changes`,
       {
         hint: 'remove it from my.cnf under [mysqld]; choose tables with tables.include instead',
         needsRestart: true,
@@ -152,10 +152,15 @@ async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<s
   const replica = await isReplica(source);
   if (replica === true) {
     findings.push(
-      fault(`source.${name}`, 'SOURCE_SETTING', 'is OFF at a replica: what it takes over is not in its binlog', {
-        configLine: `${name} = ON`,
-        needsRestart: true,
-      }),
+      fault(
+        `source.${name}`,
+        'SOURCE_SETTING',
+        'is OFF at a replica: its binlog lacks the changes that it replicates',
+        {
+          configLine: `${name} = ON`,
+          needsRestart: true,
+        },
+      ),
     );
   } else if (replica === null) {
     const { flavor } = await source.identity();
@@ -163,7 +168,7 @@ async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<s
     findings.push(
       warning(
         `source.${name}`,
-        `is OFF, and ${user} may not ask whether this is a replica, whose changes it would miss`,
+        `is OFF, and ${user} may not ask whether this is a replica; capture would miss the changes that it replicates`,
         {
           statement: `GRANT ${flavor === 'mariadb' ? 'SLAVE MONITOR' : 'REPLICATION CLIENT'} ON *.* TO ${user}`,
           needsRestart: false,
@@ -174,12 +179,12 @@ async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<s
   return findings;
 }
 
-/** None where the user may not ask: that is a fault of its own, which checkRights names with its GRANT. */
+/** Empty if the user may not ask: checkRights reports that as a fault of its own, with the GRANT. */
 async function binlogFilters(source: SourceConnection): Promise<string[]> {
   return (await unlessDenied(() => source.binlogFilters())) ?? [];
 }
 
-/** null: the user may not ask. Then it is taken for what it nearly always is, a server of its own. */
+/** Null: the user may not ask. The server is then assumed not to be a replica, which is nearly always true. */
 function isReplica(source: SourceConnection): Promise<boolean | null> {
   return unlessDenied(() => source.isReplica());
 }
@@ -193,7 +198,7 @@ async function unlessDenied<T>(ask: () => Promise<T>): Promise<T | null> {
   }
 }
 
-/** MySQL keeps a setting over a restart by itself with PERSIST. */
+/** With PERSIST, MySQL keeps a setting over a restart. */
 function setStatement(identity: SourceIdentity, set: string): string {
   return identity.flavor === 'mysql' ? set.replace('SET GLOBAL', 'SET PERSIST') : set;
 }
@@ -201,11 +206,11 @@ function setStatement(identity: SourceIdentity, set: string): string {
 function retention(values: ReadonlyMap<string, string>): Finding[] {
   const seconds = Number(values.get('binlog_expire_logs_seconds') ?? '0');
   const subject = 'source.binlog_expire_logs_seconds';
-  if (seconds === 0 || seconds >= LEAST_BINLOG_RETENTION_SECONDS) {
-    return [ok(subject, seconds === 0 ? 'binlogs are kept without a limit of time' : `${seconds}`)];
+  if (seconds === 0 || seconds >= MIN_BINLOG_RETENTION_SECONDS) {
+    return [ok(subject, seconds === 0 ? 'binlogs are kept without a time limit' : `${seconds}`)];
   }
   return [
-    warning(subject, `is ${seconds}: an agent that is down for longer has to copy all tables again`, {
+    warning(subject, `is ${seconds}: an agent that is down for longer must copy all tables again`, {
       statement: 'SET GLOBAL binlog_expire_logs_seconds=1209600',
       configLine: 'binlog_expire_logs_seconds = 1209600',
       needsRestart: false,
@@ -213,7 +218,7 @@ function retention(values: ReadonlyMap<string, string>): Finding[] {
   ];
 }
 
-/** Rights: reading the binlog, its end, and the rows. */
+/** The rights to read the binlog, its end, and the rows. */
 export async function checkRights(
   source: SourceConnection,
   identity: SourceIdentity,
@@ -249,7 +254,7 @@ export async function checkRights(
       fault(
         'source.rights',
         'SOURCE_ACCESS_DENIED',
-        `${user} may not read every table that tables.include has as ${pattern}: what it may not see would be left out`,
+        `${user} may not read every table that matches ${pattern} in tables.include: capture would leave out the others`,
         { statement: `GRANT SELECT ON ${on} TO ${user}`, needsRestart: false },
       ),
     );
@@ -257,15 +262,15 @@ export async function checkRights(
   return findings;
 }
 
-/** Source tables that would share one name at the head office, where their rows would mix unseen. */
+/** Source tables that would have the same name at the head office, where their rows would mix. */
 export function checkTargets(tables: readonly CapturedTable[], tableFilter: TableFilter): Finding[] {
   const byTarget = Map.groupBy(tables, ({ schema, name }) => tableFilter.targetName(schema, name));
   return [...byTarget].flatMap(([target, sharing]) => {
     if (sharing.length < 2) return [];
     const names = sharing.map(tableText).join(' and ');
     return [
-      fault(`table ${target}`, 'SOURCE_TABLE', `${names} would share this name at the head office`, {
-        hint: 'give all but one another name in tables.map, or exclude them',
+      fault(`table ${target}`, 'SOURCE_TABLE', `${names} would have this name at the head office`, {
+        hint: 'give all but one of them another name in tables.map, or exclude them',
       }),
     ];
   });
@@ -274,8 +279,8 @@ export function checkTargets(tables: readonly CapturedTable[], tableFilter: Tabl
 /** A key that applications do not see. */
 const ADD_KEY = 'ADD COLUMN row_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT INVISIBLE PRIMARY KEY';
 
-/** Character sets that take codes which no server can print in Unicode (sjis 0x878A, ujis 0x8FA1A1, big5 0xA3C2). */
-const HAVE_UNPRINTABLE: ReadonlySet<string> = new Set([
+/** Character sets with codes that no server can convert to Unicode (sjis 0x878A, ujis 0x8FA1A1, big5 0xA3C2). */
+const WITHOUT_UNICODE: ReadonlySet<string> = new Set([
   'sjis',
   'cp932',
   'ujis',
@@ -287,7 +292,7 @@ const HAVE_UNPRINTABLE: ReadonlySet<string> = new Set([
   'filename',
 ]);
 
-/** Tables that are captured: those that cannot be, and those that need to be known of. */
+/** Faults and warnings about the captured tables. */
 export function checkTables(tables: readonly CapturedTable[], cascades: readonly Cascade[]): Finding[] {
   const findings: Finding[] = [];
   if (tables.length === 0) {
@@ -318,7 +323,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
       );
     }
     for (const column of table.columns) {
-      if (column.charset !== null && HAVE_UNPRINTABLE.has(column.charset) && isTextType(column.read)) {
+      if (column.charset !== null && WITHOUT_UNICODE.has(column.charset) && isTextType(column.read)) {
         findings.push(
           warning(
             `${subject}.${column.name}`,
@@ -339,18 +344,18 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
       findings.push(
         warning(
           subject,
-          'has neither a primary key nor a unique key without NULLs: its rows are told apart by all that they hold, and ' +
-            'copying it costs a sort of the whole table at the branch',
+          'has neither a primary key nor a unique key without NULLs: only all its values identify a row, and a snapshot ' +
+            'must sort the whole table at the branch',
           {
             statement: `ALTER TABLE ${name} ${ADD_KEY}`,
-            hint: 'with a key it is copied in small steps',
+            hint: 'with a key a snapshot reads it in small steps',
             needsRestart: false,
           },
         ),
       );
     }
     if (table.columns.length === 0 && table.leftOut.length > 0) {
-      findings.push(warning(subject, 'is not captured: all its columns are generated, which MariaDB does not log'));
+      findings.push(warning(subject, 'is not captured: all its columns are generated, and MariaDB does not log them'));
     } else if (table.leftOut.length > 0) {
       findings.push(
         warning(
@@ -373,7 +378,7 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
       warning(
         'source.foreign_keys',
         `${name} cascades, and this server does not log the rows that a cascade changes: after a DELETE in ` +
-          `${tableText(parent)}, or a change of what is referenced, ${tableText(child)} is copied again`,
+          `${tableText(parent)}, or a change of referenced columns, ${tableText(child)} is copied again`,
       ),
     );
   }

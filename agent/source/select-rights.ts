@@ -1,15 +1,15 @@
 /**
- * Whether an account may read every table that could be chosen. Without any right to a table the server does not even
- * say that it is there: a snapshot would pass it by without a word. Pure.
+ * Whether an account may read every table that the configuration includes. If the account has no right to a table, the server
+ * does not even list it, and a snapshot would silently skip it. Pure.
  */
 import { quoteGrantedDatabase, quoteName, quoteTable } from '../../shared/database/sql.ts';
 import { splitNames } from '../../shared/table-name.ts';
 import { readableBy } from './grant-lines.ts';
 
-/** A pattern of `tables.include` whose tables the account may not see all of, and what would let it. */
+/** A pattern of `tables.include` that may match tables that the account cannot see, and the grant that it needs. */
 export interface MissingSelect {
   readonly pattern: string;
-  /** As a GRANT names it. */
+  /** What the GRANT must name. */
   readonly on: string;
 }
 
@@ -17,7 +17,7 @@ export interface MissingSelect {
  * @param grants lines of SHOW GRANTS
  * @param include patterns `schema.table` with `*` and `?`
  * @param ignoreCase the server keeps names in lower case
- * @param wildcards whether % and _ stand for others in a GRANT's name of a schema: not with partial_revokes=ON
+ * @param wildcards whether % and _ are wildcards in the schema name of a GRANT: not with partial_revokes=ON
  */
 export function missingSelects(
   grants: readonly string[],
@@ -35,7 +35,7 @@ export function missingSelects(
   return include.flatMap(pattern => {
     const [schema = '*', table = '*'] = (splitNames(pattern) ?? []).map(fold);
     const anySchema = isPattern(schema);
-    // Partial revokes take a schema out of what was granted everywhere.
+    // A partial revoke takes away a schema that was granted with *.*.
     const revoked = readable.some(grant => grant.revoked && (anySchema || grant.schema === schema));
     if (everywhere && !revoked) return [];
     const granted = readable.some(grant => {
@@ -48,7 +48,7 @@ export function missingSelects(
   });
 }
 
-/** What a GRANT must name for the pattern, and no more than that. */
+/** What a GRANT must name for the pattern, and nothing more. */
 function placeOf(schema: string, table: string, wildcards: boolean): string {
   if (isPattern(schema)) return schema === '*' || !wildcards ? '*.*' : `${quoteName(likeOf(schema))}.*`;
   return isPattern(table) ? `${quoteGrantedDatabase(schema)}.*` : quoteTable(schema, table);
@@ -58,7 +58,7 @@ function isPattern(name: string): boolean {
   return /[*?]/.test(name);
 }
 
-/** The pattern as a GRANT would have it. */
+/** The pattern as it is written in a GRANT. */
 function likeOf(pattern: string): string {
   return pattern
     .replace(/[\\%_]/g, '\\$&')
@@ -66,7 +66,7 @@ function likeOf(pattern: string): string {
     .replaceAll('?', '_');
 }
 
-/** Whether a GRANT's name of a schema, in which % and _ stand for others, covers this one. */
+/** Whether the schema name of a GRANT, in which % and _ are wildcards, matches this schema. */
 function matchesLike(schema: string, like: string): boolean {
   const source = like.replace(/\\([%_\\])|[%_]|[.*+?^${}()|[\]\\]/g, (sign, escaped?: string) => {
     if (escaped !== undefined) return `\\u${escaped.charCodeAt(0).toString(16).padStart(4, '0')}`;

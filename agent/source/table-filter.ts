@@ -1,4 +1,4 @@
-/** Which tables and columns are captured, and what the head office calls them. Pure. */
+/** Which tables and columns are captured, and their names at the head office. Pure. */
 import { TributaryError } from '../../shared/errors.ts';
 import { parseTable, splitNames, tableKey } from '../../shared/table-name.ts';
 import { ColumnHasher } from '../values/column-rules.ts';
@@ -10,37 +10,37 @@ const SYSTEM_SCHEMAS = new Set(['mysql', 'sys', 'information_schema', 'performan
 
 export interface TableFilterRules {
   /**
-   * Patterns `schema.table`; `*` stands for any characters, `?` for one. A dot of a name stands in backquotes:
+   * Patterns `schema.table`; `*` means any characters, `?` means one. A name with a dot must be in backquotes:
    * `` `a.b`.* ``.
    */
   readonly include: readonly string[];
   readonly exclude: readonly string[];
   /** `schema.table` → the table's name at the head office. */
   readonly map: Readonly<Record<string, string>>;
-  /** Patterns `schema.table.column` → what is done to it; the first that matches counts. Absent: every column is kept. */
+  /** Rules by pattern `schema.table.column`; the first match applies. Absent: every column stays as it is. */
   readonly columns?: Readonly<Record<string, ColumnRule>>;
-  /** Fingerprint of the key by which columns were hashed, where these are rules that were stored. */
+  /** Fingerprint of the key with which columns were hashed, if these rules were stored. */
   readonly hashedBy?: string;
 }
 
 export interface TableFilter {
   readonly rules: StoredRules;
   captures(schema: string, name: string): boolean;
-  /** Whether a table of the schema could be captured, whatever its name. */
+  /** Whether any table of the schema could be captured. */
   mayCaptureIn(schema: string): boolean;
   /** The table's name at the head office. */
   targetName(schema: string, name: string): string;
-  /** The table of that name at the head office, as the branch calls it. */
+  /** The branch's name of the table with that name at the head office. */
   sourceName(schema: string, target: string): string;
-  /** What is done to the column; null: it is kept. */
+  /** The rule for the column; null: it stays as it is. */
   column(schema: string, table: string, column: string): ColumnRule | null;
-  /** Changes wherever what becomes of the table's columns may. */
+  /** Changes whenever the rules for the table's columns may have changed. */
   columnsFingerprint(schema: string, table: string): string;
   /** @throws TributaryError CONFIG_INVALID without a key */
   readonly hasher: ColumnHasher;
 }
 
-/** @param hashKey needed where a column is to be hashed */
+/** @param hashKey required if a column is hashed */
 export function createTableFilter(rules: TableFilterRules, hashKey: string | null = null): TableFilter {
   const include = rules.include.map(patternToRegExp);
   const exclude = rules.exclude.map(patternToRegExp);
@@ -64,7 +64,7 @@ export function createTableFilter(rules: TableFilterRules, hashKey: string | nul
       return columns.find(([pattern]) => pattern.test(full))?.[1] ?? null;
     },
     columnsFingerprint(schema, table) {
-      // Which of the patterns can be about the table: the columns themselves are not known here.
+      // Takes all patterns that can match the table, because its columns are not known here.
       const own = columns.filter(([, , pattern]) =>
         partsToRegExp(partsOf(pattern).slice(0, -1)).test(joined(schema, table)),
       );
@@ -74,7 +74,7 @@ export function createTableFilter(rules: TableFilterRules, hashKey: string | nul
     },
     get hasher() {
       if (hasher === null) {
-        throw new TributaryError('CONFIG_INVALID', 'columns are to be hashed, but tables.hashKeyFile names no key');
+        throw new TributaryError('CONFIG_INVALID', 'Columns must be hashed, but tables.hashKeyFile names no key.');
       }
       return hasher;
     },
@@ -91,14 +91,14 @@ export function createTableFilter(rules: TableFilterRules, hashKey: string | nul
   };
 }
 
-/** Between the names of a table or column where patterns are tried on them: no name holds it. */
+/** Separates names when patterns are matched: no name contains it. */
 const BETWEEN = '\0';
 
 function joined(...names: readonly string[]): string {
   return names.join(BETWEEN);
 }
 
-/** A text that is no pattern, as an old spool may have kept it, matches nothing. */
+/** A text that is not a pattern matches nothing. An old spool may have one. */
 function partsOf(pattern: string): readonly string[] {
   return splitNames(pattern) ?? [];
 }
@@ -115,7 +115,7 @@ function partsToRegExp(parts: readonly string[]): RegExp {
   return new RegExp(`^${text}$`, 'su');
 }
 
-/** Whether some text that begins so matches the pattern. */
+/** Whether the pattern matches some text with this beginning. */
 function matchesFrom(beginning: string, pattern: string): boolean {
   const signs = Array.from(joined(...partsOf(pattern)));
   let places = new Set([0]);
@@ -123,7 +123,7 @@ function matchesFrom(beginning: string, pattern: string): boolean {
     const next = new Set<number>();
     for (const from of places) {
       let place = from;
-      // A `*` takes this character and all that follow, or none.
+      // A `*` matches this character and those after it, or nothing.
       for (; signs[place] === '*'; place += 1) next.add(place);
       if (signs[place] === character || (signs[place] === '?' && character !== BETWEEN)) next.add(place + 1);
     }

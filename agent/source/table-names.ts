@@ -1,7 +1,7 @@
 /**
- * Which tables are captured, and what the catalogue says of each. Names come first, then questions about captured tables
- * alone, each by its name: MariaDB opens every table that a question to its information_schema does not rule out by name,
- * those of others, broken or huge, among them; 11.8.9 has crashed over it.
+ * Which tables are captured. It reads the names of all tables first, and then asks about captured tables only, each by its
+ * name: MariaDB opens every table that a query of its information_schema does not exclude by name, including broken and huge
+ * tables of others; 11.8.9 has crashed because of that.
  */
 import type { TableName } from '../../shared/table-name.ts';
 import { rowsOfEach } from '../catalogue-query.ts';
@@ -12,7 +12,7 @@ export async function capturedNames(
   source: CatalogueSource,
   tableFilter: { captures(schema: string, name: string): boolean },
 ): Promise<TableName[]> {
-  // Names are read from the folders; asked for anything else, the server would open tables.
+  // The server reads names from the directories. For anything else it would open the tables.
   const names = await source.rows('SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn FROM information_schema.TABLES');
   const captured = names.map(nameOf).filter(({ schema, name }) => tableFilter.captures(schema, name));
   const tables = await rowsOfEach(

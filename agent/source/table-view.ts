@@ -1,6 +1,6 @@
 /**
- * A table of the stream as the head office is to have it: without the columns that are left out, with those that are
- * hashed, emptied or written as another type. Pure.
+ * A table of the stream as the head office gets it: without the columns that are not captured, and with columns hashed,
+ * set to NULL or converted to another type. Pure.
  */
 import type { ColumnDescription, Value } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
@@ -21,20 +21,20 @@ interface ColumnView {
 }
 
 export interface TableView {
-  /** None: all that the table has is generated, and nothing of it is captured. */
+  /** Empty: all columns are generated, and none of them is captured. */
   readonly columns: readonly ColumnDescription[];
-  /** Places in the stream's definition of the columns that nothing is read of. */
+  /** Places in the stream's definition of the columns that are never read. */
   readonly ignored: readonly number[];
   /**
    * Places in the stream's definition of the key's columns, in key order. Without a primary key the servers name the unique
-   * key that takes its place, if there is one [live]; none: a row is told from others by all that it holds.
+   * key that replaces it, if there is one [live]. Empty: only all its values identify a row.
    */
   readonly keys: readonly number[];
-  /** Columns of rows as they come to columns as they go. Null: they are the same. */
+  /** Converts the columns of rows from the stream to those for the head office. Null: they are the same. */
   readonly pick: ((columns: readonly (readonly Value[])[]) => readonly (readonly Value[])[]) | null;
 }
 
-/** @throws TributaryError SOURCE_TABLE where a choice of columns takes a part of the key away, or all columns */
+/** @throws TributaryError SOURCE_TABLE if a column rule removes a part of the key, or all columns */
 export function viewTable(definition: SourceTable, facts: TableFacts, tableFilter: TableFilter): TableView {
   const { schema, name } = definition;
   const table = tableText({ schema, name });
@@ -57,7 +57,7 @@ export function viewTable(definition: SourceTable, facts: TableFacts, tableFilte
     views.push({ index, description, convert: chosen.convert });
   });
   if (views.length === 0 && definition.columns.some(column => tableFilter.column(schema, name, column.name) !== null)) {
-    throw new TributaryError('SOURCE_TABLE', `table ${table}: none of its columns is captured`, {
+    throw new TributaryError('SOURCE_TABLE', `Table ${table} has no captured column.`, {
       hint: `Change tables.columns, or exclude it: tables.exclude: ["${table}"]`,
     });
   }
@@ -81,7 +81,7 @@ function plainView(
   facts: TableFacts,
 ): { readonly type: string; readonly convert: Convert | null } {
   const fixed = facts.fixedTexts.get(column.name);
-  // The catalogue may be newer than the row: then the column was really bytes, or something else altogether.
+  // The catalogue may be newer than the row: then the column really had bytes, or another type.
   if (fixed === undefined || column.type !== `binary(${FIXED_TEXTS[fixed].bytes})`) {
     return { type: column.type, convert: null };
   }

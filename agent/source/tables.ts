@@ -1,7 +1,7 @@
 /**
- * The branch's tables as its catalogue describes them now: for `check`, and for a snapshot, which reads rows by
- * SELECT. Types come out in the same words as the binlog's table maps (agent/binlog/table-map.ts), so that a row is the same
- * whichever way it came.
+ * The branch's tables as its catalogue describes them now: for `check`, and for a snapshot, which reads rows with SELECT.
+ * Types have the same names as in the binlog's table maps (agent/binlog/table-map.ts), so that a row is the same whether the
+ * stream or a snapshot brings it.
  */
 import { LONG_BYTES, LongBytes, LongText } from '../../shared/batch/long-value.ts';
 import type { ColumnDescription, TableDescription, Value } from '../../shared/batch/batch.ts';
@@ -25,34 +25,34 @@ import { rowsOfEach } from '../catalogue-query.ts';
 import type { CatalogueRow } from '../catalogue-query.ts';
 
 export interface CapturedColumn extends ColumnDescription {
-  /** The type by which a cell is read; another than `type` where the column is hashed. */
+  /** The type with which a cell is read. It differs from `type` if the column is hashed. */
   readonly read: string;
-  /** Of a text whose cell has the bytes as the server stores them; null: it comes in UTF-8, or is no text. */
+  /** Character set of a text whose cell has the bytes as the server stores them; null: UTF-8, or not a text. */
   readonly charset: string | null;
-  /** What becomes of a value once it is read; null: it stays. */
+  /** Converts a value after it was read; null: it stays as it is. */
   readonly convert: Convert | null;
-  /** SQL that yields the value as text (or as bytes) exactly. */
+  /** SQL that returns the exact value as text or as bytes. */
   readonly select: string;
-  /** SQL by which rows are ordered and compared where this is a key column. */
+  /** SQL with which rows are ordered and compared if this is a key column. */
   readonly order: string;
-  /** SQL of what it is compared with to read on behind a row. */
+  /** SQL of the value with which it is compared to go on reading after a row. */
   readonly cursor: string;
-  /** SQL of a text or bytes that are the same where the value is. */
+  /** SQL of a text or of bytes that are equal if the values are equal. */
   readonly bytes: string;
 }
 
 export interface CapturedTable extends TableDescription {
   readonly columns: readonly CapturedColumn[];
-  /** Why it cannot be captured; null: it can. */
+  /** Why it cannot be captured; null: it can be. */
   readonly problem: string | null;
-  /** Columns that are not captured though nobody chose so: MariaDB's generated ones. */
+  /** Columns that are not captured although no rule says so: MariaDB's generated columns. */
   readonly leftOut: readonly string[];
   readonly estimatedRows: number | null;
   /** Storage engine, in lower case. */
   readonly engine: string;
 }
 
-/** All captured base tables that have something to carry, or only the one that is named. Sorted by schema and name. */
+/** All captured base tables that have a captured column, or only the named one. Sorted by schema and name. */
 export async function readTables(
   source: SourceConnection,
   tableFilter: TableFilter,
@@ -62,7 +62,7 @@ export async function readTables(
   return tables.filter(table => table.columns.length > 0 || table.leftOut.length === 0);
 }
 
-/** The same with those all of whose columns are left out: a MariaDB table of generated columns only. */
+/** The same, including MariaDB tables that have only generated columns, of which none is captured. */
 export async function describeTables(
   source: SourceConnection,
   tableFilter: TableFilter,
@@ -179,14 +179,14 @@ function isTextBase(base: string): boolean {
   return base === 'char' || base === 'varchar' || isLargeText(base);
 }
 
-/** The type of a text that is carried as the bytes of its own character set. @throws where it is no text */
+/** The type of a text that is sent as bytes in its own character set. @throws Error if the column is not a text */
 function bytesType(row: CatalogueRow): string {
   const base = (row['base'] ?? '').toLowerCase();
   if (!isTextBase(base)) throw new Error('only a text can be carried as bytes (tables.columns)');
   return isLargeText(base) ? BLOB_OF[base] : checked(`varbinary(${row['octets'] ?? ''})`);
 }
 
-/** The character set of a text that is read as the server stores it, and decoded as the stream's is; null: UTF-8 comes. */
+/** The character set of a text that is read as the server stores it and decoded as in the stream; null: the server sends UTF-8. */
 function foreignCharset(row: CatalogueRow): string | null {
   const charset = row['charset'] ?? '';
   return isTextBase((row['base'] ?? '').toLowerCase()) && charset !== '' && !isBuiltIn(charset) ? charset : null;
@@ -204,7 +204,7 @@ const SUBTYPES_OF_GEOMETRY = new Set([
   'geometrycollection',
 ]);
 
-/** A catalogue row's type in the words of the wire. @throws where the wire has no word for it */
+/** The wire type of a catalogue row. @throws Error if there is none */
 function wireType(row: CatalogueRow, flavor: Flavor): string {
   const base = (row['base'] ?? '').toLowerCase();
   const full = row['full'] ?? '';
@@ -249,7 +249,7 @@ function checked(type: string): string {
   return type;
 }
 
-/** What string functions take of a column. */
+/** SQL of the column for string functions. */
 function bytesOf(quoted: string, row: CatalogueRow): string {
   const base = (row['base'] ?? '').toLowerCase();
   return SUBTYPES_OF_GEOMETRY.has(base) || base === 'vector' ? `HEX(${quoted})` : quoted;
@@ -262,7 +262,7 @@ function expressions(
   charset: string | null,
 ): { readonly select: string; readonly order: string; readonly cursor: string } {
   if (charset !== null) {
-    // Two characters of such a set may be one in UTF-8: what is compared with must be the bytes themselves.
+    // Two characters of such a set may be the same in UTF-8, so the bytes themselves must be compared.
     const bytes = `CAST(${quoted} AS BINARY)`;
     return { select: bytes, order: quoted, cursor: bytes };
   }
@@ -274,13 +274,13 @@ function expressions(
   return parsed.base === 'json' ? { ...same(quoted), select } : same(select);
 }
 
-/** MariaDB's YEAR(2) holds a whole year, or nothing, which is 1900 to YEAR(), but prints two digits. */
+/** MariaDB's YEAR(2) prints two digits but stores a whole year, or zero, for which YEAR() returns 1900. */
 function wholeYear(quoted: string): { readonly select: string; readonly order: string; readonly cursor: string } {
   const year = `IF(YEAR(${quoted}) = 1900, 0, YEAR(${quoted}))`;
   return { select: year, order: year, cursor: year };
 }
 
-/** A converter from a cell's bytes to its wire value. @param charset by which the cell is decoded, where it is */
+/** Makes a converter from a cell's bytes to its wire value. @param charset decodes the cell; null: it is not needed */
 export function cellReader(column: CapturedColumn, charset: ForeignCharset | null): (cell: Buffer | null) => Value {
   const read = charset === null ? converterFor(column.read) : (cell: Buffer) => charset.decode(cell, 0, cell.length);
   const { convert } = column;

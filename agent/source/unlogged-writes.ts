@@ -1,7 +1,7 @@
 /**
- * Times in which rows may have been written that the binlog does not tell of: the server wrote none, kept databases out of
- * it, or logged what rows cannot be read from. What was seen of it, even once, is remembered in the spool as a copy of all
- * tables that is owed, since the setting may be right again by the next look; "captured through" stands still until then.
+ * Times when rows may have been written that the binlog does not show: the server wrote no binlog, kept databases out of it,
+ * or logged statements instead of rows. Even if such a setting was seen only once, the spool remembers that all tables must be
+ * copied, because the setting may be right again at the next check. "Captured through" stands still until the copy is done.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import { throwFaults } from '../../shared/process/findings.ts';
@@ -19,28 +19,28 @@ const SUBJECTS: ReadonlySet<string> = new Set([
   'source.binlog_row_image',
 ]);
 
-/** The server commits, or may, what its binlog does not tell of. */
+/** The server commits rows that its binlog does not show, or may do so. */
 export class UnloggedWrites extends TributaryError {
   constructor(message: string, options: { hint?: string; cause?: unknown } = {}) {
     super('SOURCE_SETTING', message, options);
   }
 }
 
-/** @throws UnloggedWrites where a finding shows such a setting, else what the first fault says */
+/** @throws UnloggedWrites if a finding is about such a setting; otherwise what the first fault says */
 export function throwSettingFaults(findings: readonly Finding[]): void {
   try {
     throwFaults(findings);
   } catch (error) {
     if (!(error instanceof TributaryError)) throw error;
     if (!findings.some(({ level, subject }) => level === 'fault' && SUBJECTS.has(subject))) throw error;
-    const hint = `${error.hint}; then all tables are copied again by themselves`;
+    const hint = `${error.hint}; then all tables are copied again automatically`;
     throw new UnloggedWrites(error.message, { hint, cause: error });
   }
 }
 
 /**
- * Notes in the spool that all tables are to be copied again. To be called while the binlog is not being read.
- * @param capturedThrough what was claimed so far, ISO
+ * Notes in the spool that all tables must be copied again. Must be called while the binlog is not being read.
+ * @param capturedThrough what was reported so far, ISO
  * @param rightAt when the settings were last seen to be right, ISO
  */
 export function queueMissedTables(
@@ -49,15 +49,15 @@ export function queueMissedTables(
   rightAt: string | null,
 ): void {
   const position = spool.position();
-  // Without one an epoch is about to begin, with a copy of all.
+  // Without a position an epoch is about to begin, with a snapshot of all tables.
   if (position === null) return;
   const seenSince = new Date((spool.serverSeen.last?.startedAt ?? 0) * 1_000).toISOString();
-  // Up to then the binlog has told everything.
+  // Up to this time the binlog has shown everything.
   const since = earlier(rightAt, capturedThrough ?? position.source.committedAt ?? seenSince);
   const progress = spool.snapshot() ?? idleProgress();
   const next = markStale(queueWhole(progress.tables.reduce(redefined, progress)), since);
   if (JSON.stringify(next) === JSON.stringify(progress)) return;
   spool.discardOpenGroup();
   spool.savePosition(position, next);
-  logger.warn({ since }, 'rows may have been written that the binlog does not tell of: all tables are copied again');
+  logger.warn({ since }, 'Rows may have been written that the binlog does not show. All tables are copied again.');
 }

@@ -1,8 +1,8 @@
 /**
- * The bodies of batches in the spool's file. One that a single message can carry stands in its batch's row; a larger one
- * in pieces, each of which is one message, so that no more than a piece need ever be in memory.
+ * The bodies of batches in the spool's file. A body that fits into one message is in the batch's row. A larger body is in
+ * pieces, each of which is one message, so that no more than one piece need be in memory.
  *
- * Invariants: pieces are FRAGMENT_BYTES long, but for the last; the digest is over all of them. To be written inside the
+ * Invariants: all pieces but the last have FRAGMENT_BYTES; the digest covers all of them. A body must be written inside the
  * transaction that writes the batch.
  */
 import { createHash } from 'node:crypto';
@@ -12,16 +12,16 @@ import { integer } from './spool-file.ts';
 import type { SpoolFile } from './spool-file.ts';
 
 export interface StoredBody {
-  /** Through this body. */
+  /** The digest of the batch before it and of this body. */
   readonly digest: string;
   readonly bytes: number;
-  /** What stands in the batch's row: all of it, or nothing. */
+  /** What goes into the batch's row: the whole body, or nothing. */
   readonly inRow: Buffer;
 }
 
 /**
- * Stores a body, which is read once; what stands in the row is the caller's to write.
- * @param body its buffers, if it is in several, are void as soon as the next one is asked for
+ * Stores the pieces of a body. The caller writes `inRow` into the batch's row.
+ * @param body if it has several buffers, each is void as soon as the next one is requested
  */
 export function storeBody(file: SpoolFile, id: number, previous: string, body: Buffer | Iterable<Buffer>): StoredBody {
   const hash = createHash('sha256').update(previous);
@@ -31,7 +31,7 @@ export function storeBody(file: SpoolFile, id: number, previous: string, body: B
   for (const { piece, last } of Buffer.isBuffer(body) ? cut(body) : joined(body)) {
     hash.update(piece);
     bytes += piece.length;
-    // A copy: the piece is void when the next one is asked for, and this one is stored after that.
+    // A copy, because the piece is void when the next one is requested, and this one is stored later.
     if (last && pieces === 0) inRow = Buffer.isBuffer(body) ? piece : Buffer.from(piece);
     else file.run('INSERT INTO pieces (batch, piece, body) VALUES (?, ?, ?)', id, pieces, piece);
     pieces += 1;
@@ -39,7 +39,7 @@ export function storeBody(file: SpoolFile, id: number, previous: string, body: B
   return { digest: hash.digest('hex'), bytes, inRow };
 }
 
-/** How many pieces a batch is in, and how long they are together; none: it is in its row. */
+/** How many pieces a batch has, and their total size; none: it is in its row. */
 export function measurePieces(file: SpoolFile, id: number): { readonly pieces: number; readonly bytes: number } {
   const row = file.get('SELECT count(*) AS n, coalesce(sum(length(body)), 0) AS bytes FROM pieces WHERE batch = ?', id);
   return { pieces: integer(row, 'n'), bytes: integer(row, 'bytes') };

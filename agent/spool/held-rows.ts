@@ -14,7 +14,7 @@ function digestOf(body: Buffer): string {
   return createHash('sha256').update(body).digest('hex');
 }
 
-/** Stores a part. A group that is read again writes its parts over those of before. */
+/** Stores a part. A group that is read again overwrites its earlier parts. */
 export function hold(file: SpoolFile, key: string, part: number, body: Buffer): void {
   file.run(
     'INSERT OR REPLACE INTO held_parts (key, part, digest, body) VALUES (?, ?, ?, ?)',
@@ -29,7 +29,7 @@ export function heldTransactions(file: SpoolFile): { key: string; xid: string }[
   return file.all('SELECT key, xid FROM held').map(row => ({ key: text(row, 'key'), xid: text(row, 'xid') }));
 }
 
-/** One part at a time. @throws TributaryError SPOOL_CORRUPT */
+/** The parts under a key, one at a time. @throws TributaryError SPOOL_CORRUPT */
 export function* heldParts(file: SpoolFile, key: string): Generator<Buffer> {
   const parts = integer(file.get('SELECT count(*) AS n FROM held_parts WHERE key = ?', key), 'n');
   for (let part = 1; part <= parts; part++) {
@@ -46,7 +46,7 @@ export function* heldParts(file: SpoolFile, key: string): Generator<Buffer> {
   }
 }
 
-/** To be called inside a transaction. */
+/** Must be called inside a transaction. */
 export function changeHeld(file: SpoolFile, changes: readonly HeldChange[]): void {
   for (const change of changes) {
     if (change.do === 'keep') {

@@ -1,20 +1,20 @@
 /**
- * What the agent saw last of the branch's server, by which a start of it shows that the agent has not seen: what the server
- * was given between its stop and the next look, nobody knows. The head office is then asked to compare, until it does.
+ * The run of the branch's server that the agent saw last. If another run is seen, the server was restarted, and nobody knows
+ * what happened to it in between. The head office is then asked to compare the tables, until it does.
  */
 import { integer, text } from './spool-file.ts';
 import type { SpoolFile } from './spool-file.ts';
 
 export interface ServerRun {
-  /** As SourceIdentity has it. */
+  /** `server` of SourceIdentity. */
   readonly server: string;
-  /** By the server's own clock, seconds since 1970. It does not move when that clock is set later. */
+  /** By the server's own clock, seconds since 1970. It does not change when that clock is set later. */
   readonly startedAt: number;
-  /** The server's number of a connection: they rise as long as it runs. */
+  /** The server's number of a connection: numbers rise as long as it runs. */
   readonly connection: number;
 }
 
-/** The server's time less its uptime is in whole seconds, each rounded for itself. */
+/** The server's time and its uptime are rounded to whole seconds, each for itself. */
 const ROUNDING_S = 2;
 
 export class ServerSeen {
@@ -29,19 +29,19 @@ export class ServerSeen {
     this.#last = row === null ? null : readRun(row);
   }
 
-  /** Null: none yet. */
+  /** The run that was seen last; null: none yet. */
   get last(): ServerRun | null {
     return this.#last;
   }
 
-  /** A comparison with the head office is owed. */
+  /** Whether the head office must be asked to compare. */
   get asksToCompare(): boolean {
     return this.#asksToCompare;
   }
 
   /**
-   * Takes in what is seen now; another run of the server than the one seen last makes a comparison owed.
-   * @param copied everything is about to be copied anyway: nothing is owed
+   * Notes the run that is seen now. If it is another one than the last, the head office must compare.
+   * @param copied all tables are about to be copied, so that no comparison is needed
    * @returns whether it is another run
    */
   see(now: ServerRun, copied: boolean): boolean {
@@ -50,7 +50,7 @@ export class ServerSeen {
     return isOther;
   }
 
-  /** The head office has asked for it. */
+  /** The head office has asked for the comparison. */
   askedFor(): void {
     if (this.#last !== null && this.#asksToCompare) this.#store(this.#last, false);
   }
@@ -72,7 +72,7 @@ function readRun(row: Parameters<typeof text>[0]): ServerRun {
   return { server: text(row, 'server'), startedAt: integer(row, 'started_at'), connection: integer(row, 'connection') };
 }
 
-/** A clock without a battery may begin at the same time at each start: then only the connections' numbers tell. */
+/** A clock without a battery may begin at the same time at each start: then only the connections' numbers differ. */
 function isSameRun(last: ServerRun, now: ServerRun): boolean {
   return (
     last.server === now.server &&

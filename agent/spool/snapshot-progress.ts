@@ -1,8 +1,8 @@
 /**
- * How far a snapshot is. Pure; stored in the spool in one transaction with the batches that it describes.
+ * The progress of a snapshot. Pure; the spool stores it in one transaction with the batches that it describes.
  *
- * A table goes waiting → copying → done. A table that changed by DDL, or that someone asks for while a snapshot runs,
- * is queued for the next one, which begins with a start marker of its own: its sweep must not count rows that were
+ * A table goes waiting → copying → done. A table that DDL changes, or that somebody asks for, while a snapshot runs is queued
+ * for the next snapshot. That one begins with a start marker of its own, because its sweep must not keep rows that were
  * written before the change.
  */
 import { tableKey } from '../../shared/table-name.ts';
@@ -41,7 +41,7 @@ export function beginProgress(
   };
 }
 
-/** Nothing is running: what a queue is attached to when no snapshot is. */
+/** The progress when no snapshot is running: it only has the queue. */
 export function idleProgress(): SnapshotProgress {
   return { ...beginProgress('', false, []), started: true, finished: true };
 }
@@ -64,16 +64,16 @@ export function queueWhole(progress: SnapshotProgress): SnapshotProgress {
 /** A request of the head office. */
 export interface SnapshotRequest {
   readonly id: string;
-  /** Null: all. */
+  /** Null: all tables. */
   readonly tables: readonly QueuedTable[] | null;
 }
 
-/** Requests that wait for the next snapshot at most, and tables by name: of more, all are copied. */
-export const MOST_QUEUED = 1_000;
+/** Limit of the requests that wait for the next snapshot, and of tables by name: if there are more, all are copied. */
+export const MAX_QUEUED = 1_000;
 
 /**
- * The next snapshot serves these requests too; those that are under way or queued are left alone, and of too many the rest,
- * for the head office repeats what is open. Unchanged while it has asked for copies too often lately.
+ * The next snapshot serves these requests too. Requests that are under way or queued stay as they are. If there are too many,
+ * the others wait, because the head office repeats open requests. Nothing changes while it has asked too often lately.
  * @param now ms since 1970
  */
 export function queueRequests(
@@ -82,11 +82,11 @@ export function queueRequests(
   now: number,
 ): SnapshotProgress {
   const known = new Set([...(progress.finished ? [] : progress.requests), ...progress.queuedRequests]);
-  const room = Math.max(0, MOST_QUEUED - progress.queuedRequests.length);
+  const room = Math.max(0, MAX_QUEUED - progress.queuedRequests.length);
   const fresh = requests.filter(({ id }) => !known.has(id)).slice(0, room);
   if (fresh.length === 0 || pauseMs(progress.askedCopies, COPIES_ASKED, now) > 0) return progress;
   const tables = fresh.flatMap(request => request.tables ?? []);
-  const whole = fresh.some(request => request.tables === null) || progress.queued.length + tables.length > MOST_QUEUED;
+  const whole = fresh.some(request => request.tables === null) || progress.queued.length + tables.length > MAX_QUEUED;
   return {
     ...(whole ? queueWhole(progress) : queueTables(progress, tables)),
     queuedRequests: [...progress.queuedRequests, ...new Set(fresh.map(({ id }) => id))],
@@ -94,12 +94,12 @@ export function queueRequests(
   };
 }
 
-/** Until the next snapshot has ended, the head office is not up to date beyond this time. @param at ISO */
+/** The head office is not up to date beyond this time until the next snapshot has ended. @param at ISO */
 export function markStale(progress: SnapshotProgress, at: string): SnapshotProgress {
   return { ...progress, queuedStaleSince: earlier(progress.queuedStaleSince, at) };
 }
 
-/** Up to when the head office can be complete at most, once it has the batches; null: no bound. ISO */
+/** The latest time up to which the head office can be complete when it has all batches; null: no limit. ISO */
 export function staleSince(progress: SnapshotProgress | null): string | null {
   if (progress === null) return null;
   const running = progress.finished ? null : progress.staleSince;
@@ -111,7 +111,7 @@ export function earlier(a: string | null, b: string): string {
   return a === null || Date.parse(b) < Date.parse(a) ? b : a;
 }
 
-/** What follows a progress: `next` with all that was queued after `seen` still queued. */
+/** The progress of the snapshot after `seen`: `next`, with everything that was queued after `seen` still queued. */
 export function follow(next: SnapshotProgress, seen: SnapshotProgress, now: SnapshotProgress): SnapshotProgress {
   return {
     ...next,
@@ -127,12 +127,12 @@ export function follow(next: SnapshotProgress, seen: SnapshotProgress, now: Snap
   };
 }
 
-/** The stream carries whatever the table holds from now on: nothing of it is left to be copied. */
+/** The table is empty, and the stream brings whatever comes into it: nothing of it is left to copy. */
 export function emptied(progress: SnapshotProgress, table: QueuedTable): SnapshotProgress {
   return openTable(progress, table) ? updateTable(progress, table, { state: 'done' }) : progress;
 }
 
-/** The table's definition has changed: a key that was read before it may mean nothing now, so it is copied anew. */
+/** The table's definition has changed: a key that was read before may be invalid now, so copying begins again. */
 export function redefined(progress: SnapshotProgress, table: QueuedTable): SnapshotProgress {
   return openTable(progress, table)
     ? updateTable(progress, table, { state: 'waiting', lastKey: null, rows: 0 })
@@ -161,7 +161,7 @@ export function currentTable(progress: SnapshotProgress): SnapshotTable | null {
 }
 
 export function hasQueue(progress: SnapshotProgress): boolean {
-  // Requests without tables are for tables that are gone: an empty snapshot closes them.
+  // Requests without tables are for tables that do not exist any more: an empty snapshot completes them.
   return progress.queuedWhole || progress.queued.length > 0 || progress.queuedRequests.length > 0;
 }
 

@@ -1,15 +1,15 @@
 /**
- * The SQLite file under the spool, and the only place that imports node:sqlite: opening, lock, pragmas, format version
- * with migrations, transactions, and SQLite's errors as ours.
+ * The SQLite file of the spool, and the only place that imports node:sqlite: opening, lock, pragmas, format version with
+ * migrations, transactions, and the translation of SQLite's errors.
  *
  * Invariants:
- * - one connection, WAL, synchronous=FULL: a commit that returned survives a power cut. Asserted after opening,
- *   because a PRAGMA that does not take effect says nothing;
- * - locking_mode=EXCLUSIVE: the lock is the kernel's, so kill -9 releases it, and a second process is refused;
- * - after an I/O error (a failed fsync above all) nothing is tried again in this process: the kernel may have dropped
- *   the dirty pages and would call the next fsync a success. `failed` resolves, and every later call throws the same.
+ * - one connection, WAL, synchronous=FULL: a commit that returned survives a power cut. This is asserted after opening,
+ *   because a PRAGMA without effect reports no error;
+ * - locking_mode=EXCLUSIVE: the kernel holds the lock, so kill -9 releases it, and a second process is refused;
+ * - after an I/O error, above all a failed fsync, this process retries nothing: the kernel may have dropped the dirty pages
+ *   and would report success for the next fsync. `failed` resolves, and every later call throws the same error.
  *
- * Freed pages are reused; beyond that the file shrinks by incremental vacuum in slices (`shrink`).
+ * Freed pages are reused. If there are many, the file shrinks by incremental vacuum in slices (`shrink`).
  */
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
@@ -19,14 +19,14 @@ import { TributaryError } from '../../shared/errors.ts';
 
 export const SPOOL_FILE_NAME = 'spool.db';
 
-/** "Trib": tells a spool from any other SQLite file. */
+/** "Trib": distinguishes a spool from other SQLite files. */
 const APPLICATION_ID = 0x54726962;
-/** Fewer, larger pages: a batch of 320 KiB is 40 of them to write, and 40 to follow when it is deleted. */
+/** Larger than the default, so that a batch of 320 KiB has only 40 pages to write, and to follow when it is deleted. */
 const PAGE_BYTES = 8192;
 /** The log of a large transaction is cut back to this after the next checkpoint. */
 const LOG_BYTES_KEPT = 64 * 1024 * 1024;
 const CACHE_KIB = 2048;
-/** Free pages are given back to the file system only when there is this much of them: reuse is cheaper. */
+/** Only free space beyond this is returned to the file system, because reuse is cheaper. */
 const SHRINK_ABOVE_BYTES = 256 * 1024 * 1024;
 const SHRINK_SLICE_PAGES = 512;
 
@@ -81,7 +81,7 @@ export const SPOOL_FORMAT = MIGRATIONS.length;
 export type Row = Record<string, SQLOutputValue>;
 
 export class SpoolFile {
-  /** Resolves when the file must not be touched any more by this process. Never rejects. */
+  /** Resolves when this process must not touch the file any more. Never rejects. */
   readonly failed: Promise<TributaryError>;
   readonly directory: string;
   readonly #database: DatabaseSync;
@@ -163,7 +163,7 @@ export class SpoolFile {
     return integer(this.get('PRAGMA page_count'), 'page_count') * PAGE_BYTES;
   }
 
-  /** Gives a slice of a large free space back to the file system. @returns whether there is more to give */
+  /** Returns a slice of a large free space to the file system. @returns whether there is more to return */
   shrink(): boolean {
     if (this.freeBytes() <= SHRINK_ABOVE_BYTES) return false;
     this.#guarded(() => this.#database.exec(`PRAGMA incremental_vacuum(${SHRINK_SLICE_PAGES})`));
@@ -171,8 +171,8 @@ export class SpoolFile {
   }
 
   /**
-   * After an I/O error the file is left as it is, for the process to end without another call: SQLite would copy its log
-   * into the file now, and believe the sync that succeeds though the pages of the one before it are lost.
+   * After an I/O error the file stays as it is, and the process ends without another call. Otherwise SQLite would copy its log
+   * into the file now and trust a sync that succeeds, although the pages of the failed sync are lost.
    */
   close(): void {
     if (!this.#open) return;
@@ -222,7 +222,7 @@ export class SpoolFile {
     const found = Object.values(this.get(`PRAGMA ${pragma}`) ?? {})[0];
     if (found === wanted) return;
     throw new TributaryError('SPOOL_IO', `PRAGMA ${pragma} is ${String(found)}, not ${wanted}.`, {
-      hint: 'The file system under spool.directory cannot hold a WAL database; use a local one.',
+      hint: 'The file system of spool.directory does not support SQLite in WAL mode. Use a local file system.',
     });
   }
 
@@ -280,7 +280,7 @@ function mapped(error: unknown, directory: string): TributaryError {
   if (extended === READONLY_DBMOVED) return directoryGone(directory, error);
   switch (extended === null ? null : extended & 0xff) {
     case null:
-      return new TributaryError('INTERNAL', `The spool was used wrongly: ${error.message}`, detail);
+      return new TributaryError('INTERNAL', `The program used the spool wrongly: ${error.message}`, detail);
     case SQLITE.BUSY:
     case SQLITE.LOCKED:
       return new TributaryError('ALREADY_RUNNING', `Another process holds the spool in ${directory}.`, detail);
@@ -308,7 +308,7 @@ export function directoryGone(directory: string, cause: unknown): TributaryError
 
 function unreadable(directory: string, cause: unknown): TributaryError {
   return new TributaryError('CONFIG_UNREADABLE', `The spool's directory ${directory} cannot be used.`, {
-    hint: 'Create it, or give it to the user that the agent runs as: readable, writable, on a local disk.',
+    hint: 'Create it on a local disk, and let the user of the agent read and write it.',
     cause,
   });
 }

@@ -1,16 +1,14 @@
-/**
- * What goes into the spool and what comes out of it.
- */
+/** What goes into the spool, and what comes out of it. */
 import type { Position, SnapshotProgress } from './stored-state.ts';
 
 export interface SpoolOptions {
   readonly directory: string;
   readonly branch: string;
-  /** Limit of all batches together; an open group may pass it. */
+  /** Limit of all batches together. An open group may exceed it. */
   readonly maxBytes: number;
-  /** How long batches are kept that the head office has. */
+  /** How long batches are kept after the head office has received them. */
   readonly keepAppliedMs: number;
-  /** What must stay free on the disk, whatever happens. */
+  /** Disk space that always stays free. */
   readonly minFreeBytes: number;
   readonly now: () => number;
   /** Free bytes on the spool's disk; default: statfs. Injected by tests. */
@@ -19,24 +17,24 @@ export interface SpoolOptions {
 
 export interface BatchToAppend {
   /**
-   * In one or several buffers. Several are made as they are asked for, and the spool releases them: a body of 64 MiB is
-   * never in memory whole.
+   * One buffer or several. Several are made on demand, and the spool releases them, so that a body of 64 MiB is never in
+   * memory as a whole.
    */
   readonly body: Buffer | Iterable<Buffer>;
   readonly rows: number;
-  /** Reached with this batch; of no effect while the group is open. */
+  /** The position that this batch reaches. It has no effect while the group is open. */
   readonly position: Position;
-  /** undefined: unchanged; null: it has ended, and its requests are done. Not with an open batch. */
+  /** undefined: unchanged; null: the snapshot has ended, and its requests are done. Not with an open batch. */
   readonly snapshot?: SnapshotProgress | null;
-  /** A part that is not the last: not part of `head` until the group's last part is appended. */
+  /** It is a part and not the last one: `head` moves only with the group's last part. */
   readonly open: boolean;
-  /** What happens to rows of prepared transactions in the same transaction. Not with an open batch. */
+  /** Changes to rows of prepared transactions, in the same transaction. Not with an open batch. */
   readonly held?: readonly HeldChange[];
 }
 
 /**
- * Rows of a prepared (XA) transaction: `keep` makes those that were put under the key durable beyond a restart, as the
- * position passes the PREPARE; `drop` forgets them.
+ * A change to the rows of a prepared (XA) transaction: `keep` makes the rows under the key survive a restart, when the position
+ * passes the PREPARE; `drop` deletes them.
  */
 export type HeldChange =
   { readonly do: 'keep'; readonly key: string; readonly xid: string } | { readonly do: 'drop'; readonly key: string };
@@ -45,9 +43,9 @@ export interface StoredBatch {
   readonly seq: number;
   readonly previous: string;
   readonly digest: string;
-  /** Of its body. */
+  /** Size of its body. */
   readonly bytes: number;
-  /** How many messages carry it. */
+  /** How many messages it takes. */
   readonly pieces: number;
   /** One of them, from 0. @throws TributaryError SPOOL_CORRUPT */
   piece(index: number): Buffer;
@@ -60,10 +58,10 @@ export interface StoredBatch {
 }
 
 export interface SpoolUsage {
-  /** Closed batches that the head office has not said it received. */
+  /** Closed batches that the head office has not confirmed. */
   readonly waitingBatches: number;
   readonly waitingBytes: number;
-  /** All kept batches, received or not, open group included. */
+  /** All kept batches, received or not, including those of an open group. */
   readonly totalBytes: number;
   readonly maxBytes: number;
   readonly fileBytes: number;

@@ -1,26 +1,24 @@
 /**
- * The branch's memory of what the head office may not have yet: batches, and with each, in one transaction, the position
- * in the binlog that it reaches and the progress of a snapshot. A batch is forgotten only when the head office has
+ * The branch's durable memory: batches that the head office may not have yet, and with each, in one transaction, the
+ * position in the binlog and the snapshot's progress that it reaches. A batch is forgotten only when the head office has
  * committed it (`receivedSeq`), and then kept for `keepApplied` in case the head office loses it again.
  *
  * Invariants:
- * - seq runs 1, 2, 3 … in an epoch, digests chain; computed in `append`, checked in `read`;
- * - base ≤ receivedSeq ≤ head ≤ tail. `tail` is the last batch written, `head` the last of a closed group: batches
- *   between them belong to an open group, are invisible to the forwarder, and are deleted by a start, because the
- *   position still stands before the group and it will be read again;
- * - `base` moves only by pruning, and pruning never passes `receivedSeq`.
+ * - seq runs 1, 2, 3 … in an epoch, and digests form a chain: computed in `append`, checked in `read`;
+ * - base ≤ receivedSeq ≤ head ≤ tail. `tail` is the last batch written, `head` the last batch of a closed group. Batches between
+ *   them belong to an open group: the forwarder does not see them, and a start deletes them, because the position still
+ *   stands before the group and the group will be read again;
+ * - only pruning moves `base`, and it never passes `receivedSeq`.
  *
- * Pruning and a new epoch only move marks; the rows below are deleted afterwards in slices (`maintain`), so that no
- * call blocks for long, and counters are differences of running totals, so that a start reads no batch.
+ * Pruning and a new epoch only move marks; `maintain` deletes the rows below them later, in slices, so that no call blocks
+ * for long. Counters are differences of running totals, so that a start reads no batch.
  */
 import { statfsSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { nextDigest } from '../../shared/batch/batch.ts';
 import type { StreamMark } from '../../shared/batch/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { AgentStream } from '../../shared/protocol.ts';
-import { release } from '../../shared/release.ts';
-import { measurePieces, readPiece, storeBody } from './bodies.ts';
+import { storeBody } from './bodies.ts';
+import { Receipts } from './receipts.ts';
 import type { Position, SnapshotProgress } from './stored-state.ts';
 import { ServerSeen } from './server-seen.ts';
 import { directoryGone, integer, SpoolFile, text } from './spool-file.ts';
@@ -28,21 +26,18 @@ import type { Row } from './spool-file.ts';
 import { changeHeld, forgetHeld, forgetUnkept, heldParts, heldTransactions, hold } from './held-rows.ts';
 import type { BatchToAppend, HeldChange, SpoolOptions, SpoolUsage, StoredBatch } from './spool-types.ts';
 import { deleteBatches, deleteBatchesAfter, loadState, startEpoch, storeState } from './stream-state.ts';
+import { damaged, readBatch } from './stored-batch.ts';
 import type { SpoolMark, StreamState } from './stream-state.ts';
 
 export type * from './spool-types.ts';
 export { SPOOL_FILE_NAME } from './spool-file.ts';
 export type { LastGroup, Position, SnapshotProgress, SnapshotTable } from './stored-state.ts';
 
-/** What a batch takes beside its body; counted, so that a million tiny batches are not free. */
+/** What a batch takes besides its body; counted, so that a million tiny batches are not free. */
 const BATCH_OVERHEAD_BYTES = 256;
-/** What an append is taken to need of the disk: its pages, their copies in the log, and something to spare. */
+/** The disk space that an append is assumed to need: its pages, their copies in the log, and a reserve. */
 const APPEND_BYTES = 1024 * 1024;
-/** Receipts are kept by the slot of time, so that there are never more than about this many. */
-const RECEIPT_SLOTS = 200;
 const DONE_REQUESTS_KEPT = 1000;
-/** How often somebody who waits for room looks at the disk again. */
-const ROOM_POLL_MS = 1_000;
 /** When room is short, this share of the limit is freed at once, so that not every append prunes. */
 const ROOM_MARGIN = 0.02;
 
@@ -54,12 +49,12 @@ export class Spool {
   readonly #file: SpoolFile;
   readonly #options: SpoolOptions;
   readonly #listeners = new Set<() => void>();
-  readonly #closing = new AbortController();
+  readonly #receipts: Receipts;
   #state: StreamState;
   #tail: SpoolMark;
-  /** Nothing more is stored by this process. */
+  /** This process stores nothing more. */
   #givenUp = false;
-  /** Digest of the batch read last, to check the chain without a second look-up. */
+  /** The batch read last: its digest checks the chain without another query. */
   #lastRead: StreamMark;
 
   /**
@@ -81,6 +76,7 @@ export class Spool {
     this.#options = options;
     this.failed = file.failed;
     this.serverSeen = new ServerSeen(file);
+    this.#receipts = new Receipts(file, options.keepAppliedMs);
     this.#state = loadState(file, options.branch) ?? startEpoch(file, options.branch, 0, null, [], null, null);
     this.#tail = this.#state.head;
     this.#lastRead = this.#state.base;
@@ -110,7 +106,7 @@ export class Spool {
     return this.#state.snapshot;
   }
 
-  /** Whether this epoch has, or still waits for, the start of the snapshot that every epoch begins with. */
+  /** Whether this epoch has the start of the snapshot that every epoch begins with, or still waits for it. */
   isBegun(): boolean {
     return this.#state.head.seq > 0 || this.#state.snapshot?.started === false;
   }
@@ -126,13 +122,10 @@ export class Spool {
    */
   append(batch: BatchToAppend): StreamMark {
     this.#throwIfGivenUp();
-    assert(!(batch.open && batch.snapshot !== undefined), 'a snapshot marker inside an open group');
+    assert(!(batch.open && batch.snapshot !== undefined), 'A snapshot marker is inside an open group.');
     const groupIsOpen = batch.open || this.#tail.seq > this.#state.head.seq;
     if (!this.#makeRoom(groupIsOpen)) {
-      throw new TributaryError(
-        'SPOOL_FULL',
-        `The spool holds ${this.#totalBytes()} of ${this.#options.maxBytes} bytes.`,
-      );
+      throw new TributaryError('SPOOL_FULL', `The spool holds ${this.totalBytes} of ${this.#options.maxBytes} bytes.`);
     }
     const before = this.#tail;
     const seq = before.seq + 1;
@@ -167,12 +160,12 @@ export class Spool {
   /** Moves the position past groups without captured rows, or stores how far a snapshot is. Not inside an open group. */
   savePosition(position: Position, snapshot?: SnapshotProgress | null, held: readonly HeldChange[] = []): void {
     this.#throwIfGivenUp();
-    assert(this.#tail.seq === this.#state.head.seq, 'a position saved inside an open group');
+    assert(this.#tail.seq === this.#state.head.seq, 'A position was saved inside an open group.');
     this.#commit(this.#closed(this.#state.head, position, snapshot), held);
   }
 
   /**
-   * Stores a part of a prepared transaction's rows, apart from the batches; gone after a restart unless a `keep` follows.
+   * Stores a part of a prepared transaction's rows, apart from the batches. It is gone after a restart unless a `keep` follows.
    * @throws TributaryError SPOOL_FULL at the disk's floor, SPOOL_IO
    */
   hold(key: string, part: number, body: Buffer): void {
@@ -199,51 +192,17 @@ export class Spool {
     if (this.#lastRead.seq > this.#tail.seq) this.#lastRead = this.#state.base;
   }
 
-  /** A kept batch, open ones included; null where there is none. @throws TributaryError SPOOL_CORRUPT */
+  /** A kept batch, those of an open group included; null: there is none. @throws TributaryError SPOOL_CORRUPT */
   read(seq: number): StoredBatch | null {
     if (seq <= this.#state.base.seq || seq > this.#tail.seq) return null;
-    const id = this.#state.firstId + seq;
-    const row = this.#file.get('SELECT * FROM batches WHERE id = ?', id);
-    const inRow = row?.['body'];
-    if (row === null || !(inRow instanceof Uint8Array) || integer(row, 'seq') !== seq) throw this.#damaged(seq);
-    const previous = text(row, 'previous');
-    const digest = text(row, 'digest');
     const before = this.#lastRead.seq === seq - 1 ? this.#lastRead.digest : this.#place(seq - 1).digest;
-    const only = Buffer.from(inRow.buffer, inRow.byteOffset, inRow.byteLength);
-    const { pieces, bytes } = only.length > 0 ? { pieces: 1, bytes: only.length } : measurePieces(this.#file, id);
-    const piece = (index: number): Buffer => {
-      const found = only.length > 0 && index === 0 ? only : readPiece(this.#file, id, index);
-      if (found === null) throw this.#damaged(seq);
-      return found;
-    };
-    const all = function* (): Generator<Buffer> {
-      for (let index = 0; index < pieces; index += 1) yield piece(index);
-    };
-    const each = function* (): Generator<Buffer> {
-      for (const next of all()) {
-        yield next;
-        if (next !== only) release(next);
-      }
-    };
-    if (previous !== before || nextDigest(previous, each()) !== digest) throw this.#damaged(seq);
-    this.#lastRead = { seq, digest };
-    return {
-      seq,
-      previous,
-      digest,
-      bytes,
-      pieces,
-      piece,
-      get body() {
-        return only.length > 0 ? only : Buffer.concat([...all()]);
-      },
-      rows: integer(row, 'rows'),
-      open: seq > this.#state.head.seq,
-      createdAt: integer(row, 'created_at'),
-    };
+    const id = this.#state.firstId + seq;
+    const batch = readBatch(this.#file, { id, seq, before, open: seq > this.#state.head.seq });
+    this.#lastRead = { seq, digest: batch.digest };
+    return batch;
   }
 
-  /** This spool's own digest through a closed batch; null where it was pruned or never was. */
+  /** This spool's own digest through a closed batch; null: it was pruned, or never existed. */
   digestAt(seq: number): string | null {
     return seq < this.#state.base.seq || seq > this.#state.head.seq ? null : this.#place(seq).digest;
   }
@@ -253,10 +212,9 @@ export class Spool {
     const { base, head } = this.#state;
     assert(
       receivedSeq >= base.seq && receivedSeq <= head.seq,
-      `receivedSeq ${receivedSeq} is outside of ${base.seq} … ${head.seq}`,
+      `The batch number ${receivedSeq} is not between ${base.seq} and ${head.seq}.`,
     );
     if (receivedSeq !== this.#state.receivedSeq || acknowledgedEpoch !== this.#state.acknowledgedEpoch) {
-      const slot = Math.ceil(this.#options.now() / this.#slotMs());
       const next: StreamState = {
         ...this.#state,
         receivedSeq,
@@ -265,33 +223,26 @@ export class Spool {
       };
       this.#file.transaction(() => {
         storeState(this.#file, this.#state, next);
-        // A receipt above a mark that went down no longer says since when the head office has it.
-        this.#file.run('DELETE FROM receipts WHERE received_seq > ?', receivedSeq);
-        this.#file.run(
-          `INSERT INTO receipts (slot, received_seq) VALUES (?, ?)
-           ON CONFLICT (slot) DO UPDATE SET received_seq = excluded.received_seq`,
-          slot,
-          receivedSeq,
-        );
+        this.#receipts.note(receivedSeq, this.#options.now());
       });
       this.#state = next;
     }
     this.maintain();
   }
 
-  /** The head office has another epoch: the next hello claims to replace it. */
+  /** The head office has another epoch, which the next hello claims to replace. */
   claim(acknowledgedEpoch: string | null): void {
     if (acknowledgedEpoch !== this.#state.acknowledgedEpoch) this.#commit({ ...this.#state, acknowledgedEpoch });
   }
 
-  /** A newer life of this branch is the valid one, for good. Survives a restart; `newEpoch` (by `enroll`) ends it. */
+  /** A newer epoch of this branch is the valid one, for good. Survives a restart; `newEpoch` (by `enroll`) ends it. */
   supersede(): void {
     this.#commit({ ...this.#state, superseded: true });
   }
 
   /**
-   * A new life: batches are dropped, a new random epoch begins at seq 0. One transaction.
-   * @param acknowledgedEpoch default: unchanged, so that the new epoch replaces the one that the head office named last
+   * Drops all batches and begins a new epoch with a random id at seq 0, in one transaction.
+   * @param acknowledgedEpoch default: unchanged, so that the new epoch replaces exactly the one that the head office named last
    */
   newEpoch(
     snapshot: SnapshotProgress | null,
@@ -305,12 +256,12 @@ export class Spool {
       this.#options.branch,
       firstId,
       acknowledgedEpoch,
-      // A head office that was restored may have them open again: what this epoch serves, its own markers say.
+      // A head office that was restored may have them open again. The markers of this epoch say what it serves.
       [],
       snapshot,
       position,
     );
-    // What was prepared before is of another history, or in the snapshot's hands.
+    // Transactions that were prepared before belong to another history, or to the snapshot.
     forgetHeld(this.#file);
     this.#tail = this.#state.head;
     this.#lastRead = this.#state.base;
@@ -318,9 +269,9 @@ export class Spool {
   }
 
   /**
-   * A stored batch is damaged, so that what follows it can never be sent. An epoch without a position begins: the next
-   * process begins it with a snapshot. Until this process has ended, capture may still be at work on the old epoch, and
-   * its position would make the new one look complete: so nothing more is stored.
+   * A stored batch is damaged, so that what follows it can never be sent. Begins an epoch without a position; the next
+   * process takes a snapshot for it. Until this process has ended, capture may still work on the old epoch, and its position
+   * would make the new one look complete. So nothing more is stored.
    */
   giveUp(): void {
     this.newEpoch(null, null);
@@ -333,7 +284,7 @@ export class Spool {
     return {
       waitingBatches: head.seq - receivedSeq,
       waitingBytes: head.endBytes - receivedEndBytes,
-      totalBytes: this.#totalBytes(),
+      totalBytes: this.totalBytes,
       maxBytes: this.#options.maxBytes,
       fileBytes: this.#file.fileBytes(),
       freeDiskBytes: this.#freeDiskBytes(),
@@ -342,27 +293,17 @@ export class Spool {
     };
   }
 
-  /** Bytes of all kept batches, received or not, open group included; without a look at the disk. */
+  /** Bytes of all kept batches, received or not, those of an open group included. */
   get totalBytes(): number {
-    return this.#totalBytes();
+    return this.#tail.endBytes - this.#state.base.endBytes;
   }
 
-  /** Whether a batch may be appended: `usage().room` without the rest. */
+  /** Whether a batch may be appended, as `usage().room`. */
   hasRoom(): boolean {
     return this.#makeRoom(this.#tail.seq > this.#state.head.seq);
   }
 
-  /** Resolves when a batch may be appended. @throws the signal's reason, or SPOOL_* */
-  async whenRoom(signal?: AbortSignal): Promise<void> {
-    while (!this.#makeRoom(this.#tail.seq > this.#state.head.seq)) {
-      signal?.throwIfAborted();
-      const signals = signal === undefined ? [this.#closing.signal] : [signal, this.#closing.signal];
-      // Woken early by either: the next look tells what has happened.
-      await sleep(ROOM_POLL_MS, undefined, { signal: AbortSignal.any(signals) }).catch(() => undefined);
-    }
-  }
-
-  /** Calls back, synchronously and after the commit, whenever `head` has moved. @returns the way to stop it */
+  /** Calls back whenever `head` has moved, synchronously and after the commit. @returns a function that ends this */
   onAppend(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -377,19 +318,18 @@ export class Spool {
   }
 
   close(): void {
-    this.#closing.abort();
     this.#file.close();
   }
 
   // -------------------------------------------------------------------------------------------------------------
   // Room
 
-  /** Whether a batch may be appended, after forgetting received batches where that helps. */
+  /** Whether a batch may be appended. Forgets received batches if that helps. */
   #makeRoom(groupIsOpen: boolean): boolean {
     return this.#unlessDiskIsFull(() => this.#tryToMakeRoom(groupIsOpen));
   }
 
-  /** Housekeeping writes too; on a disk without a single free page it must wait, not end the process. */
+  /** Housekeeping writes too. On a disk without a single free page it must wait instead of ending the process. */
   #unlessDiskIsFull(work: () => boolean): boolean {
     try {
       return work();
@@ -403,15 +343,15 @@ export class Spool {
     const { maxBytes, minFreeBytes } = this.#options;
     const margin = Math.floor(maxBytes * ROOM_MARGIN);
     if (!groupIsOpen) {
-      const excess = this.#totalBytes() - maxBytes;
+      const excess = this.totalBytes - maxBytes;
       if (excess >= 0) this.#pruneBytes(excess + margin);
-      if (this.#totalBytes() >= maxBytes) return false;
+      if (this.totalBytes >= maxBytes) return false;
     }
-    // Every append is judged by the same size, so that `room` and `append` never disagree; the floor gives way by one
-    // large batch at most.
+    // Every append is assumed to have the same size, so that `room` and `append` never disagree. A large batch may take
+    // the disk below the floor once.
     let missing = minFreeBytes + APPEND_BYTES - this.#freeDiskBytes();
     if (missing <= 0) return true;
-    // Free pages of the file are room as well. What is pruned here becomes such pages slice by slice.
+    // Free pages of the file are room as well. Pruning turns batches into such pages, slice by slice.
     missing -= this.#file.freeBytes();
     if (missing <= 0) return true;
     if (!this.#deleteSlice()) {
@@ -419,10 +359,6 @@ export class Spool {
       this.#deleteSlice();
     }
     return minFreeBytes + APPEND_BYTES - this.#freeDiskBytes() - this.#file.freeBytes() <= 0;
-  }
-
-  #totalBytes(): number {
-    return this.#tail.endBytes - this.#state.base.endBytes;
   }
 
   #freeDiskBytes(): number {
@@ -436,21 +372,17 @@ export class Spool {
     }
   }
 
-  #slotMs(): number {
-    return Math.max(1, Math.ceil(this.#options.keepAppliedMs / RECEIPT_SLOTS));
-  }
-
-  /** Forgets what was received so long ago that every moment of its slot is past. */
+  /** Forgets batches that were received long enough ago. */
   #pruneExpired(): void {
-    const slot = Math.floor((this.#options.now() - this.#options.keepAppliedMs) / this.#slotMs());
-    const row = this.#file.get('SELECT max(received_seq) AS received_seq FROM receipts WHERE slot <= ?', slot);
-    if (typeof row?.['received_seq'] !== 'number') return;
-    const expired = Math.min(row['received_seq'], this.#state.receivedSeq);
+    const now = this.#options.now();
+    const receivedSeq = this.#receipts.expired(now);
+    if (receivedSeq === null) return;
+    const expired = Math.min(receivedSeq, this.#state.receivedSeq);
     if (expired > this.#state.base.seq) this.#moveBase(expired);
-    this.#file.run('DELETE FROM receipts WHERE slot <= ?', slot);
+    this.#receipts.forgetExpired(now);
   }
 
-  /** Forgets at least so many bytes of received batches, oldest first, or all of them. */
+  /** Forgets at least this many bytes of received batches, oldest first, or all of them. */
   #pruneBytes(bytes: number): void {
     const { base, receivedSeq } = this.#state;
     if (receivedSeq === base.seq) return;
@@ -467,7 +399,7 @@ export class Spool {
   #moveBase(seq: number): void {
     assert(
       seq <= this.#state.receivedSeq,
-      `batch ${seq} must not be pruned: only ${this.#state.receivedSeq} is received`,
+      `Batch ${seq} must not be pruned, because only ${this.#state.receivedSeq} is received.`,
     );
     this.#commit({ ...this.#state, base: this.#place(seq) });
   }
@@ -507,15 +439,11 @@ export class Spool {
 
   #row(seq: number, columns: string): Row {
     const row = this.#file.get(`SELECT ${columns} FROM batches WHERE id = ?`, this.#state.firstId + seq);
-    if (row === null) throw this.#damaged(seq);
+    if (row === null) throw damaged(seq);
     return row;
   }
 
   #throwIfGivenUp(): void {
-    if (this.#givenUp) throw new TributaryError('SPOOL_CORRUPT', 'The spool was given up: this process must end.');
-  }
-
-  #damaged(seq: number): TributaryError {
-    return new TributaryError('SPOOL_CORRUPT', `Batch ${seq} of the spool is missing or does not match its digest.`);
+    if (this.#givenUp) throw new TributaryError('SPOOL_CORRUPT', 'The spool was given up. This process must end.');
   }
 }

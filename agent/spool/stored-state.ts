@@ -1,27 +1,27 @@
 /**
- * What the spool keeps beside the batches: how far the binlog was taken, and how far a snapshot has come. Stored as
- * JSON in the same transaction as the batch that reaches it, and validated when read: a spool file is input too.
+ * What the spool keeps besides the batches: the position in the binlog and the progress of the snapshot. It is stored as JSON
+ * in the same transaction as the batch that reaches it, and validated when it is read, because a spool file is input too.
  */
 import * as z from 'zod';
 import type { SourceMark, Value } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { TableName } from '../../shared/table-name.ts';
 
-/** The last event group taken. On resuming it is read again and compared: another history shows there. */
+/** The last event group taken. When capture resumes, it is read again and compared, which reveals another history. */
 export interface LastGroup {
   readonly gtid: string | null;
   readonly file: string;
   readonly startOffset: number;
   readonly committedAt: string | null;
-  /** Commit time at the server where it was committed first; null: not told, or stored by an agent that did not ask. */
+  /** Commit time at the server that committed it first; null: unknown, or stored by an older agent. */
   readonly originallyAt: string | null;
   /** CRC32 over the group's events, hex. */
   readonly fingerprint: string;
-  /** Executed GTIDs before the group: where to start to read it again. */
+  /** GTIDs executed before the group: where to start to read it again. */
   readonly gtidSetBefore: string;
 }
 
-/** The end of an event group: everything before it is in closed batches. */
+/** The end of an event group: closed batches have everything before it. */
 export interface Position {
   readonly source: SourceMark;
   readonly lastGroup: LastGroup | null;
@@ -37,30 +37,30 @@ export interface SnapshotTable extends TableName {
 
 export interface SnapshotProgress {
   readonly id: string;
-  /** All tables of the branch, as when an epoch opens: the end marker sweeps every other table too. */
+  /** It copies all tables of the branch, as at the start of an epoch: the end marker also sweeps every other table. */
   readonly whole: boolean;
-  /** Ids of the requests that it serves; done when it ends. */
+  /** Ids of the requests that it serves. They are done when it ends. */
   readonly requests: readonly string[];
   /** The start marker is in the spool. */
   readonly started: boolean;
   /** The end marker is in the spool. */
   readonly finished: boolean;
   readonly tables: readonly SnapshotTable[];
-  /** Tables for the next snapshot: changed by DDL, or asked for, while this one runs. */
+  /** Tables for the next snapshot: those that DDL changed, or that somebody asked for, while this one runs. */
   readonly queued: readonly QueuedTable[];
   /** The next snapshot is of all tables. */
   readonly queuedWhole: boolean;
   /** Ids of the requests that the next snapshot serves. */
   readonly queuedRequests: readonly string[];
   /**
-   * Since when rows at the head office are out of date until this snapshot ends, because a statement changed them
-   * without row events; ISO, null: they are not. The same for the next snapshot.
+   * Since when rows at the head office are out of date until this snapshot ends, because a statement changed them without
+   * row events; ISO; null: they are not. `queuedStaleSince` is the same for the next snapshot.
    */
   readonly staleSince: string | null;
   readonly queuedStaleSince: string | null;
-  /** The rules by which tables were chosen when this was stored; null: not yet stored. */
+  /** The rules that chose the tables when this was stored; null: not stored yet. */
   readonly rules: StoredRules | null;
-  /** When an epoch was last begun because of an answer, and copies that it asked for were queued; ms since 1970. */
+  /** When epochs began because of an answer, and when copies that an answer asked for were queued; ms since 1970. */
   readonly askedEpochs: readonly number[];
   readonly askedCopies: readonly number[];
 }
@@ -71,11 +71,11 @@ export interface StoredRules {
   readonly exclude: readonly string[];
   readonly map: Readonly<Record<string, string>>;
   readonly columns: Readonly<Record<string, 'omit' | 'null' | 'hash' | 'bytes'>>;
-  /** Fingerprint of the key by which columns are hashed; '' where none is. */
+  /** Fingerprint of the key with which columns are hashed; '': no column is hashed. */
   readonly hashedBy: string;
 }
 
-/** A table that is to be copied. */
+/** A table to copy. */
 export type QueuedTable = TableName;
 
 const positionSchema = z.object({

@@ -1,6 +1,6 @@
 /**
- * The spool's one row about its stream: epoch, marks, position, snapshot. Read once at the start, then kept in memory
- * and written with every change, in the transaction of that change.
+ * The spool's row about its stream: epoch, marks, position, snapshot. It is read once at the start, then kept in memory and
+ * written with every change, in the transaction of that change.
  */
 import { randomUUID } from 'node:crypto';
 import { firstDigest } from '../../shared/batch/batch.ts';
@@ -11,7 +11,7 @@ import type { Position, SnapshotProgress } from './stored-state.ts';
 import { integer, text } from './spool-file.ts';
 import type { SpoolFile } from './spool-file.ts';
 
-/** One slice of deleting: short enough not to be felt between two binlog events. */
+/** The size of one slice of deleting: too short to delay binlog events noticeably. */
 const DELETE_SLICE_BYTES = 8 * 1024 * 1024;
 const DELETE_SLICE_ROWS = 256;
 
@@ -22,7 +22,7 @@ export interface SpoolMark extends StreamMark {
 
 export interface StreamState {
   readonly epoch: string;
-  /** Row id = firstId + seq. Rows up to firstId + base.seq are garbage. */
+  /** Row id = firstId + seq. Rows up to firstId + base.seq can be deleted. */
   readonly firstId: number;
   readonly base: SpoolMark;
   readonly head: SpoolMark;
@@ -35,7 +35,7 @@ export interface StreamState {
   readonly snapshot: SnapshotProgress | null;
 }
 
-/** The state as stored; null in a new file. @throws TributaryError SPOOL_FORMAT, SPOOL_CORRUPT */
+/** The stored state; null: the file is new. @throws TributaryError SPOOL_FORMAT, SPOOL_CORRUPT */
 export function loadState(file: SpoolFile, branch: string): StreamState | null {
   const row = file.get('SELECT * FROM stream WHERE id = 1');
   if (row === null) return null;
@@ -73,7 +73,7 @@ export function loadState(file: SpoolFile, branch: string): StreamState | null {
   };
 }
 
-/** Begins an epoch with a fresh random id, in a transaction of its own. */
+/** Begins an epoch with a new random id, in a transaction of its own. */
 export function startEpoch(
   file: SpoolFile,
   branch: string,
@@ -120,7 +120,7 @@ export function startEpoch(
   };
 }
 
-/** Stores a changed state. To be called inside a transaction. */
+/** Stores a changed state. Must be called inside a transaction. */
 export function storeState(file: SpoolFile, before: StreamState, next: StreamState): void {
   const stored = file.run(
     `UPDATE stream SET epoch = ?, first_id = ?, base_seq = ?, base_digest = ?, base_end_bytes = ?, head_seq = ?,
@@ -139,7 +139,7 @@ export function storeState(file: SpoolFile, before: StreamState, next: StreamSta
     JSON.stringify(next.doneRequests),
     next.position === null ? null : JSON.stringify(next.position),
   );
-  assert(stored === 1, 'the stream row is missing');
+  assert(stored === 1, 'The stream row is missing.');
   if (next.snapshot === before.snapshot) return;
   if (next.snapshot === null) file.run('DELETE FROM snapshot');
   else file.run('INSERT OR REPLACE INTO snapshot (id, progress) VALUES (1, ?)', JSON.stringify(next.snapshot));

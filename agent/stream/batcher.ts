@@ -1,13 +1,14 @@
 /**
- * Collects row changes into the open batch: columns, one entry a key, parts for what is larger than a batch.
+ * Collects row changes into the open batch: columns, one entry for each key, and parts where a transaction is larger than
+ * a batch.
  *
  * Invariants:
- * - Within a batch a key appears once: a later change to a row replaces the earlier one.
- * - A batch ends at the end of a source transaction, or is a part; parts are applied together by the head office, so
- *   it never shows a state that the branch was not in.
- * - TRUNCATE and a change of a table's definition never share a batch with what came before them.
+ * - A key appears once in a batch: a later change to a row replaces the earlier one.
+ * - A batch ends at the end of a source transaction, or is a part. The head office applies parts together, so it never
+ *   shows a state that the branch was not in.
+ * - TRUNCATE and a changed table definition never share a batch with what came before them.
  *
- * Pure but for its output: closed drafts go to `emit`, in order.
+ * Pure but for its output and the clock: closed drafts go to `output`, in order.
  */
 import type { PartMark, TableDescription } from '../../shared/batch/batch.ts';
 import { assert } from '../../shared/errors.ts';
@@ -16,31 +17,47 @@ import type { BatchDraft, ChangeBuffer, KeyRecorder } from './change-buffer.ts';
 import { KeyedBuffer } from './keyed-buffer.ts';
 import { KeylessBuffer } from './keyless-buffer.ts';
 
+/** The size at which a batch closes when a transaction ends; inside a transaction it closes at twice that size. */
+export interface BatchTarget {
+  /** JSON of the batch, estimated. */
+  readonly bytes: number;
+  /** Changes in the batch. */
+  readonly rows: number;
+}
+
+/** Takes each closed draft. */
+export interface BatchOutput {
+  append(draft: BatchDraft): void;
+}
+
 export interface BatcherOptions {
-  /** Estimate of a batch's JSON at which it closes when a transaction ends; in mid-transaction, at twice as much. */
-  readonly targetBytes: () => number;
-  /** The same for the number of changes. */
-  readonly targetRows: number;
-  /** Takes each closed draft. */
-  readonly emit: (draft: BatchDraft) => void;
+  readonly target: BatchTarget;
+  readonly output: BatchOutput;
+  readonly now: () => number;
 }
 
 export class Batcher {
-  readonly #options: BatcherOptions;
+  readonly #o: BatcherOptions;
   readonly #tables = new Map<string, ChangeBuffer>();
   readonly #recorders = new Map<string, KeyRecorder>();
-  /** Tables touched in the open batch, in order of first touch. */
+  /** Tables with changes in the open batch, in the order of their first change. */
   readonly #touched = new Set<ChangeBuffer>();
   #transactions = 0;
   #inGroup = false;
-  /** Parts emitted of the run that is open; 0: none is. */
+  /** Parts of the open transaction that were emitted. */
   #parts = 0;
+  #openSince: number | null = null;
 
   constructor(options: BatcherOptions) {
-    this.#options = options;
+    this.#o = options;
   }
 
-  /** The buffer of a table; a changed definition closes the open batch first. */
+  /** When the oldest change of the open batch came; null: the batch is empty. */
+  get openSince(): number | null {
+    return this.#openSince;
+  }
+
+  /** The buffer of a table. A changed definition closes the open batch first. */
   table(description: TableDescription): ChangeBuffer {
     const name = tableKey(description);
     const present = this.#tables.get(name);
@@ -56,7 +73,7 @@ export class Batcher {
     return buffer;
   }
 
-  /** From now on tells the recorder every key of the table that is emitted; null ends that. */
+  /** Reports every key of the table that the stream emits from now on to the recorder; null stops that. */
   record(schema: string, name: string, recorder: KeyRecorder | null): void {
     const key = tableKey({ schema, name });
     if (recorder) this.#recorders.set(key, recorder);
@@ -65,27 +82,28 @@ export class Batcher {
     if (buffer) buffer.recorder = recorder;
   }
 
-  /** To be called after each change to a buffer: notes it and closes a part when the batch is far too large. */
+  /** Must be called after each change to a buffer: notes it, and closes a part when the batch is far too large. */
   touched(buffer: ChangeBuffer): void {
+    this.#openSince ??= this.#o.now();
     this.#touched.add(buffer);
     if (this.#isFull(2)) this.#close();
   }
 
   begin(): void {
-    assert(!this.#inGroup, 'a group begins inside a group');
+    assert(!this.#inGroup, 'A group begins inside a group.');
     this.#inGroup = true;
   }
 
-  /** A source transaction ends. @param counted whether it changed captured rows */
+  /** A source transaction ends. */
   end(): void {
-    assert(this.#inGroup, 'a group ends outside a group');
+    assert(this.#inGroup, 'A group ends outside a group.');
     this.#inGroup = false;
     if (this.#touched.size > 0 || this.#parts > 0) this.#transactions += 1;
-    // The last part waits for nothing: without it the earlier ones cannot be sent.
+    // The last part must not wait: the earlier ones cannot be sent without it.
     if (this.#parts > 0 || this.#isFull(1)) this.#close();
   }
 
-  /** Everything of this table that was there is gone. Stands alone, after what came before. */
+  /** The table is empty now. This goes into a batch of its own, after what came before. */
   truncate(schema: string, name: string): void {
     this.flush();
     this.#emit([{ schema, name, columns: [] }], [{ op: 'truncate', table: 0 }], 0, 0);
@@ -98,10 +116,10 @@ export class Batcher {
       bytes += buffer.bytes;
       rows += buffer.rows;
     }
-    return rows >= times * this.#options.targetRows || bytes >= times * this.#options.targetBytes();
+    return rows >= times * this.#o.target.rows || bytes >= times * this.#o.target.bytes;
   }
 
-  /** Nothing waits to be emitted. */
+  /** Whether no change waits in the open batch. */
   get empty(): boolean {
     return this.#touched.size === 0 && this.#parts === 0;
   }
@@ -119,7 +137,7 @@ export class Batcher {
     this.#touched.clear();
     const tables = touched.map(buffer => buffer.description);
     this.#emit(tables, changes, rows, bytes);
-    // Only now: the changes are views of what the buffers hold.
+    // Not earlier: the changes are views of the buffers.
     for (const buffer of touched) buffer.clear();
   }
 
@@ -129,7 +147,8 @@ export class Batcher {
     const transactions = this.#transactions;
     this.#transactions = 0;
     this.#parts = part === null || part.last ? 0 : part.number;
-    this.#options.emit({ tables, changes, transactions, part, rows, bytes });
+    if (this.#parts === 0) this.#openSince = null;
+    this.#o.output.append({ tables, changes, transactions, part, rows, bytes });
   }
 }
 

@@ -1,4 +1,4 @@
-/** What the open batch is made of: drafts, one table's changes, and the identity of rows. */
+/** What the open batch consists of: drafts, the changes of each table, and the identity of rows. */
 import { BATCH_VERSION } from '../../shared/batch/batch.ts';
 import type {
   Change,
@@ -16,13 +16,13 @@ import type { KeyId } from './key-index.ts';
 /** A batch's content before it has a place in the stream. */
 export interface BatchDraft {
   readonly tables: readonly TableDescription[];
-  /** Written ones are valid only while the draft is being emitted. */
+  /** Changes that are written as JSON already are valid only while the draft is being emitted. */
   readonly changes: readonly (Change | WrittenChange)[];
   readonly transactions: number;
   readonly part: PartMark | null;
   /** Changes (rows) in it. */
   readonly rows: number;
-  /** Size of its rows' JSON in bytes, those that were replaced included; what `targetBytes` bounds. */
+  /** Size of its rows' JSON in bytes, including rows that were replaced. BatchSize limits it. */
   readonly bytes: number;
 }
 
@@ -37,7 +37,7 @@ export function keyIdOf(keys: readonly (readonly Value[])[], r: number): KeyId {
   if (keys.length === 1) {
     const value = keys[0]![r];
     // A primary key holds no NULL.
-    assert(value !== undefined && value !== null, 'a key column is shorter than its rows');
+    assert(value !== undefined && value !== null, 'A key column has fewer values than there are rows.');
     return wholeValue(value);
   }
   // Length-prefixed, so that ('a', 'bc') and ('ab', 'c') differ whatever the values hold.
@@ -59,8 +59,8 @@ export function keyColumns(columns: readonly ColumnDescription[]): number[] {
 }
 
 /**
- * What a snapshot needs to know: the keys of a table that the stream has emitted since a moment. Of a table without a key
- * `key` is the row's identity, and `copies` says how many more of the row there are; else it is 0.
+ * Tells a snapshot the keys of a table that the stream emits. For a table without a key, `key` is the row's identity, and
+ * `copies` says how many more copies of the row there are; otherwise it is 0.
  */
 export type KeyRecorder = (key: KeyId, copies: number) => void;
 
@@ -68,19 +68,19 @@ export type KeyRecorder = (key: KeyId, copies: number) => void;
 export interface ChangeBuffer {
   readonly description: TableDescription;
   recorder: KeyRecorder | null;
-  /** Another definition of the table has taken its place. */
+  /** Another definition of the table has replaced it. */
   retired: boolean;
-  /** Of JSON, replaced entries included. */
+  /** Size of its JSON, including replaced entries. */
   readonly bytes: number;
-  /** Changes that the batch would carry. */
+  /** Changes that the batch would hold. */
   readonly rows: number;
   insert(rows: number, values: readonly (readonly Value[])[]): void;
   update(rows: number, before: readonly (readonly Value[])[], after: readonly (readonly Value[])[]): void;
   delete(rows: number, before: readonly (readonly Value[])[]): void;
-  /** A change that another buffer of the table has given. */
+  /** Takes a change that another buffer of the table has returned. */
   take(change: Change): void;
-  /** The batch's changes of this table, in the order of their doing. To be called once, `clear` must follow. */
+  /** The batch's changes of this table, in the order in which they apply. Must be called once, and `clear` must follow. */
   changes(table: number): (Change | WrittenChange)[];
-  /** Empty again, for the next batch; the recorder stays. */
+  /** Empties the buffer for the next batch. The recorder stays. */
   clear(): void;
 }

@@ -1,15 +1,15 @@
 /**
- * How hard a batch is compressed. A branch writes some rows a second and its line is poor: there is time to spend on
- * fewer bytes. Behind a backlog of the binlog, or in a snapshot, there is none: batches follow one another at once.
+ * How hard a batch is compressed. A branch usually writes a few rows a second over a poor link, so there is time to save
+ * bytes. With a backlog of the binlog, or in a snapshot, there is none: one batch follows another at once.
  *
- * Of sales, level 8 makes an eighth fewer bytes than level 3 and takes some 1.2 µs more a row, 20 ms for a full batch;
- * level 9 brings nothing more, 19 another fifth for 25 µs a row. Pure: times are passed in.
+ * For sales rows, level 8 makes an eighth fewer bytes than level 3 and takes about 1.2 µs more a row, 20 ms for a full
+ * batch. Level 9 saves nothing more; level 19 saves another fifth for 25 µs a row. Pure: times are passed in.
  */
 
-const HURRIED = 3;
-const UNHURRIED = 8;
-/** JSON that a branch writes a millisecond, up to which it is unhurried: the effort is then below 2 % of one processor. */
-const UNHURRIED_BYTES_PER_MS = 1_500;
+const FAST = 3;
+const THOROUGH = 8;
+/** Up to this much JSON a millisecond, compression is thorough: it then takes less than 2 % of one processor. */
+const THOROUGH_BYTES_PER_MS = 1_500;
 
 export class CompressionLevel {
   #at: number;
@@ -18,11 +18,11 @@ export class CompressionLevel {
     this.#at = now;
   }
 
-  /** Of zstd, for a batch of about so much JSON that is complete now. */
+  /** The zstd level for a batch with about this much JSON that is complete now. */
   level(jsonBytes: number, now: number): number {
-    // A clock that was set back is no reason to hurry for long: the next batch is measured from here.
+    // If the clock was set back, only this batch is compressed fast: the next one is measured from here.
     const sinceMs = now - this.#at;
     this.#at = now;
-    return sinceMs * UNHURRIED_BYTES_PER_MS >= jsonBytes ? UNHURRIED : HURRIED;
+    return sinceMs * THOROUGH_BYTES_PER_MS >= jsonBytes ? THOROUGH : FAST;
   }
 }

@@ -1,15 +1,15 @@
 /**
- * Which entry of the open batch each key's row is.
+ * Finds the entry of the open batch that holds a key's row.
  *
- * While keys are integers that only grow, as AUTO_INCREMENT gives them to new rows, none can have come before: they are
- * noted in a list, and the map, which costs more than decoding the row, is made when the first other key comes.
+ * While keys are integers that only grow, as AUTO_INCREMENT gives them to new rows, none of them can have come before. They
+ * are kept in a list, and the map, which costs more than decoding the row, is built when the first other key comes.
  */
 
-/** A row's identity as a map key: equal exactly where all key columns are equal byte for byte. */
+/** A row's identity as a map key. Two are equal if and only if all key columns are equal byte for byte. */
 export type KeyId = string | number;
 
 export class KeyIndex {
-  /** Null: the keys so far are in `#growing`, and each one's place is its index there. */
+  /** Null: all keys so far are in `#growing`, and the place of each is its index there. */
   #places: Map<KeyId, number> | null = null;
   #growing: number[] = [];
 
@@ -17,7 +17,7 @@ export class KeyIndex {
     return this.#places?.size ?? this.#growing.length;
   }
 
-  /** The key's row is at this place from now on. Returns where it was before; undefined: it is new. */
+  /** Sets the place of the key's row. @returns its place before; undefined: it is new */
   set(key: KeyId, place: number): number | undefined {
     if (this.#places === null) {
       const { length } = this.#growing;

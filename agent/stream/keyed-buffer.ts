@@ -1,4 +1,4 @@
-/** The open batch's changes of a table with a key: one entry a key, the latest change of it. */
+/** The open batch's changes of a table with a key: one entry for each key, with its latest change. */
 import type { Change, TableDescription, Value } from '../../shared/batch/batch.ts';
 import type { WrittenChange } from '../../shared/batch/encoder.ts';
 import { assert } from '../../shared/errors.ts';
@@ -14,11 +14,11 @@ export class KeyedBuffer implements ChangeBuffer {
   readonly keyIndexes: readonly number[];
   recorder: KeyRecorder | null = null;
   retired = false;
-  /** Rows that exist, in table order; who writes to it himself calls `upsertWritten` or `updateWritten` afterwards. */
+  /** Rows that exist, with columns in table order. Whoever writes to it must then call `upsertWritten` or `updateWritten`. */
   readonly upserts: JsonColumns;
-  /** Keys, in key order, of rows that do not exist. */
+  /** Keys of rows that do not exist, with columns in key order. */
   readonly #deletes: JsonColumns;
-  /** Place of a key's entry: upsert row i as i, delete entry i as −1 − i. */
+  /** The place of each key's entry: i for upsert row i, −1 − i for delete entry i. */
   readonly #places = new KeyIndex();
   #placed = 0;
   /** Entries that a later change has replaced. */
@@ -28,7 +28,7 @@ export class KeyedBuffer implements ChangeBuffer {
   constructor(description: TableDescription) {
     this.description = description;
     this.keyIndexes = keyColumns(description.columns);
-    assert(this.keyIndexes.length > 0, `table ${tableText(description)} has no key`);
+    assert(this.keyIndexes.length > 0, `Table ${tableText(description)} has no key.`);
     this.upserts = new JsonColumns(description.columns.length);
     this.#deletes = new JsonColumns(this.keyIndexes.length);
   }
@@ -54,37 +54,37 @@ export class KeyedBuffer implements ChangeBuffer {
     if (change.op === 'delete') this.deleteKeys(change.rows, change.keys);
   }
 
-  /** The row exists with these values from now on. @param values values[c][r] */
+  /** Rows exist with these values from now on. @param values values[c][r] */
   upsert(rows: number, values: readonly (readonly Value[])[]): void {
     this.upserts.append(rows, values);
     this.upsertWritten(rows, values);
   }
 
-  /** The same for rows that were written to `upserts`. @param values of the key's columns at least */
+  /** The same for rows that were written to `upserts`. @param values must have at least the key's columns */
   upsertWritten(rows: number, values: readonly (readonly Value[])[]): void {
     const keys = this.#keysOf(values);
     for (let r = 0; r < rows; r++) this.#place(keyIdOf(keys, r), this.#placed++);
-    assert(this.#placed === this.upserts.rows, 'rows without a key, or keys without a row');
+    assert(this.#placed === this.upserts.rows, 'There are rows without a key, or keys without a row.');
   }
 
-  /** The row does not exist from now on. @param keys keys[k][r] in key order */
+  /** Rows do not exist any more. @param keys keys[k][r] in key order */
   deleteKeys(rows: number, keys: readonly (readonly Value[])[]): void {
     const first = this.#deletes.rows;
     this.#deletes.append(rows, keys);
     for (let r = 0; r < rows; r++) this.#place(keyIdOf(keys, r), -1 - (first + r));
   }
 
-  /** An update: rows whose key bytes changed are a delete and an upsert. */
+  /** An update. A row whose key bytes changed becomes a delete and an upsert. */
   update(rows: number, before: readonly (readonly Value[])[], after: readonly (readonly Value[])[]): void {
     this.upserts.append(rows, after);
     this.updateWritten(rows, before, after);
   }
 
-  /** The same for rows whose after images were written to `upserts`. @param after of the key's columns at least */
+  /** The same for rows whose after images were written to `upserts`. @param after must have at least the key's columns */
   updateWritten(rows: number, before: readonly (readonly Value[])[], after: readonly (readonly Value[])[]): void {
     const oldKeys = this.#keysOf(before);
     const newKeys = this.#keysOf(after);
-    // Row by row, in order: a chain of key changes (1→2 after 2→3) depends on it.
+    // The order of rows matters for a chain of key changes (1→2 after 2→3).
     for (let r = 0; r < rows; r++) {
       if (!oldKeys.every((column, k) => column[r] === newKeys[k]![r])) {
         this.deleteKeys(
@@ -94,7 +94,7 @@ export class KeyedBuffer implements ChangeBuffer {
       }
       this.#place(keyIdOf(newKeys, r), this.#placed++);
     }
-    assert(this.#placed === this.upserts.rows, 'rows without a key, or keys without a row');
+    assert(this.#placed === this.upserts.rows, 'There are rows without a key, or keys without a row.');
   }
 
   #keysOf(values: readonly (readonly Value[])[]): readonly (readonly Value[])[] {

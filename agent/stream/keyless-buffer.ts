@@ -1,7 +1,7 @@
 /**
- * One table's changes in the open batch, where the table has no key: a row is told from others by all that it holds, and
- * there may be any number of copies of it. What is kept is how far each row's number of copies fell and by how much it
- * rose again from there; see shared/batch/copies.ts for why a sum is not enough.
+ * The open batch's changes of a table without a key. Only all its values identify a row, and there may be any number of
+ * copies of it. For each row the buffer keeps how far the number of copies fell and how much it rose again from there;
+ * shared/batch/copies.ts says why a sum is not enough.
  */
 import { hash } from 'node:crypto';
 import type { Change, CopyOp, TableDescription, Value } from '../../shared/batch/batch.ts';
@@ -11,17 +11,17 @@ import { LongValue, wholeValue } from '../../shared/batch/long-value.ts';
 import type { KeyId } from './key-index.ts';
 import type { ChangeBuffer, KeyRecorder } from './change-buffer.ts';
 
-/** Longer names of rows are hashed: they are kept besides the rows, and by snapshots for as long as a table is read. */
-const LONGEST_NAME = 64;
+/** Longer identities are hashed: they are kept besides the rows, and by snapshots for as long as a table is read. */
+const MAX_ID_LENGTH = 64;
 
-/** The identity of row `r` of a table without a key: equal exactly where all columns are. */
+/** The identity of row `r` of a table without a key. Two are equal if and only if all columns are equal. */
 export function rowIdOf(columns: readonly (readonly Value[])[], r: number): KeyId {
-  let name = '';
+  let id = '';
   for (const column of columns) {
     const value = wholeValue(column[r]);
-    name += typeof value === 'string' ? `s${value.length}:${value}` : `n${String(value)};`;
+    id += typeof value === 'string' ? `s${value.length}:${value}` : `n${String(value)};`;
   }
-  return name.length > LONGEST_NAME ? hash('sha256', name, 'base64') : name;
+  return id.length > MAX_ID_LENGTH ? hash('sha256', id, 'base64') : id;
 }
 
 export class KeylessBuffer implements ChangeBuffer {
@@ -32,7 +32,7 @@ export class KeylessBuffer implements ChangeBuffer {
   rows = 0;
   #columns: Value[][];
   #changes: CopyChange[] = [];
-  /** Bytes of each row's values. */
+  /** Size of each row's values in bytes. */
   #sizes: number[] = [];
   #places = new Map<KeyId, number>();
 
@@ -82,7 +82,7 @@ export class KeylessBuffer implements ChangeBuffer {
     const before = change.fall + change.rise;
     if (op === 'add') addCopies(change, copies);
     else removeCopies(change, copies);
-    // Every copy weighs what it will at the head office, so that a part does not become too large there.
+    // Every copy counts with its full size, so that a part does not become too large at the head office.
     const more = change.fall + change.rise - before;
     this.rows += more;
     this.bytes += more * this.#sizes[place]!;

@@ -1,29 +1,32 @@
 /**
- * Rows of tables that are not captured but have captured tables below them: what a server cascades from there it does not
- * log, so the tables below are copied again, as below a captured parent (row-intake.ts). Nothing of these rows is kept.
+ * Rows of tables that are not captured but have captured tables below them. The server does not log the rows that it
+ * cascades from there, so the tables below are copied again, as below a captured parent (row-intake.ts). The rows
+ * themselves are not kept.
  *
- * A prepared (XA) transaction cascades when its statements run and shows it when it commits. Which tables it has to do with is
- * remembered in memory only: for one that was prepared before, all of them are copied.
+ * The cascades of a prepared (XA) transaction happen when its statements run, and become visible when it commits. The
+ * tables below are remembered in memory only: for a transaction that was prepared earlier, all of them are copied.
  */
 import type { XaStep, TableWriter } from '../binlog/group-sink.ts';
 import type { Cascades } from '../source/cascades.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import type { SourceTable } from '../binlog/table-map.ts';
+import type { TableFilter } from '../source/table-filter.ts';
+import type { CascadedTables } from './cascaded-tables.ts';
+import type { OpenGroup } from './open-group.ts';
 
 export interface ParentRowsOptions {
   readonly cascades: Cascades;
-  readonly captures: (schema: string, name: string) => boolean;
-  /** False while the group that is read was taken before. */
-  readonly taking: () => boolean;
-  /** Rows of these tables may have changed without a word. */
-  readonly owe: (children: readonly TableName[]) => void;
+  readonly tableFilter: TableFilter;
+  readonly group: OpenGroup;
+  /** Takes the tables whose rows may have changed. */
+  readonly cascaded: CascadedTables;
 }
 
 export class ParentRows {
   readonly #o: ParentRowsOptions;
-  /** Tables below what prepared transactions have changed, by the transaction's name. */
+  /** Tables below those that prepared transactions have changed, by the transaction's name. */
   readonly #prepared = new Map<string, TableName[]>();
-  /** Those of the transaction whose group is open; null: the open group is no XA transaction. */
+  /** The same for the open group; null: it is no XA transaction. */
   #open: TableName[] | null = null;
 
   constructor(options: ParentRowsOptions) {
@@ -32,17 +35,18 @@ export class ParentRows {
 
   /** Whether a table that is not captured has captured tables below it. */
   wants(schema: string, name: string): boolean {
-    const { cascades, captures } = this.#o;
-    return cascades.of(schema, name)?.children.some(child => captures(child.schema, child.name)) === true;
+    const { cascades, tableFilter } = this.#o;
+    const { children = [] } = cascades.of(schema, name) ?? {};
+    return children.some(child => tableFilter.captures(child.schema, child.name));
   }
 
-  /** Only what is referenced is read of its rows. */
+  /** The writer for a parent's rows, which reads only the referenced columns; null: the table is no parent. */
   writer({ schema, name, columns }: SourceTable): TableWriter | null {
     const following = this.#o.cascades.of(schema, name);
     if (following === null) return null;
     const places = columns.map((_, place) => place);
     const referenced = places.filter(place => following.columns.has(columns[place]?.name ?? ''));
-    const follow = (): void => this.changed(following.children);
+    const follow = (): void => this.#changed(following.children);
     return {
       beforeColumns: referenced,
       ignoredColumns: places.filter(place => !referenced.includes(place)),
@@ -54,19 +58,23 @@ export class ParentRows {
     };
   }
 
-  /** Something in the parent has changed, and it is not known what. */
+  /** The parent's rows have changed in an unknown way. */
   unread({ schema, name }: TableName): void {
-    this.changed(this.#o.cascades.of(schema, name)?.children ?? []);
+    this.#changed(this.#o.cascades.of(schema, name)?.children ?? []);
   }
 
-  changed(children: readonly TableName[]): void {
-    if (!this.#o.taking()) return;
-    if (this.#open === null) this.#o.owe(children);
+  #changed(children: readonly TableName[]): void {
+    if (!this.#o.group.isNew) return;
+    if (this.#open === null) this.#copy(children);
     else this.#open.push(...children);
   }
 
+  #copy(children: readonly TableName[]): void {
+    this.#o.cascaded.add(children, this.#o.group.committedAt);
+  }
+
   xa({ do: step, xid }: XaStep): void {
-    const { cascades, captures, owe } = this.#o;
+    const { cascades, tableFilter } = this.#o;
     switch (step) {
       case 'start':
         this.#open = [];
@@ -76,14 +84,16 @@ export class ParentRows {
         this.#open = null;
         return;
       case 'one-phase':
-        owe(this.#open ?? []);
+        this.#copy(this.#open ?? []);
         this.#open = null;
         return;
       case 'rollback':
         this.#prepared.delete(xid);
         return;
       case 'commit':
-        owe(this.#prepared.get(xid) ?? cascades.below(parent => !captures(parent.schema, parent.name)));
+        this.#copy(
+          this.#prepared.get(xid) ?? cascades.below(({ schema, name }) => !tableFilter.captures(schema, name)),
+        );
         this.#prepared.delete(xid);
     }
   }

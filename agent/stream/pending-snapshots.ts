@@ -1,32 +1,32 @@
 /**
- * What the stream makes necessary to be copied, on top of what the spool knows of the snapshot: stored with the next
- * position, as the statement that made it so must not be passed without it.
+ * What the stream requires to be copied, beyond what the spool already knows. It is stored together with the next position:
+ * the position must not pass the statement that requires a copy without it.
  */
+import type { Spool } from '../spool/spool.ts';
 import { emptied, idleProgress, markStale, queueTables, queueWhole, redefined } from '../spool/snapshot-progress.ts';
 import type { QueuedTable, SnapshotProgress } from '../spool/snapshot-progress.ts';
 
 export class PendingSnapshots {
-  readonly #stored: () => SnapshotProgress | null;
+  readonly #spool: Pick<Spool, 'snapshot'>;
   #pending: SnapshotProgress | null = null;
-  /** Tables whose definition or content was changed by a statement since this was last emptied. */
+  /** Tables whose definition or content a statement has changed since this list was last emptied. */
   readonly changedTables: QueuedTable[] = [];
 
-  /** @param stored what the spool has */
-  constructor(stored: () => SnapshotProgress | null) {
-    this.#stored = stored;
+  constructor(spool: Pick<Spool, 'snapshot'>) {
+    this.#spool = spool;
   }
 
-  /** How far the snapshot is, and what is to follow it. */
+  /** The snapshot's progress, and what follows it. */
   get progress(): SnapshotProgress {
-    return this.#pending ?? this.#stored() ?? idleProgress();
+    return this.#pending ?? this.#spool.snapshot() ?? idleProgress();
   }
 
-  /** What is to be stored; null: nothing has changed. */
+  /** What must be stored; null: nothing has changed. */
   get pending(): SnapshotProgress | null {
     return this.#pending;
   }
 
-  /** What was pending is in the spool. */
+  /** The spool has stored what was pending. */
   saved(): void {
     this.#pending = null;
   }
@@ -37,27 +37,27 @@ export class PendingSnapshots {
     if (next !== progress) this.#pending = next;
   }
 
-  /** Whether the table is to be copied anyway; null: whether all tables are. */
-  areAsked(table: QueuedTable | null): boolean {
+  /** Whether the table will be copied anyway; null: whether all tables will. */
+  willCopy(table: QueuedTable | null): boolean {
     const { queued, queuedWhole, whole, finished, tables } = this.progress;
     if (queuedWhole || (whole && !finished)) return true;
     const named = finished ? queued : [...queued, ...tables];
     return table !== null && named.some(each => each.schema === table.schema && each.name === table.name);
   }
 
-  /** All tables: nobody knows what has changed. @param at since when, ISO */
+  /** Copies all tables, because nobody knows which ones changed. @param at since when, ISO */
   copyAll(at: string): void {
     this.change(progress => markStale(queueWhole(progress), at));
   }
 
-  /** These tables are others now, or may be. @param at since when, ISO */
+  /** Copies these tables, which have changed or may have. @param at since when, ISO */
   copyAgain(tables: readonly QueuedTable[], at: string): void {
     if (tables.length === 0) return;
     this.changedTables.push(...tables);
     this.change(progress => markStale(queueTables(tables.reduce(redefined, progress), tables), at));
   }
 
-  /** All that the table held is gone. */
+  /** The table is empty now. */
   emptied(table: QueuedTable): void {
     this.changedTables.push(table);
     this.change(progress => emptied(progress, table));

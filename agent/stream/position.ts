@@ -1,9 +1,9 @@
 /**
- * How far the stream has been taken: which groups, where the last one ended, and what tells it from any other.
+ * How far the stream was taken: which groups, where the last one ended, and what identifies it.
  *
- * Groups are known by MySQL's GTIDs, by MariaDB's (the last one of each domain), or by their place alone.
+ * Groups are identified by MySQL's GTIDs, by MariaDB's GTIDs (the last one of each domain), or by their place alone.
  *
- * Invariant: it moves at the end of a group only.
+ * Invariant: the position moves only at the end of a group.
  */
 import type { SourceMark } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
@@ -13,22 +13,22 @@ import type { GroupEnd, GroupStart, BinlogPosition } from '../binlog/group-sink.
 
 export interface TakenFrom {
   readonly server: string;
-  /** The server's groups are known by MySQL's GTIDs. */
+  /** MySQL's GTIDs identify the server's groups. */
   readonly gtids: boolean;
 }
 
 export class CapturedPosition {
   readonly #from: TakenFrom;
   readonly #executed: MysqlGtidSet | MariadbGtidPosition;
-  /** MariaDB: the last group but one in the domain of the last one; null: there was none. */
+  /** MariaDB: the group before the last one in the same domain; null: there was none. */
   #domainBefore: string | null = null;
   #end: BinlogPosition;
   #committedAt: string | null;
-  /** The last group taken, but for `gtidSetBefore`. */
+  /** The last group taken, without `gtidSetBefore`. */
   #last: LastGroup | null;
-  /** Built from the above when needed; null: they have changed since. */
+  /** Built from the fields above when needed; null: they have changed since. */
   #current: Position | null;
-  /** It is in the spool. */
+  /** Whether the spool has it. */
   saved = true;
 
   constructor(position: Position, from: TakenFrom) {
@@ -53,7 +53,7 @@ export class CapturedPosition {
     this.saved = false;
   }
 
-  /** The last group taken, read again at another server: it stands elsewhere there. */
+  /** The last group taken was read again at another server, where it is at another place. */
   moveTo(group: LastGroup, { file, endOffset }: GroupEnd): void {
     const { gtidSetBefore = '' } = this.#last ?? {};
     if (group.gtid !== null && this.#executed instanceof MariadbGtidPosition) {
@@ -71,7 +71,7 @@ export class CapturedPosition {
     return this.#end;
   }
 
-  /** MySQL's; '' where groups are not known by them. */
+  /** MySQL's GTIDs; '' if they do not identify groups. */
   get gtidSet(): string {
     return this.#from.gtids ? this.#executed.toString() : '';
   }
@@ -80,7 +80,7 @@ export class CapturedPosition {
     return this.#committedAt;
   }
 
-  /** The end of the last group taken. Writing GTID sets out is dear, so only when a position is stored. */
+  /** The end of the last group taken. Printing GTID sets is expensive, so it happens only when a position is stored. */
   get current(): Position {
     if (this.#current) return this.#current;
     const gtidSet = this.#executed.toString();
@@ -103,7 +103,7 @@ export class CapturedPosition {
   }
 }
 
-/** What tells the group from any other, but for `gtidSetBefore`. */
+/** What identifies the group, without `gtidSetBefore`. */
 export function identityOf(
   { gtid, file, startOffset, committedAt, originallyAt }: GroupStart,
   { fingerprint }: GroupEnd,
@@ -112,9 +112,9 @@ export function identityOf(
 }
 
 /**
- * @param isSameServer at another one that holds the same history, table ids and the time of the commit there differ: the GTID
- *   and the time of the first commit tell the group
- * @throws TributaryError SOURCE_POSITION_LOST where another group than the one taken stands at its place
+ * @param isSameServer false: another server with the same history, where table ids and the time of the commit differ; there
+ *   the GTID and the time of the first commit identify the group
+ * @throws TributaryError SOURCE_POSITION_LOST if another group than the one taken is at its place
  */
 export function requireSameGroup(taken: LastGroup, read: LastGroup, isSameServer: boolean): void {
   const isSame = isSameServer
@@ -123,12 +123,12 @@ export function requireSameGroup(taken: LastGroup, read: LastGroup, isSameServer
   if (isSame && read.gtid === taken.gtid) return;
   throw new TributaryError(
     'SOURCE_POSITION_LOST',
-    `the last group taken (${taken.gtid ?? `${taken.file}:${taken.startOffset}`}, ${taken.committedAt ?? 'no time'}) ` +
-      `is another one there (${read.gtid ?? 'no GTID'}, ${read.committedAt ?? 'no time'})`,
+    `The last group taken was ${taken.gtid ?? `${taken.file}:${taken.startOffset}`} (${taken.committedAt ?? 'no time'}), ` +
+      `but the server has ${read.gtid ?? 'no GTID'} (${read.committedAt ?? 'no time'}) in its place.`,
   );
 }
 
-/** MariaDB's replicas log the time of the first server; a spool of before knows the time at the server that was read. */
+/** MariaDB's replicas log the time of the first server; an older spool has only the time at the server that was read. */
 function firstCommit({ originallyAt, committedAt }: LastGroup): string | null {
   return originallyAt ?? committedAt;
 }

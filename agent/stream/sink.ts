@@ -1,19 +1,32 @@
 /**
- * The synchronous heart of capture: takes the reader's groups, collects their rows into batches, and puts each batch
- * with the position it reaches into the spool.
+ * The synchronous core of capture: takes the reader's groups, collects their rows into batches, and writes each batch
+ * into the spool together with the position that it reaches.
  *
- * One sink lives as long as one binlog connection; what it holds that is not in the spool is void with it.
+ * A sink lives as long as one binlog connection; whatever it holds that is not in the spool is void after that.
  *
- * Phases: verifying (the last group already taken is read again and compared) → taking.
+ * States (only `#enter` changes them):
+ *
+ *   verifying       waits for the last group that was taken, which is read again     ──begin──▶ comparing
+ *   comparing       inside that group                                               ──end, the same group──▶ between-groups
+ *   between-groups  all that was taken is in the open batch or in the spool         ──begin──▶ in-group
+ *                                                                                   ──end, flush, snapshot──▶ storing
+ *   in-group        takes rows and statements                                       ──end──▶ between-groups
+ *   storing         writes into the spool                                           ──▶ between-groups | broken
+ *   broken          writing failed, and what was to be written is lost; for good
+ *
+ * An epoch that has taken no group yet begins with between-groups.
+ *
  * Invariants:
  * - The position moves only at the end of a group, in the same spool transaction as the rows before it.
- * - What a snapshot emits stands between groups, never between parts, and only once the stream has shown a sign of
- *   life that is younger than the snapshot's read.
+ * - What a snapshot emits stands between groups, never between parts, and only after the stream was heard again since the
+ *   snapshot read it.
  */
-import { assert } from '../../shared/errors.ts';
 import type { TributaryError } from '../../shared/errors.ts';
+import { StateMachine } from '../state-machine.ts';
+import type { Transitions } from '../state-machine.ts';
 import type { QueuedTable, SnapshotProgress } from '../spool/snapshot-progress.ts';
-import type { LastGroup, Position, Spool } from '../spool/spool.ts';
+import type { LastGroup } from '../spool/spool.ts';
+import { BatchSize } from './batch-size.ts';
 import { Batcher } from './batcher.ts';
 import type { BatchDraft, KeyRecorder } from './change-buffer.ts';
 import { Watermark } from './watermark.ts';
@@ -22,14 +35,14 @@ import { Cascades } from '../source/cascades.ts';
 import type { GroupEnd, GroupSink, GroupStart, BinlogPosition, TableWriter, XaStep } from '../binlog/group-sink.ts';
 import { BinlogRestart } from '../binlog-restart.ts';
 import { CascadedTables } from './cascaded-tables.ts';
+import { OpenGroup } from './open-group.ts';
 import { ParentRows } from './parent-rows.ts';
 import { PendingSnapshots } from './pending-snapshots.ts';
 import { XaRows } from './xa-rows.ts';
 import { AbsentColumn } from '../binlog/row-image.ts';
 import { RowIntake } from './row-intake.ts';
 import { SchemaChanges } from './schema-changes.ts';
-import type { KnownCatalogue } from './schema-changes.ts';
-import type { TableFilter } from '../source/table-filter.ts';
+import type { SinkOptions, SinkState } from './sink-types.ts';
 import { comparePositions } from '../source/connection.ts';
 import { SpoolWriter } from './spool-writer.ts';
 import type { DdlStatement } from '../binlog/statements.ts';
@@ -37,42 +50,18 @@ import { CatalogueFacts } from '../source/catalogue-facts.ts';
 import type { SourceTable } from '../binlog/table-map.ts';
 import { CapturedPosition, identityOf, requireSameGroup } from './position.ts';
 
-/** Changes in a batch. */
-const TARGET_ROWS = 20_000;
+export type * from './sink-types.ts';
 
-/** What capture tells whoever counts. */
-export interface CaptureCounters {
-  rows(schema: string, name: string, op: 'upsert' | 'delete', rows: number): void;
-  group(): void;
-  /** A binlog connection is there. */
-  connected(): void;
-  /** An event of so many bytes was read. */
-  read(bytes: number): void;
-  fault(code: string): void;
-  epoch(reason: string): void;
-}
+const TRANSITIONS: Transitions<SinkState> = {
+  verifying: ['comparing'],
+  comparing: ['between-groups'],
+  'between-groups': ['in-group', 'storing'],
+  'in-group': ['between-groups'],
+  storing: ['between-groups', 'broken'],
+  broken: [],
+};
 
-export interface SinkOptions {
-  readonly spool: Spool;
-  readonly tableFilter: TableFilter;
-  /** What the catalogue says of tables, and where the binlog ended before it was asked. Default: nothing. */
-  readonly catalogue?: KnownCatalogue;
-  /** Tables are defined otherwise from now on: what was concluded from their definitions is void. */
-  readonly onRedefined?: () => void;
-  readonly server: string;
-  readonly gtids: boolean;
-  /** The server keeps names in lower case: statements may spell them in any way. */
-  readonly lowerCaseNames: boolean;
-  readonly position: Position;
-  readonly counters: CaptureCounters;
-  readonly now: () => number;
-  /** A batch has been spooled. */
-  readonly onSpooled: () => void;
-  /** A group has ended or the server was heard; whoever decides about flushing and reading on looks now. */
-  readonly onQuiet: () => void;
-}
-
-/** What a snapshot or a verification waits for: the stream at or past a place, heard since the wait began. */
+/** A snapshot or a verification that waits until the stream is at or past a place, and was heard since. */
 interface Waiter {
   readonly place: BinlogPosition;
   readonly run: () => void;
@@ -80,16 +69,16 @@ interface Waiter {
 
 export class CaptureSink implements GroupSink {
   readonly #o: SinkOptions;
-  readonly #expected: LastGroup | null;
-  #phase: 'verifying' | 'taking';
-  #group: GroupStart | null = null;
-  /** How far the server has been heard, which may be past the last group's end. */
+  readonly #machine: StateMachine<SinkState>;
+  readonly #group: OpenGroup;
+  /** How far the server was heard, which may be past the end of the last group. */
   #place: BinlogPosition;
   readonly #position: CapturedPosition;
   readonly #watermark: Watermark;
   readonly #snapshots: PendingSnapshots;
   readonly #cascaded: CascadedTables;
   readonly #schema: SchemaChanges;
+  readonly #size = new BatchSize();
   readonly #batcher: Batcher;
   readonly #xaRows: XaRows;
   readonly #rows: RowIntake;
@@ -97,66 +86,73 @@ export class CaptureSink implements GroupSink {
   readonly #writer: SpoolWriter;
   #hasTaken = false;
   #waiters: Waiter[] = [];
-  /** What was in the open batch when a call failed is lost: nothing may be stored after it. */
-  #broken = false;
-  /** Heartbeats since a group began last: that the stream idles, and for how long. */
-  idleHeartbeats = 0;
-  /** When the oldest change of the open batch was taken; null: the batch is empty. */
-  openSince: number | null = null;
+  #idleHeartbeats = 0;
 
   constructor(options: SinkOptions) {
     this.#o = options;
-    const { spool, tableFilter, catalogue = null, counters, now } = options;
-    this.#expected = options.position.lastGroup;
-    this.#phase = this.#expected === null ? 'taking' : 'verifying';
-    this.#position = new CapturedPosition(options.position, options);
+    const { spool, tableFilter, identity, catalogue, position, counters, now, listener } = options;
+    const isVerified = position.lastGroup === null;
+    this.#machine = new StateMachine('The sink', TRANSITIONS, isVerified ? 'between-groups' : 'verifying');
+    this.#group = new OpenGroup(now);
+    this.#position = new CapturedPosition(position, identity);
     this.#place = this.#position.end;
     this.#watermark = new Watermark(now);
-    this.#snapshots = new PendingSnapshots(() => spool.snapshot());
-    const captures = (schema: string, name: string): boolean => tableFilter.captures(schema, name);
-    this.#cascaded = new CascadedTables({ copies: this.#snapshots, captures, now });
-    const bounds = { targetBytes: () => this.targetBytes, targetRows: TARGET_ROWS };
-    this.#batcher = new Batcher({ ...bounds, emit: draft => this.#spool(draft) });
-    this.#xaRows = new XaRows({ ...bounds, spool, source: () => this.#position.current.source });
+    this.#snapshots = new PendingSnapshots(spool);
+    this.#cascaded = new CascadedTables({ snapshots: this.#snapshots, tableFilter, now });
     this.#schema = new SchemaChanges({
       tableFilter,
-      copies: this.#snapshots,
+      snapshots: this.#snapshots,
       catalogue,
-      lowerCaseNames: options.lowerCaseNames,
-      onRedefined: () => options.onRedefined?.(),
-      clear: table => this.#rows.clear(table),
+      lowerCaseNames: identity.lowerCaseNames,
     });
-    const following = {
-      cascades: catalogue?.cascades ?? new Cascades(null),
-      taking: () => this.#phase === 'taking',
-      owe: (children: readonly QueuedTable[]) => this.#cascaded.add(children, () => this.#statementTime()),
-    };
-    this.#parents = new ParentRows({ ...following, captures });
-    this.#rows = new RowIntake({
-      ...following,
-      tableFilter,
-      facts: catalogue?.facts ?? CatalogueFacts.none(),
-      batcher: this.#batcher,
-      prepared: this.#xaRows,
-      isRedefined: (schema, name) => this.#schema.isRedefined(schema, name),
-      isVersioned: (schema, name) => this.#schema.isVersioned(schema, name),
-      countRows: (schema, name, op, rows) => counters.rows(schema, name, op, rows),
-      onRows: () => {
-        this.openSince ??= now();
-      },
-    });
+    this.#xaRows = new XaRows({ spool, size: this.#size, position: this.#position, now });
     this.#writer = new SpoolWriter({
       spool,
+      size: this.#size,
       position: this.#position,
-      copies: this.#snapshots,
-      prepared: this.#xaRows,
+      snapshots: this.#snapshots,
+      xaRows: this.#xaRows,
       now,
-      onSpooled: options.onSpooled,
+      listener,
+    });
+    this.#batcher = new Batcher({ target: this.#size, output: this.#writer, now });
+    const cascades = catalogue?.cascades ?? new Cascades(null);
+    this.#parents = new ParentRows({ cascades, tableFilter, group: this.#group, cascaded: this.#cascaded });
+    this.#rows = new RowIntake({
+      tableFilter,
+      facts: catalogue?.facts ?? CatalogueFacts.none(),
+      cascades,
+      group: this.#group,
+      batcher: this.#batcher,
+      xaRows: this.#xaRows,
+      schema: this.#schema,
+      snapshots: this.#snapshots,
+      cascaded: this.#cascaded,
+      counters,
     });
   }
 
-  get phase(): 'verifying' | 'taking' {
-    return this.#phase;
+  get state(): SinkState {
+    return this.#machine.state;
+  }
+
+  /** The only place where the state changes. @throws TributaryError INTERNAL */
+  #enter(state: SinkState): void {
+    this.#machine.enter(state);
+  }
+
+  /** Whether the last group taken was read again and compared, so that new groups are taken. */
+  get isTaking(): boolean {
+    return this.state !== 'verifying' && this.state !== 'comparing';
+  }
+
+  get isBetweenGroups(): boolean {
+    return this.state === 'between-groups';
+  }
+
+  /** Whether writing has failed, so that this connection's stream must end. */
+  get isBroken(): boolean {
+    return this.state === 'broken';
   }
 
   get place(): BinlogPosition {
@@ -171,86 +167,80 @@ export class CaptureSink implements GroupSink {
     return this.#position.committedAt;
   }
 
-  /** Everything that was committed until then is in the spool; null: not yet known. ISO time. */
+  /** The spool holds everything that was committed until then; null: not yet known. ISO time. */
   get capturedThrough(): string | null {
     return this.#watermark.time;
   }
 
-  /** Tables whose definition or content was changed by a statement since this was last emptied. */
+  /** Tables whose definition or content a statement has changed since this list was last emptied. */
   get changedTables(): QueuedTable[] {
     return this.#snapshots.changedTables;
   }
 
-  /** Where the group begins that is open. */
+  /** Where the open group begins. */
   get groupStart(): BinlogPosition {
-    const group = this.#group;
-    assert(group !== null, 'no group is open');
-    return { file: group.file, offset: group.startOffset };
+    return this.#group.place;
   }
 
-  get betweenGroups(): boolean {
-    return this.#group === null;
+  /** Heartbeats since the last group began: whether the stream idles, and for how long. */
+  get idleHeartbeats(): number {
+    return this.#idleHeartbeats;
   }
 
-  /** Between groups, with everything that was taken in the open batch or the spool. */
-  get sound(): boolean {
-    return !this.#broken && this.#group === null && this.#phase === 'taking';
+  /** When the oldest change of the open batch was taken; null: the batch is empty. */
+  get openSince(): number | null {
+    return this.#batcher.openSince;
   }
 
-  /** A call has failed and what it was about is lost: this life of the stream must end. */
-  get broken(): boolean {
-    return this.#broken;
-  }
-
-  /** Until when, by our clock, all that was committed has been taken, in milliseconds; null: not yet known. */
+  /** Until when, by our clock, everything that was committed was taken, in milliseconds; null: not yet known. */
   get takenUntilMs(): number | null {
     return this.#watermark.takenUntilMs(this.committedAt);
   }
 
-  /** Whether the next end of the binlog is of use. */
+  /** Whether the sink can use another end of the binlog. */
   get wantsEndMark(): boolean {
-    return this.#phase === 'taking' && this.#watermark.wantsMark;
+    return this.isTaking && this.#watermark.wantsMark;
   }
 
-  /** The binlog ended there then. */
+  /** The server was asked where its binlog ends. */
   noteEnd(mark: EndMark): void {
     this.#watermark.note(mark);
   }
 
   /**
-   * Whether what held the stream up lies behind it: the server has no more, or a later group was taken.
-   * @param place how far the stream had come then; null: it was not read
+   * Whether the stream has passed what held it up: the server has no more, or a later group was taken.
+   * @param place how far the stream had come when it was held up; null: it was not read
    */
   hasPassed(place: BinlogPosition | null): boolean {
-    if (this.#phase === 'verifying') return false;
-    return this.idleHeartbeats > 0 || (this.#hasTaken && (place === null || comparePositions(this.#place, place) > 0));
+    if (!this.isTaking) return false;
+    return this.#idleHeartbeats > 0 || (this.#hasTaken && (place === null || comparePositions(this.#place, place) > 0));
   }
 
-  get empty(): boolean {
+  get isEmpty(): boolean {
     return this.#batcher.empty;
   }
 
-  /** Estimate of JSON that makes a body of the size aimed at, in bytes. */
+  /** Estimate of the JSON that makes a batch of the usual size, in bytes. */
   get targetBytes(): number {
-    return this.#writer.targetBytes;
+    return this.#size.bytes;
   }
 
-  /** Whether all that is queued to be copied is what cascades may have changed, and more of that is likely to come. */
+  /** Whether the snapshot queue holds only tables that cascades may have changed, and more are likely to come. */
   cascadesWait(progress: SnapshotProgress, restUntilMs: number): boolean {
     return this.#cascaded.growing(progress, restUntilMs);
   }
 
-  // Groups ------------------------------------------------------------------------------------------------------
+  // -------------------------------------------------------------------------------------------------------------
+  // Groups
 
   begin(group: GroupStart): void {
-    assert(this.#group === null, 'a group begins inside a group');
-    this.#group = group;
-    this.idleHeartbeats = 0;
-    if (this.#phase === 'verifying') return;
-    this.#batcher.begin();
+    this.#enter(this.state === 'verifying' ? 'comparing' : 'in-group');
+    this.#group.begin(group, this.state === 'in-group');
+    this.#idleHeartbeats = 0;
+    if (this.#group.isNew) this.#batcher.begin();
   }
 
-  /** The reader remembers the answer, so it must not depend on the phase: writers do. */
+  /** The reader keeps the answer, so it must not depend on the state. The writers do depend on it. */
   wants(schema: string, name: string): boolean {
     return this.#o.tableFilter.captures(schema, name) || this.#parents.wants(schema, name);
   }
@@ -267,50 +257,36 @@ export class CaptureSink implements GroupSink {
   }
 
   truncate(schema: string, name: string): void {
-    if (this.#phase === 'taking') this.#schema.truncate({ schema, name });
+    if (this.#group.isNew) this.#clear(this.#schema.truncate({ schema, name }));
   }
 
-  ddl(statement: DdlStatement): void {
-    if (this.#phase === 'taking') this.#schema.take(statement, { after: this.#place, at: this.#statementTime() });
+  ddl(statement: DdlStatement): boolean {
+    if (!this.#group.isNew) return false;
+    const { emptied, redefined } = this.#schema.take(statement, { after: this.#place, at: this.#group.committedAt });
+    this.#clear(emptied);
+    return redefined;
   }
 
-  xa({ do: step, xid }: XaStep): void {
-    const group = this.#group;
-    assert(group !== null, 'an XA step outside a group');
-    if (this.#phase === 'verifying') return;
-    this.#parents.xa({ do: step, xid });
-    switch (step) {
-      case 'start':
-        this.#xaRows.start(xid, group.gtid ?? `${group.file}:${group.startOffset}`);
-        return;
-      case 'prepare':
-        this.#xaRows.prepared();
-        return;
-      case 'one-phase':
-        this.#rows.takeHeld(this.#xaRows.committedAtOnce());
-        return;
-      case 'rollback':
-        this.#xaRows.rolledBack(xid);
-        return;
-      case 'commit': {
-        const bodies = this.#xaRows.committed(xid);
-        if (bodies !== null) this.#rows.takeHeld(bodies);
-        // It was prepared before this epoch began: nobody knows what it changed.
-        else this.#snapshots.copyAll(this.#statementTime());
-      }
-    }
+  #clear(tables: readonly QueuedTable[]): void {
+    for (const table of tables) this.#rows.clear(table);
+  }
+
+  xa(step: XaStep): void {
+    if (!this.#group.isNew) return;
+    this.#parents.xa(step);
+    this.#rows.xa(step);
   }
 
   passes(error: TributaryError, table: QueuedTable | null): boolean {
-    // The group that is read again to be compared was passed before.
-    if (this.#phase === 'verifying') return true;
+    // The group that is read again was passed before.
+    if (!this.#group.isNew) return true;
     if (table !== null && !this.#o.tableFilter.captures(table.schema, table.name)) {
       this.#parents.unread(table);
       return true;
     }
-    if (!this.#snapshots.areAsked(table) && !this.#wasGenerated(error)) return false;
-    // Again, from here on: what a running snapshot has read is older.
-    const at = this.#statementTime();
+    if (!this.#snapshots.willCopy(table) && !this.#wasGenerated(error)) return false;
+    // The copy must begin anew from here: what a running snapshot has read is older.
+    const at = this.#group.committedAt;
     if (table !== null) this.#snapshots.copyAgain([{ schema: table.schema, name: table.name }], at);
     else this.#snapshots.copyAll(at);
     this.#o.counters.fault(error.code);
@@ -318,117 +294,53 @@ export class CaptureSink implements GroupSink {
   }
 
   /**
-   * Whether a column that a change lacks may have been generated when the change was made, though it is not by now. What has
-   * changed that is in the stream behind the change, and copies the table.
+   * Whether a column that a change lacks may have been generated when the change was made, though it is not any more. The
+   * statement that changed it comes later in the stream, and has the table copied.
    */
   #wasGenerated(error: TributaryError): boolean {
     const { catalogue } = this.#o;
     if (!(error instanceof AbsentColumn) || !error.asGenerated || catalogue?.facts.flavor !== 'mariadb') return false;
     if (comparePositions(this.#place, catalogue.at) < 0) return true;
-    throw new BinlogRestart(`${error.message} The catalogue is read again`);
+    throw new BinlogRestart(`${error.message} The catalogue is read again.`);
   }
 
   end(mark: GroupEnd): void {
-    const group = this.#group;
-    assert(group !== null, 'a group ends outside a group');
-    this.#group = null;
-    const taken = identityOf(group, mark);
-    if (this.#phase === 'verifying') {
+    const taken = identityOf(this.#group.start, mark);
+    this.#group.end();
+    if (this.state === 'comparing') {
       this.#verify(taken, mark);
       return;
     }
     this.#hasTaken = true;
     this.#position.take(taken, mark);
     this.#place = this.#position.end;
-    this.#whole(() => this.#batcher.end());
+    this.#enter('between-groups');
+    this.#store(() => this.#batcher.end());
     if (this.#snapshots.pending !== null) this.flush();
     this.#o.counters.group();
     this.#heard();
   }
 
   heartbeat(place: BinlogPosition): void {
-    // A server that looks for the place to start at sends heartbeats meanwhile.
-    if (this.#phase === 'verifying') return;
-    this.idleHeartbeats += 1;
-    // A heartbeat may name a place past groups that the server did not send because it filters nothing but its own
-    // bookkeeping events; the position itself moves at groups only.
+    // While the server looks for the place to start at, it sends heartbeats too.
+    if (this.state === 'verifying') return;
+    this.#idleHeartbeats += 1;
+    // A heartbeat may name a place past the last group: the server skips only events of its own bookkeeping. The position
+    // itself moves at groups only.
     if (comparePositions(place, this.#place) > 0) this.#place = place;
     this.#heard();
   }
 
   #verify(read: LastGroup, mark: GroupEnd): void {
-    const expected = this.#expected;
-    assert(expected !== null, 'nothing to verify');
-    const isSameServer = this.#o.position.source.server === this.#o.server;
-    requireSameGroup(expected, read, isSameServer);
+    const { lastGroup, source } = this.#o.position;
+    const isSameServer = source.server === this.#o.identity.server;
+    if (lastGroup !== null) requireSameGroup(lastGroup, read, isSameServer);
     if (!isSameServer) {
       this.#position.moveTo(read, mark);
       this.#place = this.#position.end;
     }
-    this.#phase = 'taking';
-    this.#o.onQuiet();
-  }
-
-  #statementTime(): string {
-    return this.#group?.committedAt ?? new Date(this.#o.now()).toISOString();
-  }
-
-  // Towards the spool -------------------------------------------------------------------------------------------
-
-  /** Closes the open batch, or stores the position alone. Between groups only. */
-  flush(): void {
-    assert(this.#group === null, 'a flush inside a group');
-    this.#whole(() => {
-      this.#batcher.flush();
-      this.openSince = null;
-      this.#writer.savePosition();
-    });
-    this.#watermark.stored(this.committedAt);
-  }
-
-  /** A batch that fails on its way into the spool is gone from memory: the position must not pass it afterwards. */
-  #whole(work: () => void): void {
-    assert(!this.#broken, 'a sink is used after a failure');
-    this.#broken = true;
-    work();
-    this.#broken = false;
-  }
-
-  #spool(draft: BatchDraft): void {
-    this.#writer.append(draft);
-    if (draft.part === null || draft.part.last) this.openSince = null;
-  }
-
-  // For the snapshot --------------------------------------------------------------------------------------------
-
-  /**
-   * Puts a snapshot's own batch into the stream at the place where the stream is, or only stores how far the snapshot
-   * is. Between groups only.
-   */
-  emitSnapshot(draft: BatchDraft | null, advance: (progress: SnapshotProgress) => SnapshotProgress): void {
-    this.flush();
-    this.#whole(() => {
-      const progress = advance(this.#snapshots.progress);
-      if (draft === null) this.#writer.saveProgress(progress);
-      else this.#writer.append(draft, progress);
-    });
-  }
-
-  /** Changes what the snapshot is to do next; stored with the next position. */
-  queueSnapshot(change: (progress: SnapshotProgress) => SnapshotProgress): void {
-    this.#snapshots.change(change);
-  }
-
-  record(schema: string, name: string, recorder: KeyRecorder | null): void {
-    this.#batcher.record(schema, this.#o.tableFilter.targetName(schema, name), recorder);
-  }
-
-  /**
-   * Runs the callback between groups, once the stream is at or past the place and has been heard after this call.
-   * Never, if the connection is lost before.
-   */
-  whenPast(place: BinlogPosition, run: () => void): void {
-    this.#waiters.push({ place, run });
+    this.#enter('between-groups');
+    this.#o.listener.onQuiet();
   }
 
   #heard(): void {
@@ -440,6 +352,60 @@ export class CaptureSink implements GroupSink {
       this.#waiters = this.#waiters.filter(waiter => !isReached(waiter));
       for (const { run } of reached) run();
     }
-    this.#o.onQuiet();
+    this.#o.listener.onQuiet();
+  }
+
+  // -------------------------------------------------------------------------------------------------------------
+  // Into the spool: between groups only
+
+  /** Closes the open batch, or stores the position alone. */
+  flush(): void {
+    this.#store(() => {
+      this.#batcher.flush();
+      this.#writer.savePosition();
+    });
+    this.#watermark.stored(this.committedAt);
+  }
+
+  /** A batch that fails on its way into the spool is gone from memory: the position must not pass it afterwards. */
+  #store(work: () => void): void {
+    this.#enter('storing');
+    try {
+      work();
+    } catch (error) {
+      this.#enter('broken');
+      throw error;
+    }
+    this.#enter('between-groups');
+  }
+
+  /** Puts a batch of a snapshot into the stream at its present place. Null: only stores the snapshot's progress. */
+  emitSnapshot(draft: BatchDraft | null, advance: (progress: SnapshotProgress) => SnapshotProgress): void {
+    this.flush();
+    this.#store(() => {
+      const progress = advance(this.#snapshots.progress);
+      if (draft === null) this.#writer.saveProgress(progress);
+      else this.#writer.append(draft, progress);
+    });
+  }
+
+  // -------------------------------------------------------------------------------------------------------------
+  // For the snapshot
+
+  /** Changes what the snapshot does next. Stored with the next position. */
+  queueSnapshot(change: (progress: SnapshotProgress) => SnapshotProgress): void {
+    this.#snapshots.change(change);
+  }
+
+  record(schema: string, name: string, recorder: KeyRecorder | null): void {
+    this.#batcher.record(schema, this.#o.tableFilter.targetName(schema, name), recorder);
+  }
+
+  /**
+   * Runs the callback between groups, once the stream is at or past the place and was heard after this call. If the
+   * connection ends before, it never does.
+   */
+  whenPast(place: BinlogPosition, run: () => void): void {
+    this.#waiters.push({ place, run });
   }
 }

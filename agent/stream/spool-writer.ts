@@ -1,61 +1,48 @@
 /**
- * Puts batches, and how far the stream and the snapshot are, into the spool: what belongs together in one transaction.
+ * Writes batches into the spool, each in one transaction with the position and the snapshot's progress that it reaches.
  *
- * A part of a transaction that is not its last moves nothing: whatever else is to be stored waits for the last one.
+ * A part that is not the last of its transaction moves neither: both wait for the last part.
  */
 import { encodeFrames } from '../../shared/batch/encoder.ts';
 import type { SnapshotProgress } from '../spool/snapshot-progress.ts';
 import type { Spool } from '../spool/spool.ts';
+import type { BatchSize } from './batch-size.ts';
+import type { BatchOutput } from './batcher.ts';
 import { bodyOf } from './change-buffer.ts';
 import type { BatchDraft } from './change-buffer.ts';
 import { CompressionLevel } from './compression-level.ts';
 import type { PendingSnapshots } from './pending-snapshots.ts';
 import type { XaRows } from './xa-rows.ts';
 import type { CapturedPosition } from './position.ts';
-
-/**
- * Bytes of a compressed batch that is aimed at: thousands of rows, ten seconds of a poor link. The larger, the fewer
- * versions of a row that changes often are sent; what holds a batch, at the head office too, must hold as much.
- */
-const TARGET_BODY_BYTES = 320 * 1024;
-/** Bounds of the estimate of JSON that makes such a body. */
-const LEAST_JSON_BYTES = 128 * 1024;
-const MOST_JSON_BYTES = 4 * 1024 * 1024;
+import type { SinkListener } from './sink-types.ts';
 
 export interface SpoolWriterOptions {
   readonly spool: Spool;
+  readonly size: BatchSize;
   readonly position: CapturedPosition;
-  readonly copies: PendingSnapshots;
-  readonly prepared: XaRows;
+  readonly snapshots: PendingSnapshots;
+  readonly xaRows: XaRows;
   readonly now: () => number;
-  /** A batch has been spooled. */
-  readonly onSpooled: () => void;
+  readonly listener: Pick<SinkListener, 'onSpooled'>;
 }
 
-export class SpoolWriter {
+export class SpoolWriter implements BatchOutput {
   readonly #o: SpoolWriterOptions;
-  readonly #effort: CompressionLevel;
-  /** JSON bytes a compressed byte stands for, as lately seen. */
-  #ratio = 6;
+  readonly #compression: CompressionLevel;
 
   constructor(options: SpoolWriterOptions) {
     this.#o = options;
-    this.#effort = new CompressionLevel(options.now());
+    this.#compression = new CompressionLevel(options.now());
   }
 
-  /** Estimate of JSON that makes a body of the size aimed at, in bytes. */
-  get targetBytes(): number {
-    return clamp(TARGET_BODY_BYTES * this.#ratio, LEAST_JSON_BYTES, MOST_JSON_BYTES);
-  }
-
-  /** @param snapshot how far the snapshot is with this batch; absent: it is none of its own */
+  /** @param snapshot the snapshot's progress with this batch; absent: the batch is not the snapshot's own */
   append(draft: BatchDraft, snapshot?: SnapshotProgress): void {
-    const { spool, position, copies, prepared } = this.#o;
+    const { spool, size, position, snapshots, xaRows } = this.#o;
     const open = draft.part !== null && !draft.part.last;
-    const progress = open ? undefined : (snapshot ?? copies.pending ?? undefined);
+    const progress = open ? undefined : (snapshot ?? snapshots.pending ?? undefined);
     const reached = position.current;
     let bytes = 0;
-    const level = this.#effort.level(draft.bytes, this.#o.now());
+    const level = this.#compression.level(draft.bytes, this.#o.now());
     const frames = function* (): Generator<Buffer> {
       for (const frame of encodeFrames(bodyOf(draft, reached.source), { level })) {
         bytes += frame.length;
@@ -67,33 +54,28 @@ export class SpoolWriter {
       rows: draft.rows,
       position: reached,
       open,
-      ...(open ? {} : { held: prepared.takeChanges() }),
+      ...(open ? {} : { held: xaRows.takeChanges() }),
       ...(progress === undefined ? {} : { snapshot: progress }),
     });
-    if (draft.bytes > LEAST_JSON_BYTES / 4) this.#ratio = clamp(draft.bytes / bytes, 1, 64);
+    size.measured(draft.bytes, bytes);
     if (!open) {
       position.saved = true;
-      if (snapshot === undefined) copies.saved();
+      if (snapshot === undefined) snapshots.saved();
     }
-    this.#o.onSpooled();
+    this.#o.listener.onSpooled();
   }
 
-  /** Stores the position alone, and what is pending; nothing where both are in the spool. */
+  /** Stores the position and what is pending, without a batch. Does nothing if the spool has both. */
   savePosition(): void {
-    const { spool, position, copies, prepared } = this.#o;
-    if (position.saved && copies.pending === null) return;
-    spool.savePosition(position.current, copies.pending ?? undefined, prepared.takeChanges());
+    const { spool, position, snapshots, xaRows } = this.#o;
+    if (position.saved && snapshots.pending === null) return;
+    spool.savePosition(position.current, snapshots.pending ?? undefined, xaRows.takeChanges());
     position.saved = true;
-    copies.saved();
+    snapshots.saved();
   }
 
-  /** Stores how far the snapshot is. To be called when the position is in the spool. */
+  /** Stores the snapshot's progress. The position must be in the spool already, and with it the changes of XA rows. */
   saveProgress(progress: SnapshotProgress): void {
-    // What was prepared or ended is stored: the position has just moved past it.
     this.#o.spool.savePosition(this.#o.position.current, progress);
   }
-}
-
-function clamp(value: number, low: number, high: number): number {
-  return Math.min(high, Math.max(low, value));
 }

@@ -1,14 +1,14 @@
 /**
- * Until when everything that was committed has been captured.
+ * Until when everything that was committed is captured.
  *
- * Known by the commit time of the last group, and by ends of the binlog that the server was asked for: once the stream is
- * past such a place, everything that was committed before is taken. A heartbeat alone does not tell when it was sent: it
- * may have waited in the socket behind a backlog or a pause.
+ * This follows from the commit time of the last group, and from the ends of the binlog that the server reports: when the
+ * stream is past such an end, everything that was committed before is taken. A heartbeat alone does not say when it was
+ * sent: it may have waited in the socket behind a backlog or a pause.
  */
 import type { BinlogPosition } from '../binlog/group-sink.ts';
 import { comparePositions } from '../source/connection.ts';
 
-/** Where the binlog ended, and when that was: the server's time, and ours in milliseconds. */
+/** Where the binlog ended at a time: the server's time, and ours in milliseconds. */
 export interface EndMark {
   readonly place: BinlogPosition;
   readonly at: string;
@@ -17,7 +17,7 @@ export interface EndMark {
 
 export class Watermark {
   readonly #now: () => number;
-  /** An end of the binlog that the stream has not reached yet, and the last one that it has. */
+  /** An end of the binlog that the stream has not reached yet, and the last one that it has reached. */
   #ahead: EndMark | null = null;
   #reached: EndMark | null = null;
   /** How far the server's clock is ahead of ours. */
@@ -29,12 +29,12 @@ export class Watermark {
     this.#now = now;
   }
 
-  /** Everything that was committed until then is in the spool; null: not yet known. ISO time. */
+  /** The spool has everything that was committed until then; null: not yet known. ISO time. */
   get time(): string | null {
     return this.#time;
   }
 
-  /** One end at a time is of use, so that a busy stream reaches it. */
+  /** Whether another end is of use. There is only one at a time, so that a busy stream reaches it. */
   get wantsMark(): boolean {
     return this.#ahead === null;
   }
@@ -51,10 +51,10 @@ export class Watermark {
     this.#ahead = null;
   }
 
-  /** All that was taken is in the spool. @param committedAt of the last group taken */
+  /** The spool has everything that was taken. @param committedAt commit time of the last group taken */
   stored(committedAt: string | null): void {
     const { at = null } = this.#reached ?? {};
-    // A session can set the time that its statements are logged with: into the future, too.
+    // A session can set the time with which its statements are logged, even to a time in the future.
     const plausible = committedAt !== null && Date.parse(committedAt) <= this.#now() + this.#skewMs;
     for (const time of [plausible ? committedAt : null, at]) {
       if (time === null) continue;
@@ -62,7 +62,7 @@ export class Watermark {
     }
   }
 
-  /** Until when, by our clock, all that was committed has been taken, in milliseconds; null: not yet known. */
+  /** Until when, by our clock, everything that was committed was taken, in milliseconds; null: not yet known. */
   takenUntilMs(committedAt: string | null): number | null {
     const last = committedAt === null ? null : Date.parse(committedAt) - this.#skewMs;
     if (this.#reached === null) return last;

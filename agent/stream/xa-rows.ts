@@ -1,36 +1,38 @@
 /**
  * Rows of XA transactions between XA PREPARE and XA COMMIT.
  *
- * The binlog has a prepared transaction's rows at its PREPARE, in a group of their own, and says at a later place, after
- * any number of other groups and perhaps a day, whether they count. Until then they lie in the spool, apart from the
- * batches; at XA COMMIT they are taken as if they had been logged there, at XA ROLLBACK they are dropped. The locks of
- * a prepared transaction keep everybody else from its rows and from its tables' definitions, so nothing is overtaken.
+ * The binlog has a prepared transaction's rows at its PREPARE, in a group of their own. It says later, after any number of
+ * other groups and perhaps a day, whether they were committed. Until then the spool holds them apart from the batches. At
+ * XA COMMIT they are taken as if they had been logged there; at XA ROLLBACK they are dropped. The locks of a prepared
+ * transaction keep others away from its rows and from its tables' definitions, so nothing overtakes them.
  *
- * Invariants: rows are durable before the position passes their PREPARE; they are dropped in the same spool
- * transaction as the position that passes their COMMIT or ROLLBACK.
+ * Invariants: rows are durable before the position passes their PREPARE; they are dropped in the same spool transaction
+ * as the position that passes their COMMIT or ROLLBACK.
  *
- * An XA COMMIT of a transaction whose PREPARE came before this epoch finds nothing here: the caller has to look at the
- * tables.
+ * This class does not know a transaction whose PREPARE came before this epoch: at its XA COMMIT the caller must have the
+ * tables copied.
  */
 import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { encodeBatch } from '../../shared/batch/encoder.ts';
-import type { BatchBody, SourceMark, TableDescription } from '../../shared/batch/batch.ts';
+import type { BatchBody, TableDescription } from '../../shared/batch/batch.ts';
 import { assert } from '../../shared/errors.ts';
 import type { HeldChange, Spool } from '../spool/spool.ts';
+import type { BatchSize } from './batch-size.ts';
 import { Batcher } from './batcher.ts';
 import { bodyOf } from './change-buffer.ts';
-import type { ChangeBuffer } from './change-buffer.ts';
+import type { BatchDraft, ChangeBuffer } from './change-buffer.ts';
+import type { CapturedPosition } from './position.ts';
 
 export interface XaRowsOptions {
   readonly spool: Pick<Spool, 'hold' | 'held' | 'heldParts'>;
-  readonly targetBytes: () => number;
-  readonly targetRows: number;
-  readonly source: () => SourceMark;
+  readonly size: BatchSize;
+  readonly position: CapturedPosition;
+  readonly now: () => number;
 }
 
 export class XaRows {
   readonly #o: XaRowsOptions;
-  /** XID → the key under which the spool holds its rows. */
+  /** The key under which the spool holds the rows of each XID. */
   readonly #keys: Map<string, string>;
   #open: { readonly xid: string; readonly key: string; readonly batcher: Batcher } | null = null;
   #changes: HeldChange[] = [];
@@ -40,35 +42,31 @@ export class XaRows {
     this.#keys = new Map(options.spool.held().map(({ xid, key }) => [xid, key]));
   }
 
-  /** The open group is part of an XA transaction: its rows come here. */
-  get taking(): boolean {
+  /** Whether the open group belongs to an XA transaction, so that its rows come here. */
+  get isOpen(): boolean {
     return this.#open !== null;
   }
 
-  /** What the spool has to do in one transaction with the next position. Empties the list. */
+  /** The changes that the spool must make in one transaction with the next position. Empties the list. */
   takeChanges(): readonly HeldChange[] {
     const changes = this.#changes;
     this.#changes = [];
     return changes;
   }
 
-  /** @param key names the group that is open */
+  /** @param key identifies the open group */
   start(xid: string, key: string): void {
-    assert(this.#open === null, 'an XA transaction begins inside another');
+    assert(this.#open === null, 'An XA transaction begins inside another one.');
+    const { spool, size, position, now } = this.#o;
     let part = 0;
-    const batcher = new Batcher({
-      targetBytes: this.#o.targetBytes,
-      targetRows: this.#o.targetRows,
-      emit: draft => {
-        const body = encodeBatch(bodyOf({ ...draft, part: null }, this.#o.source()));
-        this.#o.spool.hold(key, (part += 1), body);
-      },
-    });
-    this.#open = { xid, key, batcher };
+    const append = (draft: BatchDraft): void => {
+      spool.hold(key, (part += 1), encodeBatch(bodyOf({ ...draft, part: null }, position.current.source)));
+    };
+    this.#open = { xid, key, batcher: new Batcher({ target: size, output: { append }, now }) };
   }
 
   table(description: TableDescription): ChangeBuffer {
-    assert(this.#open !== null, 'rows of no XA transaction');
+    assert(this.#open !== null, 'Rows came for an XA transaction that is not open.');
     return this.#open.batcher.table(description);
   }
 
@@ -76,26 +74,26 @@ export class XaRows {
     this.#open?.batcher.touched(buffer);
   }
 
-  /** XA PREPARE: the open group's rows are held. */
+  /** XA PREPARE: the spool keeps the open group's rows. */
   prepared(): void {
     const { xid, key } = this.#close();
     this.#keys.set(xid, key);
     this.#changes.push({ do: 'keep', key, xid });
   }
 
-  /** XA COMMIT … ONE PHASE: the open group's rows count. Hands them over. */
+  /** XA COMMIT … ONE PHASE: the open group's rows are committed. @returns them, in order */
   committedAtOnce(): Generator<BatchBody> {
     return this.#rows(this.#close().key);
   }
 
-  /** XA COMMIT: hands the rows over, in order; null: they are not known here. */
+  /** XA COMMIT. @returns the transaction's rows, in order; null: they are unknown */
   committed(xid: string): Generator<BatchBody> | null {
     const key = this.#keys.get(xid);
     this.#keys.delete(xid);
     return key === undefined ? null : this.#rows(key);
   }
 
-  /** XA ROLLBACK: the rows never were. */
+  /** XA ROLLBACK: drops the rows. */
   rolledBack(xid: string): void {
     const key = this.#keys.get(xid);
     this.#keys.delete(xid);
@@ -109,7 +107,7 @@ export class XaRows {
 
   #close(): { readonly xid: string; readonly key: string } {
     const open = this.#open;
-    assert(open !== null, 'no XA transaction is open');
+    assert(open !== null, 'No XA transaction is open.');
     this.#open = null;
     open.batcher.flush();
     return open;

@@ -1,4 +1,4 @@
-/** The tables of a request, as the branch has them. */
+/** The tables of a verification request, as the branch has them. */
 import type { TableDescription } from '../../shared/batch/batch.ts';
 import { columnType } from '../../shared/batch/column-type.ts';
 import type { BranchRequest } from '../../shared/protocol.ts';
@@ -14,10 +14,10 @@ import { SNAPSHOT_ENGINES } from '../snapshot/row-scan.ts';
 import type { ComparedTable } from './touched.ts';
 
 export interface AskedTable {
-  /** As the stream names it; without columns where it cannot be compared. */
+  /** As the stream describes it; without columns if it cannot be compared. */
   readonly description: TableDescription;
   readonly buckets: number;
-  /** To be read; a text: why it cannot be. */
+  /** The table to read; a text: why it cannot be read. */
   readonly source: ReadableTable | string;
 }
 
@@ -28,11 +28,11 @@ export interface ReadableTable {
 
 export interface AskedTablesOptions {
   readonly tableFilter: TableFilter;
-  /** Brought to know those that the tables use. */
+  /** Loads those that the tables use. */
   readonly charsets: ServerCharsets;
 }
 
-/** The tables of a request, the smallest first. @throws SOURCE_… */
+/** The tables of a request, the smallest first. @throws TributaryError SOURCE_… */
 export async function askedTables(
   source: SourceConnection,
   { tables }: BranchRequest,

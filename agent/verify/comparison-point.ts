@@ -1,13 +1,13 @@
 /**
- * The place of the stream at which both sides compare what they hold, and the branch's view of what it holds there.
+ * Finds the place of the stream at which both sides compare their rows, and the branch's view of its rows there.
  *
- * 1. Between two groups, all that was taken is spooled; `emitted` is where the stream is then.
- * 2. A view is begun that holds everything before `emitted`; `high` is the binlog's end after that.
- * 3. When the stream is past `high`, the mark is put into it. What the batches since 1 say of a row is what the row is
- *    there; every other row is there as the view shows it (touched.ts). So the place need not be the view's own, which
- *    MySQL does not tell.
+ * 1. Between two groups, everything that was taken goes into the spool; `emitted` is where the stream is then.
+ * 2. A view begins that has everything before `emitted`; `high` is the binlog's end after that.
+ * 3. When the stream is past `high`, the mark goes into it. A row that the batches since step 1 mention is at the mark as
+ *    they say; every other row is there as the view shows it (touched.ts). So the mark need not be at the view's own place,
+ *    which MySQL does not report.
  *
- * Of a table without a key the stream does not tell rows apart: a moment is looked for around which nobody writes to it.
+ * In a table without a key the stream does not identify rows, so a moment is needed around which nobody writes to it.
  */
 import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { assert } from '../../shared/errors.ts';
@@ -18,37 +18,37 @@ import type { CaptureSink } from '../stream/sink.ts';
 import { comparePositions } from '../source/connection.ts';
 import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
 import { lockingQuery } from '../snapshot/chunk-query.ts';
-import { between } from '../snapshot/stream-moments.ts';
+import { atRest, between } from '../snapshot/stream-moments.ts';
 import type { Spool } from '../spool/spool.ts';
 import type { ReadableTable } from './asked-tables.ts';
 import { Touched } from './touched.ts';
 
-/** Moments tried until one is clear for all tables; then those that are not are named. */
-const MOST_MOMENTS = 30;
-/** Where each means to read the tables under locks first. */
-const MOST_DEAR_MOMENTS = 3;
-/** Between two of them at most. */
-const MOMENT_REST_MS = 500;
-/** Of what the stream brings between the view and its mark. */
-const MOST_TOUCHED_ROWS = 200_000;
-const MOST_TOUCHED_BYTES = 64 * 1024 * 1024;
+/** How many moments to try until one is clear for all tables. After that, the tables that are not clear are reported. */
+const MAX_MOMENTS = 30;
+/** The same if each moment first needs a locking read of all tables. */
+const MAX_LOCKING_MOMENTS = 3;
+/** The longest pause between two moments. */
+const MAX_MOMENT_PAUSE_MS = 500;
+/** Limits of what the stream brings between the view and the mark. */
+const MAX_TOUCHED_ROWS = 200_000;
+const MAX_TOUCHED_BYTES = 64 * 1024 * 1024;
 const VISIBLE_WITHIN_SECONDS = 30;
 
 export interface ComparisonPointOptions {
   readonly identity: SourceIdentity;
   readonly spool: Spool;
   readonly sink: CaptureSink;
-  /** Whether a mark may be put into the stream now. */
+  /** Whether a mark may go into the stream now. */
   readonly isReady: () => boolean;
 }
 
-/** No place was found: too much changes at every moment, or nothing is to be compared at present. */
+/** No place was found: too much changes all the time, or there is nothing to compare at present. */
 export type NoComparisonPoint = 'too-busy' | 'not-ready';
 
 /**
  * Begins a view and puts the mark into the stream.
- * @returns what the stream says of rows between the two
- * @throws SOURCE_…, SPOOL_…; STREAM_ENDED when aborted
+ * @returns what the stream says about rows between the view and the mark
+ * @throws TributaryError SOURCE_…, SPOOL_…; STREAM_ENDED if aborted
  */
 export async function findComparisonPoint(
   options: ComparisonPointOptions,
@@ -58,7 +58,7 @@ export async function findComparisonPoint(
   signal: AbortSignal,
 ): Promise<Touched | NoComparisonPoint> {
   const { identity, spool, sink, isReady } = options;
-  const most = identity.flavor === 'mysql' && !identity.gtids ? MOST_DEAR_MOMENTS : MOST_MOMENTS;
+  const most = identity.flavor === 'mysql' && !identity.gtids ? MAX_LOCKING_MOMENTS : MAX_MOMENTS;
   for (let moment = 1; ; moment += 1) {
     if (!isReady()) return 'not-ready';
     const emitted = await atRest(sink, signal, () => {
@@ -82,16 +82,11 @@ export async function findComparisonPoint(
     }
     if (moment >= most) return isReady() ? 'too-busy' : 'not-ready';
     await source.execute('ROLLBACK');
-    await pause(Math.random() * MOMENT_REST_MS, signal);
+    await pause(Math.random() * MAX_MOMENT_PAUSE_MS, signal);
   }
 }
 
-/** Runs the callback between groups with all that was taken in the spool's reach: now, or at the end of the open group. */
-export async function atRest<T>(sink: CaptureSink, signal: AbortSignal, run: () => T): Promise<T> {
-  return !signal.aborted && sink.sound ? run() : between(sink, sink.place, signal, run);
-}
-
-/** Who calls back is the stream: what fails of a comparison is not its fault, and does not end it. */
+/** The stream runs this work, but a fault of a comparison must not end the stream. */
 function withoutFault<T>(work: () => T): T | Error {
   try {
     return work();
@@ -100,18 +95,18 @@ function withoutFault<T>(work: () => T): T | Error {
   }
 }
 
-/** null: it is too much. */
+/** What the batches after `seq` say about rows; null: too much. */
 function touchedSince(spool: Spool, seq: number, read: readonly ReadableTable[]): Touched | null {
   const touched = new Touched(
     read.map(({ compared }) => compared),
-    MOST_TOUCHED_ROWS,
+    MAX_TOUCHED_ROWS,
   );
   let bytes = 0;
   for (let next = seq + 1; next <= spool.stream().head.seq; next += 1) {
     const batch = spool.read(next);
-    assert(batch !== null, `batch ${next} has just been spooled`);
+    assert(batch !== null, `Batch ${next} is not in the spool, although it was just spooled.`);
     bytes += batch.bytes;
-    if (bytes > MOST_TOUCHED_BYTES) return null;
+    if (bytes > MAX_TOUCHED_BYTES) return null;
     touched.take(decodeBatch(batch.body));
     if (touched.overflown) return null;
   }
@@ -119,8 +114,8 @@ function touchedSince(spool: Spool, seq: number, read: readonly ReadableTable[])
 }
 
 /**
- * A transaction that shows one moment, at which everything that the stream had emitted is visible.
- * @returns the binlog's end after that moment; null: it was too early
+ * Begins a transaction that sees one moment, at which everything that the stream had emitted is visible.
+ * @returns the binlog's end after that moment; null: the moment is too early
  */
 async function beginView(
   source: SourceConnection,

@@ -1,14 +1,14 @@
-/** The marks of a verification, each a batch of its own (shared/batch/batch.ts). Pure. */
+/** The marks of a verification. Each is a batch of its own (shared/batch/batch.ts). Pure. */
 import type { Change, TableDescription } from '../../shared/batch/batch.ts';
 import type { BranchRequest } from '../../shared/protocol.ts';
 import type { TableSums } from '../../shared/batch/row-sums.ts';
 import type { BatchDraft } from '../stream/change-buffer.ts';
 import type { AskedTable } from './asked-tables.ts';
 
-/** Longer ones are cut. */
-const MOST_PROBLEM = 500;
+/** Longer descriptions of a problem are cut. */
+const MAX_PROBLEM_LENGTH = 500;
 
-/** Both sides compare what they hold here. */
+/** Both sides compare their rows here. */
 export function startMark(ask: BranchRequest, verification: string, asked: readonly AskedTable[]): BatchDraft {
   return batch(
     asked.map(({ description }) => description),
@@ -23,7 +23,7 @@ export function startMark(ask: BranchRequest, verification: string, asked: reado
   );
 }
 
-/** What the branch holds of one table, or why nobody knows. */
+/** The branch's sums of one table, or why there are none. */
 export function sumsMark(verification: string, { description }: AskedTable, found: TableSums | string): BatchDraft {
   const { schema, name, columns } = description;
   const isProblem = typeof found === 'string';
@@ -37,7 +37,7 @@ export function sumsMark(verification: string, { description }: AskedTable, foun
   });
 }
 
-/** The request has been answered. @param problem why what has no verdict will have none; null: all was said */
+/** The request is answered. @param problem why tables without a result will get none; null: all have one */
 export function endMark(ask: BranchRequest, verification: string, problem: string | null): BatchDraft {
   return batch([], {
     op: 'verify-end',
@@ -48,7 +48,7 @@ export function endMark(ask: BranchRequest, verification: string, problem: strin
 }
 
 function cut(problem: string): string {
-  return problem.slice(0, MOST_PROBLEM).toWellFormed();
+  return problem.slice(0, MAX_PROBLEM_LENGTH).toWellFormed();
 }
 
 function batch(tables: readonly TableDescription[], change: Change): BatchDraft {

@@ -1,4 +1,4 @@
-/** Sums up a table as a view shows it, in turns: reading takes half of the time at most, the rest is capture's and the server's. */
+/** Computes the sums of a table in a view. Reading takes half of the time at most, to leave the rest to capture and the server. */
 import type { Value } from '../../shared/batch/batch.ts';
 import { TributaryError, describeError } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
@@ -12,21 +12,21 @@ import { chunkQuery, cursorOf, tableQuery } from '../snapshot/chunk-query.ts';
 import type { ReadableTable } from './asked-tables.ts';
 import type { TouchedRows } from './touched.ts';
 
-/** Rows read by one query, after which the table is let go of: whoever ALTERs it gets in between. */
+/** Rows that one query reads. After each query the lock on the table is released, so that an ALTER need not wait long. */
 const FIRST_CHUNK_ROWS = 100;
-const MOST_CHUNK_ROWS = 20_000;
+const MAX_CHUNK_ROWS = 20_000;
 const CHUNK_BYTES = 4 * 1024 * 1024;
-/** Rows of a table without a key are read by one query; after so many others get a turn. */
-const ROWS_A_TURN = 2_000;
+/** One query reads all rows of a table without a key; after this many rows it pauses for the others. */
+const ROWS_PER_TURN = 2_000;
 const REST_SHARE = 1;
-const MOST_REST_MS = 1_000;
+const MAX_REST_MS = 1_000;
 
 type TakeRow = (cells: readonly (Buffer | null)[]) => void;
 
 /**
- * @param source in the view
- * @param touched rows that the stream speaks of between the view and the place that is compared
- * @throws SOURCE_…, VALUE_UNSUPPORTED; STREAM_ENDED when aborted
+ * @param source the connection with the view
+ * @param touched rows that the stream mentions between the view and the mark
+ * @throws TributaryError SOURCE_…, VALUE_UNSUPPORTED; STREAM_ENDED if aborted
  */
 export async function sumTable(
   source: SourceConnection,
@@ -62,7 +62,7 @@ async function readByKey(
     const startedAt = performance.now();
     await source.execute('SAVEPOINT chunk');
     const cells = await source.cells(chunkQuery(table, after, limit, ''));
-    // The view stays; the lock that keeps others from altering the table goes.
+    // This keeps the view and releases the lock that prevents others from altering the table.
     await source.execute('ROLLBACK TO SAVEPOINT chunk');
     let bytes = 0;
     for (const row of cells) {
@@ -72,7 +72,7 @@ async function readByKey(
     if (cells.length < limit) return;
     after = cursorOf(table, cells.at(-1)!);
     const fitting = Math.floor((cells.length * CHUNK_BYTES) / Math.max(1, bytes));
-    limit = Math.max(1, Math.min(MOST_CHUNK_ROWS, limit * 4, fitting));
+    limit = Math.max(1, Math.min(MAX_CHUNK_ROWS, limit * 4, fitting));
     await rest(startedAt, signal);
   }
 }
@@ -90,19 +90,19 @@ async function readWhole(
     try {
       if (fault === null) take(cells);
     } catch (error) {
-      // The rest is still to be read: the next query comes over the same connection.
+      // The other rows must still be read, because the next query uses the same connection.
       fault = error instanceof Error ? error : new TributaryError('INTERNAL', describeError(error));
     }
     rows += 1;
-    if (rows % ROWS_A_TURN > 0) continue;
+    if (rows % ROWS_PER_TURN > 0) continue;
     await rest(startedAt, signal);
     startedAt = performance.now();
   }
   if (fault !== null) throw fault;
 }
 
-/** Leaves the processor and the server to others for as long as was worked. */
+/** Leaves the processor and the server to others for as long as the work took. */
 async function rest(startedAt: number, signal: AbortSignal): Promise<void> {
-  await pause(Math.min(MOST_REST_MS, (performance.now() - startedAt) * REST_SHARE), signal);
-  if (signal.aborted) throw new TributaryError('STREAM_ENDED', 'the binlog stream ended');
+  await pause(Math.min(MAX_REST_MS, (performance.now() - startedAt) * REST_SHARE), signal);
+  if (signal.aborted) throw new TributaryError('STREAM_ENDED', 'The binlog stream ended.');
 }

@@ -1,8 +1,8 @@
 /**
- * What the stream says of rows between two of its places: the last of each. Pure.
+ * The last thing that the stream says about each row between two of its places. Pure.
  *
- * A view of the branch was taken somewhere in between. A row that the stream does not speak of is at the second place as it
- * is in the view; of one that it does speak of, its last word is what the row is there, whatever the view shows.
+ * A view of the branch was taken somewhere in between. At the second place, a row that the stream does not mention is as the
+ * view shows it; a row that it does mention is as its last change says, whatever the view shows.
  */
 import { isVerifyMark } from '../../shared/batch/batch.ts';
 import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch/batch.ts';
@@ -12,26 +12,26 @@ import { tableKey } from '../../shared/table-name.ts';
 import { keyColumns, keyIdOf } from '../stream/change-buffer.ts';
 import type { KeyId } from '../stream/key-index.ts';
 
-/** A table as it is compared: described as in its batches. */
+/** A table to compare, described as in its batches. */
 export interface ComparedTable {
   readonly description: TableDescription;
   readonly shape: RowShape;
   readonly buckets: number;
 }
 
-/** Rows spoken of, as they are at the second place; null: not there. */
+/** Rows that the stream mentions, as they are at the second place; null: the row does not exist. */
 export type TouchedRows = ReadonlyMap<KeyId, RowMark | null>;
 
 const NONE: TouchedRows = new Map();
 
 export class Touched {
   readonly #tables = new Map<string, { readonly table: ComparedTable; readonly rows: Map<KeyId, RowMark | null> }>();
-  /** Tables of which the view and the stream together do not tell what is at the second place. */
+  /** Tables whose rows at the second place do not follow from the view and the stream. */
   readonly #unclear = new Set<string>();
   readonly #most: number;
   #noted = 0;
 
-  /** @param most rows that may be spoken of */
+  /** @param most limit of the rows that the stream may mention */
   constructor(tables: readonly ComparedTable[], most: number) {
     this.#most = most;
     for (const table of tables) this.#tables.set(tableKey(table.description), { table, rows: new Map() });
@@ -45,7 +45,7 @@ export class Touched {
       const found = this.#tables.get(tableKey(description));
       if (found === undefined) continue;
       if (!isRowChange(change) || !isSame(description, found.table.description)) {
-        // Truncated, defined otherwise, or without keys: then nobody knows which of its rows the view has.
+        // It was truncated or redefined, or has no key: then it is unknown which of its rows the view has.
         this.#unclear.add(tableKey(description));
         continue;
       }
@@ -63,7 +63,7 @@ export class Touched {
     }
   }
 
-  /** More was changed than may be noted. */
+  /** Whether more rows were changed than may be noted. */
   get overflown(): boolean {
     return this.#noted > this.#most;
   }

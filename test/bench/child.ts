@@ -89,7 +89,9 @@ async function capture(job: ChildJob): Promise<ChildResult> {
     minFreeBytes: 2 ** 28,
     now: () => Date.now(),
   });
-  spool.newEpoch(idleProgress(), { source: { ...from, committedAt: null }, lastGroup: null });
+  // Its start marker counts as waiting, which is what makes this an epoch that has begun; there is nothing to copy.
+  const progress = { ...idleProgress(), started: false };
+  spool.newEpoch(progress, { source: { ...from, committedAt: null }, lastGroup: null });
   const stop = new AbortController();
   let groups = 0;
   let rows = 0;

@@ -85,7 +85,7 @@ export class MaxwellSink implements GroupSink {
     throw new Error('the workload truncates nothing');
   }
 
-  ddl(): void {
+  ddl(): never {
     throw new Error('the workload changes no table');
   }
 

@@ -198,7 +198,7 @@ void t.test('settings that make capture impossible are told with what mends them
 
   await t.test('rows that a session logs in part come right by copying their table again', async t => {
     const { epoch } = await streamOf(branch);
-    const snapshots = (): number => branch.agent.log().filter(({ msg }) => msg === 'snapshot finished').length;
+    const snapshots = (): number => branch.agent.log().filter(({ msg }) => msg === 'A snapshot has finished.').length;
     const before = snapshots();
     const { host, port, user, password } = server;
     const session = await mysql.createConnection({ host, port, user, password, database: branch.schema });
@@ -229,7 +229,7 @@ void t.test('settings that make capture impossible are told with what mends them
       "SET SESSION binlog_format='ROW'",
       "INSERT INTO sale VALUES (5, 'behind that')",
     ]);
-    const line = await branch.agent.waitForLog(({ msg }) => msg?.includes('changed by a statement') === true);
+    const line = await branch.agent.waitForLog(({ msg }) => msg?.includes('a statement instead of rows') === true);
     t.match(line, { code: 'SOURCE_SETTING', hint: /SET GLOBAL binlog_format[\s\S]*my\.cnf/ });
     t.equal((await world.waitUntilEqual(branch)).rowsCompared, 5);
     t.not((await streamOf(branch)).epoch, epoch);
@@ -299,7 +299,7 @@ void t.test('a table without a key is told by check, and captured all the same',
       branch.agent
         .log()
         .slice(lines)
-        .some(({ msg }) => msg === 'a new epoch begins with a snapshot'),
+        .some(({ msg }) => msg === 'A new epoch begins with a snapshot.'),
       'it goes on where it stopped',
     );
   });

@@ -87,7 +87,7 @@ await t.test('a full spool: capture stops reading and says so, and goes on by it
   }
   await branch.agent.waitUntil('a full spool', async () => (await statusOf(branch.agent)).state === 'full');
   t.match(await branch.agent.get('/metrics'), /^tributary_spool_full 1$/m);
-  t.ok(branch.agent.log().some(line => line.msg?.includes('the spool is full')));
+  t.ok(branch.agent.log().some(line => line.msg?.includes('The spool is full')));
   const { head } = (await statusOf(branch.agent)).stream;
   await sleep(500);
   t.equal((await statusOf(branch.agent)).stream.head, head, 'nothing more is read');

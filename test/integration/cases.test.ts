@@ -178,7 +178,7 @@ async function endStopped(t: Test, world: World, one: Case, source: DatabaseServ
   await branch.startAgent();
   await world.waitUntilEqual(branch);
   // While all tables are copied, what cannot be taken is passed by and copied once more.
-  await branch.agent.waitForLog(line => line.msg === 'snapshot finished');
+  await branch.agent.waitForLog(line => line.msg === 'A snapshot has finished.');
   await run(one.workload, one, branch);
   const fault = await waitForStop(world, branch, stops.side);
   t.equal(fault.code, stops.code, fault.message);

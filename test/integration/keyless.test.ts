@@ -73,12 +73,12 @@ for (const flavor of FLAVORS) {
     t.teardown(stop);
     await agent.start();
     for (let kill = 0; kill < 2; kill += 1) {
-      await agent.waitForLog(line => line.msg === 'a new epoch begins with a snapshot');
+      await agent.waitForLog(line => line.msg === 'A new epoch begins with a snapshot.');
       await delay(400 + kill * 600);
       await agent.kill9();
       await agent.start();
     }
-    await agent.waitForLog(line => line.msg === 'snapshot finished');
+    await agent.waitForLog(line => line.msg === 'A snapshot has finished.');
     // Copied again while all of it is there: what is there already must not be counted twice.
     await agent.waitReady();
     expectSuccess(await branch.cli(['snapshot', `${branch.schema}.events`, `${branch.schema}.plain`]));

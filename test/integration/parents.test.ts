@@ -42,7 +42,7 @@ async function endsEqual(t: Test, source: SourceAddress, first: string | null): 
   if (first !== null) await db.query(first);
   rig.start();
   await same(t, rig, 'copied');
-  const snapshots = (): number => rig.log.filter(line => line.includes('snapshot begun')).length;
+  const snapshots = (): number => rig.log.filter(line => line.includes('A snapshot begins.')).length;
   const before = snapshots();
   await db.query('UPDATE parent SET v = v + 1, j = \'{"a": 1, "b": "some longer text"}\', t = "x"');
   await db.query("UPDATE parent SET j = JSON_SET(j, '$.a', 2)");

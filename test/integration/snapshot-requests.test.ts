@@ -16,7 +16,7 @@ void t.test('a snapshot that the head office asks for mends rows that were chang
     const [rows] = await world.headOfficeDb.query<RowDataPacket[]>('SELECT count(*) AS n FROM tributary_request');
     return Number(rows[0]?.['n']);
   };
-  const snapshots = (): number => paris.agent.logTail(10_000).split('"snapshot begun"').length - 1;
+  const snapshots = (): number => paris.agent.logTail(10_000).split('"A snapshot begins."').length - 1;
   const before = snapshots();
   await world.headOfficeDb.query('UPDATE sale SET v = 99 WHERE id = 2');
   await world.headOfficeDb.query('DELETE FROM sale WHERE id = 3');

@@ -171,6 +171,7 @@ const GROUND: ReadonlySet<string> = new Set([
   'agent/catalogue-query.ts',
   'agent/growing-pause.ts',
   'agent/fault-watch.ts',
+  'agent/state-machine.ts',
   'applier/config.ts',
   'deploy/rig/errors.ts',
   'deploy/rig/run.ts',

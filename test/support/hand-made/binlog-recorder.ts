@@ -94,9 +94,10 @@ export class RecordingSink implements GroupSink {
     this.xaSteps.push(step);
   }
 
-  ddl(statement: DdlStatement): void {
+  ddl(statement: DdlStatement): boolean {
     const table = statement.tables.map(({ name }) => name).join(',');
     this.#changes.push({ op: 'ddl', table, before: [], after: [], definition: null, ddl: statement });
+    return false;
   }
 
   end(end: GroupEnd): void {

@@ -27,9 +27,8 @@ export function newSink(spool: Spool, position: Position): CaptureSink {
   return new CaptureSink({
     spool,
     tableFilter: createTableFilter({ include: ['*.*'], exclude: [], map: {} }),
-    server: UUID,
-    gtids: true,
-    lowerCaseNames: false,
+    identity: IDENTITY,
+    catalogue: null,
     position,
     counters: {
       rows: () => undefined,
@@ -40,8 +39,7 @@ export function newSink(spool: Spool, position: Position): CaptureSink {
       epoch: () => undefined,
     },
     now: () => Date.now(),
-    onSpooled: () => undefined,
-    onQuiet: () => undefined,
+    listener: { onSpooled: () => undefined, onQuiet: () => undefined },
   });
 }
 

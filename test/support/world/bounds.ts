@@ -166,7 +166,7 @@ export async function copiedTable(t: Test, world: World, rows: number, key: stri
   }
   link.cut();
   await branch.agent.start();
-  await branch.agent.waitForLog(line => line.msg === 'snapshot finished', 900_000);
+  await branch.agent.waitForLog(line => line.msg === 'A snapshot has finished.', 900_000);
   stayedBelow(t, branch.agent, AGENT_BYTES);
   link.restore();
   // Looking at so many rows takes minutes: once, when they should be there.

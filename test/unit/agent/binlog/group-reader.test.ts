@@ -367,6 +367,29 @@ void t.test('offsets go on beyond 4 GiB, where headers begin again at 0', t => {
   t.end();
 });
 
+void t.test('each event moves the reader to the next state', t => {
+  const maker = new EventMaker();
+  const reader = new GroupReader(new RecordingSink('shop'));
+  const after = (event: RawEvent): string => {
+    reader.handle(event);
+    return reader.state;
+  };
+  t.equal(reader.state, 'outside');
+  t.equal(after(maker.rotate('binlog.000007', 4)), 'outside');
+  t.equal(after(maker.gtid(1)), 'opened');
+  t.equal(after(maker.query('BEGIN')), 'inside');
+  for (const event of insert(maker)) t.equal(after(event), 'inside');
+  t.equal(after(maker.xid()), 'outside');
+  t.equal(after(maker.gtid(2)), 'opened');
+  t.equal(after(maker.query('DROP TABLE x')), 'outside', 'a statement that stands alone is the whole group');
+  t.equal(after(maker.query('BEGIN')), 'inside', 'of a server that logs no GTID event');
+  t.equal(after(maker.query('COMMIT')), 'outside');
+  t.throws(() => reader.handle(maker.xid()), { code: 'EVENT_MALFORMED' });
+  t.equal(reader.state, 'failed');
+  t.throws(() => reader.handle(maker.gtid(3)), { code: 'INTERNAL' });
+  t.end();
+});
+
 void t.test('a reader that has failed takes no more events', t => {
   const reader = new GroupReader(new RecordingSink('shop'));
   const maker = new EventMaker();

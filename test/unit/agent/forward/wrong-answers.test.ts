@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import t from 'tap';
 import type { Test } from 'tap';
 import { EPOCHS_ASKED, noted, pauseMs } from '../../../../agent/growing-pause.ts';
-import { beginProgress, idleProgress, MOST_QUEUED, queueRequests } from '../../../../agent/spool/snapshot-progress.ts';
+import { beginProgress, idleProgress, MAX_QUEUED, queueRequests } from '../../../../agent/spool/snapshot-progress.ts';
 import type { SnapshotProgress } from '../../../../agent/spool/snapshot-progress.ts';
 import { judgeAnswer } from '../../../../shared/protocol.ts';
 import type { AgentStream, Answer } from '../../../../shared/protocol.ts';
@@ -167,7 +167,7 @@ void t.test('requests for copies: bounded in number, and ever more seldom', t =>
     Array.from({ length: count }, (_, n) => ({ id: `r${from + n}`, tables: null }));
   let progress: SnapshotProgress = idleProgress();
   for (let n = 0; n < 100; n += 1) progress = queueRequests(progress, ids(n * 1_000, 1_000), n);
-  t.equal(progress.queuedRequests.length, MOST_QUEUED);
+  t.equal(progress.queuedRequests.length, MAX_QUEUED);
   t.equal(progress.askedCopies.length, 1, 'what waits already costs nothing more');
 
   const named = Array.from({ length: 20_000 }, (_, n) => ({ schema: 'shop', name: `t${n}` }));

@@ -95,24 +95,26 @@ void t.test('whatever a branch does, its batches leave the head office with what
         let open: BatchDraft[] = [];
         const states: string[] = [''];
         const batcher = new Batcher({
-          targetBytes: () => targetBytes,
-          targetRows: 1000,
-          emit: draft => {
-            const changes = changesOf(draft);
-            const keys = changes.flatMap(change =>
-              change.op === 'delete'
-                ? Array.from({ length: change.rows }, (_, r) => keyIdOf(change.keys, r))
-                : change.op === 'upsert'
-                  ? Array.from({ length: change.rows }, (_, r) => keyIdOf([change.values[1]!, change.values[0]!], r))
-                  : [],
-            );
-            if (new Set(keys).size !== keys.length) throw new Error('a key appears twice in a batch');
-            open.push({ ...draft, changes });
-            if (draft.part !== null && !draft.part.last) return;
-            for (const each of open) apply(headOffice, each);
-            open = [];
-            // Only what the branch itself has been at the end of a transaction may be seen at the head office.
-            if (!states.includes(show(headOffice))) throw new Error(`a state that never was: ${show(headOffice)}`);
+          target: { bytes: targetBytes, rows: 1000 },
+          now: () => 0,
+          output: {
+            append: draft => {
+              const changes = changesOf(draft);
+              const keys = changes.flatMap(change =>
+                change.op === 'delete'
+                  ? Array.from({ length: change.rows }, (_, r) => keyIdOf(change.keys, r))
+                  : change.op === 'upsert'
+                    ? Array.from({ length: change.rows }, (_, r) => keyIdOf([change.values[1]!, change.values[0]!], r))
+                    : [],
+              );
+              if (new Set(keys).size !== keys.length) throw new Error('a key appears twice in a batch');
+              open.push({ ...draft, changes });
+              if (draft.part !== null && !draft.part.last) return;
+              for (const each of open) apply(headOffice, each);
+              open = [];
+              // Only what the branch itself has been at the end of a transaction may be seen at the head office.
+              if (!states.includes(show(headOffice))) throw new Error(`a state that never was: ${show(headOffice)}`);
+            },
           },
         });
         for (const transaction of transactions) {
@@ -142,7 +144,11 @@ function show(rows: Rows): string {
 
 void t.test('a transaction larger than a batch is cut into parts of which only the last says so', t => {
   const drafts: BatchDraft[] = [];
-  const batcher = new Batcher({ targetBytes: () => 20, targetRows: 1000, emit: draft => drafts.push(draft) });
+  const batcher = new Batcher({
+    target: { bytes: 20, rows: 1000 },
+    output: { append: draft => drafts.push(draft) },
+    now: () => 0,
+  });
   batcher.begin();
   for (let row = 0; row < 20; row++) feed(batcher, new Map(), { op: 'insert', id: row, region: 'a', amount: row });
   batcher.end();
@@ -160,7 +166,11 @@ void t.test('a transaction larger than a batch is cut into parts of which only t
 
 void t.test('a changed definition of a table closes the batch that holds rows of the old one', t => {
   const drafts: BatchDraft[] = [];
-  const batcher = new Batcher({ targetBytes: () => 1e6, targetRows: 1000, emit: draft => drafts.push(draft) });
+  const batcher = new Batcher({
+    target: { bytes: 1e6, rows: 1000 },
+    output: { append: draft => drafts.push(draft) },
+    now: () => 0,
+  });
   batcher.begin();
   feed(batcher, new Map(), { op: 'insert', id: 1, region: 'a', amount: 1 });
   batcher.end();
@@ -178,7 +188,11 @@ void t.test('a changed definition of a table closes the batch that holds rows of
 });
 
 void t.test('a recorder hears every key that the stream emits, and only while it listens', t => {
-  const batcher = new Batcher({ targetBytes: () => 1e6, targetRows: 1000, emit: () => undefined });
+  const batcher = new Batcher({
+    target: { bytes: 1e6, rows: 1000 },
+    output: { append: () => undefined },
+    now: () => 0,
+  });
   const heard: unknown[] = [];
   batcher.record(TABLE.schema, TABLE.name, key => heard.push(key));
   batcher.begin();

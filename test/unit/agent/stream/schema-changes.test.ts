@@ -36,22 +36,19 @@ async function rig() {
       columns: ['id'],
     },
   ]);
-  const copies = new PendingSnapshots(() => null);
-  const cleared: string[] = [];
+  const snapshots = new PendingSnapshots({ snapshot: () => null });
   const changes = new SchemaChanges({
     tableFilter: createTableFilter({ include: ['shop.*'], exclude: [], map: {} }),
-    copies,
+    snapshots,
     catalogue: { facts, cascades, at: place(1_000), until: place(1_100) },
     lowerCaseNames: false,
-    onRedefined: () => undefined,
-    clear: ({ name }) => cleared.push(name),
   });
   const run = (sql: string, offset: number): string[] => {
     const statement = classifyStatement(sql, 'shop', MARIADB);
     if (statement.kind !== 'ddl') throw new Error(`${sql} is ${statement.kind}`);
-    const before = copies.progress.queued.length;
+    const before = snapshots.progress.queued.length;
     changes.take(statement.ddl, { after: place(offset), at: AT });
-    return copies.progress.queued.slice(before).map(({ name }) => name);
+    return snapshots.progress.queued.slice(before).map(({ name }) => name);
   };
   return { changes, run };
 }

@@ -5,7 +5,7 @@ import { createTableFilter } from '../../../../agent/source/table-filter.ts';
 import { ServerCharsets } from '../../../../agent/values/server-charsets.ts';
 import { SourceConnection } from '../../../../agent/source/connection.ts';
 import type { Spool } from '../../../../agent/spool/spool.ts';
-import { MOST_FAULTS, VerifyRequests } from '../../../../agent/verify/requests.ts';
+import { MAX_FAULTS, VerifyRequests } from '../../../../agent/verify/requests.ts';
 import { Verifier } from '../../../../agent/verify/verifier.ts';
 import { isVerifyMark } from '../../../../shared/batch/batch.ts';
 import type { VerifyMark } from '../../../../shared/batch/batch.ts';
@@ -127,7 +127,7 @@ void t.test(
     t.equal(rig.connections, 2);
     await rig.run(1);
     t.match(rig.ends, [['first', /^INTERNAL: no such thing — Report it/]]);
-    t.equal(rig.connections, MOST_FAULTS);
+    t.equal(rig.connections, MAX_FAULTS);
     fails = false;
     rig.ask('first', 'second');
     await rig.run(2);
@@ -147,7 +147,7 @@ void t.test('what is waited for in vain is given up, too', async t => {
     },
   });
   await rig.run(1);
-  t.equal(rig.connections, MOST_FAULTS);
+  t.equal(rig.connections, MAX_FAULTS);
   t.match(rig.ends, [['first', /^SOURCE_UNREACHABLE: it is away/]]);
   rig.spool.close();
 });
@@ -157,12 +157,12 @@ void t.test('while the database is away it is tried without end', async t => {
     connect: times => {
       const refused = Object.assign(new Error('refused'), { errno: -111 });
       const shutdown = Object.assign(new Error('shutting down'), { errno: 1053 });
-      if (times <= 2 * MOST_FAULTS) throw away(times % 2 === 0 ? refused : shutdown);
+      if (times <= 2 * MAX_FAULTS) throw away(times % 2 === 0 ? refused : shutdown);
     },
   });
   await rig.run(1);
   t.strictSame(rig.ends, [['first', null]]);
-  t.equal(rig.connections, 2 * MOST_FAULTS + 1);
+  t.equal(rig.connections, 2 * MAX_FAULTS + 1);
   rig.spool.close();
 });
 

@@ -1,0 +1,39 @@
+/** What a sink is made with, and what it reports to. */
+import type { KnownCatalogue } from './schema-changes.ts';
+import type { SourceIdentity } from '../source/connection.ts';
+import type { TableFilter } from '../source/table-filter.ts';
+import type { Position, Spool } from '../spool/spool.ts';
+
+export type SinkState = 'verifying' | 'comparing' | 'between-groups' | 'in-group' | 'storing' | 'broken';
+
+/** Counts what capture does. */
+export interface CaptureCounters {
+  rows(schema: string, name: string, op: 'upsert' | 'delete', rows: number): void;
+  group(): void;
+  /** A binlog connection is open. */
+  connected(): void;
+  /** An event of this many bytes was read. */
+  read(bytes: number): void;
+  fault(code: string): void;
+  epoch(reason: string): void;
+}
+
+/** Hears what the sink does. */
+export interface SinkListener {
+  /** A batch is in the spool. */
+  onSpooled(): void;
+  /** A group has ended, or the server was heard: the time to flush, or to go on reading. */
+  onQuiet(): void;
+}
+
+export interface SinkOptions {
+  readonly spool: Spool;
+  readonly tableFilter: TableFilter;
+  readonly identity: Pick<SourceIdentity, 'server' | 'gtids' | 'lowerCaseNames'>;
+  /** Null: nothing is known of tables. */
+  readonly catalogue: KnownCatalogue | null;
+  readonly position: Position;
+  readonly counters: CaptureCounters;
+  readonly now: () => number;
+  readonly listener: SinkListener;
+}
