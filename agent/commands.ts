@@ -32,7 +32,7 @@ export function agentCli(): CliSpec {
     name: 'tributary-agent',
     description: 'Captures what a branch’s MySQL commits and forwards it to the head office.',
     version: VERSION,
-    defaultConfig: '/etc/tributary/agent.yaml',
+    defaultConfig: '/etc/tributary-agent/agent.yaml',
     commands: [
       { usage: 'run', summary: 'capture and forward until stopped (what systemd starts)', run },
       {

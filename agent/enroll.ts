@@ -1,7 +1,7 @@
 /**
- * `enroll FILE`: makes this machine the branch that an enrolment file names. Writes the broker's half of the
- * configuration and leaves the rest as it is; where there was none, what is left to do is the source's user and
- * password. A spool that was superseded begins a new life: that is what enrolling again means.
+ * `enroll FILE`: makes this machine the branch that an enrolment file names. Writes the section `broker` of the
+ * configuration and leaves the rest as it is. Without a configuration it writes a first one; then the source's user and
+ * password remain to be set. A spool that was superseded begins a new epoch: that is what enrolling again means.
  */
 import { existsSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
@@ -17,7 +17,9 @@ import { Spool, SPOOL_FILE_NAME } from './spool/spool.ts';
 
 const PASSWORD_FILE = 'broker.password';
 const SECRET_MODE = 0o600;
+/** Of what holds no secret: the service's user reads it. */
 const PUBLIC_MODE = 0o644;
+const FOLDER_MODE = 0o755;
 
 /** What an unattended enrolment sets of the source; null: as it is, or by default. */
 export interface SourceChoices {
@@ -49,7 +51,8 @@ export async function enroll(
 ): Promise<Enrolled> {
   const enrolment = await readEnrolment(enrolmentFile);
   const directory = dirname(resolve(configFile));
-  await mkdir(directory, { recursive: true });
+  // Whatever the umask is: the service's user reads the configuration.
+  if ((await mkdir(directory, { recursive: true })) !== undefined) await chmod(directory, FOLDER_MODE);
   const document = await readDocument(configFile);
   refuseOtherBranch(document, enrolment, configFile);
   await refuseOthersPassword(document, enrolment, join(directory, PASSWORD_FILE));
@@ -125,18 +128,18 @@ function refuseOtherBranch(document: Document, enrolment: Enrolment, file: strin
   }
 }
 
-/** A head office's own applier may keep a password by the same name in the same folder. */
+/** In a folder that several programs share, a password of this name may be another program's. */
 async function refuseOthersPassword(document: Document, enrolment: Enrolment, file: string): Promise<void> {
   if (document.getIn(['broker', 'passwordFile']) !== undefined || !existsSync(file)) return;
   if ((await readFile(file, 'utf8')).trimEnd() === enrolment.broker.password) return;
-  throw new TributaryError('CONFIG_INVALID', `${file} is there already, and no agent's configuration names it`, {
-    hint: 'Remove it, or give the agent a folder of its own: --config /etc/tributary/NAME/agent.yaml.',
+  throw new TributaryError('CONFIG_INVALID', `${file} exists, and this agent's configuration does not name it.`, {
+    hint: 'Another program may use it. Give the agent a folder of its own: --config /etc/tributary-agent/NAME/agent.yaml.',
   });
 }
 
-/** A configuration that the package brought may be read by the user that the agent runs as. */
+/** A configuration keeps its mode. It holds no secret. */
 async function modeOf(file: string): Promise<number> {
-  return existsSync(file) ? (await stat(file)).mode & 0o777 : SECRET_MODE;
+  return existsSync(file) ? (await stat(file)).mode & 0o777 : PUBLIC_MODE;
 }
 
 /** Whole or not at all. A file that is there keeps its owner: root may enrol for the user that the agent runs as. */

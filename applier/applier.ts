@@ -94,6 +94,7 @@ export class Applier {
     });
     this.#pool = new TargetPool({ connect: () => connectTarget(config, 'tributary-applier actions'), size: 2 });
     this.branches = branchAdmin(config, this.#pool, rows);
+    const provisioning = new Provisioning(managementApi(config.broker), config.broker.vhost);
     this.#fleet = new Fleet({
       connectTarget: () => connectTarget(config, 'tributary-applier apply'),
       connectBroker: purpose => connectBroker({ ...brokerAccess(config.broker), purpose }),
@@ -102,12 +103,8 @@ export class Applier {
       logger,
       events: this.#events(),
       quotas: { ...QUOTAS, unpackedPerHourBytes: config.quotas.unpackedPerHour },
-      mendBroker: (pool, branches) =>
-        new BrokerRepair(
-          pool,
-          new Provisioning(managementApi(config.broker), config.broker.vhost),
-          config.broker.user,
-        ).mend(branches),
+      mendBroker: (pool, branches) => new BrokerRepair(pool, provisioning, config.broker.user).mend(branches),
+      lostAtBroker: branches => provisioning.branchesLost(branches),
     });
     this.tables = new TableBrowser({
       database: config.target.database,

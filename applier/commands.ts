@@ -34,7 +34,7 @@ export function applierCli(): CliSpec {
     name: 'tributary-applier',
     description: 'Applies what branches send to the head office’s MySQL, and answers them.',
     version: VERSION,
-    defaultConfig: '/etc/tributary/applier.yaml',
+    defaultConfig: '/etc/tributary-applier/applier.yaml',
     groups: { branch: 'add, look at and remove branches', schema: 'let changes of tables through' },
     commands: [
       { usage: 'run', summary: 'apply until stopped (what systemd starts)', run },

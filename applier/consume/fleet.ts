@@ -50,7 +50,7 @@ const STOP_REST_MS = 500;
 const NOTE_EVERY_MS = 3_000;
 /** Rest between attempts to mend a broker that has lost queues, users or the virtual host. */
 const MEND_EVERY_MS = 5_000;
-/** How often it looks for tables that are gone. */
+/** How often it looks for tables, and for users and exchanges at the broker, that are gone. */
 const LOOK_EVERY_MS = 60_000;
 
 export interface FleetOptions {
@@ -69,6 +69,8 @@ export interface FleetOptions {
   readonly pauses?: Pauses;
   /** Makes again what the broker has lost of these branches. Idempotent. */
   readonly mendBroker?: (pool: TargetPool, branches: readonly string[]) => Promise<void>;
+  /** Of these branches, those that lack something at the broker which no consumer would miss. */
+  readonly lostAtBroker?: (branches: readonly string[]) => Promise<readonly string[]>;
 }
 
 /** What this applier runs for one branch. */
@@ -113,6 +115,8 @@ export class Fleet {
   #pollError: TributaryError | null = null;
   #mendError: TributaryError | null = null;
   #mendAt = 0;
+  /** Branches that lacked something at the broker at the last look. */
+  #lost: readonly string[] = [];
   /** Looks at the branches that have ended, in whatever way. */
   #polls = 0;
   #polling: Promise<void> = Promise.resolve();
@@ -234,6 +238,8 @@ export class Fleet {
   }
 
   async #poll(): Promise<void> {
+    // Known before the rows are read: a branch that `branch remove` has ended is no longer among them.
+    const lost = this.#lost;
     const { rows, contacts } = await this.#pool.use(async connection => {
       await this.#note(connection);
       return { rows: await listBranches(connection), contacts: await listContacts(connection) };
@@ -253,14 +259,22 @@ export class Fleet {
       if (member === undefined) this.#add(branch);
       else member.pipeline.observe(row);
     }
-    await this.#mend();
-    await this.#lookForGone();
+    await this.#mend(lost);
+    await this.#lookForLost();
   }
 
-  /** A table that somebody has dropped is missed by branches that write nothing to it as well. */
-  async #lookForGone(): Promise<void> {
+  /**
+   * What nothing would notice by itself: a table that somebody has dropped is missed by branches that write nothing to
+   * it as well, and a branch whose user is gone only stays away.
+   */
+  async #lookForLost(): Promise<void> {
     if (this.#isStopping() || performance.now() < this.#lookAt) return;
     this.#lookAt = performance.now() + LOOK_EVERY_MS;
+    // Not waited for: the management API may not answer. That shows in `check`, and when it is needed.
+    this.#options.lostAtBroker?.([...this.#members.keys()]).then(
+      lost => (this.#lost = lost),
+      () => undefined,
+    );
     const tables = await noteGone(this.#pool);
     if (tables.length > 0) this.#options.logger.warn({ tables }, 'Tables are gone; the branches are asked for them.');
   }
@@ -272,11 +286,14 @@ export class Fleet {
   }
 
   /** A broker without a queue, a user or the virtual host that a branch needs has lost its data. */
-  async #mend(): Promise<void> {
+  async #mend(lostAtBroker: readonly string[]): Promise<void> {
     const { mendBroker, logger } = this.#options;
     const hostLost = this.#answering?.error?.code === 'BROKER_REFUSED';
     const lost = [...this.#members]
-      .filter(([, { pipeline }]) => hostLost || pipeline.waiting?.error.code === 'BROKER_SETUP')
+      .filter(
+        ([branch, { pipeline }]) =>
+          hostLost || lostAtBroker.includes(branch) || pipeline.waiting?.error.code === 'BROKER_SETUP',
+      )
       .map(([branch]) => branch);
     if (lost.length === 0) this.#mendError = null;
     if (lost.length === 0 || mendBroker === undefined || performance.now() < this.#mendAt) return;
@@ -284,6 +301,7 @@ export class Fleet {
     try {
       await mendBroker(this.#pool, lost);
       this.#mendError = null;
+      this.#lost = [];
       logger.warn({ branches: lost }, 'The broker had lost what these branches need there; it was made again.');
     } catch (error) {
       // Shown by `faults`, and tried again.

@@ -17,6 +17,7 @@ import type { Connection, ConnectionOptions, RowDataPacket } from 'mysql2/promis
 import { noteOwnCertificates, noteServerCertificate } from '../config/certificates.ts';
 import { TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
+import { databaseProduct, requireServer } from '../server-versions.ts';
 import { loginStatements } from './login.ts';
 import type { MysqlSettings } from '../config/link-settings.ts';
 import { mysqlSslOptions, tlsCure } from '../config/tls.ts';
@@ -76,7 +77,7 @@ export function mysqlOptions(settings: MysqlSettings): ConnectionOptions {
 }
 
 /**
- * Opens a connection.
+ * Opens a connection to a server of a supported version.
  * @throws TributaryError SOURCE_… or TARGET_… UNREACHABLE, ACCESS_DENIED, SETTING
  */
 export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpose): Promise<Connection> {
@@ -101,12 +102,20 @@ export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpos
   const stallMs = purpose.stallMs ?? STALL_MS;
   if (stallMs > 0) watchForStall(connection, stallMs, purpose.side, () => isAtWork(settings, connection.threadId));
   try {
+    // First: an older server may not understand what sets the session up.
+    await requireSupported(connection, purpose.side);
     for (const statement of purpose.session ?? []) await connection.query(statement);
   } catch (error) {
     connection.destroy();
     throw mysqlError(error, purpose.side, `cannot set up the session at ${place}`);
   }
   return connection;
+}
+
+async function requireSupported(connection: Connection, side: MysqlSide): Promise<void> {
+  const [rows] = await connection.query<RowDataPacket[]>('SELECT VERSION() AS version');
+  const version = String(rows[0]?.['version']);
+  requireServer(side, databaseProduct(version), version);
 }
 
 /** A fault of connecting; where the server does not let the user in, with the statements that make it. */

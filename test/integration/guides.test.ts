@@ -30,7 +30,7 @@ await t.test('a head office and a branch are set up by the guides’ commands al
   const headOffice = new GuideShell({
     folder: office,
     names: [
-      ['/etc/tributary', office],
+      ['/etc/tributary-applier', office],
       ['headoffice', world.database],
       ["'tributary'@", `'${user}'@`],
       ['user: tributary', `user: ${user}`],
@@ -66,8 +66,8 @@ await t.test('a head office and a branch are set up by the guides’ commands al
   const shell = new GuideShell({
     folder: branch.folder,
     names: [
-      ['/etc/tributary/paris.enrolment', join(office, 'paris.enrolment')],
-      ['/etc/tributary', branch.folder],
+      ['/etc/tributary-agent/paris.enrolment', join(office, 'paris.enrolment')],
+      ['/etc/tributary-agent', branch.folder],
       ["'tributary'@", `'${user}'@`],
       ['user: tributary', `user: ${user}`],
       ['shop.*', `${branch.schema}.*`],
