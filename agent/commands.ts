@@ -9,6 +9,7 @@ import { TributaryError } from '../shared/errors.ts';
 import { renderFindings } from '../shared/process/findings.ts';
 import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/process/grants.ts';
 import { startHttpServer } from '../shared/process/http.ts';
+import { serviceOf } from '../shared/config/service.ts';
 import { createLogger } from '../shared/process/logging.ts';
 import { startServiceNotices } from '../shared/process/systemd.ts';
 import { parseTable, tableText } from '../shared/table-name.ts';
@@ -136,7 +137,8 @@ async function check(call: CommandCall): Promise<number> {
     call.print(grants, renderGrants(grants));
     return EXIT_OK;
   }
-  const findings = await checkAgent(loadAgentConfig(call.configFile));
+  const service = serviceOf('agent', call.configFile);
+  const findings = await checkAgent(loadAgentConfig(call.configFile, { service }), service);
   const faults = findings.filter(finding => finding.level === 'fault').length;
   const verdict =
     faults === 0 ? 'ready: nothing stands in the way' : `${faults} fault${faults === 1 ? '' : 's'} to mend`;

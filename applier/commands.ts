@@ -26,6 +26,7 @@ import { Applier } from './applier.ts';
 import { renderVerified, VERIFY_COMMANDS } from './verify-commands.ts';
 import { applierAssets, applierRoutes } from './web/pages.ts';
 import type { ApplierStatus, BranchStatus, WaitingStatus } from './web/status.ts';
+import { serviceOf } from '../shared/config/service.ts';
 import { oneLined } from '../shared/process/terminal-text.ts';
 import { withBranchAdmin } from './with-branch-admin.ts';
 
@@ -167,7 +168,9 @@ async function check(call: CommandCall): Promise<number> {
     call.print(grants, renderGrants(grants));
     return EXIT_OK;
   }
-  const findings = await checkApplier(loadApplierConfig(call.configFile));
+  const findings = await checkApplier(
+    loadApplierConfig(call.configFile, { service: serviceOf('applier', call.configFile) }),
+  );
   const faults = findings.filter(finding => finding.level === 'fault').length;
   const verdict =
     faults === 0 ? 'ready: nothing stands in the way' : `${faults} fault${faults === 1 ? '' : 's'} to mend`;

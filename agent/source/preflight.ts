@@ -9,6 +9,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import { fault, faultOf, ok, warning } from '../../shared/process/findings.ts';
 import type { Finding } from '../../shared/process/findings.ts';
 import { quoteName, quoteTable } from '../../shared/database/sql.ts';
+import { supportedServers } from '../../shared/server-versions.ts';
 import { tableText } from '../../shared/table-name.ts';
 import { columnKey } from '../../shared/identifiers.ts';
 import { missingSelects } from './select-rights.ts';
@@ -88,7 +89,7 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
     if (value === undefined) {
       findings.push(
         fault(subject, 'SOURCE_SETTING', `${identity.flavor} ${identity.version} has no ${rule.name}: ${rule.why}`, {
-          hint: 'upgrade to MySQL 8.0 or MariaDB 10.5 at least',
+          hint: `use ${supportedServers('source')}`,
           needsRestart: true,
         }),
       );

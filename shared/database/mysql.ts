@@ -17,8 +17,8 @@ import type { Connection, ConnectionOptions, RowDataPacket } from 'mysql2/promis
 import { noteOwnCertificates, noteServerCertificate } from '../config/certificates.ts';
 import { TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
-import { databaseProduct, requireServer } from '../server-versions.ts';
 import { loginStatements } from './login.ts';
+import { requireSupported } from './server.ts';
 import type { MysqlSettings } from '../config/link-settings.ts';
 import { mysqlSslOptions, tlsCure } from '../config/tls.ts';
 import { formatDuration } from '../units.ts';
@@ -110,12 +110,6 @@ export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpos
     throw mysqlError(error, purpose.side, `cannot set up the session at ${place}`);
   }
   return connection;
-}
-
-async function requireSupported(connection: Connection, side: MysqlSide): Promise<void> {
-  const [rows] = await connection.query<RowDataPacket[]>('SELECT VERSION() AS version');
-  const version = String(rows[0]?.['version']);
-  requireServer(side, databaseProduct(version), version);
 }
 
 /** A fault of connecting; where the server does not let the user in, with the statements that make it. */
