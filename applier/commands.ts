@@ -41,7 +41,7 @@ export function applierCli(): CliSpec {
       { usage: 'run', summary: 'apply until stopped (what systemd starts)', run },
       {
         usage: 'check',
-        summary: 'look at everything that applying depends on, and say what mends it',
+        summary: 'look at everything that applying depends on, and say what to do about each fault',
         options: [GRANTS_OPTION],
         json: true,
         run: check,
@@ -173,7 +173,7 @@ async function check(call: CommandCall): Promise<number> {
   );
   const faults = findings.filter(finding => finding.level === 'fault').length;
   const verdict =
-    faults === 0 ? 'ready: nothing stands in the way' : `${faults} fault${faults === 1 ? '' : 's'} to mend`;
+    faults === 0 ? 'ready: check found no fault' : `not ready: check found ${faults} fault${faults === 1 ? '' : 's'}`;
   call.print({ ready: faults === 0, findings }, `${renderFindings(oneLined(findings))}\n${verdict}`);
   return faults === 0 ? EXIT_OK : EXIT_FAILED;
 }
