@@ -60,7 +60,11 @@ function serversTable(): string {
     ['part', 'needs', 'tested with'],
     ['---', '---', '---'],
     ['branch database', needs('source'), 'MySQL 9.7 with and without GTIDs, MariaDB 11.8'],
-    ['its settings', settings.map(name => `\`${name}\``).join(', '), '`check` names the statement for whatever differs'],
+    [
+      'its settings',
+      settings.map(name => `\`${name}\``).join(', '),
+      '`check` names the statement for whatever differs',
+    ],
     [
       'its user',
       '`REPLICATION SLAVE`, `REPLICATION CLIENT` (MariaDB: `BINLOG MONITOR`), `SELECT` on the tables',
@@ -70,7 +74,10 @@ function serversTable(): string {
     ['broker', needs('broker', ', with the management plugin'), 'RabbitMQ 4.3'],
     ['machines', 'Linux on amd64; each package brings its own Node', 'Debian 12'],
   ];
-  return rows.map(cells => `| ${cells.join(' | ')} |`).join('\n').replace('| --- | --- | --- |', '|---|---|---|');
+  return rows
+    .map(cells => `| ${cells.join(' | ')} |`)
+    .join('\n')
+    .replace('| --- | --- | --- |', '|---|---|---|');
 }
 
 function errorsTable(): string {
