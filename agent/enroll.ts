@@ -21,12 +21,12 @@ const SECRET_MODE = 0o600;
 const PUBLIC_MODE = 0o644;
 const FOLDER_MODE = 0o755;
 
-/** What an unattended enrolment sets of the source; null: as it is, or by default. */
+/** What an unattended enrolment sets of the source; null: leave the key as it is, or to its default. */
 export interface SourceChoices {
   readonly host: string | null;
   readonly port: number | null;
   readonly user: string | null;
-  /** Copied beside the configuration: a password on the command line would be seen by all. */
+  /** Copied beside the configuration. On the command line every user of the machine would see the password. */
   readonly passwordFile: string | null;
   readonly include: readonly string[] | null;
 }
@@ -38,7 +38,7 @@ export interface Enrolled {
   readonly branch: string;
   readonly headOffice: string;
   readonly files: readonly string[];
-  /** What a person must still do; none: `check` comes next. */
+  /** What a person must still do before `check`. */
   readonly missing: readonly string[];
   readonly newLife: boolean;
 }
@@ -72,7 +72,7 @@ export async function enroll(
   files.push(await writeFileWhole(resolve(configFile), String(document), await modeOf(configFile)));
   const { config, missing } = whatIsMissing(configFile, directory, document);
   const life = config === null ? 'unchanged' : beginNewLife(config);
-  if (life === 'running') missing.push('restart the agent that is running: it read its configuration when it started');
+  if (life === 'running') missing.push('restart the agent: it reads its configuration only when it starts');
   return { branch: enrolment.branch, headOffice: enrolment.headOffice, files, missing, newLife: life === 'new' };
 }
 
@@ -88,16 +88,16 @@ async function readPassword(file: string): Promise<string> {
   try {
     return await readFile(file, 'utf8');
   } catch (cause) {
-    throw new TributaryError('CONFIG_UNREADABLE', `the password file ${file} cannot be read`, { cause });
+    throw new TributaryError('CONFIG_UNREADABLE', `The password file ${file} cannot be read.`, { cause });
   }
 }
 
-/** The configuration that is there. One without a key, as the package brings it, keeps its comments. */
+/** The present configuration. One without any key, as the package brings it, keeps its comments. */
 async function readDocument(file: string): Promise<Document> {
   const text = existsSync(file) ? await readFile(file, 'utf8') : '';
   const document = parseDocument(text);
   const fault = document.errors[0];
-  if (fault) throw new TributaryError('CONFIG_INVALID', `${file} is not YAML: ${fault.message}`);
+  if (fault) throw new TributaryError('CONFIG_INVALID', `${file} is not YAML: ${fault.message}.`);
   return document.contents === null ? parseDocument(`${text}\n${FIRST_CONFIGURATION}`) : document;
 }
 
@@ -120,9 +120,9 @@ function refuseOtherBranch(document: Document, enrolment: Enrolment, file: strin
   if (typeof present === 'string' && present !== '' && present !== enrolment.branch) {
     throw new TributaryError(
       'CONFIG_INVALID',
-      `${file} is of branch ${present}, the enrolment of ${enrolment.branch}`,
+      `${file} belongs to branch ${present}, but the enrolment is for ${enrolment.branch}.`,
       {
-        hint: 'Give another --config file: each branch has its own configuration and its own spool.',
+        hint: 'Use another file (--config): each branch has a configuration and a spool of its own.',
       },
     );
   }
@@ -142,7 +142,7 @@ async function modeOf(file: string): Promise<number> {
   return existsSync(file) ? (await stat(file)).mode & 0o777 : PUBLIC_MODE;
 }
 
-/** Whole or not at all. A file that is there keeps its owner: root may enrol for the user that the agent runs as. */
+/** Replaces a file in one step. An existing file keeps its owner: root may enrol for the user that the agent runs as. */
 async function writeFileWhole(file: string, text: string, mode: number): Promise<string> {
   const before = existsSync(file) ? await stat(file) : null;
   const fresh = `${file}.new`;
@@ -171,9 +171,9 @@ function whatIsMissing(
   }
 }
 
-/** A superseded spool forgets its old life; any other is left as it is. */
+/** Begins a new epoch in a superseded spool. Leaves any other spool as it is. */
 function beginNewLife(config: AgentConfig): 'new' | 'unchanged' | 'running' {
-  // Opening it would make it, and it would belong to whoever enrols rather than to the agent.
+  // Opening a spool that does not exist would create it, with root as its owner instead of the agent.
   if (!existsSync(join(config.spool.directory, SPOOL_FILE_NAME))) return 'unchanged';
   let spool: Spool;
   try {

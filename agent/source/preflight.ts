@@ -1,6 +1,6 @@
 /**
  * Looks at a branch database before capture starts: every setting, right and table that exact capture depends on.
- * Reads only. Used by `check` and by `run`, which stops at the first start-up with the same words.
+ * Reads only. `check` prints what it finds; `run` stops with the same words.
  */
 import type { Cascade } from './cascades.ts';
 import type { SourceConnection } from './connection.ts';
@@ -118,10 +118,14 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
   findings.push(...(await missingFromBinlog(source, values)));
   if (identity.flavor === 'mysql' && !identity.gtids) {
     findings.push(
-      warning('source.gtid_mode', 'is off: capture goes by file and offset, which no other server can continue', {
-        configLine: 'gtid_mode = ON\nenforce_gtid_consistency = ON',
-        needsRestart: true,
-      }),
+      warning(
+        'source.gtid_mode',
+        'is OFF: capture resumes by binlog file and offset, so it cannot go on at another server after a failover',
+        {
+          configLine: 'gtid_mode = ON\nenforce_gtid_consistency = ON',
+          needsRestart: true,
+        },
+      ),
     );
   }
   return findings;
@@ -153,10 +157,15 @@ async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<s
   const replica = await isReplica(source);
   if (replica === true) {
     findings.push(
-      fault(`source.${name}`, 'SOURCE_SETTING', 'is OFF at a replica: what it takes over is not in its binlog', {
-        configLine: `${name} = ON`,
-        needsRestart: true,
-      }),
+      fault(
+        `source.${name}`,
+        'SOURCE_SETTING',
+        'is OFF, and this server is a replica: what it takes over is not in its binlog',
+        {
+          configLine: `${name} = ON`,
+          needsRestart: true,
+        },
+      ),
     );
   } else if (replica === null) {
     const { flavor } = await source.identity();
@@ -164,7 +173,7 @@ async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<s
     findings.push(
       warning(
         `source.${name}`,
-        `is OFF, and ${user} may not ask whether this is a replica, whose changes it would miss`,
+        `is OFF, and ${user} may not ask whether this server is a replica. If it is, capture misses what it takes over`,
         {
           statement: `GRANT ${flavor === 'mariadb' ? 'SLAVE MONITOR' : 'REPLICATION CLIENT'} ON *.* TO ${user}`,
           needsRestart: false,
@@ -206,7 +215,7 @@ function retention(values: ReadonlyMap<string, string>): Finding[] {
     return [ok(subject, seconds === 0 ? 'binlogs are kept without a limit of time' : `${seconds}`)];
   }
   return [
-    warning(subject, `is ${seconds}: an agent that is down for longer has to copy all tables again`, {
+    warning(subject, `is ${seconds}: an agent that is down for longer must copy all tables again`, {
       statement: 'SET GLOBAL binlog_expire_logs_seconds=1209600',
       configLine: 'binlog_expire_logs_seconds = 1209600',
       needsRestart: false,
@@ -250,7 +259,7 @@ export async function checkRights(
       fault(
         'source.rights',
         'SOURCE_ACCESS_DENIED',
-        `${user} may not read every table that tables.include has as ${pattern}: what it may not see would be left out`,
+        `${user} may not read every table that matches ${pattern} in tables.include: capture would leave such tables out`,
         { statement: `GRANT SELECT ON ${on} TO ${user}`, needsRestart: false },
       ),
     );
@@ -293,9 +302,14 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
   const findings: Finding[] = [];
   if (tables.length === 0) {
     findings.push(
-      fault('tables.include', 'SOURCE_TABLE', 'no table of the branch database matches; nothing would be captured', {
-        hint: 'correct tables.include, or grant SELECT on the tables to the user',
-      }),
+      fault(
+        'tables.include',
+        'SOURCE_TABLE',
+        'no table of the branch database matches: capture would have nothing to do',
+        {
+          hint: 'correct tables.include, or grant SELECT on the tables to the user',
+        },
+      ),
     );
   }
   for (const table of tables) {
@@ -330,8 +344,8 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
       findings.push(
         warning(
           subject,
-          'has neither a primary key nor a unique key without NULLs: its rows are told apart by all that they hold, and ' +
-            'copying it costs a sort of the whole table at the branch',
+          'has neither a primary key nor a unique key without NULLs: its rows are compared by all their columns, and ' +
+            'each copy of it sorts the whole table at the branch',
           {
             statement: `ALTER TABLE ${name} ${ADD_KEY}`,
             hint: 'with a key it is copied in small steps',
