@@ -226,10 +226,9 @@ export class Provisioning {
     for (const queue of [names.batches, names.hello, names.answer]) {
       if (!(await this.#exists(['queues', this.#vhost, queue]))) missing.push(`the queue ${queue}`);
     }
-    const path = ['exchanges', this.#vhost, names.exchange, 'bindings', 'source'];
-    const bindings = await this.#api.call('GET', path, undefined, [404]);
-    if (bindings.status === 404) return [...missing, `the exchange ${names.exchange}`];
-    const bound = understood(bindingsSchema, bindings);
+    const exchange = ['exchanges', this.#vhost, names.exchange];
+    if (!(await this.#exists(exchange))) return [...missing, `the exchange ${names.exchange}`];
+    const bound = understood(bindingsSchema, await this.#api.call('GET', [...exchange, 'bindings', 'source']));
     for (const [queue, key] of [
       [names.batches, ROUTING_KEYS.batch],
       [names.hello, ROUTING_KEYS.hello],
