@@ -1,10 +1,12 @@
-/** `check`: everything that the agent depends on, looked at once, every fault with what mends it. Writes nothing. */
+/** `check`: looks at everything that the agent depends on at once, each fault with a hint. Writes nothing. */
 import { branchNames, connectBroker } from '../shared/broker/amqp.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { fault, faultOf, ok } from '../shared/process/findings.ts';
 import type { Finding } from '../shared/process/findings.ts';
 import { ANY_HOST, loginStatements } from '../shared/database/login.ts';
 import { brokerAccess } from '../shared/config/link-settings.ts';
+import { folderFault } from '../shared/config/service.ts';
+import type { Service } from '../shared/config/service.ts';
 import { checkRights, checkSettings, checkTables, checkTargets } from './source/preflight.ts';
 import { createTableFilter } from './source/table-filter.ts';
 import { SourceConnection } from './source/connection.ts';
@@ -12,9 +14,16 @@ import { describeTables } from './source/tables.ts';
 import type { AgentConfig } from './config.ts';
 import { agentGrants } from './grants.ts';
 
-export async function checkAgent(config: AgentConfig): Promise<Finding[]> {
+/** @param service that runs with this configuration; null: whoever checks also runs it */
+export async function checkAgent(config: AgentConfig, service: Service | null): Promise<Finding[]> {
   const [source, broker] = await Promise.all([checkSource(config), checkBroker(config)]);
-  return [...source, ...broker];
+  return [checkSpool(config, service), ...source, ...broker];
+}
+
+function checkSpool({ spool: { directory } }: AgentConfig, service: Service | null): Finding {
+  const found = folderFault(service, directory);
+  if (found === null) return ok('spool.directory', directory);
+  return fault('spool.directory', 'SPOOL_IO', `${directory}: ${found.message}`, { hint: found.hint });
 }
 
 async function checkSource(config: AgentConfig): Promise<Finding[]> {
@@ -42,7 +51,7 @@ async function checkSource(config: AgentConfig): Promise<Finding[]> {
   }
 }
 
-/** A fault of connecting; where the server does not let the user in, with all that makes it so. */
+/** A fault of connecting; where the server refuses the user, with all statements that it takes. */
 function sourceFault({ source, tables }: AgentConfig, error: unknown): Finding {
   if (!(error instanceof TributaryError) || error.code !== 'SOURCE_ACCESS_DENIED') return faultOf('source', error);
   return fault('source', error.code, error.message, {
@@ -61,7 +70,7 @@ async function checkBroker(config: AgentConfig): Promise<Finding[]> {
     });
     try {
       await connection.queueDepth(names.answer);
-      return [ok('broker', `${config.broker.host}:${config.broker.port} lets ${config.broker.user} in`)];
+      return [ok('broker', `${config.broker.host}:${config.broker.port} accepts ${config.broker.user}`)];
     } finally {
       await connection.close();
     }

@@ -9,6 +9,7 @@ import { tokenCommand } from '../shared/process/token-command.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { renderFindings } from '../shared/process/findings.ts';
 import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/process/grants.ts';
+import { serviceOf } from '../shared/config/service.ts';
 import { createLogger } from '../shared/process/logging.ts';
 import { parseTable, tableText } from '../shared/table-name.ts';
 import { oneLined } from '../shared/process/terminal-text.ts';
@@ -31,7 +32,7 @@ export function agentCli(): CliSpec {
     name: 'tributary-agent',
     description: 'Captures what a branch’s MySQL commits and forwards it to the head office.',
     version: VERSION,
-    defaultConfig: '/etc/tributary/agent.yaml',
+    defaultConfig: '/etc/tributary-agent/agent.yaml',
     commands: [
       { usage: 'run', summary: 'capture and forward until stopped (what systemd starts)', run },
       {
@@ -115,9 +116,11 @@ async function check(call: CommandCall): Promise<number> {
     call.print(grants, renderGrants(grants));
     return EXIT_OK;
   }
-  const findings = await checkAgent(loadAgentConfig(call.configFile));
+  const service = serviceOf('agent', call.configFile);
+  const findings = await checkAgent(loadAgentConfig(call.configFile, { service }), service);
   const faults = findings.filter(finding => finding.level === 'fault').length;
-  const verdict = faults === 0 ? 'ready: no faults' : `${faults} fault${faults === 1 ? '' : 's'} to correct`;
+  const verdict =
+    faults === 0 ? 'ready: check found no fault' : `not ready: check found ${faults} fault${faults === 1 ? '' : 's'}`;
   call.print({ ready: faults === 0, findings }, `${renderFindings(oneLined(findings))}\n${verdict}`);
   return faults === 0 ? EXIT_OK : EXIT_FAILED;
 }

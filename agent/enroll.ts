@@ -1,7 +1,7 @@
 /**
- * `enroll FILE`: makes this machine the branch that an enrolment file names. Writes the broker's half of the
- * configuration and leaves the rest as it is; where there was none, what is left to do is the source's user and
- * password. A spool that was superseded begins a new life: that is what enrolling again means.
+ * `enroll FILE`: makes this machine the branch that an enrolment file names. Writes the section `broker` of the
+ * configuration and leaves the rest as it is. Without a configuration it writes a first one; then the source's user and
+ * password remain to be set. A spool that was superseded begins a new epoch: that is what enrolling again means.
  */
 import { existsSync } from 'node:fs';
 import { chmod, chown, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
@@ -17,14 +17,16 @@ import { Spool, SPOOL_FILE_NAME } from './spool/spool.ts';
 
 const PASSWORD_FILE = 'broker.password';
 const SECRET_MODE = 0o600;
+/** Of what holds no secret: the service's user reads it. */
 const PUBLIC_MODE = 0o644;
+const FOLDER_MODE = 0o755;
 
-/** What an unattended enrolment sets of the source; null: as it is, or by default. */
+/** What an unattended enrolment sets of the source; null: leave the key as it is, or to its default. */
 export interface SourceChoices {
   readonly host: string | null;
   readonly port: number | null;
   readonly user: string | null;
-  /** Copied beside the configuration: a password on the command line would be seen by all. */
+  /** Copied beside the configuration. On the command line every user of the machine would see the password. */
   readonly passwordFile: string | null;
   readonly include: readonly string[] | null;
 }
@@ -36,7 +38,7 @@ export interface Enrolled {
   readonly branch: string;
   readonly headOffice: string;
   readonly files: readonly string[];
-  /** What a person must still do; none: `check` comes next. */
+  /** What a person must still do before `check`. */
   readonly missing: readonly string[];
   readonly newLife: boolean;
 }
@@ -49,7 +51,8 @@ export async function enroll(
 ): Promise<Enrolled> {
   const enrolment = await readEnrolment(enrolmentFile);
   const directory = dirname(resolve(configFile));
-  await mkdir(directory, { recursive: true });
+  // Whatever the umask is: the service's user reads the configuration.
+  if ((await mkdir(directory, { recursive: true })) !== undefined) await chmod(directory, FOLDER_MODE);
   const document = await readDocument(configFile);
   refuseOtherBranch(document, enrolment, configFile);
   await refuseOthersPassword(document, enrolment, join(directory, PASSWORD_FILE));
@@ -69,7 +72,7 @@ export async function enroll(
   files.push(await writeFileWhole(resolve(configFile), String(document), await modeOf(configFile)));
   const { config, missing } = whatIsMissing(configFile, directory, document);
   const life = config === null ? 'unchanged' : beginNewLife(config);
-  if (life === 'running') missing.push('restart the agent that is running: it read its configuration when it started');
+  if (life === 'running') missing.push('restart the agent: it reads its configuration only when it starts');
   return { branch: enrolment.branch, headOffice: enrolment.headOffice, files, missing, newLife: life === 'new' };
 }
 
@@ -85,16 +88,16 @@ async function readPassword(file: string): Promise<string> {
   try {
     return await readFile(file, 'utf8');
   } catch (cause) {
-    throw new TributaryError('CONFIG_UNREADABLE', `the password file ${file} cannot be read`, { cause });
+    throw new TributaryError('CONFIG_UNREADABLE', `The password file ${file} cannot be read.`, { cause });
   }
 }
 
-/** The configuration that is there. One without a key, as the package brings it, keeps its comments. */
+/** The present configuration. One without any key, as the package brings it, keeps its comments. */
 async function readDocument(file: string): Promise<Document> {
   const text = existsSync(file) ? await readFile(file, 'utf8') : '';
   const document = parseDocument(text);
   const fault = document.errors[0];
-  if (fault) throw new TributaryError('CONFIG_INVALID', `${file} is not YAML: ${fault.message}`);
+  if (fault) throw new TributaryError('CONFIG_INVALID', `${file} is not YAML: ${fault.message}.`);
   return document.contents === null ? parseDocument(`${text}\n${FIRST_CONFIGURATION}`) : document;
 }
 
@@ -117,29 +120,29 @@ function refuseOtherBranch(document: Document, enrolment: Enrolment, file: strin
   if (typeof present === 'string' && present !== '' && present !== enrolment.branch) {
     throw new TributaryError(
       'CONFIG_INVALID',
-      `${file} is of branch ${present}, the enrolment of ${enrolment.branch}`,
+      `${file} belongs to branch ${present}, but the enrolment is for ${enrolment.branch}.`,
       {
-        hint: 'Give another --config file: each branch has its own configuration and its own spool.',
+        hint: 'Use another file (--config): each branch has a configuration and a spool of its own.',
       },
     );
   }
 }
 
-/** A head office's own applier may keep a password by the same name in the same folder. */
+/** In a folder that several programs share, a password of this name may be another program's. */
 async function refuseOthersPassword(document: Document, enrolment: Enrolment, file: string): Promise<void> {
   if (document.getIn(['broker', 'passwordFile']) !== undefined || !existsSync(file)) return;
   if ((await readFile(file, 'utf8')).trimEnd() === enrolment.broker.password) return;
-  throw new TributaryError('CONFIG_INVALID', `${file} is there already, and no agent's configuration names it`, {
-    hint: 'Remove it, or give the agent a folder of its own: --config /etc/tributary/NAME/agent.yaml.',
+  throw new TributaryError('CONFIG_INVALID', `${file} exists, and this agent's configuration does not name it.`, {
+    hint: 'Another program may use it. Give the agent a folder of its own: --config /etc/tributary-agent/NAME/agent.yaml.',
   });
 }
 
-/** A configuration that the package brought may be read by the user that the agent runs as. */
+/** A configuration keeps its mode. It holds no secret. */
 async function modeOf(file: string): Promise<number> {
-  return existsSync(file) ? (await stat(file)).mode & 0o777 : SECRET_MODE;
+  return existsSync(file) ? (await stat(file)).mode & 0o777 : PUBLIC_MODE;
 }
 
-/** Whole or not at all. A file that is there keeps its owner: root may enrol for the user that the agent runs as. */
+/** Replaces a file in one step. An existing file keeps its owner: root may enrol for the user that the agent runs as. */
 async function writeFileWhole(file: string, text: string, mode: number): Promise<string> {
   const before = existsSync(file) ? await stat(file) : null;
   const fresh = `${file}.new`;
@@ -168,9 +171,9 @@ function whatIsMissing(
   }
 }
 
-/** A superseded spool forgets its old life; any other is left as it is. */
+/** Begins a new epoch in a superseded spool. Leaves any other spool as it is. */
 function beginNewLife(config: AgentConfig): 'new' | 'unchanged' | 'running' {
-  // Opening it would make it, and it would belong to whoever enrols rather than to the agent.
+  // Opening a spool that does not exist would create it, with root as its owner instead of the agent.
   if (!existsSync(join(config.spool.directory, SPOOL_FILE_NAME))) return 'unchanged';
   let spool: Spool;
   try {

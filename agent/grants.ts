@@ -4,17 +4,17 @@ import { quoteAccount } from '../shared/database/sql.ts';
 import { missingSelects } from './source/select-rights.ts';
 
 /**
- * The same for MySQL and MariaDB, which takes REPLICATION CLIENT as an older name of BINLOG MONITOR; what MariaDB alone
- * knows stands in a comment that it alone reads.
+ * The same statements for MySQL and MariaDB: MariaDB accepts REPLICATION CLIENT as an older name of BINLOG MONITOR, and
+ * reads comments of the form that holds SLAVE MONITOR, which MySQL skips.
  * @param include patterns of `tables.include`
- * @param host from where the user connects, as the account has it
+ * @param host the account's host: from where the user connects
  */
 export function agentGrants(user: string, include: readonly string[], host: string): Grants {
   const account = quoteAccount(user, host);
   const places = new Set(missingSelects([], include, false).map(({ on }) => on));
   return {
     sql: [
-      // SLAVE MONITOR: whether the server is itself a replica, whose changes may be missing from its binlog.
+      // SLAVE MONITOR shows whether the server is a replica. What a replica takes over may be missing from its binlog.
       `GRANT REPLICATION SLAVE, REPLICATION CLIENT /*M!100509 , SLAVE MONITOR */ ON *.* TO ${account}`,
       ...[...places].map(place => `GRANT SELECT ON ${place} TO ${account}`),
     ],

@@ -94,16 +94,13 @@ export class Applier {
     });
     this.#pool = new TargetPool({ connect: () => connectTarget(config, 'tributary-applier actions'), size: 2 });
     this.branches = branchAdmin(config, this.#pool, rows);
+    const provisioning = new Provisioning(managementApi(config.broker), config.broker.vhost);
     this.#fleet = new Fleet({
       connectTarget: () => connectTarget(config, 'tributary-applier apply'),
       broker: {
         connect: purpose => connectBroker({ ...brokerAccess(config.broker), purpose }),
-        repair: (pool, branches) =>
-          new BrokerRepair(
-            pool,
-            new Provisioning(managementApi(config.broker), config.broker.vhost),
-            config.broker.user,
-          ).mend(branches),
+        repair: (pool, branches) => new BrokerRepair(pool, provisioning, config.broker.user).mend(branches),
+        findLost: branches => provisioning.branchesLost(branches),
       },
       rows,
       instance: this.#instance,

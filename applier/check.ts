@@ -1,34 +1,43 @@
-/** `check`: everything that the applier depends on, looked at once, every fault with what mends it. Writes nothing. */
+/** `check`: looks at everything that the applier depends on at once, each fault with a hint. Writes nothing. */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
-import { connectBroker } from '../shared/broker/amqp.ts';
-import { codeOf } from '../shared/broker/amqp-link.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { fault, faultOf, ok, warning } from '../shared/process/findings.ts';
 import type { Finding } from '../shared/process/findings.ts';
 import { ANY_HOST, loginStatements } from '../shared/database/login.ts';
-import { brokerAccess } from '../shared/config/link-settings.ts';
 import { closeQuietly, isUnknownDatabase } from '../shared/database/mysql.ts';
 import { quoteGrantedDatabase, quoteName } from '../shared/database/sql.ts';
+import { formatBytes } from '../shared/units.ts';
 import { prepareTargetSession } from './apply/target-session.ts';
-import { managementApi } from './broker/management-api.ts';
-import { Provisioning } from './broker/provisioning.ts';
+import { checkBroker } from './check-broker.ts';
+import type { HeadOfficeFacts } from './check-broker.ts';
 import { listBranches } from './store/branch-row.ts';
+import { livingAppliers } from './store/instances.ts';
 import type { ApplierConfig } from './config.ts';
-import { brokerCommands, shellWord, TARGET_RIGHTS, targetGrant } from './grants.ts';
+import { TARGET_RIGHTS, targetGrant } from './grants.ts';
 import { connectTarget } from './applier.ts';
 
+const MIB = 1024 * 1024;
+/** Below that the applier's own statements need not fit. */
+const LEAST_PACKET = 4 * MIB;
+/** MySQL's default. */
+const USUAL_PACKET = 64 * MIB;
+
+type Target = ApplierConfig['target'];
+
 export async function checkApplier(config: ApplierConfig): Promise<Finding[]> {
-  const [target, broker] = await Promise.all([checkTarget(config), checkBroker(config)]);
-  return [...target.findings, ...broker, ...(await checkBranches(config, target.branches))];
+  const { findings, facts } = await checkTarget(config);
+  return [...findings, ...(await checkBroker(config.broker, facts))];
 }
 
-async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]; branches: string[] }> {
+async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]; facts: HeadOfficeFacts }> {
+  const { target } = config;
   try {
     const connection = await connectTarget(config, 'tributary-applier check');
     try {
       const session = await prepareTargetSession(connection);
-      const findings = [ok('target', `${config.target.host}:${config.target.port}/${config.target.database}`)];
-      findings.push(
+      const privileges = await privilegesAt(connection, target.database);
+      const findings = [
+        ok('target', `${target.host}:${target.port}/${target.database}`),
         session.localInfile
           ? ok('target.local_infile', 'ON')
           : warning('target.local_infile', 'is OFF: applying works, at about half the speed', {
@@ -36,23 +45,18 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
               configLine: 'local_infile = ON',
               needsRestart: false,
             }),
-      );
-      const [grants] = await connection.query<RowDataPacket[]>('SHOW GRANTS');
-      findings.push(
-        ...checkRights(
-          grants.map(row => String(Object.values(row)[0])),
-          config.target,
-        ),
-      );
-      const [own] = await connection.query<RowDataPacket[]>("SHOW TABLES LIKE 'tributary\\_branch'");
-      const rows = own.length === 0 ? [] : await listBranches(connection);
-      if (own.length > 0) findings.push(...(await checkJson(connection)));
-      return { findings, branches: rows.filter(row => row.state !== 'removed').map(row => row.branch) };
+        packetFinding(session.maxAllowedPacket),
+        await writableFinding(connection, privileges),
+        rightsFinding(privileges, target),
+      ];
+      const facts = await headOfficeFacts(connection);
+      if (facts.branches.length > 0) findings.push(...(await checkJson(connection)));
+      return { findings, facts };
     } finally {
       await closeQuietly(connection);
     }
   } catch (error) {
-    return { findings: [targetFault(config.target, error)], branches: [] };
+    return { findings: [targetFault(target, error)], facts: { branches: [], appliers: [] } };
   }
 }
 
@@ -78,8 +82,19 @@ async function checkJson(connection: Connection): Promise<Finding[]> {
   );
 }
 
-/** A fault of connecting; where the server lets nobody in, or has no such database, with all that makes it so. */
-function targetFault(target: ApplierConfig['target'], error: unknown): Finding {
+/** What the `tributary_*` tables say; nothing before the first branch or start. */
+async function headOfficeFacts(connection: Connection): Promise<HeadOfficeFacts> {
+  const [own] = await connection.query<RowDataPacket[]>("SHOW TABLES LIKE 'tributary\\_%'");
+  const tables = own.map(row => String(Object.values(row)[0]));
+  const rows = tables.includes('tributary_branch') ? await listBranches(connection) : [];
+  return {
+    branches: rows.filter(row => row.state !== 'removed').map(row => row.branch),
+    appliers: tables.includes('tributary_applier') ? await livingAppliers(connection) : [],
+  };
+}
+
+/** A fault of connecting; where the server refuses the user, or has no such database, with all statements that it takes. */
+function targetFault(target: Target, error: unknown): Finding {
   const noDatabase = error instanceof TributaryError && isUnknownDatabase(error.cause);
   if (!(error instanceof TributaryError) || !(error.code === 'TARGET_ACCESS_DENIED' || noDatabase))
     return faultOf('target', error);
@@ -92,81 +107,64 @@ function targetFault(target: ApplierConfig['target'], error: unknown): Finding {
   });
 }
 
-function checkRights(grants: readonly string[], target: ApplierConfig['target']): Finding[] {
-  const database = quoteGrantedDatabase(target.database);
-  const relevant = grants
-    .filter(
-      line =>
-        line.includes(' ON *.* ') ||
-        line.includes(` ON ${quoteName(target.database)}.`) ||
-        line.includes(` ON ${database}.`),
-    )
-    .flatMap(line => line.slice('GRANT '.length, line.indexOf(' ON ')).split(', '));
-  const missing = relevant.includes('ALL PRIVILEGES') ? [] : TARGET_RIGHTS.filter(right => !relevant.includes(right));
-  if (missing.length === 0) return [ok('target.rights', TARGET_RIGHTS.join(', '))];
-  return [
-    fault('target.rights', 'TARGET_ACCESS_DENIED', `${target.user} lacks ${missing.join(', ')} on ${target.database}`, {
+function packetFinding(bytes: number): Finding {
+  const subject = 'target.max_allowed_packet';
+  if (bytes >= USUAL_PACKET) return ok(subject, formatBytes(bytes));
+  const change = {
+    statement: `SET PERSIST max_allowed_packet=${USUAL_PACKET}`,
+    configLine: 'max_allowed_packet = 64M',
+    hint: 'then restart the applier: its sessions keep what they began with',
+    needsRestart: false,
+  };
+  return bytes < LEAST_PACKET
+    ? fault(subject, 'TARGET_SETTING', `is ${formatBytes(bytes)}: ordinary batches do not fit`, change)
+    : warning(subject, `is ${formatBytes(bytes)}: a branch with a larger row will halt`, change);
+}
+
+/** Which of the server's settings refuses writes, if any. */
+async function writableFinding(connection: Connection, privileges: ReadonlySet<string>): Promise<Finding> {
+  const [rows] = await connection.query<RowDataPacket[]>(
+    `SELECT @@GLOBAL.innodb_read_only AS innodb_read_only, @@GLOBAL.super_read_only AS super_read_only,
+       @@GLOBAL.read_only AS read_only, @@GLOBAL.transaction_read_only AS transaction_read_only`,
+  );
+  const exempt = ['ALL PRIVILEGES', 'SUPER', 'CONNECTION_ADMIN'].some(right => privileges.has(right));
+  const on = Object.entries(rows[0] ?? {}).find(
+    ([name, value]) => Number(value) === 1 && !(name === 'read_only' && exempt),
+  );
+  if (on === undefined) return ok('target.read_only', 'OFF');
+  const [name] = on;
+  const needsRestart = name === 'innodb_read_only';
+  return fault(`target.${name}`, 'TARGET_SETTING', 'is ON: the server refuses to write', {
+    // Switching read_only off takes super_read_only with it.
+    ...(needsRestart ? {} : { statement: `SET PERSIST ${name.replace('super_', '')}=OFF` }),
+    configLine: `${name} = OFF`,
+    hint: 'if this server is a replica, set target.host to its source instead',
+    needsRestart,
+  });
+}
+
+/** The privileges of this session's user, global or on the database. */
+async function privilegesAt(connection: Connection, name: string): Promise<Set<string>> {
+  const [grants] = await connection.query<RowDataPacket[]>('SHOW GRANTS');
+  const places = ['*.*', `${quoteName(name)}.*`, `${quoteGrantedDatabase(name)}.*`];
+  return new Set(
+    grants
+      .map(row => String(Object.values(row)[0]))
+      .filter(line => places.some(place => line.includes(` ON ${place} `)))
+      .flatMap(line => line.slice('GRANT '.length, line.indexOf(' ON ')).split(', ')),
+  );
+}
+
+function rightsFinding(privileges: ReadonlySet<string>, target: Target): Finding {
+  const missing = privileges.has('ALL PRIVILEGES') ? [] : TARGET_RIGHTS.filter(right => !privileges.has(right));
+  if (missing.length === 0) return ok('target.rights', TARGET_RIGHTS.join(', '));
+  return fault(
+    'target.rights',
+    'TARGET_ACCESS_DENIED',
+    `${target.user} lacks ${missing.join(', ')} on ${target.database}`,
+    {
       statement: targetGrant(target, ANY_HOST),
       needsRestart: false,
-    }),
-  ];
-}
-
-async function checkBroker(config: ApplierConfig): Promise<Finding[]> {
-  const findings: Finding[] = [];
-  try {
-    const connection = await connectBroker({ ...brokerAccess(config.broker), purpose: 'tributary-applier check' });
-    await connection.close();
-    findings.push(ok('broker', `${config.broker.host}:${config.broker.port} lets ${config.broker.user} in`));
-  } catch (error) {
-    findings.push(brokerFault(config.broker, error));
-  }
-  try {
-    await managementApi(config.broker).call('GET', ['overview']);
-    findings.push(ok('broker.management', 'answers'));
-  } catch (error) {
-    findings.push(managementFault(config.broker, error));
-  }
-  return findings;
-}
-
-/** Where RabbitMQ refuses, with the commands in their order. A wrong password hides what else is missing. */
-function brokerFault(broker: ApplierConfig['broker'], error: unknown): Finding {
-  if (!(error instanceof TributaryError) || error.code !== 'BROKER_REFUSED') return faultOf('broker', error);
-  const unknown = codeOf(error.cause) === 'ACCESS_REFUSED';
-  const { user, vhost } = broker;
-  const commands = [
-    ...(unknown ? [`rabbitmqctl add_user ${shellWord(user)}`] : []),
-    `rabbitmqctl add_vhost ${shellWord(vhost)}`,
-    ...brokerCommands(broker),
-  ];
-  const cure = `it asks for the password: that of broker.passwordFile; where ${user} is there already: rabbitmqctl change_password ${shellWord(user)}`;
-  return fault('broker', error.code, error.message, {
-    statement: commands.join('; '),
-    ...(unknown ? { hint: cure } : {}),
-  });
-}
-
-function managementFault(broker: ApplierConfig['broker'], error: unknown): Finding {
-  if (!(error instanceof TributaryError) || error.code !== 'BROKER_REFUSED') return faultOf('broker.management', error);
-  const { user } = broker.management;
-  const another = user === broker.user ? [] : [`rabbitmqctl add_user ${shellWord(user)}`];
-  return fault('broker.management', error.code, error.message, {
-    statement: [...another, `rabbitmqctl set_user_tags ${shellWord(user)} administrator`].join('; '),
-    hint: 'once its user is let in',
-  });
-}
-
-async function checkBranches(config: ApplierConfig, branches: readonly string[]): Promise<Finding[]> {
-  const provisioning = new Provisioning(managementApi(config.broker), config.broker.vhost);
-  const findings: Finding[] = [];
-  for (const branch of branches) {
-    try {
-      await provisioning.check(branch);
-      findings.push(ok(`branch ${branch}`, 'its queues are as they must be'));
-    } catch (error) {
-      findings.push(faultOf(`branch ${branch}`, error));
-    }
-  }
-  return findings;
+    },
+  );
 }

@@ -22,6 +22,7 @@ import { applierGrants } from './grants.ts';
 import { placeOf, runApplier } from './run.ts';
 import { renderVerified, VERIFY_COMMANDS } from './verify-commands.ts';
 import type { ApplierStatus, BranchStatus, WaitingStatus } from './web/status.ts';
+import { serviceOf } from '../shared/config/service.ts';
 import { oneLined } from '../shared/process/terminal-text.ts';
 import { withBranchAdmin } from './with-branch-admin.ts';
 
@@ -30,13 +31,13 @@ export function applierCli(): CliSpec {
     name: 'tributary-applier',
     description: 'Applies what branches send to the head office’s MySQL, and answers them.',
     version: VERSION,
-    defaultConfig: '/etc/tributary/applier.yaml',
+    defaultConfig: '/etc/tributary-applier/applier.yaml',
     groups: { branch: 'add, look at and remove branches', schema: 'let changes of tables through' },
     commands: [
       { usage: 'run', summary: 'apply until stopped (what systemd starts)', run: runApplier },
       {
         usage: 'check',
-        summary: 'look at everything that applying depends on, and say what mends it',
+        summary: 'look at everything that applying depends on, and say what to do about each fault',
         options: [GRANTS_OPTION],
         json: true,
         run: check,
@@ -111,10 +112,12 @@ async function check(call: CommandCall): Promise<number> {
     call.print(grants, renderGrants(grants));
     return EXIT_OK;
   }
-  const findings = await checkApplier(loadApplierConfig(call.configFile));
+  const findings = await checkApplier(
+    loadApplierConfig(call.configFile, { service: serviceOf('applier', call.configFile) }),
+  );
   const faults = findings.filter(finding => finding.level === 'fault').length;
   const verdict =
-    faults === 0 ? 'ready: nothing stands in the way' : `${faults} fault${faults === 1 ? '' : 's'} to mend`;
+    faults === 0 ? 'ready: check found no fault' : `not ready: check found ${faults} fault${faults === 1 ? '' : 's'}`;
   call.print({ ready: faults === 0, findings }, `${renderFindings(oneLined(findings))}\n${verdict}`);
   return faults === 0 ? EXIT_OK : EXIT_FAILED;
 }

@@ -4,6 +4,7 @@
  */
 import * as z from 'zod';
 import { FREE_RATIO } from './transaction/expansion.ts';
+import { supportedServers } from '../shared/server-versions.ts';
 import { loadConfig } from '../shared/config/load.ts';
 import type { ConfigContext, LoadOptions } from '../shared/config/load.ts';
 import { renderExample } from '../shared/config/example.ts';
@@ -74,7 +75,7 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
       })
       .refine(target => !cannotVerifyName(target), VERIFY_NAME_FAULT)
       .transform(({ passwordFile, ...rest }) => ({ ...rest, password: passwordFile }))
-      .meta({ description: 'The head office’s MySQL 8.0 or newer.' }),
+      .meta({ description: `The head office’s database: ${supportedServers('target')}.` }),
     broker: brokerField(context),
     schema: z
       .strictObject({

@@ -4,8 +4,9 @@ import { quoteAccount, quoteGrantedDatabase } from '../shared/database/sql.ts';
 import type { ApplierConfig } from './config.ts';
 
 /**
- * On the database alone, nothing global. ALTER needs CREATE and INSERT beside it; LOAD DATA … REPLACE needs DELETE; an
- * empty table of another form is dropped to be made anew; TRIGGER shows the triggers that would change rows.
+ * On the database alone, nothing global. ALTER also needs CREATE and INSERT. LOAD DATA … REPLACE needs DELETE. DROP is for
+ * an empty table whose key or types differ: the applier drops it and makes it again. TRIGGER shows triggers, which would
+ * change rows.
  */
 export const TARGET_RIGHTS = [
   'SELECT',
@@ -19,12 +20,12 @@ export const TARGET_RIGHTS = [
   'TRIGGER',
 ] as const;
 
-/** What branches' exchanges and queues are called, as a pattern of RabbitMQ's. */
+/** The names of branches' exchanges and queues, as a RabbitMQ pattern. */
 const OURS = '^tributary\\.';
-/** Answers go to a queue by its name, through the exchange without one. */
+/** Answers go to a queue by its name, through the default exchange. */
 const OURS_AND_DEFAULT = '^(tributary\\.|amq\\.default$)';
 
-/** @param host from where the user connects to the database, as the account has it */
+/** @param host the account's host: from where the user connects to the database */
 export function applierGrants(config: ApplierConfig, host: string): Grants {
   return { sql: [targetGrant(config.target, host)], commands: brokerCommands(config.broker) };
 }
@@ -35,8 +36,9 @@ export function targetGrant(target: ApplierConfig['target'], host: string): stri
 }
 
 /**
- * Making users and permissions needs the tag administrator, for which RabbitMQ knows nothing smaller; queues are made
- * with the rights that the same user has in the virtual host. Where another user does that, url's only reads and answers.
+ * Making users and permissions needs the tag administrator: RabbitMQ has no smaller one for that. The same user makes the
+ * queues, with its permissions in the virtual host. With a management user of its own, the user of broker.url only reads
+ * and answers.
  */
 export function brokerCommands(broker: ApplierConfig['broker']): string[] {
   const { user, vhost, management } = broker;
@@ -48,7 +50,7 @@ export function brokerCommands(broker: ApplierConfig['broker']): string[] {
   return [permissions(user, '^$', '^amq\\.default$'), administrator, permissions(management.user, OURS, OURS)];
 }
 
-/** One word of a shell, whatever it holds. */
+/** Text as one word of a shell command. */
 export function shellWord(text: string): string {
   return /^[\w.@%:/-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

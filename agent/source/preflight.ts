@@ -9,6 +9,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import { fault, faultOf, ok, warning } from '../../shared/process/findings.ts';
 import type { Finding } from '../../shared/process/findings.ts';
 import { quoteName, quoteTable } from '../../shared/database/sql.ts';
+import { supportedServers } from '../../shared/server-versions.ts';
 import { tableText } from '../../shared/table-name.ts';
 import { columnKey } from '../../shared/identifiers.ts';
 import { missingSelects } from './select-rights.ts';
@@ -88,7 +89,7 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
     if (value === undefined) {
       findings.push(
         fault(subject, 'SOURCE_SETTING', `${identity.flavor} ${identity.version} has no ${rule.name}: ${rule.why}`, {
-          hint: 'upgrade at least to MySQL 8.0 or MariaDB 10.5',
+          hint: `use ${supportedServers('source')}`,
           needsRestart: true,
         }),
       );
@@ -117,10 +118,14 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
   findings.push(...(await missingFromBinlog(source, values)));
   if (identity.flavor === 'mysql' && !identity.gtids) {
     findings.push(
-      warning('source.gtid_mode', 'is off: capture uses file and offset, and cannot go on at another server', {
-        configLine: 'gtid_mode = ON\nenforce_gtid_consistency = ON',
-        needsRestart: true,
-      }),
+      warning(
+        'source.gtid_mode',
+        'is OFF: capture resumes by binlog file and offset, so it cannot go on at another server after a failover',
+        {
+          configLine: 'gtid_mode = ON\nenforce_gtid_consistency = ON',
+          needsRestart: true,
+        },
+      ),
     );
   }
   return findings;
@@ -155,7 +160,7 @@ async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<s
       fault(
         `source.${name}`,
         'SOURCE_SETTING',
-        'is OFF at a replica: its binlog lacks the changes that it replicates',
+        'is OFF, and this server is a replica: what it takes over is not in its binlog',
         {
           configLine: `${name} = ON`,
           needsRestart: true,
@@ -168,7 +173,7 @@ async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<s
     findings.push(
       warning(
         `source.${name}`,
-        `is OFF, and ${user} may not ask whether this is a replica; capture would miss the changes that it replicates`,
+        `is OFF, and ${user} may not ask whether this server is a replica. If it is, capture misses what it takes over`,
         {
           statement: `GRANT ${flavor === 'mariadb' ? 'SLAVE MONITOR' : 'REPLICATION CLIENT'} ON *.* TO ${user}`,
           needsRestart: false,
@@ -254,7 +259,7 @@ export async function checkRights(
       fault(
         'source.rights',
         'SOURCE_ACCESS_DENIED',
-        `${user} may not read every table that matches ${pattern} in tables.include: capture would leave out the others`,
+        `${user} may not read every table that matches ${pattern} in tables.include: capture would leave such tables out`,
         { statement: `GRANT SELECT ON ${on} TO ${user}`, needsRestart: false },
       ),
     );
@@ -297,9 +302,14 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
   const findings: Finding[] = [];
   if (tables.length === 0) {
     findings.push(
-      fault('tables.include', 'SOURCE_TABLE', 'no table of the branch database matches; nothing would be captured', {
-        hint: 'correct tables.include, or grant SELECT on the tables to the user',
-      }),
+      fault(
+        'tables.include',
+        'SOURCE_TABLE',
+        'no table of the branch database matches: capture would have nothing to do',
+        {
+          hint: 'correct tables.include, or grant SELECT on the tables to the user',
+        },
+      ),
     );
   }
   for (const table of tables) {

@@ -8,6 +8,7 @@
 import * as z from 'zod';
 import { branchNames, ROUTING_KEYS } from '../../shared/broker/amqp-messages.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { requireServer } from '../../shared/server-versions.ts';
 import type { BrokerUser } from '../store/broker-users.ts';
 import type { ManagementAnswer, ManagementApi } from './management-api.ts';
 import { branchPermissions, TOPIC_PERMISSIONS } from './permissions.ts';
@@ -42,6 +43,31 @@ type Queue = z.infer<typeof queueSchema>;
 
 const userSchema = z.object({ password_hash: z.string(), hashing_algorithm: z.string() });
 
+const namedSchema = z.array(z.object({ name: z.string() }));
+
+const overviewSchema = z.object({ product_name: z.string().default('RabbitMQ'), rabbitmq_version: z.string() });
+
+const permissionsSchema = z.object({ configure: z.string(), write: z.string(), read: z.string() });
+
+const bindingsSchema = z.array(z.object({ destination: z.string(), routing_key: z.string() }));
+
+const consumersSchema = z.array(
+  z.object({
+    queue: z.object({ name: z.string() }),
+    consumer_tag: z.string(),
+    channel_details: z.object({ peer_host: z.string().optional() }).or(z.array(z.unknown())),
+  }),
+);
+
+/** Who takes messages from a queue. */
+export interface QueueConsumer {
+  readonly queue: string;
+  /** An applier's is the name of its instance. */
+  readonly tag: string;
+  /** From where it is connected; null: unknown. */
+  readonly host: string | null;
+}
+
 const policySchema = z.object({
   name: z.string(),
   pattern: z.string(),
@@ -61,6 +87,16 @@ export class Provisioning {
     this.#vhost = vhost;
   }
 
+  /** @returns what the broker is, as text @throws BROKER_SETUP for a broker that is not supported */
+  async requireSupported(): Promise<string> {
+    const { product_name: product, rabbitmq_version: version } = understood(
+      overviewSchema,
+      await this.#api.call('GET', ['overview']),
+    );
+    requireServer('broker', product, version);
+    return `${product} ${version}`;
+  }
+
   /**
    * Makes all that the branch needs, or what is missing of it.
    * @param login the user's new password, or the hash of the one that it had; null: leave an existing user as it is
@@ -69,6 +105,7 @@ export class Provisioning {
   async ensure(branch: string, login: string | BrokerUser | null): Promise<void> {
     const names = branchNames(branch);
     const vhost = this.#vhost;
+    await this.requireSupported();
     await this.#api.call('PUT', ['exchanges', vhost, names.exchange], {
       type: 'direct',
       durable: true,
@@ -96,9 +133,34 @@ export class Provisioning {
     await this.check(branch);
   }
 
-  async hasUser(branch: string): Promise<boolean> {
-    const answer = await this.#api.call('GET', ['users', branchNames(branch).user], undefined, [404]);
-    return answer.status === 200;
+  hasUser(branch: string): Promise<boolean> {
+    return this.#exists(['users', branchNames(branch).user]);
+  }
+
+  /** Whether the user of a fresh RabbitMQ is there, whose password everybody knows. */
+  hasGuest(): Promise<boolean> {
+    return this.#exists(['users', 'guest']);
+  }
+
+  /** The branches whose user or exchange the broker does not have: a loss that no consumer of the applier notices. */
+  async branchesLost(branches: readonly string[]): Promise<string[]> {
+    const named = async (path: readonly string[]): Promise<Set<string>> =>
+      new Set(understood(namedSchema, await this.#api.call('GET', path)).map(({ name }) => name));
+    const [users, exchanges] = [await named(['users']), await named(['exchanges', this.#vhost])];
+    return branches.filter(branch => {
+      const { user, exchange } = branchNames(branch);
+      return !users.has(user) || !exchanges.has(exchange);
+    });
+  }
+
+  /** Everybody who takes messages from a queue of the virtual host. */
+  async consumers(): Promise<QueueConsumer[]> {
+    const found = understood(consumersSchema, await this.#api.call('GET', ['consumers', this.#vhost]));
+    return found.map(({ queue, consumer_tag: tag, channel_details: channel }) => ({
+      queue: queue.name,
+      tag,
+      host: Array.isArray(channel) ? null : (channel.peer_host ?? null),
+    }));
   }
 
   /** What the broker keeps of the user's password. @throws BROKER_SETUP when there is no such user */
@@ -129,11 +191,17 @@ export class Provisioning {
   }
 
   /**
-   * Whether queues are as they must be, effective policies included.
-   * @throws BROKER_SETUP naming queue, setting and policy
+   * Whether all that the branch needs is there and as it must be, effective policies included.
+   * @throws BROKER_SETUP naming what is missing, or queue, setting and policy
    */
   async check(branch: string): Promise<void> {
     const names = branchNames(branch);
+    const missing = await this.#missing(branch);
+    if (missing.length > 0) {
+      throw new TributaryError('BROKER_SETUP', `RabbitMQ lacks ${missing.join(', ')}.`, {
+        hint: `A running applier makes it again within a minute. If it does not: tributary-applier branch add ${branch} --out FILE.`,
+      });
+    }
     const queue = understood(queueSchema, await this.#api.call('GET', ['queues', this.#vhost, names.batches]));
     // The policies themselves: the queue's own account of its effective policy lags some seconds behind.
     const policies = understood(policiesSchema, await this.#api.call('GET', ['policies', this.#vhost]));
@@ -147,6 +215,42 @@ export class Provisioning {
           ? 'Delete the queue once it is empty, and add the branch again.'
           : `Change the policy ${effective.map(policy => policy.name).join(', ')} so that it does not match queues named tributary.batches.*: rabbitmqctl list_policies -p ${this.#vhost}.`,
     });
+  }
+
+  /** What `ensure` makes and the broker does not have, in words. */
+  async #missing(branch: string): Promise<string[]> {
+    const names = branchNames(branch);
+    const missing: string[] = [];
+    if (!(await this.hasUser(branch))) missing.push(`the user ${names.user}`);
+    else if (!(await this.#hasPermissions(branch))) missing.push(`permissions of the user ${names.user}`);
+    for (const queue of [names.batches, names.hello, names.answer]) {
+      if (!(await this.#exists(['queues', this.#vhost, queue]))) missing.push(`the queue ${queue}`);
+    }
+    const exchange = ['exchanges', this.#vhost, names.exchange];
+    if (!(await this.#exists(exchange))) return [...missing, `the exchange ${names.exchange}`];
+    const bound = understood(bindingsSchema, await this.#api.call('GET', [...exchange, 'bindings', 'source']));
+    for (const [queue, key] of [
+      [names.batches, ROUTING_KEYS.batch],
+      [names.hello, ROUTING_KEYS.hello],
+    ] as const) {
+      if (!bound.some(({ destination, routing_key }) => destination === queue && routing_key === key))
+        missing.push(`the binding of ${queue}`);
+    }
+    return missing;
+  }
+
+  async #hasPermissions(branch: string): Promise<boolean> {
+    const path = ['permissions', this.#vhost, branchNames(branch).user];
+    const answer = await this.#api.call('GET', path, undefined, [404]);
+    if (answer.status === 404) return false;
+    const found = understood(permissionsSchema, answer);
+    return Object.entries(branchPermissions(branch)).every(
+      ([right, pattern]) => found[right as keyof typeof found] === pattern,
+    );
+  }
+
+  async #exists(path: readonly string[]): Promise<boolean> {
+    return (await this.#api.call('GET', path, undefined, [404])).status === 200;
   }
 
   async #declareQueue(name: string, args: Readonly<Record<string, unknown>>): Promise<void> {
@@ -211,6 +315,6 @@ function understood<T>(schema: z.ZodType<T>, answer: ManagementAnswer): T {
   const result = schema.safeParse(answer.body);
   if (result.success) return result.data;
   throw new TributaryError('BROKER_SETUP', 'RabbitMQ’s management API answers in a form that is not understood.', {
-    hint: 'Tributary knows RabbitMQ 4; is another version, or a proxy, in between?',
+    hint: 'Is it RabbitMQ that answers at broker.management, or another server or a proxy?',
   });
 }

@@ -50,8 +50,8 @@ const STOP_REST_MS = 500;
 const NOTE_EVERY_MS = 3_000;
 /** The time between attempts to repair a broker that has lost queues, users or the virtual host. */
 const REPAIR_EVERY_MS = 5_000;
-/** How often to look for tables that were dropped. */
-const FIND_DROPPED_EVERY_MS = 60_000;
+/** How often to look for dropped tables, and for users and exchanges that the broker has lost. */
+const FIND_LOST_EVERY_MS = 60_000;
 
 export interface FleetOptions {
   /** Opens a connection to the head-office database, which is selected. */
@@ -73,6 +73,8 @@ export interface BrokerAccess {
   connect(purpose: string): Promise<BrokerConnection>;
   /** Makes again what the broker has lost of these branches. Idempotent. */
   repair?(pool: TargetPool, branches: readonly string[]): Promise<void>;
+  /** Of these branches, those that lack something at the broker that no consumer would miss. */
+  findLost?(branches: readonly string[]): Promise<readonly string[]>;
 }
 
 /** What this applier runs for one branch. */
@@ -117,6 +119,8 @@ export class Fleet {
   #pollError: TributaryError | null = null;
   #repairError: TributaryError | null = null;
   #repairAt = 0;
+  /** Branches that lacked something at the broker when it was last checked. */
+  #lost: readonly string[] = [];
   /** How often the branches were polled, successfully or not. */
   #polls = 0;
   #polling: Promise<void> = Promise.resolve();
@@ -244,6 +248,8 @@ export class Fleet {
   }
 
   async #poll(): Promise<void> {
+    // Known before the rows are read: a branch that `branch remove` has ended is no longer among them.
+    const lost = this.#lost;
     const { rows, contacts } = await this.#pool.use(async connection => {
       await this.#note(connection);
       return { rows: await listBranches(connection), contacts: await listContacts(connection) };
@@ -263,14 +269,22 @@ export class Fleet {
       if (member === undefined) this.#add(branch);
       else member.pipeline.observe(row);
     }
-    await this.#repairBroker();
-    await this.#findDroppedTables();
+    await this.#repairBroker(lost);
+    await this.#findLost();
   }
 
-  /** Looks for tables that somebody has dropped, also of branches that write nothing to them at present. */
-  async #findDroppedTables(): Promise<void> {
+  /**
+   * Finds losses that nothing else notices: a dropped table is missed by branches that write nothing to it too, and a
+   * branch whose user is gone only stays away.
+   */
+  async #findLost(): Promise<void> {
     if (this.#isStopping() || performance.now() < this.#findAt) return;
-    this.#findAt = performance.now() + FIND_DROPPED_EVERY_MS;
+    this.#findAt = performance.now() + FIND_LOST_EVERY_MS;
+    // Not awaited, because the management API may not answer. `check` shows that, and so does the next repair.
+    this.#options.broker.findLost?.([...this.#members.keys()]).then(
+      lost => (this.#lost = lost),
+      () => undefined,
+    );
     const tables = await noteDropped(this.#pool);
     if (tables.length > 0)
       this.#options.logger.warn({ tables }, 'Tables were dropped. The branches are asked for their rows again.');
@@ -283,11 +297,14 @@ export class Fleet {
   }
 
   /** Repairs a broker that has lost a queue, a user or the virtual host that a branch needs. */
-  async #repairBroker(): Promise<void> {
+  async #repairBroker(lostAtBroker: readonly string[]): Promise<void> {
     const { broker, logger } = this.#options;
     const hostLost = this.#answering?.error?.code === 'BROKER_REFUSED';
     const lost = [...this.#members]
-      .filter(([, { pipeline }]) => hostLost || pipeline.waiting?.error.code === 'BROKER_SETUP')
+      .filter(
+        ([branch, { pipeline }]) =>
+          hostLost || lostAtBroker.includes(branch) || pipeline.waiting?.error.code === 'BROKER_SETUP',
+      )
       .map(([branch]) => branch);
     if (lost.length === 0) this.#repairError = null;
     if (lost.length === 0 || broker.repair === undefined || performance.now() < this.#repairAt) return;
@@ -295,7 +312,8 @@ export class Fleet {
     try {
       await broker.repair(this.#pool, lost);
       this.#repairError = null;
-      logger.warn({ branches: lost }, 'The broker had lost queues or users of these branches. They were made again.');
+      this.#lost = [];
+      logger.warn({ branches: lost }, 'The broker had lost what these branches need there. It was made again.');
     } catch (error) {
       // `faults` shows it, and the next attempt follows.
       this.#repairError =

@@ -20,6 +20,11 @@ export async function noteApplier(connection: Connection, instance: string): Pro
   await connection.query(
     `DELETE FROM tributary_applier WHERE seen_at < UTC_TIMESTAMP(6) - INTERVAL ${FORGOTTEN_AFTER_H} HOUR`,
   );
+  return livingAppliers(connection);
+}
+
+/** The appliers that live, as each says of itself. */
+export async function livingAppliers(connection: Connection): Promise<string[]> {
   const [rows] = await connection.query<RowDataPacket[]>(
     `SELECT instance FROM tributary_applier WHERE seen_at >= UTC_TIMESTAMP(6) - INTERVAL ${LIVING_S} SECOND`,
   );

@@ -87,7 +87,7 @@ async function fill(stage: Stage, facts: ProgramFacts, { root, version, made }: 
   for (const unit of facts.units) stage.copy(join(root, 'deploy/systemd', unit), `lib/systemd/system/${unit}`);
   stage.write(`usr/lib/sysusers.d/${name}.conf`, sysusersFile(facts));
   stage.write(`usr/share/${name}/${program}.yaml`, facts.configuration);
-  mkdirSync(join(stage.directory, 'etc/tributary'), { recursive: true });
+  mkdirSync(join(stage.directory, 'etc', name), { recursive: true });
 
   const day = made.toISOString().slice(0, 10);
   stage.writeGzipped(`usr/share/man/man1/${name}.1`, manPage(facts, day));

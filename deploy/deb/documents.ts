@@ -19,10 +19,10 @@ function roff(text: string): string {
 /** The man page of a command line, in section 1. @param date ISO day */
 export function manPage({ name, synopsis, description, secrets, cli, program }: ProgramFacts, date: string): string {
   const files: readonly (readonly [string, string])[] = [
-    [`/etc/tributary/${program}.yaml`, 'The configuration; every key stands in it with its meaning.'],
+    [`/etc/${name}/${program}.yaml`, 'The configuration; every key stands in it with its meaning.'],
     ...secrets.map(
       file =>
-        [`/etc/tributary/${file}`, 'A password. Owned by root, mode 0600; systemd hands it to the program.'] as const,
+        [`/etc/${name}/${file}`, 'A password. Owned by root, mode 0600; systemd hands it to the program.'] as const,
     ),
     [`/run/${name}/`, 'The socket through which commands reach the running program.'],
     ...(program === 'agent' ? ([[`/var/lib/${name}/`, 'The spool: what waits for the link.']] as const) : []),

@@ -14,9 +14,8 @@ export interface ProgramFacts {
   readonly cli: CliSpec;
   /** The configuration file with every key and every line commented out. */
   readonly configuration: string;
-  /** In /etc/tributary: what a person or `enroll` writes there, and what purging removes. */
+  /** Password files in the program's folder below /etc, which a person or `enroll` writes. */
   readonly secrets: readonly string[];
-  readonly others: readonly string[];
   /** Unit files, in deploy/systemd. The first is enabled at installation. */
   readonly units: readonly string[];
   /** Folders that go beside the documents: what watches it. */
@@ -32,7 +31,6 @@ export const PROGRAMS: readonly ProgramFacts[] = [
     cli: agentCli(),
     configuration: commentedOut(exampleAgentConfig()),
     secrets: ['source.password', 'broker.password'],
-    others: ['broker-ca.pem'],
     units: ['tributary-agent.service', 'tributary-agent@.service'],
     examples: [],
     synopsis: 'captures a branch office’s MySQL and forwards it to the head office',
@@ -49,7 +47,6 @@ export const PROGRAMS: readonly ProgramFacts[] = [
     cli: applierCli(),
     configuration: commentedOut(exampleApplierConfig()),
     secrets: ['target.password', 'broker.password'],
-    others: [],
     units: ['tributary-applier.service'],
     examples: ['deploy/prometheus', 'deploy/grafana', 'deploy/runbook', 'deploy/ansible'],
     synopsis: 'writes what branch offices send into the head office’s MySQL',

@@ -5,7 +5,8 @@
  * What they hold to: an upgrade restarts what runs; what is enabled and has its passwords is started; the configuration
  * is made once, from the example, and belongs to its owner from then on (it is no conffile: `enroll` writes it, and
  * dpkg would ask about it at every upgrade of every branch); removing keeps configuration and spool; purging removes
- * both.
+ * both. Everything that a program owns lies in folders of its own name, so that purging one package leaves the other's
+ * files alone.
  */
 import type { ProgramFacts } from './programs.ts';
 
@@ -44,8 +45,8 @@ function unitPattern({ name, units }: ProgramFacts): string {
 
 function postinst(facts: ProgramFacts): string {
   const { name, program, secrets } = facts;
-  const file = `/etc/tributary/${program}.yaml`;
-  const enrolled = secrets.map(secret => `[ -e /etc/tributary/${secret} ]`).join(' && ');
+  const file = `/etc/${name}/${program}.yaml`;
+  const enrolled = secrets.map(secret => `[ -e /etc/${name}/${secret} ]`).join(' && ');
   return `${HEAD}
 case "$1" in configure|abort-upgrade|abort-deconfigure|abort-remove) ;; *) exit 0 ;; esac
 
@@ -83,8 +84,7 @@ fi
 }
 
 function postrm(facts: ProgramFacts): string {
-  const { name, program, secrets, others } = facts;
-  const files = [`${program}.yaml`, ...secrets, ...others];
+  const { name } = facts;
   return `${HEAD}
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
 	systemctl --system daemon-reload >/dev/null || true
@@ -94,10 +94,11 @@ if [ "$1" = purge ]; then
 		deb-systemd-helper purge '${name}.service' >/dev/null || true
 		deb-systemd-helper unmask '${name}.service' >/dev/null || true
 	fi
-	${files.map(file => `rm -f /etc/tributary/${file}`).join('\n\t')}
-	rmdir /etc/tributary 2>/dev/null || true
-	# The branch database is the truth: what only the spool held is copied anew when the branch is enrolled again.
-	rm -rf /var/lib/${name} /var/cache/${name}
+	# The links of instances that were enabled. The first agent's own went with deb-systemd-helper.
+	rm -f /etc/systemd/system/*.wants/${name}@*.service
+	# An instance has its configuration below the first one's and its spool beside it. What only a spool held is copied
+	# again from the branch's database when the branch is enrolled again.
+	rm -rf /etc/${name} /var/lib/${name} /var/lib/${name}-* /var/cache/${name} /run/${name}
 fi
 `;
 }

@@ -17,7 +17,7 @@ type Node = z.infer<typeof nodeSchema>;
 
 /** Renders a schema as YAML text with comments. */
 export function renderExample<T>(title: string, schema: ConfigSchema<T>): string {
-  const type = schema({ directory: '/', credentialsDirectory: null, readSecrets: false });
+  const type = schema({ directory: '/', credentialsDirectory: null, readSecrets: false, service: null });
   const root = nodeSchema.parse(z.toJSONSchema(type, { io: 'input', unrepresentable: 'any' }));
   const lines = [
     `# ${title}`,

@@ -9,6 +9,7 @@ import * as z from 'zod';
 import { errorCode } from './load.ts';
 import type { ConfigContext } from './load.ts';
 import { Secret } from './secret.ts';
+import { hiddenIn } from './service.ts';
 import { BYTES_RULE, DURATION_RULE, formatBytes, formatDuration, parseBytes, parseDurationMs } from '../units.ts';
 
 /** Largest secret or certificate file. */
@@ -133,7 +134,7 @@ export function passwordFileField(context: ConfigContext): z.ZodType<Secret, str
         const again = readSecretFile(context, name);
         return 'rule' in again ? null : again.text;
       },
-      isCredential: locate(context, name).guarded,
+      isCredential: first.guarded,
     });
   });
 }
@@ -142,23 +143,26 @@ export function passwordFileField(context: ConfigContext): z.ZodType<Secret, str
 export function certificateField(context: ConfigContext): z.ZodType<string, string> {
   return textField(4096).transform((name, issues) => {
     if (!context.readSecrets) return '';
-    const read = readSmallFile(locate(context, name).path);
+    const read = readNamed(context, name);
     if ('rule' in read) return refuse(issues, read.rule);
     if (!read.text.includes('-----BEGIN CERTIFICATE-----')) return refuse(issues, 'must be a PEM file of certificates');
     return read.text;
   });
 }
 
-type FileRead = { readonly text: string } | { readonly rule: string };
+/** `guarded`: systemd guards its credentials itself. */
+type FileRead = { readonly text: string; readonly path: string; readonly guarded: boolean } | { readonly rule: string };
 
-/** Where a named file is: an absolute path as it is, else systemd's credentials first, then beside the file. */
-function locate(context: ConfigContext, name: string): { readonly path: string; readonly guarded: boolean } {
-  if (isAbsolute(name)) return { path: name, guarded: false };
+/** Reads a named file: an absolute path as it is, else one of systemd's credentials, else a file beside the configuration. */
+function readNamed(context: ConfigContext, name: string): FileRead {
+  if (isAbsolute(name)) return readSmallFile(context, name);
+  const handed = context.service?.credentials.get(basename(name));
+  if (handed !== undefined) return { text: handed, path: name, guarded: true };
   if (context.credentialsDirectory !== null) {
     const path = join(context.credentialsDirectory, basename(name));
-    if (exists(path)) return { path, guarded: true };
+    if (exists(path)) return readSmallFile(context, path, true);
   }
-  return { path: resolve(context.directory, name), guarded: false };
+  return readSmallFile(context, resolve(context.directory, name));
 }
 
 function exists(path: string): boolean {
@@ -171,29 +175,33 @@ function exists(path: string): boolean {
 }
 
 function readSecretFile(context: ConfigContext, name: string): FileRead {
-  const { path, guarded } = locate(context, name);
-  const read = readSmallFile(path);
+  const read = readNamed(context, name);
   if ('rule' in read) return read;
-  // systemd guards its credentials folder itself; anywhere else a secret that all users can read is none.
+  const { path, guarded } = read;
+  // A secret that all users can read is none.
   if (!guarded && (statSync(path).mode & 0o007) !== 0) {
     return { rule: `must not be open to all users: chmod o-rwx ${path}` };
   }
   const text = read.text.replace(/\r?\n$/, '');
   if (text === '') return { rule: `must not be empty: write the secret into ${path}` };
   if (text.includes('\n') && !text.includes('-----BEGIN')) return { rule: `must hold one line: ${path}` };
-  return { text };
+  return { ...read, text };
 }
 
-function readSmallFile(path: string): FileRead {
+function readSmallFile({ service }: ConfigContext, path: string, guarded = false): FileRead {
+  const hidden = hiddenIn(service, path);
+  if (hidden !== undefined)
+    return { rule: `must not be in ${hidden}, which ${service?.unit ?? ''} does not see; move it: ${path}` };
   try {
     const status = statSync(path);
     if (!status.isFile()) return { rule: `must be a file: ${path}` };
     if (status.size > MAX_SECRET_BYTES) return { rule: `must be at most ${formatBytes(MAX_SECRET_BYTES)}: ${path}` };
-    return { text: readFileSync(path, 'utf8') };
+    return { text: readFileSync(path, 'utf8'), path, guarded };
   } catch (error) {
     const code = errorCode(error);
     const cure = code === 'ENOENT' ? 'create it' : code === 'EACCES' ? 'correct its owner or mode' : 'correct it';
-    return { rule: `names a file that cannot be read (${code}); ${cure}: ${path}` };
+    const reader = service === null ? '' : ` by ${service.user}`;
+    return { rule: `names a file that cannot be read${reader} (${code}); ${cure}: ${path}` };
   }
 }
 

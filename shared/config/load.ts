@@ -12,6 +12,8 @@ import { dirname, resolve } from 'node:path';
 import { LineCounter, parseDocument } from 'yaml';
 import * as z from 'zod';
 import { TributaryError } from '../errors.ts';
+import { asServiceUser } from './service.ts';
+import type { Service } from './service.ts';
 
 const MAX_FILE_BYTES = 1024 * 1024;
 const MAX_SHOWN_VALUE = 60;
@@ -46,6 +48,8 @@ export interface ConfigContext {
   readonly credentialsDirectory: string | null;
   /** False for commands that need no secret: files are neither read nor missed. */
   readonly readSecrets: boolean;
+  /** Whose rights and credentials count; null: those of this process. */
+  readonly service: Service | null;
 }
 
 /** Builds the schema of a program's configuration for one file. */
@@ -54,6 +58,8 @@ export type ConfigSchema<T> = (context: ConfigContext) => z.ZodType<T>;
 export interface LoadOptions {
   /** Default true. False: secrets are withheld (commands that only talk to the running daemon). */
   readonly readSecrets?: boolean;
+  /** For `check` as root: reads every file with the rights of the service's user. Default: null. */
+  readonly service?: Service | null;
   readonly environment?: NodeJS.ProcessEnv;
 }
 
@@ -63,15 +69,20 @@ export interface LoadOptions {
  */
 export function loadConfig<T>(file: string, schema: ConfigSchema<T>, options: LoadOptions = {}): T {
   const path = resolve(file);
-  return parseConfig(path, readConfigFile(path), schema, options);
+  const { service = null } = options;
+  return asServiceUser(service, () => parseConfig(path, readConfigFile(path, service), schema, options));
 }
 
-function readConfigFile(path: string): string {
+function readConfigFile(path: string, service: Service | null): string {
   let bytes: Buffer;
   try {
     bytes = readFileSync(path);
   } catch (error) {
-    throw new TributaryError('CONFIG_UNREADABLE', `cannot read ${path} (${errorCode(error)})`, { cause: error });
+    throw new TributaryError(
+      'CONFIG_UNREADABLE',
+      `cannot read ${path}${service === null ? '' : ` as ${service.user}`} (${errorCode(error)})`,
+      { cause: error },
+    );
   }
   if (bytes.length > MAX_FILE_BYTES) {
     throw new TributaryError('CONFIG_UNREADABLE', `${path} is larger than 1 MiB, so it is no configuration file`);
@@ -82,12 +93,13 @@ function readConfigFile(path: string): string {
 /** The same for text that is already in memory; `path` says where relative paths start. */
 export function parseConfig<T>(path: string, text: string, schema: ConfigSchema<T>, options: LoadOptions = {}): T {
   const document = parseYaml(path, text);
-  const { readSecrets = true, environment = process.env } = options;
+  const { readSecrets = true, service = null, environment = process.env } = options;
   const credentials = environment['CREDENTIALS_DIRECTORY'];
   const type = schema({
     directory: dirname(resolve(path)),
     credentialsDirectory: credentials === undefined || credentials === '' ? null : credentials,
     readSecrets,
+    service,
   });
   const outline: unknown = z.toJSONSchema(type, { io: 'input', unrepresentable: 'any' });
   const filled = fillSections(document, outline);

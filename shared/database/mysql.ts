@@ -18,6 +18,7 @@ import { noteOwnCertificates, noteServerCertificate } from '../config/certificat
 import { TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { loginStatements } from './login.ts';
+import { requireSupported } from './server.ts';
 import type { MysqlSettings } from '../config/link-settings.ts';
 import { mysqlSslOptions } from '../config/tls.ts';
 import { connectionHint, passwordHint } from '../config/connection-hints.ts';
@@ -80,7 +81,7 @@ export function mysqlOptions(settings: MysqlSettings): ConnectionOptions {
 }
 
 /**
- * Opens a connection.
+ * Opens a connection to a server of a supported version.
  * @throws TributaryError SOURCE_… or TARGET_… UNREACHABLE, ACCESS_DENIED, SETTING
  */
 export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpose): Promise<Connection> {
@@ -105,6 +106,8 @@ export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpos
   const stallMs = purpose.stallMs ?? STALL_MS;
   if (stallMs > 0) watchForStall(connection, stallMs, purpose.side, () => isAtWork(settings, connection.threadId));
   try {
+    // First: an older server may not understand what sets the session up.
+    await requireSupported(connection, purpose.side);
     for (const statement of purpose.session ?? []) await connection.query(statement);
   } catch (error) {
     connection.destroy();

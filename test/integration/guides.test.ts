@@ -1,36 +1,44 @@
 /** The guides' own commands and files, block by block in their order, lead to a head office and a branch that are equal. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
 import { parse, stringify } from 'yaml';
+import { BrokerServer } from '../../deploy/rig/broker-server.ts';
+import { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import { freePort } from '../../deploy/rig/free-port.ts';
 import { findPrograms } from '../../deploy/rig/install/programs.ts';
 import type { Product } from '../../deploy/rig/daemon.ts';
 import type { DatabaseAddress } from '../../deploy/rig/shared-servers.ts';
-import { blocksOf, GuideShell, RABBITMQCTL } from '../support/documents/guides.ts';
+import { blocksOf, GuideShell, RABBITMQCTL, settingsOf } from '../support/documents/guides.ts';
+import type { Block } from '../support/documents/guides.ts';
 import { createWorld } from '../support/world/world.ts';
 import type { World } from '../support/world/world.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
+/** In place of the guide's name for RabbitMQ: it is the name that this machine has for itself. */
+const HOST = 'localhost';
 
 await t.test('a head office and a branch are set up by the guides’ commands alone', async t => {
-  const world = await createWorld(t);
+  const { certificates, broker, ports } = await brokerOfTheGuide(t);
+  const world = await createWorld(t, { broker });
   const mysql = (await findPrograms('mysql')).program('mysql');
   const client = (server: DatabaseAddress): string =>
     `env MYSQL_PWD='${server.password}' '${mysql}' --no-defaults --host=${server.host} --port=${server.port} --user=${server.user}`;
   const user = `guide_${world.id}`;
   const brokerUser = `applier-${world.id}`;
-  t.teardown(() => world.managementApi('DELETE', `/users/${brokerUser}`).catch(() => undefined));
+  await world.managementApi('PUT', '/users/guest', { password: 'guest', tags: 'administrator' });
 
   // The head office.
   const applier = await world.applier({ name: 'applier' });
   const office = join(world.directory, 'applier');
+  copyFileSync(join(certificates, 'ca.pem'), join(office, 'ca.pem'));
   writeFileSync(join(office, 'rabbitmqctl.mjs'), RABBITMQCTL);
-  const { host, port, managementPort, user: admin, password } = world.broker;
+  const { host, managementPort, user: admin, password } = world.broker;
   const headOffice = new GuideShell({
     folder: office,
     names: [
-      ['/etc/tributary', office],
+      ['/etc/tributary-applier', office],
       ['headoffice', world.database],
       ["'tributary'@", `'${user}'@`],
       ['user: tributary', `user: ${user}`],
@@ -38,10 +46,8 @@ await t.test('a head office and a branch are set up by the guides’ commands al
       ['-p tributary applier', `-p ${world.vhost} ${brokerUser}`],
       ['add_user applier', `add_user ${brokerUser}`],
       ['set_user_tags applier', `set_user_tags ${brokerUser}`],
-      ['amqps://applier@hq.example.com:5671/tributary', `amqp://${brokerUser}@${host}:${port}/${world.vhost}`],
-      ['https://hq.example.com:15671', `http://${host}:${managementPort}`],
-      // The world's broker speaks no TLS.
-      ['  tls: { ca: ca.pem }\n', ''],
+      ['amqps://applier@hq.example.com:5671/tributary', `amqps://${brokerUser}@${HOST}:${ports.amqps}/${world.vhost}`],
+      ['https://hq.example.com:15671', `https://${HOST}:${ports.https}`],
       ['host: 127.0.0.1', `host: ${world.headOffice.host}, port: ${world.headOffice.port}`],
       [' paris', ` paris-${world.id}`],
     ],
@@ -56,8 +62,14 @@ await t.test('a head office and a branch are set up by the guides’ commands al
   t.match(headOffice.notes, [
     /^apt-get install .*tributary-applier/,
     /^rabbitmq-plugins enable/,
+    'systemctl restart rabbitmq-server',
     'systemctl enable --now tributary-applier',
   ]);
+  t.notMatch(
+    (await world.applierCli(['check'])).stdout,
+    /warning|FAULT/,
+    'the guide leaves nothing that check would name',
+  );
 
   // The branch.
   const branch = await world.prepareBranch('paris', {
@@ -66,8 +78,8 @@ await t.test('a head office and a branch are set up by the guides’ commands al
   const shell = new GuideShell({
     folder: branch.folder,
     names: [
-      ['/etc/tributary/paris.enrolment', join(office, 'paris.enrolment')],
-      ['/etc/tributary', branch.folder],
+      ['/etc/tributary-agent/paris.enrolment', join(office, 'paris.enrolment')],
+      ['/etc/tributary-agent', branch.folder],
       ["'tributary'@", `'${user}'@`],
       ['user: tributary', `user: ${user}`],
       ['shop.*', `${branch.schema}.*`],
@@ -84,13 +96,85 @@ await t.test('a head office and a branch are set up by the guides’ commands al
 
   t.equal((await world.compare(branch)).rowsCompared, 1, 'sync --wait has brought the row');
   t.ok((await world.compare(branch)).equal);
+  const connections = (await world.managementApi('GET', '/connections')) as { ssl?: boolean }[];
+  t.ok(connections.length > 0 && connections.every(({ ssl }) => ssl === true), 'all over TLS');
 });
+
+for (const flavor of ['mysql', 'mariadb'] as const) {
+  await t.test(
+    `the file that the branch’s guide gives for ${flavor} starts that server, and check asks for no more`,
+    async t => {
+      const block = blocksOf('branch.md').find(
+        ({ language, text }) => language === 'ini' && text.startsWith(flavor === 'mysql' ? '[mysqld]' : '[mariadb]'),
+      );
+      if (block === undefined) throw new Error(`the guide has no block for ${flavor}`);
+      // A head office's server is given nothing of what the guide names.
+      const server = await DatabaseServer.start({
+        flavor,
+        name: 'by-the-guide',
+        role: 'head-office',
+        options: settingsOf(block),
+      });
+      t.teardown(() => server.remove());
+      const world = await createWorld(t);
+      await world.startApplier();
+      const branch = await world.addBranch('guide', {
+        source: server,
+        setup: ['CREATE TABLE sale (id INT PRIMARY KEY)', 'INSERT INTO sale VALUES (1)'],
+      });
+      const { stdout } = await branch.cli(['check']);
+      t.notMatch(stdout, /warning|FAULT/, stdout);
+      await branch.startAgent();
+      t.equal((await world.waitUntilEqual(branch)).rowsCompared, 1);
+    },
+  );
+}
+
+/** Makes the guide's certificates by its own commands, and starts RabbitMQ with them and with its own settings. */
+async function brokerOfTheGuide(t: Test) {
+  const certificates = t.testdir({});
+  const shell = new GuideShell({
+    folder: certificates,
+    names: [
+      ['/root/tributary-ca', join(certificates, 'authority')],
+      ['/etc/tributary-applier', certificates],
+      ['/etc/rabbitmq', certificates],
+      ['hq.example.com', HOST],
+      // The user that RabbitMQ's package brings.
+      ['-g rabbitmq ', ''],
+    ],
+    programs: {},
+  });
+  const blocks = blocksOf('head-office.md');
+  for (const block of blocks.filter(makesCertificates)) {
+    const { status, errors } = await shell.run(block);
+    t.equal(status, 0, errors);
+  }
+  t.equal(statSync(join(certificates, 'ca.pem')).mode & 0o777, 0o644, 'every program may read the authority');
+  t.equal(statSync(join(certificates, 'authority/ca.key')).mode & 0o077, 0, 'nobody else may read its key');
+  const ports = { amqps: await freePort(), https: await freePort() };
+  const block = blocks.find(({ language }) => language === 'ini');
+  if (block === undefined) throw new Error('the guide has no rabbitmq.conf');
+  const settings = settingsOf({ ...block, text: shell.renamed(block.text) });
+  // The test's own way in, and what a laptop's disk may not have.
+  for (const own of ['listeners.tcp', 'disk_free_limit.absolute']) Reflect.deleteProperty(settings, own);
+  const broker = await BrokerServer.start({
+    name: 'by-the-guide',
+    config: { ...settings, 'listeners.ssl.default': String(ports.amqps), 'management.ssl.port': String(ports.https) },
+  });
+  t.teardown(() => broker.remove());
+  return { certificates, broker, ports };
+}
+
+function makesCertificates({ text }: Block): boolean {
+  return text.includes('openssl req');
+}
 
 /** Runs a guide from its first block to its last; starts the program where the guide has systemd do it. */
 async function follow(t: Test, guide: string, shell: GuideShell, product: Product, world: World): Promise<void> {
   for (const block of blocksOf(guide)) {
     // Of the servers' own configuration; the world's servers have theirs.
-    if (block.language === 'ini') continue;
+    if (block.language === 'ini' || makesCertificates(block)) continue;
     if (block.language === 'yaml') {
       const written = parse(shell.renamed(block.text)) as object;
       // The page's address is the world's.

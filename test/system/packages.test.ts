@@ -70,10 +70,10 @@ async function steps(t: Test): Promise<void> {
     await install(office, APPLIER, older);
     t.equal((await office.show(APPLIER, 'UnitFileState')).trim(), 'enabled');
     t.equal(await office.show(APPLIER, 'ActiveState'), 'inactive', 'nothing runs before it is configured');
-    t.match(office.read('etc/tributary/applier.yaml'), /^ *#passwordFile: target\.password$/m);
+    t.match(office.read('etc/tributary-applier/applier.yaml'), /^ *#passwordFile: target\.password$/m);
     const { headOffice, broker } = world;
     office.write(
-      'etc/tributary/applier.yaml',
+      'etc/tributary-applier/applier.yaml',
       stringify({
         target: {
           host: headOffice.host,
@@ -90,8 +90,8 @@ async function steps(t: Test): Promise<void> {
         http: { listen: `127.0.0.1:${officePort}` },
       }),
     );
-    office.write('etc/tributary/target.password', headOffice.password);
-    office.write('etc/tributary/broker.password', broker.password);
+    office.write('etc/tributary-applier/target.password', headOffice.password);
+    office.write('etc/tributary-applier/broker.password', broker.password);
     await office.sh(`${APPLIER} check`);
     await office.sh(`systemctl start ${APPLIER}`);
     t.equal(await office.show(APPLIER, 'SubState'), 'running', 'start returns when it is ready');
@@ -125,9 +125,9 @@ async function steps(t: Test): Promise<void> {
     t.not(early.code, 0, 'it does not start before it is enrolled');
     copyFileSync(join(office.root, `root/${branch.id}.enrolment`), join(shop.root, `root/${branch.id}.enrolment`));
     await shop.sh(`${AGENT} enroll /root/${branch.id}.enrolment`);
-    await shop.sh(`umask 077; echo '${SECRET}' > /etc/tributary/source.password`);
+    await shop.sh(`umask 077; echo '${SECRET}' > /etc/tributary-agent/source.password`);
     // What an ordinary branch has no need of: its database is at the default port, and so is its page.
-    const configuration = '/etc/tributary/agent.yaml';
+    const configuration = '/etc/tributary-agent/agent.yaml';
     await shop.sh(
       `sed -i 's/^  user: .*/  user: ${user}/; s/^  port: .*/  port: ${branch.source.port}/; s/"\\*\\.\\*"/"${branch.schema}.*"/' ${configuration}`,
     );
@@ -142,17 +142,17 @@ async function steps(t: Test): Promise<void> {
 
   await t.test('no secret is to be seen, and the program is confined', async t => {
     t.equal(
-      await shop.sh('stat -c "%a %U" /etc/tributary/broker.password /etc/tributary/source.password'),
+      await shop.sh('stat -c "%a %U" /etc/tributary-agent/broker.password /etc/tributary-agent/source.password'),
       '600 root\n600 root',
     );
-    t.equal(await shop.sh('stat -c "%a %U:%G" /etc/tributary/agent.yaml'), `640 root:${AGENT}`);
+    t.equal(await shop.sh('stat -c "%a %U:%G" /etc/tributary-agent/agent.yaml'), `640 root:${AGENT}`);
     t.equal(await shop.sh(`stat -c "%a %U" /var/lib/${AGENT}`), `700 ${AGENT}`);
     // The passwords are read from a file: on a command line of the test itself they would be found.
-    shop.write('root/secrets', `${SECRET}\n${shop.read('etc/tributary/broker.password')}`);
+    shop.write('root/secrets', `${SECRET}\n${shop.read('etc/tributary-agent/broker.password')}`);
     const places = [
       'cat /proc/[0-9]*/cmdline',
       'journalctl --no-pager',
-      'cat /etc/tributary/agent.yaml',
+      'cat /etc/tributary-agent/agent.yaml',
       `systemctl show ${AGENT}`,
       `cat $(find / -xdev -type f -perm -o+r -size -1000k -newer /etc/hostname)`,
       `${AGENT} status --json`,
@@ -161,7 +161,7 @@ async function steps(t: Test): Promise<void> {
       eval "$place" 2>/dev/null | tr '\\0' '\\n' | grep -qaFf /root/secrets && echo "$place"; done`);
     t.equal(found.output, '', 'not in the process list, the journal, a file that all may read, or what systemd shows');
     t.equal(
-      await shop.sh('grep -cFf /root/secrets /etc/tributary/source.password'),
+      await shop.sh('grep -cFf /root/secrets /etc/tributary-agent/source.password'),
       '1',
       'and the search finds what is there',
     );
@@ -209,11 +209,13 @@ async function steps(t: Test): Promise<void> {
   });
 
   await t.test('wrong configuration: it ends with 2 and is not started again until it is mended', async t => {
-    await shop.sh('cp -p /etc/tributary/agent.yaml /root/good.yaml; echo "nonsense: 1" >> /etc/tributary/agent.yaml');
+    await shop.sh(
+      'cp -p /etc/tributary-agent/agent.yaml /root/good.yaml; echo "nonsense: 1" >> /etc/tributary-agent/agent.yaml',
+    );
     await shop.try(`systemctl restart ${AGENT}`);
     await shop.waitUntil('failed', AGENT, async () => (await shop.show(AGENT, 'ActiveState')) === 'failed');
     t.equal(await shop.show(AGENT, 'ExecMainStatus'), '2');
-    await shop.sh(`cp -p /root/good.yaml /etc/tributary/agent.yaml; systemctl start ${AGENT}`);
+    await shop.sh(`cp -p /root/good.yaml /etc/tributary-agent/agent.yaml; systemctl start ${AGENT}`);
     await equal('a mended configuration');
   });
 
@@ -224,10 +226,10 @@ async function steps(t: Test): Promise<void> {
     await branch.db.query(`GRANT SELECT ON ${second.schema}.* TO ${user}`);
     await office.sh(`${APPLIER} branch add ${second.id} --out /root/second.enrolment`);
     copyFileSync(join(office.root, 'root/second.enrolment'), join(shop.root, 'root/second.enrolment'));
-    const folder = '/etc/tributary/second';
+    const folder = '/etc/tributary-agent/second';
     await shop.sh(`mkdir ${folder}; install -m 0640 -g ${AGENT} /usr/share/${AGENT}/agent.yaml ${folder}/agent.yaml`);
     await shop.sh(
-      `${AGENT} enroll /root/second.enrolment --config ${folder}/agent.yaml; cp -p /etc/tributary/source.password ${folder}/`,
+      `${AGENT} enroll /root/second.enrolment --config ${folder}/agent.yaml; cp -p /etc/tributary-agent/source.password ${folder}/`,
     );
     await shop.sh(
       `sed -i 's/^  user: .*/  user: ${user}/; s/^  port: .*/  port: ${second.source.port}/; s/"\\*\\.\\*"/"${second.schema}.*"/' ${folder}/agent.yaml`,
@@ -264,7 +266,11 @@ async function steps(t: Test): Promise<void> {
       t.equal(after.stream.epoch, stream.epoch, 'the stream goes on');
       t.ok(after.spool.waitingBatches > 100, `${after.spool.waitingBatches} batches wait`);
     }
-    t.match(shop.read('etc/tributary/agent.yaml'), `maxBytes: ${SPOOL_MIB}MiB`, 'the configuration is the user’s');
+    t.match(
+      shop.read('etc/tributary-agent/agent.yaml'),
+      `maxBytes: ${SPOOL_MIB}MiB`,
+      'the configuration is the user’s',
+    );
     await install(office, APPLIER, newer);
     await office.sh(`systemctl start ${APPLIER}`);
     await equal('upgrades');
@@ -282,7 +288,10 @@ async function steps(t: Test): Promise<void> {
     const { stream } = await status();
     await shop.sh(`apt-get remove -y ${AGENT}`);
     t.notOk(shop.has(`usr/lib/${AGENT}/node`));
-    t.ok(shop.has('etc/tributary/agent.yaml') && shop.has(`var/lib/${AGENT}/spool.db`), 'configuration and spool stay');
+    t.ok(
+      shop.has('etc/tributary-agent/agent.yaml') && shop.has(`var/lib/${AGENT}/spool.db`),
+      'configuration and spool stay',
+    );
     await branch.db.query('DELETE FROM sale WHERE id % 50 = 0');
     await install(shop, AGENT, newer);
     await shop.waitUntil('running', AGENT, active);
@@ -291,10 +300,10 @@ async function steps(t: Test): Promise<void> {
   });
 
   await t.test('purged: nothing of it stays', async t => {
-    await shop.sh('rm -r /etc/tributary/second');
     await shop.sh(`apt-get purge -y ${AGENT}`);
-    for (const path of ['etc/tributary', `var/lib/${AGENT}`, `usr/lib/${AGENT}`, `run/${AGENT}`])
+    for (const path of [`etc/${AGENT}`, `var/lib/${AGENT}-second`, `var/lib/${AGENT}`, `usr/lib/${AGENT}`])
       t.notOk(shop.has(path), path);
+    t.not((await shop.try(`test -e /run/${AGENT}`)).code, 0);
     t.equal(await shop.sh(`systemctl list-units --all --no-legend '${AGENT}*'`), '');
   });
 }

@@ -10,6 +10,8 @@ import { applierCli } from '../../../applier/commands.ts';
 import { exampleApplierConfig } from '../../../applier/config.ts';
 import type { CliSpec } from '../../../shared/process/cli.ts';
 import { ERRORS } from '../../../shared/errors.ts';
+import { SUPPORTED_SERVERS } from '../../../shared/server-versions.ts';
+import type { ServerRole } from '../../../shared/server-versions.ts';
 import { metricsTable } from '../../../shared/process/metrics.ts';
 
 const ROOT = resolve(import.meta.dirname, '../../..');
@@ -17,6 +19,7 @@ const ROOT = resolve(import.meta.dirname, '../../..');
 /** The generated parts of each document, by its path, by the name of their markers. */
 export function generatedParts(): Record<string, Record<string, string>> {
   return {
+    [join(ROOT, 'README.md')]: { servers: serversTable() },
     [join(ROOT, 'docs/reference.md')]: {
       commands: [agentCli(), applierCli()].map(commandsTable).join('\n\n'),
       'agent.yaml': fenced('yaml', exampleAgentConfig()),
@@ -46,6 +49,35 @@ function commandsTable(cli: CliSpec): string {
     return `| \`${cli.name} ${command.usage}\`${options} | ${command.summary} |`;
   });
   return ['| command | does |', '|---|---|', ...rows].join('\n');
+}
+
+/** What each part needs, and what all tests ran with. */
+function serversTable(): string {
+  const needs = (role: ServerRole, more = ''): string =>
+    SUPPORTED_SERVERS[role].map(({ product, oldest }) => `${product} ${oldest} or later${more}`).join('; ');
+  const settings = ['log_bin', 'binlog_format=ROW', 'binlog_row_image=FULL', 'binlog_row_metadata=FULL'];
+  const rows = [
+    ['part', 'needs', 'tested with'],
+    ['---', '---', '---'],
+    ['branch database', needs('source'), 'MySQL 9.7 with and without GTIDs, MariaDB 11.8'],
+    [
+      'its settings',
+      settings.map(name => `\`${name}\``).join(', '),
+      '`check` names the statement for whatever differs',
+    ],
+    [
+      'its user',
+      '`REPLICATION SLAVE`, `REPLICATION CLIENT` (MariaDB: `BINLOG MONITOR`), `SELECT` on the tables',
+      '`check --grants` prints them',
+    ],
+    ['head-office database', needs('target'), 'MySQL 9.7'],
+    ['broker', needs('broker', ', with the management plugin'), 'RabbitMQ 4.3'],
+    ['machines', 'Linux on amd64; each package brings its own Node', 'Debian 12'],
+  ];
+  return rows
+    .map(cells => `| ${cells.join(' | ')} |`)
+    .join('\n')
+    .replace('| --- | --- | --- |', '|---|---|---|');
 }
 
 function errorsTable(): string {

@@ -38,6 +38,13 @@ export interface ShellOptions {
   readonly environment?: Readonly<Record<string, string>>;
 }
 
+/** The settings of a block of `ini`, or of rabbitmq.conf. */
+export function settingsOf(block: Block): Record<string, string> {
+  return Object.fromEntries(
+    [...block.text.matchAll(/^([\w.]+)\s*=\s*(.*?)\s*$/gm)].map(([, key = '', value = '']) => [key, value]),
+  );
+}
+
 export class GuideShell {
   readonly #options: ShellOptions;
   readonly #bin: string;
@@ -93,15 +100,16 @@ export class GuideShell {
 export const RABBITMQCTL = `
 import { readFileSync } from 'node:fs';
 const [url, login, command, ...args] = process.argv.slice(2);
-const put = async (path, body) => {
+const put = async (path, body, method = 'PUT') => {
   const headers = { authorization: 'Basic ' + Buffer.from(login).toString('base64'), 'content-type': 'application/json' };
-  const response = await fetch(url + '/api/' + path, { method: 'PUT', headers, body: JSON.stringify(body) });
+  const response = await fetch(url + '/api/' + path, { method, headers, body: JSON.stringify(body) });
   if (!response.ok) throw new Error(path + ' answers ' + response.status + ' ' + (await response.text()));
 };
 const part = encodeURIComponent;
 const [first, second, ...rest] = args;
 if (command === 'add_vhost' && args.length === 1) await put('vhosts/' + part(first), {});
 else if (command === 'add_user' && args.length === 1) await put('users/' + part(first), { password: readFileSync(0, 'utf8').trim(), tags: '' });
+else if (command === 'delete_user' && args.length === 1) await put('users/' + part(first), undefined, 'DELETE');
 else if (command === 'set_user_tags' && args.length === 2) {
   const user = await (await fetch(url + '/api/users/' + part(first), { headers: { authorization: 'Basic ' + Buffer.from(login).toString('base64') } })).json();
   await put('users/' + part(first), { password_hash: user.password_hash, hashing_algorithm: user.hashing_algorithm, tags: second });

@@ -1,7 +1,7 @@
 /** What the packages are made of: bundles that run alone, units that confine, documents that cover what is inside. */
 import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { cpSync, existsSync, globSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { parse } from 'yaml';
@@ -129,13 +129,56 @@ void t.test('maintainer scripts are sound shell', t => {
   t.end();
 });
 
+/** What each program, a second agent and a person leave on a machine that runs both programs. */
+const LEFT: Readonly<Record<string, readonly string[]>> = {
+  'tributary-agent': [
+    'etc/tributary-agent/agent.yaml',
+    'etc/tributary-agent/broker.password',
+    'etc/tributary-agent/source.password',
+    'etc/tributary-agent/broker-ca.pem',
+    'etc/tributary-agent/second/agent.yaml',
+    'etc/tributary-agent/second/broker.password',
+    'etc/systemd/system/multi-user.target.wants/tributary-agent@second.service',
+    'var/lib/tributary-agent/spool.db',
+    'var/lib/tributary-agent-second/spool.db',
+    'var/cache/tributary-agent/code',
+    'run/tributary-agent/second.sock',
+  ],
+  'tributary-applier': [
+    'etc/tributary-applier/applier.yaml',
+    'etc/tributary-applier/broker.password',
+    'etc/tributary-applier/target.password',
+    'etc/tributary-applier/ca.pem',
+    'var/cache/tributary-applier/code',
+  ],
+  others: ['etc/mysql/my.cnf', 'var/lib/mysql/ibdata1', 'etc/systemd/system/multi-user.target.wants/mysql.service'],
+};
+
+void t.test('purging one package removes all that is its own, and nothing else', t => {
+  for (const facts of PROGRAMS) {
+    const root = t.testdir({});
+    for (const file of Object.values(LEFT).flat()) {
+      mkdirSync(dirname(join(root, file)), { recursive: true });
+      writeFileSync(join(root, file), '');
+    }
+    // The script with this folder for the root of the machine.
+    const script = maintainerScripts(facts)['postrm']?.replaceAll(/ \/(?=(etc|var|run)\/)/g, ` ${root}/`);
+    const { status, stderr } = spawnSync('sh', ['-s', 'purge'], { input: script, encoding: 'utf8' });
+    t.equal(status, 0, stderr);
+    const stays = Object.entries(LEFT).flatMap(([owner, files]) => (owner === facts.name ? [] : files));
+    for (const file of stays) t.ok(existsSync(join(root, file)), `${facts.name} leaves ${file}`);
+    t.equal(globSync(`**/${facts.name}*`, { cwd: root }).length, 0, `nothing of ${facts.name} stays`);
+  }
+  t.end();
+});
+
 const unitsFolder = join(ROOT, 'deploy/systemd');
 
 void t.test('units say when a service is ready and alive, and what ends it for good', t => {
   for (const facts of PROGRAMS) {
     for (const unit of facts.units) {
       const text = readFileSync(join(unitsFolder, unit), 'utf8');
-      const folder = unit.includes('@') ? '/etc/tributary/%i' : '/etc/tributary';
+      const folder = unit.includes('@') ? `/etc/${facts.name}/%i` : `/etc/${facts.name}`;
       for (const line of [
         'Type=notify',
         'NotifyAccess=all',

@@ -1,0 +1,121 @@
+/** What `check` finds at RabbitMQ: the login, the version, and what each branch needs there. Writes nothing. */
+import { connectBroker } from '../shared/broker/amqp.ts';
+import { branchNames } from '../shared/broker/amqp-messages.ts';
+import { codeOf } from '../shared/broker/amqp-link.ts';
+import { brokerAccess } from '../shared/config/link-settings.ts';
+import { TributaryError } from '../shared/errors.ts';
+import { fault, faultOf, ok, warning } from '../shared/process/findings.ts';
+import type { Finding } from '../shared/process/findings.ts';
+import { managementApi } from './broker/management-api.ts';
+import { Provisioning } from './broker/provisioning.ts';
+import type { QueueConsumer } from './broker/provisioning.ts';
+import type { ApplierConfig } from './config.ts';
+import { brokerCommands, shellWord } from './grants.ts';
+
+/** What the head office's database says of the branches and appliers. */
+export interface HeadOfficeFacts {
+  /** Branches that were added and not removed. */
+  readonly branches: readonly string[];
+  /** Instances of the appliers that run. */
+  readonly appliers: readonly string[];
+}
+
+type Broker = ApplierConfig['broker'];
+
+export async function checkBroker(broker: Broker, { branches, appliers }: HeadOfficeFacts): Promise<Finding[]> {
+  const findings = [await checkLogin(broker)];
+  const provisioning = new Provisioning(managementApi(broker), broker.vhost);
+  try {
+    findings.push(ok('broker.management', await provisioning.requireSupported()));
+    if (await provisioning.hasGuest()) findings.push(guestFinding(broker));
+    if (findings.some(({ level }) => level === 'fault')) return findings;
+    if (branches.length > 0) findings.push(...consumerFindings(await provisioning.consumers(), branches, appliers));
+  } catch (error) {
+    return [...findings, managementFault(broker, error)];
+  }
+  for (const branch of branches) findings.push(await checkBranch(provisioning, branch));
+  return findings;
+}
+
+async function checkLogin(broker: Broker): Promise<Finding> {
+  try {
+    const connection = await connectBroker({ ...brokerAccess(broker), purpose: 'tributary-applier check' });
+    await connection.close();
+    return ok('broker', `${broker.host}:${broker.port} accepts ${broker.user}`);
+  } catch (error) {
+    return loginFault(broker, error);
+  }
+}
+
+/** Where RabbitMQ refuses, with the commands in their order. A wrong password hides what else is missing. */
+function loginFault(broker: Broker, error: unknown): Finding {
+  if (!(error instanceof TributaryError) || error.code !== 'BROKER_REFUSED') return faultOf('broker', error);
+  const unknown = codeOf(error.cause) === 'ACCESS_REFUSED';
+  const { user, vhost } = broker;
+  const commands = [
+    ...(unknown ? [`rabbitmqctl add_user ${shellWord(user)}`] : []),
+    `rabbitmqctl add_vhost ${shellWord(vhost)}`,
+    ...brokerCommands(broker),
+  ];
+  const hint =
+    'add_user asks for the password: type that of broker.passwordFile. ' +
+    `If the user ${user} exists: rabbitmqctl change_password ${shellWord(user)}`;
+  return fault('broker', error.code, error.message, {
+    statement: commands.join('; '),
+    ...(unknown ? { hint } : {}),
+  });
+}
+
+function managementFault(broker: Broker, error: unknown): Finding {
+  if (!(error instanceof TributaryError) || error.code !== 'BROKER_REFUSED') return faultOf('broker.management', error);
+  const { user } = broker.management;
+  const another = user === broker.user ? [] : [`rabbitmqctl add_user ${shellWord(user)}`];
+  return fault('broker.management', error.code, error.message, {
+    statement: [...another, `rabbitmqctl set_user_tags ${shellWord(user)} administrator`].join('; '),
+    hint: `first make the finding "broker" pass, if there is one`,
+  });
+}
+
+function guestFinding(broker: Broker): Finding {
+  const used = [broker.user, broker.management.user].includes('guest');
+  return warning('broker.guest', 'RabbitMQ still has the user guest, whose password is known to everybody', {
+    statement: 'rabbitmqctl delete_user guest',
+    ...(used ? { hint: 'first give the applier a user of its own in broker.url and broker.management' } : {}),
+  });
+}
+
+/**
+ * Programs that take branches' messages and are no applier of this head office. RabbitMQ gives each queue to one consumer
+ * at a time, so such a program starves the appliers, and what it acknowledges arrives nowhere. Pure.
+ */
+export function consumerFindings(
+  consumers: readonly QueueConsumer[],
+  branches: readonly string[],
+  appliers: readonly string[],
+): Finding[] {
+  const ours = new Set(branches.flatMap(branch => [branchNames(branch).batches, branchNames(branch).hello]));
+  const foreign = consumers.filter(({ queue, tag }) => ours.has(queue) && !appliers.includes(tag));
+  return [...Map.groupBy(foreign, ({ tag, host }) => `${tag} (at ${host ?? 'an unknown address'})`)].map(
+    ([program, [first, ...more]]) =>
+      fault(
+        'broker.consumers',
+        'BROKER_SETUP',
+        `${program} consumes ${first?.queue ?? ''}${more.length === 0 ? '' : ` and ${more.length} more of our queues`}, ` +
+          'and is not an applier of this head office',
+        {
+          hint:
+            'stop that program, or give it a virtual host of its own: ' +
+            'a copy of the head office, such as a staging system, must not use the same one',
+        },
+      ),
+  );
+}
+
+async function checkBranch(provisioning: Provisioning, branch: string): Promise<Finding> {
+  try {
+    await provisioning.check(branch);
+    return ok(`branch ${branch}`, 'RabbitMQ has all that it needs');
+  } catch (error) {
+    return faultOf(`branch ${branch}`, error);
+  }
+}
