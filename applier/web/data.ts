@@ -9,7 +9,7 @@ import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { HttpError } from '../../shared/process/http.ts';
 import { closeQuietly, mysqlErrno, mysqlError } from '../../shared/database/mysql.ts';
 import { quoteString } from '../../shared/database/sql.ts';
-import { isSortable, PAGE_ROWS, pageStatement, QUERY_MS, showValue } from './table-query.ts';
+import { isSortable, newestFirst, PAGE_ROWS, pageStatement, QUERY_MS, showValue } from './table-query.ts';
 import type { Column, Cursor, RowsQuery } from './table-query.ts';
 
 const MAX_WAITING = 16;
@@ -87,7 +87,8 @@ export class TableBrowser {
   /** One page of a table. @throws HttpError 404 for an unknown table, 400 for an unknown column, value or place */
   async rows(query: RowsQuery): Promise<RowsPage> {
     const columns = await this.#columns(query.table);
-    const { sql, reversed, cursorLength } = pageStatement(this.#database, columns, query);
+    const order = query.order ?? newestFirst(columns, await this.#estimatedRows(query.table));
+    const { sql, reversed, cursorLength } = pageStatement(this.#database, columns, { ...query, order });
     const found = await this.#query(sql);
     const more = found.length > PAGE_ROWS;
     const page = found.slice(0, PAGE_ROWS);
@@ -107,9 +108,12 @@ export class TableBrowser {
       rows: page.map(row => columns.map(({ dataType }, i) => showValue(row[i] ?? null, dataType))),
       next: after ? cursorOf(page.at(-1)) : null,
       previous: before ? cursorOf(page[0]) : null,
-      sort: query.sort,
-      descending: query.descending,
+      ...order,
     };
+  }
+
+  async #estimatedRows(table: string): Promise<number> {
+    return (await this.list()).find(({ name }) => name === table)?.estimatedRows ?? 0;
   }
 
   /** Rows of a statement of ours, as text, for what else the page shows. */

@@ -18,6 +18,9 @@ const MAX_BYTES = 32;
 /** Of a text or bytes that are not the key, so much takes part in the order. */
 const SORTED_LENGTH = 100;
 const CUT_MARK = '…';
+/** A table of so many rows is sorted within a second without an index. */
+const MAX_SORTED_ROWS = 300_000;
+const CHANGED_AT = '_changed_at';
 
 const GEOMETRIES = new Set(
   'geometry geomcollection geometrycollection point linestring polygon multipoint multilinestring multipolygon'.split(
@@ -48,15 +51,25 @@ export interface Filter {
 /** A row's place in the order: the values that it is sorted by. */
 export type Cursor = readonly (string | null)[];
 
+export interface Order {
+  /** null: by the key. */
+  readonly sort: string | null;
+  readonly descending: boolean;
+}
+
 export interface RowsQuery {
   readonly table: string;
   readonly branch: string | null;
   readonly filters: readonly Filter[];
-  /** null: in key order. */
-  readonly sort: string | null;
-  readonly descending: boolean;
+  /** null: the newest rows first. */
+  readonly order: Order | null;
   /** null: the first page. */
   readonly from: { readonly side: 'after' | 'before'; readonly cursor: Cursor } | null;
+}
+
+/** A query whose order is decided. */
+export interface OrderedQuery extends RowsQuery {
+  readonly order: Order;
 }
 
 type Kind = 'number' | 'float' | 'time' | 'text' | 'bytes' | 'bit' | 'opaque';
@@ -85,13 +98,23 @@ interface OrderTerm {
   readonly literal: (value: string) => string;
 }
 
+/**
+ * The newest rows first: by the time of their change. There is no index on it, so of a large table those with the
+ * highest keys come first.
+ */
+export function newestFirst(columns: readonly Column[], estimatedRows: number): Order {
+  const isTimed = estimatedRows <= MAX_SORTED_ROWS && columns.some(({ name }) => name === CHANGED_AT);
+  return { sort: isTimed ? CHANGED_AT : null, descending: true };
+}
+
 /** The terms of a total order: what is sorted by, then the key. */
-function orderTerms(columns: readonly Column[], query: RowsQuery): OrderTerm[] {
+function orderTerms(columns: readonly Column[], query: OrderedQuery): OrderTerm[] {
   const keys = columns.filter(({ key, name }) => key && !(query.branch !== null && name === '_branch'));
-  const sorted = query.sort === null ? undefined : columns.find(({ name }) => name === query.sort);
-  if (query.sort !== null && (sorted === undefined || !isSortable(sorted))) {
+  const { sort } = query.order;
+  const sorted = sort === null ? undefined : columns.find(({ name }) => name === sort);
+  if (sort !== null && (sorted === undefined || !isSortable(sorted))) {
     const why = sorted === undefined ? 'has no column' : 'cannot be sorted by';
-    throw new HttpError(400, 'BAD_REQUEST', `${query.table} ${why} ${query.sort}`);
+    throw new HttpError(400, 'BAD_REQUEST', `${query.table} ${why} ${sort}.`);
   }
   return [...(sorted === undefined ? [] : [sorted]), ...keys.filter(column => column !== sorted)].map(orderTerm);
 }
@@ -217,12 +240,12 @@ export interface PageStatement {
  * then its cursor.
  * @throws HttpError 400
  */
-export function pageStatement(database: string, columns: readonly Column[], query: RowsQuery): PageStatement {
+export function pageStatement(database: string, columns: readonly Column[], query: OrderedQuery): PageStatement {
   if (query.filters.length > MAX_FILTERS) throw new HttpError(400, 'BAD_REQUEST', `at most ${MAX_FILTERS} filters`);
   const terms = orderTerms(columns, query);
   const keyed = columns.some(({ key }) => key);
   const reversed = query.from?.side === 'before';
-  const descending = query.descending !== reversed;
+  const descending = query.order.descending !== reversed;
   const where = query.filters.map(filter => condition(columns, query.table, filter));
   if (query.branch !== null && columns.some(({ name }) => name === '_branch')) {
     where.unshift(`t.\`_branch\` = ${quoteString(query.branch)}`);
