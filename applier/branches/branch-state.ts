@@ -20,7 +20,7 @@ import type { Expectation } from './expectation.ts';
  * - `offline`: not seen for a while, and its link's windows explain that
  * - `never-seen`: added, but no agent has said hello yet
  * - `behind`: online, and batches are on their way
- * - `current`: online, and everything that it had is applied
+ * - `current`: none of the others; everything that it had is applied
  */
 export const BRANCH_STATES = [
   'halted',
@@ -69,8 +69,7 @@ export function standingOf(known: KnownBranch, now: number, expectations = new E
   const expected = isAway ? expectations.of(row.branch, report, lastSeen) : null;
   const backlogBatches =
     hello === null || hello.epoch !== row.stream.epoch ? null : Math.max(0, hello.head.seq - row.stream.applied.seq);
-  const isOnline = lastSeen !== null && !isAway;
-  const holds: Record<BranchState, boolean> = {
+  const holds: Record<Exclude<BranchState, 'current'>, boolean> = {
     halted: row.halt !== null,
     different: row.differentTables > 0,
     incomplete: row.incompleteSince !== null && (row.incompleteUntil === 'snapshot' || row.quarantined === 0),
@@ -79,9 +78,8 @@ export function standingOf(known: KnownBranch, now: number, expectations = new E
     overdue: expected !== null && now >= expected.overdueAt,
     offline: expected !== null && now < expected.overdueAt,
     'never-seen': lastSeen === null,
-    behind: isOnline && backlogBatches !== 0,
-    current: isOnline && backlogBatches === 0,
+    behind: lastSeen !== null && !isAway && backlogBatches !== 0,
   };
-  const [worst = 'current', ...others] = BRANCH_STATES.filter(state => holds[state]);
+  const [worst = 'current', ...others] = BRANCH_STATES.filter(state => state !== 'current' && holds[state]);
   return { states: [worst, ...others], backlogBatches, expected, report };
 }

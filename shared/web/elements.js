@@ -72,6 +72,28 @@ export function button(text, focus, className, onClick) {
   return element;
 }
 
+/**
+ * Options of a select, keeping the choice; nothing is touched while they are the same.
+ * @param {HTMLSelectElement} select
+ * @param {[value: string, label: string][]} options
+ * @param {string} [chosen]
+ */
+export function setOptions(select, options, chosen) {
+  const wanted = JSON.stringify(options);
+  if (select.dataset.options !== wanted) {
+    select.dataset.options = wanted;
+    fill(
+      select,
+      ...options.map(([value, label]) => {
+        const option = h('option', '', label);
+        option.value = value;
+        return option;
+      }),
+    );
+  }
+  if (chosen !== undefined) select.value = chosen;
+}
+
 const SVG = 'http://www.w3.org/2000/svg';
 
 /**

@@ -192,7 +192,12 @@ function showStale(answeredAt, message) {
   const since = answeredAt === null ? '' : ` since ${zonedTime(answeredAt)}`;
   fill(
     byId('connection'),
-    banner('warn', `No answer${since}`, message, 'The page asks again by itself. What it shows is old.'),
+    banner(
+      'warn',
+      `No answer${since}`,
+      message,
+      'Check that the program runs and can be reached from here. The page retries by itself; what it shows is old.',
+    ),
   );
   document.body.classList.add('stale');
   for (const { id } of document.querySelectorAll('.top .pill')) setPill(id, 'none', `${id} not known`);

@@ -232,9 +232,9 @@ void t.test('the fleet shows the worst state first, and a difference is as loud 
   t.equal(await page.locator('.chip:has-text("Needs a look") .chip-number').textContent(), '6');
   const text = await page.textContent('table.fleet');
   t.match(text, 'product_sales, key 4711');
-  t.match(text, 'Different: a comparison found other rows here than at the branch, in 1 table');
-  t.match(text, 'Incomplete: rows may be missing here');
-  t.match(text, 'Quarantined: 3 rows or tables are left out');
+  t.match(text, 'Different: A comparison found other rows here than at the branch, in 1 table.');
+  t.match(text, 'Incomplete: Rows may be missing here');
+  t.match(text, 'Quarantined: The head office cannot apply 3 rows or tables');
   t.match(text, /missed \S/);
   t.match(text, /expected \S/);
   await page.hover('time.ago');

@@ -2,7 +2,7 @@
  * The data: one page of one consolidated table, read again every few seconds. What is chosen stands in the address
  * (after #), so that a view can be kept and sent.
  */
-import { banner, byId, fill, h } from '/assets/elements.js';
+import { banner, byId, fill, h, setOptions } from '/assets/elements.js';
 import { count } from '/assets/numbers.js';
 import { patch } from '/assets/patch.js';
 import { getJson, messageOf } from '/assets/server.js';
@@ -137,28 +137,6 @@ export function leaveData() {
   active = false;
   clearTimeout(timer);
   latest += 1;
-}
-
-/**
- * Options of a select, keeping the choice; nothing is touched while they are the same.
- * @param {HTMLSelectElement} select
- * @param {[value: string, label: string][]} options
- * @param {string} [chosen]
- */
-function setOptions(select, options, chosen) {
-  const wanted = JSON.stringify(options);
-  if (select.dataset.options !== wanted) {
-    select.dataset.options = wanted;
-    fill(
-      select,
-      ...options.map(([value, label]) => {
-        const option = h('option', '', label);
-        option.value = value;
-        return option;
-      }),
-    );
-  }
-  if (chosen !== undefined) select.value = chosen;
 }
 
 async function showChoices() {

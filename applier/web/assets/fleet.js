@@ -233,24 +233,24 @@ export function troublesOf({ states, halted, waiting, differentTables, quarantin
     troubles.push({
       kind: 'bad',
       title: 'Different',
-      text: `a comparison found other rows here than at the branch, in ${plural(differentTables, 'table', 'tables')}`,
-      hint: 'Repair the tables on the branch’s page. When the copy has ended, compare again.',
+      text: `A comparison found other rows here than at the branch, in ${plural(differentTables, 'table', 'tables')}.`,
+      hint: 'Repair on the branch’s page copies these tables again. When that has ended, compare again.',
     });
   }
   if (states.includes('incomplete')) {
     troubles.push({
       kind: 'warn',
       title: 'Incomplete',
-      text: 'rows may be missing here until a snapshot has ended',
-      hint: 'Nothing to do: the branch copies its tables when it is online.',
+      text: 'Rows may be missing here until a snapshot has ended.',
+      hint: 'Wait: the branch copies its tables as soon as it is online.',
     });
   }
   if (states.includes('quarantined')) {
     troubles.push({
       kind: 'warn',
       title: 'Quarantined',
-      text: `${plural(quarantined, 'row or table is', 'rows or tables are')} left out, because the head office cannot apply them`,
-      hint: 'The branch’s page lists them with the reason. Correct it, then copy the tables again.',
+      text: `The head office cannot apply ${plural(quarantined, 'row or table', 'rows or tables')}, and goes on without.`,
+      hint: 'The branch’s page lists them with their reasons. Correct these, then copy the tables again.',
     });
   }
   // A fault of a moment ago is not shown: the applier retries.
@@ -261,7 +261,7 @@ export function troublesOf({ states, halted, waiting, differentTables, quarantin
     troubles.push({
       kind: 'warn',
       title: expectedAt === null ? 'The agent says' : 'The agent last said',
-      text: report.error ?? `it is ${report.state}`,
+      text: report.error ?? `It is ${report.state}.`,
       hint: report.error === null ? 'Look at the page of the agent.' : '',
     });
   }

@@ -204,7 +204,7 @@ export function mixedFleet(now = new Date()): ApplierStatus {
       }),
       branch(now, 'nice', {
         state: 'different',
-        states: ['different', 'current'],
+        states: ['different'],
         verifiedAt: before(now, 3_600),
         differentTables: 1,
       }),
@@ -216,7 +216,7 @@ export function mixedFleet(now = new Date()): ApplierStatus {
       }),
       branch(now, 'dijon', {
         state: 'quarantined',
-        states: ['quarantined', 'current'],
+        states: ['quarantined'],
         incompleteSince: before(now, 172_800),
         quarantined: 3,
       }),
