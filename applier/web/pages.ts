@@ -64,7 +64,7 @@ export function applierRoutes(sources: ApplierPageSources): Route[] {
 
 function pageOf(query: URLSearchParams): number {
   const text = query.get('page') ?? '1';
-  if (!/^[1-9]\d{0,5}$/.test(text)) throw new HttpError(400, 'BAD_REQUEST', 'page must be a whole number from 1');
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new HttpError(400, 'BAD_REQUEST', '`page` must be a whole number from 1.');
   return Number(text);
 }
 
@@ -86,7 +86,7 @@ function actionRoutes({ actions, changed, detail }: ApplierPageSources): Route[]
     }),
     action('quarantine', async (branch, body) => {
       // The batch that the person has seen, not one that has come to stand still meanwhile.
-      const { seq } = parsed(seqSchema, JSON.stringify(body), 'the batch');
+      const { seq } = parsed(seqSchema, JSON.stringify(body), 'The batch');
       const { status } = await detail(branch);
       if (status.halted?.seq !== seq)
         throw new HttpError(409, 'CHANGED', `${branch} is not halted at batch ${seq} any more.`);
@@ -128,14 +128,14 @@ function rowsQuery({ params, query }: HttpRequest): RowsQuery {
     table: params['name'] ?? '',
     branch: query.get('branch') || null,
     filters: query.getAll('filter').map(text => {
-      const [column, operator, value] = parsed(filterSchema, text, 'filter');
+      const [column, operator, value] = parsed(filterSchema, text, 'The filter');
       return { column, operator, value };
     }),
     order: sort === null && desc === null ? null : { sort, descending: desc === '1' },
     from:
       place === null
         ? null
-        : { side: after === null ? 'before' : 'after', cursor: parsed(cursorSchema, place, 'the place') },
+        : { side: after === null ? 'before' : 'after', cursor: parsed(cursorSchema, place, 'The place') },
   };
 }
 
@@ -143,6 +143,6 @@ function parsed<T>(schema: z.ZodType<T>, text: string, what: string): T {
   try {
     return schema.parse(JSON.parse(text));
   } catch {
-    throw new HttpError(400, 'BAD_REQUEST', `${what} is not of its form`);
+    throw new HttpError(400, 'BAD_REQUEST', `${what} does not have the form that is expected.`);
   }
 }

@@ -1,5 +1,5 @@
 /**
- * What the applier says of itself and of the fleet: the JSON behind its page, `/api/status` and
+ * The applier's status and that of the fleet: the JSON behind its page, `/api/status` and
  * `tributary-applier status --json`. Times are ISO 8601 in UTC; what is not known is null.
  */
 import type { AgentReport } from '../../shared/protocol.ts';
@@ -7,12 +7,12 @@ import type { HistoryView } from '../../shared/process/recent.ts';
 import type { BranchContents } from '../branches/branch-detail.ts';
 import type { BranchState } from '../branches/branch-state.ts';
 
-/** A fault that passes by itself, or with a cure that is not the batch's; the tries go on. */
+/** A fault that passes by itself, or that somebody corrects outside of the batch; the applier retries. */
 export interface WaitingStatus {
   readonly code: string;
   readonly reason: string;
   readonly hint: string;
-  /** Of the first of the tries in a row that failed. */
+  /** When the first of the tries in a row failed. */
   readonly since: string;
   readonly tries: number;
 }
@@ -51,7 +51,7 @@ export interface BranchStatus {
     readonly seq: number;
     readonly since: string;
   } | null;
-  /** What applying waits for to pass; null: nothing. Of this applier alone, like all that is not in the database. */
+  /** Why applying waits; null: it does not. Only this applier knows: it is not in the database. */
   readonly waiting: WaitingStatus | null;
   /** Since when rows of it may be missing here; null: none are. */
   readonly incompleteSince: string | null;

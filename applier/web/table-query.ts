@@ -146,7 +146,7 @@ function orderTerm(column: Column): OrderTerm {
 function literalOf(column: Column, value: string): string {
   const kind = kindOf(column);
   const refuse = (form: string): never => {
-    throw new HttpError(400, 'BAD_REQUEST', `${column.name} is compared with ${form}`);
+    throw new HttpError(400, 'BAD_REQUEST', `${column.name} can only be compared with ${form}.`);
   };
   if (value.length > MAX_VALUE) refuse(`at most ${MAX_VALUE} characters`);
   switch (kind) {
@@ -170,7 +170,7 @@ function literalOf(column: Column, value: string): string {
 
 function condition(columns: readonly Column[], table: string, { column: name, operator, value }: Filter): string {
   const column = columns.find(candidate => candidate.name === name);
-  if (column === undefined) throw new HttpError(400, 'BAD_REQUEST', `${table} has no column ${name}`);
+  if (column === undefined) throw new HttpError(400, 'BAD_REQUEST', `${table} has no column ${name}.`);
   const bare = `t.${quoteName(column.name)}`;
   switch (operator) {
     case 'null':
@@ -178,17 +178,19 @@ function condition(columns: readonly Column[], table: string, { column: name, op
     case 'not-null':
       return `${bare} IS NOT NULL`;
     case 'contains': {
-      if (value.length > MAX_VALUE) throw new HttpError(400, 'BAD_REQUEST', `at most ${MAX_VALUE} characters`);
+      if (value.length > MAX_VALUE)
+        throw new HttpError(400, 'BAD_REQUEST', `A value has at most ${MAX_VALUE} characters.`);
       const kind = kindOf(column);
       if (kind === 'bytes' || (kind === 'opaque' && column.dataType !== 'json')) {
-        throw new HttpError(400, 'BAD_REQUEST', `${name} holds no text`);
+        throw new HttpError(400, 'BAD_REQUEST', `${name} has no text to search.`);
       }
       // People look for "paris" and mean "Paris".
       const pattern = quoteString(`%${value.replace(/[\\%_]/g, '\\$&')}%`);
       return `CONVERT(${bare} USING utf8mb4) COLLATE utf8mb4_0900_ai_ci LIKE ${pattern}`;
     }
     default: {
-      if (kindOf(column) === 'opaque') throw new HttpError(400, 'BAD_REQUEST', `${name} can only be searched`);
+      if (kindOf(column) === 'opaque')
+        throw new HttpError(400, 'BAD_REQUEST', `${name} can only be searched with “contains”.`);
       const literal = literalOf(column, value);
       if (column.dataType === 'float') return `${bare} ${operator} CAST(${literal} AS FLOAT)`;
       return `${kindOf(column) === 'bit' ? `(${bare} + 0)` : bare} ${operator} ${literal}`;
@@ -198,7 +200,8 @@ function condition(columns: readonly Column[], table: string, { column: name, op
 
 /** The rows beyond a place in the order. `forwards`: towards greater values. */
 function beyond(terms: readonly OrderTerm[], cursor: Cursor, forwards: boolean): string {
-  if (cursor.length !== terms.length) throw new HttpError(400, 'BAD_REQUEST', 'the page is of another order');
+  if (cursor.length !== terms.length)
+    throw new HttpError(400, 'BAD_REQUEST', 'The place belongs to a page in another order.');
   const literals = terms.map(({ literal }, i) => {
     const value = cursor[i] ?? null;
     return value === null ? null : literal(value);
@@ -241,7 +244,8 @@ export interface PageStatement {
  * @throws HttpError 400
  */
 export function pageStatement(database: string, columns: readonly Column[], query: OrderedQuery): PageStatement {
-  if (query.filters.length > MAX_FILTERS) throw new HttpError(400, 'BAD_REQUEST', `at most ${MAX_FILTERS} filters`);
+  if (query.filters.length > MAX_FILTERS)
+    throw new HttpError(400, 'BAD_REQUEST', `At most ${MAX_FILTERS} filters are possible.`);
   const terms = orderTerms(columns, query);
   const keyed = columns.some(({ key }) => key);
   const reversed = query.from?.side === 'before';

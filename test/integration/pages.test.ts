@@ -491,7 +491,7 @@ void t.test('a mistyped filter is refused with its reason, and one in the addres
   await page.selectOption('#filter-column', 'id');
   await page.fill('#filter-value', 'twelve');
   await page.click('button:has-text("Add filter")');
-  await page.waitForSelector('#data-error:has-text("is compared with a number")');
+  await page.waitForSelector('#data-error:has-text("id can only be compared with a number.")');
   t.equal(await page.locator('#filters .chip').count(), 0);
   t.equal(await page.inputValue('#filter-value'), 'twelve', 'it can be corrected');
   await page.fill('#filter-value', '12');
