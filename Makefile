@@ -11,7 +11,7 @@ NODE := $(BIN)/node
 export PATH := $(BIN):$(PATH)
 
 INSTALLED := node_modules/.package-lock.json
-SOURCES := "{agent,applier,shared,deploy,test}/**/*.ts"
+SOURCES := "{agent,applier,shared,deploy,test}/**/*.{ts,js,css}" "{agent,applier}/web/assets/*.html"
 CACHE := $${TRIBUTARY_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/tributary}
 # Passed on, e.g. make test ARGS=test/unit/protocol-model.test.ts
 ARGS ?=
@@ -37,6 +37,7 @@ check: setup ## types, lint and format
 
 types: setup
 	@tsc -p . --incremental --tsBuildInfoFile node_modules/.cache/tsc.json
+	@tsc -p tsconfig.browser.json --incremental --tsBuildInfoFile node_modules/.cache/tsc-browser.json
 
 lint: setup
 	@eslint .

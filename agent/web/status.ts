@@ -1,11 +1,11 @@
 /**
- * What the agent says of itself: the JSON behind its page, `/api/status` and `tributary-agent status --json`.
- * Times are ISO 8601 in UTC; what is not known is null, never a made-up number.
+ * The agent's status: the JSON behind its page, `/api/status` and `tributary-agent status --json`.
+ * Times are ISO 8601 in UTC; what is not known is null, never a guess.
  */
 
 import type { HistoryView } from '../../shared/process/recent.ts';
 
-/** A fault that stands in the way now, with its cure. */
+/** A fault that lasts, with what to do about it. */
 export interface StatusError {
   readonly code: string;
   readonly message: string;
@@ -17,9 +17,9 @@ export interface StatusError {
  * - `starting`: not yet at the binlog
  * - `capturing`: reading changes as they are committed (a snapshot may run beside it)
  * - `full`: waits for room in the spool
- * - `failing`: capture is down and tries again
+ * - `failing`: capture is down and retries
  * - `stopped`: capture is down and needs a person
- * - `superseded`: another life of this branch has taken over for good
+ * - `superseded`: a newer epoch of this branch has replaced this one for good
  */
 export type AgentState = 'starting' | 'capturing' | 'full' | 'failing' | 'stopped' | 'superseded';
 

@@ -1,6 +1,6 @@
 /**
- * Looks into the consolidated tables for the head office's page. Reads only, on a connection of its own whose session
- * is read-only and short of patience, so that a curious person cannot slow the applier down.
+ * Reads the consolidated tables for the head office's page, on a connection of its own whose session is read-only and
+ * has a short time limit, so that nobody who looks at rows slows the applier down.
  *
  * Invariants: a table and a column are named only after information_schema has confirmed them; a page holds at most
  * PAGE_ROWS rows of cut values; a statement ends after QUERY_MS at the server; at most MAX_WAITING requests wait.
@@ -9,17 +9,17 @@ import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { HttpError } from '../../shared/process/http.ts';
 import { closeQuietly, mysqlErrno, mysqlError } from '../../shared/database/mysql.ts';
 import { quoteString } from '../../shared/database/sql.ts';
-import { isSortable, PAGE_ROWS, pageStatement, QUERY_MS, showValue } from './table-query.ts';
+import { isSortable, newestFirst, PAGE_ROWS, pageStatement, QUERY_MS, showValue } from './table-query.ts';
 import type { Column, Cursor, RowsQuery } from './table-query.ts';
 
 const MAX_WAITING = 16;
-/** What the catalogue says is believed for so long: pages ask every few seconds. */
+/** The catalogue is cached for so long: pages ask every few seconds. */
 const CATALOGUE_MS = 3000;
 const MAX_TABLES_KNOWN = 200;
 
 /** ER_QUERY_TIMEOUT: the statement took longer than max_execution_time. */
 const ER_QUERY_TIMEOUT = 3024;
-/** What a person has typed is no date, time or number that the server knows. */
+/** What a person has typed is not a date, time or number that the server understands. */
 const ER_WRONG_VALUES = new Set([1292, 1411, 1525, 1690]);
 
 export interface TableSummary {
@@ -87,7 +87,8 @@ export class TableBrowser {
   /** One page of a table. @throws HttpError 404 for an unknown table, 400 for an unknown column, value or place */
   async rows(query: RowsQuery): Promise<RowsPage> {
     const columns = await this.#columns(query.table);
-    const { sql, reversed, cursorLength } = pageStatement(this.#database, columns, query);
+    const order = query.order ?? newestFirst(columns, await this.#estimatedRows(query.table));
+    const { sql, reversed, cursorLength } = pageStatement(this.#database, columns, { ...query, order });
     const found = await this.#query(sql);
     const more = found.length > PAGE_ROWS;
     const page = found.slice(0, PAGE_ROWS);
@@ -107,9 +108,12 @@ export class TableBrowser {
       rows: page.map(row => columns.map(({ dataType }, i) => showValue(row[i] ?? null, dataType))),
       next: after ? cursorOf(page.at(-1)) : null,
       previous: before ? cursorOf(page[0]) : null,
-      sort: query.sort,
-      descending: query.descending,
+      ...order,
     };
+  }
+
+  async #estimatedRows(table: string): Promise<number> {
+    return (await this.list()).find(({ name }) => name === table)?.estimatedRows ?? 0;
   }
 
   /** Rows of a statement of ours, as text, for what else the page shows. */
@@ -128,7 +132,7 @@ export class TableBrowser {
     const now = performance.now();
     const known = this.#known.get(table);
     if (known !== undefined && now - known.at < CATALOGUE_MS) return known.columns;
-    const unknown = new HttpError(404, 'NOT_FOUND', `there is no table ${table}`);
+    const unknown = new HttpError(404, 'NOT_FOUND', `There is no table ${table}.`);
     if (table.toLowerCase().startsWith('tributary_')) throw unknown;
     const rows = await this.#query(
       `SELECT column_name, column_type, data_type, column_key = 'PRI' FROM information_schema.columns
@@ -149,8 +153,8 @@ export class TableBrowser {
 
   /** Runs a statement in its turn; a broken connection is replaced at the next one. */
   async #query(sql: string): Promise<(string | null)[][]> {
-    if (this.#closed) throw new HttpError(503, 'CLOSING', 'the applier is stopping');
-    if (this.#waiting >= MAX_WAITING) throw new HttpError(503, 'BUSY', 'too many requests wait: try again');
+    if (this.#closed) throw new HttpError(503, 'CLOSING', 'The applier is stopping.');
+    if (this.#waiting >= MAX_WAITING) throw new HttpError(503, 'BUSY', 'Too many requests are waiting. Try again.');
     this.#waiting += 1;
     const run = this.#turn.then(() => this.#run(sql));
     this.#turn = run.catch(() => undefined);
@@ -176,11 +180,15 @@ export class TableBrowser {
         throw new HttpError(
           503,
           'TOO_SLOW',
-          `this takes longer than ${QUERY_MS / 1000} s: choose a branch, or sort by the key`,
+          `This takes longer than ${QUERY_MS / 1000} s. Choose a branch, or sort by the key.`,
         );
       }
       if (errno !== null && ER_WRONG_VALUES.has(errno)) {
-        throw new HttpError(400, 'BAD_REQUEST', error instanceof Error ? error.message : 'the value does not fit');
+        throw new HttpError(
+          400,
+          'BAD_REQUEST',
+          error instanceof Error ? error.message : 'The value does not fit the column.',
+        );
       }
       this.#connection?.destroy();
       this.#connection = null;

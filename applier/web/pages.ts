@@ -1,9 +1,10 @@
-/** The head office's page: its files, the JSON behind the fleet, a branch and the data, and the four actions. */
+/** The head office's page: its files, the JSON behind the fleet, a branch and the data, and the actions. */
 import { join } from 'node:path';
 import * as z from 'zod';
 import { HttpError, loadAssets } from '../../shared/process/http.ts';
 import type { Assets, HttpRequest, Route } from '../../shared/process/http.ts';
 import { ROOT } from '../../shared/root.ts';
+import { tableText } from '../../shared/table-name.ts';
 import type { BranchAdmin } from '../branches/branch-admin.ts';
 import type { TableBrowser } from './data.ts';
 import { quarantinePage } from './quarantine.ts';
@@ -19,7 +20,7 @@ export function applierAssets(): Assets {
 export interface ApplierPageSources {
   readonly status: () => ApplierStatus;
   readonly detail: (branch: string) => Promise<BranchDetail>;
-  readonly actions: Pick<BranchAdmin, 'retry' | 'quarantine' | 'approve' | 'snapshot'>;
+  readonly actions: Pick<BranchAdmin, 'retry' | 'quarantine' | 'approve' | 'snapshot' | 'verify' | 'repair'>;
   /** An action has changed a branch. */
   readonly changed: () => void;
   readonly tables: TableBrowser;
@@ -63,11 +64,11 @@ export function applierRoutes(sources: ApplierPageSources): Route[] {
 
 function pageOf(query: URLSearchParams): number {
   const text = query.get('page') ?? '1';
-  if (!/^[1-9]\d{0,5}$/.test(text)) throw new HttpError(400, 'BAD_REQUEST', 'page must be a whole number from 1');
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new HttpError(400, 'BAD_REQUEST', '`page` must be a whole number from 1.');
   return Number(text);
 }
 
-/** What the command line does too: `branch retry`, `branch quarantine`, `schema approve`, `branch snapshot`. */
+/** What the commands `branch retry`, `quarantine`, `snapshot`, `verify` and `repair`, and `schema approve`, do too. */
 function actionRoutes({ actions, changed, detail }: ApplierPageSources): Route[] {
   const action = (name: string, act: (branch: string, body: unknown) => Promise<string>): Route => ({
     method: 'POST',
@@ -81,24 +82,33 @@ function actionRoutes({ actions, changed, detail }: ApplierPageSources): Route[]
   return [
     action('retry', async branch => {
       await actions.retry(branch);
-      return `${branch} tries its batch again`;
+      return `${branch} retries its batch.`;
     }),
     action('quarantine', async (branch, body) => {
       // The batch that the person has seen, not one that has come to stand still meanwhile.
-      const { seq } = parsed(seqSchema, JSON.stringify(body), 'the batch');
+      const { seq } = parsed(seqSchema, JSON.stringify(body), 'The batch');
       const { status } = await detail(branch);
       if (status.halted?.seq !== seq)
-        throw new HttpError(409, 'CHANGED', `${branch} does not stand at batch ${seq} any more`);
+        throw new HttpError(409, 'CHANGED', `${branch} is not halted at batch ${seq} any more.`);
       await actions.quarantine(branch);
-      return `${branch} goes on without the batch; a snapshot that mends it is asked for`;
+      return `${branch} goes on without what is refused. A snapshot is requested for what is missing.`;
     }),
     action('approve', async branch => {
       await actions.approve(branch);
-      return `${branch} tries again and may rebuild tables`;
+      return `${branch} retries its batch and may rebuild tables.`;
     }),
     action('snapshot', async branch => {
-      await actions.snapshot(branch, 'asked for on the page');
-      return `${branch} is asked to copy its tables again`;
+      await actions.snapshot(branch, 'requested on the page');
+      return `${branch} copies all its tables again as soon as it is online.`;
+    }),
+    action('verify', async branch => {
+      await actions.verify(branch, []);
+      return `${branch} is compared as soon as it is online.`;
+    }),
+    action('repair', async branch => {
+      const { request, tables } = await actions.repair(branch);
+      if (request === null) return `No table of ${branch} was different in its last comparison.`;
+      return `${branch} copies ${tables.map(tableText).join(', ')} again as soon as it is online.`;
     }),
   ];
 }
@@ -108,8 +118,9 @@ const filterSchema = z.tuple([z.string().max(64), z.enum(OPERATORS), z.string().
 const cursorSchema = z.array(z.string().max(8192).nullable()).min(1).max(20);
 
 function rowsQuery({ params, query }: HttpRequest): RowsQuery {
-  const desc = query.get('desc') ?? '0';
-  if (!['0', '1'].includes(desc)) throw new HttpError(400, 'BAD_REQUEST', 'desc must be 0 or 1');
+  const desc = query.get('desc');
+  if (desc !== null && !['0', '1'].includes(desc)) throw new HttpError(400, 'BAD_REQUEST', '`desc` must be 0 or 1.');
+  const sort = query.get('sort') || null;
   const after = query.get('after');
   const before = query.get('before');
   const place = after ?? before;
@@ -117,15 +128,14 @@ function rowsQuery({ params, query }: HttpRequest): RowsQuery {
     table: params['name'] ?? '',
     branch: query.get('branch') || null,
     filters: query.getAll('filter').map(text => {
-      const [column, operator, value] = parsed(filterSchema, text, 'filter');
+      const [column, operator, value] = parsed(filterSchema, text, 'The filter');
       return { column, operator, value };
     }),
-    sort: query.get('sort') || null,
-    descending: desc === '1',
+    order: sort === null && desc === null ? null : { sort, descending: desc === '1' },
     from:
       place === null
         ? null
-        : { side: after === null ? 'before' : 'after', cursor: parsed(cursorSchema, place, 'the place') },
+        : { side: after === null ? 'before' : 'after', cursor: parsed(cursorSchema, place, 'The place') },
   };
 }
 
@@ -133,6 +143,6 @@ function parsed<T>(schema: z.ZodType<T>, text: string, what: string): T {
   try {
     return schema.parse(JSON.parse(text));
   } catch {
-    throw new HttpError(400, 'BAD_REQUEST', `${what} is not of its form`);
+    throw new HttpError(400, 'BAD_REQUEST', `${what} does not have the form that is expected.`);
   }
 }

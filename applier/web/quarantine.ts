@@ -19,7 +19,7 @@ export interface QuarantinePage {
 
 /** @param page from 1. @throws HttpError 400 */
 export async function quarantinePage(tables: TableBrowser, branch: string, page: number): Promise<QuarantinePage> {
-  if (page > MAX_PAGE) throw new HttpError(400, 'BAD_REQUEST', `there are at most ${MAX_PAGE} pages`);
+  if (page > MAX_PAGE) throw new HttpError(400, 'BAD_REQUEST', `There are at most ${MAX_PAGE} pages.`);
   const own = `FROM tributary_quarantine WHERE branch = ${quoteString(branch)}`;
   const iso = (column: string): string => `DATE_FORMAT(${column}, '%Y-%m-%dT%H:%i:%s.%fZ')`;
   const [count] = await tables.read(`SELECT COUNT(*) ${own}`);
@@ -33,22 +33,23 @@ export async function quarantinePage(tables: TableBrowser, branch: string, page:
     branch,
     total: Number(count?.[0] ?? 0),
     items: rows.slice(0, PAGE_ROWS).map(cells => {
-      const [schema, table, op, key, row, code, reason, leftOut, epoch, seq, since, lastAt] = cells.map(
-        cell => cell ?? '',
+      const [schema = '', table = '', op = '', key = '', row = '', code = '', reason = ''] = cells.map(
+        text => text ?? '',
       );
+      const [leftOut, epoch, seq, since, lastAt] = cells.slice(7).map(text => text ?? '');
       return {
-        schema: schema!,
-        table: table!,
-        op: op! as QuarantineEntry['op'],
-        key: parsed(key!),
-        row: parsed(row!),
-        code: code!,
-        reason: reason!,
+        schema,
+        table,
+        op: op as QuarantineEntry['op'],
+        key: parsed(key),
+        row: parsed(row),
+        code,
+        reason,
         leftOut: Number(leftOut),
-        epoch: epoch!,
+        epoch: epoch ?? '',
         seq: Number(seq),
-        since: since!,
-        lastAt: lastAt!,
+        since: since ?? '',
+        lastAt: lastAt ?? '',
       };
     }),
     page,

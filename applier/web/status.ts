@@ -1,35 +1,28 @@
 /**
- * What the applier says of itself and of the fleet: the JSON behind its page, `/api/status` and
+ * The applier's status and that of the fleet: the JSON behind its page, `/api/status` and
  * `tributary-applier status --json`. Times are ISO 8601 in UTC; what is not known is null.
  */
 import type { AgentReport } from '../../shared/protocol.ts';
 import type { HistoryView } from '../../shared/process/recent.ts';
 import type { BranchContents } from '../branches/branch-detail.ts';
+import type { BranchState } from '../branches/branch-state.ts';
 
-/**
- * - `current`: seen lately, and everything that it had is applied
- * - `catching-up`: seen lately, batches are on their way
- * - `halted`: a batch cannot be applied; a person decides
- * - `waiting`: the head office has failed for minutes at what no batch is to blame for; it is tried again by itself
- * - `offline`: not seen for a while, and not expected before its link opens, or its window has passed
- * - `overdue`: a whole window of its link has passed without a word of it (applier/branches/expectation.ts)
- * - `never-seen`: added, but no agent has said hello yet
- */
-export type BranchState = 'current' | 'catching-up' | 'halted' | 'waiting' | 'overdue' | 'offline' | 'never-seen';
-
-/** A fault that passes by itself, or with a cure that is not the batch's; the tries go on. */
+/** A fault that passes by itself, or that somebody corrects outside of the batch; the applier retries. */
 export interface WaitingStatus {
   readonly code: string;
   readonly reason: string;
   readonly hint: string;
-  /** Of the first of the tries in a row that failed. */
+  /** When the first of the tries in a row failed. */
   readonly since: string;
   readonly tries: number;
 }
 
 export interface BranchStatus {
   readonly branch: string;
+  /** The worst of `states`. */
   readonly state: BranchState;
+  /** All that hold, worst first. */
+  readonly states: readonly BranchState[];
   /** Last hello or batch. */
   readonly lastSeenAt: string | null;
   /** The head office holds all that the branch had committed then. */
@@ -58,7 +51,7 @@ export interface BranchStatus {
     readonly seq: number;
     readonly since: string;
   } | null;
-  /** What applying waits for to pass; null: nothing. Of this applier alone, like all that is not in the database. */
+  /** Why applying waits; null: it does not. Only this applier knows: it is not in the database. */
   readonly waiting: WaitingStatus | null;
   /** Since when rows of it may be missing here; null: none are. */
   readonly incompleteSince: string | null;

@@ -18,6 +18,9 @@ const MAX_BYTES = 32;
 /** Of a text or bytes that are not the key, so much takes part in the order. */
 const SORTED_LENGTH = 100;
 const CUT_MARK = '…';
+/** A table of so many rows is sorted within a second without an index. */
+const MAX_SORTED_ROWS = 300_000;
+const CHANGED_AT = '_changed_at';
 
 const GEOMETRIES = new Set(
   'geometry geomcollection geometrycollection point linestring polygon multipoint multilinestring multipolygon'.split(
@@ -48,15 +51,25 @@ export interface Filter {
 /** A row's place in the order: the values that it is sorted by. */
 export type Cursor = readonly (string | null)[];
 
+export interface Order {
+  /** null: by the key. */
+  readonly sort: string | null;
+  readonly descending: boolean;
+}
+
 export interface RowsQuery {
   readonly table: string;
   readonly branch: string | null;
   readonly filters: readonly Filter[];
-  /** null: in key order. */
-  readonly sort: string | null;
-  readonly descending: boolean;
+  /** null: the newest rows first. */
+  readonly order: Order | null;
   /** null: the first page. */
   readonly from: { readonly side: 'after' | 'before'; readonly cursor: Cursor } | null;
+}
+
+/** A query whose order is decided. */
+export interface OrderedQuery extends RowsQuery {
+  readonly order: Order;
 }
 
 type Kind = 'number' | 'float' | 'time' | 'text' | 'bytes' | 'bit' | 'opaque';
@@ -85,13 +98,23 @@ interface OrderTerm {
   readonly literal: (value: string) => string;
 }
 
+/**
+ * The newest rows first: by the time of their change. There is no index on it, so of a large table those with the
+ * highest keys come first.
+ */
+export function newestFirst(columns: readonly Column[], estimatedRows: number): Order {
+  const isTimed = estimatedRows <= MAX_SORTED_ROWS && columns.some(({ name }) => name === CHANGED_AT);
+  return { sort: isTimed ? CHANGED_AT : null, descending: true };
+}
+
 /** The terms of a total order: what is sorted by, then the key. */
-function orderTerms(columns: readonly Column[], query: RowsQuery): OrderTerm[] {
+function orderTerms(columns: readonly Column[], query: OrderedQuery): OrderTerm[] {
   const keys = columns.filter(({ key, name }) => key && !(query.branch !== null && name === '_branch'));
-  const sorted = query.sort === null ? undefined : columns.find(({ name }) => name === query.sort);
-  if (query.sort !== null && (sorted === undefined || !isSortable(sorted))) {
+  const { sort } = query.order;
+  const sorted = sort === null ? undefined : columns.find(({ name }) => name === sort);
+  if (sort !== null && (sorted === undefined || !isSortable(sorted))) {
     const why = sorted === undefined ? 'has no column' : 'cannot be sorted by';
-    throw new HttpError(400, 'BAD_REQUEST', `${query.table} ${why} ${query.sort}`);
+    throw new HttpError(400, 'BAD_REQUEST', `${query.table} ${why} ${sort}.`);
   }
   return [...(sorted === undefined ? [] : [sorted]), ...keys.filter(column => column !== sorted)].map(orderTerm);
 }
@@ -123,7 +146,7 @@ function orderTerm(column: Column): OrderTerm {
 function literalOf(column: Column, value: string): string {
   const kind = kindOf(column);
   const refuse = (form: string): never => {
-    throw new HttpError(400, 'BAD_REQUEST', `${column.name} is compared with ${form}`);
+    throw new HttpError(400, 'BAD_REQUEST', `${column.name} can only be compared with ${form}.`);
   };
   if (value.length > MAX_VALUE) refuse(`at most ${MAX_VALUE} characters`);
   switch (kind) {
@@ -147,7 +170,7 @@ function literalOf(column: Column, value: string): string {
 
 function condition(columns: readonly Column[], table: string, { column: name, operator, value }: Filter): string {
   const column = columns.find(candidate => candidate.name === name);
-  if (column === undefined) throw new HttpError(400, 'BAD_REQUEST', `${table} has no column ${name}`);
+  if (column === undefined) throw new HttpError(400, 'BAD_REQUEST', `${table} has no column ${name}.`);
   const bare = `t.${quoteName(column.name)}`;
   switch (operator) {
     case 'null':
@@ -155,17 +178,19 @@ function condition(columns: readonly Column[], table: string, { column: name, op
     case 'not-null':
       return `${bare} IS NOT NULL`;
     case 'contains': {
-      if (value.length > MAX_VALUE) throw new HttpError(400, 'BAD_REQUEST', `at most ${MAX_VALUE} characters`);
+      if (value.length > MAX_VALUE)
+        throw new HttpError(400, 'BAD_REQUEST', `A value has at most ${MAX_VALUE} characters.`);
       const kind = kindOf(column);
       if (kind === 'bytes' || (kind === 'opaque' && column.dataType !== 'json')) {
-        throw new HttpError(400, 'BAD_REQUEST', `${name} holds no text`);
+        throw new HttpError(400, 'BAD_REQUEST', `${name} has no text to search.`);
       }
       // People look for "paris" and mean "Paris".
       const pattern = quoteString(`%${value.replace(/[\\%_]/g, '\\$&')}%`);
       return `CONVERT(${bare} USING utf8mb4) COLLATE utf8mb4_0900_ai_ci LIKE ${pattern}`;
     }
     default: {
-      if (kindOf(column) === 'opaque') throw new HttpError(400, 'BAD_REQUEST', `${name} can only be searched`);
+      if (kindOf(column) === 'opaque')
+        throw new HttpError(400, 'BAD_REQUEST', `${name} can only be searched with “contains”.`);
       const literal = literalOf(column, value);
       if (column.dataType === 'float') return `${bare} ${operator} CAST(${literal} AS FLOAT)`;
       return `${kindOf(column) === 'bit' ? `(${bare} + 0)` : bare} ${operator} ${literal}`;
@@ -175,7 +200,8 @@ function condition(columns: readonly Column[], table: string, { column: name, op
 
 /** The rows beyond a place in the order. `forwards`: towards greater values. */
 function beyond(terms: readonly OrderTerm[], cursor: Cursor, forwards: boolean): string {
-  if (cursor.length !== terms.length) throw new HttpError(400, 'BAD_REQUEST', 'the page is of another order');
+  if (cursor.length !== terms.length)
+    throw new HttpError(400, 'BAD_REQUEST', 'The place belongs to a page in another order.');
   const literals = terms.map(({ literal }, i) => {
     const value = cursor[i] ?? null;
     return value === null ? null : literal(value);
@@ -217,12 +243,13 @@ export interface PageStatement {
  * then its cursor.
  * @throws HttpError 400
  */
-export function pageStatement(database: string, columns: readonly Column[], query: RowsQuery): PageStatement {
-  if (query.filters.length > MAX_FILTERS) throw new HttpError(400, 'BAD_REQUEST', `at most ${MAX_FILTERS} filters`);
+export function pageStatement(database: string, columns: readonly Column[], query: OrderedQuery): PageStatement {
+  if (query.filters.length > MAX_FILTERS)
+    throw new HttpError(400, 'BAD_REQUEST', `At most ${MAX_FILTERS} filters are possible.`);
   const terms = orderTerms(columns, query);
   const keyed = columns.some(({ key }) => key);
   const reversed = query.from?.side === 'before';
-  const descending = query.descending !== reversed;
+  const descending = query.order.descending !== reversed;
   const where = query.filters.map(filter => condition(columns, query.table, filter));
   if (query.branch !== null && columns.some(({ name }) => name === '_branch')) {
     where.unshift(`t.\`_branch\` = ${quoteString(query.branch)}`);

@@ -78,19 +78,20 @@ await admin.query(`CREATE TABLE ${database}.sales (
   id BIGINT UNSIGNED NOT NULL,
   region VARCHAR(500), amount DECIMAL(10,2), raw VARBINARY(100), place GEOMETRY, flags BIT(9), doc JSON, ratio DOUBLE,
   direction VECTOR(3),
-  _batch BIGINT UNSIGNED NOT NULL, PRIMARY KEY (_branch, id))`);
+  _batch BIGINT UNSIGNED NOT NULL, _changed_at DATETIME(6) NOT NULL, PRIMARY KEY (_branch, id))`);
 
 async function insert(branch: string, id: number | string, region: string): Promise<void> {
   await admin.query(
     `INSERT INTO ${database}.sales VALUES (${quoteString(branch)}, ${id}, ${quoteString(region)}, ${Number(id) % 100},
-       X'DEADBEEF', ST_GeomFromText('POINT(1 2)'), b'101010101', '{"a": 1}', 0.5, TO_VECTOR('[1,2,3]'), 1)`,
+       X'DEADBEEF', ST_GeomFromText('POINT(1 2)'), b'101010101', '{"a": 1}', 0.5, TO_VECTOR('[1,2,3]'), 1, UTC_TIMESTAMP(6))`,
   );
 }
 
 for (let id = 1; id <= 120; id += 1)
   await insert(id <= 100 ? 'paris' : 'lyon', id, id === 2 ? HOSTILE : `region ${id}`);
 await insert('nantes', '18446744073709551615', 'x'.repeat(400));
-await admin.query(`INSERT INTO ${database}.sales (_branch, id, raw, _batch) VALUES ('nantes', 7, REPEAT('a', 100), 1)`);
+await admin.query(`INSERT INTO ${database}.sales (_branch, id, raw, _batch, _changed_at)
+   VALUES ('nantes', 7, REPEAT('a', 100), 1, UTC_TIMESTAMP(6))`);
 
 async function serve(t: Test, status: () => unknown, routes: Route[], assets: Assets): Promise<string> {
   const server = await startHttpServer({
@@ -165,6 +166,14 @@ async function office(t: Test, status: () => ApplierStatus = () => mixedFleet())
       quarantine: note('quarantine'),
       approve: note('approve'),
       snapshot: note('snapshot'),
+      verify: async branch => {
+        await note('verify')(branch);
+        return { branch, request: 'r', tables: null, at: '' };
+      },
+      repair: async branch => {
+        await note('repair')(branch);
+        return { request: 'r', tables: branchDetail(mixedFleet().branches[0]!).verified, whole: false };
+      },
     },
     changed: () => undefined,
     tables,
@@ -204,25 +213,39 @@ async function giveToken(page: Page, token: string): Promise<void> {
   await page.click('dialog button[type=submit]');
 }
 
-void t.test('the fleet shows what needs a person first, and tells offline from overdue', async t => {
+void t.test('the fleet shows the worst state first, and a difference is as loud as a halt', async t => {
   const page = await open(t, (await office(t)).address);
   await page.waitForSelector('.branch-name');
   t.same(await page.locator('.group .pill').allTextContents(), [
     'halted',
+    'different',
+    'incomplete',
+    'quarantined',
     'waiting',
     'overdue',
-    'catching up',
-    'current',
-    'current',
     'offline',
     'never seen',
+    'behind',
+    'current',
+    'current',
   ]);
+  t.equal(await page.locator('.chip:has-text("Needs a look") .chip-number').textContent(), '6');
   const text = await page.textContent('table.fleet');
   t.match(text, 'product_sales, key 4711');
+  t.match(text, 'Different: A comparison found other rows here than at the branch, in 1 table.');
+  t.match(text, 'Incomplete: Rows may be missing here');
+  t.match(text, 'Quarantined: The head office cannot apply 3 rows or tables');
   t.match(text, /missed \S/);
   t.match(text, /expected \S/);
   await page.hover('time.ago');
-  t.match(await page.getAttribute('time.ago', 'title'), /\d{4}, \d\d:\d\d:\d\d/, 'the exact time on hovering');
+  t.match(
+    await page.getAttribute('time.ago', 'title'),
+    /\d{4}, \d\d:\d\d:\d\d \w+/,
+    'the exact time with its zone on hovering',
+  );
+  t.match(await page.textContent('#updated'), /updated \d\d:\d\d:\d\d \w+/, 'the zone of all times');
+  const offline = page.locator('.group:has-text("nantes") .at-branch');
+  t.equal(await offline.textContent(), 'not connectedlast said: capturing', 'nobody knows what it does now');
 });
 
 void t.test('a branch that waits says for what and how that ends, in the fleet and on its own page', async t => {
@@ -237,7 +260,7 @@ void t.test('a branch that waits says for what and how that ends, in the fleet a
   ];
   const reason = page.locator('.group tr.reason.warn');
   for (const each of told) t.match(await reason.textContent(), each);
-  t.match(await reason.locator('.cure').textContent(), told[2]);
+  t.match(await reason.locator('.hint').textContent(), told[2]);
   await page.click('.chip:has-text("Needs a look")');
   t.ok((await names(page)).includes('rennes'));
   await page.click('.branch-name:has-text("rennes")');
@@ -265,6 +288,8 @@ void t.test('two hundred branches are searched, narrowed and sorted, and nothing
 
   await page.fill('#search', '17');
   t.same(await names(page), [
+    // Never seen.
+    'branch-176',
     'branch-017',
     'branch-117',
     'branch-170',
@@ -276,13 +301,12 @@ void t.test('two hundred branches are searched, narrowed and sorted, and nothing
     'branch-177',
     'branch-178',
     'branch-179',
-    // Never seen, so last.
-    'branch-176',
   ]);
   await page.fill('#search', 'nowhere');
-  t.match(await page.textContent('#fleet-empty'), 'No branch fits.');
+  t.match(await page.textContent('#fleet-empty'), 'No branch matches.');
   await page.fill('#search', '');
   await page.click('.chip:has-text("Halted")');
+  t.match(page.url(), /#\/\?state=halted$/, 'what is chosen stands in the address');
   t.ok((await page.locator('.group .pill').allTextContents()).every(text => text === 'halted'));
   await page.click('.chip:has-text("All")');
   await page.click('#fleet-head button:has-text("Rate")');
@@ -318,10 +342,33 @@ void t.test('one branch in detail: its tables and columns lead to its rows', asy
   t.match(await page.textContent('#branch-view'), 'There is no branch nowhere.');
 });
 
+void t.test('a branch that is different is repaired and compared again from its page', async t => {
+  const { address, acted } = await office(t);
+  const page = await open(t, `${address}/#token=${TOKEN}`);
+  // Anywhere in its row, not only on its name.
+  await page.click('.group:has-text("nice") td[data-label="Last seen"]');
+  await page.waitForSelector('.branch-title');
+  t.match(page.url(), /#\/branch\/nice$/);
+  t.equal(await page.locator('.branch-head .pill.bad').textContent(), 'different');
+  t.equal(await page.locator('.troubles .banner.bad strong').textContent(), 'Different');
+  await page.click('.troubles button:has-text("Repair")');
+  t.match(await page.textContent('dialog'), 'copies these tables again, while changes go on: shop.stock.');
+  await page.click('dialog button.danger');
+  await page.waitForSelector('.notice.good:has-text("nice copies shop.stock again as soon as it is online.")');
+  await page.click('.troubles button:has-text("Compare again")');
+  await page.waitForSelector('.notice.good:has-text("nice is compared as soon as it is online.")');
+  await page.click('.branch-head button:has-text("Compare")');
+  await until('the third', () => Promise.resolve(acted.length === 3));
+  t.same(
+    acted.map(({ action, branch }) => `${action} ${branch}`),
+    ['repair nice', 'verify nice', 'verify nice'],
+  );
+});
+
 void t.test('an action asks for the token, takes no wrong one, and is done once', async t => {
   const { address, acted } = await office(t);
   const page = await open(t, `${address}/#/branch/toulouse`, { expected: /status of 403/ });
-  await page.click('button:has-text("Go on without what is refused")');
+  await page.click('button:has-text("Skip what is refused")');
   await page.click('dialog button.danger');
   t.match(await dialogOf(page), 'tributary-applier token', 'it says where the token comes from');
   await giveToken(page, 'a guess');
@@ -331,8 +378,8 @@ void t.test('an action asks for the token, takes no wrong one, and is done once'
   await page.waitForSelector('.notice.good');
   t.same(acted, [{ action: 'quarantine', branch: 'toulouse' }]);
   // The token is known now.
-  await page.click('button:has-text("Try again")');
-  await page.waitForSelector('.notice:has-text("tries its batch again")');
+  await page.click('button:has-text("Retry")');
+  await page.waitForSelector('.notice:has-text("retries its batch")');
   await page.click('button:has-text("Copy all tables again")');
   await page.click('dialog button:has-text("Cancel")');
   t.same(
@@ -354,7 +401,7 @@ void t.test('the link that brings the token along opens the way, and does not st
   await page.waitForSelector('.branch-name');
   t.notMatch(page.url(), TOKEN);
   await page.click('.branch-name:has-text("toulouse")');
-  await page.click('button:has-text("Try again")');
+  await page.click('button:has-text("Retry")');
   await page.waitForSelector('.notice.good');
   t.same(acted, [{ action: 'retry', branch: 'toulouse' }]);
 });
@@ -410,12 +457,13 @@ void t.test('paging, sorting and filtering work, and stand in the address', asyn
   const page = await open(t, `${(await office(t)).address}/#/data`);
   await page.waitForSelector('#rows tr:nth-child(50)');
   await page.selectOption('#branch', 'paris');
-  await shows(page, firstId, '1');
+  await shows(page, firstId, '100');
+  t.equal(await page.getAttribute('th:has-text("_changed_at")', 'aria-sort'), 'descending', 'the newest rows first');
   await page.click('#next');
-  await shows(page, firstId, '51');
+  await shows(page, firstId, '50');
   t.equal(await page.isDisabled('#next'), true, 'the second page of a hundred rows is the last');
   await page.click('#previous');
-  await shows(page, firstId, '1');
+  await shows(page, firstId, '100');
   t.equal(await page.isDisabled('#previous'), true);
   await page.click('#columns button:has-text("id")');
   await page.waitForSelector('#columns th.sorted');
@@ -432,6 +480,31 @@ void t.test('paging, sorting and filtering work, and stand in the address', asyn
   await shows(again, firstId, '79');
   await again.click('#filters .chip');
   await shows(again, firstId, '100');
+  await page.click('#newest');
+  await until('no order in the address', () => Promise.resolve(!page.url().includes('sort=')));
+});
+
+void t.test('a mistyped filter is refused with its reason, and one in the address can be removed', async t => {
+  const { address } = await office(t);
+  const page = await open(t, `${address}/#/data`, { expected: /status of 400/ });
+  await page.waitForSelector('#rows tr:nth-child(50)');
+  await page.selectOption('#filter-column', 'id');
+  await page.fill('#filter-value', 'twelve');
+  await page.click('button:has-text("Add filter")');
+  await page.waitForSelector('#data-error:has-text("id can only be compared with a number.")');
+  t.equal(await page.locator('#filters .chip').count(), 0);
+  t.equal(await page.inputValue('#filter-value'), 'twelve', 'it can be corrected');
+  await page.fill('#filter-value', '12');
+  await page.click('button:has-text("Add filter")');
+  await shows(page, firstId, '12');
+  t.equal(await page.locator('#data-error').textContent(), '');
+
+  const bad = encodeURIComponent(JSON.stringify(['id', '=', 'twelve']));
+  const again = await open(t, `${address}/#/data?table=sales&filter=${bad}`, { expected: /status of 400/ });
+  await again.waitForSelector('#data-error .banner');
+  await again.click('#filters .chip');
+  await again.waitForSelector('#rows tr:nth-child(50)');
+  t.equal(await again.locator('#data-error').textContent(), '');
 });
 
 void t.test('page by page, in every order, each row is seen exactly once', async t => {
@@ -442,7 +515,7 @@ void t.test('page by page, in every order, each row is seen exactly once', async
   );
   const first = (await (await fetch(`${address}/api/tables/sales/rows`)).json()) as RowsPage;
   const sortable = first.columns.filter(column => column.sortable).map(({ name }) => name);
-  t.same(sortable, ['_branch', 'id', 'region', 'amount', 'raw', 'flags', 'ratio', '_batch']);
+  t.same(sortable, ['_branch', 'id', 'region', 'amount', 'raw', 'flags', 'ratio', '_batch', '_changed_at']);
   for (const sort of sortable) {
     for (const desc of ['0', '1']) {
       const seen: string[] = [];
@@ -474,7 +547,7 @@ void t.test('page by page, in every order, each row is seen exactly once', async
 });
 
 void t.test('what a branch sent is shown as text, never as markup', async t => {
-  const page = await open(t, `${(await office(t)).address}/#/data?table=sales&branch=paris`);
+  const page = await open(t, `${(await office(t)).address}/#/data?table=sales&branch=paris&sort=id`);
   await shows(page, firstId, '1');
   t.equal((await cellsOf(page))[1]?.[2], HOSTILE);
   await page.click('.tabs a:has-text("Branches")');
@@ -487,7 +560,7 @@ void t.test('what a branch sent is shown as text, never as markup', async t => {
 void t.test(
   'big numbers stay exact, bytes are hexadecimal, long values are cut with a mark, NULL is told from text',
   async t => {
-    const page = await open(t, `${(await office(t)).address}/#/data?table=sales&branch=nantes`);
+    const page = await open(t, `${(await office(t)).address}/#/data?table=sales&branch=nantes&sort=id`);
     await shows(page, '#rows td', 'nantes');
     const [seven, biggest] = await cellsOf(page);
     t.equal(biggest?.[1], '18446744073709551615');
@@ -619,13 +692,13 @@ void t.test('all can be reached and done with the keyboard', async t => {
   }
   await page.keyboard.press('Enter');
   await page.waitForSelector('.branch-title');
-  await page.focus('button:has-text("Try again")');
+  await page.focus('button:has-text("Retry")');
   await page.keyboard.press('Enter');
   await page.waitForSelector('.notice.good');
   t.same(acted, [{ action: 'retry', branch: 'toulouse' }]);
 });
 
-void t.test('a page says so when its server is gone, and recovers', async t => {
+void t.test('a page turns grey when its server is gone, and recovers', async t => {
   let fail = false;
   const status = (): AgentStatus => {
     if (fail) throw new Error('gone');
@@ -635,7 +708,12 @@ void t.test('a page says so when its server is gone, and recovers', async t => {
   await shows(page, '#branch', 'paris');
   fail = true;
   await page.waitForSelector('#connection .banner');
+  t.match(await page.textContent('#connection strong'), /^No answer since \d\d:\d\d:\d\d \w+$/);
+  t.equal(await page.textContent('#state'), 'state not known', 'what was true before is not shown as true');
+  t.equal(await page.evaluate("getComputedStyle(document.querySelector('main')).filter"), 'grayscale(1)');
+  t.same(await accessibilityFaults(page, 'all'), []);
   fail = false;
   await page.waitForSelector('#connection .banner', { state: 'detached' });
+  t.equal(await page.textContent('#state'), 'capturing');
   t.pass('recovered');
 });

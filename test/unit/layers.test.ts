@@ -98,7 +98,7 @@ void t.test('only shared/database/sql.ts quotes names for SQL', t => {
 void t.test('only shared/table-name.ts, its like on the page, and SQL join a table’s names', t => {
   // `${schema}.${name}`, with whatever between: two names with dots would become one.
   const joining = /schema(?:\)|\b)\}[^`$]{0,4}\$\{|JSON\.stringify\(\[(?:\w+\.)?schema, (?:\w+\.)?(?:name|table)\]\)/;
-  const doors = ['shared/table-name.ts', 'shared/database/sql.ts', 'shared/web/page.js'];
+  const doors = ['shared/table-name.ts', 'shared/database/sql.ts', 'shared/web/numbers.js'];
   t.match('`${table.schema}.${table.name}`', joining, 'it sees one');
   const pages = ['agent/web/assets', 'applier/web/assets', 'shared/web'].flatMap(folder =>
     readdirSync(join(ROOT, folder)).map(name => ({

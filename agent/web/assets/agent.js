@@ -1,83 +1,75 @@
 /** The agent's page: shows /api/status every two seconds, and posts Sync now. */
-import {
-  act,
-  ago,
-  banner,
-  bytes,
-  clock,
-  clockTime,
-  count,
-  duration,
-  facts,
-  fill,
-  getJson,
-  h,
-  notice,
-  patch,
-  pill,
-  plural,
-  rate,
-  refresh,
-  serverTime,
-  setPill,
-  setText,
-  sparkline,
-  tableText,
-} from '/assets/page.js';
+import { banner, byId, facts, fill, h, pill, setPill, setText, sparkline } from '/assets/elements.js';
+import { bytes, count, duration, plural, rate, tableText } from '/assets/numbers.js';
+import { patch } from '/assets/patch.js';
+import { act, getJson, messageOf, notice, refresh } from '/assets/server.js';
+import { ago, clock, clockTime, serverTime } from '/assets/times.js';
 
+/** @import { AgentState, AgentStatus, SnapshotTableStatus } from '../status.ts' */
+/** @import { Kind } from '/assets/elements.js' */
+
+/** @type {Record<AgentState, [Kind, string]>} */
 const STATES = {
   starting: ['busy', 'starting'],
   capturing: ['good', 'capturing'],
-  full: ['warn', 'waits for room'],
-  failing: ['warn', 'trying again'],
+  full: ['warn', 'waiting for room'],
+  failing: ['warn', 'retrying'],
   stopped: ['bad', 'stopped'],
   superseded: ['bad', 'superseded'],
 };
 
-const syncButton = document.getElementById('sync');
+const syncButton = byId('sync', HTMLButtonElement);
 let syncPosted = false;
 
+/**
+ * @param {string} id
+ * @param {string} value
+ * @param {string} [unit]
+ */
 function showNumber(id, value, unit) {
-  fill(id, document.createTextNode(value), unit ? h('small', '', ` ${unit}`) : null);
+  fill(byId(id), value, unit ? h('small', '', ` ${unit}`) : null);
 }
 
+/** @param {AgentStatus} status */
 function showErrors(status) {
   const faults = [status.error, status.link.error, status.sync?.error ?? null].filter(error => error !== null);
   const stopped = status.state === 'stopped' || status.state === 'superseded';
   const distinct = new Map(faults.map(fault => [fault.code + fault.message, fault]));
   patch(
-    document.getElementById('errors'),
+    byId('errors'),
     [...distinct.values()],
     ({ code, message }) => code + message,
     fault => {
       const kind = stopped && fault === status.error ? 'bad' : 'warn';
-      const since = h('p', 'small muted', [document.createTextNode('since '), clockTime(fault.since)]);
+      const since = h('p', 'small muted', ['since ', clockTime(fault.since)]);
       return banner(kind, fault.code, fault.message, fault.hint, since);
     },
   );
 }
 
+/** @param {AgentStatus} status */
 function showCapture({ capture, state }) {
   const { lagSeconds } = capture;
   if (lagSeconds === null) showNumber('lag', '–', 'not known yet');
   else showNumber('lag', duration(lagSeconds), 'behind');
   const { position } = capture;
-  const place = position === null ? null : h('span', 'mono', `${position.file} ${position.offset}`);
-  if (place !== null && position.gtidSet) place.title = position.gtidSet;
+  const place = h('span', 'mono', position === null ? '' : `${position.file} ${position.offset}`);
+  place.title = position?.gtidSet ?? '';
   fill(
-    'capture',
+    byId('capture'),
     ...facts([
-      ['Complete to', capture.capturedThrough === null ? null : ago(capture.capturedThrough)],
+      ['Captured until', capture.capturedThrough === null ? null : ago(capture.capturedThrough)],
       ['Database', capture.source ?? (state === 'starting' ? 'connecting' : 'not connected')],
-      ['Position', place],
+      ['Position', position === null ? null : place],
       ['Transactions', count(capture.transactions)],
     ]),
   );
 }
 
+/** @param {AgentStatus} status */
 function showSpool({ spool, link }) {
   showNumber('waiting', count(spool.waitingBatches), spool.waitingBatches === 1 ? 'batch' : 'batches');
-  const bar = document.getElementById('fullness');
+  const bar = byId('fullness', HTMLProgressElement);
   const share = spool.maxBytes > 0 ? spool.totalBytes / spool.maxBytes : 0;
   bar.value = Math.min(1, share);
   bar.classList.toggle('high', share > 0.85);
@@ -85,19 +77,20 @@ function showSpool({ spool, link }) {
   const { values, everySeconds } = spool.history;
   const span = duration(values.length * everySeconds);
   const curve = `Waiting over the last ${span}: at most ${bytes(Math.max(0, ...values))}, now ${bytes(values.at(-1) ?? 0)}`;
-  fill('history', values.length > 1 ? sparkline(values, curve) : null);
+  fill(byId('history'), values.length > 1 ? sparkline(values, curve) : null);
   fill(
-    'spool',
+    byId('spool'),
     ...facts([
       ['To be sent', bytes(spool.waitingBytes)],
       ['Oldest', spool.oldestWaitingAt === null ? 'nothing waits' : ago(spool.oldestWaitingAt)],
       ['Spool', `${bytes(spool.totalBytes)} of ${bytes(spool.maxBytes)}`],
       ['Time left', link.secondsLeft === null ? null : `${duration(link.secondsLeft)} at this rate`],
-      ['Room for', spool.secondsUntilFull === null ? 'no end in sight' : duration(spool.secondsUntilFull)],
+      ['Room for', spool.secondsUntilFull === null ? 'no limit in sight' : duration(spool.secondsUntilFull)],
     ]),
   );
 }
 
+/** @param {AgentStatus} status */
 function showLink({ link }) {
   const word = link.up ? 'connected' : link.windowOpen ? 'no connection' : 'closed';
   showNumber('link', word, '');
@@ -111,7 +104,7 @@ function showLink({ link }) {
   const windows = h('span', '', window);
   if (link.windows.length > 0) windows.title = `${link.windows.join(', ')} (${link.timeZone})`;
   fill(
-    'link-facts',
+    byId('link-facts'),
     ...facts([
       ['Window', windows],
       ['Sent', bytes(link.sentBytes)],
@@ -123,8 +116,9 @@ function showLink({ link }) {
   );
 }
 
+/** @param {AgentStatus} status */
 function showSync({ sync, spool }) {
-  const bar = document.getElementById('sync-bar');
+  const bar = byId('sync-bar', HTMLProgressElement);
   const running = sync?.state === 'running';
   if (running) syncPosted = false;
   syncButton.disabled = running || syncPosted;
@@ -139,16 +133,17 @@ function showSync({ sync, spool }) {
       `${count(sync.doneBatches)} of ${plural(sync.totalBatches, 'batch', 'batches')}${pace}${left}`,
     );
   } else if (syncPosted) {
-    setText('sync-text', 'asking …');
+    setText('sync-text', 'starting …');
   } else if (sync?.state === 'done') {
     setText('sync-text', `done: ${plural(sync.doneBatches, 'batch', 'batches')} at the head office`);
   } else if (sync?.state === 'failed') {
-    setText('sync-text', 'did not get through');
+    setText('sync-text', 'failed');
   } else {
     setText('sync-text', spool.waitingBatches === 0 ? 'nothing waits' : '');
   }
 }
 
+/** @param {AgentStatus} status */
 function showOffice({ stream, link }) {
   const missing = stream.applied === null ? null : stream.head - stream.applied;
   if (missing === null) showNumber('applied', '–', 'not heard from yet');
@@ -157,7 +152,7 @@ function showOffice({ stream, link }) {
   const epoch = h('span', 'mono', stream.epoch.slice(0, 8));
   epoch.title = stream.epoch;
   fill(
-    'office',
+    byId('office'),
     ...facts([
       ['Last answer', ago(link.lastAnswerAt)],
       ['Captured', count(stream.head)],
@@ -169,17 +164,20 @@ function showOffice({ stream, link }) {
   );
 }
 
+/** @type {Record<SnapshotTableStatus['state'], [Kind, string]>} */
 const TABLE_STATES = { waiting: ['none', 'waiting'], copying: ['busy', 'copying'], done: ['good', 'done'] };
 
+/** @param {AgentStatus} status */
 function showSnapshot({ snapshot }) {
-  document.getElementById('snapshot').hidden = snapshot === null;
+  byId('snapshot').hidden = snapshot === null;
   if (snapshot === null) return;
   const done = snapshot.tables.filter(table => table.state === 'done').length;
   const left = snapshot.secondsLeft === null ? '' : `, about ${duration(snapshot.secondsLeft)} left`;
   setText('snapshot-note', `${done} of ${plural(snapshot.tables.length, 'table', 'tables')}${left}`);
-  patch(document.getElementById('snapshot-rows'), snapshot.tables, tableText, showSnapshotTable);
+  patch(byId('snapshot-rows'), snapshot.tables, tableText, showSnapshotTable);
 }
 
+/** @param {SnapshotTableStatus} table */
 function showSnapshotTable(table) {
   const bar = h('progress', 'bar');
   bar.max = 1;
@@ -195,13 +193,14 @@ function showSnapshotTable(table) {
   ]);
 }
 
+/** @param {AgentStatus} status */
 function showTables({ capture, startedAt }) {
   const { tables } = capture;
   const total = tables.reduce((sum, table) => sum + table.rows, 0);
   const note = `${plural(tables.length, 'table', 'tables')}, ${plural(total, 'changed row', 'changed rows')} read since `;
-  fill('tables-note', document.createTextNode(note), clockTime(startedAt));
-  document.getElementById('tables-empty').hidden = tables.length > 0;
-  patch(document.getElementById('tables'), tables, tableText, ({ schema, name, target, rows }) => {
+  fill(byId('tables-note'), note, clockTime(startedAt));
+  byId('tables-empty').hidden = tables.length > 0;
+  patch(byId('tables'), tables, tableText, ({ schema, name, target, rows }) => {
     const heading = h('th', '', tableText({ schema, name }));
     heading.scope = 'row';
     return h('tr', '', [heading, h('td', target === name ? 'muted' : '', target), h('td', 'right', count(rows))]);
@@ -209,12 +208,11 @@ function showTables({ capture, startedAt }) {
 }
 
 async function show() {
-  const status = await getJson('/api/status');
+  const status = /** @type {AgentStatus} */ (await getJson('/api/status'));
   serverTime(status.now);
   document.title = `${status.branch} – Tributary`;
   setText('branch', status.branch);
-  const [kind, word] = STATES[status.state] ?? ['none', status.state];
-  setPill('state', kind, word);
+  setPill('state', ...STATES[status.state]);
   showErrors(status);
   showCapture(status);
   showSpool(status);
@@ -227,18 +225,19 @@ async function show() {
 
 const showNow = refresh(2000, show);
 
-syncButton.addEventListener('click', async () => {
+async function syncNow() {
   syncPosted = true;
   syncButton.disabled = true;
-  setText('sync-text', 'asking …');
+  setText('sync-text', 'starting …');
   try {
     const answer = await act('agent', '/api/sync');
     if (answer === null) setText('sync-text', '');
   } catch (error) {
     setText('sync-text', '');
-    notice('bad', error.message);
+    notice('bad', messageOf(error));
   }
   syncPosted = false;
   syncButton.disabled = false;
   void showNow();
-});
+}
+syncButton.addEventListener('click', () => void syncNow());

@@ -1,29 +1,18 @@
-/** One branch in detail: how it stands, what is wrong with what can be done about it, and what it has here. */
-import {
-  act,
-  ago,
-  banner,
-  bytes,
-  clock,
-  clockTime,
-  confirmAction,
-  count,
-  duration,
-  facts,
-  fill,
-  getJson,
-  h,
-  notice,
-  patch,
-  pill,
-  plural,
-  rate,
-  sparkline,
-  tableText,
-} from '/assets/page.js';
-import { STATES, troublesOf } from '/assets/fleet.js';
+/** One branch in detail: how it stands, and what it has here. */
+import { head, troubles } from '/assets/branch-actions.js';
+import { byId, facts, fill, h, pill, sparkline } from '/assets/elements.js';
+import { bytes, count, duration, plural, rate, tableText } from '/assets/numbers.js';
+import { patch } from '/assets/patch.js';
+import { getJson, ServerError } from '/assets/server.js';
+import { ago, clock, clockTime } from '/assets/times.js';
 
-const view = document.getElementById('branch-view');
+/** @import { VerifiedTable } from '../../store/verifications.ts' */
+/** @import { QuarantinePage } from '../quarantine.ts' */
+/** @import { BranchDetail, BranchStatus } from '../status.ts' */
+/** @import { Child, Kind } from '/assets/elements.js' */
+
+const view = byId('branch-view');
+/** @type {string | null} */
 let shown = null;
 
 export function leaveBranch() {
@@ -31,177 +20,113 @@ export function leaveBranch() {
   fill(view);
 }
 
-/** @param wanted whether this branch is still the one that is looked at when its answer comes */
+/**
+ * @param {string} id
+ * @param {() => boolean} wanted whether the person still looks at this branch when its answer comes
+ */
 export async function showBranch(id, wanted) {
   if (shown !== id) {
     shown = id;
     fill(view, h('p', 'muted', 'loading …'));
   }
   const address = `/api/branches/${encodeURIComponent(id)}`;
-  let detail;
+  let detail, leftOut;
   try {
-    detail = await getJson(address);
-    detail.leftOut = detail.status.quarantined > 0 ? await getJson(`${address}/quarantine`) : null;
+    detail = /** @type {BranchDetail} */ (await getJson(address));
+    leftOut = detail.status.quarantined === 0 ? null : await getJson(`${address}/quarantine`);
   } catch (error) {
-    if (error.code !== 'BRANCH_UNKNOWN') throw error;
+    if (!(error instanceof ServerError) || error.code !== 'BRANCH_UNKNOWN') throw error;
     if (wanted()) fill(view, h('p', 'empty', `There is no branch ${id}.`));
     return;
   }
   if (!wanted()) return;
-  if (view.firstElementChild?.dataset.key === undefined) fill(view);
+  const first = view.firstElementChild;
+  if (first instanceof HTMLElement && first.dataset.key === undefined) fill(view);
   patch(
     view,
-    sectionsOf(detail),
+    sectionsOf(detail, /** @type {QuarantinePage | null} */ (leftOut)),
     ({ key }) => key,
     ({ make }) => make(),
   );
 }
 
-function sectionsOf(detail) {
+/**
+ * @param {BranchDetail} detail
+ * @param {QuarantinePage | null} left
+ */
+function sectionsOf(detail, left) {
+  /** @type {[key: string, make: (() => HTMLElement) | null][]} */
   const sections = [
-    { key: 'head', make: () => head(detail) },
-    { key: 'troubles', make: () => troubles(detail) },
-    { key: 'cards', make: () => cards(detail) },
+    ['head', () => head(detail)],
+    ['troubles', () => troubles(detail)],
+    ['cards', () => cards(detail)],
+    ['snapshots', detail.snapshots.length + detail.requests.length > 0 ? () => snapshots(detail) : null],
+    ['left-out', left === null ? null : () => leftOut(left)],
+    ['quarantine', detail.quarantined.length > 0 ? () => quarantine(detail) : null],
+    ['verified', detail.verified.length > 0 ? () => verified(detail) : null],
+    ['tables', () => tables(detail)],
   ];
-  if (detail.snapshots.length > 0 || detail.requests.length > 0) {
-    sections.push({ key: 'snapshots', make: () => snapshots(detail) });
-  }
-  if (detail.leftOut !== null) sections.push({ key: 'left-out', make: () => leftOut(detail.leftOut) });
-  if (detail.quarantined.length > 0) sections.push({ key: 'quarantine', make: () => quarantine(detail) });
-  if (detail.verified.length > 0) sections.push({ key: 'verified', make: () => verified(detail) });
-  sections.push({ key: 'tables', make: () => tables(detail) });
-  return sections;
+  return sections.flatMap(([key, make]) => (make === null ? [] : [{ key, make }]));
 }
 
-function button(text, focus, className, onClick) {
-  const element = h('button', className, text);
-  element.type = 'button';
-  element.dataset.focus = focus;
-  element.addEventListener('click', onClick);
-  return element;
-}
-
-async function run(branch, action, body) {
-  try {
-    const answer = await act('applier', `/api/branches/${encodeURIComponent(branch)}/${action}`, body);
-    if (answer === null) return;
-    notice('good', answer.said);
-    document.dispatchEvent(new Event('tributary:changed'));
-  } catch (error) {
-    notice('bad', error.message);
-  }
-}
-
-function head({ status }) {
-  const { branch, state } = status;
-  const { kind, word } = STATES[state] ?? { kind: 'none', word: state };
-  const snapshot = button('Copy all tables again', 'snapshot', '', async () => {
-    const sure = await confirmAction(
-      `Copy all tables of ${branch} again?`,
-      [
-        'The branch reads all its rows once more and sends them, while changes go on. That costs its link the size of its tables.',
-      ],
-      'Copy again',
-    );
-    if (sure) await run(branch, 'snapshot');
-  });
-  return h('div', 'branch-head', [h('h2', 'branch-title', branch), pill(kind, word), h('span', 'spacer'), snapshot]);
-}
-
-function troubles(detail) {
-  const { status } = detail;
-  return h(
-    'div',
-    'troubles',
-    troublesOf(status).map((trouble, i) => {
-      const isHalt = i === 0 && status.halted !== null;
-      return banner(trouble.kind, trouble.title, trouble.text, trouble.cure, isHalt ? haltActions(status) : null);
-    }),
-  );
-}
-
-function haltActions({ branch, halted }) {
-  const retry = button('Try again', 'retry', 'primary', () => run(branch, 'retry'));
-  const approve = button('Allow the change', 'approve', '', async () => {
-    const sure = await confirmAction(
-      'Allow the change?',
-      [
-        halted.reason,
-        'Tables at the head office may be made, changed and rebuilt for it. Large ones take their time; other branches that write to them wait meanwhile.',
-      ],
-      'Allow it',
-    );
-    if (sure) await run(branch, 'approve');
-  });
-  const leave = button('Go on without what is refused', 'quarantine', '', async () => {
-    const sure = await confirmAction(
-      `Go on without what is refused of batch ${count(halted.seq)}?`,
-      [
-        `The rows that the head office refuses go into quarantine; everything else of the batch is applied, and ${branch} goes on. A batch that cannot be read is passed over whole, and kept.`,
-        `${branch} counts as incomplete until a snapshot has mended what is missing. It is asked for at once.`,
-      ],
-      'Go on',
-    );
-    if (sure) await run(branch, 'quarantine', { seq: halted.seq });
-  });
-  const since = h('span', 'muted small', [
-    document.createTextNode(`batch ${count(halted.seq)}, halted `),
-    ago(halted.since),
-  ]);
-  return h('div', 'actions', [retry, halted.code === 'TARGET_SCHEMA' ? approve : null, leave, since]);
-}
-
+/**
+ * @param {string} title
+ * @param {string} number
+ * @param {string} unit
+ * @param {Child[]} rest
+ */
 function card(title, number, unit, rest) {
   return h('section', 'card', [
     h('h3', '', title),
-    h('p', 'number', [document.createTextNode(number), unit ? h('small', '', ` ${unit}`) : null]),
+    h('p', 'number', [number, unit ? h('small', '', ` ${unit}`) : null]),
     ...rest,
   ]);
 }
 
+/** @param {Parameters<typeof facts>[0]} pairs */
 function list(pairs) {
   return h('dl', 'facts', facts(pairs));
 }
 
+/** @param {BranchDetail} detail */
 function cards(detail) {
   const { status } = detail;
   return h('div', 'cards', [completeCard(detail), backlogCard(detail), agentCard(status), streamCard(detail)]);
 }
 
+/** @param {BranchDetail} detail */
 function completeCard({ status, connectedSince, addedAt }) {
-  const { completeThrough, lagSeconds, lastSeenAt, expectedAt, overdueAt, state } = status;
+  const { completeThrough, lagSeconds, lastSeenAt, expectedAt, overdueAt, states } = status;
   const behind = lagSeconds === null ? '–' : lagSeconds < 60 ? 'up to date' : duration(lagSeconds);
   const expected =
-    expectedAt === null
+    expectedAt === null || overdueAt === null
       ? null
-      : state === 'overdue'
+      : states.includes('overdue')
         ? `missed ${clock(overdueAt)}`
         : `${clock(expectedAt)}, at the latest ${clock(overdueAt)}`;
   return card('Complete as of', behind, lagSeconds !== null && lagSeconds >= 60 ? 'behind' : '', [
     list([
       ['Holds all until', completeThrough === null ? 'not yet' : clockTime(completeThrough)],
       ['Last seen', ago(lastSeenAt)],
-      [
-        'Online since',
-        state === 'offline' || state === 'overdue' || connectedSince === null ? null : clockTime(connectedSince),
-      ],
+      ['Online since', expectedAt !== null || connectedSince === null ? null : clockTime(connectedSince)],
       ['Expected', expected],
       ['Added', clockTime(addedAt)],
     ]),
   ]);
 }
 
+/** @param {BranchDetail} detail */
 function backlogCard({ status, backlog }) {
   const { backlogBatches, rowsPerSecond, batchesPerSecond, secondsLeft, report, rowsWritten } = status;
   const { values, everySeconds } = backlog;
   const span = duration(values.length * everySeconds);
   const text = `Backlog over the last ${span}: at most ${count(Math.max(0, ...values))}, now ${count(values.at(-1) ?? 0)} batches`;
   const number = backlogBatches === null ? '–' : backlogBatches === 0 ? 'none' : count(backlogBatches);
-  return card('Backlog', number, backlogBatches > 0 ? (backlogBatches === 1 ? 'batch' : 'batches') : '', [
+  return card('Backlog', number, backlogBatches ? (backlogBatches === 1 ? 'batch' : 'batches') : '', [
     values.length > 1 ? sparkline(values, text) : null,
     list([
       ['At the branch', report === null ? null : bytes(report.spoolBytes)],
-      ['Rate', rate(rowsPerSecond, 'rows') ?? 'nothing just now'],
+      ['Rate', rate(rowsPerSecond, 'rows') ?? 'nothing at the moment'],
       ['', batchesPerSecond < 0.05 ? null : rate(batchesPerSecond, 'batches')],
       ['Time left', secondsLeft === null ? null : duration(secondsLeft)],
       ['Rows written', `${count(rowsWritten)} since the applier began`],
@@ -209,10 +134,11 @@ function backlogCard({ status, backlog }) {
   ]);
 }
 
-function agentCard({ report }) {
+/** @param {BranchStatus} status */
+function agentCard({ report, expectedAt }) {
   if (report === null) {
-    return card('At the branch', '–', 'not heard from', [
-      h('p', 'muted small', 'At the branch: tributary-agent enroll FILE, check, then run.'),
+    return card('At the branch', '–', 'never seen', [
+      h('p', 'muted small', 'Run at the branch: tributary-agent enroll FILE, then check, then start the service.'),
     ]);
   }
   const { snapshot, windows, timeZone, source, version, secondsUntilFull, captureLagSeconds } = report;
@@ -221,12 +147,13 @@ function agentCard({ report }) {
       ? null
       : `${snapshot.tablesDone} of ${plural(snapshot.tables, 'table', 'tables')}, ${count(snapshot.rows)} rows` +
         (snapshot.secondsLeft === null ? '' : `, ${duration(snapshot.secondsLeft)} left`);
-  return card('At the branch', report.state, '', [
+  return card('At the branch', expectedAt === null ? report.state : 'not connected', '', [
     list([
+      ['It said last', expectedAt === null ? null : report.state],
       ['Database', source],
       ['Capture', captureLagSeconds === null ? null : `${duration(captureLagSeconds)} behind`],
       ['Copying', copying],
-      ['Room for', secondsUntilFull === null ? 'no end in sight' : duration(secondsUntilFull)],
+      ['Room for', secondsUntilFull === null ? 'no limit in sight' : duration(secondsUntilFull)],
       [
         'Link',
         windows.length === 0 ? 'always open' : `${windows.join(', ')}${timeZone === null ? '' : ` (${timeZone})`}`,
@@ -236,6 +163,7 @@ function agentCard({ report }) {
   ]);
 }
 
+/** @param {BranchDetail} detail */
 function streamCard({ status, epoch }) {
   const name = h('span', 'mono', epoch === null ? '–' : epoch.slice(0, 8));
   if (epoch !== null) name.title = epoch;
@@ -247,6 +175,11 @@ function streamCard({ status, epoch }) {
   ]);
 }
 
+/**
+ * @param {string} title
+ * @param {string} note
+ * @param {HTMLElement} content
+ */
 function section(title, note, content) {
   return h('section', 'section', [
     h('div', 'section-head', [h('h3', '', title), note ? h('span', 'muted small', note) : null]),
@@ -254,7 +187,11 @@ function section(title, note, content) {
   ]);
 }
 
-/** @param label what a screen reader calls the part that may scroll sideways */
+/**
+ * @param {string} label what a screen reader calls the part that may scroll sideways
+ * @param {[text: string, right?: boolean][]} heads
+ * @param {HTMLElement[]} rows
+ */
 function table(label, heads, rows) {
   const cells = heads.map(([text, right]) => {
     const cell = h('th', right ? 'right' : '', text);
@@ -268,6 +205,7 @@ function table(label, heads, rows) {
   return sheet;
 }
 
+/** @param {BranchDetail} detail */
 function snapshots({ snapshots: running, requests, status }) {
   const rows = [
     ...running.map(each =>
@@ -278,13 +216,13 @@ function snapshots({ snapshots: running, requests, status }) {
         h(
           'td',
           '',
-          `${each.sweptTables} of ${plural(each.tables, 'table', 'tables')} swept, ${count(each.sweptRows)} rows gone`,
+          `${each.sweptTables} of ${plural(each.tables, 'table', 'tables')} swept, ${plural(each.sweptRows, 'row', 'rows')} deleted`,
         ),
       ]),
     ),
     ...requests.map(each =>
       h('tr', '', [
-        h('td', '', [pill('none', each.kind === 'verify' ? 'comparison asked for' : 'asked for')]),
+        h('td', '', [pill('none', each.kind === 'verify' ? 'comparison requested' : 'snapshot requested')]),
         h('td', '', each.tables === null ? 'all tables' : plural(each.tables, 'table', 'tables')),
         h('td', '', [ago(each.createdAt)]),
         h('td', '', each.reason),
@@ -293,36 +231,48 @@ function snapshots({ snapshots: running, requests, status }) {
   ];
   const left = status.report?.snapshot?.secondsLeft ?? null;
   return section(
-    'Snapshots',
+    'Snapshots and requests',
     left === null ? '' : `about ${duration(left)} left`,
-    table('Snapshots', [['State'], ['Covers'], ['Since'], ['How far, or why']], rows),
+    table('Snapshots and requests', [['State'], ['Covers'], ['Since'], ['Progress or reason']], rows),
   );
 }
 
-/** Values by column as one line. */
+/**
+ * Values by column as one line.
+ * @param {Record<string, unknown>} values
+ */
 function byColumn(values) {
   return Object.entries(values)
-    .map(([name, value]) => `${name} = ${value === null ? 'NULL' : String(value)}`)
+    .map(
+      ([name, value]) =>
+        `${name} = ${value === null ? 'NULL' : typeof value === 'string' ? value : JSON.stringify(value)}`,
+    )
     .join(', ');
 }
 
+/** @param {QuarantinePage} page */
 function leftOut({ items, total }) {
-  const rows = items.map(({ schema, table: name, op, key, reason, lastAt }) =>
-    h('tr', '', [
+  const rows = items.map(({ schema, table: name, op, key, reason, lastAt }) => {
+    const values = /** @type {Record<string, unknown> | null} */ (key);
+    const row = values === null ? 'the whole table' : `${op === 'delete' ? 'delete of ' : ''}${byColumn(values)}`;
+    return h('tr', '', [
       h('td', '', tableText({ schema, name })),
-      h('td', 'wrap', key === null ? 'the whole table' : `${op === 'delete' ? 'delete of ' : ''}${byColumn(key)}`),
+      h('td', 'wrap', row),
       h('td', 'wrap', reason),
       h('td', '', [ago(lastAt)]),
-    ]),
-  );
-  const note = 'A later good version of a row, or a snapshot that began later, clears its entry.';
+    ]);
+  });
+  const note = 'An entry goes when a later version of the row is applied, or a later snapshot has ended.';
   return section(
-    total > items.length ? `The latest ${count(items.length)} of ${count(total)} rows left out` : 'Rows left out',
+    total > items.length
+      ? `Rows in quarantine: the latest ${count(items.length)} of ${count(total)}`
+      : 'Rows in quarantine',
     note,
-    table('Rows left out', [['Table'], ['Row'], ['Reason'], ['Last']], rows),
+    table('Rows in quarantine', [['Table'], ['Row'], ['Reason'], ['Last']], rows),
   );
 }
 
+/** @type {Record<VerifiedTable['verdict'], [Kind, string]>} */
 const VERDICTS = {
   equal: ['good', 'equal'],
   different: ['bad', 'different'],
@@ -331,15 +281,17 @@ const VERDICTS = {
   counting: ['busy', 'being compared'],
 };
 
-function verified({ verified: compared, status }) {
+/** @param {BranchDetail} detail */
+function verified({ verified: compared }) {
   const rows = compared.map(each => {
-    const [kind, word] = VERDICTS[each.verdict] ?? ['none', each.verdict];
+    const [kind, word] = VERDICTS[each.verdict];
     const difference =
       each.verdict === 'different' && each.differingBuckets !== null
         ? `in ${count(each.differingBuckets)} of ${plural(each.buckets, 'bucket', 'buckets')} `
         : '';
-    const before = each.different && each.verdict !== 'different' ? '; different when it was last compared' : '';
-    const repair = each.different && each.repair !== null ? '; asked for again since' : '';
+    const before =
+      each.different && each.verdict !== 'different' ? '; different in the last comparison that ended' : '';
+    const repair = each.different && each.repair !== null ? '; repair requested since' : '';
     return h('tr', '', [
       h('td', '', tableText(each)),
       h('td', '', [pill(kind, word)]),
@@ -349,14 +301,13 @@ function verified({ verified: compared, status }) {
       h('td', '', [ago(each.endedAt ?? each.startedAt)]),
     ]);
   });
-  const note =
-    status.differentTables === 0
-      ? 'Rows of both sides at one place of the stream.'
-      : `tributary-applier branch repair ${status.branch} copies again what differs.`;
+  const note = 'The rows of both sides at the same place of the stream.';
+  /** @type {[string, boolean?][]} */
   const heads = [['Table'], ['Verdict'], ['Rows there', true], ['Rows here', true], ['Why'], ['When']];
   return section('Compared with the branch', note, table('Compared with the branch', heads, rows));
 }
 
+/** @param {BranchDetail} detail */
 function quarantine({ quarantined }) {
   const rows = quarantined.map(each =>
     h('tr', '', [
@@ -365,21 +316,22 @@ function quarantine({ quarantined }) {
       h('td', 'wrap', each.reason),
     ]),
   );
-  const note = 'A snapshot that began later has mended what they held, or will.';
+  const note = 'A snapshot that began later replaces what they held.';
   return section(
-    'Batches decided about',
+    'Batches in quarantine',
     note,
-    table('Batches decided about', [['Batch', true], ['Since'], ['Reason']], rows),
+    table('Batches in quarantine', [['Batch', true], ['Since'], ['Reason']], rows),
   );
 }
 
+/** @param {BranchDetail} detail */
 function tables({ tables: found, status }) {
   if (found.length === 0) {
-    return section('Tables', '', h('p', 'empty sheet', 'No table of this branch has come yet.'));
+    return section('Tables', '', h('p', 'empty sheet', 'This branch has sent no table yet.'));
   }
   const rows = found.map(each => {
     const link = h('a', '', each.name);
-    link.href = `#/data?${new URLSearchParams({ table: each.name, branch: status.branch })}`;
+    link.href = `#/data?${new URLSearchParams({ table: each.name, branch: status.branch }).toString()}`;
     const keys = each.columns.filter(({ key }) => key).map(({ name }) => name);
     const columns = h('details', '', [
       h('summary', '', plural(each.columns.length, 'column', 'columns')),
@@ -402,9 +354,13 @@ function tables({ tables: found, status }) {
       h('td', '', [ago(each.changedAt)]),
     ]);
   });
+  /** @type {[string][]} */
   const heads = [['At the head office'], ['Schema at the branch'], ['Key'], ['Columns'], ['This version since']];
   return section('Tables', plural(found.length, 'table', 'tables'), table('Tables', heads, rows));
 }
 
-/** Tables whose columns are unfolded: they stay so while the page refreshes. */
+/**
+ * Tables whose columns are unfolded: they stay so while the page refreshes.
+ * @type {Set<string>}
+ */
 const open = new Set();

@@ -1,50 +1,63 @@
-/** The fleet: every branch in one table that can be searched, narrowed by state and sorted; trouble comes first. */
-import {
-  ago,
-  bytes,
-  clock,
-  clockTime,
-  count,
-  duration,
-  fill,
-  h,
-  patch,
-  pill,
-  plural,
-  rate,
-  setText,
-} from '/assets/page.js';
+/**
+ * The fleet: every branch in one table that can be searched, narrowed by state and sorted; trouble comes first. What is
+ * chosen stands in the address (after #), so that a view can be kept and sent.
+ */
+import { byId, fill, h, pill, setText } from '/assets/elements.js';
+import { bytes, count, duration, plural, rate } from '/assets/numbers.js';
+import { patch } from '/assets/patch.js';
+import { ago, clock, clockTime } from '/assets/times.js';
 
-export const STATES = {
-  halted: { kind: 'bad', word: 'halted', chip: 'Halted' },
-  waiting: { kind: 'warn', word: 'waiting', chip: 'Waiting' },
-  overdue: { kind: 'warn', word: 'overdue', chip: 'Overdue' },
-  'catching-up': { kind: 'busy', word: 'catching up', chip: 'Catching up' },
-  current: { kind: 'good', word: 'current', chip: 'Current' },
-  offline: { kind: 'idle', word: 'offline', chip: 'Offline' },
-  'never-seen': { kind: 'none', word: 'never seen', chip: 'Never seen' },
+/** @import { AgentReport } from '../../../shared/protocol.ts' */
+/** @import { BranchState } from '../../branches/branch-state.ts' */
+/** @import { ApplierStatus, BranchStatus } from '../status.ts' */
+/** @import { Child, Kind } from '/assets/elements.js' */
+
+/**
+ * Worst first, as the server has them.
+ * @type {Record<BranchState, { kind: Kind, word: string }>}
+ */
+const STATES = {
+  halted: { kind: 'bad', word: 'halted' },
+  different: { kind: 'bad', word: 'different' },
+  incomplete: { kind: 'warn', word: 'incomplete' },
+  quarantined: { kind: 'warn', word: 'quarantined' },
+  waiting: { kind: 'warn', word: 'waiting' },
+  overdue: { kind: 'warn', word: 'overdue' },
+  offline: { kind: 'idle', word: 'offline' },
+  'never-seen': { kind: 'none', word: 'never seen' },
+  behind: { kind: 'busy', word: 'behind' },
+  current: { kind: 'good', word: 'current' },
 };
+const ORDER = Object.keys(STATES);
+/** The mildest state that needs a person. */
+const MILDEST_TROUBLE = ORDER.indexOf('overdue');
 
-/** What an agent says of itself that needs a person, or soon will. */
-export function agentTrouble(report) {
+/**
+ * What an agent says of itself that needs a person, or soon will.
+ * @param {AgentReport | null} report
+ */
+function agentTrouble(report) {
   return (
     report !== null && (report.error !== null || ['stopped', 'failing', 'full', 'superseded'].includes(report.state))
   );
 }
 
-/** The more urgent, the lower. */
-function urgency(branch) {
-  if (branch.state === 'halted') return 0;
-  if (branch.state === 'waiting') return 1;
-  if (branch.state === 'overdue') return 2;
-  if (agentTrouble(branch.report)) return 3;
-  if (branch.incompleteSince !== null) return 4;
-  return { 'catching-up': 5, current: 6, offline: 7, 'never-seen': 8 }[branch.state] ?? 9;
+/**
+ * The more urgent, the lower.
+ * @param {BranchStatus} branch
+ */
+function urgency({ state, report }) {
+  const rank = ORDER.indexOf(state);
+  return agentTrouble(report) ? Math.min(rank, MILDEST_TROUBLE + 0.5) : rank;
 }
 
-const isTrouble = branch => urgency(branch) < 5;
+/** @param {BranchStatus} branch */
+const isTrouble = branch => urgency(branch) < MILDEST_TROUBLE + 1;
 
-/** `of`: what is sorted by; unknown values come last either way. */
+/**
+ * `of`: what is sorted by; unknown values come last either way.
+ * @type {{ id: string, title: string, right?: boolean, of: (branch: BranchStatus) => string | number | null }[]}
+ */
 const COLUMNS = [
   { id: 'branch', title: 'Branch', of: ({ branch }) => branch },
   { id: 'state', title: 'State', of: urgency },
@@ -56,55 +69,79 @@ const COLUMNS = [
   { id: 'room', title: 'At the branch', of: ({ report }) => report?.secondsUntilFull ?? null },
 ];
 
+/** `state`: a state, `trouble`, or '' for all. */
 const choice = { state: '', search: '', sort: 'state', descending: false };
+/** @type {ApplierStatus | null} */
 let latest = null;
+const search = byId('search', HTMLInputElement);
 
+/** Takes what is chosen from the address. */
+export function enterFleet() {
+  const given = new URLSearchParams(location.hash.split('?')[1] ?? '');
+  const sort = given.get('sort') ?? 'state';
+  Object.assign(choice, {
+    state: given.get('state') ?? '',
+    search: given.get('search') ?? '',
+    sort: sort.replace(/^-/, ''),
+    descending: sort.startsWith('-'),
+  });
+  search.value = choice.search;
+}
+
+/** @param {Partial<typeof choice>} changes */
 function change(changes) {
   Object.assign(choice, changes);
+  const given = new URLSearchParams();
+  if (choice.state) given.set('state', choice.state);
+  if (choice.search) given.set('search', choice.search);
+  const sort = `${choice.descending ? '-' : ''}${choice.sort}`;
+  if (sort !== 'state') given.set('sort', sort);
+  history.replaceState(null, '', given.size === 0 ? '#/' : `#/?${given}`);
   if (latest !== null) showFleet(latest);
 }
 
-document.getElementById('search').addEventListener('input', event => change({ search: event.target.value }));
+search.addEventListener('input', () => change({ search: search.value }));
 
 function showHead() {
   const cells = COLUMNS.map(({ id, title, right }) => {
     const sorted = choice.sort === id;
-    const button = h('button', '', [
-      document.createTextNode(title),
-      h('span', 'arrow', sorted ? (choice.descending ? '▼' : '▲') : ''),
-    ]);
+    const button = h('button', '', [title, h('span', 'arrow', sorted ? (choice.descending ? '▼' : '▲') : '')]);
     button.type = 'button';
     button.dataset.focus = id;
-    button.addEventListener('click', () => change({ sort: id, descending: sorted ? !choice.descending : false }));
+    button.addEventListener('click', () => change({ sort: id, descending: sorted && !choice.descending }));
     const cell = h('th', `${right ? 'right' : ''} ${sorted ? 'sorted' : ''}`, [button]);
     cell.scope = 'col';
     cell.ariaSort = sorted ? (choice.descending ? 'descending' : 'ascending') : 'none';
     return { id, cell };
   });
   patch(
-    document.getElementById('fleet-head'),
+    byId('fleet-head'),
     cells,
     ({ id }) => id,
     ({ cell }) => cell,
   );
 }
 
+/** @param {readonly BranchStatus[]} branches */
 function showChips(branches) {
-  const tally = new Map(Object.keys(STATES).map(state => [state, 0]));
-  for (const { state } of branches) tally.set(state, (tally.get(state) ?? 0) + 1);
   const troubled = branches.filter(isTrouble).length;
   const chips = [
     { state: '', title: 'All', kind: '', number: branches.length },
     { state: 'trouble', title: 'Needs a look', kind: troubled > 0 ? 'warn' : '', number: troubled },
-    ...[...tally].map(([state, number]) => ({ state, title: STATES[state]?.chip ?? state, kind: '', number })),
+    ...Object.entries(STATES).map(([state, { word }]) => ({
+      state,
+      title: word.charAt(0).toUpperCase() + word.slice(1),
+      kind: '',
+      number: branches.filter(({ states }) => states.some(each => each === state)).length,
+    })),
   ];
   patch(
-    document.getElementById('chips'),
+    byId('chips'),
     chips.map(chip => ({ ...chip, pressed: choice.state === chip.state })),
     ({ state }) => state,
     ({ state, title, kind, number, pressed }) => {
       const chip = h('button', `chip ${kind} ${number === 0 ? 'zero' : ''}`, [
-        document.createTextNode(title),
+        title,
         h('span', 'chip-number', count(number)),
       ]);
       chip.type = 'button';
@@ -116,21 +153,41 @@ function showChips(branches) {
   );
 }
 
-/** Two lines of a cell: the second fainter. */
+/**
+ * Two lines of a cell, the second fainter.
+ * @param {Node | string | null} first
+ * @param {Node | string | null} [second]
+ */
 function lines(first, second) {
-  const line = h('div', '', first instanceof Node ? [first] : first);
-  return second === null || second === undefined || second === ''
-    ? [line]
-    : [line, h('div', 'second', second instanceof Node ? [second] : second)];
+  const line = h('div', '', [first]);
+  return second ? [line, h('div', 'second', [second])] : [line];
 }
 
-function expectedText({ state, expectedAt, overdueAt }, now) {
-  if (expectedAt === null) return null;
-  if (state === 'overdue') return `missed ${clock(overdueAt)}`;
+/** What a cell shows where there is nothing to show; narrow screens leave such cells out. */
+const blank = () => [h('div', 'muted blank', '–')];
+
+/**
+ * The worst of a branch's states, and the others.
+ * @param {Pick<BranchStatus, 'state' | 'states'>} branch
+ */
+export function statePills({ state, states }) {
+  const { kind, word } = STATES[state];
+  const others = states.slice(1).map(each => STATES[each].word);
+  return lines(pill(kind, word), others.join(', '));
+}
+
+/**
+ * @param {BranchStatus} branch
+ * @param {string} now
+ */
+function expectedText({ states, expectedAt, overdueAt }, now) {
+  if (expectedAt === null || overdueAt === null) return null;
+  if (states.includes('overdue')) return `missed ${clock(overdueAt)}`;
   if (Date.parse(expectedAt) > Date.parse(now)) return `expected ${clock(expectedAt)}`;
   return `expected by ${clock(overdueAt)}`;
 }
 
+/** @param {BranchStatus} branch */
 function backlogCell({ backlogBatches, report }) {
   if (backlogBatches === null) return blank();
   if (backlogBatches === 0) return lines(h('span', 'muted', 'none'));
@@ -140,156 +197,201 @@ function backlogCell({ backlogBatches, report }) {
   );
 }
 
-function atBranch({ report }) {
+/**
+ * What the agent says of itself, or, where nobody knows how it is now, said last.
+ * @param {BranchStatus} branch
+ */
+function agentCell({ report, expectedAt }) {
   if (report === null) return blank();
-  const { snapshot, secondsUntilFull, windows } = report;
+  const { snapshot, secondsUntilFull, windows, state } = report;
   const second = [];
+  if (expectedAt !== null) second.push(`last said: ${state}`);
   if (snapshot !== null) {
     const left = snapshot.secondsLeft === null ? '' : `, ${duration(snapshot.secondsLeft)} left`;
     second.push(`copying ${snapshot.tablesDone}/${count(snapshot.tables)} tables${left}`);
   }
   if (secondsUntilFull !== null) second.push(`room for ${duration(secondsUntilFull)}`);
   if (windows.length > 0 && second.length === 0) second.push(windows.join(', '));
-  const cell = lines(report.state, second.join(' · '));
-  if (windows.length > 0) cell.at(-1).title = `Link: ${windows.join(', ')} (${report.timeZone ?? 'time zone unknown'})`;
+  const cell = lines(expectedAt === null ? state : h('span', 'muted', 'not connected'), second.join(' · '));
+  const last = cell.at(-1);
+  if (windows.length > 0 && last)
+    last.title = `Link: ${windows.join(', ')} (${report.timeZone ?? 'time zone unknown'})`;
   return cell;
 }
 
-/** What is wrong with it, most urgent first: pairs of kind, text and cure. */
-export function troublesOf({ state, halted, waiting, incompleteSince, report }) {
+/** @typedef {{ kind: 'bad' | 'warn', title: string, text: string, hint: string }} Trouble */
+
+/**
+ * What is wrong with a branch, worst first.
+ * @param {BranchStatus} branch
+ */
+export function troublesOf({ states, halted, waiting, differentTables, quarantined, expectedAt, report }) {
+  /** @type {Trouble[]} */
   const troubles = [];
-  if (halted !== null)
-    troubles.push({ kind: 'bad', title: halted.code, text: halted.reason, cure: halted.hint, since: halted.since });
-  // A fault of a moment ago is none to be told of: it is tried again.
-  if (waiting !== null && state === 'waiting')
-    troubles.push({ kind: 'warn', title: waiting.code, text: waiting.reason, cure: waiting.hint, since: waiting.since });
-  if (report?.error)
-    troubles.push({ kind: 'warn', title: 'The branch says', text: report.error, cure: '', since: null });
-  else if (agentTrouble(report)) {
+  if (halted !== null) troubles.push({ kind: 'bad', title: halted.code, text: halted.reason, hint: halted.hint });
+  if (states.includes('different')) {
     troubles.push({
-      kind: 'warn',
-      title: 'The branch says',
-      text: `it is ${report.state}`,
-      cure: 'Look at its own page.',
-      since: null,
+      kind: 'bad',
+      title: 'Different',
+      text: `A comparison found other rows here than at the branch, in ${plural(differentTables, 'table', 'tables')}.`,
+      hint: 'Repair on the branch’s page copies these tables again. When that has ended, compare again.',
     });
   }
-  if (incompleteSince !== null) {
-    const text = 'rows of it may be missing here: something was left out or passed over';
+  if (states.includes('incomplete')) {
     troubles.push({
       kind: 'warn',
       title: 'Incomplete',
-      text,
-      cure: 'A snapshot mends that once the branch is online.',
-      since: incompleteSince,
+      text: 'Rows may be missing here until a snapshot has ended.',
+      hint: 'Wait: the branch copies its tables as soon as it is online.',
+    });
+  }
+  if (states.includes('quarantined')) {
+    troubles.push({
+      kind: 'warn',
+      title: 'Quarantined',
+      text: `The head office cannot apply ${plural(quarantined, 'row or table', 'rows or tables')}, and goes on without.`,
+      hint: 'The branch’s page lists them with their reasons. Correct these, then copy the tables again.',
+    });
+  }
+  // A fault of a moment ago is not shown: the applier retries.
+  if (waiting !== null && states.includes('waiting')) {
+    troubles.push({ kind: 'warn', title: waiting.code, text: waiting.reason, hint: waiting.hint });
+  }
+  if (report !== null && agentTrouble(report)) {
+    troubles.push({
+      kind: 'warn',
+      title: expectedAt === null ? 'The agent says' : 'The agent last said',
+      text: report.error ?? `It is ${report.state}.`,
+      hint: report.error === null ? 'Look at the page of the agent.' : '',
     });
   }
   return troubles;
 }
 
-/** What a cell shows where there is nothing to show; narrow screens leave such cells out. */
-const blank = () => [h('div', 'muted blank', '–')];
-
-/** A cell that carries its column's name along, for narrow screens, where rows become cards. */
+/**
+ * A cell that carries its column's name, for narrow screens, where rows become cards.
+ * @param {string} label
+ * @param {string} className
+ * @param {Child[]} content
+ */
 function labelled(label, className, content) {
   const cell = h('td', className, content);
   cell.dataset.label = label;
   return cell;
 }
 
+/** @param {BranchStatus} branch */
 function completeCell({ completeThrough, lagSeconds }) {
   if (completeThrough === null) return lines(h('span', 'muted', 'not yet'));
-  return lines(clockTime(completeThrough), lagSeconds > 60 ? `${duration(lagSeconds)} behind` : null);
+  const behind = lagSeconds !== null && lagSeconds > 60 ? `${duration(lagSeconds)} behind` : null;
+  return lines(clockTime(completeThrough), behind);
 }
 
-export function branchLink(id) {
-  const link = h('a', 'branch-name', id);
-  link.href = `#/branch/${encodeURIComponent(id)}`;
-  link.dataset.focus = 'name';
-  return link;
-}
-
+/** @param {{ branch: BranchStatus, now: string }} item */
 function branchGroup({ branch, now }) {
-  const { kind, word } = STATES[branch.state] ?? { kind: 'none', word: branch.state };
   const troubles = troublesOf(branch);
-  const name = h('th', 'name', [branchLink(branch.branch)]);
+  const link = h('a', 'branch-name', branch.branch);
+  link.href = `#/branch/${encodeURIComponent(branch.branch)}`;
+  link.dataset.focus = 'name';
+  const name = h('th', 'name', [link]);
   name.scope = 'row';
   const row = h('tr', 'branch', [
     name,
-    h('td', 'state', [pill(kind, word)]),
+    h('td', 'state', statePills(branch)),
     labelled('Last seen', '', lines(ago(branch.lastSeenAt), expectedText(branch, now))),
     labelled('Complete as of', '', completeCell(branch)),
     labelled('Backlog', 'right', backlogCell(branch)),
     labelled('Rate', 'right', branch.rowsPerSecond < 0.05 ? blank() : lines(rate(branch.rowsPerSecond, 'rows'))),
     labelled('Time left', 'right', branch.secondsLeft === null ? blank() : lines(duration(branch.secondsLeft))),
-    labelled('At the branch', 'at-branch', atBranch(branch)),
+    labelled('At the branch', 'at-branch', agentCell(branch)),
   ]);
-  const reasons = troubles.map(({ kind: tone, title, text, cure }) => {
-    const cell = h('td', '', [
-      h('strong', '', `${title}: `),
-      h('span', '', text),
-      cure ? h('div', 'cure', cure) : null,
-    ]);
+  const reasons = troubles.map(({ kind, title, text, hint }) => {
+    const cell = h('td', '', [h('strong', '', `${title}: `), text, hint ? h('div', 'hint', hint) : null]);
     cell.colSpan = COLUMNS.length;
-    return h('tr', `reason ${tone}`, [cell]);
+    return h('tr', `reason ${kind}`, [cell]);
   });
   return h('tbody', troubles.length > 0 ? 'group trouble' : 'group', [row, ...reasons]);
 }
 
+const fleet = byId('fleet', HTMLTableElement);
+
+// A click anywhere in a branch's rows opens it, unless it ends the selection of text.
+fleet.addEventListener('click', ({ target }) => {
+  if (!(target instanceof Element) || target.closest('a, button') || getSelection()?.isCollapsed === false) return;
+  const link = target.closest('.group')?.querySelector('a');
+  if (link) location.hash = link.hash;
+});
+
+/**
+ * @param {BranchStatus} a
+ * @param {BranchStatus} b
+ */
 function compare(a, b) {
-  const column = COLUMNS.find(({ id }) => id === choice.sort) ?? COLUMNS[1];
-  const [x, y] = [column.of(a), column.of(b)];
+  const of = COLUMNS.find(({ id }) => id === choice.sort)?.of ?? urgency;
+  const [x, y] = [of(a), of(b)];
   const byName = a.branch.localeCompare(b.branch, 'en', { numeric: true });
   if (x === y) return byName;
   if (x === null) return 1;
   if (y === null) return -1;
-  const order = typeof x === 'string' ? x.localeCompare(y, 'en', { numeric: true }) : x - y;
+  const order =
+    typeof x === 'number' && typeof y === 'number'
+      ? x - y
+      : String(x).localeCompare(String(y), 'en', { numeric: true });
   return (choice.descending ? -order : order) || byName;
 }
 
+/** @param {BranchStatus} branch */
 function isShown(branch) {
-  const { state, search } = choice;
-  if (state === 'trouble' ? !isTrouble(branch) : state !== '' && branch.state !== state) return false;
-  return branch.branch.includes(search.trim().toLowerCase());
+  const { state } = choice;
+  if (state === 'trouble' ? !isTrouble(branch) : state !== '' && !branch.states.some(each => each === state))
+    return false;
+  return branch.branch.includes(choice.search.trim().toLowerCase());
 }
 
-function emptyText({ branches }) {
-  if (branches.length > 0) return ['No branch fits.', 'Clear the search, or choose “All”.'];
+/** @param {readonly BranchStatus[]} branches */
+function emptyText(branches) {
+  if (branches.length > 0) return ['No branch matches.', 'Clear the search, or choose “All”.'];
   return ['No branch yet.', 'Add the first one with: tributary-applier branch add ID --out FILE'];
 }
 
+/**
+ * @param {readonly BranchStatus[]} branches
+ * @param {readonly BranchStatus[]} shown
+ */
+function summaryOf(branches, shown) {
+  const all = plural(branches.length, 'branch', 'branches');
+  const through = branches.map(({ completeThrough }) => completeThrough).filter(time => time !== null);
+  const oldest = through.sort()[0];
+  const waiting = branches.reduce((sum, { report }) => sum + (report?.spoolBytes ?? 0), 0);
+  const speed = branches.reduce((sum, { rowsPerSecond }) => sum + rowsPerSecond, 0);
+  return [
+    shown.length === branches.length ? all : `${count(shown.length)} of ${all}`,
+    oldest === undefined ? null : `oldest “complete as of”: ${clock(oldest)}`,
+    waiting > 0 ? `${bytes(waiting)} on the way` : 'nothing on the way',
+    rate(speed, 'rows') ?? 'no rows at the moment',
+  ]
+    .filter(part => part !== null)
+    .join(' · ');
+}
+
+/** @param {ApplierStatus} status */
 export function showFleet(status) {
   latest = status;
   const { branches, now } = status;
   const shown = branches.filter(isShown).sort(compare);
   showHead();
   showChips(branches);
-  const waiting = branches.reduce((sum, { report }) => sum + (report?.spoolBytes ?? 0), 0);
-  const speed = rate(
-    branches.reduce((sum, { rowsPerSecond }) => sum + rowsPerSecond, 0),
-    'rows',
-  );
-  setText(
-    'fleet-summary',
-    [
-      shown.length === branches.length
-        ? plural(branches.length, 'branch', 'branches')
-        : `${count(shown.length)} of ${plural(branches.length, 'branch', 'branches')}`,
-      waiting > 0 ? `${bytes(waiting)} on their way` : 'nothing on its way',
-      speed === null ? 'no rows just now' : `${speed} written`,
-    ].join(' · '),
-  );
-  const table = document.querySelector('table.fleet');
-  const empty = document.getElementById('fleet-empty');
+  setText('fleet-summary', summaryOf(branches, shown));
+  const empty = byId('fleet-empty');
   empty.hidden = shown.length > 0;
   if (shown.length === 0) {
-    const [first, second] = emptyText(status);
+    const [first = '', second = ''] = emptyText(branches);
     const cell = h('td', 'empty', [h('strong', '', first), h('div', '', second)]);
     cell.colSpan = COLUMNS.length;
     fill(empty, h('tr', '', [cell]));
   }
   patch(
-    table,
+    fleet,
     shown.map(branch => ({ branch, now })),
     ({ branch }) => branch.branch,
     branchGroup,

@@ -1,29 +1,40 @@
 /** The head office's page: three views of one address (after #), and what stands above them all. */
-import { banner, fill, getJson, refresh, serverTime, setPill } from '/assets/page.js';
+import { banner, byId, fill, setPill } from '/assets/elements.js';
 import { leaveBranch, showBranch } from '/assets/branch.js';
 import { enterData, leaveData } from '/assets/data.js';
-import { showFleet } from '/assets/fleet.js';
+import { enterFleet, showFleet } from '/assets/fleet.js';
+import { getJson, refresh } from '/assets/server.js';
+import { serverTime } from '/assets/times.js';
+
+/** @import { ApplierStatus, DependencyStatus } from '../status.ts' */
 
 const EVERY_MS = 3000;
 
-/** `#/`, `#/branch/paris`, `#/data?table=sales` */
+/**
+ * `#/`, `#/branch/paris`, `#/data?table=sales`
+ * @param {string} hash
+ */
 function viewOf(hash) {
-  const branch = /^#\/branch\/([^?]+)/.exec(hash);
-  if (branch !== null) return { name: 'branch', branch: decodeURIComponent(branch[1]) };
+  const branch = /^#\/branch\/([^?]+)/.exec(hash)?.[1];
+  if (branch !== undefined) return { name: 'branch', branch: decodeURIComponent(branch) };
   return { name: hash.startsWith('#/data') ? 'data' : 'fleet', branch: null };
 }
 
 let view = viewOf(location.hash);
 
-function dependency(id, { name, up }) {
-  setPill(id, up ? 'good' : 'bad', up ? name : `${name} down`);
+/** @param {DependencyStatus} dependency */
+function showDependency({ name, up }) {
+  setPill(name, up ? 'good' : 'bad', up ? name : `${name} down`);
 }
 
+/** @param {ApplierStatus} status */
 function showErrors(status) {
-  const failing = [status.broker, status.target].filter(({ error }) => error !== null);
-  const errors = document.getElementById('errors');
+  const failing = [status.broker, status.target].flatMap(({ name, error }) =>
+    error === null ? [] : [{ name, error }],
+  );
+  const errors = byId('errors');
   const shown = JSON.stringify(failing);
-  // An alert that is made anew is read out anew.
+  // A screen reader reads an alert out whenever it is made anew.
   if (errors.dataset.shown === shown) return;
   errors.dataset.shown = shown;
   fill(errors, ...failing.map(({ name, error }) => banner('bad', `${name}: ${error.code}`, error.message, error.hint)));
@@ -31,24 +42,26 @@ function showErrors(status) {
 
 const showNow = refresh(EVERY_MS, async () => {
   const { name, branch } = view;
-  const status = await getJson('/api/status');
+  const status = /** @type {ApplierStatus} */ (await getJson('/api/status'));
   serverTime(status.now);
-  dependency('broker', status.broker);
-  dependency('target', status.target);
+  showDependency(status.broker);
+  showDependency(status.target);
   showErrors(status);
   if (name === 'fleet') showFleet(status);
-  if (name === 'branch') await showBranch(branch, () => view.branch === branch);
+  if (branch !== null) await showBranch(branch, () => view.branch === branch);
 });
 
 function route() {
   view = viewOf(location.hash);
-  for (const section of document.querySelectorAll('.view')) section.hidden = section.id !== `view-${view.name}`;
+  for (const section of document.querySelectorAll('.view'))
+    section.toggleAttribute('hidden', section.id !== `view-${view.name}`);
   for (const link of document.querySelectorAll('.tabs a')) {
-    const here = link.dataset.view === (view.name === 'branch' ? 'fleet' : view.name);
+    const here = link.getAttribute('data-view') === (view.name === 'branch' ? 'fleet' : view.name);
     if (here) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
   document.title = `${view.branch ?? (view.name === 'data' ? 'Data' : 'Head office')} – Tributary`;
+  if (view.name === 'fleet') enterFleet();
   if (view.name !== 'branch') leaveBranch();
   if (view.name === 'data') enterData();
   else leaveData();

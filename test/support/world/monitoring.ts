@@ -18,7 +18,7 @@ const ruleSchema = z.strictObject({
   expr: z.string(),
   for: z.string().optional(),
   labels: z.strictObject({ severity: z.enum(['critical', 'warning', 'info']) }),
-  annotations: z.strictObject({ summary: z.string(), description: z.string(), runbook: z.string() }),
+  annotations: z.strictObject({ summary: z.string(), description: z.string(), runbook_url: z.url() }),
 });
 const rulesSchema = z.strictObject({
   groups: z.array(z.strictObject({ name: z.string(), rules: z.array(ruleSchema) })),
@@ -46,6 +46,7 @@ const dashboardSchema = z.object({
   title: z.string(),
   schemaVersion: z.number(),
   templating: z.object({ list: z.array(z.object({ name: z.string(), type: z.string() })) }),
+  annotations: z.object({ list: z.array(z.object({ name: z.string(), expr: z.string() })) }),
   panels: z.array(panelSchema),
 });
 export type Dashboard = z.infer<typeof dashboardSchema>;

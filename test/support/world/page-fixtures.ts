@@ -100,6 +100,7 @@ function branch(now: Date, id: string, changes: Partial<BranchStatus>): BranchSt
   return {
     branch: id,
     state: 'current',
+    states: [changes.state ?? 'current'],
     lastSeenAt: before(now, 2),
     completeThrough: before(now, 1),
     lagSeconds: 1.2,
@@ -143,7 +144,7 @@ export function mixedFleet(now = new Date()): ApplierStatus {
       branch(now, 'paris', {}),
       branch(now, 'lyon', { rowsWritten: 88_120 }),
       branch(now, 'marseille', {
-        state: 'catching-up',
+        state: 'behind',
         completeThrough: before(now, 5400),
         lagSeconds: 5400,
         backlogBatches: 318,
@@ -169,6 +170,7 @@ export function mixedFleet(now = new Date()): ApplierStatus {
       branch(now, 'toulouse', {
         quarantined: 1,
         state: 'halted',
+        states: ['halted', 'incomplete', 'quarantined', 'behind'],
         completeThrough: before(now, 9000),
         lagSeconds: 9000,
         backlogBatches: 44,
@@ -193,6 +195,24 @@ export function mixedFleet(now = new Date()): ApplierStatus {
           since: before(now, 1_790),
           tries: 64,
         },
+      }),
+      branch(now, 'nice', {
+        state: 'different',
+        states: ['different'],
+        verifiedAt: before(now, 3_600),
+        differentTables: 1,
+      }),
+      branch(now, 'metz', {
+        state: 'incomplete',
+        states: ['incomplete', 'behind'],
+        incompleteSince: before(now, 7_200),
+        backlogBatches: 5,
+      }),
+      branch(now, 'dijon', {
+        state: 'quarantined',
+        states: ['quarantined'],
+        incompleteSince: before(now, 172_800),
+        quarantined: 3,
       }),
       branch(now, 'brest', {
         state: 'overdue',

@@ -1,8 +1,8 @@
 import t from 'tap';
 import type { Test } from 'tap';
 import { HttpError } from '../../../../shared/process/http.ts';
-import { pageStatement } from '../../../../applier/web/table-query.ts';
-import type { Column, Filter, RowsQuery } from '../../../../applier/web/table-query.ts';
+import { newestFirst, pageStatement } from '../../../../applier/web/table-query.ts';
+import type { Column, Filter, OrderedQuery } from '../../../../applier/web/table-query.ts';
 
 const column = (name: string, type: string, key = false): Column => ({
   name,
@@ -20,19 +20,28 @@ const COLUMNS = [
   column('doc', 'json'),
 ];
 
-const ALL: RowsQuery = { table: 'sales', branch: null, filters: [], sort: null, descending: false, from: null };
+const BY_KEY = { sort: null, descending: false };
+const ALL: OrderedQuery = { table: 'sales', branch: null, filters: [], order: BY_KEY, from: null };
 
-const whereOf = (query: Partial<RowsQuery>): string =>
+const whereOf = (query: Partial<OrderedQuery>): string =>
   / WHERE (.*) ORDER BY/.exec(pageStatement('hq', COLUMNS, { ...ALL, ...query }).sql)?.[1] ?? '';
-const orderOf = (query: Partial<RowsQuery>): string =>
+const orderOf = (query: Partial<OrderedQuery>): string =>
   / ORDER BY (.*) LIMIT/.exec(pageStatement('hq', COLUMNS, { ...ALL, ...query }).sql)?.[1] ?? '';
 const filtered = (filter: Filter): string => whereOf({ filters: [filter] });
 
 void t.test('the order ends with the key, all in one direction', t => {
   t.equal(orderOf({}), 't.`_branch`, t.`id`');
-  t.equal(orderOf({ sort: 'id', descending: true }), 't.`id` DESC, t.`_branch` DESC');
-  t.equal(orderOf({ sort: 'region' }), 'LEFT(t.`region`, 100), t.`_branch`, t.`id`');
+  t.equal(orderOf({ order: { sort: 'id', descending: true } }), 't.`id` DESC, t.`_branch` DESC');
+  t.equal(orderOf({ order: { sort: 'region', descending: false } }), 'LEFT(t.`region`, 100), t.`_branch`, t.`id`');
   t.equal(orderOf({ branch: 'paris' }), 't.`id`', 'of one branch the index is read in order');
+  t.end();
+});
+
+void t.test('without an order the newest rows come first, where that can be sorted in time', t => {
+  const timed = [...COLUMNS, column('_changed_at', 'datetime(6)')];
+  t.same(newestFirst(timed, 1_000), { sort: '_changed_at', descending: true });
+  t.same(newestFirst(timed, 10_000_000), { sort: null, descending: true }, 'there is no index on the time');
+  t.same(newestFirst(COLUMNS, 1_000), { sort: null, descending: true });
   t.end();
 });
 
@@ -53,7 +62,7 @@ void t.test('a page continues from a row, bounded by the first term of the key',
 });
 
 void t.test('NULL comes first, and a page may begin at it', t => {
-  const key = { branch: 'p', sort: 'ratio' } as const;
+  const key = { branch: 'p', order: { sort: 'ratio', descending: false } } as const;
   const ratio = '(t.`ratio` + 0e0)';
   t.match(
     whereOf({ ...key, from: { side: 'after', cursor: [null, '5'] } }),
@@ -98,7 +107,7 @@ void t.test('what does not fit is refused, not passed to the server', t => {
     { column: 'doc', operator: '=', value: '{}' },
   ];
   for (const filter of wrong) refused(t, () => filtered(filter), JSON.stringify(filter));
-  refused(t, () => orderOf({ sort: 'doc' }), 'JSON has no order that a cursor can say');
+  refused(t, () => orderOf({ order: { sort: 'doc', descending: false } }), 'JSON has no order that a cursor can say');
   refused(t, () => whereOf({ from: { side: 'after', cursor: ['1'] } }), 'a place of another order');
   refused(t, () => whereOf({ from: { side: 'after', cursor: ['paris', '1; DROP'] } }));
   t.end();

@@ -1,0 +1,85 @@
+/**
+ * The states of a branch as people see them: on the page, in `status`, in `branch list`, in metrics. Several may hold at
+ * once (a branch can be offline and different); the worst of them is the state that stands for the branch. Pure.
+ */
+import { storedHello } from '../../shared/broker/amqp-messages.ts';
+import type { AgentReport } from '../../shared/protocol.ts';
+import type { BranchRow } from '../store/branch-row.ts';
+import type { ContactRow } from '../store/contacts.ts';
+import { Expectations, OFFLINE_AFTER_MS } from './expectation.ts';
+import type { Expectation } from './expectation.ts';
+
+/**
+ * Worst first:
+ * - `halted`: a batch cannot be applied; a person decides
+ * - `different`: a comparison found other rows here than at the branch; only another comparison ends it
+ * - `incomplete`: rows may be missing here, until a snapshot has ended
+ * - `quarantined`: rows that cannot be applied were left out, and all of them are listed
+ * - `waiting`: the head office has failed for minutes, and no batch is to blame; it retries by itself
+ * - `overdue`: a whole window of its link has passed without a word from it (expectation.ts)
+ * - `offline`: not seen for a while, and its link's windows explain that
+ * - `never-seen`: added, but no agent has said hello yet
+ * - `behind`: online, and batches are on their way
+ * - `current`: none of the others; everything that it had is applied
+ */
+export const BRANCH_STATES = [
+  'halted',
+  'different',
+  'incomplete',
+  'quarantined',
+  'waiting',
+  'overdue',
+  'offline',
+  'never-seen',
+  'behind',
+  'current',
+] as const;
+export type BranchState = (typeof BRANCH_STATES)[number];
+
+/** A fault that lasts so long does not pass in a moment: somebody should look. */
+const WAITING_SHOWN_MS = 3 * 60_000;
+
+/** What is known of a branch. */
+export interface KnownBranch {
+  readonly row: BranchRow;
+  readonly contact: ContactRow | null;
+  /** Only the applier that applies it knows; null: it waits for nothing, or nobody knows. */
+  readonly waiting: { readonly since: string } | null;
+}
+
+/** How a branch stands now. */
+export interface Standing {
+  /** Every state that holds, worst first. */
+  readonly states: readonly [BranchState, ...BranchState[]];
+  /** Batches that the branch has (or had, when last seen) and the head office has not applied; null: not known. */
+  readonly backlogBatches: number | null;
+  /** When a branch that is not online should be heard from; null: it is online, or was never seen. */
+  readonly expected: Expectation | null;
+  /** What its agent last said of itself. */
+  readonly report: AgentReport | null;
+}
+
+/** @param now milliseconds since 1970 */
+export function standingOf(known: KnownBranch, now: number, expectations = new Expectations()): Standing {
+  const { row, contact, waiting } = known;
+  const hello = storedHello(contact?.hello);
+  const report = hello?.report ?? null;
+  const lastSeen = contact?.lastSeen ? Date.parse(contact.lastSeen) : null;
+  const isAway = lastSeen !== null && now - lastSeen > OFFLINE_AFTER_MS;
+  const expected = isAway ? expectations.of(row.branch, report, lastSeen) : null;
+  const backlogBatches =
+    hello === null || hello.epoch !== row.stream.epoch ? null : Math.max(0, hello.head.seq - row.stream.applied.seq);
+  const holds: Record<Exclude<BranchState, 'current'>, boolean> = {
+    halted: row.halt !== null,
+    different: row.differentTables > 0,
+    incomplete: row.incompleteSince !== null && (row.incompleteUntil === 'snapshot' || row.quarantined === 0),
+    quarantined: row.quarantined > 0,
+    waiting: waiting !== null && now - Date.parse(waiting.since) > WAITING_SHOWN_MS,
+    overdue: expected !== null && now >= expected.overdueAt,
+    offline: expected !== null && now < expected.overdueAt,
+    'never-seen': lastSeen === null,
+    behind: lastSeen !== null && !isAway && backlogBatches !== 0,
+  };
+  const [worst = 'current', ...others] = BRANCH_STATES.filter(state => state !== 'current' && holds[state]);
+  return { states: [worst, ...others], backlogBatches, expected, report };
+}
