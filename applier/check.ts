@@ -14,7 +14,8 @@ import { managementApi } from './broker/management-api.ts';
 import { Provisioning } from './broker/provisioning.ts';
 import { listBranches } from './store/branch-row.ts';
 import type { ApplierConfig } from './config.ts';
-import { brokerCommands, shellWord, TARGET_RIGHTS, targetGrant } from './grants.ts';
+import { brokerCommands, TARGET_RIGHTS, targetGrant } from './grants.ts';
+import { shellWord } from '../shared/process/shell-word.ts';
 import { connectTarget } from './applier.ts';
 
 export async function checkApplier(config: ApplierConfig): Promise<Finding[]> {

@@ -4,7 +4,7 @@ import t from 'tap';
 import { agentCli } from '../../../../agent/commands.ts';
 import { applierCli } from '../../../../applier/commands.ts';
 import { formatError, runCli } from '../../../../shared/process/cli.ts';
-import type { CliSpec, CommandCall } from '../../../../shared/process/cli.ts';
+import type { CliSpec, CliStreams, CommandCall } from '../../../../shared/process/cli.ts';
 import { ConfigError } from '../../../../shared/config/load.ts';
 import { TributaryError } from '../../../../shared/errors.ts';
 import { createLogger } from '../../../../shared/process/logging.ts';
@@ -40,8 +40,30 @@ const spec: CliSpec = {
     {
       usage: 'branch add <id>',
       summary: 'adds',
-      options: [{ flags: '--out <file>', description: 'where to', required: true }],
+      options: [
+        { flags: '--out <file>', description: 'where to', required: true },
+        { flags: '--include <pattern>', description: 'which', list: true },
+      ],
+      examples: ['branch add paris --out paris.enrol'],
       run: record,
+    },
+    {
+      usage: 'advise',
+      summary: 'names a command to type',
+      json: true,
+      run: call => {
+        call.print({ state: 'halted' }, 'halted: run `tributary-test status`', [{ pattern: /^halted/, format: 'red' }]);
+        call.note('or `tributary-other status`');
+        return Promise.reject(new TributaryError('SPOOL_IO', 'Disk.', { hint: 'Type `tributary-test branch add x`.' }));
+      },
+    },
+    {
+      usage: 'question',
+      summary: 'asks',
+      run: async call => {
+        call.print(null, `answered ${String(await call.ask('Sure?\u001b[2J'))}`);
+        return undefined;
+      },
     },
     {
       usage: 'hostile',
@@ -65,11 +87,21 @@ const spec: CliSpec = {
   ],
 };
 
-async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
+interface Ran {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+function run(...argv: string[]): Promise<Ran> {
+  return runAt({}, ...argv);
+}
+
+async function runAt(terminal: Pick<CliStreams, 'colours' | 'ask'>, ...argv: string[]): Promise<Ran> {
   calls = [];
   let out = '';
   let err = '';
-  const streams = { out: (text: string) => void (out += text), err: (text: string) => void (err += text) };
+  const streams: CliStreams = { ...terminal, out: text => void (out += text), err: text => void (err += text) };
   const code = await runCli(spec, argv, new AbortController().signal, streams);
   return { code, out, err };
 }
@@ -80,6 +112,18 @@ void t.test('exit codes are 0 for done, 1 for failed, 2 for usage and configurat
     [['--help'], 0],
     [['status', '--help'], 0],
     [['branch', '--help'], 0],
+    [['-h'], 0],
+    [['status', '-h'], 0],
+    [['branch', '-h'], 0],
+    [['branch', 'add', '-h'], 0],
+    [['help'], 0],
+    [['help', 'status'], 0],
+    [['help', 'branch'], 0],
+    [['help', 'branch', 'add'], 0],
+    [['branch', 'help'], 0],
+    [['branch', 'help', 'add'], 0],
+    [['help', 'dance'], 2],
+    [['branch', 'help', 'dance'], 2],
     [['--version'], 0],
     [['check'], 1],
     [['fail'], 1],
@@ -137,6 +181,45 @@ void t.test('help and version go to stdout, faults to stderr', async t => {
   const failed = await run('fail');
   t.equal(failed.out, '');
   t.match(failed.err, /SPOOL_IO: disk\n {2}→ Check the disk/);
+});
+
+void t.test('help shows what was asked about, with examples', async t => {
+  const { out } = await run('branch', 'add', '--help');
+  t.match(out, /Examples:\n {2}tributary-test branch add paris --out paris\.enrol/);
+  t.equal((await run('help', 'branch', 'add')).out, out);
+  t.equal((await run('branch', 'help', 'add')).out, out);
+  t.equal((await run('branch', 'help')).out, (await run('branch', '--help')).out);
+});
+
+void t.test('a list option takes one value each time, or several with commas, and never an argument', async t => {
+  await run('branch', 'add', '--out', 'o', '--include', 'a.*', '--include', 'b.*, `c,d`.e', 'paris');
+  t.match(calls[0], { args: ['paris'], options: { include: ['a.*', 'b.*', '`c,d`.e'] } });
+});
+
+void t.test('--config is repeated in what a message tells people to type, where it was given', async t => {
+  const given = await run('advise', '--config', 'my file.yaml');
+  t.equal(given.out, "halted: run `tributary-test status --config 'my file.yaml'`\n");
+  t.match(given.err, 'or `tributary-other status`\n', 'another program has a configuration of its own');
+  t.match(given.err, "Type `tributary-test branch add x --config 'my file.yaml'`.");
+  const without = await run('advise');
+  t.notMatch(without.out + without.err, '--config');
+});
+
+void t.test('colours are for terminals, and never in JSON', async t => {
+  t.equal((await runAt({ colours: true }, 'advise')).out, '\u001b[31mhalted\u001b[39m: run `tributary-test status`\n');
+  t.equal((await run('advise')).out, 'halted: run `tributary-test status`\n');
+  t.notMatch((await runAt({ colours: true }, 'advise', '--json')).out, '\u001b');
+});
+
+void t.test('a question is answered at a terminal alone', async t => {
+  let asked = '';
+  const ask = (question: string): Promise<string> => {
+    asked = question;
+    return Promise.resolve('yes');
+  };
+  t.equal((await runAt({ ask }, 'question')).out, 'answered yes\n');
+  t.equal(asked, 'Sure?\\u001b[2J');
+  t.equal((await run('question')).out, 'answered null\n');
 });
 
 void t.test('a configuration’s faults are all shown, one a line', t => {
