@@ -16,7 +16,8 @@ import { connectMysql } from '../shared/database/mysql.ts';
 import { RowWriter } from './apply/row-writer.ts';
 import { readContents } from './branches/branch-detail.ts';
 import { BrokerRepair } from './broker/repair.ts';
-import { Expectations, OFFLINE_AFTER_MS } from './branches/expectation.ts';
+import { BRANCH_STATES, situationOf } from './branches/branch-state.ts';
+import { Expectations } from './branches/expectation.ts';
 import { noteLost } from './store/lost-tables.ts';
 import { managementApi } from './broker/management-api.ts';
 import { Provisioning } from './broker/provisioning.ts';
@@ -33,19 +34,10 @@ import type { RowWriting } from './apply/row-writer.ts';
 import { TargetPool } from './apply/connection-pool.ts';
 import { StandstillClock } from '../shared/process/systemd.ts';
 import { TableBrowser } from './web/data.ts';
-import type {
-  ApplierStatus,
-  BranchDetail,
-  BranchState,
-  BranchStatus,
-  DependencyStatus,
-  WaitingStatus,
-} from './web/status.ts';
+import type { ApplierStatus, BranchDetail, BranchStatus, DependencyStatus, WaitingStatus } from './web/status.ts';
 
 /** Longer than any deadline of a look at the branches (applier/apply/connection-pool.ts): who stands still for so long is hung. */
 const STALLED_AFTER_MS = 20 * 60_000;
-/** A fault that lasts so long is no passing one any more: somebody should look. */
-const WAITING_TOLD_MS = 3 * 60_000;
 /** How often backlogs are looked at for their history. */
 const SAMPLE_MS = 10_000;
 
@@ -312,31 +304,22 @@ export class Applier {
   }
 
   #branchStatus({ row, contact, waiting }: FleetBranch, now: number): BranchStatus {
-    const lastSeen = contact?.lastSeen ?? null;
-    const lastSeenMs = lastSeen === null ? null : Date.parse(lastSeen);
     const through = contact?.completeness.through ?? null;
-    const said = storedHello(contact?.hello);
     const { received, applied } = row.stream;
-    const backlog = said === null || said.epoch !== row.stream.epoch ? null : Math.max(0, said.head.seq - applied.seq);
-    const away = lastSeenMs !== null && now - lastSeenMs > OFFLINE_AFTER_MS;
-    const expected = away ? this.#expectations.of(row.branch, said?.report ?? null, lastSeenMs) : null;
-    let state: BranchState = backlog === null || backlog > 0 ? 'catching-up' : 'current';
-    if (lastSeenMs === null) state = 'never-seen';
-    else if (expected !== null) state = now >= expected.overdueAt ? 'overdue' : 'offline';
-    if (waiting !== null && now - Date.parse(waiting.since) > WAITING_TOLD_MS) state = 'waiting';
-    if (row.halt !== null) state = 'halted';
+    const facts = { row, contact, waitingSince: waiting?.since ?? null };
+    const { state, backlogBatches, expected, report } = situationOf(facts, this.#expectations, now);
     const activity = this.#activityOf(row.branch);
     const batchesPerSecond = activity.batches.perSecond(now);
     return {
       branch: row.branch,
       state,
-      lastSeenAt: lastSeen,
+      lastSeenAt: contact?.lastSeen ?? null,
       completeThrough: through,
       lagSeconds: through === null ? null : Math.max(0, (now - Date.parse(through)) / 1000),
-      backlogBatches: backlog,
+      backlogBatches,
       batchesPerSecond,
       rowsPerSecond: activity.rows.perSecond(now),
-      secondsLeft: secondsLeft(backlog ?? 0, batchesPerSecond),
+      secondsLeft: secondsLeft(backlogBatches ?? 0, batchesPerSecond),
       expectedAt: expected === null ? null : new Date(expected.expectedAt).toISOString(),
       overdueAt: expected === null ? null : new Date(expected.overdueAt).toISOString(),
       receivedSeq: received.seq,
@@ -348,7 +331,7 @@ export class Applier {
       quarantined: row.quarantined,
       verifiedAt: row.verifiedAt,
       differentTables: row.differentTables,
-      report: said?.report ?? null,
+      report,
     };
   }
 
@@ -380,16 +363,6 @@ export class Applier {
     };
   }
 }
-
-const BRANCH_STATES: readonly BranchState[] = [
-  'current',
-  'catching-up',
-  'halted',
-  'waiting',
-  'overdue',
-  'offline',
-  'never-seen',
-];
 
 function waitingStatus({ error, since, tries }: Waiting): WaitingStatus {
   return { code: error.code, reason: error.message, hint: error.hint, since, tries };

@@ -5,17 +5,7 @@
 import type { AgentReport } from '../../shared/protocol.ts';
 import type { HistoryView } from '../../shared/process/recent.ts';
 import type { BranchContents } from '../branches/branch-detail.ts';
-
-/**
- * - `current`: seen lately, and everything that it had is applied
- * - `catching-up`: seen lately, batches are on their way
- * - `halted`: a batch cannot be applied; a person decides
- * - `waiting`: the head office has failed for minutes at what no batch is to blame for; it is tried again by itself
- * - `offline`: not seen for a while, and not expected before its link opens, or its window has passed
- * - `overdue`: a whole window of its link has passed without a word of it (applier/branches/expectation.ts)
- * - `never-seen`: added, but no agent has said hello yet
- */
-export type BranchState = 'current' | 'catching-up' | 'halted' | 'waiting' | 'overdue' | 'offline' | 'never-seen';
+import type { BranchState } from '../branches/branch-state.ts';
 
 /** A fault that passes by itself, or with a cure that is not the batch's; the tries go on. */
 export interface WaitingStatus {

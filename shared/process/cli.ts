@@ -120,7 +120,7 @@ export async function runCli(
   let code = EXIT_OK;
   let repeated: RepeatConfig = text => text;
   const program = buildProgram(spec, streams, async (command, { givenConfig, ...call }) => {
-    repeated = text => withConfig(text, spec.name, givenConfig);
+    repeated = text => withConfig(text, spec, givenConfig);
     code = (await command.run(callOf(call, { terminal, streams, signal, repeated }))) ?? EXIT_OK;
   });
   try {
@@ -136,11 +136,12 @@ export async function runCli(
 
 type RepeatConfig = (text: string) => string;
 
-/** The commands of this program that a text tells people to type (in backquotes), with the --config that was given. */
-function withConfig(text: string, program: string, givenConfig: string | null): string {
+/** The text with the --config that was given in the commands of this program that it tells people to type (in backquotes). */
+function withConfig(text: string, { name, commands }: CliSpec, givenConfig: string | null): string {
   if (givenConfig === null) return text;
-  return text.replace(/`([\w-]+) ([^`\n]+)`/g, (whole, name: string, rest: string) =>
-    name !== program || rest.includes('--config') ? whole : `\`${name} ${rest} --config ${shellWord(givenConfig)}\``,
+  const known = commands.map(({ usage }) => usage.replace(/ [<[].*/, '')).join('|');
+  return text.replace(new RegExp(`\`(?:${name} )?(?:${known})(?![\\w-])[^\`\\n]*(?=\`)`, 'g'), command =>
+    command.includes(' --config') ? command : `${command} --config ${shellWord(givenConfig)}`,
   );
 }
 
@@ -290,7 +291,7 @@ export function exitCodeOf(error: unknown): number {
   return error.code === 'CONFIG_INVALID' || error.code === 'CONFIG_UNREADABLE' ? EXIT_USAGE : EXIT_FAILED;
 }
 
-/** A fault for people: code and message, all faults of a configuration, the cure on a line of its own. */
+/** A fault for people: code and message, all faults of a configuration, the hint on a line of its own. */
 export function formatError(error: unknown): string {
   if (error instanceof ConfigError) return `${error.code}: ${error.message}`;
   if (error instanceof TributaryError) return `${error.code}: ${error.message}\n  → ${error.hint}`;

@@ -1,0 +1,116 @@
+import t from 'tap';
+import { branchTable, problemsOf } from '../../../applier/branch-table.ts';
+import type { BranchLine } from '../../../applier/branch-table.ts';
+import { BRANCH_STATES, situationOf } from '../../../applier/branches/branch-state.ts';
+import type { BranchFacts } from '../../../applier/branches/branch-state.ts';
+import { Expectations } from '../../../applier/branches/expectation.ts';
+
+const NOW = Date.parse('2026-11-30T12:00:00Z');
+const ago = (seconds: number): string => new Date(NOW - seconds * 1_000).toISOString();
+
+function line(branch: string, changes: Partial<BranchLine> = {}): BranchLine {
+  return {
+    branch,
+    state: 'current',
+    lastSeenAt: ago(5),
+    completeThrough: ago(200),
+    backlogBatches: 0,
+    halted: null,
+    waiting: null,
+    incompleteSince: null,
+    quarantined: 0,
+    differentTables: 0,
+    report: null,
+    ...changes,
+  };
+}
+
+void t.test('branches are listed one a line, aligned, worst first', t => {
+  const many = Array.from({ length: 200 }, (_, i) => line(`shop-${i + 1}`));
+  const text = branchTable(
+    [
+      ...many,
+      line('new', { state: 'never-seen', lastSeenAt: null, completeThrough: null, backlogBatches: null }),
+      line('kyoto', { differentTables: 1 }),
+      line('lyon', { state: 'overdue', lastSeenAt: ago(3 * 86_400) }),
+      line('a-branch-with-a-long-name', {
+        state: 'halted',
+        backlogBatches: 12_345,
+        halted: { code: 'TARGET_SCHEMA', reason: 'x'.repeat(500) },
+      }),
+    ],
+    NOW,
+  );
+  const lines = text.split('\n');
+  t.equal(lines.length, 1 + 204);
+  t.match(lines[0], /^BRANCH +STATE +COMPLETE AS OF +LAST SEEN +BACKLOG +PROBLEM$/);
+  const order = lines.map(each => each.split(' ')[0]);
+  t.same(
+    order.slice(1, 6),
+    ['a-branch-with-a-long-name', 'lyon', 'kyoto', 'shop-1', 'shop-2'],
+    'numbers by their size',
+  );
+  t.equal(order.at(-1), 'new');
+  t.match(lines[1], /halted +3 min ago +5 s ago +12345 +TARGET_SCHEMA: x+…$/);
+  t.match(lines[3], /current +3 min ago +5 s ago +0 +1 table different when last compared$/);
+  const state = lines[0]?.indexOf('STATE') ?? 0;
+  for (const each of lines) t.match(each.slice(state - 1, state + 1), /^ \S/, 'columns begin below each other');
+  t.end();
+});
+
+void t.test('problems are told worst first', t => {
+  const waiting = { code: 'TARGET_UNREACHABLE', reason: 'Down.', hint: '', since: ago(300), tries: 1 };
+  t.same(problemsOf(line('a', { waiting, incompleteSince: ago(9), quarantined: 2 })), [
+    'TARGET_UNREACHABLE: Down.',
+    `rows may be missing since ${ago(9)}`,
+    '2 in quarantine',
+  ]);
+  t.same(problemsOf(line('a')), []);
+  t.end();
+});
+
+void t.test('the state of a branch', t => {
+  const stream = {
+    epoch: 'e',
+    superseded: [],
+    instance: 'i',
+    received: { seq: 7, digest: '' },
+    applied: { seq: 7, digest: '' },
+  };
+  const row: BranchFacts['row'] = {
+    branch: 'paris',
+    stream,
+    batchNumber: 7,
+    state: 'active',
+    halt: null,
+    position: null,
+    capturedThrough: null,
+    incompleteSince: null,
+    incompleteBatch: 0,
+    incompleteUntil: 'snapshot',
+    quarantined: 0,
+    verifiedAt: null,
+    differentTables: 0,
+    createdAt: ago(9_999),
+  };
+  const contact = (seconds: number): BranchFacts['contact'] => ({
+    branch: 'paris',
+    lastSeen: ago(seconds),
+    connectedSince: null,
+    hello: null,
+    completeness: { through: null, pending: [] },
+  });
+  const halt = { code: 'TARGET_SCHEMA', reason: 'r', seq: 8, digest: '', since: ago(1) };
+  const state = (facts: Partial<BranchFacts>): string =>
+    situationOf({ row, contact: contact(1), waitingSince: null, ...facts }, new Expectations(), NOW).state;
+  t.equal(state({ contact: null }), 'never-seen');
+  t.equal(state({}), 'catching-up', 'as long as nothing is known of its head');
+  t.equal(state({ contact: contact(600) }), 'offline');
+  t.equal(state({ contact: contact(3 * 86_400) }), 'overdue');
+  t.equal(state({ waitingSince: ago(5) }), 'catching-up', 'most faults pass in seconds');
+  t.equal(state({ waitingSince: ago(600), contact: contact(600) }), 'waiting');
+  t.equal(state({ row: { ...row, state: 'halted', halt }, waitingSince: ago(600) }), 'halted');
+  for (const each of ['never-seen', 'offline', 'overdue', 'waiting', 'halted', 'catching-up', 'current'])
+    t.ok((BRANCH_STATES as readonly string[]).includes(each));
+  t.end();
+});
