@@ -1,4 +1,4 @@
-/** `check`: everything that the agent depends on, looked at once, every fault with what mends it. Writes nothing. */
+/** What `check` finds at a branch: every fault at once, each with a hint. Writes nothing. */
 import { branchNames, connectBroker } from '../shared/broker/amqp.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { fault, faultOf, ok } from '../shared/process/findings.ts';
@@ -12,6 +12,7 @@ import { describeTables } from './source/tables.ts';
 import type { AgentConfig } from './config.ts';
 import { agentGrants } from './grants.ts';
 
+/** Checks the database, its tables and the broker. */
 export async function checkAgent(config: AgentConfig): Promise<Finding[]> {
   const [source, broker] = await Promise.all([checkSource(config), checkBroker(config)]);
   return [...source, ...broker];
@@ -42,12 +43,12 @@ async function checkSource(config: AgentConfig): Promise<Finding[]> {
   }
 }
 
-/** A fault of connecting; where the server does not let the user in, with all that makes it so. */
+/** A fault of connecting. Where the server refuses the user, with the statements that create it. */
 function sourceFault({ source, tables }: AgentConfig, error: unknown): Finding {
   if (!(error instanceof TributaryError) || error.code !== 'SOURCE_ACCESS_DENIED') return faultOf('source', error);
   return fault('source', error.code, error.message, {
     statement: loginStatements(source.user, agentGrants(source.user, tables.include, ANY_HOST).sql),
-    hint: 'or correct source.user and the password file',
+    hint: 'or correct source.user and its password file',
     needsRestart: false,
   });
 }
@@ -61,7 +62,7 @@ async function checkBroker(config: AgentConfig): Promise<Finding[]> {
     });
     try {
       await connection.queueDepth(names.answer);
-      return [ok('broker', `${config.broker.host}:${config.broker.port} lets ${config.broker.user} in`)];
+      return [ok('broker', `${config.broker.user} is connected to ${config.broker.host}:${config.broker.port}`)];
     } finally {
       await connection.close();
     }

@@ -1,28 +1,32 @@
 /** The command line of tributary-agent. Each command reads its configuration and hands over; nothing is decided here. */
 import { resolve } from 'node:path';
-import { EXIT_FAILED, EXIT_OK } from '../shared/process/cli.ts';
-import type { CliSpec, CommandCall } from '../shared/process/cli.ts';
+import { checkCommand } from '../shared/process/check-command.ts';
+import type { CliSpec, Colour, CommandCall } from '../shared/process/cli.ts';
+import { completionCommand } from '../shared/process/completion.ts';
 import { callDaemon, startControlServer } from '../shared/process/control.ts';
 import { pageToken } from '../shared/process/page-token.ts';
 import { pageOf, tokenCommand } from '../shared/process/token-command.ts';
 import { TributaryError } from '../shared/errors.ts';
-import { renderFindings } from '../shared/process/findings.ts';
-import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/process/grants.ts';
 import { startHttpServer } from '../shared/process/http.ts';
 import { createLogger } from '../shared/process/logging.ts';
 import { startServiceNotices } from '../shared/process/systemd.ts';
-import { parseTable, tableText } from '../shared/table-name.ts';
+import { parseTable, tableKey, tableText, tableTexts } from '../shared/table-name.ts';
 import { oneLined } from '../shared/process/terminal-text.ts';
-import { formatBytes, formatDuration } from '../shared/units.ts';
+import type { TableName } from '../shared/table-name.ts';
+import { counted, formatAgo, formatBytes, formatDuration } from '../shared/units.ts';
 import { VERSION } from '../shared/version.ts';
 import { Agent } from './agent.ts';
 import { checkAgent } from './check.ts';
 import { loadAgentConfig } from './config.ts';
+import type { AgentConfig } from './config.ts';
 import { enroll } from './enroll.ts';
 import { agentGrants } from './grants.ts';
+import { SourceConnection } from './source/connection.ts';
+import { createTableFilter } from './source/table-filter.ts';
+import { capturedNames } from './source/table-names.ts';
 import type { QueuedTable } from './spool/snapshot-progress.ts';
 import { agentAssets, agentRoutes } from './web/pages.ts';
-import type { AgentStatus, SyncStatus } from './web/status.ts';
+import type { AgentStatus, StatusError, SyncStatus } from './web/status.ts';
 
 /** How long `sync --wait` waits while nothing gets through. */
 const SYNC_PATIENCE_MS = 60_000;
@@ -30,21 +34,19 @@ const SYNC_PATIENCE_MS = 60_000;
 export function agentCli(): CliSpec {
   return {
     name: 'tributary-agent',
-    description: 'Captures what a branch’s MySQL commits and forwards it to the head office.',
+    description: 'Captures what a branch’s MySQL or MariaDB commits, and forwards it to the head office.',
     version: VERSION,
     defaultConfig: '/etc/tributary/agent.yaml',
     commands: [
-      { usage: 'run', summary: 'capture and forward until stopped (what systemd starts)', run },
-      {
-        usage: 'check',
-        summary: 'look at everything that capture depends on, and say what mends it',
-        options: [GRANTS_OPTION],
-        json: true,
-        run: check,
-      },
+      { usage: 'run', summary: 'capture and forward until it is stopped (systemd starts this)', run },
+      checkCommand({
+        load: loadAgentConfig,
+        check: checkAgent,
+        grants: ({ source, tables }, host) => agentGrants(source.user, tables.include, host),
+      }),
       {
         usage: 'enroll <file>',
-        summary: 'make this machine the branch of an enrolment file',
+        summary: 'make this machine the branch that an enrolment file names',
         options: [
           { flags: '--source-host <host>', description: 'host of the branch’s database' },
           { flags: '--source-port <port>', description: 'its port' },
@@ -53,24 +55,36 @@ export function agentCli(): CliSpec {
             flags: '--source-password-file <file>',
             description: 'file that holds the password; it is copied, mode 0600',
           },
-          { flags: '--include <tables...>', description: 'tables to capture, as shop.*' },
+          {
+            flags: '--include <pattern>',
+            description: 'tables to capture, for example shop.*; repeat it, or separate patterns with commas',
+            list: true,
+          },
+        ],
+        examples: [
+          'enroll paris.enrolment',
+          "enroll --include 'shop.*' --include crm.customer paris.enrolment",
+          'enroll --source-user tributary --source-password-file password paris.enrolment',
         ],
         json: true,
         run: enrollCommand,
       },
-      { usage: 'status', summary: 'what the running agent is doing', json: true, run: status },
+      { usage: 'status', summary: 'show what the running agent does', json: true, run: status },
       tokenCommand(call => placeOf(loadAgentConfig(call.configFile, { readSecrets: false }).spool.directory)),
       {
         usage: 'sync',
-        summary: 'open the link now, whatever the windows say, until the spool is empty',
-        options: [{ flags: '--wait', description: 'return only when all is at the head office' }],
+        summary: 'open the link now, even outside its windows, until the spool is empty',
+        options: [{ flags: '--wait', description: 'return only when everything is at the head office' }],
+        examples: ['sync', 'sync --wait'],
         run: sync,
       },
       {
         usage: 'snapshot [tables...]',
-        summary: 'copy tables (schema.table; none: all) to the head office again, while changes go on',
+        summary: 'copy tables (none given: all) to the head office again; changes go on meanwhile',
+        examples: ['snapshot', 'snapshot shop.orders shop.customers', "snapshot '`my.shop`.orders'"],
         run: snapshot,
       },
+      completionCommand(agentCli),
     ],
   };
 }
@@ -128,40 +142,34 @@ async function run(call: CommandCall): Promise<undefined> {
   return undefined;
 }
 
-async function check(call: CommandCall): Promise<number> {
-  const host = grantsHost(call.options['grants']);
-  if (host !== null) {
-    const { source, tables } = loadAgentConfig(call.configFile, { readSecrets: false });
-    const grants = agentGrants(source.user, tables.include, host);
-    call.print(grants, renderGrants(grants));
-    return EXIT_OK;
-  }
-  const findings = await checkAgent(loadAgentConfig(call.configFile));
-  const faults = findings.filter(finding => finding.level === 'fault').length;
-  const verdict =
-    faults === 0 ? 'ready: nothing stands in the way' : `${faults} fault${faults === 1 ? '' : 's'} to mend`;
-  call.print({ ready: faults === 0, findings }, `${renderFindings(oneLined(findings))}\n${verdict}`);
-  return faults === 0 ? EXIT_OK : EXIT_FAILED;
-}
-
 async function enrollCommand(call: CommandCall): Promise<undefined> {
   const { sourceHost, sourcePort, sourceUser, sourcePasswordFile, include } = call.options;
   const done = await enroll(resolve(call.args[0] ?? ''), call.configFile, {
     host: textOption(sourceHost),
-    port: sourcePort === undefined ? null : Number(sourcePort),
+    port: portOption(sourcePort),
     user: textOption(sourceUser),
     passwordFile: textOption(sourcePasswordFile),
     include: Array.isArray(include) ? include.map(String) : null,
   });
   const lines = [
-    `branch ${done.branch} of ${done.headOffice}`,
-    ...done.files.map(file => `wrote ${file}`),
-    ...(done.newLife ? ['the spool was superseded: a new life begins with a snapshot'] : []),
-    ...done.missing.map(step => `still to do: ${step}`),
-    'then: tributary-agent check',
+    `This machine is branch ${done.branch} of ${done.headOffice}.`,
+    ...done.files.map(file => `Wrote ${file}.`),
+    ...(done.newLife ? ['The spool was superseded: a new epoch begins with a snapshot.'] : []),
+    ...done.missing.map(step => `Still to do: ${step}`),
+    'Next: `tributary-agent check`.',
   ];
   call.print(done, lines.join('\n'));
   return undefined;
+}
+
+/** @throws CONFIG_INVALID for what is no port */
+function portOption(value: unknown): number | null {
+  if (value === undefined) return null;
+  const port = Number(value);
+  if (Number.isInteger(port) && port >= 1 && port <= 65_535) return port;
+  throw new TributaryError('CONFIG_INVALID', `--source-port ${textOption(value) ?? ''} is not a port.`, {
+    hint: 'A port is a number from 1 to 65535; MySQL and MariaDB listen on 3306 unless they are told otherwise.',
+  });
 }
 
 function textOption(value: unknown): string | null {
@@ -170,7 +178,7 @@ function textOption(value: unknown): string | null {
 
 async function status(call: CommandCall): Promise<undefined> {
   const answer = (await ask(call, 'status')) as AgentStatus;
-  call.print(answer, renderStatus(oneLined(answer)));
+  call.print(answer, renderStatus(oneLined(answer)), STATE_COLOURS);
   return undefined;
 }
 
@@ -182,25 +190,42 @@ async function sync(call: CommandCall): Promise<undefined> {
     if (text !== last) call.note(text);
     last = text;
   });
-  call.print(null, wait ? 'the spool is empty' : 'the link is open until the spool is empty');
+  call.print(null, wait ? 'The spool is empty.' : 'The link is open until the spool is empty.');
   return undefined;
 }
 
 function renderSync({ doneBatches, totalBatches, waitingBytes, bytesPerSecond, secondsLeft }: SyncStatus): string {
   const left = secondsLeft === null ? '' : `, ${formatDuration(secondsLeft * 1_000)} left`;
   return (
-    `${doneBatches} of ${totalBatches} batches at the head office, ${formatBytes(waitingBytes)} wait, ` +
+    `${doneBatches} of ${counted(totalBatches, 'batch', 'batches')} at the head office, ${formatBytes(waitingBytes)} waiting, ` +
     `${formatBytes(Math.round(bytesPerSecond))}/s${left}`
   );
 }
 
 async function snapshot(call: CommandCall): Promise<undefined> {
+  const tables = tablesOf(call.args);
+  if (tables.length > 0) await requireCaptured(loadAgentConfig(call.configFile), tables);
   await ask(call, 'snapshot', call.args);
-  call.print(
-    null,
-    call.args.length === 0 ? 'all tables will be copied again' : `${call.args.length} tables will be copied again`,
-  );
+  call.print(null, `${tables.length === 0 ? 'All tables' : tableTexts(tables)} will be copied again.`);
   return undefined;
+}
+
+/** @throws CONFIG_INVALID that names the tables which are not there, or are not captured; SOURCE_… */
+async function requireCaptured(config: AgentConfig, tables: readonly TableName[]): Promise<void> {
+  const tableFilter = createTableFilter(config.tables, config.tables.hashKey?.reveal() ?? null);
+  const source = await SourceConnection.open(config.source, `tributary-agent ${config.branch} snapshot`);
+  const captured = await capturedNames(source, tableFilter).finally(() => source.destroy());
+  const keys = new Set(captured.map(tableKey));
+  const others = tables.filter(table => !keys.has(tableKey(table)));
+  if (others.length === 0) return;
+  const reasons = others.map(table =>
+    tableFilter.captures(table.schema, table.name)
+      ? `there is no table ${tableText(table)}`
+      : `${tableText(table)} is not captured (tables.include and tables.exclude)`,
+  );
+  throw new TributaryError('CONFIG_INVALID', `No snapshot was requested: ${reasons.join('; ')}.`, {
+    hint: `Captured are: ${tableTexts(captured).slice(0, 1_000) || 'no tables'}.`,
+  });
 }
 
 function ask(call: CommandCall, command: string, args: unknown = null, onProgress?: (line: unknown) => void) {
@@ -214,29 +239,48 @@ function ask(call: CommandCall, command: string, args: unknown = null, onProgres
   });
 }
 
-const TABLE_EXAMPLE = "For example: shop.orders; a name with a dot in it stands in backquotes: '`my.shop`.orders'";
+const TABLE_EXAMPLE = "For example: shop.orders. Put a name that has a dot in backquotes: '`my.shop`.orders'.";
 
 function tablesOf(args: unknown): QueuedTable[] {
   if (!Array.isArray(args)) return [];
   return args.map((text: unknown) => {
     const table = parseTable(String(text));
     if (table !== null) return table;
-    throw new TributaryError('CONFIG_INVALID', `${String(text)} is not schema.table`, { hint: TABLE_EXAMPLE });
+    throw new TributaryError('CONFIG_INVALID', `${String(text)} is not of the form schema.table.`, {
+      hint: TABLE_EXAMPLE,
+    });
   });
 }
 
-function renderStatus(status: AgentStatus): string {
-  const { capture, spool, stream, link } = status;
-  const lines = [
-    `branch ${status.branch}: ${status.state}`,
-    ...(status.error === null ? [] : [`  ${status.error.code}: ${status.error.message}`, `  → ${status.error.hint}`]),
-    `captured through ${capture.capturedThrough ?? 'unknown'} from ${capture.source ?? 'no server yet'}`,
-    `spool: ${spool.waitingBatches} batches (${spool.waitingBytes} bytes) wait, of ${spool.maxBytes} bytes`,
-    `link: ${link.up ? 'up' : 'down'}${link.windowOpen ? '' : `, window closed until ${link.opensAt ?? 'further notice'}`}`,
+const STATE_COLOURS: readonly Colour[] = [
+  { pattern: /(?<=^branch [a-z0-9-]+: )(?:stopped|failing|superseded)$/m, format: 'red' },
+  { pattern: /(?<=^branch [a-z0-9-]+: )(?:starting|full)$/m, format: 'yellow' },
+  { pattern: /(?<=^branch [a-z0-9-]+: )capturing$/m, format: 'green' },
+];
+
+function renderStatus({ branch, state, error, now, capture, spool, stream, link, snapshot }: AgentStatus): string {
+  const at = Date.parse(now);
+  const batches = counted(spool.waitingBatches, 'batch', 'batches');
+  return [
+    `branch ${branch}: ${state}`,
+    ...errorLines(error),
+    `captured through: ${formatAgo(capture.capturedThrough, at)}, from ${capture.source ?? 'no server yet'}`,
+    `spool: ${batches} (${formatBytes(spool.waitingBytes)}) waiting, of ${formatBytes(spool.maxBytes)}`,
+    `link: ${link.up ? 'up' : 'down'}${link.windowOpen ? '' : `, ${windowText(link.opensAt, at)}`}`,
+    ...errorLines(link.error),
     `stream: head ${stream.head}, confirmed ${stream.confirmed}, received ${stream.received ?? '?'}, applied ${stream.applied ?? '?'}`,
-  ];
-  for (const table of status.snapshot?.tables ?? []) {
-    if (table.state !== 'done') lines.push(`snapshot: ${tableText(table)} ${table.state}, ${table.rows} rows`);
-  }
-  return lines.join('\n');
+    ...(snapshot?.tables ?? [])
+      .filter(table => table.state !== 'done')
+      .map(table => `snapshot: ${tableText(table)} ${table.state}, ${counted(table.rows, 'row')}`),
+  ].join('\n');
+}
+
+function errorLines(error: StatusError | null): string[] {
+  return error === null ? [] : [`  ${error.code}: ${error.message}`, `  → ${error.hint}`];
+}
+
+function windowText(opensAt: string | null, now: number): string {
+  return opensAt === null
+    ? 'window closed'
+    : `window opens in ${formatDuration(Math.max(0, Date.parse(opensAt) - now))}`;
 }

@@ -1,4 +1,4 @@
-/** `check`: everything that the applier depends on, looked at once, every fault with what mends it. Writes nothing. */
+/** What `check` finds at the head office: every fault at once, each with a hint. Writes nothing. */
 import type { RowDataPacket } from 'mysql2/promise';
 import { connectBroker } from '../shared/broker/amqp.ts';
 import { codeOf } from '../shared/broker/amqp-link.ts';
@@ -18,6 +18,7 @@ import { brokerCommands, TARGET_RIGHTS, targetGrant } from './grants.ts';
 import { shellWord } from '../shared/process/shell-word.ts';
 import { connectTarget } from './applier.ts';
 
+/** Checks the database, the broker and each branch's queues. */
 export async function checkApplier(config: ApplierConfig): Promise<Finding[]> {
   const [target, broker] = await Promise.all([checkTarget(config), checkBroker(config)]);
   return [...target.findings, ...broker, ...(await checkBranches(config, target.branches))];
@@ -32,7 +33,7 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
       findings.push(
         session.localInfile
           ? ok('target.local_infile', 'ON')
-          : warning('target.local_infile', 'is OFF: applying works, at about half the speed', {
+          : warning('target.local_infile', 'is OFF: rows are applied at about half the speed', {
               statement: 'SET PERSIST local_infile=ON',
               configLine: 'local_infile = ON',
               needsRestart: false,
@@ -56,7 +57,7 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
   }
 }
 
-/** A fault of connecting; where the server lets nobody in, or has no such database, with all that makes it so. */
+/** A fault of connecting. Where the user or the database is missing, with the statements that create them. */
 function targetFault(target: ApplierConfig['target'], error: unknown): Finding {
   const noDatabase = error instanceof TributaryError && isUnknownDatabase(error.cause);
   if (!(error instanceof TributaryError) || !(error.code === 'TARGET_ACCESS_DENIED' || noDatabase))
@@ -65,7 +66,7 @@ function targetFault(target: ApplierConfig['target'], error: unknown): Finding {
   const login = loginStatements(target.user, [targetGrant(target, ANY_HOST)]);
   return fault('target', error.code, error.message, {
     statement: noDatabase ? database : `${database}; ${login}`,
-    ...(noDatabase ? {} : { hint: 'or correct target.user and the password file' }),
+    ...(noDatabase ? {} : { hint: 'or correct target.user and its password file' }),
     needsRestart: false,
   });
 }
@@ -95,7 +96,7 @@ async function checkBroker(config: ApplierConfig): Promise<Finding[]> {
   try {
     const connection = await connectBroker({ ...brokerAccess(config.broker), purpose: 'tributary-applier check' });
     await connection.close();
-    findings.push(ok('broker', `${config.broker.host}:${config.broker.port} lets ${config.broker.user} in`));
+    findings.push(ok('broker', `${config.broker.user} is connected to ${config.broker.host}:${config.broker.port}`));
   } catch (error) {
     findings.push(brokerFault(config.broker, error));
   }
@@ -108,7 +109,7 @@ async function checkBroker(config: ApplierConfig): Promise<Finding[]> {
   return findings;
 }
 
-/** Where RabbitMQ refuses, with the commands in their order. A wrong password hides what else is missing. */
+/** A fault of connecting. Where RabbitMQ refuses, with all commands that may be missing: a wrong password hides them. */
 function brokerFault(broker: ApplierConfig['broker'], error: unknown): Finding {
   if (!(error instanceof TributaryError) || error.code !== 'BROKER_REFUSED') return faultOf('broker', error);
   const unknown = codeOf(error.cause) === 'ACCESS_REFUSED';
@@ -118,10 +119,10 @@ function brokerFault(broker: ApplierConfig['broker'], error: unknown): Finding {
     `rabbitmqctl add_vhost ${shellWord(vhost)}`,
     ...brokerCommands(broker),
   ];
-  const cure = `it asks for the password: that of broker.passwordFile; where ${user} is there already: rabbitmqctl change_password ${shellWord(user)}`;
+  const hint = `rabbitmqctl asks for the password: give that of broker.passwordFile. If ${user} exists already, run: rabbitmqctl change_password ${shellWord(user)}`;
   return fault('broker', error.code, error.message, {
     statement: commands.join('; '),
-    ...(unknown ? { hint: cure } : {}),
+    ...(unknown ? { hint } : {}),
   });
 }
 
@@ -131,7 +132,7 @@ function managementFault(broker: ApplierConfig['broker'], error: unknown): Findi
   const another = user === broker.user ? [] : [`rabbitmqctl add_user ${shellWord(user)}`];
   return fault('broker.management', error.code, error.message, {
     statement: [...another, `rabbitmqctl set_user_tags ${shellWord(user)} administrator`].join('; '),
-    hint: 'once its user is let in',
+    hint: 'if that does not help, correct the user in broker.management or its password file',
   });
 }
 
@@ -141,7 +142,7 @@ async function checkBranches(config: ApplierConfig, branches: readonly string[])
   for (const branch of branches) {
     try {
       await provisioning.check(branch);
-      findings.push(ok(`branch ${branch}`, 'its queues are as they must be'));
+      findings.push(ok(`branch ${branch}`, 'its queues are right'));
     } catch (error) {
       findings.push(faultOf(`branch ${branch}`, error));
     }

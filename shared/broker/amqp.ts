@@ -290,7 +290,7 @@ class Publisher implements BrokerPublisher {
     const error = new TributaryError(
       'BROKER_SETUP',
       `RabbitMQ returned ${message.messageId ?? 'a message'}: ${message.replyText} (exchange ${message.exchange}, key ${message.routingKey}).`,
-      { hint: 'The queue is not there or not bound: run `tributary-applier branch add` for this branch again.' },
+      { hint: 'The queue is not there, or not bound. The running applier makes it again.' },
     );
     this.#pending.get(message.messageId ?? '')?.settle({ outcome: 'returned', error });
   }

@@ -1,7 +1,8 @@
 /**
- * What `check` finds: every fault at once, each with the statement that mends it. The daemons use the same findings
+ * What `check` finds: every fault at once, each with the statement that corrects it. The daemons use the same findings
  * when they start, so that both say the same.
  */
+import type { Colour } from './cli.ts';
 import { TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 
@@ -16,7 +17,7 @@ export interface Finding {
   readonly code?: ErrorCode;
   /** What to do where it is not a statement, or after it. */
   readonly hint?: string;
-  /** The SQL statement or command that mends it, as it is to be typed. */
+  /** The SQL statement or command that corrects it, as it is to be typed. */
   readonly statement?: string;
   /** The my.cnf line that keeps it so over a restart of the server. */
   readonly configLine?: string;
@@ -36,7 +37,7 @@ export function fault(subject: string, code: ErrorCode, message: string, cure: P
   return { ...cure, level: 'fault', subject, code, message };
 }
 
-/** How a finding is mended, as one sentence; '' if it says nothing of that. */
+/** How to correct a finding, as one sentence; '' if it does not say. */
 export function hintOf(finding: Finding): string {
   const parts: string[] = [];
   if (finding.statement !== undefined) parts.push(`run: ${finding.statement}`);
@@ -49,7 +50,7 @@ export function hintOf(finding: Finding): string {
   return parts.join('; ');
 }
 
-/** One line a finding, the cure on a line of its own. */
+/** One line a finding, the hint on a line of its own. */
 export function renderFindings(findings: readonly Finding[]): string {
   const marks: Record<FindingLevel, string> = { ok: 'ok     ', warning: 'warning', fault: 'FAULT  ' };
   return findings
@@ -60,6 +61,13 @@ export function renderFindings(findings: readonly Finding[]): string {
     })
     .join('\n');
 }
+
+/** The marks of `renderFindings` on a terminal. */
+export const FINDING_COLOURS: readonly Colour[] = [
+  { pattern: /^FAULT(?= )/gm, format: 'red' },
+  { pattern: /^warning(?= )/gm, format: 'yellow' },
+  { pattern: /^ok(?= )/gm, format: 'green' },
+];
 
 /** Throws one error that holds all faults; returns the findings when there is none. */
 export function throwFaults(findings: readonly Finding[]): readonly Finding[] {
@@ -73,7 +81,7 @@ export function throwFaults(findings: readonly Finding[]): readonly Finding[] {
   );
 }
 
-/** A fault of ours as a finding. @throws anything else: a fault of the program is no finding */
+/** A TributaryError as a finding. @throws anything else: a bug in the program is no finding */
 export function faultOf(subject: string, error: unknown): Finding {
   if (error instanceof TributaryError) return fault(subject, error.code, error.message, { hint: error.hint });
   throw error;

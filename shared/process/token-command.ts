@@ -1,4 +1,4 @@
-/** The command `token`: what to paste where the page asks for it. The daemon tells it through its control socket. */
+/** The command `token`: what to paste where the page asks for it. The daemon sends it through its control socket. */
 import * as z from 'zod';
 import type { CommandCall, CommandSpec } from './cli.ts';
 import { callDaemon } from './control.ts';
@@ -10,7 +10,7 @@ const answerSchema = z.object({ token: z.string(), page: z.string() });
 export function tokenCommand(placeOf: (call: CommandCall) => SocketLocation): CommandSpec {
   return {
     usage: 'token',
-    summary: 'the token that the page asks for before it does anything, and a link that brings it along',
+    summary: 'print the token that the page asks for before an action, and a link that contains it',
     json: true,
     run: async call => {
       const answer = await callDaemon({ place: placeOf(call), command: 'token', signal: call.signal });

@@ -53,7 +53,7 @@ const spec: CliSpec = {
       json: true,
       run: call => {
         call.print({ state: 'halted' }, 'halted: run `tributary-test status`', [{ pattern: /^halted/, format: 'red' }]);
-        call.note('or `tributary-other status`');
+        call.note('or `tributary-other status`, or `branch add`, or `dance`');
         return Promise.reject(new TributaryError('SPOOL_IO', 'Disk.', { hint: 'Type `tributary-test branch add x`.' }));
       },
     },
@@ -199,7 +199,11 @@ void t.test('a list option takes one value each time, or several with commas, an
 void t.test('--config is repeated in what a message tells people to type, where it was given', async t => {
   const given = await run('advise', '--config', 'my file.yaml');
   t.equal(given.out, "halted: run `tributary-test status --config 'my file.yaml'`\n");
-  t.match(given.err, 'or `tributary-other status`\n', 'another program has a configuration of its own');
+  t.match(
+    given.err,
+    "or `tributary-other status`, or `branch add --config 'my file.yaml'`, or `dance`\n",
+    'commands of this program alone',
+  );
   t.match(given.err, "Type `tributary-test branch add x --config 'my file.yaml'`.");
   const without = await run('advise');
   t.notMatch(without.out + without.err, '--config');
@@ -279,6 +283,27 @@ void t.test('an old Node is told what to do', t => {
   t.equal(nodeVersionFault('v25.0.0'), null);
   t.match(nodeVersionFault('v22.18.0'), /npm ci/);
   t.end();
+});
+
+void t.test('a branch’s rows are deleted only once its id was typed, or with --yes', async t => {
+  const remove = async (answer: string | null, ...more: string[]): Promise<Ran> => {
+    let [out, err] = ['', ''];
+    const argv = ['branch', 'remove', 'paris', '--delete-data', '--config', '/nowhere/applier.yaml', ...more];
+    const code = await runCli(applierCli(), argv, new AbortController().signal, {
+      out: text => void (out += text),
+      err: text => void (err += text),
+      ...(answer === null ? {} : { ask: () => Promise.resolve(answer) }),
+    });
+    return { code, out, err };
+  };
+  for (const answer of ['lyon', 'yes', '', null]) {
+    const { code, err } = await remove(answer);
+    t.equal(code, 2, String(answer));
+    t.match(err, /Nothing was removed\.\n {2}→ .*--yes/);
+  }
+  // It goes on to the configuration, which is not there.
+  t.match((await remove('paris')).err, 'CONFIG_UNREADABLE');
+  t.match((await remove(null, '--yes')).err, 'CONFIG_UNREADABLE');
 });
 
 void t.test('every command of the programs is found by its words, and a word of none is no argument', async t => {
