@@ -56,7 +56,7 @@ function sourceFault({ source, tables }: AgentConfig, error: unknown): Finding {
   if (!(error instanceof TributaryError) || error.code !== 'SOURCE_ACCESS_DENIED') return faultOf('source', error);
   return fault('source', error.code, error.message, {
     statement: loginStatements(source.user, agentGrants(source.user, tables.include, ANY_HOST).sql),
-    hint: 'or correct source.user and the password file',
+    hint: 'or correct source.user and its password file',
     needsRestart: false,
   });
 }

@@ -1,25 +1,29 @@
-/** The command line of tributary-agent. Each command reads its configuration and calls the rest; nothing is decided here. */
+/** The command line of tributary-agent. Each command reads its configuration and hands over; nothing is decided here. */
 import { resolve } from 'node:path';
-import { errorLines, EXIT_FAILED, EXIT_OK } from '../shared/process/cli.ts';
-import type { CliSpec, CommandCall } from '../shared/process/cli.ts';
+import { checkCommand } from '../shared/process/check-command.ts';
+import { errorLines } from '../shared/process/cli.ts';
+import type { CliSpec, Colour, CommandCall } from '../shared/process/cli.ts';
+import { completionCommand } from '../shared/process/completion.ts';
 import { callDaemon } from '../shared/process/control.ts';
-import { runDaemon } from '../shared/process/daemon.ts';
-import type { DaemonStatus } from '../shared/process/daemon.ts';
 import { tokenCommand } from '../shared/process/token-command.ts';
 import { TributaryError } from '../shared/errors.ts';
-import { renderFindings } from '../shared/process/findings.ts';
-import { grantsHost, GRANTS_OPTION, renderGrants } from '../shared/process/grants.ts';
-import { serviceOf } from '../shared/config/service.ts';
 import { createLogger } from '../shared/process/logging.ts';
-import { parseTable, tableText } from '../shared/table-name.ts';
+import { runDaemon } from '../shared/process/daemon.ts';
+import type { DaemonStatus } from '../shared/process/daemon.ts';
+import { parseTable, tableKey, tableText, tableTexts } from '../shared/table-name.ts';
 import { oneLined } from '../shared/process/terminal-text.ts';
-import { formatBytes, formatDuration } from '../shared/units.ts';
+import type { TableName } from '../shared/table-name.ts';
+import { counted, formatAgo, formatBytes, formatDuration } from '../shared/units.ts';
 import { VERSION } from '../shared/version.ts';
 import { Agent } from './agent.ts';
 import { checkAgent } from './check.ts';
 import { loadAgentConfig } from './config.ts';
+import type { AgentConfig } from './config.ts';
 import { enroll } from './enroll.ts';
 import { agentGrants } from './grants.ts';
+import { SourceConnection } from './source/connection.ts';
+import { createTableFilter } from './source/table-filter.ts';
+import { capturedNames } from './source/table-names.ts';
 import type { QueuedTable } from './spool/snapshot-progress.ts';
 import { agentAssets, agentRoutes } from './web/pages.ts';
 import type { AgentStatus, SyncStatus } from './web/status.ts';
@@ -30,18 +34,17 @@ const SYNC_TIMEOUT_MS = 60_000;
 export function agentCli(): CliSpec {
   return {
     name: 'tributary-agent',
-    description: 'Captures what a branch’s MySQL commits and forwards it to the head office.',
+    description: 'Captures what a branch’s MySQL or MariaDB commits, and forwards it to the head office.',
     version: VERSION,
     defaultConfig: '/etc/tributary-agent/agent.yaml',
     commands: [
-      { usage: 'run', summary: 'capture and forward until stopped (what systemd starts)', run },
-      {
-        usage: 'check',
-        summary: 'check everything that capture needs, and print what to do about each fault',
-        options: [GRANTS_OPTION],
-        json: true,
-        run: check,
-      },
+      { usage: 'run', summary: 'capture and forward until it is stopped (systemd starts this)', run },
+      checkCommand({
+        program: 'agent',
+        load: loadAgentConfig,
+        check: checkAgent,
+        grants: ({ source, tables }, host) => agentGrants(source.user, tables.include, host),
+      }),
       {
         usage: 'enroll <file>',
         summary: 'make this machine the branch that an enrolment file names',
@@ -51,9 +54,18 @@ export function agentCli(): CliSpec {
           { flags: '--source-user <user>', description: 'its user' },
           {
             flags: '--source-password-file <file>',
-            description: 'file with the password; it is copied with mode 0600',
+            description: 'file that holds the password; it is copied, mode 0600',
           },
-          { flags: '--include <tables...>', description: 'tables to capture, such as shop.*' },
+          {
+            flags: '--include <pattern>',
+            description: 'tables to capture, for example shop.*; repeat it, or separate patterns with commas',
+            list: true,
+          },
+        ],
+        examples: [
+          'enroll paris.enrolment',
+          "enroll --include 'shop.*' --include crm.customer paris.enrolment",
+          'enroll --source-user tributary --source-password-file password paris.enrolment',
         ],
         json: true,
         run: enrollCommand,
@@ -63,14 +75,17 @@ export function agentCli(): CliSpec {
       {
         usage: 'sync',
         summary: 'open the link now, even outside its windows, until the spool is empty',
-        options: [{ flags: '--wait', description: 'return when everything is at the head office' }],
+        options: [{ flags: '--wait', description: 'return only when everything is at the head office' }],
+        examples: ['sync', 'sync --wait'],
         run: sync,
       },
       {
         usage: 'snapshot [tables...]',
-        summary: 'copy tables (schema.table; none: all) to the head office again, while changes continue',
+        summary: 'copy tables (none given: all) to the head office again; changes go on meanwhile',
+        examples: ['snapshot', 'snapshot shop.orders shop.customers', "snapshot '`my.shop`.orders'"],
         run: snapshot,
       },
+      completionCommand(agentCli),
     ],
   };
 }
@@ -108,41 +123,34 @@ async function run(call: CommandCall): Promise<undefined> {
   return undefined;
 }
 
-async function check(call: CommandCall): Promise<number> {
-  const host = grantsHost(call.options['grants']);
-  if (host !== null) {
-    const { source, tables } = loadAgentConfig(call.configFile, { readSecrets: false });
-    const grants = agentGrants(source.user, tables.include, host);
-    call.print(grants, renderGrants(grants));
-    return EXIT_OK;
-  }
-  const service = serviceOf('agent', call.configFile);
-  const findings = await checkAgent(loadAgentConfig(call.configFile, { service }), service);
-  const faults = findings.filter(finding => finding.level === 'fault').length;
-  const verdict =
-    faults === 0 ? 'ready: check found no fault' : `not ready: check found ${faults} fault${faults === 1 ? '' : 's'}`;
-  call.print({ ready: faults === 0, findings }, `${renderFindings(oneLined(findings))}\n${verdict}`);
-  return faults === 0 ? EXIT_OK : EXIT_FAILED;
-}
-
 async function enrollCommand(call: CommandCall): Promise<undefined> {
   const { sourceHost, sourcePort, sourceUser, sourcePasswordFile, include } = call.options;
   const done = await enroll(resolve(call.args[0] ?? ''), call.configFile, {
     host: textOption(sourceHost),
-    port: sourcePort === undefined ? null : Number(sourcePort),
+    port: portOption(sourcePort),
     user: textOption(sourceUser),
     passwordFile: textOption(sourcePasswordFile),
     include: Array.isArray(include) ? include.map(String) : null,
   });
   const lines = [
-    `branch ${done.branch} of ${done.headOffice}`,
-    ...done.files.map(file => `wrote ${file}`),
-    ...(done.newLife ? ['the spool was superseded: a new epoch begins with a snapshot'] : []),
-    ...done.missing.map(step => `still to do: ${step}`),
-    'then: tributary-agent check',
+    `This machine is branch ${done.branch} of ${done.headOffice}.`,
+    ...done.files.map(file => `Wrote ${file}.`),
+    ...(done.newLife ? ['The spool was superseded: a new epoch begins with a snapshot.'] : []),
+    ...done.missing.map(step => `Still to do: ${step}`),
+    'Next: `tributary-agent check`.',
   ];
   call.print(done, lines.join('\n'));
   return undefined;
+}
+
+/** @throws CONFIG_INVALID for what is no port */
+function portOption(value: unknown): number | null {
+  if (value === undefined) return null;
+  const port = Number(value);
+  if (Number.isInteger(port) && port >= 1 && port <= 65_535) return port;
+  throw new TributaryError('CONFIG_INVALID', `--source-port ${textOption(value) ?? ''} is not a port.`, {
+    hint: 'A port is a number from 1 to 65535; MySQL and MariaDB listen on 3306 unless they are told otherwise.',
+  });
 }
 
 function textOption(value: unknown): string | null {
@@ -151,7 +159,7 @@ function textOption(value: unknown): string | null {
 
 async function status(call: CommandCall): Promise<undefined> {
   const answer = (await ask(call, 'status')) as DaemonStatus<AgentStatus>;
-  call.print(answer, renderStatus(oneLined(answer)));
+  call.print(answer, renderStatus(oneLined(answer)), STATE_COLOURS);
   return undefined;
 }
 
@@ -163,25 +171,42 @@ async function sync(call: CommandCall): Promise<undefined> {
     if (text !== last) call.note(text);
     last = text;
   });
-  call.print(null, wait ? 'the spool is empty' : 'the link is open until the spool is empty');
+  call.print(null, wait ? 'The spool is empty.' : 'The link is open until the spool is empty.');
   return undefined;
 }
 
 function renderSync({ doneBatches, totalBatches, waitingBytes, bytesPerSecond, secondsLeft }: SyncStatus): string {
   const left = secondsLeft === null ? '' : `, ${formatDuration(secondsLeft * 1_000)} left`;
   return (
-    `${doneBatches} of ${totalBatches} batches at the head office, ${formatBytes(waitingBytes)} wait, ` +
+    `${doneBatches} of ${counted(totalBatches, 'batch', 'batches')} at the head office, ${formatBytes(waitingBytes)} waiting, ` +
     `${formatBytes(Math.round(bytesPerSecond))}/s${left}`
   );
 }
 
 async function snapshot(call: CommandCall): Promise<undefined> {
+  const tables = tablesOf(call.args);
+  if (tables.length > 0) await requireCaptured(loadAgentConfig(call.configFile), tables);
   await ask(call, 'snapshot', call.args);
-  call.print(
-    null,
-    call.args.length === 0 ? 'all tables will be copied again' : `${call.args.length} tables will be copied again`,
-  );
+  call.print(null, `${tables.length === 0 ? 'All tables' : tableTexts(tables)} will be copied again.`);
   return undefined;
+}
+
+/** @throws CONFIG_INVALID that names the tables which are not there, or are not captured; SOURCE_… */
+async function requireCaptured(config: AgentConfig, tables: readonly TableName[]): Promise<void> {
+  const tableFilter = createTableFilter(config.tables, config.tables.hashKey?.reveal() ?? null);
+  const source = await SourceConnection.open(config.source, `tributary-agent ${config.branch} snapshot`);
+  const captured = await capturedNames(source, tableFilter).finally(() => source.destroy());
+  const keys = new Set(captured.map(tableKey));
+  const others = tables.filter(table => !keys.has(tableKey(table)));
+  if (others.length === 0) return;
+  const reasons = others.map(table =>
+    tableFilter.captures(table.schema, table.name)
+      ? `there is no table ${tableText(table)}`
+      : `${tableText(table)} is not captured (tables.include and tables.exclude)`,
+  );
+  throw new TributaryError('CONFIG_INVALID', `No snapshot was requested: ${reasons.join('; ')}.`, {
+    hint: `Captured are: ${tableTexts(captured).slice(0, 1_000) || 'no tables'}.`,
+  });
 }
 
 function ask(call: CommandCall, command: string, args: unknown = null, onProgress?: (line: unknown) => void) {
@@ -195,7 +220,7 @@ function ask(call: CommandCall, command: string, args: unknown = null, onProgres
   });
 }
 
-const TABLE_EXAMPLE = "For example: shop.orders. Put a name that contains a dot into backquotes: '`my.shop`.orders'.";
+const TABLE_EXAMPLE = "For example: shop.orders. Put a name that has a dot in backquotes: '`my.shop`.orders'.";
 
 function tablesOf(args: unknown): QueuedTable[] {
   if (!Array.isArray(args)) return [];
@@ -208,21 +233,34 @@ function tablesOf(args: unknown): QueuedTable[] {
   });
 }
 
+const STATE_COLOURS: readonly Colour[] = [
+  { pattern: /(?<=^branch [a-z0-9-]+: )(?:stopped|failing|superseded)(?=,)/m, format: 'red' },
+  { pattern: /(?<=^branch [a-z0-9-]+: )(?:starting|full)(?=,)/m, format: 'yellow' },
+  { pattern: /(?<=^branch [a-z0-9-]+: )capturing(?=,)/m, format: 'green' },
+];
+
 function renderStatus(status: DaemonStatus<AgentStatus>): string {
-  const { capture, spool, stream, link, page } = status;
+  const { branch, state, error, now, capture, spool, stream, link, page, snapshot } = status;
   const online = link.up ? 'online' : link.windowOpen ? 'offline' : 'outside the link windows';
-  const lines = [
-    `branch ${status.branch}: ${status.state}, ${online}`,
-    ...errorLines(status.error),
-    `captured through ${capture.capturedThrough ?? 'unknown'} from ${capture.source ?? 'no server yet'}`,
-    `spool: ${spool.waitingBatches} batches (${formatBytes(spool.waitingBytes)}) wait; limit ${formatBytes(spool.maxBytes)}`,
-    `link: ${link.up ? 'up' : 'down'}${link.windowOpen ? '' : `, windows closed until ${link.opensAt ?? 'further notice'}`}`,
+  const at = Date.parse(now);
+  const batches = counted(spool.waitingBatches, 'batch', 'batches');
+  return [
+    `branch ${branch}: ${state}, ${online}`,
+    ...errorLines(error),
+    `captured through: ${formatAgo(capture.capturedThrough, at)}, from ${capture.source ?? 'no server yet'}`,
+    `spool: ${batches} (${formatBytes(spool.waitingBytes)}) waiting, of ${formatBytes(spool.maxBytes)}`,
+    `link: ${link.up ? 'up' : 'down'}${link.windowOpen ? '' : `, ${windowText(link.opensAt, at)}`}`,
     ...errorLines(link.error),
     ...(page.error === null ? [] : ['page: not served', ...errorLines(page.error)]),
     `stream: head ${stream.head}, confirmed ${stream.confirmed}, received ${stream.received ?? '?'}, applied ${stream.applied ?? '?'}`,
-  ];
-  for (const table of status.snapshot?.tables ?? []) {
-    if (table.state !== 'done') lines.push(`snapshot: ${tableText(table)} ${table.state}, ${table.rows} rows`);
-  }
-  return lines.join('\n');
+    ...(snapshot?.tables ?? [])
+      .filter(table => table.state !== 'done')
+      .map(table => `snapshot: ${tableText(table)} ${table.state}, ${counted(table.rows, 'row')}`),
+  ].join('\n');
+}
+
+function windowText(opensAt: string | null, now: number): string {
+  return opensAt === null
+    ? 'window closed'
+    : `window opens in ${formatDuration(Math.max(0, Date.parse(opensAt) - now))}`;
 }

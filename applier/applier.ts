@@ -38,8 +38,6 @@ import type { ApplierStatus, BranchDetail, BranchStatus, DependencyStatus, Waiti
 
 /** Longer than any deadline of a look at the branches (applier/apply/connection-pool.ts): after this long it hangs. */
 const STALLED_AFTER_MS = 20 * 60_000;
-/** An error that lasts this long needs somebody's attention. */
-const WAITING_TOLD_MS = 3 * 60_000;
 /** How often backlogs are sampled for their history. */
 const SAMPLE_MS = 10_000;
 

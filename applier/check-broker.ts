@@ -10,7 +10,8 @@ import { managementApi } from './broker/management-api.ts';
 import { Provisioning } from './broker/provisioning.ts';
 import type { QueueConsumer } from './broker/provisioning.ts';
 import type { ApplierConfig } from './config.ts';
-import { brokerCommands, shellWord } from './grants.ts';
+import { shellWord } from '../shared/process/shell-word.ts';
+import { brokerCommands } from './grants.ts';
 
 /** What the head office's database says of the branches and appliers. */
 export interface HeadOfficeFacts {

@@ -40,7 +40,7 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
         ok('target', `${target.host}:${target.port}/${target.database}`),
         session.localInfile
           ? ok('target.local_infile', 'ON')
-          : warning('target.local_infile', 'is OFF: applying works, at about half the speed', {
+          : warning('target.local_infile', 'is OFF: rows are applied at about half the speed', {
               statement: 'SET PERSIST local_infile=ON',
               configLine: 'local_infile = ON',
               needsRestart: false,
@@ -102,7 +102,7 @@ function targetFault(target: Target, error: unknown): Finding {
   const login = loginStatements(target.user, [targetGrant(target, ANY_HOST)]);
   return fault('target', error.code, error.message, {
     statement: noDatabase ? database : `${database}; ${login}`,
-    ...(noDatabase ? {} : { hint: 'or correct target.user and the password file' }),
+    ...(noDatabase ? {} : { hint: 'or correct target.user and its password file' }),
     needsRestart: false,
   });
 }

@@ -1,5 +1,6 @@
 /** The least rights of the applier at the head office's database and at RabbitMQ. Pure. */
 import type { Grants } from '../shared/process/grants.ts';
+import { shellWord } from '../shared/process/shell-word.ts';
 import { quoteAccount, quoteGrantedDatabase } from '../shared/database/sql.ts';
 import type { ApplierConfig } from './config.ts';
 
@@ -48,9 +49,4 @@ export function brokerCommands(broker: ApplierConfig['broker']): string[] {
   const administrator = `rabbitmqctl set_user_tags ${shellWord(management.user)} administrator`;
   if (management.user === user) return [administrator, permissions(user, OURS, OURS_AND_DEFAULT)];
   return [permissions(user, '^$', '^amq\\.default$'), administrator, permissions(management.user, OURS, OURS)];
-}
-
-/** Text as one word of a shell command. */
-export function shellWord(text: string): string {
-  return /^[\w.@%:/-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

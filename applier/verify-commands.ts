@@ -1,8 +1,9 @@
 /** `branch verify` and `branch repair`. */
 import { EXIT_FAILED, EXIT_OK } from '../shared/process/cli.ts';
-import type { CommandCall, CommandSpec } from '../shared/process/cli.ts';
+import type { Colour, CommandCall, CommandSpec } from '../shared/process/cli.ts';
 import { pause } from '../shared/pause.ts';
 import { tableText } from '../shared/table-name.ts';
+import { counted } from '../shared/units.ts';
 import { stageOf } from './branches/verification-state.ts';
 import type { Stage } from './branches/verification-state.ts';
 import type { VerifiedTable } from './store/verifications.ts';
@@ -16,52 +17,63 @@ export const VERIFY_COMMANDS: readonly CommandSpec[] = [
   {
     usage: 'branch verify <id> [tables...]',
     summary:
-      'prove, while the branch sells on, that its rows are here exactly, or say in which tables (none: all) they are not; exit status 0: equal',
+      'compare the rows of tables (none given: all) at the branch and here, while the branch works; exit status 0: equal',
     options: [
-      { flags: '--no-wait', description: 'ask only; branch show lists the result' },
-      { flags: '--last', description: 'ask nothing; say what the last comparisons have found' },
+      { flags: '--no-wait', description: 'do not wait for the result; `branch show` lists it' },
+      { flags: '--last', description: 'compare nothing; print the results of the last comparisons' },
     ],
+    examples: ['branch verify paris', 'branch verify paris shop.orders', 'branch verify paris --last'],
     json: true,
     run: branchVerify,
   },
   {
     usage: 'branch repair <id>',
-    summary: 'ask a branch to copy again exactly the tables whose last comparison found a difference',
+    summary: 'ask a branch to copy again the tables whose last comparison found a difference',
+    examples: ['branch repair paris'],
     json: true,
     run: branchRepair,
   },
+];
+
+const VERDICT_COLOURS: readonly Colour[] = [
+  { pattern: /(?<=: )DIFFERENT\b|^different(?=:)/gm, format: 'red' },
+  { pattern: /^not comparable(?=:)/gm, format: 'yellow' },
+  { pattern: /^equal(?=:)/gm, format: 'green' },
 ];
 
 type Verdict = 'equal' | 'different' | 'not-comparable';
 
 async function branchVerify(call: CommandCall): Promise<number> {
   const [branch = '', ...names] = call.args;
-  return withBranchAdmin(call, async registry => {
+  return withBranchAdmin(call, async admin => {
     if (call.options['last'] === true) {
-      const { verified } = await registry.show(branch);
+      const { verified } = await admin.show(branch);
       return report(call, branch, null, verified);
     }
-    const asked = await registry.verify(branch, names);
+    const asked = await admin.verify(branch, names);
     const { request } = asked;
     if (call.options['wait'] === false) {
-      call.print({ branch, request }, `${branch} is asked for verification ${request}; branch show ${branch} lists it`);
+      call.print(
+        { branch, request },
+        `Verification ${request} of branch ${branch} is requested: see \`tributary-applier branch show ${branch}\`.`,
+      );
       return EXIT_OK;
     }
-    call.note(`${branch} is asked for verification ${request}`);
+    call.note(`Verification ${request} of branch ${branch} is requested.`);
     const tell = stageTeller(call);
     while (!call.signal.aborted) {
-      const state = await registry.verification(asked);
+      const state = await admin.verification(asked);
       const isOver = !state.isOpen && state.tables.every(({ verdict }) => verdict !== 'counting');
       if (isOver) return report(call, branch, request, state.tables);
       tell(stageOf(asked, state, Date.now()), Date.now());
       await pause(LOOK_MS, call.signal);
     }
-    call.note(`verification ${request} goes on; branch verify ${branch} --last says what it has found`);
+    call.note(`Verification ${request} goes on. For its result: \`tributary-applier branch verify ${branch} --last\`.`);
     return EXIT_FAILED;
   });
 }
 
-/** Tells a new stage at once, and from time to time how far the same one is. */
+/** Prints a new stage at once, and the progress of the same one from time to time. */
 function stageTeller(call: CommandCall): (stage: Stage, now: number) => void {
   let told: Stage = { key: '', text: '' };
   let toldAt = 0;
@@ -76,13 +88,14 @@ function stageTeller(call: CommandCall): (stage: Stage, now: number) => void {
 function report(call: CommandCall, branch: string, request: string | null, tables: readonly VerifiedTable[]): number {
   const verdict = verdictOf(tables);
   const closing = {
-    equal: `equal: ${branch} and the head office hold the same rows of ${tables.length} tables`,
-    different: `different: \`tributary-applier branch repair ${branch}\` asks for the tables that differ again`,
+    equal: `equal: ${branch} and the head office hold the same rows of ${counted(tables.length, 'table')}`,
+    different: `different: \`tributary-applier branch repair ${branch}\` copies the tables that differ again`,
     'not-comparable': tables.length === 0 ? 'not comparable: no table was compared' : 'not comparable: see above',
   };
   call.print(
     { branch, request, verdict, tables },
     [...oneLined(tables).map(renderVerified), closing[verdict]].join('\n'),
+    VERDICT_COLOURS,
   );
   return verdict === 'equal' ? EXIT_OK : EXIT_FAILED;
 }
@@ -97,29 +110,30 @@ export function renderVerified(table: VerifiedTable): string {
   const { schema, name, verdict, reason, rowsHere, branchRows, buckets, differingBuckets, seq, endedAt } = table;
   const place = `as of batch ${seq}${endedAt === null ? '' : `, ${endedAt}`}`;
   const found = {
-    counting: 'is being compared',
-    equal: `equal, ${rowsHere ?? 0} rows`,
-    different: `DIFFERENT in ${differingBuckets ?? 0} of ${buckets} buckets: ${branchRows ?? 0} rows at the branch, ${rowsHere ?? 0} here`,
+    counting: 'being compared',
+    equal: `equal, ${counted(rowsHere ?? 0, 'row')}`,
+    different: `DIFFERENT in ${differingBuckets ?? 0} of ${counted(buckets, 'bucket')}: ${counted(branchRows ?? 0, 'row')} at the branch, ${rowsHere ?? 0} here`,
     'not-comparable': 'not comparable',
     interrupted: 'interrupted',
   };
-  const before = table.different && verdict !== 'different' ? '; different when it was last compared' : '';
-  const repair = table.repair === null ? '' : `; asked for again since (${table.repair})`;
+  const before =
+    table.different && verdict !== 'different' ? '; it was different in the last comparison that ended' : '';
+  const repair = table.repair === null ? '' : `; snapshot ${table.repair} was requested since`;
   return `${tableText({ schema, name })}: ${found[verdict]}${reason === null ? '' : `: ${reason}`} (${place})${before}${repair}`;
 }
 
 async function branchRepair(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
-  const { request, tables, whole } = await withBranchAdmin(call, registry => registry.repair(branch));
+  const { request, tables, whole } = await withBranchAdmin(call, admin => admin.repair(branch));
   const names = tables.map(tableText);
   const of = whole
-    ? `all tables, since some are here that the branch does not have (${oneLined(names).join(', ')})`
+    ? `all tables, because some here do not exist at the branch (${oneLined(names).join(', ')})`
     : oneLined(names).join(', ');
   call.print(
     { branch, request, whole, tables: names },
     request === null
-      ? `nothing to repair: no table of ${branch} was different when it was last compared`
-      : `${branch} is asked for snapshot ${request} of ${of}; branch show ${branch} lists it until it has ended. Then verify again`,
+      ? `There is nothing to repair: no table of branch ${branch} was different when it was last compared.`
+      : `Snapshot ${request} of ${of} is requested. \`tributary-applier branch show ${branch}\` lists it until it ends; then verify again.`,
   );
   return undefined;
 }

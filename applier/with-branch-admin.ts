@@ -7,8 +7,8 @@ import { loadApplierConfig } from './config.ts';
 import { TargetPool } from './apply/connection-pool.ts';
 import { branchAdmin, connectTarget } from './applier.ts';
 
-/** The registry over connections of a command's own, closed afterwards. Running appliers notice within a second. */
-export async function withBranchAdmin<T>(call: CommandCall, work: (registry: BranchAdmin) => Promise<T>): Promise<T> {
+/** BranchAdmin over connections of the command's own, which are closed afterwards. Running appliers notice within a second. */
+export async function withBranchAdmin<T>(call: CommandCall, work: (admin: BranchAdmin) => Promise<T>): Promise<T> {
   const config = loadApplierConfig(call.configFile);
   const connect = (): Promise<Connection> => connectTarget(config, 'tributary-applier command');
   const pool = new TargetPool({ connect, size: 1 });

@@ -59,8 +59,8 @@ export function formatBytes(bytes: number): string {
   return `${trim(amount)} TiB`;
 }
 
-/** Milliseconds for people, in the one or two largest units: `2 d 4 h`, `35 s`, `250 ms`. */
-export function formatDuration(ms: number): string {
+/** Milliseconds for people, in the largest units that are not 0: `2 d 4 h`, `35 s`, `250 ms`. */
+export function formatDuration(ms: number, units = 2): string {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   const seconds = Math.floor(ms / 1000);
   const parts: [number, string][] = [
@@ -71,8 +71,20 @@ export function formatDuration(ms: number): string {
   ];
   const first = parts.findIndex(([amount]) => amount > 0);
   return parts
-    .slice(first, first + 2)
+    .slice(first, first + units)
     .filter(([amount]) => amount > 0)
     .map(([amount, unit]) => `${amount} ${unit}`)
     .join(' ');
+}
+
+/** A time in the past for people: `3 min ago`, `just now`, `never`. @param now milliseconds since 1970 */
+export function formatAgo(time: string | null, now: number): string {
+  if (time === null) return 'never';
+  const ms = now - Date.parse(time);
+  return ms < 1000 ? 'just now' : `${formatDuration(ms, 1)} ago`;
+}
+
+/** A number of things: `1 table`, `2 tables`, `3 batches`. */
+export function counted(amount: number, one: string, many = `${one}s`): string {
+  return `${amount} ${amount === 1 ? one : many}`;
 }

@@ -1,9 +1,10 @@
 /**
- * The branches of this head office, as the command line manages them: rows in the database and objects at the broker.
+ * The branches of this head office, as the command line and the page manage them: rows in the database and objects at the
+ * broker.
  *
- * Invariants: every operation may be repeated after it failed half-way; a removed branch keeps its row (unless its data
- * is deleted too), so that batch numbers never restart below rows that are still there. Running appliers notice all
- * of it by themselves (see applier/consume/fleet.ts).
+ * Invariants: every operation can be repeated after it failed half-way; a removed branch keeps its row (unless its data
+ * is deleted too), so that batch numbers never restart below rows that are still there. Running appliers notice every
+ * change by themselves (applier/consume/fleet.ts).
  */
 import { randomUUID } from 'node:crypto';
 import { access } from 'node:fs/promises';
@@ -18,6 +19,7 @@ import type { RowWriting } from '../apply/row-writer.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { approveHalted } from '../store/approvals.ts';
 import { saveBrokerUser } from '../store/broker-users.ts';
+import type { BrokerUser } from '../store/broker-users.ts';
 import { listContacts, readContact } from '../store/contacts.ts';
 import type { ContactRow } from '../store/contacts.ts';
 import { makeEnrolment, newPassword } from '../broker/enrolment.ts';
@@ -32,16 +34,16 @@ import type { OpenRequest } from '../store/snapshots.ts';
 import { addBranch, clearHalt, listBranches, lockBranch, markRemoved, readBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { tablesOfBranch } from '../store/table-claims.ts';
-import { answering, requireAtWork } from './verification-state.ts';
+import { answering, requireAtWork, requirePresent } from './verification-state.ts';
 import type { AskedVerification, VerificationState } from './verification-state.ts';
 import { countedRequest, EXTRA_TABLE, noteRepair, readVerified } from '../store/verifications.ts';
 import type { VerifiedTable } from '../store/verifications.ts';
 
 const DELETE_SLICE_ROWS = 5_000;
-/** Entries in quarantine that `branch show` lists. */
+/** Rows in quarantine that `branch show` lists. */
 const SHOWN_ENTRIES = 100;
 
-/** Tables with a column `branch`, emptied of a branch whose data is deleted. The row itself goes last. */
+/** Tables with a column `branch`, from which a branch's rows are deleted with its data. Its own row goes last. */
 const OWN_TABLES = [
   'inbox',
   'approval',
@@ -74,23 +76,24 @@ export interface BranchSummary {
 export interface BranchDetails extends BranchSummary {
   /** Open requests. */
   readonly requests: readonly OpenRequest[];
-  /** What is in quarantine, newest first; of many only the first. */
+  /** What is in quarantine, newest first, up to a limit. */
   readonly quarantine: readonly QuarantineEntry[];
-  /** The last comparison of each table that was compared. */
+  /** The last comparison of each table. */
   readonly verified: readonly VerifiedTable[];
   /** Head-office tables that hold its rows. */
   readonly tables: readonly { readonly schema: string; readonly name: string }[];
 }
 
-/** What is asked for to mend differences. */
+/** The snapshot that repairs differences. */
 export interface Repair {
-  /** null: nothing is to be mended. */
+  /** null: there is nothing to repair. */
   readonly request: string | null;
   readonly tables: readonly VerifiedTable[];
-  /** All tables are copied, since rows are here of tables that the branch does not have. */
+  /** All tables are copied, because the head office has rows of tables that the branch does not have. */
   readonly whole: boolean;
 }
 
+/** What people do with branches, and ask about them. */
 export class BranchAdmin {
   readonly #options: BranchAdminOptions;
 
@@ -99,47 +102,50 @@ export class BranchAdmin {
   }
 
   /**
-   * Adds a branch, or repairs one: makes what is missing at the broker and in the database. With `out` it writes an
-   * enrolment file; one that is there already, for this branch, is kept valid instead (its password stays).
-   * @throws CONFIG_INVALID for a bad id; CONFIG_UNREADABLE when `out` is another file; BROKER_…; TARGET_…
+   * Adds a branch: makes what it needs at the broker and in the database, and its enrolment.
+   * @param out the enrolment file to write. One that is there already for this branch, left by an attempt that failed,
+   *   stays valid. null: no file is written.
+   * @throws CONFIG_INVALID for a bad id, or a branch that exists; CONFIG_UNREADABLE when `out` is another file; BROKER_…;
+   *   TARGET_…
    */
-  async add(branch: string, out: string | null): Promise<Enrolment | null> {
+  async add(branch: string, out: string | null): Promise<Enrolment> {
     branchNames(branch);
-    const existing = out === null ? null : await this.#existingEnrolment(out, branch);
     await this.#options.pool.use(createSchema);
-    const { provisioning } = this.#options;
-    // Without a file a known user keeps its password, so that a repair does not lock a running agent out.
-    const keep = existing === null && out === null && (await provisioning.hasUser(branch));
-    const enrolment = existing ?? (keep ? null : this.#enrolment(branch));
-    if (out === null && !keep) {
-      throw new TributaryError('CONFIG_INVALID', `${branch} has no user at the broker yet.`, {
-        hint: 'Give the enrolment file to write: `branch add ID --out FILE`.',
+    const row = await this.#options.pool.use(connection => readBranch(connection, branch));
+    if (row !== null && row.state !== 'removed') {
+      throw new TributaryError('CONFIG_INVALID', `Branch ${branch} exists already.`, {
+        hint: `For a new password and a new enrolment file: \`tributary-applier branch rotate ${branch} --out FILE\`.`,
       });
     }
+    const left = out === null ? null : await this.#existingEnrolment(out, branch);
+    const enrolment = left ?? this.#enrolment(branch);
     // The file first: when a later step fails, the repeated command finds it and goes on with its password.
-    if (out !== null && enrolment !== null && existing === null) await writeEnrolment(out, enrolment, false);
-    await provisioning.ensure(branch, enrolment?.broker.password ?? null);
-    const user = await provisioning.userOf(branch);
-    await this.#options.pool.use(async connection => {
+    if (out !== null && left === null) await writeEnrolment(out, enrolment, false);
+    const user = await this.#provision(branch, enrolment);
+    // The row last, with the user: a branch that was added half-way does not exist yet, so the command can be repeated.
+    await this.#options.pool.transact(async connection => {
       await addBranch(connection, branch);
       await saveBrokerUser(connection, branch, user);
     });
     return enrolment;
   }
 
-  /** Gives the branch a new password in a new enrolment file; the old one is refused at the next connection. */
-  async rotate(branch: string, out: string): Promise<Enrolment> {
-    await this.#require(branch);
+  /**
+   * Gives the branch a new password; the broker refuses the old one at the next connection.
+   * @param out the enrolment file to write; null: none
+   * @throws BRANCH_UNKNOWN, CONFIG_UNREADABLE when `out` exists, BROKER_…, TARGET_…
+   */
+  async rotate(branch: string, out: string | null): Promise<Enrolment> {
+    requirePresent(await this.#require(branch));
     const enrolment = this.#enrolment(branch);
     // The file first: a password that nobody knows would lock the branch out.
-    await writeEnrolment(out, enrolment, false);
-    const { provisioning } = this.#options;
-    await provisioning.ensure(branch, enrolment.broker.password);
-    const user = await provisioning.userOf(branch);
+    if (out !== null) await writeEnrolment(out, enrolment, false);
+    const user = await this.#provision(branch, enrolment);
     await this.#options.pool.use(connection => saveBrokerUser(connection, branch, user));
     return enrolment;
   }
 
+  /** All branches, removed ones included, sorted by id. */
   async list(): Promise<BranchSummary[]> {
     return this.#options.pool.use(async connection => {
       await createSchema(connection);
@@ -179,8 +185,8 @@ export class BranchAdmin {
         const slice = await pool.transact(async connection => {
           const row = await lockBranch(connection, branch);
           if (row?.state !== 'removed')
-            throw new TributaryError('BRANCH_UNKNOWN', `${branch} was added again meanwhile.`);
-          // Every row that the branch has written carries a lower number.
+            throw new TributaryError('BRANCH_UNKNOWN', `Branch ${branch} was added again meanwhile.`);
+          // Every row that the branch has written has a lower number.
           return rows.sweep(connection, branch, [table], row.batchNumber + 1, DELETE_SLICE_ROWS);
         });
         deletedRows += slice.deleted;
@@ -193,28 +199,37 @@ export class BranchAdmin {
     return { deletedRows };
   }
 
-  /** Lets a halted branch try its batch again. */
+  /** Lets a halted branch retry its batch. @throws BRANCH_UNKNOWN; CONFIG_INVALID when the branch is not halted */
   async retry(branch: string): Promise<void> {
-    await this.#locked(branch, connection => clearHalt(connection, branch));
+    await this.#locked(branch, async (connection, row) => {
+      requirePresent(row);
+      if (row.halt === null) {
+        throw new TributaryError('CONFIG_INVALID', `${branch} is not halted: there is nothing to retry.`, {
+          hint: 'A branch that waits retries by itself. Its state: `tributary-applier branch show ID`.',
+        });
+      }
+      await clearHalt(connection, branch);
+    });
   }
 
-  /** Lets a branch that is halted by TARGET_SCHEMA try again, large tables rebuilt; returns why it was halted. */
+  /** Lets a branch that is halted by TARGET_SCHEMA retry, and rebuild large tables. @returns why it was halted */
   async approve(branch: string): Promise<string> {
     return this.#options.pool.transact(connection => approveHalted(connection, branch));
   }
 
   /**
-   * Lets a halted branch go on without what cannot be applied of its batch, or, if `whole`, without all of the batch;
-   * returns the id of the snapshot request that is opened when something was left out.
+   * Lets a halted branch go on without the rows of its batch that cannot be applied or, if `whole`, without the batch.
+   * @returns the id of the snapshot request that is opened when something is left out
    */
   async quarantine(branch: string, whole = false): Promise<string> {
     return this.#options.pool.transact(connection => quarantineHalted(connection, branch, whole));
   }
 
-  /** Asks the branch for a snapshot of all its tables; returns the request's id. */
+  /** Requests a snapshot of all tables of the branch. @returns the request's id. @throws BRANCH_UNKNOWN */
   async snapshot(branch: string, reason: string): Promise<string> {
     const request = randomUUID();
-    await this.#locked(branch, async connection => {
+    await this.#locked(branch, async (connection, row) => {
+      requirePresent(row);
       await this.#refuseTooMany(connection, branch);
       await addRequest(connection, branch, { id: request, reason });
     });
@@ -222,10 +237,10 @@ export class BranchAdmin {
   }
 
   /**
-   * Asks the branch to have tables compared.
+   * Requests a comparison of tables with the branch.
    * @param names `schema.table` at the branch under the name here, or the name here alone; none: all tables
-   * @throws CONFIG_INVALID for a table that is not known, or an agent that does not know what is asked; BRANCH_UNKNOWN,
-   * BRANCH_HALTED where no answer could come
+   * @throws CONFIG_INVALID for an unknown table, or an agent that cannot compare; BRANCH_UNKNOWN or BRANCH_HALTED where no
+   *   answer could come
    */
   async verify(branch: string, names: readonly string[]): Promise<AskedVerification> {
     const request = randomUUID();
@@ -258,11 +273,11 @@ export class BranchAdmin {
     });
   }
 
-  /** How far a verification is. @throws BRANCH_UNKNOWN, BRANCH_HALTED where no answer can come any more */
+  /** The progress of a verification. @throws BRANCH_UNKNOWN, BRANCH_HALTED where no answer can come any more */
   async verification(asked: AskedVerification): Promise<VerificationState> {
     const { branch, request } = asked;
     return this.#options.pool.use(async connection => {
-      // In this order: results that are read later may say more than the request did, never less.
+      // In this order: results that are read later may hold more than the request says, never less.
       const open = idsOf(await openRequests(connection, branch), 'verify');
       const isAnswered = !open.includes(request);
       const tables = answering(asked, isAnswered, await readVerified(connection, branch));
@@ -277,21 +292,22 @@ export class BranchAdmin {
   }
 
   /**
-   * Asks for a snapshot of exactly the tables whose last comparison found a difference.
-   * @throws CONFIG_INVALID where nothing was ever compared
+   * Requests a snapshot of the tables whose last comparison found a difference.
+   * @throws BRANCH_UNKNOWN; CONFIG_INVALID where nothing was ever compared
    */
   async repair(branch: string): Promise<Repair> {
-    return this.#locked(branch, async connection => {
+    return this.#locked(branch, async (connection, row) => {
+      requirePresent(row);
       const tables = await readVerified(connection, branch);
       if (tables.length === 0) {
         throw new TributaryError('CONFIG_INVALID', `No table of ${branch} was ever compared.`, {
-          hint: `First: tributary-applier branch verify ${branch}`,
+          hint: 'First run `tributary-applier branch verify ID`.',
         });
       }
       const different = tables.filter(({ different }) => different);
       const open = new Set((await openRequests(connection, branch)).map(({ id }) => id));
       const under = different.find(table => table.repair !== null && open.has(table.repair));
-      // What the branch does not have, only a snapshot of all that it has takes away.
+      // Only a snapshot of all tables deletes rows of tables that the branch does not have.
       const whole = different.some(({ reason }) => reason === EXTRA_TABLE);
       if (different.length === 0 || under !== undefined) {
         return { request: under?.repair ?? null, tables: different, whole };
@@ -307,9 +323,16 @@ export class BranchAdmin {
 
   async #refuseTooMany(connection: Connection, branch: string): Promise<void> {
     if ((await openRequests(connection, branch)).length < MAX_REQUESTS) return;
-    throw new TributaryError('CONFIG_INVALID', `${branch} has ${MAX_REQUESTS} open requests already.`, {
-      hint: 'Wait for the branch to come online: one snapshot serves them all.',
+    throw new TributaryError('CONFIG_INVALID', `Branch ${branch} has ${MAX_REQUESTS} open requests already.`, {
+      hint: 'Wait until the branch is online: one snapshot answers all of them.',
     });
+  }
+
+  /** Makes what the branch needs at the broker. @returns its user there */
+  async #provision(branch: string, { broker }: Enrolment): Promise<BrokerUser> {
+    const { provisioning } = this.#options;
+    await provisioning.ensure(branch, broker.password);
+    return provisioning.userOf(branch);
   }
 
   #enrolment(branch: string): Enrolment {
@@ -356,7 +379,7 @@ function findTable(branch: string, known: readonly TableName[], name: string): T
   );
   if (found.length === 1 && more === undefined) return found[0]!;
   throw new TributaryError('CONFIG_INVALID', `${branch} has no table ${name} at the head office.`, {
-    hint: `It has: ${tableTexts(known).slice(0, 1_000) || 'none yet'}`,
+    hint: `Its tables are: ${tableTexts(known).slice(0, 1_000) || 'none yet'}.`,
   });
 }
 

@@ -1,11 +1,11 @@
-/** One branch as its page shows it: what the `tributary_*` tables know beside its row and its contact. Reads only. */
+/** One branch as its page shows it: what the `tributary_*` tables hold besides its row and its contact. Reads only. */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import * as z from 'zod';
 import { readVerified } from '../store/verifications.ts';
 import type { VerifiedTable } from '../store/verifications.ts';
 import { isoColumn, readCount, readJson, readNames, readText, readTextOrNull } from '../store/sql-values.ts';
 
-/** Tables of a branch shown; a page of more is read by nobody. */
+/** Tables that the page shows: nobody reads more. */
 const MAX_TABLES = 500;
 const MAX_ENTRIES = 100;
 
@@ -14,7 +14,7 @@ export interface BranchTable {
   readonly name: string;
   readonly sourceSchema: string;
   readonly columns: readonly { readonly name: string; readonly type: string; readonly key: boolean }[];
-  /** When the branch last described it differently. */
+  /** When the branch last sent another definition of it. */
   readonly changedAt: string;
 }
 
@@ -23,7 +23,7 @@ export interface SnapshotProgress {
   readonly whole: boolean;
   readonly startedAt: string;
   readonly tables: number;
-  /** Tables whose leftover rows are swept: the last step. */
+  /** Tables that are swept: the last step. */
   readonly sweptTables: number;
   readonly sweptRows: number;
 }
@@ -48,7 +48,7 @@ export interface BranchContents {
   readonly snapshots: readonly SnapshotProgress[];
   readonly requests: readonly SnapshotRequest[];
   readonly quarantined: readonly QuarantinedBatch[];
-  /** The last comparison of each table that was compared. */
+  /** The last comparison of each table. */
   readonly verified: readonly VerifiedTable[];
 }
 

@@ -1,9 +1,9 @@
 /**
- * When a branch that is not online should be heard from again: what tells a branch whose link is closed until eight
- * in the morning from one that somebody must look at. Pure; a branch says its windows in its hello.
+ * When a branch that is not online should be seen again. This distinguishes a branch whose link is closed until eight in
+ * the morning from one that a person must look at. Pure; a branch reports its windows in its hello.
  *
- * A branch is overdue once a whole window has passed without a word of it. One whose link may be used always, or for
- * days on end, is overdue after a day and a little more: the internet is there for an hour or two of each day.
+ * A branch is overdue once a whole window has passed without a hello. One whose link is always open, or open for days, is
+ * overdue after a little more than a day: the internet works for an hour or two of each day.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import { linkState, parseWindow } from '../../shared/config/link-schedule.ts';
@@ -12,14 +12,14 @@ import type { AgentReport } from '../../shared/protocol.ts';
 
 /** Longer without a hello, and a branch counts as offline. */
 export const OFFLINE_AFTER_MS = 30_000;
-/** A day, and time for a shop that opens late. */
+/** A day, and some time more for a shop that opens late. */
 const DAILY_MS = 26 * 3_600_000;
 const MAX_WINDOWS = 100;
 
 export interface Expectation {
   /** When its link opens next after it was last seen; that moment itself where the link is always open. */
   readonly expectedAt: number;
-  /** From then on it is overdue. */
+  /** From then on the branch is overdue. */
   readonly overdueAt: number;
 }
 
@@ -37,7 +37,7 @@ function changeAfter(schedule: LinkSchedule, at: number | null): number | null {
   return at === null ? null : linkState(schedule, at).changesAt;
 }
 
-/** The windows that a branch reports; those that cannot be understood count as a link that is always open. */
+/** The windows that a branch reports. Where they cannot be parsed, the link counts as always open. */
 export function reportedSchedule(report: Pick<AgentReport, 'windows' | 'timeZone'>): LinkSchedule {
   try {
     const schedule = {
@@ -52,7 +52,7 @@ export function reportedSchedule(report: Pick<AgentReport, 'windows' | 'timeZone
   }
 }
 
-/** Expectations, remembered: a schedule is searched minute by minute, and hundreds of branches are looked at a second. */
+/** A cache of expectations: a schedule is searched minute by minute, and hundreds of branches are asked about a second. */
 export class Expectations {
   readonly #known = new Map<string, { readonly key: string; readonly expectation: Expectation }>();
 

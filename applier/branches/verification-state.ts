@@ -1,23 +1,23 @@
 /**
- * How far a verification is that somebody waits for, and what it waits for itself. Pure.
+ * The progress of a verification that somebody waits for, and what it waits for itself. Pure.
  *
- * A request is open until the branch has sent all of its sums; then what is still counted here is waited for. Requests of
- * one branch are served one after the other (applier/consume/hello-handler.ts).
+ * A request is open until the branch has sent all of its sums; after that it waits for tables that are still counted here.
+ * Requests of one branch are served one after the other (applier/consume/hello-handler.ts).
  */
 import { storedHello } from '../../shared/broker/amqp-messages.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { AgentReport } from '../../shared/protocol.ts';
 import { tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
-import { formatDuration } from '../../shared/units.ts';
+import { counted, formatDuration } from '../../shared/units.ts';
 import type { ContactRow } from '../store/contacts.ts';
 import { expectation, OFFLINE_AFTER_MS, reportedSchedule } from './expectation.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import type { VerifiedTable } from '../store/verifications.ts';
 
-/** Tables under way that are named. */
+/** Tables being compared that are named. */
 const NAMED_TABLES = 3;
-/** Batches; fewer are applied in a moment. */
+/** Batches; fewer are applied in a moment, and not mentioned. */
 const MENTIONED_BACKLOG = 20;
 
 /** A request for a comparison. */
@@ -33,17 +33,17 @@ export interface AskedVerification {
 export interface VerificationState {
   readonly row: BranchRow;
   readonly contact: ContactRow | null;
-  /** The branch has not answered yet; else only what is being counted here is waited for. */
+  /** The branch has not answered yet; otherwise only the counting here is waited for. */
   readonly isOpen: boolean;
-  /** The request that has its turn before; null: none. */
+  /** The request that is served before this one; null: none. */
   readonly before: string | null;
   /** Comparisons that answer the request. */
   readonly tables: readonly VerifiedTable[];
 }
 
 /**
- * The comparisons that answer a request: its own, and once the branch has answered it any that has begun since it was
- * asked for. A later one takes the place of its own before somebody who waits has looked, and says as much.
+ * The comparisons that answer a request: its own and, once the branch has answered it, any that began after the request.
+ * A later one may replace its own before somebody who waits has looked, and tells as much.
  */
 export function answering(
   { request, tables, at }: AskedVerification,
@@ -55,20 +55,26 @@ export function answering(
   return verified.filter(table => table.request === request || (isAnswered && table.startedAt >= at && isOf(table)));
 }
 
+/** @throws BRANCH_UNKNOWN where the branch was removed */
+export function requirePresent({ branch, state }: BranchRow): void {
+  if (state === 'removed') throw new TributaryError('BRANCH_UNKNOWN', `Branch ${branch} was removed.`);
+}
+
 /** @throws BRANCH_UNKNOWN, BRANCH_HALTED where nothing of the branch is taken */
-export function requireAtWork({ branch, state, halt }: BranchRow): void {
-  if (state === 'removed') throw new TributaryError('BRANCH_UNKNOWN', `${branch} was removed.`);
+export function requireAtWork(row: BranchRow): void {
+  requirePresent(row);
+  const { branch, halt } = row;
   if (halt === null) return;
   const { code, reason, seq, since } = halt;
   throw new TributaryError(
     'BRANCH_HALTED',
-    `${branch} stands still at batch ${seq} since ${toSecond(since)}. ${code}: ${reason}`,
+    `Branch ${branch} is halted at batch ${seq} since ${toSecond(since)}. ${code}: ${reason}`,
   );
 }
 
-/** What a verification is at, for people. */
+/** What a verification does now, for people. */
 export interface Stage {
-  /** The same as long as nothing happens that somebody who waits should hear of at once. */
+  /** The same until something happens that somebody who waits should read at once. */
   readonly key: string;
   readonly text: string;
 }
@@ -78,13 +84,15 @@ export function stageOf({ branch }: AskedVerification, state: VerificationState,
   const { tables } = state;
   const awaited = state.isOpen ? whatIsAwaited(branch, state, now) : null;
   if (tables.length === 0) {
-    return awaited ?? { key: 'hello', text: `${branch} is online, and hears of it in the answer to its next hello` };
+    return (
+      awaited ?? { key: 'hello', text: `${branch} is online, and gets the request with the answer to its next hello` }
+    );
   }
   const under = tables.filter(({ verdict }) => verdict === 'counting');
-  const ended = `${tables.length - under.length} of ${tables.length} tables compared`;
+  const ended = `${tables.length - under.length} of ${counted(tables.length, 'table')} compared`;
   const begun = Math.min(now, ...under.map(({ startedAt }) => Date.parse(startedAt)));
   const progress =
-    under.length === 0 ? ended : `${ended}; under way for ${formatDuration(now - begun)}: ${namesOf(under)}`;
+    under.length === 0 ? ended : `${ended}; being compared for ${formatDuration(now - begun)}: ${namesOf(under)}`;
   if (awaited === null) return { key: ended, text: progress };
   return { key: `${ended}; ${awaited.key}`, text: `${progress}; ${awaited.text}` };
 }
@@ -96,45 +104,48 @@ function namesOf(tables: readonly VerifiedTable[]): string {
     : names.join(', ');
 }
 
-/** What keeps the branch from answering; null: nothing that is known. */
+/** What keeps the branch from answering; null: nothing known. */
 function whatIsAwaited(branch: string, { row, contact, before }: VerificationState, now: number): Stage | null {
   const lastSeen = contact?.lastSeen ?? null;
   if (lastSeen === null) {
-    return { key: 'never-seen', text: `${branch} has never been heard of: its agent is to be started` };
+    return { key: 'never-seen', text: `${branch} was never seen: start its agent` };
   }
   const said = storedHello(contact?.hello);
   if (said === null) return null;
   if (row.stream.superseded.includes(said.epoch)) {
     return {
       key: 'superseded',
-      text: `the agent that was last heard of as ${branch} is superseded and does nothing: \`tributary-agent status\` there says what to do`,
+      text: `the agent that was last seen as ${branch} is superseded and does nothing: run \`tributary-agent status\` there`,
     };
   }
   const seen = Date.parse(lastSeen);
   if (now - seen > OFFLINE_AFTER_MS) return { key: 'offline', text: `${branch} is ${offline(said.report, seen, now)}` };
-  if (before !== null) return { key: 'before', text: `verification ${before} has its turn before` };
+  if (before !== null) return { key: 'before', text: `verification ${before} comes first` };
   if (!said.report.capabilities.includes('verify')) {
     const { version } = said.report;
-    return { key: 'old', text: `the agent at ${branch} (${version}) cannot compare tables: it is to be upgraded` };
+    return { key: 'old', text: `the agent at ${branch} (${version}) cannot compare tables: upgrade it` };
   }
   const fault = captureFault(said.report);
-  if (fault !== null) return { key: 'fault', text: `${branch} does not capture at present${fault}` };
+  if (fault !== null) return { key: 'fault', text: `${branch} does not capture now${fault}` };
   const { snapshot } = said.report;
   if (snapshot !== null) {
     const { tablesDone, tables, secondsLeft } = snapshot;
     const left = secondsLeft === null ? '' : `, ${formatDuration(secondsLeft * 1_000)} left`;
-    return { key: 'snapshot', text: `${branch} copies tables first: ${tablesDone} of ${tables} are done${left}` };
+    return {
+      key: 'snapshot',
+      text: `a snapshot of ${branch} comes first: ${tablesDone} of ${counted(tables, 'table')} done${left}`,
+    };
   }
   const backlog = said.epoch === row.stream.epoch ? said.head.seq - row.stream.applied.seq : 0;
   return backlog > MENTIONED_BACKLOG
-    ? { key: 'backlog', text: `${backlog} batches of ${branch} are to be applied before` }
+    ? { key: 'backlog', text: `${backlog} batches of ${branch} must be applied first` }
     : null;
 }
 
 function offline(report: AgentReport, seen: number, now: number): string {
   const { expectedAt, overdueAt } = expectation(reportedSchedule(report), seen);
-  const since = `last heard of at ${iso(seen)}`;
-  if (now >= overdueAt) return `overdue, ${since}: look at its machine, its link, and whether the applier runs here`;
+  const since = `last seen at ${iso(seen)}`;
+  if (now >= overdueAt) return `overdue, ${since}: check its machine, its link, and whether the applier runs here`;
   return expectedAt > now ? `offline, ${since}; its link opens at ${iso(expectedAt)}` : `offline, ${since}`;
 }
 

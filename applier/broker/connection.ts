@@ -1,5 +1,5 @@
 /**
- * One connection to the broker that is made again whenever it is lost, with back-off and jitter.
+ * One connection to the broker that is opened again whenever it is lost, with back-off and jitter.
  *
  * States: connecting → up → (lost) connecting …; stopped for good by `stop`.
  */
@@ -15,7 +15,7 @@ const GOOD_AFTER_MS = 10_000;
 
 export interface BrokerLinkOptions {
   readonly connect: () => Promise<BrokerConnection>;
-  /** Told of each new connection, and of its loss (null). */
+  /** Called with each new connection, and with null when it is lost. */
   readonly onChange: (connection: BrokerConnection | null) => void | Promise<void>;
   readonly purpose: string;
   readonly logger: Logger;
@@ -44,7 +44,7 @@ export class BrokerLink {
     return this.#error;
   }
 
-  /** The broker is known to be there: the next attempt is due now. */
+  /** The broker is known to be up: try again now. */
   hurry(): void {
     this.#wake.hurry();
   }
@@ -71,14 +71,14 @@ export class BrokerLink {
     }
   }
 
-  /** Connects and stays until the connection is lost; returns why, or null when this link was stopped. */
+  /** Connects and waits until the connection is lost. @returns why, or null when this link was stopped */
   async #once(): Promise<TributaryError | null> {
     let connection: BrokerConnection;
     try {
       const connecting = this.#options.connect();
       const first = await Promise.race([connecting, this.#stop.promise]);
       if (first === 'stop') {
-        // Comes too late to be used, but must not stay open.
+        // It comes too late to be used, but must not stay open.
         void connecting.then(
           late => late.close(),
           () => undefined,

@@ -1,4 +1,4 @@
-/** Makes a branch's enrolment: address, user and a fresh password. The file's format is in shared/config/enrolment.ts. */
+/** Makes a branch's enrolment: address, user and a new password. The file's format is in shared/config/enrolment.ts. */
 import { randomBytes } from 'node:crypto';
 import { branchNames } from '../../shared/broker/amqp-messages.ts';
 import type { Enrolment } from '../../shared/config/enrolment.ts';
@@ -13,11 +13,12 @@ export interface BranchAddress {
   readonly ca: string | null;
 }
 
-/** 256 bits, in letters that survive every shell and URL. */
+/** 256 random bits, in characters that need no quoting in shells and URLs. */
 export function newPassword(): string {
   return randomBytes(32).toString('base64url');
 }
 
+/** The enrolment of a branch that reaches the broker at this address. */
 export function makeEnrolment(
   branch: string,
   address: BranchAddress,

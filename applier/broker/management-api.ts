@@ -1,21 +1,22 @@
 /**
- * RabbitMQ's management API over HTTP, as far as branches need it. Node's own http client, because fetch takes no
- * certificate authority of ours.
+ * RabbitMQ's management API over HTTP, as far as branches need it. It uses Node's own http client, because fetch takes
+ * no certificate authority of ours.
  *
- * Invariants: every request has a deadline and a limit on the answer's size; path segments are percent-encoded.
+ * Invariants: every request has a deadline and a limit on the answer's size; path segments are percent-encoded; each
+ * way to fail (name, port, TLS, login, address) has a hint of its own.
  */
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import type { IncomingMessage } from 'node:http';
 import type { ConnectionOptions } from 'node:tls';
 import { codeOf } from '../../shared/broker/amqp-link.ts';
+import { shellWord } from '../../shared/process/shell-word.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { connectionHint } from '../../shared/config/connection-hints.ts';
 import { nodeTlsOptions } from '../../shared/config/tls.ts';
 import type { ApplierConfig } from '../config.ts';
 
 const REQUEST_DEADLINE_MS = 15_000;
-const PLUGIN = 'Enable the plugin (rabbitmq-plugins enable rabbitmq_management) and check broker.management.';
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
 export interface ManagementOptions {
@@ -45,8 +46,9 @@ export class ManagementApi {
 
   /**
    * @param path segments after /api, not yet encoded
-   * @param accepted statuses beside 2xx that are no faults
-   * @throws BROKER_UNREACHABLE, BROKER_REFUSED (401, 403), BROKER_SETUP (any other refusal)
+   * @param accepted statuses other than 2xx that are no faults
+   * @throws BROKER_UNREACHABLE (also where another server answers), BROKER_REFUSED (401, 403), BROKER_SETUP (any other
+   *   refusal)
    */
   async call(
     method: 'GET' | 'PUT' | 'POST' | 'DELETE',
@@ -56,16 +58,36 @@ export class ManagementApi {
   ): Promise<ManagementAnswer> {
     const answer = await this.#send(method, path, body);
     if ((answer.status >= 200 && answer.status < 300) || accepted.includes(answer.status)) return answer;
-    const what = `${method} /api/${path.join('/')}: ${answer.status} ${reasonOf(answer.body)}`;
-    if (answer.status === 401 || answer.status === 403) {
-      throw new TributaryError('BROKER_REFUSED', `RabbitMQ’s management API refuses ${what}.`, {
-        hint: 'Its user needs the tag `administrator`: rabbitmqctl set_user_tags USER administrator.',
+    throw this.#refusal(answer, `${method} /api/${path.join('/')}`);
+  }
+
+  #refusal({ status, body }: ManagementAnswer, request: string): TributaryError {
+    const { user, host, port } = this.#options;
+    const what = `${request}: ${`${status} ${reasonOf(body)}`.trim()}`;
+    if (status === 401) {
+      return new TributaryError(
+        'BROKER_REFUSED',
+        `RabbitMQ’s management API does not accept the user ${user} or its password (${what}).`,
+        {
+          hint: `Correct the user in broker.management or its password file, or run: rabbitmqctl change_password ${shellWord(user)}.`,
+        },
+      );
+    }
+    if (status === 403) {
+      return new TributaryError('BROKER_REFUSED', `RabbitMQ’s management API refuses ${what}.`, {
+        hint: `The user ${user} needs the tag administrator: rabbitmqctl set_user_tags ${shellWord(user)} administrator.`,
       });
     }
-    throw new TributaryError('BROKER_SETUP', `RabbitMQ’s management API refuses ${what}.`, {
+    // RabbitMQ says in JSON what it does not find; any other server answers with a page of its own.
+    if (status === 404 && body === null) {
+      return new TributaryError('BROKER_UNREACHABLE', `No RabbitMQ management API is at ${host}:${port} (${what}).`, {
+        hint: 'Correct host, port and path in broker.management: the API listens on 15672, or 15671 with TLS.',
+      });
+    }
+    return new TributaryError('BROKER_SETUP', `RabbitMQ’s management API refuses ${what}.`, {
       hint:
-        answer.status === 404
-          ? 'Is the virtual host there? rabbitmqctl add_vhost NAME.'
+        status === 404
+          ? 'Is the virtual host there? If not, run: rabbitmqctl add_vhost NAME.'
           : 'A queue or exchange of that name exists with other properties: delete it, then repeat the command.',
     });
   }
@@ -87,7 +109,7 @@ export class ManagementApi {
         accept: 'application/json, */*;q=0.1',
         ...(payload === null ? {} : { 'content-type': 'application/json', 'content-length': payload.length }),
       },
-      // Each command asks a handful of things; a kept-alive socket would only hold up its exit.
+      // Each command sends a handful of requests; a socket that is kept alive would only delay its exit.
       agent: false,
       signal: AbortSignal.timeout(REQUEST_DEADLINE_MS),
       ...(secure ? tls : {}),
@@ -101,13 +123,39 @@ export class ManagementApi {
       return await promise;
     } catch (cause) {
       if (cause instanceof TributaryError) throw cause;
-      const text = cause instanceof Error ? cause.message : String(cause);
-      throw new TributaryError('BROKER_UNREACHABLE', `RabbitMQ’s management API at ${host}:${port}: ${text}.`, {
-        cause,
-        hint:
-          (codeOf(cause) === 'ECONNREFUSED' ? undefined : connectionHint(codeOf(cause), 'broker.management')) ?? PLUGIN,
-      });
+      throw new TributaryError(
+        'BROKER_UNREACHABLE',
+        `RabbitMQ’s management API at ${host}:${port}: ${faultOf(cause)}.`,
+        {
+          cause,
+          hint: hintOf(codeOf(cause), secure),
+        },
+      );
     }
+  }
+}
+
+function faultOf(cause: unknown): string {
+  if (codeOf(cause) === 'ABORT_ERR') return `no answer within ${REQUEST_DEADLINE_MS / 1000} s`;
+  // Several addresses that all fail make an error without a message.
+  return cause instanceof Error ? cause.message || codeOf(cause) : String(cause);
+}
+
+/** What to do about a request that got no answer. */
+function hintOf(code: string, secure: boolean): string {
+  switch (code) {
+    case 'ECONNREFUSED':
+      return 'Nothing listens there. Start RabbitMQ, enable the plugin (rabbitmq-plugins enable rabbitmq_management), or correct the port in broker.management.';
+    case 'ABORT_ERR':
+      return 'The machine does not answer. Check the host in broker.management, the network and the firewalls between.';
+    case 'HPE_INVALID_CONSTANT':
+      return 'HTTP is not spoken there. Correct the port in broker.management: 15672, or 15671 with TLS.';
+    case 'ECONNRESET':
+      return secure
+        ? 'The connection was closed. Check the port in broker.management, and RabbitMQ’s log.'
+        : 'The connection was closed. If the port speaks TLS, use https in broker.management.';
+    default:
+      return connectionHint(code, 'broker.management') ?? 'Check broker.management, and RabbitMQ’s log.';
   }
 }
 
@@ -115,7 +163,7 @@ async function collect(response: IncomingMessage): Promise<ManagementAnswer> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of response) {
-    if (!(chunk instanceof Buffer)) throw new TypeError('an answer that is not bytes');
+    if (!(chunk instanceof Buffer)) throw new TypeError('the answer is not bytes');
     bytes += chunk.length;
     if (bytes > MAX_ANSWER_BYTES) throw new RangeError(`the answer is larger than ${MAX_ANSWER_BYTES} bytes`);
     chunks.push(chunk);

@@ -1,8 +1,9 @@
 /**
  * What a branch's user may do at the broker. Pure.
  *
- * RabbitMQ matches permissions as regular expressions anywhere in a name, so patterns are anchored and names escaped:
- * without anchors the user of `paris` could write to the exchange of `paris-2`, and a dot would match any character.
+ * RabbitMQ matches permissions as regular expressions anywhere in a name, so patterns are anchored and names are escaped.
+ * Without anchors the user of `paris` could write to the exchange of `paris-2`; without escaping a dot would match any
+ * character.
  */
 import { branchNames } from '../../shared/broker/amqp-messages.ts';
 
@@ -12,9 +13,10 @@ export interface Permissions {
   readonly read: string;
 }
 
-/** Matches no name: not the empty one either, which stands for server-named queues. */
+/** Matches no name, not even the empty one, which stands for queues that the server names. */
 const NOTHING = '^$';
 
+/** The rights of the branch's user in the virtual host. */
 export function branchPermissions(branch: string): Permissions {
   const { exchange, answer } = branchNames(branch);
   return { configure: NOTHING, write: exactly(exchange), read: exactly(answer) };

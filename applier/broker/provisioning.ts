@@ -1,9 +1,9 @@
 /**
- * What a branch has at the broker: exchange, three queues, bindings, a user and its rights. Made through RabbitMQ's
- * management API, because a branch's user may configure nothing.
+ * What a branch has at the broker: an exchange, three queues, bindings, a user and its rights. They are made through
+ * RabbitMQ's management API, because a branch's user may configure nothing.
  *
- * Invariants: every step is idempotent, so that a repeated `branch add` repairs what is missing; whatever exists with
- * other properties is refused, not bent; a policy that would drop batches is found, not hoped away.
+ * Invariants: every step is idempotent, so that a repetition makes what is missing; whatever exists with other
+ * properties is refused, never changed; a policy that would drop batches is an error.
  */
 import * as z from 'zod';
 import { branchNames, ROUTING_KEYS } from '../../shared/broker/amqp-messages.ts';
@@ -13,15 +13,15 @@ import type { BrokerUser } from '../store/broker-users.ts';
 import type { ManagementAnswer, ManagementApi } from './management-api.ts';
 import { branchPermissions, TOPIC_PERMISSIONS } from './permissions.ts';
 
-/** RabbitMQ's default of 20 deliveries drops a batch after 20 lost connections; without any limit order suffers. */
+/** RabbitMQ's default of 20 deliveries drops a batch after 20 lost connections; without any limit it changes the order. */
 const DELIVERY_LIMIT = 1_000_000;
-/** An agent has two connections, each replaced before an old one may have been noticed dead. */
+/** An agent has two connections, and may replace each before the broker notices that the old one is dead. */
 const MAX_CONNECTIONS = 16;
 /** Three a connection. */
 const MAX_CHANNELS = 64;
 /**
- * What waits for one branch at the broker, so that a branch that floods, or is halted for weeks, does not fill the
- * broker's disk, which would stop all of them. What is not taken stays in the branch's spool and is sent again.
+ * The most that may wait for one branch at the broker. A branch that floods, or is halted for weeks, would otherwise fill
+ * the broker's disk and stop all branches. What the broker refuses stays in the branch's spool and is sent again.
  */
 const MAX_QUEUE_BYTES = 1024 * 1024 * 1024;
 
@@ -78,6 +78,7 @@ const policySchema = z.object({
 export type Policy = z.infer<typeof policySchema>;
 const policiesSchema = z.array(policySchema);
 
+/** Makes, checks and removes what branches have at the broker. */
 export class Provisioning {
   readonly #api: ManagementApi;
   readonly #vhost: string;
@@ -98,8 +99,8 @@ export class Provisioning {
   }
 
   /**
-   * Makes all that the branch needs, or what is missing of it.
-   * @param login the user's new password, or the hash of the one that it had; null: leave an existing user as it is
+   * Makes everything that the branch needs, as far as it is missing.
+   * @param login the user's new password, or the hash of the one that it had; null: an existing user stays as it is
    * @throws BROKER_UNREACHABLE, BROKER_REFUSED, BROKER_SETUP
    */
   async ensure(branch: string, login: string | BrokerUser | null): Promise<void> {
@@ -163,13 +164,13 @@ export class Provisioning {
     }));
   }
 
-  /** What the broker keeps of the user's password. @throws BROKER_SETUP when there is no such user */
+  /** The hash of the user's password as the broker stores it. @throws BROKER_SETUP when there is no such user */
   async userOf(branch: string): Promise<BrokerUser> {
     const user = understood(userSchema, await this.#api.call('GET', ['users', branchNames(branch).user]));
     return { passwordHash: user.password_hash, algorithm: user.hashing_algorithm };
   }
 
-  /** Makes the virtual host if it is not there, and lets the applier in. */
+  /** Makes the virtual host if it is not there, and gives the applier its rights in it. */
   async ensureVhost(applierUser: string): Promise<void> {
     const { status } = await this.#api.call('GET', ['vhosts', this.#vhost], undefined, [404]);
     if (status !== 404) return;
@@ -178,10 +179,10 @@ export class Provisioning {
     await this.#api.call('PUT', ['permissions', this.#vhost, applierUser], all);
   }
 
-  /** Deletes all of it, and ends the branch's connections. What is already gone is no fault. */
+  /** Deletes all of it, and ends the branch's connections. What is gone already is no fault. */
   async remove(branch: string): Promise<void> {
     const names = branchNames(branch);
-    // The user first: what it is connected with is closed, so nothing arrives while the rest goes.
+    // The user first: its connections are closed, so nothing arrives while the rest is deleted.
     await this.#api.call('DELETE', ['users', names.user], undefined, [404]);
     await this.#api.call('DELETE', ['connections', 'username', names.user], undefined, [404]);
     await this.#api.call('DELETE', ['exchanges', this.#vhost, names.exchange], undefined, [404]);
@@ -212,7 +213,7 @@ export class Provisioning {
     throw new TributaryError('BROKER_SETUP', `${names.batches}: ${faults.join('; ')}.`, {
       hint:
         effective.length === 0
-          ? 'Delete the queue once it is empty, and add the branch again.'
+          ? 'Delete the queue once it is empty: the running applier makes it again.'
           : `Change the policy ${effective.map(policy => policy.name).join(', ')} so that it does not match queues named tributary.batches.*: rabbitmqctl list_policies -p ${this.#vhost}.`,
     });
   }
@@ -266,8 +267,8 @@ export class Provisioning {
 }
 
 /**
- * The policies that may be in force for a quorum queue: those of the highest priority that match, since RabbitMQ applies
- * one and does not say which of several equal ones. Pure.
+ * The policies that may be in force for a quorum queue: those of the highest priority that match. RabbitMQ applies one of
+ * them, and does not say which. Pure.
  */
 export function effectivePolicies(policies: readonly Policy[], queue: string): Policy[] {
   const matching = policies.filter(
@@ -302,7 +303,7 @@ export function queueFaults(queue: Queue, policies: readonly Policy[]): string[]
   return faults;
 }
 
-/** RabbitMQ's patterns are Erlang's; one that JavaScript does not understand counts as matching, to be on the safe side. */
+/** RabbitMQ's patterns are Erlang's; one that JavaScript does not understand counts as a match, to be on the safe side. */
 function matches(pattern: string, name: string): boolean {
   try {
     return new RegExp(pattern).test(name);

@@ -1,12 +1,13 @@
 /**
- * Makes again what a broker has lost: its data was deleted, or restored from before a branch was added. Batches that
- * were lost with it the branches send again; here only virtual host, exchange, queues and users are looked after.
+ * Makes again what a broker has lost because its data was deleted, or restored from before a branch was added: virtual
+ * host, exchanges, queues and users. The branches send the lost batches again by themselves.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { readBrokerUser } from '../store/broker-users.ts';
 import type { Provisioning } from './provisioning.ts';
 
+/** Repairs the broker for branches that miss something there. */
 export class BrokerRepair {
   readonly #pool: TargetPool;
   readonly #provisioning: Provisioning;
@@ -18,7 +19,7 @@ export class BrokerRepair {
     this.#applierUser = applierUser;
   }
 
-  /** Idempotent. @throws BROKER_…, TARGET_…; the first fault, after all branches were tried */
+  /** Idempotent. @throws BROKER_…, TARGET_…: the first fault, after all branches were tried */
   async mend(branches: readonly string[]): Promise<void> {
     await this.#provisioning.ensureVhost(this.#applierUser);
     const faults: Error[] = [];
@@ -27,7 +28,7 @@ export class BrokerRepair {
         const user = await this.#pool.use(connection => readBrokerUser(connection, branch));
         if (user === null && !(await this.#provisioning.hasUser(branch))) {
           throw new TributaryError('BROKER_SETUP', `The broker has no user for ${branch}.`, {
-            hint: `tributary-applier branch add ${branch} --out FILE makes it again; with the old enrolment file as FILE its password stays.`,
+            hint: `Make it again with a new password: \`tributary-applier branch rotate ${branch} --out FILE\`.`,
           });
         }
         await this.#provisioning.ensure(branch, user);

@@ -61,7 +61,7 @@ export class BrokerServer {
   readonly version: string;
   readonly directory: string;
   readonly programs: Programs;
-  readonly #plan: Plan;
+  #plan: Plan;
   #running: Running;
 
   private constructor(plan: Plan, running: Running, version: string) {
@@ -119,8 +119,10 @@ export class BrokerServer {
   }
 
   /** Starts again on the same data and ports; stops first if it runs. */
-  async restart(): Promise<void> {
+  /** @param config other settings than before, beside the rig's own */
+  async restart(config = this.#plan.config): Promise<void> {
     await this.stop();
+    this.#plan = { ...this.#plan, config };
     const { running } = await launch(this.#plan);
     this.#running = running;
   }

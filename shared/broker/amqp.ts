@@ -299,7 +299,7 @@ class Publisher implements BrokerPublisher {
     const error = new TributaryError(
       'BROKER_SETUP',
       `RabbitMQ returned ${message.messageId ?? 'a message'}: ${message.replyText} (exchange ${message.exchange}, key ${message.routingKey}).`,
-      { hint: 'The queue does not exist or is not bound. Run `tributary-applier branch add` for this branch again.' },
+      { hint: 'The queue is not there, or not bound. The running applier makes it again.' },
     );
     this.#pending.get(message.messageId ?? '')?.resolve({ outcome: 'returned', error });
   }

@@ -5,8 +5,11 @@
  * signal, and the command has five seconds to end. A second signal ends the process at once. SIGHUP is a stop too:
  * systemd restarts the daemon, which then reads its configuration again, and a closed terminal ends what it started.
  */
+import { createInterface } from 'node:readline';
+import { styleText } from 'node:util';
 import { Command, CommanderError, Option } from 'commander';
 import * as z from 'zod';
+import { shellWord } from './shell-word.ts';
 import { ConfigError } from '../config/load.ts';
 import { ERROR_PRIORITY, isJournal } from './journal.ts';
 import { terminalText } from './terminal-text.ts';
@@ -26,6 +29,16 @@ const SIGNAL_STATUS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 export interface CliStreams {
   out(text: string): void;
   err(text: string): void;
+  /** Whether what `out` is given may have colours. */
+  readonly colours?: boolean;
+  /** Asks the person at the terminal for one line; absent: there is no terminal. */
+  ask?(question: string): Promise<string>;
+}
+
+/** A part of a command's text that has a colour on a terminal. */
+export interface Colour {
+  readonly pattern: RegExp;
+  readonly format: 'red' | 'yellow' | 'green';
 }
 
 /** What a command gets. */
@@ -40,9 +53,11 @@ export interface CommandCall {
   /** Values of the command's own options, by their long names in camel case. */
   readonly options: Readonly<Record<string, unknown>>;
   /** Prints the answer: JSON with --json, otherwise the text. */
-  print(data: unknown, text: string): void;
+  print(data: unknown, text: string, colours?: readonly Colour[]): void;
   /** Prints a line of progress to stderr. */
   note(text: string): void;
+  /** Asks the person at the terminal for one line; null: there is no terminal. */
+  ask(question: string): Promise<string | null>;
 }
 
 export interface CommandSpec {
@@ -50,6 +65,8 @@ export interface CommandSpec {
   readonly usage: string;
   readonly summary: string;
   readonly options?: readonly CommandOption[];
+  /** Command lines for the help, without the program's name: `branch add paris --out paris.enrolment`. */
+  readonly examples?: readonly string[];
   /** Whether the command prints data and therefore takes --json. */
   readonly json?: boolean;
   /** Returns an exit code, or undefined for 0. */
@@ -61,6 +78,8 @@ export interface CommandOption {
   readonly description: string;
   /** Whether the command refuses to run without it. */
   readonly required?: boolean;
+  /** The value is a list: the option may be repeated, and one value may hold several, separated by commas. */
+  readonly list?: boolean;
 }
 
 export interface CliSpec {
@@ -76,7 +95,21 @@ export interface CliSpec {
 const PROCESS_STREAMS: CliStreams = {
   out: text => process.stdout.write(text),
   err: text => process.stderr.write(isJournal(2) ? text.replace(/^(?=.)/gm, ERROR_PRIORITY) : text),
+  colours: process.stdout.isTTY && process.stdout.hasColors(),
+  ...(process.stdin.isTTY && process.stderr.isTTY ? { ask } : {}),
 };
+
+/** An input that is closed counts as an empty line. */
+function ask(question: string): Promise<string> {
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  return new Promise(resolve => {
+    terminal.once('close', () => resolve(''));
+    terminal.question(question, answer => {
+      resolve(answer);
+      terminal.close();
+    });
+  });
+}
 
 /** Runs a command line to its end and returns the exit code. Rejects only for a command that is declared wrongly. */
 export async function runCli(
@@ -87,15 +120,18 @@ export async function runCli(
 ): Promise<number> {
   // Everything that a command, an error or the help prints goes through here.
   const streams: CliStreams = {
+    ...terminal,
     out: text => terminal.out(terminalText(text)),
     err: text => terminal.err(terminalText(text)),
   };
   let code = EXIT_OK;
-  const program = buildProgram(spec, streams, async (command, call) => {
-    code = (await command.run({ ...call, signal })) ?? EXIT_OK;
+  let repeated: RepeatConfig = text => text;
+  const program = buildProgram(spec, streams, async (command, { givenConfig, ...call }) => {
+    repeated = text => withConfig(text, spec, givenConfig);
+    code = (await command.run(callOf(call, { terminal, streams, signal, repeated }))) ?? EXIT_OK;
   });
   try {
-    await program.parseAsync([...argv], { from: 'user' });
+    await program.parseAsync(withHelpOption(spec, argv), { from: 'user' });
     return code;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
@@ -103,7 +139,7 @@ export async function runCli(
       streams.err(`${spec.name}: ${describeError(signal.reason)}\n`);
       return EXIT_FAILED;
     }
-    streams.err(`${formatError(error)}\n`);
+    streams.err(`${repeated(formatError(error))}\n`);
     return exitCodeOf(error);
   }
 }
@@ -111,6 +147,55 @@ export async function runCli(
 /** Whether a command ended with this error because a signal stopped it. */
 function isInterruption(error: unknown, signal: AbortSignal): boolean {
   return signal.aborted && (error === signal.reason || (error instanceof Error && error.name === 'AbortError'));
+}
+
+type RepeatConfig = (text: string) => string;
+
+/** The text with the --config that was given in the commands of this program that it tells people to type (in backquotes). */
+function withConfig(text: string, { name, commands }: CliSpec, givenConfig: string | null): string {
+  if (givenConfig === null) return text;
+  const known = commands.map(({ usage }) => usage.replace(/ [<[].*/, '')).join('|');
+  return text.replace(new RegExp(`\`(?:${name} )?(?:${known})(?![\\w-])[^\`\\n]*(?=\`)`, 'g'), command =>
+    command.includes(' --config') ? command : `${command} --config ${shellWord(givenConfig)}`,
+  );
+}
+
+/** `help branch add` and `branch help add` as `branch add --help`; what names no command stays, and is an error. */
+function withHelpOption({ commands, groups = {} }: CliSpec, argv: readonly string[]): string[] {
+  const place = argv[0] === 'help' ? 0 : argv[1] === 'help' && Object.hasOwn(groups, argv[0] ?? '') ? 1 : null;
+  if (place === null) return [...argv];
+  const words = argv.toSpliced(place, 1);
+  const named = commands.some(({ usage }) => `${usage} `.startsWith([...words, ''].join(' ')));
+  return named ? [...words, '--help'] : words;
+}
+
+interface CallSurroundings {
+  readonly terminal: CliStreams;
+  /** The same, for text whose control characters are to be shown. */
+  readonly streams: CliStreams;
+  readonly signal: AbortSignal;
+  readonly repeated: RepeatConfig;
+}
+
+function callOf(parsed: ParsedCall, { terminal, streams, signal, repeated }: CallSurroundings): CommandCall {
+  return {
+    ...parsed,
+    signal,
+    print: (data, text, colours = []) => {
+      if (parsed.json) streams.out(`${JSON.stringify(data, null, 2)}\n`);
+      // Colours come last: they are control characters themselves.
+      else terminal.out(coloured(`${terminalText(repeated(text))}\n`, terminal.colours === true ? colours : []));
+    },
+    note: text => streams.err(`${repeated(text)}\n`),
+    ask: async question => (await terminal.ask?.(terminalText(question))) ?? null,
+  };
+}
+
+function coloured(text: string, colours: readonly Colour[]): string {
+  return colours.reduce(
+    (done, { pattern, format }) => done.replace(pattern, found => styleText(format, found, { validateStream: false })),
+    text,
+  );
 }
 
 /**
@@ -145,13 +230,17 @@ function drained(stream: NodeJS.WriteStream): Promise<void> {
   return new Promise(resolve => stream.write('', () => resolve()));
 }
 
-type RunCommand = (command: CommandSpec, call: Omit<CommandCall, 'signal'>) => Promise<void>;
+type ParsedCall = Pick<CommandCall, 'configFile' | 'json' | 'args' | 'options'>;
+/** `givenConfig`: the value of --config as it was given; null: it was not. */
+type RunCommand = (command: CommandSpec, call: ParsedCall & { givenConfig: string | null }) => Promise<void>;
+
+const HELP_COMMAND = 'help [command...]';
 
 function buildProgram(spec: CliSpec, streams: CliStreams, run: RunCommand): Command {
   const program = configure(new Command(spec.name), streams)
     .description(spec.description)
     .version(spec.version, '--version', 'print the version')
-    .helpCommand(false);
+    .helpCommand(HELP_COMMAND, 'show the help of a command');
   const groups = new Map<string, Command>();
   for (const command of spec.commands) {
     const [first = '', ...rest] = command.usage.split(' ');
@@ -167,7 +256,9 @@ function buildProgram(spec: CliSpec, streams: CliStreams, run: RunCommand): Comm
     }
     let group = groups.get(first);
     if (group === undefined) {
-      group = configure(program.command(first), streams).description(description).helpCommand(false);
+      group = configure(program.command(first), streams)
+        .description(description)
+        .helpCommand(HELP_COMMAND, 'show the help of a command');
       groups.set(first, group);
     }
     addCommand(group, command, rest.join(' '), spec, streams, run);
@@ -178,9 +269,9 @@ function buildProgram(spec: CliSpec, streams: CliStreams, run: RunCommand): Comm
 function configure(command: Command, streams: CliStreams): Command {
   return command
     .exitOverride()
-    .showHelpAfterError('(--help shows what is possible)')
+    .showHelpAfterError('(--help lists the commands and options)')
     .configureOutput({ writeOut: text => streams.out(text), writeErr: text => streams.err(text) })
-    .helpOption('--help', 'show this help');
+    .helpOption('-h, --help', 'show this help');
 }
 
 function addCommand(
@@ -195,21 +286,26 @@ function addCommand(
     .description(spec.summary)
     .option('--config <file>', 'configuration file', cli.defaultConfig);
   if (spec.json === true) command.option('--json', 'print JSON');
-  for (const { flags, description, required } of spec.options ?? []) {
-    command.addOption(new Option(flags, description).makeOptionMandatory(required === true));
+  for (const { flags, description, required, list } of spec.options ?? []) {
+    const option = new Option(flags, description).makeOptionMandatory(required === true);
+    command.addOption(list === true ? option.argParser(addToList) : option);
+  }
+  if (spec.examples !== undefined) {
+    const lines = spec.examples.map(example => `  ${cli.name} ${example}`);
+    command.addHelpText('after', `\nExamples:\n${lines.join('\n')}`);
   }
   command.action(async () => {
     const { config, json, ...options } = command.opts<Record<string, unknown>>();
-    const asJson = json === true;
-    await run(spec, {
-      configFile: String(config),
-      json: asJson,
-      options,
-      args: command.args,
-      print: (data, text) => streams.out(asJson ? `${JSON.stringify(data, null, 2)}\n` : `${text}\n`),
-      note: text => streams.err(`${text}\n`),
-    });
+    const configFile = String(config);
+    const givenConfig = command.getOptionValueSource('config') === 'cli' ? configFile : null;
+    await run(spec, { configFile, givenConfig, json: json === true, options, args: command.args });
   });
+}
+
+/** A comma inside backquotes is part of a name. */
+function addToList(value: string, before: readonly string[] = []): string[] {
+  const found = value.match(/(?:`[^`]*`|[^,])+/g) ?? [];
+  return [...before, ...found.map(each => each.trim()).filter(each => each !== '')];
 }
 
 /** 2 where a person must correct usage or configuration, otherwise 1. */

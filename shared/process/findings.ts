@@ -2,6 +2,7 @@
  * What `check` finds: every fault at once, each with the statement that corrects it. The daemons use the same findings
  * when they start, so that both report the same.
  */
+import type { Colour } from './cli.ts';
 import { TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 
@@ -60,6 +61,13 @@ export function renderFindings(findings: readonly Finding[]): string {
     })
     .join('\n');
 }
+
+/** The marks of `renderFindings` on a terminal. */
+export const FINDING_COLOURS: readonly Colour[] = [
+  { pattern: /^FAULT(?= )/gm, format: 'red' },
+  { pattern: /^warning(?= )/gm, format: 'yellow' },
+  { pattern: /^ok(?= )/gm, format: 'green' },
+];
 
 /** Throws one error with all faults; returns the findings if there is none. */
 export function throwFaults(findings: readonly Finding[]): readonly Finding[] {

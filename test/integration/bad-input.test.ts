@@ -105,6 +105,9 @@ void t.test('files that are not there, not readable or not YAML are told by name
     t.equal(result.code, 2, `${program}: ${name}`);
     t.match(result.stderr, name);
     t.match(result.stderr, /CONFIG_(UNREADABLE|INVALID)/);
+    const check = await runCli(program, ['check', '--json', '--config', join(directory, name)]);
+    t.equal(check.code, 2, `check --json: ${name}`);
+    t.match(JSON.parse(check.stdout), { ready: false, findings: [{ level: 'fault', code: /^CONFIG_/ }] });
   }
 });
 
@@ -116,6 +119,13 @@ void t.test('the command line: usage errors exit with 2, help and version with 0
     ['agent', [], 2],
     ['agent', ['run', '--fast'], 2],
     ['agent', ['enroll'], 2],
+    ['agent', ['enroll', '--include', 'shop.*', 'no-such-file'], 2],
+    ['agent', ['enroll', '--source-port', 'x', 'no-such-file'], 2],
+    ['agent', ['help', 'enroll'], 0],
+    ['agent', ['-h'], 0],
+    ['agent', ['completion', 'bash'], 0],
+    ['agent', ['completion', 'cmd'], 2],
+    ['applier', ['branch', 'help', 'add'], 0],
     ['applier', ['--version'], 0],
     ['applier', ['branch'], 2],
     ['applier', ['branch', 'add', 'paris'], 2],
@@ -127,6 +137,8 @@ void t.test('the command line: usage errors exit with 2, help and version with 0
     if (code === 2) t.equal(result.stdout, '', 'nothing on stdout, which may be data for another program');
   }
   t.match((await runCli('agent', ['--version'])).stdout, /^\d+\.\d+\.\d+\n$/);
+  const swallowed = await runCli('agent', ['enroll', '--include', 'shop.*', 'no-such-file']);
+  t.match(swallowed.stderr, /enrolment file .*no-such-file cannot be read/, '--include leaves the file alone');
 });
 
 void t.test('settings that make capture impossible are told with what mends them; mended, capture begins', async t => {
@@ -204,7 +216,17 @@ void t.test('settings that make capture impossible are told with what mends them
     const session = await mysql.createConnection({ host, port, user, password, database: branch.schema });
     // The copy waits for the lock, and so is under way when the row comes that it makes up for.
     await session.query('LOCK TABLES sale WRITE');
-    expectSuccess(await branch.cli(['snapshot', `${branch.schema}.sale`]));
+    for (const [table, reason] of [
+      [`${branch.schema}.nothing`, 'there is no table'],
+      ['mysql.user', 'is not captured'],
+    ] as const) {
+      const refused = await branch.cli(['snapshot', `${branch.schema}.sale`, table]);
+      t.match(refused, { code: 2, stdout: '' }, `snapshot of ${table}`);
+      t.match(refused.stderr, `No snapshot was requested`);
+      t.match(refused.stderr, reason);
+    }
+    const asked = expectSuccess(await branch.cli(['snapshot', `${branch.schema}.sale`]));
+    t.equal(asked.stdout, `${branch.schema}.sale will be copied again.\n`);
     for (const statement of [
       'SET SESSION binlog_row_image=MINIMAL',
       "UPDATE sale SET name = 'partial' WHERE id = 1",

@@ -449,17 +449,22 @@ await t.test('a removed branch loses its queues and keeps its rows, or loses bot
   await office.applied('removed', 1);
   await office.registry.remove('removed', false);
   t.equal((await office.row('removed')).state, 'removed');
+  const wasRemoved = { code: 'BRANCH_UNKNOWN', message: /was removed/ };
+  await t.rejects(office.registry.rotate('removed', null), wasRemoved);
+  await t.rejects(office.registry.snapshot('removed', 'test'), wasRemoved);
   t.strictSame(await office.sales('removed'), { 1: 'x' });
   t.strictSame(await office.registry.remove('removed', true), { deletedRows: 1 });
   t.strictSame(await office.sales('removed'), {});
   await t.rejects(office.registry.show('removed'), { code: 'BRANCH_UNKNOWN' });
 });
 
-await t.test('adding a branch again repairs it and keeps its enrolment valid', async t => {
+await t.test('what a branch has lost at the broker is made again, and its enrolment stays valid', async t => {
   const b = await office.branch('repaired');
   await b.hello();
   await office.api.call('DELETE', ['queues', office.vhost, 'tributary.batches.repaired']);
-  await office.registry.add('repaired', null);
+  await office.provisioning.ensure('repaired', null);
+  await t.rejects(office.registry.add('repaired', null), { code: 'CONFIG_INVALID', hint: /branch rotate repaired/ });
+  await t.rejects(office.registry.retry('repaired'), { code: 'CONFIG_INVALID', message: /is not halted/ });
   await b.close();
   const again = await office.branch('repaired');
   again.epoch = b.epoch;

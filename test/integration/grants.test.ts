@@ -89,7 +89,7 @@ void t.test('users with exactly the rights that check --grants prints go the who
     t.notOk(await halted());
   });
 
-  const removed = await world.applierCli(['branch', 'remove', lyon.id, '--delete-data', '--json']);
+  const removed = await world.applierCli(['branch', 'remove', lyon.id, '--delete-data', '--yes', '--json']);
   t.ok((JSON.parse(expectSuccess(removed).stdout) as { deletedRows: number }).deletedRows > 0);
   expectSuccess(await world.applierCli(['branch', 'rotate', paris.id, '--out', join(world.directory, 'rotated')]));
 });

@@ -208,7 +208,7 @@ await t.test('headers that the applier’s library cannot read end no connection
   t.equal(counted['bad hello'] ?? 0, before, 'nobody hears the bad branch');
   // The cure. (The applier’s mender would make the queues again.)
   for (const queue of [mine.batches, mine.hello]) await office.api.call('DELETE', ['queues', office.vhost, queue]);
-  await office.registry.add(bad.branch, null);
+  await office.provisioning.ensure(bad.branch, null);
   await until('the bad branch heard again', () =>
     bad.hello().then(
       () => true,

@@ -3,9 +3,10 @@ import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { Load, LOAD_TABLES, testSeed } from '../support/world/load.ts';
+import { parseEnrolment } from '../../shared/config/enrolment.ts';
 import { createWorld, expectSuccess } from '../support/world/world.ts';
 
-void t.test('branches of a list are added at once, again without harm, and not at all with a faulty line', async t => {
+void t.test('branches of a list are added at once, passed over again, and not at all with a faulty line', async t => {
   const world = await createWorld(t);
   await world.applier();
   const ids = ['one', 'two', 'three'].map(name => `${name}-${world.id}`);
@@ -19,13 +20,38 @@ void t.test('branches of a list are added at once, again without harm, and not a
   writeFileSync(list, `branch\n${ids.join('\n')}\n`);
   const added = expectSuccess(await world.applierCli(['branch', 'add', '--from', list, '--out', out, '--json']));
   t.same(
-    (JSON.parse(added.stdout) as { branch: string }[]).map(({ branch }) => branch),
+    (JSON.parse(added.stdout) as { added: { branch: string }[] }).added.map(({ branch }) => branch),
     ids,
   );
   const files = readdirSync(out).sort();
   t.equal(files.length, 3);
   for (const file of files) t.equal(statSync(join(out, file)).mode & 0o777, 0o600);
-  expectSuccess(await world.applierCli(['branch', 'add', '--from', list, '--out', out]));
+  // Neither into the same folder nor into another: a running branch would be locked out by a new password.
+  const hash = async (id: string): Promise<unknown> =>
+    ((await world.managementApi('GET', `/users/branch-${id}`)) as { password_hash?: string }).password_hash;
+  const before = await Promise.all(ids.map(hash));
+  writeFileSync(list, `branch\n${ids.join('\n')}\nfour-${world.id}\n`);
+  ids.push(`four-${world.id}`);
+  const other = join(world.directory, 'other');
+  const again = expectSuccess(await world.applierCli(['branch', 'add', '--from', list, '--out', other]));
+  t.match(again.stdout, `Added 1, already there 3: ${ids.slice(0, 3).join(', ')}`);
+  t.same(readdirSync(other), [`${ids[3] ?? ''}.enrolment`]);
+  const single = await world.applierCli(['branch', 'add', ids[0] ?? '', '--out', join(other, 'again')]);
+  t.equal(single.code, 2);
+  t.match(single.stderr, /exists already[\s\S]*branch rotate one-\S+ --out FILE --config \S+`/);
+  t.same(await Promise.all(ids.slice(0, 3).map(hash)), before, 'no password has changed');
+
+  const rotated = expectSuccess(await world.applierCli(['branch', 'rotate', ids[0] ?? '', '--out', '-']));
+  t.match(parseEnrolment(rotated.stdout), { branch: ids[0] ?? '' }, 'to standard output');
+  t.match(rotated.stderr, /has a new password/);
+  const retried = await world.applierCli(['branch', 'retry', ids[0] ?? '']);
+  t.match(retried, { code: 2, stderr: /is not halted/ });
+  const halted = expectSuccess(await world.applierCli(['branch', 'list', '--state', 'halted,waiting']));
+  t.match(halted.stdout, 'No branch is halted or waiting.');
+  const unseen = expectSuccess(await world.applierCli(['branch', 'list', '--state', 'never-seen'])).stdout;
+  t.match(unseen, /^BRANCH +STATE +COMPLETE AS OF/);
+  t.equal(unseen.trim().split('\n').length, 1 + ids.length, 'one line a branch');
+  t.match(await world.applierCli(['branch', 'list', '--state', 'active']), { code: 2, stderr: /never-seen/ });
 });
 
 void t.test('enrolment needs no person, and a password changed under load loses nothing', async t => {
@@ -51,7 +77,11 @@ void t.test('enrolment needs no person, and a password changed under load loses 
   await world.waitUntilEqual(branch);
 
   await branch.agent.stop();
-  const removed = await world.applierCli(['branch', 'remove', branch.id, '--delete-data', '--json']);
+  const remove = ['branch', 'remove', branch.id, '--delete-data'];
+  t.match(await world.applierCli(remove), { code: 2, stderr: /Nothing was removed[\s\S]*--yes/ });
+  const [kept] = await world.headOfficeDb.query('SELECT COUNT(*) > 0 AS n FROM load_sale');
+  t.match(kept, [{ n: 1 }], 'without a terminal nothing is deleted');
+  const removed = await world.applierCli([...remove, '--yes', '--json']);
   t.ok((JSON.parse(expectSuccess(removed).stdout) as { deletedRows: number }).deletedRows > 0);
   const [rows] = await world.headOfficeDb.query('SELECT COUNT(*) AS n FROM load_sale');
   t.match(rows, [{ n: 0 }]);

@@ -111,7 +111,9 @@ void t.test('running programs tell what they do', async t => {
     const office = JSON.parse((await world.applierCli(['status', '--json'])).stdout) as object;
     t.match(office, { target: { up: true }, broker: { up: true }, branches: [{ branch: branch.id, halted: null }] });
     const list = JSON.parse((await world.applierCli(['branch', 'list', '--json'])).stdout) as unknown;
-    t.match(list, [{ branch: branch.id, state: /./, halt: null }]);
+    t.match(list, [{ branch: branch.id, state: /current|behind/, halt: null }]);
+    const lines = (await world.applierCli(['branch', 'list'])).stdout;
+    t.match(lines, new RegExp(`^BRANCH +STATE .*\\n${branch.id} +(current|behind) +\\S.* ago|just now`));
     t.match((await world.applierCli(['branch', 'show', branch.id])).stdout, new RegExp(`${branch.schema}\\.sale`));
     t.equal((await world.applierCli(['branch', 'show', 'nobody'])).code, 1);
   });

@@ -130,7 +130,7 @@ await t.test(
     t.equal(await isSuperseded(second), false);
     await paris.agent.stop();
     const again = expectSuccess(await paris.cli(['enroll', join(paris.folder, 'enrolment')]));
-    t.match(again.stdout, /new life/);
+    t.match(again.stdout, /new epoch/);
     await paris.startAgent();
     await until(site, 'the second to be superseded', () => isSuperseded(second));
     await second.kill9();

@@ -251,7 +251,7 @@ void t.test('three branches, one of each kind', async t => {
       no_key: 'equal',
       tick: 'equal',
     });
-    t.match(await command(world, ['branch', 'repair', paris.id]), { code: 0, out: /all tables, since/ });
+    t.match(await command(world, ['branch', 'repair', paris.id]), { code: 0, out: /all tables, because/ });
     await nudged(paris, equal(first));
     t.match(await verify(world, paris), { code: 0, verdict: 'equal' });
   });
@@ -303,7 +303,7 @@ void t.test('three branches, one of each kind', async t => {
     const left = await command(world, asked, stop, err => {
       if (/offline/.test(err)) stop.abort();
     });
-    t.match(left, { code: 1, out: '', err: /paris-.* is offline, last heard of at .*\nverification .* goes on/ });
+    t.match(left, { code: 1, out: '', err: /paris-.* is offline, last seen at .*\nVerification .* goes on/ });
     const state = (set: string): Promise<unknown> =>
       hq.query(`UPDATE tributary_branch SET ${set} WHERE branch = '${paris.id}'`);
     const halted =
@@ -311,7 +311,7 @@ void t.test('three branches, one of each kind', async t => {
     const gone = {
       code: 1,
       out: '',
-      err: /BRANCH_HALTED: .* stands still at batch 1 .*BATCH_REFUSED: too long\n.*retry/,
+      err: /BRANCH_HALTED: .* is halted at batch 1 .*BATCH_REFUSED: too long\n.*retry/,
     };
     const halting: Promise<unknown>[] = [];
     const ended = await command(world, asked, undefined, () => {
@@ -319,7 +319,7 @@ void t.test('three branches, one of each kind', async t => {
     });
     await Promise.all(halting);
     t.match(ended, gone);
-    t.match(ended.err, /is asked for/, 'while it waited');
+    t.match(ended.err, /is requested/, 'while it waited');
     t.match(await command(world, asked), gone, 'at once');
     await state(ACTIVE);
     await state("state = 'removed'");

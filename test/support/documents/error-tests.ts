@@ -18,6 +18,7 @@ const BRANCH = 'test/integration/hints-branch.test.ts';
 const HEAD_OFFICE = 'test/integration/hints-head-office.test.ts';
 const BAD_INPUT = 'test/integration/bad-input.test.ts';
 const BOUNDS = 'test/integration/bounds.test.ts';
+const LINK = 'test/integration/link-told.test.ts';
 const TROUBLE = 'test/integration/head-office-trouble.test.ts';
 const TWINS = 'test/integration/twins.test.ts';
 
@@ -41,6 +42,21 @@ export const ERROR_TESTS: Readonly<Record<ErrorCode, ErrorTests>> = {
     provokedBy: 'a second `tributary-agent run`',
     curedBy: 'the first process is stopped',
     tests: [[BRANCH, 'ALREADY_RUNNING: the other process is stopped']],
+  },
+  PAGE_UNAVAILABLE: {
+    provokedBy: 'another program that listens at http.listen',
+    curedBy: 'the port is freed',
+    tests: [[BAD_INPUT, 'a page whose port is taken does not stop the daemons, and comes when the port is free']],
+  },
+  BROKER_BLOCKED: {
+    provokedBy: 'a memory alarm at RabbitMQ',
+    curedBy: 'the alarm ends',
+    tests: [[LINK, 'BROKER_BLOCKED: the alarm ends, and the link carries again']],
+  },
+  HEAD_OFFICE_SILENT: {
+    provokedBy: 'an applier that was stopped',
+    curedBy: 'the applier is started',
+    tests: [[LINK, 'HEAD_OFFICE_SILENT: the applier is started, and answers']],
   },
   SOURCE_UNREACHABLE: {
     provokedBy: 'a wrong source.port',

@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
@@ -12,6 +13,7 @@ import { RowWriter } from '../../../applier/apply/row-writer.ts';
 import { noteLost } from '../../../applier/store/lost-tables.ts';
 import { ManagementApi } from '../../../applier/broker/management-api.ts';
 import { Provisioning } from '../../../applier/broker/provisioning.ts';
+import { readEnrolment } from '../../../shared/config/enrolment.ts';
 import { BranchAdmin } from '../../../applier/branches/branch-admin.ts';
 import { readBranch } from '../../../applier/store/branch-row.ts';
 import type { BranchRow } from '../../../applier/store/branch-row.ts';
@@ -52,6 +54,7 @@ export interface FleetChoices {
 }
 
 export class HeadOffice {
+  readonly provisioning: Provisioning;
   readonly registry: BranchAdmin;
   readonly rows: RowWriter;
   readonly api: ManagementApi;
@@ -126,9 +129,10 @@ export class HeadOffice {
       password: broker.password,
       tls: {},
     });
+    this.provisioning = new Provisioning(this.api, this.vhost);
     this.registry = new BranchAdmin({
       pool: this.#pool,
-      provisioning: new Provisioning(this.api, this.vhost),
+      provisioning: this.provisioning,
       rows: this.rows,
       address: { secure: false, host: broker.host, port: broker.port, vhost: this.vhost, ca: null },
       headOffice: 'test',
@@ -153,10 +157,10 @@ export class HeadOffice {
     });
   }
 
-  /** Adds a branch and connects to the broker as it. */
+  /** Connects to the broker as a branch, which is added the first time. */
   async branch(name: string): Promise<HandMadeBranch> {
-    const enrolment = await this.registry.add(name, join(this.#directory, `${name}.yaml`));
-    if (enrolment === null) throw new Error('no enrolment was made');
+    const file = join(this.#directory, `${name}.yaml`);
+    const enrolment = existsSync(file) ? await readEnrolment(file) : await this.registry.add(name, file);
     const branch = await HandMadeBranch.connect(enrolment);
     this.#cleanups.push(() => branch.close());
     return branch;

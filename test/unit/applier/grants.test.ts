@@ -1,6 +1,7 @@
 import t from 'tap';
 import { agentGrants } from '../../../agent/grants.ts';
-import { brokerCommands, shellWord, targetGrant } from '../../../applier/grants.ts';
+import { brokerCommands, targetGrant } from '../../../applier/grants.ts';
+import { shellWord } from '../../../shared/process/shell-word.ts';
 import type { ApplierConfig } from '../../../applier/config.ts';
 import { renderGrants } from '../../../shared/process/grants.ts';
 import { Secret } from '../../../shared/config/secret.ts';

@@ -82,7 +82,7 @@ void t.test('every alert has a test that makes its situation for real, or a reas
     t.ok(situation.length > 0, alert);
     if ('promtoolBecause' in test) continue;
     const [file, title] = test;
-    t.ok(readFileSync(join(ROOT, file), 'utf8').includes(title), `${alert}: ${file} “${title}”`);
+    t.ok(readFileSync(join(DEPLOY, '..', file), 'utf8').includes(title), `${alert}: ${file} “${title}”`);
   }
   t.end();
 });

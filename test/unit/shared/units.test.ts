@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { formatBytes, formatDuration, parseBytes, parseDurationMs } from '../../../shared/units.ts';
+import { counted, formatAgo, formatBytes, formatDuration, parseBytes, parseDurationMs } from '../../../shared/units.ts';
 
 void t.test('amounts of bytes are read with decimal and binary units', t => {
   const cases: [string, number | null][] = [
@@ -54,5 +54,17 @@ void t.test('durations for people name the one or two largest units', t => {
   t.equal(formatDuration(35_000), '35 s');
   t.equal(formatDuration(187_200_000), '2 d 4 h');
   t.equal(formatDuration(3_600_000), '1 h');
+  t.end();
+});
+
+void t.test('times in the past and numbers of things are written as people say them', t => {
+  const now = Date.parse('2026-11-30T12:00:00Z');
+  t.equal(formatAgo(null, now), 'never');
+  t.equal(formatAgo('2026-11-30T11:56:30Z', now), '3 min ago');
+  t.equal(formatAgo('2026-11-28T11:00:00Z', now), '2 d ago');
+  t.equal(formatAgo('2026-11-30T12:00:02Z', now), 'just now', 'another clock may be ahead');
+  t.equal(counted(1, 'table'), '1 table');
+  t.equal(counted(0, 'table'), '0 tables');
+  t.equal(counted(2, 'batch', 'batches'), '2 batches');
   t.end();
 });

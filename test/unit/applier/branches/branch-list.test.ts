@@ -12,7 +12,7 @@ void t.test('every fault is told at once, with its line', t => {
   t.throws(() => readBranchList('paris\nLyon\n\nparis\nx_y\n', 'new.csv'), {
     code: 'CONFIG_INVALID',
     message:
-      'new.csv: nothing was added:\n  line 2: "Lyon" must match [a-z0-9][a-z0-9-]{0,62}\n  line 4: paris stands in line 1 already\n  line 5: "x_y" must match [a-z0-9][a-z0-9-]{0,62}',
+      'Nothing was added, because of faults in new.csv:\n  line 2: "Lyon" must match [a-z0-9][a-z0-9-]{0,62}\n  line 4: paris is in line 1 already\n  line 5: "x_y" must match [a-z0-9][a-z0-9-]{0,62}',
   });
   t.throws(() => readBranchList('branch\n', 'f'), { message: /names no branch/ });
   t.end();

@@ -40,6 +40,8 @@ const HELLO: Hello = {
   sentAt: ago(1),
   report: {
     version: '1',
+    capabilities: ['verify'],
+    outlook: { binlogSecondsLeft: null, diskFreeBytes: 1, certificateExpiresAt: null },
     state: 'capturing',
     spoolBatches: 0,
     spoolBytes: 0,

@@ -77,27 +77,27 @@ function table(name: string, verdict: VerifyVerdict, more: Partial<VerifiedTable
 
 void t.test('what a request waits for that the branch has not begun', t => {
   const said = (state: Partial<VerificationState>): string => stageOf(ASKED, { ...ONLINE, ...state }, NOW).text;
-  t.match(said({}), /paris is online, and hears of it/);
-  t.match(said({ contact: null }), /paris has never been heard of/);
+  t.match(said({}), /paris is online, and gets the request/);
+  t.match(said({ contact: null }), /paris was never seen/);
   t.equal(
     said({ contact: contact(hello({ windows: ['20:00-21:00'] }), 600) }),
-    'paris is offline, last heard of at 2026-11-26T09:50:00Z; its link opens at 2026-11-26T20:00:00Z',
+    'paris is offline, last seen at 2026-11-26T09:50:00Z; its link opens at 2026-11-26T20:00:00Z',
   );
-  t.equal(said({ contact: contact(hello({}), 60) }), 'paris is offline, last heard of at 2026-11-26T09:59:00Z');
-  t.match(
-    said({ contact: contact(hello({}), 3 * 86_400) }),
-    /paris is overdue, last heard of at 2026-11-23T10:00:00Z: /,
-  );
+  t.equal(said({ contact: contact(hello({}), 60) }), 'paris is offline, last seen at 2026-11-26T09:59:00Z');
+  t.match(said({ contact: contact(hello({}), 3 * 86_400) }), /paris is overdue, last seen at 2026-11-23T10:00:00Z: /);
   t.match(said({ contact: contact(hello({}, { epoch: 'e1' }), 600) }), /superseded and does nothing: .*agent status/);
-  t.match(said({ before: 'other' }), /verification other has its turn before/);
+  t.match(said({ before: 'other' }), /verification other comes first/);
   t.match(
     said({ contact: contact(hello({ state: 'stopped', error: 'E: why — cure' }), 1) }),
     /does not capture .*: E: why/,
   );
-  t.match(said({ contact: contact(hello({ state: 'full' }), 1) }), /does not capture at present \(full\)/);
+  t.match(said({ contact: contact(hello({ state: 'full' }), 1) }), /does not capture now \(full\)/);
   t.match(said({ contact: contact(hello({ capabilities: [] }), 1) }), /the agent at paris \(1\) cannot compare tables/);
   const snapshot = { tablesDone: 2, tables: 9, rows: 5, secondsLeft: 90 };
-  t.match(said({ contact: contact(hello({ snapshot }), 1) }), /copies tables first: 2 of 9 are done, 1 min 30 s left/);
+  t.match(
+    said({ contact: contact(hello({ snapshot }), 1) }),
+    /snapshot of paris comes first: 2 of 9 tables done, 1 min 30 s left/,
+  );
   t.match(said({ contact: contact(hello({}, { head: { seq: 507, digest: DIGEST } }), 1) }), /500 batches of paris/);
   t.end();
 });
@@ -105,7 +105,7 @@ void t.test('what a request waits for that the branch has not begun', t => {
 void t.test('how far it is, and what it waits for then', t => {
   const tables = [table('a', 'equal'), table('b', 'counting'), table('c', 'counting', { startedAt: ago(20) })];
   const at = stageOf(ASKED, { ...ONLINE, tables }, NOW);
-  t.equal(at.text, '1 of 3 tables compared; under way for 30 s: shop.b, shop.c');
+  t.equal(at.text, '1 of 3 tables compared; being compared for 30 s: shop.b, shop.c');
   t.equal(stageOf(ASKED, { ...ONLINE, tables }, NOW + 1_000).key, at.key, 'time alone is no news');
   const offline = stageOf(ASKED, { ...ONLINE, tables, contact: contact(hello({}), 60) }, NOW);
   t.match(offline.text, /^1 of 3 tables compared; .*paris is offline/);
@@ -121,7 +121,7 @@ void t.test('a branch that was removed or stands still keeps nobody waiting', t 
   const halt = { code: 'BATCH_REFUSED', reason: 'too long — mend it', seq: 8, digest: DIGEST, since: ago(5) };
   t.throws(() => requireAtWork({ ...ROW, state: 'halted', halt }), {
     code: 'BRANCH_HALTED',
-    message: 'paris stands still at batch 8 since 2026-11-26T09:59:55Z. BATCH_REFUSED: too long — mend it',
+    message: 'Branch paris is halted at batch 8 since 2026-11-26T09:59:55Z. BATCH_REFUSED: too long — mend it',
     hint: /branch retry/,
   });
   t.end();

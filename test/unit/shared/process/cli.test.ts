@@ -6,7 +6,7 @@ import * as z from 'zod';
 import { agentCli } from '../../../../agent/commands.ts';
 import { applierCli } from '../../../../applier/commands.ts';
 import { formatError, runCli } from '../../../../shared/process/cli.ts';
-import type { CliSpec, CommandCall } from '../../../../shared/process/cli.ts';
+import type { CliSpec, CliStreams, CommandCall } from '../../../../shared/process/cli.ts';
 import { ConfigError } from '../../../../shared/config/load.ts';
 import { TributaryError } from '../../../../shared/errors.ts';
 import { createLogger } from '../../../../shared/process/logging.ts';
@@ -42,8 +42,30 @@ const spec: CliSpec = {
     {
       usage: 'branch add <id>',
       summary: 'adds',
-      options: [{ flags: '--out <file>', description: 'where to', required: true }],
+      options: [
+        { flags: '--out <file>', description: 'where to', required: true },
+        { flags: '--include <pattern>', description: 'which', list: true },
+      ],
+      examples: ['branch add paris --out paris.enrol'],
       run: record,
+    },
+    {
+      usage: 'advise',
+      summary: 'names a command to type',
+      json: true,
+      run: call => {
+        call.print({ state: 'halted' }, 'halted: run `tributary-test status`', [{ pattern: /^halted/, format: 'red' }]);
+        call.note('or `tributary-other status`, or `branch add`, or `dance`');
+        return Promise.reject(new TributaryError('SPOOL_IO', 'Disk.', { hint: 'Type `tributary-test branch add x`.' }));
+      },
+    },
+    {
+      usage: 'question',
+      summary: 'asks',
+      run: async call => {
+        call.print(null, `answered ${String(await call.ask('Sure?\u001b[2J'))}`);
+        return undefined;
+      },
     },
     {
       usage: 'hostile',
@@ -72,11 +94,21 @@ const spec: CliSpec = {
   ],
 };
 
-async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
+interface Ran {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+function run(...argv: string[]): Promise<Ran> {
+  return runAt({}, ...argv);
+}
+
+async function runAt(terminal: Pick<CliStreams, 'colours' | 'ask'>, ...argv: string[]): Promise<Ran> {
   calls = [];
   let out = '';
   let err = '';
-  const streams = { out: (text: string) => void (out += text), err: (text: string) => void (err += text) };
+  const streams: CliStreams = { ...terminal, out: text => void (out += text), err: text => void (err += text) };
   const code = await runCli(spec, argv, new AbortController().signal, streams);
   return { code, out, err };
 }
@@ -87,6 +119,18 @@ void t.test('exit codes are 0 for done, 1 for failed, 2 for usage and configurat
     [['--help'], 0],
     [['status', '--help'], 0],
     [['branch', '--help'], 0],
+    [['-h'], 0],
+    [['status', '-h'], 0],
+    [['branch', '-h'], 0],
+    [['branch', 'add', '-h'], 0],
+    [['help'], 0],
+    [['help', 'status'], 0],
+    [['help', 'branch'], 0],
+    [['help', 'branch', 'add'], 0],
+    [['branch', 'help'], 0],
+    [['branch', 'help', 'add'], 0],
+    [['help', 'dance'], 2],
+    [['branch', 'help', 'dance'], 2],
     [['--version'], 0],
     [['check'], 1],
     [['fail'], 1],
@@ -164,6 +208,49 @@ void t.test('help and version go to stdout, faults to stderr', async t => {
   const failed = await run('fail');
   t.equal(failed.out, '');
   t.match(failed.err, /SPOOL_IO: disk\n {2}→ Check the disk/);
+});
+
+void t.test('help shows what was asked about, with examples', async t => {
+  const { out } = await run('branch', 'add', '--help');
+  t.match(out, /Examples:\n {2}tributary-test branch add paris --out paris\.enrol/);
+  t.equal((await run('help', 'branch', 'add')).out, out);
+  t.equal((await run('branch', 'help', 'add')).out, out);
+  t.equal((await run('branch', 'help')).out, (await run('branch', '--help')).out);
+});
+
+void t.test('a list option takes one value each time, or several with commas, and never an argument', async t => {
+  await run('branch', 'add', '--out', 'o', '--include', 'a.*', '--include', 'b.*, `c,d`.e', 'paris');
+  t.match(calls[0], { args: ['paris'], options: { include: ['a.*', 'b.*', '`c,d`.e'] } });
+});
+
+void t.test('--config is repeated in what a message tells people to type, where it was given', async t => {
+  const given = await run('advise', '--config', 'my file.yaml');
+  t.equal(given.out, "halted: run `tributary-test status --config 'my file.yaml'`\n");
+  t.match(
+    given.err,
+    "or `tributary-other status`, or `branch add --config 'my file.yaml'`, or `dance`\n",
+    'commands of this program alone',
+  );
+  t.match(given.err, "Type `tributary-test branch add x --config 'my file.yaml'`.");
+  const without = await run('advise');
+  t.notMatch(without.out + without.err, '--config');
+});
+
+void t.test('colours are for terminals, and never in JSON', async t => {
+  t.equal((await runAt({ colours: true }, 'advise')).out, '\u001b[31mhalted\u001b[39m: run `tributary-test status`\n');
+  t.equal((await run('advise')).out, 'halted: run `tributary-test status`\n');
+  t.notMatch((await runAt({ colours: true }, 'advise', '--json')).out, '\u001b');
+});
+
+void t.test('a question is answered at a terminal alone', async t => {
+  let asked = '';
+  const ask = (question: string): Promise<string> => {
+    asked = question;
+    return Promise.resolve('yes');
+  };
+  t.equal((await runAt({ ask }, 'question')).out, 'answered yes\n');
+  t.equal(asked, 'Sure?\\u001b[2J');
+  t.equal((await run('question')).out, 'answered null\n');
 });
 
 void t.test('a configuration’s faults are all shown, one a line', t => {
@@ -271,6 +358,27 @@ void t.test('an old Node is told what to do', t => {
   t.equal(nodeVersionFault('v25.0.0'), null);
   t.match(nodeVersionFault('v22.18.0'), /npm ci/);
   t.end();
+});
+
+void t.test('a branch’s rows are deleted only once its id was typed, or with --yes', async t => {
+  const remove = async (answer: string | null, ...more: string[]): Promise<Ran> => {
+    let [out, err] = ['', ''];
+    const argv = ['branch', 'remove', 'paris', '--delete-data', '--config', '/nowhere/applier.yaml', ...more];
+    const code = await runCli(applierCli(), argv, new AbortController().signal, {
+      out: text => void (out += text),
+      err: text => void (err += text),
+      ...(answer === null ? {} : { ask: () => Promise.resolve(answer) }),
+    });
+    return { code, out, err };
+  };
+  for (const answer of ['lyon', 'yes', '', null]) {
+    const { code, err } = await remove(answer);
+    t.equal(code, 2, String(answer));
+    t.match(err, /Nothing was removed\.\n {2}→ .*--yes/);
+  }
+  // It goes on to the configuration, which is not there.
+  t.match((await remove('paris')).err, 'CONFIG_UNREADABLE');
+  t.match((await remove(null, '--yes')).err, 'CONFIG_UNREADABLE');
 });
 
 void t.test('every command of the programs is found by its words, and a word of none is no argument', async t => {
