@@ -123,6 +123,7 @@ export class BrokerServer {
   async restart(config = this.#plan.config): Promise<void> {
     await this.stop();
     this.#plan = { ...this.#plan, config };
+    await writeConfig(this.#plan);
     const { running } = await launch(this.#plan);
     this.#running = running;
   }
@@ -172,9 +173,7 @@ export class BrokerServer {
   }
 }
 
-async function writeFiles(plan: Plan): Promise<void> {
-  const { directory } = plan;
-  for (const folder of ['data', 'log', 'home']) await mkdir(join(directory, folder));
+async function writeConfig(plan: Plan): Promise<void> {
   const config: Record<string, string> = {
     'listeners.tcp.1': `127.0.0.1:${plan.port}`,
     'management.tcp.ip': '127.0.0.1',
@@ -198,7 +197,13 @@ async function writeFiles(plan: Plan): Promise<void> {
     ...plan.config,
   };
   const lines = Object.entries(config).map(([key, value]) => `${key} = ${value}\n`);
-  await writeFile(join(directory, 'rabbitmq.conf'), lines.join(''), { mode: 0o600 });
+  await writeFile(join(plan.directory, 'rabbitmq.conf'), lines.join(''), { mode: 0o600 });
+}
+
+async function writeFiles(plan: Plan): Promise<void> {
+  const { directory } = plan;
+  for (const folder of ['data', 'log', 'home']) await mkdir(join(directory, folder));
+  await writeConfig(plan);
   await writeFile(join(directory, 'enabled_plugins'), '[rabbitmq_management,rabbitmq_prometheus].\n');
   // A cookie of our own, so that the broker never uses the user's.
   await writeFile(join(directory, 'home/.erlang.cookie'), randomBytes(15).toString('hex'), { mode: 0o400 });

@@ -75,7 +75,7 @@ for (const [first, second] of [
     if (mysql === undefined || mariadb === undefined) throw new Error('a branch is missing');
     const [rows] = await world.headOfficeDb.query<RowDataPacket[]>('SELECT _branch, doc FROM typed ORDER BY _branch');
     t.same(
-      rows.map(row => [row['_branch'], row['doc']]),
+      rows.map(row => [String(row['_branch']), String(row['doc'])]),
       [
         [mariadb.id, '{"price":1.50}'],
         [mysql.id, '{"day": "2026-11-30", "price": 1.50}'],

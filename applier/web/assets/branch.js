@@ -156,7 +156,7 @@ function agentCard({ report, expectedAt }) {
       ['Room for', secondsUntilFull === null ? 'no limit in sight' : duration(secondsUntilFull)],
       [
         'Link',
-        windows.length === 0 ? 'always open' : `${windows.join(', ')}${timeZone === null ? '' : ` (${timeZone})`}`,
+        windows.length === 0 ? 'always open' : `${windows.join(', ')} (${timeZone})`,
       ],
       ['Agent', version],
     ]),

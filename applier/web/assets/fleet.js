@@ -215,7 +215,7 @@ function agentCell({ report, expectedAt }) {
   const cell = lines(expectedAt === null ? state : h('span', 'muted', 'not connected'), second.join(' · '));
   const last = cell.at(-1);
   if (windows.length > 0 && last)
-    last.title = `Link: ${windows.join(', ')} (${report.timeZone ?? 'time zone unknown'})`;
+    last.title = `Link: ${windows.join(', ')} (${report.timeZone})`;
   return cell;
 }
 
