@@ -154,10 +154,7 @@ function agentCard({ report, expectedAt }) {
       ['Capture', captureLagSeconds === null ? null : `${duration(captureLagSeconds)} behind`],
       ['Copying', copying],
       ['Room for', secondsUntilFull === null ? 'no limit in sight' : duration(secondsUntilFull)],
-      [
-        'Link',
-        windows.length === 0 ? 'always open' : `${windows.join(', ')} (${timeZone})`,
-      ],
+      ['Link', windows.length === 0 ? 'always open' : `${windows.join(', ')} (${timeZone})`],
       ['Agent', version],
     ]),
   ]);

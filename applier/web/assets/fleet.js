@@ -214,8 +214,7 @@ function agentCell({ report, expectedAt }) {
   if (windows.length > 0 && second.length === 0) second.push(windows.join(', '));
   const cell = lines(expectedAt === null ? state : h('span', 'muted', 'not connected'), second.join(' · '));
   const last = cell.at(-1);
-  if (windows.length > 0 && last)
-    last.title = `Link: ${windows.join(', ')} (${report.timeZone})`;
+  if (windows.length > 0 && last) last.title = `Link: ${windows.join(', ')} (${report.timeZone})`;
   return cell;
 }
 
