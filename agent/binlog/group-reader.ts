@@ -41,11 +41,6 @@ import { ServerCharsets } from '../values/server-charsets.ts';
 import { beginningOf } from './sql-tokens.ts';
 import { RolledBackRows } from './rolled-back-rows.ts';
 
-export type { RawEvent } from './events.ts';
-export type { GroupEnd, GroupSink, GroupStart, BinlogPosition, TableWriter, XaStep } from './group-sink.ts';
-export type { DdlStatement } from './statements.ts';
-export type { SourceColumn, SourceTable } from './table-map.ts';
-
 export type ReaderState = 'outside' | 'opened' | 'inside' | 'failed';
 
 const TRANSITIONS: Transitions<ReaderState> = {

@@ -75,9 +75,6 @@ export const MIGRATIONS: readonly string[] = [
    ) STRICT;`,
 ];
 
-/** The format that this program writes; it reads every one before. */
-export const SPOOL_FORMAT = MIGRATIONS.length;
-
 export type Row = Record<string, SQLOutputValue>;
 
 export class SpoolFile {

@@ -31,7 +31,7 @@ import type { SpoolMark, StreamState } from './stream-state.ts';
 
 export type * from './spool-types.ts';
 export { SPOOL_FILE_NAME } from './spool-file.ts';
-export type { LastGroup, Position, SnapshotProgress, SnapshotTable } from './stored-state.ts';
+export type { LastGroup, Position, SnapshotProgress } from './stored-state.ts';
 
 /** What a batch takes besides its body; counted, so that a million tiny batches are not free. */
 const BATCH_OVERHEAD_BYTES = 256;

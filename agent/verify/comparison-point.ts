@@ -13,7 +13,7 @@ import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { assert } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
 import type { BatchDraft } from '../stream/change-buffer.ts';
-import type { BinlogPosition } from '../binlog/group-reader.ts';
+import type { BinlogPosition } from '../binlog/group-sink.ts';
 import type { CaptureSink } from '../stream/sink.ts';
 import { comparePositions } from '../source/connection.ts';
 import type { SourceConnection, SourceIdentity } from '../source/connection.ts';

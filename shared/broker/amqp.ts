@@ -35,7 +35,7 @@ import type {
 import { asTributaryError, TributaryError } from '../errors.ts';
 import { formatDuration } from '../units.ts';
 
-export { isUnreachable, parseBrokerUrl } from './amqp-link.ts';
+export { isUnreachable } from './amqp-link.ts';
 export * from './amqp-messages.ts';
 export type * from './amqp-types.ts';
 

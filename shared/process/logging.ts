@@ -73,8 +73,3 @@ export function createLogger(options: LoggerOptions): Logger {
     stream,
   );
 }
-
-/** A logger that writes nothing, for tests. */
-export function silentLogger(): Logger {
-  return pino({ level: 'silent' });
-}

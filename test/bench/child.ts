@@ -15,7 +15,7 @@ import { createTableFilter } from '../../agent/source/table-filter.ts';
 import { SourceConnection } from '../../agent/source/connection.ts';
 import { idleProgress } from '../../agent/spool/snapshot-progress.ts';
 import { Spool } from '../../agent/spool/spool.ts';
-import { silentLogger } from '../../shared/process/logging.ts';
+import { silentLogger } from '../support/silent-logger.ts';
 import { Secret } from '../../shared/config/secret.ts';
 import type { BinlogMark } from './workload.ts';
 

@@ -7,7 +7,7 @@ import t from 'tap';
 import { BrokerServer } from '../../deploy/rig/broker-server.ts';
 import { SERVERS_VARIABLE, sharedServers } from '../../deploy/rig/shared-servers.ts';
 import { fragmentMessage } from '../../shared/broker/amqp-messages.ts';
-import { silentLogger } from '../../shared/process/logging.ts';
+import { silentLogger } from '../support/silent-logger.ts';
 import type { Logger } from '../../shared/process/logging.ts';
 import { upsert } from '../support/hand-made/branch.ts';
 import { HeadOffice } from '../support/world/head-office.ts';

@@ -21,7 +21,7 @@ import { sharedServers } from '../../deploy/rig/shared-servers.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { startHttpServer } from '../../shared/process/http.ts';
 import type { Assets, Route } from '../../shared/process/http.ts';
-import { silentLogger } from '../../shared/process/logging.ts';
+import { silentLogger } from '../support/silent-logger.ts';
 import { closeQuietly, connectMysql } from '../../shared/database/mysql.ts';
 import { Secret } from '../../shared/config/secret.ts';
 import { quoteString } from '../../shared/database/sql.ts';

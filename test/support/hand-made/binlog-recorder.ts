@@ -5,15 +5,10 @@ import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { openBinlogStream } from '../../../agent/binlog/binlog-stream.ts';
 import type { BinlogStart } from '../../../agent/binlog/binlog-stream.ts';
 import { GroupReader } from '../../../agent/binlog/group-reader.ts';
-import type {
-  DdlStatement,
-  GroupEnd,
-  GroupSink,
-  GroupStart,
-  XaStep,
-  RawEvent,
-  SourceTable,
-} from '../../../agent/binlog/group-reader.ts';
+import type { DdlStatement } from '../../../agent/binlog/statements.ts';
+import type { GroupEnd, GroupSink, GroupStart, XaStep } from '../../../agent/binlog/group-sink.ts';
+import type { RawEvent } from '../../../agent/binlog/events.ts';
+import type { SourceTable } from '../../../agent/binlog/table-map.ts';
 import type { Value } from '../../../shared/batch/batch.ts';
 import type { DatabaseAddress } from '../../../deploy/rig/shared-servers.ts';
 import { connectTo } from '../world/database.ts';

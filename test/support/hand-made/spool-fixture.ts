@@ -6,7 +6,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
-import { SPOOL_FILE_NAME, SPOOL_FORMAT } from '../../../agent/spool/spool-file.ts';
+import { MIGRATIONS, SPOOL_FILE_NAME } from '../../../agent/spool/spool-file.ts';
 import type { Spool } from '../../../agent/spool/spool.ts';
 import { batch, openSpool, position, temporaryDirectory } from './spool-tools.ts';
 
@@ -109,7 +109,7 @@ function fill(spool: Spool): void {
 }
 
 if (import.meta.main) {
-  const file = join(FOLDER, `${SPOOL_FORMAT}.db.zst`);
+  const file = join(FOLDER, `${MIGRATIONS.length}.db.zst`);
   if (existsSync(file)) throw new Error(`${file} is there: a fixture is never written again`);
   const directory = temporaryDirectory();
   const spool = openSpool(directory);
@@ -117,7 +117,7 @@ if (import.meta.main) {
   const contents = spoolContents(spool);
   spool.close();
   writeFileSync(file, zstdCompressSync(readFileSync(join(directory, SPOOL_FILE_NAME))));
-  writeFileSync(join(FOLDER, `${SPOOL_FORMAT}.json`), `${JSON.stringify(contents, null, 1)}\n`);
+  writeFileSync(join(FOLDER, `${MIGRATIONS.length}.json`), `${JSON.stringify(contents, null, 1)}\n`);
   rmSync(directory, { recursive: true });
   process.stdout.write(`wrote ${file}\n`);
 }

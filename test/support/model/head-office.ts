@@ -81,8 +81,6 @@ export interface Operator {
   readonly requestId: string;
 }
 
-export const NO_OPERATOR: Operator = { repaired: new Set(), quarantine: null, requestId: '' };
-
 export class Applier {
   readonly #core: ProtocolCore;
   readonly #off: Rule | null;

@@ -28,7 +28,7 @@ import { startSharedServers, SERVERS_VARIABLE, sharedServers } from '../../../de
 import type { DatabaseAddress } from '../../../deploy/rig/shared-servers.ts';
 import { connectBroker } from '../../../shared/broker/amqp.ts';
 import type { BrokerConnection } from '../../../shared/broker/amqp.ts';
-import { silentLogger } from '../../../shared/process/logging.ts';
+import { silentLogger } from '../silent-logger.ts';
 import type { Logger } from '../../../shared/process/logging.ts';
 import { mysqlErrno } from '../../../shared/database/mysql.ts';
 import { HandMadeBranch, HEARTBEAT_SECONDS } from '../hand-made/branch.ts';

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import t from 'tap';
-import { MIGRATIONS, SPOOL_FILE_NAME, SPOOL_FORMAT, SpoolFile } from '../../../../agent/spool/spool-file.ts';
+import { MIGRATIONS, SPOOL_FILE_NAME, SpoolFile } from '../../../../agent/spool/spool-file.ts';
 import { fixtureFormats, layOutFixture, spoolContents } from '../../../support/hand-made/spool-fixture.ts';
 import { batch, openSpool, temporaryDirectory } from '../../../support/hand-made/spool-tools.ts';
 
@@ -13,7 +13,7 @@ const KEEP = { keepAppliedMs: Number.MAX_SAFE_INTEGER };
 void t.test('there is a spool of every format that was ever written', t => {
   t.same(
     fixtureFormats(),
-    Array.from({ length: SPOOL_FORMAT }, (_, index) => index + 1),
+    Array.from({ length: MIGRATIONS.length }, (_, index) => index + 1),
     'node test/support/hand-made/spool-fixture.ts writes the one of a new format',
   );
   t.end();
@@ -38,7 +38,7 @@ for (const format of fixtureFormats()) {
 
 void t.test('a spool of the present format becomes one of the next, whole or not at all', t => {
   const directory = temporaryDirectory();
-  const contents = layOutFixture(SPOOL_FORMAT, directory);
+  const contents = layOutFixture(MIGRATIONS.length, directory);
   const next = [...MIGRATIONS, 'ALTER TABLE stream ADD COLUMN of_next INTEGER NOT NULL DEFAULT 7'];
   t.throws(() => new SpoolFile(directory, [...next, 'CREATE TABLE stream (id INTEGER)']), /already exists/);
   const same = openSpool(directory, KEEP);
@@ -49,7 +49,7 @@ void t.test('a spool of the present format becomes one of the next, whole or not
     t.equal(file.get('SELECT of_next FROM stream')?.['of_next'], 7, what);
     file.close();
   }
-  t.throws(() => openSpool(directory), { code: 'SPOOL_FORMAT' });
+  t.throws(() => openSpool(directory), { code: 'MIGRATIONS.length' });
   t.end();
 });
 
@@ -60,7 +60,7 @@ void t.test('a spool that a newer agent wrote is refused with the cure, and lose
   const file = join(directory, SPOOL_FILE_NAME);
   const newer = new DatabaseSync(file);
   newer.exec(
-    `PRAGMA user_version = ${SPOOL_FORMAT + 1}; CREATE TABLE of_tomorrow (id INTEGER); INSERT INTO of_tomorrow VALUES (7)`,
+    `PRAGMA user_version = ${MIGRATIONS.length + 1}; CREATE TABLE of_tomorrow (id INTEGER); INSERT INTO of_tomorrow VALUES (7)`,
   );
   newer.close();
   const everything = (): unknown => {
@@ -73,8 +73,8 @@ void t.test('a spool that a newer agent wrote is refused with the cure, and lose
   };
   const before = everything();
   t.throws(() => openSpool(directory), {
-    code: 'SPOOL_FORMAT',
-    message: new RegExp(`format ${SPOOL_FORMAT + 1}`),
+    code: 'MIGRATIONS.length',
+    message: new RegExp(`format ${MIGRATIONS.length + 1}`),
     hint: /newer one/,
   });
   t.same(everything(), before);

@@ -35,8 +35,8 @@ void t.test('each way to miss the management API has a hint of its own', async t
   gone.close();
   const cases = [
     ['refused', { port: nobody }, /rabbitmq-plugins enable rabbitmq_management/],
-    ['no such name', { port: 1, host: 'hq.invalid' }, /name cannot be resolved/],
-    ['TLS to a server without', { port: http, secure: true }, /No TLS is spoken there/],
+    ['no such name', { port: 1, host: 'hq.invalid' }, /name of the host cannot be resolved/],
+    ['TLS to a server without', { port: http, secure: true }, /does not speak TLS on this port/],
     ['closed at once', { port: closing }, /use https/],
     ['another protocol', { port: amqp }, /HTTP is not spoken there/],
   ] as const;

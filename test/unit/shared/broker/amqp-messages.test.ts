@@ -3,11 +3,11 @@ import {
   branchNames,
   helloMessage,
   MAX_HELLO_BYTES,
-  parseBrokerUrl,
   readAnswer,
   readBatchHeader,
   readHello,
 } from '../../../../shared/broker/amqp.ts';
+import { parseBrokerUrl } from '../../../../shared/broker/amqp-link.ts';
 import type { ReceivedMessage } from '../../../../shared/broker/amqp.ts';
 import { textsParsedBy } from '../../../support/hand-made/parsed.ts';
 import { makeAnswer, makeHello, makeReport, snapshotOfAll } from '../../../support/hand-made/messages.ts';

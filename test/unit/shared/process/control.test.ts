@@ -18,7 +18,7 @@ import type { Test } from 'tap';
 import { callDaemon, controlPaths, startControlServer } from '../../../../shared/process/control.ts';
 import type { ControlHandler, SocketLocation } from '../../../../shared/process/control.ts';
 import { TributaryError } from '../../../../shared/errors.ts';
-import { silentLogger } from '../../../../shared/process/logging.ts';
+import { silentLogger } from '../../../support/silent-logger.ts';
 
 /** A spool folder of the test's own, and nothing of the machine's. */
 function place(t: Test): SocketLocation {

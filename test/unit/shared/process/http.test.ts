@@ -11,7 +11,7 @@ import type { Test } from 'tap';
 import { TributaryError } from '../../../../shared/errors.ts';
 import { HttpError, loadAssets, startHttpServer } from '../../../../shared/process/http.ts';
 import type { HttpServer, HttpServerOptions, Route } from '../../../../shared/process/http.ts';
-import { silentLogger } from '../../../../shared/process/logging.ts';
+import { silentLogger } from '../../../support/silent-logger.ts';
 import { Secret } from '../../../../shared/config/secret.ts';
 import { pageOf } from '../../../../shared/process/page.ts';
 import { TestAuthority } from '../../../support/world/certificates.ts';

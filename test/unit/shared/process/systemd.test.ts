@@ -1,7 +1,7 @@
 import { fstatSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
-import { silentLogger } from '../../../../shared/process/logging.ts';
+import { silentLogger } from '../../../support/silent-logger.ts';
 import { StandstillClock, startServiceNotices } from '../../../../shared/process/systemd.ts';
 import { isJournal } from '../../../../shared/process/journal.ts';
 import { until } from '../../../support/until.ts';
