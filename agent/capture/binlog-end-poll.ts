@@ -50,7 +50,7 @@ export async function pollBinlogEnd(options: BinlogEndPollOptions, signal: Abort
     source = null;
   };
   signal.addEventListener('abort', hangUp, { once: true });
-  // Asked anew after each await: what the compiler concluded before it no longer holds.
+  // A function, because TypeScript would assume that the state is the same after an await.
   const stopping = (): boolean => signal.aborted;
   while (!stopping()) {
     try {

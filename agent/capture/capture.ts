@@ -177,7 +177,7 @@ export class Capture {
   /** Works until aborted. @throws what ends the process: SPOOL_IO, SPOOL_CORRUPT, INTERNAL */
   async run(signal: AbortSignal): Promise<void> {
     assert(this.#machine.state === 'stopped', 'Capture was started twice.');
-    // Asked anew after each await: what the compiler concluded before it no longer holds.
+    // A function, because TypeScript would assume that the state is the same after an await.
     const stopping = (): boolean => signal.aborted;
     // Nothing was read while connecting, so whatever that waits for, an answer or a lock of the server, may be abandoned.
     const abandoned = Promise.withResolvers<null>();
@@ -215,7 +215,7 @@ export class Capture {
         'A newer epoch of this branch is the valid one. Capture has stopped.',
       );
     }
-    // Asked anew after each await: what the compiler concluded before it no longer holds.
+    // A function, because TypeScript would assume that the state is the same after an await.
     const isGivenUp = (): boolean => attempt.aborted;
     await this.#waitForRoom(attempt);
     if (isGivenUp()) return;

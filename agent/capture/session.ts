@@ -37,7 +37,7 @@ import { startOf } from './resume-point.ts';
 const HEARTBEAT_MS = 250;
 /** The stream ends when it is silent for this long. */
 const SILENCE_MS = 10_000;
-/** After a pause longer than net_write_timeout (60 s) the server hangs up; the session ends before that. */
+/** The session ends after so long a pause: waiting for room needs no connection, and the server would hang up at last. */
 const MAX_PAUSE_MS = 30_000;
 const ROOM_POLL_MS = 500;
 export const SPOOL_FULL_NOTICE =
@@ -58,8 +58,9 @@ export interface SessionOptions extends CaptureOptions {
   readonly verifications: VerifyRequests;
   readonly rolledBack: RolledBackRows;
   readonly age: BatchMaxAge;
-  /** The fault that held capture up, and how far the stream had come then; null: it was not read. */
+  /** The fault that holds capture up. */
   readonly fault: FaultWatch;
+  /** Where the stream stood when capture failed last; null: it had not begun to take groups. */
   readonly faultAt: BinlogPosition | null;
   /** Faults of the snapshot, beside which the stream goes on. */
   readonly snapshotFault: FaultWatch;
@@ -196,7 +197,7 @@ export class CaptureSession implements SinkListener, FlushHost {
 
   async #waitForRoom(): Promise<void> {
     const since = this.#o.now();
-    // Asked anew after each await: what the compiler concluded before it no longer holds.
+    // A function, because TypeScript would assume that the state is the same after an await.
     const isWaiting = (): boolean => this.state === 'waiting-for-room';
     while (isWaiting()) {
       if (this.#o.spool.hasRoom()) {

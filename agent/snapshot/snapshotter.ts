@@ -69,7 +69,7 @@ export class Snapshotter {
 
   /** Works until aborted. Retries when its connection fails. @throws what a person must repair */
   async run(signal: AbortSignal): Promise<void> {
-    // Asked anew after each await: what the compiler concluded before it no longer holds.
+    // A function, because TypeScript would assume that the state is the same after an await.
     const stopping = (): boolean => signal.aborted;
     try {
       while (!stopping()) {

@@ -57,7 +57,7 @@ export class Verifier {
 
   /** Works until aborted. @throws faults of the stream or the spool, which capture must handle */
   async run(signal: AbortSignal): Promise<void> {
-    // Asked anew after each await: what the compiler concluded before it no longer holds.
+    // A function, because TypeScript would assume that the state is the same after an await.
     const stopping = (): boolean => signal.aborted;
     const { requests, logger, firstRetryMs = FIRST_RETRY_MS } = this.#o;
     let retryMs = firstRetryMs;

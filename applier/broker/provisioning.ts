@@ -43,6 +43,7 @@ type Queue = z.infer<typeof queueSchema>;
 
 const userSchema = z.object({ password_hash: z.string(), hashing_algorithm: z.string() });
 
+const grantedSchema = z.array(z.object({ user: z.string() }));
 const namedSchema = z.array(z.object({ name: z.string() }));
 
 const overviewSchema = z.object({ product_name: z.string().default('RabbitMQ'), rabbitmq_version: z.string() });
@@ -143,14 +144,17 @@ export class Provisioning {
     return this.#exists(['users', 'guest']);
   }
 
-  /** The branches whose user or exchange the broker does not have: a loss that no consumer of the applier notices. */
+  /** The branches whose user, permissions or exchange the broker lacks: a loss that no consumer of the applier notices. */
   async branchesLost(branches: readonly string[]): Promise<string[]> {
     const named = async (path: readonly string[]): Promise<Set<string>> =>
       new Set(understood(namedSchema, await this.#api.call('GET', path)).map(({ name }) => name));
-    const [users, exchanges] = [await named(['users']), await named(['exchanges', this.#vhost])];
+    const users = await named(['users']);
+    const exchanges = await named(['exchanges', this.#vhost]);
+    const granted = understood(grantedSchema, await this.#api.call('GET', ['vhosts', this.#vhost, 'permissions']));
+    const permitted = new Set(granted.map(({ user }) => user));
     return branches.filter(branch => {
       const { user, exchange } = branchNames(branch);
-      return !users.has(user) || !exchanges.has(exchange);
+      return !users.has(user) || !permitted.has(user) || !exchanges.has(exchange);
     });
   }
 
@@ -200,7 +204,7 @@ export class Provisioning {
     const missing = await this.#missing(branch);
     if (missing.length > 0) {
       throw new TributaryError('BROKER_SETUP', `RabbitMQ lacks ${missing.join(', ')}.`, {
-        hint: `A running applier makes it again within a minute. If it does not: tributary-applier branch add ${branch} --out FILE.`,
+        hint: `A running applier makes it again within a minute. Otherwise run \`tributary-applier branch rotate ${branch} --out FILE\`, and enrol the branch with that file.`,
       });
     }
     const queue = understood(queueSchema, await this.#api.call('GET', ['queues', this.#vhost, names.batches]));

@@ -21,7 +21,7 @@ import type { Answer } from '../../shared/protocol.ts';
 import { WaitSignal } from '../../shared/wait-signal.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
-import { lockBranch } from '../store/branch-row.ts';
+import { isUnchanged, lockBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { noteApplied } from '../store/completeness.ts';
 import type { Completeness } from '../store/completeness.ts';
@@ -228,12 +228,13 @@ export class Pipeline {
     }
     const depth = await connection.queueDepth(branchNames(this.branch).batches);
     const result = await takeHello(this.#options.pool, hello, depth.messages + this.#intake.arrivals.length);
+    // Another applier may have moved the row, or the hello has: what was remembered with the old one is not certain.
+    if (this.#row === null || !isUnchanged(result.row, this.#row)) this.#applier.forget();
     this.#row = result.row;
     this.#applier.loadEarly(result.early);
     this.#completeness = result.completeness;
     if (result.registered) {
       this.#retry.progressed();
-      this.#applier.forget();
       const { epoch } = hello;
       this.#options.logger.info({ branch: this.branch, epoch }, 'A new epoch is registered.');
     }

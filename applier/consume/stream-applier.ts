@@ -48,6 +48,9 @@ export interface Step {
   readonly did: 'nothing' | 'something' | 'written' | 'halted';
 }
 
+/** Another applier has moved the row: inbox and quarantine may have changed with it, so all of it is read again. */
+const MOVED: Step = { row: null, did: 'something' };
+
 export class StreamApplier {
   readonly #o: StreamApplierOptions;
   readonly #branch: string;
@@ -118,8 +121,7 @@ export class StreamApplier {
     const written = await this.#writer.write(row, unit, { inboxBelow, policy, decision });
     // Without entries and decisions nothing changes in quarantine.
     if (policy !== null || decision !== null) this.#chooser.forget();
-    // Another applier has moved the row: inbox and quarantine may have changed with it, so all of it is read again.
-    if (written.outcome === 'moved') return { row: null, did: 'something' };
+    if (written.outcome === 'moved') return MOVED;
     if (written.outcome === 'written') this.#committed(written, unit, startedAt);
     return { row: written.row, did: 'written' };
   }
@@ -148,11 +150,10 @@ export class StreamApplier {
   async #drop(believed: BranchRow): Promise<Step> {
     const { pool, intake, rejections } = this.#o;
     const row = await pool.transact(connection => lockBranch(connection, this.#branch));
-    if (row !== null && isUnchanged(row, believed)) {
-      for (const { arrival, verdict } of triage(row.stream, intake.arrivals, PREFETCH).dropped) {
-        intake.acknowledge([arrival]);
-        rejections.dropped(arrival, verdict);
-      }
+    if (row === null || !isUnchanged(row, believed)) return MOVED;
+    for (const { arrival, verdict } of triage(row.stream, intake.arrivals, PREFETCH).dropped) {
+      intake.acknowledge([arrival]);
+      rejections.dropped(arrival, verdict);
     }
     return { row, did: 'something' };
   }
@@ -163,11 +164,10 @@ export class StreamApplier {
   async #keepEarly(believed: BranchRow, early: readonly Arrival[]): Promise<Step> {
     const { events, intake } = this.#o;
     const { row, kept } = await this.#early.keep(believed, early);
-    if (kept !== null) {
-      for (const arrival of early) events.ignored(this.#branch, kept.has(arrival) ? 'early' : 'too-early');
-      events.gap(this.#branch);
-      intake.acknowledge(early);
-    }
+    if (kept === null) return MOVED;
+    for (const arrival of early) events.ignored(this.#branch, kept.has(arrival) ? 'early' : 'too-early');
+    events.gap(this.#branch);
+    intake.acknowledge(early);
     return { row, did: 'something' };
   }
 
@@ -181,7 +181,7 @@ export class StreamApplier {
       await haltBranch(connection, branch, { code, reason, seq, digest });
       return lockBranch(connection, branch);
     });
-    if (row?.state !== 'halted') return { row, did: 'something' };
+    if (row?.state !== 'halted') return MOVED;
     // When somebody resumes the branch, the faulty batch must not be merged with others.
     this.#oneByOne = PREFETCH;
     this.#chooser.forget();

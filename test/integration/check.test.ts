@@ -103,17 +103,22 @@ await t.test('RabbitMQ: the user guest, other programs’ consumers, and what a 
     ];
     for (const [path, what] of lost) {
       await world.managementApi('DELETE', path);
-      t.match(await findings(world), [{ level: 'fault', message: what, hint: /branch add/ }], path);
+      t.match(await findings(world), [{ level: 'fault', message: what, hint: /branch rotate/ }], path);
       if (path.startsWith('/permissions')) continue;
-      expectSuccess(await world.applierCli(['branch', 'add', branch.id, '--out', join(branch.folder, 'enrolment')]));
+      const file = join(branch.folder, `enrolment${path.replaceAll('/', '-')}`);
+      expectSuccess(await world.applierCli(['branch', 'rotate', branch.id, '--out', file]));
+      expectSuccess(await branch.cli(['enroll', file]));
       t.same(await findings(world), []);
     }
   });
 
-  await t.test('a running applier makes a user again that was deleted', async () => {
-    await world.managementApi('DELETE', `/users/${branchNames(branch.id).user}`);
+  await t.test('a running applier makes a user again that was deleted, and its permissions', async () => {
+    const { user } = branchNames(branch.id);
+    await world.managementApi('DELETE', `/permissions/${world.vhost}/${user}`);
     await applier.start();
     await applier.waitReady();
+    await applier.waitUntil('check finds nothing', async () => (await findings(world)).length === 0);
+    await world.managementApi('DELETE', `/users/${user}`);
     await applier.waitUntil('check finds nothing', async () => (await findings(world)).length === 0);
     await branch.startAgent();
     await world.waitUntilEqual(branch);
