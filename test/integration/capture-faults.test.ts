@@ -174,7 +174,7 @@ void t.test('two tables under one name are refused', async t => {
   await rig.db.query('CREATE TABLE b (id INT PRIMARY KEY)');
   const capture = rig.start();
   await rig.until('it says so', () => capture.status().error?.code === 'SOURCE_TABLE');
-  t.match(capture.status().error?.message, /would share this name/);
+  t.match(capture.status().error?.message, /would have this name/);
   await rig.db.query('DROP TABLE b');
   await rig.caughtUp();
   await rig.db.query('CREATE TABLE b (id INT PRIMARY KEY)');

@@ -189,8 +189,8 @@ await t.test('what is lost at the head office, on the way or at the branch', { j
 
   void t.test('the tail of the stream that vanishes from the queue is sent again, even if nothing follows', async t => {
     const site = await Site.open(t);
-    const before = await site.office();
     await site.applier.stop();
+    const before = await site.office();
     await site.sellBatches(4);
     const waiting = (await site.status()).stream.head - before.received;
     t.ok(waiting > 2, `${waiting} batches wait`);
