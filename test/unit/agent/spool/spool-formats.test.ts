@@ -49,7 +49,7 @@ void t.test('a spool of the present format becomes one of the next, whole or not
     t.equal(file.get('SELECT of_next FROM stream')?.['of_next'], 7, what);
     file.close();
   }
-  t.throws(() => openSpool(directory), { code: 'MIGRATIONS.length' });
+  t.throws(() => openSpool(directory), { code: 'SPOOL_FORMAT' });
   t.end();
 });
 
@@ -73,7 +73,7 @@ void t.test('a spool that a newer agent wrote is refused with the cure, and lose
   };
   const before = everything();
   t.throws(() => openSpool(directory), {
-    code: 'MIGRATIONS.length',
+    code: 'SPOOL_FORMAT',
     message: new RegExp(`format ${MIGRATIONS.length + 1}`),
     hint: /newer one/,
   });
