@@ -123,7 +123,7 @@ for (const flavor of FLAVORS) {
       const claim = (): string | null => capture?.status().capturedThrough ?? null;
       const notices = (): boolean => capture?.status().error !== null;
       await rig.until('a claim that is wrong, or word of it', () => notices() || Date.parse(claim() ?? '') > before);
-      await isTold(t, branch, /is OFF at a replica/);
+      await isTold(t, branch, /is OFF, and this server is a replica/);
       t.ok(Date.parse(claim() ?? '') <= before, 'what is complete is bounded by the time before');
       await promote(server);
       await equal(t, rig);
