@@ -1,4 +1,5 @@
 /** Certificates for tests, made by openssl: an authority of the test's own, and what a server may show that is wrong. */
+import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from '../../../deploy/rig/run.ts';
@@ -43,7 +44,9 @@ export class TestAuthority {
     await openssl(['req', ...KEY, '-keyout', files.key, '-out', request, '-subj', `/CN=${host}`]);
     const authority = this.#files('ca');
     const until = ['-days', expired ? '-1' : '30'];
-    const signed = ['-CA', authority.cert, '-CAkey', authority.key, '-CAcreateserial', '-extfile', extensions];
+    // A file of serial numbers would be shared by certificates that are made at the same time.
+    const serial = `0x01${randomBytes(8).toString('hex')}`;
+    const signed = ['-CA', authority.cert, '-CAkey', authority.key, '-set_serial', serial, '-extfile', extensions];
     await openssl(['x509', '-req', '-in', request, '-out', files.cert, ...signed, ...until]);
     return files;
   }
