@@ -50,7 +50,12 @@ void t.test('a branch that waits says so everywhere', async t => {
   await t.test('status, branch list and branch show tell it, in text and in JSON', async t => {
     t.match(await printed('branch', 'list'), LISTED);
     t.match(await printed('branch', 'show', id), SHOWN);
-    const waiting = { code: 'BRANCH_THROTTLED', reason: /used up its quota of 1 MiB/, hint: /unpackedPerHour/, tries: Number };
+    const waiting = {
+      code: 'BRANCH_THROTTLED',
+      reason: /used up its quota of 1 MiB/,
+      hint: /unpackedPerHour/,
+      tries: Number,
+    };
     t.match(await json('status'), { branches: [{ branch: id, waiting, halted: null }] });
     t.match(await json('branch', 'show', id), { waiting, state: /incomplete|behind|waiting/, halt: null });
     t.match(await json('branch', 'list'), [{ branch: id, waiting }]);
