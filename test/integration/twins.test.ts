@@ -29,6 +29,8 @@ async function openSite(t: Test): Promise<Site> {
   const paris = await world.addBranch('paris', { setup: LOAD_TABLES });
   await paris.startAgent();
   await world.waitUntilEqual(paris);
+  // Two copies of a spool would each end the snapshot in a batch of its own, and so differ before either is noticed.
+  await paris.agent.waitForLog(({ msg }) => msg === 'A snapshot has finished.');
   return { world, applier, paris };
 }
 
