@@ -5,9 +5,9 @@
  *
  * Invariants:
  * - seq runs 1, 2, 3 … in an epoch, and digests form a chain: computed in `append`, checked in `read`;
- * - base ≤ receivedSeq ≤ head ≤ tail. `tail` is the last batch written, `head` the last batch of a closed group. Batches between
- *   them belong to an open group: the forwarder does not see them, and a start deletes them, because the position still
- *   stands before the group and the group will be read again;
+ * - base ≤ receivedSeq ≤ head ≤ tail. `tail` is the last batch written, `head` the last batch of a closed group. Batches
+ *   between them belong to an open group: the forwarder does not see them, and a start deletes them, because the position
+ *   still stands before the group and the group will be read again;
  * - only pruning moves `base`, and it never passes `receivedSeq`.
  *
  * Pruning and a new epoch only move marks; `maintain` deletes the rows below them later, in slices, so that no call blocks
@@ -274,8 +274,11 @@ export class Spool {
    * would make the new one look complete. So nothing more is stored.
    */
   giveUp(): void {
-    this.newEpoch(null, null);
-    this.#givenUp = true;
+    try {
+      this.newEpoch(null, null);
+    } finally {
+      this.#givenUp = true;
+    }
   }
 
   usage(): SpoolUsage {

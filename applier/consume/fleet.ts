@@ -121,6 +121,8 @@ export class Fleet {
   #repairAt = 0;
   /** Branches that lacked something at the broker when it was last checked. */
   #lost: readonly string[] = [];
+  /** The last check for losses at the broker failed, and the log says so. */
+  #findFailed = false;
   /** How often the branches were polled, successfully or not. */
   #polls = 0;
   #polling: Promise<void> = Promise.resolve();
@@ -280,10 +282,18 @@ export class Fleet {
   async #findLost(): Promise<void> {
     if (this.#isStopping() || performance.now() < this.#findAt) return;
     this.#findAt = performance.now() + FIND_LOST_EVERY_MS;
-    // Not awaited, because the management API may not answer. `check` shows that, and so does the next repair.
+    // Not awaited, because the management API may take its time to fail.
     this.#options.broker.findLost?.([...this.#members.keys()]).then(
-      lost => (this.#lost = lost),
-      () => undefined,
+      lost => {
+        this.#lost = lost;
+        this.#findFailed = false;
+      },
+      (error: unknown) => {
+        // Once in a row: it is tried again each minute, and `check` shows it too.
+        if (!this.#findFailed)
+          this.#options.logger.warn({ err: error }, 'RabbitMQ cannot be asked whether it has lost users or exchanges.');
+        this.#findFailed = true;
+      },
     );
     const tables = await noteDropped(this.#pool);
     if (tables.length > 0)
