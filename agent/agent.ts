@@ -231,7 +231,7 @@ export class Agent {
   stalled(): string | null {
     const { state, events } = this.#capture.status();
     const still = this.#captureClock.standstillMs(`${state} ${events}`);
-    if (still > STALLED_AFTER_MS && ['connecting', 'verifying', 'streaming'].includes(state)) {
+    if (still > STALLED_AFTER_MS && ['connecting', 'resuming', 'streaming'].includes(state)) {
       return `Capture has been ${state} without an event for ${formatDuration(still)}.`;
     }
     const forward = this.#forwarder.status();

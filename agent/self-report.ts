@@ -262,7 +262,7 @@ export function stateOf(capture: Pick<CaptureStatus, 'state' | 'error'>): AgentS
       return 'stopped';
     case 'stopped':
     case 'connecting':
-    case 'verifying':
+    case 'resuming':
       return capture.error === null ? 'starting' : 'failing';
   }
 }

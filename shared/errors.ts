@@ -262,13 +262,17 @@ export class TributaryError extends Error {
 }
 
 /**
- * Any thrown value as a TributaryError. An error without a code of ours is INTERNAL: a bug.
- * @param doing what failed, where the message alone would not say it: `A message handler failed`
+ * Any thrown value as a TributaryError.
+ * @param other.code for an error without a code of ours; default: INTERNAL, a bug
+ * @param other.doing what failed, where the message alone would not say it: `A message handler failed`
  */
-export function asTributaryError(error: unknown, doing?: string): TributaryError {
+export function asTributaryError(
+  error: unknown,
+  { code = 'INTERNAL', doing }: { readonly code?: ErrorCode; readonly doing?: string } = {},
+): TributaryError {
   if (error instanceof TributaryError) return error;
   const text = describeError(error);
-  return new TributaryError('INTERNAL', doing === undefined ? text : `${doing}: ${text}`, { cause: error });
+  return new TributaryError(code, doing === undefined ? text : `${doing}: ${text}`, { cause: error });
 }
 
 /** Any thrown value as one line for people: code, message and hint of our own errors, otherwise the message. */

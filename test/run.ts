@@ -21,13 +21,14 @@ const TAP = join(ROOT, 'node_modules/.bin/tap');
 
 /**
  * In this order: what is quick to fail comes first. Unit tests share the machine. Integration tests mostly wait, so they run in
- * two lanes, one file after the other in each; a lane has servers of its own, which its tests may set as they like.
+ * three lanes, one file after the other in each; a lane has servers of its own, which its tests may set as they like. A lane
+ * that is free takes the next files, so that all end at about the same time.
  */
 const SUITES = [
-  { folder: 'test/unit', jobs: 2, lanes: 1, servers: false, always: true },
-  { folder: 'test/integration', jobs: 1, lanes: 2, servers: true, always: true },
-  { folder: 'test/system', jobs: 1, lanes: 1, servers: true, always: false },
-  { folder: 'test/chaos', jobs: 1, lanes: 1, servers: true, always: false },
+  { folder: 'test/unit', jobs: 2, lanes: 1, filesAtOnce: Infinity, servers: false, always: true },
+  { folder: 'test/integration', jobs: 1, lanes: 3, filesAtOnce: 3, servers: true, always: true },
+  { folder: 'test/system', jobs: 1, lanes: 1, filesAtOnce: Infinity, servers: true, always: false },
+  { folder: 'test/chaos', jobs: 1, lanes: 1, filesAtOnce: Infinity, servers: true, always: false },
 ] as const;
 
 /** Exit status of a run that a signal has ended, as shells have it. */
@@ -110,25 +111,24 @@ async function main(args: readonly string[]): Promise<number> {
   let status = 0;
   let failedOutput = '';
   try {
-    for (const { folder, jobs, lanes, servers: needed } of SUITES) {
-      const chosen = files.filter(file => file.startsWith(`${folder}/`));
-      if (chosen.length === 0 || interrupted !== undefined) continue;
-      // Every other file, so that neighbours in the alphabet, which are alike, are shared out.
-      const shares = Array.from({ length: lanes }, (_, lane) => chosen.filter((_file, at) => at % lanes === lane));
+    for (const { folder, jobs, lanes, filesAtOnce, servers: needed } of SUITES) {
+      const waiting = files.filter(file => file.startsWith(`${folder}/`));
+      const wanted = Math.min(lanes, waiting.length);
+      if (wanted === 0 || interrupted !== undefined) continue;
       // One after the other: the first may have to fetch and unpack the servers.
-      if (needed) {
-        const wanted = shares.filter(share => share.length > 0).length;
-        while (servers.length < wanted) servers.push(await startSharedServers(line => console.error(line)));
+      while (needed && servers.length < wanted) {
+        servers.push(await startSharedServers(line => console.error(line)));
       }
-      const runs = shares.map(async (share, lane) => {
-        if (share.length === 0) return;
+      const runs = Array.from({ length: wanted }, async (_, lane) => {
         const environment = needed ? { ...servers[lane]?.environment } : {};
-        const { code, output } = await runTap([`--jobs=${jobs}`, ...options, ...share], environment);
-        const counted = countTests(output);
-        counts = addCounts(counts, counted);
-        if (code === 0) return;
-        status = code;
-        failedOutput += output;
+        while (waiting.length > 0 && interrupted === undefined) {
+          const next = waiting.splice(0, Math.min(filesAtOnce, Math.ceil(waiting.length / wanted)));
+          const { code, output } = await runTap([`--jobs=${jobs}`, ...options, ...next], environment);
+          counts = addCounts(counts, countTests(output));
+          if (code === 0) continue;
+          status = code;
+          failedOutput += output;
+        }
       });
       const failed = (await Promise.allSettled(runs)).find(run => run.status === 'rejected');
       if (failed !== undefined) throw failed.reason;

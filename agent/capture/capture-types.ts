@@ -27,7 +27,7 @@ export interface CaptureOptions extends Link {
   readonly now: () => number;
 }
 
-export type SessionState = 'verifying' | 'streaming' | 'waiting-for-room' | 'ended';
+export type SessionState = 'resuming' | 'streaming' | 'waiting-for-room' | 'ended';
 
 export type CaptureState = 'stopped' | 'connecting' | 'backing-off' | 'halted' | Exclude<SessionState, 'ended'>;
 

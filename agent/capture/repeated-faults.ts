@@ -25,9 +25,9 @@ export class RepeatedFaults {
     this.#now = now;
   }
 
-  /** @param verifying whether the last group taken was being read again @returns the fault that capture must handle */
-  judge(fault: TributaryError, verifying: boolean): TributaryError {
-    if (!verifying) this.#unreadable = 0;
+  /** @param resuming whether the last group taken was being read again @returns the fault that capture must handle */
+  judge(fault: TributaryError, resuming: boolean): TributaryError {
+    if (!resuming) this.#unreadable = 0;
     else if (fault.code === 'EVENT_MALFORMED') this.#unreadable += 1;
     if (this.#unreadable < MAX_UNREADABLE) return fault;
     // Another history can have anything at this offset, even the middle of an event.

@@ -4,7 +4,7 @@
  *
  * States (only `#enter` changes them):
  *
- *   verifying          the last group taken is read again and compared   ──it is the same──▶ streaming
+ *   resuming           the last group taken is read again and compared   ──it is the same──▶ streaming
  *   streaming          groups are taken                                  ──the spool is full──▶ waiting-for-room
  *   waiting-for-room   the stream is paused                              ──the spool has room──▶ streaming
  *   ended              from any of them, for good; what is not in the spool is void
@@ -44,7 +44,7 @@ export const SPOOL_FULL_NOTICE =
   'The spool is full: capture stops reading until the spool has room again. Nothing is lost.';
 
 const TRANSITIONS: Transitions<SessionState> = {
-  verifying: ['streaming', 'ended'],
+  resuming: ['streaming', 'ended'],
   streaming: ['waiting-for-room', 'ended'],
   'waiting-for-room': ['streaming', 'ended'],
   ended: [],
@@ -69,7 +69,7 @@ export interface SessionOptions extends CaptureOptions {
 export class CaptureSession implements SinkListener, FlushHost {
   readonly sink: CaptureSink;
   readonly #o: SessionOptions;
-  readonly #machine = new StateMachine<SessionState>('A capture session', TRANSITIONS, 'verifying');
+  readonly #machine = new StateMachine<SessionState>('A capture session', TRANSITIONS, 'resuming');
   readonly #stream: BinlogStream;
   readonly #reader: GroupReader;
   readonly #flushPolicy: FlushPolicy;
@@ -190,7 +190,7 @@ export class CaptureSession implements SinkListener, FlushHost {
   }
 
   onQuiet(): void {
-    if (this.state === 'verifying' && this.sink.isTaking) this.#enter('streaming');
+    if (this.state === 'resuming' && this.sink.isTaking) this.#enter('streaming');
     if (this.sink.hasPassed(this.#o.faultAt)) this.#o.fault.passed();
     this.#flushPolicy.look();
   }

@@ -21,6 +21,7 @@ import { BandwidthLimit } from './rate-limit.ts';
 import { Outbox } from './outbox.ts';
 import { SendWindow } from './send-window.ts';
 import { Timers } from './timers.ts';
+import { formatDuration } from '../../shared/units.ts';
 
 /** A confirm may take `stallMs`, and besides as long as the slowest usable link needs for its bytes. */
 const SLOWEST_BYTES_PER_SECOND = 8 * 1024;
@@ -299,7 +300,7 @@ export class Sender {
         host.linkFailed(
           new TributaryError(
             'BROKER_UNREACHABLE',
-            `The broker has confirmed nothing for ${Math.round(timeoutMs / 1000)} s.`,
+            `The broker has confirmed nothing for ${formatDuration(timeoutMs)}.`,
           ),
         );
     };

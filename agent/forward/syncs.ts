@@ -5,6 +5,7 @@
  */
 import { TributaryError } from '../../shared/errors.ts';
 import type { SyncProgress } from './forwarder-types.ts';
+import { formatDuration } from '../../shared/units.ts';
 
 export interface SyncOptions {
   readonly signal?: AbortSignal | undefined;
@@ -65,8 +66,7 @@ export class SyncWaiters {
       waiter.onProgress(progress);
       if (progress.waitingBatches === 0) waiter.resolve();
       else if (now - this.#changedAt > waiter.timeoutMs) {
-        const seconds = Math.round(waiter.timeoutMs / 1_000);
-        const message = `The head office has received nothing more for ${seconds} s; ${progress.waitingBatches} batches wait. ${progress.obstacle}`;
+        const message = `The head office has received nothing more for ${formatDuration(waiter.timeoutMs)}; ${progress.waitingBatches} batches wait. ${progress.obstacle}`;
         waiter.reject(new TributaryError('SYNC_STALLED', message));
       }
     }

@@ -11,6 +11,7 @@ import type { TableFilter } from './table-filter.ts';
 import { FIXED_TEXTS, mariadbTextOf, isExcluded } from './catalogue-facts.ts';
 import type { TableFacts } from './catalogue-facts.ts';
 import type { SourceColumn, SourceTable } from '../binlog/table-map.ts';
+import { nth } from '../../shared/nth.ts';
 
 interface ColumnView {
   /** Its place in the stream's definition. */
@@ -72,7 +73,9 @@ export function viewTable(definition: SourceTable, facts: TableFacts, tableFilte
     pick: asIs
       ? null
       : columns =>
-          views.map(({ index, convert }) => (convert === null ? columns[index]! : columns[index]!.map(convert))),
+          views.map(({ index, convert }) =>
+            convert === null ? nth(columns, index) : nth(columns, index).map(convert),
+          ),
   };
 }
 

@@ -139,7 +139,7 @@ function describe(
       }
       const read = choice === 'bytes' ? bytesType(row) : wireType(row, flavor);
       checkRule(tableText(table), { name: column, type: read, ...key }, choice);
-      const charset = choice === 'bytes' ? row['charset']! : foreignCharset(row);
+      const charset = choice === 'bytes' ? (row['charset'] ?? null) : foreignCharset(row);
       const sql = /^year\(2\)/i.test(row['full'] ?? '') ? wholeYear(quoted) : expressions(quoted, read, charset);
       const convert = choice === 'null' ? TO_NULL : choice === 'hash' ? tableFilter.hasher.hash : null;
       const select = choice === 'null' ? 'NULL' : sql.select;

@@ -4,7 +4,7 @@ import type { SourceIdentity } from '../source/connection.ts';
 import type { TableFilter } from '../source/table-filter.ts';
 import type { Position, Spool } from '../spool/spool.ts';
 
-export type SinkState = 'verifying' | 'comparing' | 'between-groups' | 'in-group' | 'storing' | 'broken';
+export type SinkState = 'resuming' | 'comparing' | 'between-groups' | 'in-group' | 'storing' | 'broken';
 
 /** Counts what capture does. */
 export interface CaptureCounters {

@@ -6,7 +6,7 @@
  *
  * States (only `#enter` changes them):
  *
- *   verifying       waits for the last group that was taken, which is read again     ──begin──▶ comparing
+ *   resuming        waits for the last group that was taken, which is read again     ──begin──▶ comparing
  *   comparing       inside that group                                               ──end, the same group──▶ between-groups
  *   between-groups  all that was taken is in the open batch or in the spool         ──begin──▶ in-group
  *                                                                                   ──end, flush, snapshot──▶ storing
@@ -53,7 +53,7 @@ import { CapturedPosition, identityOf, requireSameGroup } from './position.ts';
 export type * from './sink-types.ts';
 
 const TRANSITIONS: Transitions<SinkState> = {
-  verifying: ['comparing'],
+  resuming: ['comparing'],
   comparing: ['between-groups'],
   'between-groups': ['in-group', 'storing'],
   'in-group': ['between-groups'],
@@ -91,8 +91,8 @@ export class CaptureSink implements GroupSink {
   constructor(options: SinkOptions) {
     this.#o = options;
     const { spool, tableFilter, identity, catalogue, position, counters, now, listener } = options;
-    const isVerified = position.lastGroup === null;
-    this.#machine = new StateMachine('The sink', TRANSITIONS, isVerified ? 'between-groups' : 'verifying');
+    const isFresh = position.lastGroup === null;
+    this.#machine = new StateMachine('The sink', TRANSITIONS, isFresh ? 'between-groups' : 'resuming');
     this.#group = new OpenGroup(now);
     this.#position = new CapturedPosition(position, identity);
     this.#place = this.#position.end;
@@ -143,7 +143,7 @@ export class CaptureSink implements GroupSink {
 
   /** Whether the last group taken was read again and compared, so that new groups are taken. */
   get isTaking(): boolean {
-    return this.state !== 'verifying' && this.state !== 'comparing';
+    return this.state !== 'resuming' && this.state !== 'comparing';
   }
 
   get isBetweenGroups(): boolean {
@@ -234,7 +234,7 @@ export class CaptureSink implements GroupSink {
   // Groups
 
   begin(group: GroupStart): void {
-    this.#enter(this.state === 'verifying' ? 'comparing' : 'in-group');
+    this.#enter(this.state === 'resuming' ? 'comparing' : 'in-group');
     this.#group.begin(group, this.state === 'in-group');
     this.#idleHeartbeats = 0;
     if (this.#group.isNew) this.#batcher.begin();
@@ -308,7 +308,7 @@ export class CaptureSink implements GroupSink {
     const taken = identityOf(this.#group.start, mark);
     this.#group.end();
     if (this.state === 'comparing') {
-      this.#verify(taken, mark);
+      this.#resume(taken, mark);
       return;
     }
     this.#hasTaken = true;
@@ -323,7 +323,7 @@ export class CaptureSink implements GroupSink {
 
   heartbeat(place: BinlogPosition): void {
     // While the server looks for the place to start at, it sends heartbeats too.
-    if (this.state === 'verifying') return;
+    if (this.state === 'resuming') return;
     this.#idleHeartbeats += 1;
     // A heartbeat may name a place past the last group: the server skips only events of its own bookkeeping. The position
     // itself moves at groups only.
@@ -331,7 +331,7 @@ export class CaptureSink implements GroupSink {
     this.#heard();
   }
 
-  #verify(read: LastGroup, mark: GroupEnd): void {
+  #resume(read: LastGroup, mark: GroupEnd): void {
     const { lastGroup, source } = this.#o.position;
     const isSameServer = source.server === this.#o.identity.server;
     if (lastGroup !== null) requireSameGroup(lastGroup, read, isSameServer);

@@ -4,6 +4,7 @@ import type { BranchRequest } from '../../shared/protocol.ts';
 import type { TableSums } from '../../shared/batch/row-sums.ts';
 import type { BatchDraft } from '../stream/change-buffer.ts';
 import type { AskedTable } from './asked-tables.ts';
+import { nth } from '../../shared/nth.ts';
 
 /** Longer descriptions of a problem are cut. */
 const MAX_PROBLEM_LENGTH = 500;
@@ -32,7 +33,7 @@ export function sumsMark(verification: string, { description }: AskedTable, foun
     verification,
     table: 0,
     sums: isProblem ? '' : found.toBytes().toString('base64'),
-    typed: isProblem ? [] : [...found.typed].map(index => columns[index]!.name),
+    typed: isProblem ? [] : [...found.typed].map(index => nth(columns, index).name),
     problem: isProblem ? cut(found) : null,
   });
 }

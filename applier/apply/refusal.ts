@@ -11,6 +11,7 @@ import type { RowSet } from './merge.ts';
 import { isRowFault, messageOf, targetError } from './target-error.ts';
 import type { TargetTable } from './target-table.ts';
 import { upsertRows } from './upsert.ts';
+import { nth } from '../../shared/nth.ts';
 
 const MAX_SHOWN = 80;
 
@@ -87,7 +88,7 @@ function tableName(table: TargetTable): string {
 export function keyText(table: TargetTable, key: readonly Value[]): string {
   const parts = table.key.map((index, place) => {
     const text = JSON.stringify(key[place]);
-    return `${table.columns[index]!.name}=${text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text}`;
+    return `${nth(table.columns, index).name}=${text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text}`;
   });
   return `(${parts.join(', ')})`;
 }
@@ -97,9 +98,9 @@ export function rowText(table: TargetTable, rows: RowSet, row: number): string {
   if (table.key.length > 0)
     return keyText(
       table,
-      table.key.map(index => rows.columns[index]![row]!),
+      table.key.map(index => nth(nth(rows.columns, index), row)),
     );
   const shown = (value: Value): Value => (value instanceof LongValue ? beginning(value, MAX_SHOWN) : value);
-  const values = JSON.stringify(rows.columns.map(column => shown(column[row]!)));
+  const values = JSON.stringify(rows.columns.map(column => shown(nth(column, row))));
   return values.length > MAX_SHOWN ? `${values.slice(0, MAX_SHOWN)}…` : values;
 }

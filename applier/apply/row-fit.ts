@@ -7,6 +7,7 @@
  */
 import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { asText, canBeKey, roomyType, rowBytes, targetType } from './target-column.ts';
+import { nth } from '../../shared/nth.ts';
 
 /** Of the 65,535 bytes of a row. The rest is for Tributary's own columns, NULL bits and future columns. */
 const MAX_ROW_BYTES = 64_000;
@@ -55,8 +56,8 @@ export function fitRow(
       .sort((a, b) => b.width - a.width);
     for (const { index } of widestFirst) {
       if (row <= MAX_ROW_BYTES && page <= MAX_PAGE_BYTES) return;
-      const now = fitted[index]!;
-      const next = to(sources[index]!, now);
+      const now = nth(fitted, index);
+      const next = to(nth(sources, index), now);
       const less = { row: rowBytes(now) - rowBytes(next), page: pageBytes(now) - pageBytes(next) };
       if (!(row > MAX_ROW_BYTES && less.row > 0) && !(page > MAX_PAGE_BYTES && less.page > 0)) continue;
       fitted[index] = next;

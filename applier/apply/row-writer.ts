@@ -28,6 +28,7 @@ import { OtherForm } from './target-table.ts';
 import type { TargetTable } from './target-table.ts';
 import { upsertRows } from './upsert.ts';
 import { writeCopies } from './write-copies.ts';
+import { nth } from '../../shared/nth.ts';
 
 /** For fewer rows, one REPLACE is faster than LOAD DATA with its extra round trip. */
 const LOAD_FROM_ROWS = 64;
@@ -140,7 +141,7 @@ export class RowWriter {
     for (const run of runs) {
       if (unfit.has(tableKey(run.table))) continue;
       const index = withRows.indexOf(run);
-      const table = index >= 0 ? tables[index]! : run.truncate ? await this.#store.find(run.table) : null;
+      const table = index >= 0 ? nth(tables, index) : run.truncate ? await this.#store.find(run.table) : null;
       if (table === null) continue;
       steps.push({ run, table });
       rows += rowsOf(run);
@@ -372,7 +373,7 @@ function markersOf(body: BatchBody): SnapshotMarker[] {
     if (change.op !== 'snapshot-start' && change.op !== 'snapshot-end') return [];
     const { op, snapshot, whole, requests } = change;
     const tables = change.tables.map(index => {
-      const { schema, name } = body.tables[index]!;
+      const { schema, name } = nth(body.tables, index);
       return { schema, name };
     });
     return [{ op, snapshot, tables, whole, requests }];
@@ -387,7 +388,9 @@ function unfitOf(
   return [...unfit].map(([id, error]) => {
     const own = runs.filter(run => tableKey(run.table) === id);
     const changes = own.reduce((sum, run) => sum + rowsOf(run) + (run.truncate ? 1 : 0), 0);
-    return { description: descriptions.find(table => tableKey(table) === id)!, error, changes };
+    const description = descriptions.find(table => tableKey(table) === id);
+    assert(description !== undefined, 'A table that does not fit has no description.');
+    return { description, error, changes };
   });
 }
 

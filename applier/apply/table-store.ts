@@ -24,6 +24,7 @@ import { refuseForeignKeys } from './table-faults.ts';
 import { prepareTargetSession } from './target-session.ts';
 import { planTable } from './target-table.ts';
 import type { TablePlan, TargetTable } from './target-table.ts';
+import { nth } from '../../shared/nth.ts';
 
 /** Tables up to this size are rebuilt without approval: for about half a second, nobody can write to them. */
 const REBUILD_BELOW_BYTES = 16 * 1024 * 1024;
@@ -184,7 +185,7 @@ export class TableStore {
     try {
       for (let i = at; i < tables.length && (i === at || performance.now() < until); i += 1) {
         if (tables[i] !== null) continue;
-        const description = descriptions[i]!;
+        const description = nth(descriptions, i);
         // Another caller may have read it while this one waited for its turn.
         let table = this.#tables.get(nameOf(description));
         if (table === undefined) {

@@ -13,7 +13,7 @@ import type { ColumnDescription, TableDescription } from '../../shared/batch/bat
 import { RESERVED_COLUMNS } from '../../shared/batch/batch.ts';
 import { columnType, formatColumnType } from '../../shared/batch/column-type.ts';
 import type { ColumnType } from '../../shared/batch/column-type.ts';
-import { TributaryError } from '../../shared/errors.ts';
+import { assert, TributaryError } from '../../shared/errors.ts';
 import { columnKey } from '../../shared/identifiers.ts';
 import { quoteName, quoteTable } from '../../shared/database/sql.ts';
 import { tableText } from '../../shared/table-name.ts';
@@ -22,6 +22,7 @@ import type { KnownTable, ServerColumn, ServerTable } from './server-table.ts';
 import { refuseFaults } from './table-faults.ts';
 import { canBeKey, parseServerType, roomyType, rowBytes, targetType, typeSql } from './target-column.ts';
 import { holds, isCheapWidening, widen } from './widening.ts';
+import { nth } from '../../shared/nth.ts';
 
 /** InnoDB's limits on an index, `_branch` included. */
 const MAX_KEY_BYTES = 3_072;
@@ -165,10 +166,8 @@ function rowColumns({ columns }: TableDescription, server: ServerTable): RowColu
 
 /** Indexes of the key columns in key order. */
 export function keyOf(description: TableDescription): number[] {
-  const places = description.columns.flatMap((column, index) =>
-    column.key === undefined ? [] : [[column.key, index]],
-  );
-  return places.sort((a, b) => a[0]! - b[0]!).map(place => place[1]!);
+  const parts = description.columns.flatMap(({ key: place }, index) => (place === undefined ? [] : [{ place, index }]));
+  return parts.sort((a, b) => a.place - b.place).map(({ index }) => index);
 }
 
 /** Whether the table cannot still hold everything that was written to it with these columns. */
@@ -198,7 +197,7 @@ function keyFits(types: readonly ColumnType[]): boolean {
 function createSql(description: TableDescription, table: string, key: readonly number[]): string {
   const { columns } = description;
   const sources = columns.map(({ type }) => columnType(type));
-  const keyTypes = key.map(index => roomyType(sources[index]!));
+  const keyTypes = key.map(index => roomyType(nth(sources, index)));
   const identity = key.length === 0 ? 'copies' : keyFits(keyTypes) ? 'columns' : 'hash';
   const own = OWN_COLUMNS + { columns: 0, hash: 1, copies: 2 }[identity];
   if (columns.length + own > MAX_TABLE_COLUMNS) {
@@ -211,10 +210,10 @@ function createSql(description: TableDescription, table: string, key: readonly n
   const names = columns.map(({ name }) => quoteName(name));
   const lines = names.map((name, index) => {
     const isKey = inKey.has(index);
-    return `${name} ${typeSql(fitted[index]!, isKey)} ${isKey ? 'NOT NULL' : 'NULL'}`;
+    return `${name} ${typeSql(nth(fitted, index), isKey)} ${isKey ? 'NOT NULL' : 'NULL'}`;
   });
   const parts = {
-    columns: key.map(index => names[index]!),
+    columns: key.map(index => nth(names, index)),
     hash: ['`_key`'],
     copies: ['`_key`', '`_copy`'],
   }[identity];
@@ -245,7 +244,7 @@ function checkIdentity(description: TableDescription, key: readonly number[], se
     throw new OtherForm(description, 'it has no key at the branch, but one at the head office', hint, 'always');
   }
   if (identity.length === 2 && identity[1] === '_key') return 'hash';
-  const wanted = key.map(index => columnKey(description.columns[index]!.name));
+  const wanted = key.map(index => columnKey(nth(description.columns, index).name));
   if (wanted.length + 1 !== identity.length || !wanted.every(name => identity.includes(name))) {
     throw new OtherForm(
       description,
@@ -282,7 +281,7 @@ function addition(description: TableDescription, added: readonly ColumnDescripti
   const last = server.columns[place - 1];
   let after = last === undefined ? '' : ` AFTER ${quoteName(last.name)}`;
   const parts = added.map(({ name }, index) => {
-    const part = `ADD COLUMN ${quoteName(name)} ${typeSql(types[index]!, false)} NULL${after}`;
+    const part = `ADD COLUMN ${quoteName(name)} ${typeSql(nth(types, index), false)} NULL${after}`;
     after = after === '' ? '' : ` AFTER ${quoteName(name)}`;
     return part;
   });
@@ -301,7 +300,8 @@ function widening(
   description.columns.forEach(({ name, type }, index) => {
     const sql = quoteName(name);
     const source = columnType(type);
-    const server = there.get(columnKey(name))!;
+    const server = there.get(columnKey(name));
+    assert(server !== undefined, 'A column is to be widened before it was added.');
     const have = parseServerType(server.columnType);
     const isKey = key.has(index);
     const where = `column ${name} is ${server.columnType} at the head office and ${formatColumnType(source).slice(0, 80)} at the branch`;

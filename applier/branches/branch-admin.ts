@@ -374,10 +374,10 @@ export class BranchAdmin {
 
 function findTable(branch: string, known: readonly TableName[], name: string): TableName {
   const [first, second, more] = splitNames(name) ?? [];
-  const found = known.filter(table =>
+  const [found, other] = known.filter(table =>
     second === undefined ? table.name === first : table.schema === first && table.name === second,
   );
-  if (found.length === 1 && more === undefined) return found[0]!;
+  if (found !== undefined && other === undefined && more === undefined) return found;
   throw new TributaryError('CONFIG_INVALID', `${branch} has no table ${name} at the head office.`, {
     hint: `Its tables are: ${tableTexts(known).slice(0, 1_000) || 'none yet'}.`,
   });

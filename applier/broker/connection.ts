@@ -4,7 +4,8 @@
  * States: connecting → up → (lost) connecting …; stopped for good by `stop`.
  */
 import type { BrokerConnection } from '../../shared/broker/amqp.ts';
-import { TributaryError } from '../../shared/errors.ts';
+import { asTributaryError } from '../../shared/errors.ts';
+import type { TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/process/logging.ts';
 import { WaitSignal } from '../../shared/wait-signal.ts';
 
@@ -87,7 +88,7 @@ export class BrokerLink {
       }
       connection = first;
     } catch (error) {
-      return asTributaryError(error);
+      return asTributaryError(error, { code: 'BROKER_UNREACHABLE' });
     }
     try {
       this.#connection = connection;
@@ -95,17 +96,11 @@ export class BrokerLink {
       await this.#options.onChange(connection);
       return await connection.closed;
     } catch (error) {
-      return asTributaryError(error);
+      return asTributaryError(error, { code: 'BROKER_UNREACHABLE' });
     } finally {
       this.#connection = null;
       await this.#options.onChange(null);
       await connection.close();
     }
   }
-}
-
-function asTributaryError(error: unknown): TributaryError {
-  if (error instanceof TributaryError) return error;
-  const message = error instanceof Error ? error.message : String(error);
-  return new TributaryError('BROKER_UNREACHABLE', message, { cause: error });
 }

@@ -25,7 +25,7 @@ import { clearHalt, listBranches, lockBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { Counter } from '../verify/counter.ts';
 import { BrokerLink } from '../broker/connection.ts';
-import { asTributaryError } from '../transaction/fault-policy.ts';
+import { asApplyError } from '../transaction/fault-policy.ts';
 import { Pipeline } from './pipeline.ts';
 import type { PipelineHost, PipelineState } from './pipeline.ts';
 import type { Pauses, Waiting } from './retry-policy.ts';
@@ -156,7 +156,7 @@ export class Fleet {
       await this.#pool.use(createSchema);
       await this.#poll();
     } catch (error) {
-      throw asTributaryError(error);
+      throw asApplyError(error);
     }
     const { broker, logger } = this.#options;
     this.#answering = new BrokerLink({
@@ -243,7 +243,7 @@ export class Fleet {
         this.#pollError = null;
       } catch (error) {
         // `faults` shows it, and the next poll follows. The pipelines have their own retries.
-        this.#pollError = asTributaryError(error);
+        this.#pollError = asApplyError(error);
       }
       this.#polls += 1;
     }

@@ -27,7 +27,7 @@ import { noteApplied } from '../store/completeness.ts';
 import type { Completeness } from '../store/completeness.ts';
 import { readContact, updateCompleteness } from '../store/contacts.ts';
 import { earlyEntries } from '../store/inbox.ts';
-import { asTributaryError, judgeFault } from '../transaction/fault-policy.ts';
+import { asApplyError, judgeFault } from '../transaction/fault-policy.ts';
 import type { Quotas } from '../transaction/quotas.ts';
 import type { Counter } from '../verify/counter.ts';
 import { checkHello, takeHello } from './hello-handler.ts';
@@ -266,7 +266,7 @@ export class Pipeline {
   /** After a fault that no batch is to blame for: waits, longer each time, and gives messages back when it lasts. */
   async #pause(thrown: unknown): Promise<void> {
     if (this.#stopping) return;
-    const error = asTributaryError(thrown);
+    const error = asApplyError(thrown);
     const row = this.#row;
     const pause = this.#retry.failed(error, judgeFault(error), this.#activity, row, Date.now());
     this.#options.events.failed(this.branch, error.code);

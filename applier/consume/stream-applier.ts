@@ -17,7 +17,7 @@ import { UnitChooser } from '../transaction/choose.ts';
 import type { Choice } from '../transaction/choose.ts';
 import { Expansion, writtenBytes } from '../transaction/expansion.ts';
 import { haltReason, judgeFault } from '../transaction/fault-policy.ts';
-import type { Done } from '../transaction/fence.ts';
+import type { Written } from '../transaction/fence.ts';
 import { PREFETCH } from '../transaction/quotas.ts';
 import type { Quotas } from '../transaction/quotas.ts';
 import { bodyOf, bytesOf, triage } from '../transaction/unit.ts';
@@ -98,7 +98,7 @@ export class StreamApplier {
     let choice: Choice | null = null;
     try {
       choice = await this.#chooser.choose(row, work, this.#oneByOne > 0);
-      return await this.#write(row, choice);
+      return await this.#writeOrSkip(row, choice);
     } catch (error) {
       if (judgeFault(error) !== 'halt') throw error;
       if (choice !== null && choice.unit.arrivals.length > 1) {
@@ -106,11 +106,19 @@ export class StreamApplier {
         this.#oneByOne = Math.max(this.#oneByOne, choice.unit.arrivals.length);
         return { row, did: 'something' };
       }
-      if (choice !== null && choice.decision !== null && !isFull(error)) {
-        // No single row is to blame, so only the whole batch can be left out.
-        return this.#write(row, { ...choice, unit: { kind: 'skipped', arrivals: choice.unit.arrivals } });
-      }
       return this.#halt(row, (choice?.unit.arrivals[0] ?? first).header, error);
+    }
+  }
+
+  /** A batch that a person has decided to skip is skipped whole where no single row of it is to blame. */
+  async #writeOrSkip(row: BranchRow, choice: Choice): Promise<Step> {
+    try {
+      return await this.#write(row, choice);
+    } catch (error) {
+      const { kind, arrivals } = choice.unit;
+      const maySkip = choice.decision !== null && kind !== 'skipped' && arrivals.length === 1 && !isFull(error);
+      if (!maySkip || judgeFault(error) !== 'halt') throw error;
+      return this.#write(row, { ...choice, unit: { kind: 'skipped', arrivals } });
     }
   }
 
@@ -118,15 +126,15 @@ export class StreamApplier {
     const last = unit.arrivals.at(-1)?.header.seq ?? 0;
     const inboxBelow = this.#early.hasThrough(last);
     const startedAt = performance.now();
-    const written = await this.#writer.write(row, unit, { inboxBelow, policy, decision });
+    const result = await this.#writer.write(row, unit, { inboxBelow, policy, decision });
     // Without entries and decisions nothing changes in quarantine.
     if (policy !== null || decision !== null) this.#chooser.forget();
-    if (written.outcome === 'moved') return MOVED;
-    if (written.outcome === 'written') this.#committed(written, unit, startedAt);
-    return { row: written.row, did: 'written' };
+    if (result.outcome === 'moved') return MOVED;
+    if (result.outcome === 'written') this.#committed(result, unit, startedAt);
+    return { row: result.row, did: 'written' };
   }
 
-  #committed({ row, batches, counts }: Done, unit: Unit, startedAt: number): void {
+  #committed({ row, batches, counts }: Written, unit: Unit, startedAt: number): void {
     const { events, intake, logger } = this.#o;
     const branch = this.#branch;
     const { arrivals, kind } = unit;

@@ -57,7 +57,7 @@ export class TableClaims {
    * @param connection null: `knows` has returned true
    * @throws TARGET_SCHEMA for a second source table with the same name, and for more tables than the quota
    */
-  async verify(connection: Connection | null, tables: readonly TableDescription[]): Promise<void> {
+  async check(connection: Connection | null, tables: readonly TableDescription[]): Promise<void> {
     if (connection !== null) this.#folds = targetSession(connection).foldsTables;
     const claimed = new Map<string, TableName>();
     const fresh: TableDescription[] = [];

@@ -5,7 +5,7 @@
  * `retry`: the transaction lost a race for a lock and was rolled back. `wait`: the fault is the head office's, and no
  * batch is to blame. `halt`: this batch cannot be applied, and a retry would not help.
  */
-import { TributaryError } from '../../shared/errors.ts';
+import { asTributaryError, TributaryError } from '../../shared/errors.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
 import { isOfDatabase, isRowFault, messageOf, targetError } from '../apply/target-error.ts';
 
@@ -26,18 +26,18 @@ const OF_THE_BATCH: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
 ]);
 
 export function judgeFault(error: unknown): Fault {
-  const { code } = asTributaryError(error);
+  const { code } = asApplyError(error);
   if (code === 'TARGET_BUSY') return 'retry';
   return OF_THE_BATCH.has(code) ? 'halt' : 'wait';
 }
 
-/** Any error as one with a code. One without a code comes from the database, or is a defect of this program. */
-export function asTributaryError(error: unknown): TributaryError {
+/** Any error as one with a code, those of the head office's database among them. */
+export function asApplyError(error: unknown): TributaryError {
   if (error instanceof TributaryError) return error;
   // The server refuses a value in a tributary_* table: the branch has sent it.
   if (isRowFault(error)) return new TributaryError('BATCH_REFUSED', messageOf(error), { cause: error });
   if (isOfDatabase(error)) return targetError(error, 'Working at the head office');
-  return new TributaryError('INTERNAL', messageOf(error), { cause: error });
+  return asTributaryError(error);
 }
 
 /**
@@ -50,6 +50,6 @@ export function outlivesEpochs(code: string): boolean {
 
 /** Any error as the reason of a halt. */
 export function haltReason(error: unknown): { code: ErrorCode; reason: string } {
-  const { code, message, hint } = asTributaryError(error);
+  const { code, message, hint } = asApplyError(error);
   return { code, reason: `${message} — ${hint}` };
 }

@@ -22,7 +22,7 @@ export interface RowCounts {
 export const NO_ROWS: RowCounts = { upserts: 0, deletes: 0 };
 
 /** The unit is committed; `row` is the branch's row afterwards. */
-export interface Done {
+export interface Written {
   readonly outcome: 'written';
   readonly row: BranchRow;
   readonly batches: number;
@@ -42,7 +42,7 @@ export interface Moved {
   readonly row: BranchRow | null;
 }
 
-export type Written = Done | Slice | Moved;
+export type WriteResult = Written | Slice | Moved;
 
 export interface FenceOptions {
   readonly pool: TargetPool;
@@ -72,7 +72,7 @@ export class Fence {
    * Runs work in one transaction under the lock on the branch's row, unless the row has changed.
    * @throws the errors of `work`, after a rollback, and those of the pool
    */
-  async transact<W extends Written>(work: (connection: Connection) => Promise<W>): Promise<W | Moved> {
+  async transact<W extends WriteResult>(work: (connection: Connection) => Promise<W>): Promise<W | Moved> {
     const { pool, onRollback } = this.#options;
     try {
       return await pool.transact(async connection => {
@@ -87,7 +87,7 @@ export class Fence {
   }
 
   /** Moves the watermark, within the transaction. */
-  async advance(connection: Connection, advance: Advance, counts: RowCounts): Promise<Done> {
+  async advance(connection: Connection, advance: Advance, counts: RowCounts): Promise<Written> {
     const { row } = this;
     await advanceBranch(connection, row, advance);
     const { received, applied, batchNumber, source } = advance;
@@ -106,7 +106,7 @@ export class Fence {
   }
 
   /** Moves the watermark past one batch that has no rows. */
-  async advancePast(connection: Connection, arrival: Arrival, batchNumber: number): Promise<Done> {
+  async advancePast(connection: Connection, arrival: Arrival, batchNumber: number): Promise<Written> {
     const mark = markOf(arrival);
     const { source } = bodyOf(arrival);
     return this.advance(connection, { received: mark, applied: mark, batchNumber, source }, NO_ROWS);
@@ -114,6 +114,6 @@ export class Fence {
 }
 
 /** Reads the branch's row again: this transaction has changed more of it than the watermark. */
-export async function asStored(connection: Connection, done: Done): Promise<Done> {
+export async function asStored(connection: Connection, done: Written): Promise<Written> {
   return { ...done, row: (await lockBranch(connection, done.row.branch)) ?? done.row };
 }

@@ -24,7 +24,7 @@ import type { QuarantinedKeys, QuarantinedAt } from '../store/quarantined-rows.t
 import { addRequest, skipSweep } from '../store/snapshots.ts';
 import { countQuarantined, markIncomplete } from '../store/branch-row.ts';
 import { asStored } from './fence.ts';
-import type { Done } from './fence.ts';
+import type { Written } from './fence.ts';
 import type { QuarantinedTables } from './tables.ts';
 
 export interface QuarantinePolicy {
@@ -138,7 +138,7 @@ export class QuarantineRecorder {
    * Stores the rest of what was left out and its consequences.
    * @returns the outcome with the branch's row as it is then
    */
-  async finish(done: Done, header: BatchHeader): Promise<Done> {
+  async finish(done: Written, header: BatchHeader): Promise<Written> {
     const decision = this.#decision;
     const toCopy = [...this.#toCopy.values()];
     await this.#save();

@@ -10,12 +10,12 @@ import type { Decision } from '../store/quarantined-batches.ts';
 import { addRequest, closeRequests, openRequests } from '../store/snapshots.ts';
 import { markIncomplete } from '../store/branch-row.ts';
 import { asStored, NO_ROWS } from './fence.ts';
-import type { Fence, Written } from './fence.ts';
+import type { Fence, WriteResult } from './fence.ts';
 import { markOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
 /** @param decision null: the batch is part of a transaction of which an earlier part was skipped */
-export async function skipBatch(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
+export async function skipBatch(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<WriteResult> {
   const { branch, row } = fence;
   const { header } = arrival;
   return fence.transact(async connection => {

@@ -26,7 +26,7 @@ import { countQuarantined, clearIncomplete } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { tablesOfBranch } from '../store/table-claims.ts';
 import { asStored } from './fence.ts';
-import type { Fence, Written } from './fence.ts';
+import type { Fence, WriteResult } from './fence.ts';
 import { beginQuarantine } from './quarantine.ts';
 import type { QuarantineOptions } from './quarantine.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
@@ -53,7 +53,7 @@ export class SnapshotMarkers {
   }
 
   /** Makes the tables that the snapshot covers, and stores that it began. @throws like UnitTables.prepare and claim */
-  async start(fence: Fence, arrival: Arrival, leaving: QuarantineOptions): Promise<Written> {
+  async start(fence: Fence, arrival: Arrival, leaving: QuarantineOptions): Promise<WriteResult> {
     const body = bodyOf(arrival);
     const marker = markerOf(body, 'snapshot-start');
     const prepared = await this.#tables.prepare([body], leaving.tables);
@@ -75,11 +75,11 @@ export class SnapshotMarkers {
   }
 
   /** Does one slice of the sweep or, when nothing is left to sweep, ends the snapshot. */
-  async end(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
+  async end(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<WriteResult> {
     const { branch, row } = fence;
     const body = bodyOf(arrival);
     const marker = markerOf(body, 'snapshot-end');
-    return fence.transact<Written>(async connection => {
+    return fence.transact<WriteResult>(async connection => {
       const snapshot = await readSnapshot(connection, branch, marker.snapshot);
       if (snapshot !== null) {
         const whole = snapshot.whole && marker.whole;

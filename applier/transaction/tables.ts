@@ -75,12 +75,12 @@ export class UnitTables {
   /** The tables whose names belong to other source tables. @throws TARGET_SCHEMA unless they may be left out */
   async #contested(bodies: readonly BatchBody[], leaveOut: QuarantinedTables): Promise<UnfitTable[]> {
     const tables = bodies.flatMap(body => body.tables);
-    const verify = async (some: readonly TableDescription[]): Promise<void> => {
-      if (this.#claims.knows(some)) await this.#claims.verify(null, some);
-      else await this.#pool.use(connection => this.#claims.verify(connection, some));
+    const check = async (some: readonly TableDescription[]): Promise<void> => {
+      if (this.#claims.knows(some)) await this.#claims.check(null, some);
+      else await this.#pool.use(connection => this.#claims.check(connection, some));
     };
     try {
-      await verify(tables);
+      await check(tables);
       return [];
     } catch (error) {
       if (leaveOut === 'none' || !isSchemaFault(error)) throw error;
@@ -88,7 +88,7 @@ export class UnitTables {
     const contested = new Map<string, UnfitTable>();
     for (const table of tables) {
       try {
-        await verify([table]);
+        await check([table]);
       } catch (error) {
         if (!isSchemaFault(error)) throw error;
         const changes = bodies.reduce((sum, body) => sum + changesOf(body, table), 0);

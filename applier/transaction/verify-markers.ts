@@ -21,7 +21,7 @@ import { giveUp, interrupt, saveBranchSums, startVerification } from '../store/v
 import type { Comparison } from '../store/verifications.ts';
 import type { Counter, Counting } from '../verify/counter.ts';
 import { asStored } from './fence.ts';
-import type { Fence, Written } from './fence.ts';
+import type { Fence, WriteResult } from './fence.ts';
 import { bodyOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
@@ -33,14 +33,14 @@ export class VerifyMarkers {
   }
 
   /** Applies the only marker of a batch. @throws the database's errors; then nothing is counted */
-  async write(fence: Fence, arrival: Arrival): Promise<Written> {
+  async write(fence: Fence, arrival: Arrival): Promise<WriteResult> {
     const { branch, row } = fence;
     const body = bodyOf(arrival);
     const mark = body.changes.find(isVerifyMark);
     assert(mark !== undefined, 'a verification without its marker');
     const begun: Counting[] = [];
     try {
-      const written = await fence.transact<Written>(async connection => {
+      const result = await fence.transact<WriteResult>(async connection => {
         if (mark.op === 'verify-start') begun.push(...(await this.#begin(connection, branch, arrival, mark)));
         if (mark.op === 'verify-sums') {
           const table = { branch, verification: mark.verification, name: nth(body.tables, mark.table).name };
@@ -52,10 +52,10 @@ export class VerifyMarkers {
         return asStored(connection, await fence.advancePast(connection, arrival, row.batchNumber));
       });
       for (const counting of begun) {
-        if (written.outcome === 'written') counting.run();
+        if (result.outcome === 'written') counting.run();
         else counting.abandon();
       }
-      return written;
+      return result;
     } catch (error) {
       for (const counting of begun) counting.abandon();
       throw error;

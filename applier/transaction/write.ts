@@ -17,7 +17,7 @@ import type { Decision } from '../store/quarantined-batches.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import type { Counter } from '../verify/counter.ts';
 import { Fence, NO_ROWS } from './fence.ts';
-import type { RowCounts, Written } from './fence.ts';
+import type { RowCounts, WriteResult } from './fence.ts';
 import { beginQuarantine } from './quarantine.ts';
 import type { QuarantinePolicy, QuarantineRecorder, QuarantineOptions } from './quarantine.ts';
 import { skipBatch } from './skip-batch.ts';
@@ -79,7 +79,7 @@ export class UnitWriter {
   }
 
   /** Writes the unit that was chosen by `row`. @throws the fault; then nothing is written */
-  async write(row: BranchRow, unit: Unit, { inboxBelow, policy: leave, decision }: WriteChoices): Promise<Written> {
+  async write(row: BranchRow, unit: Unit, { inboxBelow, policy: leave, decision }: WriteChoices): Promise<WriteResult> {
     // After a rollback, what was claimed and kept in the transaction is gone.
     const fence = new Fence({ pool: this.#pool, row, inboxBelow, onRollback: () => this.forget() });
     try {
@@ -94,7 +94,7 @@ export class UnitWriter {
     }
   }
 
-  async #write(fence: Fence, unit: Unit, options: QuarantineOptions): Promise<Written> {
+  async #write(fence: Fence, unit: Unit, options: QuarantineOptions): Promise<WriteResult> {
     switch (unit.kind) {
       case 'plain':
         return this.#writePlain(fence, unit.arrivals, options);
@@ -113,7 +113,7 @@ export class UnitWriter {
     }
   }
 
-  async #writePlain(fence: Fence, arrivals: readonly Arrival[], options: QuarantineOptions): Promise<Written> {
+  async #writePlain(fence: Fence, arrivals: readonly Arrival[], options: QuarantineOptions): Promise<WriteResult> {
     const bodies = arrivals.map(bodyOf);
     const prepared = await this.#tables.prepare(bodies, options.tables);
     return fence.transact(async connection => {
@@ -150,7 +150,7 @@ export class UnitWriter {
   /**
    * Commits parts before the last one to the inbox, so that they count as received. Their tables are made before that.
    */
-  async #keepParts(fence: Fence, arrivals: readonly Arrival[], options: QuarantineOptions): Promise<Written> {
+  async #keepParts(fence: Fence, arrivals: readonly Arrival[], options: QuarantineOptions): Promise<WriteResult> {
     const unfit: UnfitTable[] = [];
     for (const arrival of arrivals) {
       unfit.push(...(await this.#tables.prepare([bodyOf(arrival)], options.tables)).unfit);
@@ -181,14 +181,14 @@ export class UnitWriter {
   }
 
   /** Writes the last part and all before it, which are read one at a time from the inbox, in one transaction. */
-  async #writeParts(fence: Fence, last: Arrival, options: QuarantineOptions): Promise<Written> {
+  async #writeParts(fence: Fence, last: Arrival, options: QuarantineOptions): Promise<WriteResult> {
     const { applied, received } = fence.row.stream;
     const lastBody = bodyOf(last);
     const lastPrepared = await this.#tables.prepare([lastBody], options.tables);
     if (options.policy !== null || !this.#partsPrepared) {
       await this.#preparePartsAgain(applied.seq + 1, received.seq, options);
     }
-    const written = await fence.transact(async connection => {
+    const result = await fence.transact(async connection => {
       const batchNumber = fence.row.batchNumber + 1;
       const quarantine = beginQuarantine(connection, this.#branch, options);
       let upserts = 0;
@@ -217,7 +217,7 @@ export class UnitWriter {
       const done = await fence.advance(connection, advance, { upserts, deletes });
       return quarantine === null ? done : quarantine.finish(done, last.header);
     });
-    return written.outcome === 'written' ? { ...written, batches: last.header.seq - applied.seq } : written;
+    return result.outcome === 'written' ? { ...result, batches: last.header.seq - applied.seq } : result;
   }
 
   /**
@@ -238,19 +238,19 @@ export class UnitWriter {
     return decodeBatch(entry.body);
   }
 
-  async #skip(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<Written> {
-    const written = await skipBatch(fence, arrival, decision);
+  async #skip(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<WriteResult> {
+    const result = await skipBatch(fence, arrival, decision);
     // The parts that the batch ends were deleted with it.
-    if (written.outcome === 'written') this.#partBytes = null;
-    return written;
+    if (result.outcome === 'written') this.#partBytes = null;
+    return result;
   }
 
   /**
    * The branch's table has changed so that its new rows do not fit here: deletes a slice of its old rows; null: there
    * are none.
    */
-  async #clearOtherForm(fence: Fence, { table }: OtherForm): Promise<Written | null> {
-    const slice = await fence.transact<Written>(async connection => {
+  async #clearOtherForm(fence: Fence, { table }: OtherForm): Promise<WriteResult | null> {
+    const slice = await fence.transact<WriteResult>(async connection => {
       const swept = await this.#rows.clearOtherForm(connection, this.#branch, table, SWEEP_SLICE.rows);
       return { outcome: 'slice', row: fence.row, swept };
     });

@@ -11,6 +11,7 @@ import { closeQuietly, mysqlErrno, mysqlError } from '../../shared/database/mysq
 import { quoteString } from '../../shared/database/sql.ts';
 import { isSortable, newestFirst, PAGE_ROWS, pageStatement, QUERY_MS, showValue } from './table-query.ts';
 import type { Column, Cursor, RowsQuery } from './table-query.ts';
+import { formatDuration } from '../../shared/units.ts';
 
 const MAX_WAITING = 16;
 /** The catalogue is cached for so long: pages ask every few seconds. */
@@ -180,7 +181,7 @@ export class TableBrowser {
         throw new HttpError(
           503,
           'TOO_SLOW',
-          `This takes longer than ${QUERY_MS / 1000} s. Choose a branch, or sort by the key.`,
+          `This takes longer than ${formatDuration(QUERY_MS)}. Choose a branch, or sort by the key.`,
         );
       }
       if (errno !== null && ER_WRONG_VALUES.has(errno)) {

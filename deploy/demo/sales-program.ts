@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import mysql from 'mysql2/promise';
 import type { Connection, ResultSetHeader } from 'mysql2/promise';
+import { nth } from '../../shared/nth.ts';
 
 const PRODUCTS = [
   'Arabica 1 kg',
@@ -45,7 +46,7 @@ function sale(region: string, at: Date): Sale {
   const tax = Math.round(quantity * cost * 0.19);
   const date = at.toISOString().slice(0, 19).replace('T', ' ');
   const total = quantity * cost + tax;
-  return [product + 1, date, region, PRODUCTS[product]!, quantity, cents(cost), cents(tax), cents(total)];
+  return [product + 1, date, region, nth(PRODUCTS, product), quantity, cents(cost), cents(tax), cents(total)];
 }
 
 function cents(value: number): string {

@@ -62,7 +62,7 @@ export class ServerProcess {
       });
       const pid = await new Promise<number>((resolve, reject) => {
         child.once('error', reject);
-        child.once('spawn', () => resolve(child.pid!));
+        child.once('spawn', () => resolve(child.pid ?? 0));
       });
       guard(pid);
       return new ServerProcess(child, pid, command.logFile);

@@ -187,7 +187,9 @@ async function checkGiven(given: Addresses, which: readonly SharedServerName[]):
     if (address === undefined || address.version !== '') continue;
     try {
       const version =
-        name === 'broker' ? await brokerVersion(given.broker!) : await databaseVersion(address as DatabaseAddress);
+        name === 'broker'
+          ? await brokerVersion(address as BrokerAddress)
+          : await databaseVersion(address as DatabaseAddress);
       Object.assign(checked, { [name]: { ...address, version } });
     } catch (error) {
       throw new LocalServerError(

@@ -342,7 +342,7 @@ class Consumer implements BrokerConsumer {
     try {
       this.#options.onMessage(received(message, this.#options.queue));
     } catch (error) {
-      this.#ending.end(asTributaryError(error, 'A message handler failed'));
+      this.#ending.end(asTributaryError(error, { doing: 'A message handler failed' }));
       void this.close();
     }
   }

@@ -77,7 +77,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     const { error } = page.status();
     return error === null ? work.summary() : `${work.summary()}; ${error.code}: ${error.message}`;
   };
-  const notices = startServiceNotices({ status: summary, stalled: () => work.stalled(), logger });
+  const notices = startServiceNotices({ summary, stalled: () => work.stalled(), logger });
   signal.addEventListener('abort', () => logger.info({}, `${describeError(signal.reason)} Shutting down.`), {
     once: true,
   });

@@ -21,7 +21,7 @@ const LOOK_MS = 1_000;
 
 export interface ServiceOptions {
   /** One line for `systemctl status`. */
-  readonly status: () => string;
+  readonly summary: () => string;
   /** What should move and does not; null: everything moves. */
   readonly stalled: () => string | null;
   readonly logger: Logger;
@@ -44,7 +44,7 @@ export interface ServiceNotices {
 export function startServiceNotices(options: ServiceOptions): ServiceNotices {
   const { stalled, logger, environment = process.env, notify = runSystemdNotify, lookMs = LOOK_MS } = options;
   if (environment['NOTIFY_SOCKET'] === undefined) return { stop: () => undefined };
-  const status = (): string => options.status().replace(/\s+/g, ' ');
+  const status = (): string => options.summary().replace(/\s+/g, ' ');
   let busy = false;
   let silent: string | null = null;
   let told = '';

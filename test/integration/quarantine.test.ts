@@ -283,6 +283,28 @@ await t.test('more refused rows than the limit: the branch stays halted and says
   t.strictSame(await office.sales('full'), { 1: 'good' });
 });
 
+await t.test('a batch whose skipping fails halts the branch again', async t => {
+  const b = await office.branch('unskippable');
+  await b.hello();
+  await office.query(
+    `CREATE TRIGGER refuse_outcome BEFORE UPDATE ON tributary_quarantined_batch FOR EACH ROW
+     IF NEW.branch = 'unskippable' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no outcome'; END IF`,
+  );
+  await b.send(b.make([upsert([[1, 'bad']])]));
+  await halted('unskippable', 1);
+  await office.registry.quarantine('unskippable', true);
+  const { halt } = await office.until(
+    'unskippable',
+    row => /no outcome/.test(row.halt?.reason ?? ''),
+    'the second halt',
+  );
+  t.equal(halt?.seq, 1);
+  await office.query('DROP TRIGGER refuse_outcome');
+  await office.registry.quarantine('unskippable', true);
+  await office.applied('unskippable', 1);
+  t.strictSame(await office.sales('unskippable'), {});
+});
+
 await t.test('a decision about a batch that can be applied by now leaves nothing out', async t => {
   const b = await office.branch('mended');
   await b.hello();

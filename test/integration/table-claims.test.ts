@@ -40,31 +40,31 @@ void t.test('where case does not count, a second source table of the name is ref
   const refused = { code: 'TARGET_SCHEMA', message: /table shop\.sales of .* would share .* shop\.Sales\./ };
 
   const claims = new TableClaims(BRANCH, 10);
-  await t.rejects(claims.verify(connection, [table('Sales'), table('sales')]), refused, 'both in one batch');
+  await t.rejects(claims.check(connection, [table('Sales'), table('sales')]), refused, 'both in one batch');
   t.same(await tablesOfBranch(connection, BRANCH), [], 'nothing of it is recorded');
-  await claims.verify(connection, [table('Sales'), table('Sales')]);
+  await claims.check(connection, [table('Sales'), table('Sales')]);
   await claims.claim(connection, [table('Sales')]);
   t.equal(claims.knows([table('Sales')]), true);
-  await claims.verify(null, [table('Sales')]);
-  await t.rejects(claims.verify(null, [table('sales')]), refused, 'from what is remembered');
+  await claims.check(null, [table('Sales')]);
+  await t.rejects(claims.check(null, [table('sales')]), refused, 'from what is remembered');
   await t.rejects(claims.claim(connection, [table('sales')]), refused);
   const later = new TableClaims(BRANCH, 10);
-  await t.rejects(later.verify(connection, [table('sales')]), refused, 'from what the database says');
-  await t.rejects(later.verify(connection, [table('SALES', 'other')]), { code: 'TARGET_SCHEMA' });
-  await later.verify(connection, [table('Été')]);
-  await t.rejects(later.verify(connection, [table('éTÉ')]), { code: 'TARGET_SCHEMA' }, 'letters of any kind');
-  await new TableClaims('lyon', 10).verify(connection, [table('sales')]);
+  await t.rejects(later.check(connection, [table('sales')]), refused, 'from what the database says');
+  await t.rejects(later.check(connection, [table('SALES', 'other')]), { code: 'TARGET_SCHEMA' });
+  await later.check(connection, [table('Été')]);
+  await t.rejects(later.check(connection, [table('éTÉ')]), { code: 'TARGET_SCHEMA' }, 'letters of any kind');
+  await new TableClaims('lyon', 10).check(connection, [table('sales')]);
   t.pass('another branch spells it as it likes');
 });
 
 void t.test('where case counts, they are two tables', async t => {
   const connection = await open(t, false);
   const claims = new TableClaims(BRANCH, 10);
-  await claims.verify(connection, [table('Sales'), table('sales')]);
+  await claims.check(connection, [table('Sales'), table('sales')]);
   await claims.claim(connection, [table('Sales'), table('sales')]);
   t.same(
     (await tablesOfBranch(connection, BRANCH)).map(({ name }) => name),
     ['Sales', 'sales'],
   );
-  await t.rejects(new TableClaims(BRANCH, 10).verify(connection, [table('sales', 'other')]), { code: 'TARGET_SCHEMA' });
+  await t.rejects(new TableClaims(BRANCH, 10).check(connection, [table('sales', 'other')]), { code: 'TARGET_SCHEMA' });
 });

@@ -1,6 +1,6 @@
 /**
  * One column for two branches whose types differ: for all pairs of types, either it holds what both have written, exactly,
- * or the pair is one that is refused by name. Written by the applier and read back as a comparison reads, on a real server.
+ * or the pair is one that is refused by name. WriteResult by the applier and read back as a comparison reads, on a real server.
  */
 import type { Connection } from 'mysql2/promise';
 import t from 'tap';

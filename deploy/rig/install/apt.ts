@@ -242,14 +242,8 @@ async function archiveAddress(): Promise<string> {
 function parseUri(line: string): DebianPackage | undefined {
   const match = /^'[^']*' ((\S+?)_(\S+?)_\S+\.deb) (\d+) ?(\S*)$/.exec(line.trim());
   if (match === null) return undefined;
-  const [, file, name, version, bytes, checksum] = match;
-  return {
-    file: file!,
-    name: name!,
-    version: decodeURIComponent(version!),
-    bytes: Number(bytes),
-    checksum: checksum ?? '',
-  };
+  const [, file = '', name = '', version = '', bytes, checksum = ''] = match;
+  return { file, name, version: decodeURIComponent(version), bytes: Number(bytes), checksum };
 }
 
 /** apt has checked what it downloaded itself; this finds leftovers of an interrupted download. */

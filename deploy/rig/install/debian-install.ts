@@ -172,8 +172,9 @@ async function unpack(packages: readonly DebianPackage[], archive: string, root:
 
 /** Runs the program for its version: the proof that the patched program works. */
 async function installedVersion(specification: BundleSpecification, root: string): Promise<string> {
-  const program = installedProgram(specification, root, specification.asks ?? specification.main)!;
-  const main = await realpath(installedProgram(specification, root, specification.main)!);
+  const programOf = (name: string): string => installedProgram(specification, root, name) ?? join(root, name);
+  const program = programOf(specification.asks ?? specification.main);
+  const main = await realpath(programOf(specification.main));
   const result = await run(program, specification.versionArguments(main), {
     environment: { ...installedEnvironment(specification, root), HOME: cacheDirectory('home') },
   });

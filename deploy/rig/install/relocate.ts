@@ -26,7 +26,7 @@ export async function relocate(specification: BundleSpecification, root: string,
   for (const [name, args] of Object.entries(wrap)) {
     const lines = ['#!/bin/sh'];
     for (const [key, value] of Object.entries(environment)) lines.push(`export ${key}='${fill(value)}'`);
-    lines.push(`exec '${join(place, programs[name]!)}' ${args.join(' ')} "$@"`, '');
+    lines.push(`exec '${join(place, programs[name] ?? name)}' ${args.join(' ')} "$@"`, '');
     await writeUnder(root, join(WRAPPERS, name), lines.join('\n'), 0o755);
   }
 }
@@ -54,7 +54,7 @@ export function installedEnvironment(specification: BundleSpecification, root: s
 }
 
 function placeholders(root: string, place: string): (text: string) => string {
-  const triplet = loaderUnder(root).split('/').at(-2)!;
+  const triplet = loaderUnder(root).split('/').at(-2) ?? '';
   return text => text.replaceAll('{root}', place).replaceAll('{triplet}', triplet);
 }
 

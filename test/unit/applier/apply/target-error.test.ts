@@ -6,7 +6,7 @@ import {
   isTableChange,
   targetError,
 } from '../../../../applier/apply/target-error.ts';
-import { asTributaryError, haltReason, judgeFault } from '../../../../applier/transaction/fault-policy.ts';
+import { asApplyError, haltReason, judgeFault } from '../../../../applier/transaction/fault-policy.ts';
 import { TributaryError } from '../../../../shared/errors.ts';
 
 const said = (errno: number, sqlState = 'HY000'): Error =>
@@ -126,8 +126,8 @@ void t.test('a definition is blamed only for what a definition can cause', t => 
 
 void t.test('a defect of the program is not the database’s', t => {
   t.equal(judgeFault(new TypeError('x is undefined')), 'halt');
-  t.match(asTributaryError(new TypeError('x is undefined')), { code: 'INTERNAL' });
+  t.match(asApplyError(new TypeError('x is undefined')), { code: 'INTERNAL' });
   const own = new TributaryError('BATCH_INVALID', 'x');
-  t.equal(asTributaryError(own), own);
+  t.equal(asApplyError(own), own);
   t.end();
 });

@@ -20,7 +20,7 @@ function listener() {
   return { heard, notify, pinged };
 }
 
-const silent = { logger: silentLogger(), status: () => 'well\nand good' };
+const silent = { logger: silentLogger(), summary: () => 'well\nand good' };
 
 void t.test('systemd hears that a service is ready, and then that it is alive, each time with its state', async t => {
   const { heard, notify, pinged } = listener();
@@ -67,7 +67,7 @@ void t.test('systemd hears soon of another state, and not of other numbers', asy
   let status = 'starting, 0 batches wait';
   const notices = startServiceNotices({
     logger: silentLogger(),
-    status: () => status,
+    summary: () => status,
     stalled: () => null,
     notify,
     environment: { NOTIFY_SOCKET: '/run/x' },
