@@ -1,7 +1,8 @@
 /**
- * Turns raw binlog events into whole event groups: begin, rows and statements, end.
+ * Turns binlog events into event groups: begin, rows and statements, end.
  *
- * It tracks the groups itself, because a position may only be the end of a group. States (only `#enter` changes them):
+ * It tracks where groups begin and end, because a position must be the end of a group. States (only `#enter` changes
+ * them):
  *
  *   outside ──GTID──▶ opened ──BEGIN, XA START, rows──▶ inside ──Xid, COMMIT, XA PREPARE──▶ outside
  *                       └──any other statement, such as DDL──▶ outside
@@ -64,7 +65,7 @@ function unsupported(message: string, hint: string): TributaryError {
   return new TributaryError('EVENT_UNSUPPORTED', message, { hint });
 }
 
-/** Turns raw events into the calls of a sink. */
+/** Turns events into calls of a sink. */
 export class GroupReader {
   readonly #sink: GroupSink;
   readonly #rows: GroupRows;
@@ -74,7 +75,7 @@ export class GroupReader {
   #server: FormatDescription = { mariadb: false, version: 0 };
   #file: string;
   #offset: number;
-  /** Of the open group. */
+  /** GTID of the open group. */
   #gtid: string | null = null;
   #fingerprint = 0;
   #alterPending = false;
@@ -109,8 +110,8 @@ export class GroupReader {
   }
 
   /**
-   * Takes the next event.
-   * @throws TributaryError when capture cannot go on, and whatever the sink throws; the reader has failed then
+   * Handles the next event.
+   * @throws TributaryError if capture cannot continue, or the sink's own error; the reader is `failed` after that
    */
   handle(event: RawEvent): void {
     assert(this.state !== 'failed', 'A group reader that has failed was given an event.');
@@ -169,7 +170,10 @@ export class GroupReader {
     }
   }
 
-  /** Events inside a group, and events that carry no changes. @param counts whether the event is part of the fingerprint */
+  /**
+   * Handles events inside a group, and events without changes. @param counts whether the event is part of the
+   * fingerprint
+   */
   #inGroup(event: RawEvent, counts: boolean, before: number): void {
     const { type, body } = event;
     const kind = rowsKindOf(type);
@@ -215,11 +219,11 @@ export class GroupReader {
         return;
       case EVENT.incident:
         throw new TributaryError('SOURCE_POSITION_LOST', 'The server says that changes are missing from its binlog.');
-      // They hold values for the statement that follows; that statement decides.
+      // They hold values for the next statement. What to do depends on that statement.
       case EVENT.intvar:
       case EVENT.rand:
       case EVENT.userVar:
-      // They say nothing about rows.
+      // They do not concern rows.
       case EVENT.stop:
       case EVENT.ignorable:
       case EVENT.rowsQuery:
@@ -240,7 +244,7 @@ export class GroupReader {
     }
   }
 
-  /** Updates the offset. Events inside MariaDB's transactions have none. */
+  /** Updates the offset. Events inside a transaction of MariaDB have none. */
   #move(event: RawEvent): void {
     if (event.nextPosition === 0 || (event.flags & FLAG_ARTIFICIAL) !== 0) return;
     let base = Math.floor(this.#offset / OFFSET_WRAP) * OFFSET_WRAP;
@@ -309,7 +313,7 @@ export class GroupReader {
     const { text, dialect } = queryText(query, this.#charsets ?? ServerCharsets.builtIn(this.#server.mariadb));
     const statement = classifyStatement(text, schema, { ...this.#server, ...dialect });
     if (this.state === 'outside') {
-      // MariaDB sends a comment in place of an event that this client did not ask for.
+      // MariaDB sends a comment in place of an event that this client did not request.
       if (statement.kind === 'harmless' && text.startsWith('#')) return;
       this.#begin(event, UNNAMED, before);
     } else if (counts) {
@@ -375,7 +379,7 @@ export class GroupReader {
     if (opened) this.#end();
   }
 
-  /** The binlog does not say exactly what changed: goes on only if a snapshot will bring it. */
+  /** The binlog does not say exactly what changed. Continues only if a snapshot will bring the rows. */
   #pass(error: TributaryError): void {
     if (!this.#sink.passes(error, null)) throw error;
   }
