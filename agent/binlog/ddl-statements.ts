@@ -96,7 +96,7 @@ function skipWait(tokens: Tokens): void {
   else tokens.take('NOWAIT');
 }
 
-function ifExists(tokens: Tokens): void {
+function skipIfExists(tokens: Tokens): void {
   if (!tokens.take('IF')) return;
   tokens.take('NOT');
   tokens.take('EXISTS');
@@ -104,7 +104,7 @@ function ifExists(tokens: Tokens): void {
 
 /** Reads the rest of RENAME TABLE. */
 export function readRename(tokens: Tokens, schema: string): DdlStatement | null {
-  ifExists(tokens);
+  skipIfExists(tokens);
   const renames: Rename[] = [];
   do {
     const from = readTable(tokens, schema);
@@ -120,7 +120,7 @@ export function readRename(tokens: Tokens, schema: string): DdlStatement | null 
 
 /** Reads the rest of ALTER TABLE: its table, and the tables that RENAME TO, EXCHANGE PARTITION and CONVERT name. */
 function readAlterTable(tokens: Tokens, schema: string, ignoring: boolean): DdlStatement | null {
-  ifExists(tokens);
+  skipIfExists(tokens);
   const table = readTable(tokens, schema);
   if (table === null) return null;
   skipWait(tokens);
@@ -160,7 +160,7 @@ function readAlterTable(tokens: Tokens, schema: string, ignoring: boolean): DdlS
     }
     if (token.text !== 'RENAME' || tokens.peeks('COLUMN', 'INDEX', 'KEY')) continue;
     if (!tokens.take('TO') && !tokens.take('AS')) tokens.take('=');
-    ifExists(tokens);
+    skipIfExists(tokens);
     const to = readTable(tokens, table.schema);
     if (to === null) return null;
     tables.push(to);
@@ -170,14 +170,14 @@ function readAlterTable(tokens: Tokens, schema: string, ignoring: boolean): DdlS
 }
 
 function readDropTable(tokens: Tokens, schema: string): DdlStatement | null {
-  ifExists(tokens);
+  skipIfExists(tokens);
   const tables = readTables(tokens, schema);
   return tables === null ? null : ddl({ kind: 'drop-table', schema, tables });
 }
 
 /** Reads the rest of CREATE TABLE. MariaDB's CREATE OR REPLACE drops an existing table with its rows. */
 function readCreateTable(tokens: Tokens, schema: string, replacing: boolean): DdlStatement | null {
-  ifExists(tokens);
+  skipIfExists(tokens);
   const table = readTable(tokens, schema);
   if (table === null) return null;
   const effects = readCreateEffects(tokens.copy().rest());
@@ -193,7 +193,7 @@ function readIndex(
   kind: 'create-index' | 'drop-index',
   unique: boolean,
 ): DdlStatement | null {
-  ifExists(tokens);
+  skipIfExists(tokens);
   const index = tokens.identifier();
   if (index === null) return null;
   for (let token = tokens.next(); token !== null; token = tokens.next()) {
@@ -253,7 +253,7 @@ export function readDefinition(
         return readIndex(tokens, schema, verb === 'CREATE' ? 'create-index' : 'drop-index', unique || replacing);
       case 'DATABASE':
       case 'SCHEMA':
-        ifExists(tokens);
+        skipIfExists(tokens);
         // ALTER DATABASE may omit the name.
         return ddl({ kind: `${replacing ? 'drop' : VERBS[verb]}-database`, schema: tokens.identifier() ?? schema });
       case 'SPATIAL':

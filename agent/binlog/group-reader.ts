@@ -124,21 +124,21 @@ export class GroupReader {
   }
 
   #take(event: RawEvent): void {
-    const before = this.#offset;
+    const offsetBefore = this.#offset;
     if (event.type !== EVENT.rotate && event.type !== EVENT.heartbeat && event.type !== EVENT.heartbeatV2) {
-      this.#move(event);
+      this.#moveOffset(event);
     }
     switch (event.type) {
       case EVENT.gtid:
       case EVENT.anonymousGtid:
-        this.#begin(event, readGtid(event.body, event.type === EVENT.anonymousGtid), before);
+        this.#begin(event, readGtid(event.body, event.type === EVENT.anonymousGtid), offsetBefore);
         return;
       case EVENT.taggedGtid:
-        this.#begin(event, readTaggedGtid(event.body), before);
+        this.#begin(event, readTaggedGtid(event.body), offsetBefore);
         return;
       case EVENT.mariadbGtid: {
         const { gtid, standalone, alterPending, prepares } = readMariadbGtid(event);
-        this.#begin(event, { ...UNNAMED, gtid }, before);
+        this.#begin(event, { ...UNNAMED, gtid }, offsetBefore);
         if (!standalone) this.#enter('inside');
         this.#alterPending = alterPending;
         if (prepares !== null) this.#startXa(xidText(prepares.global, prepares.branch, prepares.format));
@@ -162,10 +162,10 @@ export class GroupReader {
       case EVENT.transactionPayload:
         this.#requireGroup(event);
         this.#count(event);
-        for (const inner of readTransactionPayload(event.body)) this.#inGroup(inner, false, before);
+        for (const inner of readTransactionPayload(event.body)) this.#inGroup(inner, false, offsetBefore);
         return;
       default:
-        this.#inGroup(event, true, before);
+        this.#inGroup(event, true, offsetBefore);
         return;
     }
   }
@@ -174,7 +174,7 @@ export class GroupReader {
    * Handles events inside a group, and events without changes. @param counts whether the event is part of the
    * fingerprint
    */
-  #inGroup(event: RawEvent, counts: boolean, before: number): void {
+  #inGroup(event: RawEvent, counts: boolean, offsetBefore: number): void {
     const { type, body } = event;
     const kind = rowsKindOf(type);
     if (kind !== undefined) {
@@ -191,7 +191,7 @@ export class GroupReader {
         return;
       case EVENT.query:
       case EVENT.queryCompressed: {
-        this.#query(event, counts, before);
+        this.#query(event, counts, offsetBefore);
         return;
       }
       case EVENT.xid:
@@ -211,7 +211,7 @@ export class GroupReader {
         return;
       case EVENT.beginLoadQuery:
       case EVENT.executeLoadQuery:
-        this.#pass(
+        this.#passOrThrow(
           new TributaryError('SOURCE_SETTING', 'The binlog holds LOAD DATA as a statement, without its rows.', {
             hint: FORMAT_HINT,
           }),
@@ -245,7 +245,7 @@ export class GroupReader {
   }
 
   /** Updates the offset. Events inside a transaction of MariaDB have none. */
-  #move(event: RawEvent): void {
+  #moveOffset(event: RawEvent): void {
     if (event.nextPosition === 0 || (event.flags & FLAG_ARTIFICIAL) !== 0) return;
     let base = Math.floor(this.#offset / OFFSET_WRAP) * OFFSET_WRAP;
     if (base + event.nextPosition < this.#offset) base += OFFSET_WRAP;
@@ -267,7 +267,7 @@ export class GroupReader {
     this.#fingerprint = crc32(event.body, 0, event.body.length, (this.#fingerprint ^ event.type) >>> 0);
   }
 
-  #begin(event: RawEvent, { gtid, committedAt, originallyAt }: GtidMark, before: number): void {
+  #begin(event: RawEvent, { gtid, committedAt, originallyAt }: GtidMark, offsetBefore: number): void {
     this.#requireOutside('another transaction');
     this.#gtid = gtid;
     this.#fingerprint = 0;
@@ -275,7 +275,7 @@ export class GroupReader {
     this.#xid = null;
     this.#enter('opened');
     this.#count(event);
-    const startOffset = event.nextPosition === 0 ? before : this.#offset - event.length;
+    const startOffset = event.nextPosition === 0 ? offsetBefore : this.#offset - event.length;
     this.#rows.begin(gtid ?? `${this.#file}:${startOffset}`);
     this.#sink.begin({
       gtid,
@@ -307,7 +307,7 @@ export class GroupReader {
     });
   }
 
-  #query(event: RawEvent, counts: boolean, before: number): void {
+  #query(event: RawEvent, counts: boolean, offsetBefore: number): void {
     const query = readQuery(event.body, event.type === EVENT.queryCompressed);
     const { schema } = query;
     const { text, dialect } = queryText(query, this.#charsets ?? ServerCharsets.builtIn(this.#server.mariadb));
@@ -315,7 +315,7 @@ export class GroupReader {
     if (this.state === 'outside') {
       // MariaDB sends a comment in place of an event that this client did not request.
       if (statement.kind === 'harmless' && text.startsWith('#')) return;
-      this.#begin(event, UNNAMED, before);
+      this.#begin(event, UNNAMED, offsetBefore);
     } else if (counts) {
       this.#count(event);
     }
@@ -363,7 +363,7 @@ export class GroupReader {
         if (!this.#alterPending && this.#sink.ddl(statement.ddl)) this.#rows.forgetTables();
         break;
       case 'dml':
-        this.#pass(
+        this.#passOrThrow(
           new TributaryError('SOURCE_SETTING', `The binlog holds a statement instead of rows: ${beginningOf(text)}`, {
             hint: FORMAT_HINT,
           }),
@@ -380,7 +380,7 @@ export class GroupReader {
   }
 
   /** The binlog does not say exactly what changed. Continues only if a snapshot will bring the rows. */
-  #pass(error: TributaryError): void {
+  #passOrThrow(error: TributaryError): void {
     if (!this.#sink.passes(error, null)) throw error;
   }
 }

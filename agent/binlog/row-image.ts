@@ -68,8 +68,8 @@ interface Image {
 }
 
 interface Step {
-  readonly take: boolean;
-  /** Read as a value even if the image goes into JSON. */
+  readonly wanted: boolean;
+  /** A column of before images: read as a value even if the image goes into JSON. */
   readonly keyed: boolean;
   /** Not read from any image, so it may be missing. */
   readonly ignored: boolean;
@@ -97,26 +97,32 @@ export class RowDecoder {
     this.#definition = definition;
     this.#bitmapBytes = (definition.layouts.length + 7) >> 3;
     const ignored = new Set(ignoredColumns);
-    const wanted = new Set(beforeColumns);
-    const image = (takes: (column: number) => boolean): Image => ({
+    const inBefore = new Set(beforeColumns);
+    const image = (isWanted: (column: number) => boolean): Image => ({
       steps: definition.layouts.map((layout, c) => {
-        if (takes(c)) {
+        if (isWanted(c)) {
           const decode = decoderOf(layout, this.#cursor);
-          return { take: true, keyed: wanted.has(c), ignored: false, decode, write: writerOf(layout, this.#cursor) };
+          return {
+            wanted: true,
+            keyed: inBefore.has(c),
+            ignored: false,
+            decode,
+            write: writerOf(layout, this.#cursor),
+          };
         }
         const skip = skipperOf(layout, this.#cursor);
         const decode = (bytes: Buffer) => {
           skip(bytes);
           return null;
         };
-        return { take: false, keyed: false, ignored: ignored.has(c), decode, write: skip };
+        return { wanted: false, keyed: false, ignored: ignored.has(c), decode, write: skip };
       }),
       columns: definition.layouts.map(() => []),
       present: Buffer.alloc(0),
       order: [],
     });
     this.#after = image(c => !ignored.has(c));
-    this.#before = image(c => wanted.has(c) && !ignored.has(c));
+    this.#before = image(c => inBefore.has(c) && !ignored.has(c));
   }
 
   /** The after images of the last event. If they went into JSON, only `beforeColumns` are here. */
@@ -159,9 +165,9 @@ export class RowDecoder {
       throw this.#malformed(`has ${columnCount} columns`);
     }
     const second = kind === 'update' || kind === 'partial-update' ? this.#bitmapBytes : 0;
-    const alike = second > 0 && present.subarray(0, second).equals(present.subarray(second));
-    if (kind !== 'insert') this.#setPresent(this.#before, present, 0, alike);
-    if (kind !== 'delete') this.#setPresent(this.#after, present, second, alike);
+    const sameColumns = second > 0 && present.subarray(0, second).equals(present.subarray(second));
+    if (kind !== 'insert') this.#setPresent(this.#before, present, 0, sameColumns);
+    if (kind !== 'delete') this.#setPresent(this.#after, present, second, sameColumns);
     let rows: number;
     if (into === null) rows = this.#readRows(kind, bytes, rowsAt, null);
     else {
@@ -254,8 +260,8 @@ export class RowDecoder {
         } catch (error) {
           throw this.#explain(error, c);
         }
-        if (step.take) columns[c]![row] = value;
-      } else if (step.take) columns[c]![row] = null;
+        if (step.wanted) columns[c]![row] = value;
+      } else if (step.wanted) columns[c]![row] = null;
       // A decoder that ran past the end has read nonsense, so reading must stop.
       if (cursor.at > bytes.length) throw this.#malformed('ends within a value');
     }
@@ -278,11 +284,11 @@ export class RowDecoder {
     const blobFrom = (at: number, c: number): Buffer => bytes.subarray(at + layouts[c]!.meta, cursor.at);
     this.#eachColumn(this.#before, bytes, (c, isNull) => {
       const at = cursor.at;
-      const { take, decode } = this.#before.steps[c]!;
+      const { wanted, decode } = this.#before.steps[c]!;
       const value = isNull ? null : decode(bytes);
       if (ranPast()) malformed();
       if (!isNull && isJson[c]!) documents.set(c, blobFrom(at, c));
-      if (take) this.#before.columns[c]![row] = value;
+      if (wanted) this.#before.columns[c]![row] = value;
     });
     // One byte. PARTIAL_JSON_UPDATES is the only known option.
     const options = bytes[cursor.at++];
@@ -293,7 +299,7 @@ export class RowDecoder {
     this.#eachColumn(this.#after, bytes, (c, isNull) => {
       const place = isJson.slice(0, c).filter(Boolean).length;
       const partial = options === 1 && isJson[c]! && ((bytes[partialAt + (place >> 3)]! >> (place & 7)) & 1) === 1;
-      const { take, keyed, decode } = this.#after.steps[c]!;
+      const { wanted, keyed, decode } = this.#after.steps[c]!;
       let value: Value = null;
       if (!isNull && !partial) value = decode(bytes);
       else if (!isNull) {
@@ -304,10 +310,10 @@ export class RowDecoder {
         if (ranPast()) malformed();
         const document = documents.get(c);
         if (document === undefined) malformed();
-        else if (take) value = applyJsonDiffs(document, blobFrom(at, c));
+        else if (wanted) value = applyJsonDiffs(document, blobFrom(at, c));
       }
       if (ranPast()) malformed();
-      if (into === null ? take : keyed) this.#after.columns[c]![row] = value;
+      if (into === null ? wanted : keyed) this.#after.columns[c]![row] = value;
       into?.columns[c]!.put(value);
     });
   }
@@ -344,22 +350,22 @@ export class RowDecoder {
   }
 
   /** Notes which columns an event's images hold. All columns that are not ignored must be there. */
-  #setPresent(image: Image, bitmaps: Buffer, at: number, alike: boolean): void {
+  #setPresent(image: Image, bitmaps: Buffer, at: number, sameColumns: boolean): void {
     const present = bitmaps.subarray(at, at + this.#bitmapBytes);
     if (image.present.equals(present)) return;
     const order: number[] = [];
     image.steps.forEach(({ ignored }, c) => {
       if ((((present[c >> 3] ?? 0) >> (c & 7)) & 1) === 1) order.push(c);
-      else if (!ignored) this.#refuseAbsent(c, alike);
+      else if (!ignored) this.#refuseAbsent(c, sameColumns);
     });
     image.order = order;
     image.present = Buffer.from(present);
   }
 
-  /** @param alike whether both images of an update lack the same columns */
-  #refuseAbsent(column: number, alike: boolean): never {
+  /** @param sameColumns whether both images of an update lack the same columns */
+  #refuseAbsent(column: number, sameColumns: boolean): never {
     // With binlog_row_image=NOBLOB both images lack a TEXT or BLOB that does not change.
-    const asGenerated = alike && this.#definition.layouts[column]!.code !== TYPE.blob;
+    const asGenerated = sameColumns && this.#definition.layouts[column]!.code !== TYPE.blob;
     throw new AbsentColumn(this.#where(), this.#definition.table.columns[column]!.name, asGenerated);
   }
 }
@@ -369,8 +375,8 @@ function trim(image: Image, rows: number, keyedOnly: boolean): void {
   const { columns, steps } = image;
   for (let c = 0; c < columns.length; c++) {
     const column = columns[c]!;
-    const { take, keyed } = steps[c]!;
-    const length = (keyedOnly ? keyed : take) ? rows : 0;
+    const { wanted, keyed } = steps[c]!;
+    const length = (keyedOnly ? keyed : wanted) ? rows : 0;
     if (column.length !== length) column.length = length;
   }
 }

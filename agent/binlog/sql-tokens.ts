@@ -77,7 +77,7 @@ export class Tokens {
       this.#match(this.#dialect.nbspIsBlank ? BLANK_OR_NBSP : BLANK);
       this.#match(LINE_COMMENT);
       const comment = this.#match(COMMENT);
-      if (comment !== null) this.#enter(comment);
+      if (comment !== null) this.#enterComment(comment);
       if (this.#executing && this.#text.startsWith('*/', this.#at)) {
         this.#at += 2;
         this.#executing = false;
@@ -87,7 +87,7 @@ export class Tokens {
   }
 
   /** After the start of a comment: enters it if the server executes it, and skips it otherwise. */
-  #enter(beginning: string): void {
+  #enterComment(beginning: string): void {
     const { mariadb, version } = this.#dialect;
     const executable = beginning === '/*!' || (mariadb && beginning === '/*M!');
     if (!executable) {
@@ -96,9 +96,9 @@ export class Tokens {
     }
     const digits = this.#match(mariadb ? VERSION.mariadb : VERSION.mysql);
     const needed = Number(digits ?? 0);
-    const foreign =
+    const isMysqlOnly =
       mariadb && beginning === '/*!' && digits !== null && needed >= MYSQL_ONLY.from && needed <= MYSQL_ONLY.to;
-    if (needed <= version && !foreign) this.#executing = true;
+    if (needed <= version && !isMysqlOnly) this.#executing = true;
     // A comment for another server may hold plain comments.
     else this.#skipComment(true);
   }

@@ -90,11 +90,11 @@ function seek(document: Place, path: readonly Leg[]): Place {
       continue;
     }
     let found: JsonTree | undefined;
-    let under: string | number = 0;
-    if (typeof leg === 'string') found = parent.kind === 'object' ? parent.members.get((under = leg)) : undefined;
-    else if (parent.kind === 'array') found = parent.items[(under = cellOf(leg, parent.items.length))];
+    let key: string | number = 0;
+    if (typeof leg === 'string') found = parent.kind === 'object' ? parent.members.get((key = leg)) : undefined;
+    else if (parent.kind === 'array') found = parent.items[(key = cellOf(leg, parent.items.length))];
     if (found === undefined) missing();
-    else place = { tree: found, parent, leg: under };
+    else place = { tree: found, parent, leg: key };
   }
   return place;
 }

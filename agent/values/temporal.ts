@@ -5,10 +5,10 @@
  * be formatting.
  */
 
-const TWO: readonly string[] = Array.from({ length: 100 }, (_, n) => String(n).padStart(2, '0'));
+const TWO_DIGITS: readonly string[] = Array.from({ length: 100 }, (_, n) => String(n).padStart(2, '0'));
 
-function two(n: number): string {
-  return TWO[n]!;
+function twoDigits(n: number): string {
+  return TWO_DIGITS[n]!;
 }
 
 const CACHE_SIZE = 1024;
@@ -29,7 +29,7 @@ function cached(make: (key: number) => string): (key: number) => string {
 
 /** `YYYY-MM-DD`; zero parts and impossible days are printed as they are stored. */
 function dateText(year: number, month: number, day: number): string {
-  return `${String(year).padStart(4, '0')}-${two(month)}-${two(day)}`;
+  return `${String(year).padStart(4, '0')}-${twoDigits(month)}-${twoDigits(day)}`;
 }
 
 /** DATE: day, month and year in 5, 4 and 15 bits. */
@@ -45,7 +45,7 @@ const packedDay = cached(packed => {
 export const packedDatetime = cached(packed => {
   const clock = packed % 0x20000;
   const day = packedDay((packed - clock) / 0x20000);
-  return `${day} ${two(clock >> 12)}:${two((clock >> 6) & 63)}:${two(clock & 63)}`;
+  return `${day} ${twoDigits(clock >> 12)}:${twoDigits((clock >> 6) & 63)}:${twoDigits(clock & 63)}`;
 });
 
 export const SECONDS_A_DAY = 86_400;
@@ -58,14 +58,16 @@ export const epochSeconds = cached(seconds => {
   if (seconds === 0) return '0000-00-00 00:00:00';
   const clock = seconds % SECONDS_A_DAY;
   const day = epochDay((seconds - clock) / SECONDS_A_DAY);
-  return `${day} ${two(Math.floor(clock / 3600))}:${two(Math.floor(clock / 60) % 60)}:${two(clock % 60)}`;
+  return `${day} ${twoDigits(Math.floor(clock / 3600))}:${twoDigits(Math.floor(clock / 60) % 60)}:${twoDigits(clock % 60)}`;
 });
 
 /** A TIME without sign and fraction: 10 bits of hours, 6 of minutes, 6 of seconds. */
-export const packedTime = cached(packed => `${two2(packed >> 12)}:${two((packed >> 6) & 63)}:${two(packed & 63)}`);
+export const packedTime = cached(
+  packed => `${hoursText(packed >> 12)}:${twoDigits((packed >> 6) & 63)}:${twoDigits(packed & 63)}`,
+);
 
-function two2(hours: number): string {
-  return hours < 100 ? two(hours) : String(hours);
+function hoursText(hours: number): string {
+  return hours < 100 ? twoDigits(hours) : String(hours);
 }
 
 /** The bytes that a fraction of `digits` digits takes. */

@@ -278,7 +278,7 @@ function textWriter(layout: ColumnLayout, cursor: Cursor): Writer {
     into.reserve(end - start + 3);
     const out = into.bytes;
     let at = into.end;
-    let all = 0;
+    let bits = 0;
     out[at++] = QUOTE;
     for (let i = start; i < end; i++) {
       const byte = bytes[i]!;
@@ -286,10 +286,10 @@ function textWriter(layout: ColumnLayout, cursor: Cursor): Writer {
         into.putText(decode(bytes, start, end));
         return;
       }
-      all |= byte;
+      bits |= byte;
       out[at++] = byte;
     }
-    if (all >= 0x80) {
+    if (bits >= 0x80) {
       if (!isUtf8) {
         into.putText(decode(bytes, start, end));
         return;

@@ -13,7 +13,7 @@ import { guard, killGroup, release } from './keeper.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const POLL_MS = 50;
-/** Long enough for a busy machine: it ends only what hangs. */
+/** Long enough for a busy machine: only a process that hangs reaches it. */
 const DEFAULT_DEADLINE_MS = 180_000;
 const CLI_DEADLINE_MS = 180_000;
 

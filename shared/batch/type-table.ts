@@ -11,7 +11,7 @@ import { typedJsonSelect } from './typed-json.ts';
 /** How a value of a type is written in a batch; see batch.ts. YEAR and BIT are integers. */
 export type WireKind = 'integer' | 'decimal' | 'float' | 'double' | 'text' | 'temporal' | 'json' | 'bytes';
 
-/** What stands behind a type's name. */
+/** What follows a type's name. */
 export type Parameters = 'none' | 'sign' | 'digits' | 'fraction' | 'length' | 'members';
 
 /** Types that are widened to a type of the same family first; see applier/apply/widening.ts. */
@@ -26,7 +26,7 @@ interface TypeRow {
   readonly family: Family;
   /** Bytes that a column at the head office takes in a row (MySQL manual, "Data Type Storage Requirements"). */
   readonly rowBytes: (size: number, scale: number) => number;
-  /** Bytes that a value may have, where it is stored outside the row. Such a column cannot be a key. */
+  /** The most bytes of a value, for types that are stored outside the row. Such a column cannot be a key. */
   readonly capacity?: number;
   /**
    * The longest text that the server prints, in characters. Absent: the text is not the exact value, or has no bound.
@@ -38,7 +38,7 @@ interface TypeRow {
 
 /** Bytes that a character takes at most in utf8mb4. */
 export const CHARACTER_BYTES = 4;
-/** In the row: a length and a pointer. */
+/** The row holds a length and a pointer. */
 const POINTER = () => 12;
 const LONG = 4_294_967_295;
 
@@ -188,7 +188,7 @@ export function takes<P extends Parameters>(base: Base, parameters: P): base is 
   return TYPE_TABLE[base].parameters === parameters;
 }
 
-/** By size. */
+/** The integer types by size. */
 export const INTEGERS = ['tinyint', 'smallint', 'mediumint', 'int', 'bigint'] as const;
 export const TEXTS = ['tinytext', 'text', 'mediumtext', 'longtext'] as const;
 export const BLOBS = ['tinyblob', 'blob', 'mediumblob', 'longblob'] as const;
