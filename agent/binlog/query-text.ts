@@ -1,7 +1,7 @@
 /**
  * Decodes a logged statement, and says how to read its quotes. Servers log a statement as the client sent it: in the
- * client's character set, and quoted by the session's sql_mode. Without them, a `TRUNCATE` of a table with an umlaut in
- * its name would seem to name another table, and a string that ends with a backslash would seem to go on.
+ * client's character set, and quoted by the session's sql_mode. Read without them, a `TRUNCATE` of a table with an
+ * umlaut in its name would name another table. A string that ends with a backslash would seem to go on.
  */
 import { isAscii } from 'node:buffer';
 import { UndecodableText, textDecoder } from '../values/charsets.ts';

@@ -55,8 +55,8 @@ export function asText(type: ColumnType): ColumnType {
 }
 
 /**
- * The bytes that a column takes of the 65,535 of a row, or of the 3,072 of an index if it is part of a key (MySQL
- * manual, "Limits on Table Column Count and Row Size").
+ * The bytes that a column takes in a row (65,535 at most), or in an index (3,072 at most) if it is part of a key. See
+ * the MySQL manual, "Limits on Table Column Count and Row Size".
  */
 export function rowBytes(type: ColumnType): number {
   const { rowBytes: bytesOf } = factsOf(type.base);

@@ -190,7 +190,7 @@ function refuse(description: TableDescription, why: string, hint: string): never
   throw new TributaryError('TARGET_SCHEMA', `${tableText(description)}: ${why}.`, { hint });
 }
 
-/** Whether a whole key fits into an index beside `_branch`. */
+/** Whether a whole key fits into an index together with `_branch`. */
 function keyFits(types: readonly ColumnType[]): boolean {
   if (types.length + 1 > MAX_KEY_PARTS || !types.every(canBeKey)) return false;
   return types.reduce((sum, type) => sum + rowBytes(type), BRANCH_BYTES) <= MAX_KEY_BYTES;

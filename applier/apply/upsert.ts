@@ -1,6 +1,6 @@
 /**
- * Writes rows by multi-row REPLACE. It is used if the server does not accept LOAD DATA LOCAL, for a few rows, for JSON
- * documents with types that their text does not show, and to find the row that is refused.
+ * Writes rows by multi-row REPLACE. It is used if the server does not accept LOAD DATA LOCAL, for a few rows, and to
+ * find the row that is refused. It is also used for JSON documents with types that their text does not show.
  *
  * REPLACE, not ON DUPLICATE KEY UPDATE, so that a column that is not named becomes NULL, as with LOAD DATA. The primary
  * key is the only unique one, so only the row itself is replaced.

@@ -55,9 +55,9 @@ export class QuarantineRecorder {
   readonly #decision: Decision | null;
   /** Rows that were refused in this transaction, by table. Their entries are stored. */
   readonly #refused = new Map<string, TableKeys>();
-  /** The refused rows of the current call, each with its set of rows. */
+  /** The refused rows since the last `noteApplied`, each with the set of rows that it is from. */
   #current = new Map<string, RowSet | 'copies'>();
-  #fresh = 0;
+  #newEntries = 0;
   /** Tables that are left out as a whole. */
   readonly #unfit = new Map<string, { readonly table: UnfitTable; readonly at: QuarantinedAt; changes: number }>();
   /** Entries to clear, because their rows were written or deleted. */
@@ -79,9 +79,9 @@ export class QuarantineRecorder {
     const id = tableKey(table.description);
     if (this.#policy.entries.rows.get(id)?.has(hash) !== true) {
       if (this.#policy.allow !== 'any') throw error;
-      this.#fresh += 1;
+      this.#newEntries += 1;
       this.#toCopy.set(id, nameOf(table.description));
-      if (this.#policy.entries.count + this.#fresh > MAX_QUARANTINED) {
+      if (this.#policy.entries.count + this.#newEntries > MAX_QUARANTINED) {
         throw new TributaryError(
           'QUARANTINE_FULL',
           `${this.#branch} would have more than ${MAX_QUARANTINED} rows in quarantine. The last refused row: ${error.message}`,
@@ -124,12 +124,12 @@ export class QuarantineRecorder {
       if (run.truncate) {
         for (const hash of entries) if (!this.#current.has(id + hash)) note(this.#cleared, id, table, hash);
       }
-      const good = (hash: string, rows: RowSet | 'copies'): void => {
+      const noteWritten = (hash: string, rows: RowSet | 'copies'): void => {
         if (entries.has(hash) && this.#current.get(id + hash) !== rows) note(this.#cleared, id, table, hash);
       };
-      for (let row = 0; row < run.deletes.rows; row += 1) good(keyHashOf(table, run.deletes, row), run.deletes);
-      for (let row = 0; row < run.upserts.rows; row += 1) good(keyHash(table, run.upserts, row), run.upserts);
-      for (const hash of run.copies.keys) good(hash, 'copies');
+      for (let row = 0; row < run.deletes.rows; row += 1) noteWritten(keyHashOf(table, run.deletes, row), run.deletes);
+      for (let row = 0; row < run.upserts.rows; row += 1) noteWritten(keyHash(table, run.upserts, row), run.upserts);
+      for (const hash of run.copies.keys) noteWritten(hash, 'copies');
     }
     this.#current = new Map();
   }

@@ -78,18 +78,18 @@ export class UnitWriter {
   }
 
   /** Writes the unit that was chosen for `row`. @throws the fault; then nothing is written */
-  async write(row: BranchRow, unit: Unit, { inboxBelow, policy: leave, decision }: WriteChoices): Promise<WriteResult> {
+  async write(row: BranchRow, unit: Unit, { inboxBelow, policy, decision }: WriteChoices): Promise<WriteResult> {
     // A rollback undoes the claims, and the parts that were kept.
     const fence = new Fence({ pool: this.#pool, row, inboxBelow, onRollback: () => this.forget() });
     try {
-      return await this.#write(fence, unit, { policy: leave, decision, tables: leave === null ? 'none' : 'unfit' });
+      return await this.#write(fence, unit, { policy, decision, tables: policy === null ? 'none' : 'unfit' });
     } catch (error) {
       if (!(error instanceof OtherForm)) throw error;
       const mayClear = error.mayClear === 'always' || truncates(unit, error.table);
       const cleared = mayClear ? await this.#clearOtherForm(fence, error) : null;
       if (cleared !== null) return cleared;
-      if (leave === null) throw error;
-      return this.#write(fence, unit, { policy: leave, decision, tables: 'all' });
+      if (policy === null) throw error;
+      return this.#write(fence, unit, { policy, decision, tables: 'all' });
     }
   }
 

@@ -119,7 +119,7 @@ export class BrokerServer {
   }
 
   /** Starts again on the same data and ports; stops first if it runs. */
-  /** @param config other settings than before, beside the rig's own */
+  /** @param config new settings, in addition to the rig's own */
   async restart(config = this.#plan.config): Promise<void> {
     await this.stop();
     this.#plan = { ...this.#plan, config };
@@ -274,7 +274,7 @@ function brokerEnvironment(plan: Plan): Record<string, string | undefined> {
   };
 }
 
-/** Erlang keeps epmd beside its emulator, elsewhere it is on PATH beside `erl`. */
+/** Erlang keeps epmd next to its emulator. In other installations it is on PATH, next to `erl`. */
 function epmdProgram(programs: Programs): string {
   try {
     return programs.program('epmd');

@@ -212,7 +212,7 @@ export class Product {
   }
 }
 
-/** Runs a command of a product to its end. Never rejects for a failing command: the code tells. */
+/** Runs a command of a product to its end. Does not reject if the command fails: see the exit code. */
 export function runCli(
   program: Program,
   args: readonly string[],

@@ -26,7 +26,7 @@ import { ServerProcess } from './server-process.ts';
 const FORMAT = 1;
 const INITIALISE_TIMEOUT_MS = 180_000;
 const STOP_DEADLINE_MS = 60_000;
-/** Binlogs, what a crash leaves behind and, above all, the identity of the server that made the template. */
+/** Binlogs, remains of a crash and, above all, the identity of the server that made the template. */
 const NOT_COPIED =
   /(^|\/)(auto\.cnf|binlog\.\w+|server\.pid|.*\.err|ib_buffer_pool|ibtmp1|mysql\.sock.*|mysqld?\.lock)$/;
 

@@ -164,7 +164,7 @@ export class FaultProxy {
     for (const line of this.#lines) line.forget();
   }
 
-  /** Resets everything when so many more bytes have passed in a direction; resolves then. */
+  /** Resets everything when `bytes` more bytes have passed in a direction, and then resolves. */
   cutAfter(bytes: number, direction: Direction = 'up'): Promise<void> {
     return new Promise(done => {
       this.#cut = { left: bytes, direction, done };
@@ -249,7 +249,7 @@ interface LineHost {
 class Line {
   readonly #near: Socket;
   readonly #far: Socket;
-  /** Hears all that the client says; what it answers is thrown away. */
+  /** Gets everything that the client sends. Its answers are discarded. */
   readonly #shadow: Socket | null;
   readonly #host: LineHost;
   readonly #pumps: readonly [Pump, Pump];

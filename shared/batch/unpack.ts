@@ -56,7 +56,7 @@ export interface Unpacked {
  * @param body in one or several buffers
  */
 export function unpack(body: readonly Uint8Array[], maxUnpackedBytes: number): Unpacked {
-  // The rest of a large earlier body must not stay in memory beside this one.
+  // The garbage of a large earlier body must not stay in memory together with this one.
   if (body.reduce((sum, part) => sum + part.byteLength, 0) > LARGE_BYTES) releaseGarbage();
   const long = new Map<string, LongJsonString>();
   const scanner = new Scanner(long);

@@ -43,7 +43,7 @@ export interface DebianPackages {
   readonly programs: Readonly<Record<string, string>>;
   /** Files and folders under the root whose ELF programs get our own loader and libraries. */
   readonly patch: readonly string[];
-  /** More library folders under the root, beside the usual ones. */
+  /** More library folders under the root, in addition to the usual ones. */
   readonly libraries: readonly string[];
   /** Additional environment of the programs. PATH is put before the caller's own. */
   readonly environment: Readonly<Record<string, string>>;

@@ -164,7 +164,9 @@ async function versionOf(
   return { version, said: lastLines(`${result.output}${result.errors}`, 1) };
 }
 
-/** Debian's /usr/sbin/rabbitmq-server links to a wrapper that wants to be root; the real one is beside its target. */
+/**
+ * Debian's /usr/sbin/rabbitmq-server links to a wrapper that must run as root. The real program is next to the wrapper.
+ */
 function behindWrapper(specification: BundleSpecification, path: string): string {
   const real = realpathSync(path);
   const beside = join(dirname(real), specification.main);
