@@ -1,15 +1,13 @@
 /**
- * The only use of zongji, which makes the connections, negotiates with the server and requests the binlog (MySQL and
- * MariaDB). After that, every packet comes here undecoded, because zongji continues after decode errors, ends silently
- * at EOF, and does not verify checksums.
+ * The only file that uses zongji. zongji makes the connections, negotiates with the server and requests the binlog
+ * (MySQL and MariaDB). After that, every packet comes here undecoded, because zongji continues after decode errors,
+ * ends silently at EOF, and does not verify checksums.
  *
  * States: opening ──ready──▶ streaming ◀──pause/resume──▶ paused; any of these ──error, EOF, silence, close()──▶ ended.
  *
- * Invariants: no event is delivered after the stream has ended; it ends once, with one reason; it never stays silent
- * for
- * longer than `silenceMs`; every checksum is verified. Pinned to @vlasky/zongji 0.9.0, whose `ready` event comes
- * after its command class was made and before the dump command is sent; test/integration/binlog-stream.test.ts holds
- * that.
+ * Invariants: no event is delivered after the stream has ended. It ends once, with one reason. It is never silent for
+ * longer than `silenceMs`. Every checksum is verified. Pinned to @vlasky/zongji 0.9.0, which emits `ready` after it has
+ * made its command class and before it sends the dump command. test/integration/binlog-stream.test.ts checks that.
  */
 import ZongJi from '@vlasky/zongji';
 import { TributaryError } from '../../shared/errors.ts';
@@ -22,7 +20,7 @@ import { streamError } from './stream-error.ts';
 
 export type { RawEvent } from './events.ts';
 
-/** Where a stream begins: after all of a GTID set (MySQL) or GTID position (MariaDB), or at an offset of a file. */
+/** Where a stream begins: after a GTID set (MySQL) or GTID position (MariaDB), or at an offset in a file. */
 export type BinlogStart =
   | { readonly kind: 'gtid'; readonly gtidSet: string }
   | { readonly kind: 'file'; readonly file: string; readonly offset: number };
@@ -46,22 +44,22 @@ export interface BinlogStreamOptions {
   readonly connection: BinlogConnection;
   readonly serverId: number;
   readonly start: BinlogStart;
-  /** How often an idle server is asked to speak. */
+  /** How often an idle server sends a heartbeat. */
   readonly heartbeatMs: number;
-  /** After so long without any event the stream has ended. More than twice heartbeatMs. */
+  /** After this long without any event, the stream ends. More than twice heartbeatMs. */
   readonly silenceMs: number;
-  /** May throw: that ends the stream with the error. Never called before openBinlogStream has resolved. */
+  /** If it throws, the stream ends with that error. It is never called before openBinlogStream has resolved. */
   onEvent(event: RawEvent): void;
 }
 
 export interface BinlogStream {
   readonly mariadb: boolean;
-  /** Stops reading from the socket. The server hangs up after ten minutes of it. */
+  /** Stops reading from the socket. The server hangs up after ten minutes. */
   pause(): void;
   resume(): void;
   /** Ends the stream and the server's dump thread, within a deadline. */
   close(): Promise<void>;
-  /** Resolves once with why the stream ended; never rejects. After close(): STREAM_ENDED. */
+  /** Resolves with the reason when the stream has ended; never rejects. After close(): STREAM_ENDED. */
   readonly ended: Promise<TributaryError>;
 }
 
@@ -69,14 +67,14 @@ const OPEN_DEADLINE_MS = 15_000;
 const CLOSE_DEADLINE_MS = 3_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_MS = 30_000;
-/** How long the server waits for a paused client; its default of 60 s is shorter than a slow disk can take. */
+/** How long the server waits for a paused client. A slow disk can take longer than the default of 60 s. */
 const NET_WRITE_TIMEOUT_S = 600;
 /** The control connection is idle for as long as the stream lives. */
 const CONTROL_WAIT_TIMEOUT_S = 31_536_000;
-/** The dump command carries offsets in 32 bits. */
+/** The dump command has 32 bits for an offset. */
 const MAX_OFFSET = 2 ** 32 - 1;
 
-/** What capture needs of a mysql2 packet. */
+/** The part of a mysql2 packet that is used here. */
 interface Packet {
   readonly buffer: Buffer;
   readonly offset: number;
@@ -169,7 +167,7 @@ class Stream implements BinlogStream {
     );
   }
 
-  /** Both connections stand, the dump command is about to be sent. */
+  /** Both connections are open, and the dump command is about to be sent. */
   #ready(): void {
     if (this.#state !== 'opening') return;
     try {
@@ -184,7 +182,7 @@ class Stream implements BinlogStream {
     if (this.#watch !== null) clearTimeout(this.#watch);
     const { silenceMs } = this.#options;
     this.#watch = setInterval(() => this.#checkSilence(), Math.max(50, silenceMs / 4));
-    // The answer to the dump command takes a turn of the event loop, so the opener has the stream before the first
+    // The answer to the dump command takes a turn of the event loop, so the caller has the stream before the first
     // event.
     this.#settle.open();
   }
@@ -272,7 +270,7 @@ class Stream implements BinlogStream {
 
   resume(): void {
     if (this.#state !== 'paused') return;
-    // Within an event's delivery, packets that wait would be delivered before it returns.
+    // During the delivery of an event, resuming would deliver the next packets before that delivery returns.
     if (this.#delivering) {
       setImmediate(() => this.resume());
       return;
@@ -303,9 +301,9 @@ class Stream implements BinlogStream {
 }
 
 /**
- * Opens a binlog stream. Resolves when the server has accepted the connections and before the first event; rejects with
- * SOURCE_UNREACHABLE, SOURCE_ACCESS_DENIED or SOURCE_POSITION_LOST (an offset beyond 4 GiB cannot be asked for).
- * The server's errors about the starting place (SOURCE_POSITION_LOST) come through `ended`.
+ * Opens a binlog stream. Resolves when the server has accepted the connections, before the first event. Rejects with
+ * SOURCE_UNREACHABLE, SOURCE_ACCESS_DENIED or SOURCE_POSITION_LOST (an offset beyond 4 GiB cannot be requested). The
+ * server's own errors about the starting place (SOURCE_POSITION_LOST) come through `ended`.
  */
 export async function openBinlogStream(options: BinlogStreamOptions): Promise<BinlogStream> {
   const { start } = options;

@@ -1,23 +1,22 @@
 /**
- * What the words of an ALTER TABLE or a CREATE TABLE may do to rows, keys and engine.
+ * What an ALTER TABLE or CREATE TABLE may do to rows, keys and engine.
  *
- * Invariant: what leaves every value of every row as it is, so that the rows need not be copied again, is a list of what
- * is known to be harmless, word by word. Whatever is not on it copies the table: a needless copy costs time, a missed one
- * costs the truth.
+ * Invariant: a statement leaves rows as they are only if every word of it is on a list of harmless words. After any
+ * other statement the table is copied again. A needless copy costs time; a missing one makes rows wrong.
  */
 import { isToken } from './sql-tokens.ts';
 import type { Token } from './sql-tokens.ts';
 
 export interface Effects {
-  /** Provably leaves every value of every row as it is, but for `namesEngine`. */
+  /** Leaves every value of every row as it is, for certain, unless `namesEngine` is set. */
   readonly leavesRows: boolean;
-  /** Names InnoDB as its engine: that leaves rows as they are only if it had that engine before. */
+  /** Names InnoDB as the engine. Rows stay as they are only if that was the table's engine before. */
   readonly namesEngine: boolean;
-  /** May bring or take a unique key: the identity of rows where there is no primary key. */
+  /** May add or drop a unique key, which identifies rows if there is no primary key. */
   readonly touchesUniqueKeys: boolean;
   readonly bringsForeignKeys: boolean;
   readonly dropsForeignKeys: boolean;
-  /** MariaDB: the table keeps rows that were deleted from now on, or no longer; null: it does not say. */
+  /** MariaDB: the table begins, or ends, to keep deleted rows; null: the statement says nothing about that. */
   readonly versioning: 'begins' | 'ends' | null;
 }
 
@@ -30,7 +29,10 @@ export const NO_EFFECTS: Effects = {
   versioning: null,
 };
 
-/** Types whose columns are NULL in every row when they are added without NOT NULL and DEFAULT. TIMESTAMP is not: by an old default of the servers it is NOT NULL, and the time of the ALTER. */
+/**
+ * Types of columns that are NULL in every row if they are added without NOT NULL and DEFAULT. TIMESTAMP is not among
+ * them: by an old default of the servers it is NOT NULL, with the time of the ALTER.
+ */
 const TYPES: ReadonlySet<string> = new Set(
   (
     'TINYINT SMALLINT MEDIUMINT INT INTEGER BIGINT DECIMAL NUMERIC FLOAT DOUBLE REAL BIT BOOL BOOLEAN DATE TIME DATETIME YEAR ' +
@@ -39,7 +41,7 @@ const TYPES: ReadonlySet<string> = new Set(
   ).split(' '),
 );
 
-/** Table options that say nothing of rows; each with one value. */
+/** Table options that do not affect rows. Each has one value. */
 const OPTIONS: ReadonlySet<string> = new Set(
   (
     'COMMENT AUTO_INCREMENT ALGORITHM LOCK STATS_PERSISTENT STATS_AUTO_RECALC STATS_SAMPLE_PAGES ROW_FORMAT KEY_BLOCK_SIZE ' +
@@ -47,7 +49,7 @@ const OPTIONS: ReadonlySet<string> = new Set(
   ).split(' '),
 );
 
-/** Splits what follows the table's name at the commas outside of parentheses. */
+/** Splits tokens at the commas outside parentheses. */
 function clausesOf(tokens: readonly Token[]): Token[][] {
   const clauses: Token[][] = [[]];
   let depth = 0;
@@ -61,8 +63,8 @@ function clausesOf(tokens: readonly Token[]): Token[][] {
 }
 
 /**
- * @param tokens all that follows the table's name in an ALTER TABLE
- * @param ignoring ALTER IGNORE, which drops rows that are in the way
+ * @param tokens everything after the table's name in an ALTER TABLE
+ * @param ignoring whether it is an ALTER IGNORE, which drops rows that violate a new key
  */
 export function readAlterEffects(tokens: readonly Token[], ignoring: boolean): Effects {
   const clauses = clausesOf(tokens);
@@ -78,7 +80,7 @@ export function readAlterEffects(tokens: readonly Token[], ignoring: boolean): E
   };
 }
 
-/** @param tokens all that follows the table's name in a CREATE TABLE */
+/** @param tokens everything after the table's name in a CREATE TABLE */
 export function readCreateEffects(tokens: readonly Token[]): Effects {
   return { ...NO_EFFECTS, bringsForeignKeys: bringsForeignKeys(tokens), versioning: versioning(tokens) };
 }
@@ -87,7 +89,7 @@ function bringsForeignKeys(tokens: readonly Token[]): boolean {
   return tokens.some(token => isToken(token, 'REFERENCES'));
 }
 
-/** One column WITH SYSTEM VERSIONING is enough to begin it. */
+/** One column WITH SYSTEM VERSIONING is enough to make the table versioned. */
 function versioning(tokens: readonly Token[]): Effects['versioning'] {
   const verbs = tokens.flatMap((token, at) =>
     isToken(token, 'SYSTEM') && isToken(tokens[at + 1], 'VERSIONING') ? [tokens[at - 1]] : [],
@@ -97,7 +99,7 @@ function versioning(tokens: readonly Token[]): Effects['versioning'] {
 }
 
 function leavesRows(tokens: readonly Token[], clauses: readonly (readonly Token[])[]): boolean {
-  // Stands alone, with commas of its own.
+  // The only clause of its statement, with commas of its own.
   if (isToken(tokens[0], 'REORGANIZE', 'COALESCE')) return isToken(tokens[1], 'PARTITION');
   return tokens.length > 0 && clauses.every(isHarmless);
 }
@@ -110,7 +112,7 @@ function isHarmless(clause: readonly Token[]): boolean {
     return (named && clause.length === 3) || (isToken(second, 'FOREIGN') && isToken(third, 'KEY'));
   }
   if (isToken(first, 'RENAME')) return isToken(second, 'INDEX', 'KEY');
-  // A default counts for rows to come.
+  // A default affects only future rows.
   if (isToken(first, 'ALTER')) return true;
   if (isToken(first, 'ENABLE', 'DISABLE')) return isToken(second, 'KEYS');
   if (isToken(first, 'FORCE')) return clause.length === 1;
@@ -133,7 +135,7 @@ function isHarmlessAddition(clause: readonly Token[]): boolean {
   return addsNulls(rest.slice(2));
 }
 
-/** What follows a column's type: nothing that gives existing rows a value. */
+/** Whether these attributes leave a new column NULL in existing rows. */
 function addsNulls(attributes: readonly Token[]): boolean {
   let at = 0;
   if (isToken(attributes[0], '(')) {

@@ -1,8 +1,8 @@
 /**
- * Reads statements that change what tables are: which tables they name, and what may follow for their rows and keys.
+ * Reads statements that change tables: which tables they name, and what they may do to rows and keys.
  *
- * Invariant: null is "not recognised", and the caller stops at it. What a table's engine or keys are in the end is asked of
- * the catalogue; here it is only told which statements may have changed them.
+ * Invariant: null means "not recognised", and the caller stops there. This file only says which statements may have
+ * changed a table's engine or keys. The catalogue says what they are now.
  */
 import type { TableName } from '../../shared/table-name.ts';
 import { NO_EFFECTS, readAlterEffects, readCreateEffects } from './ddl-effects.ts';
@@ -25,20 +25,23 @@ export interface Rename {
   readonly to: TableName;
 }
 
-/** A statement that changes what tables are. */
+/** A statement that changes tables. */
 export interface DdlStatement extends Effects {
   readonly kind: DdlKind;
-  /** Default database of the session; for *-database the database that is meant. */
+  /** The session's default database; for *-database the database that the statement names. */
   readonly schema: string;
-  /** Every table that it names as changed, dropped or made; for a rename the old and the new name of each. Empty for *-database. */
+  /**
+   * Every table that the statement changes, drops or creates. A rename has the old and the new name of each. Empty for
+   * *-database.
+   */
   readonly tables: readonly TableName[];
   /** Renames in order (RENAME TABLE and ALTER … RENAME TO). */
   readonly renames: readonly Rename[];
-  /** CREATE TABLE … LIKE: the table that it is made like. */
+  /** CREATE TABLE … LIKE: the table that is copied. */
   readonly like: TableName | null;
 }
 
-/** What a CREATE, ALTER or DROP is about, if not about tables. */
+/** Objects of CREATE, ALTER and DROP that are not tables. */
 const OTHER_OBJECTS: ReadonlySet<string> = new Set([
   'VIEW',
   'TRIGGER',
@@ -64,7 +67,7 @@ function ddl(definition: Definition): DdlStatement {
   return { ...NO_EFFECTS, tables: [], renames: [], like: null, ...definition };
 }
 
-/** `[schema.]name`, on MariaDB also `.name`; null where there is none. */
+/** `[schema.]name`, on MariaDB also `.name`; null for anything else. */
 export function readTable(tokens: Tokens, schema: string): TableName | null {
   if (tokens.take('.')) {
     const name = tokens.identifier();
@@ -93,15 +96,15 @@ function skipWait(tokens: Tokens): void {
   else tokens.take('NOWAIT');
 }
 
-function ifExists(tokens: Tokens): void {
+function skipIfExists(tokens: Tokens): void {
   if (!tokens.take('IF')) return;
   tokens.take('NOT');
   tokens.take('EXISTS');
 }
 
-/** The rest of RENAME TABLE. */
+/** Reads the rest of RENAME TABLE. */
 export function readRename(tokens: Tokens, schema: string): DdlStatement | null {
-  ifExists(tokens);
+  skipIfExists(tokens);
   const renames: Rename[] = [];
   do {
     const from = readTable(tokens, schema);
@@ -115,9 +118,9 @@ export function readRename(tokens: Tokens, schema: string): DdlStatement | null 
   return ddl({ kind: 'rename-table', schema, tables, renames });
 }
 
-/** The rest of ALTER TABLE: its table, and other tables that RENAME TO, EXCHANGE PARTITION and CONVERT bring in. */
+/** Reads the rest of ALTER TABLE: its table, and the tables that RENAME TO, EXCHANGE PARTITION and CONVERT name. */
 function readAlterTable(tokens: Tokens, schema: string, ignoring: boolean): DdlStatement | null {
-  ifExists(tokens);
+  skipIfExists(tokens);
   const table = readTable(tokens, schema);
   if (table === null) return null;
   skipWait(tokens);
@@ -157,7 +160,7 @@ function readAlterTable(tokens: Tokens, schema: string, ignoring: boolean): DdlS
     }
     if (token.text !== 'RENAME' || tokens.peeks('COLUMN', 'INDEX', 'KEY')) continue;
     if (!tokens.take('TO') && !tokens.take('AS')) tokens.take('=');
-    ifExists(tokens);
+    skipIfExists(tokens);
     const to = readTable(tokens, table.schema);
     if (to === null) return null;
     tables.push(to);
@@ -167,14 +170,14 @@ function readAlterTable(tokens: Tokens, schema: string, ignoring: boolean): DdlS
 }
 
 function readDropTable(tokens: Tokens, schema: string): DdlStatement | null {
-  ifExists(tokens);
+  skipIfExists(tokens);
   const tables = readTables(tokens, schema);
   return tables === null ? null : ddl({ kind: 'drop-table', schema, tables });
 }
 
-/** The rest of CREATE TABLE. MariaDB's CREATE OR REPLACE drops the table that was there, rows and all. */
+/** Reads the rest of CREATE TABLE. MariaDB's CREATE OR REPLACE drops an existing table with its rows. */
 function readCreateTable(tokens: Tokens, schema: string, replacing: boolean): DdlStatement | null {
-  ifExists(tokens);
+  skipIfExists(tokens);
   const table = readTable(tokens, schema);
   if (table === null) return null;
   const effects = readCreateEffects(tokens.copy().rest());
@@ -183,21 +186,21 @@ function readCreateTable(tokens: Tokens, schema: string, replacing: boolean): Dd
   return ddl({ kind: replacing ? 'drop-table' : 'create-table', schema, tables: [table], like, ...effects });
 }
 
-/** CREATE … INDEX name … ON table, DROP INDEX name ON table. */
+/** Reads the rest of CREATE … INDEX name … ON table, and of DROP INDEX name ON table. */
 function readIndex(
   tokens: Tokens,
   schema: string,
   kind: 'create-index' | 'drop-index',
   unique: boolean,
 ): DdlStatement | null {
-  ifExists(tokens);
+  skipIfExists(tokens);
   const index = tokens.identifier();
   if (index === null) return null;
   for (let token = tokens.next(); token !== null; token = tokens.next()) {
     if (token.kind === 'quoted' || token.text !== 'ON') continue;
     const table = readTable(tokens, schema);
     if (table === null) return null;
-    // Not a matter of an index, but of what identifies the rows.
+    // DROP INDEX `PRIMARY` drops the primary key, which identifies the rows.
     if (index.toUpperCase() === 'PRIMARY') return ddl({ kind: 'alter-table', schema, tables: [table] });
     const touchesUniqueKeys = unique || kind === 'drop-index';
     return ddl({ kind, schema, tables: [table], leavesRows: true, touchesUniqueKeys });
@@ -207,7 +210,10 @@ function readIndex(
 
 const VERBS = { CREATE: 'create', ALTER: 'alter', DROP: 'drop' } as const;
 
-/** CREATE, ALTER, DROP: looks for what they are about, past OR REPLACE, DEFINER = …, UNIQUE, ONLINE and the like. */
+/**
+ * Reads the rest of CREATE, ALTER or DROP. Looks for the kind of object after OR REPLACE, DEFINER = …, UNIQUE, ONLINE
+ * and the like.
+ */
 export function readDefinition(
   verb: keyof typeof VERBS,
   tokens: Tokens,
@@ -217,7 +223,7 @@ export function readDefinition(
   let ignoring = false;
   let replacing = false;
   let unique = false;
-  // No statement has more than this before its object.
+  // No statement has more words before the kind of its object.
   for (let i = 0; i < 40; i++) {
     const token = tokens.next();
     if (token === null) return null;
@@ -227,7 +233,7 @@ export function readDefinition(
         temporary = true;
         break;
       case 'IGNORE':
-        // MariaDB's ALTER IGNORE drops rows that it finds in the way.
+        // MariaDB's ALTER IGNORE drops rows that violate a new key.
         ignoring = true;
         break;
       case 'REPLACE':
@@ -238,7 +244,7 @@ export function readDefinition(
         break;
       case 'TABLE':
       case 'TABLES':
-        // Temporary tables' rows are not in the binlog, so neither matters what they are.
+        // The binlog has no rows of temporary tables, so their definitions do not matter either.
         if (temporary) return 'harmless';
         if (verb === 'DROP') return readDropTable(tokens, schema);
         return verb === 'ALTER' ? readAlterTable(tokens, schema, ignoring) : readCreateTable(tokens, schema, replacing);
@@ -247,8 +253,8 @@ export function readDefinition(
         return readIndex(tokens, schema, verb === 'CREATE' ? 'create-index' : 'drop-index', unique || replacing);
       case 'DATABASE':
       case 'SCHEMA':
-        ifExists(tokens);
-        // ALTER DATABASE may leave its name out.
+        skipIfExists(tokens);
+        // ALTER DATABASE may omit the name.
         return ddl({ kind: `${replacing ? 'drop' : VERBS[verb]}-database`, schema: tokens.identifier() ?? schema });
       case 'SPATIAL':
         if (tokens.peeks('REFERENCE')) return 'harmless';

@@ -1,8 +1,8 @@
 /**
- * Verifies and finds the end of events that carry a CRC32.
+ * Verifies the checksums of events, and finds where their bodies end.
  *
- * The FormatDescription event of a file says whether its events have checksums. The artificial Rotate event before the
- * first one is checked by itself.
+ * The FormatDescription event of a file says whether its events have checksums. An artificial Rotate event comes before
+ * the first one. It has a checksum if its last four bytes match.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import { crc32 } from '../values/crc32.ts';
@@ -16,7 +16,7 @@ const FLAG_IN_USE = 0x01;
 const FLAGS_AT = 17;
 
 export class EventChecksum {
-  /** null: no FormatDescription event yet. */
+  /** Whether events have checksums; null: no FormatDescription event yet. */
   #enabled: boolean | null = null;
 
   /**
@@ -34,7 +34,7 @@ export class EventChecksum {
     throw new TributaryError('EVENT_MALFORMED', `The checksum of an event of type ${type} is wrong.`);
   }
 
-  /** Its last bytes are the algorithm of the file's events and a checksum's place, used or not. */
+  /** This event ends with the file's checksum algorithm and room for a checksum, used or not. */
   #formatDescription(bytes: Buffer, at: number, end: number): number {
     const bodyEnd = end - CHECKSUM_BYTES;
     const algorithm = bytes[bodyEnd - 1];

@@ -1,5 +1,5 @@
 /**
- * Binlog events other than rows: their types, and the parts of their bodies that capture needs.
+ * Binlog events: their types, and the parts of their bodies that capture needs, except row images.
  *
  * Sources of the formats: libs/mysql/binlog/event/*.h of MySQL 9, sql/log_event.h of MariaDB 11.
  */
@@ -7,18 +7,18 @@ import { inflateSync, zstdDecompressSync } from 'node:zlib';
 import { TributaryError } from '../../shared/errors.ts';
 import { ByteReader } from '../values/byte-reader.ts';
 
-/** One binlog event as it came, checksum verified and cut off. `body` is valid only during the call. */
+/** One binlog event, with its checksum verified and cut off. `body` is valid only during the call. */
 export interface RawEvent {
   readonly type: number;
   /** Seconds since 1970. */
   readonly timestamp: number;
   readonly serverId: number;
-  /** End of the event in its file; 0 where the server does not say. 32 bits on the wire. */
+  /** Offset of the event's end in its file, in 32 bits; 0 if the server does not say. */
   readonly nextPosition: number;
   readonly flags: number;
-  /** What follows the 19-byte header. */
+  /** Everything after the 19-byte header. */
   readonly body: Buffer;
-  /** Length of the whole event in its file: header, body and checksum. */
+  /** Length of the whole event in its file, with header and checksum. */
   readonly length: number;
 }
 
@@ -71,9 +71,9 @@ export const EVENT = {
   deleteRowsCompressed: 171,
 } as const;
 
-/** Made by the dump thread, not in the file: says nothing of offsets. */
+/** Made by the dump thread and not in the file, so it has no offset. */
 export const FLAG_ARTIFICIAL = 0x20;
-/** The server vouches that whoever does not know the type may pass it by. */
+/** By this flag the server says that a reader who does not know the type may skip the event. */
 export const FLAG_IGNORABLE = 0x80;
 
 export const HEADER_BYTES = 19;
@@ -91,7 +91,7 @@ export function readRotate(body: Buffer): Rotate {
 
 export interface FormatDescription {
   readonly mariadb: boolean;
-  /** Of the server that has written the file, as executable comments have it: 80406 is 8.4.6. */
+  /** Version of the server that wrote the file, in the form of executable comments: 80406 is 8.4.6. */
   readonly version: number;
 }
 
@@ -103,16 +103,19 @@ export function readFormatDescription(body: Buffer): FormatDescription {
   return { mariadb: /mariadb/i.test(text), version: major * 10_000 + minor * 100 + patch };
 }
 
-/** A group's first event. */
+/** What a group's first event says. */
 export interface GtidMark {
   readonly gtid: string | null;
-  /** ISO 8601 with microseconds; null where the server does not say. */
+  /** Commit time at this server, ISO 8601 with microseconds; null if the server does not say. */
   readonly committedAt: string | null;
-  /** At the server where it was committed first, as above: a failover keeps it. null: the server does not say. */
+  /**
+   * Commit time at the server that committed it first, in the same form. It stays the same after a failover. null: the
+   * server does not say.
+   */
   readonly originallyAt: string | null;
 }
 
-/** The last whole second that was printed: groups come by the dozen in one. */
+/** The last second that was formatted. Dozens of groups share a second. */
 let printedSecond = -1;
 let printedText = '';
 
@@ -126,7 +129,7 @@ export function isoMicroseconds(microseconds: number): string {
   return `${printedText}${String(1_000_000 + microseconds - second * 1_000_000).slice(1)}Z`;
 }
 
-/** The last one that was printed: a server's groups bear its own. */
+/** The last UUID that was formatted. All groups of one server have the same. */
 let printedUuidBytes = Buffer.alloc(16);
 let printedUuid = '00000000-0000-0000-0000-000000000000';
 
@@ -138,7 +141,7 @@ function uuidText(bytes: Buffer): string {
   return printedUuid;
 }
 
-/** GTID (33) and anonymous (34) events: control_events.h, Gtid_event. */
+/** Reads GTID (33) and anonymous (34) events: control_events.h, Gtid_event. */
 export function readGtid(body: Buffer, anonymous: boolean): GtidMark {
   const reader = new ByteReader(body, 'GTID event');
   reader.skip(1);
@@ -146,11 +149,11 @@ export function readGtid(body: Buffer, anonymous: boolean): GtidMark {
   const number = reader.u64();
   let committedAt: string | null = null;
   let originallyAt: string | null = null;
-  // Type code 2: the two logical clocks follow, then (from 8.0.1) the commit time at this server.
+  // Type code 2: two logical clocks follow, then (since 8.0.1) the commit time at this server.
   if (reader.left > 0 && reader.u8() === 2) {
     reader.skip(16);
     if (reader.left >= 7) {
-      // The highest bit says that another server committed it first, at a time that follows.
+      // If the highest bit is set, another server committed it first, and that time follows.
       const low = reader.u48();
       const high = reader.u8();
       committedAt = isoMicroseconds(low + (high & 0x7f) * 2 ** 48);
@@ -160,7 +163,10 @@ export function readGtid(body: Buffer, anonymous: boolean): GtidMark {
   return { gtid: anonymous ? null : `${uuid}:${number}`, committedAt, originallyAt };
 }
 
-/** Variable-length number of mysql::serialization: trailing one bits of the first byte count the bytes that follow. */
+/**
+ * Reads a variable-length number of mysql::serialization. The trailing one bits of the first byte count the bytes that
+ * follow.
+ */
 function readVarint(reader: ByteReader): bigint {
   const first = reader.u8();
   let extra = 0;
@@ -177,13 +183,16 @@ function readSignedVarint(reader: ByteReader): bigint {
   return (value & 1n) === 1n ? -(value >> 1n) - 1n : value >> 1n;
 }
 
-/** Tagged GTID events (42) are messages of mysql::serialization: fields by ascending number, defaults left out. */
+/**
+ * Reads tagged GTID events (42). They are messages of mysql::serialization: fields in ascending order, without those
+ * that have their default.
+ */
 export function readTaggedGtid(body: Buffer): GtidMark {
   const reader = new ByteReader(body, 'tagged GTID event');
   if (readVarint(reader) !== 1n) reader.fail('is of an unknown version');
   const size = Number(readVarint(reader));
   const message = new ByteReader(body, 'tagged GTID event', reader.at, Math.min(size, body.length));
-  // The last field that must be understood; this one reads through field 11.
+  // The last field that a reader must understand. Fields up to 11 are understood here.
   if (readVarint(message) > 12n) message.fail('has a field that must not be ignored');
   let uuid: string | null = null;
   let number: bigint | null = null;
@@ -206,7 +215,7 @@ export function readTaggedGtid(body: Buffer): GtidMark {
       immediate = readVarint(message);
     } else if (field === 7) {
       original = readVarint(message);
-      // What follows (sizes, versions) is not needed.
+      // The other fields (sizes, versions) are not needed.
       break;
     } else {
       break;
@@ -220,14 +229,14 @@ export function readTaggedGtid(body: Buffer): GtidMark {
   };
 }
 
-/** What a MariaDB GTID event says of the group that it opens. */
+/** What a MariaDB GTID event says about the group that it opens. */
 export interface MariadbGtidMark {
   readonly gtid: string;
-  /** One statement without a commit of its own. */
+  /** The group is one statement, without a commit event. */
   readonly standalone: boolean;
-  /** The first half of a two-phase ALTER, or its withdrawal: changes no table. */
+  /** The first half of a two-phase ALTER, or its cancellation. It changes no table. */
   readonly alterPending: boolean;
-  /** The group is an XA transaction's PREPARE; null: it is none. */
+  /** The XA transaction that the group prepares; null: none. */
   readonly prepares: Xid | null;
 }
 
@@ -263,13 +272,13 @@ export function readMariadbGtid(event: RawEvent): MariadbGtidMark {
 export interface Query {
   /** Default database of the session. */
   readonly schema: string;
-  /** The statement in the client's character set: query-text.ts reads it. */
+  /** The statement in the client's character set; query-text.ts decodes it. */
   readonly sql: Buffer;
-  /** How the session was set; see `readSession`. */
+  /** Settings of the session; see `readSession`. */
   readonly status: Buffer;
 }
 
-/** Query events (2) and MariaDB's compressed ones (165). */
+/** Reads Query events (2) and MariaDB's compressed ones (165). */
 export function readQuery(body: Buffer, compressed: boolean): Query {
   const reader = new ByteReader(body, 'Query event');
   reader.skip(8);
@@ -282,15 +291,18 @@ export function readQuery(body: Buffer, compressed: boolean): Query {
   return { schema, sql: compressed ? inflateMariadb(rest) : rest, status };
 }
 
-/** What a Query event says of the session that its text is to be read by. */
+/** The settings of a session that are needed to read its statements. */
 export interface QuerySession {
   /** The lower 32 bits of sql_mode. */
   readonly sqlMode: number;
-  /** Collation id that stands for the client's character set; null: it does not say. */
+  /** A collation id, for the client's character set; null: the event does not say. */
   readonly collation: number | null;
 }
 
-/** Status variables come one behind the other: a code, and a value of the code's own length. Others follow those that matter. */
+/**
+ * Reads status variables: each is a code, and a value whose length follows from the code. Those that are not needed
+ * come last.
+ */
 export function readSession(status: Buffer): QuerySession {
   const reader = new ByteReader(status, 'Query event');
   let sqlMode = 0;
@@ -319,16 +331,16 @@ export function readSession(status: Buffer): QuerySession {
   return { sqlMode, collation };
 }
 
-/** Whether an XA_PREPARE event is the end of XA COMMIT … ONE PHASE. */
+/** Whether an XA_PREPARE event ends an XA COMMIT … ONE PHASE. */
 export function readOnePhase(body: Buffer): boolean {
   return new ByteReader(body, 'XA_PREPARE event').u8() !== 0;
 }
 
-/** Where the server stands, as a heartbeat says it. */
+/** Reads the server's position from a heartbeat. */
 export function readHeartbeat(event: RawEvent, mariadb: boolean): Rotate {
   const reader = new ByteReader(event.body, 'heartbeat');
   if (event.type === EVENT.heartbeat) {
-    // MariaDB: beyond 4 GiB the header says 0 and the offset comes first.
+    // MariaDB: beyond 4 GiB the header says 0, and the body begins with the offset.
     const offset = mariadb && event.nextPosition === 0 && reader.left >= 8 ? reader.u64() : event.nextPosition;
     return { file: reader.text(reader.left), offset };
   }
@@ -345,11 +357,11 @@ export function readHeartbeat(event: RawEvent, mariadb: boolean): Rotate {
   }
 }
 
-/** What lets capture go on behind an event that it cannot read. */
+/** The hint that lets capture continue after an event that it cannot read. */
 const PASS_THE_EVENT =
   'To pass this event, stop the agent, move the files out of spool.directory, and start it: a new epoch begins with a snapshot.';
 
-/** Most bytes that a compressed transaction or event may unpack to. */
+/** The most bytes that a compressed transaction or event may unpack to. */
 const MAX_UNPACKED = 256 * 1024 * 1024;
 
 function unpack(what: string, declared: number, inflate: (limit: number) => Buffer): Buffer {
@@ -370,7 +382,10 @@ function unpack(what: string, declared: number, inflate: (limit: number) => Buff
   return unpacked;
 }
 
-/** MariaDB's compressed events: a byte of flags, the length big-endian in one to four bytes, a zlib stream. */
+/**
+ * Unpacks MariaDB's compressed events: a byte of flags, the unpacked length in one to four big-endian bytes, a zlib
+ * stream.
+ */
 function inflateMariadb(bytes: Buffer): Buffer {
   const reader: ByteReader = new ByteReader(bytes, 'compressed event');
   const head = reader.u8();
@@ -382,8 +397,8 @@ function inflateMariadb(bytes: Buffer): Buffer {
 }
 
 /**
- * The events of a compressed transaction (binlog_transaction_compression), one after the other. They have no offsets of
- * their own and no checksums. Bodies are valid only until the next one is asked for.
+ * Yields the events of a compressed transaction (binlog_transaction_compression). They have no offsets and no
+ * checksums. A body is valid only until the next event is requested.
  */
 export function* readTransactionPayload(body: Buffer): Generator<RawEvent> {
   const reader: ByteReader = new ByteReader(body, 'TransactionPayload event');
@@ -426,19 +441,19 @@ export function* readTransactionPayload(body: Buffer): Generator<RawEvent> {
   }
 }
 
-/** The head of a rows event, up to its images. */
+/** A rows event without its decoded images. */
 export interface RowsHead {
   readonly tableId: number;
   readonly endOfStatement: boolean;
   readonly columnCount: number;
   /** One columns-present bitmap, or two for updates. */
   readonly present: Buffer;
-  /** Holds the images, from `rowsAt` to its end. */
+  /** The images are in it, from `rowsAt` to its end. */
   readonly images: Buffer;
   readonly rowsAt: number;
 }
 
-/** A table id that stands for no table: such an event only ends a statement. */
+/** The id of no table. An event with this id only ends a statement. */
 export const DUMMY_TABLE_ID = 0xffffff;
 
 const V2: ReadonlySet<number> = new Set([
@@ -451,7 +466,7 @@ const V2: ReadonlySet<number> = new Set([
   EVENT.deleteRowsCompressed,
 ]);
 
-/** Table id and end-of-statement flag of a rows event, which is all that is needed of rows nobody wants. */
+/** Reads the table id and the end-of-statement flag of a rows event. Rows that are skipped need no more. */
 export function readRowsTable(body: Buffer): Pick<RowsHead, 'tableId' | 'endOfStatement'> {
   const reader = new ByteReader(body, 'rows event');
   return { tableId: reader.u48(), endOfStatement: (reader.u16() & 1) !== 0 };

@@ -1,7 +1,8 @@
 /**
- * Turns raw binlog events into whole event groups: begin, rows and statements, end.
+ * Turns binlog events into event groups: begin, rows and statements, end.
  *
- * It tracks the groups itself, because a position may only be the end of a group. States (only `#enter` changes them):
+ * It tracks where groups begin and end, because a position must be the end of a group. States (only `#enter` changes
+ * them):
  *
  *   outside ──GTID──▶ opened ──BEGIN, XA START, rows──▶ inside ──Xid, COMMIT, XA PREPARE──▶ outside
  *                       └──any other statement, such as DDL──▶ outside
@@ -64,7 +65,7 @@ function unsupported(message: string, hint: string): TributaryError {
   return new TributaryError('EVENT_UNSUPPORTED', message, { hint });
 }
 
-/** Turns raw events into the calls of a sink. */
+/** Turns events into calls of a sink. */
 export class GroupReader {
   readonly #sink: GroupSink;
   readonly #rows: GroupRows;
@@ -74,7 +75,7 @@ export class GroupReader {
   #server: FormatDescription = { mariadb: false, version: 0 };
   #file: string;
   #offset: number;
-  /** Of the open group. */
+  /** GTID of the open group. */
   #gtid: string | null = null;
   #fingerprint = 0;
   #alterPending = false;
@@ -109,8 +110,8 @@ export class GroupReader {
   }
 
   /**
-   * Takes the next event.
-   * @throws TributaryError when capture cannot go on, and whatever the sink throws; the reader has failed then
+   * Handles the next event.
+   * @throws TributaryError if capture cannot continue, or the sink's own error; the reader is `failed` after that
    */
   handle(event: RawEvent): void {
     assert(this.state !== 'failed', 'A group reader that has failed was given an event.');
@@ -123,21 +124,21 @@ export class GroupReader {
   }
 
   #take(event: RawEvent): void {
-    const before = this.#offset;
+    const offsetBefore = this.#offset;
     if (event.type !== EVENT.rotate && event.type !== EVENT.heartbeat && event.type !== EVENT.heartbeatV2) {
-      this.#move(event);
+      this.#moveOffset(event);
     }
     switch (event.type) {
       case EVENT.gtid:
       case EVENT.anonymousGtid:
-        this.#begin(event, readGtid(event.body, event.type === EVENT.anonymousGtid), before);
+        this.#begin(event, readGtid(event.body, event.type === EVENT.anonymousGtid), offsetBefore);
         return;
       case EVENT.taggedGtid:
-        this.#begin(event, readTaggedGtid(event.body), before);
+        this.#begin(event, readTaggedGtid(event.body), offsetBefore);
         return;
       case EVENT.mariadbGtid: {
         const { gtid, standalone, alterPending, prepares } = readMariadbGtid(event);
-        this.#begin(event, { ...UNNAMED, gtid }, before);
+        this.#begin(event, { ...UNNAMED, gtid }, offsetBefore);
         if (!standalone) this.#enter('inside');
         this.#alterPending = alterPending;
         if (prepares !== null) this.#startXa(xidText(prepares.global, prepares.branch, prepares.format));
@@ -161,16 +162,19 @@ export class GroupReader {
       case EVENT.transactionPayload:
         this.#requireGroup(event);
         this.#count(event);
-        for (const inner of readTransactionPayload(event.body)) this.#inGroup(inner, false, before);
+        for (const inner of readTransactionPayload(event.body)) this.#inGroup(inner, false, offsetBefore);
         return;
       default:
-        this.#inGroup(event, true, before);
+        this.#inGroup(event, true, offsetBefore);
         return;
     }
   }
 
-  /** Events inside a group, and events that carry no changes. @param counts whether the event is part of the fingerprint */
-  #inGroup(event: RawEvent, counts: boolean, before: number): void {
+  /**
+   * Handles events inside a group, and events without changes. @param counts whether the event is part of the
+   * fingerprint
+   */
+  #inGroup(event: RawEvent, counts: boolean, offsetBefore: number): void {
     const { type, body } = event;
     const kind = rowsKindOf(type);
     if (kind !== undefined) {
@@ -187,7 +191,7 @@ export class GroupReader {
         return;
       case EVENT.query:
       case EVENT.queryCompressed: {
-        this.#query(event, counts, before);
+        this.#query(event, counts, offsetBefore);
         return;
       }
       case EVENT.xid:
@@ -207,7 +211,7 @@ export class GroupReader {
         return;
       case EVENT.beginLoadQuery:
       case EVENT.executeLoadQuery:
-        this.#pass(
+        this.#passOrThrow(
           new TributaryError('SOURCE_SETTING', 'The binlog holds LOAD DATA as a statement, without its rows.', {
             hint: FORMAT_HINT,
           }),
@@ -215,11 +219,11 @@ export class GroupReader {
         return;
       case EVENT.incident:
         throw new TributaryError('SOURCE_POSITION_LOST', 'The server says that changes are missing from its binlog.');
-      // They hold values for the statement that follows; that statement decides.
+      // They hold values for the next statement. What to do depends on that statement.
       case EVENT.intvar:
       case EVENT.rand:
       case EVENT.userVar:
-      // They say nothing about rows.
+      // They do not concern rows.
       case EVENT.stop:
       case EVENT.ignorable:
       case EVENT.rowsQuery:
@@ -240,8 +244,8 @@ export class GroupReader {
     }
   }
 
-  /** Updates the offset. Events inside MariaDB's transactions have none. */
-  #move(event: RawEvent): void {
+  /** Updates the offset. Events inside a transaction of MariaDB have none. */
+  #moveOffset(event: RawEvent): void {
     if (event.nextPosition === 0 || (event.flags & FLAG_ARTIFICIAL) !== 0) return;
     let base = Math.floor(this.#offset / OFFSET_WRAP) * OFFSET_WRAP;
     if (base + event.nextPosition < this.#offset) base += OFFSET_WRAP;
@@ -263,7 +267,7 @@ export class GroupReader {
     this.#fingerprint = crc32(event.body, 0, event.body.length, (this.#fingerprint ^ event.type) >>> 0);
   }
 
-  #begin(event: RawEvent, { gtid, committedAt, originallyAt }: GtidMark, before: number): void {
+  #begin(event: RawEvent, { gtid, committedAt, originallyAt }: GtidMark, offsetBefore: number): void {
     this.#requireOutside('another transaction');
     this.#gtid = gtid;
     this.#fingerprint = 0;
@@ -271,7 +275,7 @@ export class GroupReader {
     this.#xid = null;
     this.#enter('opened');
     this.#count(event);
-    const startOffset = event.nextPosition === 0 ? before : this.#offset - event.length;
+    const startOffset = event.nextPosition === 0 ? offsetBefore : this.#offset - event.length;
     this.#rows.begin(gtid ?? `${this.#file}:${startOffset}`);
     this.#sink.begin({
       gtid,
@@ -303,15 +307,15 @@ export class GroupReader {
     });
   }
 
-  #query(event: RawEvent, counts: boolean, before: number): void {
+  #query(event: RawEvent, counts: boolean, offsetBefore: number): void {
     const query = readQuery(event.body, event.type === EVENT.queryCompressed);
     const { schema } = query;
     const { text, dialect } = queryText(query, this.#charsets ?? ServerCharsets.builtIn(this.#server.mariadb));
     const statement = classifyStatement(text, schema, { ...this.#server, ...dialect });
     if (this.state === 'outside') {
-      // MariaDB sends a comment in place of an event that this client did not ask for.
+      // MariaDB sends a comment in place of an event that this client did not request.
       if (statement.kind === 'harmless' && text.startsWith('#')) return;
-      this.#begin(event, UNNAMED, before);
+      this.#begin(event, UNNAMED, offsetBefore);
     } else if (counts) {
       this.#count(event);
     }
@@ -359,7 +363,7 @@ export class GroupReader {
         if (!this.#alterPending && this.#sink.ddl(statement.ddl)) this.#rows.forgetTables();
         break;
       case 'dml':
-        this.#pass(
+        this.#passOrThrow(
           new TributaryError('SOURCE_SETTING', `The binlog holds a statement instead of rows: ${beginningOf(text)}`, {
             hint: FORMAT_HINT,
           }),
@@ -375,8 +379,8 @@ export class GroupReader {
     if (opened) this.#end();
   }
 
-  /** The binlog does not say exactly what changed: goes on only if a snapshot will bring it. */
-  #pass(error: TributaryError): void {
+  /** The binlog does not say exactly what changed. Continues only if a snapshot will bring the rows. */
+  #passOrThrow(error: TributaryError): void {
     if (!this.#sink.passes(error, null)) throw error;
   }
 }

@@ -1,4 +1,4 @@
-/** The interface between the binlog reader and whoever takes the groups that it reads. */
+/** The interface between the binlog reader and the code that takes its groups. */
 import type { Value } from '../../shared/batch/batch.ts';
 import type { TributaryError } from '../../shared/errors.ts';
 import type { TableName } from '../../shared/table-name.ts';
@@ -79,8 +79,8 @@ export interface XaStep {
 export interface GroupSink {
   begin(group: GroupStart): void;
   /**
-   * Whether the table's rows matter at all, captured or not. The reader asks before it looks at the definition, so that a
-   * table that is not captured may have types, character sets or metadata that capture does not know.
+   * Whether the table's rows are needed at all, captured or not. The reader asks before it reads the definition, so
+   * that other tables may have types, character sets or metadata that capture does not know.
    */
   wants(schema: string, name: string): boolean;
   /** Whether a text column is sent as bytes in its own character set. */

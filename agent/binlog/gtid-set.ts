@@ -1,20 +1,19 @@
 /**
- * Which transactions have been taken: MySQL's GTID sets and MariaDB's GTID positions, both behind one interface.
+ * Which transactions have been captured: MySQL's GTID sets and MariaDB's GTID positions, behind one interface.
  *
- * A MySQL set is intervals of numbers for each `uuid` or `uuid:tag`. A MariaDB position is the last transaction of each
- * replication domain, and contains whatever came before it there.
+ * A MySQL set has intervals of numbers for each `uuid` or `uuid:tag`. A MariaDB position is the last transaction of
+ * each replication domain, and includes all transactions before it in that domain.
  *
  * Invariants: intervals are sorted, disjoint and not adjacent, so equal sets print the same text. Numbers are safe
- * integers (MySQL's limit of 2^63 is out of reach: at a million transactions a second 2^53 lasts 285 years); larger
- * ones are refused rather than rounded.
+ * integers; larger ones are refused, not rounded. At a million transactions a second, 2^53 lasts 285 years.
  */
 import { TributaryError } from '../../shared/errors.ts';
 
 export interface GtidSet {
-  /** Takes one transaction in. Adding what is there changes nothing. */
+  /** Adds a transaction. Adding it again changes nothing. */
   add(gtid: string): void;
   contains(gtid: string): boolean;
-  /** Canonical text, as the server takes it; '' for the empty set. */
+  /** The canonical text, which servers accept; '' for the empty set. */
   toString(): string;
 }
 
@@ -32,7 +31,7 @@ function parseNumber(digits: string, text: string): number {
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const TAG = /^[a-z_][a-z0-9_]{0,31}$/;
 
-/** `uuid:number` or `uuid:tag:number` as the source (`uuid` or `uuid:tag`) and the number. */
+/** Splits `uuid:number` or `uuid:tag:number` into the source (`uuid` or `uuid:tag`) and the number. */
 function splitGtid(gtid: string): readonly [source: string, number: number] {
   const colon = gtid.lastIndexOf(':');
   if (colon < 0) refuse(gtid);
@@ -46,7 +45,7 @@ class Intervals {
   /** Index in `bounds` of the first interval that ends at or after `number`. */
   #find(number: number): number {
     const { bounds } = this;
-    // Transactions come in order: nearly always the last interval is the one.
+    // Transactions come in order, so it is nearly always the last interval.
     const last = bounds.length - 2;
     if (last >= 0 && number >= bounds[last]!) return number <= bounds[last + 1]! ? last : bounds.length;
     let low = 0;
@@ -71,7 +70,7 @@ class Intervals {
       bounds[end] = last;
       return;
     }
-    // Every interval that touches or overlaps [first, last] melts into one.
+    // Merges all intervals that touch or overlap [first, last].
     const from = this.#find(first - 1);
     let to = from;
     while (to < bounds.length && bounds[to]! <= last + 1) to += 2;
@@ -103,7 +102,7 @@ class Intervals {
   }
 }
 
-/** A set of MySQL GTIDs: `uuid:1-5:11:tag:1-3,uuid2:1`. Upper case and white space are accepted, and printed away. */
+/** A set of MySQL GTIDs: `uuid:1-5:11:tag:1-3,uuid2:1`. Accepts upper case and white space, but does not print them. */
 export class MysqlGtidSet implements GtidSet {
   /** By `uuid` or `uuid:tag`. */
   readonly #sources = new Map<string, Intervals>();
@@ -127,7 +126,7 @@ export class MysqlGtidSet implements GtidSet {
         const low = parseNumber(first, text);
         const high = parseNumber(last, text);
         if (more.length > 0 || low < 1) refuse(text);
-        // An empty interval (5-3) means nothing, as it does to the server.
+        // Like the server, ignores an empty interval (5-3).
         if (low <= high) set.#of(source).add(low, high);
       }
     }
@@ -145,14 +144,14 @@ export class MysqlGtidSet implements GtidSet {
     return intervals;
   }
 
-  /** Takes `uuid:number` or `uuid:tag:number` in. */
+  /** Adds `uuid:number` or `uuid:tag:number`. */
   add(gtid: string): void {
     const [source, number] = splitGtid(gtid);
     if (number < 1) refuse(gtid);
     this.#of(source).add(number, number);
   }
 
-  /** Takes one transaction out, as if it had not been taken. */
+  /** Removes one transaction. */
   remove(gtid: string): void {
     const [source, number] = splitGtid(gtid);
     const intervals = this.#sources.get(source);
@@ -176,7 +175,7 @@ export class MysqlGtidSet implements GtidSet {
     return true;
   }
 
-  /** Takes all of `other` in. */
+  /** Adds all transactions of `other`. */
   union(other: MysqlGtidSet): void {
     for (const [source, { bounds }] of other.#sources) {
       for (let at = 0; at < bounds.length; at += 2) this.#of(source).add(bounds[at]!, bounds[at + 1]!);
@@ -186,7 +185,7 @@ export class MysqlGtidSet implements GtidSet {
   toString(): string {
     let text = '';
     let before = '';
-    // Untagged sorts before tagged, as the server prints it: 'uuid' is a prefix of 'uuid:tag'.
+    // Untagged before tagged, as the server prints it: 'uuid' is a prefix of 'uuid:tag'.
     for (const source of [...this.#sources.keys()].sort()) {
       const [uuid = '', tag] = source.split(':');
       if (uuid !== before) text += before === '' ? uuid : `,${uuid}`;
@@ -217,7 +216,10 @@ export class MariadbGtidPosition implements GtidSet {
     return [parseNumber(match[1]!, gtid), parseNumber(match[2]!, gtid), parseNumber(match[3]!, gtid)];
   }
 
-  /** Makes this the last transaction of its domain, even where the number goes back (a fail-over can do that). */
+  /**
+   * Makes this the last transaction of its domain, even if its number is lower than the last one. A failover can cause
+   * that.
+   */
   add(gtid: string): void {
     const [domain, server, number] = MariadbGtidPosition.#split(gtid);
     this.#domains.set(domain, { server, number });
@@ -229,20 +231,20 @@ export class MariadbGtidPosition implements GtidSet {
     return last !== undefined && number <= last.number;
   }
 
-  /** The last transaction of the domain of this one; null: none. */
+  /** The last transaction in the domain of `gtid`; null: none. */
   lastOf(gtid: string): string | null {
     const [domain] = MariadbGtidPosition.#split(gtid);
     const last = this.#domains.get(domain);
     return last === undefined ? null : `${domain}-${last.server}-${last.number}`;
   }
 
-  /** As if this had been the last transaction before the one; null: there was none. */
+  /** Undoes `add(gtid)`. @param before the last transaction of the domain before that; null: none */
   rewind(gtid: string, before: string | null): void {
     if (before === null) this.#domains.delete(MariadbGtidPosition.#split(gtid)[0]);
     else this.add(before);
   }
 
-  /** Whether each domain of `other` has come as far here. */
+  /** Whether this position is at or past `other` in each of its domains. */
   includes(other: MariadbGtidPosition): boolean {
     return [...other.#domains].every(([domain, { number }]) => (this.#domains.get(domain)?.number ?? -1) >= number);
   }

@@ -1,25 +1,25 @@
 /**
- * Binlog events of 16 MiB and more, which come in several packets. mysql2 would keep every chunk of the socket, join
- * the chunks to packets, and the packets to the event: two to three times its size at once. Here the length in the
- * event's header gives the size of one buffer, and each chunk is freed as soon as it is copied.
+ * Reads binlog events of 16 MiB and more, which come in several packets. mysql2 would keep every chunk of the socket,
+ * join the chunks into packets, and the packets into the event. That takes two to three times the event's size. Here
+ * the event's header gives the size of one buffer, and each chunk is freed as soon as it is copied.
  *
- * It sits before mysql2's parser, and passes smaller packets on untouched. States: passing ──a packet of full length──▶
- * gathering ──a shorter packet ends──▶ passing.
+ * It sits in front of mysql2's parser, and passes smaller packets on unchanged. States: passing ──a packet of full
+ * length──▶ gathering ──a shorter packet ends──▶ passing.
  *
  * Pinned to mysql2 3.x: the connection looks up `packetParser.execute` for every chunk. A contract test checks that.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import { release, releaseGarbage } from '../../shared/release.ts';
 
-/** A packet of this length continues in the next one (MySQL internals, "Sending more than 16 MB"). */
+/** A packet of this length is continued in the next one (MySQL internals, "Sending more than 16 MB"). */
 const FULL_PACKET_BYTES = 0xffffff;
 const HEADER_BYTES = 4;
-/** Of the payload: a status byte, then the event's header, whose bytes 9 to 12 are the event's length. */
+/** Where the event's length is in the payload: after a status byte, and nine bytes of the event's header. */
 const LENGTH_AT = 10;
-/** No server logs a larger one: max_allowed_packet is 1 GiB at most. */
+/** No server logs a larger event, because max_allowed_packet is 1 GiB at most. */
 const MOST_EVENT_BYTES = 1024 * 1024 * 1024 + 1024 * 1024;
 
-/** mysql2's parser, as far as it is used here. */
+/** The part of mysql2's parser that is used here. */
 interface Parser {
   execute(chunk: Buffer): unknown;
   onPacket(packet: unknown): void;
@@ -27,13 +27,13 @@ interface Parser {
 
 type PacketClass = new (id: number, buffer: Buffer, start: number, end: number) => { numPackets: number };
 
-/** A large event under way. */
+/** A large event that has not arrived completely. */
 interface Gathering {
-  /** Of its first packet. */
+  /** The sequence number of its first packet. */
   readonly sequence: number;
   packets: number;
   /**
-   * In mysql2's form: room for a packet's header, then the payload. Grows to its full length as soon as that is known.
+   * In mysql2's form: room for a packet's header, then the payload. It gets its full length as soon as that is known.
    */
   event: Buffer;
   filled: number;
@@ -42,14 +42,14 @@ interface Gathering {
 export class LargePackets {
   readonly #parser: Parser;
   readonly #packetClass: PacketClass;
-  /** Whether the parser is between two packets, the only place where this can start to follow them. */
+  /** Whether the parser is between two packets. Only there can this class begin to follow them. */
   readonly #between: () => boolean;
   #following = false;
-  /** The beginning of a packet's header that a chunk has ended in. */
+  /** The beginning of a packet's header, if the last chunk ended within one. */
   #rest: Buffer | null = null;
-  /** Bytes still to come of the packet that is under way. */
+  /** Bytes of the current packet that are still to come. */
   #left = 0;
-  /** Whether that packet is the event's last. */
+  /** Whether the current packet is the event's last. */
   #isLast = false;
   #gathering: Gathering | null = null;
 
@@ -72,7 +72,7 @@ export class LargePackets {
     this.#between = between;
   }
 
-  /** The next bytes from the server; a chunk that was copied whole is void afterwards. */
+  /** Takes the next bytes from the server. A chunk that was copied whole is released, and must not be used again. */
   take(received: Buffer): void {
     this.#following ||= this.#between();
     if (!this.#following) {
@@ -81,7 +81,7 @@ export class LargePackets {
     }
     const chunk = this.#rest === null ? received : Buffer.concat([this.#rest, received]);
     this.#rest = null;
-    /** Before it, all is handed on or copied. */
+    /** Everything before this offset is handed on or copied. */
     let done = 0;
     let copied = false;
     let at = 0;
@@ -126,7 +126,7 @@ export class LargePackets {
     this.#gathering = null;
     const packet = new this.#packetClass(sequence, event, 0, filled);
     packet.numPackets = packets;
-    // The socket's chunks, as far as they were not released: what the event is turned into takes their place.
+    // Frees the chunks that were not released, to make room for the rows of the event.
     releaseGarbage();
     this.#parser.onPacket(packet);
   }
@@ -148,7 +148,7 @@ function append(into: Gathering, chunk: Buffer, from: number, to: number): void 
   into.filled = filled;
 }
 
-/** The length in the event's header, with the bytes before the event; 0: the header is not complete yet. */
+/** The length that the event's header says, plus the bytes before the event; 0: the header is not complete yet. */
 function announced({ event, filled }: Gathering): number {
   if (filled < HEADER_BYTES + LENGTH_AT + 4) return 0;
   const length = HEADER_BYTES + 1 + event.readUInt32LE(HEADER_BYTES + LENGTH_AT);
@@ -169,7 +169,7 @@ function isParser(value: unknown): value is Parser {
   );
 }
 
-/** By its shape: in a bundle it has another name. */
+/** Checks the shape, because the class has another name in a bundle. */
 function isPacketClass(value: unknown): value is PacketClass {
   if (typeof value !== 'function' || !isObject(value.prototype)) return false;
   return value.length === 4 && typeof Reflect.get(value.prototype, 'readInt8') === 'function';

@@ -1,7 +1,7 @@
 /**
- * The text of a logged statement, and how its quotes are to be read: servers log it as the client sent it, in the client's
- * character set, written by the rules of the session's sql_mode. Read otherwise, `TRUNCATE` of a table with an umlaut in its
- * name would be about a table that is not there, and a string that ends with a backslash would swallow what follows it.
+ * Decodes a logged statement, and says how to read its quotes. Servers log a statement as the client sent it: in the
+ * client's character set, and quoted by the session's sql_mode. Read without them, a `TRUNCATE` of a table with an
+ * umlaut in its name would name another table. A string that ends with a backslash would seem to go on.
  */
 import { isAscii } from 'node:buffer';
 import { UndecodableText, textDecoder } from '../values/charsets.ts';
@@ -11,14 +11,14 @@ import type { Query } from './events.ts';
 import type { ServerCharsets } from '../values/server-charsets.ts';
 import type { Dialect } from './sql-tokens.ts';
 
-/** Bits of sql_mode, alike on both servers. */
+/** Bits of sql_mode, the same on both servers. */
 const ANSI_QUOTES = 0x4;
 const NO_BACKSLASH_ESCAPES = 0x10_0000;
 const BACKSLASH = 0x5c;
-/** Most bytes of one character in any character set of a client. */
+/** The most bytes of a character in any character set of a client. */
 const MOST_BYTES = 4;
 
-/** What of a dialect is the session's, and not the server's. */
+/** The part of a dialect that depends on the session, not on the server. */
 export type SessionDialect = Omit<Dialect, 'mariadb' | 'version'>;
 
 export interface QueryText {
@@ -28,10 +28,10 @@ export interface QueryText {
 
 const USUAL: SessionDialect = { backslash: true, ansi: false, nbspIsBlank: false };
 
-/** @throws LookAgain where the character set's table must be loaded first */
+/** @throws BinlogRestart if the character set's table must be loaded first */
 export function queryText({ sql, status }: Query, charsets: ServerCharsets): QueryText {
   const plain = isAscii(sql);
-  // Nearly all: nothing that the session's settings matter to.
+  // Nearly every statement: the session's settings make no difference.
   if (plain && !sql.includes(BACKSLASH)) return { text: sql.toString('latin1'), dialect: USUAL };
   const { sqlMode, collation } = readSession(status);
   const quoting = { backslash: (sqlMode & NO_BACKSLASH_ESCAPES) === 0, ansi: (sqlMode & ANSI_QUOTES) !== 0 };
@@ -43,8 +43,8 @@ export function queryText({ sql, status }: Query, charsets: ServerCharsets): Que
 }
 
 /**
- * Bytes that are no text can only stand in a literal: names are texts, or the server would not have taken them. Such
- * bytes become U+FFFD, which no name is.
+ * Decodes a statement that may hold bytes that are not text. They can only be in a literal, because the server accepts
+ * no such names. They become U+FFFD.
  */
 function decoded(sql: Buffer, decode: TextDecode): string {
   try {

@@ -1,18 +1,19 @@
 /**
- * Rows that a transaction has logged and then rolled back, by ROLLBACK TO SAVEPOINT or by ROLLBACK.
+ * Remembers rows that a transaction logged and then rolled back, by ROLLBACK TO SAVEPOINT or by ROLLBACK.
  *
- * Servers only log this if a table of an engine without transactions has changed in the same transaction. In row
- * format, the rows of such tables are in groups of their own [live: MariaDB 11.8]. So everything in a group since the
- * savepoint is rolled back. A reader learns of it only after the rows: it notes them, reads the group again, and then
+ * Servers log such rows only if the transaction has also changed a table of a non-transactional engine. In row format,
+ * the rows of those tables are in groups of their own [live: MariaDB 11.8]. So everything in a group since the
+ * savepoint is rolled back. A reader learns of it only after the rows. It notes them here, reads the group again, and
  * skips them.
  *
- * Lives as long as capture, across connections. Invariant: forgetting a group costs another reading, never a row.
+ * The object lives as long as capture, across connections. Invariant: if a group is forgotten, it is read once more,
+ * but no row is lost.
  */
 
 /** The most groups that are remembered; the oldest are forgotten first. */
 const MAX_GROUPS = 1_000;
 
-/** Rows events of a group by their running number: from this one, before that one. */
+/** Rows events of a group by number, from `from` to before `to`. */
 export interface Range {
   readonly from: number;
   readonly to: number;
@@ -23,7 +24,7 @@ const NONE: readonly Range[] = [];
 export class RolledBackRows {
   readonly #groups = new Map<string, Range[]>();
 
-  /** @param group its GTID, or where it begins */
+  /** @param group its GTID, or its place in the binlog */
   note(group: string, range: Range): void {
     const ranges = this.#groups.get(group) ?? [];
     this.#groups.delete(group);

@@ -1,10 +1,10 @@
 /**
- * Row images of rows events, decoded straight into columns: of values, or, where the taker of the rows says so, after
- * images straight into the JSON of its batch.
+ * Decodes the row images of rows events into columns of values. If the writer of the rows asks for it, after images go
+ * straight into the JSON of its batch.
  *
- * Invariants: a row is handed over only after the whole event was read and ended exactly at its last row; every column
- * that the writer reads is in every image (binlog_row_image=FULL), anything else is an error that names the cure;
- * nothing is guessed.
+ * Invariants: rows are handed over only if the whole event was read and ends exactly with its last row. Every column
+ * that the writer reads must be in every image (binlog_row_image=FULL); otherwise the error names the cure. Nothing is
+ * guessed.
  */
 import type { Value } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
@@ -23,20 +23,20 @@ import { TYPE } from '../values/type-codes.ts';
 import { writerOf } from '../values/value-writers.ts';
 import type { Writer } from '../values/value-writers.ts';
 
-/** The hint for rows that cannot be read: a snapshot of the table lets capture continue. */
+/** The hint for rows that cannot be read. After a snapshot of the table, capture continues. */
 export function snapshotHint(first: string, table: string): string {
   return `${first}. Then \`tributary-agent snapshot ${table}\` copies the table and lets capture go on.`;
 }
 
-/** The same for a value that is not a text of its character set, in a column of this wire type. */
+/** The hint for a value that is not text in its character set, in a column of this wire type. */
 function undecodableHint(table: TableName, column: string, type: string): string {
   const cure = snapshotHint('Correct the value at the branch (UPDATE)', tableText(table));
   return isTextType(type) ? `${cure} ${bytesHint(table, column)}` : cure;
 }
 
-/** A change was logged without a column. */
+/** A change was logged without one of the columns. */
 export class AbsentColumn extends TributaryError {
-  /** Whether it looks like a generated column of MariaDB, which neither image of an update has. */
+  /** Whether it may be a generated column of MariaDB. Neither image of an update has those. */
   readonly asGenerated: boolean;
 
   constructor(table: string, column: string, asGenerated: boolean) {
@@ -63,21 +63,21 @@ interface Image {
   readonly columns: Value[][];
   /** The columns-present bitmap that `order` was made from. */
   present: Buffer;
-  /** The columns that images hold, in order: null bits count over these. */
+  /** The columns that images hold, in order. The null bits are about these. */
   order: readonly number[];
 }
 
 interface Step {
-  readonly take: boolean;
-  /** Taken as a value even if the image goes into JSON. */
+  readonly wanted: boolean;
+  /** A column of before images: read as a value even if the image goes into JSON. */
   readonly keyed: boolean;
-  /** Not wanted from any image, so it may be missing. */
+  /** Not read from any image, so it may be missing. */
   readonly ignored: boolean;
   readonly decode: Decoder;
   readonly write: Writer;
 }
 
-/** Reads the rows events of one table definition. Not reentrant: its arrays are used again for the next event. */
+/** Reads the rows events of one table definition. It reuses its arrays for the next event. */
 export class RowDecoder {
   readonly #definition: TableDefinition;
   readonly #cursor: Cursor = { at: 0 };
@@ -86,8 +86,8 @@ export class RowDecoder {
   readonly #after: Image;
 
   /**
-   * @param beforeColumns the columns of before images that are wanted; undefined: all
-   * @param ignoredColumns columns that are wanted of no image, and may be missing
+   * @param beforeColumns the columns to read from before images; undefined: all
+   * @param ignoredColumns columns to read from no image; they may be missing
    */
   constructor(
     definition: TableDefinition,
@@ -97,34 +97,40 @@ export class RowDecoder {
     this.#definition = definition;
     this.#bitmapBytes = (definition.layouts.length + 7) >> 3;
     const ignored = new Set(ignoredColumns);
-    const wanted = new Set(beforeColumns);
-    const image = (takes: (column: number) => boolean): Image => ({
+    const inBefore = new Set(beforeColumns);
+    const image = (isWanted: (column: number) => boolean): Image => ({
       steps: definition.layouts.map((layout, c) => {
-        if (takes(c)) {
+        if (isWanted(c)) {
           const decode = decoderOf(layout, this.#cursor);
-          return { take: true, keyed: wanted.has(c), ignored: false, decode, write: writerOf(layout, this.#cursor) };
+          return {
+            wanted: true,
+            keyed: inBefore.has(c),
+            ignored: false,
+            decode,
+            write: writerOf(layout, this.#cursor),
+          };
         }
         const skip = skipperOf(layout, this.#cursor);
         const decode = (bytes: Buffer) => {
           skip(bytes);
           return null;
         };
-        return { take: false, keyed: false, ignored: ignored.has(c), decode, write: skip };
+        return { wanted: false, keyed: false, ignored: ignored.has(c), decode, write: skip };
       }),
       columns: definition.layouts.map(() => []),
       present: Buffer.alloc(0),
       order: [],
     });
     this.#after = image(c => !ignored.has(c));
-    this.#before = image(c => wanted.has(c) && !ignored.has(c));
+    this.#before = image(c => inBefore.has(c) && !ignored.has(c));
   }
 
-  /** Columns of the after images of the last event; of one that went into JSON only those of `beforeColumns`. */
+  /** The after images of the last event. If they went into JSON, only `beforeColumns` are here. */
   get after(): Columns {
     return this.#after.columns;
   }
 
-  /** Columns of the before images of the last event; those that are not wanted stay empty. */
+  /** The before images of the last event. Columns that are not read stay empty. */
   get before(): Columns {
     return this.#before.columns;
   }
@@ -139,12 +145,12 @@ export class RowDecoder {
 
   /**
    * Reads all rows of an event.
-   * @param kind `partial-update`: after images may hold changes of JSON documents in place of documents
-   * @param columnCount as the rows event has it
-   * @param present its columns-present bitmaps: one, or two for updates
+   * @param kind `partial-update`: after images may hold changes of JSON documents instead of documents
+   * @param columnCount from the rows event
+   * @param present the event's columns-present bitmaps: one, or two for updates
    * @param rowsAt where the images begin; images end at the buffer's end
-   * @param into where after images go as JSON, all columns of them; null: they go into `after`
-   * @returns how many rows it had
+   * @param into takes all columns of after images as JSON; null: they go into `after`
+   * @returns the number of rows
    * @throws TributaryError SOURCE_SETTING, VALUE_UNSUPPORTED, EVENT_MALFORMED; `into` is as it was then
    */
   read(
@@ -159,9 +165,9 @@ export class RowDecoder {
       throw this.#malformed(`has ${columnCount} columns`);
     }
     const second = kind === 'update' || kind === 'partial-update' ? this.#bitmapBytes : 0;
-    const alike = second > 0 && present.subarray(0, second).equals(present.subarray(second));
-    if (kind !== 'insert') this.#setPresent(this.#before, present, 0, alike);
-    if (kind !== 'delete') this.#setPresent(this.#after, present, second, alike);
+    const sameColumns = second > 0 && present.subarray(0, second).equals(present.subarray(second));
+    if (kind !== 'insert') this.#setPresent(this.#before, present, 0, sameColumns);
+    if (kind !== 'delete') this.#setPresent(this.#after, present, second, sameColumns);
     let rows: number;
     if (into === null) rows = this.#readRows(kind, bytes, rowsAt, null);
     else {
@@ -174,7 +180,7 @@ export class RowDecoder {
       }
       if (!into.check()) {
         into.undo();
-        // Reading the rows as values shows which one is wrong.
+        // Reading them again as values shows which one is wrong.
         this.#readRows(kind, bytes, rowsAt, null);
         throw this.#malformed('holds a text that is not UTF-8');
       }
@@ -210,7 +216,7 @@ export class RowDecoder {
     return new TributaryError('EVENT_MALFORMED', `A rows event of ${this.#where()} ${what}.`, { hint });
   }
 
-  /** An after image, into JSON. */
+  /** Writes an after image as JSON. */
   #copyImage(bytes: Buffer, row: number, into: JsonColumns): void {
     const cursor = this.#cursor;
     const { steps, columns, order } = this.#after;
@@ -254,16 +260,16 @@ export class RowDecoder {
         } catch (error) {
           throw this.#explain(error, c);
         }
-        if (step.take) columns[c]![row] = value;
-      } else if (step.take) columns[c]![row] = null;
-      // A decoder that ran past the end has read nonsense, so nothing after it may be read.
+        if (step.wanted) columns[c]![row] = value;
+      } else if (step.wanted) columns[c]![row] = null;
+      // A decoder that ran past the end has read nonsense, so reading must stop.
       if (cursor.at > bytes.length) throw this.#malformed('ends within a value');
     }
   }
 
   /**
-   * A row of a PARTIAL_UPDATE_ROWS event: between the images stands which JSON columns of the after image are changes
-   * to the document before (libs/mysql/binlog/event/rows_event.h, sql/rpl_record.cc).
+   * Reads a row of a PARTIAL_UPDATE_ROWS event. Bits between the images say for which JSON columns the after image
+   * holds changes instead of a document (libs/mysql/binlog/event/rows_event.h, sql/rpl_record.cc).
    */
   #readPartialUpdate(bytes: Buffer, row: number, into: JsonColumns | null): void {
     const cursor = this.#cursor;
@@ -274,17 +280,17 @@ export class RowDecoder {
     const malformed = (): never => {
       throw this.#malformed('ends within a value');
     };
-    // The document with its length before it; the cursor stands behind it.
+    // The document after its length prefix at `at`, up to the cursor.
     const blobFrom = (at: number, c: number): Buffer => bytes.subarray(at + layouts[c]!.meta, cursor.at);
     this.#eachColumn(this.#before, bytes, (c, isNull) => {
       const at = cursor.at;
-      const { take, decode } = this.#before.steps[c]!;
+      const { wanted, decode } = this.#before.steps[c]!;
       const value = isNull ? null : decode(bytes);
       if (ranPast()) malformed();
       if (!isNull && isJson[c]!) documents.set(c, blobFrom(at, c));
-      if (take) this.#before.columns[c]![row] = value;
+      if (wanted) this.#before.columns[c]![row] = value;
     });
-    // One byte. No other option than PARTIAL_JSON_UPDATES is known.
+    // One byte. PARTIAL_JSON_UPDATES is the only known option.
     const options = bytes[cursor.at++];
     if (options === undefined || options > 1) malformed();
     const partialAt = cursor.at;
@@ -293,7 +299,7 @@ export class RowDecoder {
     this.#eachColumn(this.#after, bytes, (c, isNull) => {
       const place = isJson.slice(0, c).filter(Boolean).length;
       const partial = options === 1 && isJson[c]! && ((bytes[partialAt + (place >> 3)]! >> (place & 7)) & 1) === 1;
-      const { take, keyed, decode } = this.#after.steps[c]!;
+      const { wanted, keyed, decode } = this.#after.steps[c]!;
       let value: Value = null;
       if (!isNull && !partial) value = decode(bytes);
       else if (!isNull) {
@@ -304,10 +310,10 @@ export class RowDecoder {
         if (ranPast()) malformed();
         const document = documents.get(c);
         if (document === undefined) malformed();
-        else if (take) value = applyJsonDiffs(document, blobFrom(at, c));
+        else if (wanted) value = applyJsonDiffs(document, blobFrom(at, c));
       }
       if (ranPast()) malformed();
-      if (into === null ? take : keyed) this.#after.columns[c]![row] = value;
+      if (into === null ? wanted : keyed) this.#after.columns[c]![row] = value;
       into?.columns[c]!.put(value);
     });
   }
@@ -343,34 +349,34 @@ export class RowDecoder {
     return error;
   }
 
-  /** Which columns an event's images hold; all that are not ignored must be there. */
-  #setPresent(image: Image, bitmaps: Buffer, at: number, alike: boolean): void {
+  /** Notes which columns an event's images hold. All columns that are not ignored must be there. */
+  #setPresent(image: Image, bitmaps: Buffer, at: number, sameColumns: boolean): void {
     const present = bitmaps.subarray(at, at + this.#bitmapBytes);
     if (image.present.equals(present)) return;
     const order: number[] = [];
     image.steps.forEach(({ ignored }, c) => {
       if ((((present[c >> 3] ?? 0) >> (c & 7)) & 1) === 1) order.push(c);
-      else if (!ignored) this.#refuseAbsent(c, alike);
+      else if (!ignored) this.#refuseAbsent(c, sameColumns);
     });
     image.order = order;
     image.present = Buffer.from(present);
   }
 
-  /** @param alike both images of an update lack the same columns */
-  #refuseAbsent(column: number, alike: boolean): never {
-    // With binlog_row_image=NOBLOB both images lack a text that stays.
-    const asGenerated = alike && this.#definition.layouts[column]!.code !== TYPE.blob;
+  /** @param sameColumns whether both images of an update lack the same columns */
+  #refuseAbsent(column: number, sameColumns: boolean): never {
+    // With binlog_row_image=NOBLOB both images lack a TEXT or BLOB that does not change.
+    const asGenerated = sameColumns && this.#definition.layouts[column]!.code !== TYPE.blob;
     throw new AbsentColumn(this.#where(), this.#definition.table.columns[column]!.name, asGenerated);
   }
 }
 
-/** Makes arrays as long as the event has rows, so that what a longer event left there is not taken for rows. */
+/** Cuts arrays to the number of rows, so that rows of an earlier event are not left at their ends. */
 function trim(image: Image, rows: number, keyedOnly: boolean): void {
   const { columns, steps } = image;
   for (let c = 0; c < columns.length; c++) {
     const column = columns[c]!;
-    const { take, keyed } = steps[c]!;
-    const length = (keyedOnly ? keyed : take) ? rows : 0;
+    const { wanted, keyed } = steps[c]!;
+    const length = (keyedOnly ? keyed : wanted) ? rows : 0;
     if (column.length !== length) column.length = length;
   }
 }

@@ -1,19 +1,18 @@
 /**
- * Splits a logged statement into tokens as the server that logged it did: the only place where a statement's text is read
- * by patterns. Everybody else asks for words, signs and names, so that a comment or a quote never changes what is found.
+ * Splits a logged statement into tokens, as the server that logged it does. This is the only place with patterns for a
+ * statement's text. All other code asks for words, signs and names, so comments and quotes never mislead it.
  *
- * Comments are passed by wherever one may stand. Executable ones are text to the servers that they are for:
- *   `/*! … * /`        both servers
- *   `/*!NNNNN … * /`   MySQL from that version on; MariaDB, too, but for 5.7 to 9.99, which it takes to be MySQL's own
- *   `/*M!… … * /`      MariaDB; a plain comment to MySQL
- * Quoted identifiers come without their quotes. Linear in the text; reads no further than it is asked to.
- * Source: the lexers of both servers (sql_lex.cc), and [live: MySQL 9.7, MariaDB 11.8].
+ * Comments are skipped. Executable comments are text to the servers that they are meant for: `/*! … * /`        both
+ * servers `/*!NNNNN … * /`   MySQL from that version on; MariaDB, too, but for 5.7 to 9.99, which it takes to be
+ * MySQL's own `/*M!… … * /`      MariaDB; a plain comment to MySQL Quoted identifiers come without their quotes. The
+ * time is linear in the text, and only as much is read as the caller asks for. Source: the lexers of both servers
+ * (sql_lex.cc), and [live: MySQL 9.7, MariaDB 11.8].
  */
 
 export interface Token {
-  /** What in quotes of any kind stands there is never a keyword; a sign is one character. */
+  /** Text in quotes of any kind is never a keyword. A sign is one character. */
   readonly kind: 'word' | 'quoted' | 'sign';
-  /** Words in upper case; what was quoted, as it is. */
+  /** A word in upper case, or quoted text as it is. */
   readonly text: string;
   /** The word as it was written. */
   readonly raw: string;
@@ -22,37 +21,40 @@ export interface Token {
 /** How a server reads a statement. */
 export interface Dialect {
   readonly mariadb: boolean;
-  /** As executable comments have it: 80406 is 8.4.6. */
+  /** In the form of executable comments: 80406 is 8.4.6. */
   readonly version: number;
-  /** A backslash stands before a character that is meant as it is: not so with NO_BACKSLASH_ESCAPES. */
+  /** A backslash escapes the next character: false with NO_BACKSLASH_ESCAPES. */
   readonly backslash: boolean;
-  /** `"` quotes identifiers, where a backslash is one: ANSI_QUOTES. */
+  /** `"` quotes identifiers, in which a backslash does not escape: true with ANSI_QUOTES. */
   readonly ansi: boolean;
-  /** U+00A0 is a blank, as in character sets of one byte; elsewhere it may be part of a name. */
+  /** U+00A0 is a blank, as in single-byte character sets. In others it may be part of a name. */
   readonly nbspIsBlank: boolean;
 }
 
-/** How servers write statements of their own (SHOW …) for a session without sql_mode: what matters is in no comment. */
+/**
+ * The dialect of the servers' own output (SHOW …) in a session without sql_mode. Nothing that matters is in a comment
+ * there.
+ */
 export const AS_SHOWN: Dialect = { mariadb: false, version: 0, backslash: true, ansi: false, nbspIsBlank: false };
 
 const BLANK = /[ \t-\r]+/y;
 const BLANK_OR_NBSP = /[ \t-\r\u00a0]+/y;
 const LINE_COMMENT = /(?:#|--(?=[\0- \u007f]|$))[^\n]*/y;
 const COMMENT = /\/\*(M?!)?/y;
-/** Six digits count where a blank follows; MariaDB does not ask for it. */
+/** MySQL reads six digits only if a blank follows. MariaDB always does. */
 const VERSION = { mysql: /\d{6}(?=[ \t-\r])|\d{5}/y, mariadb: /\d{5,6}/y } as const;
 const WORD = /[0-9A-Za-z_$\u0080-\u{10ffff}]+/uy;
 const WORD_WITHOUT_NBSP = /[0-9A-Za-z_$\u0080-\u009f\u00a1-\u{10ffff}]+/uy;
 const BEYOND_ASCII = /[^\0-\u007f]/;
 const BLANKS = /\s+/g;
-/** Comments for these versions MariaDB takes to be about features that MySQL alone has. */
+/** MariaDB skips comments for these versions, because they are about features that only MySQL has. */
 const MYSQL_ONLY = { from: 5_07_00, to: 9_99_99 };
 
 export class Tokens {
   readonly #text: string;
   readonly #dialect: Dialect;
   #at = 0;
-  /** Inside an executable comment, whose end is still to come. */
+  /** Whether the place is inside an executable comment. */
   #executing = false;
   #peeked: Token | null | undefined;
 
@@ -75,7 +77,7 @@ export class Tokens {
       this.#match(this.#dialect.nbspIsBlank ? BLANK_OR_NBSP : BLANK);
       this.#match(LINE_COMMENT);
       const comment = this.#match(COMMENT);
-      if (comment !== null) this.#enter(comment);
+      if (comment !== null) this.#enterComment(comment);
       if (this.#executing && this.#text.startsWith('*/', this.#at)) {
         this.#at += 2;
         this.#executing = false;
@@ -84,8 +86,8 @@ export class Tokens {
     }
   }
 
-  /** Behind the beginning of a comment: into it where the server reads it, else behind its end. */
-  #enter(beginning: string): void {
+  /** After the start of a comment: enters it if the server executes it, and skips it otherwise. */
+  #enterComment(beginning: string): void {
     const { mariadb, version } = this.#dialect;
     const executable = beginning === '/*!' || (mariadb && beginning === '/*M!');
     if (!executable) {
@@ -94,10 +96,10 @@ export class Tokens {
     }
     const digits = this.#match(mariadb ? VERSION.mariadb : VERSION.mysql);
     const needed = Number(digits ?? 0);
-    const foreign =
+    const isMysqlOnly =
       mariadb && beginning === '/*!' && digits !== null && needed >= MYSQL_ONLY.from && needed <= MYSQL_ONLY.to;
-    if (needed <= version && !foreign) this.#executing = true;
-    // One that is not for this server may hold plain ones.
+    if (needed <= version && !isMysqlOnly) this.#executing = true;
+    // A comment for another server may hold plain comments.
     else this.#skipComment(true);
   }
 
@@ -134,7 +136,7 @@ export class Tokens {
     return { kind: 'quoted', text, raw: text };
   }
 
-  /** Another reader of the same text that goes on from here. */
+  /** A second reader that continues from the same place. */
   copy(): Tokens {
     const copy = new Tokens(this.#text, this.#dialect);
     copy.#at = this.#at;
@@ -163,7 +165,7 @@ export class Tokens {
     if (character === '`' || character === '"' || character === "'") return this.#quoted(character);
     const word = this.#match(this.#dialect.nbspIsBlank ? WORD_WITHOUT_NBSP : WORD);
     if (word !== null) {
-      // Keywords are ASCII: a letter whose capital is one must not make a keyword of a name.
+      // Keywords are ASCII. Some other letters have an ASCII capital, which must not make a name a keyword.
       return { kind: 'word', text: BEYOND_ASCII.test(word) ? word : word.toUpperCase(), raw: word };
     }
     this.#at += 1;
@@ -196,12 +198,12 @@ export class Tokens {
   }
 }
 
-/** Whether it is one of these words (in upper case) or signs. */
+/** Whether the token is one of these words (in upper case) or signs. */
 export function isToken(token: Token | undefined, ...texts: readonly string[]): boolean {
   return token !== undefined && token.kind !== 'quoted' && texts.includes(token.text);
 }
 
-/** The beginning of a statement, for a message. Values that it holds are cut off. */
+/** The beginning of a statement, for a message. */
 export function beginningOf(statement: string): string {
   const line = statement.replace(BLANKS, ' ').slice(0, 60);
   return statement.length > 60 ? `${line}…` : line;

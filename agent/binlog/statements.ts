@@ -1,9 +1,9 @@
 /**
- * What a statement in the binlog means for captured rows: nothing, a changed definition, an emptied table, or rows that
- * were changed without row events.
+ * Classifies a statement in the binlog by its effect on captured rows: none, a changed definition, an emptied table, or
+ * rows that were changed without row events.
  *
- * Invariant: what is not recognised is `unknown`, and the caller stops at it; nothing is taken to be harmless because
- * it was not understood.
+ * Invariant: a statement that is not recognised is `unknown`, and the caller stops there. It is never taken to be
+ * harmless.
  */
 import type { TableName } from '../../shared/table-name.ts';
 import { readDefinition, readRename, readTable } from './ddl-statements.ts';
@@ -65,12 +65,12 @@ function xaStatement(kind: 'xa-start' | 'xa-commit' | 'xa-rollback', tokens: Tok
   return xid === null ? UNKNOWN : { kind, xid };
 }
 
-/** One spelling for a transaction's name: parts in hexadecimal digits, format in decimal ones. */
+/** The one spelling of a transaction's name: its parts in hexadecimal, its format in decimal. */
 export function xidText(global: Buffer, branch: Buffer, format: number): string {
   return `${global.toString('hex')},${branch.toString('hex')},${format | 0}`;
 }
 
-/** `'global'[, 'branch'[, format]]`; servers log X'…' for the texts. Null where it has another form. */
+/** `'global'[, 'branch'[, format]]`; servers log the texts as X'…'. Null for any other form. */
 function readXid(tokens: Tokens): string | null {
   const global = readXidPart(tokens);
   if (global === null) return null;
@@ -108,14 +108,14 @@ function readXa(tokens: Tokens): Statement {
   }
 }
 
-/** `DELETE FROM schema.table` and nothing more: what servers log for a MEMORY table that a restart has emptied. */
+/** `DELETE FROM schema.table` and nothing more: servers log this for a MEMORY table that a restart has emptied. */
 function readDelete(tokens: Tokens, schema: string): Statement {
   if (!tokens.take('FROM')) return { kind: 'dml' };
   const table = readTable(tokens, schema);
   return table !== null && tokens.next() === null ? { kind: 'truncate', table } : { kind: 'dml' };
 }
 
-/** Moves past the next such word outside of parentheses; false: there is none. */
+/** Moves past the next such word outside parentheses; false if there is none. */
 function skipTo(tokens: Tokens, word: string): boolean {
   let depth = 0;
   for (let token = tokens.next(); token !== null; token = tokens.next()) {
@@ -128,9 +128,9 @@ function skipTo(tokens: Tokens, word: string): boolean {
 }
 
 /**
- * Says what a logged statement means.
- * @param schema default database of the session that ran it
- * @param dialect as the server reads it that has logged it, and the session's sql_mode has it
+ * Classifies a logged statement.
+ * @param schema the default database of the session that ran it
+ * @param dialect the dialect of the server that logged it, and of the session's sql_mode
  */
 export function classifyStatement(text: string, schema: string, dialect: Dialect): Statement {
   return readStatement(new Tokens(text, dialect), schema);
@@ -143,7 +143,7 @@ function ddlOf(read: DdlStatement | 'harmless' | null): Statement {
 
 function readStatement(tokens: Tokens, schema: string): Statement {
   const first = tokens.next();
-  // MariaDB replaces events that a client does not ask for by comments.
+  // MariaDB sends a comment in place of an event that the client did not request.
   if (first === null) return HARMLESS_STATEMENT;
   if (first.kind === 'quoted') return UNKNOWN;
   const verb = first.text;
@@ -178,12 +178,12 @@ function readStatement(tokens: Tokens, schema: string): Statement {
     case 'DELETE':
       return readDelete(tokens, schema);
     case 'ANALYZE':
-      // MariaDB's ANALYZE of a statement carries it out.
+      // MariaDB's ANALYZE of a statement also runs it.
       return ['TABLE', 'TABLES', 'LOCAL', 'NO_WRITE_TO_BINLOG'].some(word => tokens.take(word))
         ? HARMLESS_STATEMENT
         : { kind: 'dml' };
     case 'SET':
-      // MariaDB's SET STATEMENT variable = value FOR a statement, which is logged with it.
+      // MariaDB logs SET STATEMENT variable = value FOR together with its statement.
       return tokens.take('STATEMENT') && skipTo(tokens, 'FOR') ? readStatement(tokens, schema) : HARMLESS_STATEMENT;
     default:
       if (HARMLESS.has(verb)) return HARMLESS_STATEMENT;

@@ -1,11 +1,11 @@
-/** What an error of the binlog connections means for capture. Decided by number; see the one exception. */
+/** Classifies errors of the binlog connections, by number, with one exception (SAME_SERVER_ID). */
 import { mysqlError } from '../../shared/database/mysql.ts';
 import { TributaryError } from '../../shared/errors.ts';
 
-/** Host or user refused, or a right missing (1227: for the dump command, REPLICATION SLAVE). */
+/** The host or user is refused, or lacks a right (1227: REPLICATION SLAVE, for the dump command). */
 const ACCESS_DENIED: ReadonlySet<number> = new Set([1044, 1045, 1130, 1142, 1227, 1698, 1862, 3118, 3955]);
 
-/** ER_MASTER_FATAL_ERROR_READING_BINLOG: purged, beyond the end, of another history … */
+/** ER_MASTER_FATAL_ERROR_READING_BINLOG: the position is purged, beyond the end, of another history … */
 const FATAL_READING_BINLOG = 1236;
 
 /**
@@ -18,9 +18,7 @@ function property(error: unknown, name: string): unknown {
   return typeof error === 'object' && error !== null ? (Reflect.get(error, name) as unknown) : undefined;
 }
 
-/**
- * @param opening before the stream stood: then a failure is the connection's
- */
+/** @param opening whether the stream is still being opened; a failure is SOURCE_UNREACHABLE then */
 export function streamError(error: unknown, opening: boolean): TributaryError {
   if (error instanceof TributaryError) return error;
   const message = error instanceof Error ? error.message : String(error);
@@ -39,7 +37,7 @@ export function streamError(error: unknown, opening: boolean): TributaryError {
       cause: error,
     });
   }
-  // Programming errors of a listener or of a library are no reason to reconnect for ever.
+  // An error without a code is a defect of this program or of a library. Reconnecting would not help.
   if (typeof property(error, 'code') !== 'string') {
     return new TributaryError('INTERNAL', `Reading the binlog failed: ${message}`, { cause: error });
   }

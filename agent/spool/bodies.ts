@@ -1,9 +1,9 @@
 /**
- * The bodies of batches in the spool's file. A body that fits into one message is in the batch's row. A larger body is in
- * pieces, each of which is one message, so that no more than one piece need be in memory.
+ * Stores the bodies of batches in the spool's file. A body that fits into one message is in the batch's row. A larger
+ * body is stored in pieces of one message each, so that only one piece at a time must be in memory.
  *
- * Invariants: all pieces but the last have FRAGMENT_BYTES; the digest covers all of them. A body must be written inside the
- * transaction that writes the batch.
+ * Invariants: all pieces except the last have FRAGMENT_BYTES, and the digest covers all of them. A body must be written
+ * in the transaction that writes the batch.
  */
 import { createHash } from 'node:crypto';
 import { FRAGMENT_BYTES } from '../../shared/broker/amqp-messages.ts';
@@ -12,26 +12,26 @@ import { integer } from './spool-file.ts';
 import type { SpoolFile } from './spool-file.ts';
 
 export interface StoredBody {
-  /** The digest of the batch before it and of this body. */
+  /** The stream's digest up to this batch: SHA-256 over the previous digest and this body. */
   readonly digest: string;
   readonly bytes: number;
-  /** What goes into the batch's row: the whole body, or nothing. */
+  /** What goes into the batch's row: the whole body, or nothing if it is in pieces. */
   readonly inRow: Buffer;
 }
 
 /**
  * Stores the pieces of a body. The caller writes `inRow` into the batch's row.
- * @param body if it has several buffers, each is void as soon as the next one is requested
+ * @param body in one or several buffers. If there are several, each is released as soon as it is copied
  */
 export function storeBody(file: SpoolFile, id: number, previous: string, body: Buffer | Iterable<Buffer>): StoredBody {
   const hash = createHash('sha256').update(previous);
   let bytes = 0;
   let pieces = 0;
   let inRow: Buffer = Buffer.alloc(0);
-  for (const { piece, last } of Buffer.isBuffer(body) ? cut(body) : joined(body)) {
+  for (const { piece, last } of Buffer.isBuffer(body) ? piecesOf(body) : copyToPieces(body)) {
     hash.update(piece);
     bytes += piece.length;
-    // A copy, because the piece is void when the next one is requested, and this one is stored later.
+    // A copy, because the caller stores it later, when the piece's buffer is released.
     if (last && pieces === 0) inRow = Buffer.isBuffer(body) ? piece : Buffer.from(piece);
     else file.run('INSERT INTO pieces (batch, piece, body) VALUES (?, ?, ?)', id, pieces, piece);
     pieces += 1;
@@ -39,33 +39,33 @@ export function storeBody(file: SpoolFile, id: number, previous: string, body: B
   return { digest: hash.digest('hex'), bytes, inRow };
 }
 
-/** How many pieces a batch has, and their total size; none: it is in its row. */
+/** The number of a body's pieces and their total size; 0 if the body is in the batch's row. */
 export function measurePieces(file: SpoolFile, id: number): { readonly pieces: number; readonly bytes: number } {
   const row = file.get('SELECT count(*) AS n, coalesce(sum(length(body)), 0) AS bytes FROM pieces WHERE batch = ?', id);
   return { pieces: integer(row, 'n'), bytes: integer(row, 'bytes') };
 }
 
-/** Null where there is none. */
+/** Reads one piece; null if there is none. */
 export function readPiece(file: SpoolFile, id: number, piece: number): Buffer | null {
   const body = file.get('SELECT body FROM pieces WHERE batch = ? AND piece = ?', id, piece)?.['body'];
   return body instanceof Uint8Array ? Buffer.from(body.buffer, body.byteOffset, body.byteLength) : null;
 }
 
 interface Piece {
-  /** Valid until the next one. */
+  /** Valid until the next one is requested. */
   readonly piece: Buffer;
   readonly last: boolean;
 }
 
-function* cut(body: Buffer): Generator<Piece, void, undefined> {
+function* piecesOf(body: Buffer): Generator<Piece, void, undefined> {
   for (let at = 0; at === 0 || at < body.length; at += FRAGMENT_BYTES) {
     const end = at + FRAGMENT_BYTES;
     yield { piece: body.subarray(at, end), last: end >= body.length };
   }
 }
 
-/** Cuts and joins what comes; the usual body, which is one buffer, is handed on as it is. */
-function* joined(body: Iterable<Buffer>): Generator<Piece, void, undefined> {
+/** Copies buffers of any size into pieces. A single buffer, the usual case, is cut without a copy. */
+function* copyToPieces(body: Iterable<Buffer>): Generator<Piece, void, undefined> {
   let first: Buffer | null = null;
   let piece: Buffer | null = null;
   let filled = 0;
@@ -89,7 +89,7 @@ function* joined(body: Iterable<Buffer>): Generator<Piece, void, undefined> {
     }
     first = null;
   }
-  if (first !== null) yield* cut(first);
+  if (first !== null) yield* piecesOf(first);
   if (piece === null) return;
   yield { piece: piece.subarray(0, filled), last: true };
   release(piece);

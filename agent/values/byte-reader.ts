@@ -1,7 +1,8 @@
 /**
- * Bounds-checked reading of an event's body, for everything but row images (which have a faster way of their own).
+ * Reads the body of an event with bounds checks. Row images are not read with it: they need to be faster
+ * (value-decoders.ts).
  *
- * Invariant: no read passes the end; a body that is too short is EVENT_MALFORMED, never a wrong value.
+ * Invariant: no read goes past the end. A body that is too short is EVENT_MALFORMED, never a wrong value.
  */
 import { TributaryError } from '../../shared/errors.ts';
 
@@ -28,7 +29,7 @@ export class ByteReader {
     throw new TributaryError('EVENT_MALFORMED', `The ${this.what} ${problem}.`);
   }
 
-  /** Steps over `length` bytes and returns where they begin. */
+  /** Skips `length` bytes and returns where they begin. */
   skip(length: number): number {
     const at = this.at;
     if (length < 0 || length > this.end - at) this.fail('ends too early');
@@ -61,7 +62,7 @@ export class ByteReader {
     return value;
   }
 
-  /** Length-encoded integer of the MySQL protocol. */
+  /** A length-encoded integer of the MySQL protocol. */
   lengthCoded(): number {
     const first = this.u8();
     if (first < 251) return first;
@@ -71,7 +72,7 @@ export class ByteReader {
     return this.fail('holds a malformed length');
   }
 
-  /** A view, valid as long as the bytes are. */
+  /** A view of the buffer, not a copy. */
   slice(length: number): Buffer {
     const at = this.skip(length);
     return this.bytes.subarray(at, at + length);

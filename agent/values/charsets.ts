@@ -1,8 +1,8 @@
 /**
- * Character sets as the binlog names them (collation ids), and exact decoding of their bytes into JavaScript strings.
+ * Maps the binlog's collation ids to character sets, and decodes their bytes exactly into JavaScript strings.
  *
  * Invariant: bytes decode to exactly the text that the server itself would convert them to, or decoding throws. Nothing
- * is replaced by U+FFFD. Character sets that are not listed here are decoded by tables (server-charsets.ts).
+ * is replaced by U+FFFD. Other character sets are decoded with tables (server-charsets.ts).
  *
  * Sources: INFORMATION_SCHEMA.COLLATIONS of MySQL 9.7 and MariaDB 11.8; MariaDB strings/ctype-uca1400.h (ids from
  * 2048).
@@ -14,7 +14,7 @@ import type { LongValue } from '../../shared/batch/long-value.ts';
 export type Charset = 'binary' | 'ascii' | 'latin1' | 'utf8mb3' | 'utf8mb4' | 'ucs2' | 'utf16' | 'utf16le' | 'utf32';
 
 export interface CharsetFacts {
-  /** Most bytes that one character takes: binlog metadata gives lengths in bytes. */
+  /** The most bytes that one character takes. It converts lengths: binlog metadata gives them in bytes. */
   readonly maxBytes: number;
   /** Whether a text can take more bytes in utf8mb4 than in this character set. */
   readonly growsInUtf8: boolean;
@@ -42,12 +42,12 @@ export function charsetFacts(charset: Charset | ForeignCharset): CharsetFacts {
   return typeof charset === 'string' ? CHARSETS[charset] : charset;
 }
 
-/** A character set's name is one of those that are built in. */
+/** Whether this is the name of a built-in character set. */
 export function isBuiltIn(name: string): name is Charset {
   return Object.hasOwn(CHARSETS, name);
 }
 
-/** Collation ids that both servers share, as inclusive ranges. */
+/** Collation ids that MySQL and MariaDB share, as inclusive ranges. */
 const RANGES: readonly (readonly [Charset, ...(readonly [number, number])[]])[] = [
   ['binary', [63, 63]],
   ['ascii', [11, 11], [65, 65]],
@@ -72,7 +72,7 @@ const MARIADB_RANGES: typeof RANGES = [
   ['utf32', [736, 738], [3072, 3327]],
 ];
 
-/** MariaDB's NO PAD collations are the padded ones' ids plus this. */
+/** The id of a NO PAD collation of MariaDB is that of the padded one plus this. */
 const MARIADB_NOPAD = 1024;
 
 function lookUp(ranges: typeof RANGES, id: number): Charset | null {
@@ -82,17 +82,20 @@ function lookUp(ranges: typeof RANGES, id: number): Charset | null {
   return null;
 }
 
-/** The character set of a collation id; null where it is not one that can be decoded exactly. */
+/** The character set of a collation id; null if it is not a built-in one. */
 export function charsetOfCollation(id: number, mariadb: boolean): Charset | null {
   if (!mariadb) return lookUp(RANGES, id) ?? lookUp(MYSQL_RANGES, id);
   if (id >= MARIADB_NOPAD && id < 2 * MARIADB_NOPAD) return lookUp(RANGES, id - MARIADB_NOPAD);
   return lookUp(RANGES, id) ?? lookUp(MARIADB_RANGES, id);
 }
 
-/** Stands for a character set where an ENUM's error value is met in a key that also has the member ''. */
+/**
+ * Takes the place of a character set's name in the error about an ENUM's error value in a key, if the ENUM has the
+ * member ''.
+ */
 export const EMPTY_MEMBER_KEY = "ENUM key with a member '', whose error value would be the same";
 
-/** Thrown by a decoder where bytes are no text in the character set; the caller adds table and column. */
+/** Thrown by a decoder if the bytes are not text in the character set. The caller adds table and column. */
 export class UndecodableText extends Error {
   constructor(charset: string, bytes: Uint8Array) {
     super(`bytes 0x${Buffer.from(bytes.subarray(0, 16)).toString('hex')} are no ${charset} text`);
@@ -100,17 +103,19 @@ export class UndecodableText extends Error {
   }
 }
 
-/** Characters of 0x80–0x9F in MySQL's latin1, which is cp1252 with the five undefined bytes as C1 controls. */
+/**
+ * The characters 0x80–0x9F of MySQL's latin1: cp1252, with C1 controls for the five bytes that cp1252 leaves undefined.
+ */
 const LATIN1_HIGH =
   '\u20ac\u0081\u201a\u0192\u201e\u2026\u2020\u2021\u02c6\u2030\u0160\u2039\u0152\u008d\u017d\u008f' +
   '\u0090\u2018\u2019\u201c\u201d\u2022\u2013\u2014\u02dc\u2122\u0161\u203a\u0153\u009d\u017e\u0178';
 
-/** Strings up to this length are read in JavaScript; longer ones are cheaper to hand to the runtime. */
+/** Up to this length, decoding in JavaScript is faster than a call into the runtime. */
 const SHORT = 16;
 
 /**
- * Text of bytes that are all ASCII, or null if one is not. Unrolled by fours: `String.fromCharCode` with fixed
- * arguments makes flat strings without leaving JavaScript, which is several times as fast as a call into the runtime.
+ * The text of ASCII bytes; null if one is not ASCII. Unrolled by four: `String.fromCharCode` with a fixed number of
+ * arguments makes flat strings without leaving JavaScript. That is several times as fast as a call into the runtime.
  */
 function shortAscii(bytes: Buffer, start: number, end: number): string | null {
   let text = '';
@@ -137,7 +142,7 @@ function decodeUtf8(charset: 'utf8mb3' | 'utf8mb4', bytes: Buffer, start: number
     if (text !== null) return text;
   }
   const text = bytes.toString('utf8', start, end);
-  // Only where a replacement character shows must the bytes be looked at again: it may be one that was stored.
+  // A replacement character may have been stored as such, so only the bytes show whether they are UTF-8.
   if (text.includes('\ufffd') && !isUtf8(bytes.subarray(start, end))) {
     throw new UndecodableText(charset, bytes.subarray(start, end));
   }
@@ -173,7 +178,7 @@ function decodeUnits(charset: Charset, bytes: Buffer, start: number, end: number
     }
     if (slice.length % 2 !== 0) throw new UndecodableText(charset, slice);
     const text = (charset === 'utf16le' ? slice : Buffer.from(slice).swap16()).toString('utf16le');
-    // A lone surrogate, which ucs2 can store, would not survive JSON in UTF-8.
+    // ucs2 can store a lone surrogate, but JSON in UTF-8 cannot carry it.
     if (!text.isWellFormed()) throw new UndecodableText(charset, slice);
     return text;
   } catch (error) {
@@ -184,7 +189,7 @@ function decodeUnits(charset: Charset, bytes: Buffer, start: number, end: number
 
 export type TextDecode = (bytes: Buffer, start: number, end: number) => string;
 
-/** The exact decoder of a character set. Its calls throw UndecodableText. */
+/** The exact decoder of a character set. The decoder throws UndecodableText. */
 export function textDecoder(charset: Charset | ForeignCharset): TextDecode {
   if (typeof charset !== 'string') return charset.decode;
   switch (charset) {
@@ -202,7 +207,10 @@ export function textDecoder(charset: Charset | ForeignCharset): TextDecode {
   }
 }
 
-/** How values of many megabytes are read without copying them; null: only whole. Its calls throw UndecodableText. */
+/**
+ * The decoder that reads large values without copying them; null if the character set has none. It throws
+ * UndecodableText.
+ */
 export function longDecoder(
   charset: Charset | ForeignCharset,
 ): ((bytes: Buffer, start: number, end: number) => LongValue) | null {

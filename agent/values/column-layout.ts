@@ -10,28 +10,30 @@ import type { Charset, ForeignCharset } from './charsets.ts';
 import { TYPE } from './type-codes.ts';
 
 export interface ColumnLayout {
-  /** One of TYPE; ENUM and SET as themselves. */
+  /** One of TYPE. ENUM and SET have their own codes here, not that of CHAR. */
   readonly code: number;
   /**
-   * The type's metadata: most bytes (VARCHAR, CHAR, BINARY; one more where COMPRESSED), width of the length (BLOB,
-   * JSON, GEOMETRY, VECTOR), bits (BIT), fractional digits (times), precision × 256 + scale (DECIMAL), width of the
-   * number (ENUM, SET).
+   * The type's metadata: maximum bytes (VARCHAR, CHAR, BINARY; one more if COMPRESSED), width of the length prefix
+   * (BLOB, JSON, GEOMETRY, VECTOR), bits (BIT), fractional digits (times), precision × 256 + scale (DECIMAL), width of
+   * the number (ENUM, SET).
    */
   readonly meta: number;
-  /** `binary` where the column has none. */
+  /** `binary` if the column has none. */
   readonly charset: Charset | ForeignCharset;
   readonly unsigned: boolean;
-  /** Of ENUM and SET. */
+  /** Only ENUM and SET have any. */
   readonly members: readonly string[];
-  /** An ENUM in a key with the member '': its error value, which has the same text, would be taken for the same row. */
+  /**
+   * Set for an ENUM in a key that has the member ''. Its error value has the same text, so two rows would get one key.
+   */
   readonly refusesErrorValue?: boolean;
-  /** Of VECTOR. */
+  /** For VECTOR. */
   readonly dimensions: number;
 }
 
 /**
- * The type with which a column travels; null where it has none. A TEXT whose character set can grow in utf8mb4 is
- * declared one size up, as its longest values would not fit there.
+ * A column's type on the wire; null if it has none. If text can take more bytes in utf8mb4 than in the column's
+ * character set, a TEXT becomes one size larger, so that its longest values fit.
  */
 export function wireType(layout: ColumnLayout): ColumnType | null {
   const { code, meta, charset, unsigned, members } = layout;
@@ -69,7 +71,7 @@ export function wireType(layout: ColumnLayout): ColumnType | null {
     case TYPE.string:
       return charset === 'binary' ? { base: 'binary', length: meta } : { base: 'char', length: characters };
     case TYPE.varcharCompressed:
-      // One byte says how a value is packed.
+      // One byte of the length says how a value is packed.
       return wireType({ ...layout, code: TYPE.varchar, meta: meta - 1 });
     case TYPE.blobCompressed:
       return wireType({ ...layout, code: TYPE.blob });
@@ -92,7 +94,7 @@ export function wireType(layout: ColumnLayout): ColumnType | null {
     case TYPE.vector:
       return { base: 'vector', length: layout.dimensions };
     default:
-      // TIMESTAMP, TIME and DATETIME of MySQL 5.5 and MariaDB 5.3: their precision is not in the binlog.
+      // The old TIMESTAMP, TIME and DATETIME (MySQL 5.5, MariaDB 5.3): the binlog does not hold their precision.
       return null;
   }
 }
@@ -104,7 +106,9 @@ export function baseOf(layout: ColumnLayout): Base {
   return type.base;
 }
 
-/** Bytes of the length before a value: of a string by the longest value that fits, of a BLOB as the table map says. */
+/**
+ * The width of the length prefix: for a string it follows from the maximum length, for a BLOB the table map says it.
+ */
 export function lengthBytes({ code, meta }: ColumnLayout): number {
   const isString = code === TYPE.string || code === TYPE.varchar || code === TYPE.varcharCompressed;
   return isString ? (meta > 255 ? 2 : 1) : meta;

@@ -1,9 +1,9 @@
 /**
- * What happens to a column at the branch, before anything of it reaches the spool: it is kept, left out, sent as NULL,
- * hashed with a key, or, if it is a text, sent as the bytes of its own character set. Pure.
+ * Applies the rule for a column at the branch, before any of its values reach the spool. A column is kept, left out,
+ * sent as NULL or hashed with a key. A text column can also be sent as the bytes of its own character set. Pure.
  *
- * A hash is HMAC-SHA256 over the value as a batch would carry it, in hexadecimal: equal values of one key's branches
- * have equal hashes, and nobody without the key can try values out.
+ * A hash is HMAC-SHA256 over the value as a batch would carry it, in hexadecimal. Branches with the same key give equal
+ * values equal hashes. Without the key, nobody can find a value by trying.
  */
 import { createCipheriv, createDecipheriv, createHmac, randomBytes } from 'node:crypto';
 import type { Value } from '../../shared/batch/batch.ts';
@@ -19,7 +19,7 @@ export function isTextType(type: string): boolean {
   return /^(?:var)?char\(|text$/.test(type);
 }
 
-/** The hint for a text with characters that Unicode does not have. */
+/** The hint for a text whose characters are not in Unicode. */
 export function bytesHint(table: TableName, column: string): string {
   const pattern = `${tableText(table)}.${nameText(column)}`;
   return `Or carry the column as the bytes that it holds: tables.columns: { "${pattern}": bytes }, and restart the agent.`;
@@ -27,18 +27,18 @@ export function bytesHint(table: TableName, column: string): string {
 
 /** The type of a hashed column. */
 export const HASH_TYPE = 'char(64)';
-/** The least characters of the key: as many as 128 bits take in hexadecimal. */
+/** The minimum length of the key in characters: 128 bits in hexadecimal. */
 export const LEAST_HASH_KEY = 32;
 
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 
-/** Turns a value at the branch into the value that is sent. */
+/** Converts a value at the branch into the value that is sent. */
 export type Convert = (value: Value) => Value;
 
 export const TO_NULL: Convert = () => null;
 
-/** Hashes columns with the key, and encrypts what else must not be read without it. */
+/** Hashes columns with the key, and encrypts values that must not be readable without it. */
 export class ColumnHasher {
   readonly #key: Buffer;
   readonly #sealingKey: Buffer;
@@ -54,7 +54,7 @@ export class ColumnHasher {
   readonly hash: Convert = value =>
     value === null ? null : createHmac('sha256', this.#key).update(String(value)).digest('hex');
 
-  /** Encrypts values with this key: how far a snapshot is, if the key of its table is hashed. */
+  /** Encrypts a snapshot's progress with this key, if the key of its table is hashed. */
   seal(values: readonly Value[]): Value[] {
     const nonce = randomBytes(NONCE_BYTES);
     const cipher = createCipheriv('aes-256-gcm', this.#sealingKey, nonce);
@@ -62,7 +62,7 @@ export class ColumnHasher {
     return [Buffer.concat([nonce, cipher.getAuthTag(), text]).toString('base64')];
   }
 
-  /** Decrypts what `seal` has encrypted; null: encrypted with another key, or not at all. */
+  /** Decrypts the result of `seal`; null if it was encrypted with another key or not at all. */
   open(sealed: readonly Value[]): Value[] | null {
     const bytes = Buffer.from(String(sealed[0]), 'base64');
     if (sealed.length !== 1 || bytes.length < NONCE_BYTES + TAG_BYTES) return null;
@@ -81,7 +81,10 @@ function derive(key: string, purpose: string): Buffer {
   return createHmac('sha256', key).update(`tributary/column-hash/${purpose}`).digest();
 }
 
-/** Refuses a rule that cannot apply: a key identifies the row, and one JSON value has many texts. */
+/**
+ * Refuses a rule that the column does not allow: a key must still identify its row, and equal JSON values can have
+ * different texts.
+ */
 export function checkRule(
   table: string,
   column: { readonly name: string; readonly type: string; readonly key?: number },

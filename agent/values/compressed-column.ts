@@ -1,6 +1,6 @@
 /**
- * Unpacks values of MariaDB's COMPRESSED columns. A row image holds them as the server stores them: a length, a byte
- * that says how the rest is packed, and, if it is packed, the unpacked length and the zlib data.
+ * Unpacks values of MariaDB's COMPRESSED columns. A row image holds them as the server stores them: a length, then a
+ * byte that says how the rest is packed. If it is packed, the unpacked length and the zlib data follow.
  *
  * Source: MariaDB 11.8, sql/field.cc (compress_zlib, Field_longstr::uncompress), sql/table.h.
  */
@@ -14,7 +14,7 @@ import type { Cursor, Decoder } from './decoder.ts';
 
 /** The high half of the first byte; 0 if the value is not packed. */
 const ZLIB = 8;
-/** Of the first byte: the data has no zlib header; how many bytes the unpacked length takes. */
+/** Bits of the first byte: whether the data lacks a zlib header, and how many bytes the unpacked length takes. */
 const WITHOUT_HEADER = 0x08;
 const LENGTH_WIDTH = 0x07;
 const MOST_LENGTH_WIDTH = 4;
@@ -23,14 +23,14 @@ export function isCompressed({ code }: Pick<ColumnLayout, 'code'>): boolean {
   return code === TYPE.varcharCompressed || code === TYPE.blobCompressed;
 }
 
-/** The decoder throws RangeError for a value that is damaged, or packed in an unknown way. */
+/** The decoder throws RangeError if a value is damaged or packed in an unknown way. */
 export function compressedDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
   const prefix = lengthBytes(layout);
   const decode = textDecoder(layout.charset);
   const decodeLong = longDecoder(layout.charset) ?? decode;
   return bytes => {
     const start = cursor.at + prefix;
-    // The caller reports a value that ends after the event.
+    // The value would end after the event; the caller reports that.
     if (start > bytes.length) return nothing(cursor, bytes);
     const end = start + bytes.readUIntLE(cursor.at, prefix);
     if (end > bytes.length) return nothing(cursor, bytes);
@@ -47,7 +47,7 @@ function nothing(cursor: Cursor, bytes: Buffer): null {
 
 function unpack(stored: Buffer): Buffer {
   const head = stored[0];
-  // An empty value has no head.
+  // An empty value has no first byte.
   if (head === undefined) return stored;
   if (head === 0) return stored.subarray(1);
   const width = head & LENGTH_WIDTH;

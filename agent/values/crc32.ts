@@ -1,13 +1,13 @@
 /**
- * CRC32, as zlib has it, over parts of buffers. Most events of small transactions are a few dozen bytes long, where a
- * call into the runtime and the view that it takes cost several times what the sum does.
+ * CRC32 as in zlib, over parts of buffers. Most events of small transactions are a few dozen bytes long. There a call
+ * into the runtime, and the view that it needs, cost several times as much as the checksum itself.
  */
 import { crc32 as runtimeCrc32 } from 'node:zlib';
 
-/** From here on the runtime, which has instructions for it, is faster. */
+/** From this length on the runtime is faster, because it uses the processor's CRC instructions. */
 const LONG = 256;
 
-/** TABLES[k][b]: what byte b does to the sum from k bytes before the end of a word. */
+/** TABLES[k][b]: the effect of byte b on the checksum, k bytes before the end of a word. */
 const TABLES = Array.from({ length: 4 }, () => new Int32Array(256));
 
 for (let byte = 0; byte < 256; byte++) {
@@ -24,7 +24,7 @@ for (let k = 1; k < 4; k++) {
 
 const [LAST, THIRD, SECOND, FIRST] = TABLES as [Int32Array, Int32Array, Int32Array, Int32Array];
 
-/** Of bytes[start, end), going on from the sum of what came before; unsigned. */
+/** The checksum of bytes[start, end), unsigned. @param before the checksum of the bytes before them */
 export function crc32(bytes: Buffer, start: number, end: number, before = 0): number {
   if (end - start >= LONG) return runtimeCrc32(bytes.subarray(start, end), before);
   let sum = ~before;

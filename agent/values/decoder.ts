@@ -1,7 +1,7 @@
-/** The types of decoders of values. */
+/** The types that decoders of values share. */
 import type { Value } from '../../shared/batch/batch.ts';
 
-/** Where the next value begins. One object for all decoders of a table. */
+/** Where the next value begins. All decoders of a table share one. */
 export interface Cursor {
   at: number;
 }

@@ -1,13 +1,13 @@
 /**
- * MySQL's binary JSON as the text that the server itself prints for it, with marks for the types that the text does not
- * tell (shared/batch/typed-json.ts).
+ * Prints MySQL's binary JSON as the server itself does, with marks for types that the text does not show
+ * (shared/batch/typed-json.ts).
  *
  * Format: sql-common/json_binary.h of MySQL. Text: Json_wrapper::to_string (sql-common/json_dom.cc): `, ` and `: ` as
  * separators, members in stored order, doubles always with a point or an exponent, decimals as numbers, dates and times
  * as strings, other server types as `base64:type<n>:…`.
  *
- * Invariants: integers are exact at 64 bits; every offset is checked against the document's end; depth is bounded as
- * the server bounds it (100), so that a damaged document can neither be read past its bytes nor exhaust the stack.
+ * Invariants: integers are exact at 64 bits. Every offset is checked against the document's end. Depth has the server's
+ * own limit (100). So a damaged document is never read past its bytes, and never exhausts the stack.
  */
 import { integerMark, markedDocument, markedValue } from '../../shared/batch/typed-json.ts';
 import type { HiddenType } from '../../shared/batch/typed-json.ts';
@@ -43,7 +43,7 @@ const TIME_TYPES = {
   [TYPE_DATETIME]: 'DATETIME',
 } as const;
 
-/** Thrown where the bytes do not have the form; the caller adds table and column. */
+/** Thrown if the bytes are malformed. The caller adds table and column. */
 export class MalformedJson extends Error {
   constructor(message: string) {
     super(`binary JSON ${message}`);
@@ -51,14 +51,16 @@ export class MalformedJson extends Error {
   }
 }
 
-/** A double as MySQL's JSON prints it: my_gcvt (strings/dtoa.cc), with `.0` where neither point nor exponent is. */
+/**
+ * A double as MySQL's JSON prints it: my_gcvt (strings/dtoa.cc), with `.0` if it has neither a point nor an exponent.
+ */
 function jsonDouble(value: number): string {
   if (!Number.isFinite(value)) throw new MalformedJson('holds a number that is not finite');
   const sign = value < 0 || Object.is(value, -0) ? '-' : '';
   const [mantissa = '', exponentText = '0'] = Math.abs(value).toExponential().split('e');
   const digits = mantissa.replace('.', '');
   const exponent = value === 0 ? 0 : Number(exponentText);
-  // decpt is where the point stands in the digits; F format within [-14, 15], else E format.
+  // decpt is the place of the point in the digits: F format within [-14, 15], else E format.
   const decpt = exponent + 1;
   if (decpt < -14 || decpt > 15) {
     return `${sign}${digits.slice(0, 1)}${digits.length > 1 ? `.${digits.slice(1)}` : ''}e${exponent}`;
@@ -72,7 +74,7 @@ function two(number: number): string {
   return String(number).padStart(2, '0');
 }
 
-/** A packed time value (sql-common/my_time.cc) as JSON shows it: with six fractional digits, but for dates. */
+/** A packed time value (sql-common/my_time.cc) as JSON shows it: with six fractional digits, except dates. */
 function packedTime(type: number, packed: bigint): string {
   const negative = packed < 0n;
   const magnitude = negative ? -packed : packed;
@@ -94,7 +96,7 @@ function packedTime(type: number, packed: bigint): string {
 
 class Reader {
   readonly #bytes: Buffer;
-  /** Whether a value was read that has a mark. */
+  /** Whether any value that was read has a mark. */
   typed = false;
 
   constructor(bytes: Buffer) {
@@ -115,7 +117,7 @@ class Reader {
     return type === null ? String(value) : this.#marked(type, String(value));
   }
 
-  /** Value of `type` whose body begins at `at`. */
+  /** The text of a value of `type` whose body begins at `at`. */
   value(type: number, at: number, depth: number): string {
     const bytes = this.#bytes;
     switch (type) {
@@ -179,7 +181,7 @@ class Reader {
     return text;
   }
 
-  /** Variable-length number, seven bits a byte: the number and the offset after it. */
+  /** A variable-length number, seven bits a byte. */
   #length(at: number): readonly [length: number, start: number] {
     let length = 0;
     for (let i = 0; i < 5; i++) {
@@ -211,7 +213,7 @@ class Reader {
         if (length !== 8) throw new MalformedJson('holds a malformed time');
         return this.#marked(TIME_TYPES[type], `"${packedTime(type, data.readBigInt64LE(0))}"`);
       default: {
-        // The server's base64 breaks lines after 76 characters, here too.
+        // The server breaks base64 into lines of 76 characters, even here.
         const base64 = data.toString('base64').replace(/(.{76})(?=.)/g, '$1\n');
         return this.#marked('OPAQUE', JSON.stringify(`base64:type${type}:${base64}`));
       }
@@ -228,7 +230,7 @@ class Reader {
     return text + (object ? '}' : ']');
   }
 
-  /** The value as a tree that can be changed. Scalars stay text. */
+  /** The value as a mutable tree. Scalars stay text. */
   tree(type: number, at: number, depth: number): JsonTree {
     const large = type === LARGE_OBJECT || type === LARGE_ARRAY;
     if (type === SMALL_OBJECT || type === LARGE_OBJECT) {
@@ -246,7 +248,7 @@ class Reader {
     return { kind: 'scalar', text: this.value(type, at, depth) };
   }
 
-  /** Calls back for each member of an object or array; an array's have no key. */
+  /** Calls `each` for each member of an object or array. Members of an array have no key. */
   #entries(
     at: number,
     depth: number,
@@ -274,14 +276,14 @@ class Reader {
       const inline =
         type === LITERAL || type === INT16 || type === UINT16 || (large && (type === INT32 || type === UINT32));
       const body = inline ? entry + 1 : at + read(entry + 1);
-      // Values lie behind their entries: an offset that points back could make a document without end.
+      // Values come after their entries. An offset that points back could make a document endless.
       if (!inline && body < values + count * (width + 1)) throw new MalformedJson('holds an offset that points back');
       each(key, type, body, i);
     }
   }
 }
 
-/** A document that can be changed; scalars as the text that the server prints. */
+/** A mutable document. Scalars are the text that the server prints. */
 export type JsonTree =
   | { readonly kind: 'object'; readonly members: Map<string, JsonTree> }
   | { readonly kind: 'array'; readonly items: JsonTree[] }
@@ -293,7 +295,7 @@ export function jsonTree(bytes: Buffer): JsonTree {
   return new Reader(bytes).tree(bytes[0]!, 1, 0);
 }
 
-/** The tree's text, as the server prints what it stores. */
+/** The tree as text, as the server prints a stored document. */
 export function treeText(tree: JsonTree): string {
   return markedDocument(plainText(tree), isTyped(tree));
 }
@@ -316,7 +318,7 @@ function plainText(tree: JsonTree): string {
   }
 }
 
-/** Shorter names first, then by their bytes (Json_key_comparator). */
+/** Shorter keys first, then by their bytes (Json_key_comparator). */
 function inServerOrder(members: ReadonlyMap<string, JsonTree>): (readonly [string, JsonTree])[] {
   return [...members]
     .map(([key, value]) => ({ key, value, bytes: Buffer.from(key) }))
@@ -325,8 +327,8 @@ function inServerOrder(members: ReadonlyMap<string, JsonTree>): (readonly [strin
 }
 
 /**
- * The document of a JSON column's value. An empty value, which the server can store as the implicit default of a NOT
- * NULL column, prints as null.
+ * The text of a JSON column's value. The server can store an empty value as the implicit default of a NOT NULL column;
+ * it prints as null.
  * @throws MalformedJson
  */
 export function jsonText(bytes: Buffer): string {

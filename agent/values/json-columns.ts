@@ -1,10 +1,10 @@
 /**
- * A batch's columns as the JSON that they will be sent as: what stands between the brackets of each column's array, a
- * comma behind each value. Most values of the stream come here from their bytes (value-writers.ts) without ever being a
- * JavaScript value: no strings, no garbage, and JSON.stringify has nothing left to do.
+ * A batch's columns, already as the JSON that is sent: the text between the brackets of each column's array, with a
+ * comma after each value. Most values of the stream are written here straight from their bytes (value-writers.ts). They
+ * never become JavaScript values, so they make no garbage and need no JSON.stringify.
  *
- * Invariant: between rows all columns of one JsonColumns hold the same number of values, each well-formed JSON in ASCII
- * or UTF-8.
+ * Invariant: between rows, all columns of one JsonColumns hold the same number of values, each of them well-formed JSON
+ * in ASCII or UTF-8.
  */
 import { isUtf8 } from 'node:buffer';
 import { assert } from '../../shared/errors.ts';
@@ -12,15 +12,15 @@ import type { Value } from '../../shared/batch/batch.ts';
 import type { WrittenChange } from '../../shared/batch/encoder.ts';
 import type { LongValue } from '../../shared/batch/long-value.ts';
 
-/** Memory of closed batches kept for the next ones, over all tables. */
+/** The most memory of closed batches that is kept for later ones, over all tables. */
 const MOST_KEPT_BYTES = 8 * 1024 * 1024;
-/** A column begins with so much; every step is twice as much. */
+/** A column's first buffer. Each larger one is twice the size. */
 const LEAST_BYTES = 1024;
-/** Strings up to this length are looked at character by character. */
+/** Strings up to this length are written character by character. */
 const SHORT = 48;
-/** Above this a text's bytes are counted before room is made for it. */
+/** The bytes of a text longer than this are counted before room is made for it, instead of estimated. */
 const LONG = 4096;
-/** Digits of a safe integer, its sign and a comma, with something to spare. */
+/** Room for the digits of a safe integer, its sign and a comma. */
 const NUMBER_ROOM = 24;
 
 const COMMA = 0x2c;
@@ -30,7 +30,7 @@ const ZERO = 0x30;
 const MINUS = 0x2d;
 const BILLION = 1_000_000_000;
 
-/** Free memory by its size; most recently used last. */
+/** Free buffers by size; the most recently used is last. */
 const kept = new Map<number, Buffer[]>();
 let keptBytes = 0;
 
@@ -51,18 +51,18 @@ function give(memory: Buffer): void {
 
 const NONE = Buffer.alloc(0);
 
-/** One column. Writers of values use its fields directly: they are capture's hottest code. */
+/** One column. Writers of values use its fields directly, because they are capture's hottest code. */
 export class JsonColumn {
   bytes: Buffer = NONE;
   /** Where the next value begins. */
   end = 0;
-  /** Bytes of 0x80 and above have been copied that nobody has checked to be UTF-8 yet. */
+  /** Whether bytes of 0x80 and above were copied that are not checked to be UTF-8 yet. */
   unchecked = false;
-  /** By the names that stand in `bytes`; null: none. */
+  /** Long values by their names in `bytes`; null: none. */
   long: Map<string, LongValue> | null = null;
   longBytes = 0;
 
-  /** Makes room for so many bytes more. */
+  /** Makes room for `more` bytes. */
   reserve(more: number): void {
     const needed = this.end + more;
     if (needed <= this.bytes.length) return;
@@ -74,7 +74,7 @@ export class JsonColumn {
     this.bytes = larger;
   }
 
-  /** Too long to be copied: only its name stands among the JSON. */
+  /** Adds a value that is too long to copy: the JSON holds only its name. */
   putLong(value: LongValue): void {
     (this.long ??= new Map()).set(value.name, value);
     this.longBytes += value.bytes;
@@ -94,7 +94,7 @@ export class JsonColumn {
 
   putNumber(value: number): void {
     if (!Number.isSafeInteger(value)) {
-      // JSON has no other numbers: as null it would be a wrong value that nobody notices.
+      // JSON.stringify would make it null, a wrong value that nobody notices.
       if (!Number.isFinite(value)) throw new RangeError(`${value} is not a number that a batch can carry`);
       this.#putPlain(String(value), false);
       return;
@@ -121,7 +121,7 @@ export class JsonColumn {
     this.end = end + 1;
   }
 
-  /** A text of ASCII in which nothing has to be escaped, such as base64. */
+  /** Adds ASCII text in which nothing needs an escape, such as base64. */
   putPlainText(text: string): void {
     this.#putPlain(text, true);
   }
@@ -144,7 +144,7 @@ export class JsonColumn {
     this.end = at + 1;
   }
 
-  /** False: it holds what has to be escaped or encoded, and nothing was written. */
+  /** Returns false, and writes nothing, if the text needs escapes or encoding. */
   #putShort(text: string): boolean {
     this.reserve(text.length + 3);
     const { bytes } = this;
@@ -161,7 +161,7 @@ export class JsonColumn {
     return true;
   }
 
-  /** Where the value that begins there ends, its comma included. */
+  /** Where the value that begins at `start` ends, its comma included. */
   valueEnd(start: number): number {
     const { bytes } = this;
     let at = start;
@@ -173,7 +173,7 @@ export class JsonColumn {
     return at + 1;
   }
 
-  /** Gives its memory back. */
+  /** Empties the column and returns its buffer for reuse. */
   clear(): void {
     if (this.bytes.length > 0) give(this.bytes);
     this.bytes = NONE;
@@ -184,21 +184,21 @@ export class JsonColumn {
   }
 }
 
-/** Writes a safe integer ≥ 0 in decimal; there must be room for it. Returns where it ends. */
+/** Writes a safe integer ≥ 0 in decimal and returns where it ends. The caller has made room for it. */
 export function putInteger(bytes: Buffer, at: number, value: number): number {
   if (value < BILLION) return putSmall(bytes, at, value);
   const billions = Math.floor(value / BILLION);
   return putDigits(bytes, putSmall(bytes, at, billions), value - billions * BILLION, 9);
 }
 
-/** The same below 10⁹. */
+/** The same for a number below 10⁹. */
 function putSmall(bytes: Buffer, at: number, value: number): number {
   let width = 1;
   for (let limit = 10; value >= limit; limit *= 10) width += 1;
   return putDigits(bytes, at, value, width);
 }
 
-/** Writes exactly `width` digits (at most nine), zeros first. Returns where they end. */
+/** Writes exactly `width` digits (at most nine), padded with zeros. Returns where they end. */
 export function putDigits(bytes: Buffer, at: number, value: number, width: number): number {
   let rest = value;
   for (let place = at + width - 1; place >= at; place--) {
@@ -241,17 +241,17 @@ export class JsonColumns {
     this.#rows += rows;
   }
 
-  /** Somebody is about to write rows to the columns: until they are kept they can be taken back. */
+  /** To be called before rows are written to the columns. Until `keep`, `undo` takes them back. */
   begin(): void {
     for (let c = 0; c < this.columns.length; c++) this.#marks[c] = this.columns[c]!.end;
   }
 
-  /** What was written since `begin` is so many rows. */
+  /** Keeps the rows that were written since `begin`. */
   keep(rows: number): void {
     this.#rows += rows;
   }
 
-  /** What was written since `begin` never was. */
+  /** Discards what was written since `begin`. */
   undo(): void {
     this.columns.forEach((column, c) => {
       column.end = this.#marks[c]!;
@@ -259,7 +259,7 @@ export class JsonColumns {
     });
   }
 
-  /** Whether everything that was copied unchecked since `begin` is UTF-8. */
+  /** Checks what was copied unchecked since `begin`. Returns whether it is UTF-8. */
   check(): boolean {
     for (let c = 0; c < this.columns.length; c++) {
       const column = this.columns[c]!;
@@ -270,10 +270,7 @@ export class JsonColumns {
     return true;
   }
 
-  /**
-   * The columns' JSON without its brackets, and without the dropped rows, which are gone from here too. Valid until the
-   * next change.
-   */
+  /** Drops rows, and returns the JSON of the columns without brackets. It is valid until the next change. */
   without(dropped: ReadonlySet<number>): Pick<WrittenChange, 'rows' | 'json' | 'long'> {
     if (dropped.size > 0) for (const column of this.columns) this.#drop(column, dropped);
     this.#rows -= dropped.size;
@@ -282,7 +279,7 @@ export class JsonColumns {
     return { rows: this.#rows, json, long };
   }
 
-  /** Closes the gaps that the dropped rows leave. */
+  /** Removes the dropped rows from a column. */
   #drop(column: JsonColumn, dropped: ReadonlySet<number>): void {
     const { bytes } = column;
     let to = 0;

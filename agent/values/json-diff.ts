@@ -1,12 +1,11 @@
 /**
- * Partial updates of JSON columns (binlog_row_value_options=PARTIAL_JSON): what a document is after the logged changes.
+ * Applies partial updates of JSON columns (binlog_row_value_options=PARTIAL_JSON) to a document.
  *
- * A change names a place in the document that was before (`$.a.b[2]`, `$.a[last-1]`) and replaces, inserts or removes
- * the value there; changes are applied in order. Format: sql-common/json_diff.cc of MySQL
- * (Json_diff_vector::read_binary).
+ * A change names a path in the document (`$.a.b[2]`, `$.a[last-1]`) and replaces, inserts or removes the value there.
+ * Changes are applied in order. Format: sql-common/json_diff.cc of MySQL (Json_diff_vector::read_binary).
  *
- * Invariant: a change whose place is not there is an error, never skipped: the server has applied it, so the document
- * is not the one that it was made for.
+ * Invariant: a change whose path does not exist is an error and is never skipped. The server did apply it, so this
+ * document must be another one.
  */
 import { ByteReader } from './byte-reader.ts';
 import { MalformedJson, jsonText, jsonTree, treeText } from './json-binary.ts';
@@ -16,13 +15,15 @@ const REPLACE = 0;
 const INSERT = 1;
 const REMOVE = 2;
 
-/** A member's name, or the number of a cell, counted from the front (0: the first) or from the end (0: the last). */
+/**
+ * The name of a member, or the number of a cell, counted from the front (0: the first) or from the end (0: the last).
+ */
 type Leg = string | { readonly at: number; readonly fromEnd: boolean };
 
 /**
- * The text of the document after the changes.
- * @param before binary JSON of the document before
- * @param diffs the changes as the event has them, without their length
+ * Returns the text of the document after the changes.
+ * @param before the document before the changes, as binary JSON
+ * @param diffs the changes as in the event, without their length
  * @throws MalformedJson
  */
 export function applyJsonDiffs(before: Buffer, diffs: Buffer): string {
@@ -38,10 +39,10 @@ export function applyJsonDiffs(before: Buffer, diffs: Buffer): string {
   return treeText(document.tree);
 }
 
-/** Where a value stands. */
+/** A value in the document. */
 interface Place {
   tree: JsonTree;
-  /** The container that it is in, and under what; null: it is the whole document. */
+  /** The container that holds it, and its key or index there; null: it is the whole document. */
   readonly parent: JsonTree | null;
   readonly leg: string | number | null;
 }
@@ -78,22 +79,22 @@ function change(document: Place, operation: number, path: readonly Leg[], value:
   }
 }
 
-/** The place at the end of the path. */
+/** Finds the value at the end of the path. */
 function seek(document: Place, path: readonly Leg[]): Place {
   let place = document;
   for (const leg of path) {
     const parent = place.tree;
     if (typeof leg === 'object' && parent.kind !== 'array') {
-      // To a path any other value is an array of itself.
+      // In a path, a value that is not an array counts as an array of one.
       if (cellOf(leg, 1) !== 0) missing();
       continue;
     }
     let found: JsonTree | undefined;
-    let under: string | number = 0;
-    if (typeof leg === 'string') found = parent.kind === 'object' ? parent.members.get((under = leg)) : undefined;
-    else if (parent.kind === 'array') found = parent.items[(under = cellOf(leg, parent.items.length))];
+    let key: string | number = 0;
+    if (typeof leg === 'string') found = parent.kind === 'object' ? parent.members.get((key = leg)) : undefined;
+    else if (parent.kind === 'array') found = parent.items[(key = cellOf(leg, parent.items.length))];
     if (found === undefined) missing();
-    else place = { tree: found, parent, leg: under };
+    else place = { tree: found, parent, leg: key };
   }
   return place;
 }
@@ -106,7 +107,7 @@ function cellOf({ at, fromEnd }: Exclude<Leg, string>, size: number): number {
   return fromEnd ? size - 1 - at : at;
 }
 
-/** What is beyond either end goes to that end, as at the server. */
+/** As at the server, an index beyond either end means that end. */
 function insertAt(leg: Exclude<Leg, string>, items: readonly JsonTree[]): number {
   return Math.min(items.length, Math.max(0, cellOf(leg, items.length)));
 }
@@ -114,7 +115,7 @@ function insertAt(leg: Exclude<Leg, string>, items: readonly JsonTree[]): number
 const KEY = /\.(?:"((?:[^"\\]|\\.)*)"|([\p{ID_Start}$_][\p{ID_Continue}$\u200c\u200d]*))/uy;
 const CELL = /\[(?:(\d+)|last(?: *- *(\d+))?)\]/y;
 
-/** A path as Json_path::to_string writes it; logged without the `$`. */
+/** Reads a path as Json_path::to_string writes it. The binlog leaves out the `$`. */
 function readPath(text: string): Leg[] {
   const legs: Leg[] = [];
   let at = text.startsWith('$') ? 1 : 0;

@@ -1,11 +1,11 @@
 /**
- * MariaDB's UUID, INET4 and INET6 from the bytes of a record to the text that the server prints. Pure.
+ * Prints MariaDB's UUID, INET4 and INET6 from the bytes of a record, as the server does. Pure.
  *
  * Source: MariaDB 11.8, plugin/type_uuid/sql_type_uuid.h, plugin/type_inet/sql_type_inet.cc; compared with a server by
  * test/integration/types.test.ts.
  */
 
-/** Where each part of a UUID that was stored with its parts in reverse order is, from the first part on. */
+/** The places of a UUID's parts, from the first on, if they are stored in reverse order. */
 const REVERSED = [
   [12, 16],
   [10, 12],
@@ -22,7 +22,8 @@ const PARTS = [
 ] as const;
 
 /**
- * UUIDs with a time in them (versions 1 to 5 of the usual variant) are stored with their parts reversed, to sort by it.
+ * UUIDs of versions 1 to 5 (of the usual variant) are stored with their parts reversed, so that they sort by their
+ * time.
  */
 export function uuidText(record: Buffer): string {
   const reversed = (record[6]! & 0x80) !== 0 && record[8]! > 0 && record[8]! < 0x60;
@@ -36,7 +37,7 @@ export function inet4Text(record: Buffer): string {
 export function inet6Text(record: Buffer): string {
   const words = Array.from({ length: 8 }, (_, i) => record.readUInt16BE(i * 2));
   const gap = longestGap(words);
-  // Addresses of version 4 in disguise: ::1.2.3.4 and ::ffff:1.2.3.4.
+  // IPv4 addresses within IPv6: ::1.2.3.4 and ::ffff:1.2.3.4.
   const mapped = gap.at === 0 && (gap.length === 6 || (gap.length === 5 && words[5] === 0xffff));
   let text = '';
   for (let i = 0; i < 8; i++) {
@@ -52,7 +53,7 @@ export function inet6Text(record: Buffer): string {
   return text;
 }
 
-/** The first of the longest runs of zeros. */
+/** The longest run of zeros; the first one if several are equally long. */
 function longestGap(words: readonly number[]): { readonly at: number; readonly length: number } {
   let best = { at: -1, length: 0 };
   let run = 0;

@@ -1,28 +1,31 @@
 /**
- * Exact texts of numbers that JavaScript has no type for: DECIMAL from its packed bytes, and the shortest decimal of a
+ * Exact texts of numbers for which JavaScript has no type: DECIMAL from its packed bytes, and the shortest decimal of a
  * float32.
  *
- * DECIMAL format (strings/decimal.cc, decimal2bin): base-10⁹ digits big-endian in four bytes each; the leading and the
- * trailing partial digit in as few bytes as they need; the first bit inverted; negative numbers with all bits inverted.
+ * DECIMAL format (strings/decimal.cc, decimal2bin): groups of nine digits, big-endian, in four bytes each. The partial
+ * groups at either end take as few bytes as they need. The first bit is inverted. Negative numbers have all bits
+ * inverted.
  */
 
-/** Bytes for 0 … 9 decimal digits. */
+/** The bytes that 0 … 9 decimal digits take. */
 const DIGIT_BYTES = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4] as const;
 
-/** How many bytes a DECIMAL(precision, scale) takes. */
+/** The bytes that a DECIMAL(precision, scale) takes. */
 export function decimalSize(precision: number, scale: number): number {
   const whole = precision - scale;
   return Math.floor(whole / 9) * 4 + DIGIT_BYTES[whole % 9]! + Math.floor(scale / 9) * 4 + DIGIT_BYTES[scale % 9]!;
 }
 
-/** Reads `width` bytes big-endian at `at`, each xored with `mask`. Where `first`, the sign bit is set right. */
+/**
+ * Reads `width` bytes at `at`, big-endian, each xored with `mask`. In the `first` group the sign bit is inverted too.
+ */
 function readGroup(bytes: Uint8Array, at: number, width: number, mask: number, first: boolean): number {
   let value = (bytes[at]! ^ mask ^ (first ? 0x80 : 0)) & 0xff;
   for (let i = 1; i < width; i++) value = value * 256 + ((bytes[at + i]! ^ mask) & 0xff);
   return value;
 }
 
-/** Text of a packed DECIMAL, with exactly `scale` fractional digits, as the server prints it. */
+/** The text of a packed DECIMAL as the server prints it, with exactly `scale` fractional digits. */
 export function decimalText(bytes: Uint8Array, start: number, precision: number, scale: number): string {
   const negative = bytes[start]! < 0x80;
   const mask = negative ? 0xff : 0;
@@ -65,7 +68,7 @@ export function decimalText(bytes: Uint8Array, start: number, precision: number,
  */
 export function shortestFloat(single: number): number {
   if (Math.trunc(single) === single && single > -1e7 && single < 1e7) return single;
-  // Prices and rates: few decimals. Six significant digits always tell float32 values apart.
+  // Prices and rates have few decimals. Two different decimals of six significant digits are never the same float32.
   if (single > -1000 && single < 1000) {
     for (let power = 10; power <= 1000; power *= 10) {
       const rounded = Math.round(single * power) / power;

@@ -1,12 +1,13 @@
 /**
- * Character sets beyond those of charsets.ts, decoded by tables that the branch's own server makes: it is asked what
- * each of a set's codes is in utf8mb4. So text is converted as that server converts it, whatever version it is.
+ * Character sets beyond those of charsets.ts, decoded with tables from the branch's own server. The agent asks the
+ * server what each code of a set is in utf8mb4. So text is converted exactly as that server converts it, whatever its
+ * version.
  *
- * Invariant: a code that the server has no character for (it would print '?') is no text: decoding throws, nothing is
- * replaced. Tables are loaded before the stream is read; a set that first shows in the stream ends it with an error
- * that is tried again, with the set's table loaded then.
+ * Invariant: decoding throws at a code for which the server has no character (it would print '?'); nothing is replaced.
+ * Tables are loaded before the stream is read. A set that first appears in the stream ends it with a retryable error;
+ * the retry loads the table.
  *
- * Bounds: about 65,536 texts a multi-byte set; only sets that the branch's tables use are loaded.
+ * Bounds: about 65,536 texts per multi-byte set. Only sets that the branch's tables use are loaded.
  */
 import { UndecodableText, charsetOfCollation, isBuiltIn } from './charsets.ts';
 import type { Charset, ForeignCharset } from './charsets.ts';
@@ -15,17 +16,17 @@ import type { TableName } from '../../shared/table-name.ts';
 import { rowsOfEach } from '../catalogue-query.ts';
 import type { CatalogueSource } from '../catalogue-query.ts';
 
-/** What the tables are read through; a SourceConnection is one. */
+/** The connection through which tables are read, such as a SourceConnection. */
 export type CharsetSource = CatalogueSource;
 
-/** Where a code begins: what the server prints for what it cannot convert. */
+/** What the server converts an unknown code to: '?', in hexadecimal. */
 const UNKNOWN = '3F';
 const HEX_DIGITS = Array.from({ length: 16 }, (_, digit) => `SELECT '${digit.toString(16).toUpperCase()}' AS d`).join(
   ' UNION ALL ',
 );
-/** GB18030 beyond the Basic Multilingual Plane is linear: its code 0x90308130 is U+10000. */
+/** The linear number of GB18030's code 0x90308130, which is U+10000. The codes after it follow Unicode's order. */
 const GB18030_PLANES = 189_000;
-/** Where a set's four-byte codes of the Basic Multilingual Plane end, counted as GB18030 counts. */
+/** The end of GB18030's four-byte codes in the Basic Multilingual Plane, as a linear number. */
 const GB18030_BMP = 50_400;
 const NAME = /^[a-z0-9_]+$/;
 
@@ -55,7 +56,7 @@ export class ServerCharsets {
     this.#maxBytes = maxBytes;
   }
 
-  /** Knows only the sets of charsets.ts. */
+  /** For the sets of charsets.ts only. */
   static builtIn(mariadb: boolean): ServerCharsets {
     return new ServerCharsets(mariadb);
   }
@@ -76,8 +77,8 @@ export class ServerCharsets {
   }
 
   /**
-   * The set of a collation; null: the server does not know it either.
-   * @throws LookAgain where its table must be loaded first
+   * The character set of a collation; null if the server does not know it either.
+   * @throws BinlogRestart if its table must be loaded first
    */
   ofCollation(id: number): Charset | ForeignCharset | null {
     const builtIn = charsetOfCollation(id, this.#mariadb);
@@ -91,12 +92,12 @@ export class ServerCharsets {
     throw new BinlogRestart(`the character set ${name} appears: its table is read from the server`);
   }
 
-  /** A set by its name; null: not loaded. */
+  /** A character set by its name; null if it is not loaded. */
   named(name: string): ForeignCharset | null {
     return this.#loaded.get(name) ?? null;
   }
 
-  /** Loads those that these tables use, and those that the stream has met. */
+  /** Loads the sets that these tables use, and those that the stream has asked for. */
   async loadUsed(source: CharsetSource, tables: readonly TableName[]): Promise<void> {
     const used = await rowsOfEach(
       source,
@@ -110,7 +111,7 @@ export class ServerCharsets {
     );
   }
 
-  /** Loads those of the sets that are not built in, once. */
+  /** Loads the sets that are neither built in nor loaded. */
   async load(source: CharsetSource, names: Iterable<string>): Promise<void> {
     for (const name of new Set([...names, ...this.#wanted])) {
       const maxBytes = this.#maxBytes.get(name);
@@ -132,7 +133,7 @@ async function readTable(source: CharsetSource, name: string, maxBytes: number):
   return { single, double, triple, quadruple };
 }
 
-/** Codes of `bytes` bytes behind a prefix, those that the server has a character for. */
+/** Reads the codes of `bytes` bytes after a prefix for which the server has a character. */
 async function readCodes(
   source: CharsetSource,
   charset: string,
@@ -150,7 +151,7 @@ async function readCodes(
   );
 }
 
-/** GB18030's codes of four bytes in the Basic Multilingual Plane, by their linear number. */
+/** Reads GB18030's four-byte codes in the Basic Multilingual Plane, by their linear number. */
 async function readGb18030(source: CharsetSource, charset: string): Promise<Map<number, string>> {
   const tens = Array.from({ length: 10 }, (_, i) => `SELECT ${i} AS d`).join(' UNION ALL ');
   const number = 'a.d * 10000 + b.d * 1000 + c.d * 100 + e.d * 10 + f.d';

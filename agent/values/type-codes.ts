@@ -1,4 +1,4 @@
-/** Column type codes of the binlog (include/field_types.h; MariaDB's two own from include/mysql_com.h). */
+/** The binlog's codes of column types (include/field_types.h; MariaDB's own two: include/mysql_com.h). */
 export const TYPE = {
   tiny: 1,
   short: 2,
@@ -32,7 +32,7 @@ export const TYPE = {
 
 const KNOWN: ReadonlySet<number> = new Set(Object.values(TYPE));
 
-/** Whether a type is unknown, so that not even the length of its metadata is known. */
+/** Whether a type is unknown. Then even the length of its metadata is unknown. */
 export function isUnknownType(code: number): boolean {
   return !KNOWN.has(code);
 }

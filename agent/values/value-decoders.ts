@@ -1,11 +1,11 @@
 /**
- * A decoder for each column type: takes a value's bytes at the cursor, moves the cursor past them, returns the wire
- * value.
+ * A decoder for each column type. It reads a value's bytes at the cursor, moves the cursor past them, and returns the
+ * wire value.
  *
- * This is the hottest code of capture. Decoders are closures that are made once for each table definition. They index
- * the buffer themselves instead of calling its methods, and allocate only the values. A read past the buffer's end
- * gives nonsense and not an exception. So the caller checks after each row that the cursor has not passed the end,
- * before it hands the row over.
+ * This is the hottest code of capture. Decoders are closures, made once for each table definition. They index the
+ * buffer themselves instead of calling its methods, and allocate only the values. A read past the buffer's end gives
+ * nonsense, not an exception. So after each row, before handing it over, the caller checks that the cursor is not past
+ * the end.
  */
 import type { Value } from '../../shared/batch/batch.ts';
 import { LONG_BYTES } from '../../shared/batch/long-value.ts';
@@ -23,7 +23,7 @@ import { TYPE } from './type-codes.ts';
 const MAX_HIGH = 0x200000;
 
 function signed64(high: number, low: number): Value {
-  // Within ±2^53 the sum is exact; a high word of −2^21 is below it by its low word.
+  // Exact within ±2^53. With a high word of −2^21 the low word must not be 0: the number would be −2^53 itself.
   if (high < MAX_HIGH && (high > -MAX_HIGH || (high === -MAX_HIGH && low > 0))) return high * 0x100000000 + low;
   return ((BigInt(high) << 32n) | BigInt(low)).toString();
 }
@@ -37,14 +37,14 @@ function u32(bytes: Buffer, at: number): number {
   return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
 }
 
-/** Big-endian number of up to six bytes. */
+/** Reads a big-endian number of up to six bytes. */
 export function bigEndian(bytes: Buffer, at: number, width: number): number {
   let value = 0;
   for (let i = 0; i < width; i++) value = value * 256 + bytes[at + i]!;
   return value;
 }
 
-/** Little-endian number of up to four bytes. */
+/** Reads a little-endian number of up to four bytes. */
 export function littleEndian(bytes: Buffer, at: number, width: number): number {
   let value = 0;
   for (let i = width - 1; i >= 0; i--) value = value * 256 + bytes[at + i]!;
@@ -146,7 +146,7 @@ function decimalDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
       return decimalText(bytes, at, precision, scale);
     };
   }
-  // Amounts of money: one group before the point and at most one behind it.
+  // The fast path, for amounts of money: one group before the point and at most one after it.
   const signBit = 2 ** (8 * wholeWidth - 1);
   const tenToScale = 10 ** scale;
   const fractionWidth = width - wholeWidth;
@@ -194,13 +194,13 @@ function timestampDecoder({ meta: digits }: ColumnLayout, cursor: Cursor): Decod
     const seconds = bigEndian(bytes, at, 4);
     if (extra === 0) return epochSeconds(seconds);
     const fraction = bigEndian(bytes, at + 4, extra);
-    // MariaDB also has timestamps in the first second of 1970; only its very first moment is the zero timestamp.
+    // MariaDB also has timestamps within the first second of 1970. Only 0 itself is the zero timestamp.
     const text = seconds === 0 && fraction > 0 ? FIRST_SECOND : epochSeconds(seconds);
     return text + fractionText(fraction, digits);
   };
 }
 
-/** Whole and fraction are one big-endian number around an offset, so that negative ones sort first. */
+/** Whole and fraction are one big-endian number with an offset, so that negative times sort first. */
 function timeDecoder({ meta: digits }: ColumnLayout, cursor: Cursor): Decoder {
   const extra = fractionBytes(digits);
   const unit = 2 ** (8 * extra);
@@ -230,7 +230,7 @@ function stringDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
   };
 }
 
-/** BINARY(n): the binlog strips trailing zero bytes; they belong to the value. */
+/** BINARY(n): the binlog strips trailing zero bytes, which are part of the value. */
 function paddedDecoder(width: number): (bytes: Buffer, start: number, end: number) => string {
   return (bytes, start, end) => {
     if (end - start === width) return bytes.toString('base64', start, end);
@@ -264,7 +264,7 @@ function jsonDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
 
 function enumDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
   const width = layout.meta;
-  // 0 is what the server stores for a value that was none of the members, and prints as ''.
+  // The server stores 0 for a value that is not a member, and prints it as ''.
   const texts = ['', ...layout.members];
   return bytes => {
     const index = littleEndian(bytes, cursor.at, width);
@@ -303,7 +303,7 @@ function setDecoder(layout: ColumnLayout, cursor: Cursor): Decoder {
 /** How a row image holds the values of a type. */
 interface ImageType {
   readonly decoder: (layout: ColumnLayout, cursor: Cursor) => Decoder;
-  /** Bytes of every value, by the type's metadata; null: a length stands before each value. */
+  /** The width of every value, from the type's metadata; null: each value has a length prefix. */
   readonly width: ((meta: number) => number) | null;
 }
 
@@ -344,12 +344,12 @@ const IMAGE_TYPES: Readonly<Record<Base, ImageType>> = {
   json: { decoder: jsonDecoder, width: null },
 };
 
-/** The decoder of a column. `layout` must have a wire type (column-layout.ts). */
+/** Makes the decoder of a column. `layout` must have a wire type (column-layout.ts). */
 export function decoderOf(layout: ColumnLayout, cursor: Cursor): Decoder {
   return isCompressed(layout) ? compressedDecoder(layout, cursor) : IMAGE_TYPES[baseOf(layout)].decoder(layout, cursor);
 }
 
-/** A function that moves the cursor past a column's value. */
+/** Makes a function that moves the cursor past a column's value. */
 export function skipperOf(layout: ColumnLayout, cursor: Cursor): Skipper {
   const width = IMAGE_TYPES[baseOf(layout)].width?.(layout.meta);
   if (width !== undefined) {

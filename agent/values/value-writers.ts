@@ -1,11 +1,10 @@
 /**
- * A writer for each column type: takes a value's bytes at the cursor, moves the cursor past them, and writes the value
- * into a column as JSON. It writes what value-decoders.ts returns for the same bytes, but common types are written
- * without making a JavaScript value. test/unit/agent/values/value-writers.test.ts compares the two.
+ * A writer for each column type. It reads a value's bytes at the cursor, moves the cursor past them, and writes the
+ * value into a column as JSON. It writes the value that value-decoders.ts returns for the same bytes, but for common
+ * types it makes no JavaScript value. test/unit/agent/values/value-writers.test.ts compares the two.
  *
- * As in value-decoders.ts, a read past the buffer's end gives nonsense and not an exception, and the caller checks.
- * Texts
- * in UTF-8 are copied unchecked; the caller checks each column that says so before it hands the rows over.
+ * As in value-decoders.ts, a read past the buffer's end gives nonsense, not an exception, and the caller checks for it.
+ * UTF-8 text is copied unchecked. Before the caller hands rows over, it checks each column that is marked `unchecked`.
  */
 import { LONG_BYTES } from '../../shared/batch/long-value.ts';
 import type { Base } from '../../shared/batch/type-table.ts';
@@ -32,7 +31,7 @@ const SPACE = 0x20;
 
 /** Room for any date or time. */
 const SHORT_ROOM = 48;
-/** The room that a DECIMAL needs besides its digits: quotes, sign, zero, point and comma. */
+/** Room for the parts of a DECIMAL besides its digits: quotes, sign, zero, point and comma. */
 const DECIMAL_ROOM = 8;
 
 type MakeWriter = (layout: ColumnLayout, cursor: Cursor) => Writer;
@@ -71,18 +70,18 @@ const WRITERS: Readonly<Record<Base, MakeWriter>> = {
   json: valueWriter,
 };
 
-/** The writer of a column. `layout` must have a wire type (column-layout.ts). */
+/** Makes the writer of a column. `layout` must have a wire type (column-layout.ts). */
 export function writerOf(layout: ColumnLayout, cursor: Cursor): Writer {
   return isCompressed(layout) ? valueWriter(layout, cursor) : WRITERS[baseOf(layout)](layout, cursor);
 }
 
-/** Writes by way of the value. */
+/** Decodes the value and writes it. */
 function valueWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   const decode = decoderOf(layout, cursor);
   return (bytes, into) => into.put(decode(bytes));
 }
 
-/** Bytes, as base64. */
+/** Writes bytes as base64. */
 function plainWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   const decode = decoderOf(layout, cursor);
   return (bytes, into) => {
@@ -92,7 +91,7 @@ function plainWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   };
 }
 
-/** DECIMAL: groups of up to nine digits, as number-text.ts tells. */
+/** DECIMAL: groups of up to nine digits; number-text.ts describes the format. */
 function decimalWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   const precision = layout.meta >> 8;
   const scale = layout.meta & 0xff;
@@ -141,7 +140,7 @@ interface Group {
   readonly bytes: number;
 }
 
-/** The groups of so many digits; the one that is not full is the first before the point and the last behind it. */
+/** Splits digits into groups of nine. The partial group comes first before the point, and last after it. */
 function groupsOf(digits: number, partialFirst: boolean): readonly Group[] {
   const full = Array.from({ length: Math.floor(digits / 9) }, () => ({ digits: 9, bytes: 4 }));
   const rest = digits % 9;
@@ -150,7 +149,7 @@ function groupsOf(digits: number, partialFirst: boolean): readonly Group[] {
   return partialFirst ? [partial, ...full] : [...full, partial];
 }
 
-/** Big-endian, its first byte xored with `flip`, the others with `mask`. */
+/** Reads a big-endian number, with its first byte xored with `flip` and the others with `mask`. */
 function readGroup(bytes: Buffer, at: number, count: number, flip: number, mask: number): number {
   let value = bytes[at]! ^ flip;
   for (let i = 1; i < count; i++) value = value * 256 + (bytes[at + i]! ^ mask);
@@ -179,7 +178,7 @@ function putClock(out: Buffer, at: number, hours: number, minutes: number, secon
   return putDigits(out, at + 6, seconds, 2);
 }
 
-/** `.ffffff` with exactly `digits` digits. Odd numbers of digits are stored with one more, which is 0. */
+/** `.ffffff` with exactly `digits` digits. An odd number of digits is stored with one more digit, a 0. */
 function putFraction(out: Buffer, at: number, stored: number, digits: number): number {
   if (digits === 0) return at;
   out[at] = POINT;
@@ -223,7 +222,7 @@ function datetimeWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   };
 }
 
-/** TIMESTAMP: seconds since 1970, then the fraction; all 0 for the zero time stamp. */
+/** TIMESTAMP: seconds since 1970, then the fraction. The zero timestamp is all 0. */
 function timestampWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   const digits = layout.meta;
   const extra = fractionBytes(digits);
@@ -246,7 +245,7 @@ function timestampWriter(layout: ColumnLayout, cursor: Cursor): Writer {
     let at = into.end;
     out[at++] = QUOTE;
     const fraction = extra === 0 ? 0 : bigEndian(bytes, from + 4, extra);
-    // The zero time stamp is the very first moment; MariaDB has others in the first second of 1970.
+    // Only 0 itself is the zero timestamp. MariaDB has others within the first second of 1970.
     const text = seconds === 0 && fraction === 0 ? ZERO_DATE : date;
     for (let i = 0; i < text.length; i++) out[at++] = text.charCodeAt(i);
     out[at] = SPACE;
@@ -258,7 +257,7 @@ function timestampWriter(layout: ColumnLayout, cursor: Cursor): Writer {
 
 const ZERO_DATE = '0000-00-00';
 
-/** CHAR, VARCHAR and TEXT: copied as they are, as long as they are ASCII or UTF-8 and nothing must be escaped. */
+/** CHAR, VARCHAR and TEXT: copied as they are if they are ASCII or UTF-8 and need no escapes. */
 function textWriter(layout: ColumnLayout, cursor: Cursor): Writer {
   const { charset } = layout;
   const isUtf8 = charset === 'utf8mb4' || charset === 'utf8mb3';
@@ -270,7 +269,7 @@ function textWriter(layout: ColumnLayout, cursor: Cursor): Writer {
     const start = cursor.at + prefix;
     const end = start + (prefix === 1 ? bytes[cursor.at]! : littleEndian(bytes, cursor.at, prefix));
     cursor.at = end;
-    // Nothing after the buffer's end may be copied. The caller reports the fault.
+    // The value would end after the buffer. The caller reports that.
     if (end > bytes.length) return;
     if (end - start >= LONG_BYTES && decodeLong !== null) {
       into.putLong(decodeLong(bytes, start, end));
@@ -279,7 +278,7 @@ function textWriter(layout: ColumnLayout, cursor: Cursor): Writer {
     into.reserve(end - start + 3);
     const out = into.bytes;
     let at = into.end;
-    let all = 0;
+    let bits = 0;
     out[at++] = QUOTE;
     for (let i = start; i < end; i++) {
       const byte = bytes[i]!;
@@ -287,10 +286,10 @@ function textWriter(layout: ColumnLayout, cursor: Cursor): Writer {
         into.putText(decode(bytes, start, end));
         return;
       }
-      all |= byte;
+      bits |= byte;
       out[at++] = byte;
     }
-    if (all >= 0x80) {
+    if (bits >= 0x80) {
       if (!isUtf8) {
         into.putText(decode(bytes, start, end));
         return;

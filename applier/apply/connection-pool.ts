@@ -1,19 +1,18 @@
 /**
- * Connections to the head-office database for the pipelines: bounded in number, each with the session that applying
- * relies on (target-session.ts), handed out for one piece of work at a time.
+ * A bounded pool of connections to the head-office database, for the pipelines. Each has the session that applying
+ * needs (target-session.ts), and is used for one piece of work at a time.
  *
- * Invariants: a transaction is committed or rolled back before its connection is used again; a connection whose
- * transaction failed in a way that leaves its state unknown is destroyed, not reused. A frozen process loses its
- * session, and with it its locks, after `wait_timeout`; the pool therefore never hands out a connection that idled
- * for long. The time of work is not bounded, because a retry would take as long. A lost connection is noticed by its
- * silence (shared/database/mysql.ts).
+ * Invariants: a transaction is committed or rolled back before its connection is used again. A connection whose state
+ * is unknown after a failure is destroyed, not reused. After `wait_timeout`, a frozen process loses its session, and
+ * its locks with it. So the pool never hands out a connection that was idle for long. The time of work is not bounded,
+ * because a retry would take as long. Silence reveals a lost connection (shared/database/mysql.ts).
  */
 import type { Connection } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
 import { formatDuration } from '../../shared/units.ts';
 import { prepareTargetSession, SESSION_TIMEOUT_S } from './target-session.ts';
 
-/** Connections idle for longer are replaced. Well below the server's own limit. */
+/** Connections that were idle for longer are replaced. Well below the server's own limit. */
 const MAX_IDLE_MS = (SESSION_TIMEOUT_S * 1_000) / 2;
 /** How long work waits for a free connection. */
 const ACQUIRE_DEADLINE_MS = 60_000;
@@ -37,11 +36,11 @@ export class TargetPool {
   readonly #connect: () => Promise<Connection>;
   readonly #size: number;
   readonly #onReached: () => void;
-  /** A connection could not be opened, and nothing has succeeded since. */
+  /** Whether a connection could not be opened, and nothing has succeeded since. */
   #unreached = false;
   readonly #idle: Idle[] = [];
   readonly #watched = new WeakSet<Connection>();
-  /** In order of arrival. */
+  /** Waiting callers, in order of arrival. */
   readonly #waiters: ((refusal: TributaryError | null) => void)[] = [];
   readonly #busy = new Set<Connection>();
   #taken = 0;
@@ -93,7 +92,7 @@ export class TargetPool {
     });
   }
 
-  /** Ends idle connections and refuses new work; work in progress is cut off. */
+  /** Ends idle connections, refuses new work, and cuts off work in progress. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const waiter of this.#waiters.splice(0)) waiter(closedError());

@@ -1,8 +1,8 @@
 /**
- * Merges the changes of a table without a key: the rows, and the change of the number of their copies. Pure.
+ * Merges the changes of a table without a key: its rows, and how the number of their copies changes. Pure.
  *
- * A row's name is `_key`, the SHA-256 of its columns that are not NULL. A column that is added with NULLs, or that one
- * branch does not have, changes no name. Each copy is a row at the head office, numbered by `_copy`.
+ * A row is identified by `_key`, the SHA-256 of its columns that are not NULL. So a column that is added with NULLs, or
+ * that one branch lacks, changes no `_key`. Each copy is a row at the head office, numbered by `_copy`.
  *
  * Invariant: the copies of a row are numbered without a gap, and copies that are written later have higher numbers. New
  * copies are added after the last one, the last ones are removed first, and an exact number replaces all of them. So a
@@ -27,7 +27,7 @@ export interface CopySet {
 
 const NO_COPIES: CopySet = { rows: 0, columns: [], keys: [], changes: [] };
 
-/** A function that names rows of this definition: SHA-256 in hexadecimal. `columns[c][r]` in table order. */
+/** Makes a function that computes `_key` in hexadecimal. `columns[c][r]` in table order. */
 function rowNamer(table: TableDescription): (columns: readonly (readonly Value[])[], row: number) => string {
   // MySQL ignores case in column names, and two versions of a table may have their columns in another order.
   const inOrder = table.columns
@@ -40,7 +40,7 @@ function rowNamer(table: TableDescription): (columns: readonly (readonly Value[]
       if (value !== null) parts.push(name, value);
     }
     if (!parts.some(part => part instanceof LongValue)) return hash('sha256', ROW + JSON.stringify(parts), 'hex');
-    // The same text, without ever holding a long value as a whole.
+    // Hashes the same text as JSON.stringify would give, without holding a long value as a whole.
     const digest = createHash('sha256').update(ROW);
     for (const piece of writeJson(parts)) digest.update(piece);
     return digest.digest('hex');

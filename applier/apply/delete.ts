@@ -1,4 +1,4 @@
-/** Deletes a branch's rows: by key, all of a table, and those that a snapshot did not bring again. */
+/** Deletes a branch's rows: by key, all in a table, or those that a snapshot did not send again. */
 import type { Connection, ResultSetHeader } from 'mysql2/promise';
 import { quoteString } from '../../shared/database/sql.ts';
 import { literalWriter } from '../../shared/batch/sql-literal.ts';
@@ -11,7 +11,7 @@ import { checkPacket } from './upsert.ts';
 const MAX_CHARACTERS = 512 * 1024;
 const MAX_KEYS = 500;
 
-/** Deletes rows by key. A missing key is not an error: merged batches may insert and delete the same row. */
+/** Deletes rows by key. A missing row is not an error, because merged batches may insert and delete the same row. */
 export async function deleteRows(
   connection: Connection,
   table: TargetTable,

@@ -1,8 +1,8 @@
 /**
- * Writes rows by LOAD DATA LOCAL … REPLACE, streamed from memory. This is the fastest way, with the most traps.
+ * Writes rows by LOAD DATA LOCAL … REPLACE, streamed from memory. This is the fastest way, and has the most pitfalls.
  *
- * Invariants: the server counts as many records as rows were sent, and gives no warning or note. Otherwise this throws,
- * and the caller rolls back. The data that waits in the socket is bounded, however many rows there are.
+ * Invariants: this throws, and the caller rolls back, unless the server counts as many records as rows were sent and
+ * gives no warning or note. The data that waits in the socket is bounded, however many rows there are.
  */
 import { Socket } from 'node:net';
 import { Readable } from 'node:stream';
@@ -59,7 +59,10 @@ function loadStatement(table: TargetTable, branch: string, batchNumber: number):
   );
 }
 
-/** The error for a statement that succeeded with a warning: the first one. @param account what is known of the rows */
+/**
+ * The error for a statement that succeeded with warnings, from the first one. @param account what is known about the
+ * rows
+ */
 export async function warned(connection: Connection, account: string): Promise<TributaryError> {
   const [warnings] = await connection.query<RowDataPacket[]>('SHOW WARNINGS LIMIT 1');
   const warning = warnings[0];

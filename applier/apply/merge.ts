@@ -1,6 +1,6 @@
 /**
- * Merges consecutive batches into the fewest writes: for each table, runs of truncate, deletes and upserts, with each
- * key once, in key order.
+ * Merges consecutive batches into as few writes as possible. For each table it makes runs of truncate, deletes and
+ * upserts. A run has each key once, in key order.
  *
  * Invariants: applying the runs in order has the same effect as applying the batches one after the other. The last
  * change of a key wins, and changes of a row's number of copies are combined (copies.ts). A run never crosses a change
@@ -21,7 +21,7 @@ import { keyOf } from './target-table.ts';
 export interface RowSet {
   readonly rows: number;
   readonly columns: readonly (readonly Value[])[];
-  /** Of a table without a key: `_key`, in hexadecimal, and `_copy` of each row. */
+  /** For a table without a key: each row's `_key`, in hexadecimal, and `_copy`. */
   readonly copies?: { readonly keys: readonly string[]; readonly numbers: readonly number[] };
 }
 
@@ -33,7 +33,7 @@ export interface Run {
   readonly deletes: RowSet;
   /** All columns. */
   readonly upserts: RowSet;
-  /** Of a table without a key; it has no deletes and upserts. */
+  /** For a table without a key, which has no deletes and upserts. */
   readonly copies: CopySet;
 }
 
@@ -65,7 +65,7 @@ export function mergeBodies(bodies: readonly BatchBody[]): Run[] {
   return [...tables.values()].flat().map(run => run.build());
 }
 
-/** Collects changes of one table, and which of them counts for each key. */
+/** Collects the changes of one table, and finds the last one of each key. */
 class RunBuilder {
   readonly definition: string;
   readonly #table: TableDescription;
@@ -100,7 +100,7 @@ class RunBuilder {
     };
   }
 
-  /** The change of one batch, whose deletes and upserts already hold each key once; null: there are several batches. */
+  /** The changes, if they come from one batch: it already has each key once. Null if there are several batches. */
   #plain(): { readonly deletes: RowChange | undefined; readonly upserts: RowChange | undefined } | null {
     const ops = this.#changes.map(change => change.op).join(' ');
     if (!['', 'delete', 'upsert', 'delete upsert'].includes(ops)) return null;
@@ -148,7 +148,7 @@ function valuesOf(change: RowChange): readonly (readonly Value[])[] {
   return change.op === 'delete' ? change.keys : change.values;
 }
 
-/** A function that names a row's key, equal for equal keys only. The server takes zeros of both signs for one key. */
+/** Makes a function that gives equal results for equal keys only. To the server, 0 and −0 are the same key. */
 function keyNamer(
   table: TableDescription,
   key: readonly number[],
@@ -227,7 +227,7 @@ function compareRows(keys: readonly (readonly Value[])[], a: number, b: number):
   return 0;
 }
 
-/** Close to the server's order, which only speed depends on. Numbers before texts, large integers by their digits. */
+/** Close to the server's order: numbers before texts, large integers by their digits. It only affects speed. */
 function compareValues(a: Value, b: Value): number {
   if (a === b) return 0;
   if (typeof a === 'number') return typeof b === 'number' ? a - b : -1;

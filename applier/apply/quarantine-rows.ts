@@ -1,10 +1,10 @@
 /**
- * Writes a run without the rows that the server refuses. All rows at once first; where that fails, halves of them, each
- * behind a savepoint, until the refused rows stand alone. Everything else is written.
+ * Writes a run without the rows that the server refuses. It tries all rows at once. If that fails, it tries halves of
+ * them, each after a savepoint, until only the refused rows are left. All others are written.
  *
  * Invariants: a refused statement leaves nothing behind, because it is rolled back to its savepoint. A fault that no
- * row causes is thrown, and the caller rolls back. An older version of a refused row is deleted, because it would look
- * like the current one.
+ * row causes is thrown, and the caller rolls back. The older version of a refused row is deleted, because people would
+ * take it for the current one.
  */
 import type { Connection } from 'mysql2/promise';
 import type { TributaryError } from '../../shared/errors.ts';
@@ -23,13 +23,13 @@ export interface RefusedRow {
   /** All columns of an upsert, the key columns of a delete. */
   readonly rows: RowSet;
   readonly row: number;
-  /** SHA-256 of the key, or of the row where there is none, in hexadecimal. */
+  /** SHA-256 of the key, or of the row if it has no key, in hexadecimal. */
   readonly keyHash: string;
   /** BATCH_REFUSED, with the row's key in its message. */
   readonly error: TributaryError;
 }
 
-/** Stores that a row is left out, in the same transaction. @throws the row's error if it may not be left out */
+/** Records in the same transaction that a row is left out. @throws the row's error if it may not be left out */
 export type QuarantineRow = (refused: RefusedRow) => Promise<void>;
 
 const SAVEPOINT = 'tributary_attempt';
@@ -58,7 +58,7 @@ export async function deleteRowsBut(
 
 /**
  * Inserts or replaces rows.
- * @param load writes all of them by LOAD DATA; null: this is not possible
+ * @param load writes all rows by LOAD DATA; null if that is not possible
  * @returns how many were refused
  */
 export async function upsertRowsBut(

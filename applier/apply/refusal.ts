@@ -1,6 +1,6 @@
 /**
- * Finds the row that the server refuses. The failed statement has left nothing behind, or the caller rolls it back. So
- * halves of the rows are tried again, strictly, until one row is left.
+ * Finds the row that the server refuses. The failed statement left nothing behind, or the caller rolls it back. So
+ * halves of the rows are tried again until one row is left.
  */
 import type { Connection } from 'mysql2/promise';
 import type { Value } from '../../shared/batch/batch.ts';

@@ -34,9 +34,9 @@ function pageBytes(type: ColumnType): number {
 }
 
 /**
- * The types that columns get: with room for future members of ENUM and SET. If the row has no room for that, they are
- * as narrow as possible. If it has no room for that either, the widest ones are stored outside of the row.
- * @param fixed columns that are never stored outside of the row: parts of a key
+ * The types that columns get. Normally they have room for future members of ENUM and SET. If the row is too small for
+ * that, they are as narrow as possible. If it is still too small, the widest ones are stored outside the row.
+ * @param fixed columns that must stay in the row: parts of a key
  * @param others types of the columns that already exist
  */
 export function fitRow(

@@ -20,7 +20,7 @@ const CHUNK_CHARACTERS = 256 * 1024;
 const MAX_CHUNK_BYTES = 4 * 1024 * 1024;
 
 const NULL_FIELD = '\\N';
-/** Read as a double, the shortest text of the largest FLOAT (3.4028235e38) is larger than it, and so out of range. */
+/** The shortest text of the largest FLOAT (3.4028235e38), read as a double, is larger than it, and so out of range. */
 const FLOAT_EDGE = 3.4028234e38;
 const ESCAPED = /[\\\t\n\0]/;
 const ESCAPED_ALL = /[\\\t\n\0]/g;
@@ -97,7 +97,7 @@ export function hasLongValues(table: TargetTable, rows: RowSet): boolean {
   return rowsWithLongValues(table, rows).length > 0;
 }
 
-/** Separates rows that LOAD DATA can write from those whose JSON documents need an expression (typed-json.ts). */
+/** Separates the rows that LOAD DATA can write from those whose JSON documents need an expression (typed-json.ts). */
 export function partTyped(table: TargetTable, rows: RowSet): { readonly plain: RowSet; readonly typed: RowSet } {
   const found = new Set<number>();
   table.columns.forEach(({ type }, index) => {
@@ -186,7 +186,7 @@ function* split(bytes: Buffer): Generator<Buffer, void, undefined> {
   for (let at = 0; at < bytes.length; at += MAX_CHUNK_BYTES) yield bytes.subarray(at, at + MAX_CHUNK_BYTES);
 }
 
-/** The values of `_key`, in hexadecimal, and `_copy`, where they identify a row. Empty: its own key does. */
+/** The values of `_key`, in hexadecimal, and `_copy`, if they identify the row. Empty if its own key does. */
 export function ownFields(table: TargetTable, rows: RowSet, row: number): (string | number)[] {
   if (table.identity === 'columns') return [];
   if (table.identity === 'hash') return [keyHash(table, rows, row)];

@@ -1,9 +1,9 @@
 /**
- * Applies decoded batches to the head-office tables.
+ * Writes the rows of decoded batches to the head-office tables.
  *
- * The caller owns the transaction: it locks the branch's row, calls `apply`, moves the watermark and commits. Whatever
- * `apply` throws, the caller rolls back. `prepare` makes and extends tables on a connection of its own and must be
- * called before the transaction begins (DDL would commit it, and would wait for locks that it holds).
+ * The caller owns the transaction. It locks the branch's row, calls `apply`, moves the watermark and commits. If
+ * `apply` throws, the caller rolls back. `prepare` creates and extends tables on a connection of its own. It must be
+ * called before the transaction, because DDL would commit the transaction, or wait for its locks.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { BatchBody, TableDescription } from '../../shared/batch/batch.ts';
@@ -30,10 +30,10 @@ import { upsertRows } from './upsert.ts';
 import { writeCopies } from './write-copies.ts';
 import { nth } from '../../shared/nth.ts';
 
-/** For fewer rows, one REPLACE is faster than LOAD DATA with its extra round trip. */
+/** For fewer rows, a REPLACE is faster than LOAD DATA, which takes an extra round trip. */
 const LOAD_FROM_ROWS = 64;
 
-/** A snapshot marker, its tables by name. The caller keeps the snapshot's state. */
+/** A snapshot marker, with its tables by name. The caller keeps the snapshot's state. */
 export interface SnapshotMarker {
   readonly op: 'snapshot-start' | 'snapshot-end';
   readonly snapshot: string;
@@ -56,7 +56,9 @@ export interface Prepared {
   /** The number of rows to write or delete after merging. */
   readonly rows: number;
   readonly steps: readonly Step[];
-  /** Tables that exist at the head office as described: those with rows, and those that a snapshot has announced. */
+  /**
+   * Tables that now exist at the head office as described: those with rows, and those that a snapshot has announced.
+   */
   readonly made: readonly TableDescription[];
   /** Tables that do not fit, so that their changes are not among the steps. */
   readonly unfit: readonly UnfitTable[];
@@ -75,8 +77,8 @@ export interface PrepareOptions {
   /** Also runs changes that rebuild a large table, or that wait for approval (`schema approve`). */
   readonly approveRebuild?: boolean;
   /**
-   * Leaves out tables that do not fit, instead of throwing TARGET_SCHEMA. Tables of the other form (with or without a
-   * key) throw unless it is `all`, because they may be cleared.
+   * Leaves out tables that do not fit, instead of throwing TARGET_SCHEMA. A table of another form (with or without a
+   * key) still throws OtherForm, because it may be cleared; with `all` it is left out too.
    */
   readonly leaveOut?: 'none' | 'unfit' | 'all';
 }
@@ -125,7 +127,7 @@ export class RowWriter {
     }
     const runs = mergeBodies(bodies);
     const withRows = runs.filter(run => rowsOf(run) > 0);
-    // A snapshot's start names its tables, so that those without rows are created too.
+    // A snapshot's start names its tables, so that tables without rows are created too.
     const announced = markers.some(marker => marker.op === 'snapshot-start')
       ? bodies.flatMap(body => body.tables.filter(table => table.columns.length > 0))
       : [];
@@ -289,8 +291,8 @@ export class RowWriter {
   }
 
   /**
-   * One slice of a sweep: deletes at most `limit` of the branch's rows whose `_batch` is below `sinceBatch`, within the
-   * caller's open transaction. Call again, in a new transaction, until `done`.
+   * Does one slice of a sweep within the caller's open transaction: deletes at most `limit` of the branch's rows whose
+   * `_batch` is below `sinceBatch`. Call it again, in a new transaction, until `done`.
    * @param tables the snapshot's tables, or `'all'` for every table that holds branch rows (a whole snapshot)
    * @returns `swept`: the tables in which nothing is left to delete, in their order
    */
@@ -326,7 +328,7 @@ export class RowWriter {
   /**
    * Deletes at most `limit` of the branch's rows of a table whose form differs from the branch's table, within the
    * caller's open transaction. The snapshot that follows the change at the branch brings the rows again. Deletes
-   * nothing if other branches have rows in it, because they need the form.
+   * nothing if other branches have rows in the table, because they need its form.
    * @returns how many were deleted
    */
   async clearOtherForm(connection: Connection, branch: string, name: string, limit: number): Promise<number> {

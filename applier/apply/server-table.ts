@@ -110,9 +110,10 @@ export async function readServerTable(
 }
 
 /**
- * Locks tables against changes until the transaction ends. One statement takes all metadata locks, and looks for what
- * no table's own text shows. It waits as long as the session waits for such a lock.
- * @returns whether they are still as planned: without triggers that change rows and foreign keys from other tables
+ * Locks tables against changes until the transaction ends. One statement takes all metadata locks, and reads what no
+ * table's own definition shows. It waits as long as the session's lock timeout.
+ * @returns whether they are still as planned, without triggers that change rows and without foreign keys from other
+ * tables
  */
 export async function holdTables(
   connection: Connection,
@@ -123,7 +124,7 @@ export async function holdTables(
     for (let at = 0; at < tables.length; at += HELD_AT_ONCE) {
       const some = tables.slice(at, at + HELD_AT_ONCE);
       const list = some.map(({ name }) => quoteTable(database, name)).join(', ');
-      // The lock of a write, taken at once: reading first and writing later may deadlock with an ALTER that waits.
+      // Takes a write lock at once. A read lock that is upgraded later may deadlock with a waiting ALTER.
       const lock = `(SELECT '', '', '' FROM ${list} WHERE FALSE FOR UPDATE)`;
       const names = some.map(({ name }) => name);
       const [outer] = await connection.query<RowDataPacket[]>(`${outerSql(database, names)} UNION ALL ${lock}`);
@@ -165,7 +166,7 @@ async function readDefinition(connection: Connection, database: string, name: st
 function needsValue(row: RowDataPacket, definition: string): boolean {
   if (Number(row['dflt']) === 1 || /auto_increment|GENERATED/.test(text(row, 'extra'))) return false;
   if (text(row, 'nullable') !== 'YES') return true;
-  // These cannot have a default, and need none.
+  // These types cannot have a default, and need none.
   if (/text|blob|json|geom|point|line|polygon|vector/.test(text(row, 'type'))) return false;
   const start = `  ${quoteName(text(row, 'name'))} `;
   const line = definition.split('\n').find(each => each.startsWith(start)) ?? '';

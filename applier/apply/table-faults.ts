@@ -1,6 +1,6 @@
 /**
- * Refuses head-office tables in which the server would change or lose a branch's row, with the statement that removes
- * the cause. Pure.
+ * Refuses a head-office table in which the server would change or lose a branch's rows. The error has the statement
+ * that removes the cause. Pure.
  */
 import type { TableDescription } from '../../shared/batch/batch.ts';
 import { RESERVED_COLUMNS } from '../../shared/batch/batch.ts';
@@ -100,7 +100,10 @@ function columnFault(description: TableDescription, server: ServerTable): TableF
   return null;
 }
 
-/** For a column of other branches: this branch's rows would have a value that the branch never sent. */
+/**
+ * The fault of another branch's column that has a default: this branch's rows would get a value that the branch never
+ * sent.
+ */
 function defaultFault(description: TableDescription, column: ServerColumn): TableFault {
   const statement = `ALTER TABLE ${quoteName(description.name)} ALTER ${quoteName(column.name)} SET DEFAULT NULL`;
   return {

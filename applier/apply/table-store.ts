@@ -1,15 +1,15 @@
 /**
- * The head-office tables as this applier knows them: reads, creates and extends tables, and remembers them.
+ * Reads, creates and extends head-office tables, and remembers them.
  *
- * Callers take turns of TURN_MS, and at least one table, so that others can work between the thousand tables of one
- * branch. All later statements on a table wait behind DDL that waits for its lock, so DDL waits for LOCK_WAIT_S only,
- * and is tried again later.
+ * Callers take turns of TURN_MS, or of one table if that takes longer. So a branch with a thousand tables does not hold
+ * up others. While DDL waits for a table's lock, all later statements on the table wait too. So DDL waits for
+ * LOCK_WAIT_S only, and is tried again later.
  *
- * Invariants: DDL runs on a connection of its own, one statement at a time in this process (except the rebuild of a
- * large table, which would hold up the others for minutes), never inside the caller's transaction. What is remembered
- * was read from the server after the last DDL, and each transaction that relies on it compares it with the server
- * (`hold`). So it is never older. A table that has lost rows of branches is reported before it is created or extended
- * again. Every wait is bounded by the session's lock timeouts.
+ * Invariants: DDL runs on a connection of its own, never inside the caller's transaction. It runs one statement at a
+ * time in this process, except the rebuild of a large table, which would hold up others for minutes. A remembered
+ * definition was read from the server after the last DDL. Each transaction that relies on it compares it with the
+ * server (`hold`), so it is never outdated. A table that has lost rows of branches is reported before it is created or
+ * extended again. The session's lock timeouts bound every wait.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { TableDescription } from '../../shared/batch/batch.ts';
@@ -28,7 +28,7 @@ import { nth } from '../../shared/nth.ts';
 
 /** Tables up to this size are rebuilt without approval: for about half a second, nobody can write to them. */
 const REBUILD_BELOW_BYTES = 16 * 1024 * 1024;
-/** How often to read and change a table until it fits; others may be changing it too. */
+/** The most steps of reading and changing a table until it fits. Others may be changing it too. */
 const MAX_STEPS = 8;
 const MAX_REMEMBERED = 4_096;
 const MAX_REMEMBERED_CHARACTERS = 32 * 1024 * 1024;
@@ -115,7 +115,7 @@ export class TableStore {
    */
   async prepare(descriptions: readonly TableDescription[], approved = false): Promise<TargetTable[]> {
     const tables = descriptions.map(description => this.#tables.get(nameOf(description)) ?? null);
-    // A later version of a table may have changed it, so an earlier version is then read again.
+    // The table of an earlier version may have been changed for a later one. It is then read again.
     for (let round = 0; round < MAX_STEPS && tables.includes(null); round += 1) {
       await this.#fill(descriptions, tables, approved);
       const last = new Map(tables.map(table => [table?.name, table?.definition]));
@@ -140,7 +140,7 @@ export class TableStore {
         continue;
       }
       const work = this.#turn.then(() => this.#learn(descriptions, tables, at, 'small'));
-      // The next in the queue runs whatever the result of this one, which its own caller gets.
+      // The next in the queue runs whatever the result of this one is. Only this one's caller gets the error.
       this.#turn = work.catch(() => undefined);
       try {
         await work;
@@ -356,7 +356,7 @@ async function makeRoom(connection: Connection, { schema, name }: TableDescripti
   }
 }
 
-/** The plan, or the fault that makes it impossible, which is thrown after the change was reported. */
+/** The plan, or the fault that makes it impossible. The caller throws the fault after it has reported the change. */
 function planOrFault(
   database: string,
   description: TableDescription,

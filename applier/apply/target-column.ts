@@ -1,9 +1,9 @@
 /**
- * The head office's column for a column of a branch. Pure.
+ * Chooses the head office's column type for a column of a branch. Pure.
  *
- * Invariants: a target column holds every value of its source column exactly. ENUM and SET become VARCHAR, with room
- * for more members if the row has it. A VARCHAR that is too long for utf8mb4 or for the row becomes a TEXT
- * (row-fit.ts).
+ * Invariant: a target column holds every value of its source column exactly. ENUM and SET become VARCHAR, with room for
+ * more members if the row has room. A VARCHAR that is too long for utf8mb4 or for the row becomes a TEXT (row-fit.ts).
+ * TIMESTAMP becomes DATETIME, and a DECIMAL with too many decimals becomes text.
  */
 import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { MYSQL_MAX_SCALE, formatColumnType, parseColumnType } from '../../shared/batch/column-type.ts';
@@ -11,7 +11,7 @@ import { CHARACTER_BYTES, TYPE_TABLE, factsOf } from '../../shared/batch/type-ta
 
 /** The most characters of a VARCHAR in utf8mb4: 65,535 bytes. */
 export const MAX_VARCHAR = 16_383;
-/** A member of an ENUM has at most 255 characters, so that a new member never needs a wider column. */
+/** A member of an ENUM has at most 255 characters, so a column of this length has room for every new member. */
 const ENUM_LENGTH = 255;
 
 /** The smallest type at the head office that holds a source type. */
@@ -24,17 +24,17 @@ export function targetType(source: ColumnType): ColumnType {
     case 'varchar':
       return varcharOf(source.length);
     case 'decimal':
-      // As text, which is how it travels.
+      // As text, which is its form on the wire. The 3 characters are sign, leading zero and point.
       return source.scale <= MYSQL_MAX_SCALE ? source : { base: 'varchar', length: source.precision + 3 };
     case 'timestamp':
-      // In UTC, as it travels. MariaDB's TIMESTAMP ends in 2106, MySQL's in 2038.
+      // In UTC, as on the wire. MariaDB's TIMESTAMP ends in 2106, MySQL's in 2038.
       return { base: 'datetime', fraction: source.fraction };
     default:
       return source;
   }
 }
 
-/** The type that a source type gets if there is room: with room for future members. */
+/** The type for a source type if the row has room: ENUM and SET get room for future members. */
 export function roomyType(source: ColumnType): ColumnType {
   const type = targetType(source);
   if ((source.base !== 'enum' && source.base !== 'set') || type.base !== 'varchar') return type;
@@ -55,8 +55,8 @@ export function asText(type: ColumnType): ColumnType {
 }
 
 /**
- * Bytes of the row's 65,535 that a column takes (MySQL manual, "Limits on Table Column Count and Row Size"), and of an
- * index's 3,072 if it is part of a key.
+ * The bytes that a column takes in a row (65,535 at most), or in an index (3,072 at most) if it is part of a key. See
+ * the MySQL manual, "Limits on Table Column Count and Row Size".
  */
 export function rowBytes(type: ColumnType): number {
   const { rowBytes: bytesOf } = factsOf(type.base);
@@ -64,7 +64,7 @@ export function rowBytes(type: ColumnType): number {
   return bytesOf('length' in type ? type.length : 'fraction' in type ? type.fraction : 0, 0);
 }
 
-/** Whether a column of this type can be part of a primary key as a whole. */
+/** Whether a primary key can contain a column of this type as a whole, not only a prefix of it. */
 export function canBeKey(type: ColumnType): boolean {
   return factsOf(type.base).capacity === undefined;
 }

@@ -1,7 +1,7 @@
 /**
- * Classifies the errors of the head-office server. Errors that a *row* can cause are listed, and errors that a
- * *definition* can cause. All others are faults of the server, not of a row: the applier waits for them to pass, and
- * shows the cause and a hint. Error numbers and SQLSTATE decide, never the text of a message.
+ * Classifies the errors of the head-office server. The errors that a *row* can cause are listed here, and so are those
+ * that a *definition* can cause. All others are faults of the server. The applier waits for them to pass, and shows the
+ * cause and a hint. Error numbers and SQLSTATE decide, never the text of a message.
  *
  * (Server Error Message Reference, and performance_schema.events_errors_summary_global_by_error, which lists both.)
  */
@@ -37,7 +37,7 @@ const DEFINITION_ERRNOS = new Set([1031, 1117, 1118, 1478, 1503, 1659, 1709, 171
 
 /** No such table, unknown column, field list and table differ: somebody changed the table. It must be read again. */
 const CHANGED_ERRNOS = new Set([1146, 1054, 1051, 1091, 1136, 1109, 1412]);
-/** Lock wait timeout, deadlock, NOWAIT, a conflict that the group has found at the commit. */
+/** Lock wait timeout, deadlock, NOWAIT, a conflict that Group Replication found at the commit. */
 const RACE_ERRNOS = new Set([1205, 1206, 1213, 3572, 3101]);
 
 /** Faults of the server with a hint of their own. Others have only the server's message. */
@@ -90,7 +90,8 @@ const TROUBLES: readonly { readonly errnos: readonly number[]; readonly code: Er
       'group_replication_transaction_size_limit, run on every member: SET PERSIST group_replication_transaction_size_limit = 0',
   },
   {
-    // In the table itself, table-faults.ts refuses such a column, and nobody can add one while rows are written.
+    // Only another table, which a trigger writes to, can cause it. table-faults.ts refuses such a column in the table
+    // itself.
     errnos: [1364],
     code: 'TARGET_FAILED',
     hint: 'A trigger at the head office writes to a table with a column that needs a value. Run there: ALTER TABLE … ALTER … SET DEFAULT …, or DROP TRIGGER …',
@@ -133,7 +134,7 @@ export function isRowFault(error: unknown): boolean {
   return errno !== null && isOfRow(errno, sqlState(error));
 }
 
-/** The same of a warning or a note, which has no SQLSTATE. */
+/** The same for a warning or a note, which has no SQLSTATE. */
 export function isRowWarning(errno: number): boolean {
   return isOfRow(errno, null) || ROW_WARNINGS.has(errno);
 }

@@ -2,12 +2,12 @@
  * Plans a head-office table for a branch's table: the statements that create or extend it, or why it cannot be used.
  * Pure.
  *
- * Invariants: `_branch` is first in the primary key, then the source's key compared by bytes, or `_key`, a SHA-256 of
- * it where the key has no room in an index. A table without a key has `_key`, a SHA-256 of the row, and `_copy`, the
- * number of each of its copies (copies.ts). No other unique index is allowed, nor anything else that makes the server
- * write another row than the branch's (table-faults.ts). Source columns outside the key are nullable and without
- * defaults, so that a column that a branch lacks is NULL. Columns are never narrowed. A table that cannot be widened in
- * place is created again if it is empty, and refused otherwise.
+ * Invariants: the primary key is `_branch` and then the source's key, compared by bytes. A key that is too large for an
+ * index is replaced by `_key`, its SHA-256. A table without a key has `_key`, the SHA-256 of the row, and `_copy`, the
+ * number of the copy (copies.ts). No other unique index is allowed, nor anything else by which the server would write
+ * another row than the branch's (table-faults.ts). Source columns outside the key are nullable and have no defaults, so
+ * a column that a branch lacks is NULL. Columns are never narrowed. A table that cannot be widened in place is created
+ * again if it is empty, and refused otherwise.
  */
 import type { ColumnDescription, TableDescription } from '../../shared/batch/batch.ts';
 import { RESERVED_COLUMNS } from '../../shared/batch/batch.ts';
@@ -48,9 +48,9 @@ const OWN_TYPES: readonly ColumnType[] = [
 const KEY_COLLATIONS = new Set(['utf8mb4_0900_bin', 'binary']);
 
 /**
- * What follows `_branch` in the primary key: the source's key; `_key`, the hash of that; or `_key` and `_copy`. The
- * last is for rows without a key (`copies`: `_key` is the hash of the row), beside which there may be rows of branches
- * where the table has a key (`first-copy`: `_key` is the hash of the key, and `_copy` is 1).
+ * What follows `_branch` in the primary key. `columns`: the source's key. `hash`: `_key`, the hash of that key.
+ * `copies`: `_key`, the hash of the row, and `_copy`, because the branch's table has no key. `first-copy`: the same
+ * columns, used by a branch whose table has a key; `_key` is the hash of the key, and `_copy` is 1.
  */
 export type Identity = 'columns' | 'hash' | 'first-copy' | 'copies';
 
@@ -75,13 +75,13 @@ export interface RowColumn {
   readonly target: ColumnType;
 }
 
-/** An ALTER, and what it costs: nothing; a little, without copying rows; a copy of the table. */
+/** An ALTER, and its cost: nothing; little, because no rows are copied; a copy of the table. */
 interface Alteration {
   readonly sql: string;
   readonly cost: 'instant' | 'cheap' | 'rebuild';
   /**
-   * Whether a large table waits for approval if it must be rebuilt. JSON beside LONGTEXT does not: that is
-   * MySQL's JSON beside MariaDB's, and no branch has chosen another type.
+   * Whether the rebuild of a large table waits for approval. From JSON to LONGTEXT it does not: that is MySQL's JSON
+   * meeting MariaDB's, and no branch has chosen another type.
    */
   readonly asks: boolean;
 }
@@ -170,7 +170,9 @@ export function keyOf(description: TableDescription): number[] {
   return parts.sort((a, b) => a.place - b.place).map(({ index }) => index);
 }
 
-/** Whether the table cannot still hold everything that was written to it with these columns. */
+/**
+ * Whether values of these columns may be lost: the table or a column is gone, or the column cannot hold all of them.
+ */
 export function hasLost(server: ServerTable | null, columns: readonly ColumnDescription[]): boolean {
   if (server === null) return true;
   const there = new Map(server.columns.map(column => [columnKey(column.name), column]));
@@ -188,7 +190,7 @@ function refuse(description: TableDescription, why: string, hint: string): never
   throw new TributaryError('TARGET_SCHEMA', `${tableText(description)}: ${why}.`, { hint });
 }
 
-/** Whether a whole key fits into an index beside `_branch`. */
+/** Whether a whole key fits into an index together with `_branch`. */
 function keyFits(types: readonly ColumnType[]): boolean {
   if (types.length + 1 > MAX_KEY_PARTS || !types.every(canBeKey)) return false;
   return types.reduce((sum, type) => sum + rowBytes(type), BRANCH_BYTES) <= MAX_KEY_BYTES;

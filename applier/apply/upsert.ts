@@ -1,9 +1,9 @@
 /**
- * Writes rows by multi-row REPLACE: where the server does not accept LOAD DATA LOCAL, for a few rows, for JSON
- * documents with types that their text does not show, and to find the row that is refused.
+ * Writes rows by multi-row REPLACE. It is used if the server does not accept LOAD DATA LOCAL, for a few rows, and to
+ * find the row that is refused. It is also used for JSON documents with types that their text does not show.
  *
- * REPLACE, not ON DUPLICATE KEY UPDATE: a column that is not named becomes NULL, as with LOAD DATA. The primary key is
- * the only unique one, so exactly the row itself is replaced.
+ * REPLACE, not ON DUPLICATE KEY UPDATE, so that a column that is not named becomes NULL, as with LOAD DATA. The primary
+ * key is the only unique one, so only the row itself is replaced.
  */
 import type { Connection, ResultSetHeader } from 'mysql2/promise';
 import type { Value } from '../../shared/batch/batch.ts';
@@ -20,7 +20,7 @@ import { isText } from './target-column.ts';
 import { targetSession } from './target-session.ts';
 import type { TargetTable } from './target-table.ts';
 
-/** Characters and rows in one statement; below any sensible max_allowed_packet. */
+/** The most characters and rows in one statement, below any sensible max_allowed_packet. */
 const MAX_CHARACTERS = 1024 * 1024;
 const MAX_ROWS = 2_000;
 
@@ -68,7 +68,7 @@ export async function upsertRows(
   if (count > 0) await replace(connection, head + text, count);
 }
 
-/** @param asText the value is kept as the text that the branch prints */
+/** @param asText whether the column holds the value as the text that the branch prints */
 function valueWriter(type: ColumnType, asText: boolean): (value: Value) => string {
   const plain = literalWriter(type, asText);
   if (type.base !== 'json') return plain;
@@ -88,7 +88,7 @@ async function replace(connection: Connection, sql: string, rows: number): Promi
   }
 }
 
-/** A longer statement would end the connection. */
+/** Refuses a statement above max_allowed_packet, which would end the connection. */
 export function checkPacket(connection: Connection, sql: string): void {
   const { maxAllowedPacket } = targetSession(connection);
   if (sql.length * 3 < maxAllowedPacket || Buffer.byteLength(sql) < maxAllowedPacket) return;

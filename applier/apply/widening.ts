@@ -1,10 +1,11 @@
 /**
- * The type that holds every value of two types exactly: for tables whose types differ between branches, and for columns
- * whose type a branch has changed. Pure.
+ * Finds the type that holds every value of two types exactly. It is needed if branches have different types, or if a
+ * branch changes a type. Pure.
  *
- * Invariant: `widen(have, want)` holds every value of both types exactly, or is null. Numbers become a number, times a
- * time. Types without a common type become a text, if the text that the server prints is the exact value, which is not
- * so for FLOAT, DOUBLE and BIT. test/integration/widening.test.ts writes and reads back all pairs of types.
+ * Invariant: `widen(have, want)` holds every value of both types exactly, or is null. Two numeric types become a
+ * numeric type, and two temporal types a temporal one. Types without a common type become a text, if the printed text
+ * of each is its exact value. That is not so for FLOAT, DOUBLE and BIT. test/integration/widening.test.ts writes and
+ * reads back all pairs of types.
  */
 import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { MAX_PRECISION, MYSQL_MAX_SCALE, formatColumnType } from '../../shared/batch/column-type.ts';
@@ -21,7 +22,7 @@ import {
 import type { Family } from '../../shared/batch/type-table.ts';
 import { MAX_VARCHAR } from './target-column.ts';
 
-/** Of 0 and 1901 to 2155. */
+/** YEAR holds 0 and 1901 to 2155. */
 const YEAR_BITS = 12;
 /** Whole numbers that a DOUBLE holds exactly: 53 bits, and so 15 digits. */
 const DOUBLE_BITS = 53;
@@ -57,9 +58,10 @@ function widenInKind(have: ColumnType, want: ColumnType): ColumnType | null {
   if (both('time') || both('date')) return widenTime(have, want);
   if (both('text')) return widenString(have, want, 'text');
   if (both('bytes')) return widenString(have, want, 'bytes');
-  // A geometry travels as its bytes.
+  // A geometry is sent as its bytes.
   if (both('bytes', 'geometry')) return { base: 'longblob' };
-  // A text is its bytes in utf8mb4; the other branch's are of a character set of its own (`tables.columns: bytes`).
+  // The text becomes its bytes in utf8mb4. The other branch sends the bytes of another character set (`tables.columns:
+  // bytes`).
   return both('bytes', 'text') ? widenString(bytesOf(have), bytesOf(want), 'bytes') : null;
 }
 
@@ -87,7 +89,7 @@ function bitsOf(base: (typeof INTEGERS)[number]): number {
 
 function widenWhole(a: Whole, b: Whole): ColumnType {
   const signed = a.signed || b.signed;
-  // Beside a signed type, an unsigned one needs a bit more.
+  // To be combined with a signed type, an unsigned one needs one more bit.
   const bits = Math.max(...[a, b].map(type => type.bits + (signed && !type.signed ? 1 : 0)));
   const base = INTEGERS.find(name => bitsOf(name) >= bits);
   return base === undefined ? { base: 'decimal', precision: 20, scale: 0 } : { base, unsigned: !signed };
@@ -146,7 +148,7 @@ function widenString(have: ColumnType, want: ColumnType, family: 'text' | 'bytes
   if ('length' in have && 'length' in want) {
     const length = Math.max(have.length, want.length);
     if (family === 'text' && length > MAX_VARCHAR) return { base: 'mediumtext' };
-    // CHAR drops trailing spaces and BINARY adds zeros. Only CHAR beside CHAR keeps every value.
+    // CHAR drops trailing spaces and BINARY adds zeros. Only two CHARs together keep every value.
     const isChar = have.base === 'char' && want.base === 'char';
     return { base: isChar ? 'char' : family === 'text' ? 'varchar' : 'varbinary', length };
   }

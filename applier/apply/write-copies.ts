@@ -1,6 +1,6 @@
 /**
- * Writes the changes that `copies.ts` has combined, in the caller's transaction. The lock on the branch's row keeps
- * others from changing these rows at the same time.
+ * Writes the changes that `copies.ts` has merged, in the caller's transaction. Because of the lock on the branch's row,
+ * nobody else changes these rows at the same time.
  *
  * The cost depends on the copies that are added or removed, not on those that exist: numbers are read at the ends of an
  * index range, copies are deleted by range, and new copies are written in slices.
@@ -63,7 +63,7 @@ async function numbersOf(
   keys: readonly string[],
   branch: string,
 ): Promise<Map<string, Numbers>> {
-  // Grouped by the whole prefix of the primary key, so that only the ends are read.
+  // Grouped by a whole prefix of the primary key, so that the server reads only the ends of each group.
   const sql =
     `SELECT HEX(\`_key\`) AS name, MIN(\`_copy\`) AS low, MAX(\`_copy\`) AS high FROM ${table.sql} ` +
     `WHERE \`_branch\` = ${quoteString(branch)} AND \`_key\` IN (${listOf(keys)}) GROUP BY \`_branch\`, \`_key\``;

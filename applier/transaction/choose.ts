@@ -45,14 +45,14 @@ export class UnitChooser {
     this.#pool = pool;
   }
 
-  /** Quarantine or decisions may have changed. */
+  /** To be called if the quarantine or decisions may have changed. */
   forget(): void {
     this.#quarantine = null;
   }
 
   /**
    * @param work consecutive batches; the first is the next of the stream
-   * @param alone take only the first
+   * @param alone whether to take only the first
    * @throws the fault of the first batch, see fault-policy.ts
    */
   async choose(row: BranchRow, work: readonly Arrival[], alone: boolean): Promise<Choice> {
@@ -79,7 +79,7 @@ export class UnitChooser {
       await yieldToEventLoop();
       return { unit, policy, decision };
     } catch (error) {
-      // The batch cannot be read or does not fit the stream: only all of it can be left out.
+      // The batch cannot be read or does not fit the stream, so it can only be left out as a whole.
       if (decision === null || judgeFault(error) !== 'halt') throw error;
       return skipped;
     }

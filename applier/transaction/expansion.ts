@@ -1,10 +1,10 @@
 /**
- * Limits how much larger a branch's batches become at the head office than they were on the wire. A batch of 23 KiB may
- * hold 189 MiB of rows: without a limit even a slow link could fill the head office's disk.
+ * Limits how much larger a branch's batches may be at the head office than on the wire. A batch of 23 KiB can hold 189
+ * MiB of rows. Without a limit, even a slow link could fill the head office's disk.
  *
- * Up to FREE_RATIO times the bytes on the wire are free. Batches of sales become 16 times as large, so this does not
- * slow a first snapshot of any size. Bytes beyond that, of rows that compress far better, count against the branch's
- * quota for an hour, which may be used at once. Pure: times are milliseconds of a clock that does not go back.
+ * Up to FREE_RATIO times the bytes on the wire are free. Batches of sales become 16 times as large, so this never slows
+ * a first snapshot. Bytes beyond that count against the branch's hourly quota, which may be used at once. Pure: times
+ * are milliseconds of a monotonic clock.
  */
 import type { BatchBody, Change, TableDescription } from '../../shared/batch/batch.ts';
 import { sizeOf } from '../../shared/batch/decoder.ts';
@@ -14,13 +14,13 @@ import { formatBytes, formatDuration } from '../../shared/units.ts';
 
 export const FREE_RATIO = 64;
 
-/** The bytes of a row in InnoDB beside its columns: its header, the branch, the batch number, the time. */
+/** The bytes of a row in InnoDB besides the branch's columns: header, branch, batch number and time. */
 const ROW_BYTES = 64;
 /** The most bytes of a value that is neither text nor bytes; a DATETIME(6) has this size. */
 const VALUE_BYTES = 8;
 const HOUR_MS = 3_600_000;
 
-/** About how many bytes a decoded body takes at the head office: its values, each copy of a row, and its overhead. */
+/** The approximate bytes that a decoded body takes at the head office, with every copy of a row and the overhead. */
 export function writtenBytes(body: BatchBody): number {
   const perRow = body.tables.map(rowBytes);
   const ofRows = (change: Change): number => {
@@ -42,10 +42,10 @@ function fixedBytes(text: string): number {
   return type.base === 'char' || type.base === 'binary' ? type.length : VALUE_BYTES;
 }
 
-/** One branch's account. */
+/** The quota of one branch. */
 export class Expansion {
   readonly #bytesPerHour: number;
-  /** What of the quota was used at the time `#at`. */
+  /** The used part of the quota at the time `#at`. */
   #spent = 0;
   #at = 0;
 

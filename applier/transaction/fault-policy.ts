@@ -2,8 +2,8 @@
  * What to do about an error in a pipeline: retry at once, retry later, or halt the branch.
  * applier/apply/target-error.ts gives a server's error its code; here the code decides. Pure.
  *
- * `retry`: the transaction lost a race for a lock and was rolled back. `wait`: the fault is the head office's, and no
- * batch is to blame. `halt`: this batch cannot be applied, and a retry would not help.
+ * `retry`: the transaction lost a race for a lock and was rolled back. `wait`: the head office is at fault, not the
+ * batch. `halt`: this batch cannot be applied, and a retry would not help.
  */
 import { asTributaryError, TributaryError } from '../../shared/errors.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
@@ -31,24 +31,24 @@ export function judgeFault(error: unknown): Fault {
   return OF_THE_BATCH.has(code) ? 'halt' : 'wait';
 }
 
-/** Any error as one with a code, those of the head office's database among them. */
+/** Converts any error to one with a code, including errors of the head office's database. */
 export function asApplyError(error: unknown): TributaryError {
   if (error instanceof TributaryError) return error;
-  // The server refuses a value in a tributary_* table: the branch has sent it.
+  // The server refuses a value in a tributary_* table, so it refuses a value that the branch sent.
   if (isRowFault(error)) return new TributaryError('BATCH_REFUSED', messageOf(error), { cause: error });
   if (isOfDatabase(error)) return targetError(error, 'Working at the head office');
   return asTributaryError(error);
 }
 
 /**
- * Whether a halt with this code stays when the branch begins a new epoch. Otherwise whoever sends malformed batches
- * could send them again at once, for ever.
+ * Whether a halt with this code outlasts a new epoch. Otherwise a sender of malformed batches could send them again at
+ * once, for ever.
  */
 export function outlivesEpochs(code: string): boolean {
   return MALFORMED.has(code);
 }
 
-/** Any error as the reason of a halt. */
+/** Converts any error to the reason of a halt. */
 export function haltReason(error: unknown): { code: ErrorCode; reason: string } {
   const { code, message, hint } = asApplyError(error);
   return { code, reason: `${message} — ${hint}` };

@@ -21,7 +21,7 @@ export interface RowCounts {
 
 export const NO_ROWS: RowCounts = { upserts: 0, deletes: 0 };
 
-/** The unit is committed; `row` is the branch's row afterwards. */
+/** The unit is committed. `row` is the branch's row after that. */
 export interface Written {
   readonly outcome: 'written';
   readonly row: BranchRow;
@@ -29,7 +29,7 @@ export interface Written {
   readonly counts: RowCounts;
 }
 
-/** A slice of a sweep is committed, the batch is not applied yet: call again. */
+/** A slice of a sweep is committed, but the batch is not applied yet. Call again. */
 export interface Slice {
   readonly outcome: 'slice';
   readonly row: BranchRow;
@@ -50,7 +50,7 @@ export interface FenceOptions {
   readonly row: BranchRow;
   /** Whether the inbox has entries up to the end of the work; they are deleted with it. */
   readonly inboxBelow: boolean;
-  /** Is called after a rollback: what was remembered of the transaction is no longer true. */
+  /** Called after a rollback: anything remembered from the transaction is no longer true. */
   readonly onRollback: () => void;
 }
 
@@ -91,7 +91,7 @@ export class Fence {
     const { row } = this;
     await advanceBranch(connection, row, advance);
     const { received, applied, batchNumber, source } = advance;
-    // Early batches that are applied now, whether they came from the inbox or again from the broker.
+    // Deletes early batches that are applied now, whether they came from the inbox or once more from the broker.
     if (this.#options.inboxBelow && applied.seq === received.seq) {
       await deleteInboxThrough(connection, this.branch, applied.seq);
     }
@@ -113,7 +113,7 @@ export class Fence {
   }
 }
 
-/** Reads the branch's row again: this transaction has changed more of it than the watermark. */
+/** Reads the branch's row again, because this transaction has changed more of it than the watermark. */
 export async function asStored(connection: Connection, done: Written): Promise<Written> {
   return { ...done, row: (await lockBranch(connection, done.row.branch)) ?? done.row };
 }

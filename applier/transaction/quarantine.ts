@@ -1,10 +1,10 @@
 /**
- * Records what one transaction leaves out and which entries in quarantine it clears. If rows are missing then, the
- * branch becomes incomplete and is asked for a snapshot of the tables.
+ * Records what one transaction leaves out, and which quarantine entries it clears. If rows are missing after it, the
+ * branch becomes incomplete and is asked for a snapshot of their tables.
  *
- * What may be left out: `known`: only rows and tables that are in quarantine already, because a decision about them
- * holds until they are written again; `any`: everything that the head office refuses, because a person has decided so
- * about this batch.
+ * The policies: with `known`, only rows and tables may be left out that are in quarantine already, because a decision
+ * about them holds until they are written again. With `any`, everything that the head office refuses may be left out,
+ * because a person has decided so about this batch.
  */
 import { randomUUID } from 'node:crypto';
 import type { Connection } from 'mysql2/promise';
@@ -42,7 +42,7 @@ export interface QuarantineOptions {
   readonly tables: QuarantinedTables;
 }
 
-/** Keys of one table. */
+/** Keys in one table. */
 interface TableKeys {
   readonly table: TableName;
   readonly hashes: Set<string>;
@@ -55,15 +55,15 @@ export class QuarantineRecorder {
   readonly #decision: Decision | null;
   /** Rows that were refused in this transaction, by table. Their entries are stored. */
   readonly #refused = new Map<string, TableKeys>();
-  /** The refused rows of what is being applied now, with the set of rows that each belongs to. */
+  /** The refused rows since the last `noteApplied`, each with the set of rows that it is from. */
   #current = new Map<string, RowSet | 'copies'>();
-  #fresh = 0;
+  #newEntries = 0;
   /** Tables that are left out as a whole. */
   readonly #unfit = new Map<string, { readonly table: UnfitTable; readonly at: QuarantinedAt; changes: number }>();
-  /** Entries that are cleared: their rows were written or deleted. */
+  /** Entries to clear, because their rows were written or deleted. */
   readonly #cleared = new Map<string, TableKeys>();
   readonly #fitting = new Map<string, TableName>();
-  /** Tables to ask a snapshot of: more of their rows are missing than before. */
+  /** Tables to request a snapshot of, because more of their rows are missing than before. */
   readonly #toCopy = new Map<string, TableName>();
 
   constructor(connection: Connection, branch: string, policy: QuarantinePolicy, decision: Decision | null) {
@@ -73,15 +73,15 @@ export class QuarantineRecorder {
     this.#decision = decision;
   }
 
-  /** Stores the entry of a refused row. @throws its error where it may not be left out; QUARANTINE_FULL */
+  /** Stores the entry of a refused row. @throws its error if it may not be left out; QUARANTINE_FULL */
   async addRow(refused: RefusedRow, at: QuarantinedAt): Promise<void> {
     const { keyHash: hash, table, error } = refused;
     const id = tableKey(table.description);
     if (this.#policy.entries.rows.get(id)?.has(hash) !== true) {
       if (this.#policy.allow !== 'any') throw error;
-      this.#fresh += 1;
+      this.#newEntries += 1;
       this.#toCopy.set(id, nameOf(table.description));
-      if (this.#policy.entries.count + this.#fresh > MAX_QUARANTINED) {
+      if (this.#policy.entries.count + this.#newEntries > MAX_QUARANTINED) {
         throw new TributaryError(
           'QUARANTINE_FULL',
           `${this.#branch} would have more than ${MAX_QUARANTINED} rows in quarantine. The last refused row: ${error.message}`,
@@ -124,19 +124,19 @@ export class QuarantineRecorder {
       if (run.truncate) {
         for (const hash of entries) if (!this.#current.has(id + hash)) note(this.#cleared, id, table, hash);
       }
-      const good = (hash: string, rows: RowSet | 'copies'): void => {
+      const noteWritten = (hash: string, rows: RowSet | 'copies'): void => {
         if (entries.has(hash) && this.#current.get(id + hash) !== rows) note(this.#cleared, id, table, hash);
       };
-      for (let row = 0; row < run.deletes.rows; row += 1) good(keyHashOf(table, run.deletes, row), run.deletes);
-      for (let row = 0; row < run.upserts.rows; row += 1) good(keyHash(table, run.upserts, row), run.upserts);
-      for (const hash of run.copies.keys) good(hash, 'copies');
+      for (let row = 0; row < run.deletes.rows; row += 1) noteWritten(keyHashOf(table, run.deletes, row), run.deletes);
+      for (let row = 0; row < run.upserts.rows; row += 1) noteWritten(keyHash(table, run.upserts, row), run.upserts);
+      for (const hash of run.copies.keys) noteWritten(hash, 'copies');
     }
     this.#current = new Map();
   }
 
   /**
-   * Stores the rest of what was left out and its consequences.
-   * @returns the outcome with the branch's row as it is then
+   * Stores the other entries and the consequences.
+   * @returns the outcome, with the branch's row after that
    */
   async finish(done: Written, header: BatchHeader): Promise<Written> {
     const decision = this.#decision;

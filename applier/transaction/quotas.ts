@@ -1,7 +1,7 @@
 /**
- * How much one branch may use of what all branches share at the head office. A branch that needs more tables or parts
- * is halted, and the error names its quota. A branch whose rows expand too much waits. No honest branch comes near
- * these quotas. Limits for a single batch are in shared/batch/decoder.ts.
+ * Quotas for what branches share at the head office. A branch that needs more tables or parts is halted, and the error
+ * names the quota. A branch whose rows expand too much waits. No honest branch comes near these quotas. Limits for a
+ * single batch are in shared/batch/decoder.ts.
  */
 import { BATCH_LIMITS } from '../../shared/batch/decoder.ts';
 
@@ -9,11 +9,11 @@ import { BATCH_LIMITS } from '../../shared/batch/decoder.ts';
 export const PREFETCH = 32;
 
 export interface Quotas {
-  /** Head-office tables that a branch may have used, even if they have no rows of it any more. */
+  /** The most head-office tables that a branch may ever have used. */
   readonly tables: number;
   /** Compressed bytes of a transaction whose last part has not arrived yet. */
   readonly openPartBytes: number;
-  /** Bytes of rows in an hour beyond those that are free (expansion.ts), for each applier; 0: no limit. */
+  /** Bytes of rows per hour and applier, beyond those that are free (expansion.ts); 0: no limit. */
   readonly unpackedPerHourBytes: number;
 }
 

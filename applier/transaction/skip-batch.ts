@@ -1,7 +1,7 @@
 /**
- * Skips a whole batch: it cannot be read, or a person has decided so. Its rows are not written, and neither are those
- * of the parts that it ends. Nobody knows which rows these are, so the branch is incomplete and is asked for a snapshot
- * of all tables.
+ * Skips a whole batch, because it cannot be read or a person has decided so. Its rows are not written, nor are those of
+ * the parts that it ends. It is unknown which rows these are. So the branch becomes incomplete, and is asked for a
+ * snapshot of all tables.
  */
 import { randomUUID } from 'node:crypto';
 import { deleteInboxThrough } from '../store/inbox.ts';
@@ -14,7 +14,7 @@ import type { Fence, WriteResult } from './fence.ts';
 import { markOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
-/** @param decision null: the batch is part of a transaction of which an earlier part was skipped */
+/** @param decision null: an earlier part of its transaction was skipped */
 export async function skipBatch(fence: Fence, arrival: Arrival, decision: Decision | null): Promise<WriteResult> {
   const { branch, row } = fence;
   const { header } = arrival;
@@ -24,8 +24,8 @@ export async function skipBatch(fence: Fence, arrival: Arrival, decision: Decisi
     else {
       await saveOutcome(connection, header, 'skipped');
       await keepBody(connection, header, Buffer.concat(arrival.body));
-      // The batch may have been a marker that answers open requests. The agent would not answer them again, and they
-      // would stay open for ever. The new request covers them all.
+      // The batch may have been a marker that answers open requests. The agent will not answer them again, so they
+      // would stay open for ever. They are closed, because the new request covers them all.
       const open = await openRequests(connection, branch);
       const ids = open.map(({ id }) => id);
       await closeRequests(connection, branch, ids);

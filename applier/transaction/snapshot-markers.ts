@@ -1,9 +1,10 @@
 /**
- * The two markers of a snapshot. The start is stored with the tables that the snapshot covers. The end sweeps: it
- * deletes the rows that neither the snapshot nor the stream has written since the start.
+ * Applies the two markers of a snapshot. The start is stored with the tables that the snapshot covers. The end sweeps:
+ * it deletes the rows that neither the snapshot nor the stream has written since the start.
  *
- * Invariant: a sweep is done in slices, each in a transaction of its own under the fence. Only when nothing is left to
- * sweep is the end marker applied: then the requests that the snapshot answers are closed, and so is what it completes.
+ * Invariant: a sweep is done in slices, each in a transaction of its own under the fence. The end marker is applied
+ * only when nothing is left to sweep. Then the requests that the snapshot answers are closed, and tables that it
+ * completes are no longer incomplete.
  */
 import type { Connection } from 'mysql2/promise';
 import type { BatchBody, Change } from '../../shared/batch/batch.ts';
@@ -34,7 +35,7 @@ import type { UnitTables } from './tables.ts';
 import { bodyOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
-/** The most that a sweep does in one transaction: rows deleted, tables searched. */
+/** The most rows that a sweep deletes, and tables that it searches, in one transaction. */
 export const SWEEP_SLICE = { rows: 5_000, tables: 100 } as const;
 
 export class SnapshotMarkers {
@@ -52,7 +53,9 @@ export class SnapshotMarkers {
     this.#slice = slice;
   }
 
-  /** Makes the tables that the snapshot covers, and stores that it began. @throws like UnitTables.prepare and claim */
+  /**
+   * Creates the tables that the snapshot covers, and stores that it began. @throws like UnitTables.prepare and claim
+   */
   async start(fence: Fence, arrival: Arrival, leaving: QuarantineOptions): Promise<WriteResult> {
     const body = bodyOf(arrival);
     const marker = markerOf(body, 'snapshot-start');
@@ -104,8 +107,8 @@ export class SnapshotMarkers {
 }
 
 /**
- * Closes the requests that the snapshot answers, and clears what it completes.
- * @param covered the tables that it covers
+ * Closes the requests that the snapshot answers, and marks as complete what it completes.
+ * @param covered the tables that the snapshot covers
  */
 async function finish(
   connection: Connection,
@@ -123,7 +126,7 @@ async function finish(
   const open = await openRequests(connection, branch);
   const answered = open.filter(request => snapshot.requests.includes(request.id));
   const others = open.filter(request => request.completes && !answered.includes(request));
-  // If rows are missing only in some tables, the branch is complete when each of them was copied.
+  // If rows are missing only in some tables, the branch is complete when each of these was copied.
   const completes = snapshot.whole || (answered.some(request => request.completes) && others.length === 0);
   if (completes && row.incompleteSince !== null && bringsMissingRows(snapshot, row))
     await clearIncomplete(connection, branch);
@@ -133,8 +136,8 @@ async function finish(
 }
 
 /**
- * Whether a snapshot brings the missing rows: only if it began after the last row was left out. A snapshot that was
- * running then, or whose own start left a table out, does not.
+ * Whether a snapshot brings the missing rows. It does only if it began after the last row was left out, and its own
+ * start left out no table.
  */
 export function bringsMissingRows(
   { startBatch }: Pick<SnapshotRow, 'startBatch'>,

@@ -1,7 +1,8 @@
 /**
- * The head-office tables of one branch's units. They are checked, made and extended before a unit's transaction,
- * because DDL commits by itself, and claimed within it. A table may not fit: the server cannot store its rows, or its
- * name belongs to another source table. Then its error is thrown or, where a policy allows it, the table is left out.
+ * The head-office tables of one branch's units. They are checked, created and extended before a unit's transaction,
+ * because DDL commits by itself. They are claimed within it. If the server cannot store a table's rows, or its name
+ * belongs to another source table, the table does not fit. Then its error is thrown or, if a policy allows it, the
+ * table is left out.
  */
 import type { Connection } from 'mysql2/promise';
 import { isVerifyMark } from '../../shared/batch/batch.ts';
@@ -33,14 +34,14 @@ export class UnitTables {
     this.#claims = new TableClaims(branch, maxTables);
   }
 
-  /** A cached claim may be gone after a rollback, or when another applier was at work. */
+  /** To be called after a rollback, or if another applier was at work: a cached claim may be gone. */
   forget(): void {
     this.#claims.forget();
   }
 
   /**
-   * Makes the tables of bodies, unless one of them belongs to another source table. Call it outside a transaction.
-   * @throws TARGET_SCHEMA for what does not fit and may not be left out; OtherForm; see Applier.prepare
+   * Creates the tables of bodies, unless one of them belongs to another source table. Call it outside a transaction.
+   * @throws TARGET_SCHEMA for a table that does not fit and may not be left out; OtherForm; see RowWriter.prepare
    */
   async prepare(bodies: readonly BatchBody[], leaveOut: QuarantinedTables): Promise<Prepared> {
     const contested = await this.#contested(bodies, leaveOut);
@@ -55,14 +56,15 @@ export class UnitTables {
   }
 
   /**
-   * Claims the tables that were made for rows. A table that was only truncated may not exist, and has no rows to lose.
+   * Claims the tables that were created for rows. A table that was only truncated may not exist, and has no rows to
+   * lose.
    * @throws TARGET_SCHEMA for the second claimant of a name
    */
   async claim(connection: Connection, { made }: Prepared): Promise<void> {
     await this.#claims.claim(connection, made);
   }
 
-  /** TARGET_SCHEMA is returned, not thrown: a rebuild may have been approved. */
+  /** Returns TARGET_SCHEMA instead of throwing it, because a rebuild may have been approved. */
   async #prepareFitting(bodies: readonly BatchBody[], options: PrepareOptions): Promise<Prepared | TributaryError> {
     try {
       return await this.#rows.prepare(bodies, this.#branch, options);

@@ -1,10 +1,10 @@
 /**
  * Which of a branch's batches are applied together, in one transaction. Pure, except that it yields to the event loop.
  *
- * Kinds: `plain` batches are merged with those that follow; `parts` of a large transaction are put into the inbox
- * together; `last-part`, `snapshot-start`, `snapshot-end` and `verify` are applied alone, because each ends or begins
- * something; a `skipped` batch is not applied. Merging stops at the limits below. After a halt there is none, so that
- * the faulty batch is found.
+ * Kinds: `plain` batches are merged with the next ones. `parts` of a large transaction are put into the inbox together.
+ * `last-part`, `snapshot-start`, `snapshot-end` and `verify` are applied alone, because each ends or begins something.
+ * A `skipped` batch is not applied. Merging stops at the limits below. After a halt nothing is merged, so that the
+ * faulty batch is found.
  */
 import { setImmediate as yieldToEventLoop } from 'node:timers/promises';
 import { isVerifyMark } from '../../shared/batch/batch.ts';
@@ -17,7 +17,7 @@ import type { BatchVerdict, HeadOfficeStream } from '../../shared/protocol.ts';
 /** A batch that has arrived, from the broker or from the inbox. */
 export interface Arrival {
   readonly header: BatchHeader;
-  /** In one or several buffers. */
+  /** The compressed body, in one or several buffers. */
   readonly body: readonly Buffer[];
   /** Acknowledges the batch on the channel that it came from. */
   readonly acknowledge: () => void;
@@ -52,7 +52,7 @@ export interface MergeLimits {
   readonly rows: number;
   /** Compressed bytes. */
   readonly bytes: number;
-  /** Bytes of all decoded bodies: a few kilobytes may become a few hundred megabytes. */
+  /** Bytes of all decoded bodies in memory: a few kilobytes may become a few hundred megabytes. */
   readonly memoryBytes: number;
 }
 
@@ -60,10 +60,10 @@ export interface MergeLimits {
 export type DropVerdict = Exclude<BatchVerdict, 'next' | 'early'>;
 
 export interface Triage {
-  /** The next batches of the stream in order, without a gap. */
+  /** The next batches of the stream, in order and without a gap. */
   readonly chain: readonly Arrival[];
   readonly early: readonly Arrival[];
-  /** To be acknowledged and dropped, and why. */
+  /** Arrivals to acknowledge and drop, with the reason. */
   readonly dropped: readonly { readonly arrival: Arrival; readonly verdict: DropVerdict }[];
 }
 
@@ -119,8 +119,8 @@ export function rowsOf(body: BatchBody): number {
 /**
  * The first unit of a chain. Decoding a batch takes about ten milliseconds, so other branches have their turn in
  * between.
- * @param decode an error is thrown on only for the first batch, so that those before a faulty one are applied
- * @param partsPending whether parts wait in the inbox: then only a part may follow
+ * @param decode its error is thrown only for the first batch, so that the batches before a faulty one are applied
+ * @param partsPending whether parts wait in the inbox; then only a part may follow
  */
 export async function chooseUnit(
   chain: readonly Arrival[],

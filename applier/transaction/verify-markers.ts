@@ -1,9 +1,9 @@
 /**
- * The markers of a verification. The start begins to count the head office's rows, the sums of the branch's tables are
- * stored as they come, and the end closes the request. No row changes.
+ * Applies the markers of a verification. The start begins to count the head office's rows, `verify-sums` stores the
+ * branch's sums, and the end closes the request. No row changes.
  *
- * Invariant: the view that is counted is opened under the fence, so it shows exactly the rows at the marker. Counting
- * goes on in the background once the marker is committed; otherwise it is abandoned.
+ * Invariant: the counted view is opened under the fence, so it shows exactly the rows at the marker. Once the marker is
+ * committed, counting continues in the background. If the commit fails, it is abandoned.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { isVerifyMark } from '../../shared/batch/batch.ts';
@@ -63,7 +63,8 @@ export class VerifyMarkers {
   }
 
   /**
-   * Opens the view. Under the lock on the branch's row, everything before the marker is committed and nothing after it.
+   * Opens the view. Under the lock on the branch's row, everything before the marker is committed, and nothing after
+   * it.
    */
   async #begin(
     connection: Connection,
@@ -72,7 +73,7 @@ export class VerifyMarkers {
     mark: Extract<VerifyMark, { op: 'verify-start' }>,
   ): Promise<Counting[]> {
     const { verification, request, whole } = mark;
-    // Counting is expensive: it is done only for an open request.
+    // Counting is expensive, so it is done only for an open request.
     if ((await openVerification(connection, branch, request)) === null) return [];
     const body = bodyOf(arrival);
     const comparison = comparisonOf(branch, arrival, mark);
@@ -117,7 +118,8 @@ function comparisonOf(
 
 /**
  * Why a table's rows cannot be compared here; null: they can. A JSON column is stored in a text column if another
- * branch has text in it (applier/apply/widening.ts). There a document is its text, without the types of its values.
+ * branch has text in it (applier/apply/widening.ts). There a document is only its text, without the types of its
+ * values.
  * @param typed columns with documents whose text does not show the types of all values
  */
 async function lostTypes(connection: Connection, table: string, typed: readonly string[]): Promise<string | null> {

@@ -3,8 +3,7 @@
  *
  * Invariants: every transaction runs under the fence (fence.ts). Tables are prepared before it, because DDL commits by
  * itself. Rows that are left out of a unit (quarantine.ts) are put into quarantine, and requested again, in the same
- * transaction. Batches without rows are written by snapshot-markers.ts and verify-markers.ts; skip-batch.ts skips
- * batches.
+ * transaction. Markers are applied by snapshot-markers.ts and verify-markers.ts. skip-batch.ts skips batches.
  */
 import type { Connection } from 'mysql2/promise';
 import type { BatchBody } from '../../shared/batch/batch.ts';
@@ -56,9 +55,9 @@ export class UnitWriter {
   readonly #tables: UnitTables;
   readonly #snapshots: SnapshotMarkers;
   readonly #verifications: VerifyMarkers;
-  /** Bytes of the parts in the inbox; null: they must be read. */
+  /** The compressed bytes of the parts in the inbox; null: they must be read. */
   #partBytes: number | null = null;
-  /** Whether the tables of the parts in the inbox were made, and nothing has failed since. */
+  /** Whether the tables of the parts in the inbox were created, and nothing has failed since. */
   #partsPrepared = false;
 
   constructor({ branch, pool, rows, counter, quotas }: UnitWriterOptions) {
@@ -71,26 +70,26 @@ export class UnitWriter {
     this.#verifications = new VerifyMarkers(counter);
   }
 
-  /** After a rollback, a new epoch or another applier's work: nothing that was remembered is certain. */
+  /** To be called after a rollback, a new epoch or another applier's work: what is remembered may no longer be true. */
   forget(): void {
     this.#tables.forget();
     this.#partBytes = null;
     this.#partsPrepared = false;
   }
 
-  /** Writes the unit that was chosen by `row`. @throws the fault; then nothing is written */
-  async write(row: BranchRow, unit: Unit, { inboxBelow, policy: leave, decision }: WriteChoices): Promise<WriteResult> {
-    // After a rollback, what was claimed and kept in the transaction is gone.
+  /** Writes the unit that was chosen for `row`. @throws the fault; then nothing is written */
+  async write(row: BranchRow, unit: Unit, { inboxBelow, policy, decision }: WriteChoices): Promise<WriteResult> {
+    // A rollback undoes the claims, and the parts that were kept.
     const fence = new Fence({ pool: this.#pool, row, inboxBelow, onRollback: () => this.forget() });
     try {
-      return await this.#write(fence, unit, { policy: leave, decision, tables: leave === null ? 'none' : 'unfit' });
+      return await this.#write(fence, unit, { policy, decision, tables: policy === null ? 'none' : 'unfit' });
     } catch (error) {
       if (!(error instanceof OtherForm)) throw error;
       const mayClear = error.mayClear === 'always' || truncates(unit, error.table);
       const cleared = mayClear ? await this.#clearOtherForm(fence, error) : null;
       if (cleared !== null) return cleared;
-      if (leave === null) throw error;
-      return this.#write(fence, unit, { policy: leave, decision, tables: 'all' });
+      if (policy === null) throw error;
+      return this.#write(fence, unit, { policy, decision, tables: 'all' });
     }
   }
 
@@ -148,7 +147,8 @@ export class UnitWriter {
   }
 
   /**
-   * Commits parts before the last one to the inbox, so that they count as received. Their tables are made before that.
+   * Commits parts before the last one to the inbox, so that they count as received. Their tables are created before
+   * that.
    */
   async #keepParts(fence: Fence, arrivals: readonly Arrival[], options: QuarantineOptions): Promise<WriteResult> {
     const unfit: UnfitTable[] = [];
@@ -170,7 +170,7 @@ export class UnitWriter {
       const last = lastOf(arrivals);
       const { batchNumber, stream } = fence.row;
       const quarantine = beginQuarantine(connection, this.#branch, options);
-      // Changes are counted when they are left out: with the last part.
+      // The changes are counted with the last part, when they are left out.
       const at = { epoch: last.header.epoch, seq: last.header.seq, batchNumber };
       quarantine?.noteTables({ unfit: unfit.map(table => ({ ...table, changes: 0 })), steps: [] }, at);
       for (const arrival of arrivals) await putInbox(connection, 'part', arrival.header, arrival.body);
@@ -206,7 +206,8 @@ export class UnitWriter {
       };
       for (let seq = applied.seq + 1; seq <= received.seq; seq += 1) {
         const body = await this.#readPart(connection, seq);
-        // Its tables were made before the part was kept. DDL in here would wait for the locks of this transaction.
+        // The tables exist since the part was kept, so this runs no DDL, which would wait for the locks of this
+        // transaction.
         await apply(body, await this.#tables.prepare([body], options.tables));
       }
       await apply(lastBody, lastPrepared);
@@ -221,8 +222,8 @@ export class UnitWriter {
   }
 
   /**
-   * A table may have changed since its part was kept, or may fit by now. That may need DDL, so call it before the
-   * transaction.
+   * Prepares the tables of kept parts again, because a table may have changed since then, or may fit by now. It may run
+   * DDL, so call it before the transaction.
    */
   async #preparePartsAgain(from: number, to: number, options: QuarantineOptions): Promise<void> {
     for (let seq = from; seq <= to; seq += 1) {

@@ -1,8 +1,8 @@
 /**
  * A private RabbitMQ broker on loopback ports, with AMQP, the management API and its Prometheus plugin.
  *
- * Erlang needs a name server (epmd) to start its distribution, and would leave a daemon behind. Each broker gets one of
- * its own instead, as a child process on a port of its own, which ends with the broker.
+ * Erlang needs a name server (epmd) for its distribution, and would leave a daemon behind. So each broker has its own
+ * epmd: a child process on its own port, which ends with the broker.
  *
  * States: running ⇄ down (`stop`, `kill`, `restart`; `wipe` while down), running ⇄ paused, and removed.
  */
@@ -119,7 +119,7 @@ export class BrokerServer {
   }
 
   /** Starts again on the same data and ports; stops first if it runs. */
-  /** @param config other settings than before, beside the rig's own */
+  /** @param config new settings, in addition to the rig's own */
   async restart(config = this.#plan.config): Promise<void> {
     await this.stop();
     this.#plan = { ...this.#plan, config };
@@ -262,19 +262,19 @@ function brokerEnvironment(plan: Plan): Record<string, string | undefined> {
     RABBITMQ_DIST_PORT: String(plan.distributionPort),
     ERL_EPMD_PORT: String(plan.epmdPort),
     ERL_EPMD_ADDRESS: '127.0.0.1',
-    // Makes the start script become the Erlang machine instead of waiting for it: its process id is the broker's.
+    // The start script then becomes the Erlang machine instead of waiting for it, so its process id is the broker's.
     RUNNING_UNDER_SYSTEMD: 'true',
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: [
       '-kernel inet_dist_use_interface {127,0,0,1}',
       // Two schedulers each, as many as a small machine has cores; spinning while idle would slow everyone else down.
       '+S 2:2 +SDcpu 2:2 +SDio 4 +sbwt none +sbwtdcpu none +sbwtdio none',
-      // A missing name server is an error that must show, not a reason to start a daemon.
+      // If the name server is missing, fail instead of starting a daemon.
       '-start_epmd false',
     ].join(' '),
   };
 }
 
-/** Erlang keeps epmd beside its emulator, elsewhere it is on PATH beside `erl`. */
+/** Erlang keeps epmd next to its emulator. In other installations it is on PATH, next to `erl`. */
 function epmdProgram(programs: Programs): string {
   try {
     return programs.program('epmd');
@@ -291,7 +291,7 @@ async function waitForPort(port: number, owner: ServerProcess, name: string): Pr
   }
 }
 
-/** AMQP answers a protocol header with Connection.Start, and the management API tells the version. */
+/** Waits until AMQP answers a protocol header with Connection.Start, and the management API returns the version. */
 async function waitForBroker(plan: Plan, broker: ServerProcess): Promise<string> {
   const deadline = Date.now() + READY_DEADLINE_MS;
   for (;;) {
@@ -299,7 +299,7 @@ async function waitForBroker(plan: Plan, broker: ServerProcess): Promise<string>
     if (Date.now() > deadline)
       throw notStarted(broker, `${plan.name} does not answer after ${READY_DEADLINE_MS / 1000} s`);
     if (await answers(plan.port, Buffer.from('AMQP\0\0\x09\x01', 'latin1'))) {
-      // Not yet listening, or up but without its first statistics: the next round will tell.
+      // Not listening yet, or up but without its first statistics: try again.
       const version = await brokerVersion({ ...plan, host: '127.0.0.1', user: 'admin' }).catch(() => undefined);
       if (version !== undefined) return version;
     }
@@ -307,7 +307,7 @@ async function waitForBroker(plan: Plan, broker: ServerProcess): Promise<string>
   }
 }
 
-/** Asks a broker's management API. @throws if it does not answer, or does not know this user. */
+/** Asks a broker's management API for the version. @throws if it does not answer, or does not know this user. */
 export async function brokerVersion(address: {
   host: string;
   managementPort: number;

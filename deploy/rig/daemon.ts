@@ -13,7 +13,7 @@ import { guard, killGroup, release } from './keeper.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const POLL_MS = 50;
-/** Long enough for a busy machine: it ends only what hangs. */
+/** Long enough for a busy machine: only a process that hangs reaches it. */
 const DEFAULT_DEADLINE_MS = 180_000;
 const CLI_DEADLINE_MS = 180_000;
 
@@ -212,7 +212,7 @@ export class Product {
   }
 }
 
-/** Runs a command of a product to its end. Never rejects for a failing command: the code tells. */
+/** Runs a command of a product to its end. Does not reject if the command fails: see the exit code. */
 export function runCli(
   program: Program,
   args: readonly string[],

@@ -2,8 +2,8 @@
  * An initialised, empty data directory per server version, kept in the cache and copied for each server: copying takes
  * a tenth of a second, initialising several.
  *
- * The template holds root with a password that is drawn when it is made; it never had a binlog, so that a copy begins
- * with an empty GTID set, and no auto.cnf, so that every copy draws a server_uuid of its own.
+ * The template has the user root, with a random password. It never had a binlog, so a copy begins with an empty GTID
+ * set. It has no auto.cnf, so every copy gets a server_uuid of its own.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
@@ -26,7 +26,7 @@ import { ServerProcess } from './server-process.ts';
 const FORMAT = 1;
 const INITIALISE_TIMEOUT_MS = 180_000;
 const STOP_DEADLINE_MS = 60_000;
-/** Binlogs, what a crash leaves behind and, above all, the identity of the server that made the template. */
+/** Binlogs, remains of a crash and, above all, the identity of the server that made the template. */
 const NOT_COPIED =
   /(^|\/)(auto\.cnf|binlog\.\w+|server\.pid|.*\.err|ib_buffer_pool|ibtmp1|mysql\.sock.*|mysqld?\.lock)$/;
 
@@ -38,7 +38,7 @@ export interface DataTemplate {
 
 const made = new Map<string, Promise<DataTemplate>>();
 
-/** The template for these programs, made first if the cache has none. */
+/** Returns the template for these programs, and makes it first if the cache has none. */
 export async function dataTemplate(flavor: Flavor, programs: Programs, report: Report): Promise<DataTemplate> {
   const server = programs.program(flavor === 'mysql' ? 'mysqld' : 'mariadbd');
   const key = createHash('sha256').update(`${FORMAT} ${server}`).digest('hex').slice(0, 8);
@@ -78,7 +78,7 @@ async function make(flavor: Flavor, programs: Programs, directory: string, repor
   else await initialiseMariadb(programs, work);
   await createRoot(flavor, programs, work, password);
 
-  // Made elsewhere and renamed into place: the cache never shows half a template.
+  // Made elsewhere and renamed into place, so that the cache never holds half a template.
   const fresh = await mkdtemp(`${directory}.new-`);
   await cp(join(work, 'data'), join(fresh, 'data'), { recursive: true, filter: file => !NOT_COPIED.test(file) });
   await writeFile(join(fresh, 'password'), password, { mode: 0o600 });
@@ -86,7 +86,7 @@ async function make(flavor: Flavor, programs: Programs, directory: string, repor
   try {
     await rename(fresh, directory);
   } catch (error) {
-    // Another process was faster: its template is as good, and its password is the one that counts.
+    // Another process was faster. Its template and its password are used.
     await rm(fresh, { recursive: true, force: true });
     const there = await load(directory);
     if (there === undefined) throw error;
@@ -135,8 +135,8 @@ async function initialiseMariadb(programs: Programs, work: string): Promise<void
 }
 
 /**
- * Gives root a password, over the socket (`localhost`) and over TCP. Not `%`: a server that somebody lets listen
- * elsewhere by mistake still lets nobody in.
+ * Gives root a password, over the socket (`localhost`) and over TCP. Not `%`: even if a server listens elsewhere by
+ * mistake, nobody can log in.
  */
 async function createRoot(flavor: Flavor, programs: Programs, work: string, password: string): Promise<void> {
   const socketPath = join(work, 'mysql.sock');

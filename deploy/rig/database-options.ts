@@ -27,7 +27,7 @@ export function toArguments(...layers: readonly ServerOptions[]): string[] {
   return ['--no-defaults', ...merged.values()];
 }
 
-/** Where the server's own files are: packages unpacked into a folder are not where they were compiled for. */
+/** The paths of the server's own files. Unpacked packages are not where they were compiled to be. */
 export function placeOptions(flavor: Flavor, programs: Programs): ServerOptions {
   const options: ServerOptions = {};
   if (process.getuid?.() === 0) options['user'] = 'root';
@@ -59,7 +59,7 @@ export function sizeOptions(flavor: Flavor): ServerOptions {
   const common: ServerOptions = {
     'innodb-buffer-pool-size': '96M',
     'performance-schema': 'OFF',
-    // The kernel has a limited number of its own for the whole machine; where others have them all, no server starts.
+    // The kernel has a limited number of AIO contexts for the whole machine. If others use them all, no server starts.
     'innodb-use-native-aio': 'OFF',
     'table-open-cache': 400,
     'max-connections': 120,

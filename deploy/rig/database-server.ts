@@ -47,7 +47,7 @@ export class DatabaseServer {
   readonly host = '127.0.0.1' as const;
   readonly port: number;
   readonly serverId: number;
-  /** As the server itself says: `9.7.4`, `11.8.9-MariaDB-4`. */
+  /** As the server reports it: `9.7.4`, `11.8.9-MariaDB-4`. */
   readonly version: string;
   readonly user = 'root' as const;
   readonly password: string;
@@ -55,7 +55,7 @@ export class DatabaseServer {
   readonly socketPath: string;
   /** The server's and its clients' programs: `server.programs.program('mysqlbinlog')`. */
   readonly programs: Programs;
-  /** Options as last given, with which the next restart begins. */
+  /** The options of the next start. */
   #plan: Plan;
   #process: ServerProcess;
 
@@ -74,7 +74,7 @@ export class DatabaseServer {
     this.#process = process;
   }
 
-  /** Finds the programs, lays the data directory, starts; resolves when the server answers over TCP. */
+  /** Finds the programs, creates the data directory and starts the server. Resolves when it answers over TCP. */
   static async start(options: DatabaseServerOptions, report: Report = () => undefined): Promise<DatabaseServer> {
     const { flavor, name, role } = options;
     const programs = await findPrograms(flavor, report);
@@ -138,7 +138,7 @@ export class DatabaseServer {
 
   /** Ends the server and deletes its directory. */
   async remove(): Promise<void> {
-    // Nobody needs the data any more: no reason to wait for an orderly shutdown.
+    // Nobody needs the data any more, so an orderly shutdown would be a waste of time.
     await this.kill();
     await rm(this.directory, { recursive: true, force: true });
   }

@@ -9,7 +9,7 @@ export type LocalServerCode =
   | 'PROGRAM_NOT_FOUND'
   /** An environment variable names a program that is not there or does not suit. */
   | 'PROGRAM_UNSUITABLE'
-  /** apt cannot resolve the packages in a suite (the next suite may do). */
+  /** apt cannot resolve the packages in a suite. The next suite may work. */
   | 'PACKAGES_UNRESOLVED'
   /** Download, unpacking or patching failed. */
   | 'INSTALL_FAILED'

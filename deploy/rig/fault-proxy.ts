@@ -10,7 +10,7 @@
  * - `cut`: open connections are reset, and new ones as soon as they are accepted;
  * - `refuse`: nobody listens; open connections go on.
  *
- * `lead(port)`: another server answers at the same address from now on, as after a failover.
+ * `lead(port)`: from now on another server answers at the same address, as after a failover.
  *
  * Events: `reset()`; `halfOpen()`: both ends keep their sockets and never hear of each other again; `cutAfter(n)`: the
  * link is reset when n more bytes have passed, which may be in the middle of a frame.
@@ -63,7 +63,7 @@ export class FaultProxy {
   #conditions: LinkConditions = GOOD;
   #cut: CutPlan | null = null;
   #closed = false;
-  /** When each direction has carried all that it was given. */
+  /** When each direction has delivered everything that it was given. */
   readonly #freeAt: Record<Direction, number> = { up: 0, down: 0 };
   readonly #passed: Record<Direction, number> = { up: 0, down: 0 };
 
@@ -138,7 +138,7 @@ export class FaultProxy {
     await this.set(GOOD);
   }
 
-  /** Resets what is open, and whatever comes, until `restore`. */
+  /** Resets open and new connections until `restore`. */
   cut(): void {
     this.#conditions = { ...this.#conditions, mode: 'cut' };
     this.reset();
@@ -148,7 +148,7 @@ export class FaultProxy {
     this.#conditions = { ...this.#conditions, mode: 'pass' };
   }
 
-  /** Leads to another port of the target's host. What is open is reset, or stays where it is. */
+  /** Leads to another port of the target's host. Open connections are reset, or stay with the old server. */
   lead(targetPort: number, open: 'reset' | 'kept' = 'reset'): void {
     this.#target = { ...this.#target, port: targetPort };
     if (open === 'reset') this.reset();
@@ -164,7 +164,7 @@ export class FaultProxy {
     for (const line of this.#lines) line.forget();
   }
 
-  /** Resets everything when so many more bytes have passed in a direction; resolves then. */
+  /** Resets everything when `bytes` more bytes have passed in a direction, and then resolves. */
   cutAfter(bytes: number, direction: Direction = 'up'): Promise<void> {
     return new Promise(done => {
       this.#cut = { left: bytes, direction, done };
@@ -249,7 +249,7 @@ interface LineHost {
 class Line {
   readonly #near: Socket;
   readonly #far: Socket;
-  /** Hears all that the client says; what it answers is thrown away. */
+  /** Gets everything that the client sends. Its answers are discarded. */
   readonly #shadow: Socket | null;
   readonly #host: LineHost;
   readonly #pumps: readonly [Pump, Pump];
@@ -277,7 +277,7 @@ class Line {
     }
   }
 
-  /** Conditions have changed. */
+  /** To be called when conditions have changed. */
   look(): void {
     for (const pump of this.#pumps) pump.look();
     if (this.#host.conditions().mode === 'black-hole' || this.#forgotten) return;
@@ -297,7 +297,7 @@ class Line {
   }
 
   #lost(other: Socket): void {
-    // Word of an end does not pass a black hole.
+    // A black hole also swallows the end of a connection.
     if (this.#host.conditions().mode === 'black-hole' && !this.#forgotten) return;
     if (this.#forgotten) {
       if (this.#near.destroyed && this.#far.destroyed) this.#end('drop');
@@ -308,7 +308,7 @@ class Line {
     this.#shadow?.destroySoon();
   }
 
-  /** @param held what becomes of bytes that wait here: an orderly end comes after them, a reset overtakes them */
+  /** @param held what to do with bytes that wait here: an orderly end comes after them, a reset before them */
   #end(held: 'deliver' | 'drop'): void {
     if (this.#ended) return;
     this.#ended = true;
@@ -338,7 +338,7 @@ class Pump {
     for (const socket of to) socket.on('drain', () => this.look());
   }
 
-  /** Delivers what is due, and reads on where there is room. */
+  /** Delivers what is due, and reads on if there is room. */
   look(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;

@@ -1,9 +1,9 @@
 /**
  * Free TCP ports on the loopback address.
  *
- * Ports are drawn at random from below the kernel's ephemeral range. Asking the kernel for port 0 would hand out
- * ephemeral ports, and an outgoing connection could take such a port while its server is down for a restart; and
- * counting up from a fixed port would make two processes that start at once try the same ones.
+ * Ports are chosen at random below the kernel's ephemeral range. For port 0 the kernel would return an ephemeral port,
+ * which an outgoing connection could take while its server restarts. If ports were counted up from a fixed one, two
+ * processes that start at once would try the same ones.
  */
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -35,7 +35,8 @@ export async function freePort(): Promise<number> {
 
 /**
  * Tells other processes that the port is taken even while its server is down: a socket of that name in Linux's abstract
- * name space, which the kernel drops with this process. Elsewhere chance has to do (the range has 12,000 ports).
+ * name space, which the kernel drops with this process. On other systems we rely on chance (the range has 12,000
+ * ports).
  */
 async function reserve(port: number): Promise<boolean> {
   if (process.platform !== 'linux') return true;

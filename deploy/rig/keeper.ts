@@ -1,8 +1,8 @@
 /**
- * Leaves nothing behind: neither processes nor directories, however this process ends.
+ * Makes sure that no processes and no directories are left, however this process ends.
  *
  * A guardian shell holds one end of a pipe from this process. The kernel closes the other end when this process dies,
- * by a normal end, a signal or `kill -9` alike; the guardian then kills every process group that it was told of and
+ * by a normal end, a signal or `kill -9` alike. The guardian then kills every process group that it knows of, and
  * removes the temporary directory. That is also why there is no signal handler here: a handler would change what Ctrl-C
  * means to the program that uses this module, and would not run on SIGKILL anyway.
  *
@@ -95,13 +95,13 @@ function createKeeper(): Keeper {
 
   const pids = new Set<number>();
   process.on('exit', () => {
-    // The guardian would do this a moment later; a caller who looks right after our end should find nothing.
+    // The guardian would do this a moment later, but somebody who looks right after our end should find nothing.
     for (const pid of pids) killGroup(pid);
   });
   return { directory, guardian, pids };
 }
 
-/** SIGKILL for a process group; one that is gone already is what was wanted. */
+/** Sends SIGKILL to a process group. It is fine if the group is already gone. */
 export function killGroup(pid: number): void {
   try {
     process.kill(-pid, 'SIGKILL');

@@ -1,6 +1,6 @@
 /**
- * Two branch servers as a pair: a replica that follows its primary asynchronously by GTID, and what an operator does at
- * a failover. Whoever talks to the pair does so through an address that leads to either (`FaultProxy.lead`).
+ * A pair of branch servers: a replica follows its primary asynchronously by GTID. The functions do what an operator
+ * does at a failover. Clients use an address that leads to either server (`FaultProxy.lead`).
  */
 import { createConnection } from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
@@ -99,12 +99,12 @@ export async function waitUntilReplicated(
   if (outcome !== 0) throw new Error(`${replica.name} lacks some of ${gtids} after ${withinSeconds} s`);
 }
 
-/** Stops receiving: a failover from now on loses what the primary commits. */
+/** Stops receiving. From now on, a failover loses what the primary commits. */
 export async function stopReceiving(replica: DatabaseServer): Promise<void> {
   await say(replica, [WORDS[replica.flavor].stopReceiving]);
 }
 
-/** Ends replication, and throws away what is received and not replayed: from now on a server as any other. */
+/** Ends replication, and discards what was received but not replayed. */
 export async function promote(replica: DatabaseServer): Promise<void> {
   const { stop, forget } = WORDS[replica.flavor];
   await say(replica, [stop, forget]);

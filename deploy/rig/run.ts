@@ -1,8 +1,8 @@
 /**
  * Runs a program to its end and returns what it printed.
  *
- * Like a server it dies with this process: an apt-get that goes on alone would write into an archive folder that the
- * next run believes to be its own.
+ * Like a server, it dies with this process. Otherwise an apt-get that goes on alone would write into the archive folder
+ * of the next run.
  */
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
@@ -16,7 +16,7 @@ export interface RunOptions {
 }
 
 export interface RunResult {
-  /** Exit status; 128 + n for signal n, as a shell would say. */
+  /** Exit status; 128 + n for signal n, as in a shell. */
   readonly status: number;
   readonly output: string;
   readonly errors: string;
@@ -26,7 +26,7 @@ const DEFAULT_TIMEOUT_MS = 180_000;
 /** More than any of these programs prints when it works. */
 const MAX_OUTPUT_BYTES = 8 * 1024 * 1024;
 
-/** Rejects only if the program cannot be started; a failure is told by the status. */
+/** Rejects only if the program cannot be started. The status shows any other failure. */
 export function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
@@ -53,7 +53,7 @@ export function run(program: string, args: readonly string[], options: RunOption
     child.stdout.on('data', output.add);
     child.stderr.on('data', errors.add);
     child.stdin.on('error', () => {
-      // A program that does not read its input to the end closes it; its exit status says whether that was a failure.
+      // A program may close its input before the end. Its exit status says whether that was a failure.
     });
     const pid = child.pid;
     if (pid !== undefined) guard(pid);

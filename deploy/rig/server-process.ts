@@ -26,7 +26,7 @@ const TAIL_LINES = 15;
 
 export class ServerProcess {
   readonly pid: number;
-  /** Resolves, and never rejects, when the process is gone; says how it went. */
+  /** Resolves when the process is gone, with how it ended. Never rejects. */
   readonly exited: Promise<string>;
   readonly #child: ChildProcess;
   readonly logFile: string;

@@ -1,7 +1,7 @@
 /**
  * One set of servers for many test processes: started once, told to the processes through TRIBUTARY_LOCAL_SERVERS.
  *
- * A test that wants to kill a server, or a setting of its own, starts its own with DatabaseServer or BrokerServer.
+ * A test that kills a server, or needs another setting, starts its own with DatabaseServer or BrokerServer.
  */
 import { createConnection } from 'mysql2/promise';
 import type { RowDataPacket } from 'mysql2/promise';
@@ -68,7 +68,7 @@ export interface SharedServersHandle {
   stop(): Promise<void>;
 }
 
-/** Starts the named servers (default: all), in parallel, but for those that TRIBUTARY_LOCAL_SERVERS names already. */
+/** Starts the named servers (default: all) in parallel, except those that TRIBUTARY_LOCAL_SERVERS already names. */
 export async function startSharedServers(report?: Report): Promise<SharedServersHandle>;
 export async function startSharedServers(
   which: readonly SharedServerName[],
@@ -106,7 +106,7 @@ export async function startSharedServers(
   return { environment: { [SERVERS_VARIABLE]: JSON.stringify(addresses) }, stop };
 }
 
-/** What the environment says; asking for a server that it does not name is an error that says so. */
+/** The servers that the environment names. Any other server throws an error when it is used. */
 export function sharedServers(): SharedServers {
   const addresses = fromEnvironment();
   const get = <Name extends SharedServerName>(name: Name): SharedServers[Name] => {

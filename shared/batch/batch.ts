@@ -1,8 +1,8 @@
 /**
  * The batch: the unit that is spooled, sent, applied and acknowledged as a whole.
  *
- * Body = zstd(JSON), columnar. Column types decide how a value is written (see `ColumnDescription.type`), so that
- * no value needs a tag of its own:
+ * The body is columnar JSON, compressed with zstd. A column's type decides how its values are written
+ * (`ColumnDescription.type`), so no value needs a tag:
  *
  * | source type | JSON |
  * |---|---|
@@ -13,26 +13,26 @@
  * | DATE, TIME, DATETIME | string, as MySQL prints it, with the column's fractional digits |
  * | TIMESTAMP | the same, in UTC |
  * | CHAR, VARCHAR, TEXT, ENUM, SET | string |
- * | JSON | string, as MySQL prints it; with marks where the text does not tell a value's type (typed-json.ts) |
+ * | JSON | string, as MySQL prints it; with marks if the text does not show a value's type (typed-json.ts) |
  * | BINARY, VARBINARY, BLOB, GEOMETRY | base64 string (GEOMETRY: SRID and WKB as MySQL stores it) |
  * | NULL | null |
  *
  * Invariants: within a batch a key appears once; within a table truncate comes first, then deletes, then upserts.
  *
  * In a table without a key, the whole row is its identity, and there may be any number of copies of it. Changes of such
- * a table are `remove`, `add` and `count`, in this order, and a row appears at most once in each. A batch says how far
- * a row's number of copies fell (`remove`), and how far it then rose (`add`). So the head office, which may hold fewer
- * copies, ends with the right number.
+ * a table are `remove`, `add` and `count`, in this order, and a row appears at most once in each. A batch says by how
+ * much a row's number of copies fell (`remove`), and by how much it then rose (`add`). So the head office ends with the
+ * right number even if it held fewer copies.
  */
 import { createHash } from 'node:crypto';
 import type { LongValue } from './long-value.ts';
 
 export const BATCH_VERSION = 1;
 
-/** Tributary's own columns of tables at the head office. No source column may have such a name. */
+/** Tributary's own columns in tables at the head office. No source column may have one of these names. */
 export const RESERVED_COLUMNS: readonly string[] = ['_branch', '_batch', '_changed_at', '_key', '_copy'];
 
-/** A value. Outside of a key, a string may be too long to be copied (LongValue). */
+/** A value. A string outside the key may be too long to copy (LongValue). */
 export type Value = string | number | LongValue | null;
 
 /** A place in a branch's binlog: the end of an event group. */
@@ -47,7 +47,7 @@ export interface SourceMark {
   readonly committedAt: string | null;
 }
 
-/** The place of a batch among batches that must be applied together. The last one has `last: true`. */
+/** A batch's place among the parts of one transaction, which are applied together. */
 export interface PartMark {
   readonly number: number;
   readonly last: boolean;
@@ -57,7 +57,7 @@ export interface ColumnDescription {
   readonly name: string;
   /** Canonical type text of column-type.ts, e.g. `bigint unsigned`, `varchar(60)`, `datetime(6)`. */
   readonly type: string;
-  /** 1-based place in the row's identity (primary key); absent for other columns. */
+  /** 1-based place in the key that identifies the row; absent for other columns. */
   readonly key?: number;
 }
 
@@ -86,8 +86,8 @@ export type Change =
       readonly values: readonly (readonly Value[])[];
     }
   /**
-   * Changes of a table without a key. `copies[r]` copies of row r were removed (at most as many as there are), were
-   * added, or are all that there are. `values[c][r]` as for an upsert.
+   * Changes of a table without a key. `copies[r]` copies of row r were removed (at most as many as exist) or added, or
+   * are the exact number. `values[c][r]` as for an upsert.
    */
   | {
       readonly op: CopyOp;
@@ -97,8 +97,8 @@ export type Change =
       readonly copies: readonly number[];
     }
   /**
-   * A snapshot of these tables begins. `whole`: they are all the tables that the branch has (opens an epoch). Carries
-   * the ids of the requests that it serves. Its batch holds no other changes than markers of snapshots.
+   * A snapshot of these tables begins. `whole`: these are all tables of the branch. `requests`: the requests that it
+   * answers. Its batch holds only snapshot markers.
    */
   | {
       readonly op: 'snapshot-start';
@@ -108,8 +108,8 @@ export type Change =
       readonly requests: readonly string[];
     }
   /**
-   * Every row of these tables has been sent since the start marker. The head office deletes the branch's rows in them
-   * that were not written since; with `whole` also the branch's rows in all other tables.
+   * All rows of these tables were sent since the start marker. The head office deletes the branch's rows in them that
+   * were not written since then; with `whole` also its rows in all other tables.
    */
   | {
       readonly op: 'snapshot-end';
@@ -121,13 +121,12 @@ export type Change =
   | VerifyMark;
 
 /**
- * A verification (row-sums.ts), which is only sent if the head office has asked for one. Each marker is alone in its
- * batch. `verify-start`: the head office sums up its rows of these tables at this place of the stream. `buckets[i]` is
- * the number of buckets of table i. A table without columns cannot be compared. `whole`: these are all the tables of
- * the branch. `verify-sums`, for each table: the branch's sums at the same place in base64, or why there are none
- * (`problem`, with empty `sums`), and the JSON columns that hold types which their text does not show (`typed`).
- * `verify-end` closes the request. With a `problem` the branch has given up, and tables that have no verdict yet will
- * not get one.
+ * A verification (row-sums.ts), sent only if the head office has requested one. Each marker is alone in its batch.
+ * `verify-start`: the head office sums up its rows of these tables at this place in the stream. `buckets[i]` is the
+ * number of buckets of table i. A table without columns cannot be compared. `whole`: these are all tables of the
+ * branch. `verify-sums`, for each table: the branch's sums at the same place in base64, or the reason for having none
+ * (`problem`, with empty `sums`). `typed` names the JSON columns with types that their text does not show. `verify-end`
+ * closes the request. With a `problem`, the branch has given up, and the remaining tables get no verdict.
  */
 export type VerifyMark =
   | {
@@ -160,7 +159,7 @@ export function isVerifyMark(change: { readonly op: string }): change is VerifyM
 export interface BatchBody {
   readonly v: typeof BATCH_VERSION;
   readonly source: SourceMark;
-  /** How many source transactions end in this batch. */
+  /** The number of source transactions that end in this batch. */
   readonly transactions: number;
   readonly part: PartMark | null;
   readonly tables: readonly TableDescription[];
@@ -182,7 +181,10 @@ export interface StreamMark {
   readonly digest: string;
 }
 
-/** The digest before the first batch of an epoch. It covers branch and epoch, so that streams never mix. */
+/**
+ * The digest before the first batch of an epoch. It covers branch and epoch, so that batches of two streams never fit
+ * together.
+ */
 export function firstDigest(branch: string, epoch: string): string {
   return createHash('sha256').update(`tributary/1/${branch}/${epoch}`).digest('hex');
 }

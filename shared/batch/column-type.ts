@@ -1,11 +1,10 @@
 /**
- * Column types on the wire: the whitelist grammar that every type text must pass before anything is built from it.
+ * Column types on the wire, and the whitelist grammar that every type text must match before anything is built from it.
  *
- * Invariants: `formatColumnType(parseColumnType(text)) === text` for every text that parses (one canonical spelling),
- * so types compare as strings; and nothing outside the grammar parses, so no type that crossed the wire reaches SQL
- * unread.
- * Members of ENUM and SET are quoted as in standard SQL: `''` stands for a quote, a backslash for itself. Code that
- * builds SQL from members must quote them again (shared/database/sql.ts).
+ * Invariants: `formatColumnType(parseColumnType(text)) === text` for every text that parses. So there is one spelling,
+ * and types compare as strings. Nothing outside the grammar parses, so no type from the wire reaches SQL unchecked.
+ * Members of ENUM and SET are quoted as in standard SQL: `''` stands for a quote, and a backslash stands for itself.
+ * Code that builds SQL from members must quote them again (shared/database/sql.ts).
  */
 import { TributaryError } from '../errors.ts';
 import { TYPE_TABLE, factsOf, isBase, takes } from './type-table.ts';
@@ -25,7 +24,10 @@ export type ColumnType =
 
 export const MAX_PRECISION = 65;
 const MAX_SCALE = 38;
-/** The most digits after the point of MySQL's DECIMAL. MariaDB's DECIMAL with more becomes text at the head office. */
+/**
+ * The most digits after the point of MySQL's DECIMAL. MariaDB's DECIMAL with more digits becomes text at the head
+ * office.
+ */
 export const MYSQL_MAX_SCALE = 30;
 const MAX_TEXT = 4 * 1024 * 1024;
 
@@ -119,7 +121,7 @@ export function exactSql(type: ColumnType, column: string): string {
 
 /** Column types by text. Bounded, because the texts come from branches. */
 const MAX_CACHED_TYPES = 4_096;
-/** A longer text is parsed each time: an ENUM may have four megabytes of members. */
+/** A longer text is not cached: an ENUM may have four megabytes of members. */
 const MAX_CACHED_TEXT = 1_024;
 const types = new Map<string, ColumnType>();
 

@@ -1,18 +1,18 @@
 /**
  * A change of the number of copies of one row of a table without a key. Pure.
  *
- * While a snapshot is under way the head office may hold fewer copies of a row than the branch: a change then removes
- * those that are there. So a change is not a sum. It says how far the number falls, and how far it then rises. That
- * makes several changes combine into one with the effect that they have one after the other.
+ * During a snapshot the head office may hold fewer copies of a row than the branch. A change can then remove only the
+ * copies that exist, so a sum would be wrong. A change says by how much the number falls, and by how much it then
+ * rises. So several changes can be combined into one with the same effect.
  */
 import { assert } from '../errors.ts';
 
 export interface CopyChange {
-  /** The number afterwards, whatever it was before; null: it depends on what it was. */
+  /** The number after the change; null if it depends on the number before. */
   exact: number | null;
-  /** Copies that are removed first, beginning with the last. 0 where `exact` is a number. */
+  /** Copies to remove first, beginning with the last one. 0 if `exact` is a number. */
   fall: number;
-  /** Copies that are then added to what is left. 0 where `exact` is a number. */
+  /** Copies to add then. 0 if `exact` is a number. */
   rise: number;
 }
 

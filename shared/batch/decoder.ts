@@ -1,12 +1,11 @@
 /**
- * Decodes bytes into a `BatchBody`: zstd over JSON, see encoder.ts. Everything from a branch is hostile until it has
- * passed here.
+ * Decodes bytes into a `BatchBody`. The bytes come from a branch and may be hostile.
  *
- * Invariants: `decodeBatch` only returns bodies of the shape that batch.ts describes: known keys only, names that MySQL
- * accepts, types of the grammar, every column as long as its `rows`, every value of its column's wire kind, no NULL in
- * a key. Sizes are checked before anything is built from them: compressed, unpacked, structure, tables, columns, rows.
- * Everything else throws BATCH_INVALID, BATCH_TOO_LARGE or BATCH_VERSION. The range of a value is not checked here, but
- * by the server in strict mode.
+ * Invariants: `decodeBatch` only returns bodies of the shape that batch.ts describes. They have only known keys, names
+ * that MySQL accepts and types of the grammar. Every column has `rows` values of its wire kind, and no key holds a
+ * NULL. Sizes (compressed, unpacked, structure, tables, columns, rows) are checked before anything is built. Anything
+ * else throws BATCH_INVALID, BATCH_TOO_LARGE or BATCH_VERSION. The range of a value is checked by the server in strict
+ * mode, not here.
  */
 import { BATCH_VERSION, isVerifyMark } from './batch.ts';
 import type {
@@ -35,17 +34,17 @@ export interface BatchLimits {
   readonly maxUnpackedBytes: number;
   readonly maxTables: number;
   readonly maxColumns: number;
-  /** Of all tables together. */
+  /** In all tables together. */
   readonly maxAllColumns: number;
   readonly maxChanges: number;
-  /** Over all changes of one batch, copies of equal rows one by one. */
+  /** In all changes of a batch. Each copy of a row counts. */
   readonly maxRows: number;
-  /** Characters of rows that stand for several copies, once a copy. */
+  /** Characters of rows with several copies, counted once for each copy. */
   readonly maxCopiedCharacters: number;
 }
 
 export const BATCH_LIMITS: BatchLimits = {
-  // As much as fragments can carry: a value of 64 MiB that cannot be compressed.
+  // As much as fragments can carry. It is enough for a value of 64 MiB that cannot be compressed.
   maxCompressedBytes: 96 * 1024 * 1024,
   maxUnpackedBytes: 256 * 1024 * 1024,
   maxTables: 4_096,
@@ -65,7 +64,7 @@ const MAX_PROBLEM = 2_000;
 
 /** How large a body is. */
 export interface BodySize {
-  /** Bytes of its JSON. A row that stands for several copies counts once for each. */
+  /** Bytes of its JSON. A row with several copies counts once for each. */
   readonly unpacked: number;
   /** The approximate bytes that it takes in memory. */
   readonly held: number;
@@ -118,7 +117,7 @@ const CHANGE_KEYS: Record<Change['op'], readonly string[]> = {
   'verify-end': ['op', 'verification', 'request', 'problem'],
 };
 
-/** A checked table, with what its changes need. */
+/** A checked table, with what is needed to check its changes. */
 interface KnownTable {
   readonly description: TableDescription;
   readonly types: readonly ColumnType[];
@@ -126,7 +125,7 @@ interface KnownTable {
   readonly key: readonly number[];
 }
 
-/** Checks a parsed body, part by part. Reading a part gives it its type. */
+/** Checks a parsed body, part by part. */
 class Reader {
   readonly #limits: BatchLimits;
   /** Whether strings may hold lone surrogates and must be checked. */
@@ -136,7 +135,7 @@ class Reader {
   #columnCount = 0;
   #copiedCharacters = 0;
 
-  /** Characters of rows that stand for several copies, once for each. */
+  /** Characters of rows with several copies, counted once for each copy. */
   get copiedCharacters(): number {
     return this.#copiedCharacters;
   }
@@ -328,7 +327,7 @@ class Reader {
     if (this.#rows > this.#limits.maxRows) refuse(`it has more than ${this.#limits.maxRows} rows`);
   }
 
-  /** Copies count as rows, so that a small batch cannot become larger at the head office than any other may. */
+  /** Copies count as rows. Otherwise a small batch could become very large at the head office. */
   #copies(value: unknown, rows: number, values: readonly Value[][], where: string): number[] {
     const list = this.#list(value, rows, where);
     if (list.length !== rows) refuse(`${where} has ${list.length} entries instead of ${rows}`);
@@ -370,12 +369,12 @@ class Reader {
     });
   }
 
-  /** The long string that a name stands for; other values as they are. */
+  /** Replaces a name by the long string that it stands for. Other values stay as they are. */
   #restored(value: unknown): unknown {
     return (typeof value === 'string' ? this.#long.get(value) : undefined) ?? value;
   }
 
-  /** The same for a text that is not a value of a column: a type, a set of GTIDs. */
+  /** The same for a text that is not a value of a column, such as a type or a GTID set. */
   #whole(value: unknown): unknown {
     const found = this.#restored(value);
     return found instanceof LongValue && found.bytes <= MAX_GTID_SET ? found.toString() : found;
@@ -426,7 +425,7 @@ class Reader {
   }
 }
 
-/** Characters of a value, or bytes of a long one. */
+/** The characters of a value, or the bytes of a long one. */
 function lengthOf(value: Value | undefined): number {
   return value instanceof LongValue ? value.bytes : String(value).length;
 }

@@ -7,14 +7,14 @@ import { release } from '../release.ts';
 
 const DEFAULT_LEVEL = 3;
 const LEAST_MATCH = 5;
-/** The size of a buffer to compress into. A body of the usual size fits into one. */
+/** The minimum size of a buffer to compress into. */
 const LEAST_CHUNK_BYTES = 1024;
 const MOST_CHUNK_BYTES = 256 * 1024;
 /** From this size on, a buffer is memory of its own that can be released. Unwritten parts cost nothing. */
 const WHOLE_FROM_BYTES = 2 * 1024 * 1024;
 /** The approximate size of JSON in one zstd frame. A body of the usual size is one frame. */
 const FRAME_BYTES = 4 * 1024 * 1024;
-/** The same within a long value. It is already in memory, and its JSON and its frame come on top. */
+/** The same for JSON of a long value, which takes memory already. */
 const LONG_FRAME_BYTES = 1024 * 1024;
 
 /** An upsert or a delete whose columns are already JSON: `json[c]` is the text between the brackets of column c. */
@@ -36,7 +36,9 @@ export function encodeBatch(body: DraftBody, options: { readonly level?: number 
   return frames.length === 1 ? frames[0]! : Buffer.concat(frames);
 }
 
-/** The same in pieces, each a zstd frame, made on demand. So a body with long values is never in memory as a whole. */
+/**
+ * The same in pieces, each a zstd frame, made on demand. So a body with long values is never in memory as one piece.
+ */
 export function* encodeFrames(
   body: DraftBody,
   options: { readonly level?: number } = {},
@@ -50,7 +52,7 @@ export function* encodeFrames(
       chunkSize: LEAST_CHUNK_BYTES + (bytes < WHOLE_FROM_BYTES ? Math.min(MOST_CHUNK_BYTES, bytes) : bytes),
       params: {
         [constants.ZSTD_c_compressionLevel]: options.level ?? DEFAULT_LEVEL,
-        // Columns of digits have many short matches that cost more than they save.
+        // In columns of digits, short matches cost more than they save.
         [constants.ZSTD_c_minMatch]: LEAST_MATCH,
       },
     });

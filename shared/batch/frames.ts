@@ -85,11 +85,11 @@ function frameEnd(bytes: Joined, from: number): number {
   return at;
 }
 
-/** Buffers, read as if they were one. */
+/** Reads several buffers as if they were one. */
 class Joined {
   readonly length: number;
   readonly #parts: readonly { readonly bytes: Buffer; readonly begin: number; readonly end: number }[];
-  /** The part that was read last, where the next read usually is. */
+  /** The part that was read last. The next read is usually in it too. */
   #near = 0;
 
   constructor(buffers: readonly Uint8Array[]) {

@@ -3,7 +3,7 @@
  * parsed: for a megabyte of `{"k0":0,"k1":0,…}`, JSON.parse needs nine seconds of the only thread and 900 MiB, and this
  * needs some milliseconds. The text may come in several parts, cut anywhere.
  *
- * It does not check whether the text is JSON. Whatever passes costs JSON.parse no more than the limits allow.
+ * It does not check whether the text is JSON. It only guarantees that JSON.parse costs no more than the limits allow.
  */
 
 export interface JsonLimits {
@@ -19,7 +19,7 @@ export interface JsonLimits {
   readonly allMembers: number;
 }
 
-/** How far the end of a string is looked for byte by byte, before a search for it. */
+/** The number of bytes in which the end of a string is looked for byte by byte, before a search for it. */
 const NEAR_BYTES = 64;
 
 const QUOTE = 0x22;
@@ -104,7 +104,7 @@ export class JsonScan {
     }
     let quote = -2;
     for (;;) {
-      // Byte by byte at first, because a call for each of millions of escapes is slow; then by search.
+      // Byte by byte at first, because a search for each of millions of escapes would be slow.
       const near = Math.min(part.length, at + NEAR_BYTES);
       for (; at < near; at += 1) {
         const byte = part[at]!;
@@ -125,7 +125,10 @@ export class JsonScan {
     return at;
   }
 
-  /** Searched for once, not for each string: that would take hours with many strings and no backslash. */
+  /**
+   * The place of the next backslash. It is kept, because a search for each string of a long text without any would take
+   * hours.
+   */
   #nextSlash(part: Buffer, from: number): number {
     if (this.#slash < from) {
       const found = part.indexOf(BACKSLASH, from);
@@ -135,7 +138,7 @@ export class JsonScan {
   }
 }
 
-/** The same for a text that is there as a whole. @throws what `refuse` throws */
+/** The same for a text in one part. @throws what `refuse` throws */
 export function scanJson(text: Buffer, limits: JsonLimits, refuse: (reason: string) => never): void {
   const scan = new JsonScan(limits, refuse);
   for (let at = 0; at >= 0 && at < text.length;) {

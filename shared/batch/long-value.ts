@@ -1,8 +1,8 @@
 /**
- * A value that is too long to be copied: a document of 64 MiB is held once, as the bytes in which it came, and read in
+ * A value that is too long to copy. A document of 64 MiB is held once, as the bytes in which it came, and read in
  * pieces of text. It takes the place of a string in a batch's columns, but never in a key.
  *
- * Invariant: the pieces joined are exactly the string that a shorter value would be; none is cut within a character.
+ * Invariant: joined, the pieces are exactly the string that a shorter value would be. No piece ends within a character.
  */
 import { isUtf8 } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
@@ -12,9 +12,8 @@ import { release } from '../release.ts';
 /** Bytes from which a value is read in pieces. */
 export const LONG_BYTES = 1024 * 1024;
 /**
- * The approximate bytes of a piece; a multiple of 3, so that pieces of base64 join without padding. Their strings are
- * small enough for V8's young generation, which is collected so often that only a few megabytes of pieces, and of
- * buffers made from them, exist at a time.
+ * The approximate bytes of a piece. It is a multiple of 3, so that pieces of base64 join without padding. Strings of
+ * this size live in V8's young generation, which is collected often. So only a few megabytes of pieces exist at a time.
  */
 const PIECE_BYTES = 48 * 1024;
 
@@ -25,7 +24,7 @@ let named = 0;
 let collected: Map<string, LongValue> | null = null;
 
 export abstract class LongValue {
-  /** Its name, which stands for it in JSON until `splitJson` replaces it. */
+  /** A name that takes its place in JSON until `splitJson` replaces it. */
   readonly name = `${MARK}:${(named += 1)}`;
   /** The approximate bytes of all pieces as UTF-8. */
   abstract readonly bytes: number;
@@ -43,12 +42,12 @@ export abstract class LongValue {
   }
 }
 
-/** The value as it would be if it were short: where it is compared, or is part of a row's identity. */
+/** The value as one string, for comparisons and for a row's identity. */
 export function wholeValue<T>(value: T | LongValue): T | string {
   return value instanceof LongValue ? value.toString() : value;
 }
 
-/** The first characters of a value as text, for people: a long one is not read further. */
+/** The first characters of a value, for people. The rest of a long value is not read. */
 export function beginning(value: string | number | LongValue | null, characters: number): string {
   let text = value instanceof LongValue ? '' : String(value);
   if (value instanceof LongValue) {
@@ -78,7 +77,7 @@ export class LongBytes extends LongValue {
   }
 }
 
-/** Text in UTF-8; the caller has looked whether it is. */
+/** Text in UTF-8, which the caller has checked. */
 export class LongText extends LongValue {
   readonly #stored: Buffer;
 
@@ -100,13 +99,13 @@ export class LongText extends LongValue {
   }
 }
 
-/** Bytes that are made again each time, in a buffer of the caller's own. */
+/** Bytes that are unpacked again for each use, into a buffer that belongs to the caller. */
 export interface Again {
   readonly length: number;
   read(): Buffer;
 }
 
-/** What stood between two quotes of a JSON text, escapes and all, in as many buffers as it came in. */
+/** The text between two quotes in JSON, with its escapes, in one or several buffers. */
 export class LongJsonString extends LongValue {
   readonly bytes: number;
   readonly #parts: readonly (Buffer | Again)[];
@@ -117,9 +116,9 @@ export class LongJsonString extends LongValue {
     this.bytes = parts.reduce((sum, part) => sum + part.length, 0);
   }
 
-  /** @throws SyntaxError, also where it is not UTF-8 */
+  /** @throws SyntaxError, also if it is not UTF-8 */
   *pieces(): Generator<string, void, undefined> {
-    /** The beginning of a character or an escape that continues in the next bytes. */
+    /** The beginning of a character or an escape that continues in the next buffer. */
     let rest: Buffer = Buffer.alloc(0);
     for (const stretch of this.#parts) {
       const part = Buffer.isBuffer(stretch) ? stretch : stretch.read();
@@ -143,10 +142,10 @@ function unescaped(bytes: Buffer): string {
   return String(JSON.parse(`"${text}"`));
 }
 
-/** The last place at or before `at` where a character of UTF-8 begins whole before it. */
+/** The last place at or before `at` that is not within a UTF-8 character. */
 function characterStart(bytes: Buffer, at: number): number {
   if (at >= bytes.length) {
-    // At the very end a character may be cut off: its first byte says how long it is.
+    // The last character may be cut off. Its first byte says how long it is.
     for (let back = 1; back <= 3 && back <= bytes.length; back += 1) {
       const byte = bytes[bytes.length - back]!;
       if ((byte & 0xc0) === 0x80) continue;
@@ -160,7 +159,7 @@ function characterStart(bytes: Buffer, at: number): number {
   return start;
 }
 
-/** The last place at or before `end` that no escape crosses, nor the two escapes of one character. */
+/** The last place at or before `end` that is neither within an escape nor between the two escapes of one character. */
 function escapeStart(bytes: Buffer, end: number): number {
   let at = bytes.indexOf(0x5c);
   while (at >= 0 && at < end) {
@@ -168,7 +167,7 @@ function escapeStart(bytes: Buffer, end: number): number {
     // \uD8xx to \uDBxx begin a pair.
     if (length === 6 && /^[dD][89abAB]/.test(bytes.toString('latin1', at + 2, at + 4))) length = 12;
     if (at + length > end) return at;
-    // A lone first half is not a pair.
+    // Without a second escape it is a lone surrogate.
     if (length === 12 && !(bytes[at + 6] === 0x5c && bytes[at + 7] === 0x75)) length = 6;
     const next = bytes.indexOf(0x5c, at + length);
     at = next;
@@ -176,7 +175,7 @@ function escapeStart(bytes: Buffer, end: number): number {
   return end;
 }
 
-/** A value as JSON in pieces, in which long values are written piece by piece. Without any it is one piece. */
+/** A value as JSON in pieces: long values are written piece by piece. Without long values it is one piece. */
 export function* writeJson(value: unknown): Generator<Buffer, void, undefined> {
   const long = new Map<string, LongValue>();
   collected = long;
@@ -190,8 +189,8 @@ export function* writeJson(value: unknown): Generator<Buffer, void, undefined> {
 }
 
 /**
- * The same for JSON that is written already, in which the names of these long values stand.
- * @param made takes the buffers that were made for this: whoever has used one up may release it
+ * The same for JSON that already exists and holds the names of these long values.
+ * @param made receives the buffers that were made for this; the caller may release them after use
  */
 export function* splitJson(
   json: Buffer,

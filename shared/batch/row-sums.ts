@@ -1,9 +1,8 @@
 /**
- * Compares two databases by a digest of each row, which is the same in both, and by sums of digests in buckets. Pure.
+ * Compares tables of two databases by sums of row digests in buckets. Pure.
  *
- * A digest is SHA-256 over the canonical texts of the row's values in the order of the branch's columns. The head
- * office
- * may hold a value in a wider column, so the text is that of the value, not what a column prints:
+ * A digest is SHA-256 over the canonical texts of the row's values, in the order of the branch's columns. The head
+ * office may hold a value in a wider column, which prints it differently. So the text depends on the value alone:
  *
  * | kind | canonical text |
  * |---|---|
@@ -15,8 +14,8 @@
  * | JSON | as MySQL prints it, with marks for the types that the text does not show (typed-json.ts) |
  * | bytes, GEOMETRY, VECTOR | base64 |
  *
- * Sums are taken modulo 2³² over four lanes of the digest, and never by XOR, in which two equal rows (of a table
- * without a key) would cancel out. A row is in the bucket of its key, so that a different value changes one bucket.
+ * Sums are taken modulo 2³² over four lanes of the digest. XOR would not do: two equal rows of a table without a key
+ * would cancel out. A row's key decides its bucket, so a different value changes one bucket only.
  */
 import { createHash, hash } from 'node:crypto';
 import type { Hash } from 'node:crypto';
@@ -29,14 +28,14 @@ import { LongValue } from './long-value.ts';
 import type { WireKind } from './type-table.ts';
 import { holdsTypes } from './typed-json.ts';
 
-/** Of one table. */
+/** Per table. */
 export const MAX_BUCKETS = 1_024;
 const ROWS_PER_BUCKET = 250;
 /** Rows, then four lanes of 32 bits. */
 const WORDS = 5;
 const WORD_BYTES = 4;
 
-/** The columns of a row, in order, and those of its key, in key order. No key: all columns identify the row. */
+/** The columns of a row, in order, and those of its key, in key order. Without a key all columns identify the row. */
 export interface RowShape {
   readonly types: readonly ColumnType[];
   readonly key: readonly number[];
@@ -146,7 +145,7 @@ export class TableSums {
   add({ bucket, digest, typed }: RowMark): void {
     for (const column of typed) this.typed.add(column);
     const at = bucket * WORDS;
-    // Elements of the array wrap by themselves.
+    // A Uint32Array wraps modulo 2³².
     this.#words[at]! += 1;
     for (let lane = 1; lane < WORDS; lane += 1) this.#words[at + lane]! += digest.readUInt32LE((lane - 1) * WORD_BYTES);
   }

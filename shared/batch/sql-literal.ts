@@ -10,7 +10,7 @@ const DECIMAL = /^-?\d{1,65}(\.\d{1,38})?$/;
 const TEMPORAL = /^-?[\d:. -]{5,29}$/;
 
 /**
- * A number as SQL: the shortest text, −0 kept. The exponent makes it a DOUBLE, to which DECIMAL's limits do not apply.
+ * A number as SQL: the shortest text, with −0 kept. The exponent makes it a DOUBLE, so DECIMAL's limits do not apply.
  */
 function realLiteral(value: number): string {
   if (!Number.isFinite(value)) refuseToQuote('Not a finite number', String(value));
@@ -44,10 +44,10 @@ const LITERALS: Record<WireKind, (value: string | number) => string> = {
 };
 
 /**
- * The function that writes a column's wire values as literals, to be inserted or compared with. A FLOAT is written as
- * the double that it widens to: 0.1 would not compare equal to it, and 3.4028235e38 would be out of range.
- * @param asText the column holds the values as text: a number beside it would be compared as a double, and one with many
- *   digits rounded before it became text
+ * Makes the function that writes a column's wire values as literals, for inserts and comparisons. A FLOAT is written as
+ * the double that it widens to. The literal 0.1 would not be equal to it, and 3.4028235e38 would be out of range.
+ * @param asText whether the column holds the values as text. A number would be compared with it as a double, and one
+ * with many digits would be rounded before it became text
  * @throws TributaryError BATCH_INVALID from the function, if a value is not of the type's wire kind
  */
 export function literalWriter(type: ColumnType, asText = false): (value: Value) => string {

@@ -1,23 +1,26 @@
 /**
- * The table of column types: one row for each type that can travel in a batch, with all that follows from the type
+ * The table of column types: one row for each type that a batch can carry, with everything that depends on the type
  * alone. The grammar (column-type.ts), the checks and literals of values, the columns at the head office and their
  * widening (applier/apply) and both readers of rows (agent/source, applier/verify) are derived from it. The decoders of
  * the binlog (agent/values) are keyed by its names.
  *
- * A new type is a new row here; the compiler then names the places that lack it. See docs/extending.md.
+ * To add a type, add a row. The compiler then names the places that lack it. See docs/extending.md.
  */
 import { typedJsonSelect } from './typed-json.ts';
 
 /** How a value of a type is written in a batch; see batch.ts. YEAR and BIT are integers. */
 export type WireKind = 'integer' | 'decimal' | 'float' | 'double' | 'text' | 'temporal' | 'json' | 'bytes';
 
-/** What stands behind a type's name. */
+/**
+ * What follows a type's name: `sign` is an optional `unsigned`, `digits` are precision and scale, `fraction` is the
+ * number of fractional digits.
+ */
 export type Parameters = 'none' | 'sign' | 'digits' | 'fraction' | 'length' | 'members';
 
-/** Types that are widened to a type of the same family first; see applier/apply/widening.ts. */
+/** Two types of one family are widened within the family, if possible; see applier/apply/widening.ts. */
 export type Family = 'whole' | 'decimal' | 'real' | 'date' | 'time' | 'text' | 'bytes' | 'json' | 'geometry' | 'vector';
 
-/** What follows from a type. `size` stands for its length, its fractional digits, its precision, or 0. */
+/** The properties of a type. `size` is its length, fractional digits or precision; 0 if it has none. */
 interface TypeRow {
   readonly parameters: Parameters;
   /** Bounds of the length, the fractional digits or the number of members: MySQL's or MariaDB's, the wider of them. */
@@ -26,19 +29,20 @@ interface TypeRow {
   readonly family: Family;
   /** Bytes that a column at the head office takes in a row (MySQL manual, "Data Type Storage Requirements"). */
   readonly rowBytes: (size: number, scale: number) => number;
-  /** Bytes that a value may have, where it is stored outside the row. Such a column cannot be a key. */
+  /** The most bytes of a value, for types that are stored outside the row. Such a column cannot be a key. */
   readonly capacity?: number;
   /**
-   * The longest text that the server prints, in characters. Absent: the text is not the exact value, or has no bound.
+   * An upper bound of the printed text's length in characters, the same for types that are widened to one another.
+   * Absent: the text is not the exact value, or has no bound.
    */
   readonly printed?: (size: number) => number;
-  /** SQL that yields the exact value where the column's own text does not. @param column quoted */
+  /** SQL of the exact value, if the column's own text is not exact. @param column quoted */
   readonly exact?: (column: string) => string;
 }
 
-/** Bytes that a character takes at most in utf8mb4. */
+/** The most bytes of a character in utf8mb4. */
 export const CHARACTER_BYTES = 4;
-/** In the row: a length and a pointer. */
+/** The row holds a length and a pointer. */
 const POINTER = () => 12;
 const LONG = 4_294_967_295;
 
@@ -51,7 +55,7 @@ const integer = (bytes: number) =>
     printed: () => 20,
   }) as const;
 
-const time = (family: 'date' | 'time', bytes: number, printed: number) =>
+const temporal = (family: 'date' | 'time', bytes: number, printed: number) =>
   ({
     parameters: 'fraction',
     range: [0, 6],
@@ -85,7 +89,7 @@ const text = (capacity: number) =>
 const blob = (capacity: number) =>
   ({ parameters: 'none', wire: 'bytes', family: 'bytes', rowBytes: POINTER, capacity }) as const;
 
-/** ENUM and SET are VARCHARs at the head office, and so have no bytes of their own there. */
+/** ENUM and SET are VARCHARs at the head office, so no column there has this `rowBytes`. */
 const members = (most: number) =>
   ({ parameters: 'members', range: [1, most], wire: 'text', family: 'text', rowBytes: POINTER }) as const;
 
@@ -102,7 +106,7 @@ export const TYPE_TABLE = {
   mediumint: integer(3),
   int: integer(4),
   bigint: integer(8),
-  // A bit's text is its bytes.
+  // The server prints a BIT as bytes.
   bit: {
     parameters: 'length',
     range: [1, 64],
@@ -119,7 +123,7 @@ export const TYPE_TABLE = {
     rowBytes: (precision: number, scale: number) => digitBytes(precision - scale) + digitBytes(scale),
     printed: (precision: number) => precision + 3,
   },
-  // The text of a FLOAT has six digits; as a double it is exact (and −0 + 0 would be 0).
+  // The server prints a FLOAT with six digits. As a double it is exact. It is multiplied, because −0 + 0 would be 0.
   float: {
     parameters: 'none',
     wire: 'float',
@@ -129,9 +133,9 @@ export const TYPE_TABLE = {
   },
   double: { parameters: 'none', wire: 'double', family: 'real', rowBytes: () => 8 },
   date: { parameters: 'none', wire: 'temporal', family: 'date', rowBytes: () => 3, printed: () => 26 },
-  time: time('time', 3, 17),
-  datetime: time('date', 5, 26),
-  timestamp: time('date', 4, 26),
+  time: temporal('time', 3, 17),
+  datetime: temporal('date', 5, 26),
+  timestamp: temporal('date', 4, 26),
   char: characters(255, noLength),
   varchar: characters(65_535, oneOrTwo),
   tinytext: text(255),
@@ -166,15 +170,15 @@ export const TYPE_TABLE = {
   },
 } as const satisfies Readonly<Record<string, TypeRow>>;
 
-/** A type's name. */
+/** The name of a type. */
 export type Base = keyof typeof TYPE_TABLE;
 
-/** Names of the types with these parameters. */
+/** The names of the types with these parameters. */
 export type BaseWith<P extends Parameters> = {
   [B in Base]: (typeof TYPE_TABLE)[B]['parameters'] extends P ? B : never;
 }[Base];
 
-/** A type's row. */
+/** The row of a type. */
 export function factsOf(base: Base): TypeRow {
   return TYPE_TABLE[base];
 }
@@ -188,11 +192,11 @@ export function takes<P extends Parameters>(base: Base, parameters: P): base is 
   return TYPE_TABLE[base].parameters === parameters;
 }
 
-/** By size. */
+/** The integer types by size. */
 export const INTEGERS = ['tinyint', 'smallint', 'mediumint', 'int', 'bigint'] as const;
 export const TEXTS = ['tinytext', 'text', 'mediumtext', 'longtext'] as const;
 export const BLOBS = ['tinyblob', 'blob', 'mediumblob', 'longblob'] as const;
-/** The BLOB of a TEXT's size. */
+/** The BLOB type of the same size as a TEXT type. */
 export const BLOB_OF = { tinytext: 'tinyblob', text: 'blob', mediumtext: 'mediumblob', longtext: 'longblob' } as const;
 
 /** Whether a type is one of TEXTS. */

@@ -37,11 +37,11 @@ type OpaqueType = (typeof OPAQUE_TYPES)[number];
 
 /** The start of a document with marks. No JSON text starts with it. */
 const TYPED = '!';
-/** Stands for a document that is too long with its types before it. */
+/** The result for a document that is too long together with its types. */
 const TOO_LONG = '!';
 /** From text, MySQL makes an INTEGER up to here, and an UNSIGNED INTEGER above (Rapid_json_handler). */
 const MOST_PLAIN_INTEGER = 4_294_967_295;
-/** The server's limit of containers within each other. */
+/** The server's limit on nested containers. */
 const MAX_DEPTH = 100;
 
 /** A document that cannot be carried exactly, or a malformed text. The caller adds table and column. */
@@ -106,8 +106,8 @@ const IS_HIDDEN =
   `${PLAIN_TYPES.map(type => `WHEN '${type}' THEN FALSE`).join(' ')} ELSE TRUE END`;
 
 /**
- * SQL for MySQL that prints a JSON column for `readTypedJson`: the document alone, or after `!` and an object of the
- * types that its text does not show, by the numbers that JSON_EXTRACT gives to its values.
+ * SQL for MySQL that prints a JSON column for `readTypedJson`. It prints the document alone, or after `!` and an object
+ * of the types that its text does not show. The object's keys are the numbers that JSON_EXTRACT gives to the values.
  * @param column quoted
  */
 export function typedJsonSelect(column: string): string {
@@ -140,8 +140,8 @@ export function readTypedJson(cell: string): string {
     const type = hiddenType(named, text.slice(node.start, node.end));
     marks.push({ at: node.start, type });
   };
-  // In the order of JSON_EXTRACT: all members of objects, then all cells of arrays, each container's before those below
-  // it.
+  // In the order of JSON_EXTRACT: first all members of objects, then all cells of arrays. Those of a container come
+  // before those of the containers in it.
   const root: Node = { kind: 'array', start: 0, end: text.length, children: [{ leg: '', node: parse(text) }] };
   eachContainer(root, 'object', container => container.children.forEach(count));
   eachContainer(root, 'array', container => container.children.forEach(count));

@@ -20,13 +20,13 @@ const LARGE_BYTES = 8 * 1024 * 1024;
 /** Longer strings are taken out, the same that an agent reads in pieces. */
 const LONG_STRING_BYTES = 1024 * 1024;
 /**
- * What an agent makes is 4 MiB of JSON and one row event more, unless values are long: two million values of one digit
- * and a comma; of a table three members a column. The widest object, a body, has six.
+ * An agent makes bodies of 4 MiB of JSON and at most one more row event, besides long values. That is two million
+ * values of one digit and a comma. A table has three members per column. The widest object, a body, has six.
  */
 const LIMITS: JsonLimits = { depth: 8, containers: 500_000, values: 2_500_000, members: 16, allMembers: 600_000 };
 /**
- * What the text takes in memory without its long strings: a character of Unicode beyond ASCII makes two bytes of every
- * character around it. It is there several times while it is parsed.
+ * The most memory of the text without its long strings. A character beyond ASCII can make every character of its string
+ * take two bytes. While the text is parsed, several copies of it exist.
  */
 const MAX_TEXT_BYTES = 64 * 1024 * 1024;
 
@@ -39,7 +39,7 @@ const MAX_FRAMES = 1_024;
 /** A larger frame stays in memory as long as a long string in it, because unpacking it for each string is slow. */
 const MOST_AGAIN_BYTES = 8 * 1024 * 1024;
 
-/** Parsed JSON, and the strings that were taken out of it. A name stands in the place of each. */
+/** Parsed JSON, and the long strings that were taken out of it. In the JSON a name takes the place of each. */
 export interface Unpacked {
   readonly parsed: unknown;
   /** Whether strings may hold lone surrogates and must be looked at. */
@@ -52,11 +52,11 @@ export interface Unpacked {
 }
 
 /**
- * Long strings read the body again, so its buffers must not change.
+ * Unpacks a body. Long strings read it again later, so its buffers must not change.
  * @param body in one or several buffers
  */
 export function unpack(body: readonly Uint8Array[], maxUnpackedBytes: number): Unpacked {
-  // The rest of a large earlier body must not stay in memory beside this one.
+  // The garbage of a large earlier body must not stay in memory together with this one.
   if (body.reduce((sum, part) => sum + part.byteLength, 0) > LARGE_BYTES) releaseGarbage();
   const long = new Map<string, LongJsonString>();
   const scanner = new Scanner(long);
@@ -109,7 +109,7 @@ class Scanner {
   readonly #held = new Set<Buffer>();
   /** The pieces of the open string from earlier parts. */
   #open: (Buffer | Again)[] = [];
-  /** The same in memory, unless it is already long. */
+  /** The same pieces in memory, as long as the string is not long. */
   #openChunks: Buffer[] = [];
   #openBytes = 0;
 
@@ -117,7 +117,7 @@ class Scanner {
     this.#long = long;
   }
 
-  /** What long strings keep in memory, and the places of values. */
+  /** The bytes that long strings and the places of values keep in memory. */
   get heldBytes(): number {
     let bytes = this.#scan.values * PLACE_BYTES;
     for (const each of this.#held) bytes += each.length;
@@ -182,7 +182,7 @@ class Scanner {
     else this.#openChunks.push(bytes.subarray(from));
   }
 
-  /** A piece of a part for later use: kept in memory, or unpacked again. */
+  /** A piece of a part for later use, either kept in memory or unpacked again. */
   #stretch({ frame, bytes }: Part, from: number, to: number): Buffer | Again {
     const size = bytes.length;
     if (size <= MOST_AGAIN_BYTES) {

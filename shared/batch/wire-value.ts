@@ -12,7 +12,7 @@ const INTEGER = /^-?[1-9]\d{15,19}$/;
 const DECIMAL = /^-?\d{1,65}(\.\d{1,38})?$/;
 const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/;
 const DATE = /^\d{4}-\d\d-\d\d$/;
-/** By fractional digits. */
+/** Patterns by the number of fractional digits. */
 const TIMES = [0, 1, 2, 3, 4, 5, 6].map(f => new RegExp(`^-?\\d{2,3}:\\d\\d:\\d\\d${fraction(f)}$`));
 const DATETIMES = [0, 1, 2, 3, 4, 5, 6].map(
   f => new RegExp(`^\\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\d${fraction(f)}$`),
@@ -23,7 +23,7 @@ function fraction(digits: number): string {
 }
 
 /**
- * Index of the first value that is not one of the type's wire kind; −1 if all are.
+ * The index of the first value that is not of the type's wire kind; −1 if all are.
  * @param surrogates whether texts may hold lone surrogates and must be checked
  */
 export function findBadValue(
@@ -34,13 +34,13 @@ export function findBadValue(
 ): number {
   switch (wireKind(type)) {
     case 'integer':
-      // A YEAR between 1 and 99 would be read as a short form of another year.
+      // The server reads a YEAR between 1 and 99 as the short form of another year.
       if (type.base === 'year') return findBad(values, nullable, v => v === 0 || isIn(v, 1901, 2155));
       return findBad(values, nullable, v => Number.isSafeInteger(v) || (typeof v === 'string' && INTEGER.test(v)));
     case 'decimal':
       return findBad(values, nullable, v => typeof v === 'string' && DECIMAL.test(v));
     case 'float':
-      // A larger number than a float32 would be rounded to infinity.
+      // A number beyond the range of float32 would become infinity.
       return findBad(values, nullable, v => v === '-0' || (isReal(v) && Number.isFinite(Math.fround(v))));
     case 'double':
       return findBad(values, nullable, v => v === '-0' || isReal(v));
@@ -66,13 +66,13 @@ export function findBadValue(
   }
 }
 
-/** Whether a value is a long one, outside of a key, with sound pieces. */
+/** Whether a value is a long one outside the key, with valid pieces. */
 function isLong(value: unknown, nullable: boolean, isGood: (pieces: Iterable<string>) => boolean): boolean {
   if (!(value instanceof LongValue) || !nullable) return false;
   try {
     return isGood(value.pieces());
   } catch (error) {
-    // A JSON string with an unknown escape, or that is not UTF-8.
+    // A JSON string with an unknown escape or invalid UTF-8.
     if (error instanceof SyntaxError) return false;
     throw error;
   }

@@ -2,8 +2,8 @@
  * A private apt: resolves and downloads Debian packages for one suite without being root and without touching the
  * machine's own package database.
  *
- * The archive's address is taken from the machine's own apt sources at run time and is written nowhere but into the
- * cache, so that a mirror or a proxy that the machine uses is used here as well.
+ * The archive's address comes from the machine's own apt sources at run time, so a mirror or proxy of the machine is
+ * used here as well. The address is written nowhere but into the cache.
  */
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
@@ -26,7 +26,7 @@ export interface DebianPackage {
   readonly checksum: string;
 }
 
-/** An index older than this is fetched anew before anything is resolved: unstable drops old versions within hours. */
+/** An older index is downloaded again before anything is resolved, because unstable drops old versions within hours. */
 const INDEX_MAX_AGE_MS = 3 * 60 * 60 * 1000;
 const UPDATE_TIMEOUT_MS = 5 * 60_000;
 /** A poor link may need long for 60 MB. */
@@ -98,7 +98,7 @@ export class PrivateApt {
     await writeFile(stamp, '');
   }
 
-  /** What has to be downloaded for these packages, with all that they depend on, and for those `alone`. */
+  /** Returns what must be downloaded for these packages with all their dependencies, and for those `alone`. */
   async resolve(packages: readonly string[], alone: readonly string[]): Promise<DebianPackage[]> {
     const results = [await this.#apt(['-qq', '-y', '--print-uris', '--download-only', 'install', ...packages])];
     if (alone.length > 0) results.push(await this.#apt(['-qq', '--print-uris', 'download', ...alone]));
@@ -118,7 +118,7 @@ export class PrivateApt {
     return [...found.values()];
   }
 
-  /** Downloads into `archive`; what is there already, whole, is not fetched again. */
+  /** Downloads into `archive`. Files that are already there and complete are not downloaded again. */
   async download(packages: readonly DebianPackage[], archive: string, report: Report): Promise<void> {
     await mkdir(archive, { recursive: true });
     const missing: DebianPackage[] = [];
@@ -217,7 +217,7 @@ function debianArchitecture(): string {
   return { x64: 'amd64', arm: 'armhf', ia32: 'i386' }[process.arch as string] ?? process.arch;
 }
 
-/** Where this machine's own Debian release comes from; all of Debian's suites are under the same address. */
+/** The address of this machine's own Debian archive, which has all of Debian's suites. */
 async function archiveAddress(): Promise<string> {
   const system = await readFile('/etc/os-release', 'utf8').catch(() => '');
   const release = /^VERSION_CODENAME=(.*)$/m.exec(system)?.[1] ?? 'stable';
@@ -225,8 +225,8 @@ async function archiveAddress(): Promise<string> {
     const result = await run('apt-get', ['indextargets', ...args, '--format', '$(RELEASE) $(COMPONENT) $(REPO_URI)']);
     return result.output.split('\n').map(line => line.split(' '));
   };
-  // A vendor's archive may use Debian's names; only a downloaded index tells whose it is. Before the machine's first
-  // `apt-get update` there is none, and the names have to do. Ubuntu's archive has no unstable suite and is no use.
+  // A vendor's archive may use Debian's names, and only a downloaded index says whose it is. Before the machine's first
+  // `apt-get update` there is none, so the names must do. Ubuntu's archive has no unstable suite, so it is of no use.
   const known = (await targets('Origin: Debian', 'Component: main')).map(([, , address]) => address);
   const guessed = /^ID=debian$/m.test(system)
     ? (await targets('--no-release-info'))

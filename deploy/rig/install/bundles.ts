@@ -1,6 +1,6 @@
 /**
- * The table of program bundles: what each is called in the environment and on PATH, which versions do, and which of
- * Debian's packages hold it. Everything that is particular to one bundle stands here; the rest is general.
+ * The table of program bundles: their names in the environment and on PATH, the versions that suit, and Debian's
+ * packages. Everything specific to one bundle is here.
  */
 
 import { dirname, join } from 'node:path';
@@ -15,17 +15,17 @@ export interface BundleSpecification {
   readonly title: string;
   /** Environment variable that names the main program. */
   readonly variable: string;
-  /** The program that PATH is searched for and that tells the version. */
+  /** The program that is looked for on PATH and asked for its version. */
   readonly main: string;
   /** Other names of the main program on PATH. */
   readonly aliases: readonly string[];
-  /** The program that is asked for the version, where that is not the main one. */
+  /** The program that is asked for the version, if it is not the main one. */
   readonly asks?: string;
   /** Its arguments, given the main program's real path. */
   readonly versionArguments: (main: string) => readonly string[];
-  /** First group: the version. A print-out that does not match is another product. */
+  /** The first group is the version. If the output does not match, it is another product. */
   readonly versionPattern: RegExp;
-  /** The lowest version that does: [major, minor]. */
+  /** The lowest version that suits: [major, minor]. */
   readonly atLeast: readonly [number, number];
   readonly debian: DebianPackages;
 }
@@ -39,11 +39,11 @@ export interface DebianPackages {
   readonly alone: readonly string[];
   /** Dependencies that the programs do not need; leaving them out saves the download. */
   readonly leaveOut: RegExp;
-  /** Name → path under the unpacked root; `*` in a path stands for the one folder that is there. */
+  /** Name → path under the unpacked root. `*` in a path stands for the only folder there. */
   readonly programs: Readonly<Record<string, string>>;
   /** Files and folders under the root whose ELF programs get our own loader and libraries. */
   readonly patch: readonly string[];
-  /** More library folders under the root, beside the usual ones. */
+  /** More library folders under the root, in addition to the usual ones. */
   readonly libraries: readonly string[];
   /** Additional environment of the programs. PATH is put before the caller's own. */
   readonly environment: Readonly<Record<string, string>>;

@@ -1,7 +1,7 @@
 /**
  * The cache between runs: unpacked programs and initialised data directories.
  *
- * Everything in it can be made again; whatever lacks its stamp was interrupted, and is made anew.
+ * Everything in it can be made again. An entry without its stamp was interrupted, and is replaced.
  */
 import { createHash } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
@@ -37,11 +37,11 @@ export function cacheDirectory(...parts: string[]): string {
 /**
  * Runs `work` while no other process on this machine does so for the same cache and name.
  *
- * The lock is a listening socket in Linux's abstract name space: the kernel drops it when its holder dies in whatever
- * way, so that there is no such thing as a stale lock to be recognised and recovered.
+ * The lock is a listening socket in Linux's abstract namespace. The kernel drops it when its holder dies, however that
+ * happens, so no lock is ever stale.
  */
 export function withCacheLock<T>(name: string, report: Report, work: () => Promise<T>): Promise<T> {
-  // Within this process a queue: only waiting for somebody else is worth a line.
+  // Within this process callers queue. Only waiting for another process is reported.
   const turn = (queues.get(name) ?? Promise.resolve()).then(() => underLock(name, report, work));
   queues.set(
     name,

@@ -1,11 +1,11 @@
 /**
  * Installs a bundle's Debian packages into the cache, without root and without touching the machine.
  *
- * The packages may be from a newer Debian than the machine's, so that the whole closure comes along, the C library
- * included, and every program is patched to use the loader and the libraries that came with it.
+ * The packages may be from a newer Debian than the machine's. So all their dependencies are installed too, even the C
+ * library, and every program is patched to use that loader and those libraries.
  *
- * A bundle is there when its stamp is there: it is unpacked beside its place, renamed into it, tried, and stamped last.
- * A folder without a valid stamp is an interrupted installation; it is removed and made anew.
+ * A bundle is installed if it has a stamp. It is unpacked next to its final place, renamed, tried, and stamped last. A
+ * folder without a valid stamp is an interrupted installation, and is replaced.
  */
 import { mkdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ import type { Report } from '../errors.ts';
 import { installedEnvironment, installedProgram, relocate } from './relocate.ts';
 import { lastLines, run } from '../run.ts';
 
-/** Raised whenever what is installed changes in form, so that older installations are made anew. */
+/** To be raised when the form of an installation changes. Older installations are then replaced. */
 const FORMAT = 1;
 const STAMP = 'tributary-stamp.json';
 const DPKG_TIMEOUT_MS = 120_000;
@@ -29,12 +29,12 @@ export interface Installation {
   readonly bundle: Bundle;
   readonly suite: string;
   readonly version: string;
-  /** Where it was made for: programs hold absolute paths to their libraries, so a moved cache is made anew. */
+  /** The place that it was made for. Programs hold absolute paths to their libraries, so a moved cache is replaced. */
   readonly root: string;
   readonly packages: Readonly<Record<string, string>>;
 }
 
-/** The installation in the cache, made first if it is not there. */
+/** Returns the installation in the cache, and makes it first if it is missing. */
 export async function installFromDebian(bundle: Bundle, report: Report): Promise<Installation> {
   const there = await readStamp(bundle);
   if (there !== undefined) return there;
@@ -59,7 +59,7 @@ async function installFromFirstSuite(bundle: Bundle, report: Report): Promise<In
       const packages = await wantedPackages(apt, specification);
       return await installPackages(bundle, apt, packages, report);
     } catch (error) {
-      // Missing, too old, damaged on the way or not running on this machine: another suite may do better.
+      // Missing, too old, damaged or not running on this machine: try the next suite.
       if (!(error instanceof LocalServerError)) throw error;
       report(`${specification.title}: ${error.message}`);
       refusals.push(error.message);
@@ -170,7 +170,7 @@ async function unpack(packages: readonly DebianPackage[], archive: string, root:
   }
 }
 
-/** Runs the program for its version: the proof that the patched program works. */
+/** Asks the program for its version, which proves that the patched program works. */
 async function installedVersion(specification: BundleSpecification, root: string): Promise<string> {
   const programOf = (name: string): string => installedProgram(specification, root, name) ?? join(root, name);
   const program = programOf(specification.asks ?? specification.main);

@@ -1,8 +1,9 @@
 /**
- * Finds the programs of a bundle: named in the environment, on PATH, or from Debian's packages (fetched if need be).
+ * Finds the programs of a bundle: named in the environment, on PATH, or in Debian's packages, which are downloaded if
+ * needed.
  *
- * A program named in the environment must do, or there is an error: falling back in silence would test something else
- * than what the caller asked for. One on PATH that is too old is passed over with a word.
+ * If a program named in the environment does not suit, that is an error. A silent fallback would test something that
+ * the caller did not ask for. A program on PATH that is too old is reported and ignored.
  */
 import { accessSync, constants, realpathSync } from 'node:fs';
 import { basename, delimiter, dirname, isAbsolute, join } from 'node:path';
@@ -20,7 +21,7 @@ export interface Programs {
   readonly bundle: Bundle;
   readonly source: 'environment' | 'path' | 'debian';
   readonly version: string;
-  /** The unpacked packages' root, where the source is `debian`; programs elsewhere know their own places. */
+  /** The root of the unpacked packages, if the source is `debian`. */
   readonly root?: string;
   /** Absolute path of `mysqld`, `mysql`, `mysqlbinlog`, `mariadbd`, `mariadb-binlog`, `sysbench`, `chromium` … */
   program(name: string): string;
@@ -146,7 +147,7 @@ function programs(
   };
 }
 
-/** An empty version: the program did not run, or is something else; `said` is what it printed. */
+/** The version is empty if the program did not run, or is another product. `said` is what it printed. */
 async function versionOf(
   specification: BundleSpecification,
   main: string,
@@ -163,7 +164,9 @@ async function versionOf(
   return { version, said: lastLines(`${result.output}${result.errors}`, 1) };
 }
 
-/** Debian's /usr/sbin/rabbitmq-server links to a wrapper that wants to be root; the real one is beside its target. */
+/**
+ * Debian's /usr/sbin/rabbitmq-server links to a wrapper that must run as root. The real program is next to the wrapper.
+ */
 function behindWrapper(specification: BundleSpecification, path: string): string {
   const real = realpathSync(path);
   const beside = join(dirname(real), specification.main);

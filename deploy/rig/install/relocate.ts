@@ -1,6 +1,6 @@
 /**
- * Makes unpacked packages run from a folder that they were not compiled for: the programs get the loader and the
- * libraries that came with them, scripts and wrappers the folder's name.
+ * Makes unpacked packages run from a folder that they were not compiled for. Programs get the loader and the libraries
+ * that came with them. Scripts and wrappers get the folder's name.
  *
  * `root` is where the files are now, `place` is where they will be used; both are absolute.
  */
@@ -46,7 +46,7 @@ export function installedEnvironment(specification: BundleSpecification, root: s
   const fill = placeholders(root, root);
   const result: Record<string, string> = {};
   for (const [key, value] of Object.entries(specification.debian.environment)) {
-    // What a wrapper sets is nobody else's business: our libraries on a foreign program's path would break it.
+    // A wrapper sets its own environment. Our libraries on another program's path would break that program.
     if (Object.keys(specification.debian.wrap).length > 0) continue;
     result[key] = key === 'PATH' ? `${fill(value)}:${process.env['PATH'] ?? '/usr/bin:/bin'}` : fill(value);
   }

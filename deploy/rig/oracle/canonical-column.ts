@@ -1,5 +1,6 @@
 /**
- * One column's value as text that two servers print alike exactly when they hold the same value.
+ * Makes SQL that prints a column's value in a canonical form: two servers print the same text if and only if they hold
+ * the same value.
  *
  * | type | form |
  * |---|---|
@@ -71,7 +72,7 @@ const FAMILIES: Readonly<Record<string, Family>> = {
   geometrycollection: 'geometry',
 };
 
-/** A name as SQL. The oracle has its own, to owe the product nothing. */
+/** A name as SQL. The oracle has its own function, because it shares no code with the product. */
 export function quote(name: string): string {
   return `\`${name.replaceAll('`', '``')}\``;
 }
@@ -118,7 +119,7 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
   }
 }
 
-/** SQL of the types of all values of a document, which its text does not tell. */
+/** SQL of the types of all values in a document, which its text does not show. */
 function jsonTypes(column: string): string {
   const values = `JSON_EXTRACT(JSON_ARRAY(${column}), '$**[*]', '$**.*')`;
   return (
@@ -127,13 +128,13 @@ function jsonTypes(column: string): string {
   );
 }
 
-/** Whether one of them holds text and the other bytes: equal bytes are not yet the same value. */
+/** Whether one column holds text and the other bytes. Then equal bytes need not be the same value. */
 export function textMeetsBytes(one: ColumnFacts, other: ColumnFacts): boolean {
   const families = [familyOf(one), familyOf(other)];
   return families.includes('text') && families.includes('bytes');
 }
 
-/** All that these hold can be converted. */
+/** Character sets whose texts can always be converted. */
 const UNICODE = /^(?:utf8|utf16|utf32|ucs2|ascii|latin1)/;
 
 function inUtf8({ name, charset }: ColumnFacts): string {
@@ -148,7 +149,7 @@ function inUtf8({ name, charset }: ColumnFacts): string {
 function inWiderColumn(own: ColumnFacts, reference: ColumnFacts, printed: string): string | null {
   const [here, meant] = [familyOf(own), familyOf(reference)];
   if (here === 'decimal' && meant === 'number' && own.scale > 0) {
-    // A fraction that should not be there is left, and seen.
+    // A fraction that should not be there stays, so that it shows.
     return `TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM ${printed}))`;
   }
   if (here === 'decimal' && meant === 'number') return printed;

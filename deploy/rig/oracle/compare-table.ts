@@ -68,7 +68,7 @@ interface Layout {
   readonly counted: boolean;
 }
 
-/** Stands for NULL. No canonical form has this letter. */
+/** Stands for NULL. No canonical form has this character. */
 const NULL_FORM = "'~'";
 
 /** `rows` counts the branch's; at most `limit` differences. */

@@ -2,14 +2,14 @@
  * The oracle of every end-to-end test: are a branch's tables and the head office's rows of that branch the same?
  *
  * It shares no code with the product, so that a mistake made in both directions still shows. Both servers print each
- * value in a canonical form (canonical-column.ts); a row is the text of its key and its values; rows are spread over
- * buckets by a checksum of the key, and each server hands over one count and one 128-bit sum a bucket. Only rows of
- * buckets that differ are fetched, and compared by key. No order is relied upon (a branch sorts by its collation, the
- * head office by bytes), and memory is bounded by the size of a few buckets, whatever the size of the table.
+ * value in a canonical form (canonical-column.ts). A row is the text of its key and its values. A checksum of the key
+ * decides the row's bucket, and each server returns a count and a 128-bit sum per bucket. Only the rows of buckets that
+ * differ are fetched, and compared by key. No order is relied on, because a branch sorts by its collation and the head
+ * office by bytes. Memory is bounded by the size of a few buckets, whatever the size of the table.
  *
  * Of a table without a primary key, rows that are equal in all columns are counted.
  *
- * The two sides are not read at one moment: compare when nothing writes, or compare again.
+ * The two sides are not read at the same moment. Compare when nothing writes, or compare again.
  */
 import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
@@ -187,8 +187,8 @@ async function compareColumns(table: string, here: Side, there: Side): Promise<D
 }
 
 /**
- * What a column holds that the branch's table does not have: the rows of other branches may need it, those of this one
- * not.
+ * Reports values of this branch's rows in columns that its own table does not have. Only rows of other branches may
+ * have values there.
  */
 async function extraColumns(table: string, known: ReadonlySet<string>, there: Side): Promise<Difference[]> {
   const extra = [...there.columns.keys()].filter(name => !known.has(name) && !OWN_COLUMNS.has(name));
