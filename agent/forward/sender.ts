@@ -298,7 +298,7 @@ export class Sender {
       else
         host.linkFailed(
           new TributaryError(
-            'BROKER_UNREACHABLE',
+            'BROKER_UNCONFIRMED',
             `The broker has confirmed nothing for ${Math.round(timeoutMs / 1000)} s.`,
           ),
         );
