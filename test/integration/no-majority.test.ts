@@ -40,6 +40,7 @@ await t.test('BROKER_UNCONFIRMED: the nodes are started, and everything moves ag
   }
   const { broker } = (await applier.get('/api/status')) as ApplierStatus;
   t.match(broker, { up: false, error: { code: 'BROKER_UNCONFIRMED', message: /^2 of RabbitMQ’s 3 nodes are down/ } });
+  t.match(await (await fetch(`${applier.url}/metrics`)).text(), /^tributary_broker_up 0$/m, 'the alert follows');
   const check = await world.applierCli(['check']);
   t.not(check.code, 0);
   t.match(check.stdout, /FAULT +broker.management: 2 of RabbitMQ’s 3 nodes are down/);
