@@ -38,7 +38,7 @@ const BRANCHES = [
 ] as const;
 
 t.setTimeout(20 * 60_000);
-const reason = await whyNoMachine();
+const reason = await whyNoMachine(true);
 const built = mkdtempSync(join(tmpdir(), 'tributary-packages-'));
 t.teardown(() => rmSync(built, { recursive: true, force: true }));
 

@@ -43,13 +43,19 @@ export interface Outcome {
   readonly errors: string;
 }
 
-/** Why no machine can be booted here; null: one can. Fetches the two programs that it takes where that is possible. */
-export async function whyNoMachine(): Promise<string | null> {
+/**
+ * Why no machine can be booted here; null: one can. Fetches the programs that it takes where that is possible.
+ * @param debian a Debian, whatever this machine is
+ */
+export async function whyNoMachine(debian = false): Promise<string | null> {
   if (process.getuid?.() !== 0) return 'booting a Debian needs root';
+  if (debian && !/^ID=debian$/m.test(readFileSync('/etc/os-release', 'utf8')))
+    return 'the apt sources of this machine lead to no archive of Debian';
   const missing: string[] = [];
   for (const [program, name] of [
     ['debootstrap', 'debootstrap'],
     ['systemd-nspawn', 'systemd-container'],
+    ['ip', 'iproute2'],
   ] as const) {
     if ((await run('sh', ['-c', `command -v ${program}`])).status !== 0) missing.push(name);
   }
