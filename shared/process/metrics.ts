@@ -249,7 +249,11 @@ const APPLIER = {
     'verdict',
   ]),
 
-  brokerUp: gauge('tributary_broker_up', '0 or 1', 'Whether the broker is connected.'),
+  brokerUp: gauge(
+    'tributary_broker_up',
+    '0 or 1',
+    'Whether the broker is connected and has the majority of its nodes.',
+  ),
   targetUp: gauge('tributary_target_up', '0 or 1', 'Whether the head-office database answers.'),
   pipelines: gauge('tributary_pipelines', 'branches', 'Branches that this applier consumes.'),
 };

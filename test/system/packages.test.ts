@@ -136,6 +136,12 @@ async function steps(t: Test): Promise<void> {
     );
     await shop.sh(`${AGENT} check`);
     await shop.sh(`systemctl start ${AGENT}`);
+    t.notMatch(
+      await shop.show(AGENT, 'StatusText'),
+      /stopped|link down/,
+      'what has just started is not called stopped',
+    );
+    t.equal(await shop.sh(`cat /proc/${await pid()}/comm`), AGENT, 'ps shows the program’s name');
     await world.waitUntilEqual(branch);
     t.pass('equal');
   });
@@ -171,7 +177,7 @@ async function steps(t: Test): Promise<void> {
     const exposure = await shop.try(`systemd-analyze security --threshold=20 --no-pager ${AGENT}`);
     t.equal(exposure.code, 0, exposure.output.split('\n').slice(-2).join(' '));
     await shop.waitUntil('described', AGENT, async () =>
-      (await shop.show(AGENT, 'StatusText')).startsWith('streaming'),
+      (await shop.show(AGENT, 'StatusText')).startsWith('capturing'),
     );
   });
 
@@ -215,6 +221,9 @@ async function steps(t: Test): Promise<void> {
     await shop.try(`systemctl restart ${AGENT}`);
     await shop.waitUntil('failed', AGENT, async () => (await shop.show(AGENT, 'ActiveState')) === 'failed');
     t.equal(await shop.show(AGENT, 'ExecMainStatus'), '2');
+    const errors = await shop.sh(`journalctl -q -o cat -p err -u ${AGENT}`);
+    t.match(errors, /CONFIG_INVALID|nonsense/, 'the journal has the fault as an error');
+    t.notMatch(errors, /"level":"(info|warn)"/, 'and nothing less');
     await shop.sh(`cp -p /root/good.yaml /etc/tributary-agent/agent.yaml; systemctl start ${AGENT}`);
     await equal('a mended configuration');
   });

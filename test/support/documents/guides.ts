@@ -29,6 +29,40 @@ export function blocksOf(guide: string): Block[] {
   }));
 }
 
+/** What a guide has a person do: type commands, or write a file. */
+export type Step =
+  | { readonly does: 'run'; readonly text: string }
+  | { readonly does: 'write'; readonly path: string; readonly text: string }
+  /** A block that shows something, without a place to put it. */
+  | { readonly does: 'show'; readonly text: string };
+
+/**
+ * The steps of a document under docs/, in order: each block of `sh`; each command of apt-get in a table's row, which is
+ * a row's last one; each other block whose paragraph before it names a file in backquotes, with the command of systemctl
+ * that the paragraph may name after it.
+ */
+export function stepsOf(guide: string): Step[] {
+  const steps: Step[] = [];
+  let prose = '';
+  for (const part of readFileSync(join(ROOT, 'docs', guide), 'utf8').split(/^(```\w+\n[^]*?^```)$/m)) {
+    const [, language, text] = /^```(\w+)\n([^]*)```$/.exec(part) ?? [];
+    if (language === undefined || text === undefined) {
+      prose = part;
+      for (const [, command = ''] of part.matchAll(/^\|.*`(apt-get install [\w-]+)`[^`]*\|$/gm))
+        steps.push({ does: 'run', text: command });
+      continue;
+    }
+    const paragraph = prose.trim().split(/\n\n+/).at(-1) ?? '';
+    const [, path] = /`(\/etc\/[\w./-]+)`/.exec(paragraph) ?? [];
+    const [, restart] = /`(systemctl restart [\w-]+)`/.exec(paragraph) ?? [];
+    if (language === 'sh') steps.push({ does: 'run', text });
+    else if (path === undefined) steps.push({ does: 'show', text });
+    else steps.push({ does: 'write', path, text });
+    if (language !== 'sh' && path !== undefined && restart !== undefined) steps.push({ does: 'run', text: restart });
+  }
+  return steps;
+}
+
 export interface ShellOptions {
   readonly folder: string;
   /** Replaced in a block's text before it runs, in this order. */

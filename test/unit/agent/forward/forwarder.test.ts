@@ -126,6 +126,21 @@ await t.test('a confirm that never comes is a dead link: it is dropped and every
   test.ok(w.broker.attempts >= 2);
 });
 
+await t.test('a broker that confirms no batch is told of until it does, though answers still come', async test => {
+  let hangs = true;
+  const w = world(test, { onBatch: () => (hangs ? 'hang' : 'confirm') }, { stallMs: 40, helloMs: 10 });
+  const code = (): string | undefined => w.forwarder.status().fault?.code;
+  fill(w.spool, 1);
+  w.forwarder.start();
+  await until('told', () => code() === 'BROKER_UNCONFIRMED');
+  const { answers } = w.forwarder.status().counters;
+  await until('another answer', () => w.forwarder.status().counters.answers > answers);
+  test.equal(code(), 'BROKER_UNCONFIRMED');
+  hangs = false;
+  await drained(w);
+  test.equal(code(), undefined);
+});
+
 await t.test('an alarm at the broker is waited out, not taken for a dead link', async test => {
   let hold = true;
   const w = world(test, {}, { stallMs: 40 });
