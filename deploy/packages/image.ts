@@ -28,10 +28,14 @@ export function buildImage(contents: Contents, { node, work, base, report }: Job
   const name = `${facts.name}:${version}`;
   const tool = findTool();
   report(`${tool} builds ${name} on ${base ?? BASE}`);
-  const args = ['build', ...TOOLS[tool], '--file', join(work, 'Containerfile'), '--tag', name];
-  const { status } = spawnSync(tool, [...args, '--build-arg', `BASE=${base ?? BASE}`, work], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
+  const args = ['build', ...TOOLS[tool], '--file', join(work, 'Containerfile')];
+  const { status } = spawnSync(
+    tool,
+    [...args, '--tag', name, '--tag', facts.name, '--build-arg', `BASE=${base ?? BASE}`, work],
+    {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    },
+  );
   if (status !== 0) throw new Error(`${tool} build ended with ${status}`);
   return { name };
 }

@@ -13,23 +13,20 @@ import { run } from '../../../deploy/rig/run.ts';
 import type { Product } from '../../../deploy/rig/daemon.ts';
 import { numbers } from '../oracle/every-type.ts';
 import { createWorld } from './world.ts';
-import type { Branch, World } from './world.ts';
 
 const ROWS = 1000;
 
 export interface Packaged {
   /** What stands for `tributary-agent` on a command line. */
   readonly agent: readonly string[];
-  /** What stands for `tributary-applier`; absent: the checkout's own. */
-  readonly applier?: readonly string[];
+  /** What stands for `tributary-applier`. */
+  readonly applier: readonly string[];
   /** Of the programs; this process's own is not handed on, for tap's loader is in it. */
   readonly environment?: Readonly<Record<string, string>>;
-  /** Called before anything runs, when the configuration is written. */
-  prepare?(world: World, branch: Branch): Promise<void> | void;
 }
 
 /** @throws where a command fails; both sides are equal afterwards, and the programs have ended with 0 */
-export async function tryPackaged(t: Test, { agent, applier, environment = {}, prepare }: Packaged): Promise<void> {
+export async function tryPackaged(t: Test, { agent, applier, environment = {} }: Packaged): Promise<void> {
   const world = await createWorld(t);
   const office = await world.applier();
   const branch = await world.prepareBranch('packaged', {
@@ -38,7 +35,6 @@ export async function tryPackaged(t: Test, { agent, applier, environment = {}, p
       `INSERT INTO sale (what, price) SELECT CONCAT('thing ', i), i / 7 FROM (${numbers(ROWS)}) n`,
     ],
   });
-  await prepare?.(world, branch);
   const own = { PATH: process.env['PATH'] ?? '', HOME: world.directory, ...world.environment, ...environment };
   const command = async ([program = '', ...before]: readonly string[], args: string[], product: Product) => {
     const all = ['-i', ...Object.entries(own).map(([name, value]) => `${name}=${value}`), program, ...before, ...args];
@@ -49,15 +45,10 @@ export async function tryPackaged(t: Test, { agent, applier, environment = {}, p
 
   const children: ChildProcess[] = [];
   const file = join(branch.folder, 'packaged.enrolment');
-  if (applier === undefined) {
-    await office.start();
-    await world.applierCli(['branch', 'add', branch.id, '--out', file]);
-  } else {
-    await command(applier, ['check'], office);
-    children.push(start(t, applier, office, own));
-    await office.waitUntil('an answer', () => answers(office));
-    await command(applier, ['branch', 'add', branch.id, '--out', file], office);
-  }
+  await command(applier, ['check'], office);
+  children.push(start(t, applier, office, own));
+  await office.waitUntil('an answer', () => answers(office));
+  await command(applier, ['branch', 'add', branch.id, '--out', file], office);
   await command(agent, ['enroll', file], branch.agent);
   await command(agent, ['check'], branch.agent);
   children.push(start(t, agent, branch.agent, own));
