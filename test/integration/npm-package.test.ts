@@ -23,7 +23,7 @@ await t.test('npm install -g of the packages gives a syncing branch', async t =>
       names: [
         ['./tributary-', `${dist}/tributary-`],
         // The user is the machine's, and so is where its configuration lies.
-        [`-g ${name} `, ''],
+        [` -g ${name}`, ''],
         ['/etc/systemd/system', units],
         [`/etc/${name}`, join(folder, program)],
       ],
