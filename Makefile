@@ -52,7 +52,7 @@ format: setup
 test: setup ## every test, against real servers
 	@$(NODE) test/run.ts $(ARGS)
 
-test-system: setup ## install, run, upgrade and remove the packages in a booted Debian (as root)
+test-system: setup ## packages in a booted Debian, images, and arm64 under QEMU (as root)
 	@$(NODE) test/run.ts --timeout=1200 test/system $(ARGS)
 
 demo: setup ## a head office, branches and a broker on this machine

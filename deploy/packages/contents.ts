@@ -42,7 +42,7 @@ export async function readContents(
 export function layProgram(stage: Stage, folder: string, contents: Contents, manifest: object): void {
   const { root, facts, version, code } = contents;
   const { name, program } = facts;
-  stage.write(join(folder, program, 'main.js'), code, 0o755);
+  stage.write(join(folder, program, 'main.js'), code);
   stage.write(join(folder, 'package.json'), `${JSON.stringify({ name, version, type: 'module', ...manifest })}\n`);
   stage.copyFolder(join(root, 'shared/web'), join(folder, 'shared/web'));
   stage.copyFolder(join(root, program, 'web/assets'), join(folder, program, 'web/assets'));

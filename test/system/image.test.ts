@@ -37,7 +37,6 @@ function settings(folder: string): Record<string, string> {
     join(folder, 'containers.conf'),
     `[containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-read_only_tmpfs = false
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
@@ -99,7 +98,9 @@ await t.test(
       const shell = new GuideShell({
         folder: configuration,
         names: [
-          [`--volume /etc/${name}:`, `--volume ${configuration}:`],
+          // Like docker: nothing but the volumes can be written to, and the user has no name.
+        ['run --read-only', 'run --read-only --read-only-tmpfs=false --passwd=false'],
+        [`--volume /etc/${name}:`, `--volume ${configuration}:`],
           [`7641 /etc/${name}`, `7641 ${configuration}`],
           [`--volume ${name}:`, `--volume ${name}-${world.id}:`],
           [`--name ${name}`, `--name ${name}-${world.id}`],
