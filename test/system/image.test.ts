@@ -99,8 +99,8 @@ await t.test(
         folder: configuration,
         names: [
           // Like docker: nothing but the volumes can be written to, and the user has no name.
-        ['run --read-only', 'run --read-only --read-only-tmpfs=false --passwd=false'],
-        [`--volume /etc/${name}:`, `--volume ${configuration}:`],
+          ['run --read-only', 'run --read-only --read-only-tmpfs=false --passwd=false'],
+          [`--volume /etc/${name}:`, `--volume ${configuration}:`],
           [`7641 /etc/${name}`, `7641 ${configuration}`],
           [`--volume ${name}:`, `--volume ${name}-${world.id}:`],
           [`--name ${name}`, `--name ${name}-${world.id}`],
