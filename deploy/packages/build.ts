@@ -61,7 +61,7 @@ export async function buildPackages(options: BuildOptions): Promise<string[]> {
       }
     }
   }
-  writeFileSync(join(output, 'SHA256SUMS'), sums(output));
+  if (format !== 'image') writeFileSync(join(output, 'SHA256SUMS'), sums(output));
   return names;
 }
 

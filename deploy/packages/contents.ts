@@ -73,8 +73,8 @@ export function layInstallation(stage: Stage, contents: Contents, { node, units,
   stage.write(`usr/bin/${name}`, `#!/bin/sh\nexec /${library}/node /${library}/${program}/main.js "$@"\n`, 0o755);
   layDocuments(stage, `usr/share/doc/${name}`, contents, { node, library, commonLicences });
   stage.write(`usr/share/${name}/${program}.yaml`, facts.configuration);
-  mkdirSync(join(stage.directory, 'etc', name), { recursive: true });
   if (units === null) return;
+  mkdirSync(join(stage.directory, 'etc', name), { recursive: true });
   for (const unit of facts.units) stage.copy(join(root, 'deploy/systemd', unit), join(units, unit));
   stage.write(`usr/lib/sysusers.d/${name}.conf`, sysusersFile(facts));
   stage.writeGzipped(`usr/share/man/man1/${name}.1`, manPage(facts, made.toISOString().slice(0, 10)));
