@@ -28,21 +28,17 @@ export function buildImage(contents: Contents, { node, work, base, report }: Job
   const name = `${facts.name}:${version}`;
   const tool = findTool();
   report(`${tool} builds ${name} on ${base ?? BASE}`);
-  const args = ['build', ...TOOLS[tool], '--file', join(work, 'Containerfile')];
-  const { status } = spawnSync(
-    tool,
-    [...args, '--tag', name, '--tag', facts.name, '--build-arg', `BASE=${base ?? BASE}`, work],
-    {
-      stdio: ['ignore', 'ignore', 'inherit'],
-    },
-  );
+  const tags = ['--tag', name, '--tag', facts.name];
+  const args = ['--file', join(work, 'Containerfile'), ...tags, '--build-arg', `BASE=${base ?? BASE}`, work];
+  const { status } = spawnSync(tool, ['build', ...TOOLS[tool], ...args], { stdio: ['ignore', 'ignore', 'inherit'] });
   if (status !== 0) throw new Error(`${tool} build ended with ${status}`);
   return { name };
 }
 
 /** The first that answers: docker may be here without its daemon. */
 function findTool(): keyof typeof TOOLS {
-  const found = (['docker', 'podman', 'buildah'] as const).find(tool => spawnSync(tool, ['info']).status === 0);
+  const names = Object.keys(TOOLS) as (keyof typeof TOOLS)[];
+  const found = names.find(tool => spawnSync(tool, ['info']).status === 0);
   if (found !== undefined) return found;
   throw new Error('none of docker, podman and buildah works here: apt-get install podman');
 }
