@@ -15,8 +15,10 @@ SOURCES := "{agent,applier,shared,deploy,test}/**/*.{ts,js,css}" "{agent,applier
 CACHE := $${TRIBUTARY_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/tributary}
 # Passed on, e.g. make test ARGS=test/unit/protocol-model.test.ts
 ARGS ?=
+# What make image builds on, if not on debian:12-slim.
+BASE ?=
 
-.PHONY: help setup check types lint format docs test test-system demo bench chaos deb audit clean distclean
+.PHONY: help setup check types lint format docs test test-system demo bench chaos deb rpm npm image audit clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -50,7 +52,7 @@ format: setup
 test: setup ## every test, against real servers
 	@$(NODE) test/run.ts $(ARGS)
 
-test-system: setup ## install, run, upgrade and remove the packages in a booted Debian (as root)
+test-system: setup ## packages in a booted Debian, images, and arm64 under QEMU (as root)
 	@$(NODE) test/run.ts --timeout=1200 test/system $(ARGS)
 
 demo: setup ## a head office, branches and a broker on this machine
@@ -64,8 +66,12 @@ chaos: setup ## break everything at random and compare (node test/chaos/main.ts 
 	@RUNS=$${RUNS:-200} $(NODE) test/run.ts --timeout=9000 test/integration/property.test.ts
 	@$(NODE) test/chaos/main.ts $(ARGS)
 
-deb: setup ## Debian packages of both programs, with a bill of materials and checksums, in dist/
-	@$(NODE) deploy/deb/main.ts
+deb: setup ## Debian packages of both programs for amd64 and arm64, in dist
+rpm: setup ## the same for RHEL, Rocky and SUSE, in dist/rpm
+npm: setup ## a package for npm of each program, for any machine with Node 24, in dist/npm
+image: setup ## an OCI image of each program, by docker, podman or buildah (BASE=image)
+deb rpm npm image:
+	@BASE=$(BASE) $(NODE) deploy/packages/main.ts $@
 
 docs: setup ## bring the parts of the documents that come from the code up to date
 	@$(NODE) test/support/documents/documents.ts

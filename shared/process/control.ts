@@ -11,7 +11,7 @@ import { createHash } from 'node:crypto';
 import { accessSync, chmodSync, constants, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
-import { tmpdir, userInfo } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import * as z from 'zod';
 import { asTributaryError, ERRORS, TributaryError } from '../errors.ts';
@@ -53,8 +53,13 @@ export function controlPaths(place: SocketLocation): string[] {
   return [...new Set(paths)].filter(path => Buffer.byteLength(path) <= MAX_SOCKET_PATH);
 }
 
+/** Not os.userInfo(), which throws for a user without a name: in a container it is only a number. */
+function ownUid(): number {
+  return process.geteuid?.() ?? -1;
+}
+
 function privateFolder(): string {
-  return join(tmpdir(), `tributary-${userInfo().uid}`);
+  return join(tmpdir(), `tributary-${ownUid()}`);
 }
 
 /** Runs one command. Progress lines reach the caller at once; the returned value is the answer. */
@@ -122,7 +127,7 @@ function usablePath(place: SocketLocation): string {
 function makePrivate(folder: string): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const status = lstatSync(folder);
-  if (!status.isDirectory() || status.uid !== userInfo().uid || (status.mode & 0o077) !== 0) {
+  if (!status.isDirectory() || status.uid !== ownUid() || (status.mode & 0o077) !== 0) {
     throw new TributaryError('CONFIG_UNREADABLE', `The directory ${folder} is not private to this user.`, {
       hint: `Remove ${folder}.`,
     });
@@ -134,7 +139,7 @@ function makePrivate(folder: string): void {
  * directory, since the daemon has its own user, but not in the shared temporary directory.
  * @throws TributaryError CONFIG_UNREADABLE; the error of lstat if nothing is there
  */
-function refuseForeign(path: string, me = userInfo().uid): void {
+function refuseForeign(path: string, me = ownUid()): void {
   const folder = resolve(path, '..');
   const [around, socket] = [lstatSync(folder), lstatSync(path)];
   const trusted = me === 0 && folder !== privateFolder() ? [0, around.uid] : [0, me];

@@ -5,7 +5,6 @@
  */
 import { randomBytes } from 'node:crypto';
 import { chmodSync, lstatSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { userInfo } from 'node:os';
 import { TributaryError } from '../errors.ts';
 
 const TOKEN = /^[\w-]{32}$/;
@@ -33,7 +32,7 @@ export function pageToken(file: string): string {
 function readToken(file: string): string | null {
   try {
     const status = lstatSync(file);
-    if (!status.isFile() || status.uid !== userInfo().uid || (status.mode & 0o077) !== 0) return null;
+    if (!status.isFile() || status.uid !== process.geteuid?.() || (status.mode & 0o077) !== 0) return null;
     const text = readFileSync(file, 'utf8').trim();
     return TOKEN.test(text) ? text : null;
   } catch {

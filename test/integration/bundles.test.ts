@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { cpSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import t from 'tap';
-import { bundleProgram } from '../../deploy/deb/bundle.ts';
+import { bundleProgram } from '../../deploy/packages/bundle.ts';
 import type { Product } from '../../deploy/rig/daemon.ts';
 import { numbers } from '../support/oracle/every-type.ts';
 import { until } from '../support/until.ts';

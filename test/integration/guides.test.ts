@@ -173,8 +173,8 @@ function makesCertificates({ text }: Block): boolean {
 /** Runs a guide from its first block to its last; starts the program where the guide has systemd do it. */
 async function follow(t: Test, guide: string, shell: GuideShell, product: Product, world: World): Promise<void> {
   for (const block of blocksOf(guide)) {
-    // Of the servers' own configuration; the world's servers have theirs.
-    if (block.language === 'ini' || makesCertificates(block)) continue;
+    // Of the servers' own configuration; the world's servers have theirs. Other packages have tests of their own.
+    if (block.language === 'ini' || block.kind !== undefined || makesCertificates(block)) continue;
     if (block.language === 'yaml') {
       const written = parse(shell.renamed(block.text)) as object;
       // The page's address is the world's.

@@ -9,7 +9,7 @@ import { basename, join, resolve } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
 import { stringify } from 'yaml';
-import { buildPackages } from '../../deploy/deb/build.ts';
+import { buildPackages } from '../../deploy/packages/build.ts';
 import { freePort } from '../../deploy/rig/free-port.ts';
 import { Machine, whyNoMachine } from '../support/world/machine.ts';
 import { numbers } from '../support/oracle/every-type.ts';

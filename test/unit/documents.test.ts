@@ -71,7 +71,7 @@ void t.test('every command in guides and runbook is one of the programs’, with
   let found = 0;
   for (const document of DOCUMENTS) {
     const text = readFileSync(join(ROOT, document), 'utf8');
-    const code = [...text.matchAll(/```sh\n([^]*?)```|`([^`\n]+)`/g)]
+    const code = [...text.matchAll(/```sh(?: \w+)?\n([^]*?)```|`([^`\n]+)`/g)]
       .map(match => match[1] ?? match[2] ?? '')
       .join('\n');
     for (const [whole, program = '', rest = ''] of code.matchAll(COMMAND)) {

@@ -163,7 +163,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   agent: ['.', 'web', 'capture', 'verify', 'snapshot', 'forward', 'stream', 'source', 'binlog', 'values', 'spool'],
   applier: ['.', 'web', 'consume', 'transaction', 'verify', 'branches', 'broker', 'store', 'apply'],
   shared: ['process', 'broker', 'batch', 'database', 'config', '.'],
-  deploy: ['deb', 'demo', 'rig/oracle', 'rig', 'rig/install'],
+  deploy: ['packages', 'demo', 'rig/oracle', 'rig', 'rig/install'],
 };
 /** Files beside the floors on which every floor of their program stands: they import nothing of it. */
 const GROUND: ReadonlySet<string> = new Set([

@@ -5,7 +5,7 @@
 
 import { dirname, join } from 'node:path';
 
-export type Bundle = 'mysql' | 'mariadb' | 'rabbitmq' | 'sysbench' | 'prometheus' | 'chromium';
+export type Bundle = 'mysql' | 'mariadb' | 'rabbitmq' | 'sysbench' | 'prometheus' | 'chromium' | 'rpm' | 'qemu';
 
 /** `own` is whatever the machine's own apt sources offer. */
 export type Suite = 'unstable' | 'testing' | 'own';
@@ -253,6 +253,49 @@ export const BUNDLES: Readonly<Record<Bundle, BundleSpecification>> = {
       // Its sandbox wants a set-user-id helper or user name spaces; only pages of our own are opened.
       wrap: { chromium: ['--no-sandbox', '--disable-gpu'] },
       files: { 'tributary-bin/fonts.conf': FONTS },
+    },
+  },
+  rpm: {
+    title: 'RPM',
+    variable: 'TRIBUTARY_RPMBUILD',
+    main: 'rpmbuild',
+    aliases: [],
+    versionArguments: () => ['--version'],
+    versionPattern: /RPM version (\d+\.\d+\.\d+)/,
+    atLeast: [4, 14],
+    debian: {
+      suites: ['own', 'testing', 'unstable'],
+      packages: ['rpm'],
+      alone: [],
+      leaveOut: new RegExp(`^(${DOCUMENTATION_AND_SETUP}|dbus.*|systemd.*)$`),
+      programs: { rpmbuild: 'usr/bin/rpmbuild', rpm: 'usr/bin/rpm' },
+      patch: ['usr/bin/rpmbuild', 'usr/bin/rpm', 'usr/lib/rpm'],
+      libraries: [],
+      environment: { RPM_CONFIGDIR: '{root}/usr/lib/rpm' },
+      wrap: {},
+      files: {},
+    },
+  },
+  // Runs programs for arm64 on amd64, with arm64’s libraries beside it.
+  qemu: {
+    title: 'QEMU',
+    variable: 'TRIBUTARY_QEMU',
+    main: 'qemu-aarch64-static',
+    aliases: [],
+    versionArguments: () => ['--version'],
+    versionPattern: /qemu-aarch64 version (\d+\.\d+\.\d+)/,
+    atLeast: [7, 0],
+    debian: {
+      suites: ['own', 'testing', 'unstable'],
+      packages: ['qemu-user-static', 'libc6-arm64-cross', 'libstdc++6-arm64-cross', 'libgcc-s1-arm64-cross'],
+      alone: [],
+      leaveOut: new RegExp(`^(${DOCUMENTATION_AND_SETUP})$`),
+      programs: { 'qemu-aarch64-static': 'usr/bin/qemu-aarch64-static' },
+      patch: [],
+      libraries: [],
+      environment: { QEMU_LD_PREFIX: '{root}/usr/aarch64-linux-gnu' },
+      wrap: {},
+      files: {},
     },
   },
 };

@@ -61,9 +61,9 @@ async function search_(bundle: Bundle, report: Report): Promise<Programs> {
       `no ${specification.title} found: ${specification.variable} is not set, ${specification.main} ` +
         `(${specification.atLeast.join('.')} or later) is not on PATH, and Debian’s packages are of no help: ${error.message}`,
       `Install ${specification.title} ${specification.atLeast.join('.')} or later, or name its program in ${specification.variable}` +
-        (bundle === 'chromium' || bundle === 'sysbench'
-          ? '.'
-          : '; or use containers: deploy/compose.yaml starts the same servers.'),
+        (['mysql', 'mariadb', 'rabbitmq', 'prometheus'].includes(bundle)
+          ? '; or use containers: deploy/compose.yaml starts the same servers.'
+          : '.'),
       error,
     );
   }

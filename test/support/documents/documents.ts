@@ -72,7 +72,7 @@ function serversTable(): string {
     ],
     ['head-office database', needs('target'), 'MySQL 9.7'],
     ['broker', needs('broker', ', with the management plugin'), 'RabbitMQ 4.3'],
-    ['machines', 'Linux on amd64; each package brings its own Node', 'Debian 12 and 13'],
+    ['machines', 'Linux on amd64 or arm64; each package but npm’s brings its own Node', 'Debian 12 and 13'],
   ];
   return rows
     .map(cells => `| ${cells.join(' | ')} |`)

@@ -17,14 +17,17 @@ const BLOCK_DEADLINE_MS = 180_000;
 
 export interface Block {
   readonly language: string;
+  /** Of a block that is for one kind of package alone: `rpm`, `npm` or `image`, named behind the language. */
+  readonly kind?: string;
   readonly text: string;
 }
 
 /** The fenced blocks of a document under docs/, in order. */
 export function blocksOf(guide: string): Block[] {
   const text = readFileSync(join(ROOT, 'docs', guide), 'utf8');
-  return [...text.matchAll(/^```(\w+)\n([^]*?)^```/gm)].map(([, language = '', block = '']) => ({
+  return [...text.matchAll(/^```(\w+) ?(\w*)\n([^]*?)^```/gm)].map(([, language = '', kind = '', block = '']) => ({
     language,
+    ...(kind === '' ? {} : { kind }),
     text: block,
   }));
 }

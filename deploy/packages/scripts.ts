@@ -1,17 +1,18 @@
 /**
- * control and the maintainer scripts, as debhelper would write them: by hand, because dpkg-deb is all that a machine
- * then needs to build the packages.
+ * control, and what packages run when they are installed and removed, as debhelper and RPM's macros would write it: by
+ * hand, because dpkg-deb and rpmbuild are all that a machine then needs to build the packages.
  *
- * What they hold to: an upgrade restarts what runs; what is enabled and has its passwords is started; the configuration
- * is made once, from the example, and belongs to its owner from then on (it is no conffile: `enroll` writes it, and
- * dpkg would ask about it at every upgrade of every branch); removing keeps configuration and spool; purging removes
- * both. Everything that a program owns lies in folders of its own name, so that purging one package leaves the other's
- * files alone.
+ * What they hold to: an upgrade restarts what runs; what is enabled and has its passwords is started (by dpkg; RPM's
+ * distributions want a person to start it); the configuration is made once, from the example, and belongs to its owner
+ * from then on (it is no conffile: `enroll` writes it, and dpkg would ask about it at every upgrade of every branch);
+ * removing keeps configuration and spool; purging, which RPM does not know, removes both. Everything that a program owns
+ * lies in folders of its own name, so that purging one package leaves the other's files alone.
  */
 import type { ProgramFacts } from './programs.ts';
 
 export interface ControlFacts {
   readonly version: string;
+  readonly architecture: string;
   readonly installedKib: number;
 }
 
@@ -19,7 +20,7 @@ export function controlFile({ name, synopsis, description }: ProgramFacts, facts
   return [
     `Package: ${name}`,
     `Version: ${facts.version}`,
-    'Architecture: amd64',
+    `Architecture: ${facts.architecture}`,
     'Maintainer: The Tributary authors <authors@tributary.invalid>',
     `Installed-Size: ${facts.installedKib}`,
     // What Node itself is linked with. Everything else is inside.
@@ -32,8 +33,46 @@ export function controlFile({ name, synopsis, description }: ProgramFacts, facts
   ].join('\n');
 }
 
-export function maintainerScripts(facts: ProgramFacts): Readonly<Record<string, string>> {
+/** By the names that dpkg knows them by. */
+export function debScripts(facts: ProgramFacts): Readonly<Record<string, string>> {
   return { postinst: postinst(facts), prerm: prerm(facts), postrm: postrm(facts) };
+}
+
+/** By the names that a spec file knows them by. `$1` is how many versions of the package will be installed. */
+export function rpmScripts(facts: ProgramFacts): Readonly<Record<string, string>> {
+  const { name } = facts;
+  return {
+    post: `${prepare(facts)}
+[ "$1" -gt 1 ] || systemctl --no-reload preset ${name}.service >/dev/null 2>&1 || true
+if [ -d /run/systemd/system ]; then
+	systemctl daemon-reload >/dev/null || true
+	if [ "$1" -gt 1 ]; then
+		systemctl try-restart ${unitPattern(facts)} >/dev/null || true
+	fi
+fi
+`,
+    preun: `if [ "$1" = 0 ]; then
+	systemctl --no-reload disable ${name}.service >/dev/null 2>&1 || true
+	if [ -d /run/systemd/system ]; then
+		systemctl stop ${unitPattern(facts)} >/dev/null || true
+	fi
+fi
+`,
+    postun: `if [ -d /run/systemd/system ]; then
+	systemctl daemon-reload >/dev/null || true
+fi
+`,
+  };
+}
+
+/** The user, and the configuration where there is none. */
+function prepare({ name, program }: ProgramFacts): string {
+  const file = `/etc/${name}/${program}.yaml`;
+  return `systemd-sysusers ${name}.conf
+if [ ! -e ${file} ]; then
+	install -m 0640 -o root -g ${name} /usr/share/${name}/${program}.yaml ${file}
+fi
+`;
 }
 
 const HEAD = '#!/bin/sh\nset -e\n';
@@ -44,17 +83,12 @@ function unitPattern({ name, units }: ProgramFacts): string {
 }
 
 function postinst(facts: ProgramFacts): string {
-  const { name, program, secrets } = facts;
-  const file = `/etc/${name}/${program}.yaml`;
+  const { name, secrets } = facts;
   const enrolled = secrets.map(secret => `[ -e /etc/${name}/${secret} ]`).join(' && ');
   return `${HEAD}
 case "$1" in configure|abort-upgrade|abort-deconfigure|abort-remove) ;; *) exit 0 ;; esac
 
-systemd-sysusers ${name}.conf
-if [ ! -e ${file} ]; then
-	install -m 0640 -o root -g ${name} /usr/share/${name}/${program}.yaml ${file}
-fi
-
+${prepare(facts)}
 deb-systemd-helper unmask '${name}.service' >/dev/null || true
 if deb-systemd-helper --quiet was-enabled '${name}.service'; then
 	deb-systemd-helper enable '${name}.service' >/dev/null || true
@@ -101,9 +135,4 @@ if [ "$1" = purge ]; then
 	rm -rf /etc/${name} /var/lib/${name} /var/lib/${name}-* /var/cache/${name} /run/${name}
 fi
 `;
-}
-
-/** systemd-sysusers makes the user; it stays when the package goes, so that no other user is given its files. */
-export function sysusersFile({ name }: ProgramFacts): string {
-  return `u ${name} - "${name}" /var/lib/${name}\n`;
 }

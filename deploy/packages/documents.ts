@@ -68,20 +68,21 @@ function tagged(tag: string, meaning: string): string[] {
   return ['.TP', tag, roff(meaning)];
 }
 
-/** debian/copyright in its machine-readable form: our own licence, Node’s, and that of each bundled package. */
+/** debian/copyright in its machine-readable form: our own licence and that of each package inside. */
 export function copyrightFile(
   own: string,
-  node: LicenceText,
-  bundled: readonly LicenceText[],
-  library: string,
+  parts: readonly LicenceText[],
+  { library, commonLicences }: { readonly library: string; readonly commonLicences: boolean },
 ): string {
-  const stanza = (files: string, { package: { name, version, author }, text }: LicenceText): string => {
+  const shown = (text: string): string => indented(commonLicences ? withoutApache(text) : text);
+  const stanza = ({ package: { name, version, author }, text }: LicenceText): string => {
+    // Node is a file of its own. One file holds all others, and a later stanza for the same file would hide an earlier
+    // one; the names of the packages, which no file has, keep them apart.
+    const file = name.startsWith('node-linux-') ? 'node' : `${name}@${version}`;
     const licence = `${name}-${version}`.replace(/[^\w.+-]/g, '-').replace(/^-/, '');
     const holders = holdersIn(text) ?? (author === '' ? `The authors of ${name}` : author);
-    return [`Files: ${files}`, `Copyright: ${holders}`, `License: ${licence}`, indented(text)].join('\n');
+    return [`Files: ${library}/${file}`, `Copyright: ${holders}`, `License: ${licence}`, shown(text)].join('\n');
   };
-  // One file holds all bundled packages, and a later stanza for the same file would hide an earlier one; the names of
-  // the packages, which no file has, keep them apart.
   return [
     [
       'Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/',
@@ -89,9 +90,8 @@ export function copyrightFile(
       'Comment: The program is one file of JavaScript into which the packages below were bundled by esbuild, each named',
       ` ${library}/<package>. Node is as its project released it.`,
     ].join('\n'),
-    ['Files: *', `Copyright: ${holdersIn(own) ?? 'The Tributary authors'}`, 'License: Expat', indented(own)].join('\n'),
-    stanza(`${library}/node`, node),
-    ...bundled.map(one => stanza(`${library}/${one.package.name}@${one.package.version}`, one)),
+    ['Files: *', `Copyright: ${holdersIn(own) ?? 'The Tributary authors'}`, 'License: Expat', shown(own)].join('\n'),
+    ...parts.map(stanza),
     '',
   ].join('\n\n');
 }
@@ -113,7 +113,7 @@ function withoutApache(text: string): string {
 
 /** As the format wants text: one space before each line, a dot where a line is empty. */
 function indented(text: string): string {
-  return withoutApache(text)
+  return text
     .trim()
     .split('\n')
     .map(line => (line.trim() === '' ? ' .' : ` ${line.replaceAll('\t', '    ').trimEnd()}`))
@@ -130,9 +130,12 @@ export interface Component {
   readonly sha512: string | null;
 }
 
-/** A CycloneDX 1.6 document: what is in one package. @param made ISO time */
-export function billOfMaterials(facts: ProgramFacts, components: readonly Component[], made: string): string {
-  const { name, cli, synopsis } = facts;
+/** A CycloneDX 1.6 document: what is in one package. `made` is an ISO time. */
+export function billOfMaterials(
+  { name, synopsis }: ProgramFacts,
+  components: readonly Component[],
+  { purl, version, made }: { readonly purl: string; readonly version: string; readonly made: string },
+): string {
   return `${JSON.stringify(
     {
       bomFormat: 'CycloneDX',
@@ -144,10 +147,10 @@ export function billOfMaterials(facts: ProgramFacts, components: readonly Compon
           type: 'application',
           'bom-ref': name,
           name,
-          version: cli.version,
+          version,
           description: synopsis,
           licenses: [{ license: { id: 'MIT' } }],
-          purl: `pkg:deb/${name}@${cli.version}?arch=amd64`,
+          purl,
         },
       },
       components: components.map(({ name, version, licence, purl, sha512 }) => ({
