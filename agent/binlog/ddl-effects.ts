@@ -11,6 +11,8 @@ import type { Token } from './sql-tokens.ts';
 export interface Effects {
   /** Provably leaves every value of every row as it is, but for `namesEngine`. */
   readonly leavesRows: boolean;
+  /** Provably leaves every column as it is: names, types, order. */
+  readonly leavesColumns: boolean;
   /** Names InnoDB as its engine: that leaves rows as they are only if it had that engine before. */
   readonly namesEngine: boolean;
   /** May bring or take a unique key: the identity of rows where there is no primary key. */
@@ -23,6 +25,7 @@ export interface Effects {
 
 export const NO_EFFECTS: Effects = {
   leavesRows: false,
+  leavesColumns: false,
   namesEngine: false,
   touchesUniqueKeys: false,
   bringsForeignKeys: false,
@@ -47,6 +50,9 @@ const OPTIONS: ReadonlySet<string> = new Set(
   ).split(' '),
 );
 
+/** What is added to a table and is no column; CONSTRAINT beside it, which may be a primary key. */
+const NOT_COLUMNS = ['INDEX', 'KEY', 'UNIQUE', 'FULLTEXT', 'SPATIAL', 'FOREIGN', 'CHECK', 'PARTITION'] as const;
+
 /** Splits what follows the table's name at the commas outside of parentheses. */
 function clausesOf(tokens: readonly Token[]): Token[][] {
   const clauses: Token[][] = [[]];
@@ -66,8 +72,10 @@ function clausesOf(tokens: readonly Token[]): Token[][] {
  */
 export function readAlterEffects(tokens: readonly Token[], ignoring: boolean): Effects {
   const clauses = clausesOf(tokens);
+  const isHarmless = !ignoring && leavesRows(tokens, clauses);
   return {
-    leavesRows: !ignoring && leavesRows(tokens, clauses),
+    leavesRows: isHarmless,
+    leavesColumns: isHarmless && !clauses.some(addsColumn),
     namesEngine: clauses.some(clause => isToken(clause[0], 'ENGINE')),
     touchesUniqueKeys: tokens.some(token => isToken(token, 'UNIQUE', 'DROP')),
     bringsForeignKeys: bringsForeignKeys(tokens),
@@ -121,9 +129,14 @@ function isHarmless(clause: readonly Token[]): boolean {
   return first !== undefined && first.kind === 'word' && OPTIONS.has(first.text);
 }
 
+/** Whether a harmless clause adds a column. */
+function addsColumn([first, second]: readonly Token[]): boolean {
+  return isToken(first, 'ADD') && !isToken(second, ...NOT_COLUMNS, 'CONSTRAINT');
+}
+
 function isHarmlessAddition(clause: readonly Token[]): boolean {
   const [first] = clause;
-  if (isToken(first, 'INDEX', 'KEY', 'UNIQUE', 'FULLTEXT', 'SPATIAL', 'FOREIGN', 'CHECK', 'PARTITION')) return true;
+  if (isToken(first, ...NOT_COLUMNS)) return true;
   if (isToken(first, 'CONSTRAINT')) return !clause.some(token => isToken(token, 'PRIMARY'));
   if (isToken(first, 'PRIMARY', 'PERIOD', 'SYSTEM', '(')) return false;
   let rest = isToken(first, 'COLUMN') ? clause.slice(1) : clause;

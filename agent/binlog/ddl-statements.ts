@@ -200,7 +200,7 @@ function readIndex(
     // Not a matter of an index, but of what identifies the rows.
     if (index.toUpperCase() === 'PRIMARY') return ddl({ kind: 'alter-table', schema, tables: [table] });
     const touchesUniqueKeys = unique || kind === 'drop-index';
-    return ddl({ kind, schema, tables: [table], leavesRows: true, touchesUniqueKeys });
+    return ddl({ kind, schema, tables: [table], leavesRows: true, leavesColumns: true, touchesUniqueKeys });
   }
   return null;
 }

@@ -39,7 +39,7 @@ export function newSink(spool: Spool, position: Position): CaptureSink {
       epoch: () => undefined,
     },
     now: () => Date.now(),
-    listener: { onSpooled: () => undefined, onQuiet: () => undefined },
+    listener: { onSpooled: () => undefined, onQuiet: () => undefined, onUnlogged: () => undefined },
   });
 }
 
