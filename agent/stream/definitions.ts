@@ -116,13 +116,13 @@ export class Definitions {
    */
   end(tables: readonly TableName[], start: BinlogPosition): readonly TableName[] {
     const isInCatalogue = this.#catalogue !== null && comparePositions(start, this.#catalogue.at) < 0;
-    return tables.filter(({ schema, name }) => {
+    return tables.flatMap(({ schema, name }) => {
       const key = tableKey({ schema, name });
       const wasRead = this.columns({ schema, name }) !== null;
       if (!isInCatalogue) this.#outdated.add(key);
       this.#onTrial.delete(key);
       if (this.#byTable.has(key)) this.#set({ schema, name, state: 'void', columns: [] });
-      return wasRead;
+      return wasRead ? [{ schema, name }] : [];
     });
   }
 

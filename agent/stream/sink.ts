@@ -411,7 +411,7 @@ export class CaptureSink implements GroupSink {
   #heard(): void {
     this.#reach(this.#place, new Date(this.#o.now()).toISOString());
     // An idle table keeps the definition that it had here, whatever happens to it while the agent is away.
-    if (this.#definitions.hasChanges) this.flush();
+    if (this.#definitions.hasChanges && this.isBetweenGroups) this.flush();
     this.#watermark.passed(this.#place);
     if (this.#batcher.empty) this.#watermark.stored(this.committedAt);
     if (this.#waiters.length > 0) {
