@@ -42,6 +42,8 @@ export async function readCatalogue(
   // A statement may be in the binlog before the catalogue shows its effect.
   if (identity.gtids && end.gtidSet !== '') await source.waitUntilVisible(end.gtidSet, VISIBLE_WITHIN_SECONDS);
   const tables = await capturedNames(source, tableFilter);
+  // Without GTIDs only the tables' locks tell when a statement shows. Elsewhere the catalogue itself waits for them.
+  if (columns && identity.flavor === 'mysql' && !identity.gtids) await source.waitForStatements(tables);
   const facts = await CatalogueFacts.read(source, [...tables, ...others]);
   refuseUnsupported(facts.unsupported.filter(({ schema, name }) => tableFilter.captures(schema, name)));
   const cascades = new Cascades(await source.unloggedCascades(tables));

@@ -24,7 +24,7 @@ import { ServerSeen } from './server-seen.ts';
 import { directoryGone, integer, SpoolFile, text } from './spool-file.ts';
 import type { Row } from './spool-file.ts';
 import { changeDefinitions, loadDefinitions } from './stored-definitions.ts';
-import type { StoredDefinition } from './stored-definitions.ts';
+import type { DefinitionChange, StoredDefinition } from './stored-definitions.ts';
 import { changeHeld, forgetHeld, forgetUnkept, heldParts, heldTransactions, hold } from './held-rows.ts';
 import type { BatchToAppend, HeldChange, SpoolOptions, SpoolUsage, StoredBatch } from './spool-types.ts';
 import { deleteBatches, deleteBatchesAfter, loadState, startEpoch, storeState } from './stream-state.ts';
@@ -165,7 +165,7 @@ export class Spool {
     position: Position,
     snapshot?: SnapshotProgress | null,
     held: readonly HeldChange[] = [],
-    definitions: readonly StoredDefinition[] = [],
+    definitions: readonly DefinitionChange[] = [],
   ): void {
     this.#throwIfGivenUp();
     assert(this.#tail.seq === this.#state.head.seq, 'A position was saved inside an open group.');
@@ -436,7 +436,7 @@ export class Spool {
     return { ...state, snapshot, doneRequests };
   }
 
-  #commit(next: StreamState, held: readonly HeldChange[] = [], definitions: readonly StoredDefinition[] = []): void {
+  #commit(next: StreamState, held: readonly HeldChange[] = [], definitions: readonly DefinitionChange[] = []): void {
     this.#file.transaction(() => {
       storeState(this.#file, this.#state, next);
       changeHeld(this.#file, held);

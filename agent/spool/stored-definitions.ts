@@ -42,6 +42,9 @@ export interface StoredDefinition extends TableName {
   readonly columns: readonly StoredColumn[];
 }
 
+/** `gone`: there is no such table any more, and nothing of it is stored. */
+export type DefinitionChange = StoredDefinition | (TableName & { readonly state: 'gone' });
+
 /** All that are stored. @throws TributaryError SPOOL_CORRUPT */
 export function loadDefinitions(file: SpoolFile): StoredDefinition[] {
   return file.all('SELECT table_schema, table_name, definition FROM definitions').map(row => {
@@ -57,13 +60,18 @@ export function loadDefinitions(file: SpoolFile): StoredDefinition[] {
 }
 
 /** Must be called inside a transaction. */
-export function changeDefinitions(file: SpoolFile, changes: readonly StoredDefinition[]): void {
-  for (const { schema, name, state, columns } of changes) {
+export function changeDefinitions(file: SpoolFile, changes: readonly DefinitionChange[]): void {
+  for (const change of changes) {
+    const { schema, name, state } = change;
+    if (state === 'gone') {
+      file.run('DELETE FROM definitions WHERE table_schema = ? AND table_name = ?', schema, name);
+      continue;
+    }
     file.run(
       'INSERT OR REPLACE INTO definitions (table_schema, table_name, definition) VALUES (?, ?, ?)',
       schema,
       name,
-      JSON.stringify({ state, columns }),
+      JSON.stringify({ state, columns: change.columns }),
     );
   }
 }

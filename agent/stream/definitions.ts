@@ -23,7 +23,7 @@ import type { TableName } from '../../shared/table-name.ts';
 import type { BinlogPosition } from '../binlog/group-sink.ts';
 import type { Catalogue } from '../source/catalogue.ts';
 import { comparePositions } from '../source/connection.ts';
-import type { StoredColumn, StoredDefinition } from '../spool/stored-definitions.ts';
+import type { DefinitionChange, StoredColumn, StoredDefinition } from '../spool/stored-definitions.ts';
 
 /** The part of a catalogue that matters here. */
 export type KnownDefinitions = Pick<Catalogue, 'definitions' | 'at' | 'until'>;
@@ -36,7 +36,7 @@ export class Definitions {
   /** Refuted tables of which the catalogue still says the same: their next rows decide. */
   readonly #onTrial = new Set<string>();
   #isReached = false;
-  readonly #changes = new Map<string, StoredDefinition>();
+  readonly #changes = new Map<string, DefinitionChange>();
   /** Rows of unknown tables may have been read earlier in this epoch, while the binlog named their columns. */
   readonly #unknownMayBeRead: boolean;
 
@@ -57,7 +57,7 @@ export class Definitions {
   }
 
   /** What must be stored in one transaction with the next position. Empties the list. */
-  takeChanges(): readonly StoredDefinition[] {
+  takeChanges(): readonly DefinitionChange[] {
     const changes = [...this.#changes.values()];
     this.#changes.clear();
     return changes;
@@ -93,8 +93,16 @@ export class Definitions {
   reach(place: BinlogPosition): readonly TableName[] {
     if (this.#isReached || this.#catalogue === null || comparePositions(place, this.#catalogue.until) < 0) return [];
     this.#isReached = true;
+    const { definitions } = this.#catalogue;
+    if (definitions === null) return [];
+    // A name that is used no more would be kept for good.
+    for (const [key, { schema, name, state }] of this.#byTable) {
+      if (state !== 'void' || definitions.has(key) || this.#outdated.has(key)) continue;
+      this.#byTable.delete(key);
+      this.#changes.set(key, { schema, name, state: 'gone' });
+    }
     const changed: TableName[] = [];
-    for (const [key, { schema, name, columns }] of this.#catalogue.definitions ?? []) {
+    for (const [key, { schema, name, columns }] of definitions) {
       if (this.#outdated.has(key)) continue;
       const before = this.#byTable.get(key);
       const isSame = before !== undefined && isSameTable(before.columns, columns);

@@ -233,13 +233,13 @@ async function unlogged(t: Test, world: World, branch: Branch): Promise<void> {
   };
   await hidden('ALTER TABLE hid ADD COLUMN c INT FIRST');
   await db.query("INSERT INTO hid (id, a, b, c) VALUES (3, 'a', 'b', 3)");
-  await agent.waitForLog(line => /does not fit/.test(line.msg));
+  await agent.waitForLog(({ msg = '' }) => msg.includes('does not fit'));
   await world.waitUntilEqual(branch);
   await db.query("INSERT INTO hid (id, a, b, c) VALUES (4, 'a', 'b', 3)");
   await world.waitUntilEqual(branch);
   await hidden('ALTER TABLE hid CHANGE a b VARCHAR(20), CHANGE b a VARCHAR(20)');
   await agent.restart();
-  await agent.waitForLog(line => /without a statement in the binlog/.test(line.msg));
+  await agent.waitForLog(({ msg = '' }) => msg.includes('without a statement in the binlog'));
   await db.query("INSERT INTO hid (id, a, b, c) VALUES (5, 'a', 'b', 3)");
   const { rowsCompared } = await world.waitUntilEqual(branch);
   t.pass(`${rowsCompared} rows equal`);

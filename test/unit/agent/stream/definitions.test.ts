@@ -91,6 +91,27 @@ void t.test('places count across files', t => {
   t.end();
 });
 
+void t.test('nothing is kept of a table that is gone', t => {
+  const definitions = new Definitions(stored([], 'void'), catalogue(NEW, ITEM), false);
+  definitions.reach(place(1_100));
+  t.match(definitions.takeChanges(), [
+    { ...SALE, state: 'gone' },
+    { ...ITEM, state: 'in-force' },
+  ]);
+  const made = new Definitions(stored([], 'void'), catalogue(NEW, ITEM), false);
+  made.end([SALE], place(1_050));
+  made.reach(place(1_100));
+  t.match(
+    made.takeChanges(),
+    [
+      { ...SALE, state: 'void' },
+      { ...ITEM, state: 'in-force' },
+    ],
+    'or was it made again?',
+  );
+  t.end();
+});
+
 void t.test('a database that goes takes its tables along', t => {
   const definitions = new Definitions(stored(OLD), catalogue(NEW, SALE, ITEM), false);
   definitions.endAllOf('other', place(1_050));
@@ -126,8 +147,8 @@ void t.test('a definition that rows do not fit counts no more, unless the next r
   t.ok(definitions.refute(SALE));
   t.equal(definitions.columns(SALE), null);
   t.ok(definitions.needsCatalogue(SALE, true));
-  const changes = definitions.takeChanges();
-  t.same(changes, stored(OLD, 'refuted'));
+  t.same(definitions.takeChanges(), stored(OLD, 'refuted'));
+  const changes = stored(OLD, 'refuted');
 
   const again = new Definitions(changes, catalogue(OLD), false);
   t.equal(again.columns(SALE), null);
