@@ -10,6 +10,7 @@
  * sql/log_event.h of MariaDB 11.
  */
 import { formatColumnType, parseColumnType } from '../../shared/batch/column-type.ts';
+import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { tableText } from '../../shared/table-name.ts';
 import type { StoredColumn } from '../spool/stored-definitions.ts';
@@ -379,6 +380,27 @@ export class UnfitDefinition extends TributaryError {
   }
 }
 
+/** @param type as wireType has it */
+function requireType(type: ColumnType | null, where: string, name: string, code: number): ColumnType {
+  if (type !== null) return type;
+  const isOldTime = code === TYPE.timestamp || code === TYPE.time || code === TYPE.datetime;
+  if (!isOldTime) {
+    throw new TributaryError(
+      'VALUE_UNSUPPORTED',
+      `${where}: column ${name} has the type ${code}, which is not supported.`,
+    );
+  }
+  throw new TributaryError(
+    'VALUE_UNSUPPORTED',
+    `${where}: column ${name} has the format of times of MySQL 5.5 and MariaDB 10.0 (type ${code}), which is not supported.`,
+    {
+      hint:
+        'Run ALTER TABLE … MODIFY for the column with the type that it has, so that the server stores it anew. MariaDB must ' +
+        'have mysql56_temporal_format=ON. Then run `tributary-agent snapshot` for the table.',
+    },
+  );
+}
+
 /** Bytes of the number of an ENUM's or SET's value. */
 function memberBytes(code: number, members: number): number {
   if (code === TYPE.enum) return members > 255 ? 2 : 1;
@@ -426,13 +448,8 @@ function knownColumn(
   if (charset === null) {
     throw new TributaryError('VALUE_UNSUPPORTED', `${where}: the server no longer knows the character set of ${name}.`);
   }
-  const found = wireType({ code: layoutCode(code, mariadb, false), meta, charset, ...facts });
-  if (found === null) {
-    throw new TributaryError(
-      'VALUE_UNSUPPORTED',
-      `${where}: column ${name} has the type ${code}, which is not supported.`,
-    );
-  }
+  const layout = { code: layoutCode(code, mariadb, false), meta, charset, ...facts };
+  const found = requireType(wireType(layout), where, name, code);
   const isEnum = code === TYPE.enum || code === TYPE.set;
   if (formatColumnType(found) !== column.type || (isEnum && meta !== memberBytes(code, facts.members.length))) {
     misfit(
@@ -495,13 +512,7 @@ export function readTableMap(
       names === null ? knownColumn(table, each, i, stored![i]!, nullable) : namedColumn(table, each, i, names[i]!);
     const { name, isBytes, charset, unsigned, members, dimensions, key, invisible } = facts;
     const layout = { code: layoutCode(code, mariadb, isBytes), meta, charset, unsigned, members, dimensions };
-    const type = wireType(layout);
-    if (type === null) {
-      throw new TributaryError(
-        'VALUE_UNSUPPORTED',
-        `${where}: column ${name} has the type ${code}, which is not supported.`,
-      );
-    }
+    const type = requireType(wireType(layout), where, name, code);
     const refusesErrorValue = key > 0 && code === TYPE.enum && layout.members.includes('');
     layouts.push(refusesErrorValue ? { ...layout, refusesErrorValue } : layout);
     columns.push({ name, type: formatColumnType(type), ...(key > 0 ? { key } : {}), nullable, invisible });

@@ -51,7 +51,7 @@ import { CatalogueFacts } from '../source/catalogue-facts.ts';
 import { UnfitDefinition } from '../binlog/table-map.ts';
 import type { SourceTable } from '../binlog/table-map.ts';
 import type { StoredColumn } from '../spool/stored-definitions.ts';
-import { tableText } from '../../shared/table-name.ts';
+import { tableText, tableTexts } from '../../shared/table-name.ts';
 import { CapturedPosition, identityOf, requireSameGroup } from './position.ts';
 
 export type * from './sink-types.ts';
@@ -250,9 +250,7 @@ export class CaptureSink implements GroupSink {
     this.#enter(this.state === 'verifying' ? 'comparing' : 'in-group');
     this.#group.begin(group, this.state === 'in-group');
     this.#idleHeartbeats = 0;
-    if (!this.#group.isNew) return;
-    this.#batcher.begin();
-    this.#reach(this.#group.place, this.#group.committedAt);
+    if (this.#group.isNew) this.#batcher.begin();
   }
 
   /** The reader keeps the answer, so it must not depend on the state. The writers do depend on it. */
@@ -288,19 +286,6 @@ export class CaptureSink implements GroupSink {
     this.#xaRows.passedBy();
     if (this.#definitions.mayHaveRead({ schema, name })) this.#snapshots.copyAgain([{ schema, name }], at);
     else this.#snapshots.passedBy({ schema, name }, at);
-  }
-
-  /** The stream has come so far. @param at ISO */
-  #reach(place: BinlogPosition, at: string): void {
-    const changed = this.#definitions.reach(place);
-    if (changed.length === 0) return;
-    this.#o.listener.onUnlogged(
-      `The columns of ${changed.map(tableText).join(', ')} have changed without a statement in the binlog. They are copied again.`,
-    );
-    this.#snapshots.copyAgain(
-      changed.filter(({ schema, name }) => this.#o.tableFilter.captures(schema, name)),
-      at,
-    );
   }
 
   table(definition: SourceTable): TableWriter | null {
@@ -409,9 +394,7 @@ export class CaptureSink implements GroupSink {
   }
 
   #heard(): void {
-    this.#reach(this.#place, new Date(this.#o.now()).toISOString());
-    // An idle table keeps the definition that it had here, whatever happens to it while the agent is away.
-    if (this.#definitions.hasChanges && this.isBetweenGroups) this.flush();
+    this.#reach();
     this.#watermark.passed(this.#place);
     if (this.#batcher.empty) this.#watermark.stored(this.committedAt);
     if (this.#waiters.length > 0) {
@@ -421,6 +404,22 @@ export class CaptureSink implements GroupSink {
       for (const { run } of reached) run();
     }
     this.#o.listener.onQuiet();
+  }
+
+  /**
+   * The definitions of the catalogue may count from here on.
+   * @throws BinlogRestart if tables have changed in secret: what the reader knows of them is void
+   */
+  #reach(): void {
+    const changed = this.#definitions.reach(this.#place);
+    const captured = changed.filter(({ schema, name }) => this.#o.tableFilter.captures(schema, name));
+    this.#snapshots.copyAgain(captured, new Date(this.#o.now()).toISOString());
+    // An idle table keeps the definition that it had here, whatever happens to it while the agent is away.
+    if (this.#definitions.hasChanges && this.isBetweenGroups) this.flush();
+    if (changed.length === 0) return;
+    const message = `The columns of ${tableTexts(changed)} have changed without a statement in the binlog.`;
+    this.#o.listener.onUnlogged(message);
+    throw new BinlogRestart(`${message} They are read anew.`);
   }
 
   // -------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,9 @@ import t from 'tap';
 import type { Test } from 'tap';
 import { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import type { Flavor, ServerOptions } from '../../deploy/rig/database-options.ts';
+import type { Value } from '../../shared/batch/batch.ts';
+import { decodeBatch } from '../../shared/batch/decoder.ts';
+import { openSpool } from '../support/hand-made/spool-tools.ts';
 import { below } from '../support/oracle/random-schema.ts';
 import { until } from '../support/until.ts';
 import { randomFrom, testSeed } from '../support/world/load.ts';
@@ -190,6 +193,7 @@ async function swaps(t: Test, world: World, branch: Branch): Promise<void> {
   const other = '(id INT PRIMARY KEY, b VARCHAR(20), a VARCHAR(20))';
   for (const table of ['renamed', 'remade', 'exchanged']) await db.query(`CREATE TABLE ${table} ${pair}`);
   await db.query(`CREATE TABLE exchanged_too ${other}`);
+  await db.query('CREATE TABLE noise (id INT PRIMARY KEY)');
   const insert = async (id: number): Promise<void> => {
     for (const table of ['renamed', 'remade', 'exchanged', 'exchanged_too']) {
       await db.query(`INSERT INTO ${table} (id, a, b) VALUES (${id}, 'a${id}', 'b${id}')`);
@@ -202,6 +206,10 @@ async function swaps(t: Test, world: World, branch: Branch): Promise<void> {
   await world.waitUntilEqual(branch);
   await insert(3);
   await agent.stop();
+  await db.query("INSERT INTO renamed (id, a, b) VALUES (900, 'a', 'b'), (901, 'a', 'b')");
+  // A statement ends the batch, so that it shows what came before.
+  await db.query('ALTER TABLE noise ADD COLUMN c INT NOT NULL');
+  await db.query('DELETE FROM renamed WHERE id >= 900');
   for (const id of [4, 5]) {
     await insert(id * 10);
     await db.query('ALTER TABLE renamed CHANGE a b VARCHAR(20), CHANGE b a VARCHAR(20)');
@@ -209,6 +217,9 @@ async function swaps(t: Test, world: World, branch: Branch): Promise<void> {
     await db.query(`CREATE TABLE remade ${id === 4 ? other : pair}`);
     await db.query('RENAME TABLE exchanged TO x, exchanged_too TO exchanged, x TO exchanged_too');
     await insert(id);
+    await db.query(`INSERT INTO renamed (id, a, b) VALUES (95${id}, 'a', 'b')`);
+    await db.query(`ALTER TABLE noise MODIFY COLUMN c ${id === 4 ? 'BIGINT' : 'INT'} NOT NULL`);
+    await db.query('DELETE FROM renamed WHERE id >= 900');
   }
   await agent.start();
   const { rowsCompared } = await world.waitUntilEqual(branch);
@@ -216,6 +227,32 @@ async function swaps(t: Test, world: World, branch: Branch): Promise<void> {
   await insert(6);
   await world.waitUntilEqual(branch);
   await agent.stop();
+  t.same(
+    rowsSent(branch, 'renamed').filter(({ id }) => Number(id) >= 900),
+    [900, 901].map(id => ({ id, a: 'a', b: 'b' })),
+    'rows from before the first statement are read with what was stored, later ones not at all',
+  );
+}
+
+/** All rows of a table that went into the spool, from the stream or from a copy. */
+function rowsSent(branch: Branch, table: string): Record<string, Value>[] {
+  const spool = openSpool(branch.spoolDirectory, { branch: branch.id });
+  try {
+    const { base, head } = spool.stream();
+    const batches = Array.from({ length: head.seq - base.seq }, (_, i) => spool.read(base.seq + i + 1));
+    return batches.flatMap(batch => {
+      const { tables, changes } = decodeBatch(batch?.body ?? Buffer.alloc(0));
+      return changes.flatMap(change => {
+        if (change.op !== 'upsert' || tables[change.table]?.name !== table) return [];
+        const names = tables[change.table]?.columns.map(({ name }) => name) ?? [];
+        return Array.from({ length: change.rows }, (_, row) =>
+          Object.fromEntries(names.map((name, column) => [name, change.values[column]?.[row] ?? null])),
+        );
+      });
+    });
+  } finally {
+    spool.close();
+  }
 }
 
 /** Changes that the binlog does not have: what shows is repaired, and told. */
