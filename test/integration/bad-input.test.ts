@@ -160,11 +160,7 @@ void t.test('settings that make capture impossible are told with what mends them
 
   const faults = await faultsOf(t, branch);
   const bySubject = new Map(faults.map(fault => [fault.subject, fault]));
-  t.same([...bySubject.keys()].sort(), [
-    'source.binlog_format',
-    'source.binlog_row_image',
-    'source.log_bin',
-  ]);
+  t.same([...bySubject.keys()].sort(), ['source.binlog_format', 'source.binlog_row_image', 'source.log_bin']);
   t.match(bySubject.get('source.log_bin'), { needsRestart: true, configLine: /^log_bin = / });
   for (const [name, value] of [
     ['binlog_format', 'ROW'],

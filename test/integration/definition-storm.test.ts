@@ -12,6 +12,7 @@ import type { Test } from 'tap';
 import { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import type { Flavor, ServerOptions } from '../../deploy/rig/database-options.ts';
 import type { Value } from '../../shared/batch/batch.ts';
+import type { Finding } from '../../shared/process/findings.ts';
 import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { openSpool } from '../support/hand-made/spool-tools.ts';
 import { below } from '../support/oracle/random-schema.ts';
@@ -204,6 +205,13 @@ async function swaps(t: Test, world: World, branch: Branch): Promise<void> {
   await agent.start();
   await insert(2);
   await world.waitUntilEqual(branch);
+  const { findings } = JSON.parse((await branch.cli(['check', '--json'])).stdout) as { findings: Finding[] };
+  const finding = findings.find(({ subject }) => subject === 'source.binlog_row_metadata');
+  t.match(finding, {
+    level: 'warning',
+    message: /copies a table after any change/,
+    statement: /binlog_row_metadata=FULL$/,
+  });
   await insert(3);
   await agent.stop();
   await db.query("INSERT INTO renamed (id, a, b) VALUES (900, 'a', 'b'), (901, 'a', 'b')");
