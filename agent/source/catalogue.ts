@@ -48,7 +48,7 @@ export async function readCatalogue(
   refuseUnsupported(facts.unsupported.filter(({ schema, name }) => tableFilter.captures(schema, name)));
   const cascades = new Cascades(await source.unloggedCascades(tables));
   // Rows of a sequence are not data, which its columns tell.
-  const described = columns ? [...tables, ...others, ...(await capturedSequences(source, tableFilter))] : [];
-  const definitions = columns ? await readDefinitions(source, described, facts) : null;
+  const sequences = columns && identity.flavor === 'mariadb' ? await capturedSequences(source, tableFilter) : [];
+  const definitions = columns ? await readDefinitions(source, [...tables, ...others, ...sequences], facts) : null;
   return { tables, facts, cascades, definitions, at: end, until: await source.binlogEnd() };
 }

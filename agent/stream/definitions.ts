@@ -146,8 +146,9 @@ export class Definitions {
     const key = tableKey(table);
     const before = this.#byTable.get(key);
     assert(before !== undefined, 'Rows were read without a definition.');
-    this.#outdated.add(key);
     if (this.#onTrial.delete(key)) return false;
+    // What the stream has yet to reach shows the change. Asking again would lead back to here, before this is stored.
+    if (this.#isReached) this.#outdated.add(key);
     this.#set({ ...before, state: 'refuted' });
     return true;
   }

@@ -95,7 +95,7 @@ export class SchemaChanges {
 
   /** @returns whether definitions have ended */
   #endDefinitions(
-    { kind, schema, tables, renames, leavesColumns, touchesUniqueKeys }: DdlStatement,
+    { kind, schema, tables, renames, leavesRows, leavesColumns, touchesUniqueKeys }: DdlStatement,
     withoutPrimaryKey: readonly QueuedTable[],
     { start, at }: StatementPosition,
   ): boolean {
@@ -107,11 +107,9 @@ export class SchemaChanges {
     // MariaDB keeps the hashes of a unique key over long texts in a hidden column.
     else if (touchesUniqueKeys) ended = end(catalogue?.facts.flavor === 'mysql' ? withoutPrimaryKey : tables);
     else return false;
-    // What the stream has brought of them since the copy began must not stay if rows are passed by now.
-    snapshots.copyAgain(
-      ended.filter(table => tableFilter.captures(table.schema, table.name) && snapshots.isOpen(table)),
-      at,
-    );
+    // What the stream has brought of them since their copy began must not stay if rows are passed by now.
+    const open = ended.filter(table => tableFilter.captures(table.schema, table.name) && snapshots.isOpen(table));
+    if (leavesRows) snapshots.copyAgain(open, at);
     return ended.length > 0;
   }
 

@@ -144,11 +144,18 @@ void t.test('another definition in the catalogue without a statement is told', t
 
 void t.test('a definition that rows do not fit counts no more, unless the next rows fit it', t => {
   const definitions = new Definitions(stored(OLD), catalogue(OLD), false);
+  definitions.reach(place(1_100));
   t.ok(definitions.refute(SALE));
   t.equal(definitions.columns(SALE), null);
-  t.ok(definitions.needsCatalogue(SALE, true));
+  t.ok(definitions.needsCatalogue(SALE, true), 'it may be older than the change');
   t.same(definitions.takeChanges(), stored(OLD, 'refuted'));
   const changes = stored(OLD, 'refuted');
+
+  const before = new Definitions(stored(OLD), catalogue(NEW), false);
+  t.ok(before.refute(SALE));
+  t.notOk(before.needsCatalogue(SALE, true), 'it is newer than the row');
+  before.reach(place(1_100));
+  t.same(before.columns(SALE), NEW);
 
   const again = new Definitions(changes, catalogue(OLD), false);
   t.equal(again.columns(SALE), null);
