@@ -5,6 +5,7 @@ import { readDefinitions } from './definitions.ts';
 import type { CatalogueDefinition } from './definitions.ts';
 import { CatalogueFacts, refuseUnsupported } from './catalogue-facts.ts';
 import type { TableFilter } from './table-filter.ts';
+import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { capturedNames, capturedSequences } from './table-names.ts';
 
@@ -44,11 +45,17 @@ export async function readCatalogue(
   const tables = await capturedNames(source, tableFilter);
   // Without GTIDs only the tables' locks tell when a statement shows. Elsewhere the catalogue itself waits for them.
   if (columns && identity.flavor === 'mysql' && !identity.gtids) await source.waitForStatements(tables);
-  const facts = await CatalogueFacts.read(source, [...tables, ...others]);
+  const asked = distinct([...tables, ...others]);
+  const facts = await CatalogueFacts.read(source, asked);
   refuseUnsupported(facts.unsupported.filter(({ schema, name }) => tableFilter.captures(schema, name)));
   const cascades = new Cascades(await source.unloggedCascades(tables));
   // Rows of a sequence are not data, which its columns tell.
   const sequences = columns && identity.flavor === 'mariadb' ? await capturedSequences(source, tableFilter) : [];
-  const definitions = columns ? await readDefinitions(source, [...tables, ...others, ...sequences], facts) : null;
+  const definitions = columns ? await readDefinitions(source, distinct([...asked, ...sequences]), facts) : null;
   return { tables, facts, cascades, definitions, at: end, until: await source.binlogEnd() };
+}
+
+/** Whatever is asked about twice is answered twice. */
+function distinct(tables: readonly TableName[]): readonly TableName[] {
+  return [...new Map(tables.map(table => [tableKey(table), table])).values()];
 }

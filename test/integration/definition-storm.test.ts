@@ -184,6 +184,8 @@ async function storm(world: World, branch: Branch, seed: number): Promise<string
   }
   if (!agent.running) await agent.start();
   const { rowsCompared } = await world.waitUntilEqual(branch);
+  const secret = agent.log().filter(({ msg = '' }) => /does not fit|without a statement/.test(msg));
+  if (secret.length > 0) throw new Error(`nothing was changed in secret, but: ${String(secret[0]?.msg)}`);
   return `${rowsCompared} rows, ${done.writes} writes, ${done.changes} changes of tables, ${done.restarts} stops and starts`;
 }
 
