@@ -134,3 +134,34 @@ void t.test('a prepared transaction with rows that were passed by has all tables
   group(sink, 2, 100, 200, () => sink.xa({ do: 'commit', xid: 'x' }));
   t.ok(spool.snapshot()?.queuedWhole);
 });
+
+void t.test(
+  'what the spool holds reads the rows up to the first statement, however much newer the catalogue is',
+  async t => {
+    const spool = begunSpool(t);
+    const first = newSink(spool, START, await catalogue(100, 100));
+    group(first, 1, 50, 100, () => undefined);
+    const sink = newSink(spool, spool.position() ?? START, await catalogue(900, 900));
+    group(sink, 1, 50, 100, () => undefined);
+    group(sink, 2, 100, 200, () => t.same(sink.columns(sale), COLUMNS));
+    group(sink, 3, 200, 300, () => run(sink, 'DROP TABLE sale'));
+    group(sink, 4, 300, 400, () => t.equal(sink.columns(sale), null));
+  },
+);
+
+void t.test('the first statement of a new file is newer than a catalogue that was read at its beginning', async t => {
+  const spool = begunSpool(t);
+  const next = { file: 'binlog.000002', offset: 157 };
+  const sink = newSink(spool, START, { ...(await catalogue(0, 0)), at: next, until: next });
+  sink.begin({
+    gtid: `${UUID}:1`,
+    file: next.file,
+    startOffset: next.offset,
+    committedAt: null,
+    originallyAt: null,
+    timestamp: 0,
+  });
+  run(sink, 'ALTER TABLE sale RENAME COLUMN id TO v, RENAME COLUMN v TO id');
+  sink.end({ gtid: `${UUID}:1`, file: next.file, endOffset: 300, fingerprint: '00000000' });
+  t.same(spool.definitions(), [], 'the definition from before does not come to count behind it');
+});
