@@ -14,3 +14,6 @@ export class BinlogRestart extends TributaryError {
     this.tables = tables;
   }
 }
+
+/** The binlog does not name the columns of these tables: the catalogue must, from now on. */
+export class UnnamedColumns extends BinlogRestart {}

@@ -14,8 +14,8 @@ interface SupportedServer {
 
 export const SUPPORTED_SERVERS: Readonly<Record<ServerRole, readonly SupportedServer[]>> = {
   source: [
-    { product: 'MySQL', oldest: '8.0.14' },
-    { product: 'MariaDB', oldest: '10.11' },
+    { product: 'MySQL', oldest: '5.7' },
+    { product: 'MariaDB', oldest: '10.2' },
   ],
   target: [{ product: 'MySQL', oldest: '8.0.17' }],
   broker: [{ product: 'RabbitMQ', oldest: '4.0' }],
@@ -64,7 +64,7 @@ export function requireServer(role: ServerRole, product: string, version: string
   );
 }
 
-/** As one phrase: `MySQL 8.0.14 or later, or MariaDB 10.11 or later`. */
+/** As one phrase: `MySQL 5.7 or later, or MariaDB 10.2 or later`. */
 export function supportedServers(role: ServerRole): string {
   return SUPPORTED_SERVERS[role].map(({ product, oldest }) => `${product} ${oldest} or later`).join(', or ');
 }

@@ -10,6 +10,8 @@ import type { Token } from './sql-tokens.ts';
 export interface Effects {
   /** Leaves every value of every row as it is, for certain, unless `namesEngine` is set. */
   readonly leavesRows: boolean;
+  /** Leaves every column as it is, for certain: names, types, order. */
+  readonly leavesColumns: boolean;
   /** Names InnoDB as the engine. Rows stay as they are only if that was the table's engine before. */
   readonly namesEngine: boolean;
   /** May add or drop a unique key, which identifies rows if there is no primary key. */
@@ -22,6 +24,7 @@ export interface Effects {
 
 export const NO_EFFECTS: Effects = {
   leavesRows: false,
+  leavesColumns: false,
   namesEngine: false,
   touchesUniqueKeys: false,
   bringsForeignKeys: false,
@@ -49,6 +52,9 @@ const OPTIONS: ReadonlySet<string> = new Set(
   ).split(' '),
 );
 
+/** What ADD may bring besides columns. CONSTRAINT, which may be a primary key, is not among them. */
+const NOT_COLUMNS = ['INDEX', 'KEY', 'UNIQUE', 'FULLTEXT', 'SPATIAL', 'FOREIGN', 'CHECK', 'PARTITION'] as const;
+
 /** Splits tokens at the commas outside parentheses. */
 function clausesOf(tokens: readonly Token[]): Token[][] {
   const clauses: Token[][] = [[]];
@@ -68,8 +74,10 @@ function clausesOf(tokens: readonly Token[]): Token[][] {
  */
 export function readAlterEffects(tokens: readonly Token[], ignoring: boolean): Effects {
   const clauses = clausesOf(tokens);
+  const isHarmless = !ignoring && leavesRows(tokens, clauses);
   return {
-    leavesRows: !ignoring && leavesRows(tokens, clauses),
+    leavesRows: isHarmless,
+    leavesColumns: isHarmless && !clauses.some(addsColumn),
     namesEngine: clauses.some(clause => isToken(clause[0], 'ENGINE')),
     touchesUniqueKeys: tokens.some(token => isToken(token, 'UNIQUE', 'DROP')),
     bringsForeignKeys: bringsForeignKeys(tokens),
@@ -123,9 +131,14 @@ function isHarmless(clause: readonly Token[]): boolean {
   return first !== undefined && first.kind === 'word' && OPTIONS.has(first.text);
 }
 
+/** Whether a harmless clause adds a column. */
+function addsColumn([first, second]: readonly Token[]): boolean {
+  return isToken(first, 'ADD') && !isToken(second, ...NOT_COLUMNS, 'CONSTRAINT');
+}
+
 function isHarmlessAddition(clause: readonly Token[]): boolean {
   const [first] = clause;
-  if (isToken(first, 'INDEX', 'KEY', 'UNIQUE', 'FULLTEXT', 'SPATIAL', 'FOREIGN', 'CHECK', 'PARTITION')) return true;
+  if (isToken(first, ...NOT_COLUMNS)) return true;
   if (isToken(first, 'CONSTRAINT')) return !clause.some(token => isToken(token, 'PRIMARY'));
   if (isToken(first, 'PRIMARY', 'PERIOD', 'SYSTEM', '(')) return false;
   let rest = isToken(first, 'COLUMN') ? clause.slice(1) : clause;

@@ -203,7 +203,7 @@ function readIndex(
     // DROP INDEX `PRIMARY` drops the primary key, which identifies the rows.
     if (index.toUpperCase() === 'PRIMARY') return ddl({ kind: 'alter-table', schema, tables: [table] });
     const touchesUniqueKeys = unique || kind === 'drop-index';
-    return ddl({ kind, schema, tables: [table], leavesRows: true, touchesUniqueKeys });
+    return ddl({ kind, schema, tables: [table], leavesRows: true, leavesColumns: true, touchesUniqueKeys });
   }
   return null;
 }

@@ -4,6 +4,7 @@ import type { TributaryError } from '../../shared/errors.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import type { DdlStatement } from './ddl-statements.ts';
 import type { JsonColumns } from '../values/json-columns.ts';
+import type { StoredColumn } from '../spool/stored-definitions.ts';
 import type { SourceTable } from './table-map.ts';
 
 /** Where and when an event group begins. */
@@ -85,6 +86,11 @@ export interface GroupSink {
   wants(schema: string, name: string): boolean;
   /** Whether a text column is sent as bytes in its own character set. */
   asBytes(schema: string, name: string, column: string): boolean;
+  /**
+   * The table's columns at this place, for a TableMap event that does not name them; null: they are not known, and the
+   * rows up to the next TableMap event are passed by, because a snapshot will bring them.
+   */
+  columns(table: TableName): readonly StoredColumn[] | null;
   /**
    * The writer for the table's rows; null: the reader skips them. The reader asks once for each definition, and keeps the
    * writer until the definition changes or `ddl` says that definitions have changed.

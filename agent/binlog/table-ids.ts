@@ -10,6 +10,7 @@
 import { TributaryError } from '../../shared/errors.ts';
 import { tableKey } from '../../shared/table-name.ts';
 import type { GroupSink, TableWriter } from './group-sink.ts';
+import type { StoredColumn } from '../spool/stored-definitions.ts';
 import { RowDecoder } from './row-image.ts';
 import type { ServerCharsets } from '../values/server-charsets.ts';
 import { TABLE_ID_BYTES, readTableMap, readTableMapHead } from './table-map.ts';
@@ -30,11 +31,13 @@ interface Entry {
   readonly captured: CapturedTable | null;
 }
 
+type DefinitionSink = Pick<GroupSink, 'wants' | 'asBytes' | 'columns' | 'table' | 'passes'>;
+
 /** Rows that are passed by this time: the next TableMap is asked again. */
 const PASSED: Entry = { bytes: Buffer.alloc(0), captured: null };
 
 export class TableIds {
-  readonly #sink: Pick<GroupSink, 'wants' | 'asBytes' | 'table' | 'passes'>;
+  readonly #sink: DefinitionSink;
   readonly #byNumber = new Map<number, Entry>();
   readonly #byName = new Map<string, Entry>();
   /** Numbers given since the last statement's end. */
@@ -43,7 +46,7 @@ export class TableIds {
   readonly #charsets: ServerCharsets | undefined;
 
   /** @param charsets default: only those that are built in */
-  constructor(sink: Pick<GroupSink, 'wants' | 'asBytes' | 'table' | 'passes'>, charsets?: ServerCharsets) {
+  constructor(sink: DefinitionSink, charsets?: ServerCharsets) {
     this.#sink = sink;
     this.#charsets = charsets;
   }
@@ -87,11 +90,12 @@ export class TableIds {
     return entry;
   }
 
-  /** Null: it cannot be captured so, and is passed by because a snapshot will bring what it is then. */
+  /** Null: it cannot be read, and is passed by because a snapshot will bring what it is then. */
   #read(body: Buffer, head: TableMapHead, mariadb: boolean): TableDefinition | null {
     try {
       const asBytes = (column: string): boolean => this.#sink.asBytes(head.schema, head.name, column);
-      return readTableMap(body, head, mariadb, this.#charsets, asBytes);
+      const columns = (): readonly StoredColumn[] | null => this.#sink.columns(head);
+      return readTableMap(body, head, mariadb, this.#charsets, asBytes, columns);
     } catch (error) {
       const isOfTable =
         error instanceof TributaryError && (error.code === 'VALUE_UNSUPPORTED' || error.code === 'EVENT_MALFORMED');

@@ -194,7 +194,7 @@ export class Capture {
         if (stopping()) break;
         if (error instanceof BinlogRestart) {
           this.#o.logger.info({}, error.message);
-          this.#preparation.askAbout(error.tables);
+          this.#preparation.heed(error);
           continue;
         }
         await pause(this.#failed(asFault(error), this.#o.now() - startedAt), signal);

@@ -7,7 +7,9 @@ import { readCatalogue } from '../source/catalogue.ts';
 import type { Catalogue } from '../source/catalogue.ts';
 import { adoptRules, beginEpoch } from './new-epoch.ts';
 import type { EpochOptions } from './new-epoch.ts';
-import { checkRights, checkSettings } from '../source/preflight.ts';
+import { checkRights, checkSettings, namesColumns } from '../source/preflight.ts';
+import { UnnamedColumns } from '../binlog-restart.ts';
+import type { BinlogRestart } from '../binlog-restart.ts';
 import { resumePoint } from './resume-point.ts';
 import { ServerCharsets } from '../values/server-charsets.ts';
 import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
@@ -33,6 +35,8 @@ export interface Prepared {
 export class Preparation {
   readonly #o: PreparationOptions;
   readonly #otherTables = new Map<string, TableName>();
+  /** The stream has met tables without the names of their columns. */
+  #columnsAreUnnamed = false;
   #identity: SourceIdentity | null = null;
   #settingsRightAt: string | null = null;
   #retentionSeconds: number | null = null;
@@ -57,9 +61,10 @@ export class Preparation {
     return this.#retentionSeconds;
   }
 
-  /** Looks these tables up in the catalogue as well from now on, although they are not captured. */
-  askAbout(tables: readonly TableName[]): void {
-    for (const table of tables) this.#otherTables.set(tableKey(table), table);
+  /** Asks the catalogue from now on what the stream could not tell. */
+  heed(restart: BinlogRestart): void {
+    if (restart instanceof UnnamedColumns) this.#columnsAreUnnamed = true;
+    for (const table of restart.tables) this.#otherTables.set(tableKey(table), table);
     // Drops the oldest ones; if the stream meets one again, it is added again.
     for (const key of [...this.#otherTables.keys()].slice(0, -MAX_OTHER_TABLES)) this.#otherTables.delete(key);
   }
@@ -110,7 +115,10 @@ export class Preparation {
           'The branch database was restarted since the agent last saw it. The head office will compare the tables.',
         );
       }
-      const catalogue = await readCatalogue(source, identity, tableFilter, [...this.#otherTables.values()]);
+      const catalogue = await readCatalogue(source, identity, tableFilter, {
+        others: [...this.#otherTables.values()],
+        definitions: this.#columnsAreUnnamed || !(await namesColumns(source)),
+      });
       const charsets = await this.#loadCharsets(source, identity, catalogue.tables);
       return { identity, catalogue, charsets, begun: reason !== null };
     } finally {

@@ -195,6 +195,10 @@ export class CaptureSession implements SinkListener, FlushHost {
     this.#flushPolicy.look();
   }
 
+  onUnlogged(message: string): void {
+    this.#o.logger.warn({}, message);
+  }
+
   async #waitForRoom(): Promise<void> {
     const since = this.#o.now();
     // A function, because TypeScript would assume that the state is the same after an await.

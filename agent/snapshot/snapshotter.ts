@@ -104,7 +104,7 @@ export class Snapshotter {
   async #step(signal: AbortSignal): Promise<boolean> {
     await this.#checkChanged(this.#o.sink.changedTables.splice(0));
     const progress = this.#o.spool.snapshot() ?? idleProgress();
-    if (!this.#o.sink.isTaking) return false;
+    if (!this.#o.sink.isTaking || this.#o.sink.isBehindCatalogue) return false;
     const usage = this.#o.spool.usage();
     if (!usage.room || usage.waitingBytes > usage.maxBytes * SHARE_OF_SPOOL) {
       this.#keyless.close();

@@ -1,10 +1,13 @@
 /** What the server's catalogue says about tables, with a place in the binlog: the catalogue is at least as new as that place. */
 import { Cascades } from './cascades.ts';
 import type { BinlogPlace, SourceConnection, SourceIdentity } from './connection.ts';
+import { readDefinitions } from './definitions.ts';
+import type { CatalogueDefinition } from './definitions.ts';
 import { CatalogueFacts, refuseUnsupported } from './catalogue-facts.ts';
 import type { TableFilter } from './table-filter.ts';
+import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
-import { capturedNames } from './table-names.ts';
+import { capturedNames, capturedSequences } from './table-names.ts';
 
 const VISIBLE_WITHIN_SECONDS = 30;
 
@@ -14,28 +17,45 @@ export interface Catalogue {
   readonly tables: readonly TableName[];
   readonly facts: CatalogueFacts;
   readonly cascades: Cascades;
+  /** The tables' columns, by `tableKey`; null: the binlog names them itself. */
+  readonly definitions: ReadonlyMap<string, CatalogueDefinition> | null;
   /** Where the binlog ended before the catalogue was read: it shows all statements up to there. */
   readonly at: BinlogPlace;
   /** Where it ended afterwards: the catalogue shows no statement from after that place. */
   readonly until: BinlogPlace;
 }
 
-/**
- * @param others tables that are not captured but must be looked up
- * @throws TributaryError VALUE_UNSUPPORTED if the rows of a captured table do not follow from the binlog
- */
+export interface CatalogueOptions {
+  /** Tables that are not captured but must be looked up. */
+  readonly others: readonly TableName[];
+  /** Whether to read the tables' columns. */
+  readonly definitions: boolean;
+}
+
+/** @throws TributaryError VALUE_UNSUPPORTED if the rows of a captured table do not follow from the binlog */
 export async function readCatalogue(
   source: SourceConnection,
   identity: SourceIdentity,
   tableFilter: TableFilter,
-  others: readonly TableName[] = [],
+  { others, definitions: columns }: CatalogueOptions,
 ): Promise<Catalogue> {
   const end = await source.binlogEnd();
   // A statement may be in the binlog before the catalogue shows its effect.
   if (identity.gtids && end.gtidSet !== '') await source.waitUntilVisible(end.gtidSet, VISIBLE_WITHIN_SECONDS);
   const tables = await capturedNames(source, tableFilter);
-  const facts = await CatalogueFacts.read(source, [...tables, ...others]);
+  // Without GTIDs only the tables' locks tell when a statement shows. Elsewhere the catalogue itself waits for them.
+  if (columns && identity.flavor === 'mysql' && !identity.gtids) await source.waitForStatements(tables);
+  const asked = distinct([...tables, ...others]);
+  const facts = await CatalogueFacts.read(source, asked);
   refuseUnsupported(facts.unsupported.filter(({ schema, name }) => tableFilter.captures(schema, name)));
   const cascades = new Cascades(await source.unloggedCascades(tables));
-  return { tables, facts, cascades, at: end, until: await source.binlogEnd() };
+  // Rows of a sequence are not data, which its columns tell.
+  const sequences = columns && identity.flavor === 'mariadb' ? await capturedSequences(source, tableFilter) : [];
+  const definitions = columns ? await readDefinitions(source, distinct([...asked, ...sequences]), facts) : null;
+  return { tables, facts, cascades, definitions, at: end, until: await source.binlogEnd() };
+}
+
+/** Whatever is asked about twice is answered twice. */
+function distinct(tables: readonly TableName[]): readonly TableName[] {
+  return [...new Map(tables.map(table => [tableKey(table), table])).values()];
 }

@@ -5,7 +5,7 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
 import type { MysqlSettings } from '../../shared/config/link-settings.ts';
-import { connectMysql, mysqlError, streamCells } from '../../shared/database/mysql.ts';
+import { connectMysql, mysqlErrno, mysqlError, streamCells } from '../../shared/database/mysql.ts';
 import { quoteTable } from '../../shared/database/sql.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
 import type { ServerRun } from '../spool/server-seen.ts';
@@ -17,6 +17,7 @@ import type { CatalogueRow } from '../catalogue-query.ts';
 import { UnloggedWrites } from './unlogged-writes.ts';
 import { restrictingForeignKeys } from './foreign-key-rules.ts';
 
+const NO_SUCH_TABLE = 1146;
 /** Rows of a stream that are read ahead. */
 const STREAMED_ROWS = 256;
 
@@ -295,6 +296,18 @@ export class SourceConnection {
     const rows = await this.rows('SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?) AS late', [gtidSet, deadlineSeconds]);
     if (rows[0]?.['late'] !== '0') {
       throw new TributaryError('SOURCE_UNREACHABLE', `Transactions were not visible within ${deadlineSeconds} s.`);
+    }
+  }
+
+  /** Resolves when the statements that change these tables, and are in the binlog by now, show in the catalogue. */
+  async waitForStatements(tables: readonly TableName[]): Promise<void> {
+    for (const { schema, name } of tables) {
+      try {
+        await this.rows(`SHOW CREATE TABLE ${quoteTable(schema, name)}`);
+      } catch (error) {
+        // It waited for the statement that dropped or renamed the table.
+        if (!(error instanceof TributaryError) || mysqlErrno(error.cause) !== NO_SUCH_TABLE) throw error;
+      }
     }
   }
 

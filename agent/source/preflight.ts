@@ -63,14 +63,6 @@ const SETTING_RULES: readonly SettingRule[] = [
     needsRestart: false,
     configLine: 'binlog_row_image = FULL',
   },
-  {
-    name: 'binlog_row_metadata',
-    wanted: 'FULL',
-    accepts: value => value.toUpperCase() === 'FULL',
-    why: 'rows need the column names and types with which they were written',
-    needsRestart: false,
-    configLine: 'binlog_row_metadata = FULL',
-  },
 ];
 
 function isOn(value: string): boolean {
@@ -114,6 +106,7 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
       }),
     );
   }
+  findings.push(rowMetadata(identity, values.get('binlog_row_metadata')));
   findings.push(...retention(values));
   findings.push(...(await missingFromBinlog(source, values)));
   if (identity.flavor === 'mysql' && !identity.gtids) {
@@ -129,6 +122,23 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
     );
   }
   return findings;
+}
+
+/** Whether the binlog names the columns of tables, as far as the present setting tells. */
+export async function namesColumns(source: SourceConnection): Promise<boolean> {
+  return (await source.variables()).get('binlog_row_metadata')?.toUpperCase() === 'FULL';
+}
+
+function rowMetadata(identity: SourceIdentity, value: string | undefined): Finding {
+  const subject = 'source.binlog_row_metadata';
+  if (value?.toUpperCase() === 'FULL') return ok(subject, value);
+  const instead = 'the agent keeps the columns of tables itself, and copies a table after any change of its columns';
+  if (value === undefined) return ok(subject, `${identity.flavor} ${identity.version} does not have it: ${instead}`);
+  return warning(subject, `is ${value}, so that the binlog does not name columns: ${instead}. With FULL it need not`, {
+    statement: setStatement(identity, 'SET GLOBAL binlog_row_metadata=FULL'),
+    configLine: 'binlog_row_metadata = FULL',
+    needsRestart: false,
+  });
 }
 
 /** Settings that let the server commit without logging: capture would never see these changes. */

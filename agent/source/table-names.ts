@@ -7,10 +7,24 @@ import type { TableName } from '../../shared/table-name.ts';
 import { rowsOfEach } from '../catalogue-query.ts';
 import type { CatalogueRow, CatalogueSource } from '../catalogue-query.ts';
 
+interface Captures {
+  captures(schema: string, name: string): boolean;
+}
+
 /** Base tables that are captured, sorted by schema and name. */
-export async function capturedNames(
+export function capturedNames(source: CatalogueSource, tableFilter: Captures): Promise<TableName[]> {
+  return namesOfType(source, tableFilter, ['BASE TABLE', 'SYSTEM VERSIONED']);
+}
+
+/** MariaDB's sequences with a name like that of a captured table. */
+export function capturedSequences(source: CatalogueSource, tableFilter: Captures): Promise<TableName[]> {
+  return namesOfType(source, tableFilter, ['SEQUENCE']);
+}
+
+async function namesOfType(
   source: CatalogueSource,
-  tableFilter: { captures(schema: string, name: string): boolean },
+  tableFilter: Captures,
+  types: readonly string[],
 ): Promise<TableName[]> {
   // The server reads names from the directories. For anything else it would open the tables.
   const names = await source.rows('SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn FROM information_schema.TABLES');
@@ -18,7 +32,8 @@ export async function capturedNames(
   const tables = await rowsOfEach(
     source,
     captured,
-    "SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')",
+    `SELECT TABLE_SCHEMA AS ts, TABLE_NAME AS tn FROM information_schema.TABLES
+      WHERE TABLE_TYPE IN (${types.map(type => `'${type}'`).join(', ')})`,
   );
   return tables.map(nameOf).sort((a, b) => compare(a.schema, b.schema) || compare(a.name, b.name));
 }

@@ -205,7 +205,7 @@ const SUBTYPES_OF_GEOMETRY = new Set([
 ]);
 
 /** The wire type of a catalogue row. @throws Error if there is none */
-function wireType(row: CatalogueRow, flavor: Flavor): string {
+export function wireType(row: CatalogueRow, flavor: Flavor): string {
   const base = (row['base'] ?? '').toLowerCase();
   const full = row['full'] ?? '';
   if (isMariadbText(base)) return FIXED_TEXTS[base].type;

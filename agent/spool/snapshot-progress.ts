@@ -96,7 +96,8 @@ export function queueRequests(
 
 /** The head office is not up to date beyond this time until the next snapshot has ended. @param at ISO */
 export function markStale(progress: SnapshotProgress, at: string): SnapshotProgress {
-  return { ...progress, queuedStaleSince: earlier(progress.queuedStaleSince, at) };
+  const queuedStaleSince = earlier(progress.queuedStaleSince, at);
+  return queuedStaleSince === progress.queuedStaleSince ? progress : { ...progress, queuedStaleSince };
 }
 
 /** The latest time up to which the head office can be complete when it has all batches; null: no limit. ISO */
@@ -129,18 +130,20 @@ export function follow(next: SnapshotProgress, seen: SnapshotProgress, now: Snap
 
 /** The table is empty, and the stream brings whatever comes into it: nothing of it is left to copy. */
 export function emptied(progress: SnapshotProgress, table: QueuedTable): SnapshotProgress {
-  return openTable(progress, table) ? updateTable(progress, table, { state: 'done' }) : progress;
+  return openTable(progress, table) === undefined ? progress : updateTable(progress, table, { state: 'done' });
 }
 
 /** The table's definition has changed: a key that was read before may be invalid now, so copying begins again. */
 export function redefined(progress: SnapshotProgress, table: QueuedTable): SnapshotProgress {
-  return openTable(progress, table)
-    ? updateTable(progress, table, { state: 'waiting', lastKey: null, rows: 0 })
-    : progress;
+  const open = openTable(progress, table);
+  // A table whose turn is yet to come has nothing to begin anew. Rows may be passed by a thousand times a second.
+  if (open === undefined || (open.state === 'waiting' && open.lastKey === null && open.rows === 0)) return progress;
+  return updateTable(progress, table, { state: 'waiting', lastKey: null, rows: 0 });
 }
 
-function openTable(progress: SnapshotProgress, table: QueuedTable): boolean {
-  return !progress.finished && progress.tables.some(each => isSame(each, table) && each.state !== 'done');
+/** The table in the running snapshot, unless it is done. */
+function openTable({ finished, tables }: SnapshotProgress, table: QueuedTable): SnapshotTable | undefined {
+  return finished ? undefined : tables.find(each => isSame(each, table) && each.state !== 'done');
 }
 
 export function updateTable(

@@ -73,6 +73,11 @@ export const MIGRATIONS: readonly string[] = [
      id INTEGER PRIMARY KEY CHECK (id = 1),
      server TEXT NOT NULL, started_at INTEGER NOT NULL, connection INTEGER NOT NULL, compare INTEGER NOT NULL
    ) STRICT;`,
+  `-- What the columns of tables are at the position, where the binlog does not say it.
+   CREATE TABLE definitions (
+     table_schema TEXT NOT NULL, table_name TEXT NOT NULL, definition TEXT NOT NULL,
+     PRIMARY KEY (table_schema, table_name)
+   ) STRICT;`,
 ];
 
 export type Row = Record<string, SQLOutputValue>;

@@ -1,4 +1,5 @@
 /** What goes into the spool, and what comes out of it. */
+import type { DefinitionChange } from './stored-definitions.ts';
 import type { Position, SnapshotProgress } from './stored-state.ts';
 
 export interface SpoolOptions {
@@ -30,6 +31,8 @@ export interface BatchToAppend {
   readonly open: boolean;
   /** Changes to rows of prepared transactions, in the same transaction. Not with an open batch. */
   readonly held?: readonly HeldChange[];
+  /** Changes to the tables' definitions, in the same transaction. Not with an open batch. */
+  readonly definitions?: readonly DefinitionChange[];
 }
 
 /**

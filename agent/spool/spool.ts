@@ -23,6 +23,8 @@ import type { Position, SnapshotProgress } from './stored-state.ts';
 import { ServerSeen } from './server-seen.ts';
 import { directoryGone, integer, SpoolFile, text } from './spool-file.ts';
 import type { Row } from './spool-file.ts';
+import { changeDefinitions, loadDefinitions } from './stored-definitions.ts';
+import type { DefinitionChange, StoredDefinition } from './stored-definitions.ts';
 import { changeHeld, forgetHeld, forgetUnkept, heldParts, heldTransactions, hold } from './held-rows.ts';
 import type { BatchToAppend, HeldChange, SpoolOptions, SpoolUsage, StoredBatch } from './spool-types.ts';
 import { deleteBatches, deleteBatchesAfter, loadState, startEpoch, storeState } from './stream-state.ts';
@@ -148,6 +150,7 @@ export class Spool {
       if (!batch.open) {
         storeState(this.#file, this.#state, state);
         changeHeld(this.#file, batch.held ?? []);
+        changeDefinitions(this.#file, batch.definitions ?? []);
       }
       return { tail: reached, next: state };
     });
@@ -158,10 +161,20 @@ export class Spool {
   }
 
   /** Moves the position past groups without captured rows, or stores how far a snapshot is. Not inside an open group. */
-  savePosition(position: Position, snapshot?: SnapshotProgress | null, held: readonly HeldChange[] = []): void {
+  savePosition(
+    position: Position,
+    snapshot?: SnapshotProgress | null,
+    held: readonly HeldChange[] = [],
+    definitions: readonly DefinitionChange[] = [],
+  ): void {
     this.#throwIfGivenUp();
     assert(this.#tail.seq === this.#state.head.seq, 'A position was saved inside an open group.');
-    this.#commit(this.#closed(this.#state.head, position, snapshot), held);
+    this.#commit(this.#closed(this.#state.head, position, snapshot), held, definitions);
+  }
+
+  /** What the columns of tables are at the position, where the binlog does not say it. @throws TributaryError SPOOL_CORRUPT */
+  definitions(): readonly StoredDefinition[] {
+    return loadDefinitions(this.#file);
   }
 
   /**
@@ -423,10 +436,11 @@ export class Spool {
     return { ...state, snapshot, doneRequests };
   }
 
-  #commit(next: StreamState, held: readonly HeldChange[] = []): void {
+  #commit(next: StreamState, held: readonly HeldChange[] = [], definitions: readonly DefinitionChange[] = []): void {
     this.#file.transaction(() => {
       storeState(this.#file, this.#state, next);
       changeHeld(this.#file, held);
+      changeDefinitions(this.#file, definitions);
     });
     this.#state = next;
   }

@@ -101,6 +101,7 @@ export function startEpoch(
     );
     file.run('DELETE FROM receipts');
     file.run('DELETE FROM snapshot');
+    file.run('DELETE FROM definitions');
     if (snapshot !== null) {
       file.run('INSERT INTO snapshot (id, progress) VALUES (1, ?)', JSON.stringify(snapshot));
     }

@@ -42,7 +42,7 @@ export class PendingSnapshots {
     const { queued, queuedWhole, whole, finished, tables } = this.progress;
     if (queuedWhole || (whole && !finished)) return true;
     const named = finished ? queued : [...queued, ...tables];
-    return table !== null && named.some(each => each.schema === table.schema && each.name === table.name);
+    return table !== null && named.some(each => isSame(each, table));
   }
 
   /** Copies all tables, because nobody knows which ones changed. @param at since when, ISO */
@@ -53,8 +53,30 @@ export class PendingSnapshots {
   /** Copies these tables, which have changed or may have. @param at since when, ISO */
   copyAgain(tables: readonly QueuedTable[], at: string): void {
     if (tables.length === 0) return;
-    this.changedTables.push(...tables);
+    for (const table of tables) this.#noteChanged(table);
     this.change(progress => markStale(queueTables(tables.reduce(redefined, progress), tables), at));
+  }
+
+  /**
+   * Rows of the table that nobody could read were passed by, and all rows of it since the stream last brought one that was
+   * read, which was before the table was queued. So if it waits for its turn, that copy has everything.
+   */
+  passedBy(table: QueuedTable, at: string): void {
+    const { queued, started, finished, tables } = this.progress;
+    const isQueued = queued.some(each => isSame(each, table));
+    const turn = started && !finished && !isQueued ? tables.find(each => isSame(each, table)) : undefined;
+    if (turn?.state === 'waiting' && turn.lastKey === null && turn.rows === 0) this.#noteChanged(table);
+    else this.copyAgain([table], at);
+  }
+
+  /** Whether the running snapshot has yet to copy the table, or a part of it. */
+  isOpen(table: QueuedTable): boolean {
+    const { finished, tables } = this.progress;
+    return !finished && tables.some(each => isSame(each, table) && each.state !== 'done');
+  }
+
+  #noteChanged(table: QueuedTable): void {
+    if (!this.changedTables.some(each => isSame(each, table))) this.changedTables.push(table);
   }
 
   /** The table is empty now. */
@@ -62,4 +84,8 @@ export class PendingSnapshots {
     this.changedTables.push(table);
     this.change(progress => emptied(progress, table));
   }
+}
+
+function isSame(a: QueuedTable, b: QueuedTable): boolean {
+  return a.schema === b.schema && a.name === b.name;
 }

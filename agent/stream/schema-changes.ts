@@ -7,18 +7,21 @@ import type { QueuedTable } from '../spool/snapshot-progress.ts';
 import type { Catalogue } from '../source/catalogue.ts';
 import type { BinlogPosition } from '../binlog/group-sink.ts';
 import { BinlogRestart } from '../binlog-restart.ts';
+import type { Definitions } from './definitions.ts';
 import type { PendingSnapshots } from './pending-snapshots.ts';
 import type { TableFilter } from '../source/table-filter.ts';
 import { comparePositions } from '../source/connection.ts';
 import type { DdlStatement } from '../binlog/ddl-statements.ts';
 
 /** The part of the catalogue that matters here. */
-export type KnownCatalogue = Pick<Catalogue, 'facts' | 'at' | 'until'> & Partial<Pick<Catalogue, 'cascades'>>;
+export type KnownCatalogue = Pick<Catalogue, 'facts' | 'at' | 'until' | 'definitions'> &
+  Partial<Pick<Catalogue, 'cascades'>>;
 
 export interface SchemaChangesOptions {
   readonly tableFilter: TableFilter;
   readonly snapshots: PendingSnapshots;
   readonly catalogue: KnownCatalogue | null;
+  readonly definitions: Definitions;
   /** The server keeps names in lower case: statements may spell them in any way. */
   readonly lowerCaseNames: boolean;
 }
@@ -33,8 +36,8 @@ export interface SchemaEffect {
 
 /** Where a statement stands in the stream. */
 export interface StatementPosition {
-  /** The end of the group before the statement. */
-  readonly after: BinlogPosition;
+  /** Where its group begins. The end of the group before it may be in an older file, which says nothing. */
+  readonly start: BinlogPosition;
   /** ISO */
   readonly at: string;
 }
@@ -82,11 +85,32 @@ export class SchemaChanges {
     const withoutPrimaryKey = touched.filter(table => !this.#hasPrimaryKey(table));
     const leavesRows =
       statement.leavesRows && (!statement.namesEngine || touched.every(table => this.#wasInnodb(table, place)));
+    const isEnded = this.#endDefinitions(statement, withoutPrimaryKey, place);
     const isRedefined = this.#noteRedefined([...touched, ...statement.renames.map(({ to }) => to)], leavesRows, place);
     this.#noteCascades(statement, touched, place.at);
     const isVersioned = this.#noteVersioning(statement, place.at);
     const emptied = this.#noteRows(statement, touched, withoutPrimaryKey, leavesRows, place.at);
-    return { emptied, redefined: isRedefined || isVersioned };
+    return { emptied, redefined: isRedefined || isVersioned || isEnded };
+  }
+
+  /** @returns whether definitions have ended */
+  #endDefinitions(
+    { kind, schema, tables, renames, leavesRows, leavesColumns, touchesUniqueKeys }: DdlStatement,
+    withoutPrimaryKey: readonly QueuedTable[],
+    { start, at }: StatementPosition,
+  ): boolean {
+    const { catalogue, definitions, snapshots, tableFilter } = this.#o;
+    const end = (ended: readonly QueuedTable[]): readonly QueuedTable[] => definitions.end(ended, start);
+    let ended: readonly QueuedTable[];
+    if (kind === 'drop-database') ended = definitions.endAllOf(this.#folded(schema), start);
+    else if (!leavesColumns) ended = end([...tables, ...renames.map(({ to }) => to)]);
+    // MariaDB keeps the hashes of a unique key over long texts in a hidden column.
+    else if (touchesUniqueKeys) ended = end(catalogue?.facts.flavor === 'mysql' ? withoutPrimaryKey : tables);
+    else return false;
+    // What the stream has brought of them since their copy began must not stay if rows are passed by now.
+    const open = ended.filter(table => tableFilter.captures(table.schema, table.name) && snapshots.isOpen(table));
+    if (leavesRows) snapshots.copyAgain(open, at);
+    return ended.length > 0;
   }
 
   /** @returns tables that are empty now */
@@ -135,13 +159,17 @@ export class SchemaChanges {
 
   /** The table's name as rows and the catalogue spell it. */
   #spelled({ schema, name }: QueuedTable): QueuedTable {
-    return this.#o.lowerCaseNames ? { schema: schema.toLowerCase(), name: name.toLowerCase() } : { schema, name };
+    return { schema: this.#folded(schema), name: this.#folded(name) };
+  }
+
+  #folded(name: string): string {
+    return this.#o.lowerCaseNames ? name.toLowerCase() : name;
   }
 
   /** The catalogue already knows statements from before the place where it was read. */
-  #isNews({ after }: StatementPosition): boolean {
+  #isNews({ start }: StatementPosition): boolean {
     const { catalogue } = this.#o;
-    return catalogue !== null && comparePositions(after, catalogue.at) >= 0;
+    return catalogue !== null && comparePositions(start, catalogue.at) >= 0;
   }
 
   /**
@@ -230,9 +258,9 @@ export class SchemaChanges {
   }
 
   /** Whether the table had this engine just before the statement, so that a rebuild leaves its rows as they are. */
-  #wasInnodb({ schema, name }: QueuedTable, { after }: StatementPosition): boolean {
+  #wasInnodb({ schema, name }: QueuedTable, { start }: StatementPosition): boolean {
     const { catalogue } = this.#o;
-    if (catalogue === null || comparePositions(after, catalogue.until) < 0) return false;
+    if (catalogue === null || comparePositions(start, catalogue.until) < 0) return false;
     return catalogue.facts.of(schema, name).engine === 'innodb' && !this.#remade.has(tableKey({ schema, name }));
   }
 

@@ -24,6 +24,8 @@ export interface SinkListener {
   onSpooled(): void;
   /** A group has ended, or the server was heard: the time to flush, or to go on reading. */
   onQuiet(): void;
+  /** Something has happened to tables that no statement in the binlog tells of. */
+  onUnlogged(message: string): void;
 }
 
 export interface SinkOptions {

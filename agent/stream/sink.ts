@@ -33,8 +33,9 @@ import { Watermark } from './watermark.ts';
 import type { EndMark } from './watermark.ts';
 import { Cascades } from '../source/cascades.ts';
 import type { GroupEnd, GroupSink, GroupStart, BinlogPosition, TableWriter, XaStep } from '../binlog/group-sink.ts';
-import { BinlogRestart } from '../binlog-restart.ts';
+import { BinlogRestart, UnnamedColumns } from '../binlog-restart.ts';
 import { CascadedTables } from './cascaded-tables.ts';
+import { Definitions } from './definitions.ts';
 import { OpenGroup } from './open-group.ts';
 import { ParentRows } from './parent-rows.ts';
 import { PendingSnapshots } from './pending-snapshots.ts';
@@ -47,7 +48,10 @@ import { comparePositions } from '../source/connection.ts';
 import { SpoolWriter } from './spool-writer.ts';
 import type { DdlStatement } from '../binlog/statements.ts';
 import { CatalogueFacts } from '../source/catalogue-facts.ts';
+import { UnfitDefinition } from '../binlog/table-map.ts';
 import type { SourceTable } from '../binlog/table-map.ts';
+import type { StoredColumn } from '../spool/stored-definitions.ts';
+import { tableText, tableTexts } from '../../shared/table-name.ts';
 import { CapturedPosition, identityOf, requireSameGroup } from './position.ts';
 
 export type * from './sink-types.ts';
@@ -77,6 +81,7 @@ export class CaptureSink implements GroupSink {
   readonly #watermark: Watermark;
   readonly #snapshots: PendingSnapshots;
   readonly #cascaded: CascadedTables;
+  readonly #definitions: Definitions;
   readonly #schema: SchemaChanges;
   readonly #size = new BatchSize();
   readonly #batcher: Batcher;
@@ -99,8 +104,10 @@ export class CaptureSink implements GroupSink {
     this.#watermark = new Watermark(now);
     this.#snapshots = new PendingSnapshots(spool);
     this.#cascaded = new CascadedTables({ snapshots: this.#snapshots, tableFilter, now });
+    this.#definitions = new Definitions(spool.definitions(), catalogue, position.lastGroup === null);
     this.#schema = new SchemaChanges({
       tableFilter,
+      definitions: this.#definitions,
       snapshots: this.#snapshots,
       catalogue,
       lowerCaseNames: identity.lowerCaseNames,
@@ -112,6 +119,7 @@ export class CaptureSink implements GroupSink {
       position: this.#position,
       snapshots: this.#snapshots,
       xaRows: this.#xaRows,
+      definitions: this.#definitions,
       now,
       listener,
     });
@@ -225,6 +233,11 @@ export class CaptureSink implements GroupSink {
     return this.#size.bytes;
   }
 
+  /** Whether a copy would only begin anew: rows of tables that are not known yet may be passed by. */
+  get isBehindCatalogue(): boolean {
+    return this.#definitions.isBehindCatalogue;
+  }
+
   /** Whether the snapshot queue holds only tables that cascades may have changed, and more are likely to come. */
   cascadesWait(progress: SnapshotProgress, restUntilMs: number): boolean {
     return this.#cascaded.growing(progress, restUntilMs);
@@ -249,8 +262,35 @@ export class CaptureSink implements GroupSink {
     return this.#o.tableFilter.column(schema, name, column) === 'bytes';
   }
 
+  columns(table: QueuedTable): readonly StoredColumn[] | null {
+    const found = this.#definitions.columns(table);
+    if (found !== null || !this.#group.isNew) return found;
+    const isAsked = this.#o.catalogue?.facts.wasAsked(table) === true;
+    if (this.#definitions.needsCatalogue(table, isAsked)) {
+      throw new UnnamedColumns(
+        `The binlog does not name the columns of ${tableText(table)}; the catalogue is read for them.`,
+        [{ schema: table.schema, name: table.name }],
+      );
+    }
+    this.#passBy(table);
+    return null;
+  }
+
+  /** Rows of the table are not read. */
+  #passBy({ schema, name }: QueuedTable): void {
+    if (!this.#o.tableFilter.captures(schema, name)) {
+      this.#parents.unread({ schema, name });
+      return;
+    }
+    const at = this.#group.committedAt;
+    this.#xaRows.passedBy();
+    if (this.#definitions.mayHaveRead({ schema, name })) this.#snapshots.copyAgain([{ schema, name }], at);
+    else this.#snapshots.passedBy({ schema, name }, at);
+  }
+
   table(definition: SourceTable): TableWriter | null {
     const { schema, name } = definition;
+    if (this.#group.isNew) this.#definitions.confirm({ schema, name });
     return this.#o.tableFilter.captures(schema, name)
       ? this.#rows.writer(definition)
       : this.#parents.writer(definition);
@@ -262,7 +302,10 @@ export class CaptureSink implements GroupSink {
 
   ddl(statement: DdlStatement): boolean {
     if (!this.#group.isNew) return false;
-    const { emptied, redefined } = this.#schema.take(statement, { after: this.#place, at: this.#group.committedAt });
+    const { emptied, redefined } = this.#schema.take(statement, {
+      start: this.#group.place,
+      at: this.#group.committedAt,
+    });
     this.#clear(emptied);
     return redefined;
   }
@@ -280,6 +323,12 @@ export class CaptureSink implements GroupSink {
   passes(error: TributaryError, table: QueuedTable | null): boolean {
     // The group that is read again was passed before.
     if (!this.#group.isNew) return true;
+    if (table !== null && error instanceof UnfitDefinition && this.#definitions.refute(table)) {
+      this.#passBy(table);
+      this.#o.counters.fault(error.code);
+      this.#o.listener.onUnlogged(`${error.message} The table is copied again.`);
+      return true;
+    }
     if (table !== null && !this.#o.tableFilter.captures(table.schema, table.name)) {
       this.#parents.unread(table);
       return true;
@@ -287,6 +336,7 @@ export class CaptureSink implements GroupSink {
     if (!this.#snapshots.willCopy(table) && !this.#wasGenerated(error)) return false;
     // The copy must begin anew from here: what a running snapshot has read is older.
     const at = this.#group.committedAt;
+    this.#xaRows.passedBy();
     if (table !== null) this.#snapshots.copyAgain([{ schema: table.schema, name: table.name }], at);
     else this.#snapshots.copyAll(at);
     this.#o.counters.fault(error.code);
@@ -300,7 +350,7 @@ export class CaptureSink implements GroupSink {
   #wasGenerated(error: TributaryError): boolean {
     const { catalogue } = this.#o;
     if (!(error instanceof AbsentColumn) || !error.asGenerated || catalogue?.facts.flavor !== 'mariadb') return false;
-    if (comparePositions(this.#place, catalogue.at) < 0) return true;
+    if (comparePositions(this.#group.place, catalogue.at) < 0) return true;
     throw new BinlogRestart(`${error.message} The catalogue is read again.`);
   }
 
@@ -344,6 +394,7 @@ export class CaptureSink implements GroupSink {
   }
 
   #heard(): void {
+    this.#reach();
     this.#watermark.passed(this.#place);
     if (this.#batcher.empty) this.#watermark.stored(this.committedAt);
     if (this.#waiters.length > 0) {
@@ -353,6 +404,22 @@ export class CaptureSink implements GroupSink {
       for (const { run } of reached) run();
     }
     this.#o.listener.onQuiet();
+  }
+
+  /**
+   * The definitions of the catalogue may count from here on.
+   * @throws BinlogRestart if tables have changed in secret: what the reader knows of them is void
+   */
+  #reach(): void {
+    const changed = this.#definitions.reach(this.#place);
+    const captured = changed.filter(({ schema, name }) => this.#o.tableFilter.captures(schema, name));
+    this.#snapshots.copyAgain(captured, new Date(this.#o.now()).toISOString());
+    // An idle table keeps the definition that it had here, whatever happens to it while the agent is away.
+    if (this.#definitions.hasChanges && this.isBetweenGroups) this.flush();
+    if (changed.length === 0) return;
+    const message = `The columns of ${tableTexts(changed)} have changed without a statement in the binlog.`;
+    this.#o.listener.onUnlogged(message);
+    throw new BinlogRestart(`${message} They are read anew.`);
   }
 
   // -------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import { bodyOf } from './change-buffer.ts';
 import type { BatchDraft } from './change-buffer.ts';
 import { CompressionLevel } from './compression-level.ts';
 import type { PendingSnapshots } from './pending-snapshots.ts';
+import type { Definitions } from './definitions.ts';
 import type { XaRows } from './xa-rows.ts';
 import type { CapturedPosition } from './position.ts';
 import type { SinkListener } from './sink-types.ts';
@@ -22,6 +23,7 @@ export interface SpoolWriterOptions {
   readonly position: CapturedPosition;
   readonly snapshots: PendingSnapshots;
   readonly xaRows: XaRows;
+  readonly definitions: Definitions;
   readonly now: () => number;
   readonly listener: Pick<SinkListener, 'onSpooled'>;
 }
@@ -37,7 +39,7 @@ export class SpoolWriter implements BatchOutput {
 
   /** @param snapshot the snapshot's progress with this batch; absent: the batch is not the snapshot's own */
   append(draft: BatchDraft, snapshot?: SnapshotProgress): void {
-    const { spool, size, position, snapshots, xaRows } = this.#o;
+    const { spool, size, position, snapshots, xaRows, definitions } = this.#o;
     const open = draft.part !== null && !draft.part.last;
     const progress = open ? undefined : (snapshot ?? snapshots.pending ?? undefined);
     const reached = position.current;
@@ -54,7 +56,7 @@ export class SpoolWriter implements BatchOutput {
       rows: draft.rows,
       position: reached,
       open,
-      ...(open ? {} : { held: xaRows.takeChanges() }),
+      ...(open ? {} : { held: xaRows.takeChanges(), definitions: definitions.takeChanges() }),
       ...(progress === undefined ? {} : { snapshot: progress }),
     });
     size.measured(draft.bytes, bytes);
@@ -67,14 +69,19 @@ export class SpoolWriter implements BatchOutput {
 
   /** Stores the position and what is pending, without a batch. Does nothing if the spool has both. */
   savePosition(): void {
-    const { spool, position, snapshots, xaRows } = this.#o;
-    if (position.saved && snapshots.pending === null) return;
-    spool.savePosition(position.current, snapshots.pending ?? undefined, xaRows.takeChanges());
+    const { spool, position, snapshots, xaRows, definitions } = this.#o;
+    if (position.saved && snapshots.pending === null && !definitions.hasChanges) return;
+    spool.savePosition(
+      position.current,
+      snapshots.pending ?? undefined,
+      xaRows.takeChanges(),
+      definitions.takeChanges(),
+    );
     position.saved = true;
     snapshots.saved();
   }
 
-  /** Stores the snapshot's progress. The position must be in the spool already, and with it the changes of XA rows. */
+  /** Stores the snapshot's progress. The position must be in the spool already, and with it the changes of XA rows and definitions. */
   saveProgress(progress: SnapshotProgress): void {
     this.#o.spool.savePosition(this.#o.position.current, progress);
   }

@@ -9,8 +9,8 @@
  * Invariants: rows are durable before the position passes their PREPARE; they are dropped in the same spool transaction
  * as the position that passes their COMMIT or ROLLBACK.
  *
- * This class does not know a transaction whose PREPARE came before this epoch: at its XA COMMIT the caller must have the
- * tables copied.
+ * This class does not know a transaction whose PREPARE came before this epoch, or of which rows were passed by: at its XA
+ * COMMIT the caller must have the tables copied.
  */
 import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { encodeBatch } from '../../shared/batch/encoder.ts';
@@ -35,6 +35,8 @@ export class XaRows {
   /** The key under which the spool holds the rows of each XID. */
   readonly #keys: Map<string, string>;
   #open: { readonly xid: string; readonly key: string; readonly batcher: Batcher } | null = null;
+  /** Rows of the open transaction were passed by. */
+  #isPartial = false;
   #changes: HeldChange[] = [];
 
   constructor(options: XaRowsOptions) {
@@ -74,9 +76,19 @@ export class XaRows {
     this.#open?.batcher.touched(buffer);
   }
 
+  /** Rows of the open group were passed by. */
+  passedBy(): void {
+    this.#isPartial = this.isOpen;
+  }
+
   /** XA PREPARE: the spool keeps the open group's rows. */
   prepared(): void {
+    const isPartial = this.#isPartial;
     const { xid, key } = this.#close();
+    if (isPartial) {
+      this.#changes.push({ do: 'drop', key });
+      return;
+    }
     this.#keys.set(xid, key);
     this.#changes.push({ do: 'keep', key, xid });
   }
@@ -109,6 +121,7 @@ export class XaRows {
     const open = this.#open;
     assert(open !== null, 'No XA transaction is open.');
     this.#open = null;
+    this.#isPartial = false;
     open.batcher.flush();
     return open;
   }

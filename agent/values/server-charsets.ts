@@ -85,9 +85,18 @@ export class ServerCharsets {
     if (builtIn !== null) return builtIn;
     const name = this.#collations.get(id);
     if (name === undefined) return null;
+    return this.ofName(name);
+  }
+
+  /**
+   * The set of this name; null: the server does not know it.
+   * @throws LookAgain where its table must be loaded first
+   */
+  ofName(name: string): Charset | ForeignCharset | null {
     if (isBuiltIn(name)) return name;
     const loaded = this.#loaded.get(name);
     if (loaded !== undefined) return loaded;
+    if (!this.#maxBytes.has(name)) return null;
     this.#wanted.add(name);
     throw new BinlogRestart(`the character set ${name} appears: its table is read from the server`);
   }

@@ -38,6 +38,10 @@ export class MaxwellSink implements GroupSink {
     return false;
   }
 
+  columns(): null {
+    return null;
+  }
+
   wants(schema: string): boolean {
     return schema === this.#schema;
   }

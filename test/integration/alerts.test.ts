@@ -99,13 +99,13 @@ await t.test('TributaryAgentFailing: the branch database is reached again', asyn
 });
 
 await t.test('TributaryAgentStopped: the setting that `check` names is set right', async t => {
-  const set = (value: string): Promise<unknown> => paris.db.query(`SET GLOBAL binlog_row_metadata = '${value}'`);
+  const set = (value: string): Promise<unknown> => paris.db.query(`SET GLOBAL binlog_row_image = '${value}'`);
   t.teardown(() => set('FULL'));
   await comesAndGoes(
     'TributaryAgentStopped',
     async () => {
       await set('MINIMAL');
-      t.match((await paris.cli(['check'])).stdout, /binlog_row_metadata/);
+      t.match((await paris.cli(['check'])).stdout, /binlog_row_image/);
     },
     () => set('FULL'),
   );

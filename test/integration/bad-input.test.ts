@@ -142,7 +142,7 @@ void t.test('the command line: usage errors exit with 2, help and version with 0
 });
 
 void t.test('settings that make capture impossible are told with what mends them; mended, capture begins', async t => {
-  const wrong = { 'binlog-format': 'STATEMENT', 'binlog-row-image': 'MINIMAL', 'binlog-row-metadata': 'MINIMAL' };
+  const wrong = { 'binlog-format': 'STATEMENT', 'binlog-row-image': 'MINIMAL' };
   const server = await DatabaseServer.start({
     flavor: 'mysql',
     name: 'badly-set',
@@ -160,17 +160,11 @@ void t.test('settings that make capture impossible are told with what mends them
 
   const faults = await faultsOf(t, branch);
   const bySubject = new Map(faults.map(fault => [fault.subject, fault]));
-  t.same([...bySubject.keys()].sort(), [
-    'source.binlog_format',
-    'source.binlog_row_image',
-    'source.binlog_row_metadata',
-    'source.log_bin',
-  ]);
+  t.same([...bySubject.keys()].sort(), ['source.binlog_format', 'source.binlog_row_image', 'source.log_bin']);
   t.match(bySubject.get('source.log_bin'), { needsRestart: true, configLine: /^log_bin = / });
   for (const [name, value] of [
     ['binlog_format', 'ROW'],
     ['binlog_row_image', 'FULL'],
-    ['binlog_row_metadata', 'FULL'],
   ]) {
     t.match(bySubject.get(`source.${name}`), {
       needsRestart: false,
@@ -197,7 +191,6 @@ void t.test('settings that make capture impossible are told with what mends them
   t.same((await faultsOf(t, branch)).map(({ subject }) => subject).sort(), [
     'source.binlog_format',
     'source.binlog_row_image',
-    'source.binlog_row_metadata',
   ]);
   await sql(
     server,

@@ -22,6 +22,22 @@ import type { Branch, World } from '../support/world/world.ts';
 /** To look at some cases (a,b) or one server while working on them. */
 const SOME_CASES = process.env['CASE']?.split(',');
 const ONE_FLAVOR = process.env['FLAVOR'];
+/** METADATA=least: all cases where the binlog says no more of columns than old servers do. Usually it is only some of them. */
+const ONE_METADATA = process.env['METADATA'];
+const LEAST = { mysql: 'MINIMAL', mariadb: 'NO_LOG' } as const;
+const FOR_LEAST = [
+  'add-column',
+  'create-select',
+  'drop-create',
+  'generated',
+  'gh-ost',
+  'keys',
+  'mariadb-hidden-hash',
+  'no-key-ddl',
+  'rename-column',
+  'sequence',
+  'xa',
+];
 
 /**
  * What a server may give to every new session. Whoever relies on the usual, the agent above all, is to say so: with these
@@ -83,12 +99,23 @@ t.jobs = 2;
 const run = (steps: readonly Step[], of: Case, branch: Branch, restart = false): Promise<void> =>
   runSteps(steps, stageOf(branch, restart), of.folder);
 
-for (const flavor of ['mysql', 'mariadb'] as const) {
-  if (ONE_FLAVOR !== undefined && ONE_FLAVOR !== flavor) continue;
-  void t.test(`every case on ${flavor}`, async t => {
+const KINDS = (['mysql', 'mariadb'] as const).flatMap(flavor =>
+  (['full', 'least'] as const).map(metadata => ({ flavor, metadata })),
+);
+
+for (const { flavor, metadata } of KINDS) {
+  if ((ONE_FLAVOR ?? flavor) !== flavor || (ONE_METADATA ?? metadata) !== metadata) continue;
+  const isLeast = metadata === 'least';
+  const chosen = SOME_CASES ?? (isLeast && ONE_METADATA === undefined ? FOR_LEAST : null);
+  const which = chosen === null ? `every case on ${flavor}` : `some cases on ${flavor}`;
+  void t.test(isLeast ? `${which} without names of columns` : which, async t => {
     // Of its own: a case may log what every agent on the server stops at.
-    const options = { 'local-infile': 'ON', 'max-prepared-stmt-count': 1000 };
-    const source = await DatabaseServer.start({ flavor, name: `cases-${flavor}`, role: 'branch', options });
+    const options = {
+      'local-infile': 'ON',
+      'max-prepared-stmt-count': 1000,
+      ...(isLeast ? { 'binlog-row-metadata': LEAST[flavor] } : {}),
+    };
+    const source = await DatabaseServer.start({ flavor, name: `cases-${flavor}-${metadata}`, role: 'branch', options });
     t.teardown(() => source.remove());
     const admin = await mysql.createConnection({
       host: source.host,
@@ -100,7 +127,7 @@ for (const flavor of ['mysql', 'mariadb'] as const) {
     admin.destroy();
     const world = await createWorld(t);
     await world.startApplier();
-    const cases = loadCases(flavor).filter(({ name }) => SOME_CASES === undefined || SOME_CASES.includes(name));
+    const cases = loadCases(flavor).filter(({ name }) => chosen === null || chosen.includes(name));
     const ordinary = cases.filter(({ expect }) => expect.stops === undefined);
     if (ordinary.length > 0) await endEqual(t, world, ordinary, source);
     for (const one of cases) {

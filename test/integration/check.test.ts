@@ -148,7 +148,7 @@ await t.test('servers that are not supported are named, and nothing more is look
     branch.configure({ source: { port: await listen(t, oldMysql('5.6.51')) } });
     const { stdout } = await branch.cli(['check', '--json']);
     const found = (JSON.parse(stdout) as { findings: Finding[] }).findings.filter(({ level }) => level !== 'ok');
-    t.match(found, [{ subject: 'source', message: 'MySQL 5.6.51 is too old: 8.0.14 or later is needed.' }]);
+    t.match(found, [{ subject: 'source', message: 'MySQL 5.6.51 is too old: 5.7 or later is needed.' }]);
     await branch.agent.start();
     await branch.agent.waitForLog(({ code }) => code === 'SOURCE_SETTING');
     t.match((await branch.cli(['status'])).stdout, 'MySQL 5.6.51 is too old', 'and run says the same');

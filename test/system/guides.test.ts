@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import t from 'tap';
 import type { Test } from 'tap';
-import { buildPackages } from '../../deploy/deb/build.ts';
+import { buildPackages } from '../../deploy/packages/build.ts';
 import { freePort } from '../../deploy/rig/free-port.ts';
 import { compareBranch, describeComparison } from '../../deploy/rig/oracle/compare.ts';
 import type { CompareOptions, ServerAddress } from '../../deploy/rig/oracle/compare.ts';

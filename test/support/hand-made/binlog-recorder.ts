@@ -53,6 +53,10 @@ export class RecordingSink implements GroupSink {
     this.#changes = [];
   }
 
+  columns(): null {
+    return null;
+  }
+
   wants(schema: string): boolean {
     return schema === this.#schema;
   }

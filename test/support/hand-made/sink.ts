@@ -1,6 +1,7 @@
 /** A sink of capture that a test feeds itself, group by group, beside a source that the test scripts. */
 import { createTableFilter } from '../../../agent/source/table-filter.ts';
 import { CaptureSink } from '../../../agent/stream/sink.ts';
+import type { KnownCatalogue } from '../../../agent/stream/schema-changes.ts';
 import type { SourceIdentity } from '../../../agent/source/connection.ts';
 import type { SourceTable } from '../../../agent/binlog/table-map.ts';
 import type { Position, Spool } from '../../../agent/spool/spool.ts';
@@ -23,12 +24,12 @@ export const IDENTITY: SourceIdentity = {
   lowerCaseNames: false,
 };
 
-export function newSink(spool: Spool, position: Position): CaptureSink {
+export function newSink(spool: Spool, position: Position, catalogue: KnownCatalogue | null = null): CaptureSink {
   return new CaptureSink({
     spool,
     tableFilter: createTableFilter({ include: ['*.*'], exclude: [], map: {} }),
     identity: IDENTITY,
-    catalogue: null,
+    catalogue,
     position,
     counters: {
       rows: () => undefined,
@@ -39,7 +40,7 @@ export function newSink(spool: Spool, position: Position): CaptureSink {
       epoch: () => undefined,
     },
     now: () => Date.now(),
-    listener: { onSpooled: () => undefined, onQuiet: () => undefined },
+    listener: { onSpooled: () => undefined, onQuiet: () => undefined, onUnlogged: () => undefined },
   });
 }
 

@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join, resolve } from 'node:path';
 import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { MIGRATIONS, SPOOL_FILE_NAME } from '../../../agent/spool/spool-file.ts';
+import type { StoredDefinition } from '../../../agent/spool/stored-definitions.ts';
 import type { Spool } from '../../../agent/spool/spool.ts';
 import { batch, openSpool, position, temporaryDirectory } from './spool-tools.ts';
 
@@ -15,6 +16,16 @@ const BATCHES = 6;
 /** The head office has said that it received this many. */
 const RECEIVED = 2;
 const HELD = { key: 'held-1', xid: "X'78',X'',1" };
+
+const SALE: StoredDefinition = {
+  schema: 'shop',
+  name: 'sale',
+  state: 'in-force',
+  columns: [
+    { name: 'id', type: 'int', charset: null, nullable: false, invisible: false, key: 1 },
+    { name: 'note', type: 'varchar(20)', charset: 'utf8mb4', nullable: true, invisible: false },
+  ],
+};
 
 /** Everything of a spool that must outlive an upgrade, as plain data. */
 export function spoolContents(spool: Spool): unknown {
@@ -37,6 +48,7 @@ export function spoolContents(spool: Spool): unknown {
     position: spool.position(),
     snapshot: spool.snapshot(),
     doneRequests: spool.doneRequests(),
+    definitions: spool.definitions(),
     serverSeen: { last: spool.serverSeen.last, asksToCompare: spool.serverSeen.asksToCompare },
   };
   return JSON.parse(JSON.stringify(contents)) as unknown;
@@ -68,6 +80,7 @@ function fill(spool: Spool): void {
         ...(number === 3 ? { held: [{ do: 'keep', ...HELD }] } : {}),
         ...(last
           ? {
+              definitions: [SALE],
               position: {
                 ...position(number * 10),
                 lastGroup: {

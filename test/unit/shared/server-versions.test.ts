@@ -5,16 +5,17 @@ import type { ServerRole } from '../../../shared/server-versions.ts';
 
 /** What VERSION() answers. */
 const DATABASES: readonly (readonly [role: ServerRole, version: string, fault: RegExp | null])[] = [
-  ['source', '5.6.51', /^MySQL 5\.6\.51 is too old: 8\.0\.14 or later is needed\.$/],
-  ['source', '5.7.44-log', /^MySQL 5\.7\.44 is too old/],
-  ['source', '8.0.9', /^MySQL 8\.0\.9 is too old/],
-  ['source', '8.0.13', /^MySQL 8\.0\.13 is too old/],
+  ['source', '5.6.51', /^MySQL 5\.6\.51 is too old: 5\.7 or later is needed\.$/],
+  ['source', '5.7.8', null],
+  ['source', '5.7.44-log', null],
   ['source', '8.0.14', null],
   ['source', '8.0.36-0ubuntu0.22.04.1', null],
   ['source', '8.0.36-28-Percona', null],
   ['source', '8.4.0', null],
   ['source', '9.7.4', null],
-  ['source', '10.5.29-MariaDB-0+deb11u1', /^MariaDB 10\.5\.29 is too old: 10\.11 or later is needed\.$/],
+  ['source', '10.1.48-MariaDB-0+deb9u2', /^MariaDB 10\.1\.48 is too old: 10\.2 or later is needed\.$/],
+  ['source', '10.2.44-MariaDB', null],
+  ['source', '10.5.29-MariaDB-0+deb11u1', null],
   ['source', '10.11.6-MariaDB-1:10.11.6+maria~deb12', null],
   ['source', '11.8.2-MariaDB', null],
   ['source', '8.0.11-TiDB-v7.5.1', /^TiDB 8\.0\.11-TiDB-v7\.5\.1 is not supported as the branch database\.$/],
@@ -38,6 +39,6 @@ void t.test('brokers', t => {
   t.throws(ask('3.13.7'), { message: /too old/ });
   for (const version of ['4.0.5', '4.3.1', '5.0']) t.doesNotThrow(ask(version), version);
   t.throws(() => requireServer('broker', 'LavinMQ', '2.1.0'), { message: /LavinMQ 2\.1\.0 is not supported/ });
-  t.equal(supportedServers('source'), 'MySQL 8.0.14 or later, or MariaDB 10.11 or later');
+  t.equal(supportedServers('source'), 'MySQL 5.7 or later, or MariaDB 10.2 or later');
   t.end();
 });

@@ -175,9 +175,6 @@ void t.test('settings that lose information are named with the statement that me
   );
   t.equal(minimal.code, 'SOURCE_SETTING');
   t.match(minimal.hint, /binlog_row_image = 'FULL'/);
-  const nameless = inGroup(m => m.tableMap(1, 't', { names: false }));
-  t.equal(nameless.code, 'SOURCE_SETTING');
-  t.match(nameless.hint, /binlog_row_metadata = 'FULL'/);
   const statement = inGroup(m => m.query('INSERT INTO t VALUES (1)'));
   t.equal(statement.code, 'SOURCE_SETTING');
   t.match(statement.hint, /binlog_format = 'ROW'/);

@@ -1,6 +1,7 @@
 /** What statements make necessary, by what the catalogue knew before them. */
 import t from 'tap';
 import { Cascades } from '../../../../agent/source/cascades.ts';
+import { Definitions } from '../../../../agent/stream/definitions.ts';
 import { PendingSnapshots } from '../../../../agent/stream/pending-snapshots.ts';
 import { SchemaChanges } from '../../../../agent/stream/schema-changes.ts';
 import { createTableFilter } from '../../../../agent/source/table-filter.ts';
@@ -40,14 +41,15 @@ async function rig() {
   const changes = new SchemaChanges({
     tableFilter: createTableFilter({ include: ['shop.*'], exclude: [], map: {} }),
     snapshots,
-    catalogue: { facts, cascades, at: place(1_000), until: place(1_100) },
+    definitions: new Definitions([], null, true),
+    catalogue: { facts, cascades, definitions: null, at: place(1_000), until: place(1_100) },
     lowerCaseNames: false,
   });
   const run = (sql: string, offset: number): string[] => {
     const statement = classifyStatement(sql, 'shop', MARIADB);
     if (statement.kind !== 'ddl') throw new Error(`${sql} is ${statement.kind}`);
     const before = snapshots.progress.queued.length;
-    changes.take(statement.ddl, { after: place(offset), at: AT });
+    changes.take(statement.ddl, { start: place(offset), at: AT });
     return snapshots.progress.queued.slice(before).map(({ name }) => name);
   };
   return { changes, run };
