@@ -93,7 +93,7 @@ export class Outbox {
     return this.#inFlight.get(seq)?.number === flight;
   }
 
-  /** The broker has confirmed so many bytes of a batch. */
+  /** The broker has confirmed this many bytes of a batch. */
   progress(seq: number, bytes: number): void {
     const found = this.#inFlight.get(seq);
     assert(found !== undefined && bytes <= found.bytes, `${bytes} bytes of batch ${seq} were not in flight`);

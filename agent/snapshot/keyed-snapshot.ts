@@ -21,7 +21,7 @@ import { atRest, between, hasChanged } from './stream-moments.ts';
 const FIRST_CHUNK_ROWS = 1_000;
 const MAX_CHUNK_ROWS = 20_000;
 const CHUNK_BYTES = 4 * 1024 * 1024;
-/** Limit of the keys noted while a chunk waits. Beyond it the chunk is void, and the next one is smaller. */
+/** Limit of the keys noted while a chunk waits. Beyond it the chunk is discarded, and the next one is smaller. */
 const MAX_NOTED_KEYS = 500_000;
 
 export interface KeyedSnapshotOptions {

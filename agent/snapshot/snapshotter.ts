@@ -6,8 +6,8 @@
  * waits for its GTIDs (MySQL with GTIDs), asks the consistent snapshot for its exact place (MariaDB), or reads FOR SHARE,
  * which waits for commits under way (MySQL without GTIDs).
  *
- * A Snapshotter lives as long as one binlog connection; losing the connection voids the pending chunk. The spool stores the
- * progress in one transaction with the rows.
+ * A Snapshotter serves one binlog connection. If the connection is lost, the pending chunk is discarded. The spool
+ * stores the progress in one transaction with the rows.
  */
 import { randomUUID } from 'node:crypto';
 import { TributaryError } from '../../shared/errors.ts';

@@ -44,7 +44,10 @@ export async function between<T>(
   }
 }
 
-/** Whether a statement has changed the table since the snapshotter last looked, so that what was read may mean nothing. */
+/**
+ * Whether a statement has changed the table since the snapshotter last looked, so that what was read may be out of
+ * date.
+ */
 export function hasChanged({ changedTables }: CaptureSink, { schema, name }: QueuedTable): boolean {
   return changedTables.some(each => each.schema === schema && each.name === name);
 }

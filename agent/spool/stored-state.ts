@@ -46,7 +46,7 @@ export interface SnapshotProgress {
   /** The end marker is in the spool. */
   readonly finished: boolean;
   readonly tables: readonly SnapshotTable[];
-  /** Tables for the next snapshot: those that DDL changed, or that somebody asked for, while this one runs. */
+  /** Tables for the next snapshot: those that DDL changed, or that were requested, while this one runs. */
   readonly queued: readonly QueuedTable[];
   /** The next snapshot is of all tables. */
   readonly queuedWhole: boolean;

@@ -7,7 +7,8 @@
  *    they say; every other row is there as the view shows it (touched.ts). So the mark need not be at the view's own place,
  *    which MySQL does not report.
  *
- * In a table without a key the stream does not identify rows, so a moment is needed around which nobody writes to it.
+ * In a table without a key the stream does not identify rows. So the comparison needs a moment when nobody writes to
+ * it.
  */
 import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { assert } from '../../shared/errors.ts';

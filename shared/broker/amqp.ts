@@ -249,7 +249,7 @@ class Publisher implements BrokerPublisher {
     if (this.#ending.reason !== null) return Promise.resolve({ outcome: 'unknown', error: this.#ending.reason });
     const { promise, resolve } = Promise.withResolvers<SendOutcome>();
     const timer = setInterval(() => {
-      // An alarm at the broker holds us back for as long as it lasts. Its heartbeats tell that the connection lives.
+      // While the broker has an alarm, it takes nothing. Heartbeats show that the connection is alive.
       if (this.#connection.blocked) return;
       const text = `RabbitMQ did not confirm ${message.id} within ${formatDuration(deadlineMs)}.`;
       const late = new TributaryError('BROKER_UNREACHABLE', text, { hint: NO_CONFIRM_HINT });
@@ -262,7 +262,8 @@ class Publisher implements BrokerPublisher {
       clearInterval(timer);
       resolve(outcome);
     };
-    // The same message is still in flight: a return could not tell the two apart, so the first one fails.
+    // The same message is still in flight, and a return does not show which of the two it means. So the first one
+    // fails.
     const repeated = new TributaryError('BROKER_UNREACHABLE', `${message.id} was sent again before it was confirmed.`);
     this.#pending.get(message.id)?.resolve({ outcome: 'unknown', error: repeated });
     const entry: PendingSend = { resolve: finish };

@@ -1,7 +1,7 @@
 /**
  * Settings of Node, V8 and the C library that determine how much memory a running program takes. A process can get them
- * only when it starts. So a program that was started without them replaces itself with the same process id and the same
- * standard streams, whoever started it (npx, systemd, a test).
+ * only when it starts. So a program that was started without them replaces itself, with the same process id and the
+ * same standard streams. This works for every way to start it (npx, systemd, a test).
  *
  * Each setting saves megabytes, as measured (docs/explanation/limits.md, "Memory"):
  * - A young generation of 3 × 4 MiB instead of 3 × 16. With a backlog, any size fills up with batches that are gone.
