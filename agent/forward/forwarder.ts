@@ -1,5 +1,5 @@
 /**
- * Sends the spool's closed batches to the broker, in order, with confirms, inside the link policy; says hello and acts
+ * Sends the spool's closed batches to the broker, in order, with confirms, inside the link policy. Says hello, and acts
  * on answers as shared/protocol.ts judges them. A confirm does not mean that a batch was applied: the spool may forget
  * a batch only when an answer says that it was received.
  *

@@ -1,9 +1,9 @@
 /**
  * Copies a table in the order of its key, chunk by chunk.
  *
- * For each chunk: note the keys that the stream emits from now on; read the chunk in a view that has everything that the
- * stream had emitted before; take the binlog's end as `high`; when the stream is past `high`, drop the noted keys from the
- * chunk and emit the rest. So a copied row is never older than what the stream has already emitted for it.
+ * For each chunk, begin to note the keys that the stream emits. Read the chunk in a view that has everything that the
+ * stream had emitted before. Take the binlog's end as `high`. When the stream is past `high`, drop the noted keys from
+ * the chunk and emit the rest. So a copied row is never older than what the stream has already emitted for it.
  */
 import type { KeyId } from '../stream/key-index.ts';
 import type { TableFilter } from '../source/table-filter.ts';

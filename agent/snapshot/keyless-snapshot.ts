@@ -1,6 +1,6 @@
 /**
- * Copies a table without a key, chunk by chunk. The table is read at one moment of the stream (row-scan.ts); the changes that
- * the stream brings after it are added to the number of copies that were read (chunk-notes.ts).
+ * Copies a table without a key, chunk by chunk. The table is read at one moment of the stream (row-scan.ts). The
+ * changes that the stream brings later are added to the number of copies that were read (chunk-notes.ts).
  *
  * States: idle → reading (the query is open, and the stream's changes are noted) → idle.
  */

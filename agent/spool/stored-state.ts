@@ -1,6 +1,7 @@
 /**
- * What the spool keeps besides the batches: the position in the binlog and the progress of the snapshot. It is stored as JSON
- * in the same transaction as the batch that reaches it, and validated when it is read, because a spool file is input too.
+ * What the spool keeps besides the batches: the position in the binlog and the progress of the snapshot. It is stored
+ * as JSON in the same transaction as the batch that reaches it. It is validated when it is read, because a spool file
+ * is input too.
  */
 import * as z from 'zod';
 import type { SourceMark, Value } from '../../shared/batch/batch.ts';

@@ -2,8 +2,8 @@
  * When a branch that is not online should be seen again. This distinguishes a branch whose link is closed until eight in
  * the morning from one that a person must look at. Pure; a branch reports its windows in its hello.
  *
- * A branch is overdue once a whole window has passed without a hello. One whose link is always open, or open for days, is
- * overdue after a little more than a day: the internet works for an hour or two of each day.
+ * A branch is overdue once a whole window has passed without a hello. If its link is always open, or open for days, it
+ * is overdue after a little more than a day. The internet works for an hour or two of each day.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import { linkState, parseWindow } from '../../shared/config/link-schedule.ts';

@@ -1,6 +1,6 @@
 /**
- * Applies the batches of one branch's stream, one step at a time: drops what is not needed, keeps early batches in the
- * inbox, writes the next unit of work, or halts the branch.
+ * Applies the batches of one branch's stream, one step at a time. A step drops what is not needed, keeps early batches
+ * in the inbox, writes the next unit of work, or halts the branch.
  *
  * Invariant: a batch is acknowledged only after the commit that made it superfluous, or after a look at the locked row
  * that says so.

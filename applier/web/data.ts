@@ -1,5 +1,5 @@
 /**
- * Reads the consolidated tables for the head office's page, on a connection of its own whose session is read-only and
+ * Reads the consolidated tables for the head office's page, on a connection of its own. Its session is read-only and
  * has a short time limit, so that a person who reads rows does not slow the applier down.
  *
  * Invariants: a table and a column are named only after information_schema has confirmed them; a page holds at most

@@ -4,14 +4,14 @@
  * its own back-off. `closed` gives the reason.
  *
  * Faults of the library that are worked around here (all seen in the source of 5.0.8):
- * - a send can hang for ever if the channel ends between write and confirm: every send has a deadline, after which the
- *   connection is dropped and the outcome is unknown;
+ * - a send can hang for ever if the channel ends between write and confirm: every send has a deadline. After it the
+ *   connection is dropped, and the outcome is unknown;
  * - a `mandatory` return is delivered one turn of the event loop after the confirm that follows it on the wire: a
  *   confirm counts only after that turn;
  * - a handler that throws would end the process, and consuming a deleted queue would be retried silently: both close
  *   the consumer with a reason;
- * - over TLS, if several messages wait for the socket, it numbers them in another order than it writes them, so that a
- *   confirm or a nack counts for the wrong message: the ends of writes are put in the order of the calls;
+ * - over TLS, if several messages wait for the socket, it does not number them in the order of writing. A confirm or a
+ *   nack then counts for the wrong message: the ends of writes are put in the order of the calls;
  * - bodies are parsed by content type before their size can be checked: the content type is removed on arrival.
  *
  * Use separate connections to publish and to consume: an alarm at the broker blocks those that publish, with their
