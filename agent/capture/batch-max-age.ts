@@ -1,7 +1,7 @@
 /**
- * How old the open batch may become before it is closed, however little is in it. A small batch needs many more bytes for
- * each row; but while the link is up, somebody waits for it. While the link is down nobody does, so the batch may stay open
- * for a part of the time that the link has been down. One minute is the limit, because until then only the branch's own
+ * How old the open batch may become before it is closed, however little is in it. A small batch takes many more bytes
+ * for each row. But while the link is up, its rows should arrive soon. While the link is down, the batch may stay open
+ * for a part of the time that the link has been down. The limit is one minute, because until then only the branch's own
  * database holds the changes. Pure: times are passed in.
  */
 

@@ -1,13 +1,13 @@
 /**
  * Asks the server now and then what time it is and where its binlog ends.
  *
- * This is how capture knows until when it has everything, even on a Sunday without sales. It also shows what the stream
- * does not: a server whose binlog was reset goes on sending heartbeats for the file that it has deleted. So an end that goes
- * backwards means a lost position, and a stream that idles before the end is read again. A new connection shows that the
- * address leads to another server by now while the stream still hangs on the old one, and that settings have changed, which
- * running sessions do not notice.
+ * So capture knows up to what time it has everything, even on a Sunday without sales. The poll also shows what the
+ * stream does not. A server whose binlog was reset goes on sending heartbeats for the file that it has deleted. So an
+ * end that goes backwards means a lost position, and a stream that idles before the end is read again. Each new
+ * connection shows whether the address now leads to another server, while the stream is still connected to the old one.
+ * It also shows changed settings, which running sessions do not notice.
  *
- * It retries when its connection fails; until then "captured through" stands still.
+ * It retries when its connection fails. Until it succeeds, "captured through" does not advance.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import type { ErrorCode } from '../../shared/errors.ts';
@@ -25,7 +25,7 @@ const POLL_MS = 2_000;
 const MAX_POLLS = 10;
 /** A commit is in the binlog before it is sent. A stream that has idled before the end for this long will not get there. */
 const IDLE_BEFORE_END_MS = 5_000;
-/** Heartbeats in that time that show that the stream idles, and is not paused. */
+/** This many heartbeats in that time show that the stream is idle, and not paused. */
 const IDLE_HEARTBEATS = 8;
 /** After these faults the stream must not be read any further. */
 const ENDING: ReadonlySet<string> = new Set<ErrorCode>(['SOURCE_SETTING', 'SOURCE_POSITION_LOST', 'STREAM_ENDED']);

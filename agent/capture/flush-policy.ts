@@ -1,9 +1,10 @@
 /**
- * When the open batch leaves for the spool, apart from when it is full. A lone commit leaves at once, and a burst travels
- * together: the batch closes when a turn of the event loop has brought nothing more and the forwarder has nothing under
- * way, or when its oldest change has waited long enough. If no batch is open, the position is stored now and then.
+ * When the open batch leaves for the spool, apart from when it is full. A lone commit leaves at once, and a burst
+ * travels together. The batch closes when a turn of the event loop has brought nothing more and the forwarder has
+ * nothing under way. It also closes when its oldest change has waited long enough. If no batch is open, the position is
+ * stored now and then.
  *
- * Lives as long as one binlog connection.
+ * A FlushPolicy serves one binlog connection.
  */
 import type { Spool } from '../spool/spool.ts';
 import type { BatchMaxAge } from './batch-max-age.ts';

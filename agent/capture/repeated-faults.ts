@@ -10,7 +10,7 @@ import type { ErrorCode } from '../../shared/errors.ts';
 const LASTING_FAULTS: readonly ErrorCode[] = ['SOURCE_SETTING', 'SOURCE_TABLE'];
 /** The shortest time between two such epochs: if an application keeps causing the faults, a person must repair it first. */
 const MIN_LASTING_EPOCH_MS = 10 * 60_000;
-/** If the last group cannot be read this many times in a row, the binlog is taken for another history. */
+/** If the last group cannot be read this many times in a row, the binlog is treated as another history. */
 const MAX_UNREADABLE = 2;
 
 export class RepeatedFaults {

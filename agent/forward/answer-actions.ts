@@ -13,7 +13,7 @@ import type { LinkFaults } from './link-faults.ts';
 import type { LinkState } from './link-state.ts';
 import type { Sender } from './sender.ts';
 
-/** A branch that the head office has another epoch for says hello again at once, but not more often than this. */
+/** If the head office has another epoch, the branch says hello again at once, but not more often than this. */
 const CLAIM_SPACING_MS = 2_000;
 
 export interface AnswerActionsOptions {
@@ -78,8 +78,8 @@ export class AnswerActions {
         const { acknowledgedEpoch } = action;
         spool.claim(acknowledgedEpoch);
         this.#stopSending('The head office has another epoch.');
-        // The same epoch twice, or another one again: somebody else claims too, or the head office is busy. Do not
-        // hurry.
+        // The same epoch twice, or another one again: another machine claims too, or the head office is busy. The next
+        // hello comes at the usual time.
         const isNew = acknowledgedEpoch !== before.acknowledgedEpoch;
         if (isNew && now() - this.#claimedAt > CLAIM_SPACING_MS) hellos.sayHello();
         this.#claimedAt = now();

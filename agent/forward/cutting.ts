@@ -1,8 +1,8 @@
 /**
  * How a batch is cut into pieces for a line that drops. A message that was only partly sent when the link broke is sent
- * again. So on a slow line a batch is sent in pieces that take less than a second each, and after a lost connection
- * only the pieces that the broker has not confirmed are sent again. On a fast line a batch is one message. Pure: times
- * are passed in.
+ * again. So on a slow line a batch is sent in pieces that take less than a second each. After a lost connection only
+ * the pieces that the broker has not confirmed are sent again. On a fast line a batch is one message. Pure: times are
+ * passed in.
  */
 import { FRAGMENT_BYTES } from '../../shared/broker/amqp-messages.ts';
 

@@ -1,5 +1,5 @@
 /**
- * Sends the spool's closed batches to the broker, in order, with confirms, inside the link policy; says hello and acts
+ * Sends the spool's closed batches to the broker, in order, with confirms, inside the link policy. Says hello, and acts
  * on answers as shared/protocol.ts judges them. A confirm does not mean that a batch was applied: the spool may forget
  * a batch only when an answer says that it was received.
  *
@@ -13,7 +13,7 @@
  *   streaming     batches are sent as the window allows      ──other epoch, new epoch──▶ greeting
  *   refused       the broker nacked: wait, then try one batch on the same connection ──▶ streaming
  *   backing-off   after any fault                            ──▶ connecting
- *   superseded    a newer life of this branch is valid; for good
+ *   superseded    a newer epoch of this branch is valid; for good
  *   failed        the spool failed: the process must end
  *
  * Every connected state changes to backing-off when the link breaks or stalls, and to closed when the window closes.

@@ -54,7 +54,7 @@ export class HelloLoop {
   #link: ForwardLink | null = null;
   #wanted = false;
   #lastHelloAt: number | null = null;
-  /** When the next hello is set for. */
+  /** When the next hello is due. */
   #dueAt = 0;
   #lastAnswerAt: number | null = null;
 

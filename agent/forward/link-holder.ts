@@ -1,6 +1,6 @@
 /**
- * Opens and drops links, one at a time. An attempt that was given up and a link that was dropped are closed all the
- * same, and `whenClosed` waits for that; what they still report is ignored.
+ * Opens and drops links, one at a time. An attempt that was given up and a link that was dropped are closed as well,
+ * and `whenClosed` waits for that. What they still report is ignored.
  */
 import type { ConnectLink, ForwardLink } from './broker-link.ts';
 import type { ForwarderCounters, ForwarderHost } from './forwarder-types.ts';

@@ -4,7 +4,7 @@
  *
  * First the outbox sends what the head office asked for again (`resend`, a closed range), then everything from `next`
  * on. Invariants: confirmed = (lowest seq in flight or to be sent) − 1, or what the head office has received if that is
- * more; nothing that it has received is sent again unless it asks, because the spool may have pruned it.
+ * more; what it has received is sent again only on request, because the spool may have pruned it.
  */
 import { assert } from '../../shared/errors.ts';
 import type { AgentStream } from '../../shared/protocol.ts';
@@ -93,7 +93,7 @@ export class Outbox {
     return this.#inFlight.get(seq)?.number === flight;
   }
 
-  /** The broker has confirmed so many bytes of a batch. */
+  /** The broker has confirmed this many bytes of a batch. */
   progress(seq: number, bytes: number): void {
     const found = this.#inFlight.get(seq);
     assert(found !== undefined && bytes <= found.bytes, `${bytes} bytes of batch ${seq} were not in flight`);

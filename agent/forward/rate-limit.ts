@@ -56,7 +56,7 @@ export interface BackOff {
 /**
  * `failed`: the broker was reached. Each attempt costs the broker something, so the pauses grow; the first is short,
  * because a line that drops its connections is mostly back at once. `unreachable`: an attempt costs one small packet,
- * and the internet may be there for only an hour, so its return is noticed within half a second.
+ * and the internet may work for only an hour, so its return is noticed within half a second.
  */
 export interface BackOffs {
   readonly failed: BackOff;

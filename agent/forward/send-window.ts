@@ -1,5 +1,5 @@
 /**
- * How much may be in flight. More than the link can carry only fills the socket: a hello would wait behind it, and
+ * How much may be in flight. More than the link can carry only fills the socket. A hello would wait behind it, and
  * after a lost connection all of it would be sent again. So the limit grows while confirms come quickly and shrinks
  * while they are slow, between a floor that keeps a poor link busy and the configured ceiling. Pure: times are passed
  * in.

@@ -3,8 +3,8 @@
  * forwarder decides what they mean.
  *
  * Invariant: each piece of a batch is in flight at most once on one link. After a rewind the outcomes of the old
- * messages must be known before anything is sent again on the same link, because a confirm of one could be taken for
- * the other.
+ * messages must be known before anything is sent again on the same link. Otherwise a confirm of an old message could be
+ * taken for that of a new one.
  */
 import { batchMessage, fragmentMessage } from '../../shared/broker/amqp.ts';
 import type { SendOutcome } from '../../shared/broker/amqp.ts';

@@ -1,10 +1,10 @@
 /**
  * Notes what the stream says about a table without a key while a snapshot reads it at one moment. Pure.
  *
- * The place of the moment in the stream is known only as a window: groups that begin before `from` are in what is read, and
- * groups that begin at `to` or later are not. If no group in between has changed the table, then exactly the changes that
- * were noted from `to` on have come since the moment: the number of copies of a row is the number that was read plus the
- * number that was noted.
+ * The place of the moment in the stream is known only as a window. Groups that begin before `from` are in what is read;
+ * groups that begin at `to` or later are not. If no group in between has changed the table, exactly the changes noted
+ * from `to` on came after the moment. The number of copies of a row is then the number that was read plus the number
+ * that was noted.
  */
 import type { KeyId } from '../stream/key-index.ts';
 import type { BinlogPosition } from '../binlog/group-sink.ts';
@@ -28,7 +28,7 @@ export class ChunkNotes {
     this.#most = most;
   }
 
-  /** Whether more rows were noted than may be kept, so that what was read is void. */
+  /** Whether more rows were noted than may be kept, so that what was read must be discarded. */
   get overflown(): boolean {
     return this.#noted > this.#most;
   }

@@ -1,9 +1,9 @@
 /**
  * Copies a table in the order of its key, chunk by chunk.
  *
- * For each chunk: note the keys that the stream emits from now on; read the chunk in a view that has everything that the
- * stream had emitted before; take the binlog's end as `high`; when the stream is past `high`, drop the noted keys from the
- * chunk and emit the rest. So a copied row is never older than what the stream has already emitted for it.
+ * For each chunk, begin to note the keys that the stream emits. Read the chunk in a view that has everything that the
+ * stream had emitted before. Take the binlog's end as `high`. When the stream is past `high`, drop the noted keys from
+ * the chunk and emit the rest. So a copied row is never older than what the stream has already emitted for it.
  */
 import type { KeyId } from '../stream/key-index.ts';
 import type { TableFilter } from '../source/table-filter.ts';
@@ -21,7 +21,7 @@ import { atRest, between, hasChanged } from './stream-moments.ts';
 const FIRST_CHUNK_ROWS = 1_000;
 const MAX_CHUNK_ROWS = 20_000;
 const CHUNK_BYTES = 4 * 1024 * 1024;
-/** Limit of the keys noted while a chunk waits. Beyond it the chunk is void, and the next one is smaller. */
+/** Limit of the keys noted while a chunk waits. Beyond it the chunk is discarded, and the next one is smaller. */
 const MAX_NOTED_KEYS = 500_000;
 
 export interface KeyedSnapshotOptions {

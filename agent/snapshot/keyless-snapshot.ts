@@ -1,6 +1,6 @@
 /**
- * Copies a table without a key, chunk by chunk. The table is read at one moment of the stream (row-scan.ts); the changes that
- * the stream brings after it are added to the number of copies that were read (chunk-notes.ts).
+ * Copies a table without a key, chunk by chunk. The table is read at one moment of the stream (row-scan.ts). The
+ * changes that the stream brings later are added to the number of copies that were read (chunk-notes.ts).
  *
  * States: idle → reading (the query is open, and the stream's changes are noted) → idle.
  */
@@ -18,9 +18,9 @@ import { RowScan } from './row-scan.ts';
 import type { SnapshotSourceOptions } from './snapshot-source.ts';
 import { atRest, between, hasChanged } from './stream-moments.ts';
 
-/** Limit of the rows noted while a table is read. Beyond it, what was read is void. */
+/** Limit of the rows noted while a table is read. Beyond it, what was read is discarded. */
 const MAX_NOTED_ROWS = 500_000;
-/** How often to look for a moment around which nobody writes to the table. */
+/** How often to look for a moment when nobody writes to the table. */
 const MAX_MOMENTS = 200;
 /** The server keeps the moment for no longer than this. */
 const MAX_SCAN_MS = 15 * 60_000;
@@ -81,7 +81,7 @@ export class KeylessSnapshot {
     });
   }
 
-  /** Looks for a moment around which nobody writes to the table, and begins to read it then. */
+  /** Looks for a moment when nobody writes to the table, and begins to read it then. */
   async #open(definition: CapturedTable, table: SnapshotTable, signal: AbortSignal): Promise<OpenScan> {
     const { sink, connect, identity, tableFilter, charsets } = this.#o;
     const [through = null] = opened(tableFilter, definition, table.lastKey) ?? [];

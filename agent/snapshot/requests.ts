@@ -1,4 +1,4 @@
-/** What people and the head office ask to be copied, put behind what the snapshot has to do already. */
+/** Queues the tables that people or the head office want copied, after the work that the snapshot already has. */
 import type { BranchRequest } from '../../shared/protocol.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import type { TableFilter } from '../source/table-filter.ts';
@@ -34,7 +34,7 @@ export class SnapshotRequests {
     else spool.savePosition(position, queue(spool.snapshot() ?? idleProgress()));
   }
 
-  /** Copies what the head office asks for, unless that was done; every answer repeats what is open. */
+  /** Copies what the head office requests, unless it was served: every answer repeats the open requests. */
   serve(requests: readonly BranchRequest[]): void {
     const { spool, tableFilter, stream, now } = this.#o;
     const sourceNames = (tables: readonly TableName[]): TableName[] =>

@@ -1,13 +1,14 @@
 /**
- * Copies rows that existed before capture began, without writing to the source: one snapshot after the other, table by
- * table, chunk by chunk, mixed into the stream. keyed-snapshot.ts copies tables with a key, keyless-snapshot.ts the others.
+ * Copies rows that existed before capture began, without writing to the source. It takes one snapshot after the other,
+ * table by table, chunk by chunk, mixed into the stream. keyed-snapshot.ts copies tables with a key,
+ * keyless-snapshot.ts the others.
  *
- * A commit is in the binlog before a SELECT sees it. A view has everything that the stream has emitted because the snapshot
- * waits for its GTIDs (MySQL with GTIDs), asks the consistent snapshot for its exact place (MariaDB), or reads FOR SHARE,
- * which waits for commits under way (MySQL without GTIDs).
+ * A commit is in the binlog before a SELECT sees it. A view must have everything that the stream has emitted. On MySQL
+ * with GTIDs the snapshot waits for these GTIDs. MariaDB reports the exact place of a consistent snapshot. On MySQL
+ * without GTIDs the snapshot reads FOR SHARE, which waits for commits under way.
  *
- * A Snapshotter lives as long as one binlog connection; losing the connection voids the pending chunk. The spool stores the
- * progress in one transaction with the rows.
+ * A Snapshotter serves one binlog connection. If the connection is lost, the pending chunk is discarded. The spool
+ * stores the progress in one transaction with the rows.
  */
 import { randomUUID } from 'node:crypto';
 import { TributaryError } from '../../shared/errors.ts';

@@ -11,9 +11,9 @@ export interface Emitted {
 }
 
 /**
- * Runs the callback between groups: now, or at the end of the open group. A snapshot must not begin to note keys inside a
- * group: what the stream has taken of it already would be neither noted nor visible in the view of the chunk, because its
- * commit is still under way.
+ * Runs the callback between groups: now, or at the end of the open group. A snapshot must not begin to note keys inside
+ * a group. What the stream has already taken of the group would not be noted. Nor would the chunk's view show it,
+ * because its commit is still under way.
  * @throws TributaryError STREAM_ENDED if aborted before
  */
 export async function atRest<T>(sink: CaptureSink, signal: AbortSignal, run: () => T): Promise<T> {
@@ -44,7 +44,10 @@ export async function between<T>(
   }
 }
 
-/** Whether a statement has changed the table since the snapshotter last looked, so that what was read may mean nothing. */
+/**
+ * Whether a statement has changed the table since the snapshotter last looked, so that what was read may be out of
+ * date.
+ */
 export function hasChanged({ changedTables }: CaptureSink, { schema, name }: QueuedTable): boolean {
   return changedTables.some(each => each.schema === schema && each.name === name);
 }

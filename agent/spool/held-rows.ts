@@ -1,8 +1,8 @@
 /**
  * The part of the spool that holds rows of prepared (XA) transactions until their COMMIT or ROLLBACK.
  *
- * Invariant: parts count once their key is in `held`, which happens in the transaction that moves the position past
- * their PREPARE; parts without it belong to a group that will be read again.
+ * Invariant: parts count once their key is in `held`. The transaction that moves the position past their PREPARE writes
+ * it. Parts without it belong to a group that will be read again.
  */
 import { createHash } from 'node:crypto';
 import { TributaryError } from '../../shared/errors.ts';

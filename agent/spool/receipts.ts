@@ -20,7 +20,7 @@ export class Receipts {
 
   /** The head office has everything up to `receivedSeq`, which may have gone down. Must be called inside a transaction. */
   note(receivedSeq: number, now: number): void {
-    // A receipt above a mark that went down does not say any more since when the head office has it.
+    // If the mark has gone down, receipts above it no longer say since when the head office has those batches.
     this.#file.run('DELETE FROM receipts WHERE received_seq > ?', receivedSeq);
     this.#file.run(
       `INSERT INTO receipts (slot, received_seq) VALUES (?, ?)

@@ -1,6 +1,6 @@
 /**
- * The run of the branch's server that the agent saw last. If another run is seen, the server was restarted, and nobody knows
- * what happened to it in between. The head office is then asked to compare the tables, until it does.
+ * The run of the branch's server that the agent saw last. If another run is seen, the server was restarted, and the
+ * agent does not know what happened in between. The head office is then asked to compare the tables, until it does.
  */
 import { integer, text } from './spool-file.ts';
 import type { SpoolFile } from './spool-file.ts';

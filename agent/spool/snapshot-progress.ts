@@ -1,9 +1,9 @@
 /**
  * The progress of a snapshot. Pure; the spool stores it in one transaction with the batches that it describes.
  *
- * A table goes waiting → copying → done. A table that DDL changes, or that somebody asks for, while a snapshot runs is queued
- * for the next snapshot. That one begins with a start marker of its own, because its sweep must not keep rows that were
- * written before the change.
+ * A table goes waiting → copying → done. A table that DDL changes, or that is requested, while a snapshot runs is
+ * queued for the next snapshot. That one begins with a start marker of its own, because its sweep must not keep rows
+ * that were written before the change.
  */
 import { tableKey } from '../../shared/table-name.ts';
 import { COPIES_ASKED, noted, pauseMs } from '../growing-pause.ts';

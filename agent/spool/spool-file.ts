@@ -1,13 +1,13 @@
 /**
- * The SQLite file of the spool, and the only place that imports node:sqlite: opening, lock, pragmas, format version with
- * migrations, transactions, and the translation of SQLite's errors.
+ * The SQLite file of the spool: opening, lock, pragmas, format version with migrations, transactions, and the
+ * translation of SQLite's errors. It is the only file that imports node:sqlite.
  *
  * Invariants:
  * - one connection, WAL, synchronous=FULL: a commit that returned survives a power cut. This is asserted after opening,
  *   because a PRAGMA without effect reports no error;
  * - locking_mode=EXCLUSIVE: the kernel holds the lock, so kill -9 releases it, and a second process is refused;
- * - after an I/O error, above all a failed fsync, this process retries nothing: the kernel may have dropped the dirty pages
- *   and would report success for the next fsync. `failed` resolves, and every later call throws the same error.
+ * - after an I/O error, above all a failed fsync, this process retries nothing. The kernel may have dropped the dirty
+ *   pages, and would report success for the next fsync. `failed` resolves, and every later call throws the same error.
  *
  * Freed pages are reused. If there are many, the file shrinks by incremental vacuum in slices (`shrink`).
  */

@@ -36,8 +36,8 @@ export interface BatchToAppend {
 }
 
 /**
- * A change to the rows of a prepared (XA) transaction: `keep` makes the rows under the key survive a restart, when the position
- * passes the PREPARE; `drop` deletes them.
+ * A change to the rows of a prepared (XA) transaction. `keep` makes the rows under the key survive a restart; it comes
+ * when the position passes the PREPARE. `drop` deletes them.
  */
 export type HeldChange =
   { readonly do: 'keep'; readonly key: string; readonly xid: string } | { readonly do: 'drop'; readonly key: string };

@@ -1,13 +1,13 @@
 /**
- * The branch's durable memory: batches that the head office may not have yet, and with each, in one transaction, the
- * position in the binlog and the snapshot's progress that it reaches. A batch is forgotten only when the head office has
- * committed it (`receivedSeq`), and then kept for `keepApplied` in case the head office loses it again.
+ * The branch's durable memory: batches that the head office may not have yet. With each batch, in one transaction, it
+ * stores the position in the binlog and the snapshot's progress that the batch reaches. A batch is kept until the head
+ * office has committed it (`receivedSeq`), and for `keepApplied` after that, in case the head office loses it again.
  *
  * Invariants:
  * - seq runs 1, 2, 3 … in an epoch, and digests form a chain: computed in `append`, checked in `read`;
- * - base ≤ receivedSeq ≤ head ≤ tail. `tail` is the last batch written, `head` the last batch of a closed group. Batches
- *   between them belong to an open group: the forwarder does not see them, and a start deletes them, because the position
- *   still stands before the group and the group will be read again;
+ * - base ≤ receivedSeq ≤ head ≤ tail. `tail` is the last batch written, `head` the last batch of a closed group.
+ *   Batches between them belong to an open group. The forwarder does not see them. A start deletes them, because the
+ *   position is still before the group, which will be read again;
  * - only pruning moves `base`, and it never passes `receivedSeq`.
  *
  * Pruning and a new epoch only move marks; `maintain` deletes the rows below them later, in slices, so that no call blocks

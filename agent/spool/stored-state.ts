@@ -1,6 +1,7 @@
 /**
- * What the spool keeps besides the batches: the position in the binlog and the progress of the snapshot. It is stored as JSON
- * in the same transaction as the batch that reaches it, and validated when it is read, because a spool file is input too.
+ * What the spool keeps besides the batches: the position in the binlog and the progress of the snapshot. It is stored
+ * as JSON in the same transaction as the batch that reaches it. It is validated when it is read, because a spool file
+ * is input too.
  */
 import * as z from 'zod';
 import type { SourceMark, Value } from '../../shared/batch/batch.ts';
@@ -46,7 +47,7 @@ export interface SnapshotProgress {
   /** The end marker is in the spool. */
   readonly finished: boolean;
   readonly tables: readonly SnapshotTable[];
-  /** Tables for the next snapshot: those that DDL changed, or that somebody asked for, while this one runs. */
+  /** Tables for the next snapshot: those that DDL changed, or that were requested, while this one runs. */
   readonly queued: readonly QueuedTable[];
   /** The next snapshot is of all tables. */
   readonly queuedWhole: boolean;

@@ -28,7 +28,7 @@ export interface ReadableTable {
 
 export interface AskedTablesOptions {
   readonly tableFilter: TableFilter;
-  /** Loads those that the tables use. */
+  /** Loads the character sets that the tables use. */
   readonly charsets: ServerCharsets;
 }
 

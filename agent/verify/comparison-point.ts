@@ -3,11 +3,12 @@
  *
  * 1. Between two groups, everything that was taken goes into the spool; `emitted` is where the stream is then.
  * 2. A view begins that has everything before `emitted`; `high` is the binlog's end after that.
- * 3. When the stream is past `high`, the mark goes into it. A row that the batches since step 1 mention is at the mark as
- *    they say; every other row is there as the view shows it (touched.ts). So the mark need not be at the view's own place,
- *    which MySQL does not report.
+ * 3. When the stream is past `high`, the mark goes into it. A row that the batches since step 1 mention is at the mark
+ *    as they say. Every other row is there as the view shows it (touched.ts). So the mark need not be at the view's own
+ *    place, which MySQL does not report.
  *
- * In a table without a key the stream does not identify rows, so a moment is needed around which nobody writes to it.
+ * In a table without a key the stream does not identify rows. So the comparison needs a moment when nobody writes to
+ * it.
  */
 import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { assert } from '../../shared/errors.ts';

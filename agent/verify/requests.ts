@@ -4,7 +4,7 @@
  */
 import type { BranchRequest } from '../../shared/protocol.ts';
 
-/** After this many faults that may not pass, a request is answered with the last fault instead of sums. */
+/** After this many faults that may be permanent, a request is answered with the last fault instead of sums. */
 export const MAX_FAULTS = 5;
 
 export class VerifyRequests {
@@ -30,7 +30,7 @@ export class VerifyRequests {
     this.#open = this.#open.filter(({ id }) => id !== request.id);
   }
 
-  /** A comparison has failed with a fault that may not pass. */
+  /** A comparison has failed with a fault that may be permanent. */
   failed({ id }: BranchRequest, reason: string): void {
     this.#faults.set(id, { times: (this.#faults.get(id)?.times ?? 0) + 1, reason });
   }
@@ -41,7 +41,7 @@ export class VerifyRequests {
     return faults === undefined || faults.times < MAX_FAULTS ? null : faults.reason;
   }
 
-  /** A new epoch has begun: the answers went with the old one. */
+  /** A new epoch has begun: the answers were lost with the old one. */
   forgetAnswers(): void {
     this.#answered.clear();
   }

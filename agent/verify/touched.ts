@@ -1,8 +1,8 @@
 /**
  * The last thing that the stream says about each row between two of its places. Pure.
  *
- * A view of the branch was taken somewhere in between. At the second place, a row that the stream does not mention is as the
- * view shows it; a row that it does mention is as its last change says, whatever the view shows.
+ * A view of the branch was taken somewhere in between. At the second place, a row that the stream does not mention is
+ * as the view shows it. A row that it does mention is as its last change says, whatever the view shows.
  */
 import { isVerifyMark } from '../../shared/batch/batch.ts';
 import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch/batch.ts';

@@ -1,15 +1,16 @@
 /**
- * Answers the head office's requests to compare tables (shared/batch/row-sums.ts), while the branch goes on selling and
- * capture runs. All tables of a request are read in one consistent view and compared at one place of the stream
- * (comparison-point.ts), where `verify-start` goes into it. Then it reads one table after the other and puts `verify-sums`
- * into the stream, and `verify-end` at last.
+ * Answers the head office's requests to compare tables (shared/batch/row-sums.ts), while sales and capture go on. All
+ * tables of a request are read in one consistent view and compared at one place of the stream (comparison-point.ts),
+ * where `verify-start` goes into it. Then it reads one table after the other and puts `verify-sums` into the stream,
+ * and `verify-end` at last.
  *
- * A Verifier lives as long as one binlog connection. Losing the connection ends the comparison, and the next Verifier begins
+ * A Verifier serves one binlog connection. If the connection is lost, the comparison ends, and the next Verifier begins
  * it again with a mark of its own: nothing of it is stored.
  *
- * If possible, a fault concerns one table only: the answer says why that table cannot be compared. Otherwise the comparison
- * begins again, after pauses that grow: without a limit while the database is away, and MAX_FAULTS times (requests.ts) for any
- * other fault. Then the request is answered with the last reason. Capture handles faults of the stream or the spool.
+ * If possible, a fault concerns one table only: the answer says why that table cannot be compared. Otherwise the
+ * comparison begins again, after pauses that grow. While the database is down, it does so without a limit. After
+ * MAX_FAULTS other faults (requests.ts) the request is answered with the last reason. Capture handles faults of the
+ * stream or the spool.
  */
 import { randomUUID } from 'node:crypto';
 import { TributaryError, describeError } from '../../shared/errors.ts';

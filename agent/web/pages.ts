@@ -10,7 +10,7 @@ export function agentAssets(): Assets {
 }
 
 export interface AgentActions {
-  /** Opens the link until the spool is empty. Returns at once; `AgentStatus.sync` tells how it goes. */
+  /** Opens the link until the spool is empty. Returns at once; `AgentStatus.sync` shows its progress. */
   startSync(): void;
 }
 

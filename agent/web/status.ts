@@ -15,7 +15,7 @@ export interface StatusError {
 
 /**
  * - `starting`: not yet at the binlog
- * - `capturing`: reading changes as they are committed (a snapshot may run beside it)
+ * - `capturing`: reading changes as they are committed (a snapshot may run meanwhile)
  * - `full`: waits for room in the spool
  * - `failing`: capture is down and retries
  * - `stopped`: capture is down and needs a person

@@ -2,9 +2,9 @@
  * The branches of this head office, as the command line and the page manage them: rows in the database and objects at the
  * broker.
  *
- * Invariants: every operation can be repeated after it failed half-way; a removed branch keeps its row (unless its data
- * is deleted too), so that batch numbers never restart below rows that are still there. Running appliers notice every
- * change by themselves (applier/consume/fleet.ts).
+ * Invariants: every operation can be repeated after it failed half-way; a removed branch keeps its row until its data
+ * is deleted, so that batch numbers never restart below existing rows. Running appliers notice every change by
+ * themselves (applier/consume/fleet.ts).
  */
 import { randomUUID } from 'node:crypto';
 import { access } from 'node:fs/promises';

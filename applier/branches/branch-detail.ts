@@ -5,7 +5,7 @@ import { readVerified } from '../store/verifications.ts';
 import type { VerifiedTable } from '../store/verifications.ts';
 import { isoColumn, readCount, readJson, readNames, readText, readTextOrNull } from '../store/sql-values.ts';
 
-/** Tables that the page shows: nobody reads more. */
+/** The most tables that the page shows. */
 const MAX_TABLES = 500;
 const MAX_ENTRIES = 100;
 

@@ -15,9 +15,9 @@ import type { Expectation } from './expectation.ts';
  * - `different`: a comparison found other rows here than at the branch; only another comparison ends it
  * - `incomplete`: rows may be missing here, until a snapshot has ended
  * - `quarantined`: rows that cannot be applied were left out, and all of them are listed
- * - `waiting`: the head office has failed for minutes, and no batch is to blame; it retries by itself
- * - `overdue`: a whole window of its link has passed without a word from it (expectation.ts)
- * - `offline`: not seen for a while, and its link's windows explain that
+ * - `waiting`: the head office has failed for minutes, and no batch is the cause; it retries by itself
+ * - `overdue`: a whole window of its link has passed without a hello (expectation.ts)
+ * - `offline`: not seen for 30 seconds, and not overdue yet
  * - `never-seen`: added, but no agent has said hello yet
  * - `behind`: online, and batches are on their way
  * - `current`: none of the others; everything that it had is applied
@@ -36,18 +36,18 @@ export const BRANCH_STATES = [
 ] as const;
 export type BranchState = (typeof BRANCH_STATES)[number];
 
-/** A fault that lasts so long does not pass in a moment: somebody should look. */
+/** A fault that lasts this long is shown: a person should look. */
 const WAITING_SHOWN_MS = 3 * 60_000;
 
 /** What is known of a branch. */
 export interface KnownBranch {
   readonly row: BranchRow;
   readonly contact: ContactRow | null;
-  /** Only the applier that applies it knows; null: it waits for nothing, or nobody knows. */
+  /** Only the applier that applies it knows; null: it waits for nothing, or that is unknown. */
   readonly waiting: { readonly since: string } | null;
 }
 
-/** How a branch stands now. */
+/** The present states of a branch. */
 export interface Standing {
   /** Every state that holds, worst first. */
   readonly states: readonly [BranchState, ...BranchState[]];
@@ -55,7 +55,7 @@ export interface Standing {
   readonly backlogBatches: number | null;
   /** When a branch that is not online should be heard from; null: it is online, or was never seen. */
   readonly expected: Expectation | null;
-  /** What its agent last said of itself. */
+  /** The last report of its agent. */
   readonly report: AgentReport | null;
 }
 

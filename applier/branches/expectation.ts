@@ -2,15 +2,15 @@
  * When a branch that is not online should be seen again. This distinguishes a branch whose link is closed until eight in
  * the morning from one that a person must look at. Pure; a branch reports its windows in its hello.
  *
- * A branch is overdue once a whole window has passed without a hello. One whose link is always open, or open for days, is
- * overdue after a little more than a day: the internet works for an hour or two of each day.
+ * A branch is overdue once a whole window has passed without a hello. If its link is always open, or open for days, it
+ * is overdue after a little more than a day. The internet works for an hour or two of each day.
  */
 import { TributaryError } from '../../shared/errors.ts';
 import { linkState, parseWindow } from '../../shared/config/link-schedule.ts';
 import type { LinkSchedule } from '../../shared/config/link-schedule.ts';
 import type { AgentReport } from '../../shared/protocol.ts';
 
-/** Longer without a hello, and a branch counts as offline. */
+/** After this time without a hello, a branch counts as offline. */
 export const OFFLINE_AFTER_MS = 30_000;
 /** A day, and some time more for a shop that opens late. */
 const DAILY_MS = 26 * 3_600_000;
@@ -52,7 +52,10 @@ export function reportedSchedule(report: Pick<AgentReport, 'windows' | 'timeZone
   }
 }
 
-/** A cache of expectations: a schedule is searched minute by minute, and hundreds of branches are asked about a second. */
+/**
+ * Caches expectations, because a schedule is searched minute by minute, and hundreds of branches are looked up every
+ * second.
+ */
 export class Expectations {
   readonly #known = new Map<string, { readonly key: string; readonly expectation: Expectation }>();
 

@@ -1,5 +1,5 @@
 /**
- * The progress of a verification that somebody waits for, and what it waits for itself. Pure.
+ * The progress of a verification, and what it waits for, as `branch verify` shows them. Pure.
  *
  * A request is open until the branch has sent all of its sums; after that it waits for tables that are still counted here.
  * Requests of one branch are served one after the other (applier/consume/hello-handler.ts).
@@ -15,9 +15,9 @@ import { expectation, OFFLINE_AFTER_MS, reportedSchedule } from './expectation.t
 import type { BranchRow } from '../store/branch-row.ts';
 import type { VerifiedTable } from '../store/verifications.ts';
 
-/** Tables being compared that are named. */
+/** At most this many of the tables being compared are named. */
 const NAMED_TABLES = 3;
-/** Batches; fewer are applied in a moment, and not mentioned. */
+/** In batches. A smaller backlog is applied in a moment, and is not mentioned. */
 const MENTIONED_BACKLOG = 20;
 
 /** A request for a comparison. */
@@ -42,8 +42,8 @@ export interface VerificationState {
 }
 
 /**
- * The comparisons that answer a request: its own and, once the branch has answered it, any that began after the request.
- * A later one may replace its own before somebody who waits has looked, and tells as much.
+ * The comparisons that answer a request: its own and, once the branch has answered it, any that began after the
+ * request. A later comparison may replace its own before the result is read; its result answers the request too.
  */
 export function answering(
   { request, tables, at }: AskedVerification,
@@ -60,7 +60,7 @@ export function requirePresent({ branch, state }: BranchRow): void {
   if (state === 'removed') throw new TributaryError('BRANCH_UNKNOWN', `Branch ${branch} was removed.`);
 }
 
-/** @throws BRANCH_UNKNOWN, BRANCH_HALTED where nothing of the branch is taken */
+/** @throws BRANCH_UNKNOWN, BRANCH_HALTED if nothing of the branch is applied */
 export function requireAtWork(row: BranchRow): void {
   requirePresent(row);
   const { branch, halt } = row;
@@ -72,9 +72,9 @@ export function requireAtWork(row: BranchRow): void {
   );
 }
 
-/** What a verification does now, for people. */
+/** What a verification is doing, for people. */
 export interface Stage {
-  /** The same until something happens that somebody who waits should read at once. */
+  /** Changes when the person who waits should read the text at once. */
   readonly key: string;
   readonly text: string;
 }

@@ -1,9 +1,9 @@
 /**
  * A branch's early batches: which of them wait in `tributary_inbox`, and when their turn comes.
  *
- * Invariants: what is known here may be out of date, so an entry is checked against the stream when its turn comes; one
- * that does not follow is deleted. Early bodies are bounded in bytes: a batch that finds no room is dropped, and the
- * branch is asked for it again.
+ * Invariants: an entry here may be out of date, so it is checked against the stream when its turn comes, and deleted if
+ * it does not follow. Early bodies are bounded in bytes: a batch that finds no room is dropped, and the branch is asked
+ * for it again.
  */
 import type { HeadOfficeStream } from '../../shared/protocol.ts';
 import { judgeBatch } from '../../shared/protocol.ts';

@@ -3,8 +3,8 @@
  *
  * The queue that the hello came from and the user that the broker checked say which branch it is. The branch in the
  * payload must agree, and is trusted no further. A hello may register a new epoch (shared/protocol.ts). Then inbox,
- * parts and snapshots of the old one are deleted in the same transaction, and its halt is cleared, because its batch
- * will never come again.
+ * parts and snapshots of the old one are deleted in the same transaction. Its halt is cleared, because its batch will
+ * never come again. Only a halt by a malformed or too large batch stays (`outlivesEpochs`).
  */
 import { randomUUID } from 'node:crypto';
 import type { Connection } from 'mysql2/promise';
@@ -70,7 +70,7 @@ export function requireSender(branch: string, message: ReceivedMessage): void {
  */
 export async function takeHello(pool: TargetPool, hello: Hello, queued: number): Promise<HelloResult> {
   const { branch } = hello;
-  // It goes into another table, without the lock, so that it shows even while a large batch is being applied.
+  // It goes into another table, without the lock, so that it is visible even while a large batch is being applied.
   await pool.use(connection => noteHello(connection, branch, hello));
   return pool.transact(async connection => {
     const row = await lockBranch(connection, branch);

@@ -36,7 +36,7 @@ export interface PipelineEvents {
   hello(branch: string, result: HelloResult, waiting: number): void;
 }
 
-/** Listens to nothing: a base for listeners to some events. */
+/** Ignores every event: a base for listeners to some of them. */
 export const NO_EVENTS: PipelineEvents = {
   applied: () => undefined,
   ignored: () => undefined,

@@ -3,7 +3,7 @@
  * line. After a lost connection a branch sends only the pieces that were not confirmed, so those of two batches may
  * come mixed.
  *
- * Invariants: pieces of at most MAX_OPEN batches are here, and at most MAX_FRAGMENTS messages; they stay unacknowledged
+ * Invariants: pieces of at most MAX_OPEN batches are here, and at most MAX_FRAGMENTS messages. They stay unacknowledged
  * until the batch is committed, so that they come again after a crash. Pieces for which there is no room, and those of
  * a batch that a later one has overtaken, are acknowledged and dropped. The branch is then asked for that batch again,
  * because pieces do not count as queued. The pieces are not checked here: the batch's digest is.

@@ -1,6 +1,6 @@
 /**
- * What a pipeline waits for to pass, since when, and when it retries: first at once, then after pauses that double each
- * time. Pure: times are milliseconds since 1970.
+ * Which fault a pipeline waits out, since when, and when it retries: a lost race for a lock almost at once, other
+ * faults after pauses that double. Pure: times are milliseconds since 1970.
  *
  * A fault of applying ends only when something was applied, or when there is nothing to apply any more. An answer to a
  * hello in between says nothing about it, and must neither hide the fault nor restart the pauses. Any other fault ends
@@ -21,7 +21,7 @@ export interface Pauses {
 
 export const PAUSES: Pauses = { minMs: 500, maxMs: 30_000 };
 
-/** A fault that no batch is to blame for. */
+/** A fault that no batch has caused. */
 export interface Waiting {
   readonly error: TributaryError;
   /** When the first of these faults in a row occurred, ISO 8601. */

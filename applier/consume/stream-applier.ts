@@ -1,6 +1,6 @@
 /**
- * Applies the batches of one branch's stream, one step at a time: drops what is not needed, keeps early batches in the
- * inbox, writes the next unit of work, or halts the branch.
+ * Applies the batches of one branch's stream, one step at a time. A step drops what is not needed, keeps early batches
+ * in the inbox, writes the next unit of work, or halts the branch.
  *
  * Invariant: a batch is acknowledged only after the commit that made it superfluous, or after a look at the locked row
  * that says so.
@@ -84,7 +84,7 @@ export class StreamApplier {
 
   /**
    * Drops what is not needed, or keeps early batches, or writes one unit.
-   * @throws errors that no batch is to blame for
+   * @throws errors that no batch has caused
    */
   async step(row: BranchRow): Promise<Step> {
     const { intake } = this.#o;
@@ -110,7 +110,7 @@ export class StreamApplier {
     }
   }
 
-  /** A batch that a person has decided to skip is skipped whole where no single row of it is to blame. */
+  /** A batch that a person has decided to skip is skipped whole if no single row is the cause. */
   async #writeOrSkip(row: BranchRow, choice: Choice): Promise<Step> {
     try {
       return await this.#write(row, choice);
@@ -144,7 +144,7 @@ export class StreamApplier {
       const rows = arrivals.reduce((sum, arrival) => sum + writtenBytes(bodyOf(arrival)), 0);
       this.#expansion.charge(now, bytes, rows);
     }
-    // Before the acknowledgement, so that a test can end things in between.
+    // Before the acknowledgement, so that a test can end the process in between.
     events.applied(branch, { batches, ...counts, bytes, seconds: (now - startedAt) / 1000 }, row);
     intake.acknowledge(arrivals);
     this.#oneByOne = Math.max(0, this.#oneByOne - arrivals.length);
@@ -190,7 +190,7 @@ export class StreamApplier {
       return lockBranch(connection, branch);
     });
     if (row?.state !== 'halted') return MOVED;
-    // When somebody resumes the branch, the faulty batch must not be merged with others.
+    // When the branch is resumed, the faulty batch must not be merged with others.
     this.#oneByOne = PREFETCH;
     this.#chooser.forget();
     await intake.release();

@@ -1,8 +1,8 @@
 /**
  * A branch's row in `tributary_branch`: its stream, its running batch number, its state.
  *
- * Invariants: every write happens in a transaction that holds the row's lock (`lockBranch`), so that a second applier
- * waits, or sees that the row has changed; the batch number never goes back; `applied` ≤ `received`.
+ * Invariants: every write holds the row's lock (`lockBranch`), so that a second applier waits, or sees the change; the
+ * batch number never goes back; `applied` ≤ `received`.
  *
  * States: active → halted (a batch cannot be applied) → active (`retry`, `quarantine`, or a new epoch);
  * active or halted → removed (`branch remove`) → active (`branch add` again).

@@ -1,11 +1,11 @@
 /**
- * `tributary_applier`: the appliers that are alive, each of which notes itself. It is only for sharing the branches:
- * the broker and the lock on the branch's row make sure that two appliers never write at once.
+ * `tributary_applier`: the appliers that are alive; each records itself here. It is only for sharing the branches: the
+ * broker and the lock on the branch's row make sure that two appliers never write at once.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { readText } from './sql-values.ts';
 
-/** An applier that has noted nothing for longer counts as dead. */
+/** An applier that has recorded nothing for longer counts as dead. */
 const LIVING_S = 15;
 /** After this time the name of a dead applier is deleted. */
 const FORGOTTEN_AFTER_H = 24;
@@ -23,7 +23,7 @@ export async function noteApplier(connection: Connection, instance: string): Pro
   return livingAppliers(connection);
 }
 
-/** The appliers that live, as each says of itself. */
+/** The appliers that are alive, as each has recorded itself. */
 export async function livingAppliers(connection: Connection): Promise<string[]> {
   const [rows] = await connection.query<RowDataPacket[]>(
     `SELECT instance FROM tributary_applier WHERE seen_at >= UTC_TIMESTAMP(6) - INTERVAL ${LIVING_S} SECOND`,

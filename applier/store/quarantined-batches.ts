@@ -1,8 +1,8 @@
 /**
  * `tributary_quarantined_batch`: people's decisions to go on without what the head office refuses of a batch. A
  * decision is never "skip the next batch": it counts only for the seq and digest that halted the branch. Its outcome is
- * stored with it: the batch was `applied` after all; its refused rows are in `tributary_quarantine`
- * (quarantined-rows.ts); or the batch could not be read and was `skipped`, and its body is kept for people to look at.
+ * stored with it. The batch was `applied` after all, or its refused rows are in `tributary_quarantine`
+ * (quarantined-rows.ts). Or the batch could not be read and was `skipped`; its body is then kept for people to look at.
  *
  * Invariant: nothing is left out silently. The transaction that leaves something out makes the branch incomplete and
  * requests a snapshot.

@@ -1,7 +1,7 @@
 /**
  * Snapshots in progress, and open requests. A snapshot's start marker records the batch number at which it began. Its
  * end marker sweeps the branch's rows with an older number, table by table, in slices that are transactions of their
- * own; so the progress is stored here.
+ * own. So the progress is stored here.
  *
  * Invariants: an end without its start sweeps nothing and leaves requests open; only a snapshot that started after rows
  * were left out makes the branch complete again.

@@ -52,8 +52,8 @@ export class TableClaims {
 
   /**
    * Checks whether these source tables may write to the head-office tables with their names, and records new names. It
-   * is called before the tables are made or extended: a refused table must not leave its columns there, and a batch
-   * that fails later must not leave tables that are not counted.
+   * is called before the tables are made or extended. A refused table must not leave its columns there. A batch that
+   * fails later must not leave tables that are not counted.
    * @param connection null: `knows` has returned true
    * @throws TARGET_SCHEMA for a second source table with the same name, and for more tables than the quota
    */

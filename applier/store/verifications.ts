@@ -3,10 +3,10 @@
  * side that was first.
  *
  * Verdicts: counting → equal | different | not-comparable | interrupted. The sums that come last are compared with the
- * others in their own transaction. The applier that counts has a named lock of the server, which its connection frees
- * when it ends: a table that is still to be counted while nobody has the lock is interrupted. A comparison that begins
- * ends the one before. So the branch is asked for one at a time, and for the next one when this side has counted as
- * well (applier/consume/hello-handler.ts).
+ * others in their own transaction. The applier that counts holds a named lock of the server, which is released when its
+ * connection ends. A table that is still to be counted while nobody holds the lock is interrupted. A comparison that
+ * begins ends the one before. So the branch is asked for one at a time, and for the next one when this side has counted
+ * as well (applier/consume/hello-handler.ts).
  *
  * Invariant: every write is made under the lock on the branch's row.
  */
@@ -108,7 +108,7 @@ export async function countedRequest(connection: Connection, branch: string): Pr
   return rows[0] === undefined ? null : readText(rows[0], 'request');
 }
 
-/** Whether a comparison began within so many seconds. */
+/** Whether a comparison began within this many seconds. */
 export async function wasCompared(connection: Connection, branch: string, seconds: number): Promise<boolean> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     `SELECT 1 FROM tributary_verify WHERE branch = ? AND started_at > UTC_TIMESTAMP(6) - INTERVAL ${seconds} SECOND LIMIT 1`,

@@ -1,6 +1,6 @@
 /**
- * Reads the consolidated tables for the head office's page, on a connection of its own whose session is read-only and
- * has a short time limit, so that nobody who looks at rows slows the applier down.
+ * Reads the consolidated tables for the head office's page, on a connection of its own. Its session is read-only and
+ * has a short time limit, so that a person who reads rows does not slow the applier down.
  *
  * Invariants: a table and a column are named only after information_schema has confirmed them; a page holds at most
  * PAGE_ROWS rows of cut values; a statement ends after QUERY_MS at the server; at most MAX_WAITING requests wait.
@@ -14,7 +14,7 @@ import type { Column, Cursor, RowsQuery } from './table-query.ts';
 import { formatDuration } from '../../shared/units.ts';
 
 const MAX_WAITING = 16;
-/** The catalogue is cached for so long: pages ask every few seconds. */
+/** How long the catalogue is cached: pages ask every few seconds. */
 const CATALOGUE_MS = 3000;
 const MAX_TABLES_KNOWN = 200;
 
@@ -117,7 +117,7 @@ export class TableBrowser {
     return (await this.list()).find(({ name }) => name === table)?.estimatedRows ?? 0;
   }
 
-  /** Rows of a statement of ours, as text, for what else the page shows. */
+  /** Rows of one of our statements, as text, for other parts of the page. */
   read(sql: string): Promise<(string | null)[][]> {
     return this.#query(sql);
   }

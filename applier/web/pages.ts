@@ -85,7 +85,7 @@ function actionRoutes({ actions, changed, detail }: ApplierPageSources): Route[]
       return `${branch} retries its batch.`;
     }),
     action('quarantine', async (branch, body) => {
-      // The batch that the person has seen, not one that has come to stand still meanwhile.
+      // Only the batch that the person has seen, not one that has halted the branch since then.
       const { seq } = parsed(seqSchema, JSON.stringify(body), 'The batch');
       const { status } = await detail(branch);
       if (status.halted?.seq !== seq)

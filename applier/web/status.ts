@@ -7,7 +7,7 @@ import type { HistoryView } from '../../shared/process/recent.ts';
 import type { BranchContents } from '../branches/branch-detail.ts';
 import type { BranchState } from '../branches/branch-state.ts';
 
-/** A fault that passes by itself, or that somebody corrects outside of the batch; the applier retries. */
+/** A fault that passes by itself, or that a person corrects outside the batch. The applier retries. */
 export interface WaitingStatus {
   readonly code: string;
   readonly reason: string;
@@ -47,7 +47,7 @@ export interface BranchStatus {
     readonly code: string;
     readonly reason: string;
     readonly hint: string;
-    /** The batch at which it stands still. */
+    /** The batch that halted it. */
     readonly seq: number;
     readonly since: string;
   } | null;
@@ -61,7 +61,7 @@ export interface BranchStatus {
   readonly verifiedAt: string | null;
   /** Tables whose last comparison found a difference. */
   readonly differentTables: number;
-  /** What its agent last said of itself. */
+  /** The last report of its agent. */
   readonly report: AgentReport | null;
 }
 

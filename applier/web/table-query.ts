@@ -1,9 +1,9 @@
 /**
  * One page of a consolidated table as a statement: filtered, in a total order, and continued from a row rather than
- * from a count, so that the thousandth page costs as much as the first and rows that come meanwhile move nothing. Pure.
+ * from a count. So the thousandth page costs as much as the first, and new rows do not shift the pages. Pure.
  *
  * Invariants: columns are named only as information_schema has named them; a value reaches the statement only as a
- * literal of its column's kind; what is sorted by can be said exactly (a cursor that is rounded would skip rows).
+ * literal of its column's kind; the values that rows are sorted by are exact (a rounded cursor would skip rows).
  */
 import { HttpError } from '../../shared/process/http.ts';
 import { quoteName, quoteString, quoteTable } from '../../shared/database/sql.ts';
@@ -15,10 +15,10 @@ const MAX_VALUE = 1000;
 /** Longest value shown: characters of text, bytes of binary. */
 const MAX_CHARACTERS = 200;
 const MAX_BYTES = 32;
-/** Of a text or bytes that are not the key, so much takes part in the order. */
+/** Rows are sorted by this much of a text or binary value that is not in the key. */
 const SORTED_LENGTH = 100;
 const CUT_MARK = '…';
-/** A table of so many rows is sorted within a second without an index. */
+/** A table of this many rows is sorted within a second without an index. */
 const MAX_SORTED_ROWS = 300_000;
 const CHANGED_AT = '_changed_at';
 

@@ -82,7 +82,7 @@ export function isUnreachable(error: unknown): boolean {
   return error instanceof Error && error.cause !== undefined && isUnreachable(error.cause);
 }
 
-/** The error of a connection that nobody accepts. */
+/** The error of a connection that no server accepts. */
 export function connectTimeout(where: string, afterMs: number): TributaryError {
   const cause = Object.assign(new Error('connect ETIMEDOUT'), { code: 'ETIMEDOUT' });
   return new TributaryError(

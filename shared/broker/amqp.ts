@@ -4,14 +4,14 @@
  * its own back-off. `closed` gives the reason.
  *
  * Faults of the library that are worked around here (all seen in the source of 5.0.8):
- * - a send can hang for ever if the channel ends between write and confirm: every send has a deadline, after which the
- *   connection is dropped and the outcome is unknown;
+ * - a send can hang for ever if the channel ends between write and confirm: every send has a deadline. After it the
+ *   connection is dropped, and the outcome is unknown;
  * - a `mandatory` return is delivered one turn of the event loop after the confirm that follows it on the wire: a
  *   confirm counts only after that turn;
  * - a handler that throws would end the process, and consuming a deleted queue would be retried silently: both close
  *   the consumer with a reason;
- * - over TLS, if several messages wait for the socket, it numbers them in another order than it writes them, so that a
- *   confirm or a nack counts for the wrong message: the ends of writes are put in the order of the calls;
+ * - over TLS, if several messages wait for the socket, it does not number them in the order of writing. A confirm or a
+ *   nack then counts for the wrong message: the ends of writes are put in the order of the calls;
  * - bodies are parsed by content type before their size can be checked: the content type is removed on arrival.
  *
  * Use separate connections to publish and to consume: an alarm at the broker blocks those that publish, with their
@@ -249,7 +249,7 @@ class Publisher implements BrokerPublisher {
     if (this.#ending.reason !== null) return Promise.resolve({ outcome: 'unknown', error: this.#ending.reason });
     const { promise, resolve } = Promise.withResolvers<SendOutcome>();
     const timer = setInterval(() => {
-      // An alarm at the broker holds us back for as long as it lasts. Its heartbeats tell that the connection lives.
+      // While the broker has an alarm, it takes nothing. Heartbeats show that the connection is alive.
       if (this.#connection.blocked) return;
       const text = `RabbitMQ did not confirm ${message.id} within ${formatDuration(deadlineMs)}.`;
       const late = new TributaryError('BROKER_UNREACHABLE', text, { hint: NO_CONFIRM_HINT });
@@ -262,7 +262,8 @@ class Publisher implements BrokerPublisher {
       clearInterval(timer);
       resolve(outcome);
     };
-    // The same message is still in flight: a return could not tell the two apart, so the first one fails.
+    // The same message is still in flight, and a return does not show which of the two it means. So the first one
+    // fails.
     const repeated = new TributaryError('BROKER_UNREACHABLE', `${message.id} was sent again before it was confirmed.`);
     this.#pending.get(message.id)?.resolve({ outcome: 'unknown', error: repeated });
     const entry: PendingSend = { resolve: finish };

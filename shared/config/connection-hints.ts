@@ -26,7 +26,7 @@ const UNKNOWN_AUTHORITY = new Set([
 /** OpenSSL's codes for an answer that is not TLS. */
 const NOT_TLS = new Set(['ERR_SSL_WRONG_VERSION_NUMBER', 'ERR_SSL_PACKET_LENGTH_TOO_LONG', 'EPROTO']);
 
-/** The name of the host has no address, or nobody can be asked for it. */
+/** The host name has no address, or no name server answers. */
 const NO_ADDRESS = new Set(['EAI_AGAIN', 'EAI_FAIL', 'ENODATA', 'ENOTFOUND', 'ESERVFAIL']);
 
 /** No way to the host, or a firewall drops what is sent to it. */
@@ -39,7 +39,7 @@ const CERTIFICATE_HINTS: Readonly<Record<string, string>> = {
     'The server’s certificate is for another name: configure a name that it contains, or issue it for this one.',
 };
 
-/** What to do about a connection that failed with this code; undefined: the code does not tell. */
+/** What to do about a connection that failed with this code; undefined: the code does not show the cause. */
 export function connectionHint(code: string, section: LinkSection): string | undefined {
   const [host, port] = ADDRESS[section];
   if (NO_ADDRESS.has(code)) {

@@ -153,7 +153,10 @@ export function certificateField(context: ConfigContext): z.ZodType<string, stri
 /** `guarded`: systemd guards its credentials itself. */
 type FileRead = { readonly text: string; readonly path: string; readonly guarded: boolean } | { readonly rule: string };
 
-/** Reads a named file: an absolute path as it is, else one of systemd's credentials, else a file beside the configuration. */
+/**
+ * Reads a named file: an absolute path as it is, else one of systemd's credentials, else a file next to the
+ * configuration.
+ */
 function readNamed(context: ConfigContext, name: string): FileRead {
   if (isAbsolute(name)) return readSmallFile(context, name);
   const handed = context.service?.credentials.get(basename(name));
@@ -178,7 +181,7 @@ function readSecretFile(context: ConfigContext, name: string): FileRead {
   const read = readNamed(context, name);
   if ('rule' in read) return read;
   const { path, guarded } = read;
-  // A secret that all users can read is none.
+  // A secret that all users can read is not secret.
   if (!guarded && (statSync(path).mode & 0o007) !== 0) {
     return { rule: `must not be open to all users: chmod o-rwx ${path}` };
   }

@@ -7,7 +7,7 @@ import type { Secret } from './secret.ts';
 
 export interface HttpSettings {
   readonly listen: ListenAddress;
-  /** Names besides addresses and the machine's own by which browsers and Prometheus may ask. */
+  /** Names that browsers and Prometheus may use besides addresses and the machine's own name. */
   readonly names: readonly string[];
   /** Null: plain HTTP. */
   readonly tls: HttpTls | null;

@@ -1,6 +1,6 @@
 /**
- * What systemd does for a service, as far as `check` must know it: `check` is run by root, and what root may read and
- * write says nothing about the service's user within its unit's confinement.
+ * What systemd does for a service, as far as `check` must know it. `check` runs as root. What root may read and write
+ * says nothing about the service's user within its unit's confinement.
  */
 import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import type { Stats } from 'node:fs';
@@ -14,7 +14,7 @@ interface Account {
 
 /** A service as its unit describes it. */
 export interface Service {
-  /** To be named to `systemctl`: `tributary-agent@second.service`. */
+  /** Its name for `systemctl`: `tributary-agent@second.service`. */
   readonly unit: string;
   readonly user: string;
   readonly account: Account;
@@ -112,7 +112,7 @@ function accountOf(root: string, user: string): Account | null {
   return { uid: Number(entry[2]), gid, groups: [gid, ...others.map(([, , id]) => Number(id))] };
 }
 
-/** `NAME:PATH` lines; a file that is not there is missed by whoever asks for its name. */
+/** `NAME:PATH` lines. A missing file is reported when its name is asked for. */
 function readCredentials(root: string, lines: readonly string[]): Map<string, string> {
   const found = new Map<string, string>();
   for (const line of lines) {
@@ -123,7 +123,7 @@ function readCredentials(root: string, lines: readonly string[]): Map<string, st
   return found;
 }
 
-/** Does something, that must not wait, with the rights of the service's user. */
+/** Runs synchronous work with the rights of the service's user. */
 export function asServiceUser<T>(service: Service | null, work: () => T): T {
   if (service === null) return work();
   const groups = process.getgroups?.() ?? [];
@@ -146,7 +146,7 @@ export function hiddenIn(service: Service | null, path: string): string | undefi
   return service?.hidden.find(folder => isWithin(path, folder));
 }
 
-/** Why a folder cannot be written to, by the service or without one by whoever asks; null: it can. */
+/** Why the service (without one: this process) cannot write to a folder; null: it can. */
 export function folderFault(service: Service | null, folder: string): PathFault | null {
   const { existing, real } = resolved(folder);
   if (service !== null) {
@@ -211,7 +211,7 @@ function mayWrite(path: string): boolean {
   return (mode & (groups.includes(gid) ? 0o020 : 0o002)) !== 0;
 }
 
-/** null: not even a look is allowed. */
+/** null: it may not even be examined. */
 function statOf(path: string): Stats | null {
   try {
     return statSync(path);

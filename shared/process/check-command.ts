@@ -17,7 +17,7 @@ export interface CheckedProgram<Config> {
   readonly program: 'agent' | 'applier';
   /** @throws CONFIG_INVALID, CONFIG_UNREADABLE */
   load(file: string, options?: LoadOptions): Config;
-  /** @param service that runs with this configuration; null: whoever checks also runs it */
+  /** @param service that runs with this configuration; null: the user who runs `check` also runs the program */
   check(config: Config, service: Service | null): Promise<Finding[]>;
   /** @param host from where the user connects to the database */
   grants(config: Config, host: string): Grants;

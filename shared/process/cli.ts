@@ -151,7 +151,7 @@ function isInterruption(error: unknown, signal: AbortSignal): boolean {
 
 type RepeatConfig = (text: string) => string;
 
-/** The text with the --config that was given in the commands of this program that it tells people to type (in backquotes). */
+/** Adds the given --config to the commands of this program that the text names (in backquotes). */
 function withConfig(text: string, { name, commands }: CliSpec, givenConfig: string | null): string {
   if (givenConfig === null) return text;
   const known = commands.map(({ usage }) => usage.replace(/ [<[].*/, '')).join('|');

@@ -75,7 +75,7 @@ function optionsOf({ options = [], json = false }: CommandSpec): Choice[] {
   ];
 }
 
-/** The loop that both bash and zsh find the place with. */
+/** The case pattern by which bash and zsh recognise the commands typed so far. */
 function placeCases(places: readonly Place[]): string {
   return places
     .filter(({ path }) => path !== '')

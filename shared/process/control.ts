@@ -70,7 +70,7 @@ export type ControlHandler = (
 
 export interface ControlServer {
   readonly path: string;
-  /** The file of the page's token, beside the socket (page-token.ts). */
+  /** The file of the page's token, next to the socket (page-token.ts). */
   readonly tokenFile: string;
   close(): Promise<void>;
 }
@@ -123,7 +123,7 @@ function usablePath(place: SocketLocation): string {
   throw new TributaryError('CONFIG_UNREADABLE', 'No directory for the control socket can be written.');
 }
 
-/** The directory in the shared temporary one must be ours alone, or somebody else could pose as the daemon. */
+/** The directory in the shared temporary one must be ours alone, or another user could pose as the daemon. */
 function makePrivate(folder: string): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const status = lstatSync(folder);

@@ -1,6 +1,6 @@
 /**
- * How a program becomes a daemon: control socket, page, systemd and shutdown, the same for both programs. What it works
- * on is the program's own.
+ * How a program becomes a daemon: control socket, page, systemd and shutdown, the same for both programs. The work
+ * itself comes from the program.
  */
 import type { Registry } from 'prom-client';
 import type { HttpSettings } from '../config/http-settings.ts';
@@ -13,7 +13,7 @@ import { Page } from './page.ts';
 import type { PageStatus } from './page.ts';
 import { startServiceNotices } from './systemd.ts';
 
-/** What a daemon does, and what it says of itself. */
+/** What a daemon does, and what it reports about itself. */
 export interface DaemonWork {
   readonly registry: Registry;
   /** Works until aborted. @throws TributaryError what ends the process */
@@ -22,7 +22,7 @@ export interface DaemonWork {
   status(): object;
   /** One line for `systemctl status`. */
   summary(): string;
-  /** What should move and does not; null: everything moves. */
+  /** What has stalled; null: nothing. */
   stalled(): string | null;
   readiness(): Readiness;
   /** Brings the gauges up to date; called before each scrape. */

@@ -31,7 +31,10 @@ const MAX_CONNECTIONS = 200;
 const HEADERS_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 15_000;
 const HANDLER_TIMEOUT_MS = 20_000;
-/** A reader that has not taken its answer by then is cut off: enough for the largest answer over the slowest line. */
+/**
+ * A client that has not read its answer by then is disconnected. The time is enough for the largest answer over the
+ * slowest line.
+ */
 const WRITE_TIMEOUT_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 2000;
 
@@ -119,7 +122,7 @@ export interface HttpServerOptions {
   readonly status: () => unknown;
   readonly routes?: readonly Route[];
   readonly assets?: Assets;
-  /** Names besides addresses and the machine's own by which browsers may ask. */
+  /** Names that browsers may use besides addresses and the machine's own name. */
   readonly names?: readonly string[];
   /** What a POST must carry. */
   readonly token: string;
@@ -265,7 +268,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, site: 
   cutIfSlow(response, site.options.writeTimeoutMs ?? WRITE_TIMEOUT_MS);
 }
 
-/** A reader that does not take its answer would hold a connection, and the answer in memory, without end. */
+/** A client that does not read its answer would hold a connection, and the answer in memory, for ever. */
 function cutIfSlow(response: ServerResponse, afterMs: number): void {
   if (response.writableFinished || response.destroyed) return;
   const timer = setTimeout(() => response.destroy(), afterMs);
@@ -339,7 +342,7 @@ function checkHost(request: IncomingMessage, options: HttpServerOptions, path: s
   throw new HttpError(421, 'WRONG_HOST', 'add the name by which you ask to http.names in the configuration');
 }
 
-/** A POST must come from our own page, which browsers tell, and a person must have given that page the token. */
+/** A POST must come from our own page, which browsers report, and a person must have given that page the token. */
 function checkOrigin(request: IncomingMessage, token: string): void {
   const { host, origin, 'sec-fetch-site': site } = request.headers;
   const sameOrigin =

@@ -1,7 +1,7 @@
 /**
  * Logs: one JSON object on each line, to stdout. Writes are synchronous, so that the last line before an exit is not
- * lost. Where stdout is systemd's journal, each line begins with its priority (sd-daemon(3)), such as `<4>`: journald
- * takes it off and stores it, so that `journalctl -p warning` finds the line and what it shows is JSON.
+ * lost. Where stdout is systemd's journal, each line begins with its priority (sd-daemon(3)), such as `<4>`. journald
+ * removes and stores the priority. So `journalctl -p warning` finds the line and shows plain JSON.
  *
  * Two things keep secrets out of a log: `Secret` prints as [secret], and fields that are named like a secret are redacted.
  */

@@ -1,12 +1,12 @@
 /**
  * Settings of Node, V8 and the C library that determine how much memory a running program takes. A process can get them
- * only when it starts. So a program that was started without them replaces itself with the same process id and the same
- * standard streams, whoever started it (npx, systemd, a test).
+ * only when it starts. So a program that was started without them replaces itself, with the same process id and the
+ * same standard streams. This works for every way to start it (npx, systemd, a test).
  *
  * Each setting saves megabytes, as measured (docs/explanation/limits.md, "Memory"):
  * - A young generation of 3 × 4 MiB instead of 3 × 16. With a backlog, any size fills up with batches that are gone.
- * - At the agent, the old generation is collected at 48 MiB instead of 160, and later when it is half as large again as
- *   what was alive the last time. A snapshot fills any size with chunks that are gone.
+ * - At the agent, the old generation is collected at 48 MiB instead of 160. Later it is collected at one and a half
+ *   times the size that was alive the last time. A snapshot fills any size with chunks that are gone.
  * - The garbage collector can be called, for the buffers of a very large row (shared/release.ts).
  * - Two heaps of the C library instead of one for each thread of V8 and Node.
  * - Buffers of 128 KiB or more outside of these heaps, so that each goes back to the system when it is freed. The C

@@ -1,7 +1,8 @@
 /**
- * The token that an action on a page needs. Whoever can read the daemon's own files may act; whoever only reaches its
- * port may not. The token is in a file beside the control socket that only the daemon's user can read. It stays the same
- * over restarts, so that an open page goes on working. `tributary-agent token` and `tributary-applier token` print it.
+ * The token that an action on a page needs. A person who can read the daemon's own files may act; a person who can only
+ * reach its port may not. The token is in a file next to the control socket, which only the daemon's user can read. It
+ * stays the same over restarts, so that an open page goes on working. `tributary-agent token` and `tributary-applier
+ * token` print it.
  */
 import { randomBytes } from 'node:crypto';
 import { chmodSync, lstatSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -15,7 +16,7 @@ export function pageToken(file: string): string {
   if (known !== null) return known;
   const token = randomBytes(24).toString('base64url');
   try {
-    // Whole or not at all, and never through a link that somebody else has put there.
+    // Whole or not at all, and never through a link that another user has put there.
     const fresh = `${file}.${process.pid}`;
     writeFileSync(fresh, `${token}\n`, { mode: 0o600, flag: 'wx' });
     chmodSync(fresh, 0o600);

@@ -1,6 +1,7 @@
 /**
- * The page of a daemon. The page never stops the daemon's work: where it cannot be served (its port is taken, its address
- * is not there yet, its token cannot be written), the log and the status say so, and it is tried again with growing pauses.
+ * The page of a daemon. The page never stops the daemon's work. It may be impossible to serve it: its port is taken,
+ * its address does not exist yet, or its token cannot be written. Then the log and the status say so, and the page is
+ * tried again with growing pauses.
  */
 import { describeError, TributaryError } from '../errors.ts';
 import { formatDuration } from '../units.ts';

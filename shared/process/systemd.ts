@@ -1,12 +1,13 @@
 /**
- * What a daemon tells systemd (sd_notify(3)): that it is ready, its status line, and again and again that it is alive.
+ * What a daemon reports to systemd (sd_notify(3)): that it is ready, its status line, and at intervals that it is
+ * alive.
  *
  * systemd listens on a Unix datagram socket. Node's core has none, and an add-on in C would have to be built for every
  * machine. So the program systemd-notify sends the message as our child, which is why the units say NotifyAccess=all.
  * It waits until systemd has read the message, so that none is lost. Each message costs about a hundredth of a second.
  *
- * The timer runs on the event loop, so a blocked loop is silent. A loop that runs while its work does not move is silent
- * too, by `stalled`: systemd then ends the process, and the next one resumes from what is durable.
+ * The timer runs on the event loop, so a blocked loop is silent. The daemon is also silent while `stalled` says that
+ * its work does not advance. systemd then ends the process, and the next one resumes from the durable state.
  */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
@@ -22,7 +23,7 @@ const LOOK_MS = 1_000;
 export interface ServiceOptions {
   /** One line for `systemctl status`. */
   readonly summary: () => string;
-  /** What should move and does not; null: everything moves. */
+  /** What has stalled; null: nothing. */
   readonly stalled: () => string | null;
   readonly logger: Logger;
   readonly environment?: NodeJS.ProcessEnv;

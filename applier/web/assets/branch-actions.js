@@ -59,7 +59,7 @@ export function troubles(detail) {
 }
 
 /**
- * What a person can do about a trouble, where that is to be decided here.
+ * What a person can do about a problem, if that is decided on this page.
  * @param {string} title
  * @param {BranchDetail} detail
  */

@@ -1,4 +1,4 @@
-/** One branch in detail: how it stands, and what it has here. */
+/** One branch in detail: its state, and its data here. */
 import { head, troubles } from '/assets/branch-actions.js';
 import { byId, facts, fill, h, pill, sparkline } from '/assets/elements.js';
 import { bytes, count, duration, plural, rate, tableText } from '/assets/numbers.js';

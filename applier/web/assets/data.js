@@ -1,6 +1,6 @@
 /**
- * The data: one page of one consolidated table, read again every few seconds. What is chosen stands in the address
- * (after #), so that a view can be kept and sent.
+ * The data: one page of one consolidated table, read again every few seconds. The selection is in the address (after
+ * #), so that a view can be kept and sent.
  */
 import { banner, byId, fill, h, setOptions } from '/assets/elements.js';
 import { count } from '/assets/numbers.js';
@@ -358,7 +358,7 @@ function showError(error) {
   fill(byId('data-error'), banner('warn', 'Cannot show this', messageOf(error)));
 }
 
-/** Takes the filter only when the server understands it; else what was typed stays to be corrected. */
+/** Takes the filter only if the server understands it. Otherwise the typed text stays, to be corrected. */
 async function addFilter() {
   const operator = operatorSelect.value;
   /** @type {Filter} */

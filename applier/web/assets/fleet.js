@@ -1,6 +1,6 @@
 /**
- * The fleet: every branch in one table that can be searched, narrowed by state and sorted; trouble comes first. What is
- * chosen stands in the address (after #), so that a view can be kept and sent.
+ * The fleet: every branch in one table that can be searched, filtered by state and sorted, the worst first. The
+ * selection is in the address (after #), so that a view can be kept and sent.
  */
 import { byId, fill, h, pill, setText } from '/assets/elements.js';
 import { bytes, count, duration, plural, rate } from '/assets/numbers.js';
@@ -33,7 +33,7 @@ const ORDER = Object.keys(STATES);
 const MILDEST_TROUBLE = ORDER.indexOf('overdue');
 
 /**
- * What an agent says of itself that needs a person, or soon will.
+ * What an agent reports that needs a person, now or soon.
  * @param {AgentReport | null} report
  */
 function agentTrouble(report) {
@@ -198,7 +198,7 @@ function backlogCell({ backlogBatches, report }) {
 }
 
 /**
- * What the agent says of itself, or, where nobody knows how it is now, said last.
+ * What the agent reports about itself or, if the branch is offline, its last report.
  * @param {BranchStatus} branch
  */
 function agentCell({ report, expectedAt }) {
