@@ -159,6 +159,13 @@ export class MysqlGtidSet implements GtidSet {
     if (intervals?.bounds.length === 0) this.#sources.delete(source);
   }
 
+  /** The source's newest transaction, without a tag; null: there is none. */
+  lastOf(uuid: string): string | null {
+    const bounds = this.#sources.get(uuid.toLowerCase())?.bounds ?? [];
+    const last = bounds.at(-1);
+    return last === undefined ? null : `${uuid}:${last}`;
+  }
+
   contains(gtid: string): boolean {
     const [source, number] = splitGtid(gtid);
     return this.#sources.get(source)?.contains(number, number) ?? false;

@@ -3,6 +3,8 @@
  * a snapshot of the tables that come in.
  */
 import { randomUUID } from 'node:crypto';
+import type { BinlogConnection } from '../binlog/binlog-stream.ts';
+import { findAnchor } from './anchor.ts';
 import { encodeBatch } from '../../shared/batch/encoder.ts';
 import { throwFaults } from '../../shared/process/findings.ts';
 import type { Logger } from '../../shared/process/logging.ts';
@@ -22,6 +24,8 @@ import { readTables } from '../source/tables.ts';
 export interface EpochOptions {
   readonly spool: Spool;
   readonly tableFilter: TableFilter;
+  /** For reading the binlog. */
+  readonly connection: BinlogConnection;
   readonly logger: Logger;
   readonly now: () => number;
 }
@@ -35,19 +39,20 @@ export interface EpochReason {
 
 /** Drops what the spool holds and begins again at the binlog's end. @throws TributaryError if a table cannot be captured */
 export async function beginEpoch(
-  { spool, tableFilter, logger, now }: EpochOptions,
+  { spool, tableFilter, connection, logger, now }: EpochOptions,
   source: SourceConnection,
   identity: SourceIdentity,
   { reason, asked }: EpochReason,
 ): Promise<void> {
   // The place comes first: the stream brings tables that are created after it, and the list has those from before it.
-  const { file, offset, ...end } = await source.binlogEnd();
+  const end = await source.binlogEnd();
+  const { file, offset } = end;
   const gtidSet = identity.flavor === 'mariadb' ? await source.mariadbGtids({ file, offset }) : end.gtidSet;
   const tables = await readTables(source, tableFilter);
   throwFaults([...checkTables(tables, []), ...checkTargets(tables, tableFilter)]);
   const position: Position = {
     source: { server: identity.server, gtidSet, file, offset, committedAt: null },
-    lastGroup: null,
+    lastGroup: await findAnchor({ connection, logger }, source, identity, end),
   };
   const before = spool.snapshot() ?? idleProgress();
   const progress: SnapshotProgress = {

@@ -65,6 +65,9 @@ const TRANSITIONS: Transitions<SinkState> = {
   broken: [],
 };
 
+/** Seq of an epoch's first batch, which holds no rows. */
+const START_MARKER = 1;
+
 /** A snapshot or a verification that waits until the stream is at or past a place, and was heard since. */
 interface Waiter {
   readonly place: BinlogPosition;
@@ -104,7 +107,7 @@ export class CaptureSink implements GroupSink {
     this.#watermark = new Watermark(now);
     this.#snapshots = new PendingSnapshots(spool);
     this.#cascaded = new CascadedTables({ snapshots: this.#snapshots, tableFilter, now });
-    this.#definitions = new Definitions(spool.definitions(), catalogue, position.lastGroup === null);
+    this.#definitions = new Definitions(spool.definitions(), catalogue, spool.stream().head.seq <= START_MARKER);
     this.#schema = new SchemaChanges({
       tableFilter,
       definitions: this.#definitions,
