@@ -16,10 +16,13 @@ import { freePort } from './free-port.ts';
 import { serverDirectory } from './keeper.ts';
 import { findPrograms } from './install/programs.ts';
 import type { Programs } from './install/programs.ts';
+import type { DatabaseRelease } from './install/releases.ts';
 import { ServerProcess } from './server-process.ts';
 
 export interface DatabaseServerOptions {
   flavor: Flavor;
+  /** An older version of the same flavor, e.g. `mysql-8.0.31`. Default: the newest that is to be had. */
+  release?: DatabaseRelease;
   /** For messages and the directory. */
   name: string;
   /** Default: a unique one. */
@@ -77,7 +80,7 @@ export class DatabaseServer {
   /** Finds the programs, lays the data directory, starts; resolves when the server answers over TCP. */
   static async start(options: DatabaseServerOptions, report: Report = () => undefined): Promise<DatabaseServer> {
     const { flavor, name, role } = options;
-    const programs = await findPrograms(flavor, report);
+    const programs = await findPrograms(options.release ?? flavor, report);
     const template = options.copyOf ?? (await dataTemplate(flavor, programs, report));
     const directory = serverDirectory(name);
     await mkdir(join(directory, 'tmp'), { recursive: true });

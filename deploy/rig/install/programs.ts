@@ -1,20 +1,22 @@
 /**
  * Finds the programs of a bundle: named in the environment, on PATH, or from Debian's packages (fetched if need be).
+ * A release is always fetched: what the machine has is another version.
  *
  * A program named in the environment must do, or there is an error: falling back in silence would test something else
  * than what the caller asked for. One on PATH that is too old is passed over with a word.
  */
 import { accessSync, constants, realpathSync } from 'node:fs';
 import { basename, delimiter, dirname, isAbsolute, join } from 'node:path';
-import { BUNDLES } from './bundles.ts';
-import type { Bundle, BundleSpecification } from './bundles.ts';
+import type { BundleSpecification } from './bundles.ts';
 import { installFromDebian, isAtLeast } from './debian-install.ts';
 import { LocalServerError } from '../errors.ts';
 import type { Report } from '../errors.ts';
+import { BUNDLES, isRelease } from './releases.ts';
+import type { Bundle } from './releases.ts';
 import { installedEnvironment, installedProgram } from './relocate.ts';
 import { lastLines, run } from '../run.ts';
 
-export type { Bundle } from './bundles.ts';
+export type { Bundle } from './releases.ts';
 
 export interface Programs {
   readonly bundle: Bundle;
@@ -47,6 +49,7 @@ export async function findPrograms(bundle: Bundle, report: Report = () => undefi
 
 async function search_(bundle: Bundle, report: Report): Promise<Programs> {
   const specification = BUNDLES[bundle];
+  if (isRelease(bundle)) return fromDebian(bundle, specification, report);
   const named = process.env[specification.variable];
   if (named) return fromEnvironment(bundle, specification, named);
   const onPath = await fromPath(bundle, specification, report);
