@@ -3,7 +3,7 @@
  * table, chunk by chunk, mixed into the stream. keyed-snapshot.ts copies tables with a key, keyless-snapshot.ts the others.
  *
  * A commit is in the binlog before a SELECT sees it. A view has everything that the stream has emitted because the snapshot
- * waits for its GTIDs (MySQL with GTIDs), asks the consistent snapshot for its exact place (MariaDB), or reads FOR SHARE,
+ * waits for its GTIDs (MySQL with GTIDs), asks the consistent snapshot for its exact place (MariaDB), or reads with locks,
  * which waits for commits under way (MySQL without GTIDs).
  *
  * A Snapshotter lives as long as one binlog connection; losing the connection voids the pending chunk. The spool stores the

@@ -1,6 +1,6 @@
 /** Which servers are supported in which role, as `check` and `run` say it. */
 import t from 'tap';
-import { databaseProduct, requireServer, supportedServers } from '../../../shared/server-versions.ts';
+import { databaseProduct, isAtLeast, requireServer, supportedServers } from '../../../shared/server-versions.ts';
 import type { ServerRole } from '../../../shared/server-versions.ts';
 
 /** What VERSION() answers. */
@@ -14,7 +14,8 @@ const DATABASES: readonly (readonly [role: ServerRole, version: string, fault: R
   ['source', '8.0.36-28-Percona', null],
   ['source', '8.4.0', null],
   ['source', '9.7.4', null],
-  ['source', '10.5.29-MariaDB-0+deb11u1', /^MariaDB 10\.5\.29 is too old: 10\.11 or later is needed\.$/],
+  ['source', '10.4.34-MariaDB-log', /^MariaDB 10\.4\.34 is too old: 10\.5 or later is needed\.$/],
+  ['source', '10.5.29-MariaDB-0+deb11u1', null],
   ['source', '10.11.6-MariaDB-1:10.11.6+maria~deb12', null],
   ['source', '11.8.2-MariaDB', null],
   ['source', '8.0.11-TiDB-v7.5.1', /^TiDB 8\.0\.11-TiDB-v7\.5\.1 is not supported as the branch database\.$/],
@@ -32,12 +33,25 @@ void t.test('databases: the oldest version of each, and none that only speaks My
   t.end();
 });
 
+void t.test('versions are compared by their numbers', t => {
+  for (const [version, oldest, is] of [
+    ['8.0.22', '8.0.22', true],
+    ['8.0.9', '8.0.22', false],
+    ['10.11.6-MariaDB', '10.5.9', true],
+    ['9.7.4-2', '8.2', true],
+    ['8.0', '8.0.1', false],
+  ] as const) {
+    t.equal(isAtLeast(version, oldest), is, `${version} and ${oldest}`);
+  }
+  t.end();
+});
+
 void t.test('brokers', t => {
   const ask = (version: string) => () => requireServer('broker', 'RabbitMQ', version);
   t.throws(ask('3.8.9'), { message: /^RabbitMQ 3\.8\.9 is too old: 4\.0 or later is needed\.$/, code: 'BROKER_SETUP' });
   t.throws(ask('3.13.7'), { message: /too old/ });
   for (const version of ['4.0.5', '4.3.1', '5.0']) t.doesNotThrow(ask(version), version);
   t.throws(() => requireServer('broker', 'LavinMQ', '2.1.0'), { message: /LavinMQ 2\.1\.0 is not supported/ });
-  t.equal(supportedServers('source'), 'MySQL 8.0.14 or later, or MariaDB 10.11 or later');
+  t.equal(supportedServers('source'), 'MySQL 8.0.14 or later, or MariaDB 10.5 or later');
   t.end();
 });
