@@ -16,7 +16,7 @@ CACHE := $${TRIBUTARY_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/tributary}
 # Passed on, e.g. make test ARGS=test/unit/protocol-model.test.ts
 ARGS ?=
 
-.PHONY: help setup check types lint format docs test test-system demo bench chaos deb audit clean distclean
+.PHONY: help setup check types lint format docs test test-servers test-system demo bench chaos deb audit clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -52,6 +52,9 @@ test: setup ## every test, against real servers
 
 test-system: setup ## install, run, upgrade and remove the packages in a booted Debian (as root)
 	@$(NODE) test/run.ts --timeout=1200 test/system $(ARGS)
+
+test-servers: setup ## the cases on every version of the servers that is to be had; writes test/servers/matrix.json
+	@$(NODE) test/run.ts --timeout=3600 test/servers $(ARGS)
 
 demo: setup ## a head office, branches and a broker on this machine
 	@$(NODE) deploy/demo/demo.ts $(ARGS)

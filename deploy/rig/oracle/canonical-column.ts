@@ -118,11 +118,11 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
   }
 }
 
-/** SQL of the types of all values of a document, which its text does not tell. */
+/** SQL of the types of all values of a document, which its text does not tell. Some versions take a JSON null out as NULL. */
 function jsonTypes(column: string): string {
   const values = `JSON_EXTRACT(JSON_ARRAY(${column}), '$**[*]', '$**.*')`;
   return (
-    `(SELECT COALESCE(GROUP_CONCAT(JSON_TYPE(\`oracle value\`) ORDER BY \`oracle place\`), '') ` +
+    `(SELECT COALESCE(GROUP_CONCAT(COALESCE(JSON_TYPE(\`oracle value\`), 'NULL') ORDER BY \`oracle place\`), '') ` +
     `FROM JSON_TABLE(${values}, '$[*]' COLUMNS (\`oracle place\` FOR ORDINALITY, \`oracle value\` JSON PATH '$')) types)`
   );
 }
