@@ -18,7 +18,7 @@ ARGS ?=
 # What make image builds on, if not on debian:12-slim.
 BASE ?=
 
-.PHONY: help setup check types lint format docs test test-system demo bench chaos deb rpm npm image audit clean distclean
+.PHONY: help setup check types lint format docs test test-servers test-system demo bench chaos deb rpm npm image audit clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -54,6 +54,9 @@ test: setup ## every test, against real servers
 
 test-system: setup ## packages in a booted Debian, images, and arm64 under QEMU (as root)
 	@$(NODE) test/run.ts --timeout=1200 test/system $(ARGS)
+
+test-servers: setup ## the cases on every version of the servers that is to be had; writes test/servers/matrix.json
+	@$(NODE) test/run.ts --timeout=3600 test/servers $(ARGS)
 
 demo: setup ## a head office, branches and a broker on this machine
 	@$(NODE) deploy/demo/demo.ts $(ARGS)

@@ -40,7 +40,7 @@ async function checkSource(config: AgentConfig): Promise<Finding[]> {
     return [
       ...(await checkSettings(source, identity)),
       ...(await checkRights(source, identity, tableFilter)),
-      ...checkTables(tables, (await source.unloggedCascades(tables)) ?? []),
+      ...checkTables(identity, tables, (await source.unloggedCascades(tables)) ?? []),
       ...checkTargets(tables, tableFilter),
       ok('tables', `${tables.length} captured`),
     ];

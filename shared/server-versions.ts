@@ -56,7 +56,7 @@ export function requireServer(role: ServerRole, product: string, version: string
       hint: `Use ${supportedServers(role)}.`,
     });
   }
-  if (compareVersions(version, supported.oldest) >= 0) return;
+  if (isAtLeast(version, supported.oldest)) return;
   throw new TributaryError(
     code,
     `${product} ${numbersOf(version).join('.')} is too old: ${supported.oldest} or later is needed.`,
@@ -69,14 +69,14 @@ export function supportedServers(role: ServerRole): string {
   return SUPPORTED_SERVERS[role].map(({ product, oldest }) => `${product} ${oldest} or later`).join(', or ');
 }
 
-/** Below, at or above 0 as `a` is older than, as old as, or newer than `b`. */
-function compareVersions(a: string, b: string): number {
-  const [left, right] = [numbersOf(a), numbersOf(b)];
+/** Whether a version is this one or a later one: `8.0.36-0ubuntu0.22.04.1` is at least `8.0.22`. */
+export function isAtLeast(version: string, oldest: string): boolean {
+  const [left, right] = [numbersOf(version), numbersOf(oldest)];
   for (let i = 0; i < Math.max(left.length, right.length); i += 1) {
     const difference = (left[i] ?? 0) - (right[i] ?? 0);
-    if (difference !== 0) return difference;
+    if (difference !== 0) return difference > 0;
   }
-  return 0;
+  return true;
 }
 
 /** The numbers at the beginning: [8, 0, 36] of `8.0.36-0ubuntu0.22.04.1`. */

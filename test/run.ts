@@ -4,7 +4,7 @@
  *   node test/run.ts [FILE | FOLDER | --tap-option=value …]
  *
  * Starts the shared servers if a chosen test needs them, and runs tap over test/unit and then test/integration (over
- * test/system and test/chaos when they are named). Ends with the failures and the number of tests, and stops only what it
+ * test/servers, test/system and test/chaos when they are named). Ends with the failures and the number of tests, and stops only what it
  * started, however the run goes.
  */
 import { spawn } from 'node:child_process';
@@ -27,6 +27,7 @@ const TAP = join(ROOT, 'node_modules/.bin/tap');
 const SUITES = [
   { folder: 'test/unit', jobs: 2, lanes: 1, filesAtOnce: Infinity, servers: false, always: true },
   { folder: 'test/integration', jobs: 1, lanes: 3, filesAtOnce: 3, servers: true, always: true },
+  { folder: 'test/servers', jobs: 1, lanes: 1, filesAtOnce: Infinity, servers: true, always: false },
   { folder: 'test/system', jobs: 1, lanes: 1, filesAtOnce: Infinity, servers: true, always: false },
   { folder: 'test/chaos', jobs: 1, lanes: 1, filesAtOnce: Infinity, servers: true, always: false },
 ] as const;
@@ -141,7 +142,9 @@ async function main(args: readonly string[]): Promise<number> {
   console.log(`\n${counts.passed} passed, ${counts.failed} failed${skipped}`);
   if (interrupted !== undefined) return STATUS_OF_SIGNAL[interrupted];
   if (counts.passed + counts.failed === 0) {
-    console.error('No test has run. Name a file under test/unit, test/integration, test/system or test/chaos.');
+    console.error(
+      'No test has run. Name a file under test/unit, test/integration, test/servers, test/system or test/chaos.',
+    );
     return 1;
   }
   return status !== 0 ? status : counts.failed > 0 ? 1 : 0;

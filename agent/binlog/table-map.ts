@@ -492,7 +492,11 @@ export function readTableMap(
     fixed.map(({ code }) => code),
     mariadb,
   );
-  const { names } = metadata;
+  // MySQL before 8.0.14 names columns, but not the character sets of ENUM and SET.
+  const isWhole = fixed.every(
+    ({ code }, i) => (code !== TYPE.enum && code !== TYPE.set) || metadata.collations[i] !== undefined,
+  );
+  const names = isWhole ? metadata.names : null;
   if (names !== null && names.length !== fixed.length) reader.fail('names more or fewer columns than it has');
   const stored = names === null ? known() : null;
   if (names === null && stored === null) return null;

@@ -49,7 +49,7 @@ export async function beginEpoch(
   const { file, offset } = end;
   const gtidSet = identity.flavor === 'mariadb' ? await source.mariadbGtids({ file, offset }) : end.gtidSet;
   const tables = await readTables(source, tableFilter);
-  throwFaults([...checkTables(tables, []), ...checkTargets(tables, tableFilter)]);
+  throwFaults([...checkTables(identity, tables, []), ...checkTargets(tables, tableFilter)]);
   const position: Position = {
     source: { server: identity.server, gtidSet, file, offset, committedAt: null },
     lastGroup: await findAnchor({ connection, logger }, source, identity, end),
@@ -86,7 +86,7 @@ export async function adoptRules(
   if (progress.rules !== null) {
     const before = createTableFilter(progress.rules);
     const tables = await readTables(source, tableFilter);
-    throwFaults([...checkTables(tables, []), ...checkTargets(tables, tableFilter)]);
+    throwFaults([...checkTables(await source.identity(), tables, []), ...checkTargets(tables, tableFilter)]);
     const added = tables.filter(
       ({ schema, name }) =>
         !before.captures(schema, name) ||

@@ -80,7 +80,7 @@ export class SnapshotSource {
       await source.execute('COMMIT');
     } else {
       if (emitted.gtids !== '') await source.waitUntilVisible(emitted.gtids, VISIBLE_WITHIN_SECONDS);
-      cells = await source.cells(chunkQuery(table, lastKey, rows, identity.gtids ? '' : ' FOR SHARE'));
+      cells = await source.cells(chunkQuery(table, lastKey, rows, identity.gtids ? '' : ' LOCK IN SHARE MODE'));
     }
     const high = await source.binlogEnd();
     return toChunk(table, charsets, cells, cells.length < rows, high);

@@ -5,7 +5,7 @@
  *
  * A commit is in the binlog before a SELECT sees it. A view must have everything that the stream has emitted. On MySQL
  * with GTIDs the snapshot waits for these GTIDs. MariaDB reports the exact place of a consistent snapshot. On MySQL
- * without GTIDs the snapshot reads FOR SHARE, which waits for commits under way.
+ * without GTIDs the snapshot reads with locks, which waits for commits under way.
  *
  * A Snapshotter serves one binlog connection. If the connection is lost, the pending chunk is discarded. The spool
  * stores the progress in one transaction with the rows.

@@ -7,6 +7,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import type { MysqlSettings } from '../../shared/config/link-settings.ts';
 import { connectMysql, mysqlErrno, mysqlError, streamCells } from '../../shared/database/mysql.ts';
 import { quoteTable } from '../../shared/database/sql.ts';
+import { isAtLeast } from '../../shared/server-versions.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
 import type { ServerRun } from '../spool/server-seen.ts';
 import type { Cascade } from './cascades.ts';
@@ -55,7 +56,7 @@ const SESSION = [
   `SET SESSION sql_mode = '', time_zone = '+00:00', autocommit = 1, completion_type = 0,
      sql_select_limit = 18446744073709551615, sql_big_selects = 1, max_sort_length = 16384, sort_buffer_size = 1048576,
      wait_timeout = 28800, lock_wait_timeout = 60
-     /*!80030 , show_gipk_in_create_table_and_information_schema = 1, max_execution_time = 0 */
+     /*!50708 , max_execution_time = 0 */ /*!80030 , show_gipk_in_create_table_and_information_schema = 1 */
      /*M!100300 , max_statement_time = 0, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0 */`,
   'SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ',
 ];
@@ -156,18 +157,15 @@ export class SourceConnection {
 
   /** How long this server keeps its binlogs; null: without a time limit. */
   async binlogRetentionSeconds(): Promise<number | null> {
-    const rows = await this.rows("SHOW GLOBAL VARIABLES LIKE 'binlog_expire_logs_%'");
-    const values = new Map(rows.map(row => [row['Variable_name'] ?? '', row['Value'] ?? '']));
-    const seconds = Number(values.get('binlog_expire_logs_seconds') ?? 0);
-    return seconds === 0 || values.get('binlog_expire_logs_auto_purge') === 'OFF' ? null : seconds;
+    return binlogRetention(await this.variables());
   }
 
   /** The account's rights as GRANT statements, including those of its active roles. */
   async grants(): Promise<string[]> {
-    const { flavor } = await this.identity();
-    // MariaDB includes roles by itself. MySQL returns the roles' names quoted, as the statement needs them.
-    const roles = flavor === 'mysql' ? (await this.rows('SELECT CURRENT_ROLE() AS roles'))[0]?.['roles'] : null;
-    const using = roles === undefined || roles === null || roles === 'NONE' ? '' : ` FOR CURRENT_USER() USING ${roles}`;
+    // MariaDB includes roles by itself; MySQL 5.7 has none. MySQL returns the names quoted, as the statement needs them.
+    const [row] = await this.rows("SELECT COALESCE(/*!80000 CURRENT_ROLE(), */ 'NONE') AS roles");
+    const roles = row?.['roles'] ?? 'NONE';
+    const using = roles === 'NONE' ? '' : ` FOR CURRENT_USER() USING ${roles}`;
     const rows = await this.rows(`SHOW GRANTS${using}`);
     return rows.map(row => Object.values(row)[0] ?? '');
   }
@@ -201,14 +199,15 @@ export class SourceConnection {
 
   /** A row for each server from which it replicates. */
   async #replicaStatus(): Promise<TextRow[]> {
-    const { flavor } = await this.identity();
-    return this.rows(flavor === 'mariadb' ? 'SHOW ALL SLAVES STATUS' : 'SHOW REPLICA STATUS');
+    const { flavor, version } = await this.identity();
+    if (flavor === 'mariadb') return this.rows('SHOW ALL SLAVES STATUS');
+    return this.rows(isAtLeast(version, '8.0.22') ? 'SHOW REPLICA STATUS' : 'SHOW SLAVE STATUS');
   }
 
   async #binlogStatus(): Promise<TextRow> {
     const { flavor, version } = await this.identity();
     // SHOW MASTER STATUS went away in MySQL 8.4; its successor came with 8.2 and never to MariaDB.
-    const modern = flavor === 'mysql' && (Number.parseInt(version, 10) > 8 || /^8\.[2-9]/.test(version));
+    const modern = flavor === 'mysql' && isAtLeast(version, '8.2');
     const row = (await this.rows(modern ? 'SHOW BINARY LOG STATUS' : 'SHOW MASTER STATUS'))[0];
     const file = row?.['File'];
     if (row === undefined || file === undefined || file === null) {
@@ -317,8 +316,7 @@ export class SourceConnection {
    */
   async unloggedCascades(tables: readonly TableName[]): Promise<Cascade[] | null> {
     const { flavor, version } = await this.identity();
-    const [major = 0, minor = 0] = version.split('.').map(part => Number.parseInt(part, 10));
-    if (flavor === 'mysql' && (major > 9 || (major === 9 && minor >= 6))) {
+    if (flavor === 'mysql' && isAtLeast(version, '9.6')) {
       const native = (await this.variables()).get('innodb_native_foreign_keys');
       if (native === undefined || native === 'OFF' || native === '0') return null;
     }
@@ -367,6 +365,14 @@ export class SourceConnection {
   destroy(): void {
     this.#connection.destroy();
   }
+}
+
+/** How long a server with these variables keeps its binlogs, in seconds; null: without a time limit. */
+export function binlogRetention(values: ReadonlyMap<string, string>): number | null {
+  if (values.get('binlog_expire_logs_auto_purge') === 'OFF') return null;
+  // MySQL 5.7 and MariaDB below 10.6 have days alone, MySQL 8.0 has both, and of these only one may be set.
+  const days = Number(values.get('expire_logs_days') ?? 0);
+  return Number(values.get('binlog_expire_logs_seconds') ?? 0) || Math.round(days * 86_400) || null;
 }
 
 /** Orders places: by the number at the end of the file's name, then by offset. */

@@ -3,19 +3,19 @@
  * `check` uses it, and so does `run`, which reports the same faults.
  */
 import type { Cascade } from './cascades.ts';
-import type { SourceConnection } from './connection.ts';
+import { binlogRetention } from './connection.ts';
+import type { SourceConnection, SourceIdentity } from './connection.ts';
 import { RESERVED_COLUMNS } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { fault, faultOf, ok, warning } from '../../shared/process/findings.ts';
 import type { Finding } from '../../shared/process/findings.ts';
 import { quoteName, quoteTable } from '../../shared/database/sql.ts';
-import { supportedServers } from '../../shared/server-versions.ts';
+import { isAtLeast, supportedServers } from '../../shared/server-versions.ts';
 import { tableText } from '../../shared/table-name.ts';
 import { columnKey } from '../../shared/identifiers.ts';
 import { missingSelects } from './select-rights.ts';
 import { bytesHint, isTextType } from '../values/column-rules.ts';
 import type { TableFilter } from './table-filter.ts';
-import type { SourceIdentity } from './connection.ts';
 import type { CapturedTable } from './tables.ts';
 import { UnloggedWrites } from './unlogged-writes.ts';
 
@@ -107,7 +107,22 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
     );
   }
   findings.push(rowMetadata(identity, values.get('binlog_row_metadata')));
-  findings.push(...retention(values));
+  // MariaDB 12.3: its binlog may be within InnoDB's files, with other names and places.
+  const engine = values.get('binlog_storage_engine') ?? '';
+  if (engine !== '') {
+    findings.push(
+      fault(
+        'source.binlog_storage_engine',
+        'SOURCE_SETTING',
+        `is ${engine}: capture reads binlogs in files of their own`,
+        {
+          hint: 'remove it from my.cnf under [mysqld]',
+          needsRestart: true,
+        },
+      ),
+    );
+  }
+  findings.push(retention(values));
   findings.push(...(await missingFromBinlog(source, values)));
   if (identity.flavor === 'mysql' && !identity.gtids) {
     findings.push(
@@ -124,16 +139,22 @@ export async function checkSettings(source: SourceConnection, identity: SourceId
   return findings;
 }
 
-/** Whether the binlog names the columns of tables, as far as the present setting tells. */
+/** Whether the binlog describes the columns of tables, according to the present setting. */
 export async function namesColumns(source: SourceConnection): Promise<boolean> {
-  return (await source.variables()).get('binlog_row_metadata')?.toUpperCase() === 'FULL';
+  return namesAllColumns(await source.identity(), (await source.variables()).get('binlog_row_metadata'));
+}
+
+/** MySQL before 8.0.14 leaves out the character sets of ENUM and SET. */
+function namesAllColumns({ flavor, version }: SourceIdentity, value: string | undefined): boolean {
+  return value?.toUpperCase() === 'FULL' && (flavor === 'mariadb' || isAtLeast(version, '8.0.14'));
 }
 
 function rowMetadata(identity: SourceIdentity, value: string | undefined): Finding {
   const subject = 'source.binlog_row_metadata';
-  if (value?.toUpperCase() === 'FULL') return ok(subject, value);
+  if (value !== undefined && namesAllColumns(identity, value)) return ok(subject, value);
   const instead = 'the agent keeps the columns of tables itself, and copies a table after any change of its columns';
   if (value === undefined) return ok(subject, `${identity.flavor} ${identity.version} does not have it: ${instead}`);
+  if (value.toUpperCase() === 'FULL') return ok(subject, `${value}, but not whole before MySQL 8.0.14: ${instead}`);
   return warning(subject, `is ${value}, so that the binlog does not name columns: ${instead}. With FULL it need not`, {
     statement: setStatement(identity, 'SET GLOBAL binlog_row_metadata=FULL'),
     configLine: 'binlog_row_metadata = FULL',
@@ -178,14 +199,15 @@ async function missingFromBinlog(source: SourceConnection, values: ReadonlyMap<s
       ),
     );
   } else if (replica === null) {
-    const { flavor } = await source.identity();
+    const { flavor, version } = await source.identity();
+    const right = flavor === 'mariadb' && isAtLeast(version, '10.5.9') ? 'SLAVE MONITOR' : 'REPLICATION CLIENT';
     const user = await source.account();
     findings.push(
       warning(
         `source.${name}`,
         `is OFF, and ${user} may not ask whether this server is a replica. If it is, capture misses what it takes over`,
         {
-          statement: `GRANT ${flavor === 'mariadb' ? 'SLAVE MONITOR' : 'REPLICATION CLIENT'} ON *.* TO ${user}`,
+          statement: `GRANT ${right} ON *.* TO ${user}`,
           needsRestart: false,
         },
       ),
@@ -213,24 +235,28 @@ async function unlessDenied<T>(ask: () => Promise<T>): Promise<T | null> {
   }
 }
 
-/** With PERSIST, MySQL keeps a setting over a restart. */
-function setStatement(identity: SourceIdentity, set: string): string {
-  return identity.flavor === 'mysql' ? set.replace('SET GLOBAL', 'SET PERSIST') : set;
+/** With PERSIST, MySQL keeps a setting over a restart, from 8.0 on. */
+function setStatement({ flavor, version }: SourceIdentity, set: string): string {
+  return flavor === 'mysql' && isAtLeast(version, '8.0') ? set.replace('SET GLOBAL', 'SET PERSIST') : set;
 }
 
-function retention(values: ReadonlyMap<string, string>): Finding[] {
-  const seconds = Number(values.get('binlog_expire_logs_seconds') ?? '0');
-  const subject = 'source.binlog_expire_logs_seconds';
-  if (seconds === 0 || seconds >= MIN_BINLOG_RETENTION_SECONDS) {
-    return [ok(subject, seconds === 0 ? 'binlogs are kept without a time limit' : `${seconds}`)];
-  }
-  return [
-    warning(subject, `is ${seconds}: an agent that is down for longer must copy all tables again`, {
-      statement: 'SET GLOBAL binlog_expire_logs_seconds=1209600',
-      configLine: 'binlog_expire_logs_seconds = 1209600',
+function retention(values: ReadonlyMap<string, string>): Finding {
+  const [name, wanted] = values.has('binlog_expire_logs_seconds')
+    ? ['binlog_expire_logs_seconds', 1_209_600]
+    : ['expire_logs_days', 14];
+  const subject = `source.${name}`;
+  const seconds = binlogRetention(values);
+  if (seconds === null) return ok(subject, 'binlogs are kept without a time limit');
+  if (seconds >= MIN_BINLOG_RETENTION_SECONDS) return ok(subject, values.get(name) ?? '');
+  return warning(
+    subject,
+    `keeps binlogs for ${seconds} s: an agent that is down for longer must copy all tables again`,
+    {
+      statement: `SET GLOBAL ${name}=${wanted}`,
+      configLine: `${name} = ${wanted}`,
       needsRestart: false,
-    }),
-  ];
+    },
+  );
 }
 
 /** The rights to read the binlog, its end, and the rows. */
@@ -248,7 +274,7 @@ export async function checkRights(
   const needs: [right: string, accepted: readonly string[]][] = [
     ['REPLICATION SLAVE', ['REPLICATION SLAVE', 'REPLICATION REPLICA']],
     [
-      identity.flavor === 'mysql' ? 'REPLICATION CLIENT' : 'BINLOG MONITOR',
+      identity.flavor === 'mariadb' && isAtLeast(identity.version, '10.5.2') ? 'BINLOG MONITOR' : 'REPLICATION CLIENT',
       ['REPLICATION CLIENT', 'BINLOG MONITOR', 'SUPER'],
     ],
   ];
@@ -291,8 +317,9 @@ export function checkTargets(tables: readonly CapturedTable[], tableFilter: Tabl
   });
 }
 
-/** A key that applications do not see. */
-const ADD_KEY = 'ADD COLUMN row_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT INVISIBLE PRIMARY KEY';
+/** The first versions with what the statements for tables need. */
+const HIDDEN_COLUMNS = { mysql: '8.0.23', mariadb: '10.3' } as const;
+const RENAMED_COLUMNS = { mysql: '8.0', mariadb: '10.5.2' } as const;
 
 /** Character sets with codes that no server can convert to Unicode (sjis 0x878A, ujis 0x8FA1A1, big5 0xA3C2). */
 const WITHOUT_UNICODE: ReadonlySet<string> = new Set([
@@ -308,7 +335,12 @@ const WITHOUT_UNICODE: ReadonlySet<string> = new Set([
 ]);
 
 /** Faults and warnings about the captured tables. */
-export function checkTables(tables: readonly CapturedTable[], cascades: readonly Cascade[]): Finding[] {
+export function checkTables(
+  { flavor, version }: Pick<SourceIdentity, 'flavor' | 'version'>,
+  tables: readonly CapturedTable[],
+  cascades: readonly Cascade[],
+): Finding[] {
+  const hidden = isAtLeast(version, HIDDEN_COLUMNS[flavor]);
   const findings: Finding[] = [];
   if (tables.length === 0) {
     findings.push(
@@ -355,7 +387,11 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
       if (RESERVED_COLUMNS.includes(columnKey(column.name))) {
         findings.push(
           fault(subject, 'SOURCE_TABLE', `the column name ${column.name} is reserved at the head office`, {
-            statement: `ALTER TABLE ${name} RENAME COLUMN ${quoteName(column.name)} TO ${quoteName(`x${column.name}`)}`,
+            ...(isAtLeast(version, RENAMED_COLUMNS[flavor])
+              ? {
+                  statement: `ALTER TABLE ${name} RENAME COLUMN ${quoteName(column.name)} TO ${quoteName(`x${column.name}`)}`,
+                }
+              : { hint: 'rename it with ALTER TABLE … CHANGE COLUMN' }),
           }),
         );
       }
@@ -367,8 +403,13 @@ export function checkTables(tables: readonly CapturedTable[], cascades: readonly
           'has neither a primary key nor a unique key without NULLs: only all its values identify a row, and a snapshot ' +
             'must sort the whole table at the branch',
           {
-            statement: `ALTER TABLE ${name} ${ADD_KEY}`,
-            hint: 'with a key a snapshot reads it in small steps',
+            statement:
+              `ALTER TABLE ${name} ADD COLUMN row_id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT` +
+              `${hidden ? ' INVISIBLE' : ''} PRIMARY KEY`,
+            hint: hidden
+              ? 'with a key a snapshot reads it in small steps'
+              : 'with a key a snapshot reads it in small steps; applications see the new column: look for INSERT ' +
+                'without column names first',
             needsRestart: false,
           },
         ),

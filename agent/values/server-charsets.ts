@@ -66,9 +66,11 @@ export class ServerCharsets {
     const sets = await source.rows(
       'SELECT CHARACTER_SET_NAME AS name, MAXLEN AS bytes FROM information_schema.CHARACTER_SETS',
     );
-    const collations = await source.rows(
-      `SELECT ID AS id, CHARACTER_SET_NAME AS name FROM information_schema.${mariadb ? 'COLLATION_CHARACTER_SET_APPLICABILITY' : 'COLLATIONS'}`,
-    );
+    // Only here has MariaDB the ids of collations that several sets share. Below 10.10 there are none, and no column for it.
+    const shared = 'information_schema.COLLATION_CHARACTER_SET_APPLICABILITY';
+    const [first] = mariadb ? await source.rows(`SELECT * FROM ${shared} LIMIT 1`) : [];
+    const from = first !== undefined && 'ID' in first ? shared : 'information_schema.COLLATIONS';
+    const collations = await source.rows(`SELECT ID AS id, CHARACTER_SET_NAME AS name FROM ${from}`);
     return new ServerCharsets(
       mariadb,
       new Map(collations.map(row => [Number(row['id']), row['name'] ?? ''])),

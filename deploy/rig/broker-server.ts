@@ -18,10 +18,13 @@ import { freePort } from './free-port.ts';
 import { serverDirectory } from './keeper.ts';
 import { findPrograms } from './install/programs.ts';
 import type { Programs } from './install/programs.ts';
+import type { BrokerRelease } from './install/releases.ts';
 import { ServerProcess } from './server-process.ts';
 
 export interface BrokerServerOptions {
   name: string;
+  /** An older version, e.g. `rabbitmq-3.10`. Default: the newest that is to be had. */
+  release?: BrokerRelease;
   port?: number;
   managementPort?: number;
   /** More lines of rabbitmq.conf, which override the defaults: `{ 'consumer_timeout': '5000' }`. */
@@ -96,7 +99,7 @@ export class BrokerServer {
 
   /** Finds the programs and starts; resolves when AMQP and the management API answer. */
   static async start(options: BrokerServerOptions, report: Report = () => undefined): Promise<BrokerServer> {
-    const programs = await findPrograms('rabbitmq', report);
+    const programs = await findPrograms(options.release ?? 'rabbitmq', report);
     const { cluster = null } = options;
     const plan: Plan = {
       name: options.name,

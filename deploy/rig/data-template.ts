@@ -96,7 +96,7 @@ async function make(flavor: Flavor, programs: Programs, directory: string, repor
 }
 
 async function initialiseMysql(programs: Programs, work: string): Promise<void> {
-  const args = toArguments(placeOptions('mysql', programs), templateSize('mysql'), {
+  const args = toArguments(placeOptions(programs), templateSize('mysql'), {
     datadir: join(work, 'data'),
     tmpdir: join(work, 'tmp'),
     'skip-log-bin': true,
@@ -108,16 +108,17 @@ async function initialiseMysql(programs: Programs, work: string): Promise<void> 
 
 /** Small redo logs: they are part of what is copied for each server. */
 function templateSize(flavor: Flavor): Record<string, string> {
-  return flavor === 'mysql' ? { 'innodb-redo-log-capacity': '8M' } : { 'innodb-log-file-size': '8M' };
+  return { [flavor === 'mysql' ? 'loose-innodb-redo-log-capacity' : 'innodb-log-file-size']: '8M' };
 }
 
 async function initialiseMariadb(programs: Programs, work: string): Promise<void> {
-  const place = placeOptions('mariadb', programs);
+  const place = placeOptions(programs);
   const args = [
     '--no-defaults',
     `--datadir=${join(work, 'data')}`,
     '--auth-root-authentication-method=normal',
-    '--skip-test-db',
+    // Older scripts do not know it.
+    ...(programs.version.startsWith('10.2.') ? [] : ['--skip-test-db']),
     '--skip-name-resolve',
     '--skip-log-bin',
     '--innodb-log-file-size=8M',
@@ -125,7 +126,7 @@ async function initialiseMariadb(programs: Programs, work: string): Promise<void
     ...(place['user'] === undefined ? [] : [`--user=${place['user']}`]),
     ...(programs.root === undefined
       ? []
-      : [`--basedir=${join(programs.root, 'usr')}`, `--lc-messages-dir=${place['lc-messages-dir']}`]),
+      : ['basedir', 'lc-messages-dir'].flatMap(name => (name in place ? [`--${name}=${String(place[name])}`] : []))),
   ];
   const result = await run(programs.program('mariadb-install-db'), args, {
     timeoutMs: INITIALISE_TIMEOUT_MS,
@@ -141,7 +142,7 @@ async function initialiseMariadb(programs: Programs, work: string): Promise<void
 async function createRoot(flavor: Flavor, programs: Programs, work: string, password: string): Promise<void> {
   const socketPath = join(work, 'mysql.sock');
   const options = {
-    ...placeOptions(flavor, programs),
+    ...placeOptions(programs),
     ...sizeOptions(flavor),
     ...instanceOptions(work, socketPath),
     ...templateSize(flavor),

@@ -2,8 +2,9 @@
  * Options of a local MySQL or MariaDB server: where things are, how small it may be, and what its role needs.
  * Pure: values in, an argument list out.
  */
-import { globSync } from 'node:fs';
+import { existsSync, globSync } from 'node:fs';
 import { join } from 'node:path';
+import { JAR_FOLDER } from './install/bundles.ts';
 import type { Programs } from './install/programs.ts';
 
 export type Flavor = 'mysql' | 'mariadb';
@@ -18,7 +19,7 @@ export function toArguments(...layers: readonly ServerOptions[]): string[] {
     for (const [key, value] of Object.entries(layer)) {
       if (value === false) continue;
       const option = key.replaceAll('_', '-');
-      const name = option.replace(/^(skip|disable)-(?=log-bin|networking|ssl|grant)/, '');
+      const name = option.replace(/^loose-/, '').replace(/^(skip|disable)-(?=log-bin|networking|ssl|grant)/, '');
       merged.delete(name);
       merged.set(name, value === true ? `--${option}` : `--${option}=${value}`);
     }
@@ -28,11 +29,15 @@ export function toArguments(...layers: readonly ServerOptions[]): string[] {
 }
 
 /** The paths of the server's own files. Unpacked packages are not where they were compiled to be. */
-export function placeOptions(flavor: Flavor, programs: Programs): ServerOptions {
+export function placeOptions(programs: Programs): ServerOptions {
   const options: ServerOptions = {};
   if (process.getuid?.() === 0) options['user'] = 'root';
   if (programs.root === undefined) return options;
-  const share = join(programs.root, 'usr/share', flavor === 'mysql' ? 'mysql' : 'mariadb');
+  const jar = join(programs.root, JAR_FOLDER);
+  if (existsSync(jar)) return { ...options, basedir: jar };
+  // Debian's MariaDB had its files in MySQL's folder until bookworm.
+  const own = join(programs.root, 'usr/share/mariadb');
+  const share = existsSync(join(own, 'english')) ? own : join(programs.root, 'usr/share/mysql');
   const plugins = globSync(['usr/lib/mysql/plugin', 'usr/lib/*/mariadb*/plugin'], { cwd: programs.root })[0];
   options['basedir'] = join(programs.root, 'usr');
   options['lc-messages-dir'] = share;
@@ -54,7 +59,7 @@ export function instanceOptions(directory: string, socketPath: string): ServerOp
   };
 }
 
-/** Several of these share one small machine. */
+/** Several of these share one small machine. A `loose-` option is passed over by versions that do not know it. */
 export function sizeOptions(flavor: Flavor): ServerOptions {
   const common: ServerOptions = {
     'innodb-buffer-pool-size': '96M',
@@ -68,8 +73,8 @@ export function sizeOptions(flavor: Flavor): ServerOptions {
   return {
     ...common,
     // 256 MiB holds a transaction of a million rows without stalling on checkpoints.
-    'innodb-redo-log-capacity': '256M',
-    mysqlx: 'OFF',
+    'loose-innodb-redo-log-capacity': '256M',
+    'loose-mysqlx': 'OFF',
     'secure-file-priv': 'NULL',
     // SYSTEM and NOTE lines fill the log that messages quote.
     'log-error-verbosity': 2,
@@ -86,7 +91,7 @@ export function roleOptions(flavor: Flavor, role: Role, serverId: number): Serve
     'sync-binlog': 1,
     'binlog-format': 'ROW',
     'binlog-row-image': 'FULL',
-    'binlog-row-metadata': 'FULL',
+    'loose-binlog-row-metadata': 'FULL',
     ...(flavor === 'mysql' ? { 'gtid-mode': 'ON', 'enforce-gtid-consistency': 'ON' } : {}),
   };
 }

@@ -16,10 +16,13 @@ import { freePort } from './free-port.ts';
 import { serverDirectory } from './keeper.ts';
 import { findPrograms } from './install/programs.ts';
 import type { Programs } from './install/programs.ts';
+import type { DatabaseRelease } from './install/releases.ts';
 import { ServerProcess } from './server-process.ts';
 
 export interface DatabaseServerOptions {
   flavor: Flavor;
+  /** An older version of the same flavor, e.g. `mysql-8.0.31`. Default: the newest that is to be had. */
+  release?: DatabaseRelease;
   /** For messages and the directory. */
   name: string;
   /** Default: a unique one. */
@@ -47,14 +50,11 @@ export class DatabaseServer {
   readonly host = '127.0.0.1' as const;
   readonly port: number;
   readonly serverId: number;
-  /** As the server reports it: `9.7.4`, `11.8.9-MariaDB-4`. */
-  readonly version: string;
   readonly user = 'root' as const;
   readonly password: string;
   readonly directory: string;
   readonly socketPath: string;
-  /** The server's and its clients' programs: `server.programs.program('mysqlbinlog')`. */
-  readonly programs: Programs;
+  #version: string;
   /** The options of the next start. */
   #plan: Plan;
   #process: ServerProcess;
@@ -65,11 +65,10 @@ export class DatabaseServer {
     this.role = plan.role;
     this.port = plan.port;
     this.serverId = plan.serverId;
-    this.version = version;
+    this.#version = version;
     this.password = plan.password;
     this.directory = plan.directory;
     this.socketPath = plan.socketPath;
-    this.programs = plan.programs;
     this.#plan = plan;
     this.#process = process;
   }
@@ -77,7 +76,7 @@ export class DatabaseServer {
   /** Finds the programs, creates the data directory and starts the server. Resolves when it answers over TCP. */
   static async start(options: DatabaseServerOptions, report: Report = () => undefined): Promise<DatabaseServer> {
     const { flavor, name, role } = options;
-    const programs = await findPrograms(flavor, report);
+    const programs = await findPrograms(options.release ?? flavor, report);
     const template = options.copyOf ?? (await dataTemplate(flavor, programs, report));
     const directory = serverDirectory(name);
     await mkdir(join(directory, 'tmp'), { recursive: true });
@@ -104,6 +103,16 @@ export class DatabaseServer {
     return this.#process.running ? this.#process.pid : undefined;
   }
 
+  /** As the server itself says: `9.7.4`, `11.8.9-MariaDB-4`. */
+  get version(): string {
+    return this.#version;
+  }
+
+  /** The server's and its clients' programs: `server.programs.program('mysqlbinlog')`. */
+  get programs(): Programs {
+    return this.#plan.programs;
+  }
+
   /** Where the server writes its messages. */
   get logFile(): string {
     return join(this.directory, 'server.log');
@@ -123,8 +132,16 @@ export class DatabaseServer {
   async restart(options: ServerOptions = {}): Promise<void> {
     await this.stop();
     this.#plan = { ...this.#plan, options: { ...this.#plan.options, ...options } };
-    const { process } = await launch(this.#plan);
+    const { process, version } = await launch(this.#plan);
     this.#process = process;
+    this.#version = version;
+  }
+
+  /** Starts another version on the same data and port. @param release default: the newest */
+  async upgrade(release?: DatabaseRelease, report?: Report): Promise<void> {
+    await this.stop();
+    this.#plan = { ...this.#plan, programs: await findPrograms(release ?? this.flavor, report) };
+    await this.restart();
   }
 
   /** SIGSTOP: the server holds its connections and answers nobody. */
@@ -163,7 +180,7 @@ async function launch(plan: Plan): Promise<{ process: ServerProcess; version: st
     name,
     program: programs.program(flavor === 'mysql' ? 'mysqld' : 'mariadbd'),
     arguments: toArguments(
-      placeOptions(flavor, programs),
+      placeOptions(programs),
       instanceOptions(directory, socketPath),
       sizeOptions(flavor),
       roleOptions(flavor, role, plan.serverId),

@@ -1,19 +1,19 @@
 /**
  * Servers on one machine, from the command line:
  *
- *   node deploy/rig/main.ts install [mysql|mariadb|rabbitmq|sysbench|chromium …]
+ *   node deploy/rig/main.ts install [mysql|mariadb|rabbitmq|sysbench|chromium|mysql-8.0.31 …]
  *   node deploy/rig/main.ts up [--mysql N] [--mariadb N] [--head-office] [--broker]
  *
  * `install` fetches what is not there; `up` starts servers, prints their addresses and ends them at Ctrl-C.
  */
 import { parseArgs } from 'node:util';
 import { BrokerServer } from './broker-server.ts';
-import { BUNDLES } from './install/bundles.ts';
-import type { Bundle } from './install/bundles.ts';
 import { DatabaseServer } from './database-server.ts';
 import type { DatabaseServerOptions } from './database-server.ts';
 import { LocalServerError } from './errors.ts';
 import { findPrograms } from './install/programs.ts';
+import { BUNDLES } from './install/releases.ts';
+import type { Bundle } from './install/releases.ts';
 
 const USAGE = `usage: node deploy/rig/main.ts install [${Object.keys(BUNDLES).join('|')} …]
        node deploy/rig/main.ts up [--mysql N] [--mariadb N] [--head-office] [--broker]`;

@@ -5,7 +5,7 @@
 import { createConnection } from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { DatabaseServer } from './database-server.ts';
-import type { Flavor } from './database-options.ts';
+import type { Flavor, ServerOptions } from './database-options.ts';
 
 interface Words {
   /** Options of a replica: what it replays goes into its own binlog. */
@@ -59,7 +59,11 @@ const WORDS: Readonly<Record<Flavor, Words>> = {
 };
 
 /** Copies a primary, which is down for the time that takes, and lets the copy follow it. Resolves when it does. */
-export async function startReplica(primary: DatabaseServer, name: string): Promise<DatabaseServer> {
+export async function startReplica(
+  primary: DatabaseServer,
+  name: string,
+  options: ServerOptions = {},
+): Promise<DatabaseServer> {
   const { flavor } = primary;
   await primary.stop();
   const replica = await DatabaseServer.start({
@@ -67,7 +71,7 @@ export async function startReplica(primary: DatabaseServer, name: string): Promi
     name,
     role: 'branch',
     copyOf: primary,
-    options: WORDS[flavor].options,
+    options: { ...WORDS[flavor].options, ...options },
   }).finally(() => primary.restart());
   await say(replica, [...WORDS[flavor].prepare, WORDS[flavor].follow(primary), WORDS[flavor].start]);
   return replica;

@@ -65,11 +65,16 @@ export class PrivateApt {
     await writeFile(apt.#configuration, configuration(directory, suite));
     if (suite !== 'own') {
       const signed = existsSync(KEYRING) ? ` signed-by=${KEYRING}` : '';
-      const line = `deb [target=Packages${signed}] ${await archiveAddress()} ${suite} main\n`;
+      const { archive, security } = await archiveAddresses();
+      const lines = [`deb [target=Packages${signed}] ${archive} ${suite} main\n`];
+      // A release that is out gets its fixes from an archive of their own.
+      if (suite !== 'unstable' && suite !== 'testing' && security !== undefined) {
+        lines.push(`deb [target=Packages${signed}] ${security} ${suite}-security main\n`);
+      }
       const sources = join(directory, 'sources.list');
       const before = await readFile(sources, 'utf8').catch(() => '');
-      if (before !== line) {
-        await writeFile(sources, line);
+      if (before !== lines.join('')) {
+        await writeFile(sources, lines.join(''));
         await rm(join(directory, 'updated'), { force: true });
       }
     }
@@ -217,8 +222,8 @@ function debianArchitecture(): string {
   return { x64: 'amd64', arm: 'armhf', ia32: 'i386' }[process.arch as string] ?? process.arch;
 }
 
-/** The address of this machine's own Debian archive, which has all of Debian's suites. */
-async function archiveAddress(): Promise<string> {
+/** The addresses of this machine's own Debian archive and of its fixes. All of Debian's suites are there. */
+async function archiveAddresses(): Promise<{ archive: string; security: string | undefined }> {
   const system = await readFile('/etc/os-release', 'utf8').catch(() => '');
   const release = /^VERSION_CODENAME=(.*)$/m.exec(system)?.[1] ?? 'stable';
   const targets = async (...args: string[]): Promise<string[][]> => {
@@ -230,11 +235,12 @@ async function archiveAddress(): Promise<string> {
   const known = (await targets('Origin: Debian', 'Component: main')).map(([, , address]) => address);
   const guessed = /^ID=debian$/m.test(system)
     ? (await targets('--no-release-info'))
-        .filter(([name, component]) => name === release && component === 'main')
+        .filter(([name = '', component]) => name.replace('-security', '') === release && component === 'main')
         .map(([, , address]) => address)
     : [];
-  const address = [...known, ...guessed].find(one => one !== undefined && !/security/.test(one));
-  if (address !== undefined) return address;
+  const addresses = [...known, ...guessed].filter(one => one !== undefined);
+  const archive = addresses.find(one => !/security/.test(one));
+  if (archive !== undefined) return { archive, security: addresses.find(one => /security/.test(one)) };
   throw new LocalServerError('PACKAGES_UNRESOLVED', 'this machine’s apt sources name no Debian archive', '');
 }
 

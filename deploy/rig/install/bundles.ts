@@ -1,14 +1,15 @@
 /**
- * The table of program bundles: their names in the environment and on PATH, the versions that suit, and Debian's
- * packages. Everything specific to one bundle is here.
+ * The table of program bundles in their newest versions (older servers: releases.ts): their names in the environment and
+ * on PATH, the versions that suit, and Debian's packages. Everything specific to one bundle is here.
  */
 
 import { dirname, join } from 'node:path';
 
-export type Bundle = 'mysql' | 'mariadb' | 'rabbitmq' | 'sysbench' | 'prometheus' | 'chromium' | 'rpm' | 'qemu';
+/** Programs in the newest version that is to be had. */
+export type NewestBundle = 'mysql' | 'mariadb' | 'rabbitmq' | 'sysbench' | 'prometheus' | 'chromium' | 'rpm' | 'qemu';
 
 /** `own` is whatever the machine's own apt sources offer. */
-export type Suite = 'unstable' | 'testing' | 'own';
+export type Suite = 'unstable' | 'testing' | 'own' | 'bullseye' | 'bookworm' | 'trixie';
 
 export interface BundleSpecification {
   /** For people. */
@@ -28,7 +29,21 @@ export interface BundleSpecification {
   /** The lowest version that suits: [major, minor]. */
   readonly atLeast: readonly [number, number];
   readonly debian: DebianPackages;
+  /** The program itself, where it is in no package: the packages are then the libraries that it needs. */
+  readonly jar?: Jar;
 }
+
+/** A server for Linux on amd64 in an artifact of Maven's. It is unpacked into the folder JAR_FOLDER under the root. */
+export interface Jar {
+  /** group:artifact:version */
+  readonly artifact: string;
+  readonly bytes: number;
+  readonly sha256: string;
+  /** The folder in it that holds `bin` and `share`; or a .tar.gz with these at its top. */
+  readonly holds: string;
+}
+
+export const JAR_FOLDER = 'opt';
 
 export interface DebianPackages {
   /** Tried in this order. */
@@ -56,14 +71,11 @@ export interface DebianPackages {
 
 /** Erlang that prints the version of the RabbitMQ whose start script is `main` (…/sbin/rabbitmq-server). */
 function rabbitmqVersion(main: string): string {
-  const application = JSON.stringify(join(dirname(main), '../plugins/rabbit-*/ebin/rabbit.app'));
-  return (
-    `try [File | _] = filelib:wildcard(${application}), {ok, [{_, _, Keys}]} = file:consult(File), ` +
-    `io:format("RabbitMQ ~s~n", [proplists:get_value(vsn, Keys)]) catch _:_ -> io:format("no RabbitMQ~n") end, halt().`
-  );
+  const application = JSON.stringify(join(dirname(main), '../plugins/rabbit-[0-9]*'));
+  return `[io:format("RabbitMQ ~s~n", [filename:basename(P)]) || P <- filelib:wildcard(${application})], halt().`;
 }
 
-const DOCUMENTATION_AND_SETUP =
+export const DOCUMENTATION_AND_SETUP =
   'debconf.*|perl.*|libperl.*|libgdbm.*|libdb5.*|libdebconf.*|adduser|passwd|base-passwd|login.*';
 
 /** The packages' own configuration consists of links into /usr/share; and the machine may have no fonts at all. */
@@ -80,7 +92,7 @@ const FONTS = `<?xml version="1.0"?>
 </fontconfig>
 `;
 
-export const BUNDLES: Readonly<Record<Bundle, BundleSpecification>> = {
+export const NEWEST: Readonly<Record<NewestBundle, BundleSpecification>> = {
   mysql: {
     title: 'MySQL',
     variable: 'TRIBUTARY_MYSQLD',
@@ -147,7 +159,7 @@ export const BUNDLES: Readonly<Record<Bundle, BundleSpecification>> = {
     // Not `rabbitmqctl version`: that one joins Erlang's network, and leaves a name server (epmd) running.
     asks: 'erl',
     versionArguments: main => ['-noinput', '-boot', 'start_clean', '-eval', rabbitmqVersion(main)],
-    versionPattern: /RabbitMQ (\d+\.\d+\.\d+)/,
+    versionPattern: /RabbitMQ rabbit-(\d+\.\d+\.\d+)/,
     atLeast: [4, 0],
     debian: {
       suites: ['unstable', 'testing', 'own'],

@@ -1,5 +1,6 @@
 /**
- * Installs a bundle's Debian packages into the cache, without root and without touching the machine.
+ * Installs a bundle's Debian packages, and its artifact if it has one, into the cache, without root and without
+ * touching the machine.
  *
  * The packages may be from a newer Debian than the machine's. So all their dependencies are installed too, even the C
  * library, and every program is patched to use that loader and those libraries.
@@ -9,11 +10,13 @@
  */
 import { mkdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { BUNDLES } from './bundles.ts';
-import type { Bundle, BundleSpecification } from './bundles.ts';
+import type { BundleSpecification } from './bundles.ts';
 import { PrivateApt, haveApt, megabytes } from './apt.ts';
 import type { DebianPackage } from './apt.ts';
 import { cacheDirectory, withCacheLock } from './cache.ts';
+import { unpackJar } from './jar.ts';
+import { BUNDLES } from './releases.ts';
+import type { Bundle } from './releases.ts';
 import { LocalServerError } from '../errors.ts';
 import type { Report } from '../errors.ts';
 import { installedEnvironment, installedProgram, patchErlang, relocate } from './relocate.ts';
@@ -86,12 +89,12 @@ async function installPackages(
   report: Report,
 ): Promise<Installation> {
   const specification = BUNDLES[bundle];
+  const { jar } = specification;
   const main = packages.find(one => one.name === specification.debian.packages[0]);
   const bytes = packages.reduce((sum, one) => sum + one.bytes, 0);
-  report(
-    `${specification.title} ${upstream(main?.version)} from ${apt.title}: ${packages.length} packages, ${megabytes(bytes)}`,
-  );
-  refuseOldVersion(specification, upstream(main?.version), apt.title);
+  const what = jar === undefined ? upstream(main?.version) : `(libraries of ${bundle})`;
+  report(`${specification.title} ${what} from ${apt.title}: ${packages.length} packages, ${megabytes(bytes)}`);
+  if (jar === undefined) refuseOldVersion(specification, upstream(main?.version), apt.title);
 
   const place = join(cacheDirectory('programs'), bundle);
   const fresh = `${place}.new`;
@@ -108,6 +111,7 @@ async function installPackages(
 
   report(`unpacking ${specification.title}`);
   await unpack(packages, archive, fresh);
+  if (jar !== undefined) await unpackJar(jar, fresh, report);
   await relocate(specification, fresh, place);
   await rename(fresh, place);
   const installation: Installation = {

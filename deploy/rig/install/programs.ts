@@ -1,21 +1,22 @@
 /**
  * Finds the programs of a bundle: named in the environment, on PATH, or in Debian's packages, which are downloaded if
- * needed.
+ * needed. A release is always downloaded, because the machine has another version.
  *
  * If a program named in the environment does not suit, that is an error. A silent fallback would test something that
  * the caller did not ask for. A program on PATH that is too old is reported and ignored.
  */
 import { accessSync, constants, realpathSync } from 'node:fs';
 import { basename, delimiter, dirname, isAbsolute, join } from 'node:path';
-import { BUNDLES } from './bundles.ts';
-import type { Bundle, BundleSpecification } from './bundles.ts';
+import type { BundleSpecification } from './bundles.ts';
 import { installFromDebian, isAtLeast } from './debian-install.ts';
 import { LocalServerError } from '../errors.ts';
 import type { Report } from '../errors.ts';
+import { BUNDLES, isRelease } from './releases.ts';
+import type { Bundle } from './releases.ts';
 import { installedEnvironment, installedProgram } from './relocate.ts';
 import { lastLines, run } from '../run.ts';
 
-export type { Bundle } from './bundles.ts';
+export type { Bundle } from './releases.ts';
 
 export interface Programs {
   readonly bundle: Bundle;
@@ -48,6 +49,7 @@ export async function findPrograms(bundle: Bundle, report: Report = () => undefi
 
 async function search_(bundle: Bundle, report: Report): Promise<Programs> {
   const specification = BUNDLES[bundle];
+  if (isRelease(bundle)) return fromDebian(bundle, specification, report);
   const named = process.env[specification.variable];
   if (named) return fromEnvironment(bundle, specification, named);
   const onPath = await fromPath(bundle, specification, report);

@@ -119,11 +119,11 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
   }
 }
 
-/** SQL of the types of all values in a document, which its text does not show. */
+/** SQL of the types of all values in a document, which its text does not show. Some versions give a JSON null as NULL. */
 function jsonTypes(column: string): string {
   const values = `JSON_EXTRACT(JSON_ARRAY(${column}), '$**[*]', '$**.*')`;
   return (
-    `(SELECT COALESCE(GROUP_CONCAT(JSON_TYPE(\`oracle value\`) ORDER BY \`oracle place\`), '') ` +
+    `(SELECT COALESCE(GROUP_CONCAT(COALESCE(JSON_TYPE(\`oracle value\`), 'NULL') ORDER BY \`oracle place\`), '') ` +
     `FROM JSON_TABLE(${values}, '$[*]' COLUMNS (\`oracle place\` FOR ORDINALITY, \`oracle value\` JSON PATH '$')) types)`
   );
 }

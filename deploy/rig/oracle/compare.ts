@@ -104,7 +104,8 @@ async function connect(server: ServerAddress): Promise<Connection> {
   // are looked at, and hidden columns too.
   await connection.query(
     `SET SESSION time_zone = '+00:00', sql_mode = '', autocommit = 1, sql_select_limit = 18446744073709551615,
-       group_concat_max_len = 67108864, sql_big_selects = 1 /*!80030 , show_gipk_in_create_table_and_information_schema = 1 */`,
+       group_concat_max_len = 67108864, sql_big_selects = 1
+       /*!50708 , max_execution_time = 0 */ /*!80030 , show_gipk_in_create_table_and_information_schema = 1 */`,
   );
   return connection;
 }

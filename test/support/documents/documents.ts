@@ -20,6 +20,7 @@ const ROOT = resolve(import.meta.dirname, '../../..');
 export function generatedParts(): Record<string, Record<string, string>> {
   return {
     [join(ROOT, 'README.md')]: { servers: serversTable() },
+    [join(ROOT, 'docs/servers.md')]: { matrix: matrixTable() },
     [join(ROOT, 'docs/reference.md')]: {
       commands: [agentCli(), applierCli()].map(commandsTable).join('\n\n'),
       'agent.yaml': fenced('yaml', exampleAgentConfig()),
@@ -51,6 +52,24 @@ function commandsTable(cli: CliSpec): string {
   return ['| command | does |', '|---|---|', ...rows].join('\n');
 }
 
+/** What the last `make test-servers` found, by the part that a server plays. */
+const MATRIX = JSON.parse(readFileSync(join(ROOT, 'test/servers/matrix.json'), 'utf8')) as readonly {
+  readonly role: string;
+  readonly server: string;
+  readonly result: string;
+  readonly cases: readonly [number, number] | null;
+}[];
+
+function matrixTable(): string {
+  const rows = MATRIX.map(({ role, server, result, cases }) => {
+    const [of = 0, all = 0] = cases ?? [];
+    const tried =
+      cases === null ? '' : of === all ? `all ${all}` : `${of} of ${all}: the server refuses the others’ SQL`;
+    return `| ${role} | ${server} | ${result} | ${tried} |`;
+  });
+  return ['| part | server | result | cases |', '|---|---|---|---|', ...rows].join('\n');
+}
+
 /** What each part needs, and what all tests ran with. */
 function serversTable(): string {
   const needs = (role: ServerRole, more = ''): string =>
@@ -59,7 +78,11 @@ function serversTable(): string {
   const rows = [
     ['part', 'needs', 'tested with'],
     ['---', '---', '---'],
-    ['branch database', needs('source'), 'MySQL 9.7 with and without GTIDs, MariaDB 11.8'],
+    [
+      'branch database',
+      needs('source'),
+      'MySQL 9.7 with and without GTIDs, MariaDB 11.8; [older ones](docs/servers.md)',
+    ],
     [
       'its settings',
       `${settings.map(name => `\`${name}\``).join(', ')}; better also \`binlog_row_metadata=FULL\`, where the server has it`,

@@ -1,6 +1,6 @@
 /** Which servers are supported in which role, as `check` and `run` say it. */
 import t from 'tap';
-import { databaseProduct, requireServer, supportedServers } from '../../../shared/server-versions.ts';
+import { databaseProduct, isAtLeast, requireServer, supportedServers } from '../../../shared/server-versions.ts';
 import type { ServerRole } from '../../../shared/server-versions.ts';
 
 /** What VERSION() answers. */
@@ -29,6 +29,19 @@ void t.test('databases: the oldest version of each, and none that only speaks My
     const ask = (): void => requireServer(role, databaseProduct(version), version);
     if (fault === null) t.doesNotThrow(ask, `${role} ${version}`);
     else t.throws(ask, { message: fault, code: role === 'source' ? 'SOURCE_SETTING' : 'TARGET_SETTING' });
+  }
+  t.end();
+});
+
+void t.test('versions are compared by their numbers', t => {
+  for (const [version, oldest, is] of [
+    ['8.0.22', '8.0.22', true],
+    ['8.0.9', '8.0.22', false],
+    ['10.11.6-MariaDB', '10.5.9', true],
+    ['9.7.4-2', '8.2', true],
+    ['8.0', '8.0.1', false],
+  ] as const) {
+    t.equal(isAtLeast(version, oldest), is, `${version} and ${oldest}`);
   }
   t.end();
 });
