@@ -1,7 +1,7 @@
 /** The least rights of an agent's user at the branch's database. Pure. */
 import type { Grants } from '../shared/process/grants.ts';
 import { quoteAccount } from '../shared/database/sql.ts';
-import { missingSelects } from './source/select-rights.ts';
+import { missingRights } from './source/table-rights.ts';
 
 /**
  * The same statements for MySQL and MariaDB: MariaDB accepts REPLICATION CLIENT as an older name of BINLOG MONITOR, and
@@ -11,7 +11,7 @@ import { missingSelects } from './source/select-rights.ts';
  */
 export function agentGrants(user: string, include: readonly string[], host: string): Grants {
   const account = quoteAccount(user, host);
-  const places = new Set(missingSelects([], include, false).map(({ on }) => on));
+  const places = new Set(missingRights('SELECT', [], include, false).map(({ on }) => on));
   return {
     sql: [
       // SLAVE MONITOR shows whether the server is a replica. What a replica takes over may be missing from its binlog.

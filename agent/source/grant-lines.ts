@@ -1,4 +1,4 @@
-/** Which whole tables may be read according to SHOW GRANTS. Pure. */
+/** For which whole tables SHOW GRANTS gives a right. Pure. */
 import { AS_SHOWN, Tokens, isToken } from '../binlog/sql-tokens.ts';
 
 export interface Grant {
@@ -7,23 +7,31 @@ export interface Grant {
   readonly table: string;
 }
 
-/** The tables that may be read whole according to one line; empty: the line says nothing about that. `*` means all. */
-export function readableBy(line: string): Grant[] {
+/**
+ * The tables for which one line gives a right as a whole; empty: the line says nothing about that. `*` means all.
+ * @param right its words
+ */
+export function grantedBy(line: string, [first, ...rest]: readonly string[]): Grant[] {
   const tokens = new Tokens(line, AS_SHOWN);
   const revoked = tokens.peeks('REVOKE');
   if (!revoked && !tokens.peeks('GRANT')) return [];
   tokens.next();
   // A right to some columns is written SELECT (`a`, `b`), and a role is a quoted name.
-  let selects = false;
+  let isGranted = false;
   for (let token = tokens.next(); !isToken(token ?? undefined, 'ON'); token = tokens.next()) {
     if (token === null) return [];
-    selects ||= isToken(token, 'ALL') || (isToken(token, 'SELECT') && tokens.peeks(',', 'ON'));
+    isGranted ||=
+      isToken(token, 'ALL') ||
+      (first !== undefined &&
+        isToken(token, first) &&
+        rest.every(word => tokens.take(word)) &&
+        tokens.peeks(',', 'ON'));
   }
   tokens.take('TABLE');
   const schema = nameOrAll(tokens);
   const table = tokens.take('.') ? nameOrAll(tokens) : null;
   // After PROCEDURE or FUNCTION there are no such names.
-  return selects && schema !== null && table !== null ? [{ revoked, schema, table }] : [];
+  return isGranted && schema !== null && table !== null ? [{ revoked, schema, table }] : [];
 }
 
 function nameOrAll(tokens: Tokens): string | null {

@@ -13,7 +13,7 @@ import { quoteName, quoteTable } from '../../shared/database/sql.ts';
 import { isAtLeast, supportedServers } from '../../shared/server-versions.ts';
 import { tableText } from '../../shared/table-name.ts';
 import { columnKey } from '../../shared/identifiers.ts';
-import { missingSelects } from './select-rights.ts';
+import { missingRights } from './table-rights.ts';
 import { bytesHint, isTextType } from '../values/column-rules.ts';
 import type { TableFilter } from './table-filter.ts';
 import type { CapturedTable } from './tables.ts';
@@ -290,7 +290,8 @@ export async function checkRights(
     );
   }
   const wildcards = (await source.variables()).get('partial_revokes') !== 'ON';
-  for (const { pattern, on } of missingSelects(lines, tableFilter.rules.include, identity.lowerCaseNames, wildcards)) {
+  const { include } = tableFilter.rules;
+  for (const { pattern, on } of missingRights('SELECT', lines, include, identity.lowerCaseNames, wildcards)) {
     findings.push(
       fault(
         'source.rights',
@@ -300,7 +301,29 @@ export async function checkRights(
       ),
     );
   }
+  if (locksNeedARight(identity)) {
+    for (const { on } of missingRights('LOCK TABLES', lines, include, identity.lowerCaseNames, wildcards)) {
+      findings.push(
+        fault(
+          'source.rights',
+          'SOURCE_ACCESS_DENIED',
+          `${user} lacks LOCK TABLES. MySQL before 8.0.22 wants it for the reads with locks by which tables are copied without GTIDs`,
+          { statement: `GRANT LOCK TABLES ON ${lockedPlace(on)} TO ${user}`, needsRestart: false },
+        ),
+      );
+    }
+  }
   return findings;
+}
+
+/** Without GTIDs tables are read with locks, for which MySQL 8.0.0 to 8.0.21 asks for more than SELECT. */
+function locksNeedARight({ flavor, gtids, version }: SourceIdentity): boolean {
+  return flavor === 'mysql' && !gtids && isAtLeast(version, '8.0') && !isAtLeast(version, '8.0.22');
+}
+
+/** LOCK TABLES is a right to whole databases. */
+function lockedPlace(on: string): string {
+  return on === '*.*' ? on : on.replace(/\.(?:\*|`(?:[^`]|``)*`)$/, '.*');
 }
 
 /** Source tables that would have the same name at the head office, where their rows would mix. */

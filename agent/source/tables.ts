@@ -10,7 +10,7 @@ import { BLOB_OF, TEXTS, TYPE_TABLE, isBase, isLargeText } from '../../shared/ba
 import type { Base } from '../../shared/batch/type-table.ts';
 import { quoteName } from '../../shared/database/sql.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
-import { readTypedJson } from '../../shared/batch/typed-json.ts';
+import { readTypedJson, typedJsonSelectByNumber } from '../../shared/batch/typed-json.ts';
 import { CHARSETS, isBuiltIn } from '../values/charsets.ts';
 import type { ForeignCharset } from '../values/charsets.ts';
 import { HASH_TYPE, TO_NULL, checkRule } from '../values/column-rules.ts';
@@ -23,6 +23,7 @@ import type { TableFacts } from './catalogue-facts.ts';
 import { capturedNames } from './table-names.ts';
 import { rowsOfEach } from '../catalogue-query.ts';
 import type { CatalogueRow } from '../catalogue-query.ts';
+import { isAtLeast } from '../../shared/server-versions.ts';
 
 export interface CapturedColumn extends ColumnDescription {
   /** The type with which a cell is read. It differs from `type` if the column is hashed. */
@@ -68,7 +69,8 @@ export async function describeTables(
   tableFilter: TableFilter,
   only?: { schema: string; name: string },
 ): Promise<CapturedTable[]> {
-  const { flavor } = await source.identity();
+  const { flavor, version } = await source.identity();
+  const server = { flavor, hasJsonTable: isAtLeast(version, '8.0.4') };
   const names = only === undefined ? await capturedNames(source, tableFilter) : [only];
   const facts = await CatalogueFacts.read(source, names);
   const tables = await rowsOfEach(
@@ -101,7 +103,7 @@ export async function describeTables(
     .filter(table => tableFilter.captures(table.schema, table.name))
     .map(table => {
       const rows = columns.get(tableKey(table)) ?? [];
-      const described = describe(table, rows, facts.of(table.schema, table.name), tableFilter, flavor);
+      const described = describe(table, rows, facts.of(table.schema, table.name), tableFilter, server);
       return { ...described, problem: tableProblem(table.type, table.engine) ?? described.problem };
     });
 }
@@ -120,7 +122,7 @@ function describe(
   rows: readonly CatalogueRow[],
   facts: TableFacts,
   tableFilter: TableFilter,
-  flavor: Flavor,
+  server: { readonly flavor: Flavor; readonly hasJsonTable: boolean },
 ): CapturedTable {
   const { schema, name } = table;
   let problem: string | null = null;
@@ -137,10 +139,12 @@ function describe(
         checkRule(tableText(table), { name: column, type: '', ...key }, choice);
         continue;
       }
-      const read = choice === 'bytes' ? bytesType(row) : wireType(row, flavor);
+      const read = choice === 'bytes' ? bytesType(row) : wireType(row, server.flavor);
       checkRule(tableText(table), { name: column, type: read, ...key }, choice);
       const charset = choice === 'bytes' ? (row['charset'] ?? null) : foreignCharset(row);
-      const sql = /^year\(2\)/i.test(row['full'] ?? '') ? wholeYear(quoted) : expressions(quoted, read, charset);
+      const sql = /^year\(2\)/i.test(row['full'] ?? '')
+        ? wholeYear(quoted)
+        : expressions(quoted, read, charset, server.hasJsonTable);
       const convert = choice === 'null' ? TO_NULL : choice === 'hash' ? tableFilter.hasher.hash : null;
       const select = choice === 'null' ? 'NULL' : sql.select;
       const type = choice === 'hash' ? HASH_TYPE : read;
@@ -260,6 +264,7 @@ function expressions(
   quoted: string,
   type: string,
   charset: string | null,
+  hasJsonTable: boolean,
 ): { readonly select: string; readonly order: string; readonly cursor: string } {
   if (charset !== null) {
     // Two characters of such a set may be the same in UTF-8, so the bytes themselves must be compared.
@@ -268,7 +273,7 @@ function expressions(
   }
   const same = (sql: string) => ({ select: sql, order: sql, cursor: sql });
   const parsed = parseColumnType(type);
-  const select = exactSql(parsed, quoted);
+  const select = parsed.base === 'json' && !hasJsonTable ? typedJsonSelectByNumber(quoted) : exactSql(parsed, quoted);
   // ENUM and SET sort by index but compare with text by text. Documents sort as they are.
   if ('members' in parsed) return { ...same(`${quoted}+0`), select };
   return parsed.base === 'json' ? { ...same(quoted), select } : same(select);

@@ -39,6 +39,7 @@ type OpaqueType = (typeof OPAQUE_TYPES)[number];
 const TYPED = '!';
 /** The result for a document that is too long together with its types. */
 const TOO_LONG = '!';
+const TOO_MANY = '!!';
 /** From text, MySQL makes an INTEGER up to here, and an UNSIGNED INTEGER above (Rapid_json_handler). */
 const MOST_PLAIN_INTEGER = 4_294_967_295;
 /** The server's limit on nested containers. */
@@ -99,11 +100,14 @@ const PLAIN_TYPES = ['OBJECT', 'ARRAY', 'STRING', 'DOUBLE', 'BOOLEAN', 'NULL'];
 /** Names that no column of the table should have, because these names would hide it. */
 const NUMBER = '`tributary number`';
 const VALUE = '`tributary value`';
-/** SQL that is true for a value whose text does not show its type. JSON's null is NULL here. */
-const IS_HIDDEN =
-  `${VALUE} IS NOT NULL AND CASE JSON_TYPE(${VALUE}) WHEN 'INTEGER' THEN ${VALUE} > ${MOST_PLAIN_INTEGER} ` +
-  `WHEN 'UNSIGNED INTEGER' THEN ${VALUE} <= ${MOST_PLAIN_INTEGER} ` +
-  `${PLAIN_TYPES.map(type => `WHEN '${type}' THEN FALSE`).join(' ')} ELSE TRUE END`;
+/** SQL that is true for a value whose text does not show its type. JSON's null may be NULL here. */
+function isHidden(value: string): string {
+  return (
+    `${value} IS NOT NULL AND CASE JSON_TYPE(${value}) WHEN 'INTEGER' THEN ${value} > ${MOST_PLAIN_INTEGER} ` +
+    `WHEN 'UNSIGNED INTEGER' THEN ${value} <= ${MOST_PLAIN_INTEGER} ` +
+    `${PLAIN_TYPES.map(type => `WHEN '${type}' THEN FALSE`).join(' ')} ELSE TRUE END`
+  );
+}
 
 /**
  * SQL for MySQL that prints a JSON column for `readTypedJson`. It prints the document alone, or after `!` and an object
@@ -116,13 +120,49 @@ export function typedJsonSelect(column: string): string {
   const both = `COALESCE(CONCAT('${TYPED}', JSON_OBJECTAGG(${NUMBER}, JSON_TYPE(${VALUE})), ${column}), '${TOO_LONG}')`;
   return (
     `COALESCE((SELECT ${both} FROM JSON_TABLE(${values}, '$[*]' COLUMNS (${NUMBER} FOR ORDINALITY, ${VALUE} JSON PATH '$')) listed ` +
-    `WHERE ${IS_HIDDEN} HAVING COUNT(*) > 0), ${column})`
+    `WHERE ${isHidden(VALUE)} HAVING COUNT(*) > 0), ${column})`
   );
+}
+
+/** How many values of a document MySQL 5.7 is asked for, one by one: usually the first number is enough, and fast. */
+const LISTED = [100, 10_000] as const;
+
+/**
+ * The same for MySQL 5.7, which has no JSON_TABLE and, before 5.7.22, no JSON_OBJECTAGG. Values are asked for by number.
+ * @param column quoted
+ */
+export function typedJsonSelectByNumber(column: string): string {
+  const values = `JSON_EXTRACT(JSON_ARRAY(${column}), '$**.*', '$**[*]')`;
+  const value = `JSON_EXTRACT(${values}, CONCAT('$[', ${NUMBER} - 1, ']'))`;
+  const types = `GROUP_CONCAT('"', ${NUMBER}, '": "', JSON_TYPE(${value}), '"' ORDER BY ${NUMBER})`;
+  const both = `COALESCE(CONCAT('${TYPED}', '{', ${types}, '}', ${column}), '${TOO_LONG}')`;
+  const among = (most: number): string =>
+    `COALESCE((SELECT ${both} FROM (${numbersTo(most)}) numbers ` +
+    `WHERE ${NUMBER} <= JSON_LENGTH(${values}) AND ${isHidden(value)} HAVING COUNT(*) > 0), ${column})`;
+  const [few, many] = LISTED;
+  return (
+    `CASE WHEN ${column} IS NULL THEN NULL WHEN JSON_LENGTH(${values}) <= ${few} THEN ${among(few)} ` +
+    `WHEN JSON_LENGTH(${values}) <= ${many} THEN ${among(many)} ELSE '${TOO_MANY}' END`
+  );
+}
+
+/** SQL of the numbers from 1 on. @param most a power of ten */
+function numbersTo(most: number): string {
+  const digits = Array.from({ length: Math.round(Math.log10(most)) }, (_, place) => {
+    const rows = Array.from({ length: 10 }, (_, digit) => `SELECT ${digit * 10 ** place}${digit === 0 ? ' AS d' : ''}`);
+    return `(${rows.join(' UNION ALL ')}) d${place}`;
+  });
+  return `SELECT 1 + ${digits.map((_, place) => `d${place}.d`).join(' + ')} AS ${NUMBER} FROM ${digits.join(', ')}`;
 }
 
 /** The document from a cell of `typedJsonSelect`. @throws UncarriedJson */
 export function readTypedJson(cell: string): string {
   if (!isTypedJson(cell)) return cell;
+  if (cell === TOO_MANY) {
+    throw new UncarriedJson(
+      `holds a JSON document of more than ${LISTED[1]} values, whose types MySQL 5.7 cannot list`,
+    );
+  }
   if (cell === TOO_LONG) {
     throw new UncarriedJson(
       'holds a JSON document that is longer than the server’s max_allowed_packet once its types are added',

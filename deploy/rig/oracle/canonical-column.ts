@@ -29,6 +29,8 @@ export interface ColumnFacts {
   readonly charset: string | null;
   /** 1-based place in the primary key; null: not in it. */
   readonly keyPlace: number | null;
+  /** The server has JSON_TABLE. */
+  readonly hasJsonTable: boolean;
 }
 
 /** Longer values are hashed, because their hex could exceed the server's limit of a text. */
@@ -92,7 +94,8 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
     if (meant === 'number') return printed;
     if (meant === 'decimal') return filled(printed, reference.scale, MAX_SCALE);
     if (meant === 'temporal') return filled(printed, reference.fraction, MAX_FRACTION);
-    if (meant === 'json') return bytesAsText(`CONCAT(${printed}, ${jsonTypes(`CAST(${printed} AS JSON)`)})`, reference);
+    if (meant === 'json')
+      return bytesAsText(`CONCAT(${printed}, ${jsonTypes(`CAST(${printed} AS JSON)`, own)})`, reference);
   }
   const wider = inWiderColumn(own, reference, printed);
   if (wider !== null) return wider;
@@ -111,7 +114,7 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
     case 'text':
       return bytesAsText(inUtf8(own), reference);
     case 'json':
-      return bytesAsText(`CONCAT(${printed}, ${jsonTypes(column)})`, reference);
+      return bytesAsText(`CONCAT(${printed}, ${jsonTypes(column, own)})`, reference);
     case 'bytes':
       return bytesAsText(column, reference);
     case 'geometry':
@@ -120,8 +123,18 @@ export function canonicalText(own: ColumnFacts, reference: ColumnFacts): string 
 }
 
 /** SQL of the types of all values in a document, which its text does not show. Some versions give a JSON null as NULL. */
-function jsonTypes(column: string): string {
+function jsonTypes(column: string, { hasJsonTable }: ColumnFacts): string {
   const values = `JSON_EXTRACT(JSON_ARRAY(${column}), '$**[*]', '$**.*')`;
+  if (!hasJsonTable) {
+    const digits = (place: number): string =>
+      `(${Array.from({ length: 10 }, (_, digit) => `SELECT ${digit * 10 ** place}${digit === 0 ? ' AS d' : ''}`).join(' UNION ALL ')}) d${place}`;
+    // Beyond a thousand values the number itself is told, which no other side tells.
+    return (
+      `IF(JSON_LENGTH(${values}) > 1000, JSON_LENGTH(${values}), (SELECT COALESCE(GROUP_CONCAT(JSON_TYPE(JSON_EXTRACT(${values}, ` +
+      `CONCAT('$[', n, ']'))) ORDER BY n), '') FROM (SELECT d0.d + d1.d + d2.d AS n FROM ${[0, 1, 2].map(digits).join(', ')}) numbers ` +
+      `WHERE n < JSON_LENGTH(${values})))`
+    );
+  }
   return (
     `(SELECT COALESCE(GROUP_CONCAT(COALESCE(JSON_TYPE(\`oracle value\`), 'NULL') ORDER BY \`oracle place\`), '') ` +
     `FROM JSON_TABLE(${values}, '$[*]' COLUMNS (\`oracle place\` FOR ORDINALITY, \`oracle value\` JSON PATH '$')) types)`
@@ -172,7 +185,7 @@ export function shownText(own: ColumnFacts): string {
     case 'geometry':
       return `CONCAT('0x', LEFT(HEX(${column}), 120))`;
     case 'json':
-      return `CONCAT('''', LEFT(CAST(${column} AS CHAR), 120), ''' ', LEFT(${jsonTypes(column)}, 120))`;
+      return `CONCAT('''', LEFT(CAST(${column} AS CHAR), 120), ''' ', LEFT(${jsonTypes(column, own)}, 120))`;
     case 'text':
       return `CONCAT('''', LEFT(CONVERT(CAST(${column} AS CHAR) USING utf8mb4), 120), '''')`;
     case 'decimal':

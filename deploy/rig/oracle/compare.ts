@@ -245,7 +245,7 @@ async function columnsOf(
 ): Promise<Map<string, ColumnFacts>> {
   const rows = await query(
     `SELECT c.COLUMN_NAME AS name, c.DATA_TYPE AS type, c.NUMERIC_SCALE AS scale, c.DATETIME_PRECISION AS fraction,
-            c.CHARACTER_OCTET_LENGTH AS bytes, c.CHARACTER_SET_NAME AS charset,
+            c.CHARACTER_OCTET_LENGTH AS bytes, VERSION() AS version, c.CHARACTER_SET_NAME AS charset,
             (SELECT MAX(s.SEQ_IN_INDEX) FROM information_schema.STATISTICS s
               WHERE s.TABLE_SCHEMA = c.TABLE_SCHEMA AND s.TABLE_NAME = c.TABLE_NAME AND s.COLUMN_NAME = c.COLUMN_NAME
                 AND s.INDEX_NAME = 'PRIMARY') AS keyPlace
@@ -267,6 +267,7 @@ async function columnsOf(
           bytes: Number(row['bytes'] ?? 0),
           charset: row['charset'] === null ? null : String(row['charset']),
           keyPlace: row['keyPlace'] === null ? null : Number(row['keyPlace']),
+          hasJsonTable: !String(row['version']).startsWith('5.'),
         },
       ];
     }),

@@ -1,9 +1,9 @@
 import t from 'tap';
-import { missingSelects } from '../../../../agent/source/select-rights.ts';
+import { missingRights } from '../../../../agent/source/table-rights.ts';
 
 const to = ' TO `agent`@`%`';
 const missing = (grants: readonly string[], include: readonly string[], ignoreCase = false): string[] =>
-  missingSelects(grants, include, ignoreCase).map(({ on }) => on);
+  missingRights('SELECT', grants, include, ignoreCase).map(({ on }) => on);
 
 void t.test('what an account may not read is named as a GRANT would name it', t => {
   const replication = `GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.*${to}`;
@@ -27,7 +27,7 @@ void t.test('what an account may not read is named as a GRANT would name it', t 
 
 void t.test('with partial_revokes the names in grants have no wildcards', t => {
   const places = (grant: string, pattern: string) =>
-    missingSelects([`${grant}${to}`], [pattern], false, false).map(({ on }) => on);
+    missingRights('SELECT', [`${grant}${to}`], [pattern], false, false).map(({ on }) => on);
   t.same(places('GRANT SELECT ON `shop\\_%`.*', 'shop_*.*'), ['*.*']);
   t.same(places('GRANT SELECT ON `sh%`.*', 'shop.*'), ['`shop`.*']);
   t.same(places('GRANT SELECT ON `shop_1`.*', 'shop_1.*'), []);

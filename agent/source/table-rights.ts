@@ -1,36 +1,40 @@
 /**
- * Whether an account may read every table that the configuration includes. If the account has no right to a table, the server
+ * Whether an account has a right, usually SELECT, to every table that the configuration includes. If the account has no right to a table, the server
  * does not even list it, and a snapshot would silently skip it. Pure.
  */
 import { quoteGrantedDatabase, quoteName, quoteTable } from '../../shared/database/sql.ts';
 import { splitNames } from '../../shared/table-name.ts';
-import { readableBy } from './grant-lines.ts';
+import { grantedBy } from './grant-lines.ts';
 
 /** A pattern of `tables.include` that may match tables that the account cannot see, and the grant that it needs. */
-export interface MissingSelect {
+export interface MissingRight {
   readonly pattern: string;
   /** What the GRANT must name. */
   readonly on: string;
 }
 
 /**
+ * @param right SELECT, LOCK TABLES
  * @param grants lines of SHOW GRANTS
  * @param include patterns `schema.table` with `*` and `?`
  * @param ignoreCase the server keeps names in lower case
  * @param wildcards whether % and _ are wildcards in the schema name of a GRANT: not with partial_revokes=ON
  */
-export function missingSelects(
+export function missingRights(
+  right: string,
   grants: readonly string[],
   include: readonly string[],
   ignoreCase: boolean,
   wildcards = true,
-): readonly MissingSelect[] {
+): readonly MissingRight[] {
   const fold = (name: string): string => (ignoreCase ? name.toLowerCase() : name);
-  const readable = grants.flatMap(readableBy).map(grant => ({
-    ...grant,
-    schema: fold(grant.schema),
-    table: fold(grant.table),
-  }));
+  const readable = grants
+    .flatMap(line => grantedBy(line, right.split(' ')))
+    .map(grant => ({
+      ...grant,
+      schema: fold(grant.schema),
+      table: fold(grant.table),
+    }));
   const everywhere = readable.some(({ revoked, schema, table }) => !revoked && schema === '*' && table === '*');
   return include.flatMap(pattern => {
     const [schema = '*', table = '*'] = (splitNames(pattern) ?? []).map(fold);
