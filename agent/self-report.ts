@@ -136,7 +136,9 @@ export class SelfReport {
 
   /** Why a head office that can be reached does not take what is sent; null: it does, or it cannot be reached. */
   obstacle(): TributaryError | null {
-    if (this.#o.forwarder.status().blocked) return faultOfCode('BROKER_BLOCKED');
+    const { blocked, fault } = this.#o.forwarder.status();
+    if (blocked) return faultOfCode('BROKER_BLOCKED');
+    if (fault?.code === 'BROKER_UNCONFIRMED') return fault;
     return this.#silence.silentSince === null ? null : faultOfCode('HEAD_OFFICE_SILENT');
   }
 

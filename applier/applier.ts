@@ -92,6 +92,7 @@ export class Applier {
       broker: {
         connect: purpose => connectBroker({ ...brokerAccess(config.broker), purpose }),
         repair: (pool, branches) => new BrokerRepair(pool, provisioning, config.broker.user).mend(branches),
+        requireMajority: () => provisioning.requireMajority(),
         findLost: branches => provisioning.branchesLost(branches),
       },
       rows,

@@ -28,6 +28,7 @@ export async function checkBroker(broker: Broker, { branches, appliers }: HeadOf
   const provisioning = new Provisioning(managementApi(broker), broker.vhost);
   try {
     findings.push(ok('broker.management', await provisioning.requireSupported()));
+    await provisioning.requireMajority();
     if (await provisioning.hasGuest()) findings.push(guestFinding(broker));
     if (findings.some(({ level }) => level === 'fault')) return findings;
     if (branches.length > 0) findings.push(...consumerFindings(await provisioning.consumers(), branches, appliers));

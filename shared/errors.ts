@@ -136,9 +136,14 @@ export const ERRORS = {
     hint: 'Run `tributary-applier check`. It also names a policy that drops messages.',
     retryable: false,
   },
+  BROKER_UNCONFIRMED: {
+    cause: 'RabbitMQ is connected, but confirms no batch: usually a cluster that has lost the majority of its nodes.',
+    hint: 'At the head office, start the nodes that are down: `rabbitmqctl cluster_status` names them. If all run, check the network to RabbitMQ. Nothing is lost meanwhile.',
+    retryable: true,
+  },
   HEAD_OFFICE_SILENT: {
     cause: 'The broker is connected, but the head office does not answer this branch.',
-    hint: 'At the head office, start tributary-applier or look at `tributary-applier status`. A broker cluster without a majority also looks like this. Nothing is lost meanwhile.',
+    hint: 'At the head office, start tributary-applier or look at `tributary-applier status`. Nothing is lost meanwhile.',
     retryable: true,
   },
 

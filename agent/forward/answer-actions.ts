@@ -62,8 +62,8 @@ export class AnswerActions {
       this.#warn(action.error);
       return;
     }
-    // A refusal is over only when the broker takes a batch.
-    if (state.name === 'refused') faults.succeeded();
+    // A broker that refuses batches, or confirms none, may carry answers all the while.
+    if (state.name === 'refused' || faults.fault?.code === 'BROKER_UNCONFIRMED') faults.succeeded();
     else faults.cleared();
     this.#last = answer;
     switch (action.do) {
@@ -93,6 +93,7 @@ export class AnswerActions {
       case 'advance':
         spool.advance(action.receivedSeq, before.epoch);
         sender.received(action.receivedSeq);
+        if (sender.drained && state.name !== 'refused') faults.cleared();
         if (action.resend !== null) {
           sender.resend(action.resend);
           hellos.voidAnswers();

@@ -299,7 +299,7 @@ export class Sender {
       else
         host.linkFailed(
           new TributaryError(
-            'BROKER_UNREACHABLE',
+            'BROKER_UNCONFIRMED',
             `The broker has confirmed nothing for ${formatDuration(timeoutMs)}.`,
           ),
         );

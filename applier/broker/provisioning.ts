@@ -46,6 +46,7 @@ const userSchema = z.object({ password_hash: z.string(), hashing_algorithm: z.st
 const grantedSchema = z.array(z.object({ user: z.string() }));
 const namedSchema = z.array(z.object({ name: z.string() }));
 
+const nodesSchema = z.array(z.object({ name: z.string(), running: z.boolean() }));
 const overviewSchema = z.object({ product_name: z.string().default('RabbitMQ'), rabbitmq_version: z.string() });
 
 const permissionsSchema = z.object({ configure: z.string(), write: z.string(), read: z.string() });
@@ -97,6 +98,18 @@ export class Provisioning {
     );
     requireServer('broker', product, version);
     return `${product} ${version}`;
+  }
+
+  /**
+   * RabbitMQ keeps each batch on the majority of its nodes, or does not confirm it.
+   * @throws BROKER_UNCONFIRMED while fewer run
+   */
+  async requireMajority(): Promise<void> {
+    const nodes = understood(nodesSchema, await this.#api.call('GET', ['nodes']));
+    const down = nodes.filter(({ running }) => !running).map(({ name }) => name);
+    if ((nodes.length - down.length) * 2 > nodes.length) return;
+    const text = `${down.length} of RabbitMQ’s ${nodes.length} nodes are down (${down.join(', ')}): it confirms no batch.`;
+    throw new TributaryError('BROKER_UNCONFIRMED', text, { hint: 'Start them. Nothing is lost meanwhile.' });
   }
 
   /**

@@ -52,6 +52,8 @@ const NOTE_EVERY_MS = 3_000;
 const REPAIR_EVERY_MS = 5_000;
 /** How often to look for dropped tables, and for users and exchanges that the broker has lost. */
 const FIND_LOST_EVERY_MS = 60_000;
+/** How often to ask whether the broker has the majority of its nodes: without it no consumer notices anything. */
+const MAJORITY_EVERY_MS = 10_000;
 
 export interface FleetOptions {
   /** Opens a connection to the head-office database, which is selected. */
@@ -71,6 +73,8 @@ export interface FleetOptions {
 export interface BrokerAccess {
   /** Opens a connection as the applier's user. */
   connect(purpose: string): Promise<BrokerConnection>;
+  /** @throws BROKER_UNCONFIRMED while it lacks the majority of its nodes; another error when it cannot be asked */
+  requireMajority?(): Promise<void>;
   /** Makes again what the broker has lost of these branches. Idempotent. */
   repair?(pool: TargetPool, branches: readonly string[]): Promise<void>;
   /** Of these branches, those that lack something at the broker that no consumer would miss. */
@@ -119,6 +123,9 @@ export class Fleet {
   #pollError: TributaryError | null = null;
   #repairError: TributaryError | null = null;
   #repairAt = 0;
+  /** The broker lacks the majority of its nodes. */
+  #minority: TributaryError | null = null;
+  #majorityAt = 0;
   /** Branches that lacked something at the broker when it was last checked. */
   #lost: readonly string[] = [];
   /** The last check for losses at the broker failed, and the log says so. */
@@ -215,7 +222,7 @@ export class Fleet {
 
   /** What is wrong with the applier's own connections; empty: nothing. */
   faults(): TributaryError[] {
-    const found = [this.#answering?.error ?? null, this.#repairError, this.#pollError];
+    const found = [this.#answering?.error ?? null, this.#minority, this.#repairError, this.#pollError];
     return found.filter(error => error !== null);
   }
 
@@ -271,8 +278,25 @@ export class Fleet {
       if (member === undefined) this.#add(branch);
       else member.pipeline.observe(row);
     }
+    this.#askForMajority();
     await this.#repairBroker(lost);
     await this.#findLost();
+  }
+
+  /** Connections, hellos and answers go on without a majority, and batches just stay away. */
+  #askForMajority(): void {
+    const { broker } = this.#options;
+    if (broker.requireMajority === undefined || performance.now() < this.#majorityAt) return;
+    this.#majorityAt = performance.now() + MAJORITY_EVERY_MS;
+    // Not awaited, because the management API may take its time to fail.
+    broker.requireMajority().then(
+      () => (this.#minority = null),
+      (error: unknown) => {
+        // Whatever else keeps it from being asked says nothing about the nodes; `findLost` logs it.
+        const isMinority = error instanceof TributaryError && error.code === 'BROKER_UNCONFIRMED';
+        this.#minority = isMinority ? error : null;
+      },
+    );
   }
 
   /**

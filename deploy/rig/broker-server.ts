@@ -2,7 +2,8 @@
  * A private RabbitMQ broker on loopback ports, with AMQP, the management API and its Prometheus plugin.
  *
  * Erlang needs a name server (epmd) to start its distribution, and would leave a daemon behind. Each broker gets one of
- * its own instead, as a child process on a port of its own, which ends with the broker.
+ * its own instead, as a child process on a port of its own, which ends with the broker. The nodes of a cluster
+ * (broker-cluster.ts) share one, which the cluster starts and ends.
  *
  * States: running ⇄ down (`stop`, `kill`, `restart`; `wipe` while down), running ⇄ paused, and removed.
  */
@@ -25,6 +26,18 @@ export interface BrokerServerOptions {
   managementPort?: number;
   /** More lines of rabbitmq.conf, which override the defaults: `{ 'consumer_timeout': '5000' }`. */
   config?: Record<string, string>;
+  /** Makes this broker a node of a cluster; then `port` is one of its `ports`. */
+  cluster?: Cluster;
+}
+
+/** What the nodes of a cluster have in common. */
+export interface Cluster {
+  /** AMQP ports of all nodes. */
+  readonly ports: readonly number[];
+  readonly epmdPort: number;
+  readonly cookie: string;
+  /** The administrator's. */
+  readonly password: string;
 }
 
 const READY_DEADLINE_MS = 120_000;
@@ -41,13 +54,17 @@ interface Plan {
   readonly prometheusPort: number;
   readonly distributionPort: number;
   readonly epmdPort: number;
+  readonly cookie: string;
   readonly password: string;
+  /** null: it stands alone. */
+  readonly cluster: Cluster | null;
   readonly config: Readonly<Record<string, string>>;
 }
 
 interface Running {
   readonly broker: ServerProcess;
-  readonly epmd: ServerProcess;
+  /** null: the cluster's. */
+  readonly epmd: ServerProcess | null;
 }
 
 export class BrokerServer {
@@ -80,6 +97,7 @@ export class BrokerServer {
   /** Finds the programs and starts; resolves when AMQP and the management API answer. */
   static async start(options: BrokerServerOptions, report: Report = () => undefined): Promise<BrokerServer> {
     const programs = await findPrograms('rabbitmq', report);
+    const { cluster = null } = options;
     const plan: Plan = {
       name: options.name,
       programs,
@@ -88,8 +106,11 @@ export class BrokerServer {
       managementPort: options.managementPort ?? (await freePort()),
       prometheusPort: await freePort(),
       distributionPort: await freePort(),
-      epmdPort: await freePort(),
-      password: randomBytes(12).toString('base64url'),
+      epmdPort: cluster?.epmdPort ?? (await freePort()),
+      // A cookie of our own, so that the broker never uses the user's.
+      cookie: cluster?.cookie ?? randomBytes(15).toString('hex'),
+      password: cluster?.password ?? randomBytes(12).toString('base64url'),
+      cluster,
       config: options.config ?? {},
     };
     await writeFiles(plan);
@@ -109,17 +130,19 @@ export class BrokerServer {
   /** An orderly shutdown: SIGTERM, a deadline, then SIGKILL. */
   async stop(): Promise<void> {
     await this.#running.broker.terminate(STOP_DEADLINE_MS);
-    await this.#running.epmd.kill();
+    await this.#running.epmd?.kill();
   }
 
   /** SIGKILL to the beam process; resolves when it is gone. What was not confirmed may be lost. */
   async kill(): Promise<void> {
     await this.#running.broker.kill();
-    await this.#running.epmd.kill();
+    await this.#running.epmd?.kill();
   }
 
-  /** Starts again on the same data and ports; stops first if it runs. */
-  /** @param config other settings than before, beside the rig's own */
+  /**
+   * Starts again on the same data and ports; stops first if it runs.
+   * @param config other settings than before, beside the rig's own
+   */
   async restart(config = this.#plan.config): Promise<void> {
     await this.stop();
     this.#plan = { ...this.#plan, config };
@@ -194,10 +217,26 @@ async function writeConfig(plan: Plan): Promise<void> {
     'log.console': 'true',
     'log.console.level': 'info',
     'log.file': 'false',
+    ...(plan.cluster === null ? {} : clusterConfig(plan.cluster)),
     ...plan.config,
   };
   const lines = Object.entries(config).map(([key, value]) => `${key} = ${value}\n`);
   await writeFile(join(plan.directory, 'rabbitmq.conf'), lines.join(''), { mode: 0o600 });
+}
+
+/** The nodes find each other by this list, whichever starts first. */
+function clusterConfig({ ports }: Cluster): Record<string, string> {
+  return {
+    'cluster_formation.peer_discovery_backend': 'classic_config',
+    ...Object.fromEntries(
+      ports.map((port, at) => [`cluster_formation.classic_config.nodes.${at + 1}`, nodeName(port)]),
+    ),
+  };
+}
+
+function nodeName(port: number): string {
+  // `localhost` needs no name server and is the same machine after a change of the host's name.
+  return `tributary-${port}@localhost`;
 }
 
 async function writeFiles(plan: Plan): Promise<void> {
@@ -205,24 +244,15 @@ async function writeFiles(plan: Plan): Promise<void> {
   for (const folder of ['data', 'log', 'home']) await mkdir(join(directory, folder));
   await writeConfig(plan);
   await writeFile(join(directory, 'enabled_plugins'), '[rabbitmq_management,rabbitmq_prometheus].\n');
-  // A cookie of our own, so that the broker never uses the user's.
-  await writeFile(join(directory, 'home/.erlang.cookie'), randomBytes(15).toString('hex'), { mode: 0o400 });
+  await writeFile(join(directory, 'home/.erlang.cookie'), plan.cookie, { mode: 0o400 });
 }
 
 async function launch(plan: Plan): Promise<{ running: Running; version: string }> {
   const { directory, programs, name } = plan;
   const environment = brokerEnvironment(plan);
-  const epmd = await ServerProcess.start({
-    name: `${name} epmd`,
-    program: epmdProgram(programs),
-    arguments: ['-address', '127.0.0.1', '-port', String(plan.epmdPort)],
-    environment,
-    directory,
-    logFile: join(directory, 'epmd.log'),
-  });
+  const epmd = plan.cluster === null ? await startEpmd(name, directory, plan.epmdPort, programs) : null;
   let broker: ServerProcess | undefined;
   try {
-    await waitForPort(plan.epmdPort, epmd, `${name}'s epmd`);
     broker = await ServerProcess.start({
       name,
       program: programs.program('rabbitmq-server'),
@@ -235,21 +265,48 @@ async function launch(plan: Plan): Promise<{ running: Running; version: string }
     return { running: { broker, epmd }, version };
   } catch (error) {
     await broker?.kill();
+    await epmd?.kill();
+    throw error;
+  }
+}
+
+/** Erlang's name server. Resolves when it answers. */
+export async function startEpmd(
+  owner: string,
+  directory: string,
+  port: number,
+  programs: Programs,
+): Promise<ServerProcess> {
+  const epmd = await ServerProcess.start({
+    name: `${owner} epmd`,
+    program: epmdProgram(programs),
+    arguments: ['-address', '127.0.0.1', '-port', String(port)],
+    environment: { ...withoutForeign(), ...programs.environment },
+    directory,
+    logFile: join(directory, 'epmd.log'),
+  });
+  try {
+    await waitForPort(port, epmd, `${owner}'s epmd`);
+    return epmd;
+  } catch (error) {
     await epmd.kill();
     throw error;
   }
 }
 
 /** Drops the caller's RABBITMQ_ and Erlang variables, so that the broker is the same everywhere. */
+function withoutForeign(): Record<string, undefined> {
+  const foreign = Object.keys(process.env).filter(key => /^(RABBITMQ_|ERL_|ERLANG_|NOTIFY_SOCKET$)/.test(key));
+  return Object.fromEntries(foreign.map(key => [key, undefined]));
+}
+
 function brokerEnvironment(plan: Plan): Record<string, string | undefined> {
   const { directory } = plan;
-  const foreign = Object.keys(process.env).filter(key => /^(RABBITMQ_|ERL_|ERLANG_|NOTIFY_SOCKET$)/.test(key));
   return {
-    ...Object.fromEntries(foreign.map(key => [key, undefined])),
+    ...withoutForeign(),
     ...plan.programs.environment,
     HOME: join(directory, 'home'),
-    // `localhost` needs no name server and is the same machine after a change of the host's name.
-    RABBITMQ_NODENAME: `tributary-${plan.port}@localhost`,
+    RABBITMQ_NODENAME: nodeName(plan.port),
     RABBITMQ_CONFIG_FILE: join(directory, 'rabbitmq.conf'),
     RABBITMQ_ADVANCED_CONFIG_FILE: join(directory, 'advanced.config'),
     RABBITMQ_CONF_ENV_FILE: join(directory, 'rabbitmq-env.conf'),

@@ -76,10 +76,16 @@ await t.test('every rule and every panel finds data in a Prometheus that scrapes
     if (!OF_WAITING.test(expr)) questions.set(withoutComparisons(expr), `rule ${alert}`);
   }
   for (const dashboard of dashboards()) {
+    const filled = (expr: string): string => filledIn(expr, { branch: lyon.id, __rate_interval: '1m' });
+    for (const { name, expr } of dashboard.annotations.list) questions.set(filled(expr), `${dashboard.title}, ${name}`);
+    for (const { name, query } of dashboard.templating.list) {
+      const [, metric] = typeof query === 'string' ? [] : (/^label_values\((\w+), \w+\)$/.exec(query.query) ?? []);
+      if (metric !== undefined) questions.set(metric, `${dashboard.title}, the choice of ${name}`);
+    }
     for (const { title, targets } of dashboard.panels) {
       for (const { expr } of targets ?? []) {
         if (OF_WAITING.test(expr)) continue;
-        questions.set(filledIn(expr, { branch: lyon.id, __rate_interval: '1m' }), `${dashboard.title}, ${title}`);
+        questions.set(filled(expr), `${dashboard.title}, ${title}`);
       }
     }
   }

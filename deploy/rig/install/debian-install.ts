@@ -16,7 +16,7 @@ import type { DebianPackage } from './apt.ts';
 import { cacheDirectory, withCacheLock } from './cache.ts';
 import { LocalServerError } from '../errors.ts';
 import type { Report } from '../errors.ts';
-import { installedEnvironment, installedProgram, relocate } from './relocate.ts';
+import { installedEnvironment, installedProgram, patchErlang, relocate } from './relocate.ts';
 import { lastLines, run } from '../run.ts';
 
 /** Raised whenever what is installed changes in form, so that older installations are made anew. */
@@ -37,7 +37,11 @@ export interface Installation {
 /** The installation in the cache, made first if it is not there. */
 export async function installFromDebian(bundle: Bundle, report: Report): Promise<Installation> {
   const there = await readStamp(bundle);
-  if (there !== undefined) return there;
+  if (there !== undefined) {
+    // Installations of earlier versions lack a part of it, and are not worth 60 MB again.
+    await patchErlang(there.root, there.root);
+    return there;
+  }
   if (!(await haveApt())) {
     throw new LocalServerError('PACKAGES_UNRESOLVED', 'this machine has no apt-get and dpkg-deb', '');
   }

@@ -92,12 +92,14 @@ async function patchPrograms(specification: BundleSpecification, root: string, p
   }
 }
 
-/** Erlang's start script has its folder written into it. */
-async function patchErlang(root: string, place: string): Promise<void> {
-  const script = join(root, 'usr/lib/erlang/bin/erl');
-  if (!existsSync(script)) return;
-  const text = await readFile(script, 'utf8');
-  await writeFile(script, text.replaceAll('ROOTDIR=/usr/lib/erlang', `ROOTDIR='${join(place, 'usr/lib/erlang')}'`));
+/** Erlang's start scripts have its folder written into them: the outer one, and the one that RabbitMQ starts peers by. */
+export async function patchErlang(root: string, place: string): Promise<void> {
+  for (const path of globSync(['usr/lib/erlang/bin/erl', 'usr/lib/erlang/erts-*/bin/erl'], { cwd: root })) {
+    const script = join(root, path);
+    const text = await readFile(script, 'utf8');
+    const patched = text.replaceAll('ROOTDIR=/usr/lib/erlang', `ROOTDIR='${join(place, 'usr/lib/erlang')}'`);
+    if (patched !== text) await writeFile(script, patched);
+  }
 }
 
 /** ELF files with an execute permission: the file itself, or all in the folder and below; links are passed over. */

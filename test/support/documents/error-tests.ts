@@ -19,6 +19,7 @@ const HEAD_OFFICE = 'test/integration/hints-head-office.test.ts';
 const BAD_INPUT = 'test/integration/bad-input.test.ts';
 const BOUNDS = 'test/integration/bounds.test.ts';
 const LINK = 'test/integration/link-told.test.ts';
+const MAJORITY = 'test/integration/no-majority.test.ts';
 const TROUBLE = 'test/integration/head-office-trouble.test.ts';
 const TWINS = 'test/integration/twins.test.ts';
 
@@ -52,6 +53,11 @@ export const ERROR_TESTS: Readonly<Record<ErrorCode, ErrorTests>> = {
     provokedBy: 'a memory alarm at RabbitMQ',
     curedBy: 'the alarm ends',
     tests: [[LINK, 'BROKER_BLOCKED: the alarm ends, and the link carries again']],
+  },
+  BROKER_UNCONFIRMED: {
+    provokedBy: 'two of a cluster’s three nodes that die',
+    curedBy: 'the nodes are started',
+    tests: [[MAJORITY, 'BROKER_UNCONFIRMED: the nodes are started, and everything moves again']],
   },
   HEAD_OFFICE_SILENT: {
     provokedBy: 'an applier that was stopped',

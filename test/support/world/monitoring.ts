@@ -41,11 +41,13 @@ const panelSchema = z.object({
   datasource: datasource.optional(),
   fieldConfig: z.object({ defaults: z.object({ unit: z.string().optional() }) }).optional(),
 });
+/** The kind of data source, or what Prometheus is asked for the choices. */
+const variableQuery = z.union([z.string(), z.object({ query: z.string() })]);
 const dashboardSchema = z.object({
   uid: z.string(),
   title: z.string(),
   schemaVersion: z.number(),
-  templating: z.object({ list: z.array(z.object({ name: z.string(), type: z.string() })) }),
+  templating: z.object({ list: z.array(z.object({ name: z.string(), type: z.string(), query: variableQuery })) }),
   annotations: z.object({ list: z.array(z.object({ name: z.string(), expr: z.string() })) }),
   panels: z.array(panelSchema),
 });
