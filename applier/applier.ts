@@ -30,6 +30,7 @@ import type { Waiting } from './consume/retry-policy.ts';
 import type { PipelineEvents } from './consume/pipeline-events.ts';
 import { QUOTAS } from './transaction/quotas.ts';
 import type { RowWriting } from './apply/row-writer.ts';
+import { requireWritable } from './apply/target-role.ts';
 import { TargetPool } from './apply/connection-pool.ts';
 import { StandstillClock } from '../shared/process/systemd.ts';
 import { formatDuration } from '../shared/units.ts';
@@ -377,13 +378,29 @@ export function branchAdmin(config: ApplierConfig, pool: TargetPool, rows: RowWr
     pool,
     rows,
     provisioning: new Provisioning(managementApi(broker), broker.vhost),
-    address: { ...broker.branchAddress, vhost: broker.vhost, ca: broker.tls.ca },
-    headOffice: `${target.database} at ${broker.branchAddress.host}`,
+    address: { addresses: broker.branchAddresses, vhost: broker.vhost, ca: broker.tls.ca },
+    headOffice: `${target.database} at ${broker.branchAddresses[0].host}`,
   });
 }
 
-export function connectTarget(config: ApplierConfig, name: string): Promise<Connection> {
-  return connectMysql(config.target, { side: 'target', name, stallMs: 300_000 });
+/** Connects to the head-office database: of several servers to the one that takes writes. */
+export function connectTarget({ target }: ApplierConfig, name: string): Promise<Connection> {
+  const { addresses } = target;
+  return addresses.reach(
+    async ({ host, port, ip }) => {
+      const purpose = { side: 'target', name, stallMs: 300_000 } as const;
+      const connection = await connectMysql({ ...target, host, port, ip }, purpose);
+      try {
+        // A single server is used as it is: each write says what is wrong with it.
+        if (addresses.all.length > 1 || ip !== null) await requireWritable(connection, `${ip ?? host}:${port}`);
+        return connection;
+      } catch (error) {
+        connection.destroy();
+        throw error;
+      }
+    },
+    late => late.destroy(),
+  );
 }
 
 function dependency(name: string, error: TributaryError | null): DependencyStatus {
