@@ -39,6 +39,12 @@ import type { ApplierStatus, BranchDetail, BranchStatus, DependencyStatus, Waiti
 
 /** Longer than any deadline of a look at the branches (applier/apply/connection-pool.ts): after this long it hangs. */
 const STALLED_AFTER_MS = 20 * 60_000;
+/** A frozen broker, and a frozen applier at the broker, is noticed within two of them. */
+const HEARTBEAT_SECONDS = 5;
+/** How long a statement may get no answer, while the server cannot be asked whether it works on it. */
+const STALL_MS = 300_000;
+/** The same where another server may have taken over. */
+const STALL_OF_SEVERAL_MS = 20_000;
 /** How often backlogs are sampled for their history. */
 const SAMPLE_MS = 10_000;
 
@@ -91,7 +97,8 @@ export class Applier {
     this.#fleet = new Fleet({
       connectTarget: () => connectTarget(config, 'tributary-applier apply'),
       broker: {
-        connect: purpose => connectBroker({ ...brokerAccess(config.broker), purpose }),
+        connect: purpose =>
+          connectBroker({ ...brokerAccess(config.broker), heartbeatSeconds: HEARTBEAT_SECONDS, purpose }),
         repair: (pool, branches) => new BrokerRepair(pool, provisioning, config.broker.user).mend(branches),
         requireMajority: () => provisioning.requireMajority(),
         findLost: branches => provisioning.branchesLost(branches),
@@ -388,11 +395,12 @@ export function connectTarget({ target }: ApplierConfig, name: string): Promise<
   const { addresses } = target;
   return addresses.reach(
     async ({ host, port, ip }) => {
-      const purpose = { side: 'target', name, stallMs: 300_000 } as const;
+      // A single server is used as it is: each write says what is wrong with it.
+      const isOneOfSeveral = addresses.all.length > 1 || ip !== null;
+      const purpose = { side: 'target', name, stallMs: isOneOfSeveral ? STALL_OF_SEVERAL_MS : STALL_MS } as const;
       const connection = await connectMysql({ ...target, host, port, ip }, purpose);
       try {
-        // A single server is used as it is: each write says what is wrong with it.
-        if (addresses.all.length > 1 || ip !== null) await requireWritable(connection, `${ip ?? host}:${port}`);
+        if (isOneOfSeveral) await requireWritable(connection, `${ip ?? host}:${port}`);
         return connection;
       } catch (error) {
         connection.destroy();

@@ -5,9 +5,10 @@ import { fault, faultOf, ok, warning } from '../shared/process/findings.ts';
 import type { Finding } from '../shared/process/findings.ts';
 import { ANY_HOST, loginStatements } from '../shared/database/login.ts';
 import { closeQuietly, isUnknownDatabase } from '../shared/database/mysql.ts';
-import { quoteGrantedDatabase, quoteName } from '../shared/database/sql.ts';
+import { quoteAccount, quoteGrantedDatabase, quoteName } from '../shared/database/sql.ts';
 import { formatBytes } from '../shared/units.ts';
 import { groupMembers } from './apply/target-role.ts';
+import type { GroupMember } from './apply/target-role.ts';
 import { prepareTargetSession } from './apply/target-session.ts';
 import { checkBroker } from './check-broker.ts';
 import type { HeadOfficeFacts } from './check-broker.ts';
@@ -47,7 +48,7 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
               needsRestart: false,
             }),
         packetFinding(session.maxAllowedPacket),
-        ...(await groupFindings(connection)),
+        ...(await groupFindings(connection, target.user)),
         await writableFinding(connection, privileges),
         rightsFinding(privileges, target),
       ];
@@ -110,25 +111,32 @@ function targetFault(target: Target, error: unknown): Finding {
 }
 
 /** Of a server in a group: who is in it, and the size of a transaction that it refuses. */
-async function groupFindings(connection: Connection): Promise<Finding[]> {
-  const [variables] = await connection.query<RowDataPacket[]>(
-    "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('group_replication_transaction_size_limit', 'group_replication_consistency')",
-  );
+async function groupFindings(connection: Connection, user: string): Promise<Finding[]> {
+  const [variables] = await connection.query<RowDataPacket[]>("SHOW GLOBAL VARIABLES LIKE 'group\\_replication\\_%'");
   const settings = new Map(variables.map(row => [String(row['Variable_name']), String(row['Value'])]));
-  const limit = Number(settings.get('group_replication_transaction_size_limit') ?? 0);
-  const members = await groupMembers(connection);
-  if (members.length === 0) return limit === 0 ? [] : [sizeFinding(limit)];
+  if ((settings.get('group_replication_group_name') ?? '') === '') return [];
+  const limit = Number(settings.get('group_replication_transaction_size_limit'));
   const consistency = settings.get('group_replication_consistency') ?? '';
-  const text = members.map(({ place, state, role }) => `${place} ${state} ${role}`).join(', ');
-  const all = `${text}; consistency ${consistency}`;
   return [
-    members.every(({ state }) => state === 'ONLINE') && members.length > 2
-      ? ok('target.group', all)
-      : warning('target.group', `${all}: the loss of another member may stop everything`, {
-          hint: 'let three members be ONLINE: START GROUP_REPLICATION at those that are not',
-        }),
+    membersFinding(await groupMembers(connection), consistency, user),
     limit === 0 ? ok('target.group_replication_transaction_size_limit', '0: no limit') : sizeFinding(limit),
   ];
+}
+
+function membersFinding(members: readonly GroupMember[], consistency: string, user: string): Finding {
+  const subject = 'target.group';
+  if (members.length === 0) {
+    return warning(subject, `${user} may not see the members, so a server without a majority is not left`, {
+      statement: `GRANT SELECT ON performance_schema.replication_group_members TO ${quoteAccount(user, ANY_HOST)}`,
+      needsRestart: false,
+    });
+  }
+  const text = members.map(({ place, state, role }) => `${place} ${state} ${role}`).join(', ');
+  const all = `${text}; consistency ${consistency}`;
+  if (members.length > 2 && members.every(({ state }) => state === 'ONLINE')) return ok(subject, all);
+  return warning(subject, `${all}: the loss of another member may stop everything`, {
+    hint: 'let three members be ONLINE: START GROUP_REPLICATION at those that are not',
+  });
 }
 
 /** A branch's transaction goes in whole, whatever its size. */

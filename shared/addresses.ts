@@ -7,6 +7,11 @@ import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { TributaryError } from './errors.ts';
 
+/** All addresses of a name. */
+type Resolve = (host: string) => Promise<readonly string[]>;
+
+const resolveByDns: Resolve = async host => (await lookup(host, { all: true })).map(({ address }) => address);
+
 /** After this time the next address is tried as well. A frozen machine accepts connections and never answers. */
 const SLOW_MS = 2_000;
 
@@ -20,12 +25,14 @@ export type Place<A extends Address> = A & { readonly ip: string | null };
 
 export class Addresses<A extends Address> {
   readonly all: readonly A[];
+  readonly #resolve: Resolve;
   /** The place that worked last, as text. */
   #last: string | null = null;
 
   /** @param all in order of preference; at least one */
-  constructor(all: readonly A[]) {
+  constructor(all: readonly A[], resolve: Resolve = resolveByDns) {
     this.all = all;
+    this.#resolve = resolve;
   }
 
   /** `a:5672, b:5672` */
@@ -80,19 +87,20 @@ export class Addresses<A extends Address> {
 
   /** Every place, the one that worked last first, and those after it in their order. */
   async #places(): Promise<Place<A>[]> {
-    const found = await Promise.all(this.all.map(async address => placesOf(address)));
+    const found = await Promise.all(this.all.map(address => placesOf(address, this.#resolve)));
     const places = found.flat();
     const at = places.findIndex(place => keyOf(place) === this.#last);
     return at <= 0 ? places : [...places.slice(at), ...places.slice(0, at)];
   }
 }
 
-async function placesOf<A extends Address>(address: A): Promise<Place<A>[]> {
-  if (isIP(address.host) !== 0) return [{ ...address, ip: null }];
+async function placesOf<A extends Address>(address: A, resolve: Resolve): Promise<Place<A>[]> {
+  // The addresses of this machine lead to one server.
+  if (isIP(address.host) !== 0 || address.host === 'localhost') return [{ ...address, ip: null }];
   // A name that is not found fails again, and says so, when it is connected to.
-  const found = await lookup(address.host, { all: true }).catch(() => []);
+  const found = await resolve(address.host).catch(() => []);
   if (found.length < 2) return [{ ...address, ip: null }];
-  return found.map(each => ({ ...address, ip: each.address }));
+  return found.map(ip => ({ ...address, ip }));
 }
 
 function keyOf<A extends Address>({ host, port, ip }: Place<A>): string {
