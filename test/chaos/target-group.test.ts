@@ -71,13 +71,13 @@ await t.test('the server that takes writes is found', async t => {
   await paris.db.query("INSERT INTO told VALUES ('first', NULL)");
   await world.waitUntilEqual(paris);
   const { stdout } = await world.applierCli(['check']);
-  t.match(stdout, /ok +target\.group: .*ONLINE PRIMARY.*ONLINE SECONDARY/);
+  t.match(stdout, /ok +target\.group: .*ONLINE PRIMARY/);
   t.match(stdout, /warning +target\.group_replication_transaction_size_limit: is 143 MiB/);
 });
 
 await t.test('a transaction above the group’s limit waits, says why, and goes in when it is raised', async t => {
   await everywhere(`SET GLOBAL group_replication_transaction_size_limit = ${SIZE_LIMIT}`);
-  await paris.db.query("INSERT INTO told VALUES ('large', REPEAT(MD5(RAND()), 30000))");
+  await paris.db.query("INSERT INTO told VALUES ('large', REPEAT(SHA2(RAND(), 256), 15000))");
   const waiting = async () => ((await applier.get('/api/status')) as ApplierStatus).branches[0]?.waiting ?? null;
   await until('it waits', async () => (await waiting()) !== null);
   t.match(await waiting(), { code: 'TARGET_SETTING', hint: /group_replication_transaction_size_limit = 0/ });

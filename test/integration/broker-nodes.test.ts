@@ -49,6 +49,8 @@ function nodeOf({ port }: BrokerServer): string {
 async function sold(what: string): Promise<void> {
   await paris.db.query('INSERT INTO told VALUES (?)', [what]);
   await until(`"${what}" at the head office`, async () => {
+    const [tables] = await world.headOfficeDb.query<RowDataPacket[]>("SHOW TABLES LIKE 'told'");
+    if (tables.length === 0) return false;
     const [rows] = await world.headOfficeDb.query<RowDataPacket[]>('SELECT 1 FROM told WHERE what = ?', [what]);
     return rows.length > 0;
   });
