@@ -70,7 +70,7 @@ async function checkBroker(config: AgentConfig): Promise<Finding[]> {
     });
     try {
       await connection.queueDepth(names.answer);
-      return [ok('broker', `${config.broker.host}:${config.broker.port} accepts ${config.broker.user}`)];
+      return [ok('broker', `${String(config.broker.addresses)} accepts ${config.broker.user}`)];
     } finally {
       await connection.close();
     }

@@ -101,7 +101,7 @@ export class SelfReport {
         applied: forward.lastAnswer?.applied.seq ?? null,
       },
       link: {
-        broker: `${broker.host}:${broker.port}`,
+        broker: String(broker.addresses),
         up: forward.connected,
         windowOpen: forward.windowOpen,
         windows: link.windows,

@@ -30,6 +30,7 @@ import type { Waiting } from './consume/retry-policy.ts';
 import type { PipelineEvents } from './consume/pipeline-events.ts';
 import { QUOTAS } from './transaction/quotas.ts';
 import type { RowWriting } from './apply/row-writer.ts';
+import { requireWritable } from './apply/target-role.ts';
 import { TargetPool } from './apply/connection-pool.ts';
 import { StandstillClock } from '../shared/process/systemd.ts';
 import { formatDuration } from '../shared/units.ts';
@@ -38,6 +39,12 @@ import type { ApplierStatus, BranchDetail, BranchStatus, DependencyStatus, Waiti
 
 /** Longer than any deadline of a look at the branches (applier/apply/connection-pool.ts): after this long it hangs. */
 const STALLED_AFTER_MS = 20 * 60_000;
+/** A frozen broker, and a frozen applier at the broker, is noticed within two of them. */
+const HEARTBEAT_SECONDS = 5;
+/** How long a statement may get no answer, while the server cannot be asked whether it works on it. */
+const STALL_MS = 300_000;
+/** The same where another server may have taken over. */
+const STALL_OF_SEVERAL_MS = 20_000;
 /** How often backlogs are sampled for their history. */
 const SAMPLE_MS = 10_000;
 
@@ -90,7 +97,8 @@ export class Applier {
     this.#fleet = new Fleet({
       connectTarget: () => connectTarget(config, 'tributary-applier apply'),
       broker: {
-        connect: purpose => connectBroker({ ...brokerAccess(config.broker), purpose }),
+        connect: purpose =>
+          connectBroker({ ...brokerAccess(config.broker), heartbeatSeconds: HEARTBEAT_SECONDS, purpose }),
         repair: (pool, branches) => new BrokerRepair(pool, provisioning, config.broker.user).mend(branches),
         requireMajority: () => provisioning.requireMajority(),
         findLost: branches => provisioning.branchesLost(branches),
@@ -377,13 +385,30 @@ export function branchAdmin(config: ApplierConfig, pool: TargetPool, rows: RowWr
     pool,
     rows,
     provisioning: new Provisioning(managementApi(broker), broker.vhost),
-    address: { ...broker.branchAddress, vhost: broker.vhost, ca: broker.tls.ca },
-    headOffice: `${target.database} at ${broker.branchAddress.host}`,
+    address: { addresses: broker.branchAddresses, vhost: broker.vhost, ca: broker.tls.ca },
+    headOffice: `${target.database} at ${broker.branchAddresses[0].host}`,
   });
 }
 
-export function connectTarget(config: ApplierConfig, name: string): Promise<Connection> {
-  return connectMysql(config.target, { side: 'target', name, stallMs: 300_000 });
+/** Connects to the head-office database: of several servers to the one that takes writes. */
+export function connectTarget({ target }: ApplierConfig, name: string): Promise<Connection> {
+  const { addresses } = target;
+  return addresses.reach(
+    async ({ host, port, ip }) => {
+      // A single server is used as it is: each write says what is wrong with it.
+      const isOneOfSeveral = addresses.all.length > 1 || ip !== null;
+      const purpose = { side: 'target', name, stallMs: isOneOfSeveral ? STALL_OF_SEVERAL_MS : STALL_MS } as const;
+      const connection = await connectMysql({ ...target, host, port, ip }, purpose);
+      try {
+        if (isOneOfSeveral) await requireWritable(connection, `${ip ?? host}:${port}`);
+        return connection;
+      } catch (error) {
+        connection.destroy();
+        throw error;
+      }
+    },
+    late => late.destroy(),
+  );
 }
 
 function dependency(name: string, error: TributaryError | null): DependencyStatus {

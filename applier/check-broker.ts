@@ -8,7 +8,7 @@ import { fault, faultOf, ok, warning } from '../shared/process/findings.ts';
 import type { Finding } from '../shared/process/findings.ts';
 import { managementApi } from './broker/management-api.ts';
 import { Provisioning } from './broker/provisioning.ts';
-import type { QueueConsumer } from './broker/provisioning.ts';
+import type { BrokerCluster, QueueConsumer } from './broker/provisioning.ts';
 import type { ApplierConfig } from './config.ts';
 import { shellWord } from '../shared/process/shell-word.ts';
 import { brokerCommands } from './grants.ts';
@@ -29,6 +29,7 @@ export async function checkBroker(broker: Broker, { branches, appliers }: HeadOf
   try {
     findings.push(ok('broker.management', await provisioning.requireSupported()));
     await provisioning.requireMajority();
+    findings.push(...clusterFindings(await provisioning.cluster(branches)));
     if (await provisioning.hasGuest()) findings.push(guestFinding(broker));
     if (findings.some(({ level }) => level === 'fault')) return findings;
     if (branches.length > 0) findings.push(...consumerFindings(await provisioning.consumers(), branches, appliers));
@@ -43,7 +44,7 @@ async function checkLogin(broker: Broker): Promise<Finding> {
   try {
     const connection = await connectBroker({ ...brokerAccess(broker), purpose: 'tributary-applier check' });
     await connection.close();
-    return ok('broker', `${broker.host}:${broker.port} accepts ${broker.user}`);
+    return ok('broker', `${String(broker.addresses)} accepts ${broker.user}`);
   } catch (error) {
     return loginFault(broker, error);
   }
@@ -84,6 +85,36 @@ function guestFinding(broker: Broker): Finding {
     statement: 'rabbitmqctl delete_user guest',
     ...(used ? { hint: 'first give the applier a user of its own in broker.url and broker.management' } : {}),
   });
+}
+
+/** What a cluster's nodes lack, and alarms; of a single node only those. Pure. */
+export function clusterFindings({ nodes, queues }: BrokerCluster): Finding[] {
+  const alarms = nodes.flatMap(({ name, mem_alarm: memory, disk_free_alarm: disk }) =>
+    memory || disk ? [`${name} (${[...(memory ? ['memory'] : []), ...(disk ? ['disk'] : [])].join(' and ')})`] : [],
+  );
+  const findings =
+    alarms.length === 0
+      ? []
+      : [fault('broker.alarms', 'BROKER_BLOCKED', `RabbitMQ takes nothing: ${alarms.join(', ')}`)];
+  if (nodes.length === 1) return findings;
+  const down = nodes.filter(({ running }) => !running).map(({ name }) => name);
+  const behind = queues.filter(({ members, online }) => (online?.length ?? members.length) < members.length);
+  const led = [...Map.groupBy(queues, ({ leader }) => leader ?? 'nobody')].map(
+    ([node, { length }]) => `${node} ${length}`,
+  );
+  const copies = `leaders of queues: ${led.sort().join(', ') || 'none yet'}`;
+  if (down.length === 0 && behind.length === 0)
+    return [...findings, ok('broker.cluster', `${nodes.length} nodes run; ${copies}`)];
+  const missing =
+    down.length > 0
+      ? `${down.length} of ${nodes.length} nodes are down (${down.join(', ')}); another loss may stop everything`
+      : `${behind.length} queues have a copy that does not take part, such as ${behind[0]?.name ?? ''}`;
+  return [
+    ...findings,
+    warning('broker.cluster', `${missing}; ${copies}`, {
+      hint: 'start the node, or see its log: rabbitmqctl cluster_status',
+    }),
+  ];
 }
 
 /**

@@ -5,8 +5,10 @@ import { fault, faultOf, ok, warning } from '../shared/process/findings.ts';
 import type { Finding } from '../shared/process/findings.ts';
 import { ANY_HOST, loginStatements } from '../shared/database/login.ts';
 import { closeQuietly, isUnknownDatabase } from '../shared/database/mysql.ts';
-import { quoteGrantedDatabase, quoteName } from '../shared/database/sql.ts';
+import { quoteAccount, quoteGrantedDatabase, quoteName } from '../shared/database/sql.ts';
 import { formatBytes } from '../shared/units.ts';
+import { groupMembers } from './apply/target-role.ts';
+import type { GroupMember } from './apply/target-role.ts';
 import { prepareTargetSession } from './apply/target-session.ts';
 import { checkBroker } from './check-broker.ts';
 import type { HeadOfficeFacts } from './check-broker.ts';
@@ -37,7 +39,7 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
       const session = await prepareTargetSession(connection);
       const privileges = await privilegesAt(connection, target.database);
       const findings = [
-        ok('target', `${target.host}:${target.port}/${target.database}`),
+        ok('target', `${String(target.addresses)}/${target.database}`),
         session.localInfile
           ? ok('target.local_infile', 'ON')
           : warning('target.local_infile', 'is OFF: rows are applied at about half the speed', {
@@ -46,6 +48,7 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
               needsRestart: false,
             }),
         packetFinding(session.maxAllowedPacket),
+        ...(await groupFindings(connection, target.user)),
         await writableFinding(connection, privileges),
         rightsFinding(privileges, target),
       ];
@@ -107,6 +110,49 @@ function targetFault(target: Target, error: unknown): Finding {
   });
 }
 
+/** Of a server in a group: who is in it, and the size of a transaction that it refuses. */
+async function groupFindings(connection: Connection, user: string): Promise<Finding[]> {
+  const [variables] = await connection.query<RowDataPacket[]>("SHOW GLOBAL VARIABLES LIKE 'group\\_replication\\_%'");
+  const settings = new Map(variables.map(row => [String(row['Variable_name']), String(row['Value'])]));
+  if ((settings.get('group_replication_group_name') ?? '') === '') return [];
+  const limit = Number(settings.get('group_replication_transaction_size_limit'));
+  const consistency = settings.get('group_replication_consistency') ?? '';
+  return [
+    membersFinding(await groupMembers(connection), consistency, user),
+    limit === 0 ? ok('target.group_replication_transaction_size_limit', '0: no limit') : sizeFinding(limit),
+  ];
+}
+
+function membersFinding(members: readonly GroupMember[], consistency: string, user: string): Finding {
+  const subject = 'target.group';
+  if (members.length === 0) {
+    return warning(subject, `${user} may not see the members, so a server without a majority is not left`, {
+      statement: `GRANT SELECT ON performance_schema.replication_group_members TO ${quoteAccount(user, ANY_HOST)}`,
+      needsRestart: false,
+    });
+  }
+  const text = members.map(({ place, state, role }) => `${place} ${state} ${role}`).join(', ');
+  const all = `${text}; consistency ${consistency}`;
+  if (members.length > 2 && members.every(({ state }) => state === 'ONLINE')) return ok(subject, all);
+  return warning(subject, `${all}: the loss of another member may stop everything`, {
+    hint: 'let three members be ONLINE: START GROUP_REPLICATION at those that are not',
+  });
+}
+
+/** A branch's transaction goes in whole, whatever its size. */
+function sizeFinding(limit: number): Finding {
+  return warning(
+    'target.group_replication_transaction_size_limit',
+    `is ${formatBytes(limit)}: a branch whose transaction is larger waits until it is raised`,
+    {
+      statement: 'SET PERSIST group_replication_transaction_size_limit=0',
+      configLine: 'group_replication_transaction_size_limit = 0',
+      hint: 'on every member of the group; 0 means no limit, and a million rows may take 300 MB',
+      needsRestart: false,
+    },
+  );
+}
+
 function packetFinding(bytes: number): Finding {
   const subject = 'target.max_allowed_packet';
   if (bytes >= USUAL_PACKET) return ok(subject, formatBytes(bytes));
@@ -138,7 +184,7 @@ async function writableFinding(connection: Connection, privileges: ReadonlySet<s
     // Switching read_only off takes super_read_only with it.
     ...(needsRestart ? {} : { statement: `SET PERSIST ${name.replace('super_', '')}=OFF` }),
     configLine: `${name} = OFF`,
-    hint: 'if this server is a replica, set target.host to its source instead',
+    hint: 'if this server is a replica, name its source in target.host as well',
     needsRestart,
   });
 }

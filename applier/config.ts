@@ -4,11 +4,13 @@
  */
 import * as z from 'zod';
 import { FREE_RATIO } from './transaction/expansion.ts';
+import { Addresses } from '../shared/addresses.ts';
+import type { Address } from '../shared/addresses.ts';
 import { supportedServers } from '../shared/server-versions.ts';
 import { loadConfig } from '../shared/config/load.ts';
 import type { ConfigContext, LoadOptions } from '../shared/config/load.ts';
 import { renderExample } from '../shared/config/example.ts';
-import { bytesField, logField, passwordFileField, textField } from '../shared/config/fields.ts';
+import { bytesField, hostField, logField, oneOrMore, passwordFileField, textField } from '../shared/config/fields.ts';
 import { httpField } from '../shared/config/http-settings.ts';
 import type { HttpSettings } from '../shared/config/http-settings.ts';
 import {
@@ -27,23 +29,32 @@ import type { Secret } from '../shared/config/secret.ts';
 
 const GIB = 1024 * 1024 * 1024;
 
-/** RabbitMQ's management API, which `branch add`, `remove` and `rotate` use. TLS as the broker's. */
-export interface ManagementSettings {
+export interface ManagementAddress {
   readonly secure: boolean;
   readonly host: string;
   readonly port: number;
   /** Path before /api, without slashes at its ends; mostly ''. */
   readonly path: string;
+}
+
+/** RabbitMQ's management API, which `branch add`, `remove` and `rotate` use. TLS as the broker's. */
+export interface ManagementSettings {
+  /** One, or one for each node of a cluster. */
+  readonly addresses: Addresses<ManagementAddress>;
   readonly user: string;
   readonly password: Secret;
 }
 
 export interface ApplierConfig {
-  readonly target: MysqlSettings & { readonly database: string };
+  readonly target: MysqlSettings & {
+    readonly database: string;
+    /** One, or one for each server of which one takes writes. `host` is the first. */
+    readonly addresses: Addresses<Address>;
+  };
   readonly broker: BrokerSettings & {
     readonly management: ManagementSettings;
     /** Where branches reach the broker; enrolment files say so. */
-    readonly branchAddress: { readonly secure: boolean; readonly host: string; readonly port: number };
+    readonly branchAddresses: readonly [LinkUrl, ...LinkUrl[]];
   };
   readonly schema: { readonly changes: 'automatic' | 'approved' };
   readonly quotas: {
@@ -69,12 +80,21 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
     target: z
       .strictObject({
         ...mysqlShape(context, 'target.password'),
+        host: oneOrMore(hostField()).prefault('127.0.0.1').meta({
+          description: 'Host name or address; of several servers a list: the first that takes writes is used.',
+        }),
         database: textField(64)
           .regex(/^[^/\\.]*[^/\\.\s]$/, 'must be a database name: no dots, slashes or spaces at its end')
           .meta({ description: 'Database that holds what every branch holds.', example: 'headoffice' }),
       })
-      .refine(target => !cannotVerifyName(target), VERIFY_NAME_FAULT)
-      .transform(({ passwordFile, ...rest }) => ({ ...rest, password: passwordFile }))
+      .refine(({ host, tls }) => !host.some(each => cannotVerifyName({ host: each, tls })), VERIFY_NAME_FAULT)
+      .transform(({ passwordFile, host, port, ...rest }) => ({
+        ...rest,
+        host: host[0],
+        port,
+        addresses: new Addresses(host.map(each => ({ host: each, port }))),
+        password: passwordFile,
+      }))
       .meta({ description: `The head office’s database: ${supportedServers('target')}.` }),
     broker: brokerField(context),
     schema: z
@@ -111,21 +131,28 @@ function brokerField(context: ConfigContext) {
   return z
     .strictObject({
       ...brokerShape(context, '"amqps://applier@hq.example.com:5671/tributary"'),
-      management: urlField(['https:', 'http:'], 15671, 15672).meta({
-        description: 'Address of RabbitMQ’s management API; with user@ for another user than url’s.',
-        example: '"https://hq.example.com:15671"',
-      }),
+      management: oneOrMore(urlField(['https:', 'http:'], 15671, 15672))
+        .refine(([first, ...more]) => more.every(({ user }) => user === first.user), {
+          message: 'must name the same user at each address',
+          abort: true,
+        })
+        .meta({
+          description: 'Address of RabbitMQ’s management API, or a list; with user@ for another user than url’s.',
+          example: '"https://hq.example.com:15671"',
+        }),
       managementPasswordFile: passwordFileField(context)
         .optional()
         .meta({ description: 'File with that other user’s password.', example: 'management.password' }),
-      branchUrl: urlField(['amqps:', 'amqp:'], 5671, 5672).optional().meta({
-        description: 'Where branches reach the broker, if elsewhere than url; written into enrolment files.',
-        example: '"amqps://hq.example.com:5671"',
-      }),
+      branchUrl: oneOrMore(urlField(['amqps:', 'amqp:'], 5671, 5672))
+        .optional()
+        .meta({
+          description: 'Where branches reach the broker, if elsewhere than url; one or a list, for enrolment files.',
+          example: '"amqps://hq.example.com:5671"',
+        }),
     })
     .refine(broker => !isExposed(broker.url, broker.tls), exposedFault('url'))
     .refine(broker => !isExposed(broker.management, broker.tls), exposedFault('management'))
-    .refine(broker => broker.management.user === '' || broker.managementPasswordFile !== undefined, {
+    .refine(broker => broker.management[0].user === '' || broker.managementPasswordFile !== undefined, {
       abort: true,
       path: ['managementPasswordFile'],
       message: 'is required where management names a user of its own',
@@ -135,23 +162,23 @@ function brokerField(context: ConfigContext) {
       return {
         ...broker,
         management: managementSettings(management, broker, managementPasswordFile),
-        branchAddress: address(branchUrl ?? rest.url),
+        branchAddresses: branchUrl ?? rest.url,
       };
     })
     .meta({ description: 'The head office’s RabbitMQ.' });
 }
 
-function managementSettings(url: LinkUrl, broker: BrokerSettings, password: Secret | undefined): ManagementSettings {
+function managementSettings(
+  urls: readonly [LinkUrl, ...LinkUrl[]],
+  broker: BrokerSettings,
+  password: Secret | undefined,
+): ManagementSettings {
+  const [{ user }] = urls;
   return {
-    secure: url.secure,
-    host: url.host,
-    port: url.port,
-    path: url.path.replace(/\/$/, ''),
-    user: url.user === '' ? broker.user : url.user,
+    addresses: new Addresses(
+      urls.map(({ secure, host, port, path }) => ({ secure, host, port, path: path.replace(/\/$/, '') })),
+    ),
+    user: user === '' ? broker.user : user,
     password: password ?? broker.password,
   };
-}
-
-function address({ secure, host, port }: LinkUrl) {
-  return { secure, host, port };
 }

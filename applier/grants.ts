@@ -31,7 +31,7 @@ export function applierGrants(config: ApplierConfig, host: string): Grants {
   return { sql: [targetGrant(config.target, host)], commands: brokerCommands(config.broker) };
 }
 
-export function targetGrant(target: ApplierConfig['target'], host: string): string {
+export function targetGrant(target: Pick<ApplierConfig['target'], 'user' | 'database'>, host: string): string {
   const account = quoteAccount(target.user, host);
   return `GRANT ${TARGET_RIGHTS.join(', ')} ON ${quoteGrantedDatabase(target.database)}.* TO ${account}`;
 }
@@ -41,7 +41,9 @@ export function targetGrant(target: ApplierConfig['target'], host: string): stri
  * queues, with its permissions in the virtual host. With a management user of its own, the user of broker.url only reads
  * and answers.
  */
-export function brokerCommands(broker: ApplierConfig['broker']): string[] {
+export function brokerCommands(
+  broker: Pick<ApplierConfig['broker'], 'user' | 'vhost'> & { readonly management: { readonly user: string } },
+): string[] {
   const { user, vhost, management } = broker;
   const vhostArgument = shellWord(vhost);
   const permissions = (name: string, configure: string, write: string): string =>

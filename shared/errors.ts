@@ -137,7 +137,7 @@ export const ERRORS = {
     retryable: false,
   },
   BROKER_UNCONFIRMED: {
-    cause: 'RabbitMQ is connected, but confirms no batch: usually a cluster that has lost the majority of its nodes.',
+    cause: 'RabbitMQ is connected, but confirms nothing: usually a cluster that has lost the majority of its nodes.',
     hint: 'At the head office, start the nodes that are down: `rabbitmqctl cluster_status` names them. If all run, check the network to RabbitMQ. Nothing is lost meanwhile.',
     retryable: true,
   },

@@ -10,6 +10,7 @@
 import type { Connection } from 'mysql2/promise';
 import { TributaryError } from '../../shared/errors.ts';
 import { formatDuration } from '../../shared/units.ts';
+import { isReadOnly } from './target-error.ts';
 import { prepareTargetSession, SESSION_TIMEOUT_S } from './target-session.ts';
 
 /** Connections that were idle for longer are replaced. Well below the server's own limit. */
@@ -68,6 +69,8 @@ export class TargetPool {
         this.#busy.delete(connection);
         // Its state is unknown (a statement may still run, a transaction may be open): never used again.
         connection.destroy();
+        // After a failover the idle ones lead to the same server, which takes no more writes.
+        if (isReadOnly(error)) for (const { connection: other } of this.#idle.splice(0)) other.destroy();
         throw error;
       }
     } finally {

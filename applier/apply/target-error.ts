@@ -40,6 +40,9 @@ const CHANGED_ERRNOS = new Set([1146, 1054, 1051, 1091, 1136, 1109, 1412]);
 /** Lock wait timeout, deadlock, NOWAIT, a conflict that Group Replication found at the commit. */
 const RACE_ERRNOS = new Set([1205, 1206, 1213, 3572, 3101]);
 
+/** The server takes no writes, or no more since it was connected to. */
+const READ_ONLY_ERRNOS = [1290, 1792, 1836];
+
 /** Faults of the server with a hint of their own. Others have only the server's message. */
 const TROUBLES: readonly { readonly errnos: readonly number[]; readonly code: ErrorCode; readonly hint: string }[] = [
   {
@@ -71,7 +74,7 @@ const TROUBLES: readonly { readonly errnos: readonly number[]; readonly code: Er
     hint: 'The head office’s server cannot write its binlog: look at its error log and its disk, and set binlog_format=ROW.',
   },
   {
-    errnos: [1290, 1792, 1836],
+    errnos: READ_ONLY_ERRNOS,
     code: 'TARGET_SETTING',
     hint:
       'The head office’s server is read-only. If it is the one to write to, run there: SET PERSIST super_read_only = OFF, ' +
@@ -114,6 +117,12 @@ export function targetError(error: unknown, doing: string): TributaryError {
     return new TributaryError('TARGET_BUSY', message, { cause: error });
   }
   return mysqlError(error, 'target', doing);
+}
+
+/** Whether the server refuses a write because it is read-only. */
+export function isReadOnly(error: unknown): boolean {
+  const errno = mysqlErrno(error instanceof TributaryError ? error.cause : error);
+  return errno !== null && READ_ONLY_ERRNOS.includes(errno);
 }
 
 /** Whether a table does not fit the branch's, and cannot be changed to fit. */

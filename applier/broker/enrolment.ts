@@ -5,9 +5,8 @@ import type { Enrolment } from '../../shared/config/enrolment.ts';
 
 /** Where branches reach the broker. */
 export interface BranchAddress {
-  readonly secure: boolean;
-  readonly host: string;
-  readonly port: number;
+  /** One, or one for each node of a cluster. */
+  readonly addresses: readonly { readonly secure: boolean; readonly host: string; readonly port: number }[];
   readonly vhost: string;
   /** PEM that branches need to verify the broker; null: the system's authorities do. */
   readonly ca: string | null;
@@ -26,9 +25,13 @@ export function makeEnrolment(
   password: string,
   createdAt: Date,
 ): Enrolment {
-  const { secure, host, port, vhost, ca } = address;
-  const name = host.includes(':') ? `[${host}]` : host;
-  const url = `${secure ? 'amqps' : 'amqp'}://${branchNames(branch).user}@${name}:${port}/${encodeURIComponent(vhost)}`;
+  const { addresses, vhost, ca } = address;
+  const urls = addresses.map(({ secure, host, port }) => {
+    const name = host.includes(':') ? `[${host}]` : host;
+    return `${secure ? 'amqps' : 'amqp'}://${branchNames(branch).user}@${name}:${port}/${encodeURIComponent(vhost)}`;
+  });
+  const [only, ...more] = urls;
+  const url = only !== undefined && more.length === 0 ? only : urls;
   const broker = ca === null ? { url, password } : { url, password, ca };
   return { branch, headOffice, createdAt: createdAt.toISOString(), broker };
 }

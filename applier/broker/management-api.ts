@@ -9,22 +9,19 @@ import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import type { IncomingMessage } from 'node:http';
 import type { ConnectionOptions } from 'node:tls';
+import type { Addresses, Place } from '../../shared/addresses.ts';
 import { codeOf } from '../../shared/broker/amqp-link.ts';
 import { shellWord } from '../../shared/process/shell-word.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { connectionHint } from '../../shared/config/connection-hints.ts';
 import { nodeTlsOptions } from '../../shared/config/tls.ts';
-import type { ApplierConfig } from '../config.ts';
+import type { ApplierConfig, ManagementAddress } from '../config.ts';
 
 const REQUEST_DEADLINE_MS = 15_000;
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
 export interface ManagementOptions {
-  readonly secure: boolean;
-  readonly host: string;
-  readonly port: number;
-  /** Path before /api, without slashes at its ends. */
-  readonly path: string;
+  readonly addresses: Addresses<ManagementAddress>;
   readonly user: string;
   readonly password: string;
   /** For https: authorities, client certificate. */
@@ -47,6 +44,7 @@ export class ManagementApi {
   /**
    * @param path segments after /api, not yet encoded
    * @param accepted statuses other than 2xx that are no faults
+   * @param query what follows the path after `?`
    * @throws BROKER_UNREACHABLE (also where another server answers), BROKER_REFUSED (401, 403), BROKER_SETUP (any other
    *   refusal)
    */
@@ -54,15 +52,21 @@ export class ManagementApi {
     method: 'GET' | 'PUT' | 'POST' | 'DELETE',
     path: readonly string[],
     body?: unknown,
-    accepted: readonly number[] = [],
+    { accepted = [], query = '' }: { readonly accepted?: readonly number[]; readonly query?: string } = {},
   ): Promise<ManagementAnswer> {
-    const answer = await this.#send(method, path, body);
+    const at = path.map(encodeURIComponent).join('/') + (query === '' ? '' : `?${query}`);
+    // What changes something is never done at two nodes at a time: the later one could undo what has followed.
+    const answer = await this.#options.addresses.reach(
+      place => this.#send(place, method, at, body),
+      () => undefined,
+      method === 'GET',
+    );
     if ((answer.status >= 200 && answer.status < 300) || accepted.includes(answer.status)) return answer;
     throw this.#refusal(answer, `${method} /api/${path.join('/')}`);
   }
 
   #refusal({ status, body }: ManagementAnswer, request: string): TributaryError {
-    const { user, host, port } = this.#options;
+    const { user, addresses } = this.#options;
     const what = `${request}: ${`${status} ${reasonOf(body)}`.trim()}`;
     if (status === 401) {
       return new TributaryError(
@@ -80,9 +84,13 @@ export class ManagementApi {
     }
     // RabbitMQ says in JSON what it does not find; any other server answers with a page of its own.
     if (status === 404 && body === null) {
-      return new TributaryError('BROKER_UNREACHABLE', `No RabbitMQ management API is at ${host}:${port} (${what}).`, {
-        hint: 'Correct host, port and path in broker.management: the API listens on 15672, or 15671 with TLS.',
-      });
+      return new TributaryError(
+        'BROKER_UNREACHABLE',
+        `No RabbitMQ management API is at ${String(addresses)} (${what}).`,
+        {
+          hint: 'Correct host, port and path in broker.management: the API listens on 15672, or 15671 with TLS.',
+        },
+      );
     }
     return new TributaryError('BROKER_SETUP', `RabbitMQ’s management API refuses ${what}.`, {
       hint:
@@ -92,17 +100,24 @@ export class ManagementApi {
     });
   }
 
-  async #send(method: string, path: readonly string[], body: unknown): Promise<ManagementAnswer> {
-    const { secure, host, port, user, password, tls } = this.#options;
-    const prefix = this.#options.path === '' ? '' : `/${this.#options.path}`;
+  async #send(
+    { secure, host, ip, port, path: before }: Place<ManagementAddress>,
+    method: string,
+    path: string,
+    body: unknown,
+  ): Promise<ManagementAnswer> {
+    const { user, password, tls } = this.#options;
+    const prefix = before === '' ? '' : `/${before}`;
     const payload = body === undefined ? null : Buffer.from(JSON.stringify(body));
     const request = secure ? httpsRequest : httpRequest;
     const { promise, resolve, reject } = Promise.withResolvers<ManagementAnswer>();
     const sent = request({
-      host,
+      host: ip ?? host,
+      // The certificate is for the name.
+      ...(ip === null ? {} : { servername: host }),
       port,
       method,
-      path: `${prefix}/api/${path.map(segment => encodeURIComponent(segment)).join('/')}`,
+      path: `${prefix}/api/${path}`,
       auth: `${user}:${password}`,
       headers: {
         // Some endpoints (user-limits) answer 406 to a request for JSON alone.

@@ -2,8 +2,9 @@
  * What a branch has at the broker: an exchange, three queues, bindings, a user and its rights. They are made through
  * RabbitMQ's management API, because a branch's user may configure nothing.
  *
- * Invariants: every step is idempotent, so that a repetition makes what is missing; whatever exists with other
- * properties is refused, never changed; a policy that would drop batches is an error.
+ * Invariants: every step is idempotent, so that a repetition makes what is missing; a queue that exists with other
+ * properties, or with fewer copies than there are nodes, is made anew, but never while it holds batches; a policy that
+ * would drop batches is an error.
  */
 import * as z from 'zod';
 import { branchNames, ROUTING_KEYS } from '../../shared/broker/amqp-messages.ts';
@@ -15,19 +16,33 @@ import { branchPermissions, TOPIC_PERMISSIONS } from './permissions.ts';
 
 /** RabbitMQ's default of 20 deliveries drops a batch after 20 lost connections; without any limit it changes the order. */
 const DELIVERY_LIMIT = 1_000_000;
-/** An agent has two connections, and may replace each before the broker notices that the old one is dead. */
-const MAX_CONNECTIONS = 16;
-/** Three a connection. */
-const MAX_CHANNELS = 64;
+/**
+ * An agent has two connections, and may replace each before the broker notices that the old one is dead. Each has three
+ * channels. Only a broker of one node has these limits: with several, each login asks all of them how many connections
+ * the user has, and waits 10 s for a frozen one.
+ */
+const USER_LIMITS = { 'max-connections': 16, 'max-channels': 64 } as const;
 /**
  * The most that may wait for one branch at the broker. A branch that floods, or is halted for weeks, would otherwise fill
  * the broker's disk and stop all branches. What the broker refuses stays in the branch's spool and is sent again.
  */
 const MAX_QUEUE_BYTES = 1024 * 1024 * 1024;
 
-const HELLO_QUEUE = { 'x-queue-type': 'classic', 'x-max-length': 1, 'x-overflow': 'drop-head' } as const;
-const BATCHES_QUEUE = {
+/** In a cluster a queue has as many copies as there are nodes, up to this number. */
+const MOST_COPIES = 5;
+/** Every queue outlives the loss of a node. */
+const REPLICATED = {
   'x-queue-type': 'quorum',
+  'x-quorum-initial-group-size': MOST_COPIES,
+  'x-queue-leader-locator': 'balanced',
+  // How long to wait for a consumer whose node is gone, before another one is served: 60 s by default. From 4.3 on; older
+  // brokers ignore it.
+  'x-consumer-disconnected-timeout': 2_000,
+} as const;
+const ANSWER_QUEUE = { ...REPLICATED, 'x-max-length': 1, 'x-overflow': 'drop-head' } as const;
+const HELLO_QUEUE = { ...ANSWER_QUEUE, 'x-single-active-consumer': true } as const;
+const BATCHES_QUEUE = {
+  ...REPLICATED,
   'x-single-active-consumer': true,
   'x-overflow': 'reject-publish',
   'x-delivery-limit': DELIVERY_LIMIT,
@@ -38,15 +53,41 @@ const queueSchema = z.object({
   type: z.string().optional(),
   durable: z.boolean(),
   arguments: z.record(z.string(), z.unknown()),
+  /** Nodes that have a copy; a classic queue has none. */
+  members: z.array(z.string()).default([]),
+  messages: z.number().default(0),
 });
 type Queue = z.infer<typeof queueSchema>;
+const queuesSchema = z.array(
+  queueSchema.extend({
+    name: z.string(),
+    leader: z.string().optional(),
+    /** Copies that take part at present. */
+    online: z.array(z.string()).nullish(),
+  }),
+);
+export type ListedQueue = z.infer<typeof queuesSchema>[number];
 
 const userSchema = z.object({ password_hash: z.string(), hashing_algorithm: z.string() });
 
 const grantedSchema = z.array(z.object({ user: z.string() }));
 const namedSchema = z.array(z.object({ name: z.string() }));
 
-const nodesSchema = z.array(z.object({ name: z.string(), running: z.boolean() }));
+const nodesSchema = z.array(
+  z.object({
+    name: z.string(),
+    running: z.boolean(),
+    mem_alarm: z.boolean().default(false),
+    disk_free_alarm: z.boolean().default(false),
+  }),
+);
+type Nodes = z.infer<typeof nodesSchema>;
+
+/** RabbitMQ's nodes and what they hold of the branches' queues. */
+export interface BrokerCluster {
+  readonly nodes: Nodes;
+  readonly queues: readonly ListedQueue[];
+}
 const overviewSchema = z.object({ product_name: z.string().default('RabbitMQ'), rabbitmq_version: z.string() });
 
 const permissionsSchema = z.object({ configure: z.string(), write: z.string(), read: z.string() });
@@ -105,7 +146,7 @@ export class Provisioning {
    * @throws BROKER_UNCONFIRMED while fewer run
    */
   async requireMajority(): Promise<void> {
-    const nodes = understood(nodesSchema, await this.#api.call('GET', ['nodes']));
+    const nodes = await this.#nodes();
     const down = nodes.filter(({ running }) => !running).map(({ name }) => name);
     if ((nodes.length - down.length) * 2 > nodes.length) return;
     const text = `${down.length} of RabbitMQ’s ${nodes.length} nodes are down (${down.join(', ')}): it confirms no batch.`;
@@ -128,9 +169,8 @@ export class Provisioning {
       internal: false,
       arguments: {},
     });
-    await this.#declareQueue(names.batches, BATCHES_QUEUE);
-    await this.#declareQueue(names.hello, HELLO_QUEUE);
-    await this.#declareQueue(names.answer, HELLO_QUEUE);
+    const nodes = await this.#nodes();
+    for (const [queue, wanted] of queuesOf(branch)) await this.#declareQueue(queue, wanted, running(nodes));
     await this.#bind(names.exchange, names.batches, ROUTING_KEYS.batch);
     await this.#bind(names.exchange, names.hello, ROUTING_KEYS.hello);
     if (login !== null || !(await this.hasUser(branch))) {
@@ -143,8 +183,11 @@ export class Provisioning {
     }
     await this.#api.call('PUT', ['permissions', vhost, names.user], branchPermissions(branch));
     await this.#api.call('PUT', ['topic-permissions', vhost, names.user], TOPIC_PERMISSIONS);
-    await this.#api.call('PUT', ['user-limits', names.user, 'max-connections'], { value: MAX_CONNECTIONS });
-    await this.#api.call('PUT', ['user-limits', names.user, 'max-channels'], { value: MAX_CHANNELS });
+    for (const [limit, value] of Object.entries(USER_LIMITS)) {
+      const path = ['user-limits', names.user, limit];
+      if (nodes.length === 1) await this.#api.call('PUT', path, { value });
+      else await this.#api.call('DELETE', path, undefined, { accepted: [404] });
+    }
     await this.check(branch);
   }
 
@@ -157,7 +200,10 @@ export class Provisioning {
     return this.#exists(['users', 'guest']);
   }
 
-  /** The branches whose user, permissions or exchange the broker lacks: a loss that no consumer of the applier notices. */
+  /**
+   * The branches whose user, permissions or exchange the broker lacks, or that have a queue as an earlier version made it,
+   * or as a smaller cluster had it: what no consumer of the applier notices.
+   */
   async branchesLost(branches: readonly string[]): Promise<string[]> {
     const named = async (path: readonly string[]): Promise<Set<string>> =>
       new Set(understood(namedSchema, await this.#api.call('GET', path)).map(({ name }) => name));
@@ -165,10 +211,35 @@ export class Provisioning {
     const exchanges = await named(['exchanges', this.#vhost]);
     const granted = understood(grantedSchema, await this.#api.call('GET', ['vhosts', this.#vhost, 'permissions']));
     const permitted = new Set(granted.map(({ user }) => user));
+    const nodes = running(await this.#nodes());
+    const queues = new Map((await this.#queues()).map(queue => [queue.name, queue]));
     return branches.filter(branch => {
       const { user, exchange } = branchNames(branch);
-      return !users.has(user) || !permitted.has(user) || !exchanges.has(exchange);
+      return (
+        !users.has(user) ||
+        !permitted.has(user) ||
+        !exchanges.has(exchange) ||
+        queuesOf(branch).some(([name, wanted]) => mayReplace(queues.get(name), wanted, nodes))
+      );
     });
+  }
+
+  /** The nodes, and the queues of these branches that are there. */
+  async cluster(branches: readonly string[]): Promise<BrokerCluster> {
+    const ours = new Set(branches.flatMap(queuesOf).map(([name]) => name));
+    const queues = await this.#queues();
+    return { nodes: await this.#nodes(), queues: queues.filter(({ name }) => ours.has(name)) };
+  }
+
+  async #queues(): Promise<ListedQueue[]> {
+    // Without statistics, which take the broker's time.
+    const columns = 'name,type,durable,arguments,members,online,leader,messages';
+    const query = `disable_stats=true&enable_queue_totals=true&columns=${columns}`;
+    return understood(queuesSchema, await this.#api.call('GET', ['queues', this.#vhost], undefined, { query }));
+  }
+
+  async #nodes(): Promise<Nodes> {
+    return understood(nodesSchema, await this.#api.call('GET', ['nodes']));
   }
 
   /** Everybody who takes messages from a queue of the virtual host. */
@@ -189,7 +260,7 @@ export class Provisioning {
 
   /** Makes the virtual host if it is not there, and gives the applier its rights in it. */
   async ensureVhost(applierUser: string): Promise<void> {
-    const { status } = await this.#api.call('GET', ['vhosts', this.#vhost], undefined, [404]);
+    const { status } = await this.#api.call('GET', ['vhosts', this.#vhost], undefined, { accepted: [404] });
     if (status !== 404) return;
     await this.#api.call('PUT', ['vhosts', this.#vhost], {});
     const all = { configure: '.*', write: '.*', read: '.*' };
@@ -200,11 +271,11 @@ export class Provisioning {
   async remove(branch: string): Promise<void> {
     const names = branchNames(branch);
     // The user first: its connections are closed, so nothing arrives while the rest is deleted.
-    await this.#api.call('DELETE', ['users', names.user], undefined, [404]);
-    await this.#api.call('DELETE', ['connections', 'username', names.user], undefined, [404]);
-    await this.#api.call('DELETE', ['exchanges', this.#vhost, names.exchange], undefined, [404]);
-    for (const queue of [names.batches, names.hello, names.answer]) {
-      await this.#api.call('DELETE', ['queues', this.#vhost, queue], undefined, [404]);
+    await this.#api.call('DELETE', ['users', names.user], undefined, { accepted: [404] });
+    await this.#api.call('DELETE', ['connections', 'username', names.user], undefined, { accepted: [404] });
+    await this.#api.call('DELETE', ['exchanges', this.#vhost, names.exchange], undefined, { accepted: [404] });
+    for (const [queue] of queuesOf(branch)) {
+      await this.#api.call('DELETE', ['queues', this.#vhost, queue], undefined, { accepted: [404] });
     }
   }
 
@@ -241,7 +312,7 @@ export class Provisioning {
     const missing: string[] = [];
     if (!(await this.hasUser(branch))) missing.push(`the user ${names.user}`);
     else if (!(await this.#hasPermissions(branch))) missing.push(`permissions of the user ${names.user}`);
-    for (const queue of [names.batches, names.hello, names.answer]) {
+    for (const [queue] of queuesOf(branch)) {
       if (!(await this.#exists(['queues', this.#vhost, queue]))) missing.push(`the queue ${queue}`);
     }
     const exchange = ['exchanges', this.#vhost, names.exchange];
@@ -259,7 +330,7 @@ export class Provisioning {
 
   async #hasPermissions(branch: string): Promise<boolean> {
     const path = ['permissions', this.#vhost, branchNames(branch).user];
-    const answer = await this.#api.call('GET', path, undefined, [404]);
+    const answer = await this.#api.call('GET', path, undefined, { accepted: [404] });
     if (answer.status === 404) return false;
     const found = understood(permissionsSchema, answer);
     return Object.entries(branchPermissions(branch)).every(
@@ -268,11 +339,21 @@ export class Provisioning {
   }
 
   async #exists(path: readonly string[]): Promise<boolean> {
-    return (await this.#api.call('GET', path, undefined, [404])).status === 200;
+    return (await this.#api.call('GET', path, undefined, { accepted: [404] })).status === 200;
   }
 
-  async #declareQueue(name: string, args: Readonly<Record<string, unknown>>): Promise<void> {
-    await this.#api.call('PUT', ['queues', this.#vhost, name], { durable: true, auto_delete: false, arguments: args });
+  /**
+   * Makes the queue, anew where it exists otherwise. That the management API deletes it helps also where a classic queue's
+   * node is down: to declare that one would never end.
+   */
+  async #declareQueue(name: string, wanted: Arguments, nodes: number): Promise<void> {
+    const path = ['queues', this.#vhost, name];
+    const answer = await this.#api.call('GET', path, undefined, { accepted: [404] });
+    if (answer.status !== 404) {
+      if (!mayReplace(understood(queueSchema, answer), wanted, nodes)) return;
+      await this.#api.call('DELETE', path, undefined, { accepted: [404] });
+    }
+    await this.#api.call('PUT', path, { durable: true, auto_delete: false, arguments: wanted });
   }
 
   async #bind(exchange: string, queue: string, routingKey: string): Promise<void> {
@@ -281,6 +362,34 @@ export class Provisioning {
       arguments: {},
     });
   }
+}
+
+function running(nodes: Nodes): number {
+  return nodes.filter(node => node.running).length;
+}
+
+type Arguments = Readonly<Record<string, unknown>>;
+
+/** A branch's queues with their arguments. */
+export function queuesOf(branch: string): (readonly [string, Arguments])[] {
+  const names = branchNames(branch);
+  return [
+    [names.batches, BATCHES_QUEUE],
+    [names.hello, HELLO_QUEUE],
+    [names.answer, ANSWER_QUEUE],
+  ];
+}
+
+/**
+ * Whether a queue must and may be made (anew): it is not there, has other arguments, or fewer copies than nodes run. A
+ * hello or an answer in it is followed by another one. Batches in it would come again too, but there may be a gigabyte of
+ * them; so their queue is left as it is until it is empty. Pure.
+ */
+export function mayReplace(queue: Queue | undefined, wanted: Arguments, runningNodes: number): boolean {
+  if (queue === undefined) return true;
+  if (wanted === BATCHES_QUEUE && queue.messages > 0) return false;
+  const isOther = Object.entries(wanted).some(([name, value]) => queue.arguments[name] !== value);
+  return isOther || !queue.durable || queue.members.length < Math.min(MOST_COPIES, runningNodes);
 }
 
 /**

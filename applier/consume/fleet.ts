@@ -33,7 +33,7 @@ import type { PipelineEvents } from './pipeline-events.ts';
 import { NO_EVENTS } from './pipeline-events.ts';
 import { QUOTAS } from '../transaction/quotas.ts';
 import type { Quotas } from '../transaction/quotas.ts';
-import { isPreferred, rendezvousPriority } from './rendezvous.ts';
+import { isPreferred } from './rendezvous.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
 import { TargetPool } from '../apply/connection-pool.ts';
 import { WaitSignal } from '../../shared/wait-signal.ts';
@@ -247,6 +247,8 @@ export class Fleet {
       if (this.#isStopping()) break;
       try {
         await this.#poll();
+        // A poll writes as well, so a database that refused writes takes them again.
+        if (this.#pollError !== null) this.#hurryAll();
         this.#pollError = null;
       } catch (error) {
         // `faults` shows it, and the next poll follows. The pipelines have their own retries.
@@ -365,7 +367,6 @@ export class Fleet {
       rows: this.#options.rows,
       counter: this.#counter,
       instance,
-      priority: rendezvousPriority(branch, instance),
       host: this.#host,
       quotas: this.#options.quotas ?? QUOTAS,
       events: this.#options.events ?? NO_EVENTS,

@@ -11,7 +11,7 @@
  */
 import { branchNames, FRAGMENT_BYTES, readBatchHeader, readFragment } from '../../shared/broker/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/broker/amqp-messages.ts';
-import type { BrokerConnection, BrokerConsumer, BrokerConsumerOptions } from '../../shared/broker/amqp.ts';
+import type { BrokerConnection, BrokerConsumer } from '../../shared/broker/amqp.ts';
 import { nextDigest } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/process/logging.ts';
@@ -32,8 +32,6 @@ export interface IntakeOptions {
   readonly branch: string;
   /** Names this applier at the broker. */
   readonly instance: string;
-  /** Of several appliers the one with the highest priority gets the hellos. Batches have no priority, see Pipeline. */
-  readonly priority: number;
   readonly rejections: Pick<RejectionLog, 'refused'>;
   readonly logger: Pick<Logger, 'warn'>;
   /** Is notified when something has arrived or a consumer has ended. */
@@ -64,7 +62,7 @@ export class Intake {
     return this.#arrivals;
   }
 
-  /** Whether the broker delivers the branch's batches to this applier: it is the single active consumer. */
+  /** Whether the broker delivers the branch's messages to this applier: it is the single active consumer. */
   get isActive(): boolean {
     return this.#isActive;
   }
@@ -89,8 +87,8 @@ export class Intake {
   async open(connection: BrokerConnection, wantBatches: boolean): Promise<void> {
     const names = branchNames(this.#options.branch);
     if (this.#hellos === null) {
-      const limits = { prefetch: 1, priority: this.#options.priority };
-      const hellos = await this.#consume(connection, names.hello, limits, (acks, message) => {
+      const hellos = await this.#consume(connection, names.hello, 1, (acks, message) => {
+        this.#isActive = true;
         // The hello need not be answered first: one without an answer is followed by another.
         const waitMs = this.#rate.take(performance.now());
         if (waitMs === 0) acks.ack(message.deliveryTag);
@@ -107,8 +105,7 @@ export class Intake {
     if (!wantBatches) {
       await this.release();
     } else if (this.#batches === null) {
-      const limits = { prefetch: PREFETCH };
-      const batches = await this.#consume(connection, names.batches, limits, (acks, message) => {
+      const batches = await this.#consume(connection, names.batches, PREFETCH, (acks, message) => {
         this.#isActive = true;
         this.#receiveBatch(acks, message);
       });
@@ -148,6 +145,7 @@ export class Intake {
     await batches?.close();
   }
 
+  /** Closes both consumers, so that another applier may take the branch. */
   async close(): Promise<void> {
     const hellos = this.#hellos;
     this.#hellos = null;
@@ -158,12 +156,12 @@ export class Intake {
   async #consume(
     connection: BrokerConnection,
     queue: string,
-    limits: Pick<BrokerConsumerOptions, 'prefetch' | 'priority'>,
+    prefetch: number,
     receive: (acks: Acknowledger, message: ReceivedMessage) => void,
   ): Promise<BrokerConsumer> {
     const acks = new Acknowledger();
     const consumer = await connection.openConsumer({
-      ...limits,
+      prefetch,
       queue,
       tag: this.#options.instance,
       onMessage: message => {

@@ -42,7 +42,7 @@ import { StreamApplier } from './stream-applier.ts';
 const FAULTS_BEFORE_RELEASE = 3;
 /** The longest sleep between two turns of the loop, in case a notification was missed. */
 const MAX_SLEEP_MS = 10_000;
-/** How long to wait before the queue is left again to another applier that has not taken it. */
+/** How long to wait before the queues are left again to another applier that has not taken it. */
 const YIELD_EVERY_MS = 5_000;
 
 export type PipelineState = 'detached' | 'consuming' | 'waiting' | 'halted' | 'stopped';
@@ -54,8 +54,6 @@ export interface PipelineOptions {
   readonly counter: Pick<Counter, 'begin'>;
   /** Names this applier among several. */
   readonly instance: string;
-  /** Of several appliers the one with the highest priority gets the hellos. */
-  readonly priority: number;
   readonly host: PipelineHost;
   readonly quotas: Quotas;
   readonly events: PipelineEvents;
@@ -170,13 +168,13 @@ export class Pipeline {
     }
     const { connection } = this.#intake;
     if (connection !== null) {
-      if (this.#mustYield()) await this.#intake.release();
-      await this.#intake.open(connection, row.state === 'active');
       const hello = this.#intake.takeHello();
       if (hello !== null) {
         await this.#answer(connection, hello);
         return true;
       }
+      if (this.#mustYield()) await this.#intake.close();
+      await this.#intake.open(connection, row.state === 'active');
     }
     if (row.state !== 'active') {
       this.#retry.progressed();
@@ -187,8 +185,8 @@ export class Pipeline {
   }
 
   /**
-   * Whether to leave the queue to the applier that is preferred. Of consumers with equal priority the broker serves
-   * one, and another one when that leaves. Consumer priorities could do the same in the broker. But a quorum queue
+   * Whether to leave the queues to the applier that is preferred. Of a queue's consumers the broker serves one, and
+   * another one when that leaves. Consumer priorities could do the same in the broker. But a quorum queue
    * (RabbitMQ 4.3.6) keeps a consumer that dies with unacknowledged messages while one of higher priority waits, and
    * serves the dead one later.
    */
@@ -277,7 +275,7 @@ export class Pipeline {
     this.#row = null;
     const { faults } = this.#retry;
     this.#options.logger.warn({ branch: this.branch, faults, err: thrown }, 'The branch waits and retries.');
-    if (faults >= FAULTS_BEFORE_RELEASE) await this.#intake.release();
+    if (faults >= FAULTS_BEFORE_RELEASE) await this.#intake.close();
     await this.#signal.sleep(pause.ms * (0.75 + Math.random() / 2));
   }
 }

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 const MAX_PRIORITY = 1_000;
 
 /** How much a branch prefers an applier: a higher number is preferred. */
-export function rendezvousPriority(branch: string, instance: string): number {
+function rendezvousPriority(branch: string, instance: string): number {
   const hash = createHash('sha256').update(`${branch}\n${instance}`).digest();
   return hash.readUInt32BE(0) % MAX_PRIORITY;
 }

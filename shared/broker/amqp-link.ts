@@ -4,15 +4,8 @@
 import { TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import { connectionHint } from '../config/connection-hints.ts';
+import type { BrokerAddress } from '../config/link-settings.ts';
 import { formatDuration } from '../units.ts';
-
-export interface BrokerAddress {
-  readonly host: string;
-  readonly port: number;
-  readonly vhost: string;
-  readonly user: string;
-  readonly tls: boolean;
-}
 
 /** Parses a broker URL. @throws TributaryError CONFIG_INVALID */
 export function parseBrokerUrl(text: string): BrokerAddress {

@@ -1,11 +1,13 @@
 /** The interface of connections to RabbitMQ (amqp.ts), without the library. */
 import type { ConnectionOptions } from 'node:tls';
 import type { OutgoingMessage, ReceivedMessage } from './amqp-messages.ts';
+import type { Addresses } from '../addresses.ts';
+import type { BrokerAddress } from '../config/link-settings.ts';
 import type { TributaryError } from '../errors.ts';
 
 export interface BrokerOptions {
-  /** `amqp[s]://user@host:port/vhost`. A password in it is not used. */
-  readonly url: string;
+  /** `amqp[s]://user@host:port/vhost`, or several addresses. A password in it is not used. */
+  readonly url: string | readonly string[] | Addresses<BrokerAddress>;
   readonly password: string;
   /** For amqps: certificate authority and client certificate in PEM. The server's certificate is always verified. */
   readonly tls?: Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'minVersion' | 'checkServerIdentity'>;
@@ -50,8 +52,6 @@ export interface BrokerConsumerOptions {
   readonly queue: string;
   /** The most unacknowledged deliveries at a time. */
   readonly prefetch: number;
-  /** Of a queue's consumers the one with the highest priority gets messages first. Not for a single active consumer. */
-  readonly priority?: number;
   /** The consumer's name at the broker. It must be unique on its channel, and each consumer has its own channel. */
   readonly tag?: string;
   /** If it throws, the consumer is closed with that error. */

@@ -12,6 +12,7 @@
  *   the consumer with a reason;
  * - over TLS, if several messages wait for the socket, it does not number them in the order of writing. A confirm or a
  *   nack then counts for the wrong message: the ends of writes are put in the order of the calls;
+ * - a heartbeat before the login is complete ends the connection: such heartbeats are skipped;
  * - bodies are parsed by content type before their size can be checked: the content type is removed on arrival.
  *
  * Use separate connections to publish and to consume: an alarm at the broker blocks those that publish, with their
@@ -20,7 +21,7 @@
 import { Socket } from 'node:net';
 import { Connection } from 'rabbitmq-client';
 import type { AsyncMessage, Channel, ReturnedMessage } from 'rabbitmq-client';
-import { takeBodiesAsBytes, orderWriteEnds } from './amqp-channel.ts';
+import { orderWriteEnds, takeBodiesAsBytes, withoutHeartbeats } from './amqp-library.ts';
 import { bounded, brokerError, codeOf, CloseSignal, connectTimeout, parseBrokerUrl } from './amqp-link.ts';
 import type { OutgoingMessage, ReceivedMessage } from './amqp-messages.ts';
 import type {
@@ -32,6 +33,9 @@ import type {
   QueueDepth,
   SendOutcome,
 } from './amqp-types.ts';
+import { Addresses } from '../addresses.ts';
+import type { Place } from '../addresses.ts';
+import type { BrokerAddress } from '../config/link-settings.ts';
 import { asTributaryError, TributaryError } from '../errors.ts';
 import { formatDuration } from '../units.ts';
 
@@ -46,14 +50,22 @@ const CLOSE_DEADLINE_MS = 2_000;
 /** How long opening a channel, starting a consumer or asking for a queue's depth may take. */
 const CALL_DEADLINE_MS = 15_000;
 
-const NO_CONFIRM_HINT = 'Check that RabbitMQ runs, that its cluster has a majority, and the network to it.';
-
 /** @throws TributaryError BROKER_UNREACHABLE, BROKER_REFUSED or CONFIG_INVALID */
 export async function connectBroker(options: BrokerOptions): Promise<BrokerConnection> {
-  const address = parseBrokerUrl(options.url);
+  const { url } = options;
+  const addresses = url instanceof Addresses ? url : new Addresses([url].flat().map(parseBrokerUrl));
+  return addresses.reach(
+    place => connectTo(place, options),
+    late => late.close(),
+  );
+}
+
+async function connectTo(address: Place<BrokerAddress>, options: BrokerOptions): Promise<BrokerConnection> {
   const timeoutMs = options.connectTimeoutMs ?? 15_000;
-  const connection = new Connection({
-    hostname: address.host,
+  // The certificate is for the name.
+  const name = address.ip === null ? {} : { servername: address.host };
+  const connection = new PatientConnection({
+    hostname: address.ip ?? address.host,
     port: address.port,
     vhost: address.vhost,
     username: address.user,
@@ -64,7 +76,7 @@ export async function connectBroker(options: BrokerOptions): Promise<BrokerConne
     acquireTimeout: CALL_DEADLINE_MS,
     // A lone commit must not wait for Nagle's timer.
     noDelay: true,
-    ...(address.tls ? { tls: { ...options.tls, rejectUnauthorized: true } } : {}),
+    ...(address.tls ? { tls: { ...options.tls, ...name, rejectUnauthorized: true } } : {}),
   });
   const opened = new RabbitConnection(connection, address.user);
   const where = `${address.host}:${address.port}`;
@@ -93,6 +105,19 @@ export async function connectBroker(options: BrokerOptions): Promise<BrokerConne
   } finally {
     for (const timer of timers) clearTimeout(timer);
     connection.off('connection', onConnected);
+  }
+}
+
+/**
+ * RabbitMQ sends heartbeats before the login is complete: it asks its other nodes about the user, and one may be frozen.
+ */
+class PatientConnection extends Connection {
+  protected _negotiate(read: Parameters<typeof withoutHeartbeats>[0]): unknown {
+    const negotiate: unknown = Reflect.get(Connection.prototype, '_negotiate');
+    if (typeof negotiate !== 'function') {
+      throw new TributaryError('INTERNAL', 'This version of rabbitmq-client logs in in another way.');
+    }
+    return Reflect.apply(negotiate, this, [withoutHeartbeats(read)]);
   }
 }
 
@@ -145,12 +170,8 @@ class RabbitConnection implements BrokerConnection {
     takeBodiesAsBytes(channel);
     const consumer = new Consumer(this, channel, options);
     await this.#call(channel.basicQos({ prefetchCount: options.prefetch }), 'setting the prefetch limit');
-    const { queue, tag, priority } = options;
-    const consume = {
-      queue,
-      ...(tag === undefined ? {} : { consumerTag: tag }),
-      ...(priority === undefined ? {} : { arguments: { 'x-priority': priority } }),
-    };
+    const { queue, tag } = options;
+    const consume = { queue, ...(tag === undefined ? {} : { consumerTag: tag }) };
     await this.#call(
       channel.basicConsume(consume, message => consumer.deliver(message)),
       `consuming ${queue}`,
@@ -210,7 +231,7 @@ class RabbitConnection implements BrokerConnection {
     }
     promise.catch(() => undefined);
     const reason = new TributaryError(
-      'BROKER_UNREACHABLE',
+      'BROKER_UNCONFIRMED',
       `No answer to ${doing} within ${formatDuration(CALL_DEADLINE_MS)}.`,
     );
     this.drop(reason);
@@ -252,7 +273,7 @@ class Publisher implements BrokerPublisher {
       // While the broker has an alarm, it takes nothing. Heartbeats show that the connection is alive.
       if (this.#connection.blocked) return;
       const text = `RabbitMQ did not confirm ${message.id} within ${formatDuration(deadlineMs)}.`;
-      const late = new TributaryError('BROKER_UNREACHABLE', text, { hint: NO_CONFIRM_HINT });
+      const late = new TributaryError('BROKER_UNCONFIRMED', text);
       finish({ outcome: 'unknown', error: late });
       this.#connection.drop(late);
     }, deadlineMs);

@@ -28,7 +28,12 @@ const enrolmentSchema = z.strictObject({
   headOffice: z.string().min(1).max(200),
   createdAt: z.iso.datetime(),
   broker: z.strictObject({
-    url: z.string().refine(isBrokerUrl, 'must be amqp:// or amqps:// with a user and without a password'),
+    url: z
+      .union([z.string(), z.array(z.string()).min(1).max(16)])
+      .refine(
+        urls => [urls].flat().every(isBrokerUrl),
+        'must be amqp:// or amqps:// with a user and without a password',
+      ),
     password: z.string().min(16).max(200),
     ca: z
       .string()
@@ -45,8 +50,8 @@ export interface Enrolment {
   /** ISO 8601, UTC. */
   readonly createdAt: string;
   readonly broker: {
-    /** With user and virtual host, without password. */
-    readonly url: string;
+    /** With user and virtual host, without password; of a cluster one for each node. */
+    readonly url: string | readonly string[];
     readonly password: string;
     /** PEM; absent: the system's authorities. */
     readonly ca?: string;

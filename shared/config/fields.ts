@@ -54,6 +54,16 @@ export function rateField(minimum: number): z.ZodType<number, string | number> {
   });
 }
 
+const MOST_IN_LIST = 16;
+
+/** A value, or a list of such values: addresses of which the next is used when one fails. */
+export function oneOrMore<T>(field: z.ZodType<T, string>): z.ZodType<readonly [T, ...T[]]> {
+  return z.preprocess(
+    value => (value === undefined || Array.isArray(value) ? value : [value]),
+    z.array(field).min(1).max(MOST_IN_LIST),
+  ) as unknown as z.ZodType<readonly [T, ...T[]]>;
+}
+
 export function portField(): z.ZodType<number, number> {
   return z.int('must be a whole number from 1 to 65535').min(1).max(65535);
 }

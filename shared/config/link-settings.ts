@@ -5,7 +5,8 @@
 import { isIP } from 'node:net';
 import * as z from 'zod';
 import type { ConfigContext } from './load.ts';
-import { hostField, isLoopback, passwordFileField, portField, textField } from './fields.ts';
+import { Addresses } from '../addresses.ts';
+import { hostField, isLoopback, oneOrMore, passwordFileField, portField, textField } from './fields.ts';
 import type { Secret } from './secret.ts';
 import { brokerTlsOptions, tlsField, usesTls } from './tls.ts';
 import type { TlsSettings } from './tls.ts';
@@ -13,6 +14,8 @@ import type { TlsSettings } from './tls.ts';
 /** How to reach a MySQL or MariaDB server. */
 export interface MysqlSettings {
   readonly host: string;
+  /** One of several addresses that the host's name stands for; null or undefined: any. */
+  readonly ip?: string | null;
   readonly port: number;
   readonly user: string;
   readonly password: Secret;
@@ -20,14 +23,19 @@ export interface MysqlSettings {
   readonly database?: string;
 }
 
-/** How to reach RabbitMQ. */
-export interface BrokerSettings {
-  /** As configured: user and virtual host, no password. */
-  readonly url: string;
-  /** True for amqps://. */
-  readonly secure: boolean;
+/** Where to log in at RabbitMQ. */
+export interface BrokerAddress {
   readonly host: string;
   readonly port: number;
+  readonly vhost: string;
+  readonly user: string;
+  readonly tls: boolean;
+}
+
+/** How to reach RabbitMQ. */
+export interface BrokerSettings {
+  /** One, or one for each node of a cluster. */
+  readonly addresses: Addresses<BrokerAddress>;
   readonly user: string;
   readonly vhost: string;
   readonly password: Secret;
@@ -76,9 +84,21 @@ export const VERIFY_NAME_FAULT = {
 /** The keys that both `broker` sections share. */
 export function brokerShape(context: ConfigContext, example: string) {
   return {
-    url: urlField(['amqps:', 'amqp:'], 5671, 5672)
-      .refine(url => url.user !== '', { message: 'must name a user: amqps://user@host:5671/vhost', abort: true })
-      .meta({ description: 'Address of RabbitMQ: amqps://user@host:port/vhost, without a password.', example }),
+    url: oneOrMore(
+      urlField(['amqps:', 'amqp:'], 5671, 5672).refine(url => url.user !== '', {
+        message: 'must name a user: amqps://user@host:5671/vhost',
+        abort: true,
+      }),
+    )
+      .refine(([first, ...more]) => more.every(({ user, path }) => user === first.user && path === first.path), {
+        message: 'must name the same user and virtual host at each address',
+        abort: true,
+      })
+      .meta({
+        description:
+          'Address of RabbitMQ: amqps://user@host:port/vhost, without a password; of a cluster a list, one for each node.',
+        example,
+      }),
     passwordFile: passwordFileField(context).meta({
       description: 'File with the password of that user. Mode 0600. Read at each connection.',
       example: 'broker.password',
@@ -88,8 +108,8 @@ export function brokerShape(context: ConfigContext, example: string) {
 }
 
 /** True if a password would be sent unencrypted over a network that is not configured as trusted. */
-export function isExposed(url: LinkUrl, tls: TlsSettings): boolean {
-  return !url.secure && !isLoopback(url.host) && tls.mode !== 'off';
+export function isExposed(urls: readonly LinkUrl[], tls: TlsSettings): boolean {
+  return urls.some(url => !url.secure && !isLoopback(url.host)) && tls.mode !== 'off';
 }
 
 /** The fault of a URL without encryption under this key. */
@@ -99,13 +119,16 @@ export function exposedFault(key: string) {
 }
 
 export function brokerSettings(value: {
-  readonly url: LinkUrl;
+  readonly url: readonly [LinkUrl, ...LinkUrl[]];
   readonly passwordFile: Secret;
   readonly tls: TlsSettings;
 }): BrokerSettings {
-  const { text, secure, host, port, user, path } = value.url;
+  const [{ user, path }] = value.url;
   const vhost = path === '' ? '/' : path;
-  return { url: text, secure, host, port, user, vhost, password: value.passwordFile, tls: value.tls };
+  const addresses = new Addresses(
+    value.url.map(({ secure, host, port }) => ({ host, port, vhost, user, tls: secure })),
+  );
+  return { addresses, user, vhost, password: value.passwordFile, tls: value.tls };
 }
 
 /** A URL of one of two schemes, the first encrypted. */
@@ -152,5 +175,5 @@ function parseUrl(text: string, schemes: readonly [string, string], rule: string
 
 /** What `connectBroker` needs, for one connection: the password is read now. */
 export function brokerAccess(settings: BrokerSettings) {
-  return { url: settings.url, password: settings.password.reveal(), tls: brokerTlsOptions(settings.tls) };
+  return { url: settings.addresses, password: settings.password.reveal(), tls: brokerTlsOptions(settings.tls) };
 }

@@ -186,7 +186,8 @@ function typeWord(expected: string): string {
 
 function faultsOf(issue: z.core.$ZodIssue, document: unknown, outline: unknown): ConfigFault[] {
   if (issue.code !== 'unrecognized_keys') {
-    return [{ field: fieldName(issue.path), value: showAt(document, issue.path), rule: issue.message }];
+    const path = pathIn(document, issue.path);
+    return [{ field: fieldName(path), value: showAt(document, path), rule: issue.message }];
   }
   const known = knownKeys(outline, issue.path);
   return issue.keys.map(key => {
@@ -196,6 +197,12 @@ function faultsOf(issue: z.core.$ZodIssue, document: unknown, outline: unknown):
       near === null ? `is not a key here; keys are ${known.join(', ')}` : `is not a key; did you mean ${near}?`;
     return { field: fieldName(path), value: showAt(document, path), rule };
   });
+}
+
+/** A single value where a list may stand was checked as a list of one. */
+function pathIn(document: unknown, path: readonly PropertyKey[]): readonly PropertyKey[] {
+  const parent = path.slice(0, -1);
+  return path.at(-1) === 0 && !Array.isArray(parent.reduce<unknown>(member, document)) ? parent : path;
 }
 
 function fieldName(path: readonly PropertyKey[]): string {

@@ -8,7 +8,7 @@
  * work on the statement. Every error has a code of ours, decided by number, never by text.
  */
 import { EventEmitter } from 'node:events';
-import { Socket } from 'node:net';
+import { connect, Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import { setMaxParserCache } from 'mysql2';
 import type { Connection as CoreConnection } from 'mysql2';
@@ -64,6 +64,7 @@ export interface MysqlPurpose {
 /** What mysql2 and zongji need to know to connect; the password in it is revealed. */
 export function mysqlOptions(settings: MysqlSettings): ConnectionOptions {
   const ssl = mysqlSslOptions(settings.tls, settings.host);
+  const { ip = null } = settings;
   return {
     host: settings.host,
     port: settings.port,
@@ -76,6 +77,8 @@ export function mysqlOptions(settings: MysqlSettings): ConnectionOptions {
     dateStrings: true,
     maxPreparedStatements: PREPARED_STATEMENTS,
     ...(settings.database === undefined ? {} : { database: settings.database }),
+    // The host stays the name, which TLS verifies.
+    ...(ip === null ? {} : { stream: () => connect({ host: ip, port: settings.port, keepAlive: true }) }),
     ...(ssl === undefined ? {} : { ssl }),
   };
 }

@@ -1,6 +1,6 @@
 /**
- * A cluster of three brokers loses two: the one that is left takes connections, hellos and answers, and confirms no
- * batch. Neither program calls itself ready then; both say why and what to do; and nothing is lost.
+ * A cluster of three brokers loses two: the one that is left takes connections, and no queue works. Neither program
+ * calls itself ready then; both say why and what to do; and nothing is lost.
  */
 import t from 'tap';
 import { BrokerCluster } from '../../deploy/rig/broker-cluster.ts';
@@ -44,10 +44,8 @@ await t.test('BROKER_UNCONFIRMED: the nodes are started, and everything moves ag
   const check = await world.applierCli(['check']);
   t.not(check.code, 0);
   t.match(check.stdout, /FAULT +broker.management: 2 of RabbitMQ’s 3 nodes are down/);
-  // An answer from the head office, which still passes, does not hide it.
-  const answered = ((await paris.agent.get('/api/status')) as AgentStatus).link.lastAnswerAt;
+  // Connections are still taken, which does not hide it.
   const status = async () => (await paris.agent.get('/api/status')) as AgentStatus;
-  await paris.agent.waitUntil('another answer', async () => (await status()).link.lastAnswerAt !== answered);
   const { link, spool } = await status();
   t.equal(link.error?.code, 'BROKER_UNCONFIRMED');
   t.ok(spool.waitingBatches > 0, 'the spool holds what was not confirmed');

@@ -11,6 +11,7 @@ import mysql from 'mysql2/promise';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { RowWriter } from '../../../applier/apply/row-writer.ts';
 import { noteLost } from '../../../applier/store/lost-tables.ts';
+import { Addresses } from '../../../shared/addresses.ts';
 import { ManagementApi } from '../../../applier/broker/management-api.ts';
 import { Provisioning } from '../../../applier/broker/provisioning.ts';
 import { readEnrolment } from '../../../shared/config/enrolment.ts';
@@ -121,10 +122,7 @@ export class HeadOffice {
       },
     });
     this.api = new ManagementApi({
-      secure: false,
-      host: broker.host,
-      port: broker.managementPort,
-      path: '',
+      addresses: new Addresses([{ secure: false, host: broker.host, port: broker.managementPort, path: '' }]),
       user: broker.user,
       password: broker.password,
       tls: {},
@@ -134,7 +132,7 @@ export class HeadOffice {
       pool: this.#pool,
       provisioning: this.provisioning,
       rows: this.rows,
-      address: { secure: false, host: broker.host, port: broker.port, vhost: this.vhost, ca: null },
+      address: { addresses: [{ secure: false, host: broker.host, port: broker.port }], vhost: this.vhost, ca: null },
       headOffice: 'test',
     });
   }

@@ -5,7 +5,7 @@ import t from 'tap';
 import { makeEnrolment, newPassword } from '../../../../applier/broker/enrolment.ts';
 import { formatEnrolment, parseEnrolment, readEnrolment, writeEnrolment } from '../../../../shared/config/enrolment.ts';
 
-const address = { secure: true, host: 'hq.example.com', port: 5671, vhost: 'tributary', ca: null };
+const address = { addresses: [{ secure: true, host: 'hq.example.com', port: 5671 }], vhost: 'tributary', ca: null };
 const enrolment = makeEnrolment('paris', address, 'Head office', newPassword(), new Date(0));
 
 await t.test('what the applier writes, the agent reads', t => {
@@ -24,8 +24,18 @@ await t.test('JSON is read as well', t => {
 
 await t.test('the address names the user and the encoded virtual host, never the password', t => {
   t.equal(enrolment.broker.url, 'amqps://branch-paris@hq.example.com:5671/tributary');
-  const odd = makeEnrolment('b', { ...address, secure: false, host: '::1', vhost: '/' }, 'x', 'p', new Date());
+  const odd = makeEnrolment(
+    'b',
+    { ...address, addresses: [{ secure: false, host: '::1', port: 5671 }], vhost: '/' },
+    'x',
+    'p',
+    new Date(),
+  );
   t.equal(odd.broker.url, 'amqp://branch-b@[::1]:5671/%2F');
+  const nodes = ['a', 'b'].map(host => ({ secure: true, host, port: 5671 }));
+  const several = makeEnrolment('b', { ...address, addresses: nodes }, 'x', newPassword(), new Date());
+  t.same(several.broker.url, ['amqps://branch-b@a:5671/tributary', 'amqps://branch-b@b:5671/tributary']);
+  t.strictSame(parseEnrolment(formatEnrolment(several)), several);
   t.end();
 });
 

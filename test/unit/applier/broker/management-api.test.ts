@@ -3,6 +3,7 @@ import { createServer as createTcpServer } from 'node:net';
 import type { Server } from 'node:net';
 import t from 'tap';
 import type { Test } from 'tap';
+import { Addresses } from '../../../../shared/addresses.ts';
 import { ManagementApi } from '../../../../applier/broker/management-api.ts';
 
 async function listen(t: Test, server: Server): Promise<number> {
@@ -14,7 +15,8 @@ async function listen(t: Test, server: Server): Promise<number> {
 
 function api(options: { port: number; host?: string; secure?: boolean }): ManagementApi {
   const { port, host = '127.0.0.1', secure = false } = options;
-  return new ManagementApi({ secure, host, port, path: '', user: 'applier', password: 'x', tls: {} });
+  const addresses = new Addresses([{ secure, host, port, path: '' }]);
+  return new ManagementApi({ addresses, user: 'applier', password: 'x', tls: {} });
 }
 
 void t.test('each way to miss the management API has a hint of its own', async t => {

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { branchPermissions, exactly } from '../../../../applier/broker/permissions.ts';
-import { effectivePolicies, queueFaults } from '../../../../applier/broker/provisioning.ts';
+import { effectivePolicies, mayReplace, queueFaults, queuesOf } from '../../../../applier/broker/provisioning.ts';
 import type { Policy } from '../../../../applier/broker/provisioning.ts';
 
 /** As RabbitMQ matches: anywhere in the name, unless anchored. */
@@ -55,6 +55,8 @@ await t.test('an exact pattern matches its name alone, whatever characters that 
 const queue = {
   type: 'quorum',
   durable: true,
+  members: ['a'],
+  messages: 0,
   arguments: { 'x-queue-type': 'quorum', 'x-single-active-consumer': true, 'x-overflow': 'reject-publish' },
 };
 
@@ -96,6 +98,40 @@ await t.test('of the policies that match a queue, those of the highest priority 
 });
 
 await t.test('a queue that somebody else declared is found', t => {
-  t.equal(queueFaults({ type: 'classic', durable: false, arguments: {} }, []).length, 4);
+  t.equal(queueFaults({ type: 'classic', durable: false, arguments: {}, members: [], messages: 0 }, []).length, 4);
   t.end();
 });
+
+await t.test(
+  'a queue is made anew where it differs or has too few copies, that of batches only while it is empty',
+  t => {
+    const [batches, hello, answer] = queuesOf('paris').map(([, wanted]) => wanted);
+    if (batches === undefined || hello === undefined || answer === undefined) throw new Error('three queues');
+    const may = (wanted: object, changes: object = {}, nodes = 3): boolean => {
+      const found = { durable: true, members: ['a', 'b', 'c'], messages: 7, arguments: { ...wanted }, ...changes };
+      return mayReplace(found, wanted as typeof batches, nodes);
+    };
+    for (const wanted of [batches, hello, answer]) {
+      t.equal(mayReplace(undefined, wanted, 3), true, 'it is not there');
+      t.equal(may(wanted), false, 'as it is made');
+      t.equal(
+        may(wanted, { arguments: { ...wanted, 'x-max-age': '1h' } }),
+        false,
+        'more than we ask for is left alone',
+      );
+      t.equal(may(wanted, { members: ['a'], messages: 0 }), true, 'the cluster was smaller');
+      t.equal(may(wanted, { members: ['a', 'b', 'c', 'd', 'e'] }, 7), false, 'five copies are enough');
+      t.equal(may(wanted, { members: ['a', 'b'] }, 2), false, 'while a node is away');
+    }
+    const classic = {
+      arguments: { 'x-queue-type': 'classic', 'x-max-length': 1, 'x-overflow': 'drop-head' },
+      members: [],
+    };
+    t.equal(may(hello, classic), true);
+    t.equal(may(answer, classic), true);
+    const older = { 'x-queue-type': 'quorum', 'x-single-active-consumer': true };
+    t.equal(may(batches, { arguments: older }), false, 'batches are in it');
+    t.equal(may(batches, { arguments: older, messages: 0 }), true);
+    t.end();
+  },
+);

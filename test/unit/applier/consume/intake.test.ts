@@ -53,7 +53,6 @@ for (const queue of [batches, hello]) {
     const intake = new Intake({
       branch: 'paris',
       instance: 'one',
-      priority: 1,
       rejections: { refused: () => undefined },
       logger: { warn: ({ err }: { err?: unknown }) => ended.push(err) },
       signal: { notify: () => undefined },
@@ -74,7 +73,6 @@ await t.test('a message whose sender the broker has not checked is refused, howe
   const intake = new Intake({
     branch: 'paris',
     instance: 'one',
-    priority: 1,
     rejections: { refused: (_message, _error, reason) => refused.push(reason) },
     logger: { warn: () => undefined },
     signal: { notify: () => undefined },

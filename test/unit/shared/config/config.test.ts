@@ -50,7 +50,11 @@ void t.test('a minimal agent.yaml gets every default, absolute paths and its sec
   t.match(config, {
     branch: 'paris',
     source: { host: '127.0.0.1', port: 3306, user: 'tributary' },
-    broker: { secure: true, host: 'hq.example.com', port: 5671, user: 'branch-paris', vhost: 'tributary' },
+    broker: {
+      addresses: { all: [{ tls: true, host: 'hq.example.com', port: 5671 }] },
+      user: 'branch-paris',
+      vhost: 'tributary',
+    },
     spool: { directory: '/var/lib/tributary-agent', maxBytes: 20 * 2 ** 30, keepAppliedMs: 172_800_000 },
     link: { windows: [], maxBytesPerSecond: 0 },
     http: { listen: { host: '127.0.0.1', port: 7641 } },
@@ -183,9 +187,10 @@ void t.test('the broker’s user must be the branch’s', t => {
 void t.test('an unencrypted broker is refused but over loopback or where TLS is off on purpose', t => {
   const plain = MINIMAL.replace('amqps://branch-paris@hq.example.com:5671', 'amqp://branch-paris@hq.example.com');
   t.match(faultsOf(() => withoutSecrets(plain)).get('broker.url'), /must be encrypted/);
-  t.equal(withoutSecrets(plain.replace('hq.example.com', '127.0.0.1')).broker.port, 5672);
+  t.equal(withoutSecrets(plain.replace('hq.example.com', '127.0.0.1')).broker.addresses.all[0]?.port, 5672);
   t.equal(
-    withoutSecrets(plain.replace('broker.password }', 'broker.password, tls: { mode: off } }')).broker.secure,
+    withoutSecrets(plain.replace('broker.password }', 'broker.password, tls: { mode: off } }')).broker.addresses.all[0]
+      ?.tls,
     false,
   );
   t.end();
@@ -291,8 +296,33 @@ broker:
 `,
   );
   const { broker } = loadApplierConfig(file, { environment: {} });
-  t.match(broker.management, { secure: true, host: 'hq.example.com', port: 15_671, user: 'admin' });
+  const management = { addresses: { all: [{ secure: true, host: 'hq.example.com', port: 15_671 }] }, user: 'admin' };
+  t.match(broker.management, management);
   t.equal(broker.management.password.reveal(), 'm4nage');
-  t.same(broker.branchAddress, { secure: true, host: 'hq.example.com', port: 5671 });
+  t.match(broker.branchAddresses, [{ secure: true, host: 'hq.example.com', port: 5671 }]);
+  t.end();
+});
+
+void t.test('addresses may be lists, and each fault names its own', t => {
+  const load = (broker: string, target = 'db1') => {
+    const head = `target: { host: ${target}, user: u, passwordFile: target.password, database: d }`;
+    const file = folder(t, `${head}\nbroker: { ${broker}, passwordFile: broker.password }\n`);
+    return loadApplierConfig(file, { environment: {} });
+  };
+  const urls = 'url: ["amqps://a@hq1/v", "amqps://a@hq2:7/v"]';
+  const management = 'management: ["https://hq1", "https://hq2"]';
+  const { broker, target } = load(`${urls}, ${management}`, '[db1, db2]');
+  t.equal(String(broker.addresses), 'hq1:5671, hq2:7');
+  t.equal(String(broker.management.addresses), 'hq1:15671, hq2:15671');
+  t.equal(String(target.addresses), 'db1:3306, db2:3306');
+  t.match(broker.branchAddresses, [{ host: 'hq1' }, { host: 'hq2', port: 7 }], 'branches are told all of them');
+  t.throws(
+    () => load(`url: ["amqps://a@hq1/v", "http://x"], ${management}`),
+    /broker\.url\[1\]: "http:\/\/x": must be a URL/,
+  );
+  t.throws(() => load(`url: "http://x", ${management}`), /broker\.url: "http:\/\/x": must be a URL/);
+  t.throws(() => load(`url: ["amqps://a@hq1/v", "amqps://b@hq2/v"], ${management}`), /same user and virtual host/);
+  t.throws(() => load(`url: [], ${management}`), /broker\.url: \[\]: must not be empty/);
+  t.throws(() => load(`${urls}, ${management}`, '[db1, "a b"]'), /target\.host\[1\]/);
   t.end();
 });

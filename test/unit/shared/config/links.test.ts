@@ -1,4 +1,5 @@
 import t from 'tap';
+import { Addresses } from '../../../../shared/addresses.ts';
 import { brokerAccess } from '../../../../shared/config/link-settings.ts';
 import { agentSchema } from '../../../../agent/config.ts';
 import { parseConfig } from '../../../../shared/config/load.ts';
@@ -46,7 +47,7 @@ tables: { include: ["*.*"] }
 broker: { url: "amqp://branch-a@[::1]:1234/%2Fodd", passwordFile: p }
 `;
   const { broker } = parseConfig('/x/agent.yaml', text, agentSchema, { readSecrets: false, environment: {} });
-  t.match(broker, { secure: false, host: '::1', port: 1234, user: 'branch-a', vhost: '/odd' });
+  t.match(broker, { addresses: { all: [{ tls: false, host: '::1', port: 1234 }] }, user: 'branch-a', vhost: '/odd' });
   t.end();
 });
 
@@ -114,8 +115,8 @@ void t.test('a ring of causes does not hang the log', t => {
 
 void t.test('the broker gets everything that its tls section says, client certificate included', t => {
   const tls: TlsSettings = { mode: 'verify', ca: 'CA', cert: 'CERT', key: Secret.of('KEY'), verifyName: false };
-  const place = { url: 'amqps://u@h/v', secure: true, host: 'h', port: 5671, user: 'u', vhost: 'v' };
-  const access = brokerAccess({ ...place, password: Secret.of('p'), tls });
+  const addresses = new Addresses([{ tls: true, host: 'h', port: 5671, user: 'u', vhost: 'v' }]);
+  const access = brokerAccess({ addresses, user: 'u', vhost: 'v', password: Secret.of('p'), tls });
   t.match(access.tls, { ca: 'CA', cert: 'CERT', key: 'KEY', minVersion: 'TLSv1.2', rejectUnauthorized: true });
   t.equal(access.tls.checkServerIdentity?.('h', {} as never), undefined);
   t.end();

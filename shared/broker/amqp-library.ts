@@ -1,6 +1,6 @@
 /**
- * Works around two faults of rabbitmq-client 5.0.8 by changing its channels. Each change first checks that the library
- * has what it changes, so that another version without it fails at once.
+ * Works around faults of rabbitmq-client 5.0.8 by changing its channels and how it reads. Each change first checks that the
+ * library has what it changes, so that another version without it fails at once.
  */
 import { TributaryError } from '../errors.ts';
 
@@ -37,4 +37,21 @@ export function takeBodiesAsBytes(channel: object): void {
     if (fields instanceof Object) Reflect.deleteProperty(fields, 'contentType');
     return Reflect.apply(onHeader, channel, [frame]) as unknown;
   });
+}
+
+type Read = (bytes: number) => Promise<Buffer>;
+
+const FRAME_HEADER_BYTES = 7;
+const HEARTBEAT = 8;
+
+/** Reads frames as the library does, a header and then the rest, and leaves out heartbeats. */
+export function withoutHeartbeats(read: Read): Read {
+  return async bytes => {
+    let chunk = await read(bytes);
+    while (bytes === FRAME_HEADER_BYTES && chunk[0] === HEARTBEAT) {
+      await read(1);
+      chunk = await read(bytes);
+    }
+    return chunk;
+  };
 }
