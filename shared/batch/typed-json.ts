@@ -129,16 +129,18 @@ const LISTED = [100, 10_000] as const;
 
 /**
  * The same for MySQL 5.7, which has no JSON_TABLE and, before 5.7.22, no JSON_OBJECTAGG. Values are asked for by number.
+ * It prints the DOUBLE 1.0 as 1, so that its text does not show its type either.
  * @param column quoted
  */
 export function typedJsonSelectByNumber(column: string): string {
   const values = `JSON_EXTRACT(JSON_ARRAY(${column}), '$**.*', '$**[*]')`;
   const value = `JSON_EXTRACT(${values}, CONCAT('$[', ${NUMBER} - 1, ']'))`;
   const types = `GROUP_CONCAT('"', ${NUMBER}, '": "', JSON_TYPE(${value}), '"' ORDER BY ${NUMBER})`;
+  const hidden = `(${isHidden(value)} OR (JSON_TYPE(${value}) = 'DOUBLE' AND CAST(${value} AS CHAR) NOT REGEXP '[.e]'))`;
   const both = `COALESCE(CONCAT('${TYPED}', '{', ${types}, '}', ${column}), '${TOO_LONG}')`;
   const among = (most: number): string =>
     `COALESCE((SELECT ${both} FROM (${numbersTo(most)}) numbers ` +
-    `WHERE ${NUMBER} <= JSON_LENGTH(${values}) AND ${isHidden(value)} HAVING COUNT(*) > 0), ${column})`;
+    `WHERE ${NUMBER} <= JSON_LENGTH(${values}) AND ${hidden} HAVING COUNT(*) > 0), ${column})`;
   const [few, many] = LISTED;
   return (
     `CASE WHEN ${column} IS NULL THEN NULL WHEN JSON_LENGTH(${values}) <= ${few} THEN ${among(few)} ` +
@@ -171,28 +173,33 @@ export function readTypedJson(cell: string): string {
   const end = cell.indexOf('}') + 1;
   const types = new Map(Object.entries(JSON.parse(cell.slice(1, end)) as Record<string, string>));
   const text = cell.slice(end);
-  const marks: { readonly at: number; readonly type: HiddenType }[] = [];
+  const edits: { readonly at: number; readonly text: string }[] = [];
+  let isTyped = false;
   let number = 0;
   const count = ({ node }: Child): void => {
     number += 1;
     const named = types.get(String(number));
     if (named === undefined) return;
-    const type = hiddenType(named, text.slice(node.start, node.end));
-    marks.push({ at: node.start, type });
+    if (named === 'DOUBLE') {
+      edits.push({ at: node.end, text: '.0' });
+      return;
+    }
+    edits.push({ at: node.start, text: `<${hiddenType(named, text.slice(node.start, node.end))}>` });
+    isTyped = true;
   };
   // In the order of JSON_EXTRACT: first all members of objects, then all cells of arrays. Those of a container come
   // before those of the containers in it.
   const root: Node = { kind: 'array', start: 0, end: text.length, children: [{ leg: '', node: parse(text) }] };
   eachContainer(root, 'object', container => container.children.forEach(count));
   eachContainer(root, 'array', container => container.children.forEach(count));
-  if (marks.length !== types.size) throw new UncarriedJson('holds a JSON document whose types do not fit its text');
-  let typed = '';
+  if (edits.length !== types.size) throw new UncarriedJson('holds a JSON document whose types do not fit its text');
+  let edited = '';
   let from = 0;
-  for (const { at, type } of marks.sort((a, b) => a.at - b.at)) {
-    typed += text.slice(from, at) + `<${type}>`;
+  for (const { at, text: more } of edits.sort((a, b) => a.at - b.at)) {
+    edited += text.slice(from, at) + more;
     from = at;
   }
-  return TYPED + typed + text.slice(from);
+  return markedDocument(edited + text.slice(from), isTyped);
 }
 
 function eachContainer(node: Node, kind: 'object' | 'array', visit: (container: Node) => void): void {

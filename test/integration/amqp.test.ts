@@ -280,6 +280,7 @@ await t.test('a consumer whose queue is deleted, or whose handler throws, is clo
   const message = { ...batchMessage(header(1), Buffer.from('x')), exchange: '', routingKey: hello };
   test.match(await publisher.send(message, 60_000), { outcome: 'confirmed' });
   test.match(await throwing.closed, { code: 'INTERNAL' });
-  test.equal((await connection.queueDepth(hello)).consumers, 0);
+  // A quorum queue notices a moment later.
+  await until('no consumer', async () => (await connection.queueDepth(hello)).consumers === 0);
   await connection.close();
 });

@@ -15,19 +15,7 @@ const ONE_FLAVOR = process.env['FLAVOR'];
 /** METADATA=least: all cases where the binlog says no more of columns than old servers do. Usually it is only some of them. */
 const ONE_METADATA = process.env['METADATA'];
 const LEAST = { mysql: 'MINIMAL', mariadb: 'NO_LOG' } as const;
-const FOR_LEAST = [
-  'add-column',
-  'create-select',
-  'drop-create',
-  'generated',
-  'gh-ost',
-  'keys',
-  'mariadb-hidden-hash',
-  'no-key-ddl',
-  'rename-column',
-  'sequence',
-  'xa',
-];
+const FOR_LEAST = ['generated', 'keys', 'mariadb-hidden-hash', 'rename-column', 'sequence', 'xa'];
 
 /** For older servers: what depends most on the version that writes the binlog and the catalogue. */
 const FOR_OLD_SERVERS = ['add-column', 'drop-column-and-back', 'json-types', 'keys', 'modify-charset', 'no-key', 'xa'];
