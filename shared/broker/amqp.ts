@@ -72,7 +72,8 @@ async function connectTo(address: Place<BrokerAddress>, options: BrokerOptions):
     password: options.password,
     connectionName: options.purpose,
     heartbeat: options.heartbeatSeconds ?? 10,
-    connectionTimeout: timeoutMs,
+    // Later than the deadline below, whose message says what did not answer.
+    connectionTimeout: 2 * timeoutMs,
     acquireTimeout: CALL_DEADLINE_MS,
     // A lone commit must not wait for Nagle's timer.
     noDelay: true,

@@ -281,6 +281,6 @@ await t.test('a consumer whose queue is deleted, or whose handler throws, is clo
   test.match(await publisher.send(message, 60_000), { outcome: 'confirmed' });
   test.match(await throwing.closed, { code: 'INTERNAL' });
   // A quorum queue notices a moment later.
-  await until('no consumer', async () => (await connection.queueDepth(hello)).consumers === 0);
+  await waitUntil('no consumer', async () => (await connection.queueDepth(hello)).consumers === 0);
   await connection.close();
 });
