@@ -31,6 +31,13 @@ void t.test('types by the numbers of JSON_EXTRACT become marks before their valu
   t.end();
 });
 
+void t.test('MySQL 5.7: a DOUBLE that is printed as a whole number', t => {
+  t.equal(readTypedJson('!{"1": "DOUBLE"}{"b": 1}'), '{"b": 1.0}', 'needs no mark');
+  t.equal(readTypedJson('!{"1": "DOUBLE", "4": "DECIMAL"}{"b": -0, "c": [2.5]}'), '!{"b": -0.0, "c": [<DECIMAL>2.5]}');
+  t.throws(() => readTypedJson('!!'), UncarriedJson, 'too many values to list');
+  t.end();
+});
+
 void t.test('types that do not fit their text, or a text that the server cut, are refused', t => {
   for (const cell of [
     '!',
