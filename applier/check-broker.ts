@@ -98,7 +98,7 @@ export function clusterFindings({ nodes, queues }: BrokerCluster): Finding[] {
       : [fault('broker.alarms', 'BROKER_BLOCKED', `RabbitMQ takes nothing: ${alarms.join(', ')}`)];
   if (nodes.length === 1) return findings;
   const down = nodes.filter(({ running }) => !running).map(({ name }) => name);
-  const behind = queues.filter(({ members, online }) => (online?.length ?? members.length) < members.length);
+  const behind = queues.filter(({ members = [], online }) => (online?.length ?? members.length) < members.length);
   const led = [...Map.groupBy(queues, ({ leader }) => leader ?? 'nobody')].map(
     ([node, { length }]) => `${node} ${length}`,
   );

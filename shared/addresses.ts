@@ -62,7 +62,7 @@ export class Addresses<A extends Address> {
       const place = places[tried];
       if (isOver || place === undefined) return;
       tried += 1;
-      if (hurried) timer = setTimeout(next, SLOW_MS);
+      if (hurried && tried < places.length) timer = setTimeout(next, SLOW_MS);
       attempt(place).then(
         result => {
           if (isOver) {

@@ -10,7 +10,8 @@ import { MysqlGtidSet } from '../binlog/gtid-set.ts';
 import { GroupReader } from '../binlog/group-reader.ts';
 import type { BinlogPosition, GroupEnd, GroupSink, GroupStart } from '../binlog/group-sink.ts';
 import type { BinlogEnd, SourceConnection, SourceIdentity } from '../source/connection.ts';
-import { describeError } from '../../shared/errors.ts';
+import { describeError, TributaryError } from '../../shared/errors.ts';
+import { formatDuration } from '../../shared/units.ts';
 import type { Logger } from '../../shared/process/logging.ts';
 import type { LastGroup } from '../spool/spool.ts';
 import { identityOf } from '../stream/position.ts';
@@ -96,8 +97,9 @@ async function readLast(
       if (!sink.isDone) reader.handle(event);
     },
   });
-  const deadline = Promise.withResolvers<null>();
-  const timer = setTimeout(() => deadline.resolve(null), DEADLINE_MS);
+  const deadline = Promise.withResolvers<never>();
+  const late = new TributaryError('SOURCE_UNREACHABLE', `It was not read within ${formatDuration(DEADLINE_MS)}.`);
+  const timer = setTimeout(() => deadline.reject(late), DEADLINE_MS);
   try {
     await Promise.race([
       sink.done,
@@ -106,7 +108,7 @@ async function readLast(
         throw error;
       }),
     ]);
-    return sink.isDone ? sink.last : null;
+    return sink.last;
   } finally {
     clearTimeout(timer);
     await stream.close();

@@ -54,8 +54,8 @@ const queueSchema = z.object({
   durable: z.boolean(),
   arguments: z.record(z.string(), z.unknown()),
   /** Nodes that have a copy; a classic queue has none. */
-  members: z.array(z.string()).default([]),
-  messages: z.number().default(0),
+  members: z.array(z.string()).optional(),
+  messages: z.number().optional(),
 });
 type Queue = z.infer<typeof queueSchema>;
 const queuesSchema = z.array(
@@ -387,9 +387,10 @@ export function queuesOf(branch: string): (readonly [string, Arguments])[] {
  */
 export function mayReplace(queue: Queue | undefined, wanted: Arguments, runningNodes: number): boolean {
   if (queue === undefined) return true;
-  if (wanted === BATCHES_QUEUE && queue.messages > 0) return false;
+  // What the broker does not say is no reason to delete anything.
+  if (wanted === BATCHES_QUEUE && queue.messages !== 0) return false;
   const isOther = Object.entries(wanted).some(([name, value]) => queue.arguments[name] !== value);
-  return isOther || !queue.durable || queue.members.length < Math.min(MOST_COPIES, runningNodes);
+  return isOther || !queue.durable || (queue.members?.length ?? MOST_COPIES) < Math.min(MOST_COPIES, runningNodes);
 }
 
 /**
