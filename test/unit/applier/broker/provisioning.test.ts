@@ -122,6 +122,8 @@ await t.test(
       t.equal(may(wanted, { members: ['a'], messages: 0 }), true, 'the cluster was smaller');
       t.equal(may(wanted, { members: ['a', 'b', 'c', 'd', 'e'] }, 7), false, 'five copies are enough');
       t.equal(may(wanted, { members: ['a', 'b'] }, 2), false, 'while a node is away');
+      const silent = { durable: true, arguments: wanted };
+      t.equal(mayReplace(silent, wanted as typeof batches, 3), false, 'the broker says nothing of copies');
     }
     const classic = {
       arguments: { 'x-queue-type': 'classic', 'x-max-length': 1, 'x-overflow': 'drop-head' },
@@ -132,6 +134,7 @@ await t.test(
     const older = { 'x-queue-type': 'quorum', 'x-single-active-consumer': true };
     t.equal(may(batches, { arguments: older }), false, 'batches are in it');
     t.equal(may(batches, { arguments: older, messages: 0 }), true);
+    t.equal(mayReplace({ durable: true, arguments: older }, batches, 3), false, 'the broker says nothing of messages');
     t.end();
   },
 );
