@@ -52,9 +52,11 @@ export function requireServer(role: ServerRole, product: string, version: string
   const { name, code } = ROLES[role];
   const supported = SUPPORTED_SERVERS[role].find(server => server.product === product);
   if (supported === undefined) {
-    throw new TributaryError(code, `${product} ${version} is not supported as ${name}.`, {
-      hint: `Use ${supportedServers(role)}.`,
-    });
+    throw new TributaryError(
+      code,
+      `${product} ${version} is not supported as ${name}: ${supportedServers(role)} is needed.`,
+      { hint: `Use ${supportedServers(role)}.` },
+    );
   }
   if (isAtLeast(version, supported.oldest)) return;
   throw new TributaryError(

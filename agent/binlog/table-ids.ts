@@ -13,8 +13,10 @@ import type { GroupSink, TableWriter } from './group-sink.ts';
 import type { StoredColumn } from '../spool/stored-definitions.ts';
 import { RowDecoder } from './row-image.ts';
 import type { ServerCharsets } from '../values/server-charsets.ts';
-import { TABLE_ID_BYTES, readTableMap, readTableMapHead } from './table-map.ts';
-import type { TableDefinition, TableMapHead } from './table-map.ts';
+import { readTableMap } from './table-map.ts';
+import type { TableDefinition } from './table-map.ts';
+import { TABLE_ID_BYTES, readTableMapHead } from './table-map-event.ts';
+import type { TableMapHead } from './table-map-event.ts';
 
 /** The most definitions that are kept; with more, all are forgotten. */
 const MAX_KEPT = 4096;

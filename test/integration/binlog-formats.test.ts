@@ -2,11 +2,15 @@
  * Settings that change how a branch's server writes its binlog: capture works with each, ending in a comparison of every
  * row, or refuses it by its name.
  */
+import { randomBytes } from 'node:crypto';
+import { readFile, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import t from 'tap';
 import { checkSettings } from '../../agent/source/preflight.ts';
 import type { SourceConnection } from '../../agent/source/connection.ts';
 import { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import type { ServerOptions } from '../../deploy/rig/database-options.ts';
+import { findPrograms } from '../../deploy/rig/install/programs.ts';
 import { startReplica, waitUntilReplicated } from '../../deploy/rig/replication.ts';
 import { numbers } from '../support/oracle/every-type.ts';
 import { connectTo, createRig } from '../support/world/capture-rig.ts';
@@ -95,6 +99,58 @@ for (const flavor of ['mysql', 'mariadb'] as const) {
     await equal(rig, tables);
     t.equal(rig.epochs.length, 1, 'nothing was copied again');
   });
+}
+
+for (const flavor of ['mysql', 'mariadb'] as const) {
+  const { source } = await findPrograms(flavor);
+  const skip = source === 'debian' ? false : 'this machine’s own server has no keyring that tests may use';
+  void t.test(`${flavor}: an encrypted binlog`, { skip }, async t => {
+    const server = await DatabaseServer.start({ flavor, name: 'encrypted', role: 'branch' });
+    t.teardown(() => server.remove());
+    const rig = await createRig(t, { source: server });
+    await rig.db.query('CREATE TABLE sale (id INT PRIMARY KEY, v VARCHAR(300) NOT NULL)');
+    await rig.db.query("INSERT INTO sale VALUES (1, 'in the clear')");
+    rig.start();
+    await rig.caughtUp();
+    await server.restart(await (flavor === 'mysql' ? keyring(server) : keyFile(server)));
+    await rig.reconnect();
+    await rig.db.query(`INSERT INTO sale SELECT 100 + i, REPEAT('secret ', 20) FROM (${numbers(500)}) n`);
+    await equal(rig, ['sale']);
+    await rig.stop();
+    await rig.db.query("UPDATE sale SET v = 'changed' WHERE id MOD 2 = 0");
+    await rig.db.query('FLUSH BINARY LOGS');
+    await rig.db.query('DELETE FROM sale WHERE id MOD 3 = 0');
+    await rig.restart();
+    await equal(rig, ['sale']);
+    t.equal(rig.epochs.length, 1, 'nothing was copied again');
+    const data = join(server.directory, 'data');
+    const binlogs = (await readdir(data)).filter(name => /^binlog\.\d+$/.test(name));
+    const bytes = await Promise.all(binlogs.map(name => readFile(join(data, name))));
+    t.ok(
+      bytes.some(one => one.includes('in the clear')),
+      'the binlogs are the ones that were looked at',
+    );
+    t.notOk(
+      bytes.some(one => one.includes('secret ')),
+      'the text is in no file of the binlog',
+    );
+  });
+}
+
+/** MySQL's keys in a file beside the data. @returns options of the server */
+async function keyring(server: DatabaseServer): Promise<ServerOptions> {
+  const data = join(server.directory, 'data');
+  await writeFile(join(data, 'mysqld.my'), '{ "components": "file://component_keyring_file" }');
+  const settings = { path: join(server.directory, 'keyring'), read_only: false };
+  await writeFile(join(data, 'component_keyring_file.cnf'), JSON.stringify(settings));
+  return { 'binlog-encryption': 'ON' };
+}
+
+/** MariaDB's keys in a file. @returns options of the server */
+async function keyFile(server: DatabaseServer): Promise<ServerOptions> {
+  const file = join(server.directory, 'keys');
+  await writeFile(file, `1;${randomBytes(32).toString('hex')}\n`, { mode: 0o600 });
+  return { 'plugin-load-add': 'file_key_management', 'file-key-management-filename': file, 'encrypt-binlog': 'ON' };
 }
 
 void t.test('what cannot be read is refused by its name', async t => {

@@ -119,7 +119,11 @@ export const NEWEST: Readonly<Record<NewestBundle, BundleSpecification>> = {
       libraries: [],
       environment: {},
       wrap: {},
-      files: {},
+      // A keyring for those servers that have `mysqld.my` in their data directory, and for no others.
+      files: {
+        'usr/sbin/mysqld.my': '{ "read_local_manifest": true }',
+        'usr/lib/mysql/plugin/component_keyring_file.cnf': '{ "read_local_config": true }',
+      },
     },
   },
   mariadb: {
@@ -133,8 +137,8 @@ export const NEWEST: Readonly<Record<NewestBundle, BundleSpecification>> = {
     debian: {
       suites: ['unstable', 'testing', 'own'],
       packages: ['mariadb-server-core', 'mariadb-client-core'],
-      // Holds mariadb-binlog and mariadb-dump; depends on Perl for its scripts, which are not needed.
-      alone: ['mariadb-client'],
+      // They hold mariadb-binlog, mariadb-dump and the plugins; they depend on Perl for scripts, which are not needed.
+      alone: ['mariadb-client', 'mariadb-server'],
       leaveOut: new RegExp(`^(${DOCUMENTATION_AND_SETUP})$`),
       programs: {
         mariadbd: 'usr/sbin/mariadbd',

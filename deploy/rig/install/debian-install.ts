@@ -8,6 +8,7 @@
  * A bundle is installed if it has a stamp. It is unpacked next to its final place, renamed, tried, and stamped last. A
  * folder without a valid stamp is an interrupted installation, and is replaced.
  */
+import { createHash } from 'node:crypto';
 import { mkdir, readFile, realpath, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BundleSpecification } from './bundles.ts';
@@ -19,7 +20,7 @@ import { BUNDLES } from './releases.ts';
 import type { Bundle } from './releases.ts';
 import { LocalServerError } from '../errors.ts';
 import type { Report } from '../errors.ts';
-import { installedEnvironment, installedProgram, patchErlang, relocate } from './relocate.ts';
+import { installedEnvironment, installedProgram, relocate } from './relocate.ts';
 import { lastLines, run } from '../run.ts';
 
 /** To be raised when the form of an installation changes. Older installations are then replaced. */
@@ -29,6 +30,8 @@ const DPKG_TIMEOUT_MS = 120_000;
 
 export interface Installation {
   readonly format: number;
+  /** A digest of what the tables said of the bundle. */
+  readonly recipe: string;
   readonly bundle: Bundle;
   readonly suite: string;
   readonly version: string;
@@ -40,11 +43,7 @@ export interface Installation {
 /** Returns the installation in the cache, and makes it first if it is missing. */
 export async function installFromDebian(bundle: Bundle, report: Report): Promise<Installation> {
   const there = await readStamp(bundle);
-  if (there !== undefined) {
-    // Installations of earlier versions lack a part of it, and are not worth 60 MB again.
-    await patchErlang(there.root, there.root);
-    return there;
-  }
+  if (there !== undefined) return there;
   if (!(await haveApt())) {
     throw new LocalServerError('PACKAGES_UNRESOLVED', 'this machine has no apt-get and dpkg-deb', '');
   }
@@ -116,6 +115,7 @@ async function installPackages(
   await rename(fresh, place);
   const installation: Installation = {
     format: FORMAT,
+    recipe: recipeOf(specification),
     bundle,
     suite: apt.suite,
     version: await installedVersion(specification, place),
@@ -135,10 +135,17 @@ async function readStamp(bundle: Bundle): Promise<Installation | undefined> {
   if (text === undefined) return undefined;
   try {
     const stamp = JSON.parse(text) as Installation;
-    return stamp.format === FORMAT && stamp.bundle === bundle && stamp.root === place ? stamp : undefined;
+    const isOurs = stamp.format === FORMAT && stamp.bundle === bundle && stamp.root === place;
+    return isOurs && stamp.recipe === recipeOf(BUNDLES[bundle]) ? stamp : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** Changes with what is said of a bundle in the tables, so that an installation from before is replaced. */
+function recipeOf({ debian, jar }: BundleSpecification): string {
+  const text = JSON.stringify([debian, jar], (_, value: unknown) => (value instanceof RegExp ? value.source : value));
+  return createHash('sha256').update(text).digest('hex').slice(0, 16);
 }
 
 /** Debian's version without epoch and revision: `1:11.8.3-1` → `11.8.3`. */

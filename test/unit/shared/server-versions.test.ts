@@ -18,10 +18,18 @@ const DATABASES: readonly (readonly [role: ServerRole, version: string, fault: R
   ['source', '10.5.29-MariaDB-0+deb11u1', null],
   ['source', '10.11.6-MariaDB-1:10.11.6+maria~deb12', null],
   ['source', '11.8.2-MariaDB', null],
-  ['source', '8.0.11-TiDB-v7.5.1', /^TiDB 8\.0\.11-TiDB-v7\.5\.1 is not supported as the branch database\.$/],
+  [
+    'source',
+    '8.0.11-TiDB-v7.5.1',
+    /^TiDB 8\.0\.11-TiDB-v7\.5\.1 is not supported as the branch database: MySQL 5\.7 or later, or MariaDB 10\.2 or later is needed\.$/,
+  ],
   ['target', '8.0.16', /^MySQL 8\.0\.16 is too old: 8\.0\.17 or later is needed\.$/],
   ['target', '8.0.17', null],
-  ['target', '11.8.2-MariaDB', /^MariaDB 11\.8\.2-MariaDB is not supported as the head-office database\.$/],
+  [
+    'target',
+    '11.8.2-MariaDB',
+    /^MariaDB 11\.8\.2-MariaDB is not supported as the head-office database: MySQL 8\.0\.17 or later is needed\.$/,
+  ],
 ];
 
 void t.test('databases: the oldest version of each, and none that only speaks MySQL’s protocol', t => {

@@ -1,6 +1,7 @@
 /** Table maps that do not name their columns, read with a definition that was stored. */
 import t from 'tap';
-import { readTableMap, readTableMapHead } from '../../../../agent/binlog/table-map.ts';
+import { readTableMapHead } from '../../../../agent/binlog/table-map-event.ts';
+import { readTableMap } from '../../../../agent/binlog/table-map.ts';
 import type { TableDefinition } from '../../../../agent/binlog/table-map.ts';
 import type { StoredColumn } from '../../../../agent/spool/stored-definitions.ts';
 import { EventMaker } from '../../../support/hand-made/binlog-bytes.ts';
