@@ -20,6 +20,8 @@ import { brokerLink } from './forward/broker-link.ts';
 import { Forwarder } from './forward/forwarder.ts';
 import { AgentGauges } from './gauges.ts';
 import { mysqlSslOptions } from '../shared/config/tls.ts';
+import { KNOWS_SET_ASIDE } from '../shared/protocol.ts';
+import { earlier } from './spool/snapshot-progress.ts';
 import type { QueuedTable } from './spool/snapshot-progress.ts';
 import { SelfReport, stateOf, statusError } from './self-report.ts';
 import { processorMs, MemoryRelease } from './memory-release.ts';
@@ -61,7 +63,11 @@ export class Agent {
       head = totalBytes;
       this.#metrics.spoolAppended.inc();
     });
-    const tableFilter = createTableFilter(config.tables, config.tables.hashKey?.reveal() ?? null);
+    const tableFilter = createTableFilter(
+      config.tables,
+      config.tables.hashKey?.reveal() ?? null,
+      config.onTableTrouble,
+    );
     this.#capture = new Capture({
       branch: config.branch,
       spool: this.#spool,
@@ -79,7 +85,7 @@ export class Agent {
       connect: brokerLink(brokerConnection(config)),
       policy: { ...config.link, windows: config.link.windows.map(parseWindow) },
       facts: () => ({
-        capturedThrough: this.#capture.status().capturedThrough,
+        capturedThrough: this.#completeThrough(),
         compare: this.#spool.serverSeen.asksToCompare,
         report: this.#report.report(),
       }),
@@ -130,6 +136,15 @@ export class Agent {
       // The file itself is damaged. The error that ends the process says so.
       this.#logger.error({ err: error }, 'The spool cannot begin a new epoch.');
     }
+  }
+
+  /** What the head office will be complete as of. One that knows nothing of set-aside tables must not go beyond them. */
+  #completeThrough(): string | null {
+    const through = this.#capture.status().capturedThrough;
+    const { lastAnswer } = this.#forwarder.status();
+    if (through === null || lastAnswer?.capabilities?.includes(KNOWS_SET_ASIDE) === true) return through;
+    const { setAside = [] } = this.#spool.snapshot() ?? {};
+    return setAside.reduce((bound, { since }) => earlier(bound, since), through);
   }
 
   /** Works until aborted. @throws TributaryError what ends the process */

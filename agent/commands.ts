@@ -234,13 +234,13 @@ function tablesOf(args: unknown): QueuedTable[] {
 }
 
 const STATE_COLOURS: readonly Colour[] = [
-  { pattern: /(?<=^branch [a-z0-9-]+: )(?:stopped|failing|superseded)(?=,)/m, format: 'red' },
+  { pattern: /(?<=^branch [a-z0-9-]+: )(?:stopped|failing|superseded|set-aside)(?=,)/m, format: 'red' },
   { pattern: /(?<=^branch [a-z0-9-]+: )(?:starting|full)(?=,)/m, format: 'yellow' },
   { pattern: /(?<=^branch [a-z0-9-]+: )capturing(?=,)/m, format: 'green' },
 ];
 
 function renderStatus(status: DaemonStatus<AgentStatus>): string {
-  const { branch, state, error, now, capture, spool, stream, link, page, snapshot } = status;
+  const { branch, state, error, now, capture, spool, stream, link, page, snapshot, setAside } = status;
   const online = link.up ? 'online' : link.windowOpen ? 'offline' : 'outside the link windows';
   const at = Date.parse(now);
   const batches = counted(spool.waitingBatches, 'batch', 'batches');
@@ -253,6 +253,10 @@ function renderStatus(status: DaemonStatus<AgentStatus>): string {
     ...errorLines(link.error),
     ...(page.error === null ? [] : ['page: not served', ...errorLines(page.error)]),
     `stream: head ${stream.head}, confirmed ${stream.confirmed}, received ${stream.received ?? '?'}, applied ${stream.applied ?? '?'}`,
+    ...setAside.flatMap(({ schema, name, state, ...cause }) => [
+      `set aside: ${tableText({ schema, name })}${state === 'aside' ? '' : ', being copied again'}`,
+      ...errorLines(cause),
+    ]),
     ...(snapshot?.tables ?? [])
       .filter(table => table.state !== 'done')
       .map(table => `snapshot: ${tableText(table)} ${table.state}, ${counted(table.rows, 'row')}`),

@@ -25,6 +25,7 @@ import type { Secret } from '../shared/config/secret.ts';
 import { splitNames } from '../shared/table-name.ts';
 import { COLUMN_CHOICES, LEAST_HASH_KEY } from './values/column-rules.ts';
 import type { ColumnRule } from './values/column-rules.ts';
+import type { TableTroublePolicy } from './source/table-filter.ts';
 import { checkTimeZone, parseWindow } from '../shared/config/link-schedule.ts';
 
 const KIB = 1024;
@@ -61,6 +62,7 @@ export interface AgentConfig {
     /** 0: no limit. */
     readonly maxBytesPerSecond: number;
   };
+  readonly onTableTrouble: TableTroublePolicy;
   readonly http: HttpSettings;
   readonly log: { readonly level: LogLevel };
 }
@@ -86,6 +88,10 @@ export function agentSchema(context: ConfigContext): z.ZodType<AgentConfig> {
         .meta({ description: 'This branch’s id, as the head office knows it.', example: 'paris' }),
       source: sourceField(context),
       tables: tablesField(context),
+      onTableTrouble: z.enum(['set-aside', 'halt'], 'must be set-aside or halt').default('set-aside').meta({
+        description:
+          'What to do about a table of which something cannot be carried. set-aside: everything else goes on. halt: all of capture waits for a person.',
+      }),
       broker: brokerField(context),
       spool: spoolField(context),
       link: linkField(),

@@ -38,7 +38,8 @@ export class AgentGauges {
     const { spool, stream, link, capture } = status;
     showAgentState(status.state, (state, value) => m.agentState.set({ state }, value));
     showCertificates(m);
-    m.captureRunning.set(status.state === 'capturing' ? 1 : 0);
+    m.captureRunning.set(status.state === 'capturing' || status.state === 'set-aside' ? 1 : 0);
+    m.setAsideTables.set(status.setAside.length);
     m.captureLagSeconds.set(capture.lagSeconds ?? NaN);
     m.captureBinlogLeft.set(capture.binlogSecondsLeft ?? NaN);
     m.capturedThroughSeconds.set(unixTime(capture.capturedThrough));

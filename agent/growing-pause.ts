@@ -17,6 +17,14 @@ export const EPOCHS_ASKED: GrowingPause = { free: 1, firstMs: 1_000, mostMs: 3_6
 /** For another snapshot of tables. */
 export const COPIES_ASKED: GrowingPause = { free: 8, firstMs: 10_000, mostMs: 3_600_000, forgetMs: 3_600_000 };
 
+/** For trying tables again that are set aside, where only a copy of them shows whether the cause is gone. */
+export const RETURNS_TRIED: GrowingPause = {
+  free: 1,
+  firstMs: 60_000,
+  mostMs: 24 * 3_600_000,
+  forgetMs: 24 * 3_600_000,
+};
+
 /** So many past times determine the pause. */
 export const TIMES_KEPT = 32;
 

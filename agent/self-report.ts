@@ -3,6 +3,7 @@ import { earliestExpiry } from '../shared/config/certificates.ts';
 import { asTributaryError, describeError, ERRORS, TributaryError } from '../shared/errors.ts';
 import type { ErrorCode } from '../shared/errors.ts';
 import { RecentHistory, RecentRate, secondsLeft } from '../shared/process/recent.ts';
+import { MAX_REPORTED_TABLES } from '../shared/protocol.ts';
 import type { AgentReport } from '../shared/protocol.ts';
 import { tableText } from '../shared/table-name.ts';
 import type { Capture, CaptureStatus } from './capture/capture.ts';
@@ -12,6 +13,7 @@ import type { CaptureTally } from './capture/counters.ts';
 import type { AgentConfig } from './config.ts';
 import type { Forwarder } from './forward/forwarder.ts';
 import { currentTable } from './spool/snapshot-progress.ts';
+import type { SetAsideTable } from './spool/snapshot-progress.ts';
 import type { Spool } from './spool/spool.ts';
 import { RateOfDay, secondsUntilFull } from './time-left.ts';
 import type { AgentState, AgentStatus, StatusError, SyncStatus, TableStatus } from './web/status.ts';
@@ -68,7 +70,7 @@ export class SelfReport {
       branch: this.#o.config.branch,
       now: now.toISOString(),
       startedAt: this.#startedAt,
-      state: superseded ? 'superseded' : stateOf(capture),
+      state: superseded ? 'superseded' : this.#state(capture),
       error: capture.error === null ? null : statusError(capture.error, capture.errorSince ?? now.toISOString()),
       capture: {
         source: this.#sourceName(capture),
@@ -117,8 +119,26 @@ export class SelfReport {
         error: this.linkError(),
       },
       snapshot: this.#snapshotStatus(),
+      setAside: this.#setAside().map(({ schema, name, state, since, code, message, hint }) => ({
+        schema,
+        name,
+        state,
+        since,
+        code,
+        message,
+        hint,
+      })),
       sync,
     };
+  }
+
+  #setAside(): readonly SetAsideTable[] {
+    return this.#o.spool.snapshot()?.setAside ?? [];
+  }
+
+  #state(capture: CaptureStatus): AgentState {
+    const state = stateOf(capture);
+    return state === 'capturing' && this.#setAside().length > 0 ? 'set-aside' : state;
   }
 
   /** What is wrong with the link, whether it is up or not. */
@@ -223,7 +243,7 @@ export class SelfReport {
     return {
       version: this.#o.version,
       capabilities: ['verify'],
-      state: stateOf(capture),
+      state: this.#state(capture),
       spoolBatches: usage.waitingBatches,
       spoolBytes: usage.waitingBytes,
       outlook: {
@@ -245,6 +265,15 @@ export class SelfReport {
       windows: this.#o.config.link.windows,
       timeZone: this.#o.config.link.timeZone,
       source: this.#sourceName(capture),
+      setAside: this.#setAside()
+        .slice(0, MAX_REPORTED_TABLES)
+        .map(({ schema, name, since, code, message, hint }) => ({
+          schema,
+          name: this.#o.tableFilter.targetName(schema, name),
+          since,
+          code,
+          reason: `${message} — ${hint}`,
+        })),
       error: error === null ? null : describeError(error).slice(0, 1000),
     };
   }

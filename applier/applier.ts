@@ -107,6 +107,7 @@ export class Applier {
       instance: this.#instance,
       logger,
       events: this.#events(),
+      onTableTrouble: config.onTableTrouble,
       quotas: { ...QUOTAS, unpackedPerHourBytes: config.quotas.unpackedPerHour },
     });
     this.tables = new TableBrowser({
@@ -227,6 +228,7 @@ export class Applier {
       m.branchIncomplete.set({ branch }, each.incompleteSince === null ? 0 : 1);
       m.branchQuarantined.set({ branch }, each.quarantined);
       m.branchVerifiedSeconds.set({ branch }, each.verifiedAt === null ? 0 : seconds(each.verifiedAt));
+      m.branchSetAsideTables.set({ branch }, each.setAsideTables);
       m.branchDifferentTables.set({ branch }, each.differentTables);
       m.branchInboxBatches.set({ branch }, each.receivedSeq - each.appliedSeq);
       this.#beginCounters(branch);
@@ -337,6 +339,7 @@ export class Applier {
       incompleteSince: row.incompleteSince,
       quarantined: row.quarantined,
       verifiedAt: row.verifiedAt,
+      setAsideTables: row.setAsideTables,
       differentTables: row.differentTables,
       report,
     };

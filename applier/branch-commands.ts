@@ -18,6 +18,7 @@ import { Expectations } from './branches/expectation.ts';
 import { branchPermissions } from './broker/permissions.ts';
 import { waitingBranches } from './running-applier.ts';
 import type { QuarantineEntry } from './store/quarantined-rows.ts';
+import type { SetAsideMark } from './store/set-aside.ts';
 import type { OpenRequest } from './store/snapshots.ts';
 import { renderVerified } from './verify-commands.ts';
 import type { WaitingStatus } from './web/status.ts';
@@ -95,8 +96,15 @@ export const BRANCH_COMMANDS: readonly CommandSpec[] = [
     run: branchRotate,
   },
   {
+    usage: 'branch resume-table <id> [tables...]',
+    summary: 'ask a branch for tables that are set aside (none given: all of them), once the cause is gone',
+    examples: ['branch resume-table paris', 'branch resume-table paris orders shop.customers'],
+    json: true,
+    run: branchResumeTable,
+  },
+  {
     usage: 'branch retry <id>',
-    summary: 'let a halted branch retry its batch',
+    summary: 'let a halted branch retry its batch; or ask for the tables that the head office has set aside',
     examples: ['branch retry paris'],
     run: branchRetry,
   },
@@ -249,7 +257,7 @@ function lineOf(
   now: number,
 ): BranchLine {
   const { states, backlogBatches, report } = standingOf({ row, contact, waiting }, now, expectations);
-  const { branch, halt, incompleteSince, quarantined, differentTables } = row;
+  const { branch, halt, incompleteSince, quarantined, differentTables, setAsideTables } = row;
   return {
     branch,
     state: states[0],
@@ -261,6 +269,7 @@ function lineOf(
     waiting,
     incompleteSince,
     quarantined,
+    setAsideTables,
     differentTables,
     report,
   };
@@ -281,19 +290,20 @@ function dataOf(line: BranchLine, { row }: BranchSummary) {
     waiting: line.waiting,
     incompleteSince: line.incompleteSince,
     quarantined: line.quarantined,
+    setAsideTables: line.setAsideTables,
     differentTables: line.differentTables,
   };
 }
 
 async function branchShow(call: CommandCall): Promise<undefined> {
   const details = await withBranchAdmin(call, admin => admin.show(call.args[0] ?? ''));
-  const { row, tables, requests, quarantine, verified } = details;
+  const { row, tables, requests, quarantine, verified, setAside } = details;
   const now = Date.now();
   const waiting = (await waitingBranches(call)).get(row.branch) ?? null;
   const line = lineOf(details, waiting, new Expectations(), now);
   const permissions = branchPermissions(row.branch);
   call.print(
-    { ...dataOf(line, details), tables, requests, permissions, quarantine, verified },
+    { ...dataOf(line, details), tables, requests, permissions, quarantine, verified, setAside },
     renderDetails(oneLined(details), oneLined(line), now),
     STATE_COLOURS,
   );
@@ -301,7 +311,7 @@ async function branchShow(call: CommandCall): Promise<undefined> {
 }
 
 function renderDetails(details: BranchDetails, line: BranchLine, now: number): string {
-  const { row, tables, requests, quarantine, verified } = details;
+  const { row, tables, requests, quarantine, verified, setAside } = details;
   const { configure, write, read } = branchPermissions(row.branch);
   const { received, applied, epoch } = row.stream;
   return [
@@ -314,6 +324,7 @@ function renderDetails(details: BranchDetails, line: BranchLine, now: number): s
     `epoch: ${epoch ?? 'none yet'}`,
     `tables: ${tableTexts(tables) || 'none yet'}`,
     `permissions at the broker: configure ${configure} · write ${write} · read ${read}`,
+    ...setAside.map(mark => `set aside: ${renderSetAside(mark)}`),
     ...requests.map(request => `open request: ${renderRequest(request)}`),
     ...verified.map(table => `compared: ${renderVerified(table)}`),
     ...(row.quarantined === 0 ? [] : [`in quarantine: ${row.quarantined}`, ...quarantine.map(renderEntry)]),
@@ -326,6 +337,12 @@ function timeText(time: string | null, now: number): string {
 
 function renderRequest({ id, kind, tables }: OpenRequest): string {
   return `${kind} of ${tables === null ? 'all tables' : tableTexts(tables)} (${id})`;
+}
+
+function renderSetAside({ schema, name, by, state, since, code, reason }: SetAsideMark): string {
+  const who = by === 'branch' ? 'the branch' : 'the head office';
+  const how = state === 'aside' ? '' : ', being copied again';
+  return `${tableText({ schema, name })}, by ${who}, since ${since}${how}\n    ${code ?? ''}: ${reason ?? 'the branch says why soon'}`;
 }
 
 function renderEntry({ schema, table, op, key, reason, seq, lastAt, leftOut }: QuarantineEntry): string {
@@ -368,8 +385,22 @@ async function schemaApprove(call: CommandCall): Promise<undefined> {
 
 async function branchRetry(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
-  await withBranchAdmin(call, admin => admin.retry(branch));
-  call.print(null, `Branch ${branch} retries its batch.`);
+  const asked = await withBranchAdmin(call, admin => admin.retry(branch));
+  call.print(
+    null,
+    asked === null ? `Branch ${branch} retries its batch.` : `Branch ${branch} is asked for ${tableTexts(asked)}.`,
+  );
+  return undefined;
+}
+
+async function branchResumeTable(call: CommandCall): Promise<undefined> {
+  const [branch = '', ...names] = call.args;
+  const { request, tables } = await withBranchAdmin(call, admin => admin.resumeTables(branch, names));
+  call.print(
+    { branch, request, tables },
+    `Branch ${branch} is asked for ${tableTexts(tables)}. They are back when their snapshot has ended: ` +
+      `\`tributary-applier branch show ${branch}\`.`,
+  );
   return undefined;
 }
 

@@ -21,13 +21,14 @@ export type BranchLine = Pick<
   | 'waiting'
   | 'incompleteSince'
   | 'quarantined'
+  | 'setAsideTables'
   | 'differentTables'
   | 'report'
 > & { readonly halted: { readonly code: string; readonly reason: string } | null };
 
 /** The states where they stand in a table's second column, or behind `branch: `. */
 export const STATE_COLOURS: readonly Colour[] = [
-  { pattern: /(?<=^[a-z0-9][a-z0-9-]*(?:: | +))(?:halted|different)\b/gm, format: 'red' },
+  { pattern: /(?<=^[a-z0-9][a-z0-9-]*(?:: | +))(?:halted|set-aside|different)\b/gm, format: 'red' },
   { pattern: /(?<=^[a-z0-9][a-z0-9-]*(?:: | +))(?:incomplete|quarantined|waiting|overdue)\b/gm, format: 'yellow' },
   { pattern: /(?<=^[a-z0-9][a-z0-9-]*(?:: | +))current\b/gm, format: 'green' },
 ];
@@ -67,13 +68,14 @@ function urgencyOf(branch: BranchLine): number {
 
 /** What is wrong with a branch, worst first. */
 export function problemsOf(branch: BranchLine): string[] {
-  const { halted, waiting, report, incompleteSince, differentTables, quarantined } = branch;
+  const { halted, waiting, report, incompleteSince, setAsideTables, differentTables, quarantined } = branch;
   const problems: string[] = [];
   if (halted !== null) problems.push(`${halted.code}: ${halted.reason}`);
   if (waiting !== null) problems.push(`${waiting.code}: ${waiting.reason}`);
   if (report !== null && report.error !== null) problems.push(`its agent: ${report.error}`);
   else if (report !== null && AGENT_TROUBLE.includes(report.state)) problems.push(`its agent is ${report.state}`);
   if (incompleteSince !== null) problems.push(`rows may be missing since ${incompleteSince}`);
+  if (setAsideTables > 0) problems.push(`${counted(setAsideTables, 'table')} set aside`);
   if (differentTables > 0) problems.push(`${counted(differentTables, 'table')} different when last compared`);
   if (quarantined > 0) problems.push(`${quarantined} in quarantine`);
   return problems;

@@ -57,6 +57,7 @@ export interface ApplierConfig {
     readonly branchAddresses: readonly [LinkUrl, ...LinkUrl[]];
   };
   readonly schema: { readonly changes: 'automatic' | 'approved' };
+  readonly onTableTrouble: 'set-aside' | 'halt';
   readonly quotas: {
     /** 0: no limit. */
     readonly unpackedPerHour: number;
@@ -106,6 +107,10 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
       })
       .prefault({})
       .meta({ description: 'Who changes tables at the head office.' }),
+    onTableTrouble: z.enum(['set-aside', 'halt'], 'must be set-aside or halt').default('set-aside').meta({
+      description:
+        'What to do about a table of a branch that this head office cannot take. set-aside: everything else goes on. halt: the branch stands still until a person decides.',
+    }),
     quotas: z
       .strictObject({
         unpackedPerHour: bytesField({ min: 0, max: 1024 * 1024 * GIB })

@@ -59,7 +59,20 @@ export interface AgentReport {
   readonly timeZone: string;
   /** The branch's database, as in `MySQL 9.7.4 at 127.0.0.1:3306`; null: not connected yet. */
   readonly source: string | null;
+  /** Tables that are set aside, or are being copied after that; at most MAX_REPORTED_TABLES. Absent: an older agent. */
+  readonly setAside?: readonly ReportedTable[] | undefined;
   readonly error: string | null;
+}
+
+/** A report names no more tables. */
+export const MAX_REPORTED_TABLES = 50;
+
+/** A table that the branch does not carry at present. */
+export interface ReportedTable extends TableName {
+  /** Since when its rows here are out of date, ISO. */
+  readonly since: string;
+  readonly code: string;
+  readonly reason: string;
 }
 
 /** When the agent's resources run out. */
@@ -104,7 +117,15 @@ export interface Answer {
   /** Open requests, the oldest first. */
   readonly requests: readonly BranchRequest[];
   readonly halted: { readonly code: string; readonly reason: string } | null;
+  /** What the head office understands beyond the first version of this protocol. Absent: nothing. */
+  readonly capabilities?: readonly string[] | undefined;
 }
+
+/**
+ * The head office takes from the stream which tables are set aside, and what it is complete as of then. For another head
+ * office the agent says instead that nothing is complete beyond that time.
+ */
+export const KNOWS_SET_ASIDE = 'set-aside';
 
 // ---------------------------------------------------------------------------------------------------------------
 // Head office
@@ -187,6 +208,7 @@ export function receiveHello(stream: HeadOfficeStream, hello: Hello, facts: Hell
       requests: facts.requests,
       // A new epoch ends a halt: the batch that caused it will never come again.
       halted: registered ? null : facts.halted,
+      capabilities: [KNOWS_SET_ASIDE],
     },
   };
 }

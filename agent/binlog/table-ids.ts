@@ -21,6 +21,9 @@ import type { TableMapHead } from './table-map-event.ts';
 /** The most definitions that are kept; with more, all are forgotten. */
 const MAX_KEPT = 4096;
 
+/** Faults of a definition that concern its table alone. */
+const OF_THE_TABLE: ReadonlySet<string> = new Set(['VALUE_UNSUPPORTED', 'EVENT_MALFORMED', 'SOURCE_TABLE']);
+
 /** A table whose rows are captured. */
 export interface CapturedTable {
   readonly writer: TableWriter;
@@ -81,9 +84,9 @@ export class TableIds {
     if (known !== undefined && sameDefinition(known, body)) return known;
     let captured: CapturedTable | null = null;
     if (this.#sink.wants(head.schema, head.name)) {
-      const definition = this.#read(body, head, mariadb);
-      if (definition === null) return PASSED;
-      const writer = this.#sink.table(definition.table);
+      const read = this.#read(body, head, mariadb);
+      if (read === null) return PASSED;
+      const { definition, writer } = read;
       if (writer !== null)
         captured = { writer, decoder: new RowDecoder(definition, writer.beforeColumns, writer.ignoredColumns) };
     }
@@ -92,16 +95,19 @@ export class TableIds {
     return entry;
   }
 
-  /** Null: it cannot be read, and is passed by because a snapshot will bring what it is then. */
-  #read(body: Buffer, head: TableMapHead, mariadb: boolean): TableDefinition | null {
+  /** Null: it cannot be read, and is passed by: a snapshot will bring what it is then, or the table is set aside. */
+  #read(
+    body: Buffer,
+    head: TableMapHead,
+    mariadb: boolean,
+  ): { readonly definition: TableDefinition; readonly writer: TableWriter | null } | null {
     try {
       const asBytes = (column: string): boolean => this.#sink.asBytes(head.schema, head.name, column);
       const columns = (): readonly StoredColumn[] | null => this.#sink.columns(head);
-      return readTableMap(body, head, mariadb, this.#charsets, asBytes, columns);
+      const definition = readTableMap(body, head, mariadb, this.#charsets, asBytes, columns);
+      return definition === null ? null : { definition, writer: this.#sink.table(definition.table) };
     } catch (error) {
-      const isOfTable =
-        error instanceof TributaryError && (error.code === 'VALUE_UNSUPPORTED' || error.code === 'EVENT_MALFORMED');
-      if (!isOfTable) throw error;
+      if (!(error instanceof TributaryError) || !OF_THE_TABLE.has(error.code)) throw error;
       if (!this.#sink.passes(error, head)) throw error;
       return null;
     }

@@ -11,6 +11,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { openBinlogStream } from '../binlog/binlog-stream.ts';
 import type { BinlogStream, RawEvent } from '../binlog/binlog-stream.ts';
 import { GroupReader } from '../binlog/group-reader.ts';
@@ -197,6 +199,13 @@ export class CaptureSession implements SinkListener, FlushHost {
 
   onUnlogged(message: string): void {
     this.#o.logger.warn({}, message);
+  }
+
+  onSetAside(table: TableName, { code, message, hint }: TributaryError): void {
+    this.#o.logger.error(
+      { table: tableText(table), code, hint },
+      `A table is set aside, and everything else goes on: ${message}`,
+    );
   }
 
   async #waitForRoom(): Promise<void> {

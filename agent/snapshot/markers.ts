@@ -1,18 +1,26 @@
 /** The batches that begin and end a snapshot. */
 import type { Change, TableDescription } from '../../shared/batch/batch.ts';
 import type { BatchDraft } from '../stream/change-buffer.ts';
+import { withoutColumns } from '../stream/set-aside.ts';
 import type { TableFilter } from '../source/table-filter.ts';
 import type { CapturedTable } from '../source/tables.ts';
 import { describe } from './chunk.ts';
 import type { SnapshotProgress } from '../spool/snapshot-progress.ts';
 
-/** Begins a snapshot. It has the tables' definitions, so that the head office creates empty tables as well. */
+/**
+ * Begins a snapshot. It has the tables' definitions, so that the head office creates empty tables as well. One of all
+ * tables also names those that are set aside, without columns, so that the head office keeps their rows.
+ */
 export function startMarker(
   progress: SnapshotProgress,
   tables: readonly CapturedTable[],
   tableFilter: TableFilter,
 ): BatchDraft {
-  const descriptions = tables.map(table => describe(table, tableFilter));
+  const left = progress.whole ? progress.setAside.filter(({ state }) => state === 'aside') : [];
+  const descriptions = [
+    ...tables.map(table => describe(table, tableFilter)),
+    ...left.map(table => withoutColumns(table, tableFilter)),
+  ];
   return marker('snapshot-start', progress, descriptions);
 }
 

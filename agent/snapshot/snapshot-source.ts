@@ -1,12 +1,14 @@
 /** The branch's database for a snapshot: a connection of its own, and the definitions of the tables. */
 import { TributaryError } from '../../shared/errors.ts';
 import type { Value } from '../../shared/batch/batch.ts';
-import { tableKey, tableText } from '../../shared/table-name.ts';
+import { tableKey } from '../../shared/table-name.ts';
 import type { TableFilter } from '../source/table-filter.ts';
 import type { ServerCharsets } from '../values/server-charsets.ts';
 import { comparePositions } from '../source/connection.ts';
 import type { SourceConnection, SourceIdentity } from '../source/connection.ts';
-import { refuseUnsupported, unsupportedTables } from '../source/catalogue-facts.ts';
+import { unsupportedTables } from '../source/catalogue-facts.ts';
+import type { UnsupportedTable } from '../source/catalogue-facts.ts';
+import { troubleOf } from '../source/preflight.ts';
 import { readTables } from '../source/tables.ts';
 import type { CapturedTable } from '../source/tables.ts';
 import { toChunk } from './chunk.ts';
@@ -39,25 +41,26 @@ export class SnapshotSource {
     return readTables(await this.#connected(), this.#o.tableFilter);
   }
 
-  /** The table's definition; null: it does not exist. @throws TributaryError VALUE_UNSUPPORTED */
+  /** The table's definition; null: it does not exist. @throws TributaryError VALUE_UNSUPPORTED, SOURCE_TABLE */
   async definition(table: QueuedTable): Promise<CapturedTable | null> {
     const key = tableKey(table);
     const known = this.#definitions.get(key);
     if (known) return known;
     const [read] = await readTables(await this.#connected(), this.#o.tableFilter, table);
     if (read === undefined) return null;
-    refuseProblem(read);
+    const trouble = troubleOf(this.#o.identity, read);
+    if (trouble !== null) throw trouble;
     const foreign = read.columns.flatMap(({ charset }) => (charset === null ? [] : [charset]));
     if (foreign.length > 0) await this.#o.charsets.load(await this.#connected(), foreign);
     this.#definitions.set(key, read);
     return read;
   }
 
-  /** @throws TributaryError VALUE_UNSUPPORTED if the binlog does not show which rows one of the tables has */
-  async refuseUnsupported(tables: readonly QueuedTable[]): Promise<void> {
+  /** Those of these tables of which the binlog does not show which rows they have. */
+  async unsupported(tables: readonly QueuedTable[]): Promise<UnsupportedTable[]> {
     const { tableFilter } = this.#o;
     const captured = tables.filter(({ schema, name }) => tableFilter.captures(schema, name));
-    refuseUnsupported(await unsupportedTables(await this.#connected(), captured));
+    return unsupportedTables(await this.#connected(), captured);
   }
 
   /** The definitions of these tables have changed. */
@@ -104,12 +107,5 @@ export class SnapshotSource {
     }
     this.#connection = source;
     return source;
-  }
-}
-
-/** Refuses a table with a problem before anything of it is sent. @throws TributaryError VALUE_UNSUPPORTED */
-export function refuseProblem(table: CapturedTable): void {
-  if (table.problem !== null) {
-    throw new TributaryError('VALUE_UNSUPPORTED', `Table ${tableText(table)} cannot be captured: ${table.problem}.`);
   }
 }

@@ -7,6 +7,9 @@
  * with GTIDs the snapshot waits for these GTIDs. MariaDB reports the exact place of a consistent snapshot. On MySQL
  * without GTIDs the snapshot reads with locks, which waits for commits under way.
  *
+ * A table that cannot be copied is set aside, and the others go on. Every RETURN_LOOK_MS the catalogue is asked whether
+ * the cause is gone; where only the rows can show it, the table is tried again after pauses that grow.
+ *
  * A Snapshotter serves one binlog connection. If the connection is lost, the pending chunk is discarded. The spool
  * stores the progress in one transaction with the rows.
  */
@@ -25,12 +28,27 @@ import {
   beginProgress,
   currentTable,
   follow,
+  forgetSetAside,
   hasQueue,
   idleProgress,
+  queueTables,
+  returned,
+  returning,
+  setAsideEntry,
   updateTable,
 } from '../spool/snapshot-progress.ts';
-import type { QueuedTable, SnapshotProgress, SnapshotTable } from '../spool/snapshot-progress.ts';
-import { SnapshotSource, refuseProblem } from './snapshot-source.ts';
+import type {
+  QueuedTable,
+  SetAsideTable,
+  SnapshotProgress,
+  SnapshotTable,
+  Trouble,
+} from '../spool/snapshot-progress.ts';
+import { noted, pauseMs, RETURNS_TRIED } from '../growing-pause.ts';
+import { troubleOf } from '../source/preflight.ts';
+import { unsupportedError } from '../source/catalogue-facts.ts';
+import type { CapturedTable } from '../source/tables.ts';
+import { SnapshotSource } from './snapshot-source.ts';
 import { between, hasChanged } from './stream-moments.ts';
 
 /** A snapshot fills no more of the spool than this: the rest is for the changes that the branch makes meanwhile. */
@@ -39,10 +57,15 @@ const SHARE_OF_SPOOL = 0.5;
 const REST_FOR_CASCADES = 4;
 const RETRY_MS = 1_000;
 const WAIT_MS = 200;
+/** How often to look whether tables that are set aside can be copied again. */
+const RETURN_LOOK_MS = 10_000;
 /** A statement may be in the binlog a moment before the catalogue shows its effect. */
 const SETTLED_MS = 1_000;
 /** How often to look whether there is something to copy, so that an idle branch costs little. */
 const IDLE_MS = 1_000;
+
+/** Faults of a copy that concern its table alone. */
+const OF_THE_TABLE: ReadonlySet<string> = new Set(['VALUE_UNSUPPORTED', 'SOURCE_TABLE']);
 
 export interface SnapshotterOptions extends KeylessSnapshotOptions {
   readonly spool: Spool;
@@ -58,6 +81,7 @@ export class Snapshotter {
   /** Tables that statements have created or changed, and when to ask the catalogue whether they can be captured. */
   readonly #unchecked = new Map<string, { readonly table: QueuedTable; readonly from: number }>();
   #begunAt = 0;
+  #lookedForReturnsAt = 0;
   /** Until then, tables that cascades have changed wait, so that copying takes only a part of the time. */
   #restUntil = 0;
 
@@ -103,7 +127,8 @@ export class Snapshotter {
 
   /** Takes the next step. @returns false: there is nothing to do */
   async #step(signal: AbortSignal): Promise<boolean> {
-    await this.#checkChanged(this.#o.sink.changedTables.splice(0));
+    await this.#checkChanged(this.#o.sink.changedTables.splice(0), signal);
+    await this.#lookForReturns(signal);
     const progress = this.#o.spool.snapshot() ?? idleProgress();
     if (!this.#o.sink.isTaking || this.#o.sink.isBehindCatalogue) return false;
     const usage = this.#o.spool.usage();
@@ -124,8 +149,8 @@ export class Snapshotter {
     return true;
   }
 
-  /** @throws TributaryError VALUE_UNSUPPORTED if a statement has changed a table so that its binlog does not show its rows */
-  async #checkChanged(changed: readonly QueuedTable[]): Promise<void> {
+  /** Looks at tables that statements have changed: whether the binlog shows their rows, and whether they can return. */
+  async #checkChanged(changed: readonly QueuedTable[], signal: AbortSignal): Promise<void> {
     this.#source.forget(changed);
     const from = Date.now() + SETTLED_MS;
     for (const { schema, name } of changed) {
@@ -133,8 +158,72 @@ export class Snapshotter {
     }
     const due = [...this.#unchecked].filter(([, each]) => each.from <= Date.now());
     if (due.length === 0) return;
-    await this.#source.refuseUnsupported(due.map(([, { table }]) => table));
+    const unsupported = await this.#source.unsupported(due.map(([, { table }]) => table));
+    await this.#setAside(
+      unsupported.map(table => ({ table, trouble: { error: unsupportedError(table), shownBy: 'catalogue' } })),
+      signal,
+    );
     for (const [key] of due) this.#unchecked.delete(key);
+    const { setAside } = this.#o.spool.snapshot() ?? idleProgress();
+    const back = setAside.filter(
+      each => each.state === 'aside' && due.some(([, { table }]) => tableKey(table) === tableKey(each)),
+    );
+    await this.#queueReturns(back, false);
+  }
+
+  /** Looks whether tables that are set aside can be copied again. */
+  async #lookForReturns(signal: AbortSignal): Promise<void> {
+    const { setAside } = this.#o.spool.snapshot() ?? idleProgress();
+    const aside = setAside.filter(({ state }) => state === 'aside');
+    if (aside.length === 0 || signal.aborted || Date.now() - this.#lookedForReturnsAt < RETURN_LOOK_MS) return;
+    this.#lookedForReturnsAt = Date.now();
+    await this.#queueReturns(aside, true);
+  }
+
+  /** Queues those of the tables that can be copied, as far as the catalogue says. @param pauses whether to wait between tries */
+  async #queueReturns(aside: readonly SetAsideTable[], pauses: boolean): Promise<void> {
+    if (aside.length === 0) return;
+    const { identity, sink, spool } = this.#o;
+    const all = await this.#source.tables();
+    const tried = spool.snapshot()?.returnsTried ?? [];
+    const mayTry = !pauses || pauseMs(tried, RETURNS_TRIED, Date.now()) === 0;
+    const back = aside.filter(each => {
+      const table = all.find(({ schema, name }) => schema === each.schema && name === each.name);
+      if (table === undefined || troubleOf(identity, table) !== null) return false;
+      return each.shownBy === 'catalogue' || mayTry;
+    });
+    if (back.length === 0) return;
+    const isTried = pauses && back.some(({ shownBy }) => shownBy === 'rows');
+    const names = back.map(({ schema, name }) => ({ schema, name }));
+    sink.queueSnapshot(progress => ({
+      ...queueTables(progress, names),
+      returnsTried: isTried ? noted(progress.returnsTried, Date.now()) : progress.returnsTried,
+    }));
+    this.#o.logger.info({ tables: names.map(tableText) }, 'Tables that were set aside are copied again.');
+  }
+
+  /** @throws the first table's error, if capture is to halt at it */
+  async #setAside(
+    troubled: readonly { readonly table: QueuedTable; readonly trouble: Trouble }[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { sink, tableFilter } = this.#o;
+    const [first] = troubled;
+    if (first === undefined) return;
+    if (tableFilter.onTableTrouble === 'halt') throw first.trouble.error;
+    await between(sink, sink.place, signal, () => {
+      for (const { table, trouble } of troubled) sink.setAside(table, trouble);
+    });
+  }
+
+  /** Sets aside those of the tables that the catalogue shows to be impossible. @returns whether there were any */
+  async #setImpossibleAside(tables: readonly CapturedTable[], signal: AbortSignal): Promise<boolean> {
+    const troubled = tables.flatMap(table => {
+      const error = troubleOf(this.#o.identity, table);
+      return error === null ? [] : [{ table, trouble: { error, shownBy: 'catalogue' } as const }];
+    });
+    await this.#setAside(troubled, signal);
+    return troubled.length > 0;
   }
 
   /** Begins the next snapshot, of the queued tables that exist. */
@@ -143,20 +232,27 @@ export class Snapshotter {
     const wanted = progress.queuedWhole
       ? all
       : all.filter(table => progress.queued.some(each => each.schema === table.schema && each.name === table.name));
-    for (const table of wanted) refuseProblem(table);
+    const isAside = ({ schema, name }: QueuedTable): boolean =>
+      setAsideEntry(progress, { schema, name })?.state === 'aside' &&
+      !progress.queued.some(each => each.schema === schema && each.name === name);
+    const possible = wanted.filter(table => !isAside(table) || troubleOf(this.#o.identity, table) === null);
+    // What is left in the queue comes with the next step.
+    if (await this.#setImpossibleAside(possible, signal)) return;
     const missing = progress.queued.filter(
       each => !all.some(table => table.schema === each.schema && table.name === each.name),
     );
-    const fresh = beginProgress(randomUUID(), progress.queuedWhole, wanted);
+    const fresh = beginProgress(randomUUID(), progress.queuedWhole, possible);
     const next = { ...fresh, requests: progress.queuedRequests };
+    const isGone = ({ schema, name }: QueuedTable): boolean =>
+      next.whole && !all.some(table => table.schema === schema && table.name === name);
+    const begun = (now: SnapshotProgress): SnapshotProgress =>
+      returning(forgetSetAside(follow({ ...next, started: true }, progress, now), isGone), possible);
     await between(this.#o.sink, this.#o.sink.place, signal, () => {
       // Tables that were queued while the list was read wait for the snapshot after this one.
-      this.#o.sink.emitSnapshot(startMarker(next, wanted, this.#o.tableFilter), now =>
-        follow({ ...next, started: true }, progress, now),
-      );
+      this.#o.sink.markSnapshot(begun, now => startMarker(now, possible, this.#o.tableFilter));
     });
     this.#begunAt = Date.now();
-    this.#o.logger.info({ snapshot: next.id, tables: wanted.length }, 'A snapshot begins.');
+    this.#o.logger.info({ snapshot: next.id, tables: possible.length }, 'A snapshot begins.');
     if (missing.length > 0) {
       const names = missing.map(tableText);
       this.#o.logger.warn({ tables: names }, 'Some tables to be copied do not exist, or the user may not see them.');
@@ -169,22 +265,36 @@ export class Snapshotter {
     const tables = all.filter(table =>
       progress.tables.some(each => each.schema === table.schema && each.name === table.name),
     );
-    for (const table of tables) refuseProblem(table);
+    if (await this.#setImpossibleAside(tables, signal)) return;
+    const begun = (now: SnapshotProgress): SnapshotProgress => returning({ ...now, started: true }, tables);
     await between(this.#o.sink, this.#o.sink.place, signal, () => {
-      this.#o.sink.emitSnapshot(startMarker(progress, tables, this.#o.tableFilter), now => ({ ...now, started: true }));
+      this.#o.sink.markSnapshot(begun, now => startMarker(now, tables, this.#o.tableFilter));
     });
   }
 
   async #finish(progress: SnapshotProgress, signal: AbortSignal): Promise<void> {
     await between(this.#o.sink, this.#o.sink.place, signal, () => {
-      this.#o.sink.emitSnapshot(endMarker(progress, this.#o.tableFilter), now => ({ ...now, finished: true }));
+      const ended = (now: SnapshotProgress): SnapshotProgress => returned({ ...now, finished: true });
+      this.#o.sink.markSnapshot(ended, now => endMarker(now, this.#o.tableFilter));
     });
     if (this.#begunAt > 0) this.#restUntil = Date.now() + REST_FOR_CASCADES * (Date.now() - this.#begunAt);
     const rows = progress.tables.reduce((sum, table) => sum + table.rows, 0);
     this.#o.logger.info({ snapshot: progress.id, tables: progress.tables.length, rows }, 'A snapshot has finished.');
   }
 
+  /** Copies some of the table; sets it aside if that is impossible. */
   async #copy(table: SnapshotTable, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#copySome(table, signal);
+    } catch (error) {
+      const isOfTable = error instanceof TributaryError && OF_THE_TABLE.has(error.code);
+      if (!isOfTable || this.#o.sink.isBroken) throw error;
+      this.#keyless.close();
+      await this.#setAside([{ table, trouble: { error, shownBy: 'rows' } }], signal);
+    }
+  }
+
+  async #copySome(table: SnapshotTable, signal: AbortSignal): Promise<void> {
     const { sink } = this.#o;
     const definition = await this.#source.definition(table);
     this.#keyless.keep(definition);

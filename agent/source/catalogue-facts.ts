@@ -209,10 +209,8 @@ export async function unsupportedTables(
   return unsupportedAmong(rows);
 }
 
-/** @throws TributaryError VALUE_UNSUPPORTED for the first of them */
-export function refuseUnsupported([found]: readonly UnsupportedTable[]): void {
-  if (found === undefined) return;
-  throw new TributaryError('VALUE_UNSUPPORTED', `Table ${tableText(found)} cannot be captured: ${found.problem}.`);
+export function unsupportedError(table: UnsupportedTable): TributaryError {
+  return new TributaryError('VALUE_UNSUPPORTED', `Table ${tableText(table)} cannot be captured: ${table.problem}.`);
 }
 
 function rowTable(row: Row): string {

@@ -3,7 +3,7 @@ import { Cascades } from './cascades.ts';
 import type { BinlogPlace, SourceConnection, SourceIdentity } from './connection.ts';
 import { readDefinitions } from './definitions.ts';
 import type { CatalogueDefinition } from './definitions.ts';
-import { CatalogueFacts, refuseUnsupported } from './catalogue-facts.ts';
+import { CatalogueFacts, unsupportedError } from './catalogue-facts.ts';
 import type { TableFilter } from './table-filter.ts';
 import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
@@ -32,7 +32,7 @@ export interface CatalogueOptions {
   readonly definitions: boolean;
 }
 
-/** @throws TributaryError VALUE_UNSUPPORTED if the rows of a captured table do not follow from the binlog */
+/** @throws TributaryError VALUE_UNSUPPORTED if the rows of a captured table do not follow from the binlog, with `halt` */
 export async function readCatalogue(
   source: SourceConnection,
   identity: SourceIdentity,
@@ -47,7 +47,8 @@ export async function readCatalogue(
   if (columns && identity.flavor === 'mysql' && !identity.gtids) await source.waitForStatements(tables);
   const asked = distinct([...tables, ...others]);
   const facts = await CatalogueFacts.read(source, asked);
-  refuseUnsupported(facts.unsupported.filter(({ schema, name }) => tableFilter.captures(schema, name)));
+  const unsupported = facts.unsupported.find(({ schema, name }) => tableFilter.captures(schema, name));
+  if (unsupported !== undefined && tableFilter.onTableTrouble === 'halt') throw unsupportedError(unsupported);
   const cascades = new Cascades(await source.unloggedCascades(tables));
   // Rows of a sequence are not data, which its columns tell.
   const sequences = columns && identity.flavor === 'mariadb' ? await capturedSequences(source, tableFilter) : [];

@@ -7,7 +7,7 @@ import { binlogRetention } from './connection.ts';
 import type { SourceConnection, SourceIdentity } from './connection.ts';
 import { RESERVED_COLUMNS } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { fault, faultOf, ok, warning } from '../../shared/process/findings.ts';
+import { fault, faultOf, hintOf, ok, warning } from '../../shared/process/findings.ts';
 import type { Finding } from '../../shared/process/findings.ts';
 import { quoteName, quoteTable } from '../../shared/database/sql.ts';
 import { isAtLeast, supportedServers } from '../../shared/server-versions.ts';
@@ -356,6 +356,21 @@ const WITHOUT_UNICODE: ReadonlySet<string> = new Set([
   'euckr',
   'filename',
 ]);
+
+/** Why the table cannot be captured as the catalogue shows it; null: it can be. */
+export function troubleOf(
+  identity: Pick<SourceIdentity, 'flavor' | 'version'>,
+  table: CapturedTable,
+): TributaryError | null {
+  const found = checkTables(identity, [table], []).find(({ level }) => level === 'fault');
+  if (found === undefined) return null;
+  const message = `Table ${tableText(table)} cannot be captured: ${found.message}.`;
+  return new TributaryError(found.code ?? 'SOURCE_TABLE', message, { hint: sentence(hintOf(found)) });
+}
+
+function sentence(text: string): string {
+  return text === '' ? text : `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+}
 
 /** Faults and warnings about the captured tables. */
 export function checkTables(

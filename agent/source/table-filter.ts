@@ -23,8 +23,13 @@ export interface TableFilterRules {
   readonly hashedBy?: string;
 }
 
+/** `set-aside`: everything else goes on without the table. `halt`: all of capture waits for a person. */
+export type TableTroublePolicy = 'set-aside' | 'halt';
+
 export interface TableFilter {
   readonly rules: StoredRules;
+  /** What to do when something about a table cannot be carried. */
+  readonly onTableTrouble: TableTroublePolicy;
   captures(schema: string, name: string): boolean;
   /** Whether any table of the schema could be captured. */
   mayCaptureIn(schema: string): boolean;
@@ -41,7 +46,11 @@ export interface TableFilter {
 }
 
 /** @param hashKey required if a column is hashed */
-export function createTableFilter(rules: TableFilterRules, hashKey: string | null = null): TableFilter {
+export function createTableFilter(
+  rules: TableFilterRules,
+  hashKey: string | null = null,
+  onTableTrouble: TableTroublePolicy = 'set-aside',
+): TableFilter {
   const include = rules.include.map(patternToRegExp);
   const exclude = rules.exclude.map(patternToRegExp);
   const map = new Map(
@@ -58,6 +67,7 @@ export function createTableFilter(rules: TableFilterRules, hashKey: string | nul
   const fingerprint = hashes ? (hasher?.fingerprint ?? rules.hashedBy ?? '') : '';
   const { include: included, exclude: excluded, map: mapped } = rules;
   return {
+    onTableTrouble,
     rules: { include: included, exclude: excluded, map: mapped, columns: rules.columns ?? {}, hashedBy: fingerprint },
     column(schema, table, column) {
       const full = joined(schema, table, column);

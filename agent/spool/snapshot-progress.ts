@@ -6,10 +6,12 @@
  * that were written before the change.
  */
 import { tableKey } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import { COPIES_ASKED, noted, pauseMs } from '../growing-pause.ts';
-import type { QueuedTable, SnapshotProgress, SnapshotTable } from './stored-state.ts';
+import type { QueuedTable, SetAsideTable, SnapshotProgress, SnapshotTable } from './stored-state.ts';
+import type { TributaryError } from '../../shared/errors.ts';
 
-export type { QueuedTable, SnapshotProgress, SnapshotTable } from './stored-state.ts';
+export type { QueuedTable, SetAsideTable, SnapshotProgress, SnapshotTable } from './stored-state.ts';
 
 export function beginProgress(
   id: string,
@@ -36,6 +38,8 @@ export function beginProgress(
     staleSince: null,
     queuedStaleSince: null,
     rules: null,
+    setAside: [],
+    returnsTried: [],
     askedEpochs: [],
     askedCopies: [],
   };
@@ -103,8 +107,13 @@ export function markStale(progress: SnapshotProgress, at: string): SnapshotProgr
 /** The latest time up to which the head office can be complete when it has all batches; null: no limit. ISO */
 export function staleSince(progress: SnapshotProgress | null): string | null {
   if (progress === null) return null;
-  const running = progress.finished ? null : progress.staleSince;
-  return progress.queuedStaleSince === null ? running : earlier(running, progress.queuedStaleSince);
+  const times = [
+    progress.finished ? null : progress.staleSince,
+    progress.queuedStaleSince,
+    // Once it is told, the head office itself knows that the table's rows are older.
+    ...progress.setAside.filter(({ told }) => !told).map(({ since }) => since),
+  ];
+  return times.reduce<string | null>((bound, time) => (time === null ? bound : earlier(bound, time)), null);
 }
 
 /** The earlier of two ISO times. */
@@ -123,6 +132,8 @@ export function follow(next: SnapshotProgress, seen: SnapshotProgress, now: Snap
     queuedRequests: now.queuedRequests.filter(each => !seen.queuedRequests.includes(each)),
     queuedStaleSince: now.queuedStaleSince === seen.queuedStaleSince ? null : now.queuedStaleSince,
     rules: now.rules,
+    setAside: now.setAside,
+    returnsTried: now.returnsTried,
     askedEpochs: now.askedEpochs,
     askedCopies: now.askedCopies,
   };
@@ -130,7 +141,8 @@ export function follow(next: SnapshotProgress, seen: SnapshotProgress, now: Snap
 
 /** The table is empty, and the stream brings whatever comes into it: nothing of it is left to copy. */
 export function emptied(progress: SnapshotProgress, table: QueuedTable): SnapshotProgress {
-  return openTable(progress, table) === undefined ? progress : updateTable(progress, table, { state: 'done' });
+  const next = forgetSetAside(progress, each => isSame(each, table));
+  return openTable(next, table) === undefined ? next : updateTable(next, table, { state: 'done' });
 }
 
 /** The table's definition has changed: a key that was read before may be invalid now, so copying begins again. */
@@ -166,6 +178,95 @@ export function currentTable(progress: SnapshotProgress): SnapshotTable | null {
 export function hasQueue(progress: SnapshotProgress): boolean {
   // Requests without tables are for tables that do not exist any more: an empty snapshot completes them.
   return progress.queuedWhole || progress.queued.length > 0 || progress.queuedRequests.length > 0;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Tables that are set aside
+
+/** Characters of a cause that are kept. */
+const MAX_CAUSE = 1_000;
+
+/** Why a table is set aside, and what shows whether the cause is gone. */
+export interface Trouble {
+  readonly error: TributaryError;
+  readonly shownBy: SetAsideTable['shownBy'];
+}
+
+/** The entry of a table that is set aside or returns; undefined: its rows are taken as usual. */
+export function setAsideEntry(progress: SnapshotProgress, table: TableName): SetAsideTable | undefined {
+  return progress.setAside.find(each => isSame(each, table));
+}
+
+/**
+ * The table's rows are passed over from here on, until a snapshot of it begins. No snapshot copies it before.
+ * @param at its rows were taken until then, ISO; a table that waited to be copied may be out of date for longer
+ */
+export function setAside(
+  progress: SnapshotProgress,
+  { schema, name }: TableName,
+  { error, shownBy }: Trouble,
+  at: string,
+): SnapshotProgress {
+  const table = { schema, name };
+  const before = setAsideEntry(progress, table);
+  const { code } = error;
+  const message = error.message.slice(0, MAX_CAUSE);
+  const isQueued = progress.queued.some(each => isSame(each, table));
+  const isKnown = before?.state === 'aside' && before.code === code && before.message === message;
+  if (isKnown && !isQueued) return progress;
+  const entry: SetAsideTable = {
+    schema,
+    name,
+    state: 'aside',
+    since: before?.since ?? earlier(staleSince(progress), at),
+    shownBy,
+    told: before?.state === 'aside' && before.told,
+    code,
+    message,
+    hint: error.hint.slice(0, MAX_CAUSE),
+  };
+  const queued = progress.queued.filter(each => !isSame(each, table));
+  const isQueueEmpty = queued.length === 0 && !progress.queuedWhole;
+  return {
+    ...progress,
+    tables: progress.finished ? progress.tables : progress.tables.filter(each => !isSame(each, table)),
+    queued,
+    queuedStaleSince: isQueueEmpty ? null : progress.queuedStaleSince,
+    setAside: [...progress.setAside.filter(each => !isSame(each, table)), entry],
+  };
+}
+
+/** A snapshot of these tables begins: their rows are taken again. */
+export function returning(progress: SnapshotProgress, tables: readonly TableName[]): SnapshotProgress {
+  return changeSetAside(progress, each =>
+    tables.some(table => isSame(table, each)) ? { ...each, state: 'returning', told: true } : each,
+  );
+}
+
+/** The running snapshot has ended: the tables that it brought back are whole. */
+export function returned(progress: SnapshotProgress): SnapshotProgress {
+  return forgetSetAside(
+    progress,
+    each => each.state === 'returning' && progress.tables.some(table => isSame(table, each)),
+  );
+}
+
+/** The stream has told the head office which tables are set aside. */
+export function toldSetAside(progress: SnapshotProgress): SnapshotProgress {
+  return changeSetAside(progress, each => (each.told ? each : { ...each, told: true }));
+}
+
+export function forgetSetAside(
+  progress: SnapshotProgress,
+  isGone: (table: SetAsideTable) => boolean,
+): SnapshotProgress {
+  const left = progress.setAside.filter(each => !isGone(each));
+  return left.length === progress.setAside.length ? progress : { ...progress, setAside: left };
+}
+
+function changeSetAside(progress: SnapshotProgress, change: (table: SetAsideTable) => SetAsideTable): SnapshotProgress {
+  const next = progress.setAside.map(change);
+  return next.every((each, index) => each === progress.setAside[index]) ? progress : { ...progress, setAside: next };
 }
 
 function isSame(a: QueuedTable, b: QueuedTable): boolean {

@@ -78,6 +78,8 @@ export const MIGRATIONS: readonly string[] = [
      table_schema TEXT NOT NULL, table_name TEXT NOT NULL, definition TEXT NOT NULL,
      PRIMARY KEY (table_schema, table_name)
    ) STRICT;`,
+  // The snapshot's progress names tables that are set aside. An older agent would forget them, and take their rows again.
+  `SELECT 1;`,
 ];
 
 export type Row = Record<string, SQLOutputValue>;

@@ -61,9 +61,28 @@ export interface SnapshotProgress {
   readonly queuedStaleSince: string | null;
   /** The rules that chose the tables when this was stored; null: not stored yet. */
   readonly rules: StoredRules | null;
+  /** Tables whose rows are passed over, and those of them that a snapshot brings back. */
+  readonly setAside: readonly SetAsideTable[];
+  /** When tables were tried again of which only their rows show whether the cause is gone; ms since 1970. */
+  readonly returnsTried: readonly number[];
   /** When epochs began because of an answer, and when copies that an answer asked for were queued; ms since 1970. */
   readonly askedEpochs: readonly number[];
   readonly askedCopies: readonly number[];
+}
+
+/** A table of which something cannot be carried exactly, while everything else goes on. */
+export interface SetAsideTable extends TableName {
+  /** `aside`: its rows are passed over. `returning`: they are taken again, and a snapshot brings the others. */
+  readonly state: 'aside' | 'returning';
+  /** Its rows at the head office are those of this time, or older; ISO. */
+  readonly since: string;
+  /** What the cause shows itself in: the catalogue, which can be asked again, or only the rows. */
+  readonly shownBy: 'catalogue' | 'rows';
+  /** The stream has told the head office. */
+  readonly told: boolean;
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string;
 }
 
 /** `tables` of the configuration. */
@@ -131,6 +150,22 @@ const snapshotSchema = z.object({
     })
     .nullable()
     .default(null),
+  setAside: z
+    .array(
+      z.object({
+        schema: z.string(),
+        name: z.string(),
+        state: z.enum(['aside', 'returning']),
+        since: z.string(),
+        shownBy: z.enum(['catalogue', 'rows']),
+        told: z.boolean(),
+        code: z.string(),
+        message: z.string(),
+        hint: z.string(),
+      }),
+    )
+    .default([]),
+  returnsTried: z.array(z.number()).default([]),
   askedEpochs: z.array(z.number()).default([]),
   askedCopies: z.array(z.number()).default([]),
 });

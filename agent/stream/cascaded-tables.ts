@@ -33,7 +33,9 @@ export class CascadedTables {
   /** Has the captured ones of these tables copied. @param at when their rows may have changed, ISO */
   add(children: readonly QueuedTable[], at: string): void {
     const { snapshots, tableFilter } = this.#o;
-    const captured = children.filter(({ schema, name }) => tableFilter.captures(schema, name));
+    const captured = children.filter(
+      table => tableFilter.captures(table.schema, table.name) && !snapshots.isSetAside(table),
+    );
     if (captured.length === 0) return;
     const now = this.#o.now();
     const before = snapshots.progress;

@@ -3,8 +3,17 @@
  * the position must not pass the statement that requires a copy without it.
  */
 import type { Spool } from '../spool/spool.ts';
-import { emptied, idleProgress, markStale, queueTables, queueWhole, redefined } from '../spool/snapshot-progress.ts';
-import type { QueuedTable, SnapshotProgress } from '../spool/snapshot-progress.ts';
+import {
+  emptied,
+  idleProgress,
+  markStale,
+  queueTables,
+  queueWhole,
+  redefined,
+  setAside,
+  setAsideEntry,
+} from '../spool/snapshot-progress.ts';
+import type { QueuedTable, SetAsideTable, SnapshotProgress, Trouble } from '../spool/snapshot-progress.ts';
 
 export class PendingSnapshots {
   readonly #spool: Pick<Spool, 'snapshot'>;
@@ -50,11 +59,43 @@ export class PendingSnapshots {
     this.change(progress => markStale(queueWhole(progress), at));
   }
 
-  /** Copies these tables, which have changed or may have. @param at since when, ISO */
+  /**
+   * Copies these tables, which have changed or may have. A table that is set aside is looked at again, because a
+   * statement may have taken the cause away.
+   * @param at since when, ISO
+   */
   copyAgain(tables: readonly QueuedTable[], at: string): void {
-    if (tables.length === 0) return;
     for (const table of tables) this.#noteChanged(table);
-    this.change(progress => markStale(queueTables(tables.reduce(redefined, progress), tables), at));
+    const copied = tables.filter(table => !this.isSetAside(table));
+    if (copied.length === 0) return;
+    this.change(progress => markStale(queueTables(copied.reduce(redefined, progress), copied), at));
+  }
+
+  /** Whether the table's rows are passed over. */
+  isSetAside(table: QueuedTable): boolean {
+    return this.#entry(table)?.state === 'aside';
+  }
+
+  /** Whether a snapshot brings the table back. */
+  isReturning(table: QueuedTable): boolean {
+    return this.#entry(table)?.state === 'returning';
+  }
+
+  /** Tables that are set aside, of which the stream has not told the head office. */
+  get untold(): readonly SetAsideTable[] {
+    return this.progress.setAside.filter(({ told }) => !told);
+  }
+
+  /** Passes the table's rows over from here on. @param at its rows were taken until then, ISO @returns whether this is new */
+  setAside(table: QueuedTable, trouble: Trouble, at: string): boolean {
+    const isNew = !this.isSetAside(table);
+    this.change(progress => setAside(progress, table, trouble, at));
+    return isNew;
+  }
+
+  #entry(table: QueuedTable): SetAsideTable | undefined {
+    const { progress } = this;
+    return progress.setAside.length === 0 ? undefined : setAsideEntry(progress, table);
   }
 
   /**

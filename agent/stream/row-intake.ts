@@ -86,17 +86,19 @@ export class RowIntake {
 
   /** Takes the rows of a prepared transaction as if they had been logged in this group. */
   #takeHeld(bodies: Iterable<BatchBody>): void {
-    const { batcher, cascades, cascaded, counters, group } = this.#o;
+    const { batcher, cascades, cascaded, counters, group, snapshots, tableFilter } = this.#o;
     for (const { tables, changes } of bodies) {
       for (const change of changes) {
         if (!('rows' in change)) continue;
         const description = tables[change.table];
         assert(description !== undefined, 'Held rows name no table.');
+        const { schema, name: target } = description;
+        const name = this.#targets.get(tableKey(description)) ?? tableFilter.sourceName(schema, target);
+        const following = cascades.of(schema, name);
+        if (following !== null) cascaded.add(following.children, group.committedAt);
+        if (snapshots.isSetAside({ schema, name })) continue;
         const buffer = batcher.table(description);
         buffer.take(change);
-        const { schema, name: target } = description;
-        const following = cascades.of(schema, this.#targets.get(tableKey(description)) ?? target);
-        if (following !== null) cascaded.add(following.children, group.committedAt);
         const op = change.op === 'delete' || change.op === 'remove' ? 'delete' : 'upsert';
         counters.rows(schema, target, op, change.rows);
         batcher.touched(buffer);
@@ -117,11 +119,16 @@ export class RowIntake {
     const holder = this.#targets.get(key) ?? name;
     if (holder !== name) {
       const message = `Tables ${holder} and ${name} of ${schema} would both have the name ${target} at the head office.`;
-      throw new TributaryError('SOURCE_TABLE', message, {
-        hint: `Give one of them another name in tables.map, or exclude it.`,
-      });
+      throw new SharedTarget(message);
     }
     this.#targets.set(key, name);
+  }
+}
+
+/** Two tables of the branch would have one name at the head office: neither is at fault alone. */
+export class SharedTarget extends TributaryError {
+  constructor(message: string) {
+    super('SOURCE_TABLE', message, { hint: 'Give one of them another name in tables.map, or exclude it.' });
   }
 }
 

@@ -1,4 +1,6 @@
 /** What a sink is made with, and what it reports to. */
+import type { TributaryError } from '../../shared/errors.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import type { KnownCatalogue } from './schema-changes.ts';
 import type { SourceIdentity } from '../source/connection.ts';
 import type { TableFilter } from '../source/table-filter.ts';
@@ -26,6 +28,8 @@ export interface SinkListener {
   onQuiet(): void;
   /** Something has happened to tables that no statement in the binlog tells of. */
   onUnlogged(message: string): void;
+  /** A table is set aside from here on. */
+  onSetAside(table: TableName, error: TributaryError): void;
 }
 
 export interface SinkOptions {

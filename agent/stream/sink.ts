@@ -18,13 +18,16 @@
  *
  * Invariants:
  * - The position moves only at the end of a group, in the same spool transaction as the rows before it.
+ * - Rows of a table are passed over only once the table is set aside: the progress says so in the spool transaction that
+ *   moves the position past them, and the stream tells the head office before anything else.
  * - What a snapshot emits stands between groups, never between parts, and only after the stream was heard again since the
  *   snapshot read it.
  */
 import type { TributaryError } from '../../shared/errors.ts';
 import { StateMachine } from '../state-machine.ts';
 import type { Transitions } from '../state-machine.ts';
-import type { QueuedTable, SnapshotProgress } from '../spool/snapshot-progress.ts';
+import { toldSetAside } from '../spool/snapshot-progress.ts';
+import type { QueuedTable, SnapshotProgress, Trouble } from '../spool/snapshot-progress.ts';
 import type { LastGroup } from '../spool/spool.ts';
 import { BatchSize } from './batch-size.ts';
 import { Batcher } from './batcher.ts';
@@ -41,13 +44,14 @@ import { ParentRows } from './parent-rows.ts';
 import { PendingSnapshots } from './pending-snapshots.ts';
 import { XaRows } from './xa-rows.ts';
 import { AbsentColumn } from '../binlog/row-image.ts';
-import { RowIntake } from './row-intake.ts';
+import { RowIntake, SharedTarget } from './row-intake.ts';
 import { SchemaChanges } from './schema-changes.ts';
+import { setAsideMarker } from './set-aside.ts';
 import type { SinkOptions, SinkState } from './sink-types.ts';
 import { comparePositions } from '../source/connection.ts';
 import { SpoolWriter } from './spool-writer.ts';
 import type { DdlStatement } from '../binlog/statements.ts';
-import { CatalogueFacts } from '../source/catalogue-facts.ts';
+import { CatalogueFacts, unsupportedError } from '../source/catalogue-facts.ts';
 import { UnfitDefinition } from '../binlog/table-map.ts';
 import type { SourceTable } from '../binlog/table-map.ts';
 import type { StoredColumn } from '../spool/stored-definitions.ts';
@@ -128,6 +132,7 @@ export class CaptureSink implements GroupSink {
     });
     this.#batcher = new Batcher({ target: this.#size, output: this.#writer, now });
     const cascades = catalogue?.cascades ?? new Cascades(null);
+    this.#setUnsupportedAside();
     this.#parents = new ParentRows({ cascades, tableFilter, group: this.#group, cascaded: this.#cascaded });
     this.#rows = new RowIntake({
       tableFilter,
@@ -268,6 +273,10 @@ export class CaptureSink implements GroupSink {
   columns(table: QueuedTable): readonly StoredColumn[] | null {
     const found = this.#definitions.columns(table);
     if (found !== null || !this.#group.isNew) return found;
+    if (this.#isSetAside(table)) {
+      this.#passOver(table);
+      return null;
+    }
     const isAsked = this.#o.catalogue?.facts.wasAsked(table) === true;
     if (this.#definitions.needsCatalogue(table, isAsked)) {
       throw new UnnamedColumns(
@@ -326,6 +335,11 @@ export class CaptureSink implements GroupSink {
   passes(error: TributaryError, table: QueuedTable | null): boolean {
     // The group that is read again was passed before.
     if (!this.#group.isNew) return true;
+    if (error instanceof SharedTarget) return false;
+    if (table !== null && this.#isSetAside(table)) {
+      this.#passOver(table);
+      return true;
+    }
     if (table !== null && error instanceof UnfitDefinition && this.#definitions.refute(table)) {
       this.#passBy(table);
       this.#o.counters.fault(error.code);
@@ -336,14 +350,71 @@ export class CaptureSink implements GroupSink {
       this.#parents.unread(table);
       return true;
     }
-    if (!this.#snapshots.willCopy(table) && !this.#wasGenerated(error)) return false;
+    const { name, schema } = table ?? { name: '', schema: '' };
+    const isBack = table !== null && this.#snapshots.isReturning({ schema, name });
+    if (isBack || (!this.#snapshots.willCopy(table) && !this.#wasGenerated(error))) {
+      if (table === null || this.#o.tableFilter.onTableTrouble === 'halt') return false;
+      this.#setAside({ schema, name }, { error, shownBy: 'rows' }, this.#group.committedAt);
+      this.#passOver({ schema, name });
+      return true;
+    }
     // The copy must begin anew from here: what a running snapshot has read is older.
     const at = this.#group.committedAt;
     this.#xaRows.passedBy();
-    if (table !== null) this.#snapshots.copyAgain([{ schema: table.schema, name: table.name }], at);
+    if (table !== null) this.#snapshots.copyAgain([{ schema, name }], at);
     else this.#snapshots.copyAll(at);
     this.#o.counters.fault(error.code);
     return true;
+  }
+
+  // -------------------------------------------------------------------------------------------------------------
+  // Tables that are set aside
+
+  #isSetAside({ schema, name }: QueuedTable): boolean {
+    return this.#snapshots.isSetAside({ schema, name });
+  }
+
+  /** Rows that nobody reads have changed. Those that they cascade to are copied, as below a table that is not captured. */
+  #passOver(table: QueuedTable): void {
+    this.#xaRows.passedBy();
+    this.#parents.unread(table);
+  }
+
+  #setAside(table: QueuedTable, trouble: Trouble, at: string): void {
+    if (!this.#snapshots.setAside(table, trouble, at)) return;
+    this.#o.counters.fault(trouble.error.code);
+    this.#o.listener.onSetAside(table, trouble.error);
+  }
+
+  /** Tables whose rows do not follow from the binlog, by the catalogue. With `halt` it was not read without an error. */
+  #setUnsupportedAside(): void {
+    for (const table of this.#o.catalogue?.facts.unsupported ?? []) {
+      const { schema, name } = table;
+      if (!this.#o.tableFilter.captures(schema, name)) continue;
+      this.#setAside({ schema, name }, { error: unsupportedError(table), shownBy: 'catalogue' }, this.#takenUntil());
+    }
+  }
+
+  /** Until when the groups that were taken go, ISO. */
+  #takenUntil(): string {
+    return this.committedAt ?? new Date(this.#o.now()).toISOString();
+  }
+
+  /** Sets a table aside from this place on. Between groups only. */
+  setAside({ schema, name }: QueuedTable, trouble: Trouble): void {
+    this.#setAside({ schema, name }, trouble, this.#takenUntil());
+    this.#tellSetAside();
+    this.flush();
+  }
+
+  /** The stream tells the head office, before it goes on. */
+  #tellSetAside(): void {
+    const { untold } = this.#snapshots;
+    if (untold.length === 0) return;
+    this.flush();
+    this.#store(() => {
+      this.#writer.append(setAsideMarker(untold, this.#o.tableFilter), toldSetAside(this.#snapshots.progress));
+    });
   }
 
   /**
@@ -398,6 +469,7 @@ export class CaptureSink implements GroupSink {
 
   #heard(): void {
     this.#reach();
+    this.#tellSetAside();
     this.#watermark.passed(this.#place);
     if (this.#batcher.empty) this.#watermark.stored(this.committedAt);
     if (this.#waiters.length > 0) {
@@ -449,8 +521,18 @@ export class CaptureSink implements GroupSink {
     this.#enter('between-groups');
   }
 
+  /** Puts the start or the end of a snapshot into the stream. @param marker of the progress that it brings about */
+  markSnapshot(
+    advance: (progress: SnapshotProgress) => SnapshotProgress,
+    marker: (reached: SnapshotProgress) => BatchDraft,
+  ): void {
+    this.#tellSetAside();
+    this.emitSnapshot(marker(advance(this.#snapshots.progress)), advance);
+  }
+
   /** Puts a batch of a snapshot into the stream at its present place. Null: only stores the snapshot's progress. */
   emitSnapshot(draft: BatchDraft | null, advance: (progress: SnapshotProgress) => SnapshotProgress): void {
+    this.#tellSetAside();
     this.flush();
     this.#store(() => {
       const progress = advance(this.#snapshots.progress);

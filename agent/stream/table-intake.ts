@@ -5,6 +5,7 @@
  * `update` and `delete`. If `into` gave columns, the rows are already there, and the call adds only their keys.
  *
  * Each call goes the same way: note the cascades, find the buffer, put the rows into it, count them, and tell the batcher.
+ * Of a table that is set aside only the cascades are noted.
  */
 import type { TableDescription, Value } from '../../shared/batch/batch.ts';
 import type { TableWriter } from '../binlog/group-sink.ts';
@@ -17,6 +18,7 @@ import { KeyedBuffer } from './keyed-buffer.ts';
 import type { Batcher } from './batcher.ts';
 import type { CascadedTables } from './cascaded-tables.ts';
 import type { OpenGroup } from './open-group.ts';
+import type { PendingSnapshots } from './pending-snapshots.ts';
 import type { CaptureCounters } from './sink-types.ts';
 import type { XaRows } from './xa-rows.ts';
 
@@ -28,6 +30,7 @@ export interface TableIntakeOptions {
   readonly xaRows: XaRows;
   /** Takes the tables whose rows may have changed by a cascade. */
   readonly cascaded: CascadedTables;
+  readonly snapshots: Pick<PendingSnapshots, 'isSetAside'>;
   readonly counters: Pick<CaptureCounters, 'rows'>;
 }
 
@@ -65,13 +68,14 @@ export class TableIntake implements TableWriter {
   }
 
   into(): JsonColumns | null {
-    const buffer = this.#table.view.pick === null && this.#o.group.isNew ? this.#present() : null;
+    const isTaken = this.#o.group.isNew && !this.#isPassedOver;
+    const buffer = this.#table.view.pick === null && isTaken ? this.#present() : null;
     this.#written = buffer instanceof KeyedBuffer ? buffer : null;
     return this.#written?.upserts ?? null;
   }
 
   insert(rows: number, values: Columns): void {
-    if (!this.#o.group.isNew) return;
+    if (!this.#o.group.isNew || this.#isPassedOver) return;
     const buffer = this.#present();
     if (this.#written !== null) this.#written.upsertWritten(rows, values);
     else buffer.insert(rows, this.#picked(values));
@@ -81,6 +85,7 @@ export class TableIntake implements TableWriter {
   update(rows: number, before: Columns, after: Columns): void {
     if (!this.#o.group.isNew) return;
     if (this.#followed.some(index => this.#hasChanged(index, before, after))) this.#follow();
+    if (this.#isPassedOver) return;
     const buffer = this.#present();
     if (this.#written !== null) this.#written.updateWritten(rows, before, after);
     else buffer.update(rows, this.#picked(before), this.#picked(after));
@@ -90,9 +95,15 @@ export class TableIntake implements TableWriter {
   delete(rows: number, before: Columns): void {
     if (!this.#o.group.isNew) return;
     this.#follow();
+    if (this.#isPassedOver) return;
     const buffer = this.#present();
     buffer.delete(rows, this.#picked(before));
     this.#took('delete', rows, buffer);
+  }
+
+  /** The table is set aside. Prepared rows are kept all the same: it may be back when they are committed. */
+  get #isPassedOver(): boolean {
+    return !this.#o.xaRows.isOpen && this.#o.snapshots.isSetAside(this.#table.definition);
   }
 
   /** The buffer for the rows of the open group. */

@@ -7,6 +7,7 @@ import { keyColumns } from '../stream/change-buffer.ts';
 import type { TableFilter } from '../source/table-filter.ts';
 import type { ServerCharsets } from '../values/server-charsets.ts';
 import type { SourceConnection } from '../source/connection.ts';
+import type { SetAsideTable } from '../spool/snapshot-progress.ts';
 import { readTables } from '../source/tables.ts';
 import type { CapturedTable } from '../source/tables.ts';
 import { describe } from '../snapshot/chunk.ts';
@@ -30,13 +31,15 @@ export interface AskedTablesOptions {
   readonly tableFilter: TableFilter;
   /** Loads the character sets that the tables use. */
   readonly charsets: ServerCharsets;
+  /** Tables that cannot be compared, because their rows are passed over. */
+  readonly setAside?: readonly SetAsideTable[];
 }
 
 /** The tables of a request, the smallest first. @throws TributaryError SOURCE_… */
 export async function askedTables(
   source: SourceConnection,
   { tables }: BranchRequest,
-  { tableFilter, charsets }: AskedTablesOptions,
+  { tableFilter, charsets, setAside = [] }: AskedTablesOptions,
 ): Promise<AskedTable[]> {
   const all = await readTables(source, tableFilter);
   const wanted = tables?.map(({ schema, name }) => ({ schema, name, source: tableFilter.sourceName(schema, name) }));
@@ -53,7 +56,15 @@ export async function askedTables(
     ...missing.map(({ schema, name }) =>
       incomparable({ schema, name, columns: [] }, 'the branch does not capture a table of this name'),
     ),
-    ...present.sort((a, b) => size(a) - size(b)).map(table => asked(table, describe(table, tableFilter))),
+    ...present
+      .sort((a, b) => size(a) - size(b))
+      .map(table => {
+        const aside = setAside.find(({ schema, name }) => schema === table.schema && name === table.name);
+        const description = describe(table, tableFilter);
+        return aside === undefined
+          ? asked(table, description)
+          : incomparable(description, `it is set aside since ${aside.since}: ${aside.message}`);
+      }),
   ];
 }
 

@@ -127,7 +127,7 @@ export class Verifier {
         throw new TributaryError('SOURCE_UNREACHABLE', 'Another server answers at the address.');
       }
       await source.execute('SET SESSION net_write_timeout = 1800');
-      const asked = await askedTables(source, ask, this.#o);
+      const asked = await askedTables(source, ask, { ...this.#o, setAside: this.#o.spool.snapshot()?.setAside ?? [] });
       this.#o.logger.info({ verification, request: ask.id, tables: asked.length }, 'A verification begins.');
       const read = asked.flatMap(table => (typeof table.source === 'string' ? [] : table.source));
       const options = { ...this.#o, isReady: () => this.#isReady() };

@@ -16,12 +16,13 @@ export interface StatusError {
 /**
  * - `starting`: not yet at the binlog
  * - `capturing`: reading changes as they are committed (a snapshot may run meanwhile)
+ * - `set-aside`: the same, without tables of which something cannot be carried (`setAside`)
  * - `full`: waits for room in the spool
  * - `failing`: capture is down and retries
  * - `stopped`: capture is down and needs a person
  * - `superseded`: a newer epoch of this branch has replaced this one for good
  */
-export type AgentState = 'starting' | 'capturing' | 'full' | 'failing' | 'stopped' | 'superseded';
+export type AgentState = 'starting' | 'capturing' | 'set-aside' | 'full' | 'failing' | 'stopped' | 'superseded';
 
 export interface TableStatus {
   readonly schema: string;
@@ -38,6 +39,13 @@ export interface SnapshotTableStatus {
   readonly state: 'waiting' | 'copying' | 'done';
   readonly rows: number;
   readonly estimatedRows: number | null;
+}
+
+/** A table whose rows are passed over, or that a snapshot brings back after that. */
+export interface SetAsideStatus extends StatusError {
+  readonly schema: string;
+  readonly name: string;
+  readonly state: 'aside' | 'returning';
 }
 
 /** One run of `sync`: the link is open until everything that waits is at the head office. */
@@ -124,5 +132,6 @@ export interface AgentStatus {
     readonly secondsLeft: number | null;
     readonly tables: readonly SnapshotTableStatus[];
   } | null;
+  readonly setAside: readonly SetAsideStatus[];
   readonly sync: SyncStatus | null;
 }

@@ -8,6 +8,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import { tableText } from '../../shared/table-name.ts';
 import { beginning, LongValue } from '../../shared/batch/long-value.ts';
 import type { RowSet } from './merge.ts';
+import { TableTrouble } from './table-trouble.ts';
 import { isRowFault, messageOf, targetError } from './target-error.ts';
 import type { TargetTable } from './target-table.ts';
 import { upsertRows } from './upsert.ts';
@@ -74,7 +75,7 @@ async function tryRows(
 export function refusal(table: TargetTable, key: string | null, fault: unknown): TributaryError {
   const row = key === null ? '' : `, row ${key}`;
   const hint = fault instanceof TributaryError ? { hint: fault.hint } : {};
-  return new TributaryError('BATCH_REFUSED', `${tableName(table)}${row}: ${messageOf(fault)}`, {
+  return new TableTrouble('BATCH_REFUSED', table.description, `${tableName(table)}${row}: ${messageOf(fault)}`, {
     cause: fault,
     ...hint,
   });

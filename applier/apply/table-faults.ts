@@ -4,11 +4,11 @@
  */
 import type { TableDescription } from '../../shared/batch/batch.ts';
 import { RESERVED_COLUMNS } from '../../shared/batch/batch.ts';
-import { TributaryError } from '../../shared/errors.ts';
 import { columnKey } from '../../shared/identifiers.ts';
 import { quoteName } from '../../shared/database/sql.ts';
 import { tableText } from '../../shared/table-name.ts';
 import type { ServerColumn, ServerTable } from './server-table.ts';
+import { TableTrouble } from './table-trouble.ts';
 import { parseServerType, typeSql } from './target-column.ts';
 
 interface TableFault {
@@ -30,8 +30,8 @@ export function refuseForeignKeys(description: TableDescription, server: ServerT
   if (fault !== null) throw refusal(description, fault);
 }
 
-function refusal({ schema, name }: TableDescription, { why, hint }: TableFault): TributaryError {
-  return new TributaryError('TARGET_SCHEMA', `${tableText({ schema, name })}: ${why}.`, { hint });
+function refusal(description: TableDescription, { why, hint }: TableFault): TableTrouble {
+  return new TableTrouble('TARGET_SCHEMA', description, `${tableText(description)}: ${why}.`, { hint });
 }
 
 function faultOf(description: TableDescription, server: ServerTable): TableFault | null {

@@ -17,6 +17,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import { closeQuietly, mysqlErrno } from '../../shared/database/mysql.ts';
 import { quoteAccount, quoteTable } from '../../shared/database/sql.ts';
 import { tableText } from '../../shared/table-name.ts';
+import { TableTrouble } from './table-trouble.ts';
 import { isDefinitionFault, targetError } from './target-error.ts';
 import { holdTables, readServerTable } from './server-table.ts';
 import type { ServerTable } from './server-table.ts';
@@ -326,7 +327,7 @@ class LongRebuild extends TributaryError {
  * that fill few of them. The server accepts it without innodb_strict_mode, and then refuses only a row that is too
  * large.
  */
-async function makeRoom(connection: Connection, { schema, name }: TableDescription, sql: string): Promise<void> {
+async function makeRoom(connection: Connection, description: TableDescription, sql: string): Promise<void> {
   try {
     await connection.query(sql);
     return;
@@ -339,9 +340,10 @@ async function makeRoom(connection: Connection, { schema, name }: TableDescripti
     if (mysqlErrno(error) !== SPECIFIC_ACCESS_DENIED) throw error;
     const [rows] = await connection.query<RowDataPacket[]>('SELECT CURRENT_USER() AS account');
     const [user = '', host = ''] = String(rows[0]?.['account']).split(/@(?=[^@]*$)/);
-    throw new TributaryError(
+    throw new TableTrouble(
       'TARGET_SCHEMA',
-      `${tableText({ schema, name })}: a row that fills all of its columns would not fit into a page at the head office.`,
+      description,
+      `${tableText(description)}: a row that fills all of its columns would not fit into a page at the head office.`,
       {
         hint:
           `At the head office: GRANT SESSION_VARIABLES_ADMIN ON *.* TO ${quoteAccount(user, host)}. Then \`branch retry\`. ` +
@@ -385,7 +387,7 @@ function nameOf(description: TableDescription): string {
 function ddlError(error: unknown, description: TableDescription, sql: string): TributaryError {
   const fault = targetError(error, tableText(description));
   if (!isDefinitionFault(error)) return fault;
-  return new TributaryError('TARGET_SCHEMA', fault.message, {
+  return new TableTrouble('TARGET_SCHEMA', description, fault.message, {
     cause: error,
     hint: `The head office refused: ${sql.slice(0, 500)}`,
   });

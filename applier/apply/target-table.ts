@@ -13,13 +13,14 @@ import type { ColumnDescription, TableDescription } from '../../shared/batch/bat
 import { RESERVED_COLUMNS } from '../../shared/batch/batch.ts';
 import { columnType, formatColumnType } from '../../shared/batch/column-type.ts';
 import type { ColumnType } from '../../shared/batch/column-type.ts';
-import { assert, TributaryError } from '../../shared/errors.ts';
+import { assert } from '../../shared/errors.ts';
 import { columnKey } from '../../shared/identifiers.ts';
 import { quoteName, quoteTable } from '../../shared/database/sql.ts';
 import { tableText } from '../../shared/table-name.ts';
 import { fitRow, MAX_TABLE_COLUMNS } from './row-fit.ts';
 import type { KnownTable, ServerColumn, ServerTable } from './server-table.ts';
 import { refuseFaults } from './table-faults.ts';
+import { TableTrouble } from './table-trouble.ts';
 import { canBeKey, parseServerType, roomyType, rowBytes, targetType, typeSql } from './target-column.ts';
 import { holds, isCheapWidening, widen } from './widening.ts';
 import { nth } from '../../shared/nth.ts';
@@ -94,7 +95,7 @@ export type TablePlan =
   | { readonly do: 'replace'; readonly sql: string; readonly refusal: OtherForm };
 
 /** A table with rows cannot be changed to hold the branch's rows as well. */
-export class OtherForm extends TributaryError {
+export class OtherForm extends TableTrouble {
   /** At the head office. */
   readonly table: string;
   /**
@@ -104,7 +105,7 @@ export class OtherForm extends TributaryError {
   readonly mayClear: 'always' | 'truncated';
 
   constructor(description: TableDescription, why: string, hint: string, mayClear: OtherForm['mayClear']) {
-    super('TARGET_SCHEMA', `${tableText(description)}: ${why}.`, { hint });
+    super('TARGET_SCHEMA', description, `${tableText(description)}: ${why}.`, { hint });
     this.table = description.name;
     this.mayClear = mayClear;
   }
@@ -187,7 +188,7 @@ export function hasLost(server: ServerTable | null, columns: readonly ColumnDesc
 }
 
 function refuse(description: TableDescription, why: string, hint: string): never {
-  throw new TributaryError('TARGET_SCHEMA', `${tableText(description)}: ${why}.`, { hint });
+  throw new TableTrouble('TARGET_SCHEMA', description, `${tableText(description)}: ${why}.`, { hint });
 }
 
 /** Whether a whole key fits into an index together with `_branch`. */

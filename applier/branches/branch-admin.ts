@@ -36,6 +36,8 @@ import type { BranchRow } from '../store/branch-row.ts';
 import { tablesOfBranch } from '../store/table-claims.ts';
 import { answering, requireAtWork, requirePresent } from './verification-state.ts';
 import type { AskedVerification, VerificationState } from './verification-state.ts';
+import { readSetAside } from '../store/set-aside.ts';
+import type { SetAsideMark } from '../store/set-aside.ts';
 import { countedRequest, EXTRA_TABLE, noteRepair, readVerified } from '../store/verifications.ts';
 import type { VerifiedTable } from '../store/verifications.ts';
 
@@ -78,6 +80,8 @@ export interface BranchDetails extends BranchSummary {
   readonly requests: readonly OpenRequest[];
   /** What is in quarantine, newest first, up to a limit. */
   readonly quarantine: readonly QuarantineEntry[];
+  /** Tables that are set aside. */
+  readonly setAside: readonly SetAsideMark[];
   /** The last comparison of each table. */
   readonly verified: readonly VerifiedTable[];
   /** Head-office tables that hold its rows. */
@@ -163,6 +167,7 @@ export class BranchAdmin {
       contact: await readContact(connection, branch),
       requests: await openRequests(connection, branch),
       quarantine: row.quarantined === 0 ? [] : await listEntries(connection, branch, SHOWN_ENTRIES),
+      setAside: row.setAsideTables === 0 ? [] : await readSetAside(connection, branch),
       verified: await readVerified(connection, branch),
       tables: await tablesOfBranch(connection, branch),
     }));
@@ -199,16 +204,53 @@ export class BranchAdmin {
     return { deletedRows };
   }
 
-  /** Lets a halted branch retry its batch. @throws BRANCH_UNKNOWN; CONFIG_INVALID when the branch is not halted */
-  async retry(branch: string): Promise<void> {
-    await this.#locked(branch, async (connection, row) => {
+  /**
+   * Lets a halted branch retry its batch, or asks for the tables that this head office has set aside.
+   * @returns these tables; null: it was halted
+   * @throws BRANCH_UNKNOWN; CONFIG_INVALID when the branch is neither
+   */
+  async retry(branch: string): Promise<readonly TableName[] | null> {
+    return this.#locked(branch, async (connection, row) => {
       requirePresent(row);
+      const marks = row.setAsideTables === 0 ? [] : await readSetAside(connection, branch);
+      const tables = marks.filter(({ by }) => by === 'head-office').map(({ schema, name }) => ({ schema, name }));
+      if (row.halt === null && tables.length > 0) {
+        await addRequest(connection, branch, { id: randomUUID(), tables, reason: 'asked for by hand' });
+        return tables;
+      }
       if (row.halt === null) {
         throw new TributaryError('CONFIG_INVALID', `${branch} is not halted: there is nothing to retry.`, {
           hint: 'A branch that waits retries by itself. Its state: `tributary-applier branch show ID`.',
         });
       }
       await clearHalt(connection, branch);
+      return null;
+    });
+  }
+
+  /**
+   * Asks for a snapshot of tables that are set aside, which brings them back if the cause is gone.
+   * @param names as for `verify`; none: all that are set aside
+   * @throws BRANCH_UNKNOWN; CONFIG_INVALID for a table that is not set aside
+   */
+  async resumeTables(
+    branch: string,
+    names: readonly string[],
+  ): Promise<{ readonly request: string; readonly tables: readonly TableName[] }> {
+    const request = randomUUID();
+    return this.#locked(branch, async (connection, row) => {
+      requirePresent(row);
+      const marks = await readSetAside(connection, branch);
+      const known = marks.map(({ schema, name }) => ({ schema, name }));
+      if (known.length === 0) {
+        throw new TributaryError('CONFIG_INVALID', `No table of ${branch} is set aside.`, {
+          hint: 'To copy tables again: `tributary-applier branch snapshot ID`, or `tributary-agent snapshot` at the branch.',
+        });
+      }
+      const tables = names.length === 0 ? known : names.map(name => findTable(branch, known, name));
+      await this.#refuseTooMany(connection, branch);
+      await addRequest(connection, branch, { id: request, tables, reason: 'asked for by hand' });
+      return { request, tables };
     });
   }
 

@@ -1,6 +1,8 @@
 /** One branch as its page shows it: what the `tributary_*` tables hold besides its row and its contact. Reads only. */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import * as z from 'zod';
+import { readSetAside } from '../store/set-aside.ts';
+import type { SetAsideMark } from '../store/set-aside.ts';
 import { readVerified } from '../store/verifications.ts';
 import type { VerifiedTable } from '../store/verifications.ts';
 import { isoColumn, readCount, readJson, readNames, readText, readTextOrNull } from '../store/sql-values.ts';
@@ -48,6 +50,8 @@ export interface BranchContents {
   readonly snapshots: readonly SnapshotProgress[];
   readonly requests: readonly SnapshotRequest[];
   readonly quarantined: readonly QuarantinedBatch[];
+  /** Tables that are set aside. */
+  readonly setAside: readonly SetAsideMark[];
   /** The last comparison of each table. */
   readonly verified: readonly VerifiedTable[];
 }
@@ -62,6 +66,7 @@ export async function readContents(connection: Connection, branch: string): Prom
     snapshots: await readSnapshots(connection, branch),
     requests: await readRequests(connection, branch),
     quarantined: await readQuarantined(connection, branch),
+    setAside: (await readSetAside(connection, branch)).slice(0, MAX_TABLES),
     verified: (await readVerified(connection, branch)).slice(0, MAX_TABLES),
   };
 }

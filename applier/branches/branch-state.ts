@@ -12,6 +12,7 @@ import type { Expectation } from './expectation.ts';
 /**
  * Worst first:
  * - `halted`: a batch cannot be applied; a person decides
+ * - `set-aside`: tables that the branch cannot carry, or this head office cannot take, are passed over; all else goes on
  * - `different`: a comparison found other rows here than at the branch; only another comparison ends it
  * - `incomplete`: rows may be missing here, until a snapshot has ended
  * - `quarantined`: rows that cannot be applied were left out, and all of them are listed
@@ -24,6 +25,7 @@ import type { Expectation } from './expectation.ts';
  */
 export const BRANCH_STATES = [
   'halted',
+  'set-aside',
   'different',
   'incomplete',
   'quarantined',
@@ -71,6 +73,7 @@ export function standingOf(known: KnownBranch, now: number, expectations = new E
     hello === null || hello.epoch !== row.stream.epoch ? null : Math.max(0, hello.head.seq - row.stream.applied.seq);
   const holds: Record<Exclude<BranchState, 'current'>, boolean> = {
     halted: row.halt !== null,
+    'set-aside': row.setAsideTables > 0 || (report?.setAside ?? []).length > 0,
     different: row.differentTables > 0,
     incomplete: row.incompleteSince !== null && (row.incompleteUntil === 'snapshot' || row.quarantined === 0),
     quarantined: row.quarantined > 0,

@@ -31,6 +31,7 @@ import type { PipelineHost, PipelineState } from './pipeline.ts';
 import type { Pauses, Waiting } from './retry-policy.ts';
 import type { PipelineEvents } from './pipeline-events.ts';
 import { NO_EVENTS } from './pipeline-events.ts';
+import type { TableTroublePolicy } from './stream-applier.ts';
 import { QUOTAS } from '../transaction/quotas.ts';
 import type { Quotas } from '../transaction/quotas.ts';
 import { isPreferred } from './rendezvous.ts';
@@ -66,6 +67,8 @@ export interface FleetOptions {
   readonly events?: PipelineEvents;
   readonly poolSize?: number;
   readonly quotas?: Quotas;
+  /** What to do about a table that cannot be taken; default: set it aside. */
+  readonly onTableTrouble?: TableTroublePolicy;
   /** The pauses between retries after a fault that no batch is to blame for. */
   readonly pauses?: Pauses;
 }
@@ -369,6 +372,7 @@ export class Fleet {
       instance,
       host: this.#host,
       quotas: this.#options.quotas ?? QUOTAS,
+      onTableTrouble: this.#options.onTableTrouble ?? 'set-aside',
       events: this.#options.events ?? NO_EVENTS,
       logger: this.#options.logger,
       pauses: this.#options.pauses,

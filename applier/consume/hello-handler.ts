@@ -11,13 +11,14 @@ import type { Connection } from 'mysql2/promise';
 import { branchNames, readHello } from '../../shared/broker/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/broker/amqp-messages.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { receiveHello } from '../../shared/protocol.ts';
+import { MAX_REPORTED_TABLES, receiveHello } from '../../shared/protocol.ts';
 import type { Answer, Hello } from '../../shared/protocol.ts';
 import { noteApplied, noteCaptured, noteNewEpoch, notLaterThan } from '../store/completeness.ts';
 import type { Completeness } from '../store/completeness.ts';
 import { noteHello, updateCompleteness } from '../store/contacts.ts';
 import { clearInbox, earlyEntries } from '../store/inbox.ts';
 import type { EarlyEntries } from '../store/inbox.ts';
+import { noteReported } from '../store/set-aside.ts';
 import { addRequest, clearSnapshots, openRequests } from '../store/snapshots.ts';
 import type { OpenRequest } from '../store/snapshots.ts';
 import { clearHalt, lockBranch, markIncomplete, readBranch, saveStream } from '../store/branch-row.ts';
@@ -97,6 +98,12 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
       if (row.halt !== null && !outlivesEpochs(row.halt.code)) await clearHalt(connection, branch);
       // The rows of the new epoch come with its snapshot. Until that has ended, rows of both epochs are mixed here.
       await markIncomplete(connection, branch);
+    }
+    const { setAside } = hello.report;
+    if (row.setAsideTables > 0 && setAside !== undefined && outcome.answer.verdict === 'current') {
+      const isAtHead =
+        !registered && hello.head.seq === row.stream.applied.seq && setAside.length < MAX_REPORTED_TABLES;
+      await noteReported(connection, branch, setAside, isAtHead);
     }
     const after = (await readBranch(connection, branch)) ?? row;
     const completeness = await updateCompleteness(connection, branch, state => {

@@ -37,6 +37,7 @@ import { RejectionLog } from './rejection-log.ts';
 import { RetryPolicy } from './retry-policy.ts';
 import type { Activity, Pauses, Waiting } from './retry-policy.ts';
 import { StreamApplier } from './stream-applier.ts';
+import type { TableTroublePolicy } from './stream-applier.ts';
 
 /** Consecutive faults after which messages are given back to the broker. */
 const FAULTS_BEFORE_RELEASE = 3;
@@ -56,6 +57,7 @@ export interface PipelineOptions {
   readonly instance: string;
   readonly host: PipelineHost;
   readonly quotas: Quotas;
+  readonly onTableTrouble: TableTroublePolicy;
   readonly events: PipelineEvents;
   readonly logger: Logger;
   /** Default: PAUSES. */

@@ -1,15 +1,22 @@
 /**
  * Applies the batches of one branch's stream, one step at a time. A step drops what is not needed, keeps early batches
- * in the inbox, writes the next unit of work, or halts the branch.
+ * in the inbox, writes the next unit of work, sets a table aside that cannot be taken, or halts the branch.
  *
  * Invariant: a batch is acknowledged only after the commit that made it superfluous, or after a look at the locked row
  * that says so.
  */
-import type { BatchHeader } from '../../shared/batch/batch.ts';
+import { randomUUID } from 'node:crypto';
+import { BATCH_VERSION } from '../../shared/batch/batch.ts';
+import type { BatchBody, BatchHeader, TableDescription } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
 import type { Logger } from '../../shared/process/logging.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
+import { TableTrouble } from '../apply/table-trouble.ts';
+import { countSetAside, putSetAside, readSetAside } from '../store/set-aside.ts';
+import { addRequest, openRequests, skipSweep } from '../store/snapshots.ts';
+import type { OpenRequest } from '../store/snapshots.ts';
 import { haltBranch, isUnchanged, lockBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import type { EarlyEntries } from '../store/inbox.ts';
@@ -22,6 +29,7 @@ import { PREFETCH } from '../transaction/quotas.ts';
 import type { Quotas } from '../transaction/quotas.ts';
 import { bodyOf, bytesOf, triage } from '../transaction/unit.ts';
 import type { Arrival, Unit } from '../transaction/unit.ts';
+import { SetAsideTables } from '../transaction/set-aside.ts';
 import { UnitWriter } from '../transaction/write.ts';
 import type { Counter } from '../verify/counter.ts';
 import { EarlyInbox } from './early-inbox.ts';
@@ -29,12 +37,19 @@ import type { Intake } from './intake.ts';
 import type { PipelineEvents } from './pipeline-events.ts';
 import type { RejectionLog } from './rejection-log.ts';
 
+/** How often to look whether tables fit again that are set aside. */
+const RETURN_LOOK_MS = 10_000;
+
+/** `set-aside`: everything else goes on without the table. `halt`: the branch waits for a person. */
+export type TableTroublePolicy = 'set-aside' | 'halt';
+
 export interface StreamApplierOptions {
   readonly branch: string;
   readonly pool: TargetPool;
   readonly rows: RowWriting;
   readonly counter: Pick<Counter, 'begin'>;
   readonly quotas: Quotas;
+  readonly onTableTrouble: TableTroublePolicy;
   readonly events: PipelineEvents;
   readonly logger: Logger;
   readonly intake: Intake;
@@ -57,6 +72,8 @@ export class StreamApplier {
   readonly #writer: UnitWriter;
   readonly #chooser: UnitChooser;
   readonly #early: EarlyInbox;
+  readonly #asides: SetAsideTables;
+  #lookedForReturnsAt = -Infinity;
   readonly #expansion: Expansion;
   /** How many batches are still to be applied one by one after a halt. */
   #oneByOne = 0;
@@ -65,7 +82,8 @@ export class StreamApplier {
     const { branch, pool, quotas } = options;
     this.#o = options;
     this.#branch = branch;
-    this.#writer = new UnitWriter(options);
+    this.#asides = new SetAsideTables(branch);
+    this.#writer = new UnitWriter({ ...options, asides: this.#asides });
     this.#chooser = new UnitChooser(branch, pool);
     this.#early = new EarlyInbox(branch, pool);
     this.#expansion = new Expansion(quotas.unpackedPerHourBytes);
@@ -80,6 +98,7 @@ export class StreamApplier {
   forget(): void {
     this.#chooser.forget();
     this.#writer.forget();
+    this.#asides.forget();
   }
 
   /**
@@ -91,6 +110,7 @@ export class StreamApplier {
     const { chain, early, dropped } = triage(row.stream, intake.arrivals, PREFETCH);
     if (dropped.length > 0) return this.#drop(row);
     if (early.length > 0) return this.#keepEarly(row, early);
+    await this.#lookForReturns(row);
     const work = await this.#early.extend(row.stream, chain, this.#o.rejections);
     const [first] = work;
     if (first === undefined) return { row, did: 'nothing' };
@@ -98,6 +118,7 @@ export class StreamApplier {
     let choice: Choice | null = null;
     try {
       choice = await this.#chooser.choose(row, work, this.#oneByOne > 0);
+      await this.#asides.load(this.#o.pool, row, choice.unit.arrivals[0]?.header.seq ?? 0);
       return await this.#writeOrSkip(row, choice);
     } catch (error) {
       if (judgeFault(error) !== 'halt') throw error;
@@ -105,6 +126,10 @@ export class StreamApplier {
         // Apply them one by one, so that the faulty batch is found and those before it are applied.
         this.#oneByOne = Math.max(this.#oneByOne, choice.unit.arrivals.length);
         return { row, did: 'something' };
+      }
+      const seq = (choice?.unit.arrivals[0] ?? first).header.seq;
+      if (error instanceof TableTrouble && this.#o.onTableTrouble === 'set-aside') {
+        return this.#setAside(row, error, seq);
       }
       return this.#halt(row, (choice?.unit.arrivals[0] ?? first).header, error);
     }
@@ -130,6 +155,8 @@ export class StreamApplier {
     // Without entries and decisions nothing changes in quarantine.
     if (policy !== null || decision !== null) this.#chooser.forget();
     if (result.outcome === 'moved') return MOVED;
+    const changesMarks = unit.kind !== 'plain' || result.row.setAsideTables !== row.setAsideTables;
+    if (changesMarks) this.#asides.forget();
     if (result.outcome === 'written') this.#committed(result, unit, startedAt);
     return { row: result.row, did: 'written' };
   }
@@ -179,6 +206,60 @@ export class StreamApplier {
     return { row, did: 'something' };
   }
 
+  /** Passes over the table's rows from here on, because the head office cannot take them. */
+  async #setAside(believed: BranchRow, trouble: TableTrouble, seq: number): Promise<Step> {
+    const { pool, events, logger } = this.#o;
+    const branch = this.#branch;
+    const { description } = trouble;
+    const { code, reason } = haltReason(trouble);
+    const row = await pool.transact(async connection => {
+      const locked = await lockBranch(connection, branch);
+      if (locked === null || !isUnchanged(locked, believed)) return null;
+      const mark = { by: 'head-office', code, reason, batch: locked.batchNumber } as const;
+      await putSetAside(connection, branch, description, mark);
+      await skipSweep(connection, branch, description.name);
+      await countSetAside(connection, branch);
+      return lockBranch(connection, branch);
+    });
+    if (row === null) return MOVED;
+    this.#asides.noteRefused(description, seq);
+    this.#oneByOne = PREFETCH;
+    this.#writer.forget();
+    events.failed(branch, code);
+    const table = tableText(description);
+    logger.error({ branch, seq, code, table, err: trouble }, 'A table is set aside. Everything else goes on.');
+    return { row, did: 'something' };
+  }
+
+  /** Asks for tables that fit by now, as far as their definitions show it. */
+  async #lookForReturns(row: BranchRow): Promise<void> {
+    const now = performance.now();
+    if (row.setAsideTables === 0 || now - this.#lookedForReturnsAt < RETURN_LOOK_MS) return;
+    this.#lookedForReturnsAt = now;
+    const { pool, rows, logger } = this.#o;
+    const branch = this.#branch;
+    const marks = await pool.use(connection => readSetAside(connection, branch));
+    for (const { by, state, code, description } of marks) {
+      if (by !== 'head-office' || state !== 'aside' || code !== 'TARGET_SCHEMA' || description === null) continue;
+      if ((await rows.prepare([announcing(description)], branch, { leaveOut: 'all' })).unfit.length > 0) continue;
+      const { schema, name } = description;
+      const isAsked = await pool.transact(async connection => {
+        await lockBranch(connection, branch);
+        const open = await openRequests(connection, branch);
+        const isOpen = ({ kind, tables }: OpenRequest): boolean =>
+          kind === 'snapshot' && (tables?.some(each => each.schema === schema && each.name === name) ?? true);
+        if (open.some(isOpen)) return false;
+        await addRequest(connection, branch, {
+          id: randomUUID(),
+          tables: [{ schema, name }],
+          reason: 'a table that was set aside fits again',
+        });
+        return true;
+      });
+      if (isAsked) logger.info({ branch, table: tableText(description) }, 'A table that was set aside fits again.');
+    }
+  }
+
   async #halt(believed: BranchRow, { seq, digest }: BatchHeader, error: unknown): Promise<Step> {
     const { pool, intake, events, logger } = this.#o;
     const branch = this.#branch;
@@ -198,6 +279,18 @@ export class StreamApplier {
     logger.error({ branch, seq, code, err: error }, 'The branch is halted.');
     return { row, did: 'halted' };
   }
+}
+
+/** A body that only announces a table, so that it is fitted. */
+function announcing(description: TableDescription): BatchBody {
+  return {
+    v: BATCH_VERSION,
+    source: { server: '', gtidSet: '', file: '', offset: 0, committedAt: null },
+    transactions: 0,
+    part: null,
+    tables: [description],
+    changes: [{ op: 'snapshot-start', snapshot: '', tables: [0], whole: false, requests: [] }],
+  };
 }
 
 function isFull(error: unknown): boolean {

@@ -48,6 +48,8 @@ export interface BranchRow {
   readonly verifiedAt: string | null;
   /** Tables whose last comparison found a difference. */
   readonly differentTables: number;
+  /** Tables that are set aside. */
+  readonly setAsideTables: number;
   readonly createdAt: string;
 }
 
@@ -60,7 +62,7 @@ const MAX_SUPERSEDED = 1_000;
 const SELECT = `SELECT branch, epoch, superseded, instance, received_seq, received_digest, applied_seq, applied_digest,
   batch_number, state, halt_code, halt_reason, halt_seq, halt_digest, ${isoColumn('halted_at')}, position,
   ${isoColumn('captured_through')}, ${isoColumn('incomplete_since')}, incomplete_batch, incomplete_until,
-  quarantined, ${isoColumn('verified_at')}, different_tables, ${isoColumn('created_at')}
+  quarantined, ${isoColumn('verified_at')}, different_tables, set_aside_tables, ${isoColumn('created_at')}
   FROM tributary_branch`;
 
 /** Creates the branch's row if there is none, or makes a removed branch active again. */
@@ -205,6 +207,7 @@ export function isUnchanged(a: BranchRow, b: BranchRow): boolean {
     // Any applier may note that rows are missing.
     a.incompleteSince === b.incompleteSince &&
     a.incompleteBatch === b.incompleteBatch &&
+    a.setAsideTables === b.setAsideTables &&
     a.stream.epoch === b.stream.epoch &&
     sameMark(a.stream.received, b.stream.received) &&
     sameMark(a.stream.applied, b.stream.applied)
@@ -247,6 +250,7 @@ function toBranchRow(row: Row): BranchRow {
     quarantined: readCount(row, 'quarantined'),
     verifiedAt: readTextOrNull(row, 'verified_at'),
     differentTables: readCount(row, 'different_tables'),
+    setAsideTables: readCount(row, 'set_aside_tables'),
     createdAt: readText(row, 'created_at'),
   };
 }

@@ -28,13 +28,20 @@ export interface ContactRow {
 const SELECT = `SELECT branch, ${isoColumn('last_seen')}, ${isoColumn('connected_since')}, hello,
   ${isoColumn('complete_through')}, pending FROM tributary_contact`;
 
+/** The same, but complete as of no later time than the tables that are set aside. */
+const SELECT_OF_ALL_TABLES = `SELECT * FROM (SELECT c.branch, ${isoColumn('last_seen')},
+  ${isoColumn('connected_since')}, hello, DATE_FORMAT(
+    IF(b.set_aside_tables > 0, LEAST(complete_through, b.set_aside_through), complete_through),
+    '%Y-%m-%dT%H:%i:%s.%fZ') AS complete_through, pending
+  FROM tributary_contact c LEFT JOIN tributary_branch b ON b.branch = c.branch) contact`;
+
 export async function readContact(connection: Connection, branch: string): Promise<ContactRow | null> {
-  const [rows] = await connection.execute<RowDataPacket[]>(`${SELECT} WHERE branch = ?`, [branch]);
+  const [rows] = await connection.execute<RowDataPacket[]>(`${SELECT_OF_ALL_TABLES} WHERE branch = ?`, [branch]);
   return rows[0] === undefined ? null : toContactRow(rows[0]);
 }
 
 export async function listContacts(connection: Connection): Promise<ContactRow[]> {
-  const [rows] = await connection.execute<RowDataPacket[]>(`${SELECT} ORDER BY branch`);
+  const [rows] = await connection.execute<RowDataPacket[]>(`${SELECT_OF_ALL_TABLES} ORDER BY branch`);
   return rows.map(toContactRow);
 }
 

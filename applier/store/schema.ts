@@ -176,7 +176,22 @@ export const FIRST_TABLES: readonly string[] = [
  * may still be running. DDL commits by itself, so each statement must be one that can be executed again, or fails
  * with one of DONE_BEFORE. Never edit a change that was released.
  */
-const CHANGES: readonly (readonly string[])[] = [];
+const CHANGES: readonly (readonly string[])[] = [
+  [
+    `ALTER TABLE tributary_table
+       ADD COLUMN set_aside_since DATETIME(6) NULL COMMENT 'rows are passed over since then; NULL: they are not',
+       ADD COLUMN set_aside_through DATETIME(6) NULL COMMENT 'while it is set aside: its rows are complete as of then; NULL: never',
+       ADD COLUMN set_aside_by ${ASCII_64} NULL COMMENT 'branch, head-office',
+       ADD COLUMN set_aside_state ${ASCII_64} NULL COMMENT 'aside; returning: a snapshot brings it back',
+       ADD COLUMN set_aside_code ${ASCII_64} NULL,
+       ADD COLUMN set_aside_reason TEXT NULL,
+       ADD COLUMN set_aside_batch BIGINT UNSIGNED NULL COMMENT 'only a snapshot that started after it ends this',
+       ADD COLUMN set_aside_definition JSON NULL COMMENT 'columns that the head office could not take'`,
+    `ALTER TABLE tributary_branch
+       ADD COLUMN set_aside_tables INT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'tables that are set aside',
+       ADD COLUMN set_aside_through DATETIME(6) NULL COMMENT 'all of these are complete as of then; NULL: one never was'`,
+  ],
+];
 
 /**
  * Creates the tables or brings them to the version that this program knows. Another applier may do the same at once.

@@ -14,6 +14,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import { foldedName } from '../../shared/identifiers.ts';
 import { tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
+import { TableTrouble } from '../apply/table-trouble.ts';
 import { targetSession } from '../apply/target-session.ts';
 import { readCount, readText } from './sql-values.ts';
 
@@ -160,8 +161,9 @@ function isSame(a: TableName, b: TableName): boolean {
 function definitionOf(table: TableDescription): string {
   const definition = JSON.stringify(table.columns);
   if (definition.length <= MAX_DEFINITION) return definition;
-  throw new TributaryError(
+  throw new TableTrouble(
     'TARGET_SCHEMA',
+    table,
     `The columns of ${tableText(table)} take ${definition.length} characters to describe. The most is ${MAX_DEFINITION}.`,
     { hint: 'Exclude the table at the branch.' },
   );

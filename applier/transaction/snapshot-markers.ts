@@ -7,8 +7,9 @@
  * completes are no longer incomplete.
  */
 import type { Connection } from 'mysql2/promise';
-import type { BatchBody, Change } from '../../shared/batch/batch.ts';
+import type { BatchBody, Change, TableDescription } from '../../shared/batch/batch.ts';
 import { assert } from '../../shared/errors.ts';
+import { nth } from '../../shared/nth.ts';
 import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { saveOutcome } from '../store/quarantined-batches.ts';
@@ -20,17 +21,20 @@ import {
   openRequests,
   readSnapshot,
   saveSweep,
+  skipSweep,
   startSnapshot,
 } from '../store/snapshots.ts';
 import type { SnapshotRow } from '../store/snapshots.ts';
 import { countQuarantined, clearIncomplete } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
+import { beginReturn, countSetAside, endSetAside, outlast, putSetAside } from '../store/set-aside.ts';
 import { tablesOfBranch } from '../store/table-claims.ts';
 import { asStored } from './fence.ts';
 import type { Fence, WriteResult } from './fence.ts';
 import { beginQuarantine } from './quarantine.ts';
 import type { QuarantineOptions } from './quarantine.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
+import type { SetAsideTables } from './set-aside.ts';
 import type { UnitTables } from './tables.ts';
 import { bodyOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
@@ -41,20 +45,25 @@ export const SWEEP_SLICE = { rows: 5_000, tables: 100 } as const;
 export class SnapshotMarkers {
   readonly #tables: UnitTables;
   readonly #rows: Pick<RowWriting, 'sweep'>;
+  readonly #asides: SetAsideTables;
   readonly #slice: { readonly rows: number; readonly tables: number };
 
   constructor(
     tables: UnitTables,
     rows: Pick<RowWriting, 'sweep'>,
+    asides: SetAsideTables,
     slice: { readonly rows: number; readonly tables: number } = SWEEP_SLICE,
   ) {
     this.#tables = tables;
     this.#rows = rows;
+    this.#asides = asides;
     this.#slice = slice;
   }
 
   /**
-   * Creates the tables that the snapshot covers, and stores that it began. @throws like UnitTables.prepare and claim
+   * Creates the tables that the snapshot covers, and stores that it began. Tables without columns are set aside by the
+   * branch from here on; a snapshot that has no others was begun only to say so.
+   * @throws like UnitTables.prepare and claim
    */
   async start(fence: Fence, arrival: Arrival, leaving: QuarantineOptions): Promise<WriteResult> {
     const body = bodyOf(arrival);
@@ -65,16 +74,49 @@ export class SnapshotMarkers {
       const quarantine = beginQuarantine(connection, fence.branch, leaving);
       await this.#tables.claim(connection, prepared);
       quarantine?.noteTables(prepared, { epoch: arrival.header.epoch, seq: arrival.header.seq, batchNumber });
-      await startSnapshot(connection, fence.branch, {
-        snapshot: marker.snapshot,
-        whole: marker.whole,
-        tables: namesOf(body, marker.tables),
-        requests: marker.requests,
-        startBatch: batchNumber,
-      });
+      const tables = marker.tables.map(index => nth(body.tables, index));
+      const covered = tables.filter(table => table.columns.length > 0 && !this.#asides.isRefusedNow(table));
+      const onlyTells = tables.length > 0 && covered.length === 0 && !marker.whole && marker.requests.length === 0;
+      if (!onlyTells) {
+        await startSnapshot(connection, fence.branch, {
+          snapshot: marker.snapshot,
+          whole: marker.whole,
+          tables: covered.map(({ name }) => name),
+          requests: marker.requests,
+          startBatch: batchNumber,
+        });
+      }
+      await this.#noteSetAside(connection, fence.branch, { tables, covered, batchNumber });
       const done = await fence.advancePast(connection, arrival, batchNumber);
-      return quarantine === null ? done : quarantine.finish(done, arrival.header);
+      return quarantine === null ? asStored(connection, done) : quarantine.finish(done, arrival.header);
     });
+  }
+
+  /** Sets aside, and begins to bring back, what the start of a snapshot says. */
+  async #noteSetAside(
+    connection: Connection,
+    branch: string,
+    {
+      tables,
+      covered,
+      batchNumber,
+    }: {
+      readonly tables: readonly TableDescription[];
+      readonly covered: readonly TableDescription[];
+      readonly batchNumber: number;
+    },
+  ): Promise<void> {
+    const left = tables.filter(table => !covered.includes(table));
+    for (const table of left) {
+      const isOfBranch = table.columns.length === 0;
+      const mark = { by: 'branch', code: null, reason: null, batch: batchNumber } as const;
+      if (isOfBranch) await putSetAside(connection, branch, table, mark);
+      else await outlast(connection, branch, table.name, batchNumber);
+      await skipSweep(connection, branch, table.name);
+    }
+    const returning = covered.filter(table => this.#asides.marks.has(tableKey(table)));
+    for (const { name } of returning) await beginReturn(connection, branch, name);
+    if (left.length > 0) await countSetAside(connection, branch);
   }
 
   /** Does one slice of the sweep or, when nothing is left to sweep, ends the snapshot. */
@@ -122,6 +164,10 @@ async function finish(
       if (quarantined.tables.has(tableKey(table))) continue;
       await clearOlder(connection, branch, table, snapshot.startBatch);
     }
+  }
+  if (row.setAsideTables > 0) {
+    await endSetAside(connection, branch, covered, snapshot.startBatch);
+    await countSetAside(connection, branch);
   }
   const open = await openRequests(connection, branch);
   const answered = open.filter(request => snapshot.requests.includes(request.id));

@@ -6,16 +6,26 @@
  */
 import type { Connection } from 'mysql2/promise';
 import { isVerifyMark } from '../../shared/batch/batch.ts';
-import type { BatchBody, Change, TableDescription } from '../../shared/batch/batch.ts';
+import type { BatchBody, TableDescription } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { nth } from '../../shared/nth.ts';
 import { tableKey } from '../../shared/table-name.ts';
+import type { TableName } from '../../shared/table-name.ts';
 import type { Prepared, PrepareOptions, UnfitTable } from '../apply/row-writer.ts';
 import { isSchemaFault } from '../apply/target-error.ts';
 import { takeApproval } from '../store/approvals.ts';
+import { countSetAside, endSetAside } from '../store/set-aside.ts';
 import { TableClaims } from '../store/table-claims.ts';
+import { without } from './set-aside.ts';
+import type { SetAsideTables } from './set-aside.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
+
+/** A unit's bodies, fitted to the tables of the head office. */
+export interface UnitPrepared extends Prepared {
+  /** Tables that were set aside and are empty at the branch now. */
+  readonly emptied: readonly TableName[];
+}
 
 /** Which tables may be left out; see `PrepareOptions`. */
 export type QuarantinedTables = NonNullable<PrepareOptions['leaveOut']>;
@@ -25,9 +35,17 @@ export class UnitTables {
   readonly #pool: TargetPool;
   readonly #rows: Pick<RowWriting, 'prepare'>;
   readonly #claims: TableClaims;
+  readonly #asides: SetAsideTables;
 
   /** @param maxTables head-office tables that the branch may have */
-  constructor(branch: string, pool: TargetPool, rows: Pick<RowWriting, 'prepare'>, maxTables: number) {
+  constructor(
+    branch: string,
+    pool: TargetPool,
+    rows: Pick<RowWriting, 'prepare'>,
+    maxTables: number,
+    asides: SetAsideTables,
+  ) {
+    this.#asides = asides;
     this.#branch = branch;
     this.#pool = pool;
     this.#rows = rows;
@@ -41,18 +59,28 @@ export class UnitTables {
 
   /**
    * Creates the tables of bodies, unless one of them belongs to another source table. Call it outside a transaction.
+   * Changes of tables that are set aside are passed over.
    * @throws TARGET_SCHEMA for a table that does not fit and may not be left out; OtherForm; see RowWriter.prepare
    */
-  async prepare(bodies: readonly BatchBody[], leaveOut: QuarantinedTables): Promise<Prepared> {
+  async prepare(all: readonly BatchBody[], leaveOut: QuarantinedTables): Promise<UnitPrepared> {
+    const { bodies, emptied } = this.#asides.passOver(all);
     const contested = await this.#contested(bodies, leaveOut);
-    const rest = contested.length === 0 ? bodies : bodies.map(body => without(body, contested));
+    const rest = contested.length === 0 ? bodies : bodies.map(body => withoutThese(body, contested));
     let prepared = await this.#prepareFitting(rest, { leaveOut, approveRebuild: false });
     const isStuck = prepared instanceof TributaryError || prepared.unfit.length > 0;
     if (isStuck && (await this.#pool.use(connection => takeApproval(connection, this.#branch)))) {
       prepared = await this.#prepareFitting(rest, { leaveOut, approveRebuild: true });
     }
     if (prepared instanceof TributaryError) throw prepared;
-    return contested.length === 0 ? prepared : { ...prepared, unfit: [...contested, ...prepared.unfit] };
+    return { ...prepared, emptied, unfit: [...contested, ...prepared.unfit] };
+  }
+
+  /** Ends the marks of tables that the unit has emptied. @returns whether there were any */
+  async endEmptied(connection: Connection, { emptied }: Pick<UnitPrepared, 'emptied'>): Promise<boolean> {
+    if (emptied.length === 0) return false;
+    await endSetAside(connection, this.#branch, emptied);
+    await countSetAside(connection, this.#branch);
+    return true;
   }
 
   /**
@@ -105,19 +133,9 @@ function idsOf(unfit: readonly UnfitTable[]): Set<string> {
   return new Set(unfit.map(({ description }) => tableKey(description)));
 }
 
-/** The body without the changes of these tables. The indexes of the others stay. */
-function without(body: BatchBody, unfit: readonly UnfitTable[]): BatchBody {
+function withoutThese(body: BatchBody, unfit: readonly UnfitTable[]): BatchBody {
   const out = idsOf(unfit);
-  const isOut = (index: number): boolean => out.has(tableKey(nth(body.tables, index)));
-  return {
-    ...body,
-    tables: body.tables.map((table, index) => (isOut(index) ? { ...table, columns: [] } : table)),
-    changes: body.changes.flatMap((change): Change[] => {
-      if (isVerifyMark(change)) return [change];
-      if ('tables' in change) return [{ ...change, tables: change.tables.filter(index => !isOut(index)) }];
-      return isOut(change.table) ? [] : [change];
-    }),
-  };
+  return without(body, table => out.has(tableKey(table)));
 }
 
 function changesOf(body: BatchBody, table: TableDescription): number {

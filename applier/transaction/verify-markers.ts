@@ -16,8 +16,9 @@ import { nameText } from '../../shared/table-name.ts';
 import { closeRequests, openRequests } from '../store/snapshots.ts';
 import type { OpenRequest } from '../store/snapshots.ts';
 import { readText } from '../store/sql-values.ts';
+import { readSetAside } from '../store/set-aside.ts';
 import { tablesOfBranch } from '../store/table-claims.ts';
-import { giveUp, interrupt, saveBranchSums, startVerification } from '../store/verifications.ts';
+import { endAs, giveUp, interrupt, saveBranchSums, startVerification } from '../store/verifications.ts';
 import type { Comparison } from '../store/verifications.ts';
 import type { Counter, Counting } from '../verify/counter.ts';
 import { asStored } from './fence.ts';
@@ -83,8 +84,22 @@ export class VerifyMarkers {
     }));
     const rows = tables.map(({ description: { schema, name }, buckets }) => ({ schema, name, buckets }));
     await startVerification(connection, comparison, rows);
+    const marks = await readSetAside(connection, branch);
+    const aside = new Map(marks.map(mark => [mark.name, mark]));
+    for (const { name } of rows) {
+      const mark = aside.get(name);
+      if (mark === undefined) continue;
+      const why = `it is set aside since ${mark.since}: ${mark.reason ?? 'the branch cannot carry it'}`;
+      await endAs(connection, { branch, verification, name }, 'not-comparable', why);
+    }
     const known = whole ? await tablesOfBranch(connection, branch) : null;
-    const counting = await this.#counter.begin(comparison, tables, known);
+    const counting = await this.#counter.begin(
+      comparison,
+      tables.map(each =>
+        aside.has(each.description.name) ? { ...each, description: { ...each.description, columns: [] } } : each,
+      ),
+      known,
+    );
     if (typeof counting !== 'string') return [counting];
     await interrupt(connection, branch, verification, counting);
     return [];

@@ -3,7 +3,7 @@
  *
  * Invariants: every transaction runs under the fence (fence.ts). Tables are prepared before it, because DDL commits by
  * itself. Rows that are left out of a unit (quarantine.ts) are put into quarantine, and requested again, in the same
- * transaction. Markers are applied by snapshot-markers.ts and verify-markers.ts. skip-batch.ts skips batches.
+ * transaction. Changes of tables that are set aside (set-aside.ts) are passed over. Markers are applied by snapshot-markers.ts and verify-markers.ts. skip-batch.ts skips batches.
  */
 import type { Connection } from 'mysql2/promise';
 import type { BatchBody } from '../../shared/batch/batch.ts';
@@ -15,10 +15,11 @@ import { deleteInboxThrough, partBytes, putInbox, readInbox } from '../store/inb
 import type { Decision } from '../store/quarantined-batches.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import type { Counter } from '../verify/counter.ts';
-import { Fence, NO_ROWS } from './fence.ts';
+import { asStored, Fence, NO_ROWS } from './fence.ts';
 import type { RowCounts, WriteResult } from './fence.ts';
 import { beginQuarantine } from './quarantine.ts';
 import type { QuarantinePolicy, QuarantineRecorder, QuarantineOptions } from './quarantine.ts';
+import type { SetAsideTables } from './set-aside.ts';
 import { skipBatch } from './skip-batch.ts';
 import type { Quotas } from './quotas.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
@@ -45,6 +46,7 @@ export interface UnitWriterOptions {
   readonly rows: RowWriting;
   readonly counter: Pick<Counter, 'begin'>;
   readonly quotas: Quotas;
+  readonly asides: SetAsideTables;
 }
 
 export class UnitWriter {
@@ -60,13 +62,13 @@ export class UnitWriter {
   /** Whether the tables of the parts in the inbox were created, and nothing has failed since. */
   #partsPrepared = false;
 
-  constructor({ branch, pool, rows, counter, quotas }: UnitWriterOptions) {
+  constructor({ branch, pool, rows, counter, quotas, asides }: UnitWriterOptions) {
     this.#branch = branch;
     this.#pool = pool;
     this.#rows = rows;
     this.#quotas = quotas;
-    this.#tables = new UnitTables(branch, pool, rows, quotas.tables);
-    this.#snapshots = new SnapshotMarkers(this.#tables, rows);
+    this.#tables = new UnitTables(branch, pool, rows, quotas.tables, asides);
+    this.#snapshots = new SnapshotMarkers(this.#tables, rows, asides);
     this.#verifications = new VerifyMarkers(counter);
   }
 
@@ -123,7 +125,9 @@ export class UnitWriter {
       const mark = markOf(last);
       const source = bodies.at(-1)?.source ?? null;
       const done = await fence.advance(connection, { received: mark, applied: mark, batchNumber, source }, counts);
-      return quarantine === null ? done : quarantine.finish(done, last.header);
+      const hasEnded = await this.#tables.endEmptied(connection, prepared);
+      if (quarantine !== null) return quarantine.finish(done, last.header);
+      return hasEnded ? asStored(connection, done) : done;
     });
   }
 
@@ -204,19 +208,24 @@ export class UnitWriter {
         upserts += counts.upserts;
         deletes += counts.deletes;
       };
+      let hasEnded = false;
       for (let seq = applied.seq + 1; seq <= received.seq; seq += 1) {
         const body = await this.#readPart(connection, seq);
         // The tables exist since the part was kept, so this runs no DDL, which would wait for the locks of this
         // transaction.
-        await apply(body, await this.#tables.prepare([body], options.tables));
+        const prepared = await this.#tables.prepare([body], options.tables);
+        await apply(body, prepared);
+        hasEnded ||= await this.#tables.endEmptied(connection, prepared);
       }
       await apply(lastBody, lastPrepared);
+      hasEnded ||= await this.#tables.endEmptied(connection, lastPrepared);
       await deleteInboxThrough(connection, this.#branch, last.header.seq);
       this.#partBytes = null;
       const mark = markOf(last);
       const advance = { received: mark, applied: mark, batchNumber, source: lastBody.source };
       const done = await fence.advance(connection, advance, { upserts, deletes });
-      return quarantine === null ? done : quarantine.finish(done, last.header);
+      if (quarantine !== null) return quarantine.finish(done, last.header);
+      return hasEnded ? asStored(connection, done) : done;
     });
     return result.outcome === 'written' ? { ...result, batches: last.header.seq - applied.seq } : result;
   }

@@ -60,6 +60,8 @@ export interface BranchStatus {
   /** When a table was last compared with the branch’s; null: never. */
   readonly verifiedAt: string | null;
   /** Tables whose last comparison found a difference. */
+  /** Tables that are set aside. */
+  readonly setAsideTables: number;
   readonly differentTables: number;
   /** The last report of its agent. */
   readonly report: AgentReport | null;

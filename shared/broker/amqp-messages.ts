@@ -11,6 +11,7 @@ import { BRANCH_ID } from '../branch-id.ts';
 import { TributaryError } from '../errors.ts';
 import { scanJson } from '../batch/json-scan.ts';
 import type { JsonLimits } from '../batch/json-scan.ts';
+import { MAX_REPORTED_TABLES } from '../protocol.ts';
 import type { Answer, Hello } from '../protocol.ts';
 
 /**
@@ -198,6 +199,10 @@ const helloSchema = z.object({
     windows: z.array(z.string().max(64)).max(256),
     timeZone: z.string().max(64),
     source: z.string().max(300).nullable(),
+    setAside: z
+      .array(z.object({ schema: name, name, since: time, code: z.string().max(64), reason: text }))
+      .max(MAX_REPORTED_TABLES)
+      .optional(),
     error: text.nullable(),
   }),
 });
@@ -226,6 +231,7 @@ const answerSchema = z.object({
     )
     .max(1000),
   halted: z.object({ code: z.string().max(64), reason: text }).nullable(),
+  capabilities: z.array(z.string().max(64)).max(64).optional(),
 });
 
 /** @throws TributaryError MESSAGE_INVALID */

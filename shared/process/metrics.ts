@@ -55,6 +55,11 @@ const COMMON = {
 
 const AGENT = {
   agentState: gauge('tributary_agent_state', '0 or 1', '1 for the state that the agent is in.', ['state']),
+  setAsideTables: gauge(
+    'tributary_set_aside_tables',
+    'tables',
+    'Tables of which something cannot be carried, while everything else goes on.',
+  ),
   captureRunning: gauge('tributary_capture_running', '0 or 1', 'Whether the binlog is being read.'),
   captureLagSeconds: gauge(
     'tributary_capture_lag_seconds',
@@ -225,6 +230,12 @@ const APPLIER = {
     'When a table was last compared with the branch; 0: never.',
     ['branch'],
   ),
+  branchSetAsideTables: gauge(
+    'tributary_branch_set_aside_tables',
+    'tables',
+    'Tables of the branch that are set aside: their rows here stay as they are.',
+    ['branch'],
+  ),
   branchDifferentTables: gauge(
     'tributary_branch_different_tables',
     'tables',
@@ -308,7 +319,7 @@ export function showCertificates({ certificateExpiry }: CommonMetrics): void {
 }
 
 /** All states of an agent. Any other state that a branch reports is `other`, so that labels stay bounded. */
-const AGENT_STATES = ['starting', 'capturing', 'full', 'failing', 'stopped', 'superseded'] as const;
+const AGENT_STATES = ['starting', 'capturing', 'set-aside', 'full', 'failing', 'stopped', 'superseded'] as const;
 
 /** Sets one sample for each state: 1 for the current one. */
 export function showAgentState(state: string, set: (state: string, value: 0 | 1) => void): void {

@@ -94,6 +94,7 @@ export class Stage {
       const product = await world.applier({
         name,
         config: {
+          onTableTrouble: 'halt',
           target: { port: targetLink.port },
           broker: {
             url: `amqp://${broker.user}@${broker.host}:${applierLink.port}/${world.vhost}`,
@@ -111,7 +112,7 @@ export class Stage {
       const link = await FaultProxy.open(broker.port);
       const branch = await world.addBranch(name, {
         source: source.address,
-        config: { spool: { keepApplied: KEEP_APPLIED } },
+        config: { onTableTrouble: 'halt', spool: { keepApplied: KEEP_APPLIED } },
       });
       const workload = new Workload(source.address, branch.schema);
       await workload.prepare();

@@ -14,7 +14,7 @@ import { createWorld, expectSuccess } from '../support/world/world.ts';
 const MIB = 1024 * 1024;
 
 const world = await createWorld(t);
-const applier = await world.startApplier();
+const applier = await world.startApplier({ config: { onTableTrouble: 'halt' } });
 const honest = await world.addBranch('honest', { setup: ['CREATE TABLE sale (id INT PRIMARY KEY, n INT)'] });
 await honest.startAgent();
 

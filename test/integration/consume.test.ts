@@ -6,6 +6,7 @@ import { countingLock, startVerification } from '../../applier/store/verificatio
 import { Fence } from '../../applier/transaction/fence.ts';
 import { isPreferred } from '../../applier/consume/rendezvous.ts';
 import type { RowWriting } from '../../applier/apply/row-writer.ts';
+import { SetAsideTables } from '../../applier/transaction/set-aside.ts';
 import { SnapshotMarkers } from '../../applier/transaction/snapshot-markers.ts';
 import { TargetPool } from '../../applier/apply/connection-pool.ts';
 import { UnitTables } from '../../applier/transaction/tables.ts';
@@ -278,7 +279,11 @@ await t.test('a sweep in slices goes through each table that it covers once, and
         return slice;
       },
     };
-    const marks = new SnapshotMarkers(new UnitTables('swept', pool, office.rows, 10), rows, { rows: 3, tables: 2 });
+    const asides = new SetAsideTables('swept');
+    const marks = new SnapshotMarkers(new UnitTables('swept', pool, office.rows, 10, asides), rows, asides, {
+      rows: 3,
+      tables: 2,
+    });
     for (let outcome = 'slice'; outcome === 'slice';) {
       if (seen.length > 20) throw new Error(`it does not end: ${seen.join(' ')}`);
       const row = await office.row('swept');

@@ -40,7 +40,7 @@ interface Site {
 /** A branch of which all rows are at the head office. */
 async function openSite(t: Test): Promise<Site> {
   const world = await createWorld(t);
-  const applier = await world.startApplier();
+  const applier = await world.startApplier({ config: { onTableTrouble: 'halt' } });
   const branch = await world.addBranch('paris', { setup });
   await branch.startAgent();
   await branch.db.query("INSERT INTO proof (word) VALUES ('before')");

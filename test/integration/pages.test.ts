@@ -162,6 +162,7 @@ async function office(t: Test, status: () => ApplierStatus = () => mixedFleet())
     actions: {
       retry: async branch => {
         await note('retry')(branch);
+        return null;
       },
       quarantine: note('quarantine'),
       approve: note('approve'),

@@ -3,6 +3,7 @@ import t from 'tap';
 import { QUOTAS } from '../../applier/transaction/quotas.ts';
 import type { RowWriting } from '../../applier/apply/row-writer.ts';
 import { TargetPool } from '../../applier/apply/connection-pool.ts';
+import { SetAsideTables } from '../../applier/transaction/set-aside.ts';
 import { UnitWriter } from '../../applier/transaction/write.ts';
 import type { Arrival, Unit } from '../../applier/transaction/unit.ts';
 import { decodeBatch } from '../../shared/batch/decoder.ts';
@@ -47,6 +48,7 @@ void t.test('after a rollback nothing counts that was remembered of the transact
     rows: breaking,
     counter: { begin: () => Promise.resolve('not asked for') },
     quotas: { ...QUOTAS, openPartBytes: bytes },
+    asides: new SetAsideTables('undone'),
   });
   const write = async (kind: Unit['kind'], arrivals: readonly Arrival[]): Promise<void> => {
     await writer.write(await office.row('undone'), { kind, arrivals }, PLAIN);

@@ -30,6 +30,7 @@ const CALM: Weights = {
   deliverHello: 4,
   deliverAnswer: 4,
   deliverBatch: 8,
+  setAside: 1,
 };
 
 /** Links, brokers and processes fail; nobody's memory does. */

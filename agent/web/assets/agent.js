@@ -12,6 +12,7 @@ import { ago, clock, clockTime, serverTime } from '/assets/times.js';
 const STATES = {
   starting: ['busy', 'starting'],
   capturing: ['good', 'capturing'],
+  'set-aside': ['bad', 'capturing, without some tables'],
   full: ['warn', 'waiting for room'],
   failing: ['warn', 'retrying'],
   stopped: ['bad', 'stopped'],
@@ -34,13 +35,18 @@ function showNumber(id, value, unit) {
 function showErrors(status) {
   const faults = [status.error, status.link.error, status.sync?.error ?? null].filter(error => error !== null);
   const stopped = status.state === 'stopped' || status.state === 'superseded';
-  const distinct = new Map(faults.map(fault => [fault.code + fault.message, fault]));
+  const left = status.setAside.map(({ schema, name, state, message, ...rest }) => ({
+    ...rest,
+    message: `${tableText({ schema, name })} is ${state === 'aside' ? 'set aside' : 'being copied again'}: ${message}`,
+    isBad: true,
+  }));
+  const distinct = new Map([...faults, ...left].map(fault => [fault.code + fault.message, fault]));
   patch(
     byId('errors'),
     [...distinct.values()],
     ({ code, message }) => code + message,
     fault => {
-      const kind = stopped && fault === status.error ? 'bad' : 'warn';
+      const kind = 'isBad' in fault || (stopped && fault === status.error) ? 'bad' : 'warn';
       const since = h('p', 'small muted', ['since ', clockTime(fault.since)]);
       return banner(kind, fault.code, fault.message, fault.hint, since);
     },

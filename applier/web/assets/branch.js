@@ -63,6 +63,7 @@ function sectionsOf(detail, left) {
     ['snapshots', detail.snapshots.length + detail.requests.length > 0 ? () => snapshots(detail) : null],
     ['left-out', left === null ? null : () => leftOut(left)],
     ['quarantine', detail.quarantined.length > 0 ? () => quarantine(detail) : null],
+    ['set-aside', detail.setAside.length > 0 ? () => setAside(detail) : null],
     ['verified', detail.verified.length > 0 ? () => verified(detail) : null],
     ['tables', () => tables(detail)],
   ];
@@ -277,6 +278,23 @@ const VERDICTS = {
   interrupted: ['none', 'interrupted'],
   counting: ['busy', 'being compared'],
 };
+
+/** @param {BranchDetail} detail */
+function setAside({ setAside: marks }) {
+  const rows = marks.map(({ schema, name, by, state, since, through, code, reason }) =>
+    h('tr', '', [
+      h('td', '', tableText({ schema, name })),
+      h('td', '', by === 'branch' ? 'the branch cannot carry it' : 'the head office cannot take it'),
+      h('td', '', state === 'aside' ? [ago(since)] : 'is copied again'),
+      h('td', '', [through === null ? 'never' : clockTime(through)]),
+      h('td', 'wrap', code === null ? 'The branch says why with its next hello.' : `${code}: ${reason ?? ''}`),
+    ]),
+  );
+  const note = 'Their rows here stay as they are, and everything else goes on.';
+  /** @type {[string, boolean?][]} */
+  const heads = [['Table'], ['Because'], ['Since'], ['Complete as of'], ['Cause']];
+  return section('Tables that are set aside', note, table('Tables that are set aside', heads, rows));
+}
 
 /** @param {BranchDetail} detail */
 function verified({ verified: compared }) {

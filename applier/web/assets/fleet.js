@@ -18,6 +18,7 @@ import { ago, clock, clockTime } from '/assets/times.js';
  */
 const STATES = {
   halted: { kind: 'bad', word: 'halted' },
+  'set-aside': { kind: 'bad', word: 'tables set aside' },
   different: { kind: 'bad', word: 'different' },
   incomplete: { kind: 'warn', word: 'incomplete' },
   quarantined: { kind: 'warn', word: 'quarantined' },
@@ -224,10 +225,20 @@ function agentCell({ report, expectedAt }) {
  * What is wrong with a branch, worst first.
  * @param {BranchStatus} branch
  */
-export function troublesOf({ states, halted, waiting, differentTables, quarantined, expectedAt, report }) {
+export function troublesOf(branch) {
+  const { states, halted, waiting, setAsideTables, differentTables, quarantined, expectedAt, report } = branch;
   /** @type {Trouble[]} */
   const troubles = [];
   if (halted !== null) troubles.push({ kind: 'bad', title: halted.code, text: halted.reason, hint: halted.hint });
+  if (states.includes('set-aside')) {
+    const named = report?.setAside ?? [];
+    troubles.push({
+      kind: 'bad',
+      title: 'Set aside',
+      text: `${plural(Math.max(setAsideTables, named.length), 'table is', 'tables are')} passed over, and everything else goes on.`,
+      hint: named.length > 0 ? named.map(({ reason }) => reason).join(' · ') : 'The branch’s page says why.',
+    });
+  }
   if (states.includes('different')) {
     troubles.push({
       kind: 'bad',

@@ -40,7 +40,12 @@ export function newSink(spool: Spool, position: Position, catalogue: KnownCatalo
       epoch: () => undefined,
     },
     now: () => Date.now(),
-    listener: { onSpooled: () => undefined, onQuiet: () => undefined, onUnlogged: () => undefined },
+    listener: {
+      onSpooled: () => undefined,
+      onQuiet: () => undefined,
+      onUnlogged: () => undefined,
+      onSetAside: () => undefined,
+    },
   });
 }
 

@@ -108,6 +108,8 @@ function fill(spool: Spool): void {
                 staleSince: '2026-11-22T09:00:00.000000Z',
                 queuedStaleSince: null,
                 rules: null,
+                setAside: [],
+                returnsTried: [],
                 askedEpochs: [],
                 askedCopies: [],
               },

@@ -10,7 +10,7 @@ import type { Answer, Hello } from '../../../shared/protocol.ts';
 import { headerAfter, makeHello, startOf } from '../hand-made/messages.ts';
 import type { ModelBatch, ModelBody, SnapshotMarker } from './head-office.ts';
 import type { ProtocolCore, Rule } from './rules.ts';
-import { CHUNK_KEYS, KEYS } from './source.ts';
+import { CHUNK_KEYS, isOdd, KEYS, ODD_KEYS } from './source.ts';
 import type { ModelSource, Row, Transaction } from './source.ts';
 
 export const BRANCH = 'b';
@@ -25,8 +25,11 @@ interface SnapshotState {
   readonly id: string;
   readonly whole: boolean;
   readonly requests: readonly string[];
-  /** How many keys have been copied. */
-  readonly done: number;
+  /** Keys that are still to be copied. */
+  readonly left: readonly string[];
+  /** Whether it covers the odd table, and whether the other one. */
+  readonly odd: boolean;
+  readonly others: boolean;
 }
 
 /** What the spool keeps. Batches are immutable; the rest is replaced, never changed in place. */
@@ -43,6 +46,8 @@ export interface Disk {
   position: Position;
   snapshot: SnapshotState | null;
   doneRequests: readonly string[];
+  /** The odd table is set aside, and the head office is told so or not; `returning`: a snapshot brings it back. */
+  aside: 'untold' | 'told' | 'returning' | null;
 }
 
 /** What the world around an agent does for it and sees of it. */
@@ -82,6 +87,8 @@ export class ModelAgent {
   #open: { readonly transaction: Transaction; readonly part: number } | null = null;
   #chunk: Chunk | null = null;
   #requests: readonly string[] = [];
+  /** Rows were passed over, and the head office is not told. */
+  #hasPassedOver: boolean;
 
   /** Starts a process on a disk; null: a new machine. */
   constructor(world: AgentWorld, disk: Disk | null) {
@@ -89,10 +96,12 @@ export class ModelAgent {
     this.instance = world.unique('i');
     this.#ledger = world.core.createLedger();
     this.disk = disk ?? blankDisk(world.unique('e'));
+    if (disk !== null && world.off === 'passing a table over is durable') disk.aside = null;
     if (disk !== null && world.off !== 'open parts are deleted at start') this.#discardOpenParts();
     this.#next = this.disk.receivedSeq + 1;
     this.#confirmed = this.disk.receivedSeq;
     this.#at = this.disk.position.index;
+    this.#hasPassedOver = this.disk.aside === 'untold';
     if (disk === null) this.#beginEpoch(this.disk.epoch);
   }
 
@@ -122,25 +131,56 @@ export class ModelAgent {
   /** Takes the next transaction, or the next part of a large one. */
   capture(poison: boolean): void {
     if (this.#connected !== 'yes' || this.disk.superseded) return;
+    if (this.#hasPassedOver) this.#tell();
     const transaction = this.#open?.transaction ?? this.#world.source.log[this.#at];
     if (transaction === undefined) return;
     const part = this.#open?.part ?? 0;
     if (transaction.parts === 1) {
       for (const [key] of transaction.changes) this.#chunk?.emitted.add(key);
-      this.#buffer = { rows: [...(this.#buffer?.rows ?? []), ...transaction.changes], lastId: transaction.id };
+      const taken = this.#taken(transaction.changes);
+      this.#buffer = { rows: [...(this.#buffer?.rows ?? []), ...taken], lastId: transaction.id };
       this.#at += 1;
       return;
     }
     this.flush(false);
     const last = part === transaction.parts - 1;
-    const rows = last ? transaction.changes.slice(part) : [nth(transaction.changes, part)];
-    for (const [key] of rows) this.#chunk?.emitted.add(key);
+    const changes = last ? transaction.changes.slice(part) : [nth(transaction.changes, part)];
+    for (const [key] of changes) this.#chunk?.emitted.add(key);
+    const rows = this.#taken(changes);
     if (last) this.#at += 1;
     this.#append(
       { lastId: transaction.id, part: { number: part, last }, rows, marker: null, poison: last && poison },
       last ? { index: this.#at, lastId: transaction.id } : null,
     );
     this.#open = last ? null : { transaction, part: part + 1 };
+  }
+
+  /** Something about the odd table cannot be carried: its rows are passed over from here on. */
+  setAside(): void {
+    const { disk } = this;
+    if (this.#connected !== 'yes' || disk.superseded || this.#open !== null) return;
+    if (disk.aside === 'untold' || disk.aside === 'told') return;
+    disk.aside = 'untold';
+    this.#chunk = null;
+    const { snapshot } = disk;
+    if (snapshot === null) return;
+    disk.snapshot = { ...snapshot, odd: false, left: snapshot.left.filter(key => !isOdd(key)) };
+  }
+
+  #taken(rows: readonly Row[]): readonly Row[] {
+    const { aside } = this.disk;
+    this.#hasPassedOver = aside === 'untold';
+    return aside === null || aside === 'returning' ? rows : rows.filter(([key]) => !isOdd(key));
+  }
+
+  /** The stream says which tables are set aside, as soon as what was taken before is in the spool. */
+  #tell(): void {
+    const { disk } = this;
+    if (disk.aside !== 'untold' || this.#open !== null) return;
+    this.flush(false);
+    disk.aside = 'told';
+    if (this.#world.off === 'the stream tells which tables are set aside') return;
+    this.#mark('start', { id: '', whole: false, requests: [], left: [], odd: false, others: false });
   }
 
   /** Closes the batch. */
@@ -154,24 +194,31 @@ export class ModelAgent {
   /** One step of a snapshot: begin one that is asked for, read a chunk, emit it, or end. */
   snapshotStep(poison: boolean): void {
     if (this.#connected !== 'yes' || this.disk.superseded || this.#open !== null) return;
+    this.#tell();
     const { disk } = this;
     const { source } = this.#world;
     const { snapshot } = disk;
     if (snapshot === null) {
       const wanted = this.#requests.filter(id => !disk.doneRequests.includes(id));
-      if (wanted.length === 0) return;
+      // Of all tables as long as the odd one is impossible, or of it alone, when it is possible again.
+      const returns = disk.aside === 'told' && wanted.length === 0;
+      if (wanted.length === 0 && !returns) return;
       this.flush(false);
-      disk.snapshot = { id: this.#world.unique('s'), whole: false, requests: wanted, done: 0 };
+      const odd = returns || disk.aside === null;
+      const left = returns ? ODD_KEYS : KEYS.filter(key => odd || !isOdd(key));
+      if (returns) disk.aside = 'returning';
+      disk.snapshot = { id: this.#world.unique('s'), whole: false, requests: wanted, left, odd, others: !returns };
       this.#mark('start', disk.snapshot, poison);
       return;
     }
-    if (snapshot.done >= KEYS.length) {
+    if (snapshot.left.length === 0) {
       this.flush(false);
       disk.snapshot = null;
+      if (snapshot.odd && disk.aside === 'returning') disk.aside = null;
       disk.doneRequests = [...disk.doneRequests, ...snapshot.requests];
       this.#mark('end', snapshot, poison);
     } else if (this.#chunk === null) {
-      const rows = source.read(KEYS.slice(snapshot.done, snapshot.done + CHUNK_KEYS));
+      const rows = source.read(snapshot.left.slice(0, CHUNK_KEYS));
       this.#chunk = { rows, high: source.log.length, emitted: new Set() };
     } else if (this.#at >= this.#chunk.high) {
       this.flush(false);
@@ -179,7 +226,7 @@ export class ModelAgent {
       const stays = this.#world.off === 'a chunk yields to keys emitted meanwhile';
       const kept = stays ? rows : rows.filter(([key]) => !emitted.has(key));
       this.#chunk = null;
-      disk.snapshot = { ...snapshot, done: snapshot.done + CHUNK_KEYS };
+      disk.snapshot = { ...snapshot, left: snapshot.left.slice(CHUNK_KEYS) };
       const { lastId } = disk.position;
       this.#append({ lastId, part: null, rows: kept, marker: null, poison }, disk.position);
     }
@@ -287,7 +334,11 @@ export class ModelAgent {
     disk.position = { index: source.log.length, lastId: source.lastId };
     // The batches that answered these requests may never arrive now.
     disk.doneRequests = [];
-    disk.snapshot = { id: this.#world.unique('s'), whole: true, requests: this.#requests, done: 0 };
+    // What is set aside stays so; what was to come back comes with the others.
+    if (disk.aside === 'untold') disk.aside = 'told';
+    const odd = disk.aside !== 'told';
+    const left = KEYS.filter(key => odd || !isOdd(key));
+    disk.snapshot = { id: this.#world.unique('s'), whole: true, requests: this.#requests, left, odd, others: true };
     this.#mark('start', disk.snapshot);
     this.#connected = 'yes';
     this.#at = disk.position.index;
@@ -320,15 +371,17 @@ export class ModelAgent {
   }
 
   #mark(at: SnapshotMarker['at'], snapshot: SnapshotState, poison = false): void {
-    const { id, whole, requests } = snapshot;
+    const { id, whole, requests, odd, others } = snapshot;
     const { position } = this.disk;
-    const marker: SnapshotMarker = { at, id, whole, requests };
+    const marker: SnapshotMarker = { at, id, whole, requests, odd, others };
     this.#append({ lastId: position.lastId, part: null, rows: [], marker, poison }, position);
   }
 
   /** @param position null: an open part, which moves neither head nor position */
-  #append(body: ModelBody, position: Position | null): void {
+  #append(unbounded: Omit<ModelBody, 'bounded'>, position: Position | null): void {
     const { disk } = this;
+    const claims = this.#world.off === 'nothing is claimed before the head office is told';
+    const body: ModelBody = { ...unbounded, bounded: disk.aside === 'untold' && !claims };
     const bytes = JSON.stringify(body);
     const header = headerAfter(disk.tail, BRANCH, disk.epoch, Buffer.from(bytes));
     disk.batches = new Map(disk.batches).set(header.seq, { header, bytes });
@@ -363,5 +416,6 @@ function blankDisk(epoch: string): Disk {
     position: { index: 0, lastId: '' },
     snapshot: null,
     doneRequests: [],
+    aside: null,
   };
 }

@@ -6,6 +6,7 @@ import type { BatchHeader, StreamMark } from '../../../shared/batch/batch.ts';
 import type { Answer, HeadOfficeStream, Hello } from '../../../shared/protocol.ts';
 import { snapshotOfAll } from '../hand-made/messages.ts';
 import type { ProtocolCore, Rule } from './rules.ts';
+import { isOdd } from './source.ts';
 import type { Row } from './source.ts';
 
 export interface SnapshotMarker {
@@ -13,6 +14,10 @@ export interface SnapshotMarker {
   readonly id: string;
   readonly whole: boolean;
   readonly requests: readonly string[];
+  /** Whether it covers the table that may be set aside; if not, a start says that it is. */
+  readonly odd: boolean;
+  /** Whether it covers the other table. */
+  readonly others: boolean;
 }
 
 export interface ModelBody {
@@ -23,6 +28,8 @@ export interface ModelBody {
   readonly marker: SnapshotMarker | null;
   /** The head office's database refuses it until somebody repairs the table. */
   readonly poison: boolean;
+  /** The agent does not yet say that the head office is complete with this batch: it has something to tell first. */
+  readonly bounded: boolean;
 }
 
 export interface ModelBatch {
@@ -46,6 +53,14 @@ export interface HeadOffice {
   readonly opened: string | null;
   /** Last transaction whose effect is in the tables. */
   readonly lastId: string;
+  /** The odd table is set aside, since a batch number; null: it is not. */
+  readonly aside: {
+    readonly by: 'branch' | 'head-office';
+    readonly state: 'aside' | 'returning';
+    readonly since: number;
+  } | null;
+  /** The last batch was bounded. */
+  readonly bounded: boolean;
 }
 
 const NOWHERE: StreamMark = { seq: 0, digest: '' };
@@ -62,6 +77,8 @@ export const EMPTY_HEAD_OFFICE: HeadOffice = {
   incompleteSince: null,
   opened: null,
   lastId: '',
+  aside: null,
+  bounded: false,
 };
 
 /** What a transaction would make durable, for the invariants to be checked at its commit. */
@@ -79,6 +96,8 @@ export interface Operator {
   /** Digest of a batch to be left out; null: none. */
   readonly quarantine: string | null;
   readonly requestId: string;
+  /** Digest of a batch whose rows of the odd table are to be passed over; null: none. */
+  readonly setAside: string | null;
 }
 
 export class Applier {
@@ -147,6 +166,12 @@ export class Applier {
     const { seq, digest } = batch.header;
     const body = JSON.parse(batch.bytes) as ModelBody;
     const mark: StreamMark = { seq, digest };
+    if (operator.setAside === digest) {
+      // Committed before any row is passed over; the agent is asked for the table.
+      const aside = { by: 'head-office', state: 'aside', since: state.batchNumber } as const;
+      const asked = { ...state, aside, requests: new Set([...state.requests, operator.requestId]) };
+      return this.#take(asked, batch, { ...operator, setAside: null, repaired: new Set([digest]) });
+    }
     if (operator.quarantine === digest) {
       const requests = this.#off !== 'quarantine asks for a snapshot';
       return {
@@ -166,30 +191,50 @@ export class Applier {
       return { ...state, stream: { ...state.stream, received: mark }, parts: [...state.parts, body] };
     }
     if (body.poison && !operator.repaired.has(digest)) return { ...state, halted: { code: 'refused', seq } };
-    let next: HeadOffice = { ...state, parts: [], batchNumber: state.batchNumber + 1, lastId: body.lastId };
-    for (const part of [...state.parts, body]) next = applyBody(next, part);
+    const { bounded, lastId } = body;
+    let next: HeadOffice = { ...state, parts: [], batchNumber: state.batchNumber + 1, lastId, bounded };
+    for (const part of [...state.parts, body]) next = applyBody(next, part, this.#off);
     return { ...next, stream: { ...state.stream, received: mark, applied: mark } };
   }
 }
 
-function applyBody(state: HeadOffice, body: ModelBody): HeadOffice {
+function applyBody(state: HeadOffice, body: ModelBody, off: Rule | null): HeadOffice {
   const rows = new Map(state.rows);
+  const { aside, batchNumber } = state;
+  const isPassedOver =
+    aside?.by === 'head-office' &&
+    aside.state === 'aside' &&
+    off !== 'rows of a table that the head office has set aside are passed over';
   for (const [key, value] of body.rows) {
+    if (isPassedOver && isOdd(key)) continue;
     if (value === null) rows.delete(key);
     else rows.set(key, { value, batch: state.batchNumber });
   }
   const next: HeadOffice = { ...state, rows };
   const { marker } = body;
   if (marker === null) return next;
-  if (marker.at === 'start') return { ...next, snapshot: { marker, since: state.batchNumber } };
+  if (marker.at === 'start') {
+    const mark = marker.odd
+      ? aside && { ...aside, state: 'returning' as const }
+      : { by: 'branch' as const, state: 'aside' as const, since: batchNumber };
+    // One that covers nothing only tells.
+    return marker.id === ''
+      ? { ...next, aside: mark }
+      : { ...next, aside: mark, snapshot: { marker, since: batchNumber } };
+  }
   // An end without its own start sweeps nothing and leaves the requests open.
   if (state.snapshot?.marker.id !== marker.id) return next;
   const { since } = state.snapshot;
-  for (const [key, row] of rows) if (row.batch < since) rows.delete(key);
-  const completes = state.incompleteSince !== null && state.incompleteSince < since;
+  const isLater =
+    aside === null || aside.since < since || off === 'only a snapshot that began later brings a table back';
+  const keeps = !isLater && off !== 'a snapshot keeps the rows of a table that is set aside';
+  const sweepsOdd = !keeps && (marker.odd || marker.whole);
+  for (const [key, row] of rows) if (row.batch < since && (isOdd(key) ? sweepsOdd : marker.others)) rows.delete(key);
+  const completes = marker.others && state.incompleteSince !== null && state.incompleteSince < since;
   return {
     ...next,
     snapshot: null,
+    aside: isLater && marker.odd ? null : aside,
     opened: marker.whole ? state.stream.epoch : state.opened,
     // Requests that the snapshot took up; and, as it covers all tables, what was missing before it began.
     requests: new Set([...state.requests].filter(id => !marker.requests.includes(id))),

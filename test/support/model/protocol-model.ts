@@ -8,7 +8,8 @@
  * - what an agent forgets has been committed at the head office;
  * - the head office receives each epoch in order, every batch exactly once, each following the digest before it;
  * - a superseded epoch never comes back; no answer is acted on twice;
- * - whenever the head office is complete, its rows are a state that the source was in: the one it says;
+ * - whenever the head office is complete, its rows are a state that the source was in: the one it says; of a table that
+ *   is set aside it says nothing, and the table's rows stay as they are;
  * - no new epoch, no stop and no halt without a fault that calls for it; without faults nothing is sent twice;
  * - in the end the head office's rows are the source's, or the agent that is left has been superseded, loudly.
  */
@@ -28,6 +29,7 @@ const ACTIONS = {
   restoreSource: (world, choice) => world.restoreSource(choice),
   capture: (world, choice) => world.someAgent(choice).capture(world.poisons(choice)),
   flush: (world, choice) => world.someAgent(choice).flush(world.poisons(choice)),
+  setAside: (world, choice) => world.someAgent(choice).setAside(),
   snapshotStep: (world, choice) => world.someAgent(choice).snapshotStep(world.poisons(choice)),
   loseSource: (world, choice) => world.someAgent(choice).loseSource(),
   connectSource: (world, choice) => world.someAgent(choice).connectSource(),

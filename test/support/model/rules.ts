@@ -24,6 +24,12 @@ export const RULES = {
   'a chunk yields to keys emitted meanwhile': 'shell',
   'an answer is acted on once': 'core',
   'an answer that is not one’s own is given back': 'shell',
+  'passing a table over is durable': 'shell',
+  'nothing is claimed before the head office is told': 'shell',
+  'the stream tells which tables are set aside': 'shell',
+  'a snapshot keeps the rows of a table that is set aside': 'shell',
+  'only a snapshot that began later brings a table back': 'shell',
+  'rows of a table that the head office has set aside are passed over': 'shell',
 } as const;
 
 export type Rule = keyof typeof RULES;

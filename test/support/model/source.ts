@@ -17,6 +17,8 @@ export interface Transaction {
 }
 
 export const KEYS: readonly string[] = ['a', 'b', 'c', 'd', 'e'];
+/** The keys of the table that may be set aside; the others are of another table. */
+export const ODD_KEYS: readonly string[] = ['d', 'e'];
 export const CHUNK_KEYS = 2;
 /** Parts of a large transaction. */
 export const MAX_PARTS = 3;
@@ -68,6 +70,18 @@ export function printRows(rows: ReadonlyMap<string, string>): string {
   return [...rows]
     .map(([key, value]) => `${key}=${value}`)
     .sort()
+    .join(' ');
+}
+
+export function isOdd(key: string): boolean {
+  return ODD_KEYS.includes(key);
+}
+
+/** The printed rows of the table that is never set aside. */
+export function printedOthers(printed: string): string {
+  return printed
+    .split(' ')
+    .filter(row => !isOdd(row.charAt(0)))
     .join(' ');
 }
 

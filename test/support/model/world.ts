@@ -8,10 +8,10 @@ import { nth } from '../../../shared/nth.ts';
 import { ModelAgent, copyDisk } from './agent.ts';
 import type { AgentWorld, Disk } from './agent.ts';
 import { Applier, EMPTY_HEAD_OFFICE } from './head-office.ts';
-import type { HeadOffice, ModelBatch, Operator, Outcome } from './head-office.ts';
+import type { HeadOffice, ModelBatch, ModelBody, Operator, Outcome } from './head-office.ts';
 import { coreWithout } from './rules.ts';
 import type { Rule } from './rules.ts';
-import { KEYS, MAX_PARTS, ModelSource, printRows } from './source.ts';
+import { isOdd, KEYS, MAX_PARTS, ModelSource, printedOthers, printRows } from './source.ts';
 
 export class Violation extends Error {}
 
@@ -240,9 +240,11 @@ export class ModelWorld implements AgentWorld {
     const digest = inbox.get(halted.seq)?.header.digest;
     if (digest === undefined) throw new Violation(`halted at ${halted.seq}, which is not in the inbox`);
     const quarantine = choice % 2 === 0 ? digest : null;
-    if (quarantine === null) this.#repaired.add(digest);
+    const setAside = quarantine === null && choice % 3 !== 0 ? digest : null;
+    if (quarantine === null && setAside === null) this.#repaired.add(digest);
     const going = { ...this.#headOffice, halted: null };
-    this.#commit(this.#applier.drain(going, { ...this.#operator(), quarantine, requestId: this.unique('r') }));
+    const requestId = this.unique('r');
+    this.#commit(this.#applier.drain(going, { ...this.#operator(), quarantine, setAside, requestId }));
   }
 
   // The end ------------------------------------------------------------------------------------------------------
@@ -308,8 +310,9 @@ export class ModelWorld implements AgentWorld {
   }
 
   #settled(agent: ModelAgent): boolean {
-    const { stream, requests, incompleteSince, halted, rows } = this.#headOffice;
+    const { stream, requests, incompleteSince, halted, rows, aside } = this.#headOffice;
     const { disk } = agent;
+    if (aside !== null || disk.aside !== null) return false;
     const arrived = stream.epoch === disk.epoch && stream.applied.digest === disk.head.digest;
     const captured = disk.position.index === this.source.log.length && disk.snapshot === null;
     if (!arrived || !captured || halted !== null || incompleteSince !== null) return false;
@@ -327,7 +330,7 @@ export class ModelWorld implements AgentWorld {
   // Commits ------------------------------------------------------------------------------------------------------
 
   #operator(): Operator {
-    return { repaired: this.#repaired, quarantine: null, requestId: '' };
+    return { repaired: this.#repaired, quarantine: null, setAside: null, requestId: '' };
   }
 
   /** With the lock nobody reads the row while a frozen applier holds it. */
@@ -354,10 +357,20 @@ export class ModelWorld implements AgentWorld {
     this.#headOffice = after;
     for (const { header } of outcome.taken) this.#committed.add(header.digest);
     if (outcome.answer !== null) this.#answers.push(outcome.answer);
-    const { opened, stream, incompleteSince, rows, lastId } = after;
-    if (stream.epoch === null || opened !== stream.epoch || incompleteSince !== null) return;
-    const have = printRows(values(rows));
-    const had = this.source.stateAfter.get(lastId);
+    const { opened, stream, incompleteSince, rows, lastId, aside } = after;
+    // A batch in quarantine may have been the start of the snapshot that brings the table back.
+    const hasReturned = incompleteSince !== null || outcome.taken.some(isReturn);
+    const stays = before.aside?.state === 'aside' && aside?.state === 'aside' && !hasReturned;
+    if (stays && printOdd(before.rows) !== printOdd(rows)) {
+      throw new Violation(
+        `rows of a table that is set aside become ${printOdd(rows)}, they were ${printOdd(before.rows)}`,
+      );
+    }
+    if (stream.epoch === null || opened !== stream.epoch || incompleteSince !== null || after.bounded) return;
+    const all = printRows(values(rows));
+    const then = this.source.stateAfter.get(lastId) ?? '';
+    const have = aside === null ? all : printedOthers(all);
+    const had = aside === null ? then : printedOthers(then);
     if (have !== had) throw new Violation(`at ${lastId} the head office has ${have}, the source had ${had}`);
   }
 
@@ -373,6 +386,16 @@ export class ModelWorld implements AgentWorld {
     const { received } = outcome.state.stream;
     if (received.seq !== mark.seq || received.digest !== mark.digest) throw new Violation('the watermark jumped');
   }
+}
+
+/** Whether the batch begins a snapshot of the odd table. */
+function isReturn({ bytes }: ModelBatch): boolean {
+  const { marker } = JSON.parse(bytes) as ModelBody;
+  return marker?.at === 'start' && marker.odd;
+}
+
+function printOdd(rows: HeadOffice['rows']): string {
+  return printRows(new Map([...values(rows)].filter(([key]) => isOdd(key))));
 }
 
 function values(rows: HeadOffice['rows']): Map<string, string> {

@@ -115,7 +115,7 @@ export class CaptureRig {
     const capture = new Capture({
       branch: 'paris',
       spool: this.spool,
-      tableFilter: createTableFilter(this.rules, this.#options.hashKey ?? null),
+      tableFilter: createTableFilter(this.rules, this.#options.hashKey ?? null, 'halt'),
       connection: { host, port, user, password },
       connect: async () => {
         const tls = { mode: 'off', ca: null, cert: null, key: null, verifyName: true } as const;

@@ -19,8 +19,8 @@ import type { Flavor } from '../../../deploy/rig/database-options.ts';
 
 const CASES = resolve(import.meta.dirname, '../../cases');
 
-const stop = z.strictObject({
-  /** Who stops: the agent's capture, or the branch at the head office. */
+const trouble = z.strictObject({
+  /** Who cannot go on with it: the agent's capture, or the head office. */
   side: z.enum(['agent', 'head-office']),
   code: z.string(),
   /** Words of the message: the table, above all. */
@@ -38,7 +38,9 @@ const expectation = z.strictObject({
   /** The servers that the case is for; default: both. */
   only: z.enum(['mysql', 'mariadb']).optional(),
   /** The branch stops on purpose: loudly, with a cure. */
-  stops: stop.optional(),
+  stops: trouble.optional(),
+  /** A table is set aside: loudly, with a cure. */
+  setsAside: trouble.optional(),
 });
 
 export type Expectation = z.infer<typeof expectation>;

@@ -45,6 +45,8 @@ export interface FleetChoices {
   readonly events?: Partial<PipelineEvents>;
   readonly logger?: Logger;
   readonly quotas?: Quotas;
+  /** Default: halt, so that a test sees the fault. */
+  readonly onTableTrouble?: 'set-aside' | 'halt';
   readonly pauses?: Pauses;
   /** Opens connections to the database, e.g. through a proxy. */
   readonly connectTarget?: () => Promise<Connection>;
@@ -186,6 +188,7 @@ export class HeadOffice {
       logger: choices.logger ?? silentLogger(),
       events: { ...NO_EVENTS, ...choices.events },
       poolSize: 4,
+      onTableTrouble: choices.onTableTrouble ?? 'halt',
       ...(choices.quotas === undefined ? {} : { quotas: choices.quotas }),
       ...(choices.pauses === undefined ? {} : { pauses: choices.pauses }),
     });

@@ -73,6 +73,7 @@ export function busyAgent(now = new Date()): AgentStatus {
         { schema: 'crm', name: 'customers', state: 'waiting', rows: 0, estimatedRows: null },
       ],
     },
+    setAside: [],
     sync: null,
   };
 }
@@ -118,6 +119,7 @@ function branch(now: Date, id: string, changes: Partial<BranchStatus>): BranchSt
     incompleteSince: null,
     quarantined: 0,
     verifiedAt: null,
+    setAsideTables: 0,
     differentTables: 0,
     report: makeReport({
       version: '0.1.0',
@@ -287,6 +289,7 @@ export function branchDetail(status: BranchStatus, now = new Date()): BranchDeta
     quarantined: [
       { seq: 18_102, reason: `BATCH_REFUSED: stock, key 7: ${HOSTILE}`, quarantinedAt: before(now, 86_400) },
     ],
+    setAside: [],
     verified: [
       {
         schema: 'shop',

@@ -17,6 +17,7 @@ function line(branch: string, changes: Partial<BranchLine> = {}): BranchLine {
     waiting: null,
     incompleteSince: null,
     quarantined: 0,
+    setAsideTables: 0,
     differentTables: 0,
     report: null,
     ...changes,

@@ -31,6 +31,8 @@ const snapshot: SnapshotProgress = {
   staleSince: null,
   queuedStaleSince: null,
   rules: null,
+  setAside: [],
+  returnsTried: [],
   askedEpochs: [],
   askedCopies: [],
   tables: [{ schema: 'shop', name: 'sales', state: 'copying', lastKey: [7, 'x'], rows: 10, estimatedRows: null }],

@@ -23,6 +23,7 @@ const ROW: BranchRow = {
   quarantined: 0,
   verifiedAt: null,
   differentTables: 0,
+  setAsideTables: 0,
   createdAt: ago(9_999),
 };
 
