@@ -104,6 +104,11 @@ export interface Answer {
   /** Open requests, the oldest first. */
   readonly requests: readonly BranchRequest[];
   readonly halted: { readonly code: string; readonly reason: string } | null;
+  /**
+   * Tables, by their names at the head office, whose history it keeps: batches are to keep each change of their rows
+   * (shared/batch/versions.ts). Absent: none. An older agent ignores it.
+   */
+  readonly history?: readonly string[] | undefined;
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -126,6 +131,8 @@ export interface HelloFacts {
   readonly firstEarly: number | null;
   readonly requests: readonly BranchRequest[];
   readonly halted: { readonly code: string; readonly reason: string } | null;
+  /** Tables whose history is kept. */
+  readonly history?: readonly string[];
 }
 
 export interface HelloOutcome {
@@ -187,6 +194,7 @@ export function receiveHello(stream: HeadOfficeStream, hello: Hello, facts: Hell
       requests: facts.requests,
       // A new epoch ends a halt: the batch that caused it will never come again.
       halted: registered ? null : facts.halted,
+      ...(facts.history === undefined || facts.history.length === 0 ? {} : { history: facts.history }),
     },
   };
 }

@@ -78,6 +78,8 @@ export const MIGRATIONS: readonly string[] = [
      table_schema TEXT NOT NULL, table_name TEXT NOT NULL, definition TEXT NOT NULL,
      PRIMARY KEY (table_schema, table_name)
    ) STRICT;`,
+  `-- Tables, by their names at the head office, whose history it keeps.
+   CREATE TABLE history (table_name TEXT PRIMARY KEY) STRICT;`,
 ];
 
 export type Row = Record<string, SQLOutputValue>;

@@ -17,7 +17,7 @@
  * | BINARY, VARBINARY, BLOB, GEOMETRY | base64 string (GEOMETRY: SRID and WKB as MySQL stores it) |
  * | NULL | null |
  *
- * Invariants: within a batch a key appears once; within a table truncate comes first, then deletes, then upserts.
+ * Invariants: in the changes of a batch a key appears once; within a table truncate comes first, then deletes, then upserts.
  *
  * In a table without a key, the whole row is its identity, and there may be any number of copies of it. Changes of such
  * a table are `remove`, `add` and `count`, in this order, and a row appears at most once in each. A batch says by how
@@ -26,6 +26,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { LongValue } from './long-value.ts';
+import type { RowChange, TableVersions } from './versions.ts';
 
 export const BATCH_VERSION = 1;
 
@@ -164,6 +165,10 @@ export interface BatchBody {
   readonly part: PartMark | null;
   readonly tables: readonly TableDescription[];
   readonly changes: readonly Change[];
+  /** Of tables whose history the head office keeps (versions.ts). Absent: of none. */
+  readonly versions?: readonly TableVersions[];
+  /** Their changes that later ones in this batch have replaced, at most one upsert and one delete for each table. */
+  readonly replaced?: readonly RowChange[];
 }
 
 /** One batch in its stream. Digests are 64 lower-case hex digits. */
