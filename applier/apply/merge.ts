@@ -149,7 +149,7 @@ function valuesOf(change: RowChange): readonly (readonly Value[])[] {
 }
 
 /** Makes a function that gives equal results for equal keys only. To the server, 0 and −0 are the same key. */
-function keyNamer(
+export function keyNamer(
   table: TableDescription,
   key: readonly number[],
 ): (keys: readonly (readonly Value[])[], row: number) => string | number {

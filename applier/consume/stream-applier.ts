@@ -18,6 +18,7 @@ import type { Choice } from '../transaction/choose.ts';
 import { Expansion, writtenBytes } from '../transaction/expansion.ts';
 import { haltReason, judgeFault } from '../transaction/fault-policy.ts';
 import type { Written } from '../transaction/fence.ts';
+import { HistoryBegin } from '../transaction/history-begin.ts';
 import { PREFETCH } from '../transaction/quotas.ts';
 import type { Quotas } from '../transaction/quotas.ts';
 import { bodyOf, bytesOf, triage } from '../transaction/unit.ts';
@@ -56,6 +57,7 @@ export class StreamApplier {
   readonly #branch: string;
   readonly #writer: UnitWriter;
   readonly #chooser: UnitChooser;
+  readonly #history: HistoryBegin;
   readonly #early: EarlyInbox;
   readonly #expansion: Expansion;
   /** How many batches are still to be applied one by one after a halt. */
@@ -66,7 +68,8 @@ export class StreamApplier {
     this.#o = options;
     this.#branch = branch;
     this.#writer = new UnitWriter(options);
-    this.#chooser = new UnitChooser(branch, pool);
+    this.#chooser = new UnitChooser(branch, pool, options.rows.history ?? null);
+    this.#history = new HistoryBegin(pool, options.rows.history ?? null);
     this.#early = new EarlyInbox(branch, pool);
     this.#expansion = new Expansion(quotas.unpackedPerHourBytes);
   }
@@ -80,6 +83,7 @@ export class StreamApplier {
   forget(): void {
     this.#chooser.forget();
     this.#writer.forget();
+    this.#history.forget();
   }
 
   /**
@@ -93,13 +97,15 @@ export class StreamApplier {
     if (early.length > 0) return this.#keepEarly(row, early);
     const work = await this.#early.extend(row.stream, chain, this.#o.rejections);
     const [first] = work;
-    if (first === undefined) return { row, did: 'nothing' };
+    if (first === undefined) return { row, did: (await this.#beginHistory(row)) ? 'something' : 'nothing' };
     this.#expansion.requireRoom(performance.now());
     let choice: Choice | null = null;
     try {
+      if (await this.#history.step(row)) return { row, did: 'something' };
       choice = await this.#chooser.choose(row, work, this.#oneByOne > 0);
       return await this.#writeOrSkip(row, choice);
     } catch (error) {
+      this.#history.forget();
       if (judgeFault(error) !== 'halt') throw error;
       if (choice !== null && choice.unit.arrivals.length > 1) {
         // Apply them one by one, so that the faulty batch is found and those before it are applied.
@@ -107,6 +113,16 @@ export class StreamApplier {
         return { row, did: 'something' };
       }
       return this.#halt(row, (choice?.unit.arrivals[0] ?? first).header, error);
+    }
+  }
+
+  /** While there is no batch, nothing can be halted: a table that cannot have a history waits for the next one. */
+  async #beginHistory(row: BranchRow): Promise<boolean> {
+    try {
+      return await this.#history.step(row);
+    } catch (error) {
+      if (judgeFault(error) !== 'halt') throw error;
+      return false;
     }
   }
 

@@ -176,7 +176,17 @@ export const FIRST_TABLES: readonly string[] = [
  * may still be running. DDL commits by itself, so each statement must be one that can be executed again, or fails
  * with one of DONE_BEFORE. Never edit a change that was released.
  */
-const CHANGES: readonly (readonly string[])[] = [];
+const CHANGES: readonly (readonly string[])[] = [
+  [
+    "ALTER TABLE tributary_schema ADD COLUMN views INT NOT NULL DEFAULT 0 COMMENT 'version of the views for reports'",
+    `CREATE TABLE IF NOT EXISTS tributary_history (
+    ${BRANCH},
+    table_name ${NAME} NOT NULL,
+    begun_at DATETIME(6) NOT NULL COMMENT 'its history is whole from then on, UTC',
+    batch_number BIGINT UNSIGNED NOT NULL COMMENT 'the branch''s last batch that was written with history',
+    PRIMARY KEY (branch, table_name)) ${OPTIONS}`,
+  ],
+];
 
 /**
  * Creates the tables or brings them to the version that this program knows. Another applier may do the same at once.

@@ -109,8 +109,15 @@ function idsOf(unfit: readonly UnfitTable[]): Set<string> {
 function without(body: BatchBody, unfit: readonly UnfitTable[]): BatchBody {
   const out = idsOf(unfit);
   const isOut = (index: number): boolean => out.has(tableKey(nth(body.tables, index)));
+  const { versions, replaced = [] } = body;
   return {
     ...body,
+    ...(versions === undefined
+      ? {}
+      : {
+          versions: versions.filter(({ table }) => !isOut(table)),
+          replaced: replaced.filter(({ table }) => !isOut(table)),
+        }),
     tables: body.tables.map((table, index) => (isOut(index) ? { ...table, columns: [] } : table)),
     changes: body.changes.flatMap((change): Change[] => {
       if (isVerifyMark(change)) return [change];
