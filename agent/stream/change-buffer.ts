@@ -6,11 +6,11 @@ import type {
   PartMark,
   SourceMark,
   TableDescription,
+  TableVersions,
   Value,
 } from '../../shared/batch/batch.ts';
 import type { DraftBody, WrittenChange } from '../../shared/batch/encoder.ts';
 import { wholeValue } from '../../shared/batch/long-value.ts';
-import type { TableVersions } from '../../shared/batch/versions.ts';
 import { assert } from '../../shared/errors.ts';
 import type { KeyId } from './key-index.ts';
 

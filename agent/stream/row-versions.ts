@@ -2,7 +2,7 @@
  * Notes, for a table whose history the head office keeps, in which commit each entry of the open batch was made, and
  * which entries later commits have replaced. An entry that its own commit has replaced is no version: nobody saw it.
  */
-import type { TableVersions } from '../../shared/batch/versions.ts';
+import type { TableVersions } from '../../shared/batch/batch.ts';
 
 /** The event group whose rows come now. The batcher moves it on. */
 export interface OpenCommit {

@@ -8,7 +8,7 @@
  * on each other, so each table's runs may be written together.
  */
 import { isVerifyMark } from '../../shared/batch/batch.ts';
-import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch/batch.ts';
+import type { BatchBody, RowChange, TableDescription, Value } from '../../shared/batch/batch.ts';
 import { columnType } from '../../shared/batch/column-type.ts';
 import { wireKind } from '../../shared/batch/column-type.ts';
 import { CopiesBuilder } from './copies.ts';
@@ -36,8 +36,6 @@ export interface Run {
   /** For a table without a key, which has no deletes and upserts. */
   readonly copies: CopySet;
 }
-
-type RowChange = Extract<Change, { readonly op: 'delete' | 'upsert' }>;
 
 const NO_ROWS: RowSet = { rows: 0, columns: [] };
 

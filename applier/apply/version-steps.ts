@@ -9,9 +9,8 @@
  * Each commit has a number within the unit, and so has each other step. The numbers ascend.
  */
 import { isVerifyMark } from '../../shared/batch/batch.ts';
-import type { BatchBody, TableDescription, Value } from '../../shared/batch/batch.ts';
+import type { BatchBody, RowChange, TableDescription, TableVersions, Value } from '../../shared/batch/batch.ts';
 import { timesOf, toDateTimeText } from '../../shared/batch/versions.ts';
-import type { RowChange, TableVersions } from '../../shared/batch/versions.ts';
 import { tableKey } from '../../shared/table-name.ts';
 import { nth } from '../../shared/nth.ts';
 import type { HistoryNames } from './history-table.ts';

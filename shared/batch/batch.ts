@@ -26,7 +26,6 @@
  */
 import { createHash } from 'node:crypto';
 import type { LongValue } from './long-value.ts';
-import type { RowChange, TableVersions } from './versions.ts';
 
 export const BATCH_VERSION = 1;
 
@@ -152,6 +151,22 @@ export type VerifyMark =
       readonly request: string;
       readonly problem: string | null;
     };
+
+/** When the changes of a table were committed. Its lists have an entry for each commit, in order. */
+export interface TableVersions {
+  readonly table: number;
+  /** Times of commits in microseconds since 1970, each less the one before it (the first less 0). */
+  readonly commits: readonly number[];
+  /** How many rows of the table's upserts in `changes` each commit has. Their rows are in the order of commits. */
+  readonly upserts: readonly number[];
+  readonly deletes: readonly number[];
+  /** The same for `replaced`. */
+  readonly replacedUpserts: readonly number[];
+  readonly replacedDeletes: readonly number[];
+}
+
+/** An upsert or a delete. */
+export type RowChange = Extract<Change, { readonly op: 'upsert' | 'delete' }>;
 
 export function isVerifyMark(change: { readonly op: string }): change is VerifyMark {
   return change.op === 'verify-start' || change.op === 'verify-sums' || change.op === 'verify-end';

@@ -13,8 +13,10 @@ import type {
   Change,
   ColumnDescription,
   PartMark,
+  RowChange,
   SourceMark,
   TableDescription,
+  TableVersions,
   Value,
   VerifyMark,
 } from './batch.ts';
@@ -26,7 +28,6 @@ import { LongValue } from './long-value.ts';
 import { MAX_BUCKETS, TableSums } from './row-sums.ts';
 import { isName } from '../database/sql.ts';
 import { unpack } from './unpack.ts';
-import type { RowChange, TableVersions } from './versions.ts';
 import type { Unpacked } from './unpack.ts';
 import { findBadValue } from './wire-value.ts';
 

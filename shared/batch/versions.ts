@@ -6,23 +6,6 @@
  * rest. Changes of one commit and one key are one version: nobody has seen what was in between.
  */
 import { assert } from '../errors.ts';
-import type { Change } from './batch.ts';
-
-/** When the changes of a table were committed. Its lists have an entry for each commit, in order. */
-export interface TableVersions {
-  readonly table: number;
-  /** Times of commits in microseconds since 1970, each less the one before it (the first less 0). */
-  readonly commits: readonly number[];
-  /** How many rows of the table's upserts in `changes` each commit has. Their rows are in the order of commits. */
-  readonly upserts: readonly number[];
-  readonly deletes: readonly number[];
-  /** The same for `replaced`. */
-  readonly replacedUpserts: readonly number[];
-  readonly replacedDeletes: readonly number[];
-}
-
-/** An upsert or a delete. */
-export type RowChange = Extract<Change, { readonly op: 'upsert' | 'delete' }>;
 
 /** Tables of which a head office keeps a history. */
 export const MAX_HISTORY_TABLES = 200;
