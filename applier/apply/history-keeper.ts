@@ -55,7 +55,7 @@ export interface UnitMoment {
 }
 
 /** Writes rows to a history, as to any table. */
-export type WriteRows = (history: TargetTable, rows: RowSet) => Promise<void>;
+type WriteRows = (history: TargetTable, rows: RowSet) => Promise<void>;
 
 export interface HistoryKeeperOptions {
   readonly store: TableStore;

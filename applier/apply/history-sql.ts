@@ -57,7 +57,7 @@ export function sqlOf({ sql, key, columns }: TargetTable): HistorySql {
 }
 
 /** `a.k = b.k AND …`, the branch included. */
-export function sameKey(key: readonly string[], a: string, b: string): string {
+function sameKey(key: readonly string[], a: string, b: string): string {
   return ['`_branch`', ...key].map(column => `${a}.${column} = ${b}.${column}`).join(' AND ');
 }
 

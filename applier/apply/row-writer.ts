@@ -247,7 +247,7 @@ export class RowWriter {
     if (history.length === 0) return;
     assert(this.history !== null && moment !== null, 'A history is written without a moment.');
     // A version that the history refuses is left out with its row, which is in quarantine if it is the last one.
-    const leave = leaveOut === null ? null : async (): Promise<void> => undefined;
+    const leave = leaveOut === null ? null : (): Promise<void> => Promise.resolve();
     try {
       await this.history.apply(connection, history, branch, batchNumber, moment, async (table, rows) => {
         await this.#writeRows(connection, table, rows, branch, batchNumber, leave);

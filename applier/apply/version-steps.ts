@@ -9,7 +9,7 @@
  * Each commit has a number within the unit, and so has each other step. The numbers ascend.
  */
 import { isVerifyMark } from '../../shared/batch/batch.ts';
-import type { BatchBody, RowChange, TableDescription, TableVersions, Value } from '../../shared/batch/batch.ts';
+import type { BatchBody, Change, RowChange, TableDescription, TableVersions, Value } from '../../shared/batch/batch.ts';
 import { timesOf, toDateTimeText } from '../../shared/batch/versions.ts';
 import { tableKey } from '../../shared/table-name.ts';
 import { nth } from '../../shared/nth.ts';
@@ -59,7 +59,7 @@ export function versionSteps(bodies: readonly BatchBody[], names: HistoryNames):
       if (!names.keeps(table.name)) continue;
       const builder = builderOf(tables, table);
       if (change.op === 'truncate') builder.truncate(table);
-      else if (change.op === 'upsert' || change.op === 'delete') builder.compare(table, change);
+      else if (isRowChange(change)) builder.compare(table, change);
     }
   }
   return [...tables.values()].flatMap(builder => builder.build());
@@ -72,7 +72,7 @@ export function versionSteps(bodies: readonly BatchBody[], names: HistoryNames):
 export function comparedTables({ tables, changes, versions = [] }: BatchBody, names: HistoryNames): string {
   const timed = new Set(versions.map(({ table }) => table));
   const compared = changes.flatMap(change => {
-    if (change.op !== 'upsert' && change.op !== 'delete') return [];
+    if (!isRowChange(change)) return [];
     const table = nth(tables, change.table);
     return names.keeps(table.name) && !timed.has(change.table) ? [tableKey(table)] : [];
   });
@@ -151,6 +151,10 @@ class StepBuilder {
   }
 }
 
+function isRowChange(change: Change): change is RowChange {
+  return change.op === 'upsert' || change.op === 'delete';
+}
+
 /** Reads the rows of one kind of change, commit by commit. */
 class Reader {
   readonly #changes: readonly RowChange[];
@@ -158,15 +162,8 @@ class Reader {
   #change = 0;
   #row = 0;
 
-  constructor(
-    changes: readonly { readonly op: string }[],
-    op: RowChange['op'],
-    table: number,
-    counts: readonly number[],
-  ) {
-    this.#changes = changes.filter(
-      (change): change is RowChange => change.op === op && (change as RowChange).table === table,
-    );
+  constructor(changes: readonly Change[], op: RowChange['op'], table: number, counts: readonly number[]) {
+    this.#changes = changes.filter(isRowChange).filter(change => change.op === op && change.table === table);
     this.#counts = counts;
   }
 

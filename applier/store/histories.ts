@@ -6,10 +6,13 @@
  * person has dropped the history. Then it begins again.
  */
 import type { Connection, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
+import * as z from 'zod';
 import type { TableDescription } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { BranchRow } from './branch-row.ts';
 import { readCount, readJson, readText } from './sql-values.ts';
+
+const columnsSchema = z.array(z.object({ name: z.string(), type: z.string(), key: z.number().optional() }));
 
 /** @throws TARGET_BUSY if a history is not whole: it must begin again, and then the transaction is tried again */
 export async function advanceHistories(
@@ -66,6 +69,9 @@ export async function describedTable(
   );
   const [row] = rows;
   if (row === undefined) return null;
-  const columns = readJson(row, 'definition') as TableDescription['columns'];
+  const columns = columnsSchema.parse(readJson(row, 'definition')).map(({ key, ...column }) => ({
+    ...column,
+    ...(key === undefined ? {} : { key }),
+  }));
   return { schema: readText(row, 'source_schema'), name: readText(row, 'table_name'), columns };
 }

@@ -5,9 +5,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
+import { TargetPool } from '../../applier/apply/connection-pool.ts';
+import { deleteOldVersions } from '../../applier/apply/history-age.ts';
 import { FaultProxy } from '../../deploy/rig/fault-proxy.ts';
 import { sharedServers } from '../../deploy/rig/shared-servers.ts';
 import { randomFrom, testSeed } from '../support/world/load.ts';
+import { connectTo } from '../support/world/database.ts';
 import { createWorld, expectSuccess } from '../support/world/world.ts';
 import type { Branch, World } from '../support/world/world.ts';
 
@@ -323,6 +326,19 @@ void t.test('what makes a version, and what makes none', async t => {
     t.same(shown(all.filter(({ id }) => id === 2)).slice(-3), ['2: 2.00 too', '2: 2.00 meanwhile', '2: 2.00 after']);
     t.same(shown(all.filter(({ id }) => id === 46_000)).slice(-2), ['46000: 1.00 changed', '46000: deleted']);
     t.same(gaps(all), []);
+  });
+
+  await t.test('old versions go, and what is valid at present stays', async t => {
+    const connect = (): Promise<Connection> => connectTo(world.headOffice, { database: world.database });
+    const pool = new TargetPool({ connect, size: 1 });
+    t.teardown(() => pool.close());
+    const before = await kept(world, paris);
+    const stays = before.filter(({ until, row }) => until === OPEN && row !== 'deleted');
+    t.equal(await deleteOldVersions(pool, world.database, ['sale'], '2000-01-01', () => true), 0);
+    const deleted = await deleteOldVersions(pool, world.database, ['sale'], '9000-01-01', () => true);
+    t.ok(deleted > 0);
+    t.equal(deleted, before.length - stays.length);
+    t.same(await kept(world, paris), stays);
   });
 
   await t.test('a history that begins later begins with the rows of then', async t => {
