@@ -22,7 +22,10 @@ export const OPEN_UNTIL = '9999-12-31 00:00:00.000000';
 
 /** The columns that end its primary key, after `_branch` and the key of the row. */
 export const VERSION_KEY = ['_valid_until', '_version'] as const;
-const KEY_TYPES = ['datetime(6)', 'bigint unsigned'] as const;
+const KEY_TYPES: Readonly<Record<(typeof VERSION_KEY)[number], string>> = {
+  _valid_until: 'datetime(6)',
+  _version: 'bigint unsigned',
+};
 /** Its other columns: `_committed_at` is NULL where a comparison found the version, and not a change that was read. */
 const OTHERS: readonly ColumnDescription[] = [
   { name: '_valid_from', type: 'datetime(6)' },
@@ -75,7 +78,7 @@ export function describeHistory(table: TableDescription): TableDescription {
   }
   const key = VERSION_KEY.map((column, place) => ({
     name: column,
-    type: KEY_TYPES[place]!,
+    type: KEY_TYPES[column],
     key: width + place + 1,
   }));
   return { schema, name: historyName(name), columns: [...columns, ...key, ...OTHERS] };

@@ -175,9 +175,9 @@ void t.test('every version that the script has made is there, under kills and a 
       [2, '2.00 first'],
     ]),
   );
-  let isOver = false;
-  const work = (async () => {
-    while (!isOver || script.transactions < 300) await script.transaction();
+  const work = { isOver: false };
+  const working = (async () => {
+    while (!work.isOver || script.transactions < 300) await script.transaction();
   })();
   for (const product of [paris.agent, applier, paris.agent, applier]) {
     await delay(400);
@@ -188,8 +188,8 @@ void t.test('every version that the script has made is there, under kills and a 
     await delay(500);
     await link.heal();
   }
-  isOver = true;
-  await work;
+  work.isOver = true;
+  await working;
   await script.copy();
   await equal(world, paris);
 

@@ -73,8 +73,9 @@ function bodiesOf(
 
 function shown(chain: Chain): string[] {
   return chain.map(({ deleted, source, row, committedAt }) => {
-    const key = deleted ? `${source[0]![row]}/${source[1]![row]}` : `${source[1]![row]}/${source[0]![row]}`;
-    return `${key} ${deleted ? 'deleted' : String(source[2]![row])} at ${committedAt.slice(-6)}`;
+    const at = (column: number): string => String(source[column]?.[row]);
+    const key = deleted ? `${at(0)}/${at(1)}` : `${at(1)}/${at(0)}`;
+    return `${key} ${deleted ? 'deleted' : at(2)} at ${committedAt.slice(-6)}`;
   });
 }
 
