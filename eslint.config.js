@@ -4,10 +4,10 @@ import tseslint from 'typescript-eslint';
 const BYTES_AND_CELLS = [
   'agent/binlog/{binlog-stream,gtid-set,large-packets,row-image,table-map}.ts',
   'agent/snapshot/{chunk,chunk-query,keyed-snapshot,row-scan}.ts',
-  'agent/stream/{batcher,change-buffer,key-index,keyed-buffer,keyless-buffer,table-intake}.ts',
+  'agent/stream/{batcher,change-buffer,key-index,keyed-buffer,keyless-buffer,row-versions,table-intake}.ts',
   'agent/values/*.ts',
   'agent/verify/{table-reading,touched}.ts',
-  'applier/apply/{copies,delete,merge,quarantine-rows,row-text,upsert,write-copies}.ts',
+  'applier/apply/{copies,delete,history-keeper,history-rows,history-sql,merge,quarantine-rows,row-text,upsert,version-steps,write-copies}.ts',
   'shared/batch/*.ts',
   'test/**/*.ts',
 ];

@@ -242,7 +242,7 @@ export class SelfReport {
       capture.error ?? (this.#o.forwarder.status().duplicateSince === null ? null : faultOfCode('IDENTITY_SHARED'));
     return {
       version: this.#o.version,
-      capabilities: ['verify'],
+      capabilities: ['verify', 'history'],
       state: this.#state(capture),
       spoolBatches: usage.waitingBatches,
       spoolBytes: usage.waitingBytes,

@@ -17,6 +17,10 @@ import { readContents } from './branches/branch-detail.ts';
 import { BrokerRepair } from './broker/repair.ts';
 import { BRANCH_STATES, standingOf } from './branches/branch-state.ts';
 import { Expectations } from './branches/expectation.ts';
+import { toDateTimeText } from '../shared/batch/versions.ts';
+import { deleteOldVersions } from './apply/history-age.ts';
+import { tableOfHistory } from './apply/history-table.ts';
+import { historyLost } from './store/histories.ts';
 import { noteLost } from './store/lost-tables.ts';
 import { managementApi } from './broker/management-api.ts';
 import { Provisioning } from './broker/provisioning.ts';
@@ -47,6 +51,9 @@ const STALL_MS = 300_000;
 const STALL_OF_SEVERAL_MS = 20_000;
 /** How often backlogs are sampled for their history. */
 const SAMPLE_MS = 10_000;
+/** How often old versions are looked for, and for how long they are deleted then. */
+const AGE_EVERY_MS = 60 * 60_000;
+const AGE_FOR_MS = 5 * 60_000;
 
 /** What this applier has done for a branch; rates and history are for people. */
 interface Activity {
@@ -73,12 +80,22 @@ export class Applier {
   /** For the actions of the page. */
   readonly branches: BranchAdmin;
   #sampling: NodeJS.Timeout | undefined;
+  /** Tables whose history is kept, and how long their versions are. */
+  readonly #history: readonly string[];
+  readonly #keepHistoryMs: number;
+  readonly #database: string;
+  #aging: NodeJS.Timeout | undefined;
+  readonly #logger: Logger;
   #shown = new Set<string>();
   /** The code with which each waiting branch is shown. */
   readonly #waitingCodes = new Map<string, string>();
 
   constructor(config: ApplierConfig, version: string, logger: Logger) {
     this.#version = version;
+    this.#logger = logger;
+    this.#history = config.history;
+    this.#keepHistoryMs = config.keepHistoryMs;
+    this.#database = config.target.database;
     // Two appliers on one machine listen on two ports.
     this.#instance = `${hostname()}:${config.http.listen.port}`;
     this.#metrics = applierMetrics(this.registry, version);
@@ -86,7 +103,10 @@ export class Applier {
       connect: () => connectTarget(config, 'tributary-applier schema'),
       database: config.target.database,
       schemaChanges: config.schema.changes,
+      history: config.history,
       onChanged: async (table, server) => {
+        const of = server === null ? tableOfHistory(table) : null;
+        if (of !== null) await this.#pool.use(connection => historyLost(connection, of));
         const branches = await noteLost(this.#pool, table, server);
         if (branches.length > 0) logger.warn({ table, branches }, 'A table has lost what branches wrote to it.');
       },
@@ -120,6 +140,20 @@ export class Applier {
   async start(): Promise<void> {
     await this.#fleet.start();
     this.#sampling = setInterval(() => this.#sample(), SAMPLE_MS).unref();
+    if (this.#history.length > 0) this.#aging = setInterval(() => void this.#deleteOldVersions(), AGE_EVERY_MS).unref();
+  }
+
+  async #deleteOldVersions(): Promise<void> {
+    const until = toDateTimeText((Date.now() - this.#keepHistoryMs) * 1000);
+    const goesOn = performance.now() + AGE_FOR_MS;
+    try {
+      const mayGoOn = (): boolean => performance.now() < goesOn;
+      const deleted = await deleteOldVersions(this.#pool, this.#database, this.#history, until, mayGoOn);
+      if (deleted > 0) this.#logger.info({ deleted, until }, 'Old versions of rows were deleted.');
+    } catch (error) {
+      // The next time does it.
+      this.#logger.warn({ err: error }, 'Old versions of rows could not be deleted.');
+    }
   }
 
   /** Works until aborted, then stops. */
@@ -129,6 +163,7 @@ export class Applier {
       signal.addEventListener('abort', () => resolve(), { once: true });
     });
     clearInterval(this.#sampling);
+    clearInterval(this.#aging);
     await this.#fleet.stop();
     await Promise.all([this.tables.close(), this.#pool.close()]);
   }

@@ -13,9 +13,14 @@ import { prepareTargetSession } from './apply/target-session.ts';
 import { checkBroker } from './check-broker.ts';
 import type { HeadOfficeFacts } from './check-broker.ts';
 import { listBranches } from './store/branch-row.ts';
+import { storedHello } from '../shared/broker/amqp-messages.ts';
+import { listContacts } from './store/contacts.ts';
 import { livingAppliers } from './store/instances.ts';
 import type { ApplierConfig } from './config.ts';
-import { TARGET_RIGHTS, targetGrant } from './grants.ts';
+import { readerGrants, TARGET_RIGHTS, targetGrant, VIEW_RIGHT } from './grants.ts';
+import { presentViews, VIEWS } from './store/views.ts';
+import { consolidatedTables } from './store/table-claims.ts';
+import type { Grants } from '../shared/process/grants.ts';
 import { connectTarget } from './applier.ts';
 
 const MIB = 1024 * 1024;
@@ -51,9 +56,11 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
         ...(await groupFindings(connection, target.user)),
         await writableFinding(connection, privileges),
         rightsFinding(privileges, target),
+        await viewsFinding(connection, privileges, target),
       ];
       const facts = await headOfficeFacts(connection);
       if (facts.branches.length > 0) findings.push(...(await checkJson(connection)));
+      findings.push(...(await historyFindings(connection, config.history, facts.branches)));
       return { findings, facts };
     } finally {
       await closeQuietly(connection);
@@ -199,6 +206,69 @@ async function privilegesAt(connection: Connection, name: string): Promise<Set<s
       .filter(line => places.some(place => line.includes(` ON ${place} `)))
       .flatMap(line => line.slice('GRANT '.length, line.indexOf(' ON ')).split(', ')),
   );
+}
+
+/** Without the right to create them, everything works but the views for reports. */
+async function viewsFinding(connection: Connection, privileges: ReadonlySet<string>, target: Target): Promise<Finding> {
+  const subject = 'target.views';
+  if (privileges.has('ALL PRIVILEGES') || privileges.has(VIEW_RIGHT)) return ok(subject, VIEWS.join(', '));
+  const present = await presentViews(connection);
+  const missing = VIEWS.filter(view => !present.includes(view));
+  if (missing.length === 0) return ok(subject, VIEWS.join(', '));
+  return warning(
+    subject,
+    `${target.user} lacks ${VIEW_RIGHT} on ${target.database}: reports have no ${missing.join(', ')}`,
+    {
+      statement: targetGrant(target, ANY_HOST),
+      hint: 'then restart the applier, which creates them',
+      needsRestart: false,
+    },
+  );
+}
+
+/** Tables that cannot have the history that is configured, and agents that are too old to send every version. */
+async function historyFindings(
+  connection: Connection,
+  tables: readonly string[],
+  branches: readonly string[],
+): Promise<Finding[]> {
+  if (tables.length === 0) return [];
+  const [keys] = await connection.query<RowDataPacket[]>(
+    `SELECT TABLE_NAME AS name, MAX(COLUMN_NAME = '_copy') AS keyless, MAX(COLUMN_NAME = '_key') AS hashed
+       FROM INFORMATION_SCHEMA.STATISTICS
+      WHERE TABLE_SCHEMA = DATABASE() AND INDEX_NAME = 'PRIMARY' AND LOWER(TABLE_NAME) IN (?) GROUP BY TABLE_NAME`,
+    [tables.map(name => name.toLowerCase())],
+  );
+  const refused = keys.flatMap(row => {
+    const why =
+      Number(row['keyless']) === 1 ? 'it has no key' : Number(row['hashed']) === 1 ? 'its key is too long' : null;
+    if (why === null) return [];
+    const hint = 'leave the table out of `history`, or give it a shorter primary key at every branch';
+    return [fault(`history ${String(row['name'])}`, 'TARGET_SCHEMA', `cannot be kept, because ${why}`, { hint })];
+  });
+  const contacts = branches.length === 0 ? [] : await listContacts(connection);
+  const old = contacts.flatMap(({ branch, hello }) => {
+    const said = storedHello(hello);
+    const isOld = said !== null && branches.includes(branch) && !said.report.capabilities.includes('history');
+    return isOld ? [branch] : [];
+  });
+  if (old.length > 0) {
+    const message = `of ${old.join(', ')} has the last version of a row in each batch, because their agents are too old to send every one`;
+    refused.push(warning('history', message, { hint: 'upgrade these agents' }));
+  }
+  return refused.length > 0 ? refused : [ok('history', tables.join(', '))];
+}
+
+/** The rights of a user of reports: the views, the tables of branches that there are now, and their histories. */
+export async function grantsOfReader(config: ApplierConfig, user: string, host: string): Promise<Grants> {
+  const connection = await connectTarget(config, 'tributary-applier check');
+  try {
+    await prepareTargetSession(connection);
+    const tables = await consolidatedTables(connection);
+    return readerGrants(config.target.database, tables, user, host);
+  } finally {
+    await closeQuietly(connection);
+  }
 }
 
 function rightsFinding(privileges: ReadonlySet<string>, target: Target): Finding {

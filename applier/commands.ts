@@ -8,7 +8,7 @@ import { oneLined } from '../shared/process/terminal-text.ts';
 import { VERSION } from '../shared/version.ts';
 import { BRANCH_COMMANDS } from './branch-commands.ts';
 import { branchTable, STATE_COLOURS, waitingLines, worstFirst } from './branch-table.ts';
-import { checkApplier } from './check.ts';
+import { checkApplier, grantsOfReader } from './check.ts';
 import { loadApplierConfig } from './config.ts';
 import { applierGrants } from './grants.ts';
 import { placeOf, runApplier } from './run.ts';
@@ -26,7 +26,13 @@ export function applierCli(): CliSpec {
     groups: { branch: 'add, inspect and remove branches', schema: 'approve changes of tables' },
     commands: [
       { usage: 'run', summary: 'run the applier until it is stopped (systemd starts this)', run: runApplier },
-      checkCommand({ program: 'applier', load: loadApplierConfig, check: checkApplier, grants: applierGrants }),
+      checkCommand({
+        program: 'applier',
+        load: loadApplierConfig,
+        check: checkApplier,
+        grants: applierGrants,
+        readerGrants: grantsOfReader,
+      }),
       {
         usage: 'status',
         summary: 'show the state of the running applier and of all branches',

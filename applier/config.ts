@@ -10,7 +10,16 @@ import { supportedServers } from '../shared/server-versions.ts';
 import { loadConfig } from '../shared/config/load.ts';
 import type { ConfigContext, LoadOptions } from '../shared/config/load.ts';
 import { renderExample } from '../shared/config/example.ts';
-import { bytesField, hostField, logField, oneOrMore, passwordFileField, textField } from '../shared/config/fields.ts';
+import {
+  bytesField,
+  durationField,
+  hostField,
+  logField,
+  oneOrMore,
+  passwordFileField,
+  textField,
+} from '../shared/config/fields.ts';
+import { MAX_HISTORY_TABLES } from '../shared/batch/versions.ts';
 import { httpField } from '../shared/config/http-settings.ts';
 import type { HttpSettings } from '../shared/config/http-settings.ts';
 import {
@@ -28,6 +37,7 @@ import type { LogLevel } from '../shared/config/fields.ts';
 import type { Secret } from '../shared/config/secret.ts';
 
 const GIB = 1024 * 1024 * 1024;
+const HOUR_MS = 3_600_000;
 
 export interface ManagementAddress {
   readonly secure: boolean;
@@ -62,6 +72,10 @@ export interface ApplierConfig {
     /** 0: no limit. */
     readonly unpackedPerHour: number;
   };
+  /** Tables, by their names at the head office, whose history is kept. */
+  readonly history: readonly string[];
+  /** How long versions are kept after they were replaced. */
+  readonly keepHistoryMs: number;
   readonly http: HttpSettings;
   readonly log: { readonly level: LogLevel };
 }
@@ -77,59 +91,77 @@ export function exampleApplierConfig(): string {
 }
 
 export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> {
-  return z.strictObject({
-    target: z
-      .strictObject({
-        ...mysqlShape(context, 'target.password'),
-        host: oneOrMore(hostField()).prefault('127.0.0.1').meta({
-          description: 'Host name or address; of several servers a list: the first that takes writes is used.',
-        }),
-        database: textField(64)
-          .regex(/^[^/\\.]*[^/\\.\s]$/, 'must be a database name: no dots, slashes or spaces at its end')
-          .meta({ description: 'Database that holds what every branch holds.', example: 'headoffice' }),
-      })
-      .refine(({ host, tls }) => !host.some(each => cannotVerifyName({ host: each, tls })), VERIFY_NAME_FAULT)
-      .transform(({ passwordFile, host, port, ...rest }) => ({
-        ...rest,
-        host: host[0],
-        port,
-        addresses: new Addresses(host.map(each => ({ host: each, port }))),
-        password: passwordFile,
-      }))
-      .meta({ description: `The head office’s database: ${supportedServers('target')}.` }),
-    broker: brokerField(context),
-    schema: z
-      .strictObject({
-        changes: z.enum(['automatic', 'approved']).default('automatic').meta({
-          description:
-            'approved: a branch that brings a table, a column or another type stands still until `schema approve`.',
-        }),
-      })
-      .prefault({})
-      .meta({ description: 'Who changes tables at the head office.' }),
-    onTableTrouble: z.enum(['set-aside', 'halt'], 'must be set-aside or halt').default('set-aside').meta({
-      description:
-        'What to do about a table of a branch that this head office cannot take. set-aside: everything else goes on. halt: the branch stands still until a person decides.',
-    }),
-    quotas: z
-      .strictObject({
-        unpackedPerHour: bytesField({ min: 0, max: 1024 * 1024 * GIB })
-          .prefault('16GiB')
-          .meta({
-            description:
-              `Rows that a branch may bring in an hour beyond ${FREE_RATIO} times the bytes that came over the wire, ` +
-              'which are always free; then it waits. 0: no limit.',
+  return z
+    .strictObject({
+      target: z
+        .strictObject({
+          ...mysqlShape(context, 'target.password'),
+          host: oneOrMore(hostField()).prefault('127.0.0.1').meta({
+            description: 'Host name or address; of several servers a list: the first that takes writes is used.',
           }),
-      })
-      .prefault({})
-      .meta({ description: 'What one branch may take of what all share.' }),
-    http: httpField(context, '127.0.0.1:7640'),
-    log: z
-      .strictObject({
-        level: logField().prefault('info').meta({ description: 'trace, debug, info, warn, error, fatal or silent.' }),
-      })
-      .meta({ description: 'The log goes to stdout, one JSON object a line.' }),
-  });
+          database: textField(64)
+            .regex(/^[^/\\.]*[^/\\.\s]$/, 'must be a database name: no dots, slashes or spaces at its end')
+            .meta({ description: 'Database that holds what every branch holds.', example: 'headoffice' }),
+        })
+        .refine(({ host, tls }) => !host.some(each => cannotVerifyName({ host: each, tls })), VERIFY_NAME_FAULT)
+        .transform(({ passwordFile, host, port, ...rest }) => ({
+          ...rest,
+          host: host[0],
+          port,
+          addresses: new Addresses(host.map(each => ({ host: each, port }))),
+          password: passwordFile,
+        }))
+        .meta({ description: `The head office’s database: ${supportedServers('target')}.` }),
+      broker: brokerField(context),
+      schema: z
+        .strictObject({
+          changes: z.enum(['automatic', 'approved']).default('automatic').meta({
+            description:
+              'approved: a branch that brings a table, a column or another type stands still until `schema approve`.',
+          }),
+        })
+        .prefault({})
+        .meta({ description: 'Who changes tables at the head office.' }),
+      onTableTrouble: z.enum(['set-aside', 'halt'], 'must be set-aside or halt').default('set-aside').meta({
+        description:
+          'What to do about a table of a branch that this head office cannot take. set-aside: everything else goes on. halt: the branch stands still until a person decides.',
+      }),
+      quotas: z
+        .strictObject({
+          unpackedPerHour: bytesField({ min: 0, max: 1024 * 1024 * GIB })
+            .prefault('16GiB')
+            .meta({
+              description:
+                `Rows that a branch may bring in an hour beyond ${FREE_RATIO} times the bytes that came over the wire, ` +
+                'which are always free; then it waits. 0: no limit.',
+            }),
+        })
+        .prefault({})
+        .meta({ description: 'What one branch may take of what all share.' }),
+      history: z
+        .array(textField(55))
+        .max(MAX_HISTORY_TABLES)
+        .refine(
+          tables => new Set(tables.map(name => name.toLowerCase())).size === tables.length,
+          'must name each table once',
+        )
+        .default([])
+        .meta({
+          description:
+            'Tables at the head office of which every version of a row is kept, in a table named …__history.',
+          example: '["product_sales"]',
+        }),
+      keepHistory: durationField({ min: 24 * HOUR_MS, max: 100 * 366 * 24 * HOUR_MS })
+        .prefault('400d')
+        .meta({ description: 'How long a version is kept after another one has replaced it.' }),
+      http: httpField(context, '127.0.0.1:7640'),
+      log: z
+        .strictObject({
+          level: logField().prefault('info').meta({ description: 'trace, debug, info, warn, error, fatal or silent.' }),
+        })
+        .meta({ description: 'The log goes to stdout, one JSON object a line.' }),
+    })
+    .transform(({ keepHistory, ...rest }) => ({ ...rest, keepHistoryMs: keepHistory }));
 }
 
 function brokerField(context: ConfigContext) {

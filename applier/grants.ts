@@ -1,7 +1,8 @@
 /** The least rights of the applier at the head office's database and at RabbitMQ. Pure. */
 import type { Grants } from '../shared/process/grants.ts';
 import { shellWord } from '../shared/process/shell-word.ts';
-import { quoteAccount, quoteGrantedDatabase } from '../shared/database/sql.ts';
+import { quoteAccount, quoteGrantedDatabase, quoteTable } from '../shared/database/sql.ts';
+import { VIEWS } from './store/views.ts';
 import type { ApplierConfig } from './config.ts';
 
 /**
@@ -21,6 +22,9 @@ export const TARGET_RIGHTS = [
   'TRIGGER',
 ] as const;
 
+/** For the views for reports. Without it everything else works. */
+export const VIEW_RIGHT = 'CREATE VIEW';
+
 /** The names of branches' exchanges and queues, as a RabbitMQ pattern. */
 const OURS = '^tributary\\.';
 /** Answers go to a queue by its name, through the default exchange. */
@@ -33,7 +37,16 @@ export function applierGrants(config: ApplierConfig, host: string): Grants {
 
 export function targetGrant(target: Pick<ApplierConfig['target'], 'user' | 'database'>, host: string): string {
   const account = quoteAccount(target.user, host);
-  return `GRANT ${TARGET_RIGHTS.join(', ')} ON ${quoteGrantedDatabase(target.database)}.* TO ${account}`;
+  return `GRANT ${[...TARGET_RIGHTS, VIEW_RIGHT].join(', ')} ON ${quoteGrantedDatabase(target.database)}.* TO ${account}`;
+}
+
+/** What a user of reports needs: to read the views and these tables. */
+export function readerGrants(database: string, tables: readonly string[], user: string, host: string): Grants {
+  const account = quoteAccount(user, host);
+  return {
+    sql: [...VIEWS, ...tables].map(table => `GRANT SELECT ON ${quoteTable(database, table)} TO ${account}`),
+    commands: [],
+  };
 }
 
 /**

@@ -119,6 +119,11 @@ export interface Answer {
   readonly halted: { readonly code: string; readonly reason: string } | null;
   /** What the head office understands beyond the first version of this protocol. Absent: nothing. */
   readonly capabilities?: readonly string[] | undefined;
+  /**
+   * Tables, by their names at the head office, whose history it keeps: batches are to keep each change of their rows
+   * (shared/batch/versions.ts). Absent: none. An older agent ignores it.
+   */
+  readonly history?: readonly string[] | undefined;
 }
 
 /**
@@ -147,6 +152,8 @@ export interface HelloFacts {
   readonly firstEarly: number | null;
   readonly requests: readonly BranchRequest[];
   readonly halted: { readonly code: string; readonly reason: string } | null;
+  /** Tables whose history is kept. */
+  readonly history?: readonly string[];
 }
 
 export interface HelloOutcome {
@@ -209,6 +216,7 @@ export function receiveHello(stream: HeadOfficeStream, hello: Hello, facts: Hell
       // A new epoch ends a halt: the batch that caused it will never come again.
       halted: registered ? null : facts.halted,
       capabilities: [KNOWS_SET_ASIDE],
+      ...(facts.history === undefined || facts.history.length === 0 ? {} : { history: facts.history }),
     },
   };
 }

@@ -92,6 +92,7 @@ export class AnswerActions {
         return;
       case 'advance':
         spool.advance(action.receivedSeq, before.epoch);
+        spool.history.keep(answer.history ?? []);
         sender.received(action.receivedSeq);
         if (sender.drained && state.name !== 'refused') faults.cleared();
         if (action.resend !== null) {

@@ -78,8 +78,9 @@ export const MIGRATIONS: readonly string[] = [
      table_schema TEXT NOT NULL, table_name TEXT NOT NULL, definition TEXT NOT NULL,
      PRIMARY KEY (table_schema, table_name)
    ) STRICT;`,
-  // The snapshot's progress names tables that are set aside. An older agent would forget them, and take their rows again.
-  `SELECT 1;`,
+  // Also, the snapshot's progress names tables that are set aside: an older agent would forget them, and take their rows again.
+  `-- Tables, by their names at the head office, whose history it keeps.
+   CREATE TABLE history (table_name TEXT PRIMARY KEY) STRICT;`,
 ];
 
 export type Row = Record<string, SQLOutputValue>;

@@ -20,6 +20,7 @@ import type { AgentStream } from '../../shared/protocol.ts';
 import { storeBody } from './bodies.ts';
 import { Receipts } from './receipts.ts';
 import type { Position, SnapshotProgress } from './stored-state.ts';
+import { HistoryTables } from './history-tables.ts';
 import { ServerSeen } from './server-seen.ts';
 import { directoryGone, integer, SpoolFile, text } from './spool-file.ts';
 import type { Row } from './spool-file.ts';
@@ -48,6 +49,8 @@ export class Spool {
   readonly failed: Promise<TributaryError>;
   /** Which run of the branch's server was seen last. */
   readonly serverSeen: ServerSeen;
+  /** Tables whose history the head office keeps. */
+  readonly history: HistoryTables;
   readonly #file: SpoolFile;
   readonly #options: SpoolOptions;
   readonly #listeners = new Set<() => void>();
@@ -78,6 +81,7 @@ export class Spool {
     this.#options = options;
     this.failed = file.failed;
     this.serverSeen = new ServerSeen(file);
+    this.history = new HistoryTables(file);
     this.#receipts = new Receipts(file, options.keepAppliedMs);
     this.#state = loadState(file, options.branch) ?? startEpoch(file, options.branch, 0, null, [], null, null);
     this.#tail = this.#state.head;

@@ -3,7 +3,8 @@
  * a batch.
  *
  * Invariants:
- * - A key appears once in a batch: a later change to a row replaces the earlier one.
+ * - A key appears once in a batch: a later change to a row replaces the earlier one. Of tables whose history the head
+ *   office keeps, the batch has the replaced ones too, apart from its changes (shared/batch/versions.ts).
  * - A batch ends at the end of a source transaction, or is a part. The head office applies parts together, so it never
  *   shows a state that the branch was not in.
  * - TRUNCATE and a changed table definition never share a batch with what came before them.
@@ -13,7 +14,7 @@
 import type { PartMark, TableDescription } from '../../shared/batch/batch.ts';
 import { assert } from '../../shared/errors.ts';
 import { tableKey } from '../../shared/table-name.ts';
-import type { BatchDraft, ChangeBuffer, KeyRecorder } from './change-buffer.ts';
+import type { BatchDraft, BufferVersions, ChangeBuffer, KeyRecorder } from './change-buffer.ts';
 import { KeyedBuffer } from './keyed-buffer.ts';
 import { KeylessBuffer } from './keyless-buffer.ts';
 
@@ -42,6 +43,9 @@ export class Batcher {
   readonly #recorders = new Map<string, KeyRecorder>();
   /** Tables with changes in the open batch, in the order of their first change. */
   readonly #touched = new Set<ChangeBuffer>();
+  /** Tables, by their names at the head office in lower case, whose history it keeps. */
+  #history: ReadonlySet<string> = new Set();
+  readonly #commit = { number: 0, time: 0 };
   #transactions = 0;
   #inGroup = false;
   /** Parts of the open transaction that were emitted. */
@@ -67,10 +71,30 @@ export class Batcher {
       present.retired = true;
     }
     const hasKey = description.columns.some(column => column.key !== undefined);
-    const buffer = hasKey ? new KeyedBuffer(description) : new KeylessBuffer(description);
+    const buffer = hasKey
+      ? new KeyedBuffer(description, this.#keeps(description) ? this.#commit : null)
+      : new KeylessBuffer(description);
     buffer.recorder = this.#recorders.get(name) ?? null;
     this.#tables.set(name, buffer);
     return buffer;
+  }
+
+  /**
+   * From here on, batches have each change of these tables' rows, and only the last one of all others. Must be called
+   * between groups, with an empty batch.
+   */
+  keepHistory(names: ReadonlySet<string>): void {
+    assert(this.empty && !this.#inGroup, 'The tables with a history change inside a batch.');
+    this.#history = names;
+    for (const [name, buffer] of this.#tables) {
+      if (buffer.keepsVersions === this.#keeps(buffer.description)) continue;
+      buffer.retired = true;
+      this.#tables.delete(name);
+    }
+  }
+
+  #keeps({ name, columns }: TableDescription): boolean {
+    return this.#history.has(name.toLowerCase()) && columns.some(column => column.key !== undefined);
   }
 
   /** Reports every key of the table that the stream emits from now on to the recorder; null stops that. */
@@ -89,9 +113,12 @@ export class Batcher {
     if (this.#isFull(2)) this.#close();
   }
 
-  begin(): void {
+  /** @param committedAt when the group was committed, in microseconds since 1970 */
+  begin(committedAt = 0): void {
     assert(!this.#inGroup, 'A group begins inside a group.');
     this.#inGroup = true;
+    this.#commit.number += 1;
+    this.#commit.time = committedAt;
   }
 
   /** A source transaction ends. */
@@ -131,24 +158,33 @@ export class Batcher {
 
   #close(): void {
     const touched = [...this.#touched];
+    // Before `changes`, which drops what was replaced.
+    const history = touched.flatMap((buffer, table) => buffer.versions(table) ?? []);
     const changes = touched.flatMap((buffer, table) => buffer.changes(table));
     const rows = touched.reduce((sum, buffer) => sum + buffer.rows, 0);
     const bytes = touched.reduce((sum, buffer) => sum + buffer.bytes, 0);
     this.#touched.clear();
     const tables = touched.map(buffer => buffer.description);
-    this.#emit(tables, changes, rows, bytes);
+    this.#emit(tables, changes, rows, bytes, history);
     // Not earlier: the changes are views of the buffers.
     for (const buffer of touched) buffer.clear();
   }
 
-  #emit(tables: readonly TableDescription[], changes: BatchDraft['changes'], rows: number, bytes: number): void {
+  #emit(
+    tables: readonly TableDescription[],
+    changes: BatchDraft['changes'],
+    rows: number,
+    bytes: number,
+    history: readonly BufferVersions[] = [],
+  ): void {
     const part: PartMark | null =
       this.#inGroup || this.#parts > 0 ? { number: this.#parts + 1, last: !this.#inGroup } : null;
     const transactions = this.#transactions;
     this.#transactions = 0;
     this.#parts = part === null || part.last ? 0 : part.number;
     if (this.#parts === 0) this.#openSince = null;
-    this.#o.output.append({ tables, changes, transactions, part, rows, bytes });
+    const versions = history.length === 0 ? {} : { history };
+    this.#o.output.append({ tables, changes, transactions, part, rows, bytes, ...versions });
   }
 }
 

@@ -6,6 +6,7 @@ import type {
   PartMark,
   SourceMark,
   TableDescription,
+  TableVersions,
   Value,
 } from '../../shared/batch/batch.ts';
 import type { DraftBody, WrittenChange } from '../../shared/batch/encoder.ts';
@@ -18,6 +19,8 @@ export interface BatchDraft {
   readonly tables: readonly TableDescription[];
   /** Changes that are written as JSON already are valid only while the draft is being emitted. */
   readonly changes: readonly (Change | WrittenChange)[];
+  /** Of tables whose history the head office keeps; absent: of none. */
+  readonly history?: readonly BufferVersions[];
   readonly transactions: number;
   readonly part: PartMark | null;
   /** Changes (rows) in it. */
@@ -26,10 +29,22 @@ export interface BatchDraft {
   readonly bytes: number;
 }
 
+/** When the changes of a table were committed, and those that were replaced. */
+export interface BufferVersions {
+  readonly versions: TableVersions;
+  readonly replaced: readonly WrittenChange[];
+}
+
 /** The draft as the body of a batch that reaches this place in the source. */
 export function bodyOf(draft: BatchDraft, source: SourceMark): DraftBody {
-  const { transactions, part, tables, changes } = draft;
-  return { v: BATCH_VERSION, source, transactions, part, tables, changes };
+  const { transactions, part, tables, changes, history } = draft;
+  const body = { v: BATCH_VERSION, source, transactions, part, tables, changes } as const;
+  if (history === undefined) return body;
+  return {
+    ...body,
+    versions: history.map(({ versions }) => versions),
+    replaced: history.flatMap(({ replaced }) => replaced),
+  };
 }
 
 /** Identity of row `r`, from its key columns in key order. */
@@ -79,6 +94,10 @@ export interface ChangeBuffer {
   delete(rows: number, before: readonly (readonly Value[])[]): void;
   /** Takes a change that another buffer of the table has returned. */
   take(change: Change): void;
+  /** Whether it notes in which commit each change was made. */
+  readonly keepsVersions: boolean;
+  /** What it notes of that, and the changes that were replaced. Must be called before `changes`. */
+  versions(table: number): BufferVersions | null;
   /** The batch's changes of this table, in the order in which they apply. Must be called once, and `clear` must follow. */
   changes(table: number): (Change | WrittenChange)[];
   /** Empties the buffer for the next batch. The recorder stays. */

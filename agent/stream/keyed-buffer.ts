@@ -5,7 +5,9 @@ import { assert } from '../../shared/errors.ts';
 import { tableText } from '../../shared/table-name.ts';
 import { JsonColumns } from '../values/json-columns.ts';
 import { keyColumns, keyIdOf } from './change-buffer.ts';
-import type { ChangeBuffer, KeyRecorder } from './change-buffer.ts';
+import type { BufferVersions, ChangeBuffer, KeyRecorder } from './change-buffer.ts';
+import { RowVersions } from './row-versions.ts';
+import type { OpenCommit } from './row-versions.ts';
 import { KeyIndex } from './key-index.ts';
 import type { KeyId } from './key-index.ts';
 
@@ -21,11 +23,15 @@ export class KeyedBuffer implements ChangeBuffer {
   /** The place of each key's entry: i for upsert row i, −1 − i for delete entry i. */
   readonly #places = new KeyIndex();
   #placed = 0;
-  /** Entries that a later change has replaced. */
+  /** Null: the head office keeps no history of the table. */
+  readonly #versions: RowVersions | null;
+  /** Entries that a later change has replaced, and that are no versions. */
   readonly #deadUpserts = new Set<number>();
   readonly #deadDeletes = new Set<number>();
 
-  constructor(description: TableDescription) {
+  /** @param commit the open commit, if the head office keeps the table's history */
+  constructor(description: TableDescription, commit: OpenCommit | null = null) {
+    this.#versions = commit === null ? null : new RowVersions(commit);
     this.description = description;
     this.keyIndexes = keyColumns(description.columns);
     assert(this.keyIndexes.length > 0, `Table ${tableText(description)} has no key.`);
@@ -34,7 +40,7 @@ export class KeyedBuffer implements ChangeBuffer {
   }
 
   get rows(): number {
-    return this.#places.size;
+    return this.#places.size + (this.#versions?.rows ?? 0);
   }
 
   get bytes(): number {
@@ -103,18 +109,42 @@ export class KeyedBuffer implements ChangeBuffer {
 
   #place(key: KeyId, place: number): void {
     const earlier = this.#places.set(key, place);
-    if (earlier !== undefined) {
-      if (earlier >= 0) this.#deadUpserts.add(earlier);
-      else this.#deadDeletes.add(-1 - earlier);
-    }
+    this.#versions?.note(place >= 0 ? 'upsert' : 'delete');
+    if (earlier !== undefined) this.#replace(earlier);
     this.recorder?.(key, 0);
+  }
+
+  #replace(place: number): void {
+    const [op, entry, dead] =
+      place >= 0
+        ? (['upsert', place, this.#deadUpserts] as const)
+        : (['delete', -1 - place, this.#deadDeletes] as const);
+    if (this.#versions?.replace(op, entry) !== true) dead.add(entry);
+  }
+
+  get keepsVersions(): boolean {
+    return this.#versions !== null;
+  }
+
+  versions(table: number): BufferVersions | null {
+    const versions = this.#versions;
+    if (versions === null) return null;
+    const { replaced } = versions;
+    const changes: WrittenChange[] = [];
+    if (replaced.delete.size > 0) changes.push({ op: 'delete', table, ...this.#deletes.only(replaced.delete) });
+    if (replaced.upsert.size > 0) changes.push({ op: 'upsert', table, ...this.upserts.only(replaced.upsert) });
+    return {
+      versions: versions.of(table, { upsert: this.#deadUpserts, delete: this.#deadDeletes }),
+      replaced: changes,
+    };
   }
 
   changes(table: number): WrittenChange[] {
     const changes: WrittenChange[] = [];
-    const deletes = this.#deletes.without(this.#deadDeletes);
+    const { upsert, delete: deleted } = this.#versions?.replaced ?? NONE;
+    const deletes = this.#deletes.without(union(this.#deadDeletes, deleted));
     if (deletes.rows > 0) changes.push({ op: 'delete', table, ...deletes });
-    const upserts = this.upserts.without(this.#deadUpserts);
+    const upserts = this.upserts.without(union(this.#deadUpserts, upsert));
     if (upserts.rows > 0) changes.push({ op: 'upsert', table, ...upserts });
     return changes;
   }
@@ -126,5 +156,12 @@ export class KeyedBuffer implements ChangeBuffer {
     this.#placed = 0;
     this.#deadUpserts.clear();
     this.#deadDeletes.clear();
+    this.#versions?.clear();
   }
+}
+
+const NONE: RowVersions['replaced'] = { upsert: new Set(), delete: new Set() };
+
+function union(a: ReadonlySet<number>, b: ReadonlySet<number>): ReadonlySet<number> {
+  return b.size === 0 ? a : new Set([...a, ...b]);
 }

@@ -28,6 +28,8 @@ export class KeylessBuffer implements ChangeBuffer {
   readonly description: TableDescription;
   recorder: KeyRecorder | null = null;
   retired = false;
+  /** Without a key no change replaces another. */
+  readonly keepsVersions = false;
   bytes = 0;
   rows = 0;
   #columns: Value[][];
@@ -39,6 +41,10 @@ export class KeylessBuffer implements ChangeBuffer {
   constructor(description: TableDescription) {
     this.description = description;
     this.#columns = description.columns.map(() => []);
+  }
+
+  versions(): null {
+    return null;
   }
 
   insert(rows: number, values: readonly (readonly Value[])[]): void {

@@ -55,6 +55,7 @@ import { CatalogueFacts, unsupportedError } from '../source/catalogue-facts.ts';
 import { UnfitDefinition } from '../binlog/table-map.ts';
 import type { SourceTable } from '../binlog/table-map.ts';
 import type { StoredColumn } from '../spool/stored-definitions.ts';
+import { toMicroseconds } from '../../shared/batch/versions.ts';
 import { tableText, tableTexts } from '../../shared/table-name.ts';
 import { CapturedPosition, identityOf, requireSameGroup } from './position.ts';
 
@@ -92,6 +93,8 @@ export class CaptureSink implements GroupSink {
   readonly #schema: SchemaChanges;
   readonly #size = new BatchSize();
   readonly #batcher: Batcher;
+  /** Tables whose history the head office keeps, as the batcher knows them. */
+  #history: ReadonlySet<string>;
   readonly #xaRows: XaRows;
   readonly #rows: RowIntake;
   readonly #parents: ParentRows;
@@ -131,6 +134,8 @@ export class CaptureSink implements GroupSink {
       listener,
     });
     this.#batcher = new Batcher({ target: this.#size, output: this.#writer, now });
+    this.#history = spool.history.names;
+    this.#batcher.keepHistory(this.#history);
     const cascades = catalogue?.cascades ?? new Cascades(null);
     this.#setUnsupportedAside();
     this.#parents = new ParentRows({ cascades, tableFilter, group: this.#group, cascaded: this.#cascaded });
@@ -255,10 +260,20 @@ export class CaptureSink implements GroupSink {
   // Groups
 
   begin(group: GroupStart): void {
+    if (this.isBetweenGroups) this.#followHistory();
     this.#enter(this.state === 'resuming' ? 'comparing' : 'in-group');
     this.#group.begin(group, this.state === 'in-group');
     this.#idleHeartbeats = 0;
-    if (this.#group.isNew) this.#batcher.begin();
+    if (this.#group.isNew) this.#batcher.begin(toMicroseconds(this.#group.committedAt));
+  }
+
+  /** The head office may have answered that it keeps the history of other tables. */
+  #followHistory(): void {
+    const { names } = this.#o.spool.history;
+    if (names === this.#history) return;
+    this.flush();
+    this.#history = names;
+    this.#batcher.keepHistory(names);
   }
 
   /** The reader keeps the answer, so it must not depend on the state. The writers do depend on it. */

@@ -279,6 +279,22 @@ export class JsonColumns {
     return { rows: this.#rows, json, long };
   }
 
+  /** Copies of some rows, as `without` returns them. To be called before `without`. */
+  only(chosen: ReadonlySet<number>): Pick<WrittenChange, 'rows' | 'json' | 'long'> {
+    const json = this.columns.map(column => {
+      const pieces: Buffer[] = [];
+      let from = 0;
+      for (let row = 0; row < this.#rows; row++) {
+        const end = column.valueEnd(from);
+        if (chosen.has(row)) pieces.push(column.bytes.subarray(from, end));
+        from = end;
+      }
+      const all = Buffer.concat(pieces);
+      return all.subarray(0, Math.max(0, all.length - 1));
+    });
+    return { rows: chosen.size, json, long: new Map(this.columns.flatMap(column => [...(column.long ?? [])])) };
+  }
+
   /** Removes the dropped rows from a column. */
   #drop(column: JsonColumn, dropped: ReadonlySet<number>): void {
     const { bytes } = column;

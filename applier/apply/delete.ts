@@ -47,18 +47,29 @@ export async function truncateRows(connection: Connection, table: TargetTable, b
   await run(connection, `DELETE FROM ${table.sql} WHERE \`_branch\` = ${quoteString(branch)}`);
 }
 
-/** Deletes at most `limit` of the branch's rows that were last written before batch `sinceBatch`; returns how many. */
+/** SQL of the keys of the rows that `sweepRows` deletes in this order. @param key the key's columns, which are the order */
+export function rowsToSweep(tableSql: string, branch: string, sinceBatch: number, limit: number, key: string): string {
+  return `SELECT ${key} FROM ${tableSql} WHERE ${swept(branch, sinceBatch)} ORDER BY ${key} LIMIT ${limit}`;
+}
+
+function swept(branch: string, sinceBatch: number): string {
+  return `\`_branch\` = ${quoteString(branch)} AND \`_batch\` < ${sinceBatch}`;
+}
+
+/**
+ * Deletes at most `limit` of the branch's rows that were last written before batch `sinceBatch`; returns how many.
+ * @param order columns, if it matters which rows are deleted first
+ */
 export function sweepRows(
   connection: Connection,
   tableSql: string,
   branch: string,
   sinceBatch: number,
   limit: number,
+  order = '',
 ): Promise<number> {
-  return run(
-    connection,
-    `DELETE FROM ${tableSql} WHERE \`_branch\` = ${quoteString(branch)} AND \`_batch\` < ${sinceBatch} LIMIT ${limit}`,
-  );
+  const by = order === '' ? '' : ` ORDER BY ${order}`;
+  return run(connection, `DELETE FROM ${tableSql} WHERE ${swept(branch, sinceBatch)}${by} LIMIT ${limit}`);
 }
 
 /** Deletes at most `limit` of the branch's rows; returns how many. */

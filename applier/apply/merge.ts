@@ -8,7 +8,7 @@
  * on each other, so each table's runs may be written together.
  */
 import { isVerifyMark } from '../../shared/batch/batch.ts';
-import type { BatchBody, Change, TableDescription, Value } from '../../shared/batch/batch.ts';
+import type { BatchBody, RowChange, TableDescription, Value } from '../../shared/batch/batch.ts';
 import { columnType } from '../../shared/batch/column-type.ts';
 import { wireKind } from '../../shared/batch/column-type.ts';
 import { CopiesBuilder } from './copies.ts';
@@ -36,8 +36,6 @@ export interface Run {
   /** For a table without a key, which has no deletes and upserts. */
   readonly copies: CopySet;
 }
-
-type RowChange = Extract<Change, { readonly op: 'delete' | 'upsert' }>;
 
 const NO_ROWS: RowSet = { rows: 0, columns: [] };
 
@@ -149,7 +147,7 @@ function valuesOf(change: RowChange): readonly (readonly Value[])[] {
 }
 
 /** Makes a function that gives equal results for equal keys only. To the server, 0 and −0 are the same key. */
-function keyNamer(
+export function keyNamer(
   table: TableDescription,
   key: readonly number[],
 ): (keys: readonly (readonly Value[])[], row: number) => string | number {

@@ -12,7 +12,10 @@ import { foldedName } from '../../shared/identifiers.ts';
 import { quoteString, quoteTable } from '../../shared/database/sql.ts';
 import { tableKey, tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
-import { clearRows, deleteRows, sweepRows, truncateRows } from './delete.ts';
+import { clearRows, deleteRows, rowsToSweep, sweepRows, truncateRows } from './delete.ts';
+import { HistoryKeeper } from './history-keeper.ts';
+import type { PreparedStep, UnitMoment } from './history-keeper.ts';
+import { HistoryNames } from './history-table.ts';
 import { deleteRowsBut, upsertRowsBut } from './quarantine-rows.ts';
 import type { QuarantineRow } from './quarantine-rows.ts';
 import { loadRows } from './load-data.ts';
@@ -56,6 +59,8 @@ export interface Prepared {
   /** The number of rows to write or delete after merging. */
   readonly rows: number;
   readonly steps: readonly Step[];
+  /** What to write to the histories of tables. */
+  readonly history: readonly PreparedStep[];
   /**
    * Tables that now exist at the head office as described: those with rows, and those that a snapshot has announced.
    */
@@ -97,6 +102,8 @@ export interface RowWriterOptions {
   readonly useLoadData?: boolean;
   /** Default: automatic. */
   readonly schemaChanges?: SchemaChanges;
+  /** Tables whose history is kept, by their names at the head office. Default: none. */
+  readonly history?: readonly string[];
   /** See TableStore. */
   readonly onChanged?: TableStoreOptions['onChanged'];
 }
@@ -105,11 +112,16 @@ export class RowWriter {
   readonly #database: string;
   readonly #store: TableStore;
   readonly #useLoadData: boolean;
+  /** Null: of no table. */
+  readonly history: HistoryKeeper | null;
 
   constructor(options: RowWriterOptions) {
     this.#database = options.database;
     this.#store = new TableStore(options);
     this.#useLoadData = options.useLoadData ?? true;
+    const { history = [], database } = options;
+    const names = new HistoryNames(history);
+    this.history = history.length === 0 ? null : new HistoryKeeper({ store: this.#store, database, names });
   }
 
   /**
@@ -131,6 +143,7 @@ export class RowWriter {
     const announced = markers.some(marker => marker.op === 'snapshot-start')
       ? bodies.flatMap(body => body.tables.filter(table => table.columns.length > 0))
       : [];
+    for (const table of [...announced, ...withRows.map(run => run.table)]) this.history?.names.refuseClash(table);
     const unfit = new Map<string, TributaryError>();
     await this.#fit(announced, options, unfit);
     const tables = await this.#fit(
@@ -149,7 +162,15 @@ export class RowWriter {
       rows += rowsOf(run);
     }
     const made = [...announced, ...withRows.map(run => run.table)].filter(table => !unfit.has(tableKey(table)));
-    return { markers, rows, steps, made, unfit: unfitOf(unfit, [...announced, ...runs.map(run => run.table)], runs) };
+    const history = (await this.history?.prepare(bodies, unfit, options.approveRebuild)) ?? [];
+    return {
+      markers,
+      rows,
+      steps,
+      history,
+      made,
+      unfit: unfitOf(unfit, [...announced, ...runs.map(run => run.table)], runs),
+    };
   }
 
   /** The tables at the head office, in order; null for those that are noted in `unfit`. */
@@ -182,6 +203,7 @@ export class RowWriter {
    * Writes prepared batches within the caller's open transaction.
    * @param connection prepared by `prepareTargetSession` (target-session.ts)
    * @param batchNumber the head office's own running number, stored in `_batch`
+   * @param moment of the unit; needed if a history is written
    * @param leaveOut stores rows that the server refuses, which are then left out; null: such a row throws
    * @throws TributaryError BATCH_REFUSED (names table, key and the server's message), TARGET_BUSY (deadlock, lock
    *   timeout, a table changed meanwhile; retryable after `prepare`), TARGET_UNREACHABLE (retryable). The transaction
@@ -193,13 +215,15 @@ export class RowWriter {
     branch: string,
     batchNumber: number,
     leaveOut: QuarantineRow | null = null,
+    moment: UnitMoment | null = null,
   ): Promise<ApplyCounts> {
     assert(Number.isSafeInteger(batchNumber) && batchNumber >= 0, 'A batch number is not a count.');
     let upserts = 0;
     let deletes = 0;
     let truncates = 0;
+    const histories = prepared.history.flatMap(({ tables }) => (tables === null ? [] : [tables.history]));
     const tables = prepared.steps.map(({ table }) => table);
-    await this.#hold(connection, tables);
+    await this.#hold(connection, [...tables, ...histories]);
     for (const step of prepared.steps) {
       const { run } = step;
       const refused = await this.#write(connection, step, branch, batchNumber, leaveOut);
@@ -208,7 +232,30 @@ export class RowWriter {
       deletes += run.deletes.rows + run.copies.changes.reduce((sum, { fall }) => sum + fall, 0) - refused.deletes;
       truncates += run.truncate ? 1 : 0;
     }
+    await this.#writeHistory(connection, prepared, branch, batchNumber, leaveOut, moment);
     return { upserts, deletes, truncates };
+  }
+
+  async #writeHistory(
+    connection: Connection,
+    { history }: Prepared,
+    branch: string,
+    batchNumber: number,
+    leaveOut: QuarantineRow | null,
+    moment: UnitMoment | null,
+  ): Promise<void> {
+    if (history.length === 0) return;
+    assert(this.history !== null && moment !== null, 'A history is written without a moment.');
+    // A version that the history refuses is left out with its row, which is in quarantine if it is the last one.
+    const leave = leaveOut === null ? null : (): Promise<void> => Promise.resolve();
+    try {
+      await this.history.apply(connection, history, branch, batchNumber, moment, async (table, rows) => {
+        await this.#writeRows(connection, table, rows, branch, batchNumber, leave);
+      });
+    } catch (error) {
+      this.#forgetIfChanged(error);
+      throw targetError(error, 'Writing a history');
+    }
   }
 
   /** Locks the tables as the rows were prepared for them, so that nobody changes them before the transaction ends. */
@@ -294,6 +341,7 @@ export class RowWriter {
    * Does one slice of a sweep within the caller's open transaction: deletes at most `limit` of the branch's rows whose
    * `_batch` is below `sinceBatch`. Call it again, in a new transaction, until `done`.
    * @param tables the snapshot's tables, or `'all'` for every table that holds branch rows (a whole snapshot)
+   * @param at when the branch's rows were no more, if the histories of tables are to tell it: a DATETIME(6) in UTC
    * @returns `swept`: the tables in which nothing is left to delete, in their order
    */
   async sweep(
@@ -302,6 +350,7 @@ export class RowWriter {
     tables: readonly Pick<TableName, 'name'>[] | 'all',
     sinceBatch: number,
     limit: number,
+    history: { readonly at: string; readonly batchNumber: number } | null = null,
   ): Promise<{ deleted: number; swept: string[]; done: boolean }> {
     assert(Number.isSafeInteger(sinceBatch) && sinceBatch >= 0, 'A batch number is not a count.');
     assert(Number.isSafeInteger(limit) && limit > 0, 'A slice of a sweep has no size.');
@@ -314,8 +363,13 @@ export class RowWriter {
       let deleted = 0;
       for (const name of names) {
         const sql = quoteTable(this.#database, name);
-        if (present.has(foldedName(name, foldsTables)))
-          deleted += await sweepRows(connection, sql, branch, sinceBatch, limit - deleted);
+        if (present.has(foldedName(name, foldsTables))) {
+          const isKept = history !== null && this.history?.names.keeps(name) === true;
+          const order = isKept
+            ? await this.#sweepHistory(connection, branch, name, sinceBatch, limit - deleted, history)
+            : '';
+          deleted += await sweepRows(connection, sql, branch, sinceBatch, limit - deleted, order);
+        }
         if (deleted >= limit) return { deleted, swept, done: false };
         swept.push(name);
       }
@@ -323,6 +377,23 @@ export class RowWriter {
     } catch (error) {
       throw targetError(error, `Sweeping the tables of ${branch}`);
     }
+  }
+
+  /** @returns the order in which the rows must be deleted, so that they are those that the history tells of */
+  async #sweepHistory(
+    connection: Connection,
+    branch: string,
+    name: string,
+    sinceBatch: number,
+    limit: number,
+    moment: { readonly at: string; readonly batchNumber: number },
+  ): Promise<string> {
+    let order = '';
+    await this.history?.sweep(connection, name, { branch, ...moment }, key => {
+      order = key.join(', ');
+      return rowsToSweep(quoteTable(this.#database, name), branch, sinceBatch, limit, order);
+    });
+    return order;
   }
 
   /**
@@ -400,4 +471,5 @@ function unfitOf(
  * What the pipelines need of RowWriter. `prepare` runs before the transaction (its DDL commits by itself), the others
  * inside it. With this small interface, the order of lock, write, watermark and commit can be tested without a server.
  */
-export type RowWriting = Pick<RowWriter, 'prepare' | 'apply' | 'sweep' | 'clearOtherForm'>;
+export type RowWriting = Pick<RowWriter, 'prepare' | 'apply' | 'sweep' | 'clearOtherForm'> &
+  Partial<Pick<RowWriter, 'history'>>;

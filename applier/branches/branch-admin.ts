@@ -33,6 +33,8 @@ import { addRequest, idsOf, MAX_REQUEST_TABLES, MAX_REQUESTS, openRequests } fro
 import type { OpenRequest } from '../store/snapshots.ts';
 import { addBranch, clearHalt, listBranches, lockBranch, markRemoved, readBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
+import { isName } from '../../shared/database/sql.ts';
+import { historyName } from '../apply/history-table.ts';
 import { tablesOfBranch } from '../store/table-claims.ts';
 import { answering, requireAtWork, requirePresent } from './verification-state.ts';
 import type { AskedVerification, VerificationState } from './verification-state.ts';
@@ -57,6 +59,7 @@ const OWN_TABLES = [
   'contact',
   'table',
   'broker_user',
+  'history',
   'branch',
 ] as const;
 
@@ -183,7 +186,9 @@ export class BranchAdmin {
     await this.#options.provisioning.remove(branch);
     if (!deleteData) return { deletedRows: 0 };
     const { pool, rows } = this.#options;
-    const tables = await pool.use(connection => tablesOfBranch(connection, branch));
+    const own = await pool.use(connection => tablesOfBranch(connection, branch));
+    const histories = own.map(({ schema, name }) => ({ schema, name: historyName(name) }));
+    const tables = [...own, ...histories.filter(({ name }) => isName(name))];
     let deletedRows = 0;
     for (const table of tables) {
       for (let done = false; !done;) {

@@ -21,6 +21,7 @@ import { listContacts } from '../store/contacts.ts';
 import type { ContactRow } from '../store/contacts.ts';
 import { noteDropped } from '../store/lost-tables.ts';
 import { createSchema } from '../store/schema.ts';
+import { createViews } from '../store/views.ts';
 import { clearHalt, listBranches, lockBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { Counter } from '../verify/counter.ts';
@@ -164,6 +165,7 @@ export class Fleet {
   async start(): Promise<void> {
     try {
       await this.#pool.use(createSchema);
+      await this.#createViews();
       await this.#poll();
     } catch (error) {
       throw asApplyError(error);
@@ -182,6 +184,17 @@ export class Fleet {
       logger,
     });
     this.#polling = this.#pollUntilStopped();
+  }
+
+  /** The views for reports; everything else works without them. */
+  async #createViews(): Promise<void> {
+    const trouble = await this.#pool.use(connection => createViews(connection));
+    if (trouble === null) return;
+    const why =
+      trouble === 'denied'
+        ? 'The applier may not create the views for reports. `tributary-applier check` says which right is missing.'
+        : 'The views for reports could not be replaced, because a report reads them. The next start tries again.';
+    this.#options.logger.warn({ trouble }, why);
   }
 
   /** Ends within 5 s. Work that is not committed by then is rolled back, and its messages are delivered again. */

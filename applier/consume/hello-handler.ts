@@ -66,10 +66,16 @@ export function requireSender(branch: string, message: ReceivedMessage): void {
 
 /**
  * Judges the hello and stores the outcome.
+ * @param history tables whose history is kept
  * @param queued messages in the branch's queue, and those that are unacknowledged in this process
  * @throws BRANCH_UNKNOWN when the branch was removed
  */
-export async function takeHello(pool: TargetPool, hello: Hello, queued: number): Promise<HelloResult> {
+export async function takeHello(
+  pool: TargetPool,
+  hello: Hello,
+  queued: number,
+  history: readonly string[] = [],
+): Promise<HelloResult> {
   const { branch } = hello;
   // It goes into another table, without the lock, so that it is visible even while a large batch is being applied.
   await pool.use(connection => noteHello(connection, branch, hello));
@@ -89,6 +95,7 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
         .filter(request => !deferred.includes(request))
         .map(({ id, kind, tables }) => ({ id, kind, tables })),
       halted: haltOf(row),
+      history,
     });
     const { registered } = outcome;
     if (outcome.stream !== row.stream) await saveStream(connection, branch, outcome.stream);

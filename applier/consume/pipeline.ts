@@ -227,7 +227,9 @@ export class Pipeline {
       return;
     }
     const depth = await connection.queueDepth(branchNames(this.branch).batches);
-    const result = await takeHello(this.#options.pool, hello, depth.messages + this.#intake.arrivals.length);
+    const { pool, rows } = this.#options;
+    const queued = depth.messages + this.#intake.arrivals.length;
+    const result = await takeHello(pool, hello, queued, rows.history?.names.all);
     // Another applier may have moved the row, or the hello has: what was remembered with the old one is not certain.
     if (this.#row === null || !isUnchanged(result.row, this.#row)) this.#applier.forget();
     this.#row = result.row;

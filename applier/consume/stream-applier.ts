@@ -25,6 +25,7 @@ import type { Choice } from '../transaction/choose.ts';
 import { Expansion, writtenBytes } from '../transaction/expansion.ts';
 import { haltReason, judgeFault } from '../transaction/fault-policy.ts';
 import type { Written } from '../transaction/fence.ts';
+import { HistoryBegin } from '../transaction/history-begin.ts';
 import { PREFETCH } from '../transaction/quotas.ts';
 import type { Quotas } from '../transaction/quotas.ts';
 import { bodyOf, bytesOf, triage } from '../transaction/unit.ts';
@@ -71,6 +72,7 @@ export class StreamApplier {
   readonly #branch: string;
   readonly #writer: UnitWriter;
   readonly #chooser: UnitChooser;
+  readonly #history: HistoryBegin;
   readonly #early: EarlyInbox;
   readonly #asides: SetAsideTables;
   #lookedForReturnsAt = -Infinity;
@@ -84,7 +86,8 @@ export class StreamApplier {
     this.#branch = branch;
     this.#asides = new SetAsideTables(branch);
     this.#writer = new UnitWriter({ ...options, asides: this.#asides });
-    this.#chooser = new UnitChooser(branch, pool);
+    this.#chooser = new UnitChooser(branch, pool, options.rows.history ?? null);
+    this.#history = new HistoryBegin(pool, options.rows.history ?? null);
     this.#early = new EarlyInbox(branch, pool);
     this.#expansion = new Expansion(quotas.unpackedPerHourBytes);
   }
@@ -99,6 +102,7 @@ export class StreamApplier {
     this.#chooser.forget();
     this.#writer.forget();
     this.#asides.forget();
+    this.#history.forget();
   }
 
   /**
@@ -113,14 +117,16 @@ export class StreamApplier {
     await this.#lookForReturns(row);
     const work = await this.#early.extend(row.stream, chain, this.#o.rejections);
     const [first] = work;
-    if (first === undefined) return { row, did: 'nothing' };
+    if (first === undefined) return { row, did: (await this.#beginHistory(row)) ? 'something' : 'nothing' };
     this.#expansion.requireRoom(performance.now());
     let choice: Choice | null = null;
     try {
+      if (await this.#history.step(row)) return { row, did: 'something' };
       choice = await this.#chooser.choose(row, work, this.#oneByOne > 0);
       await this.#asides.load(this.#o.pool, row, choice.unit.arrivals[0]?.header.seq ?? 0);
       return await this.#writeOrSkip(row, choice);
     } catch (error) {
+      this.#history.forget();
       if (judgeFault(error) !== 'halt') throw error;
       if (choice !== null && choice.unit.arrivals.length > 1) {
         // Apply them one by one, so that the faulty batch is found and those before it are applied.
@@ -132,6 +138,16 @@ export class StreamApplier {
         return this.#setAside(row, error, seq);
       }
       return this.#halt(row, (choice?.unit.arrivals[0] ?? first).header, error);
+    }
+  }
+
+  /** While there is no batch, nothing can be halted: a table that cannot have a history waits for the next one. */
+  async #beginHistory(row: BranchRow): Promise<boolean> {
+    try {
+      return await this.#history.step(row);
+    } catch (error) {
+      if (judgeFault(error) !== 'halt') throw error;
+      return false;
     }
   }
 

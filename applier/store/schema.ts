@@ -190,6 +190,13 @@ const CHANGES: readonly (readonly string[])[] = [
     `ALTER TABLE tributary_branch
        ADD COLUMN set_aside_tables INT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'tables that are set aside',
        ADD COLUMN set_aside_through DATETIME(6) NULL COMMENT 'all of these are complete as of then; NULL: one never was'`,
+    "ALTER TABLE tributary_schema ADD COLUMN views INT NOT NULL DEFAULT 0 COMMENT 'version of the views for reports'",
+    `CREATE TABLE IF NOT EXISTS tributary_history (
+    ${BRANCH},
+    table_name ${NAME} NOT NULL,
+    begun_at DATETIME(6) NOT NULL COMMENT 'its history is whole from then on, UTC',
+    batch_number BIGINT UNSIGNED NOT NULL COMMENT 'the branch''s last batch that was written with history',
+    PRIMARY KEY (branch, table_name)) ${OPTIONS}`,
   ],
 ];
 

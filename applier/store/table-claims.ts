@@ -177,3 +177,12 @@ export async function tablesOfBranch(connection: Connection, branch: string): Pr
   );
   return rows.map(row => ({ schema: readText(row, 'source_schema'), name: readText(row, 'table_name') }));
 }
+
+/** The head-office tables that hold rows of branches, and the histories of such tables. */
+export async function consolidatedTables(connection: Connection): Promise<string[]> {
+  const [rows] = await connection.query<RowDataPacket[]>(
+    `SELECT TABLE_NAME AS name FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = DATABASE()
+        AND COLUMN_NAME IN ('_branch', '_batch', '_changed_at') GROUP BY TABLE_NAME HAVING COUNT(*) = 3 ORDER BY TABLE_NAME`,
+  );
+  return rows.map(row => String(row['name']));
+}

@@ -14,6 +14,7 @@ import type { BranchRow } from '../store/branch-row.ts';
 import { judgeFault } from './fault-policy.ts';
 import { PREFETCH } from './quotas.ts';
 import type { QuarantinePolicy } from './quarantine.ts';
+import type { HistoryKeeper } from '../apply/history-keeper.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { chooseUnit } from './unit.ts';
 import type { Arrival, MergeLimits, Unit } from './unit.ts';
@@ -37,10 +38,13 @@ export interface Choice {
 export class UnitChooser {
   readonly #branch: string;
   readonly #pool: TargetPool;
+  readonly #history: HistoryKeeper | null;
   /** What is in quarantine, and whether people have decided about later batches; null: it must be read. */
   #quarantine: { readonly entries: QuarantinedKeys; readonly decisions: boolean } | null = null;
 
-  constructor(branch: string, pool: TargetPool) {
+  /** @param history keeps the histories of tables; null: there are none */
+  constructor(branch: string, pool: TargetPool, history: HistoryKeeper | null = null) {
+    this.#history = history;
     this.#branch = branch;
     this.#pool = pool;
   }
@@ -74,7 +78,7 @@ export class UnitChooser {
       if (await this.#isOrphan(row, first, decode)) return skipped;
       const limits = decisions || alone ? ALONE : MERGE;
       const partsPending = row.stream.received.seq > row.stream.applied.seq;
-      const unit = await chooseUnit(work, limits, partsPending, decode);
+      const unit = await chooseUnit(work, limits, partsPending, decode, body => this.#history?.compared(body) ?? '');
       // Merging and writing come next.
       await yieldToEventLoop();
       return { unit, policy, decision };

@@ -28,7 +28,11 @@ export function writtenBytes(body: BatchBody): number {
     const rows = 'copies' in change ? change.copies.reduce((sum, copies) => sum + copies, 0) : change.rows;
     return rows * (perRow[change.table] ?? 0);
   };
-  return body.changes.reduce((sum, change) => sum + ofRows(change), sizeOf(body).unpacked);
+  // A history takes as much again, and what was replaced.
+  const kept = new Set(body.versions?.map(({ table }) => table));
+  const versions = body.changes.filter(change => 'values' in change && kept.has(change.table));
+  const all = [...body.changes, ...versions, ...(body.replaced ?? [])];
+  return all.reduce((sum, change) => sum + ofRows(change), sizeOf(body).unpacked);
 }
 
 function rowBytes({ columns }: TableDescription): number {

@@ -9,6 +9,7 @@ import type { Connection } from 'mysql2/promise';
 import { deleteInboxThrough } from '../store/inbox.ts';
 import { advanceBranch, lockBranch, isUnchanged } from '../store/branch-row.ts';
 import type { Advance, BranchRow } from '../store/branch-row.ts';
+import { advanceHistories } from '../store/histories.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { bodyOf, markOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
@@ -50,6 +51,8 @@ export interface FenceOptions {
   readonly row: BranchRow;
   /** Whether the inbox has entries up to the end of the work; they are deleted with it. */
   readonly inboxBelow: boolean;
+  /** Tables whose history is kept; absent: none. */
+  readonly history?: readonly string[];
   /** Called after a rollback: anything remembered from the transaction is no longer true. */
   readonly onRollback: () => void;
 }
@@ -90,6 +93,7 @@ export class Fence {
   async advance(connection: Connection, advance: Advance, counts: RowCounts): Promise<Written> {
     const { row } = this;
     await advanceBranch(connection, row, advance);
+    await advanceHistories(connection, row, advance.batchNumber, this.#options.history ?? []);
     const { received, applied, batchNumber, source } = advance;
     // Deletes early batches that are applied now, whether they came from the inbox or once more from the broker.
     if (this.#options.inboxBelow && applied.seq === received.seq) {

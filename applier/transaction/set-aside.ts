@@ -97,8 +97,11 @@ export class SetAsideTables {
 /** The body without the changes of some tables. The indexes of the others stay. */
 export function without(body: BatchBody, isOut: (table: TableDescription) => boolean): BatchBody {
   const out = body.tables.map(isOut);
+  const stays = ({ table }: { readonly table: number }): boolean => out[table] !== true;
+  const { versions, replaced = [] } = body;
   return {
     ...body,
+    ...(versions === undefined ? {} : { versions: versions.filter(stays), replaced: replaced.filter(stays) }),
     tables: body.tables.map((table, index) => (out[index] === true ? { ...table, columns: [] } : table)),
     changes: body.changes.flatMap((change): Change[] => {
       if (isVerifyMark(change)) return [change];

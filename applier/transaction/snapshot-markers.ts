@@ -34,6 +34,7 @@ import type { Fence, WriteResult } from './fence.ts';
 import { beginQuarantine } from './quarantine.ts';
 import type { QuarantineOptions } from './quarantine.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
+import { momentOf } from './moment.ts';
 import type { SetAsideTables } from './set-aside.ts';
 import type { UnitTables } from './tables.ts';
 import { bodyOf } from './unit.ts';
@@ -134,7 +135,8 @@ export class SnapshotMarkers {
         const done = new Set(snapshot.swept);
         const left = tables.filter(({ name }) => !done.has(name)).slice(0, this.#slice.tables);
         if (left.length > 0) {
-          const slice = await this.#rows.sweep(connection, branch, left, snapshot.startBatch, this.#slice.rows);
+          const moment = { at: momentOf(body.source, row), batchNumber: row.batchNumber + 1 };
+          const slice = await this.#rows.sweep(connection, branch, left, snapshot.startBatch, this.#slice.rows, moment);
           const swept = [...snapshot.swept, ...slice.swept];
           await saveSweep(connection, branch, marker.snapshot, swept, slice.deleted);
           return { outcome: 'slice', row, swept: slice.deleted };

@@ -113,13 +113,14 @@ export function rowsOf(body: BatchBody): number {
     if ('copies' in change) return change.copies.reduce((sum, copies) => sum + copies, 0);
     return 'rows' in change ? change.rows : 1;
   };
-  return body.changes.reduce((sum, change) => sum + rows(change), 0);
+  return [...body.changes, ...(body.replaced ?? [])].reduce((sum, change) => sum + rows(change), 0);
 }
 
 /**
  * The first unit of a chain. Decoding a batch takes about ten milliseconds, so other branches have their turn in
  * between.
  * @param decode its error is thrown only for the first batch, so that the batches before a faulty one are applied
+ * @param apart batches for which it differs are not merged
  * @param partsPending whether parts wait in the inbox; then only a part may follow
  */
 export async function chooseUnit(
@@ -127,9 +128,11 @@ export async function chooseUnit(
   limits: MergeLimits,
   partsPending: boolean,
   decode: (arrival: Arrival) => BatchBody,
+  apart: (body: BatchBody) => string = () => '',
 ): Promise<Unit> {
   const arrivals: Arrival[] = [];
   let kind: UnitKind | null = null;
+  let group = '';
   let rows = 0;
   let bytes = 0;
   let memory = 0;
@@ -152,7 +155,7 @@ export async function chooseUnit(
     }
     if (kind !== null) {
       if (next !== kind || (kind !== 'plain' && kind !== 'parts')) break;
-      if (arrivals.length >= limits.batches) break;
+      if (arrivals.length >= limits.batches || apart(body) !== group) break;
       if (rows + rowsOf(body) > limits.rows || bytes + bytesOf(arrival) > limits.bytes) break;
       if (memory + sizeOf(body).held > limits.memoryBytes) {
         // It is decoded again when its turn comes, instead of staying in memory.
@@ -160,6 +163,7 @@ export async function chooseUnit(
         break;
       }
     }
+    if (kind === null) group = apart(body);
     kind = next;
     rows += rowsOf(body);
     bytes += bytesOf(arrival);

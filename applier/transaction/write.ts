@@ -10,6 +10,7 @@ import type { BatchBody } from '../../shared/batch/batch.ts';
 import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { Prepared, UnfitTable } from '../apply/row-writer.ts';
+import type { RefusedRow } from '../apply/quarantine-rows.ts';
 import { OtherForm } from '../apply/target-table.ts';
 import { deleteInboxThrough, partBytes, putInbox, readInbox } from '../store/inbox.ts';
 import type { Decision } from '../store/quarantined-batches.ts';
@@ -27,6 +28,8 @@ import { SnapshotMarkers, SWEEP_SLICE } from './snapshot-markers.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { UnitTables } from './tables.ts';
 import { VerifyMarkers } from './verify-markers.ts';
+import { momentOf } from './moment.ts';
+import type { UnitMoment } from '../apply/history-keeper.ts';
 import { bodyOf, bytesOf, markOf } from './unit.ts';
 import type { Arrival, Unit } from './unit.ts';
 
@@ -82,7 +85,8 @@ export class UnitWriter {
   /** Writes the unit that was chosen for `row`. @throws the fault; then nothing is written */
   async write(row: BranchRow, unit: Unit, { inboxBelow, policy, decision }: WriteChoices): Promise<WriteResult> {
     // A rollback undoes the claims, and the parts that were kept.
-    const fence = new Fence({ pool: this.#pool, row, inboxBelow, onRollback: () => this.forget() });
+    const history = this.#rows.history?.names.all ?? [];
+    const fence = new Fence({ pool: this.#pool, row, inboxBelow, history, onRollback: () => this.forget() });
     try {
       return await this.#write(fence, unit, { policy, decision, tables: policy === null ? 'none' : 'unfit' });
     } catch (error) {
@@ -121,9 +125,10 @@ export class UnitWriter {
       const batchNumber = fence.row.batchNumber + 1;
       const last = lastOf(arrivals);
       const quarantine = beginQuarantine(connection, this.#branch, options);
-      const counts = await this.#apply(connection, quarantine, prepared, last, batchNumber);
-      const mark = markOf(last);
       const source = bodies.at(-1)?.source ?? null;
+      const moment = { at: momentOf(source, fence.row), isContinued: false };
+      const counts = await this.#apply(connection, quarantine, prepared, last, batchNumber, moment);
+      const mark = markOf(last);
       const done = await fence.advance(connection, { received: mark, applied: mark, batchNumber, source }, counts);
       const hasEnded = await this.#tables.endEmptied(connection, prepared);
       if (quarantine !== null) return quarantine.finish(done, last.header);
@@ -138,14 +143,14 @@ export class UnitWriter {
     prepared: Prepared,
     { header }: Arrival,
     batchNumber: number,
+    moment: UnitMoment,
   ): Promise<RowCounts> {
     await this.#tables.claim(connection, prepared);
-    if (quarantine === null) return this.#rows.apply(connection, prepared, this.#branch, batchNumber);
+    if (quarantine === null) return this.#rows.apply(connection, prepared, this.#branch, batchNumber, null, moment);
     const at = { epoch: header.epoch, seq: header.seq, batchNumber };
     quarantine.noteTables(prepared, at);
-    const counts = await this.#rows.apply(connection, prepared, this.#branch, batchNumber, refused =>
-      quarantine.addRow(refused, at),
-    );
+    const leaveOut = (refused: RefusedRow): Promise<void> => quarantine.addRow(refused, at);
+    const counts = await this.#rows.apply(connection, prepared, this.#branch, batchNumber, leaveOut, moment);
     quarantine.noteApplied(prepared);
     return counts;
   }
@@ -203,8 +208,9 @@ export class UnitWriter {
         if (number !== null && body.part.number !== number + 1) {
           throw new TributaryError('BATCH_INVALID', `Part ${body.part.number} follows part ${number}.`);
         }
+        const moment = { at: momentOf(lastBody.source, fence.row), isContinued: number !== null };
         number = body.part.number;
-        const counts = await this.#apply(connection, quarantine, prepared, last, batchNumber);
+        const counts = await this.#apply(connection, quarantine, prepared, last, batchNumber, moment);
         upserts += counts.upserts;
         deletes += counts.deletes;
       };

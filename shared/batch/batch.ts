@@ -17,7 +17,7 @@
  * | BINARY, VARBINARY, BLOB, GEOMETRY | base64 string (GEOMETRY: SRID and WKB as MySQL stores it) |
  * | NULL | null |
  *
- * Invariants: within a batch a key appears once; within a table truncate comes first, then deletes, then upserts.
+ * Invariants: in the changes of a batch a key appears once; within a table truncate comes first, then deletes, then upserts.
  *
  * In a table without a key, the whole row is its identity, and there may be any number of copies of it. Changes of such
  * a table are `remove`, `add` and `count`, in this order, and a row appears at most once in each. A batch says by how
@@ -152,6 +152,22 @@ export type VerifyMark =
       readonly problem: string | null;
     };
 
+/** When the changes of a table were committed. Its lists have an entry for each commit, in order. */
+export interface TableVersions {
+  readonly table: number;
+  /** Times of commits in microseconds since 1970, each less the one before it (the first less 0). */
+  readonly commits: readonly number[];
+  /** How many rows of the table's upserts in `changes` each commit has. Their rows are in the order of commits. */
+  readonly upserts: readonly number[];
+  readonly deletes: readonly number[];
+  /** The same for `replaced`. */
+  readonly replacedUpserts: readonly number[];
+  readonly replacedDeletes: readonly number[];
+}
+
+/** An upsert or a delete. */
+export type RowChange = Extract<Change, { readonly op: 'upsert' | 'delete' }>;
+
 export function isVerifyMark(change: { readonly op: string }): change is VerifyMark {
   return change.op === 'verify-start' || change.op === 'verify-sums' || change.op === 'verify-end';
 }
@@ -164,6 +180,10 @@ export interface BatchBody {
   readonly part: PartMark | null;
   readonly tables: readonly TableDescription[];
   readonly changes: readonly Change[];
+  /** Of tables whose history the head office keeps (versions.ts). Absent: of none. */
+  readonly versions?: readonly TableVersions[];
+  /** Their changes that later ones in this batch have replaced, at most one upsert and one delete for each table. */
+  readonly replaced?: readonly RowChange[];
 }
 
 /** One batch in its stream. Digests are 64 lower-case hex digits. */

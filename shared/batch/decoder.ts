@@ -13,8 +13,10 @@ import type {
   Change,
   ColumnDescription,
   PartMark,
+  RowChange,
   SourceMark,
   TableDescription,
+  TableVersions,
   Value,
   VerifyMark,
 } from './batch.ts';
@@ -102,6 +104,11 @@ export function decodeBatch(bytes: Uint8Array | readonly Uint8Array[], limits: P
 type Fields = Readonly<Record<string, unknown>>;
 
 const BODY_KEYS = ['v', 'source', 'transactions', 'part', 'tables', 'changes'];
+/** Of tables whose history is kept; a batch has both or none. */
+const HISTORY_KEYS = ['versions', 'replaced'];
+const VERSIONS_KEYS = ['table', 'commits', 'upserts', 'deletes', 'replacedUpserts', 'replacedDeletes'];
+/** The year 2255, as far as a number can count microseconds. */
+const MAX_TIME = Number.MAX_SAFE_INTEGER;
 const SOURCE_KEYS = ['server', 'gtidSet', 'file', 'offset', 'committedAt'];
 const CHANGE_KEYS: Record<Change['op'], readonly string[]> = {
   truncate: ['op', 'table'],
@@ -150,7 +157,9 @@ class Reader {
     const fields = this.#fields(value, 'the body');
     const version = this.#count(fields['v'], 'the version');
     if (version !== BATCH_VERSION) throw new TributaryError('BATCH_VERSION', `The batch has version ${version}.`);
-    this.#only(fields, BODY_KEYS, BODY_KEYS.length, 'the body');
+    const isVersioned = fields['versions'] !== undefined;
+    const keys = isVersioned ? [...BODY_KEYS, ...HISTORY_KEYS] : BODY_KEYS;
+    this.#only(fields, keys, keys.length, 'the body');
     const list = this.#list(fields['tables'], this.#limits.maxTables, 'tables');
     const tables = list.map((table, index) => this.#table(table, index));
     const changes = this.#list(fields['changes'], this.#limits.maxChanges, 'changes').map((change, index) =>
@@ -166,7 +175,64 @@ class Reader {
       part: this.#part(fields['part']),
       tables: tables.map(table => table.description),
       changes,
+      ...(isVersioned ? this.#history(fields, changes, tables) : {}),
     };
+  }
+
+  /** When changes were committed, and those that were replaced. Each row must have exactly one commit. */
+  #history(
+    fields: Fields,
+    changes: readonly Change[],
+    tables: readonly KnownTable[],
+  ): { readonly versions: TableVersions[]; readonly replaced: RowChange[] } {
+    const replaced = this.#list(fields['replaced'], 2 * tables.length, 'replaced').map((value, index): RowChange => {
+      const change = this.#change(value, index, tables);
+      if (change.op === 'upsert' || change.op === 'delete') return change;
+      return refuse(`replaced ${index} is neither an upsert nor a delete`);
+    });
+    const rows = (list: readonly Change[], op: RowChange['op'], table: number): number =>
+      list.reduce((sum, change) => sum + (change.op === op && change.table === table ? change.rows : 0), 0);
+    const seen = new Set<number>();
+    const versions = this.#list(fields['versions'], tables.length, 'versions').map((value, index): TableVersions => {
+      const where = `versions ${index}`;
+      const entry = this.#fields(value, where);
+      this.#only(entry, VERSIONS_KEYS, VERSIONS_KEYS.length, where);
+      const table = this.#tableIndex(entry['table'], tables, where);
+      if (seen.has(table)) refuse(`${where} is of a table that has versions already`);
+      seen.add(table);
+      const commits = this.#commits(entry['commits'], where);
+      const counts = (field: string, list: readonly Change[], op: RowChange['op']): number[] => {
+        const all = this.#list(entry[field], commits.length, `${where}.${field}`).map(each =>
+          this.#count(each, `${where}.${field}`),
+        );
+        const sum = all.reduce((total, each) => total + each, 0);
+        if (all.length !== commits.length || sum !== rows(list, op, table)) {
+          refuse(`${where}.${field} does not count the rows of its table`);
+        }
+        return all;
+      };
+      return {
+        table,
+        commits,
+        upserts: counts('upserts', changes, 'upsert'),
+        deletes: counts('deletes', changes, 'delete'),
+        replacedUpserts: counts('replacedUpserts', replaced, 'upsert'),
+        replacedDeletes: counts('replacedDeletes', replaced, 'delete'),
+      };
+    });
+    const stray = replaced.find(({ table }) => !seen.has(table));
+    if (stray !== undefined) refuse(`replaced has changes of table ${stray.table}, which has no versions`);
+    return { versions, replaced };
+  }
+
+  #commits(value: unknown, where: string): number[] {
+    let time = 0;
+    return this.#list(value, this.#limits.maxRows, `${where}.commits`).map(each => {
+      if (typeof each !== 'number' || !Number.isSafeInteger(each)) refuse(`${where}.commits is not a list of numbers`);
+      time += each;
+      if (time < 0 || time > MAX_TIME) refuse(`${where}.commits has a time out of range`);
+      return each;
+    });
   }
 
   #source(value: unknown): SourceMark {

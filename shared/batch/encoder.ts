@@ -28,7 +28,10 @@ export interface WrittenChange {
 }
 
 /** A body before it is encoded. */
-export type DraftBody = Omit<BatchBody, 'changes'> & { readonly changes: readonly (Change | WrittenChange)[] };
+export type DraftBody = Omit<BatchBody, 'changes' | 'replaced'> & {
+  readonly changes: readonly (Change | WrittenChange)[];
+  readonly replaced?: readonly (Change | WrittenChange)[];
+};
 
 /** A body as it is spooled and sent. The digest is over exactly these bytes. */
 export function encodeBatch(body: DraftBody, options: { readonly level?: number } = {}): Buffer {
@@ -72,12 +75,27 @@ export function* encodeFrames(
 }
 
 /** @param made receives the large pieces that were made for this body alone */
-function* writeBody({ changes, ...head }: DraftBody, made: Set<Uint8Array>): Generator<Uint8Array, void, undefined> {
-  if (!changes.some(isWritten)) {
+function* writeBody(
+  { changes, replaced, ...head }: DraftBody,
+  made: Set<Uint8Array>,
+): Generator<Uint8Array, void, undefined> {
+  if (!changes.some(isWritten) && replaced === undefined) {
     yield* writeJson({ ...head, changes });
     return;
   }
   yield Buffer.from(`${JSON.stringify(head).slice(0, -1)},"changes":[`);
+  yield* writeChanges(changes, made);
+  if (replaced !== undefined) {
+    yield Buffer.from('],"replaced":[');
+    yield* writeChanges(replaced, made);
+  }
+  yield Buffer.from(']}');
+}
+
+function* writeChanges(
+  changes: readonly (Change | WrittenChange)[],
+  made: Set<Uint8Array>,
+): Generator<Uint8Array, void, undefined> {
   for (const [index, change] of changes.entries()) {
     if (index > 0) yield Buffer.from(',');
     if (!isWritten(change)) {
@@ -92,7 +110,6 @@ function* writeBody({ changes, ...head }: DraftBody, made: Set<Uint8Array>): Gen
     }
     yield Buffer.from(']]}');
   }
-  yield Buffer.from(']}');
 }
 
 function isWritten(change: Change | WrittenChange): change is WrittenChange {

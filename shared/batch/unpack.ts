@@ -21,7 +21,7 @@ const LARGE_BYTES = 8 * 1024 * 1024;
 const LONG_STRING_BYTES = 1024 * 1024;
 /**
  * An agent makes bodies of 4 MiB of JSON and at most one more row event, besides long values. That is two million
- * values of one digit and a comma. A table has three members per column. The widest object, a body, has six.
+ * values of one digit and a comma. A table has three members per column. The widest object, a body, has eight.
  */
 const LIMITS: JsonLimits = { depth: 8, containers: 500_000, values: 2_500_000, members: 16, allMembers: 600_000 };
 /**

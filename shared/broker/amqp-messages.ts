@@ -6,6 +6,7 @@
  * valid throws MESSAGE_INVALID. The receiver acknowledges it, reports it and does not use it.
  */
 import * as z from 'zod';
+import { MAX_HISTORY_TABLES } from '../batch/versions.ts';
 import type { BatchHeader } from '../batch/batch.ts';
 import { BRANCH_ID } from '../branch-id.ts';
 import { TributaryError } from '../errors.ts';
@@ -232,6 +233,7 @@ const answerSchema = z.object({
     .max(1000),
   halted: z.object({ code: z.string().max(64), reason: text }).nullable(),
   capabilities: z.array(z.string().max(64)).max(64).optional(),
+  history: z.array(name).max(MAX_HISTORY_TABLES).optional(),
 });
 
 /** @throws TributaryError MESSAGE_INVALID */

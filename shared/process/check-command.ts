@@ -9,7 +9,7 @@ import { EXIT_FAILED, EXIT_OK, EXIT_USAGE } from './cli.ts';
 import type { CommandCall, CommandSpec } from './cli.ts';
 import { fault, faultOf, FINDING_COLOURS, renderFindings } from './findings.ts';
 import type { Finding } from './findings.ts';
-import { grantsHost, GRANTS_OPTION, renderGrants } from './grants.ts';
+import { grantsHost, GRANTS_OPTION, READER_OPTION, renderGrants } from './grants.ts';
 import type { Grants } from './grants.ts';
 import { oneLined } from './terminal-text.ts';
 
@@ -21,19 +21,26 @@ export interface CheckedProgram<Config> {
   check(config: Config, service: Service | null): Promise<Finding[]>;
   /** @param host from where the user connects to the database */
   grants(config: Config, host: string): Grants;
+  /** The rights of a user who reads the program's database; absent: nobody does. It asks the database which tables there are. */
+  readerGrants?(config: Config, user: string, host: string): Promise<Grants>;
 }
 
 export function checkCommand<Config>(program: CheckedProgram<Config>): CommandSpec {
+  const forReaders = program.readerGrants === undefined ? [] : ['check --grants --reader reports'];
   return {
     usage: 'check',
     summary: 'check the configuration, the servers and the rights, and show how to correct each fault',
-    options: [GRANTS_OPTION],
-    examples: ['check', 'check --json', 'check --grants', 'check --grants 10.0.0.7'],
+    options: [GRANTS_OPTION, ...(program.readerGrants === undefined ? [] : [READER_OPTION])],
+    examples: ['check', 'check --json', 'check --grants', 'check --grants 10.0.0.7', ...forReaders],
     json: true,
     run: async call => {
-      const host = grantsHost(call.options['grants']);
+      const host = grantsHost(call.options['grants'] ?? (call.options['reader'] === undefined ? undefined : true));
       if (host === null) return check(program, call);
-      const grants = program.grants(program.load(call.configFile, { readSecrets: false }), host);
+      const { reader } = call.options;
+      const grants =
+        typeof reader === 'string' && program.readerGrants !== undefined
+          ? await program.readerGrants(program.load(call.configFile), reader, host)
+          : program.grants(program.load(call.configFile, { readSecrets: false }), host);
       call.print(grants, renderGrants(grants));
       return EXIT_OK;
     },

@@ -11,6 +11,12 @@ export const GRANTS_OPTION: CommandOption = {
   description: 'print the minimal rights as SQL for the user at this host (%: any), and check nothing',
 };
 
+/** The option of the applier's `check`. */
+export const READER_OPTION: CommandOption = {
+  flags: '--reader <user>',
+  description: 'with --grants: print the rights of a user of reports, which reads the views and the tables of branches',
+};
+
 export interface Grants {
   /** Statements without a semicolon, for the administrator of the database. */
   readonly sql: readonly string[];

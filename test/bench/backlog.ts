@@ -26,7 +26,7 @@ const POLL_MS = 5;
 
 /** What the head office keeps of its own; rows of branches are in other tables. */
 const OWN_TABLES =
-  "SELECT TABLE_NAME AS name, TABLE_NAME LIKE 'tributary\\_%' AS own FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ?";
+  "SELECT TABLE_NAME AS name, TABLE_NAME LIKE 'tributary\\_%' AS own FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE = 'BASE TABLE'";
 
 /** A link window that is not now: only `sync` opens the link. */
 function closedNow(): string {

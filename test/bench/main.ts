@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import { benchCapture } from './capture.ts';
 import { benchCatchUp } from './catch-up.ts';
 import { benchFleet } from './fleet.ts';
+import { benchHistory } from './history.ts';
 import { benchLatency } from './latency.ts';
 import { benchLink } from './link.ts';
 import { benchMemory } from './memory.ts';
@@ -19,6 +20,7 @@ const GROUPS: readonly (readonly [name: string, run: (bench: Bench) => Promise<v
   ['capture', benchCapture],
   ['wire', benchWire],
   ['catch-up', benchCatchUp],
+  ['history', benchHistory],
   ['latency', benchLatency],
   ['link', benchLink],
   ['memory', benchMemory],

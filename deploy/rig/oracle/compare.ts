@@ -277,7 +277,8 @@ async function columnsOf(
 async function branchTablesAtHeadOffice(query: Rows, database: string): Promise<string[]> {
   const rows = await query(
     `SELECT TABLE_NAME AS name FROM information_schema.COLUMNS
-      WHERE TABLE_SCHEMA = ? AND COLUMN_NAME = '_branch' AND TABLE_NAME NOT LIKE 'tributary\\\\_%' ORDER BY TABLE_NAME`,
+      WHERE TABLE_SCHEMA = ? AND COLUMN_NAME = '_branch' AND TABLE_NAME NOT LIKE 'tributary\\\\_%'
+        AND TABLE_NAME NOT LIKE '%\\\\_\\\\_history' ORDER BY TABLE_NAME`,
     [database],
   );
   return rows.map(row => String(row['name']));

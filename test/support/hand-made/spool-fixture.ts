@@ -49,6 +49,7 @@ export function spoolContents(spool: Spool): unknown {
     snapshot: spool.snapshot(),
     doneRequests: spool.doneRequests(),
     definitions: spool.definitions(),
+    history: [...spool.history.names],
     serverSeen: { last: spool.serverSeen.last, asksToCompare: spool.serverSeen.asksToCompare },
   };
   return JSON.parse(JSON.stringify(contents)) as unknown;
@@ -120,6 +121,7 @@ function fill(spool: Spool): void {
   }
   spool.serverSeen.see({ server: 'server-0', startedAt: 1_795_000_000, connection: 7 }, true);
   spool.serverSeen.see({ server: 'server-1', startedAt: 1_795_100_000, connection: 8 }, false);
+  spool.history.keep(['sale']);
   spool.advance(RECEIVED, '0e70c8f2-0000-4000-8000-000000000001');
 }
 
