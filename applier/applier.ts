@@ -108,6 +108,7 @@ export class Applier {
       logger,
       events: this.#events(),
       quotas: { ...QUOTAS, unpackedPerHourBytes: config.quotas.unpackedPerHour },
+      comparisons: config.verify,
     });
     this.tables = new TableBrowser({
       database: config.target.database,

@@ -7,10 +7,20 @@ import { FREE_RATIO } from './transaction/expansion.ts';
 import { Addresses } from '../shared/addresses.ts';
 import type { Address } from '../shared/addresses.ts';
 import { supportedServers } from '../shared/server-versions.ts';
+import type { ComparisonSchedule } from './consume/comparisons.ts';
+import { parseWindow } from '../shared/config/link-schedule.ts';
 import { loadConfig } from '../shared/config/load.ts';
 import type { ConfigContext, LoadOptions } from '../shared/config/load.ts';
 import { renderExample } from '../shared/config/example.ts';
-import { bytesField, hostField, logField, oneOrMore, passwordFileField, textField } from '../shared/config/fields.ts';
+import {
+  bytesField,
+  durationField,
+  hostField,
+  logField,
+  oneOrMore,
+  passwordFileField,
+  textField,
+} from '../shared/config/fields.ts';
 import { httpField } from '../shared/config/http-settings.ts';
 import type { HttpSettings } from '../shared/config/http-settings.ts';
 import {
@@ -28,6 +38,7 @@ import type { LogLevel } from '../shared/config/fields.ts';
 import type { Secret } from '../shared/config/secret.ts';
 
 const GIB = 1024 * 1024 * 1024;
+const DAY_MS = 86_400_000;
 
 export interface ManagementAddress {
   readonly secure: boolean;
@@ -57,6 +68,7 @@ export interface ApplierConfig {
     readonly branchAddresses: readonly [LinkUrl, ...LinkUrl[]];
   };
   readonly schema: { readonly changes: 'automatic' | 'approved' };
+  readonly verify: ComparisonSchedule;
   readonly quotas: {
     /** 0: no limit. */
     readonly unpackedPerHour: number;
@@ -106,6 +118,7 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
       })
       .prefault({})
       .meta({ description: 'Who changes tables at the head office.' }),
+    verify: verifyField(),
     quotas: z
       .strictObject({
         unpackedPerHour: bytesField({ min: 0, max: 1024 * 1024 * GIB })
@@ -125,6 +138,47 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
       })
       .meta({ description: 'The log goes to stdout, one JSON object a line.' }),
   });
+}
+
+function verifyField() {
+  return z
+    .strictObject({
+      every: durationField({ min: DAY_MS, max: 366 * DAY_MS })
+        .optional()
+        .meta({
+          description:
+            'Each branch is compared with the head office so often. Without it: only after what gives doubt.',
+          example: '30d',
+        }),
+      within: z
+        .string()
+        .superRefine((text, issues) => {
+          try {
+            parseWindow(text);
+          } catch (error) {
+            const message = error instanceof Error ? error.message.replace(/^link\.windows: /, '') : String(error);
+            issues.addIssue({ code: 'custom', message, input: text });
+          }
+        })
+        .optional()
+        .meta({
+          description: 'Hours of the day at which such comparisons may begin, by the clock of this machine.',
+          example: '"01:00-05:00"',
+        }),
+      atOnce: z.number().int().min(1).max(1_000).default(2).meta({
+        description: 'The most branches that are compared at a time without anybody asking.',
+      }),
+    })
+    .prefault({})
+    .transform(({ every, within, atOnce }) => ({
+      everySeconds: every === undefined ? null : every / 1_000,
+      within: {
+        windows: within === undefined ? [] : [parseWindow(within)],
+        timeZone: within === undefined ? 'UTC' : Intl.DateTimeFormat().resolvedOptions().timeZone,
+      },
+      atOnce,
+    }))
+    .meta({ description: 'Comparisons that nobody asks for.' });
 }
 
 function brokerField(context: ConfigContext) {

@@ -24,6 +24,7 @@ import { createSchema } from '../store/schema.ts';
 import { clearHalt, listBranches, lockBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { Counter } from '../verify/counter.ts';
+import type { ComparisonSchedule } from './comparisons.ts';
 import { BrokerLink } from '../broker/connection.ts';
 import { asApplyError } from '../transaction/fault-policy.ts';
 import { Pipeline } from './pipeline.ts';
@@ -66,6 +67,8 @@ export interface FleetOptions {
   readonly events?: PipelineEvents;
   readonly poolSize?: number;
   readonly quotas?: Quotas;
+  /** When branches are compared without anybody asking. Default: only after doubts. */
+  readonly comparisons?: ComparisonSchedule;
   /** The pauses between retries after a fault that no batch is to blame for. */
   readonly pauses?: Pauses;
 }
@@ -369,6 +372,7 @@ export class Fleet {
       instance,
       host: this.#host,
       quotas: this.#options.quotas ?? QUOTAS,
+      comparisons: this.#options.comparisons,
       events: this.#options.events ?? NO_EVENTS,
       logger: this.#options.logger,
       pauses: this.#options.pauses,

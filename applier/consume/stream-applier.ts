@@ -33,7 +33,7 @@ export interface StreamApplierOptions {
   readonly branch: string;
   readonly pool: TargetPool;
   readonly rows: RowWriting;
-  readonly counter: Pick<Counter, 'begin'>;
+  readonly counter: Pick<Counter, 'begin' | 'search'>;
   readonly quotas: Quotas;
   readonly events: PipelineEvents;
   readonly logger: Logger;

@@ -176,7 +176,48 @@ export const FIRST_TABLES: readonly string[] = [
  * may still be running. DDL commits by itself, so each statement must be one that can be executed again, or fails
  * with one of DONE_BEFORE. Never edit a change that was released.
  */
-const CHANGES: readonly (readonly string[])[] = [];
+const CHANGES: readonly (readonly string[])[] = [
+  // Rows that differ, and repairs of them.
+  [
+    `ALTER TABLE tributary_verify ADD COLUMN sketch BOOLEAN NOT NULL DEFAULT FALSE
+      COMMENT 'rows that differ can be named from the sums'`,
+    `ALTER TABLE tributary_branch ADD COLUMN doubt VARCHAR(200) NULL COMMENT 'why a comparison is due; NULL: it is not'`,
+    `CREATE TABLE IF NOT EXISTS tributary_difference (
+      ${BRANCH},
+      table_name ${NAME} NOT NULL,
+      row_name CHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'begin of the hash of its key or values',
+      source_schema ${NAME} NOT NULL,
+      kind VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+        COMMENT 'changed; missing: only the branch has it; extra: only the head office; unnamed: not read yet',
+      quarantined BOOLEAN NOT NULL DEFAULT FALSE COMMENT 'the row is in quarantine, which deals with it',
+      row_key JSON NULL COMMENT 'NULL: unnamed, or a table without a key',
+      columns JSON NULL COMMENT 'the columns that differ',
+      here JSON NULL COMMENT 'the row at the head office, long values cut',
+      there JSON NULL COMMENT 'the row at the branch',
+      copies_here INT UNSIGNED NOT NULL DEFAULT 0,
+      copies_there INT UNSIGNED NOT NULL DEFAULT 0,
+      places JSON NULL COMMENT '_key and _copy of its rows here, if the table has them',
+      found_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+      PRIMARY KEY (branch, table_name, row_name)) ${OPTIONS}`,
+    `CREATE TABLE IF NOT EXISTS tributary_repair (
+      id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+      ${BRANCH},
+      table_name ${NAME} NOT NULL,
+      source_schema ${NAME} NOT NULL,
+      request ${ID} NOT NULL,
+      asked VARCHAR(200) NOT NULL COMMENT 'by whom',
+      action VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'inserted, updated, deleted, refused',
+      row_key JSON NULL COMMENT 'NULL: a table without a key',
+      had JSON NULL COMMENT 'the row at the head office before, long values cut; NULL: none',
+      has JSON NULL COMMENT 'the row at the head office since; NULL: none',
+      copies_had INT UNSIGNED NOT NULL,
+      copies_has INT UNSIGNED NOT NULL,
+      epoch ${ID} NOT NULL,
+      seq BIGINT UNSIGNED NOT NULL COMMENT 'the batch that brought it',
+      repaired_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+      KEY branch_id (branch, id)) ${OPTIONS}`,
+  ],
+];
 
 /**
  * Creates the tables or brings them to the version that this program knows. Another applier may do the same at once.

@@ -22,6 +22,7 @@ import type { QuarantinePolicy, QuarantineRecorder, QuarantineOptions } from './
 import { skipBatch } from './skip-batch.ts';
 import type { Quotas } from './quotas.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
+import { RowMarks } from './row-marks.ts';
 import { SnapshotMarkers, SWEEP_SLICE } from './snapshot-markers.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { UnitTables } from './tables.ts';
@@ -43,7 +44,7 @@ export interface UnitWriterOptions {
   readonly branch: string;
   readonly pool: TargetPool;
   readonly rows: RowWriting;
-  readonly counter: Pick<Counter, 'begin'>;
+  readonly counter: Pick<Counter, 'begin' | 'search'>;
   readonly quotas: Quotas;
 }
 
@@ -67,7 +68,7 @@ export class UnitWriter {
     this.#quotas = quotas;
     this.#tables = new UnitTables(branch, pool, rows, quotas.tables);
     this.#snapshots = new SnapshotMarkers(this.#tables, rows);
-    this.#verifications = new VerifyMarkers(counter);
+    this.#verifications = new VerifyMarkers(counter, new RowMarks({ pool, counter, tables: this.#tables, rows }));
   }
 
   /** To be called after a rollback, a new epoch or another applier's work: what is remembered may no longer be true. */

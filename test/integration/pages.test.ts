@@ -172,7 +172,8 @@ async function office(t: Test, status: () => ApplierStatus = () => mixedFleet())
       },
       repair: async branch => {
         await note('repair')(branch);
-        return { request: 'r', tables: branchDetail(mixedFleet().branches[0]!).verified, whole: false };
+        const tables = branchDetail(mixedFleet().branches[0]!).verified;
+        return { request: null, tables, whole: false, rows: [], copied: [] };
       },
     },
     changed: () => undefined,

@@ -3,7 +3,7 @@
  * transaction. States are never changed in place: a transaction makes a new one, which becomes durable on commit.
  */
 import type { BatchHeader, StreamMark } from '../../../shared/batch/batch.ts';
-import type { Answer, HeadOfficeStream, Hello } from '../../../shared/protocol.ts';
+import type { Answer, BranchRequest, HeadOfficeStream, Hello } from '../../../shared/protocol.ts';
 import { snapshotOfAll } from '../hand-made/messages.ts';
 import type { ProtocolCore, Rule } from './rules.ts';
 import type { Row } from './source.ts';
@@ -21,6 +21,8 @@ export interface ModelBody {
   readonly part: { readonly number: number; readonly last: boolean } | null;
   readonly rows: readonly Row[];
   readonly marker: SnapshotMarker | null;
+  /** The request for a repair that the rows answer; null: they do not. */
+  readonly repair: string | null;
   /** The head office's database refuses it until somebody repairs the table. */
   readonly poison: boolean;
 }
@@ -39,6 +41,10 @@ export interface HeadOffice {
   readonly batchNumber: number;
   readonly snapshot: { readonly marker: SnapshotMarker; readonly since: number } | null;
   readonly requests: ReadonlySet<string>;
+  /** Open requests for repairs, with the keys that are asked for. */
+  readonly repairs: ReadonlyMap<string, readonly string[]>;
+  /** Keys whose rows somebody has changed by hand, with the batch number at that time. */
+  readonly byHand: ReadonlyMap<string, number>;
   readonly halted: { readonly code: 'refused' | 'malformed'; readonly seq: number } | null;
   /** Batch number since which a quarantined batch is missing; null: complete. */
   readonly incompleteSince: number | null;
@@ -58,6 +64,8 @@ export const EMPTY_HEAD_OFFICE: HeadOffice = {
   batchNumber: 0,
   snapshot: null,
   requests: new Set(),
+  repairs: new Map(),
+  byHand: new Map(),
   halted: null,
   incompleteSince: null,
   opened: null,
@@ -96,7 +104,7 @@ export class Applier {
     const outcome = this.#core.receiveHello(state.stream, hello, {
       queued,
       firstEarly: early.length === 0 ? null : Math.min(...early),
-      requests: [...state.requests].map(snapshotOfAll),
+      requests: [...[...state.requests].map(snapshotOfAll), ...[...state.repairs].map(repairOf)],
       halted,
     });
     let next: HeadOffice = { ...state, stream: outcome.stream };
@@ -157,6 +165,7 @@ export class Applier {
         incompleteSince: state.batchNumber + 1,
         // It covers all that was asked for before; the agent may have counted those requests as done.
         requests: requests ? new Set([operator.requestId]) : state.requests,
+        repairs: new Map(),
       };
     }
     // After a quarantine in its midst the rest of a group is what there is of it.
@@ -172,13 +181,24 @@ export class Applier {
   }
 }
 
+function repairOf([id, keys]: readonly [string, readonly string[]]): BranchRequest {
+  return { id, kind: 'repair', tables: null, rows: keys.join() };
+}
+
 function applyBody(state: HeadOffice, body: ModelBody): HeadOffice {
+  if (body.repair !== null) {
+    const repairs = new Map(state.repairs);
+    repairs.delete(body.repair);
+    return applyBody({ ...state, repairs }, { ...body, repair: null });
+  }
   const rows = new Map(state.rows);
+  const byHand = new Map(state.byHand);
   for (const [key, value] of body.rows) {
+    byHand.delete(key);
     if (value === null) rows.delete(key);
     else rows.set(key, { value, batch: state.batchNumber });
   }
-  const next: HeadOffice = { ...state, rows };
+  const next: HeadOffice = { ...state, rows, byHand };
   const { marker } = body;
   if (marker === null) return next;
   if (marker.at === 'start') return { ...next, snapshot: { marker, since: state.batchNumber } };
@@ -186,6 +206,7 @@ function applyBody(state: HeadOffice, body: ModelBody): HeadOffice {
   if (state.snapshot?.marker.id !== marker.id) return next;
   const { since } = state.snapshot;
   for (const [key, row] of rows) if (row.batch < since) rows.delete(key);
+  for (const [key, batch] of byHand) if (batch < since) byHand.delete(key);
   const completes = state.incompleteSince !== null && state.incompleteSince < since;
   return {
     ...next,

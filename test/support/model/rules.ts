@@ -22,6 +22,10 @@ export const RULES = {
   'losing the source voids the pending chunk': 'shell',
   'losing the source voids the open group': 'shell',
   'a chunk yields to keys emitted meanwhile': 'shell',
+  'a repair yields to keys emitted meanwhile': 'shell',
+  'a repair waits until the stream is past its view': 'shell',
+  'losing the source voids the pending repair': 'shell',
+  'a new epoch forgets which repairs were answered': 'shell',
   'an answer is acted on once': 'core',
   'an answer that is not one’s own is given back': 'shell',
 } as const;

@@ -71,6 +71,7 @@ function table(name: string, verdict: VerifyVerdict, more: Partial<VerifiedTable
     repair: null,
     startedAt: ago(30),
     endedAt: null,
+    rows: [],
     ...more,
   };
 }

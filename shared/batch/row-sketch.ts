@@ -1,0 +1,200 @@
+/**
+ * Sums of rows from which the rows that differ can be named: an invertible Bloom filter (Eppstein, Goodrich, Uyeda,
+ * Varghese 2011, "What's the difference?"). Pure.
+ *
+ * Every row is added to three buckets, one of each part. A bucket counts its rows, and sums their names, digests and
+ * checks. The difference of two sketches holds only the rows that differ, because equal rows cancel out. A bucket that
+ * holds one of them shows its name. Taking it out of its other buckets leaves others alone there, and so on. About
+ * three buckets for two rows are enough. A changed row counts as two: what either side holds.
+ *
+ * Sums are taken modulo a prime, so that several copies of one row can be divided by their number.
+ */
+import { crc32 } from 'node:zlib';
+import { assert } from '../errors.ts';
+import { NAME_BYTES } from './row-sums.ts';
+import type { RowMark, RowSums } from './row-sums.ts';
+import { TableSums } from './row-sums.ts';
+
+/** The most rows of one table that are named. */
+export const MAX_NAMED_ROWS = 500;
+const PARTS = 3;
+/** Two rows meet in all three parts once in 32,768 times. */
+const LEAST_IN_PART = 32;
+/** With three parts, a few hundred changed rows, in 24 KiB. */
+const MOST_IN_PART = 341;
+const ROWS_PER_BUCKET = 25;
+/** Rows, two words of the name, two of the digest, the check. */
+const WORDS = 6;
+const WORD_BYTES = 4;
+/** The largest prime below 2³². */
+const PRIME = 4_294_967_291;
+const PLACE_BITS = 21;
+const PLACE_MASK = 2 ** PLACE_BITS - 1;
+
+/** The number of buckets of a sketch for a table of about this many rows. */
+export function sketchBucketsFor(rows: number | null): number {
+  return PARTS * Math.min(MOST_IN_PART, Math.max(LEAST_IN_PART, Math.ceil((rows ?? 0) / ROWS_PER_BUCKET)));
+}
+
+/** Empty sums. */
+export function emptySums(buckets: number, sketch: boolean): RowSums {
+  return sketch ? new RowSketch(buckets) : new TableSums(buckets);
+}
+
+/** Reads the bytes of sums; null if they are malformed. */
+export function readSums(bytes: Buffer, sketch: boolean): TableSums | RowSketch | null {
+  return sketch ? RowSketch.fromBytes(bytes) : TableSums.fromBytes(bytes);
+}
+
+/** Whether this number of buckets is possible. */
+export function isSketchSize(buckets: number): boolean {
+  return Number.isInteger(buckets) && buckets >= PARTS && buckets <= PARTS * MOST_IN_PART && buckets % PARTS === 0;
+}
+
+export class RowSketch implements RowSums {
+  readonly buckets: number;
+  readonly typed = new Set<number>();
+  readonly #words: Uint32Array;
+
+  constructor(buckets: number) {
+    assert(isSketchSize(buckets), `a sketch of ${buckets} buckets`);
+    this.buckets = buckets;
+    this.#words = new Uint32Array(buckets * WORDS);
+  }
+
+  add({ name, digest, typed }: RowMark): void {
+    assert(name !== null, 'A row without a name is added to a sketch.');
+    for (const column of typed) this.typed.add(column);
+    addTo(this.#words, this.buckets, wordsOf(name, digest), 1);
+  }
+
+  get rows(): number {
+    let rows = 0;
+    for (let bucket = 0; bucket < this.buckets / PARTS; bucket += 1) rows += this.#words[bucket * WORDS]!;
+    return rows;
+  }
+
+  /** The buckets that differ. */
+  differing(other: RowSketch): number {
+    const words = this.#minus(other);
+    let found = 0;
+    for (let bucket = 0; bucket < this.buckets; bucket += 1) {
+      if (words.subarray(bucket * WORDS, (bucket + 1) * WORDS).some(word => word !== 0)) found += 1;
+    }
+    return found;
+  }
+
+  /** The names of the rows that differ, in hexadecimal; null: there are too many to name them. */
+  differingRows(other: RowSketch): string[] | null {
+    const words = this.#minus(other);
+    const names = new Set<string>();
+    const waiting = Array.from({ length: this.buckets }, (_, bucket) => bucket);
+    // Each row that is taken out lets three buckets be looked at again. More than this is no real difference.
+    for (let left = this.buckets * (1 + 2 * PARTS); waiting.length > 0 && left > 0; left -= 1) {
+      const bucket = waiting.pop()!;
+      const row = onlyRow(words, this.buckets, bucket);
+      if (row === null) continue;
+      names.add(nameText(row.words));
+      waiting.push(...addTo(words, this.buckets, row.words, PRIME - row.copies));
+    }
+    return words.every(word => word === 0) && names.size <= MAX_NAMED_ROWS ? [...names] : null;
+  }
+
+  #minus(other: RowSketch): Uint32Array {
+    assert(other.buckets === this.buckets, `${this.buckets} buckets beside ${other.buckets}`);
+    return this.#words.map((word, index) => (word + PRIME - other.#words[index]!) % PRIME);
+  }
+
+  toBytes(): Buffer {
+    const bytes = Buffer.alloc(this.#words.length * WORD_BYTES);
+    this.#words.forEach((word, index) => bytes.writeUInt32LE(word, index * WORD_BYTES));
+    return bytes;
+  }
+
+  /** Reads the bytes of `toBytes`; null if they are malformed. */
+  static fromBytes(bytes: Buffer): RowSketch | null {
+    const buckets = bytes.length / (WORDS * WORD_BYTES);
+    if (!isSketchSize(buckets)) return null;
+    const sketch = new RowSketch(buckets);
+    for (let index = 0; index < sketch.#words.length; index += 1) {
+      const word = bytes.readUInt32LE(index * WORD_BYTES);
+      if (word >= PRIME) return null;
+      sketch.#words[index] = word;
+    }
+    return sketch;
+  }
+}
+
+type Words = readonly number[];
+
+/** Two words of the name, two of the digest, and the check of these four. */
+function wordsOf(name: Buffer, digest: Buffer): Words {
+  // The name of a row without a key is the beginning of its digest.
+  const words = [0, WORD_BYTES].map(at => name.readUInt32LE(at));
+  words.push(...[NAME_BYTES, NAME_BYTES + WORD_BYTES].map(at => digest.readUInt32LE(at)));
+  const reduced = words.map(word => word % PRIME);
+  return [...reduced, checkOf(reduced)];
+}
+
+function checkOf(words: Words): number {
+  return crc32(words.slice(0, WORDS - 2).join()) % PRIME;
+}
+
+/** The row's bucket in each part. */
+function bucketsOf(words: Words, buckets: number): readonly number[] {
+  const [, , low = 0, high = 0] = words;
+  const inPart = buckets / PARTS;
+  const rest = (low >>> PLACE_BITS) + (high >>> PLACE_BITS) * 2 ** (32 - PLACE_BITS);
+  return [low & PLACE_MASK, high & PLACE_MASK, rest].map((place, part) => part * inPart + (place % inPart));
+}
+
+/** Adds copies of a row, modulo the prime. @returns its buckets */
+function addTo(sums: Uint32Array, buckets: number, words: Words, copies: number): readonly number[] {
+  const places = bucketsOf(words, buckets);
+  for (const bucket of places) {
+    const at = bucket * WORDS;
+    sums[at] = (sums[at]! + copies) % PRIME;
+    for (let word = 0; word < words.length; word += 1) {
+      sums[at + 1 + word] = (sums[at + 1 + word]! + times(words[word]!, copies)) % PRIME;
+    }
+  }
+  return places;
+}
+
+/** The row that is alone in a bucket, with the number of its copies modulo the prime; null: there is not one alone. */
+function onlyRow(
+  sums: Uint32Array,
+  buckets: number,
+  bucket: number,
+): { readonly words: Words; readonly copies: number } | null {
+  const copies = sums[bucket * WORDS]!;
+  if (copies === 0) return null;
+  const inverse = inverseOf(copies);
+  const words = Array.from(sums.subarray(bucket * WORDS + 1, (bucket + 1) * WORDS), sum => times(sum, inverse));
+  if (words.at(-1) !== checkOf(words) || !bucketsOf(words, buckets).includes(bucket)) return null;
+  return { words, copies };
+}
+
+function times(a: number, b: number): number {
+  if (b === 1) return a;
+  return Number((BigInt(a) * BigInt(b)) % BigInt(PRIME));
+}
+
+/** By Fermat. */
+function inverseOf(value: number): number {
+  if (value === 1 || value === PRIME - 1) return value;
+  let result = 1;
+  let base = value;
+  for (let exponent = PRIME - 2; exponent > 0; exponent = Math.floor(exponent / 2)) {
+    if (exponent % 2 === 1) result = times(result, base);
+    base = times(base, base);
+  }
+  return result;
+}
+
+function nameText(words: Words): string {
+  const bytes = Buffer.alloc(NAME_BYTES);
+  bytes.writeUInt32LE(words[0]!, 0);
+  bytes.writeUInt32LE(words[1]!, WORD_BYTES);
+  return bytes.toString('hex');
+}
