@@ -74,9 +74,9 @@ export async function sendRows(
       if (high !== null) {
         const found = await findRows(source, read, wanted, options.charsets, signal);
         const done = await between(sink, high, signal, () => {
-          if (!isReady()) return 'not-ready';
+          // First, because a copy that a statement calls for is known to the spool only then.
           sink.flush();
-          if (watch.isRedone || lastSnapshot() !== emitted.snapshot) return 'not-ready';
+          if (!isReady() || watch.isRedone || lastSnapshot() !== emitted.snapshot) return 'not-ready';
           emit(options, read, ask, verification, found, watch.noted, wanted);
           return 'done';
         });

@@ -9,7 +9,6 @@
  *
  * Sums are taken modulo a prime, so that several copies of one row can be divided by their number.
  */
-import { crc32 } from 'node:zlib';
 import { assert } from '../errors.ts';
 import { NAME_BYTES } from './row-sums.ts';
 import type { RowMark, RowSums } from './row-sums.ts';
@@ -26,6 +25,8 @@ const ROWS_PER_BUCKET = 25;
 /** Rows, two words of the name, two of the digest, the check. */
 const WORDS = 6;
 const WORD_BYTES = 4;
+/** The place of the check among the words of a row. */
+const CHECK = 4;
 /** The largest prime below 2³². */
 const PRIME = 4_294_967_291;
 const PLACE_BITS = 21;
@@ -95,7 +96,8 @@ export class RowSketch implements RowSums {
       const row = onlyRow(words, this.buckets, bucket);
       if (row === null) continue;
       names.add(nameText(row.words));
-      waiting.push(...addTo(words, this.buckets, row.words, PRIME - row.copies));
+      addTo(words, this.buckets, row.words, PRIME - row.copies);
+      for (let part = 0; part < PARTS; part += 1) waiting.push(bucketOf(row.words, part, this.buckets));
     }
     return words.every(word => word === 0) && names.size <= MAX_NAMED_ROWS ? [...names] : null;
   }
@@ -125,40 +127,55 @@ export class RowSketch implements RowSums {
   }
 }
 
+/** Two words of the name, two of the digest, and the check of these four. */
 type Words = readonly number[];
 
-/** Two words of the name, two of the digest, and the check of these four. */
 function wordsOf(name: Buffer, digest: Buffer): Words {
-  // The name of a row without a key is the beginning of its digest.
-  const words = [0, WORD_BYTES].map(at => name.readUInt32LE(at));
-  words.push(...[NAME_BYTES, NAME_BYTES + WORD_BYTES].map(at => digest.readUInt32LE(at)));
-  const reduced = words.map(word => word % PRIME);
-  return [...reduced, checkOf(reduced)];
+  const words = [
+    name.readUInt32LE(0) % PRIME,
+    name.readUInt32LE(WORD_BYTES) % PRIME,
+    // The name of a row without a key is the beginning of its digest.
+    digest.readUInt32LE(NAME_BYTES) % PRIME,
+    digest.readUInt32LE(NAME_BYTES + WORD_BYTES) % PRIME,
+  ];
+  words.push(checkOf(words));
+  return words;
 }
 
+/** A number that follows from all bits of the first four words. */
 function checkOf(words: Words): number {
-  return crc32(words.slice(0, WORDS - 2).join()) % PRIME;
+  let check = 0;
+  for (let word = 0; word < CHECK; word += 1) {
+    check = Math.imul(check ^ words[word]!, 0x85ebca6b);
+    check = Math.imul(check ^ (check >>> 13), 0xc2b2ae35);
+    check ^= check >>> 16;
+  }
+  return (check >>> 0) % PRIME;
 }
 
-/** The row's bucket in each part. */
-function bucketsOf(words: Words, buckets: number): readonly number[] {
-  const [, , low = 0, high = 0] = words;
+/** The row's bucket in a part. */
+function bucketOf(words: Words, part: number, buckets: number): number {
+  const low = words[2]!;
+  const high = words[3]!;
   const inPart = buckets / PARTS;
-  const rest = (low >>> PLACE_BITS) + (high >>> PLACE_BITS) * 2 ** (32 - PLACE_BITS);
-  return [low & PLACE_MASK, high & PLACE_MASK, rest].map((place, part) => part * inPart + (place % inPart));
+  const places = part === 0 ? low & PLACE_MASK : part === 1 ? high & PLACE_MASK : restOf(low, high);
+  return part * inPart + (places % inPart);
 }
 
-/** Adds copies of a row, modulo the prime. @returns its buckets */
-function addTo(sums: Uint32Array, buckets: number, words: Words, copies: number): readonly number[] {
-  const places = bucketsOf(words, buckets);
-  for (const bucket of places) {
-    const at = bucket * WORDS;
+function restOf(low: number, high: number): number {
+  return (low >>> PLACE_BITS) + (high >>> PLACE_BITS) * 2 ** (32 - PLACE_BITS);
+}
+
+/** Adds copies of a row, modulo the prime. */
+function addTo(sums: Uint32Array, buckets: number, words: Words, copies: number): void {
+  for (let part = 0; part < PARTS; part += 1) {
+    const at = bucketOf(words, part, buckets) * WORDS;
     sums[at] = (sums[at]! + copies) % PRIME;
-    for (let word = 0; word < words.length; word += 1) {
-      sums[at + 1 + word] = (sums[at + 1 + word]! + times(words[word]!, copies)) % PRIME;
+    for (let word = 0; word <= CHECK; word += 1) {
+      const sum = sums[at + 1 + word]! + times(words[word]!, copies);
+      sums[at + 1 + word] = sum < PRIME ? sum : sum - PRIME;
     }
   }
-  return places;
 }
 
 /** The row that is alone in a bucket, with the number of its copies modulo the prime; null: there is not one alone. */
@@ -171,7 +188,8 @@ function onlyRow(
   if (copies === 0) return null;
   const inverse = inverseOf(copies);
   const words = Array.from(sums.subarray(bucket * WORDS + 1, (bucket + 1) * WORDS), sum => times(sum, inverse));
-  if (words.at(-1) !== checkOf(words) || !bucketsOf(words, buckets).includes(bucket)) return null;
+  const part = Math.floor(bucket / (buckets / PARTS));
+  if (words[CHECK] !== checkOf(words) || bucketOf(words, part, buckets) !== bucket) return null;
   return { words, copies };
 }
 

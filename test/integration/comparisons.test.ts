@@ -6,7 +6,9 @@ import { openDueComparison, shareOf, UNSCHEDULED } from '../../applier/consume/c
 import type { ComparisonSchedule } from '../../applier/consume/comparisons.ts';
 import { takeHello } from '../../applier/consume/hello-handler.ts';
 import { addBranch, lockBranch } from '../../applier/store/branch-row.ts';
+import { askForRows } from '../../applier/store/differences.ts';
 import { createSchema } from '../../applier/store/schema.ts';
+import { addRequest } from '../../applier/store/snapshots.ts';
 import { parseWindow } from '../../shared/config/link-schedule.ts';
 import type { Hello } from '../../shared/protocol.ts';
 import { makeHello, makeReport } from '../support/hand-made/messages.ts';
@@ -125,4 +127,23 @@ await t.test('a branch that copies its tables is compared when it has ended', as
   t.strictSame(await greets('nantes', Date.now(), UNSCHEDULED, helloOf('nantes', { compare: true })), [
     'the agent has a doubt',
   ]);
+});
+
+await t.test('an agent that does not know of rows is asked for what it knows', async t => {
+  await added('old');
+  const tables = [{ schema: 'shop', name: 'sale' }];
+  const requests = async (capabilities: readonly string[]): Promise<unknown> => {
+    const hello = helloOf('old', { report: makeReport({ version: '1', capabilities }) });
+    return (await takeHello(pool, hello, 0)).answer.requests;
+  };
+  await pool.use(connection => addRequest(connection, 'old', { id: 'v', kind: 'verify', reason: 'test' }));
+  t.strictSame(await requests(['verify']), [{ id: 'v', kind: 'verify', tables: null }]);
+  t.strictSame(await requests(['verify', 'rows']), [{ id: 'v', kind: 'verify', tables: null, sketch: true }]);
+  await answered('old');
+  const names = ['0011223344556677', '8899aabbccddeeff'];
+  await pool.use(connection => askForRows(connection, 'old', tables[0]!, names));
+  const rows = Buffer.from(names.join(''), 'hex').toString('base64');
+  t.match(await requests(['verify', 'rows']), [{ kind: 'rows', tables, rows }]);
+  t.strictSame(await requests(['verify']), []);
+  t.strictSame(await asked('old'), [], 'it was changed for an older one, which will never answer');
 });
