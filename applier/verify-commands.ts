@@ -197,7 +197,10 @@ function renderDifference({
           .map(([name, value]) => `${name}=${value === null ? 'NULL' : shortened(String(value))}`)
           .join(', ');
   const what = {
-    changed: columns.length > 0 ? `${columns.join(', ')} ${columns.length === 1 ? 'differs' : 'differ'}` : `${copiesThere} times there, ${copiesHere} here`,
+    changed:
+      columns.length > 0
+        ? `${columns.join(', ')} ${columns.length === 1 ? 'differs' : 'differ'}`
+        : `${copiesThere} times there, ${copiesHere} here`,
     missing: 'missing here',
     extra: 'only here',
     unnamed: 'not read yet',

@@ -14,6 +14,7 @@
 import type { Value } from '../../shared/batch/batch.ts';
 import type { BranchRequest } from '../../shared/protocol.ts';
 import { rowName } from '../../shared/batch/row-sums.ts';
+import { nth } from '../../shared/nth.ts';
 import { pause } from '../../shared/pause.ts';
 import type { TableWatch } from '../stream/change-buffer.ts';
 import type { SourceConnection } from '../source/connection.ts';
@@ -132,7 +133,7 @@ async function findRows(
     cells => {
       // Only the identity is needed to tell whether a row is wanted.
       const identity = (shape.key.length === 0 ? shape.types.map((_, index) => index) : shape.key).map(index =>
-        readers[index]!(cells[index] ?? null),
+        nth(readers, index)(cells[index] ?? null),
       );
       const name = rowName(shape, identity);
       if (!wanted.has(name)) return;
@@ -172,14 +173,14 @@ function emit(
       groups.push([]);
       bytes = row.bytes;
     }
-    groups.at(-1)!.push(row);
+    groups.at(-1)?.push(row);
   }
   for (const [index, group] of groups.entries()) {
     const mark = {
       verification,
       request: ask.id,
       rows: group.length,
-      values: shape.types.map((_, column) => group.map(({ values }) => values[column]!)),
+      values: shape.types.map((_, column) => group.map(({ values }) => nth(values, column))),
       copies: shape.key.length === 0 ? group.map(({ copies }) => copies) : [],
       absent: index === 0 ? absent : [],
       last: index === groups.length - 1,

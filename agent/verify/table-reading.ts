@@ -35,10 +35,11 @@ export async function sumTable(
   { table, compared }: ReadableTable,
   touched: TouchedRows,
   charsets: ServerCharsets,
+  verification: string,
   signal: AbortSignal,
 ): Promise<RowSums> {
   const { shape, buckets, sketch } = compared;
-  const sums = emptySums(buckets, sketch);
+  const sums = emptySums(buckets, sketch, verification);
   const readers = readersOf(table, charsets);
   const isTouched = (values: readonly Value[]): boolean => {
     const key = shape.key.map(index => [values[index]!]);

@@ -135,7 +135,7 @@ export class Verifier {
       if (typeof touched === 'string') return touched;
       const until = Date.now() + MAX_VIEW_MS;
       for (const table of asked) {
-        const found = await this.#sums(source, table, touched, until, signal);
+        const found = await this.#sums(source, table, touched, until, verification, signal);
         await this.#emit(sumsMark(ask, verification, table, found), signal);
       }
       return 'done';
@@ -167,6 +167,7 @@ export class Verifier {
     { source: table }: AskedTable,
     touched: Touched,
     until: number,
+    verification: string,
     signal: AbortSignal,
   ): Promise<RowSums | string> {
     if (typeof table === 'string') return table;
@@ -174,7 +175,7 @@ export class Verifier {
       return 'It is written to all the time, so no moment was found to compare it.';
     if (Date.now() > until) return 'Reading the tables before it took too long. Ask for this table alone.';
     try {
-      return await sumTable(source, table, touched.rowsOf(table.compared), this.#o.charsets, signal);
+      return await sumTable(source, table, touched.rowsOf(table.compared), this.#o.charsets, verification, signal);
     } catch (error) {
       if (endsConnection(error)) throw error;
       // Its definition has changed, a value cannot be sent exactly, or the program has a fault: this concerns one table only.

@@ -18,6 +18,7 @@ import { RowSketch, readSums } from '../../shared/batch/row-sketch.ts';
 import { TableSums } from '../../shared/batch/row-sums.ts';
 import { quoteString } from '../../shared/database/sql.ts';
 import type { TableName } from '../../shared/table-name.ts';
+import { counted } from '../../shared/units.ts';
 import { askForRows, forgetDifferences, listDifferences } from './differences.ts';
 import type { Difference } from './differences.ts';
 import { isoColumn, readBytes, readCount, readText, readTextOrNull } from './sql-values.ts';
@@ -236,7 +237,8 @@ async function saveSums(
   // It was interrupted or has begun again meanwhile.
   if (row === undefined) return;
   const theirs = side === 'branch' ? 'sums_here' : 'branch_sums';
-  const other = row[theirs] === null ? null : readSums(readBytes(row, theirs), readCount(row, 'sketch') === 1);
+  const other =
+    row[theirs] === null ? null : readSums(readBytes(row, theirs), readCount(row, 'sketch') === 1, verification);
   if (other === null) {
     const column = side === 'branch' ? 'branch_sums' : 'sums_here';
     const counted = side === 'branch' ? 'branch_rows' : 'rows_here';
@@ -290,11 +292,13 @@ interface ComparedSums {
 function compareSums(ofBranch: RowSums, here: RowSums): ComparedSums | null {
   if (ofBranch.buckets !== here.buckets) return null;
   if (ofBranch instanceof RowSketch && here instanceof RowSketch) {
-    const names = ofBranch.differingRows(here);
+    const named = ofBranch.differingRows(here);
+    const names = named?.names ?? null;
+    const more = named?.complete === false ? ', and others that the next comparison can name' : '';
     const where =
-      names === null
+      named === null
         ? 'too many rows differ to name them: a repair copies the table'
-        : `${names.length} rows differ; the branch is asked for them`;
+        : `${counted(named.names.length, 'row')}${more}; the branch is asked for what is there`;
     return { differing: ofBranch.differing(here), where, names };
   }
   if (!(ofBranch instanceof TableSums && here instanceof TableSums)) return null;

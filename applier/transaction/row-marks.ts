@@ -146,7 +146,7 @@ export class RowMarks {
         await removePlaces(connection, branch, name, here);
         const refused = new Set<string>();
         counts = await this.#o.rows.apply(connection, prepared, branch, batchNumber, ({ rows, row, op }) => {
-          const values = rows.columns.map(column => column[row]!);
+          const values = rows.columns.map(column => nth(column, row));
           refused.add(rowName(sent.shape, op === 'delete' ? values : identityOf(sent.shape, values)));
           return Promise.resolve();
         });
@@ -308,7 +308,7 @@ function placeCondition(places: readonly RowPlace[]): string {
   return `(${places
     .map(([key, copy]) => {
       const at = `\`_key\` = UNHEX(${quoteString(key)})`;
-      return copy === null ? `(${at})` : `(${at} AND \`_copy\` = ${Number(copy)})`;
+      return copy === null ? `(${at})` : `(${at} AND \`_copy\` = ${copy})`;
     })
     .join(' OR ')})`;
 }
@@ -357,8 +357,9 @@ function repairedRows(
   return names.flatMap((name): RepairedRow[] => {
     const has = rows.get(name) ?? null;
     const had = here.get(name) ?? null;
-    if (has === null && had === null) return [];
-    const identity = identityOf(shape, (has ?? had)!.values);
+    const values = has?.values ?? had?.values;
+    if (values === undefined) return [];
+    const identity = identityOf(shape, values);
     const action = refused.has(name) ? 'refused' : has === null ? 'deleted' : had === null ? 'inserted' : 'updated';
     return [
       {

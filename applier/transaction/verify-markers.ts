@@ -49,7 +49,10 @@ export class VerifyMarkers {
         if (mark.op === 'verify-sums') {
           const table = { branch, verification: mark.verification, name: nth(body.tables, mark.table).name };
           const problem = mark.problem ?? (await lostTypes(connection, table.name, mark.typed));
-          const sums = problem === null ? readSums(Buffer.from(mark.sums, 'base64'), mark.sketch === true) : null;
+          const sums =
+            problem === null
+              ? readSums(Buffer.from(mark.sums, 'base64'), mark.sketch === true, mark.verification)
+              : null;
           await saveBranchSums(connection, table, sums, problem);
         }
         if (mark.op === 'verify-end') await this.#end(connection, branch, arrival, mark);

@@ -220,7 +220,7 @@ class CountingRun implements Counting {
   }
 
   async #sum(description: TableDescription, buckets: number, sketch: boolean): Promise<RowSums> {
-    const sums = emptySums(buckets, sketch);
+    const sums = emptySums(buckets, sketch, this.#comparison.verification);
     const server = await readServerTable(this.#connection, this.#database, description.name);
     // Without the table, the head office has none of its rows.
     if (server === null) return sums;

@@ -43,7 +43,7 @@ export function sentRows(description: TableDescription, mark: RowsMark): SentRow
   const shape = { types: description.columns.map(({ type }) => columnType(type)), key: keyOf(description) };
   const rows = new Map<string, SentRow | null>();
   for (let row = 0; row < mark.rows; row += 1) {
-    const values = mark.values.map(column => column[row]!);
+    const values = mark.values.map(column => nth(column, row));
     rows.set(rowName(shape, identityOf(shape, values)), { values, copies: mark.copies[row] ?? 1 });
   }
   const absent = Buffer.from(mark.absent, 'base64');
@@ -160,6 +160,6 @@ export function namedValues({ columns }: TableDescription, values: readonly Valu
 /** The key's values by column. */
 export function keyValues(description: TableDescription, key: readonly Value[]): Record<string, Value> {
   return Object.fromEntries(
-    keyOf(description).map((index, place) => [nth(description.columns, index).name, key[place]!]),
+    keyOf(description).map((index, place) => [nth(description.columns, index).name, nth(key, place)]),
   );
 }

@@ -320,7 +320,7 @@ class Reader {
     if (op === 'verify-sums') {
       const problem = this.#problem(fields, where);
       const sums = this.#text(fields['sums'], MAX_SUMS, `${where}.sums`);
-      if (problem === null && readSums(Buffer.from(sums, 'base64'), isSketch) === null) {
+      if (problem === null && readSums(Buffer.from(sums, 'base64'), isSketch, verification) === null) {
         refuse(`${where}.sums are not sums`);
       }
       return {

@@ -5,10 +5,12 @@
  * Every row is added to three buckets, one of each part. A bucket counts its rows, and sums their names, digests and
  * checks. The difference of two sketches holds only the rows that differ, because equal rows cancel out. A bucket that
  * holds one of them shows its name. Taking it out of its other buckets leaves others alone there, and so on. About
- * three buckets for two rows are enough. A changed row counts as two: what either side holds.
+ * three buckets for two rows are enough. A changed row counts as two: what either side holds. Rarely a few rows share all
+ * their buckets and cannot be told apart. Each comparison has a salt of its own, so that the next one places them anew.
  *
  * Sums are taken modulo a prime, so that several copies of one row can be divided by their number.
  */
+import { crc32 } from 'node:zlib';
 import { assert } from '../errors.ts';
 import { NAME_BYTES } from './row-sums.ts';
 import type { RowMark, RowSums } from './row-sums.ts';
@@ -17,8 +19,10 @@ import { TableSums } from './row-sums.ts';
 /** The most rows of one table that are named. */
 export const MAX_NAMED_ROWS = 500;
 const PARTS = 3;
-/** Two rows meet in all three parts once in 32,768 times. */
-const LEAST_IN_PART = 32;
+/** Two rows meet in all three parts once in 262,144 times. */
+const LEAST_IN_PART = 64;
+/** If more buckets are left that hold several rows, the names of the others are of little use. */
+const MOST_LEFT = 12;
 /** With three parts, a few hundred changed rows, in 24 KiB. */
 const MOST_IN_PART = 341;
 const ROWS_PER_BUCKET = 25;
@@ -37,14 +41,14 @@ export function sketchBucketsFor(rows: number | null): number {
   return PARTS * Math.min(MOST_IN_PART, Math.max(LEAST_IN_PART, Math.ceil((rows ?? 0) / ROWS_PER_BUCKET)));
 }
 
-/** Empty sums. */
-export function emptySums(buckets: number, sketch: boolean): RowSums {
-  return sketch ? new RowSketch(buckets) : new TableSums(buckets);
+/** Empty sums. @param salt decides the places of rows in a sketch; both sides use the verification's id */
+export function emptySums(buckets: number, sketch: boolean, salt: string): RowSums {
+  return sketch ? new RowSketch(buckets, salt) : new TableSums(buckets);
 }
 
 /** Reads the bytes of sums; null if they are malformed. */
-export function readSums(bytes: Buffer, sketch: boolean): TableSums | RowSketch | null {
-  return sketch ? RowSketch.fromBytes(bytes) : TableSums.fromBytes(bytes);
+export function readSums(bytes: Buffer, sketch: boolean, salt: string): TableSums | RowSketch | null {
+  return sketch ? RowSketch.fromBytes(bytes, salt) : TableSums.fromBytes(bytes);
 }
 
 /** Whether this number of buckets is possible. */
@@ -56,17 +60,21 @@ export class RowSketch implements RowSums {
   readonly buckets: number;
   readonly typed = new Set<number>();
   readonly #words: Uint32Array;
+  readonly #salt: string;
+  readonly #shape: Shape;
 
-  constructor(buckets: number) {
+  constructor(buckets: number, salt: string) {
     assert(isSketchSize(buckets), `a sketch of ${buckets} buckets`);
     this.buckets = buckets;
     this.#words = new Uint32Array(buckets * WORDS);
+    this.#salt = salt;
+    this.#shape = { buckets, salt: crc32(salt) };
   }
 
   add({ name, digest, typed }: RowMark): void {
     assert(name !== null, 'A row without a name is added to a sketch.');
     for (const column of typed) this.typed.add(column);
-    addTo(this.#words, this.buckets, wordsOf(name, digest), 1);
+    addTo(this.#words, this.#shape, wordsOf(name, digest), 1);
   }
 
   get rows(): number {
@@ -77,33 +85,29 @@ export class RowSketch implements RowSums {
 
   /** The buckets that differ. */
   differing(other: RowSketch): number {
-    const words = this.#minus(other);
-    let found = 0;
-    for (let bucket = 0; bucket < this.buckets; bucket += 1) {
-      if (words.subarray(bucket * WORDS, (bucket + 1) * WORDS).some(word => word !== 0)) found += 1;
-    }
-    return found;
+    return countBuckets(this.#minus(other));
   }
 
-  /** The names of the rows that differ, in hexadecimal; null: there are too many to name them. */
-  differingRows(other: RowSketch): string[] | null {
+  /** The rows that differ; null: there are too many to name them. */
+  differingRows(other: RowSketch): NamedRows | null {
     const words = this.#minus(other);
     const names = new Set<string>();
     const waiting = Array.from({ length: this.buckets }, (_, bucket) => bucket);
     // Each row that is taken out lets three buckets be looked at again. More than this is no real difference.
     for (let left = this.buckets * (1 + 2 * PARTS); waiting.length > 0 && left > 0; left -= 1) {
       const bucket = waiting.pop()!;
-      const row = onlyRow(words, this.buckets, bucket);
+      const row = onlyRow(words, this.#shape, bucket);
       if (row === null) continue;
       names.add(nameText(row.words));
-      addTo(words, this.buckets, row.words, PRIME - row.copies);
-      for (let part = 0; part < PARTS; part += 1) waiting.push(bucketOf(row.words, part, this.buckets));
+      addTo(words, this.#shape, row.words, PRIME - row.copies);
+      for (let part = 0; part < PARTS; part += 1) waiting.push(bucketOf(row.words, part, this.#shape));
     }
-    return words.every(word => word === 0) && names.size <= MAX_NAMED_ROWS ? [...names] : null;
+    const left = countBuckets(words);
+    return left > MOST_LEFT || names.size > MAX_NAMED_ROWS ? null : { names: [...names], complete: left === 0 };
   }
 
   #minus(other: RowSketch): Uint32Array {
-    assert(other.buckets === this.buckets, `${this.buckets} buckets beside ${other.buckets}`);
+    assert(other.buckets === this.buckets && other.#salt === this.#salt, 'The sketches are of two comparisons.');
     return this.#words.map((word, index) => (word + PRIME - other.#words[index]!) % PRIME);
   }
 
@@ -114,10 +118,10 @@ export class RowSketch implements RowSums {
   }
 
   /** Reads the bytes of `toBytes`; null if they are malformed. */
-  static fromBytes(bytes: Buffer): RowSketch | null {
+  static fromBytes(bytes: Buffer, salt: string): RowSketch | null {
     const buckets = bytes.length / (WORDS * WORD_BYTES);
     if (!isSketchSize(buckets)) return null;
-    const sketch = new RowSketch(buckets);
+    const sketch = new RowSketch(buckets, salt);
     for (let index = 0; index < sketch.#words.length; index += 1) {
       const word = bytes.readUInt32LE(index * WORD_BYTES);
       if (word >= PRIME) return null;
@@ -125,6 +129,29 @@ export class RowSketch implements RowSums {
     }
     return sketch;
   }
+}
+
+/** Rows that differ. */
+export interface NamedRows {
+  /** In hexadecimal. */
+  readonly names: readonly string[];
+  /** Whether these are all. */
+  readonly complete: boolean;
+}
+
+/** What decides the buckets of rows. */
+interface Shape {
+  readonly buckets: number;
+  readonly salt: number;
+}
+
+/** The buckets that hold anything. */
+function countBuckets(words: Uint32Array): number {
+  let found = 0;
+  for (let at = 0; at < words.length; at += WORDS) {
+    if (words.subarray(at, at + WORDS).some(word => word !== 0)) found += 1;
+  }
+  return found;
 }
 
 /** Two words of the name, two of the digest, and the check of these four. */
@@ -146,17 +173,22 @@ function wordsOf(name: Buffer, digest: Buffer): Words {
 function checkOf(words: Words): number {
   let check = 0;
   for (let word = 0; word < CHECK; word += 1) {
-    check = Math.imul(check ^ words[word]!, 0x85ebca6b);
-    check = Math.imul(check ^ (check >>> 13), 0xc2b2ae35);
-    check ^= check >>> 16;
+    check = mixed(check ^ words[word]!);
   }
-  return (check >>> 0) % PRIME;
+  return check % PRIME;
+}
+
+/** Every bit of the result depends on every bit of the number (the end of MurmurHash3). */
+function mixed(number: number): number {
+  let bits = Math.imul(number ^ (number >>> 16), 0x85ebca6b);
+  bits = Math.imul(bits ^ (bits >>> 13), 0xc2b2ae35);
+  return (bits ^ (bits >>> 16)) >>> 0;
 }
 
 /** The row's bucket in a part. */
-function bucketOf(words: Words, part: number, buckets: number): number {
-  const low = words[2]!;
-  const high = words[3]!;
+function bucketOf(words: Words, part: number, { buckets, salt }: Shape): number {
+  const low = mixed(words[2]! ^ salt);
+  const high = mixed(words[3]! ^ salt);
   const inPart = buckets / PARTS;
   const places = part === 0 ? low & PLACE_MASK : part === 1 ? high & PLACE_MASK : restOf(low, high);
   return part * inPart + (places % inPart);
@@ -167,9 +199,9 @@ function restOf(low: number, high: number): number {
 }
 
 /** Adds copies of a row, modulo the prime. */
-function addTo(sums: Uint32Array, buckets: number, words: Words, copies: number): void {
+function addTo(sums: Uint32Array, shape: Shape, words: Words, copies: number): void {
   for (let part = 0; part < PARTS; part += 1) {
-    const at = bucketOf(words, part, buckets) * WORDS;
+    const at = bucketOf(words, part, shape) * WORDS;
     sums[at] = (sums[at]! + copies) % PRIME;
     for (let word = 0; word <= CHECK; word += 1) {
       const sum = sums[at + 1 + word]! + times(words[word]!, copies);
@@ -181,15 +213,15 @@ function addTo(sums: Uint32Array, buckets: number, words: Words, copies: number)
 /** The row that is alone in a bucket, with the number of its copies modulo the prime; null: there is not one alone. */
 function onlyRow(
   sums: Uint32Array,
-  buckets: number,
+  shape: Shape,
   bucket: number,
 ): { readonly words: Words; readonly copies: number } | null {
   const copies = sums[bucket * WORDS]!;
   if (copies === 0) return null;
   const inverse = inverseOf(copies);
   const words = Array.from(sums.subarray(bucket * WORDS + 1, (bucket + 1) * WORDS), sum => times(sum, inverse));
-  const part = Math.floor(bucket / (buckets / PARTS));
-  if (words[CHECK] !== checkOf(words) || bucketOf(words, part, buckets) !== bucket) return null;
+  const part = Math.floor(bucket / (shape.buckets / PARTS));
+  if (words[CHECK] !== checkOf(words) || bucketOf(words, part, shape) !== bucket) return null;
   return { words, copies };
 }
 

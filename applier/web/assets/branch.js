@@ -315,7 +315,7 @@ function differences({ rows }) {
 
 /** @param {unknown} value */
 function shortText(value) {
-  const text = value === null ? 'NULL' : String(value);
+  const text = value === null ? 'NULL' : typeof value === 'string' ? value : JSON.stringify(value);
   return text.length <= 40 ? text : `${text.slice(0, 40)}…`;
 }
 
