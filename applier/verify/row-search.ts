@@ -6,10 +6,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from 'mysql2/promise';
 import type { RowsMark, TableDescription, Value } from '../../shared/batch/batch.ts';
-import { columnType } from '../../shared/batch/column-type.ts';
+import { columnType, wireKind } from '../../shared/batch/column-type.ts';
 import type { ColumnType } from '../../shared/batch/column-type.ts';
 import { identityOf, isSameValue, NAME_BYTES, rowName } from '../../shared/batch/row-sums.ts';
 import type { RowShape } from '../../shared/batch/row-sums.ts';
+import type { WireKind } from '../../shared/batch/type-table.ts';
 import { streamCells } from '../../shared/database/mysql.ts';
 import { quoteTable } from '../../shared/database/sql.ts';
 import { nth } from '../../shared/nth.ts';
@@ -24,6 +25,8 @@ const ROWS_A_TURN = 2_000;
 const MOST_REST_MS = 1_000;
 /** Copies of one row whose places are kept. Beyond them the table can only be copied. */
 const MAX_PLACES = 1_000;
+/** Digits that tell any two FLOATs apart. */
+const FLOAT_DIGITS = 9;
 
 /** What the branch has of the rows that are compared. */
 export interface SentRows {
@@ -63,8 +66,41 @@ export interface RowHere {
 
 /** A function that makes a row of the cells of `rowsHereQuery`. */
 export function rowReader(types: readonly ColumnType[]): (cells: readonly (Buffer | null)[]) => Value[] {
-  const readers = types.map(cellReader);
+  const readers = types.map(type => {
+    const read = cellReader(type);
+    const kind = wireKind(type);
+    return (cell: Buffer | null): Value => asSent(kind, read(cell));
+  });
   return cells => readers.map((read, index) => read(cells[index] ?? null));
+}
+
+/** A value that was read as text, as a branch sends it: hashes of keys and literals depend on that. */
+function asSent(kind: WireKind, value: Value): Value {
+  if (typeof value !== 'string') return value;
+  const number = Number(value);
+  switch (kind) {
+    case 'integer':
+      return Number.isSafeInteger(number) ? number : value;
+    case 'float':
+      return Object.is(number, -0) ? '-0' : shortestFloat(Math.fround(number));
+    case 'double':
+      return Object.is(number, -0) ? '-0' : number;
+    case 'decimal':
+    case 'temporal':
+    case 'text':
+    case 'json':
+    case 'bytes':
+      return value;
+  }
+}
+
+/** The number with the shortest text that is this FLOAT. */
+function shortestFloat(float: number): number {
+  for (let digits = 1; digits < FLOAT_DIGITS; digits += 1) {
+    const shorter = Number(float.toPrecision(digits));
+    if (Math.fround(shorter) === float) return shorter;
+  }
+  return Number(float.toPrecision(FLOAT_DIGITS));
 }
 
 /** Reads the branch's rows, each followed by `_key` and `_copy`, where the table has them. */
