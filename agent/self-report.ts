@@ -3,7 +3,7 @@ import { earliestExpiry } from '../shared/config/certificates.ts';
 import { asTributaryError, describeError, ERRORS, TributaryError } from '../shared/errors.ts';
 import type { ErrorCode } from '../shared/errors.ts';
 import { RecentHistory, RecentRate, secondsLeft } from '../shared/process/recent.ts';
-import { MAX_REPORTED_TABLES } from '../shared/protocol.ts';
+import { MAX_REPORTED_TABLES, ROWS_CAPABILITY } from '../shared/protocol.ts';
 import type { AgentReport } from '../shared/protocol.ts';
 import { tableText } from '../shared/table-name.ts';
 import type { Capture, CaptureStatus } from './capture/capture.ts';
@@ -242,7 +242,7 @@ export class SelfReport {
       capture.error ?? (this.#o.forwarder.status().duplicateSince === null ? null : faultOfCode('IDENTITY_SHARED'));
     return {
       version: this.#o.version,
-      capabilities: ['verify', 'history'],
+      capabilities: ['verify', ROWS_CAPABILITY, 'history'],
       state: this.#state(capture),
       spoolBatches: usage.waitingBatches,
       spoolBytes: usage.waitingBytes,

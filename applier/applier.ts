@@ -129,6 +129,7 @@ export class Applier {
       events: this.#events(),
       onTableTrouble: config.onTableTrouble,
       quotas: { ...QUOTAS, unpackedPerHourBytes: config.quotas.unpackedPerHour },
+      comparisons: config.verify,
     });
     this.tables = new TableBrowser({
       database: config.target.database,

@@ -3,6 +3,8 @@
  * Everything but `target` and `broker` has a default.
  */
 import * as z from 'zod';
+import { parseWindow } from '../shared/config/link-schedule.ts';
+import type { ComparisonSchedule } from './consume/comparisons.ts';
 import { FREE_RATIO } from './transaction/expansion.ts';
 import { Addresses } from '../shared/addresses.ts';
 import type { Address } from '../shared/addresses.ts';
@@ -38,6 +40,7 @@ import type { Secret } from '../shared/config/secret.ts';
 
 const GIB = 1024 * 1024 * 1024;
 const HOUR_MS = 3_600_000;
+const DAY_MS = 86_400_000;
 
 export interface ManagementAddress {
   readonly secure: boolean;
@@ -68,6 +71,7 @@ export interface ApplierConfig {
   };
   readonly schema: { readonly changes: 'automatic' | 'approved' };
   readonly onTableTrouble: 'set-aside' | 'halt';
+  readonly verify: ComparisonSchedule;
   readonly quotas: {
     /** 0: no limit. */
     readonly unpackedPerHour: number;
@@ -126,6 +130,7 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
         description:
           'What to do about a table of a branch that this head office cannot take. set-aside: everything else goes on. halt: the branch stands still until a person decides.',
       }),
+      verify: verifyField(),
       quotas: z
         .strictObject({
           unpackedPerHour: bytesField({ min: 0, max: 1024 * 1024 * GIB })
@@ -162,6 +167,47 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
         .meta({ description: 'The log goes to stdout, one JSON object a line.' }),
     })
     .transform(({ keepHistory, ...rest }) => ({ ...rest, keepHistoryMs: keepHistory }));
+}
+
+function verifyField() {
+  return z
+    .strictObject({
+      every: durationField({ min: DAY_MS, max: 366 * DAY_MS })
+        .optional()
+        .meta({
+          description:
+            'Each branch is compared with the head office so often. Without it: only after what gives doubt.',
+          example: '30d',
+        }),
+      within: z
+        .string()
+        .superRefine((text, issues) => {
+          try {
+            parseWindow(text);
+          } catch (error) {
+            const message = error instanceof Error ? error.message.replace(/^link\.windows: /, '') : String(error);
+            issues.addIssue({ code: 'custom', message, input: text });
+          }
+        })
+        .optional()
+        .meta({
+          description: 'Hours of the day at which such comparisons may begin, by the clock of this machine.',
+          example: '"01:00-05:00"',
+        }),
+      atOnce: z.number().int().min(1).max(1_000).default(2).meta({
+        description: 'The most branches that are compared at a time without anybody asking.',
+      }),
+    })
+    .prefault({})
+    .transform(({ every, within, atOnce }) => ({
+      everySeconds: every === undefined ? null : every / 1_000,
+      within: {
+        windows: within === undefined ? [] : [parseWindow(within)],
+        timeZone: within === undefined ? 'UTC' : Intl.DateTimeFormat().resolvedOptions().timeZone,
+      },
+      atOnce,
+    }))
+    .meta({ description: 'Comparisons that nobody asks for.' });
 }
 
 function brokerField(context: ConfigContext) {

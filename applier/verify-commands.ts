@@ -1,17 +1,22 @@
 /** `branch verify` and `branch repair`. */
+import { userInfo } from 'node:os';
 import { EXIT_FAILED, EXIT_OK } from '../shared/process/cli.ts';
 import type { Colour, CommandCall, CommandSpec } from '../shared/process/cli.ts';
 import { pause } from '../shared/pause.ts';
 import { tableText } from '../shared/table-name.ts';
-import { counted } from '../shared/units.ts';
+import { counted, formatDuration } from '../shared/units.ts';
 import { stageOf } from './branches/verification-state.ts';
 import type { Stage } from './branches/verification-state.ts';
+import type { Difference } from './store/differences.ts';
 import type { VerifiedTable } from './store/verifications.ts';
 import { oneLined } from '../shared/process/terminal-text.ts';
 import { withBranchAdmin } from './with-branch-admin.ts';
 
 const LOOK_MS = 500;
 const TELL_AGAIN_MS = 30_000;
+/** Rows of a table that are printed, and characters of a value. */
+const SHOWN_ROWS = 20;
+const MAX_VALUE = 60;
 
 export const VERIFY_COMMANDS: readonly CommandSpec[] = [
   {
@@ -28,8 +33,13 @@ export const VERIFY_COMMANDS: readonly CommandSpec[] = [
   },
   {
     usage: 'branch repair <id>',
-    summary: 'ask a branch to copy again the tables whose last comparison found a difference',
-    examples: ['branch repair paris'],
+    summary:
+      'ask a branch for the rows that the last comparison found to differ, or for the table if they are not known',
+    options: [
+      { flags: '--dry-run', description: 'print what would be asked for, and ask for nothing' },
+      { flags: '--copy', description: 'ask for whole tables' },
+    ],
+    examples: ['branch repair paris --dry-run', 'branch repair paris'],
     json: true,
     run: branchRepair,
   },
@@ -89,12 +99,14 @@ function report(call: CommandCall, branch: string, request: string | null, table
   const verdict = verdictOf(tables);
   const closing = {
     equal: `equal: ${branch} and the head office hold the same rows of ${counted(tables.length, 'table')}`,
-    different: `different: \`tributary-applier branch repair ${branch}\` copies the tables that differ again`,
+    different: `different: \`tributary-applier branch repair ${branch} --dry-run\` says what a repair would do, \`tributary-applier branch repair ${branch}\` does it`,
     'not-comparable': tables.length === 0 ? 'not comparable: no table was compared' : 'not comparable: see above',
   };
   call.print(
     { branch, request, verdict, tables },
-    [...oneLined(tables).map(renderVerified), closing[verdict]].join('\n'),
+    [...oneLined(tables).flatMap(table => [renderVerified(table), ...renderDifferences(table)]), closing[verdict]].join(
+      '\n',
+    ),
     VERDICT_COLOURS,
   );
   return verdict === 'equal' ? EXIT_OK : EXIT_FAILED;
@@ -107,8 +119,11 @@ function verdictOf(tables: readonly VerifiedTable[]): Verdict {
 
 /** One line. */
 export function renderVerified(table: VerifiedTable): string {
-  const { schema, name, verdict, reason, rowsHere, branchRows, buckets, differingBuckets, seq, endedAt } = table;
-  const place = `as of batch ${seq}${endedAt === null ? '' : `, ${endedAt}`}`;
+  const { schema, name, verdict, reason, rowsHere, branchRows, buckets, differingBuckets, seq, startedAt, endedAt } =
+    table;
+  const took =
+    endedAt === null ? '' : `, ${endedAt}, in ${formatDuration(Date.parse(endedAt) - Date.parse(startedAt))}`;
+  const place = `as of batch ${seq}${took}`;
   const found = {
     counting: 'being compared',
     equal: `equal, ${counted(rowsHere ?? 0, 'row')}`,
@@ -118,22 +133,81 @@ export function renderVerified(table: VerifiedTable): string {
   };
   const before =
     table.different && verdict !== 'different' ? '; it was different in the last comparison that ended' : '';
-  const repair = table.repair === null ? '' : `; snapshot ${table.repair} was requested since`;
+  const repair = table.repair === null ? '' : `; repair ${table.repair} was requested since`;
   return `${tableText({ schema, name })}: ${found[verdict]}${reason === null ? '' : `: ${reason}`} (${place})${before}${repair}`;
 }
 
 async function branchRepair(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
-  const { request, tables, whole } = await withBranchAdmin(call, admin => admin.repair(branch));
+  const dryRun = call.options['dryRun'] === true;
+  const options = { dryRun, copy: call.options['copy'] === true, asked: `${userInfo().username} on the command line` };
+  const { request, tables, whole, rows, copied } = await withBranchAdmin(call, admin => admin.repair(branch, options));
   const names = tables.map(tableText);
-  const of = whole
-    ? `all tables, because some here do not exist at the branch (${oneLined(names).join(', ')})`
-    : oneLined(names).join(', ');
-  call.print(
-    { branch, request, whole, tables: names },
-    request === null
+  const lines = [
+    ...rows.map(each => {
+      const left = each.quarantined === 0 ? '' : `; ${each.quarantined} more are in quarantine and stay there`;
+      return `${tableText(each)}: ${counted(each.rows, 'row')}${left}`;
+    }),
+    ...oneLined(tables)
+      .filter(({ name }) => rows.some(each => each.name === name))
+      .flatMap(renderDifferences),
+  ];
+  if (copied.length > 0) {
+    const of = oneLined(copied).map(tableText).join(', ');
+    lines.push(whole ? `all tables, because some here do not exist at the branch (${of})` : `${of}: the whole table`);
+  }
+  const closing =
+    tables.length === 0
       ? `There is nothing to repair: no table of branch ${branch} was different when it was last compared.`
-      : `Snapshot ${request} of ${of} is requested. \`tributary-applier branch show ${branch}\` lists it until it ends; then verify again.`,
+      : lines.length === 0
+        ? `The repair of branch ${branch} is requested already.`
+        : dryRun
+          ? 'Nothing was requested.'
+          : `The repair is requested. \`tributary-applier branch show ${branch}\` lists it until it ends. Repaired rows are compared again by themselves; after a copy, verify again.`;
+  call.print(
+    { branch, request, whole, dryRun, tables: names, rows, copied: copied.map(tableText) },
+    [...lines, closing].join('\n'),
   );
   return undefined;
+}
+
+/** The rows that differ, one in a line. */
+export function renderDifferences(table: VerifiedTable): string[] {
+  const { rows } = table;
+  const shown = rows.slice(0, SHOWN_ROWS).map(each => `  ${renderDifference(each)}`);
+  return rows.length <= SHOWN_ROWS ? shown : [...shown, '  … more are in tributary_difference'];
+}
+
+function renderDifference({
+  row,
+  kind,
+  key,
+  columns,
+  here,
+  there,
+  copiesHere,
+  copiesThere,
+  quarantined,
+}: Difference): string {
+  const values = key ?? here ?? there;
+  const which =
+    values === null
+      ? `row ${row}`
+      : Object.entries(values)
+          .map(([name, value]) => `${name}=${value === null ? 'NULL' : shortened(String(value))}`)
+          .join(', ');
+  const what = {
+    changed:
+      columns.length > 0
+        ? `${columns.join(', ')} ${columns.length === 1 ? 'differs' : 'differ'}`
+        : `${copiesThere} times there, ${copiesHere} here`,
+    missing: 'missing here',
+    extra: 'only here',
+    unnamed: 'not read yet',
+  };
+  return oneLined(`${which}: ${what[kind]}${quarantined ? ' (in quarantine)' : ''}`);
+}
+
+function shortened(text: string): string {
+  return text.length <= MAX_VALUE ? text : `${text.slice(0, MAX_VALUE)}…`;
 }

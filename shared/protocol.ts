@@ -90,11 +90,23 @@ export interface AgentOutlook {
 /** What the head office asks of a branch. A request is open, and in every answer, until a batch has answered it. */
 export interface BranchRequest {
   readonly id: string;
-  /** `snapshot`: copy these tables; `verify`: compare them with the head office's rows. */
-  readonly kind: 'snapshot' | 'verify';
+  /**
+   * `snapshot`: copy these tables; `verify`: compare them with the head office's rows; `rows`: say what these rows of
+   * one table are, so that the head office can name what differs; `repair`: the same, and the head office takes them.
+   */
+  readonly kind: RequestKind;
   /** By source schema and the name at the head office; null: all tables. */
   readonly tables: readonly TableName[] | null;
+  /** Of `verify`: the sums shall be a sketch (row-sketch.ts). */
+  readonly sketch?: boolean | undefined;
+  /** Of `rows` and `repair`: the names of the rows (row-sums.ts), one after the other in base64. */
+  readonly rows?: string | undefined;
 }
+
+export type RequestKind = 'snapshot' | 'verify' | 'rows' | 'repair';
+
+/** An agent with this capability makes sketches, and answers requests of the kinds `rows` and `repair`. */
+export const ROWS_CAPABILITY = 'rows';
 
 export type Verdict = 'current' | 'superseded' | 'unknown';
 

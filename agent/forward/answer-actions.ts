@@ -91,6 +91,8 @@ export class AnswerActions {
         events.onNewEpoch(action.reason);
         return;
       case 'advance':
+        // The head office was restored from a backup: what it lost is sent again, and then compared.
+        if (action.receivedSeq < before.receivedSeq) spool.serverSeen.doubt();
         spool.advance(action.receivedSeq, before.epoch);
         spool.history.keep(answer.history ?? []);
         sender.received(action.receivedSeq);

@@ -50,6 +50,11 @@ export class ServerSeen {
     return isOther;
   }
 
+  /** There is another reason for doubt: the head office must compare. */
+  doubt(): void {
+    if (this.#last !== null && !this.#asksToCompare) this.#store(this.#last, true);
+  }
+
   /** The head office has asked for the comparison. */
   askedFor(): void {
     if (this.#last !== null && this.#asksToCompare) this.#store(this.#last, false);

@@ -14,7 +14,7 @@
 import type { PartMark, TableDescription } from '../../shared/batch/batch.ts';
 import { assert } from '../../shared/errors.ts';
 import { tableKey } from '../../shared/table-name.ts';
-import type { BatchDraft, BufferVersions, ChangeBuffer, KeyRecorder } from './change-buffer.ts';
+import type { BatchDraft, BufferVersions, ChangeBuffer, KeyRecorder, TableWatch } from './change-buffer.ts';
 import { KeyedBuffer } from './keyed-buffer.ts';
 import { KeylessBuffer } from './keyless-buffer.ts';
 
@@ -41,6 +41,7 @@ export class Batcher {
   readonly #o: BatcherOptions;
   readonly #tables = new Map<string, ChangeBuffer>();
   readonly #recorders = new Map<string, KeyRecorder>();
+  readonly #watches = new Map<string, TableWatch>();
   /** Tables with changes in the open batch, in the order of their first change. */
   readonly #touched = new Set<ChangeBuffer>();
   /** Tables, by their names at the head office in lower case, whose history it keeps. */
@@ -69,12 +70,14 @@ export class Batcher {
       if (sameDescription(present.description, description)) return present;
       this.flush();
       present.retired = true;
+      this.#watches.get(name)?.redone();
     }
     const hasKey = description.columns.some(column => column.key !== undefined);
     const buffer = hasKey
       ? new KeyedBuffer(description, this.#keeps(description) ? this.#commit : null)
       : new KeylessBuffer(description);
     buffer.recorder = this.#recorders.get(name) ?? null;
+    buffer.watch = this.#watches.get(name) ?? null;
     this.#tables.set(name, buffer);
     return buffer;
   }
@@ -106,6 +109,15 @@ export class Batcher {
     if (buffer) buffer.recorder = recorder;
   }
 
+  /** Tells the watch what the stream says of the table from now on; null stops that. */
+  watch(schema: string, name: string, watch: TableWatch | null): void {
+    const key = tableKey({ schema, name });
+    if (watch) this.#watches.set(key, watch);
+    else this.#watches.delete(key);
+    const buffer = this.#tables.get(key);
+    if (buffer) buffer.watch = watch;
+  }
+
   /** Must be called after each change to a buffer: notes it, and closes a part when the batch is far too large. */
   touched(buffer: ChangeBuffer): void {
     this.#openSince ??= this.#o.now();
@@ -133,6 +145,7 @@ export class Batcher {
   /** The table is empty now. This goes into a batch of its own, after what came before. */
   truncate(schema: string, name: string): void {
     this.flush();
+    this.#watches.get(tableKey({ schema, name }))?.redone();
     this.#emit([{ schema, name, columns: [] }], [{ op: 'truncate', table: 0 }], 0, 0);
   }
 

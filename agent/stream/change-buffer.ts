@@ -79,10 +79,22 @@ export function keyColumns(columns: readonly ColumnDescription[]): number[] {
  */
 export type KeyRecorder = (key: KeyId, copies: number) => void;
 
+/** Is told what the stream says of a table. */
+export interface TableWatch {
+  /**
+   * A row has changed.
+   * @param identity columns of its key in key order or, without a key, all columns; the row is row `r` of them
+   */
+  row(identity: readonly (readonly Value[])[], r: number): void;
+  /** The table was emptied or has another definition. */
+  redone(): void;
+}
+
 /** One table's changes in the open batch. Rows come as all columns: `values[c][r]`. */
 export interface ChangeBuffer {
   readonly description: TableDescription;
   recorder: KeyRecorder | null;
+  watch: TableWatch | null;
   /** Another definition of the table has replaced it. */
   retired: boolean;
   /** Size of its JSON, including replaced entries. */

@@ -5,7 +5,7 @@ import { assert } from '../../shared/errors.ts';
 import { tableText } from '../../shared/table-name.ts';
 import { JsonColumns } from '../values/json-columns.ts';
 import { keyColumns, keyIdOf } from './change-buffer.ts';
-import type { BufferVersions, ChangeBuffer, KeyRecorder } from './change-buffer.ts';
+import type { BufferVersions, ChangeBuffer, KeyRecorder, TableWatch } from './change-buffer.ts';
 import { RowVersions } from './row-versions.ts';
 import type { OpenCommit } from './row-versions.ts';
 import { KeyIndex } from './key-index.ts';
@@ -15,6 +15,7 @@ export class KeyedBuffer implements ChangeBuffer {
   readonly description: TableDescription;
   readonly keyIndexes: readonly number[];
   recorder: KeyRecorder | null = null;
+  watch: TableWatch | null = null;
   retired = false;
   /** Rows that exist, with columns in table order. Whoever writes to it must then call `upsertWritten` or `updateWritten`. */
   readonly upserts: JsonColumns;
@@ -69,7 +70,7 @@ export class KeyedBuffer implements ChangeBuffer {
   /** The same for rows that were written to `upserts`. @param values must have at least the key's columns */
   upsertWritten(rows: number, values: readonly (readonly Value[])[]): void {
     const keys = this.#keysOf(values);
-    for (let r = 0; r < rows; r++) this.#place(keyIdOf(keys, r), this.#placed++);
+    for (let r = 0; r < rows; r++) this.#place(keys, r, this.#placed++);
     assert(this.#placed === this.upserts.rows, 'There are rows without a key, or keys without a row.');
   }
 
@@ -77,7 +78,7 @@ export class KeyedBuffer implements ChangeBuffer {
   deleteKeys(rows: number, keys: readonly (readonly Value[])[]): void {
     const first = this.#deletes.rows;
     this.#deletes.append(rows, keys);
-    for (let r = 0; r < rows; r++) this.#place(keyIdOf(keys, r), -1 - (first + r));
+    for (let r = 0; r < rows; r++) this.#place(keys, r, -1 - (first + r));
   }
 
   /** An update. A row whose key bytes changed becomes a delete and an upsert. */
@@ -98,7 +99,7 @@ export class KeyedBuffer implements ChangeBuffer {
           oldKeys.map(column => [column[r]!]),
         );
       }
-      this.#place(keyIdOf(newKeys, r), this.#placed++);
+      this.#place(newKeys, r, this.#placed++);
     }
     assert(this.#placed === this.upserts.rows, 'There are rows without a key, or keys without a row.');
   }
@@ -107,11 +108,13 @@ export class KeyedBuffer implements ChangeBuffer {
     return this.keyIndexes.map(index => values[index]!);
   }
 
-  #place(key: KeyId, place: number): void {
+  #place(keys: readonly (readonly Value[])[], r: number, place: number): void {
+    const key: KeyId = keyIdOf(keys, r);
     const earlier = this.#places.set(key, place);
     this.#versions?.note(place >= 0 ? 'upsert' : 'delete');
     if (earlier !== undefined) this.#replace(earlier);
     this.recorder?.(key, 0);
+    this.watch?.row(keys, r);
   }
 
   #replace(place: number): void {

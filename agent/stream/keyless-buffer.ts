@@ -9,7 +9,7 @@ import { addCopies, noCopyChange, removeCopies } from '../../shared/batch/copies
 import type { CopyChange } from '../../shared/batch/copies.ts';
 import { LongValue, wholeValue } from '../../shared/batch/long-value.ts';
 import type { KeyId } from './key-index.ts';
-import type { ChangeBuffer, KeyRecorder } from './change-buffer.ts';
+import type { ChangeBuffer, KeyRecorder, TableWatch } from './change-buffer.ts';
 
 /** Longer identities are hashed: they are kept besides the rows, and by snapshots for as long as a table is read. */
 const MAX_ID_LENGTH = 64;
@@ -27,6 +27,7 @@ export function rowIdOf(columns: readonly (readonly Value[])[], r: number): KeyI
 export class KeylessBuffer implements ChangeBuffer {
   readonly description: TableDescription;
   recorder: KeyRecorder | null = null;
+  watch: TableWatch | null = null;
   retired = false;
   /** Without a key no change replaces another. */
   readonly keepsVersions = false;
@@ -93,6 +94,7 @@ export class KeylessBuffer implements ChangeBuffer {
     this.rows += more;
     this.bytes += more * this.#sizes[place]!;
     this.recorder?.(id, op === 'add' ? copies : -copies);
+    this.watch?.row(values, r);
   }
 
   changes(table: number): Change[] {

@@ -31,7 +31,7 @@ import type { QueuedTable, SnapshotProgress, Trouble } from '../spool/snapshot-p
 import type { LastGroup } from '../spool/spool.ts';
 import { BatchSize } from './batch-size.ts';
 import { Batcher } from './batcher.ts';
-import type { BatchDraft, KeyRecorder } from './change-buffer.ts';
+import type { BatchDraft, KeyRecorder, TableWatch } from './change-buffer.ts';
 import { Watermark } from './watermark.ts';
 import type { EndMark } from './watermark.ts';
 import { Cascades } from '../source/cascades.ts';
@@ -557,7 +557,7 @@ export class CaptureSink implements GroupSink {
   }
 
   // -------------------------------------------------------------------------------------------------------------
-  // For the snapshot
+  // For the snapshot and the verification
 
   /** Changes what the snapshot does next. Stored with the next position. */
   queueSnapshot(change: (progress: SnapshotProgress) => SnapshotProgress): void {
@@ -566,6 +566,11 @@ export class CaptureSink implements GroupSink {
 
   record(schema: string, name: string, recorder: KeyRecorder | null): void {
     this.#batcher.record(schema, this.#o.tableFilter.targetName(schema, name), recorder);
+  }
+
+  /** Tells the watch what the stream says of a table, by its name at the head office, from now on; null stops that. */
+  watch(schema: string, target: string, watch: TableWatch | null): void {
+    this.#batcher.watch(schema, target, watch);
   }
 
   /**

@@ -3,6 +3,7 @@ import type { TableDescription } from '../../shared/batch/batch.ts';
 import { columnType } from '../../shared/batch/column-type.ts';
 import type { BranchRequest } from '../../shared/protocol.ts';
 import { bucketsFor } from '../../shared/batch/row-sums.ts';
+import { sketchBucketsFor } from '../../shared/batch/row-sketch.ts';
 import { keyColumns } from '../stream/change-buffer.ts';
 import type { TableFilter } from '../source/table-filter.ts';
 import type { ServerCharsets } from '../values/server-charsets.ts';
@@ -38,7 +39,7 @@ export interface AskedTablesOptions {
 /** The tables of a request, the smallest first. @throws TributaryError SOURCE_… */
 export async function askedTables(
   source: SourceConnection,
-  { tables }: BranchRequest,
+  { tables, sketch = false }: Pick<BranchRequest, 'tables' | 'sketch'>,
   { tableFilter, charsets, setAside = [] }: AskedTablesOptions,
 ): Promise<AskedTable[]> {
   const all = await readTables(source, tableFilter);
@@ -54,7 +55,7 @@ export async function askedTables(
   const size = ({ estimatedRows }: CapturedTable): number => estimatedRows ?? 0;
   return [
     ...missing.map(({ schema, name }) =>
-      incomparable({ schema, name, columns: [] }, 'the branch does not capture a table of this name'),
+      incomparable({ schema, name, columns: [] }, 'the branch does not capture a table of this name', sketch),
     ),
     ...present
       .sort((a, b) => size(a) - size(b))
@@ -62,24 +63,26 @@ export async function askedTables(
         const aside = setAside.find(({ schema, name }) => schema === table.schema && name === table.name);
         const description = describe(table, tableFilter);
         return aside === undefined
-          ? asked(table, description)
-          : incomparable(description, `it is set aside since ${aside.since}: ${aside.message}`);
+          ? asked(table, description, sketch)
+          : incomparable(description, `it is set aside since ${aside.since}: ${aside.message}`, sketch);
       }),
   ];
 }
 
-function asked(table: CapturedTable, description: TableDescription): AskedTable {
+function asked(table: CapturedTable, description: TableDescription, sketch: boolean): AskedTable {
   const { problem, engine } = table;
-  if (problem !== null) return incomparable(description, problem);
+  if (problem !== null) return incomparable(description, problem, sketch);
   if (!SNAPSHOT_ENGINES.has(engine)) {
-    return incomparable(description, `its engine ${engine} shows no moment of the table while others write to it`);
+    const why = `its engine ${engine} shows no moment of the table while others write to it`;
+    return incomparable(description, why, sketch);
   }
-  const buckets = bucketsFor(table.estimatedRows);
+  const buckets = sketch ? sketchBucketsFor(table.estimatedRows) : bucketsFor(table.estimatedRows);
   const { columns } = description;
   const shape = { types: columns.map(({ type }) => columnType(type)), key: keyColumns(columns) };
-  return { description, buckets, source: { table, compared: { description, shape, buckets } } };
+  return { description, buckets, source: { table, compared: { description, shape, buckets, sketch } } };
 }
 
-function incomparable(description: TableDescription, problem: string): AskedTable {
-  return { description: { ...description, columns: [] }, buckets: 1, source: problem };
+function incomparable(description: TableDescription, problem: string, sketch: boolean): AskedTable {
+  const buckets = sketch ? sketchBucketsFor(0) : bucketsFor(0);
+  return { description: { ...description, columns: [] }, buckets, source: problem };
 }

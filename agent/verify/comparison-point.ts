@@ -25,7 +25,7 @@ import type { ReadableTable } from './asked-tables.ts';
 import { Touched } from './touched.ts';
 
 /** How many moments to try until one is clear for all tables. After that, the tables that are not clear are reported. */
-const MAX_MOMENTS = 30;
+export const MAX_MOMENTS = 30;
 /** The same if each moment first needs a locking read of all tables. */
 const MAX_LOCKING_MOMENTS = 3;
 /** The longest pause between two moments. */
@@ -118,7 +118,7 @@ function touchedSince(spool: Spool, seq: number, read: readonly ReadableTable[])
  * Begins a transaction that sees one moment, at which everything that the stream had emitted is visible.
  * @returns the binlog's end after that moment; null: the moment is too early
  */
-async function beginView(
+export async function beginView(
   source: SourceConnection,
   identity: SourceIdentity,
   read: readonly ReadableTable[],

@@ -17,7 +17,7 @@ export class VerifyRequests {
     // A request that is not open any more will not come back.
     for (const id of [...this.#answered, ...this.#faults.keys()])
       if (!requests.some(request => request.id === id)) this.#forget(id);
-    this.#open = requests.filter(({ id, kind }) => kind === 'verify' && !this.#answered.has(id));
+    this.#open = requests.filter(({ id, kind }) => kind !== 'snapshot' && !this.#answered.has(id));
   }
 
   /** The next request to answer; null: none. */

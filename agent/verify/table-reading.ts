@@ -2,7 +2,9 @@
 import type { Value } from '../../shared/batch/batch.ts';
 import { TributaryError, describeError } from '../../shared/errors.ts';
 import { pause } from '../../shared/pause.ts';
-import { TableSums, markRow } from '../../shared/batch/row-sums.ts';
+import { markRow } from '../../shared/batch/row-sums.ts';
+import type { RowSums } from '../../shared/batch/row-sums.ts';
+import { emptySums } from '../../shared/batch/row-sketch.ts';
 import { keyIdOf } from '../stream/change-buffer.ts';
 import type { ServerCharsets } from '../values/server-charsets.ts';
 import type { SourceConnection } from '../source/connection.ts';
@@ -33,10 +35,11 @@ export async function sumTable(
   { table, compared }: ReadableTable,
   touched: TouchedRows,
   charsets: ServerCharsets,
+  verification: string,
   signal: AbortSignal,
-): Promise<TableSums> {
-  const { shape, buckets } = compared;
-  const sums = new TableSums(buckets);
+): Promise<RowSums> {
+  const { shape, buckets, sketch } = compared;
+  const sums = emptySums(buckets, sketch, verification);
   const readers = readersOf(table, charsets);
   const isTouched = (values: readonly Value[]): boolean => {
     const key = shape.key.map(index => [values[index]!]);
@@ -44,11 +47,21 @@ export async function sumTable(
   };
   const take: TakeRow = cells => {
     const values = readers.map((read, index): Value => read(cells[index] ?? null));
-    if (!isTouched(values)) sums.add(markRow(shape, values, buckets));
+    if (!isTouched(values)) sums.add(markRow(shape, values, buckets, sketch));
   };
-  await (shape.key.length === 0 ? readWhole : readByKey)(source, table, take, signal);
+  await readRows(source, { table, compared }, take, signal);
   for (const mark of touched.values()) if (mark !== null) sums.add(mark);
   return sums;
+}
+
+/** Reads all rows of the table in the connection's view. */
+export async function readRows(
+  source: SourceConnection,
+  { table, compared }: ReadableTable,
+  take: TakeRow,
+  signal: AbortSignal,
+): Promise<void> {
+  await (compared.shape.key.length === 0 ? readWhole : readByKey)(source, table, take, signal);
 }
 
 async function readByKey(

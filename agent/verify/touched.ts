@@ -17,6 +17,8 @@ export interface ComparedTable {
   readonly description: TableDescription;
   readonly shape: RowShape;
   readonly buckets: number;
+  /** Whether the sums are a sketch. */
+  readonly sketch: boolean;
 }
 
 /** Rows that the stream mentions, as they are at the second place; null: the row does not exist. */
@@ -87,11 +89,16 @@ function isRowChange(change: Change): change is RowChange {
   return change.op === 'upsert' || change.op === 'delete';
 }
 
-function markOf({ shape, buckets }: ComparedTable, values: readonly (readonly Value[])[], row: number): RowMark {
+function markOf(
+  { shape, buckets, sketch }: ComparedTable,
+  values: readonly (readonly Value[])[],
+  row: number,
+): RowMark {
   return markRow(
     shape,
     values.map(column => column[row]!),
     buckets,
+    sketch,
   );
 }
 

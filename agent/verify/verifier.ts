@@ -2,7 +2,7 @@
  * Answers the head office's requests to compare tables (shared/batch/row-sums.ts), while sales and capture go on. All
  * tables of a request are read in one consistent view and compared at one place of the stream (comparison-point.ts),
  * where `verify-start` goes into it. Then it reads one table after the other and puts `verify-sums` into the stream,
- * and `verify-end` at last.
+ * and `verify-end` at last. Requests for single rows are answered by row-search.ts.
  *
  * A Verifier serves one binlog connection. If the connection is lost, the comparison ends, and the next Verifier begins
  * it again with a mark of its own: nothing of it is stored.
@@ -18,7 +18,7 @@ import type { Logger } from '../../shared/process/logging.ts';
 import { endsSession, mysqlErrno } from '../../shared/database/mysql.ts';
 import { pause } from '../../shared/pause.ts';
 import type { BranchRequest } from '../../shared/protocol.ts';
-import type { TableSums } from '../../shared/batch/row-sums.ts';
+import type { RowSums } from '../../shared/batch/row-sums.ts';
 import { tableText } from '../../shared/table-name.ts';
 import type { BatchDraft } from '../stream/change-buffer.ts';
 import type { SourceConnection } from '../source/connection.ts';
@@ -29,8 +29,9 @@ import { askedTables } from './asked-tables.ts';
 import type { AskedTable, AskedTablesOptions } from './asked-tables.ts';
 import { endMark, startMark, sumsMark } from './marks.ts';
 import { findComparisonPoint } from './comparison-point.ts';
-import type { ComparisonPointOptions } from './comparison-point.ts';
+import type { ComparisonPointOptions, NoComparisonPoint } from './comparison-point.ts';
 import type { VerifyRequests } from './requests.ts';
+import { sendRows } from './row-search.ts';
 import { sumTable } from './table-reading.ts';
 import type { Touched } from './touched.ts';
 
@@ -107,7 +108,9 @@ export class Verifier {
     if (problem === null) {
       const ended = await this.#compare(ask, verification, signal);
       if (ended === 'not-ready') return false;
-      if (ended === 'too-busy')
+      if (ended === 'sent') return true;
+      if (typeof ended === 'object') problem = ended.problem;
+      else if (ended === 'too-busy')
         problem = 'The tables are written to all the time, so no moment was found to compare them. Ask again later.';
     }
     await this.#emit(endMark(ask, verification, problem), signal);
@@ -116,11 +119,7 @@ export class Verifier {
     return true;
   }
 
-  async #compare(
-    ask: BranchRequest,
-    verification: string,
-    signal: AbortSignal,
-  ): Promise<'done' | 'too-busy' | 'not-ready'> {
+  async #compare(ask: BranchRequest, verification: string, signal: AbortSignal): Promise<Compared> {
     const source = await this.#o.connect(SCAN_STALL_MS);
     try {
       if ((await source.identity()).server !== this.#o.identity.server) {
@@ -128,6 +127,7 @@ export class Verifier {
       }
       await source.execute('SET SESSION net_write_timeout = 1800');
       const asked = await askedTables(source, ask, { ...this.#o, setAside: this.#o.spool.snapshot()?.setAside ?? [] });
+      if (ask.kind !== 'verify') return await this.#sendRows(source, ask, verification, asked, signal);
       this.#o.logger.info({ verification, request: ask.id, tables: asked.length }, 'A verification begins.');
       const read = asked.flatMap(table => (typeof table.source === 'string' ? [] : table.source));
       const options = { ...this.#o, isReady: () => this.#isReady() };
@@ -135,13 +135,30 @@ export class Verifier {
       if (typeof touched === 'string') return touched;
       const until = Date.now() + MAX_VIEW_MS;
       for (const table of asked) {
-        const found = await this.#sums(source, table, touched, until, signal);
-        await this.#emit(sumsMark(verification, table, found), signal);
+        const found = await this.#sums(source, table, touched, until, verification, signal);
+        await this.#emit(sumsMark(ask, verification, table, found), signal);
       }
       return 'done';
     } finally {
       source.destroy();
     }
+  }
+
+  /** Puts the rows that are asked for into the stream, or says why it cannot. */
+  async #sendRows(
+    source: SourceConnection,
+    ask: BranchRequest,
+    verification: string,
+    [asked]: readonly AskedTable[],
+    signal: AbortSignal,
+  ): Promise<Compared> {
+    if (asked === undefined) return { problem: 'no table is named' };
+    if (typeof asked.source === 'string') return { problem: asked.source };
+    const { spool } = this.#o;
+    const lastSnapshot = (): string => spool.snapshot()?.id ?? '';
+    const options = { ...this.#o, isReady: () => this.#isReady(), lastSnapshot };
+    const ended = await sendRows(options, source, asked.source, ask, verification, signal);
+    return ended === 'done' ? 'sent' : ended;
   }
 
   /** The branch's sums of a table, or why there are none. @throws faults that have ended the connection */
@@ -150,14 +167,15 @@ export class Verifier {
     { source: table }: AskedTable,
     touched: Touched,
     until: number,
+    verification: string,
     signal: AbortSignal,
-  ): Promise<TableSums | string> {
+  ): Promise<RowSums | string> {
     if (typeof table === 'string') return table;
     if (touched.isUnclear(table.compared))
       return 'It is written to all the time, so no moment was found to compare it.';
     if (Date.now() > until) return 'Reading the tables before it took too long. Ask for this table alone.';
     try {
-      return await sumTable(source, table, touched.rowsOf(table.compared), this.#o.charsets, signal);
+      return await sumTable(source, table, touched.rowsOf(table.compared), this.#o.charsets, verification, signal);
     } catch (error) {
       if (endsConnection(error)) throw error;
       // Its definition has changed, a value cannot be sent exactly, or the program has a fault: this concerns one table only.
@@ -181,6 +199,9 @@ export class Verifier {
     }
   }
 }
+
+/** `sent`: the request is answered already. */
+type Compared = 'done' | 'sent' | NoComparisonPoint | { readonly problem: string };
 
 /** The reason for the operator at the head office. The process goes on, so the hint of INTERNAL does not fit. */
 function reasonOf(error: unknown): string {

@@ -18,13 +18,19 @@ export async function deleteRows(
   keys: RowSet,
   branch: string,
 ): Promise<void> {
+  for (const rows of keyConditions(table, keys, branch))
+    await run(connection, `DELETE FROM ${table.sql} WHERE ${rows}`);
+}
+
+/** SQL conditions that together match exactly the branch's rows with these keys. None if there are no keys. */
+export function* keyConditions(table: TargetTable, keys: RowSet, branch: string): Generator<string, void, undefined> {
   const columns = table.key.map(index => table.columns[index]!);
   const writers = columns.map(({ type, target }) => literalWriter(type, isText(target)));
   const byColumns = table.identity === 'columns';
   const names = byColumns ? columns.map(({ sql }) => sql) : ['`_key`'];
   const own = quoteString(branch);
   // A row constructor with all of the primary key, so that the optimizer reads exactly these rows.
-  const head = `DELETE FROM ${table.sql} WHERE (\`_branch\`, ${names.join(', ')}) IN (`;
+  const head = `(\`_branch\`, ${names.join(', ')}) IN (`;
   let list: string[] = [];
   let length = 0;
   for (let row = 0; row < keys.rows; row += 1) {
@@ -32,14 +38,14 @@ export async function deleteRows(
       ? writers.map((write, place) => write(keys.columns[place]![row]!)).join(', ')
       : `X'${keyHashOf(table, keys, row)}'`;
     if (list.length > 0 && (length + key.length > MAX_CHARACTERS || list.length === MAX_KEYS)) {
-      await run(connection, `${head}${list.join(', ')})`);
+      yield `${head}${list.join(', ')})`;
       list = [];
       length = 0;
     }
     list.push(`(${own}, ${key})`);
     length += key.length + own.length + 6;
   }
-  if (list.length > 0) await run(connection, `${head}${list.join(', ')})`);
+  if (list.length > 0) yield `${head}${list.join(', ')})`;
 }
 
 /** Deletes the branch's rows in a table, and no other branch's. */

@@ -202,7 +202,11 @@ export function keyHash(table: TargetTable, rows: RowSet, row: number): string {
 }
 
 /** The same from the key's own columns, in key order. */
-export function keyHashOf(table: TargetTable, keys: RowSet, row: number): string {
+export function keyHashOf(
+  table: { readonly key: readonly number[]; readonly columns: readonly Pick<RowColumn, 'type'>[] },
+  keys: RowSet,
+  row: number,
+): string {
   return hashKey(
     table.key.map((index, place) => ({ value: keys.columns[place]![row]!, type: table.columns[index]!.type })),
   );

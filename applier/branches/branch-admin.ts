@@ -15,6 +15,7 @@ import type { Enrolment } from '../../shared/config/enrolment.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import { splitNames, tableTexts } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
+import { ROWS_CAPABILITY } from '../../shared/protocol.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { approveHalted } from '../store/approvals.ts';
@@ -40,7 +41,9 @@ import { answering, requireAtWork, requirePresent } from './verification-state.t
 import type { AskedVerification, VerificationState } from './verification-state.ts';
 import { readSetAside } from '../store/set-aside.ts';
 import type { SetAsideMark } from '../store/set-aside.ts';
-import { countedRequest, EXTRA_TABLE, noteRepair, readVerified } from '../store/verifications.ts';
+import { countDifferences } from '../store/differences.ts';
+import type { DifferenceCount } from '../store/differences.ts';
+import { countedRequest, EXTRA_TABLE, isCounting, noteRepair, readVerified } from '../store/verifications.ts';
 import type { VerifiedTable } from '../store/verifications.ts';
 
 const DELETE_SLICE_ROWS = 5_000;
@@ -54,6 +57,8 @@ const OWN_TABLES = [
   'snapshot',
   'request',
   'verify',
+  'difference',
+  'repair',
   'quarantine',
   'quarantined_batch',
   'contact',
@@ -91,13 +96,36 @@ export interface BranchDetails extends BranchSummary {
   readonly tables: readonly { readonly schema: string; readonly name: string }[];
 }
 
-/** The snapshot that repairs differences. */
+/** What repairs differences. */
 export interface Repair {
-  /** null: there is nothing to repair. */
+  /** The snapshot of tables that are copied again; null: none is. */
   readonly request: string | null;
+  /** All tables that differ. */
   readonly tables: readonly VerifiedTable[];
+  /** Tables of which only rows are repaired. */
+  readonly rows: readonly RowRepair[];
+  /** Tables that are copied again. */
+  readonly copied: readonly TableName[];
   /** All tables are copied, because the head office has rows of tables that the branch does not have. */
   readonly whole: boolean;
+}
+
+/** The repair of a table's rows that differ. */
+export interface RowRepair extends TableName {
+  /** null: it is not requested, because this is a dry run or all of them are in quarantine. */
+  readonly request: string | null;
+  readonly rows: number;
+  /** In quarantine, and left to it. */
+  readonly quarantined: number;
+}
+
+export interface RepairOptions {
+  /** Requests nothing. */
+  readonly dryRun?: boolean;
+  /** Copies whole tables. */
+  readonly copy?: boolean;
+  /** By whom it is asked for. */
+  readonly asked: string;
 }
 
 /** What people do with branches, and ask about them. */
@@ -327,8 +355,11 @@ export class BranchAdmin {
       // In this order: results that are read later may hold more than the request says, never less.
       const open = idsOf(await openRequests(connection, branch), 'verify');
       const isAnswered = !open.includes(request);
+      const requests = await openRequests(connection, branch);
       const tables = answering(asked, isAnswered, await readVerified(connection, branch));
-      const isOpen = !isAnswered || tables.some(table => table.verdict === 'counting' && table.request !== request);
+      const isNaming = await this.#isNaming(connection, branch, tables, requests);
+      const isOpen =
+        isNaming || !isAnswered || tables.some(table => table.verdict === 'counting' && table.request !== request);
       const row = await readBranch(connection, branch);
       if (row === null) throw unknown(branch);
       if (isOpen) requireAtWork(row);
@@ -339,10 +370,11 @@ export class BranchAdmin {
   }
 
   /**
-   * Requests a snapshot of the tables whose last comparison found a difference.
+   * Requests what repairs the tables whose last comparison found a difference: the rows that differ, where they are
+   * known, and a snapshot of the other tables.
    * @throws BRANCH_UNKNOWN; CONFIG_INVALID where nothing was ever compared
    */
-  async repair(branch: string): Promise<Repair> {
+  async repair(branch: string, { dryRun = false, copy = false, asked }: RepairOptions): Promise<Repair> {
     return this.#locked(branch, async (connection, row) => {
       requirePresent(row);
       const tables = await readVerified(connection, branch);
@@ -352,20 +384,70 @@ export class BranchAdmin {
         });
       }
       const different = tables.filter(({ different }) => different);
-      const open = new Set((await openRequests(connection, branch)).map(({ id }) => id));
-      const under = different.find(table => table.repair !== null && open.has(table.repair));
+      const open = await openRequests(connection, branch);
+      const isOpen = new Set(open.map(({ id }) => id));
+      const left = different.filter(({ repair }) => repair === null || !isOpen.has(repair));
+      const under = open.find(({ id, kind }) => kind === 'snapshot' && different.some(({ repair }) => repair === id));
       // Only a snapshot of all tables deletes rows of tables that the branch does not have.
       const whole = different.some(({ reason }) => reason === EXTRA_TABLE);
-      if (different.length === 0 || under !== undefined) {
-        return { request: under?.repair ?? null, tables: different, whole };
+      const said = storedHello((await readContact(connection, branch))?.hello);
+      const byRows = !copy && !whole && said?.report.capabilities.includes(ROWS_CAPABILITY) === true;
+      const known = byRows ? await countDifferences(connection, branch) : new Map<string, DifferenceCount>();
+      const rows: RowRepair[] = [];
+      const copied: TableName[] = [];
+      for (const table of left) {
+        const { schema, name } = table;
+        const count = known.get(name);
+        if (count === undefined) copied.push({ schema, name });
+        else
+          rows.push({
+            schema,
+            name,
+            request: null,
+            rows: count.rows - count.quarantined,
+            quarantined: count.quarantined,
+          });
       }
+      if (dryRun || left.length === 0) return { request: under?.id ?? null, tables: different, whole, rows, copied };
       await this.#refuseTooMany(connection, branch);
-      const request = randomUUID();
-      const some = whole ? {} : { tables: different.map(({ schema, name }) => ({ schema, name })) };
-      await addRequest(connection, branch, { id: request, reason: 'a verification found differences', ...some });
-      await noteRepair(connection, branch, request);
-      return { request, tables: different, whole };
+      const requested: RowRepair[] = [];
+      for (const each of rows) {
+        const { schema, name } = each;
+        const request = each.rows === 0 ? null : randomUUID();
+        requested.push({ ...each, request });
+        if (request === null) continue;
+        await addRequest(connection, branch, {
+          id: request,
+          kind: 'repair',
+          reason: asked,
+          tables: [{ schema, name }],
+        });
+        await noteRepair(connection, branch, name, request);
+      }
+      const request = copied.length === 0 ? null : randomUUID();
+      if (request !== null) {
+        const some = whole ? {} : { tables: copied };
+        await addRequest(connection, branch, { id: request, reason: 'a verification found differences', ...some });
+        for (const { name } of copied) await noteRepair(connection, branch, name, request);
+      }
+      return { request: request ?? under?.id ?? null, tables: different, whole, rows: requested, copied };
     });
+  }
+
+  /** Whether rows of these tables that differ are still to be named. */
+  async #isNaming(
+    connection: Connection,
+    branch: string,
+    tables: readonly VerifiedTable[],
+    open: readonly OpenRequest[],
+  ): Promise<boolean> {
+    const different = tables.filter(({ verdict }) => verdict === 'different');
+    const names = new Set(different.map(({ name }) => name));
+    if (open.some(request => request.kind === 'rows' && request.tables?.some(({ name }) => names.has(name)) === true)) {
+      return true;
+    }
+    const isUnnamed = different.some(({ rows }) => rows.some(({ kind }) => kind === 'unnamed'));
+    return isUnnamed && (await isCounting(connection, branch));
   }
 
   async #refuseTooMany(connection: Connection, branch: string): Promise<void> {

@@ -25,6 +25,7 @@ import { createViews } from '../store/views.ts';
 import { clearHalt, listBranches, lockBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { Counter } from '../verify/counter.ts';
+import type { ComparisonSchedule } from './comparisons.ts';
 import { BrokerLink } from '../broker/connection.ts';
 import { asApplyError } from '../transaction/fault-policy.ts';
 import { Pipeline } from './pipeline.ts';
@@ -70,6 +71,8 @@ export interface FleetOptions {
   readonly quotas?: Quotas;
   /** What to do about a table that cannot be taken; default: set it aside. */
   readonly onTableTrouble?: TableTroublePolicy;
+  /** When branches are compared without anybody asking. Default: only after doubts. */
+  readonly comparisons?: ComparisonSchedule;
   /** The pauses between retries after a fault that no batch is to blame for. */
   readonly pauses?: Pauses;
 }
@@ -386,6 +389,7 @@ export class Fleet {
       host: this.#host,
       quotas: this.#options.quotas ?? QUOTAS,
       onTableTrouble: this.#options.onTableTrouble ?? 'set-aside',
+      comparisons: this.#options.comparisons,
       events: this.#options.events ?? NO_EVENTS,
       logger: this.#options.logger,
       pauses: this.#options.pauses,

@@ -6,29 +6,28 @@
  * parts and snapshots of the old one are deleted in the same transaction. Its halt is cleared, because its batch will
  * never come again. Only a halt by a malformed or too large batch stays (`outlivesEpochs`).
  */
-import { randomUUID } from 'node:crypto';
 import type { Connection } from 'mysql2/promise';
-import { branchNames, readHello } from '../../shared/broker/amqp-messages.ts';
+import { branchNames, readHello, storedHello } from '../../shared/broker/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/broker/amqp-messages.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { MAX_REPORTED_TABLES, receiveHello } from '../../shared/protocol.ts';
-import type { Answer, Hello } from '../../shared/protocol.ts';
+import { MAX_REPORTED_TABLES, receiveHello, ROWS_CAPABILITY } from '../../shared/protocol.ts';
+import type { Answer, BranchRequest, Hello } from '../../shared/protocol.ts';
 import { noteApplied, noteCaptured, noteNewEpoch, notLaterThan } from '../store/completeness.ts';
 import type { Completeness } from '../store/completeness.ts';
-import { noteHello, updateCompleteness } from '../store/contacts.ts';
+import { noteHello, readContact, updateCompleteness } from '../store/contacts.ts';
 import { clearInbox, earlyEntries } from '../store/inbox.ts';
 import type { EarlyEntries } from '../store/inbox.ts';
 import { noteReported } from '../store/set-aside.ts';
-import { addRequest, clearSnapshots, openRequests } from '../store/snapshots.ts';
+import { namesFor } from '../store/differences.ts';
+import { clearSnapshots, closeRequests, openRequests } from '../store/snapshots.ts';
 import type { OpenRequest } from '../store/snapshots.ts';
-import { clearHalt, lockBranch, markIncomplete, readBranch, saveStream } from '../store/branch-row.ts';
+import { clearHalt, lockBranch, markIncomplete, noteDoubt, readBranch, saveStream } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
-import { countedRequest, wasCompared } from '../store/verifications.ts';
+import { countedRequest, isCounting } from '../store/verifications.ts';
+import { openDueComparison, UNSCHEDULED } from './comparisons.ts';
+import type { ComparisonSchedule } from './comparisons.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { outlivesEpochs } from '../transaction/fault-policy.ts';
-
-/** The time between two comparisons that the branch asks for itself. */
-const LEAST_BETWEEN_COMPARISONS_S = 86_400;
 
 export interface HelloResult {
   readonly hello: Hello;
@@ -75,8 +74,10 @@ export async function takeHello(
   hello: Hello,
   queued: number,
   history: readonly string[] = [],
+  schedule: ComparisonSchedule = UNSCHEDULED,
 ): Promise<HelloResult> {
   const { branch } = hello;
+  const upgrade = await pool.use(async connection => upgradeOf((await readContact(connection, branch))?.hello, hello));
   // It goes into another table, without the lock, so that it is visible even while a large batch is being applied.
   await pool.use(connection => noteHello(connection, branch, hello));
   return pool.transact(async connection => {
@@ -85,15 +86,13 @@ export async function takeHello(
       throw new TributaryError('BRANCH_UNKNOWN', `The branch ${branch} was removed.`);
     }
     const found = await earlyEntries(connection, branch, row.stream.received.seq);
-    if (hello.compare === true && hello.epoch === row.stream.epoch) await openComparison(connection, branch);
-    const open = await openRequests(connection, branch);
-    const deferred = await deferredVerifications(connection, branch, open);
+    if (upgrade !== null) await noteDoubt(connection, branch, upgrade);
+    await openDueComparison(connection, row, hello, schedule, Date.now());
+    const requests = await requestsFor(connection, branch, hello);
     const outcome = receiveHello(row.stream, hello, {
       queued,
       firstEarly: found.seqs[0] ?? null,
-      requests: open
-        .filter(request => !deferred.includes(request))
-        .map(({ id, kind, tables }) => ({ id, kind, tables })),
+      requests,
       halted: haltOf(row),
       history,
     });
@@ -130,20 +129,12 @@ export async function takeHello(
   });
 }
 
-/**
- * Opens a request for a comparison of all tables: the branch's server was started while the agent did not watch it.
- * Such a comparison reads all tables on both sides, and some branches are switched off each night. So there is one a
- * day at most, and the branch repeats that it wants one.
- */
-async function openComparison(connection: Connection, branch: string): Promise<void> {
-  const open = await openRequests(connection, branch);
-  if (open.some(({ kind, tables }) => kind === 'verify' && tables === null)) return;
-  if (await wasCompared(connection, branch, LEAST_BETWEEN_COMPARISONS_S)) return;
-  await addRequest(connection, branch, {
-    id: randomUUID(),
-    kind: 'verify',
-    reason: 'the branch database was started while the agent did not watch it',
-  });
+/** What to say of an agent that has another version than before; null: it has the same, or was not known. */
+function upgradeOf(before: unknown, { report: { version } }: Hello): string | null {
+  const said = storedHello(before)?.report.version;
+  return said === undefined || said === version
+    ? null
+    : `the agent was changed from ${said} to ${version}`.slice(0, 200);
 }
 
 function haltOf({ halt }: BranchRow): Answer['halted'] {
@@ -151,15 +142,46 @@ function haltOf({ halt }: BranchRow): Answer['halted'] {
 }
 
 /**
- * Verifications that must wait: one that begins ends the one before, so each begins when that is over on both sides.
+ * The open requests that the branch is to serve. Comparisons, and requests for rows, are served one at a time: one that
+ * begins ends the one before, so each begins when that is over on both sides. An agent that does not know requests for
+ * rows is not asked; `branch repair` then copies the table.
  */
-async function deferredVerifications(
+async function requestsFor(connection: Connection, branch: string, { report }: Hello): Promise<BranchRequest[]> {
+  const open = await openRequests(connection, branch);
+  const knowsRows = report.capabilities.includes(ROWS_CAPABILITY);
+  const unknown = knowsRows ? [] : open.filter(({ kind }) => kind === 'rows' || kind === 'repair');
+  await closeRequests(
+    connection,
+    branch,
+    unknown.map(({ id }) => id),
+  );
+  const served = open.filter(request => !unknown.includes(request));
+  const snapshots = served
+    .filter(({ kind }) => kind === 'snapshot')
+    .map(({ id, kind, tables }) => ({ id, kind, tables }));
+  const next = await nextComparison(
+    connection,
+    branch,
+    served.filter(({ kind }) => kind !== 'snapshot'),
+  );
+  if (next === null) return snapshots;
+  const { id, kind, tables } = next;
+  if (kind === 'verify') return [...snapshots, { id, kind, tables, ...(knowsRows ? { sketch: true } : {}) }];
+  const rows = await namesFor(connection, branch, tables?.[0]?.name ?? '', kind === 'repair');
+  if (rows !== '') return [...snapshots, { id, kind, tables, rows }];
+  // Another comparison has found the rows equal meanwhile.
+  await closeRequests(connection, branch, [id]);
+  return snapshots;
+}
+
+/** The request to serve next; null: there is none, or an earlier one is still being counted here. */
+async function nextComparison(
   connection: Connection,
   branch: string,
-  open: readonly OpenRequest[],
-): Promise<readonly OpenRequest[]> {
-  const [first, ...others] = open.filter(({ kind }) => kind === 'verify');
-  if (first === undefined) return [];
+  [first]: readonly OpenRequest[],
+): Promise<OpenRequest | null> {
+  if (first === undefined) return null;
   const counted = await countedRequest(connection, branch);
-  return counted === null || counted === first.id ? others : [first, ...others];
+  if (counted !== null) return counted === first.id ? first : null;
+  return (await isCounting(connection, branch)) ? null : first;
 }

@@ -30,6 +30,7 @@ import { earlyEntries } from '../store/inbox.ts';
 import { asApplyError, judgeFault } from '../transaction/fault-policy.ts';
 import type { Quotas } from '../transaction/quotas.ts';
 import type { Counter } from '../verify/counter.ts';
+import type { ComparisonSchedule } from './comparisons.ts';
 import { checkHello, takeHello } from './hello-handler.ts';
 import { Intake } from './intake.ts';
 import type { PipelineEvents } from './pipeline-events.ts';
@@ -52,12 +53,14 @@ export interface PipelineOptions {
   readonly branch: string;
   readonly pool: TargetPool;
   readonly rows: RowWriting;
-  readonly counter: Pick<Counter, 'begin'>;
+  readonly counter: Pick<Counter, 'begin' | 'search'>;
   /** Names this applier among several. */
   readonly instance: string;
   readonly host: PipelineHost;
   readonly quotas: Quotas;
   readonly onTableTrouble: TableTroublePolicy;
+  /** Default: no schedule. */
+  readonly comparisons?: ComparisonSchedule | undefined;
   readonly events: PipelineEvents;
   readonly logger: Logger;
   /** Default: PAUSES. */
@@ -227,9 +230,9 @@ export class Pipeline {
       return;
     }
     const depth = await connection.queueDepth(branchNames(this.branch).batches);
-    const { pool, rows } = this.#options;
+    const { pool, rows, comparisons } = this.#options;
     const queued = depth.messages + this.#intake.arrivals.length;
-    const result = await takeHello(pool, hello, queued, rows.history?.names.all);
+    const result = await takeHello(pool, hello, queued, rows.history?.names.all, comparisons);
     // Another applier may have moved the row, or the hello has: what was remembered with the old one is not certain.
     if (this.#row === null || !isUnchanged(result.row, this.#row)) this.#applier.forget();
     this.#row = result.row;

@@ -48,7 +48,7 @@ export interface StreamApplierOptions {
   readonly branch: string;
   readonly pool: TargetPool;
   readonly rows: RowWriting;
-  readonly counter: Pick<Counter, 'begin'>;
+  readonly counter: Pick<Counter, 'begin' | 'search'>;
   readonly quotas: Quotas;
   readonly onTableTrouble: TableTroublePolicy;
   readonly events: PipelineEvents;

@@ -91,6 +91,24 @@ export async function lockBranch(connection: Connection, branch: string): Promis
   return rows[0] === undefined ? null : toBranchRow(rows[0]);
 }
 
+/** Notes why the branch's tables should be compared, unless there is a reason already. */
+export async function noteDoubt(connection: Connection, branch: string, why: string): Promise<void> {
+  await connection.execute('UPDATE tributary_branch SET doubt = COALESCE(doubt, ?) WHERE branch = ?', [why, branch]);
+}
+
+/** Why the branch's tables should be compared; null: nothing gives reason. */
+export async function readDoubt(connection: Connection, branch: string): Promise<string | null> {
+  const [rows] = await connection.execute<RowDataPacket[]>('SELECT doubt FROM tributary_branch WHERE branch = ?', [
+    branch,
+  ]);
+  return rows[0] === undefined ? null : readTextOrNull(rows[0], 'doubt');
+}
+
+/** The comparison is requested. */
+export async function clearDoubt(connection: Connection, branch: string): Promise<void> {
+  await connection.execute('UPDATE tributary_branch SET doubt = NULL WHERE branch = ?', [branch]);
+}
+
 /** Stores epoch, superseded epochs, instance and both marks. */
 export async function saveStream(connection: Connection, branch: string, stream: HeadOfficeStream): Promise<void> {
   await connection.execute(

@@ -127,8 +127,8 @@ export async function putRow(
   await put(connection, branch, table.description, {
     keyHash,
     op,
-    key: keys.length === 0 ? null : JSON.stringify(cut(named(table.key, keys))),
-    content: op === 'delete' ? null : JSON.stringify(cut(named(all, rows.columns))),
+    key: keys.length === 0 ? null : JSON.stringify(cutRow(named(table.key, keys))),
+    content: op === 'delete' ? null : JSON.stringify(cutRow(named(all, rows.columns))),
     code: error.code,
     reason: error.message,
     leftOut: 1,
@@ -197,7 +197,7 @@ async function put(connection: Connection, branch: string, table: TableName, ent
 }
 
 /** Cuts long values, which are of no use to people and may be longer than the server accepts. */
-function cut(values: Record<string, Value>): Record<string, Value> {
+export function cutRow(values: Record<string, Value>): Record<string, Value> {
   const lengths = Object.values(values).map(lengthOf);
   if (lengths.reduce((sum, length) => sum + length, 0) <= MAX_CONTENT) return values;
   const share = Math.max(LEAST_SHARE, Math.floor(MAX_CONTENT / lengths.filter(length => length > 0).length));

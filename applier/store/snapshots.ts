@@ -8,6 +8,7 @@
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { tableKey, tableOfKey } from '../../shared/table-name.ts';
+import type { RequestKind } from '../../shared/protocol.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { isoColumn, readCount, readNames, readText } from './sql-values.ts';
 
@@ -113,28 +114,35 @@ export async function skipSweep(connection: Connection, branch: string, table: s
 
 export interface OpenRequest {
   readonly id: string;
-  readonly kind: 'snapshot' | 'verify';
+  readonly kind: RequestKind;
   /** Source tables under their names here; null: all. */
   readonly tables: readonly TableName[] | null;
   /** The rows that make the branch incomplete are missing only in these tables. */
   readonly completes: boolean;
+  /** Why, and by whom it was asked for. */
+  readonly reason: string;
   /** ISO 8601. */
   readonly askedAt: string;
 }
 
 export async function openRequests(connection: Connection, branch: string): Promise<OpenRequest[]> {
   const [rows] = await connection.execute<RowDataPacket[]>(
-    `SELECT request, kind, tables, completes, ${isoColumn('created_at')} FROM tributary_request WHERE branch = ?
+    `SELECT request, kind, tables, completes, reason, ${isoColumn('created_at')} FROM tributary_request WHERE branch = ?
      ORDER BY tributary_request.created_at, request LIMIT ${MAX_REQUESTS}`,
     [branch],
   );
   return rows.map(row => ({
     id: readText(row, 'request'),
-    kind: readText(row, 'kind') === 'verify' ? 'verify' : 'snapshot',
+    kind: kindOf(readText(row, 'kind')),
     tables: row['tables'] === null ? null : readNames(row, 'tables').map(tableOfKey),
     completes: readCount(row, 'completes') === 1,
+    reason: readText(row, 'reason'),
     askedAt: readText(row, 'created_at'),
   }));
+}
+
+function kindOf(text: string): RequestKind {
+  return text === 'verify' || text === 'rows' || text === 'repair' ? text : 'snapshot';
 }
 
 export interface NewRequest {
@@ -147,13 +155,15 @@ export interface NewRequest {
 }
 
 /**
- * Asks the branch for a snapshot or a verification. The request is in every answer until a batch has answered it. If
- * too many are open, one for a snapshot of all tables replaces all requests for snapshots.
+ * Asks the branch for a snapshot, a verification or rows. The request is in every answer until a batch has answered it.
+ * If too many are open, one for a snapshot of all tables replaces all requests for snapshots, and one for rows is not
+ * opened.
  */
 export async function addRequest(connection: Connection, branch: string, request: NewRequest): Promise<void> {
   const { id, reason, kind = 'snapshot', completes = false } = request;
   let tables = request.tables ?? null;
   const open = await openRequests(connection, branch);
+  if (open.length >= MAX_REQUESTS && (kind === 'rows' || kind === 'repair')) return;
   if (open.length >= MAX_REQUESTS || (tables?.length ?? 0) > MAX_REQUEST_TABLES) {
     tables = null;
     if (kind === 'snapshot') await closeRequests(connection, branch, idsOf(open, 'snapshot'));

@@ -13,9 +13,14 @@
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { SourceMark } from '../../shared/batch/batch.ts';
 import { assert } from '../../shared/errors.ts';
+import type { RowSums } from '../../shared/batch/row-sums.ts';
+import { RowSketch, readSums } from '../../shared/batch/row-sketch.ts';
 import { TableSums } from '../../shared/batch/row-sums.ts';
 import { quoteString } from '../../shared/database/sql.ts';
 import type { TableName } from '../../shared/table-name.ts';
+import { counted } from '../../shared/units.ts';
+import { askForRows, forgetDifferences, listDifferences } from './differences.ts';
+import type { Difference } from './differences.ts';
 import { isoColumn, readBytes, readCount, readText, readTextOrNull } from './sql-values.ts';
 import type { Row } from './sql-values.ts';
 
@@ -42,8 +47,12 @@ export interface VerifiedTable extends TableName {
   /** ISO 8601. */
   readonly startedAt: string;
   readonly endedAt: string | null;
+  /** Some of the rows that differ. */
+  readonly rows: readonly Difference[];
 }
 
+/** Rows that differ, of each table, for people. All are in `tributary_difference`. */
+const SHOWN_DIFFERENCES = 50;
 const MAX_REASON = 1_000;
 /** The reason of a table that only the head office has. */
 export const EXTRA_TABLE = 'the branch has no such table';
@@ -64,11 +73,18 @@ export interface Comparison {
   readonly source: SourceMark;
 }
 
+/** A table to compare. */
+export interface NewTable extends TableName {
+  readonly buckets: number;
+  /** Whether both sides make a sketch. */
+  readonly sketch: boolean;
+}
+
 /** Begins a comparison and interrupts an earlier one that is not finished. */
 export async function startVerification(
   connection: Connection,
   comparison: Comparison,
-  tables: readonly (TableName & { readonly buckets: number })[],
+  tables: readonly NewTable[],
 ): Promise<void> {
   const { branch } = comparison;
   await interrupt(connection, branch, null, 'another verification has begun');
@@ -78,23 +94,28 @@ export async function startVerification(
        AND table_name NOT IN (SELECT t.table_name FROM tributary_table t WHERE t.branch = ?)`,
     [branch, branch],
   );
+  await connection.execute(
+    `DELETE FROM tributary_difference WHERE branch = ?
+       AND table_name NOT IN (SELECT t.table_name FROM tributary_table t WHERE t.branch = ?)`,
+    [branch, branch],
+  );
   for (const table of tables) await putCounting(connection, comparison, table);
 }
 
 async function putCounting(
   connection: Connection,
   { branch, verification, request, epoch, seq, source }: Comparison,
-  { schema, name, buckets }: TableName & { readonly buckets: number },
+  { schema, name, buckets, sketch }: NewTable,
 ): Promise<void> {
   await connection.execute(
     // `different` stays until a comparison is finished.
     `INSERT INTO tributary_verify (branch, table_name, source_schema, verification, request, verdict, epoch, seq, position,
-       buckets) VALUES (?, ?, ?, ?, ?, 'counting', ?, ?, ?, ?) AS new
+       buckets, sketch) VALUES (?, ?, ?, ?, ?, 'counting', ?, ?, ?, ?, ?) AS new
      ON DUPLICATE KEY UPDATE source_schema = new.source_schema, verification = new.verification, request = new.request,
        verdict = new.verdict, reason = NULL, epoch = new.epoch, seq = new.seq, position = new.position,
-       buckets = new.buckets, differing_buckets = NULL, branch_rows = NULL, rows_here = NULL, branch_sums = NULL,
+       buckets = new.buckets, sketch = new.sketch, differing_buckets = NULL, branch_rows = NULL, rows_here = NULL, branch_sums = NULL,
        sums_here = NULL, started_at = UTC_TIMESTAMP(6), ended_at = NULL`,
-    [branch, name, schema, verification, request, epoch, seq, JSON.stringify(source), buckets],
+    [branch, name, schema, verification, request, epoch, seq, JSON.stringify(source), buckets, sketch],
   );
 }
 
@@ -108,13 +129,22 @@ export async function countedRequest(connection: Connection, branch: string): Pr
   return rows[0] === undefined ? null : readText(rows[0], 'request');
 }
 
-/** Whether a comparison began within this many seconds. */
+/** Whether a comparison of any table began within this many seconds. */
 export async function wasCompared(connection: Connection, branch: string, seconds: number): Promise<boolean> {
   const [rows] = await connection.execute<RowDataPacket[]>(
     `SELECT 1 FROM tributary_verify WHERE branch = ? AND started_at > UTC_TIMESTAMP(6) - INTERVAL ${seconds} SECOND LIMIT 1`,
     [branch],
   );
   return rows.length > 0;
+}
+
+/** When the comparison began that is the oldest of all tables' last ones, ISO 8601; null: none was ever compared. */
+export async function comparedBefore(connection: Connection, branch: string): Promise<string | null> {
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT ${isoColumn('started_at')} FROM tributary_verify WHERE branch = ? ORDER BY tributary_verify.started_at LIMIT 1`,
+    [branch],
+  );
+  return rows[0] === undefined ? null : readText(rows[0], 'started_at');
 }
 
 /** Interrupts what is still to be counted. @param verification null: of any verification */
@@ -148,7 +178,7 @@ export async function giveUp(
   const ended = new Set(rows.map(row => readText(row, 'table_name')));
   for (const table of tables) {
     if (ended.has(table.name)) continue;
-    await putCounting(connection, comparison, { ...table, buckets: 1 });
+    await putCounting(connection, comparison, { ...table, buckets: 1, sketch: false });
     await endAs(connection, { branch, verification, name: table.name }, 'not-comparable', reason);
   }
 }
@@ -164,7 +194,7 @@ export interface CountedTable {
 export async function saveBranchSums(
   connection: Connection,
   table: CountedTable,
-  sums: TableSums | null,
+  sums: RowSums | null,
   problem: string | null,
 ): Promise<void> {
   if (sums === null) await endAs(connection, table, 'not-comparable', problem ?? 'there are no sums');
@@ -172,7 +202,7 @@ export async function saveBranchSums(
 }
 
 /** Stores the head office's sums of a table. */
-export async function saveSumsHere(connection: Connection, table: CountedTable, sums: TableSums): Promise<void> {
+export async function saveSumsHere(connection: Connection, table: CountedTable, sums: RowSums): Promise<void> {
   await saveSums(connection, table, 'here', sums);
 }
 
@@ -195,11 +225,11 @@ async function saveSums(
   connection: Connection,
   table: CountedTable,
   side: 'branch' | 'here',
-  sums: TableSums,
+  sums: RowSums,
 ): Promise<void> {
   const { branch, verification, name } = table;
   const [rows] = await connection.execute<RowDataPacket[]>(
-    `SELECT branch_sums, sums_here, source_schema FROM tributary_verify
+    `SELECT branch_sums, sums_here, source_schema, sketch FROM tributary_verify
      WHERE branch = ? AND table_name = ? AND verification = ? AND verdict = 'counting' FOR UPDATE`,
     [branch, name, verification],
   );
@@ -207,7 +237,8 @@ async function saveSums(
   // It was interrupted or has begun again meanwhile.
   if (row === undefined) return;
   const theirs = side === 'branch' ? 'sums_here' : 'branch_sums';
-  const other = row[theirs] === null ? null : TableSums.fromBytes(readBytes(row, theirs));
+  const other =
+    row[theirs] === null ? null : readSums(readBytes(row, theirs), readCount(row, 'sketch') === 1, verification);
   if (other === null) {
     const column = side === 'branch' ? 'branch_sums' : 'sums_here';
     const counted = side === 'branch' ? 'branch_rows' : 'rows_here';
@@ -218,21 +249,22 @@ async function saveSums(
     return;
   }
   const [ofBranch, here] = side === 'branch' ? [sums, other] : [other, sums];
-  if (ofBranch.buckets !== here.buckets) {
-    await endAs(connection, table, 'not-comparable', 'the branch has used another number of buckets than it announced');
+  const compared = compareSums(ofBranch, here);
+  if (compared === null) {
+    await endAs(connection, table, 'not-comparable', 'the branch has sent other sums than it announced');
     return;
   }
-  const differing = ofBranch.differing(here);
+  const { differing } = compared;
   await connection.execute(
     `UPDATE tributary_verify SET verdict = ?, different = ?, reason = ?, differing_buckets = ?, branch_rows = ?,
        rows_here = ?, branch_sums = NULL, sums_here = NULL, ended_at = UTC_TIMESTAMP(6),
        repair = IF(repair IN (SELECT r.request FROM tributary_request r WHERE r.branch = ?), repair, NULL)
      WHERE branch = ? AND table_name = ?`,
     [
-      differing.length === 0 ? 'equal' : 'different',
-      differing.length > 0,
-      differing.length === 0 ? null : await whyDifferent(connection, branch, row, name, differing, ofBranch, here),
-      differing.length,
+      differing === 0 ? 'equal' : 'different',
+      differing > 0,
+      differing === 0 ? null : await whyDifferent(connection, branch, row, name, compared),
+      differing,
       ofBranch.rows,
       here.rows,
       branch,
@@ -240,7 +272,40 @@ async function saveSums(
       name,
     ],
   );
+  const { names } = compared;
+  if (names === null || names.length === 0) await forgetDifferences(connection, branch, name);
+  else await askForRows(connection, branch, { schema: readText(row, 'source_schema'), name }, names);
   await summarise(connection, branch);
+}
+
+/** How the sums of both sides compare. */
+interface ComparedSums {
+  /** The number of buckets that differ. */
+  readonly differing: number;
+  /** Where the difference is, for people. */
+  readonly where: string;
+  /** The names of the rows that differ; null: they cannot be named. */
+  readonly names: readonly string[] | null;
+}
+
+/** null: they are not of the same kind and size. */
+function compareSums(ofBranch: RowSums, here: RowSums): ComparedSums | null {
+  if (ofBranch.buckets !== here.buckets) return null;
+  if (ofBranch instanceof RowSketch && here instanceof RowSketch) {
+    const named = ofBranch.differingRows(here);
+    const names = named?.names ?? null;
+    const more = named?.complete === false ? ', and others that the next comparison can name' : '';
+    const where =
+      named === null
+        ? 'too many rows differ to name them: a repair copies the table'
+        : `${counted(named.names.length, 'row')}${more}; the branch is asked for what is there`;
+    return { differing: ofBranch.differing(here), where, names };
+  }
+  if (!(ofBranch instanceof TableSums && here instanceof TableSums)) return null;
+  const differing = ofBranch.differing(here);
+  const rowsIn = (sums: TableSums): number => differing.reduce((sum, bucket) => sum + sums.rowsIn(bucket), 0);
+  const where = `among ${rowsIn(ofBranch)} rows of the branch and ${rowsIn(here)} here`;
+  return { differing: differing.length, where, names: null };
 }
 
 async function whyDifferent(
@@ -248,17 +313,13 @@ async function whyDifferent(
   branch: string,
   row: Row,
   name: string,
-  differing: readonly number[],
-  ofBranch: TableSums,
-  here: TableSums,
+  { where }: ComparedSums,
 ): Promise<string> {
-  const rowsIn = (sums: TableSums): number => differing.reduce((sum, bucket) => sum + sums.rowsIn(bucket), 0);
   const [entries] = await connection.execute<RowDataPacket[]>(
     'SELECT COUNT(*) AS n FROM tributary_quarantine WHERE branch = ? AND source_schema = ? AND table_name = ?',
     [branch, readText(row, 'source_schema'), name],
   );
   const left = entries[0] === undefined ? 0 : readCount(entries[0], 'n');
-  const where = `among ${rowsIn(ofBranch)} rows of the branch and ${rowsIn(here)} here`;
   return left === 0 ? where : `${where}; ${left} of them in quarantine`;
 }
 
@@ -270,7 +331,8 @@ export async function saveExtraTable(
   rows: number,
 ): Promise<void> {
   const { branch } = comparison;
-  await putCounting(connection, comparison, { ...table, buckets: 1 });
+  await putCounting(connection, comparison, { ...table, buckets: 1, sketch: false });
+  await forgetDifferences(connection, branch, table.name);
   await connection.execute(
     `UPDATE tributary_verify SET verdict = 'different', different = TRUE, reason = ?, differing_buckets = 1, branch_rows = 0, rows_here = ?,
        ended_at = UTC_TIMESTAMP(6) WHERE branch = ? AND table_name = ?`,
@@ -297,9 +359,34 @@ async function summarise(connection: Connection, branch: string): Promise<void> 
   );
 }
 
-/** Notes the request for a snapshot of the tables whose last comparison found a difference. */
-export async function noteRepair(connection: Connection, branch: string, request: string): Promise<void> {
-  await connection.execute(`UPDATE tributary_verify SET repair = ? WHERE branch = ? AND different`, [request, branch]);
+/** Notes the request that repairs a table. */
+export async function noteRepair(
+  connection: Connection,
+  branch: string,
+  table: string,
+  request: string,
+): Promise<void> {
+  await connection.execute('UPDATE tributary_verify SET repair = ? WHERE branch = ? AND table_name = ?', [
+    request,
+    branch,
+    table,
+  ]);
+}
+
+/** Says what the second step has found, beside the verdict of the first. */
+export async function noteFound(connection: Connection, branch: string, table: string, reason: string): Promise<void> {
+  await connection.execute(
+    `UPDATE tributary_verify SET reason = ? WHERE branch = ? AND table_name = ? AND verdict = 'different'`,
+    [reason.slice(0, MAX_REASON), branch, table],
+  );
+}
+
+/** Whether an applier is reading tables of the branch for a comparison. */
+export async function isCounting(connection: Connection, branch: string): Promise<boolean> {
+  const [rows] = await connection.query<RowDataPacket[]>(
+    `SELECT IS_USED_LOCK(${countingLock(branch)}) IS NOT NULL AS used`,
+  );
+  return rows[0] !== undefined && readCount(rows[0], 'used') === 1;
 }
 
 export async function readVerified(connection: Connection, branch: string): Promise<VerifiedTable[]> {
@@ -310,10 +397,11 @@ export async function readVerified(connection: Connection, branch: string): Prom
      FROM tributary_verify WHERE branch = ? ORDER BY source_schema, table_name`,
     [branch],
   );
-  return rows.map(toVerified);
+  const differences = await listDifferences(connection, branch, SHOWN_DIFFERENCES);
+  return rows.map(row => toVerified(row, differences.get(readText(row, 'table_name')) ?? []));
 }
 
-function toVerified(row: Row): VerifiedTable {
+function toVerified(row: Row, rows: readonly Difference[]): VerifiedTable {
   const verdict = readText(row, 'verdict');
   assert(isVerdict(verdict), `unknown verdict ${verdict}`);
   const isAbandoned = verdict === 'counting' && readCount(row, 'uncounted') === 1 && readCount(row, 'abandoned') === 1;
@@ -335,6 +423,7 @@ function toVerified(row: Row): VerifiedTable {
     repair: readTextOrNull(row, 'repair'),
     startedAt: readText(row, 'started_at'),
     endedAt: readTextOrNull(row, 'ended_at'),
+    rows,
   };
 }
 

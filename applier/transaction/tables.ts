@@ -75,6 +75,11 @@ export class UnitTables {
     return { ...prepared, emptied, unfit: [...contested, ...prepared.unfit] };
   }
 
+  /** Whether the head office or the branch has set the table aside, so that its rows stay as they are. */
+  isSetAside(table: TableName): boolean {
+    return this.#asides.marks.has(tableKey(table));
+  }
+
   /** Ends the marks of tables that the unit has emptied. @returns whether there were any */
   async endEmptied(connection: Connection, { emptied }: Pick<UnitPrepared, 'emptied'>): Promise<boolean> {
     if (emptied.length === 0) return false;

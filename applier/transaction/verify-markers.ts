@@ -1,6 +1,6 @@
 /**
  * Applies the markers of a verification. The start begins to count the head office's rows, `verify-sums` stores the
- * branch's sums, and the end closes the request. No row changes.
+ * branch's sums, and the end closes the request. No row changes. `verify-rows` is applied by row-marks.ts.
  *
  * Invariant: the counted view is opened under the fence, so it shows exactly the rows at the marker. Once the marker is
  * committed, counting continues in the background. If the commit fails, it is abandoned.
@@ -10,7 +10,7 @@ import { isVerifyMark } from '../../shared/batch/batch.ts';
 import type { VerifyMark } from '../../shared/batch/batch.ts';
 import { assert } from '../../shared/errors.ts';
 import { columnKey } from '../../shared/identifiers.ts';
-import { TableSums } from '../../shared/batch/row-sums.ts';
+import { readSums } from '../../shared/batch/row-sketch.ts';
 import { nth } from '../../shared/nth.ts';
 import { nameText } from '../../shared/table-name.ts';
 import { closeRequests, openRequests } from '../store/snapshots.ts';
@@ -23,14 +23,17 @@ import type { Comparison } from '../store/verifications.ts';
 import type { Counter, Counting } from '../verify/counter.ts';
 import { asStored } from './fence.ts';
 import type { Fence, WriteResult } from './fence.ts';
+import type { RowMarks } from './row-marks.ts';
 import { bodyOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
 export class VerifyMarkers {
   readonly #counter: Pick<Counter, 'begin'>;
+  readonly #rows: RowMarks;
 
-  constructor(counter: Pick<Counter, 'begin'>) {
+  constructor(counter: Pick<Counter, 'begin'>, rows: RowMarks) {
     this.#counter = counter;
+    this.#rows = rows;
   }
 
   /** Applies the only marker of a batch. @throws the database's errors; then nothing is counted */
@@ -39,6 +42,7 @@ export class VerifyMarkers {
     const body = bodyOf(arrival);
     const mark = body.changes.find(isVerifyMark);
     assert(mark !== undefined, 'a verification without its marker');
+    if (mark.op === 'verify-rows') return this.#rows.write(fence, arrival, mark);
     const begun: Counting[] = [];
     try {
       const result = await fence.transact<WriteResult>(async connection => {
@@ -46,7 +50,10 @@ export class VerifyMarkers {
         if (mark.op === 'verify-sums') {
           const table = { branch, verification: mark.verification, name: nth(body.tables, mark.table).name };
           const problem = mark.problem ?? (await lostTypes(connection, table.name, mark.typed));
-          const sums = problem === null ? TableSums.fromBytes(Buffer.from(mark.sums, 'base64')) : null;
+          const sums =
+            problem === null
+              ? readSums(Buffer.from(mark.sums, 'base64'), mark.sketch === true, mark.verification)
+              : null;
           await saveBranchSums(connection, table, sums, problem);
         }
         if (mark.op === 'verify-end') await this.#end(connection, branch, arrival, mark);
@@ -78,11 +85,13 @@ export class VerifyMarkers {
     if ((await openVerification(connection, branch, request)) === null) return [];
     const body = bodyOf(arrival);
     const comparison = comparisonOf(branch, arrival, mark);
+    const sketch = mark.sketch === true;
     const tables = mark.tables.map((index, at) => ({
       description: nth(body.tables, index),
       buckets: nth(mark.buckets, at),
+      sketch,
     }));
-    const rows = tables.map(({ description: { schema, name }, buckets }) => ({ schema, name, buckets }));
+    const rows = tables.map(({ description: { schema, name }, buckets }) => ({ schema, name, buckets, sketch }));
     await startVerification(connection, comparison, rows);
     const marks = await readSetAside(connection, branch);
     const aside = new Map(marks.map(mark => [mark.name, mark]));
@@ -112,8 +121,13 @@ export class VerifyMarkers {
     mark: Extract<VerifyMark, { op: 'verify-end' }>,
   ): Promise<void> {
     const { request, problem } = mark;
-    const asked = await openVerification(connection, branch, request);
+    const open = await openRequests(connection, branch);
+    const asked = open.find(({ id, kind }) => id === request && kind !== 'snapshot') ?? null;
     if (asked === null) return;
+    if (asked.kind !== 'verify') {
+      await this.#rows.giveUp(connection, branch, asked, problem);
+      return;
+    }
     if (problem !== null) {
       const tables = asked.tables ?? (await tablesOfBranch(connection, branch));
       await giveUp(connection, comparisonOf(branch, arrival, mark), tables, `the branch has given up: ${problem}`);

@@ -24,6 +24,7 @@ import type { SetAsideTables } from './set-aside.ts';
 import { skipBatch } from './skip-batch.ts';
 import type { Quotas } from './quotas.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
+import { RowMarks } from './row-marks.ts';
 import { SnapshotMarkers, SWEEP_SLICE } from './snapshot-markers.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { UnitTables } from './tables.ts';
@@ -47,7 +48,7 @@ export interface UnitWriterOptions {
   readonly branch: string;
   readonly pool: TargetPool;
   readonly rows: RowWriting;
-  readonly counter: Pick<Counter, 'begin'>;
+  readonly counter: Pick<Counter, 'begin' | 'search'>;
   readonly quotas: Quotas;
   readonly asides: SetAsideTables;
 }
@@ -72,7 +73,7 @@ export class UnitWriter {
     this.#quotas = quotas;
     this.#tables = new UnitTables(branch, pool, rows, quotas.tables, asides);
     this.#snapshots = new SnapshotMarkers(this.#tables, rows, asides);
-    this.#verifications = new VerifyMarkers(counter);
+    this.#verifications = new VerifyMarkers(counter, new RowMarks({ pool, counter, tables: this.#tables, rows }));
   }
 
   /** To be called after a rollback, a new epoch or another applier's work: what is remembered may no longer be true. */

@@ -15,7 +15,9 @@ import { columnType } from '../../shared/batch/column-type.ts';
 import { TributaryError, describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/process/logging.ts';
 import { mysqlErrno, streamCells } from '../../shared/database/mysql.ts';
-import { TableSums, markRow } from '../../shared/batch/row-sums.ts';
+import { markRow } from '../../shared/batch/row-sums.ts';
+import type { RowSums } from '../../shared/batch/row-sums.ts';
+import { emptySums } from '../../shared/batch/row-sketch.ts';
 import { quoteString, quoteTable } from '../../shared/database/sql.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { readServerTable } from '../apply/server-table.ts';
@@ -27,6 +29,9 @@ import { countingLock, endAs, forgetTables, interrupt, saveExtraTable, saveSumsH
 import type { Comparison } from '../store/verifications.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { cellReader, readBackQuery } from './read-back.ts';
+import { searchRows } from './row-search.ts';
+import type { SentRows } from './row-search.ts';
+import type { Difference } from '../store/differences.ts';
 
 const COUNTINGS = 4;
 /** How long to wait until an earlier counting of the branch has ended. */
@@ -45,6 +50,7 @@ const RETRY_MS = 500;
 export interface TableToCount {
   readonly description: TableDescription;
   readonly buckets: number;
+  readonly sketch: boolean;
 }
 
 export interface CounterOptions {
@@ -65,7 +71,7 @@ export interface Counting {
 
 export class Counter {
   readonly #o: CounterOptions;
-  readonly #running = new Map<string, CountingRun>();
+  readonly #running = new Map<string, Counting>();
 
   constructor(options: CounterOptions) {
     this.#o = options;
@@ -81,7 +87,29 @@ export class Counter {
     tables: readonly TableToCount[],
     known: readonly TableName[] | null,
   ): Promise<Counting | string> {
-    const { branch } = comparison;
+    return this.#open(
+      comparison.branch,
+      (connection, database, ended) => new CountingRun(this.#o, connection, database, comparison, tables, known, ended),
+    );
+  }
+
+  /**
+   * Begins a view of the rows that are committed now, to compare those that a branch has sent.
+   * @param save stores the result, in a transaction under the lock on the branch's row; null: there is none, because of
+   *   the reason
+   * @returns the view, or why there is none
+   */
+  async search(branch: string, sent: SentRows, save: SaveSearch): Promise<Counting | string> {
+    return this.#open(
+      branch,
+      (connection, database, ended) => new SearchRun(this.#o, connection, database, branch, sent, save, ended),
+    );
+  }
+
+  async #open(
+    branch: string,
+    makeRun: (connection: Connection, database: string, ended: () => void) => Counting,
+  ): Promise<Counting | string> {
     this.#running.get(branch)?.abandon();
     if (this.#running.size >= COUNTINGS) return 'the head office is comparing other branches: ask again';
     let connection: Connection | null = null;
@@ -100,7 +128,7 @@ export class Counter {
       }
       await connection.query('START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY');
       const database = String(rows[0]?.['name']);
-      const run = new CountingRun(this.#o, connection, database, comparison, tables, known, () => {
+      const run = makeRun(connection, database, () => {
         if (this.#running.get(branch) === run) this.#running.delete(branch);
       });
       this.#running.set(branch, run);
@@ -174,12 +202,12 @@ class CountingRun implements Counting {
     }
   }
 
-  async #count({ description, buckets }: TableToCount): Promise<void> {
+  async #count({ description, buckets, sketch }: TableToCount): Promise<void> {
     const { branch, verification } = this.#comparison;
     const counted = { branch, verification, name: description.name };
-    let sums: TableSums;
+    let sums: RowSums;
     try {
-      sums = await this.#sum(description, buckets);
+      sums = await this.#sum(description, buckets, sketch);
     } catch (error) {
       // The table was altered in the meantime, or does not fit the branch's. Other tables are not affected.
       const isOfTable = isSchemaFault(error) || mysqlErrno(error) !== null;
@@ -191,8 +219,8 @@ class CountingRun implements Counting {
     await this.#store(connection => saveSumsHere(connection, counted, sums));
   }
 
-  async #sum(description: TableDescription, buckets: number): Promise<TableSums> {
-    const sums = new TableSums(buckets);
+  async #sum(description: TableDescription, buckets: number, sketch: boolean): Promise<RowSums> {
+    const sums = emptySums(buckets, sketch, this.#comparison.verification);
     const server = await readServerTable(this.#connection, this.#database, description.name);
     // Without the table, the head office has none of its rows.
     if (server === null) return sums;
@@ -213,7 +241,7 @@ class CountingRun implements Counting {
     await this.#connection.query('SAVEPOINT table_read');
     for await (const cells of streamCells(this.#connection, query, STREAMED_ROWS)) {
       const values = readers.map((read, index) => read(cells[index] ?? null));
-      sums.add(markRow(shape, values, buckets));
+      sums.add(markRow(shape, values, buckets, sketch));
       rows += 1;
       if (rows % ROWS_A_TURN > 0) continue;
       await sleep(Math.min(MOST_REST_MS, performance.now() - startedAt));
@@ -249,19 +277,97 @@ class CountingRun implements Counting {
     return Number(rows[0]?.['n']);
   }
 
-  /** Works under the lock on the branch's row, and retries when the server is busy. */
-  async #store(work: (connection: Connection) => Promise<void>): Promise<void> {
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        await this.#o.pool.transact(async connection => {
-          await lockBranch(connection, this.#comparison.branch);
-          await work(connection);
-        });
-        return;
-      } catch (error) {
-        if (this.#abandoned || attempt >= STORE_ATTEMPTS) throw error;
-        await sleep(RETRY_MS * attempt);
-      }
+  #store(work: (connection: Connection) => Promise<void>): Promise<void> {
+    return store(this.#o.pool, this.#comparison.branch, () => this.#abandoned, work);
+  }
+}
+
+/** Stores what a search has found, or why it has found nothing. */
+export type SaveSearch = (connection: Connection, found: readonly Difference[] | string) => Promise<void>;
+
+/** Compares rows that a branch has sent, in the background. */
+class SearchRun implements Counting {
+  readonly #o: CounterOptions;
+  readonly #connection: Connection;
+  readonly #database: string;
+  readonly #branch: string;
+  readonly #sent: SentRows;
+  readonly #save: SaveSearch;
+  readonly #ended: () => void;
+  #abandoned = false;
+
+  constructor(
+    options: CounterOptions,
+    connection: Connection,
+    database: string,
+    branch: string,
+    sent: SentRows,
+    save: SaveSearch,
+    ended: () => void,
+  ) {
+    this.#o = options;
+    this.#connection = connection;
+    this.#database = database;
+    this.#branch = branch;
+    this.#sent = sent;
+    this.#save = save;
+    this.#ended = ended;
+  }
+
+  abandon(): void {
+    this.#abandoned = true;
+    this.#connection.destroy();
+    this.#ended();
+  }
+
+  run(): void {
+    void this.#run();
+  }
+
+  async #run(): Promise<void> {
+    const [pool, branch] = [this.#o.pool, this.#branch];
+    let found: readonly Difference[] | string;
+    try {
+      const searched = await searchRows(this.#connection, this.#database, branch, this.#sent);
+      found = searched ?? 'one of them has too many copies to name them: a repair copies the table';
+    } catch (error) {
+      if (this.#abandoned) return;
+      this.#o.logger.warn({ branch, err: error }, 'The rows that differ could not be read.');
+      found = `they could not be read: ${describeError(error)}`;
+    }
+    try {
+      await store(
+        pool,
+        branch,
+        () => this.#abandoned,
+        connection => this.#save(connection, found),
+      );
+    } catch (error) {
+      this.#o.logger.warn({ branch, err: error }, 'The rows that differ could not be stored.');
+    } finally {
+      this.#connection.destroy();
+      this.#ended();
+    }
+  }
+}
+
+/** Works under the lock on the branch's row, and retries when the server is busy. */
+async function store(
+  pool: TargetPool,
+  branch: string,
+  isAbandoned: () => boolean,
+  work: (connection: Connection) => Promise<void>,
+): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await pool.transact(async connection => {
+        await lockBranch(connection, branch);
+        await work(connection);
+      });
+      return;
+    } catch (error) {
+      if (isAbandoned() || attempt >= STORE_ATTEMPTS) throw error;
+      await sleep(RETRY_MS * attempt);
     }
   }
 }

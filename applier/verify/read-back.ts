@@ -13,19 +13,21 @@ import type { ServerTable } from '../apply/server-table.ts';
  * SQL of the branch's rows of a table, with the branch's columns, each cell as text or bytes. A column that does not
  * exist yet is NULL in every row.
  * @param table quoted
+ * @param more SQL of further cells
  */
 export function readBackQuery(
   table: string,
   { columns }: TableDescription,
   server: ServerTable,
   branch: string,
+  more: readonly string[] = [],
 ): string {
   const types = new Map(server.columns.map(column => [columnKey(column.name), parseServerType(column.columnType)]));
   const list = columns.map(({ name, type }) => {
     const target = types.get(columnKey(name));
     return target === undefined ? 'NULL' : exactly(quoteName(name), columnType(type), target);
   });
-  return `SELECT ${list.join(', ')} FROM ${table} WHERE \`_branch\` = ${quoteString(branch)}`;
+  return `SELECT ${[...list, ...more].join(', ')} FROM ${table} WHERE \`_branch\` = ${quoteString(branch)}`;
 }
 
 /** SQL that yields a value's text exactly. */

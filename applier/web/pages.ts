@@ -5,6 +5,7 @@ import { HttpError, loadAssets } from '../../shared/process/http.ts';
 import type { Assets, HttpRequest, Route } from '../../shared/process/http.ts';
 import { ROOT } from '../../shared/root.ts';
 import { tableText } from '../../shared/table-name.ts';
+import { counted } from '../../shared/units.ts';
 import type { BranchAdmin } from '../branches/branch-admin.ts';
 import type { TableBrowser } from './data.ts';
 import { quarantinePage } from './quarantine.ts';
@@ -106,9 +107,14 @@ function actionRoutes({ actions, changed, detail }: ApplierPageSources): Route[]
       return `${branch} is compared as soon as it is online.`;
     }),
     action('repair', async branch => {
-      const { request, tables } = await actions.repair(branch);
-      if (request === null) return `No table of ${branch} was different in its last comparison.`;
-      return `${branch} copies ${tables.map(tableText).join(', ')} again as soon as it is online.`;
+      const { tables, rows, copied } = await actions.repair(branch, { asked: 'on the page' });
+      if (tables.length === 0) return `No table of ${branch} was different in its last comparison.`;
+      const sends = rows
+        .filter(each => each.rows > 0)
+        .map(each => `${counted(each.rows, 'row')} of ${tableText(each)}`);
+      const copies = copied.map(each => `all of ${tableText(each)}`);
+      if (sends.length + copies.length === 0) return `The repair of ${branch} is requested already.`;
+      return `${branch} sends ${[...sends, ...copies].join(', ')} as soon as it is online.`;
     }),
   ];
 }

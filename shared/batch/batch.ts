@@ -126,7 +126,13 @@ export type Change =
  * number of buckets of table i. A table without columns cannot be compared. `whole`: these are all tables of the
  * branch. `verify-sums`, for each table: the branch's sums at the same place in base64, or the reason for having none
  * (`problem`, with empty `sums`). `typed` names the JSON columns with types that their text does not show. `verify-end`
- * closes the request. With a `problem`, the branch has given up, and the remaining tables get no verdict.
+ * closes the request. With a `problem`, the branch has given up, and the remaining tables get no verdict. `sketch`: the
+ * sums are a sketch (row-sketch.ts).
+ *
+ * `verify-rows` answers a request for rows of one table: what they are at this place in the stream. `values` has those
+ * that exist (`copies[r]` times, if the table has no key; otherwise `copies` is empty). `absent` has the names of those
+ * that do not, in base64. Rows that the stream has changed since they were read are in neither. `last` closes the
+ * request.
  */
 export type VerifyMark =
   | {
@@ -136,6 +142,7 @@ export type VerifyMark =
       readonly tables: readonly number[];
       readonly buckets: readonly number[];
       readonly whole: boolean;
+      readonly sketch?: true;
     }
   | {
       readonly op: 'verify-sums';
@@ -144,7 +151,9 @@ export type VerifyMark =
       readonly sums: string;
       readonly typed: readonly string[];
       readonly problem: string | null;
+      readonly sketch?: true;
     }
+  | RowsMark
   | {
       readonly op: 'verify-end';
       readonly verification: string;
@@ -167,9 +176,22 @@ export interface TableVersions {
 
 /** An upsert or a delete. */
 export type RowChange = Extract<Change, { readonly op: 'upsert' | 'delete' }>;
+export interface RowsMark {
+  readonly op: 'verify-rows';
+  readonly verification: string;
+  readonly request: string;
+  readonly table: number;
+  readonly rows: number;
+  readonly values: readonly (readonly Value[])[];
+  readonly copies: readonly number[];
+  readonly absent: string;
+  readonly last: boolean;
+}
+
+const VERIFY_OPS: ReadonlySet<string> = new Set(['verify-start', 'verify-sums', 'verify-rows', 'verify-end']);
 
 export function isVerifyMark(change: { readonly op: string }): change is VerifyMark {
-  return change.op === 'verify-start' || change.op === 'verify-sums' || change.op === 'verify-end';
+  return VERIFY_OPS.has(change.op);
 }
 
 export interface BatchBody {

@@ -14,6 +14,7 @@ import type {
   ColumnDescription,
   PartMark,
   RowChange,
+  RowsMark,
   SourceMark,
   TableDescription,
   TableVersions,
@@ -25,7 +26,8 @@ import type { ColumnType } from './column-type.ts';
 import { refuse, refuseLarge } from './frames.ts';
 import { TributaryError } from '../errors.ts';
 import { LongValue } from './long-value.ts';
-import { MAX_BUCKETS, TableSums } from './row-sums.ts';
+import { MAX_BUCKETS, NAME_BYTES } from './row-sums.ts';
+import { isSketchSize, MAX_NAMED_ROWS, readSums } from './row-sketch.ts';
 import { isName } from '../database/sql.ts';
 import { unpack } from './unpack.ts';
 import type { Unpacked } from './unpack.ts';
@@ -63,6 +65,8 @@ const MAX_REQUESTS = 10_000;
 /** The most characters of a table's sums in base64, and of the reason for having none. */
 const MAX_SUMS = 32 * 1024;
 const MAX_PROBLEM = 2_000;
+/** The most characters of the names of absent rows. */
+const MAX_ABSENT = 16 * 1024;
 
 /** How large a body is. */
 export interface BodySize {
@@ -121,6 +125,7 @@ const CHANGE_KEYS: Record<Change['op'], readonly string[]> = {
   'snapshot-end': ['op', 'snapshot', 'tables', 'whole', 'requests'],
   'verify-start': ['op', 'verification', 'request', 'tables', 'buckets', 'whole'],
   'verify-sums': ['op', 'verification', 'table', 'sums', 'typed', 'problem'],
+  'verify-rows': ['op', 'verification', 'request', 'table', 'rows', 'values', 'copies', 'absent', 'last'],
   'verify-end': ['op', 'verification', 'request', 'problem'],
 };
 
@@ -307,7 +312,12 @@ class Reader {
     const fields = this.#fields(value, where);
     const op = fields['op'];
     if (!isOp(op)) refuse(`${where} has an operation that is not known`);
-    this.#only(fields, CHANGE_KEYS[op], CHANGE_KEYS[op].length, where);
+    const { sketch } = fields;
+    if (sketch !== undefined && (sketch !== true || (op !== 'verify-start' && op !== 'verify-sums'))) {
+      refuse(`${where} cannot be a sketch`);
+    }
+    const keys = sketch === undefined ? CHANGE_KEYS[op] : [...CHANGE_KEYS[op], 'sketch'];
+    this.#only(fields, keys, keys.length, where);
     if (op === 'snapshot-start' || op === 'snapshot-end') {
       const whole = fields['whole'];
       if (typeof whole !== 'boolean') refuse(`${where}.whole is not a boolean`);
@@ -321,6 +331,7 @@ class Reader {
         requests: requests.map(id => this.#text(id, MAX_ID, `${where}.requests`)),
       };
     }
+    if (op === 'verify-rows') return this.#rowsMark(fields, tables, where);
     if (op === 'verify-start' || op === 'verify-sums' || op === 'verify-end') {
       return this.#verifyMark(op, fields, tables, where);
     }
@@ -343,12 +354,39 @@ class Reader {
     return { op, table: at, rows, values, copies: this.#copies(fields['copies'], rows, values, `${where}.copies`) };
   }
 
-  #verifyMark(op: VerifyMark['op'], fields: Fields, tables: readonly KnownTable[], where: string): VerifyMark {
+  #rowsMark(fields: Fields, tables: readonly KnownTable[], where: string): RowsMark {
+    const at = this.#tableIndex(fields['table'], tables, where);
+    const table = tables[at]!;
+    if (table.types.length === 0) refuse(`${where} is of a table without columns`);
+    const rows = this.#count(fields['rows'], `${where}.rows`);
+    if (rows > MAX_NAMED_ROWS) refuse(`${where} has ${rows} rows`);
+    const keyed = table.key.length > 0;
+    if (keyed) this.#addRows(rows);
+    const all = table.types.map((_, column) => column);
+    const values = this.#columns(fields['values'], rows, table, all, `${where}.values`);
+    const copies = this.#copies(fields['copies'], keyed ? 0 : rows, values, `${where}.copies`);
+    const absent = this.#text(fields['absent'], MAX_ABSENT, `${where}.absent`);
+    if (Buffer.from(absent, 'base64').length % NAME_BYTES !== 0) refuse(`${where}.absent does not hold names`);
+    const { last } = fields;
+    if (typeof last !== 'boolean') refuse(`${where}.last is not a boolean`);
     const verification = this.#text(fields['verification'], MAX_ID, `${where}.verification`);
+    const request = this.#text(fields['request'], MAX_ID, `${where}.request`);
+    return { op: 'verify-rows', verification, request, table: at, rows, values, copies, absent, last };
+  }
+
+  #verifyMark(
+    op: 'verify-start' | 'verify-sums' | 'verify-end',
+    fields: Fields,
+    tables: readonly KnownTable[],
+    where: string,
+  ): VerifyMark {
+    const verification = this.#text(fields['verification'], MAX_ID, `${where}.verification`);
+    const isSketch = fields['sketch'] === true;
+    const sketch = isSketch ? ({ sketch: true } as const) : {};
     if (op === 'verify-sums') {
       const problem = this.#problem(fields, where);
       const sums = this.#text(fields['sums'], MAX_SUMS, `${where}.sums`);
-      if (problem === null && TableSums.fromBytes(Buffer.from(sums, 'base64')) === null) {
+      if (problem === null && readSums(Buffer.from(sums, 'base64'), isSketch, verification) === null) {
         refuse(`${where}.sums are not sums`);
       }
       return {
@@ -360,6 +398,7 @@ class Reader {
           this.#text(name, MAX_ID, `${where}.typed`),
         ),
         problem,
+        ...sketch,
       };
     }
     const request = this.#text(fields['request'], MAX_ID, `${where}.request`);
@@ -369,7 +408,8 @@ class Reader {
     const indexes = this.#list(fields['tables'], this.#limits.maxTables, `${where}.tables`);
     const buckets = this.#list(fields['buckets'], indexes.length, `${where}.buckets`).map(entry => {
       const count = this.#count(entry, `${where}.buckets`);
-      if (count < 1 || count > MAX_BUCKETS) refuse(`${where}.buckets has ${count} of a table`);
+      if (count < 1 || count > MAX_BUCKETS || (isSketch && !isSketchSize(count)))
+        refuse(`${where}.buckets has ${count} of a table`);
       return count;
     });
     if (buckets.length !== indexes.length) refuse(`${where}.buckets has ${buckets.length} entries`);
@@ -380,6 +420,7 @@ class Reader {
       tables: indexes.map(at => this.#tableIndex(at, tables, where)),
       buckets,
       whole,
+      ...sketch,
     };
   }
 

@@ -45,9 +45,24 @@ export interface RowShape {
 export interface RowMark {
   readonly bucket: number;
   readonly digest: Buffer;
+  /** What a sketch (row-sketch.ts) calls the row; null: the sums have no use for it. */
+  readonly name: Buffer | null;
   /** JSON columns whose document holds types that its text does not show, by their places in the shape. */
   readonly typed: readonly number[];
 }
+
+/** Sums of a table's rows, by bucket. */
+export interface RowSums {
+  readonly buckets: number;
+  /** The typed columns of all rows that were added. Not part of `toBytes`. */
+  readonly typed: ReadonlySet<number>;
+  readonly rows: number;
+  add(row: RowMark): void;
+  toBytes(): Buffer;
+}
+
+/** The bytes of a row's name: the beginning of the digest of its key or, without a key, of all its values. */
+export const NAME_BYTES = 8;
 
 const NONE: readonly number[] = [];
 
@@ -56,14 +71,44 @@ export function bucketsFor(rows: number | null): number {
   return Math.min(MAX_BUCKETS, Math.max(1, Math.ceil((rows ?? 0) / ROWS_PER_BUCKET)));
 }
 
-/** @param values of the shape's columns, in order */
-export function markRow({ types, key }: RowShape, values: readonly Value[], buckets: number): RowMark {
+/**
+ * @param values of the shape's columns, in order
+ * @param named whether the sums are a sketch, which needs names and no buckets
+ */
+export function markRow(shape: RowShape, values: readonly Value[], buckets: number, named = false): RowMark {
+  const { types, key } = shape;
   const texts = types.map((type, index) => canonicalText(values[index] ?? null, wireKind(type)));
   const digest = digestOf(texts);
   const typed = typedColumns(types, texts);
-  if (key.length === 0) return { bucket: digest.readUInt32LE(WORDS * WORD_BYTES) % buckets, digest, typed };
+  if (named) {
+    const identity = key.length === 0 ? digest : digestOf(key.map(index => texts[index]!));
+    return { bucket: 0, digest, typed, name: identity.subarray(0, NAME_BYTES) };
+  }
+  if (key.length === 0) return { bucket: digest.readUInt32LE(WORDS * WORD_BYTES) % buckets, digest, typed, name: null };
   const name = key.map(index => String(texts[index])).join('\0');
-  return { bucket: crc32(name) % buckets, digest, typed };
+  return { bucket: crc32(name) % buckets, digest, typed, name: null };
+}
+
+/**
+ * The name of a row in hexadecimal, as `markRow` makes it.
+ * @param identity the values of its key, in key order or, without a key, all its values
+ */
+export function rowName({ types, key }: RowShape, identity: readonly Value[]): string {
+  const named = key.length === 0 ? types : key.map(index => types[index]!);
+  const texts = named.map((type, place) => canonicalText(identity[place] ?? null, wireKind(type)));
+  return digestOf(texts).toString('hex', 0, NAME_BYTES);
+}
+
+/** The values by which `rowName` names a row. @param values of the shape's columns, in order */
+export function identityOf({ key }: RowShape, values: readonly Value[]): readonly Value[] {
+  return key.length === 0 ? values : key.map(index => values[index]!);
+}
+
+/** Whether two values of a column are the same to a comparison. */
+export function isSameValue(type: ColumnType, a: Value, b: Value): boolean {
+  if (a === b) return true;
+  const kind = wireKind(type);
+  return digestOf([canonicalText(a, kind)]).equals(digestOf([canonicalText(b, kind)]));
 }
 
 function typedColumns(types: readonly ColumnType[], texts: readonly (string | LongValue | null)[]): readonly number[] {
@@ -130,7 +175,7 @@ function digestOf(texts: readonly (string | LongValue | null)[]): Buffer {
 }
 
 /** Rows and sums of their digests, by bucket. */
-export class TableSums {
+export class TableSums implements RowSums {
   readonly buckets: number;
   /** The typed columns of all rows that were added. Not part of `toBytes`. */
   readonly typed = new Set<number>();

@@ -148,6 +148,9 @@ export function answerMessage(branch: string, answer: Answer): OutgoingMessage {
   };
 }
 
+/** The most characters of the names of rows in a request. */
+const MAX_ROW_NAMES = 16 * 1024;
+
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const digest = z.string().regex(/^[0-9a-f]{64}$/);
 const name = z.string().min(1).max(128);
@@ -223,11 +226,13 @@ const answerSchema = z.object({
     .array(
       z.object({
         id: name,
-        kind: z.enum(['snapshot', 'verify']),
+        kind: z.enum(['snapshot', 'verify', 'rows', 'repair']),
         tables: z
           .array(z.object({ schema: name, name }))
           .max(1000)
           .nullable(),
+        sketch: z.boolean().optional(),
+        rows: z.string().max(MAX_ROW_NAMES).optional(),
       }),
     )
     .max(1000),

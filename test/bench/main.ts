@@ -14,6 +14,7 @@ import { benchMemory } from './memory.ts';
 import { Reporter } from './report.ts';
 import { Servers } from './servers.ts';
 import type { Bench } from './servers.ts';
+import { benchVerify } from './verify.ts';
 import { benchWire } from './wire.ts';
 
 const GROUPS: readonly (readonly [name: string, run: (bench: Bench) => Promise<void>])[] = [
@@ -25,6 +26,7 @@ const GROUPS: readonly (readonly [name: string, run: (bench: Bench) => Promise<v
   ['link', benchLink],
   ['memory', benchMemory],
   ['fleet', benchFleet],
+  ['verify', benchVerify],
 ];
 
 async function main(): Promise<void> {

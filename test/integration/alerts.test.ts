@@ -136,7 +136,7 @@ await t.test('TributaryBranchOverdue: the agent is started', async () => {
   );
 });
 
-await t.test('TributaryBranchDifferent: the table is copied again, and compared', async () => {
+await t.test('TributaryBranchDifferent: the rows are repaired, and compared', async () => {
   const verify: Step = () => world.applierCli(['branch', 'verify', paris.id]);
   await comesAndGoes(
     'TributaryBranchDifferent',

@@ -173,7 +173,9 @@ async function office(t: Test, status: () => ApplierStatus = () => mixedFleet())
       },
       repair: async branch => {
         await note('repair')(branch);
-        return { request: 'r', tables: branchDetail(mixedFleet().branches[0]!).verified, whole: false };
+        const tables = branchDetail(mixedFleet().branches[0]!).verified;
+        const rows = [{ schema: 'shop', name: 'stock', request: 'r', rows: 3, quarantined: 0 }];
+        return { request: null, tables, whole: false, rows, copied: [] };
       },
     },
     changed: () => undefined,
@@ -353,9 +355,9 @@ void t.test('a branch that is different is repaired and compared again from its 
   t.equal(await page.locator('.branch-head .pill.bad').textContent(), 'different');
   t.equal(await page.locator('.troubles .banner.bad strong').textContent(), 'Different');
   await page.click('.troubles button:has-text("Repair")');
-  t.match(await page.textContent('dialog'), 'copies these tables again, while changes go on: shop.stock.');
+  t.match(await page.textContent('dialog'), 'where they are not known, while changes go on: shop.stock.');
   await page.click('dialog button.danger');
-  await page.waitForSelector('.notice.good:has-text("nice copies shop.stock again as soon as it is online.")');
+  await page.waitForSelector('.notice.good:has-text("nice sends 3 rows of shop.stock as soon as it is online.")');
   await page.click('.troubles button:has-text("Compare again")');
   await page.waitForSelector('.notice.good:has-text("nice is compared as soon as it is online.")');
   await page.click('.branch-head button:has-text("Compare")');

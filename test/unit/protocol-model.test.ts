@@ -59,12 +59,16 @@ const HOSTILE: Weights = {
   restoreHeadOffice: 1,
 };
 
+/** Rows are changed by hand at the head office and repaired, while much goes wrong. */
+const BY_HAND: Weights = { ...HOSTILE, changeByHand: 2, askForRepair: 3, repairStep: 12 };
+
 t.comment(`MODEL_SEED=${SEED} MODEL_RUNS=${RUNS}`);
 
 for (const [name, weights, length] of [
   ['without faults', CALM, 200],
   ['over lossy links, with crashes and a frozen applier', LOSSY, 400],
   ['with spools, machines and databases lost, copied and restored', HOSTILE, 500],
+  ['while rows are changed by hand and repaired', BY_HAND, 500],
 ] as const) {
   void t.test(`the protocol holds ${name}`, t => {
     const endings: Record<Ending, number> = { equal: 0, superseded: 0 };
@@ -83,6 +87,10 @@ const REVEALING: Partial<Record<Rule, Weights>> = {
   'nothing of an open group is sent': { ...LOSSY, commitLarge: 6, restart: 4 },
   'an answer older than the pruning is ignored': { ...CALM, rewind: 1, hello: 12, deliverHello: 10, deliverAnswer: 10 },
   'resend only when the queue is empty': CALM,
+  'a repair yields to keys emitted meanwhile': BY_HAND,
+  'a repair waits until the stream is past its view': BY_HAND,
+  'losing the source voids the pending repair': BY_HAND,
+  'a new epoch forgets which repairs were answered': BY_HAND,
 };
 
 for (const rule of Object.keys(RULES) as Rule[]) {

@@ -70,7 +70,8 @@ function actionsFor(title, detail) {
 }
 
 /**
- * Repair copies the tables again; only another comparison shows whether that has ended the difference.
+ * Repair sends the rows that differ, or copies the table; only another comparison shows whether that has ended the
+ * difference.
  * @param {BranchDetail} detail
  */
 function differenceActions({ status: { branch }, verified: compared, requests }) {
@@ -81,7 +82,8 @@ function differenceActions({ status: { branch }, verified: compared, requests })
     const sure = await confirmAction(
       `Repair ${plural(different.length, 'table', 'tables')} of ${branch}?`,
       [
-        `${branch} copies these tables again, while changes go on: ${different.map(tableText).join(', ')}.`,
+        `${branch} sends the rows that differ, or the whole table where they are not known, while changes go on: ${different.map(tableText).join(', ')}.`,
+        'What the head office had is kept in tributary_repair.',
         'If the head office holds a table that the branch does not have, the branch copies all of its tables.',
       ],
       'Repair',
@@ -93,7 +95,7 @@ function differenceActions({ status: { branch }, verified: compared, requests })
   const note = open
     ? 'The repair is under way, or waits for the branch to come online.'
     : repaired
-      ? 'The tables have been copied again.'
+      ? 'The repair has ended.'
       : null;
   return h('div', 'actions', [repair, compare, note === null ? null : h('span', 'muted small', note)]);
 }

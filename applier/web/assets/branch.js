@@ -220,7 +220,7 @@ function snapshots({ snapshots: running, requests, status }) {
     ),
     ...requests.map(each =>
       h('tr', '', [
-        h('td', '', [pill('none', each.kind === 'verify' ? 'comparison requested' : 'snapshot requested')]),
+        h('td', '', [pill('none', REQUESTS[each.kind] ?? 'snapshot requested')]),
         h('td', '', each.tables === null ? 'all tables' : plural(each.tables, 'table', 'tables')),
         h('td', '', [ago(each.createdAt)]),
         h('td', '', each.reason),
@@ -279,6 +279,47 @@ const VERDICTS = {
   counting: ['busy', 'being compared'],
 };
 
+/** @type {Record<string, string>} */
+const REQUESTS = { verify: 'comparison requested', rows: 'rows requested', repair: 'repair requested' };
+/** Rows that differ, listed for each table. */
+const SHOWN_ROWS = 20;
+
+/**
+ * The rows that differ, under the reason.
+ * @param {VerifiedTable} table
+ */
+function differences({ rows }) {
+  if (rows.length === 0) return [];
+  const lines = rows.slice(0, SHOWN_ROWS).map(each => {
+    const values = each.key ?? each.here ?? each.there;
+    const which =
+      values === null
+        ? each.row
+        : Object.entries(values)
+            .map(([name, value]) => `${name}=${shortText(value)}`)
+            .join(', ');
+    const what = {
+      changed:
+        each.columns.length > 0 ? each.columns.join(', ') : `${each.copiesThere} times there, ${each.copiesHere} here`,
+      missing: 'missing here',
+      extra: 'only here',
+      unnamed: 'not read yet',
+    }[each.kind];
+    return h('li', '', [
+      h('span', 'key', which),
+      h('span', 'muted', ` ${what}${each.quarantined ? ', in quarantine' : ''}`),
+    ]);
+  });
+  if (rows.length > SHOWN_ROWS) lines.push(h('li', 'muted', 'more are in tributary_difference'));
+  return [h('ul', 'columns', lines)];
+}
+
+/** @param {unknown} value */
+function shortText(value) {
+  const text = value === null ? 'NULL' : typeof value === 'string' ? value : JSON.stringify(value);
+  return text.length <= 40 ? text : `${text.slice(0, 40)}…`;
+}
+
 /** @param {BranchDetail} detail */
 function setAside({ setAside: marks }) {
   const rows = marks.map(({ schema, name, by, state, since, through, code, reason }) =>
@@ -312,7 +353,7 @@ function verified({ verified: compared }) {
       h('td', '', [pill(kind, word)]),
       h('td', 'right', each.branchRows === null ? '–' : count(each.branchRows)),
       h('td', 'right', each.rowsHere === null ? '–' : count(each.rowsHere)),
-      h('td', 'wrap', `${difference}${each.reason ?? ''}${before}${repair}`),
+      h('td', 'wrap', [`${difference}${each.reason ?? ''}${before}${repair}`, ...differences(each)]),
       h('td', '', [ago(each.endedAt ?? each.startedAt)]),
     ]);
   });

@@ -57,7 +57,7 @@ export const ALERT_TESTS: Readonly<Record<string, AlertTest>> = {
   },
   TributaryBranchDifferent: {
     situation: 'a row that is changed by hand at the head office',
-    test: [ALERTS, 'TributaryBranchDifferent: the table is copied again, and compared'],
+    test: [ALERTS, 'TributaryBranchDifferent: the rows are repaired, and compared'],
   },
   TributaryBranchGaps: {
     situation: 'batches that come out of order',

@@ -70,6 +70,12 @@ interface Chunk {
   readonly emitted: Set<string>;
 }
 
+/** Rows that the head office asks for. */
+interface Repair extends Chunk {
+  readonly request: string;
+  readonly wanted: readonly string[];
+}
+
 export class ModelAgent {
   readonly disk: Disk;
   readonly instance: string;
@@ -89,6 +95,10 @@ export class ModelAgent {
   #requests: readonly string[] = [];
   /** Rows were passed over, and the head office is not told. */
   #hasPassedOver: boolean;
+  #repairs: readonly { readonly id: string; readonly keys: readonly string[] }[] = [];
+  #repair: Repair | null = null;
+  /** Repairs that this process has answered in this epoch. */
+  #repaired = new Set<string>();
 
   /** Starts a process on a disk; null: a new machine. */
   constructor(world: AgentWorld, disk: Disk | null) {
@@ -117,6 +127,7 @@ export class ModelAgent {
     const { disk } = this;
     if (this.#connected === 'no') {
       if (this.#world.off !== 'losing the source voids the pending chunk') this.#chunk = null;
+      if (this.#world.off !== 'losing the source voids the pending repair') this.#repair = null;
       if (this.#world.off !== 'losing the source voids the open group') this.#discardOpenParts();
     }
     this.#connected = 'yes';
@@ -136,7 +147,7 @@ export class ModelAgent {
     if (transaction === undefined) return;
     const part = this.#open?.part ?? 0;
     if (transaction.parts === 1) {
-      for (const [key] of transaction.changes) this.#chunk?.emitted.add(key);
+      for (const [key] of transaction.changes) this.#note(key);
       const taken = this.#taken(transaction.changes);
       this.#buffer = { rows: [...(this.#buffer?.rows ?? []), ...taken], lastId: transaction.id };
       this.#at += 1;
@@ -145,11 +156,18 @@ export class ModelAgent {
     this.flush(false);
     const last = part === transaction.parts - 1;
     const changes = last ? transaction.changes.slice(part) : [nth(transaction.changes, part)];
-    for (const [key] of changes) this.#chunk?.emitted.add(key);
+    for (const [key] of changes) this.#note(key);
     const rows = this.#taken(changes);
     if (last) this.#at += 1;
     this.#append(
-      { lastId: transaction.id, part: { number: part, last }, rows, marker: null, poison: last && poison },
+      {
+        lastId: transaction.id,
+        part: { number: part, last },
+        rows,
+        marker: null,
+        repair: null,
+        poison: last && poison,
+      },
       last ? { index: this.#at, lastId: transaction.id } : null,
     );
     this.#open = last ? null : { transaction, part: part + 1 };
@@ -188,7 +206,7 @@ export class ModelAgent {
     if (this.#buffer === null) return;
     const { rows, lastId } = this.#buffer;
     this.#buffer = null;
-    this.#append({ lastId, part: null, rows, marker: null, poison }, { index: this.#at, lastId });
+    this.#append({ lastId, part: null, rows, marker: null, repair: null, poison }, { index: this.#at, lastId });
   }
 
   /** One step of a snapshot: begin one that is asked for, read a chunk, emit it, or end. */
@@ -228,8 +246,44 @@ export class ModelAgent {
       this.#chunk = null;
       disk.snapshot = { ...snapshot, left: snapshot.left.slice(CHUNK_KEYS) };
       const { lastId } = disk.position;
-      this.#append({ lastId, part: null, rows: kept, marker: null, poison }, disk.position);
+      this.#append({ lastId, part: null, rows: kept, marker: null, repair: null, poison }, disk.position);
     }
+  }
+
+  /** One step of a repair: read the rows that are asked for, or emit them. */
+  repairStep(): void {
+    if (this.#connected !== 'yes' || this.disk.superseded || this.#open !== null || this.disk.snapshot !== null) return;
+    const { source, off } = this.#world;
+    if (this.#repair === null) {
+      const asked = this.#repairs.find(({ id }) => !this.#repaired.has(id));
+      if (asked === undefined) return;
+      this.flush(false);
+      const { id, keys } = asked;
+      this.#repair = {
+        request: id,
+        wanted: keys,
+        rows: source.read(keys),
+        high: source.log.length,
+        emitted: new Set(),
+      };
+      return;
+    }
+    if (this.#at < this.#repair.high && off !== 'a repair waits until the stream is past its view') return;
+    this.flush(false);
+    const { request, wanted, rows, emitted } = this.#repair;
+    this.#repair = null;
+    this.#repaired.add(request);
+    const found = new Map(rows);
+    const stays = off === 'a repair yields to keys emitted meanwhile';
+    const kept = wanted.filter(key => stays || !emitted.has(key)).map((key): Row => [key, found.get(key) ?? null]);
+    const { position } = this.disk;
+    const common = { lastId: position.lastId, part: null, marker: null, poison: false };
+    this.#append({ ...common, rows: this.#taken(kept), repair: request }, position);
+  }
+
+  #note(key: string): void {
+    this.#chunk?.emitted.add(key);
+    this.#repair?.emitted.add(key);
   }
 
   // Forwarding ---------------------------------------------------------------------------------------------------
@@ -296,7 +350,12 @@ export class ModelAgent {
     this.#world.actedOn(this, answer.inReplyTo);
     const { disk } = this;
     const action = this.#world.core.judgeAnswer({ branch: BRANCH, ...disk }, answer, seq => this.#digestAt(seq));
-    if (answer.verdict === 'current') this.#requests = answer.requests.map(({ id }) => id);
+    if (answer.verdict === 'current') {
+      this.#requests = answer.requests.filter(({ kind }) => kind === 'snapshot').map(({ id }) => id);
+      this.#repairs = answer.requests
+        .filter(({ kind }) => kind === 'repair')
+        .map(({ id, rows = '' }) => ({ id, keys: rows.split(',') }));
+    }
     switch (action.do) {
       case 'ignore':
         return;
@@ -345,6 +404,8 @@ export class ModelAgent {
     this.#buffer = null;
     this.#open = null;
     this.#chunk = null;
+    this.#repair = null;
+    if (this.#world.off !== 'a new epoch forgets which repairs were answered') this.#repaired = new Set();
     this.#sending = true;
     this.rewind(1);
   }
@@ -374,7 +435,7 @@ export class ModelAgent {
     const { id, whole, requests, odd, others } = snapshot;
     const { position } = this.disk;
     const marker: SnapshotMarker = { at, id, whole, requests, odd, others };
-    this.#append({ lastId: position.lastId, part: null, rows: [], marker, poison }, position);
+    this.#append({ lastId: position.lastId, part: null, rows: [], marker, repair: null, poison }, position);
   }
 
   /** @param position null: an open part, which moves neither head nor position */

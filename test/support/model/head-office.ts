@@ -3,7 +3,7 @@
  * transaction. States are never changed in place: a transaction makes a new one, which becomes durable on commit.
  */
 import type { BatchHeader, StreamMark } from '../../../shared/batch/batch.ts';
-import type { Answer, HeadOfficeStream, Hello } from '../../../shared/protocol.ts';
+import type { Answer, BranchRequest, HeadOfficeStream, Hello } from '../../../shared/protocol.ts';
 import { snapshotOfAll } from '../hand-made/messages.ts';
 import type { ProtocolCore, Rule } from './rules.ts';
 import { isOdd } from './source.ts';
@@ -26,6 +26,8 @@ export interface ModelBody {
   readonly part: { readonly number: number; readonly last: boolean } | null;
   readonly rows: readonly Row[];
   readonly marker: SnapshotMarker | null;
+  /** The request for a repair that the rows answer; null: they do not. */
+  readonly repair: string | null;
   /** The head office's database refuses it until somebody repairs the table. */
   readonly poison: boolean;
   /** The agent does not yet say that the head office is complete with this batch: it has something to tell first. */
@@ -46,6 +48,10 @@ export interface HeadOffice {
   readonly batchNumber: number;
   readonly snapshot: { readonly marker: SnapshotMarker; readonly since: number } | null;
   readonly requests: ReadonlySet<string>;
+  /** Open requests for repairs, with the keys that are asked for. */
+  readonly repairs: ReadonlyMap<string, readonly string[]>;
+  /** Keys whose rows somebody has changed by hand, with the batch number at that time. */
+  readonly byHand: ReadonlyMap<string, number>;
   readonly halted: { readonly code: 'refused' | 'malformed'; readonly seq: number } | null;
   /** Batch number since which a quarantined batch is missing; null: complete. */
   readonly incompleteSince: number | null;
@@ -73,6 +79,8 @@ export const EMPTY_HEAD_OFFICE: HeadOffice = {
   batchNumber: 0,
   snapshot: null,
   requests: new Set(),
+  repairs: new Map(),
+  byHand: new Map(),
   halted: null,
   incompleteSince: null,
   opened: null,
@@ -115,7 +123,7 @@ export class Applier {
     const outcome = this.#core.receiveHello(state.stream, hello, {
       queued,
       firstEarly: early.length === 0 ? null : Math.min(...early),
-      requests: [...state.requests].map(snapshotOfAll),
+      requests: [...[...state.requests].map(snapshotOfAll), ...[...state.repairs].map(repairOf)],
       halted,
     });
     let next: HeadOffice = { ...state, stream: outcome.stream };
@@ -182,6 +190,7 @@ export class Applier {
         incompleteSince: state.batchNumber + 1,
         // It covers all that was asked for before; the agent may have counted those requests as done.
         requests: requests ? new Set([operator.requestId]) : state.requests,
+        repairs: new Map(),
       };
     }
     // After a quarantine in its midst the rest of a group is what there is of it.
@@ -198,8 +207,18 @@ export class Applier {
   }
 }
 
+function repairOf([id, keys]: readonly [string, readonly string[]]): BranchRequest {
+  return { id, kind: 'repair', tables: null, rows: keys.join() };
+}
+
 function applyBody(state: HeadOffice, body: ModelBody, off: Rule | null): HeadOffice {
+  if (body.repair !== null) {
+    const repairs = new Map(state.repairs);
+    repairs.delete(body.repair);
+    return applyBody({ ...state, repairs }, { ...body, repair: null }, off);
+  }
   const rows = new Map(state.rows);
+  const byHand = new Map(state.byHand);
   const { aside, batchNumber } = state;
   const isPassedOver =
     aside?.by === 'head-office' &&
@@ -207,10 +226,11 @@ function applyBody(state: HeadOffice, body: ModelBody, off: Rule | null): HeadOf
     off !== 'rows of a table that the head office has set aside are passed over';
   for (const [key, value] of body.rows) {
     if (isPassedOver && isOdd(key)) continue;
+    byHand.delete(key);
     if (value === null) rows.delete(key);
     else rows.set(key, { value, batch: state.batchNumber });
   }
-  const next: HeadOffice = { ...state, rows };
+  const next: HeadOffice = { ...state, rows, byHand };
   const { marker } = body;
   if (marker === null) return next;
   if (marker.at === 'start') {
@@ -229,7 +249,9 @@ function applyBody(state: HeadOffice, body: ModelBody, off: Rule | null): HeadOf
     aside === null || aside.since < since || off === 'only a snapshot that began later brings a table back';
   const keeps = !isLater && off !== 'a snapshot keeps the rows of a table that is set aside';
   const sweepsOdd = !keeps && (marker.odd || marker.whole);
-  for (const [key, row] of rows) if (row.batch < since && (isOdd(key) ? sweepsOdd : marker.others)) rows.delete(key);
+  const isSwept = (key: string): boolean => (isOdd(key) ? sweepsOdd : marker.others);
+  for (const [key, row] of rows) if (row.batch < since && isSwept(key)) rows.delete(key);
+  for (const [key, batch] of byHand) if (batch < since && isSwept(key)) byHand.delete(key);
   const completes = marker.others && state.incompleteSince !== null && state.incompleteSince < since;
   return {
     ...next,

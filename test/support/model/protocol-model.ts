@@ -8,8 +8,9 @@
  * - what an agent forgets has been committed at the head office;
  * - the head office receives each epoch in order, every batch exactly once, each following the digest before it;
  * - a superseded epoch never comes back; no answer is acted on twice;
- * - whenever the head office is complete, its rows are a state that the source was in: the one it says; of a table that
- *   is set aside it says nothing, and the table's rows stay as they are;
+ * - whenever the head office is complete, its rows are a state that the source was in: the one it says, but for rows
+ *   that somebody has changed by hand there; of a table that is set aside it says nothing, and the table's rows stay as
+ *   they are;
  * - no new epoch, no stop and no halt without a fault that calls for it; without faults nothing is sent twice;
  * - in the end the head office's rows are the source's, or the agent that is left has been superseded, loudly.
  */
@@ -53,6 +54,9 @@ const ACTIONS = {
   backupHeadOffice: world => world.backupHeadOffice(),
   restoreHeadOffice: world => world.restoreHeadOffice(),
   operate: (world, choice) => world.operate(choice),
+  changeByHand: (world, choice) => world.changeByHand(choice),
+  askForRepair: (world, choice) => world.askForRepair(choice),
+  repairStep: (world, choice) => world.someAgent(choice).repairStep(),
 } as const satisfies Record<string, (world: ModelWorld, choice: number) => void>;
 
 export type Action = keyof typeof ACTIONS;

@@ -247,6 +247,27 @@ export class ModelWorld implements AgentWorld {
     this.#commit(this.#applier.drain(going, { ...this.#operator(), quarantine, setAside, requestId }));
   }
 
+  /** Somebody changes a row at the head office, deletes it, or makes one up. */
+  changeByHand(choice: number): void {
+    if (!this.#mayLock() || this.#frozen !== null) return;
+    const key = nth(KEYS, choice % KEYS.length);
+    const { rows, byHand, batchNumber } = this.#headOffice;
+    const changed = new Map(rows);
+    if ((choice >> 4) % 3 === 0) changed.delete(key);
+    else changed.set(key, { value: 'hand', batch: batchNumber });
+    this.#headOffice = { ...this.#headOffice, rows: changed, byHand: new Map(byHand).set(key, batchNumber) };
+  }
+
+  /** Somebody asks for a repair of these rows, whether they differ or not. */
+  askForRepair(choice: number): void {
+    if (!this.#mayLock() || this.#frozen !== null || this.#headOffice.repairs.size > 0) return;
+    const { byHand, repairs } = this.#headOffice;
+    const some = KEYS.filter((_, index) => ((choice >> index) & 1) === 1);
+    const keys = [...new Set([...byHand.keys(), ...some])];
+    if (keys.length === 0) return;
+    this.#headOffice = { ...this.#headOffice, repairs: new Map(repairs).set(this.unique('r'), keys) };
+  }
+
   // The end ------------------------------------------------------------------------------------------------------
 
   /**
@@ -287,6 +308,7 @@ export class ModelWorld implements AgentWorld {
         for (let n = this.source.log.length * MAX_PARTS; n > 0; n--) agent.capture(false);
         agent.flush(false);
         agent.snapshotStep(false);
+        agent.repairStep();
       }
       while (agent.waiting) {
         agent.send();
@@ -298,6 +320,7 @@ export class ModelWorld implements AgentWorld {
     for (const answer of this.#answers.splice(0)) this.#serve(answer);
     while (this.#queue.length > 0 && this.#headOffice.halted === null) this.deliverBatch(1);
     this.operate(round);
+    if (this.#headOffice.byHand.size > 0) this.askForRepair(0);
   }
 
   /** The broker serves the readers of one queue in turn; by bad luck the one whose answer it is comes last. */
@@ -310,14 +333,14 @@ export class ModelWorld implements AgentWorld {
   }
 
   #settled(agent: ModelAgent): boolean {
-    const { stream, requests, incompleteSince, halted, rows, aside } = this.#headOffice;
+    const { stream, requests, repairs, byHand, incompleteSince, halted, rows, aside } = this.#headOffice;
     const { disk } = agent;
     if (aside !== null || disk.aside !== null) return false;
     const arrived = stream.epoch === disk.epoch && stream.applied.digest === disk.head.digest;
     const captured = disk.position.index === this.source.log.length && disk.snapshot === null;
     if (!arrived || !captured || halted !== null || incompleteSince !== null) return false;
     if (this.#queue.length > 0 || this.#answers.length > 0) return false;
-    if (requests.size > 0) return false;
+    if (requests.size > 0 || repairs.size > 0 || byHand.size > 0) return false;
     if (disk.position.lastId !== this.source.lastId) return false;
     if (printRows(values(rows)) !== this.source.print()) {
       throw new Violation(
@@ -357,7 +380,7 @@ export class ModelWorld implements AgentWorld {
     this.#headOffice = after;
     for (const { header } of outcome.taken) this.#committed.add(header.digest);
     if (outcome.answer !== null) this.#answers.push(outcome.answer);
-    const { opened, stream, incompleteSince, rows, lastId, aside } = after;
+    const { opened, stream, incompleteSince, rows, byHand, lastId, aside } = after;
     // A batch in quarantine may have been the start of the snapshot that brings the table back.
     const hasReturned = incompleteSince !== null || outcome.taken.some(isReturn);
     const stays = before.aside?.state === 'aside' && aside?.state === 'aside' && !hasReturned;
@@ -367,8 +390,10 @@ export class ModelWorld implements AgentWorld {
       );
     }
     if (stream.epoch === null || opened !== stream.epoch || incompleteSince !== null || after.bounded) return;
-    const all = printRows(values(rows));
-    const then = this.source.stateAfter.get(lastId) ?? '';
+    const isKept = (entry: string): boolean => !byHand.has(entry.split('=')[0]!);
+    const but = (state: string): string => state.split(' ').filter(isKept).join(' ');
+    const all = but(printRows(values(rows)));
+    const then = but(this.source.stateAfter.get(lastId) ?? '');
     const have = aside === null ? all : printedOthers(all);
     const had = aside === null ? then : printedOthers(then);
     if (have !== had) throw new Violation(`at ${lastId} the head office has ${have}, the source had ${had}`);

@@ -308,6 +308,20 @@ export function branchDetail(status: BranchStatus, now = new Date()): BranchDeta
         repair: null,
         startedAt: before(now, 3_700),
         endedAt: before(now, 3_600),
+        rows: [
+          {
+            row: '0011223344556677',
+            kind: 'changed',
+            quarantined: false,
+            key: { id: 7 },
+            columns: ['price'],
+            here: { id: 7, price: '1.50' },
+            there: { id: 7, price: '1.75' },
+            copiesHere: 1,
+            copiesThere: 1,
+            places: [],
+          },
+        ],
       },
     ],
   };

@@ -13,8 +13,13 @@ const SALE: TableDescription = {
   ],
 };
 const LOG: TableDescription = { schema: 'shop', name: 'log', columns: [{ name: 'a', type: 'int' }] };
-const sale = { description: SALE, shape: { types: ['int', 'varchar(9)'].map(parseColumnType), key: [0] }, buckets: 4 };
-const log = { description: LOG, shape: { types: [parseColumnType('int')], key: [] }, buckets: 1 };
+const sale = {
+  description: SALE,
+  shape: { types: ['int', 'varchar(9)'].map(parseColumnType), key: [0] },
+  buckets: 4,
+  sketch: false,
+};
+const log = { description: LOG, shape: { types: [parseColumnType('int')], key: [] }, buckets: 1, sketch: false };
 
 function body(tables: readonly TableDescription[], ...changes: Change[]): BatchBody {
   const source = { server: 's', gtidSet: '', file: 'b.1', offset: 4, committedAt: null };

@@ -72,6 +72,7 @@ function table(name: string, verdict: VerifyVerdict, more: Partial<VerifiedTable
     repair: null,
     startedAt: ago(30),
     endedAt: null,
+    rows: [],
     ...more,
   };
 }
