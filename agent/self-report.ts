@@ -222,7 +222,7 @@ export class SelfReport {
       capture.error ?? (this.#o.forwarder.status().duplicateSince === null ? null : faultOfCode('IDENTITY_SHARED'));
     return {
       version: this.#o.version,
-      capabilities: ['verify'],
+      capabilities: ['verify', 'wake'],
       state: stateOf(capture),
       spoolBatches: usage.waitingBatches,
       spoolBytes: usage.waitingBytes,

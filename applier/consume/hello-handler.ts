@@ -35,6 +35,8 @@ export interface HelloResult {
   /** The row after the hello. */
   readonly row: BranchRow;
   readonly registered: boolean;
+  /** All open requests, also those that the answer does not have yet. */
+  readonly requests: readonly string[];
   readonly early: EarlyEntries;
   readonly completeness: Completeness;
 }
@@ -90,7 +92,8 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
       halted: haltOf(row),
     });
     const { registered } = outcome;
-    if (outcome.stream !== row.stream) await saveStream(connection, branch, outcome.stream);
+    const isChanged = outcome.stream !== row.stream;
+    if (isChanged) await saveStream(connection, branch, outcome.stream);
     if (registered) {
       await clearInbox(connection, branch);
       await clearSnapshots(connection, branch);
@@ -98,7 +101,7 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
       // The rows of the new epoch come with its snapshot. Until that has ended, rows of both epochs are mixed here.
       await markIncomplete(connection, branch);
     }
-    const after = (await readBranch(connection, branch)) ?? row;
+    const after = (isChanged ? await readBranch(connection, branch) : null) ?? row;
     const completeness = await updateCompleteness(connection, branch, state => {
       if (outcome.answer.verdict !== 'current') return state;
       const base = registered ? noteNewEpoch(state) : state;
@@ -110,6 +113,7 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
       answer: { ...outcome.answer, halted: haltOf(after) },
       row: after,
       registered,
+      requests: open.map(({ id }) => id),
       early: registered ? { seqs: [], bytes: 0 } : found,
       completeness,
     };

@@ -10,7 +10,7 @@ import type { Completeness } from './completeness.ts';
 import { isoColumn, readJson, readText, readTextOrNull, toDateTime } from './sql-values.ts';
 import type { Row } from './sql-values.ts';
 
-/** After a longer time without a hello, the next hello counts as a new connection. */
+/** After a longer time without a hello than was announced and this, the next hello counts as a new connection. */
 const CONNECTION_GAP_S = 60;
 
 const pendingSchema = z.array(z.object({ through: z.string(), seq: z.number() })).max(1_000);
@@ -33,8 +33,44 @@ export async function readContact(connection: Connection, branch: string): Promi
   return rows[0] === undefined ? null : toContactRow(rows[0]);
 }
 
-export async function listContacts(connection: Connection): Promise<ContactRow[]> {
-  const [rows] = await connection.execute<RowDataPacket[]>(`${SELECT} ORDER BY branch`);
+/**
+ * All contacts, read again and again. What the hellos said is read only of the branches that have said something since,
+ * because that is most of the bytes; a contact that has not changed stays the same object.
+ */
+export class ContactReader {
+  #known: ReadonlyMap<string, ContactRow> = new Map();
+
+  of(branch: string): ContactRow | null {
+    return this.#known.get(branch) ?? null;
+  }
+
+  async read(connection: Connection): Promise<void> {
+    const [rows] = await connection.execute<RowDataPacket[]>(
+      `SELECT branch, ${isoColumn('last_seen')}, ${isoColumn('complete_through')} FROM tributary_contact`,
+    );
+    const changed = rows
+      .filter(row => {
+        const known = this.#known.get(readText(row, 'branch'));
+        return (
+          known?.lastSeen !== readTextOrNull(row, 'last_seen') ||
+          known.completeness.through !== readTextOrNull(row, 'complete_through')
+        );
+      })
+      .map(row => readText(row, 'branch'));
+    const read = changed.length === 0 ? [] : await readContacts(connection, changed);
+    const fresh = new Map(read.map(contact => [contact.branch, contact]));
+    const next = new Map<string, ContactRow>();
+    for (const row of rows) {
+      const branch = readText(row, 'branch');
+      const contact = fresh.get(branch) ?? this.#known.get(branch);
+      if (contact !== undefined) next.set(branch, contact);
+    }
+    this.#known = next;
+  }
+}
+
+async function readContacts(connection: Connection, branches: readonly string[]): Promise<ContactRow[]> {
+  const [rows] = await connection.query<RowDataPacket[]>(`${SELECT} WHERE branch IN (?)`, [branches]);
   return rows.map(toContactRow);
 }
 
@@ -43,10 +79,10 @@ export async function noteHello(connection: Connection, branch: string, hello: H
     `INSERT INTO tributary_contact (branch, last_seen, connected_since, hello)
      VALUES (?, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), ?)
      ON DUPLICATE KEY UPDATE
-       connected_since = IF(last_seen >= UTC_TIMESTAMP(6) - INTERVAL ${CONNECTION_GAP_S} SECOND
+       connected_since = IF(last_seen >= UTC_TIMESTAMP(6) - INTERVAL ? SECOND
                             AND connected_since IS NOT NULL, connected_since, VALUES(connected_since)),
        last_seen = VALUES(last_seen), hello = VALUES(hello)`,
-    [branch, JSON.stringify(hello)],
+    [branch, JSON.stringify(hello), CONNECTION_GAP_S + (hello.nextWithinSeconds ?? 0)],
   );
 }
 
