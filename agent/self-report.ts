@@ -242,7 +242,7 @@ export class SelfReport {
       capture.error ?? (this.#o.forwarder.status().duplicateSince === null ? null : faultOfCode('IDENTITY_SHARED'));
     return {
       version: this.#o.version,
-      capabilities: ['verify', ROWS_CAPABILITY, 'history'],
+      capabilities: ['verify', ROWS_CAPABILITY, 'history', 'wake'],
       state: this.#state(capture),
       spoolBatches: usage.waitingBatches,
       spoolBytes: usage.waitingBytes,

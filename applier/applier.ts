@@ -8,8 +8,8 @@ import { storedHello } from '../shared/broker/amqp-messages.ts';
 import { brokerAccess } from '../shared/config/link-settings.ts';
 import type { Readiness } from '../shared/process/http.ts';
 import type { Logger } from '../shared/process/logging.ts';
-import { applierMetrics, renderBranchReports, showCertificates } from '../shared/process/metrics.ts';
-import type { ApplierMetrics } from '../shared/process/metrics.ts';
+import { applierMetrics, branchMetrics, renderBranchReports, showCertificates } from '../shared/process/metrics.ts';
+import type { ApplierMetrics, BranchMetrics } from '../shared/process/metrics.ts';
 import { RecentHistory, RecentRate, secondsLeft } from '../shared/process/recent.ts';
 import { connectMysql } from '../shared/database/mysql.ts';
 import { RowWriter } from './apply/row-writer.ts';
@@ -29,7 +29,7 @@ import type { Halt } from './store/branch-row.ts';
 import type { ApplierConfig } from './config.ts';
 import { Fleet } from './consume/fleet.ts';
 import type { BranchStatus as FleetBranch } from './consume/fleet.ts';
-import { NO_EVENTS, REFUSAL_REASONS } from './consume/pipeline-events.ts';
+import { NO_EVENTS } from './consume/pipeline-events.ts';
 import type { Waiting } from './consume/retry-policy.ts';
 import type { PipelineEvents } from './consume/pipeline-events.ts';
 import { QUOTAS } from './transaction/quotas.ts';
@@ -39,6 +39,7 @@ import { TargetPool } from './apply/connection-pool.ts';
 import { StandstillClock } from '../shared/process/systemd.ts';
 import { formatDuration } from '../shared/units.ts';
 import { TableBrowser } from './web/data.ts';
+import { fleetPart, readFleetQuery } from './web/fleet-page.ts';
 import type { ApplierStatus, BranchDetail, BranchStatus, DependencyStatus, WaitingStatus } from './web/status.ts';
 
 /** Longer than any deadline of a look at the branches (applier/apply/connection-pool.ts): after this long it hangs. */
@@ -72,6 +73,8 @@ export class Applier {
   readonly #instance: string;
   readonly #fleet: Fleet;
   readonly #metrics: ApplierMetrics;
+  readonly #branchRegistry = new MetricsRegistry();
+  readonly #branchMetrics: BranchMetrics = branchMetrics(this.#branchRegistry);
   readonly #startedAt = new Date().toISOString();
   readonly #expectations = new Expectations();
   readonly #activity = new Map<string, Activity>();
@@ -197,22 +200,34 @@ export class Applier {
     return [`${branches.length} branches, ${halted} halted`, ...this.#fleet.faults().map(describeError)].join('; ');
   }
 
-  status(): ApplierStatus {
+  /** @param asked which branches; absent: all of them */
+  status(asked?: URLSearchParams): ApplierStatus {
+    const query = asked === undefined ? null : readFleetQuery(asked);
+    return { ...this.#ownStatus(), ...fleetPart(this.#branches(), query) };
+  }
+
+  /** The ids of all branches that were not removed, in their order. */
+  branchIds(): string[] {
+    return this.#branches().map(({ branch }) => branch);
+  }
+
+  #branches(): BranchStatus[] {
     const now = Date.now();
+    const present = this.#fleet.status().filter(({ row }) => row.state !== 'removed');
+    return present.map(branch => this.#branchStatus(branch, now));
+  }
+
+  #ownStatus(): Omit<ApplierStatus, 'fleet' | 'branches'> {
     const faults = this.#fleet.faults();
     const about = (prefix: string): TributaryError | null => faults.find(({ code }) => code.startsWith(prefix)) ?? null;
     return {
       program: 'tributary-applier',
       version: this.#version,
       instance: this.#instance,
-      now: new Date(now).toISOString(),
+      now: new Date().toISOString(),
       startedAt: this.#startedAt,
       target: dependency('database', about('TARGET_')),
       broker: dependency('broker', about('BROKER_')),
-      branches: this.#fleet
-        .status()
-        .filter(({ row }) => row.state !== 'removed')
-        .map(branch => this.#branchStatus(branch, now)),
     };
   }
 
@@ -231,26 +246,38 @@ export class Applier {
     };
   }
 
-  branchMetrics(): Promise<string> {
-    const reports = this.#fleet.status().flatMap(({ row, contact }) => {
+  /** The text of `/metrics/branches`: what this applier knows of each branch, and what each has last said. */
+  async branchMetrics(): Promise<string> {
+    const fleet = this.#fleet.status();
+    this.#updateBranchMetrics(fleet);
+    const reports = fleet.flatMap(({ row, contact }) => {
       const hello = storedHello(contact?.hello);
       const receivedAtMs = seconds(contact?.lastSeen ?? null) * 1000;
       return hello === null ? [] : [{ branch: row.branch, report: hello.report, receivedAtMs }];
     });
-    return renderBranchReports(reports, Date.now());
+    return `${await this.#branchRegistry.metrics()}\n${await renderBranchReports(reports, Date.now())}`;
   }
 
   /** Brings the gauges up to date; called before each scrape. */
   updateMetrics(): void {
     const m = this.#metrics;
-    const { branches, broker, target } = this.status();
+    const { broker, target } = this.#ownStatus();
+    const branches = this.#branches();
     showCertificates(m);
     m.brokerUp.set(broker.up ? 1 : 0);
     m.targetUp.set(target.up ? 1 : 0);
     m.pipelines.set(this.#fleet.status().filter(({ pipeline }) => pipeline === 'consuming').length);
     for (const state of BRANCH_STATES) m.branches.set({ state }, branches.filter(each => each.state === state).length);
+  }
+
+  #updateBranchMetrics(fleet: readonly FleetBranch[]): void {
+    const m = this.#branchMetrics;
+    const now = Date.now();
+    const present = fleet.filter(({ row }) => row.state !== 'removed');
+    const branches = present.map(branch => this.#branchStatus(branch, now));
     const shown = new Set(branches.map(({ branch }) => branch));
     for (const branch of this.#shown) if (!shown.has(branch)) this.#forget(branch);
+    for (const { branch } of branches) if (!this.#shown.has(branch)) this.#beginCounters(branch);
     this.#shown = shown;
     for (const each of branches) {
       const { branch } = each;
@@ -267,14 +294,13 @@ export class Applier {
       m.branchSetAsideTables.set({ branch }, each.setAsideTables);
       m.branchDifferentTables.set({ branch }, each.differentTables);
       m.branchInboxBatches.set({ branch }, each.receivedSeq - each.appliedSeq);
-      this.#beginCounters(branch);
       this.#showOutlook(each);
     }
   }
 
   /** One sample for each branch, by its present code. */
   #showWaiting({ branch, waiting }: BranchStatus): void {
-    const { branchWaiting } = this.#metrics;
+    const { branchWaiting } = this.#branchMetrics;
     const before = this.#waitingCodes.get(branch);
     if (before !== undefined && before !== waiting?.code) branchWaiting.remove({ branch, code: before });
     if (waiting === null) this.#waitingCodes.delete(branch);
@@ -286,20 +312,18 @@ export class Applier {
 
   /** A counter that begins with its first event has no rate for it, so those that alerts use begin at zero. */
   #beginCounters(branch: string): void {
-    const m = this.#metrics;
+    const m = this.#branchMetrics;
     m.branchGaps.inc({ branch }, 0);
     m.applyBatches.inc({ branch }, 0);
-    m.applyBytes.inc({ branch }, 0);
     for (const op of ['upsert', 'delete']) m.applyRows.inc({ branch, op }, 0);
     for (const verdict of ['forked', 'refused']) m.branchIgnored.inc({ branch, verdict }, 0);
-    for (const reason of REFUSAL_REASONS) m.branchRefused.inc({ branch, reason }, 0);
-    for (const verdict of ['current', 'superseded', 'unknown']) m.branchHellos.inc({ branch, verdict }, 0);
+    m.branchHellos.inc({ branch, verdict: 'superseded' }, 0);
   }
 
   /** What will run out at a branch, as points in time, which stay true while the branch is offline. */
   #showOutlook({ branch, lastSeenAt, report }: BranchStatus): void {
     if (report === null) return;
-    const m = this.#metrics;
+    const m = this.#branchMetrics;
     const seen = seconds(lastSeenAt);
     m.branchSpoolFullSeconds.set({ branch }, seen + (report.secondsUntilFull ?? Infinity));
     m.branchBinlogLossSeconds.set({ branch }, seen + (report.outlook.binlogSecondsLeft ?? Infinity));
@@ -308,7 +332,7 @@ export class Applier {
 
   /** Removes the samples of a removed branch: a stale number looks like a live one. */
   #forget(branch: string): void {
-    const m = this.#metrics;
+    const m = this.#branchMetrics;
     const gauges = [
       m.branchLagSeconds,
       m.branchCompleteSeconds,
@@ -343,7 +367,7 @@ export class Applier {
 
   #sample(): void {
     const now = Date.now();
-    for (const { branch, backlogBatches } of this.status().branches) {
+    for (const { branch, backlogBatches } of this.#branches()) {
       if (backlogBatches !== null) this.#activityOf(branch).backlog.note(backlogBatches, now);
     }
   }
@@ -382,13 +406,13 @@ export class Applier {
   }
 
   #events(): PipelineEvents {
-    const m = this.#metrics;
+    const m = this.#branchMetrics;
     return {
       ...NO_EVENTS,
       applied: (branch, { batches, upserts, deletes, bytes, seconds: took }) => {
         m.applyBatches.inc({ branch }, batches);
         m.applyBytes.inc({ branch }, bytes);
-        m.applySeconds.observe(took);
+        this.#metrics.applySeconds.observe(took);
         m.applyRows.inc({ branch, op: 'upsert' }, upserts);
         m.applyRows.inc({ branch, op: 'delete' }, deletes);
         const activity = this.#activityOf(branch);

@@ -26,6 +26,8 @@ import { withBranchAdmin } from './with-branch-admin.ts';
 
 /** As a file to write: standard output. */
 const STDOUT = '-';
+/** Branches of a list that are added at the same time. */
+const ADDED_AT_A_TIME = 4;
 /** Branches that a summary names. */
 const NAMED_BRANCHES = 20;
 
@@ -180,12 +182,25 @@ async function addMany(call: CommandCall, list: string, folder: string): Promise
     const known = new Set((await admin.list()).filter(isPresent).map(({ row }) => row.branch));
     existing.push(...branches.filter(branch => known.has(branch)));
     const missing = branches.filter(branch => !known.has(branch));
-    for (const branch of missing) {
-      const file = join(resolve(folder), `${branch}.enrolment`);
-      await admin.add(branch, file);
-      added.push({ branch, file });
-      call.note(`${added.length} of ${missing.length}: ${branch}`);
-    }
+    const left = missing.values();
+    // Each takes the next one. After a failure the others end with the branch that they have begun.
+    let failed = false;
+    const lane = async (): Promise<void> => {
+      for (const branch of left) {
+        if (failed) return;
+        const file = join(resolve(folder), `${branch}.enrolment`);
+        try {
+          await admin.add(branch, file);
+        } catch (error) {
+          failed = true;
+          throw error;
+        }
+        added.push({ branch, file });
+        call.note(`${added.length} of ${missing.length}: ${branch}`);
+      }
+    };
+    const ended = await Promise.allSettled(Array.from({ length: ADDED_AT_A_TIME }, lane));
+    for (const lane of ended) if (lane.status === 'rejected') throw lane.reason;
   });
   const skipped = existing.length === 0 ? '' : `, already there ${existing.length}: ${namesOf(existing)}`;
   const files = added.length === 0 ? '' : `\nThe enrolment files are in ${folder}.`;

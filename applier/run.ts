@@ -26,7 +26,8 @@ export async function runApplier(call: CommandCall): Promise<undefined> {
     place: placeOf(call.configFile),
     http: config.http,
     routes: applierRoutes({
-      status: () => applier.status(),
+      status: asked => applier.status(asked),
+      branchIds: () => applier.branchIds(),
       detail: branch => applier.detail(branch),
       actions: applier.branches,
       changed: () => applier.refresh(),

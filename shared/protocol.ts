@@ -6,7 +6,7 @@ import { firstDigest } from './batch/batch.ts';
 import type { BatchHeader, StreamMark } from './batch/batch.ts';
 import type { TableName } from './table-name.ts';
 
-/** What an agent sends when it connects and every few seconds. */
+/** What an agent sends when it connects, every few seconds while it waits for something, and rarely otherwise. */
 export interface Hello {
   readonly v: 1;
   readonly branch: string;
@@ -26,6 +26,8 @@ export interface Hello {
   /** Everything committed at the branch until this time (ISO) is in batches up to head.seq; null: not known yet. */
   readonly capturedThrough: string | null;
   readonly sentAt: string;
+  /** The next hello follows within this time, if the link stays up. Absent: within a few seconds (an older agent). */
+  readonly nextWithinSeconds?: number | undefined;
   /**
    * The branch's server was restarted while the agent did not watch it, so changes that are not in the binlog may have
    * been made. The head office is asked for a comparison, in every hello until it has requested one.
@@ -38,7 +40,7 @@ export interface Hello {
 /** An agent's state, for the head office's page and /metrics/branches. All numbers are finite. */
 export interface AgentReport {
   readonly version: string;
-  /** Kinds of requests that the agent can answer, beside snapshots. */
+  /** Kinds of requests that the agent can answer, beside snapshots; and `wake`, if it says hello when it is woken. */
   readonly capabilities: readonly string[];
   readonly state: string;
   readonly spoolBatches: number;

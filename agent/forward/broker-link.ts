@@ -1,9 +1,9 @@
 /**
- * The forwarder's link to the broker: one connection that publishes and one that reads answers. If one is lost, the
- * link is lost. An alarm at the broker stops the one that publishes; answers still arrive on the other.
+ * The forwarder's link to the broker: one connection, with a channel that publishes and one that reads answers. If one is
+ * lost, the link is lost. An alarm at the broker stops the whole connection, hellos included, so that no answer is missed.
  */
 import { branchNames, connectBroker } from '../../shared/broker/amqp.ts';
-import type { BrokerConnection, BrokerOptions, OutgoingMessage, SendOutcome } from '../../shared/broker/amqp.ts';
+import type { BrokerOptions, OutgoingMessage, ReceivedMessage, SendOutcome } from '../../shared/broker/amqp.ts';
 import type { TributaryError } from '../../shared/errors.ts';
 import { ForeignAnswers } from './foreign-answers.ts';
 
@@ -18,11 +18,16 @@ export interface ForwardLink {
   close(): Promise<void>;
 }
 
-/**
- * @param onAnswer returns whether the answer is to a hello of this process
- * @throws TributaryError BROKER_*
- */
-export type ConnectLink = (onAnswer: (body: Buffer) => boolean) => Promise<ForwardLink>;
+/** What arrives over a link. */
+export interface LinkEvents {
+  /** @returns whether the answer is to a hello of this process */
+  readonly onAnswer: (body: Buffer) => boolean;
+  /** The head office wants a hello now. */
+  readonly onWake: () => void;
+}
+
+/** @throws TributaryError BROKER_* */
+export type ConnectLink = (events: LinkEvents) => Promise<ForwardLink>;
 
 /** A dead link is noticed within two heartbeats; more of them would only cost bytes. */
 const HEARTBEAT_SECONDS = 5;
@@ -34,24 +39,25 @@ export interface BrokerLinkOptions extends Omit<BrokerOptions, 'purpose'> {
 /** How the forwarder connects, again after each fault. */
 export function brokerLink(options: BrokerLinkOptions): ConnectLink {
   const names = branchNames(options.branch);
-  const connect = (task: string): Promise<BrokerConnection> => {
-    const purpose = `tributary-agent ${options.branch} ${task}`;
-    return connectBroker({ heartbeatSeconds: HEARTBEAT_SECONDS, ...options, purpose });
-  };
-  return async onAnswer => {
-    // At the same time, because each takes half a dozen round trips.
-    const connecting = [connect('sending'), connect('reading')] as const;
+  const purpose = `tributary-agent ${options.branch}`;
+  return async ({ onAnswer, onWake }) => {
+    const connection = await connectBroker({ heartbeatSeconds: HEARTBEAT_SECONDS, ...options, purpose });
     try {
-      const [sending, reading] = await Promise.all(connecting);
       const foreign = new ForeignAnswers();
+      const requeueAfterMs = ({ type, body, messageId }: ReceivedMessage): number | null => {
+        if (type !== 'wake') return onAnswer(body) ? null : foreign.requeueAfterMs(messageId);
+        onWake();
+        return null;
+      };
+      // At the same time, because each takes several round trips.
       const opening = [
-        sending.openPublisher(),
-        reading.openConsumer({
+        connection.openPublisher(),
+        connection.openConsumer({
           queue: names.answer,
           // More than one, so that own answers arrive while foreign ones wait to be requeued.
           prefetch: 4,
           onMessage: message => {
-            const waitMs = onAnswer(message.body) ? null : foreign.requeueAfterMs(message.messageId);
+            const waitMs = requeueAfterMs(message);
             // The message may arrive before the call that opens the consumer returns.
             const acknowledge = (): void => {
               opening[1].then(
@@ -71,21 +77,13 @@ export function brokerLink(options: BrokerLinkOptions): ConnectLink {
       return {
         send: (message, deadlineMs) => publisher.send(message, deadlineMs),
         get blocked() {
-          return sending.blocked;
+          return connection.blocked;
         },
-        closed: Promise.race([publisher.closed, consumer.closed, sending.closed, reading.closed]),
-        close: async () => {
-          await Promise.all([sending.close(), reading.close()]);
-        },
+        closed: Promise.race([publisher.closed, consumer.closed, connection.closed]),
+        close: () => connection.close(),
       };
     } catch (error) {
-      // A connection that is still being opened is closed as soon as it is open; nobody waits for it.
-      for (const each of connecting) {
-        each.then(
-          connection => connection.close(),
-          () => undefined,
-        );
-      }
+      await connection.close();
       throw error;
     }
   };

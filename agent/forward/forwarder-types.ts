@@ -20,8 +20,10 @@ export interface ForwarderOptions {
   readonly now: () => number;
   /** In [0, 1). */
   readonly random: () => number;
-  /** Between hellos; default 5,000. */
+  /** Between hellos while an answer is awaited; default 5,000. */
   readonly helloMs?: number;
+  /** Between hellos while nothing is; default 30,000. */
+  readonly idleHelloMs?: number;
   /** After this time without an answer a hello counts as lost; default 20,000. */
   readonly helloTimeoutMs?: number;
   /** Default 30,000; see sender.ts. */
@@ -53,6 +55,8 @@ export interface ForwarderHost {
   linkFailed(error: unknown): void;
   /** @returns whether the answer is to a hello of this process */
   answered(body: Buffer): boolean;
+  /** The head office wants a hello now. */
+  woken(): void;
   /** The broker has confirmed a batch. */
   batchConfirmed(): void;
   /**

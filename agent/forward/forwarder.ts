@@ -7,7 +7,7 @@
  *
  *   stopped ──start──▶ closed | connecting
  *   closed        outside the windows                        ──window opens, or sync──▶ connecting
- *   connecting    one attempt to open both connections       ──▶ greeting | streaming | backing-off
+ *   connecting    one attempt to connect                     ──▶ greeting | streaming | backing-off
  *   greeting      connected; nothing is sent, because the head office has not yet said that this epoch is current
  *                                                            ──current answer──▶ streaming
  *   streaming     batches are sent as the window allows      ──other epoch, new epoch──▶ greeting
@@ -58,6 +58,7 @@ const STOP_DEADLINE_MS = 5_000;
 
 const DEFAULTS = {
   helloMs: 5_000,
+  idleHelloMs: 30_000,
   helloTimeoutMs: 20_000,
   stallMs: 30_000,
   windowBytes: 4 * 1024 * 1024,
@@ -88,6 +89,7 @@ export class Forwarder {
       linkOpened: link => this.#connected(link),
       linkFailed: error => this.#fault(error),
       answered: body => this.#answered(body),
+      woken: () => this.#hellos.helloSoon(),
       batchConfirmed: () => this.#confirmed(),
       batchRefused: error => this.#refused(error),
       pumped: () => this.#reportIdle(),
@@ -96,7 +98,7 @@ export class Forwarder {
     };
     const parts = { ...DEFAULTS, ...options, counters, host };
     this.#sender = new Sender({ ...parts, maxBytesPerSecond: options.policy.maxBytesPerSecond });
-    this.#hellos = new HelloLoop({ ...parts, sender: this.#sender });
+    this.#hellos = new HelloLoop({ ...parts, sender: this.#sender, isAwaited: () => this.#awaitsAnswer() });
     this.#links = new LinkHolder(parts);
     this.#answers = new AnswerActions({
       ...parts,
@@ -311,7 +313,17 @@ export class Forwarder {
 
   #confirmed(): void {
     this.#faults.cleared();
-    if (this.#sender.confirmed === this.#o.spool.stream().head.seq) this.#hellos.helloSoon();
+    if (this.#sender.confirmed !== this.#o.spool.stream().head.seq) return;
+    if (this.#syncs.size > 0) this.#hellos.helloSoon();
+    else this.#hellos.allConfirmed();
+  }
+
+  /** Whether an answer would move something: batches, a request, `sync`, or a second machine to be told from this one. */
+  #awaitsAnswer(): boolean {
+    const { last } = this.#answers;
+    const { receivedSeq, head } = this.#o.spool.stream();
+    const settled = this.#state.name === 'streaming' && this.#syncs.size === 0 && receivedSeq >= head.seq;
+    return !settled || last === null || last.displaced || last.requests.length > 0;
   }
 
   #rewind(): void {

@@ -1,5 +1,5 @@
 /**
- * Says hello over the present link, at intervals and on request, and reads the answers.
+ * Says hello over the present link, as often as it is of use (hello-pace.ts) and on request, and reads the answers.
  *
  * Invariant: at most one hello is outstanding. A hello that was requested meanwhile follows the answer.
  */
@@ -11,19 +11,9 @@ import type { ForwardLink } from './broker-link.ts';
 import type { ForwarderCounters, ForwarderHost } from './forwarder-types.ts';
 import { HelloExchange } from './hello.ts';
 import type { HelloFacts } from './hello.ts';
+import { HelloCredit, longestSeconds, newsOf, soonMs, withJitter } from './hello-pace.ts';
 import type { Sender } from './sender.ts';
 import { Timers } from './timers.ts';
-
-/** After the last batch was confirmed, a hello follows soon, so that the spool is pruned promptly. */
-const PROMPT_HELLO_MS = 200;
-/** The shortest time between such hellos. */
-const PROMPT_HELLO_SPACING_MS = 1_000;
-
-/**
- * A hello is earlier or later by up to this part of the interval. The applier gets only the newest hello of a branch,
- * so of two machines with one identity that send in step it would never hear one.
- */
-const JITTER = 0.25;
 
 export interface HelloLoopOptions {
   readonly spool: Pick<Spool, 'stream'>;
@@ -31,7 +21,11 @@ export interface HelloLoopOptions {
   /** What the rest of the agent knows; called at each hello. */
   readonly facts: () => HelloFacts;
   readonly counters: ForwarderCounters;
+  /** Whether an answer would move something. */
+  readonly isAwaited: () => boolean;
+  /** Between hellos while an answer is awaited, and otherwise. */
   readonly helloMs: number;
+  readonly idleHelloMs: number;
   readonly helloTimeoutMs: number;
   readonly now: () => number;
   /** In [0, 1). */
@@ -50,11 +44,14 @@ export type ReceivedAnswer =
 export class HelloLoop {
   readonly #o: HelloLoopOptions;
   readonly #exchange = new HelloExchange();
-  readonly #timers = new Timers<'hello'>();
+  /** `look`: whether a hello is needed. `hello`: one that was brought forward. */
+  readonly #timers = new Timers<'look' | 'hello'>();
+  readonly #credit = new HelloCredit();
   #link: ForwardLink | null = null;
   #wanted = false;
   #lastHelloAt: number | null = null;
-  /** When the next hello is due. */
+  /** What the last hello said, and when the next one is due even if nothing has changed. */
+  #said = '';
   #dueAt = 0;
   #lastAnswerAt: number | null = null;
 
@@ -97,11 +94,18 @@ export class HelloLoop {
   sayHello(): void {
     const link = this.#link;
     if (link === null) return;
-    const { spool, sender, facts, host, now, helloMs, helloTimeoutMs, counters } = this.#o;
-    this.#schedule(helloMs * (1 - JITTER + 2 * JITTER * this.#o.random()));
+    const { spool, sender, facts, host, now, random, idleHelloMs, helloTimeoutMs, counters } = this.#o;
+    this.#timers.clear('hello');
+    this.#dueAt = now() + withJitter(idleHelloMs, random());
+    this.#lookLater();
     this.#wanted = link.blocked || !this.#exchange.maySend(now(), helloTimeoutMs);
     if (this.#wanted) return;
-    const hello = this.#exchange.issue(spool.stream(), sender.confirmed, facts(), now());
+    const said = facts();
+    this.#said = newsOf(said);
+    const hello = this.#exchange.issue(spool.stream(), sender.confirmed, said, {
+      now: now(),
+      nextWithinSeconds: longestSeconds(idleHelloMs),
+    });
     this.#lastHelloAt = now();
     counters.hellos += 1;
     void link.send(helloMessage(hello), 2 * sender.timeoutMs()).then(outcome =>
@@ -111,21 +115,34 @@ export class HelloLoop {
     );
   }
 
-  /**
-   * Brings the next hello forward. It never delays it, however often it is called: a busy branch calls at each batch.
-   */
+  /** Brings the next hello forward, because somebody waits for it. */
   helloSoon(): void {
-    if (this.#link === null) return;
-    const at = this.#o.now();
-    const since = at - (this.#lastHelloAt ?? 0);
-    const waitMs = Math.max(PROMPT_HELLO_MS, PROMPT_HELLO_SPACING_MS - since);
-    if (at + waitMs < this.#dueAt) this.#schedule(waitMs);
+    const { host, now } = this.#o;
+    // It never delays it, however often it is called: a busy branch calls at each batch.
+    if (this.#link === null || this.#timers.has('hello')) return;
+    const waitMs = soonMs(now() - (this.#lastHelloAt ?? -Infinity));
+    this.#timers.set('hello', waitMs, () => host.guarded(() => this.sayHello()));
   }
 
-  #schedule(waitMs: number): void {
-    const { host, now } = this.#o;
-    this.#dueAt = now() + waitMs;
-    this.#timers.set('hello', waitMs, () => host.guarded(() => this.sayHello()));
+  /** The broker has confirmed everything: a hello follows, as long as there is credit. */
+  allConfirmed(): void {
+    if (!this.#timers.has('hello') && this.#credit.take(this.#o.now())) this.helloSoon();
+  }
+
+  #lookLater(): void {
+    const { host, now, random, helloMs } = this.#o;
+    const waitMs = Math.min(withJitter(helloMs, random()), this.#dueAt - now());
+    this.#timers.set('look', waitMs, () => host.guarded(() => this.#look()));
+  }
+
+  #look(): void {
+    if (this.#isNeeded()) this.sayHello();
+    else this.#lookLater();
+  }
+
+  #isNeeded(): boolean {
+    const { now, isAwaited, facts } = this.#o;
+    return now() >= this.#dueAt || this.#exchange.isOutstanding || isAwaited() || newsOf(facts()) !== this.#said;
   }
 
   /** Reads an answer. The caller acts on it and then calls `answered`. */

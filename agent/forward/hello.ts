@@ -24,13 +24,23 @@ export class HelloExchange {
   readonly #ledger = new HelloLedger();
   #outstanding: { readonly nonce: string; readonly sentAt: number } | null = null;
 
+  /** Whether the last hello has no answer yet. */
+  get isOutstanding(): boolean {
+    return this.#outstanding !== null;
+  }
+
   /** Whether a hello may be sent now. */
   maySend(now: number, timeoutMs: number): boolean {
     return this.#outstanding === null || now - this.#outstanding.sentAt >= timeoutMs;
   }
 
   /** Makes the next hello, which is outstanding from now on. */
-  issue(stream: AgentStream, confirmed: number, facts: HelloFacts, now: number): Hello {
+  issue(
+    stream: AgentStream,
+    confirmed: number,
+    facts: HelloFacts,
+    { now, nextWithinSeconds }: { readonly now: number; readonly nextWithinSeconds: number },
+  ): Hello {
     const nonce = randomUUID();
     this.#ledger.issue(nonce);
     this.#outstanding = { nonce, sentAt: now };
@@ -46,6 +56,7 @@ export class HelloExchange {
       replaces: stream.acknowledgedEpoch,
       capturedThrough: facts.capturedThrough,
       sentAt: new Date(now).toISOString(),
+      nextWithinSeconds,
       ...(facts.compare === true ? { compare: true } : {}),
       report: facts.report,
     };

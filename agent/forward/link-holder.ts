@@ -39,7 +39,13 @@ export class LinkHolder {
     const fail = (error: unknown): void => {
       if (isCurrent()) host.guarded(() => host.linkFailed(error));
     };
-    const opening = this.#connect(body => isCurrent() && host.answered(body)).then(
+    const heard = {
+      onAnswer: (body: Buffer) => isCurrent() && host.answered(body),
+      onWake: () => {
+        if (isCurrent()) host.guarded(() => host.woken());
+      },
+    };
+    const opening = this.#connect(heard).then(
       link => {
         if (!isCurrent()) {
           this.#track(link.close());

@@ -21,7 +21,7 @@ import type { TargetPool } from '../apply/connection-pool.ts';
 import { approveHalted } from '../store/approvals.ts';
 import { saveBrokerUser } from '../store/broker-users.ts';
 import type { BrokerUser } from '../store/broker-users.ts';
-import { listContacts, readContact } from '../store/contacts.ts';
+import { ContactReader, readContact } from '../store/contacts.ts';
 import type { ContactRow } from '../store/contacts.ts';
 import { makeEnrolment, newPassword } from '../broker/enrolment.ts';
 import type { BranchAddress } from '../broker/enrolment.ts';
@@ -184,9 +184,10 @@ export class BranchAdmin {
   async list(): Promise<BranchSummary[]> {
     return this.#options.pool.use(async connection => {
       await createSchema(connection);
-      const contacts = new Map((await listContacts(connection)).map(contact => [contact.branch, contact]));
+      const contacts = new ContactReader();
+      await contacts.read(connection);
       const rows = await listBranches(connection);
-      return rows.map(row => ({ row, contact: contacts.get(row.branch) ?? null }));
+      return rows.map(row => ({ row, contact: contacts.of(row.branch) }));
     });
   }
 

@@ -6,7 +6,7 @@ import { storedHello } from '../../shared/broker/amqp-messages.ts';
 import type { AgentReport } from '../../shared/protocol.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import type { ContactRow } from '../store/contacts.ts';
-import { Expectations, OFFLINE_AFTER_MS } from './expectation.ts';
+import { Expectations, offlineAfterMs } from './expectation.ts';
 import type { Expectation } from './expectation.ts';
 
 /**
@@ -18,7 +18,7 @@ import type { Expectation } from './expectation.ts';
  * - `quarantined`: rows that cannot be applied were left out, and all of them are listed
  * - `waiting`: the head office has failed for minutes, and no batch is the cause; it retries by itself
  * - `overdue`: a whole window of its link has passed without a hello (expectation.ts)
- * - `offline`: not seen for 30 seconds, and not overdue yet
+ * - `offline`: no hello came when it was due (within about a minute), and it is not overdue yet
  * - `never-seen`: added, but no agent has said hello yet
  * - `behind`: online, and batches are on their way
  * - `current`: none of the others; everything that it had is applied
@@ -67,7 +67,7 @@ export function standingOf(known: KnownBranch, now: number, expectations = new E
   const hello = storedHello(contact?.hello);
   const report = hello?.report ?? null;
   const lastSeen = contact?.lastSeen ? Date.parse(contact.lastSeen) : null;
-  const isAway = lastSeen !== null && now - lastSeen > OFFLINE_AFTER_MS;
+  const isAway = lastSeen !== null && now - lastSeen > offlineAfterMs(hello);
   const expected = isAway ? expectations.of(row.branch, report, lastSeen) : null;
   const backlogBatches =
     hello === null || hello.epoch !== row.stream.epoch ? null : Math.max(0, hello.head.seq - row.stream.applied.seq);

@@ -8,10 +8,12 @@
 import { TributaryError } from '../../shared/errors.ts';
 import { linkState, parseWindow } from '../../shared/config/link-schedule.ts';
 import type { LinkSchedule } from '../../shared/config/link-schedule.ts';
-import type { AgentReport } from '../../shared/protocol.ts';
+import type { AgentReport, Hello } from '../../shared/protocol.ts';
 
-/** After this time without a hello, a branch counts as offline. */
-export const OFFLINE_AFTER_MS = 30_000;
+/** An agent that does not say when its next hello comes says one every few seconds. */
+const USUAL_HELLO_MS = 5_000;
+/** How much later than announced a hello may come before the branch counts as offline: a lost one is noticed after 20 s. */
+const LATE_MS = 25_000;
 /** A day, and some time more for a shop that opens late. */
 const DAILY_MS = 26 * 3_600_000;
 const MAX_WINDOWS = 100;
@@ -21,6 +23,12 @@ export interface Expectation {
   readonly expectedAt: number;
   /** From then on the branch is overdue. */
   readonly overdueAt: number;
+}
+
+/** After this time without a hello, a branch counts as offline. @param last the last one */
+export function offlineAfterMs(last: Pick<Hello, 'nextWithinSeconds'> | null): number {
+  const within = last?.nextWithinSeconds;
+  return LATE_MS + (within === undefined ? USUAL_HELLO_MS : within * 1_000);
 }
 
 /** @param lastSeen milliseconds since 1970 */

@@ -11,7 +11,7 @@ import { tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { counted, formatDuration } from '../../shared/units.ts';
 import type { ContactRow } from '../store/contacts.ts';
-import { expectation, OFFLINE_AFTER_MS, reportedSchedule } from './expectation.ts';
+import { expectation, offlineAfterMs, reportedSchedule } from './expectation.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import type { VerifiedTable } from '../store/verifications.ts';
 
@@ -119,7 +119,8 @@ function whatIsAwaited(branch: string, { row, contact, before }: VerificationSta
     };
   }
   const seen = Date.parse(lastSeen);
-  if (now - seen > OFFLINE_AFTER_MS) return { key: 'offline', text: `${branch} is ${offline(said.report, seen, now)}` };
+  if (now - seen > offlineAfterMs(said))
+    return { key: 'offline', text: `${branch} is ${offline(said.report, seen, now)}` };
   if (before !== null) return { key: 'before', text: `verification ${before} comes first` };
   if (!said.report.capabilities.includes('verify')) {
     const { version } = said.report;

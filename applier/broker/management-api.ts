@@ -18,7 +18,7 @@ import { nodeTlsOptions } from '../../shared/config/tls.ts';
 import type { ApplierConfig, ManagementAddress } from '../config.ts';
 
 const REQUEST_DEADLINE_MS = 15_000;
-const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
+const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 
 export interface ManagementOptions {
   readonly addresses: Addresses<ManagementAddress>;

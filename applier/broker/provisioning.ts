@@ -17,8 +17,8 @@ import { branchPermissions, TOPIC_PERMISSIONS } from './permissions.ts';
 /** RabbitMQ's default of 20 deliveries drops a batch after 20 lost connections; without any limit it changes the order. */
 const DELIVERY_LIMIT = 1_000_000;
 /**
- * An agent has two connections, and may replace each before the broker notices that the old one is dead. Each has three
- * channels. Only a broker of one node has these limits: with several, each login asks all of them how many connections
+ * An agent has a connection with two channels (an older one has two connections), and may replace it before the broker
+ * notices that the old one is dead. Only a broker of one node has these limits: with several, each login asks all of them how many connections
  * the user has, and waits 10 s for a frozen one.
  */
 const USER_LIMITS = { 'max-connections': 16, 'max-channels': 64 } as const;
@@ -188,7 +188,8 @@ export class Provisioning {
       if (nodes.length === 1) await this.#api.call('PUT', path, { value });
       else await this.#api.call('DELETE', path, undefined, { accepted: [404] });
     }
-    await this.check(branch);
+    // The rest was made just now.
+    await this.#checkQueue(branch);
   }
 
   hasUser(branch: string): Promise<boolean> {
@@ -284,13 +285,18 @@ export class Provisioning {
    * @throws BROKER_SETUP naming what is missing, or queue, setting and policy
    */
   async check(branch: string): Promise<void> {
-    const names = branchNames(branch);
     const missing = await this.#missing(branch);
     if (missing.length > 0) {
       throw new TributaryError('BROKER_SETUP', `RabbitMQ lacks ${missing.join(', ')}.`, {
         hint: `A running applier makes it again within a minute. Otherwise run \`tributary-applier branch rotate ${branch} --out FILE\`, and enrol the branch with that file.`,
       });
     }
+    await this.#checkQueue(branch);
+  }
+
+  /** @throws BROKER_SETUP naming queue, setting and policy */
+  async #checkQueue(branch: string): Promise<void> {
+    const names = branchNames(branch);
     const queue = understood(queueSchema, await this.#api.call('GET', ['queues', this.#vhost, names.batches]));
     // The policies themselves: the queue's own account of its effective policy lags some seconds behind.
     const policies = understood(policiesSchema, await this.#api.call('GET', ['policies', this.#vhost]));

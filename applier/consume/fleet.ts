@@ -2,31 +2,32 @@
  * All branches of one applier. Each registered branch has a pipeline. The pipelines share bounded resources: one
  * connection to the broker for answers, and a pool of connections to the head-office database.
  *
- * Each branch is consumed over a connection of its own to the broker. A message may end the connection that delivers it
- * (by headers that the library cannot read), at each delivery again. That must not end the connection of another
- * branch, and a backlog in one socket must not delay another.
+ * Branches share the connections over which they are consumed (broker/shared-links.ts). A backlog in a socket delays the
+ * others there by what one branch may have unacknowledged.
  *
  * The fleet reads `tributary_branch` every second to see which branches were added, removed or resumed. So commands
  * work with one applier, with several and with none.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from 'mysql2/promise';
-import { answerMessage } from '../../shared/broker/amqp-messages.ts';
-import type { BrokerConnection, BrokerPublisher } from '../../shared/broker/amqp.ts';
+import { answerMessage, wakeMessage } from '../../shared/broker/amqp-messages.ts';
+import type { BrokerConnection, BrokerPublisher, OutgoingMessage } from '../../shared/broker/amqp.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/process/logging.ts';
-import type { Answer } from '../../shared/protocol.ts';
 import { forgetApplier, noteApplier } from '../store/instances.ts';
-import { listContacts } from '../store/contacts.ts';
+import { ContactReader } from '../store/contacts.ts';
 import type { ContactRow } from '../store/contacts.ts';
 import { noteDropped } from '../store/lost-tables.ts';
 import { createSchema } from '../store/schema.ts';
+import { listRequests } from '../store/snapshots.ts';
 import { createViews } from '../store/views.ts';
 import { clearHalt, listBranches, lockBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { Counter } from '../verify/counter.ts';
 import type { ComparisonSchedule } from './comparisons.ts';
 import { BrokerLink } from '../broker/connection.ts';
+import { SharedLinks } from '../broker/shared-links.ts';
+import type { LinkShare } from '../broker/shared-links.ts';
 import { asApplyError } from '../transaction/fault-policy.ts';
 import { Pipeline } from './pipeline.ts';
 import type { PipelineHost, PipelineState } from './pipeline.ts';
@@ -91,13 +92,12 @@ export interface BrokerAccess {
 /** What this applier runs for one branch. */
 interface Member {
   readonly pipeline: Pipeline;
-  /** The branch's own connection. */
-  readonly link: BrokerLink;
+  readonly link: LinkShare;
 }
 
 async function endMember({ pipeline, link }: Member): Promise<void> {
   await pipeline.stop();
-  await link.stop();
+  await link.leave();
 }
 
 /** One branch as this applier sees it. */
@@ -126,7 +126,8 @@ export class Fleet {
   #living: readonly string[] = [];
   #noteAt = 0;
   #findAt = 0;
-  #contacts = new Map<string, ContactRow>();
+  readonly #contacts = new ContactReader();
+  readonly #links: SharedLinks;
   #pollError: TributaryError | null = null;
   #repairError: TributaryError | null = null;
   #repairAt = 0;
@@ -146,7 +147,8 @@ export class Fleet {
 
   readonly #host: PipelineHost = {
     isPreferred: branch => isPreferred(branch, this.#options.instance, this.#living),
-    publish: (branch, answer) => this.#publish(branch, answer),
+    publish: (branch, answer) => this.#send(answerMessage(branch, answer)),
+    wake: branch => this.#send(wakeMessage(branch)),
     recovered: () => this.#hurryAll(),
   };
 
@@ -157,7 +159,8 @@ export class Fleet {
       size: options.poolSize ?? DEFAULT_POOL,
       onReached: () => this.#hurryAll(),
     });
-    const { connectTarget: connect, logger } = options;
+    const { broker, connectTarget: connect, logger } = options;
+    this.#links = new SharedLinks({ connect: () => broker.connect('tributary-applier consume'), logger });
     this.#counter = new Counter({ connect, pool: this.#pool, logger });
   }
 
@@ -181,7 +184,7 @@ export class Fleet {
         if (connection === null) return;
         this.#publisher = await connection.openPublisher();
         // Only this link shows that the broker is back, because a branch cannot end it.
-        for (const { link } of this.#members.values()) link.hurry();
+        this.#links.hurry();
       },
       purpose: 'answers',
       logger,
@@ -211,7 +214,7 @@ export class Fleet {
     const done = Promise.allSettled([...stopped, forgotten, this.#polling, this.#ending]);
     await atMost(done, STOP_GRACE_MS);
     // This ends and rolls back the transactions that are left; then the pipelines end.
-    const links = [this.#publisher?.close(), this.#answering?.stop(), ...members.map(({ link }) => link.stop())];
+    const links = [this.#publisher?.close(), this.#answering?.stop(), this.#links.stop()];
     await Promise.allSettled([this.#pool.close(), ...links]);
     // Whatever is left only waits, for example for a connection that is being opened.
     await atMost(done, STOP_REST_MS);
@@ -225,7 +228,7 @@ export class Fleet {
       const pipeline = member?.pipeline;
       return {
         row,
-        contact: this.#contacts.get(row.branch) ?? null,
+        contact: this.#contacts.of(row.branch),
         pipeline: pipeline?.state ?? null,
         unacknowledged: pipeline?.unacknowledged ?? 0,
         waiting: pipeline?.waiting ?? null,
@@ -280,12 +283,12 @@ export class Fleet {
   async #poll(): Promise<void> {
     // Known before the rows are read: a branch that `branch remove` has ended is no longer among them.
     const lost = this.#lost;
-    const { rows, contacts } = await this.#pool.use(async connection => {
+    const { rows, requests } = await this.#pool.use(async connection => {
       await this.#note(connection);
-      return { rows: await listBranches(connection), contacts: await listContacts(connection) };
+      await this.#contacts.read(connection);
+      return { rows: await listBranches(connection), requests: await listRequests(connection) };
     });
     this.#rows = rows;
-    this.#contacts = new Map(contacts.map(contact => [contact.branch, contact]));
     const wanted = new Map(rows.filter(row => row.state !== 'removed').map(row => [row.branch, row]));
     for (const [branch, member] of [...this.#members]) {
       if (wanted.has(branch)) continue;
@@ -297,7 +300,7 @@ export class Fleet {
     for (const [branch, row] of wanted) {
       const member = this.#members.get(branch);
       if (member === undefined) this.#add(branch);
-      else member.pipeline.observe(row);
+      else member.pipeline.observe(row, requests.get(branch) ?? []);
     }
     this.#askForMajority();
     await this.#repairBroker(lost);
@@ -394,12 +397,7 @@ export class Fleet {
       logger: this.#options.logger,
       pauses: this.#options.pauses,
     });
-    const link = new BrokerLink({
-      connect: () => this.#options.broker.connect(`tributary-applier consume ${branch}`),
-      onChange: connection => pipeline.attach(connection),
-      purpose: `consume ${branch}`,
-      logger: this.#options.logger,
-    });
+    const link = this.#links.join(connection => pipeline.attach(connection));
     this.#members.set(branch, { pipeline, link });
   }
 
@@ -408,10 +406,10 @@ export class Fleet {
     for (const { pipeline } of this.#members.values()) pipeline.hurry();
   }
 
-  async #publish(branch: string, answer: Answer): Promise<void> {
+  async #send(message: OutgoingMessage): Promise<void> {
     const publisher = this.#publisher;
     if (publisher === null) throw new TributaryError('BROKER_UNREACHABLE', 'There is no connection for answers.');
-    const sent = await publisher.send(answerMessage(branch, answer), ANSWER_DEADLINE_MS);
+    const sent = await publisher.send(message, ANSWER_DEADLINE_MS);
     if (sent.outcome !== 'confirmed') throw sent.error;
   }
 

@@ -35,6 +35,8 @@ export interface HelloResult {
   /** The row after the hello. */
   readonly row: BranchRow;
   readonly registered: boolean;
+  /** All open requests, also those that the answer does not have yet. */
+  readonly requests: readonly string[];
   readonly early: EarlyEntries;
   readonly completeness: Completeness;
 }
@@ -88,7 +90,8 @@ export async function takeHello(
     const found = await earlyEntries(connection, branch, row.stream.received.seq);
     if (upgrade !== null) await noteDoubt(connection, branch, upgrade);
     await openDueComparison(connection, row, hello, schedule, Date.now());
-    const requests = await requestsFor(connection, branch, hello);
+    const open = await openRequests(connection, branch);
+    const requests = await requestsFor(connection, branch, hello, open);
     const outcome = receiveHello(row.stream, hello, {
       queued,
       firstEarly: found.seqs[0] ?? null,
@@ -97,7 +100,8 @@ export async function takeHello(
       history,
     });
     const { registered } = outcome;
-    if (outcome.stream !== row.stream) await saveStream(connection, branch, outcome.stream);
+    const isChanged = outcome.stream !== row.stream;
+    if (isChanged) await saveStream(connection, branch, outcome.stream);
     if (registered) {
       await clearInbox(connection, branch);
       await clearSnapshots(connection, branch);
@@ -106,12 +110,13 @@ export async function takeHello(
       await markIncomplete(connection, branch);
     }
     const { setAside } = hello.report;
-    if (row.setAsideTables > 0 && setAside !== undefined && outcome.answer.verdict === 'current') {
+    const isTold = row.setAsideTables > 0 && setAside !== undefined && outcome.answer.verdict === 'current';
+    if (isTold) {
       const isAtHead =
         !registered && hello.head.seq === row.stream.applied.seq && setAside.length < MAX_REPORTED_TABLES;
       await noteReported(connection, branch, setAside, isAtHead);
     }
-    const after = (await readBranch(connection, branch)) ?? row;
+    const after = (isChanged || isTold ? await readBranch(connection, branch) : null) ?? row;
     const completeness = await updateCompleteness(connection, branch, state => {
       if (outcome.answer.verdict !== 'current') return state;
       const base = registered ? noteNewEpoch(state) : state;
@@ -123,6 +128,7 @@ export async function takeHello(
       answer: { ...outcome.answer, halted: haltOf(after) },
       row: after,
       registered,
+      requests: open.map(({ id }) => id),
       early: registered ? { seqs: [], bytes: 0 } : found,
       completeness,
     };
@@ -146,8 +152,12 @@ function haltOf({ halt }: BranchRow): Answer['halted'] {
  * begins ends the one before, so each begins when that is over on both sides. An agent that does not know requests for
  * rows is not asked; `branch repair` then copies the table.
  */
-async function requestsFor(connection: Connection, branch: string, { report }: Hello): Promise<BranchRequest[]> {
-  const open = await openRequests(connection, branch);
+async function requestsFor(
+  connection: Connection,
+  branch: string,
+  { report }: Hello,
+  open: readonly OpenRequest[],
+): Promise<BranchRequest[]> {
   const knowsRows = report.capabilities.includes(ROWS_CAPABILITY);
   const unknown = knowsRows ? [] : open.filter(({ kind }) => kind === 'rows' || kind === 'repair');
   await closeRequests(

@@ -17,10 +17,11 @@ import type { ReceivedMessage } from '../../shared/broker/amqp-messages.ts';
 import type { BrokerConnection } from '../../shared/broker/amqp.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/process/logging.ts';
-import type { Answer } from '../../shared/protocol.ts';
+import type { Answer, Hello } from '../../shared/protocol.ts';
 import { WaitSignal } from '../../shared/wait-signal.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
+import { offlineAfterMs } from '../branches/expectation.ts';
 import { isUnchanged, lockBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { noteApplied } from '../store/completeness.ts';
@@ -46,6 +47,8 @@ const FAULTS_BEFORE_RELEASE = 3;
 const MAX_SLEEP_MS = 10_000;
 /** How long to wait before the queues are left again to another applier that has not taken it. */
 const YIELD_EVERY_MS = 5_000;
+/** The time between two attempts to wake an agent. */
+const WAKE_EVERY_MS = 5_000;
 
 export type PipelineState = 'detached' | 'consuming' | 'waiting' | 'halted' | 'stopped';
 
@@ -72,6 +75,8 @@ export interface PipelineHost {
   /** Whether this applier comes first of all that are alive in the branch's order of preference. */
   isPreferred(branch: string): boolean;
   publish(branch: string, answer: Answer): Promise<void>;
+  /** Has the branch's agent say hello at once. */
+  wake(branch: string): Promise<void>;
   /** A fault of the database is over, which other branches may be waiting for as well. */
   recovered(): void;
 }
@@ -90,6 +95,9 @@ export class Pipeline {
   #completeness: Completeness | null = null;
   /** By performance.now(). */
   #yieldAt = 0;
+  #wakeAt = 0;
+  /** The last hello that was answered here. */
+  #answered: { readonly hello: Hello; readonly at: number; readonly requests: readonly string[] } | null = null;
   #activity: Activity = 'other';
   #stopping = false;
 
@@ -132,15 +140,30 @@ export class Pipeline {
     this.#signal.notify();
   }
 
-  /** Looks at the branch's row as the fleet has read it: a command may have halted, resumed or removed the branch. */
-  observe(row: BranchRow): void {
+  /**
+   * Looks at the branch's row as the fleet has read it: a command may have halted, resumed or removed the branch.
+   * @param requests all that are open
+   */
+  observe(row: BranchRow, requests: readonly string[]): void {
     this.#retry.observe(row);
+    if (this.#intake.isActive) this.#wakeFor(requests);
     const known = this.#row;
     // Marks differ all the time while batches are applied, and the fence detects the differences that matter.
     if (known !== null && known.state === row.state && known.stream.epoch === row.stream.epoch) return;
     // It may be older than what this pipeline has committed meanwhile, so the row is read again.
     this.#row = null;
     this.#signal.notify();
+  }
+
+  /** An idle agent says hello rarely. If it is online, it is woken for a request that no answer had yet. */
+  #wakeFor(requests: readonly string[]): void {
+    const [answered, now] = [this.#answered, performance.now()];
+    if (answered === null || requests.every(id => answered.requests.includes(id))) return;
+    const isOnline = now - answered.at < offlineAfterMs(answered.hello);
+    if (!isOnline || !answered.hello.report.capabilities.includes('wake') || now < this.#wakeAt) return;
+    this.#wakeAt = now + WAKE_EVERY_MS;
+    // If it does not arrive, the next attempt or the next hello follows.
+    this.#options.host.wake(this.branch).catch(() => undefined);
   }
 
   /** Ends the loop after the present transaction and gives all messages back to the queue. */
@@ -245,6 +268,7 @@ export class Pipeline {
     }
     this.#options.events.hello(this.branch, result, depth.messages);
     await this.#options.host.publish(this.branch, result.answer);
+    this.#answered = { hello, at: performance.now(), requests: result.requests };
   }
 
   async #readRow(): Promise<BranchRow | null> {

@@ -10,7 +10,7 @@ import type { Completeness } from './completeness.ts';
 import { isoColumn, readJson, readText, readTextOrNull, toDateTime } from './sql-values.ts';
 import type { Row } from './sql-values.ts';
 
-/** After a longer time without a hello, the next hello counts as a new connection. */
+/** After a longer time without a hello than was announced and this, the next hello counts as a new connection. */
 const CONNECTION_GAP_S = 60;
 
 const pendingSchema = z.array(z.object({ through: z.string(), seq: z.number() })).max(1_000);
@@ -28,20 +28,63 @@ export interface ContactRow {
 const SELECT = `SELECT branch, ${isoColumn('last_seen')}, ${isoColumn('connected_since')}, hello,
   ${isoColumn('complete_through')}, pending FROM tributary_contact`;
 
-/** The same, but complete as of no later time than the tables that are set aside. */
-const SELECT_OF_ALL_TABLES = `SELECT * FROM (SELECT c.branch, ${isoColumn('last_seen')},
-  ${isoColumn('connected_since')}, hello, DATE_FORMAT(
+/** Complete as of no later time than the tables that are set aside. */
+const THROUGH_OF_ALL_TABLES = `DATE_FORMAT(
     IF(b.set_aside_tables > 0, LEAST(complete_through, b.set_aside_through), complete_through),
-    '%Y-%m-%dT%H:%i:%s.%fZ') AS complete_through, pending
-  FROM tributary_contact c LEFT JOIN tributary_branch b ON b.branch = c.branch) contact`;
+    '%Y-%m-%dT%H:%i:%s.%fZ') AS complete_through`;
+const WITH_SET_ASIDE = 'tributary_contact c LEFT JOIN tributary_branch b ON b.branch = c.branch';
+
+const SELECT_OF_ALL_TABLES = `SELECT c.branch, ${isoColumn('last_seen')}, ${isoColumn('connected_since')}, hello,
+  ${THROUGH_OF_ALL_TABLES}, pending FROM ${WITH_SET_ASIDE}`;
 
 export async function readContact(connection: Connection, branch: string): Promise<ContactRow | null> {
-  const [rows] = await connection.execute<RowDataPacket[]>(`${SELECT_OF_ALL_TABLES} WHERE branch = ?`, [branch]);
+  const [rows] = await connection.execute<RowDataPacket[]>(`${SELECT_OF_ALL_TABLES} WHERE c.branch = ?`, [branch]);
   return rows[0] === undefined ? null : toContactRow(rows[0]);
 }
 
+/**
+ * All contacts, read again and again. What the hellos said is read only of the branches that have said something since,
+ * because that is most of the bytes; a contact that has not changed stays the same object.
+ */
+export class ContactReader {
+  #known: ReadonlyMap<string, ContactRow> = new Map();
+
+  of(branch: string): ContactRow | null {
+    return this.#known.get(branch) ?? null;
+  }
+
+  async read(connection: Connection): Promise<void> {
+    const [rows] = await connection.execute<RowDataPacket[]>(
+      `SELECT c.branch, ${isoColumn('last_seen')}, ${THROUGH_OF_ALL_TABLES} FROM ${WITH_SET_ASIDE}`,
+    );
+    const changed = rows
+      .filter(row => {
+        const known = this.#known.get(readText(row, 'branch'));
+        return (
+          known?.lastSeen !== readTextOrNull(row, 'last_seen') ||
+          known.completeness.through !== readTextOrNull(row, 'complete_through')
+        );
+      })
+      .map(row => readText(row, 'branch'));
+    const read = changed.length === 0 ? [] : await readContacts(connection, changed);
+    const fresh = new Map(read.map(contact => [contact.branch, contact]));
+    const next = new Map<string, ContactRow>();
+    for (const row of rows) {
+      const branch = readText(row, 'branch');
+      const contact = fresh.get(branch) ?? this.#known.get(branch);
+      if (contact !== undefined) next.set(branch, contact);
+    }
+    this.#known = next;
+  }
+}
+
 export async function listContacts(connection: Connection): Promise<ContactRow[]> {
-  const [rows] = await connection.execute<RowDataPacket[]>(`${SELECT_OF_ALL_TABLES} ORDER BY branch`);
+  const [rows] = await connection.execute<RowDataPacket[]>(`${SELECT_OF_ALL_TABLES} ORDER BY c.branch`);
+  return rows.map(toContactRow);
+}
+
+async function readContacts(connection: Connection, branches: readonly string[]): Promise<ContactRow[]> {
+  const [rows] = await connection.query<RowDataPacket[]>(`${SELECT_OF_ALL_TABLES} WHERE c.branch IN (?)`, [branches]);
   return rows.map(toContactRow);
 }
 
@@ -50,10 +93,10 @@ export async function noteHello(connection: Connection, branch: string, hello: H
     `INSERT INTO tributary_contact (branch, last_seen, connected_since, hello)
      VALUES (?, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), ?)
      ON DUPLICATE KEY UPDATE
-       connected_since = IF(last_seen >= UTC_TIMESTAMP(6) - INTERVAL ${CONNECTION_GAP_S} SECOND
+       connected_since = IF(last_seen >= UTC_TIMESTAMP(6) - INTERVAL ? SECOND
                             AND connected_since IS NOT NULL, connected_since, VALUES(connected_since)),
        last_seen = VALUES(last_seen), hello = VALUES(hello)`,
-    [branch, JSON.stringify(hello)],
+    [branch, JSON.stringify(hello), CONNECTION_GAP_S + (hello.nextWithinSeconds ?? 0)],
   );
 }
 

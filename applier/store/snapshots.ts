@@ -145,6 +145,17 @@ function kindOf(text: string): RequestKind {
   return text === 'verify' || text === 'rows' || text === 'repair' ? text : 'snapshot';
 }
 
+/** The ids of all open requests, by branch. */
+export async function listRequests(connection: Connection): Promise<ReadonlyMap<string, readonly string[]>> {
+  const [rows] = await connection.execute<RowDataPacket[]>('SELECT branch, request FROM tributary_request');
+  const ids = new Map<string, string[]>();
+  for (const row of rows) {
+    const branch = readText(row, 'branch');
+    ids.set(branch, [...(ids.get(branch) ?? []), readText(row, 'request')]);
+  }
+  return ids;
+}
+
 export interface NewRequest {
   readonly id: string;
   readonly reason: string;

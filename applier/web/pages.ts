@@ -19,7 +19,8 @@ export function applierAssets(): Assets {
 }
 
 export interface ApplierPageSources {
-  readonly status: () => ApplierStatus;
+  readonly status: (asked: URLSearchParams) => ApplierStatus;
+  readonly branchIds: () => readonly string[];
   readonly detail: (branch: string) => Promise<BranchDetail>;
   readonly actions: Pick<BranchAdmin, 'retry' | 'quarantine' | 'approve' | 'snapshot' | 'verify' | 'repair'>;
   /** An action has changed a branch. */
@@ -32,7 +33,15 @@ export interface ApplierPageSources {
 /** Routes beyond the standard ones. */
 export function applierRoutes(sources: ApplierPageSources): Route[] {
   return [
-    { method: 'GET', path: '/api/branches', handle: () => ({ json: { branches: sources.status().branches } }) },
+    {
+      method: 'GET',
+      path: '/api/branches',
+      handle: ({ query }) => {
+        const { fleet, branches } = sources.status(query);
+        return { json: { fleet, branches } };
+      },
+    },
+    { method: 'GET', path: '/api/branch-ids', handle: () => ({ json: { branches: sources.branchIds() } }) },
     {
       method: 'GET',
       path: '/api/branches/:id',

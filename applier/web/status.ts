@@ -83,6 +83,25 @@ export interface DependencyStatus {
   readonly error: { readonly code: string; readonly message: string; readonly hint: string } | null;
 }
 
+/** Sums over all branches, and which part of them is shown. */
+export interface FleetSummary {
+  readonly branches: number;
+  /** Those that need a person, now or soon. */
+  readonly troubled: number;
+  /** Branches by each state that holds. */
+  readonly states: Readonly<Record<BranchState, number>>;
+  /** The oldest “complete as of”; null: none is known. */
+  readonly completeThrough: string | null;
+  /** What waits at the branches, by their last reports. */
+  readonly spoolBytes: number;
+  readonly rowsPerSecond: number;
+  /** Branches that fit what was asked for. */
+  readonly fitting: number;
+  /** From 1. */
+  readonly page: number;
+  readonly pages: number;
+}
+
 export interface ApplierStatus {
   readonly program: 'tributary-applier';
   readonly version: string;
@@ -92,5 +111,7 @@ export interface ApplierStatus {
   readonly startedAt: string;
   readonly target: DependencyStatus;
   readonly broker: DependencyStatus;
+  readonly fleet: FleetSummary;
+  /** In `/api/status` the first hundred of those that were asked for, trouble first. */
   readonly branches: readonly BranchStatus[];
 }

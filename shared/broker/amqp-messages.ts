@@ -1,5 +1,5 @@
 /**
- * Names at the broker and its three kinds of messages: batch, hello and answer. Pure: there is no connection here.
+ * Names at the broker and its kinds of messages: batch, hello, answer and wake. Pure: there is no connection here.
  *
  * All messages are `application/octet-stream`, so that no client library parses a body by itself. A message that
  * arrives is not trusted: its size is checked before it is parsed, and every field is validated. A message that is not
@@ -35,6 +35,9 @@ const MESSAGE_LIMITS: JsonLimits = { depth: 8, containers: 10_000, values: 20_00
  * A batch has seven headers. The library decodes all of them before they can be counted; more than this are refused.
  */
 const MAX_HEADERS = 32;
+
+/** A day. No agent pauses for so long between two hellos. */
+const MAX_NEXT_WITHIN_SECONDS = 86_400;
 
 /** The version of hello and answer. */
 const MESSAGE_VERSION = 1;
@@ -75,7 +78,7 @@ export interface OutgoingMessage {
   readonly exchange: string;
   readonly routingKey: string;
   readonly id: string;
-  readonly type: 'batch' | 'hello' | 'answer';
+  readonly type: 'batch' | 'hello' | 'answer' | 'wake';
   readonly headers: Readonly<Record<string, string | number>>;
   readonly body: Buffer;
 }
@@ -148,6 +151,11 @@ export function answerMessage(branch: string, answer: Answer): OutgoingMessage {
   };
 }
 
+/** Has an agent say hello at once. It says nothing else, so nothing depends on whether it arrives, or how often. */
+export function wakeMessage(branch: string): OutgoingMessage {
+  const { answer } = branchNames(branch);
+  return { exchange: '', routingKey: answer, id: `wake/${branch}`, type: 'wake', headers: {}, body: Buffer.from('{}') };
+}
 /** The most characters of the names of rows in a request. */
 const MAX_ROW_NAMES = 16 * 1024;
 
@@ -185,6 +193,7 @@ const helloSchema = z.object({
   replaces: name.nullable(),
   capturedThrough: time.nullable(),
   sentAt: time,
+  nextWithinSeconds: z.number().int().min(1).max(MAX_NEXT_WITHIN_SECONDS).optional(),
   compare: z.boolean().optional(),
   report: z.object({
     version: z.string().max(64),
@@ -315,8 +324,16 @@ function invalid(what: string, reason: string, cause?: unknown): TributaryError 
   return new TributaryError('MESSAGE_INVALID', `A ${what} message is malformed: ${reason}.`, { cause });
 }
 
+/** What was read before: hundreds of hellos are looked at every second, and few of them are new. */
+const stored = new WeakMap<object, Hello | null>();
+
 /** A hello that was stored as JSON; null: there is none, or it has another version. */
 export function storedHello(value: unknown): Hello | null {
+  if (typeof value !== 'object' || value === null) return null;
+  const known = stored.get(value);
+  if (known !== undefined) return known;
   const result = helloSchema.safeParse(value);
-  return result.success ? result.data : null;
+  const hello = result.success ? result.data : null;
+  stored.set(value, hello);
+  return hello;
 }

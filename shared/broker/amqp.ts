@@ -15,8 +15,8 @@
  * - a heartbeat before the login is complete ends the connection: such heartbeats are skipped;
  * - bodies are parsed by content type before their size can be checked: the content type is removed on arrival.
  *
- * Use separate connections to publish and to consume: an alarm at the broker blocks those that publish, with their
- * heartbeats.
+ * An alarm at the broker blocks connections that publish, with their acknowledgements and heartbeats: what must go on
+ * meanwhile needs another connection.
  */
 import { Socket } from 'node:net';
 import { Connection } from 'rabbitmq-client';
@@ -135,6 +135,8 @@ class RabbitConnection implements BrokerConnection {
   readonly #ending = new CloseSignal();
   /** For passive declarations. A failed one closes the channel, so it is opened again when needed. */
   #declaring: Channel | null = null;
+  /** The last question about a queue. One at a time, because one that fails would fail the others on its channel. */
+  #asking: Promise<unknown> = Promise.resolve();
   readonly #channels = new Set<Channel>();
 
   constructor(connection: Connection, user: string) {
@@ -180,7 +182,13 @@ class RabbitConnection implements BrokerConnection {
     return consumer;
   }
 
-  async queueDepth(queue: string): Promise<QueueDepth> {
+  queueDepth(queue: string): Promise<QueueDepth> {
+    const asked = this.#asking.then(() => this.#askDepth(queue));
+    this.#asking = asked.catch(() => undefined);
+    return asked;
+  }
+
+  async #askDepth(queue: string): Promise<QueueDepth> {
     if (this.#declaring?.active !== true) {
       this.#declaring = await this.#openChannel();
       // The caller gets the same error. Without a listener the event would end the process.

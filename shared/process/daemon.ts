@@ -18,8 +18,8 @@ export interface DaemonWork {
   readonly registry: Registry;
   /** Works until aborted. @throws TributaryError what ends the process */
   run(signal: AbortSignal): Promise<void>;
-  /** The object behind `status` and `/api/status`. */
-  status(): object;
+  /** The object behind `status`, and behind `/api/status`, which may ask for a part. */
+  status(asked?: URLSearchParams): object;
   /** One line for `systemctl status`. */
   summary(): string;
   /** What has stalled; null: nothing. */
@@ -50,7 +50,7 @@ export type DaemonStatus<T> = T & { readonly page: PageStatus };
 /** Runs a daemon until its signal aborts or its work fails. @throws TributaryError ALREADY_RUNNING, what ends the work */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const { name, version, work, place, commands, http, routes, assets, logger, signal } = options;
-  const status = (): object => ({ ...work.status(), page: page.status() });
+  const status = (asked?: URLSearchParams): object => ({ ...work.status(asked), page: page.status() });
   const page = new Page({
     ...http,
     registry: work.registry,

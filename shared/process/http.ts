@@ -119,7 +119,7 @@ export interface HttpServerOptions {
   readonly beforeScrape?: () => void | Promise<void>;
   readonly ready: () => Readiness;
   /** The object behind `/api/status`. */
-  readonly status: () => unknown;
+  readonly status: (asked: URLSearchParams) => unknown;
   readonly routes?: readonly Route[];
   readonly assets?: Assets;
   /** Names that browsers may use besides addresses and the machine's own name. */
@@ -222,7 +222,7 @@ function standardRoutes(options: HttpServerOptions): Route[] {
         return { status: readiness.ready ? 200 : 503, json: readiness };
       },
     },
-    { method: 'GET', path: '/api/status', handle: () => ({ json: options.status() }) },
+    { method: 'GET', path: '/api/status', handle: ({ query }) => ({ json: options.status(query) }) },
     // For a page that has been given a token and wants to know whether it is the right one.
     { method: 'POST', path: '/api/token', handle: () => ({ json: { ok: true } }) },
     {

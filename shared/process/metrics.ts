@@ -146,6 +146,19 @@ const AGENT = {
 };
 
 const APPLIER = {
+  applySeconds: histogram('tributary_apply_duration_seconds', 'seconds', 'One transaction at the head office.'),
+  branches: gauge('tributary_branches', 'branches', 'Branches by state.', ['state']),
+  brokerUp: gauge(
+    'tributary_broker_up',
+    '0 or 1',
+    'Whether the broker is connected and has the majority of its nodes.',
+  ),
+  targetUp: gauge('tributary_target_up', '0 or 1', 'Whether the head-office database answers.'),
+  pipelines: gauge('tributary_pipelines', 'branches', 'Branches that this applier consumes.'),
+};
+
+/** What the applier knows of each branch, served at `/metrics/branches`: with a thousand branches it is over a megabyte. */
+const BRANCHES = {
   applyRows: counter('tributary_apply_rows_total', 'rows', 'Rows written at the head office.', ['branch', 'op']),
   applyBatches: counter('tributary_apply_batches_total', 'batches', 'Batches applied.', ['branch']),
   applyBytes: counter('tributary_apply_bytes_total', 'bytes', 'Compressed bodies applied.', ['branch']),
@@ -153,9 +166,6 @@ const APPLIER = {
     'branch',
     'code',
   ]),
-  applySeconds: histogram('tributary_apply_duration_seconds', 'seconds', 'One transaction at the head office.'),
-
-  branches: gauge('tributary_branches', 'branches', 'Branches by state.', ['state']),
   branchLagSeconds: gauge(
     'tributary_branch_lag_seconds',
     'seconds',
@@ -259,18 +269,10 @@ const APPLIER = {
     'branch',
     'verdict',
   ]),
-
-  brokerUp: gauge(
-    'tributary_broker_up',
-    '0 or 1',
-    'Whether the broker is connected and has the majority of its nodes.',
-  ),
-  targetUp: gauge('tributary_target_up', '0 or 1', 'Whether the head-office database answers.'),
-  pipelines: gauge('tributary_pipelines', 'branches', 'Branches that this applier consumes.'),
 };
 
 /** The last reports of the branches, under the names of the agent's own metrics, with the label `branch`. */
-const BRANCHES = {
+const REPORTS = {
   agentState: gauge(AGENT.agentState.name, '0 or 1', AGENT.agentState.help, ['branch', 'state']),
   captureLagSeconds: gauge(AGENT.captureLagSeconds.name, 'seconds', AGENT.captureLagSeconds.help, ['branch']),
   captureBinlogLeft: gauge(AGENT.captureBinlogLeft.name, 'seconds', AGENT.captureBinlogLeft.help, ['branch']),
@@ -287,6 +289,7 @@ const BRANCHES = {
 type CommonMetrics = Instances<typeof COMMON>;
 export type AgentMetrics = Instances<typeof AGENT> & CommonMetrics;
 export type ApplierMetrics = Instances<typeof APPLIER> & CommonMetrics;
+export type BranchMetrics = Instances<typeof BRANCHES>;
 
 /** The agent's metrics on a registry, with those of the process. */
 export function agentMetrics(registry: Registry, version: string): AgentMetrics {
@@ -296,6 +299,11 @@ export function agentMetrics(registry: Registry, version: string): AgentMetrics 
 /** The applier's metrics on a registry, with those of the process. */
 export function applierMetrics(registry: Registry, version: string): ApplierMetrics {
   return { ...commonMetrics(registry, 'tributary-applier', version), ...create(registry, APPLIER) };
+}
+
+/** What the applier knows of each branch, on a registry of its own. */
+export function branchMetrics(registry: Registry): BranchMetrics {
+  return create(registry, BRANCHES);
 }
 
 /**
@@ -337,10 +345,10 @@ export interface BranchReport {
 /** An older report is not shown: a stale number looks like a live one. */
 export const REPORT_STALE_MS = 120_000;
 
-/** The text of `/metrics/branches`. */
+/** The part of `/metrics/branches` that branches have said. */
 export async function renderBranchReports(reports: Iterable<BranchReport>, nowMs: number): Promise<string> {
   const registry = new Registry();
-  const metrics = create(registry, BRANCHES);
+  const metrics = create(registry, REPORTS);
   for (const { branch, report, receivedAtMs } of reports) {
     if (nowMs - receivedAtMs > REPORT_STALE_MS) continue;
     showAgentState(report.state, (state, value) => metrics.agentState.set({ branch, state }, value));
@@ -367,6 +375,7 @@ export function metricsTable(): string {
     ...rowsOf('agent', AGENT),
     ...rowsOf('applier', APPLIER),
     ...rowsOf('`/metrics/branches`', BRANCHES),
+    ...rowsOf('`/metrics/branches`', REPORTS),
   ];
   return ['| metric | of | kind | unit | meaning |', '|---|---|---|---|---|', ...rows].join('\n');
 }

@@ -120,7 +120,7 @@ await t.test(
     t.match(text, /lot: upsert {"id":3}\n.*few/);
     const gauge = `tributary_branch_quarantined_rows{branch="${lax.id}"} 1`;
     // The applier looks at all branches once a second.
-    await applier.waitUntil(gauge, async () => String(await applier.get('/metrics')).includes(gauge));
+    await applier.waitUntil(gauge, async () => String(await applier.get('/metrics/branches')).includes(gauge));
     const missing = await own(`SELECT id FROM ${world.database}.lot WHERE _branch = '${lax.id}' ORDER BY id`);
     t.match(missing, [{ id: 1 }, { id: 2 }], 'the rest of the batch is there');
     // The snapshot that was asked for brings the same row once more; then the branch corrects it.
@@ -175,7 +175,7 @@ await t.test('a branch’s own user that has gone bad harms nobody but itself', 
   await rogue.sendForged({ ...genuine, body: Buffer.from('other bytes') }, {});
   await rogue.send(genuine);
   await applier.waitUntil('the genuine batch', async () => (await shownRow(id)).applied === 1);
-  const metrics = String(await applier.get('/metrics'));
+  const metrics = String(await applier.get('/metrics/branches'));
   const refused = (reason: string): string =>
     `tributary_branch_refused_messages_total{branch="${id}",reason="${reason}"} 1`;
   t.match(metrics, refused('digest'));

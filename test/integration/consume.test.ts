@@ -18,7 +18,7 @@ import type { BrokerConnection } from '../../shared/broker/amqp.ts';
 import { FaultProxy } from '../../deploy/rig/fault-proxy.ts';
 import { sharedServers } from '../../deploy/rig/shared-servers.ts';
 import { deletion, marker, SALES, upsert } from '../support/hand-made/branch.ts';
-import { snapshotOfAll } from '../support/hand-made/messages.ts';
+import { makeReport, snapshotOfAll } from '../support/hand-made/messages.ts';
 import { HeadOffice } from '../support/world/head-office.ts';
 import { lockWaiters } from '../support/world/lock-waits.ts';
 import { until } from '../support/until.ts';
@@ -421,6 +421,28 @@ await t.test('a branch’s user can neither read nor write what is another’s',
   const outcome = await b.trySend(moved);
   t.not(outcome.outcome, 'confirmed');
 });
+
+await t.test(
+  'a branch that is online is woken for a request until an answer had it; an older agent is not',
+  async t => {
+    const report = makeReport({ capabilities: ['verify', 'wake'] });
+    const b = await office.branch('sleeper');
+    const old = await office.branch('older');
+    await b.hello({ report });
+    await old.hello();
+    await office.registry.snapshot('older', 'test');
+    await office.registry.snapshot('sleeper', 'test');
+    await until('a wake', () => b.wakes > 0);
+    await until('another one', () => b.wakes > 1);
+    t.equal((await b.hello({ report })).requests.length, 1);
+    const { wakes } = b;
+    const { polls } = fleet;
+    await until('many looks', () => fleet.polls > polls + 8);
+    t.equal(b.wakes, wakes, 'the answer had it');
+    t.equal(old.wakes, 0);
+    t.equal((await old.hello()).requests.length, 1, 'it asks by itself');
+  },
+);
 
 await t.test(
   'the head office is complete as of what a hello said, once that is applied and a snapshot has ended',

@@ -41,6 +41,7 @@ async function site(
   const harness = makeForwarder(spool, {
     connect,
     helloMs: 200,
+    idleHelloMs: 600,
     helloTimeoutMs: 20_000,
     stallMs: 60_000,
     backOffs: { failed: { firstMs: 50, maxMs: 500 }, unreachable: { firstMs: 50, maxMs: 500 } },

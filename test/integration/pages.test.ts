@@ -15,6 +15,7 @@ import type { ApplierStatus } from '../../applier/web/status.ts';
 import { createSchema } from '../../applier/store/schema.ts';
 import { TableBrowser } from '../../applier/web/data.ts';
 import type { RowsPage } from '../../applier/web/data.ts';
+import { fleetPart, readFleetQuery } from '../../applier/web/fleet-page.ts';
 import { applierAssets, applierRoutes } from '../../applier/web/pages.ts';
 import { findPrograms } from '../../deploy/rig/install/programs.ts';
 import { sharedServers } from '../../deploy/rig/shared-servers.ts';
@@ -93,7 +94,12 @@ await insert('nantes', '18446744073709551615', 'x'.repeat(400));
 await admin.query(`INSERT INTO ${database}.sales (_branch, id, raw, _batch, _changed_at)
    VALUES ('nantes', 7, REPEAT('a', 100), 1, UTC_TIMESTAMP(6))`);
 
-async function serve(t: Test, status: () => unknown, routes: Route[], assets: Assets): Promise<string> {
+async function serve(
+  t: Test,
+  status: (asked: URLSearchParams) => unknown,
+  routes: Route[],
+  assets: Assets,
+): Promise<string> {
   const server = await startHttpServer({
     listen: { host: '127.0.0.1', port: 0 },
     registry: new Registry(),
@@ -156,8 +162,13 @@ async function office(t: Test, status: () => ApplierStatus = () => mixedFleet())
     if (found === undefined) return Promise.reject(new TributaryError('BRANCH_UNKNOWN', `There is no branch ${id}.`));
     return Promise.resolve(branchDetail(found));
   };
+  const asked = (query: URLSearchParams): ApplierStatus => {
+    const all = status();
+    return { ...all, ...fleetPart(all.branches, readFleetQuery(query)) };
+  };
   const routes = applierRoutes({
-    status,
+    status: asked,
+    branchIds: () => status().branches.map(({ branch }) => branch),
     detail,
     actions: {
       retry: async branch => {
@@ -182,7 +193,7 @@ async function office(t: Test, status: () => ApplierStatus = () => mixedFleet())
     tables,
     branchMetrics: () => Promise.resolve('# none\n'),
   });
-  return { address: await serve(t, status, routes, applierAssets()), acted };
+  return { address: await serve(t, asked, routes, applierAssets()), acted };
 }
 
 async function agent(t: Test, status: () => AgentStatus, startSync: () => void = () => undefined): Promise<string> {
@@ -275,10 +286,29 @@ void t.test('a branch that waits says for what and how that ends, in the fleet a
   t.equal(await page.evaluate(`'hacked' in window`), false);
 });
 
-void t.test('two hundred branches are searched, narrowed and sorted, and nothing moves while they refresh', async t => {
+/** Waits until the fleet shows what was chosen. */
+async function showsBranches(page: Page, what: string, fits: (shown: readonly string[]) => boolean): Promise<string[]> {
+  let shown: string[] = [];
+  const looked = async (): Promise<boolean> => fits((shown = await names(page)));
+  await until(what, looked, { detail: () => Promise.resolve(shown.join()) });
+  return shown;
+}
+
+void t.test('a fleet of many pages is searched, narrowed and sorted, and nothing moves while it refreshes', async t => {
   const page = await open(t, (await office(t, () => largeFleet(200))).address);
-  await page.waitForSelector('.group:nth-of-type(200)');
-  t.equal((await names(page)).length, 200);
+  await page.waitForSelector('.group:nth-of-type(100)');
+  const first = await names(page);
+  t.equal(first.length, 100, 'a page at a time');
+  t.match(await page.textContent('#fleet-summary'), '200 branches');
+  t.equal(await page.locator('.chip:has-text("All") .chip-number').textContent(), '200', 'counts are of all branches');
+  t.equal(await page.textContent('#fleet-page'), 'page 1 of 2');
+  await page.click('#fleet-next');
+  const second = await showsBranches(page, 'the next page', shown => !shown.includes(first[0] ?? ''));
+  t.equal(new Set([...first, ...second]).size, 200, 'each branch is on one page');
+  t.match(page.url(), /#\/\?page=2$/);
+  t.ok(await page.isDisabled('#fleet-next'));
+  await page.click('#fleet-previous');
+  await showsBranches(page, 'the first page', shown => shown.includes(first[0] ?? ''));
   await page.evaluate(`window.shifts = 0; window.kept = document.querySelector('.group:last-of-type tr');
     new PerformanceObserver(list => list.getEntries().forEach(entry => { window.shifts += entry.value; }))
       .observe({ type: 'layout-shift' })`);
@@ -290,7 +320,7 @@ void t.test('two hundred branches are searched, narrowed and sorted, and nothing
   t.equal(await page.evaluate('window.kept.isConnected'), true, 'a row that shows the same is not made anew');
 
   await page.fill('#search', '17');
-  t.same(await names(page), [
+  t.same(await showsBranches(page, 'the search', shown => shown.length === 12), [
     // Never seen.
     'branch-176',
     'branch-017',
@@ -305,22 +335,27 @@ void t.test('two hundred branches are searched, narrowed and sorted, and nothing
     'branch-178',
     'branch-179',
   ]);
+  t.ok(await page.isHidden('#fleet-pager'), 'they fit on one page');
   await page.fill('#search', 'nowhere');
+  await showsBranches(page, 'none', shown => shown.length === 0);
   t.match(await page.textContent('#fleet-empty'), 'No branch matches.');
   await page.fill('#search', '');
   await page.click('.chip:has-text("Halted")');
   t.match(page.url(), /#\/\?state=halted$/, 'what is chosen stands in the address');
-  t.ok((await page.locator('.group .pill').allTextContents()).every(text => text === 'halted'));
+  const pills = page.locator('.group .pill');
+  const isHalted = (texts: readonly string[]): boolean => texts.length > 0 && texts.every(text => text === 'halted');
+  await until('only what is halted', async () => isHalted(await pills.allTextContents()));
   await page.click('.chip:has-text("All")');
   await page.click('#fleet-head button:has-text("Rate")');
   await page.click('#fleet-head button:has-text("Rate")');
-  const rates = await page.locator('.group td[data-label="Rate"]').allTextContents();
-  const numbers = rates.map(text => parseFloat(text)).filter(value => !Number.isNaN(value));
-  t.same(
-    numbers,
-    [...numbers].sort((a, b) => b - a),
-    'the fastest first',
-  );
+  const rates = async (): Promise<number[]> =>
+    (await page.locator('.group td[data-label="Rate"]').allTextContents())
+      .map(text => parseFloat(text))
+      .filter(value => !Number.isNaN(value));
+  await until('the fastest first', async () => {
+    const shown = await rates();
+    return shown.length === 100 && shown.every((rate, i) => i === 0 || rate <= (shown[i - 1] ?? 0));
+  });
   t.equal(await page.evaluate('document.activeElement.dataset.focus'), 'rate', 'the heading keeps its focus');
 });
 

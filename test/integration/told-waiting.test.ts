@@ -63,7 +63,7 @@ void t.test('a branch that waits says so everywhere', async t => {
   });
 
   await t.test('the metrics tell since when, by its code', async t => {
-    const metrics = String(await applier.get('/metrics'));
+    const metrics = String(await applier.get('/metrics/branches'));
     const found = new RegExp(
       `tributary_branch_waiting_since_timestamp_seconds{branch="${id}",code="BRANCH_THROTTLED"} (\\d+)`,
     ).exec(metrics);

@@ -8,7 +8,6 @@ import { patch } from '/assets/patch.js';
 import { getJson, messageOf } from '/assets/server.js';
 
 /** @import { ColumnSummary, RowsPage, TableSummary } from '../data.ts' */
-/** @import { BranchStatus } from '../status.ts' */
 
 /** @typedef {[column: string, operator: string, value: string]} Filter */
 
@@ -140,9 +139,9 @@ export function leaveData() {
 }
 
 async function showChoices() {
-  const [first, second] = await Promise.all([getJson('/api/tables'), getJson('/api/branches')]);
+  const [first, second] = await Promise.all([getJson('/api/tables'), getJson('/api/branch-ids')]);
   const { tables } = /** @type {{ tables: TableSummary[] }} */ (first);
-  const { branches } = /** @type {{ branches: BranchStatus[] }} */ (second);
+  const { branches } = /** @type {{ branches: string[] }} */ (second);
   const names = tables.map(table => table.name);
   if (!names.includes(view.table)) view.table = names[0] ?? '';
   setOptions(
@@ -150,7 +149,7 @@ async function showChoices() {
     tables.map(table => [table.name, `${table.name} (about ${count(table.estimatedRows)})`]),
     view.table,
   );
-  const ids = branches.map(({ branch }) => branch).sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
+  const ids = branches.toSorted((a, b) => a.localeCompare(b, 'en', { numeric: true }));
   if (view.branch && !ids.includes(view.branch)) ids.push(view.branch);
   /** @type {[string, string][]} */
   const options = ids.map(id => [id, id]);

@@ -1,6 +1,6 @@
 /**
- * The fleet: every branch in one table that can be searched, filtered by state and sorted, the worst first. The
- * selection is in the address (after #), so that a view can be kept and sent.
+ * The fleet: the branches in one table that can be searched, filtered by state and sorted, the worst first, a page at a
+ * time. The server selects them. What is chosen is in the address (after #), so that a view can be kept and sent.
  */
 import { byId, fill, h, pill, setText } from '/assets/elements.js';
 import { bytes, count, duration, plural, rate } from '/assets/numbers.js';
@@ -9,7 +9,7 @@ import { ago, clock, clockTime } from '/assets/times.js';
 
 /** @import { AgentReport } from '../../../shared/protocol.ts' */
 /** @import { BranchState } from '../../branches/branch-state.ts' */
-/** @import { ApplierStatus, BranchStatus } from '../status.ts' */
+/** @import { ApplierStatus, BranchStatus, FleetSummary } from '../status.ts' */
 /** @import { Child, Kind } from '/assets/elements.js' */
 
 /**
@@ -29,9 +29,6 @@ const STATES = {
   behind: { kind: 'busy', word: 'behind' },
   current: { kind: 'good', word: 'current' },
 };
-const ORDER = Object.keys(STATES);
-/** The mildest state that needs a person. */
-const MILDEST_TROUBLE = ORDER.indexOf('overdue');
 
 /**
  * What an agent reports that needs a person, now or soon.
@@ -43,37 +40,20 @@ function agentTrouble(report) {
   );
 }
 
-/**
- * The more urgent, the lower.
- * @param {BranchStatus} branch
- */
-function urgency({ state, report }) {
-  const rank = ORDER.indexOf(state);
-  return agentTrouble(report) ? Math.min(rank, MILDEST_TROUBLE + 0.5) : rank;
-}
-
-/** @param {BranchStatus} branch */
-const isTrouble = branch => urgency(branch) < MILDEST_TROUBLE + 1;
-
-/**
- * `of`: what is sorted by; unknown values come last either way.
- * @type {{ id: string, title: string, right?: boolean, of: (branch: BranchStatus) => string | number | null }[]}
- */
+/** @type {{ id: string, title: string, right?: boolean }[]} */
 const COLUMNS = [
-  { id: 'branch', title: 'Branch', of: ({ branch }) => branch },
-  { id: 'state', title: 'State', of: urgency },
-  { id: 'seen', title: 'Last seen', of: ({ lastSeenAt }) => lastSeenAt },
-  { id: 'complete', title: 'Complete as of', of: ({ completeThrough }) => completeThrough },
-  { id: 'backlog', title: 'Backlog', right: true, of: ({ backlogBatches }) => backlogBatches },
-  { id: 'rate', title: 'Rate', right: true, of: ({ rowsPerSecond }) => rowsPerSecond },
-  { id: 'left', title: 'Time left', right: true, of: ({ secondsLeft }) => secondsLeft },
-  { id: 'room', title: 'At the branch', of: ({ report }) => report?.secondsUntilFull ?? null },
+  { id: 'branch', title: 'Branch' },
+  { id: 'state', title: 'State' },
+  { id: 'seen', title: 'Last seen' },
+  { id: 'complete', title: 'Complete as of' },
+  { id: 'backlog', title: 'Backlog', right: true },
+  { id: 'rate', title: 'Rate', right: true },
+  { id: 'left', title: 'Time left', right: true },
+  { id: 'room', title: 'At the branch' },
 ];
 
 /** `state`: a state, `trouble`, or '' for all. */
-const choice = { state: '', search: '', sort: 'state', descending: false };
-/** @type {ApplierStatus | null} */
-let latest = null;
+const choice = { state: '', search: '', sort: 'state', descending: false, page: 1 };
 const search = byId('search', HTMLInputElement);
 
 /** Takes what is chosen from the address. */
@@ -85,20 +65,27 @@ export function enterFleet() {
     search: given.get('search') ?? '',
     sort: sort.replace(/^-/, ''),
     descending: sort.startsWith('-'),
+    page: Number(given.get('page') ?? 1),
   });
   search.value = choice.search;
 }
 
-/** @param {Partial<typeof choice>} changes */
-function change(changes) {
-  Object.assign(choice, changes);
+/** What is chosen, as the server takes it too. */
+export function fleetQuery() {
   const given = new URLSearchParams();
   if (choice.state) given.set('state', choice.state);
   if (choice.search) given.set('search', choice.search);
   const sort = `${choice.descending ? '-' : ''}${choice.sort}`;
   if (sort !== 'state') given.set('sort', sort);
-  history.replaceState(null, '', given.size === 0 ? '#/' : `#/?${given}`);
-  if (latest !== null) showFleet(latest);
+  if (choice.page > 1) given.set('page', String(choice.page));
+  return given.size === 0 ? '' : `?${given}`;
+}
+
+/** @param {Partial<typeof choice>} changes */
+function change(changes) {
+  Object.assign(choice, { page: 1 }, changes);
+  history.replaceState(null, '', `#/${fleetQuery()}`);
+  document.dispatchEvent(new Event('tributary:changed'));
 }
 
 search.addEventListener('input', () => change({ search: search.value }));
@@ -123,17 +110,16 @@ function showHead() {
   );
 }
 
-/** @param {readonly BranchStatus[]} branches */
-function showChips(branches) {
-  const troubled = branches.filter(isTrouble).length;
+/** @param {FleetSummary} summary */
+function showChips({ branches, troubled, states }) {
   const chips = [
-    { state: '', title: 'All', kind: '', number: branches.length },
+    { state: '', title: 'All', kind: '', number: branches },
     { state: 'trouble', title: 'Needs a look', kind: troubled > 0 ? 'warn' : '', number: troubled },
     ...Object.entries(STATES).map(([state, { word }]) => ({
       state,
       title: word.charAt(0).toUpperCase() + word.slice(1),
       kind: '',
-      number: branches.filter(({ states }) => states.some(each => each === state)).length,
+      number: states[/** @type {BranchState} */ (state)],
     })),
   ];
   patch(
@@ -332,77 +318,57 @@ fleet.addEventListener('click', ({ target }) => {
   if (link) location.hash = link.hash;
 });
 
-/**
- * @param {BranchStatus} a
- * @param {BranchStatus} b
- */
-function compare(a, b) {
-  const of = COLUMNS.find(({ id }) => id === choice.sort)?.of ?? urgency;
-  const [x, y] = [of(a), of(b)];
-  const byName = a.branch.localeCompare(b.branch, 'en', { numeric: true });
-  if (x === y) return byName;
-  if (x === null) return 1;
-  if (y === null) return -1;
-  const order =
-    typeof x === 'number' && typeof y === 'number'
-      ? x - y
-      : String(x).localeCompare(String(y), 'en', { numeric: true });
-  return (choice.descending ? -order : order) || byName;
-}
-
-/** @param {BranchStatus} branch */
-function isShown(branch) {
-  const { state } = choice;
-  if (state === 'trouble' ? !isTrouble(branch) : state !== '' && !branch.states.some(each => each === state))
-    return false;
-  return branch.branch.includes(choice.search.trim().toLowerCase());
-}
-
-/** @param {readonly BranchStatus[]} branches */
-function emptyText(branches) {
-  if (branches.length > 0) return ['No branch matches.', 'Clear the search, or choose “All”.'];
+/** @param {FleetSummary} summary */
+function emptyText({ branches }) {
+  if (branches > 0) return ['No branch matches.', 'Clear the search, or choose “All”.'];
   return ['No branch yet.', 'Add the first one with: tributary-applier branch add ID --out FILE'];
 }
 
-/**
- * @param {readonly BranchStatus[]} branches
- * @param {readonly BranchStatus[]} shown
- */
-function summaryOf(branches, shown) {
-  const all = plural(branches.length, 'branch', 'branches');
-  const through = branches.map(({ completeThrough }) => completeThrough).filter(time => time !== null);
-  const oldest = through.sort()[0];
-  const waiting = branches.reduce((sum, { report }) => sum + (report?.spoolBytes ?? 0), 0);
-  const speed = branches.reduce((sum, { rowsPerSecond }) => sum + rowsPerSecond, 0);
+/** @param {FleetSummary} summary */
+function summaryText({ branches, fitting, completeThrough, spoolBytes, rowsPerSecond }) {
+  const all = plural(branches, 'branch', 'branches');
   return [
-    shown.length === branches.length ? all : `${count(shown.length)} of ${all}`,
-    oldest === undefined ? null : `oldest “complete as of”: ${clock(oldest)}`,
-    waiting > 0 ? `${bytes(waiting)} on the way` : 'nothing on the way',
-    rate(speed, 'rows') ?? 'no rows at the moment',
+    fitting === branches ? all : `${count(fitting)} of ${all}`,
+    completeThrough === null ? null : `oldest “complete as of”: ${clock(completeThrough)}`,
+    spoolBytes > 0 ? `${bytes(spoolBytes)} on the way` : 'nothing on the way',
+    rate(rowsPerSecond, 'rows') ?? 'no rows at the moment',
   ]
     .filter(part => part !== null)
     .join(' · ');
 }
 
+const previous = byId('fleet-previous', HTMLButtonElement);
+const next = byId('fleet-next', HTMLButtonElement);
+previous.addEventListener('click', () => change({ page: choice.page - 1 }));
+next.addEventListener('click', () => change({ page: choice.page + 1 }));
+
+/** @param {FleetSummary} summary */
+function showPager({ page, pages }) {
+  byId('fleet-pager').hidden = pages === 1;
+  setText('fleet-page', `page ${count(page)} of ${count(pages)}`);
+  previous.disabled = page === 1;
+  next.disabled = page === pages;
+}
+
 /** @param {ApplierStatus} status */
-export function showFleet(status) {
-  latest = status;
-  const { branches, now } = status;
-  const shown = branches.filter(isShown).sort(compare);
+export function showFleet({ fleet: summary, branches, now }) {
+  // There are fewer pages than before.
+  if (summary.page < choice.page) choice.page = summary.page;
   showHead();
-  showChips(branches);
-  setText('fleet-summary', summaryOf(branches, shown));
+  showChips(summary);
+  showPager(summary);
+  setText('fleet-summary', summaryText(summary));
   const empty = byId('fleet-empty');
-  empty.hidden = shown.length > 0;
-  if (shown.length === 0) {
-    const [first = '', second = ''] = emptyText(branches);
+  empty.hidden = branches.length > 0;
+  if (branches.length === 0) {
+    const [first = '', second = ''] = emptyText(summary);
     const cell = h('td', 'empty', [h('strong', '', first), h('div', '', second)]);
     cell.colSpan = COLUMNS.length;
     fill(empty, h('tr', '', [cell]));
   }
   patch(
     fleet,
-    shown.map(branch => ({ branch, now })),
+    branches.map(branch => ({ branch, now })),
     ({ branch }) => branch.branch,
     branchGroup,
   );

@@ -2,7 +2,7 @@
 import { banner, byId, fill, setPill } from '/assets/elements.js';
 import { leaveBranch, showBranch } from '/assets/branch.js';
 import { enterData, leaveData } from '/assets/data.js';
-import { enterFleet, showFleet } from '/assets/fleet.js';
+import { enterFleet, fleetQuery, showFleet } from '/assets/fleet.js';
 import { getJson, refresh } from '/assets/server.js';
 import { serverTime } from '/assets/times.js';
 
@@ -42,11 +42,12 @@ function showErrors(status) {
 
 const showNow = refresh(EVERY_MS, async () => {
   const { name, branch } = view;
-  const status = /** @type {ApplierStatus} */ (await getJson('/api/status'));
+  const status = /** @type {ApplierStatus} */ (await getJson(`/api/status${name === 'fleet' ? fleetQuery() : ''}`));
   serverTime(status.now);
   showDependency(status.broker);
   showDependency(status.target);
   showErrors(status);
+  // What is chosen may have changed meanwhile: then the next answer follows at once.
   if (name === 'fleet') showFleet(status);
   if (branch !== null) await showBranch(branch, () => view.branch === branch);
 });

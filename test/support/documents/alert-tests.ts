@@ -29,6 +29,10 @@ export const ALERT_TESTS: Readonly<Record<string, AlertTest>> = {
     situation: 'RabbitMQ is short of disk or memory',
     test: { promtoolBecause: 'the broker of the tests serves other branches too' },
   },
+  TributaryFleetUnwatched: {
+    situation: 'a configuration without the job tributary-branches',
+    test: { promtoolBecause: 'it takes 15 minutes' },
+  },
   TributaryCertificateExpiring: {
     situation: 'a certificate expires within three weeks',
     test: { promtoolBecause: 'test/integration/tls.test.ts has the certificates, and no Prometheus' },

@@ -51,7 +51,7 @@ async function takePicture(): Promise<void> {
   expectSuccess(await world.applierCli(['branch', 'verify', bordeaux.id, '--no-wait']));
 
   const states = async (): Promise<string> => {
-    const { branches } = (await (await fetch(`${applier.url}/api/status`)).json()) as ApplierStatus;
+    const { branches } = (await (await fetch(`${applier.url}/api/status?sort=branch`)).json()) as ApplierStatus;
     return branches.map(({ branch, state }) => `${branch.replace(`-${world.id}`, '')} ${state}`).join(', ');
   };
   const wanted =

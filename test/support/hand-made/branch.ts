@@ -66,6 +66,8 @@ export class HandMadeBranch {
   readonly #connection: BrokerConnection;
   readonly #publisher: BrokerPublisher;
   readonly #answers: Answer[] = [];
+  /** How often the head office has asked for a hello. */
+  wakes = 0;
   #consumer: BrokerConsumer | null = null;
   #notice: () => void = () => undefined;
 
@@ -80,7 +82,8 @@ export class HandMadeBranch {
       queue: branchNames(enrolment.branch).answer,
       prefetch: 10,
       onMessage: message => {
-        branch.#answers.push(readAnswer(message.body));
+        if (message.type === 'wake') branch.wakes += 1;
+        else branch.#answers.push(readAnswer(message.body));
         branch.#notice();
         // Deliveries before the consumer is known stay unacknowledged; they are of no interest.
         setImmediate(() => branch.#consumer?.ack(message.deliveryTag));

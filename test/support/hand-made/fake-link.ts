@@ -32,6 +32,8 @@ export class FakeBroker {
   blocked = false;
   /** Which pieces of a batch have arrived, by seq. */
   readonly #pieces = new Map<number, Set<number>>();
+  /** Sends the agent a wake over its present link. */
+  wake: () => void = () => undefined;
   #drop: ((reason: TributaryError) => void) | null = null;
 
   constructor(office: MiniHeadOffice, script: FakeScript = {}) {
@@ -44,12 +46,13 @@ export class FakeBroker {
     this.#drop?.(new TributaryError('BROKER_UNREACHABLE', 'The wire was cut.'));
   }
 
-  readonly connect: ConnectLink = async onAnswer => {
+  readonly connect: ConnectLink = async ({ onAnswer, onWake }) => {
     this.attempts += 1;
     await pause(1);
     this.script.onConnect?.(this.attempts);
     const { promise: closed, resolve } = Promise.withResolvers<TributaryError>();
     this.#drop = resolve;
+    this.wake = onWake;
     this.open += 1;
     let alive = true;
     const blocked = (): boolean => this.blocked;

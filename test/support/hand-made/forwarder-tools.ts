@@ -35,6 +35,7 @@ export function makeForwarder(
     now: () => Date.now(),
     random: () => 0.5,
     helloMs: 20,
+    idleHelloMs: 60,
     helloTimeoutMs: 200,
     stallMs: 300,
     backOffs: { failed: { firstMs: 10, maxMs: 40 }, unreachable: { firstMs: 10, maxMs: 40 } },

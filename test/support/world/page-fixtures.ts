@@ -1,5 +1,6 @@
 /** Statuses that pages and `status` commands are tried with: everything in trouble, everything in order. */
 import type { AgentStatus } from '../../../agent/web/status.ts';
+import { fleetPart } from '../../../applier/web/fleet-page.ts';
 import type { ApplierStatus, BranchDetail, BranchStatus } from '../../../applier/web/status.ts';
 import { makeReport } from '../hand-made/messages.ts';
 
@@ -134,7 +135,7 @@ function branch(now: Date, id: string, changes: Partial<BranchStatus>): BranchSt
 /** A fleet with a branch in each state. */
 export function mixedFleet(now = new Date()): ApplierStatus {
   const ordinary = branch(now, 'x', {}).report;
-  return {
+  return fleetOf({
     program: 'tributary-applier',
     version: '0.1.0',
     instance: 'hq-1',
@@ -237,7 +238,11 @@ export function mixedFleet(now = new Date()): ApplierStatus {
         report: null,
       }),
     ],
-  };
+  });
+}
+
+function fleetOf(status: Omit<ApplierStatus, 'fleet'>): ApplierStatus {
+  return { ...status, ...fleetPart(status.branches, null) };
 }
 
 /** A fleet of so many branches, most of them well, some in every kind of trouble. */
@@ -250,7 +255,7 @@ export function largeFleet(size: number, now = new Date()): ApplierStatus {
     if (kind === undefined) throw new Error('there are kinds');
     return { ...kind, branch: `branch-${String(i + 1).padStart(3, '0')}`, rowsPerSecond: (i * 7) % 40 };
   });
-  return { ...mixed, branches };
+  return fleetOf({ ...mixed, branches });
 }
 
 /** What the page of one branch is given. */

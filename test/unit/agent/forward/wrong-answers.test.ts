@@ -83,6 +83,7 @@ function world(t: Test, wrong: (answer: Answer, nth: number) => Answer, helloMs 
     connect: broker.connect,
     now: () => clock.now,
     helloMs,
+    idleHelloMs: 6 * helloMs,
     events: {
       onNewEpoch: () => {
         begun.push(clock.now);

@@ -4,6 +4,7 @@ import { makeReport } from '../../../support/hand-made/messages.ts';
 import {
   agentMetrics,
   applierMetrics,
+  branchMetrics,
   metricsTable,
   renderBranchReports,
   REPORT_STALE_MS,
@@ -21,7 +22,7 @@ const PROMISED = {
     'tributary_link_window_open',
     'tributary_link_sent_bytes_total',
   ],
-  applier: [
+  '`/metrics/branches`': [
     'tributary_apply_rows_total{branch,op}',
     'tributary_apply_batches_total{branch}',
     'tributary_branch_lag_seconds{branch}',
@@ -67,8 +68,11 @@ void t.test('both programs expose what the table says, and the process’s own',
   t.match(text, /tributary_build_info\{program="tributary-agent",version="0\.1\.0",node="v24[^"]*"\} 1/);
   t.match(text, /process_resident_memory_bytes \d+/);
   const applier = new Registry();
-  applierMetrics(applier, '0.1.0').branchHalted.set({ branch: 'paris' }, 1);
-  t.match(await applier.metrics(), 'tributary_branch_halted{branch="paris"} 1');
+  applierMetrics(applier, '0.1.0');
+  t.notMatch(await applier.metrics(), 'tributary_branch_', 'nothing that grows with the number of branches');
+  const branches = new Registry();
+  branchMetrics(branches).branchHalted.set({ branch: 'paris' }, 1);
+  t.match(await branches.metrics(), 'tributary_branch_halted{branch="paris"} 1');
 });
 
 void t.test('branches’ reports are labelled, say what is not known, and are dropped when stale', async t => {
