@@ -52,7 +52,7 @@ const DEFINITIONS: Readonly<Record<(typeof VIEWS)[number], string>> = {
      LEFT JOIN tributary_contact c ON c.branch = t.branch
      LEFT JOIN tributary_verify v ON v.branch = t.branch AND v.table_name = t.table_name
      LEFT JOIN (SELECT branch, source_schema, table_name,
-                       CAST(SUM(IF(key_hash = '', left_out, 1)) AS UNSIGNED) AS left_out
+                       CAST(SUM(IF(key_hash = '', left_out, 1)) AS SIGNED) AS left_out
                   FROM tributary_quarantine GROUP BY branch, source_schema, table_name) q
        ON q.branch = t.branch AND q.source_schema = t.source_schema AND q.table_name = t.table_name
      ${SET_ASIDE_JOIN}`,
@@ -74,10 +74,10 @@ const DEFINITIONS: Readonly<Record<(typeof VIEWS)[number], string>> = {
      FROM tributary_branch b
      LEFT JOIN tributary_contact c ON c.branch = b.branch
      LEFT JOIN (SELECT branch, COUNT(*) AS all_tables,
-                       CAST(SUM(state <> 'complete') AS UNSIGNED) AS incomplete_tables,
-                       CAST(SUM(state = 'set-aside') AS UNSIGNED) AS set_aside,
-                       CAST(SUM(state = 'different') AS UNSIGNED) AS different,
-                       CAST(SUM(rows_set_aside) AS UNSIGNED) AS rows_set_aside
+                       CAST(SUM(state <> 'complete') AS SIGNED) AS incomplete_tables,
+                       CAST(SUM(state = 'set-aside') AS SIGNED) AS set_aside,
+                       CAST(SUM(state = 'different') AS SIGNED) AS different,
+                       CAST(SUM(rows_set_aside) AS SIGNED) AS rows_set_aside
                   FROM tributary_freshness GROUP BY branch) f ON f.branch = b.branch
      WHERE b.state <> 'removed'`,
 };
