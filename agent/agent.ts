@@ -81,6 +81,7 @@ export class Agent {
       facts: () => ({
         capturedThrough: this.#capture.status().capturedThrough,
         compare: this.#spool.serverSeen.asksToCompare,
+        epochReason: this.#spool.snapshot()?.epochReason ?? null,
         report: this.#report.report(),
       }),
       events: {

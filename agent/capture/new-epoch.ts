@@ -61,6 +61,7 @@ export async function beginEpoch(
     rules: tableFilter.rules,
     askedEpochs: asked ? noted(before.askedEpochs, now()) : before.askedEpochs,
     askedCopies: before.askedCopies,
+    epochReason: reason,
   };
   spool.newEpoch(progress, position);
   const draft = startMarker(progress, tables, tableFilter);

@@ -38,6 +38,7 @@ export function beginProgress(
     rules: null,
     askedEpochs: [],
     askedCopies: [],
+    epochReason: null,
   };
 }
 
@@ -125,6 +126,7 @@ export function follow(next: SnapshotProgress, seen: SnapshotProgress, now: Snap
     rules: now.rules,
     askedEpochs: now.askedEpochs,
     askedCopies: now.askedCopies,
+    epochReason: now.epochReason,
   };
 }
 

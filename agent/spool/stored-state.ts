@@ -64,6 +64,8 @@ export interface SnapshotProgress {
   /** When epochs began because of an answer, and when copies that an answer asked for were queued; ms since 1970. */
   readonly askedEpochs: readonly number[];
   readonly askedCopies: readonly number[];
+  /** Why the epoch began, for people; null: not stored. */
+  readonly epochReason: string | null;
 }
 
 /** `tables` of the configuration. */
@@ -133,6 +135,7 @@ const snapshotSchema = z.object({
     .default(null),
   askedEpochs: z.array(z.number()).default([]),
   askedCopies: z.array(z.number()).default([]),
+  epochReason: z.string().nullable().default(null),
 });
 
 const requestsSchema = z.array(z.string());

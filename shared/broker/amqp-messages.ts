@@ -181,6 +181,7 @@ const helloSchema = z.object({
   capturedThrough: time.nullable(),
   sentAt: time,
   compare: z.boolean().optional(),
+  epochReason: text.optional(),
   report: z.object({
     version: z.string().max(64),
     capabilities: z.array(z.string().max(64)).max(64),

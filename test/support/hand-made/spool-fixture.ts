@@ -110,6 +110,7 @@ function fill(spool: Spool): void {
                 rules: null,
                 askedEpochs: [],
                 askedCopies: [],
+                epochReason: null,
               },
             }
           : {}),

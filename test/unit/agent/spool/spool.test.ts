@@ -33,6 +33,7 @@ const snapshot: SnapshotProgress = {
   rules: null,
   askedEpochs: [],
   askedCopies: [],
+  epochReason: null,
   tables: [{ schema: 'shop', name: 'sales', state: 'copying', lastKey: [7, 'x'], rows: 10, estimatedRows: null }],
 };
 
