@@ -17,6 +17,7 @@ import { readContents } from './branches/branch-detail.ts';
 import { BrokerRepair } from './broker/repair.ts';
 import { BRANCH_STATES, standingOf } from './branches/branch-state.ts';
 import { Expectations } from './branches/expectation.ts';
+import { RecordKeeper } from './branches/record-keeper.ts';
 import { noteLost } from './store/lost-tables.ts';
 import { managementApi } from './broker/management-api.ts';
 import { Provisioning } from './broker/provisioning.ts';
@@ -73,6 +74,7 @@ export class Applier {
   /** For the actions of the page. */
   readonly branches: BranchAdmin;
   #sampling: NodeJS.Timeout | undefined;
+  readonly #keeper: RecordKeeper;
   #shown = new Set<string>();
   /** The code with which each waiting branch is shown. */
   readonly #waitingCodes = new Map<string, string>();
@@ -92,7 +94,7 @@ export class Applier {
       },
     });
     this.#pool = new TargetPool({ connect: () => connectTarget(config, 'tributary-applier actions'), size: 2 });
-    this.branches = branchAdmin(config, this.#pool, rows);
+    this.branches = branchAdmin(config, this.#pool, rows, `page of ${this.#instance}`);
     const provisioning = new Provisioning(managementApi(config.broker), config.broker.vhost);
     this.#fleet = new Fleet({
       connectTarget: () => connectTarget(config, 'tributary-applier apply'),
@@ -109,6 +111,11 @@ export class Applier {
       events: this.#events(),
       quotas: { ...QUOTAS, unpackedPerHourBytes: config.quotas.unpackedPerHour },
     });
+    this.#keeper = new RecordKeeper({
+      pool: this.#pool,
+      logger,
+      hears: () => this.#fleet.faults().length === 0,
+    });
     this.tables = new TableBrowser({
       database: config.target.database,
       connect: () => connectTarget(config, 'tributary-applier page'),
@@ -119,6 +126,7 @@ export class Applier {
   async start(): Promise<void> {
     await this.#fleet.start();
     this.#sampling = setInterval(() => this.#sample(), SAMPLE_MS).unref();
+    this.#keeper.start();
   }
 
   /** Works until aborted, then stops. */
@@ -129,7 +137,8 @@ export class Applier {
     });
     clearInterval(this.#sampling);
     await this.#fleet.stop();
-    await Promise.all([this.tables.close(), this.#pool.close()]);
+    // The keeper's last look ends with its connection.
+    await Promise.all([this.tables.close(), this.#pool.close(), this.#keeper.stop()]);
   }
 
   /** Lets a halted branch try again. @throws BRANCH_UNKNOWN */
@@ -378,8 +387,11 @@ function haltStatus({ code, reason, seq, since }: Halt): NonNullable<BranchStatu
   return { code, reason, hint: hintOf(code), seq, since };
 }
 
-/** The branches of the configured head office. The caller closes the pool. */
-export function branchAdmin(config: ApplierConfig, pool: TargetPool, rows: RowWriting): BranchAdmin {
+/**
+ * The branches of the configured head office. The caller closes the pool.
+ * @param actor who does what is done through it
+ */
+export function branchAdmin(config: ApplierConfig, pool: TargetPool, rows: RowWriting, actor: string): BranchAdmin {
   const { broker, target } = config;
   return new BranchAdmin({
     pool,
@@ -387,6 +399,7 @@ export function branchAdmin(config: ApplierConfig, pool: TargetPool, rows: RowWr
     provisioning: new Provisioning(managementApi(broker), broker.vhost),
     address: { addresses: broker.branchAddresses, vhost: broker.vhost, ca: broker.tls.ca },
     headOffice: `${target.database} at ${broker.branchAddresses[0].host}`,
+    actor,
   });
 }
 

@@ -9,9 +9,10 @@ import { TributaryError } from '../../shared/errors.ts';
 import { linkState, parseWindow } from '../../shared/config/link-schedule.ts';
 import type { LinkSchedule } from '../../shared/config/link-schedule.ts';
 import type { AgentReport } from '../../shared/protocol.ts';
+import { OFFLINE_AFTER_S } from '../store/contacts.ts';
 
 /** After this time without a hello, a branch counts as offline. */
-export const OFFLINE_AFTER_MS = 30_000;
+export const OFFLINE_AFTER_MS = OFFLINE_AFTER_S * 1_000;
 /** A day, and some time more for a shop that opens late. */
 const DAILY_MS = 26 * 3_600_000;
 const MAX_WINDOWS = 100;

@@ -16,6 +16,8 @@ import type { Answer, Hello } from '../../shared/protocol.ts';
 import { noteApplied, noteCaptured, noteNewEpoch, notLaterThan } from '../store/completeness.ts';
 import type { Completeness } from '../store/completeness.ts';
 import { noteHello, updateCompleteness } from '../store/contacts.ts';
+import { BY_AGENT } from '../store/event-kinds.ts';
+import { noteEvent } from '../store/events.ts';
 import { clearInbox, earlyEntries } from '../store/inbox.ts';
 import type { EarlyEntries } from '../store/inbox.ts';
 import { addRequest, clearSnapshots, openRequests } from '../store/snapshots.ts';
@@ -97,6 +99,7 @@ export async function takeHello(pool: TargetPool, hello: Hello, queued: number):
       if (row.halt !== null && !outlivesEpochs(row.halt.code)) await clearHalt(connection, branch);
       // The rows of the new epoch come with its snapshot. Until that has ended, rows of both epochs are mixed here.
       await markIncomplete(connection, branch);
+      await noteEpoch(connection, row, hello);
     }
     const after = (await readBranch(connection, branch)) ?? row;
     const completeness = await updateCompleteness(connection, branch, state => {
@@ -129,6 +132,27 @@ async function openComparison(connection: Connection, branch: string): Promise<v
     id: randomUUID(),
     kind: 'verify',
     reason: 'the branch database was started while the agent did not watch it',
+  });
+  await noteEvent(connection, branch, {
+    kind: 'comparison-requested',
+    actor: BY_AGENT,
+    text: 'All tables are compared, because the branch database was started while the agent did not watch it.',
+  });
+}
+
+/** @param row as it was before */
+async function noteEpoch(connection: Connection, row: BranchRow, hello: Hello): Promise<void> {
+  const { epoch, epochReason } = hello;
+  const why = epochReason === undefined ? 'The agent did not say why.' : `Why: ${epochReason}`;
+  const { halt, stream } = row;
+  const isFirst = stream.epoch === null;
+  const first = `The branch is heard from for the first time, with ${hello.report.source ?? 'a database that it does not name'}.`;
+  const ended = halt === null || outlivesEpochs(halt.code) ? '' : ` It ends the halt at batch ${halt.seq}.`;
+  await noteEvent(connection, row.branch, {
+    kind: isFirst ? 'enrolled' : 'epoch',
+    actor: BY_AGENT,
+    text: isFirst ? first : `The branch begins again with a copy of all tables. ${why}${ended}`,
+    facts: { epoch, replaces: stream.epoch },
   });
 }
 

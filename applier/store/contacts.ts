@@ -12,6 +12,8 @@ import type { Row } from './sql-values.ts';
 
 /** After a longer time without a hello, the next hello counts as a new connection. */
 const CONNECTION_GAP_S = 60;
+/** After this time without a hello, a branch counts as offline. */
+export const OFFLINE_AFTER_S = 30;
 
 const pendingSchema = z.array(z.object({ through: z.string(), seq: z.number() })).max(1_000);
 
@@ -43,6 +45,8 @@ export async function noteHello(connection: Connection, branch: string, hello: H
     `INSERT INTO tributary_contact (branch, last_seen, connected_since, hello)
      VALUES (?, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), ?)
      ON DUPLICATE KEY UPDATE
+       online_ms = online_ms + IF(last_seen BETWEEN UTC_TIMESTAMP(6) - INTERVAL ${OFFLINE_AFTER_S} SECOND AND UTC_TIMESTAMP(6),
+                                  TIMESTAMPDIFF(MICROSECOND, last_seen, UTC_TIMESTAMP(6)) DIV 1000, 0),
        connected_since = IF(last_seen >= UTC_TIMESTAMP(6) - INTERVAL ${CONNECTION_GAP_S} SECOND
                             AND connected_since IS NOT NULL, connected_since, VALUES(connected_since)),
        last_seen = VALUES(last_seen), hello = VALUES(hello)`,

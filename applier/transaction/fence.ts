@@ -10,7 +10,7 @@ import { deleteInboxThrough } from '../store/inbox.ts';
 import { advanceBranch, lockBranch, isUnchanged } from '../store/branch-row.ts';
 import type { Advance, BranchRow } from '../store/branch-row.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
-import { bodyOf, markOf } from './unit.ts';
+import { bodyOf, bytesOf, markOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
 /** How many rows were written and deleted. */
@@ -89,7 +89,7 @@ export class Fence {
   /** Moves the watermark, within the transaction. */
   async advance(connection: Connection, advance: Advance, counts: RowCounts): Promise<Written> {
     const { row } = this;
-    await advanceBranch(connection, row, advance);
+    await advanceBranch(connection, row, advance, counts.upserts + counts.deletes);
     const { received, applied, batchNumber, source } = advance;
     // Deletes early batches that are applied now, whether they came from the inbox or once more from the broker.
     if (this.#options.inboxBelow && applied.seq === received.seq) {
@@ -109,7 +109,8 @@ export class Fence {
   async advancePast(connection: Connection, arrival: Arrival, batchNumber: number): Promise<Written> {
     const mark = markOf(arrival);
     const { source } = bodyOf(arrival);
-    return this.advance(connection, { received: mark, applied: mark, batchNumber, source }, NO_ROWS);
+    const bytes = bytesOf(arrival);
+    return this.advance(connection, { received: mark, applied: mark, batchNumber, source, bytes }, NO_ROWS);
   }
 }
 

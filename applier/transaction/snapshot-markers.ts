@@ -9,8 +9,11 @@
 import type { Connection } from 'mysql2/promise';
 import type { BatchBody, Change } from '../../shared/batch/batch.ts';
 import { assert } from '../../shared/errors.ts';
-import { tableKey } from '../../shared/table-name.ts';
+import { nameText, tableKey, tableTexts } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
+import { counted } from '../../shared/units.ts';
+import { BY_AGENT } from '../store/event-kinds.ts';
+import { noteEvent } from '../store/events.ts';
 import { saveOutcome } from '../store/quarantined-batches.ts';
 import type { Decision } from '../store/quarantined-batches.ts';
 import { clearOlder, readQuarantinedKeys } from '../store/quarantined-rows.ts';
@@ -26,6 +29,7 @@ import type { SnapshotRow } from '../store/snapshots.ts';
 import { countQuarantined, clearIncomplete } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { tablesOfBranch } from '../store/table-claims.ts';
+import { repairedTables } from '../store/verifications.ts';
 import { asStored } from './fence.ts';
 import type { Fence, WriteResult } from './fence.ts';
 import { beginQuarantine } from './quarantine.ts';
@@ -36,6 +40,8 @@ import { bodyOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
 /** The most rows that a sweep deletes, and tables that it searches, in one transaction. */
+/** Tables that an event names. */
+const NAMED_TABLES = 10;
 export const SWEEP_SLICE = { rows: 5_000, tables: 100 } as const;
 
 export class SnapshotMarkers {
@@ -71,6 +77,13 @@ export class SnapshotMarkers {
         tables: namesOf(body, marker.tables),
         requests: marker.requests,
         startBatch: batchNumber,
+      });
+      const covered = namesOf(body, marker.tables);
+      await noteEvent(connection, fence.branch, {
+        kind: 'snapshot-begun',
+        actor: BY_AGENT,
+        text: `A copy of ${coverText(marker.whole, covered)} begins.`,
+        facts: { snapshot: marker.snapshot, tables: covered.length },
       });
       const done = await fence.advancePast(connection, arrival, batchNumber);
       return quarantine === null ? done : quarantine.finish(done, arrival.header);
@@ -133,6 +146,28 @@ async function finish(
   if (row.quarantined > 0) await countQuarantined(connection, branch);
   await closeRequests(connection, branch, snapshot.requests);
   await endSnapshot(connection, branch, snapshot.snapshot);
+  const { whole, tables, sweptRows } = snapshot;
+  await noteEvent(connection, branch, {
+    kind: 'snapshot-ended',
+    actor: BY_AGENT,
+    text: `The copy of ${coverText(whole, tables)} has ended. ${counted(sweptRows, 'row')} that the branch does not have ${sweptRows === 1 ? 'was' : 'were'} deleted.`,
+    facts: { snapshot: snapshot.snapshot, tables: tables.length, deletedRows: sweptRows },
+  });
+  const repaired = await repairedTables(connection, branch, snapshot.requests);
+  if (repaired.length === 0) return;
+  await noteEvent(connection, branch, {
+    kind: 'repaired',
+    actor: BY_AGENT,
+    text: `Tables that were different were copied again: ${tableTexts(repaired)}. Compare them again to prove it.`,
+    facts: { snapshot: snapshot.snapshot, tables: repaired.length },
+  });
+}
+
+/** What a snapshot covers, in words. */
+function coverText(whole: boolean, tables: readonly string[]): string {
+  if (whole) return `all ${counted(tables.length, 'table')}`;
+  const named = tables.slice(0, NAMED_TABLES).map(nameText).join(', ');
+  return tables.length <= NAMED_TABLES ? named : `${named} and ${tables.length - NAMED_TABLES} more`;
 }
 
 /**

@@ -17,7 +17,7 @@ import { closeRequests, openRequests } from '../store/snapshots.ts';
 import type { OpenRequest } from '../store/snapshots.ts';
 import { readText } from '../store/sql-values.ts';
 import { tablesOfBranch } from '../store/table-claims.ts';
-import { giveUp, interrupt, saveBranchSums, startVerification } from '../store/verifications.ts';
+import { giveUp, interrupt, noteOutcome, saveBranchSums, startVerification } from '../store/verifications.ts';
 import type { Comparison } from '../store/verifications.ts';
 import type { Counter, Counting } from '../verify/counter.ts';
 import { asStored } from './fence.ts';
@@ -104,6 +104,7 @@ export class VerifyMarkers {
       await giveUp(connection, comparisonOf(branch, arrival, mark), tables, `the branch has given up: ${problem}`);
     }
     await closeRequests(connection, branch, [request]);
+    await noteOutcome(connection, branch, mark.verification);
   }
 }
 
