@@ -10,7 +10,17 @@ import { RecordKeeper } from '../../applier/branches/record-keeper.ts';
 import { applierCli } from '../../applier/commands.ts';
 import { MAX_OF_A_KIND, noteEvent, pruneEvents, readEvents } from '../../applier/store/events.ts';
 import type { BranchEvent } from '../../applier/store/events.ts';
+import { addRequest, closeRequests } from '../../applier/store/snapshots.ts';
+import {
+  countingLock,
+  endAs,
+  noteOutcome,
+  saveBranchSums,
+  saveSumsHere,
+  startVerification,
+} from '../../applier/store/verifications.ts';
 import { TargetPool } from '../../applier/apply/connection-pool.ts';
+import { TableSums } from '../../shared/batch/row-sums.ts';
 import { runCli } from '../../shared/process/cli.ts';
 import { sharedServers } from '../../deploy/rig/shared-servers.ts';
 import { marker, SALES, upsert } from '../support/hand-made/branch.ts';
@@ -154,6 +164,66 @@ await t.test('a password, a request and a removal are told with the person', asy
   t.match(await eventsOf('asked'), [{ kind: 'removed', text: /all that was kept of it was deleted/ }]);
   t.equal((await eventsOf('asked')).length, 1, 'what was known of it is gone');
 });
+
+await t.test(
+  'a comparison is told once, when both sides have counted; a repair with the copy that ends it',
+  async t => {
+    const b = await office.branch('compared');
+    await b.hello();
+    await b.send(b.make([upsert([[1, 'x']])]));
+    await office.applied('compared', 1);
+    const source = { server: 's', gtidSet: '', file: 'binlog.1', offset: 1, committedAt: null };
+    const begin = async (verification: string): Promise<void> => {
+      const comparison = { branch: 'compared', verification, request: verification, epoch: b.epoch, seq: 1, source };
+      await office.use(async connection => {
+        await addRequest(connection, 'compared', { id: verification, kind: 'verify', reason: 'by hand' });
+        await startVerification(connection, comparison, [{ ...SALES, buckets: 1 }]);
+      });
+    };
+    const told = async (): Promise<BranchEvent[]> =>
+      (await eventsOf('compared')).filter(({ kind }) => ['equal', 'different', 'not-compared'].includes(kind));
+    const note = (verification: string, isCounted: boolean) =>
+      office.use(connection => noteOutcome(connection, 'compared', verification, isCounted));
+
+    await begin('v1');
+    const table = { branch: 'compared', verification: 'v1', name: 'sales' };
+    await office.use(connection => saveBranchSums(connection, table, new TableSums(1), null));
+    await note('v1', false);
+    t.same(await told(), [], 'this side still counts');
+    const counter = await office.connect();
+    t.teardown(() => counter.destroy());
+    await counter.query(`DO GET_LOCK(${countingLock('compared')}, 10)`);
+    await office.use(connection => saveSumsHere(connection, table, new TableSums(1)));
+    await note('v1', true);
+    t.same(await told(), [], 'the branch has not ended');
+    await office.use(connection => closeRequests(connection, 'compared', ['v1']));
+    await note('v1', false);
+    t.same(await told(), [], 'tables that only the head office has are still to come');
+    await counter.query('DO RELEASE_ALL_LOCKS()');
+    await Promise.all([note('v1', true), note('v1', false)]);
+    t.match(await told(), [{ kind: 'equal', actor: 'head office', text: /branch’s: 1 table equal\.$/ }]);
+
+    await begin('v2');
+    await begin('v3');
+    t.equal((await told()).length, 1, 'what another one has interrupted waits for its end');
+    await office.use(connection => endAs(connection, { ...table, verification: 'v3' }, 'not-comparable', 'no key'));
+    await office.use(connection => closeRequests(connection, 'compared', ['v2', 'v3']));
+    await note('v3', true);
+    t.match((await told()).slice(1), [{ kind: 'not-compared', text: /not compared: shop\.sales/ }]);
+
+    await office.query("UPDATE tributary_verify SET different = TRUE WHERE branch = 'compared'");
+    const { request } = await office.registry.repair('compared');
+    await office.registry.repair('compared');
+    const copy = [
+      b.make([marker('snapshot-start', 's', { requests: [request ?? ''] })]),
+      b.make([marker('snapshot-end', 's', { requests: [request ?? ''] })]),
+    ];
+    await b.send(...copy, ...copy);
+    await office.applied('compared', 3);
+    await office.drained('compared');
+    t.same((await kindsOf('compared')).slice(-4), ['repair-requested', 'snapshot-begun', 'snapshot-ended', 'repaired']);
+  },
+);
 
 await t.test('a branch goes offline, comes back and is upgraded once, whoever of several appliers looks', async t => {
   const b = await office.branch('leaving');
