@@ -126,6 +126,8 @@ export class Chart {
       {
         width: Math.max(200, Math.floor(this.#place.clientWidth)),
         height: HEIGHT,
+        // The last mark's text is half beyond the axis.
+        padding: [8, 20, 0, 0],
         cursor: { sync: { key: SYNC }, drag: { x: false, y: false }, points: { size: 7 } },
         scales: {
           x: { time: true, range: () => [this.#axis.from, this.#axis.to] },
