@@ -193,7 +193,8 @@ const CHANGES: readonly (readonly string[])[] = [
       KEY of_kind (branch, kind, id),
       KEY at (at)) ${OPTIONS}`,
     // One row a branch and span of time; the branch '' is the whole fleet. Counters only rise, so a span is the
-    // difference of two rows, and a coarser row is the maximum of finer ones.
+    // difference of two rows, and a coarser row is the maximum of finer ones. Ordered by time: all branches are written
+    // and deleted together.
     `CREATE TABLE IF NOT EXISTS tributary_sample (
       ${BRANCH},
       span SMALLINT UNSIGNED NOT NULL COMMENT 'seconds: 300, 3600 or 14400',
@@ -205,8 +206,8 @@ const CHANGES: readonly (readonly string[])[] = [
       rows_written BIGINT UNSIGNED NOT NULL COMMENT 'counter',
       bytes_received BIGINT UNSIGNED NOT NULL COMMENT 'counter',
       branches SMALLINT UNSIGNED NOT NULL COMMENT 'over which online_ms is summed',
-      PRIMARY KEY (branch, span, at),
-      KEY of_span (span, at)) ${OPTIONS}`,
+      PRIMARY KEY (span, at, branch),
+      KEY of_branch (branch, span, at)) ${OPTIONS}`,
     `CREATE TABLE IF NOT EXISTS tributary_sampler (
       one TINYINT NOT NULL PRIMARY KEY,
       sampled_at INT UNSIGNED NOT NULL COMMENT 'end of the last span that was sampled, seconds since 1970') ${OPTIONS}`,

@@ -37,9 +37,11 @@ export async function showBranch(id, wanted) {
   const address = `/api/branches/${encodeURIComponent(id)}`;
   let detail, leftOut, events;
   try {
-    events = await askEvents({ branch: id, limit: LATEST_EVENTS });
+    // A person who reads many rows may hold them up. The branch is shown without them then.
+    const asked = askEvents({ branch: id, limit: LATEST_EVENTS }).catch(() => null);
     detail = /** @type {BranchDetail} */ (await getJson(address));
     leftOut = detail.status.quarantined === 0 ? null : await getJson(`${address}/quarantine`);
+    events = await asked;
   } catch (error) {
     if (!(error instanceof ServerError) || error.code !== 'BRANCH_UNKNOWN') throw error;
     if (wanted()) fill(view, h('p', 'empty', `There is no branch ${id}.`));
