@@ -59,12 +59,22 @@ export async function noteEvent(connection: Connection, branch: string, event: N
      ON DUPLICATE KEY UPDATE id = tributary_event.id`,
     [branch, kind, cut(actor, MAX_ACTOR), cut(text, MAX_TEXT), code, JSON.stringify(facts), once],
   );
-  if (written.affectedRows !== 1) return;
-  await connection.execute(
-    `DELETE FROM tributary_event WHERE branch = ? AND kind = ? AND id <= (SELECT id FROM (SELECT id FROM tributary_event
-       WHERE branch = ? AND kind = ? ORDER BY id DESC LIMIT 1 OFFSET ${MAX_OF_A_KIND}) AS oldest)`,
-    [branch, kind, branch, kind],
+  if (written.affectedRows === 1) await trim(connection, branch, kind);
+}
+
+/** Deletes the oldest events of a kind beyond its bound: usually there are none. */
+async function trim(connection: Connection, branch: string, kind: EventKind): Promise<void> {
+  const [[excess]] = await connection.execute<RowDataPacket[]>(
+    `SELECT id FROM tributary_event FORCE INDEX (of_kind) WHERE branch = ? AND kind = ?
+     ORDER BY id DESC LIMIT 1 OFFSET ${MAX_OF_A_KIND}`,
+    [branch, kind],
   );
+  if (excess === undefined) return;
+  await connection.execute('DELETE FROM tributary_event WHERE branch = ? AND kind = ? AND id <= ?', [
+    branch,
+    kind,
+    readCount(excess, 'id'),
+  ]);
 }
 
 function cut(text: string, length: number): string {
