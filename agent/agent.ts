@@ -87,6 +87,7 @@ export class Agent {
       facts: () => ({
         capturedThrough: this.#completeThrough(),
         compare: this.#spool.serverSeen.asksToCompare,
+        epochReason: this.#spool.snapshot()?.epochReason ?? null,
         report: this.#report.report(),
       }),
       events: {

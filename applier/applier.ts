@@ -21,6 +21,7 @@ import { toDateTimeText } from '../shared/batch/versions.ts';
 import { deleteOldVersions } from './apply/history-age.ts';
 import { tableOfHistory } from './apply/history-table.ts';
 import { historyLost } from './store/histories.ts';
+import { RecordKeeper } from './branches/record-keeper.ts';
 import { noteLost } from './store/lost-tables.ts';
 import { managementApi } from './broker/management-api.ts';
 import { Provisioning } from './broker/provisioning.ts';
@@ -89,6 +90,7 @@ export class Applier {
   readonly #database: string;
   #aging: NodeJS.Timeout | undefined;
   readonly #logger: Logger;
+  readonly #keeper: RecordKeeper;
   #shown = new Set<string>();
   /** The code with which each waiting branch is shown. */
   readonly #waitingCodes = new Map<string, string>();
@@ -115,7 +117,7 @@ export class Applier {
       },
     });
     this.#pool = new TargetPool({ connect: () => connectTarget(config, 'tributary-applier actions'), size: 2 });
-    this.branches = branchAdmin(config, this.#pool, rows);
+    this.branches = branchAdmin(config, this.#pool, rows, `page of ${this.#instance}`);
     const provisioning = new Provisioning(managementApi(config.broker), config.broker.vhost);
     this.#fleet = new Fleet({
       connectTarget: () => connectTarget(config, 'tributary-applier apply'),
@@ -134,6 +136,11 @@ export class Applier {
       quotas: { ...QUOTAS, unpackedPerHourBytes: config.quotas.unpackedPerHour },
       comparisons: config.verify,
     });
+    this.#keeper = new RecordKeeper({
+      pool: this.#pool,
+      logger,
+      hears: () => this.#fleet.faults().length === 0,
+    });
     this.tables = new TableBrowser({
       database: config.target.database,
       connect: () => connectTarget(config, 'tributary-applier page'),
@@ -145,6 +152,7 @@ export class Applier {
     await this.#fleet.start();
     this.#sampling = setInterval(() => this.#sample(), SAMPLE_MS).unref();
     if (this.#history.length > 0) this.#aging = setInterval(() => void this.#deleteOldVersions(), AGE_EVERY_MS).unref();
+    this.#keeper.start();
   }
 
   async #deleteOldVersions(): Promise<void> {
@@ -169,7 +177,8 @@ export class Applier {
     clearInterval(this.#sampling);
     clearInterval(this.#aging);
     await this.#fleet.stop();
-    await Promise.all([this.tables.close(), this.#pool.close()]);
+    // The keeper's last look ends with its connection.
+    await Promise.all([this.tables.close(), this.#pool.close(), this.#keeper.stop()]);
   }
 
   /** Lets a halted branch try again. @throws BRANCH_UNKNOWN */
@@ -441,8 +450,11 @@ function haltStatus({ code, reason, seq, since }: Halt): NonNullable<BranchStatu
   return { code, reason, hint: hintOf(code), seq, since };
 }
 
-/** The branches of the configured head office. The caller closes the pool. */
-export function branchAdmin(config: ApplierConfig, pool: TargetPool, rows: RowWriting): BranchAdmin {
+/**
+ * The branches of the configured head office. The caller closes the pool.
+ * @param actor who does what is done through it
+ */
+export function branchAdmin(config: ApplierConfig, pool: TargetPool, rows: RowWriting, actor: string): BranchAdmin {
   const { broker, target } = config;
   return new BranchAdmin({
     pool,
@@ -450,6 +462,7 @@ export function branchAdmin(config: ApplierConfig, pool: TargetPool, rows: RowWr
     provisioning: new Provisioning(managementApi(broker), broker.vhost),
     address: { addresses: broker.branchAddresses, vhost: broker.vhost, ca: broker.tls.ca },
     headOffice: `${target.database} at ${broker.branchAddresses[0].host}`,
+    actor,
   });
 }
 

@@ -11,6 +11,7 @@ import { branchTable, STATE_COLOURS, waitingLines, worstFirst } from './branch-t
 import { checkApplier, grantsOfReader } from './check.ts';
 import { loadApplierConfig } from './config.ts';
 import { applierGrants } from './grants.ts';
+import { EVENTS_COMMAND } from './event-commands.ts';
 import { placeOf, runApplier } from './run.ts';
 import { statusOfApplier } from './running-applier.ts';
 import { VERIFY_COMMANDS } from './verify-commands.ts';
@@ -42,6 +43,7 @@ export function applierCli(): CliSpec {
       tokenCommand(call => placeOf(call.configFile)),
       ...BRANCH_COMMANDS,
       ...VERIFY_COMMANDS,
+      EVENTS_COMMAND,
       completionCommand(applierCli),
     ],
   };

@@ -33,6 +33,8 @@ export interface Hello {
    * been made. The head office is asked for a comparison, in every hello until it has requested one.
    */
   readonly compare?: boolean | undefined;
+  /** Why the epoch began, for people; in hellos until the head office has registered it, from agents that know it. */
+  readonly epochReason?: string | undefined;
   /** For people and metrics, never for decisions. */
   readonly report: AgentReport;
 }

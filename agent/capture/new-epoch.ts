@@ -77,6 +77,7 @@ export async function beginEpoch(
     rules: tableFilter.rules,
     askedEpochs: asked ? noted(before.askedEpochs, now()) : before.askedEpochs,
     askedCopies: before.askedCopies,
+    epochReason: reason,
   };
   spool.newEpoch(progress, position);
   const draft = startMarker(progress, possible, tableFilter);

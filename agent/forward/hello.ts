@@ -8,6 +8,9 @@ import { randomUUID } from 'node:crypto';
 import { HelloLedger } from '../../shared/protocol.ts';
 import type { AgentReport, AgentStream, Answer, Hello } from '../../shared/protocol.ts';
 
+/** Characters of the reason of an epoch. */
+const MAX_REASON = 500;
+
 /** What the rest of the agent knows; a hello reports it. */
 export interface HelloFacts {
   /**
@@ -16,6 +19,8 @@ export interface HelloFacts {
   readonly capturedThrough: string | null;
   /** Ask the head office for a comparison of all tables. */
   readonly compare?: boolean;
+  /** Why the epoch began; null: not known. */
+  readonly epochReason?: string | null;
   readonly report: AgentReport;
 }
 
@@ -58,6 +63,9 @@ export class HelloExchange {
       sentAt: new Date(now).toISOString(),
       nextWithinSeconds,
       ...(facts.compare === true ? { compare: true } : {}),
+      ...(facts.epochReason && stream.acknowledgedEpoch !== stream.epoch
+        ? { epochReason: facts.epochReason.slice(0, MAX_REASON) }
+        : {}),
       report: facts.report,
     };
   }

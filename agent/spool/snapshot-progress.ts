@@ -42,6 +42,7 @@ export function beginProgress(
     returnsTried: [],
     askedEpochs: [],
     askedCopies: [],
+    epochReason: null,
   };
 }
 
@@ -136,6 +137,7 @@ export function follow(next: SnapshotProgress, seen: SnapshotProgress, now: Snap
     returnsTried: now.returnsTried,
     askedEpochs: now.askedEpochs,
     askedCopies: now.askedCopies,
+    epochReason: now.epochReason,
   };
 }
 

@@ -68,6 +68,8 @@ export interface SnapshotProgress {
   /** When epochs began because of an answer, and when copies that an answer asked for were queued; ms since 1970. */
   readonly askedEpochs: readonly number[];
   readonly askedCopies: readonly number[];
+  /** Why the epoch began, for people; null: not stored. */
+  readonly epochReason: string | null;
 }
 
 /** A table of which something cannot be carried exactly, while everything else goes on. */
@@ -168,6 +170,7 @@ const snapshotSchema = z.object({
   returnsTried: z.array(z.number()).default([]),
   askedEpochs: z.array(z.number()).default([]),
   askedCopies: z.array(z.number()).default([]),
+  epochReason: z.string().nullable().default(null),
 });
 
 const requestsSchema = z.array(z.string());

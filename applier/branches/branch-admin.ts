@@ -13,8 +13,9 @@ import { branchNames, storedHello } from '../../shared/broker/amqp-messages.ts';
 import { readEnrolment, writeEnrolment } from '../../shared/config/enrolment.ts';
 import type { Enrolment } from '../../shared/config/enrolment.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
-import { splitNames, tableTexts } from '../../shared/table-name.ts';
+import { splitNames, tableText, tableTexts } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
+import { counted } from '../../shared/units.ts';
 import { ROWS_CAPABILITY } from '../../shared/protocol.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
@@ -23,6 +24,8 @@ import { saveBrokerUser } from '../store/broker-users.ts';
 import type { BrokerUser } from '../store/broker-users.ts';
 import { ContactReader, readContact } from '../store/contacts.ts';
 import type { ContactRow } from '../store/contacts.ts';
+import type { EventKind } from '../store/event-kinds.ts';
+import { noteEvent } from '../store/events.ts';
 import { makeEnrolment, newPassword } from '../broker/enrolment.ts';
 import type { BranchAddress } from '../broker/enrolment.ts';
 import type { Provisioning } from '../broker/provisioning.ts';
@@ -62,6 +65,8 @@ const OWN_TABLES = [
   'quarantine',
   'quarantined_batch',
   'contact',
+  'event',
+  'sample',
   'table',
   'broker_user',
   'history',
@@ -76,6 +81,8 @@ export interface BranchAdminOptions {
   readonly address: BranchAddress;
   /** What people call this head office; written into enrolment files. */
   readonly headOffice: string;
+  /** Who does what is done through it, as events name it. */
+  readonly actor: string;
 }
 
 export interface BranchSummary {
@@ -161,6 +168,7 @@ export class BranchAdmin {
     await this.#options.pool.transact(async connection => {
       await addBranch(connection, branch);
       await saveBrokerUser(connection, branch, user);
+      await this.#note(connection, branch, 'added', 'The branch was added.');
     });
     return enrolment;
   }
@@ -176,7 +184,10 @@ export class BranchAdmin {
     // The file first: a password that nobody knows would lock the branch out.
     if (out !== null) await writeEnrolment(out, enrolment, false);
     const user = await this.#provision(branch, enrolment);
-    await this.#options.pool.use(connection => saveBrokerUser(connection, branch, user));
+    await this.#options.pool.transact(async connection => {
+      await saveBrokerUser(connection, branch, user);
+      await this.#note(connection, branch, 'rotated', 'The branch has a new password. The broker refuses the old one.');
+    });
     return enrolment;
   }
 
@@ -211,7 +222,12 @@ export class BranchAdmin {
    */
   async remove(branch: string, deleteData: boolean): Promise<{ readonly deletedRows: number }> {
     branchNames(branch);
-    await this.#locked(branch, connection => markRemoved(connection, branch));
+    await this.#locked(branch, async (connection, { state }) => {
+      await markRemoved(connection, branch);
+      // Repeated after an attempt that failed half-way, it is no other event.
+      if (state !== 'removed')
+        await this.#note(connection, branch, 'removed', 'The branch has no access any more. Its rows stay.');
+    });
     await this.#options.provisioning.remove(branch);
     if (!deleteData) return { deletedRows: 0 };
     const { pool, rows } = this.#options;
@@ -234,6 +250,12 @@ export class BranchAdmin {
     }
     await this.#locked(branch, async connection => {
       for (const own of OWN_TABLES) await connection.execute(`DELETE FROM tributary_${own} WHERE branch = ?`, [branch]);
+      await this.#note(
+        connection,
+        branch,
+        'removed',
+        'The branch was removed, and all that was kept of it was deleted.',
+      );
     });
     return { deletedRows };
   }
@@ -258,6 +280,12 @@ export class BranchAdmin {
         });
       }
       await clearHalt(connection, branch);
+      await this.#note(
+        connection,
+        branch,
+        'retried',
+        `Batch ${row.halt.seq}, which halted the branch, is tried again.`,
+      );
       return null;
     });
   }
@@ -284,13 +312,24 @@ export class BranchAdmin {
       const tables = names.length === 0 ? known : names.map(name => findTable(branch, known, name));
       await this.#refuseTooMany(connection, branch);
       await addRequest(connection, branch, { id: request, tables, reason: 'asked for by hand' });
+      const what = tableTexts(tables);
+      await this.#note(
+        connection,
+        branch,
+        'snapshot-requested',
+        `The branch is asked for ${what}, set aside until then.`,
+      );
       return { request, tables };
     });
   }
 
   /** Lets a branch that is halted by TARGET_SCHEMA retry, and rebuild large tables. @returns why it was halted */
   async approve(branch: string): Promise<string> {
-    return this.#options.pool.transact(connection => approveHalted(connection, branch));
+    return this.#options.pool.transact(async connection => {
+      const reason = await approveHalted(connection, branch);
+      await this.#note(connection, branch, 'approved', `Tables may be rebuilt for the batch that halted it: ${reason}`);
+      return reason;
+    });
   }
 
   /**
@@ -298,7 +337,13 @@ export class BranchAdmin {
    * @returns the id of the snapshot request that is opened when something is left out
    */
   async quarantine(branch: string, whole = false): Promise<string> {
-    return this.#options.pool.transact(connection => quarantineHalted(connection, branch, whole));
+    return this.#options.pool.transact(async connection => {
+      const seq = (await readBranch(connection, branch))?.halt?.seq ?? 0;
+      const request = await quarantineHalted(connection, branch, whole);
+      const what = whole ? `batch ${seq}` : `what cannot be applied of batch ${seq}`;
+      await this.#note(connection, branch, 'quarantined', `The branch goes on without ${what}.`);
+      return request;
+    });
   }
 
   /** Requests a snapshot of all tables of the branch. @returns the request's id. @throws BRANCH_UNKNOWN */
@@ -308,6 +353,7 @@ export class BranchAdmin {
       requirePresent(row);
       await this.#refuseTooMany(connection, branch);
       await addRequest(connection, branch, { id: request, reason });
+      await this.#note(connection, branch, 'snapshot-requested', 'The branch is asked for a copy of all its tables.');
     });
     return request;
   }
@@ -343,6 +389,8 @@ export class BranchAdmin {
       const some = tables.length === 0 ? {} : { tables };
       await addRequest(connection, branch, { id: request, kind: 'verify', reason: 'asked for by hand', ...some });
       const open = await openRequests(connection, branch);
+      const what = tables.length === 0 ? 'all tables' : tableTexts(tables);
+      await this.#note(connection, branch, 'comparison-requested', `The branch is asked to compare ${what}.`);
       const added = open.find(({ id }) => id === request);
       assert(added !== undefined, 'a request that was just added is not open');
       return { branch, request, tables: added.tables, at: added.askedAt };
@@ -431,6 +479,7 @@ export class BranchAdmin {
         await addRequest(connection, branch, { id: request, reason: 'a verification found differences', ...some });
         for (const { name } of copied) await noteRepair(connection, branch, name, request);
       }
+      await this.#noteRepair(connection, branch, requested, whole ? null : copied);
       return { request: request ?? under?.id ?? null, tables: different, whole, rows: requested, copied };
     });
   }
@@ -449,6 +498,32 @@ export class BranchAdmin {
     }
     const isUnnamed = different.some(({ rows }) => rows.some(({ kind }) => kind === 'unnamed'));
     return isUnnamed && (await isCounting(connection, branch));
+  }
+
+  /** Writes the event of what this person has done, in the transaction that does it. */
+  #note(connection: Connection, branch: string, kind: EventKind, text: string): Promise<void> {
+    return noteEvent(connection, branch, { kind, actor: this.#options.actor, text });
+  }
+
+  /** @param copied tables that are copied again; null: all */
+  async #noteRepair(
+    connection: Connection,
+    branch: string,
+    rows: readonly RowRepair[],
+    copied: readonly TableName[] | null,
+  ): Promise<void> {
+    const asked = [
+      ...rows
+        .filter(({ request }) => request !== null)
+        .map(each => `${counted(each.rows, 'row')} of ${tableText(each)}`),
+      ...(copied === null
+        ? ['a new copy of all tables']
+        : copied.length > 0
+          ? [`a new copy of ${tableTexts(copied)}`]
+          : []),
+    ];
+    if (asked.length === 0) return;
+    await this.#note(connection, branch, 'repair-requested', `The branch is asked for ${asked.join(' and ')}.`);
   }
 
   async #refuseTooMany(connection: Connection, branch: string): Promise<void> {

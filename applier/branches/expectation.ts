@@ -9,11 +9,10 @@ import { TributaryError } from '../../shared/errors.ts';
 import { linkState, parseWindow } from '../../shared/config/link-schedule.ts';
 import type { LinkSchedule } from '../../shared/config/link-schedule.ts';
 import type { AgentReport, Hello } from '../../shared/protocol.ts';
+import { LATE_S, USUAL_HELLO_S } from '../store/contacts.ts';
 
-/** An agent that does not say when its next hello comes says one every few seconds. */
-const USUAL_HELLO_MS = 5_000;
-/** How much later than announced a hello may come before the branch counts as offline: a lost one is noticed after 20 s. */
-const LATE_MS = 25_000;
+/** The longest time after which a branch counts as offline: agents that are idle announce less. */
+export const LONGEST_OFFLINE_AFTER_MS = 65_000;
 /** A day, and some time more for a shop that opens late. */
 const DAILY_MS = 26 * 3_600_000;
 const MAX_WINDOWS = 100;
@@ -28,7 +27,7 @@ export interface Expectation {
 /** After this time without a hello, a branch counts as offline. @param last the last one */
 export function offlineAfterMs(last: Pick<Hello, 'nextWithinSeconds'> | null): number {
   const within = last?.nextWithinSeconds;
-  return LATE_MS + (within === undefined ? USUAL_HELLO_MS : within * 1_000);
+  return (LATE_S + (within ?? USUAL_HELLO_S)) * 1_000;
 }
 
 /** @param lastSeen milliseconds since 1970 */

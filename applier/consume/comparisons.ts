@@ -9,6 +9,8 @@
  */
 import { createHash, randomUUID } from 'node:crypto';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
+import { BY_HEAD_OFFICE } from '../store/event-kinds.ts';
+import { noteEvent } from '../store/events.ts';
 import { linkState } from '../../shared/config/link-schedule.ts';
 import type { LinkSchedule } from '../../shared/config/link-schedule.ts';
 import type { Hello } from '../../shared/protocol.ts';
@@ -63,6 +65,11 @@ export async function openDueComparison(
   if (open.some(({ kind, tables }) => kind === 'verify' && tables === null)) return;
   if (Number.isFinite(schedule.atOnce) && (await othersAtWork(connection, branch)) >= schedule.atOnce) return;
   await addRequest(connection, branch, { id: randomUUID(), kind: 'verify', reason });
+  await noteEvent(connection, branch, {
+    kind: 'comparison-requested',
+    actor: BY_HEAD_OFFICE,
+    text: `The branch is asked to compare all tables. Why: ${reason}.`,
+  });
   await clearDoubt(connection, branch);
 }
 

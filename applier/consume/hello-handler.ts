@@ -15,6 +15,8 @@ import type { Answer, BranchRequest, Hello } from '../../shared/protocol.ts';
 import { noteApplied, noteCaptured, noteNewEpoch, notLaterThan } from '../store/completeness.ts';
 import type { Completeness } from '../store/completeness.ts';
 import { noteHello, readContact, updateCompleteness } from '../store/contacts.ts';
+import { BY_AGENT } from '../store/event-kinds.ts';
+import { noteEvent } from '../store/events.ts';
 import { clearInbox, earlyEntries } from '../store/inbox.ts';
 import type { EarlyEntries } from '../store/inbox.ts';
 import { noteReported } from '../store/set-aside.ts';
@@ -108,6 +110,7 @@ export async function takeHello(
       if (row.halt !== null && !outlivesEpochs(row.halt.code)) await clearHalt(connection, branch);
       // The rows of the new epoch come with its snapshot. Until that has ended, rows of both epochs are mixed here.
       await markIncomplete(connection, branch);
+      await noteEpoch(connection, row, hello);
     }
     const { setAside } = hello.report;
     const isTold = row.setAsideTables > 0 && setAside !== undefined && outcome.answer.verdict === 'current';
@@ -141,6 +144,22 @@ function upgradeOf(before: unknown, { report: { version } }: Hello): string | nu
   return said === undefined || said === version
     ? null
     : `the agent was changed from ${said} to ${version}`.slice(0, 200);
+}
+
+/** @param row as it was before */
+async function noteEpoch(connection: Connection, row: BranchRow, hello: Hello): Promise<void> {
+  const { epoch, epochReason } = hello;
+  const why = epochReason === undefined ? 'The agent did not say why.' : `Why: ${epochReason}`;
+  const { halt, stream } = row;
+  const isFirst = stream.epoch === null;
+  const first = `The branch is heard from for the first time, with ${hello.report.source ?? 'a database that it does not name'}.`;
+  const ended = halt === null || outlivesEpochs(halt.code) ? '' : ` It ends the halt at batch ${halt.seq}.`;
+  await noteEvent(connection, row.branch, {
+    kind: isFirst ? 'enrolled' : 'epoch',
+    actor: BY_AGENT,
+    text: isFirst ? first : `The branch begins again with a copy of all tables. ${why}${ended}`,
+    facts: { epoch, replaces: stream.epoch },
+  });
 }
 
 function haltOf({ halt }: BranchRow): Answer['halted'] {

@@ -19,6 +19,8 @@ import { addRequest, openRequests, skipSweep } from '../store/snapshots.ts';
 import type { OpenRequest } from '../store/snapshots.ts';
 import { haltBranch, isUnchanged, lockBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
+import { BY_HEAD_OFFICE } from '../store/event-kinds.ts';
+import { noteEvent } from '../store/events.ts';
 import type { EarlyEntries } from '../store/inbox.ts';
 import { UnitChooser } from '../transaction/choose.ts';
 import type { Choice } from '../transaction/choose.ts';
@@ -284,6 +286,8 @@ export class StreamApplier {
       const locked = await lockBranch(connection, branch);
       if (locked === null || !isUnchanged(locked, believed)) return locked;
       await haltBranch(connection, branch, { code, reason, seq, digest });
+      const text = `Batch ${seq} cannot be applied: ${reason}`;
+      await noteEvent(connection, branch, { kind: 'halted', actor: BY_HEAD_OFFICE, text, code, facts: { seq } });
       return lockBranch(connection, branch);
     });
     if (row?.state !== 'halted') return MOVED;

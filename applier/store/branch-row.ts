@@ -134,17 +134,28 @@ export interface Advance {
   readonly batchNumber: number;
   /** Source mark of the last applied batch; null: nothing was applied. */
   readonly source: SourceMark | null;
+  /** Compressed bytes of the batches that count as received with it. */
+  readonly bytes: number;
 }
 
-/** Moves the watermark. The caller's transaction has locked the row and read it as `row`. */
-export async function advanceBranch(connection: Connection, row: BranchRow, advance: Advance): Promise<void> {
-  const { received, applied, batchNumber, source } = advance;
+/**
+ * Moves the watermark. The caller's transaction has locked the row and read it as `row`.
+ * @param rows how many rows the transaction writes and deletes
+ */
+export async function advanceBranch(
+  connection: Connection,
+  row: BranchRow,
+  advance: Advance,
+  rows: number,
+): Promise<void> {
+  const { received, applied, batchNumber, source, bytes } = advance;
   assert(received.seq >= row.stream.received.seq, `${row.branch}: received would go back to ${received.seq}`);
   assert(applied.seq <= received.seq, `${row.branch}: applied ${applied.seq} is beyond received ${received.seq}`);
   assert(batchNumber >= row.batchNumber, `${row.branch}: the batch number would go back to ${batchNumber}`);
   await connection.execute(
     `UPDATE tributary_branch SET received_seq = ?, received_digest = ?, applied_seq = ?, applied_digest = ?,
-       batch_number = ?, position = COALESCE(?, position), captured_through = COALESCE(?, captured_through)
+       batch_number = ?, position = COALESCE(?, position), captured_through = COALESCE(?, captured_through),
+       rows_written = rows_written + ?, bytes_received = bytes_received + ?
      WHERE branch = ?`,
     [
       received.seq,
@@ -154,6 +165,8 @@ export async function advanceBranch(connection: Connection, row: BranchRow, adva
       batchNumber,
       source === null ? null : JSON.stringify(source),
       source === null ? null : toDateTime(source.committedAt),
+      rows,
+      bytes,
       row.branch,
     ],
   );

@@ -12,6 +12,12 @@ import type { Row } from './sql-values.ts';
 
 /** After a longer time without a hello than was announced and this, the next hello counts as a new connection. */
 const CONNECTION_GAP_S = 60;
+/** An agent that does not say when its next hello comes says one every few seconds. */
+export const USUAL_HELLO_S = 5;
+/** How much later than announced a hello may come before the branch counts as offline: a lost one is noticed after 20 s. */
+export const LATE_S = 25;
+/** After so many seconds without a hello, a branch counts as offline: SQL over a row of the table. */
+export const OFFLINE_AFTER = `(COALESCE(JSON_EXTRACT(hello, '$.nextWithinSeconds'), ${USUAL_HELLO_S}) + ${LATE_S})`;
 
 const pendingSchema = z.array(z.object({ through: z.string(), seq: z.number() })).max(1_000);
 
@@ -93,6 +99,8 @@ export async function noteHello(connection: Connection, branch: string, hello: H
     `INSERT INTO tributary_contact (branch, last_seen, connected_since, hello)
      VALUES (?, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), ?)
      ON DUPLICATE KEY UPDATE
+       online_ms = online_ms + IF(last_seen BETWEEN UTC_TIMESTAMP(6) - INTERVAL ${OFFLINE_AFTER} SECOND AND UTC_TIMESTAMP(6),
+                                  TIMESTAMPDIFF(MICROSECOND, last_seen, UTC_TIMESTAMP(6)) DIV 1000, 0),
        connected_since = IF(last_seen >= UTC_TIMESTAMP(6) - INTERVAL ? SECOND
                             AND connected_since IS NOT NULL, connected_since, VALUES(connected_since)),
        last_seen = VALUES(last_seen), hello = VALUES(hello)`,

@@ -16,6 +16,8 @@ import type { ServerTable } from '../apply/server-table.ts';
 import { targetSession } from '../apply/target-session.ts';
 import { hasLost } from '../apply/target-table.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
+import { BY_HEAD_OFFICE } from './event-kinds.ts';
+import { noteEvent } from './events.ts';
 import { addRequest, openRequests } from './snapshots.ts';
 import { readJson, readText } from './sql-values.ts';
 import { lockBranch, markIncomplete } from './branch-row.ts';
@@ -112,10 +114,17 @@ async function requestAgain(
   // it.
   const onlyThese = row.incompleteSince === null || open.some(({ completes }) => completes);
   await markIncomplete(connection, branch);
+  const reason = `table ${name} was ${isDropped ? 'dropped' : 'changed'} at the head office`;
   await addRequest(connection, branch, {
     id: randomUUID(),
     ...(onlyThese ? { tables: [{ schema, name }] } : {}),
     completes: true,
-    reason: isDropped ? `table ${name} was dropped at the head office` : `table ${name} was changed at the head office`,
+    reason,
+  });
+  await noteEvent(connection, branch, {
+    kind: 'lost',
+    actor: BY_HEAD_OFFICE,
+    text: `Rows are missing here: ${reason}. The branch is asked for them again.`,
+    facts: { schema, table: name },
   });
 }

@@ -235,6 +235,48 @@ const CHANGES: readonly (readonly string[])[] = [
       seq BIGINT UNSIGNED NOT NULL COMMENT 'the batch that brought it',
       repaired_at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
       KEY branch_id (branch, id)) ${OPTIONS}`,
+    // Events and the history of figures.
+    `CREATE TABLE IF NOT EXISTS tributary_event (
+      id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+      ${BRANCH},
+      at DATETIME(6) NOT NULL DEFAULT (UTC_TIMESTAMP(6)),
+      kind ${ASCII_64} NOT NULL COMMENT 'applier/store/event-kinds.ts',
+      actor VARCHAR(200) NOT NULL COMMENT 'who did it: a person, agent, head office',
+      text TEXT NOT NULL,
+      code ${ASCII_64} NULL COMMENT 'the error that it is about',
+      facts JSON NOT NULL,
+      once ${ID} NULL COMMENT 'what happened: it is written once, whoever sees it',
+      UNIQUE KEY once (branch, once),
+      KEY of_kind (branch, kind, id),
+      KEY at (at)) ${OPTIONS}`,
+    // One row a branch and span of time; the branch '' is the whole fleet. Counters only rise, so a span is the
+    // difference of two rows, and a coarser row is the maximum of finer ones. Ordered by time: all branches are written
+    // and deleted together.
+    `CREATE TABLE IF NOT EXISTS tributary_sample (
+      ${BRANCH},
+      span SMALLINT UNSIGNED NOT NULL COMMENT 'seconds: 300, 3600 or 14400',
+      at INT UNSIGNED NOT NULL COMMENT 'end of the span, seconds since 1970',
+      lag_s INT UNSIGNED NULL COMMENT 'seconds, the largest of the span; NULL: not known',
+      median_lag_s INT UNSIGNED NULL COMMENT 'of the fleet',
+      backlog INT UNSIGNED NULL COMMENT 'batches, the most in the span; NULL: not known',
+      online_ms BIGINT UNSIGNED NOT NULL COMMENT 'counter',
+      rows_written BIGINT UNSIGNED NOT NULL COMMENT 'counter',
+      bytes_received BIGINT UNSIGNED NOT NULL COMMENT 'counter',
+      branches SMALLINT UNSIGNED NOT NULL COMMENT 'over which online_ms is summed',
+      PRIMARY KEY (span, at, branch),
+      KEY of_branch (branch, span, at)) ${OPTIONS}`,
+    `CREATE TABLE IF NOT EXISTS tributary_sampler (
+      one TINYINT NOT NULL PRIMARY KEY,
+      sampled_at INT UNSIGNED NOT NULL COMMENT 'end of the last span that was sampled, seconds since 1970') ${OPTIONS}`,
+    'INSERT IGNORE INTO tributary_sampler (one, sampled_at) VALUES (1, 0)',
+    `ALTER TABLE tributary_branch
+      ADD COLUMN rows_written BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'counter: rows written and deleted',
+      ADD COLUMN bytes_received BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'counter: compressed bytes of batches'`,
+    `ALTER TABLE tributary_contact
+      ADD COLUMN online_ms BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'counter: milliseconds between its hellos',
+      ADD COLUMN away_since DATETIME(6) NULL COMMENT 'the event that it is offline is written; NULL: it is online',
+      ADD COLUMN agent_version VARCHAR(64) NULL COMMENT 'of which an event tells when it changes',
+      ADD COLUMN source_version VARCHAR(300) NULL COMMENT 'the same of its database'`,
   ],
 ];
 

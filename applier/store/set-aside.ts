@@ -8,10 +8,13 @@
  * Invariants: `tributary_branch.set_aside_tables` is the number of marks. Only a snapshot that began after
  * `set_aside_batch` ends a mark. `set_aside_through` is never later than what the table's rows are complete as of.
  */
-import type { Connection, RowDataPacket } from 'mysql2/promise';
+import type { Connection, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
 import type { ColumnDescription, TableDescription } from '../../shared/batch/batch.ts';
 import type { ReportedTable } from '../../shared/protocol.ts';
+import { nameText, tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
+import { BY_AGENT, BY_HEAD_OFFICE } from './event-kinds.ts';
+import { noteEvent } from './events.ts';
 import { isoColumn, readJson, readText, readTextOrNull } from './sql-values.ts';
 
 /** Characters of a reason that are kept. */
@@ -77,6 +80,18 @@ export async function putSetAside(
   { schema, name, columns }: TableDescription,
   { by, code, reason, batch }: NewMark,
 ): Promise<void> {
+  const [known] = await connection.execute<RowDataPacket[]>(
+    'SELECT 1 FROM tributary_table WHERE branch = ? AND table_name = ? AND set_aside_since IS NOT NULL FOR UPDATE',
+    [branch, name],
+  );
+  if (known.length === 0) {
+    await noteEvent(connection, branch, {
+      kind: 'set-aside',
+      actor: by === 'branch' ? BY_AGENT : BY_HEAD_OFFICE,
+      text: `Rows of ${tableText({ schema, name })} are passed over.${reason === null ? '' : ` ${reason.slice(0, MAX_REASON)}`}`,
+      ...(code === null ? {} : { code }),
+    });
+  }
   const text = JSON.stringify(columns);
   const definition = columns.length === 0 || text.length > MAX_DEFINITION ? null : text;
   await connection.execute(
@@ -128,13 +143,16 @@ export async function endSetAside(
   before: number | null = null,
 ): Promise<void> {
   for (const { name } of tables) {
-    await connection.execute(
+    const [ended] = await connection.execute<ResultSetHeader>(
       `UPDATE tributary_table SET set_aside_since = NULL, set_aside_through = NULL, set_aside_by = NULL,
          set_aside_state = NULL, set_aside_code = NULL, set_aside_reason = NULL, set_aside_batch = NULL,
          set_aside_definition = NULL
        WHERE branch = ? AND table_name = ? AND set_aside_since IS NOT NULL AND (? IS NULL OR set_aside_batch < ?)`,
       [branch, name, before, before],
     );
+    if (ended.affectedRows === 0) continue;
+    const text = `The table ${nameText(name)} is not set aside any more.`;
+    await noteEvent(connection, branch, { kind: 'returned', actor: BY_AGENT, text });
   }
 }
 

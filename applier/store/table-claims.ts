@@ -9,14 +9,19 @@
  */
 import { hash } from 'node:crypto';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
+import * as z from 'zod';
 import type { TableDescription } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { foldedName } from '../../shared/identifiers.ts';
-import { tableText } from '../../shared/table-name.ts';
+import { tableText, tableTexts } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
+import { counted } from '../../shared/units.ts';
 import { TableTrouble } from '../apply/table-trouble.ts';
 import { targetSession } from '../apply/target-session.ts';
-import { readCount, readText } from './sql-values.ts';
+import { definitionChange } from './definition-change.ts';
+import { BY_AGENT } from './event-kinds.ts';
+import { noteEvent } from './events.ts';
+import { readCount, readJson, readText } from './sql-values.ts';
 
 /** The most characters of JSON for a table's columns: enough for a thousand columns, or an ENUM with many members. */
 const MAX_DEFINITION = 1024 * 1024;
@@ -94,6 +99,15 @@ export class TableClaims {
         [this.#branch, table.name, table.schema, table.name, definitionOf(table)],
       );
     }
+    const names = tableTexts(fresh);
+    await noteEvent(connection, this.#branch, {
+      kind: 'schema-changed',
+      actor: BY_AGENT,
+      text: `The branch sends ${counted(fresh.length, 'new table')}: ${names}`,
+      facts: { tables: fresh.length },
+      // Another applier may be at the same batch.
+      once: `tables/${hash('sha256', names, 'hex')}`,
+    });
   }
 
   /**
@@ -108,6 +122,7 @@ export class TableClaims {
       const known = this.#claims.get(this.#folded(table)) ?? (await this.#read(connection, table));
       if (known !== null && !isSame(known, table)) throw this.#contested(table, known);
       if (known?.definitionDigest === definitionDigest) continue;
+      await this.#noteChange(connection, table);
       await connection.execute(
         `INSERT INTO tributary_table (branch, table_name, source_schema, source_name, definition, intact)
          VALUES (?, ?, ?, ?, ?, TRUE)
@@ -116,6 +131,23 @@ export class TableClaims {
       );
       this.#claims.set(this.#folded(table), { schema: table.schema, name: table.name, definitionDigest });
     }
+  }
+
+  /** Notes what differs from the stored definition. */
+  async #noteChange(connection: Connection, table: TableDescription): Promise<void> {
+    const [rows] = await connection.execute<RowDataPacket[]>(
+      'SELECT definition FROM tributary_table WHERE branch = ? AND table_name = ?',
+      [this.#branch, table.name],
+    );
+    const before = columnsSchema.safeParse(rows[0] === undefined ? null : readJson(rows[0], 'definition'));
+    const change = before.success ? definitionChange(before.data, table.columns) : null;
+    if (change === null) return;
+    await noteEvent(connection, this.#branch, {
+      kind: 'schema-changed',
+      actor: BY_AGENT,
+      text: `${tableText(table)}: ${change}`,
+      facts: { schema: table.schema, table: table.name },
+    });
   }
 
   #folded({ name }: TableName): string {
@@ -153,6 +185,8 @@ export class TableClaims {
     return name === undefined ? null : { ...name, definitionDigest: '' };
   }
 }
+
+const columnsSchema = z.array(z.object({ name: z.string(), type: z.string(), key: z.number().optional() }));
 
 function isSame(a: TableName, b: TableName): boolean {
   return a.schema === b.schema && a.name === b.name;

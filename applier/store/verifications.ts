@@ -10,6 +10,7 @@
  *
  * Invariant: every write is made under the lock on the branch's row.
  */
+import { hash } from 'node:crypto';
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import type { SourceMark } from '../../shared/batch/batch.ts';
 import { assert } from '../../shared/errors.ts';
@@ -17,10 +18,13 @@ import type { RowSums } from '../../shared/batch/row-sums.ts';
 import { RowSketch, readSums } from '../../shared/batch/row-sketch.ts';
 import { TableSums } from '../../shared/batch/row-sums.ts';
 import { quoteString } from '../../shared/database/sql.ts';
+import { tableTexts } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { counted } from '../../shared/units.ts';
 import { askForRows, forgetDifferences, listDifferences } from './differences.ts';
 import type { Difference } from './differences.ts';
+import { BY_HEAD_OFFICE } from './event-kinds.ts';
+import { noteEvent } from './events.ts';
 import { isoColumn, readBytes, readCount, readText, readTextOrNull } from './sql-values.ts';
 import type { Row } from './sql-values.ts';
 
@@ -87,7 +91,12 @@ export async function startVerification(
   tables: readonly NewTable[],
 ): Promise<void> {
   const { branch } = comparison;
+  const [running] = await connection.execute<RowDataPacket[]>(
+    "SELECT DISTINCT verification FROM tributary_verify WHERE branch = ? AND verdict = 'counting'",
+    [branch],
+  );
   await interrupt(connection, branch, null, 'another verification has begun');
+  for (const row of running) await noteOutcome(connection, branch, readText(row, 'verification'), true);
   // A branch may name any tables, so only results of tables that it has, and of this comparison, are kept.
   await connection.execute(
     `DELETE FROM tributary_verify WHERE branch = ?
@@ -339,6 +348,58 @@ export async function saveExtraTable(
     [EXTRA_TABLE, rows, branch, table.name],
   );
   await summarise(connection, branch);
+}
+
+/**
+ * Writes the event of a comparison that is over: both sides have counted, and its request is closed. Whichever side is
+ * last calls this.
+ * @param isCounted whether the counting here has ended; otherwise it has when its lock is free
+ */
+export async function noteOutcome(
+  connection: Connection,
+  branch: string,
+  verification: string,
+  isCounted = false,
+): Promise<void> {
+  const [rows] = await connection.execute<RowDataPacket[]>(
+    `SELECT source_schema, table_name, verdict, different, rows_here FROM tributary_verify
+     WHERE branch = ? AND verification = ? AND (? OR IS_USED_LOCK(${countingLock(branch)}) IS NULL)
+       AND request NOT IN (SELECT r.request FROM tributary_request r WHERE r.branch = ?)`,
+    [branch, verification, isCounted ? 1 : 0, branch],
+  );
+  if (rows.length === 0 || rows.some(row => row['verdict'] === 'counting')) return;
+  const of = (verdict: VerifyVerdict): TableName[] =>
+    rows
+      .filter(row => row['verdict'] === verdict)
+      .map(row => ({ schema: readText(row, 'source_schema'), name: readText(row, 'table_name') }));
+  const [equal, different] = [of('equal'), of('different')];
+  const others = [...of('not-comparable'), ...of('interrupted')];
+  const said = [
+    ...(different.length > 0 ? [`different: ${tableTexts(different)}`] : []),
+    ...(others.length > 0 ? [`not compared: ${tableTexts(others)}`] : []),
+    ...(equal.length > 0 ? [`${counted(equal.length, 'table')} equal`] : []),
+  ];
+  await noteEvent(connection, branch, {
+    kind: different.length > 0 ? 'different' : others.length > 0 ? 'not-compared' : 'equal',
+    actor: BY_HEAD_OFFICE,
+    text: `The rows here were compared with the branch’s: ${said.join('; ')}.`,
+    facts: { verification, equal: equal.length, different: different.length, notCompared: others.length },
+    once: `compared/${hash('sha256', verification, 'hex')}`,
+  });
+}
+
+/** The tables whose difference these requests repair. */
+export async function repairedTables(
+  connection: Connection,
+  branch: string,
+  requests: readonly string[],
+): Promise<TableName[]> {
+  if (requests.length === 0) return [];
+  const [rows] = await connection.query<RowDataPacket[]>(
+    'SELECT source_schema, table_name FROM tributary_verify WHERE branch = ? AND different AND repair IN (?)',
+    [branch, requests],
+  );
+  return rows.map(row => ({ schema: readText(row, 'source_schema'), name: readText(row, 'table_name') }));
 }
 
 /** Deletes the results of tables that the branch does not have any more. */

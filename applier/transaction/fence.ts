@@ -11,7 +11,7 @@ import { advanceBranch, lockBranch, isUnchanged } from '../store/branch-row.ts';
 import type { Advance, BranchRow } from '../store/branch-row.ts';
 import { advanceHistories } from '../store/histories.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
-import { bodyOf, markOf } from './unit.ts';
+import { bodyOf, bytesOf, markOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
 /** How many rows were written and deleted. */
@@ -92,7 +92,7 @@ export class Fence {
   /** Moves the watermark, within the transaction. */
   async advance(connection: Connection, advance: Advance, counts: RowCounts): Promise<Written> {
     const { row } = this;
-    await advanceBranch(connection, row, advance);
+    await advanceBranch(connection, row, advance, counts.upserts + counts.deletes);
     await advanceHistories(connection, row, advance.batchNumber, this.#options.history ?? []);
     const { received, applied, batchNumber, source } = advance;
     // Deletes early batches that are applied now, whether they came from the inbox or once more from the broker.
@@ -113,7 +113,8 @@ export class Fence {
   async advancePast(connection: Connection, arrival: Arrival, batchNumber: number): Promise<Written> {
     const mark = markOf(arrival);
     const { source } = bodyOf(arrival);
-    return this.advance(connection, { received: mark, applied: mark, batchNumber, source }, NO_ROWS);
+    const bytes = bytesOf(arrival);
+    return this.advance(connection, { received: mark, applied: mark, batchNumber, source, bytes }, NO_ROWS);
   }
 }
 

@@ -10,13 +10,16 @@ import { randomUUID } from 'node:crypto';
 import type { Connection } from 'mysql2/promise';
 import type { BatchHeader } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { tableKey } from '../../shared/table-name.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import type { Prepared, UnfitTable } from '../apply/row-writer.ts';
 import type { RefusedRow } from '../apply/quarantine-rows.ts';
 import type { RowSet } from '../apply/merge.ts';
 import { keyHash, keyHashOf } from '../apply/row-text.ts';
 import type { TargetTable } from '../apply/target-table.ts';
+import { counted } from '../../shared/units.ts';
+import { BY_HEAD_OFFICE } from '../store/event-kinds.ts';
+import { noteEvent } from '../store/events.ts';
 import { saveOutcome } from '../store/quarantined-batches.ts';
 import type { Decision } from '../store/quarantined-batches.ts';
 import { clearRows, clearTable, MAX_QUARANTINED, putRow, putTable } from '../store/quarantined-rows.ts';
@@ -156,10 +159,25 @@ export class QuarantineRecorder {
         completes: true,
         reason: decision === null ? 'a table fits again' : `rows of batch ${header.seq} are in quarantine`,
       });
+      if (decision !== null) await this.#noteLeftOut(header.seq);
     }
     const changesEntries = this.#refused.size + this.#unfit.size + this.#cleared.size + this.#fitting.size > 0;
     if (changesEntries) await countQuarantined(this.#connection, this.#branch);
     return asStored(this.#connection, done);
+  }
+
+  async #noteLeftOut(seq: number): Promise<void> {
+    const tables = [...this.#unfit.values()].map(({ table }) => tableText(table.description));
+    const parts = [
+      ...(this.#newEntries > 0 ? [counted(this.#newEntries, 'row')] : []),
+      ...(tables.length > 0 ? [`all changes of ${tables.join(', ')}`] : []),
+    ];
+    await noteEvent(this.#connection, this.#branch, {
+      kind: 'left-out',
+      actor: BY_HEAD_OFFICE,
+      text: `Of batch ${seq} were left out: ${parts.join(' and ')}. The branch is asked for the tables again.`,
+      facts: { seq, rows: this.#newEntries, tables: tables.length },
+    });
   }
 
   async #save(): Promise<void> {

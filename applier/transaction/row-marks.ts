@@ -21,7 +21,7 @@ import type { RowShape } from '../../shared/batch/row-sums.ts';
 import { streamCells } from '../../shared/database/mysql.ts';
 import { quoteName, quoteString, quoteTable } from '../../shared/database/sql.ts';
 import { nth } from '../../shared/nth.ts';
-import { tableKey } from '../../shared/table-name.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
 import { counted } from '../../shared/units.ts';
 import { keyConditions } from '../apply/delete.ts';
 import type { RowSet } from '../apply/merge.ts';
@@ -33,6 +33,8 @@ import type { ServerTable } from '../apply/server-table.ts';
 import type { TargetTable } from '../apply/target-table.ts';
 import { readDifferences, removeDifferences, saveDifferences, saveRepairs } from '../store/differences.ts';
 import type { Difference, RepairedRow, RowPlace } from '../store/differences.ts';
+import { BY_AGENT } from '../store/event-kinds.ts';
+import { noteEvent } from '../store/events.ts';
 import { readQuarantinedKeys } from '../store/quarantined-rows.ts';
 import { addRequest, closeRequests, openRequests } from '../store/snapshots.ts';
 import type { OpenRequest } from '../store/snapshots.ts';
@@ -44,7 +46,7 @@ import { asStored } from './fence.ts';
 import type { Fence, RowCounts, WriteResult } from './fence.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import type { UnitTables } from './tables.ts';
-import { bodyOf, markOf } from './unit.ts';
+import { bodyOf, bytesOf, markOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
 /** Rows that are read ahead. A row may have 64 MiB. */
@@ -175,7 +177,11 @@ export class RowMarks {
       const { source } = bodyOf(arrival);
       return asStored(
         connection,
-        await fence.advance(connection, { received: reached, applied: reached, batchNumber, source }, counts),
+        await fence.advance(
+          connection,
+          { received: reached, applied: reached, batchNumber, source, bytes: bytesOf(arrival) },
+          counts,
+        ),
       );
     });
   }
@@ -189,6 +195,12 @@ export class RowMarks {
       await noteFound(connection, branch, table.name, `not repaired: ${problem}`);
       return;
     }
+    await noteEvent(connection, branch, {
+      kind: 'repaired',
+      actor: BY_AGENT,
+      text: `Rows of ${tableText(table)} that differed were repaired. The table is compared again.`,
+      facts: { request: asked.id },
+    });
     await addRequest(connection, branch, {
       id: randomUUID(),
       kind: 'verify',

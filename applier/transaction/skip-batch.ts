@@ -5,13 +5,15 @@
  */
 import { randomUUID } from 'node:crypto';
 import { deleteInboxThrough } from '../store/inbox.ts';
+import { BY_HEAD_OFFICE } from '../store/event-kinds.ts';
+import { noteEvent } from '../store/events.ts';
 import { keepBody, recordOrphan, saveOutcome } from '../store/quarantined-batches.ts';
 import type { Decision } from '../store/quarantined-batches.ts';
 import { addRequest, closeRequests, openRequests } from '../store/snapshots.ts';
 import { markIncomplete } from '../store/branch-row.ts';
 import { asStored, NO_ROWS } from './fence.ts';
 import type { Fence, WriteResult } from './fence.ts';
-import { markOf } from './unit.ts';
+import { bytesOf, markOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
 /** @param decision null: an earlier part of its transaction was skipped */
@@ -33,9 +35,19 @@ export async function skipBatch(fence: Fence, arrival: Arrival, decision: Decisi
       await addRequest(connection, branch, { id: decision.request || randomUUID(), reason, completes: true });
     }
     const mark = markOf(arrival);
-    const advance = { received: mark, applied: mark, batchNumber: row.batchNumber, source: null };
+    const bytes = bytesOf(arrival);
+    const advance = { received: mark, applied: mark, batchNumber: row.batchNumber, source: null, bytes };
     const done = await fence.advance(connection, advance, NO_ROWS);
     await markIncomplete(connection, branch);
+    await noteEvent(connection, branch, {
+      kind: 'left-out',
+      actor: BY_HEAD_OFFICE,
+      text:
+        decision === null
+          ? `Batch ${header.seq} was skipped, because an earlier part of its transaction was.`
+          : `Batch ${header.seq} was skipped. The branch is asked for all its tables again.`,
+      facts: { seq: header.seq },
+    });
     return asStored(connection, done);
   });
 }

@@ -10,8 +10,11 @@ import type { Connection } from 'mysql2/promise';
 import type { BatchBody, Change, TableDescription } from '../../shared/batch/batch.ts';
 import { assert } from '../../shared/errors.ts';
 import { nth } from '../../shared/nth.ts';
-import { tableKey } from '../../shared/table-name.ts';
+import { nameText, tableKey, tableTexts } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
+import { counted } from '../../shared/units.ts';
+import { BY_AGENT } from '../store/event-kinds.ts';
+import { noteEvent } from '../store/events.ts';
 import { saveOutcome } from '../store/quarantined-batches.ts';
 import type { Decision } from '../store/quarantined-batches.ts';
 import { clearOlder, readQuarantinedKeys } from '../store/quarantined-rows.ts';
@@ -29,6 +32,7 @@ import { countQuarantined, clearIncomplete } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { beginReturn, countSetAside, endSetAside, outlast, putSetAside } from '../store/set-aside.ts';
 import { tablesOfBranch } from '../store/table-claims.ts';
+import { repairedTables } from '../store/verifications.ts';
 import { asStored } from './fence.ts';
 import type { Fence, WriteResult } from './fence.ts';
 import { beginQuarantine } from './quarantine.ts';
@@ -41,6 +45,8 @@ import { bodyOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
 /** The most rows that a sweep deletes, and tables that it searches, in one transaction. */
+/** Tables that an event names. */
+const NAMED_TABLES = 10;
 export const SWEEP_SLICE = { rows: 5_000, tables: 100 } as const;
 
 export class SnapshotMarkers {
@@ -77,14 +83,21 @@ export class SnapshotMarkers {
       quarantine?.noteTables(prepared, { epoch: arrival.header.epoch, seq: arrival.header.seq, batchNumber });
       const tables = marker.tables.map(index => nth(body.tables, index));
       const covered = tables.filter(table => table.columns.length > 0 && !this.#asides.isRefusedNow(table));
+      const names = covered.map(({ name }) => name);
       const onlyTells = tables.length > 0 && covered.length === 0 && !marker.whole && marker.requests.length === 0;
       if (!onlyTells) {
         await startSnapshot(connection, fence.branch, {
           snapshot: marker.snapshot,
           whole: marker.whole,
-          tables: covered.map(({ name }) => name),
+          tables: names,
           requests: marker.requests,
           startBatch: batchNumber,
+        });
+        await noteEvent(connection, fence.branch, {
+          kind: 'snapshot-begun',
+          actor: BY_AGENT,
+          text: `A copy of ${coverText(marker.whole, names)} begins.`,
+          facts: { snapshot: marker.snapshot, tables: names.length },
         });
       }
       await this.#noteSetAside(connection, fence.branch, { tables, covered, batchNumber });
@@ -181,6 +194,28 @@ async function finish(
   if (row.quarantined > 0) await countQuarantined(connection, branch);
   await closeRequests(connection, branch, snapshot.requests);
   await endSnapshot(connection, branch, snapshot.snapshot);
+  const { whole, tables, sweptRows } = snapshot;
+  await noteEvent(connection, branch, {
+    kind: 'snapshot-ended',
+    actor: BY_AGENT,
+    text: `The copy of ${coverText(whole, tables)} has ended. ${counted(sweptRows, 'row')} that the branch does not have ${sweptRows === 1 ? 'was' : 'were'} deleted.`,
+    facts: { snapshot: snapshot.snapshot, tables: tables.length, deletedRows: sweptRows },
+  });
+  const repaired = await repairedTables(connection, branch, snapshot.requests);
+  if (repaired.length === 0) return;
+  await noteEvent(connection, branch, {
+    kind: 'repaired',
+    actor: BY_AGENT,
+    text: `Tables that were different were copied again: ${tableTexts(repaired)}. Compare them again to prove it.`,
+    facts: { snapshot: snapshot.snapshot, tables: repaired.length },
+  });
+}
+
+/** What a snapshot covers, in words. */
+function coverText(whole: boolean, tables: readonly string[]): string {
+  if (whole) return `all ${counted(tables.length, 'table')}`;
+  const named = tables.slice(0, NAMED_TABLES).map(nameText).join(', ');
+  return tables.length <= NAMED_TABLES ? named : `${named} and ${tables.length - NAMED_TABLES} more`;
 }
 
 /**

@@ -112,7 +112,7 @@ export class UnitTables {
     const tables = bodies.flatMap(body => body.tables);
     const check = async (some: readonly TableDescription[]): Promise<void> => {
       if (this.#claims.knows(some)) await this.#claims.check(null, some);
-      else await this.#pool.use(connection => this.#claims.check(connection, some));
+      else await this.#pool.transact(connection => this.#claims.check(connection, some));
     };
     try {
       await check(tables);

@@ -18,7 +18,7 @@ import type { OpenRequest } from '../store/snapshots.ts';
 import { readText } from '../store/sql-values.ts';
 import { readSetAside } from '../store/set-aside.ts';
 import { tablesOfBranch } from '../store/table-claims.ts';
-import { endAs, giveUp, interrupt, saveBranchSums, startVerification } from '../store/verifications.ts';
+import { endAs, giveUp, interrupt, noteOutcome, saveBranchSums, startVerification } from '../store/verifications.ts';
 import type { Comparison } from '../store/verifications.ts';
 import type { Counter, Counting } from '../verify/counter.ts';
 import { asStored } from './fence.ts';
@@ -133,6 +133,7 @@ export class VerifyMarkers {
       await giveUp(connection, comparisonOf(branch, arrival, mark), tables, `the branch has given up: ${problem}`);
     }
     await closeRequests(connection, branch, [request]);
+    await noteOutcome(connection, branch, mark.verification);
   }
 }
 

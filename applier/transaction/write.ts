@@ -130,7 +130,8 @@ export class UnitWriter {
       const moment = { at: momentOf(source, fence.row), isContinued: false };
       const counts = await this.#apply(connection, quarantine, prepared, last, batchNumber, moment);
       const mark = markOf(last);
-      const done = await fence.advance(connection, { received: mark, applied: mark, batchNumber, source }, counts);
+      const advance = { received: mark, applied: mark, batchNumber, source, bytes: bytesOfAll(arrivals) };
+      const done = await fence.advance(connection, advance, counts);
       const hasEnded = await this.#tables.endEmptied(connection, prepared);
       if (quarantine !== null) return quarantine.finish(done, last.header);
       return hasEnded ? asStored(connection, done) : done;
@@ -167,7 +168,8 @@ export class UnitWriter {
     }
     return fence.transact(async connection => {
       const before = this.#partBytes ?? (await partBytes(connection, this.#branch));
-      this.#partBytes = arrivals.reduce((sum, arrival) => sum + bytesOf(arrival), before);
+      const bytes = bytesOfAll(arrivals);
+      this.#partBytes = before + bytes;
       if (this.#partBytes > this.#quotas.openPartBytes) {
         throw new TributaryError(
           'BATCH_REFUSED',
@@ -184,7 +186,7 @@ export class UnitWriter {
       const at = { epoch: last.header.epoch, seq: last.header.seq, batchNumber };
       quarantine?.noteTables({ unfit: unfit.map(table => ({ ...table, changes: 0 })), steps: [] }, at);
       for (const arrival of arrivals) await putInbox(connection, 'part', arrival.header, arrival.body);
-      const advance = { received: markOf(last), applied: stream.applied, batchNumber, source: null };
+      const advance = { received: markOf(last), applied: stream.applied, batchNumber, source: null, bytes };
       const done = await fence.advance(connection, advance, NO_ROWS);
       return quarantine === null ? done : quarantine.finish(done, last.header);
     });
@@ -229,7 +231,8 @@ export class UnitWriter {
       await deleteInboxThrough(connection, this.#branch, last.header.seq);
       this.#partBytes = null;
       const mark = markOf(last);
-      const advance = { received: mark, applied: mark, batchNumber, source: lastBody.source };
+      const bytes = bytesOf(last);
+      const advance = { received: mark, applied: mark, batchNumber, source: lastBody.source, bytes };
       const done = await fence.advance(connection, advance, { upserts, deletes });
       if (quarantine !== null) return quarantine.finish(done, last.header);
       return hasEnded ? asStored(connection, done) : done;
@@ -287,6 +290,10 @@ function only(unit: Unit): Arrival {
   const [arrival, second] = unit.arrivals;
   assert(arrival !== undefined && second === undefined, `a unit ${unit.kind} of ${unit.arrivals.length} batches`);
   return arrival;
+}
+
+function bytesOfAll(arrivals: readonly Arrival[]): number {
+  return arrivals.reduce((sum, arrival) => sum + bytesOf(arrival), 0);
 }
 
 function lastOf(arrivals: readonly Arrival[]): Arrival {

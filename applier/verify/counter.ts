@@ -25,7 +25,15 @@ import { keyOf } from '../apply/target-table.ts';
 import { isSchemaFault } from '../apply/target-error.ts';
 import { prepareTargetSession } from '../apply/target-session.ts';
 import { lockBranch } from '../store/branch-row.ts';
-import { countingLock, endAs, forgetTables, interrupt, saveExtraTable, saveSumsHere } from '../store/verifications.ts';
+import {
+  countingLock,
+  endAs,
+  forgetTables,
+  interrupt,
+  noteOutcome,
+  saveExtraTable,
+  saveSumsHere,
+} from '../store/verifications.ts';
 import type { Comparison } from '../store/verifications.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { cellReader, readBackQuery } from './read-back.ts';
@@ -189,11 +197,17 @@ class CountingRun implements Counting {
     try {
       for (const table of this.#tables) if (table.description.columns.length > 0) await this.#count(table);
       await this.#countOthers();
+      // From now on the branch's side writes the outcome, if its end is still to come.
+      await this.#connection.query('DO RELEASE_ALL_LOCKS()');
+      await this.#store(connection => noteOutcome(connection, branch, verification, true));
     } catch (error) {
       if (this.#abandoned) return;
       this.#o.logger.warn({ branch, err: error }, 'A verification was interrupted.');
       const reason = `${describeError(error)}: ask again`;
-      await this.#store(connection => interrupt(connection, branch, verification, reason)).catch((fault: unknown) =>
+      await this.#store(async connection => {
+        await interrupt(connection, branch, verification, reason);
+        await noteOutcome(connection, branch, verification, true);
+      }).catch((fault: unknown) =>
         this.#o.logger.warn({ branch, err: fault }, 'The result of a verification could not be stored.'),
       );
     } finally {

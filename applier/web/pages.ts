@@ -8,14 +8,16 @@ import { tableText } from '../../shared/table-name.ts';
 import { counted } from '../../shared/units.ts';
 import type { BranchAdmin } from '../branches/branch-admin.ts';
 import type { TableBrowser } from './data.ts';
+import { libraryFiles } from './libraries.ts';
 import { quarantinePage } from './quarantine.ts';
+import { recordRoutes } from './records.ts';
 import type { ApplierStatus, BranchDetail } from './status.ts';
 import { OPERATORS } from './table-query.ts';
 import type { RowsQuery } from './table-query.ts';
 
 /** The files of the page; read once, when the applier starts. */
 export function applierAssets(): Assets {
-  return loadAssets(join(ROOT, 'shared/web'), join(ROOT, 'applier/web/assets'));
+  return loadAssets(join(ROOT, 'shared/web'), join(ROOT, 'applier/web/assets'), ...libraryFiles());
 }
 
 export interface ApplierPageSources {
@@ -68,6 +70,7 @@ export function applierRoutes(sources: ApplierPageSources): Route[] {
         contentType: 'text/plain; version=0.0.4; charset=utf-8',
       }),
     },
+    ...recordRoutes(sources.tables),
     ...actionRoutes(sources),
   ];
 }

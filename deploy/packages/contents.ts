@@ -1,12 +1,13 @@
 /** What a package of a program holds, the same in every format, and how it is laid out. */
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
+import { libraryFiles, PACKAGED, PAGE_LIBRARIES } from '../../applier/web/libraries.ts';
 import { bundleProgram, describePackage } from './bundle.ts';
 import type { BundledPackage } from './bundle.ts';
 import { billOfMaterials, copyrightFile, manPage } from './documents.ts';
 import type { Component, LicenceText } from './documents.ts';
 import { lockedPackage } from './node.ts';
-import type { ProgramFacts } from './programs.ts';
+import type { Program, ProgramFacts } from './programs.ts';
 import type { Stage } from './stage.ts';
 
 /** One program, read and bundled, for all packages that are made of it. */
@@ -35,7 +36,10 @@ export async function readContents(
   facts: ProgramFacts,
   { version, made }: { readonly version: string; readonly made: Date },
 ): Promise<Contents> {
-  return { root, facts, version, made, ...(await bundleProgram(root, facts.program)) };
+  const { code, packages } = await bundleProgram(root, facts.program);
+  const ofPage = facts.program === 'applier' ? PAGE_LIBRARIES : [];
+  const all = [...packages, ...ofPage.map(library => describePackage(join(root, 'node_modules', library.package)))];
+  return { root, facts, version, made, code, packages: all.sort((a, b) => (a.name < b.name ? -1 : 1)) };
 }
 
 /** The program with what it reads by path, as deep in `folder` as in a checkout (shared/root.ts). */
@@ -44,8 +48,17 @@ export function layProgram(stage: Stage, folder: string, contents: Contents, man
   const { name, program } = facts;
   stage.write(join(folder, program, 'main.js'), code);
   stage.write(join(folder, 'package.json'), `${JSON.stringify({ name, version, type: 'module', ...manifest })}\n`);
+  layPage(stage, folder, root, program);
+}
+
+/** What the program's page is made of. */
+export function layPage(stage: Stage, folder: string, root: string, program: Program): void {
   stage.copyFolder(join(root, 'shared/web'), join(folder, 'shared/web'));
   stage.copyFolder(join(root, program, 'web/assets'), join(folder, program, 'web/assets'));
+  if (program === 'agent') return;
+  for (const file of libraryFiles(root)) stage.copy(file, join(folder, PACKAGED, basename(file)));
+  // The page shows what it links to.
+  stage.copyFolder(join(root, 'deploy/runbook'), join(folder, 'deploy/runbook'));
 }
 
 /** The documents, as they lie in the project, so that their links lead on; and every licence. */

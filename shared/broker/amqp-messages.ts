@@ -195,6 +195,7 @@ const helloSchema = z.object({
   sentAt: time,
   nextWithinSeconds: z.number().int().min(1).max(MAX_NEXT_WITHIN_SECONDS).optional(),
   compare: z.boolean().optional(),
+  epochReason: text.optional(),
   report: z.object({
     version: z.string().max(64),
     capabilities: z.array(z.string().max(64)).max(64),

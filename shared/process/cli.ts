@@ -54,6 +54,8 @@ export interface CommandCall {
   readonly options: Readonly<Record<string, unknown>>;
   /** Prints the answer: JSON with --json, otherwise the text. */
   print(data: unknown, text: string, colours?: readonly Colour[]): void;
+  /** Prints one of many: its text or, with --json, a line of JSON. */
+  printLine(data: unknown, text: string): void;
   /** Prints a line of progress to stderr. */
   note(text: string): void;
   /** Asks the person at the terminal for one line; null: there is no terminal. */
@@ -186,6 +188,7 @@ function callOf(parsed: ParsedCall, { terminal, streams, signal, repeated }: Cal
       // Colours come last: they are control characters themselves.
       else terminal.out(coloured(`${terminalText(repeated(text))}\n`, terminal.colours === true ? colours : []));
     },
+    printLine: (data, text) => streams.out(`${parsed.json ? JSON.stringify(data) : text}\n`),
     note: text => streams.err(`${repeated(text)}\n`),
     ask: async question => (await terminal.ask?.(terminalText(question))) ?? null,
   };

@@ -10,7 +10,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
-import { extname, join } from 'node:path';
+import { basename, extname, join } from 'node:path';
 import type { Registry } from 'prom-client';
 import { isLoopback } from '../config/fields.ts';
 import type { ListenAddress } from '../config/fields.ts';
@@ -91,14 +91,20 @@ const CONTENT_TYPES: Readonly<Record<string, string>> = {
   '.svg': 'image/svg+xml',
 };
 
-/** Reads page files; `index.html` answers `/`, the others `/assets/<name>`. Later folders win. */
-export function loadAssets(...directories: readonly string[]): Assets {
+/**
+ * Reads page files; `index.html` answers `/`, the others `/assets/<name>`. Later ones win.
+ * @param places folders, of which all page files are read, and single files
+ */
+export function loadAssets(...places: readonly string[]): Assets {
   const assets = new Map<string, Asset>();
-  for (const directory of directories) {
-    for (const name of readdirSync(directory)) {
+  for (const place of places) {
+    const files =
+      CONTENT_TYPES[extname(place)] === undefined ? readdirSync(place).map(name => join(place, name)) : [place];
+    for (const file of files) {
+      const name = basename(file);
       const contentType = CONTENT_TYPES[extname(name)];
       if (contentType === undefined) continue;
-      const bytes = readFileSync(join(directory, name));
+      const bytes = readFileSync(file);
       const etag = `"${createHash('sha256').update(bytes).digest('base64url').slice(0, 22)}"`;
       assets.set(name === 'index.html' ? '/' : `/assets/${name}`, { bytes, contentType, etag });
     }

@@ -2,10 +2,12 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import t from 'tap';
 import { bundleProgram } from '../../deploy/packages/bundle.ts';
+import { layPage } from '../../deploy/packages/contents.ts';
+import { Stage } from '../../deploy/packages/stage.ts';
 import type { Product } from '../../deploy/rig/daemon.ts';
 import { numbers } from '../support/oracle/every-type.ts';
 import { until } from '../support/until.ts';
@@ -20,8 +22,7 @@ async function start(program: 'agent' | 'applier', { configFile, logFile }: Prod
   const main = join(folder, program, 'main.js');
   mkdirSync(join(folder, program), { recursive: true });
   writeFileSync(main, (await bundleProgram(ROOT, program)).code);
-  cpSync(join(ROOT, 'shared/web'), join(folder, 'shared/web'), { recursive: true });
-  cpSync(join(ROOT, program, 'web/assets'), join(folder, program, 'web/assets'), { recursive: true });
+  layPage(new Stage(folder), '.', ROOT, program);
   const log = openSync(logFile, 'a');
   const child = spawn(process.execPath, [main, 'run', '--config', configFile], {
     env: { PATH: process.env['PATH'], HOME: folder },

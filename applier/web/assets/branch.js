@@ -1,16 +1,21 @@
 /** One branch in detail: its state, and its data here. */
 import { head, troubles } from '/assets/branch-actions.js';
 import { byId, facts, fill, h, pill, sparkline } from '/assets/elements.js';
+import { askEvents, eventRow } from '/assets/events.js';
 import { bytes, count, duration, plural, rate, tableText } from '/assets/numbers.js';
 import { patch } from '/assets/patch.js';
 import { getJson, ServerError } from '/assets/server.js';
 import { ago, clock, clockTime } from '/assets/times.js';
 
 /** @import { VerifiedTable } from '../../store/verifications.ts' */
+/** @import { EventsPage } from '../events.ts' */
 /** @import { QuarantinePage } from '../quarantine.ts' */
 /** @import { BranchDetail, BranchStatus } from '../status.ts' */
 /** @import { Child, Kind } from '/assets/elements.js' */
 
+/** @type {[string][]} */
+const EVENT_HEADS = [['When'], ['Event'], ['What'], ['Who']];
+const LATEST_EVENTS = 6;
 const view = byId('branch-view');
 /** @type {string | null} */
 let shown = null;
@@ -30,10 +35,13 @@ export async function showBranch(id, wanted) {
     fill(view, h('p', 'muted', 'loading …'));
   }
   const address = `/api/branches/${encodeURIComponent(id)}`;
-  let detail, leftOut;
+  let detail, leftOut, events;
   try {
+    // A person who reads many rows may hold them up. The branch is shown without them then.
+    const asked = askEvents({ branch: id, limit: LATEST_EVENTS }).catch(() => null);
     detail = /** @type {BranchDetail} */ (await getJson(address));
     leftOut = detail.status.quarantined === 0 ? null : await getJson(`${address}/quarantine`);
+    events = await asked;
   } catch (error) {
     if (!(error instanceof ServerError) || error.code !== 'BRANCH_UNKNOWN') throw error;
     if (wanted()) fill(view, h('p', 'empty', `There is no branch ${id}.`));
@@ -44,7 +52,7 @@ export async function showBranch(id, wanted) {
   if (first instanceof HTMLElement && first.dataset.key === undefined) fill(view);
   patch(
     view,
-    sectionsOf(detail, /** @type {QuarantinePage | null} */ (leftOut)),
+    sectionsOf(detail, /** @type {QuarantinePage | null} */ (leftOut), events),
     ({ key }) => key,
     ({ make }) => make(),
   );
@@ -53,13 +61,15 @@ export async function showBranch(id, wanted) {
 /**
  * @param {BranchDetail} detail
  * @param {QuarantinePage | null} left
+ * @param {EventsPage | null} events
  */
-function sectionsOf(detail, left) {
+function sectionsOf(detail, left, events) {
   /** @type {[key: string, make: (() => HTMLElement) | null][]} */
   const sections = [
     ['head', () => head(detail)],
     ['troubles', () => troubles(detail)],
     ['cards', () => cards(detail)],
+    ['events', events === null ? null : () => latestEvents(detail, events)],
     ['snapshots', detail.snapshots.length + detail.requests.length > 0 ? () => snapshots(detail) : null],
     ['left-out', left === null ? null : () => leftOut(left)],
     ['quarantine', detail.quarantined.length > 0 ? () => quarantine(detail) : null],
@@ -201,6 +211,30 @@ function table(label, heads, rows) {
   sheet.ariaLabel = label;
   sheet.tabIndex = 0;
   return sheet;
+}
+
+/**
+ * @param {BranchDetail} detail
+ * @param {EventsPage} events
+ */
+function latestEvents({ status: { branch } }, events) {
+  /** @type {(view: string, text: string) => HTMLElement} */
+  const link = (view, text) => {
+    const element = h('a', '', text);
+    element.href = `#/${view}?${new URLSearchParams({ branch })}`;
+    element.dataset.focus = view;
+    return element;
+  };
+  const rows = events.events.map(event => eventRow(event, events.kinds, false));
+  const list = rows.length === 0 ? h('p', 'empty sheet', 'Nothing yet.') : table('Latest events', EVENT_HEADS, rows);
+  return section(
+    'Latest events',
+    '',
+    h('div', 'latest', [
+      list,
+      h('p', 'links', [link('events', 'All its events'), link('time', 'Its figures over time')]),
+    ]),
+  );
 }
 
 /** @param {BranchDetail} detail */

@@ -1,23 +1,28 @@
-/** The head office's page: three views of one address (after #), and what stands above them all. */
+/** The head office's page: its views of one address (after #), and what stands above them all. */
 import { banner, byId, fill, setPill } from '/assets/elements.js';
 import { leaveBranch, showBranch } from '/assets/branch.js';
 import { enterData, leaveData } from '/assets/data.js';
+import { enterEvents, leaveEvents } from '/assets/events.js';
 import { enterFleet, fleetQuery, showFleet } from '/assets/fleet.js';
 import { getJson, refresh } from '/assets/server.js';
+import { enterTime, leaveTime } from '/assets/time.js';
 import { serverTime } from '/assets/times.js';
 
 /** @import { ApplierStatus, DependencyStatus } from '../status.ts' */
 
 const EVERY_MS = 3000;
+/** @type {Record<string, string>} */
+const TITLES = { data: 'Data', events: 'Events', time: 'Time' };
 
 /**
- * `#/`, `#/branch/paris`, `#/data?table=sales`
+ * `#/`, `#/branch/paris`, `#/data?table=sales`, `#/time?branch=paris`, `#/events?kind=halted`
  * @param {string} hash
  */
 function viewOf(hash) {
   const branch = /^#\/branch\/([^?]+)/.exec(hash)?.[1];
   if (branch !== undefined) return { name: 'branch', branch: decodeURIComponent(branch) };
-  return { name: hash.startsWith('#/data') ? 'data' : 'fleet', branch: null };
+  const name = /^#\/(data|events|time)(?:\?|$)/.exec(hash)?.[1] ?? 'fleet';
+  return { name, branch: null };
 }
 
 let view = viewOf(location.hash);
@@ -61,11 +66,15 @@ function route() {
     if (here) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
-  document.title = `${view.branch ?? (view.name === 'data' ? 'Data' : 'Head office')} – Tributary`;
+  document.title = `${view.branch ?? TITLES[view.name] ?? 'Head office'} – Tributary`;
   if (view.name === 'fleet') enterFleet();
   if (view.name !== 'branch') leaveBranch();
   if (view.name === 'data') enterData();
   else leaveData();
+  if (view.name === 'events') enterEvents();
+  else leaveEvents();
+  if (view.name === 'time') enterTime();
+  else leaveTime();
   void showNow();
 }
 

@@ -113,6 +113,7 @@ function fill(spool: Spool): void {
                 returnsTried: [],
                 askedEpochs: [],
                 askedCopies: [],
+                epochReason: null,
               },
             }
           : {}),

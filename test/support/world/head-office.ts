@@ -136,6 +136,7 @@ export class HeadOffice {
       rows: this.rows,
       address: { addresses: [{ secure: false, host: broker.host, port: broker.port }], vhost: this.vhost, ca: null },
       headOffice: 'test',
+      actor: 'ana at hq, command line',
     });
   }
 

@@ -35,6 +35,7 @@ const snapshot: SnapshotProgress = {
   returnsTried: [],
   askedEpochs: [],
   askedCopies: [],
+  epochReason: null,
   tables: [{ schema: 'shop', name: 'sales', state: 'copying', lastKey: [7, 'x'], rows: 10, estimatedRows: null }],
 };
 

@@ -1,15 +1,18 @@
 /** What the packages are made of: bundles that run alone, units that confine, documents that cover what is inside. */
 import { execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, globSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, globSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import t from 'tap';
 import { parse } from 'yaml';
 import { agentSchema, exampleAgentConfig } from '../../../../agent/config.ts';
+import { libraryFiles } from '../../../../applier/web/libraries.ts';
 import { bundleProgram, describePackage } from '../../../../deploy/packages/bundle.ts';
+import { layPage } from '../../../../deploy/packages/contents.ts';
 import { copyrightFile, manPage } from '../../../../deploy/packages/documents.ts';
 import { commentedOut, PROGRAMS } from '../../../../deploy/packages/programs.ts';
 import { debScripts, rpmScripts } from '../../../../deploy/packages/scripts.ts';
+import { Stage } from '../../../../deploy/packages/stage.ts';
 import { freePort } from '../../../../deploy/rig/free-port.ts';
 import { parseConfig } from '../../../../shared/config/load.ts';
 import { VERSION } from '../../../../shared/version.ts';
@@ -31,8 +34,7 @@ for (const { program, name } of PROGRAMS) {
       const { code, packages } = await bundleProgram(ROOT, program);
       mkdirSync(join(folder, program), { recursive: true });
       writeFileSync(join(folder, program, 'main.js'), code);
-      cpSync(join(ROOT, 'shared/web'), join(folder, 'shared/web'), { recursive: true });
-      cpSync(join(ROOT, program, 'web/assets'), join(folder, program, 'web/assets'), { recursive: true });
+      layPage(new Stage(folder), '.', ROOT, program);
       const main = join(folder, program, 'main.js');
       const { stdout } = await run(process.execPath, [main, '--version'], { env: environment });
       t.equal(stdout.trim(), '7.8.9', 'the version is that of the package');
@@ -46,7 +48,11 @@ for (const { program, name } of PROGRAMS) {
         env: environment,
       });
       t.equal(faults.status, 2, 'and configuration is looked for, in vain');
-      if (program === 'applier') return;
+      if (program === 'applier') {
+        const files = libraryFiles(folder);
+        t.ok(files.length > 0 && files.every(file => file.startsWith(folder) && existsSync(file)), files.join(', '));
+        return;
+      }
       // The agent starts without anything that answers, so its page can be asked for.
       const port = await freePort();
       for (const secret of ['source.password', 'broker.password']) {
