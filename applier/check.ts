@@ -1,5 +1,6 @@
 /** `check`: looks at everything that the applier depends on at once, each fault with a hint. Writes nothing. */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
+import type { Address, Addresses } from '../shared/addresses.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { fault, faultOf, ok, warning } from '../shared/process/findings.ts';
 import type { Finding } from '../shared/process/findings.ts';
@@ -16,7 +17,7 @@ import { listBranches } from './store/branch-row.ts';
 import { livingAppliers } from './store/instances.ts';
 import type { ApplierConfig } from './config.ts';
 import { TARGET_RIGHTS, targetGrant } from './grants.ts';
-import { connectTarget } from './applier.ts';
+import { connectReader, connectTarget } from './applier.ts';
 
 const MIB = 1024 * 1024;
 /** Below that the applier's own statements need not fit. */
@@ -52,6 +53,7 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
         await writableFinding(connection, privileges),
         rightsFinding(privileges, target),
       ];
+      if (target.readAddresses !== null) findings.push(await readerFinding(config, target.readAddresses));
       const facts = await headOfficeFacts(connection);
       if (facts.branches.length > 0) findings.push(...(await checkJson(connection)));
       return { findings, facts };
@@ -60,6 +62,17 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
     }
   } catch (error) {
     return { findings: [targetFault(target, error)], facts: { branches: [], appliers: [] } };
+  }
+}
+
+/** Whether the page can read where it is told to. */
+async function readerFinding(config: ApplierConfig, addresses: Addresses<Address>): Promise<Finding> {
+  const subject = 'target.readHost';
+  try {
+    await closeQuietly(await connectReader(config, 'tributary-applier check'));
+    return ok(subject, String(addresses));
+  } catch (error) {
+    return faultOf(subject, error);
   }
 }
 

@@ -25,6 +25,7 @@ import { clearHalt, listBranches, lockBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { Counter } from '../verify/counter.ts';
 import { BrokerLink } from '../broker/connection.ts';
+import { NodeProbe } from '../broker/probe.ts';
 import { asApplyError } from '../transaction/fault-policy.ts';
 import { Pipeline } from './pipeline.ts';
 import type { PipelineHost, PipelineState } from './pipeline.ts';
@@ -75,6 +76,10 @@ export interface BrokerAccess {
   connect(purpose: string): Promise<BrokerConnection>;
   /** @throws BROKER_UNCONFIRMED while it lacks the majority of its nodes; another error when it cannot be asked */
   requireMajority?(): Promise<void>;
+  /** Of a broker with several addresses: opens a connection to each of them (applier/broker/probe.ts). */
+  readonly nodes?: readonly (() => Promise<BrokerConnection>)[];
+  /** Makes the queue of those probes. */
+  ensureProbe?(): Promise<void>;
   /** Makes again what the broker has lost of these branches. Idempotent. */
   repair?(pool: TargetPool, branches: readonly string[]): Promise<void>;
   /** Of these branches, those that lack something at the broker that no consumer would miss. */
@@ -114,6 +119,7 @@ export class Fleet {
   readonly #wake = new WaitSignal();
   #answering: BrokerLink | null = null;
   #publisher: BrokerPublisher | null = null;
+  #probes: readonly NodeProbe[] = [];
   #rows: readonly BranchRow[] = [];
   /** The appliers that are alive, as last read. This one may be missing. */
   #living: readonly string[] = [];
@@ -178,6 +184,14 @@ export class Fleet {
       purpose: 'answers',
       logger,
     });
+    this.#probes = (broker.nodes ?? []).map(
+      connect =>
+        new NodeProbe({
+          connect,
+          ensureQueue: async () => broker.ensureProbe?.(),
+          onParted: place => this.#leaveNode(place),
+        }),
+    );
     this.#polling = this.#pollUntilStopped();
   }
 
@@ -193,6 +207,7 @@ export class Fleet {
     await atMost(done, STOP_GRACE_MS);
     // This ends and rolls back the transactions that are left; then the pipelines end.
     const links = [this.#publisher?.close(), this.#answering?.stop(), ...members.map(({ link }) => link.stop())];
+    links.push(...this.#probes.map(probe => probe.stop()));
     await Promise.allSettled([this.#pool.close(), ...links]);
     // Whatever is left only waits, for example for a connection that is being opened.
     await atMost(done, STOP_REST_MS);
@@ -357,6 +372,18 @@ export class Fleet {
           ? error
           : new TributaryError('BROKER_UNREACHABLE', error instanceof Error ? error.message : String(error));
     }
+  }
+
+  /** All connections to a node that takes no part in its cluster any more would go on in silence. */
+  #leaveNode(place: string): void {
+    const links = [this.#answering, ...[...this.#members.values()].map(({ link }) => link)];
+    const there = links.flatMap(link => (link?.connection?.place === place ? [link.connection] : []));
+    if (there.length === 0) return;
+    this.#options.logger.warn(
+      { place },
+      'This node of RabbitMQ confirms nothing any more. It is left for another one.',
+    );
+    for (const connection of there) void connection.close();
   }
 
   #add(branch: string): void {

@@ -73,7 +73,7 @@ export interface OutgoingMessage {
   readonly exchange: string;
   readonly routingKey: string;
   readonly id: string;
-  readonly type: 'batch' | 'hello' | 'answer';
+  readonly type: 'batch' | 'hello' | 'answer' | 'probe';
   readonly headers: Readonly<Record<string, string | number>>;
   readonly body: Buffer;
 }
