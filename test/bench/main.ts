@@ -6,6 +6,7 @@
 import { parseArgs } from 'node:util';
 import { benchCapture } from './capture.ts';
 import { benchCatchUp } from './catch-up.ts';
+import { benchCluster } from './cluster.ts';
 import { benchFleet } from './fleet.ts';
 import { benchLatency } from './latency.ts';
 import { benchLink } from './link.ts';
@@ -23,6 +24,7 @@ const GROUPS: readonly (readonly [name: string, run: (bench: Bench) => Promise<v
   ['link', benchLink],
   ['memory', benchMemory],
   ['fleet', benchFleet],
+  ['cluster', benchCluster],
 ];
 
 async function main(): Promise<void> {
