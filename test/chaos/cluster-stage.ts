@@ -187,6 +187,6 @@ function linkTo(nodes: readonly BrokerServer[]): Promise<Link> {
 }
 
 /** For applier.yaml: the addresses of all members. */
-export function targetOf({ doors }: DatabaseGroup) {
+function targetOf({ doors }: DatabaseGroup) {
   return { host: doors.map(({ host }) => host), port: doors[0]?.port };
 }
