@@ -20,7 +20,14 @@ const aWhile = (chance: Chance): Promise<void> =>
 /** The same, or until every branch has moved on by itself: what is left must do without what is lost. */
 async function untilNoticed(call: Call): Promise<void> {
   if (call.chance.below(3) > 0) return aWhile(call.chance);
-  await call.stage.moved();
+  const over = new AbortController();
+  const supervised = call.stage.supervise(over.signal);
+  try {
+    await call.stage.moved();
+  } finally {
+    over.abort();
+    await supervised;
+  }
   call.note('every branch has moved on');
 }
 

@@ -7,6 +7,7 @@
  * The brokers reach each other over links that can be cut, and so do the members of the group. Whatever befalls the head
  * office, it must cost no epoch, no copy of a table and no halt.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { BrokerCluster } from '../../deploy/rig/broker-cluster.ts';
 import type { BrokerServer } from '../../deploy/rig/broker-server.ts';
 import type { Product } from '../../deploy/rig/daemon.ts';
@@ -25,6 +26,7 @@ const BRANCHES = { paris: 'mysql', lyon: 'mariadb', nice: 'mysql' } as const;
 type BranchName = keyof typeof BRANCHES;
 
 const LOOK_EVERY_MS = 100;
+const RESTART_AFTER_MS = 2_000;
 
 /** What a branch has cost its head office: it must stay as it was. */
 interface Cost {
@@ -137,6 +139,14 @@ export class ClusterStage extends Stage {
       },
       { everyMs: LOOK_EVERY_MS, detail: async () => (await this.findings()).join('\n') },
     );
+  }
+
+  /** Starts appliers that have ended by themselves, as systemd would, until aborted. */
+  async supervise(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      for (const applier of this.appliers) if (!applier.running) await applier.start();
+      await sleep(RESTART_AFTER_MS, undefined, { signal }).catch(() => undefined);
+    }
   }
 
   /** The stage itself looks at the member that takes writes. */

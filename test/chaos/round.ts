@@ -13,7 +13,7 @@ const HEALTHY_WITHIN_MS = 60_000;
 const CALLED_EVERY_MS = 1_000;
 
 /** As an ended program's last words begin. */
-const PASSING = /^(TARGET_UNREACHABLE|TARGET_BUSY|SPOOL_IO|SPOOL_CORRUPT): /m;
+const PASSING = /^(TARGET_UNREACHABLE|TARGET_SETTING|TARGET_BUSY|SPOOL_IO|SPOOL_CORRUPT): /m;
 
 export class Round<S extends Stage> {
   /** The faults in their order. */

@@ -37,7 +37,9 @@ async function whole(): Promise<void> {
   await stage.mend();
   for (const applier of appliers) {
     applier.resume();
+    // One that starts while the group has no primary ends; without a supervisor it would be missing later.
     if (!applier.running) await applier.start();
+    await applier.waitReady();
   }
 }
 
