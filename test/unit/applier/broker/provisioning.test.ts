@@ -123,7 +123,7 @@ await t.test(
       t.equal(may(wanted, { members: ['a', 'b', 'c', 'd', 'e'] }, 7), false, 'five copies are enough');
       t.equal(may(wanted, { members: ['a', 'b'] }, 2), false, 'while a node is away');
       const silent = { durable: true, arguments: wanted };
-      t.equal(mayReplace(silent, wanted as typeof batches, 3), false, 'the broker says nothing of copies');
+      t.equal(mayReplace(silent, wanted, 3), false, 'the broker says nothing of copies');
     }
     const classic = {
       arguments: { 'x-queue-type': 'classic', 'x-max-length': 1, 'x-overflow': 'drop-head' },
