@@ -65,8 +65,8 @@ bench: setup ## measure, and write test/bench/latest.json
 	@$(NODE) test/bench/main.ts $(ARGS)
 
 chaos: setup ## break everything at random and compare (node test/chaos/main.ts --help)
-	@MODEL_RUNS=$${MODEL_RUNS:-20000} $(NODE) test/run.ts test/unit/protocol-model.test.ts
-	@RUNS=$${RUNS:-200} $(NODE) test/run.ts --timeout=9000 test/integration/property.test.ts
+	@[ "$${STAGE:-single}" != single ] || MODEL_RUNS=$${MODEL_RUNS:-20000} $(NODE) test/run.ts test/unit/protocol-model.test.ts
+	@[ "$${STAGE:-single}" != single ] || RUNS=$${RUNS:-200} $(NODE) test/run.ts --timeout=9000 test/integration/property.test.ts
 	@$(NODE) test/chaos/main.ts $(ARGS)
 
 deb: setup ## Debian packages of both programs for amd64 and arm64, in dist

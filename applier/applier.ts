@@ -2,7 +2,10 @@
 import { hostname } from 'node:os';
 import type { Connection } from 'mysql2/promise';
 import { Registry as MetricsRegistry } from 'prom-client';
+import { Addresses } from '../shared/addresses.ts';
+import type { Address } from '../shared/addresses.ts';
 import { connectBroker } from '../shared/broker/amqp.ts';
+import type { BrokerConnection } from '../shared/broker/amqp.ts';
 import { describeError, ERRORS, TributaryError } from '../shared/errors.ts';
 import { storedHello } from '../shared/broker/amqp-messages.ts';
 import { brokerAccess } from '../shared/config/link-settings.ts';
@@ -12,6 +15,7 @@ import { applierMetrics, branchMetrics, renderBranchReports, showCertificates } 
 import type { ApplierMetrics, BranchMetrics } from '../shared/process/metrics.ts';
 import { RecentHistory, RecentRate, secondsLeft } from '../shared/process/recent.ts';
 import { connectMysql } from '../shared/database/mysql.ts';
+import type { MysqlPurpose } from '../shared/database/mysql.ts';
 import { RowWriter } from './apply/row-writer.ts';
 import { readContents } from './branches/branch-detail.ts';
 import { BrokerRepair } from './broker/repair.ts';
@@ -35,7 +39,7 @@ import type { Waiting } from './consume/retry-policy.ts';
 import type { PipelineEvents } from './consume/pipeline-events.ts';
 import { QUOTAS } from './transaction/quotas.ts';
 import type { RowWriting } from './apply/row-writer.ts';
-import { requireWritable } from './apply/target-role.ts';
+import { requireOnline, requireWritable } from './apply/target-role.ts';
 import { TargetPool } from './apply/connection-pool.ts';
 import { StandstillClock } from '../shared/process/systemd.ts';
 import { formatDuration } from '../shared/units.ts';
@@ -127,6 +131,8 @@ export class Applier {
         repair: (pool, branches) => new BrokerRepair(pool, provisioning, config.broker.user).mend(branches),
         requireMajority: () => provisioning.requireMajority(),
         findLost: branches => provisioning.branchesLost(branches),
+        nodes: brokerNodes(config),
+        ensureProbe: () => provisioning.ensureProbe(),
       },
       rows,
       instance: this.#instance,
@@ -143,7 +149,7 @@ export class Applier {
     });
     this.tables = new TableBrowser({
       database: config.target.database,
-      connect: () => connectTarget(config, 'tributary-applier page'),
+      connect: () => connectReader(config, 'tributary-applier page'),
     });
   }
 
@@ -450,6 +456,17 @@ function haltStatus({ code, reason, seq, since }: Halt): NonNullable<BranchStatu
   return { code, reason, hint: hintOf(code), seq, since };
 }
 
+/** Opens a connection to each node of the broker; none where it has one address. */
+function brokerNodes({ broker }: ApplierConfig): (() => Promise<BrokerConnection>)[] {
+  const { all } = broker.addresses;
+  if (all.length === 1) return [];
+  return all.map(address => () => {
+    const url = new Addresses([address]);
+    const purpose = 'tributary-applier probe';
+    return connectBroker({ ...brokerAccess(broker), url, heartbeatSeconds: HEARTBEAT_SECONDS, purpose });
+  });
+}
+
 /**
  * The branches of the configured head office. The caller closes the pool.
  * @param actor who does what is done through it
@@ -468,15 +485,37 @@ export function branchAdmin(config: ApplierConfig, pool: TargetPool, rows: RowWr
 
 /** Connects to the head-office database: of several servers to the one that takes writes. */
 export function connectTarget({ target }: ApplierConfig, name: string): Promise<Connection> {
-  const { addresses } = target;
+  return connectOne(target, target.addresses, name, requireWritable);
+}
+
+/** Connects to where people read rows: of several servers to one that has what the others have. */
+export function connectReader({ target }: ApplierConfig, name: string): Promise<Connection> {
+  const { addresses, readAddresses } = target;
+  return readAddresses === null
+    ? connectOne(target, addresses, name, requireWritable)
+    : connectOne(target, readAddresses, name, requireOnline);
+}
+
+/** @param requirement what one of several servers must be. @throws TARGET_SETTING unless it is that */
+function connectOne(
+  target: ApplierConfig['target'],
+  addresses: Addresses<Address>,
+  name: string,
+  requirement: (connection: Connection, place: string) => Promise<void>,
+): Promise<Connection> {
   return addresses.reach(
     async ({ host, port, ip }) => {
-      // A single server is used as it is: each write says what is wrong with it.
+      // A single server is used as it is: each statement says what is wrong with it.
       const isOneOfSeveral = addresses.all.length > 1 || ip !== null;
-      const purpose = { side: 'target', name, stallMs: isOneOfSeveral ? STALL_OF_SEVERAL_MS : STALL_MS } as const;
+      const required = (connection: Connection): Promise<void> => requirement(connection, `${ip ?? host}:${port}`);
+      // Rows that are old are worse than none.
+      const isRequired = isOneOfSeveral || addresses === target.readAddresses;
+      const purpose: MysqlPurpose = isRequired
+        ? { side: 'target', name, stallMs: STALL_OF_SEVERAL_MS, requirement: required }
+        : { side: 'target', name, stallMs: STALL_MS };
       const connection = await connectMysql({ ...target, host, port, ip }, purpose);
       try {
-        if (isOneOfSeveral) await requireWritable(connection, `${ip ?? host}:${port}`);
+        if (isRequired) await required(connection);
         return connection;
       } catch (error) {
         connection.destroy();

@@ -23,6 +23,9 @@ export interface HeadOfficeFacts {
 
 type Broker = ApplierConfig['broker'];
 
+/** With more, a frozen node keeps branches waiting for longer than the loss of anything else does. */
+const MOST_TICK_SECONDS = 15;
+
 export async function checkBroker(broker: Broker, { branches, appliers }: HeadOfficeFacts): Promise<Finding[]> {
   const findings = [await checkLogin(broker)];
   const provisioning = new Provisioning(managementApi(broker), broker.vhost);
@@ -97,6 +100,7 @@ export function clusterFindings({ nodes, queues }: BrokerCluster): Finding[] {
       ? []
       : [fault('broker.alarms', 'BROKER_BLOCKED', `RabbitMQ takes nothing: ${alarms.join(', ')}`)];
   if (nodes.length === 1) return findings;
+  findings.push(...tickFindings(nodes));
   const down = nodes.filter(({ running }) => !running).map(({ name }) => name);
   const behind = queues.filter(({ members = [], online }) => (online?.length ?? members.length) < members.length);
   const led = [...Map.groupBy(queues, ({ leader }) => leader ?? 'nobody')].map(
@@ -113,6 +117,21 @@ export function clusterFindings({ nodes, queues }: BrokerCluster): Finding[] {
     ...findings,
     warning('broker.cluster', `${missing}; ${copies}`, {
       hint: 'start the node, or see its log: rabbitmqctl cluster_status',
+    }),
+  ];
+}
+
+/** How soon a frozen node counts as gone. */
+function tickFindings(nodes: BrokerCluster['nodes']): Finding[] {
+  const ticks = nodes.flatMap(({ net_ticktime: seconds }) => (seconds === undefined ? [] : [seconds]));
+  if (ticks.length === 0) return [];
+  const most = Math.max(...ticks);
+  const subject = 'broker.net_ticktime';
+  if (most <= MOST_TICK_SECONDS) return [ok(subject, `${most} s`)];
+  const text = `is ${most} s: branches that a frozen node serves stand still for about as long`;
+  return [
+    warning(subject, text, {
+      hint: 'set net_ticktime = 10 in rabbitmq.conf of every node, and restart them one after the other',
     }),
   ];
 }

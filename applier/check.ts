@@ -1,5 +1,6 @@
 /** `check`: looks at everything that the applier depends on at once, each fault with a hint. Writes nothing. */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
+import type { Address, Addresses } from '../shared/addresses.ts';
 import { TributaryError } from '../shared/errors.ts';
 import { fault, faultOf, ok, warning } from '../shared/process/findings.ts';
 import type { Finding } from '../shared/process/findings.ts';
@@ -21,7 +22,7 @@ import { readerGrants, TARGET_RIGHTS, targetGrant, VIEW_RIGHT } from './grants.t
 import { presentViews, VIEWS } from './store/views.ts';
 import { consolidatedTables } from './store/table-claims.ts';
 import type { Grants } from '../shared/process/grants.ts';
-import { connectTarget } from './applier.ts';
+import { connectReader, connectTarget } from './applier.ts';
 
 const MIB = 1024 * 1024;
 /** Below that the applier's own statements need not fit. */
@@ -58,6 +59,7 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
         rightsFinding(privileges, target),
         await viewsFinding(connection, privileges, target),
       ];
+      if (target.readAddresses !== null) findings.push(await readerFinding(config, target.readAddresses));
       const facts = await headOfficeFacts(connection);
       if (facts.branches.length > 0) findings.push(...(await checkJson(connection)));
       findings.push(...(await historyFindings(connection, config.history, facts.branches)));
@@ -67,6 +69,17 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
     }
   } catch (error) {
     return { findings: [targetFault(target, error)], facts: { branches: [], appliers: [] } };
+  }
+}
+
+/** Whether the page can read where it is told to. */
+async function readerFinding(config: ApplierConfig, addresses: Addresses<Address>): Promise<Finding> {
+  const subject = 'target.readHost';
+  try {
+    await closeQuietly(await connectReader(config, 'tributary-applier check'));
+    return ok(subject, String(addresses));
+  } catch (error) {
+    return faultOf(subject, error);
   }
 }
 

@@ -63,6 +63,8 @@ export interface ApplierConfig {
     readonly database: string;
     /** One, or one for each server of which one takes writes. `host` is the first. */
     readonly addresses: Addresses<Address>;
+    /** Where people read rows; null: where they are written. */
+    readonly readAddresses: Addresses<Address> | null;
   };
   readonly broker: BrokerSettings & {
     readonly management: ManagementSettings;
@@ -103,16 +105,26 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
           host: oneOrMore(hostField()).prefault('127.0.0.1').meta({
             description: 'Host name or address; of several servers a list: the first that takes writes is used.',
           }),
+          readHost: oneOrMore(hostField()).optional().meta({
+            description:
+              'Where the page reads the rows that it shows, such as a replica; one or a list. Default: as host.',
+            example: 'db2.example.com',
+          }),
           database: textField(64)
             .regex(/^[^/\\.]*[^/\\.\s]$/, 'must be a database name: no dots, slashes or spaces at its end')
             .meta({ description: 'Database that holds what every branch holds.', example: 'headoffice' }),
         })
         .refine(({ host, tls }) => !host.some(each => cannotVerifyName({ host: each, tls })), VERIFY_NAME_FAULT)
-        .transform(({ passwordFile, host, port, ...rest }) => ({
+        .refine(({ readHost = [], tls }) => !readHost.some(each => cannotVerifyName({ host: each, tls })), {
+          ...VERIFY_NAME_FAULT,
+          path: ['readHost'],
+        })
+        .transform(({ passwordFile, host, readHost, port, ...rest }) => ({
           ...rest,
           host: host[0],
           port,
           addresses: new Addresses(host.map(each => ({ host: each, port }))),
+          readAddresses: readHost === undefined ? null : new Addresses(readHost.map(each => ({ host: each, port }))),
           password: passwordFile,
         }))
         .meta({ description: `The head office’s database: ${supportedServers('target')}.` }),

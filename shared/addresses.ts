@@ -1,7 +1,7 @@
 /**
  * The addresses of one service that has several, such as the nodes of a cluster. The address that worked last is tried
- * first. When it fails, or is slow, the next one is tried; the first that works is used. A name stands for all the
- * addresses that DNS knows for it.
+ * first; when a connection to it has ended, the one after it. When one fails, or is slow, the next one is tried; the
+ * first that works is used. A name stands for all the addresses that DNS knows for it.
  */
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
@@ -28,6 +28,8 @@ export class Addresses<A extends Address> {
   readonly #resolve: Resolve;
   /** The place that worked last, as text. */
   #last: string | null = null;
+  /** A connection to it has ended since. */
+  #left = false;
 
   /** @param all in order of preference; at least one */
   constructor(all: readonly A[], resolve: Resolve = resolveByDns) {
@@ -72,6 +74,7 @@ export class Addresses<A extends Address> {
           isOver = true;
           clearTimeout(timer);
           this.#last = keyOf(place);
+          this.#left = false;
           resolve(result);
         },
         (error: unknown) => {
@@ -85,12 +88,21 @@ export class Addresses<A extends Address> {
     return promise;
   }
 
-  /** Every place, the one that worked last first, and those after it in their order. */
+  /**
+   * A connection to this place has ended. A machine that is frozen, or has lost the others, may accept the next one, and
+   * never serve it.
+   */
+  leave(place: Place<A>): void {
+    if (this.#last === keyOf(place)) this.#left = true;
+  }
+
+  /** Every place, in the order in which to try them. */
   async #places(): Promise<Place<A>[]> {
     const found = await Promise.all(this.all.map(address => placesOf(address, this.#resolve)));
     const places = found.flat();
     const at = places.findIndex(place => keyOf(place) === this.#last);
-    return at <= 0 ? places : [...places.slice(at), ...places.slice(0, at)];
+    const first = at >= 0 && this.#left ? at + 1 : Math.max(0, at);
+    return [...places.slice(first), ...places.slice(0, first)];
   }
 }
 

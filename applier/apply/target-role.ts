@@ -7,6 +7,8 @@ import { TributaryError } from '../../shared/errors.ts';
 
 /** A member of a group, as the server that was asked sees it. */
 export interface GroupMember {
+  /** Whether it is the server that was asked. */
+  readonly own: boolean;
   readonly place: string;
   readonly state: string;
   readonly role: string;
@@ -16,13 +18,15 @@ export interface GroupMember {
 export async function groupMembers(connection: Connection): Promise<readonly GroupMember[]> {
   try {
     const [rows] = await connection.query<RowDataPacket[]>(
-      `SELECT CONCAT(MEMBER_HOST, ':', MEMBER_PORT) AS place, MEMBER_STATE AS state, MEMBER_ROLE AS role
+      `SELECT CONCAT(MEMBER_HOST, ':', MEMBER_PORT) AS place, MEMBER_STATE AS state, MEMBER_ROLE AS role,
+           MEMBER_ID = @@server_uuid AS own
          FROM performance_schema.replication_group_members WHERE MEMBER_HOST <> '' ORDER BY place`,
     );
     return rows.map(row => ({
       place: String(row['place']),
       state: String(row['state']),
       role: String(row['role']),
+      own: Number(row['own']) === 1,
     }));
   } catch {
     // Without the right to read that table the server's read_only alone decides.
@@ -43,6 +47,14 @@ export async function requireWritable(connection: Connection, place: string): Pr
   );
   if (Number(rows[0]?.['refuses']) === 1) throw unusable(place, 'is read-only');
   if (!hasMajority(await groupMembers(connection))) throw unusable(place, 'has lost the majority of its group');
+}
+
+/** @throws TARGET_SETTING for a member that its group has left behind: it shows old rows */
+export async function requireOnline(connection: Connection, place: string): Promise<void> {
+  const members = await groupMembers(connection);
+  const own = members.find(member => member.own);
+  if (own !== undefined && own.state !== 'ONLINE') throw unusable(place, `is ${own.state} in its group`);
+  if (!hasMajority(members)) throw unusable(place, 'has lost the majority of its group');
 }
 
 function unusable(place: string, why: string): TributaryError {

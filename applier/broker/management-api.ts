@@ -36,9 +36,21 @@ export interface ManagementAnswer {
 
 export class ManagementApi {
   readonly #options: ManagementOptions;
+  /** Where the last answer came from. */
+  #place: Place<ManagementAddress> | null = null;
 
   constructor(options: ManagementOptions) {
     this.#options = options;
+  }
+
+  /** How many addresses it has. */
+  get places(): number {
+    return this.#options.addresses.all.length;
+  }
+
+  /** The next request goes to the address after the one that has answered last. */
+  leave(): void {
+    if (this.#place !== null) this.#options.addresses.leave(this.#place);
   }
 
   /**
@@ -57,7 +69,11 @@ export class ManagementApi {
     const at = path.map(encodeURIComponent).join('/') + (query === '' ? '' : `?${query}`);
     // What changes something is never done at two nodes at a time: the later one could undo what has followed.
     const answer = await this.#options.addresses.reach(
-      place => this.#send(place, method, at, body),
+      async place => {
+        const answered = await this.#send(place, method, at, body);
+        this.#place = place;
+        return answered;
+      },
       () => undefined,
       method === 'GET',
     );

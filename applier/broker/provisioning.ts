@@ -13,6 +13,7 @@ import { requireServer } from '../../shared/server-versions.ts';
 import type { BrokerUser } from '../store/broker-users.ts';
 import type { ManagementAnswer, ManagementApi } from './management-api.ts';
 import { branchPermissions, TOPIC_PERMISSIONS } from './permissions.ts';
+import { PROBE_QUEUE } from './probe.ts';
 
 /** RabbitMQ's default of 20 deliveries drops a batch after 20 lost connections; without any limit it changes the order. */
 const DELIVERY_LIMIT = 1_000_000;
@@ -79,6 +80,8 @@ const nodesSchema = z.array(
     running: z.boolean(),
     mem_alarm: z.boolean().default(false),
     disk_free_alarm: z.boolean().default(false),
+    /** Seconds; text while it changes. */
+    net_ticktime: z.number().optional().catch(undefined),
   }),
 );
 type Nodes = z.infer<typeof nodesSchema>;
@@ -142,13 +145,19 @@ export class Provisioning {
   }
 
   /**
-   * RabbitMQ keeps each batch on the majority of its nodes, or does not confirm it.
+   * RabbitMQ keeps each batch on the majority of its nodes, or does not confirm it. A node that is parted from the others
+   * sees none of them; then another one is asked from now on.
    * @throws BROKER_UNCONFIRMED while fewer run
    */
   async requireMajority(): Promise<void> {
-    const nodes = await this.#nodes();
-    const down = nodes.filter(({ running }) => !running).map(({ name }) => name);
-    if ((nodes.length - down.length) * 2 > nodes.length) return;
+    let nodes: Nodes = [];
+    let down: string[] = [];
+    for (let asked = 0; asked < this.#api.places; asked += 1) {
+      nodes = await this.#nodes();
+      down = nodes.filter(({ running }) => !running).map(({ name }) => name);
+      if ((nodes.length - down.length) * 2 > nodes.length) return;
+      this.#api.leave();
+    }
     const text = `${down.length} of RabbitMQ’s ${nodes.length} nodes are down (${down.join(', ')}): it confirms no batch.`;
     throw new TributaryError('BROKER_UNCONFIRMED', text, { hint: 'Start them. Nothing is lost meanwhile.' });
   }
@@ -190,6 +199,11 @@ export class Provisioning {
     }
     // The rest was made just now.
     await this.#checkQueue(branch);
+  }
+
+  /** Makes the queue by which appliers see whether their node takes part. Idempotent. */
+  async ensureProbe(): Promise<void> {
+    await this.#declareQueue(PROBE_QUEUE, ANSWER_QUEUE, running(await this.#nodes()));
   }
 
   hasUser(branch: string): Promise<boolean> {

@@ -47,6 +47,11 @@ export class SharedLinks {
     return share;
   }
 
+  /** Those that are open. */
+  get connections(): readonly BrokerConnection[] {
+    return [...this.#groups].flatMap(({ link }) => link.connection ?? []);
+  }
+
   /** The broker is known to be up: all connections that are lost are tried again now. */
   hurry(): void {
     for (const { link } of this.#groups) link.hurry();

@@ -26,6 +26,7 @@ import type { BranchRow } from '../store/branch-row.ts';
 import { Counter } from '../verify/counter.ts';
 import type { ComparisonSchedule } from './comparisons.ts';
 import { BrokerLink } from '../broker/connection.ts';
+import { NodeProbe } from '../broker/probe.ts';
 import { SharedLinks } from '../broker/shared-links.ts';
 import type { LinkShare } from '../broker/shared-links.ts';
 import { asApplyError } from '../transaction/fault-policy.ts';
@@ -83,6 +84,10 @@ export interface BrokerAccess {
   connect(purpose: string): Promise<BrokerConnection>;
   /** @throws BROKER_UNCONFIRMED while it lacks the majority of its nodes; another error when it cannot be asked */
   requireMajority?(): Promise<void>;
+  /** Of a broker with several addresses: opens a connection to each of them (applier/broker/probe.ts). */
+  readonly nodes?: readonly (() => Promise<BrokerConnection>)[];
+  /** Makes the queue of those probes. */
+  ensureProbe?(): Promise<void>;
   /** Makes again what the broker has lost of these branches. Idempotent. */
   repair?(pool: TargetPool, branches: readonly string[]): Promise<void>;
   /** Of these branches, those that lack something at the broker that no consumer would miss. */
@@ -121,6 +126,7 @@ export class Fleet {
   readonly #wake = new WaitSignal();
   #answering: BrokerLink | null = null;
   #publisher: BrokerPublisher | null = null;
+  #probes: readonly NodeProbe[] = [];
   #rows: readonly BranchRow[] = [];
   /** The appliers that are alive, as last read. This one may be missing. */
   #living: readonly string[] = [];
@@ -189,6 +195,14 @@ export class Fleet {
       purpose: 'answers',
       logger,
     });
+    this.#probes = (broker.nodes ?? []).map(
+      connect =>
+        new NodeProbe({
+          connect,
+          ensureQueue: async () => broker.ensureProbe?.(),
+          onParted: place => this.#leaveNode(place),
+        }),
+    );
     this.#polling = this.#pollUntilStopped();
   }
 
@@ -215,6 +229,7 @@ export class Fleet {
     await atMost(done, STOP_GRACE_MS);
     // This ends and rolls back the transactions that are left; then the pipelines end.
     const links = [this.#publisher?.close(), this.#answering?.stop(), this.#links.stop()];
+    links.push(...this.#probes.map(probe => probe.stop()));
     await Promise.allSettled([this.#pool.close(), ...links]);
     // Whatever is left only waits, for example for a connection that is being opened.
     await atMost(done, STOP_REST_MS);
@@ -379,6 +394,18 @@ export class Fleet {
           ? error
           : new TributaryError('BROKER_UNREACHABLE', error instanceof Error ? error.message : String(error));
     }
+  }
+
+  /** All connections to a node that takes no part in its cluster any more would go on in silence. */
+  #leaveNode(place: string): void {
+    const all = [this.#answering?.connection ?? [], this.#links.connections].flat();
+    const there = all.filter(connection => connection.place === place);
+    if (there.length === 0) return;
+    this.#options.logger.warn(
+      { place },
+      'This node of RabbitMQ confirms nothing any more. It is left for another one.',
+    );
+    for (const connection of there) void connection.close();
   }
 
   #add(branch: string): void {

@@ -17,6 +17,8 @@ const MAX_WAITING = 16;
 /** How long the catalogue is cached: pages ask every few seconds. */
 const CATALOGUE_MS = 3000;
 const MAX_TABLES_KNOWN = 200;
+/** Then the server is asked anew whether it has what the others have. */
+const MAX_CONNECTION_AGE_MS = 30_000;
 
 /** ER_QUERY_TIMEOUT: the statement took longer than max_execution_time. */
 const ER_QUERY_TIMEOUT = 3024;
@@ -59,6 +61,7 @@ export class TableBrowser {
   readonly #database: string;
   readonly #connect: () => Promise<Connection>;
   #connection: Connection | null = null;
+  #openedAt = 0;
   /** Requests take turns on the one connection. */
   #turn: Promise<unknown> = Promise.resolve();
   #waiting = 0;
@@ -168,6 +171,10 @@ export class TableBrowser {
 
   async #run(sql: string): Promise<(string | null)[][]> {
     try {
+      if (performance.now() - this.#openedAt > MAX_CONNECTION_AGE_MS) {
+        this.#connection?.destroy();
+        this.#connection = null;
+      }
       this.#connection ??= await this.#open();
       const [rows] = await this.#connection.query<RowDataPacket[][]>({
         sql,
@@ -199,6 +206,7 @@ export class TableBrowser {
 
   async #open(): Promise<Connection> {
     const connection = await this.#connect();
+    this.#openedAt = performance.now();
     try {
       await connection.query(
         `SET SESSION transaction_read_only = ON, transaction_isolation = 'READ-COMMITTED',

@@ -1,21 +1,24 @@
 /**
- * A RabbitMQ cluster on loopback ports: brokers that share one name server, one cookie and one administrator. A quorum
- * queue has a copy on each of three nodes, so that one may fail; without two of three nothing is confirmed.
+ * A RabbitMQ cluster on loopback ports: brokers that share one cookie and one administrator. A quorum queue has a copy on
+ * each of three nodes, so that one may fail; without two of three nothing is confirmed.
  *
  *   const cluster = await BrokerCluster.start({ name: 'cluster' });
  *   await Promise.all(cluster.nodes.slice(1).map(node => node.kill()));       // no majority is left
  *   await Promise.all(cluster.nodes.slice(1).map(node => node.restart()));    // whole again
+ *   await cluster.part(cluster.nodes.slice(0, 1));                            // the first one is alone
+ *   await cluster.join();
  *   await cluster.remove();
  */
 import { randomBytes } from 'node:crypto';
-import { rm } from 'node:fs/promises';
-import { BrokerServer, startEpmd } from './broker-server.ts';
+import { aliveName, BrokerServer, nodeName } from './broker-server.ts';
 import type { BrokerServerOptions, Cluster } from './broker-server.ts';
 import type { Report } from './errors.ts';
+import type { FaultProxy } from './fault-proxy.ts';
 import { freePort } from './free-port.ts';
-import { findPrograms } from './install/programs.ts';
-import { serverDirectory } from './keeper.ts';
-import type { ServerProcess } from './server-process.ts';
+import { NodeLinks } from './node-links.ts';
+
+/** As the guide has it (docs/failover.md): a frozen node counts as gone after some ten seconds, not a minute. */
+export const CLUSTER_SETTINGS = { net_ticktime: '10' } as const;
 
 export interface BrokerClusterOptions extends Pick<BrokerServerOptions, 'name' | 'config'> {
   /** How many nodes. Default: 3. */
@@ -25,44 +28,70 @@ export interface BrokerClusterOptions extends Pick<BrokerServerOptions, 'name' |
 export class BrokerCluster {
   /** Each is a broker of its own that tests may stop, kill, pause and restart. */
   readonly nodes: readonly BrokerServer[];
-  readonly #directory: string;
-  readonly #epmd: ServerProcess;
+  readonly #links: NodeLinks;
+  #parted: readonly FaultProxy[] = [];
 
-  private constructor(nodes: readonly BrokerServer[], directory: string, epmd: ServerProcess) {
+  private constructor(nodes: readonly BrokerServer[], links: NodeLinks) {
     this.nodes = nodes;
-    this.#directory = directory;
-    this.#epmd = epmd;
+    this.#links = links;
   }
 
   /** Starts all nodes. Resolves when each answers, which is after they have joined. */
   static async start(options: BrokerClusterOptions, report: Report = () => undefined): Promise<BrokerCluster> {
-    const { name, size = 3, ...rest } = options;
-    const programs = await findPrograms('rabbitmq', report);
-    const directory = serverDirectory(`${name}-epmd`);
+    const { name, size = 3, config = {} } = options;
     const ports: number[] = [];
     while (ports.length < size) ports.push(await freePort());
+    const links = await NodeLinks.open(ports.map(aliveName));
     const cluster: Cluster = {
       ports,
-      epmdPort: await freePort(),
+      links,
       cookie: randomBytes(15).toString('hex'),
       password: randomBytes(12).toString('base64url'),
     };
-    const epmd = await startEpmd(name, directory, cluster.epmdPort, programs);
     const started = await Promise.allSettled(
-      ports.map((port, at) => BrokerServer.start({ ...rest, name: `${name}-${at + 1}`, port, cluster }, report)),
+      ports.map((port, at) =>
+        BrokerServer.start(
+          { name: `${name}-${at + 1}`, config: { ...CLUSTER_SETTINGS, ...config }, port, cluster },
+          report,
+        ),
+      ),
     );
     const nodes = started.filter(result => result.status === 'fulfilled').map(({ value }) => value);
-    const made = new BrokerCluster(nodes, directory, epmd);
+    const made = new BrokerCluster(nodes, links);
     const failed = started.find(result => result.status === 'rejected');
     if (failed === undefined) return made;
     await made.remove();
     throw failed.reason;
   }
 
+  /**
+   * Parts these nodes from the others, until `join`.
+   * @param how `cut`: they are told; `black-hole`: they hear nothing any more
+   */
+  async part(nodes: readonly BrokerServer[], how: 'cut' | 'black-hole' = 'black-hole'): Promise<void> {
+    await this.join();
+    this.#parted = this.#links.around(nodes.map(({ port }) => aliveName(port)));
+    for (const link of this.#parted) await link.set({ mode: how });
+  }
+
+  async join(): Promise<void> {
+    for (const link of this.#parted) await link.heal();
+    this.#parted = [];
+  }
+
+  /** A node that has lost its disk joins again, empty, as the operations guide says: the others forget it first. */
+  async replace(node: BrokerServer): Promise<void> {
+    await node.kill();
+    await node.wipe();
+    const other = this.nodes.find(each => each !== node && each.pid !== undefined);
+    if (other === undefined) throw new Error('no node runs that could forget the lost one');
+    await other.control(['forget_cluster_node', nodeName(node.port)]);
+    await node.restart();
+  }
+
   /** Ends all nodes and deletes their directories. */
   async remove(): Promise<void> {
     await Promise.all(this.nodes.map(node => node.remove()));
-    await this.#epmd.kill();
-    await rm(this.#directory, { recursive: true, force: true });
+    await this.#links.close();
   }
 }

@@ -1,17 +1,17 @@
 /**
  * A private RabbitMQ broker on loopback ports, with AMQP, the management API and its Prometheus plugin.
  *
- * Erlang needs a name server (epmd) to start its distribution, and would leave a daemon behind. Each broker gets one of
- * its own instead, as a child process on a port of its own, which ends with the broker. The nodes of a cluster
- * (broker-cluster.ts) share one, which the cluster starts and ends.
+ * Erlang needs a name server to start its distribution, and would leave a daemon behind. Each broker gets one of its own
+ * in this process instead (epmd.ts).
  *
  * States: running ⇄ down (`stop`, `kill`, `restart`; `wipe` while down), running ⇄ paused, and removed.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { Epmd } from './epmd.ts';
 import { LocalServerError } from './errors.ts';
 import type { Report } from './errors.ts';
 import { freePort } from './free-port.ts';
@@ -19,6 +19,8 @@ import { serverDirectory } from './keeper.ts';
 import { findPrograms } from './install/programs.ts';
 import type { Programs } from './install/programs.ts';
 import type { BrokerRelease } from './install/releases.ts';
+import type { NodeLinks } from './node-links.ts';
+import { run } from './run.ts';
 import { ServerProcess } from './server-process.ts';
 
 export interface BrokerServerOptions {
@@ -37,7 +39,8 @@ export interface BrokerServerOptions {
 export interface Cluster {
   /** AMQP ports of all nodes. */
   readonly ports: readonly number[];
-  readonly epmdPort: number;
+  /** How a node finds the others. */
+  readonly links: NodeLinks;
   readonly cookie: string;
   /** The administrator's. */
   readonly password: string;
@@ -45,6 +48,7 @@ export interface Cluster {
 
 const READY_DEADLINE_MS = 120_000;
 const STOP_DEADLINE_MS = 45_000;
+const CONTROL_DEADLINE_MS = 120_000;
 const POLL_MS = 100;
 const REQUEST_TIMEOUT_MS = 5_000;
 
@@ -56,18 +60,12 @@ interface Plan {
   readonly managementPort: number;
   readonly prometheusPort: number;
   readonly distributionPort: number;
-  readonly epmdPort: number;
+  readonly epmd: Epmd;
   readonly cookie: string;
   readonly password: string;
   /** null: it stands alone. */
   readonly cluster: Cluster | null;
   readonly config: Readonly<Record<string, string>>;
-}
-
-interface Running {
-  readonly broker: ServerProcess;
-  /** null: the cluster's. */
-  readonly epmd: ServerProcess | null;
 }
 
 export class BrokerServer {
@@ -82,9 +80,9 @@ export class BrokerServer {
   readonly directory: string;
   readonly programs: Programs;
   #plan: Plan;
-  #running: Running;
+  #process: ServerProcess;
 
-  private constructor(plan: Plan, running: Running, version: string) {
+  private constructor(plan: Plan, process: ServerProcess, version: string) {
     this.name = plan.name;
     this.port = plan.port;
     this.managementPort = plan.managementPort;
@@ -94,22 +92,23 @@ export class BrokerServer {
     this.programs = plan.programs;
     this.version = version;
     this.#plan = plan;
-    this.#running = running;
+    this.#process = process;
   }
 
   /** Finds the programs and starts; resolves when AMQP and the management API answer. */
   static async start(options: BrokerServerOptions, report: Report = () => undefined): Promise<BrokerServer> {
     const programs = await findPrograms(options.release ?? 'rabbitmq', report);
     const { cluster = null } = options;
+    const port = options.port ?? (await freePort());
     const plan: Plan = {
       name: options.name,
       programs,
       directory: serverDirectory(options.name),
-      port: options.port ?? (await freePort()),
+      port,
       managementPort: options.managementPort ?? (await freePort()),
       prometheusPort: await freePort(),
       distributionPort: await freePort(),
-      epmdPort: cluster?.epmdPort ?? (await freePort()),
+      epmd: await (cluster === null ? Epmd.open() : cluster.links.join(aliveName(port))),
       // A cookie of our own, so that the broker never uses the user's.
       cookie: cluster?.cookie ?? randomBytes(15).toString('hex'),
       password: cluster?.password ?? randomBytes(12).toString('base64url'),
@@ -117,13 +116,18 @@ export class BrokerServer {
       config: options.config ?? {},
     };
     await writeFiles(plan);
-    const { running, version } = await launch(plan);
-    return new BrokerServer(plan, running, version);
+    try {
+      const { process, version } = await launch(plan);
+      return new BrokerServer(plan, process, version);
+    } catch (error) {
+      await plan.epmd.close();
+      throw error;
+    }
   }
 
   /** The process id of Erlang's machine (beam); undefined while the broker is down. */
   get pid(): number | undefined {
-    return this.#running.broker.running ? this.#running.broker.pid : undefined;
+    return this.#process.running ? this.#process.pid : undefined;
   }
 
   get logFile(): string {
@@ -132,14 +136,12 @@ export class BrokerServer {
 
   /** An orderly shutdown: SIGTERM, a deadline, then SIGKILL. */
   async stop(): Promise<void> {
-    await this.#running.broker.terminate(STOP_DEADLINE_MS);
-    await this.#running.epmd?.kill();
+    await this.#process.terminate(STOP_DEADLINE_MS);
   }
 
   /** SIGKILL to the beam process; resolves when it is gone. What was not confirmed may be lost. */
   async kill(): Promise<void> {
-    await this.#running.broker.kill();
-    await this.#running.epmd?.kill();
+    await this.#process.kill();
   }
 
   /**
@@ -150,17 +152,17 @@ export class BrokerServer {
     await this.stop();
     this.#plan = { ...this.#plan, config };
     await writeConfig(this.#plan);
-    const { running } = await launch(this.#plan);
-    this.#running = running;
+    const { process } = await launch(this.#plan);
+    this.#process = process;
   }
 
   /** SIGSTOP: connections stay open and nothing moves. */
   pause(): void {
-    this.#running.broker.pause();
+    this.#process.pause();
   }
 
   resume(): void {
-    this.#running.broker.resume();
+    this.#process.resume();
   }
 
   /** Deletes everything that the broker holds: users, exchanges, queues, messages. Only while it is down. */
@@ -170,6 +172,16 @@ export class BrokerServer {
     }
     await rm(join(this.directory, 'data'), { recursive: true, force: true });
     await mkdir(join(this.directory, 'data'));
+  }
+
+  /** Runs `rabbitmqctl`. @returns what it printed @throws unless it succeeds */
+  async control(args: readonly string[]): Promise<string> {
+    const { status, output, errors } = await run(this.programs.program('rabbitmqctl'), args, {
+      timeoutMs: CONTROL_DEADLINE_MS,
+      environment: brokerEnvironment(this.#plan),
+    });
+    if (status !== 0) throw new Error(`rabbitmqctl ${args.join(' ')}: ${output}${errors}`);
+    return output;
   }
 
   /** Makes a virtual host in which the administrator may do everything. */
@@ -195,6 +207,7 @@ export class BrokerServer {
   /** Ends the broker and deletes its directory. */
   async remove(): Promise<void> {
     await this.kill();
+    await this.#plan.epmd.close();
     await rm(this.directory, { recursive: true, force: true });
   }
 }
@@ -237,9 +250,14 @@ function clusterConfig({ ports }: Cluster): Record<string, string> {
   };
 }
 
-function nodeName(port: number): string {
+export function nodeName(port: number): string {
   // `localhost` needs no name server and is the same machine after a change of the host's name.
-  return `tributary-${port}@localhost`;
+  return `${aliveName(port)}@localhost`;
+}
+
+/** As a name server knows the node. */
+export function aliveName(port: number): string {
+  return `tributary-${port}`;
 }
 
 async function writeFiles(plan: Plan): Promise<void> {
@@ -250,49 +268,20 @@ async function writeFiles(plan: Plan): Promise<void> {
   await writeFile(join(directory, 'home/.erlang.cookie'), plan.cookie, { mode: 0o400 });
 }
 
-async function launch(plan: Plan): Promise<{ running: Running; version: string }> {
+async function launch(plan: Plan): Promise<{ process: ServerProcess; version: string }> {
   const { directory, programs, name } = plan;
-  const environment = brokerEnvironment(plan);
-  const epmd = plan.cluster === null ? await startEpmd(name, directory, plan.epmdPort, programs) : null;
-  let broker: ServerProcess | undefined;
-  try {
-    broker = await ServerProcess.start({
-      name,
-      program: programs.program('rabbitmq-server'),
-      arguments: [],
-      environment,
-      directory,
-      logFile: join(directory, 'server.log'),
-    });
-    const version = await waitForBroker(plan, broker);
-    return { running: { broker, epmd }, version };
-  } catch (error) {
-    await broker?.kill();
-    await epmd?.kill();
-    throw error;
-  }
-}
-
-/** Erlang's name server. Resolves when it answers. */
-export async function startEpmd(
-  owner: string,
-  directory: string,
-  port: number,
-  programs: Programs,
-): Promise<ServerProcess> {
-  const epmd = await ServerProcess.start({
-    name: `${owner} epmd`,
-    program: epmdProgram(programs),
-    arguments: ['-address', '127.0.0.1', '-port', String(port)],
-    environment: { ...withoutForeign(), ...programs.environment },
+  const process = await ServerProcess.start({
+    name,
+    program: programs.program('rabbitmq-server'),
+    arguments: [],
+    environment: brokerEnvironment(plan),
     directory,
-    logFile: join(directory, 'epmd.log'),
+    logFile: join(directory, 'server.log'),
   });
   try {
-    await waitForPort(port, epmd, `${owner}'s epmd`);
-    return epmd;
+    return { process, version: await waitForBroker(plan, process) };
   } catch (error) {
-    await epmd.kill();
+    await process.kill();
     throw error;
   }
 }
@@ -320,7 +309,7 @@ function brokerEnvironment(plan: Plan): Record<string, string | undefined> {
     RABBITMQ_LOG: '-color',
     RABBITMQ_PID_FILE: join(directory, 'broker.pid'),
     RABBITMQ_DIST_PORT: String(plan.distributionPort),
-    ERL_EPMD_PORT: String(plan.epmdPort),
+    ERL_EPMD_PORT: String(plan.epmd.port),
     ERL_EPMD_ADDRESS: '127.0.0.1',
     // The start script then becomes the Erlang machine instead of waiting for it, so its process id is the broker's.
     RUNNING_UNDER_SYSTEMD: 'true',
@@ -332,23 +321,6 @@ function brokerEnvironment(plan: Plan): Record<string, string | undefined> {
       '-start_epmd false',
     ].join(' '),
   };
-}
-
-/** Erlang keeps epmd next to its emulator. In other installations it is on PATH, next to `erl`. */
-function epmdProgram(programs: Programs): string {
-  try {
-    return programs.program('epmd');
-  } catch {
-    return join(dirname(programs.program('erl')), 'epmd');
-  }
-}
-
-async function waitForPort(port: number, owner: ServerProcess, name: string): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while (!(await answers(port))) {
-    if (!owner.running || Date.now() > deadline) throw notStarted(owner, `${name} does not answer`);
-    await delay(20);
-  }
 }
 
 /** Waits until AMQP answers a protocol header with Connection.Start, and the management API returns the version. */

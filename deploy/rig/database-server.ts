@@ -11,6 +11,7 @@ import { instanceOptions, placeOptions, roleOptions, sizeOptions, toArguments } 
 import type { Flavor, Role, ServerOptions } from './database-options.ts';
 import { waitForDatabase } from './database-ready.ts';
 import { copyData, dataTemplate } from './data-template.ts';
+import { LocalServerError } from './errors.ts';
 import type { Report } from './errors.ts';
 import { freePort } from './free-port.ts';
 import { serverDirectory } from './keeper.ts';
@@ -142,6 +143,15 @@ export class DatabaseServer {
     await this.stop();
     this.#plan = { ...this.#plan, programs: await findPrograms(release ?? this.flavor, report) };
     await this.restart();
+  }
+
+  /** Throws away all that the server holds, its identity too, and puts an empty directory in its place. Only while it is down. */
+  async wipe(): Promise<void> {
+    if (this.pid !== undefined)
+      throw new LocalServerError('SERVER_STATE', `server ${this.name} is running`, 'Stop or kill it before wiping it.');
+    const { flavor, programs, directory } = this.#plan;
+    await rm(join(directory, 'data'), { recursive: true, force: true });
+    await copyData(await dataTemplate(flavor, programs, () => undefined), join(directory, 'data'));
   }
 
   /** SIGSTOP: the server holds its connections and answers nobody. */

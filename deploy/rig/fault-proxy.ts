@@ -55,7 +55,7 @@ interface CutPlan {
 }
 
 export class FaultProxy {
-  readonly host = '127.0.0.1';
+  readonly host: string;
   readonly port: number;
   readonly #lines = new Set<Line>();
   #target: { readonly host: string; readonly port: number };
@@ -71,28 +71,31 @@ export class FaultProxy {
 
   private constructor(
     server: Server,
-    port: number,
+    near: { readonly host: string; readonly port: number },
     target: { readonly host: string; readonly port: number },
     now: () => number,
   ) {
     this.#server = server;
-    this.port = port;
+    this.host = near.host;
+    this.port = near.port;
     this.#target = target;
     this.#now = now;
     server.on('connection', socket => this.#accept(socket));
   }
 
   /**
-   * Listens on a free port and passes everything on to the target.
+   * Passes everything on to the target.
    * @param now the clock of delays and rates, in milliseconds
+   * @param near where it listens. Default: a free port
    */
   static async open(
     targetPort: number,
     targetHost = '127.0.0.1',
     now = (): number => performance.now(),
+    near: { readonly host: string; readonly port: number } = { host: '127.0.0.1', port: 0 },
   ): Promise<FaultProxy> {
-    const { server, port } = await listen(0);
-    return new FaultProxy(server, port, { host: targetHost, port: targetPort }, now);
+    const { server, port } = await listen(near);
+    return new FaultProxy(server, { ...near, port }, { host: targetHost, port: targetPort }, now);
   }
 
   get conditions(): LinkConditions {
@@ -125,7 +128,7 @@ export class FaultProxy {
       // Stops listening at once; the callback would wait for open connections.
       this.#server.close();
     } else if (mode !== 'refuse' && before === 'refuse') {
-      const { server } = await listen(this.port);
+      const { server } = await listen(this);
       server.on('connection', socket => this.#accept(socket));
       this.#server = server;
     }
@@ -384,11 +387,11 @@ class Pump {
   }
 }
 
-async function listen(port: number): Promise<{ server: Server; port: number }> {
+async function listen({ host, port }: Pick<FaultProxy, 'host' | 'port'>): Promise<{ server: Server; port: number }> {
   const server = createServer();
   await new Promise<void>((listening, failed) => {
     server.once('error', failed);
-    server.listen(port, '127.0.0.1', listening);
+    server.listen(port, host, listening);
   });
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('the link has no port');

@@ -78,7 +78,7 @@ export interface OutgoingMessage {
   readonly exchange: string;
   readonly routingKey: string;
   readonly id: string;
-  readonly type: 'batch' | 'hello' | 'answer' | 'wake';
+  readonly type: 'batch' | 'hello' | 'answer' | 'wake' | 'probe';
   readonly headers: Readonly<Record<string, string | number>>;
   readonly body: Buffer;
 }

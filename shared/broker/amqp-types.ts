@@ -67,6 +67,8 @@ export interface QueueDepth {
 export interface BrokerConnection {
   /** The user of the login. */
   readonly user: string;
+  /** Which of the broker's addresses it leads to. */
+  readonly place: string;
   /** The broker has an alarm and reads nothing from this connection at present. */
   readonly blocked: boolean;
   /** Resolves with the reason when the connection is gone for good. Never rejects. */

@@ -55,7 +55,11 @@ export async function connectBroker(options: BrokerOptions): Promise<BrokerConne
   const { url } = options;
   const addresses = url instanceof Addresses ? url : new Addresses([url].flat().map(parseBrokerUrl));
   return addresses.reach(
-    place => connectTo(place, options),
+    async place => {
+      const connection = await connectTo(place, options);
+      void connection.closed.then(() => addresses.leave(place));
+      return connection;
+    },
     late => late.close(),
   );
 }
@@ -79,8 +83,8 @@ async function connectTo(address: Place<BrokerAddress>, options: BrokerOptions):
     noDelay: true,
     ...(address.tls ? { tls: { ...options.tls, ...name, rejectUnauthorized: true } } : {}),
   });
-  const opened = new RabbitConnection(connection, address.user);
-  const where = `${address.host}:${address.port}`;
+  const where = `${address.ip ?? address.host}:${address.port}`;
+  const opened = new RabbitConnection(connection, address.user, where);
   let onConnected: () => void = () => undefined;
   const connected = new Promise<'connected'>(resolve => {
     onConnected = () => resolve('connected');
@@ -130,6 +134,7 @@ function isConnecting(connection: Connection): boolean {
 
 class RabbitConnection implements BrokerConnection {
   readonly user: string;
+  readonly place: string;
   blocked = false;
   readonly #connection: Connection;
   readonly #ending = new CloseSignal();
@@ -139,9 +144,10 @@ class RabbitConnection implements BrokerConnection {
   #asking: Promise<unknown> = Promise.resolve();
   readonly #channels = new Set<Channel>();
 
-  constructor(connection: Connection, user: string) {
+  constructor(connection: Connection, user: string, place: string) {
     this.#connection = connection;
     this.user = user;
+    this.place = place;
     connection.on('error', (error: unknown) => this.drop(brokerError(error, 'The connection to RabbitMQ failed')));
     connection.on('connection.blocked', () => {
       this.blocked = true;

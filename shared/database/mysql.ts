@@ -55,6 +55,8 @@ export interface MysqlPurpose {
    * 0: no limit.
    */
   readonly stallMs?: number;
+  /** Throws for a server that ends no statement any more, though it works on them: one that has lost its group. */
+  readonly requirement?: (connection: Connection) => Promise<void>;
   /** Statements that set up the session, in order, before the connection is handed out. */
   readonly session?: readonly string[];
   /** mysql2's capability flags, e.g. `-FOUND_ROWS`. */
@@ -107,7 +109,10 @@ export async function connectMysql(settings: MysqlSettings, purpose: MysqlPurpos
   settleOnDestroy(connection, purpose.side);
   noteCertificates(connection, settings, purpose.side);
   const stallMs = purpose.stallMs ?? STALL_MS;
-  if (stallMs > 0) watchForStall(connection, stallMs, purpose.side, () => isAtWork(settings, connection.threadId));
+  if (stallMs > 0)
+    watchForStall(connection, stallMs, purpose.side, () =>
+      isAtWork(settings, connection.threadId, purpose.requirement),
+    );
   try {
     // First: an older server may not understand what sets the session up.
     await requireSupported(connection, purpose.side);
@@ -194,7 +199,8 @@ function watchForStall(
     denials = answer === false ? denials + 1 : 0;
     // Never give up on a statement that runs: it would start again and take as long.
     if (answer === true) movedAt = performance.now();
-    if (denials >= DENIALS) giveUp(stream, 'A statement got no answer, and the server no longer knows of it.');
+    if (denials >= DENIALS)
+      giveUp(stream, 'A statement got no answer, and the server no longer works on it, or cannot end it.');
   };
   const check = (): void => {
     const stream: unknown = Reflect.get(core, 'stream');
@@ -236,7 +242,11 @@ function watchForStall(
  * Whether the server works on a statement of the connection with this number, asked on a second connection. null: it does
  * not say, or a proxy on the way assigns its own numbers. Never throws.
  */
-async function isAtWork(settings: MysqlSettings, threadId: number): Promise<boolean | null> {
+async function isAtWork(
+  settings: MysqlSettings,
+  threadId: number,
+  requirement: MysqlPurpose['requirement'],
+): Promise<boolean | null> {
   let asking: Connection | null = null;
   try {
     asking = await mysql.createConnection({ ...mysqlOptions(settings), connectTimeout: ASK_AFTER_MS });
@@ -245,12 +255,19 @@ async function isAtWork(settings: MysqlSettings, threadId: number): Promise<bool
     const commands = new Map(rows.map(row => [Number(row['Id']), String(row['Command'])]));
     if (!commands.has(asking.threadId)) return null;
     const command = commands.get(threadId);
-    return command !== undefined && command !== 'Sleep';
+    if (command === undefined || command === 'Sleep') return false;
+    return requirement === undefined || (await requirement(asking).then(() => true, refused));
   } catch {
     return null;
   } finally {
     asking?.destroy();
   }
+}
+
+/** The server has answered that it is of no use; another error says nothing. */
+function refused(error: unknown): false {
+  if (error instanceof TributaryError) return false;
+  throw error;
 }
 
 /** Says goodbye and cuts the socket if the server does not answer. Never throws: the work is done or lost. */

@@ -6,6 +6,7 @@
 import { parseArgs } from 'node:util';
 import { benchCapture } from './capture.ts';
 import { benchCatchUp } from './catch-up.ts';
+import { benchCluster } from './cluster.ts';
 import { benchFleet } from './fleet.ts';
 import { benchHistory } from './history.ts';
 import { benchLatency } from './latency.ts';
@@ -27,6 +28,7 @@ const GROUPS: readonly (readonly [name: string, run: (bench: Bench) => Promise<v
   ['memory', benchMemory],
   ['fleet', benchFleet],
   ['verify', benchVerify],
+  ['cluster', benchCluster],
 ];
 
 async function main(): Promise<void> {

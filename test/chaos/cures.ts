@@ -84,6 +84,7 @@ export class Cures {
   async #cure({ db, said, halted, code, reason }: Halt): Promise<void> {
     const { id } = halted.branch;
     const halt = `${id} is halted by ${code}: ${reason}`;
+    if (!this.#stage.halts) throw new Error(halt);
     const hint = reason.slice(reason.lastIndexOf(' — ') + 1);
     const statements = [...hint.matchAll(STATEMENT)].map(([statement]) => statement);
     const commands = [...hint.matchAll(COMMAND)].flatMap(([, command]) => (command === undefined ? [] : [command]));

@@ -11,18 +11,20 @@ export interface Memory {
   readonly unseen: Set<StageBranch>;
 }
 
-export interface FaultCall {
-  readonly stage: Stage;
+export interface FaultCall<S extends Stage = Stage> {
+  readonly stage: S;
   readonly chance: Chance;
   readonly memory: Memory;
   /** Says what the fault does in particular, for whoever reads the round's line. */
   readonly note: (text: string) => void;
 }
 
-export type Fault = (call: FaultCall) => Promise<void>;
+type Fault<S extends Stage> = (call: FaultCall<S>) => Promise<void>;
 
 /** By name, each with how often it is drawn. */
-export type Faults = Readonly<Record<string, { readonly weight: number; readonly run: Fault }>>;
+export type Faults<S extends Stage = Stage> = Readonly<
+  Record<string, { readonly weight: number; readonly run: Fault<S> }>
+>;
 
 export const some = ({ stage, chance }: FaultCall): StageBranch => chance.pick(stage.branches);
 export const briefly = (chance: Chance): Promise<void> => sleep(chance.between(200, 2_500));

@@ -1,5 +1,5 @@
 /**
- * `make chaos`: real servers, a seeded workload and seeded faults, round after round. After each round the faults stop,
+ * `make chaos`: a stage of real servers, a seeded workload and seeded faults, round after round. After each round the faults stop,
  * whoever is called carries out the cures that the products name (cures.ts), and within a deadline every row must be
  * equal. `node test/chaos/main.ts --help` lists the faults and what can be set.
  *
@@ -9,10 +9,14 @@
 import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Memory } from './fault.ts';
-import { FAULTS } from './faults.ts';
+import type { Report } from '../../deploy/rig/errors.ts';
+import { CLUSTER_FAULTS } from './cluster-faults.ts';
+import { ClusterStage } from './cluster-stage.ts';
+import type { Faults, Memory } from './fault.ts';
 import { Round } from './round.ts';
-import { Stage } from './stage.ts';
+import { SINGLE_FAULTS } from './single-faults.ts';
+import { SingleStage } from './single-stage.ts';
+import type { Stage } from './stage.ts';
 
 const DEFAULT_ROUNDS = 10;
 const DEFAULT_WITHIN_S = 180;
@@ -22,7 +26,10 @@ const HELP = `Breaks everything at random, and compares branch and head office a
   make chaos                              the protocol's model, random schemas, then ${DEFAULT_ROUNDS} rounds
   node test/chaos/main.ts                 the rounds alone
   FAULTS=failover,unlogged SEED=x node test/chaos/main.ts
+  STAGE=cluster make chaos                rounds of a head office that fails over, alone
 
+STAGE=NAME    single: one broker and one database, where a fault may cost a new epoch; cluster: three of each, where
+              it may cost neither that nor a copy of a table nor a halt (default: single)
 SEED=TEXT     what faults and statements follow from; printed at the start (default: random)
 ROUNDS=N      how many rounds (default: ${DEFAULT_ROUNDS})
 START=N       the first round's number (default: 1); a round follows from SEED and its number,
@@ -33,11 +40,27 @@ MODEL_RUNS=N  runs of the protocol's model, RUNS=N of random schemas (of make ch
 
 A round that fails leaves logs, spools and the definitions of tables in a folder that it names.
 
-Faults, with how often each is drawn:
-${Object.entries(FAULTS)
-  .map(([name, { weight }]) => `  ${name} ${weight}`)
-  .join('\n')}
+Faults of the single stage, with how often each is drawn:
+${listed(SINGLE_FAULTS)}
+
+Faults of the cluster stage:
+${listed(CLUSTER_FAULTS)}
 `;
+
+function listed(faults: Readonly<Record<string, { readonly weight: number }>>): string {
+  return Object.entries(faults)
+    .map(([name, { weight }]) => `  ${name} ${weight}`)
+    .join('\n');
+}
+
+/** A stage and what can befall it. */
+interface Play<S extends Stage> {
+  readonly open: (report: Report) => Promise<S>;
+  readonly faults: Faults<S>;
+}
+
+const SINGLE: Play<SingleStage> = { open: report => SingleStage.open(report), faults: SINGLE_FAULTS };
+const CLUSTER: Play<ClusterStage> = { open: report => ClusterStage.open(report), faults: CLUSTER_FAULTS };
 
 const began = Date.now();
 
@@ -52,24 +75,31 @@ function say(line: string): void {
 }
 
 /** The faults that FAULTS names. */
-function chosen(names: string): typeof FAULTS {
+function chosen<S extends Stage>(all: Faults<S>, names: string): Faults<S> {
   const parts = names.split(',').filter(part => part !== '');
-  if (parts.length === 0) return FAULTS;
-  const faults = Object.entries(FAULTS).filter(([name]) => parts.some(part => name.includes(part)));
+  if (parts.length === 0) return all;
+  const faults = Object.entries(all).filter(([name]) => parts.some(part => name.includes(part)));
   if (faults.length === 0) throw new Error(`no fault is named so: ${names}`);
   return Object.fromEntries(faults);
 }
 
-async function main(): Promise<number> {
+function main(): Promise<number> {
+  const name = process.env['STAGE'] ?? 'single';
+  if (name === 'cluster') return perform(name, CLUSTER);
+  if (name === 'single') return perform(name, SINGLE);
+  throw new Error(`STAGE must be single or cluster, not ${name}`);
+}
+
+async function perform<S extends Stage>(stageName: string, play: Play<S>): Promise<number> {
   const seed = process.env['SEED'] ?? randomBytes(4).toString('hex');
   const rounds = positive('ROUNDS', DEFAULT_ROUNDS);
   const first = positive('START', 1);
   const withinMs = positive('WITHIN', DEFAULT_WITHIN_S) * 1_000;
   const names = process.env['FAULTS'] ?? '';
-  const faults = chosen(names);
-  const settings = `SEED=${seed}${names === '' ? '' : ` FAULTS=${names}`}`;
+  const faults = chosen(play.faults, names);
+  const settings = `STAGE=${stageName} SEED=${seed}${names === '' ? '' : ` FAULTS=${names}`}`;
   say(`${settings} ROUNDS=${rounds}`);
-  const stage = await Stage.open(say);
+  const stage = await play.open(say);
   const tally = new Map<string, number>();
   const memory: Memory = { dumps: [], spools: new Map(), unseen: new Set() };
   let rows = 0;

@@ -13,22 +13,22 @@ const HEALTHY_WITHIN_MS = 60_000;
 const CALLED_EVERY_MS = 1_000;
 
 /** As an ended program's last words begin. */
-const PASSING = /^(TARGET_UNREACHABLE|TARGET_BUSY|SPOOL_IO|SPOOL_CORRUPT): /m;
+const PASSING = /^(TARGET_UNREACHABLE|TARGET_SETTING|TARGET_BUSY|SPOOL_IO|SPOOL_CORRUPT): /m;
 
-export class Round {
+export class Round<S extends Stage> {
   /** The faults in their order. */
   readonly drawn: string[] = [];
   /** What was done and when, line by line. */
   readonly story: string[] = [];
   rows = 0;
   transactions = 0;
-  readonly #stage: Stage;
+  readonly #stage: S;
   readonly #seed: string;
   readonly #withinMs: number;
   readonly #cures: Cures;
 
   /** @param seed of this very round. @param withinMs in which all must be equal once the faults are over */
-  constructor(stage: Stage, seed: string, withinMs: number) {
+  constructor(stage: S, seed: string, withinMs: number) {
     this.#stage = stage;
     this.#seed = seed;
     this.#withinMs = withinMs;
@@ -36,12 +36,13 @@ export class Round {
   }
 
   /** @returns the round in a line. @throws when the ends stay different, or a program or a branch needs what nobody named */
-  async play(faults: Faults, memory: Memory): Promise<string> {
+  async play(faults: Faults<S>, memory: Memory): Promise<string> {
     await this.#break(faults, memory);
     await this.#endLoad();
     const healed = await this.#supervise();
     const started = Date.now();
     this.rows = await this.#compare(memory);
+    await this.#stage.audit();
     const took = ((Date.now() - started) / 1000).toFixed(1);
     if (this.#cures.count > 0) healed.push(`${this.#cures.count} cures`);
     return `${this.drawn.join(', ')}${healed.length > 0 ? ` (${healed.join(', ')})` : ''}: ${this.rows} rows equal after ${took} s`;
@@ -51,7 +52,7 @@ export class Round {
     this.story.push(`${new Date().toISOString()} ${what}`);
   }
 
-  async #break(faults: Faults, memory: Memory): Promise<void> {
+  async #break(faults: Faults<S>, memory: Memory): Promise<void> {
     const stage = this.#stage;
     const chance = new Chance(this.#seed);
     for (const { branch, workload } of stage.branches)
@@ -84,10 +85,9 @@ export class Round {
   }
 
   async #endLoad(): Promise<void> {
-    const { branches, applierLink, targetLink } = this.#stage;
-    for (const { link } of branches) await link.heal();
-    await applierLink.heal();
-    await targetLink.heal();
+    const { branches, links } = this.#stage;
+    for (const proxy of links.flat()) await proxy.heal();
+    await this.#stage.mend();
     for (const { workload } of branches) {
       this.transactions += workload.committed;
       await workload.stop();

@@ -1,36 +1,37 @@
 /**
- * The stage of `make chaos`: servers of its own, two branches that are written to, two appliers, and a bad link wherever
- * one program talks to another over a network.
+ * What every stage of chaos has: a head office, branches that are written to, appliers, and a bad link wherever one
+ * program talks to another over a network. `single-stage.ts` has a head office of one machine each, `cluster-stage.ts`
+ * one that fails over.
  *
- *   paris (MySQL), lyon (MariaDB) ─ agents ─ proxy ─▶ broker ─ proxy ─ appliers ─ proxy ─▶ head office
- *
- * Behind the address of paris and of lyon a standby may take the server's place (branch-source.ts).
+ * Behind the address of each branch's database a standby may take the server's place (branch-source.ts).
  */
 import { cpSync, existsSync, lstatSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import mysql from 'mysql2/promise';
 import type { RowDataPacket } from 'mysql2/promise';
 import { parse } from 'yaml';
-import { BrokerServer } from '../../deploy/rig/broker-server.ts';
-import { DatabaseServer } from '../../deploy/rig/database-server.ts';
-import type { Flavor } from '../../deploy/rig/database-options.ts';
-import { FaultProxy } from '../../deploy/rig/fault-proxy.ts';
-import { temporaryDirectory } from '../../deploy/rig/keeper.ts';
 import type { Product } from '../../deploy/rig/daemon.ts';
+import type { Flavor } from '../../deploy/rig/database-options.ts';
+import type { DatabaseServer } from '../../deploy/rig/database-server.ts';
+import type { FaultProxy } from '../../deploy/rig/fault-proxy.ts';
+import { temporaryDirectory } from '../../deploy/rig/keeper.ts';
+import type { ServerAddress } from '../../deploy/rig/oracle/compare.ts';
 import { branchNames } from '../../shared/broker/amqp-messages.ts';
 import { quoteName } from '../../shared/database/sql.ts';
-import type { ServerAddress } from '../../deploy/rig/oracle/compare.ts';
-import { dumpDatabase, restoreDatabase } from '../support/world/dump.ts';
-import { expectSuccess, World } from '../support/world/world.ts';
-import type { Branch } from '../support/world/world.ts';
+import { expectSuccess } from '../support/world/world.ts';
+import type { Branch, World } from '../support/world/world.ts';
 import { BranchSource } from './branch-source.ts';
 import { Workload } from './workload.ts';
+import type { WorkloadOptions } from './workload.ts';
+
+/** A network between two programs: a proxy for each address of the far one. What befalls it, befalls them all. */
+export type Link = readonly FaultProxy[];
 
 export interface StageBranch {
   readonly branch: Branch;
   readonly source: BranchSource;
   /** From the agent to the broker. */
-  readonly link: FaultProxy;
+  readonly link: Link;
   readonly workload: Workload;
 }
 
@@ -39,14 +40,18 @@ export interface Copy {
   readonly path: string;
 }
 
-interface StageParts {
+export interface StageParts {
   readonly world: World;
-  readonly broker: BrokerServer;
-  readonly headOffice: DatabaseServer;
   readonly branches: readonly StageBranch[];
   readonly appliers: readonly Product[];
-  readonly applierLink: FaultProxy;
-  readonly targetLink: FaultProxy;
+  /** From the appliers to the broker, and to the head office's database. */
+  readonly applierLinks: readonly Link[];
+}
+
+/** A server with its log. */
+interface LoggedServer {
+  readonly name: string;
+  readonly logFile: string;
 }
 
 /** What tells one server's history from another's. */
@@ -58,72 +63,35 @@ const SERVER_FACTS: Readonly<Record<Flavor, string>> = {
 /** How long received batches are kept: longer than a round, so that a restored head office is sent them again. */
 const KEEP_APPLIED = '48h';
 
-export class Stage {
+export abstract class Stage {
   readonly world: World;
-  readonly broker: BrokerServer;
-  readonly headOffice: DatabaseServer;
   readonly branches: readonly StageBranch[];
   readonly appliers: readonly Product[];
-  /** From the appliers to the broker, and to the head office's database. */
-  readonly applierLink: FaultProxy;
-  readonly targetLink: FaultProxy;
+  /** Every one, the branches' too. */
+  readonly links: readonly Link[];
+  /** Whether a halt may come of a fault, for a person to cure it (cures.ts). Otherwise it is a failure of the product. */
+  abstract readonly halts: boolean;
   #copies = 0;
 
-  private constructor(parts: StageParts) {
-    this.world = parts.world;
-    this.broker = parts.broker;
-    this.headOffice = parts.headOffice;
-    this.branches = parts.branches;
-    this.appliers = parts.appliers;
-    this.applierLink = parts.applierLink;
-    this.targetLink = parts.targetLink;
+  protected constructor({ world, branches, appliers, applierLinks }: StageParts) {
+    this.world = world;
+    this.branches = branches;
+    this.appliers = appliers;
+    this.links = [...branches.map(({ link }) => link), ...applierLinks];
   }
 
-  static async open(report: (line: string) => void): Promise<Stage> {
-    const [broker, headOffice, ...servers] = await Promise.all([
-      BrokerServer.start({ name: 'chaos-broker' }, report),
-      DatabaseServer.start({ flavor: 'mysql', name: 'chaos-head-office', role: 'head-office' }, report),
-      DatabaseServer.start({ flavor: 'mysql', name: 'chaos-paris', role: 'branch' }, report),
-      DatabaseServer.start({ flavor: 'mariadb', name: 'chaos-lyon', role: 'branch' }, report),
-    ]);
-    const world = await World.create({ broker, headOffice });
-    const applierLink = await FaultProxy.open(broker.port);
-    const targetLink = await FaultProxy.open(headOffice.port);
-    const appliers: Product[] = [];
-    for (const name of ['applier', 'applier-2']) {
-      const product = await world.applier({
-        name,
-        config: {
-          onTableTrouble: 'halt',
-          target: { port: targetLink.port },
-          broker: {
-            url: `amqp://${broker.user}@${broker.host}:${applierLink.port}/${world.vhost}`,
-            branchUrl: `amqp://${broker.host}:${broker.port}`,
-          },
-        },
-      });
-      appliers.push(product);
-    }
-    const branches: StageBranch[] = [];
-    for (const [index, name] of ['paris', 'lyon'].entries()) {
-      const server = servers[index];
-      if (server === undefined) throw new Error('a server is missing');
-      const source = await BranchSource.open(server);
-      const link = await FaultProxy.open(broker.port);
-      const branch = await world.addBranch(name, {
-        source: source.address,
-        config: { onTableTrouble: 'halt', spool: { keepApplied: KEEP_APPLIED } },
-      });
-      const workload = new Workload(source.address, branch.schema);
-      await workload.prepare();
-      const stageBranch = { branch, source, link, workload };
-      rerouteBroker(stageBranch);
-      branches.push(stageBranch);
-    }
-    for (const applier of appliers) await (await applier.start()).waitReady();
-    for (const { branch } of branches) await branch.startAgent();
-    return new Stage({ world, broker, headOffice, branches, appliers, applierLink, targetLink });
-  }
+  /** Where the head office's database can be looked into. */
+  abstract get headOffice(): ServerAddress;
+
+  protected abstract get headOfficeServers(): readonly LoggedServer[];
+
+  /** Does what whoever runs the servers would do after the faults. */
+  abstract mend(): Promise<void>;
+
+  /** After a round, when all is equal. @throws for what the faults may not have cost */
+  abstract audit(): Promise<void>;
+
+  protected abstract removeHeadOffice(): Promise<void>;
 
   get products(): readonly Product[] {
     return this.world.products;
@@ -131,7 +99,7 @@ export class Stage {
 
   /** The spool as it is on disk, if there is one; only while the agent is not running. */
   copySpool({ branch }: StageBranch): Copy {
-    const path = this.#newPath('spool');
+    const path = this.newPath('spool');
     // After a loss, the agent may not have begun a new one yet.
     if (existsSync(branch.spoolDirectory)) cpSync(branch.spoolDirectory, path, { recursive: true });
     return { path };
@@ -142,24 +110,11 @@ export class Stage {
     if (existsSync(copy.path)) cpSync(copy.path, branch.spoolDirectory, { recursive: true });
   }
 
-  /** The head office's database at this moment, as a backup program takes it. */
-  async dump(): Promise<Copy> {
-    const path = this.#newPath('dump');
-    await dumpDatabase(this.headOffice, this.world.database, path);
-    return { path };
-  }
-
-  /** Puts a dump in the database's place; the appliers must be down. */
-  async restore(copy: Copy): Promise<void> {
-    await restoreDatabase(this.headOffice, this.world.database, copy.path);
-  }
-
   /** What the halt of a superseded agent tells a person to do. */
-  async enrolAgain(stageBranch: StageBranch): Promise<void> {
-    const { branch } = stageBranch;
+  async enrolAgain({ branch, link }: StageBranch): Promise<void> {
     await branch.agent.stop();
     expectSuccess(await branch.cli(['enroll', join(branch.folder, 'enrolment')]));
-    rerouteBroker(stageBranch);
+    rerouteBroker(branch, link);
     await branch.agent.start();
   }
 
@@ -173,8 +128,8 @@ export class Stage {
       ...this.branches.map(async ({ branch }) => {
         const path = `/queues/${this.world.vhost}/${branchNames(branch.id).batches}`;
         const queue = (await this.world.managementApi('GET', path)) as Record<string, unknown>;
-        const { name, messages_ready, messages_unacknowledged } = queue;
-        return [{ name, messages_ready, messages_unacknowledged, consumers: consumersOf(queue) }];
+        const { name, leader, online, messages_ready, messages_unacknowledged } = queue;
+        return [{ name, leader, online, messages_ready, messages_unacknowledged, consumers: consumersOf(queue) }];
       }),
       ...this.products.map(async product => [await product.get('/api/status')]),
       ...this.branches.map(({ source }) =>
@@ -192,7 +147,7 @@ export class Stage {
   async keepTraces(folder: string): Promise<void> {
     rmSync(folder, { recursive: true, force: true });
     cpSync(this.world.directory, folder, { recursive: true, filter: source => !lstatSync(source).isSocket() });
-    const servers = [this.headOffice, ...this.branches.flatMap(({ source }) => source.servers)];
+    const servers = [...this.headOfficeServers, ...this.branches.flatMap(({ source }) => source.servers)];
     for (const { name, logFile } of servers) cpSync(logFile, join(folder, `${name}.log`));
     await keepDefinitions(this.headOffice, this.world.database, join(folder, 'head-office.sql'));
     for (const { branch, source } of this.branches)
@@ -204,23 +159,43 @@ export class Stage {
       product.resume();
       await product.kill9();
     }
-    for (const { link } of this.branches) await link.close();
-    await this.applierLink.close();
-    await this.targetLink.close();
-    await Promise.all([
-      this.broker.remove(),
-      this.headOffice.remove(),
-      ...this.branches.map(({ source }) => source.remove()),
-    ]);
+    for (const proxy of this.links.flat()) await proxy.close();
+    await Promise.all([this.removeHeadOffice(), ...this.branches.map(({ source }) => source.remove())]);
     rmSync(this.world.directory, { recursive: true, force: true });
   }
 
-  #newPath(kind: string): string {
+  protected newPath(kind: string): string {
     this.#copies += 1;
     const folder = join(temporaryDirectory(), 'copies');
     mkdirSync(folder, { recursive: true });
     return join(folder, `${kind}-${this.#copies}`);
   }
+}
+
+/** Adds a branch whose agent reaches the broker over the link. Takes the server over; starts nothing. */
+export async function addStageBranch(
+  world: World,
+  name: string,
+  server: DatabaseServer,
+  link: Link,
+  workload: WorkloadOptions,
+): Promise<StageBranch> {
+  const source = await BranchSource.open(server);
+  const branch = await world.addBranch(name, {
+    source: source.address,
+    config: { onTableTrouble: 'halt', spool: { keepApplied: KEEP_APPLIED } },
+  });
+  const written = new Workload(source.address, branch.schema, workload);
+  await written.prepare();
+  rerouteBroker(branch, link);
+  return { branch, source, link, workload: written };
+}
+
+/** The agent reaches the broker over its bad link. */
+function rerouteBroker(branch: Branch, link: Link): void {
+  const { broker } = parse(readFileSync(branch.agent.configFile, 'utf8')) as { broker: { url: string | string[] } };
+  const [url = ''] = [broker.url].flat();
+  branch.configure({ broker: { url: link.map(({ port }) => url.replace(/:\d+\//, `:${port}/`)) } });
 }
 
 /** Who consumes a queue, and whose turn it is. */
@@ -237,7 +212,10 @@ export function login({ host, port, user, password }: ServerAddress) {
   return { host, port, user, password };
 }
 
-async function rowsOf(server: ServerAddress & { readonly database?: string }, sql: string): Promise<RowDataPacket[]> {
+export async function rowsOf(
+  server: ServerAddress & { readonly database?: string },
+  sql: string,
+): Promise<RowDataPacket[]> {
   const { database } = server;
   const connection = await mysql.createConnection({
     ...login(server),
@@ -264,10 +242,4 @@ async function keepDefinitions(server: ServerAddress, database: string, file: st
     return [...(await Promise.all(made)), ...triggers.map(trigger => JSON.stringify(trigger))].join('\n');
   })().catch(String);
   writeFileSync(file, text);
-}
-
-/** The agent reaches the broker over its bad link. */
-function rerouteBroker({ branch, link }: Pick<StageBranch, 'branch' | 'link'>): void {
-  const { broker } = parse(readFileSync(branch.agent.configFile, 'utf8')) as { broker: { url: string } };
-  branch.configure({ broker: { url: broker.url.replace(/:\d+\//, `:${link.port}/`) } });
 }

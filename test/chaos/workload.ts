@@ -37,11 +37,21 @@ const RETRY_MS = 200;
 /** Columns that DDL has added; beyond it none is added any more. */
 const MOST_COLUMNS = 30;
 
+/** How often each kind of transaction is written. */
+const WEIGHTS = { wide: 50, keys: 20, big: 5, ddl: 2, truncate: 1 } as const;
+type Kind = keyof typeof WEIGHTS;
+
+export interface WorkloadOptions {
+  /** Whether tables are altered and emptied, so that some are copied again. */
+  readonly changesTables: boolean;
+}
+
 export class Workload {
   /** Statements of its own by kind, for the closing note. */
   readonly done = new Map<string, number>();
   readonly #server: ServerAddress;
   readonly #schema: string;
+  readonly #weights: Readonly<Record<Kind, number>>;
   #load: Load | null = null;
   #own: Promise<void> = Promise.resolve();
   #stop = new AbortController();
@@ -49,9 +59,10 @@ export class Workload {
   /** `chaos_ddl` may have another definition than when a row was last written to it. */
   #altered = false;
 
-  constructor(server: ServerAddress, schema: string) {
+  constructor(server: ServerAddress, schema: string, { changesTables }: WorkloadOptions) {
     this.#server = server;
     this.#schema = schema;
+    this.#weights = changesTables ? WEIGHTS : { ...WEIGHTS, ddl: 0, truncate: 0 };
   }
 
   get committed(): number {
@@ -123,7 +134,7 @@ export class Workload {
   }
 
   #next(chance: Chance): { readonly kind: string; readonly statements: readonly string[] } {
-    const kind = chance.weighted({ wide: 50, keys: 20, big: 5, ddl: 2, truncate: 1 });
+    const kind = chance.weighted(this.#weights);
     switch (kind) {
       case 'wide':
         return { kind, statements: [wideRows(chance)] };

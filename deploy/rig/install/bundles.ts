@@ -179,7 +179,6 @@ export const NEWEST: Readonly<Record<NewestBundle, BundleSpecification>> = {
         'rabbitmq-plugins': 'usr/lib/rabbitmq/bin/rabbitmq-plugins',
         'rabbitmq-diagnostics': 'usr/lib/rabbitmq/bin/rabbitmq-diagnostics',
         erl: 'usr/lib/erlang/bin/erl',
-        epmd: 'usr/lib/erlang/erts-*/bin/epmd',
       },
       patch: ['usr/lib/erlang'],
       libraries: ['usr/lib/{triplet}/systemd'],

@@ -34,3 +34,15 @@ await t.test('a cluster is shown with its leaders, and with what it lacks', t =>
   ]);
   t.end();
 });
+
+await t.test('how soon a frozen node counts as gone is shown, and is a warning at RabbitMQ’s default', t => {
+  const ticking = (seconds: number): BrokerCluster['nodes'] =>
+    three.map(({ name }) => node(name, { net_ticktime: seconds }));
+  const of = (nodes: BrokerCluster['nodes']) =>
+    clusterFindings({ nodes, queues: [] }).find(({ subject }) => subject === 'broker.net_ticktime');
+  t.match(of(ticking(10)), { level: 'ok', message: '10 s' });
+  t.match(of(ticking(60)), { level: 'warning', message: /^is 60 s: /, hint: /net_ticktime = 10/ });
+  t.equal(of(ticking(60).slice(0, 1)), undefined, 'a single node has no other');
+  t.equal(of(three), undefined, 'what the broker does not say');
+  t.end();
+});

@@ -22,6 +22,29 @@ await t.test('the one that worked last comes first, and after a failure the next
   t.same(tried, ['10.0.0.1', '10.0.0.2', '10.0.0.2', '10.0.0.2', '10.0.0.3', '10.0.0.1']);
 });
 
+await t.test('after a connection has ended, the one after it comes first', async t => {
+  const addresses = three();
+  const tried: string[] = [];
+  const used: { readonly host: string; readonly port: number; readonly ip: string | null }[] = [];
+  const connect = () =>
+    addresses.reach(place => {
+      tried.push(place.host);
+      used.push(place);
+      return Promise.resolve();
+    });
+  await connect();
+  for (const place of [...used]) addresses.leave(place);
+  await connect();
+  addresses.leave(used[0]!);
+  await connect();
+  t.same(tried, ['10.0.0.1', '10.0.0.2', '10.0.0.2'], 'the end of an older one changes nothing');
+  for (let i = 0; i < 2; i += 1) {
+    addresses.leave(used.at(-1)!);
+    await connect();
+  }
+  t.same(tried.slice(3), ['10.0.0.3', '10.0.0.1'], 'round and round');
+});
+
 await t.test('a slow one is not waited for, and what it gives later is discarded', async t => {
   const late = Promise.withResolvers<string>();
   const discarded: string[] = [];

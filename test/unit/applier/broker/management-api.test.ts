@@ -5,6 +5,7 @@ import t from 'tap';
 import type { Test } from 'tap';
 import { Addresses } from '../../../../shared/addresses.ts';
 import { ManagementApi } from '../../../../applier/broker/management-api.ts';
+import { Provisioning } from '../../../../applier/broker/provisioning.ts';
 
 async function listen(t: Test, server: Server): Promise<number> {
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', () => resolve()));
@@ -70,4 +71,31 @@ void t.test('a wrong password, a missing tag, a missing thing and another server
   await t.rejects(broker.call('GET', ['b']), { code: 'BROKER_REFUSED', hint: /set_user_tags applier administrator/ });
   await t.rejects(broker.call('GET', ['c']), { code: 'BROKER_SETUP', hint: /add_vhost/ });
   await t.rejects(broker.call('GET', ['d']), { code: 'BROKER_UNREACHABLE', hint: /path in broker\.management/ });
+});
+
+void t.test('a node that sees no other is left for one that has the majority', async t => {
+  const asked: string[] = [];
+  const node = (name: string, seen: readonly string[]): Promise<number> =>
+    listen(
+      t,
+      createServer((_, response) => {
+        asked.push(name);
+        const nodes = ['a', 'b', 'c'].map(each => ({ name: each, running: seen.includes(each) }));
+        response.setHeader('content-type', 'application/json');
+        response.end(JSON.stringify(nodes));
+      }),
+    );
+  const provisioning = (ports: readonly number[]): Provisioning => {
+    const addresses = new Addresses(ports.map(port => ({ secure: false, host: '127.0.0.1', port, path: '' })));
+    return new Provisioning(new ManagementApi({ addresses, user: 'applier', password: 'x', tls: {} }), 'tributary');
+  };
+  const alone = await node('a', ['a']);
+  const joined = provisioning([alone, await node('b', ['b', 'c'])]);
+  await joined.requireMajority();
+  await joined.requireMajority();
+  t.same(asked, ['a', 'b', 'b']);
+  await t.rejects(provisioning([alone, await node('c', ['c'])]).requireMajority(), {
+    code: 'BROKER_UNCONFIRMED',
+    message: /^2 of RabbitMQ’s 3 nodes are down/,
+  });
 });

@@ -45,6 +45,7 @@ class World {
     };
     const connection: FakeConnection = {
       user: 'applier',
+      place: '127.0.0.1:5672',
       blocked: false,
       closed: promise,
       openPublisher: () => Promise.reject(new Error('nothing is published')),

@@ -21,6 +21,7 @@ function connectionOn(ended: string[]): {
   const opened: string[] = [];
   const listeners = new Map<string, (message: ReceivedMessage) => void>();
   const connection: BrokerConnection = {
+    place: 'broker:5672',
     user: 'applier',
     blocked: false,
     closed: new Promise(() => undefined),

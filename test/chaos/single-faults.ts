@@ -1,6 +1,6 @@
 /**
- * The faults of chaos. Each breaks something, waits as long as the seed says, and mends it; what it leaves behind (lost
- * messages, an older spool, an older head office) is for the products to heal.
+ * The faults of the single stage. Each breaks something, waits as long as the seed says, and mends it; what it leaves
+ * behind (lost messages, an older spool, an older head office) is for the products to heal.
  */
 import { cpSync, lstatSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,140 +13,18 @@ import { SPOOL_FILE_NAME } from '../../agent/spool/spool-file.ts';
 import { branchNames } from '../../shared/broker/amqp-messages.ts';
 import { flipBitOfLastBatch } from '../support/hand-made/spool-damage.ts';
 import { stealBatches } from '../support/hand-made/queue-thief.ts';
-import type { Chance } from './chance.ts';
+import { COMMON_FAULTS } from './common-faults.ts';
 import { briefly, some } from './fault.ts';
 import type { FaultCall, Faults } from './fault.ts';
 import { SOURCE_FAULTS } from './source-faults.ts';
-import type { StageBranch } from './stage.ts';
+import type { SingleStage } from './single-stage.ts';
 import { TARGET_FAULTS } from './target-faults.ts';
 
 /** As many copies are kept; the oldest go. */
 const COPIES_KEPT = 3;
 
-const someApplier = ({ stage, chance }: FaultCall): Product => chance.pick(stage.appliers);
-
-async function withLink(call: FaultCall, fault: (link: StageBranch['link']) => Promise<void>): Promise<void> {
-  const { stage, chance } = call;
-  const link = chance.pick([...stage.branches.map(branch => branch.link), stage.applierLink, stage.targetLink]);
-  await fault(link);
-  await link.heal();
-}
-
-async function killed(product: Product, chance: Chance): Promise<void> {
-  await product.kill9();
-  await sleep(chance.between(0, 1_500));
-  await product.start();
-}
-
-export const FAULTS: Faults = {
-  'link-cut': {
-    weight: 4,
-    run: call =>
-      withLink(call, async link => {
-        await link.set({ mode: 'cut' });
-        await briefly(call.chance);
-      }),
-  },
-  'link-cut-in-mid-frame': {
-    weight: 5,
-    run: call =>
-      withLink(call, async link => {
-        await Promise.race([
-          link.cutAfter(call.chance.between(1, 200_000), call.chance.pick(['up', 'down'])),
-          sleep(4_000),
-        ]);
-      }),
-  },
-  'link-half-open': {
-    weight: 3,
-    run: call =>
-      withLink(call, async link => {
-        link.halfOpen();
-        await briefly(call.chance);
-      }),
-  },
-  'link-black-hole': {
-    weight: 3,
-    run: call =>
-      withLink(call, async link => {
-        await link.set({ mode: 'black-hole' });
-        await briefly(call.chance);
-      }),
-  },
-  'link-refused': {
-    weight: 2,
-    run: call =>
-      withLink(call, async link => {
-        await link.set({ mode: 'refuse' });
-        link.reset();
-        await briefly(call.chance);
-      }),
-  },
-  'link-reset': {
-    weight: 2,
-    run: call =>
-      withLink(call, async link => {
-        for (let i = call.chance.between(1, 4); i > 0; i -= 1) {
-          link.reset();
-          await sleep(call.chance.between(50, 600));
-        }
-      }),
-  },
-  'link-slow': {
-    weight: 3,
-    run: call =>
-      withLink(call, async link => {
-        await link.set({ bytesPerSecond: call.chance.between(4, 100) * 1024, delayMs: call.chance.between(0, 300) });
-        await briefly(call.chance);
-      }),
-  },
-  'link-duplicates': {
-    weight: 3,
-    run: async call => {
-      const { link } = some(call);
-      await link.set({ duplicate: true });
-      link.reset();
-      await briefly(call.chance);
-      await link.heal();
-      link.reset();
-    },
-  },
-  'agent-killed': { weight: 5, run: call => killed(some(call).branch.agent, call.chance) },
-  'agent-stopped': {
-    weight: 2,
-    run: async call => {
-      const { agent } = some(call).branch;
-      await agent.stop(5_000);
-      await agent.start();
-    },
-  },
-  'agent-frozen': {
-    weight: 2,
-    run: async call => {
-      const { agent } = some(call).branch;
-      agent.pause();
-      await briefly(call.chance);
-      agent.resume();
-    },
-  },
-  'applier-killed': { weight: 5, run: call => killed(someApplier(call), call.chance) },
-  'applier-stopped': {
-    weight: 2,
-    run: async call => {
-      const applier = someApplier(call);
-      await applier.stop(5_000);
-      await applier.start();
-    },
-  },
-  'applier-frozen': {
-    weight: 4,
-    run: async call => {
-      const applier = someApplier(call);
-      applier.pause();
-      await sleep(call.chance.between(500, 6_000));
-      applier.resume();
-    },
-  },
+export const SINGLE_FAULTS: Faults<SingleStage> = {
+  ...COMMON_FAULTS,
   'broker-killed': {
     weight: 2,
     run: async ({ stage }) => {
@@ -273,7 +151,7 @@ export const FAULTS: Faults = {
     weight: 2,
     run: async call => {
       const { branch, link } = some(call);
-      await link.set({ mode: 'cut' });
+      for (const proxy of link) await proxy.set({ mode: 'cut' });
       await briefly(call.chance);
       await branch.agent.stop();
       try {
@@ -281,7 +159,7 @@ export const FAULTS: Faults = {
       } catch (error) {
         call.note(String(error));
       }
-      await link.heal();
+      for (const proxy of link) await proxy.heal();
       await branch.agent.start();
       // It ends when it comes to the batch, and is started again, as systemd would.
       await Promise.race([branch.agent.exited, sleep(call.chance.between(1_000, 4_000))]);
