@@ -365,8 +365,8 @@ void t.test('one branch in detail: its tables and columns lead to its rows', asy
   await page.waitForSelector('.branch-title');
   t.match(page.url(), /#\/branch\/toulouse$/);
   await page.click('summary');
-  await page.waitForSelector('.columns .key');
-  t.match(await page.textContent('.columns'), 'id bigint unsigned, key');
+  await page.waitForSelector('details .columns .key');
+  t.match(await page.textContent('details .columns'), 'id bigint unsigned, key');
   const text = await page.textContent('#branch-view');
   t.match(text, 'batch 18102 was quarantined');
   t.match(text, `shop.stockid = 7too long: ${HOSTILE}`, 'a row that was left out, with its reason');
