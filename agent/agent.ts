@@ -35,7 +35,7 @@ const STOP_WITHIN_MS = 4_000;
 const STALLED_AFTER_MS = 10 * 60_000;
 
 export class Agent {
-  readonly registry = new Registry();
+  readonly #registry = new Registry();
   readonly #logger: Logger;
   readonly #spool: Spool;
   readonly #capture: Capture;
@@ -52,7 +52,7 @@ export class Agent {
   /** Opens the spool. @throws TributaryError ALREADY_RUNNING, SPOOL_… */
   constructor(config: AgentConfig, version: string, logger: Logger) {
     this.#logger = logger;
-    this.#metrics = agentMetrics(this.registry, version);
+    this.#metrics = agentMetrics(this.#registry, version);
     this.#gauges = new AgentGauges(this.#metrics);
     this.#counters = new CaptureTally(this.#metrics);
     this.#spool = Spool.open({ ...config.spool, branch: config.branch, now: () => Date.now() });
@@ -277,8 +277,8 @@ export class Agent {
     return this.#report.status(this.#sync);
   }
 
-  /** Brings the gauges up to date; called before each scrape. */
-  updateMetrics(): void {
+  /** The text of `/metrics`, as of now. */
+  async metrics(): Promise<string> {
     this.#gauges.update(
       this.status(),
       {
@@ -288,6 +288,7 @@ export class Agent {
       },
       Date.now(),
     );
+    return this.#registry.metrics();
   }
 }
 

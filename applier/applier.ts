@@ -47,6 +47,11 @@ import { TableBrowser } from './web/data.ts';
 import { fleetPart, readFleetQuery } from './web/fleet-page.ts';
 import type { ApplierStatus, BranchDetail, BranchStatus, DependencyStatus, WaitingStatus } from './web/status.ts';
 
+/**
+ * In a fleet of so many branches, `/metrics` has the figures of each branch as well, so that one scrape is enough. Each
+ * branch takes about 2 kB.
+ */
+const BRANCHES_IN_METRICS = 100;
 /** Longer than any deadline of a look at the branches (applier/apply/connection-pool.ts): after this long it hangs. */
 const STALLED_AFTER_MS = 20 * 60_000;
 /** A frozen broker, and a frozen applier at the broker, is noticed within two of them. */
@@ -70,7 +75,7 @@ interface Activity {
 }
 
 export class Applier {
-  readonly registry = new MetricsRegistry();
+  readonly #registry = new MetricsRegistry();
   readonly tables: TableBrowser;
   readonly #clock = new StandstillClock();
   readonly #version: string;
@@ -107,7 +112,7 @@ export class Applier {
     this.#database = config.target.database;
     // Two appliers on one machine listen on two ports.
     this.#instance = `${hostname()}:${config.http.listen.port}`;
-    this.#metrics = applierMetrics(this.registry, version);
+    this.#metrics = applierMetrics(this.#registry, version);
     const rows = new RowWriter({
       connect: () => connectTarget(config, 'tributary-applier schema'),
       database: config.target.database,
@@ -273,8 +278,16 @@ export class Applier {
     return `${await this.#branchRegistry.metrics()}\n${await renderBranchReports(reports, Date.now())}`;
   }
 
-  /** Brings the gauges up to date; called before each scrape. */
-  updateMetrics(): void {
+  /** The text of `/metrics`, as of now. */
+  async metrics(): Promise<string> {
+    this.#updateMetrics();
+    const fleet = this.#fleet.status();
+    if (fleet.length > BRANCHES_IN_METRICS) return this.#registry.metrics();
+    this.#updateBranchMetrics(fleet);
+    return `${await this.#registry.metrics()}\n${await this.#branchRegistry.metrics()}`;
+  }
+
+  #updateMetrics(): void {
     const m = this.#metrics;
     const { broker, target } = this.#ownStatus();
     const branches = this.#branches();

@@ -5,8 +5,8 @@
  * They run with the rights of the applier (SQL SECURITY DEFINER), so that a user of reports needs to read the views
  * and the consolidated tables, and nothing else: the `tributary_*` tables also hold refused rows and broker users.
  *
- * Invariants: `complete_as_of` is never later than what the head office holds of the table, and is NULL while rows of
- * the table may be missing or different here. Views are replaced only when their text has changed, because that waits
+ * Invariants: `complete_as_of` is never later than what the head office holds of the table, and is NULL where that is not
+ * known, because rows of the table may be missing or different here. Views are replaced only when their text has changed, because that waits
  * for running reports.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
@@ -22,27 +22,24 @@ const DENIED = 1142;
 /** ER_LOCK_WAIT_TIMEOUT: a report that reads the view runs for longer than the applier waits. */
 const LOCKED = 1205;
 
-/**
- * Since when a table is set aside, and which state it has then. The one place for it: whoever keeps such a record
- * puts a column of it here, and its join into SET_ASIDE_JOIN (`t` is the table's row in tributary_table).
- */
-const SET_ASIDE_SINCE = 'CAST(NULL AS DATETIME(6))';
-const SET_ASIDE_JOIN = '';
-
 /** Whether rows of any table of the branch may be missing, not only those in quarantine. */
 const BRANCH_INCOMPLETE =
   "(b.incomplete_since IS NOT NULL AND (b.incomplete_until = 'snapshot' OR b.quarantined = 0)) OR c.complete_through IS NULL";
 
 /** The state of a table, worst first. */
-const TABLE_STATE = `CASE WHEN ${SET_ASIDE_SINCE} IS NOT NULL THEN 'set-aside'
+const TABLE_STATE = `CASE WHEN t.set_aside_since IS NOT NULL THEN 'set-aside'
      WHEN v.different THEN 'different'
      WHEN ${BRANCH_INCOMPLETE} THEN 'incomplete'
      WHEN q.left_out > 0 THEN 'quarantined'
      ELSE 'complete' END`;
 
+/** A table that is set aside stays as it was: it is complete as of then, unless it lacked rows before. */
+const COMPLETE_AS_OF = `CASE ${TABLE_STATE} WHEN 'complete' THEN c.complete_through
+     WHEN 'set-aside' THEN IF(v.different OR ${BRANCH_INCOMPLETE} OR q.left_out > 0, NULL, t.set_aside_through) END`;
+
 const DEFINITIONS: Readonly<Record<(typeof VIEWS)[number], string>> = {
   tributary_freshness: `SELECT t.branch AS branch, t.table_name AS table_name, t.source_schema AS source_schema,
-       IF(${TABLE_STATE} = 'complete', c.complete_through, NULL) AS complete_as_of,
+       ${COMPLETE_AS_OF} AS complete_as_of,
        IF(v.verdict IN ('equal', 'different'), v.ended_at, NULL) AS verified_at,
        v.verdict AS verdict,
        COALESCE(q.left_out, 0) AS rows_set_aside,
@@ -54,8 +51,7 @@ const DEFINITIONS: Readonly<Record<(typeof VIEWS)[number], string>> = {
      LEFT JOIN (SELECT branch, source_schema, table_name,
                        CAST(SUM(IF(key_hash = '', left_out, 1)) AS SIGNED) AS left_out
                   FROM tributary_quarantine GROUP BY branch, source_schema, table_name) q
-       ON q.branch = t.branch AND q.source_schema = t.source_schema AND q.table_name = t.table_name
-     ${SET_ASIDE_JOIN}`,
+       ON q.branch = t.branch AND q.source_schema = t.source_schema AND q.table_name = t.table_name`,
   tributary_fleet: `SELECT b.branch AS branch,
        CASE WHEN b.state = 'halted' THEN 'halted'
             WHEN f.set_aside > 0 THEN 'set-aside'
@@ -63,7 +59,8 @@ const DEFINITIONS: Readonly<Record<(typeof VIEWS)[number], string>> = {
             WHEN ${BRANCH_INCOMPLETE} THEN 'incomplete'
             WHEN f.rows_set_aside > 0 OR b.quarantined > 0 THEN 'quarantined'
             ELSE 'complete' END AS state,
-       IF(${BRANCH_INCOMPLETE} OR f.incomplete_tables > 0 OR b.quarantined > 0, NULL, c.complete_through) AS complete_as_of,
+       IF(${BRANCH_INCOMPLETE} OR f.doubtful > 0 OR b.quarantined > 0, NULL,
+          IF(b.set_aside_tables > 0, LEAST(c.complete_through, b.set_aside_through), c.complete_through)) AS complete_as_of,
        c.last_seen AS last_seen,
        b.verified_at AS verified_at,
        COALESCE(f.all_tables, 0) AS all_tables,
@@ -75,6 +72,7 @@ const DEFINITIONS: Readonly<Record<(typeof VIEWS)[number], string>> = {
      LEFT JOIN tributary_contact c ON c.branch = b.branch
      LEFT JOIN (SELECT branch, COUNT(*) AS all_tables,
                        CAST(SUM(state <> 'complete') AS SIGNED) AS incomplete_tables,
+                       CAST(SUM(complete_as_of IS NULL) AS SIGNED) AS doubtful,
                        CAST(SUM(state = 'set-aside') AS SIGNED) AS set_aside,
                        CAST(SUM(state = 'different') AS SIGNED) AS different,
                        CAST(SUM(rows_set_aside) AS SIGNED) AS rows_set_aside

@@ -1,7 +1,7 @@
 /** The head office's page: its files, the JSON behind the fleet, a branch and the data, and the actions. */
 import { join } from 'node:path';
 import * as z from 'zod';
-import { HttpError, loadAssets } from '../../shared/process/http.ts';
+import { HttpError, loadAssets, METRICS_TYPE } from '../../shared/process/http.ts';
 import type { Assets, HttpRequest, Route } from '../../shared/process/http.ts';
 import { ROOT } from '../../shared/root.ts';
 import { tableText } from '../../shared/table-name.ts';
@@ -67,7 +67,7 @@ export function applierRoutes(sources: ApplierPageSources): Route[] {
       path: '/metrics/branches',
       handle: async () => ({
         text: await sources.branchMetrics(),
-        contentType: 'text/plain; version=0.0.4; charset=utf-8',
+        contentType: METRICS_TYPE,
       }),
     },
     ...recordRoutes(sources.tables),

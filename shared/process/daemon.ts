@@ -2,7 +2,6 @@
  * How a program becomes a daemon: control socket, page, systemd and shutdown, the same for both programs. The work
  * itself comes from the program.
  */
-import type { Registry } from 'prom-client';
 import type { HttpSettings } from '../config/http-settings.ts';
 import { describeError } from '../errors.ts';
 import { startControlServer } from './control.ts';
@@ -15,7 +14,6 @@ import { startServiceNotices } from './systemd.ts';
 
 /** What a daemon does, and what it reports about itself. */
 export interface DaemonWork {
-  readonly registry: Registry;
   /** Works until aborted. @throws TributaryError what ends the process */
   run(signal: AbortSignal): Promise<void>;
   /** The object behind `status`, and behind `/api/status`, which may ask for a part. */
@@ -25,8 +23,8 @@ export interface DaemonWork {
   /** What has stalled; null: nothing. */
   stalled(): string | null;
   readiness(): Readiness;
-  /** Brings the gauges up to date; called before each scrape. */
-  updateMetrics(): void;
+  /** The text of `/metrics`, as of now. */
+  metrics(): Promise<string>;
 }
 
 export interface DaemonOptions {
@@ -53,8 +51,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const status = (asked?: URLSearchParams): object => ({ ...work.status(asked), page: page.status() });
   const page = new Page({
     ...http,
-    registry: work.registry,
-    beforeScrape: () => work.updateMetrics(),
+    metrics: () => work.metrics(),
     ready: () => work.readiness(),
     status,
     routes,

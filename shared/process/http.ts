@@ -11,7 +11,6 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import { basename, extname, join } from 'node:path';
-import type { Registry } from 'prom-client';
 import { isLoopback } from '../config/fields.ts';
 import type { ListenAddress } from '../config/fields.ts';
 import { describeError, TributaryError } from '../errors.ts';
@@ -112,6 +111,9 @@ export function loadAssets(...places: readonly string[]): Assets {
   return assets;
 }
 
+/** Prometheus' own text format. */
+export const METRICS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
+
 /** Whether the process can do its work; reasons are for people. */
 export interface Readiness {
   readonly ready: boolean;
@@ -120,9 +122,8 @@ export interface Readiness {
 
 export interface HttpServerOptions {
   readonly listen: ListenAddress;
-  readonly registry: Registry;
-  /** Brings gauges up to date; called before each scrape. */
-  readonly beforeScrape?: () => void | Promise<void>;
+  /** The text of `/metrics`, as of now. */
+  readonly metrics: () => Promise<string>;
   readonly ready: () => Readiness;
   /** The object behind `/api/status`. */
   readonly status: (asked: URLSearchParams) => unknown;
@@ -235,8 +236,7 @@ function standardRoutes(options: HttpServerOptions): Route[] {
       method: 'GET',
       path: '/metrics',
       handle: async () => {
-        await options.beforeScrape?.();
-        return { text: await options.registry.metrics(), contentType: options.registry.contentType };
+        return { text: await options.metrics(), contentType: METRICS_TYPE };
       },
     },
   ];

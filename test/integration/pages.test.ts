@@ -6,7 +6,6 @@ import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
 import type { Browser, Page } from 'playwright-core';
-import { Registry } from 'prom-client';
 import t from 'tap';
 import type { Test } from 'tap';
 import { agentAssets, agentRoutes } from '../../agent/web/pages.ts';
@@ -102,7 +101,7 @@ async function serve(
 ): Promise<string> {
   const server = await startHttpServer({
     listen: { host: '127.0.0.1', port: 0 },
-    registry: new Registry(),
+    metrics: () => Promise.resolve(''),
     ready: () => ({ ready: true, reasons: [] }),
     status,
     routes,

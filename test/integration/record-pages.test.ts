@@ -4,7 +4,6 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { Registry } from 'prom-client';
 import t from 'tap';
 import type { Test } from 'tap';
 import type { BranchEvent } from '../../applier/store/events.ts';
@@ -121,7 +120,7 @@ async function office(t: Test): Promise<string> {
   });
   const server = await startHttpServer({
     listen: { host: '127.0.0.1', port: 0 },
-    registry: new Registry(),
+    metrics: () => Promise.resolve(''),
     ready: () => ({ ready: true, reasons: [] }),
     status: () => mixedFleet(),
     routes,

@@ -206,8 +206,9 @@ export function mixedFleet(now = new Date()): ApplierStatus {
         differentTables: 1,
       }),
       branch(now, 'metz', {
-        state: 'incomplete',
-        states: ['incomplete', 'behind'],
+        state: 'set-aside',
+        states: ['set-aside', 'incomplete', 'behind'],
+        setAsideTables: 1,
         incompleteSince: before(now, 7_200),
         backlogBatches: 5,
       }),

@@ -92,6 +92,7 @@ void t.test('a branch is in the worst of the states that hold of it', t => {
     ['silent for a minute', { seenSecondsAgo: 60 }, ['offline']],
     ['silent for two days', { seenSecondsAgo: 2 * DAY }, ['overdue']],
     ['without a hello', { seenSecondsAgo: null }, ['never-seen']],
+    ['a table is passed over', { row: { setAsideTables: 1 }, head: 8 }, ['set-aside', 'behind']],
     ['compared and found different', { row: { differentTables: 1 } }, ['different']],
     ['different, and offline', { row: { differentTables: 1 }, seenSecondsAgo: 60 }, ['different', 'offline']],
     ['rows may be missing', { row: { incompleteSince: ago(60) }, head: 8 }, ['incomplete', 'behind']],

@@ -20,7 +20,13 @@ void t.test('bash completes commands and options at every place', t => {
   const script = completionScript(applierCli(), 'bash');
   t.has(offered(script, 'tributary-applier', ''), ['run', 'check', 'status', 'token', 'branch', 'schema']);
   t.same(offered(script, 'tributary-applier', 'br'), ['branch']);
-  t.same(offered(script, 'tributary-applier', 'branch', 'r').sort(), ['remove', 'repair', 'retry', 'rotate']);
+  t.same(offered(script, 'tributary-applier', 'branch', 'r').sort(), [
+    'remove',
+    'repair',
+    'resume-table',
+    'retry',
+    'rotate',
+  ]);
   t.same(offered(script, 'tributary-applier', 'branch', 'list', '--s'), ['--state']);
   t.same(offered(script, 'tributary-applier', 'branch', 'remove', 'paris', '--del'), ['--delete-data']);
   t.same(offered(script, 'tributary-applier', 'branch', 'add', '--out', ''), [''], 'a file, which bash offers itself');

@@ -2,7 +2,6 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { Registry } from 'prom-client';
 import t from 'tap';
 import type { Test } from 'tap';
 import { createLogger } from '../../../../shared/process/logging.ts';
@@ -25,7 +24,7 @@ async function serve(
   const destination = { write: (line: string) => void lines.push(JSON.parse(line) as Line) };
   const page = new Page({
     listen: { host: '127.0.0.1', port: 0 },
-    registry: new Registry(),
+    metrics: () => Promise.resolve(''),
     ready: () => ({ ready: true, reasons: [] }),
     status: () => ({}),
     assets: () => new Map(),
