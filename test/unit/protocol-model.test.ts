@@ -89,7 +89,18 @@ const REVEALING: Partial<Record<Rule, Weights>> = {
   'resend only when the queue is empty': CALM,
   'a repair yields to keys emitted meanwhile': BY_HAND,
   'a repair waits until the stream is past its view': BY_HAND,
-  'losing the source voids the pending repair': BY_HAND,
+  'losing the source voids the pending repair': {
+    ...CALM,
+    setAside: 0,
+    rewind: 1,
+    loseSource: 2,
+    restoreSource: 1,
+    restart: 1,
+    snapshotStep: 20,
+    changeByHand: 2,
+    askForRepair: 6,
+    repairStep: 14,
+  },
   'a new epoch forgets which repairs were answered': BY_HAND,
 };
 
