@@ -369,6 +369,7 @@ export class Applier {
       m.branchHalted,
       m.branchOverdue,
       m.branchIncomplete,
+      m.branchSetAsideTables,
       m.branchInboxBatches,
       m.branchSpoolFullSeconds,
       m.branchBinlogLossSeconds,

@@ -13,6 +13,7 @@ import { tableText } from '../../shared/table-name.ts';
 import type { Logger } from '../../shared/process/logging.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
+import { tableOfHistory } from '../apply/history-table.ts';
 import { TableTrouble } from '../apply/table-trouble.ts';
 import { countSetAside, putSetAside, readSetAside } from '../store/set-aside.ts';
 import { addRequest, openRequests, skipSweep } from '../store/snapshots.ts';
@@ -136,11 +137,16 @@ export class StreamApplier {
         return { row, did: 'something' };
       }
       const seq = (choice?.unit.arrivals[0] ?? first).header.seq;
-      if (error instanceof TableTrouble && this.#o.onTableTrouble === 'set-aside') {
-        return this.#setAside(row, error, seq);
-      }
+      if (error instanceof TableTrouble && this.#maySetAside(error)) return this.#setAside(row, error, seq);
       return this.#halt(row, (choice?.unit.arrivals[0] ?? first).header, error);
     }
+  }
+
+  /** A history that cannot be written is no table of the branch: passing over its rows would help nothing. */
+  #maySetAside({ description }: TableTrouble): boolean {
+    const of = tableOfHistory(description.name);
+    const isHistory = of !== null && this.#o.rows.history?.names.keeps(of) === true;
+    return this.#o.onTableTrouble === 'set-aside' && !isHistory;
   }
 
   /** While there is no batch, nothing can be halted: a table that cannot have a history waits for the next one. */
