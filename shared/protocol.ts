@@ -147,6 +147,8 @@ export interface Answer {
  * office the agent says instead that nothing is complete beyond that time.
  */
 export const KNOWS_SET_ASIDE = 'set-aside';
+/** The head office reads when the next hello comes. Another one takes a branch for offline after 30 s without a hello. */
+export const KNOWS_PACE = 'pace';
 
 // ---------------------------------------------------------------------------------------------------------------
 // Head office
@@ -231,7 +233,7 @@ export function receiveHello(stream: HeadOfficeStream, hello: Hello, facts: Hell
       requests: facts.requests,
       // A new epoch ends a halt: the batch that caused it will never come again.
       halted: registered ? null : facts.halted,
-      capabilities: [KNOWS_SET_ASIDE],
+      capabilities: [KNOWS_SET_ASIDE, KNOWS_PACE],
       ...(facts.history === undefined || facts.history.length === 0 ? {} : { history: facts.history }),
     },
   };

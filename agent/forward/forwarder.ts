@@ -35,6 +35,7 @@ import type {
 } from './forwarder-types.ts';
 import { HelloLoop } from './hello-loop.ts';
 import { linkState } from '../../shared/config/link-schedule.ts';
+import { KNOWS_PACE } from '../../shared/protocol.ts';
 import { BACK_OFFS } from './rate-limit.ts';
 import { LinkHolder } from './link-holder.ts';
 import { LinkFaults } from './link-faults.ts';
@@ -323,7 +324,9 @@ export class Forwarder {
     const { last } = this.#answers;
     const { receivedSeq, head } = this.#o.spool.stream();
     const settled = this.#state.name === 'streaming' && this.#syncs.size === 0 && receivedSeq >= head.seq;
-    return !settled || last === null || last.displaced || last.requests.length > 0;
+    if (!settled || last === null || last.displaced || last.requests.length > 0) return true;
+    // An older head office wants one every few seconds, and wakes nobody.
+    return last.capabilities?.includes(KNOWS_PACE) !== true;
   }
 
   #rewind(): void {

@@ -108,7 +108,7 @@ export class HelloLoop {
     });
     this.#lastHelloAt = now();
     counters.hellos += 1;
-    void link.send(helloMessage(hello), 2 * sender.timeoutMs()).then(outcome =>
+    void link.send(helloMessage(hello), sender.timeoutMs()).then(outcome =>
       host.guarded(() => {
         if (link === this.#link && outcome.outcome !== 'confirmed') host.linkFailed(outcome.error);
       }),
@@ -142,7 +142,11 @@ export class HelloLoop {
 
   #isNeeded(): boolean {
     const { now, isAwaited, facts } = this.#o;
-    return now() >= this.#dueAt || this.#exchange.isOutstanding || isAwaited() || newsOf(facts()) !== this.#said;
+    const at = now();
+    // Before the last hello: the clock was set back, and the next one would be due long after it was announced.
+    if (at >= this.#dueAt || at < (this.#lastHelloAt ?? 0)) return true;
+    // Wanted: an alarm at the broker, or a hello without an answer, kept it from being said.
+    return this.#wanted || this.#exchange.isOutstanding || isAwaited() || newsOf(facts()) !== this.#said;
   }
 
   /** Reads an answer. The caller acts on it and then calls `answered`. */

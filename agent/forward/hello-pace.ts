@@ -31,7 +31,8 @@ export function longestSeconds(ms: number): number {
 
 /** How long a hello waits that was brought forward. */
 export function soonMs(sinceLastMs: number): number {
-  return Math.max(PROMPT_MS, SPACING_MS - sinceLastMs);
+  // A clock that was set back must not make it wait.
+  return Math.max(PROMPT_MS, SPACING_MS - Math.max(0, sinceLastMs));
 }
 
 /** What of the facts the head office should know at once, as text that is compared. The other facts change all the time. */

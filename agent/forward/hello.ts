@@ -36,7 +36,10 @@ export class HelloExchange {
 
   /** Whether a hello may be sent now. */
   maySend(now: number, timeoutMs: number): boolean {
-    return this.#outstanding === null || now - this.#outstanding.sentAt >= timeoutMs;
+    if (this.#outstanding === null) return true;
+    const elapsed = now - this.#outstanding.sentAt;
+    // Negative: the clock was set back, and how long it was is not known.
+    return elapsed < 0 || elapsed >= timeoutMs;
   }
 
   /** Makes the next hello, which is outstanding from now on. */

@@ -12,7 +12,7 @@ import type { AgentReport, Hello } from '../../shared/protocol.ts';
 import { LATE_S, USUAL_HELLO_S } from '../store/contacts.ts';
 
 /** The longest time after which a branch counts as offline: agents that are idle announce less. */
-export const LONGEST_OFFLINE_AFTER_MS = 65_000;
+export const LONGEST_OFFLINE_AFTER_MS = 70_000;
 /** A day, and some time more for a shop that opens late. */
 const DAILY_MS = 26 * 3_600_000;
 const MAX_WINDOWS = 100;

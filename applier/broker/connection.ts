@@ -16,8 +16,8 @@ const GOOD_AFTER_MS = 10_000;
 
 export interface BrokerLinkOptions {
   readonly connect: () => Promise<BrokerConnection>;
-  /** Called with each new connection, and with null when it is lost. */
-  readonly onChange: (connection: BrokerConnection | null) => void | Promise<void>;
+  /** Called with each new connection, and with null and the reason when it is lost. */
+  readonly onChange: (connection: BrokerConnection | null, why: TributaryError | null) => void | Promise<void>;
   readonly purpose: string;
   readonly logger: Logger;
 }
@@ -25,10 +25,11 @@ export interface BrokerLinkOptions {
 export class BrokerLink {
   readonly #options: BrokerLinkOptions;
   readonly #wake = new WaitSignal();
-  readonly #stop = Promise.withResolvers<'stop'>();
   #connection: BrokerConnection | null = null;
   #error: TributaryError | null = null;
   #stopping = false;
+  /** Ends the wait for a connection. Not one promise for all: it would keep something of each attempt. */
+  #giveUp: () => void = () => undefined;
   readonly #running: Promise<void>;
 
   constructor(options: BrokerLinkOptions) {
@@ -52,7 +53,7 @@ export class BrokerLink {
 
   async stop(): Promise<void> {
     this.#stopping = true;
-    this.#stop.resolve('stop');
+    this.#giveUp();
     this.#wake.end();
     await this.#connection?.close();
     await this.#running;
@@ -77,7 +78,9 @@ export class BrokerLink {
     let connection: BrokerConnection;
     try {
       const connecting = this.#options.connect();
-      const first = await Promise.race([connecting, this.#stop.promise]);
+      const stop = Promise.withResolvers<'stop'>();
+      this.#giveUp = () => stop.resolve('stop');
+      const first = await Promise.race([connecting, stop.promise]);
       if (first === 'stop') {
         // It comes too late to be used, but must not stay open.
         void connecting.then(
@@ -90,16 +93,19 @@ export class BrokerLink {
     } catch (error) {
       return asTributaryError(error, { code: 'BROKER_UNREACHABLE' });
     }
+    let why: TributaryError | null = null;
     try {
       this.#connection = connection;
       this.#error = null;
-      await this.#options.onChange(connection);
-      return await connection.closed;
+      await this.#options.onChange(connection, null);
+      why = await connection.closed;
+      return why;
     } catch (error) {
-      return asTributaryError(error, { code: 'BROKER_UNREACHABLE' });
+      why = asTributaryError(error, { code: 'BROKER_UNREACHABLE' });
+      return why;
     } finally {
       this.#connection = null;
-      await this.#options.onChange(null);
+      await this.#options.onChange(null, why);
       await connection.close();
     }
   }

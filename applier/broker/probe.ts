@@ -6,6 +6,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { BrokerConnection, OutgoingMessage } from '../../shared/broker/amqp.ts';
+import type { TributaryError } from '../../shared/errors.ts';
 
 export const PROBE_QUEUE = 'tributary.probe';
 
@@ -58,13 +59,20 @@ export class NodeProbe {
   /** Resolves when the connection ends. @returns whether it was because the node takes no part any more */
   async #untilParted(connection: BrokerConnection): Promise<boolean> {
     const publisher = await connection.openPublisher();
-    const ended = connection.closed.then(({ code }) => code === 'BROKER_UNCONFIRMED');
+    // No race with a promise that stays open for months: it would keep something of each.
+    let reason: TributaryError | null = null;
+    void connection.closed.then(why => (reason = why));
+    const isParted = (): boolean | null => (reason === null ? null : reason.code === 'BROKER_UNCONFIRMED');
     for (let number = 1; !this.#stop.signal.aborted; number += 1) {
-      const isParted = await Promise.race([ended, this.#pause()]);
-      if (isParted !== undefined) return isParted;
+      await this.#pause();
+      const parted = isParted();
+      if (parted !== null) return parted;
       const { outcome } = await publisher.send(probe(number), PROBE_DEADLINE_MS);
       // One that is not confirmed in time ends the connection.
-      if (outcome === 'unknown') return (await Promise.race([ended, this.#pause()])) ?? false;
+      if (outcome === 'unknown') {
+        await new Promise(setImmediate);
+        return isParted() ?? false;
+      }
       // A broker that cannot be asked now is asked at the next time.
       if (outcome === 'returned') await this.#options.ensureQueue().catch(() => undefined);
     }

@@ -8,6 +8,7 @@
  * so that the other branches are not disturbed again; at worst each branch has a connection of its own.
  */
 import type { BrokerConnection } from '../../shared/broker/amqp.ts';
+import { codeOf } from '../../shared/broker/amqp-link.ts';
 import type { TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/process/logging.ts';
 import { BrokerLink } from './connection.ts';
@@ -16,6 +17,16 @@ import { BrokerLink } from './connection.ts';
 const SHARERS = 32;
 /** A message that ends a connection is delivered at once. */
 const SOON_MS = 30_000;
+
+/** How a connection ends whose broker stops, restarts or is gone: no message did that. */
+const ENDS_OF_BROKERS: ReadonlySet<string> = new Set([
+  'CONNECTION_FORCED',
+  'CONN_CLOSE',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'SOCKET_TIMEOUT',
+]);
 
 /** Takes each new connection, and null when it is lost. */
 export type Attach = (connection: BrokerConnection | null) => void;
@@ -113,7 +124,7 @@ class Group {
   constructor(isSplit: boolean, { connect, logger }: SharedLinksOptions, events: GroupEvents) {
     this.isSplit = isSplit;
     this.#events = events;
-    this.link = new BrokerLink({ connect, onChange: it => this.#changed(it), purpose: 'consume', logger });
+    this.link = new BrokerLink({ connect, onChange: (it, why) => this.#changed(it, why), purpose: 'consume', logger });
   }
 
   get size(): number {
@@ -138,7 +149,7 @@ class Group {
     await this.link.stop();
   }
 
-  #changed(connection: BrokerConnection | null): void {
+  #changed(connection: BrokerConnection | null, why: TributaryError | null): void {
     const shares = [...this.#shares];
     for (const share of shares) share.attach(connection);
     if (connection !== null) {
@@ -146,6 +157,7 @@ class Group {
       return;
     }
     if (this.#stopping || shares.length < 2 || performance.now() - this.#openedAt > SOON_MS) return;
+    if (why !== null && ENDS_OF_BROKERS.has(codeOf(why.cause))) return;
     this.isSplit = true;
     const moved = shares.slice(shares.length >> 1);
     for (const share of moved) this.#shares.delete(share);

@@ -12,7 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Connection } from 'mysql2/promise';
 import { answerMessage, wakeMessage } from '../../shared/broker/amqp-messages.ts';
 import type { BrokerConnection, BrokerPublisher, OutgoingMessage } from '../../shared/broker/amqp.ts';
-import { TributaryError } from '../../shared/errors.ts';
+import { ERRORS, TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/process/logging.ts';
 import { forgetApplier, noteApplier } from '../store/instances.ts';
 import { ContactReader } from '../store/contacts.ts';
@@ -259,7 +259,11 @@ export class Fleet {
 
   /** What is wrong with the applier's own connections; empty: nothing. */
   faults(): TributaryError[] {
-    const found = [this.#answering?.error ?? null, this.#minority, this.#repairError, this.#pollError];
+    const blocked =
+      this.#answering?.connection?.blocked === true
+        ? new TributaryError('BROKER_BLOCKED', ERRORS.BROKER_BLOCKED.cause)
+        : null;
+    const found = [this.#answering?.error ?? null, blocked, this.#minority, this.#repairError, this.#pollError];
     return found.filter(error => error !== null);
   }
 
@@ -436,7 +440,13 @@ export class Fleet {
   async #send(message: OutgoingMessage): Promise<void> {
     const publisher = this.#publisher;
     if (publisher === null) throw new TributaryError('BROKER_UNREACHABLE', 'There is no connection for answers.');
-    const sent = await publisher.send(message, ANSWER_DEADLINE_MS);
+    // During an alarm at the broker the publisher waits without end. A branch must not: what it takes from its queue is
+    // what ends the alarm. An answer that is missing is asked for again.
+    const over = new AbortController();
+    const late = sleep(2 * ANSWER_DEADLINE_MS, null, { ref: false, signal: over.signal }).catch(() => null);
+    const sent = await Promise.race([publisher.send(message, ANSWER_DEADLINE_MS), late]);
+    over.abort();
+    if (sent === null) throw new TributaryError('BROKER_BLOCKED', ERRORS.BROKER_BLOCKED.cause);
     if (sent.outcome !== 'confirmed') throw sent.error;
   }
 

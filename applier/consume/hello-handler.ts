@@ -37,7 +37,7 @@ export interface HelloResult {
   /** The row after the hello. */
   readonly row: BranchRow;
   readonly registered: boolean;
-  /** All open requests, also those that the answer does not have yet. */
+  /** Those that the answer has. One that is not served yet is open all the same, and the branch is woken for it. */
   readonly requests: readonly string[];
   readonly early: EarlyEntries;
   readonly completeness: Completeness;
@@ -131,7 +131,7 @@ export async function takeHello(
       answer: { ...outcome.answer, halted: haltOf(after) },
       row: after,
       registered,
-      requests: open.map(({ id }) => id),
+      requests: requests.map(({ id }) => id),
       early: registered ? { seqs: [], bytes: 0 } : found,
       completeness,
     };

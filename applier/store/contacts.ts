@@ -14,8 +14,11 @@ import type { Row } from './sql-values.ts';
 const CONNECTION_GAP_S = 60;
 /** An agent that does not say when its next hello comes says one every few seconds. */
 export const USUAL_HELLO_S = 5;
-/** How much later than announced a hello may come before the branch counts as offline: a lost one is noticed after 20 s. */
-export const LATE_S = 25;
+/**
+ * How much later than announced a hello may come before the branch counts as offline: a lost one is noticed after 20 s,
+ * and repeated at most 6.25 s later.
+ */
+export const LATE_S = 30;
 /** After so many seconds without a hello, a branch counts as offline: SQL over a row of the table. */
 export const OFFLINE_AFTER = `(COALESCE(JSON_EXTRACT(hello, '$.nextWithinSeconds'), ${USUAL_HELLO_S}) + ${LATE_S})`;
 

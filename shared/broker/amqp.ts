@@ -143,12 +143,17 @@ class RabbitConnection implements BrokerConnection {
   /** The last question about a queue. One at a time, because one that fails would fail the others on its channel. */
   #asking: Promise<unknown> = Promise.resolve();
   readonly #channels = new Set<Channel>();
+  readonly #listeners = new Set<(reason: TributaryError) => void>();
 
   constructor(connection: Connection, user: string, place: string) {
     this.#connection = connection;
     this.user = user;
     this.place = place;
     connection.on('error', (error: unknown) => this.drop(brokerError(error, 'The connection to RabbitMQ failed')));
+    void this.#ending.closed.then(reason => {
+      for (const listener of [...this.#listeners]) listener(reason);
+      this.#listeners.clear();
+    });
     connection.on('connection.blocked', () => {
       this.blocked = true;
     });
@@ -159,6 +164,12 @@ class RabbitConnection implements BrokerConnection {
 
   get closed(): Promise<TributaryError> {
     return this.#ending.closed;
+  }
+
+  /** Calls `listener` when the connection ends. @returns how to forget it */
+  onEnd(listener: (reason: TributaryError) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   /** Destroys the socket. Everything outstanding fails, and the library does not reconnect. */
@@ -178,14 +189,20 @@ class RabbitConnection implements BrokerConnection {
     const channel = await this.#openChannel();
     takeBodiesAsBytes(channel);
     const consumer = new Consumer(this, channel, options);
-    await this.#call(channel.basicQos({ prefetchCount: options.prefetch }), 'setting the prefetch limit');
     const { queue, tag } = options;
     const consume = { queue, ...(tag === undefined ? {} : { consumerTag: tag }) };
-    await this.#call(
-      channel.basicConsume(consume, message => consumer.deliver(message)),
-      `consuming ${queue}`,
-    );
-    return consumer;
+    try {
+      await this.#call(channel.basicQos({ prefetchCount: options.prefetch }), 'setting the prefetch limit');
+      await this.#callQueue(
+        channel.basicConsume(consume, message => consumer.deliver(message)),
+        `consuming ${queue}`,
+      );
+      return consumer;
+    } catch (error) {
+      // What it delivers late is not heard. The channel closes as soon as the broker has answered.
+      void consumer.close();
+      throw error;
+    }
   }
 
   queueDepth(queue: string): Promise<QueueDepth> {
@@ -200,8 +217,14 @@ class RabbitConnection implements BrokerConnection {
       // The caller gets the same error. Without a listener the event would end the process.
       this.#declaring.on('error', () => undefined);
     }
-    const answer = await this.#call(this.#declaring.queueDeclare({ queue, passive: true }), `asking for ${queue}`);
-    return { messages: answer.messageCount, consumers: answer.consumerCount };
+    const channel = this.#declaring;
+    try {
+      const answer = await this.#callQueue(channel.queueDeclare({ queue, passive: true }), `asking for ${queue}`);
+      return { messages: answer.messageCount, consumers: answer.consumerCount };
+    } catch (error) {
+      void channel.close();
+      throw error;
+    }
   }
 
   async close(): Promise<void> {
@@ -226,7 +249,19 @@ class RabbitConnection implements BrokerConnection {
     return channel;
   }
 
-  async #call<T>(promise: Promise<T>, doing: string): Promise<T> {
+  /**
+   * The same about a queue, which may have no leader for a time. That is the trouble of one branch: the connection, which
+   * others share, is dropped only if it does not answer at all.
+   */
+  #callQueue<T>(promise: Promise<T>, doing: string): Promise<T> {
+    return this.#call(promise, doing, async () => {
+      // Drops the connection itself when the broker does not answer this either.
+      const channel = await this.#openChannel().catch(() => null);
+      void channel?.close();
+    });
+  }
+
+  async #call<T>(promise: Promise<T>, doing: string, onLate?: () => Promise<void>): Promise<T> {
     if (this.#ending.reason !== null) {
       promise.catch(() => undefined);
       throw this.#ending.reason;
@@ -249,7 +284,8 @@ class RabbitConnection implements BrokerConnection {
       'BROKER_UNCONFIRMED',
       `No answer to ${doing} within ${formatDuration(CALL_DEADLINE_MS)}.`,
     );
-    this.drop(reason);
+    if (onLate === undefined) this.drop(reason);
+    else await onLate();
     throw reason;
   }
 }
@@ -367,7 +403,9 @@ class Consumer implements BrokerConsumer {
       );
       void this.close();
     });
-    void connection.closed.then(reason => this.#ending.end(reason));
+    // The connection outlives many consumers, so it must not hold on to those that have ended.
+    const ended = connection.onEnd(reason => this.#ending.end(reason));
+    channel.on('close', ended);
   }
 
   get closed(): Promise<TributaryError> {

@@ -10,6 +10,7 @@ import { nodeName } from '../../deploy/rig/broker-server.ts';
 import { branchNames } from '../../shared/broker/amqp-messages.ts';
 import { Chance } from '../chaos/chance.ts';
 import { ClusterStage } from '../chaos/cluster-stage.ts';
+import { until } from '../support/until.ts';
 import { testSeed } from '../support/world/load.ts';
 
 const seed = testSeed();
@@ -37,9 +38,12 @@ async function whole(): Promise<void> {
   await stage.mend();
   for (const applier of appliers) {
     applier.resume();
-    // One that starts while the group has no primary ends; without a supervisor it would be missing later.
-    if (!applier.running) await applier.start();
-    await applier.waitReady();
+    // One that starts while the group has no primary ends, and here is no supervisor that starts it again.
+    await until('an applier that is ready', async () => {
+      if (!applier.running) await applier.start();
+      const answer = await fetch(`${applier.url}/readyz`, { signal: AbortSignal.timeout(20_000) }).catch(() => null);
+      return answer?.ok === true;
+    });
   }
 }
 
@@ -53,8 +57,12 @@ await t.test('a machine with a leader, the primary and an applier is killed', as
 await t.test('a machine with a leader, the primary and an applier freezes', async () => {
   const machine = [await leader(), await primary(), appliers[1]];
   for (const each of machine) each?.pause();
-  await stage.moved();
-  for (const each of machine) each?.resume();
+  try {
+    await stage.moved();
+  } finally {
+    // Otherwise all that follows fails too, and says nothing of why.
+    for (const each of machine) each?.resume();
+  }
   await whole();
 });
 
