@@ -46,6 +46,8 @@ export interface UnitMoment {
   readonly at: string;
   /** The unit is one transaction of the branch, and this body is not its first part. */
   readonly isContinued: boolean;
+  /** Numbers that comparisons in earlier parts of the transaction have used. */
+  readonly earlierSteps?: number;
 }
 
 /** Writes rows to a history, as to any table. */
@@ -134,11 +136,12 @@ export class HistoryKeeper {
         await this.#writeChains(connection, tables.history, step.chains, { branch, first, moment, write });
         continue;
       }
-      assert(step.number < NUMBERS, 'a unit has more commits than there are numbers');
+      const number = step.number + (moment.earlierSteps ?? 0);
+      assert(number < NUMBERS, 'a unit has more commits than there are numbers');
       const at: Moment = {
         branch,
         batchNumber,
-        version: first + step.number,
+        version: first + number,
         at: moment.at,
         isCommit: step.do === 'truncate',
       };

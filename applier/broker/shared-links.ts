@@ -51,9 +51,10 @@ export class SharedLinks {
     this.#options = options;
   }
 
-  join(attach: Attach): LinkShare {
+  /** @param branch for the log */
+  join(branch: string, attach: Attach): LinkShare {
     const open = [...this.#groups].find(group => !group.isSplit && group.size < SHARERS);
-    const share = new Share(attach);
+    const share = new Share(branch, attach);
     (open ?? this.#group(false)).add(share);
     return share;
   }
@@ -86,11 +87,13 @@ export class SharedLinks {
 }
 
 class Share implements LinkShare {
+  readonly branch: string;
   readonly attach: Attach;
   /** Changes when the group is split. */
   group: Group | null = null;
 
-  constructor(attach: Attach) {
+  constructor(branch: string, attach: Attach) {
+    this.branch = branch;
     this.attach = attach;
   }
 
@@ -118,12 +121,14 @@ class Group {
   isSplit: boolean;
   readonly #shares = new Set<Share>();
   readonly #events: GroupEvents;
+  readonly #logger: Logger;
   #openedAt = 0;
   #stopping = false;
 
   constructor(isSplit: boolean, { connect, logger }: SharedLinksOptions, events: GroupEvents) {
     this.isSplit = isSplit;
     this.#events = events;
+    this.#logger = logger;
     this.link = new BrokerLink({ connect, onChange: (it, why) => this.#changed(it, why), purpose: 'consume', logger });
   }
 
@@ -156,8 +161,13 @@ class Group {
       this.#openedAt = performance.now();
       return;
     }
-    if (this.#stopping || shares.length < 2 || performance.now() - this.#openedAt > SOON_MS) return;
+    if (this.#stopping || performance.now() - this.#openedAt > SOON_MS) return;
     if (why !== null && ENDS_OF_BROKERS.has(codeOf(why.cause))) return;
+    this.#logger.warn(
+      { branches: shares.map(({ branch }) => branch), err: why },
+      'A connection has ended soon after it was opened. If a message did that, it is one of these branches’.',
+    );
+    if (shares.length < 2) return;
     this.isSplit = true;
     const moved = shares.slice(shares.length >> 1);
     for (const share of moved) this.#shares.delete(share);

@@ -24,6 +24,8 @@ import { comparedBefore, wasCompared } from '../store/verifications.ts';
 const LEAST_BETWEEN_DOUBTS_S = 86_400;
 /** A branch without a hello for this long takes no place from the others. */
 const AWAY_AFTER_S = 300;
+/** Nor does one that does not get on: it is halted, does not capture, or its applier stopped while it counted. */
+const STUCK_AFTER_S = 6 * 3_600;
 
 /** When branches are compared without anybody asking. */
 export interface ComparisonSchedule {
@@ -103,8 +105,10 @@ async function othersAtWork(connection: Connection, branch: string): Promise<num
   await connection.query('SELECT version FROM tributary_schema WHERE one = 1 FOR UPDATE');
   const [rows] = await connection.execute<RowDataPacket[]>(
     `SELECT COUNT(DISTINCT w.branch) AS n FROM (
-       SELECT branch FROM tributary_request WHERE kind = 'verify'
-       UNION SELECT branch FROM tributary_verify WHERE verdict = 'counting') w
+       SELECT r.branch FROM tributary_request r JOIN tributary_branch b ON b.branch = r.branch AND b.state = 'active'
+        WHERE r.kind = 'verify' AND r.created_at > UTC_TIMESTAMP(6) - INTERVAL ${STUCK_AFTER_S} SECOND
+       UNION SELECT v.branch FROM tributary_verify v
+        WHERE v.verdict = 'counting' AND v.started_at > UTC_TIMESTAMP(6) - INTERVAL ${STUCK_AFTER_S} SECOND) w
      JOIN tributary_contact c ON c.branch = w.branch AND c.last_seen > UTC_TIMESTAMP(6) - INTERVAL ${AWAY_AFTER_S} SECOND
      WHERE w.branch <> ?`,
     [branch],

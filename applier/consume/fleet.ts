@@ -428,7 +428,7 @@ export class Fleet {
       logger: this.#options.logger,
       pauses: this.#options.pauses,
     });
-    const link = this.#links.join(connection => pipeline.attach(connection));
+    const link = this.#links.join(branch, connection => pipeline.attach(connection));
     this.#members.set(branch, { pipeline, link });
   }
 

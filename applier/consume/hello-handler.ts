@@ -84,13 +84,13 @@ export async function takeHello(
   const upgrade = await pool.use(async connection => upgradeOf((await readContact(connection, branch))?.hello, hello));
   // It goes into another table, without the lock, so that it is visible even while a large batch is being applied.
   await pool.use(connection => noteHello(connection, branch, hello));
+  if (upgrade !== null) await pool.use(connection => noteDoubt(connection, branch, upgrade));
   return pool.transact(async connection => {
     const row = await lockBranch(connection, branch);
     if (row === null || row.state === 'removed') {
       throw new TributaryError('BRANCH_UNKNOWN', `The branch ${branch} was removed.`);
     }
     const found = await earlyEntries(connection, branch, row.stream.received.seq);
-    if (upgrade !== null) await noteDoubt(connection, branch, upgrade);
     await openDueComparison(connection, row, hello, schedule, Date.now());
     const open = await openRequests(connection, branch);
     const requests = await requestsFor(connection, branch, hello, open);
@@ -113,11 +113,14 @@ export async function takeHello(
       await noteEpoch(connection, row, hello);
     }
     const { setAside } = hello.report;
-    const isTold = row.setAsideTables > 0 && setAside !== undefined && outcome.answer.verdict === 'current';
+    const isTold =
+      setAside !== undefined && setAside.length + row.setAsideTables > 0 && outcome.answer.verdict === 'current';
     if (isTold) {
       const isAtHead =
         !registered && hello.head.seq === row.stream.applied.seq && setAside.length < MAX_REPORTED_TABLES;
-      await noteReported(connection, branch, setAside, isAtHead);
+      // An older hello may name a table that has returned since.
+      const isPresent = !registered && hello.head.seq >= row.stream.applied.seq;
+      await noteReported(connection, branch, setAside, isAtHead, isPresent ? row.batchNumber : null);
     }
     const after = (isChanged || isTold ? await readBranch(connection, branch) : null) ?? row;
     const completeness = await updateCompleteness(connection, branch, state => {

@@ -120,11 +120,12 @@ export class StreamApplier {
     await this.#lookForReturns(row);
     const work = await this.#early.extend(row.stream, chain, this.#o.rejections);
     const [first] = work;
-    if (first === undefined) return { row, did: (await this.#beginHistory(row)) ? 'something' : 'nothing' };
+    if (first === undefined) return (await this.#beginHistory(row)) ?? { row, did: 'nothing' };
     this.#expansion.requireRoom(performance.now());
     let choice: Choice | null = null;
     try {
-      if (await this.#history.step(row)) return { row, did: 'something' };
+      const begun = await this.#historyStep(row);
+      if (begun !== null) return begun;
       choice = await this.#chooser.choose(row, work, this.#oneByOne > 0);
       await this.#asides.load(this.#o.pool, row, choice.unit.arrivals[0]?.header.seq ?? 0);
       return await this.#writeOrSkip(row, choice);
@@ -146,17 +147,26 @@ export class StreamApplier {
   #maySetAside({ description }: TableTrouble): boolean {
     const of = tableOfHistory(description.name);
     const isHistory = of !== null && this.#o.rows.history?.names.keeps(of) === true;
-    return this.#o.onTableTrouble === 'set-aside' && !isHistory;
+    // If the trouble comes again although all of the table was passed over, that does not help either.
+    const isPassedOver = this.#asides.isRefusedNow(description);
+    return this.#o.onTableTrouble === 'set-aside' && !isHistory && !isPassedOver;
   }
 
   /** While there is no batch, nothing can be halted: a table that cannot have a history waits for the next one. */
-  async #beginHistory(row: BranchRow): Promise<boolean> {
+  async #beginHistory(row: BranchRow): Promise<Step | null> {
     try {
-      return await this.#history.step(row);
+      return await this.#historyStep(row);
     } catch (error) {
       if (judgeFault(error) !== 'halt') throw error;
-      return false;
+      return null;
     }
+  }
+
+  /** null: all histories are whole. */
+  async #historyStep(row: BranchRow): Promise<Step | null> {
+    const step = await this.#history.step(row);
+    if (step === 'moved') return MOVED;
+    return step === 'done' ? { row, did: 'something' } : null;
   }
 
   /** A batch that a person has decided to skip is skipped whole if no single row is the cause. */

@@ -56,7 +56,7 @@ export async function historyLost(connection: Connection, table: string): Promis
   await connection.query('DELETE FROM tributary_history WHERE LOWER(table_name) = LOWER(?)', [table]);
 }
 
-/** The branch's table as it last described it; null: it has none of this name. */
+/** The branch's table as it last described it; null: it has none of this name, or has not described it. */
 export async function describedTable(
   connection: Connection,
   branch: string,
@@ -73,5 +73,7 @@ export async function describedTable(
     ...column,
     ...(key === undefined ? {} : { key }),
   }));
+  // A table that the branch has only set aside or emptied so far was never described.
+  if (columns.length === 0) return null;
   return { schema: readText(row, 'source_schema'), name: readText(row, 'table_name'), columns };
 }

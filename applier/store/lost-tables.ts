@@ -18,6 +18,7 @@ import { hasLost } from '../apply/target-table.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import { BY_HEAD_OFFICE } from './event-kinds.ts';
 import { noteEvent } from './events.ts';
+import { countSetAside } from './set-aside.ts';
 import { addRequest, openRequests } from './snapshots.ts';
 import { readJson, readText } from './sql-values.ts';
 import { lockBranch, markIncomplete } from './branch-row.ts';
@@ -104,11 +105,13 @@ async function requestAgain(
   const row = await lockBranch(connection, branch);
   if (row === null || row.state === 'removed') return;
   const [noted] = await connection.execute<ResultSetHeader>(
-    'UPDATE tributary_table SET intact = FALSE WHERE branch = ? AND table_name = ? AND intact',
+    `UPDATE tributary_table SET intact = FALSE, set_aside_through = NULL
+     WHERE branch = ? AND table_name = ? AND intact`,
     [branch, name],
   );
   // Another applier or pipeline has noted it.
   if (noted.affectedRows === 0) return;
+  if (row.setAsideTables > 0) await countSetAside(connection, branch);
   const open = await openRequests(connection, branch);
   // If the branch is incomplete for a reason without a request (a new epoch), a snapshot of one table does not complete
   // it.

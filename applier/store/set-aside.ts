@@ -15,7 +15,8 @@ import { nameText, tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { BY_AGENT, BY_HEAD_OFFICE } from './event-kinds.ts';
 import { noteEvent } from './events.ts';
-import { isoColumn, readJson, readText, readTextOrNull } from './sql-values.ts';
+import { isoColumn, readJson, readText, readTextOrNull, toDateTime } from './sql-values.ts';
+import { tablesOfBranch } from './table-claims.ts';
 
 /** Characters of a reason that are kept. */
 const MAX_REASON = 4_000;
@@ -99,10 +100,12 @@ export async function putSetAside(
      VALUES (?, ?, ?, ?, ?, FALSE)`,
     [branch, name, schema, name, definition ?? '[]'],
   );
+  // A table that is not intact never came, or rows of it were lost here.
   await connection.execute(
     `UPDATE tributary_table SET
-       set_aside_through = IF(set_aside_since IS NULL,
-         (SELECT complete_through FROM tributary_contact c WHERE c.branch = ?), set_aside_through),
+       set_aside_through = CASE WHEN set_aside_since IS NOT NULL THEN set_aside_through
+         WHEN NOT intact THEN NULL
+         ELSE (SELECT complete_through FROM tributary_contact c WHERE c.branch = ?) END,
        set_aside_since = COALESCE(set_aside_since, UTC_TIMESTAMP(6)),
        set_aside_code = IF(set_aside_by = ?, COALESCE(?, set_aside_code), ?),
        set_aside_reason = IF(set_aside_by = ?, COALESCE(?, set_aside_reason), ?),
@@ -177,8 +180,21 @@ export async function noteReported(
   branch: string,
   reported: readonly ReportedTable[],
   isAtHead: boolean,
+  batch: number | null = null,
 ): Promise<void> {
-  const marks = (await readSetAside(connection, branch)).filter(({ by }) => by === 'branch');
+  const all = await readSetAside(connection, branch);
+  const known = batch === null ? [] : await tablesOfBranch(connection, branch);
+  for (const { schema, name, since, code, reason } of reported) {
+    const isSame = (each: TableName): boolean => each.schema === schema && each.name === name;
+    if (batch === null || all.some(isSame) || !known.some(isSame)) continue;
+    // A head office that did not know the rule has applied what the stream said of it.
+    await putSetAside(connection, branch, { schema, name, columns: [] }, { by: 'branch', code, reason, batch });
+    await connection.execute(
+      'UPDATE tributary_table SET set_aside_through = LEAST(set_aside_through, ?) WHERE branch = ? AND table_name = ?',
+      [toDateTime(since), branch, name],
+    );
+  }
+  const marks = all.filter(({ by }) => by === 'branch');
   for (const mark of marks) {
     const found = reported.find(({ schema, name }) => schema === mark.schema && name === mark.name);
     if (found === undefined) {

@@ -27,6 +27,7 @@ import { keyConditions } from '../apply/delete.ts';
 import type { RowSet } from '../apply/merge.ts';
 import type { Prepared } from '../apply/row-writer.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
+import type { QuarantineRow } from '../apply/quarantine-rows.ts';
 import { keyHashOf } from '../apply/row-text.ts';
 import { readServerTable } from '../apply/server-table.ts';
 import type { ServerTable } from '../apply/server-table.ts';
@@ -43,6 +44,7 @@ import type { Counter, Counting } from '../verify/counter.ts';
 import { keyValues, namedValues, placeOf, rowReader, rowsHereQuery, sentRows } from '../verify/row-search.ts';
 import type { RowHere, SentRows } from '../verify/row-search.ts';
 import { asStored } from './fence.ts';
+import { momentOf } from './moment.ts';
 import type { Fence, RowCounts, WriteResult } from './fence.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import type { UnitTables } from './tables.ts';
@@ -149,11 +151,13 @@ export class RowMarks {
         const here = await rowsHere(connection, branch, sent, names, stored, prepared);
         await removePlaces(connection, branch, name, here);
         const refused = new Set<string>();
-        counts = await this.#o.rows.apply(connection, prepared, branch, batchNumber, ({ rows, row, op }) => {
+        const leaveOut: QuarantineRow = ({ rows, row, op }) => {
           const values = rows.columns.map(column => nth(column, row));
           refused.add(rowName(sent.shape, op === 'delete' ? values : identityOf(sent.shape, values)));
           return Promise.resolve();
-        });
+        };
+        const moment = { at: momentOf(bodyOf(arrival).source, fence.row), isContinued: false };
+        counts = await this.#o.rows.apply(connection, prepared, branch, batchNumber, leaveOut, moment);
         const by = {
           branch,
           table: { schema, name },
@@ -171,7 +175,8 @@ export class RowMarks {
         );
       }
       const [misfit] = prepared.unfit;
-      const problem = isSetAside ? 'the table is set aside' : (misfit?.error.message ?? null);
+      const why = isSetAside ? 'the table is set aside' : (misfit?.error.message ?? 'the table is in quarantine');
+      const problem = isLeft ? why : null;
       if (mark.last) await this.#end(connection, branch, asked, problem);
       const reached = markOf(arrival);
       const { source } = bodyOf(arrival);

@@ -206,13 +206,16 @@ export class UnitWriter {
       let upserts = 0;
       let deletes = 0;
       let number: number | null = null;
+      let earlierSteps = 0;
       const apply = async (body: BatchBody, prepared: Prepared): Promise<void> => {
         assert(body.part !== null, 'a part without its number');
         if (number !== null && body.part.number !== number + 1) {
           throw new TributaryError('BATCH_INVALID', `Part ${body.part.number} follows part ${number}.`);
         }
-        const moment = { at: momentOf(lastBody.source, fence.row), isContinued: number !== null };
+        const moment = { at: momentOf(lastBody.source, fence.row), isContinued: number !== null, earlierSteps };
         number = body.part.number;
+        for (const { step } of prepared.history)
+          if (step.do !== 'versions') earlierSteps = Math.max(earlierSteps, moment.earlierSteps + step.number);
         const counts = await this.#apply(connection, quarantine, prepared, last, batchNumber, moment);
         upserts += counts.upserts;
         deletes += counts.deletes;
@@ -224,10 +227,10 @@ export class UnitWriter {
         // transaction.
         const prepared = await this.#tables.prepare([body], options.tables);
         await apply(body, prepared);
-        hasEnded ||= await this.#tables.endEmptied(connection, prepared);
+        if (await this.#tables.endEmptied(connection, prepared)) hasEnded = true;
       }
       await apply(lastBody, lastPrepared);
-      hasEnded ||= await this.#tables.endEmptied(connection, lastPrepared);
+      if (await this.#tables.endEmptied(connection, lastPrepared)) hasEnded = true;
       await deleteInboxThrough(connection, this.#branch, last.header.seq);
       this.#partBytes = null;
       const mark = markOf(last);

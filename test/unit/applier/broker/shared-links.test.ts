@@ -25,7 +25,7 @@ class World {
   }
 
   join(name: string): void {
-    const share = this.links.join(connection => {
+    const share = this.links.join(name, connection => {
       this.has.set(name, connection);
       if (name === this.poisoned) setImmediate(() => (this.has.get(name) as FakeConnection | null)?.drop());
     });
