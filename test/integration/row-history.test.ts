@@ -254,6 +254,17 @@ void t.test('what makes a version, and what makes none', async t => {
     t.same(shown(await kept(world, paris)), begun);
   });
 
+  await t.test('a repair of rows that were changed by hand makes none', async t => {
+    const before = shown(await kept(world, paris));
+    await world.headOfficeDb.query("UPDATE sale SET note = 'by hand' WHERE id = 1");
+    await world.headOfficeDb.query('DELETE FROM sale WHERE id = 2');
+    t.equal((await world.applierCli(['branch', 'verify', paris.id])).code, 1);
+    const repair = await world.applierCli(['branch', 'repair', paris.id]);
+    t.equal(repair.code, 0, repair.stderr);
+    await equal(world, paris);
+    t.same(shown(await kept(world, paris)), before);
+  });
+
   await t.test('what no binlog shows makes one when a snapshot finds it', async t => {
     await unlogged("UPDATE sale SET note = 'unlogged' WHERE id = 1");
     await unlogged('DELETE FROM sale WHERE id = 3');
