@@ -271,7 +271,7 @@ await t.test('an applier that could not hear a branch does not call it offline',
   await deaf.keeper.look();
   await fresh.keeper.look();
   t.same((await kindsOf('unheard')).slice(2), [], 'it has just begun to listen');
-  fresh.later(60_000);
+  fresh.later(180_000);
   await fresh.keeper.look();
   t.same((await kindsOf('unheard')).slice(2), ['offline']);
 });
