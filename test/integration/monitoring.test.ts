@@ -50,7 +50,9 @@ await t.test('every rule and every panel finds data in a Prometheus that scrapes
   const world = await createWorld(t);
   // A server's own certificate carries no name.
   const tlsTo = async (server: DatabaseAddress) => ({ ca: await authorityOf(server), verifyName: false });
-  const applier = await world.startApplier({ config: { target: { tls: await tlsTo(world.headOffice) } } });
+  const applier = await world.startApplier({
+    config: { target: { tls: await tlsTo(world.headOffice) }, onTableTrouble: 'halt' },
+  });
   const options = {
     config: { source: { tls: await tlsTo(sharedServers().branchMysql) }, spool: { maxBytes: '64MiB' } },
     setup: [

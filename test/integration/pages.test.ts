@@ -231,8 +231,8 @@ void t.test('the fleet shows the worst state first, and a difference is as loud 
   await page.waitForSelector('.branch-name');
   t.same(await page.locator('.group .pill').allTextContents(), [
     'halted',
+    'tables set aside',
     'different',
-    'incomplete',
     'quarantined',
     'waiting',
     'overdue',

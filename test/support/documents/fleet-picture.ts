@@ -26,7 +26,7 @@ try {
 }
 
 async function takePicture(): Promise<void> {
-  const applier = await world.startApplier();
+  const applier = await world.startApplier({ config: { onTableTrouble: 'halt' } });
   const setup = [
     'CREATE TABLE sale (id INT PRIMARY KEY AUTO_INCREMENT, item VARCHAR(20))',
     "INSERT INTO sale (item) VALUES ('tea'), ('coffee'), ('cocoa')",
