@@ -1,5 +1,4 @@
 /** `branch verify` and `branch repair`. */
-import { userInfo } from 'node:os';
 import { EXIT_FAILED, EXIT_OK } from '../shared/process/cli.ts';
 import type { Colour, CommandCall, CommandSpec } from '../shared/process/cli.ts';
 import { pause } from '../shared/pause.ts';
@@ -140,7 +139,7 @@ export function renderVerified(table: VerifiedTable): string {
 async function branchRepair(call: CommandCall): Promise<undefined> {
   const branch = call.args[0] ?? '';
   const dryRun = call.options['dryRun'] === true;
-  const options = { dryRun, copy: call.options['copy'] === true, asked: `${userInfo().username} on the command line` };
+  const options = { dryRun, copy: call.options['copy'] === true };
   const { request, tables, whole, rows, copied } = await withBranchAdmin(call, admin => admin.repair(branch, options));
   const names = tables.map(tableText);
   const lines = [

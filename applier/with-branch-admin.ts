@@ -13,8 +13,17 @@ import { branchAdmin, connectTarget } from './applier.ts';
 /** The person at this command line, as events name them. */
 function personHere(): string {
   const { SUDO_USER: sudoer } = process.env;
-  const { username } = userInfo();
+  const username = ownName();
   return `${sudoer === undefined ? username : `${sudoer} as ${username}`} at ${hostname()}, command line`;
+}
+
+/** In a container a user may have a number and no name. */
+function ownName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `user ${process.geteuid?.() ?? '?'}`;
+  }
 }
 
 /** BranchAdmin over connections of the command's own, which are closed afterwards. Running appliers notice within a second. */

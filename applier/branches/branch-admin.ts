@@ -131,8 +131,6 @@ export interface RepairOptions {
   readonly dryRun?: boolean;
   /** Copies whole tables. */
   readonly copy?: boolean;
-  /** By whom it is asked for. */
-  readonly asked: string;
 }
 
 /** What people do with branches, and ask about them. */
@@ -423,7 +421,7 @@ export class BranchAdmin {
    * known, and a snapshot of the other tables.
    * @throws BRANCH_UNKNOWN; CONFIG_INVALID where nothing was ever compared
    */
-  async repair(branch: string, { dryRun = false, copy = false, asked }: RepairOptions): Promise<Repair> {
+  async repair(branch: string, { dryRun = false, copy = false }: RepairOptions = {}): Promise<Repair> {
     return this.#locked(branch, async (connection, row) => {
       requirePresent(row);
       const tables = await readVerified(connection, branch);
@@ -468,7 +466,7 @@ export class BranchAdmin {
         await addRequest(connection, branch, {
           id: request,
           kind: 'repair',
-          reason: asked,
+          reason: this.#options.actor,
           tables: [{ schema, name }],
         });
         await noteRepair(connection, branch, name, request);

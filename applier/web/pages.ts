@@ -119,7 +119,7 @@ function actionRoutes({ actions, changed, detail }: ApplierPageSources): Route[]
       return `${branch} is compared as soon as it is online.`;
     }),
     action('repair', async branch => {
-      const { tables, rows, copied } = await actions.repair(branch, { asked: 'on the page' });
+      const { tables, rows, copied } = await actions.repair(branch);
       if (tables.length === 0) return `No table of ${branch} was different in its last comparison.`;
       const sends = rows
         .filter(each => each.rows > 0)

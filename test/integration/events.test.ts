@@ -212,8 +212,8 @@ await t.test(
     t.match((await told()).slice(1), [{ kind: 'not-compared', text: /not compared: shop\.sales/ }]);
 
     await office.query("UPDATE tributary_verify SET different = TRUE WHERE branch = 'compared'");
-    const { request } = await office.registry.repair('compared', { asked: PERSON });
-    await office.registry.repair('compared', { asked: PERSON });
+    const { request } = await office.registry.repair('compared');
+    await office.registry.repair('compared');
     const copy = [
       b.make([marker('snapshot-start', 's', { requests: [request ?? ''] })]),
       b.make([marker('snapshot-end', 's', { requests: [request ?? ''] })]),
