@@ -19,8 +19,8 @@ import { PROBE_QUEUE } from './probe.ts';
 const DELIVERY_LIMIT = 1_000_000;
 /**
  * An agent has a connection with two channels (an older one has two connections), and may replace it before the broker
- * notices that the old one is dead. Only a broker of one node has these limits: with several, each login asks all of them how many connections
- * the user has, and waits 10 s for a frozen one.
+ * notices that the old one is dead. Only a broker of one node has these limits: with several, each login asks all of
+ * them how many connections the user has, and waits 10 s for a frozen one.
  */
 const USER_LIMITS = { 'max-connections': 16, 'max-channels': 64 } as const;
 /**

@@ -6,8 +6,8 @@
  * and the consolidated tables, and nothing else: the `tributary_*` tables also hold refused rows and broker users.
  *
  * Invariants: `complete_as_of` is never later than what the head office holds of the table, and is NULL where that is not
- * known, because rows of the table may be missing or different here. Views are replaced only when their text has changed, because that waits
- * for running reports.
+ * known, because rows of the table may be missing or different here. Views are replaced only when their text has
+ * changed, because that waits for running reports.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { mysqlErrno } from '../../shared/database/mysql.ts';

@@ -44,9 +44,9 @@ import type { UnitTables } from './tables.ts';
 import { bodyOf } from './unit.ts';
 import type { Arrival } from './unit.ts';
 
-/** The most rows that a sweep deletes, and tables that it searches, in one transaction. */
 /** Tables that an event names. */
 const NAMED_TABLES = 10;
+/** The most rows that a sweep deletes, and tables that it searches, in one transaction. */
 export const SWEEP_SLICE = { rows: 5_000, tables: 100 } as const;
 
 export class SnapshotMarkers {

@@ -3,7 +3,8 @@
  *
  * Invariants: every transaction runs under the fence (fence.ts). Tables are prepared before it, because DDL commits by
  * itself. Rows that are left out of a unit (quarantine.ts) are put into quarantine, and requested again, in the same
- * transaction. Changes of tables that are set aside (set-aside.ts) are passed over. Markers are applied by snapshot-markers.ts and verify-markers.ts. skip-batch.ts skips batches.
+ * transaction. Changes of tables that are set aside (set-aside.ts) are passed over. Markers are applied by
+ * snapshot-markers.ts and verify-markers.ts. skip-batch.ts skips batches.
  */
 import type { Connection } from 'mysql2/promise';
 import type { BatchBody } from '../../shared/batch/batch.ts';

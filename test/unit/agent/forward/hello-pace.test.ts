@@ -2,13 +2,14 @@
 import { rmSync } from 'node:fs';
 import t from 'tap';
 import type { Test } from 'tap';
-import { HelloCredit, newsOf } from '../../../../agent/forward/hello-pace.ts';
+import { HelloExchange } from '../../../../agent/forward/hello.ts';
+import { HelloCredit, newsOf, soonMs } from '../../../../agent/forward/hello-pace.ts';
 import type { Forwarder, ForwarderOptions } from '../../../../agent/forward/forwarder.ts';
 import type { Spool } from '../../../../agent/spool/spool.ts';
 import { FakeBroker } from '../../../support/hand-made/fake-link.ts';
 import type { FakeScript } from '../../../support/hand-made/fake-link.ts';
 import { makeForwarder, until } from '../../../support/hand-made/forwarder-tools.ts';
-import { makeReport } from '../../../support/hand-made/messages.ts';
+import { makeReport, startOf } from '../../../support/hand-made/messages.ts';
 import { batch, openSpool, temporaryDirectory } from '../../../support/hand-made/spool-tools.ts';
 import { MiniHeadOffice } from '../../../support/world/mini-head-office.ts';
 
@@ -119,5 +120,26 @@ void t.test('what changes all the time is no news', test => {
   test.not(facts({}), facts({ error: 'boom' }));
   test.not(facts({}), facts({ snapshot: { tablesDone: 1, tables: 3, rows: 10, secondsLeft: null } }));
   test.not(newsOf({ capturedThrough: 'x', compare: true, report: makeReport() }), facts({}));
+  test.end();
+});
+
+void t.test('a clock that is set back by an hour makes no hello wait for it', test => {
+  const hour = 3_600_000;
+  test.equal(soonMs(-hour), 1_000);
+  const exchange = new HelloExchange();
+  const start = startOf('paris', 'e');
+  const stream = {
+    branch: 'paris',
+    epoch: 'e',
+    base: start,
+    head: start,
+    receivedSeq: 0,
+    acknowledgedEpoch: 'e',
+    superseded: false,
+  };
+  const facts = { capturedThrough: null, report: makeReport(), epochReason: null };
+  exchange.issue(stream, 0, facts, { now: 10 * hour, nextWithinSeconds: 38 });
+  test.notOk(exchange.maySend(10 * hour + 1_000, 20_000), 'one is on its way');
+  test.ok(exchange.maySend(9 * hour, 20_000), 'how long it has been is not known');
   test.end();
 });

@@ -8,7 +8,7 @@ import { silentLogger } from '../../../support/silent-logger.ts';
 import { until } from '../../../support/until.ts';
 
 interface FakeConnection extends BrokerConnection {
-  drop(): void;
+  drop(code?: string): void;
 }
 
 /** Branches by name, each with the connection that it has; the poisoned one ends every connection that it is given. */
@@ -39,9 +39,10 @@ class World {
 
   #connect(): FakeConnection {
     const { promise, resolve } = Promise.withResolvers<TributaryError>();
-    const end = (): void => {
+    const end = (code?: string): void => {
       this.open.delete(connection);
-      resolve(new TributaryError('BROKER_UNREACHABLE', 'It has ended.'));
+      const cause = code === undefined ? undefined : Object.assign(new Error(code), { code });
+      resolve(new TributaryError('BROKER_UNREACHABLE', 'It has ended.', { cause }));
     };
     const connection: FakeConnection = {
       user: 'applier',
@@ -78,6 +79,18 @@ void t.test('a hundred branches share a few connections, and leave them one by o
   t.equal(world.open.size, 3, 'there was room');
   await world.links.stop();
   t.equal(world.open.size, 0);
+});
+
+void t.test('a broker that restarts again and again splits nothing', async t => {
+  const world = new World();
+  t.teardown(() => world.links.stop());
+  for (const name of branches(0, 32)) world.join(name);
+  for (let opened = 1; opened <= 3; opened += 1) {
+    await until('a connection for all', () => world.opened === opened && world.sharersOf('b7').length === 32);
+    (world.has.get('b7') as FakeConnection).drop('CONNECTION_FORCED');
+  }
+  await until('one more', () => world.opened === 4 && world.sharersOf('b7').length === 32);
+  t.equal(world.open.size, 1);
 });
 
 void t.test('a branch that ends its connection each time is alone in the end; the others share', async t => {
