@@ -176,7 +176,7 @@ async function addMany(call: CommandCall, list: string, folder: string): Promise
   }
   const branches = readBranchList(await readText(list), list);
   await mkdir(folder, { recursive: true, mode: 0o700 });
-  const added: { branch: string; file: string }[] = [];
+  const added = new Map<string, { branch: string; file: string }>();
   const existing: string[] = [];
   await withBranchAdmin(call, async admin => {
     const known = new Set((await admin.list()).filter(isPresent).map(({ row }) => row.branch));
@@ -195,16 +195,18 @@ async function addMany(call: CommandCall, list: string, folder: string): Promise
           failed = true;
           throw error;
         }
-        added.push({ branch, file });
-        call.note(`${added.length} of ${missing.length}: ${branch}`);
+        added.set(branch, { branch, file });
+        call.note(`${added.size} of ${missing.length}: ${branch}`);
       }
     };
     const ended = await Promise.allSettled(Array.from({ length: ADDED_AT_A_TIME }, lane));
     for (const lane of ended) if (lane.status === 'rejected') throw lane.reason;
   });
   const skipped = existing.length === 0 ? '' : `, already there ${existing.length}: ${namesOf(existing)}`;
-  const files = added.length === 0 ? '' : `\nThe enrolment files are in ${folder}.`;
-  call.print({ added, existing }, `Added ${added.length}${skipped}.${files}`);
+  const files = added.size === 0 ? '' : `\nThe enrolment files are in ${folder}.`;
+  // In the order of the list, whichever was done first.
+  const told = branches.flatMap(branch => added.get(branch) ?? []);
+  call.print({ added: told, existing }, `Added ${added.size}${skipped}.${files}`);
   return undefined;
 }
 

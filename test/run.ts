@@ -22,7 +22,7 @@ const TAP = join(ROOT, 'node_modules/.bin/tap');
 /**
  * In this order: what is quick to fail comes first. Unit tests share the machine. Integration tests mostly wait, so they run in
  * three lanes, one file after the other in each; a lane has servers of its own, which its tests may set as they like. A lane
- * that is free takes the next files, so that all end at about the same time.
+ * that is free takes the next files, and the longest are begun first, so that all end at about the same time.
  */
 const SUITES = [
   { folder: 'test/unit', jobs: 2, lanes: 1, filesAtOnce: Infinity, servers: false, always: true },
@@ -31,6 +31,19 @@ const SUITES = [
   { folder: 'test/system', jobs: 1, lanes: 1, filesAtOnce: Infinity, servers: true, always: false },
   { folder: 'test/chaos', jobs: 1, lanes: 1, filesAtOnce: Infinity, servers: true, always: false },
 ] as const;
+
+/** Integration tests of more than a minute and a half, the longest first. */
+const LONG = [
+  'cases',
+  'verify-rows',
+  'verify',
+  'healing',
+  'settings-changed',
+  'hints',
+  'alerts',
+  'first-run',
+  'failover',
+].map(name => `test/integration/${name}.test.ts`);
 
 /** Exit status of a run that a signal has ended, as shells have it. */
 const STATUS_OF_SIGNAL = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
@@ -113,7 +126,9 @@ async function main(args: readonly string[]): Promise<number> {
   let failedOutput = '';
   try {
     for (const { folder, jobs, lanes, filesAtOnce, servers: needed } of SUITES) {
-      const waiting = files.filter(file => file.startsWith(`${folder}/`));
+      const chosen = files.filter(file => file.startsWith(`${folder}/`));
+      const long = LONG.filter(file => chosen.includes(file));
+      const waiting = [...long, ...chosen.filter(file => !long.includes(file))];
       const wanted = Math.min(lanes, waiting.length);
       if (wanted === 0 || interrupted !== undefined) continue;
       // One after the other: the first may have to fetch and unpack the servers.
@@ -123,7 +138,8 @@ async function main(args: readonly string[]): Promise<number> {
       const runs = Array.from({ length: wanted }, async (_, lane) => {
         const environment = needed ? { ...servers[lane]?.environment } : {};
         while (waiting.length > 0 && interrupted === undefined) {
-          const next = waiting.splice(0, Math.min(filesAtOnce, Math.ceil(waiting.length / wanted)));
+          const number = LONG.includes(waiting[0] ?? '') ? 1 : filesAtOnce;
+          const next = waiting.splice(0, Math.min(number, Math.ceil(waiting.length / wanted)));
           const { code, output } = await runTap([`--jobs=${jobs}`, ...options, ...next], environment);
           counts = addCounts(counts, countTests(output));
           if (code === 0) continue;

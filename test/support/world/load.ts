@@ -56,6 +56,8 @@ export interface LoadOptions {
   readonly sessions?: number;
   /** Rest between transactions of a session. */
   readonly pauseMs?: number;
+  /** Ends by itself after so many transactions, those of all sessions together. */
+  readonly atMost?: number;
 }
 
 export class Load {
@@ -82,7 +84,7 @@ export class Load {
   async #session(server: ServerAddress, options: LoadOptions, random: () => number): Promise<void> {
     const { signal } = this.#stop;
     let connection: Connection | null = null;
-    while (!signal.aborted) {
+    while (!signal.aborted && this.committed < (options.atMost ?? Infinity)) {
       try {
         connection ??= await connect(server, options.schema);
         for (const statement of transaction(random)) await connection.query(statement);
