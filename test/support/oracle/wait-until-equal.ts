@@ -15,8 +15,10 @@ export async function waitUntilEqual(
   for (;;) {
     let last: string;
     let cause: unknown;
+    const isLast = Date.now() + pauseMs > end;
     try {
-      const comparison = await compareBranch(options);
+      // One difference is enough to look again. Only the last time they are to be told.
+      const comparison = await compareBranch(isLast ? options : { ...options, maxDifferences: 1 });
       if (comparison.equal) return comparison;
       last = describeComparison(comparison);
     } catch (error) {
@@ -24,7 +26,7 @@ export async function waitUntilEqual(
       cause = error;
       last = `could not compare: ${error instanceof Error ? error.message : String(error)}`;
     }
-    if (Date.now() + pauseMs > end) {
+    if (isLast) {
       throw new Error(`branch ${options.branchId} and head office are not equal after ${deadlineMs} ms\n${last}`, {
         cause,
       });

@@ -187,16 +187,12 @@ async function waitUntilEqualOrStopped(
   branch: Branch,
   source: DatabaseServer,
 ): Promise<Comparison> {
-  const compare = (): Promise<Comparison> => world.compare(branch, { maxDifferences: 200, ...leftOut(source) });
-  let comparison = await compare();
-  const isOver = async (): Promise<boolean> => comparison.equal || (await agentFault(branch)) !== null;
-  const look = async (): Promise<boolean> => {
-    comparison = await compare();
-    return isOver();
-  };
-  // What differs is told case by case.
-  await until('the end of all cases', look, { everyMs: 500 }).catch((error: unknown) => t.fail(String(error)));
-  return comparison;
+  const compare = (maxDifferences: number): Promise<Comparison> =>
+    world.compare(branch, { maxDifferences, ...leftOut(source) });
+  // One difference is enough to look again. At the end, what differs is told case by case.
+  const isOver = async (): Promise<boolean> => (await compare(1)).equal || (await agentFault(branch)) !== null;
+  await until('the end of all cases', isOver, { everyMs: 500 }).catch((error: unknown) => t.fail(String(error)));
+  return compare(200);
 }
 
 async function endCured(t: Test, world: World, one: Case, source: DatabaseServer): Promise<void> {
