@@ -10,14 +10,18 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { startSharedServers } from '../deploy/rig/shared-servers.ts';
 import type { SharedServersHandle } from '../deploy/rig/shared-servers.ts';
+import { nodeSettings } from '../shared/process/node-settings.ts';
 import { addCounts, countTests, describeFile, NO_TESTS, summarizeFailures } from './support/tap-output.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const TAP = join(ROOT, 'node_modules/.bin/tap');
+/** Compiled code is kept, as daemons keep theirs: to compile is most of what the start of a test or a command costs. */
+const { NODE_COMPILE_CACHE } = nodeSettings(process.env, homedir()).environment;
 
 /**
  * In this order: what is quick to fail comes first. Unit tests share the machine. Integration tests mostly wait, so they run in
@@ -32,17 +36,25 @@ const SUITES = [
   { folder: 'test/chaos', jobs: 1, lanes: 1, filesAtOnce: Infinity, servers: true, always: false },
 ] as const;
 
-/** Integration tests of more than a minute and a half, the longest first. */
+/** Integration tests of more than a minute, the longest first. */
 const LONG = [
   'cases',
+  'healing',
+  'alerts',
   'verify-rows',
   'verify',
-  'healing',
   'settings-changed',
-  'hints',
-  'alerts',
   'first-run',
+  'bounds',
+  'hints-branch',
+  'hints-head-office',
+  'check',
+  'link-told',
+  'guides',
+  'kills',
+  'twins',
   'failover',
+  'definition-storm',
 ].map(name => `test/integration/${name}.test.ts`);
 
 /** Exit status of a run that a signal has ended, as shells have it. */
@@ -86,7 +98,7 @@ function runTap(
   return new Promise((done, fail) => {
     const child = spawn(process.execPath, [TAP, 'run', '--reporter=tap', ...args], {
       cwd: ROOT,
-      env: { ...process.env, ...environment },
+      env: { ...process.env, NODE_COMPILE_CACHE, ...environment },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     running.add(child);
@@ -131,11 +143,7 @@ async function main(args: readonly string[]): Promise<number> {
       const waiting = [...long, ...chosen.filter(file => !long.includes(file))];
       const wanted = Math.min(lanes, waiting.length);
       if (wanted === 0 || interrupted !== undefined) continue;
-      // One after the other: the first may have to fetch and unpack the servers.
-      while (needed && servers.length < wanted) {
-        servers.push(await startSharedServers(line => console.error(line)));
-      }
-      const runs = Array.from({ length: wanted }, async (_, lane) => {
+      const runLane = async (lane: number): Promise<void> => {
         const environment = needed ? { ...servers[lane]?.environment } : {};
         while (waiting.length > 0 && interrupted === undefined) {
           const number = LONG.includes(waiting[0] ?? '') ? 1 : filesAtOnce;
@@ -146,6 +154,16 @@ async function main(args: readonly string[]): Promise<number> {
           status = code;
           failedOutput += output;
         }
+      };
+      // One set of servers after the other: the first may have to be fetched. A lane that has its own need not wait.
+      let started = Promise.resolve();
+      const startServersOf = async (lane: number): Promise<void> => {
+        if (!needed || servers.length > lane || interrupted !== undefined) return;
+        servers.push(await startSharedServers(line => console.error(line)));
+      };
+      const runs = Array.from({ length: wanted }, (_, lane) => {
+        started = started.then(() => startServersOf(lane));
+        return started.then(() => runLane(lane));
       });
       const failed = (await Promise.allSettled(runs)).find(run => run.status === 'rejected');
       if (failed !== undefined) throw failed.reason;

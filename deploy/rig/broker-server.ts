@@ -31,6 +31,8 @@ export interface BrokerServerOptions {
   managementPort?: number;
   /** More lines of rabbitmq.conf, which override the defaults: `{ 'consumer_timeout': '5000' }`. */
   config?: Record<string, string>;
+  /** A queue waits for the disk, as in real life; default: for the system only, which outlives the kill of a broker. */
+  synced?: boolean;
   /** Makes this broker a node of a cluster; then `port` is one of its `ports`. */
   cluster?: Cluster;
 }
@@ -65,6 +67,7 @@ interface Plan {
   readonly password: string;
   /** null: it stands alone. */
   readonly cluster: Cluster | null;
+  readonly synced: boolean;
   readonly config: Readonly<Record<string, string>>;
 }
 
@@ -113,6 +116,7 @@ export class BrokerServer {
       cookie: cluster?.cookie ?? randomBytes(15).toString('hex'),
       password: cluster?.password ?? randomBytes(12).toString('base64url'),
       cluster,
+      synced: options.synced ?? false,
       config: options.config ?? {},
     };
     await writeFiles(plan);
@@ -264,6 +268,8 @@ async function writeFiles(plan: Plan): Promise<void> {
   const { directory } = plan;
   for (const folder of ['data', 'log', 'home']) await mkdir(join(directory, folder));
   await writeConfig(plan);
+  const sync = plan.synced ? 'datasync' : 'none';
+  await writeFile(join(directory, 'advanced.config'), `[{ra, [{wal_sync_method, ${sync}}]}].\n`);
   await writeFile(join(directory, 'enabled_plugins'), '[rabbitmq_management,rabbitmq_prometheus].\n');
   await writeFile(join(directory, 'home/.erlang.cookie'), plan.cookie, { mode: 0o400 });
 }

@@ -6,13 +6,15 @@
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { guard, killGroup, release } from './keeper.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
-const POLL_MS = 50;
+/** From one look to the next: what takes long is looked at less often, for a look costs both sides something. */
+const POLL_MS = { least: 50, most: 200 } as const;
+const SHARE_OF_WAIT = 1 / 20;
 /** Long enough for a busy machine: only a process that hangs reaches it. */
 const DEFAULT_DEADLINE_MS = 180_000;
 const CLI_DEADLINE_MS = 180_000;
@@ -41,6 +43,9 @@ export class Product {
   readonly url: string;
   readonly #environment: Readonly<Record<string, string>>;
   #child: ChildProcess | null = null;
+  /** Lines of the log that were read before, and where the first one begins that was not. */
+  readonly #lines: LogLine[] = [];
+  #linesEnd = 0;
   #exited: Promise<number> = Promise.resolve(0);
 
   constructor(options: {
@@ -162,16 +167,19 @@ export class Product {
   /** Every line so far that is JSON. */
   log(): LogLine[] {
     if (!existsSync(this.logFile)) return [];
-    return readFileSync(this.logFile, 'utf8')
-      .split('\n')
-      .flatMap(line => {
-        if (!line.startsWith('{')) return [];
-        try {
-          return [JSON.parse(line) as LogLine];
-        } catch {
-          return []; // The last line, half written.
-        }
-      });
+    const text = readFrom(this.logFile, this.#linesEnd);
+    // The last line may be half written.
+    const end = text.lastIndexOf('\n') + 1;
+    this.#linesEnd += Buffer.byteLength(text.slice(0, end));
+    for (const line of text.slice(0, end).split('\n')) {
+      if (!line.startsWith('{')) continue;
+      try {
+        this.#lines.push(JSON.parse(line) as LogLine);
+      } catch {
+        // Cut off when the process was killed.
+      }
+    }
+    return [...this.#lines];
   }
 
   /** The end of the log, for messages. */
@@ -202,13 +210,24 @@ export class Product {
     deadlineMs = DEFAULT_DEADLINE_MS,
     detail: () => string = () => '',
   ): Promise<void> {
-    const end = Date.now() + deadlineMs;
+    const begin = Date.now();
     while (!(await check())) {
-      if (Date.now() > end) {
+      const waited = Date.now() - begin;
+      if (waited > deadlineMs) {
         throw new Error(`${this.program}: waited ${deadlineMs} ms for ${what} ${detail()}\n${this.logTail()}`);
       }
-      await delay(POLL_MS);
+      await delay(Math.min(Math.max(POLL_MS.least, waited * SHARE_OF_WAIT), POLL_MS.most));
     }
+  }
+}
+
+function readFrom(file: string, position: number): string {
+  const descriptor = openSync(file, 'r');
+  try {
+    const buffer = Buffer.alloc(Math.max(0, fstatSync(descriptor).size - position));
+    return buffer.toString('utf8', 0, readSync(descriptor, buffer, 0, buffer.length, position));
+  } finally {
+    closeSync(descriptor);
   }
 }
 

@@ -7,7 +7,14 @@
 import { randomInt } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { instanceOptions, placeOptions, roleOptions, sizeOptions, toArguments } from './database-options.ts';
+import {
+  instanceOptions,
+  placeOptions,
+  roleOptions,
+  sizeOptions,
+  syncOptions,
+  toArguments,
+} from './database-options.ts';
 import type { Flavor, Role, ServerOptions } from './database-options.ts';
 import { waitForDatabase } from './database-ready.ts';
 import { copyData, dataTemplate } from './data-template.ts';
@@ -37,6 +44,8 @@ export interface DatabaseServerOptions {
   role: Role;
   /** Default: a free one. */
   port?: number;
+  /** A commit waits for the disk, as in real life; default: for the system only. */
+  synced?: boolean;
   /** A server of the same flavor, which must be down, whose data this one begins with. Default: empty. */
   copyOf?: DatabaseServer;
 }
@@ -93,6 +102,7 @@ export class DatabaseServer {
       port: options.port ?? (await freePort()),
       // Random, so that servers of several processes can replicate from one another.
       serverId: options.serverId ?? randomInt(1_000, 2 ** 31),
+      synced: options.synced ?? false,
       options: options.options ?? {},
     };
     const { process, version } = await launch(plan);
@@ -181,6 +191,7 @@ interface Plan {
   readonly password: string;
   readonly port: number;
   readonly serverId: number;
+  readonly synced: boolean;
   readonly options: ServerOptions;
 }
 
@@ -194,6 +205,7 @@ async function launch(plan: Plan): Promise<{ process: ServerProcess; version: st
       instanceOptions(directory, socketPath),
       sizeOptions(flavor),
       roleOptions(flavor, role, plan.serverId),
+      syncOptions(flavor, plan.synced),
       { port },
       plan.options,
     ),

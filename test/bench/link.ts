@@ -56,6 +56,7 @@ async function benchPoorLine(bench: Bench): Promise<void> {
     const { certificate, key } = makeCertificate(folder);
     const port = await freePort();
     server = await BrokerServer.start({
+      synced: true,
       name: 'bench-tls',
       config: {
         'listeners.ssl.1': `127.0.0.1:${port}`,

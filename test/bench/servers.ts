@@ -45,7 +45,7 @@ export class Servers {
 
   broker(): Promise<BrokerServer> {
     if (this.#broker === null) {
-      this.#broker = BrokerServer.start({ name: 'bench-broker' });
+      this.#broker = BrokerServer.start({ name: 'bench-broker', synced: true });
       this.#started.push(this.#broker);
     }
     return this.#broker;
@@ -60,7 +60,13 @@ export class Servers {
   }
 
   #start(name: string, role: 'branch' | 'head-office', options: ServerOptions): Promise<DatabaseServer> {
-    const server = DatabaseServer.start({ flavor: 'mysql', name, role, options: { ...SIZE, ...options } });
+    const server = DatabaseServer.start({
+      flavor: 'mysql',
+      name,
+      role,
+      synced: true,
+      options: { ...SIZE, ...options },
+    });
     this.#started.push(server);
     return server;
   }

@@ -18,6 +18,9 @@ import { createWorld, expectSuccess } from '../support/world/world.ts';
 /** Something to be done, and awaited where it takes time. */
 type Step = () => unknown;
 
+/** Prometheus itself looks once a second. */
+const EVERY_MS = 250;
+
 const world = await createWorld(t);
 const toDatabase = await FaultProxy.open(world.headOffice.port);
 const toBroker = await FaultProxy.open(world.broker.port);
@@ -47,11 +50,12 @@ async function isThere(alert: string): Promise<boolean> {
 
 /** Makes the situation, waits for the alert, does what the runbook says, and waits until the alert is gone. */
 async function comesAndGoes(alert: string, situation: Step, runbook: Step): Promise<void> {
-  await until(`no ${alert}`, async () => !(await isThere(alert)));
+  const often = { everyMs: EVERY_MS, detail: () => applier.logTail() };
+  await until(`no ${alert}`, async () => !(await isThere(alert)), often);
   await situation();
-  await until(alert, () => isThere(alert), { detail: () => applier.logTail() });
+  await until(alert, () => isThere(alert), often);
   await runbook();
-  await until(`the end of ${alert}`, async () => !(await isThere(alert)), { detail: () => applier.logTail() });
+  await until(`the end of ${alert}`, async () => !(await isThere(alert)), often);
 }
 
 const equal: Step = async () => {

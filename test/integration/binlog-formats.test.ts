@@ -16,6 +16,9 @@ import { numbers } from '../support/oracle/every-type.ts';
 import { connectTo, createRig } from '../support/world/capture-rig.ts';
 import type { CaptureRig } from '../support/world/capture-rig.ts';
 
+// Each has servers of its own, and waits more than it works.
+t.jobs = 2;
+
 const COMMON: ServerOptions = { 'binlog-checksum': 'NONE', 'binlog-row-event-max-size': 256 };
 const FORMATS: Readonly<Record<'mysql' | 'mariadb', ServerOptions>> = {
   mysql: { ...COMMON, 'binlog-transaction-compression': 'ON', 'binlog-rows-query-log-events': 'ON' },

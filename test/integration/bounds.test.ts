@@ -199,7 +199,7 @@ await t.test('SIGTERM ends both by themselves under load, and nothing is lost', 
   await begin();
   const branch = await world.addBranch('stopped', { setup: LOAD_TABLES });
   await branch.startAgent();
-  const load = new Load(branch.source, { schema: branch.schema, seed: 6, sessions: 2, pauseMs: 1 });
+  const load = new Load(branch.source, { schema: branch.schema, seed: 6, sessions: 2, pauseMs: 5 });
   await until('sales', () => load.committed > 50);
   for (const product of [branch.agent, applier]) {
     await endsByItself(t, product);

@@ -10,6 +10,9 @@ import { promote, startReplica, stopReceiving, waitUntilReplicated } from '../..
 import { connectTo, createRig } from '../support/world/capture-rig.ts';
 import type { CaptureRig } from '../support/world/capture-rig.ts';
 
+// Each has servers of its own, and waits more than it works.
+t.jobs = 2;
+
 interface Setting {
   readonly rig: CaptureRig;
   readonly primary: DatabaseServer;
@@ -54,6 +57,7 @@ function sell(rig: CaptureRig): { stop: () => Promise<void> } {
       await rig.db.query('UPDATE stock SET left_over = left_over + 1 WHERE id = ?', [1 + (n % 3)]);
       if (n % 7 === 0) await rig.db.query('DELETE FROM sale ORDER BY id LIMIT 3');
       await rig.db.query('COMMIT');
+      await pause(3);
     }
   })().catch(() => undefined);
   return {

@@ -100,8 +100,11 @@ await t.test('a head office and a branch are set up by the guides’ commands al
   t.ok(connections.length > 0 && connections.every(({ ssl }) => ssl === true), 'all over TLS');
 });
 
+// Each has a server of its own, and waits more than it works.
+t.jobs = 2;
+
 for (const flavor of ['mysql', 'mariadb'] as const) {
-  await t.test(
+  void t.test(
     `the file that the branch’s guide gives for ${flavor} starts that server, and check asks for no more`,
     async t => {
       const block = blocksOf('branch.md').find(

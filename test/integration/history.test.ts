@@ -9,6 +9,9 @@ import { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import type { CaptureRig } from '../support/world/capture-rig.ts';
 import { createRig } from '../support/world/capture-rig.ts';
 
+// Each has servers of its own, and waits more than it works.
+t.jobs = 2;
+
 const SERVERS = {
   'MySQL with GTIDs': { flavor: 'mysql', options: {}, reset: 'RESET BINARY LOGS AND GTIDS' },
   'MySQL without GTIDs': {

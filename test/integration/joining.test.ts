@@ -6,6 +6,9 @@ import { Load, LOAD_TABLES, testSeed } from '../support/world/load.ts';
 import { parseEnrolment } from '../../shared/config/enrolment.ts';
 import { createWorld, expectSuccess } from '../support/world/world.ts';
 
+// Each has a world of its own, and waits more than it works.
+t.jobs = 2;
+
 void t.test('branches of a list are added at once, passed over again, and not at all with a faulty line', async t => {
   const world = await createWorld(t);
   await world.applier();

@@ -7,6 +7,9 @@ import t from 'tap';
 import { createWorld, expectSuccess } from '../support/world/world.ts';
 import type { Branch, World } from '../support/world/world.ts';
 
+// Each has a world of its own, and waits more than it works.
+t.jobs = 2;
+
 /** MySQL changes order and spaces of some of them, MariaDB keeps all as they are. */
 const DOCUMENTS = [
   '\'{"b": 1, "aa":  [1.0, 2.50, 1e2, "x"], "b": 2}\'',

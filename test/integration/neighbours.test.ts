@@ -61,7 +61,7 @@ await t.test('a backlog, a halt and a flood let another branch’s sales in betw
     while (flooding) await Promise.all(Array.from({ length: 50 }, () => flood.publish(message)));
   })();
 
-  await until('the backlog to be begun', () => (reached.get('backlog') ?? 0) > 0);
+  await until('the backlog to be begun', () => (reached.get('backlog') ?? 0) > 0, { everyMs: 25 });
   const before: number[] = [];
   while ((reached.get('backlog') ?? 0) < BACKLOG_BATCHES) {
     await sell(quiet, before.length + 1);

@@ -17,6 +17,9 @@ import type { Branch, World } from '../support/world/world.ts';
 const seed = testSeed();
 t.comment(`SEED=${seed}`);
 
+// Each has a world of its own, and waits more than it works.
+t.jobs = 2;
+
 const HISTORY = { history: ['sale'] };
 const SALE = 'CREATE TABLE sale (id INT PRIMARY KEY, price DECIMAL(10,2), note VARCHAR(40))';
 const OPEN = '9999-12-31 00:00:00.000000';

@@ -11,6 +11,9 @@ import type { SourceConnection } from '../../agent/source/connection.ts';
 import { connectTo, createRig } from '../support/world/capture-rig.ts';
 import type { CaptureRig } from '../support/world/capture-rig.ts';
 
+// Each has servers of its own, and waits more than it works.
+t.jobs = 2;
+
 const FLAVORS = ['mysql', 'mariadb'] as const;
 
 /** Settings that hide rows, and how each is right. */

@@ -10,7 +10,9 @@ import type { Branch } from '../support/world/world.ts';
 const THREADS = 8;
 const TABLES = 4;
 const ROWS_A_TABLE = 5_000;
-const SECONDS = 10;
+/** Of each script. */
+const TRANSACTIONS = 1_500;
+const SECONDS = 60;
 const DEADLINE_MS = 90_000;
 
 const programs = await findPrograms('sysbench', line => t.comment(line));
@@ -31,6 +33,7 @@ async function sysbench(tools: Programs, branch: Branch, script: string, command
       `--tables=${TABLES}`,
       `--table-size=${ROWS_A_TABLE}`,
       `--threads=${THREADS}`,
+      `--events=${TRANSACTIONS}`,
       `--time=${SECONDS}`,
       command,
     ],

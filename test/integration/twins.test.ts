@@ -17,6 +17,9 @@ import type { Branch, World } from '../support/world/world.ts';
 let seed = testSeed();
 t.comment(`SEED=${seed}`);
 
+// Each has a world of its own, and waits more than it works.
+t.jobs = 2;
+
 interface Site {
   readonly world: World;
   readonly applier: Product;
@@ -74,7 +77,7 @@ async function secondMachine({ world, paris }: Site, name: string, spool: 'copie
   return product;
 }
 
-await t.test('a spool copied to a second machine: both say so; exactly one halts, the other is right', async t => {
+void t.test('a spool copied to a second machine: both say so; exactly one halts, the other is right', async t => {
   const site = await openSite(t);
   const { world, applier, paris } = site;
   await paris.agent.stop();
@@ -119,7 +122,7 @@ await t.test('a spool copied to a second machine: both say so; exactly one halts
   await world.waitUntilEqual(paris);
 });
 
-await t.test(
+void t.test(
   'an enrolment file used twice: the newer machine takes over; `enroll` on the older takes it back',
   async t => {
     const site = await openSite(t);

@@ -9,6 +9,9 @@ import { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import { until } from '../support/until.ts';
 import { createWorld, expectSuccess } from '../support/world/world.ts';
 
+// Each has servers of its own, and waits more than it works.
+t.jobs = 2;
+
 for (const flavor of ['mysql', 'mariadb'] as const) {
   void t.test(`${flavor}: a start of the server that the agent has not seen is followed by a comparison`, async t => {
     const server = await DatabaseServer.start({ flavor, name: 'unseen', role: 'branch' });

@@ -14,6 +14,9 @@ import { until } from '../support/until.ts';
 import { createWorld } from '../support/world/world.ts';
 import type { Branch, World } from '../support/world/world.ts';
 
+// Each has a world of its own, and waits more than it works.
+t.jobs = 2;
+
 /** ROWS=10000000 for the full size. */
 const ROWS = Number(process.env['ROWS'] ?? 20_000);
 /** Comparisons of equal tables; ROUNDS=200 for many. */

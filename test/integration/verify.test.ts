@@ -111,7 +111,7 @@ void t.test('three branches, one of each kind', async t => {
 
   await t.test('all tables are proved equal while a workload runs', async t => {
     await begin();
-    const loads = branches.map(({ branch }) => new Load(branch.source, { schema: branch.schema, seed, pauseMs: 2 }));
+    const loads = branches.map(({ branch }) => new Load(branch.source, { schema: branch.schema, seed, pauseMs: 10 }));
     t.teardown(() => Promise.all(loads.map(load => load.stop())));
     for (const { branch, kind } of branches) await branch.db.query(everyTypeRows(kind, 101));
     for (let round = 0; round < 2; round += 1) {
@@ -248,10 +248,11 @@ void t.test('three branches, one of each kind', async t => {
   });
 
   const begun = async (): Promise<void> => {
-    await until('a comparison that is being counted', async () => {
+    const isCounting = async (): Promise<boolean> => {
       const [rows] = await hq.query<RowDataPacket[]>("SELECT 1 FROM tributary_verify WHERE verdict = 'counting'");
       return rows.length > 0;
-    });
+    };
+    await until('a comparison that is being counted', isCounting, { everyMs: 25 });
   };
 
   /** So many rows that comparing them takes a while. */

@@ -12,6 +12,9 @@ import { staleSince } from '../../agent/spool/snapshot-progress.ts';
 import { createRig } from '../support/world/capture-rig.ts';
 import type { CaptureRig } from '../support/world/capture-rig.ts';
 
+// Each has servers of its own, and waits more than it works.
+t.jobs = 2;
+
 const FLAVORS = ['mysql', 'mariadb'] as const;
 
 /** Settings that keep rows out of the binlog, and how each is taken back. */

@@ -7,8 +7,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 /** Long enough for a very busy machine. */
 export const PATIENCE_MS = 180_000;
 
+/** From one look to the next: a look costs both programs something, so what takes long is looked at less often. */
+const EVERY_MS = { least: 25, most: 100 } as const;
+const SHARE_OF_WAIT = 1 / 20;
+
 export interface UntilOptions {
-  /** Pause between two looks, in milliseconds. */
+  /** Pause between two looks, in milliseconds: for what passes again. Default: longer and longer ones. */
   readonly everyMs?: number;
   /** Told when it does not come. */
   readonly detail?: () => string | Promise<string>;
@@ -18,11 +22,12 @@ export interface UntilOptions {
 export async function until(
   what: string,
   holds: () => boolean | Promise<boolean>,
-  { everyMs = 25, detail }: UntilOptions = {},
+  { everyMs, detail }: UntilOptions = {},
 ): Promise<void> {
-  const end = Date.now() + PATIENCE_MS;
+  const begin = Date.now();
   while (!(await holds())) {
-    if (Date.now() > end) throw new Error(`waited in vain for ${what}: ${(await detail?.()) ?? ''}`);
-    await sleep(everyMs);
+    const waited = Date.now() - begin;
+    if (waited > PATIENCE_MS) throw new Error(`waited in vain for ${what}: ${(await detail?.()) ?? ''}`);
+    await sleep(everyMs ?? Math.min(Math.max(EVERY_MS.least, waited * SHARE_OF_WAIT), EVERY_MS.most));
   }
 }

@@ -41,8 +41,10 @@ export interface CompareOptions {
   readonly map?: Readonly<Record<string, string>>;
   /** Leaves generated columns out of the comparison, as they are left out of what is captured from MariaDB. */
   readonly withoutGenerated?: boolean;
-  /** How many differences are listed. Default: 20. */
+  /** How many differences are listed, and looked for. Default: 20. */
   readonly maxDifferences?: number;
+  /** A table that is looked at before the others, as `schema.table`. */
+  readonly first?: string | undefined;
 }
 
 export interface Comparison {
@@ -127,16 +129,20 @@ async function compareAll(branch: Connection, headOffice: Connection, options: C
   let rowsCompared = 0;
 
   const tables = await tablesOf(atBranch, options);
-  for (const { schema, name } of tables) {
-    const full = fullName(schema, name);
+  const targets = await columnsOf(atHeadOffice, database, String.raw`AND TABLE_NAME NOT LIKE 'tributary\_%'`);
+  for (const { full, schema, name, columns } of tables) {
     const targetName = options.map?.[full] ?? name;
     expected.add(targetName);
-    const facts = await columnsOf(atBranch, schema, name, options.withoutGenerated ?? false);
+    if (columns === undefined) {
+      differences.push(about(full, 'value', '', 'made or dropped while it was compared', null));
+      continue;
+    }
+    const facts = options.withoutGenerated === true ? withoutGenerated(columns) : columns;
     // All of its columns are left out: no row of it is captured.
     if (facts.size === 0) continue;
     const here: Side = { query: atBranch, table: `${quote(schema)}.${quote(name)}`, where: '', columns: facts };
-    const targetFacts = await columnsOf(atHeadOffice, database, targetName);
-    if (targetFacts.size === 0) {
+    const targetFacts = targets.get(targetName);
+    if (targetFacts === undefined) {
       const rows = await countRows(here);
       rowsCompared += rows;
       if (rows > 0) differences.push(about(full, 'table-missing', '', `${rows} rows`, null));
@@ -149,8 +155,7 @@ async function compareAll(branch: Connection, headOffice: Connection, options: C
       columns: targetFacts,
     };
     differences.push(...(await compareColumns(full, here, there)));
-    const known = options.withoutGenerated === true ? await columnsOf(atBranch, schema, name) : facts;
-    differences.push(...(await extraColumns(full, new Set(known.keys()), there)));
+    differences.push(...(await extraColumns(full, new Set(columns.keys()), there)));
     const result = await compareTable(full, here, there, limit - differences.length);
     rowsCompared += result.rows;
     differences.push(...result.differences);
@@ -158,8 +163,8 @@ async function compareAll(branch: Connection, headOffice: Connection, options: C
   }
 
   if (options.schemas !== undefined && differences.length < limit) {
-    for (const name of await branchTablesAtHeadOffice(atHeadOffice, database)) {
-      if (expected.has(name)) continue;
+    for (const [name, columns] of targets) {
+      if (expected.has(name) || !columns.has('_branch') || name.endsWith('__history')) continue;
       const where = `WHERE _branch = ${headOffice.escape(options.branchId)}`;
       const rows = await countRows({ query: atHeadOffice, table: `${quote(database)}.${quote(name)}`, where });
       if (rows > 0) differences.push(about(name, 'table-extra', '', null, `${rows} rows`));
@@ -202,13 +207,22 @@ async function extraColumns(table: string, known: ReadonlySet<string>, there: Si
   );
 }
 
-async function tablesOf(query: Rows, options: CompareOptions): Promise<{ schema: string; name: string }[]> {
+interface BranchTable {
+  readonly schema: string;
+  readonly name: string;
+  /** `schema.table` */
+  readonly full: string;
+  /** Undefined: it was made or dropped in this moment. */
+  readonly columns: ReadonlyMap<string, TableColumn> | undefined;
+}
+
+async function tablesOf(query: Rows, options: CompareOptions): Promise<BranchTable[]> {
   if ((options.schemas === undefined) === (options.tables === undefined)) {
     throw new Error('compareBranch needs either schemas or tables');
   }
   const wanted = new Set(options.tables);
   const excluded = new Set(options.exclude);
-  const found: { schema: string; name: string }[] = [];
+  const found: BranchTable[] = [];
   const schemas = options.schemas ?? [...new Set([...wanted].map(table => schemaOf(table)))];
   for (const schema of schemas) {
     const rows = await query(
@@ -216,10 +230,14 @@ async function tablesOf(query: Rows, options: CompareOptions): Promise<{ schema:
         WHERE TABLE_SCHEMA = ? AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') ORDER BY TABLE_NAME`,
       [schema],
     );
+    const columnsByTable = await columnsOf(query, schema);
     for (const row of rows) {
-      const full = fullName(schema, String(row['name']));
+      const name = String(row['name']);
+      const full = fullName(schema, name);
       if (excluded.has(full) || (options.tables !== undefined && !wanted.has(full))) continue;
-      found.push({ schema, name: String(row['name']) });
+      const table = { schema, name, full, columns: columnsByTable.get(name) };
+      if (full === options.first) found.unshift(table);
+      else found.push(table);
       wanted.delete(full);
     }
   }
@@ -236,50 +254,52 @@ function schemaOf(full: string): string {
   return name.startsWith('`') ? name.slice(1, -1).replaceAll('``', '`') : name;
 }
 
-/** Every column, invisible and generated ones included, in order; the key's columns know their place in it. */
-async function columnsOf(
-  query: Rows,
-  schema: string,
-  table: string,
-  withoutGenerated = false,
-): Promise<Map<string, ColumnFacts>> {
-  const rows = await query(
-    `SELECT c.COLUMN_NAME AS name, c.DATA_TYPE AS type, c.NUMERIC_SCALE AS scale, c.DATETIME_PRECISION AS fraction,
-            c.CHARACTER_OCTET_LENGTH AS bytes, VERSION() AS version, c.CHARACTER_SET_NAME AS charset,
-            (SELECT MAX(s.SEQ_IN_INDEX) FROM information_schema.STATISTICS s
-              WHERE s.TABLE_SCHEMA = c.TABLE_SCHEMA AND s.TABLE_NAME = c.TABLE_NAME AND s.COLUMN_NAME = c.COLUMN_NAME
-                AND s.INDEX_NAME = 'PRIMARY') AS keyPlace
-       FROM information_schema.COLUMNS c
-      WHERE c.TABLE_SCHEMA = ? AND c.TABLE_NAME = ?
-        ${withoutGenerated ? "AND c.EXTRA NOT REGEXP '(STORED|VIRTUAL|PERSISTENT) GENERATED'" : ''} ORDER BY c.ORDINAL_POSITION`,
-    [schema, table],
-  );
-  return new Map(
-    rows.map(row => {
-      const name = String(row['name']);
-      return [
-        name,
-        {
-          name,
-          type: String(row['type']).toLowerCase(),
-          scale: Number(row['scale'] ?? 0),
-          fraction: Number(row['fraction'] ?? 0),
-          bytes: Number(row['bytes'] ?? 0),
-          charset: row['charset'] === null ? null : String(row['charset']),
-          keyPlace: row['keyPlace'] === null ? null : Number(row['keyPlace']),
-          hasJsonTable: !String(row['version']).startsWith('5.'),
-        },
-      ];
-    }),
-  );
+interface TableColumn extends ColumnFacts {
+  readonly generated: boolean;
 }
 
-async function branchTablesAtHeadOffice(query: Rows, database: string): Promise<string[]> {
+/**
+ * Every column of every table of a schema, invisible and generated ones included, in order; the key's columns know their
+ * place in it. In one look for all tables: a server opens each table for such a look, MariaDB even for each column.
+ * @param condition leaves tables out
+ */
+async function columnsOf(query: Rows, schema: string, condition = ''): Promise<Map<string, Map<string, TableColumn>>> {
   const rows = await query(
-    `SELECT TABLE_NAME AS name FROM information_schema.COLUMNS
-      WHERE TABLE_SCHEMA = ? AND COLUMN_NAME = '_branch' AND TABLE_NAME NOT LIKE 'tributary\\\\_%'
-        AND TABLE_NAME NOT LIKE '%\\\\_\\\\_history' ORDER BY TABLE_NAME`,
-    [database],
+    `SELECT TABLE_NAME AS tableName, COLUMN_NAME AS name, DATA_TYPE AS type, NUMERIC_SCALE AS scale,
+            DATETIME_PRECISION AS fraction, CHARACTER_OCTET_LENGTH AS bytes, VERSION() AS version,
+            CHARACTER_SET_NAME AS charset, EXTRA AS extra
+       FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? ${condition}
+      ORDER BY TABLE_NAME, ORDINAL_POSITION`,
+    [schema],
   );
-  return rows.map(row => String(row['name']));
+  const keys = await query(
+    `SELECT TABLE_NAME AS tableName, COLUMN_NAME AS name, SEQ_IN_INDEX AS place
+       FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = ? AND INDEX_NAME = 'PRIMARY' ${condition}`,
+    [schema],
+  );
+  const inTable = (row: RowDataPacket): string => `${String(row['tableName'])}\0${String(row['name'])}`;
+  const places = new Map(keys.map(row => [inTable(row), Number(row['place'])]));
+  const tables = new Map<string, Map<string, TableColumn>>();
+  for (const row of rows) {
+    const table = String(row['tableName']);
+    const columns = tables.get(table) ?? new Map<string, TableColumn>();
+    tables.set(table, columns);
+    const name = String(row['name']);
+    columns.set(name, {
+      name,
+      type: String(row['type']).toLowerCase(),
+      scale: Number(row['scale'] ?? 0),
+      fraction: Number(row['fraction'] ?? 0),
+      bytes: Number(row['bytes'] ?? 0),
+      charset: row['charset'] === null ? null : String(row['charset']),
+      keyPlace: places.get(inTable(row)) ?? null,
+      hasJsonTable: !String(row['version']).startsWith('5.'),
+      generated: /(?:STORED|VIRTUAL|PERSISTENT) GENERATED/i.test(String(row['extra'])),
+    });
+  }
+  return tables;
+}
+
+function withoutGenerated(columns: ReadonlyMap<string, TableColumn>): ReadonlyMap<string, TableColumn> {
+  return new Map([...columns].filter(([, { generated }]) => !generated));
 }

@@ -92,6 +92,9 @@ export class CaptureRig {
   /** Codes of the faults so far, and reasons of epochs. */
   readonly faults: string[] = [];
   readonly epochs: string[] = [];
+  /** Decoded batches by their digest, and what they come to: waits look at them again and again. */
+  readonly #decoded = new Map<string, BatchBody>();
+  #played: { readonly upTo: string; readonly replica: Replica } | null = null;
   readonly #options: RigOptions;
   #stop = new AbortController();
   #running: Promise<void> = Promise.resolve();
@@ -193,14 +196,28 @@ export class CaptureRig {
   bodies(): BatchBody[] {
     const { base, head } = this.spool.stream();
     const bodies: BatchBody[] = [];
-    for (let seq = base.seq + 1; seq <= head.seq; seq++) bodies.push(decodeBatch(this.spool.read(seq)!.body));
+    for (let seq = base.seq + 1; seq <= head.seq; seq++) bodies.push(this.#body(seq));
     return bodies;
   }
 
+  /** A digest covers all batches before its own as well, and the epoch. */
+  #body(seq: number): BatchBody {
+    const digest = this.spool.digestAt(seq) ?? '';
+    let body = this.#decoded.get(digest);
+    if (body === undefined) this.#decoded.set(digest, (body = decodeBatch(this.spool.read(seq)!.body)));
+    return body;
+  }
+
+  /** Not to be changed. */
   replica(): Replica {
-    const replica = new Replica();
-    for (const body of this.bodies()) replica.take(body);
-    return replica;
+    const { base, head } = this.spool.stream();
+    const upTo = `${base.digest} ${head.digest}`;
+    if (this.#played?.upTo !== upTo) {
+      const replica = new Replica();
+      for (const body of this.bodies()) replica.take(body);
+      this.#played = { upTo, replica };
+    }
+    return this.#played.replica;
   }
 
   /** Rows of integers and text, by key. */

@@ -89,7 +89,7 @@ export class Load {
         connection ??= await connect(server, options.schema);
         for (const statement of transaction(random)) await connection.query(statement);
         this.committed += 1;
-        await delay(options.pauseMs ?? 5);
+        await delay(options.pauseMs ?? 10);
       } catch (error) {
         connection?.destroy();
         connection = null;

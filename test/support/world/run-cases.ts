@@ -13,6 +13,7 @@ import { describeComparison } from '../../../deploy/rig/oracle/compare.ts';
 import type { Comparison } from '../../../deploy/rig/oracle/compare.ts';
 import type { Product } from '../../../deploy/rig/daemon.ts';
 import { nth } from '../../../shared/nth.ts';
+import { createLook } from '../oracle/wait-until-equal.ts';
 import { until } from '../until.ts';
 import { runSteps, splitScript } from './cases.ts';
 import type { Case, Stage, Step } from './cases.ts';
@@ -187,16 +188,11 @@ async function waitUntilEqualOrStopped(
   branch: Branch,
   source: DatabaseServer,
 ): Promise<Comparison> {
-  const compare = (): Promise<Comparison> => world.compare(branch, { maxDifferences: 200, ...leftOut(source) });
-  let comparison = await compare();
-  const isOver = async (): Promise<boolean> => comparison.equal || (await agentFault(branch)) !== null;
-  const look = async (): Promise<boolean> => {
-    comparison = await compare();
-    return isOver();
-  };
+  const look = createLook(world.compareOptions(branch, leftOut(source)));
+  const isOver = async (): Promise<boolean> => (await look()).equal || (await agentFault(branch)) !== null;
+  await until('the end of all cases', isOver, { everyMs: 500 }).catch((error: unknown) => t.fail(String(error)));
   // What differs is told case by case.
-  await until('the end of all cases', look, { everyMs: 500 }).catch((error: unknown) => t.fail(String(error)));
-  return comparison;
+  return world.compare(branch, { maxDifferences: 200, ...leftOut(source) });
 }
 
 async function endCured(t: Test, world: World, one: Case, source: DatabaseServer): Promise<void> {

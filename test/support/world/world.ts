@@ -23,6 +23,7 @@ import { compareBranch } from '../../../deploy/rig/oracle/compare.ts';
 import type { CompareOptions, Comparison } from '../../../deploy/rig/oracle/compare.ts';
 import { waitUntilEqual } from '../oracle/wait-until-equal.ts';
 import { PATIENCE_MS } from '../until.ts';
+import { runHere } from './command.ts';
 import { connectTo, runStatements } from './database.ts';
 import { Product, runCli } from '../../../deploy/rig/daemon.ts';
 import type { CliResult, Program } from '../../../deploy/rig/daemon.ts';
@@ -50,6 +51,11 @@ export interface BranchOptions {
 
 const API_DEADLINE_MS = 60_000;
 
+/** Where daemons have their sockets and commands look for them, whether in this process or in one of their own. */
+const RUNTIME_DIRECTORY = mkdtempSync(join(tmpdir(), 'tr-'));
+process.env['XDG_RUNTIME_DIR'] = RUNTIME_DIRECTORY;
+process.once('exit', () => rmSync(RUNTIME_DIRECTORY, { recursive: true, force: true }));
+
 export async function createWorld(t: Test, options: WorldOptions = {}): Promise<World> {
   const world = await World.create(options);
   t.teardown(async () => {
@@ -72,8 +78,8 @@ export class World {
   readonly headOfficeDb: Connection;
   readonly products: Product[] = [];
   readonly branches: Branch[] = [];
-  /** Of every product and command: sockets go into the world's folder. */
-  readonly environment: Readonly<Record<string, string>>;
+  /** Of every process of the products. */
+  readonly environment = { XDG_RUNTIME_DIR: RUNTIME_DIRECTORY, RUNTIME_DIRECTORY: '', CREDENTIALS_DIRECTORY: '' };
 
   private constructor(id: string, directory: string, options: WorldOptions, headOfficeDb: Connection) {
     this.id = id;
@@ -83,7 +89,6 @@ export class World {
     this.headOffice = options.headOffice ?? sharedServers().headOffice;
     this.broker = options.broker ?? sharedServers().broker;
     this.headOfficeDb = headOfficeDb;
-    this.environment = { XDG_RUNTIME_DIR: directory, RUNTIME_DIRECTORY: '', CREDENTIALS_DIRECTORY: '' };
   }
 
   static async create(options: WorldOptions): Promise<World> {
@@ -176,8 +181,12 @@ export class World {
 
   /** Runs a command of the applier with the configuration of the one named so. */
   applierCli(args: readonly string[], name = 'applier', deadlineMs?: number): Promise<CliResult> {
-    const config = join(this.directory, name, 'applier.yaml');
-    return runCli('applier', [...args, '--config', config], this.environment, deadlineMs);
+    return this.cli('applier', [...args, '--config', join(this.directory, name, 'applier.yaml')], deadlineMs);
+  }
+
+  /** Runs a command in this process; only the daemon gets one of its own. */
+  cli(program: Program, args: readonly string[], deadlineMs?: number): Promise<CliResult> {
+    return args[0] === 'run' ? runCli(program, args, this.environment, deadlineMs) : runHere(program, args, deadlineMs);
   }
 
   compareOptions(branch: Branch, more: Partial<CompareOptions> = {}): CompareOptions {
@@ -313,7 +322,7 @@ export class Branch {
 
   /** Runs a command of the agent with this branch's configuration. */
   cli(args: readonly string[]): Promise<CliResult> {
-    return runCli('agent', [...args, '--config', this.agent.configFile], this.#world.environment);
+    return this.#world.cli('agent', [...args, '--config', this.agent.configFile]);
   }
 
   /** Changes agent.yaml; a running agent sees it after a restart. */
