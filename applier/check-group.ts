@@ -1,11 +1,11 @@
 /** The part of `check` about a group of databases: who is in it, and settings with which it stands still. */
-import type { Connection, RowDataPacket } from 'mysql2/promise';
+import type { Connection } from 'mysql2/promise';
 import { ANY_HOST } from '../shared/database/login.ts';
 import { quoteAccount } from '../shared/database/sql.ts';
 import { ok, warning } from '../shared/process/findings.ts';
 import type { Finding } from '../shared/process/findings.ts';
 import { formatBytes, formatDuration } from '../shared/units.ts';
-import { groupMembers } from './apply/target-role.ts';
+import { groupMembers, groupSettings, isOfGroup } from './apply/target-role.ts';
 import type { GroupMember } from './apply/target-role.ts';
 
 /** MySQL's highest. A member tries once in AUTOREJOIN_EVERY_MS. */
@@ -59,16 +59,14 @@ const SETTINGS: readonly GroupSetting[] = [
 
 /** Of a server in a group; nothing for any other. */
 export async function checkGroup(connection: Connection, user: string): Promise<Finding[]> {
-  const [variables] = await connection.query<RowDataPacket[]>("SHOW GLOBAL VARIABLES LIKE 'group\\_replication\\_%'");
-  const settings = new Map(variables.map(row => [String(row['Variable_name']), String(row['Value'])]));
-  if ((settings.get('group_replication_group_name') ?? '') === '') return [];
-  return groupFindings(settings, await groupMembers(connection), user);
+  const settings = await groupSettings(connection);
+  return isOfGroup(settings) ? groupFindings(settings, await groupMembers(connection), user) : [];
 }
 
-/** @param settings of the server that takes writes @param members as it sees them. Pure. */
+/** @param settings of the server that takes writes @param members as it sees them; null: the user may not know. Pure. */
 export function groupFindings(
   settings: ReadonlyMap<string, string>,
-  members: readonly GroupMember[],
+  members: readonly GroupMember[] | null,
   user: string,
 ): Finding[] {
   return [
@@ -87,10 +85,10 @@ function settingFinding({ name, wanted, fits, means, note }: GroupSetting, value
   });
 }
 
-function membersFinding(members: readonly GroupMember[], consistency: string, user: string): Finding {
+function membersFinding(members: readonly GroupMember[] | null, consistency: string, user: string): Finding {
   const subject = 'target.group';
-  if (members.length === 0) {
-    return warning(subject, `${user} may not see the members, so a server without a majority is not left`, {
+  if (members === null) {
+    return warning(subject, `${user} may not see the members, so a server that has lost its group is not left`, {
       statement: `GRANT SELECT ON performance_schema.replication_group_members TO ${quoteAccount(user, ANY_HOST)}`,
       needsRestart: false,
     });

@@ -26,7 +26,7 @@ await t.test('a group of three with the guide’s settings is in order', t => {
 
 await t.test('a member that is away, or cannot be seen, is told', t => {
   t.match(groupFindings(guided, three.slice(1), 'tributary')[0], { level: 'warning', message: /loss of another/ });
-  t.match(groupFindings(guided, [], 'tributary')[0], { level: 'warning', statement: /GRANT SELECT/ });
+  t.match(groupFindings(guided, null, 'tributary')[0], { level: 'warning', statement: /GRANT SELECT/ });
   t.end();
 });
 
