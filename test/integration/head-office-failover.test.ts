@@ -4,6 +4,7 @@
  * seen, of columns. Nobody stops the applier meanwhile. Each branch sends again what is missing, in the same epoch and
  * without a copy of a table.
  */
+import { join } from 'node:path';
 import type { RowDataPacket } from 'mysql2/promise';
 import t from 'tap';
 import { DatabaseServer } from '../../deploy/rig/database-server.ts';
@@ -12,7 +13,7 @@ import { promote, startReplica, stopReceiving, waitUntilReplicated } from '../..
 import { connectTo, runStatements } from '../support/world/database.ts';
 import { Load, LOAD_TABLES, testSeed } from '../support/world/load.ts';
 import { until } from '../support/until.ts';
-import { createWorld } from '../support/world/world.ts';
+import { createWorld, expectSuccess } from '../support/world/world.ts';
 
 const seed = testSeed();
 t.comment(`SEED=${seed}`);
@@ -78,6 +79,11 @@ await t.test('a replica that lacks what branches know to be applied takes over u
     const [ahead, behind] = [await registered(primary), await registered(replica)];
     return ahead.applied > behind.applied + 5;
   });
+  const late = await world.addBranch('late', {
+    setup: ['CREATE TABLE sale (id INT PRIMARY KEY)', 'INSERT INTO sale VALUES (1), (2)'],
+  });
+  await late.startAgent();
+  await world.waitUntilEqual(late);
   const before = { ...(await registered(primary)), snapshots: snapshots() };
   await primary.kill();
   await promote(replica);
@@ -91,4 +97,13 @@ await t.test('a replica that lacks what branches know to be applied takes over u
   t.equal((await registered(replica)).epoch, before.epoch, 'the same epoch');
   t.equal(snapshots(), before.snapshots, 'no table was copied again');
   t.ok(applier.running, 'the applier went on');
+
+  // It was added since, and the new server has never heard of it: it is added once more.
+  await late.db.query('INSERT INTO sale VALUES (3)');
+  await late.agent.stop();
+  const file = join(late.folder, 'again.enrolment');
+  expectSuccess(await world.applierCli(['branch', 'add', late.id, '--out', file]));
+  expectSuccess(await late.cli(['enroll', file]));
+  await late.startAgent();
+  t.ok((await world.waitUntilEqual(late)).rowsCompared > 0);
 });
