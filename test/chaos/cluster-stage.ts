@@ -121,7 +121,7 @@ export class ClusterStage extends Stage {
       const server = servers[at];
       if (server === undefined) throw new Error('a server is missing');
       const link = await linkTo(brokers.nodes);
-      const stageBranch = await addStageBranch(world, name, server, link, { changesTables: false });
+      const stageBranch = await addStageBranch(world, name, server, link, { changesTables: false, bigBlocks: 4 });
       await stageBranch.branch.db.query('CREATE TABLE moved (n INT PRIMARY KEY)');
       branches.push(stageBranch);
     }
