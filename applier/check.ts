@@ -6,13 +6,12 @@ import { fault, faultOf, ok, warning } from '../shared/process/findings.ts';
 import type { Finding } from '../shared/process/findings.ts';
 import { ANY_HOST, loginStatements } from '../shared/database/login.ts';
 import { closeQuietly, isUnknownDatabase } from '../shared/database/mysql.ts';
-import { quoteAccount, quoteGrantedDatabase, quoteName } from '../shared/database/sql.ts';
+import { quoteGrantedDatabase, quoteName } from '../shared/database/sql.ts';
 import { formatBytes } from '../shared/units.ts';
-import { groupMembers } from './apply/target-role.ts';
-import type { GroupMember } from './apply/target-role.ts';
 import { prepareTargetSession } from './apply/target-session.ts';
 import { checkBroker } from './check-broker.ts';
 import type { HeadOfficeFacts } from './check-broker.ts';
+import { checkGroup } from './check-group.ts';
 import { listBranches } from './store/branch-row.ts';
 import { storedHello } from '../shared/broker/amqp-messages.ts';
 import { listContacts } from './store/contacts.ts';
@@ -54,7 +53,7 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
               needsRestart: false,
             }),
         packetFinding(session.maxAllowedPacket),
-        ...(await groupFindings(connection, target.user)),
+        ...(await checkGroup(connection, target.user)),
         await writableFinding(connection, privileges),
         rightsFinding(privileges, target),
         await viewsFinding(connection, privileges, target),
@@ -128,49 +127,6 @@ function targetFault(target: Target, error: unknown): Finding {
     ...(noDatabase ? {} : { hint: 'or correct target.user and its password file' }),
     needsRestart: false,
   });
-}
-
-/** Of a server in a group: who is in it, and the size of a transaction that it refuses. */
-async function groupFindings(connection: Connection, user: string): Promise<Finding[]> {
-  const [variables] = await connection.query<RowDataPacket[]>("SHOW GLOBAL VARIABLES LIKE 'group\\_replication\\_%'");
-  const settings = new Map(variables.map(row => [String(row['Variable_name']), String(row['Value'])]));
-  if ((settings.get('group_replication_group_name') ?? '') === '') return [];
-  const limit = Number(settings.get('group_replication_transaction_size_limit'));
-  const consistency = settings.get('group_replication_consistency') ?? '';
-  return [
-    membersFinding(await groupMembers(connection), consistency, user),
-    limit === 0 ? ok('target.group_replication_transaction_size_limit', '0: no limit') : sizeFinding(limit),
-  ];
-}
-
-function membersFinding(members: readonly GroupMember[], consistency: string, user: string): Finding {
-  const subject = 'target.group';
-  if (members.length === 0) {
-    return warning(subject, `${user} may not see the members, so a server without a majority is not left`, {
-      statement: `GRANT SELECT ON performance_schema.replication_group_members TO ${quoteAccount(user, ANY_HOST)}`,
-      needsRestart: false,
-    });
-  }
-  const text = members.map(({ place, state, role }) => `${place} ${state} ${role}`).join(', ');
-  const all = `${text}; consistency ${consistency}`;
-  if (members.length > 2 && members.every(({ state }) => state === 'ONLINE')) return ok(subject, all);
-  return warning(subject, `${all}: the loss of another member may stop everything`, {
-    hint: 'let three members be ONLINE: START GROUP_REPLICATION at those that are not',
-  });
-}
-
-/** A branch's transaction goes in whole, whatever its size. */
-function sizeFinding(limit: number): Finding {
-  return warning(
-    'target.group_replication_transaction_size_limit',
-    `is ${formatBytes(limit)}: a branch whose transaction is larger waits until it is raised`,
-    {
-      statement: 'SET PERSIST group_replication_transaction_size_limit=0',
-      configLine: 'group_replication_transaction_size_limit = 0',
-      hint: 'on every member of the group; 0 means no limit, and a million rows may take 300 MB',
-      needsRestart: false,
-    },
-  );
 }
 
 function packetFinding(bytes: number): Finding {

@@ -14,8 +14,8 @@ export interface GroupMember {
   readonly role: string;
 }
 
-/** The members of the server's group; empty: it is in none, or the user may not know. */
-export async function groupMembers(connection: Connection): Promise<readonly GroupMember[]> {
+/** The members of the server's group; empty: it is in none; null: the user may not know. */
+export async function groupMembers(connection: Connection): Promise<readonly GroupMember[] | null> {
   try {
     const [rows] = await connection.query<RowDataPacket[]>(
       `SELECT CONCAT(MEMBER_HOST, ':', MEMBER_PORT) AS place, MEMBER_STATE AS state, MEMBER_ROLE AS role,
@@ -29,9 +29,19 @@ export async function groupMembers(connection: Connection): Promise<readonly Gro
       own: Number(row['own']) === 1,
     }));
   } catch {
-    // Without the right to read that table the server's read_only alone decides.
-    return [];
+    return null;
   }
+}
+
+/** The settings of Group Replication; empty for a server that does not know it. */
+export async function groupSettings(connection: Connection): Promise<ReadonlyMap<string, string>> {
+  const [rows] = await connection.query<RowDataPacket[]>("SHOW GLOBAL VARIABLES LIKE 'group\\_replication\\_%'");
+  return new Map(rows.map(row => [String(row['Variable_name']), String(row['Value'])]));
+}
+
+/** Whether the server is to be a member of a group. Pure. */
+export function isOfGroup(settings: ReadonlyMap<string, string>): boolean {
+  return (settings.get('group_replication_group_name') ?? '') !== '';
 }
 
 /** Whether a group can commit. One without a majority takes writes and never ends them. Pure. */
@@ -46,19 +56,29 @@ export async function requireWritable(connection: Connection, place: string): Pr
     'SELECT @@GLOBAL.read_only OR @@GLOBAL.super_read_only OR @@GLOBAL.innodb_read_only AS refuses',
   );
   if (Number(rows[0]?.['refuses']) === 1) throw unusable(place, 'is read-only');
-  if (!hasMajority(await groupMembers(connection))) throw unusable(place, 'has lost the majority of its group');
+  const members = await groupMembers(connection);
+  // Without the right to read that table the server's read_only alone decides.
+  if (members === null) return;
+  if (!hasMajority(members)) throw unusable(place, 'has lost the majority of its group');
+  const own = members.find(member => member.own);
+  // A server that was started and did not join takes writes, of which the group never hears.
+  if (own?.state !== 'ONLINE' && isOfGroup(await groupSettings(connection))) {
+    throw unusable(place, 'is not in its group', 'Run there: START GROUP_REPLICATION');
+  }
 }
 
 /** @throws TARGET_SETTING for a member that its group has left behind: it shows old rows */
 export async function requireOnline(connection: Connection, place: string): Promise<void> {
-  const members = await groupMembers(connection);
+  const members = (await groupMembers(connection)) ?? [];
   const own = members.find(member => member.own);
   if (own !== undefined && own.state !== 'ONLINE') throw unusable(place, `is ${own.state} in its group`);
   if (!hasMajority(members)) throw unusable(place, 'has lost the majority of its group');
 }
 
-function unusable(place: string, why: string): TributaryError {
-  return new TributaryError('TARGET_SETTING', `The head-office database at ${place} ${why}.`, {
-    hint: 'Name every server in target.host, one of which takes writes; `tributary-applier check` shows what each is.',
-  });
+function unusable(
+  place: string,
+  why: string,
+  hint = 'Name every server in target.host, one of which takes writes; `tributary-applier check` shows what each is.',
+): TributaryError {
+  return new TributaryError('TARGET_SETTING', `The head-office database at ${place} ${why}.`, { hint });
 }

@@ -69,9 +69,18 @@ export class BrokerCluster {
    * @param how `cut`: they are told; `black-hole`: they hear nothing any more
    */
   async part(nodes: readonly BrokerServer[], how: 'cut' | 'black-hole' = 'black-hole'): Promise<void> {
+    await this.#sever(this.#links.around(nodes.map(({ port }) => aliveName(port))), how);
+  }
+
+  /** Parts every node from every other one, until `join`. */
+  async scatter(how: 'cut' | 'black-hole' = 'black-hole'): Promise<void> {
+    await this.#sever(this.#links.all, how);
+  }
+
+  async #sever(links: readonly FaultProxy[], how: 'cut' | 'black-hole'): Promise<void> {
     await this.join();
-    this.#parted = this.#links.around(nodes.map(({ port }) => aliveName(port)));
-    for (const link of this.#parted) await link.set({ mode: how });
+    this.#parted = links;
+    await Promise.all(links.map(link => link.set({ mode: how })));
   }
 
   async join(): Promise<void> {

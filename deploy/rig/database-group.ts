@@ -7,7 +7,7 @@
  *   await group.mend();
  *   await group.remove();
  *
- * Programs reach the members as they would three machines: by one port, at an address each (`doors`), over a link that
+ * Programs reach the members as they would three machines: by one port, at an address each (`doors`), over links that
  * tests may cut. The members reach each other over links of their own (member-links.ts).
  */
 import { randomUUID } from 'node:crypto';
@@ -30,7 +30,8 @@ export const GROUP_SETTINGS = {
   group_replication_start_on_boot: 'OFF',
   group_replication_recovery_get_public_key: 'ON',
   group_replication_member_expel_timeout: '0',
-  group_replication_unreachable_majority_timeout: '5',
+  group_replication_unreachable_majority_timeout: '0',
+  group_replication_autorejoin_tries: '2016',
   group_replication_exit_state_action: 'READ_ONLY',
   group_replication_transaction_size_limit: '0',
 } as const;
@@ -42,29 +43,70 @@ export interface DatabaseGroupOptions {
   readonly options?: ServerOptions;
 }
 
-/** A frozen member accepts connections and never answers. */
+/** A member that is being frozen accepts connections and never answers. */
 const ASK_WITHIN_MS = 3_000;
 const JOIN_WITHIN_MS = 90_000;
 /** A member that was away has to catch up. */
 const MEND_WITHIN_MS = 300_000;
 const POLL_MS = 200;
 
-interface Standing {
-  readonly server: DatabaseServer;
+/** A member that does not join by itself when it starts. */
+const ALONE: ServerOptions = { 'loose-group-replication-start-on-boot': 'OFF' };
+
+type Doors = readonly FaultProxy[];
+
+/** A member as it sees itself and the others. */
+export interface Standing {
+  /** The member's own name among the others. */
+  readonly id: string;
   readonly state: string;
-  readonly role: string;
-  /** How many members it sees that are not out of its reach. */
+  /** Which member it takes for the primary; null: none. */
+  readonly primary: string | null;
+  /** How many members it counts in the group. */
+  readonly of: number;
+  /** How many of these it sees that are not out of its reach, itself among them. */
   readonly sees: number;
+  /** How many of these are online. */
+  readonly seesOnline: number;
+}
+
+interface MemberStanding extends Standing {
+  readonly server: DatabaseServer;
+}
+
+/** Whether a member belongs to a majority. One that has lost the others takes writes and never ends them. Pure. */
+export function isOfMajority({ state, sees, of }: Standing): boolean {
+  return state === 'ONLINE' && sees * 2 > of;
+}
+
+/**
+ * The member that a majority of its group takes for the primary; undefined: there is none. One that was frozen believes
+ * for a moment that it still is. Pure.
+ */
+export function primaryOf<S extends Standing>(standings: readonly S[]): S | undefined {
+  const votes = (id: string): number => standings.filter(({ primary }) => primary === id).length;
+  return standings.find(each => isOfMajority(each) && each.primary === each.id && votes(each.id) * 2 > each.of);
+}
+
+/**
+ * Whether every member sees all of them online. One that was frozen believes for a moment that it still belongs to the
+ * group, which has gone on without it: were another one lost now, none would have a majority. Pure.
+ */
+export function isWhole(standings: readonly Standing[], size: number): boolean {
+  return standings.length === size && standings.every(each => each.state === 'ONLINE' && each.seesOnline === size);
 }
 
 export class DatabaseGroup {
   readonly members: readonly DatabaseServer[];
   /** To each member, in the same order: the same port at an address each. */
-  readonly doors: readonly FaultProxy[];
+  readonly doors: Doors;
   readonly #links: MemberLinks | null;
   #parted: readonly FaultProxy[] = [];
 
-  private constructor(members: readonly DatabaseServer[], doors: readonly FaultProxy[], links: MemberLinks | null) {
+  /** How many programs have doors of their own. */
+  #others = 0;
+
+  private constructor(members: readonly DatabaseServer[], doors: Doors, links: MemberLinks | null) {
     this.members = members;
     this.doors = doors;
     this.#links = links;
@@ -90,13 +132,7 @@ export class DatabaseGroup {
       ),
     );
     const members = started.filter(result => result.status === 'fulfilled').map(({ value }) => value);
-    const port = await freePort();
-    const doors = await Promise.all(
-      members.map((member, at) =>
-        FaultProxy.open(member.port, member.host, () => performance.now(), { host: `127.0.1.${at + 1}`, port }),
-      ),
-    );
-    const group = new DatabaseGroup(members, doors, links);
+    const group = new DatabaseGroup(members, await openDoors(members, 0), links);
     try {
       const failed = started.find(result => result.status === 'rejected');
       if (failed !== undefined) throw failed.reason;
@@ -111,6 +147,12 @@ export class DatabaseGroup {
   /** Whether members can be parted from one another on this machine. */
   get divisible(): boolean {
     return this.#links !== null;
+  }
+
+  /** Doors for one more program, which whoever asks closes. */
+  moreDoors(): Promise<Doors> {
+    this.#others += 1;
+    return openDoors(this.members, this.#others);
   }
 
   /** Lets a member join, again after it was away. @param first whether it begins the group */
@@ -140,17 +182,13 @@ export class DatabaseGroup {
   async replace(member: DatabaseServer): Promise<void> {
     await member.kill();
     await member.wipe();
-    await member.restart({ 'loose-group-replication-start-on-boot': 'OFF' });
+    await member.restart(ALONE);
     await this.join(member);
   }
 
   /** The member that takes writes; undefined while there is none. */
   async primary(): Promise<DatabaseServer | undefined> {
-    const standings = await this.#standings();
-    // One that has lost the others takes writes and never ends them.
-    return standings.find(
-      ({ role, state, sees }) => role === 'PRIMARY' && state === 'ONLINE' && sees * 2 > this.members.length,
-    )?.server;
+    return primaryOf(await this.#standings())?.server;
   }
 
   /**
@@ -158,9 +196,18 @@ export class DatabaseGroup {
    * @param how `cut`: they are told; `black-hole`: they hear nothing any more
    */
   async part(members: readonly DatabaseServer[], how: 'cut' | 'black-hole' = 'black-hole'): Promise<void> {
+    await this.#sever(this.#links?.around(members.map(member => this.members.indexOf(member))), how);
+  }
+
+  /** Parts every member from every other one, until `heal`. */
+  async scatter(how: 'cut' | 'black-hole' = 'black-hole'): Promise<void> {
+    await this.#sever(this.#links?.all, how);
+  }
+
+  async #sever(links: readonly FaultProxy[] = [], how: 'cut' | 'black-hole'): Promise<void> {
     await this.heal();
-    this.#parted = this.#links?.around(members.map(member => this.members.indexOf(member))) ?? [];
-    for (const link of this.#parted) await link.set({ mode: how });
+    this.#parted = links;
+    await Promise.all(links.map(link => link.set({ mode: how })));
   }
 
   async heal(): Promise<void> {
@@ -175,24 +222,31 @@ export class DatabaseGroup {
   async mend(): Promise<void> {
     await this.heal();
     const end = Date.now() + MEND_WITHIN_MS;
-    for (const member of this.members) {
-      member.resume();
-      if (member.pid === undefined) await this.restart(member);
-    }
+    for (const member of this.members) member.resume();
+    const down = this.members.filter(({ pid }) => pid === undefined);
+    // With most of them down there is no group to join, and a member that tries by itself tries for a minute.
+    const joins = down.length * 2 <= this.members.length;
+    await Promise.all(down.map(member => (joins ? this.restart(member) : member.restart(ALONE))));
     for (;;) {
       const standings = await this.#standings();
-      const online = standings.filter(({ state, sees }) => state === 'ONLINE' && sees * 2 > this.members.length);
-      if (online.length === this.members.length) return;
+      if (isWhole(standings, this.members.length)) return;
+      const online = standings.filter(isOfMajority);
       if (Date.now() > end) throw new Error(`the group is not whole: ${JSON.stringify(standings.map(tell))}`);
       try {
         const out = standings.filter(({ state }) => state === 'ERROR' || state === 'OFFLINE');
-        if (out.length === this.members.length) await this.#begin();
+        // Without a majority nobody can join: those that are in it wait for those that are not.
+        if (online.length === 0 && out.length * 2 > this.members.length) await this.#begin();
         else if (online.length > 0) for (const { server } of out) await this.join(server);
       } catch {
         // It has just joined by itself, or the group has just changed: the next look tells.
       }
       await delay(POLL_MS);
     }
+  }
+
+  /** How each member that answers sees itself, for people. */
+  async describe(): Promise<string[]> {
+    return (await this.#standings()).map(tell);
   }
 
   async remove(): Promise<void> {
@@ -227,33 +281,58 @@ export class DatabaseGroup {
       );
       if (Number(row?.['less']) === 1) most = other;
     }
-    if (most === undefined) return;
-    await this.join(most.member, true);
-    for (const { member } of held) if (member !== most.member) await this.join(member);
+    if (most !== undefined) await this.join(most.member, true);
   }
 
   /** As each member that answers sees itself. */
-  async #standings(): Promise<Standing[]> {
-    const asked = this.members.map(async (server): Promise<Standing[]> => {
-      if (server.pid === undefined) return [];
+  async #standings(): Promise<MemberStanding[]> {
+    const asked = this.members.map(async (server): Promise<MemberStanding[]> => {
+      // Nobody is to wait for one that is frozen.
+      if (!server.answers) return [];
       const rows = await ask(server, ASK_WITHIN_MS, async connection => {
         const [found] = await connection.query<RowDataPacket[]>(
-          `SELECT MEMBER_ID = @@server_uuid AS own, MEMBER_STATE AS state, MEMBER_ROLE AS role
+          `SELECT MEMBER_ID AS id, MEMBER_ID = @@server_uuid AS own, MEMBER_STATE AS state, MEMBER_ROLE AS role
              FROM performance_schema.replication_group_members`,
         );
         return found;
       }).catch(() => null);
       if (rows === null) return [];
       const own = rows.find(row => Number(row['own']) === 1);
-      const sees = rows.filter(row => ['ONLINE', 'RECOVERING'].includes(String(row['state']))).length;
-      return [{ server, state: String(own?.['state'] ?? 'OFFLINE'), role: String(own?.['role'] ?? ''), sees }];
+      const states = rows.map(row => String(row['state']));
+      const seesOnline = states.filter(state => state === 'ONLINE').length;
+      const sees = seesOnline + states.filter(state => state === 'RECOVERING').length;
+      const primary = rows.find(row => row['role'] === 'PRIMARY')?.['id'];
+      return [
+        {
+          server,
+          id: String(own?.['id'] ?? server.name),
+          state: String(own?.['state'] ?? 'OFFLINE'),
+          primary: primary === undefined ? null : String(primary),
+          of: rows.length,
+          sees,
+          seesOnline,
+        },
+      ];
     });
     return (await Promise.all(asked)).flat();
   }
 }
 
-function tell({ server, state, role, sees }: Standing): string {
-  return `${server.name} ${state} ${role}, sees ${sees}`;
+async function openDoors(members: readonly DatabaseServer[], program: number): Promise<Doors> {
+  const port = await freePort();
+  return Promise.all(
+    members.map((member, at) =>
+      FaultProxy.open(member.port, member.host, () => performance.now(), {
+        host: `127.0.${program + 1}.${at + 1}`,
+        port,
+      }),
+    ),
+  );
+}
+
+function tell({ server, id, state, primary, of, sees, seesOnline }: MemberStanding): string {
+  const view = `sees ${sees} of ${of}, ${seesOnline} of them online`;
+  return `${server.name} (${id}) ${state}, ${view}, primary ${primary ?? 'none'}`;
 }
 
 function quote(gtids: string): string {
@@ -271,6 +350,8 @@ function memberOptions(groupName: string, address: string, seeds: readonly strin
     'performance-schema-max-table-instances': 200,
     'performance-schema-digests-size': 200,
     'performance-schema-events-statements-history-long-size': 0,
+    // What a member says of the others are notes.
+    'log-error-verbosity': 3,
     'report-host': '127.0.0.1',
     ...Object.fromEntries(guided),
     'loose-group-replication-group-name': groupName,

@@ -114,6 +114,11 @@ export class DatabaseServer {
     return this.#process.running ? this.#process.pid : undefined;
   }
 
+  /** Whether it runs and answers, as far as the rig knows. */
+  get answers(): boolean {
+    return this.#process.running && !this.#process.paused;
+  }
+
   /** As the server itself says: `9.7.4`, `11.8.9-MariaDB-4`. */
   get version(): string {
     return this.#version;

@@ -12,6 +12,8 @@ import type { DatabaseServer } from './database-server.ts';
 import { FaultProxy } from './fault-proxy.ts';
 
 const LOOPBACK = '::1';
+/** The same as the kernel lists it. */
+const LOOPBACK_HEX = '00000000000000000000000001000000';
 
 interface MemberLink {
   readonly from: number;
@@ -63,6 +65,11 @@ export class MemberLinks {
       .map(link => link.proxy);
   }
 
+  /** Between all of them. */
+  get all(): readonly FaultProxy[] {
+    return this.#links.map(link => link.proxy);
+  }
+
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     for (const door of this.#doors) door.close();
@@ -74,7 +81,7 @@ export class MemberLinks {
     socket.pause();
     this.#sockets.add(socket);
     socket.on('close', () => this.#sockets.delete(socket));
-    const from = await this.#comesFrom(socket.remotePort);
+    const from = await this.#comesFrom(socket);
     // A member comes to its own door too, to see whether it is open.
     const port = this.#links.find(link => link.from === from && link.to === to)?.proxy.port ?? this.#ports[to];
     if (port === undefined || socket.destroyed) {
@@ -89,10 +96,9 @@ export class MemberLinks {
     onward.pipe(socket);
   }
 
-  /** The place of the member that has this port of a connection open. */
-  async #comesFrom(port: number | undefined): Promise<number | undefined> {
-    if (port === undefined) return undefined;
-    const inode = await inodeOf(port);
+  /** The place of the member at the other end. */
+  async #comesFrom(socket: Socket): Promise<number | undefined> {
+    const inode = await inodeOf(socket.remotePort, socket.localPort);
     for (const [at, { pid }] of this.#members.entries())
       if (inode !== undefined && pid !== undefined && (await hasOpen(pid, inode))) return at;
     return undefined;
@@ -109,11 +115,13 @@ async function listen(port: number, onSocket: (socket: Socket) => void): Promise
   return server;
 }
 
-/** The number of the socket on the loopback address with this local port. */
-async function inodeOf(port: number): Promise<string | undefined> {
-  const local = `:${port.toString(16).toUpperCase().padStart(4, '0')}`;
-  const lines = (await readFile('/proc/net/tcp6', 'utf8')).split('\n').slice(1);
-  return lines.map(line => line.trim().split(/\s+/)).find(([, address]) => address?.endsWith(local) === true)?.[9];
+/** The number of the socket whose connection leads from one port of the loopback address to the other. */
+async function inodeOf(from: number | undefined, to: number | undefined): Promise<string | undefined> {
+  if (from === undefined || to === undefined) return undefined;
+  const ends = [from, to].map(port => `${LOOPBACK_HEX}:${port.toString(16).toUpperCase().padStart(4, '0')}`);
+  const rows = (await readFile('/proc/net/tcp6', 'utf8')).split('\n').map(line => line.trim().split(/\s+/));
+  // Another connection may begin at the same port.
+  return rows.find(([, local, remote]) => local === ends[0] && remote === ends[1])?.[9];
 }
 
 async function hasOpen(pid: number, inode: string): Promise<boolean> {

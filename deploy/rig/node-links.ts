@@ -42,6 +42,11 @@ export class NodeLinks {
     return this.#links.filter(({ from, to }) => nodes.includes(from) !== nodes.includes(to)).map(({ proxy }) => proxy);
   }
 
+  /** Between all of them. */
+  get all(): readonly FaultProxy[] {
+    return this.#links.map(({ proxy }) => proxy);
+  }
+
   async close(): Promise<void> {
     await Promise.all(this.#links.map(({ proxy }) => proxy.close()));
     await Promise.all([...this.#epmds.values()].map(epmd => epmd.close()));

@@ -31,6 +31,7 @@ export class ServerProcess {
   readonly #child: ChildProcess;
   readonly logFile: string;
   #running = true;
+  #paused = false;
 
   private constructor(child: ChildProcess, pid: number, logFile: string) {
     this.#child = child;
@@ -75,6 +76,11 @@ export class ServerProcess {
     return this.#running;
   }
 
+  /** Stopped by `pause`: it accepts connections and answers nobody. */
+  get paused(): boolean {
+    return this.#running && this.#paused;
+  }
+
   /** Asks it to end, waits, and kills it when the deadline passes. */
   async terminate(deadlineMs: number): Promise<void> {
     if (!this.#running) return;
@@ -97,10 +103,12 @@ export class ServerProcess {
   }
 
   pause(): void {
+    this.#paused = true;
     this.signal('SIGSTOP');
   }
 
   resume(): void {
+    this.#paused = false;
     this.signal('SIGCONT');
   }
 

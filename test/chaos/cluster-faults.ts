@@ -2,11 +2,13 @@
  * The faults of the cluster stage: of a broker's nodes, of the database group's members, and of machines that hold one of
  * each and an applier. Each lasts as long as the seed says, and is mended by what whoever runs the servers would do.
  */
+import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { BrokerServer } from '../../deploy/rig/broker-server.ts';
+import type { Product } from '../../deploy/rig/daemon.ts';
 import type { DatabaseServer } from '../../deploy/rig/database-server.ts';
 import type { Chance } from './chance.ts';
-import type { ClusterStage } from './cluster-stage.ts';
+import type { ClusterStage, Machine } from './cluster-stage.ts';
 import { COMMON_FAULTS, killed, someApplier } from './common-faults.ts';
 import type { FaultCall, Faults } from './fault.ts';
 import { SOURCE_FAULTS } from './source-faults.ts';
@@ -19,7 +21,11 @@ const aWhile = (chance: Chance): Promise<void> =>
 
 /** The same, or until every branch has moved on by itself: what is left must do without what is lost. */
 async function untilNoticed(call: Call): Promise<void> {
-  if (call.chance.below(3) > 0) return aWhile(call.chance);
+  if (call.chance.below(3) > 0) await aWhile(call.chance);
+  else await movedAlone(call);
+}
+
+async function movedAlone(call: Call): Promise<void> {
   const over = new AbortController();
   const supervised = call.stage.supervise(over.signal);
   try {
@@ -181,15 +187,21 @@ const MEMBER_FAULTS: Faults<ClusterStage> = {
   },
 };
 
+async function someMachine(call: Call): Promise<Machine> {
+  const machine = { node: someNode(call), member: await someMember(call), applier: someApplier(call) };
+  call.note([machine.node.name, machine.member.name, nameOf(machine.applier)].join(', '));
+  return machine;
+}
+
+const nameOf = (product: Product): string => basename(dirname(product.configFile));
+
 /** A node, a member and an applier on one machine. */
 const MACHINE_FAULTS: Faults<ClusterStage> = {
   'machine-killed': {
     weight: 3,
     run: async call => {
-      const node = someNode(call);
-      const member = await someMember(call);
-      call.note(`${node.name}, ${member.name}`);
-      await Promise.all([node.kill(), member.kill(), killed(someApplier(call), call.chance)]);
+      const { node, member, applier } = await someMachine(call);
+      await Promise.all([node.kill(), member.kill(), killed(applier, call.chance)]);
       await untilNoticed(call);
       await call.stage.mend();
     },
@@ -197,11 +209,37 @@ const MACHINE_FAULTS: Faults<ClusterStage> = {
   'machine-frozen': {
     weight: 3,
     run: async call => {
-      const machine = [someNode(call), await someMember(call), someApplier(call)];
-      call.note(machine.map(each => ('name' in each ? each.name : each.program)).join(', '));
-      for (const each of machine) each.pause();
+      const { node, member, applier } = await someMachine(call);
+      for (const each of [node, member, applier]) each.pause();
       await untilNoticed(call);
-      for (const each of machine) each.resume();
+      for (const each of [node, member, applier]) each.resume();
+      await call.stage.mend();
+    },
+  },
+  'machines-scattered': {
+    weight: 1,
+    run: async call => {
+      const { brokers, group } = call.stage;
+      const how = call.chance.pick(['cut', 'black-hole'] as const);
+      call.note(how);
+      await Promise.all([brokers.scatter(how), group.scatter(how)]);
+      await aWhile(call.chance);
+      await Promise.all([brokers.join(), group.heal()]);
+      // Nobody has lost anything but the network.
+      await movedAlone(call);
+      await call.stage.mend();
+    },
+  },
+  'machine-parted': {
+    weight: 3,
+    run: async call => {
+      const machine = await someMachine(call);
+      const how = call.chance.pick(['cut', 'black-hole'] as const);
+      // Branches that still reach it have to see that it is alone.
+      const alone = call.chance.below(2) === 0;
+      call.note(`${how}${alone ? ', from the branches too' : ''}`);
+      await call.stage.part(machine, how, alone);
+      await untilNoticed(call);
       await call.stage.mend();
     },
   },

@@ -108,11 +108,13 @@ export class Round<S extends Stage> {
       healed.push(`${product.program} started again`);
       await product.start();
     }
-    for (const stageBranch of this.#stage.branches) {
-      if (await isSuperseded(stageBranch.branch.agent)) {
-        healed.push(`${basename(stageBranch.branch.folder)} enrolled again`);
-        await this.#stage.enrolAgain(stageBranch);
-      }
+    // Only what may halt a branch may cost it its registration; an idle agent's next answer takes half a minute.
+    if (!this.#stage.halts) return healed;
+    const superseded = await Promise.all(this.#stage.branches.map(({ branch }) => isSuperseded(branch.agent)));
+    for (const [at, stageBranch] of this.#stage.branches.entries()) {
+      if (superseded[at] !== true) continue;
+      healed.push(`${basename(stageBranch.branch.folder)} enrolled again`);
+      await this.#stage.enrolAgain(stageBranch);
     }
     return healed;
   }

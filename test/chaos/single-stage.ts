@@ -54,7 +54,7 @@ export class SingleStage extends Stage {
       const server = servers[index];
       if (server === undefined) throw new Error('a server is missing');
       const link = [await FaultProxy.open(broker.port)];
-      branches.push(await addStageBranch(world, name, server, link, { changesTables: true }));
+      branches.push(await addStageBranch(world, name, server, link, { changesTables: true, bigBlocks: 40 }));
     }
     for (const applier of appliers) await (await applier.start()).waitReady();
     for (const { branch } of branches) await branch.startAgent();

@@ -44,6 +44,8 @@ type Kind = keyof typeof WEIGHTS;
 export interface WorkloadOptions {
   /** Whether tables are altered and emptied, so that some are copied again. */
   readonly changesTables: boolean;
+  /** How many rows large transactions make at most, in BIG_ROWS. They are compared after each round. */
+  readonly bigBlocks: number;
 }
 
 export class Workload {
@@ -52,6 +54,7 @@ export class Workload {
   readonly #server: ServerAddress;
   readonly #schema: string;
   readonly #weights: Readonly<Record<Kind, number>>;
+  readonly #bigBlocks: number;
   #load: Load | null = null;
   #own: Promise<void> = Promise.resolve();
   #stop = new AbortController();
@@ -59,9 +62,10 @@ export class Workload {
   /** `chaos_ddl` may have another definition than when a row was last written to it. */
   #altered = false;
 
-  constructor(server: ServerAddress, schema: string, { changesTables }: WorkloadOptions) {
+  constructor(server: ServerAddress, schema: string, { changesTables, bigBlocks }: WorkloadOptions) {
     this.#server = server;
     this.#schema = schema;
+    this.#bigBlocks = bigBlocks;
     this.#weights = changesTables ? WEIGHTS : { ...WEIGHTS, ddl: 0, truncate: 0 };
   }
 
@@ -147,7 +151,7 @@ export class Workload {
           ],
         };
       case 'big':
-        return { kind, statements: bigTransaction(chance) };
+        return { kind, statements: bigTransaction(chance, this.#bigBlocks) };
       case 'ddl':
         this.#altered = true;
         return { kind, statements: [this.#ddl(chance)] };
@@ -204,9 +208,9 @@ function wideRows(chance: Chance): string {
 }
 
 /** Larger than a batch: travels in parts. */
-function bigTransaction(chance: Chance): string[] {
+function bigTransaction(chance: Chance, blocks: number): string[] {
   const statements = ['BEGIN'];
-  const first = chance.below(40) * BIG_ROWS;
+  const first = chance.below(blocks) * BIG_ROWS;
   for (let at = 0; at < BIG_ROWS; at += ROWS_A_STATEMENT) {
     const rows = Array.from(
       { length: ROWS_A_STATEMENT },
