@@ -272,7 +272,7 @@ function lineOf(
   now: number,
 ): BranchLine {
   const { states, backlogBatches, report } = standingOf({ row, contact, waiting }, now, expectations);
-  const { branch, halt, incompleteSince, quarantined, differentTables, setAsideTables } = row;
+  const { branch, halt, incompleteSince, quarantined, differentTables, setAsideTables, stoppedHistories } = row;
   return {
     branch,
     state: states[0],
@@ -285,6 +285,7 @@ function lineOf(
     incompleteSince,
     quarantined,
     setAsideTables,
+    stoppedHistories,
     differentTables,
     report,
   };
@@ -306,19 +307,20 @@ function dataOf(line: BranchLine, { row }: BranchSummary) {
     incompleteSince: line.incompleteSince,
     quarantined: line.quarantined,
     setAsideTables: line.setAsideTables,
+    stoppedHistories: line.stoppedHistories,
     differentTables: line.differentTables,
   };
 }
 
 async function branchShow(call: CommandCall): Promise<undefined> {
   const details = await withBranchAdmin(call, admin => admin.show(call.args[0] ?? ''));
-  const { row, tables, requests, quarantine, verified, setAside } = details;
+  const { row, tables, requests, quarantine, verified, setAside, stoppedHistories } = details;
   const now = Date.now();
   const waiting = (await waitingBranches(call)).get(row.branch) ?? null;
   const line = lineOf(details, waiting, new Expectations(), now);
   const permissions = branchPermissions(row.branch);
   call.print(
-    { ...dataOf(line, details), tables, requests, permissions, quarantine, verified, setAside },
+    { ...dataOf(line, details), tables, requests, permissions, quarantine, verified, setAside, histories: { stopped: stoppedHistories } },
     renderDetails(oneLined(details), oneLined(line), now),
     STATE_COLOURS,
   );
@@ -326,7 +328,7 @@ async function branchShow(call: CommandCall): Promise<undefined> {
 }
 
 function renderDetails(details: BranchDetails, line: BranchLine, now: number): string {
-  const { row, tables, requests, quarantine, verified, setAside } = details;
+  const { row, tables, requests, quarantine, verified, setAside, stoppedHistories } = details;
   const { configure, write, read } = branchPermissions(row.branch);
   const { received, applied, epoch } = row.stream;
   return [
@@ -340,6 +342,9 @@ function renderDetails(details: BranchDetails, line: BranchLine, now: number): s
     `tables: ${tableTexts(tables) || 'none yet'}`,
     `permissions at the broker: configure ${configure} · write ${write} · read ${read}`,
     ...setAside.map(mark => `set aside: ${renderSetAside(mark)}`),
+    ...stoppedHistories.map(
+      ({ table, since, code, reason }) => `history stopped: ${table}, since ${since}\n    ${code}: ${reason}`,
+    ),
     ...requests.map(request => `open request: ${renderRequest(request)}`),
     ...verified.map(table => `compared: ${renderVerified(table)}`),
     ...(row.quarantined === 0 ? [] : [`in quarantine: ${row.quarantined}`, ...quarantine.map(renderEntry)]),
