@@ -116,7 +116,8 @@ void t.test('a hello that is not confirmed is given up as soon as a batch would 
   const w = world(test, { stallMs: 300 });
   await idle(w);
   test.ok(w.broker.helloDeadlines.length > 0);
-  test.same(new Set(w.broker.helloDeadlines), new Set([300]));
+  // The time grows a little with the pace of the line.
+  test.ok(w.broker.helloDeadlines.every(deadline => deadline >= 300 && deadline < 400));
 });
 
 void t.test('a hello without an answer is followed by another one', async test => {

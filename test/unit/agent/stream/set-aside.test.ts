@@ -158,6 +158,7 @@ void t.test('rows that a prepared transaction lacks cost no copy while the table
   commit(4, 'first');
   sink.flush();
   t.match(spool.snapshot(), { queued: [], queuedWhole: false }, 'nobody expects them');
+  t.same(sink.changedTables, [], 'nor is the table tried again for them');
   t.same(told(spool), ['snapshot-start odd()', 'upsert sale'], 'the others come');
   sink.queueSnapshot(now => returning({ ...now, started: true, finished: false }, [NAME]));
   sink.flush();
