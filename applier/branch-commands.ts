@@ -320,7 +320,16 @@ async function branchShow(call: CommandCall): Promise<undefined> {
   const line = lineOf(details, waiting, new Expectations(), now);
   const permissions = branchPermissions(row.branch);
   call.print(
-    { ...dataOf(line, details), tables, requests, permissions, quarantine, verified, setAside, histories: { stopped: stoppedHistories } },
+    {
+      ...dataOf(line, details),
+      tables,
+      requests,
+      permissions,
+      quarantine,
+      verified,
+      setAside,
+      histories: { stopped: stoppedHistories },
+    },
     renderDetails(oneLined(details), oneLined(line), now),
     STATE_COLOURS,
   );

@@ -141,7 +141,9 @@ export class HistoryKeeper {
       try {
         await this.#applyStep(connection, prepared, branch, batchNumber, moment, write);
       } catch (error) {
-        throw isRowFault(error) && !(error instanceof HistoryTrouble) ? refusesRow(prepared.step.table.name, error) : error;
+        throw isRowFault(error) && !(error instanceof HistoryTrouble)
+          ? refusesRow(prepared.step.table.name, error)
+          : error;
       }
     }
   }

@@ -160,7 +160,10 @@ export class HistoryRows {
   }
 
   /** What the span's versions are without those that were refused: the first one's begin, and ends that are others now. */
-  without({ at, end }: Span, refused: ReadonlySet<number>): { readonly from: string | null; readonly ends: readonly End[] } {
+  without(
+    { at, end }: Span,
+    refused: ReadonlySet<number>,
+  ): { readonly from: string | null; readonly ends: readonly End[] } {
     if (refused.size === 0) return { from: this.#text('_valid_from', at), ends: [] };
     const left = Array.from({ length: end - at }, (_, index) => at + index).filter(row => !refused.has(row));
     const ends = left.map((row, index) => {

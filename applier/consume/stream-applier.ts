@@ -288,7 +288,11 @@ export class StreamApplier {
     const marks = await pool.use(connection => readSetAside(connection, branch));
     for (const { by, state, code, description } of marks) {
       if (by !== 'head-office' || state !== 'aside' || code !== 'TARGET_SCHEMA' || description === null) continue;
-      if ((await rows.prepare([announcing(description)], branch, { leaveOut: 'all', withoutHistory: 'all' })).unfit.length > 0) continue;
+      if (
+        (await rows.prepare([announcing(description)], branch, { leaveOut: 'all', withoutHistory: 'all' })).unfit
+          .length > 0
+      )
+        continue;
       const { schema, name } = description;
       const isAsked = await pool.transact(async connection => {
         await lockBranch(connection, branch);

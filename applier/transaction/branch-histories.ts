@@ -169,4 +169,3 @@ function reasonOf({ code, message, hint }: TributaryError): { readonly code: str
 
 /** What a unit is written with. */
 export type KeptHistories = Pick<BranchHistories, 'kept' | 'stopped'>;
-

@@ -65,7 +65,12 @@ async function faultsOf(query: Query, branch: string, tables: readonly string[],
 }
 
 /** The versions of each row, in order. */
-async function versionsOf(query: Query, branch: string, table: string, column: string): Promise<Record<string, string>> {
+async function versionsOf(
+  query: Query,
+  branch: string,
+  table: string,
+  column: string,
+): Promise<Record<string, string>> {
   const rows = await query(
     `SELECT id, GROUP_CONCAT(IF(_deleted, 'deleted', COALESCE(${column}, 'NULL')) ORDER BY _version SEPARATOR ', ') AS said
        FROM ${table}__history WHERE _branch = ? GROUP BY id ORDER BY id`,
@@ -91,11 +96,14 @@ function versioned(
     const gone = some.filter(({ row }) => row === null);
     const values = table.columns.map((_, index) => put.map(({ row }) => row![index]!));
     return [
-      ...(gone.length === 0 ? [] : [{ op: 'delete' as const, table: 0, rows: gone.length, keys: [gone.map(g => g.key!)] }]),
+      ...(gone.length === 0
+        ? []
+        : [{ op: 'delete' as const, table: 0, rows: gone.length, keys: [gone.map(g => g.key!)] }]),
       ...(put.length === 0 ? [] : [{ op: 'upsert' as const, table: 0, rows: put.length, values }]),
     ];
   };
-  const counts = (some: typeof all): number[] => commits.map((_, commit) => some.filter(c => c.commit === commit).length);
+  const counts = (some: typeof all): number[] =>
+    commits.map((_, commit) => some.filter(c => c.commit === commit).length);
   const last = all.filter(isLast);
   const replaced = all.filter(each => !isLast(each));
   let before = 0;
@@ -369,7 +377,8 @@ void t.test('branches that sell, on MySQL, MariaDB and MySQL 5.7', async t => {
   t.teardown(() => old?.remove());
   const world = await createWorld(t);
   const applier = await world.startApplier({ config: { history: TABLES } });
-  const query: Query = async (sql, values) => (await world.headOfficeDb.query<RowDataPacket[]>(sql, [...(values ?? [])]))[0];
+  const query: Query = async (sql, values) =>
+    (await world.headOfficeDb.query<RowDataPacket[]>(sql, [...(values ?? [])]))[0];
   const paris = await world.addBranch('paris', { setup: LOAD_TABLES });
   const riga = await world.addBranch('riga', { flavor: 'branchMariadb', setup: LOAD_TABLES });
   const branches = [paris, riga];
@@ -403,7 +412,9 @@ void t.test('branches that sell, on MySQL, MariaDB and MySQL 5.7', async t => {
   await sell(40);
   await rest();
   await check('with columns that were widened');
-  const [count] = await query('SELECT COUNT(*) AS n FROM load_sale__history WHERE NOT _deleted AND _valid_until < ?', [OPEN]);
+  const [count] = await query('SELECT COUNT(*) AS n FROM load_sale__history WHERE NOT _deleted AND _valid_until < ?', [
+    OPEN,
+  ]);
   t.ok(Number(count?.['n']) > 20, 'there are versions that were replaced');
 
   work();
@@ -423,7 +434,9 @@ void t.test('branches that sell, on MySQL, MariaDB and MySQL 5.7', async t => {
   await rest();
   await applier.stop();
   const tables = (
-    await query("SELECT TABLE_NAME AS name FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE = 'BASE TABLE'")
+    await query(
+      "SELECT TABLE_NAME AS name FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE = 'BASE TABLE'",
+    )
   ).map(row => String(row['name']));
   await query(`CREATE DATABASE ${world.database}_saved`);
   t.teardown(() => query(`DROP DATABASE ${world.database}_saved`));

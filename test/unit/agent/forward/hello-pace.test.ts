@@ -91,15 +91,18 @@ void t.test('it says hello when it has news, and goes on while a request is open
   await idle(asked);
 });
 
-void t.test('a head office that knows no pace gets a hello at each look, or it would take the branch for offline', async test => {
-  const older = (answer: Answer): Answer => ({
-    ...answer,
-    capabilities: (answer.capabilities ?? []).filter(each => each !== KNOWS_PACE),
-  });
-  const w = world(test, {}, { onAnswer: older });
-  await until('many hellos', () => w.office.hellos.length > 20);
-  test.end();
-});
+void t.test(
+  'a head office that knows no pace gets a hello at each look, or it would take the branch for offline',
+  async test => {
+    const older = (answer: Answer): Answer => ({
+      ...answer,
+      capabilities: (answer.capabilities ?? []).filter(each => each !== KNOWS_PACE),
+    });
+    const w = world(test, {}, { onAnswer: older });
+    await until('many hellos', () => w.office.hellos.length > 20);
+    test.end();
+  },
+);
 
 void t.test('a hello that an alarm at the broker has kept back is said when it ends', async test => {
   const w = world(test);
