@@ -239,6 +239,7 @@ export class SelfReport {
     const capture = this.#o.capture.status();
     const usage = this.#o.spool.usage();
     const progress = this.#o.spool.snapshot();
+    const rules = progress?.rules ?? null;
     const error =
       capture.error ?? (this.#o.forwarder.status().duplicateSince === null ? null : faultOfCode('IDENTITY_SHARED'));
     return {
@@ -275,7 +276,7 @@ export class SelfReport {
           code,
           reason: `${message} — ${hint}`,
         })),
-      choice: progress?.rules == null ? undefined : hashOf(JSON.stringify(progress.rules)),
+      choice: rules === null ? undefined : hashOf(JSON.stringify(rules)),
       error: error === null ? null : describeError(error).slice(0, 1000),
     };
   }

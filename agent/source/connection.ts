@@ -49,15 +49,14 @@ export interface BinlogEnd extends BinlogPlace {
 /**
  * Overrides all defaults of new sessions that could change the result of a query: values are unchanged (no padding, no
  * refused dates, times in UTC), all rows come in their order, each query has its own view unless a transaction was begun, and
- * hidden keys are shown. How many rows tables have is of now, not of a day ago, because sums are made for about so many. There
- * are no time limits, except for waiting for an ALTER or LOCK TABLES of somebody else, because that must be reported. Settings
- * of one kind of server are in comments that the other one ignores.
+ * hidden keys are shown. There are no time limits, except for waiting for an ALTER or LOCK TABLES of somebody else, because
+ * that must be reported. Settings of one kind of server are in comments that the other one ignores.
  */
 const SESSION = [
   `SET SESSION sql_mode = '', time_zone = '+00:00', autocommit = 1, completion_type = 0,
      sql_select_limit = 18446744073709551615, sql_big_selects = 1, max_sort_length = 16384, sort_buffer_size = 1048576,
      wait_timeout = 28800, lock_wait_timeout = 60, group_concat_max_len = 4294967295
-     /*!50708 , max_execution_time = 0 */ /*!80003 , information_schema_stats_expiry = 0 */ /*!80030 , show_gipk_in_create_table_and_information_schema = 1 */
+     /*!50708 , max_execution_time = 0 */ /*!80030 , show_gipk_in_create_table_and_information_schema = 1 */
      /*M!100300 , max_statement_time = 0, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0 */`,
   'SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ',
 ];

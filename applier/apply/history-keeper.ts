@@ -279,7 +279,7 @@ export class HistoryKeeper {
     const ended: { readonly key: string; readonly from: string }[] = [];
     const undone: string[] = [];
     for (const [index, { chain, follows }] of settled.entries()) {
-      const span = spans[index]!;
+      const span = spans[index] ?? null;
       if (span === null) {
         // It was inserted by an earlier part of the same transaction, so nobody has seen it.
         if (moment.isContinued) undone.push(keys.ofVersion(chain[0]!));

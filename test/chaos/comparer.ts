@@ -47,7 +47,7 @@ export class Comparer {
       const isOpen = `SELECT 1 FROM tributary_request WHERE branch = '${branch}' AND request = '${request}'
         UNION ALL SELECT 1 FROM tributary_verify WHERE branch = '${branch}' AND request = '${request}' AND verdict = 'counting'`;
       let open = true;
-      while (open && !this.#isOver && Date.now() - began < ANSWERED_WITHIN_MS) {
+      while (open && !this.#mayEnd() && Date.now() - began < ANSWERED_WITHIN_MS) {
         await sleep(LOOK_MS);
         const rows = await this.#ask(isOpen);
         open = rows === null || rows.length > 0;
@@ -64,6 +64,11 @@ export class Comparer {
           this.#differences.push(`${branch} ${String(row['table_name'])}: ${String(row['reason'])}`);
       }
     }
+  }
+
+  /** A method, because the field changes during awaits. */
+  #mayEnd(): boolean {
+    return this.#isOver;
   }
 
   /** null: the head office does not answer at present. */
