@@ -1,4 +1,5 @@
 /** What the agent reports: to its page and its commands (status), and to the head office (report). */
+import { createHash } from 'node:crypto';
 import { earliestExpiry } from '../shared/config/certificates.ts';
 import { asTributaryError, describeError, ERRORS, TributaryError } from '../shared/errors.ts';
 import type { ErrorCode } from '../shared/errors.ts';
@@ -238,6 +239,7 @@ export class SelfReport {
     const capture = this.#o.capture.status();
     const usage = this.#o.spool.usage();
     const progress = this.#o.spool.snapshot();
+    const rules = progress?.rules ?? null;
     const error =
       capture.error ?? (this.#o.forwarder.status().duplicateSince === null ? null : faultOfCode('IDENTITY_SHARED'));
     return {
@@ -274,6 +276,7 @@ export class SelfReport {
           code,
           reason: `${message} — ${hint}`,
         })),
+      choice: rules === null ? undefined : hashOf(JSON.stringify(rules)),
       error: error === null ? null : describeError(error).slice(0, 1000),
     };
   }
@@ -305,6 +308,11 @@ function faultOfCode(code: ErrorCode): TributaryError {
 export function statusError(error: unknown, since: string): StatusError {
   const { code, message, hint } = asTributaryError(error);
   return { code, message, hint, since };
+}
+
+/** Short, because every hello has it. */
+function hashOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 8);
 }
 
 function roundedOrNull(value: number | null): number | null {

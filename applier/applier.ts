@@ -320,6 +320,7 @@ export class Applier {
       m.branchQuarantined.set({ branch }, each.quarantined);
       m.branchVerifiedSeconds.set({ branch }, each.verifiedAt === null ? 0 : seconds(each.verifiedAt));
       m.branchSetAsideTables.set({ branch }, each.setAsideTables);
+      m.branchStoppedHistories.set({ branch }, each.stoppedHistories);
       m.branchDifferentTables.set({ branch }, each.differentTables);
       m.branchInboxBatches.set({ branch }, each.receivedSeq - each.appliedSeq);
       this.#showOutlook(each);
@@ -370,6 +371,7 @@ export class Applier {
       m.branchOverdue,
       m.branchIncomplete,
       m.branchSetAsideTables,
+      m.branchStoppedHistories,
       m.branchInboxBatches,
       m.branchSpoolFullSeconds,
       m.branchBinlogLossSeconds,
@@ -429,6 +431,7 @@ export class Applier {
       quarantined: row.quarantined,
       verifiedAt: row.verifiedAt,
       setAsideTables: row.setAsideTables,
+      stoppedHistories: row.stoppedHistories,
       differentTables: row.differentTables,
       report,
     };

@@ -274,7 +274,7 @@ function lineOf(
   now: number,
 ): BranchLine {
   const { states, backlogBatches, report } = standingOf({ row, contact, waiting }, now, expectations);
-  const { branch, halt, incompleteSince, quarantined, differentTables, setAsideTables } = row;
+  const { branch, halt, incompleteSince, quarantined, differentTables, setAsideTables, stoppedHistories } = row;
   return {
     branch,
     state: states[0],
@@ -287,6 +287,7 @@ function lineOf(
     incompleteSince,
     quarantined,
     setAsideTables,
+    stoppedHistories,
     differentTables,
     report,
   };
@@ -308,19 +309,29 @@ function dataOf(line: BranchLine, { row }: BranchSummary) {
     incompleteSince: line.incompleteSince,
     quarantined: line.quarantined,
     setAsideTables: line.setAsideTables,
+    stoppedHistories: line.stoppedHistories,
     differentTables: line.differentTables,
   };
 }
 
 async function branchShow(call: CommandCall): Promise<undefined> {
   const details = await withBranchAdmin(call, admin => admin.show(call.args[0] ?? ''));
-  const { row, tables, requests, quarantine, verified, setAside } = details;
+  const { row, tables, requests, quarantine, verified, setAside, stoppedHistories } = details;
   const now = Date.now();
   const waiting = (await waitingBranches(call)).get(row.branch) ?? null;
   const line = lineOf(details, waiting, new Expectations(), now);
   const permissions = branchPermissions(row.branch);
   call.print(
-    { ...dataOf(line, details), tables, requests, permissions, quarantine, verified, setAside },
+    {
+      ...dataOf(line, details),
+      tables,
+      requests,
+      permissions,
+      quarantine,
+      verified,
+      setAside,
+      histories: { stopped: stoppedHistories },
+    },
     renderDetails(oneLined(details), oneLined(line), now),
     STATE_COLOURS,
   );
@@ -328,7 +339,7 @@ async function branchShow(call: CommandCall): Promise<undefined> {
 }
 
 function renderDetails(details: BranchDetails, line: BranchLine, now: number): string {
-  const { row, tables, requests, quarantine, verified, setAside } = details;
+  const { row, tables, requests, quarantine, verified, setAside, stoppedHistories } = details;
   const { configure, write, read } = branchPermissions(row.branch);
   const { received, applied, epoch } = row.stream;
   return [
@@ -342,6 +353,9 @@ function renderDetails(details: BranchDetails, line: BranchLine, now: number): s
     `tables: ${tableTexts(tables) || 'none yet'}`,
     `permissions at the broker: configure ${configure} · write ${write} · read ${read}`,
     ...setAside.map(mark => `set aside: ${renderSetAside(mark)}`),
+    ...stoppedHistories.map(
+      ({ table, since, code, reason }) => `history stopped: ${table}, since ${since}\n    ${code}: ${reason}`,
+    ),
     ...requests.map(request => `open request: ${renderRequest(request)}`),
     ...verified.map(table => `compared: ${renderVerified(table)}`),
     ...(row.quarantined === 0 ? [] : [`in quarantine: ${row.quarantined}`, ...quarantine.map(renderEntry)]),

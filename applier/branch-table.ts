@@ -22,6 +22,7 @@ export type BranchLine = Pick<
   | 'incompleteSince'
   | 'quarantined'
   | 'setAsideTables'
+  | 'stoppedHistories'
   | 'differentTables'
   | 'report'
 > & { readonly halted: { readonly code: string; readonly reason: string } | null };
@@ -68,7 +69,8 @@ function urgencyOf(branch: BranchLine): number {
 
 /** What is wrong with a branch, worst first. */
 export function problemsOf(branch: BranchLine): string[] {
-  const { halted, waiting, report, incompleteSince, setAsideTables, differentTables, quarantined } = branch;
+  const { halted, waiting, report, incompleteSince, setAsideTables, stoppedHistories, differentTables, quarantined } =
+    branch;
   const problems: string[] = [];
   if (halted !== null) problems.push(`${halted.code}: ${halted.reason}`);
   if (waiting !== null) problems.push(`${waiting.code}: ${waiting.reason}`);
@@ -76,6 +78,8 @@ export function problemsOf(branch: BranchLine): string[] {
   else if (report !== null && AGENT_TROUBLE.includes(report.state)) problems.push(`its agent is ${report.state}`);
   if (incompleteSince !== null) problems.push(`rows may be missing since ${incompleteSince}`);
   if (setAsideTables > 0) problems.push(`${counted(setAsideTables, 'table')} set aside`);
+  if (stoppedHistories > 0)
+    problems.push(`${stoppedHistories === 1 ? 'a history is' : `${stoppedHistories} histories are`} stopped`);
   if (differentTables > 0) problems.push(`${counted(differentTables, 'table')} different when last compared`);
   if (quarantined > 0) problems.push(`${quarantined} in quarantine`);
   return problems;

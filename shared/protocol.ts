@@ -65,6 +65,8 @@ export interface AgentReport {
   readonly source: string | null;
   /** Tables that are set aside, or are being copied after that; at most MAX_REPORTED_TABLES. Absent: an older agent. */
   readonly setAside?: readonly ReportedTable[] | undefined;
+  /** Changes when another configuration of `tables` counts. Absent: an older agent, or none counts yet. */
+  readonly choice?: string | undefined;
   readonly error: string | null;
 }
 

@@ -87,13 +87,21 @@ export class RowIntake {
   /** Takes the rows of a prepared transaction as if they had been logged in this group. */
   #takeHeld(bodies: Iterable<BatchBody>): void {
     const { batcher, cascades, cascaded, counters, group, snapshots, tableFilter } = this.#o;
+    const sourceName = (table: TableName): string =>
+      this.#targets.get(tableKey(table)) ?? tableFilter.sourceName(table.schema, table.name);
     for (const { tables, changes } of bodies) {
+      for (const table of tables) {
+        if (table.columns.length > 0) continue;
+        // Rows of it were passed by. While it is set aside, nobody expects them.
+        const passed = { schema: table.schema, name: sourceName(table) };
+        if (!snapshots.isSetAside(passed)) snapshots.copyAgain([passed], group.committedAt);
+      }
       for (const change of changes) {
         if (!('rows' in change)) continue;
         const description = tables[change.table];
         assert(description !== undefined, 'Held rows name no table.');
         const { schema, name: target } = description;
-        const name = this.#targets.get(tableKey(description)) ?? tableFilter.sourceName(schema, target);
+        const name = sourceName(description);
         const following = cascades.of(schema, name);
         if (following !== null) cascaded.add(following.children, group.committedAt);
         if (snapshots.isSetAside({ schema, name })) continue;

@@ -46,7 +46,7 @@ import { XaRows } from './xa-rows.ts';
 import { AbsentColumn } from '../binlog/row-image.ts';
 import { RowIntake, SharedTarget } from './row-intake.ts';
 import { SchemaChanges } from './schema-changes.ts';
-import { setAsideMarker } from './set-aside.ts';
+import { setAsideMarker, withoutColumns } from './set-aside.ts';
 import type { SinkOptions, SinkState } from './sink-types.ts';
 import { comparePositions } from '../source/connection.ts';
 import { SpoolWriter } from './spool-writer.ts';
@@ -310,7 +310,7 @@ export class CaptureSink implements GroupSink {
       return;
     }
     const at = this.#group.committedAt;
-    this.#xaRows.passedBy();
+    this.#xaRows.passedBy(withoutColumns({ schema, name }, this.#o.tableFilter));
     if (this.#definitions.mayHaveRead({ schema, name })) this.#snapshots.copyAgain([{ schema, name }], at);
     else this.#snapshots.passedBy({ schema, name }, at);
   }
@@ -375,7 +375,7 @@ export class CaptureSink implements GroupSink {
     }
     // The copy must begin anew from here: what a running snapshot has read is older.
     const at = this.#group.committedAt;
-    this.#xaRows.passedBy();
+    this.#xaRows.passedBy(table === null ? null : withoutColumns({ schema, name }, this.#o.tableFilter));
     if (table !== null) this.#snapshots.copyAgain([{ schema, name }], at);
     else this.#snapshots.copyAll(at);
     this.#o.counters.fault(error.code);
@@ -391,7 +391,7 @@ export class CaptureSink implements GroupSink {
 
   /** Rows that nobody reads have changed. Those that they cascade to are copied, as below a table that is not captured. */
   #passOver(table: QueuedTable): void {
-    this.#xaRows.passedBy();
+    this.#xaRows.passedBy(withoutColumns(table, this.#o.tableFilter));
     this.#parents.unread(table);
   }
 

@@ -9,13 +9,15 @@
  * Invariants: rows are durable before the position passes their PREPARE; they are dropped in the same spool transaction
  * as the position that passes their COMMIT or ROLLBACK.
  *
- * This class does not know a transaction whose PREPARE came before this epoch, or of which rows were passed by: at its XA
- * COMMIT the caller must have the tables copied.
+ * Tables whose rows were passed by are held as tables without columns: at XA COMMIT the caller must have them copied, unless
+ * they are set aside. This class does not know a transaction whose PREPARE came before this epoch, or of which nobody knows
+ * whose rows were passed by: at its XA COMMIT the caller must have all tables copied.
  */
 import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { encodeBatch } from '../../shared/batch/encoder.ts';
 import type { BatchBody, TableDescription } from '../../shared/batch/batch.ts';
 import { assert } from '../../shared/errors.ts';
+import { tableKey } from '../../shared/table-name.ts';
 import type { HeldChange, Spool } from '../spool/spool.ts';
 import type { BatchSize } from './batch-size.ts';
 import { Batcher } from './batcher.ts';
@@ -30,13 +32,20 @@ export interface XaRowsOptions {
   readonly now: () => number;
 }
 
+interface OpenXa {
+  readonly xid: string;
+  readonly key: string;
+  readonly batcher: Batcher;
+  readonly append: (draft: BatchDraft) => void;
+}
+
 export class XaRows {
   readonly #o: XaRowsOptions;
   /** The key under which the spool holds the rows of each XID. */
   readonly #keys: Map<string, string>;
-  #open: { readonly xid: string; readonly key: string; readonly batcher: Batcher } | null = null;
-  /** Rows of the open transaction were passed by. */
-  #isPartial = false;
+  #open: OpenXa | null = null;
+  /** Tables of which rows of the open transaction were passed by; null: nobody knows which. */
+  #passed: Map<string, TableDescription> | null = new Map();
   #changes: HeldChange[] = [];
 
   constructor(options: XaRowsOptions) {
@@ -64,7 +73,7 @@ export class XaRows {
     const append = (draft: BatchDraft): void => {
       spool.hold(key, (part += 1), encodeBatch(bodyOf({ ...draft, part: null }, position.current.source)));
     };
-    this.#open = { xid, key, batcher: new Batcher({ target: size, output: { append }, now }) };
+    this.#open = { xid, key, append, batcher: new Batcher({ target: size, output: { append }, now }) };
   }
 
   table(description: TableDescription): ChangeBuffer {
@@ -76,19 +85,22 @@ export class XaRows {
     this.#open?.batcher.touched(buffer);
   }
 
-  /** Rows of the open group were passed by. */
-  passedBy(): void {
-    this.#isPartial = this.isOpen;
+  /** Rows of the open group were passed by. @param table their table, without columns; null: not known */
+  passedBy(table: TableDescription | null): void {
+    if (!this.isOpen) return;
+    if (table === null) this.#passed = null;
+    else this.#passed?.set(tableKey(table), table);
   }
 
   /** XA PREPARE: the spool keeps the open group's rows. */
   prepared(): void {
-    const isPartial = this.#isPartial;
-    const { xid, key } = this.#close();
-    if (isPartial) {
+    const passed = this.#passed;
+    const { xid, key, append } = this.#close();
+    if (passed === null) {
       this.#changes.push({ do: 'drop', key });
       return;
     }
+    if (passed.size > 0) append(naming([...passed.values()]));
     this.#keys.set(xid, key);
     this.#changes.push({ do: 'keep', key, xid });
   }
@@ -117,12 +129,17 @@ export class XaRows {
     this.#changes.push({ do: 'drop', key });
   }
 
-  #close(): { readonly xid: string; readonly key: string } {
+  #close(): OpenXa {
     const open = this.#open;
     assert(open !== null, 'No XA transaction is open.');
     this.#open = null;
-    this.#isPartial = false;
+    this.#passed = new Map();
     open.batcher.flush();
     return open;
   }
+}
+
+/** A part that only names tables. */
+function naming(tables: readonly TableDescription[]): BatchDraft {
+  return { tables, changes: [], transactions: 0, part: null, rows: 0, bytes: 0 };
 }

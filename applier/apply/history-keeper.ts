@@ -10,26 +10,35 @@ import type { Connection } from 'mysql2/promise';
 import type { BatchBody, TableDescription } from '../../shared/batch/batch.ts';
 import { assert } from '../../shared/errors.ts';
 import { quoteString } from '../../shared/database/sql.ts';
-import { tableKey } from '../../shared/table-name.ts';
 import {
   bury,
+  close,
   closeBefore,
   findHistory,
   follow,
+  greatestKey,
   hasVersions,
-  OPEN_NEXT,
+  moveEnds,
   readOpen,
-  run,
   sqlOf,
-  tupleOf,
+  undo,
 } from './history-sql.ts';
 import type { Moment } from './history-sql.ts';
 import { HistoryRows, KeyLiterals, NUMBERS } from './history-rows.ts';
 import type { Settled } from './history-rows.ts';
-import { describeHistory, HistoryNames, OPEN_UNTIL, otherKey, requireOwnKey, VERSION_KEY } from './history-table.ts';
+import {
+  describeHistory,
+  HistoryNames,
+  historyTrouble,
+  HistoryTrouble,
+  OPEN_UNTIL,
+  refusesRow,
+  requireOwnKey,
+  VERSION_KEY,
+} from './history-table.ts';
+import { isRowFault } from './target-error.ts';
 import type { RowSet } from './merge.ts';
 import type { TableStore } from './table-store.ts';
-import { OtherForm } from './target-table.ts';
 import type { TargetTable } from './target-table.ts';
 import { comparedTables, versionSteps } from './version-steps.ts';
 import type { Chain, VersionStep } from './version-steps.ts';
@@ -50,8 +59,8 @@ export interface UnitMoment {
   readonly earlierSteps?: number;
 }
 
-/** Writes rows to a history, as to any table. */
-type WriteRows = (history: TargetTable, rows: RowSet) => Promise<void>;
+/** Writes rows to a history, as to any table. @returns the places of those that were refused and may be left out */
+type WriteRows = (history: TargetTable, rows: RowSet) => Promise<ReadonlySet<number>>;
 
 export interface HistoryKeeperOptions {
   readonly store: TableStore;
@@ -77,20 +86,19 @@ export class HistoryKeeper {
 
   /**
    * Creates and extends the histories of what bodies change.
-   * @param unfit tables that are left out, by `tableKey`
-   * @throws TARGET_SCHEMA, and what TableStore.prepare throws
+   * @param isOut whether a table is left out
+   * @throws HistoryTrouble, and what TableStore.prepare throws
    */
   async prepare(
     bodies: readonly BatchBody[],
-    unfit: ReadonlyMap<string, unknown>,
+    isOut: (table: TableDescription) => boolean,
     approved: boolean | undefined,
   ): Promise<PreparedStep[]> {
     for (const table of bodies.flatMap(body => body.tables)) {
       // Refuses a table without a key, whose changes make no steps.
-      if (table.columns.length > 0 && this.names.keeps(table.name) && !unfit.has(tableKey(table)))
-        describeHistory(table);
+      if (table.columns.length > 0 && this.names.keeps(table.name) && !isOut(table)) describeHistory(table);
     }
-    const steps = versionSteps(bodies, this.names).filter(({ table }) => !unfit.has(tableKey(table)));
+    const steps = versionSteps(bodies, this.names).filter(({ table }) => !isOut(table));
     const prepared: PreparedStep[] = [];
     for (const step of steps) {
       const tables = step.do === 'truncate' ? null : await this.tablesFor(step.table, approved);
@@ -99,7 +107,7 @@ export class HistoryKeeper {
     return prepared;
   }
 
-  /** A table and its history, made or extended to hold rows of this description. @throws TARGET_SCHEMA */
+  /** A table and its history, made or extended to hold rows of this description. @throws TARGET_SCHEMA, HistoryTrouble */
   async tablesFor(
     description: TableDescription,
     approved: boolean | undefined,
@@ -109,17 +117,17 @@ export class HistoryKeeper {
     try {
       const [history] = await this.#store.prepare([own], approved);
       assert(table !== undefined && history !== undefined, 'a table was prepared, and is not there');
-      requireOwnKey(history);
+      requireOwnKey(description, history);
       return { table, history };
     } catch (error) {
-      // Its rows must not be cleared, unlike those of a table whose form has changed.
-      throw error instanceof OtherForm ? otherKey(own, error) : error;
+      throw historyTrouble(description, error);
     }
   }
 
   /**
    * Writes the versions of a unit, after its rows.
    * @param write writes rows to a history
+   * @throws HistoryTrouble if the history refuses a row
    */
   async apply(
     connection: Connection,
@@ -129,28 +137,45 @@ export class HistoryKeeper {
     moment: UnitMoment,
     write: WriteRows,
   ): Promise<void> {
+    for (const prepared of steps) {
+      try {
+        await this.#applyStep(connection, prepared, branch, batchNumber, moment, write);
+      } catch (error) {
+        throw isRowFault(error) && !(error instanceof HistoryTrouble)
+          ? refusesRow(prepared.step.table.name, error)
+          : error;
+      }
+    }
+  }
+
+  async #applyStep(
+    connection: Connection,
+    { step, tables }: PreparedStep,
+    branch: string,
+    batchNumber: number,
+    moment: UnitMoment,
+    write: WriteRows,
+  ): Promise<void> {
     const first = batchNumber * NUMBERS;
-    for (const { step, tables } of steps) {
-      if (step.do === 'versions') {
-        assert(tables !== null, 'versions without a table');
-        await this.#writeChains(connection, tables.history, step.chains, { branch, first, moment, write });
-        continue;
-      }
-      const number = step.number + (moment.earlierSteps ?? 0);
-      assert(number < NUMBERS, 'a unit has more commits than there are numbers');
-      const at: Moment = {
-        branch,
-        batchNumber,
-        version: first + number,
-        at: moment.at,
-        isCommit: step.do === 'truncate',
-      };
-      if (step.do === 'truncate') {
-        const history = await findHistory(connection, this.#database, step.table.name);
-        if (history !== null) await bury(connection, history, at, 'TRUE');
-      } else if (tables !== null) {
-        await this.#compare(connection, tables, step, at);
-      }
+    if (step.do === 'versions') {
+      assert(tables !== null, 'versions without a table');
+      await this.#writeChains(connection, tables.history, step.chains, { branch, first, moment, write });
+      return;
+    }
+    const number = step.number + (moment.earlierSteps ?? 0);
+    assert(number < NUMBERS, 'a unit has more commits than there are numbers');
+    const at: Moment = {
+      branch,
+      batchNumber,
+      version: first + number,
+      at: moment.at,
+      isCommit: step.do === 'truncate',
+    };
+    if (step.do === 'truncate') {
+      const history = await findHistory(connection, this.#database, step.table.name);
+      if (history !== null) await bury(connection, history, at, 'TRUE');
+    } else if (tables !== null) {
+      await this.#compare(connection, tables, step, at);
     }
   }
 
@@ -192,7 +217,7 @@ export class HistoryKeeper {
     const behind = `c.${first!} >= (SELECT MAX(f.${first!}) FROM ${own.sql} f WHERE ${ofBranch('f')})`;
     const where = isFresh && !isEmpty ? `${ofBranch('c')} AND ${behind}` : ofBranch('c');
     const made = await follow(connection, table, history, moment, where, limit);
-    if (made > 0 && !isFresh) await closeBefore(connection, own, `${ofBranch('o')} AND ${OPEN_NEXT}`, moment.version);
+    if (made > 0 && !isFresh) await closeBefore(connection, own, ofBranch('o'), moment.version);
     if (made >= limit) return { isDone: false, isFresh };
     const gone = own.key.map(column => `c.${column} = o.${column}`).join(' AND ');
     const join = `LEFT JOIN ${table.sql} c ON c._branch = o._branch AND ${gone}`;
@@ -214,16 +239,12 @@ export class HistoryKeeper {
       const places = history.key.slice(0, -VERSION_KEY.length);
       const columns = deleted ? change.keys : places.map(index => change.values[index]!);
       for (const list of keys.lists(change.rows, row => keys.of(columns, row))) {
-        const open = list.map(key => `${key}, '${OPEN_UNTIL}'`);
-        const isOpen = (alias: string): string =>
-          `${tupleOf(alias, [...own.key, VERSION_KEY[0]])} IN (${open.map(key => `(${key})`).join(', ')})`;
         if (deleted) {
-          await bury(connection, own, moment, isOpen('o'));
+          await bury(connection, own, moment, keys.in('o', list));
           continue;
         }
-        const rows = `${tupleOf('c', own.key)} IN (${list.map(key => `(${key})`).join(', ')})`;
-        const made = await follow(connection, table, history, moment, rows);
-        if (made > 0) await closeBefore(connection, own, `${isOpen('o')} AND ${OPEN_NEXT}`, moment.version);
+        const made = await follow(connection, table, history, moment, keys.in('c', list));
+        if (made > 0) await closeBefore(connection, own, keys.in('o', list), moment.version);
       }
     }
   }
@@ -237,33 +258,49 @@ export class HistoryKeeper {
     const own = sqlOf(history);
     const keys = new KeyLiterals(history, branch);
     const settled: Settled[] = [];
+    // A table that grows has new keys at its end: nobody needs to ask about them.
+    const greatest = await greatestKey(connection, own, branch);
+    const known = chains.filter(chain => {
+      if (!keys.isBeyond(chain[0]!, greatest)) return true;
+      settled.push({ chain, follows: false, isLive: false, latest: null });
+      return false;
+    });
+    const lowest = first + chains.reduce((least, chain) => Math.min(least, chain[0]!.number), NUMBERS);
     // Deletes apart, because only they need to know whether there is a row to delete.
     for (const deleted of [false, true]) {
-      const some = chains.filter(([version]) => version!.deleted === deleted);
+      const some = known.filter(([version]) => version!.deleted === deleted);
       for (const [from, to] of keys.spans(some.length, at => keys.ofVersion(some[at]![0]!))) {
         settled.push(...(await this.#settle(connection, history, keys, some.slice(from, to), first, moment)));
       }
     }
     const rows = new HistoryRows(history, first);
-    const closing: { readonly key: string }[] = [];
+    const spans = settled.map(each => rows.add(each));
+    const refused = await write(history, rows.set());
+    const ended: { readonly key: string; readonly from: string }[] = [];
     const undone: string[] = [];
-    for (const each of settled) {
-      const begin = rows.add(each);
-      const key = keys.ofVersion(each.chain[0]!);
-      if (begin === null) {
+    for (const [index, { chain, follows }] of settled.entries()) {
+      const span = spans[index] ?? null;
+      if (span === null) {
         // It was inserted by an earlier part of the same transaction, so nobody has seen it.
-        if (moment.isContinued) undone.push(`(${key}, '${OPEN_UNTIL}', ${first + each.chain[0]!.number})`);
-      } else if (each.follows) closing.push({ key: `(${key}, '${begin.until}', ${begin.version})` });
+        if (moment.isContinued) undone.push(keys.ofVersion(chain[0]!));
+        continue;
+      }
+      const { from, ends } = rows.without(span, refused);
+      if (ends.length > 0) await moveEnds(connection, own, keys.in('o', [keys.ofVersion(chain[0]!)]), ends);
+      if (follows && from !== null) ended.push({ key: keys.ofVersion(chain[0]!), from });
     }
-    await write(history, rows.set());
-    const full = [...own.key, ...VERSION_KEY];
-    for (const [from, to] of keys.spans(closing.length, at => closing[at]!.key)) {
-      const list = closing.slice(from, to).map(({ key }) => key);
-      await closeBefore(connection, own, `${tupleOf('n', full)} IN (${list.join(', ')})`, first);
+    for (const [at, end] of keys.spans(ended.length, index => ended[index]!.key)) {
+      const some = ended.slice(at, end);
+      const list = some.map(({ key }) => key);
+      const until = keys.choose(
+        'o',
+        list,
+        some.map(({ from }) => quoteString(from)),
+      );
+      await close(connection, own, keys.in('o', list), until, lowest);
     }
-    for (const [from, to] of keys.spans(undone.length, at => undone[at]!)) {
-      const list = undone.slice(from, to).join(', ');
-      await run(connection, `DELETE FROM ${history.sql} WHERE (\`_branch\`, ${full.join(', ')}) IN (${list})`);
+    for (const [at, end] of keys.spans(undone.length, index => undone[index]!)) {
+      await undo(connection, own, keys.in('o', undone.slice(at, end)), first);
     }
   }
 
@@ -281,13 +318,20 @@ export class HistoryKeeper {
   ): Promise<Settled[]> {
     const own = sqlOf(history);
     const until = moment.isContinued ? [OPEN_UNTIL, moment.at] : [OPEN_UNTIL];
-    const list = chains.flatMap(([version]) => until.map(time => `(${keys.ofVersion(version!)}, '${time}')`));
-    const before = moment.isContinued ? ` AND h._version < ${first}` : '';
-    const where = `${tupleOf('h', [...own.key, VERSION_KEY[0]])} IN (${list.join(', ')})${before}`;
-    const found = await readOpen(connection, own, where);
-    const { count, live, latest } = found;
+    const where = keys.in(
+      'h',
+      chains.map(([version]) => keys.ofVersion(version!)),
+    );
+    // An earlier part of the same transaction has made versions that nobody has seen.
+    const below = moment.isContinued ? first : first + NUMBERS;
+    let found = await readOpen(connection, own, where, until, below);
+    const { latest } = found;
     const isDelete = chains[0]![0]!.deleted;
     const isInOrder = latest === null || chains.every(([version]) => version!.committedAt >= latest);
+    // Where a clock was set back, the earlier part has ended the version before it later than at the commit.
+    if (moment.isContinued && !isInOrder && chains.length === 1)
+      found = { ...(await readOpen(connection, own, where, [...until, latest], below)), latest };
+    const { count, live } = found;
     const isSure = !isDelete || live === 0 || live === chains.length;
     if (chains.length === 1 || (isInOrder && isSure)) {
       return chains.map(chain => ({ chain, follows: count > 0, isLive: live > 0, latest: isInOrder ? null : latest }));

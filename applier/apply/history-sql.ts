@@ -6,6 +6,7 @@
 import type { Connection, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
 import { quoteName, quoteString, quoteTable } from '../../shared/database/sql.ts';
 import type { ColumnType } from '../../shared/batch/column-type.ts';
+import type { End } from './history-rows.ts';
 import { historyName, OPEN_UNTIL, VERSION_KEY } from './history-table.ts';
 import { isText } from './target-column.ts';
 import type { TargetTable } from './target-table.ts';
@@ -26,8 +27,8 @@ export interface Moment {
   readonly isCommit: boolean;
 }
 
-/** Finds the next version of an open one by its key, if it is open too. */
-export const OPEN_NEXT = `n._valid_until = ${OPEN}`;
+/** Reads by key. What the optimizer knows lags behind a table that grows: without this it reads all of it. */
+const BY_KEY = 'FORCE INDEX (PRIMARY)';
 
 /** A history, as SQL needs it. */
 export interface HistorySql {
@@ -61,11 +62,6 @@ function sameKey(key: readonly string[], a: string, b: string): string {
   return ['`_branch`', ...key].map(column => `${a}.${column} = ${b}.${column}`).join(' AND ');
 }
 
-/** Columns as they are compared with a list of rows: `(h._branch, h.k, …)`. */
-export function tupleOf(alias: string, columns: readonly string[]): string {
-  return `(${['`_branch`', ...columns].map(column => `${alias}.${column}`).join(', ')})`;
-}
-
 /** Whether the history has any version of the branch. */
 export async function hasVersions(connection: Connection, { sql }: HistorySql, branch: string): Promise<boolean> {
   const [rows] = await connection.query<RowDataPacket[]>(
@@ -74,19 +70,44 @@ export async function hasVersions(connection: Connection, { sql }: HistorySql, b
   return rows.length > 0;
 }
 
+/** The greatest value of the key's first column in the branch's versions, as text; null: it has none. */
+export async function greatestKey(
+  connection: Connection,
+  { sql, key }: HistorySql,
+  branch: string,
+): Promise<string | null> {
+  const [rows] = await connection.query<RowDataPacket[]>(
+    `SELECT CAST(MAX(h.${key[0]!}) AS CHAR) AS greatest FROM ${sql} h WHERE h._branch = ${quoteString(branch)}`,
+  );
+  const greatest: unknown = rows[0]?.['greatest'];
+  return typeof greatest === 'string' ? greatest : null;
+}
+
 /** What is known of the open versions of some keys. */
 export interface OpenVersions {
   readonly count: number;
   /** How many of them are not those of deleted rows. */
   readonly live: number;
-  /** The latest `_valid_from`; null: there is none. */
+  /** The latest `_valid_from`, also of versions that are not counted; null: there is none. */
   readonly latest: string | null;
 }
 
-/** @param where a condition for `h` that chooses versions by their keys */
-export async function readOpen(connection: Connection, { sql }: HistorySql, where: string): Promise<OpenVersions> {
-  const statement = `SELECT COUNT(*) AS n, CAST(COALESCE(SUM(NOT h._deleted), 0) AS SIGNED) AS live,
-    CAST(MAX(h._valid_from) AS CHAR) AS latest FROM ${sql} h WHERE ${where}`;
+/**
+ * @param where a condition that chooses the rows (`h`) by their keys
+ * @param until when these versions end
+ * @param below only versions with a lower number are counted
+ */
+export async function readOpen(
+  connection: Connection,
+  { sql }: HistorySql,
+  where: string,
+  until: readonly string[],
+  below: number,
+): Promise<OpenVersions> {
+  const statement = `SELECT CAST(COALESCE(SUM(h._version < ${below}), 0) AS SIGNED) AS n,
+    CAST(COALESCE(SUM(h._version < ${below} AND NOT h._deleted), 0) AS SIGNED) AS live,
+    CAST(MAX(h._valid_from) AS CHAR) AS latest
+    FROM ${sql} h ${BY_KEY} WHERE ${where} AND h._valid_until IN (${until.map(quoteString).join(', ')})`;
   checkPacket(connection, statement);
   const [rows] = await connection.query<RowDataPacket[]>(statement);
   const latest: unknown = rows[0]?.['latest'];
@@ -98,8 +119,52 @@ export async function readOpen(connection: Connection, { sql }: HistorySql, wher
 }
 
 /**
- * Ends open versions where the next one begins, which was written before.
- * @param where a condition that chooses the next versions (`n`), or the open ones (`o`) and OPEN_NEXT
+ * Ends open versions.
+ * @param where a condition that chooses the rows (`o`) by their keys
+ * @param until SQL of the time
+ * @param below only versions with a lower number
+ */
+export function close(
+  connection: Connection,
+  { sql }: HistorySql,
+  where: string,
+  until: string,
+  below: number,
+): Promise<number> {
+  return run(
+    connection,
+    `UPDATE ${sql} o ${BY_KEY} SET o._valid_until = ${until}
+      WHERE ${where} AND o._valid_until = ${OPEN} AND o._version < ${below}`,
+  );
+}
+
+/** Gives versions another end, because those that were to follow them are not there. @param where chooses a row (`o`) */
+export async function moveEnds(
+  connection: Connection,
+  { sql }: HistorySql,
+  where: string,
+  ends: readonly End[],
+): Promise<void> {
+  for (const { version, had, until } of ends) {
+    await run(
+      connection,
+      `UPDATE ${sql} o ${BY_KEY} SET o._valid_until = ${quoteString(until)}
+        WHERE ${where} AND o._valid_until = ${quoteString(had)} AND o._version = ${version}`,
+    );
+  }
+}
+
+/** Deletes the open versions from this number on. @param where a condition that chooses the rows (`o`) by their keys */
+export function undo(connection: Connection, { sql }: HistorySql, where: string, from: number): Promise<number> {
+  return run(
+    connection,
+    `DELETE o FROM ${sql} o ${BY_KEY} WHERE ${where} AND o._valid_until = ${OPEN} AND o._version >= ${from}`,
+  );
+}
+
+/**
+ * Ends open versions where the next one begins, which was written before and is open too.
+ * @param where a condition that chooses the rows (`o`)
  * @param below only versions with a lower number
  */
 export function closeBefore(
@@ -110,9 +175,10 @@ export function closeBefore(
 ): Promise<number> {
   return run(
     connection,
-    `UPDATE ${sql} o JOIN ${sql} n ON ${sameKey(key, 'n', 'o')} AND n._version >= ${below}
+    `UPDATE ${sql} o ${BY_KEY} STRAIGHT_JOIN ${sql} n ${BY_KEY}
+         ON ${sameKey(key, 'n', 'o')} AND n._valid_until = ${OPEN} AND n._version >= ${below}
        SET o._valid_until = n._valid_from
-     WHERE o._valid_until = ${OPEN} AND o._version < ${below} AND ${where}`,
+     WHERE ${where} AND o._valid_until = ${OPEN} AND o._version < ${below}`,
   );
 }
 
@@ -135,12 +201,12 @@ export async function bury(
   const made = await run(
     connection,
     `INSERT INTO ${sql} (${columns.join(', ')}, ${OWN_COLUMNS}) SELECT ${columns.map(column => `o.${column}`).join(', ')},
-       ${ownValues(moment, 'o._valid_from', 1)} FROM ${sql} o ${join} WHERE ${which}`,
+       ${ownValues(moment, 'o._valid_from', 1)} FROM ${sql} o ${BY_KEY} ${join} WHERE ${which}`,
   );
   if (made > 0) {
     await run(
       connection,
-      `UPDATE ${sql} o ${join} SET o._valid_until = ${beginning(moment, 'o._valid_from')} WHERE ${which}`,
+      `UPDATE ${sql} o ${BY_KEY} ${join} SET o._valid_until = ${beginning(moment, 'o._valid_from')} WHERE ${which}`,
     );
   }
   return made;
@@ -185,7 +251,7 @@ export async function follow(
     connection,
     `INSERT INTO ${sql} (${columns.join(', ')}, ${OWN_COLUMNS})
      SELECT ${columns.map(column => `c.${column}`).join(', ')}, ${ownValues(moment, 'o._valid_from', 0)}
-       FROM ${table.sql} c LEFT JOIN ${sql} o ON ${sameKey(key, 'o', 'c')} AND o._valid_until = ${OPEN}
+       FROM ${table.sql} c ${BY_KEY} LEFT JOIN ${sql} o ${BY_KEY} ON ${sameKey(key, 'o', 'c')} AND o._valid_until = ${OPEN}
       WHERE ${where} AND (o._branch IS NULL OR o._deleted OR ${differs})${slice}`,
   );
 }

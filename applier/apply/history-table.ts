@@ -10,7 +10,10 @@
 import type { ColumnDescription, TableDescription } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { quoteName } from '../../shared/database/sql.ts';
-import { tableText } from '../../shared/table-name.ts';
+import { nameText, tableText } from '../../shared/table-name.ts';
+import { messageOf } from './target-error.ts';
+import { TableTrouble } from './table-trouble.ts';
+import { OtherForm } from './target-table.ts';
 import type { TargetTable } from './target-table.ts';
 
 const SUFFIX = '__history';
@@ -33,7 +36,23 @@ const OTHERS: readonly ColumnDescription[] = [
   { name: '_deleted', type: 'tinyint' },
 ];
 
-const WITHOUT = 'Or leave the table out of `history` in applier.yaml, restart the applier, and run `branch retry`.';
+const WITHOUT = 'Or leave the table out of `history` in applier.yaml, and restart the applier.';
+
+/** The history of a table cannot be kept. Its rows can be written without it. */
+export class HistoryTrouble extends TributaryError {
+  /** The name of the table whose history it is, at the head office. */
+  readonly table: string;
+
+  constructor(
+    table: string,
+    code: 'TARGET_SCHEMA' | 'BATCH_REFUSED',
+    message: string,
+    options: { readonly hint?: string | undefined; readonly cause?: unknown } = {},
+  ) {
+    super(code, message, options);
+    this.table = table;
+  }
+}
 
 /** Which tables' history is kept, by their names at the head office. Case does not count. */
 export class HistoryNames {
@@ -50,12 +69,12 @@ export class HistoryNames {
     return this.#folded.has(table.toLowerCase());
   }
 
-  /** @throws TARGET_SCHEMA for a branch's table that has the name of a history */
-  refuseClash(table: Pick<TableDescription, 'schema' | 'name'>): void {
+  /** @throws TableTrouble for a branch's table that has the name of a history */
+  refuseClash(table: TableDescription): void {
     const of = tableOfHistory(table.name);
     if (of === null || !this.keeps(of)) return;
     const hint = `Rename the table at the branch, or map it with tables.map. ${WITHOUT}`;
-    throw new TributaryError('TARGET_SCHEMA', `${tableText(table)}: its name is that of a history.`, { hint });
+    throw new TableTrouble('TARGET_SCHEMA', table, `${tableText(table)}: its name is that of a history.`, { hint });
   }
 }
 
@@ -68,7 +87,7 @@ export function historyName(table: string): string {
   return table + SUFFIX;
 }
 
-/** The history of a branch's table, as a table of the branch. @throws TARGET_SCHEMA if it can have none */
+/** The history of a branch's table, as a table of the branch. @throws HistoryTrouble if it can have none */
 export function describeHistory(table: TableDescription): TableDescription {
   const { schema, name, columns } = table;
   const width = columns.filter(({ key }) => key !== undefined).length;
@@ -84,21 +103,34 @@ export function describeHistory(table: TableDescription): TableDescription {
   return { schema, name: historyName(name), columns: [...columns, ...key, ...OTHERS] };
 }
 
-/** @throws TARGET_SCHEMA for a key that does not fit into an index together with the columns of VERSION_KEY */
-export function requireOwnKey(history: TargetTable): void {
+/** @throws HistoryTrouble for a key that does not fit into an index together with the columns of VERSION_KEY */
+export function requireOwnKey(table: TableDescription, history: TargetTable): void {
   if (history.identity === 'columns') return;
-  throw unkept(history.description, 'the key of its rows is too long', 'Use a shorter key at the branch.');
+  throw unkept(table, 'the key of its rows is too long', 'Use a shorter key at the branch.');
 }
 
-/** A history whose table has another key now. Its versions are those of the old key, so it stays as it is. */
-export function otherKey({ schema, name }: TableDescription, cause: TributaryError): TributaryError {
-  const hint =
-    `At the head office: RENAME TABLE ${quoteName(name)} TO a name of your choice. Then \`branch retry\`, and a new ` +
-    `history begins. ${WITHOUT}`;
-  return new TributaryError('TARGET_SCHEMA', `${tableText({ schema, name })}: ${cause.message}`, { hint, cause });
+/** Of what keeps the history of a table from being made or extended. Other faults stay as they are. */
+export function historyTrouble({ name }: Pick<TableDescription, 'name'>, error: unknown): unknown {
+  if (!(error instanceof TableTrouble)) return error;
+  // Another key: its versions are those of the old one, so it stays as it is.
+  const byHand =
+    error instanceof OtherForm
+      ? `At the head office: RENAME TABLE ${quoteName(historyName(name))} TO a name of your choice. Then a new history begins by itself.`
+      : error.hint;
+  return new HistoryTrouble(name, 'TARGET_SCHEMA', error.message, {
+    hint: `${byHand} ${WITHOUT}`,
+    cause: error,
+  });
 }
 
-function unkept(table: Pick<TableDescription, 'schema' | 'name'>, why: string, hint: string): TributaryError {
+/** A history that refuses a row which its table takes: it is the wider one. */
+export function refusesRow(table: string, error: unknown): HistoryTrouble {
+  const hint = 'Change the row at the branch. The history is tried again by itself, and when the applier starts.';
+  const message = `${nameText(table)}: its history refuses a row: ${messageOf(error)}`;
+  return new HistoryTrouble(table, 'BATCH_REFUSED', message, { hint: `${hint} ${WITHOUT}`, cause: error });
+}
+
+function unkept(table: Pick<TableDescription, 'schema' | 'name'>, why: string, hint: string): HistoryTrouble {
   const message = `${tableText(table)}: its history cannot be kept, because ${why}.`;
-  return new TributaryError('TARGET_SCHEMA', message, { hint: `${hint} ${WITHOUT}` });
+  return new HistoryTrouble(table.name, 'TARGET_SCHEMA', message, { hint: `${hint} ${WITHOUT}` });
 }

@@ -15,14 +15,14 @@ import type { TableName } from '../../shared/table-name.ts';
 import { clearRows, deleteRows, rowsToSweep, sweepRows, truncateRows } from './delete.ts';
 import { HistoryKeeper } from './history-keeper.ts';
 import type { PreparedStep, UnitMoment } from './history-keeper.ts';
-import { HistoryNames } from './history-table.ts';
+import { HistoryNames, tableOfHistory, VERSION_KEY } from './history-table.ts';
 import { deleteRowsBut, upsertRowsBut } from './quarantine-rows.ts';
 import type { QuarantineRow } from './quarantine-rows.ts';
 import { loadRows } from './load-data.ts';
 import { mergeBodies } from './merge.ts';
 import type { RowSet, Run } from './merge.ts';
 import { findRefusedRow, refusal } from './refusal.ts';
-import { hasLongValues, partTyped } from './row-text.ts';
+import { hasLongValues, keyHashOf, partTyped } from './row-text.ts';
 import { TableStore } from './table-store.ts';
 import type { SchemaChanges, TableStoreOptions } from './table-store.ts';
 import { isRowFault, isSchemaFault, isTableChange, targetError } from './target-error.ts';
@@ -86,6 +86,17 @@ export interface PrepareOptions {
    * key) still throws OtherForm, because it may be cleared; with `all` it is left out too.
    */
   readonly leaveOut?: 'none' | 'unfit' | 'all';
+  /** Tables whose rows are written without a history, by their names in `history`. */
+  readonly withoutHistory?: ReadonlySet<string> | 'all';
+}
+
+/** When rows were no more that a sweep deletes, and which tables' histories tell it. */
+export interface SweptHistories {
+  /** A DATETIME(6) in UTC. */
+  readonly at: string;
+  readonly batchNumber: number;
+  /** By their names in `history`. */
+  readonly kept: readonly string[];
 }
 
 export interface ApplyCounts {
@@ -143,7 +154,6 @@ export class RowWriter {
     const announced = markers.some(marker => marker.op === 'snapshot-start')
       ? bodies.flatMap(body => body.tables.filter(table => table.columns.length > 0))
       : [];
-    for (const table of [...announced, ...withRows.map(run => run.table)]) this.history?.names.refuseClash(table);
     const unfit = new Map<string, TributaryError>();
     await this.#fit(announced, options, unfit);
     const tables = await this.#fit(
@@ -162,7 +172,11 @@ export class RowWriter {
       rows += rowsOf(run);
     }
     const made = [...announced, ...withRows.map(run => run.table)].filter(table => !unfit.has(tableKey(table)));
-    const history = (await this.history?.prepare(bodies, unfit, options.approveRebuild)) ?? [];
+    const { withoutHistory = new Set<string>() } = options;
+    const without = withoutHistory === 'all' ? null : new HistoryNames([...withoutHistory]);
+    const isOut = (table: TableDescription): boolean =>
+      unfit.has(tableKey(table)) || without === null || without.keeps(table.name);
+    const history = (await this.history?.prepare(bodies, isOut, options.approveRebuild)) ?? [];
     return {
       markers,
       rows,
@@ -180,8 +194,12 @@ export class RowWriter {
     unfit: Map<string, TributaryError>,
   ): Promise<(TargetTable | null)[]> {
     if (descriptions.length === 0) return [];
+    const prepare = async (some: readonly TableDescription[]): Promise<TargetTable[]> => {
+      for (const table of some) this.history?.names.refuseClash(table);
+      return this.#store.prepare(some, options.approveRebuild);
+    };
     try {
-      return await this.#store.prepare(descriptions, options.approveRebuild);
+      return await prepare(descriptions);
     } catch (error) {
       if ((options.leaveOut ?? 'none') === 'none' || !isSchemaFault(error)) throw error;
     }
@@ -189,7 +207,7 @@ export class RowWriter {
     const tables: (TargetTable | null)[] = [];
     for (const description of descriptions) {
       try {
-        tables.push(...(await this.#store.prepare([description], options.approveRebuild)));
+        tables.push(...(await prepare([description])));
       } catch (error) {
         if (!isSchemaFault(error) || (error instanceof OtherForm && options.leaveOut !== 'all')) throw error;
         unfit.set(tableKey(description), error);
@@ -224,33 +242,47 @@ export class RowWriter {
     const histories = prepared.history.flatMap(({ tables }) => (tables === null ? [] : [tables.history]));
     const tables = prepared.steps.map(({ table }) => table);
     await this.#hold(connection, [...tables, ...histories]);
+    const left = new Set<string>();
+    const note: QuarantineRow | null =
+      leaveOut === null
+        ? null
+        : async refused => {
+            await leaveOut(refused);
+            left.add(leftRow(refused.table.description, refused.keyHash));
+          };
     for (const step of prepared.steps) {
       const { run } = step;
-      const refused = await this.#write(connection, step, branch, batchNumber, leaveOut);
+      const refused = await this.#write(connection, step, branch, batchNumber, note);
       upserts += run.upserts.rows + run.copies.changes.reduce((sum, { exact, rise }) => sum + (exact ?? rise), 0);
       upserts -= refused.upserts;
       deletes += run.deletes.rows + run.copies.changes.reduce((sum, { fall }) => sum + fall, 0) - refused.deletes;
       truncates += run.truncate ? 1 : 0;
     }
-    await this.#writeHistory(connection, prepared, branch, batchNumber, leaveOut, moment);
+    await this.#writeHistory(connection, prepared, branch, batchNumber, leaveOut === null ? null : left, moment);
     return { upserts, deletes, truncates };
   }
 
+  /** @param left rows that were left out of their tables: versions of them may be left out too; null: nothing may be */
   async #writeHistory(
     connection: Connection,
     { history }: Prepared,
     branch: string,
     batchNumber: number,
-    leaveOut: QuarantineRow | null,
+    left: ReadonlySet<string> | null,
     moment: UnitMoment | null,
   ): Promise<void> {
     if (history.length === 0) return;
     assert(this.history !== null && moment !== null, 'A history is written without a moment.');
-    // A version that the history refuses is left out with its row, which is in quarantine if it is the last one.
-    const leave = leaveOut === null ? null : (): Promise<void> => Promise.resolve();
     try {
       await this.history.apply(connection, history, branch, batchNumber, moment, async (table, rows) => {
-        await this.#writeRows(connection, table, rows, branch, batchNumber, leave);
+        const refused = new Set<number>();
+        const leave: QuarantineRow = ({ row, error }) => {
+          if (left?.has(leftVersion(table, rows, row)) !== true) throw error;
+          refused.add(row);
+          return Promise.resolve();
+        };
+        await this.#writeRows(connection, table, rows, branch, batchNumber, left === null ? null : leave);
+        return refused;
       });
     } catch (error) {
       this.#forgetIfChanged(error);
@@ -341,7 +373,7 @@ export class RowWriter {
    * Does one slice of a sweep within the caller's open transaction: deletes at most `limit` of the branch's rows whose
    * `_batch` is below `sinceBatch`. Call it again, in a new transaction, until `done`.
    * @param tables the snapshot's tables, or `'all'` for every table that holds branch rows (a whole snapshot)
-   * @param at when the branch's rows were no more, if the histories of tables are to tell it: a DATETIME(6) in UTC
+   * @param history what the histories of tables tell of it; null: none is told
    * @returns `swept`: the tables in which nothing is left to delete, in their order
    */
   async sweep(
@@ -350,7 +382,7 @@ export class RowWriter {
     tables: readonly Pick<TableName, 'name'>[] | 'all',
     sinceBatch: number,
     limit: number,
-    history: { readonly at: string; readonly batchNumber: number } | null = null,
+    history: SweptHistories | null = null,
   ): Promise<{ deleted: number; swept: string[]; done: boolean }> {
     assert(Number.isSafeInteger(sinceBatch) && sinceBatch >= 0, 'A batch number is not a count.');
     assert(Number.isSafeInteger(limit) && limit > 0, 'A slice of a sweep has no size.');
@@ -364,7 +396,7 @@ export class RowWriter {
       for (const name of names) {
         const sql = quoteTable(this.#database, name);
         if (present.has(foldedName(name, foldsTables))) {
-          const isKept = history !== null && this.history?.names.keeps(name) === true;
+          const isKept = history !== null && new HistoryNames(history.kept).keeps(name);
           const order = isKept
             ? await this.#sweepHistory(connection, branch, name, sinceBatch, limit - deleted, history)
             : '';
@@ -386,10 +418,10 @@ export class RowWriter {
     name: string,
     sinceBatch: number,
     limit: number,
-    moment: { readonly at: string; readonly batchNumber: number },
+    { at, batchNumber }: SweptHistories,
   ): Promise<string> {
     let order = '';
-    await this.history?.sweep(connection, name, { branch, ...moment }, key => {
+    await this.history?.sweep(connection, name, { branch, at, batchNumber }, key => {
       order = key.join(', ');
       return rowsToSweep(quoteTable(this.#database, name), branch, sinceBatch, limit, order);
     });
@@ -431,6 +463,19 @@ export class RowWriter {
   #forgetIfChanged(error: unknown): void {
     if (isTableChange(error)) this.#store.forget();
   }
+}
+
+/** Names a row that was left out of its table. */
+function leftRow(table: TableDescription, keyHash: string): string {
+  return `${keyHash} ${tableKey(table)}`;
+}
+
+/** The same of a version in the history of the table. */
+function leftVersion({ description, key, columns }: TargetTable, rows: RowSet, row: number): string {
+  const own = key.slice(0, -VERSION_KEY.length);
+  const keys = { rows: rows.rows, columns: own.map(index => nth(rows.columns, index)) };
+  const name = tableOfHistory(description.name) ?? '';
+  return leftRow({ ...description, name }, keyHashOf({ key: own, columns }, keys, row));
 }
 
 function rowsOf({ deletes, upserts, copies }: Run): number {

@@ -42,6 +42,8 @@ import { historyName } from '../apply/history-table.ts';
 import { tablesOfBranch } from '../store/table-claims.ts';
 import { answering, requireAtWork, requirePresent } from './verification-state.ts';
 import type { AskedVerification, VerificationState } from './verification-state.ts';
+import { readStopped } from '../store/histories.ts';
+import type { StoppedHistory } from '../store/histories.ts';
 import { readSetAside } from '../store/set-aside.ts';
 import type { SetAsideMark } from '../store/set-aside.ts';
 import { countDifferences } from '../store/differences.ts';
@@ -97,6 +99,8 @@ export interface BranchDetails extends BranchSummary {
   readonly quarantine: readonly QuarantineEntry[];
   /** Tables that are set aside. */
   readonly setAside: readonly SetAsideMark[];
+  /** Tables whose history is stopped. */
+  readonly stoppedHistories: readonly StoppedHistory[];
   /** The last comparison of each table. */
   readonly verified: readonly VerifiedTable[];
   /** Head-office tables that hold its rows. */
@@ -208,6 +212,7 @@ export class BranchAdmin {
       contact: await readContact(connection, branch),
       requests: await openRequests(connection, branch),
       quarantine: row.quarantined === 0 ? [] : await listEntries(connection, branch, SHOWN_ENTRIES),
+      stoppedHistories: await readStopped(connection, branch),
       setAside: row.setAsideTables === 0 ? [] : await readSetAside(connection, branch),
       verified: await readVerified(connection, branch),
       tables: await tablesOfBranch(connection, branch),

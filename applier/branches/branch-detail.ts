@@ -1,6 +1,8 @@
 /** One branch as its page shows it: what the `tributary_*` tables hold besides its row and its contact. Reads only. */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import * as z from 'zod';
+import { readStopped } from '../store/histories.ts';
+import type { StoppedHistory } from '../store/histories.ts';
 import { readSetAside } from '../store/set-aside.ts';
 import type { SetAsideMark } from '../store/set-aside.ts';
 import { readVerified } from '../store/verifications.ts';
@@ -52,6 +54,8 @@ export interface BranchContents {
   readonly quarantined: readonly QuarantinedBatch[];
   /** Tables that are set aside. */
   readonly setAside: readonly SetAsideMark[];
+  /** Tables whose history is stopped. */
+  readonly stoppedHistories: readonly StoppedHistory[];
   /** The last comparison of each table. */
   readonly verified: readonly VerifiedTable[];
 }
@@ -66,6 +70,7 @@ export async function readContents(connection: Connection, branch: string): Prom
     snapshots: await readSnapshots(connection, branch),
     requests: await readRequests(connection, branch),
     quarantined: await readQuarantined(connection, branch),
+    stoppedHistories: await readStopped(connection, branch),
     setAside: (await readSetAside(connection, branch)).slice(0, MAX_TABLES),
     verified: (await readVerified(connection, branch)).slice(0, MAX_TABLES),
   };

@@ -19,7 +19,7 @@ import { BY_AGENT } from '../store/event-kinds.ts';
 import { noteEvent } from '../store/events.ts';
 import { clearInbox, earlyEntries } from '../store/inbox.ts';
 import type { EarlyEntries } from '../store/inbox.ts';
-import { noteReported } from '../store/set-aside.ts';
+import { askForReturn, noteReported, readSetAside } from '../store/set-aside.ts';
 import { namesFor } from '../store/differences.ts';
 import { clearSnapshots, closeRequests, openRequests } from '../store/snapshots.ts';
 import type { OpenRequest } from '../store/snapshots.ts';
@@ -81,7 +81,9 @@ export async function takeHello(
   schedule: ComparisonSchedule = UNSCHEDULED,
 ): Promise<HelloResult> {
   const { branch } = hello;
-  const upgrade = await pool.use(async connection => upgradeOf((await readContact(connection, branch))?.hello, hello));
+  const before = storedHello((await pool.use(connection => readContact(connection, branch)))?.hello);
+  const upgrade = upgradeOf(before, hello);
+  if (hasOtherChoice(before, hello)) await pool.transact(connection => askForSetAside(connection, branch));
   // It goes into another table, without the lock, so that it is visible even while a large batch is being applied.
   await pool.use(connection => noteHello(connection, branch, hello));
   if (upgrade !== null) await pool.use(connection => noteDoubt(connection, branch, upgrade));
@@ -142,11 +144,26 @@ export async function takeHello(
 }
 
 /** What to say of an agent that has another version than before; null: it has the same, or was not known. */
-function upgradeOf(before: unknown, { report: { version } }: Hello): string | null {
-  const said = storedHello(before)?.report.version;
+function upgradeOf(before: Hello | null, { report: { version } }: Hello): string | null {
+  const said = before?.report.version;
   return said === undefined || said === version
     ? null
     : `the agent was changed from ${said} to ${version}`.slice(0, 200);
+}
+
+function hasOtherChoice(before: Hello | null, { report: { choice } }: Hello): boolean {
+  const said = before?.report.choice;
+  return said !== undefined && choice !== undefined && said !== choice;
+}
+
+/** The branch may not capture tables any more that are set aside here: the answer to a request shows it. */
+async function askForSetAside(connection: Connection, branch: string): Promise<void> {
+  const row = await lockBranch(connection, branch);
+  if (row === null || row.setAsideTables === 0) return;
+  for (const mark of await readSetAside(connection, branch)) {
+    if (mark.by !== 'head-office' || mark.state !== 'aside') continue;
+    await askForReturn(connection, branch, mark, 'the branch captures other tables than before');
+  }
 }
 
 /** @param row as it was before */

@@ -5,7 +5,6 @@
  * Invariant: a batch is acknowledged only after the commit that made it superfluous, or after a look at the locked row
  * that says so.
  */
-import { randomUUID } from 'node:crypto';
 import { BATCH_VERSION } from '../../shared/batch/batch.ts';
 import type { BatchBody, BatchHeader, TableDescription } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
@@ -13,22 +12,21 @@ import { tableText } from '../../shared/table-name.ts';
 import type { Logger } from '../../shared/process/logging.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
-import { tableOfHistory } from '../apply/history-table.ts';
+import { HistoryTrouble } from '../apply/history-table.ts';
 import { TableTrouble } from '../apply/table-trouble.ts';
-import { countSetAside, putSetAside, readSetAside } from '../store/set-aside.ts';
-import { addRequest, openRequests, skipSweep } from '../store/snapshots.ts';
-import type { OpenRequest } from '../store/snapshots.ts';
+import { askForReturn, countSetAside, putSetAside, readSetAside } from '../store/set-aside.ts';
+import { skipSweep } from '../store/snapshots.ts';
 import { haltBranch, isUnchanged, lockBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import { BY_HEAD_OFFICE } from '../store/event-kinds.ts';
 import { noteEvent } from '../store/events.ts';
 import type { EarlyEntries } from '../store/inbox.ts';
+import { BranchHistories } from '../transaction/branch-histories.ts';
 import { UnitChooser } from '../transaction/choose.ts';
 import type { Choice } from '../transaction/choose.ts';
 import { Expansion, writtenBytes } from '../transaction/expansion.ts';
 import { haltReason, judgeFault } from '../transaction/fault-policy.ts';
 import type { Written } from '../transaction/fence.ts';
-import { HistoryBegin } from '../transaction/history-begin.ts';
 import { PREFETCH } from '../transaction/quotas.ts';
 import type { Quotas } from '../transaction/quotas.ts';
 import { bodyOf, bytesOf, triage } from '../transaction/unit.ts';
@@ -75,7 +73,7 @@ export class StreamApplier {
   readonly #branch: string;
   readonly #writer: UnitWriter;
   readonly #chooser: UnitChooser;
-  readonly #history: HistoryBegin;
+  readonly #history: BranchHistories;
   readonly #early: EarlyInbox;
   readonly #asides: SetAsideTables;
   #lookedForReturnsAt = -Infinity;
@@ -88,9 +86,10 @@ export class StreamApplier {
     this.#o = options;
     this.#branch = branch;
     this.#asides = new SetAsideTables(branch);
-    this.#writer = new UnitWriter({ ...options, asides: this.#asides });
-    this.#chooser = new UnitChooser(branch, pool, options.rows.history ?? null);
-    this.#history = new HistoryBegin(pool, options.rows.history ?? null);
+    const keeper = options.rows.history ?? null;
+    this.#history = new BranchHistories({ pool, keeper, onStopped: trouble => this.#noteStopped(trouble) });
+    this.#writer = new UnitWriter({ ...options, asides: this.#asides, histories: this.#history });
+    this.#chooser = new UnitChooser(branch, pool, keeper);
     this.#early = new EarlyInbox(branch, pool);
     this.#expansion = new Expansion(quotas.unpackedPerHourBytes);
   }
@@ -138,28 +137,42 @@ export class StreamApplier {
         return { row, did: 'something' };
       }
       const seq = (choice?.unit.arrivals[0] ?? first).header.seq;
+      if (this.#mayStop(error)) return this.#stopHistory(row, error);
       if (error instanceof TableTrouble && this.#maySetAside(error)) return this.#setAside(row, error, seq);
       return this.#halt(row, (choice?.unit.arrivals[0] ?? first).header, error);
     }
   }
 
-  /** A history that cannot be written is no table of the branch: passing over its rows would help nothing. */
   #maySetAside({ description }: TableTrouble): boolean {
-    const of = tableOfHistory(description.name);
-    const isHistory = of !== null && this.#o.rows.history?.names.keeps(of) === true;
-    // If the trouble comes again although all of the table was passed over, that does not help either.
-    const isPassedOver = this.#asides.isRefusedNow(description);
-    return this.#o.onTableTrouble === 'set-aside' && !isHistory && !isPassedOver;
+    // If the trouble comes again although all of the table was passed over, that does not help.
+    return this.#o.onTableTrouble === 'set-aside' && !this.#asides.isRefusedNow(description);
   }
 
-  /** While there is no batch, nothing can be halted: a table that cannot have a history waits for the next one. */
+  /** While there is no batch, nothing can be halted: what halts waits for the next one. */
   async #beginHistory(row: BranchRow): Promise<Step | null> {
     try {
       return await this.#historyStep(row);
     } catch (error) {
       if (judgeFault(error) !== 'halt') throw error;
-      return null;
+      return this.#mayStop(error) ? this.#stopHistory(row, error) : null;
     }
+  }
+
+  #mayStop(error: unknown): error is HistoryTrouble {
+    return error instanceof HistoryTrouble && this.#o.onTableTrouble === 'set-aside';
+  }
+
+  /** The table's rows go on without a history. */
+  async #stopHistory(row: BranchRow, trouble: HistoryTrouble): Promise<Step> {
+    const isDone = await this.#history.stop(row, trouble);
+    return isDone ? { row, did: 'something' } : MOVED;
+  }
+
+  #noteStopped(trouble: HistoryTrouble): void {
+    const { code, table } = trouble;
+    this.#o.events.failed(this.#branch, code);
+    const message = 'The history of a table is stopped. Its rows go on without it.';
+    this.#o.logger.error({ branch: this.#branch, code, table, err: trouble }, message);
   }
 
   /** null: all histories are whole. */
@@ -275,20 +288,15 @@ export class StreamApplier {
     const marks = await pool.use(connection => readSetAside(connection, branch));
     for (const { by, state, code, description } of marks) {
       if (by !== 'head-office' || state !== 'aside' || code !== 'TARGET_SCHEMA' || description === null) continue;
-      if ((await rows.prepare([announcing(description)], branch, { leaveOut: 'all' })).unfit.length > 0) continue;
+      if (
+        (await rows.prepare([announcing(description)], branch, { leaveOut: 'all', withoutHistory: 'all' })).unfit
+          .length > 0
+      )
+        continue;
       const { schema, name } = description;
       const isAsked = await pool.transact(async connection => {
         await lockBranch(connection, branch);
-        const open = await openRequests(connection, branch);
-        const isOpen = ({ kind, tables }: OpenRequest): boolean =>
-          kind === 'snapshot' && (tables?.some(each => each.schema === schema && each.name === name) ?? true);
-        if (open.some(isOpen)) return false;
-        await addRequest(connection, branch, {
-          id: randomUUID(),
-          tables: [{ schema, name }],
-          reason: 'a table that was set aside fits again',
-        });
-        return true;
+        return askForReturn(connection, branch, { schema, name }, 'a table that was set aside fits again');
       });
       if (isAsked) logger.info({ branch, table: tableText(description) }, 'A table that was set aside fits again.');
     }

@@ -50,6 +50,8 @@ export interface BranchRow {
   readonly differentTables: number;
   /** Tables that are set aside. */
   readonly setAsideTables: number;
+  /** Tables whose rows are written without their history. */
+  readonly stoppedHistories: number;
   readonly createdAt: string;
 }
 
@@ -62,7 +64,9 @@ const MAX_SUPERSEDED = 1_000;
 const SELECT = `SELECT branch, epoch, superseded, instance, received_seq, received_digest, applied_seq, applied_digest,
   batch_number, state, halt_code, halt_reason, halt_seq, halt_digest, ${isoColumn('halted_at')}, position,
   ${isoColumn('captured_through')}, ${isoColumn('incomplete_since')}, incomplete_batch, incomplete_until,
-  quarantined, ${isoColumn('verified_at')}, different_tables, set_aside_tables, ${isoColumn('created_at')}
+  quarantined, ${isoColumn('verified_at')}, different_tables, set_aside_tables, ${isoColumn('created_at')},
+  (SELECT COUNT(*) FROM tributary_history h WHERE h.branch = tributary_branch.branch AND h.stopped_since IS NOT NULL)
+    AS stopped_histories
   FROM tributary_branch`;
 
 /** Creates the branch's row if there is none, or makes a removed branch active again. */
@@ -282,6 +286,7 @@ function toBranchRow(row: Row): BranchRow {
     verifiedAt: readTextOrNull(row, 'verified_at'),
     differentTables: readCount(row, 'different_tables'),
     setAsideTables: readCount(row, 'set_aside_tables'),
+    stoppedHistories: readCount(row, 'stopped_histories'),
     createdAt: readText(row, 'created_at'),
   };
 }

@@ -29,6 +29,8 @@ export const EVENT_KINDS = {
   'left-out': { title: 'left out', tone: 'warn', runbook: 'TributaryBranchIncomplete' },
   'set-aside': { title: 'set aside', tone: 'bad', runbook: 'TributaryBranchSetAside' },
   returned: { title: 'no longer set aside', tone: 'good', runbook: null },
+  'history-stopped': { title: 'history stopped', tone: 'bad', runbook: 'TributaryBranchHistoryStopped' },
+  'history-kept': { title: 'history kept again', tone: 'good', runbook: null },
   lost: { title: 'lost here', tone: 'bad', runbook: 'TributaryBranchIncomplete' },
   'schema-changed': { title: 'schema changed', tone: 'none', runbook: null },
   'snapshot-requested': { title: 'snapshot requested', tone: 'none', runbook: null },

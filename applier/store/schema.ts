@@ -278,6 +278,12 @@ const CHANGES: readonly (readonly string[])[] = [
       ADD COLUMN agent_version VARCHAR(64) NULL COMMENT 'of which an event tells when it changes',
       ADD COLUMN source_version VARCHAR(300) NULL COMMENT 'the same of its database'`,
   ],
+  [
+    `ALTER TABLE tributary_history
+       ADD COLUMN stopped_since DATETIME(6) NULL COMMENT 'rows are written without it since then; NULL: they are not',
+       ADD COLUMN stopped_code ${ASCII_64} NULL,
+       ADD COLUMN stopped_reason TEXT NULL`,
+  ],
 ];
 
 /**

@@ -6,8 +6,10 @@
  * `returning` → aside when the trouble comes again. A truncate ends a mark as well: the table is empty on both sides.
  *
  * Invariants: `tributary_branch.set_aside_tables` is the number of marks. Only a snapshot that began after
- * `set_aside_batch` ends a mark. `set_aside_through` is never later than what the table's rows are complete as of.
+ * `set_aside_batch` ends a mark: one that has the table, or one that was asked for it and does not have it, because the
+ * branch does not capture it any more. `set_aside_through` is never later than what the table's rows are complete as of.
  */
+import { randomUUID } from 'node:crypto';
 import type { Connection, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
 import type { ColumnDescription, TableDescription } from '../../shared/batch/batch.ts';
 import type { ReportedTable } from '../../shared/protocol.ts';
@@ -15,6 +17,7 @@ import { nameText, tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { BY_AGENT, BY_HEAD_OFFICE } from './event-kinds.ts';
 import { noteEvent } from './events.ts';
+import { addRequest, openRequests } from './snapshots.ts';
 import { isoColumn, readJson, readText, readTextOrNull, toDateTime } from './sql-values.ts';
 import { tablesOfBranch } from './table-claims.ts';
 
@@ -119,6 +122,22 @@ export async function putSetAside(
       ...[branch, name],
     ],
   );
+}
+
+/** Asks for a snapshot of a table that is set aside. @returns false: one is asked for already */
+export async function askForReturn(
+  connection: Connection,
+  branch: string,
+  { schema, name }: TableName,
+  reason: string,
+): Promise<boolean> {
+  const open = await openRequests(connection, branch);
+  const isOpen = open.some(
+    ({ kind, tables }) =>
+      kind === 'snapshot' && (tables?.some(each => each.schema === schema && each.name === name) ?? true),
+  );
+  if (!isOpen) await addRequest(connection, branch, { id: randomUUID(), tables: [{ schema, name }], reason });
+  return !isOpen;
 }
 
 /** A snapshot of the table begins: its rows are taken again. */

@@ -30,7 +30,7 @@ import {
 import type { SnapshotRow } from '../store/snapshots.ts';
 import { countQuarantined, clearIncomplete } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
-import { beginReturn, countSetAside, endSetAside, outlast, putSetAside } from '../store/set-aside.ts';
+import { beginReturn, countSetAside, endSetAside, outlast, putSetAside, readSetAside } from '../store/set-aside.ts';
 import { tablesOfBranch } from '../store/table-claims.ts';
 import { repairedTables } from '../store/verifications.ts';
 import { asStored } from './fence.ts';
@@ -39,6 +39,7 @@ import { beginQuarantine } from './quarantine.ts';
 import type { QuarantineOptions } from './quarantine.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
 import { momentOf } from './moment.ts';
+import type { KeptHistories } from './branch-histories.ts';
 import type { SetAsideTables } from './set-aside.ts';
 import type { UnitTables } from './tables.ts';
 import { bodyOf } from './unit.ts';
@@ -53,6 +54,7 @@ export class SnapshotMarkers {
   readonly #tables: UnitTables;
   readonly #rows: Pick<RowWriting, 'sweep'>;
   readonly #asides: SetAsideTables;
+  readonly #histories: Pick<KeptHistories, 'kept'>;
   readonly #slice: { readonly rows: number; readonly tables: number };
 
   constructor(
@@ -60,10 +62,12 @@ export class SnapshotMarkers {
     rows: Pick<RowWriting, 'sweep'>,
     asides: SetAsideTables,
     slice: { readonly rows: number; readonly tables: number } = SWEEP_SLICE,
+    histories: Pick<KeptHistories, 'kept'> = { kept: [] },
   ) {
     this.#tables = tables;
     this.#rows = rows;
     this.#asides = asides;
+    this.#histories = histories;
     this.#slice = slice;
   }
 
@@ -148,7 +152,8 @@ export class SnapshotMarkers {
         const done = new Set(snapshot.swept);
         const left = tables.filter(({ name }) => !done.has(name)).slice(0, this.#slice.tables);
         if (left.length > 0) {
-          const moment = { at: momentOf(body.source, row), batchNumber: row.batchNumber + 1 };
+          const { kept } = this.#histories;
+          const moment = { at: momentOf(body.source, row), batchNumber: row.batchNumber + 1, kept };
           const slice = await this.#rows.sweep(connection, branch, left, snapshot.startBatch, this.#slice.rows, moment);
           const swept = [...snapshot.swept, ...slice.swept];
           await saveSweep(connection, branch, marker.snapshot, swept, slice.deleted);
@@ -180,12 +185,16 @@ async function finish(
       await clearOlder(connection, branch, table, snapshot.startBatch);
     }
   }
-  if (row.setAsideTables > 0) {
-    await endSetAside(connection, branch, covered, snapshot.startBatch);
-    await countSetAside(connection, branch);
-  }
   const open = await openRequests(connection, branch);
   const answered = open.filter(request => snapshot.requests.includes(request.id));
+  if (row.setAsideTables > 0) {
+    // What the branch has set aside itself, its hello says.
+    const marks = (await readSetAside(connection, branch)).filter(({ by }) => by === 'head-office');
+    const asked = new Set(answered.flatMap(({ tables }) => tables ?? []).map(tableKey));
+    const ended = [...covered, ...marks.filter(mark => asked.has(tableKey(mark)))];
+    await endSetAside(connection, branch, ended, snapshot.startBatch);
+    await countSetAside(connection, branch);
+  }
   const others = open.filter(request => request.completes && !answered.includes(request));
   // If rows are missing only in some tables, the branch is complete when each of these was copied.
   const completes = snapshot.whole || (answered.some(request => request.completes) && others.length === 0);

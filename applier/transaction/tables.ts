@@ -16,6 +16,7 @@ import { isSchemaFault } from '../apply/target-error.ts';
 import { takeApproval } from '../store/approvals.ts';
 import { countSetAside, endSetAside } from '../store/set-aside.ts';
 import { TableClaims } from '../store/table-claims.ts';
+import type { KeptHistories } from './branch-histories.ts';
 import { without } from './set-aside.ts';
 import type { SetAsideTables } from './set-aside.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
@@ -36,6 +37,7 @@ export class UnitTables {
   readonly #rows: Pick<RowWriting, 'prepare'>;
   readonly #claims: TableClaims;
   readonly #asides: SetAsideTables;
+  readonly #histories: KeptHistories;
 
   /** @param maxTables head-office tables that the branch may have */
   constructor(
@@ -44,8 +46,10 @@ export class UnitTables {
     rows: Pick<RowWriting, 'prepare'>,
     maxTables: number,
     asides: SetAsideTables,
+    histories: KeptHistories = { kept: [], stopped: new Set() },
   ) {
     this.#asides = asides;
+    this.#histories = histories;
     this.#branch = branch;
     this.#pool = pool;
     this.#rows = rows;
@@ -100,7 +104,7 @@ export class UnitTables {
   /** Returns TARGET_SCHEMA instead of throwing it, because a rebuild may have been approved. */
   async #prepareFitting(bodies: readonly BatchBody[], options: PrepareOptions): Promise<Prepared | TributaryError> {
     try {
-      return await this.#rows.prepare(bodies, this.#branch, options);
+      return await this.#rows.prepare(bodies, this.#branch, { ...options, withoutHistory: this.#histories.stopped });
     } catch (error) {
       if (isSchemaFault(error)) return error;
       throw error;

@@ -23,6 +23,7 @@ import { beginQuarantine } from './quarantine.ts';
 import type { QuarantinePolicy, QuarantineRecorder, QuarantineOptions } from './quarantine.ts';
 import type { SetAsideTables } from './set-aside.ts';
 import { skipBatch } from './skip-batch.ts';
+import type { KeptHistories } from './branch-histories.ts';
 import type { Quotas } from './quotas.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
 import { RowMarks } from './row-marks.ts';
@@ -52,6 +53,8 @@ export interface UnitWriterOptions {
   readonly counter: Pick<Counter, 'begin' | 'search'>;
   readonly quotas: Quotas;
   readonly asides: SetAsideTables;
+  /** Absent: no table has a history. */
+  readonly histories?: KeptHistories;
 }
 
 export class UnitWriter {
@@ -59,6 +62,7 @@ export class UnitWriter {
   readonly #pool: TargetPool;
   readonly #rows: RowWriting;
   readonly #quotas: Quotas;
+  readonly #histories: KeptHistories;
   readonly #tables: UnitTables;
   readonly #snapshots: SnapshotMarkers;
   readonly #verifications: VerifyMarkers;
@@ -67,13 +71,14 @@ export class UnitWriter {
   /** Whether the tables of the parts in the inbox were created, and nothing has failed since. */
   #partsPrepared = false;
 
-  constructor({ branch, pool, rows, counter, quotas, asides }: UnitWriterOptions) {
+  constructor({ branch, pool, rows, counter, quotas, asides, histories }: UnitWriterOptions) {
     this.#branch = branch;
     this.#pool = pool;
     this.#rows = rows;
     this.#quotas = quotas;
-    this.#tables = new UnitTables(branch, pool, rows, quotas.tables, asides);
-    this.#snapshots = new SnapshotMarkers(this.#tables, rows, asides);
+    this.#histories = histories ?? { kept: [], stopped: new Set() };
+    this.#tables = new UnitTables(branch, pool, rows, quotas.tables, asides, this.#histories);
+    this.#snapshots = new SnapshotMarkers(this.#tables, rows, asides, SWEEP_SLICE, this.#histories);
     this.#verifications = new VerifyMarkers(counter, new RowMarks({ pool, counter, tables: this.#tables, rows }));
   }
 
@@ -87,7 +92,7 @@ export class UnitWriter {
   /** Writes the unit that was chosen for `row`. @throws the fault; then nothing is written */
   async write(row: BranchRow, unit: Unit, { inboxBelow, policy, decision }: WriteChoices): Promise<WriteResult> {
     // A rollback undoes the claims, and the parts that were kept.
-    const history = this.#rows.history?.names.all ?? [];
+    const history = this.#histories.kept;
     const fence = new Fence({ pool: this.#pool, row, inboxBelow, history, onRollback: () => this.forget() });
     try {
       return await this.#write(fence, unit, { policy, decision, tables: policy === null ? 'none' : 'unfit' });

@@ -59,9 +59,11 @@ export interface BranchStatus {
   readonly quarantined: number;
   /** When a table was last compared with the branch’s; null: never. */
   readonly verifiedAt: string | null;
-  /** Tables whose last comparison found a difference. */
   /** Tables that are set aside. */
   readonly setAsideTables: number;
+  /** Tables whose rows are written without their history. */
+  readonly stoppedHistories: number;
+  /** Tables whose last comparison found a difference. */
   readonly differentTables: number;
   /** The last report of its agent. */
   readonly report: AgentReport | null;

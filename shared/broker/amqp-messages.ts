@@ -217,6 +217,7 @@ const helloSchema = z.object({
       .array(z.object({ schema: name, name, since: time, code: z.string().max(64), reason: text }))
       .max(MAX_REPORTED_TABLES)
       .optional(),
+    choice: z.string().max(64).optional(),
     error: text.nullable(),
   }),
 });

@@ -246,6 +246,12 @@ const BRANCHES = {
     'Tables of the branch that are set aside: their rows here stay as they are.',
     ['branch'],
   ),
+  branchStoppedHistories: gauge(
+    'tributary_branch_stopped_histories',
+    'tables',
+    'Tables of the branch whose rows are written without their history.',
+    ['branch'],
+  ),
   branchDifferentTables: gauge(
     'tributary_branch_different_tables',
     'tables',

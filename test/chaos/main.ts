@@ -10,6 +10,7 @@ import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Report } from '../../deploy/rig/errors.ts';
+import { Comparer } from './comparer.ts';
 import { CLUSTER_FAULTS } from './cluster-faults.ts';
 import { ClusterStage } from './cluster-stage.ts';
 import type { Faults, Memory } from './fault.ts';
@@ -27,9 +28,11 @@ const HELP = `Breaks everything at random, and compares branch and head office a
   node test/chaos/main.ts                 the rounds alone
   FAULTS=failover,unlogged SEED=x node test/chaos/main.ts
   STAGE=cluster make chaos                rounds of a head office that fails over, alone
+  STAGE=verify ROUNDS=20 make chaos       comparisons all the time: none may find a difference
 
 STAGE=NAME    single: one broker and one database, where a fault may cost a new epoch; cluster: three of each, where
-              it may cost neither that nor a copy of a table nor a halt (default: single)
+              it may cost neither that nor a copy of a table nor a halt; verify: the single stage with faults that
+              change no row behind Tributary's back, and comparisons all the time (default: single)
 SEED=TEXT     what faults and statements follow from; printed at the start (default: random)
 ROUNDS=N      how many rounds (default: ${DEFAULT_ROUNDS})
 START=N       the first round's number (default: 1); a round follows from SEED and its number,
@@ -57,10 +60,20 @@ function listed(faults: Readonly<Record<string, { readonly weight: number }>>): 
 interface Play<S extends Stage> {
   readonly open: (report: Report) => Promise<S>;
   readonly faults: Faults<S>;
+  /** Compares all the time; a difference is a failure of the product. */
+  readonly compares?: true;
 }
 
 const SINGLE: Play<SingleStage> = { open: report => SingleStage.open(report), faults: SINGLE_FAULTS };
 const CLUSTER: Play<ClusterStage> = { open: report => ClusterStage.open(report), faults: CLUSTER_FAULTS };
+
+/** Of the single stage, what changes no row at one end alone, and loses none that the other end has. */
+const HARMLESS = /^(link|agent|applier)-|^(broker|head-office|source)-(killed|frozen)$|^source-failover-clean$/;
+const VERIFY: Play<SingleStage> = {
+  ...SINGLE,
+  faults: Object.fromEntries(Object.entries(SINGLE_FAULTS).filter(([name]) => HARMLESS.test(name))),
+  compares: true,
+};
 
 const began = Date.now();
 
@@ -87,7 +100,8 @@ function main(): Promise<number> {
   const name = process.env['STAGE'] ?? 'single';
   if (name === 'cluster') return perform(name, CLUSTER);
   if (name === 'single') return perform(name, SINGLE);
-  throw new Error(`STAGE must be single or cluster, not ${name}`);
+  if (name === 'verify') return perform(name, VERIFY);
+  throw new Error(`STAGE must be single, cluster or verify, not ${name}`);
 }
 
 async function perform<S extends Stage>(stageName: string, play: Play<S>): Promise<number> {
@@ -100,6 +114,7 @@ async function perform<S extends Stage>(stageName: string, play: Play<S>): Promi
   const settings = `STAGE=${stageName} SEED=${seed}${names === '' ? '' : ` FAULTS=${names}`}`;
   say(`${settings} ROUNDS=${rounds}`);
   const stage = await play.open(say);
+  const comparer = play.compares === true ? new Comparer(stage) : null;
   const tally = new Map<string, number>();
   const memory: Memory = { dumps: [], spools: new Map(), unseen: new Set() };
   let rows = 0;
@@ -110,6 +125,7 @@ async function perform<S extends Stage>(stageName: string, play: Play<S>): Promi
     const round = new Round(stage, `${seed}/${number}`, withinMs);
     try {
       say(`round ${number}: ${await round.play(faults, memory)}`);
+      comparer?.check();
     } catch (error) {
       failed = true;
       say(`round ${number} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
@@ -122,6 +138,8 @@ async function perform<S extends Stage>(stageName: string, play: Play<S>): Promi
     rows += round.rows;
     transactions += round.transactions;
   }
+  const verdicts = await comparer?.stop();
+  if (verdicts !== undefined) say(`comparisons of tables: ${verdicts}`);
   for (const { workload } of stage.branches) await workload.stop().catch(() => undefined);
   await stage.remove();
   const drawn = [...tally].sort(([a], [b]) => a.localeCompare(b)).map(([name, n]) => `${name} ${n}`);

@@ -181,5 +181,20 @@ await t.test('what the head office cannot take is set aside there, and the rest 
   expectSuccess(await world.applierCli(['branch', 'resume-table', branch.id, 'checked']));
   await waitForSetAside(world, branch, []);
   await world.waitUntilEqual(branch);
+  // A branch that leaves the table out has nothing that is passed over.
+  await world.headOfficeDb.query(
+    `CREATE TRIGGER refuses AFTER INSERT ON checked FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not here'`,
+  );
+  const here = await valuesHere(world, 'checked');
+  await branch.db.query("INSERT INTO checked VALUES (3, '3')");
+  await waitForSetAside(world, branch, ['checked']);
+  branch.configure({ tables: { exclude: [`${branch.schema}.checked`] } });
+  await branch.agent.restart();
+  await branch.agent.waitReady();
+  await branch.db.query("INSERT INTO fine VALUES (5, '5')");
+  await waitForSetAside(world, branch, []);
+  await waitUntilOthersEqual(world, branch, ['checked']);
+  t.equal(await valuesHere(world, 'checked'), here, 'its rows stay as they are');
+  await until('complete', async () => (await headOfficeSays(world, branch)).completeThrough !== null);
   await branch.agent.stop();
 });

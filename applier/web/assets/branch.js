@@ -74,6 +74,7 @@ function sectionsOf(detail, left, events) {
     ['left-out', left === null ? null : () => leftOut(left)],
     ['quarantine', detail.quarantined.length > 0 ? () => quarantine(detail) : null],
     ['set-aside', detail.setAside.length > 0 ? () => setAside(detail) : null],
+    ['histories', detail.stoppedHistories.length > 0 ? () => stoppedHistories(detail) : null],
     ['verified', detail.verified.length > 0 ? () => verified(detail) : null],
     ['tables', () => tables(detail)],
   ];
@@ -369,6 +370,17 @@ function setAside({ setAside: marks }) {
   /** @type {[string, boolean?][]} */
   const heads = [['Table'], ['Because'], ['Since'], ['Complete as of'], ['Cause']];
   return section('Tables that are set aside', note, table('Tables that are set aside', heads, rows));
+}
+
+/** @param {BranchDetail} detail */
+function stoppedHistories({ stoppedHistories: stopped }) {
+  const rows = stopped.map(({ table: name, since, code, reason }) =>
+    h('tr', '', [h('td', '', name), h('td', '', [ago(since)]), h('td', 'wrap', `${code}: ${reason}`)]),
+  );
+  const note = 'Rows of these tables go on without it.';
+  /** @type {[string, boolean?][]} */
+  const heads = [['Table'], ['Since'], ['Cause']];
+  return section('Histories that are stopped', note, table('Histories that are stopped', heads, rows));
 }
 
 /** @param {BranchDetail} detail */

@@ -212,7 +212,8 @@ function agentCell({ report, expectedAt }) {
  * @param {BranchStatus} branch
  */
 export function troublesOf(branch) {
-  const { states, halted, waiting, setAsideTables, differentTables, quarantined, expectedAt, report } = branch;
+  const { states, halted, waiting, setAsideTables, stoppedHistories, differentTables } = branch;
+  const { quarantined, expectedAt, report } = branch;
   /** @type {Trouble[]} */
   const troubles = [];
   if (halted !== null) troubles.push({ kind: 'bad', title: halted.code, text: halted.reason, hint: halted.hint });
@@ -223,6 +224,14 @@ export function troublesOf(branch) {
       title: 'Set aside',
       text: `${plural(Math.max(setAsideTables, named.length), 'table is', 'tables are')} passed over, and everything else goes on.`,
       hint: named.length > 0 ? named.map(({ reason }) => reason).join(' · ') : 'The branch’s page says why.',
+    });
+  }
+  if (stoppedHistories > 0) {
+    troubles.push({
+      kind: 'bad',
+      title: 'History stopped',
+      text: `Rows of ${plural(stoppedHistories, 'table', 'tables')} go on without their history.`,
+      hint: 'The branch’s page says why.',
     });
   }
   if (states.includes('different')) {

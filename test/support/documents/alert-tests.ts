@@ -52,6 +52,13 @@ export const ALERT_TESTS: Readonly<Record<string, AlertTest>> = {
     situation: 'a snapshot that does not end',
     test: [ALERTS, 'TributaryBranchIncomplete: the snapshot ends'],
   },
+  TributaryBranchHistoryStopped: {
+    situation: 'a table without a key is named in `history`',
+    test: [
+      'test/integration/history-situations.test.ts',
+      'a table that can have no history goes on without, loudly, and others keep theirs',
+    ],
+  },
   TributaryBranchSetAside: {
     situation: 'a table of an engine that keeps no rows',
     test: [

@@ -27,6 +27,8 @@ export class FakeBroker {
   /** The messages of batches that were sent, `seq` or `seq/piece`. */
   readonly messages: string[] = [];
   readonly bytes: number[] = [];
+  /** How long the hellos that were sent may wait for their confirm, in milliseconds. */
+  readonly helloDeadlines: number[] = [];
   attempts = 0;
   open = 0;
   blocked = false;
@@ -61,7 +63,10 @@ export class FakeBroker {
         return blocked();
       },
       closed,
-      send: message => this.#send(message, closed, body => alive && onAnswer(body)),
+      send: (message, deadlineMs) => {
+        if (message.type === 'hello') this.helloDeadlines.push(deadlineMs);
+        return this.#send(message, closed, body => alive && onAnswer(body));
+      },
       close: async () => {
         if (alive) this.open -= 1;
         alive = false;

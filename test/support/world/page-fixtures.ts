@@ -121,6 +121,7 @@ function branch(now: Date, id: string, changes: Partial<BranchStatus>): BranchSt
     quarantined: 0,
     verifiedAt: null,
     setAsideTables: 0,
+    stoppedHistories: 0,
     differentTables: 0,
     report: makeReport({
       version: '0.1.0',
@@ -294,6 +295,14 @@ export function branchDetail(status: BranchStatus, now = new Date()): BranchDeta
     ],
     quarantined: [
       { seq: 18_102, reason: `BATCH_REFUSED: stock, key 7: ${HOSTILE}`, quarantinedAt: before(now, 86_400) },
+    ],
+    stoppedHistories: [
+      {
+        table: 'sales',
+        since: before(now, 3_600),
+        code: 'TARGET_SCHEMA',
+        reason: 'shop.sales: its history cannot be kept, because it has no key.',
+      },
     ],
     setAside: [],
     verified: [

@@ -18,6 +18,7 @@ function line(branch: string, changes: Partial<BranchLine> = {}): BranchLine {
     incompleteSince: null,
     quarantined: 0,
     setAsideTables: 0,
+    stoppedHistories: 0,
     differentTables: 0,
     report: null,
     ...changes,

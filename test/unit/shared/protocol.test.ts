@@ -1,11 +1,17 @@
 import t from 'tap';
-import { receiveHello } from '../../../shared/protocol.ts';
+import { KNOWS_PACE, receiveHello } from '../../../shared/protocol.ts';
 import type { HeadOfficeStream } from '../../../shared/protocol.ts';
 import { makeHello, startOf } from '../../support/hand-made/messages.ts';
 
 const mark = startOf('paris', '');
 const EMPTY: HeadOfficeStream = { epoch: null, superseded: [], instance: null, received: mark, applied: mark };
 const FACTS = { queued: 0, firstEarly: null, requests: [], halted: null };
+
+void t.test('an answer says that the head office reads when the next hello comes', t => {
+  const { answer } = receiveHello(EMPTY, makeHello(), FACTS);
+  t.ok(answer.capabilities?.includes(KNOWS_PACE));
+  t.end();
+});
 
 void t.test('every epoch that was superseded stays so, not the last alone', t => {
   let stream = EMPTY;

@@ -9,6 +9,8 @@ import type { Spool } from '../../../../agent/spool/spool.ts';
 import { FakeBroker } from '../../../support/hand-made/fake-link.ts';
 import type { FakeScript } from '../../../support/hand-made/fake-link.ts';
 import { makeForwarder, until } from '../../../support/hand-made/forwarder-tools.ts';
+import { KNOWS_PACE } from '../../../../shared/protocol.ts';
+import type { Answer } from '../../../../shared/protocol.ts';
 import { makeReport, startOf } from '../../../support/hand-made/messages.ts';
 import { batch, openSpool, temporaryDirectory } from '../../../support/hand-made/spool-tools.ts';
 import { MiniHeadOffice } from '../../../support/world/mini-head-office.ts';
@@ -87,6 +89,38 @@ void t.test('it says hello when it has news, and goes on while a request is open
   await until('many hellos', () => asked.office.hellos.length > 20);
   open = false;
   await idle(asked);
+});
+
+void t.test(
+  'a head office that knows no pace gets a hello at each look, or it would take the branch for offline',
+  async test => {
+    const older = (answer: Answer): Answer => ({
+      ...answer,
+      capabilities: (answer.capabilities ?? []).filter(each => each !== KNOWS_PACE),
+    });
+    const w = world(test, {}, { onAnswer: older });
+    await until('many hellos', () => w.office.hellos.length > 20);
+    test.end();
+  },
+);
+
+void t.test('a hello that an alarm at the broker has kept back is said when it ends', async test => {
+  const w = world(test);
+  const hellos = await idle(w);
+  w.broker.blocked = true;
+  w.broker.wake();
+  await new Promise(resolve => setTimeout(resolve, 100));
+  test.equal(w.office.hellos.length, hellos, 'nothing is said during the alarm');
+  w.broker.blocked = false;
+  await until('the hello', () => w.office.hellos.length > hellos);
+});
+
+void t.test('a hello that is not confirmed is given up as soon as a batch would be', async test => {
+  const w = world(test, { stallMs: 300 });
+  await idle(w);
+  test.ok(w.broker.helloDeadlines.length > 0);
+  // The time grows a little with the pace of the line.
+  test.ok(w.broker.helloDeadlines.every(deadline => deadline >= 300 && deadline < 400));
 });
 
 void t.test('a hello without an answer is followed by another one', async test => {

@@ -141,6 +141,40 @@ void t.test(
   },
 );
 
+void t.test(
+  'rows that a prepared transaction lacks cost no copy while the table is set aside, and then one of it',
+  t => {
+    const spool = begunSpool(t);
+    let sink = newSink(spool, START);
+    const prepare = (number: number, xid: string): void =>
+      group(sink, number, () => {
+        sink.xa({ do: 'start', xid });
+        insert(sink, SALE, number);
+        t.ok(sink.passes(BAD, NAME));
+        sink.xa({ do: 'prepare', xid });
+      });
+    const commit = (number: number, xid: string): void => group(sink, number, () => sink.xa({ do: 'commit', xid }));
+    group(sink, 1, () => t.ok(sink.passes(BAD, NAME)));
+    prepare(2, 'first');
+    prepare(3, 'second');
+    commit(4, 'first');
+    sink.flush();
+    t.match(spool.snapshot(), { queued: [], queuedWhole: false }, 'nobody expects them');
+    t.same(sink.changedTables, [], 'nor is the table tried again for them');
+    t.same(told(spool), ['snapshot-start odd()', 'upsert sale'], 'the others come');
+    sink.queueSnapshot(now => returning({ ...now, started: true, finished: false }, [NAME]));
+    sink.flush();
+    // The next life of capture knows it from the spool alone.
+    sink = newSink(spool, { ...(spool.position() ?? START), lastGroup: null });
+    commit(5, 'second');
+    sink.flush();
+    t.match(spool.snapshot(), { queued: [NAME], queuedWhole: false }, 'the table is back without them');
+    t.equal(told(spool).at(-1), 'upsert sale');
+    t.same(spool.held(), []);
+    t.end();
+  },
+);
+
 void t.test('what concerns no table still stops capture', t => {
   const sink = newSink(begunSpool(t), START);
   beginGroup(sink, 1, 100);

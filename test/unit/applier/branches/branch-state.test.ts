@@ -24,6 +24,7 @@ const ROW: BranchRow = {
   verifiedAt: null,
   differentTables: 0,
   setAsideTables: 0,
+  stoppedHistories: 0,
   createdAt: ago(9_999),
 };
 

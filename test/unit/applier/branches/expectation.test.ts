@@ -1,5 +1,12 @@
 import t from 'tap';
-import { expectation, Expectations, reportedSchedule } from '../../../../applier/branches/expectation.ts';
+import { longestSeconds, withJitter } from '../../../../agent/forward/hello-pace.ts';
+import {
+  expectation,
+  Expectations,
+  LONGEST_OFFLINE_AFTER_MS,
+  reportedSchedule,
+} from '../../../../applier/branches/expectation.ts';
+import { LATE_S } from '../../../../applier/store/contacts.ts';
 
 const HOUR = 3_600_000;
 const at = (text: string): number => Date.parse(text);
@@ -37,6 +44,14 @@ void t.test('where the link is always open, a day and a little more is long', t 
   const day = [iso(at(lastSeen)), iso(at(lastSeen) + 26 * HOUR)];
   t.same(expect([], 'UTC', lastSeen), day);
   t.same(expect(['00:00-24:00'], 'UTC', lastSeen), day);
+  t.end();
+});
+
+void t.test('an idle branch of which one hello is lost does not count as offline', t => {
+  // Of the agent: how often it says hello when idle, when it notices that one is lost, how often it looks.
+  const [idleMs, timeoutMs, lookMs] = [30_000, 20_000, 5_000];
+  t.ok(LATE_S * 1_000 > timeoutMs + withJitter(lookMs, 1));
+  t.ok(LONGEST_OFFLINE_AFTER_MS >= (longestSeconds(idleMs) + LATE_S) * 1_000);
   t.end();
 });
 

@@ -4,6 +4,7 @@ import { SharedLinks } from '../../../../applier/broker/shared-links.ts';
 import type { LinkShare } from '../../../../applier/broker/shared-links.ts';
 import type { BrokerConnection } from '../../../../shared/broker/amqp.ts';
 import { TributaryError } from '../../../../shared/errors.ts';
+import type { Logger } from '../../../../shared/process/logging.ts';
 import { silentLogger } from '../../../support/silent-logger.ts';
 import { until } from '../../../support/until.ts';
 
@@ -20,8 +21,15 @@ class World {
   poisoned: string | null = null;
   opened = 0;
 
+  /** The branches that the log names when a connection ends soon. */
+  readonly blamed: string[][] = [];
+
   constructor() {
-    this.links = new SharedLinks({ connect: () => Promise.resolve(this.#connect()), logger: silentLogger() });
+    const warn = (facts: { readonly branches?: string[] }): void => {
+      if (facts.branches !== undefined) this.blamed.push(facts.branches);
+    };
+    const logger = Object.assign(Object.create(silentLogger()) as Logger, { warn });
+    this.links = new SharedLinks({ connect: () => Promise.resolve(this.#connect()), logger });
   }
 
   join(name: string): void {
@@ -91,6 +99,7 @@ void t.test('a broker that restarts again and again splits nothing', async t => 
   }
   await until('one more', () => world.opened === 4 && world.sharersOf('b7').length === 32);
   t.equal(world.open.size, 1);
+  t.same(world.blamed, [], 'no branch has done that');
 });
 
 void t.test('a branch that ends its connection each time is alone in the end; the others share', async t => {
@@ -114,5 +123,7 @@ void t.test('a branch that ends its connection each time is alone in the end; th
   t.ok(new Set(kept.values()).size <= 6, `${new Set(kept.values()).size} connections for the others`);
   world.join('later');
   await until('its connection', () => (world.has.get('later') ?? null) !== null);
+  t.equal(world.blamed[0]?.length, 32, 'the log names all that it may be');
+  t.same(world.blamed.at(-1), ['b7'], 'and in the end the one that it is');
   t.notOk(world.sharersOf('later').includes('b7'), 'nobody joins a connection that was split');
 });
