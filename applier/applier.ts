@@ -51,7 +51,7 @@ import type { ApplierStatus, BranchDetail, BranchStatus, DependencyStatus, Waiti
  * In a fleet of so many branches, `/metrics` has the figures of each branch as well, so that one scrape is enough. Each
  * branch takes about 2 kB.
  */
-const BRANCHES_IN_METRICS = 100;
+export const BRANCHES_IN_METRICS = 100;
 /** Longer than any deadline of a look at the branches (applier/apply/connection-pool.ts): after this long it hangs. */
 const STALLED_AFTER_MS = 20 * 60_000;
 /** A frozen broker, and a frozen applier at the broker, is noticed within two of them. */
@@ -495,6 +495,7 @@ export function branchAdmin(config: ApplierConfig, pool: TargetPool, rows: RowWr
     rows,
     provisioning: new Provisioning(managementApi(broker), broker.vhost),
     address: { addresses: broker.branchAddresses, vhost: broker.vhost, ca: broker.tls.ca },
+    assigned: config.branches,
     headOffice: `${target.database} at ${broker.branchAddresses[0].host}`,
     actor,
   });

@@ -178,10 +178,12 @@ async function addMany(call: CommandCall, list: string, folder: string): Promise
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const added = new Map<string, { branch: string; file: string }>();
   const existing: string[] = [];
+  const elsewhere: string[] = [];
   await withBranchAdmin(call, async admin => {
     const known = new Set((await admin.list()).filter(isPresent).map(({ row }) => row.branch));
     existing.push(...branches.filter(branch => known.has(branch)));
-    const missing = branches.filter(branch => !known.has(branch));
+    elsewhere.push(...branches.filter(branch => !known.has(branch) && !admin.isAssigned(branch)));
+    const missing = branches.filter(branch => !known.has(branch) && admin.isAssigned(branch));
     const left = missing.values();
     // Each takes the next one. After a failure the others end with the branch that they have begun.
     let failed = false;
@@ -203,10 +205,11 @@ async function addMany(call: CommandCall, list: string, folder: string): Promise
     for (const lane of ended) if (lane.status === 'rejected') throw lane.reason;
   });
   const skipped = existing.length === 0 ? '' : `, already there ${existing.length}: ${namesOf(existing)}`;
+  const others = elsewhere.length === 0 ? '' : `, of other head offices ${elsewhere.length}: ${namesOf(elsewhere)}`;
   const files = added.size === 0 ? '' : `\nThe enrolment files are in ${folder}.`;
   // In the order of the list, whichever was done first.
   const told = branches.flatMap(branch => added.get(branch) ?? []);
-  call.print({ added: told, existing }, `Added ${added.size}${skipped}.${files}`);
+  call.print({ added: told, existing, elsewhere }, `Added ${added.size}${skipped}${others}.${files}`);
   return undefined;
 }
 

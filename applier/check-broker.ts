@@ -25,6 +25,8 @@ type Broker = ApplierConfig['broker'];
 
 /** With more, a frozen node keeps branches waiting for longer than the loss of anything else does. */
 const MOST_TICK_SECONDS = 15;
+/** From so many branches on, RabbitMQ's figures for its own page cost more than the branches (docs/sizing.md). */
+const LARGE_FLEET = 500;
 
 export async function checkBroker(broker: Broker, { branches, appliers }: HeadOfficeFacts): Promise<Finding[]> {
   const findings = [await checkLogin(broker)];
@@ -33,6 +35,7 @@ export async function checkBroker(broker: Broker, { branches, appliers }: HeadOf
     findings.push(ok('broker.management', await provisioning.requireSupported()));
     await provisioning.requireMajority();
     findings.push(...clusterFindings(await provisioning.cluster(branches)));
+    if (branches.length >= LARGE_FLEET) findings.push(ratesFinding(await provisioning.keepsRates()));
     if (await provisioning.hasGuest()) findings.push(guestFinding(broker));
     if (findings.some(({ level }) => level === 'fault')) return findings;
     if (branches.length > 0) findings.push(...consumerFindings(await provisioning.consumers(), branches, appliers));
@@ -87,6 +90,17 @@ function guestFinding(broker: Broker): Finding {
   return warning('broker.guest', 'RabbitMQ still has the user guest, whose password is known to everybody', {
     statement: 'rabbitmqctl delete_user guest',
     ...(used ? { hint: 'first give the applier a user of its own in broker.url and broker.management' } : {}),
+  });
+}
+
+/** What a large fleet should not have. Pure. */
+export function ratesFinding(keepsRates: boolean): Finding {
+  const subject = 'broker.statistics';
+  if (!keepsRates) return ok(subject, 'few, as is good for a large fleet');
+  const text =
+    'RabbitMQ keeps figures of each queue and connection every 5 s, which costs it more than the branches do';
+  return warning(subject, text, {
+    hint: 'put the settings for large fleets (docs/sizing.md) into rabbitmq.conf, and restart RabbitMQ',
   });
 }
 

@@ -11,6 +11,7 @@ import { formatBytes } from '../shared/units.ts';
 import { prepareTargetSession } from './apply/target-session.ts';
 import { checkBroker } from './check-broker.ts';
 import type { HeadOfficeFacts } from './check-broker.ts';
+import { isAssigned } from './branches/assignment.ts';
 import { checkGroup } from './check-group.ts';
 import { listBranches } from './store/branch-row.ts';
 import { storedHello } from '../shared/broker/amqp-messages.ts';
@@ -26,6 +27,8 @@ import { connectReader, connectTarget } from './applier.ts';
 const MIB = 1024 * 1024;
 /** Below that the applier's own statements need not fit. */
 const LEAST_PACKET = 4 * MIB;
+/** Branches that a finding names. */
+const NAMED_BRANCHES = 20;
 /** MySQL's default. */
 const USUAL_PACKET = 64 * MIB;
 
@@ -60,6 +63,7 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
       ];
       if (target.readAddresses !== null) findings.push(await readerFinding(config, target.readAddresses));
       const facts = await headOfficeFacts(connection);
+      findings.push(...assignmentFindings(config.branches, facts.branches));
       if (facts.branches.length > 0) findings.push(...(await checkJson(connection)));
       findings.push(...(await historyFindings(connection, config.history, facts.branches)));
       return { findings, facts };
@@ -69,6 +73,15 @@ async function checkTarget(config: ApplierConfig): Promise<{ findings: Finding[]
   } catch (error) {
     return { findings: [targetFault(target, error)], facts: { branches: [], appliers: [] } };
   }
+}
+
+/** Branches that belong to another head office by now. They are served until they are moved. Pure. */
+export function assignmentFindings(patterns: readonly string[], branches: readonly string[]): Finding[] {
+  const others = branches.filter(branch => !isAssigned(branch, patterns));
+  if (others.length === 0) return [];
+  const more = others.length > NAMED_BRANCHES ? ` and ${others.length - NAMED_BRANCHES} more` : '';
+  const text = `${others.slice(0, NAMED_BRANCHES).join(', ')}${more}: here, but not among ${patterns.join(', ')}`;
+  return [warning('branches', text, { hint: 'move them (docs/several-head-offices.md), or extend `branches`' })];
 }
 
 /** Whether the page can read where it is told to. */

@@ -4,6 +4,7 @@
  */
 import * as z from 'zod';
 import { parseWindow } from '../shared/config/link-schedule.ts';
+import { ALL_BRANCHES, BRANCH_PATTERN } from './branches/assignment.ts';
 import type { ComparisonSchedule } from './consume/comparisons.ts';
 import { FREE_RATIO } from './transaction/expansion.ts';
 import { Addresses } from '../shared/addresses.ts';
@@ -41,6 +42,8 @@ import type { Secret } from '../shared/config/secret.ts';
 const GIB = 1024 * 1024 * 1024;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 86_400_000;
+/** Patterns of branches' ids. */
+const MAX_PATTERNS = 100;
 
 export interface ManagementAddress {
   readonly secure: boolean;
@@ -71,6 +74,8 @@ export interface ApplierConfig {
     /** Where branches reach the broker; enrolment files say so. */
     readonly branchAddresses: readonly [LinkUrl, ...LinkUrl[]];
   };
+  /** Patterns of the ids that belong to this head office, where several share the branches. */
+  readonly branches: readonly string[];
   readonly schema: { readonly changes: 'automatic' | 'approved' };
   readonly onTableTrouble: 'set-aside' | 'halt';
   readonly verify: ComparisonSchedule;
@@ -129,6 +134,16 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
         }))
         .meta({ description: `The head office’s database: ${supportedServers('target')}.` }),
       broker: brokerField(context),
+      branches: z
+        .array(z.string().regex(BRANCH_PATTERN, 'must be an id of a branch, with * for any characters'))
+        .min(1)
+        .max(MAX_PATTERNS)
+        .default([...ALL_BRANCHES])
+        .meta({
+          description:
+            'Ids of the branches that belong here, with * for any characters, where several head offices share the branches. `branch add` refuses others.',
+          example: '["south-*"]',
+        }),
       schema: z
         .strictObject({
           changes: z.enum(['automatic', 'approved']).default('automatic').meta({

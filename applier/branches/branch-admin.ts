@@ -16,6 +16,7 @@ import { assert, TributaryError } from '../../shared/errors.ts';
 import { splitNames, tableText, tableTexts } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { counted } from '../../shared/units.ts';
+import { shellWord } from '../../shared/process/shell-word.ts';
 import { ROWS_CAPABILITY } from '../../shared/protocol.ts';
 import type { RowWriting } from '../apply/row-writer.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
@@ -29,6 +30,7 @@ import { noteEvent } from '../store/events.ts';
 import { makeEnrolment, newPassword } from '../broker/enrolment.ts';
 import type { BranchAddress } from '../broker/enrolment.ts';
 import type { Provisioning } from '../broker/provisioning.ts';
+import { ALL_BRANCHES, isAssigned } from './assignment.ts';
 import { quarantineHalted } from '../store/quarantined-batches.ts';
 import { createSchema } from '../store/schema.ts';
 import { listEntries } from '../store/quarantined-rows.ts';
@@ -81,6 +83,8 @@ export interface BranchAdminOptions {
   /** For deleting a removed branch's rows. */
   readonly rows: RowWriting;
   readonly address: BranchAddress;
+  /** Patterns of the branches that belong to this head office. Default: all. */
+  readonly assigned?: readonly string[];
   /** What people call this head office; written into enrolment files. */
   readonly headOffice: string;
   /** Who does what is done through it, as events name it. */
@@ -140,6 +144,7 @@ export interface RepairOptions {
 /** What people do with branches, and ask about them. */
 export class BranchAdmin {
   readonly #options: BranchAdminOptions;
+  #hasSchema = false;
 
   constructor(options: BranchAdminOptions) {
     this.#options = options;
@@ -149,18 +154,22 @@ export class BranchAdmin {
    * Adds a branch: makes what it needs at the broker and in the database, and its enrolment.
    * @param out the enrolment file to write. One that is there already for this branch, left by an attempt that failed,
    *   stays valid. null: no file is written.
-   * @throws CONFIG_INVALID for a bad id, or a branch that exists; CONFIG_UNREADABLE when `out` is another file; BROKER_…;
-   *   TARGET_…
+   * @throws CONFIG_INVALID for a bad id, or a branch that exists, here or at another head office; CONFIG_UNREADABLE when
+   *   `out` is another file; BROKER_…; TARGET_…
    */
   async add(branch: string, out: string | null): Promise<Enrolment> {
     branchNames(branch);
-    await this.#options.pool.use(createSchema);
-    const row = await this.#options.pool.use(connection => readBranch(connection, branch));
+    this.#requireAssigned(branch);
+    const row = await this.#options.pool.use(async connection => {
+      await this.#createSchema(connection);
+      return readBranch(connection, branch);
+    });
     if (row !== null && row.state !== 'removed') {
       throw new TributaryError('CONFIG_INVALID', `Branch ${branch} exists already.`, {
         hint: `For a new password and a new enrolment file: \`tributary-applier branch rotate ${branch} --out FILE\`.`,
       });
     }
+    await this.#requireNowhereElse(branch);
     const left = out === null ? null : await this.#existingEnrolment(out, branch);
     const enrolment = left ?? this.#enrolment(branch);
     // The file first: when a later step fails, the repeated command finds it and goes on with its password.
@@ -196,7 +205,7 @@ export class BranchAdmin {
   /** All branches, removed ones included, sorted by id. */
   async list(): Promise<BranchSummary[]> {
     return this.#options.pool.use(async connection => {
-      await createSchema(connection);
+      await this.#createSchema(connection);
       const contacts = new ContactReader();
       await contacts.read(connection);
       const rows = await listBranches(connection);
@@ -503,6 +512,13 @@ export class BranchAdmin {
     return isUnnamed && (await isCounting(connection, branch));
   }
 
+  /** Once: for each branch of a long list it would take as long as the rest. */
+  async #createSchema(connection: Connection): Promise<void> {
+    if (this.#hasSchema) return;
+    await createSchema(connection);
+    this.#hasSchema = true;
+  }
+
   /** Writes the event of what this person has done, in the transaction that does it. */
   #note(connection: Connection, branch: string, kind: EventKind, text: string): Promise<void> {
     return noteEvent(connection, branch, { kind, actor: this.#options.actor, text });
@@ -543,6 +559,33 @@ export class BranchAdmin {
     return provisioning.userOf(branch);
   }
 
+  /** Whether the branch belongs to this head office, by the patterns of the configuration. */
+  isAssigned(branch: string): boolean {
+    return isAssigned(branch, this.#options.assigned ?? ALL_BRANCHES);
+  }
+
+  #requireAssigned(branch: string): void {
+    if (this.isAssigned(branch)) return;
+    const { assigned = [] } = this.#options;
+    throw new TributaryError('CONFIG_INVALID', `Branch ${branch} does not belong to this head office.`, {
+      hint: `Add it where it belongs, or extend \`branches\` in applier.yaml, which is ${assigned.join(', ')}.`,
+    });
+  }
+
+  /** A branch that two head offices at one broker had would lose its rights at one when the other changes its user. */
+  async #requireNowhereElse(branch: string): Promise<void> {
+    const [other] = await this.#options.provisioning.otherVhosts(branch);
+    if (other === undefined) return;
+    const { user } = branchNames(branch);
+    throw new TributaryError(
+      'CONFIG_INVALID',
+      `Branch ${branch} belongs to another head office at this broker, with the virtual host ${other}.`,
+      {
+        hint: `Remove it there first: \`tributary-applier branch remove ${branch}\`; its rows stay. Where that head office is gone: rabbitmqctl clear_permissions -p ${shellWord(other)} ${user}.`,
+      },
+    );
+  }
+
   #enrolment(branch: string): Enrolment {
     const { address, headOffice } = this.#options;
     return makeEnrolment(branch, address, headOffice, newPassword(), new Date());
@@ -563,7 +606,7 @@ export class BranchAdmin {
 
   async #require(branch: string): Promise<BranchRow> {
     const row = await this.#options.pool.use(async connection => {
-      await createSchema(connection);
+      await this.#createSchema(connection);
       return readBranch(connection, branch);
     });
     if (row === null) throw unknown(branch);

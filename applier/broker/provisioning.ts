@@ -31,7 +31,7 @@ const MAX_QUEUE_BYTES = 1024 * 1024 * 1024;
 
 /** In a cluster a queue has as many copies as there are nodes, up to this number. */
 const MOST_COPIES = 5;
-/** Every queue outlives the loss of a node. */
+/** A queue that outlives the loss of a node. */
 const REPLICATED = {
   'x-queue-type': 'quorum',
   'x-quorum-initial-group-size': MOST_COPIES,
@@ -40,8 +40,13 @@ const REPLICATED = {
   // brokers ignore it.
   'x-consumer-disconnected-timeout': 2_000,
 } as const;
-const ANSWER_QUEUE = { ...REPLICATED, 'x-max-length': 1, 'x-overflow': 'drop-head' } as const;
+/** Of hellos and answers only the newest counts, and each is followed by another one. */
+const NEWEST = { 'x-max-length': 1, 'x-overflow': 'drop-head' } as const;
+const ANSWER_QUEUE = { ...REPLICATED, ...NEWEST } as const;
 const HELLO_QUEUE = { ...ANSWER_QUEUE, 'x-single-active-consumer': true } as const;
+/** Where the broker is one node: a quorum queue would cost it twice the memory, and writes to its disk. */
+const ANSWER_QUEUE_ALONE = { 'x-queue-type': 'classic', ...NEWEST } as const;
+const HELLO_QUEUE_ALONE = { ...ANSWER_QUEUE_ALONE, 'x-single-active-consumer': true } as const;
 const BATCHES_QUEUE = {
   ...REPLICATED,
   'x-single-active-consumer': true,
@@ -72,6 +77,7 @@ export type ListedQueue = z.infer<typeof queuesSchema>[number];
 const userSchema = z.object({ password_hash: z.string(), hashing_algorithm: z.string() });
 
 const grantedSchema = z.array(z.object({ user: z.string() }));
+const rightsSchema = z.array(z.object({ vhost: z.string() }));
 const namedSchema = z.array(z.object({ name: z.string() }));
 
 const nodesSchema = z.array(
@@ -91,7 +97,11 @@ export interface BrokerCluster {
   readonly nodes: Nodes;
   readonly queues: readonly ListedQueue[];
 }
-const overviewSchema = z.object({ product_name: z.string().default('RabbitMQ'), rabbitmq_version: z.string() });
+const overviewSchema = z.object({
+  product_name: z.string().default('RabbitMQ'),
+  rabbitmq_version: z.string(),
+  rates_mode: z.string().optional(),
+});
 
 const permissionsSchema = z.object({ configure: z.string(), write: z.string(), read: z.string() });
 
@@ -124,10 +134,17 @@ const policySchema = z.object({
 export type Policy = z.infer<typeof policySchema>;
 const policiesSchema = z.array(policySchema);
 
+/** What is asked of the broker for each of many branches is asked again after this time. */
+const KNOWN_FOR_MS = 5_000;
+
 /** Makes, checks and removes what branches have at the broker. */
 export class Provisioning {
   readonly #api: ManagementApi;
   readonly #vhost: string;
+  #isSupported = false;
+  /** As last asked for branches that are made. */
+  #nodesKnown: Nodes = [];
+  #nodesAskedAt = -Infinity;
 
   constructor(api: ManagementApi, vhost: string) {
     this.#api = api;
@@ -141,6 +158,7 @@ export class Provisioning {
       await this.#api.call('GET', ['overview']),
     );
     requireServer('broker', product, version);
+    this.#isSupported = true;
     return `${product} ${version}`;
   }
 
@@ -170,7 +188,8 @@ export class Provisioning {
   async ensure(branch: string, login: string | BrokerUser | null): Promise<void> {
     const names = branchNames(branch);
     const vhost = this.#vhost;
-    await this.requireSupported();
+    // A broker with thousands of queues takes its time to say what it is.
+    if (!this.#isSupported) await this.requireSupported();
     await this.#api.call('PUT', ['exchanges', vhost, names.exchange], {
       type: 'direct',
       durable: true,
@@ -178,8 +197,9 @@ export class Provisioning {
       internal: false,
       arguments: {},
     });
-    const nodes = await this.#nodes();
-    for (const [queue, wanted] of queuesOf(branch)) await this.#declareQueue(queue, wanted, running(nodes));
+    const nodes = await this.#nodesLately();
+    for (const [queue, wanted] of queuesOf(branch, nodes.length))
+      await this.#declareQueue(queue, wanted, running(nodes));
     await this.#bind(names.exchange, names.batches, ROUTING_KEYS.batch);
     await this.#bind(names.exchange, names.hello, ROUTING_KEYS.hello);
     if (login !== null || !(await this.hasUser(branch))) {
@@ -226,7 +246,7 @@ export class Provisioning {
     const exchanges = await named(['exchanges', this.#vhost]);
     const granted = understood(grantedSchema, await this.#api.call('GET', ['vhosts', this.#vhost, 'permissions']));
     const permitted = new Set(granted.map(({ user }) => user));
-    const nodes = running(await this.#nodes());
+    const nodes = await this.#nodes();
     const queues = new Map((await this.#queues()).map(queue => [queue.name, queue]));
     return branches.filter(branch => {
       const { user, exchange } = branchNames(branch);
@@ -234,14 +254,20 @@ export class Provisioning {
         !users.has(user) ||
         !permitted.has(user) ||
         !exchanges.has(exchange) ||
-        queuesOf(branch).some(([name, wanted]) => mayReplace(queues.get(name), wanted, nodes))
+        queuesOf(branch, nodes.length).some(([name, wanted]) => mayReplace(queues.get(name), wanted, running(nodes)))
       );
     });
   }
 
+  /** Whether the broker keeps figures of each queue and connection over time, for its own page. */
+  async keepsRates(): Promise<boolean> {
+    const { rates_mode: mode } = understood(overviewSchema, await this.#api.call('GET', ['overview']));
+    return mode !== undefined && mode !== 'none';
+  }
+
   /** The nodes, and the queues of these branches that are there. */
   async cluster(branches: readonly string[]): Promise<BrokerCluster> {
-    const ours = new Set(branches.flatMap(queuesOf).map(([name]) => name));
+    const ours = new Set(branches.flatMap(queueNames));
     const queues = await this.#queues();
     return { nodes: await this.#nodes(), queues: queues.filter(({ name }) => ours.has(name)) };
   }
@@ -251,6 +277,14 @@ export class Provisioning {
     const columns = 'name,type,durable,arguments,members,online,leader,messages';
     const query = `disable_stats=true&enable_queue_totals=true&columns=${columns}`;
     return understood(queuesSchema, await this.#api.call('GET', ['queues', this.#vhost], undefined, { query }));
+  }
+
+  async #nodesLately(): Promise<Nodes> {
+    if (performance.now() - this.#nodesAskedAt > KNOWN_FOR_MS) {
+      this.#nodesKnown = await this.#nodes();
+      this.#nodesAskedAt = performance.now();
+    }
+    return this.#nodesKnown;
   }
 
   async #nodes(): Promise<Nodes> {
@@ -282,14 +316,30 @@ export class Provisioning {
     await this.#api.call('PUT', ['permissions', this.#vhost, applierUser], all);
   }
 
-  /** Deletes all of it, and ends the branch's connections. What is gone already is no fault. */
+  /**
+   * Other virtual hosts in which the branch's user has rights. They are those of other head offices at this broker: users
+   * are the broker's, and a branch belongs to one head office.
+   */
+  async otherVhosts(branch: string): Promise<string[]> {
+    const path = ['users', branchNames(branch).user, 'permissions'];
+    const answer = await this.#api.call('GET', path, undefined, { accepted: [404] });
+    if (answer.status === 404) return [];
+    return understood(rightsSchema, answer).flatMap(({ vhost }) => (vhost === this.#vhost ? [] : [vhost]));
+  }
+
+  /**
+   * Deletes all of it, and ends the branch's connections. What is gone already is no fault. The user stays where another
+   * head office at this broker has the branch by now.
+   */
   async remove(branch: string): Promise<void> {
     const names = branchNames(branch);
     // The user first: its connections are closed, so nothing arrives while the rest is deleted.
-    await this.#api.call('DELETE', ['users', names.user], undefined, { accepted: [404] });
+    const user =
+      (await this.otherVhosts(branch)).length === 0 ? ['users', names.user] : ['permissions', this.#vhost, names.user];
+    await this.#api.call('DELETE', user, undefined, { accepted: [404] });
     await this.#api.call('DELETE', ['connections', 'username', names.user], undefined, { accepted: [404] });
     await this.#api.call('DELETE', ['exchanges', this.#vhost, names.exchange], undefined, { accepted: [404] });
-    for (const [queue] of queuesOf(branch)) {
+    for (const queue of queueNames(branch)) {
       await this.#api.call('DELETE', ['queues', this.#vhost, queue], undefined, { accepted: [404] });
     }
   }
@@ -332,7 +382,7 @@ export class Provisioning {
     const missing: string[] = [];
     if (!(await this.hasUser(branch))) missing.push(`the user ${names.user}`);
     else if (!(await this.#hasPermissions(branch))) missing.push(`permissions of the user ${names.user}`);
-    for (const [queue] of queuesOf(branch)) {
+    for (const queue of queueNames(branch)) {
       if (!(await this.#exists(['queues', this.#vhost, queue]))) missing.push(`the queue ${queue}`);
     }
     const exchange = ['exchanges', this.#vhost, names.exchange];
@@ -390,26 +440,37 @@ function running(nodes: Nodes): number {
 
 type Arguments = Readonly<Record<string, unknown>>;
 
-/** A branch's queues with their arguments. */
-export function queuesOf(branch: string): (readonly [string, Arguments])[] {
-  const names = branchNames(branch);
+/**
+ * A branch's queues with their arguments.
+ * @param nodes of the broker, those that are down included
+ */
+export function queuesOf(branch: string, nodes: number): (readonly [string, Arguments])[] {
+  const { batches, hello, answer } = branchNames(branch);
+  const [hellos, answers] = nodes > 1 ? [HELLO_QUEUE, ANSWER_QUEUE] : [HELLO_QUEUE_ALONE, ANSWER_QUEUE_ALONE];
   return [
-    [names.batches, BATCHES_QUEUE],
-    [names.hello, HELLO_QUEUE],
-    [names.answer, ANSWER_QUEUE],
+    [batches, BATCHES_QUEUE],
+    [hello, hellos],
+    [answer, answers],
   ];
+}
+
+function queueNames(branch: string): readonly string[] {
+  const { batches, hello, answer } = branchNames(branch);
+  return [batches, hello, answer];
 }
 
 /**
  * Whether a queue must and may be made (anew): it is not there, has other arguments, or fewer copies than nodes run. A
  * hello or an answer in it is followed by another one. Batches in it would come again too, but there may be a gigabyte of
- * them; so their queue is left as it is until it is empty. Pure.
+ * them; so their queue is left as it is until it is empty. A quorum queue does what a classic one does, so it stays. Pure.
  */
 export function mayReplace(queue: Queue | undefined, wanted: Arguments, runningNodes: number): boolean {
   if (queue === undefined) return true;
   // What the broker does not say is no reason to delete anything.
   if (wanted === BATCHES_QUEUE && queue.messages !== 0) return false;
-  const isOther = Object.entries(wanted).some(([name, value]) => queue.arguments[name] !== value);
+  const isOther = Object.entries(wanted).some(
+    ([name, value]) => queue.arguments[name] !== value && !(name === 'x-queue-type' && value === 'classic'),
+  );
   return isOther || !queue.durable || (queue.members?.length ?? MOST_COPIES) < Math.min(MOST_COPIES, runningNodes);
 }
 

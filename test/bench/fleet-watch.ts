@@ -1,6 +1,9 @@
 /** What a fleet costs applier and broker, minute by minute; and how large and how slow the pages about it are. */
+import { readdirSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { RowDataPacket } from 'mysql2/promise';
 import * as z from 'zod';
+import type { BrokerServer } from '../../deploy/rig/broker-server.ts';
 import type { Product } from '../../deploy/rig/daemon.ts';
 import type { World } from '../support/world/world.ts';
 import { cpuSeconds, residentMegabytes } from './report.ts';
@@ -25,18 +28,26 @@ export interface Watched {
   /** Processor seconds a second. */
   readonly applierCores: number;
   readonly brokerCores: number;
+  /** Written at the head office. */
+  readonly rowsPerSecond: number;
 }
 
 const overview = z.object({ object_totals: z.object({ connections: z.number() }) });
-const nodes = z.array(z.object({ os_pid: z.coerce.number(), fd_used: z.number() }));
+const consumers = z.array(
+  z.object({ queue: z.object({ name: z.string() }), consumer_tag: z.string(), active: z.boolean() }),
+);
+/** How much of the present is looked at for lags, and the bench's rows of which each batch has one. */
+const LAGS_OF_S = 60;
 
 export class FleetWatch {
   readonly #world: World;
   readonly #applier: Product;
+  readonly #broker: BrokerServer;
 
-  constructor(world: World, applier: Product) {
+  constructor(world: World, applier: Product, broker: BrokerServer) {
     this.#world = world;
     this.#applier = applier;
+    this.#broker = broker;
   }
 
   get pid(): number {
@@ -44,13 +55,14 @@ export class FleetWatch {
     return this.#applier.pid;
   }
 
-  async brokerPid(): Promise<number> {
-    return (await this.#node()).os_pid;
+  get brokerPid(): number {
+    if (this.#broker.pid === undefined) throw new Error('the broker has ended');
+    return this.#broker.pid;
   }
 
   async watch(minutes: number, say: (sample: Sample, minute: number) => void): Promise<Watched> {
-    const broker = await this.brokerPid();
-    const before = [cpuSeconds(this.pid), cpuSeconds(broker)] as const;
+    const broker = this.brokerPid;
+    const before = [cpuSeconds(this.pid), cpuSeconds(broker), await this.#rows()] as const;
     const began = performance.now();
     const found: Sample[] = [];
     while (found.length < minutes) {
@@ -73,6 +85,7 @@ export class FleetWatch {
       minutes: found,
       applierCores: (cpuSeconds(this.pid) - before[0]) / seconds,
       brokerCores: (cpuSeconds(broker) - before[1]) / seconds,
+      rowsPerSecond: ((await this.#rows()) - before[2]) / seconds,
     };
   }
 
@@ -98,17 +111,32 @@ export class FleetWatch {
       heap: mebibytes('nodejs_heap_size_used_bytes'),
       external: mebibytes('nodejs_external_memory_bytes'),
       brokerResident: residentMegabytes(broker).now,
-      brokerFiles: (await this.#node()).fd_used,
+      brokerFiles: readdirSync(`/proc/${broker}/fd`).length,
       connections: totals.connections,
       sessions: await numberOf(this.#world.headOfficeDb, 'SELECT COUNT(*) FROM INFORMATION_SCHEMA.PROCESSLIST'),
     };
   }
 
-  async #node(): Promise<z.infer<typeof nodes>[number]> {
-    const [node] = nodes.parse(await this.#world.managementApi('GET', '/nodes'));
-    if (node === undefined) throw new Error('the broker has no node');
-    return node;
+  #rows(): Promise<number> {
+    const { headOfficeDb, database } = this.#world;
+    return numberOf(headOfficeDb, `SELECT COALESCE(SUM(rows_written), 0) FROM ${database}.tributary_branch`);
   }
+}
+
+/** How many branches the broker serves each applier with, by its name. */
+export async function consumersOf(world: World): Promise<ReadonlyMap<string, number>> {
+  const all = consumers.parse(await world.managementApi('GET', `/consumers/${world.vhost}`));
+  const active = all.filter(({ queue, active }) => active && queue.name.startsWith('tributary.batches.'));
+  return new Map([...Map.groupBy(active, each => each.consumer_tag)].map(([tag, { length }]) => [tag, length]));
+}
+
+/** Milliseconds from each of the last minute's sales until it was written at the head office. */
+export async function lagsOf(world: World): Promise<number[]> {
+  const [rows] = await world.headOfficeDb.query<RowDataPacket[]>(
+    `SELECT TIMESTAMPDIFF(MICROSECOND, CAST(item AS DATETIME(3)), _changed_at) / 1000 AS lag
+       FROM ${world.database}.sales WHERE _changed_at > UTC_TIMESTAMP(6) - INTERVAL ${LAGS_OF_S} SECOND`,
+  );
+  return rows.map(row => Number(row['lag']));
 }
 
 function leastOf(samples: readonly Sample[]): Sample {

@@ -8,16 +8,19 @@ import type { Enrolment } from '../../shared/config/enrolment.ts';
 import { SALES, upsert } from '../support/hand-made/branch.ts';
 import { makeReport } from '../support/hand-made/messages.ts';
 
-/** Each branch sends one small batch so often, at its own time. */
-export const BATCH_EVERY_MS = 10_000;
+/** A branch that sells sends a batch so often, at its own time, with so many rows. */
+export const BATCH_EVERY_MS = 1_000;
+const ROWS = 10;
 
 export class LightBranch {
+  readonly branch: string;
   readonly #spool: Spool;
   readonly #forwarder: Forwarder;
   #timer: NodeJS.Timeout | null = null;
   rows = 0;
 
-  private constructor(spool: Spool, forwarder: Forwarder) {
+  private constructor(branch: string, spool: Spool, forwarder: Forwarder) {
+    this.branch = branch;
     this.#spool = spool;
     this.#forwarder = forwarder;
   }
@@ -51,7 +54,7 @@ export class LightBranch {
       now: () => Date.now(),
       random: () => Math.random(),
     });
-    return new LightBranch(spool, forwarder);
+    return new LightBranch(branch, spool, forwarder);
   }
 
   start(): void {
@@ -90,10 +93,12 @@ export class LightBranch {
   }
 
   #sellOne(): void {
-    this.rows += 1;
+    // When it was sold is its item: what the head office adds tells when it was there.
+    const soldAt = new Date().toISOString().slice(0, -1).replace('T', ' ');
+    const changes = [upsert(Array.from({ length: ROWS }, (_, n) => [this.rows + n + 1, soldAt] as const))];
+    this.rows += ROWS;
     const source = { server: 'bench', gtidSet: '', file: 'binlog.1', offset: this.rows, committedAt: null };
-    const changes = [upsert([[this.rows, 'tea']])];
     const body = encodeBatch({ v: 1, source, transactions: 1, part: null, tables: [SALES], changes });
-    this.#spool.append({ body, rows: 1, position: { source, lastGroup: null }, open: false });
+    this.#spool.append({ body, rows: ROWS, position: { source, lastGroup: null }, open: false });
   }
 }

@@ -44,7 +44,7 @@ export async function manage(address: BrokerAddress, method: string, path: strin
 export async function provision(address: BrokerAddress, branch: string, batchesMaxLength?: number): Promise<void> {
   const names = branchNames(branch);
   const limit = batchesMaxLength === undefined ? {} : { 'x-max-length': batchesMaxLength };
-  const newest = { 'x-queue-type': 'quorum', 'x-max-length': 1, 'x-overflow': 'drop-head' };
+  const newest = { 'x-queue-type': 'classic', 'x-max-length': 1, 'x-overflow': 'drop-head' };
   const queue = (arguments_: object): object => ({ durable: true, arguments: arguments_ });
   await manage(address, 'PUT', `exchanges/%2F/${names.exchange}`, { type: 'direct', durable: true });
   await manage(

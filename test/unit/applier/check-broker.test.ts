@@ -1,7 +1,7 @@
 /** What `check` says about a cluster of RabbitMQ. */
 import t from 'tap';
 import type { BrokerCluster } from '../../../applier/broker/provisioning.ts';
-import { clusterFindings } from '../../../applier/check-broker.ts';
+import { clusterFindings, ratesFinding } from '../../../applier/check-broker.ts';
 
 const node = (name: string, changes: object = {}) => ({
   name,
@@ -44,5 +44,11 @@ await t.test('how soon a frozen node counts as gone is shown, and is a warning a
   t.match(of(ticking(60)), { level: 'warning', message: /^is 60 s: /, hint: /net_ticktime = 10/ });
   t.equal(of(ticking(60).slice(0, 1)), undefined, 'a single node has no other');
   t.equal(of(three), undefined, 'what the broker does not say');
+  t.end();
+});
+
+await t.test('a broker that keeps figures of a large fleet is a warning', t => {
+  t.match(ratesFinding(true), { level: 'warning', hint: /large fleets.*rabbitmq\.conf/ });
+  t.match(ratesFinding(false), { level: 'ok' });
   t.end();
 });

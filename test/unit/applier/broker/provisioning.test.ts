@@ -105,7 +105,7 @@ await t.test('a queue that somebody else declared is found', t => {
 await t.test(
   'a queue is made anew where it differs or has too few copies, that of batches only while it is empty',
   t => {
-    const [batches, hello, answer] = queuesOf('paris').map(([, wanted]) => wanted);
+    const [batches, hello, answer] = queuesOf('paris', 3).map(([, wanted]) => wanted);
     if (batches === undefined || hello === undefined || answer === undefined) throw new Error('three queues');
     const may = (wanted: object, changes: object = {}, nodes = 3): boolean => {
       const found = { durable: true, members: ['a', 'b', 'c'], messages: 7, arguments: { ...wanted }, ...changes };
@@ -131,6 +131,7 @@ await t.test(
     };
     t.equal(may(hello, classic), true);
     t.equal(may(answer, classic), true);
+    t.equal(may(batches, { ...classic, messages: 0 }), true);
     const older = { 'x-queue-type': 'quorum', 'x-single-active-consumer': true };
     t.equal(may(batches, { arguments: older }), false, 'batches are in it');
     t.equal(may(batches, { arguments: older, messages: 0 }), true);
@@ -138,3 +139,16 @@ await t.test(
     t.end();
   },
 );
+
+await t.test('on a broker of one node, hellos and answers have classic queues, and quorum queues stay', t => {
+  const typesOf = (nodes: number): unknown[] => queuesOf('paris', nodes).map(([, wanted]) => wanted['x-queue-type']);
+  t.same(typesOf(1), ['quorum', 'classic', 'classic']);
+  t.same(typesOf(2), ['quorum', 'quorum', 'quorum'], 'even if one of them is down');
+  const several = queuesOf('paris', 3);
+  queuesOf('paris', 1).forEach(([name, wanted], at) => {
+    const quorum = { durable: true, members: ['a'], messages: 0, arguments: { ...several[at]?.[1] } };
+    t.equal(mayReplace(quorum, wanted, 1), false, `${name} as an earlier version made it`);
+    t.equal(mayReplace({ ...quorum, arguments: { 'x-queue-type': 'quorum' } }, wanted, 1), true, `another ${name}`);
+  });
+  t.end();
+});

@@ -1,5 +1,6 @@
-import { Registry } from 'prom-client';
+import { Counter, Gauge, Registry } from 'prom-client';
 import t from 'tap';
+import { BRANCHES_IN_METRICS } from '../../../../applier/applier.ts';
 import { makeReport } from '../../../support/hand-made/messages.ts';
 import {
   agentMetrics,
@@ -73,6 +74,23 @@ void t.test('both programs expose what the table says, and the process’s own',
   const branches = new Registry();
   branchMetrics(branches).branchHalted.set({ branch: 'paris' }, 1);
   t.match(await branches.metrics(), 'tributary_branch_halted{branch="paris"} 1');
+});
+
+void t.test('however many branches there are, /metrics stays below 300 kB', async t => {
+  const [own, branches] = [new Registry(), new Registry()];
+  applierMetrics(own, '0.1.0');
+  branchMetrics(branches);
+  // A larger fleet is in /metrics/branches alone.
+  for (let n = 0; n < BRANCHES_IN_METRICS; n += 1) {
+    for (const [, name = '', labels = 'branch'] of metricsTable().matchAll(/`(tributary_\w+)\{([\w,]+)\}`/g)) {
+      const metric = branches.getSingleMetric(name);
+      const values = Object.fromEntries(labels.split(',').map(label => [label, `${label}-that-is-long-${n}`]));
+      if (metric instanceof Gauge || metric instanceof Counter) metric.inc(values, 1_700_000_000.123);
+    }
+  }
+  const bytes = Buffer.byteLength(`${await own.metrics()}${await branches.metrics()}`);
+  t.ok(bytes < 300_000, `${bytes} bytes`);
+  t.ok(bytes > 100_000, 'of all branches');
 });
 
 void t.test('branches’ reports are labelled, say what is not known, and are dropped when stale', async t => {
