@@ -13,6 +13,7 @@ import { StandstillClock } from '../shared/process/systemd.ts';
 import { formatDuration } from '../shared/units.ts';
 import { CaptureTally } from './capture/counters.ts';
 import { Capture } from './capture/capture.ts';
+import { Collapse } from './collapse/collapse.ts';
 import { createTableFilter } from './source/table-filter.ts';
 import { SourceConnection } from './source/connection.ts';
 import type { AgentConfig } from './config.ts';
@@ -40,6 +41,8 @@ export class Agent {
   readonly #spool: Spool;
   readonly #capture: Capture;
   readonly #forwarder: Forwarder;
+  /** null: by configuration. */
+  readonly #collapse: Collapse | null;
   readonly #metrics: AgentMetrics;
   readonly #gauges: AgentGauges;
   readonly #counters: CaptureTally;
@@ -55,7 +58,14 @@ export class Agent {
     this.#metrics = agentMetrics(this.#registry, version);
     this.#gauges = new AgentGauges(this.#metrics);
     this.#counters = new CaptureTally(this.#metrics);
-    this.#spool = Spool.open({ ...config.spool, branch: config.branch, now: () => Date.now() });
+    const isAway = (): boolean => !this.#forwarder.status().connected;
+    this.#spool = Spool.open({
+      ...config.spool,
+      branch: config.branch,
+      now: () => Date.now(),
+      mayMerge: () => config.spool.collapse && isAway(),
+    });
+    this.#collapse = config.spool.collapse ? new Collapse({ spool: this.#spool, isAway, log: logger }) : null;
     let head = this.#spool.totalBytes;
     this.#spool.onAppend(() => {
       const { totalBytes } = this.#spool;
@@ -95,8 +105,7 @@ export class Agent {
           this.#capture.beginNewEpoch(`the head office is ${reason === 'behind' ? 'behind' : 'elsewhere'}`),
         onStopped: error => {
           if (error.code !== 'EPOCH_SUPERSEDED') {
-            if (error.code === 'SPOOL_CORRUPT') this.#giveUpEpoch();
-            this.#failed.resolve(error);
+            this.#spoolFailed(error);
             return;
           }
           this.#logger.error({ err: error }, error.message);
@@ -124,6 +133,11 @@ export class Agent {
       forwarder: this.#forwarder,
       tally: this.#counters,
     });
+  }
+
+  #spoolFailed(error: TributaryError): void {
+    if (error.code === 'SPOOL_CORRUPT') this.#giveUpEpoch();
+    this.#failed.resolve(error);
   }
 
   /**
@@ -166,6 +180,11 @@ export class Agent {
     const fault = Promise.race([this.#failed.promise, this.#spool.failed]).then(error => {
       throw error;
     });
+    const collapsing = this.#collapse?.run(both) ?? Promise.resolve();
+    collapsing.catch((error: unknown) => {
+      const known = error instanceof TributaryError ? error : new TributaryError('INTERNAL', describeError(error));
+      this.#spoolFailed(known);
+    });
     try {
       await Promise.race([this.#capture.run(both), fault]);
     } finally {
@@ -173,6 +192,7 @@ export class Agent {
       stop.abort();
       const late = new Promise(resolve => setTimeout(resolve, STOP_WITHIN_MS).unref());
       await Promise.race([this.#forwarder.stop(), late]);
+      await Promise.race([collapsing.catch(() => undefined), late]);
       this.#spool.close();
     }
   }
@@ -285,6 +305,8 @@ export class Agent {
         ...this.#forwarder.status().counters,
         binlogBytes: this.#counters.binlogBytes,
         binlogConnections: this.#counters.binlogConnections,
+        collapsedChanges: this.#spool.collapsed.changes,
+        collapsedBytes: this.#spool.collapsed.bytes,
       },
       Date.now(),
     );

@@ -53,6 +53,8 @@ export interface AgentConfig {
     readonly keepAppliedMs: number;
     /** Free disk that capture leaves alone. */
     readonly minFreeBytes: number;
+    /** Whether batches are merged while the link is away. */
+    readonly collapse: boolean;
   };
   readonly link: {
     /** `08:00-09:30`, `mon-fri 20:00-20:30`; none: always open. */
@@ -204,6 +206,10 @@ function spoolField(context: ConfigContext) {
       minFree: bytesField({ min: 16 * MIB, max: 1024 * GIB })
         .prefault('512MiB')
         .meta({ description: 'Free disk that is left alone, whatever maxBytes says.' }),
+      collapse: z.boolean().default(true).meta({
+        description:
+          'While the link is away, only the last change of each row is kept. false: everything is sent as it was captured.',
+      }),
     })
     .transform(({ keepApplied, minFree, ...rest }) => ({ ...rest, keepAppliedMs: keepApplied, minFreeBytes: minFree }))
     .meta({ description: 'Where changes wait for the link.' });

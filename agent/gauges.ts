@@ -11,6 +11,8 @@ import type { AgentStatus } from './web/status.ts';
 export interface AgentCounts extends Pick<ForwarderCounters, 'sentBytes' | 'sentBatches' | 'rewinds' | 'connections'> {
   readonly binlogBytes: number;
   readonly binlogConnections: number;
+  readonly collapsedChanges: number;
+  readonly collapsedBytes: number;
 }
 
 const NOTHING: AgentCounts = {
@@ -21,6 +23,8 @@ const NOTHING: AgentCounts = {
   connections: 1,
   binlogBytes: 0,
   binlogConnections: 1,
+  collapsedChanges: 0,
+  collapsedBytes: 0,
 };
 
 export class AgentGauges {
@@ -72,6 +76,8 @@ export class AgentGauges {
     m.linkSentBatches.inc(grown('sentBatches'));
     m.linkRewinds.inc(grown('rewinds'));
     m.linkReconnects.inc(grown('connections'));
+    m.spoolCollapsedChanges.inc(grown('collapsedChanges'));
+    m.spoolCollapsedBytes.inc(grown('collapsedBytes'));
     m.captureBytes.inc(grown('binlogBytes'));
     m.captureReconnects.inc(grown('binlogConnections'));
     const connections = Math.max(1, counts.connections);

@@ -94,6 +94,7 @@ export class SelfReport {
         freeDiskBytes: usage.freeDiskBytes,
         minFreeBytes: this.#o.config.spool.minFreeBytes,
         secondsUntilFull: this.#secondsUntilFull(),
+        collapsed: this.#o.spool.collapsed,
         history: this.#waiting.samples(),
       },
       stream: {

@@ -1,4 +1,5 @@
 /** What goes into the spool, and what comes out of it. */
+import type { TableDescription } from '../../shared/batch/batch.ts';
 import type { DefinitionChange } from './stored-definitions.ts';
 import type { Position, SnapshotProgress } from './stored-state.ts';
 
@@ -14,6 +15,8 @@ export interface SpoolOptions {
   readonly now: () => number;
   /** Free bytes on the spool's disk; default: statfs. Injected by tests. */
   readonly freeDiskBytes?: () => number;
+  /** Whether batches that are written now are likely to wait, so that merging them may be worth it. Default: never. */
+  readonly mayMerge?: () => boolean;
 }
 
 export interface BatchToAppend {
@@ -33,6 +36,21 @@ export interface BatchToAppend {
   readonly held?: readonly HeldChange[];
   /** Changes to the tables' definitions, in the same transaction. Not with an open batch. */
   readonly definitions?: readonly DefinitionChange[];
+  /** It has only row changes and may be merged with others (unsent-batches.ts). Absent: it stays as it is. */
+  readonly mergeable?: MergeableBatch;
+}
+
+/** What is needed to know whether merging a batch with others is worth it. */
+export interface MergeableBatch {
+  readonly tables: readonly TableDescription[];
+  /** Hashes of some of its keys; called at most once, before `append` returns. */
+  readonly sample: () => Uint32Array;
+}
+
+/** What a range of batches becomes. */
+export interface MergedBatches {
+  readonly bodies: readonly { readonly body: Buffer; readonly rows: number }[];
+  readonly sample: Uint32Array;
 }
 
 /**

@@ -8,7 +8,10 @@
  * - base ≤ receivedSeq ≤ head ≤ tail. `tail` is the last batch written, `head` the last batch of a closed group.
  *   Batches between them belong to an open group. The forwarder does not see them. A start deletes them, because the
  *   position is still before the group, which will be read again;
- * - only pruning moves `base`, and it never passes `receivedSeq`.
+ * - only pruning moves `base`, and it never passes `receivedSeq`;
+ * - batches up to `sealed` keep their number and digest for good: they may have been sent. Those that a start finds are
+ *   sealed. `collapse` may put other batches in the place of later ones (unsent-batches.ts), so `head` may go down, but
+ *   never below `sealed`.
  *
  * Pruning and a new epoch only move marks; `maintain` deletes the rows below them later, in slices, so that no call blocks
  * for long. Counters are differences of running totals, so that a start reads no batch.
@@ -17,7 +20,6 @@ import { statfsSync } from 'node:fs';
 import type { StreamMark } from '../../shared/batch/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { AgentStream } from '../../shared/protocol.ts';
-import { storeBody } from './bodies.ts';
 import { Receipts } from './receipts.ts';
 import type { Position, SnapshotProgress } from './stored-state.ts';
 import { HistoryTables } from './history-tables.ts';
@@ -27,17 +29,35 @@ import type { Row } from './spool-file.ts';
 import { changeDefinitions, loadDefinitions } from './stored-definitions.ts';
 import type { DefinitionChange, StoredDefinition } from './stored-definitions.ts';
 import { changeHeld, forgetHeld, forgetUnkept, heldParts, heldTransactions, hold } from './held-rows.ts';
-import type { BatchToAppend, HeldChange, SpoolOptions, SpoolUsage, StoredBatch } from './spool-types.ts';
-import { deleteBatches, deleteBatchesAfter, loadState, startEpoch, storeState } from './stream-state.ts';
-import { damaged, readBatch } from './stored-batch.ts';
-import type { SpoolMark, StreamState } from './stream-state.ts';
+import type {
+  BatchToAppend,
+  HeldChange,
+  MergeableBatch,
+  MergedBatches,
+  SpoolOptions,
+  SpoolUsage,
+  StoredBatch,
+} from './spool-types.ts';
+import {
+  deleteBatches,
+  deleteBatchesAfter,
+  loadState,
+  replaceBatches,
+  startEpoch,
+  storeState,
+} from './stream-state.ts';
+import { damaged, readBatch, writeBatch } from './stored-batch.ts';
+import type { SpoolMark } from './stored-batch.ts';
+import type { StreamState } from './stream-state.ts';
+
+import { MOST_WRITTEN, UnsentBatches } from './unsent-batches.ts';
+import type { Entry, MergeRange } from './unsent-batches.ts';
 
 export type * from './spool-types.ts';
+export type { MergeRange } from './unsent-batches.ts';
 export { SPOOL_FILE_NAME } from './spool-file.ts';
 export type { LastGroup, Position, SnapshotProgress } from './stored-state.ts';
 
-/** What a batch takes besides its body; counted, so that a million tiny batches are not free. */
-const BATCH_OVERHEAD_BYTES = 256;
 /** The disk space that an append is assumed to need: its pages, their copies in the log, and a reserve. */
 const APPEND_BYTES = 1024 * 1024;
 const DONE_REQUESTS_KEPT = 1000;
@@ -61,6 +81,10 @@ export class Spool {
   #givenUp = false;
   /** The batch read last: its digest checks the chain without another query. */
   #lastRead: StreamMark;
+  /** The last batch that keeps its number and digest. */
+  #sealed: number;
+  readonly #unsent = new UnsentBatches();
+  #collapsed = { changes: 0, bytes: 0 };
 
   /**
    * Locks the directory, deletes the parts of an unfinished group, begins a first epoch in a new spool.
@@ -86,6 +110,7 @@ export class Spool {
     this.#state = loadState(file, options.branch) ?? startEpoch(file, options.branch, 0, null, [], null, null);
     this.#tail = this.#state.head;
     this.#lastRead = this.#state.base;
+    this.#sealed = this.#state.head.seq;
     deleteBatchesAfter(file, this.#state.firstId + this.#state.head.seq);
     forgetUnkept(file);
   }
@@ -134,34 +159,27 @@ export class Spool {
       throw new TributaryError('SPOOL_FULL', `The spool holds ${this.totalBytes} of ${this.#options.maxBytes} bytes.`);
     }
     const before = this.#tail;
-    const seq = before.seq + 1;
-    const id = this.#state.firstId + seq;
-    const { tail, next } = this.#file.transaction(() => {
-      const { digest, bytes, inRow } = storeBody(this.#file, id, before.digest, batch.body);
-      const reached: SpoolMark = { seq, digest, endBytes: before.endBytes + bytes + BATCH_OVERHEAD_BYTES };
-      const state = batch.open ? this.#state : this.#closed(reached, batch.position, batch.snapshot);
-      this.#file.run(
-        'INSERT INTO batches (id, seq, previous, digest, rows, created_at, end_bytes, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
-        id,
-        seq,
-        before.digest,
-        digest,
-        batch.rows,
-        this.#options.now(),
-        reached.endBytes,
-        inRow,
-      );
+    const { firstId } = this.#state;
+    const file = this.#file;
+    const { written, next } = file.transaction(() => {
+      const { body, rows } = batch;
+      const written = writeBatch(file, firstId, before, { body, rows, createdAt: this.#options.now() });
+      const next = batch.open ? this.#state : this.#closed(written.reached, batch.position, batch.snapshot);
       if (!batch.open) {
-        storeState(this.#file, this.#state, state);
-        changeHeld(this.#file, batch.held ?? []);
-        changeDefinitions(this.#file, batch.definitions ?? []);
+        storeState(file, this.#state, next);
+        changeHeld(file, batch.held ?? []);
+        changeDefinitions(file, batch.definitions ?? []);
       }
-      return { tail: reached, next: state };
+      return { written, next };
     });
-    this.#tail = tail;
+    const { reached, bytes, isWhole } = written;
+    const { seq, digest } = reached;
+    this.#tail = reached;
     this.#state = next;
+    const entry = { first: seq, last: seq, bytes, rows: batch.rows };
+    this.#list(groupIsOpen || !isWhole ? undefined : batch.mergeable, entry);
     if (!batch.open) for (const listener of this.#listeners) listener();
-    return { seq, digest: tail.digest };
+    return { seq, digest };
   }
 
   /** Moves the position past groups without captured rows, or stores how far a snapshot is. Not inside an open group. */
@@ -209,9 +227,18 @@ export class Spool {
     if (this.#lastRead.seq > this.#tail.seq) this.#lastRead = this.#state.base;
   }
 
-  /** A kept batch, those of an open group included; null: there is none. @throws TributaryError SPOOL_CORRUPT */
+  /**
+   * A kept batch, those of an open group included; null: there is none. Whoever reads it may send it: it is sealed.
+   * @throws TributaryError SPOOL_CORRUPT
+   */
   read(seq: number): StoredBatch | null {
     if (seq <= this.#state.base.seq || seq > this.#tail.seq) return null;
+    const batch = this.#readAt(seq);
+    this.#sealThrough(seq);
+    return batch;
+  }
+
+  #readAt(seq: number): StoredBatch {
     const before = this.#lastRead.seq === seq - 1 ? this.#lastRead.digest : this.#place(seq - 1).digest;
     const id = this.#state.firstId + seq;
     const batch = readBatch(this.#file, { id, seq, before, open: seq > this.#state.head.seq });
@@ -231,6 +258,8 @@ export class Spool {
       receivedSeq >= base.seq && receivedSeq <= head.seq,
       `The batch number ${receivedSeq} is not between ${base.seq} and ${head.seq}.`,
     );
+    // Another agent with a copy of this spool may have sent them.
+    this.#sealThrough(receivedSeq);
     if (receivedSeq !== this.#state.receivedSeq || acknowledgedEpoch !== this.#state.acknowledgedEpoch) {
       const next: StreamState = {
         ...this.#state,
@@ -282,6 +311,8 @@ export class Spool {
     forgetHeld(this.#file);
     this.#tail = this.#state.head;
     this.#lastRead = this.#state.base;
+    this.#sealed = 0;
+    this.#unsent.clear();
     for (const listener of this.#listeners) listener();
   }
 
@@ -297,6 +328,102 @@ export class Spool {
       this.#givenUp = true;
     }
   }
+
+  // -------------------------------------------------------------------------------------------------------------
+  // Collapse
+
+  /** All batches that are there now keep their numbers. @returns the number of the last one of a closed group */
+  seal(): number {
+    const { seq } = this.#state.head;
+    this.#sealThrough(seq);
+    return seq;
+  }
+
+  /** Batches whose merge would save much (unsent-batches.ts); null: none. */
+  worthMerging(): MergeRange | null {
+    return this.#tail.seq === this.#state.head.seq ? this.#unsent.worthMerging() : null;
+  }
+
+  /** Whether the range may still be merged. */
+  mayMerge(range: MergeRange): boolean {
+    return this.#unsent.holds(range);
+  }
+
+  /** A batch of such a range, to be merged and not to be sent. @throws TributaryError SPOOL_CORRUPT */
+  readUnsent(range: MergeRange, seq: number): StoredBatch {
+    assert(this.#unsent.holds(range) && seq >= range.first && seq <= range.last, `Batch ${seq} is not to be merged.`);
+    return this.#readAt(seq);
+  }
+
+  /** A range turned out not to be worth it. */
+  leaveUnmerged(range: MergeRange): void {
+    this.#unsent.disappointed(range);
+  }
+
+  /**
+   * Puts batches in the place of a range, and gives the batches after it new numbers and digests, in one transaction that
+   * is durable on return.
+   * @returns false: nothing was done. A batch of the range may have been sent meanwhile, or a barrier has come after it; or
+   *   it would write too much for what it saves, or there is no room
+   * @throws TributaryError SPOOL_CORRUPT, SPOOL_IO
+   */
+  collapse(range: MergeRange, merged: MergedBatches): boolean {
+    this.#throwIfGivenUp();
+    if (!this.#unsent.holds(range)) return false;
+    const { first, last } = range;
+    const { head } = this.#state;
+    assert(first > this.#sealed && this.#tail.seq === head.seq, `Batches from ${first} on must not be merged.`);
+    const later = Array.from({ length: head.seq - last }, (_, at) => this.#readAt(last + 1 + at));
+    const bytes = merged.bodies.reduce((sum, { body }) => sum + body.length, 0);
+    const written = later.reduce((sum, batch) => sum + batch.bytes, bytes);
+    if (written > MOST_WRITTEN * (range.bytes - bytes)) {
+      this.#unsent.disappointed(range);
+      return false;
+    }
+    // In the log and in the file.
+    const { minFreeBytes } = this.#options;
+    if (this.#freeDiskBytes() < minFreeBytes + APPEND_BYTES + 2 * written) return false;
+    const createdAt = integer(this.#row(first, 'created_at'), 'created_at');
+    const before = this.#place(first - 1);
+    const batches = [...merged.bodies.map(body => ({ ...body, createdAt })), ...later];
+    const isDone = this.#unlessDiskIsFull(() => {
+      this.#state = replaceBatches(this.#file, this.#state, before, batches);
+      return true;
+    });
+    if (!isDone) return false;
+    this.#tail = this.#state.head;
+    if (this.#lastRead.seq >= first) this.#lastRead = this.#state.base;
+    const rows = merged.bodies.reduce((sum, body) => sum + body.rows, 0);
+    const { sample } = merged;
+    this.#unsent.replace(range, { first, last: first + merged.bodies.length - 1, bytes, rows, sample });
+    const { collapsed } = this;
+    this.#collapsed = {
+      changes: collapsed.changes + range.rows - rows,
+      bytes: collapsed.bytes + range.bytes - bytes,
+    };
+    return true;
+  }
+
+  /** Changes and bytes that need not be sent any more, since the start. */
+  get collapsed(): { readonly changes: number; readonly bytes: number } {
+    return this.#collapsed;
+  }
+
+  #sealThrough(seq: number): void {
+    if (seq <= this.#sealed) return;
+    this.#sealed = seq;
+    this.#unsent.seal(seq);
+  }
+
+  /** Lists a batch that was written, or takes it for a barrier. */
+  #list(mergeable: MergeableBatch | undefined, batch: Omit<Entry, 'sample'>): void {
+    if (mergeable === undefined) this.#unsent.clear();
+    else if (!this.#unsent.isEmpty || this.#options.mayMerge?.() === true) {
+      this.#unsent.append({ ...batch, sample: mergeable.sample() }, mergeable.tables);
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------------------------
 
   usage(): SpoolUsage {
     const { receivedSeq, head, receivedEndBytes } = this.#state;

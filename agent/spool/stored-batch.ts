@@ -1,11 +1,17 @@
-/** A batch as the spool's file holds it, checked against its digest. */
+/** A batch as the spool's file holds it: written after the one before it, and checked against its digest when it is read. */
 import { nextDigest } from '../../shared/batch/batch.ts';
+import type { StreamMark } from '../../shared/batch/batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { release } from '../../shared/release.ts';
-import { measurePieces, readPiece } from './bodies.ts';
+import { measurePieces, readPiece, storeBody } from './bodies.ts';
 import { integer, text } from './spool-file.ts';
 import type { SpoolFile } from './spool-file.ts';
 import type { StoredBatch } from './spool-types.ts';
+
+/** A place in the stream with the running total of bytes through it. */
+export interface SpoolMark extends StreamMark {
+  readonly endBytes: number;
+}
 
 /** Which batch is read. */
 export interface BatchAddress {
@@ -56,6 +62,44 @@ export function readBatch(file: SpoolFile, { id, seq, before, open }: BatchAddre
     open,
     createdAt: integer(row, 'created_at'),
   };
+}
+
+/** What a batch takes besides its body; counted, so that a million tiny batches are not free. */
+const BATCH_OVERHEAD_BYTES = 256;
+
+export interface BatchToWrite {
+  readonly body: Buffer | Iterable<Buffer>;
+  readonly rows: number;
+  /** Milliseconds since 1970. */
+  readonly createdAt: number;
+}
+
+/**
+ * Writes a batch after another one, within a transaction.
+ * @returns its place, the size of its body, and whether that is not in pieces
+ */
+export function writeBatch(
+  file: SpoolFile,
+  firstId: number,
+  before: SpoolMark,
+  { body, rows, createdAt }: BatchToWrite,
+): { readonly reached: SpoolMark; readonly bytes: number; readonly isWhole: boolean } {
+  const seq = before.seq + 1;
+  const id = firstId + seq;
+  const { digest, bytes, inRow } = storeBody(file, id, before.digest, body);
+  const reached: SpoolMark = { seq, digest, endBytes: before.endBytes + bytes + BATCH_OVERHEAD_BYTES };
+  file.run(
+    'INSERT INTO batches (id, seq, previous, digest, rows, created_at, end_bytes, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)',
+    id,
+    seq,
+    before.digest,
+    digest,
+    rows,
+    createdAt,
+    reached.endBytes,
+    inRow,
+  );
+  return { reached, bytes, isWhole: inRow.length > 0 };
 }
 
 /** The batch is missing, or is not the one that was stored. */

@@ -4,21 +4,17 @@
  */
 import { randomUUID } from 'node:crypto';
 import { firstDigest } from '../../shared/batch/batch.ts';
-import type { StreamMark } from '../../shared/batch/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import { readPosition, readRequests, readSnapshot } from './stored-state.ts';
 import type { Position, SnapshotProgress } from './stored-state.ts';
 import { integer, text } from './spool-file.ts';
 import type { SpoolFile } from './spool-file.ts';
+import { writeBatch } from './stored-batch.ts';
+import type { BatchToWrite, SpoolMark } from './stored-batch.ts';
 
 /** The size of one slice of deleting: too short to delay binlog events noticeably. */
 const DELETE_SLICE_BYTES = 8 * 1024 * 1024;
 const DELETE_SLICE_ROWS = 256;
-
-/** A place in the stream with the running total of bytes through it. */
-export interface SpoolMark extends StreamMark {
-  readonly endBytes: number;
-}
 
 export interface StreamState {
   readonly epoch: string;
@@ -151,6 +147,26 @@ export function deleteBatchesAfter(file: SpoolFile, last: number): void {
   file.transaction(() => {
     file.run('DELETE FROM pieces WHERE batch > ?', last);
     file.run('DELETE FROM batches WHERE id > ?', last);
+  });
+}
+
+/**
+ * Puts these batches in the place of all after `before`, none of which has a body in pieces, in one transaction that is
+ * durable on return. Their numbers and digests follow from `before`.
+ */
+export function replaceBatches(
+  file: SpoolFile,
+  state: StreamState,
+  before: SpoolMark,
+  batches: readonly BatchToWrite[],
+): StreamState {
+  return file.transaction(() => {
+    file.run('DELETE FROM batches WHERE id > ?', state.firstId + before.seq);
+    let head = before;
+    for (const batch of batches) head = writeBatch(file, state.firstId, head, batch).reached;
+    const next = { ...state, head };
+    storeState(file, state, next);
+    return next;
   });
 }
 

@@ -178,7 +178,7 @@ export class Batcher {
     const bytes = touched.reduce((sum, buffer) => sum + buffer.bytes, 0);
     this.#touched.clear();
     const tables = touched.map(buffer => buffer.description);
-    this.#emit(tables, changes, rows, bytes, history);
+    this.#emit(tables, changes, rows, bytes, history, touched);
     // Not earlier: the changes are views of the buffers.
     for (const buffer of touched) buffer.clear();
   }
@@ -189,6 +189,7 @@ export class Batcher {
     rows: number,
     bytes: number,
     history: readonly BufferVersions[] = [],
+    buffers: readonly ChangeBuffer[] = [],
   ): void {
     const part: PartMark | null =
       this.#inGroup || this.#parts > 0 ? { number: this.#parts + 1, last: !this.#inGroup } : null;
@@ -197,8 +198,16 @@ export class Batcher {
     this.#parts = part === null || part.last ? 0 : part.number;
     if (this.#parts === 0) this.#openSince = null;
     const versions = history.length === 0 ? {} : { history };
-    this.#o.output.append({ tables, changes, transactions, part, rows, bytes, ...versions });
+    const isMergeable = part === null && history.length === 0 && buffers.length > 0;
+    const sample = isMergeable ? { sample: () => sampleOf(buffers) } : {};
+    this.#o.output.append({ tables, changes, transactions, part, rows, bytes, ...versions, ...sample });
   }
+}
+
+function sampleOf(buffers: readonly ChangeBuffer[]): Uint32Array {
+  const sample: number[] = [];
+  for (const buffer of buffers) buffer.sampleKeys(sample);
+  return Uint32Array.from(sample);
 }
 
 function sameDescription(a: TableDescription, b: TableDescription): boolean {

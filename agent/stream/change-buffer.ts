@@ -23,6 +23,11 @@ export interface BatchDraft {
   readonly history?: readonly BufferVersions[];
   readonly transactions: number;
   readonly part: PartMark | null;
+  /**
+   * Makes a sample of its keys (key-sample.ts); valid only while the draft is being emitted. Absent: the batch must stay as
+   * it is, and may not be merged with others.
+   */
+  readonly sample?: () => Uint32Array;
   /** Changes (rows) in it. */
   readonly rows: number;
   /** Size of its rows' JSON in bytes, including rows that were replaced. BatchSize limits it. */
@@ -112,6 +117,8 @@ export interface ChangeBuffer {
   versions(table: number): BufferVersions | null;
   /** The batch's changes of this table, in the order in which they apply. Must be called once, and `clear` must follow. */
   changes(table: number): (Change | WrittenChange)[];
+  /** Adds a sample of its keys (key-sample.ts). Must be called before `clear`. */
+  sampleKeys(sample: number[]): void;
   /** Empties the buffer for the next batch. The recorder stays. */
   clear(): void;
 }

@@ -32,6 +32,11 @@ export class KeyIndex {
     return before;
   }
 
+  /** Every key once. */
+  keys(): Iterable<KeyId> {
+    return this.#places?.keys() ?? this.#growing;
+  }
+
   clear(): void {
     this.#places = null;
     this.#growing = [];

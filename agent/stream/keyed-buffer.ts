@@ -2,7 +2,7 @@
 import type { Change, TableDescription, Value } from '../../shared/batch/batch.ts';
 import type { WrittenChange } from '../../shared/batch/encoder.ts';
 import { assert } from '../../shared/errors.ts';
-import { tableText } from '../../shared/table-name.ts';
+import { tableKey, tableText } from '../../shared/table-name.ts';
 import { JsonColumns } from '../values/json-columns.ts';
 import { keyColumns, keyIdOf } from './change-buffer.ts';
 import type { BufferVersions, ChangeBuffer, KeyRecorder, TableWatch } from './change-buffer.ts';
@@ -10,6 +10,7 @@ import { RowVersions } from './row-versions.ts';
 import type { OpenCommit } from './row-versions.ts';
 import { KeyIndex } from './key-index.ts';
 import type { KeyId } from './key-index.ts';
+import { sampleKeys, seedOf } from './key-sample.ts';
 
 export class KeyedBuffer implements ChangeBuffer {
   readonly description: TableDescription;
@@ -24,6 +25,7 @@ export class KeyedBuffer implements ChangeBuffer {
   /** The place of each key's entry: i for upsert row i, −1 − i for delete entry i. */
   readonly #places = new KeyIndex();
   #placed = 0;
+  #seed: number | undefined;
   /** Null: the head office keeps no history of the table. */
   readonly #versions: RowVersions | null;
   /** Entries that a later change has replaced, and that are no versions. */
@@ -150,6 +152,10 @@ export class KeyedBuffer implements ChangeBuffer {
     const upserts = this.upserts.without(union(this.#deadUpserts, upsert));
     if (upserts.rows > 0) changes.push({ op: 'upsert', table, ...upserts });
     return changes;
+  }
+
+  sampleKeys(sample: number[]): void {
+    sampleKeys((this.#seed ??= seedOf(tableKey(this.description))), this.#places.keys(), sample);
   }
 
   clear(): void {

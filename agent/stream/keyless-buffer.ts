@@ -122,6 +122,11 @@ export class KeylessBuffer implements ChangeBuffer {
     };
   }
 
+  /** No change replaces another. */
+  sampleKeys(): void {
+    return;
+  }
+
   clear(): void {
     this.#columns = this.description.columns.map(() => []);
     this.#changes = [];

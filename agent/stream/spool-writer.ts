@@ -58,6 +58,10 @@ export class SpoolWriter implements BatchOutput {
       open,
       ...(open ? {} : { held: xaRows.takeChanges(), definitions: definitions.takeChanges() }),
       ...(progress === undefined ? {} : { snapshot: progress }),
+      // What a snapshot brings has its place among the changes, and stays there.
+      ...(draft.sample === undefined || snapshot !== undefined
+        ? {}
+        : { mergeable: { tables: draft.tables, sample: draft.sample } }),
     });
     size.measured(draft.bytes, bytes);
     if (!open) {

@@ -65,7 +65,7 @@ export async function findComparisonPoint(
     const emitted = await atRest(sink, signal, () => {
       if (!isReady()) return null;
       sink.flush();
-      return { place: sink.place, gtids: sink.gtidSet, seq: spool.stream().head.seq };
+      return { place: sink.place, gtids: sink.gtidSet, seq: spool.seal() };
     });
     const high = emitted === null ? null : await beginView(source, identity, read, emitted);
     if (emitted !== null && high !== null) {

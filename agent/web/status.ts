@@ -94,6 +94,8 @@ export interface AgentStatus {
     readonly minFreeBytes: number;
     /** Until spool, disk or binlog retention runs out at today's rate; null: not in sight. */
     readonly secondsUntilFull: number | null;
+    /** What need not be sent any more because batches were merged, since the start. */
+    readonly collapsed: { readonly changes: number; readonly bytes: number };
     /** Bytes that waited, over the last hours. */
     readonly history: HistoryView;
   };

@@ -22,8 +22,9 @@ import { BY_HEAD_OFFICE } from '../store/event-kinds.ts';
 import { noteEvent } from '../store/events.ts';
 import type { EarlyEntries } from '../store/inbox.ts';
 import { BranchHistories } from '../transaction/branch-histories.ts';
-import { UnitChooser } from '../transaction/choose.ts';
+import { MERGE, UnitChooser } from '../transaction/choose.ts';
 import type { Choice } from '../transaction/choose.ts';
+import { decodeAhead } from '../transaction/decode-ahead.ts';
 import { Expansion, writtenBytes } from '../transaction/expansion.ts';
 import { haltReason, judgeFault } from '../transaction/fault-policy.ts';
 import type { Written } from '../transaction/fence.ts';
@@ -127,7 +128,7 @@ export class StreamApplier {
       if (begun !== null) return begun;
       choice = await this.#chooser.choose(row, work, this.#oneByOne > 0);
       await this.#asides.load(this.#o.pool, row, choice.unit.arrivals[0]?.header.seq ?? 0);
-      return await this.#writeOrSkip(row, choice);
+      return await this.#whileDecoding(choice.unit, work, this.#writeOrSkip(row, choice));
     } catch (error) {
       this.#history.forget();
       if (judgeFault(error) !== 'halt') throw error;
@@ -140,6 +141,19 @@ export class StreamApplier {
       if (this.#mayStop(error)) return this.#stopHistory(row, error);
       if (error instanceof TableTrouble && this.#maySetAside(error)) return this.#setAside(row, error, seq);
       return this.#halt(row, (choice?.unit.arrivals[0] ?? first).header, error);
+    }
+  }
+
+  /** Decodes the batches after the unit until the unit is written. */
+  async #whileDecoding(unit: Unit, work: readonly Arrival[], written: Promise<Step>): Promise<Step> {
+    let isWanted = true;
+    const ahead = this.#oneByOne > 0 ? [] : work.slice(unit.arrivals.length);
+    const decoding = decodeAhead(unit, ahead, MERGE, () => isWanted);
+    try {
+      return await written;
+    } finally {
+      isWanted = false;
+      await decoding;
     }
   }
 

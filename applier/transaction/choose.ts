@@ -20,7 +20,7 @@ import { chooseUnit } from './unit.ts';
 import type { Arrival, MergeLimits, Unit } from './unit.ts';
 
 /** Batches merged into one transaction. */
-const MERGE: MergeLimits = {
+export const MERGE: MergeLimits = {
   batches: PREFETCH,
   rows: 50_000,
   bytes: 4 * 1024 * 1024,

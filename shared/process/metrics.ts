@@ -107,6 +107,16 @@ const AGENT = {
     'bytes',
     'Disk space that capture leaves free (spool.minFree).',
   ),
+  spoolCollapsedChanges: counter(
+    'tributary_spool_collapsed_changes_total',
+    'changes',
+    'Changes that need not be sent, because a later change of the same row waited with them.',
+  ),
+  spoolCollapsedBytes: counter(
+    'tributary_spool_collapsed_bytes_total',
+    'bytes',
+    'Bytes of waiting batches that merging has saved.',
+  ),
   spoolAppended: counter('tributary_spool_appended_batches_total', 'batches', 'Batches written to the spool.'),
 
   linkUp: gauge('tributary_link_up', '0 or 1', 'Whether the broker is connected.'),

@@ -16,7 +16,7 @@ import { binlogEnd, connectTo, numberOf, runTransactions, SALES_DDL, SALES_TABLE
 
 const statusSchema = z.object({
   stream: z.object({ head: z.number() }),
-  spool: z.object({ waitingBatches: z.number() }),
+  spool: z.object({ waitingBatches: z.number(), waitingBytes: z.number() }),
   capture: z.object({ position: z.object({ gtidSet: z.string() }).nullable() }),
   snapshot: z.object({ tables: z.array(z.object({ state: z.string() })) }).nullable(),
 });
@@ -24,9 +24,8 @@ const statusSchema = z.object({
 const FILL_DEADLINE_MS = 600_000;
 const POLL_MS = 5;
 
-/** What the head office keeps of its own; rows of branches are in other tables. */
-const OWN_TABLES =
-  "SELECT TABLE_NAME AS name, TABLE_NAME LIKE 'tributary\\_%' AS own FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE = 'BASE TABLE'";
+const TABLES =
+  "SELECT TABLE_NAME AS name FROM INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_TYPE = 'BASE TABLE'";
 
 /** A link window that is not now: only `sync` opens the link. */
 function closedNow(): string {
@@ -45,6 +44,10 @@ export interface BacklogOptions {
   /** More of applier.yaml. */
   readonly applier?: Overrides;
   readonly broker?: BrokerAddress | undefined;
+  /** More of agent.yaml. */
+  readonly agent?: Overrides;
+  /** Default: the empty sales table. */
+  readonly table?: { readonly name: string; readonly setup: readonly string[] };
 }
 
 export interface Drained {
@@ -56,24 +59,30 @@ export interface Drained {
 export class Backlog {
   readonly world: World;
   readonly branch: Branch;
-  /** Tables of the head office as they were before anything arrived. */
-  #ownTables: string[] = [];
+  readonly #table: string;
+  /** Tables of the head office that were saved. */
+  #tablesThen: string[] = [];
 
-  private constructor(world: World, branch: Branch) {
+  private constructor(world: World, branch: Branch, table: string) {
     this.world = world;
     this.branch = branch;
+    this.#table = table;
   }
 
-  /** A branch with the empty sales table, captured from here on; its link is closed. */
-  static async open(servers: Servers, name: string, { applier = {}, broker }: BacklogOptions = {}): Promise<Backlog> {
+  /** A branch with a table, captured from here on; its link is closed. */
+  static async open(
+    servers: Servers,
+    name: string,
+    { applier = {}, broker, agent = {}, table = { name: SALES_TABLE, setup: [SALES_DDL] } }: BacklogOptions = {},
+  ): Promise<Backlog> {
     const world = await createBenchWorld(servers, broker);
     await world.startApplier({ config: { log: { level: 'info' }, ...applier } });
     const branch = await world.addBranch(name, {
       source: await servers.branch(),
-      setup: [SALES_DDL],
-      config: { log: { level: 'info' }, link: { windows: [closedNow()], timeZone: 'UTC' } },
+      setup: table.setup,
+      config: { log: { level: 'info' }, link: { windows: [closedNow()], timeZone: 'UTC' }, ...agent },
     });
-    const backlog = new Backlog(world, branch);
+    const backlog = new Backlog(world, branch, table.name);
     await branch.startAgent();
     await branch.agent.waitUntil('the empty snapshot', async () => {
       const { snapshot } = await backlog.status();
@@ -120,13 +129,19 @@ export class Backlog {
     await this.#applier.stop();
     cpSync(this.branch.spoolDirectory, this.#saved, { recursive: true });
     const db = this.world.headOfficeDb;
-    this.#ownTables = (await this.#tables()).filter(table => table.own).map(table => table.name);
+    this.#tablesThen = await this.#tables();
     await db.query(`CREATE DATABASE ${this.world.database}_saved`);
-    for (const name of this.#ownTables) {
+    for (const name of this.#tablesThen) {
       await db.query(
         `CREATE TABLE ${this.world.database}_saved.${name} AS SELECT * FROM ${this.world.database}.${name}`,
       );
     }
+  }
+
+  /** Stops both: another one is measured. */
+  async rest(): Promise<void> {
+    await this.branch.agent.stop();
+    await this.#applier.stop();
   }
 
   /** Back to where `save` was, with fresh processes. */
@@ -137,11 +152,10 @@ export class Backlog {
     cpSync(this.#saved, this.branch.spoolDirectory, { recursive: true });
     const db = this.world.headOfficeDb;
     const { database } = this.world;
-    for (const { name } of await this.#tables()) {
-      if (!this.#ownTables.includes(name)) await db.query(`DROP TABLE ${database}.${name}`);
-      else await db.query(`DELETE FROM ${database}.${name}`);
+    for (const name of await this.#tables()) {
+      await db.query(`${this.#tablesThen.includes(name) ? 'TRUNCATE' : 'DROP'} TABLE ${database}.${name}`);
     }
-    for (const name of this.#ownTables) {
+    for (const name of this.#tablesThen) {
       await db.query(`INSERT INTO ${database}.${name} SELECT * FROM ${database}_saved.${name}`);
     }
     await this.#applier.start();
@@ -168,7 +182,7 @@ export class Backlog {
       await delay(POLL_MS);
     }
     const seconds = (Date.now() - timeOf(opened)) / 1_000;
-    const rows = await numberOf(db, `SELECT COUNT(*) FROM ${this.world.database}.${SALES_TABLE}`);
+    const rows = await numberOf(db, `SELECT COUNT(*) FROM ${this.world.database}.${this.#table}`);
     if (rows !== expectedRows) throw new Error(`the head office has ${rows} rows instead of ${expectedRows}`);
     return { seconds, batches: stream.head };
   }
@@ -202,9 +216,9 @@ export class Backlog {
     return join(this.branch.folder, 'spool.saved');
   }
 
-  async #tables(): Promise<{ name: string; own: boolean }[]> {
-    const [rows] = await this.world.headOfficeDb.query<RowDataPacket[]>(OWN_TABLES, [this.world.database]);
-    return rows.map(row => ({ name: String(row['name']), own: Number(row['own']) === 1 }));
+  async #tables(): Promise<string[]> {
+    const [rows] = await this.world.headOfficeDb.query<RowDataPacket[]>(TABLES, [this.world.database]);
+    return rows.map(row => String(row['name']));
   }
 }
 

@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import { benchCapture } from './capture.ts';
 import { benchCatchUp } from './catch-up.ts';
 import { benchCluster } from './cluster.ts';
+import { benchCollapse } from './collapse.ts';
 import { benchFleet } from './fleet.ts';
 import { benchHistory } from './history.ts';
 import { benchLatency } from './latency.ts';
@@ -22,6 +23,7 @@ const GROUPS: readonly (readonly [name: string, run: (bench: Bench) => Promise<v
   ['capture', benchCapture],
   ['wire', benchWire],
   ['catch-up', benchCatchUp],
+  ['collapse', benchCollapse],
   ['history', benchHistory],
   ['latency', benchLatency],
   ['link', benchLink],

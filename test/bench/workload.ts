@@ -117,19 +117,19 @@ function sysbenchRow(id: number, random: () => number): string {
 }
 
 /** The rows that are there before the run, in transactions of 1,000. */
-export function* sysbenchRows(): Generator<string> {
+export function* sysbenchRows(rows = SYSBENCH_ROWS): Generator<string> {
   const random = randomNumbers(7);
-  for (let id = 1; id <= SYSBENCH_ROWS; id += 1_000) {
+  for (let id = 1; id <= rows; id += 1_000) {
     const values = Array.from({ length: 1_000 }, (_, row) => sysbenchRow(id + row, random));
     yield `INSERT INTO ${SYSBENCH_TABLE} VALUES ${values.join(',')}`;
   }
 }
 
 /** oltp_write_only: an update of k, an update of c, a delete and an insert of the same row. */
-export function* sysbenchTransactions(transactions: number): Generator<string> {
+export function* sysbenchTransactions(transactions: number, rows = SYSBENCH_ROWS): Generator<string> {
   const random = randomNumbers(transactions);
   for (let number = 0; number < transactions; number += 1) {
-    const id = (): number => 1 + below(random, SYSBENCH_ROWS);
+    const id = (): number => 1 + below(random, rows);
     const replaced = id();
     yield [
       'BEGIN',

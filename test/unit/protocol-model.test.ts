@@ -31,6 +31,7 @@ const CALM: Weights = {
   deliverAnswer: 4,
   deliverBatch: 8,
   setAside: 1,
+  collapse: 3,
 };
 
 /** Links, brokers and processes fail; nobody's memory does. */

@@ -88,6 +88,7 @@ function showSpool({ spool, link }) {
     byId('spool'),
     ...facts([
       ['To be sent', bytes(spool.waitingBytes)],
+      ['Merged away', spool.collapsed.changes === 0 ? null : `${count(spool.collapsed.changes)} changes`],
       ['Oldest', spool.oldestWaitingAt === null ? 'nothing waits' : ago(spool.oldestWaitingAt)],
       ['Spool', `${bytes(spool.totalBytes)} of ${bytes(spool.maxBytes)}`],
       ['Time left', link.secondsLeft === null ? null : `${duration(link.secondsLeft)} at this rate`],

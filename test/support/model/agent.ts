@@ -86,6 +86,8 @@ export class ModelAgent {
   #outOfOrder = new Set<number>();
   #confirmed: number;
   #next: number;
+  /** The last batch that keeps its number and digest. */
+  #sealed: number;
   #sending = true;
   #connected: 'never' | 'no' | 'yes' = 'never';
   #at: number;
@@ -110,6 +112,7 @@ export class ModelAgent {
     if (disk !== null && world.off !== 'open parts are deleted at start') this.#discardOpenParts();
     this.#next = this.disk.receivedSeq + 1;
     this.#confirmed = this.disk.receivedSeq;
+    this.#sealed = world.off === 'what a start finds keeps its number' ? this.disk.receivedSeq : this.disk.tail.seq;
     this.#at = this.disk.position.index;
     this.#hasPassedOver = this.disk.aside === 'untold';
     if (disk === null) this.#beginEpoch(this.disk.epoch);
@@ -281,6 +284,45 @@ export class ModelAgent {
     this.#append({ ...common, rows: this.#taken(kept), repair: request }, position);
   }
 
+  /** Merges batches that were never sent: of each row only the last change stays. */
+  collapse(choice: number): void {
+    const { disk } = this;
+    const { off } = this.#world;
+    if (disk.superseded || disk.tail.seq !== disk.head.seq) return;
+    const bodyOf = (seq: number): ModelBody => JSON.parse(disk.batches.get(seq)!.bytes) as ModelBody;
+    const isPlain = ({ part, marker, repair }: ModelBody): boolean =>
+      part === null && repair === null && (marker === null || off === 'merging crosses no marker');
+    const last = disk.head.seq - (choice % 3);
+    let first = last + 1;
+    while (first - 1 > this.#sealed && isPlain(bodyOf(first - 1))) first -= 1;
+    if (first >= last) return;
+    const range = Array.from({ length: last - first + 1 }, (_, at) => bodyOf(first + at));
+    const later = Array.from({ length: disk.head.seq - last }, (_, at) => disk.batches.get(last + 1 + at)!);
+    const changes = range.flatMap(({ rows }) => rows);
+    const isLast = off !== 'merging keeps the last change of a row';
+    const rows = [...new Map(isLast ? changes : changes.toReversed())];
+    const merged = { ...nth(range, range.length - 1), marker: null, poison: range.some(({ poison }) => poison) };
+    const half = Math.floor(rows.length / 2);
+    const isOne = half === 0 || (choice >> 2) % 2 === 0;
+    const parts = off !== 'what takes several batches is one transaction';
+    const bodies: ModelBody[] = isOne
+      ? [{ ...merged, rows }]
+      : [
+          { ...merged, rows: rows.slice(0, half), part: parts ? { number: 0, last: false } : null, poison: false },
+          { ...merged, rows: rows.slice(half), part: parts ? { number: 1, last: true } : null },
+        ];
+    // Only without the rule is there a marker among them.
+    bodies.push(...range.filter(({ marker }) => marker !== null).map(body => ({ ...body, rows: [] })));
+    disk.batches = new Map([...disk.batches].filter(([seq]) => seq < first));
+    const before = disk.batches.get(first - 1)?.header ?? disk.base;
+    disk.tail = { seq: before.seq, digest: before.digest };
+    for (const body of bodies) this.#put(JSON.stringify(body));
+    for (const { header, bytes } of later) {
+      this.#put(bytes, off === 'batches after merged ones get new digests' ? header.digest : undefined);
+    }
+    disk.head = disk.tail;
+  }
+
   #note(key: string): void {
     this.#chunk?.emitted.add(key);
     this.#repair?.emitted.add(key);
@@ -299,6 +341,7 @@ export class ModelAgent {
     const batch = this.disk.batches.get(this.#next);
     if (batch === undefined) throw new Error(`model: batch ${this.#next} is not in the spool`);
     this.#unconfirmed.push(this.#next);
+    if (this.#world.off !== 'what was sent keeps its number') this.#sealed = Math.max(this.#sealed, this.#next);
     this.#next += 1;
     this.#world.publish(this, batch);
   }
@@ -390,6 +433,7 @@ export class ModelAgent {
     const { source } = this.#world;
     const start = startOf(BRANCH, epoch);
     Object.assign(disk, { epoch, base: start, head: start, tail: start, batches: new Map(), receivedSeq: 0 });
+    this.#sealed = 0;
     disk.position = { index: source.log.length, lastId: source.lastId };
     // The batches that answered these requests may never arrive now.
     disk.doneRequests = [];
@@ -413,6 +457,7 @@ export class ModelAgent {
   #advance(receivedSeq: number, prune: boolean): void {
     const { disk } = this;
     disk.receivedSeq = receivedSeq;
+    this.#sealed = Math.max(this.#sealed, receivedSeq);
     if (prune && receivedSeq > disk.base.seq) {
       const digest = this.#digestAt(receivedSeq);
       if (digest === null) throw new Error(`model: batch ${receivedSeq} is not in the spool`);
@@ -443,13 +488,19 @@ export class ModelAgent {
     const { disk } = this;
     const claims = this.#world.off === 'nothing is claimed before the head office is told';
     const body: ModelBody = { ...unbounded, bounded: disk.aside === 'untold' && !claims };
-    const bytes = JSON.stringify(body);
-    const header = headerAfter(disk.tail, BRANCH, disk.epoch, Buffer.from(bytes));
-    disk.batches = new Map(disk.batches).set(header.seq, { header, bytes });
-    disk.tail = { seq: header.seq, digest: header.digest };
+    this.#put(JSON.stringify(body));
     if (position === null) return;
     disk.head = disk.tail;
     disk.position = position;
+  }
+
+  /** @param digest only to leave out the rule that it is made anew */
+  #put(bytes: string, digest?: string): void {
+    const { disk } = this;
+    const made = headerAfter(disk.tail, BRANCH, disk.epoch, Buffer.from(bytes));
+    const header = { ...made, digest: digest ?? made.digest };
+    disk.batches = new Map(disk.batches).set(header.seq, { header, bytes });
+    disk.tail = { seq: header.seq, digest: header.digest };
   }
 
   #discardOpenParts(): void {

@@ -57,6 +57,7 @@ const ACTIONS = {
   changeByHand: (world, choice) => world.changeByHand(choice),
   askForRepair: (world, choice) => world.askForRepair(choice),
   repairStep: (world, choice) => world.someAgent(choice).repairStep(),
+  collapse: (world, choice) => world.someAgent(choice).collapse(choice >> 2),
 } as const satisfies Record<string, (world: ModelWorld, choice: number) => void>;
 
 export type Action = keyof typeof ACTIONS;

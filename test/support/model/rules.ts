@@ -34,6 +34,12 @@ export const RULES = {
   'a snapshot keeps the rows of a table that is set aside': 'shell',
   'only a snapshot that began later brings a table back': 'shell',
   'rows of a table that the head office has set aside are passed over': 'shell',
+  'what was sent keeps its number': 'shell',
+  'what a start finds keeps its number': 'shell',
+  'merging keeps the last change of a row': 'shell',
+  'merging crosses no marker': 'shell',
+  'what takes several batches is one transaction': 'shell',
+  'batches after merged ones get new digests': 'shell',
 } as const;
 
 export type Rule = keyof typeof RULES;

@@ -42,6 +42,7 @@ export function busyAgent(now = new Date()): AgentStatus {
       oldestWaitingAt: before(now, 7_260),
       freeDiskBytes: 81_604_378_624,
       minFreeBytes: 1_073_741_824,
+      collapsed: { changes: 12_345, bytes: 1_234_567 },
       secondsUntilFull: 3_110_400,
       history: {
         everySeconds: 60,
