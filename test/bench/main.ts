@@ -15,6 +15,7 @@ import { benchMemory } from './memory.ts';
 import { Reporter } from './report.ts';
 import { Servers } from './servers.ts';
 import type { Bench } from './servers.ts';
+import { benchTrickle } from './trickle.ts';
 import { benchVerify } from './verify.ts';
 import { benchWire } from './wire.ts';
 
@@ -25,6 +26,7 @@ const GROUPS: readonly (readonly [name: string, run: (bench: Bench) => Promise<v
   ['history', benchHistory],
   ['latency', benchLatency],
   ['link', benchLink],
+  ['link/trickle', benchTrickle],
   ['memory', benchMemory],
   ['fleet', benchFleet],
   ['verify', benchVerify],
