@@ -15,6 +15,7 @@ import type { Forwarder } from './forward/forwarder.ts';
 import { currentTable } from './spool/snapshot-progress.ts';
 import type { SetAsideTable } from './spool/snapshot-progress.ts';
 import type { Spool } from './spool/spool.ts';
+import type { Traffic } from './forward/traffic.ts';
 import { RateOfDay, secondsUntilFull } from './time-left.ts';
 import type { AgentState, AgentStatus, StatusError, SyncStatus, TableStatus } from './web/status.ts';
 
@@ -26,6 +27,7 @@ export interface SelfReportOptions {
   readonly capture: Capture;
   readonly forwarder: Forwarder;
   readonly tally: CaptureTally;
+  readonly traffic: Traffic;
 }
 
 export class SelfReport {
@@ -111,7 +113,9 @@ export class SelfReport {
         closesAt: forward.windowOpen ? isoOrNull(forward.windowChangesAt) : null,
         opensAt: forward.windowOpen ? null : isoOrNull(forward.windowChangesAt),
         maxBytesPerSecond: link.maxBytesPerSecond,
+        freshnessSeconds: link.freshnessMs / 1_000,
         sentBytes: forward.counters.sentBytes,
+        traffic: this.#o.traffic.status(),
         bytesPerSecond,
         secondsLeft: secondsLeft(usage.waitingBytes, bytesPerSecond),
         unconfirmedBytes: forward.inFlightBytes,
@@ -238,6 +242,7 @@ export class SelfReport {
     const capture = this.#o.capture.status();
     const usage = this.#o.spool.usage();
     const progress = this.#o.spool.snapshot();
+    const { today, month } = this.#o.traffic.status();
     const error =
       capture.error ?? (this.#o.forwarder.status().duplicateSince === null ? null : faultOfCode('IDENTITY_SHARED'));
     return {
@@ -247,12 +252,12 @@ export class SelfReport {
       spoolBatches: usage.waitingBatches,
       spoolBytes: usage.waitingBytes,
       outlook: {
-        binlogSecondsLeft: roundedOrNull(capture.binlogSecondsLeft),
-        diskFreeBytes: usage.freeDiskBytes,
+        binlogSecondsLeft: roughlyOrNull(capture.binlogSecondsLeft),
+        diskFreeBytes: roughly(usage.freeDiskBytes),
         certificateExpiresAt: earliestExpiry(),
       },
-      secondsUntilFull: this.#secondsUntilFull(),
-      captureLagSeconds: capture.lagSeconds,
+      secondsUntilFull: roughlyOrNull(this.#secondsUntilFull()),
+      captureLagSeconds: roundedOrNull(capture.lagSeconds),
       snapshot:
         progress === null || progress.finished
           ? null
@@ -263,6 +268,8 @@ export class SelfReport {
               secondsLeft: this.#snapshotStatus()?.secondsLeft ?? null,
             },
       windows: this.#o.config.link.windows,
+      ...freshnessOf(this.#o.config.link.freshnessMs),
+      traffic: { today: roughly(today.sent + today.received), month: roughly(month.sent + month.received) },
       timeZone: this.#o.config.link.timeZone,
       source: this.#sourceName(capture),
       setAside: this.#setAside()
@@ -305,6 +312,20 @@ function faultOfCode(code: ErrorCode): TributaryError {
 export function statusError(error: unknown, since: string): StatusError {
   const { code, message, hint } = asTributaryError(error);
   return { code, message, hint, since };
+}
+
+function freshnessOf(freshnessMs: number): { readonly freshnessSeconds?: number } {
+  return freshnessMs === 0 ? {} : { freshnessSeconds: Math.round(freshnessMs / 1_000) };
+}
+
+/** Two or three digits, and never more than it is: a figure that hardly changes need not be said again. */
+function roughly(value: number): number {
+  const unit = 10 ** Math.max(0, Math.floor(Math.log10(Math.max(1, value))) - 1);
+  return Math.floor(value / unit) * unit;
+}
+
+function roughlyOrNull(value: number | null): number | null {
+  return value === null ? null : roughly(Math.round(value));
 }
 
 function roundedOrNull(value: number | null): number | null {

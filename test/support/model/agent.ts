@@ -86,6 +86,10 @@ export class ModelAgent {
   #outOfOrder = new Set<number>();
   #confirmed: number;
   #next: number;
+  /** The batch whose text the head office has, by the last answer; null: none. */
+  #dictionary: number | null = null;
+  /** A batch that was marked to be kept, of which no answer has told yet. */
+  #offered: number | null = null;
   #sending = true;
   #connected: 'never' | 'no' | 'yes' = 'never';
   #at: number;
@@ -300,7 +304,12 @@ export class ModelAgent {
     if (batch === undefined) throw new Error(`model: batch ${this.#next} is not in the spool`);
     this.#unconfirmed.push(this.#next);
     this.#next += 1;
-    this.#world.publish(this, batch);
+    const { seq } = batch.header;
+    const isPacked = this.#dictionary !== null && this.#dictionary < seq;
+    // One at a time: the applier keeps two, and the one in use must be among them.
+    const keep = this.#offered === null && (this.#dictionary ?? 0) < seq;
+    if (keep) this.#offered = seq;
+    this.#world.publish(this, { ...batch, keep, ...(isPacked ? { packedWith: this.#dictionary! } : {}) });
   }
 
   /** The broker confirms one of the messages in flight; `choice` says which. */
@@ -376,8 +385,25 @@ export class ModelAgent {
         this.#sending = true;
         disk.acknowledgedEpoch = answer.epoch;
         this.#advance(action.receivedSeq, prune);
+        this.#pack(answer);
         if (action.resend !== null) this.rewind(action.resend.from);
     }
+  }
+
+  /** What is asked for again may have been packed with something that is gone. */
+  #pack({ dictionaries = [], resend, received }: Answer): void {
+    const trusts = this.#world.off === 'a batch is packed only with a dictionary that the last answer names';
+    const isNamed = this.#dictionary !== null && dictionaries.includes(this.#dictionary);
+    if (!isNamed && !trusts) this.#dictionary = null;
+    if (this.#offered !== null && dictionaries.includes(this.#offered)) {
+      this.#dictionary = this.#offered;
+      this.#offered = null;
+    } else if (this.#offered !== null && received.seq >= this.#offered) {
+      this.#offered = null;
+    }
+    if (resend === null || trusts) return;
+    this.#dictionary = null;
+    this.#offered = null;
   }
 
   newEpoch(reason: string): void {
@@ -407,6 +433,8 @@ export class ModelAgent {
     this.#repair = null;
     if (this.#world.off !== 'a new epoch forgets which repairs were answered') this.#repaired = new Set();
     this.#sending = true;
+    this.#dictionary = null;
+    this.#offered = null;
     this.rewind(1);
   }
 

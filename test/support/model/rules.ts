@@ -34,6 +34,7 @@ export const RULES = {
   'a snapshot keeps the rows of a table that is set aside': 'shell',
   'only a snapshot that began later brings a table back': 'shell',
   'rows of a table that the head office has set aside are passed over': 'shell',
+  'a batch is packed only with a dictionary that the last answer names': 'shell',
 } as const;
 
 export type Rule = keyof typeof RULES;
