@@ -305,11 +305,12 @@ export class ModelAgent {
     this.#unconfirmed.push(this.#next);
     this.#next += 1;
     const { seq } = batch.header;
-    const isPacked = this.#dictionary !== null && this.#dictionary < seq;
+    const dictionary = this.#dictionary;
+    const packed = dictionary !== null && dictionary < seq ? { packedWith: dictionary } : {};
     // One at a time: the applier keeps two, and the one in use must be among them.
-    const keep = this.#offered === null && (this.#dictionary ?? 0) < seq;
+    const keep = this.#offered === null && (dictionary ?? 0) < seq;
     if (keep) this.#offered = seq;
-    this.#world.publish(this, { ...batch, keep, ...(isPacked ? { packedWith: this.#dictionary! } : {}) });
+    this.#world.publish(this, { ...batch, keep, ...packed });
   }
 
   /** The broker confirms one of the messages in flight; `choice` says which. */
