@@ -19,6 +19,7 @@ import { SourceConnection } from './source/connection.ts';
 import type { AgentConfig } from './config.ts';
 import { brokerLink } from './forward/broker-link.ts';
 import { Forwarder } from './forward/forwarder.ts';
+import { gatherMs } from './forward/freshness.ts';
 import { AgentGauges } from './gauges.ts';
 import { mysqlSslOptions } from '../shared/config/tls.ts';
 import { KNOWS_SET_ASIDE } from '../shared/protocol.ts';
@@ -26,7 +27,9 @@ import { earlier } from './spool/snapshot-progress.ts';
 import type { QueuedTable } from './spool/snapshot-progress.ts';
 import { SelfReport, stateOf, statusError } from './self-report.ts';
 import { processorMs, MemoryRelease } from './memory-release.ts';
+import { WireMeter } from '../shared/broker/wire-meter.ts';
 import { Spool } from './spool/spool.ts';
+import { Traffic } from './forward/traffic.ts';
 import type { AgentStatus, StatusError, SyncStatus } from './web/status.ts';
 
 /** How often the rates are sampled and memory may be released. */
@@ -47,6 +50,8 @@ export class Agent {
   readonly #gauges: AgentGauges;
   readonly #counters: CaptureTally;
   readonly #report: SelfReport;
+  readonly #meter = new WireMeter();
+  readonly #traffic: Traffic;
   readonly #failed = Promise.withResolvers<TributaryError>();
   #sync: SyncStatus | null = null;
   readonly #captureClock = new StandstillClock();
@@ -66,6 +71,7 @@ export class Agent {
       mayMerge: () => config.spool.collapse && isAway(),
     });
     this.#collapse = config.spool.collapse ? new Collapse({ spool: this.#spool, isAway, log: logger }) : null;
+    this.#traffic = new Traffic(config.spool.directory, this.#meter, () => Date.now());
     let head = this.#spool.totalBytes;
     this.#spool.onAppend(() => {
       const { totalBytes } = this.#spool;
@@ -89,10 +95,12 @@ export class Agent {
       now: () => Date.now(),
       canSend: () => this.#forwarder.idle,
       online: () => this.#forwarder.status().connected,
+      gatherMs: () => (this.#isAwaited() ? 0 : gatherMs(config.link.freshnessMs)),
+      packs: () => this.#forwarder.packs,
     });
     this.#forwarder = new Forwarder({
       spool: this.#spool,
-      connect: brokerLink(brokerConnection(config)),
+      connect: brokerLink(brokerConnection(config, this.#meter)),
       policy: { ...config.link, windows: config.link.windows.map(parseWindow) },
       facts: () => ({
         capturedThrough: this.#completeThrough(),
@@ -100,6 +108,7 @@ export class Agent {
         epochReason: this.#spool.snapshot()?.epochReason ?? null,
         report: this.#report.report(),
       }),
+      through: () => this.#completeThrough(),
       events: {
         onNewEpoch: reason =>
           this.#capture.beginNewEpoch(`the head office is ${reason === 'behind' ? 'behind' : 'elsewhere'}`),
@@ -132,6 +141,7 @@ export class Agent {
       capture: this.#capture,
       forwarder: this.#forwarder,
       tally: this.#counters,
+      traffic: this.#traffic,
     });
   }
 
@@ -151,6 +161,11 @@ export class Agent {
       // The file itself is damaged. The error that ends the process says so.
       this.#logger.error({ err: error }, 'The spool cannot begin a new epoch.');
     }
+  }
+
+  /** Somebody waits for changes, however fresh they are. */
+  #isAwaited(): boolean {
+    return this.#forwarder.isAwaited || this.#spool.snapshot()?.finished === false;
   }
 
   /** What the head office will be complete as of. One that knows nothing of set-aside tables must not go beyond them. */
@@ -175,6 +190,7 @@ export class Agent {
     });
     const sampling = setInterval(() => {
       this.#report.sample();
+      this.#traffic.note();
       settling.look();
     }, SAMPLE_MS).unref();
     const fault = Promise.race([this.#failed.promise, this.#spool.failed]).then(error => {
@@ -193,6 +209,8 @@ export class Agent {
       const late = new Promise(resolve => setTimeout(resolve, STOP_WITHIN_MS).unref());
       await Promise.race([this.#forwarder.stop(), late]);
       await Promise.race([collapsing.catch(() => undefined), late]);
+      this.#traffic.note();
+      this.#traffic.save();
       this.#spool.close();
     }
   }
@@ -315,10 +333,12 @@ export class Agent {
 }
 
 /** What the forwarder's connections need. The password is read at each of them. */
-function brokerConnection({ broker, branch }: AgentConfig) {
+function brokerConnection({ broker, branch, link }: AgentConfig, meter: WireMeter) {
   return {
     ...brokerAccess(broker),
     branch,
+    meter,
+    heartbeatSeconds: link.heartbeatSeconds,
     get password() {
       return broker.password.reveal();
     },

@@ -32,6 +32,11 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 const GIB = 1024 * MIB;
 const HOUR_MS = 3_600_000;
+/** Longer, and windows do it better. */
+const MOST_FRESHNESS_MS = HOUR_MS;
+const LEAST_HEARTBEAT_MS = 5_000;
+const MOST_HEARTBEAT_MS = 60_000;
+const HEARTBEAT_TIMES = 6;
 
 export interface AgentConfig {
   readonly branch: string;
@@ -63,6 +68,9 @@ export interface AgentConfig {
     readonly timeZone: string;
     /** 0: no limit. */
     readonly maxBytesPerSecond: number;
+    /** So old changes may become before they are sent; 0: they are sent at once. */
+    readonly freshnessMs: number;
+    readonly heartbeatSeconds: number;
   };
   readonly onTableTrouble: TableTroublePolicy;
   readonly http: HttpSettings;
@@ -237,9 +245,28 @@ function linkField() {
       maxBytesPerSecond: rateField(KIB)
         .prefault(0)
         .meta({ description: 'Most that is sent in a second, such as 64KiB. 0: no limit.' }),
+      freshness: durationField({ min: 0, max: MOST_FRESHNESS_MS }).prefault(0).meta({
+        description:
+          'So old changes may become before they are sent, such as 10s or 15m: many then share the bytes of one message. 0: each commit is sent at once.',
+      }),
+      heartbeat: durationField({ min: 2_000, max: 300_000 }).optional().meta({
+        description:
+          'How often an idle line shows that it is alive; a dead one is noticed after twice that time. Default: 5s, with a freshness up to 1m.',
+        example: '30s',
+      }),
     })
-    .transform(({ timeZone, ...rest }) => ({ ...rest, timeZone: timeZone ?? zoneOf(rest.windows) }))
+    .transform(({ timeZone, freshness, heartbeat, ...rest }) => ({
+      ...rest,
+      timeZone: timeZone ?? zoneOf(rest.windows),
+      freshnessMs: freshness,
+      heartbeatSeconds: Math.round((heartbeat ?? usualHeartbeatMs(freshness)) / 1_000),
+    }))
     .meta({ description: 'When and how fast the link is used.' });
+}
+
+/** With a freshness, the line may be dead for longer before it is noticed. */
+function usualHeartbeatMs(freshnessMs: number): number {
+  return Math.min(MOST_HEARTBEAT_MS, Math.max(LEAST_HEARTBEAT_MS, HEARTBEAT_TIMES * freshnessMs));
 }
 
 /** The machine's; where no window is bound to it, Intl is not asked for it, which takes 7 MB to answer. */

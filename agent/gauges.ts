@@ -59,6 +59,11 @@ export class AgentGauges {
     m.linkUp.set(link.up ? 1 : 0);
     m.linkWindowOpen.set(link.windowOpen ? 1 : 0);
     m.linkUnconfirmedBytes.set(link.unconfirmedBytes);
+    for (const period of ['today', 'month'] as const) {
+      for (const direction of ['sent', 'received'] as const) {
+        m.linkTraffic.set({ period, direction }, link.traffic[period][direction]);
+      }
+    }
     m.linkAnswerSeconds.set(unixTime(link.lastAnswerAt));
     m.streamHead.set(stream.head);
     m.streamConfirmed.set(stream.confirmed);

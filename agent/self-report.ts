@@ -16,6 +16,7 @@ import type { Forwarder } from './forward/forwarder.ts';
 import { currentTable } from './spool/snapshot-progress.ts';
 import type { SetAsideTable } from './spool/snapshot-progress.ts';
 import type { Spool } from './spool/spool.ts';
+import type { Traffic } from './forward/traffic.ts';
 import { RateOfDay, secondsUntilFull } from './time-left.ts';
 import type { AgentState, AgentStatus, StatusError, SyncStatus, TableStatus } from './web/status.ts';
 
@@ -27,6 +28,7 @@ export interface SelfReportOptions {
   readonly capture: Capture;
   readonly forwarder: Forwarder;
   readonly tally: CaptureTally;
+  readonly traffic: Traffic;
 }
 
 export class SelfReport {
@@ -113,7 +115,9 @@ export class SelfReport {
         closesAt: forward.windowOpen ? isoOrNull(forward.windowChangesAt) : null,
         opensAt: forward.windowOpen ? null : isoOrNull(forward.windowChangesAt),
         maxBytesPerSecond: link.maxBytesPerSecond,
+        freshnessSeconds: link.freshnessMs / 1_000,
         sentBytes: forward.counters.sentBytes,
+        traffic: this.#o.traffic.status(),
         bytesPerSecond,
         secondsLeft: secondsLeft(usage.waitingBytes, bytesPerSecond),
         unconfirmedBytes: forward.inFlightBytes,
@@ -241,6 +245,7 @@ export class SelfReport {
     const usage = this.#o.spool.usage();
     const progress = this.#o.spool.snapshot();
     const rules = progress?.rules ?? null;
+    const { today, month } = this.#o.traffic.status();
     const error =
       capture.error ?? (this.#o.forwarder.status().duplicateSince === null ? null : faultOfCode('IDENTITY_SHARED'));
     return {
@@ -250,12 +255,12 @@ export class SelfReport {
       spoolBatches: usage.waitingBatches,
       spoolBytes: usage.waitingBytes,
       outlook: {
-        binlogSecondsLeft: roundedOrNull(capture.binlogSecondsLeft),
-        diskFreeBytes: usage.freeDiskBytes,
+        binlogSecondsLeft: roughlyOrNull(capture.binlogSecondsLeft),
+        diskFreeBytes: roughly(usage.freeDiskBytes),
         certificateExpiresAt: earliestExpiry(),
       },
-      secondsUntilFull: this.#secondsUntilFull(),
-      captureLagSeconds: capture.lagSeconds,
+      secondsUntilFull: roughlyOrNull(this.#secondsUntilFull()),
+      captureLagSeconds: roundedOrNull(capture.lagSeconds),
       snapshot:
         progress === null || progress.finished
           ? null
@@ -266,6 +271,8 @@ export class SelfReport {
               secondsLeft: this.#snapshotStatus()?.secondsLeft ?? null,
             },
       windows: this.#o.config.link.windows,
+      ...freshnessOf(this.#o.config.link.freshnessMs),
+      traffic: { today: roughly(today.sent + today.received), month: roughly(month.sent + month.received) },
       timeZone: this.#o.config.link.timeZone,
       source: this.#sourceName(capture),
       setAside: this.#setAside()
@@ -314,6 +321,20 @@ export function statusError(error: unknown, since: string): StatusError {
 /** Short, because every hello has it. */
 function hashOf(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 8);
+}
+
+function freshnessOf(freshnessMs: number): { readonly freshnessSeconds?: number } {
+  return freshnessMs === 0 ? {} : { freshnessSeconds: Math.round(freshnessMs / 1_000) };
+}
+
+/** Two or three digits, and never more than it is: a figure that hardly changes need not be said again. */
+function roughly(value: number): number {
+  const unit = 10 ** Math.max(0, Math.floor(Math.log10(Math.max(1, value))) - 1);
+  return Math.floor(value / unit) * unit;
+}
+
+function roughlyOrNull(value: number | null): number | null {
+  return value === null ? null : roughly(Math.round(value));
 }
 
 function roundedOrNull(value: number | null): number | null {

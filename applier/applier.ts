@@ -20,7 +20,7 @@ import { RowWriter } from './apply/row-writer.ts';
 import { readContents } from './branches/branch-detail.ts';
 import { BrokerRepair } from './broker/repair.ts';
 import { BRANCH_STATES, standingOf } from './branches/branch-state.ts';
-import { Expectations } from './branches/expectation.ts';
+import { Expectations, offlineAfterMs } from './branches/expectation.ts';
 import { toDateTimeText } from '../shared/batch/versions.ts';
 import { deleteOldVersions } from './apply/history-age.ts';
 import { tableOfHistory } from './apply/history-table.ts';
@@ -273,7 +273,8 @@ export class Applier {
     const reports = fleet.flatMap(({ row, contact }) => {
       const hello = storedHello(contact?.hello);
       const receivedAtMs = seconds(contact?.lastSeen ?? null) * 1000;
-      return hello === null ? [] : [{ branch: row.branch, report: hello.report, receivedAtMs }];
+      const validMs = offlineAfterMs(hello);
+      return hello === null ? [] : [{ branch: row.branch, report: hello.report, receivedAtMs, validMs }];
     });
     return `${await this.#branchRegistry.metrics()}\n${await renderBranchReports(reports, Date.now())}`;
   }
@@ -310,6 +311,8 @@ export class Applier {
     for (const each of branches) {
       const { branch } = each;
       m.branchLagSeconds.set({ branch }, each.lagSeconds ?? NaN);
+      m.branchAllowedLagSeconds.set({ branch }, each.allowedLagSeconds);
+      m.branchOnline.set({ branch }, each.online === true ? 1 : 0);
       m.branchCompleteSeconds.set({ branch }, seconds(each.completeThrough));
       m.branchLastSeenSeconds.set({ branch }, seconds(each.lastSeenAt));
       m.branchBacklogBatches.set({ branch }, each.backlogBatches ?? NaN);
@@ -364,6 +367,8 @@ export class Applier {
     const m = this.#branchMetrics;
     const gauges = [
       m.branchLagSeconds,
+      m.branchAllowedLagSeconds,
+      m.branchOnline,
       m.branchCompleteSeconds,
       m.branchLastSeenSeconds,
       m.branchBacklogBatches,
@@ -406,7 +411,8 @@ export class Applier {
   #branchStatus({ row, contact, waiting }: FleetBranch, now: number): BranchStatus {
     const through = contact?.completeness.through ?? null;
     const { received, applied } = row.stream;
-    const { states, backlogBatches, expected, report } = standingOf({ row, contact, waiting }, now, this.#expectations);
+    const standing = standingOf({ row, contact, waiting }, now, this.#expectations);
+    const { states, backlogBatches, expected, report, allowedLagSeconds } = standing;
     const activity = this.#activityOf(row.branch);
     const batchesPerSecond = activity.batches.perSecond(now);
     return {
@@ -416,6 +422,8 @@ export class Applier {
       lastSeenAt: contact?.lastSeen ?? null,
       completeThrough: through,
       lagSeconds: through === null ? null : Math.max(0, (now - Date.parse(through)) / 1000),
+      allowedLagSeconds,
+      online: contact === null || contact.lastSeen === null ? null : expected === null,
       backlogBatches,
       batchesPerSecond,
       rowsPerSecond: activity.rows.perSecond(now),

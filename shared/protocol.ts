@@ -59,6 +59,10 @@ export interface AgentReport {
     readonly secondsLeft: number | null;
   } | null;
   readonly windows: readonly string[];
+  /** `link.freshness`: changes may be that old before they are sent. Absent: they are sent at once. */
+  readonly freshnessSeconds?: number | undefined;
+  /** Bytes on the line, both ways, of the branch's present day and month. Absent: an older agent. */
+  readonly traffic?: { readonly today: number; readonly month: number } | undefined;
   /** IANA name of the windows' time zone. */
   readonly timeZone: string;
   /** The branch's database, as in `MySQL 9.7.4 at 127.0.0.1:3306`; null: not connected yet. */
@@ -142,6 +146,8 @@ export interface Answer {
    * (shared/batch/versions.ts). Absent: none. An older agent ignores it.
    */
   readonly history?: readonly string[] | undefined;
+  /** The batches by which this applier has kept a dictionary (shared/broker/slim-batch.ts). Absent: none. */
+  readonly dictionaries?: readonly number[] | undefined;
 }
 
 /**
@@ -151,6 +157,10 @@ export interface Answer {
 export const KNOWS_SET_ASIDE = 'set-aside';
 /** The head office reads when the next hello comes. Another one takes a branch for offline after 30 s without a hello. */
 export const KNOWS_PACE = 'pace';
+/** The head office reads brief hellos, and answers them briefly (shared/broker/brief.ts). */
+export const KNOWS_BRIEF = 'brief';
+/** The head office reads slim batches (shared/broker/slim-batch.ts). */
+export const KNOWS_SLIM = 'slim';
 
 // ---------------------------------------------------------------------------------------------------------------
 // Head office
@@ -174,6 +184,8 @@ export interface HelloFacts {
   readonly halted: { readonly code: string; readonly reason: string } | null;
   /** Tables whose history is kept. */
   readonly history?: readonly string[];
+  /** Batches of the hello's epoch by which dictionaries were kept. */
+  readonly dictionaries?: readonly number[];
 }
 
 export interface HelloOutcome {
@@ -235,7 +247,10 @@ export function receiveHello(stream: HeadOfficeStream, hello: Hello, facts: Hell
       requests: facts.requests,
       // A new epoch ends a halt: the batch that caused it will never come again.
       halted: registered ? null : facts.halted,
-      capabilities: [KNOWS_SET_ASIDE, KNOWS_PACE],
+      capabilities: [KNOWS_SET_ASIDE, KNOWS_PACE, KNOWS_BRIEF, KNOWS_SLIM],
+      ...(facts.dictionaries === undefined || facts.dictionaries.length === 0
+        ? {}
+        : { dictionaries: facts.dictionaries }),
       ...(facts.history === undefined || facts.history.length === 0 ? {} : { history: facts.history }),
     },
   };

@@ -14,14 +14,18 @@ export class BatchMaxAge {
   /** Since when the link was seen to be down; null: it was up at the last call. */
   #downSince: number | null = null;
 
-  /** The limit in milliseconds. Must be called regularly while a batch is open. */
-  limitMs(online: boolean, now: number): number {
+  /**
+   * The limit in milliseconds. Must be called regularly while a batch is open.
+   * @param gatherMs how long changes gather in any case
+   */
+  limitMs(online: boolean, now: number, gatherMs = 0): number {
     if (online) {
       this.#downSince = null;
-      return ONLINE_MS;
+      return Math.max(ONLINE_MS, gatherMs);
     }
     // If the clock was set back, the link must not seem to have gone down only now.
     this.#downSince = Math.min(this.#downSince ?? now, now);
-    return Math.min(MAX_OFFLINE_MS, Math.max(MIN_OFFLINE_MS, (now - this.#downSince) * SHARE_OF_DOWNTIME));
+    const least = Math.max(MIN_OFFLINE_MS, gatherMs);
+    return Math.min(MAX_OFFLINE_MS, Math.max(least, (now - this.#downSince) * SHARE_OF_DOWNTIME));
   }
 }

@@ -13,6 +13,10 @@ export interface Link {
   readonly canSend: () => boolean;
   /** Whether the link is up, so that changes wait only briefly. */
   readonly online: () => boolean;
+  /** How long changes gather in the open batch while the link is up; 0: a lone commit leaves at once. */
+  readonly gatherMs: () => number;
+  /** Whether small batches are spooled as text, because the link packs them. */
+  readonly packs: () => boolean;
 }
 
 export interface CaptureOptions extends Link {

@@ -1,6 +1,6 @@
 /**
  * When the open batch leaves for the spool, apart from when it is full. A lone commit leaves at once, and a burst
- * travels together. The batch closes when a turn of the event loop has brought nothing more and the forwarder has
+ * travels together, unless changes are to gather (agent/forward/freshness.ts). The batch closes when a turn of the event loop has brought nothing more and the forwarder has
  * nothing under way. It also closes when its oldest change has waited long enough. If no batch is open, the position is
  * stored now and then.
  *
@@ -59,7 +59,7 @@ export class FlushPolicy {
     const { sink, spool, host, canSend } = this.#o;
     if (this.#stopped) return;
     if (sink.openSince !== null) this.#tickSoon();
-    if (sink.isEmpty || this.#looking) return;
+    if (sink.isEmpty || this.#looking || this.#o.gatherMs() > 0) return;
     this.#looking = true;
     const seen = host.events;
     setImmediate(() => {
@@ -90,13 +90,13 @@ export class FlushPolicy {
   }
 
   #tick(): void {
-    const { sink, spool, online, age } = this.#o;
+    const { sink, spool, online, gatherMs, age } = this.#o;
     if (!sink.isBetweenGroups) return;
     const now = this.#o.now();
     if (sink.openSince === null) {
       // By this clock the timer may fire a little early.
       if (now - this.#savedAt < POSITION_SAVE_MS - TICK_MS) return;
-    } else if (!this.#wanted && now - sink.openSince < age.limitMs(online(), now)) {
+    } else if (!this.#wanted && now - sink.openSince < age.limitMs(online(), now, gatherMs())) {
       return;
     }
     if (!spool.hasRoom()) return;

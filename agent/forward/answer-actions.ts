@@ -11,6 +11,7 @@ import type { ForwarderCounters, ForwarderEvents, ForwarderHost, ForwarderLog } 
 import type { HelloLoop } from './hello-loop.ts';
 import type { LinkFaults } from './link-faults.ts';
 import type { LinkState } from './link-state.ts';
+import type { Packing } from './packing.ts';
 import type { Sender } from './sender.ts';
 
 /** If the head office has another epoch, the branch says hello again at once, but not more often than this. */
@@ -22,6 +23,7 @@ export interface AnswerActionsOptions {
   readonly hellos: HelloLoop;
   readonly state: LinkState;
   readonly faults: LinkFaults;
+  readonly packing: Packing;
   readonly counters: ForwarderCounters;
   readonly events: ForwarderEvents;
   readonly log: ForwarderLog;
@@ -50,7 +52,7 @@ export class AnswerActions {
   }
 
   act(answer: Answer): void {
-    const { spool, sender, hellos, state, faults, counters, events, log, now, host } = this.#o;
+    const { spool, sender, hellos, state, faults, packing, counters, events, log, now, host } = this.#o;
     if (this.#duplicates.answered(answer, now())) {
       log.warn({ code: 'IDENTITY_SHARED', hint: ERRORS.IDENTITY_SHARED.hint }, ERRORS.IDENTITY_SHARED.cause);
     }
@@ -95,6 +97,7 @@ export class AnswerActions {
         if (action.receivedSeq < before.receivedSeq) spool.serverSeen.doubt();
         spool.advance(action.receivedSeq, before.epoch);
         spool.history.keep(answer.history ?? []);
+        packing.answered(answer, now());
         sender.received(action.receivedSeq);
         if (sender.drained && state.name !== 'refused') faults.cleared();
         if (action.resend !== null) {

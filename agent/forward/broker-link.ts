@@ -29,8 +29,8 @@ export interface LinkEvents {
 /** @throws TributaryError BROKER_* */
 export type ConnectLink = (events: LinkEvents) => Promise<ForwardLink>;
 
-/** A dead link is noticed within two heartbeats; more of them would only cost bytes. */
-const HEARTBEAT_SECONDS = 5;
+/** The name of the consumer, which each answer carries. */
+const CONSUMER = 'a';
 
 export interface BrokerLinkOptions extends Omit<BrokerOptions, 'purpose'> {
   readonly branch: string;
@@ -41,7 +41,7 @@ export function brokerLink(options: BrokerLinkOptions): ConnectLink {
   const names = branchNames(options.branch);
   const purpose = `tributary-agent ${options.branch}`;
   return async ({ onAnswer, onWake }) => {
-    const connection = await connectBroker({ heartbeatSeconds: HEARTBEAT_SECONDS, ...options, purpose });
+    const connection = await connectBroker({ ...options, purpose });
     try {
       const foreign = new ForeignAnswers();
       const requeueAfterMs = ({ type, body, messageId }: ReceivedMessage): number | null => {
@@ -54,6 +54,7 @@ export function brokerLink(options: BrokerLinkOptions): ConnectLink {
         connection.openPublisher(),
         connection.openConsumer({
           queue: names.answer,
+          tag: CONSUMER,
           // More than one, so that own answers arrive while foreign ones wait to be requeued.
           prefetch: 4,
           onMessage: message => {

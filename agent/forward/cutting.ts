@@ -41,6 +41,11 @@ function pieceBytesFor(bytes: number, bytesPerSecond: number | null): number {
   return Math.ceil(bytes / Math.min(MOST_PIECES, Math.ceil(bytes / wanted)));
 }
 
+/** One message, whatever the line is like. */
+export function uncut(bytes: number): Cut {
+  return { bytes, pieceBytes: Math.max(1, bytes), count: 1, missing: new Set([0]) };
+}
+
 /** The bytes of one piece. */
 export function bytesOf(cut: Cut, index: number): number {
   return Math.min(cut.pieceBytes, cut.bytes - index * cut.pieceBytes);
@@ -62,6 +67,11 @@ export class Cuts {
     const known = this.#cuts.get(seq) ?? cut();
     this.#cuts.set(seq, known);
     return known;
+  }
+
+  /** Whether it was sent in pieces, so that some may have arrived. */
+  isCut(seq: number): boolean {
+    return (this.#cuts.get(seq)?.count ?? 1) > 1;
   }
 
   /** All batches up to this one are received. */

@@ -15,6 +15,8 @@ export interface ForwarderOptions {
   readonly policy: LinkPolicy;
   /** Called at each hello, synchronously: the facts must be true for the spool's head at that moment. */
   readonly facts: () => HelloFacts;
+  /** As `capturedThrough` of the facts, for each batch that is sent. Default: null. */
+  readonly through?: () => string | null;
   readonly events: ForwarderEvents;
   readonly log: ForwarderLog;
   readonly now: () => number;
@@ -22,7 +24,7 @@ export interface ForwarderOptions {
   readonly random: () => number;
   /** Between hellos while an answer is awaited; default 5,000. */
   readonly helloMs?: number;
-  /** Between hellos while nothing is; default 30,000. */
+  /** Between hellos while nothing is; default: by the policy's freshness (hello-pace.ts). */
   readonly idleHelloMs?: number;
   /** After this time without an answer a hello counts as lost; default 20,000. */
   readonly helloTimeoutMs?: number;

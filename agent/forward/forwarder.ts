@@ -34,12 +34,14 @@ import type {
   SyncProgress,
 } from './forwarder-types.ts';
 import { HelloLoop } from './hello-loop.ts';
+import { idleHelloMs } from './hello-pace.ts';
 import { linkState } from '../../shared/config/link-schedule.ts';
 import { KNOWS_PACE } from '../../shared/protocol.ts';
 import { BACK_OFFS } from './rate-limit.ts';
 import { LinkHolder } from './link-holder.ts';
 import { LinkFaults } from './link-faults.ts';
 import { LinkState } from './link-state.ts';
+import { Packing } from './packing.ts';
 import { Sender } from './sender.ts';
 import { SyncWaiters } from './syncs.ts';
 import type { SyncOptions } from './syncs.ts';
@@ -59,7 +61,6 @@ const STOP_DEADLINE_MS = 5_000;
 
 const DEFAULTS = {
   helloMs: 5_000,
-  idleHelloMs: 30_000,
   helloTimeoutMs: 20_000,
   stallMs: 30_000,
   windowBytes: 4 * 1024 * 1024,
@@ -71,6 +72,8 @@ export class Forwarder {
   readonly #hellos: HelloLoop;
   readonly #links: LinkHolder;
   readonly #sender: Sender;
+  readonly #packing = new Packing();
+  readonly #freshnessMs: number;
   readonly #timers = new Timers<'retry' | 'window' | 'maintain' | 'progress'>();
   readonly #syncs = new SyncWaiters();
   readonly #counters = freshCounters();
@@ -97,8 +100,17 @@ export class Forwarder {
       enter: (state, why) => this.#enter(state, why),
       superseded: () => this.#superseded(),
     };
-    const parts = { ...DEFAULTS, ...options, counters, host };
-    this.#sender = new Sender({ ...parts, maxBytesPerSecond: options.policy.maxBytesPerSecond });
+    const { maxBytesPerSecond, freshnessMs = 0 } = options.policy;
+    this.#freshnessMs = freshnessMs;
+    const parts = { ...DEFAULTS, idleHelloMs: idleHelloMs(freshnessMs), ...options, counters, host };
+    this.#sender = new Sender({
+      ...parts,
+      packing: this.#packing,
+      maxBytesPerSecond,
+      freshnessMs,
+      isAwaited: () => this.isAwaited,
+      through: options.through ?? (() => null),
+    });
     this.#hellos = new HelloLoop({ ...parts, sender: this.#sender, isAwaited: () => this.#awaitsAnswer() });
     this.#links = new LinkHolder(parts);
     this.#answers = new AnswerActions({
@@ -107,6 +119,7 @@ export class Forwarder {
       hellos: this.#hellos,
       state: this.#state,
       faults: this.#faults,
+      packing: this.#packing,
     });
   }
 
@@ -138,6 +151,16 @@ export class Forwarder {
   /** Everything is confirmed and the link is up: a new batch would be sent at once. */
   get idle(): boolean {
     return this.#state.name === 'streaming' && this.#sender.drained;
+  }
+
+  /** Somebody waits for what the branch has: `sync`, or a request of the head office. */
+  get isAwaited(): boolean {
+    return this.#syncs.size > 0 || (this.#answers.last?.requests.length ?? 0) > 0;
+  }
+
+  /** Whether the head office is known to read slim batches, so that small ones may be spooled as text. */
+  get packs(): boolean {
+    return this.#packing.isUnderstood;
   }
 
   status(): ForwarderStatus {
@@ -316,15 +339,19 @@ export class Forwarder {
     this.#faults.cleared();
     if (this.#sender.confirmed !== this.#o.spool.stream().head.seq) return;
     if (this.#syncs.size > 0) this.#hellos.helloSoon();
-    else this.#hellos.allConfirmed();
+    // Where changes may be old, so may what is known of them.
+    else if (this.#freshnessMs === 0 || this.#packing.isOffering) this.#hellos.allConfirmed();
   }
 
   /** Whether an answer would move something: batches, a request, `sync`, or a second machine to be told from this one. */
   #awaitsAnswer(): boolean {
     const { last } = this.#answers;
     const { receivedSeq, head } = this.#o.spool.stream();
-    const settled = this.#state.name === 'streaming' && this.#syncs.size === 0 && receivedSeq >= head.seq;
-    if (!settled || last === null || last.displaced || last.requests.length > 0) return true;
+    // What the broker has confirmed is told of at the usual pace where changes may be old.
+    const isTold = receivedSeq >= head.seq || (this.#freshnessMs > 0 && this.#sender.inFlightBatches === 0);
+    const settled = this.#state.name === 'streaming' && this.#syncs.size === 0 && isTold;
+    if (!settled || this.#packing.isOffering || last === null || last.displaced || last.requests.length > 0)
+      return true;
     // An older head office wants one every few seconds, and wakes nobody.
     return last.capabilities?.includes(KNOWS_PACE) !== true;
   }

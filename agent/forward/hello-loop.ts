@@ -3,7 +3,7 @@
  *
  * Invariant: at most one hello is outstanding. A hello that was requested meanwhile follows the answer.
  */
-import { helloMessage, readAnswer } from '../../shared/broker/amqp.ts';
+import { helloMessage } from '../../shared/broker/amqp.ts';
 import { describeError, TributaryError } from '../../shared/errors.ts';
 import type { Answer } from '../../shared/protocol.ts';
 import type { Spool } from '../spool/spool.ts';
@@ -101,6 +101,7 @@ export class HelloLoop {
     this.#wanted = link.blocked || !this.#exchange.maySend(now(), helloTimeoutMs);
     if (this.#wanted) return;
     const said = facts();
+    const { base } = this.#exchange;
     this.#said = newsOf(said);
     const hello = this.#exchange.issue(spool.stream(), sender.confirmed, said, {
       now: now(),
@@ -108,7 +109,7 @@ export class HelloLoop {
     });
     this.#lastHelloAt = now();
     counters.hellos += 1;
-    void link.send(helloMessage(hello), sender.timeoutMs()).then(outcome =>
+    void link.send(helloMessage(hello, base), sender.timeoutMs()).then(outcome =>
       host.guarded(() => {
         if (link === this.#link && outcome.outcome !== 'confirmed') host.linkFailed(outcome.error);
       }),
@@ -162,13 +163,13 @@ export class HelloLoop {
   }
 
   #read(body: Buffer): ReceivedAnswer {
-    let answer: Answer;
+    let answer: Answer | null;
     try {
-      answer = readAnswer(body);
+      answer = this.#exchange.read(body);
     } catch (error) {
       return { kind: 'ignored', error: new TributaryError('MESSAGE_INVALID', describeError(error)) };
     }
-    if (!this.#exchange.owns(answer)) return { kind: 'foreign' };
+    if (answer === null) return { kind: 'foreign' };
     // It arrives before the link is attached, so it answers a hello of an earlier link: nothing is lost.
     if (this.#link === null) return { kind: 'ignored', error: null };
     this.#o.counters.answers += 1;

@@ -13,6 +13,17 @@ const SPACING_MS = 1_000;
 const MOST_CREDIT = 4;
 const CREDIT_EVERY_MS = 5_000;
 
+/** Between two hellos while nothing is to be said or asked. */
+const IDLE_MS = 30_000;
+/** The same of a branch whose changes may be old: so many times as old, within a quarter of an hour. */
+const IDLE_TIMES = 18;
+const MOST_IDLE_MS = 15 * 60_000;
+
+/** How long an idle branch says nothing. @param freshnessMs 0: its changes are sent at once */
+export function idleHelloMs(freshnessMs: number): number {
+  return Math.min(MOST_IDLE_MS, Math.max(IDLE_MS, IDLE_TIMES * freshnessMs));
+}
+
 /**
  * A hello is earlier or later by up to this part of its interval. The applier gets only the newest hello of a branch, so
  * of two machines with one identity that send in step it would never hear one.

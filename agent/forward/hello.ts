@@ -2,12 +2,18 @@
  * The agent's side of hello and answer: makes hellos, remembers the outstanding one, and decides which answers may be
  * acted on (HelloLedger of shared/protocol.ts). Sockets and clocks stay outside.
  *
- * Invariant: there is no new hello before the last one was answered or timed out, so a slow link carries one at a time.
+ * Invariants: there is no new hello before the last one was answered or timed out, so a slow link carries one at a time.
+ * A brief hello builds only on the hello before, and only if that one was answered: then the head office has it, and this
+ * process has the answer, on which a brief answer builds.
  */
-import { randomUUID } from 'node:crypto';
-import { HelloLedger } from '../../shared/protocol.ts';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { completedAnswer, readAnyAnswer, repliedTo } from '../../shared/broker/amqp.ts';
+import { TributaryError } from '../../shared/errors.ts';
+import { HelloLedger, KNOWS_BRIEF } from '../../shared/protocol.ts';
 import type { AgentReport, AgentStream, Answer, Hello } from '../../shared/protocol.ts';
 
+/** Enough that nobody guesses one, and few bytes. */
+const NONCE_BYTES = 12;
 /** Characters of the reason of an epoch. */
 const MAX_REASON = 500;
 
@@ -28,6 +34,9 @@ export class HelloExchange {
   readonly #instance = randomUUID();
   readonly #ledger = new HelloLedger();
   #outstanding: { readonly nonce: string; readonly sentAt: number } | null = null;
+  /** The last hello, and the last answer, whether it was acted on or not. */
+  #last: Hello | null = null;
+  #lastAnswer: Answer | null = null;
 
   /** Whether the last hello has no answer yet. */
   get isOutstanding(): boolean {
@@ -42,6 +51,14 @@ export class HelloExchange {
     return elapsed < 0 || elapsed >= timeoutMs;
   }
 
+  /** The last hello, if the next one may build on it. */
+  get base(): Hello | null {
+    const answer = this.#lastAnswer;
+    if (answer === null || this.#last === null || answer.inReplyTo !== this.#last.nonce) return null;
+    // Another machine that uses this identity has said something in between.
+    return answer.capabilities?.includes(KNOWS_BRIEF) === true && !answer.displaced ? this.#last : null;
+  }
+
   /** Makes the next hello, which is outstanding from now on. */
   issue(
     stream: AgentStream,
@@ -49,10 +66,10 @@ export class HelloExchange {
     facts: HelloFacts,
     { now, nextWithinSeconds }: { readonly now: number; readonly nextWithinSeconds: number },
   ): Hello {
-    const nonce = randomUUID();
+    const nonce = randomBytes(NONCE_BYTES).toString('base64url');
     this.#ledger.issue(nonce);
     this.#outstanding = { nonce, sentAt: now };
-    return {
+    const hello: Hello = {
       v: 1,
       branch: stream.branch,
       nonce,
@@ -71,11 +88,24 @@ export class HelloExchange {
         : {}),
       report: facts.report,
     };
+    this.#last = hello;
+    return hello;
   }
 
-  /** Whether the answer is to a hello of this process, even if it is out of date. */
-  owns(answer: Answer): boolean {
-    return this.#ledger.issued(answer.inReplyTo);
+  /**
+   * Reads an answer. It may be out of date.
+   * @returns null: it is to a hello of another process
+   * @throws TributaryError MESSAGE_INVALID
+   */
+  read(body: Buffer): Answer | null {
+    const read = readAnyAnswer(body);
+    if (!this.#ledger.issued(repliedTo(read) ?? '')) return null;
+    if (!('since' in read)) return (this.#lastAnswer = read);
+    const base = this.#lastAnswer;
+    if (base === null || base.inReplyTo !== read.since) {
+      throw new TributaryError('MESSAGE_INVALID', 'An answer builds on one that this process does not have.');
+    }
+    return (this.#lastAnswer = completedAnswer(base, read));
   }
 
   /** @returns whether the answer may be acted on. In either case its hello is no longer outstanding. */

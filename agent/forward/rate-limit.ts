@@ -8,6 +8,8 @@ import type { LinkSchedule } from '../../shared/config/link-schedule.ts';
 export interface LinkPolicy extends LinkSchedule {
   /** 0: no limit. */
   readonly maxBytesPerSecond: number;
+  /** So old changes may become before they are sent; 0: they are sent at once. */
+  readonly freshnessMs?: number;
 }
 
 /**

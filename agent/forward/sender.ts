@@ -7,21 +7,23 @@
  * taken for that of a new one.
  */
 import { batchMessage, fragmentMessage } from '../../shared/broker/amqp.ts';
-import type { SendOutcome } from '../../shared/broker/amqp.ts';
+import type { OutgoingMessage, SendOutcome } from '../../shared/broker/amqp.ts';
 import type { BatchHeader } from '../../shared/batch/batch.ts';
 import { assert, TributaryError } from '../../shared/errors.ts';
 import type { AgentStream, Answer } from '../../shared/protocol.ts';
 import { release, releaseGarbage } from '../../shared/release.ts';
 import type { Spool, StoredBatch } from '../spool/spool.ts';
 import type { ForwardLink } from './broker-link.ts';
-import { bytesOf, cutFor, Cuts, LineRate, missingBytes } from './cutting.ts';
+import { bytesOf, cutFor, Cuts, LineRate, missingBytes, uncut } from './cutting.ts';
 import type { Cut } from './cutting.ts';
 import type { ForwarderCounters, ForwarderHost } from './forwarder-types.ts';
 import { BandwidthLimit } from './rate-limit.ts';
 import { Outbox } from './outbox.ts';
+import type { Packing } from './packing.ts';
 import { SendWindow } from './send-window.ts';
 import { Timers } from './timers.ts';
 import { formatDuration } from '../../shared/units.ts';
+import { holdMs, waitsInSpool } from './freshness.ts';
 
 /** A confirm may take `stallMs`, and besides as long as the slowest usable link needs for its bytes. */
 const SLOWEST_BYTES_PER_SECOND = 8 * 1024;
@@ -37,10 +39,24 @@ const ABANDONED: SendOutcome = {
   error: new TributaryError('BROKER_UNREACHABLE', 'A batch was abandoned between two of its pieces.'),
 };
 
+/** A batch that is sent. */
+interface Outgoing {
+  readonly header: BatchHeader;
+  readonly batch: StoredBatch;
+  /** All of it in one message; null: it is sent in the usual form. */
+  readonly slim: OutgoingMessage | null;
+}
+
 export interface SenderOptions {
   readonly spool: Spool;
+  readonly packing: Packing;
   readonly counters: ForwarderCounters;
   readonly maxBytesPerSecond: number;
+  readonly freshnessMs: number;
+  /** Whether somebody waits for what is in the spool, however fresh it is. */
+  readonly isAwaited: () => boolean;
+  /** Everything that was committed until then is in batches up to the spool's head, ISO; null: not known. */
+  readonly through: () => string | null;
   readonly stallMs: number;
   readonly windowBytes: number;
   readonly windowMessages: number;
@@ -56,7 +72,7 @@ export class Sender {
   readonly #rate: BandwidthLimit;
   readonly #line = new LineRate();
   readonly #cuts = new Cuts();
-  readonly #timers = new Timers<'rate' | 'stall'>();
+  readonly #timers = new Timers<'rate' | 'stall' | 'fresh'>();
   #window: SendWindow;
   #link: ForwardLink | null = null;
   /**
@@ -64,6 +80,8 @@ export class Sender {
    */
   #pending = 0;
   #progressAt = 0;
+  /** Batches up to this one are old enough to be sent. */
+  #releasedThrough = 0;
 
   constructor(options: SenderOptions) {
     this.#o = options;
@@ -103,6 +121,7 @@ export class Sender {
 
   attach(link: ForwardLink): void {
     this.#link = link;
+    this.#o.packing.connected();
     this.#pending = 0;
     this.#window = new SendWindow(this.#o.windowBytes, this.#o.windowMessages);
   }
@@ -117,6 +136,10 @@ export class Sender {
 
   /** Begins with the first batch of this epoch that the head office is not known to have received. */
   restart(stream: AgentStream): void {
+    if (stream.epoch !== this.#outbox.epoch) {
+      this.#o.packing.forget();
+      this.#releasedThrough = 0;
+    }
     this.#cuts.forget();
     this.#outbox.restart(stream);
     this.#timers.clearAll();
@@ -166,10 +189,27 @@ export class Sender {
         this.#timers.set('rate', waitMs, () => host.guarded(() => this.pump()));
         break;
       }
+      if (this.#isHeld(seq, stream.head.seq)) break;
       this.#send(link, stream.branch, seq);
     }
     this.#watchStall();
     host.pumped();
+  }
+
+  /** Whether a batch waits in the spool for more that is sent with it. */
+  #isHeld(seq: number, head: number): boolean {
+    const { spool, freshnessMs, isAwaited, host, now } = this.#o;
+    this.#timers.clear('fresh');
+    if (!waitsInSpool(freshnessMs) || seq <= this.#releasedThrough) return false;
+    const spooledAt = spool.read(seq)?.createdAt;
+    const waitMs =
+      spooledAt === undefined || isAwaited() ? 0 : holdMs(freshnessMs, spooledAt, spool.usage().waitingBytes, now());
+    if (waitMs > 0) {
+      this.#timers.set('fresh', waitMs, () => host.guarded(() => this.pump()));
+      return true;
+    }
+    this.#releasedThrough = head;
+    return false;
   }
 
   #send(link: ForwardLink, branch: string, seq: number): void {
@@ -177,9 +217,13 @@ export class Sender {
     const batch = spool.read(seq);
     assert(batch !== null && !batch.open, `batch ${seq} is to be sent but is not in the spool`);
     const header = { branch, epoch: this.#outbox.epoch, seq, previous: batch.previous, digest: batch.digest };
-    const cut = this.#cuts.of(seq, () => cutFor(batch.bytes, this.#line.bytesPerSecond));
-    const bytes = missingBytes(cut);
     const sentAt = now();
+    const slim = this.#slimMessage(header, batch, sentAt);
+    const cut =
+      slim === null
+        ? this.#cuts.of(seq, () => cutFor(batch.bytes, this.#line.bytesPerSecond))
+        : uncut(slim.body.length);
+    const bytes = missingBytes(cut);
     if (this.#outbox.inFlightBatches === 0) this.#progressAt = sentAt;
     this.#line.sent(sentAt);
     const flight = this.#outbox.sent(seq, bytes);
@@ -195,13 +239,23 @@ export class Sender {
       else if (outcome.outcome === 'unknown' || outcome.outcome === 'returned') host.linkFailed(outcome.error);
       this.pump();
     };
-    void this.#sendPieces(link, header, batch, cut, () => link === this.#link && this.#outbox.holds(seq, flight)).then(
+    const wanted = (): boolean => link === this.#link && this.#outbox.holds(seq, flight);
+    void this.#sendPieces(link, { header, batch, slim }, cut, wanted).then(
       outcome => host.guarded(() => finish(outcome)),
       (error: unknown) =>
         host.guarded(() => {
           throw error;
         }),
     );
+  }
+
+  /** A small batch in as few bytes as the head office understands; null: in the usual form. */
+  #slimMessage(header: BatchHeader, batch: StoredBatch, now: number): OutgoingMessage | null {
+    const { packing, spool, through } = this.#o;
+    if (batch.pieces > 1 || this.#cuts.isCut(header.seq)) return null;
+    const isHead = header.seq === spool.stream().head.seq;
+    const message = packing.message(header, batch.piece(0), () => (isHead ? through() : null), now);
+    return message !== null && cutFor(message.body.length, this.#line.bytesPerSecond).count === 1 ? message : null;
   }
 
   /**
@@ -213,21 +267,21 @@ export class Sender {
    */
   async #sendPieces(
     link: ForwardLink,
-    header: BatchHeader,
-    batch: StoredBatch,
+    { header, batch, slim }: Outgoing,
     cut: Cut,
     wanted: () => boolean,
   ): Promise<SendOutcome> {
     const sentAt = this.#o.now();
     // #watchStall ends a dead link; this deadline is for a library that never answers.
     const deadlineMs = 2 * this.timeoutMs();
-    const body = batch.pieces === 1 ? batch.piece(0) : null;
+    const body = slim?.body ?? (batch.pieces === 1 ? batch.piece(0) : null);
     const most = body === null ? PIECES_IN_FLIGHT : cut.count;
     const inFlight: Promise<SendOutcome>[] = [];
     const failures: SendOutcome[] = [];
     const send = async (index: number, piece: Buffer): Promise<SendOutcome> => {
       const message =
-        cut.count === 1 ? batchMessage(header, piece) : fragmentMessage(header, { index, count: cut.count }, piece);
+        slim ??
+        (cut.count === 1 ? batchMessage(header, piece) : fragmentMessage(header, { index, count: cut.count }, piece));
       const outcome = await link.send(message, deadlineMs);
       if (outcome.outcome !== 'confirmed') failures.push(outcome);
       // After a failure the link may still be writing the piece.

@@ -41,5 +41,7 @@ export interface SinkOptions {
   readonly position: Position;
   readonly counters: CaptureCounters;
   readonly now: () => number;
+  /** Whether small batches are spooled as text, because the link packs them; default: they are not. */
+  readonly packs?: () => boolean;
   readonly listener: SinkListener;
 }

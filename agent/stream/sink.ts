@@ -131,6 +131,7 @@ export class CaptureSink implements GroupSink {
       xaRows: this.#xaRows,
       definitions: this.#definitions,
       now,
+      packs: options.packs ?? (() => false),
       listener,
     });
     this.#batcher = new Batcher({ target: this.#size, output: this.#writer, now });
@@ -190,6 +191,8 @@ export class CaptureSink implements GroupSink {
 
   /** The spool holds everything that was committed until then; null: not yet known. ISO time. */
   get capturedThrough(): string | null {
+    // Asked by what hears of a batch that was just spooled: with it the spool has everything that was taken.
+    if (this.state === 'storing' && this.#batcher.empty) this.#watermark.stored(this.committedAt);
     return this.#watermark.time;
   }
 

@@ -25,6 +25,8 @@ export interface SpoolWriterOptions {
   readonly xaRows: XaRows;
   readonly definitions: Definitions;
   readonly now: () => number;
+  /** Whether small batches are spooled as text. */
+  readonly packs: () => boolean;
   readonly listener: Pick<SinkListener, 'onSpooled'>;
 }
 
@@ -44,9 +46,10 @@ export class SpoolWriter implements BatchOutput {
     const progress = open ? undefined : (snapshot ?? snapshots.pending ?? undefined);
     const reached = position.current;
     let bytes = 0;
+    const asText = this.#o.packs();
     const level = this.#compression.level(draft.bytes, this.#o.now());
     const frames = function* (): Generator<Buffer> {
-      for (const frame of encodeFrames(bodyOf(draft, reached.source), { level })) {
+      for (const frame of encodeFrames(bodyOf(draft, reached.source), { level, asText })) {
         bytes += frame.length;
         yield frame;
       }

@@ -3,6 +3,7 @@
  * Times are ISO 8601 in UTC; what is not known is null, never a guess.
  */
 
+import type { TrafficStatus } from '../forward/traffic.ts';
 import type { HistoryView } from '../../shared/process/recent.ts';
 
 /** A fault that lasts, with what to do about it. */
@@ -120,7 +121,12 @@ export interface AgentStatus {
     /** When a closed one opens. */
     readonly opensAt: string | null;
     readonly maxBytesPerSecond: number;
+    /** So old changes may become before they are sent; 0: they are sent at once. */
+    readonly freshnessSeconds: number;
+    /** Bodies of batches since the start. */
     readonly sentBytes: number;
+    /** Bytes on the line. */
+    readonly traffic: TrafficStatus;
     /** Over the last minute. */
     readonly bytesPerSecond: number;
     /** Until nothing waits, at that rate; null: nothing waits, or nothing moves. */

@@ -6,7 +6,7 @@ import { storedHello } from '../../shared/broker/amqp-messages.ts';
 import type { AgentReport } from '../../shared/protocol.ts';
 import type { BranchRow } from '../store/branch-row.ts';
 import type { ContactRow } from '../store/contacts.ts';
-import { Expectations, offlineAfterMs } from './expectation.ts';
+import { allowedLagSeconds, Expectations, offlineAfterMs } from './expectation.ts';
 import type { Expectation } from './expectation.ts';
 
 /**
@@ -20,7 +20,7 @@ import type { Expectation } from './expectation.ts';
  * - `overdue`: a whole window of its link has passed without a hello (expectation.ts)
  * - `offline`: no hello came when it was due (within about a minute), and it is not overdue yet
  * - `never-seen`: added, but no agent has said hello yet
- * - `behind`: online, and batches are on their way
+ * - `behind`: online, and batches are on their way, other than by its own `link.freshness`
  * - `current`: none of the others; everything that it had is applied
  */
 export const BRANCH_STATES = [
@@ -57,6 +57,8 @@ export interface Standing {
   readonly backlogBatches: number | null;
   /** When a branch that is not online should be heard from; null: it is online, or was never seen. */
   readonly expected: Expectation | null;
+  /** How far behind it may be by its own `link.freshness`. */
+  readonly allowedLagSeconds: number;
   /** The last report of its agent. */
   readonly report: AgentReport | null;
 }
@@ -71,6 +73,9 @@ export function standingOf(known: KnownBranch, now: number, expectations = new E
   const expected = isAway ? expectations.of(row.branch, report, lastSeen) : null;
   const backlogBatches =
     hello === null || hello.epoch !== row.stream.epoch ? null : Math.max(0, hello.head.seq - row.stream.applied.seq);
+  const allowed = allowedLagSeconds(hello);
+  const through = contact?.completeness.through ?? null;
+  const isAllowed = allowed > 0 && through !== null && now - Date.parse(through) <= allowed * 1_000;
   const holds: Record<Exclude<BranchState, 'current'>, boolean> = {
     halted: row.halt !== null,
     'set-aside': row.setAsideTables > 0 || (report?.setAside ?? []).length > 0,
@@ -81,8 +86,8 @@ export function standingOf(known: KnownBranch, now: number, expectations = new E
     overdue: expected !== null && now >= expected.overdueAt,
     offline: expected !== null && now < expected.overdueAt,
     'never-seen': lastSeen === null,
-    behind: lastSeen !== null && !isAway && backlogBatches !== 0,
+    behind: lastSeen !== null && !isAway && backlogBatches !== 0 && !isAllowed,
   };
   const [worst = 'current', ...others] = BRANCH_STATES.filter(state => state !== 'current' && holds[state]);
-  return { states: [worst, ...others], backlogBatches, expected, report };
+  return { states: [worst, ...others], backlogBatches, expected, allowedLagSeconds: allowed, report };
 }

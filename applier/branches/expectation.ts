@@ -11,8 +11,11 @@ import type { LinkSchedule } from '../../shared/config/link-schedule.ts';
 import type { AgentReport, Hello } from '../../shared/protocol.ts';
 import { LATE_S, USUAL_HELLO_S } from '../store/contacts.ts';
 
-/** The longest time after which a branch counts as offline: agents that are idle announce less. */
-export const LONGEST_OFFLINE_AFTER_MS = 70_000;
+/**
+ * After an outage of the head office, the hellos that it has missed come within this time: an agent repeats one that has
+ * no answer.
+ */
+export const HELLOS_RETURN_WITHIN_MS = 70_000;
 /** A day, and some time more for a shop that opens late. */
 const DAILY_MS = 26 * 3_600_000;
 const MAX_WINDOWS = 100;
@@ -28,6 +31,15 @@ export interface Expectation {
 export function offlineAfterMs(last: Pick<Hello, 'nextWithinSeconds'> | null): number {
   const within = last?.nextWithinSeconds;
   return (LATE_S + (within ?? USUAL_HELLO_S)) * 1_000;
+}
+
+/**
+ * How far behind a branch that is online may be by its own `link.freshness`: its changes become that old, and then the
+ * next hello says so. 0: it sends at once.
+ */
+export function allowedLagSeconds(last: Hello | null): number {
+  const freshness = last?.report.freshnessSeconds ?? 0;
+  return freshness === 0 ? 0 : freshness + (last?.nextWithinSeconds ?? 0);
 }
 
 /** @param lastSeen milliseconds since 1970 */

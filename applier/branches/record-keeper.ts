@@ -7,7 +7,7 @@ import type { TargetPool } from '../apply/connection-pool.ts';
 import { pruneEvents } from '../store/events.ts';
 import { findPresenceChanges, notePresenceChange } from '../store/presence.ts';
 import { spanEnd, takeSample } from '../store/samples.ts';
-import { LONGEST_OFFLINE_AFTER_MS } from './expectation.ts';
+import { HELLOS_RETURN_WITHIN_MS } from './expectation.ts';
 import type { Logger } from '../../shared/process/logging.ts';
 
 const LOOK_MS = 10_000;
@@ -73,7 +73,7 @@ export class RecordKeeper {
     const now = this.#now();
     this.#hearsSince = this.#o.hears() ? (this.#hearsSince ?? now) : null;
     // After a start or a fault of its own, every branch has been silent for the applier.
-    const mayMiss = this.#hearsSince === null || now - this.#hearsSince < 2 * LONGEST_OFFLINE_AFTER_MS;
+    const mayMiss = this.#hearsSince === null || now - this.#hearsSince < 2 * HELLOS_RETURN_WITHIN_MS;
     const { pool } = this.#o;
     const changes = await pool.use(connection => findPresenceChanges(connection, mayMiss));
     for (const change of changes) await pool.transact(connection => notePresenceChange(connection, change));

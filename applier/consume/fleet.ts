@@ -153,7 +153,7 @@ export class Fleet {
 
   readonly #host: PipelineHost = {
     isPreferred: branch => isPreferred(branch, this.#options.instance, this.#living),
-    publish: (branch, answer) => this.#send(answerMessage(branch, answer)),
+    publish: (branch, answer, base) => this.#send(answerMessage(branch, answer, base)),
     wake: branch => this.#send(wakeMessage(branch)),
     recovered: () => this.#hurryAll(),
   };

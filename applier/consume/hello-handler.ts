@@ -7,8 +7,9 @@
  * never come again. Only a halt by a malformed or too large batch stays (`outlivesEpochs`).
  */
 import type { Connection } from 'mysql2/promise';
-import { branchNames, readHello, storedHello } from '../../shared/broker/amqp-messages.ts';
+import { branchNames, completedHello, readAnyHello, storedHello } from '../../shared/broker/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/broker/amqp-messages.ts';
+import type { BriefMessage } from '../../shared/broker/brief.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { MAX_REPORTED_TABLES, receiveHello, ROWS_CAPABILITY } from '../../shared/protocol.ts';
 import type { Answer, BranchRequest, Hello } from '../../shared/protocol.ts';
@@ -47,13 +48,32 @@ export interface HelloResult {
  * Reads a message from a branch's hello queue.
  * @throws MESSAGE_INVALID when it is malformed or not from this branch
  */
-export function checkHello(branch: string, message: ReceivedMessage): Hello {
+export function checkHello(branch: string, message: ReceivedMessage): Hello | BriefMessage {
   requireSender(branch, message);
-  const hello = readHello(message.body);
-  if (hello.branch !== branch) {
-    throw new TributaryError('MESSAGE_INVALID', `A hello in the queue of ${branch} names branch ${hello.branch}.`);
-  }
-  return hello;
+  const said = readAnyHello(message.body);
+  return 'since' in said ? said : ofBranch(branch, said);
+}
+
+/**
+ * The hello that a brief one stands for.
+ * @param last the last hello that was answered here; null: none was
+ * @returns null: it builds on one that this head office does not have. The agent says everything when no answer comes
+ * @throws MESSAGE_INVALID when it is malformed or not from this branch
+ */
+export async function completeHello(
+  pool: TargetPool,
+  branch: string,
+  brief: BriefMessage,
+  last: Hello | null,
+): Promise<Hello | null> {
+  const known =
+    last?.nonce === brief.since ? last : storedHello((await pool.use(c => readContact(c, branch)))?.hello ?? null);
+  return known?.nonce === brief.since ? ofBranch(branch, completedHello(known, brief)) : null;
+}
+
+function ofBranch(branch: string, hello: Hello): Hello {
+  if (hello.branch === branch) return hello;
+  throw new TributaryError('MESSAGE_INVALID', `A hello in the queue of ${branch} names branch ${hello.branch}.`);
 }
 
 /** @throws MESSAGE_INVALID unless the branch's own user has published the message, which the broker has checked */
@@ -70,6 +90,7 @@ export function requireSender(branch: string, message: ReceivedMessage): void {
 /**
  * Judges the hello and stores the outcome.
  * @param history tables whose history is kept
+ * @param dictionaries batches of the hello's epoch by which dictionaries were kept
  * @param queued messages in the branch's queue, and those that are unacknowledged in this process
  * @throws BRANCH_UNKNOWN when the branch was removed
  */
@@ -79,6 +100,7 @@ export async function takeHello(
   queued: number,
   history: readonly string[] = [],
   schedule: ComparisonSchedule = UNSCHEDULED,
+  dictionaries: readonly number[] = [],
 ): Promise<HelloResult> {
   const { branch } = hello;
   const before = storedHello((await pool.use(connection => readContact(connection, branch)))?.hello);
@@ -102,6 +124,7 @@ export async function takeHello(
       requests,
       halted: haltOf(row),
       history,
+      dictionaries,
     });
     const { registered } = outcome;
     const isChanged = outcome.stream !== row.stream;

@@ -13,10 +13,12 @@ import { branchNames, FRAGMENT_BYTES, readBatchHeader, readFragment } from '../.
 import type { ReceivedMessage } from '../../shared/broker/amqp-messages.ts';
 import type { BrokerConnection, BrokerConsumer } from '../../shared/broker/amqp.ts';
 import { nextDigest } from '../../shared/batch/batch.ts';
+import { grown, readSlim } from '../../shared/broker/slim-batch.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/process/logging.ts';
 import type { WaitSignal } from '../../shared/wait-signal.ts';
 import { Acknowledger } from './acknowledger.ts';
+import { Dictionaries } from './dictionaries.ts';
 import { requireSender } from './hello-handler.ts';
 import { RateLimit } from './rate-limit.ts';
 import type { RefusalReason } from './pipeline-events.ts';
@@ -36,6 +38,16 @@ export interface IntakeOptions {
   readonly logger: Pick<Logger, 'warn'>;
   /** Is notified when something has arrived or a consumer has ended. */
   readonly signal: Pick<WaitSignal, 'notify'>;
+  /** A batch needs a dictionary that is not here: the agent is to say hello, and is asked for the batch again. */
+  readonly onUnreadable: () => void;
+}
+
+/** What a batch says: everything that was committed until then is in batches up to this one. */
+interface Told {
+  readonly epoch: string;
+  readonly seq: number;
+  /** ISO. */
+  readonly through: string;
 }
 
 export class Intake {
@@ -48,6 +60,8 @@ export class Intake {
   #isActive = false;
   #hello: ReceivedMessage | null = null;
   readonly #rate = new RateLimit(HELLO_RATE);
+  readonly #dictionaries = new Dictionaries();
+  #told: Told | null = null;
 
   constructor(options: IntakeOptions) {
     this.#options = options;
@@ -65,6 +79,19 @@ export class Intake {
   /** Whether the broker delivers the branch's messages to this applier: it is the single active consumer. */
   get isActive(): boolean {
     return this.#isActive;
+  }
+
+  /** The batches of an epoch by which dictionaries were kept. */
+  dictionariesOf(epoch: string): number[] {
+    return this.#dictionaries.namesOf(epoch);
+  }
+
+  /** What the last batch said that says something, once that is applied. */
+  takeTold(epoch: string | null, applied: number): Told | null {
+    const told = this.#told;
+    if (told === null || told.epoch !== epoch || told.seq > applied) return null;
+    this.#told = null;
+    return told;
   }
 
   /** Takes a new connection to the broker; the old one is gone. */
@@ -185,6 +212,10 @@ export class Intake {
       if (message.body.length > FRAGMENT_BYTES) {
         throw new TributaryError('MESSAGE_INVALID', `A message of ${message.body.length} bytes is not in fragments.`);
       }
+      if (message.type === 'slim') {
+        this.#receiveSlim(message, acknowledge);
+        return;
+      }
       const header = readBatchHeader(message);
       checking = 'branch';
       if (header.branch !== branch) {
@@ -204,6 +235,7 @@ export class Intake {
       if (nextDigest(header.previous, body) !== header.digest) {
         throw new TributaryError('MESSAGE_INVALID', `Batch ${header.seq} does not match its digest.`);
       }
+      this.#dictionaries.note(header);
       this.#arrivals.push({ header, body, acknowledge, decoded: null });
     } catch (error) {
       if (!(error instanceof TributaryError && error.code === 'MESSAGE_INVALID')) throw error;
@@ -211,6 +243,22 @@ export class Intake {
       acknowledge();
       this.#options.rejections.refused(message, error, checking);
     }
+  }
+
+  #receiveSlim(message: ReceivedMessage, acknowledge: () => void): void {
+    const read = readSlim(this.#options.branch, message, this.#dictionaries);
+    if (read === null) {
+      acknowledge();
+      this.#options.onUnreadable();
+      return;
+    }
+    const { header, body, keep, through, text, dictionary } = read;
+    const { epoch, seq } = header;
+    if (keep && text !== null) this.#dictionaries.keep(epoch, grown(dictionary, seq, text));
+    if (through !== null) this.#told = { epoch, seq, through };
+    this.#reassembly.overtaken(header);
+    this.#dictionaries.note(header);
+    this.#arrivals.push({ header, body: [body], acknowledge, decoded: null });
   }
 
   /** Forgets the consumers, whose channels are gone or are closed, with what they delivered. */

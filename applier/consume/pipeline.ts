@@ -12,7 +12,7 @@
  *
  * Invariant: the messages in memory are bounded by PREFETCH.
  */
-import { branchNames } from '../../shared/broker/amqp-messages.ts';
+import { branchNames, storedHello } from '../../shared/broker/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/broker/amqp-messages.ts';
 import type { BrokerConnection } from '../../shared/broker/amqp.ts';
 import { TributaryError } from '../../shared/errors.ts';
@@ -24,15 +24,16 @@ import type { RowWriting } from '../apply/row-writer.ts';
 import { offlineAfterMs } from '../branches/expectation.ts';
 import { isUnchanged, lockBranch } from '../store/branch-row.ts';
 import type { BranchRow } from '../store/branch-row.ts';
-import { noteApplied } from '../store/completeness.ts';
+import { noteApplied, noteCaptured, notLaterThan } from '../store/completeness.ts';
 import type { Completeness } from '../store/completeness.ts';
 import { readContact, updateCompleteness } from '../store/contacts.ts';
+import type { ContactRow } from '../store/contacts.ts';
 import { earlyEntries } from '../store/inbox.ts';
 import { asApplyError, judgeFault } from '../transaction/fault-policy.ts';
 import type { Quotas } from '../transaction/quotas.ts';
 import type { Counter } from '../verify/counter.ts';
 import type { ComparisonSchedule } from './comparisons.ts';
-import { checkHello, takeHello } from './hello-handler.ts';
+import { checkHello, completeHello, takeHello } from './hello-handler.ts';
 import { Intake } from './intake.ts';
 import type { PipelineEvents } from './pipeline-events.ts';
 import { RejectionLog } from './rejection-log.ts';
@@ -49,6 +50,10 @@ const MAX_SLEEP_MS = 10_000;
 const YIELD_EVERY_MS = 5_000;
 /** The time between two attempts to wake an agent. */
 const WAKE_EVERY_MS = 5_000;
+/** After a restart of the applier, for example. */
+const UNREADABLE = 'A batch was packed with a dictionary that is not here. The branch is asked for it again.';
+/** How often batches move "complete as of"; hellos do so in any case. */
+const TOLD_EVERY_MS = 1_000;
 
 export type PipelineState = 'detached' | 'consuming' | 'waiting' | 'halted' | 'stopped';
 
@@ -74,11 +79,21 @@ export interface PipelineOptions {
 export interface PipelineHost {
   /** Whether this applier comes first of all that are alive in the branch's order of preference. */
   isPreferred(branch: string): boolean;
-  publish(branch: string, answer: Answer): Promise<void>;
+  /** @param base the answer before, if the agent has it for certain */
+  publish(branch: string, answer: Answer, base: Answer | null): Promise<void>;
   /** Has the branch's agent say hello at once. */
   wake(branch: string): Promise<void>;
   /** A fault of the database is over, which other branches may be waiting for as well. */
   recovered(): void;
+}
+
+interface Answered {
+  readonly hello: Hello;
+  readonly answer: Answer | null;
+  /** By performance.now(). */
+  readonly at: number;
+  /** Those that the answer has. */
+  readonly requests: readonly string[];
 }
 
 export class Pipeline {
@@ -96,8 +111,9 @@ export class Pipeline {
   /** By performance.now(). */
   #yieldAt = 0;
   #wakeAt = 0;
-  /** The last hello that was answered here. */
-  #answered: { readonly hello: Hello; readonly at: number; readonly requests: readonly string[] } | null = null;
+  #toldAt = 0;
+  /** The last hello that was answered here, or by another applier: then its answer is not known. */
+  #answered: Answered | null = null;
   #activity: Activity = 'other';
   #stopping = false;
 
@@ -108,7 +124,12 @@ export class Pipeline {
     this.#retry = new RetryPolicy(pauses);
     const rejections = new RejectionLog(branch, logger, events);
     this.#rejections = rejections;
-    this.#intake = new Intake({ ...options, rejections, signal: this.#signal });
+    this.#intake = new Intake({
+      ...options,
+      rejections,
+      signal: this.#signal,
+      onUnreadable: () => this.#wakeAgent(UNREADABLE),
+    });
     this.#applier = new StreamApplier({ ...options, rejections, intake: this.#intake });
     this.#running = this.#loop();
   }
@@ -146,7 +167,8 @@ export class Pipeline {
    */
   observe(row: BranchRow, requests: readonly string[]): void {
     this.#retry.observe(row);
-    if (this.#intake.isActive) this.#wakeFor(requests);
+    // An idle branch says nothing for minutes after this applier has taken it over.
+    if (this.#intake.isActive || this.#options.host.isPreferred(this.branch)) this.#wakeFor(requests);
     const known = this.#row;
     // Marks differ all the time while batches are applied, and the fence detects the differences that matter.
     if (known !== null && known.state === row.state && known.stream.epoch === row.stream.epoch) return;
@@ -160,7 +182,13 @@ export class Pipeline {
     const [answered, now] = [this.#answered, performance.now()];
     if (answered === null || requests.every(id => answered.requests.includes(id))) return;
     const isOnline = now - answered.at < offlineAfterMs(answered.hello);
-    if (!isOnline || !answered.hello.report.capabilities.includes('wake') || now < this.#wakeAt) return;
+    if (isOnline && answered.hello.report.capabilities.includes('wake')) this.#wakeAgent();
+  }
+
+  #wakeAgent(why?: string): void {
+    const now = performance.now();
+    if (now < this.#wakeAt) return;
+    if (why !== undefined) this.#options.logger.info({ branch: this.branch }, why);
     this.#wakeAt = now + WAKE_EVERY_MS;
     // If it does not arrive, the next attempt or the next hello follows.
     this.#options.host.wake(this.branch).catch(() => undefined);
@@ -233,29 +261,42 @@ export class Pipeline {
     return step.did !== 'nothing';
   }
 
-  /** Moves "complete as of" when this batch was the one that a time waited for. */
-  async #noteApplied(row: BranchRow): Promise<void> {
+  /** Moves "complete as of" when a batch says so itself, or was the one that a time waited for. */
+  async #noteApplied({ stream, incompleteSince }: BranchRow): Promise<void> {
+    const applied = stream.applied.seq;
+    const now = performance.now();
+    const told = now < this.#toldAt ? null : this.#intake.takeTold(stream.epoch, applied);
     const next = this.#completeness?.pending[0];
-    if (next === undefined || next.seq > row.stream.applied.seq) return;
-    const incomplete = row.incompleteSince !== null;
+    if (told === null && (next === undefined || next.seq > applied)) return;
+    if (told !== null) this.#toldAt = now + TOLD_EVERY_MS;
+    const through = told === null ? null : notLaterThan(Date.now(), told.through);
     this.#completeness = await this.#options.pool.transact(connection =>
-      updateCompleteness(connection, this.branch, state => noteApplied(state, row.stream.applied.seq, incomplete)),
+      updateCompleteness(connection, this.branch, state => {
+        const noted = told === null ? state : noteCaptured(state, through, told.seq);
+        return noteApplied(noted, applied, incompleteSince !== null);
+      }),
     );
   }
 
   async #answer(connection: BrokerConnection, message: ReceivedMessage): Promise<void> {
+    const before = this.#answered;
+    let said;
     let hello;
     try {
-      hello = checkHello(this.branch, message);
+      said = checkHello(this.branch, message);
+      const last = before?.hello ?? null;
+      hello = 'since' in said ? await completeHello(this.#options.pool, this.branch, said, last) : said;
     } catch (error) {
       if (!(error instanceof TributaryError && error.code === 'MESSAGE_INVALID')) throw error;
       this.#rejections.refused(message, error, 'hello');
       return;
     }
+    if (hello === null) return;
     const depth = await connection.queueDepth(branchNames(this.branch).batches);
     const { pool, rows, comparisons } = this.#options;
     const queued = depth.messages + this.#intake.arrivals.length;
-    const result = await takeHello(pool, hello, queued, rows.history?.names.all, comparisons);
+    const dictionaries = this.#intake.dictionariesOf(hello.epoch);
+    const result = await takeHello(pool, hello, queued, rows.history?.names.all, comparisons, dictionaries);
     // Another applier may have moved the row, or the hello has: what was remembered with the old one is not certain.
     if (this.#row === null || !isUnchanged(result.row, this.#row)) this.#applier.forget();
     this.#row = result.row;
@@ -267,8 +308,10 @@ export class Pipeline {
       this.#options.logger.info({ branch: this.branch, epoch }, 'A new epoch is registered.');
     }
     this.#options.events.hello(this.branch, result, depth.messages);
-    await this.#options.host.publish(this.branch, result.answer);
-    this.#answered = { hello, at: performance.now(), requests: result.requests };
+    const { answer, requests } = result;
+    const base = 'since' in said && before?.hello.nonce === said.since ? before.answer : null;
+    await this.#options.host.publish(this.branch, answer, base);
+    this.#answered = { hello, answer, at: performance.now(), requests };
   }
 
   async #readRow(): Promise<BranchRow | null> {
@@ -284,6 +327,7 @@ export class Pipeline {
     this.#row = row;
     this.#applier.loadEarly(early);
     this.#completeness = contact?.completeness ?? null;
+    this.#answered ??= answeredBefore(contact);
     this.#applier.forget();
     return row;
   }
@@ -309,4 +353,12 @@ export class Pipeline {
     if (faults >= FAULTS_BEFORE_RELEASE) await this.#intake.close();
     await this.#signal.sleep(pause.ms * (0.75 + Math.random() / 2));
   }
+}
+
+/** What another applier, or this one before its restart, has answered. */
+function answeredBefore(contact: ContactRow | null): Answered | null {
+  const hello = storedHello(contact?.hello ?? null);
+  if (hello === null || contact === null || contact.lastSeen === null) return null;
+  const at = performance.now() - (Date.now() - Date.parse(contact.lastSeen));
+  return { hello, answer: null, at, requests: [] };
 }

@@ -15,7 +15,7 @@ import { mysqlErrno } from '../../shared/database/mysql.ts';
 export const VIEWS = ['tributary_freshness', 'tributary_fleet'] as const;
 
 /** Rises with each change of a view's text. An older applier leaves the views of a newer one. */
-const VERSION = 1;
+const VERSION = 2;
 
 /** ER_TABLEACCESS_DENIED_ERROR: the account may not create views. */
 const DENIED = 1142;
@@ -62,6 +62,7 @@ const DEFINITIONS: Readonly<Record<(typeof VIEWS)[number], string>> = {
        IF(${BRANCH_INCOMPLETE} OR f.doubtful > 0 OR b.quarantined > 0, NULL,
           IF(b.set_aside_tables > 0, LEAST(c.complete_through, b.set_aside_through), c.complete_through)) AS complete_as_of,
        c.last_seen AS last_seen,
+       COALESCE(CAST(JSON_EXTRACT(c.hello, '$.report.freshnessSeconds') AS SIGNED), 0) AS freshness_seconds,
        b.verified_at AS verified_at,
        COALESCE(f.all_tables, 0) AS all_tables,
        COALESCE(f.all_tables - f.incomplete_tables, 0) AS complete_tables,

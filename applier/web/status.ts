@@ -28,6 +28,10 @@ export interface BranchStatus {
   /** The head office holds all that the branch had committed then. */
   readonly completeThrough: string | null;
   readonly lagSeconds: number | null;
+  /** How far behind it may be by its own `link.freshness`; 0: it sends at once. */
+  readonly allowedLagSeconds: number;
+  /** Whether it is online; null: it was never seen. */
+  readonly online: boolean | null;
   /** Batches that the branch has (or had, when last seen) and the head office has not applied. */
   readonly backlogBatches: number | null;
   /** Batches applied a second, over the last minute. */

@@ -2,6 +2,7 @@
 import { constants, zstdCompressSync } from 'node:zlib';
 import type { BatchBody, Change } from './batch.ts';
 import { splitJson, writeJson } from './long-value.ts';
+import { MOST_STORED_BYTES, storedFrame } from './stored-frame.ts';
 import type { LongValue } from './long-value.ts';
 import { release } from '../release.ts';
 
@@ -33,8 +34,14 @@ export type DraftBody = Omit<BatchBody, 'changes' | 'replaced'> & {
   readonly replaced?: readonly (Change | WrittenChange)[];
 };
 
+export interface EncoderOptions {
+  readonly level?: number;
+  /** Whether a small body is not compressed here, because the link packs it (stored-frame.ts). */
+  readonly asText?: boolean;
+}
+
 /** A body as it is spooled and sent. The digest is over exactly these bytes. */
-export function encodeBatch(body: DraftBody, options: { readonly level?: number } = {}): Buffer {
+export function encodeBatch(body: DraftBody, options: EncoderOptions = {}): Buffer {
   const frames = [...encodeFrames(body, options)];
   return frames.length === 1 ? frames[0]! : Buffer.concat(frames);
 }
@@ -42,10 +49,7 @@ export function encodeBatch(body: DraftBody, options: { readonly level?: number 
 /**
  * The same in pieces, each a zstd frame, made on demand. So a body with long values is never in memory as one piece.
  */
-export function* encodeFrames(
-  body: DraftBody,
-  options: { readonly level?: number } = {},
-): Generator<Buffer, void, undefined> {
+export function* encodeFrames(body: DraftBody, options: EncoderOptions = {}): Generator<Buffer, void, undefined> {
   const made = new Set<Uint8Array>();
   let held: Uint8Array[] = [];
   let bytes = 0;
@@ -65,13 +69,19 @@ export function* encodeFrames(
     bytes = 0;
     return frame;
   };
+  let isWhole = true;
   for (const piece of writeBody(body, made)) {
     const most = made.has(piece) ? LONG_FRAME_BYTES : FRAME_BYTES;
-    if (bytes > 0 && bytes + piece.length > most) yield compress();
+    if (bytes > 0 && bytes + piece.length > most) {
+      isWhole = false;
+      yield compress();
+    }
     held.push(piece);
     bytes += piece.length;
   }
-  yield compress();
+  yield options.asText === true && isWhole && bytes <= MOST_STORED_BYTES
+    ? storedFrame(Buffer.concat(held))
+    : compress();
 }
 
 /** @param made receives the large pieces that were made for this body alone */

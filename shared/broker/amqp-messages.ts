@@ -1,7 +1,7 @@
 /**
  * Names at the broker and its kinds of messages: batch, hello, answer and wake. Pure: there is no connection here.
  *
- * All messages are `application/octet-stream`, so that no client library parses a body by itself. A message that
+ * No message has a content type, so that no client library parses a body by itself. A message that
  * arrives is not trusted: its size is checked before it is parsed, and every field is validated. A message that is not
  * valid throws MESSAGE_INVALID. The receiver acknowledges it, reports it and does not use it.
  */
@@ -14,6 +14,8 @@ import { scanJson } from '../batch/json-scan.ts';
 import type { JsonLimits } from '../batch/json-scan.ts';
 import { MAX_REPORTED_TABLES } from '../protocol.ts';
 import type { Answer, Hello } from '../protocol.ts';
+import { asBrief, briefOf, completed } from './brief.ts';
+import type { BriefMessage } from './brief.ts';
 
 /**
  * A larger batch is always sent as several messages, and on a slow line so are smaller ones. It is far below the
@@ -38,6 +40,9 @@ const MAX_HEADERS = 32;
 
 /** A day. No agent pauses for so long between two hellos. */
 const MAX_NEXT_WITHIN_SECONDS = 86_400;
+
+/** An applier keeps two; what is beyond this number is not of this protocol. */
+const MAX_DICTIONARIES = 16;
 
 /** The version of hello and answer. */
 const MESSAGE_VERSION = 1;
@@ -78,7 +83,7 @@ export interface OutgoingMessage {
   readonly exchange: string;
   readonly routingKey: string;
   readonly id: string;
-  readonly type: 'batch' | 'hello' | 'answer' | 'wake' | 'probe';
+  readonly type: 'batch' | 'slim' | 'hello' | 'answer' | 'wake' | 'probe';
   readonly headers: Readonly<Record<string, string | number>>;
   readonly body: Buffer;
 }
@@ -128,26 +133,34 @@ export function fragmentMessage(header: BatchHeader, { index, count }: Fragment,
   };
 }
 
-export function helloMessage(hello: Hello): OutgoingMessage {
+/** @param base the hello before, if the head office has it for certain and knows brief hellos; null: say everything */
+export function helloMessage(hello: Hello, base: Hello | null = null): OutgoingMessage {
+  const { v, nonce } = hello;
+  const brief = base === null ? null : briefOf(base, hello, base.nonce, { v, nonce });
   return {
     exchange: branchNames(hello.branch).exchange,
     routingKey: ROUTING_KEYS.hello,
-    id: `hello/${hello.nonce}`,
+    id: nonce,
     type: 'hello',
     headers: {},
-    body: Buffer.from(JSON.stringify(hello)),
+    body: Buffer.from(JSON.stringify(brief ?? hello)),
   };
 }
 
-/** An answer is published to the default exchange, which puts it into the branch's answer queue. */
-export function answerMessage(branch: string, answer: Answer): OutgoingMessage {
+/**
+ * An answer is published to the default exchange, which puts it into the branch's answer queue.
+ * @param base the answer before, if the hello builds on the one to which that was; null: say everything
+ */
+export function answerMessage(branch: string, answer: Answer, base: Answer | null = null): OutgoingMessage {
+  const { v, inReplyTo } = answer;
+  const brief = base === null ? null : briefOf(base, answer, base.inReplyTo, { v, inReplyTo });
   return {
     exchange: '',
     routingKey: branchNames(branch).answer,
-    id: `answer/${answer.inReplyTo}`,
+    id: `answer/${inReplyTo}`,
     type: 'answer',
     headers: {},
-    body: Buffer.from(JSON.stringify(answer)),
+    body: Buffer.from(JSON.stringify(brief ?? answer)),
   };
 }
 
@@ -211,6 +224,8 @@ const helloSchema = z.object({
     captureLagSeconds: finite.nullable(),
     snapshot: z.object({ tablesDone: count, tables: count, rows: count, secondsLeft: finite.nullable() }).nullable(),
     windows: z.array(z.string().max(64)).max(256),
+    freshnessSeconds: z.number().int().min(0).max(MAX_NEXT_WITHIN_SECONDS).optional(),
+    traffic: z.object({ today: count, month: count }).optional(),
     timeZone: z.string().max(64),
     source: z.string().max(300).nullable(),
     setAside: z
@@ -250,6 +265,7 @@ const answerSchema = z.object({
   halted: z.object({ code: z.string().max(64), reason: text }).nullable(),
   capabilities: z.array(z.string().max(64)).max(64).optional(),
   history: z.array(name).max(MAX_HISTORY_TABLES).optional(),
+  dictionaries: z.array(count).max(MAX_DICTIONARIES).optional(),
 });
 
 /** @throws TributaryError MESSAGE_INVALID */
@@ -276,20 +292,51 @@ export function readFragment(message: ReceivedMessage): Fragment | null {
 
 /** @throws TributaryError MESSAGE_INVALID */
 export function readHello(body: Buffer): Hello {
+  const hello = readAnyHello(body);
+  if ('since' in hello) throw invalid('hello', 'it builds on another one');
+  return hello;
+}
+
+/** A hello, or a brief one that builds on the hello before. @throws TributaryError MESSAGE_INVALID */
+export function readAnyHello(body: Buffer): Hello | BriefMessage {
   const value = parsed('hello', body, MAX_HELLO_BYTES);
   refuseNewer('hello', value, 'Upgrade the applier: the agent at the branch is newer. It keeps everything until then.');
-  return validated('hello', helloSchema, value);
+  return asBrief(value) ?? validated('hello', helloSchema, value);
+}
+
+/** @throws TributaryError MESSAGE_INVALID */
+export function completedHello(base: Hello, brief: BriefMessage): Hello {
+  return validated('hello', helloSchema, completed(base, brief));
 }
 
 /** @throws TributaryError MESSAGE_INVALID */
 export function readAnswer(body: Buffer): Answer {
+  const answer = readAnyAnswer(body);
+  if ('since' in answer) throw invalid('answer', 'it builds on another one');
+  return answer;
+}
+
+/** An answer, or a brief one that builds on the answer before. @throws TributaryError MESSAGE_INVALID */
+export function readAnyAnswer(body: Buffer): Answer | BriefMessage {
   const value = parsed('answer', body, MAX_ANSWER_BYTES);
   refuseNewer(
     'answer',
     value,
     'Upgrade the agent: the applier at the head office is newer. The spool keeps everything until then.',
   );
-  return validated('answer', answerSchema, value);
+  return asBrief(value) ?? validated('answer', answerSchema, value);
+}
+
+/** To which hello a message is an answer; null: it does not say. */
+export function repliedTo(answer: Answer | BriefMessage): string | null {
+  if ('inReplyTo' in answer) return answer.inReplyTo;
+  const { inReplyTo } = answer.changes;
+  return typeof inReplyTo === 'string' ? inReplyTo : null;
+}
+
+/** @throws TributaryError MESSAGE_INVALID */
+export function completedAnswer(base: Answer, brief: BriefMessage): Answer {
+  return validated('answer', answerSchema, completed(base, brief));
 }
 
 /**

@@ -4,6 +4,7 @@ import type { OutgoingMessage, ReceivedMessage } from './amqp-messages.ts';
 import type { Addresses } from '../addresses.ts';
 import type { BrokerAddress } from '../config/link-settings.ts';
 import type { TributaryError } from '../errors.ts';
+import type { WireMeter } from './wire-meter.ts';
 
 export interface BrokerOptions {
   /** `amqp[s]://user@host:port/vhost`, or several addresses. A password in it is not used. */
@@ -11,6 +12,8 @@ export interface BrokerOptions {
   readonly password: string;
   /** For amqps: certificate authority and client certificate in PEM. The server's certificate is always verified. */
   readonly tls?: Pick<ConnectionOptions, 'ca' | 'cert' | 'key' | 'minVersion' | 'checkServerIdentity'>;
+  /** Counts the bytes of the connection, failed attempts included. */
+  readonly meter?: WireMeter;
   /** Shown in RabbitMQ's list of connections. */
   readonly purpose: string;
   /** Default 10: after two missed heartbeats, within 20 s, a dead connection is closed. */

@@ -18,7 +18,7 @@
  * An alarm at the broker blocks connections that publish, with their acknowledgements and heartbeats: what must go on
  * meanwhile needs another connection.
  */
-import { Socket } from 'node:net';
+import { connect, Socket } from 'node:net';
 import { Connection } from 'rabbitmq-client';
 import type { AsyncMessage, Channel, ReturnedMessage } from 'rabbitmq-client';
 import { orderWriteEnds, takeBodiesAsBytes, withoutHeartbeats } from './amqp-library.ts';
@@ -43,6 +43,8 @@ export { isUnreachable } from './amqp-link.ts';
 export * from './amqp-messages.ts';
 export type * from './amqp-types.ts';
 
+/** The library adds a timestamp, which nobody reads. */
+const NO_TIMESTAMP: object = { timestamp: undefined };
 /** How long it may take until a connection is accepted. */
 const REACH_TIMEOUT_MS = 4_000;
 /** How long a close may take before the socket is destroyed. */
@@ -68,6 +70,8 @@ async function connectTo(address: Place<BrokerAddress>, options: BrokerOptions):
   const timeoutMs = options.connectTimeoutMs ?? 15_000;
   // The certificate is for the name.
   const name = address.ip === null ? {} : { servername: address.host };
+  // Below TLS, so that its bytes can be counted.
+  const tcp = address.tls ? connect({ host: address.ip ?? address.host, port: address.port, noDelay: true }) : null;
   const connection = new PatientConnection({
     hostname: address.ip ?? address.host,
     port: address.port,
@@ -81,8 +85,9 @@ async function connectTo(address: Place<BrokerAddress>, options: BrokerOptions):
     acquireTimeout: CALL_DEADLINE_MS,
     // A lone commit must not wait for Nagle's timer.
     noDelay: true,
-    ...(address.tls ? { tls: { ...options.tls, ...name, rejectUnauthorized: true } } : {}),
+    ...(tcp === null ? {} : { tls: { ...options.tls, ...name, socket: tcp, rejectUnauthorized: true } }),
   });
+  options.meter?.watch(tcp ?? socketOf(connection));
   const where = `${address.ip ?? address.host}:${address.port}`;
   const opened = new RabbitConnection(connection, address.user, where);
   let onConnected: () => void = () => undefined;
@@ -128,8 +133,13 @@ class PatientConnection extends Connection {
 
 /** The library reports nothing between the attempt and the login; its socket shows whether it was accepted. */
 function isConnecting(connection: Connection): boolean {
+  return socketOf(connection).connecting;
+}
+
+function socketOf(connection: Connection): Socket {
   const socket: unknown = Reflect.get(connection, '_socket');
-  return socket instanceof Socket && socket.connecting;
+  if (socket instanceof Socket) return socket;
+  throw new TributaryError('INTERNAL', 'This version of rabbitmq-client keeps its socket elsewhere.');
 }
 
 class RabbitConnection implements BrokerConnection {
@@ -347,11 +357,11 @@ class Publisher implements BrokerPublisher {
           routingKey: message.routingKey,
           mandatory: true,
           durable: true,
-          contentType: 'application/octet-stream',
           messageId: message.id,
           type: message.type,
           userId: this.#connection.user,
-          headers: { ...message.headers },
+          ...NO_TIMESTAMP,
+          ...(Object.keys(message.headers).length === 0 ? {} : { headers: { ...message.headers } }),
         },
         message.body,
       )

@@ -126,6 +126,12 @@ const AGENT = {
     'bytes',
     'Batch bytes given to the broker, including repeats.',
   ),
+  linkTraffic: gauge(
+    'tributary_link_traffic_bytes',
+    'bytes',
+    'Bytes on the line in the present day and month of the machine’s clock, TLS included.',
+    ['period', 'direction'],
+  ),
   linkSentBatches: counter(
     'tributary_link_sent_batches_total',
     'batches',
@@ -182,6 +188,15 @@ const BRANCHES = {
     'Now minus the time that the head office is complete as of.',
     ['branch'],
   ),
+  branchAllowedLagSeconds: gauge(
+    'tributary_branch_allowed_lag_seconds',
+    'seconds',
+    'How far behind the branch may be by its own link.freshness; 0: it sends at once.',
+    ['branch'],
+  ),
+  branchOnline: gauge('tributary_branch_online', '0 or 1', 'Whether the last hello of the branch is recent enough.', [
+    'branch',
+  ]),
   branchCompleteSeconds: gauge(
     'tributary_branch_complete_timestamp_seconds',
     'Unix time',
@@ -299,6 +314,12 @@ const REPORTS = {
     'branch',
   ]),
   snapshotTables: gauge(AGENT.snapshotTables.name, 'tables', AGENT.snapshotTables.help, ['branch', 'state']),
+  linkTraffic: gauge(
+    'tributary_branch_traffic_bytes',
+    'bytes',
+    'Bytes on the branch’s line, both ways, as it has counted them.',
+    ['branch', 'period'],
+  ),
   failing: gauge('tributary_branch_failing', '0 or 1', 'Whether the agent of the branch reports an error.', ['branch']),
 };
 
@@ -356,6 +377,8 @@ export interface BranchReport {
   readonly branch: string;
   readonly report: AgentReport;
   readonly receivedAtMs: number;
+  /** How long it counts at least: until the next one must have come. */
+  readonly validMs?: number;
 }
 
 /** An older report is not shown: a stale number looks like a live one. */
@@ -365,8 +388,8 @@ export const REPORT_STALE_MS = 120_000;
 export async function renderBranchReports(reports: Iterable<BranchReport>, nowMs: number): Promise<string> {
   const registry = new Registry();
   const metrics = create(registry, REPORTS);
-  for (const { branch, report, receivedAtMs } of reports) {
-    if (nowMs - receivedAtMs > REPORT_STALE_MS) continue;
+  for (const { branch, report, receivedAtMs, validMs = 0 } of reports) {
+    if (nowMs - receivedAtMs > Math.max(REPORT_STALE_MS, validMs)) continue;
     showAgentState(report.state, (state, value) => metrics.agentState.set({ branch, state }, value));
     metrics.captureLagSeconds.set({ branch }, report.captureLagSeconds ?? NaN);
     metrics.captureBinlogLeft.set({ branch }, report.outlook.binlogSecondsLeft ?? NaN);
@@ -374,6 +397,9 @@ export async function renderBranchReports(reports: Iterable<BranchReport>, nowMs
     metrics.spoolBatches.set({ branch }, report.spoolBatches);
     metrics.spoolBytes.set({ branch }, report.spoolBytes);
     metrics.spoolSecondsUntilFull.set({ branch }, report.secondsUntilFull ?? Infinity);
+    for (const [period, bytes] of Object.entries(report.traffic ?? {})) {
+      metrics.linkTraffic.set({ branch, period }, bytes);
+    }
     metrics.failing.set({ branch }, report.error === null ? 0 : 1);
     if (report.snapshot !== null) {
       const { tables, tablesDone } = report.snapshot;

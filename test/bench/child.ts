@@ -140,6 +140,8 @@ async function capture(job: ChildJob): Promise<ChildResult> {
     now: () => Date.now(),
     canSend: () => false,
     online: () => false,
+    gatherMs: () => 0,
+    packs: () => false,
   }).run(stop.signal);
   spool.close();
   return clock.result(rows);

@@ -8,17 +8,16 @@
  *   seconds that the line was up. Between its times it is down for DOWN_MS, long enough to have given up hurrying. A
  *   round for each of SEEDS.
  */
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { BrokerServer } from '../../deploy/rig/broker-server.ts';
-import { freePort } from '../../deploy/rig/free-port.ts';
+import type { BrokerServer } from '../../deploy/rig/broker-server.ts';
 import { Backlog } from './backlog.ts';
 import { compared } from './report.ts';
 import type { Bench } from './servers.ts';
 import { SlowLine } from './slow-line.ts';
+import { startTlsBroker } from './tls-broker.ts';
 import { readSpool } from './wire.ts';
 import { randomNumbers, salesTransactions } from './workload.ts';
 
@@ -53,18 +52,9 @@ async function benchPoorLine(bench: Bench): Promise<void> {
   let server: BrokerServer | null = null;
   let line: SlowLine | null = null;
   try {
-    const { certificate, key } = makeCertificate(folder);
-    const port = await freePort();
-    server = await BrokerServer.start({
-      synced: true,
-      name: 'bench-tls',
-      config: {
-        'listeners.ssl.1': `127.0.0.1:${port}`,
-        'ssl_options.certfile': certificate,
-        'ssl_options.keyfile': key,
-      },
-    });
-    line = await SlowLine.open({ host: '127.0.0.1', port }, LINE_BYTES_PER_SECOND);
+    const { certificate, ...started } = await startTlsBroker(folder);
+    server = started.server;
+    line = await SlowLine.open({ host: '127.0.0.1', port: started.tlsPort }, LINE_BYTES_PER_SECOND);
     const broker = { branchUrl: `amqps://localhost:${line.port}`, tls: { ca: certificate } };
     const rates: number[] = [];
     for (const seed of SEEDS) {
@@ -139,14 +129,4 @@ async function playPoorLine(line: SlowLine, seed: number, signal: AbortSignal): 
     await line.up();
     upMs = 0;
   }
-}
-
-function makeCertificate(folder: string): { certificate: string; key: string } {
-  const certificate = join(folder, 'broker.pem');
-  const key = join(folder, 'broker.key');
-  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
-  const kind = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-  execFileSync('openssl', ['req', ...kind, ...subject, '-keyout', key, '-out', certificate], { stdio: 'pipe' });
-  if (!readFileSync(certificate, 'utf8').includes('BEGIN CERTIFICATE')) throw new Error('openssl made no certificate');
-  return { certificate, key };
 }

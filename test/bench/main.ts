@@ -16,6 +16,7 @@ import { benchMemory } from './memory.ts';
 import { Reporter } from './report.ts';
 import { Servers } from './servers.ts';
 import type { Bench } from './servers.ts';
+import { benchTrickle } from './trickle.ts';
 import { benchVerify } from './verify.ts';
 import { benchWire } from './wire.ts';
 
@@ -27,6 +28,7 @@ const GROUPS: readonly (readonly [name: string, run: (bench: Bench) => Promise<v
   ['history', benchHistory],
   ['latency', benchLatency],
   ['link', benchLink],
+  ['link/trickle', benchTrickle],
   ['memory', benchMemory],
   ['fleet', benchFleet],
   ['verify', benchVerify],

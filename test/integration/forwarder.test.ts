@@ -147,7 +147,7 @@ await t.test('a broker that is killed while batches are on their way loses nothi
   const branch = 'killed';
   const { spool, forwarder } = await site(test, server, branch);
   const first = await BrokerHeadOffice.open(server, branch);
-  fill(spool, 2_000, 20_000);
+  fill(spool, 5_000, 20_000);
   forwarder.start();
   await until('under way', () => first.office.received > 100);
   await server.kill();
@@ -156,17 +156,17 @@ await t.test('a broker that is killed while batches are on their way loses nothi
   await first.close();
   await server.restart();
   const second = await BrokerHeadOffice.open(server, branch, first.office);
-  await until('drained', () => spool.stream().receivedSeq === 2_100);
+  await until('drained', () => spool.stream().receivedSeq === 5_100);
   const verdicts = new Set(second.office.arrived.map(({ verdict }) => verdict));
   test.notOk(verdicts.has('forked') || verdicts.has('foreign'), [...verdicts].join());
   test.ok(forwarder.status().counters.rewinds >= 1);
   // A head office that has lost its queue: the broker's confirms were not worth anything, and it asks again.
   await second.close();
   fill(spool, 50);
-  await until('confirmed by the broker alone', () => forwarder.status().confirmed === 2_150);
+  await until('confirmed by the broker alone', () => forwarder.status().confirmed === 5_150);
   await manage(server, 'DELETE', `queues/%2F/${branchNames(branch).batches}/contents`);
   const third = await BrokerHeadOffice.open(server, branch, first.office);
-  await until('sent again', () => spool.stream().receivedSeq === 2_150);
+  await until('sent again', () => spool.stream().receivedSeq === 5_150);
   await forwarder.stop();
   await third.close();
 });

@@ -42,6 +42,7 @@ const LOSSY: Weights = {
   restart: 1,
   loseMessage: 2,
   repeatMessage: 2,
+  restartApplier: 1,
   freeze: 1,
   unlock: 1,
   thaw: 1,

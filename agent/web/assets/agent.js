@@ -4,6 +4,7 @@ import { bytes, count, duration, plural, rate, tableText } from '/assets/numbers
 import { patch } from '/assets/patch.js';
 import { act, getJson, messageOf, notice, refresh } from '/assets/server.js';
 import { ago, clock, clockTime, serverTime } from '/assets/times.js';
+import { trafficFacts } from '/assets/traffic.js';
 
 /** @import { AgentState, AgentStatus, SnapshotTableStatus } from '../status.ts' */
 /** @import { Kind } from '/assets/elements.js' */
@@ -117,6 +118,8 @@ function showLink({ link }) {
       ['Sent', bytes(link.sentBytes)],
       ['Rate', rate(link.bytesPerSecond / 1024, 'KiB')],
       ['On its way', bytes(link.unconfirmedBytes)],
+      ...trafficFacts(link.traffic),
+      ['Freshness', link.freshnessSeconds > 0 ? `sent when ${duration(link.freshnessSeconds)} old` : null],
       ['Limit', link.maxBytesPerSecond > 0 ? `${bytes(link.maxBytesPerSecond)}/s` : null],
       ['Broker', link.broker],
     ]),

@@ -108,17 +108,19 @@ function cards(detail) {
 
 /** @param {BranchDetail} detail */
 function completeCard({ status, connectedSince, addedAt }) {
-  const { completeThrough, lagSeconds, lastSeenAt, expectedAt, overdueAt, states } = status;
-  const behind = lagSeconds === null ? '–' : lagSeconds < 60 ? 'up to date' : duration(lagSeconds);
+  const { completeThrough, lagSeconds, allowedLagSeconds, lastSeenAt, expectedAt, overdueAt, states } = status;
+  const isBehind = lagSeconds !== null && lagSeconds >= 60 + allowedLagSeconds;
+  const behind = lagSeconds === null ? '–' : isBehind ? duration(lagSeconds) : 'up to date';
   const expected =
     expectedAt === null || overdueAt === null
       ? null
       : states.includes('overdue')
         ? `missed ${clock(overdueAt)}`
         : `${clock(expectedAt)}, at the latest ${clock(overdueAt)}`;
-  return card('Complete as of', behind, lagSeconds !== null && lagSeconds >= 60 ? 'behind' : '', [
+  return card('Complete as of', behind, isBehind ? 'behind' : '', [
     list([
       ['Holds all until', completeThrough === null ? 'not yet' : clockTime(completeThrough)],
+      ['May be behind', allowedLagSeconds === 0 ? null : `${duration(allowedLagSeconds)}, by its freshness`],
       ['Last seen', ago(lastSeenAt)],
       ['Online since', expectedAt !== null || connectedSince === null ? null : clockTime(connectedSince)],
       ['Expected', expected],
@@ -153,7 +155,7 @@ function agentCard({ report, expectedAt }) {
       h('p', 'muted small', 'Run at the branch: tributary-agent enroll FILE, then check, then start the service.'),
     ]);
   }
-  const { snapshot, windows, timeZone, source, version, secondsUntilFull, captureLagSeconds } = report;
+  const { snapshot, windows, timeZone, source, version, secondsUntilFull, captureLagSeconds, traffic } = report;
   const copying =
     snapshot === null
       ? null
@@ -167,6 +169,7 @@ function agentCard({ report, expectedAt }) {
       ['Copying', copying],
       ['Room for', secondsUntilFull === null ? 'no limit in sight' : duration(secondsUntilFull)],
       ['Link', windows.length === 0 ? 'always open' : `${windows.join(', ')} (${timeZone})`],
+      ['On the line', traffic ? `${bytes(traffic.today)} today, ${bytes(traffic.month)} this month` : null],
       ['Agent', version],
     ]),
   ]);

@@ -286,9 +286,10 @@ function labelled(label, className, content) {
 }
 
 /** @param {BranchStatus} branch */
-function completeCell({ completeThrough, lagSeconds }) {
+function completeCell({ completeThrough, lagSeconds, allowedLagSeconds }) {
   if (completeThrough === null) return lines(h('span', 'muted', 'not yet'));
-  const behind = lagSeconds !== null && lagSeconds > 60 ? `${duration(lagSeconds)} behind` : null;
+  const isBehind = lagSeconds !== null && lagSeconds > 60 + allowedLagSeconds;
+  const behind = isBehind ? `${duration(lagSeconds)} behind` : null;
   return lines(clockTime(completeThrough), behind);
 }
 

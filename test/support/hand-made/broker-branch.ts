@@ -3,7 +3,7 @@
  * and a MiniHeadOffice that reads them: for integration tests of the forwarder.
  */
 import { branchPermissions } from '../../../applier/broker/permissions.ts';
-import { answerMessage, branchNames, connectBroker, readBatchHeader, readHello } from '../../../shared/broker/amqp.ts';
+import { answerMessage, branchNames, connectBroker } from '../../../shared/broker/amqp.ts';
 import type { BrokerConnection, BrokerConsumer } from '../../../shared/broker/amqp.ts';
 import { TributaryError } from '../../../shared/errors.ts';
 import { MiniHeadOffice } from '../world/mini-head-office.ts';
@@ -102,7 +102,9 @@ export class BrokerHeadOffice {
       prefetch: 100,
       onMessage: message => {
         self.userIds.add(message.userId);
-        office.batch(readBatchHeader(message));
+        // One that cannot be read is asked for again.
+        const header = office.readBatch(message);
+        if (header !== null) office.batch(header);
         batches.ack(message.deliveryTag);
       },
     });
@@ -110,7 +112,8 @@ export class BrokerHeadOffice {
       try {
         const depth = await connection.queueDepth(names.batches);
         office.queued = depth.messages + self.#held;
-        await publisher.send(answerMessage(branch, office.hello(readHello(body))), 5_000);
+        const hello = office.readHello(body);
+        if (hello !== null) await publisher.send(answerMessage(branch, office.hello(hello)), 5_000);
         hellos.ack(deliveryTag);
       } catch (error) {
         // A broker that a test kills takes the hello with it, or delivers it again: the next one is answered.

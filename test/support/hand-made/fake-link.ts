@@ -2,7 +2,7 @@
  * A broker without a network, for tests of the forwarder: batches and hellos go to a MiniHeadOffice, answers come back,
  * and a script decides what goes wrong.
  */
-import { readBatchHeader, readFragment, readHello } from '../../../shared/broker/amqp.ts';
+import { readFragment } from '../../../shared/broker/amqp.ts';
 import type { OutgoingMessage, ReceivedMessage, SendOutcome } from '../../../shared/broker/amqp.ts';
 import { TributaryError } from '../../../shared/errors.ts';
 import type { Answer } from '../../../shared/protocol.ts';
@@ -84,24 +84,29 @@ export class FakeBroker {
   ): Promise<SendOutcome> {
     const lost = closed.then((error): SendOutcome => ({ outcome: 'unknown', error }));
     if (message.type === 'hello') {
-      const answer = this.office.hello(readHello(message.body));
+      const hello = this.office.readHello(message.body);
+      if (hello === null) throw new Error('a brief hello builds on one that is not here');
+      const answer = this.office.hello(hello);
       const told = this.script.onAnswer === undefined ? answer : this.script.onAnswer(answer);
       void pause(this.script.delayMs ?? 1).then(() => {
         if (told !== null) onAnswer(Buffer.from(JSON.stringify(told)));
       });
       return Promise.race([pause(1).then((): SendOutcome => ({ outcome: 'confirmed' })), lost]);
     }
-    const seq = Number(message.headers['seq']);
+    const seq = message.type === 'slim' ? Number(message.id) : Number(message.headers['seq']);
     this.sent.push(seq);
     this.bytes.push(message.body.length);
     const fate = this.script.onBatch?.(seq, this.sent.length) ?? 'confirm';
-    const header = readBatchHeader(asReceived(message));
-    const fragment = readFragment(asReceived(message));
+    const fragment = message.type === 'slim' ? null : readFragment(asReceived(message));
     this.messages.push(fragment === null ? `${seq}` : `${seq}/${fragment.index}`);
     if (fate === 'confirm' || fate === 'unknown') {
       const pieces = this.#pieces.get(seq) ?? new Set();
       this.#pieces.set(seq, pieces.add(fragment?.index ?? 0));
-      if (pieces.size === (fragment?.count ?? 1)) this.office.batch(header);
+      if (pieces.size === (fragment?.count ?? 1)) {
+        const header = this.office.readBatch(asReceived(message));
+        if (header === null) this.wake();
+        else this.office.batch(header);
+      }
     }
     if (fate === 'hang') return lost;
     await Promise.race([pause(this.script.delayMs ?? 1), closed]);

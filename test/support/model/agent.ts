@@ -88,6 +88,10 @@ export class ModelAgent {
   #next: number;
   /** The last batch that keeps its number and digest. */
   #sealed: number;
+  /** The batch whose text the head office has, by the last answer; null: none. */
+  #dictionary: number | null = null;
+  /** A batch that was marked to be kept, of which no answer has told yet. */
+  #offered: number | null = null;
   #sending = true;
   #connected: 'never' | 'no' | 'yes' = 'never';
   #at: number;
@@ -343,7 +347,13 @@ export class ModelAgent {
     this.#unconfirmed.push(this.#next);
     if (this.#world.off !== 'what was sent keeps its number') this.#sealed = Math.max(this.#sealed, this.#next);
     this.#next += 1;
-    this.#world.publish(this, batch);
+    const { seq } = batch.header;
+    const dictionary = this.#dictionary;
+    const packed = dictionary !== null && dictionary < seq ? { packedWith: dictionary } : {};
+    // One at a time: the applier keeps two, and the one in use must be among them.
+    const keep = this.#offered === null && (dictionary ?? 0) < seq;
+    if (keep) this.#offered = seq;
+    this.#world.publish(this, { ...batch, keep, ...packed });
   }
 
   /** The broker confirms one of the messages in flight; `choice` says which. */
@@ -419,8 +429,25 @@ export class ModelAgent {
         this.#sending = true;
         disk.acknowledgedEpoch = answer.epoch;
         this.#advance(action.receivedSeq, prune);
+        this.#pack(answer);
         if (action.resend !== null) this.rewind(action.resend.from);
     }
+  }
+
+  /** What is asked for again may have been packed with something that is gone. */
+  #pack({ dictionaries = [], resend, received }: Answer): void {
+    const trusts = this.#world.off === 'a batch is packed only with a dictionary that the last answer names';
+    const isNamed = this.#dictionary !== null && dictionaries.includes(this.#dictionary);
+    if (!isNamed && !trusts) this.#dictionary = null;
+    if (this.#offered !== null && dictionaries.includes(this.#offered)) {
+      this.#dictionary = this.#offered;
+      this.#offered = null;
+    } else if (this.#offered !== null && received.seq >= this.#offered) {
+      this.#offered = null;
+    }
+    if (resend === null || trusts) return;
+    this.#dictionary = null;
+    this.#offered = null;
   }
 
   newEpoch(reason: string): void {
@@ -451,6 +478,8 @@ export class ModelAgent {
     this.#repair = null;
     if (this.#world.off !== 'a new epoch forgets which repairs were answered') this.#repaired = new Set();
     this.#sending = true;
+    this.#dictionary = null;
+    this.#offered = null;
     this.rewind(1);
   }
 

@@ -38,6 +38,10 @@ export interface ModelBatch {
   readonly header: BatchHeader;
   /** The bytes that the digest covers. */
   readonly bytes: string;
+  /** Of a message: the batch of the same epoch whose text it was packed with; absent: none. */
+  readonly packedWith?: number;
+  /** Of a message: the applier keeps its text as a dictionary. */
+  readonly keep?: boolean;
 }
 
 export interface HeadOffice {
@@ -117,7 +121,8 @@ export class Applier {
     this.#off = off;
   }
 
-  onHello(state: HeadOffice, hello: Hello, queued: number): Outcome {
+  /** @param dictionaries of the hello's epoch, in the applier's memory */
+  onHello(state: HeadOffice, hello: Hello, queued: number, dictionaries: readonly number[]): Outcome {
     const early = [...state.inbox.keys()].filter(seq => seq > state.stream.received.seq + 1);
     const halted = state.halted === null ? null : { code: state.halted.code, reason: `batch ${state.halted.seq}` };
     const outcome = this.#core.receiveHello(state.stream, hello, {
@@ -125,6 +130,7 @@ export class Applier {
       firstEarly: early.length === 0 ? null : Math.min(...early),
       requests: [...[...state.requests].map(snapshotOfAll), ...[...state.repairs].map(repairOf)],
       halted,
+      dictionaries,
     });
     let next: HeadOffice = { ...state, stream: outcome.stream };
     if (outcome.registered && this.#off !== 'registering clears inbox, parts and snapshot') {

@@ -49,6 +49,7 @@ const ACTIONS = {
   loseMessage: (world, choice) => world.loseMessage(choice),
   repeatMessage: (world, choice) => world.repeatMessage(choice),
   freeze: (world, choice) => world.freeze(choice),
+  restartApplier: world => world.restartApplier(),
   thaw: world => world.thaw(),
   unlock: world => world.unlock(),
   backupHeadOffice: world => world.backupHeadOffice(),
@@ -75,6 +76,7 @@ const FAULTS: ReadonlySet<Action> = new Set([
   'loseMessage',
   'repeatMessage',
   'freeze',
+  'restartApplier',
   'restoreHeadOffice',
 ]);
 

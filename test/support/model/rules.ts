@@ -40,6 +40,7 @@ export const RULES = {
   'merging crosses no marker': 'shell',
   'what takes several batches is one transaction': 'shell',
   'batches after merged ones get new digests': 'shell',
+  'a batch is packed only with a dictionary that the last answer names': 'shell',
 } as const;
 
 export type Rule = keyof typeof RULES;

@@ -18,6 +18,7 @@ export class Violation extends Error {}
 export type Ending = 'equal' | 'superseded';
 
 const MAX_AGENTS = 3;
+const MOST_DICTIONARIES = 2;
 /** Rounds in which everything that can move does; a world that needs more is stuck. */
 const SETTLE_ROUNDS = 60;
 
@@ -52,6 +53,8 @@ export class ModelWorld implements AgentWorld {
   #frozen: Pending | null = null;
   #repaired = new Set<string>();
   readonly #counters = new Map<string, number>();
+  /** What the applier has kept of batches, `epoch/seq`: in memory, the last ones. */
+  #dictionaries: readonly string[] = [];
   readonly #committed = new Set<string>();
   readonly #actedOn = new Set<string>();
   readonly #sent = new Set<string>();
@@ -166,7 +169,25 @@ export class ModelWorld implements AgentWorld {
     // Mostly in order, as a broker would; now and then not.
     const index = choice % 4 === 0 && !this.#faultless ? choice % Math.max(1, this.#queue.length) : 0;
     const [batch] = this.#queue.splice(index, 1);
-    if (batch !== undefined) this.#commit(this.#applier.onBatch(this.#headOffice, batch, this.#operator()));
+    if (batch === undefined || !this.#isReadable(batch)) return;
+    const { epoch, seq } = batch.header;
+    if (batch.keep === true) this.#dictionaries = [...this.#dictionaries, `${epoch}/${seq}`].slice(-MOST_DICTIONARIES);
+    this.#commit(this.#applier.onBatch(this.#headOffice, batch, this.#operator()));
+  }
+
+  /** Another applier takes over, or the same one is restarted: it has the dictionaries no more. */
+  restartApplier(): void {
+    this.#dictionaries = [];
+  }
+
+  /** A batch that cannot be unpacked is acknowledged and ignored. */
+  #isReadable({ header, packedWith }: ModelBatch): boolean {
+    return packedWith === undefined || this.#dictionaries.includes(`${header.epoch}/${packedWith}`);
+  }
+
+  #dictionariesOf(epoch: string): number[] {
+    const prefix = `${epoch}/`;
+    return this.#dictionaries.filter(name => name.startsWith(prefix)).map(name => Number(name.slice(prefix.length)));
   }
 
   deliverHello(choice: number): void {
@@ -174,7 +195,8 @@ export class ModelWorld implements AgentWorld {
     const [hello] = this.#hellos.splice(choice % Math.max(1, this.#hellos.length), 1);
     if (hello === undefined) return;
     const unacknowledged = this.#frozen?.batch ? 1 : 0;
-    this.#commit(this.#applier.onHello(this.#headOffice, hello, this.#queue.length + unacknowledged));
+    const queued = this.#queue.length + unacknowledged;
+    this.#commit(this.#applier.onHello(this.#headOffice, hello, queued, this.#dictionariesOf(hello.epoch)));
   }
 
   deliverAnswer(choice: number): void {
@@ -199,9 +221,10 @@ export class ModelWorld implements AgentWorld {
     const hello = choice % 4 === 0 ? this.#hellos.shift() : undefined;
     const [batch] = this.#queue;
     if (hello !== undefined) {
-      const outcome = this.#applier.onHello(this.#headOffice, hello, this.#queue.length);
+      // Its memory is its own, and it has just begun.
+      const outcome = this.#applier.onHello(this.#headOffice, hello, this.#queue.length, []);
       this.#frozen = { outcome, batch: null, lost: false };
-    } else if (batch !== undefined && this.#headOffice.halted === null) {
+    } else if (batch !== undefined && batch.packedWith === undefined && this.#headOffice.halted === null) {
       // It stays in the queue: the broker has given the messages to another consumer meanwhile.
       const outcome = this.#applier.onBatch(this.#headOffice, batch, this.#operator());
       this.#frozen = { outcome, batch, lost: false };

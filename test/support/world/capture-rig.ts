@@ -139,6 +139,8 @@ export class CaptureRig {
       now: this.#options.now ?? (() => Date.now()),
       canSend: this.#options.canSend ?? (() => true),
       online: () => true,
+      gatherMs: () => 0,
+      packs: () => false,
     });
     this.capture = capture;
     this.#stop = new AbortController();

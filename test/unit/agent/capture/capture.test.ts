@@ -35,6 +35,8 @@ function rig(t: Test, connect: () => Promise<SourceConnection>, maxBytes = 1e9) 
     now: () => Date.now(),
     canSend: () => true,
     online: () => true,
+    gatherMs: () => 0,
+    packs: () => false,
   });
   const stop = new AbortController();
   const start = (): Promise<void> => capture.run(stop.signal);

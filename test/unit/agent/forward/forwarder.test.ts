@@ -8,6 +8,8 @@ import { FakeBroker } from '../../../support/hand-made/fake-link.ts';
 import type { FakeScript } from '../../../support/hand-made/fake-link.ts';
 import { makeForwarder, until } from '../../../support/hand-made/forwarder-tools.ts';
 import type { Harness } from '../../../support/hand-made/forwarder-tools.ts';
+import { Dictionaries } from '../../../../applier/consume/dictionaries.ts';
+import { storedFrame } from '../../../../shared/batch/stored-frame.ts';
 import { MiniHeadOffice } from '../../../support/world/mini-head-office.ts';
 import { batch, openSpool, temporaryDirectory } from '../../../support/hand-made/spool-tools.ts';
 
@@ -110,7 +112,8 @@ await t.test('after a cut only the pieces that the broker has not confirmed are 
   fill(w.spool, 1, 120_000);
   fill(w.spool, 1, 100);
   w.forwarder.start();
-  await until('two pieces confirmed', () => w.forwarder.status().counters.confirmedBytes === 60_100);
+  // The second batch is slim: its header takes 72 bytes.
+  await until('two pieces confirmed', () => w.forwarder.status().counters.confirmedBytes === 60_172);
   test.match(w.forwarder.status(), { inFlightBatches: 1, inFlightBytes: 60_000 });
   w.broker.drop();
   await drained(w);
@@ -496,4 +499,60 @@ await t.test('a damaged spool ends the forwarder', async test => {
   w.spool.append(batch(2));
   test.same(w.heard.stopped, ['SPOOL_CORRUPT']);
   test.equal(w.forwarder.status().state, 'failed');
+});
+
+/** A small body as text, of which the end changes. */
+function textBody(n: number): Buffer {
+  return storedFrame(Buffer.from(JSON.stringify({ table: 'product_sales', columns: ['product_id', 'quantity'], n })));
+}
+
+await t.test('hellos are brief once one was answered, and small batches are packed with an earlier one', async test => {
+  const w = world(test);
+  fill(w.spool, 1);
+  w.forwarder.start();
+  await drained(w);
+  for (let n = 0; n < 3; n += 1) w.spool.append(batch(n, { body: textBody(n) }));
+  await until('the agent knows', () => w.forwarder.status().lastAnswer?.dictionaries?.length === 1);
+  w.spool.append(batch(9, { body: textBody(9) }));
+  await drained(w);
+  test.ok(w.office.brief > 0, 'some hellos were brief');
+  test.ok(w.broker.bytes.at(-1)! < w.broker.bytes[1]!, `${w.broker.bytes.join(' ')} bytes`);
+  test.equal(w.office.unreadable, 0);
+});
+
+await t.test('an applier that was restarted cannot read some batches, and gets them again', async test => {
+  const w = world(test);
+  fill(w.spool, 1);
+  w.forwarder.start();
+  await drained(w);
+  for (let n = 0; n < 3; n += 1) w.spool.append(batch(n, { body: textBody(n) }));
+  await until('the agent knows of a dictionary', () => w.forwarder.status().lastAnswer?.dictionaries?.length === 1);
+  await drained(w);
+  w.office.dictionaries = new Dictionaries();
+  for (let n = 4; n < 7; n += 1) w.spool.append(batch(n, { body: textBody(n) }));
+  await drained(w);
+  test.ok(w.office.unreadable > 0);
+  test.same(w.heard.newEpochs, []);
+});
+
+await t.test('with a long freshness batches wait in the spool, and what somebody waits for does not', async test => {
+  let now = Date.now();
+  const policy = { windows: [], timeZone: 'UTC', maxBytesPerSecond: 0, freshnessMs: 15 * 60_000 };
+  const w = world(test, {}, { policy, now: () => now });
+  w.forwarder.start();
+  await until('streaming', () => w.forwarder.status().state === 'streaming');
+  fill(w.spool, 2);
+  test.same(w.broker.sent, [], 'they are fresh');
+  await w.forwarder.sync(() => undefined);
+  test.same(w.broker.sent, [1, 2], 'sync sends at once');
+  fill(w.spool, 1);
+  now += 15 * 60_000;
+  fill(w.spool, 1);
+  await until('all of them', () => w.broker.sent.length === 4);
+  test.same(w.broker.sent, [1, 2, 3, 4], 'the oldest is old enough, and takes the others along');
+  now = Date.now();
+  fill(w.spool, 1);
+  test.equal(w.broker.sent.length, 4);
+  w.spool.append(batch(9, { body: Buffer.alloc(400 * 1024, 1) }));
+  await until('a full one', () => w.office.received === 6);
 });

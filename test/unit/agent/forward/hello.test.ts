@@ -1,8 +1,9 @@
 import t from 'tap';
 import { HelloExchange } from '../../../../agent/forward/hello.ts';
 import { readHello } from '../../../../shared/broker/amqp-messages.ts';
-import { helloMessage } from '../../../../shared/broker/amqp.ts';
-import { makeReport, startOf } from '../../../support/hand-made/messages.ts';
+import { answerMessage, helloMessage } from '../../../../shared/broker/amqp.ts';
+import type { Answer, Hello } from '../../../../shared/protocol.ts';
+import { makeAnswer, makeReport, startOf } from '../../../support/hand-made/messages.ts';
 
 const start = startOf('paris', 'new');
 const stream = {
@@ -31,5 +32,38 @@ void t.test('a hello says why the epoch began until the head office has register
 void t.test('a long reason is cut, and the head office reads it', t => {
   const hello = new HelloExchange().issue(stream, 0, { ...facts, epochReason: 'x'.repeat(9_000) }, WHEN);
   t.equal(readHello(helloMessage(hello).body).epochReason, 'x'.repeat(500));
+  t.end();
+});
+
+const answerTo = ({ nonce }: Hello, changes: Partial<Answer> = {}): Answer =>
+  makeAnswer({ inReplyTo: nonce, capabilities: ['brief'], ...changes });
+
+void t.test('a hello builds on the one before only if that was answered, by a head office that knows brief ones', t => {
+  const exchange = new HelloExchange();
+  const hear = (answer: Answer) => exchange.read(answerMessage('paris', answer).body);
+  t.equal(exchange.base, null, 'there is none');
+  const first = exchange.issue(stream, 0, facts, WHEN);
+  t.equal(exchange.base, null, 'it has no answer');
+  hear(answerTo(first));
+  t.equal(exchange.base, first);
+  const second = exchange.issue(stream, 0, facts, WHEN);
+  t.equal(exchange.base, null, 'the head office may have this one instead');
+  hear(answerTo(second, { capabilities: [] }));
+  t.equal(exchange.base, null, 'an older head office');
+  hear(answerTo(exchange.issue(stream, 0, facts, WHEN), { displaced: true }));
+  t.equal(exchange.base, null, 'another machine has said something in between');
+  t.end();
+});
+
+void t.test('a brief answer is completed by the answer before, and refused without it', t => {
+  const exchange = new HelloExchange();
+  const first = answerTo(exchange.issue(stream, 0, facts, WHEN), { queued: 3 });
+  exchange.read(answerMessage('paris', first).body);
+  const second = answerTo(exchange.issue(stream, 0, facts, WHEN), { queued: 3, displaced: false });
+  t.strictSame(exchange.read(answerMessage('paris', second, first).body), { ...second });
+  const third = answerTo(exchange.issue(stream, 0, facts, WHEN));
+  t.throws(() => exchange.read(answerMessage('paris', third, first).body), { code: 'MESSAGE_INVALID' });
+  const foreign = answerMessage('paris', makeAnswer({ inReplyTo: 'another' }), first).body;
+  t.equal(exchange.read(foreign), null, 'that of another process is given back, brief or not');
   t.end();
 });

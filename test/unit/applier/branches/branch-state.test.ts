@@ -62,10 +62,19 @@ interface Changes {
   /** null: never. */
   readonly seenSecondsAgo?: number | null;
   readonly head?: number;
+  readonly hello?: Partial<Hello>;
+  readonly completeSecondsAgo?: number;
   readonly waitingSeconds?: number;
 }
 
-function statesOf({ row, seenSecondsAgo = 2, head = 7, waitingSeconds }: Changes): readonly string[] {
+function statesOf({
+  row,
+  seenSecondsAgo = 2,
+  head = 7,
+  waitingSeconds,
+  hello,
+  completeSecondsAgo,
+}: Changes): readonly string[] {
   const known: KnownBranch = {
     row: { ...ROW, ...row },
     contact:
@@ -75,8 +84,8 @@ function statesOf({ row, seenSecondsAgo = 2, head = 7, waitingSeconds }: Changes
             branch: 'paris',
             lastSeen: ago(seenSecondsAgo),
             connectedSince: null,
-            hello: { ...HELLO, head: { ...mark, seq: head } },
-            completeness: { through: null, pending: [] },
+            hello: { ...HELLO, ...hello, head: { ...mark, seq: head } },
+            completeness: { through: completeSecondsAgo === undefined ? null : ago(completeSecondsAgo), pending: [] },
           },
     waiting: waitingSeconds === undefined ? null : { since: ago(waitingSeconds) },
   };
@@ -122,5 +131,16 @@ void t.test('a branch is in the worst of the states that hold of it', t => {
     [],
     'each state was seen',
   );
+  t.end();
+});
+
+void t.test('what a branch’s own freshness allows is neither behind nor offline', t => {
+  const hello = { nextWithinSeconds: 225, report: { ...HELLO.report, freshnessSeconds: 10 } };
+  const states = (more: Changes): readonly string[] => statesOf({ hello, head: 9, ...more });
+  t.same(states({ completeSecondsAgo: 200, seenSecondsAgo: 200 }), ['current']);
+  t.same(states({ completeSecondsAgo: 240 }), ['behind'], 'after freshness and the pause between hellos');
+  t.same(states({}), ['behind'], 'where it is not known what is complete');
+  t.same(states({ completeSecondsAgo: 200, seenSecondsAgo: 256 }), ['offline']);
+  t.same(statesOf({ head: 9, completeSecondsAgo: 2 }), ['behind'], 'without a freshness nothing is allowed');
   t.end();
 });

@@ -57,6 +57,7 @@ for (const queue of [batches, hello]) {
       rejections: { refused: () => undefined },
       logger: { warn: ({ err }: { err?: unknown }) => ended.push(err) },
       signal: { notify: () => undefined },
+      onUnreadable: () => undefined,
     });
     intake.attach(connection);
     await intake.open(connection, true);
@@ -77,6 +78,7 @@ await t.test('a message whose sender the broker has not checked is refused, howe
     rejections: { refused: (_message, _error, reason) => refused.push(reason) },
     logger: { warn: () => undefined },
     signal: { notify: () => undefined },
+    onUnreadable: () => undefined,
   });
   intake.attach(connection);
   await intake.open(connection, true);

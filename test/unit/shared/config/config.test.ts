@@ -56,12 +56,20 @@ void t.test('a minimal agent.yaml gets every default, absolute paths and its sec
       vhost: 'tributary',
     },
     spool: { directory: '/var/lib/tributary-agent', maxBytes: 20 * 2 ** 30, keepAppliedMs: 172_800_000 },
-    link: { windows: [], maxBytesPerSecond: 0 },
+    link: { windows: [], maxBytesPerSecond: 0, freshnessMs: 0, heartbeatSeconds: 5 },
     http: { listen: { host: '127.0.0.1', port: 7641 } },
     log: { level: 'info' },
   });
   t.equal(config.source.password.reveal(), 's3cret', 'without its newline');
   t.equal(config.broker.password.reveal(), 'br0ker');
+  t.end();
+});
+
+void t.test('heartbeats are the rarer the older changes may be, unless their pace is given', t => {
+  const link = (text: string): AgentConfig['link'] => withoutSecrets(`${MINIMAL}link: ${text}\n`).link;
+  t.match(link('{ freshness: 10s }'), { freshnessMs: 10_000, heartbeatSeconds: 60 });
+  t.match(link('{ freshness: 2s }'), { freshnessMs: 2_000, heartbeatSeconds: 12 });
+  t.match(link('{ freshness: 15m, heartbeat: 30s }'), { freshnessMs: 900_000, heartbeatSeconds: 30 });
   t.end();
 });
 
