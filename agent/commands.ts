@@ -26,6 +26,7 @@ import { createTableFilter } from './source/table-filter.ts';
 import { capturedNames } from './source/table-names.ts';
 import type { QueuedTable } from './spool/snapshot-progress.ts';
 import { agentAssets, agentRoutes } from './web/pages.ts';
+import { partsText } from './web/sentence.ts';
 import type { AgentStatus, SyncStatus } from './web/status.ts';
 
 /** How long `sync --wait` waits while nothing gets through. */
@@ -240,12 +241,13 @@ const STATE_COLOURS: readonly Colour[] = [
 ];
 
 function renderStatus(status: DaemonStatus<AgentStatus>): string {
-  const { branch, state, error, now, capture, spool, stream, link, page, snapshot, setAside } = status;
+  const { branch, state, error, now, capture, spool, stream, link, page, snapshot, setAside, sentence } = status;
   const online = link.up ? 'online' : link.windowOpen ? 'offline' : 'outside the link windows';
   const at = Date.parse(now);
   const batches = counted(spool.waitingBatches, 'batch', 'batches');
   return [
     `branch ${branch}: ${state}, ${online}`,
+    partsText(sentence.says, time => formatAgo(time, at)),
     ...errorLines(error),
     `captured through: ${formatAgo(capture.capturedThrough, at)}, from ${capture.source ?? 'no server yet'}`,
     `spool: ${batches} (${formatBytes(spool.waitingBytes)}) waiting, of ${formatBytes(spool.maxBytes)}`,

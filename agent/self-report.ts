@@ -15,7 +15,10 @@ import type { Forwarder } from './forward/forwarder.ts';
 import { currentTable } from './spool/snapshot-progress.ts';
 import type { SetAsideTable } from './spool/snapshot-progress.ts';
 import type { Spool } from './spool/spool.ts';
+import { SLOT_SECONDS } from './spool/rows-of-day.ts';
 import { RateOfDay, secondsUntilFull } from './time-left.ts';
+import { sentenceOf } from './web/sentence.ts';
+import type { SentenceFacts } from './web/sentence.ts';
 import type { AgentState, AgentStatus, StatusError, SyncStatus, TableStatus } from './web/status.ts';
 
 export interface SelfReportOptions {
@@ -64,7 +67,7 @@ export class SelfReport {
     const { broker, link } = this.#o.config;
     const superseded = forward.state === 'superseded';
     const bytesPerSecond = this.#sent.perSecond(now.getTime());
-    return {
+    const facts: SentenceFacts = {
       program: 'tributary-agent',
       version: this.#o.version,
       branch: this.#o.config.branch,
@@ -81,6 +84,7 @@ export class SelfReport {
             ? null
             : { file: position.source.file, offset: position.source.offset, gtidSet: position.source.gtidSet },
         transactions: this.#o.tally.transactions,
+        serverAheadSeconds: capture.serverAheadSeconds,
         binlogSecondsLeft: roundedOrNull(capture.binlogSecondsLeft),
         tables: this.#tableStatus(),
       },
@@ -129,7 +133,13 @@ export class SelfReport {
         hint,
       })),
       sync,
+      headOffice: this.#o.spool.standing.heard,
+      committed: {
+        everySeconds: SLOT_SECONDS,
+        slots: this.#o.spool.rowsOfDay.slots().map(({ from, rows }) => [from, rows] as const),
+      },
     };
+    return { ...facts, sentence: sentenceOf(facts) };
   }
 
   #setAside(): readonly SetAsideTable[] {

@@ -140,6 +140,23 @@ export interface Answer {
    * (shared/batch/versions.ts). Absent: none. An older agent ignores it.
    */
   readonly history?: readonly string[] | undefined;
+  /** For people at the branch, never for decisions. Absent: an older head office, or the epoch is not current. */
+  readonly standing?: BranchStanding | undefined;
+}
+
+/** How a branch stands at the head office, as of an answer. */
+export interface BranchStanding {
+  /** By the head office's clock, ISO. */
+  readonly at: string;
+  /** Everything committed at the branch until then is there, but for tables that are set aside; ISO; null: never yet. */
+  readonly completeThrough: string | null;
+  /** Rows committed after that time may be missing, until a snapshot has ended or the quarantine is empty. */
+  readonly incomplete: boolean;
+  /** Rows and tables in quarantine. */
+  readonly quarantined: number;
+  readonly setAsideTables: number;
+  /** Tables whose last comparison found a difference. */
+  readonly differentTables: number;
 }
 
 /**

@@ -95,6 +95,7 @@ export class AnswerActions {
         if (action.receivedSeq < before.receivedSeq) spool.serverSeen.doubt();
         spool.advance(action.receivedSeq, before.epoch);
         spool.history.keep(answer.history ?? []);
+        this.#noteStanding(answer);
         sender.received(action.receivedSeq);
         if (sender.drained && state.name !== 'refused') faults.cleared();
         if (action.resend !== null) {
@@ -107,6 +108,20 @@ export class AnswerActions {
         }
         events.onAnswer(answer);
     }
+  }
+
+  /** For the page: how the branch stands at the head office. */
+  #noteStanding({ epoch, applied, halted, standing }: Answer): void {
+    const { spool, hellos, now } = this.#o;
+    const said = standing ?? null;
+    spool.standing.note({
+      heardAt: now(),
+      epoch: epoch ?? '',
+      appliedSeq: applied.seq,
+      aheadSeconds: said === null ? 0 : secondsAhead(Date.parse(said.at), hellos.lastHelloAt ?? now(), now()),
+      halted,
+      said,
+    });
   }
 
   /** Sends nothing more until an answer says that the head office has this epoch. */
@@ -124,4 +139,11 @@ export class AnswerActions {
     faults.note(error);
     if (!isKnown) log.warn({ code: error.code, hint: error.hint }, error.message);
   }
+}
+
+/** How far our clock is ahead of the one that showed `there` between these two moments, at least. In seconds. */
+function secondsAhead(there: number, askedAt: number, answeredAt: number): number {
+  if (Number.isNaN(there)) return 0;
+  if (there < askedAt) return Math.floor((askedAt - there) / 1000);
+  return there > answeredAt ? -Math.floor((there - answeredAt) / 1000) : 0;
 }

@@ -1,4 +1,5 @@
 /** What goes into the spool, and what comes out of it. */
+import type { CommittedRows } from './rows-of-day.ts';
 import type { DefinitionChange } from './stored-definitions.ts';
 import type { Position, SnapshotProgress } from './stored-state.ts';
 
@@ -33,6 +34,8 @@ export interface BatchToAppend {
   readonly held?: readonly HeldChange[];
   /** Changes to the tables' definitions, in the same transaction. Not with an open batch. */
   readonly definitions?: readonly DefinitionChange[];
+  /** The changed rows of the whole group, to be counted by their time. Not with an open batch, nor with a snapshot's own. */
+  readonly committed?: CommittedRows;
 }
 
 /**

@@ -21,7 +21,9 @@ import { storeBody } from './bodies.ts';
 import { Receipts } from './receipts.ts';
 import type { Position, SnapshotProgress } from './stored-state.ts';
 import { HistoryTables } from './history-tables.ts';
+import { RowsOfDay } from './rows-of-day.ts';
 import { ServerSeen } from './server-seen.ts';
+import { Standing } from './standing.ts';
 import { directoryGone, integer, SpoolFile, text } from './spool-file.ts';
 import type { Row } from './spool-file.ts';
 import { changeDefinitions, loadDefinitions } from './stored-definitions.ts';
@@ -51,6 +53,10 @@ export class Spool {
   readonly serverSeen: ServerSeen;
   /** Tables whose history the head office keeps. */
   readonly history: HistoryTables;
+  /** What the head office last said of this branch. */
+  readonly standing: Standing;
+  /** Changed rows by the time of their commit. */
+  readonly rowsOfDay: RowsOfDay;
   readonly #file: SpoolFile;
   readonly #options: SpoolOptions;
   readonly #listeners = new Set<() => void>();
@@ -82,6 +88,8 @@ export class Spool {
     this.failed = file.failed;
     this.serverSeen = new ServerSeen(file);
     this.history = new HistoryTables(file);
+    this.standing = new Standing(file);
+    this.rowsOfDay = new RowsOfDay(file);
     this.#receipts = new Receipts(file, options.keepAppliedMs);
     this.#state = loadState(file, options.branch) ?? startEpoch(file, options.branch, 0, null, [], null, null);
     this.#tail = this.#state.head;
@@ -155,6 +163,7 @@ export class Spool {
         storeState(this.#file, this.#state, state);
         changeHeld(this.#file, batch.held ?? []);
         changeDefinitions(this.#file, batch.definitions ?? []);
+        if (batch.committed !== undefined) this.rowsOfDay.add(batch.committed, this.#options.now());
       }
       return { tail: reached, next: state };
     });

@@ -31,6 +31,8 @@ export interface SpoolWriterOptions {
 export class SpoolWriter implements BatchOutput {
   readonly #o: SpoolWriterOptions;
   readonly #compression: CompressionLevel;
+  /** Rows of the open group's parts so far. */
+  #rowsOfParts = 0;
 
   constructor(options: SpoolWriterOptions) {
     this.#o = options;
@@ -51,6 +53,8 @@ export class SpoolWriter implements BatchOutput {
         yield frame;
       }
     };
+    const rows = this.#rowsOfParts + draft.rows;
+    const isCounted = !open && snapshot === undefined && reached.source.committedAt !== null;
     spool.append({
       body: frames(),
       rows: draft.rows,
@@ -58,7 +62,9 @@ export class SpoolWriter implements BatchOutput {
       open,
       ...(open ? {} : { held: xaRows.takeChanges(), definitions: definitions.takeChanges() }),
       ...(progress === undefined ? {} : { snapshot: progress }),
+      ...(isCounted ? { committed: { rows, at: reached.source.committedAt } } : {}),
     });
+    this.#rowsOfParts = open ? rows : 0;
     size.measured(draft.bytes, bytes);
     if (!open) {
       position.saved = true;

@@ -4,6 +4,8 @@
  */
 
 import type { HistoryView } from '../../shared/process/recent.ts';
+import type { HeardStanding } from '../spool/standing.ts';
+import type { Sentence } from './sentence.ts';
 
 /** A fault that lasts, with what to do about it. */
 export interface StatusError {
@@ -79,6 +81,8 @@ export interface AgentStatus {
     readonly capturedThrough: string | null;
     readonly position: { readonly file: string; readonly offset: number; readonly gtidSet: string } | null;
     readonly transactions: number;
+    /** How many seconds the database's clock is ahead of this machine's, as last seen; negative: behind. */
+    readonly serverAheadSeconds: number;
     /** Until the branch database may purge binlogs that were not read, if capture reads no more; null: no limit, or not known. */
     readonly binlogSecondsLeft: number | null;
     readonly tables: readonly TableStatus[];
@@ -134,4 +138,13 @@ export interface AgentStatus {
   } | null;
   readonly setAside: readonly SetAsideStatus[];
   readonly sync: SyncStatus | null;
+  /** What the head office last said of this branch, also before a restart; null: it has not answered yet. */
+  readonly headOffice: HeardStanding | null;
+  /** Changed rows by the time of their commit, of the last two days. */
+  readonly committed: {
+    readonly everySeconds: number;
+    /** Beginnings in seconds since 1970, oldest first, each with the rows; quarters of an hour without rows are left out. */
+    readonly slots: readonly (readonly [from: number, rows: number])[];
+  };
+  readonly sentence: Sentence;
 }

@@ -11,7 +11,7 @@ import { branchNames, readHello, storedHello } from '../../shared/broker/amqp-me
 import type { ReceivedMessage } from '../../shared/broker/amqp-messages.ts';
 import { TributaryError } from '../../shared/errors.ts';
 import { MAX_REPORTED_TABLES, receiveHello, ROWS_CAPABILITY } from '../../shared/protocol.ts';
-import type { Answer, BranchRequest, Hello } from '../../shared/protocol.ts';
+import type { Answer, BranchRequest, BranchStanding, Hello } from '../../shared/protocol.ts';
 import { noteApplied, noteCaptured, noteNewEpoch, notLaterThan } from '../store/completeness.ts';
 import type { Completeness } from '../store/completeness.ts';
 import { noteHello, readContact, updateCompleteness } from '../store/contacts.ts';
@@ -131,7 +131,11 @@ export async function takeHello(
     });
     return {
       hello,
-      answer: { ...outcome.answer, halted: haltOf(after) },
+      answer: {
+        ...outcome.answer,
+        halted: haltOf(after),
+        ...(outcome.answer.verdict === 'current' ? { standing: standingFor(after, completeness, Date.now()) } : {}),
+      },
       row: after,
       registered,
       requests: requests.map(({ id }) => id),
@@ -163,6 +167,17 @@ async function noteEpoch(connection: Connection, row: BranchRow, hello: Hello): 
     text: isFirst ? first : `The branch begins again with a copy of all tables. ${why}${ended}`,
     facts: { epoch, replaces: stream.epoch },
   });
+}
+
+function standingFor(row: BranchRow, { through }: Completeness, now: number): BranchStanding {
+  return {
+    at: new Date(now).toISOString(),
+    completeThrough: through,
+    incomplete: row.incompleteSince !== null,
+    quarantined: row.quarantined,
+    setAsideTables: row.setAsideTables,
+    differentTables: row.differentTables,
+  };
 }
 
 function haltOf({ halt }: BranchRow): Answer['halted'] {

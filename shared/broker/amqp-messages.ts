@@ -249,6 +249,16 @@ const answerSchema = z.object({
   halted: z.object({ code: z.string().max(64), reason: text }).nullable(),
   capabilities: z.array(z.string().max(64)).max(64).optional(),
   history: z.array(name).max(MAX_HISTORY_TABLES).optional(),
+  standing: z
+    .object({
+      at: time,
+      completeThrough: time.nullable(),
+      incomplete: z.boolean(),
+      quarantined: count,
+      setAsideTables: count,
+      differentTables: count,
+    })
+    .optional(),
 });
 
 /** @throws TributaryError MESSAGE_INVALID */
