@@ -1,4 +1,5 @@
 /** The agent: capture, spool and forwarder wired together, and what they report. Nothing is decided here. */
+import { randomUUID } from 'node:crypto';
 import { Registry } from 'prom-client';
 import { TributaryError, describeError } from '../shared/errors.ts';
 import type { Readiness } from '../shared/process/http.ts';
@@ -20,7 +21,8 @@ import { brokerLink } from './forward/broker-link.ts';
 import { Forwarder } from './forward/forwarder.ts';
 import { AgentGauges } from './gauges.ts';
 import { mysqlSslOptions } from '../shared/config/tls.ts';
-import { KNOWS_SET_ASIDE } from '../shared/protocol.ts';
+import { KNOWS_SET_ASIDE, MAX_ASKER } from '../shared/protocol.ts';
+import type { AskedSync } from '../shared/protocol.ts';
 import { earlier } from './spool/snapshot-progress.ts';
 import type { QueuedTable } from './spool/snapshot-progress.ts';
 import { SelfReport, stateOf, statusError } from './self-report.ts';
@@ -46,6 +48,7 @@ export class Agent {
   readonly #report: SelfReport;
   readonly #failed = Promise.withResolvers<TributaryError>();
   #sync: SyncStatus | null = null;
+  #syncAsked: AskedSync | null = null;
   readonly #captureClock = new StandstillClock();
   readonly #forwardClock = new StandstillClock();
 
@@ -88,7 +91,7 @@ export class Agent {
         capturedThrough: this.#completeThrough(),
         compare: this.#spool.serverSeen.asksToCompare,
         epochReason: this.#spool.snapshot()?.epochReason ?? null,
-        report: this.#report.report(),
+        report: this.#report.report(this.#syncAsked),
       }),
       events: {
         onNewEpoch: reason =>
@@ -179,14 +182,17 @@ export class Agent {
 
   /**
    * Opens the link until the spool is empty.
+   * @param by who asks, as the head office's events name it
    * @param timeoutMs how long to wait without progress; null: for ever
    * @throws TributaryError SYNC_STALLED, EPOCH_SUPERSEDED, …
    */
   async sync(
+    by: string,
     onProgress: (status: SyncStatus) => void,
     { signal, timeoutMs = null }: { readonly signal?: AbortSignal; readonly timeoutMs?: number | null } = {},
   ): Promise<void> {
     const startedAt = new Date().toISOString();
+    this.#syncAsked = { id: randomUUID(), at: startedAt, by: by.slice(0, MAX_ASKER) };
     // Otherwise an empty spool would mean that nothing is left to send.
     this.#capture.closeBatch();
     const before = this.#spool.stream();
@@ -219,9 +225,9 @@ export class Agent {
     }
   }
 
-  startSync(): void {
+  startSync(by: string): void {
     if (this.#sync?.state === 'running') return;
-    this.sync(() => undefined).catch((error: unknown) => this.#logger.warn({ err: error }, 'The sync failed.'));
+    this.sync(by, () => undefined).catch((error: unknown) => this.#logger.warn({ err: error }, 'The sync failed.'));
   }
 
   requestSnapshot(tables: readonly QueuedTable[]): void {

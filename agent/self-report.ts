@@ -4,7 +4,7 @@ import { asTributaryError, describeError, ERRORS, TributaryError } from '../shar
 import type { ErrorCode } from '../shared/errors.ts';
 import { RecentHistory, RecentRate, secondsLeft } from '../shared/process/recent.ts';
 import { MAX_REPORTED_TABLES, ROWS_CAPABILITY } from '../shared/protocol.ts';
-import type { AgentReport } from '../shared/protocol.ts';
+import type { AgentReport, AskedSync } from '../shared/protocol.ts';
 import { tableText } from '../shared/table-name.ts';
 import type { Capture, CaptureStatus } from './capture/capture.ts';
 import { SilenceWatch } from './silence-watch.ts';
@@ -243,8 +243,8 @@ export class SelfReport {
     return `${identity.flavor === 'mysql' ? 'MySQL' : 'MariaDB'} ${identity.version} at ${host}:${port}`;
   }
 
-  /** For the head office. */
-  report(): AgentReport {
+  /** For the head office. @param sync the last one that somebody asked for */
+  report(sync: AskedSync | null): AgentReport {
     const capture = this.#o.capture.status();
     const usage = this.#o.spool.usage();
     const progress = this.#o.spool.snapshot();
@@ -285,6 +285,7 @@ export class SelfReport {
           reason: `${message} — ${hint}`,
         })),
       error: error === null ? null : describeError(error).slice(0, 1000),
+      ...(sync === null ? {} : { sync }),
     };
   }
 }

@@ -66,7 +66,20 @@ export interface AgentReport {
   /** Tables that are set aside, or are being copied after that; at most MAX_REPORTED_TABLES. Absent: an older agent. */
   readonly setAside?: readonly ReportedTable[] | undefined;
   readonly error: string | null;
+  /** When somebody last asked this process to sync. Absent: nobody has, or an older agent. */
+  readonly sync?: AskedSync | undefined;
 }
+
+/** That somebody has asked a branch to send all that waits. */
+export interface AskedSync {
+  readonly id: string;
+  /** ISO. */
+  readonly at: string;
+  /** At most MAX_ASKER characters. */
+  readonly by: string;
+}
+
+export const MAX_ASKER = 200;
 
 /** A report names no more tables. */
 export const MAX_REPORTED_TABLES = 50;
@@ -141,7 +154,7 @@ export interface Answer {
    */
   readonly history?: readonly string[] | undefined;
   /** For people at the branch, never for decisions. Absent: an older head office, or the epoch is not current. */
-  readonly standing?: BranchStanding | undefined;
+  readonly standing?: SentStanding | undefined;
 }
 
 /** How a branch stands at the head office, as of an answer. */
@@ -157,6 +170,19 @@ export interface BranchStanding {
   readonly setAsideTables: number;
   /** Tables whose last comparison found a difference. */
   readonly differentTables: number;
+}
+
+type Trouble = Omit<BranchStanding, 'at' | 'completeThrough'>;
+/** On the wire: what is in order is left out, since every answer carries it. */
+export type SentStanding = Omit<BranchStanding, keyof Trouble> & { readonly [K in keyof Trouble]?: Trouble[K] | undefined };
+
+export function sentStanding({ at, completeThrough, ...trouble }: BranchStanding): SentStanding {
+  return { at, completeThrough, ...Object.fromEntries(Object.entries(trouble).filter(([, value]) => Boolean(value))) };
+}
+
+export function receivedStanding({ at, completeThrough, ...trouble }: SentStanding): BranchStanding {
+  const { incomplete = false, quarantined = 0, setAsideTables = 0, differentTables = 0 } = trouble;
+  return { at, completeThrough, incomplete, quarantined, setAsideTables, differentTables };
 }
 
 /**

@@ -3,6 +3,7 @@
  */
 import { describeError, ERRORS } from '../../shared/errors.ts';
 import type { TributaryError } from '../../shared/errors.ts';
+import { receivedStanding } from '../../shared/protocol.ts';
 import type { Answer } from '../../shared/protocol.ts';
 import type { Spool } from '../spool/spool.ts';
 import { decide } from './answer-decision.ts';
@@ -113,7 +114,7 @@ export class AnswerActions {
   /** For the page: how the branch stands at the head office. */
   #noteStanding({ epoch, applied, halted, standing }: Answer): void {
     const { spool, hellos, now } = this.#o;
-    const said = standing ?? null;
+    const said = standing === undefined ? null : receivedStanding(standing);
     spool.standing.note({
       heardAt: now(),
       epoch: epoch ?? '',

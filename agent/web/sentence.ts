@@ -9,39 +9,12 @@
 import type { BranchStanding } from '../../shared/protocol.ts';
 import { tableText, tableTexts } from '../../shared/table-name.ts';
 import { counted, formatBytes, formatDuration } from '../../shared/units.ts';
-import type { AgentStatus, SetAsideStatus, StatusError } from './status.ts';
+import type { AgentStatus, Part, Reason, Sentence, SetAsideStatus, StatusError } from './status.ts';
 
 /** Clocks that differ by less may be right: messages take their time. */
 const CLOCK_TOLERANCE_S = 120;
 /** An answer older than this is said to be old. */
 const FRESH_MS = 5 * 60_000;
-
-/** Text, or a time that the reader's browser shows in the reader's zone; ISO. */
-export type Part = string | { readonly time: string };
-
-/** Something that is wrong, and the one thing to do about it. */
-export interface Reason {
-  readonly kind: 'warn' | 'bad';
-  readonly title: string;
-  readonly text: string;
-  readonly cure: string;
-  /** For the person who is called; null: there is none. */
-  readonly code: string | null;
-  /** ISO; null: not known. */
-  readonly since: string | null;
-}
-
-export interface Sentence {
-  /** How it looks: in order; under way; waits for its hour; deserves a look; needs a person. */
-  readonly kind: 'good' | 'busy' | 'idle' | 'warn' | 'bad';
-  readonly says: readonly Part[];
-  /** What of later sales, and when that ends; empty: there is nothing to say. */
-  readonly later: readonly Part[];
-  /** What is wrong, worst first. */
-  readonly reasons: readonly Reason[];
-  /** Sync now would bring something to the head office that otherwise waits. */
-  readonly syncHelps: boolean;
-}
 
 /** What the sentence is made of. */
 export type SentenceFacts = Omit<AgentStatus, 'sentence'>;

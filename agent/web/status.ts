@@ -5,7 +5,6 @@
 
 import type { HistoryView } from '../../shared/process/recent.ts';
 import type { HeardStanding } from '../spool/standing.ts';
-import type { Sentence } from './sentence.ts';
 
 /** A fault that lasts, with what to do about it. */
 export interface StatusError {
@@ -63,6 +62,33 @@ export interface SyncStatus {
   /** At that rate; null: nothing moves, or it has ended. */
   readonly secondsLeft: number | null;
   readonly error: StatusError | null;
+}
+
+/** Text, or a time that the reader's browser shows in the reader's zone; ISO. */
+export type Part = string | { readonly time: string };
+
+/** Something that is wrong, and the one thing to do about it. */
+export interface Reason {
+  readonly kind: 'warn' | 'bad';
+  readonly title: string;
+  readonly text: string;
+  readonly cure: string;
+  /** For the person who is called; null: there is none. */
+  readonly code: string | null;
+  /** ISO; null: not known. */
+  readonly since: string | null;
+}
+
+export interface Sentence {
+  /** How it looks: in order; under way; waits for its hour; deserves a look; needs a person. */
+  readonly kind: 'good' | 'busy' | 'idle' | 'warn' | 'bad';
+  readonly says: readonly Part[];
+  /** What of later sales, and when that ends; empty: there is nothing to say. */
+  readonly later: readonly Part[];
+  /** What is wrong, worst first. */
+  readonly reasons: readonly Reason[];
+  /** Sync now would bring something to the head office that otherwise waits. */
+  readonly syncHelps: boolean;
 }
 
 export interface AgentStatus {

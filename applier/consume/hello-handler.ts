@@ -10,8 +10,8 @@ import type { Connection } from 'mysql2/promise';
 import { branchNames, readHello, storedHello } from '../../shared/broker/amqp-messages.ts';
 import type { ReceivedMessage } from '../../shared/broker/amqp-messages.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { MAX_REPORTED_TABLES, receiveHello, ROWS_CAPABILITY } from '../../shared/protocol.ts';
-import type { Answer, BranchRequest, BranchStanding, Hello } from '../../shared/protocol.ts';
+import { MAX_REPORTED_TABLES, receiveHello, ROWS_CAPABILITY, sentStanding } from '../../shared/protocol.ts';
+import type { Answer, BranchRequest, Hello, SentStanding } from '../../shared/protocol.ts';
 import { noteApplied, noteCaptured, noteNewEpoch, notLaterThan } from '../store/completeness.ts';
 import type { Completeness } from '../store/completeness.ts';
 import { noteHello, readContact, updateCompleteness } from '../store/contacts.ts';
@@ -81,7 +81,8 @@ export async function takeHello(
   schedule: ComparisonSchedule = UNSCHEDULED,
 ): Promise<HelloResult> {
   const { branch } = hello;
-  const upgrade = await pool.use(async connection => upgradeOf((await readContact(connection, branch))?.hello, hello));
+  const before = await pool.use(async connection => storedHello((await readContact(connection, branch))?.hello));
+  const upgrade = upgradeOf(before, hello);
   // It goes into another table, without the lock, so that it is visible even while a large batch is being applied.
   await pool.use(connection => noteHello(connection, branch, hello));
   if (upgrade !== null) await pool.use(connection => noteDoubt(connection, branch, upgrade));
@@ -112,6 +113,7 @@ export async function takeHello(
       await markIncomplete(connection, branch);
       await noteEpoch(connection, row, hello);
     }
+    if (outcome.answer.verdict === 'current') await noteSync(connection, branch, before, hello);
     const { setAside } = hello.report;
     const isTold =
       setAside !== undefined && setAside.length + row.setAsideTables > 0 && outcome.answer.verdict === 'current';
@@ -146,11 +148,23 @@ export async function takeHello(
 }
 
 /** What to say of an agent that has another version than before; null: it has the same, or was not known. */
-function upgradeOf(before: unknown, { report: { version } }: Hello): string | null {
-  const said = storedHello(before)?.report.version;
+function upgradeOf(before: Hello | null, { report: { version } }: Hello): string | null {
+  const said = before?.report.version;
   return said === undefined || said === version
     ? null
     : `the agent was changed from ${said} to ${version}`.slice(0, 200);
+}
+
+/** Somebody at the branch has asked it to sync. */
+async function noteSync(connection: Connection, branch: string, before: Hello | null, hello: Hello): Promise<void> {
+  const { sync } = hello.report;
+  if (sync === undefined || before?.report.sync?.id === sync.id) return;
+  await noteEvent(connection, branch, {
+    kind: 'sync-requested',
+    actor: sync.by,
+    text: 'The branch was asked to send all that waits.',
+    once: `sync/${sync.id}`,
+  });
 }
 
 /** @param row as it was before */
@@ -169,15 +183,15 @@ async function noteEpoch(connection: Connection, row: BranchRow, hello: Hello): 
   });
 }
 
-function standingFor(row: BranchRow, { through }: Completeness, now: number): BranchStanding {
-  return {
+function standingFor(row: BranchRow, { through }: Completeness, now: number): SentStanding {
+  return sentStanding({
     at: new Date(now).toISOString(),
     completeThrough: through,
     incomplete: row.incompleteSince !== null,
     quarantined: row.quarantined,
     setAsideTables: row.setAsideTables,
     differentTables: row.differentTables,
-  };
+  });
 }
 
 function haltOf({ halt }: BranchRow): Answer['halted'] {

@@ -12,7 +12,7 @@ import { BRANCH_ID } from '../branch-id.ts';
 import { TributaryError } from '../errors.ts';
 import { scanJson } from '../batch/json-scan.ts';
 import type { JsonLimits } from '../batch/json-scan.ts';
-import { MAX_REPORTED_TABLES } from '../protocol.ts';
+import { MAX_ASKER, MAX_REPORTED_TABLES } from '../protocol.ts';
 import type { Answer, Hello } from '../protocol.ts';
 
 /**
@@ -218,6 +218,7 @@ const helloSchema = z.object({
       .max(MAX_REPORTED_TABLES)
       .optional(),
     error: text.nullable(),
+    sync: z.object({ id: name, at: time, by: z.string().max(MAX_ASKER) }).optional(),
   }),
 });
 
@@ -253,10 +254,10 @@ const answerSchema = z.object({
     .object({
       at: time,
       completeThrough: time.nullable(),
-      incomplete: z.boolean(),
-      quarantined: count,
-      setAsideTables: count,
-      differentTables: count,
+      incomplete: z.boolean().optional(),
+      quarantined: count.optional(),
+      setAsideTables: count.optional(),
+      differentTables: count.optional(),
     })
     .optional(),
 });

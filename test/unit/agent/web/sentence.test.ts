@@ -1,7 +1,8 @@
 /** Every state of a branch, and the sentence that its page says then. */
 import t from 'tap';
 import { partsText, sentenceOf } from '../../../../agent/web/sentence.ts';
-import type { Sentence, SentenceFacts } from '../../../../agent/web/sentence.ts';
+import type { SentenceFacts } from '../../../../agent/web/sentence.ts';
+import type { Sentence } from '../../../../agent/web/status.ts';
 import { currentAgent } from '../../../support/world/page-fixtures.ts';
 
 const NOW = new Date('2026-12-01T14:33:00Z');

@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import t from 'tap';
 import { parse } from 'yaml';
 import { agentSchema, exampleAgentConfig } from '../../../../agent/config.ts';
-import { libraryFiles } from '../../../../applier/web/libraries.ts';
+import { libraryFiles } from '../../../../shared/process/page-libraries.ts';
 import { bundleProgram, describePackage } from '../../../../deploy/packages/bundle.ts';
 import { layPage } from '../../../../deploy/packages/contents.ts';
 import { copyrightFile, manPage } from '../../../../deploy/packages/documents.ts';
