@@ -174,7 +174,9 @@ export interface BranchStanding {
 
 type Trouble = Omit<BranchStanding, 'at' | 'completeThrough'>;
 /** On the wire: what is in order is left out, since every answer carries it. */
-export type SentStanding = Omit<BranchStanding, keyof Trouble> & { readonly [K in keyof Trouble]?: Trouble[K] | undefined };
+export type SentStanding = Omit<BranchStanding, keyof Trouble> & {
+  readonly [K in keyof Trouble]?: Trouble[K] | undefined;
+};
 
 export function sentStanding({ at, completeThrough, ...trouble }: BranchStanding): SentStanding {
   return { at, completeThrough, ...Object.fromEntries(Object.entries(trouble).filter(([, value]) => Boolean(value))) };

@@ -78,8 +78,7 @@ function throughOf({ capture, headOffice, stream }: SentenceFacts, said: BranchS
 function exceptions(setAside: readonly SetAsideStatus[], { setAsideTables }: BranchStanding): string {
   if (setAside.length === 0 && setAsideTables === 0) return '';
   // The head office may have set aside others, whose names it does not say.
-  const which =
-    setAsideTables > setAside.length ? counted(setAsideTables, 'table') : tableTexts(setAside.slice(0, 3));
+  const which = setAsideTables > setAside.length ? counted(setAsideTables, 'table') : tableTexts(setAside.slice(0, 3));
   const more = setAsideTables <= setAside.length && setAside.length > 3 ? ` and ${setAside.length - 3} more` : '';
   return `, except those of ${which}${more}`;
 }
@@ -235,7 +234,9 @@ function officeReasons({ headOffice, setAside }: SentenceFacts): Reason[] {
 function linkReasons({ link, sync }: SentenceFacts): Reason[] {
   const reasons: Reason[] = [];
   if (link.error !== null && (link.up || link.windowOpen)) {
-    const title = link.up ? 'The head office cannot be reached as it should' : 'There is no connection to the head office';
+    const title = link.up
+      ? 'The head office cannot be reached as it should'
+      : 'There is no connection to the head office';
     reasons.push(reason('warn', title, link.error));
   }
   const failed = sync?.error ?? null;

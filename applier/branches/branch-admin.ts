@@ -288,7 +288,12 @@ export class BranchAdmin {
       if (row.halt === null && tables.length > 0) {
         await addRequest(connection, branch, { id: randomUUID(), tables, reason: 'asked for by hand' });
         const what = tableTexts(tables);
-        await this.#note(connection, branch, 'snapshot-requested', `The branch is asked for ${what}, set aside until then.`);
+        await this.#note(
+          connection,
+          branch,
+          'snapshot-requested',
+          `The branch is asked for ${what}, set aside until then.`,
+        );
         return { tables };
       }
       if (row.halt === null) {

@@ -16,8 +16,8 @@ export type BulkAction = (typeof BULK_ACTIONS)[number];
 
 /** Branches at a time: one waits for its lock while another is looked at. */
 const AT_A_TIME = 2;
-/** Below the time that the page waits for an answer. */
-const WITHIN_MS = 12_000;
+/** With the wait for a lock (10 s) below the time that an answer may take. */
+const WITHIN_MS = 8_000;
 
 export interface BulkLine {
   readonly branch: string;
@@ -37,53 +37,50 @@ export type BulkAdmin = Pick<BranchAdmin, 'judged'>;
 
 /** What the action would do. Changes nothing. */
 export function listBulk(admin: BulkAdmin, action: BulkAction, branches: readonly string[]): Promise<BulkLine[]> {
-  return forEach(branches, branch => branch, async branch => {
-    let does: string | null = null;
-    await perform(
-      admin.judged(done => {
-        does = textOf(done as Done);
-        return false;
-      }),
-      action,
-      branch,
-    );
-    return line(branch, does);
-  });
+  return forEach(branches, same, async branch => line(branch, await perform(admin, action, branch, () => false)));
 }
 
 /** Does what was confirmed. */
 export function doBulk(admin: BulkAdmin, action: BulkAction, confirmed: readonly ConfirmedLine[]): Promise<BulkLine[]> {
-  return forEach(confirmed, ({ branch }) => branch, async ({ branch, does }) => {
-    let now: string | null = null;
-    await perform(
-      admin.judged(done => {
-        now = textOf(done as Done);
-        return now === does;
-      }),
-      action,
-      branch,
-    );
+  return forEach(confirmed, branchOf, async ({ branch, does }) => {
+    const now = await perform(admin, action, branch, text => text === does);
     if (now === does || now === null) return line(branch, now);
-    return refused(branch, `It has changed since the list was made: now it ${String(now)}.`, 'Make the list again.');
+    return refused(branch, `It has changed since the list was made: now it ${now}.`, 'Make the list again.');
   });
 }
+
+const same = (branch: string): string => branch;
+const branchOf = ({ branch }: ConfirmedLine): string => branch;
 
 /** What each action returns, by which its text is told. */
 type Done = Retry | Repair | { readonly request: string; readonly tables: unknown } | string;
 
-async function perform(admin: BranchAdmin, action: BulkAction, branch: string): Promise<void> {
+/** @param keeps whether what has this text is kept @returns the text */
+async function perform(
+  admin: BulkAdmin,
+  action: BulkAction,
+  branch: string,
+  keeps: (text: string | null) => boolean,
+): Promise<string | null> {
+  return textOf(
+    await actionOf(
+      admin.judged(done => keeps(textOf(done as Done))),
+      action,
+      branch,
+    ),
+  );
+}
+
+function actionOf(admin: BranchAdmin, action: BulkAction, branch: string): Promise<Done> {
   switch (action) {
     case 'verify':
-      await admin.verify(branch, []);
-      return;
+      return admin.verify(branch, []);
     case 'repair':
-      await admin.repair(branch);
-      return;
+      return admin.repair(branch);
     case 'snapshot':
-      await admin.snapshot(branch, 'requested on the page');
-      return;
+      return admin.snapshot(branch, 'requested on the page');
     case 'retry':
-      await admin.retry(branch);
+      return admin.retry(branch);
   }
 }
 
@@ -120,7 +117,7 @@ function refused(branch: string, reason: string, hint: string): BulkLine {
 /** In the given order. */
 async function forEach<T>(
   items: readonly T[],
-  branchOf: (item: T) => string,
+  nameOf: (item: T) => string,
   work: (item: T) => Promise<BulkLine>,
 ): Promise<BulkLine[]> {
   const endsAt = performance.now() + WITHIN_MS;
@@ -128,7 +125,7 @@ async function forEach<T>(
   const left = items.entries();
   const lane = async (): Promise<void> => {
     for (const [place, item] of left) {
-      const branch = branchOf(item);
+      const branch = nameOf(item);
       if (performance.now() > endsAt) {
         lines[place] = refused(branch, 'There was no time left for it.', 'Make the list again, with fewer branches.');
         continue;

@@ -53,7 +53,11 @@ export function applierRoutes(sources: ApplierPageSources): Route[] {
         return { json: { fleet, branches } };
       },
     },
-    { method: 'GET', path: '/api/branch-ids', handle: ({ query }) => ({ json: { branches: sources.branchIds(query) } }) },
+    {
+      method: 'GET',
+      path: '/api/branch-ids',
+      handle: ({ query }) => ({ json: { branches: sources.branchIds(query) } }),
+    },
     {
       method: 'GET',
       path: '/api/branches/:id',

@@ -287,7 +287,9 @@ async function sayWhereToLook(headOffice: DemoHeadOffice, branches: readonly Dem
     `${''.padEnd(12)} its till, of the demo only: ${tills[i]?.url ?? ''}`,
     `${''.padEnd(12)} or ${mysqlClient} --host=${host} --port=${port} --user=${TILL_LOGIN.user} --password=${TILL_LOGIN.password} shop`,
   ]);
-  process.stdout.write(`\n── open these pages, and sell something\n${['head office  '.concat(headOffice.applier.url, '/'), ...lines].join('\n')}\n\n`);
+  process.stdout.write(
+    `\n── open these pages, and sell something\n${['head office  '.concat(headOffice.applier.url, '/'), ...lines].join('\n')}\n\n`,
+  );
 }
 
 /** Goes on selling until Ctrl-C or the end of the time, so that the pages show something. */

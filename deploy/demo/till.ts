@@ -24,7 +24,9 @@ const text = (what: string, most: number) => z.string().min(1, `${what} is missi
 const saleSchema = z.object({
   id: z.string().regex(/^\d{0,18}$/, 'Id must be a whole number, or empty for the next one'),
   product_id: whole('Product id'),
-  date: z.string().regex(/^$|^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?$/, 'Date must be like 2026-12-01 14:32:00, or empty'),
+  date: z
+    .string()
+    .regex(/^$|^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?$/, 'Date must be like 2026-12-01 14:32:00, or empty'),
   region: text('Region', 20),
   product_name: text('Product', 100),
   quantity: whole('Quantity'),
@@ -103,13 +105,14 @@ function routesOf({ branch, region, agent }: TillOptions, database: Pick<Connect
       handle: async () => ({ json: { branch, region, sales: await readSales(database) } }),
     },
     action('add', async sale => {
-      const [{ insertId }] = await database.query<ResultSetHeader>('INSERT INTO product_sales SET ?', [columnsOf(sale)]);
+      const [{ insertId }] = await database.query<ResultSetHeader>('INSERT INTO product_sales SET ?', [
+        columnsOf(sale),
+      ]);
       return `Sale ${sale.id || insertId} was added.`;
     }),
     action('update', async sale => {
-      const { id, ...columns } = columnsOf(sale);
       const [{ affectedRows }] = await database.query<ResultSetHeader>('UPDATE product_sales SET ? WHERE id = ?', [
-        columns,
+        columnsOf({ ...sale, id: '' }),
         idOf(sale),
       ]);
       return found(affectedRows, sale, 'changed');

@@ -37,7 +37,10 @@ export async function readContents(
   { version, made }: { readonly version: string; readonly made: Date },
 ): Promise<Contents> {
   const { code, packages } = await bundleProgram(root, facts.program);
-  const all = [...packages, ...PAGE_LIBRARIES.map(library => describePackage(join(root, 'node_modules', library.package)))];
+  const all = [
+    ...packages,
+    ...PAGE_LIBRARIES.map(library => describePackage(join(root, 'node_modules', library.package))),
+  ];
   return { root, facts, version, made, code, packages: all.sort((a, b) => (a.name < b.name ? -1 : 1)) };
 }
 

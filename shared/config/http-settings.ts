@@ -83,20 +83,20 @@ function proxyField(context: ConfigContext) {
   return z
     .strictObject({
       addresses: z
-        .array(
-          textField(64).refine(isNetwork, 'must be an address such as 10.8.0.2, or a network such as 10.8.0.0/24'),
-        )
+        .array(textField(64).refine(isNetwork, 'must be an address such as 10.8.0.2, or a network such as 10.8.0.0/24'))
         .max(20)
         .default([])
-        .meta({ description: 'Addresses and networks that it asks from. Without any there is no proxy.', example: '["10.8.0.2"]' }),
+        .meta({
+          description: 'Addresses and networks that it asks from. Without any there is no proxy.',
+          example: '["10.8.0.2"]',
+        }),
       header: textField(64)
         .regex(/^[A-Za-z][A-Za-z0-9-]*$/, 'must be the name of a header')
         .default('X-Forwarded-User')
         .transform(name => name.toLowerCase())
         .meta({ description: 'The header in which it names the person.' }),
       secretFile: passwordFileField(context).optional().meta({
-        description:
-          'File with what it must send as X-Tributary-Proxy-Secret; needed where it runs on this machine.',
+        description: 'File with what it must send as X-Tributary-Proxy-Secret; needed where it runs on this machine.',
         example: 'proxy.secret',
       }),
       users: z

@@ -38,7 +38,7 @@ export interface Caller {
 export interface Credentials {
   /** Of the peer. */
   readonly address: string;
-  header(name: string): string | undefined;
+  readonly header: (name: string) => string | undefined;
 }
 
 /** @throws HttpError 401, 403: a sentence that says what is needed */
@@ -88,9 +88,15 @@ function userOf({ address, header }: Credentials, proxy: ProxySettings): Caller 
     // Where an address alone makes the proxy, nothing else may come from there.
     throw new HttpError(401, 'PROXY_SILENT', `the proxy has not said in ${proxy.header} who asks`);
   }
-  const role = [user, EVERYBODY].flatMap(each => (Object.hasOwn(proxy.users, each) ? proxy.users[each] : undefined) ?? [])[0];
+  const role = [user, EVERYBODY].flatMap(
+    each => (Object.hasOwn(proxy.users, each) ? proxy.users[each] : undefined) ?? [],
+  )[0];
   if (role === undefined) {
-    throw new HttpError(403, 'NO_ROLE', `${user} has no role on this page: http.proxy.users in the configuration gives one`);
+    throw new HttpError(
+      403,
+      'NO_ROLE',
+      `${user} has no role on this page: http.proxy.users in the configuration gives one`,
+    );
   }
   return { role, name: user };
 }

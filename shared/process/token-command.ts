@@ -8,7 +8,10 @@ import type { SocketLocation } from './control.ts';
 const answerSchema = z.object({ token: z.string(), page: z.string(), role: z.string().default('operate') });
 
 /** @param roles for which the page has tokens */
-export function tokenCommand(placeOf: (call: CommandCall) => SocketLocation, roles: readonly ActingRole[]): CommandSpec {
+export function tokenCommand(
+  placeOf: (call: CommandCall) => SocketLocation,
+  roles: readonly ActingRole[],
+): CommandSpec {
   const others = roles.filter(role => role !== 'operate');
   return {
     usage: 'token',

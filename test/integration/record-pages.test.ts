@@ -113,7 +113,17 @@ async function office(t: Test): Promise<string> {
     status: () => mixedFleet(),
     branchIds: () => mixedFleet().branches.map(({ branch }) => branch),
     detail: id => Promise.resolve(branchDetail(mixedFleet().branches.find(({ branch }) => branch === id)!)),
-    actions: () => ({ retry: refuse, quarantine: refuse, approve: refuse, snapshot: refuse, verify: refuse, repair: refuse, judged: () => { throw new Error('not here'); } }),
+    actions: () => ({
+      retry: refuse,
+      quarantine: refuse,
+      approve: refuse,
+      snapshot: refuse,
+      verify: refuse,
+      repair: refuse,
+      judged: () => {
+        throw new Error('not here');
+      },
+    }),
     changed: () => undefined,
     tables,
     branchMetrics: () => Promise.resolve(''),

@@ -140,44 +140,49 @@ void t.test('a shop sells at the till, which knows its MySQL alone, and its Sync
   await shoot(page, 'till');
 });
 
-void t.test('the branch’s page says up to when all sales are there, and the manager syncs without the root’s token', async t => {
-  const { link } = await tokenOf(['--role', 'sync'], 'paris');
-  const page = await openPage(browser, t, link);
-  await until('the sentence', async () =>
-    /^All sales up to \d\d:\d\d are at the head office\.$/.test((await page.textContent('#sentence')) ?? ''),
-  );
-  t.match(await page.getAttribute('#sentence-card', 'class'), 'good');
-  t.notMatch(page.url(), 'token');
-  await until('the chart of the day', async () => /rows entered.*all at the head office/.test((await page.textContent('#day-note')) ?? ''));
-  t.equal(await page.locator('#day canvas').count(), 1);
-  await page.click('#sync');
-  await page.waitForSelector('#sync-text:has-text("done")');
-  // Another day: the computer still has it, in a window of its own and after the keyboard alone.
-  const again = await page.context().newPage();
-  t.teardown(() => again.close());
-  await again.goto(paris.agent.url);
-  await again.waitForSelector('#sentence time');
-  for (let i = 0; i < 10; i += 1) {
-    await again.keyboard.press('Tab');
-    if ((await again.evaluate('document.activeElement.id')) === 'sync') break;
-  }
-  const before = ((await (await fetch(`${paris.agent.url}/api/status`)).json()) as AgentStatus).sync?.startedAt;
-  await again.keyboard.press('Enter');
-  await until('another sync', async () => {
-    const { sync } = (await (await fetch(`${paris.agent.url}/api/status`)).json()) as AgentStatus;
-    return sync !== null && sync.startedAt !== before;
-  });
-  t.equal(await again.locator('#token-input').count(), 0, 'nobody asks for a token');
-  await until('who asked', async () =>
-    (await events(paris.id)).some(
-      ({ kind, actor }) => kind === 'sync-requested' && actor === 'holder of the sync token, page of the branch',
-    ),
-  );
-  await isFitForAll(t, page, 'the branch’s page');
-  await page.click('#technical summary');
-  t.same(await accessibilityFaults(page), [], 'with what is for the technician');
-  await shoot(page, 'branch');
-});
+void t.test(
+  'the branch’s page says up to when all sales are there, and the manager syncs without the root’s token',
+  async t => {
+    const { link } = await tokenOf(['--role', 'sync'], 'paris');
+    const page = await openPage(browser, t, link);
+    await until('the sentence', async () =>
+      /^All sales up to \d\d:\d\d are at the head office\.$/.test((await page.textContent('#sentence')) ?? ''),
+    );
+    t.match(await page.getAttribute('#sentence-card', 'class'), 'good');
+    t.notMatch(page.url(), 'token');
+    await until('the chart of the day', async () =>
+      /rows entered.*all at the head office/.test((await page.textContent('#day-note')) ?? ''),
+    );
+    t.equal(await page.locator('#day canvas').count(), 1);
+    await page.click('#sync');
+    await page.waitForSelector('#sync-text:has-text("done")');
+    // Another day: the computer still has it, in a window of its own and after the keyboard alone.
+    const again = await page.context().newPage();
+    t.teardown(() => again.close());
+    await again.goto(paris.agent.url);
+    await again.waitForSelector('#sentence time');
+    for (let i = 0; i < 10; i += 1) {
+      await again.keyboard.press('Tab');
+      if ((await again.evaluate('document.activeElement.id')) === 'sync') break;
+    }
+    const before = ((await (await fetch(`${paris.agent.url}/api/status`)).json()) as AgentStatus).sync?.startedAt;
+    await again.keyboard.press('Enter');
+    await until('another sync', async () => {
+      const { sync } = (await (await fetch(`${paris.agent.url}/api/status`)).json()) as AgentStatus;
+      return sync !== null && sync.startedAt !== before;
+    });
+    t.equal(await again.locator('#token-input').count(), 0, 'nobody asks for a token');
+    await until('who asked', async () =>
+      (await events(paris.id)).some(
+        ({ kind, actor }) => kind === 'sync-requested' && actor === 'holder of the sync token, page of the branch',
+      ),
+    );
+    await isFitForAll(t, page, 'the branch’s page');
+    await page.click('#technical summary');
+    t.same(await accessibilityFaults(page), [], 'with what is for the technician');
+    await shoot(page, 'branch');
+  },
+);
 
 void t.test('without a connection the page says what waits, and then that it has arrived', async t => {
   const page = await openPage(browser, t, paris.agent.url);
@@ -191,46 +196,52 @@ void t.test('without a connection the page says what waits, and then that it has
   t.match(await page.textContent('#sentence'), /^All sales up to/);
 });
 
-void t.test('an action for several branches is listed first, refused with its reason, and done once confirmed', async t => {
-  const { link } = await tokenOf([], 'applier');
-  const page = await openPage(browser, t, link);
-  await page.waitForSelector('.branch-name');
-  await page.click('#bulk-link');
-  await page.waitForSelector('#bulk-which:has-text("2 branches")');
-  const list = async (action: string): Promise<string[]> => {
-    await page.selectOption('#bulk-action', action);
-    await page.click('#bulk-list');
-    await page.waitForSelector('#bulk-rows tr:nth-child(2)');
-    return page.locator('#bulk-rows tr').allTextContents();
-  };
-  const requests = async (): Promise<number> => {
-    const [rows] = await world.headOfficeDb.query<RowDataPacket[]>(
-      `SELECT COUNT(*) AS n FROM ${world.database}.tributary_request`,
+void t.test(
+  'an action for several branches is listed first, refused with its reason, and done once confirmed',
+  async t => {
+    const { link } = await tokenOf([], 'applier');
+    const page = await openPage(browser, t, link);
+    await page.waitForSelector('.branch-name');
+    await page.click('#bulk-link');
+    await page.waitForSelector('#bulk-which:has-text("2 branches")');
+    const list = async (action: string): Promise<string[]> => {
+      await page.selectOption('#bulk-action', action);
+      await page.click('#bulk-list');
+      await page.waitForSelector('#bulk-rows tr:nth-child(2)');
+      return page.locator('#bulk-rows tr').allTextContents();
+    };
+    const requests = async (): Promise<number> => {
+      const [rows] = await world.headOfficeDb.query<RowDataPacket[]>(
+        `SELECT COUNT(*) AS n FROM ${world.database}.tributary_request`,
+      );
+      return Number(rows[0]?.['n']);
+    };
+    const repair = await list('repair');
+    t.match(repair.join(), `No table of ${paris.id} was ever compared.`);
+    t.equal(await page.isDisabled('#bulk-do'), true);
+    t.match((await list('retry')).join(), 'is not halted: there is nothing to retry.');
+    const before = await requests();
+    const copies = await list('snapshot');
+    t.match(copies.join(), 'wouldcopies all its tables again');
+    t.equal(await requests(), before, 'the list has asked for nothing');
+    await isFitForAll(t, page, 'the list');
+    await shoot(page, 'act');
+    await page.click(`#bulk-rows tr:has-text("${lyon.id}") input`);
+    t.equal(await page.textContent('#bulk-do'), 'Copy again 1 branch');
+    await page.click('#bulk-do');
+    await page.waitForSelector(`#bulk-rows tr:has-text("${paris.id}"):has-text("requested")`);
+    await until('who asked', async () =>
+      (await events(paris.id)).some(
+        ({ kind, actor }) => kind === 'snapshot-requested' && actor.startsWith('holder of the operate token, page of '),
+      ),
     );
-    return Number(rows[0]?.['n']);
-  };
-  const repair = await list('repair');
-  t.match(repair.join(), `No table of ${paris.id} was ever compared.`);
-  t.equal(await page.isDisabled('#bulk-do'), true);
-  t.match((await list('retry')).join(), 'is not halted: there is nothing to retry.');
-  const before = await requests();
-  const copies = await list('snapshot');
-  t.match(copies.join(), 'wouldcopies all its tables again');
-  t.equal(await requests(), before, 'the list has asked for nothing');
-  await isFitForAll(t, page, 'the list');
-  await shoot(page, 'act');
-  await page.click(`#bulk-rows tr:has-text("${lyon.id}") input`);
-  t.equal(await page.textContent('#bulk-do'), 'Copy again 1 branch');
-  await page.click('#bulk-do');
-  await page.waitForSelector(`#bulk-rows tr:has-text("${paris.id}"):has-text("requested")`);
-  await until('who asked', async () =>
-    (await events(paris.id)).some(
-      ({ kind, actor }) => kind === 'snapshot-requested' && actor.startsWith('holder of the operate token, page of '),
-    ),
-  );
-  t.notOk((await events(lyon.id)).some(({ kind }) => kind === 'snapshot-requested'), 'only what was ticked');
-  await world.waitUntilEqual(paris);
-});
+    t.notOk(
+      (await events(lyon.id)).some(({ kind }) => kind === 'snapshot-requested'),
+      'only what was ticked',
+    );
+    await world.waitUntilEqual(paris);
+  },
+);
 
 interface Answered {
   readonly status: number;
@@ -245,7 +256,10 @@ void t.test('single sign-on through nginx: by its word alone, and with the role 
   const signIn = createServer((asked, answer) => {
     const user = /\buser=(\w+)/.exec(asked.headers.cookie ?? '')?.[1];
     if (asked.url !== '/oauth2/auth') answer.end('please sign in');
-    else answer.writeHead(user === undefined ? 401 : 202, user === undefined ? {} : { 'x-auth-request-email': user }).end();
+    else
+      answer
+        .writeHead(user === undefined ? 401 : 202, user === undefined ? {} : { 'x-auth-request-email': user })
+        .end();
   });
   const signInPort = await freePort();
   await new Promise<void>(listening => signIn.listen(signInPort, '127.0.0.1', listening));
@@ -267,7 +281,9 @@ void t.test('single sign-on through nginx: by its word alone, and with the role 
   }
   writeFileSync(join(folder, 'server.conf'), server);
   writeFileSync(join(folder, 'tributary.secret'), `proxy_set_header X-Tributary-Proxy-Secret "${PROXY_SECRET}";\n`);
-  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(name => `${name}_temp_path ${folder}/${name};`);
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(
+    name => `${name}_temp_path ${folder}/${name};`,
+  );
   writeFileSync(
     join(folder, 'nginx.conf'),
     `daemon off; master_process off; pid ${folder}/nginx.pid; error_log stderr; events {}
@@ -317,14 +333,19 @@ void t.test('single sign-on through nginx: by its word alone, and with the role 
   t.same(JSON.parse(forged.text), { role: 'look', name: 'bob' }, 'what the browser sends is replaced');
   t.equal((await ask('/api/status', { cookie: 'user=eve' })).status, 403, 'who has no role sees nothing');
   const origin = `https://localhost:${port}`;
-  const verify = { action: 'verify', lines: [{ branch: paris.id, does: 'compares all its tables with the head office' }] };
+  const verify = {
+    action: 'verify',
+    lines: [{ branch: paris.id, does: 'compares all its tables with the head office' }],
+  };
   const low = await ask('/api/bulk/do', { cookie: 'user=bob', origin }, verify);
   t.equal(low.status, 403);
   t.match(low.text, 'this needs the role operate, and bob has the role look');
   t.equal((await ask('/api/bulk/do', { cookie: 'user=ana', origin: 'https://evil.example' }, verify)).status, 403);
   t.match((await ask('/api/bulk/do', { cookie: 'user=ana', origin }, verify)).text, '"refused":null');
   await until('who asked', async () =>
-    (await events(paris.id)).some(({ kind, actor }) => kind === 'comparison-requested' && actor.startsWith('ana, page of ')),
+    (await events(paris.id)).some(
+      ({ kind, actor }) => kind === 'comparison-requested' && actor.startsWith('ana, page of '),
+    ),
   );
   const beside = await fetch(`${applier.url}/api/status`, { headers: { 'x-forwarded-user': 'ana' } });
   t.equal(beside.status, 403, 'the header from elsewhere is refused');

@@ -42,7 +42,11 @@ function showNumber(id, value, unit) {
 function showParts(id, parts) {
   const element = byId(id);
   // Only what has changed is replaced: somebody may be selecting the text.
-  const made = h('p', '', parts.map(part => (typeof part === 'string' ? part : clockTime(part.time))));
+  const made = h(
+    'p',
+    '',
+    parts.map(part => (typeof part === 'string' ? part : clockTime(part.time))),
+  );
   if (element.innerHTML !== made.innerHTML) element.replaceChildren(...made.childNodes);
 }
 

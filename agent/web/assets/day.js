@@ -20,6 +20,8 @@ place.role = 'img';
 /** @type {uPlot | null} */
 let plot = null;
 let drawn = '';
+/** @type {Hour[]} */
+let shown = [];
 
 /**
  * The hours of the day so far, by its changes.
@@ -75,8 +77,9 @@ export function showDay(status, now) {
   );
   const wanted = JSON.stringify(hours);
   if (wanted === drawn) return;
-  const isNew = plot === null || drawn === '' || JSON.parse(drawn).length !== hours.length;
+  const isNew = plot === null || shown.length !== hours.length;
   drawn = wanted;
+  shown = hours;
   if (isNew) draw(hours);
   else plot?.setData(dataOf(hours));
 }
@@ -132,7 +135,12 @@ function draw(hours) {
           values: (_, marks) =>
             marks.map(mark => (mark >= midnight + 24 * HOUR ? '' : clock(new Date(mark * 1000).toISOString()))),
         },
-        { ...look, space: 28, size: 56, values: (_, marks) => marks.map(mark => (Number.isInteger(mark) ? count(mark) : '')) },
+        {
+          ...look,
+          space: 28,
+          size: 56,
+          values: (_, marks) => marks.map(mark => (Number.isInteger(mark) ? count(mark) : '')),
+        },
       ],
       series: [{}, bars('--line-strong'), bars('--accent')],
     },
@@ -152,5 +160,5 @@ new ResizeObserver(() => {
 }).observe(place);
 
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => {
-  if (drawn !== '') draw(JSON.parse(drawn));
+  if (shown.length > 0) draw(shown);
 });

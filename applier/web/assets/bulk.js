@@ -129,7 +129,11 @@ function row({ line: { branch, does, refused }, isTicked, isDone, busy: work }) 
     refused === null
       ? [h('div', '', does)]
       : [h('div', '', refused.reason), refused.hint ? h('div', 'second', refused.hint) : null];
-  const standing = isDone ? pill('good', 'requested') : refused === null ? pill('none', 'would') : pill('warn', 'refused');
+  const standing = isDone
+    ? pill('good', 'requested')
+    : refused === null
+      ? pill('none', 'would')
+      : pill('warn', 'refused');
   return h('tr', '', [h('td', '', [box]), name, h('td', '', [standing]), h('td', '', what)]);
 }
 

@@ -67,7 +67,8 @@ function route() {
   for (const section of document.querySelectorAll('.view'))
     section.toggleAttribute('hidden', section.id !== `view-${view.name}`);
   for (const link of document.querySelectorAll('.tabs a')) {
-    const here = link.getAttribute('data-view') === (view.name === 'branch' || view.name === 'act' ? 'fleet' : view.name);
+    const here =
+      link.getAttribute('data-view') === (view.name === 'branch' || view.name === 'act' ? 'fleet' : view.name);
     if (here) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }

@@ -84,7 +84,7 @@ async function post(path, body) {
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(body),
   });
-  const reply = await response.json();
+  const reply = /** @type {{ said: string, error?: { message: string } }} */ (await response.json());
   if (!response.ok) throw new Error(reply.error?.message ?? `The till answered ${response.status}.`);
   return reply;
 }

@@ -61,7 +61,10 @@ void t.test('rows count by the time of their commit, once, for two days', t => {
   t.same(again.rowsOfDay.slots(), expected);
   now += 47 * HOUR_MS;
   again.append(batch(7, { committed: { rows: 1, at: new Date(now).toISOString() } }));
-  t.same(again.rowsOfDay.slots(), [{ from: slot, rows: 9 }, { from: slot + 47 * 3_600, rows: 1 }]);
+  t.same(again.rowsOfDay.slots(), [
+    { from: slot, rows: 9 },
+    { from: slot + 47 * 3_600, rows: 1 },
+  ]);
   again.close();
   t.end();
 });

@@ -22,17 +22,19 @@ const current: SentenceFacts = {
 };
 
 type Changes = {
-  [K in keyof SentenceFacts]?: SentenceFacts[K] extends object | null ? Partial<NonNullable<SentenceFacts[K]>> | null : SentenceFacts[K];
+  [K in keyof SentenceFacts]?: SentenceFacts[K] extends object | null
+    ? Partial<NonNullable<SentenceFacts[K]>> | null
+    : SentenceFacts[K];
 };
 
 /** The ordinary state with other values, section by section. */
 function facts(changes: Changes): SentenceFacts {
-  const merged = Object.entries(changes).map(([key, value]) => {
+  const merged = Object.entries(changes).map(([key, value]): [string, unknown] => {
     const before: unknown = Reflect.get(current, key);
-    const isSection = typeof value === 'object' && value !== null && !Array.isArray(value);
-    return [key, isSection && typeof before === 'object' ? { ...before, ...value } : value] as const;
+    const isSection = typeof value === 'object' && value !== null && !(value instanceof Array);
+    return [key, isSection ? Object.assign({}, before, value) : value];
   });
-  return { ...current, ...Object.fromEntries(merged) } as SentenceFacts;
+  return Object.assign({}, current, Object.fromEntries(merged));
 }
 
 const waiting = { waitingBatches: 12, waitingBytes: 3_565_158 };
@@ -92,8 +94,7 @@ const STATES: readonly (readonly [state: string, facts: SentenceFacts, expected:
     {
       kind: 'warn',
       says: UP_TO('09:10'),
-      later:
-        '3.4 MiB of later changes wait here until there is a connection. The head office last answered 13:33.',
+      later: '3.4 MiB of later changes wait here until there is a connection. The head office last answered 13:33.',
       reasons: ['There is no connection to the head office'],
       syncHelps: true,
     },
@@ -288,7 +289,14 @@ for (const [state, given, { says, later, reasons, ...rest }] of STATES) {
 
 void t.test('what is bad comes first, and a failed sync is said once', t => {
   const failed = { ...error, code: 'SYNC_STALLED', message: 'Nothing got through' };
-  const running = { startedAt: EARLIER, totalBatches: 1, doneBatches: 0, waitingBytes: 1, bytesPerSecond: 0, secondsLeft: null };
+  const running = {
+    startedAt: EARLIER,
+    totalBatches: 1,
+    doneBatches: 0,
+    waitingBytes: 1,
+    bytesPerSecond: 0,
+    secondsLeft: null,
+  };
   const trouble = facts({
     link: { ...down, error: failed },
     sync: { state: 'failed', error: failed, ...running },

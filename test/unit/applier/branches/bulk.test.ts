@@ -12,7 +12,8 @@ function office(batches: Record<string, number>) {
       ({
         retry: (branch: string) => {
           const batch = batches[branch];
-          if (batch === undefined) throw new TributaryError('CONFIG_INVALID', `${branch} is not halted.`, { hint: 'Wait.' });
+          if (batch === undefined)
+            throw new TributaryError('CONFIG_INVALID', `${branch} is not halted.`, { hint: 'Wait.' });
           if (keeps({ batch })) kept.push(branch);
           return Promise.resolve({ batch });
         },

@@ -157,7 +157,9 @@ void t.test('a proxy that says who asks has addresses, and a secret where other 
     t.throws(() => load(`{ addresses: [${here}] }`), { message: /http\.proxy\.secretFile.*any program here/s }, here);
   for (const wrong of ['hq.example.com', '10.8.0.0/33', '10.8.0.0/8/8'])
     t.throws(() => load(`{ addresses: ["${wrong}"] }`), { message: /http\.proxy\.addresses.*network/s }, wrong);
-  t.throws(() => load('{ addresses: [10.8.0.2], users: { ana: root } }'), { message: /must be one of look, sync, operate/ });
+  t.throws(() => load('{ addresses: [10.8.0.2], users: { ana: root } }'), {
+    message: /must be one of look, sync, operate/,
+  });
   t.end();
 });
 

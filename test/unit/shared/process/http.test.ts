@@ -388,14 +388,20 @@ void t.test('whom the proxy names has that person’s role, and needs no token',
   t.equal((await post({ ...secret, 'x-forwarded-user': 'ana' })).status, 202);
   const low = await post({ ...secret, 'x-forwarded-user': 'bob' });
   t.equal(low.status, 403);
-  t.match(low.json(), { error: { code: 'ROLE_TOO_LOW', message: /needs the role operate, and bob has the role look/ } });
+  t.match(low.json(), {
+    error: { code: 'ROLE_TOO_LOW', message: /needs the role operate, and bob has the role look/ },
+  });
   for (const nobody of ['eve', 'constructor', '__proto__']) {
     const reply = await get({ ...secret, 'x-forwarded-user': nobody });
     t.match(reply.json(), { error: { code: 'NO_ROLE' } }, nobody);
   }
   const named = { ...secret, 'x-forwarded-user': 'ana', host: 'hq.example.com', origin: 'https://hq.example.com' };
   t.equal((await post(named)).status, 202, 'by the proxy’s name, although it listens on loopback');
-  t.equal((await post({ ...named, 'sec-fetch-site': 'cross-site' })).status, 403, 'another site cannot use the sign-in');
+  t.equal(
+    (await post({ ...named, 'sec-fetch-site': 'cross-site' })).status,
+    403,
+    'another site cannot use the sign-in',
+  );
   t.equal((await ask(server, '/metrics')).status, 200, 'programs need no sign-in');
 });
 
