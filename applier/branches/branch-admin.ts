@@ -370,14 +370,14 @@ export class BranchAdmin {
 
   /** Requests a snapshot of all tables of the branch. @returns the request's id. @throws BRANCH_UNKNOWN */
   async snapshot(branch: string, reason: string): Promise<string> {
-    const request = randomUUID();
-    await this.#locked(branch, async (connection, row) => {
+    return this.#locked(branch, async (connection, row) => {
       requirePresent(row);
       await this.#refuseTooMany(connection, branch);
+      const request = randomUUID();
       await addRequest(connection, branch, { id: request, reason });
       await this.#note(connection, branch, 'snapshot-requested', 'The branch is asked for a copy of all its tables.');
+      return request;
     });
-    return request;
   }
 
   /**

@@ -144,7 +144,11 @@ void t.test(
   'the branch’s page says up to when all sales are there, and the manager syncs without the root’s token',
   async t => {
     const { link } = await tokenOf(['--role', 'sync'], 'paris');
-    const page = await openPage(browser, t, link);
+    // Pages of one context are windows on one computer.
+    const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+    t.teardown(() => context.close());
+    const page = await context.newPage();
+    await page.goto(link);
     await until('the sentence', async () =>
       /^All sales up to \d\d:\d\d are at the head office\.$/.test((await page.textContent('#sentence')) ?? ''),
     );
@@ -157,8 +161,7 @@ void t.test(
     await page.click('#sync');
     await page.waitForSelector('#sync-text:has-text("done")');
     // Another day: the computer still has it, in a window of its own and after the keyboard alone.
-    const again = await page.context().newPage();
-    t.teardown(() => again.close());
+    const again = await context.newPage();
     await again.goto(paris.agent.url);
     await again.waitForSelector('#sentence time');
     for (let i = 0; i < 10; i += 1) {
@@ -184,8 +187,8 @@ void t.test(
   },
 );
 
-void t.test('without a connection the page says what waits, and then that it has arrived', async t => {
-  const page = await openPage(browser, t, paris.agent.url);
+void t.test('a page whose agent is away turns grey, and says again up to when all sales are there', async t => {
+  const page = await openPage(browser, t, paris.agent.url, { expected: /ERR_CONNECTION_REFUSED/ });
   await page.waitForSelector('#sentence time');
   await paris.agent.stop();
   await page.waitForSelector('#connection .banner');

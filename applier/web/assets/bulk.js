@@ -88,7 +88,10 @@ function show() {
   const open = lines.filter(({ branch, does }) => does !== null && !done.has(branch));
   const chosen = open.filter(({ branch }) => ticked.has(branch));
   confirm.disabled = busy !== '' || chosen.length === 0;
-  confirm.textContent = `${ACTIONS[listed].does} ${plural(chosen.length, 'branch', 'branches')}`;
+  confirm.textContent =
+    chosen.length === 0
+      ? ACTIONS[listed].does
+      : `${ACTIONS[listed].does} ${plural(chosen.length, 'branch', 'branches')}`;
   const refused = lines.filter(({ refused: reason }) => reason !== null).length;
   const summary = [
     open.length > 0 ? `${count(open.length)} can be done` : null,

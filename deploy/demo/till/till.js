@@ -84,7 +84,8 @@ async function post(path, body) {
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(body),
   });
-  const reply = /** @type {{ said: string, error?: { message: string } }} */ (await response.json());
+  const answered = /** @type {unknown} */ (await response.json());
+  const reply = /** @type {{ said: string, error?: { message: string } }} */ (answered);
   if (!response.ok) throw new Error(reply.error?.message ?? `The till answered ${response.status}.`);
   return reply;
 }
