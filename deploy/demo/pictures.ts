@@ -36,7 +36,10 @@ export async function takePictures(
       await page.waitForSelector(ready);
       await page.waitForTimeout(SETTLE_MS);
       const file = join(folder, `${name}.png`);
-      await page.screenshot({ path: file });
+      const bottom = Number(
+        await page.evaluate(`Math.ceil(document.querySelector('.page').getBoundingClientRect().bottom)`),
+      );
+      await page.screenshot({ path: file, clip: { x: 0, y: 0, width: WIDTH, height: Math.min(HEIGHT, bottom) } });
       await page.close();
       say(`wrote ${file}`);
     }
