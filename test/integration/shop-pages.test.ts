@@ -225,7 +225,7 @@ void t.test(
     t.match((await list('retry')).join(), 'is not halted: there is nothing to retry.');
     const before = await requests();
     const copies = await list('snapshot');
-    t.match(copies.join(), 'wouldcopies all its tables again');
+    t.match(copies.join(), 'readycopies all its tables again');
     t.equal(await requests(), before, 'the list has asked for nothing');
     await isFitForAll(t, page, 'the list');
     await shoot(page, 'act');

@@ -160,7 +160,8 @@ function showSync({ sync }) {
   } else if (syncPosted) {
     setText('sync-text', 'starting …');
   } else if (sync?.state === 'done') {
-    setText('sync-text', `done: ${plural(sync.doneBatches, 'batch', 'batches')} at the head office`);
+    const arrived = `done: ${plural(sync.doneBatches, 'batch', 'batches')} at the head office`;
+    setText('sync-text', sync.doneBatches === 0 ? 'done: nothing waited' : arrived);
   } else if (sync?.state === 'failed') {
     setText('sync-text', 'failed');
   } else {

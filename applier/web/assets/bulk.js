@@ -135,7 +135,7 @@ function row({ line: { branch, does, refused }, isTicked, isDone, busy: work }) 
   const standing = isDone
     ? pill('good', 'requested')
     : refused === null
-      ? pill('none', 'would')
+      ? pill('none', 'ready')
       : pill('warn', 'refused');
   return h('tr', '', [h('td', '', [box]), name, h('td', '', [standing]), h('td', '', what)]);
 }
