@@ -48,7 +48,8 @@ export class Agent {
   readonly #report: SelfReport;
   readonly #failed = Promise.withResolvers<TributaryError>();
   #sync: SyncStatus | null = null;
-  #syncAsked: AskedSync | null = null;
+  /** That somebody asked for a sync, until the head office has heard it; and how many answers have come since. */
+  #asked: { readonly sync: AskedSync; answers: number } | null = null;
   readonly #captureClock = new StandstillClock();
   readonly #forwardClock = new StandstillClock();
 
@@ -91,7 +92,7 @@ export class Agent {
         capturedThrough: this.#completeThrough(),
         compare: this.#spool.serverSeen.asksToCompare,
         epochReason: this.#spool.snapshot()?.epochReason ?? null,
-        report: this.#report.report(this.#syncAsked),
+        report: this.#report.report(this.#asked?.sync ?? null),
       }),
       events: {
         onNewEpoch: reason =>
@@ -107,6 +108,8 @@ export class Agent {
         },
         onIdle: () => this.#capture.onForwarderIdle(),
         onAnswer: answer => {
+          // The first one may be to a hello from before.
+          if (this.#asked !== null && (this.#asked.answers += 1) >= 2) this.#asked = null;
           this.#capture.snapshots.serve(answer.requests);
           this.#capture.verifications.serve(answer.requests);
           // Of all tables, and begun from now on: that is what was to be asked for.
@@ -192,7 +195,7 @@ export class Agent {
     { signal, timeoutMs = null }: { readonly signal?: AbortSignal; readonly timeoutMs?: number | null } = {},
   ): Promise<void> {
     const startedAt = new Date().toISOString();
-    this.#syncAsked = { id: randomUUID(), at: startedAt, by: by.slice(0, MAX_ASKER) };
+    this.#asked = { sync: { id: randomUUID(), at: startedAt, by: by.slice(0, MAX_ASKER) }, answers: 0 };
     // Otherwise an empty spool would mean that nothing is left to send.
     this.#capture.closeBatch();
     const before = this.#spool.stream();

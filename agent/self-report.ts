@@ -243,7 +243,7 @@ export class SelfReport {
     return `${identity.flavor === 'mysql' ? 'MySQL' : 'MariaDB'} ${identity.version} at ${host}:${port}`;
   }
 
-  /** For the head office. @param sync the last one that somebody asked for */
+  /** For the head office. @param sync that somebody has asked for */
   report(sync: AskedSync | null): AgentReport {
     const capture = this.#o.capture.status();
     const usage = this.#o.spool.usage();

@@ -66,7 +66,7 @@ export interface AgentReport {
   /** Tables that are set aside, or are being copied after that; at most MAX_REPORTED_TABLES. Absent: an older agent. */
   readonly setAside?: readonly ReportedTable[] | undefined;
   readonly error: string | null;
-  /** When somebody last asked this process to sync. Absent: nobody has, or an older agent. */
+  /** That somebody has asked for a sync, in hellos until one with it was answered. */
   readonly sync?: AskedSync | undefined;
 }
 
