@@ -11,14 +11,14 @@ NODE := $(BIN)/node
 export PATH := $(BIN):$(PATH)
 
 INSTALLED := node_modules/.package-lock.json
-SOURCES := "{agent,applier,shared,deploy,test}/**/*.{ts,js,css}" "{agent,applier}/web/assets/*.html"
+SOURCES := "{agent,applier,shared,deploy,test}/**/*.{ts,js,css}" "{agent,applier}/web/assets/*.html" "deploy/demo/till/*.html"
 CACHE := $${TRIBUTARY_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/tributary}
 # Passed on, e.g. make test ARGS=test/unit/protocol-model.test.ts
 ARGS ?=
 # What make image builds on, if not on debian:12-slim.
 BASE ?=
 
-.PHONY: help setup check types lint format docs test test-servers test-system demo bench chaos deb rpm npm image audit clean distclean
+.PHONY: help setup check types lint format docs screenshots test test-servers test-system demo bench chaos deb rpm npm image audit clean distclean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -78,6 +78,9 @@ deb rpm npm image:
 
 docs: setup ## bring the parts of the documents that come from the code up to date
 	@$(NODE) test/support/documents/documents.ts
+
+screenshots: setup ## take the pictures of the pages that README and documents show, from the demo
+	@DEMO_STAY=0 $(NODE) deploy/demo/demo.ts --pictures docs/images
 
 audit: setup ## known vulnerabilities of the packages (asks the registry)
 	@npm audit

@@ -11,7 +11,7 @@ const BYTES_AND_CELLS = [
   'shared/batch/*.ts',
   'test/**/*.ts',
 ];
-const PAGES = ['agent/web/assets/*.js', 'applier/web/assets/*.js', 'shared/web/*.js'];
+const PAGES = ['agent/web/assets/*.js', 'applier/web/assets/*.js', 'shared/web/*.js', 'deploy/demo/till/*.js'];
 
 export default tseslint.config(
   { ignores: ['node_modules/', '.tap/', 'dist/', 'eslint.config.js'] },

@@ -1,4 +1,5 @@
 /** The agent: capture, spool and forwarder wired together, and what they report. Nothing is decided here. */
+import { randomUUID } from 'node:crypto';
 import { Registry } from 'prom-client';
 import { TributaryError, describeError } from '../shared/errors.ts';
 import type { Readiness } from '../shared/process/http.ts';
@@ -22,7 +23,8 @@ import { Forwarder } from './forward/forwarder.ts';
 import { gatherMs } from './forward/freshness.ts';
 import { AgentGauges } from './gauges.ts';
 import { mysqlSslOptions } from '../shared/config/tls.ts';
-import { KNOWS_SET_ASIDE } from '../shared/protocol.ts';
+import { KNOWS_SET_ASIDE, MAX_ASKER } from '../shared/protocol.ts';
+import type { AskedSync } from '../shared/protocol.ts';
 import { earlier } from './spool/snapshot-progress.ts';
 import type { QueuedTable } from './spool/snapshot-progress.ts';
 import { SelfReport, stateOf, statusError } from './self-report.ts';
@@ -54,6 +56,8 @@ export class Agent {
   readonly #traffic: Traffic;
   readonly #failed = Promise.withResolvers<TributaryError>();
   #sync: SyncStatus | null = null;
+  /** That somebody asked for a sync, until the head office has heard it; and how many answers have come since. */
+  #asked: { readonly sync: AskedSync; answers: number } | null = null;
   readonly #captureClock = new StandstillClock();
   readonly #forwardClock = new StandstillClock();
 
@@ -106,7 +110,7 @@ export class Agent {
         capturedThrough: this.#completeThrough(),
         compare: this.#spool.serverSeen.asksToCompare,
         epochReason: this.#spool.snapshot()?.epochReason ?? null,
-        report: this.#report.report(),
+        report: this.#report.report(this.#asked?.sync ?? null),
       }),
       through: () => this.#completeThrough(),
       events: {
@@ -122,6 +126,8 @@ export class Agent {
         },
         onIdle: () => this.#capture.onForwarderIdle(),
         onAnswer: answer => {
+          // The first one may be to a hello from before.
+          if (this.#asked !== null && (this.#asked.answers += 1) >= 2) this.#asked = null;
           this.#capture.snapshots.serve(answer.requests);
           this.#capture.verifications.serve(answer.requests);
           // Of all tables, and begun from now on: that is what was to be asked for.
@@ -217,14 +223,17 @@ export class Agent {
 
   /**
    * Opens the link until the spool is empty.
+   * @param by who asks, as the head office's events name it
    * @param timeoutMs how long to wait without progress; null: for ever
    * @throws TributaryError SYNC_STALLED, EPOCH_SUPERSEDED, …
    */
   async sync(
+    by: string,
     onProgress: (status: SyncStatus) => void,
     { signal, timeoutMs = null }: { readonly signal?: AbortSignal; readonly timeoutMs?: number | null } = {},
   ): Promise<void> {
     const startedAt = new Date().toISOString();
+    this.#asked = { sync: { id: randomUUID(), at: startedAt, by: by.slice(0, MAX_ASKER) }, answers: 0 };
     // Otherwise an empty spool would mean that nothing is left to send.
     this.#capture.closeBatch();
     const before = this.#spool.stream();
@@ -257,9 +266,9 @@ export class Agent {
     }
   }
 
-  startSync(): void {
+  startSync(by: string): void {
     if (this.#sync?.state === 'running') return;
-    this.sync(() => undefined).catch((error: unknown) => this.#logger.warn({ err: error }, 'The sync failed.'));
+    this.sync(by, () => undefined).catch((error: unknown) => this.#logger.warn({ err: error }, 'The sync failed.'));
   }
 
   requestSnapshot(tables: readonly QueuedTable[]): void {

@@ -25,11 +25,14 @@ import { SourceConnection } from './source/connection.ts';
 import { createTableFilter } from './source/table-filter.ts';
 import { capturedNames } from './source/table-names.ts';
 import type { QueuedTable } from './spool/snapshot-progress.ts';
-import { agentAssets, agentRoutes } from './web/pages.ts';
+import { AGENT_ROLES, agentAssets, agentRoutes } from './web/pages.ts';
+import { partsText } from './web/sentence.ts';
 import type { AgentStatus, SyncStatus } from './web/status.ts';
 
 /** How long `sync --wait` waits while nothing gets through. */
 const SYNC_TIMEOUT_MS = 60_000;
+/** Who asks by a command, for the head office. */
+const BY_COMMAND = 'command line of the branch';
 
 export function agentCli(): CliSpec {
   return {
@@ -71,7 +74,10 @@ export function agentCli(): CliSpec {
         run: enrollCommand,
       },
       { usage: 'status', summary: 'show what the running agent does', json: true, run: status },
-      tokenCommand(call => placeOf(loadAgentConfig(call.configFile, { readSecrets: false }).spool.directory)),
+      tokenCommand(
+        call => placeOf(loadAgentConfig(call.configFile, { readSecrets: false }).spool.directory),
+        AGENT_ROLES,
+      ),
       {
         usage: 'sync',
         summary: 'open the link now, even outside its windows, until the spool is empty',
@@ -105,8 +111,8 @@ async function run(call: CommandCall): Promise<undefined> {
     place: placeOf(config.spool.directory),
     commands: {
       sync: async (args, { signal, progress }) => {
-        if (args === 'wait') await agent.sync(progress, { signal, timeoutMs: SYNC_TIMEOUT_MS });
-        else agent.startSync();
+        if (args === 'wait') await agent.sync(BY_COMMAND, progress, { signal, timeoutMs: SYNC_TIMEOUT_MS });
+        else agent.startSync(BY_COMMAND);
         return agent.status();
       },
       snapshot: args => {
@@ -115,7 +121,8 @@ async function run(call: CommandCall): Promise<undefined> {
       },
     },
     http: config.http,
-    routes: agentRoutes({ startSync: () => agent.startSync() }),
+    roles: AGENT_ROLES,
+    routes: agentRoutes({ startSync: by => agent.startSync(`${by}, page of the branch`) }),
     assets: agentAssets,
     logger,
     signal: call.signal,
@@ -240,12 +247,13 @@ const STATE_COLOURS: readonly Colour[] = [
 ];
 
 function renderStatus(status: DaemonStatus<AgentStatus>): string {
-  const { branch, state, error, now, capture, spool, stream, link, page, snapshot, setAside } = status;
+  const { branch, state, error, now, capture, spool, stream, link, page, snapshot, setAside, sentence } = status;
   const online = link.up ? 'online' : link.windowOpen ? 'offline' : 'outside the link windows';
   const at = Date.parse(now);
   const batches = counted(spool.waitingBatches, 'batch', 'batches');
   return [
     `branch ${branch}: ${state}, ${online}`,
+    partsText(sentence.says, time => formatAgo(time, at)),
     ...errorLines(error),
     `captured through: ${formatAgo(capture.capturedThrough, at)}, from ${capture.source ?? 'no server yet'}`,
     `spool: ${batches} (${formatBytes(spool.waitingBytes)}) waiting, of ${formatBytes(spool.maxBytes)}`,

@@ -5,7 +5,7 @@ import { asTributaryError, describeError, ERRORS, TributaryError } from '../shar
 import type { ErrorCode } from '../shared/errors.ts';
 import { RecentHistory, RecentRate, secondsLeft } from '../shared/process/recent.ts';
 import { MAX_REPORTED_TABLES, ROWS_CAPABILITY } from '../shared/protocol.ts';
-import type { AgentReport } from '../shared/protocol.ts';
+import type { AgentReport, AskedSync } from '../shared/protocol.ts';
 import { tableText } from '../shared/table-name.ts';
 import type { Capture, CaptureStatus } from './capture/capture.ts';
 import { SilenceWatch } from './silence-watch.ts';
@@ -16,8 +16,11 @@ import type { Forwarder } from './forward/forwarder.ts';
 import { currentTable } from './spool/snapshot-progress.ts';
 import type { SetAsideTable } from './spool/snapshot-progress.ts';
 import type { Spool } from './spool/spool.ts';
+import { SLOT_SECONDS } from './spool/rows-of-day.ts';
 import type { Traffic } from './forward/traffic.ts';
 import { RateOfDay, secondsUntilFull } from './time-left.ts';
+import { sentenceOf } from './web/sentence.ts';
+import type { SentenceFacts } from './web/sentence.ts';
 import type { AgentState, AgentStatus, StatusError, SyncStatus, TableStatus } from './web/status.ts';
 
 export interface SelfReportOptions {
@@ -67,7 +70,7 @@ export class SelfReport {
     const { broker, link } = this.#o.config;
     const superseded = forward.state === 'superseded';
     const bytesPerSecond = this.#sent.perSecond(now.getTime());
-    return {
+    const facts: SentenceFacts = {
       program: 'tributary-agent',
       version: this.#o.version,
       branch: this.#o.config.branch,
@@ -84,6 +87,7 @@ export class SelfReport {
             ? null
             : { file: position.source.file, offset: position.source.offset, gtidSet: position.source.gtidSet },
         transactions: this.#o.tally.transactions,
+        serverAheadSeconds: capture.serverAheadSeconds,
         binlogSecondsLeft: roundedOrNull(capture.binlogSecondsLeft),
         tables: this.#tableStatus(),
       },
@@ -135,7 +139,13 @@ export class SelfReport {
         hint,
       })),
       sync,
+      headOffice: this.#o.spool.standing.heard,
+      committed: {
+        everySeconds: SLOT_SECONDS,
+        slots: this.#o.spool.rowsOfDay.slots().map(({ from, rows }) => [from, rows] as const),
+      },
     };
+    return { ...facts, sentence: sentenceOf(facts) };
   }
 
   #setAside(): readonly SetAsideTable[] {
@@ -239,8 +249,8 @@ export class SelfReport {
     return `${identity.flavor === 'mysql' ? 'MySQL' : 'MariaDB'} ${identity.version} at ${host}:${port}`;
   }
 
-  /** For the head office. */
-  report(): AgentReport {
+  /** For the head office. @param sync that somebody has asked for */
+  report(sync: AskedSync | null): AgentReport {
     const capture = this.#o.capture.status();
     const usage = this.#o.spool.usage();
     const progress = this.#o.spool.snapshot();
@@ -286,6 +296,7 @@ export class SelfReport {
         })),
       choice: rules === null ? undefined : hashOf(JSON.stringify(rules)),
       error: error === null ? null : describeError(error).slice(0, 1000),
+      ...(sync === null ? {} : { sync }),
     };
   }
 }

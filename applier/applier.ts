@@ -44,7 +44,7 @@ import { TargetPool } from './apply/connection-pool.ts';
 import { StandstillClock } from '../shared/process/systemd.ts';
 import { formatDuration } from '../shared/units.ts';
 import { TableBrowser } from './web/data.ts';
-import { fleetPart, readFleetQuery } from './web/fleet-page.ts';
+import { fittingIds, fleetPart, readFleetQuery } from './web/fleet-page.ts';
 import type { ApplierStatus, BranchDetail, BranchStatus, DependencyStatus, WaitingStatus } from './web/status.ts';
 
 /**
@@ -126,7 +126,7 @@ export class Applier {
       },
     });
     this.#pool = new TargetPool({ connect: () => connectTarget(config, 'tributary-applier actions'), size: 2 });
-    this.branches = branchAdmin(config, this.#pool, rows, `page of ${this.#instance}`);
+    this.branches = branchAdmin(config, this.#pool, rows, this.actor(null));
     const provisioning = new Provisioning(managementApi(config.broker), config.broker.vhost);
     this.#fleet = new Fleet({
       connectTarget: () => connectTarget(config, 'tributary-applier apply'),
@@ -156,6 +156,11 @@ export class Applier {
       database: config.target.database,
       connect: () => connectReader(config, 'tributary-applier page'),
     });
+  }
+
+  /** Who does something on the page of this applier, as events name it. @param person null: nobody has said */
+  actor(person: string | null): string {
+    return `${person === null ? '' : `${person}, `}page of ${this.#instance}`;
   }
 
   /** @throws TributaryError TARGET_… when the database is not available; the broker may come later */
@@ -226,9 +231,9 @@ export class Applier {
     return { ...this.#ownStatus(), ...fleetPart(this.#branches(), query) };
   }
 
-  /** The ids of all branches that were not removed, in their order. */
-  branchIds(): string[] {
-    return this.#branches().map(({ branch }) => branch);
+  /** The ids of all branches that fit what is asked for, in their order. */
+  branchIds(asked: URLSearchParams): string[] {
+    return fittingIds(this.#branches(), readFleetQuery(asked));
   }
 
   #branches(): BranchStatus[] {

@@ -422,7 +422,9 @@ async function branchRetry(call: CommandCall): Promise<undefined> {
   const asked = await withBranchAdmin(call, admin => admin.retry(branch));
   call.print(
     null,
-    asked === null ? `Branch ${branch} retries its batch.` : `Branch ${branch} is asked for ${tableTexts(asked)}.`,
+    'batch' in asked
+      ? `Branch ${branch} retries its batch.`
+      : `Branch ${branch} is asked for ${tableTexts(asked.tables)}.`,
   );
   return undefined;
 }

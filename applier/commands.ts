@@ -14,6 +14,7 @@ import { applierGrants } from './grants.ts';
 import { EVENTS_COMMAND } from './event-commands.ts';
 import { placeOf, runApplier } from './run.ts';
 import { statusOfApplier } from './running-applier.ts';
+import { APPLIER_ROLES } from './web/pages.ts';
 import { VERIFY_COMMANDS } from './verify-commands.ts';
 import type { DaemonStatus } from '../shared/process/daemon.ts';
 import type { ApplierStatus } from './web/status.ts';
@@ -40,7 +41,7 @@ export function applierCli(): CliSpec {
         json: true,
         run: status,
       },
-      tokenCommand(call => placeOf(call.configFile)),
+      tokenCommand(call => placeOf(call.configFile), APPLIER_ROLES),
       ...BRANCH_COMMANDS,
       ...VERIFY_COMMANDS,
       EVENTS_COMMAND,

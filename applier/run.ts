@@ -7,7 +7,7 @@ import { createLogger } from '../shared/process/logging.ts';
 import { VERSION } from '../shared/version.ts';
 import { Applier } from './applier.ts';
 import { loadApplierConfig } from './config.ts';
-import { applierAssets, applierRoutes } from './web/pages.ts';
+import { APPLIER_ROLES, applierAssets, applierRoutes } from './web/pages.ts';
 
 /** Where the running applier of this configuration listens for commands. */
 export function placeOf(configFile: string): SocketLocation {
@@ -25,11 +25,12 @@ export async function runApplier(call: CommandCall): Promise<undefined> {
     work: applier,
     place: placeOf(call.configFile),
     http: config.http,
+    roles: APPLIER_ROLES,
     routes: applierRoutes({
       status: asked => applier.status(asked),
-      branchIds: () => applier.branchIds(),
+      branchIds: asked => applier.branchIds(asked),
       detail: branch => applier.detail(branch),
-      actions: applier.branches,
+      actions: person => applier.branches.as(applier.actor(person)),
       changed: () => applier.refresh(),
       tables: applier.tables,
       branchMetrics: () => applier.branchMetrics(),

@@ -72,7 +72,20 @@ export interface AgentReport {
   /** Changes when another configuration of `tables` counts. Absent: an older agent, or none counts yet. */
   readonly choice?: string | undefined;
   readonly error: string | null;
+  /** That somebody has asked for a sync, in hellos until one with it was answered. */
+  readonly sync?: AskedSync | undefined;
 }
+
+/** That somebody has asked a branch to send all that waits. */
+export interface AskedSync {
+  readonly id: string;
+  /** ISO. */
+  readonly at: string;
+  /** At most MAX_ASKER characters. */
+  readonly by: string;
+}
+
+export const MAX_ASKER = 200;
 
 /** A report names no more tables. */
 export const MAX_REPORTED_TABLES = 50;
@@ -148,6 +161,38 @@ export interface Answer {
   readonly history?: readonly string[] | undefined;
   /** The batches by which this applier has kept a dictionary (shared/broker/slim-batch.ts). Absent: none. */
   readonly dictionaries?: readonly number[] | undefined;
+  /** For people at the branch, never for decisions. Absent: an older head office, or the epoch is not current. */
+  readonly standing?: SentStanding | undefined;
+}
+
+/** How a branch stands at the head office, as of an answer. */
+export interface BranchStanding {
+  /** By the head office's clock, ISO. */
+  readonly at: string;
+  /** Everything committed at the branch until then is there, but for tables that are set aside; ISO; null: never yet. */
+  readonly completeThrough: string | null;
+  /** Rows committed after that time may be missing, until a snapshot has ended or the quarantine is empty. */
+  readonly incomplete: boolean;
+  /** Rows and tables in quarantine. */
+  readonly quarantined: number;
+  readonly setAsideTables: number;
+  /** Tables whose last comparison found a difference. */
+  readonly differentTables: number;
+}
+
+type Trouble = Omit<BranchStanding, 'at' | 'completeThrough'>;
+/** On the wire: what is in order is left out, since every answer carries it. */
+export type SentStanding = Omit<BranchStanding, keyof Trouble> & {
+  readonly [K in keyof Trouble]?: Trouble[K] | undefined;
+};
+
+export function sentStanding({ at, completeThrough, ...trouble }: BranchStanding): SentStanding {
+  return { at, completeThrough, ...Object.fromEntries(Object.entries(trouble).filter(([, value]) => Boolean(value))) };
+}
+
+export function receivedStanding({ at, completeThrough, ...trouble }: SentStanding): BranchStanding {
+  const { incomplete = false, quarantined = 0, setAsideTables = 0, differentTables = 0 } = trouble;
+  return { at, completeThrough, incomplete, quarantined, setAsideTables, differentTables };
 }
 
 /**

@@ -47,6 +47,8 @@ export interface CaptureStatus {
   readonly capturedThrough: string | null;
   /** Seconds until the server may purge binlogs that were not read, if capture reads no more; null: no limit, or unknown. */
   readonly binlogSecondsLeft: number | null;
+  /** How many seconds the server's clock is ahead of this machine's, as last seen; negative: behind. */
+  readonly serverAheadSeconds: number;
   /** Events read since the process began; together with the state it shows whether capture moves. */
   readonly events: number;
 }

@@ -82,6 +82,7 @@ export class Capture {
   /** Ends the present attempt. */
   #attempt = new AbortController();
   #capturedThrough: string | null = null;
+  #serverAheadSeconds = 0;
   /** Why a new epoch must begin. A request that comes while one begins is another object, so it is not lost with it. */
   #newEpoch: { readonly reason: string } | null = null;
   readonly #preparation: Preparation;
@@ -116,6 +117,7 @@ export class Capture {
       lagSeconds: state === 'streaming' || state === 'waiting-for-room' ? this.#lagSeconds() : null,
       capturedThrough: this.#through(),
       binlogSecondsLeft: this.#binlogSecondsLeft(),
+      serverAheadSeconds: this.sink?.serverAheadSeconds ?? this.#serverAheadSeconds,
       events: this.#events + (this.#session?.events ?? 0),
     };
   }
@@ -261,6 +263,7 @@ export class Capture {
       this.#session = null;
       const closed = session.close(signal.aborted);
       this.#capturedThrough = sink.capturedThrough ?? this.#capturedThrough;
+      this.#serverAheadSeconds = sink.serverAheadSeconds;
       await closed;
     }
   }

@@ -3,6 +3,7 @@
  */
 import { describeError, ERRORS } from '../../shared/errors.ts';
 import type { TributaryError } from '../../shared/errors.ts';
+import { receivedStanding } from '../../shared/protocol.ts';
 import type { Answer } from '../../shared/protocol.ts';
 import type { Spool } from '../spool/spool.ts';
 import { decide } from './answer-decision.ts';
@@ -98,6 +99,7 @@ export class AnswerActions {
         spool.advance(action.receivedSeq, before.epoch);
         spool.history.keep(answer.history ?? []);
         packing.answered(answer, now());
+        this.#noteStanding(answer);
         sender.received(action.receivedSeq);
         if (sender.drained && state.name !== 'refused') faults.cleared();
         if (action.resend !== null) {
@@ -110,6 +112,20 @@ export class AnswerActions {
         }
         events.onAnswer(answer);
     }
+  }
+
+  /** For the page: how the branch stands at the head office. */
+  #noteStanding({ epoch, applied, halted, standing }: Answer): void {
+    const { spool, hellos, now } = this.#o;
+    const said = standing === undefined ? null : receivedStanding(standing);
+    spool.standing.note({
+      heardAt: now(),
+      epoch: epoch ?? '',
+      appliedSeq: applied.seq,
+      aheadSeconds: said === null ? 0 : secondsAhead(Date.parse(said.at), hellos.lastHelloAt ?? now(), now()),
+      halted,
+      said,
+    });
   }
 
   /** Sends nothing more until an answer says that the head office has this epoch. */
@@ -127,4 +143,11 @@ export class AnswerActions {
     faults.note(error);
     if (!isKnown) log.warn({ code: error.code, hint: error.hint }, error.message);
   }
+}
+
+/** How far our clock is ahead of the one that showed `there` between these two moments, at least. In seconds. */
+function secondsAhead(there: number, askedAt: number, answeredAt: number): number {
+  if (Number.isNaN(there)) return 0;
+  if (there < askedAt) return Math.floor((askedAt - there) / 1000);
+  return there > answeredAt ? -Math.floor((there - answeredAt) / 1000) : 0;
 }

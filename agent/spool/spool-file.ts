@@ -81,6 +81,9 @@ export const MIGRATIONS: readonly string[] = [
   // Also, the snapshot's progress names tables that are set aside: an older agent would forget them, and take their rows again.
   `-- Tables, by their names at the head office, whose history it keeps.
    CREATE TABLE history (table_name TEXT PRIMARY KEY) STRICT;`,
+  `-- What the head office last said of this branch, for people.
+   CREATE TABLE standing (id INTEGER PRIMARY KEY CHECK (id = 1), heard TEXT NOT NULL) STRICT;
+   CREATE TABLE rows_of_day (slot INTEGER PRIMARY KEY, changed INTEGER NOT NULL) STRICT;`,
 ];
 
 export type Row = Record<string, SQLOutputValue>;

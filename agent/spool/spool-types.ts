@@ -1,5 +1,6 @@
 /** What goes into the spool, and what comes out of it. */
 import type { TableDescription } from '../../shared/batch/batch.ts';
+import type { CommittedRows } from './rows-of-day.ts';
 import type { DefinitionChange } from './stored-definitions.ts';
 import type { Position, SnapshotProgress } from './stored-state.ts';
 
@@ -38,6 +39,8 @@ export interface BatchToAppend {
   readonly definitions?: readonly DefinitionChange[];
   /** It has only row changes and may be merged with others (unsent-batches.ts). Absent: it stays as it is. */
   readonly mergeable?: MergeableBatch;
+  /** The changed rows of the whole group, to be counted by their time. Not with an open batch, nor with a snapshot's own. */
+  readonly committed?: CommittedRows;
 }
 
 /** What is needed to know whether merging a batch with others is worth it. */

@@ -23,7 +23,9 @@ import type { AgentStream } from '../../shared/protocol.ts';
 import { Receipts } from './receipts.ts';
 import type { Position, SnapshotProgress } from './stored-state.ts';
 import { HistoryTables } from './history-tables.ts';
+import { RowsOfDay } from './rows-of-day.ts';
 import { ServerSeen } from './server-seen.ts';
+import { Standing } from './standing.ts';
 import { directoryGone, integer, SpoolFile, text } from './spool-file.ts';
 import type { Row } from './spool-file.ts';
 import { changeDefinitions, loadDefinitions } from './stored-definitions.ts';
@@ -71,6 +73,10 @@ export class Spool {
   readonly serverSeen: ServerSeen;
   /** Tables whose history the head office keeps. */
   readonly history: HistoryTables;
+  /** What the head office last said of this branch. */
+  readonly standing: Standing;
+  /** Changed rows by the time of their commit. */
+  readonly rowsOfDay: RowsOfDay;
   readonly #file: SpoolFile;
   readonly #options: SpoolOptions;
   readonly #listeners = new Set<() => void>();
@@ -106,6 +112,8 @@ export class Spool {
     this.failed = file.failed;
     this.serverSeen = new ServerSeen(file);
     this.history = new HistoryTables(file);
+    this.standing = new Standing(file);
+    this.rowsOfDay = new RowsOfDay(file);
     this.#receipts = new Receipts(file, options.keepAppliedMs);
     this.#state = loadState(file, options.branch) ?? startEpoch(file, options.branch, 0, null, [], null, null);
     this.#tail = this.#state.head;
@@ -169,6 +177,7 @@ export class Spool {
         storeState(file, this.#state, next);
         changeHeld(file, batch.held ?? []);
         changeDefinitions(file, batch.definitions ?? []);
+        if (batch.committed !== undefined) this.rowsOfDay.add(batch.committed, this.#options.now());
       }
       return { written, next };
     });

@@ -221,6 +221,11 @@ export class CaptureSink implements GroupSink {
     return this.#watermark.takenUntilMs(this.committedAt);
   }
 
+  /** How many seconds the server's clock is ahead of ours; negative: behind. */
+  get serverAheadSeconds(): number {
+    return this.#watermark.aheadSeconds;
+  }
+
   /** Whether the sink can use another end of the binlog. */
   get wantsEndMark(): boolean {
     return this.isTaking && this.#watermark.wantsMark;

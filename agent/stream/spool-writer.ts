@@ -33,6 +33,8 @@ export interface SpoolWriterOptions {
 export class SpoolWriter implements BatchOutput {
   readonly #o: SpoolWriterOptions;
   readonly #compression: CompressionLevel;
+  /** Rows of the open group's parts so far. */
+  #rowsOfParts = 0;
 
   constructor(options: SpoolWriterOptions) {
     this.#o = options;
@@ -54,6 +56,8 @@ export class SpoolWriter implements BatchOutput {
         yield frame;
       }
     };
+    const rows = this.#rowsOfParts + draft.rows;
+    const isCounted = !open && snapshot === undefined && reached.source.committedAt !== null;
     spool.append({
       body: frames(),
       rows: draft.rows,
@@ -65,7 +69,9 @@ export class SpoolWriter implements BatchOutput {
       ...(draft.sample === undefined || snapshot !== undefined
         ? {}
         : { mergeable: { tables: draft.tables, sample: draft.sample } }),
+      ...(isCounted ? { committed: { rows, at: reached.source.committedAt } } : {}),
     });
+    this.#rowsOfParts = open ? rows : 0;
     size.measured(draft.bytes, bytes);
     if (!open) {
       position.saved = true;

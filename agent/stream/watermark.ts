@@ -34,6 +34,11 @@ export class Watermark {
     return this.#time;
   }
 
+  /** How many seconds the server's clock is ahead of ours, as last seen; negative: behind. */
+  get aheadSeconds(): number {
+    return Math.round(this.#skewMs / 1000);
+  }
+
   /** Whether another end is of use. There is only one at a time, so that a busy stream reaches it. */
   get wantsMark(): boolean {
     return this.#ahead === null;

@@ -2,16 +2,23 @@
 import { join } from 'node:path';
 import { loadAssets } from '../../shared/process/http.ts';
 import type { Assets, Route } from '../../shared/process/http.ts';
+import { libraryFiles } from '../../shared/process/page-libraries.ts';
 import { ROOT } from '../../shared/root.ts';
 
 /** The files of the page; read once, when the agent starts. */
 export function agentAssets(): Assets {
-  return loadAssets(join(ROOT, 'shared/web'), join(ROOT, 'agent/web/assets'));
+  return loadAssets(join(ROOT, 'shared/web'), join(ROOT, 'agent/web/assets'), ...libraryFiles());
 }
 
+/** The roles for which the page has tokens: the shop's manager may sync. */
+export const AGENT_ROLES = ['sync', 'operate'] as const;
+
 export interface AgentActions {
-  /** Opens the link until the spool is empty. Returns at once; `AgentStatus.sync` shows its progress. */
-  startSync(): void;
+  /**
+   * Opens the link until the spool is empty. Returns at once; `AgentStatus.sync` shows its progress.
+   * @param by who asks
+   */
+  startSync(by: string): void;
 }
 
 /** Routes beyond the standard ones. */
@@ -20,8 +27,9 @@ export function agentRoutes(actions: AgentActions): Route[] {
     {
       method: 'POST',
       path: '/api/sync',
-      handle: () => {
-        actions.startSync();
+      role: 'sync',
+      handle: ({ caller }) => {
+        actions.startSync(caller.name ?? 'somebody');
         return { status: 202, json: { started: true } };
       },
     },

@@ -5,6 +5,7 @@
 
 import type { TrafficStatus } from '../forward/traffic.ts';
 import type { HistoryView } from '../../shared/process/recent.ts';
+import type { HeardStanding } from '../spool/standing.ts';
 
 /** A fault that lasts, with what to do about it. */
 export interface StatusError {
@@ -64,6 +65,33 @@ export interface SyncStatus {
   readonly error: StatusError | null;
 }
 
+/** Text, or a time that the reader's browser shows in the reader's zone; ISO. */
+export type Part = string | { readonly time: string };
+
+/** Something that is wrong, and the one thing to do about it. */
+export interface Reason {
+  readonly kind: 'warn' | 'bad';
+  readonly title: string;
+  readonly text: string;
+  readonly cure: string;
+  /** For the person who is called; null: there is none. */
+  readonly code: string | null;
+  /** ISO; null: not known. */
+  readonly since: string | null;
+}
+
+export interface Sentence {
+  /** How it looks: in order; under way; waits for its hour; deserves a look; needs a person. */
+  readonly kind: 'good' | 'busy' | 'idle' | 'warn' | 'bad';
+  readonly says: readonly Part[];
+  /** What of later sales, and when that ends; empty: there is nothing to say. */
+  readonly later: readonly Part[];
+  /** What is wrong, worst first. */
+  readonly reasons: readonly Reason[];
+  /** Sync now would bring something to the head office that otherwise waits. */
+  readonly syncHelps: boolean;
+}
+
 export interface AgentStatus {
   readonly program: 'tributary-agent';
   readonly version: string;
@@ -80,6 +108,8 @@ export interface AgentStatus {
     readonly capturedThrough: string | null;
     readonly position: { readonly file: string; readonly offset: number; readonly gtidSet: string } | null;
     readonly transactions: number;
+    /** How many seconds the database's clock is ahead of this machine's, as last seen; negative: behind. */
+    readonly serverAheadSeconds: number;
     /** Until the branch database may purge binlogs that were not read, if capture reads no more; null: no limit, or not known. */
     readonly binlogSecondsLeft: number | null;
     readonly tables: readonly TableStatus[];
@@ -142,4 +172,13 @@ export interface AgentStatus {
   } | null;
   readonly setAside: readonly SetAsideStatus[];
   readonly sync: SyncStatus | null;
+  /** What the head office last said of this branch, also before a restart; null: it has not answered yet. */
+  readonly headOffice: HeardStanding | null;
+  /** Changed rows by the time of their commit, of the last two days. */
+  readonly committed: {
+    readonly everySeconds: number;
+    /** Beginnings in seconds since 1970, oldest first, each with the rows; quarters of an hour without rows are left out. */
+    readonly slots: readonly (readonly [from: number, rows: number])[];
+  };
+  readonly sentence: Sentence;
 }

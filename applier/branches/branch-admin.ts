@@ -89,7 +89,12 @@ export interface BranchAdminOptions {
   readonly headOffice: string;
   /** Who does what is done through it, as events name it. */
   readonly actor: string;
+  /** Whether what was done is kept, judged by what the method will return; absent: always. */
+  readonly keeps?: (done: unknown) => boolean;
 }
+
+/** What `retry` does: the batch is tried again that halted the branch, or these tables are asked for. */
+export type Retry = { readonly batch: number } | { readonly tables: readonly TableName[] };
 
 export interface BranchSummary {
   readonly row: BranchRow;
@@ -148,6 +153,19 @@ export class BranchAdmin {
 
   constructor(options: BranchAdminOptions) {
     this.#options = options;
+  }
+
+  /** The same for another person. */
+  as(actor: string): BranchAdmin {
+    return new BranchAdmin({ ...this.#options, actor });
+  }
+
+  /**
+   * The same, but what a method has done under the lock on the branch's row is undone unless this keeps it. So a list of
+   * what would be done is made by doing it.
+   */
+  judged(keeps: (done: unknown) => boolean): BranchAdmin {
+    return new BranchAdmin({ ...this.#options, keeps });
   }
 
   /**
@@ -274,17 +292,23 @@ export class BranchAdmin {
 
   /**
    * Lets a halted branch retry its batch, or asks for the tables that this head office has set aside.
-   * @returns these tables; null: it was halted
    * @throws BRANCH_UNKNOWN; CONFIG_INVALID when the branch is neither
    */
-  async retry(branch: string): Promise<readonly TableName[] | null> {
+  async retry(branch: string): Promise<Retry> {
     return this.#locked(branch, async (connection, row) => {
       requirePresent(row);
       const marks = row.setAsideTables === 0 ? [] : await readSetAside(connection, branch);
       const tables = marks.filter(({ by }) => by === 'head-office').map(({ schema, name }) => ({ schema, name }));
       if (row.halt === null && tables.length > 0) {
         await addRequest(connection, branch, { id: randomUUID(), tables, reason: 'asked for by hand' });
-        return tables;
+        const what = tableTexts(tables);
+        await this.#note(
+          connection,
+          branch,
+          'snapshot-requested',
+          `The branch is asked for ${what}, set aside until then.`,
+        );
+        return { tables };
       }
       if (row.halt === null) {
         throw new TributaryError('CONFIG_INVALID', `${branch} is not halted: there is nothing to retry.`, {
@@ -298,7 +322,7 @@ export class BranchAdmin {
         'retried',
         `Batch ${row.halt.seq}, which halted the branch, is tried again.`,
       );
-      return null;
+      return { batch: row.halt.seq };
     });
   }
 
@@ -360,14 +384,14 @@ export class BranchAdmin {
 
   /** Requests a snapshot of all tables of the branch. @returns the request's id. @throws BRANCH_UNKNOWN */
   async snapshot(branch: string, reason: string): Promise<string> {
-    const request = randomUUID();
-    await this.#locked(branch, async (connection, row) => {
+    return this.#locked(branch, async (connection, row) => {
       requirePresent(row);
       await this.#refuseTooMany(connection, branch);
+      const request = randomUUID();
       await addRequest(connection, branch, { id: request, reason });
       await this.#note(connection, branch, 'snapshot-requested', 'The branch is asked for a copy of all its tables.');
+      return request;
     });
-    return request;
   }
 
   /**
@@ -618,7 +642,9 @@ export class BranchAdmin {
     return this.#options.pool.transact(async connection => {
       const row = await lockBranch(connection, branch);
       if (row === null) throw unknown(branch);
-      return work(connection, row);
+      const done = await work(connection, row);
+      if (this.#options.keeps?.(done) === false) await connection.query('ROLLBACK');
+      return done;
     });
   }
 }

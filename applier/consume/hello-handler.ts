@@ -11,8 +11,8 @@ import { branchNames, completedHello, readAnyHello, storedHello } from '../../sh
 import type { ReceivedMessage } from '../../shared/broker/amqp-messages.ts';
 import type { BriefMessage } from '../../shared/broker/brief.ts';
 import { TributaryError } from '../../shared/errors.ts';
-import { MAX_REPORTED_TABLES, receiveHello, ROWS_CAPABILITY } from '../../shared/protocol.ts';
-import type { Answer, BranchRequest, Hello } from '../../shared/protocol.ts';
+import { MAX_REPORTED_TABLES, receiveHello, ROWS_CAPABILITY, sentStanding } from '../../shared/protocol.ts';
+import type { Answer, BranchRequest, Hello, SentStanding } from '../../shared/protocol.ts';
 import { noteApplied, noteCaptured, noteNewEpoch, notLaterThan } from '../store/completeness.ts';
 import type { Completeness } from '../store/completeness.ts';
 import { noteHello, readContact, updateCompleteness } from '../store/contacts.ts';
@@ -137,6 +137,7 @@ export async function takeHello(
       await markIncomplete(connection, branch);
       await noteEpoch(connection, row, hello);
     }
+    if (outcome.answer.verdict === 'current') await noteSync(connection, branch, before, hello);
     const { setAside } = hello.report;
     const isTold =
       setAside !== undefined && setAside.length + row.setAsideTables > 0 && outcome.answer.verdict === 'current';
@@ -156,7 +157,11 @@ export async function takeHello(
     });
     return {
       hello,
-      answer: { ...outcome.answer, halted: haltOf(after) },
+      answer: {
+        ...outcome.answer,
+        halted: haltOf(after),
+        ...(outcome.answer.verdict === 'current' ? { standing: standingFor(after, completeness, Date.now()) } : {}),
+      },
       row: after,
       registered,
       requests: requests.map(({ id }) => id),
@@ -189,6 +194,18 @@ async function askForSetAside(connection: Connection, branch: string): Promise<v
   }
 }
 
+/** Somebody at the branch has asked it to sync. */
+async function noteSync(connection: Connection, branch: string, before: Hello | null, hello: Hello): Promise<void> {
+  const { sync } = hello.report;
+  if (sync === undefined || before?.report.sync?.id === sync.id) return;
+  await noteEvent(connection, branch, {
+    kind: 'sync-requested',
+    actor: sync.by,
+    text: 'The branch was asked to send all that waits.',
+    once: `sync/${sync.id}`,
+  });
+}
+
 /** @param row as it was before */
 async function noteEpoch(connection: Connection, row: BranchRow, hello: Hello): Promise<void> {
   const { epoch, epochReason } = hello;
@@ -202,6 +219,17 @@ async function noteEpoch(connection: Connection, row: BranchRow, hello: Hello): 
     actor: BY_AGENT,
     text: isFirst ? first : `The branch begins again with a copy of all tables. ${why}${ended}`,
     facts: { epoch, replaces: stream.epoch },
+  });
+}
+
+function standingFor(row: BranchRow, { through }: Completeness, now: number): SentStanding {
+  return sentStanding({
+    at: new Date(now).toISOString(),
+    completeThrough: through,
+    incomplete: row.incompleteSince !== null,
+    quarantined: row.quarantined,
+    setAsideTables: row.setAsideTables,
+    differentTables: row.differentTables,
   });
 }
 

@@ -33,6 +33,7 @@ export const EVENT_KINDS = {
   'history-kept': { title: 'history kept again', tone: 'good', runbook: null },
   lost: { title: 'lost here', tone: 'bad', runbook: 'TributaryBranchIncomplete' },
   'schema-changed': { title: 'schema changed', tone: 'none', runbook: null },
+  'sync-requested': { title: 'sync requested', tone: 'none', runbook: null },
   'snapshot-requested': { title: 'snapshot requested', tone: 'none', runbook: null },
   'snapshot-begun': { title: 'snapshot begun', tone: 'none', runbook: null },
   'snapshot-ended': { title: 'snapshot ended', tone: 'good', runbook: null },

@@ -73,6 +73,11 @@ export function fleetPart(all: readonly BranchStatus[], query: FleetQuery | null
   };
 }
 
+/** The ids of all branches that fit. */
+export function fittingIds(all: readonly BranchStatus[], query: FleetQuery): string[] {
+  return all.filter(branch => fits(branch, query)).map(({ branch }) => branch);
+}
+
 function summaryOf(all: readonly BranchStatus[]): Omit<FleetSummary, 'fitting' | 'page' | 'pages'> {
   const states = Object.fromEntries(
     BRANCH_STATES.map(state => [state, all.filter(({ states: held }) => held.includes(state)).length]),

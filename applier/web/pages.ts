@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import * as z from 'zod';
 import { HttpError, loadAssets, METRICS_TYPE } from '../../shared/process/http.ts';
 import type { Assets, HttpRequest, Route } from '../../shared/process/http.ts';
+import { libraryFiles } from '../../shared/process/page-libraries.ts';
 import { ROOT } from '../../shared/root.ts';
-import { tableText } from '../../shared/table-name.ts';
-import { counted } from '../../shared/units.ts';
 import type { BranchAdmin } from '../branches/branch-admin.ts';
+import { repairText } from '../branches/bulk.ts';
+import { bulkRoutes } from './bulk-routes.ts';
 import type { TableBrowser } from './data.ts';
-import { libraryFiles } from './libraries.ts';
 import { quarantinePage } from './quarantine.ts';
 import { recordRoutes } from './records.ts';
 import type { ApplierStatus, BranchDetail } from './status.ts';
@@ -20,11 +20,21 @@ export function applierAssets(): Assets {
   return loadAssets(join(ROOT, 'shared/web'), join(ROOT, 'applier/web/assets'), ...libraryFiles());
 }
 
+/** The roles for which the page has tokens: no action of it needs less than to operate. */
+export const APPLIER_ROLES = ['operate'] as const;
+
+export type PageActions = Pick<
+  BranchAdmin,
+  'retry' | 'quarantine' | 'approve' | 'snapshot' | 'verify' | 'repair' | 'judged'
+>;
+
 export interface ApplierPageSources {
   readonly status: (asked: URLSearchParams) => ApplierStatus;
-  readonly branchIds: () => readonly string[];
+  /** Those that fit what is asked for, as the fleet's page asks. */
+  readonly branchIds: (asked: URLSearchParams) => readonly string[];
   readonly detail: (branch: string) => Promise<BranchDetail>;
-  readonly actions: Pick<BranchAdmin, 'retry' | 'quarantine' | 'approve' | 'snapshot' | 'verify' | 'repair'>;
+  /** What a person can do with branches; events name the person. */
+  readonly actions: (person: string | null) => PageActions;
   /** An action has changed a branch. */
   readonly changed: () => void;
   readonly tables: TableBrowser;
@@ -43,7 +53,11 @@ export function applierRoutes(sources: ApplierPageSources): Route[] {
         return { json: { fleet, branches } };
       },
     },
-    { method: 'GET', path: '/api/branch-ids', handle: () => ({ json: { branches: sources.branchIds() } }) },
+    {
+      method: 'GET',
+      path: '/api/branch-ids',
+      handle: ({ query }) => ({ json: { branches: sources.branchIds(query) } }),
+    },
     {
       method: 'GET',
       path: '/api/branches/:id',
@@ -71,6 +85,7 @@ export function applierRoutes(sources: ApplierPageSources): Route[] {
       }),
     },
     ...recordRoutes(sources.tables),
+    ...bulkRoutes(sources),
     ...actionRoutes(sources),
   ];
 }
@@ -83,50 +98,48 @@ function pageOf(query: URLSearchParams): number {
 
 /** What the commands `branch retry`, `quarantine`, `snapshot`, `verify` and `repair`, and `schema approve`, do too. */
 function actionRoutes({ actions, changed, detail }: ApplierPageSources): Route[] {
-  const action = (name: string, act: (branch: string, body: unknown) => Promise<string>): Route => ({
+  type Act = (branch: string, asked: { readonly body: unknown; readonly person: PageActions }) => Promise<string>;
+  const action = (name: string, act: Act): Route => ({
     method: 'POST',
     path: `/api/branches/:id/${name}`,
-    handle: async ({ params, body }) => {
-      const said = await act(params['id'] ?? '', body);
+    handle: async ({ params, body, caller }) => {
+      const said = await act(params['id'] ?? '', { body, person: actions(caller.name) });
       changed();
       return { json: { said } };
     },
   });
   return [
-    action('retry', async branch => {
-      await actions.retry(branch);
+    action('retry', async (branch, { person }) => {
+      await person.retry(branch);
       return `${branch} retries its batch.`;
     }),
-    action('quarantine', async (branch, body) => {
+    action('quarantine', async (branch, { body, person }) => {
       // Only the batch that the person has seen, not one that has halted the branch since then.
       const { seq } = parsed(seqSchema, JSON.stringify(body), 'The batch');
       const { status } = await detail(branch);
       if (status.halted?.seq !== seq)
         throw new HttpError(409, 'CHANGED', `${branch} is not halted at batch ${seq} any more.`);
-      await actions.quarantine(branch);
+      await person.quarantine(branch);
       return `${branch} goes on without what is refused. A snapshot is requested for what is missing.`;
     }),
-    action('approve', async branch => {
-      await actions.approve(branch);
+    action('approve', async (branch, { person }) => {
+      await person.approve(branch);
       return `${branch} retries its batch and may rebuild tables.`;
     }),
-    action('snapshot', async branch => {
-      await actions.snapshot(branch, 'requested on the page');
+    action('snapshot', async (branch, { person }) => {
+      await person.snapshot(branch, 'requested on the page');
       return `${branch} copies all its tables again as soon as it is online.`;
     }),
-    action('verify', async branch => {
-      await actions.verify(branch, []);
+    action('verify', async (branch, { person }) => {
+      await person.verify(branch, []);
       return `${branch} is compared as soon as it is online.`;
     }),
-    action('repair', async branch => {
-      const { tables, rows, copied } = await actions.repair(branch);
-      if (tables.length === 0) return `No table of ${branch} was different in its last comparison.`;
-      const sends = rows
-        .filter(each => each.rows > 0)
-        .map(each => `${counted(each.rows, 'row')} of ${tableText(each)}`);
-      const copies = copied.map(each => `all of ${tableText(each)}`);
-      if (sends.length + copies.length === 0) return `The repair of ${branch} is requested already.`;
-      return `${branch} sends ${[...sends, ...copies].join(', ')} as soon as it is online.`;
+    action('repair', async (branch, { person }) => {
+      const repair = await person.repair(branch);
+      if (repair.tables.length === 0) return `No table of ${branch} was different in its last comparison.`;
+      const what = repairText(repair);
+      if (what === null) return `The repair of ${branch} is requested already.`;
+      return `${branch} ${what} as soon as it is online.`;
     }),
   ];
 }

@@ -3,13 +3,18 @@
  * end a comparison of every row. Everything runs on this machine, with the commands that the README
  * shows.
  *
- * Exits 0 if and only if every row is equal. Stays up until Ctrl-C where standard output is a terminal, unless DEMO_ONCE=1.
+ * Exits 0 if and only if every row is equal. Where standard output is a terminal it then stays up, with a till of each branch
+ * to sell at, until Ctrl-C or for an hour; DEMO_STAY says for how many minutes, also elsewhere, and 0 that it ends at once.
+ *
+ * --pictures FOLDER   takes pictures of the pages before it ends
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
 import mysql from 'mysql2/promise';
 import { stringify } from 'yaml';
+import * as z from 'zod';
 import { compareBranch, describeComparison } from '../rig/oracle/compare.ts';
 import { BrokerServer } from '../rig/broker-server.ts';
 import { FaultProxy } from '../rig/fault-proxy.ts';
@@ -18,13 +23,23 @@ import type { DemoBranch, DemoHeadOffice } from './cast.ts';
 import { DemoTable } from './demo-table.ts';
 import { freePort } from '../rig/free-port.ts';
 import { temporaryDirectory } from '../rig/keeper.ts';
+import { takePictures } from './pictures.ts';
+import type { PictureOf } from './pictures.ts';
 import { Product, runCli } from '../rig/daemon.ts';
+import { findPrograms } from '../rig/install/programs.ts';
 import { Sales } from './sales.ts';
+import { openTill } from './till.ts';
+import type { Till } from './till.ts';
 
 const OLD_SALES = 10_000;
 const SALES_PER_SECOND = 25;
 const VHOST = 'tributary';
 const EQUAL_WITHIN_MS = 60_000;
+/** While it stays up: few enough to find one's own sale among them. */
+const SALES_PER_SECOND_LATER = 0.5;
+const STAY_MINUTES = 60;
+/** What the tills log in with. */
+const TILL_LOGIN = { user: 'till', password: 'till' } as const;
 
 const started = Date.now();
 
@@ -115,6 +130,8 @@ async function setUpBranch(
     "CREATE USER tributary IDENTIFIED BY 'demo-source-password'",
     'GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO tributary',
     'GRANT SELECT ON shop.* TO tributary',
+    `CREATE USER ${TILL_LOGIN.user} IDENTIFIED BY '${TILL_LOGIN.password}'`,
+    `GRANT SELECT, INSERT, UPDATE, DELETE ON shop.* TO ${TILL_LOGIN.user}`,
   ]);
   const directory = folder(id);
   const configFile = join(directory, 'agent.yaml');
@@ -206,15 +223,23 @@ async function main(): Promise<number> {
   ]);
   say(`east and west have joined; each has ${OLD_SALES} old sales`);
   const table = new DemoTable(headOffice, [east, west]);
+  const tills: Till[] = [];
   try {
     await story(headOffice, east, west, table);
     say('comparing every row …');
     const equal = (await Promise.all([prove(headOffice, east), prove(headOffice, west)])).every(Boolean);
     say(equal ? 'VERDICT: every row at the head office equals the branches' : 'VERDICT: NOT EQUAL');
-    say(`head office: ${headOffice.applier.url}/   east: ${east.agent.url}/   west: ${west.agent.url}/`);
-    if (process.stdout.isTTY && process.env['DEMO_ONCE'] !== '1') await stayUp([east, west]);
+    const minutes = stayMinutes();
+    const { pictures } = parseArgs({ options: { pictures: { type: 'string' } } }).values;
+    if (minutes > 0 || pictures !== undefined) for (const branch of [east, west]) tills.push(await tillOf(branch));
+    if (pictures !== undefined) await takePictures(picturesOf(headOffice, east, tills), pictures, say);
+    if (minutes > 0) {
+      await sayWhereToLook(headOffice, [east, west], tills);
+      await stayUp([east, west], minutes);
+    }
     return equal ? 0 : 1;
   } finally {
+    await Promise.all(tills.map(till => till.close()));
     await table.close();
     await Promise.all([east.sales.stop(), west.sales.stop()]);
     await Promise.all([east.agent.stop(), west.agent.stop(), headOffice.applier.stop()]);
@@ -223,15 +248,58 @@ async function main(): Promise<number> {
   }
 }
 
-/** Goes on selling until Ctrl-C, so that the pages show something. */
-async function stayUp(branches: readonly DemoBranch[]): Promise<void> {
-  for (const { sales } of branches) sales.start(SALES_PER_SECOND);
-  say('sales go on; open the pages. Ctrl-C ends everything.');
+function picturesOf({ applier }: DemoHeadOffice, { agent }: DemoBranch, [till]: readonly Till[]): PictureOf[] {
+  return [
+    { name: 'head-office', url: `${applier.url}/`, ready: 'main section:not([hidden]) a' },
+    { name: 'branch', url: `${agent.url}/`, ready: '#sentence time' },
+    { name: 'till', url: till?.url ?? '', ready: '#sales tr' },
+  ];
+}
+
+/** A whole number of minutes; 0: it ends at once. */
+function stayMinutes(): number {
+  const given = process.env['DEMO_STAY'] ?? '';
+  if (given === '') return process.stdout.isTTY ? STAY_MINUTES : 0;
+  if (/^\d{1,4}$/.test(given)) return Number(given);
+  throw new Error(`DEMO_STAY=${given} is no number of minutes`);
+}
+
+const tokenSchema = z.object({ token: z.string() });
+
+/** The till knows the branch's database, and the token with which its Sync asks the agent. */
+async function tillOf({ id, region, database, agent }: DemoBranch): Promise<Till> {
+  const asked = await runCli('agent', ['token', '--role', 'sync', '--json', '--config', agent.configFile], {});
+  const { token } = tokenSchema.parse(JSON.parse(asked.stdout));
+  const { host, port } = database;
+  return openTill({
+    branch: id,
+    region,
+    port: await freePort(),
+    database: { host, port, ...TILL_LOGIN, database: 'shop' },
+    agent: { url: agent.url, syncToken: token },
+  });
+}
+
+async function sayWhereToLook(headOffice: DemoHeadOffice, branches: readonly DemoBranch[], tills: readonly Till[]) {
+  const mysqlClient = (await findPrograms('mysql')).program('mysql');
+  const lines = branches.flatMap(({ id, agent, database: { host, port } }, i) => [
+    `${id.padEnd(12)} ${agent.url}/`,
+    `${''.padEnd(12)} its till, of the demo only: ${tills[i]?.url ?? ''}`,
+    `${''.padEnd(12)} or ${mysqlClient} --host=${host} --port=${port} --user=${TILL_LOGIN.user} --password=${TILL_LOGIN.password} shop`,
+  ]);
+  process.stdout.write(
+    `\n── open these pages, and sell something\n${['head office  '.concat(headOffice.applier.url, '/'), ...lines].join('\n')}\n\n`,
+  );
+}
+
+/** Goes on selling until Ctrl-C or the end of the time, so that the pages show something. */
+async function stayUp(branches: readonly DemoBranch[], minutes: number): Promise<void> {
+  for (const { sales } of branches) sales.start(SALES_PER_SECOND_LATER);
+  say(`sales go on, for ${minutes} minutes at most; Ctrl-C ends everything`);
   await new Promise<void>(stop => {
     process.once('SIGINT', () => stop());
     process.once('SIGTERM', () => stop());
-    // A pending promise alone keeps no process alive.
-    setInterval(() => undefined, 1 << 30);
+    setTimeout(stop, minutes * 60_000);
   });
 }
 

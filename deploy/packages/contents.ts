@@ -1,7 +1,7 @@
 /** What a package of a program holds, the same in every format, and how it is laid out. */
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { libraryFiles, PACKAGED, PAGE_LIBRARIES } from '../../applier/web/libraries.ts';
+import { libraryFiles, PACKAGED, PAGE_LIBRARIES } from '../../shared/process/page-libraries.ts';
 import { bundleProgram, describePackage } from './bundle.ts';
 import type { BundledPackage } from './bundle.ts';
 import { billOfMaterials, copyrightFile, manPage } from './documents.ts';
@@ -37,8 +37,10 @@ export async function readContents(
   { version, made }: { readonly version: string; readonly made: Date },
 ): Promise<Contents> {
   const { code, packages } = await bundleProgram(root, facts.program);
-  const ofPage = facts.program === 'applier' ? PAGE_LIBRARIES : [];
-  const all = [...packages, ...ofPage.map(library => describePackage(join(root, 'node_modules', library.package)))];
+  const all = [
+    ...packages,
+    ...PAGE_LIBRARIES.map(library => describePackage(join(root, 'node_modules', library.package))),
+  ];
   return { root, facts, version, made, code, packages: all.sort((a, b) => (a.name < b.name ? -1 : 1)) };
 }
 
@@ -55,8 +57,8 @@ export function layProgram(stage: Stage, folder: string, contents: Contents, man
 export function layPage(stage: Stage, folder: string, root: string, program: Program): void {
   stage.copyFolder(join(root, 'shared/web'), join(folder, 'shared/web'));
   stage.copyFolder(join(root, program, 'web/assets'), join(folder, program, 'web/assets'));
-  if (program === 'agent') return;
   for (const file of libraryFiles(root)) stage.copy(file, join(folder, PACKAGED, basename(file)));
+  if (program === 'agent') return;
   // The page shows what it links to.
   stage.copyFolder(join(root, 'deploy/runbook'), join(folder, 'deploy/runbook'));
 }

@@ -48,7 +48,7 @@ export const PROGRAMS: readonly ProgramFacts[] = [
     configuration: commentedOut(exampleApplierConfig()),
     secrets: ['target.password', 'broker.password'],
     units: ['tributary-applier.service'],
-    examples: ['deploy/prometheus', 'deploy/grafana', 'deploy/runbook', 'deploy/ansible'],
+    examples: ['deploy/prometheus', 'deploy/grafana', 'deploy/runbook', 'deploy/ansible', 'deploy/proxy'],
     synopsis: 'writes what branch offices send into the head office’s MySQL',
     description: [
       'The head-office side of Tributary. It takes what agents at branches have',

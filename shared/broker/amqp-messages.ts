@@ -12,7 +12,7 @@ import { BRANCH_ID } from '../branch-id.ts';
 import { TributaryError } from '../errors.ts';
 import { scanJson } from '../batch/json-scan.ts';
 import type { JsonLimits } from '../batch/json-scan.ts';
-import { MAX_REPORTED_TABLES } from '../protocol.ts';
+import { MAX_ASKER, MAX_REPORTED_TABLES } from '../protocol.ts';
 import type { Answer, Hello } from '../protocol.ts';
 import { asBrief, briefOf, completed } from './brief.ts';
 import type { BriefMessage } from './brief.ts';
@@ -234,6 +234,7 @@ const helloSchema = z.object({
       .optional(),
     choice: z.string().max(64).optional(),
     error: text.nullable(),
+    sync: z.object({ id: name, at: time, by: z.string().max(MAX_ASKER) }).optional(),
   }),
 });
 
@@ -266,6 +267,16 @@ const answerSchema = z.object({
   capabilities: z.array(z.string().max(64)).max(64).optional(),
   history: z.array(name).max(MAX_HISTORY_TABLES).optional(),
   dictionaries: z.array(count).max(MAX_DICTIONARIES).optional(),
+  standing: z
+    .object({
+      at: time,
+      completeThrough: time.nullable(),
+      incomplete: z.boolean().optional(),
+      quarantined: count.optional(),
+      setAsideTables: count.optional(),
+      differentTables: count.optional(),
+    })
+    .optional(),
 });
 
 /** @throws TributaryError MESSAGE_INVALID */

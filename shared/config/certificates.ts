@@ -6,12 +6,12 @@
 import { X509Certificate } from 'node:crypto';
 import type { PeerCertificate } from 'node:tls';
 
-/** What a process is connected to. */
-export type CertifiedLink = 'broker' | 'source' | 'target';
+/** What a process is connected to, and the page that it serves. */
+export type CertifiedLink = 'broker' | 'source' | 'target' | 'page';
 
 export interface CertificateExpiry {
   readonly link: CertifiedLink;
-  /** `server`: from the last handshake; `ca`, `client`: the first to expire in our own file. */
+  /** `server`: from the last handshake, or of the page itself; `ca`, `client`: the first to expire in our own file. */
   readonly of: 'server' | 'ca' | 'client';
   /** Milliseconds since 1970. */
   readonly expiresAt: number;
@@ -30,6 +30,11 @@ export function noteServerCertificate(link: CertifiedLink, certificate: Pick<Pee
 export function noteOwnCertificates(link: CertifiedLink, files: { ca: string | null; cert: string | null }): void {
   note({ link, of: 'ca', expiresAt: firstExpiry(files.ca) });
   note({ link, of: 'client', expiresAt: firstExpiry(files.cert) });
+}
+
+/** Notes the certificate with which this process serves its page. */
+export function notePageCertificate(cert: string): void {
+  note({ link: 'page', of: 'server', expiresAt: firstExpiry(cert) });
 }
 
 /** All known ones, in no particular order. */

@@ -133,7 +133,7 @@ export function secretFileField(context: ConfigContext): z.ZodType<Secret, strin
   });
 }
 
-/** The same for a password: the file is read again at each connection, so that the password can be rotated. */
+/** The same for a secret that may be replaced while the program runs: the file is read again each time it is used. */
 export function passwordFileField(context: ConfigContext): z.ZodType<Secret, string> {
   return textField(4096).transform((name, issues) => {
     if (!context.readSecrets) return Secret.withheld();
@@ -157,6 +157,24 @@ export function certificateField(context: ConfigContext): z.ZodType<string, stri
     if ('rule' in read) return refuse(issues, read.rule);
     if (!read.text.includes('-----BEGIN CERTIFICATE-----')) return refuse(issues, 'must be a PEM file of certificates');
     return read.text;
+  });
+}
+
+/**
+ * A file of certificates that may be renewed while the program runs: gives a function that reads it again, and gives what
+ * was read before where that is not possible at the moment.
+ */
+export function renewedCertificateField(context: ConfigContext): z.ZodType<() => string, string> {
+  const file = certificateField(context);
+  return textField(4096).transform((name, issues) => {
+    const first = file.safeParse(name);
+    if (!first.success) return refuse(issues, first.error.issues[0]?.message ?? 'must be a PEM file of certificates');
+    let known = first.data;
+    return () => {
+      const again = file.safeParse(name);
+      if (again.success) known = again.data;
+      return known;
+    };
   });
 }
 

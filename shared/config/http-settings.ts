@@ -1,8 +1,11 @@
 /** The `http` section of both configurations: where the page, metrics and health are served. */
+import { isIP } from 'node:net';
 import * as z from 'zod';
 import type { ConfigContext } from './load.ts';
-import { certificateField, hostField, isLoopback, listenField, secretFileField } from './fields.ts';
+import { hostField, isLoopback, listenField, passwordFileField, renewedCertificateField, textField } from './fields.ts';
 import type { ListenAddress } from './fields.ts';
+import { ROLES } from './roles.ts';
+import type { Role } from './roles.ts';
 import type { Secret } from './secret.ts';
 
 export interface HttpSettings {
@@ -11,13 +14,29 @@ export interface HttpSettings {
   readonly names: readonly string[];
   /** Null: plain HTTP. */
   readonly tls: HttpTls | null;
+  /** Null: nobody else says who asks. */
+  readonly proxy: ProxySettings | null;
 }
 
 export interface HttpTls {
-  /** PEM, the server's own certificate first. */
-  readonly cert: string;
+  /** PEM, the server's own certificate first; read again at each call. */
+  readonly cert: () => string;
   readonly key: Secret;
 }
+
+/** A proxy that has people sign in, and says in a header who they are. */
+export interface ProxySettings {
+  /** Addresses and networks that it asks from. */
+  readonly addresses: readonly string[];
+  /** Lower case. */
+  readonly header: string;
+  /** What it must send with each request; null: its address alone is trusted. */
+  readonly secret: Secret | null;
+  /** Roles by user; `*`: all others whom it has signed in. */
+  readonly users: Readonly<Record<string, Role>>;
+}
+
+const MAX_USERS = 1_000;
 
 /** @param listen the default address */
 export function httpField(context: ConfigContext, listen: string) {
@@ -33,17 +52,19 @@ export function httpField(context: ConfigContext, listen: string) {
             description:
               'off: plain HTTP beyond loopback, only on a network you trust or behind a proxy that encrypts.',
           }),
-          cert: certificateField(context).optional().meta({
-            description: 'PEM file of the certificate, with those between it and its authority. Read at the start.',
+          cert: renewedCertificateField(context).optional().meta({
+            description:
+              'PEM file of the certificate, with those between it and its authority. Read again when it has changed.',
             example: 'page.pem',
           }),
-          key: secretFileField(context)
+          key: passwordFileField(context)
             .optional()
             .meta({ description: 'PEM file of the key to cert.', example: 'page.key' }),
         })
         .refine(tls => (tls.cert === undefined) === (tls.key === undefined), 'must have both cert and key, or neither')
         .prefault({})
         .meta({ description: 'The page over HTTPS; needed where it listens beyond loopback.' }),
+      proxy: proxyField(context),
     })
     .refine(({ listen: { host }, tls }) => isLoopback(host) || tls.cert !== undefined || tls.mode === 'off', {
       path: ['listen'],
@@ -56,4 +77,58 @@ export function httpField(context: ConfigContext, listen: string) {
       tls: cert === undefined || key === undefined ? null : { cert, key },
     }))
     .meta({ description: 'The page for people, metrics and health. Loopback unless a firewall guards it.' });
+}
+
+function proxyField(context: ConfigContext) {
+  return z
+    .strictObject({
+      addresses: z
+        .array(textField(64).refine(isNetwork, 'must be an address such as 10.8.0.2, or a network such as 10.8.0.0/24'))
+        .max(20)
+        .default([])
+        .meta({
+          description: 'Addresses and networks that it asks from. Without any there is no proxy.',
+          example: '["10.8.0.2"]',
+        }),
+      header: textField(64)
+        .regex(/^[A-Za-z][A-Za-z0-9-]*$/, 'must be the name of a header')
+        .default('X-Forwarded-User')
+        .transform(name => name.toLowerCase())
+        .meta({ description: 'The header in which it names the person.' }),
+      secretFile: passwordFileField(context).optional().meta({
+        description: 'File with what it must send as X-Tributary-Proxy-Secret; needed where it runs on this machine.',
+        example: 'proxy.secret',
+      }),
+      users: z
+        .record(textField(200), z.enum(ROLES, `must be one of ${ROLES.join(', ')}`))
+        .refine(users => Object.keys(users).length <= MAX_USERS, `must have at most ${MAX_USERS} entries`)
+        .default({})
+        .meta({
+          description: 'What people may do: look, sync or operate. "*" stands for everybody whom the proxy lets in.',
+          example: '{ "ana@example.com": operate, "*": look }',
+        }),
+    })
+    .refine(({ addresses, secretFile }) => secretFile !== undefined || !addresses.some(mayBeHere), {
+      path: ['secretFile'],
+      message: 'is required where the proxy asks from this machine: any program here could say who asks',
+      abort: true,
+    })
+    .prefault({})
+    .transform(({ secretFile, ...rest }) =>
+      rest.addresses.length === 0 ? null : { ...rest, secret: secretFile ?? null },
+    )
+    .meta({ description: 'A proxy with single sign-on in front of the page.' });
+}
+
+function isNetwork(text: string): boolean {
+  const [net = '', prefix, more] = text.split('/');
+  const family = isIP(net);
+  if (family === 0 || more !== undefined) return false;
+  return prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128));
+}
+
+/** Whether every program of this machine asks from there too. */
+function mayBeHere(network: string): boolean {
+  const [net = '', prefix] = network.split('/');
+  return isLoopback(net) || prefix === '0';
 }

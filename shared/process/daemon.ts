@@ -2,6 +2,7 @@
  * How a program becomes a daemon: control socket, page, systemd and shutdown, the same for both programs. The work
  * itself comes from the program.
  */
+import * as z from 'zod';
 import type { HttpSettings } from '../config/http-settings.ts';
 import { describeError } from '../errors.ts';
 import { startControlServer } from './control.ts';
@@ -9,8 +10,10 @@ import type { ControlHandler, SocketLocation } from './control.ts';
 import type { Assets, Readiness, Route } from './http.ts';
 import type { Logger } from './logging.ts';
 import { Page } from './page.ts';
-import type { PageStatus } from './page.ts';
+import type { PageOptions, PageStatus } from './page.ts';
 import { startServiceNotices } from './systemd.ts';
+
+const tokenArguments = z.object({ role: z.string().optional(), renew: z.boolean().optional() });
 
 /** What a daemon does, and what it reports about itself. */
 export interface DaemonWork {
@@ -35,6 +38,8 @@ export interface DaemonOptions {
   /** Commands besides `status` and `token`. */
   readonly commands?: Readonly<Record<string, ControlHandler>>;
   readonly http: HttpSettings;
+  /** The roles for which the page has tokens. */
+  readonly roles: PageOptions['roles'];
   readonly routes: readonly Route[];
   /** Reads the files of the page. */
   readonly assets: () => Assets;
@@ -47,13 +52,14 @@ export type DaemonStatus<T> = T & { readonly page: PageStatus };
 
 /** Runs a daemon until its signal aborts or its work fails. @throws TributaryError ALREADY_RUNNING, what ends the work */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
-  const { name, version, work, place, commands, http, routes, assets, logger, signal } = options;
+  const { name, version, work, place, commands, http, roles, routes, assets, logger, signal } = options;
   const status = (asked?: URLSearchParams): object => ({ ...work.status(asked), page: page.status() });
   const page = new Page({
     ...http,
     metrics: () => work.metrics(),
     ready: () => work.readiness(),
     status,
+    roles,
     routes,
     assets,
     logger,
@@ -65,7 +71,10 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       ...commands,
       status: () => Promise.resolve(status()),
       // An async function, so that what it throws is the answer.
-      token: async () => Promise.resolve(page.access()),
+      token: async args => {
+        const { role, renew } = tokenArguments.parse(args ?? {});
+        return Promise.resolve(page.access(role, renew));
+      },
     },
   });
   await page.serve(control.tokenFile);

@@ -3,9 +3,10 @@
  *
  * Invariants: every request and every answer has a deadline, and every request a size limit. Every answer has the
  * security headers. The Host header must be an address or one of our names; otherwise another web page could reach us by
- * DNS rebinding. A POST must come from our own page (same origin), be JSON, and carry the token (page-token.ts).
+ * DNS rebinding. A POST must come from our own page (same origin), be JSON, and come from somebody whose role allows it
+ * (callers.ts).
  */
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
@@ -15,9 +16,16 @@ import { isLoopback } from '../config/fields.ts';
 import type { ListenAddress } from '../config/fields.ts';
 import { describeError, TributaryError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { HttpTls } from '../config/http-settings.ts';
+import type { HttpTls, ProxySettings } from '../config/http-settings.ts';
+import type { Role } from '../config/roles.ts';
 import { formatDuration } from '../units.ts';
+import { identify, requireRole } from './callers.ts';
+import type { Caller, Tokens } from './callers.ts';
+import { HttpError } from './http-error.ts';
 import type { Logger } from './logging.ts';
+import { renewCertificate, secureOptions } from './renewed-certificate.ts';
+
+export { HttpError } from './http-error.ts';
 
 // An import looks at every name that the module has, and thereby loads Node's web client, 3 MB, which nothing here uses.
 const { createServer } = process.getBuiltinModule('node:http');
@@ -37,14 +45,13 @@ const HANDLER_TIMEOUT_MS = 20_000;
 const WRITE_TIMEOUT_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 2000;
 
-export const TOKEN_HEADER = 'x-tributary-token';
-
 /** What a handler gets. */
 export interface HttpRequest {
   readonly params: Readonly<Record<string, string>>;
   readonly query: URLSearchParams;
   /** Parsed JSON body of a POST; null where there was none. */
   readonly body: unknown;
+  readonly caller: Caller;
   /** Aborted when the caller goes away or the deadline passes. */
   readonly signal: AbortSignal;
 }
@@ -58,21 +65,9 @@ export interface Route {
   readonly method: 'GET' | 'POST';
   /** `/api/tables/:name/rows` */
   readonly path: string;
+  /** Who may ask. Default: a GET everybody, a POST who operates. */
+  readonly role?: Role;
   handle(request: HttpRequest): HttpReply | Promise<HttpReply>;
-}
-
-/** An answer other than 200 that a handler chooses, e.g. `new HttpError(404, 'NOT_FOUND', 'no such table')`. */
-export class HttpError extends Error {
-  readonly status: number;
-  readonly code: string;
-  readonly headers: Readonly<Record<string, string>>;
-
-  constructor(status: number, code: string, message: string, headers: Readonly<Record<string, string>> = {}) {
-    super(message);
-    this.status = status;
-    this.code = code;
-    this.headers = headers;
-  }
 }
 
 /** Files of a page, held in memory: URL path → bytes. */
@@ -131,11 +126,15 @@ export interface HttpServerOptions {
   readonly assets?: Assets;
   /** Names that browsers may use besides addresses and the machine's own name. */
   readonly names?: readonly string[];
-  /** What a POST must carry. */
-  readonly token: string;
+  /** The tokens at present: of them a POST carries one, unless a proxy says who asks. */
+  readonly tokens: () => Tokens;
+  /** Null, or absent: no proxy says who asks. */
+  readonly proxy?: ProxySettings | null;
   readonly logger: Logger;
   /** Null, or absent: plain HTTP. */
   readonly tls?: HttpTls | null;
+  /** How often its files are looked at; default: a minute. */
+  readonly renewEveryMs?: number;
   /** Default 20 s. */
   readonly handlerTimeoutMs?: number;
   /** Default 60 s. */
@@ -155,7 +154,7 @@ export interface HttpServer {
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const routes = compile([...standardRoutes(options), ...(options.routes ?? [])]);
   const { tls = null } = options;
-  const server = createPlainOrTls(tls);
+  const { server, stop } = createPlainOrTls(tls, options);
   server.maxConnections = MAX_CONNECTIONS;
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
@@ -164,27 +163,34 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     void answer(request, response, { options, routes });
   });
   const { host, port } = options.listen;
-  await listen(server, host, port);
+  try {
+    await listen(server, host, port);
+  } catch (error) {
+    stop();
+    throw error;
+  }
   const bound = server.address();
   return {
     address: { host, port: typeof bound === 'object' && bound !== null ? bound.port : port },
     secure: tls !== null,
-    close: () => closeServer(server),
+    close: () => {
+      stop();
+      return closeServer(server);
+    },
   };
 }
 
 /** @throws TributaryError PAGE_UNAVAILABLE where certificate and key do not match */
-function createPlainOrTls(tls: HttpTls | null): Server {
+function createPlainOrTls(
+  tls: HttpTls | null,
+  { logger, renewEveryMs }: Pick<HttpServerOptions, 'logger' | 'renewEveryMs'>,
+): { readonly server: Server; readonly stop: () => void } {
   const limits = { maxHeaderSize: MAX_HEADER_BYTES, connectionsCheckingInterval: 2000 };
-  if (tls === null) return createServer(limits);
+  if (tls === null) return { server: createServer(limits), stop: () => undefined };
   try {
-    const secret = {
-      cert: tls.cert,
-      key: tls.key.reveal(),
-      minVersion: 'TLSv1.2',
-      handshakeTimeout: HEADERS_TIMEOUT_MS,
-    } as const;
-    return tlsServers().createServer({ ...limits, ...secret });
+    const secret = { ...secureOptions(tls), handshakeTimeout: HEADERS_TIMEOUT_MS };
+    const server = tlsServers().createServer({ ...limits, ...secret });
+    return { server, stop: renewCertificate(server, tls, logger, renewEveryMs) };
   } catch (cause) {
     const hint = 'Correct the files of http.tls.cert and http.tls.key, then restart.';
     throw new TributaryError('PAGE_UNAVAILABLE', `http.tls cannot be used: ${describeError(cause)}.`, { hint, cause });
@@ -230,8 +236,15 @@ function standardRoutes(options: HttpServerOptions): Route[] {
       },
     },
     { method: 'GET', path: '/api/status', handle: ({ query }) => ({ json: options.status(query) }) },
-    // For a page that has been given a token and wants to know whether it is the right one.
-    { method: 'POST', path: '/api/token', handle: () => ({ json: { ok: true } }) },
+    // Whom a proxy has signed in needs no token.
+    { method: 'GET', path: '/api/me', handle: ({ caller }) => ({ json: caller }) },
+    // For a page that has been given a token and wants to know whether it is a right one, and for what.
+    {
+      method: 'POST',
+      path: '/api/token',
+      role: 'sync',
+      handle: ({ caller }) => ({ json: { role: caller.role } }),
+    },
     {
       method: 'GET',
       path: '/metrics',
@@ -243,6 +256,7 @@ function standardRoutes(options: HttpServerOptions): Route[] {
 }
 
 interface CompiledRoute extends Route {
+  readonly role: Role;
   readonly pattern: RegExp;
 }
 
@@ -250,6 +264,7 @@ function compile(routes: readonly Route[]): CompiledRoute[] {
   return routes.map(route => ({
     method: route.method,
     path: route.path,
+    role: route.role ?? (route.method === 'GET' ? 'look' : 'operate'),
     handle: request => route.handle(request),
     pattern: new RegExp(`^${route.path.replace(/:(\w+)/g, '(?<$1>[^/]+)')}$`),
   }));
@@ -304,12 +319,15 @@ async function dispatch(request: IncomingMessage, site: Site, aborter: AbortCont
     const allow = matching.map(({ method: allowed }) => (allowed === 'GET' ? 'GET, HEAD' : allowed)).join(', ');
     throw new HttpError(405, 'METHOD_NOT_ALLOWED', `${url.pathname} takes ${allow}`, { allow });
   }
-  if (route.method === 'POST') checkOrigin(request, site.options.token);
+  const caller = callerOf(request, site.options, url.pathname);
+  if (route.method === 'POST') checkOrigin(request);
+  requireRole(caller, route.role);
   const handled = (async () =>
     route.handle({
       params: decodeParams(route.pattern.exec(url.pathname)?.groups ?? {}),
       query: url.searchParams,
       body: route.method === 'POST' ? await readJson(request) : null,
+      caller,
       signal: aborter.signal,
     }))();
   return toOutgoing(await withDeadline(handled, site.options.handlerTimeoutMs ?? HANDLER_TIMEOUT_MS, aborter));
@@ -334,12 +352,25 @@ function toOutgoing(reply: HttpReply): Outgoing {
 
 /** These only say that the program is there: a load balancer may use any name for this machine. */
 const FOR_PROGRAMS = /^\/(?:healthz|readyz)$/;
+/** What programs read that no proxy has signed in. */
+const WITHOUT_SIGN_IN = /^\/(?:healthz|readyz|metrics(?:\/branches)?)$/;
+
+function callerOf(request: IncomingMessage, { tokens, proxy = null }: HttpServerOptions, path: string): Caller {
+  if (WITHOUT_SIGN_IN.test(path)) return { role: 'look', name: null };
+  const header = (name: string): string | undefined => {
+    const value = request.headers[name];
+    return Array.isArray(value) ? value.join(', ') : value;
+  };
+  return identify({ address: request.socket.remoteAddress ?? '', header }, tokens(), proxy);
+}
 
 /** A browser that came here by another name (DNS rebinding) sends that name; an address cannot be rebound. */
 function checkHost(request: IncomingMessage, options: HttpServerOptions, path: string): void {
   const name = (request.headers.host ?? '').replace(/:\d+$/, '').toLowerCase();
+  const isProxied = options.proxy !== undefined && options.proxy !== null;
   if (isLoopback(options.listen.host)) {
-    if (isLoopback(name)) return;
+    const isNamed = isProxied && (options.names ?? []).some(known => known.toLowerCase() === name);
+    if (isLoopback(name) || isNamed) return;
     throw new HttpError(421, 'WRONG_HOST', 'this address serves only this machine: use localhost or 127.0.0.1');
   }
   if (FOR_PROGRAMS.test(path) || isLoopback(name) || isIP(name.replace(/^\[|\]$/g, '')) !== 0) return;
@@ -348,8 +379,8 @@ function checkHost(request: IncomingMessage, options: HttpServerOptions, path: s
   throw new HttpError(421, 'WRONG_HOST', 'add the name by which you ask to http.names in the configuration');
 }
 
-/** A POST must come from our own page, which browsers report, and a person must have given that page the token. */
-function checkOrigin(request: IncomingMessage, token: string): void {
+/** A POST must come from our own page, which browsers report. */
+function checkOrigin(request: IncomingMessage): void {
   const { host, origin, 'sec-fetch-site': site } = request.headers;
   const sameOrigin =
     typeof site === 'string'
@@ -361,14 +392,6 @@ function checkOrigin(request: IncomingMessage, token: string): void {
   if (!/^application\/json\b/i.test(request.headers['content-type'] ?? '')) {
     throw new HttpError(415, 'NOT_JSON', 'an action is asked for as application/json');
   }
-  const given = request.headers[TOKEN_HEADER];
-  if (typeof given !== 'string') throw new HttpError(401, 'TOKEN_MISSING', 'this needs the token of this page');
-  if (!sameText(given, token)) throw new HttpError(403, 'TOKEN_WRONG', 'this is not the token of this page');
-}
-
-function sameText(a: string, b: string): boolean {
-  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
-  return timingSafeEqual(digest(a), digest(b));
 }
 
 function decodeParams(groups: Readonly<Record<string, string>>): Record<string, string> {

@@ -48,7 +48,7 @@ const COMMON = {
   certificateExpiry: gauge(
     'tributary_certificate_expiry_timestamp_seconds',
     'Unix time',
-    'When a certificate expires: of the server of a link, or of our own files.',
+    'When a certificate expires: of the server of a link, of our own files, or of the page.',
     ['link', 'of'],
   ),
 };

@@ -1,14 +1,31 @@
 /**
- * The token that an action on a page needs. A person who can read the daemon's own files may act; a person who can only
- * reach its port may not. The token is in a file next to the control socket, which only the daemon's user can read. It
- * stays the same over restarts, so that an open page goes on working. `tributary-agent token` and `tributary-applier
- * token` print it.
+ * The tokens that actions on a page need, one for each role. A person who can read the daemon's own files may act; a
+ * person who can only reach its port may not. Each token is in a file next to the control socket, which only the daemon's
+ * user can read. It stays the same over restarts, so that an open page goes on working, until it is renewed.
+ * `tributary-agent token` and `tributary-applier token` print them.
  */
 import { randomBytes } from 'node:crypto';
-import { chmodSync, lstatSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { chmodSync, lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { TributaryError } from '../errors.ts';
+import type { ActingRole, Tokens } from './callers.ts';
 
 const TOKEN = /^[\w-]{32}$/;
+
+/** The file of a role's token. @param tokenFile that of who operates */
+export function tokenFileOf(tokenFile: string, role: ActingRole): string {
+  return role === 'operate' ? tokenFile : tokenFile.replace(/(?:\.token)?$/, `.${role}.token`);
+}
+
+/** The tokens of these roles. @throws PAGE_UNAVAILABLE */
+export function pageTokens(tokenFile: string, roles: readonly ActingRole[]): Tokens {
+  return Object.fromEntries(roles.map(role => [role, pageToken(tokenFileOf(tokenFile, role))]));
+}
+
+/** Makes a new token in place of the one in this file, which is worth nothing from then on. @throws PAGE_UNAVAILABLE */
+export function renewToken(file: string): string {
+  rmSync(file, { force: true });
+  return pageToken(file);
+}
 
 /** The token in this file. Makes one if there is none, or none that is private to this user. @throws PAGE_UNAVAILABLE */
 export function pageToken(file: string): string {

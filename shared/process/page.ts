@@ -8,12 +8,15 @@ import { formatDuration } from '../units.ts';
 import { startHttpServer } from './http.ts';
 import type { HttpServer, HttpServerOptions } from './http.ts';
 import type { Logger } from './logging.ts';
-import { pageToken } from './page-token.ts';
+import type { ActingRole, Tokens } from './callers.ts';
+import { pageTokens, renewToken, tokenFileOf } from './page-token.ts';
 
 const FIRST_PAUSE_MS = 1_000;
 const MOST_PAUSE_MS = 5 * 60_000;
 
-export interface PageOptions extends Omit<HttpServerOptions, 'token' | 'assets' | 'logger'> {
+export interface PageOptions extends Omit<HttpServerOptions, 'tokens' | 'assets' | 'logger'> {
+  /** The roles for which the page has tokens, the greatest last. */
+  readonly roles: readonly [...ActingRole[], 'operate'];
   /** Reads the files of the page. */
   readonly assets: () => NonNullable<HttpServerOptions['assets']>;
   readonly logger: Logger;
@@ -36,12 +39,15 @@ export interface PageStatus {
 /** Where a person opens the page, and what lets them act on it. */
 export interface PageAccess {
   readonly page: string;
+  readonly role: ActingRole;
   readonly token: string;
 }
 
 export class Page {
   readonly #options: PageOptions;
-  #open: { readonly server: HttpServer; readonly token: string } | null = null;
+  #open: HttpServer | null = null;
+  #tokens: Tokens = {};
+  #tokenFile = '';
   #fault: PageStatus['error'] = null;
   #retry: NodeJS.Timeout | undefined;
   #closed = false;
@@ -52,15 +58,16 @@ export class Page {
 
   /** Serves the page, now or as soon as it can be served. Never rejects. */
   async serve(tokenFile: string, pauseMs = this.#options.firstPauseMs ?? FIRST_PAUSE_MS): Promise<void> {
-    const { logger, assets } = this.#options;
+    const { logger, assets, roles } = this.#options;
+    this.#tokenFile = tokenFile;
     try {
-      const token = pageToken(tokenFile);
-      const server = await startHttpServer({ ...this.#options, token, assets: assets() });
+      this.#tokens = pageTokens(tokenFile, roles);
+      const server = await startHttpServer({ ...this.#options, tokens: () => this.#tokens, assets: assets() });
       if (this.#closed) {
         await server.close();
         return;
       }
-      this.#open = { server, token };
+      this.#open = server;
       this.#fault = null;
       logger.info({ page: pageOf(server) }, 'The page is served.');
     } catch (cause) {
@@ -74,23 +81,35 @@ export class Page {
   }
 
   status(): PageStatus {
-    return { address: this.#open === null ? null : pageOf(this.#open.server), error: this.#fault };
+    return { address: this.#open === null ? null : pageOf(this.#open), error: this.#fault };
   }
 
-  /** @throws TributaryError why the page is not served */
-  access(): PageAccess {
+  /**
+   * @param role default: who operates
+   * @param renew makes a new token; the one before is worth nothing from then on
+   * @throws TributaryError why the page is not served; CONFIG_INVALID for a role that no action of this page needs
+   */
+  access(role: string = 'operate', renew = false): PageAccess {
     if (this.#open === null) {
       throw new TributaryError('PAGE_UNAVAILABLE', this.#fault?.message ?? 'The page is not served yet.', {
         hint: this.#fault?.hint,
       });
     }
-    return { token: this.#open.token, page: pageOf(this.#open.server) };
+    const known = this.#options.roles.find(each => each === role);
+    if (known === undefined) {
+      const { roles } = this.#options;
+      throw new TributaryError('CONFIG_INVALID', `This page has no token for the role ${role}.`, {
+        hint: `Its roles with a token: ${roles.join(', ')}. Everybody who reaches the page may look.`,
+      });
+    }
+    if (renew) this.#tokens = { ...this.#tokens, [known]: renewToken(tokenFileOf(this.#tokenFile, known)) };
+    return { role: known, token: this.#tokens[known] ?? '', page: pageOf(this.#open) };
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#retry);
-    await this.#open?.server.close();
+    await this.#open?.close();
   }
 }
 

@@ -109,13 +109,41 @@ export async function confirmAction(title, paragraphs, confirm) {
 
 const TOKEN_KEY = 'tributary-token';
 
+/** @typedef {'sync' | 'operate'} ActingRole */
+
+/** That of this tab, else the one that this computer keeps. */
+function knownToken() {
+  return sessionStorage.getItem(TOKEN_KEY) ?? localStorage.getItem(TOKEN_KEY);
+}
+
+/** The one that was used. */
+function forgetToken() {
+  const place = sessionStorage.getItem(TOKEN_KEY) === null ? localStorage : sessionStorage;
+  place.removeItem(TOKEN_KEY);
+}
+
+/**
+ * A token that only has a branch send what waits stays on this computer, for the shop's manager. Any other one goes with
+ * the tab.
+ * @param {string} token
+ * @throws {ServerError} TOKEN_WRONG
+ */
+async function keepToken(token) {
+  const { role } = /** @type {{ role: ActingRole }} */ (await post('/api/token', {}, token));
+  if (role === 'sync') sessionStorage.removeItem(TOKEN_KEY);
+  (role === 'sync' ? localStorage : sessionStorage).setItem(TOKEN_KEY, token);
+}
+
 /** The link that the command `token` prints carries the token after the #, which no server sees. */
 function takeTokenFromAddress() {
   const token = /^#token=([\w-]+)$/.exec(location.hash)?.[1];
   if (token === undefined) return;
   sessionStorage.setItem(TOKEN_KEY, token);
   history.replaceState(null, '', location.pathname + location.search);
+  // One that is wrong is asked for again when it is used.
+  keepToken(token).catch(() => undefined);
 }
+
 takeTokenFromAddress();
 
 // A link to #main would be taken for a view.
@@ -125,10 +153,11 @@ document.querySelector('.skip')?.addEventListener('click', event => {
 });
 
 /**
- * @param {'agent' | 'applier'} program
- * @param {boolean} wrong the one given before was not the token
+ * @param {'agent' | 'applier'} program whose command prints the token
+ * @param {ActingRole} role that the action needs
+ * @param {string} why the token before does not do; '': there was none
  */
-function askForToken(program, wrong) {
+function askForToken(program, role, why) {
   const input = h('input', 'token-input');
   input.type = 'password';
   input.id = 'token-input';
@@ -139,16 +168,17 @@ function askForToken(program, wrong) {
   label.htmlFor = input.id;
   const content = [
     h('p', '', [
-      'Everybody who reaches this page may look; only who has its token may act. To print the token, run ',
-      h('code', '', `tributary-${program} token`),
-      ' on the machine where it runs, as root or as the user that it runs as. This tab keeps the token until you close it.',
+      'Everybody who reaches this page may look; only who has a token may act. To print the token, run ',
+      h('code', '', `tributary-${program} token${role === 'operate' ? '' : ` --role ${role}`}`),
+      ' on the machine where it runs, as root or as the user that it runs as. ',
+      role === 'sync' ? 'This computer keeps that token.' : 'This tab keeps the token until you close it.',
     ]),
     label,
     input,
   ];
-  if (wrong) content.unshift(h('p', 'wrong', [icon('warn'), 'That is not the token of this page.']));
+  if (why !== '') content.unshift(h('p', 'wrong', [icon('warn'), why]));
   return askPerson({
-    title: 'This needs the page’s token',
+    title: 'This needs a token of this page',
     content,
     confirm: 'Continue',
     read: () => input.value.trim(),
@@ -156,27 +186,52 @@ function askForToken(program, wrong) {
 }
 
 /**
- * POST from this page with the token; asks the person for it where it is not known. Resolves to the answer, or to null
+ * @param {string} path
+ * @param {object} body
+ * @param {string | null} token
+ */
+function post(path, body, token) {
+  return ask(path, {
+    method: 'POST',
+    signal: AbortSignal.timeout(30_000),
+    headers: { 'content-type': 'application/json', ...(token === null ? {} : { 'x-tributary-token': token }) },
+    body: JSON.stringify(body),
+  });
+}
+
+/** Whether a proxy has signed the person in, so that no token is needed. */
+async function isSignedIn() {
+  const { name } = /** @type {{ name: string | null }} */ (await getJson('/api/me'));
+  return name !== null;
+}
+
+/**
+ * POST from this page with a token; asks the person for it where it is not known. Resolves to the answer, or to null
  * when the person cancels.
  * @param {'agent' | 'applier'} program whose command prints the token
  * @param {string} path
+ * @param {ActingRole} role that the action needs
  * @param {object} [body]
  */
-export async function act(program, path, body = {}) {
-  for (let wrong = false; ; wrong = true) {
-    const token = sessionStorage.getItem(TOKEN_KEY) ?? (await askForToken(program, wrong));
-    if (token === null || token === '') return null;
-    sessionStorage.setItem(TOKEN_KEY, token);
+export async function act(program, path, role, body = {}) {
+  let isAsked = false;
+  for (let why = ''; ;) {
     try {
-      return await ask(path, {
-        method: 'POST',
-        signal: AbortSignal.timeout(20_000),
-        headers: { 'content-type': 'application/json', 'x-tributary-token': token },
-        body: JSON.stringify(body),
-      });
+      if (isAsked || (knownToken() === null && !(await isSignedIn()))) {
+        const given = await askForToken(program, role, why);
+        if (given === null || given === '') return null;
+        await keepToken(given);
+        isAsked = false;
+      }
+      return await post(path, body, knownToken());
     } catch (error) {
-      if (!(error instanceof ServerError) || !['TOKEN_WRONG', 'TOKEN_MISSING'].includes(error.code)) throw error;
-      sessionStorage.removeItem(TOKEN_KEY);
+      const code = error instanceof ServerError ? error.code : '';
+      const isRefused = code === 'TOKEN_WRONG' || code === 'TOKEN_MISSING';
+      // Whom the proxy has signed in cannot do better with another token.
+      if (!isRefused && !(code === 'ROLE_TOO_LOW' && knownToken() !== null)) throw error;
+      if (code === 'TOKEN_WRONG') forgetToken();
+      why = code === 'TOKEN_WRONG' ? 'That is not a token of this page.' : messageOf(error);
+      isAsked = true;
     }
   }
 }
@@ -200,7 +255,7 @@ function showStale(answeredAt, message) {
     ),
   );
   document.body.classList.add('stale');
-  for (const { id } of document.querySelectorAll('.top .pill')) setPill(id, 'none', `${id} not known`);
+  for (const { id } of document.querySelectorAll('.pill[id]')) setPill(id, 'none', `${id} not known`);
 }
 
 /**

@@ -106,7 +106,7 @@ async function serve(
     status,
     routes,
     assets,
-    token: TOKEN,
+    tokens: () => ({ operate: TOKEN }),
     logger: silentLogger(),
   });
   t.teardown(() => server.close());
@@ -169,10 +169,10 @@ async function office(t: Test, status: () => ApplierStatus = () => mixedFleet())
     status: asked,
     branchIds: () => status().branches.map(({ branch }) => branch),
     detail,
-    actions: {
+    actions: () => ({
       retry: async branch => {
         await note('retry')(branch);
-        return null;
+        return { batch: 20_375 };
       },
       quarantine: note('quarantine'),
       approve: note('approve'),
@@ -187,7 +187,10 @@ async function office(t: Test, status: () => ApplierStatus = () => mixedFleet())
         const rows = [{ schema: 'shop', name: 'stock', request: 'r', rows: 3, quarantined: 0 }];
         return { request: null, tables, whole: false, rows, copied: [] };
       },
-    },
+      judged: () => {
+        throw new Error('not here');
+      },
+    }),
     changed: () => undefined,
     tables,
     branchMetrics: () => Promise.resolve('# none\n'),
@@ -702,7 +705,7 @@ void t.test('every view fits a telephone, and is accessible in light and dark', 
     [`${address}/#/`, '.branch-name'],
     [`${address}/#/branch/toulouse`, '.branch-title'],
     [`${address}/#/data`, '#rows tr:nth-child(50)'],
-    [await agent(t, () => busyAgent()), '#tables tr'],
+    [await agent(t, () => busyAgent()), '#sentence time'],
     [await agent(t, () => stoppedAgent()), '#errors .banner'],
   ];
   for (const [view, ready] of views) {

@@ -113,7 +113,17 @@ async function office(t: Test): Promise<string> {
     status: () => mixedFleet(),
     branchIds: () => mixedFleet().branches.map(({ branch }) => branch),
     detail: id => Promise.resolve(branchDetail(mixedFleet().branches.find(({ branch }) => branch === id)!)),
-    actions: { retry: refuse, quarantine: refuse, approve: refuse, snapshot: refuse, verify: refuse, repair: refuse },
+    actions: () => ({
+      retry: refuse,
+      quarantine: refuse,
+      approve: refuse,
+      snapshot: refuse,
+      verify: refuse,
+      repair: refuse,
+      judged: () => {
+        throw new Error('not here');
+      },
+    }),
     changed: () => undefined,
     tables,
     branchMetrics: () => Promise.resolve(''),
@@ -125,7 +135,7 @@ async function office(t: Test): Promise<string> {
     status: () => mixedFleet(),
     routes,
     assets: applierAssets(),
-    token: 'k'.repeat(32),
+    tokens: () => ({ operate: 'k'.repeat(32) }),
     logger: silentLogger(),
   });
   t.teardown(() => server.close());

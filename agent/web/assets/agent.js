@@ -1,12 +1,16 @@
-/** The agent's page: shows /api/status every two seconds, and posts Sync now. */
-import { banner, byId, facts, fill, h, pill, setPill, setText, sparkline } from '/assets/elements.js';
+/**
+ * The branch's page: shows /api/status every two seconds, and posts Sync now. First what a shop's manager wants to know,
+ * in the words of sentence.ts; below that what a technician asks.
+ */
+import { showDay } from '/assets/day.js';
+import { banner, byId, facts, fill, h, icon, pill, setPill, setText, sparkline } from '/assets/elements.js';
 import { bytes, count, duration, plural, rate, tableText } from '/assets/numbers.js';
 import { patch } from '/assets/patch.js';
 import { act, getJson, messageOf, notice, refresh } from '/assets/server.js';
 import { ago, clock, clockTime, serverTime } from '/assets/times.js';
 import { trafficFacts } from '/assets/traffic.js';
 
-/** @import { AgentState, AgentStatus, SnapshotTableStatus } from '../status.ts' */
+/** @import { AgentState, AgentStatus, Part, Sentence, SnapshotTableStatus } from '../status.ts' */
 /** @import { Kind } from '/assets/elements.js' */
 
 /** @type {Record<AgentState, [Kind, string]>} */
@@ -32,24 +36,39 @@ function showNumber(id, value, unit) {
   fill(byId(id), value, unit ? h('small', '', ` ${unit}`) : null);
 }
 
-/** @param {AgentStatus} status */
-function showErrors(status) {
-  const faults = [status.error, status.link.error, status.sync?.error ?? null].filter(error => error !== null);
-  const stopped = status.state === 'stopped' || status.state === 'superseded';
-  const left = status.setAside.map(({ schema, name, state, message, ...rest }) => ({
-    ...rest,
-    message: `${tableText({ schema, name })} is ${state === 'aside' ? 'set aside' : 'being copied again'}: ${message}`,
-    isBad: true,
-  }));
-  const distinct = new Map([...faults, ...left].map(fault => [fault.code + fault.message, fault]));
+/**
+ * @param {string} id
+ * @param {readonly Part[]} parts
+ */
+function showParts(id, parts) {
+  const element = byId(id);
+  // Only what has changed is replaced: somebody may be selecting the text.
+  const made = h(
+    'p',
+    '',
+    parts.map(part => (typeof part === 'string' ? part : clockTime(part.time))),
+  );
+  if (element.innerHTML !== made.innerHTML) element.replaceChildren(...made.childNodes);
+}
+
+/** @param {Sentence} sentence */
+function showSentence({ kind, says, later, reasons, syncHelps }) {
+  const place = byId('sentence-icon');
+  if (place.dataset.kind !== kind) {
+    place.dataset.kind = kind;
+    fill(place, icon(kind));
+    byId('sentence-card').className = `card sentence ${kind}`;
+  }
+  showParts('sentence', says);
+  showParts('later', later);
+  syncButton.classList.toggle('primary', syncHelps);
   patch(
     byId('errors'),
-    [...distinct.values()],
-    ({ code, message }) => code + message,
-    fault => {
-      const kind = 'isBad' in fault || (stopped && fault === status.error) ? 'bad' : 'warn';
-      const since = h('p', 'small muted', ['since ', clockTime(fault.since)]);
-      return banner(kind, fault.code, fault.message, fault.hint, since);
+    reasons,
+    ({ code, title, text }) => `${code} ${title} ${text}`,
+    ({ kind, title, text, cure, code, since }) => {
+      const notes = [since === null ? '' : `since ${clock(since)}`, code ?? ''].filter(note => note !== '').join(' · ');
+      return banner(kind, title, text, cure, notes === '' ? null : h('p', 'small muted', notes));
     },
   );
 }
@@ -127,7 +146,7 @@ function showLink({ link }) {
 }
 
 /** @param {AgentStatus} status */
-function showSync({ sync, spool }) {
+function showSync({ sync }) {
   const bar = byId('sync-bar', HTMLProgressElement);
   const running = sync?.state === 'running';
   if (running) syncPosted = false;
@@ -145,11 +164,12 @@ function showSync({ sync, spool }) {
   } else if (syncPosted) {
     setText('sync-text', 'starting …');
   } else if (sync?.state === 'done') {
-    setText('sync-text', `done: ${plural(sync.doneBatches, 'batch', 'batches')} at the head office`);
+    const arrived = `done: ${plural(sync.doneBatches, 'batch', 'batches')} at the head office`;
+    setText('sync-text', sync.doneBatches === 0 ? 'done: nothing waited' : arrived);
   } else if (sync?.state === 'failed') {
     setText('sync-text', 'failed');
   } else {
-    setText('sync-text', spool.waitingBatches === 0 ? 'nothing waits' : '');
+    setText('sync-text', '');
   }
 }
 
@@ -223,7 +243,8 @@ async function show() {
   document.title = `${status.branch} – Tributary`;
   setText('branch', status.branch);
   setPill('state', ...STATES[status.state]);
-  showErrors(status);
+  showSentence(status.sentence);
+  showDay(status, new Date(status.now));
   showCapture(status);
   showSpool(status);
   showLink(status);
@@ -240,7 +261,7 @@ async function syncNow() {
   syncButton.disabled = true;
   setText('sync-text', 'starting …');
   try {
-    const answer = await act('agent', '/api/sync');
+    const answer = await act('agent', '/api/sync', 'sync');
     if (answer === null) setText('sync-text', '');
   } catch (error) {
     setText('sync-text', '');

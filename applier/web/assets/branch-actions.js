@@ -14,7 +14,7 @@ import { ago } from '/assets/times.js';
  */
 async function run(branch, action, body) {
   try {
-    const answer = await act('applier', `/api/branches/${encodeURIComponent(branch)}/${action}`, body);
+    const answer = await act('applier', `/api/branches/${encodeURIComponent(branch)}/${action}`, 'operate', body);
     if (answer === null) return;
     notice('good', /** @type {{ said: string }} */ (answer).said);
     document.dispatchEvent(new Event('tributary:changed'));

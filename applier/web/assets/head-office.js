@@ -1,6 +1,7 @@
 /** The head office's page: its views of one address (after #), and what stands above them all. */
 import { banner, byId, fill, setPill } from '/assets/elements.js';
 import { leaveBranch, showBranch } from '/assets/branch.js';
+import { enterBulk, leaveBulk, linkToBulk } from '/assets/bulk.js';
 import { enterData, leaveData } from '/assets/data.js';
 import { enterEvents, leaveEvents } from '/assets/events.js';
 import { enterFleet, fleetQuery, showFleet } from '/assets/fleet.js';
@@ -12,16 +13,17 @@ import { serverTime } from '/assets/times.js';
 
 const EVERY_MS = 3000;
 /** @type {Record<string, string>} */
-const TITLES = { data: 'Data', events: 'Events', time: 'Time' };
+const TITLES = { act: 'Act on several branches', data: 'Data', events: 'Events', time: 'Time' };
 
 /**
- * `#/`, `#/branch/paris`, `#/data?table=sales`, `#/time?branch=paris`, `#/events?kind=halted`
+ * `#/`, `#/branch/paris`, `#/data?table=sales`, `#/time?branch=paris`, `#/events?kind=halted`,
+ * `#/act?state=different`
  * @param {string} hash
  */
 function viewOf(hash) {
   const branch = /^#\/branch\/([^?]+)/.exec(hash)?.[1];
   if (branch !== undefined) return { name: 'branch', branch: decodeURIComponent(branch) };
-  const name = /^#\/(data|events|time)(?:\?|$)/.exec(hash)?.[1] ?? 'fleet';
+  const name = /^#\/(act|data|events|time)(?:\?|$)/.exec(hash)?.[1] ?? 'fleet';
   return { name, branch: null };
 }
 
@@ -53,7 +55,10 @@ const showNow = refresh(EVERY_MS, async () => {
   showDependency(status.target);
   showErrors(status);
   // What is chosen may have changed meanwhile: then the next answer follows at once.
-  if (name === 'fleet') showFleet(status);
+  if (name === 'fleet') {
+    showFleet(status);
+    linkToBulk(fleetQuery());
+  }
   if (branch !== null) await showBranch(branch, () => view.branch === branch);
 });
 
@@ -62,13 +67,16 @@ function route() {
   for (const section of document.querySelectorAll('.view'))
     section.toggleAttribute('hidden', section.id !== `view-${view.name}`);
   for (const link of document.querySelectorAll('.tabs a')) {
-    const here = link.getAttribute('data-view') === (view.name === 'branch' ? 'fleet' : view.name);
+    const here =
+      link.getAttribute('data-view') === (view.name === 'branch' || view.name === 'act' ? 'fleet' : view.name);
     if (here) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
   document.title = `${view.branch ?? TITLES[view.name] ?? 'Head office'} – Tributary`;
   if (view.name === 'fleet') enterFleet();
   if (view.name !== 'branch') leaveBranch();
+  if (view.name === 'act') void enterBulk();
+  else leaveBulk();
   if (view.name === 'data') enterData();
   else leaveData();
   if (view.name === 'events') enterEvents();

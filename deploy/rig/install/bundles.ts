@@ -6,7 +6,8 @@
 import { dirname, join } from 'node:path';
 
 /** Programs in the newest version that is to be had. */
-export type NewestBundle = 'mysql' | 'mariadb' | 'rabbitmq' | 'sysbench' | 'prometheus' | 'chromium' | 'rpm' | 'qemu';
+export type NewestBundle =
+  'mysql' | 'mariadb' | 'rabbitmq' | 'sysbench' | 'prometheus' | 'chromium' | 'nginx' | 'rpm' | 'qemu';
 
 /** `own` is whatever the machine's own apt sources offer. */
 export type Suite = 'unstable' | 'testing' | 'own' | 'bullseye' | 'bookworm' | 'trixie';
@@ -268,6 +269,27 @@ export const NEWEST: Readonly<Record<NewestBundle, BundleSpecification>> = {
       // Its sandbox wants a set-user-id helper or user name spaces; only pages of our own are opened.
       wrap: { chromium: ['--no-sandbox', '--disable-gpu'] },
       files: { 'tributary-bin/fonts.conf': FONTS },
+    },
+  },
+  nginx: {
+    title: 'nginx',
+    variable: 'TRIBUTARY_NGINX',
+    main: 'nginx',
+    aliases: [],
+    versionArguments: () => ['-v'],
+    versionPattern: /nginx\/(\d+\.\d+\.\d+)/,
+    atLeast: [1, 18],
+    debian: {
+      suites: ['own', 'testing', 'unstable'],
+      packages: ['nginx'],
+      alone: [],
+      leaveOut: new RegExp(`^(${DOCUMENTATION_AND_SETUP}|nginx-common|iproute2|systemd.*|lsb-base|sysvinit.*)$`),
+      programs: { nginx: 'usr/sbin/nginx' },
+      patch: ['usr/sbin/nginx'],
+      libraries: [],
+      environment: {},
+      wrap: {},
+      files: {},
     },
   },
   rpm: {

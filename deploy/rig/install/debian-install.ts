@@ -193,7 +193,7 @@ async function installedVersion(specification: BundleSpecification, root: string
   const result = await run(program, specification.versionArguments(main), {
     environment: { ...installedEnvironment(specification, root), HOME: cacheDirectory('home') },
   });
-  const version = specification.versionPattern.exec(result.output)?.[1];
+  const version = specification.versionPattern.exec(`${result.output}${result.errors}`)?.[1];
   if (result.status === 0 && version !== undefined) return version;
   throw new LocalServerError(
     'INSTALL_FAILED',

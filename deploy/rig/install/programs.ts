@@ -162,8 +162,9 @@ async function versionOf(
     output: '',
     errors: String(error),
   }));
-  const version = result.status === 0 ? (specification.versionPattern.exec(result.output)?.[1] ?? '') : '';
-  return { version, said: lastLines(`${result.output}${result.errors}`, 1) };
+  const said = `${result.output}${result.errors}`;
+  const version = result.status === 0 ? (specification.versionPattern.exec(said)?.[1] ?? '') : '';
+  return { version, said: lastLines(said, 1) };
 }
 
 /**

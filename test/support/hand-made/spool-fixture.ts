@@ -50,6 +50,8 @@ export function spoolContents(spool: Spool): unknown {
     doneRequests: spool.doneRequests(),
     definitions: spool.definitions(),
     history: [...spool.history.names],
+    standing: spool.standing.heard,
+    rowsOfDay: spool.rowsOfDay.slots(),
     serverSeen: { last: spool.serverSeen.last, asksToCompare: spool.serverSeen.asksToCompare },
   };
   return JSON.parse(JSON.stringify(contents)) as unknown;
@@ -78,6 +80,7 @@ function fill(spool: Spool): void {
     spool.append(
       batch(number * 10, {
         rows: number,
+        ...(number === 2 ? { committed: { rows: number, at: new Date().toISOString() } } : {}),
         ...(number === 3 ? { held: [{ do: 'keep', ...HELD }] } : {}),
         ...(last
           ? {
@@ -123,6 +126,21 @@ function fill(spool: Spool): void {
   spool.serverSeen.see({ server: 'server-0', startedAt: 1_795_000_000, connection: 7 }, true);
   spool.serverSeen.see({ server: 'server-1', startedAt: 1_795_100_000, connection: 8 }, false);
   spool.history.keep(['sale']);
+  spool.standing.note({
+    heardAt: 1_795_100_100_000,
+    epoch: spool.stream().epoch,
+    appliedSeq: RECEIVED,
+    aheadSeconds: 0,
+    halted: null,
+    said: {
+      at: '2026-11-19T10:15:00.000Z',
+      completeThrough: '2026-11-19T10:14:59.250000Z',
+      incomplete: false,
+      quarantined: 0,
+      setAsideTables: 1,
+      differentTables: 0,
+    },
+  });
   spool.advance(RECEIVED, '0e70c8f2-0000-4000-8000-000000000001');
 }
 

@@ -1,4 +1,6 @@
 /** Statuses that pages and `status` commands are tried with: everything in trouble, everything in order. */
+import { sentenceOf } from '../../../agent/web/sentence.ts';
+import type { SentenceFacts } from '../../../agent/web/sentence.ts';
 import type { AgentStatus } from '../../../agent/web/status.ts';
 import { fleetPart } from '../../../applier/web/fleet-page.ts';
 import type { ApplierStatus, BranchDetail, BranchStatus } from '../../../applier/web/status.ts';
@@ -11,9 +13,34 @@ function before(now: Date, seconds: number): string {
   return new Date(now.getTime() - seconds * 1000).toISOString();
 }
 
+/** With the sentence that belongs to it. */
+export function agentStatus(facts: SentenceFacts): AgentStatus {
+  return { ...facts, sentence: sentenceOf(facts) };
+}
+
+/** Sales of the hours until now, by quarters of an hour. */
+function salesOfDay(now: Date): (readonly [number, number])[] {
+  const last = Math.floor(now.getTime() / 900_000) * 900;
+  return Array.from({ length: 40 }, (_, i) => [last - (39 - i) * 900, Math.round(60 + 50 * Math.sin(i / 5))] as const);
+}
+
+/** An agent whose sales are all at the head office. */
+export function currentAgent(now = new Date()): AgentStatus {
+  const busy = busyAgent(now);
+  const { stream, spool } = busy;
+  return agentStatus({
+    ...busy,
+    spool: { ...spool, waitingBatches: 0, waitingBytes: 0, oldestWaitingAt: null },
+    stream: { ...stream, confirmed: stream.head, received: stream.head, applied: stream.head },
+    link: { ...busy.link, bytesPerSecond: 0, secondsLeft: null, unconfirmedBytes: 0 },
+    snapshot: null,
+    headOffice: busy.headOffice && { ...busy.headOffice, appliedSeq: stream.head },
+  });
+}
+
 /** An agent with a backlog, a snapshot under way and an open link. */
 export function busyAgent(now = new Date()): AgentStatus {
-  return {
+  return agentStatus({
     program: 'tributary-agent',
     version: '0.1.0',
     branch: 'paris',
@@ -28,6 +55,7 @@ export function busyAgent(now = new Date()): AgentStatus {
       position: { file: 'binlog.000042', offset: 73_400_320, gtidSet: '3e11fa47-71ca-11e1-9e33-c80aa9429562:1-184467' },
       binlogSecondsLeft: 1_209_600,
       transactions: 184_467,
+      serverAheadSeconds: 0,
       tables: [
         { schema: 'shop', name: 'product_sales', target: 'product_sales', rows: 1_204_311 },
         { schema: 'shop', name: 'customers', target: 'customers', rows: 5120 },
@@ -79,13 +107,29 @@ export function busyAgent(now = new Date()): AgentStatus {
     },
     setAside: [],
     sync: null,
-  };
+    headOffice: {
+      heardAt: now.getTime() - 3_000,
+      epoch: '9f2c4e7a61b8',
+      appliedSeq: 20_100,
+      aheadSeconds: 0,
+      halted: null,
+      said: {
+        at: before(now, 3),
+        completeThrough: before(now, 7_300),
+        incomplete: false,
+        quarantined: 0,
+        setAsideTables: 0,
+        differentTables: 0,
+      },
+    },
+    committed: { everySeconds: 900, slots: salesOfDay(now) },
+  });
 }
 
 /** The same agent, stopped by a fault and offline; the fault's text is hostile. */
 export function stoppedAgent(now = new Date()): AgentStatus {
   const agent = busyAgent(now);
-  return {
+  return agentStatus({
     ...agent,
     state: 'stopped',
     error: {
@@ -98,7 +142,7 @@ export function stoppedAgent(now = new Date()): AgentStatus {
     spool: { ...agent.spool, totalBytes: 19_900_000_000, secondsUntilFull: 7200 },
     link: { ...agent.link, up: false, windowOpen: false, closesAt: null, opensAt: before(now, -20_000) },
     snapshot: null,
-  };
+  });
 }
 
 function branch(now: Date, id: string, changes: Partial<BranchStatus>): BranchStatus {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { EVENT_KINDS } from '../../../../applier/store/event-kinds.ts';
 import { eventsStatement } from '../../../../applier/store/events.ts';
-import { libraryFiles } from '../../../../applier/web/libraries.ts';
+import { libraryFiles } from '../../../../shared/process/page-libraries.ts';
 import { eventQuery } from '../../../../applier/web/events.ts';
 import { ROOT } from '../../../../shared/root.ts';
 

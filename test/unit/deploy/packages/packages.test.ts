@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import t from 'tap';
 import { parse } from 'yaml';
 import { agentSchema, exampleAgentConfig } from '../../../../agent/config.ts';
-import { libraryFiles } from '../../../../applier/web/libraries.ts';
+import { libraryFiles } from '../../../../shared/process/page-libraries.ts';
 import { bundleProgram, describePackage } from '../../../../deploy/packages/bundle.ts';
 import { layPage } from '../../../../deploy/packages/contents.ts';
 import { copyrightFile, manPage } from '../../../../deploy/packages/documents.ts';
@@ -48,11 +48,12 @@ for (const { program, name } of PROGRAMS) {
         env: environment,
       });
       t.equal(faults.status, 2, 'and configuration is looked for, in vain');
-      if (program === 'applier') {
-        const files = libraryFiles(folder);
-        t.ok(files.length > 0 && files.every(file => file.startsWith(folder) && existsSync(file)), files.join(', '));
-        return;
-      }
+      const files = libraryFiles(folder);
+      t.ok(files.length > 0 && files.every(file => file.startsWith(folder) && existsSync(file)), files.join(', '));
+      const ofDemo = globSync('**', { cwd: folder }).filter(path => /demo|till/.test(path));
+      t.same(ofDemo, [], 'nothing of the demo, nor of its till');
+      t.notOk(Buffer.from(code).includes('product_sales'));
+      if (program === 'applier') return;
       // The agent starts without anything that answers, so its page can be asked for.
       const port = await freePort();
       for (const secret of ['source.password', 'broker.password']) {

@@ -9,6 +9,7 @@ import {
 } from '../../../../shared/broker/amqp.ts';
 import { parseBrokerUrl } from '../../../../shared/broker/amqp-link.ts';
 import type { ReceivedMessage } from '../../../../shared/broker/amqp.ts';
+import { receivedStanding, sentStanding } from '../../../../shared/protocol.ts';
 import { textsParsedBy } from '../../../support/hand-made/parsed.ts';
 import { makeAnswer, makeHello, makeReport, snapshotOfAll } from '../../../support/hand-made/messages.ts';
 
@@ -29,6 +30,31 @@ await t.test('hello and answer come back as they were sent', test => {
   test.same(readHello(helloMessage(hello).body), hello);
   test.same(readAnswer(bytes(answer)), answer);
   test.same(readHello(bytes({ ...hello, fromTheFuture: 1 })), hello, 'what is not known is dropped');
+  test.end();
+});
+
+await t.test('how a branch stands, and who asked it to sync, come back; what is in order is not sent', test => {
+  const standing = {
+    at: '2026-12-01T14:33:00.000Z',
+    completeThrough: '2026-12-01T14:32:10.000Z',
+    incomplete: false,
+    quarantined: 0,
+    setAsideTables: 2,
+    differentTables: 0,
+  };
+  const sent = sentStanding(standing);
+  test.same(Object.keys(sent), ['at', 'completeThrough', 'setAsideTables']);
+  const read = readAnswer(bytes({ ...answer, standing: sent })).standing;
+  test.same(read, sent);
+  test.same(receivedStanding(sent), standing);
+  const sync = { id: 's1', at: standing.at, by: 'holder of the sync token, page of the branch' };
+  test.same(readHello(bytes({ ...hello, report: { ...hello.report, sync } })).report.sync, sync);
+  test.throws(
+    () => readHello(bytes({ ...hello, report: { ...hello.report, sync: { ...sync, by: 'x'.repeat(201) } } })),
+    {
+      code: 'MESSAGE_INVALID',
+    },
+  );
   test.end();
 });
 

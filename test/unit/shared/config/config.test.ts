@@ -147,6 +147,30 @@ void t.test('the page is encrypted beyond loopback, unless somebody says that it
   t.end();
 });
 
+void t.test('a proxy that says who asks has addresses, and a secret where other programs share its address', t => {
+  const load = (proxy: string): AgentConfig => {
+    const file = folder(t, `${MINIMAL}http: { proxy: ${proxy} }\n`);
+    writeFileSync(join(dirname(file), 'proxy.secret'), 'between us\n', { mode: 0o600 });
+    return loadAgentConfig(file);
+  };
+  t.equal(load('{}').http.proxy, null);
+  t.match(load('{ addresses: [10.8.0.2], header: X-Remote-User, users: { ana: operate, "*": look } }').http.proxy, {
+    addresses: ['10.8.0.2'],
+    header: 'x-remote-user',
+    secret: null,
+    users: { ana: 'operate', '*': 'look' },
+  });
+  t.equal(load('{ addresses: [127.0.0.1], secretFile: proxy.secret }').http.proxy?.secret?.reveal(), 'between us');
+  for (const here of ['127.0.0.1', '"::1"', '0.0.0.0/0'])
+    t.throws(() => load(`{ addresses: [${here}] }`), { message: /http\.proxy\.secretFile.*any program here/s }, here);
+  for (const wrong of ['hq.example.com', '10.8.0.0/33', '10.8.0.0/8/8'])
+    t.throws(() => load(`{ addresses: ["${wrong}"] }`), { message: /http\.proxy\.addresses.*network/s }, wrong);
+  t.throws(() => load('{ addresses: [10.8.0.2], users: { ana: root } }'), {
+    message: /must be one of look, sync, operate/,
+  });
+  t.end();
+});
+
 void t.test('a fault never shows a password, wherever somebody has put it', t => {
   const texts = [
     MINIMAL.replace('user: tributary', 'password: hunter2'),
@@ -272,7 +296,7 @@ void t.test('a password that is rotated is read again; one that cannot be read i
 void t.test('the examples load, as they are and with every key written out', t => {
   const directory = join(folder(t), '..');
   const pem = '-----BEGIN CERTIFICATE-----\n';
-  for (const name of ['ca.pem', 'client.pem', 'client.key', 'page.pem', 'page.key'])
+  for (const name of ['ca.pem', 'client.pem', 'client.key', 'page.pem', 'page.key', 'proxy.secret'])
     writeFileSync(join(directory, name), pem, { mode: 0o600 });
   writeFileSync(join(directory, 'hash.key'), 'k'.repeat(40), { mode: 0o600 });
   for (const [example, load] of [

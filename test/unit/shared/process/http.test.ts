@@ -3,6 +3,7 @@ import { request } from 'node:http';
 import type { IncomingHttpHeaders } from 'node:http';
 import { request as secureRequest } from 'node:https';
 import { connect } from 'node:net';
+import { connect as connectSecurely } from 'node:tls';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
@@ -13,6 +14,7 @@ import type { HttpServer, HttpServerOptions, Route } from '../../../../shared/pr
 import { silentLogger } from '../../../support/silent-logger.ts';
 import { Secret } from '../../../../shared/config/secret.ts';
 import { pageOf } from '../../../../shared/process/page.ts';
+import { until } from '../../../support/until.ts';
 import { TestAuthority } from '../../../support/world/certificates.ts';
 
 const TOKEN = 'the token of this page, from its file';
@@ -45,7 +47,7 @@ async function start(t: Test, changes: Partial<HttpServerOptions> = {}): Promise
     ready: () => ({ ready: false, reasons: ['the database does not answer'] }),
     status: () => ({ state: 'capturing' }),
     routes,
-    token: TOKEN,
+    tokens: () => ({ operate: TOKEN }),
     logger: silentLogger(),
     ...changes,
   });
@@ -309,7 +311,7 @@ void t.test('a reader who does not take its answer is cut off', async t => {
 void t.test('with a certificate it speaks HTTPS, and nothing else', async t => {
   const authority = await TestAuthority.create(t.testdir(), 'page');
   const { cert, key } = await authority.issue('page', 'localhost');
-  const tls = { cert: readFileSync(cert, 'utf8'), key: Secret.of(readFileSync(key, 'utf8')) };
+  const tls = { cert: () => readFileSync(cert, 'utf8'), key: Secret.of(readFileSync(key, 'utf8')) };
   const server = await start(t, { tls });
   t.equal(pageOf(server), `https://127.0.0.1:${server.address.port}/`);
   const { promise, resolve, reject } = Promise.withResolvers<number>();
@@ -334,6 +336,108 @@ void t.test('with a certificate it speaks HTTPS, and nothing else', async t => {
     code: 'PAGE_UNAVAILABLE',
     message: /http\.tls/,
   });
+});
+
+void t.test('a renewed certificate is taken into use without a restart, and one that does not fit is not', async t => {
+  const authority = await TestAuthority.create(t.testdir(), 'renewed');
+  const [first, second] = [await authority.issue('first', 'localhost'), await authority.issue('second', 'localhost')];
+  let files = first;
+  const text = (file: string): string => readFileSync(file, 'utf8');
+  const tls = {
+    cert: () => text(files.cert),
+    key: Secret.rotating(text(first.key), { read: () => text(files.key), isCredential: false }),
+  };
+  const server = await start(t, { tls, renewEveryMs: 20 });
+  const shown = async (): Promise<string> => {
+    const socket = connectSecurely({ ...server.address, servername: 'localhost', ca: text(authority.ca) });
+    await new Promise<void>((resolve, reject) => socket.once('secureConnect', resolve).once('error', reject));
+    const { serialNumber } = socket.getPeerCertificate();
+    socket.destroy();
+    return serialNumber;
+  };
+  const before = await shown();
+  files = { cert: second.cert, key: first.key };
+  await sleep(100);
+  t.equal(await shown(), before, 'half of a renewal');
+  files = second;
+  await until('the new certificate', async () => (await shown()) !== before);
+});
+
+/** What a page says of a request with these headers that comes through the proxy, or not. */
+async function proxied(t: Test, changes: Partial<HttpServerOptions>) {
+  const proxy = {
+    addresses: ['127.0.0.1'],
+    header: 'x-forwarded-user',
+    secret: Secret.of('between us'),
+    users: { ana: 'operate', bob: 'look', 'constructor-like': 'sync' },
+  } as const;
+  const server = await start(t, { proxy, names: ['hq.example.com'], ...changes });
+  const secret = { 'x-tributary-proxy-secret': 'between us' };
+  return {
+    get: (headers: Record<string, string>) => ask(server, '/api/me', { headers }),
+    post: (headers: Record<string, string>) =>
+      ask(server, '/api/sync', { method: 'POST', body: '{}', headers: { ...JSON_TYPE, ...headers } }),
+    secret,
+    server,
+  };
+}
+
+void t.test('whom the proxy names has that person’s role, and needs no token', async t => {
+  const { get, post, secret, server } = await proxied(t, {});
+  t.same((await get({ ...secret, 'x-forwarded-user': 'ana' })).json(), { role: 'operate', name: 'ana' });
+  t.equal((await post({ ...secret, 'x-forwarded-user': 'ana' })).status, 202);
+  const low = await post({ ...secret, 'x-forwarded-user': 'bob' });
+  t.equal(low.status, 403);
+  t.match(low.json(), {
+    error: { code: 'ROLE_TOO_LOW', message: /needs the role operate, and bob has the role look/ },
+  });
+  for (const nobody of ['eve', 'constructor', '__proto__']) {
+    const reply = await get({ ...secret, 'x-forwarded-user': nobody });
+    t.match(reply.json(), { error: { code: 'NO_ROLE' } }, nobody);
+  }
+  const named = { ...secret, 'x-forwarded-user': 'ana', host: 'hq.example.com', origin: 'https://hq.example.com' };
+  t.equal((await post(named)).status, 202, 'by the proxy’s name, although it listens on loopback');
+  t.equal(
+    (await post({ ...named, 'sec-fetch-site': 'cross-site' })).status,
+    403,
+    'another site cannot use the sign-in',
+  );
+  t.equal((await ask(server, '/metrics')).status, 200, 'programs need no sign-in');
+});
+
+void t.test('the proxy’s header from elsewhere is refused, whatever it says', async t => {
+  const { get, post, secret } = await proxied(t, {});
+  for (const forged of [{}, { 'x-tributary-proxy-secret': 'a guess' }, { 'x-tributary-token': TOKEN }]) {
+    const reply = await get({ ...forged, 'x-forwarded-user': 'ana' });
+    t.equal(reply.status, 403);
+    t.match(reply.json(), { error: { code: 'PROXY_UNKNOWN' } });
+  }
+  const elsewhere = await proxied(t, {
+    proxy: { addresses: ['10.8.0.0/24'], header: 'x-forwarded-user', secret: null, users: { ana: 'operate' } },
+  });
+  t.match((await elsewhere.get({ 'x-forwarded-user': 'ana' })).json(), { error: { code: 'PROXY_UNKNOWN' } });
+  t.match((await get({ ...secret })).json(), { error: { code: 'PROXY_SILENT' } }, 'and the proxy must say who asks');
+  t.same((await get({})).json(), { role: 'look', name: null }, 'beside the proxy one may look');
+  t.equal((await post({ 'x-tributary-token': TOKEN })).status, 202, 'and act with the token');
+});
+
+void t.test('each role has its token, and a token of less says what is needed', async t => {
+  const tokens = { operate: TOKEN, sync: 'the token of the manager' };
+  const route = { ...routes.find(({ path }) => path === '/api/sync')!, path: '/api/other' };
+  const server = await start(t, {
+    tokens: () => tokens,
+    routes: [...routes.map(each => (each.method === 'POST' ? { ...each, role: 'sync' as const } : each)), route],
+  });
+  const post = (path: string, token: string) =>
+    ask(server, path, { method: 'POST', body: '{}', headers: { ...JSON_TYPE, 'x-tributary-token': token } });
+  t.equal((await post('/api/sync', tokens.sync)).status, 202);
+  t.equal((await post('/api/sync', tokens.operate)).status, 202, 'who may do more may do this');
+  const low = await post('/api/other', tokens.sync);
+  t.equal(low.status, 403);
+  t.match(low.json(), { error: { code: 'ROLE_TOO_LOW', message: /needs the role operate/ } });
+  t.same((await post('/api/token', tokens.sync)).json(), { role: 'sync' });
+  tokens.sync = 'a renewed one';
+  t.match((await post('/api/sync', 'the token of the manager')).json(), { error: { code: 'TOKEN_WRONG' } });
 });
 
 void t.test('a port that is taken is told by its code', async t => {

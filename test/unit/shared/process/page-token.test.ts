@@ -1,7 +1,7 @@
 import { chmodSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { pageToken } from '../../../../shared/process/page-token.ts';
+import { pageToken, pageTokens, renewToken, tokenFileOf } from '../../../../shared/process/page-token.ts';
 
 const directory = t.testdir();
 
@@ -33,5 +33,18 @@ void t.test('a token that others could read or have put there is replaced', t =>
 
 void t.test('a folder that cannot be written is told with its name', t => {
   t.throws(() => pageToken(join(directory, 'nowhere', 'e.token')), { code: 'PAGE_UNAVAILABLE', message: /nowhere/ });
+  t.end();
+});
+
+void t.test('each role has a token of its own, which can be renewed alone', t => {
+  const file = join(directory, 'roles.token');
+  const tokens = pageTokens(file, ['sync', 'operate']);
+  t.not(tokens.sync, tokens.operate);
+  t.equal(tokens.operate, pageToken(file), 'the one that there was before there were roles');
+  const ofSync = tokenFileOf(file, 'sync');
+  t.equal(ofSync, join(directory, 'roles.sync.token'));
+  t.equal(statSync(ofSync).mode & 0o777, 0o600);
+  t.not(renewToken(ofSync), tokens.sync);
+  t.equal(pageTokens(file, ['operate']).operate, tokens.operate);
   t.end();
 });

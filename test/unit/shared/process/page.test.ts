@@ -27,6 +27,7 @@ async function serve(
     metrics: () => Promise.resolve(''),
     ready: () => ({ ready: true, reasons: [] }),
     status: () => ({}),
+    roles: ['sync', 'operate'],
     assets: () => new Map(),
     logger: createLogger({ level: 'info', name: 'test', destination }),
     firstPauseMs: 10,
@@ -78,3 +79,16 @@ void t.test(
     await until('the page', () => pages.at(-1)?.status().error === null);
   },
 );
+
+void t.test('the page gives the token of each role, and of no other', async t => {
+  const { page } = await serve(t, {});
+  const { token } = page.access();
+  const sync = page.access('sync');
+  t.match(sync, { role: 'sync', token: /^[\w-]{32}$/ });
+  t.not(sync.token, token);
+  t.throws(() => page.access('look'), { code: 'CONFIG_INVALID', hint: /sync, operate/ });
+  const renewed = page.access('sync', true).token;
+  t.not(renewed, sync.token);
+  t.equal(page.access('sync').token, renewed);
+  t.equal(page.access().token, token);
+});

@@ -1,10 +1,10 @@
 /**
- * Files of npm packages that the page loads, served by the page itself: no browser asks another server. In a checkout
+ * Files of npm packages that the pages load, served by the pages themselves: no browser asks another server. In a checkout
  * they are in `node_modules`. A package for machines has them in PACKAGED, laid there by deploy/packages/contents.ts.
  */
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { ROOT } from '../../shared/root.ts';
+import { ROOT } from '../root.ts';
 
 interface PageLibrary {
   readonly package: string;
@@ -14,7 +14,7 @@ interface PageLibrary {
 export const PAGE_LIBRARIES: readonly PageLibrary[] = [
   { package: 'uplot', files: ['dist/uPlot.esm.js', 'dist/uPlot.min.css'] },
 ];
-export const PACKAGED = 'applier/web/libraries';
+export const PACKAGED = 'shared/web/libraries';
 
 /** The files, each with the name under which the page asks for it below `/assets/`. */
 export function libraryFiles(root: string = ROOT): string[] {
