@@ -32,6 +32,8 @@ export async function runApplier(call: CommandCall): Promise<undefined> {
       actions: applier.branches,
       changed: () => applier.refresh(),
       tables: applier.tables,
+      everyBranch: () => applier.status(),
+      reports: config.reports,
       branchMetrics: () => applier.branchMetrics(),
     }),
     assets: applierAssets,

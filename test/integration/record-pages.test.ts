@@ -116,6 +116,8 @@ async function office(t: Test): Promise<string> {
     actions: { retry: refuse, quarantine: refuse, approve: refuse, snapshot: refuse, verify: refuse, repair: refuse },
     changed: () => undefined,
     tables,
+    everyBranch: () => mixedFleet(),
+    reports: { closingMinutes: 20 * 60, timeZone: 'Europe/Paris' },
     branchMetrics: () => Promise.resolve(''),
   });
   const server = await startHttpServer({
