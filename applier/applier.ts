@@ -155,6 +155,7 @@ export class Applier {
     this.tables = new TableBrowser({
       database: config.target.database,
       connect: () => connectReader(config, 'tributary-applier page'),
+      zone: config.reports.timeZone,
     });
   }
 

@@ -3,7 +3,7 @@
  * Everything but `target` and `broker` has a default.
  */
 import * as z from 'zod';
-import { parseWindow } from '../shared/config/link-schedule.ts';
+import { checkTimeZone, parseWindow } from '../shared/config/link-schedule.ts';
 import { ALL_BRANCHES, BRANCH_PATTERN } from './branches/assignment.ts';
 import type { ComparisonSchedule } from './consume/comparisons.ts';
 import { FREE_RATIO } from './transaction/expansion.ts';
@@ -87,8 +87,17 @@ export interface ApplierConfig {
   readonly history: readonly string[];
   /** How long versions are kept after they were replaced. */
   readonly keepHistoryMs: number;
+  readonly reports: ReportSettings;
   readonly http: HttpSettings;
   readonly log: { readonly level: LogLevel };
+}
+
+/** By which clock people read the head office. */
+export interface ReportSettings {
+  /** Minutes after midnight at which the day's sales should be here, 1 to 1440. */
+  readonly closingMinutes: number;
+  /** IANA name: of the closing time, and of days and hours on the page. */
+  readonly timeZone: string;
 }
 
 /** Reads applier.yaml. @throws TributaryError CONFIG_UNREADABLE, ConfigError with every fault */
@@ -186,6 +195,7 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
       keepHistory: durationField({ min: 24 * HOUR_MS, max: 100 * 366 * 24 * HOUR_MS })
         .prefault('400d')
         .meta({ description: 'How long a version is kept after another one has replaced it.' }),
+      reports: reportsField(),
       http: httpField(context, '127.0.0.1:7640'),
       log: z
         .strictObject({
@@ -194,6 +204,42 @@ export function applierSchema(context: ConfigContext): z.ZodType<ApplierConfig> 
         .meta({ description: 'The log goes to stdout, one JSON object a line.' }),
     })
     .transform(({ keepHistory, ...rest }) => ({ ...rest, keepHistoryMs: keepHistory }));
+}
+
+function reportsField() {
+  return z
+    .strictObject({
+      closingTime: z
+        .string()
+        .regex(/^(?:(?:[01]\d|2[0-3]):[0-5]\d|24:00)$/, 'must be a time of day such as "20:00"')
+        .refine(text => text !== '00:00', 'must be "24:00" for midnight')
+        .default('24:00')
+        .meta({ description: 'When the last shop has closed: the page says which branches are complete to it.' }),
+      timeZone: z
+        .string()
+        .superRefine((name, issues) => {
+          try {
+            checkTimeZone(name);
+          } catch (error) {
+            const message = error instanceof Error ? error.message.replace(/^link\.timeZone: /, '') : String(error);
+            issues.addIssue({ code: 'custom', message, input: name });
+          }
+        })
+        .optional()
+        .meta({
+          description: 'Time zone of the closing time, and of days and hours on the page; by default the machine’s.',
+          example: 'Europe/Paris',
+        }),
+    })
+    .prefault({})
+    .transform(({ closingTime, timeZone }) => {
+      const [hours = 0, minutes = 0] = closingTime.split(':').map(Number);
+      return {
+        closingMinutes: hours * 60 + minutes,
+        timeZone: timeZone ?? Intl.DateTimeFormat().resolvedOptions().timeZone,
+      };
+    })
+    .meta({ description: 'By which clock people read the head office.' });
 }
 
 function verifyField() {

@@ -33,6 +33,8 @@ export async function runApplier(call: CommandCall): Promise<undefined> {
       actions: person => applier.branches.as(applier.actor(person)),
       changed: () => applier.refresh(),
       tables: applier.tables,
+      everyBranch: () => applier.status(),
+      reports: config.reports,
       branchMetrics: () => applier.branchMetrics(),
     }),
     assets: applierAssets,

@@ -6,7 +6,7 @@
  * the one whose transaction moves `tributary_sampler`. A span of time is the difference of two counters. A coarser row
  * is the maximum of the finer ones, because counters only rise and of a lag the worst counts.
  *
- * Bounds: rows older than their span's `keptSeconds` are deleted: at most 690 rows a branch.
+ * Bounds: rows older than their span's `keptSeconds` are deleted: at most 714 rows a branch.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { quoteString } from '../../shared/database/sql.ts';
@@ -15,7 +15,8 @@ import { readCount, readText } from './sql-values.ts';
 /** The finest first; each is a multiple of the first. */
 export const SPANS = [
   { seconds: 300, keptSeconds: 26 * 3_600 },
-  { seconds: 3_600, keptSeconds: 8 * 86_400 },
+  // The same hours of the same weekday before, and those around it.
+  { seconds: 3_600, keptSeconds: 9 * 86_400 },
   { seconds: 14_400, keptSeconds: 31 * 86_400 },
 ] as const;
 const FINEST_S = SPANS[0].seconds;

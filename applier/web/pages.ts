@@ -1,19 +1,20 @@
-/** The head office's page: its files, the JSON behind the fleet, a branch and the data, and the actions. */
+/** The head office's page: its files, the JSON behind today, the fleet and a branch, and the actions. */
 import { join } from 'node:path';
 import * as z from 'zod';
 import { HttpError, loadAssets, METRICS_TYPE } from '../../shared/process/http.ts';
-import type { Assets, HttpRequest, Route } from '../../shared/process/http.ts';
+import type { Assets, Route } from '../../shared/process/http.ts';
 import { libraryFiles } from '../../shared/process/page-libraries.ts';
 import { ROOT } from '../../shared/root.ts';
 import type { BranchAdmin } from '../branches/branch-admin.ts';
 import { repairText } from '../branches/bulk.ts';
+import type { ReportSettings } from '../config.ts';
 import { bulkRoutes } from './bulk-routes.ts';
 import type { TableBrowser } from './data.ts';
+import { dataRoutes } from './data-routes.ts';
 import { quarantinePage } from './quarantine.ts';
 import { recordRoutes } from './records.ts';
 import type { ApplierStatus, BranchDetail } from './status.ts';
-import { OPERATORS } from './table-query.ts';
-import type { RowsQuery } from './table-query.ts';
+import { TodayPage } from './today-page.ts';
 
 /** The files of the page; read once, when the applier starts. */
 export function applierAssets(): Assets {
@@ -38,13 +39,18 @@ export interface ApplierPageSources {
   /** An action has changed a branch. */
   readonly changed: () => void;
   readonly tables: TableBrowser;
+  /** All branches. */
+  readonly everyBranch: () => ApplierStatus;
+  readonly reports: ReportSettings;
   /** The text of `/metrics/branches`. */
   readonly branchMetrics: () => Promise<string>;
 }
 
 /** Routes beyond the standard ones. */
 export function applierRoutes(sources: ApplierPageSources): Route[] {
+  const today = new TodayPage(sources.tables, sources.reports);
   return [
+    { method: 'GET', path: '/api/today', handle: async () => ({ json: await today.read(sources.everyBranch()) }) },
     {
       method: 'GET',
       path: '/api/branches',
@@ -63,12 +69,6 @@ export function applierRoutes(sources: ApplierPageSources): Route[] {
       path: '/api/branches/:id',
       handle: async ({ params }) => ({ json: await sources.detail(params['id'] ?? '') }),
     },
-    { method: 'GET', path: '/api/tables', handle: async () => ({ json: { tables: await sources.tables.list() } }) },
-    {
-      method: 'GET',
-      path: '/api/tables/:name/rows',
-      handle: async request => ({ json: await sources.tables.rows(rowsQuery(request)) }),
-    },
     {
       method: 'GET',
       path: '/api/branches/:id/quarantine',
@@ -84,6 +84,7 @@ export function applierRoutes(sources: ApplierPageSources): Route[] {
         contentType: METRICS_TYPE,
       }),
     },
+    ...dataRoutes(sources.tables),
     ...recordRoutes(sources.tables),
     ...bulkRoutes(sources),
     ...actionRoutes(sources),
@@ -145,31 +146,6 @@ function actionRoutes({ actions, changed, detail }: ApplierPageSources): Route[]
 }
 
 const seqSchema = z.object({ seq: z.number().int().min(1) });
-const filterSchema = z.tuple([z.string().max(64), z.enum(OPERATORS), z.string().max(1000)]);
-const cursorSchema = z.array(z.string().max(8192).nullable()).min(1).max(20);
-
-function rowsQuery({ params, query }: HttpRequest): RowsQuery {
-  const desc = query.get('desc');
-  if (desc !== null && !['0', '1'].includes(desc)) throw new HttpError(400, 'BAD_REQUEST', '`desc` must be 0 or 1.');
-  const sort = query.get('sort') || null;
-  const after = query.get('after');
-  const before = query.get('before');
-  const place = after ?? before;
-  return {
-    table: params['name'] ?? '',
-    branch: query.get('branch') || null,
-    filters: query.getAll('filter').map(text => {
-      const [column, operator, value] = parsed(filterSchema, text, 'The filter');
-      return { column, operator, value };
-    }),
-    order: sort === null && desc === null ? null : { sort, descending: desc === '1' },
-    from:
-      place === null
-        ? null
-        : { side: after === null ? 'before' : 'after', cursor: parsed(cursorSchema, place, 'The place') },
-  };
-}
-
 function parsed<T>(schema: z.ZodType<T>, text: string, what: string): T {
   try {
     return schema.parse(JSON.parse(text));

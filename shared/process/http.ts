@@ -12,6 +12,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import { basename, extname, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { isLoopback } from '../config/fields.ts';
 import type { ListenAddress } from '../config/fields.ts';
 import { describeError, TributaryError } from '../errors.ts';
@@ -59,7 +60,16 @@ export interface HttpRequest {
 /** What a handler returns. */
 export type HttpReply =
   | { readonly status?: number; readonly json: unknown }
-  | { readonly status?: number; readonly text: string; readonly contentType?: string };
+  | { readonly status?: number; readonly text: string; readonly contentType?: string }
+  | StreamedReply;
+
+/** A file that is made while it is sent. The request's signal ends what makes it when the caller goes away. */
+export interface StreamedReply {
+  readonly stream: AsyncIterable<Uint8Array>;
+  readonly contentType: string;
+  /** The name under which a browser keeps it: ASCII without quotes. */
+  readonly fileName: string;
+}
 
 export interface Route {
   readonly method: 'GET' | 'POST';
@@ -281,12 +291,50 @@ async function answer(request: IncomingMessage, response: ServerResponse, site: 
   response.on('close', () => {
     aborter.abort();
   });
+  const writeTimeoutMs = site.options.writeTimeoutMs ?? WRITE_TIMEOUT_MS;
   try {
-    send(request, response, await dispatch(request, site, aborter));
+    const reply = await dispatch(request, site, aborter);
+    if ('stream' in reply) {
+      await sendStream(request, response, reply, writeTimeoutMs);
+      return;
+    }
+    send(request, response, reply);
   } catch (error) {
     send(request, response, errorReply(error, site.options.logger));
   }
-  cutIfSlow(response, site.options.writeTimeoutMs ?? WRITE_TIMEOUT_MS);
+  cutIfSlow(response, writeTimeoutMs);
+}
+
+/** A fault in the middle cuts the connection, so that nobody takes a part for the whole. */
+async function sendStream(
+  request: IncomingMessage,
+  response: ServerResponse,
+  { stream, contentType, fileName }: StreamedReply,
+  writeTimeoutMs: number,
+): Promise<void> {
+  response.writeHead(200, {
+    ...SECURITY_HEADERS,
+    'content-type': contentType,
+    'content-disposition': `attachment; filename="${fileName}"`,
+  });
+  if (request.method === 'HEAD') {
+    // What would make the file ends by the signal.
+    response.end();
+    return;
+  }
+  let taken = 0;
+  const timer = setInterval(() => {
+    const now = response.socket?.bytesWritten ?? 0;
+    if (response.writableNeedDrain && now === taken) response.destroy();
+    taken = now;
+  }, writeTimeoutMs);
+  try {
+    await pipeline(stream, response);
+  } catch {
+    response.destroy();
+  } finally {
+    clearInterval(timer);
+  }
 }
 
 /** A client that does not read its answer would hold a connection, and the answer in memory, for ever. */
@@ -305,7 +353,11 @@ interface Outgoing {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-async function dispatch(request: IncomingMessage, site: Site, aborter: AbortController): Promise<Outgoing> {
+async function dispatch(
+  request: IncomingMessage,
+  site: Site,
+  aborter: AbortController,
+): Promise<Outgoing | StreamedReply> {
   const url = URL.parse(request.url ?? '/', 'http://localhost');
   if (url === null) throw new HttpError(400, 'BAD_REQUEST', 'the address is malformed');
   checkHost(request, site.options, url.pathname);
@@ -330,7 +382,8 @@ async function dispatch(request: IncomingMessage, site: Site, aborter: AbortCont
       caller,
       signal: aborter.signal,
     }))();
-  return toOutgoing(await withDeadline(handled, site.options.handlerTimeoutMs ?? HANDLER_TIMEOUT_MS, aborter));
+  const reply = await withDeadline(handled, site.options.handlerTimeoutMs ?? HANDLER_TIMEOUT_MS, aborter);
+  return 'stream' in reply ? reply : toOutgoing(reply);
 }
 
 function assetReply(request: IncomingMessage, asset: Asset): Outgoing {
@@ -342,7 +395,7 @@ function assetReply(request: IncomingMessage, asset: Asset): Outgoing {
   return { status: fresh ? 304 : 200, body: fresh ? '' : asset.bytes, contentType: asset.contentType, headers };
 }
 
-function toOutgoing(reply: HttpReply): Outgoing {
+function toOutgoing(reply: Exclude<HttpReply, StreamedReply>): Outgoing {
   const status = reply.status ?? 200;
   if ('json' in reply) {
     return { status, body: JSON.stringify(reply.json), contentType: 'application/json; charset=utf-8' };

@@ -1,6 +1,7 @@
 /** Numbers, sizes, durations and names as people read them. */
+import { LANGUAGE } from '/assets/language.js';
 
-const numbers = new Intl.NumberFormat('en-GB');
+const numbers = new Intl.NumberFormat(LANGUAGE);
 
 /** @param {number | null | undefined} value */
 export function count(value) {

@@ -22,10 +22,11 @@ export function messageOf(error) {
 /**
  * GET as JSON within ten seconds.
  * @param {string} path
+ * @param {number} [withinMs]
  * @throws {ServerError}
  */
-export function getJson(path) {
-  return ask(path, { signal: AbortSignal.timeout(10_000), headers: { accept: 'application/json' } });
+export function getJson(path, withinMs = 10_000) {
+  return ask(path, { signal: AbortSignal.timeout(withinMs), headers: { accept: 'application/json' } });
 }
 
 /**

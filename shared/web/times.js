@@ -1,8 +1,9 @@
 /** Times as people read them: in the reader's time zone, by the server's clock, and going on by themselves. */
 import { h } from '/assets/elements.js';
+import { LANGUAGE } from '/assets/language.js';
 import { duration } from '/assets/numbers.js';
 
-const inFull = new Intl.DateTimeFormat('en-GB', {
+const inFull = new Intl.DateTimeFormat(LANGUAGE, {
   year: 'numeric',
   month: 'short',
   day: 'numeric',
@@ -11,15 +12,15 @@ const inFull = new Intl.DateTimeFormat('en-GB', {
   second: '2-digit',
   timeZoneName: 'short',
 });
-const timeOfDay = new Intl.DateTimeFormat('en-GB', { timeStyle: 'short' });
-const dayAndTime = new Intl.DateTimeFormat('en-GB', {
+const timeOfDay = new Intl.DateTimeFormat(LANGUAGE, { timeStyle: 'short' });
+const dayAndTime = new Intl.DateTimeFormat(LANGUAGE, {
   weekday: 'short',
   day: 'numeric',
   month: 'short',
   hour: '2-digit',
   minute: '2-digit',
 });
-const secondOfDay = new Intl.DateTimeFormat('en-GB', { timeStyle: 'long' });
+const secondOfDay = new Intl.DateTimeFormat(LANGUAGE, { timeStyle: 'long' });
 
 /** How far this machine's clock is behind the server's. */
 let clockOffsetMs = 0;

@@ -122,7 +122,7 @@ interface OpenOptions {
 /** A page that fails the test for any script error, console error or broken rule of the content policy. */
 async function open(t: Test, address: string, options: OpenOptions = {}): Promise<Page> {
   const { width = 1280, expected } = options;
-  const page = await browser.newPage({ viewport: { width, height: 900 } });
+  const page = await browser.newPage({ viewport: { width, height: 900 }, locale: 'en-GB' });
   page.setDefaultTimeout(PATIENCE_MS);
   const faults: string[] = [];
   page.on('pageerror', error => faults.push(error.message));
@@ -193,6 +193,8 @@ async function office(t: Test, status: () => ApplierStatus = () => mixedFleet())
     }),
     changed: () => undefined,
     tables,
+    everyBranch: status,
+    reports: { closingMinutes: 20 * 60, timeZone: 'Europe/Paris' },
     branchMetrics: () => Promise.resolve('# none\n'),
   });
   return { address: await serve(t, asked, routes, applierAssets()), acted };
@@ -230,7 +232,7 @@ async function giveToken(page: Page, token: string): Promise<void> {
 }
 
 void t.test('the fleet shows the worst state first, and a difference is as loud as a halt', async t => {
-  const page = await open(t, (await office(t)).address);
+  const page = await open(t, `${(await office(t)).address}/#/branches`);
   await page.waitForSelector('.branch-name');
   t.same(await page.locator('.group .pill').allTextContents(), [
     'halted',
@@ -265,7 +267,7 @@ void t.test('the fleet shows the worst state first, and a difference is as loud 
 });
 
 void t.test('a branch that waits says for what and how that ends, in the fleet and on its own page', async t => {
-  const page = await open(t, (await office(t)).address);
+  const page = await open(t, `${(await office(t)).address}/#/branches`);
   await page.click('.chip:has-text("Waiting")');
   await until('it alone', async () => (await names(page)).join() === 'rennes');
   t.equal(await page.locator('.group .pill.warn').textContent(), 'waiting');
@@ -297,7 +299,7 @@ async function showsBranches(page: Page, what: string, fits: (shown: readonly st
 }
 
 void t.test('a fleet of many pages is searched, narrowed and sorted, and nothing moves while it refreshes', async t => {
-  const page = await open(t, (await office(t, () => largeFleet(200))).address);
+  const page = await open(t, `${(await office(t, () => largeFleet(200))).address}/#/branches`);
   await page.waitForSelector('.group:nth-of-type(100)');
   const first = await names(page);
   t.equal(first.length, 100, 'a page at a time');
@@ -307,7 +309,7 @@ void t.test('a fleet of many pages is searched, narrowed and sorted, and nothing
   await page.click('#fleet-next');
   const second = await showsBranches(page, 'the next page', shown => !shown.includes(first[0] ?? ''));
   t.equal(new Set([...first, ...second]).size, 200, 'each branch is on one page');
-  t.match(page.url(), /#\/\?page=2$/);
+  t.match(page.url(), /#\/branches\?page=2$/);
   t.ok(await page.isDisabled('#fleet-next'));
   await page.click('#fleet-previous');
   await showsBranches(page, 'the first page', shown => shown.includes(first[0] ?? ''));
@@ -343,7 +345,7 @@ void t.test('a fleet of many pages is searched, narrowed and sorted, and nothing
   t.match(await page.textContent('#fleet-empty'), 'No branch matches.');
   await page.fill('#search', '');
   await page.click('.chip:has-text("Halted")');
-  t.match(page.url(), /#\/\?state=halted$/, 'what is chosen stands in the address');
+  t.match(page.url(), /#\/branches\?state=halted$/, 'what is chosen stands in the address');
   const pills = page.locator('.group .pill');
   const isHalted = (texts: readonly string[]): boolean => texts.length > 0 && texts.every(text => text === 'halted');
   await until('only what is halted', async () => isHalted(await pills.allTextContents()));
@@ -362,7 +364,7 @@ void t.test('a fleet of many pages is searched, narrowed and sorted, and nothing
 });
 
 void t.test('one branch in detail: its tables and columns lead to its rows', async t => {
-  const page = await open(t, (await office(t)).address, { expected: /status of 404/ });
+  const page = await open(t, `${(await office(t)).address}/#/branches`, { expected: /status of 404/ });
   await page.click('.branch-name:has-text("toulouse")');
   await page.waitForSelector('.branch-title');
   t.match(page.url(), /#\/branch\/toulouse$/);
@@ -385,6 +387,7 @@ void t.test('one branch in detail: its tables and columns lead to its rows', asy
 void t.test('a branch that is different is repaired and compared again from its page', async t => {
   const { address, acted } = await office(t);
   const page = await open(t, `${address}/#token=${TOKEN}`);
+  await page.click('.tabs a:has-text("Branches")');
   // Anywhere in its row, not only on its name.
   await page.click('.group:has-text("nice") td[data-label="Last seen"]');
   await page.waitForSelector('.branch-title');
@@ -702,7 +705,7 @@ async function accessibilityFaults(page: Page, rules: 'all' | 'contrast'): Promi
 void t.test('every view fits a telephone, and is accessible in light and dark', async t => {
   const { address } = await office(t);
   const views: [string, string][] = [
-    [`${address}/#/`, '.branch-name'],
+    [`${address}/#/branches`, '.group .branch-name'],
     [`${address}/#/branch/toulouse`, '.branch-title'],
     [`${address}/#/data`, '#rows tr:nth-child(50)'],
     [await agent(t, () => busyAgent()), '#sentence time'],
@@ -722,7 +725,8 @@ void t.test('every view fits a telephone, and is accessible in light and dark', 
 void t.test('all can be reached and done with the keyboard', async t => {
   const { address, acted } = await office(t);
   const page = await open(t, `${address}/#token=${TOKEN}`);
-  await page.waitForSelector('.branch-name');
+  await page.goto(`${address}/#/branches`);
+  await page.waitForSelector('.group .branch-name');
   await page.keyboard.press('Tab');
   t.match(await page.evaluate('document.activeElement.textContent'), 'Skip to the content');
   await page.keyboard.press('Enter');

@@ -126,6 +126,8 @@ async function office(t: Test): Promise<string> {
     }),
     changed: () => undefined,
     tables,
+    everyBranch: () => mixedFleet(),
+    reports: { closingMinutes: 20 * 60, timeZone: 'Europe/Paris' },
     branchMetrics: () => Promise.resolve(''),
   });
   const server = await startHttpServer({

@@ -3,6 +3,7 @@
  * page's. Charts of one view share their time axis and their pointer.
  */
 import { h } from '/assets/elements.js';
+import { LANGUAGE } from '/assets/language.js';
 import uPlot from '/assets/uPlot.esm.js';
 
 const HEIGHT = 190;
@@ -12,22 +13,24 @@ const SYNC = 'tributary-time';
 
 /**
  * A line of a chart.
- * @typedef {{ label: string, colour: '--accent' | '--warn', fill: boolean, values: readonly (number | null)[] }} Line
+ * @typedef {{ label: string, colour: '--accent' | '--warn' | '--muted', fill: boolean,
+ *   values: readonly (number | null)[], style?: 'line' | 'bars' }} Line
  */
 
 /**
  * What a chart shows.
  * @typedef {{ title: string, note: string, style: 'line' | 'bars', lines: readonly Line[],
- *   format: (value: number) => string, steps?: readonly number[], most?: number }} Figure
+ *   format: (value: number) => string, steps?: readonly number[], most?: number, below?: string }} Figure
  */
 
 /**
- * @typedef {{ at: readonly number[], from: number, to: number }} TimeAxis
+ * `label` and `text` name a point in the legend, if not by the moment at which it ends.
+ * @typedef {{ at: readonly number[], from: number, to: number, label?: string, text?: (at: number) => string }} TimeAxis
  */
 
-const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit' });
-const day = new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short' });
-const moment = new Intl.DateTimeFormat('en-GB', {
+const clock = new Intl.DateTimeFormat(LANGUAGE, { hour: '2-digit', minute: '2-digit' });
+const day = new Intl.DateTimeFormat(LANGUAGE, { day: 'numeric', month: 'short' });
+const moment = new Intl.DateTimeFormat(LANGUAGE, {
   weekday: 'short',
   day: 'numeric',
   month: 'short',
@@ -82,7 +85,12 @@ export class Chart {
     this.#axis = axis;
     const data = /** @type {uPlot.AlignedData} */ ([axis.at, ...figure.lines.map(({ values }) => values)]);
     this.#draw = () => this.#make(figure, axis, data);
-    const shape = JSON.stringify([figure.title, figure.lines.map(({ label }) => label), axis.to - axis.from]);
+    const shape = JSON.stringify([
+      figure.title,
+      axis.label,
+      figure.lines.map(({ label }) => label),
+      axis.to - axis.from,
+    ]);
     if (this.#plot === null || this.#shape !== shape) {
       this.#shape = shape;
       this.#draw();
@@ -114,7 +122,7 @@ export class Chart {
    */
   #make(figure, axis, data) {
     this.#plot?.destroy();
-    const { format, style, steps, most } = figure;
+    const { format, style, steps: marks, most } = figure;
     const axisLook = {
       stroke: colour('--muted'),
       font: '12px system-ui, sans-serif',
@@ -122,6 +130,8 @@ export class Chart {
       ticks: { stroke: colour('--line'), width: 1, size: 4 },
     };
     const bars = uPlot.paths.bars?.({ size: [0.8, 40], align: -1 });
+    // Beside bars a line goes over the width of each.
+    const steps = style === 'bars' ? uPlot.paths.stepped?.({ align: -1 }) : undefined;
     this.#plot = new uPlot(
       {
         width: Math.max(200, Math.floor(this.#place.clientWidth)),
@@ -145,23 +155,26 @@ export class Chart {
             space: MARKS.figure,
             size: 66,
             values: (_, marks) => marks.map(format),
-            ...(steps === undefined ? {} : { incrs: [...steps] }),
+            ...(marks === undefined ? {} : { incrs: [...marks] }),
           },
         ],
         series: [
           {
-            label: 'Until',
-            value: (/** @type {uPlot} */ _, /** @type {number | null} */ at) => (at === null ? '–' : momentText(at)),
+            label: axis.label ?? 'Until',
+            value: (/** @type {uPlot} */ _, /** @type {number | null} */ at) =>
+              at === null ? '–' : (axis.text ?? momentText)(at),
           },
           ...figure.lines.map(line => {
             const stroke = colour(line.colour);
+            const isBars = (line.style ?? style) === 'bars';
             return {
               label: line.label,
               stroke,
               width: 1.6,
               ...(line.fill ? { fill: faint(stroke) } : {}),
-              ...(style === 'bars' && bars !== undefined ? { paths: bars, fill: stroke, width: 0 } : {}),
-              points: { show: style === 'line' && axis.at.length < 3 },
+              ...(isBars && bars !== undefined ? { paths: bars, fill: stroke, width: 0 } : {}),
+              ...(!isBars && steps !== undefined ? { paths: steps, width: 2 } : {}),
+              points: { show: !isBars && axis.at.length < 3 },
               value: (/** @type {uPlot} */ _, /** @type {number | null} */ value) =>
                 value === null ? '–' : format(value),
             };
@@ -188,12 +201,12 @@ function timeText(seconds, step) {
  * What a chart shows, for those who do not see it.
  * @param {Figure} figure
  */
-function summaryOf({ title, lines, format }) {
+function summaryOf({ title, lines, format, below = ' The table below has all values.' }) {
   const said = lines.map(({ label, values }) => {
     const known = values.filter(value => value !== null);
     const last = known.at(-1);
     if (last === undefined) return `${label}: not known`;
     return `${label}: at most ${format(Math.max(...known))}, at least ${format(Math.min(...known))}, last ${format(last)}`;
   });
-  return `${title}. ${said.join('. ')}. The table below has all values.`;
+  return `${title}. ${said.join('. ')}.${below}`;
 }

@@ -16,7 +16,7 @@ import { ago, clock, clockTime } from '/assets/times.js';
  * Worst first, as the server has them.
  * @type {Record<BranchState, { kind: Kind, word: string }>}
  */
-const STATES = {
+export const STATES = {
   halted: { kind: 'bad', word: 'halted' },
   'set-aside': { kind: 'bad', word: 'tables set aside' },
   different: { kind: 'bad', word: 'different' },
@@ -84,7 +84,7 @@ export function fleetQuery() {
 /** @param {Partial<typeof choice>} changes */
 function change(changes) {
   Object.assign(choice, { page: 1 }, changes);
-  history.replaceState(null, '', `#/${fleetQuery()}`);
+  history.replaceState(null, '', `#/branches${fleetQuery()}`);
   document.dispatchEvent(new Event('tributary:changed'));
 }
 

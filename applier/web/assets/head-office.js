@@ -6,25 +6,30 @@ import { enterData, leaveData } from '/assets/data.js';
 import { enterEvents, leaveEvents } from '/assets/events.js';
 import { enterFleet, fleetQuery, showFleet } from '/assets/fleet.js';
 import { getJson, refresh } from '/assets/server.js';
+import { fillTexts, TEXTS } from '/assets/texts.js';
 import { enterTime, leaveTime } from '/assets/time.js';
 import { serverTime } from '/assets/times.js';
+import { showToday } from '/assets/today.js';
 
 /** @import { ApplierStatus, DependencyStatus } from '../status.ts' */
+/** @import { Today } from '../today.ts' */
 
 const EVERY_MS = 3000;
 /** @type {Record<string, string>} */
-const TITLES = { act: 'Act on several branches', data: 'Data', events: 'Events', time: 'Time' };
+const TITLES = TEXTS.nav;
 
 /**
- * `#/`, `#/branch/paris`, `#/data?table=sales`, `#/time?branch=paris`, `#/events?kind=halted`,
+ * `#/`, `#/branches?state=halted`, `#/branch/paris`, `#/data?table=sales`, `#/time?branch=paris`, `#/events?kind=halted`,
  * `#/act?state=different`
  * @param {string} hash
  */
 function viewOf(hash) {
   const branch = /^#\/branch\/([^?]+)/.exec(hash)?.[1];
   if (branch !== undefined) return { name: 'branch', branch: decodeURIComponent(branch) };
-  const name = /^#\/(act|data|events|time)(?:\?|$)/.exec(hash)?.[1] ?? 'fleet';
-  return { name, branch: null };
+  const name = /^#\/(act|branches|data|events|time)(?:\?|$)/.exec(hash)?.[1];
+  // Before there was a page for today, this was the address of the branches.
+  if (name === 'branches' || (name === undefined && hash.startsWith('#/?'))) return { name: 'fleet', branch: null };
+  return { name: name ?? 'today', branch: null };
 }
 
 let view = viewOf(location.hash);
@@ -34,9 +39,9 @@ function showDependency({ name, up }) {
   setPill(name, up ? 'good' : 'bad', up ? name : `${name} down`);
 }
 
-/** @param {ApplierStatus} status */
+/** @param {Pick<ApplierStatus, 'broker' | 'target'> | null} status */
 function showErrors(status) {
-  const failing = [status.broker, status.target].flatMap(({ name, error }) =>
+  const failing = (status === null ? [] : [status.broker, status.target]).flatMap(({ name, error }) =>
     error === null ? [] : [{ name, error }],
   );
   const errors = byId('errors');
@@ -47,13 +52,30 @@ function showErrors(status) {
   fill(errors, ...failing.map(({ name, error }) => banner('bad', `${name}: ${error.code}`, error.message, error.hint)));
 }
 
-const showNow = refresh(EVERY_MS, async () => {
-  const { name, branch } = view;
-  const status = /** @type {ApplierStatus} */ (await getJson(`/api/status${name === 'fleet' ? fleetQuery() : ''}`));
+/**
+ * @param {Pick<ApplierStatus, 'now' | 'broker' | 'target'>} status
+ * @param {boolean} withErrors
+ */
+function showHead(status, withErrors) {
   serverTime(status.now);
   showDependency(status.broker);
   showDependency(status.target);
-  showErrors(status);
+  showErrors(withErrors ? status : null);
+}
+
+fillTexts();
+
+const showNow = refresh(EVERY_MS, async () => {
+  const { name, branch } = view;
+  if (name === 'today') {
+    const today = /** @type {Today} */ (await getJson('/api/today'));
+    // What is down stands among what needs a person there.
+    showHead(today, false);
+    await showToday(today);
+    return;
+  }
+  const status = /** @type {ApplierStatus} */ (await getJson(`/api/status${name === 'fleet' ? fleetQuery() : ''}`));
+  showHead(status, true);
   // What is chosen may have changed meanwhile: then the next answer follows at once.
   if (name === 'fleet') {
     showFleet(status);
@@ -72,7 +94,7 @@ function route() {
     if (here) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
-  document.title = `${view.branch ?? TITLES[view.name] ?? 'Head office'} – Tributary`;
+  document.title = `${view.branch ?? TITLES[view.name] ?? ''} – Tributary`;
   if (view.name === 'fleet') enterFleet();
   if (view.name !== 'branch') leaveBranch();
   if (view.name === 'act') void enterBulk();

@@ -4,6 +4,7 @@
  */
 import { banner, byId, fill, h } from '/assets/elements.js';
 import { offerBranches } from '/assets/events.js';
+import { LANGUAGE } from '/assets/language.js';
 import { bytes, count, duration } from '/assets/numbers.js';
 import { getJson, messageOf } from '/assets/server.js';
 
@@ -254,4 +255,4 @@ function showValues() {
   fill(byId('values-rows'), ...rows.reverse());
 }
 
-const whole = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'short' });
+const whole = new Intl.DateTimeFormat(LANGUAGE, { dateStyle: 'medium', timeStyle: 'short' });

@@ -66,7 +66,7 @@ async function takePicture(): Promise<void> {
   });
   try {
     const page = await browser.newPage({ viewport: { width: 1440, height: 640 } });
-    await page.goto(applier.url);
+    await page.goto(`${applier.url}/#/branches`);
     await page.waitForSelector('.group:nth-of-type(7)');
     // What makes names unique among tests says nothing to a reader.
     await page.evaluate(

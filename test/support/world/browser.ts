@@ -27,7 +27,7 @@ export interface OpenOptions {
 /** A page that fails the test for any script error, console error, broken rule of the content policy, or foreign address. */
 export async function openPage(browser: Browser, t: Test, address: string, options: OpenOptions = {}): Promise<Page> {
   const { width = 1280, colours = 'light', expected } = options;
-  const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme: colours });
+  const page = await browser.newPage({ viewport: { width, height: 900 }, colorScheme: colours, locale: 'en-GB' });
   page.setDefaultTimeout(PATIENCE_MS);
   const faults: string[] = [];
   page.on('pageerror', error => faults.push(error.message));

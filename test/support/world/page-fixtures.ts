@@ -309,6 +309,12 @@ export function largeFleet(size: number, now = new Date()): ApplierStatus {
   return fleetOf({ ...mixed, branches });
 }
 
+/** A fleet of so many branches, all of them well. */
+export function wellFleet(size: number, now = new Date()): ApplierStatus {
+  const branches = Array.from({ length: size }, (_, i) => branch(now, `branch-${i + 1}`, {}));
+  return fleetOf({ ...mixedFleet(now), branches });
+}
+
 /** What the page of one branch is given. */
 export function branchDetail(status: BranchStatus, now = new Date()): BranchDetail {
   const columns = [

@@ -1,8 +1,10 @@
 import t from 'tap';
 import type { Test } from 'tap';
 import { HttpError } from '../../../../shared/process/http.ts';
+import type { Column } from '../../../../applier/web/columns.ts';
+import type { Filter } from '../../../../applier/web/selection.ts';
 import { newestFirst, pageStatement } from '../../../../applier/web/table-query.ts';
-import type { Column, Filter, OrderedQuery } from '../../../../applier/web/table-query.ts';
+import type { OrderedQuery } from '../../../../applier/web/table-query.ts';
 
 const column = (name: string, type: string, key = false): Column => ({
   name,
@@ -21,12 +23,13 @@ const COLUMNS = [
 ];
 
 const BY_KEY = { sort: null, descending: false };
-const ALL: OrderedQuery = { table: 'sales', branch: null, filters: [], order: BY_KEY, from: null };
+const ALL: OrderedQuery = { table: 'sales', branch: null, filters: [], period: null, order: BY_KEY, from: null };
+const CALENDAR = { zone: 'UTC', now: 0 };
 
 const whereOf = (query: Partial<OrderedQuery>): string =>
-  / WHERE (.*) ORDER BY/.exec(pageStatement('hq', COLUMNS, { ...ALL, ...query }).sql)?.[1] ?? '';
+  / WHERE (.*) ORDER BY/.exec(pageStatement('hq', COLUMNS, { ...ALL, ...query }, CALENDAR).sql)?.[1] ?? '';
 const orderOf = (query: Partial<OrderedQuery>): string =>
-  / ORDER BY (.*) LIMIT/.exec(pageStatement('hq', COLUMNS, { ...ALL, ...query }).sql)?.[1] ?? '';
+  / ORDER BY (.*) LIMIT/.exec(pageStatement('hq', COLUMNS, { ...ALL, ...query }, CALENDAR).sql)?.[1] ?? '';
 const filtered = (filter: Filter): string => whereOf({ filters: [filter] });
 
 void t.test('the order ends with the key, all in one direction', t => {
@@ -54,7 +57,12 @@ void t.test('a page continues from a row, bounded by the first term of the key',
     whereOf({ branch: 'paris', from: { side: 'after', cursor: ['50'] } }),
     "t.`_branch` = 'paris' AND t.`id` >= 50 AND ((t.`id` > 50))",
   );
-  const before = pageStatement('hq', COLUMNS, { ...ALL, branch: 'p', from: { side: 'before', cursor: ['50'] } });
+  const before = pageStatement(
+    'hq',
+    COLUMNS,
+    { ...ALL, branch: 'p', from: { side: 'before', cursor: ['50'] } },
+    CALENDAR,
+  );
   t.match(before.sql, 't.`id` < 50');
   t.match(before.sql, 'ORDER BY t.`id` DESC');
   t.equal(before.reversed, true);
