@@ -23,6 +23,8 @@ const MOST_SLIM_BYTES = 32 * 1024;
 const QUIET_MS = 50;
 /** How often a batch is offered, and how long a dictionary is good: ids and dates go on. */
 const OFFER_EVERY_MS = 60_000;
+/** A smaller dictionary holds hardly more than a marker: the next one is offered at once. */
+const ENOUGH_BYTES = 2 * 1024;
 const GOOD_FOR_MS = 3_600_000;
 /** A dictionary is of use for a text if it saves more than this part. */
 const WORTH = 0.3;
@@ -41,9 +43,13 @@ export class Packing {
     return this.#isUnderstood;
   }
 
-  /** Whether an answer should soon say that the head office has the first dictionary. */
+  /** Whether an answer should soon say that the head office has a dictionary that is of use. */
   get isOffering(): boolean {
-    return this.#offered !== null && this.#kept === null;
+    return this.#offered !== null && this.#isPoor;
+  }
+
+  get #isPoor(): boolean {
+    return this.#kept === null || this.#kept.bytes.length < ENOUGH_BYTES;
   }
 
   /** An answer to a hello of the present epoch was acted on. */
@@ -97,7 +103,7 @@ export class Packing {
   #mayOffer(seq: number, now: number): boolean {
     if (this.#offered !== null || (this.#kept !== null && this.#kept.seq >= seq)) return false;
     // A clock that was set back must not keep it from offering.
-    return Math.abs(now - this.#offeredAt) >= OFFER_EVERY_MS || this.#kept === null;
+    return Math.abs(now - this.#offeredAt) >= OFFER_EVERY_MS || this.#isPoor;
   }
 
   /** Whether the text would make a better dictionary. */

@@ -512,7 +512,7 @@ await t.test('hellos are brief once one was answered, and small batches are pack
   w.forwarder.start();
   await drained(w);
   for (let n = 0; n < 3; n += 1) w.spool.append(batch(n, { body: textBody(n) }));
-  await until('the agent knows', () => w.forwarder.status().lastAnswer?.dictionaries?.length === 1);
+  await until('the agent knows', () => (w.forwarder.status().lastAnswer?.dictionaries?.length ?? 0) > 0);
   w.spool.append(batch(9, { body: textBody(9) }));
   await drained(w);
   test.ok(w.office.brief > 0, 'some hellos were brief');
@@ -526,7 +526,7 @@ await t.test('an applier that was restarted cannot read some batches, and gets t
   w.forwarder.start();
   await drained(w);
   for (let n = 0; n < 3; n += 1) w.spool.append(batch(n, { body: textBody(n) }));
-  await until('the agent knows of a dictionary', () => w.forwarder.status().lastAnswer?.dictionaries?.length === 1);
+  await until('the agent knows of a dictionary', () => (w.forwarder.status().lastAnswer?.dictionaries?.length ?? 0) > 0);
   await drained(w);
   w.office.dictionaries = new Dictionaries();
   for (let n = 4; n < 7; n += 1) w.spool.append(batch(n, { body: textBody(n) }));

@@ -14,7 +14,7 @@ const epoch = randomUUID();
 const MINUTE = 60_000;
 
 function columnsOf(word: string): string {
-  return createHash('sha512').update(word).digest('hex');
+  return Array.from({ length: 20 }, (_, n) => createHash('sha512').update(`${word}${n}`).digest('hex')).join('');
 }
 
 /** Both ends of the line. */
