@@ -25,7 +25,7 @@ type Broker = ApplierConfig['broker'];
 
 /** With more, a frozen node keeps branches waiting for longer than the loss of anything else does. */
 const MOST_TICK_SECONDS = 15;
-/** From so many branches on, RabbitMQ's figures for its own page cost more than the branches (docs/sizing.md). */
+/** From so many branches on, RabbitMQ's figures for its own page are worth saving (docs/sizing.md). */
 const LARGE_FLEET = 500;
 
 export async function checkBroker(broker: Broker, { branches, appliers }: HeadOfficeFacts): Promise<Finding[]> {
@@ -98,7 +98,7 @@ export function ratesFinding(keepsRates: boolean): Finding {
   const subject = 'broker.statistics';
   if (!keepsRates) return ok(subject, 'few, as is good for a large fleet');
   const text =
-    'RabbitMQ keeps figures of each queue and connection every 5 s, which costs it more than the branches do';
+    'RabbitMQ keeps figures of each queue and connection every 5 s, which costs it nearly as much as the branches do';
   return warning(subject, text, {
     hint: 'put the settings for large fleets (docs/sizing.md) into rabbitmq.conf, and restart RabbitMQ',
   });

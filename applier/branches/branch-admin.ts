@@ -605,7 +605,7 @@ export class BranchAdmin {
       'CONFIG_INVALID',
       `Branch ${branch} belongs to another head office at this broker, with the virtual host ${other}.`,
       {
-        hint: `Remove it there first: \`tributary-applier branch remove ${branch}\`; its rows stay. Where that head office is gone: rabbitmqctl clear_permissions -p ${shellWord(other)} ${user}.`,
+        hint: `Remove it there first (tributary-applier branch remove ${branch}); its rows stay. Where that head office is gone: rabbitmqctl clear_permissions -p ${shellWord(other)} ${user}.`,
       },
     );
   }

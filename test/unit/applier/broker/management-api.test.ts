@@ -99,3 +99,27 @@ void t.test('a node that sees no other is left for one that has the majority', a
     message: /^2 of RabbitMQ’s 3 nodes are down/,
   });
 });
+
+void t.test('a removed branch keeps its user where another head office at the broker has it', async t => {
+  const asked: string[] = [];
+  let vhosts: readonly string[] = [];
+  const port = await listen(
+    t,
+    createServer(({ method = '', url = '' }, response) => {
+      asked.push(`${method} ${url}`);
+      response.writeHead(200, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(url.endsWith('/permissions') ? vhosts.map(vhost => ({ vhost })) : []));
+    }),
+  );
+  const provisioning = new Provisioning(api({ port }), 'south');
+  const deleted = async (): Promise<string[]> => {
+    asked.length = 0;
+    await provisioning.remove('paris');
+    return asked.filter(each => /^DELETE \/api\/(users|permissions)/.test(each));
+  };
+  vhosts = ['south'];
+  t.same(await deleted(), ['DELETE /api/users/branch-paris']);
+  vhosts = ['south', 'north'];
+  t.same(await deleted(), ['DELETE /api/permissions/south/branch-paris']);
+  t.same(await provisioning.otherVhosts('paris'), ['north']);
+});
