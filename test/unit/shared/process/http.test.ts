@@ -6,11 +6,13 @@ import { connect } from 'node:net';
 import { connect as connectSecurely } from 'node:tls';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Readable } from 'node:stream';
 import t from 'tap';
 import type { Test } from 'tap';
 import { TributaryError } from '../../../../shared/errors.ts';
 import { HttpError, loadAssets, startHttpServer } from '../../../../shared/process/http.ts';
 import type { HttpServer, HttpServerOptions, Route } from '../../../../shared/process/http.ts';
+import { until } from '../../../support/until.ts';
 import { silentLogger } from '../../../support/silent-logger.ts';
 import { Secret } from '../../../../shared/config/secret.ts';
 import { pageOf } from '../../../../shared/process/page.ts';
@@ -306,6 +308,71 @@ void t.test('a reader who does not take its answer is cut off', async t => {
   t.equal(await cut, true);
   t.ok(read < large.length, `${read} bytes`);
   t.equal((await ask(server, '/healthz')).status, 200);
+});
+
+/** A file without an end, and whether what makes it was ended. */
+function endless() {
+  const state = { ended: false, aborted: false };
+  async function* bytes(): AsyncGenerator<Uint8Array, void, undefined> {
+    try {
+      for (;;) yield await Promise.resolve(Buffer.alloc(64 * 1024));
+    } finally {
+      state.ended = true;
+    }
+  }
+  return { state, bytes };
+}
+
+void t.test('a file is sent while it is made, under its name, and a fault in the middle cuts it', async t => {
+  async function* broken(): AsyncGenerator<Uint8Array, void, undefined> {
+    yield await Promise.resolve(Buffer.from('begin'));
+    throw new Error('a fault');
+  }
+  const file = { contentType: 'text/csv; charset=utf-8', fileName: 'sales.csv' };
+  const server = await start(t, {
+    routes: [
+      { method: 'GET', path: '/whole', handle: () => ({ ...file, stream: Readable.from([Buffer.from('a,b')]) }) },
+      { method: 'GET', path: '/broken', handle: () => ({ ...file, stream: broken() }) },
+    ],
+  });
+  const address = `http://127.0.0.1:${server.address.port}`;
+  const whole = await fetch(`${address}/whole`);
+  t.equal(await whole.text(), 'a,b');
+  t.equal(whole.headers.get('content-disposition'), 'attachment; filename="sales.csv"');
+  t.equal(whole.headers.get('x-content-type-options'), 'nosniff');
+  const part = await fetch(`${address}/broken`);
+  await t.rejects(part.text(), 'nobody takes a part for the whole');
+});
+
+void t.test('a file that nobody reads any more ends what makes it', async t => {
+  const left = endless();
+  const asked = endless();
+  const stalled = endless();
+  const of = (each: ReturnType<typeof endless>, path: string) => ({
+    method: 'GET' as const,
+    path,
+    handle: ({ signal }: { readonly signal: AbortSignal }) => {
+      signal.addEventListener('abort', () => (each.state.aborted = true));
+      return { stream: each.bytes(), contentType: 'text/plain', fileName: 'x' };
+    },
+  });
+  const server = await start(t, {
+    routes: [of(left, '/left'), of(asked, '/asked'), of(stalled, '/stalled')],
+    writeTimeoutMs: 200,
+  });
+  const address = `http://127.0.0.1:${server.address.port}`;
+  const aborter = new AbortController();
+  await fetch(`${address}/left`, { signal: aborter.signal });
+  aborter.abort();
+  await until('it has ended', () => left.state.ended && left.state.aborted);
+  t.equal((await fetch(`${address}/asked`, { method: 'HEAD' })).status, 200);
+  await until('the signal, where nothing is sent', () => asked.state.aborted);
+  const socket = connect(server.address.port, '127.0.0.1');
+  t.teardown(() => socket.destroy());
+  socket.on('error', () => undefined);
+  socket.write('GET /stalled HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  socket.pause();
+  await until('one that stalls is cut', () => stalled.state.ended);
 });
 
 void t.test('with a certificate it speaks HTTPS, and nothing else', async t => {
