@@ -301,13 +301,6 @@ export function readFragment(message: ReceivedMessage): Fragment | null {
   return { index: fragment, count: fragments };
 }
 
-/** @throws TributaryError MESSAGE_INVALID */
-export function readHello(body: Buffer): Hello {
-  const hello = readAnyHello(body);
-  if ('since' in hello) throw invalid('hello', 'it builds on another one');
-  return hello;
-}
-
 /** A hello, or a brief one that builds on the hello before. @throws TributaryError MESSAGE_INVALID */
 export function readAnyHello(body: Buffer): Hello | BriefMessage {
   const value = parsed('hello', body, MAX_HELLO_BYTES);
@@ -318,13 +311,6 @@ export function readAnyHello(body: Buffer): Hello | BriefMessage {
 /** @throws TributaryError MESSAGE_INVALID */
 export function completedHello(base: Hello, brief: BriefMessage): Hello {
   return validated('hello', helloSchema, completed(base, brief));
-}
-
-/** @throws TributaryError MESSAGE_INVALID */
-export function readAnswer(body: Buffer): Answer {
-  const answer = readAnyAnswer(body);
-  if ('since' in answer) throw invalid('answer', 'it builds on another one');
-  return answer;
 }
 
 /** An answer, or a brief one that builds on the answer before. @throws TributaryError MESSAGE_INVALID */

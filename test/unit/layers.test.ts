@@ -160,7 +160,20 @@ void t.test('mains only wire: nothing imports them', t => {
  * folders depend on each other. A program's own files in its root wire it together and stand on top.
  */
 const FLOORS: Readonly<Record<string, readonly string[]>> = {
-  agent: ['.', 'web', 'capture', 'verify', 'snapshot', 'forward', 'collapse', 'stream', 'source', 'binlog', 'values', 'spool'],
+  agent: [
+    '.',
+    'web',
+    'capture',
+    'verify',
+    'snapshot',
+    'forward',
+    'collapse',
+    'stream',
+    'source',
+    'binlog',
+    'values',
+    'spool',
+  ],
   applier: ['.', 'web', 'consume', 'transaction', 'verify', 'branches', 'broker', 'store', 'apply'],
   shared: ['process', 'broker', 'batch', 'database', 'config', '.'],
   deploy: ['packages', 'demo', 'rig/oracle', 'rig', 'rig/install'],

@@ -1,7 +1,7 @@
 /** An old program meets what a newer one wrote: it works, or refuses clearly, and nothing is lost. */
 import { zstdCompressSync } from 'node:zlib';
 import t from 'tap';
-import { readAnswer, readHello } from '../../shared/broker/amqp.ts';
+import { readAnswer, readHello } from '../support/hand-made/messages.ts';
 import { decodeBatch } from '../../shared/batch/decoder.ts';
 import { encodeBatch } from '../../shared/batch/encoder.ts';
 

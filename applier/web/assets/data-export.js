@@ -67,8 +67,7 @@ async function collect(body) {
   let size = 0;
   const reader = body.getReader();
   for (;;) {
-    /** @type {ReadableStreamReadResult<Uint8Array<ArrayBuffer>>} */
-    const read = await reader.read();
+    const read = /** @type {ReadableStreamReadResult<Uint8Array<ArrayBuffer>>} */ (await reader.read());
     if (read.done) return new Blob(parts);
     parts.push(read.value);
     size += read.value.length;

@@ -3,7 +3,7 @@
  * answers. For tests of the head-office side. It trusts nothing and prunes nothing.
  */
 import { randomUUID } from 'node:crypto';
-import { batchMessage, connectBroker, helloMessage, readAnswer } from '../../../shared/broker/amqp.ts';
+import { batchMessage, connectBroker, helloMessage } from '../../../shared/broker/amqp.ts';
 import type { BrokerConnection, BrokerConsumer, BrokerPublisher, SendOutcome } from '../../../shared/broker/amqp.ts';
 import { branchNames } from '../../../shared/broker/amqp-messages.ts';
 import type { OutgoingMessage } from '../../../shared/broker/amqp-messages.ts';
@@ -18,7 +18,7 @@ import type {
 } from '../../../shared/batch/batch.ts';
 import type { Enrolment } from '../../../shared/config/enrolment.ts';
 import type { Answer, Hello } from '../../../shared/protocol.ts';
-import { headerAfter, makeHello, startOf } from './messages.ts';
+import { headerAfter, makeHello, readAnswer, startOf } from './messages.ts';
 
 /** Far beyond any delay of a busy machine. */
 const DEADLINE_MS = 120_000;

@@ -1,6 +1,7 @@
 /** Hellos, answers and headers of batches with nothing special about them; a test names only what it is about. */
 import { firstDigest, nextDigest } from '../../../shared/batch/batch.ts';
 import type { BatchHeader, StreamMark } from '../../../shared/batch/batch.ts';
+import { readAnyAnswer, readAnyHello } from '../../../shared/broker/amqp-messages.ts';
 import type { AgentReport, Answer, BranchRequest, Hello } from '../../../shared/protocol.ts';
 
 const BRANCH = 'paris';
@@ -78,4 +79,18 @@ export function headerAfter(before: StreamMark, branch: string, epoch: string, b
 /** A request for a snapshot of all tables. */
 export function snapshotOfAll(id: string): BranchRequest {
   return { id, kind: 'snapshot', tables: null };
+}
+
+/** A whole hello. @throws TributaryError MESSAGE_INVALID */
+export function readHello(body: Buffer): Hello {
+  const hello = readAnyHello(body);
+  if ('since' in hello) throw new Error('the hello is a brief one');
+  return hello;
+}
+
+/** A whole answer. @throws TributaryError MESSAGE_INVALID */
+export function readAnswer(body: Buffer): Answer {
+  const answer = readAnyAnswer(body);
+  if ('since' in answer) throw new Error('the answer is a brief one');
+  return answer;
 }

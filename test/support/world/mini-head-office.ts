@@ -81,7 +81,13 @@ export class MiniHeadOffice {
   hello(hello: Hello): Answer {
     this.hellos.push(hello);
     const firstEarly = this.#early.size === 0 ? null : Math.min(...this.#early.keys());
-    const facts = { queued: this.queued, firstEarly, requests: [], halted: null, dictionaries: this.dictionaries.namesOf(hello.epoch) };
+    const facts = {
+      queued: this.queued,
+      firstEarly,
+      requests: [],
+      halted: null,
+      dictionaries: this.dictionaries.namesOf(hello.epoch),
+    };
     const outcome = receiveHello(this.stream, hello, facts);
     if (outcome.registered) this.#early.clear();
     this.stream = outcome.stream;

@@ -526,7 +526,10 @@ await t.test('an applier that was restarted cannot read some batches, and gets t
   w.forwarder.start();
   await drained(w);
   for (let n = 0; n < 3; n += 1) w.spool.append(batch(n, { body: textBody(n) }));
-  await until('the agent knows of a dictionary', () => (w.forwarder.status().lastAnswer?.dictionaries?.length ?? 0) > 0);
+  await until(
+    'the agent knows of a dictionary',
+    () => (w.forwarder.status().lastAnswer?.dictionaries?.length ?? 0) > 0,
+  );
   await drained(w);
   w.office.dictionaries = new Dictionaries();
   for (let n = 4; n < 7; n += 1) w.spool.append(batch(n, { body: textBody(n) }));

@@ -1,9 +1,8 @@
 import t from 'tap';
 import { HelloExchange } from '../../../../agent/forward/hello.ts';
-import { readHello } from '../../../../shared/broker/amqp-messages.ts';
 import { answerMessage, helloMessage } from '../../../../shared/broker/amqp.ts';
 import type { Answer, Hello } from '../../../../shared/protocol.ts';
-import { makeAnswer, makeReport, startOf } from '../../../support/hand-made/messages.ts';
+import { makeAnswer, makeReport, readHello, startOf } from '../../../support/hand-made/messages.ts';
 
 const start = startOf('paris', 'new');
 const stream = {

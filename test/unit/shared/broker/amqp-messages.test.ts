@@ -3,15 +3,20 @@ import {
   branchNames,
   helloMessage,
   MAX_HELLO_BYTES,
-  readAnswer,
   readBatchHeader,
-  readHello,
 } from '../../../../shared/broker/amqp.ts';
 import { parseBrokerUrl } from '../../../../shared/broker/amqp-link.ts';
 import type { ReceivedMessage } from '../../../../shared/broker/amqp.ts';
 import { receivedStanding, sentStanding } from '../../../../shared/protocol.ts';
 import { textsParsedBy } from '../../../support/hand-made/parsed.ts';
-import { makeAnswer, makeHello, makeReport, snapshotOfAll } from '../../../support/hand-made/messages.ts';
+import {
+  makeAnswer,
+  makeHello,
+  makeReport,
+  readAnswer,
+  readHello,
+  snapshotOfAll,
+} from '../../../support/hand-made/messages.ts';
 
 const mark = { seq: 0, digest: 'a'.repeat(64) };
 const hello = makeHello({ report: makeReport({ captureLagSeconds: 1.5, windows: ['08:00-09:30'] }) });

@@ -8,11 +8,10 @@ import {
   helloMessage,
   readAnyAnswer,
   readAnyHello,
-  readHello,
 } from '../../../../shared/broker/amqp.ts';
 import { asBrief, briefOf, completed } from '../../../../shared/broker/brief.ts';
 import type { BriefMessage } from '../../../../shared/broker/brief.ts';
-import { makeAnswer, makeHello } from '../../../support/hand-made/messages.ts';
+import { makeAnswer, makeHello, readHello } from '../../../support/hand-made/messages.ts';
 
 const isBrief = (read: object): read is BriefMessage => 'since' in read;
 

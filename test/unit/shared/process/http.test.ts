@@ -16,7 +16,6 @@ import { until } from '../../../support/until.ts';
 import { silentLogger } from '../../../support/silent-logger.ts';
 import { Secret } from '../../../../shared/config/secret.ts';
 import { pageOf } from '../../../../shared/process/page.ts';
-import { until } from '../../../support/until.ts';
 import { TestAuthority } from '../../../support/world/certificates.ts';
 
 const TOKEN = 'the token of this page, from its file';
