@@ -13,6 +13,7 @@ import { benchHistory } from './history.ts';
 import { benchLatency } from './latency.ts';
 import { benchLink } from './link.ts';
 import { benchMemory } from './memory.ts';
+import { benchPlanted } from './planted.ts';
 import { Reporter } from './report.ts';
 import { Servers } from './servers.ts';
 import type { Bench } from './servers.ts';
@@ -32,6 +33,7 @@ const GROUPS: readonly (readonly [name: string, run: (bench: Bench) => Promise<v
   ['memory', benchMemory],
   ['fleet', benchFleet],
   ['verify', benchVerify],
+  ['planted', benchPlanted],
   ['cluster', benchCluster],
 ];
 

@@ -88,7 +88,7 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
 }
 
 /** A command in this process. @throws unless it ends with this status */
-async function command(world: World, args: readonly string[], status: number): Promise<void> {
+export async function command(world: World, args: readonly string[], status: number): Promise<void> {
   let said = '';
   const streams = { out: (text: string) => (said += text), err: (text: string) => (said += text) };
   const config = join(world.directory, 'applier', 'applier.yaml');
@@ -96,7 +96,7 @@ async function command(world: World, args: readonly string[], status: number): P
   if (code !== status) throw new Error(`${args.join(' ')} ended with ${code}: ${said}`);
 }
 
-async function sentBytes(branch: Branch): Promise<number> {
+export async function sentBytes(branch: Branch): Promise<number> {
   const text = await (await fetch(`${branch.agent.url}/metrics`)).text();
   return Number(/^tributary_link_sent_bytes_total (\S+)/m.exec(text)?.[1]);
 }
