@@ -301,13 +301,13 @@ export class DatabaseGroup {
       const states = rows.map(row => String(row['state']));
       const seesOnline = states.filter(state => state === 'ONLINE').length;
       const sees = seesOnline + states.filter(state => state === 'RECOVERING').length;
-      const primary = rows.find(row => row['role'] === 'PRIMARY')?.['id'];
+      const primary = rows.find(row => row['role'] === 'PRIMARY');
       return [
         {
           server,
           id: String(own?.['id'] ?? server.name),
           state: String(own?.['state'] ?? 'OFFLINE'),
-          primary: primary === undefined ? null : String(primary),
+          primary: primary === undefined ? null : String(primary['id']),
           of: rows.length,
           sees,
           seesOnline,
