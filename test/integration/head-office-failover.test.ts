@@ -40,7 +40,7 @@ const doors: FaultProxy[] = [];
 for (const [at, server] of [replica, primary].entries()) {
   const port = doors[0]?.port ?? 0;
   const near = { host: `127.0.9.${at + 1}`, port };
-  doors.push(await FaultProxy.open(server.port, server.host, () => performance.now(), near));
+  doors.push(await FaultProxy.open(server.port, server.host, undefined, near));
 }
 t.teardown(() => Promise.all(doors.map(door => door.close())));
 const applier = await world.startApplier({
