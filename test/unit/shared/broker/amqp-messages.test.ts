@@ -1,10 +1,5 @@
 import t from 'tap';
-import {
-  branchNames,
-  helloMessage,
-  MAX_HELLO_BYTES,
-  readBatchHeader,
-} from '../../../../shared/broker/amqp.ts';
+import { branchNames, helloMessage, MAX_HELLO_BYTES, readBatchHeader } from '../../../../shared/broker/amqp.ts';
 import { parseBrokerUrl } from '../../../../shared/broker/amqp-link.ts';
 import type { ReceivedMessage } from '../../../../shared/broker/amqp.ts';
 import { receivedStanding, sentStanding } from '../../../../shared/protocol.ts';
