@@ -1,5 +1,6 @@
 /** One row in full: where it came from, its values, and its versions if they are kept. */
 import { banner, facts, fill, h } from '/assets/elements.js';
+import { tableText } from '/assets/numbers.js';
 import { getJson, messageOf } from '/assets/server.js';
 import { TEXTS } from '/assets/texts.js';
 
@@ -50,7 +51,7 @@ function origin({ source, batch, changedAt, versions: kept }) {
       'facts row-facts',
       facts([
         [T.branch, source === null ? null : branch],
-        [T.fromTable, source === null ? null : `${source.schema}, ${source.name}`],
+        [T.fromTable, source === null ? null : tableText(source)],
         [T.batch, batch],
         [T.committed, committed],
         [T.written, utc(changedAt)],

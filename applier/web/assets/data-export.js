@@ -78,7 +78,9 @@ async function collect(body) {
 
 /** @param {Response} response */
 async function refusal(response) {
-  const reply = /** @type {{ error?: { message: string } } | null} */ (await response.json().catch(() => null));
+  /** @type {unknown} */
+  const answer = await response.json().catch(() => null);
+  const reply = /** @type {{ error?: { message: string } } | null} */ (answer);
   return reply?.error?.message ?? `${response.status}`;
 }
 
