@@ -321,6 +321,7 @@ export class Provisioning {
    * are the broker's, and a branch belongs to one head office.
    */
   async otherVhosts(branch: string): Promise<string[]> {
+    if (!this.#isSupported) await this.requireSupported();
     const path = ['users', branchNames(branch).user, 'permissions'];
     const answer = await this.#api.call('GET', path, undefined, { accepted: [404] });
     if (answer.status === 404) return [];
