@@ -199,7 +199,9 @@ export class Agent {
       this.#traffic.note();
       settling.look();
     }, SAMPLE_MS).unref();
+    let isSound = true;
     const fault = Promise.race([this.#failed.promise, this.#spool.failed]).then(error => {
+      isSound = false;
       throw error;
     });
     const collapsing = this.#collapse?.run(both) ?? Promise.resolve();
@@ -215,8 +217,11 @@ export class Agent {
       const late = new Promise(resolve => setTimeout(resolve, STOP_WITHIN_MS).unref());
       await Promise.race([this.#forwarder.stop(), late]);
       await Promise.race([collapsing.catch(() => undefined), late]);
-      this.#traffic.note();
-      this.#traffic.save();
+      // After a fault of the disk nothing there is touched any more.
+      if (isSound) {
+        this.#traffic.note();
+        this.#traffic.save();
+      }
       this.#spool.close();
     }
   }
