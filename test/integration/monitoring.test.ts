@@ -71,7 +71,7 @@ await t.test('every rule and every panel finds data in a Prometheus that scrapes
   await applier.waitUntil('both branches in Prometheus', () => seen('count(tributary_branch_halted) == 2'));
 
   // A branch that halts before it was complete once has no such time.
-  const complete = 'count(tributary_branch_complete_timestamp_seconds) == 2';
+  const complete = 'count(tributary_branch_complete_timestamp_seconds > 0) == 2';
   await applier.waitUntil('both branches complete', () => seen(complete));
 
   // Rates need movement, and an alert something to be wrong: a type that no column at the head office can hold with the others.
