@@ -20,6 +20,7 @@
 import { createConnection, createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { resetSocket } from './reset-socket.ts';
 
 const HELD_BYTES = 64 * 1024;
 /** Under a bandwidth limit chunks are cut, so that a small frame does not wait for all of a large one. */
@@ -197,7 +198,7 @@ export class FaultProxy {
   #accept(near: Socket): void {
     if (this.#conditions.mode === 'cut' || this.#closed) {
       near.on('error', () => undefined);
-      near.resetAndDestroy();
+      resetSocket(near);
       return;
     }
     const line = new Line(near, this.#target, {
@@ -290,7 +291,7 @@ class Line {
   reset(): void {
     this.#end('drop');
     for (const socket of [this.#near, this.#far, this.#shadow]) {
-      if (socket !== null && !socket.destroyed) socket.resetAndDestroy();
+      if (socket !== null && !socket.destroyed) resetSocket(socket);
     }
   }
 

@@ -2,6 +2,7 @@
 import { createServer, connect } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { freePort } from '../../deploy/rig/free-port.ts';
+import { resetSocket } from '../../deploy/rig/reset-socket.ts';
 
 export class CountingLine {
   readonly port: number;
@@ -47,6 +48,6 @@ export class CountingLine {
 
   close(): void {
     this.#server.close();
-    for (const socket of this.#sockets) socket.resetAndDestroy();
+    for (const socket of this.#sockets) resetSocket(socket);
   }
 }

@@ -7,6 +7,7 @@
 import { createServer, connect } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { resetSocket } from '../../deploy/rig/reset-socket.ts';
 
 const SLICE_MS = 20;
 /** What this process loses by being late, the line makes up for: the machine is busy, the line is not. */
@@ -80,7 +81,7 @@ export class SlowLine {
 
   /** Resets every open connection, at both ends. */
   drop(): void {
-    for (const socket of this.#sockets) socket.resetAndDestroy();
+    for (const socket of this.#sockets) resetSocket(socket);
   }
 
   #relay(near: Socket): void {
