@@ -196,14 +196,17 @@ export class StreamApplier {
     return step === 'done' ? { row, did: 'something' } : null;
   }
 
-  /** A batch that a person has decided to skip is skipped whole if no single row is the cause. */
+  /**
+   * A batch that a person has decided to skip is skipped whole if no single row is the cause. A history that cannot be
+   * kept is no cause: it is stopped, and the batch is written without it.
+   */
   async #writeOrSkip(row: BranchRow, choice: Choice): Promise<Step> {
     try {
       return await this.#write(row, choice);
     } catch (error) {
       const { kind, arrivals } = choice.unit;
       const maySkip = choice.decision !== null && kind !== 'skipped' && arrivals.length === 1 && !isFull(error);
-      if (!maySkip || judgeFault(error) !== 'halt') throw error;
+      if (!maySkip || this.#mayStop(error) || judgeFault(error) !== 'halt') throw error;
       return this.#write(row, { ...choice, unit: { kind: 'skipped', arrivals } });
     }
   }
