@@ -40,6 +40,8 @@ export interface IntakeOptions {
   readonly signal: Pick<WaitSignal, 'notify'>;
   /** A batch needs a dictionary that is not here: the agent is to say hello, and is asked for the batch again. */
   readonly onUnreadable: () => void;
+  /** A batch was refused, so that the true one is missing. */
+  readonly onMissing: () => void;
 }
 
 /** What a batch says: everything that was committed until then is in batches up to this one. */
@@ -242,6 +244,7 @@ export class Intake {
       // It does not count as received, so the branch is asked for the true batch again.
       acknowledge();
       this.#options.rejections.refused(message, error, checking);
+      this.#options.onMissing();
     }
   }
 

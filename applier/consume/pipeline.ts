@@ -32,6 +32,7 @@ import { earlyEntries } from '../store/inbox.ts';
 import { asApplyError, judgeFault } from '../transaction/fault-policy.ts';
 import type { Quotas } from '../transaction/quotas.ts';
 import type { Counter } from '../verify/counter.ts';
+import { AgentWakes } from './agent-wakes.ts';
 import type { ComparisonSchedule } from './comparisons.ts';
 import { checkHello, completeHello, takeHello } from './hello-handler.ts';
 import { Intake } from './intake.ts';
@@ -48,8 +49,6 @@ const FAULTS_BEFORE_RELEASE = 3;
 const MAX_SLEEP_MS = 10_000;
 /** How long to wait before the queues are left again to another applier that has not taken it. */
 const YIELD_EVERY_MS = 5_000;
-/** The time between two attempts to wake an agent. */
-const WAKE_EVERY_MS = 5_000;
 /** After a restart of the applier, for example. */
 const UNREADABLE = 'A batch was packed with a dictionary that is not here. The branch is asked for it again.';
 /** How often batches move "complete as of"; hellos do so in any case. */
@@ -110,8 +109,8 @@ export class Pipeline {
   #completeness: Completeness | null = null;
   /** By performance.now(). */
   #yieldAt = 0;
-  #wakeAt = 0;
   #toldAt = 0;
+  readonly #wakes = new AgentWakes();
   /** The last hello that was answered here, or by another applier: then its answer is not known. */
   #answered: Answered | null = null;
   #activity: Activity = 'other';
@@ -128,9 +127,11 @@ export class Pipeline {
       ...options,
       rejections,
       signal: this.#signal,
-      onUnreadable: () => this.#wakeAgent(UNREADABLE),
+      onUnreadable: () => this.#wakeForMissing(UNREADABLE),
+      onMissing: () => this.#wakeForMissing(),
     });
-    this.#applier = new StreamApplier({ ...options, rejections, intake: this.#intake });
+    const onMissing = (): void => this.#wakeForMissing();
+    this.#applier = new StreamApplier({ ...options, rejections, intake: this.#intake, onMissing });
     this.#running = this.#loop();
   }
 
@@ -167,6 +168,7 @@ export class Pipeline {
    */
   observe(row: BranchRow, requests: readonly string[]): void {
     this.#retry.observe(row);
+    if (this.#wakes.takeDue(performance.now())) this.#wakeAgent();
     // An idle branch says nothing for minutes after this applier has taken it over.
     if (this.#intake.isActive || this.#options.host.isPreferred(this.branch)) this.#wakeFor(requests);
     const known = this.#row;
@@ -182,14 +184,22 @@ export class Pipeline {
     const [answered, now] = [this.#answered, performance.now()];
     if (answered === null || requests.every(id => answered.requests.includes(id))) return;
     const isOnline = now - answered.at < offlineAfterMs(answered.hello);
-    if (isOnline && answered.hello.report.capabilities.includes('wake')) this.#wakeAgent();
+    const knowsWake = answered.hello.report.capabilities.includes('wake');
+    if (isOnline && knowsWake && this.#wakes.askFor(now)) this.#wakeAgent();
   }
 
-  #wakeAgent(why?: string): void {
-    const now = performance.now();
-    if (now < this.#wakeAt) return;
+  /**
+   * The agent is to send batches again. Its next hello asks for them, which may be long in coming: an agent that need not
+   * be up to date says no hello after its batches.
+   */
+  #wakeForMissing(why?: string): void {
+    const knowsWake = this.#answered?.hello.report.capabilities.includes('wake') ?? true;
+    if (!knowsWake || !this.#wakes.ask(performance.now())) return;
     if (why !== undefined) this.#options.logger.info({ branch: this.branch }, why);
-    this.#wakeAt = now + WAKE_EVERY_MS;
+    this.#wakeAgent();
+  }
+
+  #wakeAgent(): void {
     // If it does not arrive, the next attempt or the next hello follows.
     this.#options.host.wake(this.branch).catch(() => undefined);
   }
@@ -292,6 +302,7 @@ export class Pipeline {
       return;
     }
     if (hello === null) return;
+    this.#wakes.answering();
     const depth = await connection.queueDepth(branchNames(this.branch).batches);
     const { pool, rows, comparisons } = this.#options;
     const queued = depth.messages + this.#intake.arrivals.length;

@@ -57,6 +57,8 @@ export interface StreamApplierOptions {
   readonly logger: Logger;
   readonly intake: Intake;
   readonly rejections: RejectionLog;
+  /** Batches have come before others, which are missing. */
+  readonly onMissing: () => void;
 }
 
 /** What a step has done. */
@@ -266,6 +268,7 @@ export class StreamApplier {
     if (kept === null) return MOVED;
     for (const arrival of early) events.ignored(this.#branch, kept.has(arrival) ? 'early' : 'too-early');
     events.gap(this.#branch);
+    this.#o.onMissing();
     intake.acknowledge(early);
     return { row, did: 'something' };
   }
