@@ -42,6 +42,8 @@ export interface IntakeOptions {
   readonly onUnreadable: () => void;
   /** A batch was refused, so that the true one is missing. */
   readonly onMissing: () => void;
+  /** The consumers are closed or gone: another applier may be served meanwhile. */
+  readonly onLeft: () => void;
 }
 
 /** What a batch says: everything that was committed until then is in batches up to this one. */
@@ -179,6 +181,7 @@ export class Intake {
     const hellos = this.#hellos;
     this.#hellos = null;
     this.#hello = null;
+    this.#options.onLeft();
     await Promise.all([this.release(), hellos?.close() ?? Promise.resolve()]);
   }
 
@@ -273,6 +276,7 @@ export class Intake {
     this.#arrivals = [];
     this.#reassembly.forget();
     this.#hello = null;
+    this.#options.onLeft();
     for (const consumer of closing) void consumer?.close();
   }
 }

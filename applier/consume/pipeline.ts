@@ -129,6 +129,7 @@ export class Pipeline {
       signal: this.#signal,
       onUnreadable: () => this.#wakeForMissing(UNREADABLE),
       onMissing: () => this.#wakeForMissing(),
+      onLeft: () => this.#forgetAnswer(),
     });
     const onMissing = (): void => this.#wakeForMissing();
     this.#applier = new StreamApplier({ ...options, rejections, intake: this.#intake, onMissing });
@@ -320,9 +321,19 @@ export class Pipeline {
     }
     this.#options.events.hello(this.branch, result, depth.messages);
     const { answer, requests } = result;
-    const base = 'since' in said && before?.hello.nonce === said.since ? before.answer : null;
+    // As it is by now: the queues may have been left meanwhile.
+    const latest = this.#answered;
+    const base = 'since' in said && latest?.hello.nonce === said.since ? latest.answer : null;
     await this.#options.host.publish(this.branch, answer, base);
     this.#answered = { hello, answer, at: performance.now(), requests };
+  }
+
+  /**
+   * Another applier may answer the hello that was answered here. The agent would merge a brief answer with that one, so
+   * the next answer is a whole one.
+   */
+  #forgetAnswer(): void {
+    if (this.#answered !== null) this.#answered = { ...this.#answered, answer: null };
   }
 
   async #readRow(): Promise<BranchRow | null> {

@@ -59,6 +59,7 @@ for (const queue of [batches, hello]) {
       signal: { notify: () => undefined },
       onUnreadable: () => undefined,
       onMissing: () => undefined,
+      onLeft: () => undefined,
     });
     intake.attach(connection);
     await intake.open(connection, true);
@@ -74,6 +75,7 @@ await t.test('a message whose sender the broker has not checked is refused, howe
   const { connection, deliver } = connectionOn([]);
   const refused: RefusalReason[] = [];
   let missing = 0;
+  let left = 0;
   const intake = new Intake({
     branch: 'paris',
     instance: 'one',
@@ -82,6 +84,7 @@ await t.test('a message whose sender the broker has not checked is refused, howe
     signal: { notify: () => undefined },
     onUnreadable: () => undefined,
     onMissing: () => (missing += 1),
+    onLeft: () => (left += 1),
   });
   intake.attach(connection);
   await intake.open(connection, true);
@@ -112,4 +115,9 @@ await t.test('a message whose sender the broker has not checked is refused, howe
   }
   deliver({ ...message, userId: 'branch-paris' });
   t.equal(intake.arrivals.length, 1, 'the same of the branch’s own user is taken');
+  left = 0;
+  await intake.close();
+  t.equal(left, 1, 'another applier may answer from now on');
+  intake.attach(null);
+  t.equal(left, 2);
 });
