@@ -11,6 +11,7 @@
  */
 import type { TableDescription } from '../../shared/batch/batch.ts';
 import type { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
 import type { HistoryKeeper } from '../apply/history-keeper.ts';
 import { HistoryTrouble, refusesRow } from '../apply/history-table.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
@@ -142,19 +143,21 @@ export class BranchHistories {
     return tries.at + (code === 'TARGET_SCHEMA' ? RETRY_MS : Math.min(grown, LONGEST_RETRY_MS));
   }
 
-  /** null: the table is set aside and does not fit. Its rows stay as they are, and its return brings them. */
-  async #tablesFor(
-    keeper: HistoryKeeper,
-    branch: string,
-    description: TableDescription,
-  ): Promise<HistoryTables | null> {
+  /**
+   * @throws HistoryTrouble for a table that is set aside and does not fit: nobody can look which of its versions have
+   * ended meanwhile. When the table fits again, its history begins again.
+   */
+  async #tablesFor(keeper: HistoryKeeper, branch: string, description: TableDescription): Promise<HistoryTables> {
     const { pool } = this.#o;
     try {
       return await keeper.tablesFor(description, false);
     } catch (error) {
       if (error instanceof TableTrouble) {
         const marks = await pool.use(connection => readSetAside(connection, branch));
-        if (marks.some(({ name }) => name === description.name)) return null;
+        if (marks.some(({ name }) => name === description.name)) {
+          const text = `${tableText(description)}: its table is set aside and does not fit.`;
+          throw new HistoryTrouble(description.name, 'TARGET_SCHEMA', text, { hint: error.hint, cause: error });
+        }
       }
       const mayBeApproved = isSchemaFault(error) && !(error instanceof TableTrouble || error instanceof HistoryTrouble);
       if (!mayBeApproved || !(await pool.use(connection => takeApproval(connection, branch)))) throw error;
