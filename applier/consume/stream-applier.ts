@@ -130,7 +130,7 @@ export class StreamApplier {
       if (begun !== null) return begun;
       choice = await this.#chooser.choose(row, work, this.#oneByOne > 0);
       await this.#asides.load(this.#o.pool, row, choice.unit.arrivals[0]?.header.seq ?? 0);
-      return await this.#whileDecoding(choice.unit, work, this.#writeOrSkip(row, choice));
+      return await this.#whileDecoding(choice.unit, chain, this.#writeOrSkip(row, choice));
     } catch (error) {
       this.#history.forget();
       if (judgeFault(error) !== 'halt') throw error;
@@ -146,10 +146,13 @@ export class StreamApplier {
     }
   }
 
-  /** Decodes the batches after the unit until the unit is written. */
-  async #whileDecoding(unit: Unit, work: readonly Arrival[], written: Promise<Step>): Promise<Step> {
+  /**
+   * Decodes the batches after the unit until the unit is written.
+   * @param chain those that were delivered: one of the inbox is read anew at each step
+   */
+  async #whileDecoding(unit: Unit, chain: readonly Arrival[], written: Promise<Step>): Promise<Step> {
     let isWanted = true;
-    const ahead = this.#oneByOne > 0 ? [] : work.slice(unit.arrivals.length);
+    const ahead = this.#oneByOne > 0 ? [] : chain.slice(unit.arrivals.length);
     const decoding = decodeAhead(unit, ahead, MERGE, () => isWanted);
     try {
       return await written;
