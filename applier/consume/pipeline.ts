@@ -268,7 +268,9 @@ export class Pipeline {
     const step = await this.#applier.step(row);
     this.#row = step.row;
     if (step.did === 'written' || step.did === 'halted') this.#recovered(this.#retry.progressed());
-    if (step.did === 'written' && step.row !== null) await this.#noteApplied(step.row);
+    // Also when all is applied: what was told soon after something else has waited until now.
+    const mayMove = step.did === 'written' || step.did === 'nothing';
+    if (mayMove && step.row !== null) await this.#noteApplied(step.row);
     return step.did !== 'nothing';
   }
 
@@ -278,7 +280,8 @@ export class Pipeline {
     const now = performance.now();
     const told = now < this.#toldAt ? null : this.#intake.takeTold(stream.epoch, applied);
     const next = this.#completeness?.pending[0];
-    if (told === null && (next === undefined || next.seq > applied)) return;
+    const isReached = incompleteSince === null && next !== undefined && next.seq <= applied;
+    if (told === null && !isReached) return;
     if (told !== null) this.#toldAt = now + TOLD_EVERY_MS;
     const through = told === null ? null : notLaterThan(Date.now(), told.through);
     this.#completeness = await this.#options.pool.transact(connection =>
