@@ -12,6 +12,8 @@ export class AgentWakes {
   /** By performance.now(). */
   #nextAt = 0;
   #isDue = false;
+  /** The requests for which an applier has woken the agent that is not served its messages. */
+  #wokenFor: string | null = null;
 
   /** @returns whether to wake it now; otherwise it is due later */
   ask(now: number): boolean {
@@ -26,9 +28,17 @@ export class AgentWakes {
     return this.#isDue && this.ask(now);
   }
 
-  /** For requests that no answer had yet, which are looked at again and again. @returns whether to wake it now */
-  askFor(now: number): boolean {
-    return now >= this.#nextAt && this.ask(now);
+  /**
+   * For requests that no answer had yet. An applier that does not get the branch's hellos never sees that they were
+   * answered: it wakes once for the same requests.
+   * @returns whether to wake it now
+   */
+  askFor(requests: readonly string[], isActive: boolean, now: number): boolean {
+    const key = requests.toSorted((a, b) => (a < b ? -1 : 1)).join(' ');
+    if (!isActive && key === this.#wokenFor) return false;
+    const isNow = now >= this.#nextAt && this.ask(now);
+    if (isNow) this.#wokenFor = isActive ? null : key;
+    return isNow;
   }
 
   /** A hello is being answered: it is the one that was wanted. What is missed from now on needs another one. */

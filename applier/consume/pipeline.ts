@@ -186,7 +186,7 @@ export class Pipeline {
     if (answered === null || requests.every(id => answered.requests.includes(id))) return;
     const isOnline = now - answered.at < offlineAfterMs(answered.hello);
     const knowsWake = answered.hello.report.capabilities.includes('wake');
-    if (isOnline && knowsWake && this.#wakes.askFor(now)) this.#wakeAgent();
+    if (isOnline && knowsWake && this.#wakes.askFor(requests, this.#intake.isActive, now)) this.#wakeAgent();
   }
 
   /**

@@ -20,3 +20,16 @@ await t.test('a wake that is too early is deferred until it may be, unless a hel
   t.equal(wakes.takeDue(later + 2 * WAKE_EVERY_MS), true);
   t.end();
 });
+
+await t.test('an applier that is not served wakes an agent once for the same requests', t => {
+  const wakes = new AgentWakes();
+  const turn = (at: number): number => 1 + at * WAKE_EVERY_MS;
+  t.equal(wakes.askFor(['a', 'b'], false, turn(0)), true);
+  t.equal(wakes.askFor(['b', 'a'], false, turn(1)), false, 'another one has answered, or will');
+  t.equal(wakes.askFor(['a', 'c'], false, turn(1)), true, 'another request');
+  t.equal(wakes.askFor(['a', 'c'], true, turn(2)), true, 'one that is served knows what was answered');
+  t.equal(wakes.askFor(['a', 'c'], true, turn(2) + 1), false);
+  t.equal(wakes.takeDue(turn(3)), false, 'it asks again by itself');
+  t.equal(wakes.askFor(['a', 'c'], true, turn(3)), true);
+  t.end();
+});
