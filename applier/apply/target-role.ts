@@ -14,6 +14,9 @@ export interface GroupMember {
   readonly role: string;
 }
 
+/** No right to read the table or the database; no such table, or no such variable, on a server without groups. */
+const NOT_FOR_THIS_USER: ReadonlySet<number> = new Set([1142, 1044, 1146, 1193]);
+
 /** The members of the server's group; empty: it is in none; null: the user may not know. */
 export async function groupMembers(connection: Connection): Promise<readonly GroupMember[] | null> {
   try {
@@ -28,8 +31,9 @@ export async function groupMembers(connection: Connection): Promise<readonly Gro
       role: String(row['role']),
       own: Number(row['own']) === 1,
     }));
-  } catch {
-    return null;
+  } catch (error) {
+    if (NOT_FOR_THIS_USER.has(Number((error as { errno?: unknown } | null)?.errno))) return null;
+    throw error;
   }
 }
 

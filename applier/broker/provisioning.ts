@@ -329,16 +329,18 @@ export class Provisioning {
   }
 
   /**
-   * Deletes all of it, and ends the branch's connections. What is gone already is no fault. The user stays where another
-   * head office at this broker has the branch by now.
+   * Deletes all of it, and ends the branch's connections. What is gone already is no fault. Where another head office at
+   * this broker has the branch by now, the user and its connections stay: they are to that one.
    */
   async remove(branch: string): Promise<void> {
     const names = branchNames(branch);
     // The user first: its connections are closed, so nothing arrives while the rest is deleted.
-    const user =
-      (await this.otherVhosts(branch)).length === 0 ? ['users', names.user] : ['permissions', this.#vhost, names.user];
+    const isElsewhere = (await this.otherVhosts(branch)).length > 0;
+    const user = isElsewhere ? ['permissions', this.#vhost, names.user] : ['users', names.user];
     await this.#api.call('DELETE', user, undefined, { accepted: [404] });
-    await this.#api.call('DELETE', ['connections', 'username', names.user], undefined, { accepted: [404] });
+    if (!isElsewhere) {
+      await this.#api.call('DELETE', ['connections', 'username', names.user], undefined, { accepted: [404] });
+    }
     await this.#api.call('DELETE', ['exchanges', this.#vhost, names.exchange], undefined, { accepted: [404] });
     for (const queue of queueNames(branch)) {
       await this.#api.call('DELETE', ['queues', this.#vhost, queue], undefined, { accepted: [404] });

@@ -19,7 +19,11 @@ export class BrokerRepair {
     this.#applierUser = applierUser;
   }
 
-  /** Idempotent. @throws BROKER_…, TARGET_…: the first fault, after all branches were tried */
+  /**
+   * Idempotent. A branch that belongs to another head office at this broker by now is left as it is: its user is the one
+   * that the other head office has made.
+   * @throws BROKER_…, TARGET_…: the first fault, after all branches were tried
+   */
   async mend(branches: readonly string[]): Promise<void> {
     await this.#provisioning.ensureVhost(this.#applierUser);
     const faults: Error[] = [];
@@ -30,6 +34,12 @@ export class BrokerRepair {
           throw new TributaryError('BROKER_SETUP', `The broker has no user for ${branch}.`, {
             hint: `Make it again with a new password: \`tributary-applier branch rotate ${branch} --out FILE\`.`,
           });
+        }
+        const [other] = await this.#provisioning.otherVhosts(branch);
+        if (other !== undefined) {
+          const text = `${branch} belongs to another head office at this broker (virtual host ${other}).`;
+          const hint = `Remove it here: \`tributary-applier branch remove ${branch}\`.`;
+          throw new TributaryError('BROKER_SETUP', text, { hint });
         }
         await this.#provisioning.ensure(branch, user);
       } catch (error) {

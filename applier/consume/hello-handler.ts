@@ -20,7 +20,7 @@ import { BY_AGENT } from '../store/event-kinds.ts';
 import { noteEvent } from '../store/events.ts';
 import { clearInbox, earlyEntries } from '../store/inbox.ts';
 import type { EarlyEntries } from '../store/inbox.ts';
-import { askForReturn, noteReported, readSetAside } from '../store/set-aside.ts';
+import { askForReturns, noteReported, readSetAside } from '../store/set-aside.ts';
 import { namesFor } from '../store/differences.ts';
 import { clearSnapshots, closeRequests, openRequests } from '../store/snapshots.ts';
 import type { OpenRequest } from '../store/snapshots.ts';
@@ -105,7 +105,7 @@ export async function takeHello(
   const { branch } = hello;
   const before = storedHello((await pool.use(connection => readContact(connection, branch)))?.hello);
   const upgrade = upgradeOf(before, hello);
-  if (hasOtherChoice(before, hello)) await pool.transact(connection => askForSetAside(connection, branch));
+  if (hasOtherChoice(before, hello)) await pool.transact(connection => askForSetAside(connection, hello));
   // It goes into another table, without the lock, so that it is visible even while a large batch is being applied.
   await pool.use(connection => noteHello(connection, branch, hello));
   if (upgrade !== null) await pool.use(connection => noteDoubt(connection, branch, upgrade));
@@ -184,14 +184,17 @@ function hasOtherChoice(before: Hello | null, { report: { choice } }: Hello): bo
   return said !== undefined && choice !== undefined && said !== choice;
 }
 
-/** The branch may not capture tables any more that are set aside here: the answer to a request shows it. */
-async function askForSetAside(connection: Connection, branch: string): Promise<void> {
+/**
+ * The branch may not capture tables any more that are set aside here: the answer to a request shows it. A hello of another
+ * epoch says nothing of it: an old one may be late, and with a new one a copy of all tables comes.
+ */
+async function askForSetAside(connection: Connection, { branch, epoch }: Hello): Promise<void> {
   const row = await lockBranch(connection, branch);
-  if (row === null || row.setAsideTables === 0) return;
-  for (const mark of await readSetAside(connection, branch)) {
-    if (mark.by !== 'head-office' || mark.state !== 'aside') continue;
-    await askForReturn(connection, branch, mark, 'the branch captures other tables than before');
-  }
+  if (row === null || row.setAsideTables === 0 || row.stream.epoch !== epoch) return;
+  const marks = (await readSetAside(connection, branch)).filter(
+    ({ by, state }) => by === 'head-office' && state === 'aside',
+  );
+  await askForReturns(connection, branch, marks, 'the branch captures other tables than before');
 }
 
 /** Somebody at the branch has asked it to sync. */

@@ -40,6 +40,10 @@ export interface IntakeOptions {
   readonly signal: Pick<WaitSignal, 'notify'>;
   /** A batch needs a dictionary that is not here: the agent is to say hello, and is asked for the batch again. */
   readonly onUnreadable: () => void;
+  /** A batch was refused, so that the true one is missing. */
+  readonly onMissing: () => void;
+  /** The consumers are closed or gone: another applier may be served meanwhile. */
+  readonly onLeft: () => void;
 }
 
 /** What a batch says: everything that was committed until then is in batches up to this one. */
@@ -177,6 +181,7 @@ export class Intake {
     const hellos = this.#hellos;
     this.#hellos = null;
     this.#hello = null;
+    this.#options.onLeft();
     await Promise.all([this.release(), hellos?.close() ?? Promise.resolve()]);
   }
 
@@ -242,6 +247,7 @@ export class Intake {
       // It does not count as received, so the branch is asked for the true batch again.
       acknowledge();
       this.#options.rejections.refused(message, error, checking);
+      this.#options.onMissing();
     }
   }
 
@@ -270,6 +276,7 @@ export class Intake {
     this.#arrivals = [];
     this.#reassembly.forget();
     this.#hello = null;
+    this.#options.onLeft();
     for (const consumer of closing) void consumer?.close();
   }
 }

@@ -32,6 +32,7 @@ import { earlyEntries } from '../store/inbox.ts';
 import { asApplyError, judgeFault } from '../transaction/fault-policy.ts';
 import type { Quotas } from '../transaction/quotas.ts';
 import type { Counter } from '../verify/counter.ts';
+import { AgentWakes } from './agent-wakes.ts';
 import type { ComparisonSchedule } from './comparisons.ts';
 import { checkHello, completeHello, takeHello } from './hello-handler.ts';
 import { Intake } from './intake.ts';
@@ -48,8 +49,6 @@ const FAULTS_BEFORE_RELEASE = 3;
 const MAX_SLEEP_MS = 10_000;
 /** How long to wait before the queues are left again to another applier that has not taken it. */
 const YIELD_EVERY_MS = 5_000;
-/** The time between two attempts to wake an agent. */
-const WAKE_EVERY_MS = 5_000;
 /** After a restart of the applier, for example. */
 const UNREADABLE = 'A batch was packed with a dictionary that is not here. The branch is asked for it again.';
 /** How often batches move "complete as of"; hellos do so in any case. */
@@ -110,8 +109,8 @@ export class Pipeline {
   #completeness: Completeness | null = null;
   /** By performance.now(). */
   #yieldAt = 0;
-  #wakeAt = 0;
   #toldAt = 0;
+  readonly #wakes = new AgentWakes();
   /** The last hello that was answered here, or by another applier: then its answer is not known. */
   #answered: Answered | null = null;
   #activity: Activity = 'other';
@@ -128,9 +127,12 @@ export class Pipeline {
       ...options,
       rejections,
       signal: this.#signal,
-      onUnreadable: () => this.#wakeAgent(UNREADABLE),
+      onUnreadable: () => this.#wakeForMissing(UNREADABLE),
+      onMissing: () => this.#wakeForMissing(),
+      onLeft: () => this.#forgetAnswer(),
     });
-    this.#applier = new StreamApplier({ ...options, rejections, intake: this.#intake });
+    const onMissing = (): void => this.#wakeForMissing();
+    this.#applier = new StreamApplier({ ...options, rejections, intake: this.#intake, onMissing });
     this.#running = this.#loop();
   }
 
@@ -167,6 +169,7 @@ export class Pipeline {
    */
   observe(row: BranchRow, requests: readonly string[]): void {
     this.#retry.observe(row);
+    if (this.#wakes.takeDue(performance.now())) this.#wakeAgent();
     // An idle branch says nothing for minutes after this applier has taken it over.
     if (this.#intake.isActive || this.#options.host.isPreferred(this.branch)) this.#wakeFor(requests);
     const known = this.#row;
@@ -182,14 +185,22 @@ export class Pipeline {
     const [answered, now] = [this.#answered, performance.now()];
     if (answered === null || requests.every(id => answered.requests.includes(id))) return;
     const isOnline = now - answered.at < offlineAfterMs(answered.hello);
-    if (isOnline && answered.hello.report.capabilities.includes('wake')) this.#wakeAgent();
+    const knowsWake = answered.hello.report.capabilities.includes('wake');
+    if (isOnline && knowsWake && this.#wakes.askFor(requests, this.#intake.isActive, now)) this.#wakeAgent();
   }
 
-  #wakeAgent(why?: string): void {
-    const now = performance.now();
-    if (now < this.#wakeAt) return;
+  /**
+   * The agent is to send batches again. Its next hello asks for them, which may be long in coming: an agent that need not
+   * be up to date says no hello after its batches.
+   */
+  #wakeForMissing(why?: string): void {
+    const knowsWake = this.#answered?.hello.report.capabilities.includes('wake') ?? true;
+    if (!knowsWake || !this.#wakes.ask(performance.now())) return;
     if (why !== undefined) this.#options.logger.info({ branch: this.branch }, why);
-    this.#wakeAt = now + WAKE_EVERY_MS;
+    this.#wakeAgent();
+  }
+
+  #wakeAgent(): void {
     // If it does not arrive, the next attempt or the next hello follows.
     this.#options.host.wake(this.branch).catch(() => undefined);
   }
@@ -257,7 +268,9 @@ export class Pipeline {
     const step = await this.#applier.step(row);
     this.#row = step.row;
     if (step.did === 'written' || step.did === 'halted') this.#recovered(this.#retry.progressed());
-    if (step.did === 'written' && step.row !== null) await this.#noteApplied(step.row);
+    // Also when all is applied: what was told soon after something else has waited until now.
+    const mayMove = step.did === 'written' || step.did === 'nothing';
+    if (mayMove && step.row !== null) await this.#noteApplied(step.row);
     return step.did !== 'nothing';
   }
 
@@ -267,7 +280,8 @@ export class Pipeline {
     const now = performance.now();
     const told = now < this.#toldAt ? null : this.#intake.takeTold(stream.epoch, applied);
     const next = this.#completeness?.pending[0];
-    if (told === null && (next === undefined || next.seq > applied)) return;
+    const isReached = incompleteSince === null && next !== undefined && next.seq <= applied;
+    if (told === null && !isReached) return;
     if (told !== null) this.#toldAt = now + TOLD_EVERY_MS;
     const through = told === null ? null : notLaterThan(Date.now(), told.through);
     this.#completeness = await this.#options.pool.transact(connection =>
@@ -292,6 +306,7 @@ export class Pipeline {
       return;
     }
     if (hello === null) return;
+    this.#wakes.answering();
     const depth = await connection.queueDepth(branchNames(this.branch).batches);
     const { pool, rows, comparisons } = this.#options;
     const queued = depth.messages + this.#intake.arrivals.length;
@@ -309,9 +324,19 @@ export class Pipeline {
     }
     this.#options.events.hello(this.branch, result, depth.messages);
     const { answer, requests } = result;
-    const base = 'since' in said && before?.hello.nonce === said.since ? before.answer : null;
+    // As it is by now: the queues may have been left meanwhile.
+    const latest = this.#answered;
+    const base = 'since' in said && latest?.hello.nonce === said.since ? latest.answer : null;
     await this.#options.host.publish(this.branch, answer, base);
     this.#answered = { hello, answer, at: performance.now(), requests };
+  }
+
+  /**
+   * Another applier may answer the hello that was answered here. The agent would merge a brief answer with that one, so
+   * the next answer is a whole one.
+   */
+  #forgetAnswer(): void {
+    if (this.#answered !== null) this.#answered = { ...this.#answered, answer: null };
   }
 
   async #readRow(): Promise<BranchRow | null> {

@@ -57,6 +57,8 @@ export interface StreamApplierOptions {
   readonly logger: Logger;
   readonly intake: Intake;
   readonly rejections: RejectionLog;
+  /** Batches have come before others, which are missing. */
+  readonly onMissing: () => void;
 }
 
 /** What a step has done. */
@@ -128,7 +130,7 @@ export class StreamApplier {
       if (begun !== null) return begun;
       choice = await this.#chooser.choose(row, work, this.#oneByOne > 0);
       await this.#asides.load(this.#o.pool, row, choice.unit.arrivals[0]?.header.seq ?? 0);
-      return await this.#whileDecoding(choice.unit, work, this.#writeOrSkip(row, choice));
+      return await this.#whileDecoding(choice.unit, chain, this.#writeOrSkip(row, choice));
     } catch (error) {
       this.#history.forget();
       if (judgeFault(error) !== 'halt') throw error;
@@ -144,10 +146,13 @@ export class StreamApplier {
     }
   }
 
-  /** Decodes the batches after the unit until the unit is written. */
-  async #whileDecoding(unit: Unit, work: readonly Arrival[], written: Promise<Step>): Promise<Step> {
+  /**
+   * Decodes the batches after the unit until the unit is written.
+   * @param chain those that were delivered: one of the inbox is read anew at each step
+   */
+  async #whileDecoding(unit: Unit, chain: readonly Arrival[], written: Promise<Step>): Promise<Step> {
     let isWanted = true;
-    const ahead = this.#oneByOne > 0 ? [] : work.slice(unit.arrivals.length);
+    const ahead = this.#oneByOne > 0 ? [] : chain.slice(unit.arrivals.length);
     const decoding = decodeAhead(unit, ahead, MERGE, () => isWanted);
     try {
       return await written;
@@ -196,14 +201,17 @@ export class StreamApplier {
     return step === 'done' ? { row, did: 'something' } : null;
   }
 
-  /** A batch that a person has decided to skip is skipped whole if no single row is the cause. */
+  /**
+   * A batch that a person has decided to skip is skipped whole if no single row is the cause. A history that cannot be
+   * kept is no cause: it is stopped, and the batch is written without it.
+   */
   async #writeOrSkip(row: BranchRow, choice: Choice): Promise<Step> {
     try {
       return await this.#write(row, choice);
     } catch (error) {
       const { kind, arrivals } = choice.unit;
       const maySkip = choice.decision !== null && kind !== 'skipped' && arrivals.length === 1 && !isFull(error);
-      if (!maySkip || judgeFault(error) !== 'halt') throw error;
+      if (!maySkip || this.#mayStop(error) || judgeFault(error) !== 'halt') throw error;
       return this.#write(row, { ...choice, unit: { kind: 'skipped', arrivals } });
     }
   }
@@ -263,6 +271,7 @@ export class StreamApplier {
     if (kept === null) return MOVED;
     for (const arrival of early) events.ignored(this.#branch, kept.has(arrival) ? 'early' : 'too-early');
     events.gap(this.#branch);
+    this.#o.onMissing();
     intake.acknowledge(early);
     return { row, did: 'something' };
   }

@@ -17,7 +17,7 @@ import { nameText, tableText } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
 import { BY_AGENT, BY_HEAD_OFFICE } from './event-kinds.ts';
 import { noteEvent } from './events.ts';
-import { addRequest, openRequests } from './snapshots.ts';
+import { addRequest, MAX_REQUEST_TABLES, openRequests } from './snapshots.ts';
 import { isoColumn, readJson, readText, readTextOrNull, toDateTime } from './sql-values.ts';
 import { tablesOfBranch } from './table-claims.ts';
 
@@ -128,16 +128,33 @@ export async function putSetAside(
 export async function askForReturn(
   connection: Connection,
   branch: string,
-  { schema, name }: TableName,
+  table: TableName,
   reason: string,
 ): Promise<boolean> {
-  const open = await openRequests(connection, branch);
-  const isOpen = open.some(
-    ({ kind, tables }) =>
-      kind === 'snapshot' && (tables?.some(each => each.schema === schema && each.name === name) ?? true),
+  return askForReturns(connection, branch, [table], reason);
+}
+
+/**
+ * Asks for those of the tables that no open request has, in as few requests as may be: too many of them, or too large ones,
+ * become a request for everything.
+ * @returns whether anything was asked for
+ */
+export async function askForReturns(
+  connection: Connection,
+  branch: string,
+  wanted: readonly TableName[],
+  reason: string,
+): Promise<boolean> {
+  const open = (await openRequests(connection, branch)).filter(({ kind }) => kind === 'snapshot');
+  const missing = wanted.filter(
+    ({ schema, name }) =>
+      !open.some(({ tables }) => tables?.some(each => each.schema === schema && each.name === name) ?? true),
   );
-  if (!isOpen) await addRequest(connection, branch, { id: randomUUID(), tables: [{ schema, name }], reason });
-  return !isOpen;
+  for (let from = 0; from < missing.length; from += MAX_REQUEST_TABLES) {
+    const tables = missing.slice(from, from + MAX_REQUEST_TABLES).map(({ schema, name }) => ({ schema, name }));
+    await addRequest(connection, branch, { id: randomUUID(), tables, reason });
+  }
+  return missing.length > 0;
 }
 
 /** A snapshot of the table begins: its rows are taken again. */

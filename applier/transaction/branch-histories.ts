@@ -11,6 +11,7 @@
  */
 import type { TableDescription } from '../../shared/batch/batch.ts';
 import type { TributaryError } from '../../shared/errors.ts';
+import { tableText } from '../../shared/table-name.ts';
 import type { HistoryKeeper } from '../apply/history-keeper.ts';
 import { HistoryTrouble, refusesRow } from '../apply/history-table.ts';
 import type { TargetPool } from '../apply/connection-pool.ts';
@@ -33,6 +34,25 @@ const RETRY_MS = 60_000;
 /** The longest pause, if a row was refused: a try may read all of the table. */
 const LONGEST_RETRY_MS = 86_400_000;
 
+/** When it was last found that a history cannot be kept, and how often in a row. */
+export interface Tries {
+  readonly at: number;
+  readonly count: number;
+  /** Since when it is whole again; null: it is not. */
+  readonly wholeAt: number | null;
+}
+
+/** The pause after so many tries. Pure. */
+export function pauseAfter(count: number): number {
+  return Math.min(RETRY_MS * 2 ** (count - 1), LONGEST_RETRY_MS);
+}
+
+/** Another try has failed. After a history was whole for longer than its pause, counting begins again. Pure. */
+export function triedAgain(before: Tries | undefined, now: number): Tries {
+  const isOver = before === undefined || (before.wholeAt !== null && now - before.wholeAt > pauseAfter(before.count));
+  return { at: now, count: isOver ? 1 : before.count + 1, wholeAt: null };
+}
+
 export interface BranchHistoriesOptions {
   readonly pool: TargetPool;
   /** Null: no table has a history. */
@@ -51,8 +71,8 @@ export class BranchHistories {
   #fresh: string | null = null;
   /** Names of the tables whose history is stopped. */
   #stopped: ReadonlySet<string> = new Set();
-  /** When it was last found that a history cannot be kept, and how often in a row, by its table. */
-  readonly #tries = new Map<string, { readonly at: number; readonly count: number }>();
+  /** By the history's table. */
+  readonly #tries = new Map<string, Tries>();
   #lookAt = Infinity;
 
   constructor(options: BranchHistoriesOptions) {
@@ -110,7 +130,8 @@ export class BranchHistories {
         }
         this.#fresh = null;
         await historyBegun(connection, row, name, at);
-        if (this.#stopped.has(name)) this.#tries.set(name, { at: -Infinity, count: this.#tries.get(name)?.count ?? 0 });
+        const count = this.#tries.get(name)?.count ?? 0;
+        if (this.#stopped.has(name)) this.#tries.set(name, { at: -Infinity, count, wholeAt: this.#now() });
         return 'done';
       });
     } catch (error) {
@@ -131,30 +152,31 @@ export class BranchHistories {
       return (await stopHistory(connection, row, { table, ...reasonOf(trouble) })) ? 'stopped' : 'known';
     });
     if (done === 'stopped') onStopped?.(trouble);
-    if (done !== 'moved') this.#tries.set(table, { at: this.#now(), count: (this.#tries.get(table)?.count ?? 0) + 1 });
+    if (done !== 'moved') this.#tries.set(table, triedAgain(this.#tries.get(table), this.#now()));
     return done !== 'moved';
   }
 
   #dueAt({ table, code }: StoppedHistory): number {
     const tries = this.#tries.get(table);
     if (tries === undefined) return -Infinity;
-    const grown = RETRY_MS * 2 ** (tries.count - 1);
-    return tries.at + (code === 'TARGET_SCHEMA' ? RETRY_MS : Math.min(grown, LONGEST_RETRY_MS));
+    return tries.at + (code === 'TARGET_SCHEMA' ? RETRY_MS : pauseAfter(tries.count));
   }
 
-  /** null: the table is set aside and does not fit. Its rows stay as they are, and its return brings them. */
-  async #tablesFor(
-    keeper: HistoryKeeper,
-    branch: string,
-    description: TableDescription,
-  ): Promise<HistoryTables | null> {
+  /**
+   * @throws HistoryTrouble for a table that is set aside and does not fit: nobody can look which of its versions have
+   * ended meanwhile. When the table fits again, its history begins again.
+   */
+  async #tablesFor(keeper: HistoryKeeper, branch: string, description: TableDescription): Promise<HistoryTables> {
     const { pool } = this.#o;
     try {
       return await keeper.tablesFor(description, false);
     } catch (error) {
       if (error instanceof TableTrouble) {
         const marks = await pool.use(connection => readSetAside(connection, branch));
-        if (marks.some(({ name }) => name === description.name)) return null;
+        if (marks.some(({ name }) => name === description.name)) {
+          const text = `${tableText(description)}: its table is set aside and does not fit.`;
+          throw new HistoryTrouble(description.name, 'TARGET_SCHEMA', text, { hint: error.hint, cause: error });
+        }
       }
       const mayBeApproved = isSchemaFault(error) && !(error instanceof TableTrouble || error instanceof HistoryTrouble);
       if (!mayBeApproved || !(await pool.use(connection => takeApproval(connection, branch)))) throw error;

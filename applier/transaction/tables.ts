@@ -11,6 +11,7 @@ import { TributaryError } from '../../shared/errors.ts';
 import { nth } from '../../shared/nth.ts';
 import { tableKey } from '../../shared/table-name.ts';
 import type { TableName } from '../../shared/table-name.ts';
+import { HistoryTrouble } from '../apply/history-table.ts';
 import type { Prepared, PrepareOptions, UnfitTable } from '../apply/row-writer.ts';
 import { isSchemaFault } from '../apply/target-error.ts';
 import { takeApproval } from '../store/approvals.ts';
@@ -71,7 +72,9 @@ export class UnitTables {
     const contested = await this.#contested(bodies, leaveOut);
     const rest = contested.length === 0 ? bodies : bodies.map(body => withoutThese(body, contested));
     let prepared = await this.#prepareFitting(rest, { leaveOut, approveRebuild: false });
-    const isStuck = prepared instanceof TributaryError || prepared.unfit.length > 0;
+    // An approval is for the table: a history that cannot be kept is stopped instead, and must not use it up.
+    const isStuck =
+      prepared instanceof TributaryError ? !(prepared instanceof HistoryTrouble) : prepared.unfit.length > 0;
     if (isStuck && (await this.#pool.use(connection => takeApproval(connection, this.#branch)))) {
       prepared = await this.#prepareFitting(rest, { leaveOut, approveRebuild: true });
     }

@@ -8,17 +8,19 @@ interface Server {
   /** The states of its group's members, its own first; null: the user may not read them. */
   readonly members?: readonly string[] | null;
   readonly groupName?: string;
+  /** With which its members cannot be read. */
+  readonly errno?: number;
 }
 
 /** A connection to a server that answers the questions about its role. */
-function serverOf({ readOnly = false, members = [], groupName }: Server): Connection {
+function serverOf({ readOnly = false, members = [], groupName, errno = 1142 }: Server): Connection {
   const query = (sql: string): Promise<unknown> => {
     if (sql.includes('read_only')) return Promise.resolve([[{ refuses: readOnly ? 1 : 0 }]]);
     if (sql.startsWith('SHOW')) {
       const named = [{ Variable_name: 'group_replication_group_name', Value: groupName }];
       return Promise.resolve([groupName === undefined ? [] : named]);
     }
-    if (members === null) return Promise.reject(new Error('SELECT command denied'));
+    if (members === null) return Promise.reject(Object.assign(new Error('SELECT command denied'), { errno }));
     return Promise.resolve([
       members.map((state, at) => ({ place: `m${at}:3306`, state, role: 'PRIMARY', own: at === 0 ? 1 : 0 })),
     ]);
@@ -51,4 +53,9 @@ await t.test('a member that was started and did not join its group takes writes,
 
 await t.test('what the user may not know does not count', async t => {
   await t.resolves(requireWritable(serverOf({ members: null, groupName: 'g' }), 'a:3306'));
+  await t.rejects(
+    requireWritable(serverOf({ members: null, errno: 1205 }), 'a:3306'),
+    { message: /denied/ },
+    'a fault does',
+  );
 });

@@ -1,6 +1,13 @@
 import t from 'tap';
+import type { ManagementApi } from '../../../../applier/broker/management-api.ts';
 import { branchPermissions, exactly } from '../../../../applier/broker/permissions.ts';
-import { effectivePolicies, mayReplace, queueFaults, queuesOf } from '../../../../applier/broker/provisioning.ts';
+import {
+  effectivePolicies,
+  mayReplace,
+  Provisioning,
+  queueFaults,
+  queuesOf,
+} from '../../../../applier/broker/provisioning.ts';
 import type { Policy } from '../../../../applier/broker/provisioning.ts';
 
 /** As RabbitMQ matches: anywhere in the name, unless anchored. */
@@ -151,4 +158,20 @@ await t.test('on a broker of one node, hellos and answers have classic queues, a
     t.equal(mayReplace({ ...quorum, arguments: { 'x-queue-type': 'quorum' } }, wanted, 1), true, `another ${name}`);
   });
   t.end();
+});
+
+await t.test('the user of a branch stays connected where another head office at the broker has the branch', async t => {
+  const deletedWith = async (vhosts: readonly string[]): Promise<string[]> => {
+    const deleted: string[] = [];
+    const call: ManagementApi['call'] = (method, path) => {
+      if (method === 'DELETE') deleted.push(path.join('/'));
+      const overview = { product_name: 'RabbitMQ', rabbitmq_version: '4.1.0' };
+      const body = path[0] === 'overview' ? overview : vhosts.map(vhost => ({ vhost }));
+      return Promise.resolve({ status: 200, body });
+    };
+    await new Provisioning({ call } as unknown as ManagementApi, 'here').remove('paris');
+    return deleted.filter(path => !/^(queues|exchanges)/.test(path));
+  };
+  t.strictSame(await deletedWith(['here']), ['users/branch-paris', 'connections/username/branch-paris']);
+  t.strictSame(await deletedWith(['here', 'there']), ['permissions/here/branch-paris']);
 });

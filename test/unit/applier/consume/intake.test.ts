@@ -58,6 +58,8 @@ for (const queue of [batches, hello]) {
       logger: { warn: ({ err }: { err?: unknown }) => ended.push(err) },
       signal: { notify: () => undefined },
       onUnreadable: () => undefined,
+      onMissing: () => undefined,
+      onLeft: () => undefined,
     });
     intake.attach(connection);
     await intake.open(connection, true);
@@ -72,6 +74,8 @@ for (const queue of [batches, hello]) {
 await t.test('a message whose sender the broker has not checked is refused, however sound it is', async t => {
   const { connection, deliver } = connectionOn([]);
   const refused: RefusalReason[] = [];
+  let missing = 0;
+  let left = 0;
   const intake = new Intake({
     branch: 'paris',
     instance: 'one',
@@ -79,6 +83,8 @@ await t.test('a message whose sender the broker has not checked is refused, howe
     logger: { warn: () => undefined },
     signal: { notify: () => undefined },
     onUnreadable: () => undefined,
+    onMissing: () => (missing += 1),
+    onLeft: () => (left += 1),
   });
   intake.attach(connection);
   await intake.open(connection, true);
@@ -99,6 +105,7 @@ await t.test('a message whose sender the broker has not checked is refused, howe
   deliver(message);
   deliver({ ...message, userId: 'branch-lyon' });
   t.same(refused, ['sender', 'sender']);
+  t.equal(missing, 2, 'the true batch is asked for');
   t.equal(intake.arrivals.length, 0);
   for (const userId of [null, 'branch-lyon']) {
     t.throws(() => checkHello('paris', { ...message, type: 'hello', userId }), {
@@ -108,4 +115,9 @@ await t.test('a message whose sender the broker has not checked is refused, howe
   }
   deliver({ ...message, userId: 'branch-paris' });
   t.equal(intake.arrivals.length, 1, 'the same of the branch’s own user is taken');
+  left = 0;
+  await intake.close();
+  t.equal(left, 1, 'another applier may answer from now on');
+  intake.attach(null);
+  t.equal(left, 2);
 });
