@@ -72,7 +72,7 @@ void t.test('a backlog is collapsed, whatever is killed, and the head office end
     } else {
       await paris.agent.kill9();
     }
-    if (!paris.agent.running) await paris.agent.start();
+    if (!paris.agent.running) await paris.startAgent();
   }
   await load.stop();
   t.ok(saved > 0, `${saved} bytes need not be sent`);

@@ -150,7 +150,7 @@ void t.test(
     const page = await context.newPage();
     await page.goto(link);
     await until('the sentence', async () =>
-      /^All sales up to \d\d:\d\d are at the head office\.$/.test((await page.textContent('#sentence')) ?? ''),
+      /^All sales up to \d{1,2}:\d\d.* are at the head office\.$/.test((await page.textContent('#sentence')) ?? ''),
     );
     t.match(await page.getAttribute('#sentence-card', 'class'), 'good');
     t.notMatch(page.url(), 'token');
@@ -204,6 +204,7 @@ void t.test(
   async t => {
     const { link } = await tokenOf([], 'applier');
     const page = await openPage(browser, t, link);
+    await page.click('a[data-view="fleet"]');
     await page.waitForSelector('.branch-name');
     await page.click('#bulk-link');
     await page.waitForSelector('#bulk-which:has-text("2 branches")');
