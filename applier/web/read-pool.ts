@@ -54,6 +54,15 @@ export function tooSlow(limitMs: number): HttpError {
   );
 }
 
+function withdrawn(): HttpError {
+  return new HttpError(503, 'CANCELLED', 'The question was withdrawn.');
+}
+
+/** @throws HttpError 503 when the caller has gone: a signal that has fired tells nobody again */
+function requireCaller(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw withdrawn();
+}
+
 export class ReadPool {
   readonly #connect: () => Promise<Connection>;
   readonly #idle: Reader[] = [];
@@ -95,13 +104,14 @@ export class ReadPool {
   /** A connection for one export, which sees one moment. The caller closes it; `signal` does so at once. */
   async session(signal: AbortSignal): Promise<ReadSession> {
     this.#requireOpen();
+    requireCaller(signal);
     if (this.#exports >= MAX_EXPORTS) {
       throw new HttpError(503, 'BUSY', `${MAX_EXPORTS} exports are running already. Try again when one has ended.`);
     }
     this.#exports += 1;
     let reader: Reader;
     try {
-      reader = await this.#open();
+      reader = await this.#openFor(signal);
     } catch (error) {
       this.#exports -= 1;
       throw error;
@@ -168,6 +178,19 @@ export class ReadPool {
       reader.connection.destroy();
     }
     return null;
+  }
+
+  /** Opening takes time: a caller may have gone meanwhile, or the pool been closed. */
+  async #openFor(signal: AbortSignal): Promise<Reader> {
+    const reader = await this.#open();
+    try {
+      this.#requireOpen();
+      requireCaller(signal);
+      return reader;
+    } catch (error) {
+      reader.connection.destroy();
+      throw error;
+    }
   }
 
   async #open(): Promise<Reader> {
@@ -264,7 +287,7 @@ export function refusalOf(error: unknown, limitMs: number): HttpError | null {
   if (error instanceof HttpError) return error;
   const errno = mysqlErrno(error);
   if (errno === ER_QUERY_TIMEOUT) return tooSlow(limitMs);
-  if (errno === ER_QUERY_INTERRUPTED) return new HttpError(503, 'CANCELLED', 'The question was withdrawn.');
+  if (errno === ER_QUERY_INTERRUPTED) return withdrawn();
   if (errno !== null && ER_WRONG_VALUES.has(errno)) {
     return new HttpError(400, 'BAD_REQUEST', error instanceof Error ? error.message : 'The value does not fit.');
   }
