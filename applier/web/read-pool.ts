@@ -2,8 +2,8 @@
  * The page's own connections to the head-office database, or to `target.readHost`: people read through them, and never
  * through the connections of the applier. Every session is read-only and in UTC, and every statement ends by a limit.
  *
- * Invariants: at most READERS statements run for questions and MAX_EXPORTS for exports; at most MAX_WAITING questions
- * wait. A statement whose caller has gone is ended at the server. A connection whose state is unknown is never used again.
+ * Invariants: at most READERS statements run for questions, LONG_READERS of them for long ones, and MAX_EXPORTS for
+ * exports; at most MAX_WAITING questions wait. A statement whose caller has gone is ended at the server. A connection whose state is unknown is never used again.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { HttpError } from '../../shared/process/http.ts';
@@ -11,6 +11,8 @@ import { closeQuietly, mysqlErrno, mysqlError, streamCells } from '../../shared/
 import { formatDuration } from '../../shared/units.ts';
 
 const READERS = 3;
+/** Of these for questions that may take longer than QUERY_MS, so that others always find a place soon. */
+const LONG_READERS = 2;
 const MAX_WAITING = 32;
 export const MAX_EXPORTS = 2;
 /** A statement without a limit of its own. */
@@ -54,6 +56,18 @@ export function tooSlow(limitMs: number): HttpError {
   );
 }
 
+/** A question that waits for a place. */
+interface Waiter {
+  readonly isLong: boolean;
+  /** It has the place from now on. */
+  readonly begin: () => void;
+  readonly refuse: (error: HttpError) => void;
+}
+
+function closing(): HttpError {
+  return new HttpError(503, 'CLOSING', 'The applier is stopping.');
+}
+
 function withdrawn(): HttpError {
   return new HttpError(503, 'CANCELLED', 'The question was withdrawn.');
 }
@@ -66,9 +80,10 @@ function requireCaller(signal: AbortSignal | undefined): void {
 export class ReadPool {
   readonly #connect: () => Promise<Connection>;
   readonly #idle: Reader[] = [];
-  readonly #waiters: (() => void)[] = [];
+  readonly #waiters: Waiter[] = [];
   readonly #sessions = new Set<ReadSession>();
   #taken = 0;
+  #long = 0;
   #exports = 0;
   #closed = false;
 
@@ -79,8 +94,10 @@ export class ReadPool {
 
   /** Rows of one of our statements. @throws HttpError 503 when too many wait or the limit ends it, 400 for a wrong value */
   async read(sql: string, { signal, limitMs = QUERY_MS }: ReadOptions = {}): Promise<Cells[]> {
-    await this.#take();
+    const isLong = limitMs > QUERY_MS;
+    await this.#take(isLong);
     try {
+      requireCaller(signal);
       const reader = this.#fresh() ?? (await this.#open());
       const watch = this.#endWhenAborted(reader, signal);
       try {
@@ -97,7 +114,7 @@ export class ReadPool {
         throw refusal ?? mysqlError(error, 'target', 'cannot read the consolidated tables');
       }
     } finally {
-      this.#give();
+      this.#give(isLong);
     }
   }
 
@@ -135,41 +152,47 @@ export class ReadPool {
 
   async close(): Promise<void> {
     this.#closed = true;
-    for (const wake of this.#waiters.splice(0)) wake();
+    for (const { refuse } of this.#waiters.splice(0)) refuse(closing());
     for (const session of [...this.#sessions]) session.close();
     await Promise.all(this.#idle.splice(0).map(({ connection }) => closeQuietly(connection)));
   }
 
   #requireOpen(): void {
-    if (this.#closed) throw new HttpError(503, 'CLOSING', 'The applier is stopping.');
+    if (this.#closed) throw closing();
   }
 
-  async #take(): Promise<void> {
+  async #take(isLong: boolean): Promise<void> {
     this.#requireOpen();
-    if (this.#taken < READERS) {
-      this.#taken += 1;
+    if (this.#hasPlace(isLong)) {
+      this.#occupy(isLong);
       return;
     }
     if (this.#waiters.length >= MAX_WAITING) {
       throw new HttpError(503, 'BUSY', 'Too many requests are waiting. Try again.');
     }
-    const { promise, resolve } = Promise.withResolvers<undefined>();
-    this.#waiters.push(() => resolve(undefined));
+    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+    this.#waiters.push({ isLong, begin: () => resolve(undefined), refuse: reject });
     await promise;
-    // The one before has left its place.
-    try {
-      this.#requireOpen();
-    } catch (error) {
-      this.#give();
-      throw error;
-    }
   }
 
-  /** The place goes to the next one that waits. */
-  #give(): void {
-    const next = this.#waiters.shift();
-    if (next === undefined) this.#taken -= 1;
-    else next();
+  #hasPlace(isLong: boolean): boolean {
+    return this.#taken < READERS && (!isLong || this.#long < LONG_READERS);
+  }
+
+  #occupy(isLong: boolean): void {
+    this.#taken += 1;
+    if (isLong) this.#long += 1;
+  }
+
+  /** The place goes to the first one that waits and may have it. */
+  #give(isLong: boolean): void {
+    this.#taken -= 1;
+    if (isLong) this.#long -= 1;
+    const at = this.#waiters.findIndex(waiter => this.#hasPlace(waiter.isLong));
+    const [next] = at < 0 ? [] : this.#waiters.splice(at, 1);
+    if (next === undefined) return;
+    this.#occupy(next.isLong);
+    next.begin();
   }
 
   #fresh(): Reader | null {

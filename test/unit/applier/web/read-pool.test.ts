@@ -2,6 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { Connection } from 'mysql2/promise';
 import t from 'tap';
 import { MAX_EXPORTS, ReadPool } from '../../../../applier/web/read-pool.ts';
+import { until } from '../../../support/until.ts';
 
 /** A server that takes so long to let somebody in, and answers every statement with one row. */
 function server(openMs = 0) {
@@ -42,3 +43,33 @@ void t.test('a pool that is closed while an export opens its connection keeps no
   await t.rejects(opening, { code: 'CLOSING' });
   t.equal(open.size, 0);
 });
+
+void t.test(
+  'long questions leave a place to others, and one whose caller goes while it waits asks nothing',
+  async t => {
+    const asked: string[] = [];
+    const ends: (() => void)[] = [];
+    const connect = (): Promise<Connection> =>
+      Promise.resolve({
+        query: ({ sql = '' }: { sql?: string }) => {
+          if (!sql.startsWith('question')) return Promise.resolve([[['1', 'server']], []]);
+          asked.push(sql);
+          return new Promise(resolve => ends.push(() => resolve([[], []])));
+        },
+        destroy: () => undefined,
+        end: () => Promise.resolve(),
+      } as unknown as Connection);
+    const pool = new ReadPool(connect);
+    const aborter = new AbortController();
+    const long = [1, 2, 3].map(i => pool.read(`question long ${i}`, { limitMs: 10_000, signal: aborter.signal }));
+    const short = pool.read('question short');
+    await until('three questions', () => asked.length === 3);
+    t.same(asked, ['question long 1', 'question long 2', 'question short']);
+    aborter.abort();
+    for (const end of ends.splice(0)) end();
+    await short;
+    const [, , third] = await Promise.allSettled(long);
+    t.match(third, { status: 'rejected', reason: { code: 'CANCELLED' } });
+    t.equal(asked.length, 3);
+  },
+);
