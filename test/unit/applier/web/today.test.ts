@@ -1,5 +1,6 @@
 import t from 'tap';
 import { isCompleteTo, missingAt, needsOf, todayOf } from '../../../../applier/web/today.ts';
+import { TodayPage } from '../../../../applier/web/today-page.ts';
 import { rowsByHour } from '../../../../applier/web/today-rows.ts';
 import { usuallyBackAt } from '../../../../applier/web/usual-hours.ts';
 import { largeFleet, mixedFleet, wellFleet } from '../../../support/world/page-fixtures.ts';
@@ -156,4 +157,14 @@ void t.test('the usual hours are said only where the last days agree', t => {
   );
   t.equal(usuallyBackAt([], NOW.getTime()), null, 'nothing is known');
   t.end();
+});
+
+void t.test('Today answers although the database does not, and says that it is the database', async t => {
+  const never = { read: () => new Promise<never>(() => undefined) };
+  const page = new TodayPage(never, { timeZone: 'UTC', closingMinutes: 20 * 60 }, () => NOW.getTime(), 1);
+  const status = wellFleet(3, NOW);
+  const error = { code: 'TARGET_UNREACHABLE', message: 'gone', hint: 'look' };
+  const today = await page.read({ ...status, target: { ...status.target, up: false, error } });
+  t.match(today.needs[0], { kind: 'database', reason: 'gone' });
+  t.equal(today.rows.total, 0, 'what samples would say is not known');
 });
