@@ -12,6 +12,8 @@ export const MAX_VALUE = 1_000;
 /** Longest value shown: characters of text, bytes of binary. */
 const MAX_CHARACTERS = 200;
 const MAX_BYTES = 32;
+/** Characters or bytes of a value that is short for sure. */
+const SHORT_VALUE = 255;
 const CUT_MARK = '…';
 
 const GEOMETRIES = new Set(
@@ -135,6 +137,11 @@ export function literalOf(column: Column, value: string): string {
     case 'opaque':
       return quoteString(value);
   }
+}
+
+/** Whether a value may be as long as what is read of it: most names and codes are declared to be short. */
+export function mayBeLong({ dataType, type }: Pick<Column, 'dataType' | 'type'>): boolean {
+  return shapeOf(dataType) !== 'plain' && Number(/\((\d+)\)/.exec(type)?.[1] ?? Infinity) > SHORT_VALUE;
 }
 
 /** How much of a value is read: characters of text, bytes of binary. */

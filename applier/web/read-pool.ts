@@ -19,8 +19,6 @@ export const MAX_EXPORTS = 2;
 export const QUERY_MS = 3_000;
 /** Then the server is asked anew whether it has what the others have. */
 const MAX_CONNECTION_AGE_MS = 30_000;
-/** Rows of an export that are read ahead. */
-const STREAMED_ROWS = 500;
 
 /** ER_QUERY_TIMEOUT: the statement took longer than max_execution_time. */
 const ER_QUERY_TIMEOUT = 3024;
@@ -263,6 +261,7 @@ export class ReadPool {
 export class ReadSession {
   readonly #connection: Connection;
   readonly #onClose: () => void;
+  #limit: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(connection: Connection, onClose: () => void) {
@@ -280,9 +279,20 @@ export class ReadSession {
     return cellsOf(this.#connection, sql);
   }
 
-  /** The rows as they come: the server waits while nobody takes them. */
-  async *rows(sql: string): AsyncGenerator<Cells, void, undefined> {
-    for await (const row of streamCells(this.#connection, sql, STREAMED_ROWS)) {
+  /** Closes it after so long, however it is used, and says so before. */
+  closeAfter(ms: number, onLimit: () => void): void {
+    this.#limit = setTimeout(() => {
+      onLimit();
+      this.close();
+    }, ms);
+  }
+
+  /**
+   * The rows as they come: the server waits while nobody takes them. Once it is closed nothing more may come, and no end.
+   * @param ahead rows that are read ahead
+   */
+  async *rows(sql: string, ahead: number): AsyncGenerator<Cells, void, undefined> {
+    for await (const row of streamCells(this.#connection, sql, ahead)) {
       yield row.map(cell => cell?.toString('utf8') ?? null);
     }
   }
@@ -291,6 +301,7 @@ export class ReadSession {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    clearTimeout(this.#limit);
     this.#onClose();
     this.#connection.destroy();
   }
