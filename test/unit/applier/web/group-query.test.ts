@@ -3,7 +3,7 @@ import type { Test } from 'tap';
 import type { Column } from '../../../../applier/web/columns.ts';
 import { groupsOf, groupsStatement, MAX_GROUPS } from '../../../../applier/web/group-query.ts';
 import type { GroupsQuery } from '../../../../applier/web/group-query.ts';
-import { keyStatement } from '../../../../applier/web/key-search.ts';
+import { leadCondition } from '../../../../applier/web/key-search.ts';
 import { conditionOf, keyCondition } from '../../../../applier/web/selection.ts';
 import type { Selection } from '../../../../applier/web/selection.ts';
 import { HttpError } from '../../../../shared/process/http.ts';
