@@ -66,6 +66,14 @@ void t.test('days of UTC columns are those of the zone, with the changes of its 
     day,
     "WHEN t.`_changed_at` >= '2026-10-25 01:00:00' THEN 3600 WHEN t.`_changed_at` >= '2026-03-29 01:00:00' THEN 7200",
   );
+  const { sql: ahead } = groupsStatement(
+    'hq',
+    [column('due_at', 'timestamp')],
+    { ...ALL, by: { column: 'due_at', unit: 'day' }, measure: { kind: 'rows', column: '' } },
+    { ...CALENDAR, zone: 'Europe/Berlin' },
+  );
+  t.match(ahead, "WHEN t.`due_at` >= '2027-03-28 01:00:00' THEN 7200", 'also of times in the future');
+  t.match(ahead, "CASE WHEN t.`due_at` >= '2037-10-25 01:00:00' THEN 3600");
   const short = sqlOf({
     by: { column: '_changed_at', unit: 'day' },
     period: { column: '_changed_at', preset: 'yesterday' },
