@@ -113,6 +113,7 @@ void t.test('rows by hour stand beside the same hours a week before', t => {
     'UTC',
   );
   t.equal(gap.rows.filter(value => value === null).length, 2, 'an hour without its samples is not known');
+  t.equal(gap.total, 120, 'although what came in it is known with the next');
   t.end();
 });
 
