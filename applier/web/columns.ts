@@ -9,6 +9,8 @@ import { HttpError } from '../../shared/process/http.ts';
 import { quoteName, quoteString } from '../../shared/database/sql.ts';
 
 export const MAX_VALUE = 1_000;
+/** Of values that the page has got from here: the bytes of a long key are two characters each, and more as text. */
+export const MAX_EXACT_VALUE = 8_192;
 /** Longest value shown: characters of text, bytes of binary. */
 const MAX_CHARACTERS = 200;
 const MAX_BYTES = 32;
@@ -114,12 +116,12 @@ export function bareColumn({ name }: Pick<Column, 'name'>): string {
 }
 
 /** A value as a literal of its column's kind. @throws HttpError 400 */
-export function literalOf(column: Column, value: string): string {
+export function literalOf(column: Column, value: string, most = MAX_VALUE): string {
   const kind = kindOf(column);
   const refuse = (form: string): never => {
     throw new HttpError(400, 'BAD_REQUEST', `${column.name} can only be compared with ${form}.`);
   };
-  if (value.length > MAX_VALUE) refuse(`at most ${MAX_VALUE} characters`);
+  if (value.length > most) refuse(`at most ${most} characters`);
   switch (kind) {
     case 'number':
       return /^-?\d{1,80}(?:\.\d{1,40})?$/.test(value) ? value : refuse('a number');
@@ -213,7 +215,7 @@ export function exactText(column: Column): string {
 /** A condition that a column has exactly this value. @throws HttpError 400 */
 export function isExactly(column: Column, value: string): string {
   const bare = bareColumn(column);
-  const literal = literalOf(column, value);
+  const literal = literalOf(column, value, MAX_EXACT_VALUE);
   if (kindOf(column) === 'bit') return `(${bare} + 0) = ${literal}`;
   return column.dataType === 'float' ? `(${bare} + 0e0) = ${literal}` : `${bare} = ${literal}`;
 }
