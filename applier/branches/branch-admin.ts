@@ -370,12 +370,14 @@ export class BranchAdmin {
 
   /**
    * Lets a halted branch go on without the rows of its batch that cannot be applied or, if `whole`, without the batch.
+   * @param seen the batch that the person has decided about; null: whichever halts it
    * @returns the id of the snapshot request that is opened when something is left out
+   * @throws CONFIG_INVALID where it is not halted, or by another batch
    */
-  async quarantine(branch: string, whole = false): Promise<string> {
+  async quarantine(branch: string, whole = false, seen: number | null = null): Promise<string> {
     return this.#options.pool.transact(async connection => {
       const seq = (await readBranch(connection, branch))?.halt?.seq ?? 0;
-      const request = await quarantineHalted(connection, branch, whole);
+      const request = await quarantineHalted(connection, branch, { whole, seq: seen });
       const what = whole ? `batch ${seq}` : `what cannot be applied of batch ${seq}`;
       await this.#note(connection, branch, 'quarantined', `The branch goes on without ${what}.`);
       return request;

@@ -29,16 +29,26 @@ export interface Decision {
 /**
  * Stores the decision about the batch that halted the branch, and lets the branch go on. Runs in the caller's
  * transaction.
+ * @param seq of the batch that the person has seen; null: whichever it is
  * @returns the id of the request for a snapshot that is added if something is left out
- * @throws BRANCH_UNKNOWN; CONFIG_INVALID when the branch is not halted
+ * @throws BRANCH_UNKNOWN; CONFIG_INVALID when the branch is not halted, or by another batch
  */
-export async function quarantineHalted(connection: Connection, branch: string, whole: boolean): Promise<string> {
+export async function quarantineHalted(
+  connection: Connection,
+  branch: string,
+  { whole, seq }: { readonly whole: boolean; readonly seq: number | null },
+): Promise<string> {
   const row = await lockBranch(connection, branch);
   if (row === null) throw new TributaryError('BRANCH_UNKNOWN', `There is no branch ${branch}.`);
   const { halt, stream } = row;
   if (halt === null || stream.epoch === null) {
     throw new TributaryError('CONFIG_INVALID', `The branch ${branch} is not halted.`, {
       hint: 'Only the batch that has halted a branch can be quarantined: see `tributary-applier branch show`.',
+    });
+  }
+  if (seq !== null && halt.seq !== seq) {
+    throw new TributaryError('CONFIG_INVALID', `The branch ${branch} is halted at batch ${halt.seq}, not ${seq}.`, {
+      hint: 'Look at why that batch is refused, and decide about it.',
     });
   }
   const request = randomUUID();

@@ -60,11 +60,15 @@ export function cellFormat(column: Column): string | null {
   return scale > 0 ? `0.${'0'.repeat(scale)}` : null;
 }
 
-/** A cell of CSV (RFC 4180). NULL is nothing, and an empty text is two quotes. */
+/**
+ * A cell of CSV (RFC 4180). NULL is nothing, and an empty text is two quotes.
+ *
+ * A spreadsheet would calculate a text that begins with one of =+-@. A mark before it keeps it a text. Where lists are
+ * separated by semicolons, or by tabs, a text is cut there, whatever quotes it has, and each part needs its mark.
+ */
 export function csvCell(column: Column | null, text: string | null): string {
   if (text === null) return '';
   const isFigure = column !== null && ['number', 'float', 'bit', 'time'].includes(kindOf(column));
-  // A spreadsheet would calculate what begins so. A mark before it keeps it a text.
-  const safe = !isFigure && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
-  return safe === '' || /[",\r\n]|^\s|\s$/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  const safe = isFigure ? text : text.replace(/^(?=[=+\-@\t\r])/, "'").replace(/([;\t\r\n][" ]*)(?=[=+\-@])/g, "$1'");
+  return safe === '' || /[",;\t\r\n]|^\s|\s$/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

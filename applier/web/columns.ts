@@ -9,9 +9,13 @@ import { HttpError } from '../../shared/process/http.ts';
 import { quoteName, quoteString } from '../../shared/database/sql.ts';
 
 export const MAX_VALUE = 1_000;
+/** Of values that the page has got from here: the bytes of a long key are two characters each, and more as text. */
+export const MAX_EXACT_VALUE = 8_192;
 /** Longest value shown: characters of text, bytes of binary. */
 const MAX_CHARACTERS = 200;
 const MAX_BYTES = 32;
+/** Characters or bytes of a value that is short for sure. */
+const SHORT_VALUE = 255;
 const CUT_MARK = '…';
 
 const GEOMETRIES = new Set(
@@ -112,12 +116,12 @@ export function bareColumn({ name }: Pick<Column, 'name'>): string {
 }
 
 /** A value as a literal of its column's kind. @throws HttpError 400 */
-export function literalOf(column: Column, value: string): string {
+export function literalOf(column: Column, value: string, most = MAX_VALUE): string {
   const kind = kindOf(column);
   const refuse = (form: string): never => {
     throw new HttpError(400, 'BAD_REQUEST', `${column.name} can only be compared with ${form}.`);
   };
-  if (value.length > MAX_VALUE) refuse(`at most ${MAX_VALUE} characters`);
+  if (value.length > most) refuse(`at most ${most} characters`);
   switch (kind) {
     case 'number':
       return /^-?\d{1,80}(?:\.\d{1,40})?$/.test(value) ? value : refuse('a number');
@@ -135,6 +139,11 @@ export function literalOf(column: Column, value: string): string {
     case 'opaque':
       return quoteString(value);
   }
+}
+
+/** Whether a value may be as long as what is read of it: most names and codes are declared to be short. */
+export function mayBeLong({ dataType, type }: Pick<Column, 'dataType' | 'type'>): boolean {
+  return shapeOf(dataType) !== 'plain' && Number(/\((\d+)\)/.exec(type)?.[1] ?? Infinity) > SHORT_VALUE;
 }
 
 /** How much of a value is read: characters of text, bytes of binary. */
@@ -206,7 +215,7 @@ export function exactText(column: Column): string {
 /** A condition that a column has exactly this value. @throws HttpError 400 */
 export function isExactly(column: Column, value: string): string {
   const bare = bareColumn(column);
-  const literal = literalOf(column, value);
+  const literal = literalOf(column, value, MAX_EXACT_VALUE);
   if (kindOf(column) === 'bit') return `(${bare} + 0) = ${literal}`;
   return column.dataType === 'float' ? `(${bare} + 0e0) = ${literal}` : `${bare} = ${literal}`;
 }

@@ -2,6 +2,7 @@
 import * as z from 'zod';
 import { HttpError } from '../../shared/process/http.ts';
 import type { HttpRequest, Route } from '../../shared/process/http.ts';
+import { MAX_EXACT_VALUE } from './columns.ts';
 import type { TableBrowser } from './data.ts';
 import { completenessCsv, FORMATS, openExport } from './export.ts';
 import { MEASURES, UNITS } from './group-query.ts';
@@ -12,8 +13,8 @@ import type { Order, RowsQuery } from './table-query.ts';
 
 const filterSchema = z.tuple([z.string().max(64), z.enum(OPERATORS), z.string().max(1_000)]);
 const periodSchema = z.tuple([z.string().max(64), z.enum(PRESETS)]);
-const cursorSchema = z.array(z.string().max(8_192).nullable()).min(1).max(20);
-const keySchema = z.array(z.string().max(8_192)).min(1).max(20);
+const cursorSchema = z.array(z.string().max(MAX_EXACT_VALUE).nullable()).min(1).max(20);
+const keySchema = z.array(z.string().max(MAX_EXACT_VALUE)).min(1).max(20);
 const groupSchema = z.tuple([z.string().max(64), z.enum(UNITS)]);
 const measureSchema = z.tuple([z.enum(MEASURES), z.string().max(64)]);
 

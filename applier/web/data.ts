@@ -82,14 +82,17 @@ export class TableBrowser {
     return { zone: this.#zone, now: this.#now() };
   }
 
-  /** The consolidated tables, in order of name. */
+  /** The consolidated tables, in order of name: those that say of which branch a row is. */
   async list(): Promise<TableSummary[]> {
     const now = performance.now();
     if (this.#list !== null && now - this.#list.at < CATALOGUE_MS) return this.#list.tables;
     const rows = await this.pool.read(
       `SELECT table_name AS name, table_rows AS estimate FROM information_schema.tables
        WHERE table_schema = ${quoteString(this.database)} AND table_type = 'BASE TABLE'
-         AND table_name NOT LIKE 'tributary\\_%' ORDER BY table_name LIMIT 5000`,
+         AND table_name NOT LIKE 'tributary\\_%' AND table_name IN (
+           SELECT table_name FROM information_schema.columns
+           WHERE table_schema = ${quoteString(this.database)} AND column_name = '_branch')
+       ORDER BY table_name LIMIT 5000`,
     );
     const tables = rows.map(row => ({ name: row[0] ?? '', estimatedRows: Number(row[1] ?? 0) }));
     this.#list = { at: now, tables };

@@ -2,7 +2,7 @@
  * Exports of what a person has selected in a consolidated table, as CSV or XLSX, with the completeness of each branch at
  * the same moment. Rows are written while they come.
  *
- * Bounds: MAX_EXPORTS at a time (read-pool.ts); rows by format; MAX_BYTES; EXPORT_MS. A file that a bound or a fault has
+ * Bounds: MAX_EXPORTS at a time (read-pool.ts); rows by format; MAX_BYTES; EXPORT_MS, however slowly it is taken. A file that a bound or a fault has
  * ended says NOT COMPLETE in its last row. A caller that goes away ends the statement at the server.
  */
 import { describeError } from '../../shared/errors.ts';
@@ -11,7 +11,7 @@ import { quoteString, quoteTable } from '../../shared/database/sql.ts';
 import { formatDuration } from '../../shared/units.ts';
 import { cellFormat, cellValue, csvCell, dateOf, MAX_CELL_CHARACTERS } from './cell-value.ts';
 import type { CellValue } from './cell-value.ts';
-import { isUtc, readColumn, showValue } from './columns.ts';
+import { isUtc, mayBeLong, readColumn, showValue } from './columns.ts';
 import type { Column, Cut } from './columns.ts';
 import type { TableBrowser } from './data.ts';
 import { refusalOf, tooSlow } from './read-pool.ts';
@@ -32,6 +32,8 @@ const FIRST_ROW_MS = 15_000;
 const MAX_ROWS: Readonly<Record<Format, number>> = { csv: 2_000_000, xlsx: 200_000 };
 const MAX_BYTES = 256 * 1024 * 1024;
 const CHUNK_CHARACTERS = 64 * 1024;
+/** Rows that are read ahead where all values are short. */
+const ROWS_AHEAD = 500;
 const VALUES: Cut = { characters: MAX_CELL_CHARACTERS - 1, bytes: 8 * 1024 };
 const TYPES: Readonly<Record<Format, string>> = {
   csv: 'text/csv; charset=utf-8',
@@ -66,21 +68,35 @@ interface BranchCompleteness {
   readonly lastSeen: string | null;
 }
 
-/** @throws HttpError 404, 400; 503 while others run, or where no row comes in time */
-export async function openExport(tables: TableBrowser, query: ExportQuery, signal: AbortSignal): Promise<ExportFile> {
+/** What an export needs of the tables. */
+type ExportTables = Pick<TableBrowser, 'database' | 'calendar' | 'columns'> & {
+  readonly pool: Pick<TableBrowser['pool'], 'session'>;
+};
+
+/**
+ * @param limitMs after which it ends
+ * @throws HttpError 404, 400; 503 while others run, or where no row comes in time
+ */
+export async function openExport(
+  tables: ExportTables,
+  query: ExportQuery,
+  signal: AbortSignal,
+  limitMs = EXPORT_MS,
+): Promise<ExportFile> {
   const columns = await tables.columns(query.table);
   const calendar = tables.calendar();
   const { sql: where, period } = conditionOf(columns, query, calendar);
   const order = orderSql(columns, { ...query, order: query.order ?? { sort: null, descending: false } });
   const maxRows = MAX_ROWS[query.format];
   const sql =
-    `SELECT /*+ MAX_EXECUTION_TIME(${EXPORT_MS}) */ ${columns.map(column => readColumn(column, VALUES)).join(', ')} ` +
+    `SELECT /*+ MAX_EXECUTION_TIME(${limitMs}) */ ${columns.map(column => readColumn(column, VALUES)).join(', ')} ` +
     `FROM ${quoteTable(tables.database, query.table)} AS t${where === '' ? '' : ` WHERE ${where}`}` +
     `${order === '' ? '' : ` ORDER BY ${order}`} LIMIT ${maxRows + 1}`;
   const session = await tables.pool.session(signal);
   try {
     const branches = await readCompleteness(session, query);
-    const rows = new ExportRows(session, session.rows(sql), columns, maxRows);
+    const rows = new ExportRows(session, session.rows(sql, rowsAhead(columns)), { columns, maxRows, limitMs });
+    session.closeAfter(limitMs, () => rows.endByLimit());
     await rows.first();
     const at = new Date(calendar.now);
     const about = { query, period, at, columns, branches, rows };
@@ -91,8 +107,13 @@ export async function openExport(tables: TableBrowser, query: ExportQuery, signa
     };
   } catch (error) {
     session.close();
-    throw refusalOf(error, EXPORT_MS) ?? error;
+    throw refusalOf(error, limitMs) ?? error;
   }
+}
+
+/** Wide rows are held in memory by their width. */
+function rowsAhead(columns: readonly Column[]): number {
+  return Math.max(1, Math.floor(ROWS_AHEAD / (1 + columns.filter(mayBeLong).length)));
 }
 
 /** The completeness of each branch as a file of its own. @throws HttpError 404 */
@@ -141,21 +162,23 @@ class ExportRows {
   readonly #source: AsyncGenerator<Cells, void, undefined>;
   readonly #columns: readonly Column[];
   readonly #maxRows: number;
+  readonly #limitMs: number;
   #ahead: IteratorResult<Cells, void> | null = null;
   #taken = 0;
   /** Why the rows end before the last; null: they do not. */
   #why: string | null = null;
+  #stopWaiting: () => void = () => undefined;
 
   constructor(
     session: ReadSession,
     source: AsyncGenerator<Cells, void, undefined>,
-    columns: readonly Column[],
-    maxRows: number,
+    { columns, maxRows, limitMs }: { columns: readonly Column[]; maxRows: number; limitMs: number },
   ) {
     this.#session = session;
     this.#source = source;
     this.#columns = columns;
     this.#maxRows = maxRows;
+    this.#limitMs = limitMs;
   }
 
   get taken(): number {
@@ -166,9 +189,14 @@ class ExportRows {
     return this.#why;
   }
 
-  /** Ends the rows at the next one. */
+  /** No row comes after this. */
   end(why: string): void {
     this.#why ??= why;
+    this.#stopWaiting();
+  }
+
+  endByLimit(): void {
+    this.end(`it took longer than ${formatDuration(this.#limitMs)}. Select fewer rows`);
   }
 
   /** Waits for the first row. @throws HttpError 503 where none comes in time */
@@ -187,24 +215,33 @@ class ExportRows {
   async *[Symbol.asyncIterator](): AsyncGenerator<(string | null)[], void, undefined> {
     try {
       for (;;) {
-        const { done, value } = this.#ahead ?? (await this.#source.next());
-        this.#ahead = null;
-        if (done === true || this.#why !== null) return;
+        const next = await this.#next();
+        if (next === null || next.done === true) return;
         if (this.#taken >= this.#maxRows) {
           this.end(`it ends after ${this.#maxRows.toLocaleString('en-GB')} rows. Select fewer`);
           return;
         }
         this.#taken += 1;
-        yield this.#columns.map(({ dataType }, i) => showValue(value[i] ?? null, dataType, VALUES));
+        yield this.#columns.map(({ dataType }, i) => showValue(next.value[i] ?? null, dataType, VALUES));
       }
     } catch (error) {
-      const errorOfLimit = refusalOf(error, EXPORT_MS)?.code === 'TOO_SLOW';
-      this.end(
-        errorOfLimit ? `it took longer than ${formatDuration(EXPORT_MS)}. Select fewer rows` : describeError(error),
-      );
+      if (refusalOf(error, this.#limitMs)?.code === 'TOO_SLOW') this.endByLimit();
+      else this.end(describeError(error));
     } finally {
       this.#session.close();
     }
+  }
+
+  /** null: the rows have been ended, maybe while the next one was awaited. */
+  async #next(): Promise<IteratorResult<Cells, void> | null> {
+    if (this.#why !== null) return null;
+    const ahead = this.#ahead;
+    this.#ahead = null;
+    if (ahead !== null) return ahead;
+    const { promise, resolve, reject } = Promise.withResolvers<IteratorResult<Cells, void> | null>();
+    this.#stopWaiting = () => resolve(null);
+    this.#source.next().then(resolve, reject);
+    return promise;
   }
 }
 

@@ -11,7 +11,7 @@ import type { Column } from './columns.ts';
 import type { Cells } from './read-pool.ts';
 import { conditionOf } from './selection.ts';
 import type { Calendar, PeriodSaid, Selection } from './selection.ts';
-import { changesBetween, dateTimeText, DAY_MS, offsetOf } from './zone-time.ts';
+import { changesBetween, changesOf, dateTimeText, DAY_MS, offsetOf } from './zone-time.ts';
 
 /** How long a person waits for totals. */
 export const GROUPS_MS = 10_000;
@@ -176,16 +176,18 @@ function calendarSql(
 
 /**
  * A time in UTC by the clock of a zone. The server need not know zones: the changes of the clock stand in the statement,
- * those within the period, the newest first.
+ * those within the period, the newest first. Times may lie in the future, so without a period all changes do.
  */
-function wallSql(column: Column, period: PeriodSaid | null, { zone, now }: Calendar): string {
+function wallSql(column: Column, period: PeriodSaid | null, { zone }: Calendar): string {
   const bare = bareColumn(column);
   const within = period?.column === column.name && period.zone === zone ? period : null;
-  const from = within === null ? 0 : Date.parse(`${within.from.replace(' ', 'T')}Z`) - DAY_MS;
-  const until = within === null ? now + DAY_MS : Date.parse(`${within.until.replace(' ', 'T')}Z`) + DAY_MS;
+  const moment = (text: string): number => Date.parse(`${text.replace(' ', 'T')}Z`);
+  const from = within === null ? 0 : moment(within.from) - DAY_MS;
+  const changes = within === null ? changesOf(zone) : changesBetween(zone, from, moment(within.until) + DAY_MS);
   const first = offsetOf(zone, from) / 1_000;
-  const changes = changesBetween(zone, from, until).reverse();
   if (changes.length === 0) return first === 0 ? bare : `(${bare} + INTERVAL ${first} SECOND)`;
-  const cases = changes.map(({ at, offset }) => `WHEN ${bare} >= '${dateTimeText(at)}' THEN ${offset / 1_000}`);
+  const cases = changes
+    .toReversed()
+    .map(({ at, offset }) => `WHEN ${bare} >= '${dateTimeText(at)}' THEN ${offset / 1_000}`);
   return `(${bare} + INTERVAL CASE ${cases.join(' ')} ELSE ${first} END SECOND)`;
 }

@@ -36,61 +36,76 @@ export interface KeySearch {
   readonly found: readonly KeyFound[];
   /** Tables whose keys can hold what was looked for. */
   readonly searched: number;
-  /** Tables that were not looked into: there are too many rows or tables, or the time was up. */
+  /** Tables that were not looked into, or not to the end: there are too many rows or tables, or the time was up. */
   readonly left: number;
 }
 
 /** @param value of the first part of a key after the branch. @throws HttpError 400 */
 export async function searchKey(
-  pool: ReadPool,
+  pool: Pick<ReadPool, 'read'>,
   tables: readonly KeyedTable[],
   { database, value, branch, signal }: { database: string; value: string; branch: string | null; signal: AbortSignal },
 ): Promise<KeySearch> {
   if (value === '' || value.length > MAX_VALUE) throw new HttpError(400, 'BAD_REQUEST', 'Give a key to look for.');
   const branches = branch === null ? await readBranches(pool) : [branch];
-  const statements = tables.flatMap(table => {
-    const sql = keyStatement(database, table, value, branches);
-    return sql === null ? [] : [{ ...table, sql }];
-  });
+  const among = branches.map(quoteString).join(', ');
   const found: KeyFound[] = [];
   const until = performance.now() + SEARCH_MS;
   let searched = 0;
-  for (const { name, columns, sql } of statements.slice(0, MAX_TABLES)) {
-    if (found.length >= MAX_FOUND || performance.now() > until || signal.aborted) break;
-    const keys = columns.filter(({ key }) => key).map(column => column.name);
-    const rows = await pool.read(sql, { signal });
-    found.push(...rows.map(row => ({ table: name, columns: keys, key: row.map(cell => cell ?? '') })));
-    searched += 1;
+  let left = 0;
+  for (const table of branches.length === 0 ? [] : tables) {
+    const condition = leadCondition(table, value);
+    if (condition === null) continue;
+    const isOver = found.length >= MAX_FOUND || performance.now() > until || signal.aborted;
+    if (isOver || searched + left >= MAX_TABLES) {
+      left += 1;
+      continue;
+    }
+    const keys = table.columns.filter(({ key }) => key).map(column => column.name);
+    try {
+      const rows = await pool.read(keyStatement(database, table, condition, among), { signal });
+      found.push(...rows.map(row => ({ table: table.name, columns: keys, key: row.map(cell => cell ?? '') })));
+      searched += 1;
+    } catch (error) {
+      // One table whose key cannot be this value, or that takes too long, says nothing of the others.
+      if (!(error instanceof HttpError)) throw error;
+      if (error.status === 400) searched += 1;
+      else if (error.code === 'TOO_SLOW') left += 1;
+      else throw error;
+    }
   }
-  return { found: found.slice(0, MAX_FOUND), searched, left: statements.length - searched };
+  return { found: found.slice(0, MAX_FOUND), searched, left };
 }
 
-async function readBranches(pool: ReadPool): Promise<string[]> {
+async function readBranches(pool: Pick<ReadPool, 'read'>): Promise<string[]> {
   const rows = await pool.read(`SELECT branch FROM tributary_branch ORDER BY branch LIMIT ${MAX_BRANCHES}`);
   return rows.map(([branch = null]) => branch ?? '');
 }
 
-/** null: no key of this table can be looked for so, or none can be this value. */
-export function keyStatement(
-  database: string,
-  { name, columns, lead }: KeyedTable,
-  value: string,
-  branches: readonly string[],
-): string | null {
+/** The condition that a key has this value; null: no key of this table can be looked for so, or none can be it. */
+export function leadCondition({ columns, lead }: KeyedTable, value: string): string | null {
   const second = columns.find(column => column.name === lead);
   // A hash of a key (`_key`) is nothing that a person looks for.
-  if (second === undefined || second.name.startsWith('_') || branches.length === 0) return null;
+  if (second === undefined || second.name.startsWith('_')) return null;
   if (kindOf(second) === 'float' || kindOf(second) === 'opaque') return null;
-  let condition: string;
   try {
-    condition = isExactly(second, value);
+    return isExactly(second, value);
   } catch (error) {
     if (error instanceof HttpError) return null;
     throw error;
   }
+}
+
+/** @param among the branches, as literals */
+export function keyStatement(
+  database: string,
+  { name, columns }: KeyedTable,
+  condition: string,
+  among: string,
+): string {
   const keys = columns.filter(({ key }) => key);
   return (
     `SELECT /*+ MAX_EXECUTION_TIME(${QUERY_MS}) */ ${keys.map(exactText).join(', ')} FROM ${quoteTable(database, name)} AS t ` +
-    `WHERE t.${quoteName('_branch')} IN (${branches.map(quoteString).join(', ')}) AND ${condition} LIMIT ${FOUND_IN_TABLE}`
+    `WHERE t.${quoteName('_branch')} IN (${among}) AND ${condition} LIMIT ${FOUND_IN_TABLE}`
   );
 }

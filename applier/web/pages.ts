@@ -98,7 +98,7 @@ function pageOf(query: URLSearchParams): number {
 }
 
 /** What the commands `branch retry`, `quarantine`, `snapshot`, `verify` and `repair`, and `schema approve`, do too. */
-function actionRoutes({ actions, changed, detail }: ApplierPageSources): Route[] {
+function actionRoutes({ actions, changed }: ApplierPageSources): Route[] {
   type Act = (branch: string, asked: { readonly body: unknown; readonly person: PageActions }) => Promise<string>;
   const action = (name: string, act: Act): Route => ({
     method: 'POST',
@@ -117,10 +117,7 @@ function actionRoutes({ actions, changed, detail }: ApplierPageSources): Route[]
     action('quarantine', async (branch, { body, person }) => {
       // Only the batch that the person has seen, not one that has halted the branch since then.
       const { seq } = parsed(seqSchema, JSON.stringify(body), 'The batch');
-      const { status } = await detail(branch);
-      if (status.halted?.seq !== seq)
-        throw new HttpError(409, 'CHANGED', `${branch} is not halted at batch ${seq} any more.`);
-      await person.quarantine(branch);
+      await person.quarantine(branch, false, seq);
       return `${branch} goes on without what is refused. A snapshot is requested for what is missing.`;
     }),
     action('approve', async (branch, { person }) => {

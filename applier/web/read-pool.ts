@@ -2,8 +2,8 @@
  * The page's own connections to the head-office database, or to `target.readHost`: people read through them, and never
  * through the connections of the applier. Every session is read-only and in UTC, and every statement ends by a limit.
  *
- * Invariants: at most READERS statements run for questions and MAX_EXPORTS for exports; at most MAX_WAITING questions
- * wait. A statement whose caller has gone is ended at the server. A connection whose state is unknown is never used again.
+ * Invariants: at most READERS statements run for questions, LONG_READERS of them for long ones, and MAX_EXPORTS for
+ * exports; at most MAX_WAITING questions wait. A statement whose caller has gone is ended at the server. A connection whose state is unknown is never used again.
  */
 import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { HttpError } from '../../shared/process/http.ts';
@@ -11,14 +11,14 @@ import { closeQuietly, mysqlErrno, mysqlError, streamCells } from '../../shared/
 import { formatDuration } from '../../shared/units.ts';
 
 const READERS = 3;
+/** Of these for questions that may take longer than QUERY_MS, so that others always find a place soon. */
+const LONG_READERS = 2;
 const MAX_WAITING = 32;
 export const MAX_EXPORTS = 2;
 /** A statement without a limit of its own. */
 export const QUERY_MS = 3_000;
 /** Then the server is asked anew whether it has what the others have. */
 const MAX_CONNECTION_AGE_MS = 30_000;
-/** Rows of an export that are read ahead. */
-const STREAMED_ROWS = 500;
 
 /** ER_QUERY_TIMEOUT: the statement took longer than max_execution_time. */
 const ER_QUERY_TIMEOUT = 3024;
@@ -54,12 +54,34 @@ export function tooSlow(limitMs: number): HttpError {
   );
 }
 
+/** A question that waits for a place. */
+interface Waiter {
+  readonly isLong: boolean;
+  /** It has the place from now on. */
+  readonly begin: () => void;
+  readonly refuse: (error: HttpError) => void;
+}
+
+function closing(): HttpError {
+  return new HttpError(503, 'CLOSING', 'The applier is stopping.');
+}
+
+function withdrawn(): HttpError {
+  return new HttpError(503, 'CANCELLED', 'The question was withdrawn.');
+}
+
+/** @throws HttpError 503 when the caller has gone: a signal that has fired tells nobody again */
+function requireCaller(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw withdrawn();
+}
+
 export class ReadPool {
   readonly #connect: () => Promise<Connection>;
   readonly #idle: Reader[] = [];
-  readonly #waiters: (() => void)[] = [];
+  readonly #waiters: Waiter[] = [];
   readonly #sessions = new Set<ReadSession>();
   #taken = 0;
+  #long = 0;
   #exports = 0;
   #closed = false;
 
@@ -70,8 +92,10 @@ export class ReadPool {
 
   /** Rows of one of our statements. @throws HttpError 503 when too many wait or the limit ends it, 400 for a wrong value */
   async read(sql: string, { signal, limitMs = QUERY_MS }: ReadOptions = {}): Promise<Cells[]> {
-    await this.#take();
+    const isLong = limitMs > QUERY_MS;
+    await this.#take(isLong);
     try {
+      requireCaller(signal);
       const reader = this.#fresh() ?? (await this.#open());
       const watch = this.#endWhenAborted(reader, signal);
       try {
@@ -88,20 +112,21 @@ export class ReadPool {
         throw refusal ?? mysqlError(error, 'target', 'cannot read the consolidated tables');
       }
     } finally {
-      this.#give();
+      this.#give(isLong);
     }
   }
 
   /** A connection for one export, which sees one moment. The caller closes it; `signal` does so at once. */
   async session(signal: AbortSignal): Promise<ReadSession> {
     this.#requireOpen();
+    requireCaller(signal);
     if (this.#exports >= MAX_EXPORTS) {
       throw new HttpError(503, 'BUSY', `${MAX_EXPORTS} exports are running already. Try again when one has ended.`);
     }
     this.#exports += 1;
     let reader: Reader;
     try {
-      reader = await this.#open();
+      reader = await this.#openFor(signal);
     } catch (error) {
       this.#exports -= 1;
       throw error;
@@ -125,41 +150,47 @@ export class ReadPool {
 
   async close(): Promise<void> {
     this.#closed = true;
-    for (const wake of this.#waiters.splice(0)) wake();
+    for (const { refuse } of this.#waiters.splice(0)) refuse(closing());
     for (const session of [...this.#sessions]) session.close();
     await Promise.all(this.#idle.splice(0).map(({ connection }) => closeQuietly(connection)));
   }
 
   #requireOpen(): void {
-    if (this.#closed) throw new HttpError(503, 'CLOSING', 'The applier is stopping.');
+    if (this.#closed) throw closing();
   }
 
-  async #take(): Promise<void> {
+  async #take(isLong: boolean): Promise<void> {
     this.#requireOpen();
-    if (this.#taken < READERS) {
-      this.#taken += 1;
+    if (this.#hasPlace(isLong)) {
+      this.#occupy(isLong);
       return;
     }
     if (this.#waiters.length >= MAX_WAITING) {
       throw new HttpError(503, 'BUSY', 'Too many requests are waiting. Try again.');
     }
-    const { promise, resolve } = Promise.withResolvers<undefined>();
-    this.#waiters.push(() => resolve(undefined));
+    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+    this.#waiters.push({ isLong, begin: () => resolve(undefined), refuse: reject });
     await promise;
-    // The one before has left its place.
-    try {
-      this.#requireOpen();
-    } catch (error) {
-      this.#give();
-      throw error;
-    }
   }
 
-  /** The place goes to the next one that waits. */
-  #give(): void {
-    const next = this.#waiters.shift();
-    if (next === undefined) this.#taken -= 1;
-    else next();
+  #hasPlace(isLong: boolean): boolean {
+    return this.#taken < READERS && (!isLong || this.#long < LONG_READERS);
+  }
+
+  #occupy(isLong: boolean): void {
+    this.#taken += 1;
+    if (isLong) this.#long += 1;
+  }
+
+  /** The place goes to the first one that waits and may have it. */
+  #give(isLong: boolean): void {
+    this.#taken -= 1;
+    if (isLong) this.#long -= 1;
+    const at = this.#waiters.findIndex(waiter => this.#hasPlace(waiter.isLong));
+    const [next] = at < 0 ? [] : this.#waiters.splice(at, 1);
+    if (next === undefined) return;
+    this.#occupy(next.isLong);
+    next.begin();
   }
 
   #fresh(): Reader | null {
@@ -168,6 +199,19 @@ export class ReadPool {
       reader.connection.destroy();
     }
     return null;
+  }
+
+  /** Opening takes time: a caller may have gone meanwhile, or the pool been closed. */
+  async #openFor(signal: AbortSignal): Promise<Reader> {
+    const reader = await this.#open();
+    try {
+      this.#requireOpen();
+      requireCaller(signal);
+      return reader;
+    } catch (error) {
+      reader.connection.destroy();
+      throw error;
+    }
   }
 
   async #open(): Promise<Reader> {
@@ -217,6 +261,7 @@ export class ReadPool {
 export class ReadSession {
   readonly #connection: Connection;
   readonly #onClose: () => void;
+  #limit: NodeJS.Timeout | undefined;
   #closed = false;
 
   constructor(connection: Connection, onClose: () => void) {
@@ -234,9 +279,20 @@ export class ReadSession {
     return cellsOf(this.#connection, sql);
   }
 
-  /** The rows as they come: the server waits while nobody takes them. */
-  async *rows(sql: string): AsyncGenerator<Cells, void, undefined> {
-    for await (const row of streamCells(this.#connection, sql, STREAMED_ROWS)) {
+  /** Closes it after so long, however it is used, and says so before. */
+  closeAfter(ms: number, onLimit: () => void): void {
+    this.#limit = setTimeout(() => {
+      onLimit();
+      this.close();
+    }, ms);
+  }
+
+  /**
+   * The rows as they come: the server waits while nobody takes them. Once it is closed nothing more may come, and no end.
+   * @param ahead rows that are read ahead
+   */
+  async *rows(sql: string, ahead: number): AsyncGenerator<Cells, void, undefined> {
+    for await (const row of streamCells(this.#connection, sql, ahead)) {
       yield row.map(cell => cell?.toString('utf8') ?? null);
     }
   }
@@ -245,6 +301,7 @@ export class ReadSession {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    clearTimeout(this.#limit);
     this.#onClose();
     this.#connection.destroy();
   }
@@ -264,7 +321,7 @@ export function refusalOf(error: unknown, limitMs: number): HttpError | null {
   if (error instanceof HttpError) return error;
   const errno = mysqlErrno(error);
   if (errno === ER_QUERY_TIMEOUT) return tooSlow(limitMs);
-  if (errno === ER_QUERY_INTERRUPTED) return new HttpError(503, 'CANCELLED', 'The question was withdrawn.');
+  if (errno === ER_QUERY_INTERRUPTED) return withdrawn();
   if (errno !== null && ER_WRONG_VALUES.has(errno)) {
     return new HttpError(400, 'BAD_REQUEST', error instanceof Error ? error.message : 'The value does not fit.');
   }

@@ -69,7 +69,10 @@ export function conditionOf(columns: readonly Column[], selection: Selection, ca
   if (filters.length > MAX_FILTERS)
     throw new HttpError(400, 'BAD_REQUEST', `At most ${MAX_FILTERS} filters are possible.`);
   const parts = filters.map(filter => filterSql(columns, table, filter));
-  if (branch !== null && columns.some(({ name }) => name === '_branch')) {
+  if (branch !== null) {
+    // Else the rows of all would be taken for those of one.
+    if (!columns.some(({ name }) => name === '_branch'))
+      throw new HttpError(400, 'BAD_REQUEST', `${table} does not say of which branch a row is.`);
     parts.unshift(`t.\`_branch\` = ${quoteString(branch)}`);
   }
   if (period === null) return { sql: parts.join(' AND '), period: null };

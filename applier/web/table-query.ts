@@ -6,7 +6,7 @@
  */
 import { HttpError } from '../../shared/process/http.ts';
 import { quoteTable } from '../../shared/database/sql.ts';
-import { bareColumn, exactText, isSortable, kindOf, literalOf, readColumn } from './columns.ts';
+import { bareColumn, exactText, isSortable, kindOf, literalOf, MAX_EXACT_VALUE, readColumn } from './columns.ts';
 import type { Column } from './columns.ts';
 import { QUERY_MS } from './read-pool.ts';
 import { conditionOf } from './selection.ts';
@@ -73,7 +73,7 @@ function orderTerms(columns: readonly Column[], query: Selection & { readonly or
 function orderTerm(column: Column): OrderTerm {
   const bare = bareColumn(column);
   const kind = kindOf(column);
-  const common = { nullable: !column.key, literal: (value: string) => literalOf(column, value) };
+  const common = { nullable: !column.key, literal: (value: string) => literalOf(column, value, MAX_EXACT_VALUE) };
   switch (kind) {
     case 'float':
       // A FLOAT of 0.1 is not 0.1: as a double it is exact.

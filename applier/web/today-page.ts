@@ -1,6 +1,7 @@
 /**
  * The page Today: the status of all branches, with what samples say of the last hours and of the usual ones. Samples
- * change every five minutes, so what is read of them is kept for a minute, for all who look.
+ * change every five minutes, so what is read of them is kept for a minute, for all who look. The page answers without them
+ * where the database does not: that is when people need it most.
  */
 import { quoteString } from '../../shared/database/sql.ts';
 import type { ReportSettings } from '../config.ts';
@@ -15,6 +16,8 @@ import { usuallyBackAt } from './usual-hours.ts';
 import { lastClosing } from './zone-time.ts';
 
 const KEPT_MS = 60_000;
+/** The rest of the page waits so long for samples. */
+const WAIT_MS = 2_000;
 const HOUR_S = SPANS[1].seconds;
 /** Branches whose usual hours are looked up. */
 const MAX_USUAL = 100;
@@ -29,16 +32,23 @@ interface Kept {
 }
 
 export class TodayPage {
-  readonly #tables: TableBrowser;
+  readonly #tables: Pick<TableBrowser, 'read'>;
   readonly #reports: ReportSettings;
   readonly #now: () => number;
+  readonly #waitMs: number;
   #kept: Kept | null = null;
-  #reading: Promise<Kept> | null = null;
+  #reading: Promise<Kept | null> | null = null;
 
-  constructor(tables: TableBrowser, reports: ReportSettings, now: () => number = Date.now) {
+  constructor(
+    tables: Pick<TableBrowser, 'read'>,
+    reports: ReportSettings,
+    now: () => number = Date.now,
+    waitMs = WAIT_MS,
+  ) {
     this.#tables = tables;
     this.#reports = reports;
     this.#now = now;
+    this.#waitMs = waitMs;
   }
 
   /** @param status of all branches */
@@ -63,13 +73,13 @@ export class TodayPage {
   async #samples(status: ApplierStatus, closingAt: number): Promise<Kept> {
     if (this.#kept !== null && this.#now() - this.#kept.at < KEPT_MS) return this.#kept;
     // Many pages ask at once, and the database is asked once.
-    this.#reading ??= this.#readSamples(status, closingAt).finally(() => (this.#reading = null));
-    try {
-      return (this.#kept = await this.#reading);
-    } catch {
-      // The rest of the page does not wait for it: what is not known is said so.
-      return this.#kept ?? { at: this.#now(), fleet: [], away: new Map() };
-    }
+    this.#reading ??= this.#readSamples(status, closingAt)
+      .then(read => (this.#kept = read))
+      .catch(() => null)
+      .finally(() => (this.#reading = null));
+    const read = await within(this.#waitMs, this.#reading);
+    // What is not known is said so.
+    return read ?? this.#kept ?? { at: this.#now(), fleet: [], away: new Map() };
   }
 
   async #readSamples({ branches }: ApplierStatus, closingAt: number): Promise<Kept> {
@@ -93,5 +103,16 @@ export class TodayPage {
       }
     }
     return { at: now, fleet, away };
+  }
+}
+
+/** What the work gives; null where that takes longer. */
+async function within<T>(ms: number, work: Promise<T>): Promise<T | null> {
+  const { promise, resolve } = Promise.withResolvers<null>();
+  const timer = setTimeout(() => resolve(null), ms);
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
   }
 }

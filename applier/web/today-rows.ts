@@ -14,7 +14,7 @@ export interface RowsByHour {
   readonly rows: readonly (number | null)[];
   /** In the same hour of the same weekday before. */
   readonly before: readonly (number | null)[];
-  /** Of all hours that are known. */
+  /** In all these hours, as far as counters say, also where they do not say in which hour. */
   readonly total: number;
   /** How much more came than a week before, of the hours of which both are known: 0.1 is a tenth more; null: not known. */
   readonly change: number | null;
@@ -46,13 +46,15 @@ export function rowsByHour(
     const then = before[i] ?? null;
     return value === null || then === null ? [] : [[value, then] as const];
   });
+  // A counter goes on over hours without samples.
+  const known = samples.filter(sample => sample.at >= last - HOURS * HOUR_S && sample.at <= last);
   const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
   const sumBefore = sum(both.map(([, then]) => then));
   return {
     at,
     rows,
     before,
-    total: sum(rows.map(value => value ?? 0)),
+    total: Math.max(0, (known.at(-1)?.rows ?? 0) - (known[0]?.rows ?? 0)),
     change: both.length < COMPARED_HOURS || sumBefore === 0 ? null : sum(both.map(([value]) => value)) / sumBefore - 1,
   };
 }

@@ -65,13 +65,23 @@ async function write(sheets: readonly Sheet[], out: PassThrough): Promise<void> 
       });
       written.commit();
       turn += 1;
-      if (turn % ROWS_AT_ONCE !== 0) continue;
-      await new Promise(resolve => setImmediate(resolve));
+      if (turn % ROWS_AT_ONCE === 0) await new Promise(resolve => setImmediate(resolve));
+      if (out.writableNeedDrain) await drained(out);
       if (out.destroyed) return;
-      if (out.writableNeedDrain) await Promise.race([once(out, 'drain'), once(out, 'close')]);
     }
     if (out.destroyed) return;
     sheet.commit();
   }
   await workbook.commit();
+}
+
+/** Somebody has taken what is written, or nobody wants it any more. */
+async function drained(out: PassThrough): Promise<void> {
+  const over = new AbortController();
+  try {
+    await Promise.race(['drain', 'close'].map(event => once(out, event, { signal: over.signal })));
+  } finally {
+    // The one that did not come would listen for ever.
+    over.abort();
+  }
 }

@@ -63,7 +63,7 @@ export function changesBetween(
   zone: string,
   from: number,
   to: number,
-): { readonly at: number; readonly offset: number }[] {
+): readonly { readonly at: number; readonly offset: number }[] {
   const changes: { at: number; offset: number }[] = [];
   for (let start = from; start < to; start += STEP_MS) {
     const end = Math.min(to, start + STEP_MS);
@@ -78,6 +78,21 @@ export function changesBetween(
     }
     changes.push({ at: Math.ceil(high / 1_000) * 1_000, offset });
   }
+  return changes;
+}
+
+/** All that a TIMESTAMP can be: from 1970 until 19 January 2038 (MySQL manual, "The DATE, DATETIME, and TIMESTAMP Types"). */
+const TIMESTAMPS_END = Date.UTC(2038, 0, 20);
+/** Finding them takes a twentieth of a second. */
+const allChanges = new Map<string, ReturnType<typeof changesBetween>>();
+
+/** When the clocks change, of all times that a TIMESTAMP can have; as `changesBetween`. */
+export function changesOf(zone: string): ReturnType<typeof changesBetween> {
+  const known = allChanges.get(zone);
+  if (known !== undefined) return known;
+  const changes = changesBetween(zone, 0, TIMESTAMPS_END);
+  if (allChanges.size >= MAX_CLOCKS) allChanges.clear();
+  allChanges.set(zone, changes);
   return changes;
 }
 

@@ -36,6 +36,25 @@ const saleSchema = z.object({
 });
 export type Sale = z.infer<typeof saleSchema>;
 
+/** What the table has, which others write too: any text, and '' for NULL. */
+const cell = z
+  .string()
+  .nullable()
+  .transform(value => value ?? '');
+const rowsSchema = z.array(
+  z.object({
+    id: cell,
+    product_id: cell,
+    date: cell,
+    region: cell,
+    product_name: cell,
+    quantity: cell,
+    cost: cell,
+    tax: cell,
+    total_sales: cell,
+  } satisfies Record<keyof Sale, typeof cell>),
+);
+
 const officeSchema = z.object({
   sentence: z.object({ says: z.array(z.union([z.string(), z.object({ time: z.string() })])) }),
   sync: z.object({ state: z.enum(['running', 'done', 'failed']) }).nullable(),
@@ -176,7 +195,7 @@ async function readSales(database: Pick<Connection, 'query'>): Promise<Sale[]> {
        CAST(cost AS CHAR) AS cost, CAST(tax AS CHAR) AS tax, CAST(total_sales AS CHAR) AS total_sales
      FROM product_sales ORDER BY product_sales.id DESC LIMIT ${SHOWN_SALES}`,
   );
-  return z.array(saleSchema.loose()).parse(rows);
+  return rowsSchema.parse(rows);
 }
 
 async function askAgent(url: string, request: RequestInit): Promise<unknown> {

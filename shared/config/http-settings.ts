@@ -1,9 +1,9 @@
 /** The `http` section of both configurations: where the page, metrics and health are served. */
-import { isIP } from 'node:net';
 import * as z from 'zod';
 import type { ConfigContext } from './load.ts';
 import { hostField, isLoopback, listenField, passwordFileField, renewedCertificateField, textField } from './fields.ts';
 import type { ListenAddress } from './fields.ts';
+import { isNetwork, mayBeHere } from './networks.ts';
 import { ROLES } from './roles.ts';
 import type { Role } from './roles.ts';
 import type { Secret } from './secret.ts';
@@ -30,7 +30,7 @@ export interface ProxySettings {
   readonly addresses: readonly string[];
   /** Lower case. */
   readonly header: string;
-  /** What it must send with each request; null: its address alone is trusted. */
+  /** What it must send with each request; null: its address alone is trusted, and is no address of this machine. */
   readonly secret: Secret | null;
   /** Roles by user; `*`: all others whom it has signed in. */
   readonly users: Readonly<Record<string, Role>>;
@@ -118,17 +118,4 @@ function proxyField(context: ConfigContext) {
       rest.addresses.length === 0 ? null : { ...rest, secret: secretFile ?? null },
     )
     .meta({ description: 'A proxy with single sign-on in front of the page.' });
-}
-
-function isNetwork(text: string): boolean {
-  const [net = '', prefix, more] = text.split('/');
-  const family = isIP(net);
-  if (family === 0 || more !== undefined) return false;
-  return prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= (family === 4 ? 32 : 128));
-}
-
-/** Whether every program of this machine asks from there too. */
-function mayBeHere(network: string): boolean {
-  const [net = '', prefix] = network.split('/');
-  return isLoopback(net) || prefix === '0';
 }

@@ -7,12 +7,12 @@
  * - `operate`: everything
  *
  * A role comes from a token (page-token.ts), or from a proxy that has signed the person in and names the person in a
- * header. That header counts only from the proxy's own addresses and, where it is set, with the proxy's secret. From
- * anywhere else a request with this header is refused, because somebody forges it.
+ * header. That header counts only from the proxy's own addresses and, where it is set, with the proxy's secret; without
+ * one never from this machine, where every program could write it. From anywhere else a request with this header is refused, because somebody forges it.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { BlockList, isIP } from 'node:net';
 import type { ProxySettings } from '../config/http-settings.ts';
+import { isAmong, isLoopbackAddress } from '../config/networks.ts';
 import { ROLES } from '../config/roles.ts';
 import type { Role } from '../config/roles.ts';
 import { HttpError } from './http-error.ts';
@@ -38,6 +38,8 @@ export interface Caller {
 export interface Credentials {
   /** Of the peer. */
   readonly address: string;
+  /** Of this machine, to which the peer has come. */
+  readonly localAddress: string;
   readonly header: (name: string) => string | undefined;
 }
 
@@ -73,12 +75,15 @@ function roleOfToken(given: string, tokens: Tokens): Role | null {
 }
 
 /** The person whom the proxy names; null: the request does not come through the proxy. */
-function userOf({ address, header }: Credentials, proxy: ProxySettings): Caller | null {
+function userOf({ address, localAddress, header }: Credentials, proxy: ProxySettings): Caller | null {
   const user = header(proxy.header);
   const secret = header(PROXY_SECRET_HEADER);
   const isTrusted =
     isAmong(address, proxy.addresses) &&
-    (proxy.secret === null || (secret !== undefined && sameText(secret, proxy.secret.reveal())));
+    (proxy.secret === null
+      ? // Every program of this machine has this address too.
+        address !== localAddress && !isLoopbackAddress(address)
+      : secret !== undefined && sameText(secret, proxy.secret.reveal()));
   if (!isTrusted) {
     if (user === undefined && secret === undefined) return null;
     const text = `the header ${proxy.header} is taken only from the proxy of this page (http.proxy in the configuration)`;
@@ -99,20 +104,6 @@ function userOf({ address, header }: Credentials, proxy: ProxySettings): Caller 
     );
   }
   return { role, name: user };
-}
-
-function isAmong(address: string, addresses: readonly string[]): boolean {
-  const bare = address.replace(/^::ffff:(?=\d+\.)/i, '');
-  const family = isIP(bare);
-  if (family === 0) return false;
-  const list = new BlockList();
-  for (const each of addresses) {
-    const [net = '', prefix] = each.split('/');
-    const type = isIP(net) === 6 ? 'ipv6' : 'ipv4';
-    if (prefix === undefined) list.addAddress(net, type);
-    else list.addSubnet(net, Number(prefix), type);
-  }
-  return list.check(bare, family === 6 ? 'ipv6' : 'ipv4');
 }
 
 function sameText(a: string, b: string): boolean {

@@ -414,7 +414,8 @@ function callerOf(request: IncomingMessage, { tokens, proxy = null }: HttpServer
     const value = request.headers[name];
     return Array.isArray(value) ? value.join(', ') : value;
   };
-  return identify({ address: request.socket.remoteAddress ?? '', header }, tokens(), proxy);
+  const { remoteAddress = '', localAddress = '' } = request.socket;
+  return identify({ address: remoteAddress, localAddress, header }, tokens(), proxy);
 }
 
 /** A browser that came here by another name (DNS rebinding) sends that name; an address cannot be rebound. */

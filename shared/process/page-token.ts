@@ -32,13 +32,14 @@ export function pageToken(file: string): string {
   const known = readToken(file);
   if (known !== null) return known;
   const token = randomBytes(24).toString('base64url');
+  const fresh = `${file}.${randomBytes(6).toString('hex')}`;
   try {
     // Whole or not at all, and never through a link that another user has put there.
-    const fresh = `${file}.${process.pid}`;
     writeFileSync(fresh, `${token}\n`, { mode: 0o600, flag: 'wx' });
     chmodSync(fresh, 0o600);
     renameSync(fresh, file);
   } catch (cause) {
+    rmSync(fresh, { force: true });
     throw new TributaryError('PAGE_UNAVAILABLE', `The token of the page cannot be written to ${file}.`, {
       hint: 'Correct the owner, mode or free space of its directory. The page is tried again by itself.',
       cause,

@@ -23,10 +23,12 @@ export function messageOf(error) {
  * GET as JSON within ten seconds.
  * @param {string} path
  * @param {number} [withinMs]
+ * @param {AbortSignal[]} withdrawn each ends the question
  * @throws {ServerError}
  */
-export function getJson(path, withinMs = 10_000) {
-  return ask(path, { signal: AbortSignal.timeout(withinMs), headers: { accept: 'application/json' } });
+export function getJson(path, withinMs = 10_000, ...withdrawn) {
+  const signal = AbortSignal.any([AbortSignal.timeout(withinMs), ...withdrawn]);
+  return ask(path, { signal, headers: { accept: 'application/json' } });
 }
 
 /**

@@ -364,6 +364,11 @@ await t.test('a batch that cannot be read halts its branch alone; retry and quar
 
   await fleet.retry('halted');
   await office.until('halted', r => r.state === 'halted' && r.halt?.since !== row.halt?.since, 'the second halt');
+  await t.rejects(
+    office.registry.quarantine('halted', false, 99),
+    { code: 'CONFIG_INVALID', message: /halted at batch 2, not 99/ },
+    'a person has seen another batch',
+  );
   const request = await office.registry.quarantine('halted');
   await office.applied('halted', 3);
   t.strictSame(await office.sales('halted'), { 1: 'good', 2: 'next' });

@@ -174,7 +174,12 @@ async function office(t: Test, status: () => ApplierStatus = () => mixedFleet())
         await note('retry')(branch);
         return { batch: 20_375 };
       },
-      quarantine: note('quarantine'),
+      quarantine: async (branch, _whole, seen) => {
+        const { halted } = status().branches.find(each => each.branch === branch) ?? {};
+        if (halted?.seq !== seen)
+          throw new TributaryError('CONFIG_INVALID', `${branch} is halted at another batch.`, { hint: 'Look again.' });
+        return note('quarantine')(branch);
+      },
       approve: note('approve'),
       snapshot: note('snapshot'),
       verify: async branch => {

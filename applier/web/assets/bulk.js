@@ -12,6 +12,9 @@ import { act, getJson, messageOf } from '/assets/server.js';
 
 /** Branches of one request. */
 const AT_A_TIME = 50;
+/** Bytes of what one request says, well below what the server takes. */
+const MAX_BYTES = 48 * 1024;
+const encoder = new TextEncoder();
 
 /** @type {Record<BulkAction, { title: string, does: string }>} */
 const ACTIONS = {
@@ -35,6 +38,8 @@ const ticked = new Set();
 const done = new Set();
 /** What is under way; '': nothing. */
 let busy = '';
+/** Counts what people choose: what was asked for an earlier choice is not taken. */
+let turn = 0;
 let listed = /** @type {BulkAction} */ ('verify');
 
 function filterOfAddress() {
@@ -50,6 +55,9 @@ export async function enterBulk() {
     wanted !== null && wanted in ACTIONS ? wanted : 'verify',
   );
   forget();
+  branches = [];
+  show();
+  const mine = turn;
   try {
     const fitting = new URLSearchParams();
     for (const name of ['state', 'search']) {
@@ -57,10 +65,12 @@ export async function enterBulk() {
       if (value) fitting.set(name, value);
     }
     const answer = await getJson(`/api/branch-ids?${fitting}`);
+    if (mine !== turn) return;
     branches = /** @type {{ branches: string[] }} */ (answer).branches;
     const which = [...fitting.values()].join(', ');
     setText('bulk-which', `${plural(branches.length, 'branch', 'branches')}${which === '' ? '' : `: ${which}`}`);
   } catch (error) {
+    if (mine !== turn) return;
     showFault(error);
   }
   show();
@@ -70,7 +80,10 @@ export function leaveBulk() {
   forget();
 }
 
+/** Ends what is under way after the part that the server has. */
 function forget() {
+  turn += 1;
+  busy = '';
   lines = [];
   ticked.clear();
   done.clear();
@@ -141,7 +154,25 @@ function row({ line: { branch, does, refused }, isTicked, isDone, busy: work }) 
 }
 
 /**
- * Asks the server part by part; nothing more once the person has cancelled, or one part has failed.
+ * The next items that one request can hold, by their number and by the bytes of their JSON; at least one.
+ * @template T
+ * @param {readonly T[]} items
+ * @param {number} from
+ */
+function partFrom(items, from) {
+  let to = from;
+  let bytes = 0;
+  while (to < items.length && to - from < AT_A_TIME) {
+    bytes += encoder.encode(JSON.stringify(items[to])).length + 1;
+    if (bytes > MAX_BYTES && to > from) break;
+    to += 1;
+  }
+  return items.slice(from, to);
+}
+
+/**
+ * Asks the server part by part; nothing more once the person has cancelled or chosen something else, or one part has
+ * failed.
  * @template T
  * @param {readonly T[]} items
  * @param {string} word
@@ -149,30 +180,36 @@ function row({ line: { branch, does, refused }, isTicked, isDone, busy: work }) 
  * @param {(answer: BulkLine[]) => void} take
  */
 async function partByPart(items, word, ask, take) {
+  const mine = turn;
   fill(byId('bulk-error'));
   try {
-    for (let from = 0; from < items.length; from += AT_A_TIME) {
+    for (let from = 0; from < items.length;) {
       busy = `${word} ${count(from)} of ${plural(items.length, 'branch', 'branches')} …`;
       show();
-      const answer = await ask(items.slice(from, from + AT_A_TIME));
-      if (answer === null) return;
+      const part = partFrom(items, from);
+      const answer = await ask(part);
+      if (answer === null || mine !== turn) return;
       take([.../** @type {BulkAnswer} */ (answer).lines]);
+      from += part.length;
     }
   } catch (error) {
-    showFault(error);
+    if (mine === turn) showFault(error);
   } finally {
-    busy = '';
-    show();
+    if (mine === turn) {
+      busy = '';
+      show();
+    }
   }
 }
 
 async function list() {
-  listed = /** @type {BulkAction} */ (chosenAction.value);
+  const action = /** @type {BulkAction} */ (chosenAction.value);
   forget();
+  listed = action;
   await partByPart(
     branches,
     'listed',
-    part => act('applier', '/api/bulk/list', 'operate', { action: listed, branches: part }),
+    part => act('applier', '/api/bulk/list', 'operate', { action, branches: part }),
     answer => {
       lines.push(...answer);
       for (const { branch, does } of answer) if (does !== null) ticked.add(branch);
@@ -181,13 +218,14 @@ async function list() {
 }
 
 async function doTicked() {
+  const action = listed;
   const confirmed = lines.flatMap(({ branch, does }) =>
     does !== null && ticked.has(branch) && !done.has(branch) ? [{ branch, does }] : [],
   );
   await partByPart(
     confirmed,
     'done',
-    part => act('applier', '/api/bulk/do', 'operate', { action: listed, lines: part }),
+    part => act('applier', '/api/bulk/do', 'operate', { action, lines: part }),
     answer => {
       const fresh = new Map(answer.map(line => [line.branch, line]));
       lines = lines.map(line => fresh.get(line.branch) ?? line);

@@ -26,6 +26,13 @@ let change = () => undefined;
 let showRowsOf = () => undefined;
 /** @type {Chart | null} */
 let chart = null;
+/** Withdraws the question that was asked last. */
+let asked = new AbortController();
+
+/** Something else is chosen: the server need not count any more. */
+export function withdrawTotals() {
+  asked.abort();
+}
 
 /** @param {{ change: typeof change, showRows: typeof showRowsOf }} listeners */
 export function listenToTotals(listeners) {
@@ -47,13 +54,14 @@ matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => char
  * @throws {Error} what the server refuses
  */
 export async function showTotals({ table, by, measure }, columns, selection, isLatest) {
+  asked = new AbortController();
   showChoices(columns, by, measure);
   if (bySelect.value !== ALL) selection.set('by', bySelect.value);
   selection.set('measure', measureSelect.value);
   const waiting = setTimeout(() => fill(byId('totals'), h('p', 'muted', T.counting)), 300);
   try {
     const path = `/api/tables/${encodeURIComponent(table)}/groups?${selection}`;
-    const groups = /** @type {Groups} */ (await getJson(path, 15_000));
+    const groups = /** @type {Groups} */ (await getJson(path, 15_000, asked.signal));
     clearTimeout(waiting);
     if (!isLatest()) return null;
     showTotal(groups);

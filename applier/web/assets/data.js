@@ -6,7 +6,7 @@ import { showDetail } from '/assets/data-detail.js';
 import { exportLink, listenToExport } from '/assets/data-export.js';
 import { listenToKeys } from '/assets/data-keys.js';
 import { clearRows, listenToRows, showRows } from '/assets/data-rows.js';
-import { listenToTotals, showTotals } from '/assets/data-totals.js';
+import { listenToTotals, showTotals, withdrawTotals } from '/assets/data-totals.js';
 import { banner, byId, fill, h, setOptions } from '/assets/elements.js';
 import { LANGUAGE } from '/assets/language.js';
 import { patch } from '/assets/patch.js';
@@ -151,6 +151,7 @@ export function leaveData() {
   active = false;
   clearTimeout(timer);
   latest += 1;
+  withdrawTotals();
 }
 
 async function showChoices() {
@@ -251,6 +252,7 @@ function showWhich() {
 
 async function show() {
   clearTimeout(timer);
+  withdrawTotals();
   const turn = (latest += 1);
   const isLatest = () => turn === latest;
   showFilters();

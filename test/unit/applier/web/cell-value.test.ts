@@ -37,6 +37,10 @@ void t.test('a text of CSV is never a formula, and quotes, commas and lines do n
     t.match(csvCell(text, `${begin}1+1`), /^"?'/, JSON.stringify(begin));
   t.equal(csvCell(text, '=HYPERLINK("x","y")'), `"'=HYPERLINK(""x"",""y"")"`);
   t.equal(csvCell(column('decimal(10,2)'), '-5.00'), '-5.00', 'a negative number stays one');
+  t.equal(csvCell(text, `x;=cmd|'/C calc'!A0;y`), `"x;'=cmd|'/C calc'!A0;y"`, 'where a semicolon separates cells');
+  t.equal(csvCell(text, 'x;"=1+1"'), `"x;""'=1+1"""`);
+  t.equal(csvCell(text, 'x\n=1+1\t@y'), `"x\n'=1+1\t'@y"`);
+  t.equal(csvCell(text, 'a; b'), '"a; b"');
   t.equal(csvCell(text, 'a,b'), '"a,b"');
   t.equal(csvCell(text, 'two\r\nlines'), '"two\r\nlines"');
   t.equal(csvCell(text, ''), '""', 'an empty text');

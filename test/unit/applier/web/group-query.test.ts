@@ -3,7 +3,7 @@ import type { Test } from 'tap';
 import type { Column } from '../../../../applier/web/columns.ts';
 import { groupsOf, groupsStatement, MAX_GROUPS } from '../../../../applier/web/group-query.ts';
 import type { GroupsQuery } from '../../../../applier/web/group-query.ts';
-import { keyStatement } from '../../../../applier/web/key-search.ts';
+import { leadCondition } from '../../../../applier/web/key-search.ts';
 import { conditionOf, keyCondition } from '../../../../applier/web/selection.ts';
 import type { Selection } from '../../../../applier/web/selection.ts';
 import { HttpError } from '../../../../shared/process/http.ts';
@@ -66,6 +66,14 @@ void t.test('days of UTC columns are those of the zone, with the changes of its 
     day,
     "WHEN t.`_changed_at` >= '2026-10-25 01:00:00' THEN 3600 WHEN t.`_changed_at` >= '2026-03-29 01:00:00' THEN 7200",
   );
+  const { sql: ahead } = groupsStatement(
+    'hq',
+    [column('due_at', 'timestamp')],
+    { ...ALL, by: { column: 'due_at', unit: 'day' }, measure: { kind: 'rows', column: '' } },
+    { ...CALENDAR, zone: 'Europe/Berlin' },
+  );
+  t.match(ahead, "WHEN t.`due_at` >= '2027-03-28 01:00:00' THEN 7200", 'also of times in the future');
+  t.match(ahead, "CASE WHEN t.`due_at` >= '2037-10-25 01:00:00' THEN 3600");
   const short = sqlOf({
     by: { column: '_changed_at', unit: 'day' },
     period: { column: '_changed_at', preset: 'yesterday' },
@@ -124,13 +132,30 @@ void t.test('the total is told from the group of NULL, and more groups than are 
   t.end();
 });
 
+void t.test('a row with a long binary key can be asked for', t => {
+  const key = `0x${'ab'.repeat(3_000)}`;
+  t.equal(keyCondition([column('id', 'varbinary(3000)', true)], [key]), `t.\`id\` = X'${key.slice(2)}'`);
+  const filter = { column: 'id', operator: '=', value: key } as const;
+  refused(
+    t,
+    () => conditionOf([column('id', 'varbinary(3000)')], { ...ALL, filters: [filter] }, CALENDAR),
+    'no person types that',
+  );
+  t.end();
+});
+
+void t.test('a branch is not chosen in vain', t => {
+  refused(t, () => conditionOf([column('id', 'int')], { ...ALL, branch: 'paris' }, CALENDAR), 'there are no branches');
+  t.end();
+});
+
 void t.test('a key reaches a statement only as literals of its columns', t => {
   t.equal(keyCondition(COLUMNS, ["par'is", '17']), "t.`_branch` = 'par''is' AND t.`id` = 17");
   refused(t, () => keyCondition(COLUMNS, ['paris', '17 OR 1=1']), 'no SQL');
   refused(t, () => keyCondition(COLUMNS, ['paris']), 'too few');
   const table = { name: 'sales', columns: COLUMNS, lead: 'id' };
-  t.match(keyStatement('hq', table, '17', ["a'b", 'c']), "t.`_branch` IN ('a''b', 'c') AND t.`id` = 17");
-  t.equal(keyStatement('hq', table, 'A-17', ['a']), null, 'a number cannot be that');
-  t.equal(keyStatement('hq', { ...table, lead: null }, '17', ['a']), null, 'a table without a key');
+  t.equal(leadCondition(table, '17'), 't.`id` = 17');
+  t.equal(leadCondition(table, 'A-17'), null, 'a number cannot be that');
+  t.equal(leadCondition({ ...table, lead: null }, '17'), null, 'a table without a key');
   t.end();
 });

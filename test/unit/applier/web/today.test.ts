@@ -1,5 +1,6 @@
 import t from 'tap';
 import { isCompleteTo, missingAt, needsOf, todayOf } from '../../../../applier/web/today.ts';
+import { TodayPage } from '../../../../applier/web/today-page.ts';
 import { rowsByHour } from '../../../../applier/web/today-rows.ts';
 import { usuallyBackAt } from '../../../../applier/web/usual-hours.ts';
 import { largeFleet, mixedFleet, wellFleet } from '../../../support/world/page-fixtures.ts';
@@ -112,6 +113,7 @@ void t.test('rows by hour stand beside the same hours a week before', t => {
     'UTC',
   );
   t.equal(gap.rows.filter(value => value === null).length, 2, 'an hour without its samples is not known');
+  t.equal(gap.total, 120, 'although what came in it is known with the next');
   t.end();
 });
 
@@ -156,4 +158,14 @@ void t.test('the usual hours are said only where the last days agree', t => {
   );
   t.equal(usuallyBackAt([], NOW.getTime()), null, 'nothing is known');
   t.end();
+});
+
+void t.test('Today answers although the database does not, and says that it is the database', async t => {
+  const never = { read: () => new Promise<never>(() => undefined) };
+  const page = new TodayPage(never, { timeZone: 'UTC', closingMinutes: 20 * 60 }, () => NOW.getTime(), 1);
+  const status = wellFleet(3, NOW);
+  const error = { code: 'TARGET_UNREACHABLE', message: 'gone', hint: 'look' };
+  const today = await page.read({ ...status, target: { ...status.target, up: false, error } });
+  t.match(today.needs[0], { kind: 'database', reason: 'gone' });
+  t.equal(today.rows.total, 0, 'what samples would say is not known');
 });

@@ -1,4 +1,5 @@
 import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
 import { dirname, join } from 'node:path';
 import { inspect } from 'node:util';
 import t from 'tap';
@@ -161,7 +162,9 @@ void t.test('a proxy that says who asks has addresses, and a secret where other 
     users: { ana: 'operate', '*': 'look' },
   });
   t.equal(load('{ addresses: [127.0.0.1], secretFile: proxy.secret }').http.proxy?.secret?.reveal(), 'between us');
-  for (const here of ['127.0.0.1', '"::1"', '0.0.0.0/0'])
+  const own = Object.values(networkInterfaces()).flatMap(each => each?.map(({ address }) => `"${address}"`) ?? []);
+  const mapped = ['"::ffff:127.0.0.1"', '"::ffff:7f00:1"', '"::ffff:127.0.0.0/104"'];
+  for (const here of ['127.0.0.1', '127.9.9.9', '"::1"', '0.0.0.0/0', '0.0.0.0/1', '"::/3"', ...mapped, ...own])
     t.throws(() => load(`{ addresses: [${here}] }`), { message: /http\.proxy\.secretFile.*any program here/s }, here);
   for (const wrong of ['hq.example.com', '10.8.0.0/33', '10.8.0.0/8/8'])
     t.throws(() => load(`{ addresses: ["${wrong}"] }`), { message: /http\.proxy\.addresses.*network/s }, wrong);

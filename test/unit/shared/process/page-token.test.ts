@@ -1,4 +1,4 @@
-import { chmodSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { pageToken, pageTokens, renewToken, tokenFileOf } from '../../../../shared/process/page-token.ts';
@@ -28,6 +28,22 @@ void t.test('a token that others could read or have put there is replaced', t =>
   symlinkSync(theirs, link);
   t.not(pageToken(link), 'x'.repeat(32), 'a link');
   t.equal(readFileSync(theirs, 'utf8'), `${'x'.repeat(32)}\n`, 'what it named is untouched');
+  t.end();
+});
+
+void t.test('what an attempt has left behind stands in no other’s way', t => {
+  const file = join(directory, 'f.token');
+  writeFileSync(`${file}.${process.pid}`, 'left by a process that had this number');
+  t.match(pageToken(file), /^[\w-]{32}$/);
+
+  const taken = join(directory, 'taken.token');
+  mkdirSync(join(taken, 'by-a-folder'), { recursive: true });
+  t.throws(() => pageToken(taken), { code: 'PAGE_UNAVAILABLE' });
+  t.same(
+    readdirSync(directory).filter(name => /^taken\.token\./.test(name)),
+    [],
+    'and it leaves nothing itself',
+  );
   t.end();
 });
 
