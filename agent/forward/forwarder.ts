@@ -111,7 +111,12 @@ export class Forwarder {
       isAwaited: () => this.isAwaited,
       through: options.through ?? (() => null),
     });
-    this.#hellos = new HelloLoop({ ...parts, sender: this.#sender, isAwaited: () => this.#awaitsAnswer() });
+    this.#hellos = new HelloLoop({
+      ...parts,
+      sender: this.#sender,
+      packing: this.#packing,
+      isAwaited: () => this.#awaitsAnswer(),
+    });
     this.#links = new LinkHolder(parts);
     this.#answers = new AnswerActions({
       ...parts,

@@ -538,6 +538,28 @@ await t.test('an applier that was restarted cannot read some batches, and gets t
   test.same(w.heard.newEpochs, []);
 });
 
+await t.test(
+  'an applier that stops answering and is restarted can read what came after a hello timed out',
+  async test => {
+    let answers = true;
+    const w = world(test, { onAnswer: answer => (answers ? answer : null) });
+    fill(w.spool, 1);
+    w.forwarder.start();
+    await drained(w);
+    for (let n = 0; n < 3; n += 1) w.spool.append(batch(n, { body: textBody(n) }));
+    await until('a dictionary', () => (w.forwarder.status().lastAnswer?.dictionaries?.length ?? 0) > 0);
+    await drained(w);
+    answers = false;
+    const { hellos } = w.forwarder.status().counters;
+    await until('one timed out', () => w.forwarder.status().counters.hellos >= hellos + 2);
+    w.office.dictionaries = new Dictionaries();
+    const { received } = w.office;
+    for (let n = 4; n < 7; n += 1) w.spool.append(batch(n, { body: textBody(n) }));
+    await until('three arrived', () => w.office.received === received + 3 || w.office.unreadable > 0);
+    test.equal(w.office.unreadable, 0);
+  },
+);
+
 await t.test('with a long freshness batches wait in the spool, and what somebody waits for does not', async test => {
   let now = Date.now();
   const policy = { windows: [], timeZone: 'UTC', maxBytesPerSecond: 0, freshnessMs: 15 * 60_000 };
