@@ -581,3 +581,34 @@ await t.test('with a long freshness batches wait in the spool, and what somebody
   w.spool.append(batch(9, { body: Buffer.alloc(400 * 1024, 1) }));
   await until('a full one', () => w.office.received === 6);
 });
+
+const FRESH = { windows: [], timeZone: 'UTC', maxBytesPerSecond: 0, freshnessMs: 15 * 60_000 };
+
+await t.test('what is held back is sent before the process ends', async test => {
+  const w = world(test, {}, { policy: FRESH });
+  w.forwarder.start();
+  await until('streaming', () => w.forwarder.status().state === 'streaming');
+  fill(w.spool, 2);
+  test.same(w.broker.sent, []);
+  await w.forwarder.stop();
+  test.same(w.broker.sent, [1, 2]);
+  test.equal(w.office.received, 2);
+});
+
+await t.test('what is held back is sent before the window closes', async test => {
+  let now = Date.now();
+  const closesAt = Math.ceil(now / 60_000 + 5) * 60_000;
+  const clock = (at: number): string => new Date(at).toISOString().slice(11, 16);
+  const policy = { ...FRESH, windows: [parseWindow(`${clock(closesAt - 3_600_000)}-${clock(closesAt)}`)] };
+  const w = world(test, {}, { policy, now: () => now });
+  w.forwarder.start();
+  await until('streaming', () => w.forwarder.status().state === 'streaming');
+  // A timer for five minutes would be too slow for a test.
+  now = closesAt - 20_100;
+  fill(w.spool, 1);
+  test.same(w.broker.sent, [], 'there is time');
+  test.notOk(w.forwarder.isAwaited);
+  now += 100;
+  await until('sent', () => w.broker.sent.length === 1);
+  test.ok(w.forwarder.isAwaited, 'capture does not gather changes either');
+});
