@@ -423,6 +423,8 @@ export class Forwarder {
     if (this.#state.name === 'backing-off') this.#timers.set('retry', 0, () => this.#guarded(() => this.#resume()));
     else this.#watchWindow();
     this.#hellos.helloSoon();
+    // What is held back does not wait for an answer to that.
+    this.#sender.pump();
   }
 
   #reportProgress(): void {

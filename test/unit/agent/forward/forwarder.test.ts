@@ -612,3 +612,23 @@ await t.test('what is held back is sent before the window closes', async test =>
   await until('sent', () => w.broker.sent.length === 1);
   test.ok(w.forwarder.isAwaited, 'capture does not gather changes either');
 });
+
+/** A head office that answers until it is told not to, where changes may be a quarter of an hour old. */
+async function fallenSilent(test: Test, more: object = {}): Promise<World> {
+  let answers = true;
+  const w = world(test, { onAnswer: answer => (answers ? answer : null) }, { policy: FRESH, ...more });
+  w.forwarder.start();
+  await until('streaming', () => w.forwarder.status().state === 'streaming');
+  answers = false;
+  return w;
+}
+
+await t.test('a sync sends what is held back, although no hello is answered', async test => {
+  const w = await fallenSilent(test);
+  fill(w.spool, 1);
+  test.same(w.broker.sent, []);
+  const synced = test.rejects(w.forwarder.sync(() => undefined), { code: 'DAEMON_UNREACHABLE' });
+  test.same(w.broker.sent, [1], 'at once');
+  await w.forwarder.stop();
+  await synced;
+});
