@@ -207,10 +207,12 @@ export class Sender {
   #isHeld(seq: number, head: number): boolean {
     const { spool, freshnessMs, isAwaited, lastCallAt, host, now } = this.#o;
     this.#timers.clear('fresh');
+    // A collapse of the backlog may have put fewer batches in the place of some.
+    this.#releasedThrough = Math.min(this.#releasedThrough, head);
     if (!waitsInSpool(freshnessMs) || seq <= this.#releasedThrough) return false;
     const spooledAt = spool.read(seq)?.createdAt;
     const waitMs =
-      spooledAt === undefined || isAwaited() ? 0 : holdMs(freshnessMs, spooledAt, spool.usage().waitingBytes, now());
+      spooledAt === undefined || isAwaited() ? 0 : holdMs(freshnessMs, spooledAt, spool.bytesAfter(seq - 1), now());
     if (waitMs > 0) {
       const lastCallMs = (lastCallAt() ?? Infinity) - now();
       this.#timers.set('fresh', Math.min(waitMs, Math.max(0, lastCallMs)), () => host.guarded(() => this.pump()));

@@ -449,6 +449,11 @@ export class Spool {
     };
   }
 
+  /** Bytes of the closed batches after this one, which is kept or was the last that was pruned. */
+  bytesAfter(seq: number): number {
+    return this.#state.head.endBytes - this.#place(seq).endBytes;
+  }
+
   /** Bytes of all kept batches, received or not, those of an open group included. */
   get totalBytes(): number {
     return this.#tail.endBytes - this.#state.base.endBytes;

@@ -627,8 +627,21 @@ await t.test('a sync sends what is held back, although no hello is answered', as
   const w = await fallenSilent(test);
   fill(w.spool, 1);
   test.same(w.broker.sent, []);
-  const synced = test.rejects(w.forwarder.sync(() => undefined), { code: 'DAEMON_UNREACHABLE' });
+  const synced = test.rejects(
+    w.forwarder.sync(() => undefined),
+    { code: 'DAEMON_UNREACHABLE' },
+  );
   test.same(w.broker.sent, [1], 'at once');
   await w.forwarder.stop();
   await synced;
+});
+
+await t.test('what was sent and has no answer yet does not make the next batch worth sending', async test => {
+  const w = await fallenSilent(test);
+  w.spool.append(batch(1, { body: Buffer.alloc(400 * 1024, 1) }));
+  await until('confirmed', () => w.forwarder.status().confirmed === 1);
+  test.ok(w.spool.bytesAfter(0) >= 400 * 1024);
+  fill(w.spool, 1);
+  test.equal(w.spool.stream().receivedSeq, 0);
+  test.notOk(w.broker.sent.includes(2), 'it is held back');
 });
