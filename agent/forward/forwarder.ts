@@ -208,6 +208,7 @@ export class Forwarder {
       windowChangesAt: policy.changesAt,
       syncing: this.#syncs.size > 0,
       confirmed: this.#sender.confirmed,
+      holding: this.#sender.isHolding,
       inFlightBatches: this.#sender.inFlightBatches,
       inFlightBytes: this.#sender.inFlightBytes,
       windowBytes: this.#sender.windowBytes,
