@@ -386,6 +386,8 @@ export class Forwarder {
     const settled = this.#state.name === 'streaming' && this.#syncs.size === 0 && isTold;
     if (!settled || this.#packing.isOffering || last === null || last.displaced || last.requests.length > 0)
       return true;
+    // What is still in the queue: the head office could not judge yet what is lost.
+    if (last.queued > 0) return true;
     // An older head office wants one every few seconds, and wakes nobody.
     return last.capabilities?.includes(KNOWS_PACE) !== true;
   }

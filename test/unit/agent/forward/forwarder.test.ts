@@ -645,3 +645,15 @@ await t.test('what was sent and has no answer yet does not make the next batch w
   test.equal(w.spool.stream().receivedSeq, 0);
   test.notOk(w.broker.sent.includes(2), 'it is held back');
 });
+
+await t.test('while batches are queued, the next hello follows soon although changes may be old', async test => {
+  const w = world(test, {}, { policy: FRESH, idleHelloMs: 900_000 });
+  w.forwarder.start();
+  await until('streaming', () => w.forwarder.status().state === 'streaming');
+  w.office.queued = 3;
+  w.broker.wake();
+  await until('it says so', () => w.forwarder.status().lastAnswer?.queued === 3);
+  const { hellos } = w.forwarder.status().counters;
+  await until('the next ones', () => w.forwarder.status().counters.hellos >= hellos + 2);
+  test.equal(w.forwarder.status().lastAnswer?.queued, 3);
+});
