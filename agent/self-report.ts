@@ -70,6 +70,8 @@ export class SelfReport {
     const { broker, link } = this.#o.config;
     const superseded = forward.state === 'superseded';
     const bytesPerSecond = this.#sent.perSecond(now.getTime());
+    const sentThrough = Math.min(stream.head.seq, Math.max(stream.receivedSeq, forward.confirmed));
+    const unsentBytes = this.#o.spool.bytesAfter(sentThrough);
     const facts: SentenceFacts = {
       program: 'tributary-agent',
       version: this.#o.version,
@@ -120,10 +122,12 @@ export class SelfReport {
         opensAt: forward.windowOpen ? null : isoOrNull(forward.windowChangesAt),
         maxBytesPerSecond: link.maxBytesPerSecond,
         freshnessSeconds: link.freshnessMs / 1_000,
+        holding: forward.holding,
+        unsentBytes,
         sentBytes: forward.counters.sentBytes,
         traffic: this.#o.traffic.status(),
         bytesPerSecond,
-        secondsLeft: secondsLeft(usage.waitingBytes, bytesPerSecond),
+        secondsLeft: secondsLeft(unsentBytes, bytesPerSecond),
         unconfirmedBytes: forward.inFlightBytes,
         lastAnswerAt: isoOrNull(forward.lastAnswerAt),
         error: this.linkError(),

@@ -190,9 +190,16 @@ export function sentStanding({ at, completeThrough, ...trouble }: BranchStanding
   return { at, completeThrough, ...Object.fromEntries(Object.entries(trouble).filter(([, value]) => Boolean(value))) };
 }
 
+/** A time that is none is taken for not known. */
 export function receivedStanding({ at, completeThrough, ...trouble }: SentStanding): BranchStanding {
   const { incomplete = false, quarantined = 0, setAsideTables = 0, differentTables = 0 } = trouble;
-  return { at, completeThrough, incomplete, quarantined, setAsideTables, differentTables };
+  const through = completeThrough !== null && isTime(completeThrough) ? completeThrough : null;
+  return { at, completeThrough: through, incomplete, quarantined, setAsideTables, differentTables };
+}
+
+/** Whether the text is a time that can be read. */
+export function isTime(text: string): boolean {
+  return Number.isFinite(Date.parse(text));
 }
 
 /**

@@ -52,16 +52,12 @@ export class Collapse {
 
   /** Works until aborted. @throws TributaryError SPOOL_CORRUPT, SPOOL_IO */
   async run(signal: AbortSignal): Promise<void> {
-    const { spool, isAway, log, lookMs = LOOK_MS } = this.#o;
+    const { isAway, log, lookMs = LOOK_MS } = this.#o;
     for (;;) {
       await pause(lookMs, signal);
       if (signal.aborted) return;
-      const { totalBytes } = spool;
-      const isBusy = totalBytes - this.#written > BUSY_BYTES;
-      this.#written = totalBytes;
-      if (isBusy) continue;
       try {
-        while (isAway() && (await this.step(signal)));
+        while (!this.#isBusy() && isAway() && (await this.step(signal)));
       } catch (error) {
         if (error instanceof TributaryError && error.code.startsWith('SPOOL_')) throw error;
         // The spool is as it was, and everything in it can be sent.
@@ -69,6 +65,14 @@ export class Collapse {
         return;
       }
     }
+  }
+
+  /** Whether capture has written much since this was asked last. */
+  #isBusy(): boolean {
+    const { totalBytes } = this.#o.spool;
+    const isBusy = totalBytes - this.#written > BUSY_BYTES;
+    this.#written = totalBytes;
+    return isBusy;
   }
 
   /** Merges one range, if that is worth it. @returns whether it did */

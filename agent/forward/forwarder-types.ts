@@ -95,6 +95,8 @@ export interface ForwarderStatus {
   readonly windowChangesAt: number | null;
   readonly syncing: boolean;
   readonly confirmed: number;
+  /** Batches wait in the spool until they are as old as the policy's freshness, or somebody asks for them. */
+  readonly holding: boolean;
   readonly inFlightBatches: number;
   readonly inFlightBytes: number;
   readonly windowBytes: number;

@@ -54,9 +54,12 @@ const MAINTAIN_BUSY_MS = 10;
 const MAINTAIN_IDLE_MS = 5_000;
 /** How often the windows are checked, in case somebody has set the clock or the machine was asleep. */
 const CHECK_WINDOWS_MS = 60_000;
+/** So long before a window closes nothing is held back any more. */
+const LAST_STRETCH_MS = 20_000;
 /** How often callers of `sync` get the progress. */
 const PROGRESS_MS = 1_000;
-/** How long `stop` waits for links to close. */
+/** How long `stop` waits until what was held back is confirmed, and for links to close. */
+const LEAVE_WITHIN_MS = 2_000;
 const STOP_DEADLINE_MS = 5_000;
 
 const DEFAULTS = {
@@ -81,6 +84,12 @@ export class Forwarder {
   readonly #state: LinkState;
   readonly #answers: AnswerActions;
   #wasIdle = false;
+  /** When the open window closes; null: it does not, or is not open. */
+  #closesAt: number | null = null;
+  /** The process ends: whatever is held back goes now. */
+  #isLeaving = false;
+  /** Called when nothing more can be sent at present, or all of it is confirmed. */
+  #left: () => void = () => undefined;
   #stopListening: () => void = () => undefined;
 
   constructor(options: ForwarderOptions) {
@@ -109,9 +118,15 @@ export class Forwarder {
       maxBytesPerSecond,
       freshnessMs,
       isAwaited: () => this.isAwaited,
+      lastCallAt: () => (this.#closesAt === null ? null : this.#closesAt - LAST_STRETCH_MS),
       through: options.through ?? (() => null),
     });
-    this.#hellos = new HelloLoop({ ...parts, sender: this.#sender, isAwaited: () => this.#awaitsAnswer() });
+    this.#hellos = new HelloLoop({
+      ...parts,
+      sender: this.#sender,
+      packing: this.#packing,
+      isAwaited: () => this.#awaitsAnswer(),
+    });
     this.#links = new LinkHolder(parts);
     this.#answers = new AnswerActions({
       ...parts,
@@ -142,6 +157,7 @@ export class Forwarder {
 
   /** Loses nothing: the next start sends again what was in flight, unless an answer says that it was received. */
   async stop(): Promise<void> {
+    if (this.#state.name === 'streaming' && this.#sender.isHolding) await this.#leave();
     if (!this.#state.hasEnded) this.#enter('stopped', 'stopping');
     const stopped = new TributaryError('DAEMON_UNREACHABLE', 'The forwarder was stopped.');
     this.#syncs.fail(stopped);
@@ -153,8 +169,24 @@ export class Forwarder {
     return this.#state.name === 'streaming' && this.#sender.drained;
   }
 
-  /** Somebody waits for what the branch has: `sync`, or a request of the head office. */
+  /** Sends what was held back, and waits a little until it is confirmed. */
+  async #leave(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    const late = setTimeout(() => resolve(undefined), LEAVE_WITHIN_MS);
+    this.#left = () => resolve(undefined);
+    this.#isLeaving = true;
+    this.#guarded(() => this.#sender.pump());
+    await promise;
+    clearTimeout(late);
+  }
+
+  /**
+   * Nothing is held back: `sync` or a request of the head office waits for what the branch has, or the link is about to
+   * close.
+   */
   get isAwaited(): boolean {
+    if (this.#isLeaving) return true;
+    if (this.#closesAt !== null && this.#o.now() >= this.#closesAt - LAST_STRETCH_MS) return true;
     return this.#syncs.size > 0 || (this.#answers.last?.requests.length ?? 0) > 0;
   }
 
@@ -176,6 +208,7 @@ export class Forwarder {
       windowChangesAt: policy.changesAt,
       syncing: this.#syncs.size > 0,
       confirmed: this.#sender.confirmed,
+      holding: this.#sender.isHolding,
       inFlightBatches: this.#sender.inFlightBatches,
       inFlightBytes: this.#sender.inFlightBytes,
       windowBytes: this.#sender.windowBytes,
@@ -237,7 +270,8 @@ export class Forwarder {
 
   #watchWindow(): void {
     if (this.#state.hasEnded) return;
-    const { changesAt } = linkState(this.#o.policy, this.#o.now());
+    const { changesAt, open: isOpen } = linkState(this.#o.policy, this.#o.now());
+    this.#closesAt = isOpen ? changesAt : null;
     if (changesAt === null) this.#timers.clear('window');
     else {
       const waitMs = Math.min(changesAt - this.#o.now(), CHECK_WINDOWS_MS);
@@ -352,6 +386,8 @@ export class Forwarder {
     const settled = this.#state.name === 'streaming' && this.#syncs.size === 0 && isTold;
     if (!settled || this.#packing.isOffering || last === null || last.displaced || last.requests.length > 0)
       return true;
+    // What is still in the queue: the head office could not judge yet what is lost.
+    if (last.queued > 0) return true;
     // An older head office wants one every few seconds, and wakes nobody.
     return last.capabilities?.includes(KNOWS_PACE) !== true;
   }
@@ -390,6 +426,8 @@ export class Forwarder {
     if (this.#state.name === 'backing-off') this.#timers.set('retry', 0, () => this.#guarded(() => this.#resume()));
     else this.#watchWindow();
     this.#hellos.helloSoon();
+    // What is held back does not wait for an answer to that.
+    this.#sender.pump();
   }
 
   #reportProgress(): void {
@@ -421,6 +459,7 @@ export class Forwarder {
     const { idle } = this;
     const fresh = idle && !this.#wasIdle;
     this.#wasIdle = idle;
+    if (idle || this.#state.name !== 'streaming') this.#left();
     if (fresh) this.#o.events.onIdle();
   }
 

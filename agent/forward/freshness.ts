@@ -22,7 +22,7 @@ export function waitsInSpool(freshnessMs: number): boolean {
 /**
  * How long a batch still waits in the spool before it is sent, with all that follow it; 0: it may be sent.
  * @param spooledAt when it was spooled
- * @param waitingBytes in the spool
+ * @param waitingBytes of the batches that wait, this one included; not of those that were sent and have no answer yet
  */
 export function holdMs(freshnessMs: number, spooledAt: number, waitingBytes: number, now: number): number {
   const hold = freshnessMs - gatherMs(freshnessMs);

@@ -12,12 +12,14 @@ import type { ForwarderCounters, ForwarderHost } from './forwarder-types.ts';
 import { HelloExchange } from './hello.ts';
 import type { HelloFacts } from './hello.ts';
 import { HelloCredit, longestSeconds, newsOf, soonMs, withJitter } from './hello-pace.ts';
+import type { Packing } from './packing.ts';
 import type { Sender } from './sender.ts';
 import { Timers } from './timers.ts';
 
 export interface HelloLoopOptions {
   readonly spool: Pick<Spool, 'stream'>;
   readonly sender: Sender;
+  readonly packing: Pick<Packing, 'unanswered'>;
   /** What the rest of the agent knows; called at each hello. */
   readonly facts: () => HelloFacts;
   readonly counters: ForwarderCounters;
@@ -94,12 +96,14 @@ export class HelloLoop {
   sayHello(): void {
     const link = this.#link;
     if (link === null) return;
-    const { spool, sender, facts, host, now, random, idleHelloMs, helloTimeoutMs, counters } = this.#o;
+    const { spool, sender, packing, facts, host, now, random, idleHelloMs, helloTimeoutMs, counters } = this.#o;
     this.#timers.clear('hello');
     this.#dueAt = now() + withJitter(idleHelloMs, random());
     this.#lookLater();
     this.#wanted = link.blocked || !this.#exchange.maySend(now(), helloTimeoutMs);
     if (this.#wanted) return;
+    // It has timed out.
+    if (this.#exchange.isOutstanding) packing.unanswered();
     const said = facts();
     const { base } = this.#exchange;
     this.#said = newsOf(said);

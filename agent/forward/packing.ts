@@ -6,7 +6,7 @@
  * the agent, and asks for them again. They are then packed without a dictionary.
  *
  * Rule: a batch is packed only with a dictionary that the last answer over this link names, and never one that was asked
- * for again.
+ * for again. A hello that has no answer in time ends this: then none is used until the next answer.
  */
 import { pack } from '../../shared/batch/packing.ts';
 import { storedText } from '../../shared/batch/stored-frame.ts';
@@ -31,7 +31,7 @@ const WORTH = 0.3;
 
 export class Packing {
   #isUnderstood = false;
-  /** An answer over the present link has named the dictionary: meanwhile the applier may have been restarted. */
+  /** An answer over the present link has named the dictionary, and no hello has timed out since: meanwhile the applier may have been restarted. */
   #isSure = false;
   #kept: (Dictionary & { readonly at: number }) | null = null;
   #offered: Dictionary | null = null;
@@ -68,6 +68,11 @@ export class Packing {
 
   /** There is a new link. */
   connected(): void {
+    this.#isSure = false;
+  }
+
+  /** A hello had no answer in time: the applier may have been restarted, and have lost what the last answer named. */
+  unanswered(): void {
     this.#isSure = false;
   }
 

@@ -55,6 +55,8 @@ export interface SenderOptions {
   readonly freshnessMs: number;
   /** Whether somebody waits for what is in the spool, however fresh it is. */
   readonly isAwaited: () => boolean;
+  /** When `isAwaited` becomes true by itself, because the link is about to close; null: it does not. */
+  readonly lastCallAt: () => number | null;
   /** Everything that was committed until then is in batches up to the spool's head, ISO; null: not known. */
   readonly through: () => string | null;
   readonly stallMs: number;
@@ -117,6 +119,11 @@ export class Sender {
       this.#outbox.peek(this.#o.spool.stream().head.seq) === null &&
       this.#rate.waitMs(this.#o.now()) === 0
     );
+  }
+
+  /** Whether a batch waits in the spool for more that is sent with it. */
+  get isHolding(): boolean {
+    return this.#timers.has('fresh');
   }
 
   attach(link: ForwardLink): void {
@@ -198,14 +205,17 @@ export class Sender {
 
   /** Whether a batch waits in the spool for more that is sent with it. */
   #isHeld(seq: number, head: number): boolean {
-    const { spool, freshnessMs, isAwaited, host, now } = this.#o;
+    const { spool, freshnessMs, isAwaited, lastCallAt, host, now } = this.#o;
     this.#timers.clear('fresh');
+    // A collapse of the backlog may have put fewer batches in the place of some.
+    this.#releasedThrough = Math.min(this.#releasedThrough, head);
     if (!waitsInSpool(freshnessMs) || seq <= this.#releasedThrough) return false;
     const spooledAt = spool.read(seq)?.createdAt;
     const waitMs =
-      spooledAt === undefined || isAwaited() ? 0 : holdMs(freshnessMs, spooledAt, spool.usage().waitingBytes, now());
+      spooledAt === undefined || isAwaited() ? 0 : holdMs(freshnessMs, spooledAt, spool.bytesAfter(seq - 1), now());
     if (waitMs > 0) {
-      this.#timers.set('fresh', waitMs, () => host.guarded(() => this.pump()));
+      const lastCallMs = (lastCallAt() ?? Infinity) - now();
+      this.#timers.set('fresh', Math.min(waitMs, Math.max(0, lastCallMs)), () => host.guarded(() => this.pump()));
       return true;
     }
     this.#releasedThrough = head;

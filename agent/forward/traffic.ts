@@ -4,7 +4,7 @@
  *
  * The days are kept in a file beside the spool. After a crash the last minute may be missing from it.
  */
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as z from 'zod';
 import type { WireMeter } from '../../shared/broker/wire-meter.ts';
@@ -71,7 +71,7 @@ export class Traffic {
     if (this.#isSaved) return;
     const days = Object.fromEntries([...this.#days].map(([day, { sent, received }]) => [day, [sent, received]]));
     try {
-      writeFileSync(`${this.#file}.new`, JSON.stringify({ days }), { mode: 0o600 });
+      writeThrough(`${this.#file}.new`, JSON.stringify({ days }));
       renameSync(`${this.#file}.new`, this.#file);
       this.#isSaved = true;
     } catch {
@@ -84,6 +84,17 @@ export class Traffic {
     const today = dayOf(this.#now());
     const month = [...this.#days].filter(([day]) => day.slice(0, 7) === today.slice(0, 7));
     return { today: this.#days.get(today) ?? NOTHING, month: sum(month.map(([, bytes]) => bytes)) };
+  }
+}
+
+/** Writes a file that is on the disk on return, so that a rename after a power cut never names an empty one. */
+function writeThrough(file: string, text: string): void {
+  const handle = openSync(file, 'w', 0o600);
+  try {
+    writeFileSync(handle, text);
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
   }
 }
 

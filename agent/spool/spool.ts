@@ -48,11 +48,11 @@ import {
   startEpoch,
   storeState,
 } from './stream-state.ts';
-import { damaged, readBatch, writeBatch } from './stored-batch.ts';
+import { BATCH_OVERHEAD_BYTES, damaged, readBatch, writeBatch } from './stored-batch.ts';
 import type { SpoolMark } from './stored-batch.ts';
 import type { StreamState } from './stream-state.ts';
 
-import { MOST_WRITTEN, UnsentBatches } from './unsent-batches.ts';
+import { MOST_LATER_BYTES, MOST_WRITTEN, UnsentBatches } from './unsent-batches.ts';
 import type { Entry, MergeRange } from './unsent-batches.ts';
 
 export type * from './spool-types.ts';
@@ -382,10 +382,11 @@ export class Spool {
     const { first, last } = range;
     const { head } = this.#state;
     assert(first > this.#sealed && this.#tail.seq === head.seq, `Batches from ${first} on must not be merged.`);
-    const later = Array.from({ length: head.seq - last }, (_, at) => this.#readAt(last + 1 + at));
     const bytes = merged.bodies.reduce((sum, { body }) => sum + body.length, 0);
-    const written = later.reduce((sum, batch) => sum + batch.bytes, bytes);
-    if (written > MOST_WRITTEN * (range.bytes - bytes)) {
+    // From running totals: what comes after the range may be too much to be read.
+    const laterBytes = this.bytesAfter(last) - BATCH_OVERHEAD_BYTES * (head.seq - last);
+    const written = bytes + laterBytes;
+    if (laterBytes > MOST_LATER_BYTES || written > MOST_WRITTEN * (range.bytes - bytes)) {
       this.#unsent.disappointed(range);
       return false;
     }
@@ -393,6 +394,7 @@ export class Spool {
     const { minFreeBytes } = this.#options;
     if (this.#freeDiskBytes() < minFreeBytes + APPEND_BYTES + 2 * written) return false;
     const createdAt = integer(this.#row(first, 'created_at'), 'created_at');
+    const later = Array.from({ length: head.seq - last }, (_, at) => this.#readAt(last + 1 + at));
     const before = this.#place(first - 1);
     const batches = [...merged.bodies.map(body => ({ ...body, createdAt })), ...later];
     const isDone = this.#unlessDiskIsFull(() => {
@@ -447,6 +449,11 @@ export class Spool {
       oldestWaitingAt: oldest === null ? null : integer(oldest, 'created_at'),
       room: this.#makeRoom(this.#tail.seq > head.seq),
     };
+  }
+
+  /** Bytes of the closed batches after this one, which is kept or was the last that was pruned. */
+  bytesAfter(seq: number): number {
+    return this.#state.head.endBytes - this.#place(seq).endBytes;
   }
 
   /** Bytes of all kept batches, received or not, those of an open group included. */

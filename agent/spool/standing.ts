@@ -5,6 +5,7 @@
 import * as z from 'zod';
 import type { BranchStanding } from '../../shared/protocol.ts';
 import { TributaryError } from '../../shared/errors.ts';
+import { isTime } from '../../shared/protocol.ts';
 import { text } from './spool-file.ts';
 import type { SpoolFile } from './spool-file.ts';
 
@@ -34,7 +35,10 @@ const schema = z.object({
   said: z
     .object({
       at: z.string(),
-      completeThrough: z.string().nullable(),
+      completeThrough: z
+        .string()
+        .nullable()
+        .transform(time => (time !== null && isTime(time) ? time : null)),
       incomplete: z.boolean(),
       quarantined: z.number(),
       setAsideTables: z.number(),

@@ -65,7 +65,7 @@ export function readBatch(file: SpoolFile, { id, seq, before, open }: BatchAddre
 }
 
 /** What a batch takes besides its body; counted, so that a million tiny batches are not free. */
-const BATCH_OVERHEAD_BYTES = 256;
+export const BATCH_OVERHEAD_BYTES = 256;
 
 export interface BatchToWrite {
   readonly body: Buffer | Iterable<Buffer>;

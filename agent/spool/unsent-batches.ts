@@ -23,6 +23,8 @@ import { tableKey } from '../../shared/table-name.ts';
 
 /** Bytes that merging may write for each byte that it saves. */
 export const MOST_WRITTEN = 3;
+/** Bytes after a range that may be written anew: they are in memory meanwhile. */
+export const MOST_LATER_BYTES = 64 * 1024 * 1024;
 /** Compressed bytes of a range. */
 const MOST_READ_BYTES = 64 * 1024 * 1024;
 /**

@@ -27,7 +27,7 @@ export function sentenceOf(facts: SentenceFacts): Sentence {
     says: claimOf(facts),
     later: state === 'superseded' ? [] : laterOf(facts),
     reasons,
-    syncHelps: spool.waitingBatches > 0 && !link.up && state !== 'superseded',
+    syncHelps: spool.waitingBatches > 0 && (!link.up || link.holding) && state !== 'superseded',
   };
 }
 
@@ -104,8 +104,7 @@ function laterOf(facts: SentenceFacts): readonly Part[] {
   const waiting = spool.waitingBatches === 0 ? null : `${formatBytes(spool.waitingBytes)} of later changes`;
   const parts: Part[] = copying === null ? [] : [copying];
   if (link.up) {
-    const left = link.secondsLeft === null ? '' : `, about ${formatDuration(link.secondsLeft * 1000)} left`;
-    if (waiting !== null && copying === null) parts.push(`${waiting} are on their way${left}.`);
+    if (waiting !== null && copying === null) parts.push(underWayText(facts, waiting));
     return parts;
   }
   if (waiting !== null) parts.push(`${waiting} wait here`);
@@ -118,6 +117,20 @@ function laterOf(facts: SentenceFacts): readonly Part[] {
     parts.push('The head office last answered ', { time: new Date(headOffice.heardAt).toISOString() }, '.');
   }
   return parts;
+}
+
+/** What becomes of later changes while there is a connection. @param waiting which the head office is not known to have */
+function underWayText({ headOffice, link, stream }: SentenceFacts, waiting: string): string {
+  if ((headOffice !== null && headOffice.halted !== null) || link.error !== null) return `${waiting} wait here.`;
+  if (stream.confirmed >= stream.head)
+    return `${waiting} were sent; the head office has not said yet that it has them.`;
+  const unsent = `${formatBytes(link.unsentBytes)} of later changes`;
+  if (link.holding) {
+    const age = formatDuration(link.freshnessSeconds * 1000);
+    return `${unsent} gather here, and are sent when they are ${age} old.`;
+  }
+  const left = link.secondsLeft === null ? '' : `, about ${formatDuration(link.secondsLeft * 1000)} left`;
+  return `${unsent} are on their way${left}.`;
 }
 
 /** What is known of a copy, which must end before later sales are complete; null: there is none. */

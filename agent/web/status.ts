@@ -153,13 +153,17 @@ export interface AgentStatus {
     readonly maxBytesPerSecond: number;
     /** So old changes may become before they are sent; 0: they are sent at once. */
     readonly freshnessSeconds: number;
+    /** Whether changes wait in the spool until they are that old. */
+    readonly holding: boolean;
+    /** Of batches that the broker has not confirmed, those that wait included. */
+    readonly unsentBytes: number;
     /** Bodies of batches since the start. */
     readonly sentBytes: number;
     /** Bytes on the line. */
     readonly traffic: TrafficStatus;
     /** Over the last minute. */
     readonly bytesPerSecond: number;
-    /** Until nothing waits, at that rate; null: nothing waits, or nothing moves. */
+    /** Until everything is sent, at that rate; null: it is, or nothing moves. */
     readonly secondsLeft: number | null;
     readonly unconfirmedBytes: number;
     readonly lastAnswerAt: string | null;

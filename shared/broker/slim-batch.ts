@@ -128,7 +128,13 @@ export function readSlim(
   if ((flags & FLAG.packed) !== 0) {
     if (distance > 0) dictionary = memory.find(epoch, seq - distance);
     if (distance > 0 && dictionary === null) return null;
-    text = unpack(content, dictionary?.bytes ?? null);
+    try {
+      text = unpack(content, dictionary?.bytes ?? null);
+    } catch (error) {
+      // Another machine with this identity may have sent the dictionary that is remembered here.
+      if (dictionary !== null) return null;
+      throw error;
+    }
     if (text.length === 0 || text.length > MOST_STORED_BYTES) throw invalid(`a text of ${text.length} bytes`);
     body = storedFrame(text);
   }

@@ -32,7 +32,7 @@ export function currentAgent(now = new Date()): AgentStatus {
     ...busy,
     spool: { ...spool, waitingBatches: 0, waitingBytes: 0, oldestWaitingAt: null },
     stream: { ...stream, confirmed: stream.head, received: stream.head, applied: stream.head },
-    link: { ...busy.link, bytesPerSecond: 0, secondsLeft: null, unconfirmedBytes: 0 },
+    link: { ...busy.link, bytesPerSecond: 0, secondsLeft: null, unconfirmedBytes: 0, unsentBytes: 0 },
     snapshot: null,
     headOffice: busy.headOffice && { ...busy.headOffice, appliedSeq: stream.head },
   });
@@ -88,6 +88,8 @@ export function busyAgent(now = new Date()): AgentStatus {
       opensAt: null,
       maxBytesPerSecond: 65_536,
       freshnessSeconds: 0,
+      holding: false,
+      unsentBytes: 41_680_896,
       traffic: { today: { sent: 1_400_000, received: 300_000 }, month: { sent: 31_000_000, received: 8_000_000 } },
       sentBytes: 912_680_550,
       bytesPerSecond: 63_000,

@@ -2,7 +2,14 @@ import t from 'tap';
 import { SilenceWatch } from '../../../agent/silence-watch.ts';
 
 const MINUTE = 60_000;
-const UP = { connected: true, windowOpen: true, syncing: false, lastAnswerAt: null, inFlightBytes: 0 };
+const UP = {
+  connected: true,
+  windowOpen: true,
+  syncing: false,
+  lastHelloAt: 0,
+  lastAnswerAt: null,
+  inFlightBytes: 0,
+};
 
 /** Looks every 2 s from one minute to another. */
 function look(watch: SilenceWatch, facts: Parameters<SilenceWatch['look']>[0], from: number, to: number): void {
@@ -13,8 +20,8 @@ void t.test('a head office that answers is not silent, and one that stops answer
   const watch = new SilenceWatch();
   for (let at = 100; at < 110; at += 1) look(watch, { ...UP, lastAnswerAt: at * MINUTE }, at, at + 1);
   t.equal(watch.silentSince, null);
-  look(watch, { ...UP, lastAnswerAt: 109 * MINUTE }, 110, 112);
-  t.equal(watch.silentSince, 109 * MINUTE);
+  look(watch, { ...UP, lastHelloAt: 110 * MINUTE, lastAnswerAt: 109 * MINUTE }, 110, 112);
+  t.equal(watch.silentSince, 110 * MINUTE);
   look(watch, { ...UP, lastAnswerAt: 112 * MINUTE }, 112, 113);
   t.equal(watch.silentSince, null);
   t.end();
@@ -48,5 +55,20 @@ void t.test('what is in flight on a slow link delays an answer', t => {
   const watch = new SilenceWatch();
   look(watch, { ...UP, inFlightBytes: 4 * 1024 * 1024 }, 100, 105);
   t.equal(watch.silentSince, null);
+  t.end();
+});
+
+void t.test('where hellos are rare, only one without an answer counts', t => {
+  const watch = new SilenceWatch();
+  const answered = { ...UP, lastHelloAt: 100 * MINUTE - 200, lastAnswerAt: 100 * MINUTE };
+  for (let at = 100 * MINUTE; at <= 115 * MINUTE; at += 2_000) {
+    watch.look(answered, at);
+    t.equal(watch.silentSince, null);
+  }
+  const asked = { ...answered, lastHelloAt: 115 * MINUTE };
+  look(watch, asked, 115, 116.5);
+  t.equal(watch.silentSince, null, 'it may still answer');
+  look(watch, asked, 116.5, 117);
+  t.equal(watch.silentSince, 115 * MINUTE);
   t.end();
 });

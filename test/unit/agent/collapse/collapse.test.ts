@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
 import path from 'node:path';
+import { StatementSync } from 'node:sqlite';
 import fc from 'fast-check';
 import t from 'tap';
 import type { Test } from 'tap';
@@ -275,6 +276,31 @@ void t.test('all merges together write at most three bytes for each that capture
   }
   t.ok(merges <= 3 * captures, `captures wrote ${captures} bytes, merges ${merges}`);
   t.ok(spool.totalBytes < captures / 8);
+});
+
+void t.test('whether a merge is worth it is known before what came meanwhile is read', t => {
+  const spool = waiting(t);
+  store(
+    spool,
+    puts(20, () => HUNDRED),
+  );
+  const range = spool.worthMerging()!;
+  store(
+    spool,
+    puts(80, at => HUNDRED.map(id => 1_000 + at * 100 + id)),
+  );
+  const { head } = spool.stream();
+  const real = Reflect.get(StatementSync.prototype, 'get') as (...values: unknown[]) => unknown;
+  let reads = 0;
+  Reflect.set(StatementSync.prototype, 'get', function (this: StatementSync, ...values: unknown[]) {
+    reads += 1;
+    return Reflect.apply(real, this, values);
+  });
+  t.teardown(() => Reflect.set(StatementSync.prototype, 'get', real));
+  t.notOk(spool.collapse(range, { bodies: [{ body: Buffer.from('merged'), rows: 100 }], sample: new Uint32Array() }));
+  t.ok(reads < 5, `${reads} reads`);
+  t.same(spool.stream().head, head);
+  t.end();
 });
 
 void t.test('a kill at any step of a merge loses nothing', async t => {

@@ -538,6 +538,28 @@ await t.test('an applier that was restarted cannot read some batches, and gets t
   test.same(w.heard.newEpochs, []);
 });
 
+await t.test(
+  'an applier that stops answering and is restarted can read what came after a hello timed out',
+  async test => {
+    let answers = true;
+    const w = world(test, { onAnswer: answer => (answers ? answer : null) });
+    fill(w.spool, 1);
+    w.forwarder.start();
+    await drained(w);
+    for (let n = 0; n < 3; n += 1) w.spool.append(batch(n, { body: textBody(n) }));
+    await until('a dictionary', () => (w.forwarder.status().lastAnswer?.dictionaries?.length ?? 0) > 0);
+    await drained(w);
+    answers = false;
+    const { hellos } = w.forwarder.status().counters;
+    await until('one timed out', () => w.forwarder.status().counters.hellos >= hellos + 2);
+    w.office.dictionaries = new Dictionaries();
+    const { received } = w.office;
+    for (let n = 4; n < 7; n += 1) w.spool.append(batch(n, { body: textBody(n) }));
+    await until('three arrived', () => w.office.received === received + 3 || w.office.unreadable > 0);
+    test.equal(w.office.unreadable, 0);
+  },
+);
+
 await t.test('with a long freshness batches wait in the spool, and what somebody waits for does not', async test => {
   let now = Date.now();
   const policy = { windows: [], timeZone: 'UTC', maxBytesPerSecond: 0, freshnessMs: 15 * 60_000 };
@@ -558,4 +580,80 @@ await t.test('with a long freshness batches wait in the spool, and what somebody
   test.equal(w.broker.sent.length, 4);
   w.spool.append(batch(9, { body: Buffer.alloc(400 * 1024, 1) }));
   await until('a full one', () => w.office.received === 6);
+});
+
+const FRESH = { windows: [], timeZone: 'UTC', maxBytesPerSecond: 0, freshnessMs: 15 * 60_000 };
+
+await t.test('what is held back is sent before the process ends', async test => {
+  const w = world(test, {}, { policy: FRESH });
+  w.forwarder.start();
+  await until('streaming', () => w.forwarder.status().state === 'streaming');
+  fill(w.spool, 2);
+  test.same(w.broker.sent, []);
+  await w.forwarder.stop();
+  test.same(w.broker.sent, [1, 2]);
+  test.equal(w.office.received, 2);
+});
+
+await t.test('what is held back is sent before the window closes', async test => {
+  let now = Date.now();
+  const closesAt = Math.ceil(now / 60_000 + 5) * 60_000;
+  const clock = (at: number): string => new Date(at).toISOString().slice(11, 16);
+  const policy = { ...FRESH, windows: [parseWindow(`${clock(closesAt - 3_600_000)}-${clock(closesAt)}`)] };
+  const w = world(test, {}, { policy, now: () => now });
+  w.forwarder.start();
+  await until('streaming', () => w.forwarder.status().state === 'streaming');
+  // A timer for five minutes would be too slow for a test.
+  now = closesAt - 20_100;
+  fill(w.spool, 1);
+  test.same(w.broker.sent, [], 'there is time');
+  test.notOk(w.forwarder.isAwaited);
+  now += 100;
+  await until('sent', () => w.broker.sent.length === 1);
+  test.ok(w.forwarder.isAwaited, 'capture does not gather changes either');
+});
+
+/** A head office that answers until it is told not to, where changes may be a quarter of an hour old. */
+async function fallenSilent(test: Test, more: object = {}): Promise<World> {
+  let answers = true;
+  const w = world(test, { onAnswer: answer => (answers ? answer : null) }, { policy: FRESH, ...more });
+  w.forwarder.start();
+  await until('streaming', () => w.forwarder.status().state === 'streaming');
+  answers = false;
+  return w;
+}
+
+await t.test('a sync sends what is held back, although no hello is answered', async test => {
+  const w = await fallenSilent(test);
+  fill(w.spool, 1);
+  test.same(w.broker.sent, []);
+  const synced = test.rejects(
+    w.forwarder.sync(() => undefined),
+    { code: 'DAEMON_UNREACHABLE' },
+  );
+  test.same(w.broker.sent, [1], 'at once');
+  await w.forwarder.stop();
+  await synced;
+});
+
+await t.test('what was sent and has no answer yet does not make the next batch worth sending', async test => {
+  const w = await fallenSilent(test);
+  w.spool.append(batch(1, { body: Buffer.alloc(400 * 1024, 1) }));
+  await until('confirmed', () => w.forwarder.status().confirmed === 1);
+  test.ok(w.spool.bytesAfter(0) >= 400 * 1024);
+  fill(w.spool, 1);
+  test.equal(w.spool.stream().receivedSeq, 0);
+  test.notOk(w.broker.sent.includes(2), 'it is held back');
+});
+
+await t.test('while batches are queued, the next hello follows soon although changes may be old', async test => {
+  const w = world(test, {}, { policy: FRESH, idleHelloMs: 900_000 });
+  w.forwarder.start();
+  await until('streaming', () => w.forwarder.status().state === 'streaming');
+  w.office.queued = 3;
+  w.broker.wake();
+  await until('it says so', () => w.forwarder.status().lastAnswer?.queued === 3);
+  const { hellos } = w.forwarder.status().counters;
+  await until('the next ones', () => w.forwarder.status().counters.hellos >= hellos + 2);
+  test.equal(w.forwarder.status().lastAnswer?.queued, 3);
 });

@@ -130,3 +130,16 @@ void t.test('an offer that did not arrive is made again', t => {
   t.ok(line.send('tea').read?.keep);
   t.end();
 });
+
+void t.test('when a hello has no answer in time, nothing is packed with a dictionary until the next answer', t => {
+  const line = new Line();
+  line.answer();
+  line.send('tea');
+  line.answer();
+  t.equal(line.send('tea').read?.dictionary?.seq, 1);
+  line.packing.unanswered();
+  t.equal(line.send('tea').read?.dictionary, null);
+  line.answer();
+  t.equal(line.send('tea').read?.dictionary?.seq, 1);
+  t.end();
+});

@@ -1,5 +1,6 @@
 /** What the spool keeps for the page: what the head office said, and the rows of the day. */
 import t from 'tap';
+import { receivedStanding } from '../../../../shared/protocol.ts';
 import { SLOT_SECONDS } from '../../../../agent/spool/rows-of-day.ts';
 import type { HeardStanding } from '../../../../agent/spool/standing.ts';
 import { batch, openSpool, temporaryDirectory } from '../../../support/hand-made/spool-tools.ts';
@@ -65,6 +66,19 @@ void t.test('rows count by the time of their commit, once, for two days', t => {
     { from: slot, rows: 9 },
     { from: slot + 47 * 3_600, rows: 1 },
   ]);
+  again.close();
+  t.end();
+});
+
+void t.test('a time that is none is not known', t => {
+  const said = { ...heard().said!, completeThrough: 'soon' };
+  t.equal(receivedStanding(said).completeThrough, null);
+  const directory = temporaryDirectory();
+  const spool = openSpool(directory);
+  spool.standing.note(heard({ said }));
+  spool.close();
+  const again = openSpool(directory);
+  t.match(again.standing.heard, { epoch: 'e', said: { completeThrough: null } }, 'nor is one that was stored');
   again.close();
   t.end();
 });

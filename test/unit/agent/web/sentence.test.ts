@@ -39,6 +39,7 @@ function facts(changes: Changes): SentenceFacts {
 
 const waiting = { waitingBatches: 12, waitingBytes: 3_565_158 };
 const behind = { head: 20_430 };
+const holding = { holding: true, freshnessSeconds: 900, unsentBytes: 1_048_576, secondsLeft: 3 };
 const down = { up: false, windowOpen: true, secondsLeft: null };
 const closed = { up: false, windowOpen: false, opensAt: '2026-12-01T20:00:00.000Z', secondsLeft: null };
 const error = { code: 'SOURCE_SETTING', message: 'binlog_row_image is MINIMAL', hint: 'Set it.', since: EARLIER };
@@ -61,11 +62,59 @@ const STATES: readonly (readonly [state: string, facts: SentenceFacts, expected:
   ],
   [
     'the head office has not applied all: only as far as it says',
-    facts({ stream: behind, spool: waiting, headOffice: OLD, link: { secondsLeft: 90 } }),
+    facts({
+      stream: behind,
+      spool: waiting,
+      headOffice: OLD,
+      link: { secondsLeft: 90, unsentBytes: waiting.waitingBytes },
+    }),
     {
       kind: 'busy',
       says: UP_TO('09:10'),
       later: '3.4 MiB of later changes are on their way, about 1 min 30 s left.',
+    },
+  ],
+  [
+    'changes may be old: some were sent, and the others gather',
+    facts({ stream: behind, spool: waiting, headOffice: OLD, link: holding }),
+    {
+      kind: 'busy',
+      says: UP_TO('09:10'),
+      later: '1 MiB of later changes gather here, and are sent when they are 15 min old.',
+      syncHelps: true,
+    },
+  ],
+  [
+    'all was sent, and there is no answer yet',
+    facts({ stream: { ...behind, confirmed: behind.head }, spool: waiting, headOffice: OLD, link: { secondsLeft: 3 } }),
+    {
+      kind: 'busy',
+      says: UP_TO('09:10'),
+      later: '3.4 MiB of later changes were sent; the head office has not said yet that it has them.',
+      syncHelps: false,
+    },
+  ],
+  [
+    'halted, while changes gather',
+    facts({
+      stream: behind,
+      spool: waiting,
+      headOffice: { ...OLD, halted: { code: 'BATCH_REFUSED', reason: 'too long' } },
+      link: holding,
+    }),
+    {
+      says: UP_TO('09:10'),
+      later: '3.4 MiB of later changes wait here.',
+      reasons: ['The head office takes no more sales of this branch for now'],
+    },
+  ],
+  [
+    'connected, and in error',
+    facts({ stream: behind, spool: waiting, headOffice: OLD, link: { secondsLeft: 3, error } }),
+    {
+      says: UP_TO('09:10'),
+      later: '3.4 MiB of later changes wait here.',
+      reasons: ['The head office cannot be reached as it should'],
     },
   ],
   [
@@ -213,7 +262,7 @@ const STATES: readonly (readonly [state: string, facts: SentenceFacts, expected:
       spool: { ...waiting, freeDiskBytes: 900_000_000 },
       stream: behind,
       headOffice: OLD,
-      link: { secondsLeft: null },
+      link: { secondsLeft: null, unsentBytes: waiting.waitingBytes },
     }),
     {
       kind: 'warn',

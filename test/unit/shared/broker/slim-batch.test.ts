@@ -122,3 +122,11 @@ void t.test('a slim message that would unfold without end is refused', t => {
   t.throws(() => readSlim('paris', { body }, nothing), { code: 'MESSAGE_INVALID' });
   t.end();
 });
+
+void t.test('what does not unpack with the dictionary that is remembered is asked for again', t => {
+  const batch = batchOf(7, bodyOf(7));
+  const { body: message } = slimMessage(batch, grown(null, 3, storedText(bodyOf(3))!), 'thorough')!;
+  const body = Buffer.concat([message.subarray(0, 24), randomBytes(100)]);
+  t.equal(readSlim('paris', { body }, memoryOf(grown(null, 3, randomBytes(500)), batch.header)), null);
+  t.end();
+});
