@@ -55,6 +55,7 @@ export class Agent {
   readonly #meter = new WireMeter();
   readonly #traffic: Traffic;
   readonly #failed = Promise.withResolvers<TributaryError>();
+  #isDiskSound = true;
   #sync: SyncStatus | null = null;
   /** That somebody asked for a sync, until the head office has heard it; and how many answers have come since. */
   #asked: { readonly sync: AskedSync; answers: number } | null = null;
@@ -199,9 +200,8 @@ export class Agent {
       this.#traffic.note();
       settling.look();
     }, SAMPLE_MS).unref();
-    let isSound = true;
     const fault = Promise.race([this.#failed.promise, this.#spool.failed]).then(error => {
-      isSound = false;
+      this.#isDiskSound = false;
       throw error;
     });
     const collapsing = this.#collapse?.run(both) ?? Promise.resolve();
@@ -218,7 +218,7 @@ export class Agent {
       await Promise.race([this.#forwarder.stop(), late]);
       await Promise.race([collapsing.catch(() => undefined), late]);
       // After a fault of the disk nothing there is touched any more.
-      if (isSound) {
+      if (this.#isDiskSound) {
         this.#traffic.note();
         this.#traffic.save();
       }

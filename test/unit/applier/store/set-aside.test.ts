@@ -10,7 +10,8 @@ const table = (name: string) => ({ schema: 'shop', name });
 async function asked(wanted: readonly string[], open: readonly string[]): Promise<unknown[]> {
   const requests: unknown[] = [];
   const execute = (sql: string, values: readonly unknown[]): Promise<unknown> => {
-    if (sql.startsWith('INSERT')) requests.push(values[3] === null ? null : JSON.parse(String(values[3])));
+    const tables = values[3];
+    if (sql.startsWith('INSERT')) requests.push(typeof tables === 'string' ? (JSON.parse(tables) as unknown) : null);
     const request = (name: string, at: number): object => ({
       request: `r${at}`,
       kind: 'snapshot',
