@@ -108,7 +108,9 @@ void t.test('a removed branch keeps its user where another head office at the br
     createServer(({ method = '', url = '' }, response) => {
       asked.push(`${method} ${url}`);
       response.writeHead(200, { 'content-type': 'application/json' });
-      response.end(JSON.stringify(url.endsWith('/permissions') ? vhosts.map(vhost => ({ vhost })) : []));
+      const overview = { product_name: 'RabbitMQ', rabbitmq_version: '4.3.6' };
+      const permissions = url.endsWith('/permissions') ? vhosts.map(vhost => ({ vhost })) : [];
+      response.end(JSON.stringify(url === '/api/overview' ? overview : permissions));
     }),
   );
   const provisioning = new Provisioning(api({ port }), 'south');
