@@ -71,6 +71,8 @@ export class Page {
       this.#fault = null;
       logger.info({ page: pageOf(server) }, 'The page is served.');
     } catch (cause) {
+      // A page that was closed during the attempt is not tried again.
+      if (this.#closed) return;
       const error = pageError(cause);
       const { code, message, hint } = error;
       this.#fault = { code, message, hint, since: this.#fault?.since ?? new Date().toISOString() };
