@@ -71,7 +71,7 @@ export class SelfReport {
     const superseded = forward.state === 'superseded';
     const bytesPerSecond = this.#sent.perSecond(now.getTime());
     const sentThrough = Math.min(stream.head.seq, Math.max(stream.receivedSeq, forward.confirmed));
-    const unsentBytes = this.#o.spool.bytesAfter(sentThrough);
+    const unsentBytes = this.#o.spool.isOpen ? this.#o.spool.bytesAfter(sentThrough) : 0;
     const facts: SentenceFacts = {
       program: 'tributary-agent',
       version: this.#o.version,

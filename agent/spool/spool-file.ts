@@ -178,6 +178,11 @@ export class SpoolFile {
     return this.freeBytes() > SHRINK_ABOVE_BYTES;
   }
 
+  /** Whether the file can still be asked: it is not closed, and its disk has not failed. */
+  get isOpen(): boolean {
+    return this.#failure === null;
+  }
+
   /**
    * After an I/O error the file stays as it is, and the process ends without another call. Otherwise SQLite would copy its log
    * into the file now and trust a sync that succeeds, although the pages of the failed sync are lost.

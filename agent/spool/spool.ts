@@ -456,6 +456,11 @@ export class Spool {
     return this.#state.head.endBytes - this.#place(seq).endBytes;
   }
 
+  /** Whether the file can still be asked. The page is served a little longer. */
+  get isOpen(): boolean {
+    return this.#file.isOpen;
+  }
+
   /** Bytes of all kept batches, received or not, those of an open group included. */
   get totalBytes(): number {
     return this.#tail.endBytes - this.#state.base.endBytes;

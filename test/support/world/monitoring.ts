@@ -65,7 +65,7 @@ export function dashboards(): Dashboard[] {
 
 /** A rule's expression without its comparisons: what must have data though nothing is wrong. */
 export function withoutComparisons(expression: string): string {
-  return expression.replaceAll(/\s(==|!=|>=|<=|>|<)\s(bool )?\d+/g, '');
+  return expression.replace(/\sunless\s[^]*$/, '').replaceAll(/\s(==|!=|>=|<=|>|<)\s(bool )?\d+/g, '');
 }
 
 /** A panel's expression as Grafana would send it. */
