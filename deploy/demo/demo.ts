@@ -250,7 +250,7 @@ async function main(): Promise<number> {
 
 function picturesOf({ applier }: DemoHeadOffice, { agent }: DemoBranch, [till]: readonly Till[]): PictureOf[] {
   return [
-    { name: 'head-office', url: `${applier.url}/`, ready: 'main section:not([hidden]) a' },
+    { name: 'head-office', url: `${applier.url}/`, ready: 'main section:not([hidden]) h2' },
     { name: 'branch', url: `${agent.url}/`, ready: '#sentence time' },
     { name: 'till', url: till?.url ?? '', ready: '#sales tr' },
   ];
