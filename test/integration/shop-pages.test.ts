@@ -205,7 +205,7 @@ void t.test(
     const { link } = await tokenOf([], 'applier');
     const page = await openPage(browser, t, link);
     await page.click('a[data-view="fleet"]');
-    await page.waitForSelector('.branch-name');
+    await page.waitForSelector('#view-fleet .branch-name');
     await page.click('#bulk-link');
     await page.waitForSelector('#bulk-which:has-text("2 branches")');
     const list = async (action: string): Promise<string[]> => {
