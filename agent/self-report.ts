@@ -146,7 +146,9 @@ export class SelfReport {
       headOffice: this.#o.spool.standing.heard,
       committed: {
         everySeconds: SLOT_SECONDS,
-        slots: this.#o.spool.rowsOfDay.slots().map(({ from, rows }) => [from, rows] as const),
+        slots: this.#o.spool.isOpen
+          ? this.#o.spool.rowsOfDay.slots().map(({ from, rows }) => [from, rows] as const)
+          : [],
       },
     };
     return { ...facts, sentence: sentenceOf(facts) };
