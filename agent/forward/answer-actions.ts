@@ -130,7 +130,8 @@ export class AnswerActions {
 
   /** Sends nothing more until an answer says that the head office has this epoch. */
   #stopSending(why: string): void {
-    const { sender, hellos, state, host } = this.#o;
+    const { sender, hellos, state, host, spool } = this.#o;
+    spool.standing.doubt();
     sender.rewind();
     hellos.voidAnswers();
     if (state.name !== 'greeting') host.enter('greeting', why);

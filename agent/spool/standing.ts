@@ -63,6 +63,13 @@ export class Standing {
     return this.#heard;
   }
 
+  /** The head office has another stream than ours, or has lost some of it: what it said before holds no more. */
+  doubt(): void {
+    const heard = this.#heard;
+    if (heard === null || heard.said === null) return;
+    this.note({ ...heard, said: { ...heard.said, completeThrough: null, incomplete: true } });
+  }
+
   /** Notes what an answer says. A full disk keeps it in memory only. */
   note(heard: HeardStanding): void {
     const before = this.#heard;

@@ -39,6 +39,22 @@ void t.test('what the head office said last is known after a restart, at most a 
   t.end();
 });
 
+void t.test('a head office with another stream has said nothing that still holds, also after a restart', t => {
+  const directory = temporaryDirectory();
+  const spool = openSpool(directory);
+  spool.standing.doubt();
+  t.equal(spool.standing.heard, null);
+  spool.standing.note(heard());
+  spool.standing.doubt();
+  spool.close();
+  const again = openSpool(directory);
+  t.match(again.standing.heard, { appliedSeq: 1, said: { completeThrough: null, incomplete: true } });
+  again.standing.note(heard());
+  t.match(again.standing.heard, { said: { incomplete: false } }, 'the next answer counts');
+  again.close();
+  t.end();
+});
+
 void t.test('rows count by the time of their commit, once, for two days', t => {
   let now = NOW;
   const directory = temporaryDirectory();
