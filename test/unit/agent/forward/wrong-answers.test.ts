@@ -158,9 +158,14 @@ void t.test('a digest that is false again and again begins an epoch ever more se
 
 void t.test('a head office that names another epoch each time is asked at the usual pace', async t => {
   const w = world(t, (answer, nth) => ({ ...answer, verdict: 'unknown', epoch: `e${nth}`, resend: null }), 60_000);
+  const at = new Date(w.clock.now).toISOString();
+  const nothing = { incomplete: false, quarantined: 0, setAsideTables: 0, differentTables: 0 };
+  const heard = { heardAt: w.clock.now, epoch: 'e', appliedSeq: 9, aheadSeconds: 0, halted: null };
+  w.spool.standing.note({ ...heard, said: { at, completeThrough: at, ...nothing } });
   await until('asked again at once', () => w.office.hellos.length === 2);
   await new Promise(resolve => setTimeout(resolve, 300));
   t.equal(w.office.hellos.length, 2, 'once');
+  t.match(w.spool.standing.heard, { said: { completeThrough: null, incomplete: true } }, 'what it said holds no more');
 });
 
 void t.test('requests for copies: bounded in number, and ever more seldom', t => {
