@@ -22,11 +22,11 @@ export function renewCertificate(server: SecureServer, tls: HttpTls, logger: Log
   notePageCertificate(tls.cert());
   let known = fingerprint(secureOptions(tls));
   const timer = setInterval(() => {
-    const options = secureOptions(tls);
-    const found = fingerprint(options);
-    if (found === known) return;
-    known = found;
     try {
+      const options = secureOptions(tls);
+      const found = fingerprint(options);
+      if (found === known) return;
+      known = found;
       server.setSecureContext(options);
       notePageCertificate(options.cert);
       logger.info({}, 'The certificate of the page was renewed.');
